@@ -1,0 +1,35 @@
+"""What can go wrong, and with which exit code the command line says so.
+
+0 done; 1 a bug; 2 the command line or the recipe; 3 the cache does not fit what was asked; 4 the data;
+5 the machine (disk full, no such device, weights out of reach); 130 interrupted.
+"""
+
+
+class FeatcacheError(Exception):
+    """Anything that featcache refuses. The message says what, found, expected, and the way out."""
+
+    exit_code = 1
+
+
+class UsageError(FeatcacheError):
+    """The command line or the recipe asks for something that cannot be."""
+
+    exit_code = 2
+
+
+class CacheError(FeatcacheError):
+    """The cache does not fit what was asked: another trunk, a missing split, a damaged shard."""
+
+    exit_code = 3
+
+
+class DataError(FeatcacheError):
+    """The images or their labels: a missing folder, too many unreadable files, a single class."""
+
+    exit_code = 4
+
+
+class MachineError(FeatcacheError):
+    """The machine: disk full, no such device, weights out of reach."""
+
+    exit_code = 5

@@ -1,0 +1,87 @@
+"""What an extract is told, what it says while it runs, and what it has done."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from featcache.errors import UsageError
+from featcache.store.store import SHARD_ROWS, SHARD_SECONDS
+
+MAX_BAD = 0.01  # the share of a listing's images that may be unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where an extract stands."""
+
+    split: str
+    stage: str  # "reading", "loading the trunk", "embedding"
+    done: int  # files of this split that are finished
+    total: int  # files of this split that had to be looked at
+    embedded: int
+    seconds: float  # since the first file was asked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What one extract of one split did. rows = embedded + reused + failed."""
+
+    data_set: str
+    split: str
+    rows: int
+    embedded: int  # rows whose image was embedded now
+    reused: int  # rows whose embedding was there, or whose image stands in an earlier row
+    failed: int
+    seconds: float
+    images_per_second: float  # embedded in this run, from the first file to the last commit; 0.0 without any
+    cache: str
+    store: str
+    failures: tuple[tuple[str, str], ...]  # (path, reason) of the rows without an embedding
+    ignored: tuple[str, ...]  # files that are no images by their name
+    empty_classes: tuple[str, ...]  # classes of the data set that this split lacks
+    part: str  # how a subset was asked for; "" is the whole split
+    trunk: str  # weights and precision, in words
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys of the command line's contract, and what else is known."""
+        return {
+            "split": self.split,
+            "rows": self.rows,
+            "embedded": self.embedded,
+            "reused": self.reused,
+            "failed": self.failed,
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(self.images_per_second, 2),
+            "cache": self.cache,
+            "store": self.store,
+            "data_set": self.data_set,
+            "failures": [{"path": readable(path), "reason": reason} for path, reason in self.failures],
+            "ignored": [readable(path) for path in self.ignored],
+            "part": self.part or None,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How an extract runs; nothing here changes an embedding."""
+
+    device: str = "auto"
+    workers: int | None = None  # None: one a core
+    batch_size: int | None = None  # None: the device's own
+    max_bad: float = MAX_BAD
+    retry_failed: bool = False
+    shard_rows: int = SHARD_ROWS
+    shard_seconds: float = SHARD_SECONDS
+
+    def __post_init__(self) -> None:
+        for name, least in (("workers", 1), ("batch_size", 1), ("shard_rows", 1), ("shard_seconds", 0.0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UsageError(f"--{name.replace('_', '-')}: found {value}, expected at least {least}")
+        if not 0 <= self.max_bad <= 1:
+            raise UsageError(f"--max-bad: found {self.max_bad}, expected a share from 0 to 1")
+
+
+def readable(path: str) -> str:
+    """A path as text that JSON and terminals can carry: bytes that are no UTF-8 are shown as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

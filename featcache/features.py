@@ -1,0 +1,99 @@
+"""Features: what stage two works on. One split's embeddings and labels, in listing order."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from featcache.listing import variant
+from featcache.recipe import resolve
+from featcache.store import FeatureStore, StatLog, cache_folder, choose
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """One split, in listing order; images that could not be embedded are left out of every column."""
+
+    x: npt.NDArray[np.float32]  # (rows, dim), as the trunk gave it: not normalised
+    y: npt.NDArray[np.int64]  # (rows,), an index into `classes`
+    classes: tuple[str, ...]  # one list for all splits, sorted; a class that this split lacks keeps its index
+    paths: tuple[str, ...]  # (rows,), relative to the data set's root
+    clips: tuple[str, ...]  # (rows,), "" where an image belongs to no clip
+    subjects: tuple[str, ...]  # (rows,), "" where nobody is named
+    split: str = ""
+    failed: int = 0  # rows of the listing that are left out, because their image could not be embedded
+    part: str = ""  # "limit 100" where extract was asked for a part of the split
+    source: dict[str, str] = field(default_factory=dict)  # data set, store, trunk, listing: where this came from
+
+    def __post_init__(self) -> None:
+        rows = len(self.y)
+        for name in ("x", "paths", "clips", "subjects"):
+            if len(getattr(self, name)) != rows:
+                raise ValueError(f"{name} has {len(getattr(self, name))} rows, y has {rows}")
+        if rows and not 0 <= self.y.min() <= self.y.max() < len(self.classes):
+            raise ValueError(f"a label lies outside 0 … {len(self.classes) - 1}")
+
+    def __repr__(self) -> str:
+        rows, dim = self.x.shape
+        return f"<Features {self.split or '?'}: {rows:,} x {dim}, {len(self.classes)} classes, {self.failed} failed>"
+
+
+def load(
+    split: str,
+    *,
+    pipeline: str | None = None,
+    data: str | None = None,
+    cache: str | Path | None = None,
+    name: str | None = None,
+    store: str | None = None,
+    weights: str | None = None,
+    precision: str | None = None,
+) -> Features:
+    """One split's embeddings and labels, as `featcache extract` left them. Needs neither torch nor the images.
+
+    `pipeline`, `data`, `cache` and `name` are the flags of the command line; `store`, `weights` and `precision`
+    choose, where several stores of the cache hold this split.
+
+    Raises:
+        UsageError: no such recipe.
+        CacheError: the split is not in the cache, or in several stores, or a file of it is damaged.
+    """
+    recipe = resolve(pipeline, data=data, name=name)
+    folder = cache_folder(cache)
+    known = StatLog(folder)
+    key = (recipe.name, variant(recipe), split)
+    return features_of(choose(folder, known, key, store=store, weights=weights, precision=precision), key)
+
+
+def features_of(store: FeatureStore, key: tuple[str, str, str]) -> Features:
+    """The features of one (data set, variant, split) of a store.
+
+    Raises:
+        CacheError: no such listing, or a damaged file.
+    """
+    extracted = store.listing(key)
+    listing, good = extracted.listing, extracted.good
+    x = store.load(extracted.digests[good])
+    store.known.try_flush()
+    rows = listing.take(good)
+    return Features(
+        x=x,
+        y=rows.labels,
+        classes=rows.classes,
+        paths=rows.paths,
+        clips=rows.clips,
+        subjects=rows.subjects,
+        split=listing.split,
+        failed=len(listing) - len(good),
+        part=listing.part,
+        source={
+            "data_set": listing.data_set,
+            "variant": listing.variant,
+            "root": listing.root,
+            "store": store.name,
+            "trunk": store.trunk.spec.fingerprint(),
+            "weights": store.trunk.asked,
+            "listing": store.listings[key].sha256,
+        },
+    )

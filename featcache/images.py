@@ -1,0 +1,92 @@
+"""Bytes of a picture -> a checked uint8 array. The only module that decodes pictures.
+
+What comes out is bit-equal to torchvision's `ImageClassification` transform on `PIL.Image.open(f).convert("RGB")`,
+up to the point where that transform turns to floating point. `docs/images.md` states the outcome for every kind of
+file. Nothing here needs torch, so that loader processes start fast and stay small.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+MAX_PIXELS = 89_478_485  # Pillow's own limit, at which it warns; here it is an error
+
+# The modes whose conversion to RGB is well defined. Others (32-bit integers, floats, LAB) have no range to map from.
+_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageTransform:
+    """From a decoded image to the trunk's input; every field can change an embedding, so every field is keyed."""
+
+    resize: int  # the shorter edge, pixels
+    crop: int  # the centre square, pixels
+    mean: tuple[float, float, float]  # of RGB in 0 … 1
+    std: tuple[float, float, float]
+    interpolation: str = "bilinear"
+    antialias: bool = True
+    exif: Literal["ignore", "apply"] = "ignore"  # ImageFolder ignores the orientation tag
+    modes: str = "rgb"  # grey repeated, palette looked up, alpha dropped, 16-bit grey rescaled, CMYK converted
+
+
+class BadImageError(ValueError):
+    """This file gives no picture; the message is the reason, without the path."""
+
+
+def decode(data: bytes, transform: ImageTransform) -> npt.NDArray[np.uint8]:
+    """Decode, resize and crop one image: (3, crop, crop) uint8, RGB.
+
+    Raises:
+        BadImageError: the bytes are no complete picture of a supported kind, or it is too large.
+    """
+    image = _open(data)
+    if transform.exif == "apply":
+        image = ImageOps.exif_transpose(image)
+    image = _rgb(image)
+    width, height = image.size
+    short, long = min(width, height), max(width, height)
+    scaled = int(transform.resize * long / short)  # torchvision's _compute_resized_output_size
+    size = (transform.resize, scaled) if width <= height else (scaled, transform.resize)
+    if size[0] * size[1] > MAX_PIXELS:
+        raise BadImageError(f"{width}x{height} pixels: resized it would have {size[0] * size[1] / 1e6:.0f} megapixels")
+    if size != image.size:
+        image = image.resize(size, Image.Resampling[transform.interpolation.upper()])
+    left, top = (round((edge - transform.crop) / 2.0) for edge in size)  # torchvision's center_crop
+    image = image.crop((left, top, left + transform.crop, top + transform.crop))
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def _open(data: bytes) -> Image.Image:
+    """The first frame, fully decoded."""
+    if not data:
+        raise BadImageError("the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow only warns of (odd metadata) does not touch the pixels
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image.load()
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise BadImageError(f"more than {MAX_PIXELS / 1e6:.0f} megapixels") from None
+    except Image.UnidentifiedImageError:
+        raise BadImageError(f"no image of a known kind ({', '.join(FORMATS)})") from None
+    except Exception as error:  # a plugin raises whatever the bytes make it raise; a bad image is a row, not a crash
+        raise BadImageError(f"damaged or cut off: {error}") from None
+    return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow's own conversion would clip every value above 255
+        sixteen = np.asarray(image).astype(np.float64)
+        image = Image.fromarray(np.rint(sixteen / 257).astype(np.uint8))
+    if image.mode not in _MODES:
+        raise BadImageError(f"pixels of mode {image.mode} have no defined range; save the image with 8 or 16 bits")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "Palette images with Transparency …": alpha is dropped, and that is documented
+        return image.convert("RGB")

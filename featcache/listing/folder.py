@@ -1,0 +1,109 @@
+"""An image folder: `<root>/<split>/<class>/.../image`, any depth below the class.
+
+The folder right above an image is its clip, where it is not the class folder itself. Hidden entries (a leading dot)
+are not looked at; a file whose name does not end like an image's is no row, but `Listing.ignored` names it.
+"""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from featcache.errors import DataError
+from featcache.listing.listing import Listing
+
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
+
+
+def splits(root: str) -> list[str]:
+    """The splits that stand in an image folder, sorted; train, val and test first.
+
+    Raises:
+        DataError: no such folder, or nothing in it that could be a split.
+    """
+    if not os.path.isdir(root):
+        what = "is a file" if os.path.exists(root) else "does not exist"
+        raise DataError(
+            f"{root}: this folder of images {what}; expected <root>/<split>/<class>/.../image. "
+            f"Name yours with --data DIR, or the root in the recipe."
+        )
+    found = [entry.name for entry in _entries(root) if entry.is_dir()]
+    if not found:
+        raise DataError(f"{root}: no folder in it; expected <root>/<split>/<class>/.../image, for example train/cats/1.jpg")
+    usual = ["train", "val", "test"]
+    return [name for name in usual if name in found] + [name for name in found if name not in usual]
+
+
+def list_folder(root: str, split: str, *, data_set: str, variant: str = "all") -> Listing:
+    """The rows of one split, sorted by class and path; the classes are the union over all splits, sorted.
+
+    Raises:
+        DataError: a missing split, a folder that cannot be read, no class, or no image.
+    """
+    root = os.path.abspath(root)
+    names = splits(root)
+    if split not in names:
+        raise DataError(f"{root}: no split {split!r} in it; found {', '.join(names)}")
+    classes = sorted({entry.name for name in names for entry in _entries(os.path.join(root, name)) if entry.is_dir()})
+    index = {name: label for label, name in enumerate(classes)}
+
+    paths: list[str] = []
+    labels: list[int] = []
+    clips: list[str] = []
+    ignored: list[str] = []
+    for entry in _entries(os.path.join(root, split)):
+        if not entry.is_dir():
+            ignored.append(f"{split}/{entry.name}")
+            continue
+        for below, name in sorted(_files(entry.path, "", ()), key=lambda found: os.fsencode("/".join(found))):
+            path = f"{split}/{entry.name}/{below}{name}"
+            if name.lower().endswith(SUFFIXES):
+                paths.append(path)
+                labels.append(index[entry.name])
+                clips.append(f"{split}/{entry.name}/{below[:-1]}" if below else "")
+            else:
+                ignored.append(path)
+    if not classes or not paths:
+        loose = [name for name in ignored if name.lower().endswith(SUFFIXES)]
+        found = f"{loose[0]}, right below the split" if loose else "no image"
+        raise DataError(
+            f"{root}: split {split!r} has no image in a class folder; found {found}, expected "
+            f"{split}/<class>/.../image. Where the classes stand at the top, move them into a folder train/."
+        )
+    return Listing(
+        data_set=data_set,
+        variant=variant,
+        split=split,
+        root=root,
+        classes=tuple(classes),
+        paths=tuple(paths),
+        labels=np.array(labels, dtype=np.int64),
+        clips=tuple(clips),
+        subjects=("",) * len(paths),
+        ignored=tuple(ignored),
+    )
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            shown = [entry for entry in found if not entry.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"{folder}: this folder cannot be read: {error.strerror}") from None
+    return sorted(shown, key=lambda entry: os.fsencode(entry.name))
+
+
+def _files(folder: str, below: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, str]]:
+    """(path below the class, file name) of everything under `folder`; links are followed, loops are not.
+
+    What is neither a file nor a folder (a FIFO, a dangling link) counts as a file: reading it fails, and says so.
+    """
+    for entry in _entries(folder):
+        if not entry.is_dir():
+            yield below, entry.name
+            continue
+        status = os.stat(entry.path)
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            raise DataError(f"{entry.path}: this link leads back to a folder above it; remove the link")
+        yield from _files(entry.path, f"{below}{entry.name}/", (*above, here))

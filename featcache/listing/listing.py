@@ -1,0 +1,97 @@
+"""Listing: the rows of one split, column-wise. It names images; it reads no pixel of them."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from featcache.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Listing:
+    """One split of one cut (`variant`) of a data set."""
+
+    data_set: str
+    variant: str
+    split: str
+    root: str  # absolute; paths are relative to it
+    classes: tuple[str, ...]  # of all splits, sorted
+    paths: tuple[str, ...]  # (rows,), with "/", as os.fsdecode gives them: lossless for any file name
+    labels: npt.NDArray[np.int64]  # (rows,), an index into `classes`
+    clips: tuple[str, ...]  # (rows,), "" where an image belongs to no clip
+    subjects: tuple[str, ...]  # (rows,), "" where nobody is named
+    ignored: tuple[str, ...] = ()  # files that are no images by their name: not rows, but not hushed up either
+    part: str = ""  # how a subset was asked for ("limit 100"); "" is the whole split
+
+    def __post_init__(self) -> None:
+        columns = (len(self.paths), len(self.labels), len(self.clips), len(self.subjects))
+        if len(set(columns)) != 1:
+            raise ValueError(f"paths, labels, clips, subjects have {columns} rows")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __repr__(self) -> str:
+        return f"<Listing {self.data_set}/{self.variant}/{self.split}: {len(self):,} rows, {len(self.classes)} classes>"
+
+    def file(self, row: int) -> str:
+        """The absolute path of one row's image."""
+        return os.path.join(self.root, self.paths[row])  # noqa: PTH118 (260,000 times: Path is ten times slower)
+
+    def take(self, rows: npt.NDArray[np.int64], *, part: str = "") -> "Listing":
+        """The rows at these indices, in this order."""
+        return replace(
+            self,
+            paths=tuple(self.paths[row] for row in rows),
+            labels=self.labels[rows],
+            clips=tuple(self.clips[row] for row in rows),
+            subjects=tuple(self.subjects[row] for row in rows),
+            part=part,
+        )
+
+    def support(self) -> npt.NDArray[np.int64]:
+        """How many rows each class has, (classes,)."""
+        return np.bincount(self.labels, minlength=len(self.classes))
+
+
+def subset(listing: Listing, *, limit: int | None = None, fraction: float | None = None, seed: int = 0) -> Listing:
+    """A stratified part of a listing for a first look: `limit` rows, or a `fraction` of them; in listing order.
+
+    A row's turn depends on its own path and the seed alone, so a larger part contains a smaller one, and a few
+    images added elsewhere change little. Every class gives its first row before any gives its second share.
+
+    Raises:
+        UsageError: both are given, or one is out of range.
+    """
+    if limit is None and fraction is None:
+        return listing
+    if limit is not None and fraction is not None:
+        raise UsageError("--limit and --fraction were both given; a subset has one size, leave one out")
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit: found {limit}, expected at least 1")
+    if fraction is not None and not 0 < fraction <= 1:
+        raise UsageError(f"--fraction: found {fraction}, expected more than 0 and at most 1")
+    wanted = limit if limit is not None else max(1, round(len(listing) * (fraction or 1.0)))
+    if wanted >= len(listing):
+        return listing
+    turn = np.array([_draw(path, seed) for path in listing.paths], dtype=np.uint64)
+    share = np.empty(len(listing))
+    for rows in _rows_by_class(listing.labels):
+        share[rows[np.argsort(turn[rows], kind="stable")]] = np.arange(len(rows)) / len(rows)
+    chosen = np.sort(np.lexsort((turn, share))[:wanted])
+    return listing.take(chosen, part=f"limit {limit}" if limit is not None else f"fraction {fraction}")
+
+
+def _draw(path: str, seed: int) -> int:
+    digest = hashlib.blake2b(os.fsencode(path), digest_size=8, salt=seed.to_bytes(16, "little")).digest()
+    return int.from_bytes(digest, "little")
+
+
+def _rows_by_class(labels: npt.NDArray[np.int64]) -> Sequence[npt.NDArray[np.int64]]:
+    order = np.argsort(labels, kind="stable")
+    _, starts = np.unique(labels[order], return_index=True)
+    return np.split(order, starts[1:])

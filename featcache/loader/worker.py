@@ -1,0 +1,85 @@
+"""A loader worker: one process, asked over its standard input, answering on its standard output, a JSON line each.
+
+    > {"path": …, "slot": 3}
+    < {"stat": [size, mtime_ns, ctime_ns, inode], "digest": …, "read_at": …} or {"failed": reason, …}
+    > {"decode": true} or {"decode": false}
+    < {} or {"failed": reason}                          (only after "decode": true; the pixels stand in the slot)
+
+The bytes that are hashed are the bytes that are decoded. A process of its own, not a fork: a fork of a process that
+runs torch inherits locks in any state. It imports no torch, and ends when its standard input does, so that it
+outlives its parent by nothing, however that died.
+"""
+
+import dataclasses
+import hashlib
+import json
+import mmap
+import os
+import signal
+import stat
+import sys
+import time
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from featcache.images import BadImageError, ImageTransform, decode
+
+_MAX_BYTES = 1 << 30  # a file larger than this is no picture that fits the limit on pixels
+_READS = 3  # how often a file that changes while it is read is read again
+
+
+def main(settings: str, slots: int, slot_bytes: int) -> None:
+    """Serve until standard input ends; `slots` is the descriptor of the memory shared with the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    found = json.loads(settings)
+    transform = ImageTransform(**{**found, "mean": tuple(found["mean"]), "std": tuple(found["std"])})
+    memory = np.frombuffer(mmap.mmap(slots, 0), dtype=np.uint8)
+    asked, answer = sys.stdin.buffer, sys.stdout.buffer
+    while line := asked.readline():
+        request = json.loads(line)
+        data, outcome = read(request["path"])
+        _say(answer, outcome)
+        if data is None or not json.loads(asked.readline() or b'{"decode": false}')["decode"]:
+            continue
+        try:
+            pixels = decode(data, transform)
+        except BadImageError as error:
+            _say(answer, {"failed": str(error)})
+            continue
+        start = request["slot"] * slot_bytes
+        memory[start : start + slot_bytes] = pixels.reshape(-1)
+        _say(answer, {})
+
+
+def read(path: str) -> tuple[bytes | None, dict[str, Any]]:
+    """A file's bytes, and what is said of them; None where they cannot be had."""
+    try:
+        for _ in range(_READS):
+            read_at = time.time_ns()
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not block
+            with os.fdopen(handle, "rb") as file:
+                before = os.fstat(handle)
+                if not stat.S_ISREG(before.st_mode):
+                    return None, {"failed": "not a regular file"}
+                if before.st_size > _MAX_BYTES:
+                    return None, {"failed": f"{before.st_size:,} bytes: larger than any supported image"}
+                data = file.read()
+                after = os.fstat(handle)
+            status = (after.st_size, after.st_mtime_ns, after.st_ctime_ns, after.st_ino)
+            unchanged = (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == status[:3]
+            if unchanged and len(data) == after.st_size:
+                return data, {"stat": status, "digest": hashlib.sha256(data).hexdigest(), "read_at": read_at}
+    except (OSError, ValueError) as error:
+        return None, {"failed": f"cannot be read: {getattr(error, 'strerror', None) or error}"}
+    return None, {"failed": f"it changed while it was read, {_READS} times"}
+
+
+def _say(answer: BinaryIO, value: dict[str, Any]) -> None:
+    answer.write(json.dumps(value).encode() + b"\n")
+    answer.flush()
+
+
+def settings_of(transform: ImageTransform) -> str:
+    """What `main` needs to know, as one argument."""
+    return json.dumps(dataclasses.asdict(transform))

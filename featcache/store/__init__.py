@@ -1,0 +1,21 @@
+"""Embeddings on disk: immutable shards, a log, and listings as they were extracted."""
+
+from featcache.store.catalog import cache_folder, choose
+from featcache.store.listings import Extracted
+from featcache.store.stat_log import StatLog
+from featcache.store.store import FeatureStore, Problem, StoreWriter, create, find, is_recorded
+from featcache.store.weights_memo import WeightsMemo
+
+__all__ = [
+    "Extracted",
+    "FeatureStore",
+    "Problem",
+    "StatLog",
+    "StoreWriter",
+    "WeightsMemo",
+    "cache_folder",
+    "choose",
+    "create",
+    "find",
+    "is_recorded",
+]

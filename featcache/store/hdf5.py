@@ -1,0 +1,59 @@
+"""Arrays <-> the bytes of an HDF5 file. The file is built in memory: libhdf5 never writes to the disk.
+
+What is read with libhdf5 has been hashed before; and it must hold exactly the arrays that are expected: no link that
+leads elsewhere, no external or virtual storage, no filter.
+"""
+
+import io
+from collections.abc import Mapping
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.generic]
+
+
+class ForeignFileError(ValueError):
+    """A well-formed HDF5 file that is not one of ours; the message says in what."""
+
+
+def build(arrays: Mapping[str, Array]) -> tuple[bytes, dict[str, int]]:
+    """The bytes of a file with these contiguous datasets (deterministic), and where in it each one starts."""
+    with h5py.File("in memory", "w", driver="core", backing_store=False, libver=("v110", "v110")) as file:
+        for name, array in arrays.items():
+            file.create_dataset(name, data=np.ascontiguousarray(array), track_times=False)
+        file.flush()
+        offsets = {name: file[name].id.get_offset() or 0 for name in arrays}
+        return bytes(file.id.get_file_image()), offsets
+
+
+def parse(data: bytes, expected: Mapping[str, tuple[str, int]]) -> dict[str, Array]:
+    """The arrays of a file whose hash was right; `expected` gives each name's dtype and number of dimensions.
+
+    Raises:
+        ForeignFileError: another set of names, dtypes or shapes, or storage that is not in the file itself.
+    """
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            if set(file) != set(expected):
+                raise ForeignFileError(f"it holds {sorted(file)}, expected {sorted(expected)}")
+            return {name: _dataset(file, name, *expected[name], limit=len(data)) for name in expected}
+    except (OSError, RuntimeError, KeyError) as error:
+        raise ForeignFileError(f"HDF5 cannot read it: {error}") from None
+
+
+def _dataset(file: h5py.File, name: str, dtype: str, dimensions: int, *, limit: int) -> Array:
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ForeignFileError(f"/{name} is a link that leads elsewhere")
+    found = file[name]
+    if not isinstance(found, h5py.Dataset):
+        raise ForeignFileError(f"/{name} is no dataset")
+    if found.is_virtual or found.external or found.chunks is not None or found.id.get_create_plist().get_nfilters():
+        raise ForeignFileError(f"/{name} is stored outside, virtually, in chunks or through a filter")
+    if found.dtype != np.dtype(dtype) or found.ndim != dimensions:
+        raise ForeignFileError(f"/{name} is {found.dtype} with {found.ndim} dimensions, expected {dtype} with {dimensions}")
+    if found.size * found.dtype.itemsize > limit:
+        raise ForeignFileError(f"/{name} declares {found.shape}, more than the file holds")
+    array: Array = found[...]
+    return array

@@ -1,0 +1,178 @@
+"""Listings as they were extracted: immutable files below `cache/listings/`, named by their content.
+
+    listings/<data set>/<variant>/<split>-<sha256[:8]>.h5
+
+Datasets, all contiguous: `meta` (JSON as uint8), `paths` (the names' bytes, each ended by NUL), `labels` int64,
+`digests` (rows, 32) uint8, and for clips, subjects and reasons a table of the different strings (NUL-ended bytes)
+with a code per row. Names are kept as bytes: a file name need not be UTF-8.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from featcache.errors import CacheError
+from featcache.listing import Listing
+from featcache.recipe import NAME
+from featcache.store import hdf5, publish
+from featcache.store.commits import ListingLine
+
+VERSION = 1
+_CODED = ("clips", "subjects", "reasons")
+_EXPECTED = {
+    "meta": ("uint8", 1),
+    "paths": ("uint8", 1),
+    "labels": ("int64", 1),
+    "digests": ("uint8", 2),
+    **{f"{name}_names": ("uint8", 1) for name in _CODED},
+    **{f"{name}_codes": ("int32", 1) for name in _CODED},
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extracted:
+    """A listing with what became of each row."""
+
+    listing: Listing
+    digests: npt.NDArray[np.uint8]  # (rows, 32); zeros where the file could not be read at all
+    reasons: tuple[str, ...]  # (rows,), why a row has no embedding; "" where it has one
+
+    @property
+    def good(self) -> npt.NDArray[np.int64]:
+        """The rows that have an embedding."""
+        return np.flatnonzero(np.array([not reason for reason in self.reasons], dtype=bool))
+
+
+def encode(extracted: Extracted) -> bytes:
+    """The bytes of the file; the same listing gives the same bytes."""
+    listing = extracted.listing
+    meta = {
+        "version": VERSION,
+        "data_set": listing.data_set,
+        "variant": listing.variant,
+        "split": listing.split,
+        "root": listing.root,
+        "classes": listing.classes,
+        "ignored": listing.ignored,
+        "part": listing.part,
+    }
+    arrays: dict[str, hdf5.Array] = {
+        "meta": np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8),
+        "paths": _pack(listing.paths),
+        "labels": listing.labels,
+        "digests": extracted.digests,
+    }
+    for name, column in zip(_CODED, (listing.clips, listing.subjects, extracted.reasons), strict=True):
+        table = {value: code for code, value in enumerate(dict.fromkeys(column))}
+        arrays[f"{name}_names"] = _pack(tuple(table))
+        arrays[f"{name}_codes"] = np.array([table[value] for value in column], dtype=np.int32)
+    return hdf5.build(arrays)[0]
+
+
+def decode(data: bytes) -> Extracted:
+    """The inverse of `encode`.
+
+    Raises:
+        ValueError: the file is none of ours, of a newer version, or contradicts itself.
+    """
+    arrays = hdf5.parse(data, _EXPECTED)
+    meta = json.loads(arrays["meta"].tobytes())
+    if meta["version"] != VERSION:
+        raise ValueError(f"its version is {meta['version']}, this featcache reads {VERSION}")
+    columns = {}
+    for name in _CODED:
+        names, codes = _unpack(arrays[f"{name}_names"]), arrays[f"{name}_codes"]
+        columns[name] = tuple(names[code] for code in codes)
+    listing = Listing(
+        data_set=meta["data_set"],
+        variant=meta["variant"],
+        split=meta["split"],
+        root=meta["root"],
+        classes=tuple(meta["classes"]),
+        paths=_unpack(arrays["paths"]),
+        labels=arrays["labels"].astype(np.int64),
+        clips=columns["clips"],
+        subjects=columns["subjects"],
+        ignored=tuple(meta["ignored"]),
+        part=meta["part"],
+    )
+    digests = arrays["digests"].astype(np.uint8)
+    if digests.shape != (len(listing), 32) or len(columns["reasons"]) != len(listing):
+        raise ValueError(f"{len(listing)} rows, but digests are {digests.shape}")
+    labels = listing.labels
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(listing.classes):
+        raise ValueError("a label lies outside the classes")
+    return Extracted(listing, digests, columns["reasons"])
+
+
+def path_of(cache: Path, line: ListingLine) -> Path:
+    """Where a logged listing stands.
+
+    Raises:
+        CacheError: a name in the log could lead out of the cache.
+    """
+    names = (line.data_set, line.variant, line.split)
+    if not all(re.fullmatch(NAME, name) for name in names) or not re.fullmatch(r"[0-9a-f]{64}", line.sha256):
+        raise CacheError(f"{cache}: the log names a listing {'/'.join(names)!r}, which is no name of a listing")
+    return cache / "listings" / line.data_set / line.variant / f"{line.split}-{line.sha256[:8]}.h5"
+
+
+def write(cache: Path, extracted: Extracted) -> ListingLine:
+    """Publish a listing (unless it stands there already) and return its line for the log."""
+    data = encode(extracted)
+    listing = extracted.listing
+    line = ListingLine(
+        data_set=listing.data_set,
+        variant=listing.variant,
+        split=listing.split,
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+    path = path_of(cache, line)
+    publish.make_folder(path.parent)
+    if not (path.exists() and _sha256(path) == line.sha256):
+        publish.publish(path, data)
+    return line
+
+
+def read(cache: Path, line: ListingLine) -> Extracted:
+    """A logged listing, checked against the hash in the log.
+
+    Raises:
+        CacheError: it is missing, damaged, or none of ours.
+    """
+    path = path_of(cache, line)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        with os.fdopen(handle, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise CacheError(f"{path}: this listing cannot be read: {error.strerror}. {_way_out(line)}") from None
+    if hashlib.sha256(data).hexdigest() != line.sha256:
+        raise CacheError(f"{path}: its sha256 does not match the log: the file was damaged. {_way_out(line)}")
+    try:
+        return decode(data)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise CacheError(f"{path}: this is no listing that this version reads: {error}") from None
+
+
+def _way_out(line: ListingLine) -> str:
+    return f"`featcache extract --split {line.split}` writes it again; no embedding is lost."
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _pack(strings: Sequence[str]) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(b"".join(os.fsencode(string) + b"\0" for string in strings), dtype=np.uint8)
+
+
+def _unpack(packed: npt.NDArray[np.generic]) -> tuple[str, ...]:
+    return tuple(os.fsdecode(string) for string in packed.tobytes().split(b"\0")[:-1])

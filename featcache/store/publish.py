@@ -1,0 +1,108 @@
+"""Publish, never edit: a file gets its name when it is whole and on disk. The only module that writes to the cache."""
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from featcache.errors import MachineError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextlib.contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses while `path` is written into an error that says the way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            way_out = "make room (or name another --cache) and run the same command again; what is committed is safe"
+        else:
+            way_out = "what was committed before is safe; mend the cause and run the same command again"
+        raise MachineError(f"{path}: cannot be written: {error.strerror or error}; {way_out}") from error
+
+
+def publish(path: Path, data: bytes | memoryview, *, replace: bool = False) -> None:
+    """Write `data` so that `path` is either not there (or what it was) or complete, also after a power cut.
+
+    Without `replace` the file becomes read-only and an existing one is left alone: names are made of the content.
+    A failing fsync is not tried again: the kernel may have dropped the pages, and a retry would "succeed".
+
+    Raises:
+        MachineError: the disk is full, the folder read-only, …; no scratch file stays behind.
+    """
+    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    with told(path):
+        try:
+            handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+            try:
+                write_all(handle, data)
+                if not replace:
+                    os.fchmod(handle, 0o444)
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            os.rename(scratch, path)  # noqa: PTH104 (the fault shim counts calls of os)
+        finally:  # Ctrl-C included
+            with contextlib.suppress(OSError):
+                os.unlink(scratch)  # noqa: PTH108
+        sync_folder(path.parent)
+
+
+def append(path: Path, data: bytes, *, sync: bool) -> None:
+    """Append whole lines in one write, and fsync them where the caller's promise rests on them.
+
+    Raises:
+        MachineError: the disk is full, …; a part of a line may stand there, which readers ignore.
+    """
+    with told(path):
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+        try:
+            write_all(handle, data)
+            if sync:
+                os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def truncate(path: Path, size: int) -> None:
+    """Cut a file to `size` bytes: the torn last line of a log, under the lock."""
+    with told(path):
+        handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+        try:
+            os.ftruncate(handle, size)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and those above it."""
+    with told(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the scratch files of runs that were killed. Only under the writer's lock."""
+    for litter in folder.glob(".*.partial"):
+        with contextlib.suppress(OSError):
+            litter.unlink()
+
+
+def write_all(handle: int, data: bytes | memoryview) -> None:
+    """Write every byte; a short write goes on where it ended."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(handle, rest) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in this folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

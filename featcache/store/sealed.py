@@ -1,0 +1,47 @@
+"""JSON that knows whether it is whole: lines of a log, and single documents, each with its own checksum."""
+
+import hashlib
+import json
+from typing import Any
+
+_MARK = b',"sum":"'
+_TAIL = 16 + len(b'"}')
+
+
+def seal_line(value: dict[str, Any]) -> bytes:
+    """One line of JSON, newline included; its last key `sum` is the start of the sha256 of the bytes before it."""
+    body = json.dumps(value, separators=(",", ":")).encode()[:-1]
+    return body + _MARK + _checksum(body).encode() + b'"}\n'
+
+
+def unseal_line(line: bytes) -> dict[str, Any] | None:
+    """What `seal_line` was given; None where the line (without its newline) is torn or damaged."""
+    body, mark = line[: -_TAIL - len(_MARK)], line[-_TAIL - len(_MARK) : -_TAIL]
+    if mark != _MARK or line[-2:] != b'"}' or _checksum(body).encode() != line[-_TAIL:-2]:
+        return None
+    value: dict[str, Any] = json.loads(body + b"}")
+    return value
+
+
+def seal_document(value: dict[str, Any]) -> bytes:
+    """An indented JSON document; `sum` is the start of the sha256 of its canonical form without `sum`."""
+    return json.dumps({**value, "sum": _checksum(_canonical(value))}, indent=2).encode() + b"\n"
+
+
+def unseal_document(data: bytes) -> dict[str, Any] | None:
+    """What `seal_document` was given; None where it is damaged."""
+    try:
+        value = json.loads(data)
+    except ValueError:  # no JSON, or no UTF-8
+        return None
+    if not isinstance(value, dict) or value.pop("sum", None) != _checksum(_canonical(value)):
+        return None
+    return value
+
+
+def _canonical(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _checksum(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:16]

@@ -1,0 +1,173 @@
+"""One immutable HDF5 shard: /embeddings (rows, dim) and /digests (rows, 32) uint8, both contiguous.
+
+HDF5 is how shards are built and how everybody else reads them. Here they are read at their offsets, with pread and
+memmap, after their hash was checked: a file that fails it never reaches a parser.
+"""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from featcache.errors import CacheError
+from featcache.store import hdf5
+from featcache.store.stat_log import Stat, StatLog, identity, now
+
+Digests = npt.NDArray[np.uint8]  # (rows, 32)
+Embeddings = npt.NDArray[np.float32] | npt.NDArray[np.float16]  # (rows, dim)
+
+_NAME = re.compile(r"[0-9]{5,9}-[0-9a-f]{8}\.h5")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_LONG_RUN = 8  # rows in one piece from which a pread of its own beats a gather
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """What the log says of a shard; checked on the way in, because a log can come from anybody."""
+
+    name: str
+    rows: int
+    dim: int
+    dtype: str  # "float32" or "float16"
+    embeddings_offset: int  # bytes from the start of the file
+    digests_offset: int
+    bytes: int
+    sha256: str  # of the file
+    digests_sha256: str  # of its rows x 32 bytes of digests
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "dim", "embeddings_offset", "digests_offset", "bytes"):
+            value = getattr(self, name)
+            if type(value) is not int or not 0 <= value < 1 << 48:
+                raise ValueError(f"{name} is {value!r}")
+        if not (_NAME.fullmatch(self.name) and _SHA256.fullmatch(self.sha256) and _SHA256.fullmatch(self.digests_sha256)):
+            raise ValueError(f"a shard's name or hash is malformed: {self.name!r}")
+        if self.dtype not in ("float32", "float16"):
+            raise ValueError(f"dtype is {self.dtype!r}")
+        ends = (self.embeddings_offset + self.rows * self.row_bytes, self.digests_offset + self.rows * 32)
+        if not (self.rows and self.dim) or max(ends) > self.bytes:
+            raise ValueError(f"{self.rows} rows of {self.dim} do not fit into {self.bytes} bytes")
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one embedding."""
+        return self.dim * np.dtype(self.dtype).itemsize
+
+
+def build(number: int, digests: Digests, embeddings: Embeddings) -> tuple[Shard, bytes]:
+    """The shard's entry for the log, and the bytes of its file."""
+    data, offsets = hdf5.build({"embeddings": embeddings, "digests": digests})
+    sha256 = hashlib.sha256(data).hexdigest()
+    entry = Shard(
+        name=f"{number:05d}-{sha256[:8]}.h5",
+        rows=len(embeddings),
+        dim=embeddings.shape[1],
+        dtype=str(embeddings.dtype),
+        embeddings_offset=offsets["embeddings"],
+        digests_offset=offsets["digests"],
+        bytes=len(data),
+        sha256=sha256,
+        digests_sha256=hashlib.sha256(np.ascontiguousarray(digests)).hexdigest(),
+    )
+    return entry, data
+
+
+def open_shard(folder: Path, shard: Shard) -> int:
+    """A descriptor on a file of the right size; never through a link.
+
+    Raises:
+        CacheError: it is missing, no regular file, or of another size.
+    """
+    path = folder / shard.name
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise CacheError(f"{path}: this shard cannot be opened: {error.strerror}. {_WAY_OUT}") from None
+    size = os.fstat(handle).st_size
+    if size != shard.bytes:
+        os.close(handle)
+        raise CacheError(f"{path}: {size} bytes, the log says {shard.bytes}. {_WAY_OUT}")
+    return handle
+
+
+def read_digests(folder: Path, shard: Shard) -> Digests:
+    """The digests, (rows, 32), checked against the log."""
+    handle = open_shard(folder, shard)
+    try:
+        data = np.empty((shard.rows, 32), dtype=np.uint8)
+        _read_into(handle, memoryview(data).cast("B"), shard.digests_offset)
+    finally:
+        os.close(handle)
+    if hashlib.sha256(data).hexdigest() != shard.digests_sha256:
+        raise CacheError(f"{folder / shard.name}: its digests do not match the log. {_WAY_OUT}")
+    return data
+
+
+def ensure_hash(folder: Path, shard: Shard, known: StatLog) -> None:
+    """Check the whole file against the log, unless `known` remembers that this very file passed.
+
+    Raises:
+        CacheError: the file is not the one that was committed.
+    """
+    path = str((folder / shard.name).absolute())
+    handle = open_shard(folder, shard)
+    try:
+        status: Stat = identity(os.fstat(handle))
+        remembered = known.find(path, status)
+        if remembered is not None and remembered.digest.hex() == shard.sha256:
+            return
+        read_at = now()
+        digest = hash_of(handle)
+    finally:
+        os.close(handle)
+    if digest.hex() != shard.sha256:
+        raise CacheError(f"{path}: its sha256 does not match the log: the file was damaged or changed. {_WAY_OUT}")
+    known.remember(path, status, digest, read_at=read_at)
+
+
+def gather(
+    folder: Path, shard: Shard, rows: npt.NDArray[np.int64], out: npt.NDArray[np.float32], to: npt.NDArray[np.int64]
+) -> None:
+    """out[to] = embeddings[rows], as float32. Stretches that are consecutive on both sides are read in place."""
+    handle = open_shard(folder, shard)
+    try:
+        breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(to) != 1)) + 1
+        starts, ends = np.concatenate(([0], breaks)), np.concatenate((breaks, [len(rows)]))
+        direct = (ends - starts >= _LONG_RUN) & (shard.dtype == "float32")
+        for start, end in zip(starts[direct], ends[direct], strict=True):
+            piece = memoryview(out[to[start] : to[start] + end - start]).cast("B")
+            _read_into(handle, piece, shard.embeddings_offset + int(rows[start]) * shard.row_bytes)
+        scattered = np.repeat(~direct, ends - starts)
+        if scattered.any():
+            with os.fdopen(os.dup(handle), "rb") as file:
+                shape = (shard.rows, shard.dim)
+                mapped = np.memmap(file, shard.dtype, "r", shard.embeddings_offset, shape)
+            out[to[scattered]] = mapped[rows[scattered]]
+    finally:
+        os.close(handle)
+
+
+def hash_of(handle: int) -> bytes:
+    """sha256 of an open file's bytes."""
+    running = hashlib.sha256()
+    buffer = memoryview(bytearray(1 << 20))
+    offset = 0
+    while count := os.preadv(handle, [buffer], offset):
+        running.update(buffer[:count])
+        offset += count
+    return running.digest()
+
+
+def _read_into(handle: int, piece: memoryview, offset: int) -> None:
+    while piece:
+        count = os.preadv(handle, [piece], offset)
+        if count == 0:
+            raise CacheError(f"a shard ended {len(piece)} bytes early. {_WAY_OUT}")
+        piece, offset = piece[count:], offset + count
+
+
+_WAY_OUT = "`featcache verify` lists what is damaged."

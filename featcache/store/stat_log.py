@@ -1,0 +1,134 @@
+"""What each file was when it was read: path, stat, digest, outcome. A memory, never the truth.
+
+"Is this file the one that I know?" is answered by (size, mtime_ns, ctime_ns, inode), as git does. A mismatch costs
+one more reading, nothing else; so does a line that is torn or damaged, or the loss of the whole file.
+"""
+
+import contextlib
+import os
+import stat
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from featcache.errors import MachineError
+from featcache.store import publish
+from featcache.store.sealed import seal_line, unseal_line
+
+Stat = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode
+
+NAME = "stat.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One file as it was read."""
+
+    stat: Stat
+    digest: bytes  # sha256 of its bytes; b"" where it could not be read
+    reason: str = ""  # why it gives no image; "" where it does
+
+
+class StatLog:
+    """The memory of one cache; `remember` collects, `flush` writes."""
+
+    def __init__(self, cache: Path) -> None:
+        self.path = cache / NAME
+        self._known: dict[str, Known] | None = None  # read at the first question
+        self._pending: list[bytes] = []
+
+    def find(self, path: str, status: Stat) -> Known | None:
+        """What is known of the file at this absolute path, if it is still the one that was read."""
+        known = self._read().get(path)
+        return known if known is not None and known.stat == status else None
+
+    def look_up(self, paths: Sequence[str]) -> list[Known | None]:
+        """`find` for many files, each asked for its stat; None where it is new, has changed, or cannot be asked."""
+        known = self._read()
+        return [known[path] if path in known and known[path].stat == stat_of(path) else None for path in paths]
+
+    def remember(self, path: str, status: Stat, digest: bytes, reason: str = "", *, read_at: int) -> None:
+        """Note what was read at `read_at` (time.time_ns before the reading); a racy stat is not noted.
+
+        A file that changed within the clock's grain of being read may change again without its stat showing it.
+        """
+        if racy(status, read_at):
+            return
+        known = Known(status, digest, reason)
+        if self._read().get(path) == known:
+            return
+        self._read()[path] = known
+        line = {"path": path, "stat": status, "digest": digest.hex(), "reason": reason}
+        self._pending.append(seal_line(line))
+
+    def flush(self) -> None:
+        """Append what was remembered. Not fsynced: what is lost is read again."""
+        if not self._pending:
+            return
+        publish.make_folder(self.path.parent)
+        start = b"" if self._ends_whole() else b"\n"  # a torn line must not swallow the next one
+        publish.append(self.path, start + b"".join(self._pending), sync=False)
+        self._pending.clear()
+
+    def try_flush(self) -> None:
+        """`flush` for readers: a cache that cannot be written to can still be read."""
+        with contextlib.suppress(MachineError):
+            self.flush()
+
+    def _read(self) -> dict[str, Known]:
+        if self._known is None:
+            self._known = {}
+            try:
+                data = self.path.read_bytes()
+            except FileNotFoundError:
+                data = b""
+            except OSError as error:
+                raise MachineError(f"{self.path}: cannot be read: {error.strerror}") from None
+            for line in data.split(b"\n"):
+                entry = unseal_line(line) if line else None
+                if entry is not None:
+                    size, mtime, ctime, inode = entry["stat"]
+                    digest = bytes.fromhex(entry["digest"])
+                    self._known[entry["path"]] = Known((size, mtime, ctime, inode), digest, entry["reason"])
+        return self._known
+
+    def _ends_whole(self) -> bool:
+        try:
+            with self.path.open("rb") as file:
+                if file.seek(0, os.SEEK_END) == 0:
+                    return True
+                file.seek(-1, os.SEEK_END)
+                return file.read(1) == b"\n"
+        except FileNotFoundError:
+            return True
+
+
+def stat_of(path: str) -> Stat | None:
+    """The identity of a regular file, links followed; None where there is none to be had."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 (260,000 times)
+    except (OSError, ValueError):
+        return None
+    return identity(found) if stat.S_ISREG(found.st_mode) else None
+
+
+def identity(found: os.stat_result) -> Stat:
+    """The four numbers that say whether a file is still the one that was read."""
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+def racy(status: Stat, read_at: int) -> bool:
+    """Whether the file is so young that another change could leave its stat as it is.
+
+    Kernel clocks tick every 1 to 10 ms; file systems that keep whole seconds show it by their zeros.
+    """
+    _, mtime, ctime, _ = status
+    whole_seconds = mtime % 1_000_000_000 == 0 and ctime % 1_000_000_000 == 0
+    grain = 2_000_000_000 if whole_seconds else 20_000_000
+    return max(mtime, ctime) + grain > read_at
+
+
+def now() -> int:
+    """The clock that `remember` compares with file times, nanoseconds."""
+    return time.time_ns()

@@ -1,0 +1,57 @@
+"""`weights.json`: (architecture, weights asked for, the file's stat) -> sha256 of the tensors.
+
+A memory, never the truth: where it is lost or damaged, the weights are read and hashed once more.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from featcache.store import publish
+from featcache.store.sealed import seal_document, unseal_document
+from featcache.store.stat_log import now, racy, stat_of
+
+NAME = "weights.json"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WeightsMemo:
+    """The memory of one cache."""
+
+    cache: Path
+
+    def find(self, arch: str, asked: str, file: Path | None, *, vouched: bool) -> str | None:
+        """The tensors' sha256, if these very weights were hashed before; 64 hex digits.
+
+        `vouched`: the name alone stands for one content (torchvision's names do, with their hash check), so that a
+        cache can be used where the file itself is not.
+        """
+        status = stat_of(str(file)) if file else None
+        for entry in self._entries():
+            if entry["arch"] == arch and entry["asked"] == _name(asked, file, vouched=vouched):
+                same = entry["stat"] == (list(status) if status else None)
+                if same or (vouched and status is None):
+                    return str(entry["sha256"])
+        return None
+
+    def remember(self, arch: str, asked: str, file: Path | None, sha256: str, *, vouched: bool) -> None:
+        """Note the hash of what was just read; a file too young to be told from its next version is not noted."""
+        status = stat_of(str(file)) if file else None
+        if status and racy(status, now()):
+            return
+        name = _name(asked, file, vouched=vouched)
+        kept = [entry for entry in self._entries() if (entry["arch"], entry["asked"]) != (arch, name)]
+        kept.append({"arch": arch, "asked": name, "stat": list(status) if status else None, "sha256": sha256})
+        publish.make_folder(self.cache)
+        publish.publish(self.cache / NAME, seal_document({"format": 1, "weights": kept}), replace=True)
+
+    def _entries(self) -> list[dict[str, Any]]:
+        try:
+            document = unseal_document((self.cache / NAME).read_bytes())
+        except OSError:
+            return []
+        return list(document["weights"]) if document and document.get("format") == 1 else []
+
+
+def _name(asked: str, file: Path | None, *, vouched: bool) -> str:
+    return asked if vouched or file is None else str(file.absolute())

@@ -1,0 +1,104 @@
+"""The architectures that featcache runs: their shapes, their published weights, their transforms. No torch here.
+
+A test holds every number against torchvision's own; they stand here so that a command that embeds nothing need not
+import torch to know which store it means.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from featcache.errors import UsageError
+from featcache.images import ImageTransform
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_IMAGENET = ImageTransform(resize=256, crop=224, mean=_MEAN, std=_STD)
+_IMAGENET_242 = replace(_IMAGENET, resize=242)
+_SWAG_LINEAR = ImageTransform(resize=224, crop=224, mean=_MEAN, std=_STD, interpolation="bicubic")
+_SWAG_384 = replace(_SWAG_LINEAR, resize=384, crop=384)
+_SWAG_512 = replace(_SWAG_LINEAR, resize=512, crop=512)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One of torchvision's named weights."""
+
+    file: str  # as torch.hub keeps it; the 8 hex digits are the start of its sha256
+    transform: ImageTransform
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """A Vision Transformer (Dosovitskiy et al., 2021, table 1)."""
+
+    name: str
+    patch: int  # edge of a patch, pixels
+    dim: int  # width of a token, and of the embedding
+    depth: int  # encoder blocks
+    heads: int  # of attention
+    mlp: int  # width inside a block's MLP
+    transform: ImageTransform = _IMAGENET  # for weights from a file, and random ones
+    published: dict[str, Published] = field(default_factory=dict)
+
+    def tokens(self, crop: int) -> int:
+        """Patches of a square input, and the class token."""
+        return (crop // self.patch) ** 2 + 1
+
+    def frozen_parameters(self, crop: int | None = None) -> int:
+        """All parameters but the classifier's."""
+        dim = self.dim
+        patches = 3 * self.patch**2 * dim + dim
+        positions = self.tokens(crop or self.transform.crop) * dim
+        attention = 4 * dim * dim + 4 * dim
+        mlp = 2 * dim * self.mlp + self.mlp + dim
+        return patches + dim + positions + self.depth * (attention + mlp + 4 * dim) + 2 * dim
+
+    def head_parameters(self, classes: int) -> int:
+        """One linear layer on the embedding, bias included."""
+        return (self.dim + 1) * classes
+
+
+ARCHITECTURES = {
+    found.name: found
+    for found in (
+        Architecture(
+            name="vit_b_16", patch=16, dim=768, depth=12, heads=12, mlp=3072,
+            published={
+                "IMAGENET1K_V1": Published("vit_b_16-c867db91.pth", _IMAGENET),
+                "IMAGENET1K_SWAG_E2E_V1": Published("vit_b_16_swag-9ac1b537.pth", _SWAG_384),
+                "IMAGENET1K_SWAG_LINEAR_V1": Published("vit_b_16_lc_swag-4e70ced5.pth", _SWAG_LINEAR),
+            },
+        ),
+        Architecture(
+            name="vit_b_32", patch=32, dim=768, depth=12, heads=12, mlp=3072,
+            published={"IMAGENET1K_V1": Published("vit_b_32-d86f8d99.pth", _IMAGENET)},
+        ),
+        Architecture(
+            name="vit_l_16", patch=16, dim=1024, depth=24, heads=16, mlp=4096, transform=_IMAGENET_242,
+            published={
+                "IMAGENET1K_V1": Published("vit_l_16-852ce7e3.pth", _IMAGENET_242),
+                "IMAGENET1K_SWAG_E2E_V1": Published("vit_l_16_swag-4f3808c9.pth", _SWAG_512),
+                "IMAGENET1K_SWAG_LINEAR_V1": Published("vit_l_16_lc_swag-4d563306.pth", _SWAG_LINEAR),
+            },
+        ),
+        Architecture(
+            name="vit_l_32", patch=32, dim=1024, depth=24, heads=16, mlp=4096,
+            published={"IMAGENET1K_V1": Published("vit_l_32-c7638314.pth", _IMAGENET)},
+        ),
+        # Two small blocks at 64 pixels: nobody published weights for it. It drives the whole pipeline in a second,
+        # for tests and for a first try of a recipe.
+        Architecture(
+            name="vit_nano_16", patch=16, dim=64, depth=2, heads=2, mlp=128,
+            transform=ImageTransform(resize=72, crop=64, mean=_MEAN, std=_STD),
+        ),
+    )
+}  # fmt: skip
+
+
+def architecture(name: str) -> Architecture:
+    """The architecture of this name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in ARCHITECTURES:
+        raise UsageError(f"no architecture {name!r}; expected one of {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[name]

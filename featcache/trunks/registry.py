@@ -1,0 +1,178 @@
+"""What a recipe asks for -> a TrunkSpec (without torch, where its weights are known) -> a Trunk that embeds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from featcache.errors import MachineError, UsageError
+from featcache.images import ImageTransform
+from featcache.recipe import TrunkSection
+from featcache.store.weights_memo import WeightsMemo
+from featcache.trunks import weights
+from featcache.trunks.architectures import Architecture, architecture
+from featcache.trunks.spec import TrunkSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Compute = Literal["float32", "bfloat16"]
+PRECISION: dict[str, Compute] = {"fp32": "float32", "bf16": "bfloat16"}
+BATCH = {"cpu": 32, "cuda": 256, "mps": 64}  # images in one forward; a constant of the device, see Trunk.embed
+
+
+class TrunkSource:
+    """A trunk that is asked for but not yet loaded; the tensors are read at most once, and only when needed."""
+
+    def __init__(self, section: TrunkSection, memo: WeightsMemo) -> None:
+        self.section, self.memo = section, memo
+        self.arch: Architecture = architecture(section.arch)
+        self.kind = weights.kind(self.arch, section.weights)
+
+    @property
+    def label(self) -> str:
+        """The weights as a person names them; of a file, its name without folder and suffix."""
+        return Path(self.section.weights).stem if self.kind == "file" else self.section.weights
+
+    @property
+    def transform(self) -> ImageTransform:
+        """What is done to an image before the trunk sees it: the weights' own, and the recipe's word on EXIF."""
+        return replace(weights.transform_of(self.arch, self.section.weights), exif=self.section.exif)
+
+    @cached_property
+    def tensors(self) -> dict[str, "Tensor"]:
+        """The frozen tensors.
+
+        Raises:
+            MachineError: they are out of reach, damaged, or of another network.
+        """
+        return weights.load(self.arch, self.section.weights)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the tensors; remembered by the file's stat, so that a known file is not even opened."""
+        asked = weights.recipe_of(self.arch, self.section.weights)
+        file = weights.file_of(self.arch, self.section.weights)
+        vouched = self.kind == "published"
+        known = self.memo.find(self.arch.name, asked, file, vouched=vouched)
+        if known is None:
+            known = weights.digest(self.tensors)
+            self.memo.remember(self.arch.name, asked, file, known, vouched=vouched)
+        return known
+
+    def spec(self, compute: Compute) -> TrunkSpec:
+        """The identity of what this trunk makes at a precision."""
+        return TrunkSpec(
+            arch=self.arch.name,
+            weights_sha256=self.sha256,
+            transform=self.transform,
+            compute=compute,
+            stored=self.section.stored,
+        )
+
+    def choose(self, held: Sequence[TrunkSpec], device: Callable[[], str]) -> TrunkSpec:
+        """The spec to use: as typed; or with "auto" that of a store that fits otherwise, else what the device has."""
+        if self.section.precision != "auto":
+            return self.spec(PRECISION[self.section.precision])
+        fitting = [spec for spec in map(self.spec, PRECISION.values()) if spec in held]
+        return fitting[0] if len(fitting) == 1 else self.spec(fast_precision(device()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trunk:
+    """A loaded, frozen trunk on one device."""
+
+    spec: TrunkSpec
+    device: str
+    batch_size: int
+    network: Any  # vit.ViT
+
+    def embed(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """(n, 3, crop, crop) uint8, n at most `batch_size` -> (n, dim) float32.
+
+        Every forward is padded to the full batch: kernels, and with them the order of sums, are chosen by shape, so
+        that a row would otherwise depend on how many neighbours it has.
+        """
+        import torch
+
+        count = len(pixels)
+        if count < self.batch_size:
+            pad = np.zeros((self.batch_size - count, *pixels.shape[1:]), dtype=np.uint8)
+            pixels = np.concatenate([pixels, pad])
+        with torch.inference_mode():
+            embedded = self.network(torch.from_numpy(pixels).to(self.device))
+            rows: npt.NDArray[np.float32] = embedded[:count].cpu().numpy()
+        return rows
+
+    def made(self) -> dict[str, Any]:
+        """Versions and hardware: what is not keyed, and recorded instead."""
+        packages = ("torch", "torchvision", "pillow", "numpy", "featcache")
+        return {
+            "device": device_name(self.device),
+            "engine": "eager",
+            "batch_size": self.batch_size,
+            "versions": {name: version(name) for name in packages},
+        }
+
+
+def load(source: TrunkSource, spec: TrunkSpec, *, device: str, batch_size: int | None = None) -> Trunk:
+    """Put the trunk on a device, ready to embed.
+
+    Raises:
+        MachineError: the weights are out of reach, or no such device.
+    """
+    import torch
+
+    from featcache.trunks import vit
+
+    network = vit.build(
+        source.tensors, source.arch, spec.transform, dtype=getattr(torch, spec.compute), device=device
+    )
+    return Trunk(spec, device, batch_size or BATCH[device.partition(":")[0]], network)
+
+
+def choose_device(asked: str) -> str:
+    """ "auto" is the first GPU, where there is one.
+
+    Raises:
+        UsageError: no name of a device.
+        MachineError: this machine has no such device.
+    """
+    import torch
+
+    kind_, _, number = asked.partition(":")
+    if kind_ not in ("auto", *BATCH) or (number and not number.isdecimal()):
+        raise UsageError(f"--device {asked}: expected auto, cpu, cuda, cuda:N or mps")
+    has = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if kind_ == "auto":
+        return "cuda" if has["cuda"] else "mps" if has["mps"] else "cpu"
+    if has[kind_] <= int(number or 0):
+        raise MachineError(f"--device {asked}: this machine has no such device; --device auto takes what there is")
+    return asked
+
+
+def device_name(device: str) -> str:
+    """What the hardware calls itself."""
+    import torch
+
+    if device.startswith("cuda"):
+        return str(torch.cuda.get_device_name(device))
+    return f"{device} ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads)"
+
+
+def fast_precision(device: str) -> Compute:
+    """bfloat16 where the hardware computes with it (CUDA 8.0 and up, AMX or AVX512-BF16), else float32."""
+    import torch
+
+    if device.startswith("cuda"):
+        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
+    if device == "cpu":
+        # Private names, but the only way that torch has to ask; where a version lacks them, the answer is float32.
+        asks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return "bfloat16" if any(getattr(torch.cpu, ask, bool)() for ask in asks) else "float32"
+    return "float32"

@@ -1,0 +1,167 @@
+"""The Vision Transformer's forward pass, for the class token and no more.
+
+Dosovitskiy et al., "An Image is Worth 16x16 Words" (2021), section 3.1, with torchvision's weights and names:
+
+    z_0  = [x_class; x_1 E; …; x_N E] + E_pos                  (1)
+    z'_l = MSA(LN(z_(l-1))) + z_(l-1)          l = 1 … L       (2)
+    z_l  = MLP(LN(z'_l)) + z'_l                l = 1 … L       (3)
+    y    = LN(z_L^0)                                           (4)
+
+Of the last block only row 0 is ever read, so there (2) needs queries for one token (keys and values for all), and
+(3) one row: 7 % of the network is never computed. Shapes below: n images, t tokens, d width, h heads.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (as everybody calls it)
+
+from featcache.images import ImageTransform
+from featcache.trunks.architectures import Architecture
+
+EPSILON = 1e-6  # torchvision's LayerNorm in ViT; torch's own default is 1e-5
+
+# The class token's query is asked this many times over, and one answer kept. Below four rows MKL takes another path,
+# whose last bits depend on where in the batch an image stands (measured: 0 of 5 permutations equal; from 4 rows on,
+# all). An interrupted run puts images elsewhere in their batches, and must end with the same bytes.
+SAME_QUERY = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """x W^T + b."""
+
+    weight: Tensor  # (out, in)
+    bias: Tensor  # (out,)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """Layer normalisation over the width."""
+
+    weight: Tensor  # (d,)
+    bias: Tensor  # (d,)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, EPSILON)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Equations (2) and (3)."""
+
+    norm_1: Norm
+    qkv: Linear  # d -> 3 d: queries, keys, values, in this order
+    out: Linear
+    norm_2: Norm
+    up: Linear  # d -> mlp
+    down: Linear  # mlp -> d
+    heads: int
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """(n, t, d) -> (n, t, d)."""
+        query, key, value = self.qkv(self.norm_1(z)).chunk(3, dim=-1)  # each (n, t, d)
+        z = z + self._attend(query, key, value)
+        return z + self._mlp(z)
+
+    def class_token(self, z: Tensor) -> Tensor:
+        """(n, t, d) -> (n, 1, d): row 0 of what `__call__` gives."""
+        d = z.shape[-1]
+        first, normed = z[:, :1], self.norm_1(z)
+        query = F.linear(normed[:, :1], self.qkv.weight[:d], self.qkv.bias[:d]).expand(-1, SAME_QUERY, -1)
+        key, value = F.linear(normed, self.qkv.weight[d:], self.qkv.bias[d:]).chunk(2, dim=-1)  # each (n, t, d)
+        first = first + self._attend(query, key, value)[:, :1]
+        return first + self._mlp(first)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(n, s, d) queries over (n, t, d) keys and values -> (n, s, d)."""
+        parts = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query, key, value))  # (n, h, ., d / h)
+        mixed = F.scaled_dot_product_attention(*parts)  # (n, h, s, d / h)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def _mlp(self, z: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(self.norm_2(z))))
+
+
+@dataclass(frozen=True, slots=True)
+class ViT:
+    """uint8 pixels in, one class token an image out; the weights are cast once, when it is built."""
+
+    patch: int
+    embed_patch: Linear  # 3 patch^2 -> d; holds 1/255, mean and std too
+    class_row: Tensor  # (1, 1, d): the class token with its position
+    positions: Tensor  # (t - 1, d): of the patches
+    blocks: tuple[Block, ...]
+    norm: Norm
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """(n, 3, crop, crop) uint8 -> (n, d) float32."""
+        n, _, height, width = pixels.shape
+        p = self.patch
+        grid = pixels.view(n, 3, height // p, p, width // p, p).permute(0, 2, 4, 1, 3, 5)  # (n, gh, gw, 3, p, p)
+        centred = grid.reshape(n, -1, 3 * p * p).to(self.embed_patch.weight.dtype) - 128  # (n, t - 1, 3 p p)
+        patches = self.embed_patch(centred) + self.positions  # (n, t - 1, d)
+        z = torch.cat([self.class_row.expand(n, -1, -1), patches], dim=1)  # (n, t, d), equation (1)
+        for block in self.blocks[:-1]:
+            z = block(z)
+        return self.norm(self.blocks[-1].class_token(z))[:, 0].float()  # equation (4)
+
+
+def build(
+    tensors: Mapping[str, Tensor],
+    arch: Architecture,
+    transform: ImageTransform,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> ViT:
+    """The network from torchvision's tensors (float32, without a classifier), cast and moved once.
+
+    The normalisation folds into the patch projection: W ((x / 255 - mean) / std) + b = W' (x - 128) + b' with
+    W' = W / (255 std) and b' = b + W ((128 / 255 - mean) / std). Pixels less 128 are whole numbers that bfloat16
+    holds exactly and that lie around zero, so W' is rounded no more harmfully than W would be.
+    """
+
+    def cast(x: Tensor) -> Tensor:
+        return x.to(device=device, dtype=dtype).contiguous()
+
+    def linear(name: str, kind: str = ".") -> Linear:
+        return Linear(cast(tensors[f"{name}{kind}weight"]), cast(tensors[f"{name}{kind}bias"]))
+
+    def norm(name: str) -> Norm:
+        return Norm(cast(tensors[f"{name}.weight"]), cast(tensors[f"{name}.bias"]))
+
+    weight = tensors["conv_proj.weight"].double()  # (d, 3, p, p)
+    mean, std = (torch.tensor(v, dtype=torch.float64).view(3, 1, 1) for v in (transform.mean, transform.std))
+    shift = (weight * ((128 / 255 - mean) / std)).sum(dim=(1, 2, 3))
+    embed_patch = Linear(
+        cast((weight / (255 * std)).flatten(1)), cast(tensors["conv_proj.bias"].double() + shift)
+    )
+    positions = tensors["encoder.pos_embedding"]  # (1, t, d)
+    blocks = []
+    for number in range(arch.depth):
+        name = f"encoder.layers.encoder_layer_{number}"
+        blocks.append(
+            Block(
+                norm_1=norm(f"{name}.ln_1"),
+                qkv=linear(f"{name}.self_attention.in_proj", "_"),
+                out=linear(f"{name}.self_attention.out_proj"),
+                norm_2=norm(f"{name}.ln_2"),
+                up=linear(f"{name}.mlp.0"),
+                down=linear(f"{name}.mlp.3"),
+                heads=arch.heads,
+            )
+        )
+    return ViT(
+        patch=arch.patch,
+        embed_patch=embed_patch,
+        class_row=cast(tensors["class_token"] + positions[:, :1]),
+        positions=cast(positions[0, 1:]),
+        blocks=tuple(blocks),
+        norm=norm("encoder.ln"),
+    )

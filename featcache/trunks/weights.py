@@ -1,0 +1,216 @@
+"""A trunk's tensors: from torchvision's own download, from a file, or random where that was typed.
+
+Whatever the source, they end as torchvision's names in float32, without a classifier, of exactly the shapes that the
+architecture has; their sha256, not the file's, is what identifies the trunk.
+"""
+
+import hashlib
+import os
+import socket
+import urllib.error
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featcache.errors import MachineError, UsageError
+from featcache.images import ImageTransform
+from featcache.trunks.architectures import Architecture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RANDOM = "random"
+SEED = 0  # of random weights
+_FILES = (".pth", ".pt", ".bin", ".safetensors")
+_TIMEOUT = 30.0  # seconds without a byte from the server
+
+
+def kind(arch: Architecture, asked: str) -> str:
+    """What `asked` names: "published", "file" or "random".
+
+    Raises:
+        UsageError: none of them.
+    """
+    if asked == RANDOM:
+        return "random"
+    if asked in arch.published:
+        return "published"
+    if asked.endswith(_FILES) or os.sep in asked:
+        return "file"
+    names = ", ".join([*arch.published, "a .pth or .safetensors file", RANDOM])
+    raise UsageError(f"weights {asked!r}: no published weights of {arch.name} have this name; expected {names}")
+
+
+def file_of(arch: Architecture, asked: str) -> Path | None:
+    """The file that holds (or would hold) the tensors; None for random ones. Imports no torch."""
+    match kind(arch, asked):
+        case "random":
+            return None
+        case "file":
+            return Path(asked)
+    home = os.environ.get("TORCH_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch")
+    return Path(home).expanduser() / "hub" / "checkpoints" / arch.published[asked].file
+
+
+def recipe_of(arch: Architecture, asked: str) -> str:
+    """What stands for the weights in the memory of their hashes: random ones depend on torch's generator too."""
+    return f"{RANDOM} {SEED} torch {version('torch')}" if asked == RANDOM else asked
+
+
+def transform_of(arch: Architecture, asked: str) -> ImageTransform:
+    """The transform that belongs to the weights: published ones bring their own."""
+    return arch.published[asked].transform if kind(arch, asked) == "published" else arch.transform
+
+
+def load(arch: Architecture, asked: str) -> dict[str, "Tensor"]:
+    """The tensors, float32, in torchvision's names, without a classifier.
+
+    Raises:
+        MachineError: out of reach, damaged, no checkpoint, or of another network; the message says what to do.
+    """
+    match kind(arch, asked):
+        case "random":
+            tensors = _random(arch)
+        case "published":
+            tensors = _download(arch, asked)
+        case _:
+            tensors = _read(Path(asked))
+    return _fit(tensors, arch, transform_of(arch, asked).crop, asked)
+
+
+def digest(tensors: Mapping[str, "Tensor"]) -> str:
+    """sha256 over the tensors: sorted by name, each with its name, shape and bytes; 64 hex digits."""
+    running = hashlib.sha256()
+    for name in sorted(tensors):
+        array = tensors[name].contiguous().numpy()
+        running.update(f"{name} {array.shape} {array.dtype}\n".encode())
+        running.update(array)
+    return running.hexdigest()
+
+
+def network(arch: Architecture, crop: int) -> Any:
+    """torchvision's own module for this architecture, its classifier removed; on the meta device where that is set."""
+    from torch.nn import Identity
+    from torchvision.models import VisionTransformer
+
+    built = VisionTransformer(
+        image_size=crop,
+        patch_size=arch.patch,
+        num_layers=arch.depth,
+        num_heads=arch.heads,
+        hidden_dim=arch.dim,
+        mlp_dim=arch.mlp,
+    )
+    built.heads = Identity()
+    return built
+
+
+def _random(arch: Architecture) -> dict[str, "Tensor"]:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        found: dict[str, Tensor] = network(arch, arch.transform.crop).state_dict()
+    return found
+
+
+def _download(arch: Architecture, asked: str) -> dict[str, "Tensor"]:
+    """torchvision's way, with its progress bar and hash check; and the check again where the file was there."""
+    import torchvision
+
+    file = file_of(arch, asked)
+    assert file is not None  # noqa: S101 (published weights have a file)
+    fresh = not file.exists()
+    try:
+        with _patience(_TIMEOUT):
+            weights = torchvision.models.get_model_weights(arch.name)[asked]
+            found: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
+    except (urllib.error.URLError, OSError, RuntimeError) as error:
+        reason = getattr(error, "reason", None) or str(error).splitlines()[0]
+        raise MachineError(
+            f"weights {asked} of {arch.name} are out of reach: {reason}. Copy {file.name} to {file.parent} "
+            f"from a machine with a network, or name a file with --weights FILE; --weights random runs the "
+            f"pipeline without a trained trunk."
+        ) from None
+    prefix = file.stem.rsplit("-", 1)[1]
+    if not fresh and not _sha256(file).startswith(prefix):  # torch.hub checks what it downloads, not what it finds
+        raise MachineError(f"{file}: its sha256 does not start with {prefix}: damaged. Remove it; it is fetched anew.")
+    return found
+
+
+def _read(file: Path) -> dict[str, Any]:
+    import torch
+    from safetensors.torch import load_file
+
+    if not file.is_file():
+        raise MachineError(f"weights {file}: no such file; name a .pth or .safetensors file with --weights FILE")
+    try:
+        if file.suffix == ".safetensors":
+            return dict(load_file(file))
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise MachineError(f"weights {file}: cannot be read: {error.strerror}") from None
+    except Exception:  # a damaged archive makes torch.load raise anything, with the advice to switch weights_only off
+        raise MachineError(
+            f"weights {file}: this is no complete checkpoint ({file.stat().st_size:,} bytes), or one that holds code; "
+            f"expected a state dict saved by torch.save(model.state_dict(), …) or a .safetensors file. Fetch or "
+            f"save it again."
+        ) from None
+    for inside in ("state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(inside), dict):
+            found = found[inside]
+    if not isinstance(found, dict) or not found or not all(isinstance(key, str) for key in found):
+        raise MachineError(f"weights {file}: it holds a {type(found).__name__}, expected a state dict (names to tensors)")
+    return found
+
+
+def _fit(tensors: Mapping[str, Any], arch: Architecture, crop: int, asked: str) -> dict[str, "Tensor"]:
+    """Exactly the architecture's tensors, or one error that names what differs."""
+    import torch
+
+    with torch.device("meta"):
+        expected = {name: tuple(value.shape) for name, value in network(arch, crop).state_dict().items()}
+    found = {}
+    for name, value in tensors.items():
+        name = name.removeprefix("module.").replace("mlp.linear_1", "mlp.0").replace("mlp.linear_2", "mlp.3")
+        if not name.startswith("heads."):
+            found[name] = value
+    missing = [name for name in expected if name not in found]
+    foreign = [name for name in found if name not in expected]
+    shaped = [
+        f"{name} is {tuple(found[name].shape) if torch.is_tensor(found[name]) else type(found[name]).__name__}, "
+        f"expected {shape}"
+        for name, shape in expected.items()
+        if name in found and not (torch.is_tensor(found[name]) and tuple(found[name].shape) == shape)
+    ]
+    problems = [f"{len(missing)} tensors missing (first: {missing[0]})"] if missing else []
+    problems += [f"{len(foreign)} that {arch.name} does not have (first: {foreign[0]})"] if foreign else []
+    problems += [f"{len(shaped)} of another shape (first: {shaped[0]})"] if shaped else []
+    if problems:
+        raise MachineError(
+            f"weights {asked}: not those of torchvision's {arch.name} at {crop} pixels: {'; '.join(problems)}. "
+            f"Name the weights of this architecture, or the architecture of these weights."
+        )
+    ready = {name: found[name].detach().to(torch.float32) for name in expected}
+    broken = [name for name, value in ready.items() if not bool(value.isfinite().all())]
+    if broken:
+        raise MachineError(f"weights {asked}: {len(broken)} tensors hold nan or inf (first: {broken[0]}); save them again")
+    return ready
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+@contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """A time limit on every network read: torch.hub sets none, and would wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
