@@ -1,3 +1,59 @@
-"""featcache: a frozen trunk once, every classifier experiment in seconds."""
+"""featcache: run a frozen vision trunk over your images once; every classifier experiment after that takes seconds.
+
+The names below are loaded when they are first used: `import featcache` imports neither torch nor NumPy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "CacheError",
+    "DataError",
+    "Evaluation",
+    "FeatcacheError",
+    "Features",
+    "Fit",
+    "MachineError",
+    "Settings",
+    "Summary",
+    "UsageError",
+    "__version__",
+    "evaluate",
+    "extract",
+    "fit_head",
+    "info",
+    "load",
+    "verify",
+]
+
+if TYPE_CHECKING:
+    from featcache.errors import CacheError, DataError, FeatcacheError, MachineError, UsageError
+    from featcache.extraction import Settings, Summary, extract
+    from featcache.features import Features, load
+    from featcache.heads.fit import Fit, fit_head
+    from featcache.inspect import info, verify
+    from featcache.report.evaluate import evaluate
+    from featcache.report.evaluation import Evaluation
+
+_HOME = {
+    "errors": ("CacheError", "DataError", "FeatcacheError", "MachineError", "UsageError"),
+    "extraction": ("Settings", "Summary", "extract"),
+    "features": ("Features", "load"),
+    "heads.fit": ("Fit", "fit_head"),
+    "inspect": ("info", "verify"),
+    "report.evaluate": ("evaluate",),
+    "report.evaluation": ("Evaluation",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(import_module(f"featcache.{module}"), name)
+    raise AttributeError(f"module 'featcache' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MAX_PIXELS = 89_478_485  # Pillow's own limit, at which it warns; here it is an error
@@ -74,7 +74,7 @@ def _open(data: bytes) -> Image.Image:
             image.load()
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise BadImageError(f"more than {MAX_PIXELS / 1e6:.0f} megapixels") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise BadImageError(f"no image of a known kind ({', '.join(FORMATS)})") from None
     except Exception as error:  # a plugin raises whatever the bytes make it raise; a bad image is a row, not a crash
         raise BadImageError(f"damaged or cut off: {error}") from None
@@ -88,5 +88,14 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode not in _MODES:
         raise BadImageError(f"pixels of mode {image.mode} have no defined range; save the image with 8 or 16 bits")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "Palette images with Transparency …": alpha is dropped, and that is documented
+        warnings.simplefilter(
+            "ignore"
+        )  # "Palette images with Transparency …": alpha is dropped, and that is documented
         return image.convert("RGB")
+
+
+def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """A grey image, (height, width) uint8, as the bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()

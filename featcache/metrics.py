@@ -12,9 +12,7 @@ Counts = npt.NDArray[np.int64]
 Shares = npt.NDArray[np.float64]
 
 
-def confusion_matrix(
-    truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer], classes: int
-) -> Counts:
+def confusion_matrix(truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer], classes: int) -> Counts:
     """Count (truth, predicted) pairs; both (rows,) with values in 0 … classes - 1.
 
     Raises:

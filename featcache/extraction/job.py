@@ -78,9 +78,7 @@ def extract(
 class _Job:
     """One command's extracts: they share the memory of the cache, the store and the trunk."""
 
-    def __init__(
-        self, recipe: Recipe, cache: Path, settings: Settings, progress: Callable[[Progress], None]
-    ) -> None:
+    def __init__(self, recipe: Recipe, cache: Path, settings: Settings, progress: Callable[[Progress], None]) -> None:
         self.recipe, self.cache, self.settings, self.progress = recipe, cache, settings, progress
         self.known = StatLog(cache)
         self.stores = find(cache, self.known)
@@ -187,7 +185,13 @@ class _Run:
         paths = [listing.file(int(row)) for row in self.todo]
         transform = job.source.transform
         workers = job.settings.workers or _cores()
-        images = read_images(paths, transform, self._wanted, workers=workers, ahead=_AHEAD * (job.settings.batch_size or _BATCH))
+        images = read_images(
+            paths,
+            transform,
+            self._wanted,
+            workers=workers,
+            ahead=_AHEAD * (job.settings.batch_size or _BATCH),
+        )
         with contextlib.closing(images):
             try:
                 for image in images:
@@ -235,8 +239,8 @@ class _Run:
                 self.rows.refused[digest] = "its embedding is not finite, or too large to be stored"
         self.waiting = []
         self.embedded += len(kept)
-        if kept and self.writer.append(digests_of(kept), found[fine]):
-            self.job.known.flush()
+        if kept:
+            self.writer.append(digests_of(kept), found[fine])
 
     def _say(self, stage: str, done: int, *, now: bool = False) -> None:
         """Report, ten times a second at the most; and let the memory of what was read reach the disk."""

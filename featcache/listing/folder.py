@@ -29,7 +29,9 @@ def splits(root: str) -> list[str]:
         )
     found = [entry.name for entry in _entries(root) if entry.is_dir()]
     if not found:
-        raise DataError(f"{root}: no folder in it; expected <root>/<split>/<class>/.../image, for example train/cats/1.jpg")
+        raise DataError(
+            f"{root}: no folder in it; expected <root>/<split>/<class>/.../image, for example train/cats/1.jpg"
+        )
     usual = ["train", "val", "test"]
     return [name for name in usual if name in found] + [name for name in found if name not in usual]
 

@@ -40,7 +40,7 @@ class Listing:
 
     def file(self, row: int) -> str:
         """The absolute path of one row's image."""
-        return os.path.join(self.root, self.paths[row])  # noqa: PTH118 (260,000 times: Path is ten times slower)
+        return os.path.join(self.root, self.paths[row])
 
     def take(self, rows: npt.NDArray[np.int64], *, part: str = "") -> "Listing":
         """The rows at these indices, in this order."""

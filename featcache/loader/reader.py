@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +64,13 @@ class _Pool:
     """Worker processes, a thread of the parent for each, and a ring of slots in shared memory."""
 
     def __init__(
-        self, paths: Sequence[str], transform: ImageTransform, wanted: Callable[[bytes], bool], *, workers: int, ahead: int
+        self,
+        paths: Sequence[str],
+        transform: ImageTransform,
+        wanted: Callable[[bytes], bool],
+        *,
+        workers: int,
+        ahead: int,
     ) -> None:
         self.paths, self.wanted = paths, wanted
         self.settings = settings_of(transform)
@@ -72,7 +78,7 @@ class _Pool:
         self.slot_bytes = int(np.prod(self.shape))
         slots = ahead + workers
         self.file = _shared_file(slots * self.slot_bytes)
-        self.memory = np.memmap(self.file, np.uint8, "r", shape=(slots, *self.shape))  # type: ignore[call-overload]
+        self.memory = np.memmap(self.file, np.uint8, "r", shape=(slots, *self.shape))
         self.free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         for slot in range(slots):
             self.free.put(slot)
@@ -112,7 +118,7 @@ class _Pool:
         self.file.close()
 
     def _serve(self, number: int) -> None:
-        """Take the next file and have it done, until there is none; slots are taken first, so that order cannot block."""
+        """Take the next file and have it done, until there is none; slots come first, so that order cannot block."""
         try:
             while (slot := self.free.get()) is not None:
                 with self.lock:
@@ -123,7 +129,7 @@ class _Pool:
                 with self.lock:
                     self.done[index] = (found, slot)
                     self.lock.notify()
-        except BaseException as error:  # noqa: BLE001 (carried to the caller's thread, which raises it)
+        except BaseException as error:
             with self.lock:
                 self.error = self.error or error
                 self.lock.notify()
@@ -146,7 +152,7 @@ class _Pool:
         said = _talk(to, back, {"path": self.paths[index], "slot": slot})
         if "failed" in said:
             return ImageRead(index, failed=said["failed"])
-        digest, size_and_times = bytes.fromhex(said["digest"]), tuple(said["stat"])
+        digest, status = bytes.fromhex(said["digest"]), tuple(said["stat"])
         with self.lock:
             decode = self.wanted(digest)
         if decode:
@@ -155,7 +161,7 @@ class _Pool:
             _send(to, {"decode": False})
             failed = ""
         pixels = self.memory[slot] if decode and not failed else None
-        return ImageRead(index, digest, size_and_times, said["read_at"], failed, pixels)
+        return ImageRead(index, digest, status, said["read_at"], failed, pixels)
 
     def _start(self, number: int) -> subprocess.Popen[bytes]:
         handle = self.file.fileno()
@@ -174,12 +180,12 @@ class _Pool:
         return process
 
 
-def _talk(to: IO[bytes], back: IO[bytes], request: dict[str, object]) -> dict[str, object]:
+def _talk(to: IO[bytes], back: IO[bytes], request: dict[str, object]) -> dict[str, Any]:
     _send(to, request)
     answer = back.readline()
     if not answer.endswith(b"\n"):
         raise EOFError
-    found: dict[str, object] = json.loads(answer)
+    found: dict[str, Any] = json.loads(answer)
     return found
 
 
@@ -203,9 +209,11 @@ def _shared_file(size: int) -> IO[bytes]:
     for folder in ("/dev/shm", None):  # noqa: S108 (memory where it exists, the usual place where not)
         if folder is None or os.path.isdir(folder):
             try:
-                file = tempfile.TemporaryFile(dir=folder)
+                file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (it lives as long as the pool)
                 os.posix_fallocate(file.fileno(), 0, size) if hasattr(os, "posix_fallocate") else file.truncate(size)
                 return file
             except OSError as error:
                 refused = error
-    raise MachineError(f"no room for {size / 1e6:.0f} MB of shared memory: {refused.strerror}; try a smaller --batch-size")
+    raise MachineError(
+        f"no room for {size / 1e6:.0f} MB of shared memory: {refused.strerror}; try a smaller --batch-size"
+    )

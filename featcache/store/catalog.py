@@ -36,7 +36,7 @@ def choose(
         CacheError: no store does, or several do; the message says how to go on.
     """
     everywhere = [found for found in find(cache, known) if key in found.listings]
-    fitting = [found for found in everywhere if _passes(found, store, weights, precision)]
+    fitting = [found for found in everywhere if passes(found, store, weights, precision)]
     if len(fitting) == 1:
         return fitting[0]
     data_set, variant, split = key
@@ -60,12 +60,13 @@ def choose(
     )
 
 
-def _passes(found: FeatureStore, store: str | None, weights: str | None, precision: str | None) -> bool:
+def passes(found: FeatureStore, store: str | None, weights: str | None, precision: str | None) -> bool:
+    """Whether a store is one that these filters mean; None means any."""
     computed = {"float32": "fp32", "bfloat16": "bf16"}[found.trunk.spec.compute]
     asked = found.trunk.asked
     return (
         (store is None or found.name == store or found.trunk.spec.fingerprint().startswith(store))
-        and (weights is None or weights == asked or Path(weights).stem == asked)
+        and (weights is None or weights == asked or Path(weights).name == asked)
         and (precision in (None, "auto", computed))
     )
 

@@ -52,7 +52,9 @@ def _dataset(file: h5py.File, name: str, dtype: str, dimensions: int, *, limit: 
     if found.is_virtual or found.external or found.chunks is not None or found.id.get_create_plist().get_nfilters():
         raise ForeignFileError(f"/{name} is stored outside, virtually, in chunks or through a filter")
     if found.dtype != np.dtype(dtype) or found.ndim != dimensions:
-        raise ForeignFileError(f"/{name} is {found.dtype} with {found.ndim} dimensions, expected {dtype} with {dimensions}")
+        raise ForeignFileError(
+            f"/{name} is {found.dtype} with {found.ndim} dimensions, expected {dtype} with {dimensions}"
+        )
     if found.size * found.dtype.itemsize > limit:
         raise ForeignFileError(f"/{name} declares {found.shape}, more than the file holds")
     array: Array = found[...]

@@ -45,10 +45,10 @@ def publish(path: Path, data: bytes | memoryview, *, replace: bool = False) -> N
                 os.fsync(handle)
             finally:
                 os.close(handle)
-            os.rename(scratch, path)  # noqa: PTH104 (the fault shim counts calls of os)
+            os.rename(scratch, path)
         finally:  # Ctrl-C included
             with contextlib.suppress(OSError):
-                os.unlink(scratch)  # noqa: PTH108
+                os.unlink(scratch)
         sync_folder(path.parent)
 
 

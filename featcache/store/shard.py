@@ -44,7 +44,9 @@ class Shard:
             value = getattr(self, name)
             if type(value) is not int or not 0 <= value < 1 << 48:
                 raise ValueError(f"{name} is {value!r}")
-        if not (_NAME.fullmatch(self.name) and _SHA256.fullmatch(self.sha256) and _SHA256.fullmatch(self.digests_sha256)):
+        if not (
+            _NAME.fullmatch(self.name) and _SHA256.fullmatch(self.sha256) and _SHA256.fullmatch(self.digests_sha256)
+        ):
             raise ValueError(f"a shard's name or hash is malformed: {self.name!r}")
         if self.dtype not in ("float32", "float16"):
             raise ValueError(f"dtype is {self.dtype!r}")
@@ -71,7 +73,7 @@ def build(number: int, digests: Digests, embeddings: Embeddings) -> tuple[Shard,
         digests_offset=offsets["digests"],
         bytes=len(data),
         sha256=sha256,
-        digests_sha256=hashlib.sha256(np.ascontiguousarray(digests)).hexdigest(),
+        digests_sha256=hashlib.sha256(np.ascontiguousarray(digests).data).hexdigest(),
     )
     return entry, data
 
@@ -99,10 +101,10 @@ def read_digests(folder: Path, shard: Shard) -> Digests:
     handle = open_shard(folder, shard)
     try:
         data = np.empty((shard.rows, 32), dtype=np.uint8)
-        _read_into(handle, memoryview(data).cast("B"), shard.digests_offset)
+        _read_into(handle, data.data.cast("B"), shard.digests_offset)
     finally:
         os.close(handle)
-    if hashlib.sha256(data).hexdigest() != shard.digests_sha256:
+    if hashlib.sha256(data.data).hexdigest() != shard.digests_sha256:
         raise CacheError(f"{folder / shard.name}: its digests do not match the log. {_WAY_OUT}")
     return data
 
@@ -130,7 +132,11 @@ def ensure_hash(folder: Path, shard: Shard, known: StatLog) -> None:
 
 
 def gather(
-    folder: Path, shard: Shard, rows: npt.NDArray[np.int64], out: npt.NDArray[np.float32], to: npt.NDArray[np.int64]
+    folder: Path,
+    shard: Shard,
+    rows: npt.NDArray[np.int64],
+    out: npt.NDArray[np.float32],
+    to: npt.NDArray[np.int64],
 ) -> None:
     """out[to] = embeddings[rows], as float32. Stretches that are consecutive on both sides are read in place."""
     handle = open_shard(folder, shard)
@@ -139,7 +145,7 @@ def gather(
         starts, ends = np.concatenate(([0], breaks)), np.concatenate((breaks, [len(rows)]))
         direct = (ends - starts >= _LONG_RUN) & (shard.dtype == "float32")
         for start, end in zip(starts[direct], ends[direct], strict=True):
-            piece = memoryview(out[to[start] : to[start] + end - start]).cast("B")
+            piece = out[to[start] : to[start] + end - start].data.cast("B")
             _read_into(handle, piece, shard.embeddings_offset + int(rows[start]) * shard.row_bytes)
         scattered = np.repeat(~direct, ends - starts)
         if scattered.any():

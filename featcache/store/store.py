@@ -17,7 +17,7 @@ import numpy.typing as npt
 from featcache.errors import CacheError, DataError
 from featcache.store import commits, listings, publish, shard
 from featcache.store.commits import Commits, Key
-from featcache.store.index import Digests, DigestIndex, pack
+from featcache.store.index import DigestIndex, Digests, pack
 from featcache.store.listings import Extracted
 from featcache.store.lock import writing
 from featcache.store.sealed import seal_document, unseal_document
@@ -146,9 +146,7 @@ class FeatureStore:
         return problems
 
     @contextlib.contextmanager
-    def writer(
-        self, *, shard_rows: int = SHARD_ROWS, shard_seconds: float = SHARD_SECONDS
-    ) -> Iterator["StoreWriter"]:
+    def writer(self, *, shard_rows: int = SHARD_ROWS, shard_seconds: float = SHARD_SECONDS) -> Iterator["StoreWriter"]:
         """Hold the store for writing; the writer sees what others committed until now.
 
         Raises:
@@ -205,6 +203,7 @@ class StoreWriter:
         """
         if not self._held:
             return
+        self.store.known.flush()  # before the commit: what is embedded is never read again, whenever the kill comes
         digests, embeddings = np.concatenate(self._digests), np.concatenate(self._embeddings)
         self._digests, self._embeddings, self._held = [], [], 0
         stored = embeddings.astype(self.store.trunk.spec.stored)
@@ -289,7 +288,12 @@ def read_trunk(root: Path) -> TrunkRecord:
 
 
 def _write_trunk(root: Path, trunk: TrunkRecord) -> None:
-    document = {"format": FORMAT, "asked": trunk.asked, "spec": trunk.spec.to_json(), "made": list(trunk.made)}
+    document = {
+        "format": FORMAT,
+        "asked": trunk.asked,
+        "spec": trunk.spec.to_json(),
+        "made": list(trunk.made),
+    }
     publish.publish(root / "trunk.json", seal_document(document), replace=True)
 
 
@@ -311,7 +315,7 @@ def _problems_of(folder: Path, part: Shard) -> list[Problem]:
 def check_finite(embeddings: npt.NDArray[np.float32], stored: str) -> npt.NDArray[np.bool_]:
     """Which rows can be stored as they are, (n,): finite, and within what float16 holds where that is asked for."""
     limit = float(np.finfo(stored).max)
-    return np.isfinite(embeddings).all(axis=1) & (np.abs(embeddings) <= limit).all(axis=1)
+    return np.asarray((np.abs(embeddings) <= limit).all(axis=1))  # nan is below nothing
 
 
 def digests_of(found: Sequence[bytes]) -> Digests:

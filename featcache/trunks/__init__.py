@@ -1,0 +1,1 @@
+"""Frozen networks: what identifies them, where their weights come from, and their forward pass."""

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 Compute = Literal["float32", "bfloat16"]
 PRECISION: dict[str, Compute] = {"fp32": "float32", "bf16": "bfloat16"}
-BATCH = {"cpu": 32, "cuda": 256, "mps": 64}  # images in one forward; a constant of the device, see Trunk.embed
+BATCH = {
+    "cpu": 32,
+    "cuda": 256,
+    "mps": 64,
+}  # images in one forward; a constant of the device, see Trunk.embed
 
 
 class TrunkSource:
@@ -36,8 +40,8 @@ class TrunkSource:
 
     @property
     def label(self) -> str:
-        """The weights as a person names them; of a file, its name without folder and suffix."""
-        return Path(self.section.weights).stem if self.kind == "file" else self.section.weights
+        """The weights as a person names them; of a file, its name without the folder."""
+        return Path(self.section.weights).name if self.kind == "file" else self.section.weights
 
     @property
     def transform(self) -> ImageTransform:
@@ -56,7 +60,7 @@ class TrunkSource:
     @cached_property
     def sha256(self) -> str:
         """Of the tensors; remembered by the file's stat, so that a known file is not even opened."""
-        asked = weights.recipe_of(self.arch, self.section.weights)
+        asked = weights.memo_name(self.section.weights)
         file = weights.file_of(self.arch, self.section.weights)
         vouched = self.kind == "published"
         known = self.memo.find(self.arch.name, asked, file, vouched=vouched)
@@ -130,14 +134,12 @@ def load(source: TrunkSource, spec: TrunkSpec, *, device: str, batch_size: int |
 
     from featcache.trunks import vit
 
-    network = vit.build(
-        source.tensors, source.arch, spec.transform, dtype=getattr(torch, spec.compute), device=device
-    )
+    network = vit.build(source.tensors, source.arch, spec.transform, dtype=getattr(torch, spec.compute), device=device)
     return Trunk(spec, device, batch_size or BATCH[device.partition(":")[0]], network)
 
 
 def choose_device(asked: str) -> str:
-    """ "auto" is the first GPU, where there is one.
+    """The device that is meant; auto is the first GPU, where there is one.
 
     Raises:
         UsageError: no name of a device.

@@ -37,6 +37,7 @@ class Linear:
     bias: Tensor  # (out,)
 
     def __call__(self, x: Tensor) -> Tensor:
+        """(…, in) -> (…, out)."""
         return F.linear(x, self.weight, self.bias)
 
 
@@ -48,6 +49,7 @@ class Norm:
     bias: Tensor  # (d,)
 
     def __call__(self, x: Tensor) -> Tensor:
+        """(…, d) -> (…, d)."""
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, EPSILON)
 
 
@@ -80,8 +82,11 @@ class Block:
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(n, s, d) queries over (n, t, d) keys and values -> (n, s, d)."""
-        parts = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query, key, value))  # (n, h, ., d / h)
-        mixed = F.scaled_dot_product_attention(*parts)  # (n, h, s, d / h)
+
+        def by_head(x: Tensor) -> Tensor:  # (n, ., d) -> (n, h, ., d / h)
+            return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+
+        mixed = F.scaled_dot_product_attention(by_head(query), by_head(key), by_head(value))  # (n, h, s, d / h)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
     def _mlp(self, z: Tensor) -> Tensor:
@@ -139,9 +144,7 @@ def build(
     weight = tensors["conv_proj.weight"].double()  # (d, 3, p, p)
     mean, std = (torch.tensor(v, dtype=torch.float64).view(3, 1, 1) for v in (transform.mean, transform.std))
     shift = (weight * ((128 / 255 - mean) / std)).sum(dim=(1, 2, 3))
-    embed_patch = Linear(
-        cast((weight / (255 * std)).flatten(1)), cast(tensors["conv_proj.bias"].double() + shift)
-    )
+    embed_patch = Linear(cast((weight / (255 * std)).flatten(1)), cast(tensors["conv_proj.bias"].double() + shift))
     positions = tensors["encoder.pos_embedding"]  # (1, t, d)
     blocks = []
     for number in range(arch.depth):

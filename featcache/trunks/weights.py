@@ -7,9 +7,11 @@ architecture has; their sha256, not the file's, is what identifies the trunk.
 import hashlib
 import os
 import socket
+import threading
 import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +56,7 @@ def file_of(arch: Architecture, asked: str) -> Path | None:
     return Path(home).expanduser() / "hub" / "checkpoints" / arch.published[asked].file
 
 
-def recipe_of(arch: Architecture, asked: str) -> str:
+def memo_name(asked: str) -> str:
     """What stands for the weights in the memory of their hashes: random ones depend on torch's generator too."""
     return f"{RANDOM} {SEED} torch {version('torch')}" if asked == RANDOM else asked
 
@@ -86,12 +88,12 @@ def digest(tensors: Mapping[str, "Tensor"]) -> str:
     for name in sorted(tensors):
         array = tensors[name].contiguous().numpy()
         running.update(f"{name} {array.shape} {array.dtype}\n".encode())
-        running.update(array)
+        running.update(array.data)
     return running.hexdigest()
 
 
 def network(arch: Architecture, crop: int) -> Any:
-    """torchvision's own module for this architecture, its classifier removed; on the meta device where that is set."""
+    """Torchvision's own module for this architecture, its classifier removed; on the meta device where that is set."""
     from torch.nn import Identity
     from torchvision.models import VisionTransformer
 
@@ -117,7 +119,7 @@ def _random(arch: Architecture) -> dict[str, "Tensor"]:
 
 
 def _download(arch: Architecture, asked: str) -> dict[str, "Tensor"]:
-    """torchvision's way, with its progress bar and hash check; and the check again where the file was there."""
+    """Torchvision's way, with its progress bar and hash check; and the check again where the file was there."""
     import torchvision
 
     file = file_of(arch, asked)
@@ -162,7 +164,9 @@ def _read(file: Path) -> dict[str, Any]:
         if isinstance(found, dict) and isinstance(found.get(inside), dict):
             found = found[inside]
     if not isinstance(found, dict) or not found or not all(isinstance(key, str) for key in found):
-        raise MachineError(f"weights {file}: it holds a {type(found).__name__}, expected a state dict (names to tensors)")
+        raise MachineError(
+            f"weights {file}: it holds a {type(found).__name__}, expected a state dict (names to tensors)"
+        )
     return found
 
 
@@ -196,7 +200,9 @@ def _fit(tensors: Mapping[str, Any], arch: Architecture, crop: int, asked: str) 
     ready = {name: found[name].detach().to(torch.float32) for name in expected}
     broken = [name for name, value in ready.items() if not bool(value.isfinite().all())]
     if broken:
-        raise MachineError(f"weights {asked}: {len(broken)} tensors hold nan or inf (first: {broken[0]}); save them again")
+        raise MachineError(
+            f"weights {asked}: {len(broken)} tensors hold nan or inf (first: {broken[0]}); save them again"
+        )
     return ready
 
 
@@ -214,3 +220,24 @@ def _patience(seconds: float) -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
+
+
+def reachable(arch: Architecture, asked: str, seconds: float) -> bool:
+    """Whether published weights are on disk, or their server answers within `seconds`, name look-up included."""
+    import torchvision
+
+    file = file_of(arch, asked)
+    if file is not None and file.exists():
+        return True
+    url = torchvision.models.get_model_weights(arch.name)[asked].url
+    answers: list[bool] = []
+
+    def ask() -> None:
+        request = urllib.request.Request(url, method="HEAD")  # noqa: S310 (torchvision's own https address)
+        with suppress(OSError), urllib.request.urlopen(request, timeout=seconds) as found:  # noqa: S310
+            answers.append(found.status == 200)
+
+    asking = threading.Thread(target=ask, daemon=True)  # a name look-up knows no time limit: it is left behind
+    asking.start()
+    asking.join(seconds)
+    return any(answers)

@@ -1,0 +1,50 @@
+# Two commands: `make demo` and `make test`. Each makes .venv first, and again only when the pins have changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PINS := constraints.txt pyproject.toml
+WHEEL := build/wheel
+
+.PHONY: demo test lint wheel-test bench clean
+
+demo: $(VENV)/.runtime
+	$(BIN)/featcache demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+# The end-to-end tests once more, against the wheel that a user would install: into the same environment, whose
+# editable install comes back afterwards, however they end.
+wheel-test: $(VENV)/.dev
+	rm -rf $(WHEEL)
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEEL) .
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(WHEEL)/*.whl
+	FEATCACHE_TEST_WHEEL=1 $(BIN)/pytest tests/end_to_end; ended=$$?; \
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall --editable . && exit $$ended
+
+bench: $(VENV)/.dev
+	$(BIN)/python bench/heads.py
+	$(BIN)/python bench/extract.py
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "featcache needs Python 3.11 to 3.13; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: $(BIN)/python $(PINS)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

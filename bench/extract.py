@@ -1,0 +1,207 @@
+"""python bench/extract.py
+
+MEASURED
+
+Stage one: JPEG photographs of about 500x375 to published shards, with torchvision's vit_b_16 (seeded random weights
+in a file, loaded as a user's would be), beside a plain torchvision loop over the same files.
+
+- command: the whole of `featcache extract`, in a process of its own: imports, weights, reading, decoding, forward,
+  shards on disk. At the precision that --precision auto chooses here, and in fp32
+- loop: what people write: ImageFolder, DataLoader with a worker a core, torchvision's network with its classifier
+  removed, fp32, a list of embeddings and one np.save; in a process of its own too
+- forward: our forward and torchvision's alone, on decoded batches of 32 (bf16 and fp32)
+- memory: the proportional memory of all processes of one `featcache extract` at its peak, with the small vit_nano_16
+  so that the number of images can be large
+"""
+
+import argparse
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from machine import Result, alternate, document, table
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from featcache.trunks import vit
+from featcache.trunks.architectures import architecture
+from featcache.trunks.registry import fast_precision
+
+ARCH = architecture("vit_b_16")
+BATCH = 32
+SMALL, LARGE = 1_000, 8_000  # images at which memory is measured
+
+
+def photographs(root: Path, count: int, *, different: int = 200) -> Path:
+    """Write `count` JPEGs, cut from the two photographs that ship with scikit-learn; no two files are the same."""
+    rng = np.random.default_rng(0)
+    sources = [Image.fromarray(pixels) for pixels in load_sample_images().images]  # 640x427
+    made = []
+    for number in range(min(count, different)):
+        width, height = int(rng.integers(420, 581)), int(rng.integers(320, 421))
+        left, top = int(rng.integers(0, 640 - width)), int(rng.integers(0, 427 - height))
+        path = root / "train" / f"class{number % 2}" / f"{number:06d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sources[number % 2].crop((left, top, left + width, top + height)).save(path, quality=90)
+        made.append(path.read_bytes())
+    for number in range(different, count):  # the same picture and other bytes: what follows a JPEG's end is not decoded
+        path = root / "train" / f"class{number % 2}" / f"{number:06d}.jpg"
+        path.write_bytes(made[number % different] + number.to_bytes(8, "little"))
+    return root
+
+
+def command(data: Path, weights_file: str, cache: Path, *flags: str) -> list[str]:
+    """A featcache extract as typed."""
+    start = [sys.executable, "-m", "featcache", "extract", "--split", "train"]
+    return [*start, "--data", str(data), "--weights", weights_file, "--cache", str(cache), *flags]
+
+
+def loop(data: Path, weights_file: Path) -> None:
+    """The plain torchvision loop, fp32."""
+    from torchvision.datasets import ImageFolder
+    from torchvision.models import ViT_B_16_Weights, vit_b_16
+
+    network = vit_b_16()
+    network.load_state_dict(torch.load(weights_file, weights_only=True))
+    network.heads = torch.nn.Identity()
+    network.eval()
+    images = ImageFolder(str(data / "train"), ViT_B_16_Weights.IMAGENET1K_V1.transforms())
+    loader = torch.utils.data.DataLoader(images, batch_size=BATCH, num_workers=os.cpu_count() or 1)
+    with torch.inference_mode():
+        embeddings = [network(pixels).numpy() for pixels, _ in loader]
+    with tempfile.TemporaryFile() as file:
+        np.save(file, np.concatenate(embeddings))
+
+
+def forwards(state: dict[str, torch.Tensor]) -> dict[str, Callable[[], object]]:
+    """One batch through our forward and through torchvision's, in both precisions."""
+    from torchvision.models import vit_b_16
+
+    pixels = torch.randint(0, 256, (BATCH, 3, 224, 224), dtype=torch.uint8)
+    normal = torch.randn(BATCH, 3, 224, 224)
+    tensors = {name: value for name, value in state.items() if not name.startswith("heads.")}
+    tasks: dict[str, Callable[[], object]] = {}
+    for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        ours = vit.build(tensors, ARCH, ARCH.transform, dtype=dtype)
+        network = vit_b_16()
+        network.load_state_dict(state)
+        network.heads = torch.nn.Identity()
+        network.eval().to(dtype)
+        tasks[f"forward {name}, ours"] = partial(ours, pixels)
+        tasks[f"forward {name}, torchvision"] = partial(network, normal.to(dtype))
+    for task in tasks.values():
+        task()
+    return tasks
+
+
+def peak_megabytes(words: list[str]) -> float:
+    """Run a command; the largest sum of its processes' proportional set sizes, seen every 50 ms."""
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    peak = 0.0
+    while process.poll() is None:
+        peak = max(peak, sum(map(_proportional, _family(process.pid))))
+        time.sleep(0.05)
+    if process.returncode:
+        raise SystemExit(f"{words} ended with {process.returncode}")
+    return peak / 1024
+
+
+def _family(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    found = [pid]
+    for child in itertools.chain.from_iterable(_text(path).split() for path in children):
+        found += _family(int(child))
+    return found
+
+
+def _proportional(pid: int) -> int:
+    lines = _text(Path(f"/proc/{pid}/smaps_rollup")).splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # it has just ended
+        return ""
+
+
+def measure(images: int, runs: int) -> tuple[list[Result], dict[str, float]]:
+    """Everything, alternating in one run."""
+    scratch = Path(tempfile.mkdtemp(prefix="featcache-bench-"))
+    try:
+        from torchvision.models import vit_b_16
+
+        torch.manual_seed(0)
+        state = vit_b_16().state_dict()
+        weights_file = scratch / "vit.pth"
+        torch.save(state, weights_file)
+        data = photographs(scratch / "images", images)
+
+        def extract(*flags: str) -> Callable[[], None]:
+            def task() -> None:
+                cache = scratch / "cache"
+                shutil.rmtree(cache, ignore_errors=True)
+                subprocess.run(command(data, str(weights_file), cache, *flags), check=True, stdout=subprocess.DEVNULL)
+
+            return task
+
+        def plain() -> None:
+            subprocess.run([sys.executable, __file__, "--loop", str(data), str(weights_file)], check=True)
+
+        with torch.inference_mode():
+            forward = alternate(forwards(state), runs)
+        auto = "bf16" if fast_precision("cpu") == "bfloat16" else "fp32"
+        files = alternate(
+            {"command, auto": extract(), "command, fp32": extract("--precision", "fp32"), "loop": plain}, runs
+        )
+        seconds = {found.name: found.median for found in forward + files}
+        rates = [_rate(found, BATCH) for found in forward] + [_rate(found, images) for found in files]
+        memory = []
+        for count in (SMALL, LARGE):
+            many = photographs(scratch / f"many{count}", count, different=20)
+            flags = ("--arch", "vit_nano_16")
+            used = peak_megabytes(command(many, "random", scratch / f"cache{count}", *flags))
+            memory.append(Result.of(f"memory at {count:,} images", "MB", [used]))
+        ratios = {
+            "forward_vs_torchvision": seconds["forward bf16, torchvision"] / seconds["forward bf16, ours"],
+            "forward_fp32_vs_torchvision": seconds["forward fp32, torchvision"] / seconds["forward fp32, ours"],
+            "files_vs_forward": (images / seconds["command, auto"]) / (BATCH / seconds[f"forward {auto}, ours"]),
+            "files_vs_torchvision_fp32": seconds["loop"] / seconds["command, auto"],
+            "files_fp32_vs_torchvision_fp32": seconds["loop"] / seconds["command, fp32"],
+            "memory_large_vs_small": memory[1].median / memory[0].median,
+        }
+        return rates + memory, ratios
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _rate(found: Result, images: int) -> Result:
+    return Result(found.name, "images/s", images / found.median, images / found.max, images / found.min, found.runs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="images a second, from files to shards", allow_abbrev=False)
+    parser.add_argument("--images", type=int, default=192)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--loop", nargs=2, type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.loop:
+        loop(*asked.loop)
+        return
+    results, ratios = measure(asked.images, asked.runs)
+    print(document(results, ratios) if asked.json else table(results, ratios))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""python bench/heads.py --runs 1
+
+MEASURED
+
+Stage two on synthetic features of Drive&Act's size: 259,865 x 768 float32, 34 classes, 30 % of rows in one.
+
+- recipe: featcache.heads.sgd.train_heads, its running history and the final scores included
+- plain, dataloader: nn.Linear, torch.optim.SGD, clip_grad_norm_ and CosineAnnealingLR, without history; one
+  indexes x[rows], the other has a TensorDataset and a DataLoader
+- ceiling: the same gather and the same two matrix products, alone
+"""
+
+import argparse
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from machine import Result, alternate, document, table
+from torch.utils.data import DataLoader, TensorDataset
+
+from featcache.features import Features
+from featcache.heads.config import HeadConfig
+from featcache.heads.sgd import orders, train_heads
+
+ROWS, VAL_ROWS, DIM, CLASSES = 259_865, 56_024, 768, 34
+SWEEP = (0.001, 0.003, 0.006, 0.01, 0.02, 0.03, 0.06, 0.1)
+
+
+def synthetic(rows: int, seed: int) -> Features:
+    """Gaussian clusters around 34 centres, 30 % of the rows in the first."""
+    rng = np.random.default_rng(seed)
+    share = np.full(CLASSES, 0.7 / (CLASSES - 1))
+    share[0] = 0.3
+    y = rng.choice(CLASSES, rows, p=share)
+    x = rng.standard_normal((rows, DIM), dtype=np.float32)
+    centres = 0.12 * np.random.default_rng(99).standard_normal((CLASSES, DIM), dtype=np.float32)
+    for start in range(0, rows, 16_384):
+        x[start : start + 16_384] += centres[y[start : start + 16_384]]
+    none = ("",) * rows
+    return Features(x, y, tuple(f"class {i}" for i in range(CLASSES)), none, none, none)
+
+
+def usual_parts(config: HeadConfig, rows: int) -> tuple[torch.nn.Linear, Callable[[torch.Tensor, torch.Tensor], None]]:
+    """What both reference loops share: the layer and its step."""
+    layer = torch.nn.Linear(DIM, CLASSES)
+    torch.nn.init.zeros_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=config.lr, momentum=config.momentum)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.steps(rows))
+
+    def step(x: torch.Tensor, y: torch.Tensor) -> None:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(layer(x), y).backward()
+        torch.nn.utils.clip_grad_norm_(layer.parameters(), config.clip_norm or math.inf)
+        optimizer.step()
+        scheduler.step()
+
+    return layer, step
+
+
+def dataloader(x: torch.Tensor, y: torch.Tensor, config: HeadConfig) -> None:
+    _, step = usual_parts(config, len(y))
+    loader = DataLoader(TensorDataset(x, y), batch_size=config.batch_size, shuffle=True)
+    for _ in range(config.epochs):
+        for batch, labels in loader:
+            step(batch, labels)
+
+
+def plain(x: torch.Tensor, y: torch.Tensor, config: HeadConfig) -> None:
+    _, step = usual_parts(config, len(y))
+    for order in orders(len(y), config.epochs, config.seed):
+        for start in range(0, len(y), config.batch_size):
+            rows = order[start : start + config.batch_size]
+            step(x[rows], y[rows])
+
+
+@torch.inference_mode()
+def ceiling(x: torch.Tensor, config: HeadConfig) -> None:
+    size = config.batch_size
+    weight, gradient = torch.zeros(CLASSES, DIM), torch.empty(CLASSES, DIM)
+    logits, buffer = torch.empty(size, CLASSES), torch.empty(size, DIM)
+    for order in orders(len(x), config.epochs, config.seed):
+        for start in range(0, len(x), size):
+            rows = order[start : start + size]
+            batch = torch.index_select(x, 0, rows, out=buffer[: len(rows)])
+            z = torch.mm(batch, weight.t(), out=logits[: len(rows)])
+            torch.mm(z.t(), batch, out=gradient)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Stage two beside the usual loops and beside its ceiling.")
+    parser.add_argument("--epochs", type=int, default=90, help="epochs per run; 90 is the full recipe")
+    parser.add_argument("--runs", type=int, default=3, help="alternating runs of everything")
+    parser.add_argument("--no-dataloader", action="store_true", help="leave the slowest loop out")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
+    args = parser.parse_args()
+
+    config = HeadConfig(epochs=args.epochs)
+    sweep = [HeadConfig(lr=lr, epochs=args.epochs) for lr in SWEEP]
+    train, val = synthetic(ROWS, seed=0), synthetic(VAL_ROWS, seed=1)
+    x, y = torch.from_numpy(train.x), torch.from_numpy(train.y)
+
+    tasks: dict[str, Callable[[], object]] = {
+        "ceiling": lambda: ceiling(x, config),
+        "recipe": lambda: train_heads(train, None, [config]),
+        "plain": lambda: plain(x, y, config),
+        "sweep8": lambda: train_heads(train, None, sweep),
+        "recipe with val": lambda: train_heads(train, val, [config]),
+        "dataloader": lambda: dataloader(x, y, config),
+    }
+    if args.no_dataloader:
+        del tasks["dataloader"]
+    warm_up = HeadConfig(epochs=1)
+    train_heads(train, None, [warm_up])
+    ceiling(x, warm_up)
+    timed = {result.name: result for result in alternate(tasks, args.runs)}
+    one = timed["recipe"].median
+    ratios = {
+        "recipe_vs_ceiling": one / timed["ceiling"].median,
+        "recipe_vs_plain": timed["plain"].median / one,
+        "sweep8_vs_one": timed["sweep8"].median / one,
+    }
+    if "dataloader" in timed:
+        ratios["recipe_vs_dataloader"] = timed["dataloader"].median / one
+    steps = Result.of("steps of a run", "steps", [config.steps(ROWS)])
+    results = [steps, *timed.values()]
+    print(document(results, ratios) if args.json else table(results, ratios))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""A trained linear head: its values, its scores, and which of several is best. NumPy only.
+
+Training is in `sgd.py`; a head that was saved needs no torch to be used again.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from featcache.features import Features
+from featcache.heads.config import HeadConfig
+from featcache.metrics import accuracy, confusion_matrix, macro_recall
+
+Floats = npt.NDArray[np.floating]
+Real = TypeVar("Real", bound=np.floating)
+
+BLOCK_ROWS = 16_384  # scored at a time: bounds the memory that logits take
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How a classifier does on one split."""
+
+    accuracy: float
+    macro_recall: float  # mean recall over the classes that have rows in the split
+    loss: float  # mean cross-entropy, nats; nan or inf where the head diverged
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """One epoch of one head's history."""
+
+    epoch: int  # from 1
+    train: Scores  # running: from each step's own logits, before its update
+    val: Scores | None  # from a pass over val after the epoch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinearHead:
+    """One linear layer on the embeddings, and how it came to be."""
+
+    config: HeadConfig
+    weight: npt.NDArray[np.float32]  # (classes, dim)
+    bias: npt.NDArray[np.float32]  # (classes,)
+    steps: int
+    history: tuple[EpochRow, ...]
+    train: Scores  # of the final weights
+    val: Scores | None
+
+    def __post_init__(self) -> None:
+        if self.weight.ndim != 2 or self.bias.shape != (len(self.weight),):
+            raise ValueError(
+                f"weight has shape {self.weight.shape}, bias {self.bias.shape}; "
+                f"expected (classes, dim) and (classes,)"
+            )
+
+    def __repr__(self) -> str:
+        classes, dim = self.weight.shape
+        return f"<LinearHead {self.config.name}: {dim} -> {classes}, {self.steps:,} steps>"
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a weight or a bias is no longer a finite number."""
+        return not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all())
+
+    def logits(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(rows, dim) float32 -> (rows, classes) float32."""
+        return linear_logits(x, self.weight, self.bias)
+
+
+def linear_logits(
+    x: npt.NDArray[Real], weight: npt.NDArray[Real], bias: npt.NDArray[Real]
+) -> npt.NDArray[Real]:
+    """X W' + b: x (rows, dim), weight (classes, dim), bias (classes,) -> (rows, classes)."""
+    if x.ndim != 2 or x.shape[1] != weight.shape[1]:
+        raise ValueError(f"x has shape {x.shape}; this head takes (rows, {weight.shape[1]})")
+    with np.errstate(over="ignore", invalid="ignore"):  # a diverged head answers nan
+        z: npt.NDArray[Real] = x @ weight.T + bias
+    return z
+
+
+def scores(logits: Callable[[npt.NDArray[np.float32]], Floats], features: Features) -> Scores:
+    """Score a function from embeddings to logits, e.g. `scores(head.logits, features)`; nan without rows."""
+    classes = len(features.classes)
+    confusion = np.zeros((classes, classes), dtype=np.int64)
+    loss = 0.0
+    for start in range(0, len(features.y), BLOCK_ROWS):
+        y = features.y[start : start + BLOCK_ROWS]
+        z = logits(features.x[start : start + BLOCK_ROWS]).astype(np.float64)
+        confusion += confusion_matrix(y, z.argmax(axis=1), classes)
+        loss += cross_entropy(z, y)
+    return Scores(
+        accuracy(confusion), macro_recall(confusion), loss / len(features.y) if len(features.y) else math.nan
+    )
+
+
+def cross_entropy(z: npt.NDArray[np.float64], y: npt.NDArray[np.int64]) -> float:
+    """The summed cross-entropy, log sum exp z - z_y, of logits (rows, classes); `z` becomes softmax(z)."""
+    with np.errstate(over="ignore", invalid="ignore"):  # nan and inf stay what they are
+        z -= z.max(axis=1, keepdims=True)
+        of_truth = z[np.arange(len(y)), y]
+        np.exp(z, out=z)
+        total = z.sum(axis=1, keepdims=True)
+        z /= total
+        return float(np.log(total).sum() - of_truth.sum())
+
+
+def best_of(heads: Sequence[LinearHead]) -> int | None:
+    """The index of the head with the highest val macro recall; of equals the lowest val loss, then the first.
+
+    A head whose loss is not finite never wins: None where that is every head. One head alone needs no val.
+
+    Raises:
+        ValueError: no heads, or several of which one was trained without a val split.
+    """
+    if not heads:
+        raise ValueError("best_of got no heads")
+    if len(heads) > 1 and any(head.val is None for head in heads):
+        raise ValueError(f"{len(heads)} heads without a val split: nothing can choose among them")
+    judged = [(head.val or head.train, -index) for index, head in enumerate(heads)]
+    sound = [(s.macro_recall, -s.loss, index) for s, index in judged if math.isfinite(s.loss)]
+    return -max(sound)[2] if sound else None

@@ -1,0 +1,1 @@
+"""An Evaluation -> terminal table, picture, CSV, JSON."""

@@ -1,0 +1,128 @@
+"""A saved head on a split: find both, predict, and count."""
+
+from pathlib import Path
+
+from featcache.errors import CacheError
+from featcache.features import Features, features_of
+from featcache.heads import saved
+from featcache.heads.saved import SavedHead
+from featcache.listing import variant
+from featcache.recipe import Recipe, resolve
+from featcache.report.evaluation import Evaluation, evaluation_of
+from featcache.store import FeatureStore, StatLog, cache_folder, find
+from featcache.store.catalog import passes
+
+
+def evaluate(
+    head: str | None = None,
+    *,
+    split: str | None = None,
+    pipeline: str | None = None,
+    data: str | None = None,
+    cache: str | Path | None = None,
+    name: str | None = None,
+    store: str | None = None,
+    weights: str | None = None,
+    precision: str | None = None,
+    allow_shared_subjects: bool = False,
+) -> Evaluation:
+    """Evaluate a head (the newest run's best where none is named) on test, or on val where there is no test.
+
+    `head` is a head's name, or the start of one that no other head of this data set has.
+
+    Raises:
+        UsageError: the recipe.
+        CacheError: no head, no split to evaluate on, another variant, other classes, or subjects in both splits.
+    """
+    recipe = resolve(pipeline, data=data, name=name)
+    folder = cache_folder(cache)
+    stores = [found for found in find(folder, StatLog(folder)) if passes(found, store, weights, precision)]
+    found, chosen, selected_by = _head(recipe, folder, stores, head)
+    key = (recipe.name, variant(recipe), split or _default_split(recipe, found, folder))
+    features = features_of(found, key)
+    _refuse_unfit(chosen, found, features, allow_shared_subjects=allow_shared_subjects)
+    return evaluation_of(
+        features.y,
+        chosen.head.logits(features.x).argmax(axis=1),
+        features.classes,
+        head=chosen.name,
+        data_set=recipe.name,
+        split=key[2],
+        failed=features.failed,
+        selected_by=selected_by,
+        notes=_notes(chosen, features, selected_by),
+    )
+
+
+def _head(
+    recipe: Recipe, folder: Path, stores: list[FeatureStore], asked: str | None
+) -> tuple[FeatureStore, SavedHead, str]:
+    """The head that is meant, with the store that it was trained on and what chose it."""
+    runs = sorted(
+        ((run, found) for found in stores for run in saved.runs(found, recipe.name, variant(recipe))),
+        key=lambda pair: pair[0].at,
+        reverse=True,
+    )
+    if not runs:
+        raise CacheError(f"{folder}: no head of {recipe.name} in this cache; run `featcache fit-head` first")
+    if asked is None:
+        for run, found in runs:
+            if run.best is not None:
+                chosen = saved.load(saved.folder_of(found, recipe.name, variant(recipe)) / run.best)
+                return found, chosen, run.selected_by
+        raise CacheError(f"{folder}: every head of {recipe.name} diverged; run `featcache fit-head` with a lower --lr")
+    names = {name: (run, found) for run, found in reversed(runs) for name in run.heads}
+    fitting = [asked] if asked in names else [name for name in names if name.startswith(asked)]
+    if len(fitting) != 1:
+        what = f"{len(fitting)} heads start with" if fitting else "no head is called"
+        raise CacheError(f"{folder}: {what} {asked!r}; there are: {', '.join(fitting or names)}")
+    run, found = names[fitting[0]]
+    chosen = saved.load(saved.folder_of(found, recipe.name, variant(recipe)) / fitting[0])
+    return found, chosen, run.selected_by if run.best == fitting[0] else ""
+
+
+def _default_split(recipe: Recipe, store: FeatureStore, folder: Path) -> str:
+    for split in ("test", "val"):
+        if (recipe.name, variant(recipe), split) in store.listings:
+            return split
+    raise CacheError(
+        f"{folder}: no split of {recipe.name} to evaluate on: neither test nor val is in store {store.name}. "
+        f"Run `featcache extract --split test` (or `--split val`) first."
+    )
+
+
+def _refuse_unfit(head: SavedHead, store: FeatureStore, features: Features, *, allow_shared_subjects: bool) -> None:
+    if head.sources["train"]["trunk"] != store.trunk.spec.fingerprint():
+        raise CacheError(f"head {head.name} was trained on embeddings of another trunk than {store.name}'s")
+    if head.classes != features.classes:
+        raise CacheError(
+            f"head {head.name} knows {len(head.classes)} classes, split {features.split!r} was extracted with "
+            f"{len(features.classes)} or with other names. Run `featcache extract` (without --split) and "
+            f"`featcache fit-head` again; only what is new is embedded."
+        )
+    if features.split == "train" or allow_shared_subjects or not any(features.subjects):
+        return
+    train = features_of(store, (features.source["data_set"], features.source["variant"], "train"))
+    shared = sorted((set(train.subjects) & set(features.subjects)) - {""})
+    if shared:
+        raise CacheError(
+            f"split {features.split!r} shares {len(shared)} subjects with train ({', '.join(shared[:5])}): a figure on "
+            f"it would flatter the head. --allow-shared-subjects evaluates all the same."
+        )
+
+
+def _notes(head: SavedHead, features: Features, selected_by: str) -> tuple[str, ...]:
+    notes = []
+    if features.source["weights"] == "random":
+        notes.append(
+            "the trunk's weights are random: these scores show that the pipeline works, not how good a model is"
+        )
+    if features.split == "train":
+        notes.append("these are the images that the head was trained on")
+    if features.split == "val" and selected_by:
+        notes.append("this head was chosen by its score on these very images, so the score is a little too good")
+    if features.part:
+        notes.append(f"split {features.split!r} is a part of its folder ({features.part})")
+    if head.head.diverged:
+        notes.append("this head diverged: its weights are not finite, and its predictions mean nothing")
+    return tuple(notes)

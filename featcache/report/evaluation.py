@@ -1,0 +1,163 @@
+"""What is said about a head on one split, as a value: computed here, drawn elsewhere."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featcache import metrics
+from featcache.metrics import Counts, Shares
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Evaluation:
+    """One head on one split: the confusion matrix, whose it is, and all that follows from it."""
+
+    head: str
+    data_set: str
+    split: str
+    by: str = "image"  # what one row is
+    classes: tuple[str, ...]
+    confusion: Counts  # (classes, classes) int64; rows are the truth, columns the prediction
+    failed: int = 0  # rows left out because their image could not be embedded
+    selected_by: str = ""  # "macro recall on val"; "" where nothing chose this head
+    notes: tuple[str, ...] = ()  # lines that every report must show: "the trunk is random: …"
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            raise ValueError("there are no classes")
+        if self.confusion.shape != (len(self.classes), len(self.classes)):
+            raise ValueError(f"confusion has shape {self.confusion.shape} for {len(self.classes)} classes")
+        if self.confusion.dtype != np.int64 or (self.confusion < 0).any():
+            raise ValueError(f"confusion holds {self.confusion.dtype}, expected counts: int64, none negative")
+
+    @property
+    def rows(self) -> int:
+        """How many rows were evaluated; `failed` ones are not among them."""
+        return int(self.confusion.sum())
+
+    @property
+    def support(self) -> Counts:
+        """Rows of each class, (classes,)."""
+        support: Counts = self.confusion.sum(axis=1)
+        return support
+
+    @property
+    def recall(self) -> Shares:
+        """(classes,); nan where a class has no support."""
+        return metrics.per_class_recall(self.confusion)
+
+    @property
+    def precision(self) -> Shares:
+        """(classes,); nan where a class is never predicted."""
+        return metrics.per_class_precision(self.confusion)
+
+    @property
+    def f1(self) -> Shares:
+        """(classes,); nan where a class neither occurs nor is predicted."""
+        return metrics.per_class_f1(self.confusion)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of rows that are right; nan without rows."""
+        return metrics.accuracy(self.confusion)
+
+    @property
+    def macro_recall(self) -> float:
+        """The mean of recall over the classes that have support; nan without rows."""
+        return metrics.macro_recall(self.confusion)
+
+    @property
+    def classes_evaluated(self) -> int:
+        """How many classes have support: those that macro recall is the mean over."""
+        return int(np.count_nonzero(self.support))
+
+    @property
+    def largest_class(self) -> int | None:
+        """The class with most support, the first of equals; None without rows."""
+        return int(self.support.argmax()) if self.rows else None
+
+    @property
+    def baseline_accuracy(self) -> float:
+        """What always answering with the largest class reaches; nan without rows."""
+        return int(self.support.max()) / self.rows if self.rows else float("nan")
+
+    @property
+    def baseline_macro_recall(self) -> float:
+        """What always answering with one class that has support reaches; nan without rows."""
+        return 1 / self.classes_evaluated if self.rows else float("nan")
+
+
+def evaluation_of(
+    truth: npt.NDArray[np.integer],
+    predicted: npt.NDArray[np.integer],
+    classes: tuple[str, ...],
+    *,
+    head: str,
+    data_set: str,
+    split: str,
+    by: str = "image",
+    failed: int = 0,
+    selected_by: str = "",
+    notes: tuple[str, ...] = (),
+) -> Evaluation:
+    """Evaluate predictions; `truth` and `predicted` are (rows,) indices into `classes`.
+
+    Raises:
+        ValueError: the two differ in length, or an index lies outside the classes.
+    """
+    return Evaluation(
+        head=head,
+        data_set=data_set,
+        split=split,
+        by=by,
+        classes=classes,
+        confusion=metrics.confusion_matrix(truth, predicted, len(classes)),
+        failed=failed,
+        selected_by=selected_by,
+        notes=notes,
+    )
+
+
+def to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """The document of `featcache report --json`: plain values for strict JSON, undefined ones as None.
+
+    Names are left as they are, so that they can be matched; `json.dumps` with its default `ensure_ascii`
+    escapes what a terminal would act on.
+    """
+    columns = zip(
+        evaluation.classes,
+        evaluation.support.tolist(),
+        evaluation.recall.tolist(),
+        evaluation.precision.tolist(),
+        evaluation.f1.tolist(),
+        strict=True,
+    )
+    return {
+        "head": evaluation.head,
+        "data_set": evaluation.data_set,
+        "split": evaluation.split,
+        "by": evaluation.by,
+        "rows": evaluation.rows,
+        "failed": evaluation.failed,
+        "accuracy": _or_none(evaluation.accuracy),
+        "macro_recall": _or_none(evaluation.macro_recall),
+        "classes_evaluated": evaluation.classes_evaluated,
+        "classes": [
+            {
+                "name": name,
+                "support": support,
+                "recall": _or_none(recall),
+                "precision": _or_none(precision),
+                "f1": _or_none(f1),
+            }
+            for name, support, recall, precision, f1 in columns
+        ],
+        "confusion": evaluation.confusion.tolist(),
+        "notes": list(evaluation.notes),
+    }
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else value

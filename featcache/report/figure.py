@@ -1,0 +1,230 @@
+"""An Evaluation as a picture: the confusion matrix, and beside each of its rows the recall of that class."""
+
+import contextlib
+import io
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featcache.report.evaluation import Evaluation
+from featcache.report.tables import check_destination, save_bytes
+from featcache.report.text import ink, printable, shorten
+
+if TYPE_CHECKING:  # importing matplotlib takes half a second, which only a picture should pay
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 150
+LONGEST = 44  # characters of a class name; a longer one is cut in the middle
+# Fonts that know Chinese, Japanese and Korean; the first one found is used.
+CJK = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "WenQuanYi Zen Hei", "Hiragino Sans",
+       "PingFang SC", "Arial Unicode MS", "Microsoft YaHei", "Yu Gothic")  # fmt: skip
+SMALLEST = 4.5  # points; smaller text is left out
+BOLDER = 1.15  # bold text is at most that much wider than plain
+TINY = 0.15  # inches; a smaller cell has colour alone, which a frame or a count would hide
+BARS = 2.2  # inches that a recall of 1 is long
+FIGURES = (0.8, 0.8)  # inches; the columns of recall and support right of the bars
+GREY, PALE, BLUE, RUST = "#595959", "#e4e4e4", "#2f6fad", "#9a3b00"
+
+
+def save_png(evaluation: Evaluation, path: Path) -> None:
+    """Draw the confusion matrix (colour: share of the row; text: count) and recall per class, as a PNG file.
+
+    Classes stand in their own order, so that the pictures of two heads can be laid side by side. The size
+    follows from the number of classes and the length of their names. A class without support is hatched, not
+    0. Characters that no font here has stand as their escapes.
+
+    Raises:
+        UsageError: the path does not end in .png, its folder does not exist, or it is a folder.
+        MachineError: it cannot be written; what was there before is untouched.
+    """
+    check_destination(path, ".png")
+    save_bytes(path, _png(evaluation))
+
+
+def _png(evaluation: Evaluation) -> bytes:
+    content = io.BytesIO()
+    with _style():
+        _draw(evaluation).savefig(content, format="png", dpi=DPI, metadata={"Software": None})
+    return content.getvalue()
+
+
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+    """The defaults of matplotlib but for a few: no matplotlibrc changes what a report looks like."""
+    import matplotlib as mpl
+    from matplotlib import font_manager
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams["text.parse_math"] = False  # a $ in a class name is a dollar
+        mpl.rcParams["axes.linewidth"] = mpl.rcParams["hatch.linewidth"] = 0.6
+        installed = {font.name for font in font_manager.fontManager.ttflist}
+        mpl.rcParams["font.family"] = ["DejaVu Sans", *[name for name in CJK if name in installed][:1]]
+        yield
+
+
+def _legible() -> Callable[[str], str]:
+    """A function that writes a name with the glyphs that the fonts have, and what they lack as its escape."""
+    from matplotlib import font_manager as fonts
+
+    found = [fonts.get_font(fonts.findfont(family)) for family in fonts.FontProperties().get_family()]
+
+    def legible(name: str) -> str:
+        return "".join(
+            c if any(font.get_char_index(ord(c)) for font in found) else c.encode("unicode_escape").decode()
+            for c in printable(name)
+        )
+
+    return legible
+
+
+def _draw(evaluation: Evaluation) -> "Figure":
+    """Lay the picture out in inches: title; then names, matrix, bars, figures side by side; names below."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    legible = _legible()
+    size = len(evaluation.classes)
+    side = float(np.clip(6, 0.34 * size, 0.9 * size)) if size <= 100 else 34.0  # of the matrix
+    cell = side / size
+    letters = 72 * cell * 0.6  # points that a row has room for
+    font = float(np.clip(letters, SMALLEST, 10))
+    named = slice(0, size, math.ceil(SMALLEST / letters))  # from 300 classes or so on not every one
+    names = [shorten(legible(name), LONGEST) for name in evaluation.classes]
+    scale = float(np.clip(side / 6, 1, 1.5))  # of the title, which would look lost above a large matrix
+    title = [(text, points * scale, colour) for text, points, colour in _title(evaluation, legible)]
+
+    label = _widest(figure, names, font)
+    upright = label < 0.9 * cell  # the columns' names then need not be turned
+    left = max(label, 0.5) + 0.4
+    bottom = (0.2 if upright else label) + 0.55
+    top = 0.25 * scale * len(title) + 0.65
+    right = BARS + sum(FIGURES) + 0.45
+    longest = max(_widest(figure, [text], points) for text, points, _ in title)
+    width = max(left + side + right, longest * BOLDER + 0.5)
+    height = top + side + bottom
+    figure.set_size_inches(width, height)
+
+    def place(x: float, inches: float) -> "Axes":
+        return figure.add_axes((x / width, bottom / height, inches / width, side / height))
+
+    for i, (text, points, colour) in enumerate(title):
+        weight = "normal" if i else "bold"
+        y = 1 - (0.3 + 0.25 * scale * i) / height
+        figure.text(0.25 / width, y, text, fontsize=points, color=colour, fontweight=weight, va="center")
+    matrix = place(left, side)
+    _draw_matrix(evaluation, matrix, cell, font)
+    _draw_names(matrix, names, font, named, upright=upright)
+    _draw_bars(evaluation, place(left + side + 0.2, BARS), font, named)
+    return figure
+
+
+def _title(evaluation: Evaluation, legible: Callable[[str], str]) -> list[tuple[str, float, str]]:
+    """The lines above the picture: text, size in points, colour."""
+    names = (evaluation.data_set, evaluation.split, evaluation.head)
+    over = f"{evaluation.classes_evaluated} of {len(evaluation.classes)} classes"
+    lines = [
+        f"{evaluation.rows:,} {evaluation.by}{'' if evaluation.rows == 1 else 's'}: accuracy "
+        f"{_percent(evaluation.accuracy)}, macro recall {_percent(evaluation.macro_recall)} over {over}"
+    ]
+    if evaluation.largest_class is not None:
+        largest = shorten(legible(evaluation.classes[evaluation.largest_class]), LONGEST)
+        lines.append(
+            f"always answering {largest}: accuracy {_percent(evaluation.baseline_accuracy)}, "
+            f"macro recall {_percent(evaluation.baseline_macro_recall)}"
+        )
+    lines.append("cells: counts, coloured by their share of the row")
+    notes = [line for note in evaluation.notes for line in textwrap.wrap(f"note: {legible(note)}", 90)]
+    return [
+        (" · ".join(shorten(legible(name), LONGEST) for name in names), 13.0, "black"),
+        *((line, 10.0, GREY) for line in lines),
+        *((line, 10.0, RUST) for line in notes),
+    ]
+
+
+def _draw_matrix(evaluation: Evaluation, axes: "Axes", cell: float, font: float) -> None:
+    import matplotlib as mpl
+    from matplotlib.patches import Rectangle
+
+    counts, support = evaluation.confusion, evaluation.support
+    shares = counts / np.maximum(support, 1)[:, None]
+    colours = mpl.colormaps["Blues"]  # one hue that darkens evenly: legible to every eye, and in grey
+    axes.imshow(shares, cmap=colours, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    empty: dict[str, Any] = {"facecolor": "#f4f4f4", "edgecolor": "#b8b8b8", "hatch": "////", "linewidth": 0}
+    for i in np.flatnonzero(support == 0):
+        axes.add_patch(Rectangle((-0.5, i - 0.5), len(counts), 1, **empty))
+    if cell < TINY:
+        return
+    for i in np.flatnonzero(support):
+        axes.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=GREY, linewidth=0.6))
+    for i, j in np.argwhere(counts):
+        text = f"{counts[i, j]}"
+        fits = 72 * cell * 0.86 / (0.64 * len(text))  # points; a digit of DejaVu Sans is 0.64 of them wide
+        if fits >= SMALLEST:
+            colour = ink(*colours(float(shares[i, j]))[:3])
+            axes.text(j, i, text, ha="center", va="center_baseline", color=colour, fontsize=min(font, fits))
+
+
+def _draw_names(axes: "Axes", names: list[str], font: float, named: slice, *, upright: bool) -> None:
+    ticks, shown = range(len(names))[named], names[named]
+    axes.set_xticks(ticks, shown, fontsize=font, rotation=0 if upright else 90)
+    axes.set_yticks(ticks, shown, fontsize=font)
+    axes.tick_params(length=0, pad=4)
+    axes.set_xlabel("prediction", fontsize=9, color=GREY)
+    _head(axes, "truth", 0, -4)
+
+
+def _draw_bars(evaluation: Evaluation, axes: "Axes", font: float, named: slice) -> None:
+    """Recall as bars on the rows of the matrix; to their right recall and support in figures."""
+    recall, support = evaluation.recall, evaluation.support
+    rows = np.arange(len(recall))
+    axes.barh(rows, support > 0, color=PALE, height=0.72)
+    axes.barh(rows, np.nan_to_num(recall), color=BLUE, height=0.72)
+    if evaluation.rows:
+        axes.axvline(evaluation.macro_recall, color="black", linewidth=1, linestyle=(0, (3, 2)))
+    # The right edges of the two columns of figures, in the unit of the axes, which are BARS inches wide.
+    first, second = 1 + FIGURES[0] / BARS, 1 + sum(FIGURES) / BARS
+    style: dict[str, Any] = {"va": "center_baseline", "fontsize": font}
+    for i in rows[named]:
+        if support[i]:
+            axes.text(first, i, f"{100 * recall[i]:.1f}", ha="right", **style)
+        else:
+            axes.text(first, i, f"no {evaluation.by}s", ha="right", color=GREY, **style)
+        axes.text(second, i, f"{support[i]:,}", ha="right", **style)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(len(recall) - 0.5, -0.5)
+    axes.set_yticks([])
+    axes.set_xticks([0, 0.5, 1], ["0", "50", "100"], fontsize=9, color=GREY)
+    axes.tick_params(length=2, color=GREY)
+    axes.set_xlabel("recall, % (dashed: macro recall)", fontsize=9, color=GREY)
+    _head(axes, "recall, %", first)
+    _head(axes, "support", second)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+
+
+def _head(axes: "Axes", text: str, right: float, points: float = 0) -> None:
+    """A word above the axes; `right` is where it ends, in shares of their width, moved by `points`."""
+    axes.annotate(
+        text, (right, 1), (points, 6), xycoords="axes fraction", textcoords="offset points",
+        ha="right", va="bottom", fontsize=9, color=GREY,
+    )  # fmt: skip
+
+
+def _widest(figure: "Figure", texts: Iterable[str], font: float) -> float:
+    """The width in inches of the widest of the texts."""
+    from matplotlib.text import Text
+
+    widths = [Text(0, 0, text, fontsize=font, figure=figure).get_window_extent().width for text in texts]
+    return max(widths, default=0.0) / figure.dpi
+
+
+def _percent(share: float) -> str:
+    return "undefined" if math.isnan(share) else f"{100 * share:.1f} %"

@@ -1,0 +1,55 @@
+"""Progress on stderr: a live bar on a terminal, a line now and then where stderr is a file."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+_LINE_SECONDS = 15.0  # between lines where nobody watches
+
+
+class Bar:
+    """One bar for a long piece of work; `show` may be called as often as one likes."""
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self._console, self._quiet = console, quiet
+        self._live = None if quiet or not console.is_terminal else _columns(console)
+        self._task: TaskID | None = None
+        self._said = time.monotonic()
+
+    def __enter__(self) -> "Bar":
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, what: str, done: int, total: int, detail: str = "") -> None:
+        """`detail` is what a person wants to know beside the bar: the rate, the time left."""
+        if self._live is not None:
+            if self._task is None:
+                self._task = self._live.add_task(what, total=total)
+            self._live.update(self._task, description=what, completed=done, total=max(total, 1), detail=detail)
+        elif not self._quiet and time.monotonic() - self._said > _LINE_SECONDS:
+            self._said = time.monotonic()
+            self._console.print(f"{what}: {done:,} of {total:,}  {detail}", highlight=False)
+
+
+def left(done: int, total: int, seconds: float) -> str:
+    """The time that is left at the pace so far, in words; nothing before there is a pace."""
+    if not done or seconds <= 0:
+        return ""
+    rest = (total - done) * seconds / done
+    if rest < 90:
+        return f"{rest:.0f} s left"
+    return f"{rest / 60:.0f} min left" if rest < 5400 else f"{rest / 3600:.1f} h left"
+
+
+def _columns(console: Console) -> Progress:
+    text = TextColumn("{task.description}", markup=False)
+    counts = TextColumn("{task.completed:,.0f}/{task.total:,.0f}")
+    detail = TextColumn("{task.fields[detail]}", markup=False)
+    return Progress(text, BarColumn(), counts, TimeElapsedColumn(), detail, console=console, transient=True)

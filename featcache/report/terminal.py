@@ -1,0 +1,222 @@
+"""An Evaluation on the terminal: rich renderables for a given width, legible without colour."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from featcache.metrics import largest_confusions
+from featcache.report.evaluation import Evaluation
+from featcache.report.text import ink, printable, shorten
+
+NARROW = 80  # columns; under it words and gaps are shorter
+SHORT = 5  # cells; class names up to here can head the columns of the matrix
+LEAST_LABEL = 13  # cells; with less than that for a row's number and name they cannot be told apart
+UNDEFINED = "–"
+BLUES = ((222, 235, 247), (8, 48, 107))  # right answers, from none of a class to all of it
+ORANGES = ((254, 230, 206), (166, 54, 3))  # mistakes; blue and orange differ to every eye
+
+
+def draw(evaluation: Evaluation, console: Console) -> None:
+    """Print the report, an empty line between its parts. Styles vanish where the console is no terminal."""
+    for number, part in enumerate(render(evaluation, console.width)):
+        if number:
+            console.print()
+        console.print(part)
+
+
+def render(evaluation: Evaluation, width: int) -> list[RenderableType]:
+    """The parts of the report, top to bottom, each at most `width` columns wide."""
+    parts: list[RenderableType] = [_headline(evaluation, width)]
+    parts += [Text(f"note: {printable(note)}", style="bold red") for note in evaluation.notes]
+    parts.append(_classes(evaluation, width))
+    if evaluation.rows:
+        parts += [_confusions(evaluation, width), _matrix(evaluation, width)]
+    return parts
+
+
+def _headline(evaluation: Evaluation, width: int) -> RenderableType:
+    title = " · ".join(printable(name) for name in (evaluation.data_set, evaluation.split, evaluation.head))
+    lines = [Text(shorten(title, width), style="bold")]
+    if evaluation.selected_by:
+        lines.append(Text(f"chosen by {printable(evaluation.selected_by)}"))
+    lines.append(Text(_counted(evaluation.rows, evaluation.by) + _left_out(evaluation)))
+
+    scores = Table.grid(padding=(0, 3))
+    scores.add_column()
+    scores.add_column(justify="right", no_wrap=True)
+    scores.add_column(justify="right", no_wrap=True)
+    scores.add_row("", "this head", "baseline")
+    scores.add_row("accuracy", *map(_percent, (evaluation.accuracy, evaluation.baseline_accuracy)))
+    over = f"macro recall over {evaluation.classes_evaluated} of {len(evaluation.classes)} classes"
+    scores.add_row(over, *map(_percent, (evaluation.macro_recall, evaluation.baseline_macro_recall)))
+    scores.columns[1].style = "bold"
+
+    largest = evaluation.largest_class
+    if largest is None:
+        return Group(*lines, Text(), scores)
+    before, after = "baseline: always answering ", ", the largest class"
+    name = _worded(evaluation.classes[largest], width - len(before + after))
+    return Group(*lines, Text(), scores, Text(before + name + after, style="dim"))
+
+
+def _left_out(evaluation: Evaluation) -> str:
+    if not evaluation.failed:
+        return ""
+    verb = "is" if evaluation.failed == 1 else "are"
+    return f"; {evaluation.failed:,} more could not be embedded and {verb} left out"
+
+
+def _classes(evaluation: Evaluation, width: int) -> RenderableType:
+    """One row a class, lowest recall first, classes without support last."""
+    narrow = width < NARROW
+    heads = ("support", "recall", "", "prec." if narrow else "precision", "F1")
+    absent = f"no {evaluation.by}s"
+    bar = max(8 if narrow else 16, len(absent))
+    order = np.argsort(evaluation.recall, kind="stable")  # nan sorts last
+    rows = [
+        (
+            f"{evaluation.support[i]:,}",
+            _hundredths(evaluation.recall[i]),
+            _bar(evaluation.recall[i], bar) if evaluation.support[i] else absent,
+            _hundredths(evaluation.precision[i]),
+            _hundredths(evaluation.f1[i]),
+        )
+        for i in order
+    ]
+    padding = 0 if narrow else 1  # and the box sets one column between any two
+    taken = sum(max(map(len, column)) + 1 + padding for column in zip(heads, *rows, strict=True))
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, padding, 0, 0))
+    table.add_column("class", no_wrap=True)
+    for head in heads:
+        table.add_column(head, justify="right" if head else "left", no_wrap=True)
+    for i, row in zip(order, rows, strict=True):
+        name = Text(shorten(printable(evaluation.classes[i]), max(8, width - taken)))
+        table.add_row(name, *(Text(cell) for cell in row), style="" if evaluation.support[i] else "dim")
+
+    title = Text("per class, lowest recall first; recall, precision, F1 in %", style="bold")
+    parts: list[RenderableType] = [title, table]
+    if np.isnan([evaluation.recall, evaluation.precision]).any():
+        parts.append(Text(f"{UNDEFINED}: undefined, for want of {evaluation.by}s or of predictions", style="dim"))
+    return Group(*parts)
+
+
+def _confusions(evaluation: Evaluation, width: int) -> RenderableType:
+    """The largest confusions, a sentence each; one that is too long is broken before its verb."""
+    found = largest_confusions(evaluation.confusion)
+    if not found:
+        return Text("no confusions: every answer is right")
+    lines = [Text("largest confusions", style="bold")]
+    for one in found:
+        truth, taken = evaluation.classes[one.truth], evaluation.classes[one.predicted]
+        counts = f"  {one.count:,} of {evaluation.support[one.truth]:,} "
+        verb = f"{'was' if one.count == 1 else 'were'} taken for "
+        share = f" ({100 * one.share:.0f} %)" if one.share >= 0.01 else " (under 1 %)"
+        sentence = f"{counts}{_worded(truth)} {verb}{_worded(taken)}{share}"
+        if cell_len(sentence) <= width:
+            lines.append(Text(sentence))
+        else:
+            lines.append(Text(counts + _worded(truth, width - len(counts))))
+            lines.append(Text(f"    {verb}{_worded(taken, width - 4 - len(verb + share))}{share}"))
+    return Group(*lines)
+
+
+def _matrix(evaluation: Evaluation, width: int) -> RenderableType:
+    """Counts where they fit, else shares by row, else where to find the matrix."""
+    title = Text("confusion matrix", style="bold")
+    images = f"{evaluation.by}s"
+    for cells, meaning, gap in (
+        (_counts(evaluation), images, 2),
+        (_counts(evaluation), images, 1),
+        (_shares(evaluation), "% of the row", 1),
+    ):
+        grid = _grid(evaluation, cells, width, gap)
+        if grid is not None:
+            key = f"rows: truth; columns: prediction; cells: {meaning}; [ ]: right"
+            return Group(title, grid, Text(key, style="dim"))
+    misfit = f"confusion matrix: {len(evaluation.classes)} classes do not fit {width} columns"
+    return Text(f"{misfit}; --png FILE draws it, --csv FILE writes it")
+
+
+def _counts(evaluation: Evaluation) -> list[list[str]]:
+    return [[str(count) if count else "·" for count in row] for row in evaluation.confusion.tolist()]
+
+
+def _shares(evaluation: Evaluation) -> list[list[str]]:
+    return [[f"{100 * share:.0f}" if share else "·" for share in row] for row in _by_row(evaluation).tolist()]
+
+
+def _by_row(evaluation: Evaluation) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """Shares of each row of the matrix, (classes, classes); 0 in the rows of classes without support."""
+    return evaluation.confusion / np.maximum(evaluation.support, 1)[:, None]
+
+
+def _grid(evaluation: Evaluation, cells: Sequence[Sequence[str]], width: int, gap: int) -> Text | None:
+    """The matrix as lines of equal columns, or None where it is wider than `width`.
+
+    Columns are headed by the class names where all are short, else by the numbers that stand before the rows'
+    names. The brackets of the diagonal stand in the gaps between the columns, so they cost no width.
+    """
+    names = [printable(name) for name in evaluation.classes]
+    heads = names if max(map(cell_len, names)) <= SHORT else [str(i + 1) for i in range(len(names))]
+    rows = (
+        names
+        if heads is names
+        else [f"{head:>{len(heads[-1])}} {name}" for head, name in zip(heads, names, strict=True)]
+    )
+    column = max(map(cell_len, (*heads, *(cell for row in cells for cell in row))))
+    room = width - len(names) * (column + gap) - 1
+    longest = max(map(cell_len, rows))
+    if room < min(longest, LEAST_LABEL):
+        return None
+    label = min(longest, room)
+
+    shares = _by_row(evaluation)
+    lines = [Text(" " * label + "".join(" " * (gap + column - cell_len(head)) + head for head in heads), style="dim")]
+    for i, row in enumerate(cells):
+        name = shorten(rows[i], label)
+        line = Text(name + " " * (label - cell_len(name)))
+        for j, cell in enumerate(row):
+            line.append("[".rjust(gap) if i == j else "]".ljust(gap) if i == j - 1 else " " * gap)
+            line.append(f"{cell:>{column}}", _shade(shares[i, j], right=i == j) if shares[i, j] else None)
+        line.append("]" if i == len(cells) - 1 else "")
+        lines.append(line)
+    return Text("\n").join(lines)
+
+
+def _shade(share: float, *, right: bool) -> Style:
+    """A background that deepens with the share, blue for right answers and orange for mistakes."""
+    low, high = BLUES if right else ORANGES
+    red, green, blue = (round(a + share * (b - a)) for a, b in zip(low, high, strict=True))
+    return Style(color=ink(red / 255, green / 255, blue / 255), bgcolor=f"rgb({red},{green},{blue})")
+
+
+def _bar(share: float, cells: int) -> str:
+    """A bar of at most `cells` cells, exact to an eighth of one."""
+    full, rest = divmod(round(share * cells * 8), 8)
+    return "█" * full + " ▏▎▍▌▋▊▉"[rest].strip()
+
+
+def _worded(name: str, width: int = 10_000) -> str:
+    """A class name in a sentence, in at most `width` cells (but 8): quoted unless it reads as a word."""
+    shown = printable(name)
+    return shorten(shown if shown[:1].isalpha() else f"“{shown}”", max(8, width))
+
+
+def _counted(rows: int, unit: str) -> str:
+    return f"{rows:,} {unit}{'' if rows == 1 else 's'}"
+
+
+def _percent(share: float) -> str:
+    return UNDEFINED if math.isnan(share) else f"{100 * share:.1f} %"
+
+
+def _hundredths(share: float) -> str:
+    return UNDEFINED if math.isnan(share) else f"{100 * share:.1f}"

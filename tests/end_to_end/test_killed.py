@@ -1,0 +1,87 @@
+"""A real extract that is really killed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+import featcache
+from tests.conftest import Nano, write_images
+
+KILLS = 20
+
+
+def test_twenty_kills_change_nothing(nano: Nano, tmp_path: Path) -> None:
+    """SIGKILL at twenty random moments, then one run to the end: `load` returns what an undisturbed run's returns."""
+    counts = {"train": {str(digit): 100 for digit in range(4)}}
+    root = write_images(tmp_path / "images", counts)
+
+    def begin(cache: Path) -> subprocess.Popen[bytes]:
+        flags = ("--shard-rows", "16", "--batch-size", "8", "--workers", "2")
+        words = [sys.executable, "-m", "featcache", "extract", "--data", root, "--cache", cache, *nano.flags, *flags]
+        return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+    begun = time.monotonic()
+    assert begin(tmp_path / "undisturbed").wait() == 0
+    duration = time.monotonic() - begun
+
+    cache = tmp_path / "killed"
+    moments = random.Random(5)
+    killed = 0
+    for _ in range(KILLS):
+        process = begin(cache)
+        time.sleep(moments.uniform(0, duration))
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+    assert killed > KILLS // 4, "hardly a run was still running when its kill came"
+    assert begin(cache).wait() == 0
+
+    disturbed, undisturbed = (
+        featcache.load("train", data=str(root), cache=place) for place in (cache, tmp_path / "undisturbed")
+    )
+    assert disturbed.paths == undisturbed.paths
+    assert np.array_equal(disturbed.y, undisturbed.y)
+    assert disturbed.x.tobytes() == undisturbed.x.tobytes()
+    assert featcache.verify(cache=cache) == []
+    assert not list((cache / "stores").rglob("*.partial"))
+
+
+def test_a_terminated_run_keeps_what_it_embedded(nano: Nano, tmp_path: Path) -> None:
+    """SIGTERM, a batch system's end, publishes what was embedded and leaves with 130; no worker stays behind."""
+    root = write_images(tmp_path / "images", {"train": {str(digit): 150 for digit in range(10)}})
+    cache = tmp_path / "cache"
+    words = [sys.executable, "-m", "featcache", "extract", "--data", root, "--cache", cache, *nano.flags]
+    process = subprocess.Popen(
+        [*words, "--batch-size", "4", "--shard-rows", "8"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    log = cache.glob("stores/*/commits.jsonl")
+    while not any(path.stat().st_size for path in cache.glob("stores/*/commits.jsonl")):
+        assert process.poll() is None, log
+        time.sleep(0.01)
+    workers = _children(process.pid)
+    assert workers
+    process.terminate()
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"interrupted; what was committed is safe" in told
+    assert b"Traceback" not in told
+    assert featcache.verify(cache=cache) == []
+    assert sum(store["rows"] for store in featcache.info(data=str(root), cache=cache)["stores"]) > 0
+    assert not [pid for pid in workers if os.path.exists(f"/proc/{pid}/stat") and "Z" not in _state(pid)]
+
+
+def _children(pid: int) -> list[int]:
+    found = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [int(child) for children in found for child in children]
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return "Z"
