@@ -45,10 +45,7 @@ def decode(data: bytes, transform: ImageTransform) -> npt.NDArray[np.uint8]:
     Raises:
         BadImageError: the bytes are no complete picture of a supported kind, or it is too large.
     """
-    image = _open(data)
-    if transform.exif == "apply":
-        image = ImageOps.exif_transpose(image)
-    image = _rgb(image)
+    image = _rgb(_open(data, upright=transform.exif == "apply"))
     width, height = image.size
     short, long = min(width, height), max(width, height)
     scaled = int(transform.resize * long / short)  # torchvision's _compute_resized_output_size
@@ -62,16 +59,20 @@ def decode(data: bytes, transform: ImageTransform) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
-def _open(data: bytes) -> Image.Image:
-    """The first frame, fully decoded."""
+def _open(data: bytes, *, upright: bool) -> Image.Image:
+    """The first frame, fully decoded; `upright`: turned as its orientation tag says."""
     if not data:
         raise BadImageError("the file is empty")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow only warns of (odd metadata) does not touch the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
             image.load()
+            if image.format == "PPM" and image.mode == "I":  # Pillow has brought its 10 or 16 bits to 0 … 65535
+                image = Image.fromarray(np.asarray(image).astype(np.uint16))
+            if upright:
+                image = ImageOps.exif_transpose(image)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise BadImageError(f"more than {MAX_PIXELS / 1e6:.0f} megapixels") from None
     except UnidentifiedImageError:

@@ -57,7 +57,7 @@ class HeadSection(_Section):
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 1.0
     batch_size: Annotated[int, Field(ge=1)] = 1024
     epochs: Annotated[int, Field(ge=1)] = 90
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
 class Recipe(_Section):
@@ -100,7 +100,7 @@ def read(path: Path) -> Recipe:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: the recipe cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number of 5,000 digits, brackets without end
         raise UsageError(f"{path}: this is no TOML: {error}") from None
     return check(document, where=str(path))
 

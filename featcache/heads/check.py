@@ -40,9 +40,7 @@ LEAST_WEIGHT_DECAY = 1e-6  # without any, separable rows have no finite optimum
 # Of the largest gradient entry, on rows centred and scaled to a mean square length of 1, as a share of the
 # objective: what lbfgs aims at, and what still counts as converged. float32 rows stop short of the first.
 AIM, TOLERANCE = 5e-6, 3e-5
-DOUBLE_BYTES = (
-    512 * 2**20
-)  # beyond it the rows stay float32: 1.6 times the iterations a second, half the memory
+DOUBLE_BYTES = 512 * 2**20  # beyond it the rows stay float32: 1.6 times the iterations a second, half the memory
 POINT_ROWS = 4_096  # in float64 at a time
 NATS_BELOW = 100.0
 AT_OPTIMUM = 0.001  # a head with less than this share of its objective to go is called at the optimum
@@ -59,9 +57,7 @@ class Check:
     gap_share: float  # gap / head_objective: the share of the head's loss that is still to go
     gradient_norm: float  # |grad f| at the head, weights and bias together
     separable: bool  # the check classifies every training row right, which proves them linearly separable
-    converged: (
-        bool  # the largest entry of grad f at the check is within TOLERANCE; else the check stopped early
-    )
+    converged: bool  # the largest entry of grad f at the check is within TOLERANCE; else the check stopped early
     iterations: int
     seconds: float
     train: Scores
@@ -109,9 +105,7 @@ def check_head(head: LinearHead, train: Features, val: Features | None, *, secon
         UsageError: `seconds` is not above 0, or the training split has no rows.
     """
     if not seconds > 0:
-        raise UsageError(
-            f"the check has {seconds} seconds, expected a number above 0; or leave the check out."
-        )
+        raise UsageError(f"the check has {seconds} seconds, expected a number above 0; or leave the check out.")
     if not len(train.y):
         raise UsageError("the training split has 0 rows, expected at least one.")
     ends = time.perf_counter() + seconds
@@ -217,11 +211,7 @@ class _Objective:
     def to_sklearn(self, weight: Doubles, bias: Doubles) -> tuple[Doubles, Doubles]:
         """coef_ and intercept_ on the centred, scaled rows."""
         coef, intercept = (weight * self.length)[self.present], (bias + weight @ self.mean)[self.present]
-        return (
-            (coef[1:] - coef[:1], intercept[1:] - intercept[:1])
-            if len(self.present) == 2
-            else (coef, intercept)
-        )
+        return (coef[1:] - coef[:1], intercept[1:] - intercept[:1]) if len(self.present) == 2 else (coef, intercept)
 
     def from_sklearn(self, coef: Doubles, intercept: Doubles) -> tuple[Doubles, Doubles]:
         coef, intercept = coef.astype(np.float64) / self.length, intercept.astype(np.float64)

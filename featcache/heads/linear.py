@@ -54,8 +54,7 @@ class LinearHead:
     def __post_init__(self) -> None:
         if self.weight.ndim != 2 or self.bias.shape != (len(self.weight),):
             raise ValueError(
-                f"weight has shape {self.weight.shape}, bias {self.bias.shape}; "
-                f"expected (classes, dim) and (classes,)"
+                f"weight has shape {self.weight.shape}, bias {self.bias.shape}; expected (classes, dim) and (classes,)"
             )
 
     def __repr__(self) -> str:
@@ -72,9 +71,7 @@ class LinearHead:
         return linear_logits(x, self.weight, self.bias)
 
 
-def linear_logits(
-    x: npt.NDArray[Real], weight: npt.NDArray[Real], bias: npt.NDArray[Real]
-) -> npt.NDArray[Real]:
+def linear_logits(x: npt.NDArray[Real], weight: npt.NDArray[Real], bias: npt.NDArray[Real]) -> npt.NDArray[Real]:
     """X W' + b: x (rows, dim), weight (classes, dim), bias (classes,) -> (rows, classes)."""
     if x.ndim != 2 or x.shape[1] != weight.shape[1]:
         raise ValueError(f"x has shape {x.shape}; this head takes (rows, {weight.shape[1]})")
@@ -93,9 +90,7 @@ def scores(logits: Callable[[npt.NDArray[np.float32]], Floats], features: Featur
         z = logits(features.x[start : start + BLOCK_ROWS]).astype(np.float64)
         confusion += confusion_matrix(y, z.argmax(axis=1), classes)
         loss += cross_entropy(z, y)
-    return Scores(
-        accuracy(confusion), macro_recall(confusion), loss / len(features.y) if len(features.y) else math.nan
-    )
+    return Scores(accuracy(confusion), macro_recall(confusion), loss / len(features.y) if len(features.y) else math.nan)
 
 
 def cross_entropy(z: npt.NDArray[np.float64], y: npt.NDArray[np.int64]) -> float:

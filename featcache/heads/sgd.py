@@ -60,9 +60,7 @@ def train_heads(
     shared = _shared(configs)
     _check_splits(train, val)
     with torch.inference_mode():
-        stack = Stack(
-            configs, classes=len(train.classes), dim=train.x.shape[1], rows=len(train.y), device=device
-        )
+        stack = Stack(configs, classes=len(train.classes), dim=train.x.shape[1], rows=len(train.y), device=device)
         x, y = _to(device, train)
         on_val = _to(device, val) if val is not None else None
         buffer = torch.empty(min(shared.batch_size, len(y)), x.shape[1], device=device)
@@ -101,9 +99,7 @@ def orders(rows: int, epochs: int, seed: int) -> Iterator[Tensor]:
 class Stack:
     """The parameters of all heads and their optimizer; `step` is the arithmetic at the top of this file."""
 
-    def __init__(
-        self, configs: Sequence[HeadConfig], *, classes: int, dim: int, rows: int, device: str
-    ) -> None:
+    def __init__(self, configs: Sequence[HeadConfig], *, classes: int, dim: int, rows: int, device: str) -> None:
         self.heads, self.classes, self.dim = len(configs), classes, dim
         self.done = 0
         wide = self.heads * classes
@@ -123,9 +119,7 @@ class Stack:
         self.weight_decay = per_head(decays) if any(decays) else None
         clips = [config.clip_norm for config in configs]
         self.clip_norm = (
-            per_head([float("inf") if c is None else c for c in clips])
-            if clips.count(None) < len(clips)
-            else None
+            per_head([float("inf") if c is None else c for c in clips]) if clips.count(None) < len(clips) else None
         )
         steps = configs[0].steps(rows)
         rates = [[-config.lr_at(step, steps) for config in configs] for step in range(steps)]
@@ -214,9 +208,7 @@ class Tally:
         self.losses, self.seen = [], 0
         occurs = support > 0
         return [
-            Scores(
-                float(hit.sum() / support.sum()), float((hit[occurs] / support[occurs]).mean()), float(loss)
-            )
+            Scores(float(hit.sum() / support.sum()), float((hit[occurs] / support[occurs]).mean()), float(loss))
             for hit, loss in zip(hits, losses, strict=True)
         ]
 
@@ -270,9 +262,7 @@ def _check_splits(train: Features, val: Features | None) -> None:
     if not len(val.y):
         raise UsageError("the val split has 0 rows, expected at least one; train without it.")
     if val.classes != train.classes:
-        raise UsageError(
-            f"val has {len(val.classes)} classes, train {len(train.classes)}: expected the same list."
-        )
+        raise UsageError(f"val has {len(val.classes)} classes, train {len(train.classes)}: expected the same list.")
     if val.x.shape[1] != train.x.shape[1]:
         raise UsageError(
             f"val has embeddings of {val.x.shape[1]}, train of {train.x.shape[1]}: expected the same trunk."

@@ -27,7 +27,7 @@ def splits(root: str) -> list[str]:
             f"{root}: this folder of images {what}; expected <root>/<split>/<class>/.../image. "
             f"Name yours with --data DIR, or the root in the recipe."
         )
-    found = [entry.name for entry in _entries(root) if entry.is_dir()]
+    found = [entry.name for entry in _entries(root) if _is_folder(entry)]
     if not found:
         raise DataError(
             f"{root}: no folder in it; expected <root>/<split>/<class>/.../image, for example train/cats/1.jpg"
@@ -46,7 +46,8 @@ def list_folder(root: str, split: str, *, data_set: str, variant: str = "all") -
     names = splits(root)
     if split not in names:
         raise DataError(f"{root}: no split {split!r} in it; found {', '.join(names)}")
-    classes = sorted({entry.name for name in names for entry in _entries(os.path.join(root, name)) if entry.is_dir()})
+    entries = (entry for name in names for entry in _entries(os.path.join(root, name)))
+    classes = sorted({entry.name for entry in entries if _is_folder(entry)})
     index = {name: label for label, name in enumerate(classes)}
 
     paths: list[str] = []
@@ -54,10 +55,11 @@ def list_folder(root: str, split: str, *, data_set: str, variant: str = "all") -
     clips: list[str] = []
     ignored: list[str] = []
     for entry in _entries(os.path.join(root, split)):
-        if not entry.is_dir():
+        if not _is_folder(entry):
             ignored.append(f"{split}/{entry.name}")
             continue
-        for below, name in sorted(_files(entry.path, "", ()), key=lambda found: os.fsencode("/".join(found))):
+        above = tuple(_identity(folder) for folder in (root, os.path.join(root, split), entry.path))
+        for below, name in sorted(_files(entry.path, "", above), key=lambda found: os.fsencode("".join(found))):
             path = f"{split}/{entry.name}/{below}{name}"
             if name.lower().endswith(SUFFIXES):
                 paths.append(path)
@@ -95,17 +97,28 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
     return sorted(shown, key=lambda entry: os.fsencode(entry.name))
 
 
+def _identity(folder: str) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself, or where nobody may look: reading it fails, and says so
+        return False
+
+
 def _files(folder: str, below: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, str]]:
     """(path below the class, file name) of everything under `folder`; links are followed, loops are not.
 
     What is neither a file nor a folder (a FIFO, a dangling link) counts as a file: reading it fails, and says so.
     """
     for entry in _entries(folder):
-        if not entry.is_dir():
+        if not _is_folder(entry):
             yield below, entry.name
             continue
-        status = os.stat(entry.path)
-        here = (status.st_dev, status.st_ino)
+        here = _identity(entry.path)
         if here in above:
             raise DataError(f"{entry.path}: this link leads back to a folder above it; remove the link")
         yield from _files(entry.path, f"{below}{entry.name}/", (*above, here))

@@ -71,6 +71,8 @@ def subset(listing: Listing, *, limit: int | None = None, fraction: float | None
         return listing
     if limit is not None and fraction is not None:
         raise UsageError("--limit and --fraction were both given; a subset has one size, leave one out")
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"--seed: found {seed}, expected a number from 0 to {2**63 - 1}")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit: found {limit}, expected at least 1")
     if fraction is not None and not 0 < fraction <= 1:

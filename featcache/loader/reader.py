@@ -21,7 +21,16 @@ from featcache.errors import MachineError
 from featcache.images import ImageTransform
 from featcache.loader.worker import settings_of
 
-_START = "import sys; sys.path.append(sys.argv[1]); from featcache.loader.worker import main; main(sys.argv[2], {}, {})"
+# The worker runs the package that its parent runs, whichever other is installed; but a folder that holds other
+# packages too must not stay before the standard library.
+_START = """
+import importlib, sys, typing
+sys.path.insert(0, sys.argv[1])
+import featcache
+sys.path.append(sys.path.pop(0))
+from featcache.loader.worker import main
+main(sys.argv[2], {}, {})
+"""
 _TRIES = 2  # how many workers a file may take down before it is given up
 
 
@@ -87,6 +96,7 @@ class _Pool:
         self.done: dict[int, tuple[ImageRead, int]] = {}
         self.error: BaseException | None = None
         self.closed = False
+        self.answered = False  # whether any worker ever said anything
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self.threads = [threading.Thread(target=self._serve, args=(number,), daemon=True) for number in range(workers)]
         for thread in self.threads:
@@ -135,26 +145,34 @@ class _Pool:
                 self.lock.notify()
 
     def _read(self, number: int, index: int, slot: int) -> ImageRead:
+        decisions: dict[bytes, bool] = {}  # a file's second worker gets the answer that its first one got
         for _ in range(_TRIES):
             process = self.processes.get(number) or self._start(number)
             try:
-                return self._ask(process, index, slot)
+                return self._ask(process, index, slot, decisions)
             except (EOFError, BrokenPipeError):
                 self.processes.pop(number, None)
                 died = _reap(process)
                 if self.closed:
                     return ImageRead(index, failed="stopped")
-        return ImageRead(index, failed=f"the decoder process died on it ({died})")
+        if not self.answered:
+            raise MachineError(f"no loader process stays alive ({died}); what it said stands above")
+        # With its digest, so that the same bytes elsewhere learn of it; without a stat: it may have been the machine.
+        digest = next(reversed(decisions), b"")
+        return ImageRead(index, digest, failed=f"the decoder process died on it ({died})")
 
-    def _ask(self, process: subprocess.Popen[bytes], index: int, slot: int) -> ImageRead:
+    def _ask(self, process: subprocess.Popen[bytes], index: int, slot: int, decisions: dict[bytes, bool]) -> ImageRead:
         to, back = process.stdin, process.stdout
         assert to is not None and back is not None  # noqa: S101, PT018 (both are pipes)
         said = _talk(to, back, {"path": self.paths[index], "slot": slot})
+        self.answered = True
         if "failed" in said:
             return ImageRead(index, failed=said["failed"])
         digest, status = bytes.fromhex(said["digest"]), tuple(said["stat"])
-        with self.lock:
-            decode = self.wanted(digest)
+        if digest not in decisions:
+            with self.lock:
+                decisions[digest] = self.wanted(digest)
+        decode = decisions[digest]
         if decode:
             failed = _talk(to, back, {"decode": True}).get("failed", "")
         else:

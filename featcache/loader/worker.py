@@ -57,15 +57,14 @@ def read(path: str) -> tuple[bytes | None, dict[str, Any]]:
     try:
         for _ in range(_READS):
             read_at = time.time_ns()
-            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not block
-            with os.fdopen(handle, "rb") as file:
-                before = os.fstat(handle)
+            with open(path, "rb", opener=_open) as file:
+                before = os.fstat(file.fileno())
                 if not stat.S_ISREG(before.st_mode):
                     return None, {"failed": "not a regular file"}
                 if before.st_size > _MAX_BYTES:
                     return None, {"failed": f"{before.st_size:,} bytes: larger than any supported image"}
-                data = file.read()
-                after = os.fstat(handle)
+                data = file.read(before.st_size + 1)  # the one more shows a file that grows; it may grow without end
+                after = os.fstat(file.fileno())
             status = (after.st_size, after.st_mtime_ns, after.st_ctime_ns, after.st_ino)
             unchanged = (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == status[:3]
             if unchanged and len(data) == after.st_size:
@@ -73,6 +72,10 @@ def read(path: str) -> tuple[bytes | None, dict[str, Any]]:
     except (OSError, ValueError) as error:
         return None, {"failed": f"cannot be read: {getattr(error, 'strerror', None) or error}"}
     return None, {"failed": f"it changed while it was read, {_READS} times"}
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO must not block
 
 
 def _say(answer: BinaryIO, value: dict[str, Any]) -> None:

@@ -19,7 +19,10 @@ def unseal_line(line: bytes) -> dict[str, Any] | None:
     body, mark = line[: -_TAIL - len(_MARK)], line[-_TAIL - len(_MARK) : -_TAIL]
     if mark != _MARK or line[-2:] != b'"}' or _checksum(body).encode() != line[-_TAIL:-2]:
         return None
-    value: dict[str, Any] = json.loads(body + b"}")
+    try:
+        value: dict[str, Any] = json.loads(body + b"}")
+    except (ValueError, RecursionError):  # sealed, but not by seal_line
+        return None
     return value
 
 
@@ -32,7 +35,7 @@ def unseal_document(data: bytes) -> dict[str, Any] | None:
     """What `seal_document` was given; None where it is damaged."""
     try:
         value = json.loads(data)
-    except ValueError:  # no JSON, or no UTF-8
+    except (ValueError, RecursionError):  # no JSON, or no UTF-8; or a foreign file that nests without end
         return None
     if not isinstance(value, dict) or value.pop("sum", None) != _checksum(_canonical(value)):
         return None

@@ -119,12 +119,15 @@ def _random(arch: Architecture) -> dict[str, "Tensor"]:
 
 
 def _download(arch: Architecture, asked: str) -> dict[str, "Tensor"]:
-    """Torchvision's way, with its progress bar and hash check; and the check again where the file was there."""
+    """Torchvision's way, with its progress bar and hash check; the check comes first where the file is there."""
     import torchvision
 
     file = file_of(arch, asked)
     assert file is not None  # noqa: S101 (published weights have a file)
-    fresh = not file.exists()
+    prefix = file.stem.rsplit("-", 1)[1]
+    # torch.hub checks what it downloads, not what it finds; and it unpickles that without weights_only.
+    if file.exists() and not _sha256(file).startswith(prefix):
+        raise MachineError(f"{file}: its sha256 does not start with {prefix}: damaged. Remove it; it is fetched anew.")
     try:
         with _patience(_TIMEOUT):
             weights = torchvision.models.get_model_weights(arch.name)[asked]
@@ -136,9 +139,6 @@ def _download(arch: Architecture, asked: str) -> dict[str, "Tensor"]:
             f"from a machine with a network, or name a file with --weights FILE; --weights random runs the "
             f"pipeline without a trained trunk."
         ) from None
-    prefix = file.stem.rsplit("-", 1)[1]
-    if not fresh and not _sha256(file).startswith(prefix):  # torch.hub checks what it downloads, not what it finds
-        raise MachineError(f"{file}: its sha256 does not start with {prefix}: damaged. Remove it; it is fetched anew.")
     return found
 
 
@@ -183,11 +183,9 @@ def _fit(tensors: Mapping[str, Any], arch: Architecture, crop: int, asked: str) 
             found[name] = value
     missing = [name for name in expected if name not in found]
     foreign = [name for name in found if name not in expected]
+    given = {name: _described(found[name]) for name in expected if name in found}
     shaped = [
-        f"{name} is {tuple(found[name].shape) if torch.is_tensor(found[name]) else type(found[name]).__name__}, "
-        f"expected {shape}"
-        for name, shape in expected.items()
-        if name in found and not (torch.is_tensor(found[name]) and tuple(found[name].shape) == shape)
+        f"{name} is {is_}, expected {expected[name]}" for name, is_ in given.items() if is_ != str(expected[name])
     ]
     problems = [f"{len(missing)} tensors missing (first: {missing[0]})"] if missing else []
     problems += [f"{len(foreign)} that {arch.name} does not have (first: {foreign[0]})"] if foreign else []
@@ -204,6 +202,17 @@ def _fit(tensors: Mapping[str, Any], arch: Architecture, crop: int, asked: str) 
             f"weights {asked}: {len(broken)} tensors hold nan or inf (first: {broken[0]}); save them again"
         )
     return ready
+
+
+def _described(value: Any) -> str:
+    """The shape of a plain tensor of floating-point numbers; of anything else, what it is."""
+    import torch
+
+    if not torch.is_tensor(value):
+        return type(value).__name__
+    if value.is_nested or value.layout != torch.strided or value.device.type != "cpu" or not value.is_floating_point():
+        return f"a {value.device.type} tensor, {value.layout}, {value.dtype}"
+    return str(tuple(value.shape))
 
 
 def _sha256(file: Path) -> str:

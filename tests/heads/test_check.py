@@ -96,13 +96,9 @@ def test_head_on_the_same_objective(name):
     train = PROBLEMS[name]
     rng = np.random.default_rng(5)
     classes, dim = len(train.classes), train.x.shape[1]
-    head = a_head(
-        train, weight=rng.standard_normal((classes, dim)), bias=rng.standard_normal(classes), decay=0.01
-    )
+    head = a_head(train, weight=rng.standard_normal((classes, dim)), bias=rng.standard_normal(classes), decay=0.01)
     check = check_head(head, train, None)
-    value, gradient = stated(
-        np.column_stack([head.weight, head.bias]).astype(np.float64).ravel(), train, 0.01
-    )
+    value, gradient = stated(np.column_stack([head.weight, head.bias]).astype(np.float64).ravel(), train, 0.01)
     assert check.head_objective == pytest.approx(value, rel=1e-10)
     assert check.gradient_norm == pytest.approx(np.linalg.norm(gradient), rel=1e-9)
     assert check.gap == pytest.approx(value - check.objective, rel=1e-9)
@@ -140,9 +136,7 @@ def test_head_at_the_optimum():
     assert check.converged
     assert check.gap == pytest.approx(0, abs=1e-9)
     assert check.gradient_norm < 1e-3
-    assert check.sentence().startswith(
-        "The head is at the optimum: less than 0.1 % of the head's training loss"
-    )
+    assert check.sentence().startswith("The head is at the optimum: less than 0.1 % of the head's training loss")
 
 
 def test_starting_near_the_optimum():
@@ -233,9 +227,7 @@ def test_diverged_head(bad):
     assert not math.isfinite(check.gap)
     assert check.converged
     assert check.objective == pytest.approx(reference(train, 1e-6), rel=1e-6)
-    assert check.sentence().startswith(
-        "The head diverged and has no distance to the optimum; the optimum has macro"
-    )
+    assert check.sentence().startswith("The head diverged and has no distance to the optimum; the optimum has macro")
     assert "nan" not in check.sentence()
 
 
@@ -298,8 +290,7 @@ ON_VAL = "the head has macro recall 20.1 % and loss 1.875 on val, the {} macro r
         ),
         (
             a_check(gap_share=0.0, converged=False, iterations=0),
-            f"The check had no time for one iteration and cannot say how far the optimum is: "
-            f"{ON_VAL.format('check')}.",
+            f"The check had no time for one iteration and cannot say how far the optimum is: {ON_VAL.format('check')}.",
         ),
         (
             a_check(val=None, head_val=None),

@@ -33,9 +33,7 @@ def test_cosine_is_torchs(lr, steps):
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     config = HeadConfig(lr=lr)
     for step in range(steps):
-        assert config.lr_at(step, steps) == pytest.approx(
-            scheduler.get_last_lr()[0], rel=1e-9, abs=lr * 1e-12
-        )
+        assert config.lr_at(step, steps) == pytest.approx(scheduler.get_last_lr()[0], rel=1e-9, abs=lr * 1e-12)
         optimizer.step()
         scheduler.step()
 

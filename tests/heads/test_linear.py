@@ -41,9 +41,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def the_usual_way(
-    train: Features, config: HeadConfig
-) -> tuple[torch.nn.Linear, list[tuple[float, float, float]]]:
+def the_usual_way(train: Features, config: HeadConfig) -> tuple[torch.nn.Linear, list[tuple[float, float, float]]]:
     """nn.Linear, autograd, torch.optim.SGD, clip_grad_norm_, CosineAnnealingLR; and its running history."""
     x, y = torch.from_numpy(train.x), torch.from_numpy(train.y)
     layer = torch.nn.Linear(x.shape[1], len(train.classes))
@@ -128,9 +126,7 @@ def test_side_by_side_equals_alone(lrs, decay, clip, rows, batch, seed):
     """Heads trained side by side equal the same heads trained alone, whatever their settings."""
     train = features(rows=rows)
     configs = [HeadConfig(lr=lr, batch_size=batch, epochs=3, seed=seed) for lr in lrs]
-    configs.append(
-        HeadConfig(lr=0.05, batch_size=batch, epochs=3, seed=seed, weight_decay=decay, clip_norm=clip)
-    )
+    configs.append(HeadConfig(lr=0.05, batch_size=batch, epochs=3, seed=seed, weight_decay=decay, clip_norm=clip))
     for head, config in zip(train_heads(train, None, configs), configs, strict=True):
         (alone,) = train_heads(train, None, [config])
         assert head.config == config
@@ -253,9 +249,7 @@ def test_class_without_rows_keeps_its_index():
     assert head.weight.shape == (5, 12)
     assert head.train.accuracy > 0.5
     assert not (head.logits(train.x).argmax(1) == 2).any()
-    assert head.train.macro_recall == pytest.approx(
-        plain_macro_recall(train.y, head.logits(train.x).argmax(1))
-    )
+    assert head.train.macro_recall == pytest.approx(plain_macro_recall(train.y, head.logits(train.x).argmax(1)))
 
 
 def test_memory_mapped_features_are_read_only_and_train():

@@ -1,0 +1,165 @@
+"""The log of a store: what is not in it does not exist."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featcache.errors import CacheError
+from featcache.store import commits
+from featcache.store.commits import Commits, ListingLine
+from featcache.store.sealed import seal_line
+from featcache.store.shard import Shard, build
+
+
+def a_shard(number: int, dim: int = 2, dtype: str = "float32") -> Shard:
+    rng = np.random.default_rng(number)
+    embeddings = rng.standard_normal((1, dim)).astype(dtype)
+    return build(number, rng.integers(0, 256, (1, 32), np.uint8), embeddings)[0]
+
+
+def a_listing(split: str = "train", sha256: str = "0" * 64) -> ListingLine:
+    return ListingLine(data_set="digits", variant="all", split=split, sha256=sha256)
+
+
+SHARDS = [a_shard(number) for number in range(4)]
+LINES = [
+    seal_line({"add": dataclasses.asdict(SHARDS[0])}),
+    seal_line({"listing": dataclasses.asdict(a_listing())}),
+    seal_line({"add": dataclasses.asdict(SHARDS[1])}),
+]
+
+
+def log_of(folder: Path, *lines: bytes) -> Path:
+    (folder / commits.NAME).write_bytes(b"".join(lines))
+    return folder / commits.NAME
+
+
+def test_what_was_added_is_read_in_order(tmp_path):
+    """Shards in commit order, the newest listing of each split, and the next shard's number."""
+    path = log_of(tmp_path)
+    commits.add(path, SHARDS[0])
+    commits.name_listing(path, a_listing())
+    commits.add(path, SHARDS[1])
+    commits.name_listing(path, a_listing("val"))
+    commits.name_listing(path, a_listing("train", "f" * 64))
+    found = commits.read(path)
+    assert found.shards == (SHARDS[0], SHARDS[1])
+    assert found.listings[("digits", "all", "train")].sha256 == "f" * 64
+    assert (len(found.listings), found.numbers, found.size) == (2, 2, path.stat().st_size)
+
+
+def test_an_empty_log_is_an_empty_store(tmp_path):
+    """A store that was just made has nothing, which is no error; a missing log is one."""
+    assert commits.read(log_of(tmp_path)) == Commits()
+    with pytest.raises(CacheError, match="cannot be read"):
+        commits.read(tmp_path / "none")
+
+
+def test_a_torn_last_line_is_ignored_and_cut_by_the_next_writer(tmp_path):
+    """Wherever a crash cut the last line: the lines before it count, it does not, and what follows is whole."""
+    before = b"".join(LINES[:2])
+    for cut in range(len(LINES[2])):
+        path = log_of(tmp_path, before, LINES[2][:cut])
+        found = commits.read(path)
+        assert (found.shards, found.size) == ((SHARDS[0],), len(before))
+        commits.cut_torn_line(path, found)
+        assert path.read_bytes() == before
+        commits.add(path, SHARDS[1])
+        assert commits.read(path).shards == (SHARDS[0], SHARDS[1])
+
+
+def test_cutting_a_whole_log_changes_nothing(tmp_path):
+    """A log that ends with a whole line keeps every byte."""
+    path = log_of(tmp_path, *LINES)
+    commits.cut_torn_line(path, commits.read(path))
+    assert path.read_bytes() == b"".join(LINES)
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    """A flipped bit in any byte of a complete line is an error with that line's number, never a smaller store."""
+    data = b"".join(LINES)
+    for place in range(len(data) - 1):
+        path = log_of(tmp_path, data[:place], bytes([data[place] ^ 1]), data[place + 1 :])
+        with pytest.raises(CacheError, match=f"line {data[:place].count(b'\n') + 1} is damaged"):
+            commits.read(path)
+
+
+def test_a_lost_newline_at_the_end_is_a_torn_line(tmp_path):
+    """Without its newline a line is not committed, even where nothing else is missing."""
+    path = log_of(tmp_path, *LINES[:2], LINES[2][:-1] + b"\x0b")
+    assert commits.read(path).shards == (SHARDS[0],)
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_line_in_the_wrong_place_is_no_damage_but_an_empty_one_is(tmp_path, lost):
+    """Lines stand for themselves; a blank line never came from here."""
+    lines = [*LINES]
+    lines[lost] = b"\n"
+    with pytest.raises(CacheError, match=f"line {lost + 1} is damaged"):
+        commits.read(log_of(tmp_path, *lines))
+
+
+def test_a_duplicate_add_is_harmless(tmp_path):
+    """The same shard added twice is one shard, and takes one number."""
+    found = commits.read(log_of(tmp_path, LINES[0], *LINES, LINES[2]))
+    assert (found.shards, found.numbers) == ((SHARDS[0], SHARDS[1]), 2)
+
+
+def test_a_dropped_shard_is_gone_and_its_number_is_not_used_again(tmp_path):
+    """`drop` takes a shard out; dropping one that is not there is harmless."""
+    drop = seal_line({"drop": SHARDS[0].name})
+    found = commits.read(log_of(tmp_path, drop, *LINES, drop, drop))
+    assert (found.shards, found.numbers) == ((SHARDS[1],), 2)
+
+
+ADD = dataclasses.asdict(SHARDS[0])
+LISTING = dataclasses.asdict(a_listing())
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {},
+        {"gc": {}},
+        {"add": "00000-00000000.h5"},
+        {"add": {}},
+        {"add": {**ADD, "name": "../../etc/passwd"}},
+        {"add": {**ADD, "rows": 10**12}},
+        {"add": {**ADD, "colour": "red"}},
+        {"drop": 3},
+        {"listing": {}},
+        {"listing": {**LISTING, "split": ["train"]}},
+        {"listing": {**LISTING, "data_set": 3}},
+        {"listing": {**LISTING, "data_set": "../../home"}},
+        {"listing": {**LISTING, "variant": "/etc"}},
+        {"listing": {**LISTING, "split": ""}},
+        {"listing": {**LISTING, "sha256": "0" * 63 + "/"}},
+    ],
+)
+def test_a_sealed_line_that_this_version_does_not_read_is_named(tmp_path, entry):
+    """A newer version's line, or one that leads out of the cache, stops the reading; it is not passed over."""
+    with pytest.raises(CacheError, match="line 2 is none that this version reads"):
+        commits.read(log_of(tmp_path, LINES[0], seal_line(entry)))
+
+
+@pytest.mark.parametrize("other", [a_shard(1, dim=3), a_shard(1, dtype="float16")], ids=["width", "dtype"])
+def test_shards_of_one_store_are_of_one_kind(tmp_path, other):
+    """A shard of another width or dtype than those before it belongs to another store."""
+    with pytest.raises(CacheError, match="line 2"):
+        commits.read(log_of(tmp_path, LINES[0], seal_line({"add": dataclasses.asdict(other)})))
+
+
+@given(st.data())
+def test_any_beginning_of_a_log_is_a_beginning_of_the_store(tmp_path_factory, data):
+    """Cut anywhere, a log says what had been committed by then: a prefix, never anything else."""
+    numbers = data.draw(st.lists(st.integers(0, 3), max_size=6))
+    whole = b"".join(seal_line({"add": dataclasses.asdict(SHARDS[number])}) for number in numbers)
+    cut = data.draw(st.integers(0, len(whole)))
+    found = commits.read(log_of(tmp_path_factory.getbasetemp(), whole[:cut]))
+    full = list(dict.fromkeys(numbers))
+    assert [SHARDS.index(shard) for shard in found.shards] == full[: len(found.shards)]
+    assert len(found.shards) == len(set(numbers[: whole[:cut].count(b"\n")]))
