@@ -1,13 +1,15 @@
 """Features: what stage two works on. One split's embeddings and labels, in listing order."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from featcache.listing import variant
-from featcache.recipe import resolve
+from featcache.errors import DataError
+from featcache.listing import list_split, variant
+from featcache.recipe import Recipe, resolve
 from featcache.store import FeatureStore, StatLog, cache_folder, choose
 
 
@@ -96,4 +98,28 @@ def features_of(store: FeatureStore, key: tuple[str, str, str]) -> Features:
             "weights": store.trunk.asked,
             "listing": store.listings[key].sha256,
         },
+    )
+
+
+def behind(store: FeatureStore, recipe: Recipe, split: str) -> str:
+    """What has changed in a split's folder since it was extracted, as a sentence; "" where nothing has.
+
+    Names and labels are compared, not contents: `featcache extract` finds an edited file. Where the folder is not
+    on this machine, or only a part of it was asked for, there is nothing to compare.
+    """
+    then = store.listing((recipe.name, variant(recipe), split)).listing
+    if then.part or then.root != os.path.abspath(recipe.data.root) or not os.path.isdir(then.root):
+        return ""
+    try:
+        now = list_split(recipe, split)
+    except DataError:
+        return f"split {split!r} is no longer in {then.root}"
+    before = {path: then.classes[label] for path, label in zip(then.paths, then.labels, strict=True)}
+    after = {path: now.classes[label] for path, label in zip(now.paths, now.labels, strict=True)}
+    if before == after and then.classes == now.classes:
+        return ""
+    new, gone = len(after.keys() - before.keys()), len(before.keys() - after.keys())
+    return (
+        f"the folder of split {split!r} has changed since it was extracted ({new:,} new files, {gone:,} gone); "
+        f"`featcache extract --split {split}` takes that in, and embeds only what is new"
     )

@@ -149,7 +149,7 @@ def test_random_text_is_read_or_refused(tmp_path_factory, text):
         with pytest.raises(UsageError):
             recipe.read(path)
     else:
-        with pytest.raises(UsageError, match="missing|unknown|found"):
+        with pytest.raises(UsageError, match=r"missing|unknown|found"):
             recipe.read(path)
 
 
@@ -165,7 +165,7 @@ def test_an_unknown_name_lists_the_known_ones(here):
     """A pipeline that exists nowhere is refused with the names that do exist."""
     (here / "pipelines").mkdir()
     (here / "pipelines/mine.toml").write_text(SMALLEST)
-    with pytest.raises(UsageError, match="no recipe 'yours'.*daa, digits, mine"):
+    with pytest.raises(UsageError, match=r"no recipe 'yours'.*daa, digits, mine"):
         recipe.resolve("yours")
 
 
@@ -204,5 +204,5 @@ def test_override_checks_what_it_puts_in():
     assert found.override("head", lr=[0.1, 0.2], epochs=None).head.lr == (0.1, 0.2)
     assert found.override("head", lr=0.5).head.lr == (0.5,)
     assert found.override("trunk") == found
-    with pytest.raises(UsageError, match="head.epochs: found 0"):
+    with pytest.raises(UsageError, match=r"head\.epochs: found 0"):
         found.override("head", epochs=0)

@@ -131,7 +131,10 @@ class _Job:
         for store in self.stores:
             if key not in store.listings:
                 continue
-            before = store.listing(key)
+            try:
+                before = store.listing(key)
+            except CacheError:  # lost or damaged: it says nothing of a folder, and this extract writes it again
+                continue
             if before.listing.root == listing.root or _moved(before, listing):
                 continue
             raise CacheError(

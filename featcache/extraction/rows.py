@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from featcache.errors import CacheError
 from featcache.listing import Listing
 from featcache.loader import ImageRead
 from featcache.store import Extracted, FeatureStore, StatLog
@@ -42,7 +43,10 @@ class Rows:
         """Images whose embedding this store refused before are not tried again: they have not changed."""
         key = (self.listing.data_set, self.listing.variant, self.listing.split)
         if key in store.listings:
-            before = store.listing(key)
+            try:
+                before = store.listing(key)
+            except CacheError:  # lost or damaged: this extract writes it again
+                return
             for row in np.flatnonzero(np.array([bool(reason) for reason in before.reasons], dtype=bool)):
                 digest = before.digests[row].tobytes()
                 if any(digest):

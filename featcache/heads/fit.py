@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from featcache.errors import CacheError, DataError
-from featcache.features import Features, features_of
+from featcache.features import Features, behind, features_of
 from featcache.heads import saved
 from featcache.heads.check import Check, check_head
 from featcache.heads.config import HeadConfig
@@ -109,6 +109,8 @@ def fit_head(
     val_key = (recipe.name, cut, "val")
     val = features_of(source, val_key) if val_key in source.listings else None
     _refuse_unfit(train, val, section)
+    splits = ("train",) if val is None else ("train", "val")
+    stale = [found for split in splits if (found := behind(source, recipe, split))]
 
     from featcache.heads.sgd import train_heads  # torch is imported where it is needed
     from featcache.trunks.registry import choose_device
@@ -139,7 +141,7 @@ def fit_head(
         train_rows=len(train.y),
         val_rows=None if val is None else len(val.y),
         seconds=seconds,
-        notes=_notes(train, val, heads),
+        notes=(*stale, *_notes(train, val, heads)),
     )
 
 

@@ -29,7 +29,7 @@ from featcache.features import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import EpochRow, LinearHead, Scores
 from featcache.store import FeatureStore
-from featcache.store.publish import append, make_folder, publish
+from featcache.store.publish import append, ends_whole, make_folder, publish
 from featcache.store.sealed import seal_document, seal_line, unseal_document, unseal_line
 
 if TYPE_CHECKING:
@@ -153,7 +153,8 @@ def record_run(
         "seconds": round(seconds, 3),
     }
     folder = folder_of(store, train.source["data_set"], train.source["variant"])
-    append(folder / RUNS, seal_line(line), sync=True)
+    start = b"" if ends_whole(folder / RUNS) else b"\n"  # what a crash left of a line must not swallow this one
+    append(folder / RUNS, start + seal_line(line), sync=True)
 
 
 def runs(store: FeatureStore, data_set: str, variant: str) -> list[Run]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from featcache.errors import CacheError
-from featcache.features import Features, features_of
+from featcache.features import Features, behind, features_of
 from featcache.heads import saved
 from featcache.heads.saved import SavedHead
 from featcache.listing import variant
@@ -50,7 +50,7 @@ def evaluate(
         split=key[2],
         failed=features.failed,
         selected_by=selected_by,
-        notes=_notes(chosen, features, selected_by),
+        notes=tuple(filter(None, (behind(found, recipe, key[2]), *_notes(chosen, features, selected_by)))),
     )
 
 

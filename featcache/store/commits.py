@@ -5,11 +5,13 @@ without its newline was torn by a crash and is ignored; the next writer cuts it 
 that does not match its checksum is damage, and an error.
 """
 
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from featcache.errors import CacheError
+from featcache.recipe import NAME as NAME_PATTERN
 from featcache.store import publish
 from featcache.store.sealed import seal_line, unseal_line
 from featcache.store.shard import Shard
@@ -26,6 +28,11 @@ class ListingLine:
     variant: str
     split: str
     sha256: str
+
+    def __post_init__(self) -> None:
+        names = all(type(name) is str and re.fullmatch(NAME_PATTERN, name) for name in self.key)
+        if not names or not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"{self.key} is no name of a listing")
 
     @property
     def key(self) -> Key:
@@ -65,6 +72,9 @@ def read(path: Path) -> Commits:
             match entry:
                 case {"add": dict(fields)}:
                     shard = Shard(**fields)
+                    first = next(iter(shards.values()), shard)
+                    if (shard.dim, shard.dtype) != (first.dim, first.dtype):
+                        raise ValueError(f"{shard.name} holds {shard.dim} x {shard.dtype}, unlike those before it")
                     shards[shard.name] = shard
                     added.add(shard.name)
                 case {"drop": str(name)}:

@@ -88,7 +88,9 @@ def decode(data: bytes) -> Extracted:
         raise ValueError(f"its version is {meta['version']}, this featcache reads {VERSION}")
     columns = {}
     for name in _CODED:
-        names, codes = _unpack(arrays[f"{name}_names"]), arrays[f"{name}_codes"]
+        names, codes = _unpack(arrays[f"{name}_names"]), arrays[f"{name}_codes"].astype(np.int32)
+        if (codes < 0).any():
+            raise ValueError(f"a code of {name} lies below 0")
         columns[name] = tuple(names[code] for code in codes)
     listing = Listing(
         data_set=meta["data_set"],

@@ -68,6 +68,18 @@ def append(path: Path, data: bytes, *, sync: bool) -> None:
             os.close(handle)
 
 
+def ends_whole(path: Path) -> bool:
+    """Whether the last line of a log has its newline; a log that is not there has no torn line."""
+    try:
+        with path.open("rb") as file:
+            if file.seek(0, os.SEEK_END) == 0:
+                return True
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
+    except FileNotFoundError:
+        return True
+
+
 def truncate(path: Path, size: int) -> None:
     """Cut a file to `size` bytes: the torn last line of a log, under the lock."""
     with told(path):

@@ -138,7 +138,13 @@ def gather(
     out: npt.NDArray[np.float32],
     to: npt.NDArray[np.int64],
 ) -> None:
-    """out[to] = embeddings[rows], as float32. Stretches that are consecutive on both sides are read in place."""
+    """out[to] = embeddings[rows], as float32. Stretches that are consecutive on both sides are read in place.
+
+    Raises:
+        IndexError: a row that the shard does not have; a negative one counts from nowhere.
+    """
+    if len(rows) and not 0 <= rows.min() <= rows.max() < shard.rows:
+        raise IndexError(f"rows {rows.min()} to {rows.max()} of a shard that has {shard.rows}")
     handle = open_shard(folder, shard)
     try:
         breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(to) != 1)) + 1

@@ -67,7 +67,7 @@ class StatLog:
         if not self._pending:
             return
         publish.make_folder(self.path.parent)
-        start = b"" if self._ends_whole() else b"\n"  # a torn line must not swallow the next one
+        start = b"" if publish.ends_whole(self.path) else b"\n"  # a torn line must not swallow the next one
         publish.append(self.path, start + b"".join(self._pending), sync=False)
         self._pending.clear()
 
@@ -88,20 +88,11 @@ class StatLog:
             for line in data.split(b"\n"):
                 entry = unseal_line(line) if line else None
                 if entry is not None:
-                    size, mtime, ctime, inode = entry["stat"]
-                    digest = bytes.fromhex(entry["digest"])
-                    self._known[entry["path"]] = Known((size, mtime, ctime, inode), digest, entry["reason"])
+                    with contextlib.suppress(KeyError, TypeError, ValueError):  # a newer version's line is skipped
+                        size, mtime, ctime, inode = entry["stat"]
+                        digest = bytes.fromhex(entry["digest"])
+                        self._known[entry["path"]] = Known((size, mtime, ctime, inode), digest, entry["reason"])
         return self._known
-
-    def _ends_whole(self) -> bool:
-        try:
-            with self.path.open("rb") as file:
-                if file.seek(0, os.SEEK_END) == 0:
-                    return True
-                file.seek(-1, os.SEEK_END)
-                return file.read(1) == b"\n"
-        except FileNotFoundError:
-            return True
 
 
 def stat_of(path: str) -> Stat | None:

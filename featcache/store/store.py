@@ -237,8 +237,11 @@ def is_recorded(store: FeatureStore, extracted: Extracted) -> bool:
     line = store.listings.get((listing.data_set, listing.variant, listing.split))
     if line is None:
         return False
-    path = listings.path_of(store.cache, line)
-    return path.exists() and hashlib.sha256(listings.encode(extracted)).hexdigest() == line.sha256
+    try:
+        there = listings.path_of(store.cache, line).read_bytes()
+    except OSError:
+        return False
+    return there == listings.encode(extracted) and hashlib.sha256(there).hexdigest() == line.sha256
 
 
 def create(cache: Path, spec: TrunkSpec, *, asked: str, known: StatLog) -> FeatureStore:

@@ -9,7 +9,7 @@ from typing import Any
 
 from featcache.store import publish
 from featcache.store.sealed import seal_document, unseal_document
-from featcache.store.stat_log import now, racy, stat_of
+from featcache.store.stat_log import Stat, now, racy, stat_of
 
 NAME = "weights.json"
 
@@ -34,10 +34,15 @@ class WeightsMemo:
                     return str(entry["sha256"])
         return None
 
-    def remember(self, arch: str, asked: str, file: Path | None, sha256: str, *, vouched: bool) -> None:
-        """Note the hash of what was just read; a file too young to be told from its next version is not noted."""
+    def remember(
+        self, arch: str, asked: str, file: Path | None, sha256: str, *, vouched: bool, before: Stat | None
+    ) -> None:
+        """Note the hash of what was just read, and whose stat was `before` the reading.
+
+        A file that was replaced meanwhile is not noted, nor one too young to be told from its next version.
+        """
         status = stat_of(str(file)) if file else None
-        if status and racy(status, now()):
+        if status and (racy(status, now()) or (status != before and not vouched)):
             return
         name = _name(asked, file, vouched=vouched)
         kept = [entry for entry in self._entries() if (entry["arch"], entry["asked"]) != (arch, name)]

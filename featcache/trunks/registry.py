@@ -13,6 +13,7 @@ import numpy.typing as npt
 from featcache.errors import MachineError, UsageError
 from featcache.images import ImageTransform
 from featcache.recipe import TrunkSection
+from featcache.store.stat_log import stat_of
 from featcache.store.weights_memo import WeightsMemo
 from featcache.trunks import weights
 from featcache.trunks.architectures import Architecture, architecture
@@ -65,8 +66,9 @@ class TrunkSource:
         vouched = self.kind == "published"
         known = self.memo.find(self.arch.name, asked, file, vouched=vouched)
         if known is None:
+            before = stat_of(str(file)) if file else None
             known = weights.digest(self.tensors)
-            self.memo.remember(self.arch.name, asked, file, known, vouched=vouched)
+            self.memo.remember(self.arch.name, asked, file, known, vouched=vouched, before=before)
         return known
 
     def spec(self, compute: Compute) -> TrunkSpec:
@@ -128,12 +130,16 @@ def load(source: TrunkSource, spec: TrunkSpec, *, device: str, batch_size: int |
     """Put the trunk on a device, ready to embed.
 
     Raises:
-        MachineError: the weights are out of reach, or no such device.
+        MachineError: the weights are out of reach, not those that the spec was made from, or no such device.
     """
     import torch
 
     from featcache.trunks import vit
 
+    if weights.digest(source.tensors) != spec.weights_sha256:  # the spec may come from the memory of their hashes
+        raise MachineError(
+            f"weights {source.section.weights}: the file was replaced while this command ran; run it again"
+        )
     network = vit.build(source.tensors, source.arch, spec.transform, dtype=getattr(torch, spec.compute), device=device)
     return Trunk(spec, device, batch_size or BATCH[device.partition(":")[0]], network)
 

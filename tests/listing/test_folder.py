@@ -169,7 +169,7 @@ def test_a_folder_without_what_was_asked_says_what_it_has(tmp_path, files, split
 
 def test_a_root_that_is_none_is_named(tmp_path):
     """A root that does not exist, or is a file, is told apart."""
-    with pytest.raises(DataError, match="does not exist.*--data"):
+    with pytest.raises(DataError, match=r"does not exist.*--data"):
         listed(tmp_path / "nowhere")
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="is a file"):

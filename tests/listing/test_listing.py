@@ -135,5 +135,5 @@ def test_asking_for_all_is_the_whole_split():
 )
 def test_a_part_that_cannot_be_is_refused(asked):
     """A size out of range, two sizes, or a seed out of range is the user's mistake, and said so."""
-    with pytest.raises(UsageError, match="--limit|--fraction|--seed"):
+    with pytest.raises(UsageError, match=r"--limit|--fraction|--seed"):
         subset(listing_of([0, 1]), **asked)

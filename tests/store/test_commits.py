@@ -84,7 +84,7 @@ def test_a_damaged_line_is_named(tmp_path):
     data = b"".join(LINES)
     for place in range(len(data) - 1):
         path = log_of(tmp_path, data[:place], bytes([data[place] ^ 1]), data[place + 1 :])
-        with pytest.raises(CacheError, match=f"line {data[:place].count(b'\n') + 1} is damaged"):
+        with pytest.raises(CacheError, match=f"line {data[:place].count(bytes([10])) + 1} is damaged"):
             commits.read(path)
 
 

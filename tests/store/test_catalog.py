@@ -1,0 +1,97 @@
+"""Which store of a cache a question is about."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featcache.errors import CacheError
+from featcache.listing import Listing
+from featcache.store import Extracted, FeatureStore, StatLog, cache_folder, choose, create
+from featcache.trunks.architectures import architecture
+from featcache.trunks.spec import TrunkSpec
+
+KEY = ("digits", "all", "train")
+
+
+def a_store(cache: Path, weights: str, asked: str, split: str | None = "train", compute: str = "float32") -> FeatureStore:
+    """A store with one image, recorded as `split`; None: with rows, but no listing."""
+    arch = architecture("vit_nano_16")
+    spec = TrunkSpec(arch=arch.name, weights_sha256=weights * 32, transform=arch.transform, compute=compute)
+    known = StatLog(cache)
+    store = create(cache, spec, asked=asked, known=known)
+    with store.writer() as writer:
+        writer.append(np.zeros((1, 32), np.uint8), np.ones((1, 4), np.float32))
+        writer.flush()
+        if split is not None:
+            listing = Listing(
+                data_set="digits", variant="all", split=split, root="/data", classes=("0",), paths=("a.png",),
+                labels=np.zeros(1, np.int64), clips=("",), subjects=("",),
+            )  # fmt: skip
+            writer.commit(Extracted(listing, np.zeros((1, 32), np.uint8), ("",)))
+    return store
+
+
+def chosen(cache: Path, **filters: str) -> str:
+    return choose(cache, StatLog(cache), KEY, **filters).name
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """Two stores that hold digits/train, made by the same weights at two precisions, and two that do not."""
+    a_store(tmp_path, "ab", "nano.pth")
+    a_store(tmp_path, "ab", "nano.pth", compute="bfloat16")
+    a_store(tmp_path, "cd", "other.pth", split="val")
+    a_store(tmp_path, "ef", "third.pth", split=None)
+    return tmp_path
+
+
+def test_the_cache_that_is_meant(tmp_path, monkeypatch):
+    """As typed; else FEATCACHE_CACHE; else ./cache; absolute in any case."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FEATCACHE_CACHE", raising=False)
+    assert cache_folder(None) == tmp_path / "cache"
+    monkeypatch.setenv("FEATCACHE_CACHE", "elsewhere")
+    assert cache_folder(None) == tmp_path / "elsewhere"
+    assert cache_folder("typed") == cache_folder(Path("typed")) == tmp_path / "typed"
+
+
+def test_the_one_store_that_holds_the_listing_is_taken(tmp_path):
+    """Stores without this split are not in the way."""
+    a_store(tmp_path, "cd", "other.pth", split="val")
+    only = a_store(tmp_path, "ab", "nano.pth")
+    assert chosen(tmp_path) == only.name
+
+
+def test_several_are_an_error_that_names_them(cache):
+    """Exit class 3, with both names and the flags that tell them apart; never a silent choice."""
+    with pytest.raises(CacheError) as told:
+        chosen(cache)
+    names = [path.name for path in (cache / "stores").glob("vit_nano_16-nano.pth-*")]
+    assert len(names) == 2
+    assert all(name in str(told.value) for name in names)
+    assert "--store" in str(told.value)
+    assert "other.pth" not in str(told.value)
+
+
+def test_filters_choose(cache):
+    """By precision, by a store's name, by the start of its fingerprint; each picks exactly the store that it says."""
+    fp32, bf16 = chosen(cache, precision="fp32"), chosen(cache, precision="bf16")
+    assert fp32 != bf16
+    assert chosen(cache, store=fp32) == fp32
+    assert chosen(cache, store=bf16.rsplit("-", 1)[1]) == bf16
+    assert chosen(cache, store=bf16.rsplit("-", 1)[1], weights="nano.pth", precision="bf16") == bf16
+    assert chosen(cache, weights="/somewhere/else/nano.pth", precision="fp32") == fp32
+
+
+def test_filters_that_nothing_passes_say_what_there_is(cache):
+    """The stores that hold the split are named beside what was asked for."""
+    with pytest.raises(CacheError, match=r"--weights other.pth.*there are: vit_nano_16-nano.pth"):
+        chosen(cache, weights="other.pth")
+
+
+def test_nothing_extracted_says_what_to_run(tmp_path):
+    """An empty cache, or none at all: the command that is missing."""
+    for cache in (tmp_path, tmp_path / "none"):
+        with pytest.raises(CacheError, match="featcache extract --split train"):
+            chosen(cache)

@@ -1,0 +1,90 @@
+"""One writer at a time, and the next one is told who it is."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from featcache.errors import CacheError, MachineError
+from featcache.store.lock import writing
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from featcache.store.lock import writing
+with writing(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process, which holds the store at tmp_path."""
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        yield process
+        process.kill()
+
+
+def test_the_second_writer_is_told_who_holds_the_store(tmp_path, holder):
+    """Exit class 3 at once, with the process id of the holder; the holder keeps its lock."""
+    for _ in range(2):
+        with pytest.raises(CacheError, match=f"pid {holder.pid} on") as told, writing(tmp_path):
+            pytest.fail("two writers")
+        assert told.value.exit_code == 3
+
+
+@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_holder_that_dies_frees_the_lock(tmp_path, holder, death):
+    """However a writer ends, the next one gets the store without any help."""
+    holder.send_signal(death)
+    holder.wait(timeout=20)
+    with writing(tmp_path):
+        assert f'"pid": {os.getpid()}' in (tmp_path / "writer.json").read_text()
+
+
+def test_a_stopped_holder_still_holds(tmp_path, holder):
+    """A process that was stopped may go on, so its lock stands."""
+    holder.send_signal(signal.SIGSTOP)
+    with pytest.raises(CacheError), writing(tmp_path):
+        pytest.fail("two writers")
+    holder.send_signal(signal.SIGCONT)
+
+
+def test_two_writers_in_one_process_exclude_each_other(tmp_path):
+    """The lock is held by the writer and not by the process; and it is free after it, whatever happened inside."""
+    with writing(tmp_path), pytest.raises(CacheError, match=f"pid {os.getpid()}"), writing(tmp_path):
+        pytest.fail("two writers")
+    with pytest.raises(KeyboardInterrupt), writing(tmp_path):
+        raise KeyboardInterrupt
+    with writing(tmp_path):
+        pass
+    assert not (tmp_path / "writer.json").exists()
+
+
+def test_other_stores_are_not_held(tmp_path, holder):
+    """A lock is of one store: two trunks are extracted side by side."""
+    (tmp_path / "other").mkdir()
+    with writing(tmp_path / "other"):
+        pass
+
+
+@pytest.mark.parametrize("left", [b"", b"{", b"[]", b"{}", b"\xff"])
+def test_a_holder_that_cannot_be_named_is_still_respected(tmp_path, holder, left):
+    """A damaged note about the holder costs its name, not the lock."""
+    (tmp_path / "writer.json").write_bytes(left)
+    with pytest.raises(CacheError, match="it has just begun"), writing(tmp_path):
+        pytest.fail("two writers")
+
+
+def test_a_file_in_the_place_of_a_store_cannot_be_locked(tmp_path):
+    """What the operating system refuses is exit class 5 and not a traceback."""
+    (tmp_path / "store").write_bytes(b"")
+    with pytest.raises(MachineError), writing(tmp_path / "store"):
+        pytest.fail("a lock on nothing")
