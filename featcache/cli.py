@@ -279,7 +279,8 @@ def info(
     for store in found["stores"]:
         _print(
             f"\n{store['name']}: {store['rows']:,} embeddings of {store['dim'] or 0} ({store['compute']}, stored as "
-            f"{store['stored']}), {store['shards']} shards, {store['bytes'] / 1e6:,.1f} MB, {store['heads']} heads"
+            f"{store['stored']}), {_many(store['shards'], 'shard')}, {store['bytes'] / 1e6:,.1f} MB, "
+            f"{_many(store['heads'], 'head')}"
         )
         for listing in store["listings"]:
             _print(f"  {listing}")
@@ -309,7 +310,7 @@ def verify(cache: Cache = None, as_json: Json = False) -> None:
     else:
         for problem in problems:
             _print(f"{problem.kind}: {problem.message}")
-        _print(f"{len(problems)} problems" if len(problems) != 1 else "1 problem")
+        _print(_many(len(problems), "problem"))
     if problems:
         raise typer.Exit(3)
 
@@ -372,18 +373,20 @@ def _print_fit(fit: "Fit") -> None:
     table.add_column("\nlr")
     for split in ("train", "val")[: 1 if fit.val_rows is None else 2]:
         for heading in (f"{split}\nloss", "\naccuracy", "\nmacro recall"):
-            table.add_column(heading, justify="right")
-    table.add_column("")
+            table.add_column(heading, justify="right", no_wrap=True)
     for found in fit.heads:
-        cells = [f"{found.head.config.lr:g}"]
+        best = " *" if found is fit.best and fit.selected_by else ""
+        cells = [f"{found.head.config.lr:g}{best}"]
         for scores in (found.head.train, found.head.val):
             if scores is not None:
-                cells += [f"{scores.loss:.4f}", f"{scores.accuracy:.1%}", f"{scores.macro_recall:.1%}"]
-        table.add_row(*cells, f"best by {fit.selected_by}" if found is fit.best and fit.selected_by else "")
+                cells += [f"{scores.loss:.4f}", f"{100 * scores.accuracy:.1f} %", f"{100 * scores.macro_recall:.1f} %"]
+        table.add_row(*cells)
     steps = fit.heads[0].head.steps
     val = "" if fit.val_rows is None else f", {fit.val_rows:,} to choose by"
     _print(f"{fit.train_rows:,} rows to train on{val}; {steps:,} steps each, {fit.seconds:.1f} s")
     _console().print(table)
+    if fit.selected_by:
+        _print(f"* best by {fit.selected_by}")
     if fit.check is not None:
         _print(f"check: {fit.check.sentence()}")
     if fit.best is not None:

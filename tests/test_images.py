@@ -135,7 +135,7 @@ transforms = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     kind_mode=st.sampled_from([(kind, mode) for kind, modes in MODES.items() for mode in modes]),
     pixels=hnp.arrays(np.uint8, st.tuples(st.integers(1, 90), st.integers(1, 90), st.just(3))),
@@ -176,12 +176,12 @@ def test_every_real_odd_file_is_decoded_as_torchvision_does():
 
 
 def test_real_photographs_are_decoded_as_torchvision_does(hymenoptera):
-    """Forty of the ants and bees, the GIF and the .jpeg among them: bit-equal with the default transform."""
+    """Twenty of the ants and bees, the GIF and the .jpeg among them: bit-equal with the default transform."""
     files = sorted(path for path in hymenoptera.rglob("*") if path.is_file())
     odd = [path for path in files if path.suffix != ".jpg"]
     assert len(odd) >= 2
     full = replace(SMALL, resize=256, crop=224)
-    for file in {*random.Random(0).sample(files, 40), *odd}:
+    for file in {*random.Random(0).sample(files, 20), *odd}:
         same_as_torchvision(file.read_bytes(), full)
 
 
@@ -314,13 +314,13 @@ def test_a_tiff_is_always_turned(turn):
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=80), st.sampled_from([b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08"]), st.integers(0, 9))
 def test_a_damaged_tag_never_stops_an_image(junk, header, turn):
-    """With exif "apply", whatever the tag's bytes, the answer is pixels or a BadImageError, and no warning."""
+    """Whatever the tag's bytes: the pixels as stored; with exif "apply" pixels or a BadImageError; no warning."""
     order = ">" if header.startswith(b"M") else "<"
     entry = struct.pack(f"{order}HHHIHH", 2 + len(junk) % 3, ORIENTATION, 3, 1, turn, 0)
+    data = encoded(colours(), "JPEG", exif=b"Exif\0\0" + header + entry + junk)
+    np.testing.assert_array_equal(decode(data, SMALL), decode(encoded(colours(), "JPEG"), SMALL))
     try:
-        pixels = decode(
-            encoded(colours(), "JPEG", exif=b"Exif\0\0" + header + entry + junk), replace(SMALL, exif="apply")
-        )
+        pixels = decode(data, replace(SMALL, exif="apply"))
     except BadImageError:
         return
     assert pixels.shape == (3, 32, 32)

@@ -1,8 +1,11 @@
 """Which images, with which labels. Nothing here reads a pixel."""
 
+import re
+
+from featcache.errors import DataError
 from featcache.listing import folder
 from featcache.listing.listing import Listing, subset
-from featcache.recipe import Recipe
+from featcache.recipe import NAME, Recipe
 
 __all__ = ["Listing", "list_split", "splits", "subset", "variant"]
 
@@ -19,4 +22,10 @@ def variant(recipe: Recipe) -> str:  # noqa: ARG001 (an image folder has one cut
 
 def list_split(recipe: Recipe, split: str) -> Listing:
     """The rows of one split, as the recipe lays them out."""
-    return folder.list_folder(recipe.data.root, split, data_set=recipe.name, variant=variant(recipe))
+    found = folder.list_folder(recipe.data.root, split, data_set=recipe.name, variant=variant(recipe))
+    if not re.fullmatch(NAME, split):
+        raise DataError(
+            f"{found.root}: split {split!r} would name a file of the cache; expected letters, digits, '.', '_' and "
+            f"'-' alone: rename its folder, or name the splits that are meant with --split"
+        )
+    return found

@@ -16,6 +16,7 @@ class Bar:
         self._console, self._quiet = console, quiet
         self._live = None if quiet or not console.is_terminal else _columns(console)
         self._task: TaskID | None = None
+        self._what: str | None = None
         self._said = time.monotonic()
 
     def __enter__(self) -> "Bar":
@@ -30,9 +31,13 @@ class Bar:
     def show(self, what: str, done: int, total: int, detail: str = "") -> None:
         """`detail` is what a person wants to know beside the bar: the rate, the time left."""
         if self._live is not None:
-            if self._task is None:
-                self._task = self._live.add_task(what, total=total)
-            self._live.update(self._task, description=what, completed=done, total=max(total, 1), detail=detail)
+            if what != self._what:  # another split, another stage: a bar and a clock of its own
+                if self._task is not None:
+                    self._live.remove_task(self._task)
+                self._what = what
+                self._task = self._live.add_task(what, total=total, detail=detail)
+            assert self._task is not None  # noqa: S101 (added above)
+            self._live.update(self._task, completed=done, total=max(total, 1), detail=detail)
         elif not self._quiet and time.monotonic() - self._said > _LINE_SECONDS:
             self._said = time.monotonic()
             self._console.print(f"{what}: {done:,} of {total:,}  {detail}", highlight=False)

@@ -38,7 +38,7 @@ class TrunkSpec:
         """The inverse of `to_json`.
 
         Raises:
-            TypeError: a key that this version does not know, or one that is missing.
+            TypeError, KeyError: a key that this version does not know, or one that is missing.
         """
         transform = dict(document["transform"])
         transform["mean"], transform["std"] = tuple(transform["mean"]), tuple(transform["std"])

@@ -7,11 +7,12 @@ architecture has; their sha256, not the file's, is what identifies the trunk.
 import hashlib
 import os
 import socket
+import sys
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,13 +126,15 @@ def _download(arch: Architecture, asked: str) -> dict[str, "Tensor"]:
     file = file_of(arch, asked)
     assert file is not None  # noqa: S101 (published weights have a file)
     prefix = file.stem.rsplit("-", 1)[1]
-    # torch.hub checks what it downloads, not what it finds; and it unpickles that without weights_only.
+    # torch.hub checks what it downloads, not what it finds.
     if file.exists() and not _sha256(file).startswith(prefix):
         raise MachineError(f"{file}: its sha256 does not start with {prefix}: damaged. Remove it; it is fetched anew.")
     try:
-        with _patience(_TIMEOUT):
+        with _patience(_TIMEOUT), redirect_stdout(sys.stderr):  # stdout is for results, and torch.hub writes there
             weights = torchvision.models.get_model_weights(arch.name)[asked]
-            found: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
+            found: dict[str, Tensor] = weights.get_state_dict(
+                model_dir=str(file.parent), progress=True, check_hash=True, weights_only=True
+            )
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         reason = getattr(error, "reason", None) or str(error).splitlines()[0]
         raise MachineError(

@@ -14,7 +14,9 @@ from featcache.trunks.spec import TrunkSpec
 KEY = ("digits", "all", "train")
 
 
-def a_store(cache: Path, weights: str, asked: str, split: str | None = "train", compute: str = "float32") -> FeatureStore:
+def a_store(
+    cache: Path, weights: str, asked: str, split: str | None = "train", compute: str = "float32"
+) -> FeatureStore:
     """A store with one image, recorded as `split`; None: with rows, but no listing."""
     arch = architecture("vit_nano_16")
     spec = TrunkSpec(arch=arch.name, weights_sha256=weights * 32, transform=arch.transform, compute=compute)

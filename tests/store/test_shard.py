@@ -198,7 +198,23 @@ def test_a_hash_that_was_checked_is_remembered_until_the_file_changes(tmp_path):
 @given(
     st.sampled_from([field.name for field in dataclasses.fields(Shard)]),
     st.sampled_from(
-        [-1, 0, 1 << 48, 10**30, True, 1.0, None, "", "..", "/etc/passwd", "../00000-00000000.h5", "float64", b"x", [], {}]
+        [
+            -1,
+            0,
+            1 << 48,
+            10**30,
+            True,
+            1.0,
+            None,
+            "",
+            "..",
+            "/etc/passwd",
+            "../00000-00000000.h5",
+            "float64",
+            b"x",
+            [],
+            {},
+        ]
     ),
 )
 def test_an_entry_that_makes_no_sense_is_refused_on_the_way_in(field, value):

@@ -161,7 +161,9 @@ def test_float16_is_stored_and_float32_is_given(tmp_path):
 def test_a_shard_is_committed_when_it_is_full_or_old(tmp_path):
     """`shard_rows` bounds the rows and `shard_seconds` the work that a kill can cost."""
     with a_store(tmp_path).writer(shard_rows=3) as writer:
-        assert [writer.append(digests_of([n]), embeddings_of([n])) for n in range(7)] == [False, False, True] * 2 + [False]
+        assert [writer.append(digests_of([n]), embeddings_of([n])) for n in range(7)] == [False, False, True] * 2 + [
+            False
+        ]
     with a_store(tmp_path).writer(shard_seconds=0.05) as writer:
         assert not writer.append(digests_of([10]), embeddings_of([10]))
         time.sleep(0.06)
@@ -214,7 +216,11 @@ def test_the_same_spec_is_the_same_store(tmp_path):
     """However its weights were called; and each keyed field makes another."""
     first = a_store(tmp_path)
     assert create(tmp_path, a_spec(), asked="renamed.pth", known=StatLog(tmp_path)).root == first.root
-    others = [a_store(tmp_path, weights="cd" * 32), a_store(tmp_path, stored="float16"), a_store(tmp_path, compute="bfloat16")]
+    others = [
+        a_store(tmp_path, weights="cd" * 32),
+        a_store(tmp_path, stored="float16"),
+        a_store(tmp_path, compute="bfloat16"),
+    ]
     assert len({store.root for store in [first, *others]}) == 4
     assert [store.trunk.spec for store in find(tmp_path, StatLog(tmp_path))].count(a_spec()) == 1
 

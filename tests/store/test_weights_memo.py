@@ -13,7 +13,9 @@ from featcache.store.weights_memo import NAME, WeightsMemo
 SHA = "5d" * 32
 
 
-def remember(cache: Path, arch: str, asked: str, file: Path | None, sha256: str = SHA, *, vouched: bool = False) -> None:
+def remember(
+    cache: Path, arch: str, asked: str, file: Path | None, sha256: str = SHA, *, vouched: bool = False
+) -> None:
     """As a run does that reads the file in between: the stat first."""
     before = stat_of(str(file)) if file else None
     WeightsMemo(cache).remember(arch, asked, file, sha256, vouched=vouched, before=before)

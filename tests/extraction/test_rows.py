@@ -1,0 +1,92 @@
+"""What is known of each row: resume is subtraction."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featcache.extraction.rows import Rows
+from featcache.listing import Listing
+from featcache.loader import ImageRead
+from featcache.store import Extracted, FeatureStore, StatLog, create
+from featcache.store.index import pack
+from featcache.store.stat_log import Known
+from featcache.trunks.architectures import architecture
+from featcache.trunks.spec import TrunkSpec
+
+STAT = (1, 2, 3, 4)
+LONG_AFTER = 10**18
+
+
+def digest_of(number: int) -> bytes:
+    return hashlib.sha256(bytes([number])).digest()
+
+
+def a_listing(rows: int) -> Listing:
+    return Listing(
+        data_set="digits", variant="all", split="train", root="/data", classes=("0",),
+        paths=tuple(f"train/0/{row}.png" for row in range(rows)),
+        labels=np.zeros(rows, np.int64), clips=("",) * rows, subjects=("",) * rows,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> FeatureStore:
+    """A store that holds images 0 to 4, and the listing of a run in which row 0's image was refused."""
+    arch, cache = architecture("vit_nano_16"), tmp_path_factory.mktemp("cache")
+    spec = TrunkSpec(arch=arch.name, weights_sha256="ab" * 32, transform=arch.transform)
+    made = create(cache, spec, asked="nano.pth", known=StatLog(cache))
+    with made.writer() as writer:
+        writer.append(pack([digest_of(number) for number in range(5)]), np.ones((5, 4), np.float32))
+        digests = pack([digest_of(8), digest_of(1), bytes(32)])
+        writer.commit(Extracted(a_listing(3), digests, ("not finite", "", "cannot be read: gone")))
+    return FeatureStore.open(made.root, StatLog(cache))
+
+
+# One row: never read, read and good, or read and of no use; of an image that the store may hold.
+files = st.none() | st.builds(Known, st.just(STAT), st.integers(0, 9).map(digest_of), st.sampled_from(["", "damaged"]))
+
+
+@given(known=st.lists(files, max_size=12), retry=st.booleans())
+def test_missing_are_new_files_and_good_ones_that_the_store_lacks(store, known, retry):
+    """Exactly those, in listing order; failed ones only where they are to be tried again."""
+    found = Rows(a_listing(len(known)), list(known)).missing(store, retry_failed=retry)
+    held = {digest_of(number) for number in range(5)}
+    expected = [
+        row for row, file in enumerate(known) if file is None or (retry if file.reason else file.digest not in held)
+    ]
+    assert found.tolist() == expected
+
+
+def test_what_a_store_refused_before_is_remembered_by_its_image(store):
+    """An image whose embedding could not be stored is not tried again, under whatever name; an unreadable file is."""
+    known = [Known(STAT, digest_of(number), "") for number in (7, 8, 8)]
+    rows = Rows(a_listing(4), [*known, None])
+    rows.remember_refused(store)
+    assert rows.missing(store, retry_failed=False).tolist() == [0, 3]
+    assert rows.reasons() == ("", "not finite", "not finite", "")
+
+
+def test_a_row_that_was_read_is_known_here_and_to_the_cache(store, tmp_path):
+    """Digest and outcome go to the row and to stat.log; all rows of a bad image have its reason."""
+    rows, memory = Rows(a_listing(3), [None] * 3), StatLog(tmp_path)
+    rows.take(0, ImageRead(0, digest_of(8), STAT, LONG_AFTER, "damaged"), memory)
+    rows.take(1, ImageRead(1, digest_of(8), STAT, LONG_AFTER), memory)  # the same bytes, and not decoded again
+    rows.take(2, ImageRead(2, digest_of(1), STAT, LONG_AFTER), memory)
+    assert rows.reasons() == ("damaged", "damaged", "")
+    assert memory.find("/data/train/0/2.png", STAT) == Known(STAT, digest_of(1), "")
+    assert rows.extracted().digests.tobytes() == digest_of(8) * 2 + digest_of(1)
+
+
+def test_a_file_that_could_not_be_read_has_zeros_and_its_reason(tmp_path: Path):
+    """It keeps its row, so that rows stay aligned, and it is not remembered: it is asked for again."""
+    rows, memory = Rows(a_listing(2), [None] * 2), StatLog(tmp_path)
+    rows.take(1, ImageRead(0, failed="cannot be read: Permission denied"), memory)
+    memory.flush()
+    assert not memory.path.exists()
+    extracted = rows.extracted()
+    assert not extracted.digests.any()
+    assert extracted.reasons == ("", "cannot be read: Permission denied")

@@ -1,0 +1,133 @@
+"""A loader worker: what `read` gives for any file, and what a worker process does not do."""
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from featcache.images import ImageTransform
+from featcache.loader import worker
+
+TRANSFORM = ImageTransform(resize=40, crop=32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+def failed(path: object) -> str:
+    data, outcome = worker.read(str(path))
+    assert data is None
+    assert set(outcome) == {"failed"}
+    return outcome["failed"]
+
+
+def test_a_worker_stays_small():
+    """A worker imports neither torch nor what only other rooms need."""
+    code = """
+import json, sys
+import featcache.loader.worker
+heavy = {"torch", "torchvision", "h5py", "sklearn", "scipy", "pydantic", "typer", "rich", "matplotlib"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_bytes_that_are_hashed_are_the_bytes_that_are_read(tmp_path):
+    """`read` gives the whole file, its sha256, its stat, and a time before the reading."""
+    path = tmp_path / "x.jpg"
+    path.write_bytes(os.urandom(100_000))
+    before = time.time_ns()
+    data, outcome = worker.read(str(path))
+    status = path.stat()
+    assert data == path.read_bytes()
+    assert outcome["digest"] == hashlib.sha256(data).hexdigest()
+    assert list(outcome["stat"]) == [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    assert before <= outcome["read_at"] <= time.time_ns()
+
+
+def test_an_empty_file_has_a_digest_too(tmp_path):
+    """0 bytes are read like any other content."""
+    (tmp_path / "x.jpg").touch()
+    data, outcome = worker.read(str(tmp_path / "x.jpg"))
+    assert (data, outcome["digest"]) == (b"", hashlib.sha256().hexdigest())
+
+
+@pytest.mark.timeout(10)
+def test_a_fifo_does_not_block(tmp_path):
+    """A FIFO that nobody writes to, a device and a socket are refused at once."""
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert failed(tmp_path / "pipe.jpg") == "not a regular file"
+    assert failed("/dev/zero") == "not a regular file"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s.jpg"))
+        assert failed(tmp_path / "s.jpg").startswith("cannot be read: ")
+
+
+def test_what_cannot_be_read_gives_its_reason(tmp_path):
+    """A missing file, dangling link, link to itself, folder and impossible name fail with the system's reason."""
+    os.symlink("nowhere", tmp_path / "dangling.jpg")
+    os.symlink("loop.jpg", tmp_path / "loop.jpg")
+    assert failed(tmp_path / "missing.jpg") == "cannot be read: No such file or directory"
+    assert failed(tmp_path / "dangling.jpg") == "cannot be read: No such file or directory"
+    assert "symbolic links" in failed(tmp_path / "loop.jpg")
+    assert failed(tmp_path) == "cannot be read: Is a directory"
+    assert failed(tmp_path / ("x" * 300)) == "cannot be read: File name too long"
+    assert failed("a\0b") == "cannot be read: embedded null byte"
+
+
+def test_failures_leave_no_file_open(tmp_path):
+    """A worker that meets many folders, FIFOs and missing files runs out of no descriptors."""
+    os.mkfifo(tmp_path / "pipe.jpg")
+    before = len(os.listdir("/dev/fd"))
+    for _ in range(5):
+        for path in (tmp_path, tmp_path / "pipe.jpg", tmp_path / "missing.jpg"):
+            failed(path)
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def test_a_file_too_large_is_refused_unread(tmp_path):
+    """A file of over a gibibyte is refused by its size, in no time and no memory."""
+    path = tmp_path / "x.jpg"
+    path.touch()
+    os.truncate(path, (1 << 30) + 1)
+    begun = time.monotonic()
+    assert failed(path) == "1,073,741,825 bytes: larger than any supported image"
+    assert time.monotonic() - begun < 1
+
+
+def test_a_file_that_keeps_growing_is_given_up(tmp_path):
+    """A file that grows during every reading is no image yet: it fails, by name, after three tries."""
+    path = tmp_path / "x.jpg"
+    path.write_bytes(bytes(32 << 20))
+    stop = threading.Event()
+
+    def grow() -> None:
+        with path.open("ab", buffering=0) as file:
+            while not stop.is_set():
+                file.write(b"x" * 100)
+
+    growing = threading.Thread(target=grow)
+    growing.start()
+    try:
+        assert failed(path) == "it changed while it was read, 3 times"
+    finally:
+        stop.set()
+        growing.join()
+    data, outcome = worker.read(str(path))
+    assert outcome["digest"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert len(data) == path.stat().st_size
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_file_that_gives_more_than_its_size_is_not_trusted():
+    """A file whose bytes do not match its size, as those in /proc, is refused, and not read without end."""
+    assert failed("/proc/self/status") == "it changed while it was read, 3 times"
+
+
+def test_settings_survive_the_way_to_the_worker():
+    """What `main` reads from its argument is the transform that was given."""
+    found = json.loads(worker.settings_of(TRANSFORM))
+    assert ImageTransform(**{**found, "mean": tuple(found["mean"]), "std": tuple(found["std"])}) == TRANSFORM

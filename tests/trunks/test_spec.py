@@ -1,0 +1,124 @@
+"""TrunkSpec: what changes an embedding changes the fingerprint, and nothing else does."""
+
+import json
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featcache.images import ImageTransform
+from featcache.trunks.architectures import architecture
+from featcache.trunks.spec import TrunkSpec
+
+SPEC = TrunkSpec(arch="vit_b_16", weights_sha256="00" * 32, transform=architecture("vit_b_16").transform)
+
+OTHER = {
+    "arch": "vit_b_32",
+    "weights_sha256": "11" * 32,
+    "layer": "mean",
+    "decoder": "simplejpeg",
+    "compute": "bfloat16",
+    "stored": "float16",
+}
+OTHER_TRANSFORM = {
+    "resize": 242,
+    "crop": 208,
+    "mean": (0.485, 0.456, 0.4060001),
+    "std": (0.229, 0.224, 0.2250001),
+    "interpolation": "bicubic",
+    "antialias": False,
+    "exif": "apply",
+    "modes": "grey",
+}
+
+specs = st.builds(
+    TrunkSpec,
+    arch=st.sampled_from(["vit_b_16", "vit_l_16"]),
+    weights_sha256=st.sampled_from(["00" * 32, "11" * 32]),
+    compute=st.sampled_from(["float32", "bfloat16"]),
+    stored=st.sampled_from(["float32", "float16"]),
+    transform=st.builds(
+        ImageTransform,
+        resize=st.integers(1, 600),
+        crop=st.integers(1, 600),
+        mean=st.tuples(*[st.floats(0, 1)] * 3),
+        std=st.tuples(*[st.floats(0.01, 1)] * 3),
+        interpolation=st.sampled_from(["bilinear", "bicubic"]),
+        exif=st.sampled_from(["ignore", "apply"]),
+    ),
+)
+
+
+def test_the_fingerprint_is_the_one_that_it_was():
+    """The fingerprint of a spec is pinned: a change of it would orphan every cache that stands."""
+    assert SPEC.fingerprint() == "25ccd516b6e0c3864e915295837591e5de2ebd4c7c0d0ec803c92455b37b7988"
+    assert (
+        replace(SPEC, compute="bfloat16", stored="float16").fingerprint()
+        == "79f997ae7d21e215ad1a4ab73163d223fab04156253018323472850e8f46e9ec"
+    )
+
+
+def test_the_json_is_the_one_that_it_was():
+    """What stands in trunk.json is pinned too; fields at their default are left out, in the transform as well."""
+    assert SPEC.to_json() == {
+        "arch": "vit_b_16",
+        "weights_sha256": "00" * 32,
+        "transform": {"resize": 256, "crop": 224, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
+    }
+
+
+def test_every_field_is_tried_below():
+    """A field that is added without a test of its own is noticed here."""
+    assert {field.name for field in fields(TrunkSpec)} == {*OTHER, "transform"}
+    assert {field.name for field in fields(ImageTransform)} == set(OTHER_TRANSFORM)
+
+
+@pytest.mark.parametrize("field", OTHER)
+def test_each_field_alone_changes_the_fingerprint(field):
+    """Another value of one field is another store."""
+    changed = replace(SPEC, **{field: OTHER[field]})
+    assert changed.fingerprint() != SPEC.fingerprint()
+    assert changed.to_json()[field] == OTHER[field]
+
+
+@pytest.mark.parametrize("field", OTHER_TRANSFORM)
+def test_each_field_of_the_transform_alone_changes_the_fingerprint(field):
+    """Another value of one field of the transform is another store, down to the last digit of a mean."""
+    changed = replace(SPEC, transform=replace(SPEC.transform, **{field: OTHER_TRANSFORM[field]}))
+    assert changed.fingerprint() != SPEC.fingerprint()
+
+
+@given(specs, specs)
+def test_specs_are_equal_exactly_when_their_fingerprints_are(one, other):
+    """Two specs share a fingerprint if and only if they are equal."""
+    assert (one == other) == (one.fingerprint() == other.fingerprint())
+    assert one.fingerprint() == replace(one).fingerprint()
+
+
+@given(specs)
+def test_a_spec_survives_its_json(spec):
+    """Written as JSON and read again, a spec is equal, hashable, and has its fingerprint."""
+    again = TrunkSpec.from_json(json.loads(json.dumps(spec.to_json())))
+    assert again == spec
+    assert hash(again) == hash(spec)
+    assert again.fingerprint() == spec.fingerprint()
+
+
+@pytest.mark.parametrize("change", [{"pooling": "mean"}, {"transform": {"resize": 1, "crop": 1, "flip": True}}])
+def test_what_a_newer_version_wrote_is_not_read_as_ours(change):
+    """A key that this version does not know is a TypeError, never ignored."""
+    document = json.loads(json.dumps(SPEC.to_json()))
+    if "transform" in change:
+        change = {"transform": {**document["transform"], "flip": True}}
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        TrunkSpec.from_json({**document, **change})
+
+
+@pytest.mark.parametrize("key", ["arch", "weights_sha256", "transform"])
+def test_a_spec_that_lacks_a_key_is_not_completed(key):
+    """What has no default cannot be left out."""
+    document = SPEC.to_json()
+    del document[key]
+    with pytest.raises((TypeError, KeyError)):
+        TrunkSpec.from_json(document)
