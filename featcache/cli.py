@@ -354,6 +354,8 @@ def _warnings(summary: "Summary") -> Iterator[str]:
     if summary.empty_classes:
         shown = ", ".join(summary.empty_classes[:5]) + (", …" if len(summary.empty_classes) > 5 else "")
         yield f"note: {summary.split!r} has no image of {_many(len(summary.empty_classes), 'class')}: {shown}"
+    if summary.moved_from:
+        yield f"note: {summary.data_set}/{summary.split} has moved: it was {summary.moved_from}, with the same images"
     if summary.part:
         yield f"note: {summary.split!r} is a part of its folder ({summary.part}) until it is extracted again"
 

@@ -83,6 +83,7 @@ class _Job:
         self.known = StatLog(cache)
         self.stores = find(cache, self.known)
         self.source = TrunkSource(recipe.trunk, WeightsMemo(cache))
+        self.moved_from: dict[str, str] = {}  # by split, where the folder stood before
 
     @cached_property
     def root(self) -> Path:
@@ -135,7 +136,10 @@ class _Job:
                 before = store.listing(key)
             except CacheError:  # lost or damaged: it says nothing of a folder, and this extract writes it again
                 continue
-            if before.listing.root == listing.root or _moved(before, listing):
+            if before.listing.root == listing.root:
+                continue
+            if _moved(before, listing):
+                self.moved_from[listing.split] = before.listing.root
                 continue
             raise CacheError(
                 f"{self.cache}: the name {listing.data_set!r} stands for {before.listing.root} in this cache, and "
@@ -163,6 +167,7 @@ class _Job:
             ignored=listing.ignored,
             empty_classes=tuple(name for name, count in support if not count),
             part=listing.part,
+            moved_from=self.moved_from.get(listing.split, ""),
             trunk=f"{trunk.spec.arch}, weights {trunk.asked}, {trunk.spec.compute}",
         )
 

@@ -40,6 +40,7 @@ class Summary:
     ignored: tuple[str, ...]  # files that are no images by their name
     empty_classes: tuple[str, ...]  # classes of the data set that this split lacks
     part: str  # how a subset was asked for; "" is the whole split
+    moved_from: str  # where the data set's folder stood before; "" where it stands as it did
     trunk: str  # weights and precision, in words
 
     def to_json(self) -> dict[str, Any]:

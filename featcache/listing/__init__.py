@@ -12,7 +12,7 @@ __all__ = ["Listing", "list_split", "splits", "subset", "variant"]
 
 def splits(recipe: Recipe) -> list[str]:
     """The splits that the recipe's data set has."""
-    return folder.splits(recipe.data.root)
+    return folder.splits(recipe.data.root, data_set=recipe.name)
 
 
 def variant(recipe: Recipe) -> str:  # noqa: ARG001 (an image folder has one cut; other layouts ask the recipe)

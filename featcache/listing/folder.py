@@ -15,7 +15,7 @@ from featcache.listing.listing import Listing
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
 
 
-def splits(root: str) -> list[str]:
+def splits(root: str, *, data_set: str = "") -> list[str]:
     """The splits that stand in an image folder, sorted; train, val and test first.
 
     Raises:
@@ -24,7 +24,8 @@ def splits(root: str) -> list[str]:
     if not os.path.isdir(root):
         what = "is a file" if os.path.exists(root) else "does not exist"
         raise DataError(
-            f"{root}: this folder of images {what}; expected <root>/<split>/<class>/.../image. "
+            f"{root}: the folder of {f'data set {data_set!r}' if data_set else 'images'} {what}; "
+            f"expected <root>/<split>/<class>/.../image. "
             f"Name yours with --data DIR, or the root in the recipe."
         )
     found = [entry.name for entry in _entries(root) if _is_folder(entry)]
@@ -43,7 +44,7 @@ def list_folder(root: str, split: str, *, data_set: str, variant: str = "all") -
         DataError: a missing split, a folder that cannot be read, no class, or no image.
     """
     root = os.path.abspath(root)
-    names = splits(root)
+    names = splits(root, data_set=data_set)
     if split not in names:
         raise DataError(f"{root}: no split {split!r} in it; found {', '.join(names)}")
     entries = (entry for name in names for entry in _entries(os.path.join(root, name)))
