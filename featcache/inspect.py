@@ -68,6 +68,8 @@ def verify(*, cache: str | Path | None = None, progress: Callable[[int, int], No
     problems: list[Problem] = []
     stores: list[FeatureStore] = []
     for root in sorted(path for path in (folder / "stores").glob("*") if path.is_dir()):
+        if not (root / "trunk.json").exists() and not any((root / "shards").glob("*.h5")):
+            continue  # a run was killed while it made this store: nothing was lost
         try:
             stores.append(FeatureStore.open(root, StatLog(folder)))
         except FeatcacheError as error:

@@ -377,6 +377,20 @@ def test_damage_gives_pixels_or_a_reason(data, damage):
 
 
 @pytest.mark.parametrize(
+    "data",
+    [
+        b"P5 4 4 99999999\n" + bytes(16),
+        b"P2 2 2 255\n1 2 3 x\n",
+        png_header(4, 4)[:33] + png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**24))) + png_header(4, 4)[33:],
+    ],
+    ids=["ValueError at opening", "ValueError at loading", "a text bomb"],
+)
+def test_whatever_pillow_raises_is_a_reason(data):
+    """An error of Pillow's that is no OSError is a bad image too, not the end of a worker."""
+    assert refused(data).startswith("damaged or cut off: ")
+
+
+@pytest.mark.parametrize(
     ("data", "said"),
     [
         (b"", "the file is empty"),

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from featcache.errors import CacheError
+from featcache.errors import CacheError, UsageError
 from featcache.features import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import EpochRow, LinearHead, Scores
@@ -111,25 +111,28 @@ def load(folder: Path) -> SavedHead:
         raise CacheError(f"{folder}/head.json: damaged: it does not match its checksum; train the head again")
     if document.get("format") != FORMAT:
         raise CacheError(f"{folder}: a head of format {document.get('format')}, this featcache reads {FORMAT}")
-    if hashlib.sha256(data).hexdigest() != document["sha256"]:
-        raise CacheError(f"{folder}/head.safetensors: damaged: its sha256 is another; train the head again")
     try:
+        if hashlib.sha256(data).hexdigest() != document["sha256"]:
+            raise CacheError(f"{folder}/head.safetensors: damaged: its sha256 is another; train the head again")
         tensors = load_tensors(data)
         head = LinearHead(
             config=HeadConfig(**document["config"]),
             weight=tensors["weight"],
             bias=tensors["bias"],
-            steps=document["steps"],
+            steps=int(document["steps"]),
             history=(),
             train=_scores(document["train"]) or Scores(math.nan, math.nan, math.nan),
             val=_scores(document["val"]),
         )
         classes = tuple(document["classes"])
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        sources = {split: dict(source) for split, source in document["sources"].items()}
+        if type(document["name"]) is not str or {head.weight.dtype, head.bias.dtype} != {np.dtype(np.float32)}:
+            raise ValueError(f"its name is {document['name']!r}, its weights are {head.weight.dtype}")
+    except (SafetensorError, UsageError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise CacheError(f"{folder}: this is no head that this version reads: {error}") from None
     if len(classes) != len(head.weight):
         raise CacheError(f"{folder}: {len(classes)} class names for {len(head.weight)} outputs")
-    return SavedHead(document["name"], folder, head, classes, document["sources"])
+    return SavedHead(document["name"], folder, head, classes, sources)
 
 
 def name_of(config: HeadConfig, sources: Mapping[str, Mapping[str, str]]) -> str:

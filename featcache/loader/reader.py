@@ -187,7 +187,12 @@ class _Pool:
         command = [sys.executable, "-c", _START.format(handle, self.slot_bytes), package, self.settings]
         try:
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(handle,), cwd="/"
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=(handle,),
+                cwd="/",
+                process_group=0,  # Ctrl-C goes to the parent alone, which then decides
             )
         except OSError as error:
             raise MachineError(f"a loader process cannot be started: {error.strerror}; try --workers 1") from None

@@ -15,7 +15,6 @@ import hashlib
 import json
 import mmap
 import os
-import signal
 import stat
 import sys
 import time
@@ -31,7 +30,6 @@ _READS = 3  # how often a file that changes while it is read is read again
 
 def main(settings: str, slots: int, slot_bytes: int) -> None:
     """Serve until standard input ends; `slots` is the descriptor of the memory shared with the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     found = json.loads(settings)
     transform = ImageTransform(**{**found, "mean": tuple(found["mean"]), "std": tuple(found["std"])})
     memory = np.frombuffer(mmap.mmap(slots, 0), dtype=np.uint8)

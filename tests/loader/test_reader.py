@@ -201,6 +201,21 @@ def test_closing_early_leaves_nothing_behind(tmp_path, taken):
 
 
 @linux
+def test_closing_does_not_wait_for_a_worker_that_hangs(tmp_path):
+    """A worker that does not answer, here because it is stopped, is ended all the same."""
+    before = children()
+    images = read_images(written(tmp_path, 50), TRANSFORM, everything, workers=2, ahead=2)
+    next(images)
+    for worker in children() - before:
+        os.kill(worker, signal.SIGSTOP)
+    next(images)
+    begun = time.monotonic()
+    images.close()
+    assert time.monotonic() - begun < 5
+    assert children() == before
+
+
+@linux
 def test_an_error_of_the_one_who_asks_is_raised_to_him(tmp_path):
     """What `wanted` raises ends the reading as that error, and the processes with it."""
 
@@ -310,7 +325,8 @@ def alive(pid: int) -> bool:
 
 
 @linux
-def test_ctrl_c_reaches_the_parent_alone(tmp_path):
+@pytest.mark.parametrize("moment", ["while the workers start", "while they work"])
+def test_ctrl_c_reaches_the_parent_alone(tmp_path, moment):
     """Ctrl-C, sent to the whole group as a terminal does, ends the parent's loop; no worker prints a word."""
     paths = written(tmp_path, 60)
     code = """
@@ -333,7 +349,9 @@ except KeyboardInterrupt:
     ) as parent:
         assert parent.stdout is not None
         assert parent.stderr is not None
-        while parent.stdout.readline() != b"5\n":
+        while not children(parent.pid):
+            assert parent.poll() is None
+        while moment == "while they work" and parent.stdout.readline() != b"5\n":
             assert parent.poll() is None
         workers = children(parent.pid)
         os.killpg(parent.pid, signal.SIGINT)

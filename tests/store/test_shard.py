@@ -63,7 +63,7 @@ def test_gather_reads_what_h5py_reads(shard, data):
     """Any rows to any places: empty, repeated, unsorted, in runs; bit for bit, and no other place is touched."""
     folder, entry, held = shard
     run = st.tuples(st.integers(0, 59), st.integers(1, 30)).map(lambda at: list(range(at[0], min(60, sum(at)))))
-    rows = np.array(sum(data.draw(st.lists(run, max_size=5)), []), dtype=np.int64)
+    rows = np.array([row for part in data.draw(st.lists(run, max_size=5)) for row in part], dtype=np.int64)
     to = np.array(data.draw(st.permutations(range(len(rows)))), dtype=np.int64)
     if data.draw(st.booleans()):
         to = np.sort(to)

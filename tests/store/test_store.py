@@ -81,7 +81,7 @@ def an_extract(numbers, split: str = "train") -> Extracted:
 numbers = st.integers(0, 12)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.lists(st.lists(numbers, min_size=1, max_size=6), min_size=1, max_size=5), st.integers(1, 7), st.data())
 def test_load_gives_what_was_appended(parts, shard_rows, data):
     """In any order, with repeats, across shards of any size: each digest's own embedding, bit for bit."""
@@ -105,7 +105,7 @@ def test_load_gives_what_was_appended(parts, shard_rows, data):
 def test_a_digest_that_is_not_there_is_an_error(tmp_path):
     """No row of zeros, no neighbour: how many are missing, and the command that embeds them."""
     store = put(a_store(tmp_path), range(4))
-    with pytest.raises(CacheError, match="2 of 3 embeddings .*featcache extract"):
+    with pytest.raises(CacheError, match=r"2 of 3 embeddings .*featcache extract"):
         store.load(digests_of([1, 8, 9]))
     with pytest.raises(CacheError, match="1 of 1"):
         a_store(tmp_path, weights="cd" * 32).load(digests_of([1]))
@@ -422,7 +422,7 @@ with store.writer() as writer:
 
 
 def test_a_writer_that_was_killed_leaves_its_commits_and_a_free_store(tmp_path):
-    """SIGKILL with a shard committed, another waiting and a scratch file open: the next writer finds the first alone."""
+    """SIGKILL with one shard committed, another waiting, a scratch file open: the next writer finds the first alone."""
     store = a_store(tmp_path)
     assert subprocess.run([sys.executable, "-c", KILLED, str(store.root)], check=False).returncode == -9
     with again(store).writer() as writer:

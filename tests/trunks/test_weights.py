@@ -4,8 +4,10 @@ import io
 import os
 import pickle
 import shutil
-import sys
+import time
+import warnings
 from collections import OrderedDict
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -124,9 +126,8 @@ CARRIERS = {
     "another order": lambda state: OrderedDict(reversed(state.items())),
     "as parameters": lambda state: {name: torch.nn.Parameter(value) for name, value in state.items()},
     "as doubles": lambda state: {name: value.double() for name, value in state.items()},
-    "not contiguous": lambda state: {k: v.flip(0).contiguous().flip(0).mT.contiguous().mT for k, v in state.items()},
+    "not contiguous": lambda state: {k: v.mT.contiguous().mT if v.dim() > 1 else v for k, v in state.items()},
 }
-CARRIERS["not contiguous"] = lambda state: {k: v.mT.contiguous().mT if v.dim() > 1 else v for k, v in state.items()}
 
 
 @pytest.mark.parametrize("carrier", CARRIERS)
@@ -183,7 +184,7 @@ def test_random_weights_are_the_same_every_time():
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
     assert weights.digest(weights.load(NANO, "random")) == one
-    assert torch.__version__ in weights.memo_name("random")
+    assert version("torch") in weights.memo_name("random")
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------
@@ -215,7 +216,7 @@ class Canary:
         self.path = path
 
     def __reduce__(self):
-        return open, (str(self.path), "w")
+        return os.mkdir, (str(self.path),)
 
 
 @pytest.mark.parametrize("carrier", ["torch", "pickle", "legacy", "in a state dict"])
@@ -230,8 +231,8 @@ def test_code_in_a_checkpoint_is_not_executed(tmp_path, tensors, carrier):
         torch.save({**tensors, "extra": canary} if carrier == "in a state dict" else canary, path)
     assert "or one that holds code" in refused(str(path))
     assert not (tmp_path / "sang").exists()
-    with path.open("rb") as file:
-        assert pickle.loads(pickle.dumps(canary)) and (tmp_path / "sang").exists(), file  # it would have sung
+    pickle.loads(pickle.dumps(canary))
+    assert (tmp_path / "sang").exists()  # it can sing
 
 
 @pytest.mark.parametrize("value", [torch.zeros(3), [1, 2], {}, {1: torch.zeros(1)}, 7, "text", None])
@@ -274,7 +275,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, tensors, value):
 def test_doubles_that_overflow_are_refused(tmp_path, tensors):
     """1e300 is finite as it is saved, and is not as it would be used."""
     assert "nan or inf" in refused(
-        saved(tmp_path / "x.pth", {**tensors, TOKEN: torch.full((1, 1, 64), 1e300).double()})
+        saved(tmp_path / "x.pth", {**tensors, TOKEN: torch.full((1, 1, 64), 1e300, dtype=torch.float64)})
     )
 
 
@@ -288,16 +289,14 @@ STRANGE = {
 
 @pytest.mark.parametrize("kind", STRANGE)
 def test_what_is_no_plain_tensor_is_refused(tmp_path, tensors, kind):
-    """A string, whole or complex numbers, or a tensor without contents in a tensor's place is named, not a traceback."""
+    """A string, whole or complex numbers, or a tensor without contents is named, not a traceback."""
     said = refused(saved(tmp_path / "x.pth", {**tensors, TOKEN: STRANGE[kind](tensors[TOKEN])}))
     assert "1 of another shape (first: class_token is " in said
 
 
-def test_a_sparse_tensor_is_refused(tmp_path, tensors, recwarn):
+def test_a_sparse_tensor_is_refused(tmp_path, tensors):
     """A sparse tensor of the right shape is named too."""
     path = saved(tmp_path / "x.pth", {**tensors, TOKEN: tensors[TOKEN].to_sparse()})
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, about what it checks
         assert "sparse_coo" in refused(path)
@@ -357,8 +356,6 @@ def test_a_download_that_is_not_what_its_name_says_is_never_opened(offline, tens
 
 def test_reachable_is_a_question_with_a_time_limit(offline):
     """Weights on disk are in reach; without a network they are not, and the answer does not take longer than asked."""
-    import time
-
     begun = time.monotonic()
     assert not weights.reachable(B_16, "IMAGENET1K_V1", 2.0)
     assert time.monotonic() - begun < 4.0
@@ -372,4 +369,3 @@ def test_a_file_beside_its_like_is_its_own(tmp_path, nano):
     copy = tmp_path / "mine é ü.pth"
     shutil.copy(nano.weights, copy)
     assert weights.digest(weights.load(NANO, str(copy))) == weights.digest(weights.load(NANO, str(nano.weights)))
-    assert sys.getdefaultencoding() == "utf-8"

@@ -1,0 +1,214 @@
+"""Heads on disk: read back as they were, refused when they are not."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save as save_tensors
+
+from featcache.errors import CacheError
+from featcache.features import Features
+from featcache.heads import saved
+from featcache.heads.config import HeadConfig
+from featcache.heads.linear import EpochRow, LinearHead, Scores
+from featcache.heads.saved import SavedHead
+from featcache.store import FeatureStore, StatLog, create
+from featcache.store.sealed import seal_document, unseal_document
+from featcache.trunks.architectures import architecture
+from featcache.trunks.spec import TrunkSpec
+
+CLASSES = ("ant", 'a "bee", or two', "caf\udce9")  # the last as os.fsdecode gives a name that is no UTF-8
+
+
+def a_store(cache: Path) -> FeatureStore:
+    arch = architecture("vit_nano_16")
+    spec = TrunkSpec(arch=arch.name, weights_sha256="ab" * 32, transform=arch.transform)
+    return create(cache, spec, asked="nano.pth", known=StatLog(cache))
+
+
+def features(split: str = "train", **source: str) -> Features:
+    where = {"data_set": "toy", "variant": "all", "root": "/data/toy", "trunk": "ab", "listing": "cd", **source}
+    return Features(
+        np.zeros((1, 4), np.float32), np.zeros(1, np.int64), CLASSES, ("",), ("",), ("",), split, source=where
+    )
+
+
+def a_head(seed: int = 0, val: Scores | None = None, **config) -> LinearHead:
+    rng = np.random.default_rng(seed)
+    weight, bias = rng.standard_normal((3, 4)).astype(np.float32), rng.standard_normal(3).astype(np.float32)
+    train = Scores(0.5, 0.25, 1.5)
+    return LinearHead(HeadConfig(**config), weight, bias, 7, (EpochRow(1, train, val),), train, val)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FeatureStore:
+    return a_store(tmp_path)
+
+
+@pytest.fixture
+def kept(store: FeatureStore) -> SavedHead:
+    return saved.save(store, a_head(val=Scores(1.0, 1.0, 0.0)), features(), features("val"))
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 99), scores=st.none() | st.builds(Scores, *[st.floats(width=32)] * 3))
+def test_a_head_comes_back_as_it_was_saved(tmp_path_factory, seed, scores):
+    """Weights bit for bit, settings, scores (nan for what is not finite), class names of any bytes, sources."""
+    made = saved.save(
+        a_store(tmp_path_factory.getbasetemp() / "heads"), a_head(seed, scores, lr=0.01), features(), None
+    )
+    found = saved.load(made.folder)
+    assert (found.name, found.classes, found.folder) == (made.name, CLASSES, made.folder)
+    assert found.head.weight.tobytes() == made.head.weight.tobytes()
+    assert found.head.bias.tobytes() == made.head.bias.tobytes()
+    assert (found.head.config, found.head.steps, found.head.train) == (made.head.config, 7, made.head.train)
+    assert found.sources == made.sources
+    if scores is None:
+        assert found.head.val is None
+    else:
+        for name, value in dataclasses.asdict(scores).items():
+            back = getattr(found.head.val, name)
+            assert back == value if math.isfinite(value) else math.isnan(back)
+
+
+def test_the_name_says_the_settings_and_stands_for_everything_that_made_it(store):
+    """Other settings, another trunk, other listings: another folder; the same again: the same one."""
+    names = {
+        saved.save(store, a_head(**config), features(**source), val).name
+        for config, source, val in [
+            ({}, {}, None),
+            ({}, {}, None),
+            ({"lr": 0.01}, {}, None),
+            ({"epochs": 5}, {}, None),
+            ({}, {"trunk": "ef"}, None),
+            ({}, {"listing": "ef"}, None),
+            ({}, {}, features("val")),
+        ]
+    }
+    assert len(names) == 6
+    assert sum(name.startswith("lr0.003-") for name in names) == 5
+    assert all(name.replace(".", "").replace("-", "").isalnum() for name in names)
+
+
+def test_a_folder_without_its_last_file_is_no_head(kept):
+    """head.json is published last: a kill before it leaves nothing that counts."""
+    (kept.folder / "head.json").unlink()
+    with pytest.raises(CacheError, match="no head here"):
+        saved.load(kept.folder)
+    with pytest.raises(CacheError, match="no head here"):
+        saved.load(kept.folder / "none")
+
+
+@pytest.mark.parametrize("name", ["head.json", "head.safetensors"])
+def test_a_flipped_byte_is_refused(kept, name):
+    """No byte of a head changes without an error that says to train it again, or a blank that says the same."""
+    path = kept.folder / name
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(CacheError, match="train the head again"):
+            saved.load(kept.folder)
+    for cut in (0, 1, len(whole) // 2):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(CacheError, match="train the head again"):
+            saved.load(kept.folder)
+
+
+def rewrite(kept: SavedHead, tensors: bytes | None = None, **changes: object) -> None:
+    """The same head with other content, its checksums put right: what a stranger could hand over."""
+    document = unseal_document((kept.folder / "head.json").read_bytes())
+    document.update(changes)
+    document = {key: value for key, value in document.items() if value != "gone"}
+    if tensors is not None:
+        (kept.folder / "head.safetensors").write_bytes(tensors)
+        document["sha256"] = hashlib.sha256(tensors).hexdigest()
+    (kept.folder / "head.json").write_bytes(seal_document(document))
+
+
+KEYS = ("name", "config", "classes", "steps", "train", "val", "sources", "sha256", "format")
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("value", ["gone", 3, ["x"]])
+def test_a_sealed_document_of_another_make_is_refused(kept, key, value):
+    """A key that is missing or of another type is an error of the cache, never a crash."""
+    if (key, value) == ("steps", 3):
+        return
+    rewrite(kept, **{key: value})
+    with pytest.raises(CacheError):
+        saved.load(kept.folder)
+
+
+def test_a_newer_format_and_an_unknown_setting_are_refused(kept):
+    """What a later version wrote is not read as if it were understood."""
+    rewrite(kept, format=2)
+    with pytest.raises(CacheError, match="format 2"):
+        saved.load(kept.folder)
+    rewrite(kept, format=1, config={"lr": 0.1, "warmup": 5})
+    with pytest.raises(CacheError, match="warmup"):
+        saved.load(kept.folder)
+
+
+class Canary:
+    def __reduce__(self):
+        return (Path("/tmp/canary-of-featcache").touch, ())
+
+
+W, B = np.ones((3, 4), np.float32), np.ones(3, np.float32)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        b"",
+        b"\xff" * 64,
+        pickle.dumps(Canary()),
+        save_tensors({"weight": W}),
+        save_tensors({"weight": W, "bias": B[:2]}),
+        save_tensors({"weight": W[0], "bias": B}),
+        save_tensors({"weight": W[:2], "bias": B[:2]}),
+        save_tensors({"weight": W.astype(np.int64), "bias": B.astype(np.int64)}),
+        save_tensors({"weight": W.astype(np.float64), "bias": B.astype(np.float64)}),
+    ],
+    ids=["empty", "garbage", "pickle", "no bias", "short bias", "flat", "two classes", "integers", "doubles"],
+)
+def test_tensors_of_another_make_are_refused_and_nothing_is_executed(kept, tensors):
+    """Pickle, garbage, other shapes and dtypes, with checksums put right: an error, and the canary lives."""
+    canary = Path("/tmp/canary-of-featcache")
+    canary.unlink(missing_ok=True)
+    rewrite(kept, tensors)
+    with pytest.raises(CacheError):
+        saved.load(kept.folder)
+    assert not canary.exists()
+
+
+def test_head_json_is_strict_json(store):
+    """A diverged head's scores are null: nan and inf are no JSON."""
+    made = saved.save(store, a_head(val=Scores(0.0, math.nan, math.inf)), features(), None)
+
+    def refuse(word: str) -> None:
+        raise ValueError(word)
+
+    document = json.loads((made.folder / "head.json").read_bytes(), parse_constant=refuse)
+    assert document["val"] == {"accuracy": 0.0, "macro_recall": None, "loss": None}
+
+
+def test_runs_are_kept_in_order_and_a_torn_line_costs_itself_alone(store, kept):
+    """A fit-head that was killed while it wrote its line hides neither the runs before it nor the next one."""
+    assert saved.runs(store, "toy", "all") == []
+    log = saved.folder_of(store, "toy", "all") / saved.RUNS
+    saved.record_run(store, features(), [kept], kept.name, "", None, 1.0)
+    whole = log.read_bytes()
+    for cut in range(1, len(whole) - 1, 7):
+        log.write_bytes(whole + whole[:cut])
+        saved.record_run(store, features(), [kept], None, "macro recall on val", None, 1.0)
+        found = saved.runs(store, "toy", "all")
+        assert [(run.best, run.selected_by) for run in found] == [(kept.name, ""), (None, "macro recall on val")]
+        assert found[0].at < found[1].at

@@ -1,0 +1,226 @@
+"""Which head is evaluated on which split, and that what is counted is what the network predicts."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import featcache
+from featcache import CacheError, Evaluation, Settings
+from featcache.listing import Listing
+from featcache.store import Extracted, FeatureStore, StatLog, create
+from featcache.trunks.architectures import architecture
+from featcache.trunks.spec import TrunkSpec
+from tests.conftest import ARCH, Nano
+
+DIM = 6
+CLASSES = ("ant", "bee", "cat")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """These heads are so small that a second thread only waits, for seconds where the machine is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def clusters(seed: int, rows: int = 30) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, rows)
+    centres = np.random.default_rng(99).standard_normal((3, DIM))
+    return (centres[y] + rng.standard_normal((rows, DIM))).astype(np.float32), y
+
+
+def record(
+    cache: Path, *splits: str, classes=CLASSES, subjects: str = "", failed: int = 0, weights: str = "ab",
+    asked: str = "nano.pth", part: str = "",
+) -> FeatureStore:  # fmt: skip
+    """Splits of clusters, each its own, as an extract of /data/toy would leave them."""
+    arch = architecture("vit_nano_16")
+    spec = TrunkSpec(arch=arch.name, weights_sha256=weights * 32, transform=arch.transform)
+    store = create(cache, spec, asked=asked, known=StatLog(cache))
+    with store.writer() as writer:
+        for split in splits:
+            x, y = clusters(len(split) * 7 + ord(split[0]))
+            rows = len(y)
+            digests = [hashlib.sha256(f"{split}{row}".encode()).digest() for row in range(rows)]
+            packed = np.frombuffer(b"".join(digests), np.uint8).reshape(rows, 32)
+            writer.append(packed, x)
+            listing = Listing(
+                data_set="toy", variant="all", split=split, root="/data/toy", classes=classes,
+                paths=tuple(f"{split}/{row}.png" for row in range(rows)), labels=y.astype(np.int64),
+                clips=("",) * rows, subjects=(subjects,) * rows, part=part,
+            )  # fmt: skip
+            writer.commit(Extracted(listing, packed, ("damaged",) * failed + ("",) * (rows - failed)))
+    return FeatureStore.open(store.root, StatLog(cache))
+
+
+def fit(cache: Path, lr=0.1, **options):
+    options = {"epochs": 3, "batch_size": 16, "check_seconds": None, "device": "cpu", **options}
+    return featcache.fit_head(lr, data="/data/toy", cache=cache, **options)
+
+
+def evaluate(cache: Path, head: str | None = None, **options) -> Evaluation:
+    return featcache.evaluate(head, data="/data/toy", cache=cache, **options)
+
+
+def test_the_confusion_matrix_counts_what_the_saved_head_predicts(tmp_path):
+    """Row by row, from head.safetensors and the split's features alone; failed rows are counted apart."""
+    record(tmp_path, "train", "val")
+    record(tmp_path, "test", failed=4)
+    head = fit(tmp_path).best
+    found = evaluate(tmp_path)
+    tensors = load_file(head.folder / "head.safetensors")
+    test = featcache.load("test", data="/data/toy", cache=tmp_path)
+    predicted = (torch.from_numpy(test.x) @ tensors["weight"].T + tensors["bias"]).argmax(1).numpy()
+    expected = np.zeros((3, 3), np.int64)
+    np.add.at(expected, (test.y, predicted), 1)
+    assert found.confusion.tolist() == expected.tolist()
+    assert (found.rows, found.failed, found.split, found.head) == (26, 4, "test", head.name)
+
+
+def test_test_is_the_default_split_and_val_stands_in(tmp_path):
+    """Test where it was extracted, else val, else an error with the command; a named split is that split."""
+    record(tmp_path, "train")
+    fit(tmp_path)
+    with pytest.raises(CacheError, match="featcache extract --split test"):
+        evaluate(tmp_path)
+    record(tmp_path, "val")
+    assert evaluate(tmp_path).split == "val"
+    record(tmp_path, "test")
+    assert evaluate(tmp_path).split == "test"
+    assert evaluate(tmp_path, split="val").split == "val"
+    train = evaluate(tmp_path, split="train")
+    assert any("trained on" in note for note in train.notes)
+    with pytest.raises(CacheError, match="featcache extract --split holdout"):
+        evaluate(tmp_path, split="holdout")
+
+
+def test_the_newest_runs_best_is_the_default_head(tmp_path):
+    """Of the last fit-head, not of the best score ever; what chose it is said."""
+    record(tmp_path, "train", "val", "test")
+    first = fit(tmp_path, [0.1, 0.2, 0.3])
+    assert evaluate(tmp_path).head == first.best.name
+    assert evaluate(tmp_path).selected_by == "macro recall on val"
+    second = fit(tmp_path, 1e-7)
+    assert evaluate(tmp_path).head == second.best.name
+    assert evaluate(tmp_path).selected_by == ""
+    fit(tmp_path, [0.1, 0.2, 0.3])
+    assert evaluate(tmp_path).head == first.best.name
+
+
+def test_a_head_is_named_by_its_name_or_a_beginning_that_is_its_own(tmp_path):
+    """An ambiguous beginning names those that share it; an unknown name, all there are; a whole name always wins."""
+    record(tmp_path, "train", "val", "test")
+    heads = fit(tmp_path, [0.1, 0.15, 0.2]).heads
+    for head in heads:
+        assert evaluate(tmp_path, head.name).head == head.name
+    assert evaluate(tmp_path, "lr0.2").head == heads[2].name
+    with pytest.raises(CacheError, match=r"2 heads start with 'lr0\.1'") as told:
+        evaluate(tmp_path, "lr0.1")
+    assert heads[0].name in str(told.value)
+    assert heads[2].name not in str(told.value)
+    with pytest.raises(CacheError, match=r"no head is called 'lr9'.*lr0\.2"):
+        evaluate(tmp_path, "lr9")
+    with pytest.raises(CacheError):
+        evaluate(tmp_path, "../" + heads[0].name)
+
+
+def test_without_a_head_the_command_is_named(tmp_path):
+    """Exit class 3 and `featcache fit-head`, in an empty cache too."""
+    for cache in (tmp_path / "none", tmp_path):
+        with pytest.raises(CacheError, match="featcache fit-head"):
+            evaluate(cache)
+        record(tmp_path, "train", "test")
+
+
+def test_a_head_whose_file_was_damaged_is_refused(tmp_path):
+    """Not another head in its place: the error says to train it again."""
+    record(tmp_path, "train", "val", "test")
+    fit(tmp_path, 0.2)
+    best = fit(tmp_path, 0.1).best
+    (best.folder / "head.safetensors").write_bytes(b"damaged")
+    with pytest.raises(CacheError, match="train the head again"):
+        evaluate(tmp_path)
+
+
+@pytest.mark.parametrize("classes", [("ant", "bee", "cat", "dog"), ("ant", "bee", "cow")])
+def test_a_split_with_other_classes_is_refused(tmp_path, classes):
+    """More classes, or as many of other names: labels are never read with another list."""
+    record(tmp_path, "train", "val")
+    record(tmp_path, "test", classes=classes)
+    fit(tmp_path)
+    with pytest.raises(CacheError, match="featcache extract"):
+        evaluate(tmp_path)
+    assert evaluate(tmp_path, split="val").rows == 30
+
+
+def test_subjects_in_both_splits_are_refused_unless_allowed(tmp_path):
+    """A person in train and test flatters the head: exit class 3 with the names; other persons, or none named, pass."""
+    record(tmp_path / "a", "train", "test", subjects="vp7")
+    fit(tmp_path / "a")
+    with pytest.raises(CacheError, match=r"vp7.*--allow-shared-subjects"):
+        evaluate(tmp_path / "a")
+    assert evaluate(tmp_path / "a", allow_shared_subjects=True).rows == 30
+    assert evaluate(tmp_path / "a", split="train").rows == 30
+    record(tmp_path / "b", "train", subjects="vp1")
+    record(tmp_path / "b", "test", subjects="vp2")
+    fit(tmp_path / "b")
+    assert evaluate(tmp_path / "b").rows == 30
+    record(tmp_path / "c", "train", "test")
+    fit(tmp_path / "c")
+    assert evaluate(tmp_path / "c").rows == 30
+
+
+def test_a_head_is_evaluated_on_the_store_that_it_was_trained_on(tmp_path):
+    """With two trunks in the cache the newest head brings its own; a filter looks among its store's heads alone."""
+    first, second = record(tmp_path, "train", "test"), record(tmp_path, "train", "test", weights="cd", asked="b.pth")
+    one = fit(tmp_path, store=first.name).best
+    two = fit(tmp_path, 0.2, weights="b.pth").best
+    assert evaluate(tmp_path).head == two.name
+    assert evaluate(tmp_path, store=first.name).head == one.name
+    assert evaluate(tmp_path, weights="b.pth").head == two.name
+    with pytest.raises(CacheError, match="no head is called"):
+        evaluate(tmp_path, one.name, store=second.name)
+
+
+def test_what_a_reader_must_know_is_noted(tmp_path):
+    """A random trunk, a part of a split, a score on the images that chose the head."""
+    record(tmp_path, "train", "val", asked="random", part="limit 30")
+    fit(tmp_path, [0.1, 0.2])
+    notes = " | ".join(evaluate(tmp_path).notes)
+    for said in ("weights are random", "limit 30", "chosen by its score on these very images"):
+        assert said in notes
+
+
+def test_torchvisions_own_network_with_the_trained_head_predicts_what_was_counted(folder: Path, nano: Nano, tmp_path):
+    """VisionTransformer with heads = Linear, both from files, on the test images: the same confusion matrix."""
+    from torchvision.models import VisionTransformer
+    from torchvision.transforms._presets import ImageClassification
+
+    where = {"data": str(folder), "cache": tmp_path / "cache"}
+    settings = Settings(device="cpu", workers=1, batch_size=8)
+    featcache.extract(**where, arch=ARCH, weights=str(nano.weights), precision="fp32", settings=settings)
+    head = featcache.fit_head(0.1, **where, epochs=40, check_seconds=None, device="cpu").best
+    found = featcache.evaluate(**where)
+
+    network = VisionTransformer(64, 16, 2, 2, 64, 128)
+    network.heads = torch.nn.Linear(64, 3)
+    state = torch.load(nano.weights, weights_only=True)
+    state |= {f"heads.{name}": value for name, value in load_file(head.folder / "head.safetensors").items()}
+    network.load_state_dict(state, strict=True)
+    transform = ImageClassification(crop_size=64, resize_size=72)
+    confusion = np.zeros((3, 3), np.int64)
+    with torch.inference_mode():
+        for file in sorted((folder / "test").rglob("*.png")):
+            logits = network.eval()(transform(Image.open(file).convert("RGB"))[None])
+            confusion[head.classes.index(file.parent.name), int(logits.argmax())] += 1
+    assert found.confusion.tolist() == confusion.tolist()
+    assert found.rows == 12
+    assert np.count_nonzero(confusion.sum(axis=0)) > 1  # a head that always says the same would prove little
