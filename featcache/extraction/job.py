@@ -128,17 +128,18 @@ class _Job:
 
     def refuse_another_root(self, listing: Listing) -> None:
         """A data-set name stands for one folder; the same images elsewhere are the same data set, moved."""
-        key = (listing.data_set, listing.variant, listing.split)
-        for store in self.stores:
-            if key not in store.listings:
+        keys = [(store, key) for store in self.stores for key in store.listings]
+        for store, key in keys:
+            if key[:2] != (listing.data_set, listing.variant):
                 continue
             try:
                 before = store.listing(key)
-            except CacheError:  # lost or damaged: it says nothing of a folder, and this extract writes it again
+            except CacheError:  # lost or damaged: it says nothing of a folder, and extract writes it again
                 continue
             if before.listing.root == listing.root:
                 continue
-            if _moved(before, listing):
+            there = key[2] in splits(self.recipe)  # every split of the name must have come along, not this one alone
+            if there and _moved(before, listing if key[2] == listing.split else list_split(self.recipe, key[2])):
                 self.moved_from[listing.split] = before.listing.root
                 continue
             raise CacheError(

@@ -66,11 +66,14 @@ def _head(
     if not runs:
         raise CacheError(f"{folder}: no head of {recipe.name} in this cache; run `featcache fit-head` first")
     if asked is None:
-        for run, found in runs:
-            if run.best is not None:
-                chosen = saved.load(saved.folder_of(found, recipe.name, variant(recipe)) / run.best)
-                return found, chosen, run.selected_by
-        raise CacheError(f"{folder}: every head of {recipe.name} diverged; run `featcache fit-head` with a lower --lr")
+        run, found = runs[0]
+        if run.best is None:
+            raise CacheError(
+                f"{folder}: every head of the newest fit-head of {recipe.name} diverged; run it again with a lower "
+                f"--lr, or name an older head"
+            )
+        chosen = saved.load(saved.folder_of(found, recipe.name, variant(recipe)) / run.best)
+        return found, chosen, run.selected_by
     names = {name: (run, found) for run, found in reversed(runs) for name in run.heads}
     fitting = [asked] if asked in names else [name for name in names if name.startswith(asked)]
     if len(fitting) != 1:

@@ -28,7 +28,8 @@ def told(path: Path) -> Iterator[None]:
 def publish(path: Path, data: bytes | memoryview, *, replace: bool = False) -> None:
     """Write `data` so that `path` is either not there (or what it was) or complete, also after a power cut.
 
-    Without `replace` the file becomes read-only and an existing one is left alone: names are made of the content.
+    Without `replace` the file becomes read-only: its name is made of its content, so a file that stands there
+    already is the same one, or a damaged one that is replaced.
     A failing fsync is not tried again: the kernel may have dropped the pages, and a retry would "succeed".
 
     Raises:

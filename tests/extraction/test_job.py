@@ -339,6 +339,14 @@ def test_a_name_that_stands_for_other_images_is_refused(small, extract, load, tm
     assert len(load(small).y) == 2
 
 
+def test_a_name_stands_for_one_folder_in_all_its_splits(small, extract, load, tmp_path):
+    """Train of one folder and test of another cannot come together under one name."""
+    extract(small)
+    other = write_images(tmp_path / "elsewhere" / small.name, {"test": {"0": 2, "1": 2}})
+    with pytest.raises(CacheError, match="--name"):
+        extract(other, "test")
+
+
 def test_a_moved_folder_is_the_same_data_set(small, extract, load, tmp_path):
     """The same images under another root embed nothing and need no --name, even where a few of them changed."""
     extract(small)

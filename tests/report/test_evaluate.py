@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 import featcache
 from featcache import CacheError, Evaluation, Settings
+from featcache.heads import saved
 from featcache.listing import Listing
 from featcache.store import Extracted, FeatureStore, StatLog, create
 from featcache.trunks.architectures import architecture
@@ -113,6 +114,17 @@ def test_the_newest_runs_best_is_the_default_head(tmp_path):
     assert evaluate(tmp_path).selected_by == ""
     fit(tmp_path, [0.1, 0.2, 0.3])
     assert evaluate(tmp_path).head == first.best.name
+
+
+def test_a_run_in_which_every_head_diverged_is_not_hushed_up(tmp_path):
+    """After a fit-head without a sound head, report refuses to show an older one as the newest; its name still does."""
+    store = record(tmp_path, "train", "val")
+    older = fit(tmp_path)
+    train = featcache.load("train", pipeline=None, data="/data/toy", cache=tmp_path)
+    saved.record_run(store, train, [], None, "", None, 0.1)
+    with pytest.raises(CacheError, match="newest fit-head of toy diverged"):
+        evaluate(tmp_path)
+    assert evaluate(tmp_path, older.best.name).head == older.best.name
 
 
 def test_a_head_is_named_by_its_name_or_a_beginning_that_is_its_own(tmp_path):
