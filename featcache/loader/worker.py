@@ -10,8 +10,10 @@ runs torch inherits locks in any state. It imports no torch, and ends when its s
 outlives its parent by nothing, however that died.
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import mmap
 import os
@@ -21,6 +23,7 @@ import time
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 from featcache.images import BadImageError, ImageTransform, decode
 
@@ -33,7 +36,14 @@ def main(settings: str, slots: int, slot_bytes: int) -> None:
     found = json.loads(settings)
     transform = ImageTransform(**{**found, "mean": tuple(found["mean"]), "std": tuple(found["std"])})
     memory = np.frombuffer(mmap.mmap(slots, 0), dtype=np.uint8)
-    asked, answer = sys.stdin.buffer, sys.stdout.buffer
+    with contextlib.suppress(BrokenPipeError):  # the parent died while something was read or decoded for it
+        # Unbuffered: what could not be said must not be said again at exit.
+        _serve(transform, memory, slot_bytes, sys.stdin.buffer, io.FileIO(sys.stdout.fileno(), "w", closefd=False))
+
+
+def _serve(
+    transform: ImageTransform, memory: npt.NDArray[np.uint8], slot_bytes: int, asked: BinaryIO, answer: io.FileIO
+) -> None:
     while line := asked.readline():
         request = json.loads(line)
         data, outcome = read(request["path"])
@@ -76,9 +86,8 @@ def _open(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # a FIFO must not block
 
 
-def _say(answer: BinaryIO, value: dict[str, Any]) -> None:
+def _say(answer: io.FileIO, value: dict[str, Any]) -> None:
     answer.write(json.dumps(value).encode() + b"\n")
-    answer.flush()
 
 
 def settings_of(transform: ImageTransform) -> str:

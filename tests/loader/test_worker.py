@@ -8,12 +8,15 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from featcache.images import ImageTransform
+from featcache.images import ImageTransform, encode_png
 from featcache.loader import worker
 
+REPOSITORY = Path(__file__).parents[2]
 TRANSFORM = ImageTransform(resize=40, crop=32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
@@ -125,6 +128,25 @@ def test_a_file_that_keeps_growing_is_given_up(tmp_path):
 def test_a_file_that_gives_more_than_its_size_is_not_trusted():
     """A file whose bytes do not match its size, as those in /proc, is refused, and not read without end."""
     assert failed("/proc/self/status") == "it changed while it was read, 3 times"
+
+
+def test_a_worker_whose_parent_is_gone_ends_without_a_word(tmp_path):
+    """A parent that dies while a worker reads or decodes for it hears no traceback after its death."""
+    (tmp_path / "x.png").write_bytes(encode_png(np.zeros((9, 9), np.uint8)))
+    with (tmp_path / "slots").open("wb+") as slots:
+        slots.truncate(3 * 32 * 32)
+        code = "import sys; from featcache.loader.worker import main; main(sys.argv[1], int(sys.argv[2]), 3072)"
+        command = [sys.executable, "-c", code, worker.settings_of(TRANSFORM), str(slots.fileno())]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=pipe, pass_fds=(slots.fileno(),), cwd=REPOSITORY
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.close()
+            process.stdout = None
+            request = json.dumps({"path": str(tmp_path / "x.png"), "slot": 0}).encode()
+            _, said = process.communicate(request + b"\n")
+    assert (said, process.returncode) == (b"", 0)
 
 
 def test_settings_survive_the_way_to_the_worker():

@@ -135,6 +135,19 @@ def test_a_part_of_a_batch_is_embedded_like_the_whole(trunk, count):
     np.testing.assert_array_equal(found, whole[:count])
 
 
+def test_every_forward_has_the_full_batch(trunk):
+    """Whatever it is given, the network sees one shape: kernels, and with them the last bits, are chosen by shape."""
+    seen = []
+
+    def watched(batch: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(batch.shape))
+        return trunk.network(batch)
+
+    for count in (1, 3, 8):
+        np.testing.assert_array_equal(replace(trunk, network=watched).embed(pixels(count)), trunk.embed(pixels(count)))
+    assert seen == [(8, 3, 64, 64)] * 3
+
+
 def test_the_spec_decides_the_precision(source):
     """A trunk computes in its spec's precision: bf16 is near fp32 and not it."""
     asked = source()
