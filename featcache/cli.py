@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,8 +21,7 @@ from featcache.errors import FeatcacheError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from featcache.extraction import Progress, Summary
-    from featcache.heads.fit import Fit
+    from featcache.extraction import Progress
 
 INTERRUPTED = 130
 app = typer.Typer(
@@ -130,6 +129,7 @@ def extract(
 ) -> None:
     """Stage one: embed the images that the cache lacks. Safe to stop at any moment, safe to run again."""
     from featcache import extraction
+    from featcache.report import stages
     from featcache.report.progress import Bar, left
 
     settings = extraction.Settings(
@@ -148,14 +148,14 @@ def extract(
             progress=show,
         )  # fmt: skip
     for summary in summaries:
-        for line in _warnings(summary):
+        for line in stages.warnings_of(summary):
             _complain(line)
     if as_json:
         documents = [summary.to_json() for summary in summaries]
         _print_json(documents[0] if split is not None else documents)
         return
     for summary in summaries:
-        _print(_sentence(summary))
+        _print(stages.sentence_of(summary))
     _print(f"{summaries[0].trunk}: {_short(Path(summaries[0].cache) / 'stores' / summaries[0].store)}")
 
 
@@ -184,6 +184,7 @@ def fit_head(
     """Stage two: train linear heads on the cached embeddings, and hold the best against the convex optimum."""
     from featcache.heads.fit import fit_head
     from featcache.report.progress import Bar
+    from featcache.report.stages import fit_parts
 
     with Bar(_console(stderr=True)) as bar:
         fit = fit_head(
@@ -196,7 +197,10 @@ def fit_head(
     if as_json:
         _print_json(fit.to_json())
     else:
-        _print_fit(fit)
+        for part in fit_parts(fit):
+            _console().print(part)
+        if fit.best is not None:
+            _print(f"saved in {_short(fit.best.folder)}")
     for note in fit.notes:
         _complain(f"note: {note}")
 
@@ -264,6 +268,7 @@ def info(
 ) -> None:
     """What the cache holds, and what the trunk and a head on it weigh."""
     from featcache.inspect import info
+    from featcache.report.stages import many
 
     found = info(pipeline=pipeline, data=data, cache=cache, name=name, arch=arch, weights=weights)
     if as_json:
@@ -279,8 +284,8 @@ def info(
     for store in found["stores"]:
         _print(
             f"\n{store['name']}: {store['rows']:,} embeddings of {store['dim'] or 0} ({store['compute']}, stored as "
-            f"{store['stored']}), {_many(store['shards'], 'shard')}, {store['bytes'] / 1e6:,.1f} MB, "
-            f"{_many(store['heads'], 'head')}"
+            f"{store['stored']}), {many(store['shards'], 'shard')}, {store['bytes'] / 1e6:,.1f} MB, "
+            f"{many(store['heads'], 'head')}"
         )
         for listing in store["listings"]:
             _print(f"  {listing}")
@@ -299,6 +304,7 @@ def verify(cache: Cache = None, as_json: Json = False) -> None:
 
     from featcache.inspect import verify
     from featcache.report.progress import Bar
+    from featcache.report.stages import many
 
     with Bar(_console(stderr=True)) as bar:
         problems = verify(
@@ -310,7 +316,7 @@ def verify(cache: Cache = None, as_json: Json = False) -> None:
     else:
         for problem in problems:
             _print(f"{problem.kind}: {problem.message}")
-        _print(_many(len(problems), "problem"))
+        _print(many(len(problems), "problem"))
     if problems:
         raise typer.Exit(3)
 
@@ -343,58 +349,6 @@ def demo(cache: Cache = None) -> None:
             raise typer.Exit(code)
 
 
-def _warnings(summary: "Summary") -> Iterator[str]:
-    for path, reason in summary.failures[:10]:
-        yield f"skipped {summary.data_set}/{path}: {reason}"
-    if len(summary.failures) > 10:
-        yield f"skipped {len(summary.failures) - 10} more images of {summary.split!r} (--json names them all)"
-    if summary.ignored:
-        shown = ", ".join(summary.ignored[:3]) + (", …" if len(summary.ignored) > 3 else "")
-        yield f"note: {_many(len(summary.ignored), 'file')} of {summary.split!r} not taken for images: {shown}"
-    if summary.empty_classes:
-        shown = ", ".join(summary.empty_classes[:5]) + (", …" if len(summary.empty_classes) > 5 else "")
-        yield f"note: {summary.split!r} has no image of {_many(len(summary.empty_classes), 'class')}: {shown}"
-    if summary.moved_from:
-        yield f"note: {summary.data_set}/{summary.split} has moved: it was {summary.moved_from}, with the same images"
-    if summary.part:
-        yield f"note: {summary.split!r} is a part of its folder ({summary.part}) until it is extracted again"
-
-
-def _sentence(summary: "Summary") -> str:
-    pace = f", {summary.images_per_second:,.1f} images/s" if summary.embedded else ""
-    return (
-        f"{summary.data_set}/{summary.split}: {summary.rows:,} images: {summary.embedded:,} embedded, "
-        f"{summary.reused:,} reused, {summary.failed:,} failed ({summary.seconds:.1f} s{pace})"
-    )
-
-
-def _print_fit(fit: "Fit") -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold", show_header=True)
-    table.add_column("\nlr")
-    for split in ("train", "val")[: 1 if fit.val_rows is None else 2]:
-        for heading in (f"{split}\nloss", "\naccuracy", "\nmacro recall"):
-            table.add_column(heading, justify="right", no_wrap=True)
-    for found in fit.heads:
-        best = " *" if found is fit.best and fit.selected_by else ""
-        cells = [f"{found.head.config.lr:g}{best}"]
-        for scores in (found.head.train, found.head.val):
-            if scores is not None:
-                cells += [f"{scores.loss:.4f}", f"{100 * scores.accuracy:.1f} %", f"{100 * scores.macro_recall:.1f} %"]
-        table.add_row(*cells)
-    steps = fit.heads[0].head.steps
-    val = "" if fit.val_rows is None else f", {fit.val_rows:,} to choose by"
-    _print(f"{fit.train_rows:,} rows to train on{val}; {steps:,} steps each, {fit.seconds:.1f} s")
-    _console().print(table)
-    if fit.selected_by:
-        _print(f"* best by {fit.selected_by}")
-    if fit.check is not None:
-        _print(f"check: {fit.check.sentence()}")
-    if fit.best is not None:
-        _print(f"saved in {_short(fit.best.folder)}")
-
-
 def _console(*, stderr: bool = False) -> "Console":
     from rich.console import Console
 
@@ -423,8 +377,3 @@ def _short(path: Path) -> str:
     with contextlib.suppress(ValueError):
         return str(path.absolute().relative_to(Path.cwd()))
     return str(path)
-
-
-def _many(count: int, noun: str) -> str:
-    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"1 {noun}" if count == 1 else f"{count:,} {plural}"

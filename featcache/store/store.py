@@ -20,12 +20,11 @@ from featcache.store.commits import Commits, Key
 from featcache.store.index import DigestIndex, Digests, pack
 from featcache.store.listings import Extracted
 from featcache.store.lock import writing
-from featcache.store.sealed import seal_document, unseal_document
 from featcache.store.shard import Shard
 from featcache.store.stat_log import StatLog
+from featcache.store.trunk_record import TrunkRecord, read_trunk, write_trunk
 from featcache.trunks.spec import TrunkSpec
 
-FORMAT = 1
 SHARD_ROWS = 16_384
 SHARD_SECONDS = 60.0
 
@@ -37,15 +36,6 @@ class Problem:
     where: str
     kind: str  # "log", "missing", "size", "damaged", "listing"
     message: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TrunkRecord:
-    """What `trunk.json` says: the spec, how its weights were asked for, and where each part was made."""
-
-    spec: TrunkSpec
-    asked: str  # "IMAGENET1K_V1", a file's name, "random"
-    made: tuple[Mapping[str, Any], ...] = ()  # versions and hardware of each extract that added rows
 
 
 class FeatureStore:
@@ -228,7 +218,7 @@ class StoreWriter:
         """Add one extract's versions and hardware to trunk.json, unless the last entry says the same."""
         trunk = read_trunk(self.store.root)
         if not trunk.made or trunk.made[-1] != made:
-            _write_trunk(self.store.root, TrunkRecord(trunk.spec, trunk.asked, (*trunk.made, made)))
+            write_trunk(self.store.root, TrunkRecord(trunk.spec, trunk.asked, (*trunk.made, made)))
 
 
 def is_recorded(store: FeatureStore, extracted: Extracted) -> bool:
@@ -255,7 +245,7 @@ def create(cache: Path, spec: TrunkSpec, *, asked: str, known: StatLog) -> Featu
     with writing(root):
         if not (root / "trunk.json").exists():
             publish.append(root / commits.NAME, b"", sync=True)
-            _write_trunk(root, TrunkRecord(spec, asked))
+            write_trunk(root, TrunkRecord(spec, asked))
     return FeatureStore.open(root, known)
 
 
@@ -263,41 +253,6 @@ def find(cache: Path, known: StatLog) -> list[FeatureStore]:
     """All stores in a cache, by name; a folder without its trunk.json was never finished and is none."""
     folders = sorted((cache / "stores").glob("*/trunk.json"))
     return [FeatureStore.open(path.parent, known) for path in folders]
-
-
-def read_trunk(root: Path) -> TrunkRecord:
-    """What trunk.json says.
-
-    Raises:
-        CacheError: it is missing, damaged, or of another format.
-    """
-    path = root / "trunk.json"
-    try:
-        document = unseal_document(path.read_bytes())
-    except OSError as error:
-        raise CacheError(f"{path}: no store here: {error.strerror}") from None
-    if document is None:
-        raise CacheError(f"{path}: this file is damaged: it does not match its checksum")
-    if document.get("format") != FORMAT:
-        raise CacheError(
-            f"{path}: a store of format {document.get('format')}, this featcache reads {FORMAT}; "
-            f"use the featcache that made it, or another --cache"
-        )
-    try:
-        spec = TrunkSpec.from_json(document["spec"])
-        return TrunkRecord(spec, document["asked"], tuple(document["made"]))
-    except (KeyError, TypeError) as error:
-        raise CacheError(f"{path}: this version of featcache does not know this trunk: {error}") from None
-
-
-def _write_trunk(root: Path, trunk: TrunkRecord) -> None:
-    document = {
-        "format": FORMAT,
-        "asked": trunk.asked,
-        "spec": trunk.spec.to_json(),
-        "made": list(trunk.made),
-    }
-    publish.publish(root / "trunk.json", seal_document(document), replace=True)
 
 
 def _problems_of(folder: Path, part: Shard) -> list[Problem]:
