@@ -10,39 +10,47 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CacheError",
+    "Contents",
     "DataError",
     "Evaluation",
     "FeatcacheError",
     "Features",
     "Fit",
     "MachineError",
+    "NearDuplicates",
     "Settings",
     "Summary",
     "UsageError",
     "__version__",
+    "describe",
     "evaluate",
     "extract",
     "fit_head",
     "info",
     "load",
+    "near_duplicates",
     "verify",
 ]
 
 if TYPE_CHECKING:
+    from featcache.contents import Contents, describe
     from featcache.errors import CacheError, DataError, FeatcacheError, MachineError, UsageError
     from featcache.extraction import Settings, Summary, extract
     from featcache.features import Features, load
     from featcache.heads.fit import Fit, fit_head
     from featcache.inspect import info, verify
+    from featcache.near import NearDuplicates, near_duplicates
     from featcache.report.evaluate import evaluate
     from featcache.report.evaluation import Evaluation
 
 _HOME = {
+    "contents": ("Contents", "describe"),
     "errors": ("CacheError", "DataError", "FeatcacheError", "MachineError", "UsageError"),
     "extraction": ("Settings", "Summary", "extract"),
     "features": ("Features", "load"),
     "heads.fit": ("Fit", "fit_head"),
     "inspect": ("info", "verify"),
+    "near": ("NearDuplicates", "near_duplicates"),
     "report.evaluate": ("evaluate",),
     "report.evaluation": ("Evaluation",),
 }

@@ -103,6 +103,58 @@ def _root(
         raise typer.Exit
 
 
+@app.command("data")
+@_told
+def data_set(
+    split: Annotated[
+        list[str] | None, typer.Option("--split", help="One split, or several; every one without.")
+    ] = None,
+    near: Annotated[
+        float | None, typer.Option("--near", help="Images this near (a cosine) to another split's, once extracted.")
+    ] = None,
+    pipeline: Pipeline = None,
+    data: Data = None,
+    cache: Cache = None,
+    name: Name = None,
+    store: Store = None,
+    weights: Weights = None,
+    precision: Precision = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write rows per class and split; with --near, the pairs.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What is in the data set: counts, imbalance, clips, shared and conflicting images, leaks between splits."""
+    from featcache.contents import describe
+    from featcache.near import near_duplicates
+    from featcache.report import contents as show
+    from featcache.report.progress import Bar
+    from featcache.report.tables import check_destination
+
+    if csv is not None:
+        check_destination(csv, ".csv")
+    contents = describe(splits=split, pipeline=pipeline, data=data, cache=cache, name=name)
+    found = None
+    if near is not None:
+        with Bar(_console(stderr=True)) as bar:
+            found = near_duplicates(
+                near, pipeline=pipeline, data=data, cache=cache, name=name, store=store, weights=weights,
+                precision=precision,
+                progress=lambda done, total: bar.show("comparing", done // 10**6, total // 10**6, "million pairs"),
+            )  # fmt: skip
+    if csv is not None:
+        show.save_csv(contents, csv) if found is None else show.save_near_csv(found, csv)
+    if as_json:
+        _print_json(contents.to_json() | ({} if found is None else {"near": found.to_json()}))
+        return
+    show.draw(contents, _console())
+    if found is not None:
+        _print("")
+        show.draw_near(found, _console())
+    if csv is not None:
+        _print(f"wrote {_short(csv)}")
+
+
 @app.command()
 @_told
 def extract(

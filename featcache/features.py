@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import DataError
-from featcache.listing import list_split, variant
+from featcache.listing import list_split, root_of, variant
 from featcache.recipe import Recipe, resolve
-from featcache.store import FeatureStore, StatLog, cache_folder, choose
+from featcache.store import FeatureStore, StatLog, cache_folder, choose, dealt
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,10 +108,10 @@ def behind(store: FeatureStore, recipe: Recipe, split: str) -> str:
     on this machine, or only a part of it was asked for, there is nothing to compare.
     """
     then = store.listing((recipe.name, variant(recipe), split)).listing
-    if then.part or then.root != os.path.abspath(recipe.data.root) or not os.path.isdir(then.root):
+    if then.part or then.root != root_of(recipe) or not os.path.isdir(then.root):
         return ""
     try:
-        now = list_split(recipe, split)
+        now = list_split(recipe, split, dealt.read(store.cache, recipe.name, variant(recipe)))
     except DataError:
         return f"split {split!r} is no longer in {then.root}"
     before = {path: then.classes[label] for path, label in zip(then.paths, then.labels, strict=True)}

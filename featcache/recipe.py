@@ -11,7 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from featcache.errors import UsageError
 
@@ -22,11 +32,115 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class DataSection(_Section):
-    """Which images."""
+_Text = Annotated[str, Field(min_length=1)]
+_Share = Annotated[float, Field(gt=0, lt=1)]  # of the data set's rows
 
-    layout: Literal["folder"] = "folder"  # <root>/<split>/<class>/.../image
-    root: Annotated[str, Field(min_length=1)]  # relative to the folder that the command is typed in
+
+class SplitSection(_Section):
+    """The splits that a data set lacks: `val` and `test` are taken from its train split."""
+
+    val: _Share | None = None
+    test: _Share | None = None
+    by: Literal["subject", "clip", "image"]  # what is never cut: all rows of one go to one split
+    seed: Annotated[int, Field(ge=0, lt=10**9)] = 0
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """What each split gets of the rows, train first; they add up to 1."""
+        asked = {name: share for name, share in (("val", self.val), ("test", self.test)) if share is not None}
+        return {"train": 1 - sum(asked.values()), **asked}
+
+    @model_validator(mode="after")
+    def _leaves_a_train_split(self) -> "SplitSection":
+        if len(self.shares) == 1:
+            raise ValueError("expected val, test, or both, each with its share of the rows")
+        if self.shares["train"] <= 0:
+            raise ValueError("val and test leave nothing to train on; expected less than 1 together")
+        return self
+
+
+FRAME_FIELDS = ("file_id", "participant_id", "annotation_id", "chunk_id", "activity", "view", "frame")
+_FRAME_SPEC = re.compile(r"(0?[1-9][0-9]?)?d?")  # how a whole number is written: 06d
+
+
+def _frame_pattern(pattern: str) -> str:
+    """A pattern of paths below the root; the only fields are those of Drive&Act's annotations."""
+    fields = [field.partition(":") for field in re.findall(r"\{([^{}]*)\}", pattern)]
+    names = [name for name, _, _ in fields]
+    rest = re.sub(r"\{[^{}]*\}", "", pattern)
+    if "{" in rest or "}" in rest or "\0" in rest:
+        raise ValueError("a brace without its partner, or a NUL")
+    if unknown := [name for name in names if name not in FRAME_FIELDS]:
+        raise ValueError(f"unknown field {unknown[0]!r}; expected {', '.join(FRAME_FIELDS)}")
+    for name, _, spec in fields:
+        if spec and (name != "frame" or not _FRAME_SPEC.fullmatch(spec)):
+            raise ValueError(f"{{{name}:{spec}}}; only a frame has a format, such as {{frame:06d}}")
+    if names.count("frame") != 1 or "file_id" not in names:
+        raise ValueError("expected {frame} once, and {file_id}, which tells the drives apart")
+    if pattern.startswith("/") or ".." in pattern.split("/"):
+        raise ValueError("expected a path below the root: no leading '/', no '..'")
+    return pattern
+
+
+class DataSection(_Section):
+    """Which images: what every layout says."""
+
+    layout: Literal["folder", "drive-act", "table"]
+    root: _Text  # relative to the folder that the command is typed in
+    split: SplitSection | None = None
+
+
+class FolderData(DataSection):
+    """<root>/<split>/<class>/.../image."""
+
+    layout: Literal["folder"] = "folder"
+
+
+class DriveActData(DataSection):
+    """Drive&Act's annotations, and its frames below the root."""
+
+    layout: Literal["drive-act"] = "drive-act"
+    annotations: _Text | None = None  # None: <root>/iccv_activities_3s/activities_3s
+    view: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,23}$")]
+    fold: Annotated[int, Field(ge=0, le=2)]
+    frames_per_chunk: Annotated[int, Field(ge=1, le=99_999)] | None = None  # the first ones of a chunk; None: all
+    stride: Annotated[int, Field(ge=1, le=99_999)] = 1  # of those, every how-many-th is a row
+    frames: Annotated[str, AfterValidator(_frame_pattern)] = "{file_id}/img_{frame:06d}.png"
+
+
+class TableData(DataSection):
+    """A CSV or Parquet file that names images and labels; relative paths are relative to it."""
+
+    layout: Literal["table"] = "table"
+    table: _Text  # below the root, or an absolute path
+    path_column: _Text = "path"
+    label_column: _Text = "label"
+    split_column: _Text | None = None  # None: the column "split", where there is one; else all rows are train
+    clip_column: _Text | None = None  # None: the column "clip", where there is one
+    subject_column: _Text | None = None  # None: the column "subject", where there is one
+
+
+class _UnknownData(DataSection):
+    """A layout that there is none of: said with what else is wrong, and no word about keys that may belong to it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+_LAYOUTS: dict[str, type[DataSection]] = {"folder": FolderData, "drive-act": DriveActData, "table": TableData}
+
+
+def _layout(data: object) -> str:
+    found = data.get("layout", "folder") if isinstance(data, Mapping) else getattr(data, "layout", "folder")
+    return found if isinstance(found, str) and found in _LAYOUTS else "unknown"
+
+
+_Data = Annotated[
+    Annotated[FolderData, Tag("folder")]
+    | Annotated[DriveActData, Tag("drive-act")]
+    | Annotated[TableData, Tag("table")]
+    | Annotated[_UnknownData, Tag("unknown")],  # never passes: its layout is none of the three
+    Discriminator(_layout),
+]
 
 
 class TrunkSection(_Section):
@@ -64,7 +178,7 @@ class Recipe(_Section):
     """One data set, one trunk, one way to train heads."""
 
     name: Annotated[str, Field(pattern=NAME)]
-    data: DataSection
+    data: _Data
     trunk: TrunkSection = TrunkSection()
     head: HeadSection = HeadSection()
 
@@ -154,19 +268,29 @@ def _find(pipeline: str) -> Path:
 
 def _problem(found: Any) -> str:
     """One of pydantic's findings as: where, what was found, what was expected."""
-    place = ".".join(str(part) for part in found["loc"])
+    location = found["loc"]
+    layout = location[1] if location[:1] == ("data",) and len(location) > 1 else ""
+    if layout in {*_LAYOUTS, "unknown"}:  # which layout it was read as is no part of the place
+        location = (location[0], *location[2:])
+    place = ".".join(str(part) for part in location)
     kind, value = found["type"], found["input"]
     if kind == "extra_forbidden":
-        known = _keys(found["loc"][:-1])
-        close = difflib.get_close_matches(str(found["loc"][-1]), known, n=1)
+        known = _keys(location[:-1], layout)
+        close = difflib.get_close_matches(str(location[-1]), known, n=1)
         return f"{place}: unknown key; " + (f"did you mean {close[0]}?" if close else f"expected {', '.join(known)}")
     if kind == "missing":
         return f"{place}: missing"
     shown = repr(value) if len(repr(value)) < 80 else repr(value)[:77] + "..."
-    return f"{place}: found {shown}; {found['msg'][0].lower()}{found['msg'][1:]}"
+    message = found["msg"].removeprefix("Value error, ")
+    return f"{place}: found {shown}; {message[0].lower()}{message[1:]}"
 
 
-def _keys(location: tuple[str | int, ...]) -> list[str]:
-    sections: dict[str, type[BaseModel]] = {"data": DataSection, "trunk": TrunkSection, "head": HeadSection}
-    model = sections.get(str(location[0]), Recipe) if location else Recipe
-    return list(model.model_fields)
+def _keys(location: tuple[str | int, ...], layout: str) -> list[str]:
+    sections: dict[tuple[str | int, ...], type[BaseModel]] = {
+        (): Recipe,
+        ("data",): _LAYOUTS.get(layout, DataSection),
+        ("data", "split"): SplitSection,
+        ("trunk",): TrunkSection,
+        ("head",): HeadSection,
+    }
+    return list(sections[location].model_fields)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from featcache.errors import CacheError, DataError, FeatcacheError
 from featcache.extraction.rows import Rows
 from featcache.extraction.summary import Progress, Settings, Summary, readable
-from featcache.listing import Listing, list_split, splits, subset
+from featcache.listing import Cut, Dealt, Listing, Source, cuts, source, subset, variant
 from featcache.loader import ImageRead, read_images
 from featcache.recipe import Recipe, resolve
 from featcache.store import (
@@ -25,6 +25,7 @@ from featcache.store import (
     WeightsMemo,
     cache_folder,
     create,
+    dealt,
     find,
     is_recorded,
 )
@@ -66,12 +67,17 @@ def extract(
     """
     recipe = resolve(pipeline, data=data, name=name)
     recipe = recipe.override("trunk", arch=arch, weights=weights, precision=precision, stored=stored)
-    asked = [split] if split is not None else splits(recipe)
-    listings = [subset(list_split(recipe, one), limit=limit, fraction=fraction, seed=seed) for one in asked]
-    job = _Job(recipe, cache_folder(cache), settings or Settings(), progress)
+    folder, cut = cache_folder(cache), variant(recipe)
+    laid = source(recipe, dealt.read(folder, recipe.name, cut))
+    whole = [laid.listing(one) for one in ([split] if split is not None else laid.splits())]
+    listings = [subset(one, limit=limit, fraction=fraction, seed=seed) for one in whole]
+    job = _Job(recipe, folder, settings or Settings(), progress)
     for listing in listings:
         if name is None:
             job.refuse_another_root(listing)
+    if isinstance(laid, Dealt):
+        dealt.write(folder, recipe.name, cut, laid.groups)
+    job.cuts = _cuts(laid)
     return [job.run(listing) for listing in listings]
 
 
@@ -84,6 +90,7 @@ class _Job:
         self.stores = find(cache, self.known)
         self.source = TrunkSource(recipe.trunk, WeightsMemo(cache))
         self.moved_from: dict[str, str] = {}  # by split, where the folder stood before
+        self.cuts: list[Cut] = []
 
     @cached_property
     def root(self) -> Path:
@@ -169,6 +176,7 @@ class _Job:
             empty_classes=tuple(name for name, count in support if not count),
             part=listing.part,
             moved_from=self.moved_from.get(listing.split, ""),
+            cuts=tuple(str(cut) for cut in self.cuts if listing.split in (cut.one, cut.other)),
             trunk=f"{trunk.spec.arch}, weights {trunk.asked}, {trunk.spec.compute}",
         )
 
@@ -261,6 +269,11 @@ class _Run:
         if moment - self.flushed > _FLUSH_SECONDS:
             self.flushed = moment
             self.job.known.flush()
+
+
+def _cuts(laid: Source) -> list[Cut]:
+    """What the splits of a data set share, those included that are not extracted now."""
+    return [] if laid.apart else cuts([laid.listing(split) for split in laid.splits()])
 
 
 def _moved(before: Extracted, listing: Listing) -> bool:

@@ -41,6 +41,7 @@ class Summary:
     empty_classes: tuple[str, ...]  # classes of the data set that this split lacks
     part: str  # how a subset was asked for; "" is the whole split
     moved_from: str  # where the data set's folder stood before; "" where it stands as it did
+    cuts: tuple[str, ...]  # a sentence for each other split that shares a subject, a clip or an image with this one
     trunk: str  # weights and precision, in words
 
     def to_json(self) -> dict[str, Any]:
@@ -59,6 +60,7 @@ class Summary:
             "failures": [{"path": readable(path), "reason": reason} for path, reason in self.failures],
             "ignored": [readable(path) for path in self.ignored],
             "part": self.part or None,
+            "cuts": list(self.cuts),
         }
 
 

@@ -15,7 +15,7 @@ from featcache.heads.check import Check, check_head
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import best_of
 from featcache.heads.saved import SavedHead
-from featcache.listing import variant
+from featcache.listing import cuts, variant
 from featcache.recipe import HeadSection, resolve
 from featcache.store import StatLog, cache_folder, choose
 
@@ -141,7 +141,11 @@ def fit_head(
         train_rows=len(train.y),
         val_rows=None if val is None else len(val.y),
         seconds=seconds,
-        notes=(*stale, *_notes(train, val, heads)),
+        notes=(
+            *stale,
+            *(str(cut) for cut in cuts([train] if val is None else [train, val])),
+            *_notes(train, val, heads),
+        ),
     )
 
 

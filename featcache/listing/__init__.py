@@ -1,31 +1,78 @@
 """Which images, with which labels. Nothing here reads a pixel."""
 
-import re
+import os
+from collections.abc import Mapping
 
-from featcache.errors import DataError
-from featcache.listing import folder
+from featcache.listing.cuts import Cut, cuts
+from featcache.listing.deal import Dealt
+from featcache.listing.drive_act import DriveAct
+from featcache.listing.folder import Folder
 from featcache.listing.listing import Listing, subset
-from featcache.recipe import NAME, Recipe
+from featcache.listing.source import Source
+from featcache.listing.table import Table
+from featcache.recipe import DriveActData, Recipe, TableData
 
-__all__ = ["Listing", "list_split", "splits", "subset", "variant"]
+__all__ = [
+    "Cut",
+    "Dealt",
+    "Listing",
+    "Source",
+    "cuts",
+    "list_split",
+    "root_of",
+    "source",
+    "splits",
+    "subset",
+    "variant",
+]
+
+_NOTHING: Mapping[str, str] = {}
+
+
+def source(recipe: Recipe, dealt: Mapping[str, str] = _NOTHING) -> Source:
+    """The data set that a recipe names; what several of its splits need is read once.
+
+    `dealt`: where the recipe asks for splits, what was written down when they were dealt (see `store.dealt`).
+    """
+    data, name, cut = recipe.data, recipe.name, variant(recipe)
+    laid: Source
+    match data:
+        case DriveActData():
+            laid = DriveAct(data, data_set=name, variant=cut)
+        case TableData():
+            laid = Table(data, data_set=name, variant=cut)
+        case _:
+            laid = Folder(data.root, name, cut)
+    return laid if data.split is None else Dealt(laid, data.split, dealt)
 
 
 def splits(recipe: Recipe) -> list[str]:
-    """The splits that the recipe's data set has."""
-    return folder.splits(recipe.data.root, data_set=recipe.name)
+    """The splits that the recipe's data set has, or that the recipe asks for."""
+    return source(recipe).splits()
 
 
-def variant(recipe: Recipe) -> str:  # noqa: ARG001 (an image folder has one cut; other layouts ask the recipe)
-    """The name of the cut of the data set that the recipe asks for; an image folder has one."""
-    return "all"
+def list_split(recipe: Recipe, split: str, dealt: Mapping[str, str] = _NOTHING) -> Listing:
+    """The rows of one split, as the recipe lays them out; `dealt` is `source`'s."""
+    return source(recipe, dealt).listing(split)
 
 
-def list_split(recipe: Recipe, split: str) -> Listing:
-    """The rows of one split, as the recipe lays them out."""
-    found = folder.list_folder(recipe.data.root, split, data_set=recipe.name, variant=variant(recipe))
-    if not re.fullmatch(NAME, split):
-        raise DataError(
-            f"{found.root}: split {split!r} would name a file of the cache; expected letters, digits, '.', '_' and "
-            f"'-' alone: rename its folder, or name the splits that are meant with --split"
-        )
-    return found
+def variant(recipe: Recipe) -> str:
+    """The name of the cut of the data set that the recipe asks for: folds, views, caps, strides, dealt splits."""
+    data = recipe.data
+    parts = ["all"]
+    if isinstance(data, DriveActData):
+        parts = [f"fold{data.fold}", data.view, str(data.frames_per_chunk or "all")]
+        parts += [f"stride{data.stride}"] if data.stride != 1 else []
+    if data.split is not None:
+        asked = data.split
+        parts += [f"{name}{share:g}" for name, share in asked.shares.items() if name != "train"]
+        parts += [asked.by, f"seed{asked.seed}"]
+    return "-".join(parts)
+
+
+def root_of(recipe: Recipe) -> str:
+    """The absolute folder that the paths of the recipe's listings are relative to."""
+    data = recipe.data
+    if isinstance(data, TableData):
+        return os.path.dirname(os.path.abspath(os.path.join(data.root, data.table)))
+    return os.path.abspath(data.root)

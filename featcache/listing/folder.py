@@ -5,14 +5,47 @@ are not looked at; a file whose name does not end like an image's is no row, but
 """
 
 import os
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from featcache.errors import DataError
 from featcache.listing.listing import Listing
+from featcache.listing.source import in_order
+from featcache.recipe import NAME
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """One image folder, as a recipe names it."""
+
+    root: str
+    data_set: str
+    variant: str
+
+    apart = True
+
+    def splits(self) -> list[str]:
+        """The folders at the top."""
+        return splits(self.root, data_set=self.data_set)
+
+    def listing(self, split: str) -> Listing:
+        """The rows of one split.
+
+        Raises:
+            DataError: what `list_folder` says, or a split that could not name a file of the cache.
+        """
+        found = list_folder(self.root, split, data_set=self.data_set, variant=self.variant)
+        if not re.fullmatch(NAME, split):
+            raise DataError(
+                f"{found.root}: split {split!r} would name a file of the cache; expected letters, digits, '.', '_' and "
+                f"'-' alone: rename its folder, or name the splits that are meant with --split"
+            )
+        return found
 
 
 def splits(root: str, *, data_set: str = "") -> list[str]:
@@ -33,8 +66,7 @@ def splits(root: str, *, data_set: str = "") -> list[str]:
         raise DataError(
             f"{root}: no folder in it; expected <root>/<split>/<class>/.../image, for example train/cats/1.jpg"
         )
-    usual = ["train", "val", "test"]
-    return [name for name in usual if name in found] + [name for name in found if name not in usual]
+    return in_order(found)
 
 
 def list_folder(root: str, split: str, *, data_set: str, variant: str = "all") -> Listing:

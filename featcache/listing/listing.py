@@ -80,7 +80,7 @@ def subset(listing: Listing, *, limit: int | None = None, fraction: float | None
     wanted = limit if limit is not None else max(1, round(len(listing) * (fraction or 1.0)))
     if wanted >= len(listing):
         return listing
-    turn = np.array([_draw(path, seed) for path in listing.paths], dtype=np.uint64)
+    turn = np.array([draw(path, seed) for path in listing.paths], dtype=np.uint64)
     share = np.empty(len(listing))
     for rows in _rows_by_class(listing.labels):
         share[rows[np.argsort(turn[rows], kind="stable")]] = np.arange(len(rows)) / len(rows)
@@ -88,7 +88,8 @@ def subset(listing: Listing, *, limit: int | None = None, fraction: float | None
     return listing.take(chosen, part=f"limit {limit}" if limit is not None else f"fraction {fraction}")
 
 
-def _draw(path: str, seed: int) -> int:
+def draw(path: str, seed: int) -> int:
+    """A number that depends on this name and the seed alone: who comes first in a seeded order."""
     digest = hashlib.blake2b(os.fsencode(path), digest_size=8, salt=seed.to_bytes(16, "little")).digest()
     return int.from_bytes(digest, "little")
 

@@ -6,7 +6,7 @@ from featcache.errors import CacheError
 from featcache.features import Features, behind, features_of
 from featcache.heads import saved
 from featcache.heads.saved import SavedHead
-from featcache.listing import variant
+from featcache.listing import cuts, variant
 from featcache.recipe import Recipe, resolve
 from featcache.report.evaluation import Evaluation, evaluation_of
 from featcache.store import FeatureStore, StatLog, cache_folder, find
@@ -50,7 +50,12 @@ def evaluate(
         split=key[2],
         failed=features.failed,
         selected_by=selected_by,
-        notes=tuple(filter(None, (behind(found, recipe, key[2]), *_notes(chosen, features, selected_by)))),
+        notes=tuple(
+            filter(
+                None,
+                (behind(found, recipe, key[2]), *_shared(found, features), *_notes(chosen, features, selected_by)),
+            )
+        ),
     )
 
 
@@ -112,6 +117,14 @@ def _refuse_unfit(head: SavedHead, store: FeatureStore, features: Features, *, a
             f"split {features.split!r} shares {len(shared)} subjects with train ({', '.join(shared[:5])}): a figure on "
             f"it would flatter the head. --allow-shared-subjects evaluates all the same."
         )
+
+
+def _shared(store: FeatureStore, features: Features) -> list[str]:
+    """What the split shares with train, though it should not."""
+    key = (features.source["data_set"], features.source["variant"], "train")
+    if features.split == "train" or key not in store.listings:
+        return []
+    return [str(cut) for cut in cuts([store.listing(key).listing, features])]
 
 
 def _notes(head: SavedHead, features: Features, selected_by: str) -> tuple[str, ...]:

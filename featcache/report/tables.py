@@ -39,11 +39,11 @@ def save_csv(evaluation: Evaluation, path: Path) -> None:
     )
     for name, support, recall, precision, f1, counts in columns:
         shares = ["" if math.isnan(share) else share for share in (recall, precision, f1)]
-        table.writerow([_inert(name), support, *shares, *counts])
+        table.writerow([inert(name), support, *shares, *counts])
     save_bytes(path, text.getvalue().encode())
 
 
-def _inert(name: str) -> str:
+def inert(name: str) -> str:
     """A name that a spreadsheet shows and does not evaluate; `printable` disarms a leading tab or CR."""
     shown = printable(name)
     return f"'{shown}" if shown.lstrip().startswith(("=", "+", "-", "@", "＝", "＋", "－", "＠")) else shown

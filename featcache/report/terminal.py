@@ -13,7 +13,7 @@ from rich.text import Text
 
 from featcache.metrics import largest_confusions
 from featcache.report.evaluation import Evaluation
-from featcache.report.text import ink, printable, shorten
+from featcache.report.text import bar, ink, printable, shorten
 
 NARROW = 80  # columns; under it words and gaps are shorter
 SHORT = 5  # cells; class names up to here can head the columns of the matrix
@@ -78,13 +78,13 @@ def _classes(evaluation: Evaluation, width: int) -> RenderableType:
     narrow = width < NARROW
     heads = ("support", "recall", "", "prec." if narrow else "precision", "F1")
     absent = f"no {evaluation.by}s"
-    bar = max(8 if narrow else 16, len(absent))
+    cells = max(8 if narrow else 16, len(absent))
     order = np.argsort(evaluation.recall, kind="stable")  # nan sorts last
     rows = [
         (
             f"{evaluation.support[i]:,}",
             _hundredths(evaluation.recall[i]),
-            _bar(evaluation.recall[i], bar) if evaluation.support[i] else absent,
+            bar(evaluation.recall[i], cells) if evaluation.support[i] else absent,
             _hundredths(evaluation.precision[i]),
             _hundredths(evaluation.f1[i]),
         )
@@ -196,12 +196,6 @@ def _shade(share: float, *, right: bool) -> Style:
     low, high = BLUES if right else ORANGES
     red, green, blue = (round(a + share * (b - a)) for a, b in zip(low, high, strict=True))
     return Style(color=ink(red / 255, green / 255, blue / 255), bgcolor=f"rgb({red},{green},{blue})")
-
-
-def _bar(share: float, cells: int) -> str:
-    """A bar of at most `cells` cells, exact to an eighth of one."""
-    full, rest = divmod(round(share * cells * 8), 8)
-    return "█" * full + " ▏▎▍▌▋▊▉"[rest].strip()
 
 
 def _worded(name: str, width: int = 10_000) -> str:

@@ -29,6 +29,12 @@ def shorten(text: str, width: int) -> str:
     return f"{front}…{back}"
 
 
+def bar(share: float, cells: int) -> str:
+    """A bar of at most `cells` cells, exact to an eighth of one."""
+    full, rest = divmod(round(share * cells * 8), 8)
+    return "█" * full + " ▏▎▍▌▋▊▉"[rest].strip()
+
+
 def ink(red: float, green: float, blue: float) -> str:
     """Black or white, whichever reads better on this colour (channels in 0 … 1); WCAG 2.2 relative luminance.
 

@@ -1,5 +1,6 @@
 """Embeddings on disk: immutable shards, a log, and listings as they were extracted."""
 
+from featcache.store import dealt
 from featcache.store.catalog import cache_folder, choose
 from featcache.store.listings import Extracted
 from featcache.store.stat_log import StatLog
@@ -16,6 +17,7 @@ __all__ = [
     "cache_folder",
     "choose",
     "create",
+    "dealt",
     "find",
     "is_recorded",
 ]

@@ -1,0 +1,71 @@
+"""Splits that a recipe asked for, written down: `cache/listings/<data set>/<variant>/splits.json`, sealed.
+
+Which group (a subject, a clip, an image) went to which split. What stands there stays as it is when images are added;
+new groups join it. Without the file the same recipe deals a data set that has grown anew.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from filelock import FileLock
+
+from featcache.errors import CacheError
+from featcache.store import publish
+from featcache.store.sealed import seal_document, unseal_document
+
+FORMAT = 1
+_WAIT_SECONDS = 60.0
+
+
+def read(cache: Path, data_set: str, variant: str) -> dict[str, str]:
+    """Group -> split; empty where nothing was dealt yet.
+
+    Raises:
+        CacheError: the file is damaged, or of a newer format.
+    """
+    path = _path(cache, data_set, variant)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        with os.fdopen(handle, "rb") as file:
+            document = unseal_document(file.read())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise CacheError(f"{path}: who is in which split cannot be read: {error.strerror}. {_WAY_OUT}") from None
+    if document is None:
+        raise CacheError(f"{path}: damaged: it does not match its checksum. {_WAY_OUT}")
+    if document.get("format") != FORMAT:
+        raise CacheError(f"{path}: format {document.get('format')}, this featcache reads {FORMAT}")
+    found: dict[str, list[str]] = document["splits"]
+    return {group: split for split, groups in found.items() for group in groups}
+
+
+def write(cache: Path, data_set: str, variant: str, groups: Mapping[str, str]) -> None:
+    """Write down which group is in which split, unless that stands there already.
+
+    Raises:
+        CacheError: another process has dealt one of these groups otherwise since `groups` was made.
+        MachineError: the disk refuses.
+    """
+    if read(cache, data_set, variant) == groups:
+        return
+    path = _path(cache, data_set, variant)
+    publish.make_folder(path.parent)
+    with publish.told(path), FileLock(path.with_name(".splits.lock"), timeout=_WAIT_SECONDS):
+        there = read(cache, data_set, variant)
+        moved = [group for group, split in there.items() if groups.get(group, split) != split]
+        if moved:
+            raise CacheError(f"{path}: another extract has dealt these images to splits meanwhile; run this one again")
+        together = {**there, **groups}
+        splits: dict[str, list[str]] = {}
+        for group, split in together.items():
+            splits.setdefault(split, []).append(group)
+        publish.publish(path, seal_document({"format": FORMAT, "splits": splits}), replace=True)
+
+
+_WAY_OUT = "Bring it back from a copy; or remove it, and `featcache extract` deals the data set anew."
+
+
+def _path(cache: Path, data_set: str, variant: str) -> Path:
+    return cache / "listings" / data_set / variant / "splits.json"
