@@ -74,7 +74,7 @@ def extract(
     job = _Job(recipe, folder, settings or Settings(), progress)
     for listing in listings:
         if name is None:
-            job.refuse_another_root(listing)
+            job.refuse_another_root(listing, laid)
     if isinstance(laid, Dealt):
         dealt.write(folder, recipe.name, cut, laid.groups)
     job.cuts = _cuts(laid)
@@ -133,7 +133,7 @@ class _Job:
         _refuse_too_many(listing, extracted.reasons, settings.max_bad)
         return self._summary(extracted, embedded, time.monotonic() - begun)
 
-    def refuse_another_root(self, listing: Listing) -> None:
+    def refuse_another_root(self, listing: Listing, laid: Source) -> None:
         """A data-set name stands for one folder; the same images elsewhere are the same data set, moved."""
         keys = [(store, key) for store in self.stores for key in store.listings]
         for store, key in keys:
@@ -145,8 +145,8 @@ class _Job:
                 continue
             if before.listing.root == listing.root:
                 continue
-            there = key[2] in splits(self.recipe)  # every split of the name must have come along, not this one alone
-            if there and _moved(before, listing if key[2] == listing.split else list_split(self.recipe, key[2])):
+            there = key[2] in laid.splits()  # every split of the name must have come along, not this one alone
+            if there and _moved(before, laid.listing(key[2])):
                 self.moved_from[listing.split] = before.listing.root
                 continue
             raise CacheError(

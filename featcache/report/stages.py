@@ -27,6 +27,7 @@ def warnings_of(summary: Summary) -> Iterator[str]:
     if summary.empty_classes:
         shown = ", ".join(summary.empty_classes[:5]) + (", …" if len(summary.empty_classes) > 5 else "")
         yield f"note: {summary.split!r} has no image of {many(len(summary.empty_classes), 'class')}: {shown}"
+    yield from (f"note: {cut}" for cut in summary.cuts)
     if summary.moved_from:
         yield f"note: {summary.data_set}/{summary.split} has moved: it was {summary.moved_from}, with the same images"
     if summary.part:
