@@ -1,6 +1,16 @@
-"""python -m featcache."""
+"""python -m featcache, and the console script."""
 
-from featcache.cli import main
+import sys
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C while it is still being imported is an interruption too."""
+    try:
+        from featcache.cli import main as command_line
+    except KeyboardInterrupt:
+        sys.exit(130)
+    command_line()
+
 
 if __name__ == "__main__":
     main()

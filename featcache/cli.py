@@ -1,6 +1,7 @@
 """The command line: each command parses, calls one function, and prints. Heavy imports wait until they are needed."""
 
 import contextlib
+import errno
 import functools
 import io
 import json
@@ -54,10 +55,17 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout,
 
 def main() -> None:
     """The console script."""
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us: `featcache info >&-`
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (it lives as long as we do)
+        stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an ASCII terminal shows escapes instead of failing
-    app(prog_name="featcache")
+    try:
+        app(prog_name="featcache")
+    except OSError as error:  # --help and --version, which no command wraps
+        _complain(f"error: the output cannot be written: {error.strerror}")
+        os._exit(5)
 
 
 def _told(command: Callable[..., None]) -> Callable[..., None]:
@@ -66,13 +74,15 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         for ending in (signal.SIGTERM, signal.SIGHUP):
-            with contextlib.suppress(ValueError, AttributeError):  # not in the main thread; not on this system
-                signal.signal(ending, signal.default_int_handler)  # a batch system's end is a Ctrl-C
+            with contextlib.suppress(ValueError):  # not in the main thread
+                if signal.getsignal(ending) is not signal.SIG_IGN:  # nohup
+                    signal.signal(ending, signal.default_int_handler)  # a batch system's end is a Ctrl-C
         try:
             command(*args, **kwargs)
             sys.stdout.flush()
         except KeyboardInterrupt:
-            _complain("interrupted; what was committed is safe, and the same command goes on from there")
+            safe = "; what was committed is safe, and the same command goes on from there"
+            _complain("interrupted" + (safe if command.__name__ == "extract" else ""))
             raise typer.Exit(INTERRUPTED) from None
         except FeatcacheError as error:
             _complain(f"error: {error}")
@@ -83,6 +93,10 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):  # of stdout
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                _complain(f"error: the output cannot be written: {error.strerror}")
+                raise typer.Exit(5) from None
             if os.environ.get("FEATCACHE_DEBUG"):
                 traceback.print_exc()
             _complain(
@@ -402,9 +416,9 @@ def demo(cache: Cache = None) -> None:
 
 
 def _console(*, stderr: bool = False) -> "Console":
-    from rich.console import Console
+    from featcache.report.console import Plain
 
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    return Plain(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def _print(text: str) -> None:
@@ -416,8 +430,9 @@ def _print(text: str) -> None:
 def _complain(text: str) -> None:
     from featcache.report.text import printable
 
-    for line in text.split("\n"):
-        print(printable(line), file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody listens; the exit code says it too
+        for line in text.split("\n"):
+            print(printable(line), file=sys.stderr)
 
 
 def _print_json(document: Any) -> None:

@@ -45,15 +45,18 @@ def write_digits(root: Path, seed: int = 0) -> None:
     digits = load_digits()
     scans = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), from 0 … 16
     rest = np.arange(len(scans))
+    scratch = root.with_name(f".{root.name}.partial")
     try:
+        shutil.rmtree(scratch, ignore_errors=True)
         for split, count in IMAGES.items():
             chosen, rest = train_test_split(rest, train_size=count, random_state=seed, stratify=digits.target[rest])
             for number in np.sort(chosen):
-                path = root / split / str(digits.target[number]) / f"{number:04d}.png"
+                path = scratch / split / str(digits.target[number]) / f"{number:04d}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(encode_png(scans[number]))
+        scratch.rename(root)
     except OSError as error:
-        shutil.rmtree(root, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
         raise MachineError(f"{root}: the demo's images cannot be written: {error.strerror}") from None
 
 
@@ -64,7 +67,7 @@ def pretrained() -> bool:
 
 def commands(*, trained: bool) -> Iterator[Command]:
     """What the demo types."""
-    extra = () if trained else ("--weights", "random")
+    extra = ("--weights", WEIGHTS if trained else "random")
     # 300 and 100 images fill batches of 50 to the last place; every forward is padded to the full batch.
     yield Command(("extract", "--pipeline", "digits", "--batch-size", "50", *extra))
     yield Command(("fit-head", "--pipeline", "digits", *extra))

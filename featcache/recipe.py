@@ -169,8 +169,8 @@ class HeadSection(_Section):
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     schedule: Literal["cosine"] = "cosine"
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 1.0
-    batch_size: Annotated[int, Field(ge=1)] = 1024
-    epochs: Annotated[int, Field(ge=1)] = 90
+    batch_size: Annotated[int, Field(ge=1, le=2**31)] = 1024
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 90
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from featcache.errors import CacheError, DataError, FeatcacheError
 from featcache.extraction.rows import Rows
-from featcache.extraction.summary import Progress, Settings, Summary, readable
+from featcache.extraction.summary import Progress, Settings, Summary, shown_path
 from featcache.listing import Cut, Dealt, Listing, Source, cuts, source, subset, variant
 from featcache.loader import ImageRead, read_images
 from featcache.recipe import Recipe, resolve
@@ -116,6 +116,7 @@ class _Job:
         begun = time.monotonic()
         settings, store = self.settings, self.store()
         rows = Rows(listing, self.known.look_up([listing.file(row) for row in range(len(listing))]))
+        rows.forgive(store)
         if not settings.retry_failed:
             rows.remember_refused(store)
         todo = rows.missing(store, retry_failed=settings.retry_failed)
@@ -215,7 +216,8 @@ class _Run:
                     self.rows.take(int(self.todo[image.index]), image, job.known)
                     bad += bool(image.failed)
                     if bad > job.settings.max_bad * len(listing):
-                        _refuse_too_many(listing, self.rows.reasons(), job.settings.max_bad)
+                        read = sum(found is not None for found in self.rows.known)
+                        _refuse_too_many(listing, self.rows.reasons(), job.settings.max_bad, read)
                     if image.pixels is not None:
                         self._add(image, image.pixels)
                     self._say("embedding" if self.claimed else "reading", image.index + 1)
@@ -289,16 +291,19 @@ def _moved(before: Extracted, listing: Listing) -> bool:
     return 2 * same > len(sample)
 
 
-def _refuse_too_many(listing: Listing, reasons: Sequence[str], max_bad: float) -> None:
+def _refuse_too_many(listing: Listing, reasons: Sequence[str], max_bad: float, read: int | None = None) -> None:
+    """Stop where too many images are bad; `read` of them were looked at so far, all without it."""
+    looked_at = len(listing) if read is None else max(read, 1)
     bad = [row for row, reason in enumerate(reasons) if reason]
     if len(bad) <= max_bad * len(listing):
         return
-    shown = "".join(f"\n  {readable(listing.paths[row])}: {reasons[row]}" for row in bad[:_NAMED])
+    shown = "".join(f"\n  {shown_path(listing.paths[row])}: {reasons[row]}" for row in bad[:_NAMED])
     more = f"\n  … and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
-    enough = min(1.0, float(np.ceil(200 * len(bad) / len(listing))) / 100)
+    enough = min(1.0, float(np.ceil(200 * len(bad) / looked_at)) / 100)
+    so_far = "" if looked_at >= len(listing) else f" (the run stopped after {looked_at:,} images)"
     raise DataError(
         f"{listing.root}: {len(bad)} of {len(listing):,} images of split {listing.split!r} cannot be used, more than "
-        f"the {max_bad:.2%} that --max-bad allows; what was embedded is kept.{shown}{more}\n"
+        f"the {max_bad:.2%} that --max-bad allows{so_far}; what was embedded is kept.{shown}{more}\n"
         f"Mend or remove them, or run again with --max-bad {enough:g} to leave them out."
     )
 

@@ -29,6 +29,14 @@ class Rows:
         new = np.array([found is None for found in self.known], dtype=bool)
         return np.flatnonzero(new | (failed & retry_failed) | (lacks & ~failed))
 
+    def forgive(self, store: FeatureStore) -> None:
+        """An image that this store holds gave an embedding here, whatever became of it under another transform."""
+        held = store.holds(digests_of([found.digest if found else b"" for found in self.known]))
+        for row in np.flatnonzero(held):
+            found = self.known[row]
+            if found is not None and found.reason:
+                self.known[row] = Known(found.stat, found.digest)
+
     def take(self, row: int, image: ImageRead, memory: StatLog) -> None:
         """Note what reading one row's file gave, here and in the cache's memory."""
         if image.failed and image.digest:

@@ -1,6 +1,7 @@
 """What an extract is told, what it says while it runs, and what it has done."""
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,12 +78,23 @@ class Settings:
     shard_seconds: float = SHARD_SECONDS
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", self.device):
+            raise UsageError(f"--device {self.device}: expected auto, cpu, cuda, cuda:N or mps")
+        for name, most in (("workers", 1024), ("batch_size", 65_536)):
+            value = getattr(self, name)
+            if value is not None and value > most:
+                raise UsageError(f"--{name.replace('_', '-')}: found {value}, expected at most {most:,}")
         for name, least in (("workers", 1), ("batch_size", 1), ("shard_rows", 1), ("shard_seconds", 0.0)):
             value = getattr(self, name)
-            if value is not None and value < least:
+            if value is not None and not value >= least:
                 raise UsageError(f"--{name.replace('_', '-')}: found {value}, expected at least {least}")
         if not 0 <= self.max_bad <= 1:
             raise UsageError(f"--max-bad: found {self.max_bad}, expected a share from 0 to 1")
+
+
+def shown_path(path: str) -> str:
+    """A path on one line of text: a newline or another control character in it stands as its escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in readable(path))
 
 
 def readable(path: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from featcache.errors import CacheError, DataError
+from featcache.errors import CacheError, DataError, UsageError
 from featcache.features import Features, behind, features_of
 from featcache.heads import saved
 from featcache.heads.check import Check, check_head
@@ -20,6 +20,7 @@ from featcache.recipe import HeadSection, resolve
 from featcache.store import StatLog, cache_folder, choose
 
 CHECK_SECONDS = 30.0
+LONGEST_CHECK = 86_400.0
 SELECTED_BY = "macro recall on val"
 
 
@@ -89,6 +90,8 @@ def fit_head(
         CacheError: the train split is not in the cache; or several learning rates, and no val split to choose by.
         DataError: a single class, or a split without rows.
     """
+    if check_seconds is not None and not 0 < check_seconds <= LONGEST_CHECK:
+        raise UsageError(f"--check-seconds: found {check_seconds}, expected above 0 and at most {LONGEST_CHECK:,.0f}")
     recipe = resolve(pipeline, data=data, name=name)
     section = recipe.override(
         "head", lr=lr, epochs=epochs, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay,
@@ -166,6 +169,11 @@ def _refuse_unfit(train: Features, val: Features | None, section: HeadSection) -
         )
     if val is not None and not len(val.y):
         raise DataError(f"{train.source['root']}: no image of split 'val' has an embedding; mend or remove the split")
+    if val is not None and val.source["root"] != train.source["root"]:
+        raise CacheError(
+            f"{train.source['data_set']}: train was extracted from {train.source['root']}, val from "
+            f"{val.source['root']}. Run `featcache extract` (without --split): it embeds only what is new."
+        )
     if val is not None and val.classes != train.classes:
         raise CacheError(
             f"{train.source['data_set']}: train was extracted with {len(train.classes)} classes, val with "

@@ -126,7 +126,7 @@ def load(folder: Path) -> SavedHead:
         )
         classes = tuple(document["classes"])
         sources = {split: dict(source) for split, source in document["sources"].items()}
-        if type(document["name"]) is not str or {head.weight.dtype, head.bias.dtype} != {np.dtype(np.float32)}:
+        if document["name"] != folder.name or {head.weight.dtype, head.bias.dtype} != {np.dtype(np.float32)}:
             raise ValueError(f"its name is {document['name']!r}, its weights are {head.weight.dtype}")
     except (SafetensorError, UsageError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise CacheError(f"{folder}: this is no head that this version reads: {error}") from None

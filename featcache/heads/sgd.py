@@ -122,7 +122,8 @@ class Stack:
             per_head([float("inf") if c is None else c for c in clips]) if clips.count(None) < len(clips) else None
         )
         steps = configs[0].steps(rows)
-        rates = [[-config.lr_at(step, steps) for config in configs] for step in range(steps)]
+        cosine = 1 + np.cos(np.pi * np.arange(steps) / steps)  # `HeadConfig.lr_at`, all steps at once
+        rates = cosine[:, None] * [-config.lr / 2 for config in configs]
         self.minus_lr = torch.tensor(rates, dtype=torch.float32, device=device)[:, :, None, None]
 
     def step(self, x: Tensor, y: Tensor, running: "Tally") -> None:

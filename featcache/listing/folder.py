@@ -61,12 +61,17 @@ def splits(root: str, *, data_set: str = "") -> list[str]:
             f"expected <root>/<split>/<class>/.../image. "
             f"Name yours with --data DIR, or the root in the recipe."
         )
-    found = [entry.name for entry in _entries(root) if _is_folder(entry)]
+    found = [entry.name for entry in _entries(root) if _is_folder(entry) and not _is_cache(entry.path)]
     if not found:
         raise DataError(
             f"{root}: no folder in it; expected <root>/<split>/<class>/.../image, for example train/cats/1.jpg"
         )
     return in_order(found)
+
+
+def _is_cache(folder: str) -> bool:
+    """Whether this is a featcache cache that lies among the splits, as it does under `--data .`."""
+    return os.path.isdir(os.path.join(folder, "stores")) and os.path.exists(os.path.join(folder, "stat.log"))
 
 
 def list_folder(root: str, split: str, *, data_set: str, variant: str = "all") -> Listing:

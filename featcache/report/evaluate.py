@@ -102,6 +102,12 @@ def _default_split(recipe: Recipe, store: FeatureStore, folder: Path) -> str:
 def _refuse_unfit(head: SavedHead, store: FeatureStore, features: Features, *, allow_shared_subjects: bool) -> None:
     if head.sources["train"]["trunk"] != store.trunk.spec.fingerprint():
         raise CacheError(f"head {head.name} was trained on embeddings of another trunk than {store.name}'s")
+    key = (features.source["data_set"], features.source["variant"], "train")
+    if key in store.listings and store.listing(key).listing.root != features.source["root"]:
+        raise CacheError(
+            f"split {features.split!r} was extracted from {features.source['root']}, train from "
+            f"{store.listing(key).listing.root}. Run `featcache extract` (without --split): it embeds only what is new."
+        )
     if head.classes != features.classes:
         raise CacheError(
             f"head {head.name} knows {len(head.classes)} classes, split {features.split!r} was extracted with "

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from featcache.extraction import Summary
+from featcache.extraction.summary import shown_path
 
 if TYPE_CHECKING:
     from featcache.heads.fit import Fit  # with it comes scikit-learn, which an extract does not need
@@ -18,11 +19,11 @@ _NAMED = 10  # skipped images that are named
 def warnings_of(summary: Summary) -> Iterator[str]:
     """What a person must know of an extract beside its figures, a line each."""
     for path, reason in summary.failures[:_NAMED]:
-        yield f"skipped {summary.data_set}/{path}: {reason}"
+        yield f"skipped {summary.data_set}/{shown_path(path)}: {reason}"
     if len(summary.failures) > _NAMED:
         yield f"skipped {len(summary.failures) - _NAMED} more images of {summary.split!r} (--json names them all)"
     if summary.ignored:
-        shown = ", ".join(summary.ignored[:3]) + (", …" if len(summary.ignored) > 3 else "")
+        shown = ", ".join(map(shown_path, summary.ignored[:3])) + (", …" if len(summary.ignored) > 3 else "")
         yield f"note: {many(len(summary.ignored), 'file')} of {summary.split!r} not taken for images: {shown}"
     if summary.empty_classes:
         shown = ", ".join(summary.empty_classes[:5]) + (", …" if len(summary.empty_classes) > 5 else "")
