@@ -176,6 +176,8 @@ BAD = {
     "nothing to report": (["report", "--data", "images"], 3, "featcache fit-head"),
     "a picture of a wrong kind": (["report", "--data", "images", "--png", "a.jpg"], 2, ".png"),
     "no cache to verify": (["verify", "--cache", "nothing"], 3, "no cache"),
+    "a check without time": (["fit-head", "--data", "images", "--check-seconds", "0"], 2, "--check-seconds"),
+    "a batch beyond memory": (["extract", "--data", "images", "--batch-size", "9" * 20], 2, "--batch-size"),
     "an unknown option": (["extract", "--speed", "9"], 2, "--speed"),
     "an unknown command": (["train"], 2, "train"),
 }
@@ -272,3 +274,38 @@ def test_photographs_of_many_sizes(run: Run, nano: Nano, hymenoptera: Path) -> N
     told = run("report", "--data", hymenoptera)
     assert "hymenoptera · val" in told.out
     assert "153 images" in told.out
+
+
+def test_output_that_nobody_takes(extracted: Path, run: Run, tmp_path: Path) -> None:
+    """A closed stdout and a reader that left are no errors; a full device is exit 5; none is a traceback."""
+    run("fit-head", "--data", extracted, "--epochs", 2, "--no-check")
+    featcache = f"cd {tmp_path / 'here'} && set -o pipefail && {sys.executable} -m featcache"
+    report = f"report --data {extracted}"
+    for line, code in (
+        (f"{report} | head -n 1", 0),
+        (f"{report} >&-", 0),
+        (f"{report} > /dev/full", 5),
+        ("--help > /dev/full", 5),
+        ("extract --data nowhere 2> /dev/full", 4),
+    ):
+        told = subprocess.run(["bash", "-c", f"{featcache} {line}"], capture_output=True, text=True, check=False)
+        assert (told.returncode, "Traceback" in told.stderr, "bug" in told.stderr) == (code, False, False), line
+
+
+def test_a_cache_among_the_splits_is_no_split(run: Run, nano: Nano, folder: Path) -> None:
+    """With `--data .` the cache stands beside the splits, and the next extract does not take it for one."""
+    words = ("extract", "--data", folder, "--cache", folder / "cache", *nano.flags)
+    assert run(*words).code == 0
+    again = run(*words)
+    assert again.code == 0, again.err
+    assert "28 images: 0 embedded, 28 reused" in again.out
+    assert "class" not in again.err
+
+
+def test_two_folders_never_mix_under_one_name(run: Run, nano: Nano, extracted: Path, tmp_path: Path) -> None:
+    """Where --name gave train to another folder, val of the first one neither chooses nor is reported on."""
+    other = write_images(tmp_path / "other", {"train": {"0": 3, "1": 3, "2": 3}})
+    assert run("extract", "--split", "train", "--data", other, "--name", "digits", *nano.flags).code == 0
+    told = run("fit-head", "--data", other, "--name", "digits", "--no-check")
+    assert told.code == 3
+    assert str(extracted) in told.err

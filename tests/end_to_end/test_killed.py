@@ -76,6 +76,18 @@ def test_a_terminated_run_keeps_what_it_embedded(nano: Nano, tmp_path: Path) -> 
     assert not [pid for pid in workers if os.path.exists(f"/proc/{pid}/stat") and "Z" not in _state(pid)]
 
 
+def test_a_run_under_nohup_outlives_its_terminal(nano: Nano, tmp_path: Path) -> None:
+    """SIGHUP ends an extract as Ctrl-C does, but not one that nohup started."""
+    root = write_images(tmp_path / "images", {"train": {str(digit): 40 for digit in range(4)}})
+    words = [sys.executable, "-m", "featcache", "extract", "--data", root, "--cache", tmp_path / "cache", *nano.flags]
+    process = subprocess.Popen(["nohup", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "cache").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait() == 0
+
+
 def _committed(cache: Path) -> int:
     return sum(path.read_bytes().count(b"\n") for path in cache.glob("stores/*/commits.jsonl"))
 

@@ -90,3 +90,11 @@ def test_a_file_that_could_not_be_read_has_zeros_and_its_reason(tmp_path: Path):
     extracted = rows.extracted()
     assert not extracted.digests.any()
     assert extracted.reasons == ("", "cannot be read: Permission denied")
+
+
+def test_an_image_that_this_store_holds_never_fails_for_another_trunks_sake(store):
+    """What another transform could not use is no reason here, where the embedding stands already."""
+    known = [Known(STAT, digest_of(number), "too large when resized") for number in (1, 9)]
+    rows = Rows(a_listing(2), list(known))
+    rows.forgive(store)
+    assert rows.reasons() == ("", "too large when resized")
