@@ -68,7 +68,6 @@ def pretrained() -> bool:
 def commands(*, trained: bool) -> Iterator[Command]:
     """What the demo types."""
     extra = ("--weights", WEIGHTS if trained else "random")
-    # 300 and 100 images fill batches of 50 to the last place; every forward is padded to the full batch.
-    yield Command(("extract", "--pipeline", "digits", "--batch-size", "50", *extra))
+    yield Command(("extract", "--pipeline", "digits", *extra))
     yield Command(("fit-head", "--pipeline", "digits", *extra))
     yield Command(("report", "--pipeline", "digits", *extra))
