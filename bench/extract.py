@@ -1,7 +1,7 @@
 """python bench/extract.py
 
-On a 2-core AMD EPYC, 2026-11-21, `--images 96 --runs 1`: 6.0 images a second, start-up included (bf16), a plain torchvision
-loop 3.4; peak memory 684 MB at 1,000 images, 617 MB at 8,000.
+On a 2-core AMD EPYC, 2026-11-21, `--images 96 --runs 1`: 6.0 images a second, start-up included (bf16), a plain
+torchvision loop 3.4; peak memory 684 MB at 1,000 images, 617 MB at 8,000.
 
 Stage one: JPEG photographs of about 500x375 to published shards, with torchvision's vit_b_16 (seeded random weights
 in a file, loaded as a user's would be), beside a plain torchvision loop over the same files.
