@@ -12,6 +12,9 @@ from featcache.listing import list_split, root_of, variant
 from featcache.recipe import Recipe, resolve
 from featcache.store import FeatureStore, StatLog, cache_folder, choose, dealt
 
+# What everything that quotes a score on such features must say.
+RANDOM_TRUNK = "the trunk's weights are random: these scores show that the pipeline works, not how good a model is"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from featcache.errors import CacheError, DataError, UsageError
-from featcache.features import Features, behind, features_of
+from featcache.features import RANDOM_TRUNK, Features, behind, features_of
 from featcache.heads import saved
 from featcache.heads.check import Check, check_head
 from featcache.heads.config import HeadConfig
@@ -190,9 +190,7 @@ def _refuse_unfit(train: Features, val: Features | None, section: HeadSection) -
 def _notes(train: Features, val: Features | None, heads: Sequence[SavedHead]) -> tuple[str, ...]:
     notes = []
     if train.source["weights"] == "random":
-        notes.append(
-            "the trunk's weights are random: these scores show that the pipeline works, not how good a model is"
-        )
+        notes.append(RANDOM_TRUNK)
     for split in (train, val):
         if split is not None and split.part:
             notes.append(

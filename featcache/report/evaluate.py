@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from featcache.errors import CacheError
-from featcache.features import Features, behind, features_of
+from featcache.features import RANDOM_TRUNK, Features, behind, features_of
 from featcache.heads import saved
 from featcache.heads.saved import SavedHead
 from featcache.listing import cuts, variant
@@ -136,9 +136,7 @@ def _shared(store: FeatureStore, features: Features) -> list[str]:
 def _notes(head: SavedHead, features: Features, selected_by: str) -> tuple[str, ...]:
     notes = []
     if features.source["weights"] == "random":
-        notes.append(
-            "the trunk's weights are random: these scores show that the pipeline works, not how good a model is"
-        )
+        notes.append(RANDOM_TRUNK)
     if features.split == "train":
         notes.append("these are the images that the head was trained on")
     if features.split == "val" and selected_by:

@@ -12,9 +12,9 @@ _LINE_SECONDS = 15.0  # between lines where nobody watches
 class Bar:
     """One bar for a long piece of work; `show` may be called as often as one likes."""
 
-    def __init__(self, console: Console, *, quiet: bool = False) -> None:
-        self._console, self._quiet = console, quiet
-        self._live = None if quiet or not console.is_terminal else _columns(console)
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = None if not console.is_terminal else _columns(console)
         self._task: TaskID | None = None
         self._what: str | None = None
         self._said = time.monotonic()
@@ -38,7 +38,7 @@ class Bar:
                 self._task = self._live.add_task(what, total=total, detail=detail)
             assert self._task is not None  # noqa: S101 (added above)
             self._live.update(self._task, completed=done, total=max(total, 1), detail=detail)
-        elif not self._quiet and time.monotonic() - self._said > _LINE_SECONDS:
+        elif time.monotonic() - self._said > _LINE_SECONDS:
             self._said = time.monotonic()
             self._console.print(f"{what}: {done:,} of {total:,}  {detail}", highlight=False)
 
