@@ -60,6 +60,7 @@ class Run:
     heads: tuple[str, ...]
     best: str | None  # None where every head diverged
     selected_by: str  # "" where nothing chose
+    check: Mapping[str, Any] | None = None  # of the best head, as `check_json` wrote it; None where it was left out
 
 
 def folder_of(store: FeatureStore, data_set: str, variant: str) -> Path:
@@ -167,7 +168,34 @@ def runs(store: FeatureStore, data_set: str, variant: str) -> list[Run]:
     except OSError:
         return []
     found = [entry for line in data.split(b"\n") if line and (entry := unseal_line(line)) is not None]
-    return [Run(line["at"], tuple(line["heads"]), line["best"], line["selected_by"]) for line in found]
+    return [
+        Run(line["at"], tuple(line["heads"]), line["best"], line["selected_by"], line.get("check")) for line in found
+    ]
+
+
+def history(folder: Path) -> dict[str, tuple[float, ...]]:
+    """history.csv, column by column: "epoch", "train_loss", … "val_macro_recall"; nan where a cell is empty.
+
+    A file that is missing or no longer ours gives no columns: a report does without its curves.
+    """
+    try:
+        lines = list(csv.reader(io.StringIO((folder / "history.csv").read_text("utf-8"))))
+        columns = zip(*lines[1:], strict=True)
+        return {
+            name: tuple(float(cell) if cell else math.nan for cell in column)
+            for name, column in zip(lines[0], columns, strict=True)
+        }
+    except (OSError, ValueError, IndexError):
+        return {}
+
+
+def versions(folder: Path) -> dict[str, str]:
+    """What a head was trained with: package -> version; empty where head.json does not say."""
+    try:
+        document = unseal_document((folder / "head.json").read_bytes()) or {}
+    except OSError:
+        return {}
+    return {str(name): str(number) for name, number in document.get("versions", {}).items()}
 
 
 def check_json(check: "Check") -> dict[str, Any]:

@@ -1,101 +1,177 @@
 """A saved head on a split: find both, predict, and count."""
 
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Unpack
 
-from featcache.errors import CacheError
+import numpy as np
+
+from featcache.asked import Asked
+from featcache.errors import CacheError, DataError, UsageError
 from featcache.features import RANDOM_TRUNK, Features, behind, features_of
 from featcache.heads import saved
-from featcache.heads.saved import SavedHead
-from featcache.listing import cuts, variant
-from featcache.recipe import Recipe, resolve
+from featcache.heads.saved import Run, SavedHead
+from featcache.intervals import Groups, group, intervals, unit_of
+from featcache.listing import cuts
+from featcache.metrics import calibration
+from featcache.report.answers import RULES, Answers, answers_of, by_clip
 from featcache.report.evaluation import Evaluation, evaluation_of
-from featcache.store import FeatureStore, StatLog, cache_folder, find
-from featcache.store.catalog import passes
+from featcache.store import FeatureStore
+from featcache.where import Stored
+
+BY = ("image", "clip")  # what one row of an evaluation is
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examined:
+    """A head on a split: its answers, and where both come from."""
+
+    asked: Asked
+    store: FeatureStore
+    head: SavedHead
+    run: Run  # the newest fit-head that made this head
+    features: Features
+    images: Answers
+    clips: Answers | None  # None where no image belongs to a clip, or a clip has no single class
+    notes: tuple[str, ...]
+
+    @property
+    def selected_by(self) -> str:
+        """What chose this head among those of its sweep; "" where nothing did."""
+        return self.run.selected_by if self.run.best == self.head.name else ""
+
+    def evaluation(self, by: str = BY[0]) -> Evaluation:
+        """What follows from the answers by image or by clip, the other beside it."""
+        units = {"image": self.images, "clip": self.clips}
+        other = units[BY[1 - BY.index(by)]]
+        chosen = units[by]
+        assert chosen is not None  # noqa: S101 (`examine` refused it)
+        beside = None if other is None else self._counted(other)
+        return replace(self._counted(chosen), beside=beside, notes=self.notes)
+
+    def _counted(self, answers: Answers) -> Evaluation:
+        return replace(
+            evaluation_of(
+                answers.truth, answers.predicted, answers.classes, head=self.head.name,
+                data_set=self.asked.recipe.name, split=self.features.split, by=answers.by,
+                failed=self.features.failed if answers.by == "image" else 0, selected_by=self.selected_by,
+            ),
+            rule=answers.rule,
+            intervals=intervals(grouped([answers])) if len(answers.truth) else None,
+            calibration=calibration(answers.confidence, answers.right),
+        )  # fmt: skip
 
 
 def evaluate(
     head: str | None = None,
     *,
     split: str | None = None,
-    pipeline: str | None = None,
-    data: str | None = None,
-    cache: str | Path | None = None,
-    name: str | None = None,
-    store: str | None = None,
-    weights: str | None = None,
-    precision: str | None = None,
+    by: str = BY[0],
+    clip_rule: str = RULES[0],
     allow_shared_subjects: bool = False,
+    **where: Unpack[Stored],
 ) -> Evaluation:
     """Evaluate a head (the newest run's best where none is named) on test, or on val where there is no test.
 
-    `head` is a head's name, or the start of one that no other head of this data set has.
+    `head` is a head's name, or the start of one that no other head of this data set has. `by` is "image" or
+    "clip"; `clip_rule` is one of `answers.RULES`.
 
     Raises:
-        UsageError: the recipe.
+        UsageError: the recipe, `by` or `clip_rule`.
         CacheError: no head, no split to evaluate on, another variant, other classes, or subjects in both splits.
+        DataError: by clip, and there is none, or one has several classes.
     """
-    recipe = resolve(pipeline, data=data, name=name)
-    folder = cache_folder(cache)
-    stores = [found for found in find(folder, StatLog(folder)) if passes(found, store, weights, precision)]
-    found, chosen, selected_by = _head(recipe, folder, stores, head)
-    key = (recipe.name, variant(recipe), split or _default_split(recipe, found, folder))
+    options = {"split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects}
+    return examine(Asked(**where), head, **options).evaluation(by)  # type: ignore[arg-type]
+
+
+def examine(
+    asked: Asked,
+    head: str | None = None,
+    *,
+    split: str | None = None,
+    by: str = BY[0],
+    clip_rule: str = RULES[0],
+    allow_shared_subjects: bool = False,
+) -> Examined:
+    """Find a head and a split, and let the one answer on the other; see `evaluate`."""
+    for flag, value, known in (("--by", by, BY), ("--clip-rule", clip_rule, RULES)):
+        if value not in known:
+            raise UsageError(f"{flag}: found {value!r}, expected {' or '.join(known)}")
+    found, chosen, run = _head(asked, head)
+    key = asked.key(split or _default_split(asked, found))
     features = features_of(found, key)
     _refuse_unfit(chosen, found, features, allow_shared_subjects=allow_shared_subjects)
-    return evaluation_of(
-        features.y,
-        chosen.head.logits(features.x).argmax(axis=1),
-        features.classes,
-        head=chosen.name,
-        data_set=recipe.name,
-        split=key[2],
-        failed=features.failed,
-        selected_by=selected_by,
-        notes=tuple(
-            filter(
-                None,
-                (behind(found, recipe, key[2]), *_shared(found, features), *_notes(chosen, features, selected_by)),
-            )
-        ),
+    images = answers_of(
+        chosen.head.logits(features.x), features.y, features.classes, paths=features.paths, clips=features.clips,
+        subjects=features.subjects,
+    )  # fmt: skip
+    clips, said = None, ""
+    try:
+        clips = by_clip(images, clip_rule) if by == "clip" or any(features.clips) else None
+        if clips is not None and clips.left_out:
+            said = f"{clips.left_out:,} images belong to no clip and are left out of the figures by clip"
+    except DataError as error:
+        if by == "clip":
+            raise
+        said = f"no figures by clip: {error}"
+    selected_by = run.selected_by if run.best == chosen.name else ""
+    shared, noted = _shared(found, features), _notes(chosen, features, selected_by)
+    notes = (behind(found, asked.recipe, key[2]), *shared, *noted, said)
+    return Examined(
+        asked, found, chosen, run, features, images, clips, tuple(found for found in (*notes, said) if found)
     )
 
 
-def _head(
-    recipe: Recipe, folder: Path, stores: list[FeatureStore], asked: str | None
-) -> tuple[FeatureStore, SavedHead, str]:
-    """The head that is meant, with the store that it was trained on and what chose it."""
+def grouped(heads: Sequence[Answers]) -> Groups:
+    """The groups that a bootstrap draws: several heads' answers on the same rows, side by side.
+
+    Where neither subjects nor clips are named, each row is a group of its own.
+    """
+    first = heads[0]
+    unit, names = unit_of(first.subjects, first.clips)
+    if unit != "subject" and first.by == "clip":
+        unit, names = "clip", ()
+    right = np.stack([answers.right for answers in heads], axis=1)
+    return group(unit, names, first.truth, right, len(first.classes))
+
+
+def _head(asked: Asked, head: str | None) -> tuple[FeatureStore, SavedHead, Run]:
+    """The head that is meant, with the store that it was trained on and the newest run that made it."""
+    data_set, variant, folder = asked.recipe.name, asked.variant, asked.folder
     runs = sorted(
-        ((run, found) for found in stores for run in saved.runs(found, recipe.name, variant(recipe))),
+        ((run, found) for found in asked.stores() for run in saved.runs(found, data_set, variant)),
         key=lambda pair: pair[0].at,
         reverse=True,
     )
     if not runs:
-        raise CacheError(f"{folder}: no head of {recipe.name} in this cache; run `featcache fit-head` first")
-    if asked is None:
+        raise CacheError(f"{folder}: no head of {data_set} in this cache; run `featcache fit-head` first")
+    if head is None:
         run, found = runs[0]
         if run.best is None:
             raise CacheError(
-                f"{folder}: every head of the newest fit-head of {recipe.name} diverged; run it again with a lower "
+                f"{folder}: every head of the newest fit-head of {data_set} diverged; run it again with a lower "
                 f"--lr, or name an older head"
             )
-        chosen = saved.load(saved.folder_of(found, recipe.name, variant(recipe)) / run.best)
-        return found, chosen, run.selected_by
+        chosen = saved.load(saved.folder_of(found, data_set, variant) / run.best)
+        return found, chosen, run
     names = {name: (run, found) for run, found in reversed(runs) for name in run.heads}
-    fitting = [asked] if asked in names else [name for name in names if name.startswith(asked)]
+    fitting = [head] if head in names else [name for name in names if name.startswith(head)]
     if len(fitting) != 1:
         what = f"{len(fitting)} heads start with" if fitting else "no head is called"
-        raise CacheError(f"{folder}: {what} {asked!r}; there are: {', '.join(fitting or names)}")
+        raise CacheError(f"{folder}: {what} {head!r}; there are: {', '.join(fitting or names)}")
     run, found = names[fitting[0]]
-    chosen = saved.load(saved.folder_of(found, recipe.name, variant(recipe)) / fitting[0])
-    return found, chosen, run.selected_by if run.best == fitting[0] else ""
+    chosen = saved.load(saved.folder_of(found, data_set, variant) / fitting[0])
+    return found, chosen, run
 
 
-def _default_split(recipe: Recipe, store: FeatureStore, folder: Path) -> str:
+def _default_split(asked: Asked, store: FeatureStore) -> str:
     for split in ("test", "val"):
-        if (recipe.name, variant(recipe), split) in store.listings:
+        if asked.key(split) in store.listings:
             return split
     raise CacheError(
-        f"{folder}: no split of {recipe.name} to evaluate on: neither test nor val is in store {store.name}. "
-        f"Run `featcache extract --split test` (or `--split val`) first."
+        f"{asked.folder}: no split of {asked.recipe.name} to evaluate on: neither test nor val is in store "
+        f"{store.name}. Run `featcache extract --split test` (or `--split val`) first."
     )
 
 
