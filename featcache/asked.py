@@ -1,4 +1,4 @@
-"""What every command and every function of the library is asked for: which data set, in which cache, in which store."""
+"""What a command or a function of the library is asked for: which data set, in which cache, in which store."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ from featcache.store.commits import Key
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """Such flags, and what they mean; made where a function begins: `Asked(**where)`."""
+    """The flags of `featcache.where`, and what they mean; made where a function begins: `Asked(**where)`."""
 
     pipeline: str | None = None
     data: str | None = None
