@@ -41,7 +41,7 @@ def write_pictures(root: Path, classes: tuple[str, ...], size: tuple[int, int] =
 def write_drives(folder: Path, classes: tuple[str, ...] = DRIVE_ACT, *, rows: int = 80_000, people: int = 5) -> Drives:
     """Three splits of `rows` in all in test, people of their own in each, a class that test lacks, pictures on disk."""
     root, cache = folder / "drives", folder / "cache"
-    write_pictures(root, classes)
+    write_pictures(root / "test", classes)
     arch = architecture("vit_nano_16")
     spec = TrunkSpec(arch=arch.name, weights_sha256="ab" * 32, transform=arch.transform)
     store = create(cache, spec, asked="nano.pth", known=StatLog(cache))
@@ -69,7 +69,9 @@ def write_drives(folder: Path, classes: tuple[str, ...] = DRIVE_ACT, *, rows: in
             listing = Listing(
                 data_set="drives", variant="all", split=split, root=str(root), classes=classes,
                 labels=y.astype(np.int64),
-                paths=tuple(f"class{one:02d}/img_{row % PICTURES:06d}.png" for row, one in enumerate(y.tolist())),
+                paths=tuple(
+                    f"{split}/class{one:02d}/img_{row % PICTURES:06d}.png" for row, one in enumerate(y.tolist())
+                ),
                 clips=tuple(f"{split}-run{number // 40}-{number}" for number in clip.tolist()),
                 subjects=tuple(f"vp{place * 20 + one + 1}" for one in person.tolist()),
             )  # fmt: skip
