@@ -205,7 +205,7 @@ def _interval(p: float, spread: float, number: int, level: float, *, signed: boo
         return Interval(0.0, float(betaincinv(1, number, 1 - tail)))
     if number < 2 or np.isnan(spread) or (spread < 1e-12 and not signed):
         return None
-    reach = -stdtrit(number - 1, tail) * spread * np.sqrt(number / (number - 1))
+    reach = float(-stdtrit(number - 1, tail) * spread * np.sqrt(number / (number - 1)))
     if signed:
         return Interval(max(-1.0, p - reach), min(1.0, p + reach))
     centre, reach = logit(p), reach / (p * (1 - p))

@@ -84,7 +84,7 @@ def chosen(answers: Answers, a_cell: int) -> dict[Cell, tuple[int, ...]]:
     keys = answers.truth * count + answers.predicted
     order = np.lexsort((np.arange(len(keys)), -np.nan_to_num(answers.confidence), keys))
     cells, starts = np.unique(keys[order], return_index=True)
-    ends = [*starts[1:], len(order)]
+    ends = [*starts[1:], len(order)][: len(starts)]
     return {
         (int(cell // count), int(cell % count)): tuple(order[start : min(end, start + a_cell)].tolist())
         for cell, start, end in zip(cells, starts, ends, strict=True)
