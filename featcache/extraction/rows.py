@@ -1,16 +1,20 @@
 """What is known of each row of a listing while it is extracted. Resume is subtraction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from featcache.errors import CacheError
+from featcache.errors import CacheError, DataError
+from featcache.extraction.summary import shown_path
 from featcache.listing import Listing
 from featcache.loader import ImageRead
 from featcache.store import Extracted, FeatureStore, StatLog
 from featcache.store.stat_log import Known
 from featcache.store.store import digests_of
+
+_NAMED = 5  # bad images that an error names
 
 
 @dataclass(slots=True, eq=False)
@@ -70,3 +74,20 @@ class Rows:
         """The listing with what became of each row."""
         digests = [found.digest if found else b"" for found in self.known]
         return Extracted(self.listing, digests_of(digests), self.reasons())
+
+
+def refuse_too_many(listing: Listing, reasons: Sequence[str], max_bad: float, read: int | None = None) -> None:
+    """Stop where too many images are bad; `read` of them were looked at so far, all without it."""
+    looked_at = len(listing) if read is None else max(read, 1)
+    bad = [row for row, reason in enumerate(reasons) if reason]
+    if len(bad) <= max_bad * len(listing):
+        return
+    shown = "".join(f"\n  {shown_path(listing.paths[row])}: {reasons[row]}" for row in bad[:_NAMED])
+    more = f"\n  … and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+    enough = min(1.0, float(np.ceil(200 * len(bad) / looked_at)) / 100)
+    so_far = "" if looked_at >= len(listing) else f" (the run stopped after {looked_at:,} images)"
+    raise DataError(
+        f"{listing.root}: {len(bad)} of {len(listing):,} images of split {listing.split!r} cannot be used, more than "
+        f"the {max_bad:.2%} that --max-bad allows{so_far}; what was embedded is kept.{shown}{more}\n"
+        f"Mend or remove them, or run again with --max-bad {enough:g} to leave them out."
+    )
