@@ -1,6 +1,7 @@
 """What is in a data set, before a GPU is spent: counted from its listings; no pixel is read, no file opened."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from featcache.duplicates import Codes, Conflict, Duplicates, conflicts_of, duplicates_of, known_digests
 from featcache.errors import FeatcacheError
-from featcache.listing import Cut, Listing, cuts, source, variant
+from featcache.listing import Cut, Listing, cuts, source, variant, video_and_frame
 from featcache.recipe import resolve
 from featcache.store import cache_folder, dealt
 from featcache.store.index import Digests
@@ -136,7 +137,10 @@ def contents(
 
 
 def not_on_disk(listing: Listing) -> int:
-    """How many different images of a listing have no file yet. Folders are listed; no file is opened."""
+    """How many different images of a listing have no file yet, or no video. Folders are listed; no file is opened."""
+    if listing.videos:
+        frames = Counter(video_and_frame(path)[0] for path in set(listing.paths))
+        return sum(count for video, count in frames.items() if not os.path.isfile(os.path.join(listing.root, video)))
     wanted: dict[str, set[str]] = {}
     for path in listing.paths:
         above, separator, name = path.rpartition("/")

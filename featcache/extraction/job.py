@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
-from featcache.errors import FeatcacheError
+from featcache.errors import DataError, FeatcacheError
 from featcache.extraction.names import refuse_another_root
 from featcache.extraction.rows import Rows, refuse_too_many
 from featcache.extraction.run import Run
@@ -56,6 +56,8 @@ def extract(
     folder, cut = cache_folder(cache), variant(recipe)
     laid = source(recipe, dealt.read(folder, recipe.name, cut))
     whole = [laid.listing(one) for one in ([split] if split is not None else laid.splits())]
+    if laid.absent:
+        raise DataError(laid.absent)
     listings = [subset(one, limit=limit, fraction=fraction, seed=seed) for one in whole]
     job = _Job(recipe, folder, settings or Settings(), progress)
     for listing in listings:
@@ -101,7 +103,7 @@ class _Job:
         """Embed what the store lacks of one split, and record the listing."""
         begun = time.monotonic()
         settings, store = self.settings, self.store()
-        rows = Rows(listing, self.known.look_up([listing.file(row) for row in range(len(listing))]))
+        rows = Rows.of(listing, self.known)
         rows.forgive(store)
         if not settings.retry_failed:
             rows.remember_refused(store)

@@ -3,16 +3,17 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import FeatcacheError
-from featcache.extraction.rows import Rows, refuse_too_many
+from featcache.extraction.rows import Rows, known_videos, refuse_too_many
 from featcache.extraction.summary import Progress, Settings
-from featcache.loader import ImageRead, read_images
+from featcache.listing import video_and_frame
+from featcache.loader import ImageRead, read_frames, read_images
 from featcache.store import StatLog, StoreWriter
 from featcache.store.store import check_finite, digests_of
 from featcache.trunks.registry import Trunk, TrunkSource
@@ -54,19 +55,9 @@ class Run:
         settled[self.todo] = False
         bad = sum(bool(reason) for reason, known in zip(self.rows.reasons(), settled, strict=True) if known)
         self._say("reading", 0)
-        paths = [listing.file(int(row)) for row in self.todo]
-        transform = job.source.transform
-        workers = job.settings.workers or _cores()
-        images = read_images(
-            paths,
-            transform,
-            self._wanted,
-            workers=workers,
-            ahead=_AHEAD * (job.settings.batch_size or _BATCH),
-        )
-        with contextlib.closing(images):
+        with contextlib.closing(self._read()) as images:
             try:
-                for image in images:
+                for done, image in enumerate(images, start=1):
                     self.rows.take(int(self.todo[image.index]), image, job.known)
                     bad += bool(image.failed)
                     if bad > job.settings.max_bad * len(listing):
@@ -74,7 +65,7 @@ class Run:
                         refuse_too_many(listing, self.rows.reasons(), job.settings.max_bad, read)
                     if image.pixels is not None:
                         self._add(image, image.pixels)
-                    self._say("embedding" if self.claimed else "reading", image.index + 1)
+                    self._say("embedding" if self.claimed else "reading", done)
                 self._forward()
             except BaseException:  # Ctrl-C included: what is embedded is published before anything else happens
                 with contextlib.suppress(FeatcacheError):
@@ -83,6 +74,16 @@ class Run:
             finally:
                 job.known.try_flush()
         return self.embedded
+
+    def _read(self) -> Generator[ImageRead, None, None]:
+        job, listing = self.job, self.rows.listing
+        workers, ahead = job.settings.workers or _cores(), _AHEAD * (job.settings.batch_size or _BATCH)
+        files = [listing.file(int(row)) for row in self.todo]
+        if not listing.videos:
+            return read_images(files, job.source.transform, self._wanted, workers=workers, ahead=ahead)
+        places = [video_and_frame(file) for file in files]
+        known = known_videos(places, job.known)
+        return read_frames(places, job.source.transform, self._wanted, known=known, workers=workers, ahead=ahead)
 
     def _wanted(self, digest: bytes) -> bool:
         """Whether an image must be decoded; asked once per file, by the loader's threads in turn."""
