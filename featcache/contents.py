@@ -33,6 +33,7 @@ class SplitContents:
     classes: Mapping[str, int]  # rows of each, in the order of the labels; 0 where this split lacks one
     imbalance: float | None  # rows of the largest class over those of the smallest that has any
     not_on_disk: int | None  # images; None where nobody looked
+    videos: int | None  # that the images are frames of; None where they are files
     ignored: tuple[str, ...]
 
     @property
@@ -95,12 +96,14 @@ def describe(
     folder = cache_folder(cache)
     found = source(recipe, dealt.read(folder, recipe.name, variant(recipe)))
     listings = [found.listing(split) for split in splits or found.splits()]
+    notes = (found.absent,) if found.absent else ()
     missing = {listing.split: not_on_disk(listing) for listing in listings}
     try:
         digests = known_digests(folder, listings)
     except FeatcacheError as error:
-        return contents(listings, missing=missing, notes=(f"exact duplicates were not looked for: {error}",))
-    return contents(listings, missing=missing, digests=digests)
+        notes = (*notes, f"exact duplicates were not looked for: {error}")
+        return contents(listings, missing=missing, notes=notes)
+    return contents(listings, missing=missing, digests=digests, notes=notes)
 
 
 def contents(
@@ -191,5 +194,6 @@ def _split(listing: Listing, images: Codes, missing: int | None) -> SplitContent
         classes=dict(zip(listing.classes, support.tolist(), strict=True)),
         imbalance=float(occurring.max() / occurring.min()) if len(occurring) else None,
         not_on_disk=missing,
+        videos=len({video_and_frame(path)[0] for path in listing.paths}) if listing.videos else None,
         ignored=listing.ignored,
     )

@@ -3,7 +3,8 @@
 Frame k (from 0) is the k-th frame that a player shows, whatever its timestamp says: B-frames are put in order, an
 edit list is followed (a start that is late drops nothing, frames that an edit hides are none). What is damaged ends
 the counting: a decoder that loses a frame would give every later number to a neighbour. So each decoded frame must
-carry the timestamp of the packet that is due, and where it does not, that frame and all behind it are refused.
+carry the timestamp of the packet that is due, and where it does not, that frame and all behind it are refused. An MP4
+has no checksums: as in a JPEG, a changed byte may pass for a picture.
 `docs/videos.md` states the outcomes. PyAV is an optional extra; nothing here needs torch.
 """
 
@@ -21,9 +22,9 @@ from featcache.images import MAX_PIXELS
 
 _DOMAIN = b"featcache video frame 1\0"  # no file's sha256 is taken of bytes that a frame's is taken of
 _BLOCK = 1 << 20
-# These two keep a table of their frames. Of others (Matroska, MPEG-TS) a damaged part may be left out without a word,
-# and a playlist that is named like a video would open other files.
-_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi"
+# MP4 and MOV keep a table of their frames and of the time of each. Of others (Matroska, AVI, MPEG-TS) a damaged part
+# is left out without a word, and a playlist that is named like a video would open other files.
+_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2"
 _REMUX = "`ffmpeg -i VIDEO -c copy OUT.mp4` may make one"
 _STRICT = {"err_detect": "crccheck+bitstream+buffer+explode", "max_pixels": str(MAX_PIXELS)}
 
@@ -90,7 +91,7 @@ def _shown(file: BinaryIO) -> Iterator[Any]:
     count = 0
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
     try:
-        with av.open(file, "r", options=options, buffer_size=_BLOCK) as container:
+        with av.open(file, "r", options=options, metadata_errors="replace", buffer_size=_BLOCK) as container:
             stream: Any = container.streams.best("video")
             if stream is None or stream.codec_context is None:
                 raise BadVideoError("no video stream in it that can be decoded")
@@ -114,7 +115,7 @@ def _shown(file: BinaryIO) -> Iterator[Any]:
             if waiting:
                 raise BadVideoError(_lost(count))
     except av.FFmpegError as error:
-        what = f"damaged at or behind frame {count}" if count else f"no MP4 or AVI video that can be decoded; {_REMUX}"
+        what = f"damaged at or behind frame {count}" if count else f"no MP4 video that can be decoded; {_REMUX}"
         raise BadVideoError(f"{what} ({error.strerror})") from None
 
 

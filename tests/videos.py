@@ -51,6 +51,7 @@ def write_video(
 
 def remux(path: Path, to: Path, *, shift: int) -> Path:
     """The same packets, each `shift` frames later: above 0 the edit starts late, below 0 it hides frames."""
+    to.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path)) as file, av.open(str(to), "w") as out:
         stream = file.streams.video[0]
         copy = out.add_stream_from_template(stream)
