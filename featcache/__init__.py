@@ -38,10 +38,11 @@ if TYPE_CHECKING:
     from featcache.extraction import Settings, Summary, extract
     from featcache.features import Features, load
     from featcache.heads.fit import Fit, fit_head
-    from featcache.inspect import info, verify
+    from featcache.inspect import info
     from featcache.near import NearDuplicates, near_duplicates
     from featcache.report.evaluate import evaluate
     from featcache.report.evaluation import Evaluation
+    from featcache.upkeep.examine import verify
 
 _HOME = {
     "contents": ("Contents", "describe"),
@@ -49,10 +50,11 @@ _HOME = {
     "extraction": ("Settings", "Summary", "extract"),
     "features": ("Features", "load"),
     "heads.fit": ("Fit", "fit_head"),
-    "inspect": ("info", "verify"),
+    "inspect": ("info",),
     "near": ("NearDuplicates", "near_duplicates"),
     "report.evaluate": ("evaluate",),
     "report.evaluation": ("Evaluation",),
+    "upkeep.examine": ("verify",),
 }
 
 

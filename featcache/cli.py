@@ -368,9 +368,9 @@ def verify(cache: Cache = None, as_json: Json = False) -> None:
     """Every problem in the cache, not the first one: the logs, all hashes, the heads."""
     from dataclasses import asdict
 
-    from featcache.inspect import verify
     from featcache.report.progress import Bar
     from featcache.report.stages import many
+    from featcache.upkeep.examine import verify
 
     with Bar(_console(stderr=True)) as bar:
         problems = verify(

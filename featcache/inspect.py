@@ -1,15 +1,13 @@
-"""What a cache holds, and what is wrong in it."""
+"""What a cache holds."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import featcache
-from featcache.errors import CacheError, FeatcacheError
-from featcache.heads import saved
 from featcache.listing import variant
 from featcache.recipe import resolve
-from featcache.store import FeatureStore, Problem, StatLog, cache_folder, find
+from featcache.store import FeatureStore, StatLog, broken, cache_folder, find
+from featcache.store.shard import Shard
 from featcache.trunks import weights as trunk_weights
 from featcache.trunks.architectures import architecture
 
@@ -29,7 +27,7 @@ def info(
 
     Raises:
         UsageError: the recipe, or its architecture.
-        CacheError: a store cannot be read.
+        CacheError: the listing of this data set cannot be read.
     """
     recipe = resolve(pipeline, data=data, name=name).override("trunk", arch=arch, weights=weights)
     shape = architecture(recipe.trunk.arch)
@@ -51,44 +49,8 @@ def info(
             "head_parameters": None if classes is None else shape.head_parameters(classes),
         },
         "stores": [_describe(store) for store in stores],
+        "damaged": {name: str(error) for name, error in broken(folder, StatLog(folder)).items()},
     }
-
-
-def verify(*, cache: str | Path | None = None, progress: Callable[[int, int], None] = lambda *_: None) -> list[Problem]:
-    """Every problem in every store of a cache, with all hashes; an empty list is a clean bill.
-
-    `progress` gets the bytes that were checked and the bytes there are.
-
-    Raises:
-        CacheError: there is no cache at this place.
-    """
-    folder = cache_folder(cache)
-    if not folder.is_dir():
-        raise CacheError(f"{folder}: no cache here; name one with --cache")
-    problems: list[Problem] = []
-    stores: list[FeatureStore] = []
-    for root in sorted(path for path in (folder / "stores").glob("*") if path.is_dir()):
-        if not (root / "trunk.json").exists() and not any((root / "shards").glob("*.h5")):
-            continue  # a run was killed while it made this store: nothing was lost
-        try:
-            stores.append(FeatureStore.open(root, StatLog(folder)))
-        except FeatcacheError as error:
-            problems.append(Problem(str(root), "log", str(error)))
-    total, done = sum(part.bytes for store in stores for part in store.shards), 0
-
-    def more(size: int) -> None:
-        nonlocal done
-        done += size
-        progress(done, total)
-
-    for store in stores:
-        problems += store.verify(more)
-        for path in sorted((store.root / "heads").glob("*/*/*/head.json")):
-            try:
-                saved.load(path.parent)
-            except CacheError as error:
-                problems.append(Problem(str(path.parent), "head", str(error)))
-    return problems
 
 
 def _describe(store: FeatureStore) -> dict[str, Any]:
@@ -105,5 +67,16 @@ def _describe(store: FeatureStore) -> dict[str, Any]:
         "bytes": sum(part.bytes for part in store.shards),
         "listings": ["/".join(key) for key in sorted(store.listings)],
         "heads": len(list((store.root / "heads").glob("*/*/*/head.json"))),
-        "made": [dict(entry) for entry in store.trunk.made],
+        "made": [{**entry, **_part(store, place)} for place, entry in enumerate(store.trunk.made)],
+        "made_by_unknown": sum(part.rows for part in store.shards if not _is_noted(store, part)),
     }
+
+
+def _part(store: FeatureStore, place: int) -> dict[str, int]:
+    """How much of the store one making has made."""
+    parts = [part for part in store.shards if part.made == place]
+    return {"rows": sum(part.rows for part in parts), "shards": len(parts)}
+
+
+def _is_noted(store: FeatureStore, part: Shard) -> bool:
+    return part.made is not None and part.made < len(store.trunk.made)

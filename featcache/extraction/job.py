@@ -4,13 +4,16 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from featcache import drift
+from featcache.drift import Drift
 from featcache.errors import CacheError, DataError, FeatcacheError
 from featcache.extraction.rows import Rows
 from featcache.extraction.summary import Progress, Settings, Summary, shown_path
@@ -23,20 +26,24 @@ from featcache.store import (
     StatLog,
     StoreWriter,
     WeightsMemo,
+    broken,
     cache_folder,
     create,
     dealt,
     find,
     is_recorded,
 )
-from featcache.store.store import check_finite, digests_of
-from featcache.trunks.registry import Trunk, TrunkSource, choose_device, load
+from featcache.store.store import check_finite, digests_of, same_making
+from featcache.store.trunk_record import TAIL
+from featcache.trunks.registry import PRECISION, Trunk, TrunkSource, choose_device, load
+from featcache.trunks.spec import TrunkSpec
 
 _SAMPLE = 16  # images that are compared when a data set's folder has moved
 _NAMED = 5  # bad images that an error names
 _FLUSH_SECONDS = 5.0  # how much reading a kill may cost where nothing is embedded
 _SAY_SECONDS = 0.1
 _AHEAD = 2  # batches that are read and decoded before the trunk asks for them
+_CANDIDATES = 64  # images of each listing that could be compared
 _BATCH = 64  # … of this size, where none was typed: the trunk, which knows better, is not loaded yet
 
 
@@ -91,12 +98,17 @@ class _Job:
         self.source = TrunkSource(recipe.trunk, WeightsMemo(cache))
         self.moved_from: dict[str, str] = {}  # by split, where the folder stood before
         self.cuts: list[Cut] = []
+        self.drift: dict[str, Drift] = {}  # by split, what a comparison with the store's old rows gave
 
     @cached_property
     def root(self) -> Path:
         """The folder of the store that this job's trunk writes to."""
-        spec = self.source.choose([store.trunk.spec for store in self.stores], lambda: self.device)
-        return create(self.cache, spec, asked=self.source.label, known=self.known).root
+        held = [store.trunk.spec for store in self.stores]
+        spec = self.source.choose(held, lambda: self.device)
+        self._refuse_damaged(spec, held)
+        return create(
+            self.cache, spec, asked=self.source.label, known=self.known, wait=self.settings.wait, waiting=self._waiting
+        ).root
 
     @cached_property
     def device(self) -> str:
@@ -123,16 +135,31 @@ class _Job:
         extracted = rows.extracted()
         embedded = 0
         if len(todo) or not is_recorded(store, extracted):
-            with store.writer(shard_rows=settings.shard_rows, shard_seconds=settings.shard_seconds) as writer:
+            with store.writer(
+                shard_rows=settings.shard_rows, shard_seconds=settings.shard_seconds, wait=settings.wait,
+                waiting=self._waiting,
+            ) as writer:  # fmt: skip
                 if len(todo):
                     embedded = _Run(self, rows, todo, writer).embed()
                     extracted = rows.extracted()
                 _refuse_too_many(listing, extracted.reasons, settings.max_bad)
-                writer.commit(extracted, self.trunk.made() if embedded else None)
+                writer.commit(extracted)
             if not self.store().holds(extracted.digests[extracted.good]).all():
                 raise FeatcacheError(f"{self.root}: rows are missing after an extract; please report this bug")
         _refuse_too_many(listing, extracted.reasons, settings.max_bad)
         return self._summary(extracted, embedded, time.monotonic() - begun)
+
+    def _waiting(self, who: str) -> None:
+        self.progress(Progress("", f"waiting for the store: {who}", 0, 0, 0, 0.0))
+
+    def _refuse_damaged(self, spec: TrunkSpec, held: Sequence[TrunkSpec]) -> None:
+        """A damaged store stops nobody but who would add to it: a new one beside it would embed everything again."""
+        auto = self.recipe.trunk.precision == "auto" and spec not in held
+        meant = [self.source.spec(compute) for compute in PRECISION.values()] if auto else [spec]
+        tails = tuple(f"-{one.fingerprint()[:TAIL]}" for one in meant)
+        for name, error in broken(self.cache, self.known).items():
+            if name.endswith(tails):
+                raise error
 
     def refuse_another_root(self, listing: Listing, laid: Source) -> None:
         """A data-set name stands for one folder; the same images elsewhere are the same data set, moved."""
@@ -177,6 +204,7 @@ class _Job:
             empty_classes=tuple(name for name, count in support if not count),
             part=listing.part,
             moved_from=self.moved_from.get(listing.split, ""),
+            drift=self.drift.get(listing.split),
             cuts=tuple(str(cut) for cut in self.cuts if listing.split in (cut.one, cut.other)),
             trunk=f"{trunk.spec.arch}, weights {trunk.asked}, {trunk.spec.compute}",
         )
@@ -240,11 +268,46 @@ class _Run:
     def _add(self, image: ImageRead, pixels: npt.NDArray[np.uint8]) -> None:
         if not len(self.pixels):
             self._say("loading the trunk", image.index, now=True)
+            self._prove(image.index)
             self.pixels = np.empty((self.job.trunk.batch_size, *pixels.shape), dtype=np.uint8)
         self.pixels[len(self.waiting)] = pixels
         self.waiting.append(image.digest)
         if len(self.waiting) == len(self.pixels):
             self._forward()
+
+    def _prove(self, done: int) -> None:
+        """Before the first row: hold a making that this store has not seen against what it holds; note it.
+
+        Raises:
+            CacheError: the same images come out otherwise here.
+        """
+        job, store, made = self.job, self.writer.store, self.job.trunk.made()
+        if not store.rows or any(same_making(entry, made) and _is_proven(entry) for entry in store.trunk.made):
+            self.writer.record(made)
+            return
+        self._say("comparing with the embeddings that are there", done, now=True)
+        found = drift.compare(store, self._held(), job.trunk, workers=job.settings.workers or _cores())
+        job.drift[self.rows.listing.split] = found
+        if not found.within(store.trunk.spec.compute):
+            before = drift.maker_of(store, found.digest)
+            then = "nobody noted where" if before is None else drift.environment(before)
+            raise CacheError(
+                f"{store.root}: images that this store holds come out otherwise here: "
+                f"{found.sentence(store.trunk.spec.compute)}; the worst is {shown_path(found.worst)}.\n"
+                f"  the store: {then}\n  here:      {drift.environment(made)}\n"
+                f"Nothing was added. Extract where the store was made, or into another --cache."
+            )
+        self.writer.record(made, found.to_json())
+
+    def _held(self) -> list[tuple[str, bytes]]:
+        """Images whose embedding the store holds: of this listing, and of those that it was given before."""
+        store = self.writer.store
+        found: list[tuple[str, bytes]] = []
+        for extracted in [self.rows.extracted(), *_listings(store)]:
+            held = np.flatnonzero(store.holds(extracted.digests))
+            rows = held[np.unique(np.linspace(0, len(held) - 1, _CANDIDATES).astype(int))] if len(held) else held
+            found += [(extracted.listing.file(int(row)), extracted.digests[row].tobytes()) for row in rows]
+        return found
 
     def _forward(self) -> None:
         """Embed the batch, hand what can be stored to the writer, and name what cannot."""
@@ -271,6 +334,18 @@ class _Run:
         if moment - self.flushed > _FLUSH_SECONDS:
             self.flushed = moment
             self.job.known.flush()
+
+
+def _is_proven(entry: Mapping[str, Any]) -> bool:
+    """Whether this making made a store's first rows, or was held against them; not where nothing could be compared."""
+    compared = entry.get("drift")
+    return compared is None or (isinstance(compared, Mapping) and bool(compared.get("compared")))
+
+
+def _listings(store: FeatureStore) -> Iterator[Extracted]:
+    for key in store.listings:
+        with contextlib.suppress(CacheError):  # lost or damaged: an extract of that split writes it again
+            yield store.listing(key)
 
 
 def _cuts(laid: Source) -> list[Cut]:

@@ -31,6 +31,16 @@ def warnings_of(summary: Summary) -> Iterator[str]:
     yield from (f"note: {cut}" for cut in summary.cuts)
     if summary.moved_from:
         yield f"note: {summary.data_set}/{summary.split} has moved: it was {summary.moved_from}, with the same images"
+    if summary.drift is not None and not summary.drift.compared:
+        yield (
+            "note: this store was made with other versions or hardware, and none of the images that it holds is where "
+            "it was: nothing could be compared"
+        )
+    elif summary.drift is not None:
+        yield (
+            f"note: this store was made with other versions or hardware; {summary.drift.compared} of its images, "
+            f"embedded again, agree (1 - cosine at most {summary.drift.cosine:.1e})"
+        )
     if summary.part:
         yield f"note: {summary.split!r} is a part of its folder ({summary.part}) until it is extracted again"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from featcache.errors import MachineError
 from featcache.store import publish
+from featcache.store.regular import LOG, read_regular
 from featcache.store.sealed import seal_line, unseal_line
 
 Stat = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode
@@ -80,7 +81,7 @@ class StatLog:
         if self._known is None:
             self._known = {}
             try:
-                data = self.path.read_bytes()
+                data = read_regular(self.path, LOG)
             except FileNotFoundError:
                 data = b""
             except OSError as error:

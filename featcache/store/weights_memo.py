@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.store import publish
+from featcache.store.regular import read_regular
 from featcache.store.sealed import seal_document, unseal_document
 from featcache.store.stat_log import Stat, now, racy, stat_of
 
@@ -52,7 +53,7 @@ class WeightsMemo:
 
     def _entries(self) -> list[dict[str, Any]]:
         try:
-            document = unseal_document((self.cache / NAME).read_bytes())
+            document = unseal_document(read_regular(self.cache / NAME))
         except OSError:
             return []
         return list(document["weights"]) if document and document.get("format") == 1 else []

@@ -240,7 +240,16 @@ def test_where_rows_were_made_is_recorded_once(tmp_path):
         with store.writer() as writer:
             writer.record(made)
     found = again(store)
-    assert [entry["device"] for entry in found.trunk.made] == ["cpu", "cuda"]
+    assert [entry["device"] for entry in found.trunk.made] == ["cuda"]  # nothing was made on the others
+    store = put(store, [1])
+    for made in ({"device": "cuda"}, {"device": "cpu"}, {"device": "cuda"}):
+        with store.writer() as writer:
+            writer.record(made)
+            writer.append(digests_of([2]), embeddings_of([2]))
+            writer.flush()
+    found = again(store)
+    assert [entry["device"] for entry in found.trunk.made] == ["cuda", "cpu"]
+    assert [part.made for part in found.shards] == [None, 0, 1, 0]
     assert found.trunk.spec == a_spec()
     assert json.loads((store.root / "trunk.json").read_bytes())["format"] == 1
 
@@ -379,9 +388,10 @@ def test_a_writer_that_fails_at_any_step_loses_nothing_that_was_committed(tmp_pa
             shim = Shim(patch, DEATHS[death], fatal, persistent=persistent)
             try:
                 with store.writer() as writer:
+                    writer.record({"device": "cpu"})
                     writer.append(digests_of([3]), embeddings_of([3]))
                     writer.flush()
-                    writer.commit(an_extract([1, 3]), {"device": "cpu"})
+                    writer.commit(an_extract([1, 3]))
             except BaseException as error:
                 outcome = error
         if death != "Ctrl-C" and outcome is not None:
@@ -396,7 +406,7 @@ def test_a_writer_that_fails_at_any_step_loses_nothing_that_was_committed(tmp_pa
             lacking = [number for number in (1, 3) if not writer.store.holds(digests_of([number]))[0]]
             if lacking:
                 writer.append(digests_of(lacking), embeddings_of(lacking))
-            writer.commit(an_extract([1, 3]), {"device": "cpu"})
+            writer.commit(an_extract([1, 3]))
         last = again(store)
         assert last.verify() == []
         assert last.load(last.listing(KEY).digests).tobytes() == embeddings_of([1, 3]).tobytes()
