@@ -24,11 +24,14 @@ __all__ = [
     "__version__",
     "describe",
     "evaluate",
+    "export",
     "extract",
     "fit_head",
+    "gc",
     "info",
     "load",
     "near_duplicates",
+    "repair",
     "verify",
 ]
 
@@ -40,9 +43,12 @@ if TYPE_CHECKING:
     from featcache.heads.fit import Fit, fit_head
     from featcache.inspect import info
     from featcache.near import NearDuplicates, near_duplicates
+    from featcache.plain import export
     from featcache.report.evaluate import evaluate
     from featcache.report.evaluation import Evaluation
     from featcache.upkeep.examine import verify
+    from featcache.upkeep.mend import repair
+    from featcache.upkeep.tidy import gc
 
 _HOME = {
     "contents": ("Contents", "describe"),
@@ -54,7 +60,10 @@ _HOME = {
     "near": ("NearDuplicates", "near_duplicates"),
     "report.evaluate": ("evaluate",),
     "report.evaluation": ("Evaluation",),
+    "plain": ("export",),
     "upkeep.examine": ("verify",),
+    "upkeep.mend": ("repair",),
+    "upkeep.tidy": ("gc",),
 }
 
 

@@ -6,15 +6,16 @@ the same trunk's, beyond it the extract stops. `verify --deep` asks the same of 
 """
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from featcache.errors import CacheError
 from featcache.loader import read_images
-from featcache.store import FeatureStore
+from featcache.store import Extracted, FeatureStore
 from featcache.store.store import digests_of
 from featcache.trunks.registry import Trunk
 
@@ -31,7 +32,7 @@ class Bound:
 
 
 # Between what another batch size, thread count or instruction set does and what another transform or precision does.
-BOUNDS = {"float32": Bound(1e-6, 1e-5), "bfloat16": Bound(3e-4, 2e-2)}
+BOUNDS = {"float32": Bound(1e-6, 1e-5), "bfloat16": Bound(2e-4, 2e-3)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,20 @@ def compare(
     bound = BOUNDS[store.trunk.spec.compute]
     worst = int(np.argmax(np.nan_to_num(np.maximum(cosine / bound.cosine, norm / bound.norm), nan=np.inf)))
     return Drift(len(found), float(cosine.max()), float(norm.max()), found[worst][0], found[worst][1])
+
+
+def candidates(store: FeatureStore, extracted: Extracted, count: int) -> list[tuple[str, bytes]]:
+    """Path and digest of at most `count` rows of a listing whose embedding the store holds, evenly spread."""
+    held = np.flatnonzero(store.holds(extracted.digests))
+    rows = held[np.unique(np.linspace(0, len(held) - 1, count).astype(int))] if len(held) else held
+    return [(extracted.listing.file(int(row)), extracted.digests[row].tobytes()) for row in rows]
+
+
+def extracted_by(store: FeatureStore) -> Iterator[Extracted]:
+    """The listings of a store that can be read."""
+    for key in store.listings:
+        with contextlib.suppress(CacheError):  # lost or damaged: an extract of that split writes it again
+            yield store.listing(key)
 
 
 def distances(

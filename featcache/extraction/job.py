@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -302,12 +302,8 @@ class _Run:
     def _held(self) -> list[tuple[str, bytes]]:
         """Images whose embedding the store holds: of this listing, and of those that it was given before."""
         store = self.writer.store
-        found: list[tuple[str, bytes]] = []
-        for extracted in [self.rows.extracted(), *_listings(store)]:
-            held = np.flatnonzero(store.holds(extracted.digests))
-            rows = held[np.unique(np.linspace(0, len(held) - 1, _CANDIDATES).astype(int))] if len(held) else held
-            found += [(extracted.listing.file(int(row)), extracted.digests[row].tobytes()) for row in rows]
-        return found
+        every = [self.rows.extracted(), *drift.extracted_by(store)]
+        return [one for extracted in every for one in drift.candidates(store, extracted, _CANDIDATES)]
 
     def _forward(self) -> None:
         """Embed the batch, hand what can be stored to the writer, and name what cannot."""
@@ -340,12 +336,6 @@ def _is_proven(entry: Mapping[str, Any]) -> bool:
     """Whether this making made a store's first rows, or was held against them; not where nothing could be compared."""
     compared = entry.get("drift")
     return compared is None or (isinstance(compared, Mapping) and bool(compared.get("compared")))
-
-
-def _listings(store: FeatureStore) -> Iterator[Extracted]:
-    for key in store.listings:
-        with contextlib.suppress(CacheError):  # lost or damaged: an extract of that split writes it again
-            yield store.listing(key)
 
 
 def _cuts(laid: Source) -> list[Cut]:

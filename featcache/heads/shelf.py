@@ -7,24 +7,23 @@ from pathlib import Path
 
 from featcache.errors import CacheError
 from featcache.heads import saved
-from featcache.store import Problem
+from featcache.store import Problem, publish
+from featcache.store.mend import set_aside
 from featcache.store.regular import HEAD, read_regular
 from featcache.store.sealed import unseal_document
 
 
 def examine(root: Path, problems: list[Problem], notes: list[Problem]) -> None:
     """Add what is wrong with the heads of the store at `root`, and what a killed run left behind."""
-    for folder in sorted(path for path in (root / "heads").glob("*/*/*") if path.is_dir() and not path.is_symlink()):
+    for folder in _folders(root):
         if not (folder / "head.json").exists():
             said = f"{folder}: no head: a run was killed while it saved it; training it again finishes it"
             notes.append(Problem(str(folder), "head", said))
             continue
-        try:
-            saved.load(folder)
-            _check_history(folder)
-        except CacheError as error:
-            problems.append(Problem(str(folder), "head", str(error)))
-    for path in sorted((root / "heads").glob(f"*/*/{saved.RUNS}")):
+        wrong = _wrong(folder)
+        if wrong:
+            problems.append(Problem(str(folder), "head", wrong))
+    for path in _logs(root):
         found = saved.read_runs(path)
         if found.damaged:
             bad, every = len(found.damaged), len(found.lines) + len(found.damaged)
@@ -33,6 +32,42 @@ def examine(root: Path, problems: list[Problem], notes: list[Problem]) -> None:
         if found.torn:
             said = f"{path}: {found.torn:,} bytes of a last line that a crash cut short; the next fit-head removes them"
             notes.append(Problem(str(path), "torn", said))
+
+
+def mend(root: Path, *, dry_run: bool) -> list[Path]:
+    """Move damaged heads out of the way, and take damaged lines out of the logs of runs; what was touched."""
+    touched = []
+    for path in _folders(root):
+        if (path / "head.json").exists() and _wrong(path):
+            touched.append(path)
+            if not dry_run:
+                set_aside(root, path)
+    for path in _logs(root):
+        found = saved.read_runs(path)
+        if found.damaged:
+            touched.append(path)
+            if not dry_run:
+                set_aside(root, path)
+                publish.publish(path, b"".join(line + b"\n" for line in found.lines), replace=True)
+    return touched
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in (root / "heads").glob("*/*/*") if path.is_dir() and not path.is_symlink())
+
+
+def _logs(root: Path) -> list[Path]:
+    return sorted((root / "heads").glob(f"*/*/{saved.RUNS}"))
+
+
+def _wrong(folder: Path) -> str:
+    """What is wrong with a head, or ""."""
+    try:
+        saved.load(folder)
+        _check_history(folder)
+    except CacheError as error:
+        return str(error)
+    return ""
 
 
 def _check_history(folder: Path) -> None:

@@ -84,7 +84,11 @@ def mend_log(root: Path, log: Replayed, adopted: Sequence[Shard]) -> Path | None
         for part in adopted:
             commits.add(path, part)
         return None
-    kept = _copy_aside(root, path)
+    kept = None
+    if path.is_file() and not path.is_symlink():
+        kept = _copy_aside(root, path)
+    elif os.path.lexists(path):  # a link, a pipe: nothing of ours
+        kept = set_aside(root, path)
     commits.rewrite(path, log.lines, adopted)
     return kept
 
@@ -118,12 +122,9 @@ def find_spec(root: Path, candidates: Iterable[TrunkSpec]) -> TrunkSpec | None:
 
 def mend_trunk(root: Path, spec: TrunkSpec | None, asked: str) -> Path | None:
     """Write trunk.json anew, or without a spec move it away: the next extract of that trunk then writes it."""
-    kept = _copy_aside(root, root / TRUNK) if os.path.lexists(root / TRUNK) else None
+    kept = set_aside(root, root / TRUNK) if os.path.lexists(root / TRUNK) else None
     if spec is not None:
         write_trunk(root, TrunkRecord(spec, asked))
-    elif kept is not None:
-        with publish.told(root / TRUNK):
-            os.unlink(root / TRUNK)
     return kept
 
 

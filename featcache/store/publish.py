@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 from featcache.errors import MachineError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+_ABANDONED_SECONDS = 3600.0
 
 
 @contextlib.contextmanager
@@ -105,11 +108,28 @@ def sweep(folder: Path) -> None:
             litter.unlink()
 
 
+def sweep_old(cache: Path) -> None:
+    """Remove scratch files anywhere in a cache that nobody can still be writing: an hour old. Needs no lock."""
+    for litter in cache.rglob(".*.partial"):
+        with contextlib.suppress(OSError):
+            if time.time() - litter.lstat().st_mtime > _ABANDONED_SECONDS:
+                litter.unlink()
+
+
 def write_all(handle: int, data: bytes | memoryview) -> None:
     """Write every byte; a short write goes on where it ended."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(handle, rest) :]
+
+
+def sync_file(path: Path) -> None:
+    """Make what was written to a file durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

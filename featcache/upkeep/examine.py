@@ -28,6 +28,7 @@ class Examined:
     bytes: int = 0  # of shards that were read
     seconds: float = 0.0
     compared: int = 0  # images that were embedded anew
+    sound: list[FeatureStore] = field(default_factory=list)  # stores in which no problem was found
 
     def to_json(self) -> dict[str, Any]:
         """The document of `featcache verify --json`."""
@@ -61,6 +62,8 @@ def examine(
     found.bytes = _check_shards(looked_at, found, progress, hashes=hashes)
     for looked in looked_at:
         _check_listings(folder, looked, found, hashes=hashes)
+        if looked.sound is not None and not any(str(looked.root) in one.where for one in found.problems):
+            found.sound.append(looked.sound)
         _leftovers(looked, found)
         if hashes:
             shelf.examine(looked.root, found.problems, found.notes)

@@ -231,7 +231,7 @@ def test_an_entry_that_makes_no_sense_is_refused_on_the_way_in(field, value):
 def test_an_entry_that_reaches_past_its_file_is_refused(field):
     """A header that declares 10^12 rows is refused; nothing is allocated for it."""
     entry, _ = build(0, *rows_of(0))
-    with pytest.raises(ValueError, match="do not fit|more than a shard may hold"):
+    with pytest.raises(ValueError, match=r"do not fit|more than a shard may hold"):
         Shard(**{**dataclasses.asdict(entry), field: 10**12})
 
 
