@@ -191,6 +191,7 @@ def extract(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try unreadable images again.")] = False,
     shard_rows: Annotated[int, typer.Option("--shard-rows", help="Publish after so many embeddings …")] = 16_384,
     shard_seconds: Annotated[float, typer.Option("--shard-seconds", help="… or after so many seconds.")] = 60.0,
+    wait: Annotated[float, typer.Option("--wait", help="Seconds, for a store that another process writes to.")] = 0.0,
     as_json: Json = False,
 ) -> None:
     """Stage one: embed the images that the cache lacks. Safe to stop at any moment, safe to run again."""
@@ -200,11 +201,14 @@ def extract(
 
     settings = extraction.Settings(
         device=device, workers=workers, batch_size=batch_size, max_bad=max_bad, retry_failed=retry_failed,
-        shard_rows=shard_rows, shard_seconds=shard_seconds,
+        shard_rows=shard_rows, shard_seconds=shard_seconds, wait=wait,
     )  # fmt: skip
     with Bar(_console(stderr=True)) as bar:
 
         def show(now: "Progress") -> None:
+            if not now.split:  # it waits for another process
+                _complain(f"note: {now.stage}")
+                return
             rate = f"{now.embedded / now.seconds:,.1f} images/s" if now.embedded and now.seconds else now.stage
             bar.show(f"{now.split}", now.done, now.total, f"{rate}  {left(now.done, now.total, now.seconds)}")
 
@@ -334,7 +338,7 @@ def info(
 ) -> None:
     """What the cache holds, and what the trunk and a head on it weigh."""
     from featcache.inspect import info
-    from featcache.report.stages import many
+    from featcache.report.stages import made_with, many
 
     found = info(pipeline=pipeline, data=data, cache=cache, name=name, arch=arch, weights=weights)
     if as_json:
@@ -356,35 +360,13 @@ def info(
         for listing in store["listings"]:
             _print(f"  {listing}")
         for made in store["made"]:
-            versions = ", ".join(f"{package} {number}" for package, number in made["versions"].items())
-            _print(f"  made on {made['device']}, batches of {made['batch_size']}, with {versions}")
+            _print(f"  {made_with(made)}")
+        if store["made_by_unknown"]:
+            _print(f"  {store['made_by_unknown']:,} embeddings: nobody noted what made them")
+    for problem in found["damaged"].values():
+        _print(f"\ncannot be opened: {problem}")
     if not found["stores"]:
         _print("no store yet: `featcache extract` makes one")
-
-
-@app.command()
-@_told
-def verify(cache: Cache = None, as_json: Json = False) -> None:
-    """Every problem in the cache, not the first one: the logs, all hashes, the heads."""
-    from dataclasses import asdict
-
-    from featcache.report.progress import Bar
-    from featcache.report.stages import many
-    from featcache.upkeep.examine import verify
-
-    with Bar(_console(stderr=True)) as bar:
-        problems = verify(
-            cache=cache,
-            progress=lambda done, total: bar.show("hashing", done // 10**6, total // 10**6, "MB"),
-        )
-    if as_json:
-        _print_json({"problems": [asdict(problem) for problem in problems]})
-    else:
-        for problem in problems:
-            _print(f"{problem.kind}: {problem.message}")
-        _print(many(len(problems), "problem"))
-    if problems:
-        raise typer.Exit(3)
 
 
 @app.command()
@@ -444,3 +426,6 @@ def _short(path: Path) -> str:
     with contextlib.suppress(ValueError):
         return str(path.absolute().relative_to(Path.cwd()))
     return str(path)
+
+
+from featcache import cli_upkeep as _upkeep  # noqa: E402, F401 (what it defines are commands; it imports the above)

@@ -1,12 +1,13 @@
 """What the two stages say of themselves when they are done, for the terminal."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from featcache.drift import environment
 from featcache.extraction import Summary
 from featcache.extraction.summary import shown_path
 
@@ -79,6 +80,18 @@ def fit_parts(fit: "Fit") -> list[RenderableType]:
     if fit.check is not None:
         parts.append(Text(f"check: {fit.check.sentence()}"))
     return parts
+
+
+def made_with(made: Mapping[str, Any]) -> str:
+    """What one part of a store was made with, and how far it stood from the parts before it."""
+    compared = made.get("drift")
+    if compared is None:
+        drift = ""
+    elif compared["compared"]:
+        drift = f"; drift over {compared['compared']} images: 1 - cosine at most {compared['cosine_distance']:.1e}"
+    else:
+        drift = "; not compared with what was there: its images were gone"
+    return f"{made['rows']:,} embeddings made on {environment(made)}{drift}"
 
 
 def many(count: int, noun: str) -> str:
