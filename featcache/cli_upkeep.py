@@ -167,11 +167,11 @@ def collect(
         return
     for one in found:
         unfinished = f", {one.unfinished:,} of an unfinished extract kept" if one.unfinished else ""
-        says = "" if one.applied else "would "
+        forgot, turned = ("forgot", "turned") if one.applied else ("would forget", "would turn")
+        size = f"{one.removed / 1e6:,.1f} MB of files removed" if one.applied else f"{one.freed / 1e6:,.1f} MB of rows"
         say(
-            f"{one.store}: {says}forget {one.forgotten + one.repeated:,} of {one.rows:,} embeddings{unfinished}, "
-            f"{says}turn {many(one.rewritten, 'shard')} of {one.shards:,} into {one.added:,}; "
-            f"{one.freed / 1e6:,.1f} MB of rows" + (f", {one.removed / 1e6:,.1f} MB of files removed" if apply else "")
+            f"{one.store}: {forgot} {one.forgotten + one.repeated:,} of {one.rows:,} embeddings{unfinished}, "
+            f"{turned} {one.rewritten:,} of {many(one.shards, 'shard')} into {one.added:,}; {size}"
         )
     if not apply:
         say("nothing was done; --apply does it")

@@ -127,7 +127,8 @@ class _Job:
         """Embed what the store lacks of one split, and record the listing."""
         begun = time.monotonic()
         settings, store = self.settings, self.store()
-        rows = Rows(listing, self.known.look_up([listing.file(row) for row in range(len(listing))]))
+        known = self.known.look_up([listing.file(row) for row in range(len(listing))])
+        rows = Rows(listing, known, self.source.transform.key())
         rows.forgive(store)
         if not settings.retry_failed:
             rows.remember_refused(store)
