@@ -107,7 +107,7 @@ def repair(
     wait: Wait = 0.0,
     as_json: Json = False,
 ) -> None:
-    """Take out what is damaged (files are kept aside in damaged/), adopt what is whole; extract then embeds the rest."""
+    """Take out what is damaged (it is kept aside in damaged/), adopt what is whole; extract then embeds the rest."""
     from featcache.extraction.summary import shown_path
     from featcache.report.progress import Bar
     from featcache.report.stages import many
