@@ -32,6 +32,7 @@ from featcache.store import (
     dealt,
     find,
     is_recorded,
+    publish,
 )
 from featcache.store.store import check_finite, digests_of, same_making
 from featcache.store.trunk_record import TAIL
@@ -140,6 +141,7 @@ class _Job:
                 shard_rows=settings.shard_rows, shard_seconds=settings.shard_seconds, wait=settings.wait,
                 waiting=self._waiting,
             ) as writer:  # fmt: skip
+                publish.sweep_old(self.cache)
                 if len(todo):
                     embedded = _Run(self, rows, todo, writer).embed()
                     extracted = rows.extracted()
