@@ -6,37 +6,9 @@ from typing import Annotated
 
 import typer
 
-from featcache.cli import (
-    Cache,
-    Data,
-    Device,
-    Json,
-    Name,
-    Pipeline,
-    Precision,
-    Store,
-    Weights,
-    app,
-)
-from featcache.cli import (
-    _complain as complain,
-)
-from featcache.cli import (
-    _console as console,
-)
-from featcache.cli import (
-    _print as say,
-)
-from featcache.cli import (
-    _print_json as print_json,
-)
-from featcache.cli import (
-    _short as short,
-)
-from featcache.cli import (
-    _told as told,
-)
+from featcache.cli.app import Cache, Device, Json, Pipeline, Weights, command, complain, console, print_json, say, short
 from featcache.errors import UsageError
+from featcache.where import Stored
 
 OneStore = Annotated[str | None, typer.Option("--store", help="One store: its name, or the start of its fingerprint.")]
 Wait = Annotated[float, typer.Option("--wait", help="Seconds to wait for a store that another process writes to.")]
@@ -44,8 +16,7 @@ Wait = Annotated[float, typer.Option("--wait", help="Seconds to wait for a store
 _NAMED = 5  # images that repair names
 
 
-@app.command()
-@told
+@command()
 def verify(
     cache: Cache = None,
     store: OneStore = None,
@@ -100,8 +71,7 @@ def verify(
         raise typer.Exit(3)
 
 
-@app.command()
-@told
+@command()
 def repair(
     cache: Cache = None,
     store: OneStore = None,
@@ -139,8 +109,7 @@ def repair(
         raise typer.Exit(3)
 
 
-@app.command("gc")
-@told
+@command("gc")
 def collect(
     cache: Cache = None,
     store: OneStore = None,
@@ -180,27 +149,18 @@ def collect(
         say("nothing was done; --apply does it")
 
 
-@app.command()
-@told
+@command()
 def export(
+    *,
     split: Annotated[str, typer.Argument(help="The split.")],
     to: Annotated[Path, typer.Option("--to", help="A file that ends in .h5, .npz or .parquet.")],
-    pipeline: Pipeline = None,
-    data: Data = None,
-    cache: Cache = None,
-    name: Name = None,
-    store: Store = None,
-    weights: Weights = None,
-    precision: Precision = None,
+    where: Stored,
     as_json: Json = False,
 ) -> None:
     """One split as one plain file for other tools: embeddings, labels, paths, clips, subjects, classes."""
     from featcache.plain import export
 
-    found = export(
-        split, to, pipeline=pipeline, data=data, cache=cache, name=name, store=store, weights=weights,
-        precision=precision,
-    )  # fmt: skip
+    found = export(split, to, **where)
     size = to.stat().st_size
     if as_json:
         print_json({"split": split, "file": str(to), "rows": len(found.y), "dim": found.x.shape[1], "bytes": size})
