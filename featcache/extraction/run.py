@@ -9,8 +9,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from featcache import drift
+from featcache.drift import Drift
 from featcache.errors import FeatcacheError
-from featcache.extraction.rows import Rows, known_videos, refuse_too_many
+from featcache.extraction.rows import Rows, refuse_too_many
 from featcache.extraction.summary import Progress, Settings
 from featcache.listing import video_and_frame
 from featcache.loader import ImageRead, read_frames, read_images
@@ -31,6 +33,7 @@ class Job(Protocol):
     source: TrunkSource
     settings: Settings
     progress: Callable[[Progress], None]
+    drift: dict[str, Drift]  # by split, what a comparison with the store's old rows gave
 
     @property
     def trunk(self) -> Trunk:
@@ -82,7 +85,7 @@ class Run:
         if not listing.videos:
             return read_images(files, job.source.transform, self._wanted, workers=workers, ahead=ahead)
         places = [video_and_frame(file) for file in files]
-        known = known_videos(places, job.known)
+        known = job.known.sound(video for video, _ in places)
         return read_frames(places, job.source.transform, self._wanted, known=known, workers=workers, ahead=ahead)
 
     def _wanted(self, digest: bytes) -> bool:
@@ -95,11 +98,29 @@ class Run:
     def _add(self, image: ImageRead, pixels: npt.NDArray[np.uint8]) -> None:
         if not len(self.pixels):
             self._say("loading the trunk", image.index, now=True)
+            self._prove(image.index)
             self.pixels = np.empty((self.job.trunk.batch_size, *pixels.shape), dtype=np.uint8)
         self.pixels[len(self.waiting)] = pixels
         self.waiting.append(image.digest)
         if len(self.waiting) == len(self.pixels):
             self._forward()
+
+    def _prove(self, done: int) -> None:
+        """Before the first row: hold a making that this store has not seen against what it holds, and note it.
+
+        Raises:
+            CacheError: the same images come out otherwise here.
+        """
+        job, made = self.job, self.job.trunk.made()
+        if drift.is_proven(self.writer.store, made):
+            self.writer.record(made)
+            return
+        self._say("comparing with the embeddings that are there", done, now=True)
+        found = drift.prove(
+            self.writer.store, self.rows.extracted(), job.trunk, workers=job.settings.workers or _cores()
+        )
+        job.drift[self.rows.listing.split] = found
+        self.writer.record(made, found.to_json())
 
     def _forward(self) -> None:
         """Embed the batch, hand what can be stored to the writer, and name what cannot."""

@@ -51,7 +51,7 @@ def _head(asked: Asked, head: str | None) -> tuple[FeatureStore, SavedHead, str]
     """The head that is meant, with the store that it was trained on and what chose it."""
     data_set, variant, folder = asked.recipe.name, asked.variant, asked.folder
     runs = sorted(
-        ((run, found) for found in asked.stores() for run in saved.runs(found, data_set, variant)),
+        ((run, found) for found in asked.stores() for run in saved.runs(found, data_set, variant, newest=head is None)),
         key=lambda pair: pair[0].at,
         reverse=True,
     )
