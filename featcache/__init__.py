@@ -24,11 +24,14 @@ __all__ = [
     "__version__",
     "describe",
     "evaluate",
+    "export",
     "extract",
     "fit_head",
+    "gc",
     "info",
     "load",
     "near_duplicates",
+    "repair",
     "verify",
 ]
 
@@ -38,10 +41,14 @@ if TYPE_CHECKING:
     from featcache.extraction import Settings, Summary, extract
     from featcache.features import Features, load
     from featcache.heads.fit import Fit, fit_head
-    from featcache.inspect import info, verify
+    from featcache.inspect import info
     from featcache.near import NearDuplicates, near_duplicates
+    from featcache.plain import export
     from featcache.report.evaluate import evaluate
     from featcache.report.evaluation import Evaluation
+    from featcache.upkeep.examine import verify
+    from featcache.upkeep.mend import repair
+    from featcache.upkeep.tidy import gc
 
 _HOME = {
     "contents": ("Contents", "describe"),
@@ -49,10 +56,14 @@ _HOME = {
     "extraction": ("Settings", "Summary", "extract"),
     "features": ("Features", "load"),
     "heads.fit": ("Fit", "fit_head"),
-    "inspect": ("info", "verify"),
+    "inspect": ("info",),
     "near": ("NearDuplicates", "near_duplicates"),
     "report.evaluate": ("evaluate",),
     "report.evaluation": ("Evaluation",),
+    "plain": ("export",),
+    "upkeep.examine": ("verify",),
+    "upkeep.mend": ("repair",),
+    "upkeep.tidy": ("gc",),
 }
 
 

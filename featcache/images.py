@@ -5,9 +5,11 @@ up to the point where that transform turns to floating point. `docs/images.md` s
 file. Nothing here needs torch, so that loader processes start fast and stay small.
 """
 
+import hashlib
 import io
+import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -34,6 +36,10 @@ class ImageTransform:
     exif: Literal["ignore", "apply"] = "ignore"  # ImageFolder ignores the orientation tag
     modes: str = "rgb"  # grey repeated, palette looked up, alpha dropped, 16-bit grey rescaled, CMYK converted
 
+    def key(self) -> str:
+        """A short name for all of it: what a file came to under this transform is remembered with it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
 
 class BadImageError(ValueError):
     """This file gives no picture; the message is the reason, without the path."""
@@ -45,7 +51,19 @@ def decode(data: bytes, transform: ImageTransform) -> npt.NDArray[np.uint8]:
     Raises:
         BadImageError: the bytes are no complete picture of a supported kind, or it is too large.
     """
-    image = _rgb(_open(data, upright=transform.exif == "apply"))
+    return _fit(_rgb(_open(data, upright=transform.exif == "apply")), transform)
+
+
+def fit(pixels: npt.NDArray[np.uint8], transform: ImageTransform) -> npt.NDArray[np.uint8]:
+    """Resize and crop what is decoded already, (height, width, 3) uint8, RGB: as `decode` does with these pixels.
+
+    Raises:
+        BadImageError: it would be too large once resized.
+    """
+    return _fit(Image.fromarray(pixels), transform)
+
+
+def _fit(image: Image.Image, transform: ImageTransform) -> npt.NDArray[np.uint8]:
     width, height = image.size
     short, long = min(width, height), max(width, height)
     scaled = int(transform.resize * long / short)  # torchvision's _compute_resized_output_size
@@ -65,7 +83,15 @@ def thumbnail(data: bytes, edge: int) -> bytes:
     Raises:
         BadImageError: as `decode`.
     """
-    image = _rgb(_open(data, upright=True, at_least=edge))
+    return _shrunk(_rgb(_open(data, upright=True, at_least=edge)), edge)
+
+
+def thumbnail_of(pixels: npt.NDArray[np.uint8], edge: int) -> bytes:
+    """The same of a decoded picture, (height, width, 3) uint8, RGB: a frame of a video."""
+    return _shrunk(Image.fromarray(pixels), edge)
+
+
+def _shrunk(image: Image.Image, edge: int) -> bytes:
     image.thumbnail((edge, edge), Image.Resampling.BILINEAR, reducing_gap=2.0)
     file = io.BytesIO()
     image.save(file, "WEBP", quality=50, method=2)

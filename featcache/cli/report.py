@@ -1,5 +1,6 @@
 """`featcache report`."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -89,10 +90,17 @@ def _write_page(found: "Examined", by: str, path: Path) -> None:
     from featcache.cli.app import complain
     from featcache.report.page.about import page_of
     from featcache.report.page.page import save_html
-    from featcache.report.progress import Bar
+    from featcache.report.progress import Bar, left
+
+    page, begun = page_of(found, by), time.monotonic()
+
+    def show(done: int, of: int) -> None:
+        bar.show("thumbnails", done, of, left(done, of, time.monotonic() - begun))
 
     with Bar(console(stderr=True)) as bar:
-        shown = save_html(page_of(found, by), path, progress=lambda done, of: bar.show("thumbnails", done, of))
+        shown = save_html(page, path, progress=show)
+    if page.videos:
+        complain(f"note: thumbnails of {shown.wanted:,} frames took {time.monotonic() - begun:.0f} s")
     if shown.note:
         complain(f"note: {shown.note}")
 

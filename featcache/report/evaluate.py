@@ -117,7 +117,7 @@ def examine(
         said = f"no figures by clip: {error}"
     selected_by = run.selected_by if run.best == chosen.name else ""
     shared, noted = _shared(found, features), _notes(chosen, features, selected_by)
-    notes = (behind(found, asked.recipe, key[2]), *shared, *noted, said)
+    notes = (*behind(found, asked.recipe, [key[2]]), *shared, *noted, said)
     return Examined(
         asked, found, chosen, run, features, images, clips, tuple(found for found in (*notes, said) if found)
     )
@@ -140,7 +140,7 @@ def _head(asked: Asked, head: str | None) -> tuple[FeatureStore, SavedHead, Run]
     """The head that is meant, with the store that it was trained on and the newest run that made it."""
     data_set, variant, folder = asked.recipe.name, asked.variant, asked.folder
     runs = sorted(
-        ((run, found) for found in asked.stores() for run in saved.runs(found, data_set, variant)),
+        ((run, found) for found in asked.stores() for run in saved.runs(found, data_set, variant, newest=head is None)),
         key=lambda pair: pair[0].at,
         reverse=True,
     )

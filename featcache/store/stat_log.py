@@ -8,12 +8,13 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from featcache.errors import MachineError
 from featcache.store import publish
+from featcache.store.regular import LOG, read_regular
 from featcache.store.sealed import seal_line, unseal_line
 
 Stat = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode
@@ -28,6 +29,7 @@ class Known:
     stat: Stat
     digest: bytes  # sha256 of its bytes; b"" where it could not be read
     reason: str = ""  # why it gives no image; "" where it does
+    transform: str = ""  # under which transform it gives none: the start of its sha256
 
 
 class StatLog:
@@ -48,18 +50,27 @@ class StatLog:
         known = self._read()
         return [known[path] if path in known and known[path].stat == stat_of(path) else None for path in paths]
 
-    def remember(self, path: str, status: Stat, digest: bytes, reason: str = "", *, read_at: int) -> None:
+    def sound(self, paths: Iterable[str]) -> dict[str, tuple[Stat, bytes]]:
+        """Stat and digest of those of these files that are remembered as they are now, and that could be read."""
+        different = list(dict.fromkeys(paths))
+        found = zip(different, self.look_up(different), strict=True)
+        return {path: (known.stat, known.digest) for path, known in found if known is not None and not known.reason}
+
+    def remember(
+        self, path: str, status: Stat, digest: bytes, reason: str = "", *, read_at: int, transform: str = ""
+    ) -> None:
         """Note what was read at `read_at` (time.time_ns before the reading); a racy stat is not noted.
 
         A file that changed within the clock's grain of being read may change again without its stat showing it.
         """
         if racy(status, read_at):
             return
-        known = Known(status, digest, reason)
+        known = Known(status, digest, reason, transform if reason else "")
         if self._read().get(path) == known:
             return
         self._read()[path] = known
         line = {"path": path, "stat": status, "digest": digest.hex(), "reason": reason}
+        line |= {"transform": known.transform} if known.transform else {}
         self._pending.append(seal_line(line))
 
     def flush(self) -> None:
@@ -80,7 +91,7 @@ class StatLog:
         if self._known is None:
             self._known = {}
             try:
-                data = self.path.read_bytes()
+                data = read_regular(self.path, LOG)
             except FileNotFoundError:
                 data = b""
             except OSError as error:
@@ -91,7 +102,8 @@ class StatLog:
                     with contextlib.suppress(KeyError, TypeError, ValueError):  # a newer version's line is skipped
                         size, mtime, ctime, inode = entry["stat"]
                         digest = bytes.fromhex(entry["digest"])
-                        self._known[entry["path"]] = Known((size, mtime, ctime, inode), digest, entry["reason"])
+                        reason, transform = entry["reason"], entry.get("transform", "")
+                        self._known[entry["path"]] = Known((size, mtime, ctime, inode), digest, reason, transform)
         return self._known
 
 

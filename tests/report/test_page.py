@@ -1,7 +1,9 @@
 """The page as bytes: the same for the same input, inert whatever the names, whole without its images."""
 
 import json
+import os
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -115,15 +117,9 @@ def test_without_its_images_the_page_is_whole_and_says_so(page, tmp_path):
     (tmp_path / "moved" / "test").symlink_to(tmp_path / "nowhere")
     assert "no image could be read" in gallery(away.answers, away.root).note
 
-    def one_is_gone(path: str) -> bytes:
-        if "class03" in path:
-            raise FileNotFoundError
-        return (tmp_path / "png").read_bytes()
-
-    from PIL import Image
-
-    Image.new("RGB", (50, 40)).save(tmp_path / "png", "PNG")
-    part = gallery(away.answers, away.root, read=one_is_gone)
+    shutil.copytree(page.root, tmp_path / "part")
+    shutil.rmtree(tmp_path / "part" / "test" / "class03")
+    part = gallery(away.answers, str(tmp_path / "part"))
     assert 0 < part.unread < part.wanted
     assert f"{part.unread:,} of {part.wanted:,} images could not be read" in part.note
 
@@ -144,8 +140,6 @@ def test_a_cell_shows_its_most_confident_answers_within_the_limits(page):
 
 def test_a_fifo_or_a_folder_in_place_of_an_image_does_not_stop_the_report(page, tmp_path):
     """What is no image has no thumbnail, and nothing waits for it."""
-    import os
-
     for row in {rows[0] for rows in gallery(page.answers, "/nowhere").rows.values()}:
         path = tmp_path / page.answers.paths[row]
         path.parent.mkdir(parents=True, exist_ok=True)

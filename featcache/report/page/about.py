@@ -22,6 +22,7 @@ def page_of(found: Examined, by: str = BY[0]) -> Page:
         evaluation=found.evaluation(by),
         answers=answers,
         root=found.features.source["root"],
+        videos=found.store.listing(found.asked.key(found.features.split)).listing.videos,
         curves=tuple(_curves(found)),
         check=check,
         check_note="" if check else _no_check(found),

@@ -1,16 +1,21 @@
 """Which images a cell of the matrix shows, and their thumbnails, made when the report is made."""
 
+import contextlib
+import importlib.util
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from featcache.images import BadImageError, thumbnail
+from featcache.images import BadImageError, thumbnail, thumbnail_of
+from featcache.listing import video_and_frame
 from featcache.report.answers import Answers
+from featcache.video import BadVideoError, decode_frames
 
 A_CELL = 6  # images that a cell shows
 IN_ALL = 1_200  # thumbnails of a page
@@ -36,46 +41,75 @@ def gallery(
     answers: Answers,
     root: str,
     *,
+    videos: bool = False,
     a_cell: int = A_CELL,
     in_all: int = IN_ALL,
-    read: Callable[[str], bytes] | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Gallery:
     """Choose each cell's most confident answers, and make thumbnails of as many as the limits allow.
 
     Thumbnails go round: every cell's first image before any cell's second, large cells before small ones.
-    `read`: path -> the image file's bytes, an OSError where there is none; without it, files below `root`.
+    `root`: the folder of the images; with `videos` the paths are those of frames.
     """
     rows = chosen(answers, a_cell)
     wanted = _go_round(rows, answers, in_all)
     if not wanted:
         return Gallery(rows, {}, 0, 0)
-    if read is None and not os.path.isdir(root):
+    if not os.path.isdir(root):
         return Gallery(rows, {}, len(wanted), len(wanted), f"no thumbnails: the images are no longer in {root}")
-    take = read or (lambda path: _bytes_of(Path(root) / path))
+    if videos and importlib.util.find_spec("av") is None:
+        note = "no thumbnails: videos are decoded by PyAV, which is not installed here (pip install 'featcache[av]')"
+        return Gallery(rows, {}, len(wanted), len(wanted), note)
+    paths = list(dict.fromkeys(answers.paths[row] for row in wanted))  # an image may stand in several rows
+    make = _of_videos if videos else _of_images
+    small: dict[str, bytes] = {}
+    for done, (path, data) in enumerate(make(Path(root), paths), start=1):
+        progress(done, len(paths))
+        if data is not None:
+            small[path] = data
+    made: dict[int, bytes] = {}
+    size = 0
+    for place, row in enumerate(wanted):
+        data = small.get(answers.paths[row])
+        size += len(data or b"")
+        if size > BYTES:
+            wanted = wanted[:place]
+            break
+        if data is not None:
+            made[row] = data
+    unread = len(wanted) - len(made)
+    return Gallery(rows, made, len(wanted), unread, _note(len(wanted), unread, root))
 
-    def make(row: int) -> bytes | None:
+
+def _of_images(root: Path, paths: list[str]) -> Iterator[tuple[str, bytes | None]]:
+    def make(path: str) -> bytes | None:
         try:
-            return thumbnail(take(answers.paths[row]), EDGE)
+            with _regular(root / path) as file:
+                return thumbnail(file.read(), EDGE)
         except (OSError, BadImageError):
             return None
 
-    made: dict[int, bytes] = {}
-    size, unread = 0, 0
-    pool = ThreadPoolExecutor(os.cpu_count() or 1)  # Pillow decodes outside of the interpreter's lock
-    try:
-        for done, (row, small) in enumerate(zip(wanted, pool.map(make, wanted), strict=True), start=1):
-            progress(done, len(wanted))
-            if small is None:
-                unread += 1
-            elif size + len(small) > BYTES:
-                wanted = wanted[: done - 1]
-                break
-            else:
-                made[row], size = small, size + len(small)
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return Gallery(rows, made, len(wanted), unread, _note(len(wanted), unread, root))
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # Pillow decodes outside of the interpreter's lock
+        yield from zip(paths, pool.map(make, paths), strict=True)
+
+
+def _of_videos(root: Path, paths: list[str]) -> Iterator[tuple[str, bytes | None]]:
+    """Each video is decoded once, from its start to the last frame that is wanted: that takes its time."""
+    frames: dict[str, dict[int, str]] = {}
+    for path in paths:
+        video, frame = video_and_frame(path)
+        frames.setdefault(video, {})[frame] = path
+
+    def make(video: str) -> list[tuple[str, bytes | None]]:
+        made: dict[str, bytes | None] = dict.fromkeys(frames[video].values())
+        with contextlib.suppress(OSError, BadVideoError), _regular(root / video, limit=None) as file:
+            for frame, pixels in decode_frames(file, sorted(frames[video])):
+                made[frames[video][frame]] = thumbnail_of(pixels, EDGE)
+        return list(made.items())
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for found in pool.map(make, frames):
+            yield from found
 
 
 def chosen(answers: Answers, a_cell: int) -> dict[Cell, tuple[int, ...]]:
@@ -100,13 +134,14 @@ def _go_round(rows: dict[Cell, tuple[int, ...]], answers: Answers, in_all: int) 
     return turns[:in_all]
 
 
-def _bytes_of(path: Path) -> bytes:
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO must not hold the report up
-    with os.fdopen(handle, "rb") as file:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
-            raise OSError("no image file")
-        return file.read()
+def _regular(path: Path, limit: int | None = LARGEST) -> BinaryIO:
+    """The file, opened; nothing that would hold the report up, such as a FIFO."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    found = os.fstat(file.fileno())
+    if not stat.S_ISREG(found.st_mode) or (limit is not None and found.st_size > limit):
+        file.close()
+        raise OSError("no image file")
+    return file
 
 
 def _note(wanted: int, unread: int, root: str) -> str:

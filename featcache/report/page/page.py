@@ -36,6 +36,7 @@ class Page:
     evaluation: Evaluation
     answers: Answers  # of the evaluation's unit
     root: str  # the folder that the paths of the images are relative to
+    videos: bool = False  # the paths are those of frames of videos
     curves: tuple[Curve, ...] = ()  # of every head of the sweep
     check: Mapping[str, Any] | None = None  # the certificate, as the log of runs has it
     check_note: str = ""  # where there is none: why
@@ -49,7 +50,6 @@ def save_html(
     page: Page,
     path: Path,
     *,
-    read: Callable[[str], bytes] | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Gallery:
     """Write the page; what became of its thumbnails is returned.
@@ -59,7 +59,7 @@ def save_html(
         MachineError: it cannot be written; what was there before is untouched.
     """
     check_destination(path, ".html")
-    shown = gallery(page.answers, page.root, read=read, progress=progress)
+    shown = gallery(page.answers, page.root, videos=page.videos, progress=progress)
     save_bytes(path, render(page, shown).encode())
     return shown
 
@@ -152,7 +152,8 @@ def _panels(curves: Sequence[Curve]) -> list[Markup]:
 def _data(page: Page, shown: Gallery) -> Markup:
     """What a click needs, as JSON that no name can end: every < stands as its escape."""
     answers = page.answers
-    number = {row: place for place, row in enumerate(shown.thumbnails)}
+    different = {small: place for place, small in enumerate(dict.fromkeys(shown.thumbnails.values()))}
+    number = {row: different[small] for row, small in shown.thumbnails.items()}
     sure = answers.confidence
     of_truth = answers.probabilities[np.arange(len(answers.truth)), answers.truth]
     document = {
@@ -168,7 +169,7 @@ def _data(page: Page, shown: Gallery) -> Markup:
             ]
             for (truth, predicted), rows in shown.rows.items()
         },
-        "thumbnails": [base64.b64encode(small).decode() for small in shown.thumbnails.values()],
+        "thumbnails": [base64.b64encode(small).decode() for small in different],
     }  # fmt: skip
     text = json.dumps(document, separators=(",", ":"), allow_nan=False)
     for sign in "<>&":
