@@ -21,6 +21,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from machine import Result, alternate, document, table
+from sklearn.linear_model import SGDClassifier
 from torch.utils.data import DataLoader, TensorDataset
 
 from featcache.features import Features

@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -157,24 +157,13 @@ def _as_list(value: object) -> object:
     return value if isinstance(value, list | tuple) else [value]
 
 
-def _one_or_more(kind: object) -> Any:
-    """A setting that may be a list in a recipe: one head for each value; kept as a tuple."""
-    return Annotated[tuple[kind, ...], BeforeValidator(lambda v: tuple(_as_list(v))), Field(min_length=1)]  # type: ignore[valid-type]
-
-
+Value = TypeVar("Value")
+# A setting that may be a list in a recipe: one head for each value.
+_Several = Annotated[tuple[Value, ...], BeforeValidator(lambda v: tuple(_as_list(v))), Field(min_length=1)]
 _Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-if TYPE_CHECKING:  # the same types, for a checker that calls no functions
-    _Rates, _Amounts, _Seeds = tuple[float, ...], tuple[float, ...], tuple[int, ...]
-    _Flags, _Words = tuple[bool, ...], tuple[str, ...]
-    _Optimizers = _Balances = _Samplers = _Words
-    _Smoothings = _Rates
-else:
-    _Rates, _Amounts = _one_or_more(_Rate), _one_or_more(_Amount)
-    _Seeds, _Flags = _one_or_more(Annotated[int, Field(ge=0, lt=2**63)]), _one_or_more(bool)
-    _Optimizers = _one_or_more(Literal["sgd", "adam", "adamw"])
-    _Balances, _Samplers = _one_or_more(Literal["none", "balanced"]), _one_or_more(Literal["uniform", "balanced"])
-    _Smoothings = _one_or_more(Annotated[float, Field(ge=0, lt=1)])
+_Smoothing = Annotated[float, Field(ge=0, lt=1)]
+_Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class HeadSection(_Section):
@@ -183,23 +172,23 @@ class HeadSection(_Section):
     Settings that are tuples may be lists in a recipe: a head is trained for every combination (see `GRID`).
     """
 
-    optimizer: _Optimizers = ("sgd",)
-    lr: _Rates = (0.003,)
+    optimizer: _Several[Literal["sgd", "adam", "adamw"]] = ("sgd",)
+    lr: _Several[_Rate] = (0.003,)
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: _Amounts = (0.0,)
+    weight_decay: _Several[_Amount] = (0.0,)
     schedule: Literal["cosine", "constant", "plateau"] = "cosine"
     warmup: _Amount = 0.0  # epochs
     plateau_epochs: Annotated[int, Field(ge=1)] = 10
     patience: Annotated[int, Field(ge=1)] | None = None  # epochs; None: every epoch is trained
-    class_weights: _Balances = ("none",)
-    sampler: _Samplers = ("uniform",)
-    logit_adjustment: _Amounts = (0.0,)
-    label_smoothing: _Smoothings = (0.0,)
-    standardize: _Flags = (False,)
+    class_weights: _Several[Literal["none", "balanced"]] = ("none",)
+    sampler: _Several[Literal["uniform", "balanced"]] = ("uniform",)
+    logit_adjustment: _Several[_Amount] = (0.0,)
+    label_smoothing: _Several[_Smoothing] = (0.0,)
+    standardize: _Several[bool] = (False,)
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 1.0
     batch_size: Annotated[int, Field(ge=1, le=2**31)] = 1024
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 90
-    seed: _Seeds = (0,)
+    seed: _Several[_Seed] = (0,)
     select: Literal["macro_recall", "accuracy", "loss"] = "macro_recall"  # what chooses the best head, on val
 
     @model_validator(mode="after")

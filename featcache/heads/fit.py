@@ -97,9 +97,9 @@ def fit_head(
 ) -> Fit:
     """Train a head for each learning rate, or each point of a grid, on the cached train split; choose on val.
 
-    `grid` is what `--grid` takes, "lr=0.003,0.03 weight_decay=0,1e-4"; `select` the metric on val that chooses:
-    macro_recall (the default), accuracy or loss. What is None comes from the recipe. `check_seconds=None` leaves the check out. `progress` gets the stage
-    ("reading", "training", "checking"), the epochs done and the epochs to do.
+    `grid` is what `--grid` takes, "lr=0.003,0.03 weight_decay=0,1e-4"; `select` is the metric on val that chooses:
+    macro_recall (the default), accuracy or loss. What is None comes from the recipe. `check_seconds=None` leaves the
+    check out. `progress` gets the stage ("reading", "training", "checking"), the epochs done and the epochs to do.
 
     Raises:
         UsageError: a setting or the recipe.

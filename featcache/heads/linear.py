@@ -109,7 +109,7 @@ METRICS = ("macro_recall", "accuracy", "loss")
 
 
 def merit(found: Scores, select: str) -> tuple[float, float]:
-    """What is compared when `select` chooses: more is better, of equals the lower loss; -inf where that is not finite."""
+    """What is compared when `select` chooses: more is better, then the lower loss; -inf where that is not finite."""
     if not math.isfinite(found.loss):
         return -math.inf, -math.inf
     return (-found.loss if select == "loss" else getattr(found, select)), -found.loss
