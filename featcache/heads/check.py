@@ -187,9 +187,7 @@ class Objective:
         if at_head.value < zero.value:  # never where the head is nan
             start = self.softmax.at(*self._lowered(at_head.weight, at_head.bias))
         ends -= time.perf_counter() - began  # for the final scores
-        share = np.zeros(self.classes)
-        share[self.present] = self.share
-        best, iterations = minimise(self.softmax, start, share, done=self._aimed, ends=ends)
+        best, iterations = minimise(self.softmax, start, done=self._aimed, ends=ends)
         low = self.softmax.at(*self._lowered(best.weight, best.bias)) if iterations else start
         return at_head, min(low, start, key=lambda point: point.value), iterations
 

@@ -6,7 +6,7 @@ class by class and in the eigenvectors Q of S with eigenvalues l,
 
     H0 g = ((g Q) / (s_c l + lambda)) Q'
 
-which costs one S and one eigendecomposition, and a product of (classes, dim) with (dim, dim) an iteration. Without it
+with s as it is now; it costs one S and one eigendecomposition, and a product of (classes, dim) with (dim, dim) an iteration. Without it
 the directions in which rows hardly vary take hundreds of iterations, and rare classes wait for the frequent ones.
 """
 
@@ -61,6 +61,7 @@ class Point:
     d_weight: Doubles
     d_bias: Doubles
     all_right: bool  # every row's own logit is above all others
+    spread: Doubles  # (classes,) mean of p (1 - p)
 
 
 class Softmax:
@@ -84,7 +85,7 @@ class Softmax:
         b = torch.from_numpy(bias * LOG2_E).to(self.x.device, self.x.dtype)[:, None]
         total, all_right = 0.0, True
         d_weight = self.weight_decay * weight
-        d_bias = np.zeros_like(bias)
+        d_bias, spread = np.zeros_like(bias), np.zeros_like(bias)
         cores = torch.get_num_threads() if self.x.device.type == "cpu" else 1
         for start in range(0, len(self.y), BLOCK_ROWS):
             x, y = self.x[start : start + BLOCK_ROWS], self.y[start : start + BLOCK_ROWS]
@@ -102,39 +103,40 @@ class Softmax:
             p = z.sub_(top).exp2_()
             norm = p.sum(1, keepdim=True)
             total += float((a * (norm.log2() + top) - kept * own - rest).sum(dtype=torch.float64)) * LN_2
-            g = p.mul_(a / norm)
+            p.div_(norm)
+            spread += (p - p.square()).sum((0, 2)).cpu().double().numpy() / len(self.y)
+            g = p.mul_(a)
             if self.spread is not None:
                 g.sub_(self.each[y] * self.spread)
             g.scatter_add_(1, y, -kept)
             d_weight += torch.bmm(g, x).sum(0).cpu().double().numpy() / self.total
             d_bias += g.sum((0, 2)).cpu().double().numpy() / self.total
         value = total / self.total + self.weight_decay / 2 * float(np.sum(weight**2))
-        return Point(weight, bias, value, d_weight, d_bias, all_right)
+        return Point(weight, bias, value, d_weight, d_bias, all_right, spread)
 
     @torch.inference_mode()
-    def preconditioner(self, share: Doubles) -> Callable[[Doubles, Doubles], Vector]:
-        """H0 for class shares (classes,), as a function of a gradient by W and by b."""
+    def preconditioner(self) -> Callable[[Vector, Doubles], Vector]:
+        """H0 as a function of a gradient and of the mean of p (1 - p), (classes,)."""
         gram = (self.x.T @ self.x).double().cpu() / len(self.y)
         found, q = torch.linalg.eigh(gram)
-        s = torch.from_numpy(np.maximum(share * (1 - share), 0.1 / len(self.y)))[:, None]
-        scale = s * found.clamp(min=0) + self.weight_decay
+        found = found.clamp(min=0)
+        least = 1e-3 / len(self.y)
 
-        def h0(d_weight: Doubles, d_bias: Doubles) -> Vector:
-            flat = (torch.from_numpy(d_weight) @ q / scale) @ q.T
-            return flat.numpy(), d_bias / s[:, 0].numpy()
+        def h0(gradient: Vector, spread: Doubles) -> Vector:
+            s = np.maximum(spread, least)
+            scale = torch.from_numpy(s)[:, None] * found + self.weight_decay
+            return ((torch.from_numpy(gradient[0]) @ q / scale) @ q.T).numpy(), gradient[1] / s
 
         return h0
 
 
-def minimise(
-    problem: Softmax, start: Point, share: Doubles, *, done: Callable[[Point], bool], ends: float
-) -> tuple[Point, int]:
+def minimise(problem: Softmax, start: Point, *, done: Callable[[Point], bool], ends: float) -> tuple[Point, int]:
     """The lowest point that is reached before `done` says so or the clock (perf_counter) reads `ends`, and iterations.
 
     Rounding ends it too: where no step along the search direction lowers f any more.
     """
     began = time.perf_counter()
-    h0 = problem.preconditioner(share)
+    h0 = problem.preconditioner()
     point, iterations = start, 0
     pairs: list[tuple[Vector, Vector]] = []
     longest = time.perf_counter() - began
@@ -165,18 +167,18 @@ def minimise(
     return point, iterations
 
 
-def _direction(point: Point, pairs: list[tuple[Vector, Vector]], h0: Callable[[Doubles, Doubles], Vector]) -> Vector:
-    """-H g by the two loops of L-BFGS, with H0 scaled to the newest pair."""
+def _direction(point: Point, pairs: list[tuple[Vector, Vector]], h0: Callable[[Vector, Doubles], Vector]) -> Vector:
+    """-H g by the two loops of L-BFGS, with H0 as p has it now, scaled to the newest pair."""
     q: Vector = (point.d_weight.copy(), point.d_bias.copy())
     alphas = []
     for s, change in reversed(pairs):
         alpha = _dot(s, q) / _dot(s, change)
         alphas.append(alpha)
         q = (q[0] - alpha * change[0], q[1] - alpha * change[1])
-    r = h0(*q)
+    r = h0(q, point.spread)
     if pairs:
         s, change = pairs[-1]
-        scale = _dot(s, change) / _dot(change, h0(*change))
+        scale = _dot(s, change) / _dot(change, h0(change, point.spread))
         r = (r[0] * scale, r[1] * scale)
     for (s, change), alpha in zip(pairs, reversed(alphas), strict=True):
         beta = alpha - _dot(change, r) / _dot(s, change)
