@@ -5,8 +5,8 @@ One objective for both, on the training rows, with W (classes, dim) and a free b
     f(W, b) = mean cross-entropy of X W' + b + (lambda / 2) |W|^2,    lambda = max(weight decay, 1e-6)
 
 scikit-learn's LogisticRegression (lbfgs) minimises the same with C = 1 / (lambda n); `lbfgs` is ours, and tests hold
-the two together. A head that was asked for another loss is held against that loss: class weights and balanced draws weigh
-the rows, label smoothing and logit adjustment stand in the cross-entropy, and a head that standardises has its |W|^2 on
+the two together. A head that was asked for another loss is held against that loss: class weights and balanced draws
+weigh the rows, label smoothing and logit adjustment stand in the cross-entropy, a head that standardises has its |W|^2 on
 standardised rows. All of them are convex.
 
 A class that no row asks for: the infimum over its bias is the objective without it. It keeps its index with W = 0 and a
@@ -41,7 +41,17 @@ LEAST_WEIGHT_DECAY = 1e-6  # without any, separable rows have no finite optimum
 AIM, TOLERANCE = 5e-6, 3e-5
 DOUBLE_BYTES = 128 * 2**20  # beyond it the rows stay float32: 1.6 times the iterations a second, half the memory
 NATS_BELOW = 100.0
+THERE = 0.01  # a setting that leaves less than this share is said to get there
 AT_OPTIMUM = 0.001  # a head with less than this share of its objective to go is called at the optimum
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One setting that was changed, trained and measured."""
+
+    flag: str  # --lr, --epochs
+    value: float
+    share: float  # of that head's loss that is still to go
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +74,9 @@ class Check:
     head_val: Scores | None
     weight: Doubles  # (classes, dim)
     bias: Doubles  # (classes,)
+    asked: str = ""  # what the loss has beside the plain cross-entropy
+    tried: tuple[Trial, ...] = ()
+    no_time: bool = False  # the head is far, and there was no time to try anything
 
     def sentence(self) -> str:
         """How far the head is from the optimum, in one sentence."""
@@ -71,7 +84,7 @@ class Check:
         head, check = self.head_val or self.head_train, self.val or self.train
         which = "the optimum" if self.converged else "the check"
         early = f"stopped early, after {_iterations(self.iterations)} in {self.seconds:.0f} s"
-        to_go = f"the head's training loss, weight decay {self.weight_decay:g} included,"
+        to_go = f"the head's training loss, {self.asked}weight decay {self.weight_decay:g} included,"
         if not math.isfinite(self.head_objective):
             aside = "" if self.converged else f", which {early},"
             found = f"{which}{aside} has {_said(check)} on {split}"
@@ -87,7 +100,21 @@ class Check:
         else:
             opening = "The check had no time for one iteration and cannot say how far the optimum is"
         tail = "; a linear head can classify every training row right" if self.separable else ""
-        return f"{opening}: the head has {_said(head)} on {split}, {which} {_said(check)}{tail}."
+        return f"{opening}{self.advice()}: the head has {_said(head)} on {split}, {which} {_said(check)}{tail}."
+
+    def advice(self) -> str:
+        """Which setting gets nearer, of those that were tried; "" where there is nothing to say."""
+        if self.no_time:
+            return "; there was no time to try another --lr (--check-seconds gives more)"
+        if not self.tried:
+            return ""
+        best = min(self.tried, key=lambda trial: trial.share)
+        if best.share < THERE:
+            return f"; raise {best.flag} ({best.value:g} gets there)"
+        if best.share < self.gap_share / 2:
+            return f"; raise {best.flag} ({best.value:g} leaves {_percent(best.share)})"
+        tried = ", ".join(f"{trial.flag} {trial.value:g}" for trial in self.tried)
+        return f"; of {tried} none gets half way"
 
 
 def check_head(
@@ -131,6 +158,7 @@ def check_head(
         head_val=None if val is None else head.val or scores(head.logits, val),
         weight=weight,
         bias=bias,
+        asked=_asked(head.config),
         seconds=seconds + time.perf_counter() - ends,
     )
 
@@ -228,6 +256,16 @@ def target_of(config: HeadConfig, counts: npt.NDArray[np.int64]) -> Target:
         spread=config.label_smoothing / len(counts) * weights,
         offset=adjustment(config, counts),
     )
+
+
+def _asked(config: HeadConfig) -> str:
+    parts = {
+        "class weights": config.class_weights != "none",
+        "balanced draws": config.sampler != "uniform",
+        "label smoothing": config.label_smoothing > 0,
+        "logit adjustment": config.logit_adjustment > 0,
+    }
+    return "".join(f"{part}, " for part, there in parts.items() if there)
 
 
 def _iterations(count: int) -> str:

@@ -6,8 +6,8 @@ class by class and in the eigenvectors Q of S with eigenvalues l,
 
     H0 g = ((g Q) / (s_c l + lambda)) Q'
 
-with s as it is now; it costs one S and one eigendecomposition, and a product of (classes, dim) with (dim, dim) an iteration. Without it
-the directions in which rows hardly vary take hundreds of iterations, and rare classes wait for the frequent ones.
+with s as it is now. It costs one S and one eigendecomposition, and a product of (classes, dim) with (dim, dim) an
+iteration. Without it the directions in which rows hardly vary take hundreds of iterations.
 """
 
 import time
