@@ -18,6 +18,7 @@ __all__ = [
     "Fit",
     "MachineError",
     "NearDuplicates",
+    "Search",
     "Settings",
     "Summary",
     "UsageError",
@@ -29,6 +30,7 @@ __all__ = [
     "info",
     "load",
     "near_duplicates",
+    "search",
     "verify",
 ]
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from featcache.extraction import Settings, Summary, extract
     from featcache.features import Features, load
     from featcache.heads.fit import Fit, fit_head
+    from featcache.heads.search import Search, search
     from featcache.inspect import info, verify
     from featcache.near import NearDuplicates, near_duplicates
     from featcache.report.evaluate import evaluate
@@ -49,6 +52,7 @@ _HOME = {
     "extraction": ("Settings", "Summary", "extract"),
     "features": ("Features", "load"),
     "heads.fit": ("Fit", "fit_head"),
+    "heads.search": ("Search", "search"),
     "inspect": ("info", "verify"),
     "near": ("NearDuplicates", "near_duplicates"),
     "report.evaluate": ("evaluate",),

@@ -296,6 +296,52 @@ def fit_head(
 
 @app.command()
 @_told
+def search(
+    trials: Annotated[int, typer.Option("--trials", help="How many the study shall hold, earlier ones included.")] = 50,
+    pipeline: Pipeline = None,
+    data: Data = None,
+    cache: Cache = None,
+    name: Name = None,
+    store: Store = None,
+    weights: Weights = None,
+    precision: Precision = None,
+    select: Annotated[
+        str | None, typer.Option("--select", help="What chooses, on val: macro_recall, accuracy or loss.")
+    ] = None,
+    optimizer: Annotated[str | None, typer.Option("--optimizer", help="Held fixed: sgd, adam or adamw.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of the search and of the order of the rows.")] = None,
+    device: Device = "auto",
+    check_seconds: Annotated[float, typer.Option("--check-seconds", help="What the check may take.")] = 30.0,
+    no_check: Annotated[bool, typer.Option("--no-check", help="Leave out the convex optimum.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Bayesian search over a head's settings, pruned on val; the same command again goes on where it was."""
+    from featcache.heads.search import search
+    from featcache.report.progress import Bar
+    from featcache.report.stages import search_parts
+
+    with Bar(_console(stderr=True)) as bar:
+        found = search(
+            trials, pipeline=pipeline, data=data, cache=cache, name=name, store=store, weights=weights,
+            precision=precision, select=select, optimizer=optimizer, epochs=epochs, batch_size=batch_size, seed=seed,
+            device=device, check_seconds=None if no_check else check_seconds,
+            progress=lambda stage, done, total: bar.show(stage, done, total, "trials"),
+        )  # fmt: skip
+    if as_json:
+        _print_json(found.to_json())
+    else:
+        for part in search_parts(found):
+            _console().print(part)
+        if found.fit.best is not None:
+            _print(f"saved in {_short(found.fit.best.folder)}")
+    for note in found.fit.notes:
+        _complain(f"note: {note}")
+
+
+@app.command()
+@_told
 def report(
     head: Annotated[
         str | None, typer.Argument(help="A head's name, or how it starts; the newest best without.")

@@ -6,8 +6,8 @@ One objective for both, on the training rows, with W (classes, dim) and a free b
 
 scikit-learn's LogisticRegression (lbfgs) minimises the same with C = 1 / (lambda n); `lbfgs` is ours, and tests hold
 the two together. A head that was asked for another loss is held against that loss: class weights and balanced draws
-weigh the rows, label smoothing and logit adjustment stand in the cross-entropy, a head that standardises has its |W|^2 on
-standardised rows. All of them are convex.
+weigh the rows, label smoothing and logit adjustment stand in the cross-entropy, and a head that standardises has its
+|W|^2 on standardised rows. All of them are convex.
 
 A class that no row asks for: the infimum over its bias is the objective without it. It keeps its index with W = 0 and a
 bias 100 nats below the mean of the others, which adds less than 1e-43 to a softmax.

@@ -142,7 +142,7 @@ def fit_head(
         train_rows=len(train.y),
         val_rows=None if val is None else len(val.y),
         seconds=seconds,
-        notes=(*splits.notes, *_notes(train, val, heads)),
+        notes=(*splits.notes, *notes_of(train, val, heads)),
     )
 
 
@@ -210,7 +210,8 @@ def _refuse_unfit(train: Features, val: Features | None) -> None:
         )
 
 
-def _notes(train: Features, val: Features | None, heads: Sequence[SavedHead]) -> tuple[str, ...]:
+def notes_of(train: Features, val: Features | None, heads: Sequence[SavedHead]) -> tuple[str, ...]:
+    """What a reader of these heads must know."""
     notes = []
     if train.source["weights"] == "random":
         notes.append(RANDOM_TRUNK)

@@ -14,6 +14,7 @@ from featcache.heads.linear import best_of, merit
 if TYPE_CHECKING:
     from featcache.heads.fit import Fit  # with it comes scikit-learn, which an extract does not need
     from featcache.heads.saved import SavedHead
+    from featcache.heads.search import Search
 
 _SHOWN = 20  # heads in a table
 _NAMED = 10  # skipped images that are named
@@ -80,6 +81,14 @@ def fit_parts(fit: "Fit") -> list[RenderableType]:
     if fit.check is not None:
         parts.append(Text(f"check: {fit.check.sentence()}"))
     return parts
+
+
+def search_parts(found: "Search") -> list[RenderableType]:
+    """What a search says: the trials, the best settings, then what fit-head says of them."""
+    best = found.fit.heads[0].head.config.changed
+    settings = ", ".join(f"{name} {_cell(value)}" for name, value in best.items())
+    text = f"{many(found.trials, 'trial')}, {found.new:,} new, {found.pruned:,} of them pruned; best: {settings}"
+    return [Text(text), *fit_parts(found.fit)]
 
 
 def _settings_that_differ(fit: "Fit") -> list[str]:
