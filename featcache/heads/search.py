@@ -222,7 +222,7 @@ def _study(
         raise MachineError(f"{path}: the study cannot be kept: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(f"{path}: this is no study: {error}; remove the file to begin a new one") from None
-    return study
+    return study  # type: ignore[no-any-return]
 
 
 def _optuna() -> Any:
