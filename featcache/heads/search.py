@@ -149,7 +149,8 @@ SPACE: dict[str, Callable[["optuna.trial.BaseTrial"], Any]] = {
 
 
 def _suggest(trial: "optuna.trial.BaseTrial", base: HeadConfig, free: Sequence[str]) -> HeadConfig:
-    return replace(base, **{setting: SPACE[setting](trial) for setting in free})
+    chosen = {setting: SPACE[setting](trial) for setting in free}
+    return replace(base, **{name: float(f"{v:.3g}") if isinstance(v, float) else v for name, v in chosen.items()})
 
 
 def _fit_of(
