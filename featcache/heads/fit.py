@@ -3,20 +3,20 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from featcache.asked import Asked
 from featcache.errors import CacheError, DataError, UsageError
 from featcache.features import RANDOM_TRUNK, Features, behind, features_of
 from featcache.heads import saved
-from featcache.heads.grid import HeadFlags, configs_of, parse
+from featcache.heads.grid import HeadAsked, configs_of, parse, parted
 from featcache.heads.linear import best_of
 from featcache.heads.saved import SavedHead
-from featcache.listing import cuts, variant
-from featcache.recipe import HeadSection, Recipe, resolve
-from featcache.store import FeatureStore, StatLog, cache_folder, choose
+from featcache.listing import cuts
+from featcache.recipe import HeadSection, Recipe
+from featcache.store import FeatureStore
 
 if TYPE_CHECKING:
     from featcache.heads.check import Check  # with it comes torch
@@ -69,21 +69,14 @@ def fit_head(
     lr: float | Sequence[float] | None = None,
     *,
     grid: str | None = None,
-    pipeline: str | None = None,
-    data: str | None = None,
-    cache: str | Path | None = None,
-    name: str | None = None,
-    store: str | None = None,
-    weights: str | None = None,
-    precision: str | None = None,
     device: str = "auto",
     check_seconds: float | None = CHECK_SECONDS,
     progress: Callable[[str, int, int], None] = lambda *_: None,
-    **flags: Unpack[HeadFlags],
+    **asked: Unpack[HeadAsked],
 ) -> Fit:
     """Train a head for each learning rate, or each point of a grid, on the cached train split; choose on val.
 
-    `grid` is what `--grid` takes, "lr=0.003,0.03 weight_decay=0,1e-4"; `flags` are settings of the recipe's head
+    `grid` is what `--grid` takes, "lr=0.003,0.03 weight_decay=0,1e-4"; `asked` are settings of the recipe's head
     section, `select` (the metric on val that chooses: macro_recall, accuracy or loss) among them. What is None comes
     from the recipe. `check_seconds=None` leaves the check out. `progress` gets the stage ("reading", "training",
     "checking"), the epochs done and the epochs to do.
@@ -95,11 +88,12 @@ def fit_head(
     """
     if check_seconds is not None and not 0 < check_seconds <= LONGEST_CHECK:
         raise UsageError(f"--check-seconds: found {check_seconds}, expected above 0 and at most {LONGEST_CHECK:,.0f}")
-    recipe = resolve(pipeline, data=data, name=name)
-    section = section_of(recipe, grid, {"lr": lr, **flags})
+    where, flags = parted(asked)
+    meant = Asked(**where)
+    section = section_of(meant.recipe, grid, {"lr": lr, **flags})
     configs = configs_of(section)
     progress("reading", 0, section.epochs)
-    splits = read_splits(recipe, cache, store=store, weights=weights, precision=precision)
+    splits = read_splits(meant)
     train, val = splits.train, splits.val
     if val is None and (len(configs) > 1 or configs[0].patience):
         wants = f"{len(configs)} heads" if len(configs) > 1 else "patience"
@@ -111,14 +105,13 @@ def fit_head(
     from featcache.heads.train import train_heads  # torch is imported where it is needed
     from featcache.trunks.registry import choose_device
 
-    where = choose_device(device)
     begun = time.monotonic()
     trained = train_heads(
         train,
         val,
         configs,
         select=section.select,
-        device=where,
+        device=choose_device(device),
         progress=lambda done, epochs: progress("training", done, epochs),
     )
     seconds = time.monotonic() - begun
@@ -131,7 +124,7 @@ def fit_head(
         from featcache.heads.advice import check_and_advise
 
         progress("checking", section.epochs, section.epochs)
-        check = check_and_advise(best.head, trained, train, val, check_seconds, seconds, where)
+        check = check_and_advise(best.head, trained, train, val, check_seconds, seconds, choose_device(device))
     saved.record_run(splits.source, train, heads, None if best is None else best.name, selected_by, check, seconds)
     return Fit(
         heads=heads,
@@ -168,22 +161,19 @@ class Splits:
     notes: tuple[str, ...]  # what has changed since, what was cut
 
 
-def read_splits(recipe: Recipe, cache: str | Path | None, **filters: str | None) -> Splits:
+def read_splits(asked: Asked) -> Splits:
     """The train split and, where it is cached, val, of one trunk.
 
     Raises:
         CacheError: train is not in the cache, or the two don't fit together.
         DataError: a single class, or a split without rows.
     """
-    folder, cut = cache_folder(cache), variant(recipe)
-    key = (recipe.name, cut, "train")
-    source = choose(folder, StatLog(folder), key, **filters)
-    train = features_of(source, key)
-    val_key = (recipe.name, cut, "val")
-    val = features_of(source, val_key) if val_key in source.listings else None
+    source = asked.store_of("train")
+    train = features_of(source, asked.key("train"))
+    val = features_of(source, asked.key("val")) if asked.key("val") in source.listings else None
     _refuse_unfit(train, val)
     both = [train] if val is None else [train, val]
-    stale = [found for split in both if (found := behind(source, recipe, split.split))]
+    stale = [found for split in both if (found := behind(source, asked.recipe, split.split))]
     return Splits(source, train, val, (*stale, *(str(cut) for cut in cuts(both))))
 
 

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 from itertools import product
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from featcache.errors import UsageError
 from featcache.heads.config import HeadConfig
 from featcache.recipe import GRID, HeadSection
+from featcache.where import Stored
 
 
 class HeadFlags(TypedDict, total=False):
@@ -30,6 +31,18 @@ class HeadFlags(TypedDict, total=False):
     label_smoothing: float | Sequence[float] | None
     standardize: bool | Sequence[bool] | None
     select: str | None
+
+
+class HeadAsked(Stored, HeadFlags, total=False):
+    """What a training is asked for: which features, and which settings."""
+
+
+def parted(asked: HeadAsked) -> tuple[Stored, HeadFlags]:
+    """The features' flags, and the head's."""
+    items = list(asked.items())
+    where = {name: value for name, value in items if name in Stored.__annotations__}
+    flags = {name: value for name, value in items if name in HeadFlags.__annotations__}
+    return cast("Stored", where), cast("HeadFlags", flags)
 
 
 LARGEST = 10_000  # heads; a slip of the keyboard is not a grid

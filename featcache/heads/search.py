@@ -14,14 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from featcache.asked import Asked
 from featcache.errors import CacheError, MachineError, UsageError
 from featcache.heads import saved
 from featcache.heads.config import HeadConfig
 from featcache.heads.fit import CHECK_SECONDS, Fit, Splits, notes_of, read_splits, section_of
-from featcache.heads.grid import HeadFlags, configs_of
+from featcache.heads.grid import HeadAsked, configs_of, parted
 from featcache.heads.linear import Scores, best_of, merit
-from featcache.listing import variant
-from featcache.recipe import resolve
 
 if TYPE_CHECKING:
     import optuna
@@ -55,17 +54,10 @@ class Search:
 def search(
     trials: int = 50,
     *,
-    pipeline: str | None = None,
-    data: str | None = None,
-    cache: str | Path | None = None,
-    name: str | None = None,
-    store: str | None = None,
-    weights: str | None = None,
-    precision: str | None = None,
     device: str = "auto",
     check_seconds: float | None = CHECK_SECONDS,
     progress: Callable[[str, int, int], None] = lambda *_: None,
-    **flags: Unpack[HeadFlags],
+    **asked: Unpack[HeadAsked],
 ) -> Search:
     """Search learning rate, weight decay, optimizer, class weights, logit adjustment, smoothing and standardisation.
 
@@ -79,12 +71,13 @@ def search(
     if not 1 <= trials <= MOST_TRIALS:
         raise UsageError(f"--trials: found {trials}, expected 1 to {MOST_TRIALS:,}")
     optuna = _optuna()
-    recipe = resolve(pipeline, data=data, name=name)
-    section = section_of(recipe, None, flags)
+    where, flags = parted(asked)
+    meant = Asked(**where)
+    section = section_of(meant.recipe, None, flags)
     (base, *more) = configs_of(section.model_copy(update={"lr": section.lr[:1]}))
     if more:
         raise UsageError("search chooses one head: give a setting one value to hold it fixed, or none to search it")
-    splits = read_splits(recipe, cache, store=store, weights=weights, precision=precision)
+    splits = read_splits(meant)
     train, val = splits.train, splits.val
     if val is None:
         raise CacheError(
@@ -94,21 +87,21 @@ def search(
     from featcache.heads.train import train_heads
     from featcache.trunks.registry import choose_device
 
-    where = choose_device(device)
+    on = choose_device(device)
     free = [setting for setting in SPACE if flags.get(setting) is None]
-    folder = saved.folder_of(splits.source, recipe.name, variant(recipe)).parent.parent / STUDIES
+    folder = saved.folder_of(splits.source, meant.recipe.name, meant.variant).parent.parent / STUDIES
     study = _study(optuna, folder, base, free, section.select, [train.source, val.source])
     held = len([trial for trial in study.trials if trial.state.is_finished()])
     begun, done, pruned = time.monotonic(), held, 0
     while done < trials:
-        asked = [study.ask() for _ in range(min(ROUND, trials - done))]
-        configs = [_suggest(trial, base, free) for trial in asked]
+        drawn = [study.ask() for _ in range(min(ROUND, trials - done))]
+        configs = [_suggest(trial, base, free) for trial in drawn]
         stopped: set[int] = set()
 
         def watch(
-            epoch: int, found: Sequence[Scores | None], asked: Any = asked, stopped: set[int] = stopped
+            epoch: int, found: Sequence[Scores | None], drawn: Any = drawn, stopped: set[int] = stopped
         ) -> Collection[int]:
-            for index, (trial, scores) in enumerate(zip(asked, found, strict=True)):
+            for index, (trial, scores) in enumerate(zip(drawn, found, strict=True)):
                 if index in stopped or scores is None:
                     continue
                 value = merit(scores, section.select)[0]
@@ -117,18 +110,18 @@ def search(
                     stopped.add(index)
             return stopped
 
-        heads = train_heads(train, val, configs, select=section.select, device=where, watch=watch)
-        for index, (trial, head) in enumerate(zip(asked, heads, strict=True)):
+        heads = train_heads(train, val, configs, select=section.select, device=on, watch=watch)
+        for index, (trial, head) in enumerate(zip(drawn, heads, strict=True)):
             if index in stopped:
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             elif head.val is not None:
                 value = merit(head.val, section.select)[0]
                 study.tell(trial, value if math.isfinite(value) else WORST)
         pruned += len(stopped)
-        done += len(asked)
+        done += len(drawn)
         progress("searching", done, trials)
     return Search(
-        fit=_fit_of(study, base, free, splits, section.select, where, check_seconds, begun, train_heads),
+        fit=_fit_of(study, base, free, splits, section.select, on, check_seconds, begun, train_heads),
         trials=done,
         new=done - held,
         pruned=pruned,
@@ -149,8 +142,9 @@ SPACE: dict[str, Callable[["optuna.trial.BaseTrial"], Any]] = {
 
 
 def _suggest(trial: "optuna.trial.BaseTrial", base: HeadConfig, free: Sequence[str]) -> HeadConfig:
-    chosen = {setting: SPACE[setting](trial) for setting in free}
-    return replace(base, **{name: float(f"{v:.3g}") if isinstance(v, float) else v for name, v in chosen.items()})
+    chosen: dict[str, Any] = {setting: SPACE[setting](trial) for setting in free}
+    rounded: dict[str, Any] = {n: float(f"{v:.3g}") if isinstance(v, float) else v for n, v in chosen.items()}
+    return replace(base, **rounded)
 
 
 def _fit_of(
