@@ -219,5 +219,5 @@ def notes_of(train: Features, val: Features | None, heads: Sequence[SavedHead]) 
         notes.append(
             "no val split in the cache: nothing chose this head, and no figure here was measured on unseen images"
         )
-    notes += [f"{head.name} diverged: its loss is not finite; lower --lr" for head in heads if head.head.diverged]
+    notes += [f"{head.name} diverged: its loss is without bounds; lower --lr" for head in heads if head.head.diverged]
     return tuple(notes)

@@ -64,7 +64,7 @@ def fit_parts(fit: "Fit") -> list[RenderableType]:
         cells[0] += best
         for scores in (found.head.train, found.head.val):
             if scores is not None:
-                cells += [f"{scores.loss:.4f}", f"{100 * scores.accuracy:.1f} %", f"{100 * scores.macro_recall:.1f} %"]
+                cells += [_loss(scores.loss), f"{100 * scores.accuracy:.1f} %", f"{100 * scores.macro_recall:.1f} %"]
         table.add_row(*cells)
     val = "" if fit.val_rows is None else f", {fit.val_rows:,} to choose by"
     steps = sorted({found.head.steps for found in fit.heads})
@@ -120,6 +120,10 @@ def _why_not_accuracy(fit: "Fit") -> str:
         f"; {other.replace('_', ' ')} would choose {fit.heads[chosen].name}: accuracy {theirs.accuracy:.1%} and macro "
         f"recall {theirs.macro_recall:.1%}, where this one has {mine.accuracy:.1%} and {mine.macro_recall:.1%}"
     ).replace("%", " %")
+
+
+def _loss(loss: float) -> str:
+    return f"{loss:.4f}" if loss < 1e4 else f"{loss:.3g}"
 
 
 def _cell(value: object) -> str:

@@ -328,6 +328,14 @@ def test_nan_never_wins():
     assert best_of([head_with(wild), head_with(wild)]) is None
 
 
+def test_a_loss_without_bounds_is_diverged():
+    """Clipped steps of an absurd size leave finite weights; the head is called diverged all the same."""
+    (head,) = train_heads(features(), None, [replace(CONFIGS[0], lr=1e30)])
+    assert np.isfinite(head.weight).all()
+    assert head.diverged
+    assert not train_heads(features(), None, CONFIGS[:1])[0].diverged
+
+
 def test_nothing_chooses_without_val():
     """One head needs no val split; several without one cannot be chosen among."""
     assert best_of([head_with()]) == 0
