@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ROUND = 8  # heads that are trained side by side
 MOST_TRIALS = 100_000
-STUDIES = "searches"
+REPORTS = 10  # of a trial's way, to the pruner
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,9 +89,10 @@ def search(
 
     on = choose_device(device)
     free = [setting for setting in SPACE if flags.get(setting) is None]
-    folder = saved.folder_of(splits.source, meant.recipe.name, meant.variant).parent.parent / STUDIES
+    folder = saved.folder_of(splits.source, meant.recipe.name, meant.variant)
     study = _study(optuna, folder, base, free, section.select, [train.source, val.source])
     held = len([trial for trial in study.trials if trial.state.is_finished()])
+    every = max(1, base.epochs // REPORTS)
     begun, done, pruned = time.monotonic(), held, 0
     while done < trials:
         drawn = [study.ask() for _ in range(min(ROUND, trials - done))]
@@ -101,6 +102,8 @@ def search(
         def watch(
             epoch: int, found: Sequence[Scores | None], drawn: Any = drawn, stopped: set[int] = stopped
         ) -> Collection[int]:
+            if epoch % every:
+                return stopped
             for index, (trial, scores) in enumerate(zip(drawn, found, strict=True)):
                 if index in stopped or scores is None:
                     continue
@@ -125,7 +128,7 @@ def search(
         trials=done,
         new=done - held,
         pruned=pruned,
-        study=folder,
+        study=folder / f"search-{study.study_name}.log",
     )
 
 
@@ -201,7 +204,7 @@ def _study(
     text = json.dumps([fixed, list(free), select, sources], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:8]
     make_folder(folder)
-    path = folder / f"{key}.log"
+    path = folder / f"search-{key}.log"
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         backend = JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path)))

@@ -57,7 +57,7 @@ def test_refused(tmp_path):
         searched(tmp_path, 0)
     record(tmp_path, SPLITS)
     searched(tmp_path, 1)
-    (log,) = tmp_path.rglob("searches/*.log")
+    (log,) = tmp_path.rglob("search-*.log")
     log.write_text("damaged\n" + log.read_text())
     with pytest.raises(CacheError, match="remove the file"):
         searched(tmp_path, 2)
