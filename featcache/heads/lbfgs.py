@@ -135,11 +135,10 @@ def minimise(problem: Softmax, start: Point, *, done: Callable[[Point], bool], e
 
     Rounding ends it too: where no step along the search direction lowers f any more.
     """
-    began = time.perf_counter()
     h0 = problem.preconditioner()
     point, iterations = start, 0
     pairs: list[tuple[Vector, Vector]] = []
-    longest = time.perf_counter() - began
+    longest = 0.0  # that an iteration took
     while not done(point) and time.perf_counter() + longest < ends:
         since = time.perf_counter()
         step = _direction(point, pairs, h0)

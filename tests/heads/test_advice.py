@@ -15,15 +15,6 @@ from featcache.heads.config import HeadConfig
 from featcache.heads.train import train_heads
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """These heads are so small that a second thread only waits, for seconds where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def features(rows=2_000, dim=16, classes=6, seed=0) -> Features:
     """Overlapping clusters whose dimensions differ in scale, as those of embeddings do."""
     rng = np.random.default_rng(seed)

@@ -33,15 +33,6 @@ def plain_macro_recall(truth, predicted) -> float:
     return float(np.mean([(predicted[truth == c] == c).mean() for c in np.unique(truth)]))
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """These heads are so small that a second thread only waits, for seconds where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def the_usual_way(train: Features, config: HeadConfig) -> tuple[torch.nn.Linear, list[tuple[float, float, float]]]:
     """nn.Linear, autograd, torch.optim.SGD, clip_grad_norm_, CosineAnnealingLR; and its running history."""
     x, y = torch.from_numpy(train.x), torch.from_numpy(train.y)

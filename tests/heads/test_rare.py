@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from featcache.features import Features
 from featcache.heads.config import HeadConfig
@@ -48,11 +47,8 @@ HEADS = {
 
 
 @pytest.fixture(scope="module")
-def trained():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a second thread only waits, for seconds where the machine is busy
-    yield dict(zip(HEADS, train_heads(TRAIN, VAL, list(HEADS.values())), strict=True))
-    torch.set_num_threads(threads)
+def trained(one_thread):
+    return dict(zip(HEADS, train_heads(TRAIN, VAL, list(HEADS.values())), strict=True))
 
 
 def test_a_plain_head_is_the_rule_of_accuracy(trained):

@@ -4,9 +4,7 @@ import pytest
 
 import featcache
 from featcache import CacheError, UsageError
-from tests.heads.test_fit import SPLITS, one_thread, record
-
-__all__ = ["one_thread"]  # the fixture
+from tests.heads.test_fit import SPLITS, record
 
 
 def searched(cache, trials, **options):
