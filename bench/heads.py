@@ -1,7 +1,7 @@
 """python bench/heads.py --runs 1
 
-Measured on 2026-11-25 (AMD EPYC, 2 cores, torch 2.14.0), two epochs, seconds: ceiling 0.70, recipe 0.89, with val 0.86,
-scikit-learn's SGDClassifier 19.57; lbfgs to the same gradient norm 4.5 beside scikit-learn's 56.6. See docs/benchmarks.md.
+Measured on 2026-11-25 (AMD EPYC, 2 cores, torch 2.14.0), four epochs, two runs, median seconds: ceiling 1.04, recipe
+1.45, plain 3.11, dataloader 7.85, sweep8 6.78, ceiling of eight 5.24. docs/benchmarks.md has the rest.
 
 Stage two on synthetic features of Drive&Act's size: 259,865 x 768 float32, 34 classes, 30 % of rows in one.
 
