@@ -173,7 +173,7 @@ def read_splits(asked: Asked) -> Splits:
     val = features_of(source, asked.key("val")) if asked.key("val") in source.listings else None
     _refuse_unfit(train, val)
     both = [train] if val is None else [train, val]
-    stale = [found for split in both if (found := behind(source, asked.recipe, split.split))]
+    stale = behind(source, asked.recipe, [split.split for split in both])
     return Splits(source, train, val, (*stale, *(str(cut) for cut in cuts(both))))
 
 
