@@ -26,6 +26,8 @@ NAME = re.compile(r"[0-9]{5,9}-[0-9a-f]{8}\.h5")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MOST_ROWS = 1 << 24  # what is read of a shard before its hash is known grows with its rows: 32 bytes each
 MOST_DIM = 1 << 16
+_FEW = 256  # one row of so many: digests are read one by one, else together
+_BLOCK = 128  # scattered rows that are copied at a time
 _LONG_RUN = 8  # rows in one piece from which a pread of its own beats a gather
 
 
@@ -119,6 +121,21 @@ def read_digests(folder: Path, shard: Shard) -> Digests:
     return data
 
 
+def take_digests(folder: Path, shard: Shard, rows: npt.NDArray[np.int64]) -> Digests:
+    """The digests of these rows, (n, 32), as they stand in the file: to be compared, not to be trusted."""
+    if len(rows) > shard.rows // _FEW:
+        return _digests(folder, shard)[rows]
+    out = np.empty((len(rows), 32), dtype=np.uint8)
+    handle = open_shard(folder, shard)
+    try:
+        pieces = out.data.cast("B")
+        for place, row in enumerate(rows.tolist()):
+            _read_into(handle, pieces[32 * place : 32 * place + 32], shard.digests_offset + 32 * row)
+    finally:
+        os.close(handle)
+    return out
+
+
 def _digests(folder: Path, shard: Shard) -> Digests:
     handle = open_shard(folder, shard)
     try:
@@ -178,7 +195,9 @@ def gather(
             with os.fdopen(os.dup(handle), "rb") as file:
                 shape = (shard.rows, shard.dim)
                 mapped = np.memmap(file, shard.dtype, "r", shard.embeddings_offset, shape)
-            out[to[scattered]] = mapped[rows[scattered]]
+            from_, into = rows[scattered], to[scattered]
+            for start in range(0, len(from_), _BLOCK):  # what is copied twice stays in the core's cache in between
+                out[into[start : start + _BLOCK]] = mapped[from_[start : start + _BLOCK]]
     finally:
         os.close(handle)
 
