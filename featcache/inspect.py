@@ -1,44 +1,36 @@
 """What a cache holds."""
 
-from pathlib import Path
-from typing import Any
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Unpack
 
 import featcache
-from featcache.listing import variant
-from featcache.recipe import resolve
-from featcache.store import FeatureStore, StatLog, broken, cache_folder, find
+from featcache.asked import Asked
+from featcache.errors import CacheError
+from featcache.store import Extracted, FeatureStore, broken
 from featcache.store.shard import Shard
 from featcache.trunks import weights as trunk_weights
 from featcache.trunks.architectures import architecture
+from featcache.where import Where
 
 
-def info(
-    *,
-    pipeline: str | None = None,
-    data: str | None = None,
-    cache: str | Path | None = None,
-    name: str | None = None,
-    arch: str | None = None,
-    weights: str | None = None,
-) -> dict[str, Any]:
+def info(*, arch: str | None = None, weights: str | None = None, **where: Unpack[Where]) -> dict[str, Any]:
     """The trunk that the recipe asks for, and every store in the cache; the document of `featcache info --json`.
 
     `head_parameters` is null while the cache holds no listing of this data set, which alone knows its classes.
 
     Raises:
         UsageError: the recipe, or its architecture.
-        CacheError: the listing of this data set cannot be read.
     """
-    recipe = resolve(pipeline, data=data, name=name).override("trunk", arch=arch, weights=weights)
+    asked = Asked(**where)
+    recipe = asked.recipe.override("trunk", arch=arch, weights=weights)
     shape = architecture(recipe.trunk.arch)
     crop = trunk_weights.transform_of(shape, recipe.trunk.weights).crop
-    folder = cache_folder(cache)
-    stores = find(folder, StatLog(folder))
-    keys = [(store, key) for store in stores for key in store.listings if key[:2] == (recipe.name, variant(recipe))]
-    classes = len(keys[0][0].listing(keys[0][1]).listing.classes) if keys else None
+    stores = asked.stores()
+    classes = next((len(found.listing.classes) for store in stores for found in _listings(asked, store)), None)
     return {
         "version": featcache.__version__,
-        "cache": str(folder),
+        "cache": str(asked.folder),
         "data_set": recipe.name,
         "trunk": {
             "arch": shape.name,
@@ -49,7 +41,7 @@ def info(
             "head_parameters": None if classes is None else shape.head_parameters(classes),
         },
         "stores": [_describe(store) for store in stores],
-        "damaged": {name: str(error) for name, error in broken(folder, StatLog(folder)).items()},
+        "damaged": {name: str(error) for name, error in broken(asked.folder, asked.known).items()},
     }
 
 
@@ -70,6 +62,13 @@ def _describe(store: FeatureStore) -> dict[str, Any]:
         "made": [{**entry, **_part(store, place)} for place, entry in enumerate(store.trunk.made)],
         "made_by_unknown": sum(part.rows for part in store.shards if not _is_noted(store, part)),
     }
+
+
+def _listings(asked: Asked, store: FeatureStore) -> Iterator[Extracted]:
+    """The listings of this data set in a store that can be read."""
+    for key in asked.keys_of(store):
+        with contextlib.suppress(CacheError):  # `verify` names it
+            yield store.listing(key)
 
 
 def _part(store: FeatureStore, place: int) -> dict[str, int]:

@@ -11,7 +11,7 @@ import os
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -20,22 +20,12 @@ from featcache.errors import UsageError
 from featcache.features import Features, load
 from featcache.store import publish
 from featcache.store.plain import write_hdf5
+from featcache.where import Stored
 
 SUFFIXES = (".h5", ".npz", ".parquet")
 
 
-def export(
-    split: str,
-    to: str | Path,
-    *,
-    pipeline: str | None = None,
-    data: str | None = None,
-    cache: str | Path | None = None,
-    name: str | None = None,
-    store: str | None = None,
-    weights: str | None = None,
-    precision: str | None = None,
-) -> Features:
+def export(split: str, to: str | Path, **where: Unpack[Stored]) -> Features:
     """Write one split of the cache to `to`, by its suffix .h5, .npz or .parquet; what was written.
 
     A file that stands there is replaced, once the new one is whole.
@@ -47,9 +37,7 @@ def export(
     """
     path = Path(to)
     write = _writer(path)
-    found = load(
-        split, pipeline=pipeline, data=data, cache=cache, name=name, store=store, weights=weights, precision=precision
-    )
+    found = load(split, **where)
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     with publish.told(path):
         try:

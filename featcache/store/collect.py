@@ -119,9 +119,9 @@ def remove_dropped(root: Path, log: Commits, *, grace: float) -> int:
         path = root / "shards" / name
         if not shard.NAME.fullmatch(name) or name in kept or time.time() - at < grace:
             continue
-        with publish.told(path), contextlib.suppress(FileNotFoundError):  # an earlier gc removed it
+        with contextlib.suppress(FileNotFoundError):  # an earlier gc removed it
             size = os.lstat(path).st_size
-            os.unlink(path)
+            publish.remove(path)
             freed += size
     if freed:
         publish.sync_folder(root / "shards")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from featcache.errors import CacheError
+from featcache.errors import CacheError, MachineError
 from featcache.store import publish
 from featcache.store.regular import read_regular
 
@@ -55,8 +55,8 @@ def writing(root: Path, *, wait: float = 0.0, waiting: Callable[[str], None] = l
         publish.publish(holder, json.dumps(me).encode(), replace=True)
         yield
     finally:
-        with contextlib.suppress(OSError):
-            holder.unlink()
+        with contextlib.suppress(MachineError):
+            publish.remove(holder)
         lock.release()
 
 

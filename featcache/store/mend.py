@@ -26,10 +26,7 @@ ASIDE = "damaged"
 def set_aside(folder: Path, path: Path) -> Path:
     """Move a damaged file, or folder, out of the way, below `folder`/damaged/ as it stood below `folder`."""
     place = _free(folder / ASIDE / path.relative_to(folder))
-    with publish.told(place):
-        os.rename(path, place)
-        publish.sync_folder(place.parent)
-        publish.sync_folder(path.parent)
+    publish.move(path, place)
     return place
 
 

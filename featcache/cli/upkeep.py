@@ -6,44 +6,17 @@ from typing import Annotated
 
 import typer
 
-from featcache.cli import (
-    Cache,
-    Data,
-    Device,
-    Json,
-    Name,
-    Pipeline,
-    Precision,
-    Store,
-    Weights,
-    app,
-)
-from featcache.cli import (
-    _complain as complain,
-)
-from featcache.cli import (
-    _console as console,
-)
-from featcache.cli import (
-    _print as say,
-)
-from featcache.cli import (
-    _print_json as print_json,
-)
-from featcache.cli import (
-    _short as short,
-)
-from featcache.cli import (
-    _told as told,
-)
+from featcache.cli.app import Cache, Device, Json, Pipeline, Weights, command, complain, console, print_json, say, short
 from featcache.errors import UsageError
+from featcache.where import Stored
 
 OneStore = Annotated[str | None, typer.Option("--store", help="One store: its name, or the start of its fingerprint.")]
 Wait = Annotated[float, typer.Option("--wait", help="Seconds to wait for a store that another process writes to.")]
 
+_NAMED = 5  # images that repair names
 
-@app.command()
-@told
+
+@command()
 def verify(
     cache: Cache = None,
     store: OneStore = None,
@@ -87,9 +60,9 @@ def verify(
         print_json({**found.to_json(), "depth": "quick" if quick else "deep" if deep else "hashes"})
     else:
         for problem in found.problems:
-            say(f"{problem.kind}: {problem.message}")
+            say(f"{problem.kind}: {_here(problem.message)}")
         for note in found.notes:
-            say(f"note: {note.message}")
+            say(f"note: {_here(note.message)}")
         rate = f", {found.bytes / 1e6 / max(found.seconds, 1e-9):,.0f} MB/s" if found.bytes > 10**6 else ""
         read = "sizes and logs" if quick else f"{found.bytes / 1e6:,.1f} MB of shards hashed"
         again = f"; {many(found.compared, 'image')} embedded again" if deep else ""
@@ -98,8 +71,7 @@ def verify(
         raise typer.Exit(3)
 
 
-@app.command()
-@told
+@command()
 def repair(
     cache: Cache = None,
     store: OneStore = None,
@@ -107,7 +79,7 @@ def repair(
     wait: Wait = 0.0,
     as_json: Json = False,
 ) -> None:
-    """Take out what is damaged (files are kept aside in damaged/), adopt what is whole; extract then embeds the rest."""
+    """Take out what is damaged (it is kept aside in damaged/), adopt what is whole; extract then embeds the rest."""
     from featcache.extraction.summary import shown_path
     from featcache.report.progress import Bar
     from featcache.report.stages import many
@@ -122,13 +94,13 @@ def repair(
         print_json(done.to_json())
     else:
         for action in done.actions:
-            say(f"{'would be ' if dry_run else ''}{action.kind}: {action.message}")
-        for listing, path in done.embed_again[:20]:
+            say(f"{'would be ' if dry_run else ''}{action.kind}: {_here(action.message)}")
+        for listing, path in done.embed_again[:_NAMED]:
             say(f"to be embedded again: {listing}: {shown_path(path)}")
-        if len(done.embed_again) > 20:
-            say(f"… and {len(done.embed_again) - 20:,} more (--json names them all)")
+        if len(done.embed_again) > _NAMED:
+            say(f"… and {len(done.embed_again) - _NAMED:,} more (--json names them all)")
         for problem in done.unmended:
-            say(f"not mended: {problem.message}")
+            say(f"not mended: {_here(problem.message)}")
         extract = "; run `featcache extract`" if done.embed_again else ""
         say(
             f"{many(len(done.actions), 'repair')}, {many(len(done.embed_again), 'image')} to be embedded again{extract}"
@@ -137,8 +109,7 @@ def repair(
         raise typer.Exit(3)
 
 
-@app.command("gc")
-@told
+@command("gc")
 def collect(
     cache: Cache = None,
     store: OneStore = None,
@@ -168,36 +139,28 @@ def collect(
     for one in found:
         unfinished = f", {one.unfinished:,} of an unfinished extract kept" if one.unfinished else ""
         forgot, turned = ("forgot", "turned") if one.applied else ("would forget", "would turn")
-        size = f"{one.removed / 1e6:,.1f} MB of files removed" if one.applied else f"{one.freed / 1e6:,.1f} MB of rows"
-        say(
-            f"{one.store}: {forgot} {one.forgotten + one.repeated:,} of {one.rows:,} embeddings{unfinished}, "
-            f"{turned} {one.rewritten:,} of {many(one.shards, 'shard')} into {one.added:,}; {size}"
+        merged = (
+            f", {turned} {one.rewritten:,} of {many(one.shards, 'shard')} into {one.added:,}" if one.rewritten else ""
         )
+        size = f"{one.removed / 1e6:,.1f} MB of files removed" if one.applied else f"{one.freed / 1e6:,.1f} MB of rows"
+        rows = f"{one.forgotten + one.repeated:,} of {one.rows:,} embeddings"
+        say(f"{one.store}: {forgot} {rows}{unfinished}{merged}; {size}")
     if not apply:
         say("nothing was done; --apply does it")
 
 
-@app.command()
-@told
+@command()
 def export(
+    *,
     split: Annotated[str, typer.Argument(help="The split.")],
     to: Annotated[Path, typer.Option("--to", help="A file that ends in .h5, .npz or .parquet.")],
-    pipeline: Pipeline = None,
-    data: Data = None,
-    cache: Cache = None,
-    name: Name = None,
-    store: Store = None,
-    weights: Weights = None,
-    precision: Precision = None,
+    where: Stored,
     as_json: Json = False,
 ) -> None:
     """One split as one plain file for other tools: embeddings, labels, paths, clips, subjects, classes."""
     from featcache.plain import export
 
-    found = export(
-        split, to, pipeline=pipeline, data=data, cache=cache, name=name, store=store, weights=weights,
-        precision=precision,
-    )  # fmt: skip
+    found = export(split, to, **where)
     size = to.stat().st_size
     if as_json:
         print_json({"split": split, "file": str(to), "rows": len(found.y), "dim": found.x.shape[1], "bytes": size})
@@ -205,3 +168,8 @@ def export(
     if found.failed:
         complain(f"note: {found.failed:,} images of this split have no embedding and are left out")
     say(f"wrote {short(to)}: {len(found.y):,} rows of {found.x.shape[1]}, {size / 1e6:,.1f} MB")
+
+
+def _here(message: str) -> str:
+    """A message whose paths are as a person would type them here."""
+    return message.replace(f"{Path.cwd()}/", "")
