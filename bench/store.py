@@ -122,6 +122,7 @@ def load(scratch: Path, runs: int) -> tuple[list[Result], dict[str, float]]:
         "first load": opened(in_order, known=False),
         "verify": lambda: FeatureStore.open(root, StatLog(scratch / "cache")).verify(),
     }
+
     def touch() -> None:
         """Virtual machines give memory slowly that they have not given before: that falls on nobody."""
         np.ones(size, dtype=np.uint8)

@@ -18,20 +18,25 @@ __all__ = [
     "Fit",
     "MachineError",
     "NearDuplicates",
+    "Predictions",
     "Settings",
     "Summary",
+    "Timeline",
     "UsageError",
     "__version__",
     "describe",
     "evaluate",
     "export",
+    "export_model",
     "extract",
     "fit_head",
     "gc",
     "info",
     "load",
     "near_duplicates",
+    "predict",
     "repair",
+    "timeline",
     "verify",
 ]
 
@@ -44,6 +49,7 @@ if TYPE_CHECKING:
     from featcache.inspect import info
     from featcache.near import NearDuplicates, near_duplicates
     from featcache.plain import export
+    from featcache.prediction import Predictions, Timeline, export_model, predict, timeline
     from featcache.report.evaluate import evaluate
     from featcache.report.evaluation import Evaluation
     from featcache.upkeep.examine import verify
@@ -61,6 +67,7 @@ _HOME = {
     "report.evaluate": ("evaluate",),
     "report.evaluation": ("Evaluation",),
     "plain": ("export",),
+    "prediction": ("Predictions", "Timeline", "export_model", "predict", "timeline"),
     "upkeep.examine": ("verify",),
     "upkeep.mend": ("repair",),
     "upkeep.tidy": ("gc",),

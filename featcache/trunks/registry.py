@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from featcache.errors import MachineError, UsageError
+from featcache.errors import FeatcacheError, MachineError, UsageError
 from featcache.images import ImageTransform
 from featcache.recipe import TrunkSection
 from featcache.store.stat_log import stat_of
@@ -92,6 +92,28 @@ class TrunkSource:
             return self.spec(PRECISION[self.section.precision])
         fitting = [spec for spec in map(self.spec, PRECISION.values()) if spec in held]
         return fitting[0] if len(fitting) == 1 else self.spec(fast_precision(device()))
+
+
+def located(spec: TrunkSpec, asked: str, memo: WeightsMemo, typed: str | None) -> TrunkSource | None:
+    """The weights that made a spec: as typed, as the cache remembers where they were, or by their name.
+
+    None where those are not here, or are others.
+
+    Raises:
+        FeatcacheError: what was typed is none of this architecture's.
+    """
+    remembered = [name for arch, name, sha256 in memo.entries() if (arch, sha256) == (spec.arch, spec.weights_sha256)]
+    for name in [typed] if typed else [*remembered, asked]:
+        name = weights.RANDOM if name.startswith(f"{weights.RANDOM} ") else name
+        section = TrunkSection(arch=spec.arch, weights=name, stored=spec.stored, exif=spec.transform.exif)
+        try:
+            source = TrunkSource(section, memo)
+            if source.spec(spec.compute) == spec:
+                return source
+        except FeatcacheError:
+            if typed:
+                raise
+    return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
