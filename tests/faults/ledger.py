@@ -7,6 +7,12 @@ from dataclasses import dataclass, field
 
 from tests.faults.catalogue import FAULTS
 
+MACHINE = (
+    "`tests/faults/test_machine.py` lets hypothesis try sequences of these steps. After each one, what `load` returns "
+    "is what the model says of the last complete extract, or an error where the cache is damaged; no sequence was "
+    "found after which that did not hold."
+)
+
 
 @dataclass
 class Ledger:
@@ -16,6 +22,7 @@ class Ledger:
     passed: dict[int, Counter[str]] = field(default_factory=dict)  # fault -> test -> cases that passed
     failed: Counter[int] = field(default_factory=Counter)
     skipped: dict[int, list[str]] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)  # of the state machine
 
     def saw(self, fault: int, injected: str, outcome: str, times: int = 1) -> None:
         self.seen.setdefault(fault, Counter())[injected, outcome] += times
@@ -49,6 +56,9 @@ class Ledger:
             lines += [f"- Skipped: {reason}" for reason in self.skipped.get(number, [])]
             for test, cases in sorted(self.passed.get(number, Counter()).items()):
                 lines.append(f"- `{test}` passed" + (f" ({cases} cases)" if cases > 1 else ""))
+        if self.steps:
+            lines += ["", "## Any sequence of them", "", MACHINE, "", "| step | times |", "|---|---:|"]
+            lines += [f"| {step} | {times:,} |" for step, times in sorted(self.steps.items())]
         return "\n".join(lines) + "\n"
 
 

@@ -98,7 +98,7 @@ UNREAD = (".lock", ".runs.jsonl.lock")  # never read: they have no bytes
 def whole_cache(small, tmp_path) -> World:
     """With a head, a second split's worth of files, and everything else that a cache can hold."""
     world = small.at(shutil.copytree(small.cache, tmp_path / "whole"))
-    featcache.fit_head(0.1, 0.2, **where(world), epochs=2, check_seconds=None, device="cpu")
+    featcache.fit_head([0.1, 0.2], **where(world), epochs=2, check_seconds=None, device="cpu")
     return world
 
 
@@ -307,10 +307,10 @@ def test_what_a_newer_version_writes_into_a_log_or_listing_is_refused(hurt, smal
             reopened(hurt)
         saw("a line that a newer version wrote", "refused, the line named")
     write_lines(hurt, whole)
-    version = listings.VERSION
+    version, extracted = listings.VERSION, reopened(small).listing(("digits", "all", "train"))
     try:
         listings.VERSION = version + 1
-        newer = listings.write(hurt.cache, reopened(small).listing(("digits", "all", "train")))
+        newer = listings.write(hurt.cache, extracted)
     finally:
         listings.VERSION = version
     commits.name_listing(hurt.store / commits.NAME, newer)

@@ -121,7 +121,7 @@ def watch(event, args):
         names.append(frame.f_code.co_filename)
         frame = frame.f_back
     ours = next(name for name in names if "/featcache/" in name or name.startswith("<"))
-    lock = any("filelock" in name for name in names) and ".lock" in path
+    lock = any("/filelock/" in name for name in names)  # .lock, and the folder that it stands in
     seen.add("lock" if lock else ours.rsplit("/featcache/")[-1])
 
 import featcache
