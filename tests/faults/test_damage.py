@@ -98,7 +98,8 @@ UNREAD = (".lock", ".runs.jsonl.lock")  # never read: they have no bytes
 def whole_cache(small, tmp_path) -> World:
     """With a head, a second split's worth of files, and everything else that a cache can hold."""
     world = small.at(shutil.copytree(small.cache, tmp_path / "whole"))
-    featcache.fit_head([0.1, 0.2], **where(world), epochs=2, check_seconds=None, device="cpu")
+    for lr in (0.1, 0.2):
+        featcache.fit_head(lr, **where(world), epochs=2, check_seconds=None, device="cpu")
     return world
 
 

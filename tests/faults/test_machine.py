@@ -242,7 +242,7 @@ class Machine(RuleBasedStateMachine):
             assert {problem.kind for problem in self.world.verify()} <= ({"rows"} if self.lacking else set())
 
 
-@pytest.mark.fault()
+@pytest.mark.fault
 def test_any_sequence_of_events(nano, tmp_path, portion):
     """Hypothesis finds no sequence after which a row is wrong, lost without a word, or a sound cache refused."""
     (tmp_path / "digits" / "train" / "0").mkdir(parents=True)
