@@ -1,9 +1,12 @@
-"""python bench/drift.py
+"""python bench/drift.py --images 4      (4 minutes on two shared cores)
+
+On an AMD EPYC with AMX, 2026-11-25, the worst image: batch size and threads 0; AVX2 kernels 4e-13 in fp32, 7.4e-5 in
+bf16; bicubic instead of bilinear 3.4e-4, no antialias 9.9e-4, bf16 instead of fp32 6.6e-5 (1 - cosine).
 
 How far the embedding of one image moves when nothing moves but what is not keyed: batch size, threads, the instruction
 set that the kernels choose. Every way runs in a process of its own; the first is the reference of its precision. In
 contrast, what is keyed: a resize without antialias, bicubic, the other precision. The bounds in
-`featcache/extraction/drift.py` stand between the two.
+`featcache/drift.py` stand between the two.
 
 vit_b_16, with random weights and with random weights whose activations grow as trained ones do (each tensor moved by a
 tenth of a standard normal, biases included), on pieces of the two photographs that ship with scikit-learn.

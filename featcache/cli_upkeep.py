@@ -41,6 +41,8 @@ from featcache.errors import UsageError
 OneStore = Annotated[str | None, typer.Option("--store", help="One store: its name, or the start of its fingerprint.")]
 Wait = Annotated[float, typer.Option("--wait", help="Seconds to wait for a store that another process writes to.")]
 
+_NAMED = 5  # images that repair names
+
 
 @app.command()
 @told
@@ -87,9 +89,9 @@ def verify(
         print_json({**found.to_json(), "depth": "quick" if quick else "deep" if deep else "hashes"})
     else:
         for problem in found.problems:
-            say(f"{problem.kind}: {problem.message}")
+            say(f"{problem.kind}: {_here(problem.message)}")
         for note in found.notes:
-            say(f"note: {note.message}")
+            say(f"note: {_here(note.message)}")
         rate = f", {found.bytes / 1e6 / max(found.seconds, 1e-9):,.0f} MB/s" if found.bytes > 10**6 else ""
         read = "sizes and logs" if quick else f"{found.bytes / 1e6:,.1f} MB of shards hashed"
         again = f"; {many(found.compared, 'image')} embedded again" if deep else ""
@@ -107,7 +109,7 @@ def repair(
     wait: Wait = 0.0,
     as_json: Json = False,
 ) -> None:
-    """Take out what is damaged (files are kept aside in damaged/), adopt what is whole; extract then embeds the rest."""
+    """Take out what is damaged (it is kept aside in damaged/), adopt what is whole; extract then embeds the rest."""
     from featcache.extraction.summary import shown_path
     from featcache.report.progress import Bar
     from featcache.report.stages import many
@@ -122,13 +124,13 @@ def repair(
         print_json(done.to_json())
     else:
         for action in done.actions:
-            say(f"{'would be ' if dry_run else ''}{action.kind}: {action.message}")
-        for listing, path in done.embed_again[:20]:
+            say(f"{'would be ' if dry_run else ''}{action.kind}: {_here(action.message)}")
+        for listing, path in done.embed_again[:_NAMED]:
             say(f"to be embedded again: {listing}: {shown_path(path)}")
-        if len(done.embed_again) > 20:
-            say(f"… and {len(done.embed_again) - 20:,} more (--json names them all)")
+        if len(done.embed_again) > _NAMED:
+            say(f"… and {len(done.embed_again) - _NAMED:,} more (--json names them all)")
         for problem in done.unmended:
-            say(f"not mended: {problem.message}")
+            say(f"not mended: {_here(problem.message)}")
         extract = "; run `featcache extract`" if done.embed_again else ""
         say(
             f"{many(len(done.actions), 'repair')}, {many(len(done.embed_again), 'image')} to be embedded again{extract}"
@@ -167,12 +169,13 @@ def collect(
         return
     for one in found:
         unfinished = f", {one.unfinished:,} of an unfinished extract kept" if one.unfinished else ""
-        says = "" if one.applied else "would "
-        say(
-            f"{one.store}: {says}forget {one.forgotten + one.repeated:,} of {one.rows:,} embeddings{unfinished}, "
-            f"{says}turn {many(one.rewritten, 'shard')} of {one.shards:,} into {one.added:,}; "
-            f"{one.freed / 1e6:,.1f} MB of rows" + (f", {one.removed / 1e6:,.1f} MB of files removed" if apply else "")
+        forgot, turned = ("forgot", "turned") if one.applied else ("would forget", "would turn")
+        merged = (
+            f", {turned} {one.rewritten:,} of {many(one.shards, 'shard')} into {one.added:,}" if one.rewritten else ""
         )
+        size = f"{one.removed / 1e6:,.1f} MB of files removed" if one.applied else f"{one.freed / 1e6:,.1f} MB of rows"
+        rows = f"{one.forgotten + one.repeated:,} of {one.rows:,} embeddings"
+        say(f"{one.store}: {forgot} {rows}{unfinished}{merged}; {size}")
     if not apply:
         say("nothing was done; --apply does it")
 
@@ -205,3 +208,8 @@ def export(
     if found.failed:
         complain(f"note: {found.failed:,} images of this split have no embedding and are left out")
     say(f"wrote {short(to)}: {len(found.y):,} rows of {found.x.shape[1]}, {size / 1e6:,.1f} MB")
+
+
+def _here(message: str) -> str:
+    """A message whose paths are as a person would type them here."""
+    return message.replace(f"{Path.cwd()}/", "")

@@ -5,9 +5,11 @@ up to the point where that transform turns to floating point. `docs/images.md` s
 file. Nothing here needs torch, so that loader processes start fast and stay small.
 """
 
+import hashlib
 import io
+import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -33,6 +35,10 @@ class ImageTransform:
     antialias: bool = True
     exif: Literal["ignore", "apply"] = "ignore"  # ImageFolder ignores the orientation tag
     modes: str = "rgb"  # grey repeated, palette looked up, alpha dropped, 16-bit grey rescaled, CMYK converted
+
+    def key(self) -> str:
+        """A short name for all of it: what a file came to under this transform is remembered with it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
 class BadImageError(ValueError):

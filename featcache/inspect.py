@@ -1,12 +1,16 @@
 """What a cache holds."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import featcache
+from featcache.errors import CacheError
 from featcache.listing import variant
 from featcache.recipe import resolve
-from featcache.store import FeatureStore, StatLog, broken, cache_folder, find
+from featcache.store import Extracted, FeatureStore, StatLog, broken, cache_folder, find
+from featcache.store.commits import Key
 from featcache.store.shard import Shard
 from featcache.trunks import weights as trunk_weights
 from featcache.trunks.architectures import architecture
@@ -27,7 +31,6 @@ def info(
 
     Raises:
         UsageError: the recipe, or its architecture.
-        CacheError: the listing of this data set cannot be read.
     """
     recipe = resolve(pipeline, data=data, name=name).override("trunk", arch=arch, weights=weights)
     shape = architecture(recipe.trunk.arch)
@@ -35,7 +38,7 @@ def info(
     folder = cache_folder(cache)
     stores = find(folder, StatLog(folder))
     keys = [(store, key) for store in stores for key in store.listings if key[:2] == (recipe.name, variant(recipe))]
-    classes = len(keys[0][0].listing(keys[0][1]).listing.classes) if keys else None
+    classes = next((len(found.listing.classes) for store in stores for found in _listings(store, keys)), None)
     return {
         "version": featcache.__version__,
         "cache": str(folder),
@@ -70,6 +73,14 @@ def _describe(store: FeatureStore) -> dict[str, Any]:
         "made": [{**entry, **_part(store, place)} for place, entry in enumerate(store.trunk.made)],
         "made_by_unknown": sum(part.rows for part in store.shards if not _is_noted(store, part)),
     }
+
+
+def _listings(store: FeatureStore, keys: list[tuple[FeatureStore, Key]]) -> Iterator[Extracted]:
+    """The listings of this data set in a store that can be read."""
+    for holder, key in keys:
+        if holder is store:
+            with contextlib.suppress(CacheError):  # `verify` names it
+                yield store.listing(key)
 
 
 def _part(store: FeatureStore, place: int) -> dict[str, int]:

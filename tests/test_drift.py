@@ -55,6 +55,7 @@ def test_the_first_making_is_not_compared_and_the_second_is(extract, tmp_path):
     assert [(entry["batch_size"], entry.get("drift")) for entry in made(tmp_path)] == [(4, None), (3, found.to_json())]
     store = FeatureStore.open(next((tmp_path / "cache" / "stores").iterdir()), StatLog(tmp_path))
     assert [part.made for part in store.shards] == [0, 1]
+    assert len(list((tmp_path / "cache" / "stores").iterdir())) == 1  # the batch is no part of the identity
 
 
 def test_a_making_that_was_proven_is_not_proven_again(extract, images, tmp_path, monkeypatch):

@@ -32,6 +32,7 @@ from featcache.store import (
     dealt,
     find,
     is_recorded,
+    publish,
 )
 from featcache.store.store import check_finite, digests_of, same_making
 from featcache.store.trunk_record import TAIL
@@ -127,7 +128,8 @@ class _Job:
         """Embed what the store lacks of one split, and record the listing."""
         begun = time.monotonic()
         settings, store = self.settings, self.store()
-        rows = Rows(listing, self.known.look_up([listing.file(row) for row in range(len(listing))]))
+        known = self.known.look_up([listing.file(row) for row in range(len(listing))])
+        rows = Rows(listing, known, self.source.transform.key())
         rows.forgive(store)
         if not settings.retry_failed:
             rows.remember_refused(store)
@@ -139,6 +141,7 @@ class _Job:
                 shard_rows=settings.shard_rows, shard_seconds=settings.shard_seconds, wait=settings.wait,
                 waiting=self._waiting,
             ) as writer:  # fmt: skip
+                publish.sweep_old(self.cache)
                 if len(todo):
                     embedded = _Run(self, rows, todo, writer).embed()
                     extracted = rows.extracted()

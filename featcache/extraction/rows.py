@@ -19,7 +19,13 @@ class Rows:
 
     listing: Listing
     known: list[Known | None]
+    transform: str = ""  # which one decodes: another may make an image of what this one refuses, or the reverse
     refused: dict[bytes, str] = field(default_factory=dict)  # digests whose image decodes to nothing that can be stored
+
+    def __post_init__(self) -> None:
+        for row, found in enumerate(self.known):
+            if found is not None and found.reason and found.transform != self.transform:
+                self.known[row] = Known(found.stat, found.digest)
 
     def missing(self, store: FeatureStore, *, retry_failed: bool) -> npt.NDArray[np.int64]:
         """The rows that must be read: files that are new or have changed, and known ones that the store lacks."""
@@ -45,7 +51,10 @@ class Rows:
             self.known[row] = Known((0, 0, 0, 0), b"", image.failed)
             return
         self.known[row] = Known(image.stat, image.digest, image.failed)
-        memory.remember(self.listing.file(row), image.stat, image.digest, image.failed, read_at=image.read_at)
+        memory.remember(
+            self.listing.file(row), image.stat, image.digest, image.failed, read_at=image.read_at,
+            transform=self.transform,
+        )  # fmt: skip
 
     def remember_refused(self, store: FeatureStore) -> None:
         """Images whose embedding this store refused before are not tried again: they have not changed."""

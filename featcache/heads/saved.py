@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +29,7 @@ from featcache.errors import CacheError, UsageError
 from featcache.features import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import EpochRow, LinearHead, Scores
+from featcache.recipe import NAME
 from featcache.store import FeatureStore
 from featcache.store.lock import holding
 from featcache.store.publish import append, make_folder, publish, truncate
@@ -173,22 +175,26 @@ def record_run(
         lock.release()
 
 
-def runs(store: FeatureStore, data_set: str, variant: str) -> list[Run]:
+def runs(store: FeatureStore, data_set: str, variant: str, *, newest: bool = True) -> list[Run]:
     """Every fit-head on this store and data set, oldest first; a line that a crash cut short is left out.
 
     Raises:
-        CacheError: a line is damaged: nobody knows which head it named, and whether that was the newest.
+        CacheError: a line is damaged, and the `newest` run is asked for: nobody knows whether that was it.
     """
     path = folder_of(store, data_set, variant) / RUNS
     found = read_runs(path)
-    if found.damaged:
+    if found.damaged and newest:
         raise CacheError(
             f"{path}: line {found.damaged[0]} is damaged: which head is the newest cannot be known. Name the head, or "
             f"`featcache repair` takes the line out"
         )
     entries = [entry for line in found.lines if (entry := unseal_line(line)) is not None]
     try:
-        return [Run(one["at"], tuple(one["heads"]), one["best"], one["selected_by"]) for one in entries]
+        every = [Run(one["at"], tuple(one["heads"]), one["best"], one["selected_by"]) for one in entries]
+        strange = [name for run in every for name in (*run.heads, run.best or "x") if not re.fullmatch(NAME, name)]
+        if strange:
+            raise TypeError(f"{strange[0]!r} is no name of a head")
+        return every
     except (KeyError, TypeError) as error:
         raise CacheError(f"{path}: this is no log of runs that this version reads: {error!r}") from None
 

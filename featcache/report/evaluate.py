@@ -64,7 +64,11 @@ def _head(
 ) -> tuple[FeatureStore, SavedHead, str]:
     """The head that is meant, with the store that it was trained on and what chose it."""
     runs = sorted(
-        ((run, found) for found in stores for run in saved.runs(found, recipe.name, variant(recipe))),
+        (
+            (run, found)
+            for found in stores
+            for run in saved.runs(found, recipe.name, variant(recipe), newest=asked is None)
+        ),
         key=lambda pair: pair[0].at,
         reverse=True,
     )

@@ -29,6 +29,7 @@ class Known:
     stat: Stat
     digest: bytes  # sha256 of its bytes; b"" where it could not be read
     reason: str = ""  # why it gives no image; "" where it does
+    transform: str = ""  # under which transform it gives none: the start of its sha256
 
 
 class StatLog:
@@ -49,18 +50,21 @@ class StatLog:
         known = self._read()
         return [known[path] if path in known and known[path].stat == stat_of(path) else None for path in paths]
 
-    def remember(self, path: str, status: Stat, digest: bytes, reason: str = "", *, read_at: int) -> None:
+    def remember(
+        self, path: str, status: Stat, digest: bytes, reason: str = "", *, read_at: int, transform: str = ""
+    ) -> None:
         """Note what was read at `read_at` (time.time_ns before the reading); a racy stat is not noted.
 
         A file that changed within the clock's grain of being read may change again without its stat showing it.
         """
         if racy(status, read_at):
             return
-        known = Known(status, digest, reason)
+        known = Known(status, digest, reason, transform if reason else "")
         if self._read().get(path) == known:
             return
         self._read()[path] = known
         line = {"path": path, "stat": status, "digest": digest.hex(), "reason": reason}
+        line |= {"transform": known.transform} if known.transform else {}
         self._pending.append(seal_line(line))
 
     def flush(self) -> None:
@@ -92,7 +96,8 @@ class StatLog:
                     with contextlib.suppress(KeyError, TypeError, ValueError):  # a newer version's line is skipped
                         size, mtime, ctime, inode = entry["stat"]
                         digest = bytes.fromhex(entry["digest"])
-                        self._known[entry["path"]] = Known((size, mtime, ctime, inode), digest, entry["reason"])
+                        reason, transform = entry["reason"], entry.get("transform", "")
+                        self._known[entry["path"]] = Known((size, mtime, ctime, inode), digest, reason, transform)
         return self._known
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from featcache.errors import CacheError, DataError
+from featcache.errors import CacheError, DataError, MachineError
 from featcache.store import commits, listings, publish, shard
 from featcache.store.check import Problem, check_listing, check_shard
 from featcache.store.commits import Commits, Key
@@ -102,6 +103,11 @@ class FeatureStore:
         Raises:
             CacheError: a digest that the store lacks, or a shard that does not match the log.
         """
+        needed = len(digests) * (self.dim or 0) * 4
+        if needed > _memory():  # a listing of a few bytes a row can ask for a quarter of a megabyte a row
+            raise MachineError(
+                f"{self.root}: {needed / 1e9:,.1f} GB of embeddings do not fit into this machine's memory"
+            )
         return self._current(lambda: self._load(digests))
 
     def _load(self, digests: Digests) -> npt.NDArray[np.float32]:
@@ -227,7 +233,7 @@ class StoreWriter:
         self.store.known.flush()  # before the commit: what is embedded is never read again, whenever the kill comes
         digests, embeddings = np.concatenate(self._digests), np.concatenate(self._embeddings)
         self._digests, self._embeddings, self._held = [], [], 0
-        stored = embeddings.astype(self.store.trunk.spec.stored)
+        stored = _as_stored(embeddings, self.store.trunk.spec.stored)
         log = self.store.root / commits.NAME
         snapshot = commits.read(log)
         entry, data = shard.build(snapshot.numbers, digests, stored, made=self._made)
@@ -330,6 +336,18 @@ def _survey(cache: Path, known: StatLog) -> Iterator[FeatureStore | tuple[Path, 
 def same_making(entry: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
     """Whether two notes in trunk.json name the same versions and hardware, whatever was compared then."""
     return {**entry, "drift": None} == {**made, "drift": None}
+
+
+def _as_stored(embeddings: npt.NDArray[np.float32], stored: str) -> npt.NDArray[Any]:
+    """The rows in the store's type, which must hold them: a cast of 1e5 to float16 would be inf without a word."""
+    if not check_finite(embeddings, stored).all():
+        raise DataError(f"an embedding is not finite, or too large for {stored}; nothing of this shard was stored")
+    return embeddings.astype(stored)
+
+
+def _memory() -> int:
+    """Bytes of memory that this machine has."""
+    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def check_finite(embeddings: npt.NDArray[np.float32], stored: str) -> npt.NDArray[np.bool_]:

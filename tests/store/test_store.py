@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featcache.errors import CacheError, FeatcacheError
+from featcache.errors import CacheError, DataError, FeatcacheError, MachineError
 from featcache.listing import Listing
 from featcache.store import Extracted, FeatureStore, StatLog, commits, create, find, is_recorded, publish
 from featcache.store.index import pack
@@ -81,7 +81,7 @@ def an_extract(numbers, split: str = "train") -> Extracted:
 numbers = st.integers(0, 12)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)  # another process may have the machine
 @given(st.lists(st.lists(numbers, min_size=1, max_size=6), min_size=1, max_size=5), st.integers(1, 7), st.data())
 def test_load_gives_what_was_appended(parts, shard_rows, data):
     """In any order, with repeats, across shards of any size: each digest's own embedding, bit for bit."""
@@ -502,3 +502,26 @@ def test_a_row_is_stored_only_where_every_value_is_finite_and_fits(value, float3
     rows[1, 2] = value
     assert check_finite(rows, "float32").tolist() == [True, float32, True]
     assert check_finite(rows, "float16").tolist() == [True, float16, True]
+
+
+@pytest.mark.parametrize(
+    ("stored", "value"), [("float16", 65_505.0), ("float16", 1e5), ("float32", np.inf), ("float32", np.nan)]
+)
+def test_what_a_store_cannot_hold_is_refused_and_never_cast(tmp_path, stored, value):
+    """float16 ends at 65504: a larger value, inf and nan are an error, and no shard holds the row."""
+    store = a_store(tmp_path, stored=stored)
+    with store.writer() as writer:
+        writer.append(digests_of([1]), np.full((1, DIM), value, np.float32))
+        with pytest.raises(DataError, match="not finite, or too large"):
+            writer.flush()
+    assert again(store).rows == 0
+    assert put(store, [2]).rows == 1
+
+
+def test_a_listing_cannot_ask_for_more_than_the_machine_has(tmp_path):
+    """Many rows that all name one wide embedding: refused with what it would take, before anything is allocated."""
+    store = put(a_store(tmp_path), [1])
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    wanted = np.broadcast_to(digests_of([1]), (pages // (4 * DIM) + 1, 32))
+    with pytest.raises(MachineError, match="GB of embeddings do not fit"):
+        store.load(wanted)

@@ -180,3 +180,49 @@ def test_dealt_splits_are_written_again_from_the_listings(tmp_path, nano):
     assert [action.kind for action in featcache.repair(cache=tmp_path / "cache").actions] == ["splits"]
     assert dealt.read(tmp_path / "cache", "d", path.parent.name) == before
     assert featcache.verify(cache=tmp_path / "cache") == []
+
+
+def test_a_damaged_line_among_the_runs_is_an_error_where_the_newest_is_asked_for(made):
+    """It could be the newest: report does not take an older head for it; a head that is named is found all the same."""
+    runs = next(made.cache.rglob("runs.jsonl"))
+    featcache.fit_head(0.2, **made.where, epochs=1, check_seconds=None, device="cpu")
+    first, _ = runs.read_bytes().splitlines(keepends=True)
+    flip(runs, len(first) + 5)
+    with pytest.raises(featcache.CacheError, match="line 2 is damaged"):
+        featcache.evaluate(split="val", **made.where)
+    assert featcache.evaluate("lr0.1", split="val", **made.where).rows == 4
+    featcache.repair(cache=made.cache)
+    assert featcache.evaluate(split="val", **made.where).head.startswith("lr0.1")
+
+
+def test_a_run_that_was_cut_short_is_passed_over_and_removed(made):
+    """What a crash left of a line hides no other run, also after the next fit-head."""
+    runs = next(made.cache.rglob("runs.jsonl"))
+    whole = runs.read_bytes()
+    runs.write_bytes(whole + whole[:50])
+    assert featcache.evaluate(split="val", **made.where).head.startswith("lr0.1")
+    featcache.fit_head(0.2, **made.where, epochs=1, check_seconds=None, device="cpu")
+    assert featcache.evaluate(split="val", **made.where).head.startswith("lr0.2")
+    assert len(runs.read_bytes().splitlines()) == 2
+    assert featcache.verify(cache=made.cache) == []
+
+
+def test_a_run_that_names_a_head_elsewhere_is_refused(made):
+    """A log from somebody else cannot lead out of the folder of heads."""
+    from featcache.store.sealed import seal_line
+
+    line = {"at": 2**62, "heads": ["../../x"], "best": "../../x", "selected_by": "", "check": None, "seconds": 1}
+    with next(made.cache.rglob("runs.jsonl")).open("ab") as file:
+        file.write(seal_line(line))
+    with pytest.raises(featcache.CacheError, match="no name of a head"):
+        featcache.evaluate(split="val", **made.where)
+
+
+def test_scratch_files_anywhere_in_the_cache_are_swept(made):
+    """Also beside stores and listings; only those that are too old to be written by anybody."""
+    old, new = (made.cache / "listings" / f".x.{name}.partial" for name in ("a", "b"))
+    for path in (old, new):
+        path.write_bytes(b"")
+    os.utime(old, (1, 1))
+    featcache.gc(cache=made.cache, apply=True)
+    assert (old.exists(), new.exists()) == (False, True)
