@@ -72,7 +72,10 @@ FAULTS: dict[int, tuple[str, str]] = {
         "names: not UTF-8, newline, =cmd, <script>, bidi controls, NFC and NFD",
         "lossless on disk; inert in CSV, HTML and on the terminal",
     ),
-    29: ("a cache of an older, of a newer format", "read, or clearly refused"),
+    29: (
+        "a cache of an older, of a newer format",
+        "read, or clearly refused; a golden cache of each format stands in tests/golden",
+    ),
     30: (
         "h5py against memmap against pread, random index sets with empty, duplicate, negative",
         "bit-equal; a row that is not there is refused",
@@ -100,7 +103,10 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
         "tests/store/test_commits.py::test_a_damaged_line_is_named",
         "tests/store/test_commits.py::test_any_beginning_of_a_log_is_a_beginning_of_the_store",
     ),
-    7: ("tests/store/test_shard.py::test_a_flipped_bit_anywhere_is_refused_before_use",),
+    7: (
+        "tests/store/test_shard.py::test_a_flipped_bit_anywhere_is_refused_before_use",
+        "tests/test_format.py::test_both_readers_refuse_the_same_bits",
+    ),
     8: ("tests/store/test_shard.py::test_a_file_that_is_not_the_committed_one_is_refused",),
     9: ("tests/store/test_store.py::test_two_shards_whose_names_were_swapped_are_refused",),
     10: ("tests/store/test_hdf5.py::test_a_well_formed_file_of_another_make_is_refused",),
@@ -151,7 +157,11 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
         "tests/report/test_terminal.py::test_printable_is_inert_and_stays_as_it_is",
         "tests/report/test_terminal.py::test_markup_in_a_name_is_text",
     ),
-    29: ("tests/heads/test_saved.py::test_a_newer_format_and_an_unknown_setting_are_refused",),
+    29: (
+        "tests/heads/test_saved.py::test_a_newer_format_and_an_unknown_setting_are_refused",
+        "tests/test_format.py::test_there_is_a_golden_cache_of_this_format",
+        "tests/test_format.py::test_featcache_reads_the_golden_caches",
+    ),
     30: (
         "tests/store/test_shard.py::test_gather_reads_what_h5py_reads",
         "tests/store/test_shard.py::test_gather_refuses_rows_that_are_not_there",

@@ -258,7 +258,7 @@ def test_any_sequence_of_events(nano, tmp_path, portion):
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=portion(100, 5), stateful_step_count=portion(25, 12), deadline=None, print_blob=True,
+            max_examples=portion(80, 5), stateful_step_count=portion(20, 12), deadline=None, print_blob=True,
             suppress_health_check=list(HealthCheck), derandomize=portion(1, 0) == 0, database=None,
         ),
     )  # fmt: skip

@@ -148,11 +148,11 @@ def test_power_that_goes_at_any_call(small, tmp_path, saw, portion):
     whole = next((work / "cache").rglob(commits.NAME)).read_bytes()
     shutil.rmtree(work)
     assert len(journal.calls) > 60
-    for cut in range(0, len(journal.calls) + 1, portion(1, 9)):
+    for cut in range(0, len(journal.calls) + 1, portion(1, 12)):
         disk = Disk(work)
         for call in journal.calls[:cut]:
             disk.note(*call)
-        for luck in [None, *(random.Random(f"{cut} {turn}") for turn in range(portion(3, 1)))]:
+        for luck in [None, *(random.Random(f"{cut} {turn}") for turn in range(portion(2, 1)))]:
             work.mkdir()
             disk.write_to(work, luck)
             check(small, small.at(work / "cache"), whole, disk.acknowledged, truth)

@@ -72,8 +72,8 @@ def test_a_call_that_fails_costs_nothing_that_was_committed(small, tmp_path, saw
     """Call 1, 2, … of a real extract fails: exit 5 with the way out (or the run goes on), no litter, and the next run
     ends byte for byte as the undisturbed one.
     """
-    fault, stride = (3 if code == "EIO" else 2), portion(1, 30)
-    when = "from then on" if persistent else "once"
+    fault, when = (3 if code == "EIO" else 2), "from then on" if persistent else "once"
+    stride = portion((1 if code in ("ENOSPC", "EIO") else 3) * (2 if persistent else 1), 30)
     for number in range(offset((code, persistent), stride), steps_of(small, tmp_path / "count") + 1, stride):
         world = small.at(tmp_path / "cache")
         fails = Fails(number, code, persistent=persistent)
@@ -98,7 +98,7 @@ def test_what_was_there_before_stays(small, hurt, tmp_path, saw, portion, code):
     """The same where the store holds rows already: every one of them stays, whichever call fails."""
     first = small.at(tmp_path / "begun")
     first.extract(limit=3)
-    before, stride = first.committed(), portion(2, 16)
+    before, stride = first.committed(), portion(2, 20)
     assert len(before) == 3
     for number in range(offset(code, stride), 200, stride):
         world = small.at(shutil.copytree(first.cache, tmp_path / "cache"))
@@ -183,7 +183,7 @@ def test_interrupted_calls_complete(small, tmp_path, saw):
 @pytest.mark.parametrize("moment", ["before", "amid", "after"])
 def test_sigkill_at_every_step(small, tmp_path, zygote, saw, portion, moment):
     """A real process kills itself before, amid or after call 1, 2, …: the next run ends as the undisturbed one."""
-    stride = portion(1, 16)
+    stride = portion(3 if moment == "after" else 1, 20)  # after one call is before the next
     for number in range(offset(moment, stride), steps_of(small, tmp_path / "count") + 1, stride):
         world = small.at(tmp_path / "cache")
         assert zygote.run(world, kill_at=number, moment=moment) == -signal.SIGKILL
@@ -216,7 +216,7 @@ def test_random_kills_lose_at_most_one_shard_of_work(many, tmp_path, zygote, saw
         while killed < kills:
             watch.write_text("0       ")
             run = zygote.start(world, watch=str(watch), batch_size=4)
-            time.sleep(moments.uniform(0, 0.9))
+            time.sleep(moments.uniform(0, 0.6))
             with contextlib.suppress(ProcessLookupError):
                 run.kill()
             code = run.wait()
