@@ -16,6 +16,7 @@ test: $(VENV)/.dev
 
 # Every fault of tests/faults, with the long counts in full (`make test` runs a part of them); writes docs/faults.md.
 faults: $(VENV)/.dev
+	rm -rf build/faults
 	FEATCACHE_FAULTS=all $(BIN)/python -m pytest -m fault --timeout 1800 tests
 
 lint: $(VENV)/.dev

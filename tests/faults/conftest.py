@@ -6,8 +6,6 @@ FEATCACHE_FAULTS=all runs the long counts in full and, where all tests of all fa
 import os
 import platform
 import shutil
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -17,15 +15,15 @@ import torch
 
 from featcache.store import FeatureStore, StatLog
 from tests.conftest import Nano, write_images
-from tests.faults.catalogue import ELSEWHERE, FAULTS
-from tests.faults.ledger import Ledger
+from tests.faults import ledger
+from tests.faults.catalogue import ELSEWHERE
+from tests.faults.ledger import Case, Cases
 from tests.faults.world import World
 from tests.faults.zygote import Zygote
 
 FULL = os.environ.get("FEATCACHE_FAULTS") == "all"
 ROOT = Path(__file__).parents[2]
-LEDGER = Ledger()
-BEGUN = time.monotonic()
+CASES: Cases = {}
 
 Saw = Callable[..., None]
 
@@ -48,38 +46,56 @@ def faults_of(item: pytest.Item) -> set[int]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     outcome = yield
     report = outcome.get_result()
-    for number in faults_of(item):
-        test = item.nodeid.partition("[")[0]
-        if report.failed:
-            LEDGER.failed[number] += 1
-        elif report.skipped:
-            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-            LEDGER.skipped.setdefault(number, []).append(f"`{test}`: {reason.removeprefix('Skipped: ')}")
-        elif report.when == "call":
-            LEDGER.passed.setdefault(number, Counter())[test] += 1
+    if item.get_closest_marker("fault") is None:
+        return
+    case = case_of(item)
+    case.seconds += report.duration
+    if report.failed:
+        case.state = "failed"
+    elif report.skipped:
+        case.state = "skipped"
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        case.reason = reason.removeprefix("Skipped: ")
+    elif report.when == "call":
+        case.state = "passed"
 
 
-def pytest_sessionfinish() -> None:
-    """The page, where everything that it lists has run."""
-    listed = {test for tests in ELSEWHERE.values() for test in tests}
-    ran = {test for counts in LEDGER.passed.values() for test in counts}
-    if FULL and set(LEDGER.passed) == set(FAULTS) and listed <= ran and not LEDGER.failed:
-        versions = {name: version(name) for name in ("torch", "h5py", "numpy", "pillow")}
-        page = LEDGER.page(time.monotonic() - BEGUN, {"Python": platform.python_version(), **versions})
-        (ROOT / "docs" / "faults.md").write_text(page, encoding="utf-8")
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Write the page, where everything that it lists has run and passed; else say what is missing."""
+    if not FULL:
+        return
+    cases = ledger.keep(ROOT / "build" / "faults", CASES)
+    lacking = ledger.lacking(cases)
+    if lacking:
+        terminalreporter.write_line(f"docs/faults.md is not written; failed or not run: {', '.join(lacking)}", red=True)
+        return
+    versions = {name: version(name) for name in ("torch", "h5py", "numpy", "pillow")}
+    page = ledger.page(cases, {"Python": platform.python_version(), **versions})
+    (ROOT / "docs" / "faults.md").write_text(page, encoding="utf-8")
+    terminalreporter.write_line("docs/faults.md is written")
+
+
+def case_of(item: pytest.Item) -> Case:
+    return CASES.setdefault(item.nodeid, Case(sorted(faults_of(item))))
 
 
 @pytest.fixture
 def saw(request: pytest.FixtureRequest) -> Saw:
     """Count what was injected and what was seen: `saw("ENOSPC at call N", "exit 5")`."""
-    numbers = faults_of(request.node)
+    case = case_of(request.node)
 
     def count(injected: str, outcome: str, times: int = 1, *, fault: int | None = None) -> None:
-        assert fault is None or fault in numbers
-        for number in [fault] if fault else numbers:
-            LEDGER.saw(number, injected, outcome, times)
+        assert fault is None or fault in case.faults
+        for number in [fault] if fault else case.faults:
+            case.seen[number, injected, outcome] += times
 
     return count
+
+
+@pytest.fixture
+def steps(request: pytest.FixtureRequest) -> dict[str, int]:
+    """How often a state machine took each step, for the page."""
+    return case_of(request.node).steps
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,6 @@ from PIL import Image
 import featcache
 from featcache import FeatcacheError
 from featcache.store import StatLog, commits, find
-from tests.faults.conftest import LEDGER
 from tests.faults.shim import Real
 from tests.faults.test_steps import shimmed
 from tests.faults.world import World, litter, overwrite
@@ -243,7 +242,7 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.fault
-def test_any_sequence_of_events(nano, tmp_path, portion):
+def test_any_sequence_of_events(nano, tmp_path, portion, steps):
     """Hypothesis finds no sequence after which a row is wrong, lost without a word, or a sound cache refused."""
     (tmp_path / "digits" / "train" / "0").mkdir(parents=True)
     Machine.weights, Machine.done, Machine.bytes_of = nano.weights, Counter(), []
@@ -263,7 +262,7 @@ def test_any_sequence_of_events(nano, tmp_path, portion):
         ),
     )  # fmt: skip
     assert Machine.done["extract"] > 0
-    LEDGER.steps = dict(Machine.done)
+    steps.update(Machine.done)
 
 
 pytestmark = pytest.mark.timeout(1500)
