@@ -73,7 +73,7 @@ def test_a_call_that_fails_costs_nothing_that_was_committed(small, tmp_path, saw
     ends byte for byte as the undisturbed one.
     """
     fault, when = (3 if code == "EIO" else 2), "from then on" if persistent else "once"
-    stride = portion((1 if code in ("ENOSPC", "EIO") else 3) * (2 if persistent else 1), 30)
+    stride = portion(6 if persistent or code in ("EDQUOT", "EFBIG") else 1, 30)  # ENOSPC and EIO once: at every call
     for number in range(offset((code, persistent), stride), steps_of(small, tmp_path / "count") + 1, stride):
         world = small.at(tmp_path / "cache")
         fails = Fails(number, code, persistent=persistent)
@@ -183,7 +183,7 @@ def test_interrupted_calls_complete(small, tmp_path, saw):
 @pytest.mark.parametrize("moment", ["before", "amid", "after"])
 def test_sigkill_at_every_step(small, tmp_path, zygote, saw, portion, moment):
     """A real process kills itself before, amid or after call 1, 2, …: the next run ends as the undisturbed one."""
-    stride = portion(3 if moment == "after" else 1, 20)  # after one call is before the next
+    stride = portion(1 if moment == "amid" else 4, 20)  # a call that is no write has no middle: the kill is before it
     for number in range(offset(moment, stride), steps_of(small, tmp_path / "count") + 1, stride):
         world = small.at(tmp_path / "cache")
         assert zygote.run(world, kill_at=number, moment=moment) == -signal.SIGKILL
