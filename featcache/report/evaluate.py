@@ -11,6 +11,7 @@ from featcache.errors import CacheError, DataError, UsageError
 from featcache.features import RANDOM_TRUNK, Features, behind, features_of
 from featcache.heads import saved
 from featcache.heads.saved import Run, SavedHead
+from featcache.heads.which import which_head
 from featcache.intervals import Groups, group, intervals, unit_of
 from featcache.listing import cuts
 from featcache.metrics import calibration
@@ -98,7 +99,8 @@ def examine(
     for flag, value, known in (("--by", by, BY), ("--clip-rule", clip_rule, RULES)):
         if value not in known:
             raise UsageError(f"{flag}: found {value!r}, expected {' or '.join(known)}")
-    found, chosen, run = _head(asked, head)
+    which = which_head(asked, head)
+    found, chosen, run = which.store, saved.load(which.folder), which.run
     key = asked.key(split or _default_split(asked, found))
     features = features_of(found, key)
     _refuse_unfit(chosen, found, features, allow_shared_subjects=allow_shared_subjects)
@@ -115,8 +117,7 @@ def examine(
         if by == "clip":
             raise
         said = f"no figures by clip: {error}"
-    selected_by = run.selected_by if run.best == chosen.name else ""
-    shared, noted = _shared(found, features), _notes(chosen, features, selected_by)
+    shared, noted = _shared(found, features), _notes(chosen, features, which.selected_by)
     notes = (*behind(found, asked.recipe, [key[2]]), *shared, *noted, said)
     return Examined(
         asked, found, chosen, run, features, images, clips, tuple(found for found in (*notes, said) if found)
@@ -134,35 +135,6 @@ def grouped(heads: Sequence[Answers]) -> Groups:
         unit, names = "clip", ()
     right = np.stack([answers.right for answers in heads], axis=1)
     return group(unit, names, first.truth, right, len(first.classes))
-
-
-def _head(asked: Asked, head: str | None) -> tuple[FeatureStore, SavedHead, Run]:
-    """The head that is meant, with the store that it was trained on and the newest run that made it."""
-    data_set, variant, folder = asked.recipe.name, asked.variant, asked.folder
-    runs = sorted(
-        ((run, found) for found in asked.stores() for run in saved.runs(found, data_set, variant, newest=head is None)),
-        key=lambda pair: pair[0].at,
-        reverse=True,
-    )
-    if not runs:
-        raise CacheError(f"{folder}: no head of {data_set} in this cache; run `featcache fit-head` first")
-    if head is None:
-        run, found = runs[0]
-        if run.best is None:
-            raise CacheError(
-                f"{folder}: every head of the newest fit-head of {data_set} diverged; run it again with a lower "
-                f"--lr, or name an older head"
-            )
-        chosen = saved.load(saved.folder_of(found, data_set, variant) / run.best)
-        return found, chosen, run
-    names = {name: (run, found) for run, found in reversed(runs) for name in run.heads}
-    fitting = [head] if head in names else [name for name in names if name.startswith(head)]
-    if len(fitting) != 1:
-        what = f"{len(fitting)} heads start with" if fitting else "no head is called"
-        raise CacheError(f"{folder}: {what} {head!r}; there are: {', '.join(fitting or names)}")
-    run, found = names[fitting[0]]
-    chosen = saved.load(saved.folder_of(found, data_set, variant) / fitting[0])
-    return found, chosen, run
 
 
 def _default_split(asked: Asked, store: FeatureStore) -> str:
