@@ -12,10 +12,11 @@ import pytest
 
 import featcache
 from featcache.asked import Asked
+from featcache.heads.config import HeadConfig
 from featcache.images import BadImageError, thumbnail
 from featcache.metrics import calibration
 from featcache.report.evaluate import examine
-from featcache.report.page.about import page_of
+from featcache.report.page.about import _settings, page_of
 from featcache.report.page.charts import Curve, curves, reliability
 from featcache.report.page.gallery import A_CELL, EDGE, gallery
 from featcache.report.page.page import Page, render, save_html
@@ -92,10 +93,16 @@ def test_it_says_all_that_it_should(made, page):
     assert fit.check.sentence().replace("'", "&#39;") in text
     assert all(f"lr {rate}" in text for rate in ("0.01", "0.1"))
     assert text.count('class="panel"') == 4
-    assert "featcache fit-head --data /data/drives --lr 0.01 --lr 0.1 --momentum 0.9" in text
-    assert "--epochs 3" in text
+    assert "featcache fit-head --data /data/drives --lr 0.01 --lr 0.1 --epochs 3" in text
     assert "featcache report lr0.1" in text
     assert fit.best.sources["train"]["trunk"] in text
+
+
+def test_a_grid_is_typed_as_one():
+    """Where more than the learning rate varies, the command is --grid; a setting at its default is not typed."""
+    one, other = HeadConfig(lr=0.01, seed=1, standardize=True), HeadConfig(lr=0.01, seed=2, standardize=True)
+    assert _settings([one]) == [("--lr", "0.01"), ("--standardize", ""), ("--seed", 1)]
+    assert _settings([one, other]) == [("--standardize", ""), ("--grid", "lr=0.01 seed=1,2")]
 
 
 def test_every_count_stands_in_the_matrix(page):

@@ -1,17 +1,21 @@
 """From a head that was examined to its page: the sweep's curves, the certificate, and how to make it again."""
 
+import contextlib
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import featcache
 from featcache.errors import CacheError
 from featcache.heads import saved
+from featcache.heads.config import HeadConfig
 from featcache.report.evaluate import BY, Examined
 from featcache.report.page.charts import Curve
 from featcache.report.page.page import Page
+
+_RECIPE_ONLY = ("plateau_epochs",)  # settings that have no flag; they stand among the head's
 
 
 def page_of(found: Examined, by: str = BY[0]) -> Page:
@@ -35,19 +39,24 @@ def page_of(found: Examined, by: str = BY[0]) -> Page:
 
 def _curves(found: Examined) -> Iterator[Curve]:
     """The history of every head of the run; a head is named by its learning rate, where that tells them apart."""
-    folder = found.head.folder.parent
-    rates = []
+    configs = _configs(found)
+    rates = {name: f"lr {config.lr:g}" for name, config in configs.items()}
+    apart = len(set(rates.values())) == len(found.run.heads)
     for name in found.run.heads:
-        try:
-            rates.append(f"lr {saved.load(folder / name).head.config.lr:g}")
-        except CacheError:
-            rates.append(name)  # it is gone or damaged: its history may still be there
-    labels = rates if len(set(rates)) == len(rates) else list(found.run.heads)
-    for name, label in zip(found.run.heads, labels, strict=True):
-        columns = saved.history(folder / name)
+        columns = saved.history(found.head.folder.parent / name)
         if columns.get("epoch"):
+            label = rates[name] if apart else name.rpartition("-")[0] or name
             epochs = tuple(int(epoch) for epoch in columns["epoch"])
             yield Curve(label, name == found.head.name, epochs, columns)
+
+
+def _configs(found: Examined) -> dict[str, HeadConfig]:
+    """The settings of the heads of the run; those that are gone or damaged are left out."""
+    configs = {}
+    for name in found.run.heads:
+        with contextlib.suppress(CacheError):
+            configs[name] = saved.load(found.head.folder.parent / name).head.config
+    return configs
 
 
 def _no_check(found: Examined) -> str:
@@ -75,22 +84,39 @@ def _commands(found: Examined, by: str) -> Iterator[str]:
     stored = [] if trunk.spec.stored == "float32" else [("--stored", trunk.spec.stored)]
     yield _typed("extract", where, [("--arch", trunk.spec.arch), ("--weights", trunk.asked), ("--precision", precision),
                                     *stored])  # fmt: skip
-    rates = [name.split("-")[0].removeprefix("lr") for name in found.run.heads]
-    rest = [
-        (f"--{key.replace('_', '-')}", value)
-        for key, value in asdict(config).items()
-        if key in ("epochs", "batch_size", "momentum", "weight_decay", "clip_norm", "seed") and value is not None
-    ]
-    yield _typed("fit-head", where, [*(("--lr", rate) for rate in rates), *rest])
+    yield _typed("fit-head", where, _settings(list(_configs(found).values()) or [config]))
     clips = [("--by", "clip"), ("--clip-rule", found.clips.rule)] if by == "clip" and found.clips else []
     yield _typed(f"report {shlex.quote(found.head.name)}", where, [("--split", found.features.split), *clips,
                                                                     ("--html", "report.html")])  # fmt: skip
 
 
+def _settings(configs: list[HeadConfig]) -> list[tuple[str, Any]]:
+    """The flags of fit-head that give these heads: --lr for each learning rate, --grid where more than that varies."""
+    varied, flags = {}, []
+    for field in fields(HeadConfig):
+        values = list(dict.fromkeys(getattr(config, field.name) for config in configs))
+        flag = f"--{field.name.replace('_', '-')}"
+        if len(values) > 1 and field.name != "lr":
+            varied[field.name] = values
+        elif field.name == "lr":
+            flags += [(flag, f"{value:.15g}") for value in values]
+        elif values[0] is True:
+            flags.append((flag, ""))
+        elif values[0] is not None and field.name not in _RECIPE_ONLY and values[0] != field.default:
+            flags.append((flag, values[0]))
+    if not varied:
+        return flags
+    rates = [value for flag, value in flags if flag == "--lr"]
+    grid = {"lr": rates, **varied}
+    text = " ".join(f"{name}={','.join(map(str, values))}" for name, values in grid.items())
+    return [*(pair for pair in flags if pair[0] != "--lr"), ("--grid", text)]
+
+
 def _typed(command: str, *flags: list[tuple[str, Any]]) -> str:
-    return " ".join(
-        ["featcache", command, *(f"{name} {shlex.quote(str(value))}" for part in flags for name, value in part)]
-    )
+    words = ["featcache", command]
+    for name, value in (flag for part in flags for flag in part):
+        words += [name] if value == "" else [name, shlex.quote(str(value))]
+    return " ".join(words)
 
 
 def _made(found: Examined) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from featcache.intervals import Interval
 from featcache.metrics import Calibration
 
 POINTS = 240  # of a curve; a longer one is thinned
+LABELLED = 12  # curves that have their labels; of more only the chosen one has
 _GAP = 12.0  # between two labels at the ends of curves
 
 
@@ -85,7 +86,8 @@ def curves(found: Sequence[Curve], column: str, *, share: bool, title: str) -> M
         else:
             line = "L".join(f"{_n(x(epoch))} {_n(y(value))}" for epoch, value in thin)
             parts.append(f'<path class="{kind}" d="M{line}"/>')
-        ends.append((y(points[-1][1]), curve))
+        if curve.chosen or len(known) <= LABELLED:
+            ends.append((y(points[-1][1]), curve))
     for place, curve in _apart(ends, top, height - bottom):
         mark = " ●" if curve.chosen else ""
         kind = "label chosen" if curve.chosen else "label"

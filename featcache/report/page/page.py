@@ -70,7 +70,7 @@ def render(page: Page, shown: Gallery) -> str:
     style = (here / "style.css").read_text("utf-8") + shades()
     script = (here / "script.js").read_text("utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": _percent, "span": _span, "name": _name, "whole": _whole}
+    environment.filters |= {"percent": _percent, "span": _span, "name": _name, "whole": _whole, "plain": printable}
     template = environment.from_string((here / "page.html").read_text("utf-8"))
     evaluation = page.evaluation
     return template.render(
