@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from safetensors import SafetensorError
@@ -50,6 +50,14 @@ class SavedHead:
     head: LinearHead  # its history is in history.csv
     classes: tuple[str, ...]
     sources: Mapping[str, Mapping[str, str]]  # "train" and, where it was used, "val": see Features.source
+
+
+class Named(Protocol):
+    """A head or a classifier, as the log knows it."""
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +129,8 @@ def load(folder: Path) -> SavedHead:
             bias=tensors["bias"],
             steps=int(document["steps"]),
             history=(),
-            train=_scores(document["train"]) or Scores(math.nan, math.nan, math.nan),
-            val=_scores(document["val"]),
+            train=scores_of(document["train"]) or Scores(math.nan, math.nan, math.nan),
+            val=scores_of(document["val"]),
         )
         classes = tuple(document["classes"])
         sources = {split: dict(source) for split, source in document["sources"].items()}
@@ -143,7 +151,7 @@ def name_of(config: HeadConfig, sources: Mapping[str, Mapping[str, str]]) -> str
 
 
 def record_run(
-    store: FeatureStore, train: Features, heads: Sequence[SavedHead], best: str | None, selected_by: str,
+    store: FeatureStore, train: Features, heads: Sequence[Named], best: str | None, selected_by: str,
     check: "Check | None", seconds: float,
 ) -> None:  # fmt: skip
     """Add one fit-head to the log of its data set."""
@@ -199,7 +207,8 @@ def finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _scores(document: Mapping[str, float | None] | None) -> Scores | None:
+def scores_of(document: Mapping[str, float | None] | None) -> Scores | None:
+    """The inverse of `scores_json`; null is nan."""
     if document is None:
         return None
     return Scores(**{name: math.nan if value is None else value for name, value in document.items()})
