@@ -95,6 +95,21 @@ class FeatureStore:
         Raises:
             CacheError: a digest that the store lacks, or a shard that does not match the log.
         """
+        which, row = self.places(digests)
+        out = np.empty((len(digests), self.dim or 0), dtype=np.float32)
+        for number in np.unique(which):
+            part = self.shards[number]
+            shard.ensure_hash(self._shard_folder, part, self.known)
+            to = np.flatnonzero(which == number)
+            shard.gather(self._shard_folder, part, row[to], out, to)
+        return out
+
+    def places(self, digests: Digests) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Where the embeddings of these digests stand: the number of the shard, (n,), and the row in it, (n,).
+
+        Raises:
+            CacheError: a digest that the store lacks.
+        """
         position = self._index.find(digests)
         if len(position) and position.min() < 0:
             lacking = int((position < 0).sum())
@@ -102,15 +117,9 @@ class FeatureStore:
                 f"{self.root}: {lacking:,} of {len(digests):,} embeddings are not in this store; "
                 f"run `featcache extract` to embed what is missing"
             )
-        out = np.empty((len(digests), self.dim or 0), dtype=np.float32)
         starts = np.cumsum([0, *(part.rows for part in self.shards)])
         which = np.searchsorted(starts, position, side="right") - 1
-        for number in np.unique(which):
-            part = self.shards[number]
-            shard.ensure_hash(self._shard_folder, part, self.known)
-            to = np.flatnonzero(which == number)
-            shard.gather(self._shard_folder, part, position[to] - starts[number], out, to)
-        return out
+        return which, position - starts[which]
 
     def listing(self, key: Key) -> Extracted:
         """The newest listing of a (data set, variant, split).

@@ -5,7 +5,7 @@ import inspect
 import re
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,6 +38,7 @@ _DEFAULTS: Mapping[str, Settings] = {
     "mlp": {"hidden_layer_sizes": (256,)},
 }
 _BLOCK = 16_384  # rows answered at a time
+PROCESS_SECONDS = 10.0  # twice what processes with scikit-learn in them take to start
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,16 +126,22 @@ def search(name: str, train: Features, val: Features | None, choices: Choices, m
     present, own = np.unique(train.y, return_inverse=True)
     classes = len(train.classes)
     x_val = None if val is None else val.x
-    jobs = min(means.jobs, len(asked))
-    todo = (
-        delayed(_fit)(number, found, settings, threads, train.x, own, present, classes, x_val)
-        for number, settings in enumerate(asked)
-    )
+
+    def fits() -> Iterator[_Fitted]:
+        """The first one here; the others in processes where they take longer than those take to start."""
+        first = _fit(0, found, asked[0], threads, train.x, own, present, classes, x_val)
+        yield first
+        long = first.trial.seconds * (len(asked) - 1) > PROCESS_SECONDS
+        yield from Parallel(n_jobs=min(means.jobs, len(asked) - 1) if long else 1, return_as="generator_unordered")(
+            delayed(_fit)(number, found, settings, threads, train.x, own, present, classes, x_val)
+            for number, settings in enumerate(asked[1:], start=1)
+        )
+
     trials: dict[int, Trial] = {}
     best: _Fitted | None = None
     means.progress("fitting", 0, len(asked))
     try:
-        for done, fitted in enumerate(Parallel(n_jobs=jobs, return_as="generator_unordered")(todo), start=1):
+        for done, fitted in enumerate(fits(), start=1):
             means.progress("fitting", done, len(asked))
             judged = None if val is None or fitted.on_val is None else scores_of(fitted.on_val, val.y, classes)
             trials[fitted.number] = replace(fitted.trial, val=judged)
@@ -142,7 +149,7 @@ def search(name: str, train: Features, val: Features | None, choices: Choices, m
             if best is None or rank(trials, fitted.number) < rank(trials, best.number):
                 best = fitted
     except MemoryError:
-        raise MachineError(f"{name}: not enough memory for {jobs} fits at once; fewer --jobs take less") from None
+        raise MachineError(f"{name}: not enough memory for {means.jobs} fits at once; fewer --jobs take less") from None
     assert best is not None  # noqa: S101 (there is at least one combination)
     on_train = scores_of(best.estimator.answer(train.x), train.y, classes)
     in_order = tuple(trials[number] for number in range(len(asked)))

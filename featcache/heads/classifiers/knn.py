@@ -7,8 +7,8 @@ With the rows on the unit sphere, a query x takes its k most similar training ro
 and the class with most wins; `weights = "uniform"` counts 1 a neighbour instead. The neighbours of the largest k
 contain those of every smaller one, so one pass serves every k, every T and both ways to count.
 
-The products are computed in tiles of queries x training rows. A tile's own best k are merged into the best so far:
-selection reads a tile once, where its product read it `dim` times, and memory does not grow with either side.
+The products are computed in tiles of queries x training rows, and what of a tile beats the best k so far is merged
+into them: selection reads a tile once, and memory does not grow with either side.
 """
 
 import time
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import torch
 
 QUERIES, TILE = 4_096, 8_192  # rows of a product: 128 MB of float32
+GROUP = 32  # columns of a tile that are looked at as one
 DEFAULTS: Choices = {"k": (20,), "temperature": (0.07,), "weights": ("temperature",)}
 WITH_VAL = (5, 10, 20, 50, 100, 200)  # the k to choose among where a val split can choose
 WEIGHTS = ("temperature", "uniform")
@@ -137,15 +138,45 @@ def neighbours(
                 tile = normalize(everything[first : first + TILE])
                 shape = len(block), len(tile)
                 cosines = torch.mm(block, tile.t(), out=product[: shape[0] * shape[1]].view(shape))
-                values, places = cosines.topk(min(k, len(tile)), dim=1)
+                values, places = _candidates(cosines, k, best)
                 places += first
                 if best is not None and at is not None:
-                    values, keep = torch.cat([best, values], 1).topk(min(k, best.shape[1] + values.shape[1]), dim=1)
-                    places = torch.cat([at, places], 1).gather(1, keep)
-                best, at = values, places
+                    best, keep = torch.cat([best, values], 1).topk(min(k, first + len(tile)), dim=1)
+                    at = torch.cat([at, places], 1).gather(1, keep)
+                else:
+                    best, at = values, places
             if best is not None and at is not None:
                 near[start : start + QUERIES], rows[start : start + QUERIES] = best.cpu(), at.cpu()
     return near, rows
+
+
+def _candidates(cosines: "torch.Tensor", k: int, best: "torch.Tensor | None") -> "tuple[torch.Tensor, torch.Tensor]":
+    """What of a tile (queries, rows) may be among the best k: values and columns, (queries, some), padded with -inf.
+
+    Once k are known, only what beats the k-th of them matters: soon a few of a tile's thousands. The largest of each
+    group of columns says where to look, so that the tile is read once, and in order.
+    """
+    import torch
+
+    queries, rows = cosines.shape
+    if best is None or best.shape[1] < k or rows % GROUP:
+        return cosines.topk(min(k, rows), dim=1)
+    least = best[:, -1]
+    groups = cosines.view(queries, rows // GROUP, GROUP)
+    query, group = (groups.amax(2) > least[:, None]).nonzero(as_tuple=True)
+    if len(query) * GROUP * 4 > queries * rows:  # a tile full of near rows
+        return cosines.topk(min(k, rows), dim=1)
+    part = groups[query, group]  # (groups found, GROUP)
+    found, column = (part > least[query, None]).nonzero(as_tuple=True)
+    owner = query[found]  # rising
+    counts = torch.bincount(owner, minlength=queries)
+    slot = torch.arange(len(owner), device=owner.device) - (counts.cumsum(0) - counts)[owner]
+    width = int(counts.max())
+    values = cosines.new_full((queries, width), -torch.inf)
+    columns = torch.zeros(queries, width, dtype=torch.int64, device=cosines.device)
+    values[owner, slot] = part[found, column]
+    columns[owner, slot] = group[found] * GROUP + column
+    return values, columns
 
 
 def _knn(train: Features, device: str, *, k: object, temperature: object, weights: object) -> Knn:
