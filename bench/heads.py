@@ -21,11 +21,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from machine import Result, alternate, document, table
+from sklearn.linear_model import SGDClassifier
 from torch.utils.data import DataLoader, TensorDataset
 
 from featcache.features import Features
 from featcache.heads.config import HeadConfig
-from featcache.heads.sgd import orders, train_heads
+from featcache.heads.draws import orders
+from featcache.heads.stack import Batch
+from featcache.heads.train import train_heads
 
 ROWS, VAL_ROWS, DIM, CLASSES = 259_865, 56_024, 768, 34
 SWEEP = (0.001, 0.003, 0.006, 0.01, 0.02, 0.03, 0.06, 0.1)
@@ -80,7 +83,23 @@ def plain(x: torch.Tensor, y: torch.Tensor, config: HeadConfig) -> None:
 
 
 @torch.inference_mode()
-def ceiling(x: torch.Tensor, config: HeadConfig) -> None:
+def ceiling(x: torch.Tensor, config: HeadConfig, heads: int = 1) -> None:
+    """The gather and the two products of every step, cut as `stack` cuts them, and nothing else."""
+    batch = Batch(config.batch_size, DIM, "cpu")
+    weight, logits = torch.zeros(heads * CLASSES, batch.width), torch.empty(heads * CLASSES * config.batch_size)
+    parts = torch.empty(batch.slices, heads * CLASSES, batch.width)
+    for order in orders(len(x), config.epochs, config.seed):
+        for start in range(0, len(x), config.batch_size):
+            rows = batch.gather(x, order[start : start + config.batch_size])
+            slices, size, _ = rows.shape
+            z = logits[: slices * len(weight) * size].view(slices, -1, size)
+            torch.bmm(weight.expand(slices, -1, -1), rows.transpose(1, 2), out=z)
+            torch.bmm(z, rows, out=parts[:slices])
+
+
+@torch.inference_mode()
+def plain_ceiling(x: torch.Tensor, config: HeadConfig) -> None:
+    """The same gather and products as one writes them: a product of the whole batch, cut as MKL likes it."""
     size = config.batch_size
     weight, gradient = torch.zeros(CLASSES, DIM), torch.empty(CLASSES, DIM)
     logits, buffer = torch.empty(size, CLASSES), torch.empty(size, DIM)
@@ -90,6 +109,13 @@ def ceiling(x: torch.Tensor, config: HeadConfig) -> None:
             batch = torch.index_select(x, 0, rows, out=buffer[: len(rows)])
             z = torch.mm(batch, weight.t(), out=logits[: len(rows)])
             torch.mm(z.t(), batch, out=gradient)
+
+
+def sgd_classifier(train: Features, config: HeadConfig) -> None:
+    """scikit-learn's, one row a step, for the same epochs, on as many jobs as there are cores."""
+    SGDClassifier(
+        loss="log_loss", alpha=1e-6, max_iter=config.epochs, tol=None, learning_rate="constant", eta0=1e-4, n_jobs=-1
+    ).fit(train.x, train.y)
 
 
 def main() -> None:

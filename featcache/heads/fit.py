@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,24 @@ from featcache.features import RANDOM_TRUNK, Features, behind, features_of
 from featcache.heads import saved
 from featcache.heads.check import Check, check_head
 from featcache.heads.config import HeadConfig
+from featcache.heads.grid import configs_of, parse
 from featcache.heads.linear import best_of
 from featcache.heads.saved import SavedHead
 from featcache.listing import cuts, variant
-from featcache.recipe import HeadSection, resolve
+from featcache.recipe import resolve
 from featcache.store import StatLog, cache_folder, choose
 
 CHECK_SECONDS = 30.0
 LONGEST_CHECK = 86_400.0
-SELECTED_BY = "macro recall on val"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
     """What one fit-head made."""
 
-    heads: tuple[SavedHead, ...]  # in the order of the learning rates
+    heads: tuple[SavedHead, ...]  # in the order of the grid
     best: SavedHead | None  # None where every head diverged
+    select: str  # macro_recall, accuracy or loss
     selected_by: str  # "" where nothing chose
     check: Check | None  # of the best head; None where it was left out
     train_rows: int
@@ -48,6 +49,9 @@ class Fit:
                     "epochs": found.head.config.epochs,
                     "train": saved.scores_json(found.head.train),
                     "val": saved.scores_json(found.head.val),
+                    "diverged": found.head.diverged,
+                    "best_epoch": found.head.best_epoch,
+                    "settings": found.head.config.changed,
                     "folder": str(found.folder),
                 }
                 for found in self.heads
@@ -63,6 +67,8 @@ class Fit:
 def fit_head(
     lr: float | Sequence[float] | None = None,
     *,
+    grid: str | None = None,
+    select: str | None = None,
     pipeline: str | None = None,
     data: str | None = None,
     cache: str | Path | None = None,
@@ -76,14 +82,24 @@ def fit_head(
     weight_decay: float | None = None,
     clip_norm: float | None = None,
     seed: int | None = None,
+    optimizer: str | None = None,
+    schedule: str | None = None,
+    warmup: float | None = None,
+    patience: int | None = None,
+    class_weights: str | None = None,
+    sampler: str | None = None,
+    logit_adjustment: float | None = None,
+    label_smoothing: float | None = None,
+    standardize: bool | None = None,
     device: str = "auto",
     check_seconds: float | None = CHECK_SECONDS,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Fit:
-    """Train one head a learning rate, side by side, on the cached train split; choose by macro recall on val.
+    """Train a head for each learning rate, or each point of a grid, on the cached train split; choose on val.
 
-    What is None comes from the recipe. `check_seconds=None` leaves the check out. `progress` gets the stage
-    ("reading", "training", "checking"), the epochs done and the epochs to do.
+    `grid` is what `--grid` takes, "lr=0.003,0.03 weight_decay=0,1e-4"; `select` is the metric on val that chooses:
+    macro_recall (the default), accuracy or loss. What is None comes from the recipe. `check_seconds=None` leaves the
+    check out. `progress` gets the stage ("reading", "training", "checking"), the epochs done and the epochs to do.
 
     Raises:
         UsageError: a setting or the recipe.
@@ -93,10 +109,17 @@ def fit_head(
     if check_seconds is not None and not 0 < check_seconds <= LONGEST_CHECK:
         raise UsageError(f"--check-seconds: found {check_seconds}, expected above 0 and at most {LONGEST_CHECK:,.0f}")
     recipe = resolve(pipeline, data=data, name=name)
-    section = recipe.override(
-        "head", lr=lr, epochs=epochs, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay,
-        clip_norm=clip_norm, seed=seed,
-    ).head  # fmt: skip
+    flags = {
+        "lr": lr, "epochs": epochs, "batch_size": batch_size, "momentum": momentum, "weight_decay": weight_decay,
+        "clip_norm": clip_norm, "seed": seed, "optimizer": optimizer, "schedule": schedule, "warmup": warmup,
+        "patience": patience, "class_weights": class_weights, "sampler": sampler, "select": select,
+        "logit_adjustment": logit_adjustment, "label_smoothing": label_smoothing, "standardize": standardize,
+    }  # fmt: skip
+    in_grid = {} if grid is None else parse(grid)
+    if twice := [name for name in in_grid if flags.get(name) is not None]:
+        raise UsageError(f"{twice[0]} stands in --grid and in a flag of its own; give it once")
+    section = recipe.override("head", **(flags | in_grid)).head
+    configs = configs_of(section)
     folder = cache_folder(cache)
     cut = variant(recipe)
     progress("reading", 0, section.epochs)
@@ -111,26 +134,27 @@ def fit_head(
     train = features_of(source, (recipe.name, cut, "train"))
     val_key = (recipe.name, cut, "val")
     val = features_of(source, val_key) if val_key in source.listings else None
-    _refuse_unfit(train, val, section)
+    _refuse_unfit(train, val, configs)
     splits = ("train",) if val is None else ("train", "val")
     stale = [found for split in splits if (found := behind(source, recipe, split))]
 
-    from featcache.heads.sgd import train_heads  # torch is imported where it is needed
+    from featcache.heads.train import train_heads  # torch is imported where it is needed
     from featcache.trunks.registry import choose_device
 
     begun = time.monotonic()
     trained = train_heads(
         train,
         val,
-        configs_of(section),
+        configs,
+        select=section.select,
         device=choose_device(device),
         progress=lambda done, epochs: progress("training", done, epochs),
     )
     seconds = time.monotonic() - begun
     heads = tuple(saved.save(source, head, train, val) for head in trained)
-    chosen = best_of(trained)
+    chosen = best_of(trained, section.select)
     best = None if chosen is None else heads[chosen]
-    selected_by = SELECTED_BY if len(heads) > 1 and best is not None else ""
+    selected_by = f"{section.select.replace('_', ' ')} on val" if len(heads) > 1 and best is not None else ""
     check = None
     if best is not None and check_seconds is not None:
         progress("checking", section.epochs, section.epochs)
@@ -139,6 +163,7 @@ def fit_head(
     return Fit(
         heads=heads,
         best=best,
+        select=section.select,
         selected_by=selected_by,
         check=check,
         train_rows=len(train.y),
@@ -152,14 +177,7 @@ def fit_head(
     )
 
 
-def configs_of(section: HeadSection) -> list[HeadConfig]:
-    """A recipe's head section, one config a learning rate; a repeated one is trained once."""
-    settings = section.model_dump(exclude={"lr"})
-    base = HeadConfig(**settings)
-    return [replace(base, lr=float(lr)) for lr in dict.fromkeys(section.lr)]
-
-
-def _refuse_unfit(train: Features, val: Features | None, section: HeadSection) -> None:
+def _refuse_unfit(train: Features, val: Features | None, configs: Sequence[HeadConfig]) -> None:
     seen = np.unique(train.y)
     if len(seen) < 2:
         found = f"only class {train.classes[seen[0]]!r}" if len(seen) else "no row"
@@ -180,10 +198,11 @@ def _refuse_unfit(train: Features, val: Features | None, section: HeadSection) -
             f"{len(val.classes)}: the folder changed in between. Run `featcache extract` (without --split) again; "
             f"it embeds only what is new."
         )
-    if val is None and len(set(section.lr)) > 1:
+    if val is None and (len(configs) > 1 or configs[0].patience):
+        wants = f"{len(configs)} heads" if len(configs) > 1 else "patience"
         raise CacheError(
-            f"{train.source['data_set']}: {len(set(section.lr))} learning rates and no val split in the cache to "
-            f"choose by (test is for the report alone). Run `featcache extract --split val`, or name one --lr."
+            f"{train.source['data_set']}: {wants} and no val split in the cache to choose by (test is for the report "
+            f"alone). Run `featcache extract --split val`, or train one head, every epoch."
         )
 
 

@@ -1,6 +1,6 @@
 """A trained linear head: its values, its scores, and which of several is best. NumPy only.
 
-Training is in `sgd.py`; a head that was saved needs no torch to be used again.
+Training is in `train.py`; a head that was saved needs no torch to be used again.
 """
 
 import math
@@ -50,6 +50,7 @@ class LinearHead:
     history: tuple[EpochRow, ...]
     train: Scores  # of the final weights
     val: Scores | None
+    best_epoch: int | None = None  # whose weights these are, where a head with patience kept its best
 
     def __post_init__(self) -> None:
         if self.weight.ndim != 2 or self.bias.shape != (len(self.weight),):
@@ -104,8 +105,18 @@ def cross_entropy(z: npt.NDArray[np.float64], y: npt.NDArray[np.int64]) -> float
         return float(np.log(total).sum() - of_truth.sum())
 
 
-def best_of(heads: Sequence[LinearHead]) -> int | None:
-    """The index of the head with the highest val macro recall; of equals the lowest val loss, then the first.
+METRICS = ("macro_recall", "accuracy", "loss")
+
+
+def merit(found: Scores, select: str) -> tuple[float, float]:
+    """What is compared when `select` chooses: more is better, then the lower loss; -inf where that is not finite."""
+    if not math.isfinite(found.loss):
+        return -math.inf, -math.inf
+    return (-found.loss if select == "loss" else getattr(found, select)), -found.loss
+
+
+def best_of(heads: Sequence[LinearHead], select: str = "macro_recall") -> int | None:
+    """The index of the head that is best on val by a metric; of equals the one with the lowest loss, then the first.
 
     A head whose loss is not finite never wins: None where that is every head. One head alone needs no val.
 
@@ -116,6 +127,6 @@ def best_of(heads: Sequence[LinearHead]) -> int | None:
         raise ValueError("best_of got no heads")
     if len(heads) > 1 and any(head.val is None for head in heads):
         raise ValueError(f"{len(heads)} heads without a val split: nothing can choose among them")
-    judged = [(head.val or head.train, -index) for index, head in enumerate(heads)]
-    sound = [(s.macro_recall, -s.loss, index) for s, index in judged if math.isfinite(s.loss)]
-    return -max(sound)[2] if sound else None
+    merits = [merit(head.val or head.train, select) for head in heads]
+    best = max(range(len(heads)), key=lambda index: merits[index])  # the first of equals
+    return best if math.isfinite(merits[best][1]) else None

@@ -93,6 +93,7 @@ def save(store: FeatureStore, head: LinearHead, train: Features, val: Features |
         "steps": head.steps,
         "train": scores_json(head.train),
         "val": scores_json(head.val),
+        "best_epoch": head.best_epoch,
         "sources": sources,
         "sha256": hashlib.sha256(tensors).hexdigest(),
         "versions": {name: version(name) for name in ("featcache", "torch", "numpy")},
@@ -131,6 +132,7 @@ def load(folder: Path) -> SavedHead:
             history=(),
             train=scores_of(document["train"]) or Scores(math.nan, math.nan, math.nan),
             val=scores_of(document["val"]),
+            best_epoch=document.get("best_epoch"),
         )
         classes = tuple(document["classes"])
         sources = {split: dict(source) for split, source in document["sources"].items()}
@@ -145,7 +147,7 @@ def load(folder: Path) -> SavedHead:
 
 def name_of(config: HeadConfig, sources: Mapping[str, Mapping[str, str]]) -> str:
     """The settings in words, and the start of a hash over them, the trunk and the listings."""
-    parts = {"config": asdict(config), "sources": {split: dict(source) for split, source in sources.items()}}
+    parts = {"config": config.changed, "sources": {split: dict(source) for split, source in sources.items()}}
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return f"{config.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
