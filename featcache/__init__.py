@@ -10,25 +10,31 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CacheError",
+    "Comparison",
     "Contents",
     "DataError",
     "Evaluation",
     "FeatcacheError",
     "Features",
     "Fit",
+    "Fitted",
     "MachineError",
     "NearDuplicates",
     "Settings",
+    "Streamed",
     "Summary",
     "UsageError",
     "__version__",
+    "compare",
     "describe",
     "evaluate",
     "extract",
+    "fit",
     "fit_head",
     "info",
     "load",
     "near_duplicates",
+    "stream",
     "verify",
 ]
 
@@ -37,22 +43,28 @@ if TYPE_CHECKING:
     from featcache.errors import CacheError, DataError, FeatcacheError, MachineError, UsageError
     from featcache.extraction import Settings, Summary, extract
     from featcache.features import Features, load
+    from featcache.heads.classifiers.fit import Fitted, fit
     from featcache.heads.fit import Fit, fit_head
     from featcache.inspect import info, verify
     from featcache.near import NearDuplicates, near_duplicates
+    from featcache.report.compare import Comparison, compare
     from featcache.report.evaluate import evaluate
     from featcache.report.evaluation import Evaluation
+    from featcache.streamed import Streamed, stream
 
 _HOME = {
     "contents": ("Contents", "describe"),
     "errors": ("CacheError", "DataError", "FeatcacheError", "MachineError", "UsageError"),
     "extraction": ("Settings", "Summary", "extract"),
     "features": ("Features", "load"),
+    "heads.classifiers.fit": ("Fitted", "fit"),
     "heads.fit": ("Fit", "fit_head"),
     "inspect": ("info", "verify"),
     "near": ("NearDuplicates", "near_duplicates"),
+    "report.compare": ("Comparison", "compare"),
     "report.evaluate": ("evaluate",),
     "report.evaluation": ("Evaluation",),
+    "streamed": ("Streamed", "stream"),
 }
 
 

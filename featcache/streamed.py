@@ -17,7 +17,7 @@ from featcache.asked import Asked, Stored
 from featcache.features import source_of
 from featcache.store import FeatureStore
 from featcache.store.commits import Key
-from featcache.store.pieces import Filler, Piece, pieces_of, windows
+from featcache.store.pieces import PIECE_BYTES, Filler, Piece, pieces_of, windows
 
 Window = npt.NDArray[np.float32]  # (rows, dim)
 Rows = npt.NDArray[np.int64]
@@ -98,7 +98,9 @@ def stream(split: str, *, window_bytes: int = WINDOW_BYTES, **where: Unpack[Stor
     return streamed_of(asked.store_of(split), asked.key(split), window_bytes=window_bytes)
 
 
-def streamed_of(store: FeatureStore, key: Key, *, window_bytes: int = WINDOW_BYTES) -> Streamed:
+def streamed_of(
+    store: FeatureStore, key: Key, *, window_bytes: int = WINDOW_BYTES, piece_bytes: int = PIECE_BYTES
+) -> Streamed:
     """The split of one (data set, variant, split) of a store, as `features_of` has it, without x.
 
     Raises:
@@ -106,7 +108,7 @@ def streamed_of(store: FeatureStore, key: Key, *, window_bytes: int = WINDOW_BYT
     """
     extracted = store.listing(key)
     listing, good = extracted.listing, extracted.good
-    pieces = pieces_of(store, extracted.digests[good])
+    pieces = pieces_of(store, extracted.digests[good], piece_bytes=piece_bytes)
     store.known.try_flush()
     rows = listing.take(good)
     return Streamed(

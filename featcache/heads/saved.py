@@ -68,6 +68,8 @@ class Run:
     heads: tuple[str, ...]
     best: str | None  # None where every head diverged
     selected_by: str  # "" where nothing chose
+    seconds: float = 0.0  # of the training, all heads together
+    gap_share: float | None = None  # of the best head, see `Check`; None where nobody checked, or it diverged
 
 
 def folder_of(store: FeatureStore, data_set: str, variant: str) -> Path:
@@ -177,7 +179,13 @@ def runs(store: FeatureStore, data_set: str, variant: str) -> list[Run]:
     except OSError:
         return []
     found = [entry for line in data.split(b"\n") if line and (entry := unseal_line(line)) is not None]
-    return [Run(line["at"], tuple(line["heads"]), line["best"], line["selected_by"]) for line in found]
+    return [_run(line) for line in found]
+
+
+def _run(line: Mapping[str, Any]) -> Run:
+    check = line.get("check") or {}
+    heads, seconds = tuple(line["heads"]), float(line.get("seconds", 0))
+    return Run(line["at"], heads, line["best"], line["selected_by"], seconds, check.get("gap_share"))
 
 
 def check_json(check: "Check") -> dict[str, Any]:

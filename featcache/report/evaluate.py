@@ -4,8 +4,8 @@ from pathlib import Path
 
 from featcache.errors import CacheError
 from featcache.features import RANDOM_TRUNK, Features, behind, features_of
-from featcache.heads import saved
-from featcache.heads.saved import SavedHead
+from featcache.heads import opened, saved
+from featcache.heads.opened import Opened
 from featcache.listing import cuts, variant
 from featcache.recipe import Recipe, resolve
 from featcache.report.evaluation import Evaluation, evaluation_of
@@ -43,7 +43,7 @@ def evaluate(
     _refuse_unfit(chosen, found, features, allow_shared_subjects=allow_shared_subjects)
     return evaluation_of(
         features.y,
-        chosen.head.logits(features.x).argmax(axis=1),
+        opened.answers(chosen, features).predicted,
         features.classes,
         head=chosen.name,
         data_set=recipe.name,
@@ -61,7 +61,7 @@ def evaluate(
 
 def _head(
     recipe: Recipe, folder: Path, stores: list[FeatureStore], asked: str | None
-) -> tuple[FeatureStore, SavedHead, str]:
+) -> tuple[FeatureStore, Opened, str]:
     """The head that is meant, with the store that it was trained on and what chose it."""
     runs = sorted(
         ((run, found) for found in stores for run in saved.runs(found, recipe.name, variant(recipe))),
@@ -77,7 +77,7 @@ def _head(
                 f"{folder}: every head of the newest fit-head of {recipe.name} diverged; run it again with a lower "
                 f"--lr, or name an older head"
             )
-        chosen = saved.load(saved.folder_of(found, recipe.name, variant(recipe)) / run.best)
+        chosen = opened.load(saved.folder_of(found, recipe.name, variant(recipe)) / run.best, found)
         return found, chosen, run.selected_by
     names = {name: (run, found) for run, found in reversed(runs) for name in run.heads}
     fitting = [asked] if asked in names else [name for name in names if name.startswith(asked)]
@@ -85,7 +85,7 @@ def _head(
         what = f"{len(fitting)} heads start with" if fitting else "no head is called"
         raise CacheError(f"{folder}: {what} {asked!r}; there are: {', '.join(fitting or names)}")
     run, found = names[fitting[0]]
-    chosen = saved.load(saved.folder_of(found, recipe.name, variant(recipe)) / fitting[0])
+    chosen = opened.load(saved.folder_of(found, recipe.name, variant(recipe)) / fitting[0], found)
     return found, chosen, run.selected_by if run.best == fitting[0] else ""
 
 
@@ -99,7 +99,7 @@ def _default_split(recipe: Recipe, store: FeatureStore, folder: Path) -> str:
     )
 
 
-def _refuse_unfit(head: SavedHead, store: FeatureStore, features: Features, *, allow_shared_subjects: bool) -> None:
+def _refuse_unfit(head: Opened, store: FeatureStore, features: Features, *, allow_shared_subjects: bool) -> None:
     if head.sources["train"]["trunk"] != store.trunk.spec.fingerprint():
         raise CacheError(f"head {head.name} was trained on embeddings of another trunk than {store.name}'s")
     key = (features.source["data_set"], features.source["variant"], "train")
@@ -133,7 +133,7 @@ def _shared(store: FeatureStore, features: Features) -> list[str]:
     return [str(cut) for cut in cuts([store.listing(key).listing, features])]
 
 
-def _notes(head: SavedHead, features: Features, selected_by: str) -> tuple[str, ...]:
+def _notes(head: Opened, features: Features, selected_by: str) -> tuple[str, ...]:
     notes = []
     if features.source["weights"] == "random":
         notes.append(RANDOM_TRUNK)
@@ -143,6 +143,6 @@ def _notes(head: SavedHead, features: Features, selected_by: str) -> tuple[str, 
         notes.append("this head was chosen by its score on these very images, so the score is a little too good")
     if features.part:
         notes.append(f"split {features.split!r} is a part of its folder ({features.part})")
-    if head.head.diverged:
+    if opened.diverged(head):
         notes.append("this head diverged: its weights are not finite, and its predictions mean nothing")
     return tuple(notes)
