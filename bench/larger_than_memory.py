@@ -13,6 +13,7 @@ epoch, or the final scores.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -113,7 +114,7 @@ def child(root: Path, epochs: int, limit: int) -> dict[str, float]:
 
 def speed(folder: Path, gb: float, limit_gb: float, epochs: int) -> tuple[list[Result], dict[str, float]]:
     rows, passes, limit = int(gb * 1e9 / (4 * DIM)), epochs + 1, int(limit_gb * 2**30)
-    root = build(folder / "cache", rows)
+    root = next(iter((folder / "cache" / "stores").glob("*")), None) or build(folder / "cache", rows)
     child(root, 1, limit)  # checks every shard against its hash, once in the life of a store
     seconds = {
         "disk, one reader": passes * read_through(root, 1),
@@ -164,7 +165,7 @@ def main() -> None:
     parser.add_argument("--gb", type=float, default=12, help="of the store")
     parser.add_argument("--limit-gb", type=float, default=3, help="of the process that trains")
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--dir", type=Path, help="where the store is built; a temporary folder without")
+    parser.add_argument("--dir", type=Path, help="where the store is built and stays; a temporary folder without")
     parser.add_argument("--loss", action="store_true", help="compare the loss on a small store instead")
     parser.add_argument("--rows", type=int, default=130_000, help="of the small store")
     parser.add_argument("--seeds", type=int, default=3)
@@ -174,7 +175,7 @@ def main() -> None:
     if args.child is not None:
         print(json.dumps(from_disk(args.child, args.epochs, int(args.limit_gb * 2**30))))
         return
-    with tempfile.TemporaryDirectory(dir=args.dir) as folder:
+    with contextlib.nullcontext(args.dir) if args.dir else tempfile.TemporaryDirectory() as folder:
         if args.loss:
             results, ratios = loss(Path(folder), args.gb, args.rows, args.epochs, args.seeds)
         else:

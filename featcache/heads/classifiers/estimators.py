@@ -37,6 +37,7 @@ _DEFAULTS: Mapping[str, Settings] = {
     "lda": {"solver": "lsqr", "shrinkage": "auto"},  # the others form no covariance that a small class supports
     "mlp": {"hidden_layer_sizes": (256,)},
 }
+_IGNORE_THREADS = ("LogisticRegression",)  # n_jobs does nothing there since 1.8, and complains
 _BLOCK = 16_384  # rows answered at a time
 PROCESS_SECONDS = 10.0  # twice what processes with scikit-learn in them take to start
 
@@ -122,7 +123,7 @@ def search(name: str, train: Features, val: Features | None, choices: Choices, m
         defaults["random_state"] = 0
     asked = combinations({**{key: (value,) for key, value in defaults.items()}, **choices})
     refuse_choice(train, val, len(asked))
-    threads = means.jobs if len(asked) == 1 and known is not None and "n_jobs" in known else None
+    threads = means.jobs if len(asked) == 1 and _has_threads(found) else None
     present, own = np.unique(train.y, return_inverse=True)
     classes = len(train.classes)
     x_val = None if val is None else val.x
@@ -207,6 +208,12 @@ def _made(found: type[Any], settings: Settings) -> Any:
         return found(**settings)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{found.__name__} cannot be made: {error}") from None
+
+
+def _has_threads(found: type[Any]) -> bool:
+    """Whether a class takes n_jobs; where that is no longer None by default, it is on its way out."""
+    taken = inspect.signature(found).parameters.get("n_jobs")
+    return taken is not None and taken.default is None and found.__name__ not in _IGNORE_THREADS
 
 
 def _settings_of(found: type[Any]) -> Sequence[str] | None:
