@@ -20,6 +20,7 @@ __all__ = [
     "Fitted",
     "MachineError",
     "NearDuplicates",
+    "Search",
     "Settings",
     "Streamed",
     "Summary",
@@ -34,6 +35,7 @@ __all__ = [
     "info",
     "load",
     "near_duplicates",
+    "search",
     "stream",
     "verify",
 ]
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from featcache.features import Features, load
     from featcache.heads.classifiers.fit import Fitted, fit
     from featcache.heads.fit import Fit, fit_head
+    from featcache.heads.search import Search, search
     from featcache.inspect import info, verify
     from featcache.near import NearDuplicates, near_duplicates
     from featcache.report.compare import Comparison, compare
@@ -59,6 +62,7 @@ _HOME = {
     "features": ("Features", "load"),
     "heads.classifiers.fit": ("Fitted", "fit"),
     "heads.fit": ("Fit", "fit_head"),
+    "heads.search": ("Search", "search"),
     "inspect": ("info", "verify"),
     "near": ("NearDuplicates", "near_duplicates"),
     "report.compare": ("Comparison", "compare"),

@@ -6,7 +6,6 @@ import sys
 def main() -> None:
     """Run the command line; Ctrl-C while it is still being imported is an interruption too."""
     try:
-        from featcache import cli_classifiers  # noqa: F401 (its commands join those of `cli`)
         from featcache.cli import main as command_line
     except KeyboardInterrupt:
         sys.exit(130)

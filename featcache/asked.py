@@ -1,9 +1,8 @@
-"""What every command and every function of the library is asked for: which data set, in which cache, in which store."""
+"""What a command or a function of the library is asked for: which data set, in which cache, in which store."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypedDict
 
 from featcache.listing import variant
 from featcache.recipe import Recipe, resolve
@@ -12,26 +11,9 @@ from featcache.store.catalog import passes
 from featcache.store.commits import Key
 
 
-class Where(TypedDict, total=False):
-    """The flags that every command takes; what is left out is None."""
-
-    pipeline: str | None  # a recipe: a path or a name, see `recipe.resolve`
-    data: str | None  # the folder of the images
-    cache: str | Path | None  # the cache folder; None: FEATCACHE_CACHE, else ./cache
-    name: str | None  # the data set's name in the cache
-
-
-class Stored(Where, total=False):
-    """… and those that say which store is meant, where several hold the data set."""
-
-    store: str | None  # a store's folder name, or the start of its fingerprint
-    weights: str | None  # as it was typed for extract
-    precision: str | None  # fp32, bf16 or auto
-
-
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """Such flags, and what they mean; made where a function begins: `Asked(**where)`."""
+    """The flags of `featcache.where`, and what they mean; made where a function begins: `Asked(**where)`."""
 
     pipeline: str | None = None
     data: str | None = None

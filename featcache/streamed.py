@@ -13,11 +13,12 @@ from typing import Unpack
 import numpy as np
 import numpy.typing as npt
 
-from featcache.asked import Asked, Stored
+from featcache.asked import Asked
 from featcache.features import source_of
 from featcache.store import FeatureStore
 from featcache.store.commits import Key
 from featcache.store.pieces import PIECE_BYTES, Filler, Piece, pieces_of, windows
+from featcache.where import Stored
 
 Window = npt.NDArray[np.float32]  # (rows, dim)
 Rows = npt.NDArray[np.int64]

@@ -7,23 +7,24 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
 
+from featcache.asked import Asked
 from featcache.errors import CacheError, DataError, FeatcacheError
 from featcache.extraction.rows import Rows
 from featcache.extraction.summary import Progress, Settings, Summary, shown_path
-from featcache.listing import Cut, Dealt, Listing, Source, cuts, source, subset, variant
+from featcache.listing import Cut, Dealt, Listing, Source, cuts, source, subset
 from featcache.loader import ImageRead, read_images
-from featcache.recipe import Recipe, resolve
+from featcache.recipe import Recipe
 from featcache.store import (
     Extracted,
     FeatureStore,
     StatLog,
     StoreWriter,
     WeightsMemo,
-    cache_folder,
     create,
     dealt,
     find,
@@ -31,6 +32,7 @@ from featcache.store import (
 )
 from featcache.store.store import check_finite, digests_of
 from featcache.trunks.registry import Trunk, TrunkSource, choose_device, load
+from featcache.where import Where
 
 _SAMPLE = 16  # images that are compared when a data set's folder has moved
 _NAMED = 5  # bad images that an error names
@@ -43,10 +45,6 @@ _BATCH = 64  # … of this size, where none was typed: the trunk, which knows be
 def extract(
     split: str | None = None,
     *,
-    pipeline: str | None = None,
-    data: str | None = None,
-    cache: str | Path | None = None,
-    name: str | None = None,
     arch: str | None = None,
     weights: str | None = None,
     precision: str | None = None,
@@ -56,6 +54,7 @@ def extract(
     seed: int = 0,
     settings: Settings | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
+    **where: Unpack[Where],
 ) -> list[Summary]:
     """Embed one split, or every split, of a data set; a summary each.
 
@@ -65,15 +64,15 @@ def extract(
         CacheError: the data set's name stands for another folder, or another process writes to this store.
         MachineError: weights out of reach, no such device, disk full.
     """
-    recipe = resolve(pipeline, data=data, name=name)
-    recipe = recipe.override("trunk", arch=arch, weights=weights, precision=precision, stored=stored)
-    folder, cut = cache_folder(cache), variant(recipe)
+    asked = Asked(**where)
+    recipe = asked.recipe.override("trunk", arch=arch, weights=weights, precision=precision, stored=stored)
+    folder, cut = asked.folder, asked.variant
     laid = source(recipe, dealt.read(folder, recipe.name, cut))
     whole = [laid.listing(one) for one in ([split] if split is not None else laid.splits())]
     listings = [subset(one, limit=limit, fraction=fraction, seed=seed) for one in whole]
-    job = _Job(recipe, folder, settings or Settings(), progress)
+    job = _Job(recipe, folder, asked.known, settings or Settings(), progress)
     for listing in listings:
-        if name is None:
+        if asked.name is None:
             job.refuse_another_root(listing, laid)
     if isinstance(laid, Dealt):
         dealt.write(folder, recipe.name, cut, laid.groups)
@@ -84,9 +83,10 @@ def extract(
 class _Job:
     """One command's extracts: they share the memory of the cache, the store and the trunk."""
 
-    def __init__(self, recipe: Recipe, cache: Path, settings: Settings, progress: Callable[[Progress], None]) -> None:
-        self.recipe, self.cache, self.settings, self.progress = recipe, cache, settings, progress
-        self.known = StatLog(cache)
+    def __init__(
+        self, recipe: Recipe, cache: Path, known: StatLog, settings: Settings, progress: Callable[[Progress], None]
+    ) -> None:
+        self.recipe, self.cache, self.known, self.settings, self.progress = recipe, cache, known, settings, progress
         self.stores = find(cache, self.known)
         self.source = TrunkSource(recipe.trunk, WeightsMemo(cache))
         self.moved_from: dict[str, str] = {}  # by split, where the folder stood before

@@ -1,12 +1,49 @@
 """A grid of settings: `lr=0.003,0.03 weight_decay=0,1e-4`, or lists in a recipe, into one HeadConfig a combination."""
 
 import math
+from collections.abc import Sequence
 from itertools import product
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from featcache.errors import UsageError
 from featcache.heads.config import HeadConfig
 from featcache.recipe import GRID, HeadSection
+from featcache.where import Stored
+
+
+class HeadFlags(TypedDict, total=False):
+    """Settings of the recipe's head section, as a command or a call gives them; None: as the recipe has it."""
+
+    epochs: int | None
+    batch_size: int | None
+    momentum: float | None
+    weight_decay: float | Sequence[float] | None
+    clip_norm: float | None
+    seed: int | Sequence[int] | None
+    optimizer: str | Sequence[str] | None
+    schedule: str | None
+    warmup: float | None
+    plateau_epochs: int | None
+    patience: int | None
+    class_weights: str | Sequence[str] | None
+    sampler: str | Sequence[str] | None
+    logit_adjustment: float | Sequence[float] | None
+    label_smoothing: float | Sequence[float] | None
+    standardize: bool | Sequence[bool] | None
+    select: str | None
+
+
+class HeadAsked(Stored, HeadFlags, total=False):
+    """What a training is asked for: which features, and which settings."""
+
+
+def parted(asked: HeadAsked) -> tuple[Stored, HeadFlags]:
+    """The features' flags, and the head's."""
+    items = list(asked.items())
+    where = {name: value for name, value in items if name in Stored.__annotations__}
+    flags = {name: value for name, value in items if name in HeadFlags.__annotations__}
+    return cast("Stored", where), cast("HeadFlags", flags)
+
 
 LARGEST = 10_000  # heads; a slip of the keyboard is not a grid
 

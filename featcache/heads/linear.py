@@ -18,6 +18,7 @@ from featcache.metrics import accuracy, confusion_matrix, macro_recall
 Floats = npt.NDArray[np.floating]
 Real = TypeVar("Real", bound=np.floating)
 
+SENSELESS = 100.0  # nats on train; zero weights have log(classes)
 BLOCK_ROWS = 16_384  # scored at a time: bounds the memory that logits take
 
 
@@ -64,8 +65,9 @@ class LinearHead:
 
     @property
     def diverged(self) -> bool:
-        """Whether a weight or a bias is no longer a finite number."""
-        return not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all())
+        """Whether a weight or a bias is no longer a finite number, or the loss on train is beyond any sense."""
+        finite = np.isfinite(self.weight).all() and np.isfinite(self.bias).all()
+        return not (finite and self.train.loss < SENSELESS)
 
     def logits(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(rows, dim) float32 -> (rows, classes) float32."""

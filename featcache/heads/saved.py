@@ -203,6 +203,7 @@ def check_json(check: "Check") -> dict[str, Any]:
         "seconds": round(check.seconds, 3),
         "train": scores_json(check.train),
         "val": scores_json(check.val),
+        "tried": [asdict(trial) for trial in check.tried],
         "sentence": check.sentence(),
     }
 

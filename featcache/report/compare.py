@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from featcache.asked import Asked, Stored
+from featcache.asked import Asked
 from featcache.errors import CacheError, FeatcacheError, UsageError
 from featcache.features import features_of
 from featcache.heads import opened, saved
@@ -24,6 +24,7 @@ from featcache.heads.opened import Opened
 from featcache.report.tables import check_destination, inert, save_bytes
 from featcache.report.text import printable
 from featcache.store import FeatureStore
+from featcache.where import Stored
 
 SORTS = ("macro_recall", "accuracy", "loss", "gap", "seconds", "name", "newest")
 _RISING = ("loss", "gap", "seconds", "name")

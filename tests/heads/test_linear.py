@@ -33,15 +33,6 @@ def plain_macro_recall(truth, predicted) -> float:
     return float(np.mean([(predicted[truth == c] == c).mean() for c in np.unique(truth)]))
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """These heads are so small that a second thread only waits, for seconds where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def the_usual_way(train: Features, config: HeadConfig) -> tuple[torch.nn.Linear, list[tuple[float, float, float]]]:
     """nn.Linear, autograd, torch.optim.SGD, clip_grad_norm_, CosineAnnealingLR; and its running history."""
     x, y = torch.from_numpy(train.x), torch.from_numpy(train.y)
@@ -326,6 +317,14 @@ def test_nan_never_wins():
     wild, calm = Scores(0.9, 0.9, math.nan), Scores(0.1, 0.1, 3.0)
     assert best_of([head_with(wild), head_with(calm)]) == 1
     assert best_of([head_with(wild), head_with(wild)]) is None
+
+
+def test_a_loss_without_bounds_is_diverged():
+    """Clipped steps of an absurd size leave finite weights; the head is called diverged all the same."""
+    (head,) = train_heads(features(), None, [replace(CONFIGS[0], lr=1e30)])
+    assert np.isfinite(head.weight).all()
+    assert head.diverged
+    assert not train_heads(features(), None, CONFIGS[:1])[0].diverged
 
 
 def test_nothing_chooses_without_val():

@@ -18,15 +18,6 @@ from featcache.heads.losses import class_weights
 from featcache.heads.train import train_heads
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """These heads are so small that a second thread only waits, for seconds where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def features(rows=300, dim=12, classes=5, seed=0) -> Features:
     """Gaussian clusters of unequal size, away from the origin, in dimensions of unequal scale; class 3 never occurs."""
     rng = np.random.default_rng(seed)
@@ -187,12 +178,12 @@ def test_a_diverging_head_changes_no_others_bits(configs, wild, place):
         assert one.history == other.history
 
 
-def test_slices_change_nothing():
+def test_slices_change_nothing(monkeypatch):
     """Cut in two slices, as two cores do it, a head is the same to 1e-6, partial batches of odd size included."""
     train = features(rows=1_000)
     config = HeadConfig(epochs=4, batch_size=256, lr=0.1, class_weights="balanced", label_smoothing=0.1)
     (one,) = train_heads(train, None, [config])
-    torch.set_num_threads(2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     (two,) = train_heads(train, None, [config])
     assert apart(two, one.weight, one.bias) < 1e-6
     assert [row.train.accuracy for row in two.history] == [row.train.accuracy for row in one.history]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
-from featcache.asked import Asked, Stored
+from featcache.asked import Asked
 from featcache.errors import UsageError
 from featcache.features import Features, behind, features_of
 from featcache.heads import saved
@@ -17,6 +17,7 @@ from featcache.heads.classifiers.settings import choices_of
 from featcache.heads.splits import notes_of, refuse_unfit
 from featcache.listing import cuts
 from featcache.store import FeatureStore
+from featcache.where import Stored
 
 SELECTED_BY = "macro recall on val"
 

@@ -5,17 +5,11 @@ from typing import Annotated
 
 import typer
 
-from featcache.cli import Cache, Data, Device, Json, Name, Pipeline, Precision, Store, Weights, app
-from featcache.cli import _complain as complain
-from featcache.cli import _console as console
-from featcache.cli import _print as say
-from featcache.cli import _print_json as print_json
-from featcache.cli import _short as short
-from featcache.cli import _told as told
+from featcache.cli.app import Device, Json, command, complain, console, print_json, say, short
+from featcache.where import Stored
 
 
-@app.command()
-@told
+@command()
 def fit(
     classifier: Annotated[
         str,
@@ -23,16 +17,10 @@ def fit(
             help="knn, ridge, logreg, linear-svm, lda, centroid, mlp, or an import path: sklearn.svm:SVC.",
         ),
     ],
+    where: Stored,
     settings: Annotated[
         list[str] | None, typer.Argument(help="KEY=VALUE; several values are chosen among: C=0.1,1,10.")
     ] = None,
-    pipeline: Pipeline = None,
-    data: Data = None,
-    cache: Cache = None,
-    name: Name = None,
-    store: Store = None,
-    weights: Weights = None,
-    precision: Precision = None,
     predict: Annotated[
         list[str] | None, typer.Option("--predict", help="Keep the predictions for this split too.")
     ] = None,
@@ -50,7 +38,7 @@ def fit(
     with Bar(console(stderr=True)) as bar:
         fitted = fit(
             classifier, choices, predict=predict or (), foreign=True, jobs=jobs, device=device, progress=bar.show,
-            pipeline=pipeline, data=data, cache=cache, name=name, store=store, weights=weights, precision=precision,
+            **where,
         )  # fmt: skip
     if as_json:
         print_json(fitted.to_json())
@@ -62,16 +50,9 @@ def fit(
         complain(f"note: {note}")
 
 
-@app.command()
-@told
+@command()
 def compare(
-    pipeline: Pipeline = None,
-    data: Data = None,
-    cache: Cache = None,
-    name: Name = None,
-    store: Store = None,
-    weights: Weights = None,
-    precision: Precision = None,
+    where: Stored,
     split: Annotated[
         str | None, typer.Option("--split", help="Ask every head about this split; without it, their scores on val.")
     ] = None,
@@ -87,10 +68,7 @@ def compare(
 
     if csv is not None:
         check_destination(csv, ".csv")
-    found = compare(
-        split=split, sort=sort, pipeline=pipeline, data=data, cache=cache, name=name, store=store, weights=weights,
-        precision=precision,
-    )  # fmt: skip
+    found = compare(split=split, sort=sort, **where)
     if csv is not None:
         save_csv(found, csv)
     if as_json:
