@@ -1,12 +1,65 @@
 """The train and val splits as stage two needs them, and what must be said of them; for heads and classifiers alike."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from featcache.asked import Asked
 from featcache.errors import CacheError, DataError
-from featcache.features import RANDOM_TRUNK, Features
+from featcache.features import RANDOM_TRUNK, Features, behind, features_of
+from featcache.listing import cuts
+from featcache.memory import available
+from featcache.store import FeatureStore
+from featcache.streamed import Streamed, streamed_of
+
+SHARE_OF_MEMORY = 0.7  # that the training rows may take
 
 
-def refuse_unfit(train: Features, val: Features | None) -> None:
+@dataclass(frozen=True, slots=True, eq=False)
+class Splits:
+    """What stage two learns from and chooses by, out of one store."""
+
+    source: FeatureStore
+    train: Features | Streamed
+    val: Features | None
+    notes: tuple[str, ...]  # what has changed since, what was cut, what is read from disk
+
+    @property
+    def in_memory(self) -> Features:
+        """The training rows, which `read_splits` was asked to hold in memory."""
+        if isinstance(self.train, Streamed):
+            raise TypeError("these rows are on disk")
+        return self.train
+
+
+def read_splits(asked: Asked, *, from_disk: bool | None = False) -> Splits:
+    """The train split and, where it is cached, val, of one trunk.
+
+    With `from_disk` the training rows stay on disk; None decides by the memory that is free.
+
+    Raises:
+        CacheError: train is not in the cache, or the two don't fit together.
+        DataError: a single class, or a split without rows.
+    """
+    source = asked.store_of("train")
+    notes = []
+    if from_disk is None:
+        size, free = len(source.listing(asked.key("train")).good) * (source.dim or 0) * 4, available()
+        from_disk = free is not None and size > SHARE_OF_MEMORY * free
+        if from_disk and free is not None:
+            notes.append(
+                f"the training rows take {size / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: they are read from disk "
+                f"as they are needed, and the check, which needs them in memory, is left out"
+            )
+    train = streamed_of(source, asked.key("train")) if from_disk else features_of(source, asked.key("train"))
+    val = features_of(source, asked.key("val")) if asked.key("val") in source.listings else None
+    refuse_unfit(train, val)
+    both = [train] if val is None else [train, val]
+    stale = behind(source, asked.recipe, [split.split for split in both])
+    return Splits(source, train, val, (*notes, *stale, *map(str, cuts(both))))
+
+
+def refuse_unfit(train: Features | Streamed, val: Features | None) -> None:
     """Whether a classifier can learn from train, and val can judge it.
 
     Raises:
@@ -37,7 +90,7 @@ def refuse_unfit(train: Features, val: Features | None) -> None:
         )
 
 
-def notes_of(train: Features, val: Features | None) -> list[str]:
+def notes_of_splits(train: Features | Streamed, val: Features | None) -> list[str]:
     """What a person must know of the splits beside the scores."""
     notes = []
     if train.source["weights"] == "random":

@@ -8,15 +8,13 @@ from typing import Any, Unpack
 
 from featcache.asked import Asked
 from featcache.errors import UsageError
-from featcache.features import Features, behind, features_of
+from featcache.features import Features, features_of
 from featcache.heads import saved
 from featcache.heads.classifiers import estimators, kept, knn, ridge
 from featcache.heads.classifiers.answers import Answers, Choices, Found, Means, Trial
 from featcache.heads.classifiers.kept import SavedClassifier
 from featcache.heads.classifiers.settings import choices_of
-from featcache.heads.splits import notes_of, refuse_unfit
-from featcache.listing import cuts
-from featcache.store import FeatureStore
+from featcache.heads.splits import notes_of_splits, read_splits, refuse_unfit
 from featcache.where import Stored
 
 SELECTED_BY = "macro recall on val"
@@ -88,10 +86,8 @@ def fit(
     search = searcher(classifier, foreign=foreign)  # before the embeddings are read: a wrong name costs no time
     choices = choices_of({**asked.recipe.fit.get(classifier, {}), **(settings or {})})
     progress("reading", 0, 0)
-    store = asked.store_of("train")
-    train = features_of(store, asked.key("train"))
-    val = features_of(store, asked.key("val")) if asked.key("val") in store.listings else None
-    refuse_unfit(train, val)
+    splits = read_splits(asked)
+    store, train, val = splits.source, splits.in_memory, splits.val
     others = [features_of(store, asked.key(split)) for split in dict.fromkeys(predict) if split != "val"]
     for split in others:
         refuse_unfit(train, split)
@@ -115,8 +111,7 @@ def fit(
         len(train.y),
         None if val is None else len(val.y),
         seconds,
-        (*_stale(asked, store, val), *map(str, cuts([train, *([] if val is None else [val])])),
-         *notes_of(train, val), *_complaints(found), *_without_model(best)),
+        (*splits.notes, *notes_of_splits(train, val), *_complaints(found), *_without_model(best)),
     )  # fmt: skip
 
 
@@ -138,11 +133,6 @@ def searcher(
         return estimators.search(classifier, train, val, choices, means, foreign=foreign)
 
     return search
-
-
-def _stale(asked: Asked, store: FeatureStore, val: Features | None) -> list[str]:
-    splits = ("train",) if val is None else ("train", "val")
-    return [found for split in splits if (found := behind(store, asked.recipe, split))]
 
 
 def _complaints(found: Found) -> list[str]:
