@@ -74,7 +74,7 @@ def compare(
     if as_json:
         print_json(found.to_json())
         return
-    for part in table_of(found):
+    for part in table_of(found, console().width):
         console().print(part)
     if csv is not None:
         say(f"wrote {short(csv)}")

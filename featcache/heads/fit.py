@@ -78,8 +78,8 @@ def fit_head(
     `grid` is what `--grid` takes, "lr=0.003,0.03 weight_decay=0,1e-4"; `asked` are settings of the recipe's head
     section, `select` (the metric on val that chooses: macro_recall, accuracy or loss) among them. What is None comes
     from the recipe. `check_seconds=None` leaves the check out. `from_disk` leaves the training rows on disk and reads
-    them as they are needed; None does so where they do not fit into memory. `progress` gets the stage ("reading", "training",
-    "checking"), the epochs done and the epochs to do.
+    them as they are needed; None does so where they do not fit into memory. `progress` gets the stage ("reading",
+    "training", "checking"), the epochs done and the epochs to do.
 
     Raises:
         UsageError: a setting or the recipe.
@@ -154,7 +154,5 @@ def section_of(recipe: Recipe, grid: str | None, flags: Mapping[str, object]) ->
 def notes_of(train: Features | Streamed, val: Features | None, heads: Sequence[SavedHead]) -> tuple[str, ...]:
     """What a reader of these heads must know."""
     diverged = [head.name for head in heads if head.head.diverged]
-    return (
-        *notes_of_splits(train, val),
-        *(f"{name} diverged: its loss is without bounds; lower --lr" for name in diverged),
-    )
+    lines = [f"{name} diverged: its loss is without bounds; lower --lr" for name in diverged]
+    return (*notes_of_splits(train, val), *lines)

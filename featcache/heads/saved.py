@@ -31,6 +31,7 @@ from featcache.heads.linear import EpochRow, LinearHead, Scores
 from featcache.store import FeatureStore
 from featcache.store.publish import append, ends_whole, make_folder, publish
 from featcache.store.sealed import seal_document, seal_line, unseal_document, unseal_line
+from featcache.streamed import Streamed
 
 if TYPE_CHECKING:
     from featcache.heads.check import (
@@ -77,7 +78,7 @@ def folder_of(store: FeatureStore, data_set: str, variant: str) -> Path:
     return store.root / "heads" / data_set / variant
 
 
-def save(store: FeatureStore, head: LinearHead, train: Features, val: Features | None) -> SavedHead:
+def save(store: FeatureStore, head: LinearHead, train: Features | Streamed, val: Features | None) -> SavedHead:
     """Write one head's folder.
 
     Raises:
@@ -155,7 +156,7 @@ def name_of(config: HeadConfig, sources: Mapping[str, Mapping[str, str]]) -> str
 
 
 def record_run(
-    store: FeatureStore, train: Features, heads: Sequence[Named], best: str | None, selected_by: str,
+    store: FeatureStore, train: Features | Streamed, heads: Sequence[Named], best: str | None, selected_by: str,
     check: "Check | None", seconds: float,
 ) -> None:  # fmt: skip
     """Add one fit-head to the log of its data set."""

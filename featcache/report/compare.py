@@ -29,6 +29,7 @@ from featcache.where import Stored
 SORTS = ("macro_recall", "accuracy", "loss", "gap", "seconds", "name", "newest")
 _RISING = ("loss", "gap", "seconds", "name")
 UNKNOWN = "–"
+WIDE = 140  # columns of a terminal that has room for settings in full
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,16 +137,14 @@ def compare(*, split: str | None = None, sort: str = "macro_recall", **where: Un
     return Comparison(asked.recipe.name, asked.variant, tuple(_sorted(lines, sort)), tuple(dict.fromkeys(notes)))
 
 
-def table_of(comparison: Comparison, *, stores: bool | None = None) -> Iterator[RenderableType]:
-    """The table and its notes, for the terminal."""
+def table_of(comparison: Comparison, width: int) -> Iterator[RenderableType]:
+    """The table and its notes, `width` columns wide; a name says its settings, so narrow ones go without."""
+    wide = width >= WIDE
+    several = len({line.store for line in comparison.lines}) > 1
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("classifier", overflow="fold", min_width=8)
-    table.add_column("settings", overflow="fold", min_width=12)
-    table.add_column("name", overflow="fold", min_width=8)
-    several = len({line.store for line in comparison.lines}) > 1 if stores is None else stores
-    if several:
-        table.add_column("store", overflow="fold")
-    for heading in ("macro\nrecall", "accuracy", "loss", "gap", "seconds"):
+    for heading in ("name", *(("classifier", "settings") if wide else ()), *(("store",) if several else ())):
+        table.add_column(f"\n{heading}", overflow="fold")
+    for heading in ("macro\nrecall", "\naccuracy", "\nloss", "\ngap", "\nseconds"):
         table.add_column(heading, justify="right", no_wrap=True)
     for line in comparison.lines:
         cells = [
@@ -155,7 +154,8 @@ def table_of(comparison: Comparison, *, stores: bool | None = None) -> Iterator[
             _share(line.gap),
             f"{line.seconds:,.1f}",
         ]
-        words = [line.classifier, line.settings, line.name, *([line.store] if several else [])]
+        settings = [line.classifier, line.settings] if wide else []
+        words = [line.name, *settings, *([line.store] if several else [])]
         table.add_row(*(Text(printable(word)) for word in words), *cells)
     splits = ", ".join(sorted({line.split for line in comparison.lines}))
     yield Text(f"{printable(comparison.data_set)}: {len(comparison.lines)} classifiers, scores on {splits}")
@@ -208,7 +208,9 @@ def _settings(chosen: Opened) -> str:
         shown = chosen.settings
     else:
         shown = {"lr": chosen.head.config.lr, **_changed(chosen)}
-    return " ".join(f"{key}={text_of(value)}" for key, value in shown.items() if key != "random_state")
+    return " ".join(
+        f"{key}={text_of(value)}" for key, value in shown.items() if key != "random_state" and value is not None
+    )
 
 
 def _changed(chosen: saved.SavedHead) -> Mapping[str, Any]:
