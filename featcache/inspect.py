@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import featcache
 from featcache.asked import Asked
 from featcache.errors import CacheError, FeatcacheError
-from featcache.heads import saved
+from featcache.heads import opened
 from featcache.store import FeatureStore, Problem, StatLog, cache_folder
 from featcache.trunks import weights as trunk_weights
 from featcache.trunks.architectures import architecture
@@ -75,11 +75,11 @@ def verify(*, cache: str | Path | None = None, progress: Callable[[int, int], No
 
     for store in stores:
         problems += store.verify(more)
-        for path in sorted((store.root / "heads").glob("*/*/*/head.json")):
+        for path in _heads(store):
             try:
-                saved.load(path.parent)
+                opened.load(path, store)
             except CacheError as error:
-                problems.append(Problem(str(path.parent), "head", str(error)))
+                problems.append(Problem(str(path), "head", str(error)))
     return problems
 
 
@@ -96,6 +96,12 @@ def _describe(store: FeatureStore) -> dict[str, Any]:
         "shards": len(store.shards),
         "bytes": sum(part.bytes for part in store.shards),
         "listings": ["/".join(key) for key in sorted(store.listings)],
-        "heads": len(list((store.root / "heads").glob("*/*/*/head.json"))),
+        "heads": len(_heads(store)),
         "made": [dict(entry) for entry in store.trunk.made],
     }
+
+
+def _heads(store: FeatureStore) -> list[Path]:
+    """The folders of its heads and classifiers; one without its document was never finished."""
+    found = [path for name in opened.DOCUMENTS for path in (store.root / "heads").glob(f"*/*/*/{name}")]
+    return sorted(path.parent for path in found)

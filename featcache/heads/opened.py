@@ -15,6 +15,8 @@ from featcache.store import FeatureStore
 
 Opened = SavedHead | SavedClassifier
 
+DOCUMENTS = ("head.json", kept.DOCUMENT)  # published last: a folder with neither is nothing
+
 
 def load(folder: Path, store: FeatureStore, *, device: str = "cpu") -> Opened:
     """Read a head's or a classifier's folder. Nothing in it is executed.
