@@ -5,10 +5,10 @@ enough that a window of memory holds pieces from all over the store. That is wha
 in the order of the folders, so a whole shard often holds a single class.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +30,23 @@ class Piece:
     first: int  # the row of the shard that the stretch begins with
     within: npt.NDArray[np.int64]  # (n,), rows of the stretch, counted from `first`; a repeated image is repeated
     rows: npt.NDArray[np.int64]  # (n,), the rows of the split
+    direct: bool  # the stretch is what is wanted, row by row, in float32
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def read(self, handle: int, out: npt.NDArray[np.float32]) -> None:
+        """Read its embeddings from the open shard into `out`, (len(self), dim), in the order of `rows`.
+
+        Raises:
+            CacheError: the shard ends early.
+        """
+        if self.direct:
+            shard.read_rows(handle, self.shard, self.first, out)
+            return
+        stretch = np.empty((int(self.within[-1]) + 1, self.shard.dim), dtype=self.shard.dtype)
+        shard.read_rows(handle, self.shard, self.first, stretch)
+        out[:] = stretch[self.within]
 
 
 def pieces_of(store: FeatureStore, digests: Digests, *, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
@@ -53,47 +67,56 @@ def pieces_of(store: FeatureStore, digests: Digests, *, piece_bytes: int = PIECE
         cuts = np.flatnonzero(np.diff(row[mine] // longest)) + 1
         for rows in np.split(mine, cuts):
             first = int(row[rows[0]])
-            pieces.append(Piece(part, first, row[rows] - first, rows))
+            within = row[rows] - first
+            direct = part.dtype == "float32" and np.array_equal(within, np.arange(len(rows)))
+            pieces.append(Piece(part, first, within, rows, direct))
     return pieces
 
 
-def read(folder: Path, piece: Piece, out: npt.NDArray[np.float32]) -> None:
-    """Read a piece's embeddings into `out`, (len(piece), dim) float32, in the order of `piece.rows`."""
-    spread = int(piece.within[-1]) + 1
-    if piece.shard.dtype == "float32" and spread == len(piece) and bool((np.diff(piece.within) == 1).all()):
-        shard.read_rows(folder, piece.shard, piece.first, out)
-        return
-    stretch = np.empty((spread, piece.shard.dim), dtype=piece.shard.dtype)
-    shard.read_rows(folder, piece.shard, piece.first, stretch)
-    out[:] = stretch[piece.within]
-
-
 class Filler:
-    """Fills a window of memory with pieces while the one before it is worked on."""
+    """Fills a window of memory with pieces while the one before it is worked on.
+
+    A reader asks for Python's lock once a piece, around one system call: whoever trains meanwhile holds that lock most
+    of the time, and a reader that had to open and stat a file for each piece would mostly wait for it.
+    """
 
     def __init__(self, store: FeatureStore) -> None:
         self._folder = store.root / "shards"
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="featcache-read")
+        self._handles: dict[str, int] = {}  # of the window that is being filled
 
     def fill(self, pieces: Sequence[Piece], out: npt.NDArray[np.float32]) -> "Filling":
-        """Begin to read; `out` is (rows of all pieces, dim) and belongs to the readers until `done`."""
-        starts = np.cumsum([0, *map(len, pieces)])
-        jobs = [
-            self._readers.submit(read, self._folder, piece, out[start : start + len(piece)])
-            for piece, start in zip(pieces, starts, strict=False)
-        ]
-        rows = np.concatenate([piece.rows for piece in pieces]) if pieces else np.empty(0, dtype=np.int64)
-        return Filling(jobs, rows)
+        """Begin to read; `out` is (rows of all pieces, dim) and belongs to the readers until `done`.
+
+        Raises:
+            CacheError: a shard is missing, or has another size than the log says.
+        """
+        todo, start = [], 0
+        for piece in pieces:
+            if piece.shard.name not in self._handles:
+                self._handles[piece.shard.name] = shard.open_shard(self._folder, piece.shard)
+            todo.append((self._handles[piece.shard.name], piece, out[start : start + len(piece)]))
+            start += len(piece)
+        jobs = [self._readers.submit(_read_all, todo[first::READERS]) for first in range(READERS)]
+        return Filling(self, jobs, np.concatenate([piece.rows for piece in pieces]))
 
     def close(self) -> None:
         """Wait for what is being read, and begin nothing more."""
         self._readers.shutdown(wait=True, cancel_futures=True)
+        self.release()
+
+    def release(self) -> None:
+        """Close the files of a window that has been read."""
+        for handle in self._handles.values():
+            os.close(handle)
+        self._handles.clear()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Filling:
     """Reads that are under way."""
 
+    filler: Filler
     jobs: Sequence[Future[None]]
     rows: npt.NDArray[np.int64]  # of the split, in the order in which they will stand in the window
 
@@ -105,7 +128,13 @@ class Filling:
         """
         for job in self.jobs:
             job.result()
+        self.filler.release()
         return self.rows
+
+
+def _read_all(todo: Sequence[tuple[int, Piece, npt.NDArray[np.float32]]]) -> None:
+    for handle, piece, out in todo:
+        piece.read(handle, out)
 
 
 def windows(pieces: Sequence[Piece], rows: int) -> Iterator[list[Piece]]:

@@ -163,15 +163,11 @@ def gather(
         os.close(handle)
 
 
-def read_rows(folder: Path, shard: Shard, first: int, out: Embeddings) -> None:
-    """Read consecutive rows, from `first` on, into `out`: (rows, dim) of the shard's own dtype."""
+def read_rows(handle: int, shard: Shard, first: int, out: Embeddings) -> None:
+    """Read consecutive rows of an open shard, from `first` on, into `out`: (rows, dim) of the shard's own dtype."""
     if out.dtype != shard.dtype or not 0 <= first <= first + len(out) <= shard.rows:
         raise IndexError(f"rows {first} to {first + len(out)} as {out.dtype}, of {shard.rows} as {shard.dtype}")
-    handle = open_shard(folder, shard)
-    try:
-        _read_into(handle, out.data.cast("B"), shard.embeddings_offset + first * shard.row_bytes)
-    finally:
-        os.close(handle)
+    _read_into(handle, out.data.cast("B"), shard.embeddings_offset + first * shard.row_bytes)
 
 
 def hash_of(handle: int) -> bytes:
