@@ -201,7 +201,7 @@ def check(folder: Path) -> None:
             _checked(folder, document["model"]["file"], document["model"]["sha256"])
         for split, kept in described.predictions.items():
             _checked(folder, _predictions(split), kept["sha256"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (models.RefusedError, KeyError, TypeError, ValueError) as error:
         raise CacheError(f"{folder}: this is no classifier that this version reads: {error}") from None
 
 
