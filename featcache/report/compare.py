@@ -1,197 +1,244 @@
-"""Two heads on the same rows, and one recipe on several folds."""
+"""Every head and classifier of a data set in one table: settings, scores, distance to the optimum, seconds."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Unpack
 
-import numpy as np
-import numpy.typing as npt
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from featcache.asked import Asked
-from featcache.errors import CacheError, UsageError
-from featcache.intervals import Intervals, differences, group, intervals, unit_of
-from featcache.report.answers import RULES, Answers
-from featcache.report.evaluate import BY, Examined, examine, grouped
-from featcache.report.evaluation import Evaluation, intervals_json, or_none, pair, to_json
+from featcache.errors import CacheError, FeatcacheError, UsageError
+from featcache.features import features_of
+from featcache.heads import opened, saved
+from featcache.heads.classifiers.answers import scores_of
+from featcache.heads.classifiers.kept import SavedClassifier
+from featcache.heads.classifiers.settings import text_of
+from featcache.heads.linear import Scores
+from featcache.heads.opened import Opened
+from featcache.report.tables import check_destination, inert, save_bytes
+from featcache.report.text import printable
+from featcache.store import FeatureStore
 from featcache.where import Stored
+
+SORTS = ("macro_recall", "accuracy", "loss", "gap", "seconds", "name", "newest")
+_RISING = ("loss", "gap", "seconds", "name")
+UNKNOWN = "–"
+WIDE = 140  # columns of a terminal that has room for settings in full
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One head or classifier."""
+
+    name: str
+    classifier: str  # "linear", "knn", "sklearn.svm:SVC"
+    settings: str  # what differs from the defaults
+    split: str  # whose scores these are
+    scores: Scores | None  # None where there are none
+    gap: float  # the share of the loss that is still to go to the optimum; nan where nobody checked
+    seconds: float  # of the run that made it, over its heads
+    at: int  # time.time_ns when that run ended
+    store: str
+
+    def value(self, column: str) -> float | str:
+        """What a column holds, nan where it is not known."""
+        if column in ("macro_recall", "accuracy", "loss"):
+            return math.nan if self.scores is None else float(getattr(self.scores, column))
+        if column == "newest":
+            return -self.at
+        found: float | str = getattr(self, column)
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """One head less another, on the same rows."""
+    """All of them, sorted."""
 
-    one: Evaluation
-    other: Evaluation
-    intervals: Intervals  # of the differences
-
-    @property
-    def accuracy(self) -> float:
-        """How much more accurate the one is; negative where it is less."""
-        return self.one.accuracy - self.other.accuracy
-
-    @property
-    def macro_recall(self) -> float:
-        """The difference of macro recall."""
-        return self.one.macro_recall - self.other.macro_recall
-
-    @property
-    def recall(self) -> npt.NDArray[np.float64]:
-        """The differences of recall, (classes,); nan where a class has no support."""
-        return self.one.recall - self.other.recall
+    data_set: str
+    variant: str
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The report of the one, and under `against` the other's figures and the differences."""
-        names = zip(self.one.classes, self.recall.tolist(), self.intervals.recall, strict=True)
+        """The document of `featcache compare --json`."""
         return {
-            **to_json(self.one),
-            "against": {
-                "head": self.other.head,
-                "accuracy": or_none(self.other.accuracy),
-                "macro_recall": or_none(self.other.macro_recall),
-                "difference": {
-                    "accuracy": or_none(self.accuracy),
-                    "macro_recall": or_none(self.macro_recall),
-                    "intervals": intervals_json(self.intervals),
-                    "classes": [
-                        {"name": name, "recall": or_none(recall), "recall_interval": pair(interval)}
-                        for name, recall, interval in names
-                    ],
-                },
-            },
-        }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Folds:
-    """The figures of several folds, each by its own head, and their averages."""
-
-    numbers: tuple[int, ...]
-    folds: tuple[Evaluation, ...]
-    intervals: Intervals  # of the averages
-
-    @property
-    def accuracy(self) -> float:
-        """The mean of the folds' accuracies."""
-        return float(np.mean([fold.accuracy for fold in self.folds]))
-
-    @property
-    def macro_recall(self) -> float:
-        """The mean of the folds' macro recalls: the figure of Drive&Act's protocol, where they are by clip."""
-        return float(np.mean([fold.macro_recall for fold in self.folds]))
-
-    @property
-    def recall(self) -> npt.NDArray[np.float64]:
-        """The mean over the folds in which a class has support, (classes,); nan where in none."""
-        each = np.array([fold.recall for fold in self.folds])
-        known = ~np.isnan(each)
-        with np.errstate(invalid="ignore"):
-            mean: npt.NDArray[np.float64] = np.where(known, each, 0).sum(axis=0) / known.sum(axis=0)
-        return mean
-
-    def to_json(self) -> dict[str, Any]:
-        """The averages, and each fold's own report."""
-        first = self.folds[0]
-        names = zip(first.classes, self.recall.tolist(), self.intervals.recall, strict=True)
-        return {
-            "split": first.split,
-            "by": first.by,
-            "clip_rule": first.rule or None,
-            "rows": sum(fold.rows for fold in self.folds),
-            "accuracy": or_none(self.accuracy),
-            "macro_recall": or_none(self.macro_recall),
-            "intervals": intervals_json(self.intervals),
-            "classes": [
-                {"name": name, "recall": or_none(recall), "recall_interval": pair(interval)}
-                for name, recall, interval in names
+            "data_set": self.data_set,
+            "variant": self.variant,
+            "heads": [
+                {
+                    "name": line.name,
+                    "classifier": line.classifier,
+                    "settings": line.settings,
+                    "split": line.split,
+                    **{column: _finite(line.value(column)) for column in ("macro_recall", "accuracy", "loss", "gap")},
+                    "seconds": round(line.seconds, 3),
+                    "store": line.store,
+                }
+                for line in self.lines
             ],
-            "folds": [{"fold": number, **to_json(fold)} for number, fold in zip(self.numbers, self.folds, strict=True)],
+            "notes": list(self.notes),
         }
 
 
-def compare(
-    head: str | None,
-    against: str,
-    *,
-    split: str | None = None,
-    by: str = BY[0],
-    clip_rule: str = RULES[0],
-    allow_shared_subjects: bool = False,
-    **where: Unpack[Stored],
-) -> Comparison:
-    """Two heads on the same rows: what differs, with the interval of the difference; see `evaluate`.
+def compare(*, split: str | None = None, sort: str = "macro_recall", **where: Unpack[Stored]) -> Comparison:
+    """Every head and classifier of the data set, by its scores on val as they were measured when it was made.
+
+    With `split`, each is asked about that split now; nothing reads test unless it is named here.
 
     Raises:
-        CacheError: as `evaluate`; or the heads' stores hold other rows of the split.
+        UsageError: the recipe, or no such column.
+        CacheError: no head, or no such split.
     """
+    if sort not in SORTS:
+        raise UsageError(f"--sort: found {sort!r}, expected {', '.join(SORTS)}")
     asked = Asked(**where)
-    one, other = (
-        examine(asked, name, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects)
-        for name in (head, against)
-    )
-    return compared(one, other, by)
-
-
-def compared(one: Examined, other: Examined, by: str = BY[0]) -> Comparison:
-    """The comparison of two heads that were examined on the same split."""
-    if (one.features.paths, one.features.classes, one.features.split) != (
-        other.features.paths, other.features.classes, other.features.split,
-    ) or (one.features.y != other.features.y).any():  # fmt: skip
+    lines: list[Line] = []
+    notes: list[str] = []
+    for store in asked.stores():
+        if not saved.runs(store, asked.recipe.name, asked.variant):
+            continue
+        features = None if split is None else features_of(store, asked.key(split))
+        for chosen, run, gap in _all(asked, store, notes, models=features is not None):
+            scores = chosen.head if not isinstance(chosen, SavedClassifier) else chosen
+            of_split = "train" if scores.val is None else "val"
+            found: Scores | None = scores.val if scores.val is not None else scores.train
+            if features is not None:
+                of_split, found = features.split, None
+                try:
+                    if chosen.classes != features.classes:
+                        raise CacheError(f"{chosen.name} knows other classes than split {features.split!r}")
+                    found = scores_of(opened.answers(chosen, features), features.y, len(features.classes))
+                except FeatcacheError as error:
+                    notes.append(str(error))
+            lines.append(
+                Line(
+                    name=chosen.name,
+                    classifier=chosen.kind if isinstance(chosen, SavedClassifier) else "linear",
+                    settings=_settings(chosen),
+                    split=of_split,
+                    scores=found,
+                    gap=gap,
+                    seconds=run.seconds / len(run.heads),
+                    at=run.at,
+                    store=store.name,
+                )
+            )
+    if not lines:
         raise CacheError(
-            f"heads {one.head.name} and {other.head.name} were trained on stores that hold other rows of split "
-            f"{one.features.split!r}. Run `featcache extract --split {one.features.split}` with each trunk again."
+            f"{asked.folder}: no head of {asked.recipe.name} in this cache; run `featcache fit-head` or "
+            f"`featcache fit` first"
         )
-    pairs = [found for found in (_answers(one, by), _answers(other, by)) if len(found.truth)]
-    if not pairs:
-        raise CacheError(f"split {one.features.split!r} has no rows to compare heads on")
-    return Comparison(one.evaluation(by), other.evaluation(by), differences(grouped(pairs)))
+    return Comparison(asked.recipe.name, asked.variant, tuple(_sorted(lines, sort)), tuple(dict.fromkeys(notes)))
 
 
-def evaluate_folds(
-    folds: Sequence[int],
-    head: str | None = None,
-    *,
-    split: str | None = None,
-    by: str = BY[0],
-    clip_rule: str = RULES[0],
-    allow_shared_subjects: bool = False,
-    **where: Unpack[Stored],
-) -> Folds:
-    """Evaluate each fold's own head on its own split, and average.
+def table_of(comparison: Comparison, width: int) -> Iterator[RenderableType]:
+    """The table and its notes, `width` columns wide; a name says its settings, so narrow ones go without."""
+    wide = width >= WIDE
+    several = len({line.store for line in comparison.lines}) > 1
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("name", *(("classifier", "settings") if wide else ()), *(("store",) if several else ())):
+        table.add_column(f"\n{heading}", overflow="fold")
+    for heading in ("macro\nrecall", "\naccuracy", "\nloss", "\ngap", "\nseconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for line in comparison.lines:
+        cells = [
+            _share(line.value("macro_recall")),
+            _share(line.value("accuracy")),
+            _number(line.value("loss")),
+            _share(line.gap),
+            f"{line.seconds:,.1f}",
+        ]
+        settings = [line.classifier, line.settings] if wide else []
+        words = [line.name, *settings, *([line.store] if several else [])]
+        table.add_row(*(Text(printable(word)) for word in words), *cells)
+    splits = ", ".join(sorted({line.split for line in comparison.lines}))
+    yield Text(f"{printable(comparison.data_set)}: {len(comparison.lines)} classifiers, scores on {splits}")
+    yield table
+    for note in comparison.notes:
+        yield Text(f"note: {printable(note)}")
 
-    `head` is the start of a name that one head of each fold has; see `evaluate`.
+
+def save_csv(comparison: Comparison, path: Path) -> None:
+    r"""One row a head, undefined values empty, shares in 0 … 1; names as `tables.inert` writes them.
 
     Raises:
-        UsageError: no fold, one twice, or a data set without folds.
-        CacheError: as `evaluate`, for any fold; or the folds have other classes.
+        UsageError: the path does not end in .csv, or its folder does not exist.
+        MachineError: it cannot be written.
     """
-    if not folds or len(set(folds)) != len(folds):
-        raise UsageError(f"--folds: found {','.join(map(str, folds)) or 'none'}, expected different numbers: 0,1,2")
-    found = [
-        examine(Asked(**where, fold=fold), head, split=split, by=by, clip_rule=clip_rule,
-                allow_shared_subjects=allow_shared_subjects)
-        for fold in folds
-    ]  # fmt: skip
-    answers = [_answers(one, by) for one in found]
-    if len({one.classes for one in answers}) != 1 or len({one.features.split for one in found}) != 1:
-        raise CacheError("the folds have other classes or other splits: extract them with one recipe, then fit heads")
-    if not all(len(one.truth) for one in answers):
-        raise CacheError("a fold has no rows to evaluate on; run `featcache extract` for it first")
-    return Folds(tuple(folds), tuple(replace(one.evaluation(by), beside=None) for one in found), _averaged(answers))
+    check_destination(path, ".csv")
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    columns = ("macro_recall", "accuracy", "loss", "gap", "seconds")
+    rows.writerow(["name", "classifier", "settings", "split", *columns, "store"])
+    for line in comparison.lines:
+        values = [_finite(line.value(column)) for column in columns]
+        words = [inert(word) for word in (line.name, line.classifier, line.settings, line.split)]
+        rows.writerow([*words, *("" if value is None else value for value in values), inert(line.store)])
+    save_bytes(path, text.getvalue().encode())
 
 
-def _averaged(answers: Sequence[Answers]) -> Intervals:
-    """The intervals of the folds' averages: people are drawn once for all folds, since they may stand in several."""
-    subjects = tuple(name for one in answers for name in one.subjects)
-    clips = tuple(name for one in answers for name in one.clips)
-    unit, names = unit_of(subjects, clips)
-    truth = np.concatenate([one.truth for one in answers])
-    fold = np.repeat(np.arange(len(answers)), [len(one.truth) for one in answers])
-    own = fold[:, None] == np.arange(len(answers))
-    right = np.concatenate([one.right for one in answers])[:, None] & own
-    return intervals(group(unit, names, truth, right, len(answers[0].classes), own))
+def _all(
+    asked: Asked, store: FeatureStore, notes: list[str], *, models: bool
+) -> Iterator[tuple[Opened, saved.Run, float]]:
+    """Each head once, with the newest run that made it and its gap; what cannot be read is a note."""
+    runs: dict[str, saved.Run] = {}
+    gaps: dict[str, float] = {}
+    for run in saved.runs(store, asked.recipe.name, asked.variant):
+        for name in run.heads:
+            runs[name] = run
+        if run.best is not None and run.gap_share is not None:
+            gaps[run.best] = run.gap_share
+    folder = saved.folder_of(store, asked.recipe.name, asked.variant)
+    for name, run in runs.items():
+        try:
+            chosen = opened.load(folder / name, store) if models else opened.describe(folder / name)
+            yield chosen, run, gaps.get(name, math.nan)
+        except FeatcacheError as error:
+            notes.append(f"{name} is left out: {error}")
 
 
-def _answers(found: Examined, by: str) -> Answers:
-    chosen = found.clips if by == "clip" else found.images
-    assert chosen is not None  # noqa: S101 (`examine` refused it)
-    return chosen
+def _settings(chosen: Opened) -> str:
+    if isinstance(chosen, SavedClassifier):
+        shown = chosen.settings
+    else:
+        shown = {"lr": chosen.head.config.lr, **_changed(chosen)}
+    return " ".join(
+        f"{key}={text_of(value)}" for key, value in shown.items() if key != "random_state" and value is not None
+    )
+
+
+def _changed(chosen: saved.SavedHead) -> Mapping[str, Any]:
+    return {key: value for key, value in chosen.head.config.changed.items() if key != "lr"}
+
+
+def _sorted(lines: Sequence[Line], sort: str) -> list[Line]:
+    """Best first, whatever is not known last."""
+
+    def place(line: Line) -> tuple[bool, float | str, int]:
+        value = line.value(sort)
+        if isinstance(value, str):
+            return False, value, -line.at
+        unknown = not math.isfinite(value)
+        return unknown, 0.0 if unknown else value if sort in (*_RISING, "newest") else -value, -line.at
+
+    return sorted(lines, key=place)
+
+
+def _finite(value: float | str) -> float | None:
+    return float(value) if not isinstance(value, str) and math.isfinite(value) else None
+
+
+def _share(value: float | str) -> str:
+    found = _finite(value)
+    return UNKNOWN if found is None else f"{100 * found:.1f} %"
+
+
+def _number(value: float | str) -> str:
+    found = _finite(value)
+    return UNKNOWN if found is None else f"{found:.4f}"

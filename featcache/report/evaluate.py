@@ -9,8 +9,9 @@ import numpy as np
 from featcache.asked import Asked
 from featcache.errors import CacheError, DataError, UsageError
 from featcache.features import RANDOM_TRUNK, Features, behind, features_of
-from featcache.heads import saved
-from featcache.heads.saved import Run, SavedHead
+from featcache.heads import opened
+from featcache.heads.opened import Opened
+from featcache.heads.saved import Run
 from featcache.heads.which import which_head
 from featcache.intervals import Groups, group, intervals, unit_of
 from featcache.listing import cuts
@@ -29,7 +30,7 @@ class Examined:
 
     asked: Asked
     store: FeatureStore
-    head: SavedHead
+    head: Opened
     run: Run  # the newest fit-head that made this head
     features: Features
     images: Answers
@@ -59,7 +60,7 @@ class Examined:
             ),
             rule=answers.rule,
             intervals=intervals(grouped([answers])) if len(answers.truth) else None,
-            calibration=calibration(answers.confidence, answers.right),
+            calibration=None if answers.votes else calibration(answers.confidence, answers.right),
         )  # fmt: skip
 
 
@@ -100,12 +101,12 @@ def examine(
         if value not in known:
             raise UsageError(f"{flag}: found {value!r}, expected {' or '.join(known)}")
     which = which_head(asked, head)
-    found, chosen, run = which.store, saved.load(which.folder), which.run
+    found, chosen, run = which.store, opened.load(which.folder, which.store), which.run
     key = asked.key(split or _default_split(asked, found))
     features = features_of(found, key)
     _refuse_unfit(chosen, found, features, allow_shared_subjects=allow_shared_subjects)
     images = answers_of(
-        chosen.head.logits(features.x), features.y, features.classes, paths=features.paths, clips=features.clips,
+        opened.answers(chosen, features), features.y, features.classes, paths=features.paths, clips=features.clips,
         subjects=features.subjects,
     )  # fmt: skip
     clips, said = None, ""
@@ -147,7 +148,7 @@ def _default_split(asked: Asked, store: FeatureStore) -> str:
     )
 
 
-def _refuse_unfit(head: SavedHead, store: FeatureStore, features: Features, *, allow_shared_subjects: bool) -> None:
+def _refuse_unfit(head: Opened, store: FeatureStore, features: Features, *, allow_shared_subjects: bool) -> None:
     if head.sources["train"]["trunk"] != store.trunk.spec.fingerprint():
         raise CacheError(f"head {head.name} was trained on embeddings of another trunk than {store.name}'s")
     key = (features.source["data_set"], features.source["variant"], "train")
@@ -181,7 +182,7 @@ def _shared(store: FeatureStore, features: Features) -> list[str]:
     return [str(cut) for cut in cuts([store.listing(key).listing, features])]
 
 
-def _notes(head: SavedHead, features: Features, selected_by: str) -> tuple[str, ...]:
+def _notes(head: Opened, features: Features, selected_by: str) -> tuple[str, ...]:
     notes = []
     if features.source["weights"] == "random":
         notes.append(RANDOM_TRUNK)
@@ -191,6 +192,6 @@ def _notes(head: SavedHead, features: Features, selected_by: str) -> tuple[str, 
         notes.append("this head was chosen by its score on these very images, so the score is a little too good")
     if features.part:
         notes.append(f"split {features.split!r} is a part of its folder ({features.part})")
-    if head.head.diverged:
+    if opened.diverged(head):
         notes.append("this head diverged: its weights are not finite, and its predictions mean nothing")
     return tuple(notes)

@@ -10,6 +10,7 @@ from typing import Any
 import featcache
 from featcache.errors import CacheError
 from featcache.heads import saved
+from featcache.heads.classifiers.kept import SavedClassifier
 from featcache.heads.config import HeadConfig
 from featcache.report.evaluate import BY, Examined
 from featcache.report.page.charts import Curve
@@ -54,12 +55,14 @@ def _configs(found: Examined) -> dict[str, HeadConfig]:
     """The settings of the heads of the run; those that are gone or damaged are left out."""
     configs = {}
     for name in found.run.heads:
-        with contextlib.suppress(CacheError):
+        with contextlib.suppress(CacheError):  # no linear head among them, where it is another classifier's run
             configs[name] = saved.load(found.head.folder.parent / name).head.config
     return configs
 
 
 def _no_check(found: Examined) -> str:
+    if isinstance(found.head, SavedClassifier):
+        return "Not known: the check is made of linear heads, and this is another classifier."
     if found.run.best != found.head.name:
         return "Not known: the check is made of the best head of a fit-head, and this is another one of its sweep."
     return "Not known: fit-head was told to leave the check out (--no-check)."
@@ -77,14 +80,18 @@ def _train(found: Examined) -> tuple[int, ...]:
 
 def _commands(found: Examined, by: str) -> Iterator[str]:
     """The commands that make this report again, on a cache of their own; paths as they were typed."""
-    asked, config = found.asked, found.head.head.config
+    asked = found.asked
     where = [(f"--{flag}", getattr(asked, flag)) for flag in ("pipeline", "data", "name") if getattr(asked, flag)]
     trunk = found.store.trunk
     precision = {"float32": "fp32", "bfloat16": "bf16"}[trunk.spec.compute]
     stored = [] if trunk.spec.stored == "float32" else [("--stored", trunk.spec.stored)]
     yield _typed("extract", where, [("--arch", trunk.spec.arch), ("--weights", trunk.asked), ("--precision", precision),
                                     *stored])  # fmt: skip
-    yield _typed("fit-head", where, _settings(list(_configs(found).values()) or [config]))
+    if isinstance(found.head, SavedClassifier):
+        settings = [f"{key}={value}" for key, value in found.head.settings.items() if value is not None]
+        yield _typed(" ".join(["fit", *map(shlex.quote, (found.head.kind, *settings))]), where)
+    else:
+        yield _typed("fit-head", where, _settings(list(_configs(found).values())))
     clips = [("--by", "clip"), ("--clip-rule", found.clips.rule)] if by == "clip" and found.clips else []
     yield _typed(f"report {shlex.quote(found.head.name)}", where, [("--split", found.features.split), *clips,
                                                                     ("--html", "report.html")])  # fmt: skip
@@ -121,7 +128,7 @@ def _typed(command: str, *flags: list[tuple[str, Any]]) -> str:
 
 def _made(found: Examined) -> Iterator[tuple[str, str]]:
     """What must be the same for the same figures, and on what it was made."""
-    source, trunk, config = found.features.source, found.store.trunk, found.head.head.config
+    source, trunk = found.features.source, found.store.trunk
     yield "data set", f"{source['data_set']}, {source['variant']}"
     yield "images", source["root"]
     yield "store", found.store.name
@@ -133,13 +140,20 @@ def _made(found: Examined) -> Iterator[tuple[str, str]]:
         yield f"listing of {split}", where["listing"]
     if found.features.split not in found.head.sources:
         yield f"listing of {found.features.split}", source["listing"]
-    yield "head", ", ".join(f"{name} {value}" for name, value in asdict(config).items())
-    yield "steps", f"{found.head.head.steps:,}"
+    if isinstance(found.head, SavedClassifier):
+        yield (
+            "classifier",
+            ", ".join([found.head.kind, *(f"{key} {value}" for key, value in found.head.settings.items())]),
+        )
+    else:
+        yield "head", ", ".join(f"{name} {value}" for name, value in asdict(found.head.head.config).items())
+        yield "steps", f"{found.head.head.steps:,}"
     for number, made in enumerate(trunk.made, start=1):
         versions = ", ".join(f"{package} {version}" for package, version in made["versions"].items())
         part = f" ({number})" if len(trunk.made) > 1 else ""
         yield f"embedded on{part}", f"{made['device']}, batches of {made['batch_size']}; {versions}"
-    for name, value in saved.versions(found.head.folder).items():
+    by = found.head.versions if isinstance(found.head, SavedClassifier) else saved.versions(found.head.folder)
+    for name, value in by.items():
         yield f"trained with: {name}", value
     yield "reported with", f"featcache {featcache.__version__}"
 
