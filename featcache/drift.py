@@ -6,21 +6,33 @@ the same trunk's, beyond it the extract stops. `verify --deep` asks the same of 
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from featcache.errors import CacheError
-from featcache.loader import read_images
-from featcache.store import Extracted, FeatureStore
+from featcache.errors import CacheError, MachineError
+from featcache.listing import video_and_frame
+from featcache.loader import read_frames, read_images
+from featcache.store import Extracted, FeatureStore, StatLog
+from featcache.store.stat_log import known_videos
 from featcache.store.store import digests_of
 from featcache.trunks.registry import Trunk
+from featcache.video import ensure_decoder
 
 SAMPLE = 8  # images that an extract compares
 _TRIED = 4  # … of so many times as many, because some may be gone
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An image whose embedding a store holds."""
+
+    path: str  # absolute; of a frame, its video and number
+    digest: bytes
+    is_frame: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,33 +75,37 @@ class Drift:
         )
 
 
-def compare(
-    store: FeatureStore, held: Sequence[tuple[str, bytes]], trunk: Trunk, *, workers: int, sample: int = SAMPLE
-) -> Drift:
+def compare(store: FeatureStore, held: Sequence[Held], trunk: Trunk, *, workers: int, sample: int = SAMPLE) -> Drift:
     """Embed a few images that the store holds once more and compare.
 
-    `held`: path and digest of images whose embedding is in the store; they are tried in an even spread until `sample`
+    `held`: images whose embedding is in the store; they are tried in an even spread until `sample`
     of them were found unchanged.
     """
-    found = list(_read(_spread(held, _TRIED * sample), trunk, workers=workers, sample=sample))
+    found = list(_read(_spread(held, _TRIED * sample), store.known, trunk, workers=workers, sample=sample))
     if not found:
         return Drift(0)
-    stored = store.load(digests_of([digest for _, digest, _ in found]))
-    pixels = np.stack([picture for _, _, picture in found])
+    stored = store.load(digests_of([one.digest for one, _ in found]))
+    pixels = np.stack([picture for _, picture in found])
     step = trunk.batch_size
     again = np.concatenate([trunk.embed(pixels[start : start + step]) for start in range(0, len(pixels), step)])
     again = again.astype(store.trunk.spec.stored).astype(np.float32)  # what would be stored of it
     cosine, norm = distances(stored, again)
     bound = BOUNDS[store.trunk.spec.compute]
     worst = int(np.argmax(np.nan_to_num(np.maximum(cosine / bound.cosine, norm / bound.norm), nan=np.inf)))
-    return Drift(len(found), float(cosine.max()), float(norm.max()), found[worst][0], found[worst][1])
+    return Drift(len(found), float(cosine.max()), float(norm.max()), found[worst][0].path, found[worst][0].digest)
 
 
-def candidates(store: FeatureStore, extracted: Extracted, count: int) -> list[tuple[str, bytes]]:
-    """Path and digest of at most `count` rows of a listing whose embedding the store holds, evenly spread."""
-    held = np.flatnonzero(store.holds(extracted.digests))
-    rows = held[np.unique(np.linspace(0, len(held) - 1, count).astype(int))] if len(held) else held
-    return [(extracted.listing.file(int(row)), extracted.digests[row].tobytes()) for row in rows]
+def candidates(store: FeatureStore, extracted: Extracted, count: int) -> list[Held]:
+    """At most `count` rows of a listing whose embedding the store holds: evenly spread; of videos, their first frames.
+
+    A video is decoded from its start, so an early frame costs little.
+    """
+    listing, held = extracted.listing, np.flatnonzero(store.holds(extracted.digests))
+    if listing.videos:
+        held = held[np.argsort([video_and_frame(listing.paths[row])[1] for row in held], kind="stable")][:count]
+    elif len(held):
+        held = held[np.unique(np.linspace(0, len(held) - 1, count).astype(int))]
+    return [Held(listing.file(int(row)), extracted.digests[row].tobytes(), listing.videos) for row in held]
 
 
 def extracted_by(store: FeatureStore) -> Iterator[Extracted]:
@@ -126,32 +142,44 @@ def maker_of(store: FeatureStore, digest: bytes) -> Mapping[str, Any] | None:
     return None if part is None or part.made is None or part.made >= len(made) else made[part.made]
 
 
-def _spread(held: Sequence[tuple[str, bytes]], count: int) -> list[tuple[str, bytes]]:
+def _spread(held: Sequence[Held], count: int) -> list[Held]:
     places = np.unique(np.linspace(0, max(len(held) - 1, 0), min(count, len(held))).astype(int))
     # Every other one first, then those between: however early the reading ends, the spread is even.
     chosen = [held[place] for place in places]
     return [*chosen[::2], *chosen[1::2]]
 
 
+def _decodes_videos() -> bool:
+    try:
+        ensure_decoder()
+    except MachineError:
+        return False
+    return True
+
+
 def _read(
-    tried: Sequence[tuple[str, bytes]], trunk: Trunk, *, workers: int, sample: int
-) -> Iterable[tuple[str, bytes, npt.NDArray[np.uint8]]]:
+    tried: Sequence[Held], memory: StatLog, trunk: Trunk, *, workers: int, sample: int
+) -> Iterator[tuple[Held, npt.NDArray[np.uint8]]]:
     """Those of these images that are still what they were, decoded; at most `sample`."""
-    wanted = {digest for _, digest in tried}
-    paths = [path for path, _ in tried]
-    images = read_images(
-        paths,
-        trunk.spec.transform,
-        lambda digest: digest in wanted,
-        workers=workers,
-        ahead=min(sample, len(paths) or 1),
-    )
+    wanted = {one.digest for one in tried}
     taken = 0
-    with contextlib.closing(images):
-        for image in images:
-            path, digest = tried[image.index]
-            if image.pixels is not None and image.digest == digest:
-                yield path, digest, image.pixels.copy()  # the loader uses its memory again
-                taken += 1
-            if taken == sample:
-                return
+    for is_frame in (False, True):
+        asked = [one for one in tried if one.is_frame == is_frame]
+        if not asked or taken == sample or (is_frame and not _decodes_videos()):
+            continue
+        ahead = min(sample, len(asked))
+        paths, transform = [one.path for one in asked], trunk.spec.transform
+        if is_frame:
+            places = [video_and_frame(path) for path in paths]
+            known = known_videos(places, memory)
+            images = read_frames(places, transform, wanted.__contains__, known=known, workers=workers, ahead=ahead)
+        else:
+            images = read_images(paths, transform, wanted.__contains__, workers=workers, ahead=ahead)
+        with contextlib.closing(images):
+            for image in images:
+                one = asked[image.index]
+                if image.pixels is not None and image.digest == one.digest:
+                    yield one, image.pixels.copy()  # the loader uses its memory again
+                    taken += 1
+                if taken == sample:
+                    break

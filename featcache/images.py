@@ -51,7 +51,19 @@ def decode(data: bytes, transform: ImageTransform) -> npt.NDArray[np.uint8]:
     Raises:
         BadImageError: the bytes are no complete picture of a supported kind, or it is too large.
     """
-    image = _rgb(_open(data, upright=transform.exif == "apply"))
+    return _fit(_rgb(_open(data, upright=transform.exif == "apply")), transform)
+
+
+def fit(pixels: npt.NDArray[np.uint8], transform: ImageTransform) -> npt.NDArray[np.uint8]:
+    """Resize and crop what is decoded already, (height, width, 3) uint8, RGB: as `decode` does with these pixels.
+
+    Raises:
+        BadImageError: it would be too large once resized.
+    """
+    return _fit(Image.fromarray(pixels), transform)
+
+
+def _fit(image: Image.Image, transform: ImageTransform) -> npt.NDArray[np.uint8]:
     width, height = image.size
     short, long = min(width, height), max(width, height)
     scaled = int(transform.resize * long / short)  # torchvision's _compute_resized_output_size

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -64,25 +64,38 @@ class SplitSection(_Section):
 
 
 FRAME_FIELDS = ("file_id", "participant_id", "annotation_id", "chunk_id", "activity", "view", "frame")
+VIDEO_FIELDS = ("file_id", "participant_id", "view")
+FRAMES, VIDEOS = "{file_id}/img_{frame:06d}.png", "{view}/{file_id}.mp4"  # where neither is named
 _FRAME_SPEC = re.compile(r"(0?[1-9][0-9]?)?d?")  # how a whole number is written: 06d
 
 
-def _frame_pattern(pattern: str) -> str:
-    """A pattern of paths below the root; the only fields are those of Drive&Act's annotations."""
+def _pattern(pattern: str, known: Sequence[str]) -> list[str]:
+    """The names of the fields of a pattern of paths below the root; the only ones are those of the annotations."""
     fields = [field.partition(":") for field in re.findall(r"\{([^{}]*)\}", pattern)]
     names = [name for name, _, _ in fields]
     rest = re.sub(r"\{[^{}]*\}", "", pattern)
     if "{" in rest or "}" in rest or "\0" in rest:
         raise ValueError("a brace without its partner, or a NUL")
-    if unknown := [name for name in names if name not in FRAME_FIELDS]:
-        raise ValueError(f"unknown field {unknown[0]!r}; expected {', '.join(FRAME_FIELDS)}")
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"unknown field {unknown[0]!r}; expected {', '.join(known)}")
     for name, _, spec in fields:
         if spec and (name != "frame" or not _FRAME_SPEC.fullmatch(spec)):
             raise ValueError(f"{{{name}:{spec}}}; only a frame has a format, such as {{frame:06d}}")
-    if names.count("frame") != 1 or "file_id" not in names:
-        raise ValueError("expected {frame} once, and {file_id}, which tells the drives apart")
     if pattern.startswith("/") or ".." in pattern.split("/"):
         raise ValueError("expected a path below the root: no leading '/', no '..'")
+    return names
+
+
+def _frame_pattern(pattern: str) -> str:
+    names = _pattern(pattern, FRAME_FIELDS)
+    if names.count("frame") != 1 or "file_id" not in names:
+        raise ValueError("expected {frame} once, and {file_id}, which tells the drives apart")
+    return pattern
+
+
+def _video_pattern(pattern: str) -> str:
+    if "file_id" not in _pattern(pattern, VIDEO_FIELDS):
+        raise ValueError("expected {file_id}, which tells the drives apart")
     return pattern
 
 
@@ -101,7 +114,7 @@ class FolderData(DataSection):
 
 
 class DriveActData(DataSection):
-    """Drive&Act's annotations, and its frames below the root."""
+    """Drive&Act's annotations, and below the root its frames in folders, or its videos."""
 
     layout: Literal["drive-act"] = "drive-act"
     annotations: _Text | None = None  # None: <root>/iccv_activities_3s/activities_3s
@@ -109,7 +122,14 @@ class DriveActData(DataSection):
     fold: Annotated[int, Field(ge=0, le=2)]
     frames_per_chunk: Annotated[int, Field(ge=1, le=99_999)] | None = None  # the first ones of a chunk; None: all
     stride: Annotated[int, Field(ge=1, le=99_999)] = 1  # of those, every how-many-th is a row
-    frames: Annotated[str, AfterValidator(_frame_pattern)] = "{file_id}/img_{frame:06d}.png"
+    frames: Annotated[str, AfterValidator(_frame_pattern)] | None = None  # None: see `videos`
+    videos: Annotated[str, AfterValidator(_video_pattern)] | None = None  # neither: what lies at FRAMES or at VIDEOS
+
+    @model_validator(mode="after")
+    def _has_one_kind_of_frames(self) -> "DriveActData":
+        if self.frames is not None and self.videos is not None:
+            raise ValueError("frames and videos are both named; leave one of them out")
+        return self
 
 
 class TableData(DataSection):

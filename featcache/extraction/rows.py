@@ -1,16 +1,21 @@
 """What is known of each row of a listing while it is extracted. Resume is subtraction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from featcache.errors import CacheError
-from featcache.listing import Listing
+from featcache.errors import CacheError, DataError
+from featcache.extraction.summary import shown_path
+from featcache.listing import Listing, video_and_frame
 from featcache.loader import ImageRead
 from featcache.store import Extracted, FeatureStore, StatLog
-from featcache.store.stat_log import Known
+from featcache.store.stat_log import Known, known_videos
 from featcache.store.store import digests_of
+from featcache.video import frame_digest
+
+_NAMED = 5  # bad images that an error names
 
 
 @dataclass(slots=True, eq=False)
@@ -21,6 +26,25 @@ class Rows:
     known: list[Known | None]
     transform: str = ""  # which one decodes: another may make an image of what this one refuses, or the reverse
     refused: dict[bytes, str] = field(default_factory=dict)  # digests whose image decodes to nothing that can be stored
+
+    @classmethod
+    def of(cls, listing: Listing, memory: StatLog, transform: str) -> "Rows":
+        """The rows, with what the cache remembers of them; `transform` is its key."""
+        files = [listing.file(row) for row in range(len(listing))]
+        if not listing.videos:
+            return cls(listing, memory.look_up(files), transform)
+        places = [video_and_frame(file) for file in files]
+        videos = known_videos(places, memory)
+        known: list[Known | None] = []
+        for file, (video, frame) in zip(files, places, strict=True):
+            if video not in videos:
+                known.append(None)
+                continue
+            status, digest = videos[video]
+            failed = memory.find(file, status)
+            why = (failed.reason, failed.transform) if failed else ("", "")
+            known.append(Known(status, frame_digest(digest, frame), *why))
+        return cls(listing, known, transform)
 
     def __post_init__(self) -> None:
         for row, found in enumerate(self.known):
@@ -51,10 +75,12 @@ class Rows:
             self.known[row] = Known((0, 0, 0, 0), b"", image.failed)
             return
         self.known[row] = Known(image.stat, image.digest, image.failed)
-        memory.remember(
-            self.listing.file(row), image.stat, image.digest, image.failed, read_at=image.read_at,
-            transform=self.transform,
-        )  # fmt: skip
+        file = self.listing.file(row)
+        if image.video:  # of a frame, only that it failed is remembered; the rest follows from its video
+            memory.remember(video_and_frame(file)[0], image.stat, image.video, read_at=image.read_at)
+            if not image.failed and memory.find(file, image.stat) is None:
+                return
+        memory.remember(file, image.stat, image.digest, image.failed, read_at=image.read_at, transform=self.transform)
 
     def remember_refused(self, store: FeatureStore) -> None:
         """Images whose embedding this store refused before are not tried again: they have not changed."""
@@ -79,3 +105,20 @@ class Rows:
         """The listing with what became of each row."""
         digests = [found.digest if found else b"" for found in self.known]
         return Extracted(self.listing, digests_of(digests), self.reasons())
+
+
+def refuse_too_many(listing: Listing, reasons: Sequence[str], max_bad: float, read: int | None = None) -> None:
+    """Stop where too many images are bad; `read` of them were looked at so far, all without it."""
+    looked_at = len(listing) if read is None else max(read, 1)
+    bad = [row for row, reason in enumerate(reasons) if reason]
+    if len(bad) <= max_bad * len(listing):
+        return
+    shown = "".join(f"\n  {shown_path(listing.paths[row])}: {reasons[row]}" for row in bad[:_NAMED])
+    more = f"\n  … and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+    enough = min(1.0, float(np.ceil(200 * len(bad) / looked_at)) / 100)
+    so_far = "" if looked_at >= len(listing) else f" (the run stopped after {looked_at:,} images)"
+    raise DataError(
+        f"{listing.root}: {len(bad)} of {len(listing):,} images of split {listing.split!r} cannot be used, more than "
+        f"the {max_bad:.2%} that --max-bad allows{so_far}; what was embedded is kept.{shown}{more}\n"
+        f"Mend or remove them, or run again with --max-bad {enough:g} to leave them out."
+    )

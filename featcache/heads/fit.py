@@ -97,7 +97,7 @@ def fit_head(
     val = features_of(source, asked.key("val")) if asked.key("val") in source.listings else None
     _refuse_unfit(train, val, section)
     splits = ("train",) if val is None else ("train", "val")
-    stale = [found for split in splits if (found := behind(source, asked.recipe, split))]
+    stale = behind(source, asked.recipe, splits)
 
     from featcache.heads.sgd import train_heads  # torch is imported where it is needed
     from featcache.trunks.registry import choose_device

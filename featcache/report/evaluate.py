@@ -33,7 +33,7 @@ def evaluate(
     key = asked.key(split or _default_split(asked, found))
     features = features_of(found, key)
     _refuse_unfit(chosen, found, features, allow_shared_subjects=allow_shared_subjects)
-    notes = (behind(found, asked.recipe, key[2]), *_shared(found, features), *_notes(chosen, features, selected_by))
+    notes = (*behind(found, asked.recipe, [key[2]]), *_shared(found, features), *_notes(chosen, features, selected_by))
     return evaluation_of(
         features.y,
         chosen.head.logits(features.x).argmax(axis=1),

@@ -63,6 +63,7 @@ def encode(extracted: Extracted) -> bytes:
         "classes": listing.classes,
         "ignored": listing.ignored,
         "part": listing.part,
+        **({"videos": True} if listing.videos else {}),
     }
     arrays: dict[str, hdf5.Array] = {
         "meta": np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8),
@@ -105,6 +106,7 @@ def decode(data: bytes) -> Extracted:
         subjects=columns["subjects"],
         ignored=tuple(meta["ignored"]),
         part=meta["part"],
+        videos=meta.get("videos", False),
     )
     digests = arrays["digests"].astype(np.uint8)
     if digests.shape != (len(listing), 32) or len(columns["reasons"]) != len(listing):

@@ -8,7 +8,7 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,6 +99,13 @@ class StatLog:
                         reason, transform = entry["reason"], entry.get("transform", "")
                         self._known[entry["path"]] = Known((size, mtime, ctime, inode), digest, reason, transform)
         return self._known
+
+
+def known_videos(places: Iterable[tuple[str, int]], memory: StatLog) -> dict[str, tuple[Stat, bytes]]:
+    """The stat and the digest of those of the videos that the cache remembers as they are now."""
+    videos = list(dict.fromkeys(video for video, _ in places))
+    found = zip(videos, memory.look_up(videos), strict=True)
+    return {video: (known.stat, known.digest) for video, known in found if known is not None and not known.reason}
 
 
 def stat_of(path: str) -> Stat | None:

@@ -1,0 +1,174 @@
+"""The main loop of stage one: read what may be missing, embed what is, publish as it comes."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from featcache import drift
+from featcache.drift import Drift
+from featcache.errors import CacheError, FeatcacheError
+from featcache.extraction.rows import Rows, refuse_too_many
+from featcache.extraction.summary import Progress, Settings, shown_path
+from featcache.listing import video_and_frame
+from featcache.loader import ImageRead, read_frames, read_images
+from featcache.store import StatLog, StoreWriter
+from featcache.store.stat_log import known_videos
+from featcache.store.store import check_finite, digests_of, same_making
+from featcache.trunks.registry import Trunk, TrunkSource
+
+_FLUSH_SECONDS = 5.0  # how much reading a kill may cost where nothing is embedded
+_SAY_SECONDS = 0.1
+_AHEAD = 2  # batches that are read and decoded before the trunk asks for them
+_CANDIDATES = 64  # images of each listing that could be compared
+_BATCH = 64  # … of this size, where none was typed: the trunk, which knows better, is not loaded yet
+
+
+class Job(Protocol):
+    """What a run needs of the command that it is a part of."""
+
+    known: StatLog
+    source: TrunkSource
+    settings: Settings
+    progress: Callable[[Progress], None]
+    drift: dict[str, Drift]
+
+    @property
+    def trunk(self) -> Trunk:
+        """The trunk, loaded when it is first asked for."""
+
+
+class Run:
+    """The main loop of one split: read what may be missing, embed what is, publish as it comes."""
+
+    def __init__(self, job: Job, rows: Rows, todo: npt.NDArray[np.int64], writer: StoreWriter) -> None:
+        self.job, self.rows, self.todo, self.writer = job, rows, todo, writer
+        self.claimed: set[bytes] = set()  # decoded in this run: an image that stands in two rows is embedded once
+        self.embedded = 0
+        self.waiting: list[bytes] = []  # the digests of the batch that is being filled
+        self.pixels = np.empty((0, 0, 0, 0), dtype=np.uint8)  # the batch, (batch_size, 3, crop, crop)
+        self.begun = self.said = self.flushed = time.monotonic()
+
+    def embed(self) -> int:
+        """Embed the rows that the store lacks; how many images that were."""
+        job, listing = self.job, self.rows.listing
+        settled = np.ones(len(listing), dtype=bool)
+        settled[self.todo] = False
+        bad = sum(bool(reason) for reason, known in zip(self.rows.reasons(), settled, strict=True) if known)
+        self._say("reading", 0)
+        with contextlib.closing(self._read()) as images:
+            try:
+                for done, image in enumerate(images, start=1):
+                    self.rows.take(int(self.todo[image.index]), image, job.known)
+                    bad += bool(image.failed)
+                    if bad > job.settings.max_bad * len(listing):
+                        read = sum(found is not None for found in self.rows.known)
+                        refuse_too_many(listing, self.rows.reasons(), job.settings.max_bad, read)
+                    if image.pixels is not None:
+                        self._add(image, image.pixels)
+                    self._say("embedding" if self.claimed else "reading", done)
+                self._forward()
+            except BaseException:  # Ctrl-C included: what is embedded is published before anything else happens
+                with contextlib.suppress(FeatcacheError):
+                    self.writer.flush()
+                raise
+            finally:
+                job.known.try_flush()
+        return self.embedded
+
+    def _read(self) -> Generator[ImageRead, None, None]:
+        job, listing = self.job, self.rows.listing
+        workers, ahead = job.settings.workers or _cores(), _AHEAD * (job.settings.batch_size or _BATCH)
+        files = [listing.file(int(row)) for row in self.todo]
+        if not listing.videos:
+            return read_images(files, job.source.transform, self._wanted, workers=workers, ahead=ahead)
+        places = [video_and_frame(file) for file in files]
+        known = known_videos(places, job.known)
+        return read_frames(places, job.source.transform, self._wanted, known=known, workers=workers, ahead=ahead)
+
+    def _wanted(self, digest: bytes) -> bool:
+        """Whether an image must be decoded; asked once per file, by the loader's threads in turn."""
+        if digest in self.claimed or self.writer.store.holds(digests_of([digest]))[0]:
+            return False
+        self.claimed.add(digest)
+        return True
+
+    def _add(self, image: ImageRead, pixels: npt.NDArray[np.uint8]) -> None:
+        if not len(self.pixels):
+            self._say("loading the trunk", image.index, now=True)
+            self._prove(image.index)
+            self.pixels = np.empty((self.job.trunk.batch_size, *pixels.shape), dtype=np.uint8)
+        self.pixels[len(self.waiting)] = pixels
+        self.waiting.append(image.digest)
+        if len(self.waiting) == len(self.pixels):
+            self._forward()
+
+    def _prove(self, done: int) -> None:
+        """Before the first row: hold a making that this store has not seen against what it holds; note it.
+
+        Raises:
+            CacheError: the same images come out otherwise here.
+        """
+        job, store, made = self.job, self.writer.store, self.job.trunk.made()
+        if not store.rows or any(same_making(entry, made) and _is_proven(entry) for entry in store.trunk.made):
+            self.writer.record(made)
+            return
+        self._say("comparing with the embeddings that are there", done, now=True)
+        found = drift.compare(store, self._held(), job.trunk, workers=job.settings.workers or _cores())
+        job.drift[self.rows.listing.split] = found
+        if not found.within(store.trunk.spec.compute):
+            before = drift.maker_of(store, found.digest)
+            then = "nobody noted where" if before is None else drift.environment(before)
+            raise CacheError(
+                f"{store.root}: images that this store holds come out otherwise here: "
+                f"{found.sentence(store.trunk.spec.compute)}; the worst is {shown_path(found.worst)}.\n"
+                f"  the store: {then}\n  here:      {drift.environment(made)}\n"
+                f"Nothing was added. Extract where the store was made, or into another --cache."
+            )
+        self.writer.record(made, found.to_json())
+
+    def _held(self) -> list[drift.Held]:
+        """Images whose embedding the store holds: of this listing, and of those that it was given before."""
+        store = self.writer.store
+        every = [self.rows.extracted(), *drift.extracted_by(store)]
+        return [one for extracted in every for one in drift.candidates(store, extracted, _CANDIDATES)]
+
+    def _forward(self) -> None:
+        """Embed the batch, hand what can be stored to the writer, and name what cannot."""
+        if not self.waiting:
+            return
+        found = self.job.trunk.embed(self.pixels[: len(self.waiting)])
+        fine = check_finite(found, self.writer.store.trunk.spec.stored)
+        kept = [digest for digest, good in zip(self.waiting, fine, strict=True) if good]
+        for digest, good in zip(self.waiting, fine, strict=True):
+            if not good:
+                self.rows.refused[digest] = "its embedding is not finite, or too large to be stored"
+        self.waiting = []
+        self.embedded += len(kept)
+        if kept:
+            self.writer.append(digests_of(kept), found[fine])
+
+    def _say(self, stage: str, done: int, *, now: bool = False) -> None:
+        """Report, ten times a second at the most; and let the memory of what was read reach the disk."""
+        moment = time.monotonic()
+        if now or moment - self.said > _SAY_SECONDS or done in (0, len(self.todo)):
+            self.said = moment
+            split, total = self.rows.listing.split, len(self.todo)
+            self.job.progress(Progress(split, stage, done, total, self.embedded, moment - self.begun))
+        if moment - self.flushed > _FLUSH_SECONDS:
+            self.flushed = moment
+            self.job.known.flush()
+
+
+def _is_proven(entry: Mapping[str, Any]) -> bool:
+    """Whether this making made a store's first rows, or was held against them; not where nothing could be compared."""
+    compared = entry.get("drift")
+    return compared is None or (isinstance(compared, Mapping) and bool(compared.get("compared")))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
