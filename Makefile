@@ -32,6 +32,8 @@ wheel-test: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python bench/heads.py
 	$(BIN)/python bench/extract.py
+	$(BIN)/python bench/video.py
+	$(BIN)/python bench/near.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

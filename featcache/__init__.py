@@ -18,6 +18,7 @@ __all__ = [
     "Fit",
     "MachineError",
     "NearDuplicates",
+    "Search",
     "Settings",
     "Summary",
     "UsageError",
@@ -32,6 +33,7 @@ __all__ = [
     "load",
     "near_duplicates",
     "repair",
+    "search",
     "verify",
 ]
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from featcache.extraction import Settings, Summary, extract
     from featcache.features import Features, load
     from featcache.heads.fit import Fit, fit_head
+    from featcache.heads.search import Search, search
     from featcache.inspect import info
     from featcache.near import NearDuplicates, near_duplicates
     from featcache.plain import export
@@ -56,6 +59,7 @@ _HOME = {
     "extraction": ("Settings", "Summary", "extract"),
     "features": ("Features", "load"),
     "heads.fit": ("Fit", "fit_head"),
+    "heads.search": ("Search", "search"),
     "inspect": ("info",),
     "near": ("NearDuplicates", "near_duplicates"),
     "report.evaluate": ("evaluate",),

@@ -13,26 +13,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featcache.errors import CacheError, MachineError
+from featcache.errors import CacheError
 from featcache.listing import video_and_frame
+from featcache.listing.paths import shown_path
 from featcache.loader import read_frames, read_images
 from featcache.store import Extracted, FeatureStore, StatLog
-from featcache.store.stat_log import known_videos
-from featcache.store.store import digests_of
+from featcache.store.store import digests_of, same_making
 from featcache.trunks.registry import Trunk
-from featcache.video import ensure_decoder
+from featcache.video import decodes
 
 SAMPLE = 8  # images that an extract compares
+_CANDIDATES = 64  # images of each listing that could be compared
 _TRIED = 4  # … of so many times as many, because some may be gone
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """An image whose embedding a store holds."""
-
-    path: str  # absolute; of a frame, its video and number
-    digest: bytes
-    is_frame: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +67,51 @@ class Drift:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An image whose embedding a store holds."""
+
+    file: str  # absolute; of a frame: its video, and its number
+    digest: bytes
+    video: bool
+
+
+def is_proven(store: FeatureStore, made: Mapping[str, Any]) -> bool:
+    """Whether this making made the store's first rows, or was held against them; not where nothing was compared."""
+    return not store.rows or any(same_making(entry, made) and _was_compared(entry) for entry in store.trunk.made)
+
+
+def prove(store: FeatureStore, now: Extracted, trunk: Trunk, *, workers: int) -> Drift:
+    """Compare images of the listing that is extracted now, and of those that the store was given before.
+
+    Raises:
+        CacheError: they come out otherwise here; the message names both environments.
+    """
+    held = [one for extracted in (now, *extracted_by(store)) for one in candidates(store, extracted, _CANDIDATES)]
+    found = compare(store, held, trunk, workers=workers)
+    if found.within(store.trunk.spec.compute):
+        return found
+    before = maker_of(store, found.digest)
+    then = "nobody noted where" if before is None else environment(before)
+    raise CacheError(
+        f"{store.root}: images that this store holds come out otherwise here: "
+        f"{found.sentence(store.trunk.spec.compute)}; the worst is {shown_path(found.worst)}.\n"
+        f"  the store: {then}\n  here:      {environment(trunk.made())}\n"
+        f"Nothing was added. Extract where the store was made, or into another --cache."
+    )
+
+
 def compare(store: FeatureStore, held: Sequence[Held], trunk: Trunk, *, workers: int, sample: int = SAMPLE) -> Drift:
     """Embed a few images that the store holds once more and compare.
 
-    `held`: images whose embedding is in the store; they are tried in an even spread until `sample`
-    of them were found unchanged.
+    `held` are tried in an even spread until `sample` of them were found unchanged.
     """
-    found = list(_read(_spread(held, _TRIED * sample), store.known, trunk, workers=workers, sample=sample))
+    tried = _spread(held, _TRIED * sample)
+    found: list[tuple[Held, npt.NDArray[np.uint8]]] = []
+    for video in (False, True):
+        part = [one for one in tried if one.video == video]
+        if part and len(found) < sample and (not video or decodes()):
+            found += _read(part, store.known, trunk, workers=workers, sample=sample - len(found))
     if not found:
         return Drift(0)
     stored = store.load(digests_of([one.digest for one, _ in found]))
@@ -92,20 +122,21 @@ def compare(store: FeatureStore, held: Sequence[Held], trunk: Trunk, *, workers:
     cosine, norm = distances(stored, again)
     bound = BOUNDS[store.trunk.spec.compute]
     worst = int(np.argmax(np.nan_to_num(np.maximum(cosine / bound.cosine, norm / bound.norm), nan=np.inf)))
-    return Drift(len(found), float(cosine.max()), float(norm.max()), found[worst][0].path, found[worst][0].digest)
+    return Drift(len(found), float(cosine.max()), float(norm.max()), found[worst][0].file, found[worst][0].digest)
 
 
 def candidates(store: FeatureStore, extracted: Extracted, count: int) -> list[Held]:
-    """At most `count` rows of a listing whose embedding the store holds: evenly spread; of videos, their first frames.
+    """At most `count` rows of a listing whose embedding the store holds, evenly spread.
 
-    A video is decoded from its start, so an early frame costs little.
+    Of videos, the earliest frames: a frame costs the decoding of all that stand before it.
     """
-    listing, held = extracted.listing, np.flatnonzero(store.holds(extracted.digests))
+    listing = extracted.listing
+    held = np.flatnonzero(store.holds(extracted.digests))
     if listing.videos:
-        held = held[np.argsort([video_and_frame(listing.paths[row])[1] for row in held], kind="stable")][:count]
-    elif len(held):
-        held = held[np.unique(np.linspace(0, len(held) - 1, count).astype(int))]
-    return [Held(listing.file(int(row)), extracted.digests[row].tobytes(), listing.videos) for row in held]
+        rows = held[np.argsort([video_and_frame(listing.paths[row])[1] for row in held], kind="stable")[:count]]
+    else:
+        rows = held[np.unique(np.linspace(0, len(held) - 1, count).astype(int))] if len(held) else held
+    return [Held(listing.file(int(row)), extracted.digests[row].tobytes(), listing.videos) for row in rows]
 
 
 def extracted_by(store: FeatureStore) -> Iterator[Extracted]:
@@ -142,6 +173,11 @@ def maker_of(store: FeatureStore, digest: bytes) -> Mapping[str, Any] | None:
     return None if part is None or part.made is None or part.made >= len(made) else made[part.made]
 
 
+def _was_compared(entry: Mapping[str, Any]) -> bool:
+    compared = entry.get("drift")
+    return compared is None or (isinstance(compared, Mapping) and bool(compared.get("compared")))
+
+
 def _spread(held: Sequence[Held], count: int) -> list[Held]:
     places = np.unique(np.linspace(0, max(len(held) - 1, 0), min(count, len(held))).astype(int))
     # Every other one first, then those between: however early the reading ends, the spread is even.
@@ -149,37 +185,25 @@ def _spread(held: Sequence[Held], count: int) -> list[Held]:
     return [*chosen[::2], *chosen[1::2]]
 
 
-def _decodes_videos() -> bool:
-    try:
-        ensure_decoder()
-    except MachineError:
-        return False
-    return True
-
-
 def _read(
-    tried: Sequence[Held], memory: StatLog, trunk: Trunk, *, workers: int, sample: int
-) -> Iterator[tuple[Held, npt.NDArray[np.uint8]]]:
+    tried: Sequence[Held], known: StatLog, trunk: Trunk, *, workers: int, sample: int
+) -> list[tuple[Held, npt.NDArray[np.uint8]]]:
     """Those of these images that are still what they were, decoded; at most `sample`."""
     wanted = {one.digest for one in tried}
-    taken = 0
-    for is_frame in (False, True):
-        asked = [one for one in tried if one.is_frame == is_frame]
-        if not asked or taken == sample or (is_frame and not _decodes_videos()):
-            continue
-        ahead = min(sample, len(asked))
-        paths, transform = [one.path for one in asked], trunk.spec.transform
-        if is_frame:
-            places = [video_and_frame(path) for path in paths]
-            known = known_videos(places, memory)
-            images = read_frames(places, transform, wanted.__contains__, known=known, workers=workers, ahead=ahead)
-        else:
-            images = read_images(paths, transform, wanted.__contains__, workers=workers, ahead=ahead)
-        with contextlib.closing(images):
-            for image in images:
-                one = asked[image.index]
-                if image.pixels is not None and image.digest == one.digest:
-                    yield one, image.pixels.copy()  # the loader uses its memory again
-                    taken += 1
-                if taken == sample:
-                    break
+    transform, ahead = trunk.spec.transform, min(sample, len(tried))
+    if tried[0].video:
+        places = [video_and_frame(one.file) for one in tried]
+        videos = known.sound(video for video, _ in places)
+        images = read_frames(places, transform, wanted.__contains__, known=videos, workers=workers, ahead=ahead)
+    else:
+        files = [one.file for one in tried]
+        images = read_images(files, transform, wanted.__contains__, workers=workers, ahead=ahead)
+    found: list[tuple[Held, npt.NDArray[np.uint8]]] = []
+    with contextlib.closing(images):
+        for image in images:
+            one = tried[image.index]
+            if image.pixels is not None and image.digest == one.digest:
+                found.append((one, image.pixels.copy()))  # the loader uses its memory again
+            if len(found) == sample:
+                break
+    return found

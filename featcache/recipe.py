@@ -12,7 +12,7 @@ import stat
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -181,21 +181,51 @@ def _as_list(value: object) -> object:
     return value if isinstance(value, list | tuple) else [value]
 
 
+Value = TypeVar("Value")
+# A setting that may be a list in a recipe: one head for each value.
+_Several = Annotated[tuple[Value, ...], BeforeValidator(lambda v: tuple(_as_list(v))), Field(min_length=1)]
 _Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Smoothing = Annotated[float, Field(ge=0, lt=1)]
+_Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class HeadSection(_Section):
-    """How linear heads are trained; the defaults are the ViT paper's transfer recipe (see docs)."""
+    """How linear heads are trained; the defaults are the ViT paper's transfer recipe (see docs).
 
-    optimizer: Literal["sgd"] = "sgd"
-    lr: Annotated[tuple[_Rate, ...], BeforeValidator(lambda v: tuple(_as_list(v))), Field(min_length=1)] = (0.003,)
+    Settings that are tuples may be lists in a recipe: a head is trained for every combination (see `GRID`).
+    """
+
+    optimizer: _Several[Literal["sgd", "adam", "adamw"]] = ("sgd",)
+    lr: _Several[_Rate] = (0.003,)
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    schedule: Literal["cosine"] = "cosine"
+    weight_decay: _Several[_Amount] = (0.0,)
+    schedule: Literal["cosine", "constant", "plateau"] = "cosine"
+    warmup: _Amount = 0.0  # epochs
+    plateau_epochs: Annotated[int, Field(ge=1)] = 10
+    patience: Annotated[int, Field(ge=1)] | None = None  # epochs; None: every epoch is trained
+    class_weights: _Several[Literal["none", "balanced"]] = ("none",)
+    sampler: _Several[Literal["uniform", "balanced"]] = ("uniform",)
+    logit_adjustment: _Several[_Amount] = (0.0,)
+    label_smoothing: _Several[_Smoothing] = (0.0,)
+    standardize: _Several[bool] = (False,)
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 1.0
     batch_size: Annotated[int, Field(ge=1, le=2**31)] = 1024
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 90
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: _Several[_Seed] = (0,)
+    select: Literal["macro_recall", "accuracy", "loss"] = "macro_recall"  # what chooses the best head, on val
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> "HeadSection":
+        if self.warmup >= self.epochs:
+            raise ValueError(f"warmup takes {self.warmup:g} of {self.epochs} epochs; expected fewer")
+        return self
+
+
+GRID = (
+    "optimizer", "lr", "weight_decay", "class_weights", "sampler", "logit_adjustment", "label_smoothing",
+    "standardize", "seed",
+)  # fmt: skip
 
 
 class Recipe(_Section):

@@ -80,7 +80,7 @@ def repair(
     as_json: Json = False,
 ) -> None:
     """Take out what is damaged (it is kept aside in damaged/), adopt what is whole; extract then embeds the rest."""
-    from featcache.extraction.summary import shown_path
+    from featcache.listing.paths import shown_path
     from featcache.report.progress import Bar
     from featcache.report.stages import many
     from featcache.upkeep.mend import repair

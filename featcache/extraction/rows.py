@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import CacheError, DataError
-from featcache.extraction.summary import shown_path
 from featcache.listing import Listing, video_and_frame
+from featcache.listing.paths import shown_path
 from featcache.loader import ImageRead
 from featcache.store import Extracted, FeatureStore, StatLog
-from featcache.store.stat_log import Known, known_videos
+from featcache.store.stat_log import Known
 from featcache.store.store import digests_of
 from featcache.video import frame_digest
 
@@ -29,21 +29,21 @@ class Rows:
 
     @classmethod
     def of(cls, listing: Listing, memory: StatLog, transform: str) -> "Rows":
-        """The rows, with what the cache remembers of them; `transform` is its key."""
+        """The rows, with what the cache remembers of them."""
         files = [listing.file(row) for row in range(len(listing))]
         if not listing.videos:
             return cls(listing, memory.look_up(files), transform)
         places = [video_and_frame(file) for file in files]
-        videos = known_videos(places, memory)
+        videos = memory.sound(video for video, _ in places)
         known: list[Known | None] = []
         for file, (video, frame) in zip(files, places, strict=True):
             if video not in videos:
                 known.append(None)
                 continue
             status, digest = videos[video]
+            own = frame_digest(digest, frame)
             failed = memory.find(file, status)
-            why = (failed.reason, failed.transform) if failed else ("", "")
-            known.append(Known(status, frame_digest(digest, frame), *why))
+            known.append(Known(status, own) if failed is None else Known(status, own, failed.reason, failed.transform))
         return cls(listing, known, transform)
 
     def __post_init__(self) -> None:

@@ -3,28 +3,26 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Generator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Generator
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from featcache import drift
 from featcache.drift import Drift
-from featcache.errors import CacheError, FeatcacheError
+from featcache.errors import FeatcacheError
 from featcache.extraction.rows import Rows, refuse_too_many
-from featcache.extraction.summary import Progress, Settings, shown_path
+from featcache.extraction.summary import Progress, Settings
 from featcache.listing import video_and_frame
 from featcache.loader import ImageRead, read_frames, read_images
 from featcache.store import StatLog, StoreWriter
-from featcache.store.stat_log import known_videos
-from featcache.store.store import check_finite, digests_of, same_making
+from featcache.store.store import check_finite, digests_of
 from featcache.trunks.registry import Trunk, TrunkSource
 
 _FLUSH_SECONDS = 5.0  # how much reading a kill may cost where nothing is embedded
 _SAY_SECONDS = 0.1
 _AHEAD = 2  # batches that are read and decoded before the trunk asks for them
-_CANDIDATES = 64  # images of each listing that could be compared
 _BATCH = 64  # … of this size, where none was typed: the trunk, which knows better, is not loaded yet
 
 
@@ -35,7 +33,7 @@ class Job(Protocol):
     source: TrunkSource
     settings: Settings
     progress: Callable[[Progress], None]
-    drift: dict[str, Drift]
+    drift: dict[str, Drift]  # by split, what a comparison with the store's old rows gave
 
     @property
     def trunk(self) -> Trunk:
@@ -87,7 +85,7 @@ class Run:
         if not listing.videos:
             return read_images(files, job.source.transform, self._wanted, workers=workers, ahead=ahead)
         places = [video_and_frame(file) for file in files]
-        known = known_videos(places, job.known)
+        known = job.known.sound(video for video, _ in places)
         return read_frames(places, job.source.transform, self._wanted, known=known, workers=workers, ahead=ahead)
 
     def _wanted(self, digest: bytes) -> bool:
@@ -108,34 +106,21 @@ class Run:
             self._forward()
 
     def _prove(self, done: int) -> None:
-        """Before the first row: hold a making that this store has not seen against what it holds; note it.
+        """Before the first row: hold a making that this store has not seen against what it holds, and note it.
 
         Raises:
             CacheError: the same images come out otherwise here.
         """
-        job, store, made = self.job, self.writer.store, self.job.trunk.made()
-        if not store.rows or any(same_making(entry, made) and _is_proven(entry) for entry in store.trunk.made):
+        job, made = self.job, self.job.trunk.made()
+        if drift.is_proven(self.writer.store, made):
             self.writer.record(made)
             return
         self._say("comparing with the embeddings that are there", done, now=True)
-        found = drift.compare(store, self._held(), job.trunk, workers=job.settings.workers or _cores())
+        found = drift.prove(
+            self.writer.store, self.rows.extracted(), job.trunk, workers=job.settings.workers or _cores()
+        )
         job.drift[self.rows.listing.split] = found
-        if not found.within(store.trunk.spec.compute):
-            before = drift.maker_of(store, found.digest)
-            then = "nobody noted where" if before is None else drift.environment(before)
-            raise CacheError(
-                f"{store.root}: images that this store holds come out otherwise here: "
-                f"{found.sentence(store.trunk.spec.compute)}; the worst is {shown_path(found.worst)}.\n"
-                f"  the store: {then}\n  here:      {drift.environment(made)}\n"
-                f"Nothing was added. Extract where the store was made, or into another --cache."
-            )
         self.writer.record(made, found.to_json())
-
-    def _held(self) -> list[drift.Held]:
-        """Images whose embedding the store holds: of this listing, and of those that it was given before."""
-        store = self.writer.store
-        every = [self.rows.extracted(), *drift.extracted_by(store)]
-        return [one for extracted in every for one in drift.candidates(store, extracted, _CANDIDATES)]
 
     def _forward(self) -> None:
         """Embed the batch, hand what can be stored to the writer, and name what cannot."""
@@ -162,12 +147,6 @@ class Run:
         if moment - self.flushed > _FLUSH_SECONDS:
             self.flushed = moment
             self.job.known.flush()
-
-
-def _is_proven(entry: Mapping[str, Any]) -> bool:
-    """Whether this making made a store's first rows, or was held against them; not where nothing could be compared."""
-    compared = entry.get("drift")
-    return compared is None or (isinstance(compared, Mapping) and bool(compared.get("compared")))
 
 
 def _cores() -> int:

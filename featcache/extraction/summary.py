@@ -1,12 +1,12 @@
 """What an extract is told, what it says while it runs, and what it has done."""
 
-import os
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from featcache.drift import Drift
 from featcache.errors import UsageError
+from featcache.listing.paths import readable
 from featcache.store.shard import MOST_ROWS
 from featcache.store.store import SHARD_ROWS, SHARD_SECONDS
 
@@ -101,13 +101,3 @@ class Settings:
                 raise UsageError(f"--{name.replace('_', '-')}: found {value}, expected at least {least}")
         if not 0 <= self.max_bad <= 1:
             raise UsageError(f"--max-bad: found {self.max_bad}, expected a share from 0 to 1")
-
-
-def shown_path(path: str) -> str:
-    """A path on one line of text: a newline or another control character in it stands as its escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in readable(path))
-
-
-def readable(path: str) -> str:
-    """A path as text that JSON and terminals can carry: bytes that are no UTF-8 are shown as escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -91,6 +91,7 @@ def save(store: FeatureStore, head: LinearHead, train: Features, val: Features |
         "steps": head.steps,
         "train": scores_json(head.train),
         "val": scores_json(head.val),
+        "best_epoch": head.best_epoch,
         "sources": sources,
         "sha256": hashlib.sha256(tensors).hexdigest(),
         "history_sha256": hashlib.sha256(history).hexdigest(),
@@ -130,6 +131,7 @@ def load(folder: Path) -> SavedHead:
             history=(),
             train=_scores(document["train"]) or Scores(math.nan, math.nan, math.nan),
             val=_scores(document["val"]),
+            best_epoch=document.get("best_epoch"),
         )
         classes = tuple(document["classes"])
         sources = {split: dict(source) for split, source in document["sources"].items()}
@@ -144,7 +146,7 @@ def load(folder: Path) -> SavedHead:
 
 def name_of(config: HeadConfig, sources: Mapping[str, Mapping[str, str]]) -> str:
     """The settings in words, and the start of a hash over them, the trunk and the listings."""
-    parts = {"config": asdict(config), "sources": {split: dict(source) for split, source in sources.items()}}
+    parts = {"config": config.changed, "sources": {split: dict(source) for split, source in sources.items()}}
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return f"{config.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -244,6 +246,7 @@ def check_json(check: "Check") -> dict[str, Any]:
         "seconds": round(check.seconds, 3),
         "train": scores_json(check.train),
         "val": scores_json(check.val),
+        "tried": [asdict(trial) for trial in check.tried],
         "sentence": check.sentence(),
     }
 

@@ -50,6 +50,12 @@ class StatLog:
         known = self._read()
         return [known[path] if path in known and known[path].stat == stat_of(path) else None for path in paths]
 
+    def sound(self, paths: Iterable[str]) -> dict[str, tuple[Stat, bytes]]:
+        """Stat and digest of those of these files that are remembered as they are now, and that could be read."""
+        different = list(dict.fromkeys(paths))
+        found = zip(different, self.look_up(different), strict=True)
+        return {path: (known.stat, known.digest) for path, known in found if known is not None and not known.reason}
+
     def remember(
         self, path: str, status: Stat, digest: bytes, reason: str = "", *, read_at: int, transform: str = ""
     ) -> None:
@@ -99,13 +105,6 @@ class StatLog:
                         reason, transform = entry["reason"], entry.get("transform", "")
                         self._known[entry["path"]] = Known((size, mtime, ctime, inode), digest, reason, transform)
         return self._known
-
-
-def known_videos(places: Iterable[tuple[str, int]], memory: StatLog) -> dict[str, tuple[Stat, bytes]]:
-    """The stat and the digest of those of the videos that the cache remembers as they are now."""
-    videos = list(dict.fromkeys(video for video, _ in places))
-    found = zip(videos, memory.look_up(videos), strict=True)
-    return {video: (known.stat, known.digest) for video, known in found if known is not None and not known.reason}
 
 
 def stat_of(path: str) -> Stat | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from featcache import drift
 from featcache.errors import FeatcacheError
-from featcache.extraction.summary import shown_path
+from featcache.listing.paths import shown_path
 from featcache.recipe import TrunkSection
 from featcache.store import FeatureStore, Problem, WeightsMemo, cache_folder
 from featcache.trunks import registry
