@@ -18,22 +18,27 @@ __all__ = [
     "Fit",
     "MachineError",
     "NearDuplicates",
+    "Predictions",
     "Search",
     "Settings",
     "Summary",
+    "Timeline",
     "UsageError",
     "__version__",
     "describe",
     "evaluate",
     "export",
+    "export_model",
     "extract",
     "fit_head",
     "gc",
     "info",
     "load",
     "near_duplicates",
+    "predict",
     "repair",
     "search",
+    "timeline",
     "verify",
 ]
 
@@ -47,6 +52,7 @@ if TYPE_CHECKING:
     from featcache.inspect import info
     from featcache.near import NearDuplicates, near_duplicates
     from featcache.plain import export
+    from featcache.prediction import Predictions, Timeline, export_model, predict, timeline
     from featcache.report.evaluate import evaluate
     from featcache.report.evaluation import Evaluation
     from featcache.upkeep.examine import verify
@@ -65,6 +71,7 @@ _HOME = {
     "report.evaluate": ("evaluate",),
     "report.evaluation": ("Evaluation",),
     "plain": ("export",),
+    "prediction": ("Predictions", "Timeline", "export_model", "predict", "timeline"),
     "upkeep.examine": ("verify",),
     "upkeep.mend": ("repair",),
     "upkeep.tidy": ("gc",),

@@ -113,6 +113,17 @@ def _rgb(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
 
 
+def preview(data: bytes, edge: int) -> npt.NDArray[np.uint8]:
+    """The whole image as a person sees it, upright, its longer edge at most `edge` pixels: (height, width, 3) uint8.
+
+    Raises:
+        BadImageError: as `decode`.
+    """
+    image = _rgb(_open(data, upright=True))
+    image.thumbnail((edge, edge), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
 def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
     """A grey image, (height, width) uint8, as the bytes of a PNG file."""
     file = io.BytesIO()

@@ -12,6 +12,7 @@ import hashlib
 import heapq
 import importlib.util
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -86,6 +87,33 @@ def decode_frames(file: BinaryIO, wanted: Sequence[int]) -> Generator[tuple[int,
         if due is None:
             return
     raise BadVideoError(f"the video has {shown:,} frames, the first is number 0")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sampled:
+    """One frame that was looked at."""
+
+    number: int  # from 0
+    seconds: float  # from the start of the video
+    pixels: npt.NDArray[np.uint8]  # (height, width, 3), RGB
+
+
+def sample_frames(file: BinaryIO, per_second: float) -> Generator[Sampled, None, None]:
+    """So many frames of each second of a video of unknown length, at most all of them; the first one always.
+
+    Raises:
+        BadVideoError: as `decode_frames`; what was yielded until then is right.
+    """
+    due = first = 0.0
+    for number, frame in enumerate(_shown(file)):
+        first = float(frame.time) if number == 0 else first
+        at = float(frame.time) - first
+        if at < due - 1e-6:  # a time base that cannot say 1/3 exactly
+            continue
+        due += (int((at - due) * per_second) + 1) / per_second  # a gap in the video is not made up for
+        if frame.width * frame.height > MAX_PIXELS:
+            raise BadVideoError(f"frame {number}: more than {MAX_PIXELS / 1e6:.0f} megapixels")
+        yield Sampled(number, at, frame.to_ndarray(format="rgb24"))
 
 
 def _shown(file: BinaryIO) -> Iterator[Any]:

@@ -11,6 +11,7 @@ from featcache.listing import Listing, video_and_frame
 from featcache.listing.paths import shown_path
 from featcache.loader import ImageRead
 from featcache.store import Extracted, FeatureStore, StatLog
+from featcache.store.index import Digests
 from featcache.store.stat_log import Known
 from featcache.store.store import digests_of
 from featcache.video import frame_digest
@@ -26,6 +27,7 @@ class Rows:
     known: list[Known | None]
     transform: str = ""  # which one decodes: another may make an image of what this one refuses, or the reverse
     refused: dict[bytes, str] = field(default_factory=dict)  # digests whose image decodes to nothing that can be stored
+    _asked: tuple[FeatureStore, npt.NDArray[np.bool_]] | None = None  # which rows a store held when it was last asked
 
     @classmethod
     def of(cls, listing: Listing, memory: StatLog, transform: str) -> "Rows":
@@ -53,22 +55,21 @@ class Rows:
 
     def missing(self, store: FeatureStore, *, retry_failed: bool) -> npt.NDArray[np.int64]:
         """The rows that must be read: files that are new or have changed, and known ones that the store lacks."""
-        digests = [found.digest if found else b"" for found in self.known]
-        lacks = ~store.holds(digests_of(digests))
+        lacks = ~self._held(store)
         failed = np.array([bool(reason) for reason in self.reasons()], dtype=bool)
         new = np.array([found is None for found in self.known], dtype=bool)
         return np.flatnonzero(new | (failed & retry_failed) | (lacks & ~failed))
 
     def forgive(self, store: FeatureStore) -> None:
         """An image that this store holds gave an embedding here, whatever became of it under another transform."""
-        held = store.holds(digests_of([found.digest if found else b"" for found in self.known]))
-        for row in np.flatnonzero(held):
+        for row in np.flatnonzero(self._held(store)):
             found = self.known[row]
             if found is not None and found.reason:
                 self.known[row] = Known(found.stat, found.digest)
 
     def take(self, row: int, image: ImageRead, memory: StatLog) -> None:
         """Note what reading one row's file gave, here and in the cache's memory."""
+        self._asked = None
         if image.failed and image.digest:
             self.refused[image.digest] = image.failed
         if image.stat is None:
@@ -103,8 +104,16 @@ class Rows:
 
     def extracted(self) -> Extracted:
         """The listing with what became of each row."""
-        digests = [found.digest if found else b"" for found in self.known]
-        return Extracted(self.listing, digests_of(digests), self.reasons())
+        return Extracted(self.listing, self._digests(), self.reasons())
+
+    def _digests(self) -> Digests:
+        return digests_of([found.digest if found else b"" for found in self.known])
+
+    def _held(self, store: FeatureStore) -> npt.NDArray[np.bool_]:
+        """Which rows' images a store holds, (rows,); asked once of the same snapshot."""
+        if self._asked is None or self._asked[0] is not store:
+            self._asked = store, store.holds(self._digests())
+        return self._asked[1]
 
 
 def refuse_too_many(listing: Listing, reasons: Sequence[str], max_bad: float, read: int | None = None) -> None:

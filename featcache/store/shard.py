@@ -26,6 +26,8 @@ NAME = re.compile(r"[0-9]{5,9}-[0-9a-f]{8}\.h5")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MOST_ROWS = 1 << 24  # what is read of a shard before its hash is known grows with its rows: 32 bytes each
 MOST_DIM = 1 << 16
+_FEW = 256  # one row of so many: digests are read one by one, else together
+_STRETCH = 1 << 19  # bytes of a file that are read at a time where its rows are wanted in another order
 _LONG_RUN = 8  # rows in one piece from which a pread of its own beats a gather
 
 
@@ -119,6 +121,21 @@ def read_digests(folder: Path, shard: Shard) -> Digests:
     return data
 
 
+def take_digests(folder: Path, shard: Shard, rows: npt.NDArray[np.int64]) -> Digests:
+    """The digests of these rows, (n, 32), as they stand in the file: to be compared, not to be trusted."""
+    if len(rows) > shard.rows // _FEW:
+        return _digests(folder, shard)[rows]
+    out = np.empty((len(rows), 32), dtype=np.uint8)
+    handle = open_shard(folder, shard)
+    try:
+        pieces = out.data.cast("B")
+        for place, row in enumerate(rows.tolist()):
+            _read_into(handle, pieces[32 * place : 32 * place + 32], shard.digests_offset + 32 * row)
+    finally:
+        os.close(handle)
+    return out
+
+
 def _digests(folder: Path, shard: Shard) -> Digests:
     handle = open_shard(folder, shard)
     try:
@@ -173,14 +190,40 @@ def gather(
         for start, end in zip(starts[direct], ends[direct], strict=True):
             piece = out[to[start] : to[start] + end - start].data.cast("B")
             _read_into(handle, piece, shard.embeddings_offset + int(rows[start]) * shard.row_bytes)
-        scattered = np.repeat(~direct, ends - starts)
-        if scattered.any():
-            with os.fdopen(os.dup(handle), "rb") as file:
-                shape = (shard.rows, shard.dim)
-                mapped = np.memmap(file, shard.dtype, "r", shard.embeddings_offset, shape)
-            out[to[scattered]] = mapped[rows[scattered]]
+        scattered = np.flatnonzero(np.repeat(~direct, ends - starts))
+        _scatter(handle, shard, rows[scattered], out, to[scattered])
     finally:
         os.close(handle)
+
+
+def _scatter(
+    handle: int,
+    shard: Shard,
+    rows: npt.NDArray[np.int64],
+    out: npt.NDArray[np.float32],
+    to: npt.NDArray[np.int64],
+) -> None:
+    """The same for rows in no order: the file is read in its own, a stretch that a core's cache holds at a time.
+
+    Stretches of which less than a quarter is wanted are mapped instead: only the pages that are touched are read.
+    """
+    order = np.argsort(rows, kind="stable")
+    rows, to = rows[order], to[order]
+    long = max(1, _STRETCH // shard.row_bytes)
+    cuts = np.flatnonzero(np.diff(rows // long)) + 1
+    stretch = np.empty((long, shard.dim), dtype=shard.dtype)
+    mapped: npt.NDArray[np.generic] | None = None
+    for from_, into in zip(np.split(rows, cuts), np.split(to, cuts), strict=True) if len(rows) else ():
+        first, count = int(from_[0]), int(from_[-1] - from_[0]) + 1
+        if len(from_) < count / 4:
+            if mapped is None:
+                with os.fdopen(os.dup(handle), "rb") as file:
+                    shape = (shard.rows, shard.dim)
+                    mapped = np.memmap(file, shard.dtype, "r", shard.embeddings_offset, shape)
+            out[into] = mapped[from_]
+            continue
+        _read_into(handle, stretch[:count].data.cast("B"), shard.embeddings_offset + first * shard.row_bytes)
+        out[into] = stretch[from_ - first]
 
 
 def hash_of(handle: int, progress: Callable[[int], None] = lambda _: None) -> bytes:

@@ -18,7 +18,7 @@ from featcache.errors import CacheError, DataError, MachineError
 from featcache.store import commits, listings, publish, shard
 from featcache.store.check import Problem, check_listing, check_shard
 from featcache.store.commits import Commits, Key
-from featcache.store.index import DigestIndex, Digests, pack
+from featcache.store.index import DigestIndex, Digests, groups, in_threads, pack
 from featcache.store.listings import Extracted
 from featcache.store.lock import writing
 from featcache.store.regular import LISTING, read_regular
@@ -111,6 +111,23 @@ class FeatureStore:
         return self._current(lambda: self._load(digests))
 
     def _load(self, digests: Digests) -> npt.NDArray[np.float32]:
+        which, row = self.places(digests)
+        out = np.empty((len(digests), self.dim or 0), dtype=np.float32)
+
+        def read(group: tuple[int, npt.NDArray[np.int64]]) -> None:
+            part, to = self.shards[group[0]], group[1]
+            shard.ensure_hash(self.shard_folder, part, self.known)
+            shard.gather(self.shard_folder, part, row[to], out, to)
+
+        in_threads(read, groups(which))
+        return out
+
+    def places(self, digests: Digests) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Where the embeddings of these digests stand: the number of the shard, (n,), and the row in it, (n,).
+
+        Raises:
+            CacheError: a digest that the store lacks.
+        """
         position = self._index.find(digests)
         if len(position) and position.min() < 0:
             lacking = int((position < 0).sum())
@@ -118,15 +135,8 @@ class FeatureStore:
                 f"{self.root}: {lacking:,} of {len(digests):,} embeddings are not in this store; "
                 f"run `featcache extract` to embed what is missing"
             )
-        out = np.empty((len(digests), self.dim or 0), dtype=np.float32)
-        starts = np.cumsum([0, *(part.rows for part in self.shards)])
-        which = np.searchsorted(starts, position, side="right") - 1
-        for number in np.unique(which):
-            part = self.shards[number]
-            shard.ensure_hash(self.shard_folder, part, self.known)
-            to = np.flatnonzero(which == number)
-            shard.gather(self.shard_folder, part, position[to] - starts[number], out, to)
-        return out
+        which = np.searchsorted(self._index.starts, position, side="right") - 1
+        return which, position - self._index.starts[which]
 
     def shard_of(self, digest: bytes) -> Shard | None:
         """The shard that holds the embedding of an image; None where none does."""
@@ -178,8 +188,7 @@ class FeatureStore:
 
     @cached_property
     def _index(self) -> DigestIndex:
-        parts = [shard.read_digests(self.shard_folder, part) for part in self.shards]
-        return DigestIndex(np.concatenate(parts) if parts else np.empty((0, 32), dtype=np.uint8))
+        return DigestIndex([_InShard(self.shard_folder, part) for part in self.shards])
 
     def _current(self, ask: Callable[[], _T]) -> _T:
         """The answer of this snapshot; of the newest one, where shards of this one have been dropped."""
@@ -195,6 +204,25 @@ class FeatureStore:
         self._commits = newest
         self.__dict__.pop("_index", None)
         return ask()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _InShard:
+    """A shard's digests, where they stand: read once for their hash, and again where a question could mean them."""
+
+    folder: Path
+    shard: Shard
+
+    def __len__(self) -> int:
+        return self.shard.rows
+
+    def whole(self) -> Digests:
+        """All, checked against the log."""
+        return shard.read_digests(self.folder, self.shard)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Digests:
+        """Some; a wrong one is none that anybody asks for."""
+        return shard.take_digests(self.folder, self.shard, rows)
 
 
 @dataclass(slots=True, eq=False)

@@ -7,11 +7,8 @@ from pathlib import Path
 from featcache import drift
 from featcache.errors import FeatcacheError
 from featcache.listing.paths import shown_path
-from featcache.recipe import TrunkSection
-from featcache.store import FeatureStore, Problem, WeightsMemo, cache_folder
+from featcache.store import Problem, WeightsMemo, cache_folder
 from featcache.trunks import registry
-from featcache.trunks.registry import TrunkSource
-from featcache.trunks.weights import RANDOM
 from featcache.upkeep.examine import Examined
 
 SAMPLE = 32
@@ -38,7 +35,7 @@ def embed_again(
             continue
         progress(store.name)
         try:
-            source = _source(folder, store, weights)
+            source = registry.located(store.trunk.spec, store.trunk.asked, WeightsMemo(folder), weights)
         except FeatcacheError as error:
             source, wrong = None, f": {error}"
         else:
@@ -66,20 +63,3 @@ def embed_again(
         else:
             said = f"{store.root}: {compared.sentence(store.trunk.spec.compute)}"
             found.notes.append(Problem(str(store.root), "deep", said))
-
-
-def _source(cache: Path, store: FeatureStore, weights: str | None) -> TrunkSource | None:
-    """The weights that made this store: as typed, as the cache remembers where they were, or by their name."""
-    spec, memo = store.trunk.spec, WeightsMemo(cache)
-    remembered = [asked for arch, asked, sha256 in memo.entries() if (arch, sha256) == (spec.arch, spec.weights_sha256)]
-    for asked in [weights] if weights else [*remembered, store.trunk.asked]:
-        asked = RANDOM if asked.startswith(f"{RANDOM} ") else asked
-        section = TrunkSection(arch=spec.arch, weights=asked, stored=spec.stored, exif=spec.transform.exif)
-        try:
-            source = TrunkSource(section, memo)
-            if source.spec(spec.compute) == spec:
-                return source
-        except FeatcacheError:
-            if weights:
-                raise
-    return None
