@@ -43,6 +43,10 @@ def fit_head(
     seed: Annotated[int | None, typer.Option("--seed", help="Of the order of the rows.")] = None,
     device: Device = "auto",
     check_seconds: Annotated[float, typer.Option("--check-seconds", help="What the check may take.")] = 30.0,
+    from_disk: Annotated[
+        bool | None,
+        typer.Option("--from-disk/--in-memory", help="Where training rows are read from; what fits is held in memory."),
+    ] = None,
     no_check: Annotated[bool, typer.Option("--no-check", help="Leave out the convex optimum.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -57,7 +61,7 @@ def fit_head(
             clip_norm=clip_norm, seed=seed, select=select, optimizer=optimizer, schedule=schedule, warmup=warmup,
             patience=patience, class_weights=class_weights, sampler=sampler, logit_adjustment=logit_adjustment,
             label_smoothing=label_smoothing, standardize=standardize, device=device,
-            check_seconds=None if no_check else check_seconds,
+            check_seconds=None if no_check else check_seconds, from_disk=from_disk,
             progress=lambda stage, done, total: bar.show(stage, done, total, "epochs"), **where,
         )  # fmt: skip
     if as_json:

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from safetensors import SafetensorError
@@ -35,6 +35,7 @@ from featcache.store.lock import holding
 from featcache.store.publish import append, make_folder, publish, truncate
 from featcache.store.regular import HEAD, LOG, read_regular
 from featcache.store.sealed import seal_document, seal_line, unseal_document, unseal_line
+from featcache.streamed import Streamed
 
 if TYPE_CHECKING:
     from featcache.heads.check import (
@@ -57,6 +58,14 @@ class SavedHead:
     sources: Mapping[str, Mapping[str, str]]  # "train" and, where it was used, "val": see Features.source
 
 
+class Named(Protocol):
+    """A head or a classifier, as the log knows it."""
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One fit-head, as the log of its data set has it."""
@@ -65,6 +74,8 @@ class Run:
     heads: tuple[str, ...]
     best: str | None  # None where every head diverged
     selected_by: str  # "" where nothing chose
+    seconds: float = 0.0  # of the training, all heads together
+    gap_share: float | None = None  # of the best head, see `Check`; None where nobody checked, or it diverged
 
 
 def folder_of(store: FeatureStore, data_set: str, variant: str) -> Path:
@@ -72,7 +83,7 @@ def folder_of(store: FeatureStore, data_set: str, variant: str) -> Path:
     return store.root / "heads" / data_set / variant
 
 
-def save(store: FeatureStore, head: LinearHead, train: Features, val: Features | None) -> SavedHead:
+def save(store: FeatureStore, head: LinearHead, train: Features | Streamed, val: Features | None) -> SavedHead:
     """Write one head's folder.
 
     Raises:
@@ -129,8 +140,8 @@ def load(folder: Path) -> SavedHead:
             bias=tensors["bias"],
             steps=int(document["steps"]),
             history=(),
-            train=_scores(document["train"]) or Scores(math.nan, math.nan, math.nan),
-            val=_scores(document["val"]),
+            train=scores_of(document["train"]) or Scores(math.nan, math.nan, math.nan),
+            val=scores_of(document["val"]),
             best_epoch=document.get("best_epoch"),
         )
         classes = tuple(document["classes"])
@@ -154,7 +165,7 @@ def name_of(config: HeadConfig, sources: Mapping[str, Mapping[str, str]]) -> str
 
 
 def record_run(
-    store: FeatureStore, train: Features, heads: Sequence[SavedHead], best: str | None, selected_by: str,
+    store: FeatureStore, train: Features | Streamed, heads: Sequence[Named], best: str | None, selected_by: str,
     check: "Check | None", seconds: float,
 ) -> None:  # fmt: skip
     """Add one fit-head to the log of its data set."""
@@ -194,7 +205,7 @@ def runs(store: FeatureStore, data_set: str, variant: str, *, newest: bool = Tru
         )
     entries = [entry for line in found.lines if (entry := unseal_line(line)) is not None]
     try:
-        every = [Run(one["at"], tuple(one["heads"]), one["best"], one["selected_by"]) for one in entries]
+        every = [_run(one) for one in entries]
         strange = [name for run in every for name in (*run.heads, run.best or "x") if not re.fullmatch(NAME, name)]
         if strange:
             raise TypeError(f"{strange[0]!r} is no name of a head")
@@ -233,6 +244,12 @@ def read_runs(path: Path) -> Lines:
     return Lines(tuple(lines), tuple(damaged), torn, len(data), ends_whole=not rest)
 
 
+def _run(line: Mapping[str, Any]) -> Run:
+    check = line.get("check") or {}
+    heads, seconds = tuple(line["heads"]), float(line.get("seconds", 0))
+    return Run(line["at"], heads, line["best"], line["selected_by"], seconds, check.get("gap_share"))
+
+
 def check_json(check: "Check") -> dict[str, Any]:
     """A check as plain values; what is not finite is null."""
     return {
@@ -263,7 +280,8 @@ def finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _scores(document: Mapping[str, float | None] | None) -> Scores | None:
+def scores_of(document: Mapping[str, float | None] | None) -> Scores | None:
+    """The inverse of `scores_json`; null is nan."""
     if document is None:
         return None
     return Scores(**{name: math.nan if value is None else value for name, value in document.items()})

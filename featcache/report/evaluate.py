@@ -5,8 +5,8 @@ from typing import Unpack
 from featcache.asked import Asked
 from featcache.errors import CacheError
 from featcache.features import RANDOM_TRUNK, Features, behind, features_of
-from featcache.heads import saved
-from featcache.heads.saved import SavedHead
+from featcache.heads import opened
+from featcache.heads.opened import Opened
 from featcache.heads.which import which_head
 from featcache.listing import cuts
 from featcache.report.evaluation import Evaluation, evaluation_of
@@ -31,14 +31,14 @@ def evaluate(
     """
     asked = Asked(**where)
     which = which_head(asked, head)
-    found, chosen, selected_by = which.store, saved.load(which.folder), which.selected_by
+    found, chosen, selected_by = which.store, opened.load(which.folder, which.store), which.selected_by
     key = asked.key(split or _default_split(asked, found))
     features = features_of(found, key)
     _refuse_unfit(chosen, found, features, allow_shared_subjects=allow_shared_subjects)
     notes = (*behind(found, asked.recipe, [key[2]]), *_shared(found, features), *_notes(chosen, features, selected_by))
     return evaluation_of(
         features.y,
-        chosen.head.logits(features.x).argmax(axis=1),
+        opened.answers(chosen, features).predicted,
         features.classes,
         head=chosen.name,
         data_set=asked.recipe.name,
@@ -59,7 +59,7 @@ def _default_split(asked: Asked, store: FeatureStore) -> str:
     )
 
 
-def _refuse_unfit(head: SavedHead, store: FeatureStore, features: Features, *, allow_shared_subjects: bool) -> None:
+def _refuse_unfit(head: Opened, store: FeatureStore, features: Features, *, allow_shared_subjects: bool) -> None:
     if head.sources["train"]["trunk"] != store.trunk.spec.fingerprint():
         raise CacheError(f"head {head.name} was trained on embeddings of another trunk than {store.name}'s")
     key = (features.source["data_set"], features.source["variant"], "train")
@@ -93,7 +93,7 @@ def _shared(store: FeatureStore, features: Features) -> list[str]:
     return [str(cut) for cut in cuts([store.listing(key).listing, features])]
 
 
-def _notes(head: SavedHead, features: Features, selected_by: str) -> tuple[str, ...]:
+def _notes(head: Opened, features: Features, selected_by: str) -> tuple[str, ...]:
     notes = []
     if features.source["weights"] == "random":
         notes.append(RANDOM_TRUNK)
@@ -103,6 +103,6 @@ def _notes(head: SavedHead, features: Features, selected_by: str) -> tuple[str, 
         notes.append("this head was chosen by its score on these very images, so the score is a little too good")
     if features.part:
         notes.append(f"split {features.split!r} is a part of its folder ({features.part})")
-    if head.head.diverged:
+    if opened.diverged(head):
         notes.append("this head diverged: its weights are not finite, and its predictions mean nothing")
     return tuple(notes)
