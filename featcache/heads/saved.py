@@ -153,7 +153,9 @@ def load(folder: Path) -> SavedHead:
         sources = {split: dict(source) for split, source in document["sources"].items()}
         if document["name"] != folder.name or {head.weight.dtype, head.bias.dtype} != {np.dtype(np.float32)}:
             raise ValueError(f"its name is {document['name']!r}, its weights are {head.weight.dtype}")
-    except (SafetensorError, UsageError, AttributeError, KeyError, TypeError, ValueError) as error:
+        if "trunk" not in sources["train"] or not all(type(name) is str for name in classes):
+            raise ValueError("it does not say which trunk and which classes it is for")
+    except (SafetensorError, UsageError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise CacheError(f"{folder}: this is no head that this version reads: {error}") from None
     if len(classes) != len(head.weight):
         raise CacheError(f"{folder}: {len(classes)} class names for {len(head.weight)} outputs")
