@@ -3,17 +3,17 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
+from featcache.asked import Asked
 from featcache.duplicates import Codes, Conflict, Duplicates, conflicts_of, duplicates_of, known_digests
 from featcache.errors import FeatcacheError
-from featcache.listing import Cut, Listing, cuts, source, variant
-from featcache.recipe import resolve
-from featcache.store import cache_folder, dealt
+from featcache.listing import Cut, Listing, cuts, source
+from featcache.store import dealt
 from featcache.store.index import Digests
+from featcache.where import Where
 
 _FEW = 8  # files wanted of one folder, up to which asking for each is cheaper than listing the folder
 
@@ -72,14 +72,7 @@ class Contents:
         return document
 
 
-def describe(
-    *,
-    splits: Sequence[str] | None = None,
-    pipeline: str | None = None,
-    data: str | None = None,
-    cache: str | Path | None = None,
-    name: str | None = None,
-) -> Contents:
+def describe(*, splits: Sequence[str] | None = None, **where: Unpack[Where]) -> Contents:
     """What is in the data set that the recipe means; `splits` names some of its splits, without it all are meant.
 
     Files are looked for by listing their folders. Where the cache holds the data set, the digests that it has
@@ -90,13 +83,12 @@ def describe(
         DataError: the data set, or a split of it, cannot be listed.
         CacheError: who was dealt to which split cannot be read.
     """
-    recipe = resolve(pipeline, data=data, name=name)
-    folder = cache_folder(cache)
-    found = source(recipe, dealt.read(folder, recipe.name, variant(recipe)))
+    asked = Asked(**where)
+    found = source(asked.recipe, dealt.read(asked.folder, asked.recipe.name, asked.variant))
     listings = [found.listing(split) for split in splits or found.splits()]
     missing = {listing.split: not_on_disk(listing) for listing in listings}
     try:
-        digests = known_digests(folder, listings)
+        digests = known_digests(asked.folder, listings)
     except FeatcacheError as error:
         return contents(listings, missing=missing, notes=(f"exact duplicates were not looked for: {error}",))
     return contents(listings, missing=missing, digests=digests)

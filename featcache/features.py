@@ -2,15 +2,17 @@
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
 
+from featcache.asked import Asked
 from featcache.errors import DataError
 from featcache.listing import list_split, root_of, variant
-from featcache.recipe import Recipe, resolve
-from featcache.store import FeatureStore, StatLog, cache_folder, choose, dealt
+from featcache.recipe import Recipe
+from featcache.store import FeatureStore, dealt
+from featcache.where import Stored
 
 # What everything that quotes a score on such features must say.
 RANDOM_TRUNK = "the trunk's weights are random: these scores show that the pipeline works, not how good a model is"
@@ -44,17 +46,7 @@ class Features:
         return f"<Features {self.split or '?'}: {rows:,} x {dim}, {len(self.classes)} classes, {self.failed} failed>"
 
 
-def load(
-    split: str,
-    *,
-    pipeline: str | None = None,
-    data: str | None = None,
-    cache: str | Path | None = None,
-    name: str | None = None,
-    store: str | None = None,
-    weights: str | None = None,
-    precision: str | None = None,
-) -> Features:
+def load(split: str, **where: Unpack[Stored]) -> Features:
     """One split's embeddings and labels, as `featcache extract` left them. Needs neither torch nor the images.
 
     `pipeline`, `data`, `cache` and `name` are the flags of the command line; `store`, `weights` and `precision`
@@ -64,11 +56,8 @@ def load(
         UsageError: no such recipe.
         CacheError: the split is not in the cache, or in several stores, or a file of it is damaged.
     """
-    recipe = resolve(pipeline, data=data, name=name)
-    folder = cache_folder(cache)
-    known = StatLog(folder)
-    key = (recipe.name, variant(recipe), split)
-    return features_of(choose(folder, known, key, store=store, weights=weights, precision=precision), key)
+    asked = Asked(**where)
+    return features_of(asked.store_of(split), asked.key(split))
 
 
 def features_of(store: FeatureStore, key: tuple[str, str, str]) -> Features:

@@ -2,27 +2,19 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import featcache
+from featcache.asked import Asked
 from featcache.errors import CacheError, FeatcacheError
 from featcache.heads import saved
-from featcache.listing import variant
-from featcache.recipe import resolve
-from featcache.store import FeatureStore, Problem, StatLog, cache_folder, find
+from featcache.store import FeatureStore, Problem, StatLog, cache_folder
 from featcache.trunks import weights as trunk_weights
 from featcache.trunks.architectures import architecture
+from featcache.where import Where
 
 
-def info(
-    *,
-    pipeline: str | None = None,
-    data: str | None = None,
-    cache: str | Path | None = None,
-    name: str | None = None,
-    arch: str | None = None,
-    weights: str | None = None,
-) -> dict[str, Any]:
+def info(*, arch: str | None = None, weights: str | None = None, **where: Unpack[Where]) -> dict[str, Any]:
     """The trunk that the recipe asks for, and every store in the cache; the document of `featcache info --json`.
 
     `head_parameters` is null while the cache holds no listing of this data set, which alone knows its classes.
@@ -31,16 +23,16 @@ def info(
         UsageError: the recipe, or its architecture.
         CacheError: a store cannot be read.
     """
-    recipe = resolve(pipeline, data=data, name=name).override("trunk", arch=arch, weights=weights)
+    asked = Asked(**where)
+    recipe = asked.recipe.override("trunk", arch=arch, weights=weights)
     shape = architecture(recipe.trunk.arch)
     crop = trunk_weights.transform_of(shape, recipe.trunk.weights).crop
-    folder = cache_folder(cache)
-    stores = find(folder, StatLog(folder))
-    keys = [(store, key) for store in stores for key in store.listings if key[:2] == (recipe.name, variant(recipe))]
+    stores = asked.stores()
+    keys = [(store, key) for store in stores for key in asked.keys_of(store)]
     classes = len(keys[0][0].listing(keys[0][1]).listing.classes) if keys else None
     return {
         "version": featcache.__version__,
-        "cache": str(folder),
+        "cache": str(asked.folder),
         "data_set": recipe.name,
         "trunk": {
             "arch": shape.name,

@@ -15,17 +15,17 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import combinations
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
+from featcache.asked import Asked
 from featcache.errors import CacheError, UsageError
-from featcache.listing import Listing, variant
-from featcache.recipe import resolve
-from featcache.store import FeatureStore, StatLog, cache_folder, choose, find
+from featcache.listing import Listing
+from featcache.store import FeatureStore
 from featcache.store.index import DigestIndex, Digests
+from featcache.where import Stored
 
 HELD = 16_384  # rows of one split that stay while the other passes by
 PASSING = 1_024
@@ -99,14 +99,8 @@ class NearDuplicates:
 def near_duplicates(
     cosine: float,
     *,
-    pipeline: str | None = None,
-    data: str | None = None,
-    cache: str | Path | None = None,
-    name: str | None = None,
-    store: str | None = None,
-    weights: str | None = None,
-    precision: str | None = None,
     progress: Progress = lambda *_: None,
+    **where: Unpack[Stored],
 ) -> NearDuplicates:
     """The images of each split whose nearest neighbour in another split has at least this cosine.
 
@@ -119,21 +113,16 @@ def near_duplicates(
     """
     if not 0 < cosine <= 1:
         raise UsageError(f"--near: found {cosine:g}, expected a cosine above 0 and up to 1, such as 0.98")
-    recipe = resolve(pipeline, data=data, name=name)
-    folder = cache_folder(cache)
-    known = StatLog(folder)
-    cut = (recipe.name, variant(recipe))
-    held = {key[2] for found in find(folder, known) for key in found.listings if key[:2] == cut}
-    chosen = choose(
-        folder, known, (*cut, min(held, key=_turn, default="train")), store=store, weights=weights, precision=precision
-    )
-    splits = sorted((key[2] for key in chosen.listings if key[:2] == cut), key=_turn)
+    asked = Asked(**where)
+    held = {key[2] for found in asked.stores() for key in asked.keys_of(found)}
+    chosen = asked.store_of(min(held, key=_turn, default="train"))
+    splits = sorted((key[2] for key in asked.keys_of(chosen)), key=_turn)
     if len(splits) < 2:
         raise CacheError(
-            f"{chosen.root}: holds the split {splits[0]!r} of {recipe.name} alone, and near-duplicates are looked "
-            f"for between two; run `featcache extract` for the others"
+            f"{chosen.root}: holds the split {splits[0]!r} of {asked.recipe.name} alone, and near-duplicates are "
+            f"looked for between two; run `featcache extract` for the others"
         )
-    sides = [_Side.open(chosen, (*cut, split)) for split in splits]
+    sides = [_Side.open(chosen, asked.key(split)) for split in splits]
     total = sum(len(a) * len(b) for a, b in combinations(sides, 2))
     done = 0
     between, pairs = [], []
@@ -142,7 +131,7 @@ def near_duplicates(
         between.append(found)
         pairs += more
         done += len(a) * len(b)
-    known.try_flush()
+    asked.known.try_flush()
     pairs.sort(key=lambda pair: (-pair.cosine, *(image.path for image in pair.images)))
     return NearDuplicates(cosine, chosen.name, tuple(between), tuple(pairs))
 

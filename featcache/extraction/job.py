@@ -4,35 +4,34 @@ import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import Unpack
 
+from featcache.asked import Asked
 from featcache.errors import FeatcacheError
+from featcache.extraction.account import Account
 from featcache.extraction.names import refuse_another_root
 from featcache.extraction.rows import Rows, refuse_too_many
 from featcache.extraction.run import Run
 from featcache.extraction.summary import Progress, Settings, Summary
-from featcache.listing import Cut, Dealt, Listing, Source, cuts, source, subset, variant
-from featcache.recipe import Recipe, resolve
+from featcache.listing import Cut, Dealt, Listing, Source, cuts, source, subset
+from featcache.recipe import Recipe
 from featcache.store import (
     Extracted,
     FeatureStore,
     StatLog,
     WeightsMemo,
-    cache_folder,
     create,
     dealt,
     find,
     is_recorded,
 )
 from featcache.trunks.registry import Trunk, TrunkSource, choose_device, load
+from featcache.where import Where
 
 
 def extract(
     split: str | None = None,
     *,
-    pipeline: str | None = None,
-    data: str | None = None,
-    cache: str | Path | None = None,
-    name: str | None = None,
     arch: str | None = None,
     weights: str | None = None,
     precision: str | None = None,
@@ -42,6 +41,7 @@ def extract(
     seed: int = 0,
     settings: Settings | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
+    **where: Unpack[Where],
 ) -> list[Summary]:
     """Embed one split, or every split, of a data set; a summary each.
 
@@ -51,15 +51,15 @@ def extract(
         CacheError: the data set's name stands for another folder, or another process writes to this store.
         MachineError: weights out of reach, no such device, disk full.
     """
-    recipe = resolve(pipeline, data=data, name=name)
-    recipe = recipe.override("trunk", arch=arch, weights=weights, precision=precision, stored=stored)
-    folder, cut = cache_folder(cache), variant(recipe)
+    asked = Asked(**where)
+    recipe = asked.recipe.override("trunk", arch=arch, weights=weights, precision=precision, stored=stored)
+    folder, cut = asked.folder, asked.variant
     laid = source(recipe, dealt.read(folder, recipe.name, cut))
     whole = [laid.listing(one) for one in ([split] if split is not None else laid.splits())]
     listings = [subset(one, limit=limit, fraction=fraction, seed=seed) for one in whole]
-    job = _Job(recipe, folder, settings or Settings(), progress)
+    job = _Job(recipe, folder, asked.known, settings or Settings(), progress)
     for listing in listings:
-        if name is None:
+        if asked.name is None:
             job.moved_from[listing.split] = refuse_another_root(folder, job.stores, listing, laid)
     if isinstance(laid, Dealt):
         dealt.write(folder, recipe.name, cut, laid.groups)
@@ -70,13 +70,16 @@ def extract(
 class _Job:
     """One command's extracts: they share the memory of the cache, the store and the trunk."""
 
-    def __init__(self, recipe: Recipe, cache: Path, settings: Settings, progress: Callable[[Progress], None]) -> None:
-        self.recipe, self.cache, self.settings, self.progress = recipe, cache, settings, progress
-        self.known = StatLog(cache)
+    def __init__(
+        self, recipe: Recipe, cache: Path, known: StatLog, settings: Settings, progress: Callable[[Progress], None]
+    ) -> None:
+        self.recipe, self.cache, self.known, self.settings, self.progress = recipe, cache, known, settings, progress
         self.stores = find(cache, self.known)
         self.source = TrunkSource(recipe.trunk, WeightsMemo(cache))
         self.moved_from: dict[str, str] = {}  # by split, where the folder stood before
         self.cuts: list[Cut] = []
+        self.planned = 0  # images that may have to be embedded, which decides the engine
+        self.accounts: dict[str, Account] = {}  # by split, where the time went
 
     @cached_property
     def root(self) -> Path:
@@ -91,7 +94,10 @@ class _Job:
     @cached_property
     def trunk(self) -> Trunk:
         spec = self.store().trunk.spec
-        return load(self.source, spec, device=self.device, batch_size=self.settings.batch_size)
+        return load(
+            self.source, spec, device=self.device, batch_size=self.settings.batch_size, engine=self.settings.engine,
+            images=self.planned,
+        )  # fmt: skip
 
     def store(self) -> FeatureStore:
         """The store as it is committed now."""
@@ -111,7 +117,9 @@ class _Job:
         if len(todo) or not is_recorded(store, extracted):
             with store.writer(shard_rows=settings.shard_rows, shard_seconds=settings.shard_seconds) as writer:
                 if len(todo):
-                    embedded = Run(self, rows, todo, writer).embed()
+                    self.planned = len(todo)
+                    run = Run(self, rows, todo, writer)
+                    embedded, self.accounts[listing.split] = run.embed(), run.account
                     extracted = rows.extracted()
                 refuse_too_many(listing, extracted.reasons, settings.max_bad)
                 writer.commit(extracted, self.trunk.made() if embedded else None)
@@ -122,6 +130,7 @@ class _Job:
 
     def _summary(self, extracted: Extracted, embedded: int, seconds: float) -> Summary:
         listing, trunk = extracted.listing, self.store().trunk
+        account = self.accounts.get(listing.split) if embedded else None
         rows = zip(listing.paths, extracted.reasons, strict=True)
         failures = tuple((path, reason) for path, reason in rows if reason)
         support = zip(listing.classes, listing.support(), strict=True)
@@ -143,6 +152,9 @@ class _Job:
             moved_from=self.moved_from.get(listing.split, ""),
             cuts=tuple(str(cut) for cut in self.cuts if listing.split in (cut.one, cut.other)),
             trunk=f"{trunk.spec.arch}, weights {trunk.asked}, {trunk.spec.compute}",
+            engine=self.trunk.engine.sentence() if embedded else "",
+            held_back=account.sentence() if account else "",
+            shares=account.shares() if account else {},
         )
 
 

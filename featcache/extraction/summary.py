@@ -2,11 +2,13 @@
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from featcache.errors import UsageError
 from featcache.store.store import SHARD_ROWS, SHARD_SECONDS
+from featcache.trunks.engines import ENGINES
 
 MAX_BAD = 0.01  # the share of a listing's images that may be unreadable
 
@@ -21,6 +23,7 @@ class Progress:
     total: int  # files of this split that had to be looked at
     embedded: int
     seconds: float  # since the first file was asked for
+    bound: str = ""  # what holds it back so far: "decode-bound", …; "" while nothing is embedded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,9 @@ class Summary:
     moved_from: str  # where the data set's folder stood before; "" where it stands as it did
     cuts: tuple[str, ...]  # a sentence for each other split that shares a subject, a clip or an image with this one
     trunk: str  # weights and precision, in words
+    engine: str = ""  # how the forward ran and why, in words; "" where nothing was embedded
+    held_back: str = ""  # the sentence that says what held it back; "" where nothing was embedded
+    shares: Mapping[str, float] = field(default_factory=dict)  # of the time; see extraction.account
 
     def to_json(self) -> dict[str, Any]:
         """The keys of the command line's contract, and what else is known."""
@@ -62,6 +68,9 @@ class Summary:
             "ignored": [readable(path) for path in self.ignored],
             "part": self.part or None,
             "cuts": list(self.cuts),
+            "engine": self.engine or None,
+            "held_back": self.held_back or None,
+            "shares": {kind: round(share, 4) for kind, share in self.shares.items()},
         }
 
 
@@ -70,6 +79,7 @@ class Settings:
     """How an extract runs; nothing here changes an embedding."""
 
     device: str = "auto"
+    engine: str = "auto"
     workers: int | None = None  # None: one a core
     batch_size: int | None = None  # None: the device's own
     max_bad: float = MAX_BAD
@@ -80,6 +90,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", self.device):
             raise UsageError(f"--device {self.device}: expected auto, cpu, cuda, cuda:N or mps")
+        if self.engine not in ENGINES:
+            raise UsageError(f"--engine {self.engine}: expected one of {', '.join(ENGINES)}")
         for name, most in (("workers", 1024), ("batch_size", 65_536)):
             value = getattr(self, name)
             if value is not None and value > most:

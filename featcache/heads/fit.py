@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
+from featcache.asked import Asked
 from featcache.errors import CacheError, DataError, UsageError
 from featcache.features import RANDOM_TRUNK, Features, behind, features_of
 from featcache.heads import saved
@@ -15,9 +15,9 @@ from featcache.heads.check import Check, check_head
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import best_of
 from featcache.heads.saved import SavedHead
-from featcache.listing import cuts, variant
-from featcache.recipe import HeadSection, resolve
-from featcache.store import StatLog, cache_folder, choose
+from featcache.listing import cuts
+from featcache.recipe import HeadSection
+from featcache.where import Stored
 
 CHECK_SECONDS = 30.0
 LONGEST_CHECK = 86_400.0
@@ -63,13 +63,6 @@ class Fit:
 def fit_head(
     lr: float | Sequence[float] | None = None,
     *,
-    pipeline: str | None = None,
-    data: str | None = None,
-    cache: str | Path | None = None,
-    name: str | None = None,
-    store: str | None = None,
-    weights: str | None = None,
-    precision: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     momentum: float | None = None,
@@ -79,6 +72,7 @@ def fit_head(
     device: str = "auto",
     check_seconds: float | None = CHECK_SECONDS,
     progress: Callable[[str, int, int], None] = lambda *_: None,
+    **where: Unpack[Stored],
 ) -> Fit:
     """Train one head a learning rate, side by side, on the cached train split; choose by macro recall on val.
 
@@ -92,28 +86,18 @@ def fit_head(
     """
     if check_seconds is not None and not 0 < check_seconds <= LONGEST_CHECK:
         raise UsageError(f"--check-seconds: found {check_seconds}, expected above 0 and at most {LONGEST_CHECK:,.0f}")
-    recipe = resolve(pipeline, data=data, name=name)
-    section = recipe.override(
+    asked = Asked(**where)
+    section = asked.recipe.override(
         "head", lr=lr, epochs=epochs, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay,
         clip_norm=clip_norm, seed=seed,
     ).head  # fmt: skip
-    folder = cache_folder(cache)
-    cut = variant(recipe)
     progress("reading", 0, section.epochs)
-    source = choose(
-        folder,
-        StatLog(folder),
-        (recipe.name, cut, "train"),
-        store=store,
-        weights=weights,
-        precision=precision,
-    )
-    train = features_of(source, (recipe.name, cut, "train"))
-    val_key = (recipe.name, cut, "val")
-    val = features_of(source, val_key) if val_key in source.listings else None
+    source = asked.store_of("train")
+    train = features_of(source, asked.key("train"))
+    val = features_of(source, asked.key("val")) if asked.key("val") in source.listings else None
     _refuse_unfit(train, val, section)
     splits = ("train",) if val is None else ("train", "val")
-    stale = [found for split in splits if (found := behind(source, recipe, split))]
+    stale = [found for split in splits if (found := behind(source, asked.recipe, split))]
 
     from featcache.heads.sgd import train_heads  # torch is imported where it is needed
     from featcache.trunks.registry import choose_device

@@ -44,6 +44,8 @@ class ImageRead:
     read_at: int = 0  # time.time_ns before the reading
     failed: str = ""  # why it gives no image
     pixels: npt.NDArray[np.uint8] | None = None  # (3, crop, crop); None where it failed, or was not wanted
+    reading: float = 0.0  # seconds that its process spent reading and hashing it
+    decoding: float = 0.0  # seconds that it spent decoding it
 
 
 def read_images(
@@ -167,19 +169,20 @@ class _Pool:
         said = _talk(to, back, {"path": self.paths[index], "slot": slot})
         self.answered = True
         if "failed" in said:
-            return ImageRead(index, failed=said["failed"])
+            return ImageRead(index, failed=said["failed"], reading=said["seconds"])
         digest, status = bytes.fromhex(said["digest"]), tuple(said["stat"])
         if digest not in decisions:
             with self.lock:
                 decisions[digest] = self.wanted(digest)
         decode = decisions[digest]
         if decode:
-            failed = _talk(to, back, {"decode": True}).get("failed", "")
+            answer = _talk(to, back, {"decode": True})
+            failed, decoding = answer.get("failed", ""), answer["seconds"]
         else:
             _send(to, {"decode": False})
-            failed = ""
+            failed, decoding = "", 0.0
         pixels = self.memory[slot] if decode and not failed else None
-        return ImageRead(index, digest, status, said["read_at"], failed, pixels)
+        return ImageRead(index, digest, status, said["read_at"], failed, pixels, said["seconds"], decoding)
 
     def _start(self, number: int) -> subprocess.Popen[bytes]:
         handle = self.file.fileno()

@@ -1,30 +1,24 @@
 """A saved head on a split: find both, predict, and count."""
 
-from pathlib import Path
+from typing import Unpack
 
+from featcache.asked import Asked
 from featcache.errors import CacheError
 from featcache.features import RANDOM_TRUNK, Features, behind, features_of
 from featcache.heads import saved
 from featcache.heads.saved import SavedHead
-from featcache.listing import cuts, variant
-from featcache.recipe import Recipe, resolve
+from featcache.listing import cuts
 from featcache.report.evaluation import Evaluation, evaluation_of
-from featcache.store import FeatureStore, StatLog, cache_folder, find
-from featcache.store.catalog import passes
+from featcache.store import FeatureStore
+from featcache.where import Stored
 
 
 def evaluate(
     head: str | None = None,
     *,
     split: str | None = None,
-    pipeline: str | None = None,
-    data: str | None = None,
-    cache: str | Path | None = None,
-    name: str | None = None,
-    store: str | None = None,
-    weights: str | None = None,
-    precision: str | None = None,
     allow_shared_subjects: bool = False,
+    **where: Unpack[Stored],
 ) -> Evaluation:
     """Evaluate a head (the newest run's best where none is named) on test, or on val where there is no test.
 
@@ -34,68 +28,61 @@ def evaluate(
         UsageError: the recipe.
         CacheError: no head, no split to evaluate on, another variant, other classes, or subjects in both splits.
     """
-    recipe = resolve(pipeline, data=data, name=name)
-    folder = cache_folder(cache)
-    stores = [found for found in find(folder, StatLog(folder)) if passes(found, store, weights, precision)]
-    found, chosen, selected_by = _head(recipe, folder, stores, head)
-    key = (recipe.name, variant(recipe), split or _default_split(recipe, found, folder))
+    asked = Asked(**where)
+    found, chosen, selected_by = _head(asked, head)
+    key = asked.key(split or _default_split(asked, found))
     features = features_of(found, key)
     _refuse_unfit(chosen, found, features, allow_shared_subjects=allow_shared_subjects)
+    notes = (behind(found, asked.recipe, key[2]), *_shared(found, features), *_notes(chosen, features, selected_by))
     return evaluation_of(
         features.y,
         chosen.head.logits(features.x).argmax(axis=1),
         features.classes,
         head=chosen.name,
-        data_set=recipe.name,
+        data_set=asked.recipe.name,
         split=key[2],
         failed=features.failed,
         selected_by=selected_by,
-        notes=tuple(
-            filter(
-                None,
-                (behind(found, recipe, key[2]), *_shared(found, features), *_notes(chosen, features, selected_by)),
-            )
-        ),
+        notes=tuple(filter(None, notes)),
     )
 
 
-def _head(
-    recipe: Recipe, folder: Path, stores: list[FeatureStore], asked: str | None
-) -> tuple[FeatureStore, SavedHead, str]:
+def _head(asked: Asked, head: str | None) -> tuple[FeatureStore, SavedHead, str]:
     """The head that is meant, with the store that it was trained on and what chose it."""
+    data_set, variant, folder = asked.recipe.name, asked.variant, asked.folder
     runs = sorted(
-        ((run, found) for found in stores for run in saved.runs(found, recipe.name, variant(recipe))),
+        ((run, found) for found in asked.stores() for run in saved.runs(found, data_set, variant)),
         key=lambda pair: pair[0].at,
         reverse=True,
     )
     if not runs:
-        raise CacheError(f"{folder}: no head of {recipe.name} in this cache; run `featcache fit-head` first")
-    if asked is None:
+        raise CacheError(f"{folder}: no head of {data_set} in this cache; run `featcache fit-head` first")
+    if head is None:
         run, found = runs[0]
         if run.best is None:
             raise CacheError(
-                f"{folder}: every head of the newest fit-head of {recipe.name} diverged; run it again with a lower "
+                f"{folder}: every head of the newest fit-head of {data_set} diverged; run it again with a lower "
                 f"--lr, or name an older head"
             )
-        chosen = saved.load(saved.folder_of(found, recipe.name, variant(recipe)) / run.best)
+        chosen = saved.load(saved.folder_of(found, data_set, variant) / run.best)
         return found, chosen, run.selected_by
     names = {name: (run, found) for run, found in reversed(runs) for name in run.heads}
-    fitting = [asked] if asked in names else [name for name in names if name.startswith(asked)]
+    fitting = [head] if head in names else [name for name in names if name.startswith(head)]
     if len(fitting) != 1:
         what = f"{len(fitting)} heads start with" if fitting else "no head is called"
-        raise CacheError(f"{folder}: {what} {asked!r}; there are: {', '.join(fitting or names)}")
+        raise CacheError(f"{folder}: {what} {head!r}; there are: {', '.join(fitting or names)}")
     run, found = names[fitting[0]]
-    chosen = saved.load(saved.folder_of(found, recipe.name, variant(recipe)) / fitting[0])
+    chosen = saved.load(saved.folder_of(found, data_set, variant) / fitting[0])
     return found, chosen, run.selected_by if run.best == fitting[0] else ""
 
 
-def _default_split(recipe: Recipe, store: FeatureStore, folder: Path) -> str:
+def _default_split(asked: Asked, store: FeatureStore) -> str:
     for split in ("test", "val"):
-        if (recipe.name, variant(recipe), split) in store.listings:
+        if asked.key(split) in store.listings:
             return split
     raise CacheError(
-        f"{folder}: no split of {recipe.name} to evaluate on: neither test nor val is in store {store.name}. "
-        f"Run `featcache extract --split test` (or `--split val`) first."
+        f"{asked.folder}: no split of {asked.recipe.name} to evaluate on: neither test nor val is in store "
+        f"{store.name}. Run `featcache extract --split test` (or `--split val`) first."
     )
 
 

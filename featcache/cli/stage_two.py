@@ -1,0 +1,88 @@
+"""`featcache fit-head` and `featcache report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from featcache.cli.app import Device, Json, command, complain, console, print_json, say, short
+from featcache.where import Stored
+
+
+@command("fit-head")
+def fit_head(
+    *,
+    lr: Annotated[list[float] | None, typer.Option("--lr", help="A learning rate; several train side by side.")] = None,
+    where: Stored,
+    epochs: Annotated[int | None, typer.Option("--epochs")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size")] = None,
+    momentum: Annotated[float | None, typer.Option("--momentum")] = None,
+    weight_decay: Annotated[float | None, typer.Option("--weight-decay")] = None,
+    clip_norm: Annotated[float | None, typer.Option("--clip-norm", help="Of each head's whole gradient.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of the order of the rows.")] = None,
+    device: Device = "auto",
+    check_seconds: Annotated[float, typer.Option("--check-seconds", help="What the check may take.")] = 30.0,
+    no_check: Annotated[bool, typer.Option("--no-check", help="Leave out the convex optimum.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Stage two: train linear heads on the cached embeddings, and hold the best against the convex optimum."""
+    from featcache.heads.fit import fit_head
+    from featcache.report.progress import Bar
+    from featcache.report.stages import fit_parts
+
+    with Bar(console(stderr=True)) as bar:
+        fit = fit_head(
+            lr, epochs=epochs, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay,
+            clip_norm=clip_norm, seed=seed, device=device, check_seconds=None if no_check else check_seconds,
+            progress=lambda stage, done, total: bar.show(stage, done, total, "epochs"), **where,
+        )  # fmt: skip
+    if as_json:
+        print_json(fit.to_json())
+    else:
+        for part in fit_parts(fit):
+            console().print(part)
+        if fit.best is not None:
+            say(f"saved in {short(fit.best.folder)}")
+    for note in fit.notes:
+        complain(f"note: {note}")
+
+
+@command()
+def report(
+    *,
+    head: Annotated[
+        str | None, typer.Argument(help="A head's name, or how it starts; the newest best without.")
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="test where there is one, else val.")] = None,
+    where: Stored,
+    png: Annotated[Path | None, typer.Option("--png", help="Write matrix and recall bars as a picture.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write classes and matrix as a table.")] = None,
+    allow_shared_subjects: Annotated[
+        bool, typer.Option("--allow-shared-subjects", help="Evaluate on people who stand in train too.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Recall per class and the confusion matrix of a head."""
+    from featcache.report.evaluate import evaluate
+    from featcache.report.evaluation import to_json
+    from featcache.report.tables import check_destination, save_csv
+
+    for path, suffix in ((png, ".png"), (csv, ".csv")):
+        if path is not None:
+            check_destination(path, suffix)
+    evaluation = evaluate(head, split=split, allow_shared_subjects=allow_shared_subjects, **where)
+    if png is not None:
+        from featcache.report.figure import save_png
+
+        save_png(evaluation, png)
+    if csv is not None:
+        save_csv(evaluation, csv)
+    if as_json:
+        print_json(to_json(evaluation))
+        return
+    from featcache.report.terminal import draw
+
+    draw(evaluation, console())
+    for path in (png, csv):
+        if path is not None:
+            say(f"wrote {short(path)}")
