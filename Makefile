@@ -6,13 +6,18 @@ BIN := $(VENV)/bin
 PINS := constraints.txt pyproject.toml
 WHEEL := build/wheel
 
-.PHONY: demo test lint wheel-test bench clean
+.PHONY: demo test faults lint wheel-test bench clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/featcache demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# Every fault of tests/faults, with the long counts in full (`make test` runs a part of them); writes docs/faults.md.
+faults: $(VENV)/.dev
+	rm -rf build/faults
+	FEATCACHE_FAULTS=all $(BIN)/python -m pytest -m fault --timeout 1800 tests
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -32,6 +37,8 @@ wheel-test: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python bench/heads.py
 	$(BIN)/python bench/extract.py
+	$(BIN)/python bench/video.py
+	$(BIN)/python bench/near.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,31 +1,37 @@
 """python bench/heads.py --runs 1
 
-Measured on 2026-11-21: AMD EPYC, 2 cores that others used too (load 2 to 3), Python 3.11.7, torch 2.14.0.
-The full recipe, 22,860 steps, one run, seconds: ceiling 27.4, recipe 39.4 (59.7 with val), plain 63.7, eight
-learning rates in one pass 172. recipe_vs_ceiling 1.44, recipe_vs_plain 1.62, sweep8_vs_one 4.38. The dataloader
-loop was cut off there. Four alternating runs of 3 epochs, medians (least): ceiling 0.87 (0.85), recipe 1.75
-(1.26), plain 2.01 (1.73), dataloader 9.07 (7.07): 5.2 times (5.6 times) faster than the dataloader loop.
+Measured on 2026-11-25 (AMD EPYC, 2 cores, torch 2.14.0), four epochs, two runs, median seconds: ceiling 1.04, recipe
+1.45, plain 3.11, dataloader 7.85, sweep8 6.78, ceiling of eight 5.24. docs/benchmarks.md has the rest.
 
 Stage two on synthetic features of Drive&Act's size: 259,865 x 768 float32, 34 classes, 30 % of rows in one.
 
-- recipe: featcache.heads.sgd.train_heads, its running history and the final scores included
+- recipe: featcache.heads.train.train_heads, its running history and the final scores included; sweep8: eight at once
 - plain, dataloader: nn.Linear, torch.optim.SGD, clip_grad_norm_ and CosineAnnealingLR, without history; one
   indexes x[rows], the other has a TensorDataset and a DataLoader
-- ceiling: the same gather and the same two matrix products, alone
+- ceiling: the same gather and the same two matrix products as the recipe's, alone; plain ceiling: as one writes them
+- lbfgs: scikit-learn for so many iterations, then ours until its gradient is as small
 """
 
 import argparse
 import math
+import time
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from machine import Result, alternate, document, table
+from sklearn.linear_model import LogisticRegression, SGDClassifier
 from torch.utils.data import DataLoader, TensorDataset
 
 from featcache.features import Features
+from featcache.heads.check import Objective
 from featcache.heads.config import HeadConfig
-from featcache.heads.sgd import orders, train_heads
+from featcache.heads.draws import orders
+from featcache.heads.lbfgs import Point, minimise
+from featcache.heads.stack import Batch
+from featcache.heads.train import train_heads
 
 ROWS, VAL_ROWS, DIM, CLASSES = 259_865, 56_024, 768, 34
 SWEEP = (0.001, 0.003, 0.006, 0.01, 0.02, 0.03, 0.06, 0.1)
@@ -80,7 +86,23 @@ def plain(x: torch.Tensor, y: torch.Tensor, config: HeadConfig) -> None:
 
 
 @torch.inference_mode()
-def ceiling(x: torch.Tensor, config: HeadConfig) -> None:
+def ceiling(x: torch.Tensor, config: HeadConfig, heads: int = 1) -> None:
+    """The gather and the two products of every step, cut as `stack` cuts them, and nothing else."""
+    batch = Batch(config.batch_size, DIM, "cpu")
+    weight, logits = torch.zeros(heads * CLASSES, batch.width), torch.empty(heads * CLASSES * config.batch_size)
+    parts = torch.empty(batch.slices, heads * CLASSES, batch.width)
+    for order in orders(len(x), config.epochs, config.seed):
+        for start in range(0, len(x), config.batch_size):
+            rows = batch.gather(x, order[start : start + config.batch_size])
+            slices, size, _ = rows.shape
+            z = logits[: slices * len(weight) * size].view(slices, -1, size)
+            torch.bmm(weight.expand(slices, -1, -1), rows.transpose(1, 2), out=z)
+            torch.bmm(z, rows, out=parts[:slices])
+
+
+@torch.inference_mode()
+def plain_ceiling(x: torch.Tensor, config: HeadConfig) -> None:
+    """The same gather and products as one writes them: a product of the whole batch, cut as MKL likes it."""
     size = config.batch_size
     weight, gradient = torch.zeros(CLASSES, DIM), torch.empty(CLASSES, DIM)
     logits, buffer = torch.empty(size, CLASSES), torch.empty(size, DIM)
@@ -92,11 +114,19 @@ def ceiling(x: torch.Tensor, config: HeadConfig) -> None:
             torch.mm(z.t(), batch, out=gradient)
 
 
+def sgd_classifier(train: Features, config: HeadConfig) -> None:
+    """scikit-learn's, one row a step, for the same epochs, on as many jobs as there are cores."""
+    SGDClassifier(
+        loss="log_loss", alpha=1e-6, max_iter=config.epochs, tol=None, learning_rate="constant", eta0=1e-4, n_jobs=-1
+    ).fit(train.x, train.y)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Stage two beside the usual loops and beside its ceiling.")
     parser.add_argument("--epochs", type=int, default=90, help="epochs per run; 90 is the full recipe")
     parser.add_argument("--runs", type=int, default=3, help="alternating runs of everything")
-    parser.add_argument("--no-dataloader", action="store_true", help="leave the slowest loop out")
+    parser.add_argument("--without", action="append", default=[], help="leave a task out, by its name")
+    parser.add_argument("--lbfgs", type=int, default=100, help="iterations of scikit-learn's lbfgs; 0 leaves it out")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     args = parser.parse_args()
 
@@ -108,28 +138,82 @@ def main() -> None:
     tasks: dict[str, Callable[[], object]] = {
         "ceiling": lambda: ceiling(x, config),
         "recipe": lambda: train_heads(train, None, [config]),
+        "plain ceiling": lambda: plain_ceiling(x, config),
         "plain": lambda: plain(x, y, config),
         "sweep8": lambda: train_heads(train, None, sweep),
+        "ceiling of eight": lambda: ceiling(x, config, len(SWEEP)),
         "recipe with val": lambda: train_heads(train, val, [config]),
         "dataloader": lambda: dataloader(x, y, config),
+        "SGDClassifier": lambda: sgd_classifier(train, config),
     }
-    if args.no_dataloader:
-        del tasks["dataloader"]
+    for name in args.without:
+        tasks.pop(name)
     warm_up = HeadConfig(epochs=1)
     train_heads(train, None, [warm_up])
     ceiling(x, warm_up)
     timed = {result.name: result for result in alternate(tasks, args.runs)}
     one = timed["recipe"].median
-    ratios = {
-        "recipe_vs_ceiling": one / timed["ceiling"].median,
-        "recipe_vs_plain": timed["plain"].median / one,
-        "sweep8_vs_one": timed["sweep8"].median / one,
+    over = {
+        "recipe_vs_ceiling": ("recipe", "ceiling"),
+        "recipe_vs_dataloader": ("dataloader", "recipe"),
+        "recipe_vs_plain": ("plain", "recipe"),
+        "recipe_vs_sgdclassifier": ("SGDClassifier", "recipe"),
+        "sweep8_vs_one": ("sweep8", "recipe"),
+        "sweep8_vs_ceiling": ("sweep8", "ceiling of eight"),
     }
-    if "dataloader" in timed:
-        ratios["recipe_vs_dataloader"] = timed["dataloader"].median / one
+    ratios = {
+        name: timed[above].median / timed[below].median
+        for name, (above, below) in over.items()
+        if above in timed and below in timed
+    }
     steps = Result.of("steps of a run", "steps", [config.steps(ROWS)])
-    results = [steps, *timed.values()]
+    per_step = Result.of("recipe, a step", "us", [1e6 * one / config.steps(ROWS)])
+    results = [steps, *timed.values(), per_step]
+    if args.lbfgs:
+        found, ratio = lbfgs(like_embeddings(train), args.lbfgs)
+        results += found
+        ratios["lbfgs_vs_sklearn"] = ratio
     print(document(results, ratios) if args.json else table(results, ratios))
+
+
+def like_embeddings(train: Features) -> Features:
+    """The same classes in rows as a trunk makes them: variances that fall like 1 / k, and a mean away from 0."""
+    scale = 5 / np.sqrt(np.arange(1, DIM + 1, dtype=np.float32))
+    return replace(train, x=train.x * scale + np.float32(0.5))
+
+
+def lbfgs(train: Features, iterations: int) -> tuple[list[Result], float]:
+    """scikit-learn for so many iterations; then ours, until its gradient is as small as theirs was."""
+    decay = 1e-4
+    began = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it did not converge is meant
+        theirs = LogisticRegression(C=1 / (decay * len(train.y)), tol=1e-12, max_iter=iterations).fit(train.x, train.y)
+    taken = time.perf_counter() - began
+    began = time.perf_counter()
+    objective = Objective(HeadConfig(weight_decay=decay), train)
+    made = time.perf_counter() - began
+    weight, bias = theirs.coef_.astype(np.float64), theirs.intercept_.astype(np.float64)
+    aim = objective.softmax.at(weight, bias + weight @ objective.mean)
+    began = time.perf_counter()
+    start = objective.softmax.at(np.zeros_like(weight), np.zeros(CLASSES))
+    point, steps = minimise(objective.softmax, start, done=lambda now: norm_of(now) <= norm_of(aim), ends=began + 600)
+    ours = made + time.perf_counter() - began
+    results = [
+        Result.of("lbfgs, scikit-learn", "s", [taken]),
+        Result.of("lbfgs, ours", "s", [ours]),
+        Result.of("iterations, scikit-learn", "", [int(theirs.n_iter_[0])]),
+        Result.of("iterations, ours", "", [steps]),
+        Result.of("gradient norm, scikit-learn", "", [norm_of(aim)]),
+        Result.of("gradient norm, ours", "", [norm_of(point)]),
+        Result.of("objective, scikit-learn", "nats", [aim.value]),
+        Result.of("objective, ours", "nats", [point.value]),
+    ]
+    return results, taken / ours
+
+
+def norm_of(point: Point) -> float:
+    return float(np.hypot(np.linalg.norm(point.d_weight), np.linalg.norm(point.d_bias)))
 
 
 if __name__ == "__main__":

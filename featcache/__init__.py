@@ -18,17 +18,27 @@ __all__ = [
     "Fit",
     "MachineError",
     "NearDuplicates",
+    "Predictions",
+    "Search",
     "Settings",
     "Summary",
+    "Timeline",
     "UsageError",
     "__version__",
     "describe",
     "evaluate",
+    "export",
+    "export_model",
     "extract",
     "fit_head",
+    "gc",
     "info",
     "load",
     "near_duplicates",
+    "predict",
+    "repair",
+    "search",
+    "timeline",
     "verify",
 ]
 
@@ -38,10 +48,16 @@ if TYPE_CHECKING:
     from featcache.extraction import Settings, Summary, extract
     from featcache.features import Features, load
     from featcache.heads.fit import Fit, fit_head
-    from featcache.inspect import info, verify
+    from featcache.heads.search import Search, search
+    from featcache.inspect import info
     from featcache.near import NearDuplicates, near_duplicates
+    from featcache.plain import export
+    from featcache.prediction import Predictions, Timeline, export_model, predict, timeline
     from featcache.report.evaluate import evaluate
     from featcache.report.evaluation import Evaluation
+    from featcache.upkeep.examine import verify
+    from featcache.upkeep.mend import repair
+    from featcache.upkeep.tidy import gc
 
 _HOME = {
     "contents": ("Contents", "describe"),
@@ -49,10 +65,16 @@ _HOME = {
     "extraction": ("Settings", "Summary", "extract"),
     "features": ("Features", "load"),
     "heads.fit": ("Fit", "fit_head"),
-    "inspect": ("info", "verify"),
+    "heads.search": ("Search", "search"),
+    "inspect": ("info",),
     "near": ("NearDuplicates", "near_duplicates"),
     "report.evaluate": ("evaluate",),
     "report.evaluation": ("Evaluation",),
+    "plain": ("export",),
+    "prediction": ("Predictions", "Timeline", "export_model", "predict", "timeline"),
+    "upkeep.examine": ("verify",),
+    "upkeep.mend": ("repair",),
+    "upkeep.tidy": ("gc",),
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from featcache.listing import variant
 from featcache.recipe import Recipe, resolve
-from featcache.store import FeatureStore, StatLog, cache_folder, choose, find
+from featcache.store import FeatureStore, StatLog, broken, cache_folder, choose, find
 from featcache.store.catalog import passes
 from featcache.store.commits import Key
 
@@ -56,9 +56,16 @@ class Asked:
         return [key for key in store.listings if key[:2] == (self.recipe.name, self.variant)]
 
     def stores(self) -> list[FeatureStore]:
-        """The stores of the cache that `store`, `weights` and `precision` let through."""
+        """The stores of the cache that `store`, `weights` and `precision` let through.
+
+        Raises:
+            CacheError: the store that is named cannot be opened.
+        """
         everywhere = find(self.folder, self.known)
-        return [found for found in everywhere if passes(found, self.store, self.weights, self.precision)]
+        fitting = [found for found in everywhere if passes(found, self.store, self.weights, self.precision)]
+        if not fitting and self.store in (damaged := broken(self.folder, self.known)):
+            raise damaged[self.store]
+        return fitting
 
     def store_of(self, split: str) -> FeatureStore:
         """The one store that holds this split.

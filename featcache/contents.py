@@ -1,6 +1,7 @@
 """What is in a data set, before a GPU is spent: counted from its listings; no pixel is read, no file opened."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Unpack
@@ -10,7 +11,7 @@ import numpy as np
 from featcache.asked import Asked
 from featcache.duplicates import Codes, Conflict, Duplicates, conflicts_of, duplicates_of, known_digests
 from featcache.errors import FeatcacheError
-from featcache.listing import Cut, Listing, cuts, source
+from featcache.listing import Cut, Listing, cuts, source, video_and_frame
 from featcache.store import dealt
 from featcache.store.index import Digests
 from featcache.where import Where
@@ -32,6 +33,7 @@ class SplitContents:
     classes: Mapping[str, int]  # rows of each, in the order of the labels; 0 where this split lacks one
     imbalance: float | None  # rows of the largest class over those of the smallest that has any
     not_on_disk: int | None  # images; None where nobody looked
+    videos: int | None  # that the images are frames of; None where they are files
     ignored: tuple[str, ...]
 
     @property
@@ -86,12 +88,14 @@ def describe(*, splits: Sequence[str] | None = None, **where: Unpack[Where]) -> 
     asked = Asked(**where)
     found = source(asked.recipe, dealt.read(asked.folder, asked.recipe.name, asked.variant))
     listings = [found.listing(split) for split in splits or found.splits()]
+    notes = (found.absent,) if found.absent else ()
     missing = {listing.split: not_on_disk(listing) for listing in listings}
     try:
         digests = known_digests(asked.folder, listings)
     except FeatcacheError as error:
-        return contents(listings, missing=missing, notes=(f"exact duplicates were not looked for: {error}",))
-    return contents(listings, missing=missing, digests=digests)
+        notes = (*notes, f"exact duplicates were not looked for: {error}")
+        return contents(listings, missing=missing, notes=notes)
+    return contents(listings, missing=missing, digests=digests, notes=notes)
 
 
 def contents(
@@ -128,7 +132,10 @@ def contents(
 
 
 def not_on_disk(listing: Listing) -> int:
-    """How many different images of a listing have no file yet. Folders are listed; no file is opened."""
+    """How many different images of a listing have no file yet, or no video. Folders are listed; no file is opened."""
+    if listing.videos:
+        frames = Counter(video_and_frame(path)[0] for path in set(listing.paths))
+        return sum(count for video, count in frames.items() if not os.path.isfile(os.path.join(listing.root, video)))
     wanted: dict[str, set[str]] = {}
     for path in listing.paths:
         above, separator, name = path.rpartition("/")
@@ -179,5 +186,6 @@ def _split(listing: Listing, images: Codes, missing: int | None) -> SplitContent
         classes=dict(zip(listing.classes, support.tolist(), strict=True)),
         imbalance=float(occurring.max() / occurring.min()) if len(occurring) else None,
         not_on_disk=missing,
+        videos=len({video_and_frame(path)[0] for path in listing.paths}) if listing.videos else None,
         ignored=listing.ignored,
     )

@@ -1,6 +1,7 @@
 """Features: what stage two works on. One split's embeddings and labels, in listing order."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Unpack
 
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from featcache.asked import Asked
 from featcache.errors import DataError
-from featcache.listing import list_split, root_of, variant
+from featcache.listing import Listing, Source, root_of, source, variant
 from featcache.recipe import Recipe
 from featcache.store import FeatureStore, dealt
 from featcache.where import Stored
@@ -93,25 +94,34 @@ def features_of(store: FeatureStore, key: tuple[str, str, str]) -> Features:
     )
 
 
-def behind(store: FeatureStore, recipe: Recipe, split: str) -> str:
-    """What has changed in a split's folder since it was extracted, as a sentence; "" where nothing has.
+def behind(store: FeatureStore, recipe: Recipe, splits: Sequence[str]) -> list[str]:
+    """What has changed in these splits' folders since they were extracted, a sentence for each that has.
 
-    Names and labels are compared, not contents: `featcache extract` finds an edited file. Where the folder is not
-    on this machine, or only a part of it was asked for, there is nothing to compare.
+    Names and labels are compared, not contents: `featcache extract` finds an edited file. Where the images are not
+    on this machine, or only a part of a split was asked for, there is nothing to compare.
     """
-    then = store.listing((recipe.name, variant(recipe), split)).listing
-    if then.part or then.root != root_of(recipe) or not os.path.isdir(then.root):
-        return ""
+    cut = variant(recipe)
+    then = [store.listing((recipe.name, cut, split)).listing for split in splits]
+    then = [one for one in then if not one.part and one.root == root_of(recipe) and os.path.isdir(one.root)]
+    if not then:
+        return []
+    laid = source(recipe, dealt.read(store.cache, recipe.name, cut))  # one: what the splits share is read once
+    return [found for one in then if (found := _changed(one, laid))]
+
+
+def _changed(then: Listing, laid: Source) -> str:
     try:
-        now = list_split(recipe, split, dealt.read(store.cache, recipe.name, variant(recipe)))
-    except DataError:
-        return f"split {split!r} is no longer in {then.root}"
+        now = laid.listing(then.split)
+        if laid.absent:
+            return ""
+    except DataError as error:
+        return f"split {then.split!r} can no longer be listed: {error}"
     before = {path: then.classes[label] for path, label in zip(then.paths, then.labels, strict=True)}
     after = {path: now.classes[label] for path, label in zip(now.paths, now.labels, strict=True)}
     if before == after and then.classes == now.classes:
         return ""
     new, gone = len(after.keys() - before.keys()), len(before.keys() - after.keys())
     return (
-        f"the folder of split {split!r} has changed since it was extracted ({new:,} new files, {gone:,} gone); "
-        f"`featcache extract --split {split}` takes that in, and embeds only what is new"
+        f"the folder of split {then.split!r} has changed since it was extracted ({new:,} new files, {gone:,} gone); "
+        f"`featcache extract --split {then.split}` takes that in, and embeds only what is new"
     )

@@ -5,9 +5,11 @@ up to the point where that transform turns to floating point. `docs/images.md` s
 file. Nothing here needs torch, so that loader processes start fast and stay small.
 """
 
+import hashlib
 import io
+import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -34,6 +36,10 @@ class ImageTransform:
     exif: Literal["ignore", "apply"] = "ignore"  # ImageFolder ignores the orientation tag
     modes: str = "rgb"  # grey repeated, palette looked up, alpha dropped, 16-bit grey rescaled, CMYK converted
 
+    def key(self) -> str:
+        """A short name for all of it: what a file came to under this transform is remembered with it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
 
 class BadImageError(ValueError):
     """This file gives no picture; the message is the reason, without the path."""
@@ -45,7 +51,19 @@ def decode(data: bytes, transform: ImageTransform) -> npt.NDArray[np.uint8]:
     Raises:
         BadImageError: the bytes are no complete picture of a supported kind, or it is too large.
     """
-    image = _rgb(_open(data, upright=transform.exif == "apply"))
+    return _fit(_rgb(_open(data, upright=transform.exif == "apply")), transform)
+
+
+def fit(pixels: npt.NDArray[np.uint8], transform: ImageTransform) -> npt.NDArray[np.uint8]:
+    """Resize and crop what is decoded already, (height, width, 3) uint8, RGB: as `decode` does with these pixels.
+
+    Raises:
+        BadImageError: it would be too large once resized.
+    """
+    return _fit(Image.fromarray(pixels), transform)
+
+
+def _fit(image: Image.Image, transform: ImageTransform) -> npt.NDArray[np.uint8]:
     width, height = image.size
     short, long = min(width, height), max(width, height)
     scaled = int(transform.resize * long / short)  # torchvision's _compute_resized_output_size
@@ -93,6 +111,17 @@ def _rgb(image: Image.Image) -> Image.Image:
             "ignore"
         )  # "Palette images with Transparency …": alpha is dropped, and that is documented
         return image.convert("RGB")
+
+
+def preview(data: bytes, edge: int) -> npt.NDArray[np.uint8]:
+    """The whole image as a person sees it, upright, its longer edge at most `edge` pixels: (height, width, 3) uint8.
+
+    Raises:
+        BadImageError: as `decode`.
+    """
+    image = _rgb(_open(data, upright=True))
+    image.thumbnail((edge, edge), Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
 def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:

@@ -5,11 +5,14 @@ the defaults that stand here.
 """
 
 import difflib
+import errno
+import os
 import re
+import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -25,6 +28,7 @@ from pydantic import (
 
 from featcache.errors import UsageError
 
+_MOST_BYTES = 1 << 24
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # names become folder names: no separator, no leading dot
 
 
@@ -60,25 +64,38 @@ class SplitSection(_Section):
 
 
 FRAME_FIELDS = ("file_id", "participant_id", "annotation_id", "chunk_id", "activity", "view", "frame")
+VIDEO_FIELDS = ("file_id", "participant_id", "view")
+FRAMES, VIDEOS = "{file_id}/img_{frame:06d}.png", "{view}/{file_id}.mp4"  # where neither is named
 _FRAME_SPEC = re.compile(r"(0?[1-9][0-9]?)?d?")  # how a whole number is written: 06d
 
 
-def _frame_pattern(pattern: str) -> str:
-    """A pattern of paths below the root; the only fields are those of Drive&Act's annotations."""
+def _pattern(pattern: str, known: Sequence[str]) -> list[str]:
+    """The names of the fields of a pattern of paths below the root; the only ones are those of the annotations."""
     fields = [field.partition(":") for field in re.findall(r"\{([^{}]*)\}", pattern)]
     names = [name for name, _, _ in fields]
     rest = re.sub(r"\{[^{}]*\}", "", pattern)
     if "{" in rest or "}" in rest or "\0" in rest:
         raise ValueError("a brace without its partner, or a NUL")
-    if unknown := [name for name in names if name not in FRAME_FIELDS]:
-        raise ValueError(f"unknown field {unknown[0]!r}; expected {', '.join(FRAME_FIELDS)}")
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"unknown field {unknown[0]!r}; expected {', '.join(known)}")
     for name, _, spec in fields:
         if spec and (name != "frame" or not _FRAME_SPEC.fullmatch(spec)):
             raise ValueError(f"{{{name}:{spec}}}; only a frame has a format, such as {{frame:06d}}")
-    if names.count("frame") != 1 or "file_id" not in names:
-        raise ValueError("expected {frame} once, and {file_id}, which tells the drives apart")
     if pattern.startswith("/") or ".." in pattern.split("/"):
         raise ValueError("expected a path below the root: no leading '/', no '..'")
+    return names
+
+
+def _frame_pattern(pattern: str) -> str:
+    names = _pattern(pattern, FRAME_FIELDS)
+    if names.count("frame") != 1 or "file_id" not in names:
+        raise ValueError("expected {frame} once, and {file_id}, which tells the drives apart")
+    return pattern
+
+
+def _video_pattern(pattern: str) -> str:
+    if "file_id" not in _pattern(pattern, VIDEO_FIELDS):
+        raise ValueError("expected {file_id}, which tells the drives apart")
     return pattern
 
 
@@ -97,7 +114,7 @@ class FolderData(DataSection):
 
 
 class DriveActData(DataSection):
-    """Drive&Act's annotations, and its frames below the root."""
+    """Drive&Act's annotations, and below the root its frames in folders, or its videos."""
 
     layout: Literal["drive-act"] = "drive-act"
     annotations: _Text | None = None  # None: <root>/iccv_activities_3s/activities_3s
@@ -105,7 +122,14 @@ class DriveActData(DataSection):
     fold: Annotated[int, Field(ge=0, le=2)]
     frames_per_chunk: Annotated[int, Field(ge=1, le=99_999)] | None = None  # the first ones of a chunk; None: all
     stride: Annotated[int, Field(ge=1, le=99_999)] = 1  # of those, every how-many-th is a row
-    frames: Annotated[str, AfterValidator(_frame_pattern)] = "{file_id}/img_{frame:06d}.png"
+    frames: Annotated[str, AfterValidator(_frame_pattern)] | None = None  # None: see `videos`
+    videos: Annotated[str, AfterValidator(_video_pattern)] | None = None  # neither: what lies at FRAMES or at VIDEOS
+
+    @model_validator(mode="after")
+    def _has_one_kind_of_frames(self) -> "DriveActData":
+        if self.frames is not None and self.videos is not None:
+            raise ValueError("frames and videos are both named; leave one of them out")
+        return self
 
 
 class TableData(DataSection):
@@ -157,21 +181,51 @@ def _as_list(value: object) -> object:
     return value if isinstance(value, list | tuple) else [value]
 
 
+Value = TypeVar("Value")
+# A setting that may be a list in a recipe: one head for each value.
+_Several = Annotated[tuple[Value, ...], BeforeValidator(lambda v: tuple(_as_list(v))), Field(min_length=1)]
 _Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Smoothing = Annotated[float, Field(ge=0, lt=1)]
+_Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class HeadSection(_Section):
-    """How linear heads are trained; the defaults are the ViT paper's transfer recipe (see docs)."""
+    """How linear heads are trained; the defaults are the ViT paper's transfer recipe (see docs).
 
-    optimizer: Literal["sgd"] = "sgd"
-    lr: Annotated[tuple[_Rate, ...], BeforeValidator(lambda v: tuple(_as_list(v))), Field(min_length=1)] = (0.003,)
+    Settings that are tuples may be lists in a recipe: a head is trained for every combination (see `GRID`).
+    """
+
+    optimizer: _Several[Literal["sgd", "adam", "adamw"]] = ("sgd",)
+    lr: _Several[_Rate] = (0.003,)
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    schedule: Literal["cosine"] = "cosine"
+    weight_decay: _Several[_Amount] = (0.0,)
+    schedule: Literal["cosine", "constant", "plateau"] = "cosine"
+    warmup: _Amount = 0.0  # epochs
+    plateau_epochs: Annotated[int, Field(ge=1)] = 10
+    patience: Annotated[int, Field(ge=1)] | None = None  # epochs; None: every epoch is trained
+    class_weights: _Several[Literal["none", "balanced"]] = ("none",)
+    sampler: _Several[Literal["uniform", "balanced"]] = ("uniform",)
+    logit_adjustment: _Several[_Amount] = (0.0,)
+    label_smoothing: _Several[_Smoothing] = (0.0,)
+    standardize: _Several[bool] = (False,)
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 1.0
     batch_size: Annotated[int, Field(ge=1, le=2**31)] = 1024
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 90
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: _Several[_Seed] = (0,)
+    select: Literal["macro_recall", "accuracy", "loss"] = "macro_recall"  # what chooses the best head, on val
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> "HeadSection":
+        if self.warmup >= self.epochs:
+            raise ValueError(f"warmup takes {self.warmup:g} of {self.epochs} epochs; expected fewer")
+        return self
+
+
+GRID = (
+    "optimizer", "lr", "weight_decay", "class_weights", "sampler", "logit_adjustment", "label_smoothing",
+    "standardize", "seed",
+)  # fmt: skip
 
 
 class Recipe(_Section):
@@ -211,12 +265,24 @@ def read(path: Path) -> Recipe:
         UsageError: it cannot be read, is no TOML, or does not say what a recipe must.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(_text(path))
     except OSError as error:
         raise UsageError(f"{path}: the recipe cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number of 5,000 digits, brackets without end
         raise UsageError(f"{path}: this is no TOML: {error}") from None
     return check(document, where=str(path))
+
+
+def _text(path: Path) -> str:
+    """What a regular file says; a pipe would be waited for without end."""
+    flags = getattr(os, "O_NONBLOCK", 0)
+    with open(path, encoding="utf-8", opener=lambda name, asked: os.open(name, asked | flags)) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if found.st_size > _MOST_BYTES:
+            raise OSError(errno.EFBIG, f"{found.st_size:,} bytes, more than any recipe has")
+        return file.read()
 
 
 def resolve(pipeline: str | None = None, *, data: str | None = None, name: str | None = None) -> Recipe:

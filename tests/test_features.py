@@ -156,11 +156,11 @@ def test_a_folder_that_changed_since_is_said(folder, tmp_path):
             writer.append(np.zeros((1, 32), np.uint8), np.zeros((1, 4), np.float32))
             writer.commit(Extracted(listing, np.zeros((len(listing), 32), np.uint8), ("",) * len(listing)))
     store = FeatureStore.open(store.root, StatLog(tmp_path / "cache"))
-    assert behind(store, recipe, "train") == ""
+    assert behind(store, recipe, ["train"]) == []
     (folder / "train" / "0" / "0000.png").rename(folder / "train" / "1" / "moved.png")
-    assert "1 new files, 1 gone" in behind(store, recipe, "train")
-    assert behind(store, recipe, "val") == ""
+    assert "1 new files, 1 gone" in behind(store, recipe, ["train"])[0]
+    assert behind(store, recipe, ["val"]) == []
     shutil.rmtree(folder / "val")
-    assert "no longer" in behind(store, recipe, "val")
+    assert "no longer" in behind(store, recipe, ["val", "train"])[0]
     folder.rename(tmp_path / "elsewhere")
-    assert behind(store, recipe, "train") == ""
+    assert behind(store, recipe, ["train"]) == []

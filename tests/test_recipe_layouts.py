@@ -26,7 +26,7 @@ def refused(**data: object) -> str:
 
 
 def test_daa_is_complete(tmp_path, monkeypatch):
-    """A user who owns Drive&Act edits one path: view, fold, cap and pattern stand in the recipe that ships."""
+    """A user who owns Drive&Act edits one path: view, fold and cap stand in the recipe that ships."""
     monkeypatch.chdir(tmp_path)
     found = recipe.resolve("daa", data="/mine")
     assert found.data.model_dump(exclude_none=True) == {
@@ -36,7 +36,6 @@ def test_daa_is_complete(tmp_path, monkeypatch):
         "fold": 0,
         "frames_per_chunk": 49,
         "stride": 1,
-        "frames": "{file_id}/img_{frame:06d}.png",
     }
     assert variant(found) == "fold0-kinect_color-49"
 
@@ -126,6 +125,28 @@ def test_a_pattern_that_cannot_name_frames_is_refused(pattern, said):
     assert "1 problem\n  data.frames: found" in message
     assert said in message
     assert "Value error" not in message
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("all.mp4", "{file_id}, which tells the drives apart"),
+        ("{file_id}/{frame}.mp4", "unknown field 'frame'"),
+        ("{file_id}-{activity}.mp4", "unknown field 'activity'"),
+        ("/{file_id}.mp4", "below the root"),
+    ],
+)
+def test_a_pattern_that_cannot_name_videos_is_refused(pattern, said):
+    """A drive has one video: its pattern has the drive in it, and nothing of a chunk or a frame."""
+    message = refused(**DRIVE_ACT, videos=pattern)
+    assert "1 problem\n  data.videos: found" in message
+    assert said in message
+    assert read(**DRIVE_ACT, videos="{view}/{participant_id}/{file_id}.avi").data.frames is None
+
+
+def test_frames_and_videos_are_not_both_named():
+    """A recipe says one of the two, or neither."""
+    assert "frames and videos are both named" in refused(**DRIVE_ACT, frames="{file_id}/{frame}", videos="{file_id}")
 
 
 @given(st.text(alphabet="{}:/.!ab0d", max_size=12).map("{{file_id}}/{{frame}}{}".format))

@@ -1,5 +1,6 @@
 """`featcache data` and `featcache extract`."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -96,6 +97,7 @@ def extract(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try unreadable images again.")] = False,
     shard_rows: Annotated[int, typer.Option("--shard-rows", help="Publish after so many embeddings …")] = 16_384,
     shard_seconds: Annotated[float, typer.Option("--shard-seconds", help="… or after so many seconds.")] = 60.0,
+    wait: Annotated[float, typer.Option("--wait", help="Seconds, for a store that another process writes to.")] = 0.0,
     as_json: Json = False,
 ) -> None:
     """Stage one: embed the images that the cache lacks. Safe to stop at any moment, safe to run again."""
@@ -105,20 +107,24 @@ def extract(
 
     settings = extraction.Settings(
         device=device, engine=engine, workers=workers, batch_size=batch_size, max_bad=max_bad,
-        retry_failed=retry_failed, shard_rows=shard_rows, shard_seconds=shard_seconds,
+        retry_failed=retry_failed, shard_rows=shard_rows, shard_seconds=shard_seconds, wait=wait,
     )  # fmt: skip
     with Bar(console(stderr=True)) as bar:
 
         def show(now: "Progress") -> None:
+            if not now.split:  # it waits for another process
+                complain(f"note: {now.stage}")
+                return
             rate = f"{now.embedded / now.seconds:,.1f} images/s" if now.embedded and now.seconds else now.stage
-            bar.show(
-                f"{now.split}", now.done, now.total, f"{rate}  {left(now.done, now.total, now.seconds)}  {now.bound}"
-            )
+            detail = f"{rate}  {left(now.done, now.total, now.seconds)}  {now.bound}"
+            bar.show(f"{now.split}", now.done, now.total, detail)
 
-        summaries = extraction.extract(
-            split, arch=arch, weights=weights, precision=precision, stored=stored, limit=limit, fraction=fraction,
-            seed=seed, settings=settings, progress=show, **where,
-        )  # fmt: skip
+        with warnings.catch_warnings():  # an engine that failed, memory that ran out
+            warnings.showwarning = lambda message, *_, **__: complain(f"warning: {message}")
+            summaries = extraction.extract(
+                split, arch=arch, weights=weights, precision=precision, stored=stored, limit=limit, fraction=fraction,
+                seed=seed, settings=settings, progress=show, **where,
+            )  # fmt: skip
     for summary in summaries:
         for line in stages.warnings_of(summary):
             complain(line)

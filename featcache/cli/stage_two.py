@@ -14,11 +14,32 @@ def fit_head(
     *,
     lr: Annotated[list[float] | None, typer.Option("--lr", help="A learning rate; several train side by side.")] = None,
     where: Stored,
+    grid: Annotated[
+        str | None, typer.Option("--grid", help='Every combination: "lr=0.003,0.03 weight_decay=0,1e-4 seed=0,1".')
+    ] = None,
+    select: Annotated[
+        str | None, typer.Option("--select", help="What chooses, on val: macro_recall, accuracy or loss.")
+    ] = None,
+    optimizer: Annotated[str | None, typer.Option("--optimizer", help="sgd, adam or adamw.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size")] = None,
     momentum: Annotated[float | None, typer.Option("--momentum")] = None,
     weight_decay: Annotated[float | None, typer.Option("--weight-decay")] = None,
     clip_norm: Annotated[float | None, typer.Option("--clip-norm", help="Of each head's whole gradient.")] = None,
+    schedule: Annotated[str | None, typer.Option("--schedule", help="cosine, constant or plateau.")] = None,
+    warmup: Annotated[float | None, typer.Option("--warmup", help="Epochs over which the learning rate rises.")] = None,
+    patience: Annotated[
+        int | None, typer.Option("--patience", help="Stop after so many epochs without a better val score.")
+    ] = None,
+    class_weights: Annotated[str | None, typer.Option("--class-weights", help="none or balanced.")] = None,
+    sampler: Annotated[str | None, typer.Option("--sampler", help="uniform or balanced: a class, then a row.")] = None,
+    logit_adjustment: Annotated[
+        float | None, typer.Option("--logit-adjustment", help="tau, 1 for the Bayes rule of macro recall.")
+    ] = None,
+    label_smoothing: Annotated[float | None, typer.Option("--label-smoothing")] = None,
+    standardize: Annotated[
+        bool | None, typer.Option("--standardize/--no-standardize", help="Each dimension to mean 0 and deviation 1.")
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of the order of the rows.")] = None,
     device: Device = "auto",
     check_seconds: Annotated[float, typer.Option("--check-seconds", help="What the check may take.")] = 30.0,
@@ -32,8 +53,11 @@ def fit_head(
 
     with Bar(console(stderr=True)) as bar:
         fit = fit_head(
-            lr, epochs=epochs, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay,
-            clip_norm=clip_norm, seed=seed, device=device, check_seconds=None if no_check else check_seconds,
+            lr, grid=grid, epochs=epochs, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay,
+            clip_norm=clip_norm, seed=seed, select=select, optimizer=optimizer, schedule=schedule, warmup=warmup,
+            patience=patience, class_weights=class_weights, sampler=sampler, logit_adjustment=logit_adjustment,
+            label_smoothing=label_smoothing, standardize=standardize, device=device,
+            check_seconds=None if no_check else check_seconds,
             progress=lambda stage, done, total: bar.show(stage, done, total, "epochs"), **where,
         )  # fmt: skip
     if as_json:

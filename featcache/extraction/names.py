@@ -3,16 +3,18 @@
 import contextlib
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from featcache.errors import CacheError
-from featcache.listing import Listing, Source
+from featcache.listing import Listing, Source, video_and_frame
 from featcache.store import Extracted, FeatureStore
+from featcache.video import frame_digest
 
 _SAMPLE = 16  # images that are compared when a data set's folder has moved
 
 
-def refuse_another_root(cache: Path, stores: Sequence[FeatureStore], listing: Listing, laid: Source) -> str:
+def refuse_another_root(folder: Path, stores: Sequence[FeatureStore], listing: Listing, laid: Source) -> str:
     """A data-set name stands for one folder; the same images elsewhere are the same data set, moved.
 
     Returns where the folder stood before; "" where it stands as it did.
@@ -36,7 +38,7 @@ def refuse_another_root(cache: Path, stores: Sequence[FeatureStore], listing: Li
             moved_from = before.listing.root
             continue
         raise CacheError(
-            f"{cache}: the name {listing.data_set!r} stands for {before.listing.root} in this cache, and "
+            f"{folder}: the name {listing.data_set!r} stands for {before.listing.root} in this cache, and "
             f"{listing.root} holds other images. Give these another name with --name, or type "
             f"--name {listing.data_set} to let the name stand for them from now on."
         )
@@ -49,8 +51,19 @@ def _moved(before: Extracted, listing: Listing) -> bool:
     common = [path for path in listing.paths if path in place]
     sample = common[:: max(1, len(common) // _SAMPLE)][:_SAMPLE]
     same = 0
+
+    @cache
+    def file_digest(path: str) -> bytes:
+        with Path(listing.root, path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+
+    def digest_of(path: str) -> bytes:
+        if not listing.videos:
+            return file_digest(path)
+        video, frame = video_and_frame(path)
+        return frame_digest(file_digest(video), frame)
+
     for path in sample:
         with contextlib.suppress(OSError):
-            data = Path(listing.root, path).read_bytes()
-            same += hashlib.sha256(data).digest() == before.digests[place[path]].tobytes()
+            same += digest_of(path) == before.digests[place[path]].tobytes()
     return 2 * same > len(sample)

@@ -3,17 +3,20 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from featcache import drift
+from featcache.drift import Drift
 from featcache.errors import FeatcacheError
 from featcache.extraction.account import Account
 from featcache.extraction.rows import Rows, refuse_too_many
 from featcache.extraction.summary import Progress, Settings
-from featcache.loader import ImageRead, read_images
+from featcache.listing import video_and_frame
+from featcache.loader import ImageRead, read_frames, read_images
 from featcache.store import StatLog, StoreWriter
 from featcache.store.store import check_finite, digests_of
 from featcache.trunks.registry import Trunk, TrunkSource
@@ -31,6 +34,7 @@ class Job(Protocol):
     source: TrunkSource
     settings: Settings
     progress: Callable[[Progress], None]
+    drift: dict[str, Drift]  # by split, what a comparison with the store's old rows gave
 
     @property
     def trunk(self) -> Trunk:
@@ -56,18 +60,9 @@ class Run:
         settled[self.todo] = False
         bad = sum(bool(reason) for reason, known in zip(self.rows.reasons(), settled, strict=True) if known)
         self._say("reading", 0)
-        paths = [listing.file(int(row)) for row in self.todo]
-        transform = job.source.transform
-        images = read_images(
-            paths,
-            transform,
-            self._wanted,
-            workers=self.account.workers,
-            ahead=_AHEAD * (job.settings.batch_size or _BATCH),
-        )
-        with contextlib.closing(images):
+        with contextlib.closing(self._read()) as images:
             try:
-                for image in self._timed(images):
+                for done, image in enumerate(self._timed(images), start=1):
                     self.rows.take(int(self.todo[image.index]), image, job.known)
                     bad += bool(image.failed)
                     if bad > job.settings.max_bad * len(listing):
@@ -75,7 +70,7 @@ class Run:
                         refuse_too_many(listing, self.rows.reasons(), job.settings.max_bad, read)
                     if image.pixels is not None:
                         self._add(image, image.pixels)
-                    self._say("embedding" if self.claimed else "reading", image.index + 1)
+                    self._say("embedding" if self.claimed else "reading", done)
                 self._forward()
             except BaseException:  # Ctrl-C included: what is embedded is published before anything else happens
                 with contextlib.suppress(FeatcacheError):
@@ -96,6 +91,16 @@ class Run:
             self.account.decoding += image.decoding
             yield image
 
+    def _read(self) -> Generator[ImageRead, None, None]:
+        job, listing = self.job, self.rows.listing
+        workers, ahead = self.account.workers, _AHEAD * (job.settings.batch_size or _BATCH)
+        files = [listing.file(int(row)) for row in self.todo]
+        if not listing.videos:
+            return read_images(files, job.source.transform, self._wanted, workers=workers, ahead=ahead)
+        places = [video_and_frame(file) for file in files]
+        known = job.known.sound(video for video, _ in places)
+        return read_frames(places, job.source.transform, self._wanted, known=known, workers=workers, ahead=ahead)
+
     def _wanted(self, digest: bytes) -> bool:
         """Whether an image must be decoded; asked once per file, by the loader's threads in turn."""
         if digest in self.claimed or self.writer.store.holds(digests_of([digest]))[0]:
@@ -108,12 +113,30 @@ class Run:
             self._say("loading the trunk", image.index, now=True)
             with self.account.time("starting"):
                 trunk = self.job.trunk
+                self._prove(image.index)
             self.account.device = "GPU" if trunk.device.startswith("cuda") else trunk.device.upper()
             self.pixels = np.empty((trunk.batch_size, *pixels.shape), dtype=np.uint8)
         self.pixels[len(self.waiting)] = pixels
         self.waiting.append(image.digest)
         if len(self.waiting) == len(self.pixels):
             self._forward()
+
+    def _prove(self, done: int) -> None:
+        """Before the first row: hold a making that this store has not seen against what it holds, and note it.
+
+        Raises:
+            CacheError: the same images come out otherwise here.
+        """
+        job, made = self.job, self.job.trunk.made()
+        if drift.is_proven(self.writer.store, made):
+            self.writer.record(made)
+            return
+        self._say("comparing with the embeddings that are there", done, now=True)
+        found = drift.prove(
+            self.writer.store, self.rows.extracted(), job.trunk, workers=job.settings.workers or _cores()
+        )
+        job.drift[self.rows.listing.split] = found
+        self.writer.record(made, found.to_json())
 
     def _forward(self) -> None:
         """Embed the batch, hand what can be stored to the writer, and name what cannot."""

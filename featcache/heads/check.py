@@ -4,16 +4,13 @@ One objective for both, on the training rows, with W (classes, dim) and a free b
 
     f(W, b) = mean cross-entropy of X W' + b + (lambda / 2) |W|^2,    lambda = max(weight decay, 1e-6)
 
-scikit-learn's LogisticRegression (lbfgs) minimises it: C = 1 / (lambda n). What the obvious call gets wrong:
+scikit-learn's LogisticRegression (lbfgs) minimises the same with C = 1 / (lambda n); `lbfgs` is ours, and tests hold
+the two together. A head that was asked for another loss is held against that loss: class weights and balanced draws
+weigh the rows, label smoothing and logit adjustment stand in the cross-entropy, and a head that standardises has its
+|W|^2 on standardised rows. All of them are convex.
 
-- Two classes: scikit-learn fits one vector w; the optimum is W = (-w/2, +w/2), so |W|^2 = |w|^2 / 2 and
-  C = 2 / (lambda n).
-- A class without training rows is left out there. The objective's infimum over its bias is the same without
-  it; here it keeps its index with W = 0 and a bias 100 nats below the mean of the others, which adds less
-  than 1e-43 to a softmax.
-- It has no time limit. It runs in warm-started chunks, each sized by the seconds that an iteration took.
-- Rows far from the origin make it slow, and its `tol` depends on their length s. They are centred and scaled:
-  W s, b + W m and lambda / s^2 on (x - m) / s are the same f.
+A class that no row asks for: the infimum over its bias is the objective without it. It keeps its index with W = 0 and a
+bias 100 nats below the mean of the others, which adds less than 1e-43 to a softmax.
 
 It starts from the head where the head beats zero weights, so it is never worse than the head; f is convex, so
 the start changes the way and not the goal.
@@ -21,18 +18,20 @@ the start changes the way and not the goal.
 
 import math
 import time
-import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
+import torch
 
 from featcache.errors import UsageError
 from featcache.features import Features
-from featcache.heads.linear import LinearHead, Scores, cross_entropy, linear_logits, scores
+from featcache.heads.config import HeadConfig
+from featcache.heads.lbfgs import Point, Softmax, Target, minimise
+from featcache.heads.linear import LinearHead, Scores, linear_logits, scores
+from featcache.heads.losses import adjustment, class_weights
+from featcache.heads.train import moments_of
 
 Doubles = npt.NDArray[np.float64]
 
@@ -40,10 +39,19 @@ LEAST_WEIGHT_DECAY = 1e-6  # without any, separable rows have no finite optimum
 # Of the largest gradient entry, on rows centred and scaled to a mean square length of 1, as a share of the
 # objective: what lbfgs aims at, and what still counts as converged. float32 rows stop short of the first.
 AIM, TOLERANCE = 5e-6, 3e-5
-DOUBLE_BYTES = 512 * 2**20  # beyond it the rows stay float32: 1.6 times the iterations a second, half the memory
-POINT_ROWS = 4_096  # in float64 at a time
+DOUBLE_BYTES = 128 * 2**20  # beyond it the rows stay float32: 1.6 times the iterations a second, half the memory
 NATS_BELOW = 100.0
+THERE = 0.01  # a setting that leaves less than this share is said to get there
 AT_OPTIMUM = 0.001  # a head with less than this share of its objective to go is called at the optimum
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One setting that was changed, trained and measured."""
+
+    flag: str  # --lr, --epochs
+    value: float
+    share: float  # of that head's loss that is still to go
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +74,9 @@ class Check:
     head_val: Scores | None
     weight: Doubles  # (classes, dim)
     bias: Doubles  # (classes,)
+    asked: str = ""  # what the loss has beside the plain cross-entropy
+    tried: tuple[Trial, ...] = ()
+    no_time: bool = False  # the head is far, and there was no time to try anything
 
     def sentence(self) -> str:
         """How far the head is from the optimum, in one sentence."""
@@ -73,7 +84,7 @@ class Check:
         head, check = self.head_val or self.head_train, self.val or self.train
         which = "the optimum" if self.converged else "the check"
         early = f"stopped early, after {_iterations(self.iterations)} in {self.seconds:.0f} s"
-        to_go = f"the head's training loss, weight decay {self.weight_decay:g} included,"
+        to_go = f"the head's training loss, {self.asked}weight decay {self.weight_decay:g} included,"
         if not math.isfinite(self.head_objective):
             aside = "" if self.converged else f", which {early},"
             found = f"{which}{aside} has {_said(check)} on {split}"
@@ -89,17 +100,34 @@ class Check:
         else:
             opening = "The check had no time for one iteration and cannot say how far the optimum is"
         tail = "; a linear head can classify every training row right" if self.separable else ""
-        return f"{opening}: the head has {_said(head)} on {split}, {which} {_said(check)}{tail}."
+        return f"{opening}{self.advice()}: the head has {_said(head)} on {split}, {which} {_said(check)}{tail}."
+
+    def advice(self) -> str:
+        """Which setting gets nearer, of those that were tried; "" where there is nothing to say."""
+        if self.no_time:
+            return "; there was no time to try another --lr (--check-seconds gives more)"
+        if not self.tried:
+            return ""
+        best = min(self.tried, key=lambda trial: trial.share)
+        if best.share < THERE:
+            return f"; raise {best.flag} ({best.value:g} gets there)"
+        if best.share < self.gap_share / 2:
+            return f"; raise {best.flag} ({best.value:g} leaves {_percent(best.share)})"
+        tried = ", ".join(f"{trial.flag} {trial.value:g}" for trial in self.tried)
+        return f"; of {tried} none gets half way"
 
 
-def check_head(head: LinearHead, train: Features, val: Features | None, *, seconds: float = 30.0) -> Check:
+def check_head(
+    head: LinearHead, train: Features, val: Features | None, *, seconds: float = 30.0, device: str = "cpu"
+) -> Check:
     """Hold a head against the optimum of its objective on the rows that it was trained on.
 
     Args:
         head: trained on `train`; one that diverged is allowed.
         train: the rows of the objective.
         val: scored, nothing else.
-        seconds: the time that it may take, all in all; measuring the head and one iteration are the least.
+        seconds: the time that it may take, all in all; measuring the head is the least.
+        device: where torch computes.
 
     Raises:
         UsageError: `seconds` is not above 0, or the training split has no rows.
@@ -109,10 +137,10 @@ def check_head(head: LinearHead, train: Features, val: Features | None, *, secon
     if not len(train.y):
         raise UsageError("the training split has 0 rows, expected at least one.")
     ends = time.perf_counter() + seconds
-    objective = _Objective(train, max(head.config.weight_decay, LEAST_WEIGHT_DECAY))
-    at_head = objective.at(head.weight.astype(np.float64), head.bias.astype(np.float64))
-    best, iterations = _minimise(objective, at_head, ends)
-    logits = partial(linear_logits, weight=best.weight.astype(np.float32), bias=best.bias.astype(np.float32))
+    objective = Objective(head.config, train, device)
+    at_head, best, iterations = objective.optimum(head, ends)
+    weight, bias = objective.weights(best)
+    logits = partial(linear_logits, weight=weight.astype(np.float32), bias=bias.astype(np.float32))
     gap = at_head.value - best.value
     return Check(
         weight_decay=objective.weight_decay,
@@ -120,7 +148,7 @@ def check_head(head: LinearHead, train: Features, val: Features | None, *, secon
         head_objective=at_head.value,
         gap=gap,
         gap_share=gap / at_head.value if at_head.value else 0.0,
-        gradient_norm=float(np.hypot(np.linalg.norm(at_head.d_weight), np.linalg.norm(at_head.d_bias))),
+        gradient_norm=objective.gradient_norm(at_head),
         separable=best.all_right,
         converged=objective.converged(best),
         iterations=iterations,
@@ -128,75 +156,84 @@ def check_head(head: LinearHead, train: Features, val: Features | None, *, secon
         val=None if val is None else scores(logits, val),
         head_train=head.train,
         head_val=None if val is None else head.val or scores(head.logits, val),
-        weight=best.weight,
-        bias=best.bias,
+        weight=weight,
+        bias=bias,
+        asked=_asked(head.config),
         seconds=seconds + time.perf_counter() - ends,
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Point:
-    """f and its gradient at one W, b."""
+class Objective:
+    """f of one head's settings on one set of rows, centred (and scaled where the head standardises)."""
 
-    weight: Doubles
-    bias: Doubles
-    value: float
-    d_weight: Doubles
-    d_bias: Doubles
-    all_right: bool  # every row's own logit is above all others
-    seconds: float  # that this took
-
-
-class _Objective:
-    """f on one set of rows, in float64, block by block; and the same problem in scikit-learn's terms."""
-
-    def __init__(self, train: Features, weight_decay: float) -> None:
-        self.weight_decay, self.classes = weight_decay, len(train.classes)
-        self.x, self.y = train.x, train.y
-        self.rows, self.dim = train.x.shape
-        self.present = np.unique(train.y)
+    def __init__(self, config: HeadConfig, train: Features, device: str = "cpu") -> None:
+        self.weight_decay, self.classes = max(config.weight_decay, LEAST_WEIGHT_DECAY), len(train.classes)
+        rows, dim = train.x.shape
+        counts = np.bincount(train.y, minlength=self.classes)
+        target = target_of(config, counts)
+        self.present = np.flatnonzero((counts > 0) | (target.each.any() * target.spread > 0))
         # Rounded to float32, so that what is subtracted there is known exactly.
         self.mean = train.x.mean(axis=0, dtype=np.float64).astype(np.float32)
-        double = self.rows * self.dim * 8 <= DOUBLE_BYTES
-        self.centred = np.subtract(train.x, self.mean, dtype=np.float64 if double else np.float32)
-        flat = self.centred.reshape(-1)
-        self.length = math.sqrt(float(flat @ flat) / self.rows) or 1.0
-        self.centred /= self.length
+        self.std = moments_of(train, [config]).std if config.standardize else np.ones(dim, np.float32)
+        double = rows * dim * 8 <= DOUBLE_BYTES and device != "mps"
+        centred = np.subtract(train.x, self.mean, dtype=np.float64 if double else np.float32)
+        if config.standardize:
+            centred /= self.std
+        flat = centred.reshape(-1)
+        self.length = math.sqrt(float(flat @ flat) / rows) or 1.0
+        asked = counts @ target.a  # what all rows weigh; without smoothing, the sum of their weights
+        self.share = (counts * target.kept + counts @ target.each * target.spread)[self.present] / asked
+        total = float(counts @ (target.kept / (1 - config.label_smoothing)))
+        self.softmax = Softmax(
+            torch.from_numpy(centred).to(device), torch.from_numpy(train.y).to(device), target, total, self.weight_decay
+        )
 
-    def at(self, weight: Doubles, bias: Doubles) -> _Point:
+    def at(self, head: LinearHead) -> Point:
+        """F at a head's weights."""
+        weight = head.weight.astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):  # a diverged head has no f
+            return self.softmax.at(weight * self.std, head.bias + weight @ self.mean)
+
+    def weights(self, point: Point) -> tuple[Doubles, Doubles]:
+        """A point's weights and biases on rows as they are."""
+        weight = point.weight / self.std
+        return weight, point.bias - weight @ self.mean
+
+    def gradient_norm(self, point: Point) -> float:
+        """|grad f| by the weights and biases that the head learns: on rows as they are, or as it standardises them."""
+        plain = bool((self.std == 1).all())
+        with np.errstate(over="ignore", invalid="ignore"):
+            d_weight = point.d_weight + np.outer(point.d_bias, self.mean) if plain else point.d_weight
+        return float(np.hypot(np.linalg.norm(d_weight), np.linalg.norm(point.d_bias)))
+
+    def optimum(self, head: LinearHead, ends: float) -> tuple[Point, Point, int]:
+        """F at the head, at the lowest point that was reached by `ends`, and the iterations to it."""
         began = time.perf_counter()
-        total, all_right = 0.0, True
-        d_weight, d_bias = self.weight_decay * weight, np.zeros_like(bias)
-        for start in range(0, self.rows, POINT_ROWS):
-            x, y = self.x[start : start + POINT_ROWS].astype(np.float64), self.y[start : start + POINT_ROWS]
-            each = np.arange(len(y))
-            z = linear_logits(x, weight, bias)
-            own = z[each, y]
-            z[each, y] = -np.inf
-            all_right = all_right and bool((own > z.max(axis=1)).all())
-            z[each, y] = own
-            total += cross_entropy(z, y)
-            z[each, y] -= 1  # z is softmax by now
-            with np.errstate(invalid="ignore"):
-                d_weight += z.T @ x / self.rows
-            d_bias += z.sum(axis=0) / self.rows
-        value = total / self.rows + self.weight_decay / 2 * float(np.sum(weight**2))
-        return _Point(weight, bias, value, d_weight, d_bias, all_right, time.perf_counter() - began)
+        at_head = self.at(head)
+        zero = self.softmax.at(*self._lowered(np.zeros_like(at_head.weight), self._logs()))
+        start = zero
+        if at_head.value < zero.value:  # never where the head is nan
+            start = self.softmax.at(*self._lowered(at_head.weight, at_head.bias))
+        ends -= time.perf_counter() - began  # for the final scores
+        best, iterations = minimise(self.softmax, start, done=self._aimed, ends=ends)
+        low = self.softmax.at(*self._lowered(best.weight, best.bias)) if iterations else start
+        return at_head, min(low, start, key=lambda point: point.value), iterations
 
-    def converged(self, point: _Point) -> bool:
-        """Whether the gradient in scikit-learn's terms, which it holds against its `tol`, is small enough."""
-        d_weight = (point.d_weight - np.outer(point.d_bias, self.mean)) / self.length
-        steepest = float(max(np.abs(d_weight).max(), np.abs(point.d_bias).max()))
-        return steepest <= TOLERANCE * max(point.value, 1e-9)
+    def converged(self, point: Point, tolerance: float = TOLERANCE) -> bool:
+        """Whether the largest entry of the gradient, on rows centred and scaled to length 1, is small enough."""
+        steepest = max(np.abs(point.d_weight).max() / self.length, np.abs(point.d_bias).max())
+        return bool(steepest <= tolerance * max(point.value, 1e-9))
 
-    def zero(self) -> tuple[Doubles, Doubles, float]:
-        """W = 0, the bias that is best there (the logarithm of the class shares), and f: their entropy."""
-        share = np.bincount(self.y, minlength=self.classes)[self.present] / self.rows
+    def _aimed(self, point: Point) -> bool:
+        return len(self.present) == 1 or self.converged(point, AIM)
+
+    def _logs(self) -> Doubles:
+        """The biases that are best without weights: the logarithm of what share of the rows asks for each class."""
         bias = np.zeros(self.classes)
-        bias[self.present] = np.log(share)
-        return *self.lowered(np.zeros((self.classes, self.dim)), bias), float(-share @ np.log(share))
+        bias[self.present] = np.log(self.share) - self.softmax.target.offset[self.present]
+        return bias
 
-    def lowered(self, weight: Doubles, bias: Doubles) -> tuple[Doubles, Doubles]:
+    def _lowered(self, weight: Doubles, bias: Doubles) -> tuple[Doubles, Doubles]:
         """The same classifier with f no higher: mean weight 0 over the present classes, others far below.
 
         The largest of the present logits is at least their mean, and that is now the mean bias whatever x is:
@@ -208,58 +245,27 @@ class _Objective:
         low_bias[self.present] = bias[self.present]
         return low_weight, low_bias
 
-    def to_sklearn(self, weight: Doubles, bias: Doubles) -> tuple[Doubles, Doubles]:
-        """coef_ and intercept_ on the centred, scaled rows."""
-        coef, intercept = (weight * self.length)[self.present], (bias + weight @ self.mean)[self.present]
-        return (coef[1:] - coef[:1], intercept[1:] - intercept[:1]) if len(self.present) == 2 else (coef, intercept)
 
-    def from_sklearn(self, coef: Doubles, intercept: Doubles) -> tuple[Doubles, Doubles]:
-        coef, intercept = coef.astype(np.float64) / self.length, intercept.astype(np.float64)
-        if len(self.present) == 2:
-            coef, intercept = np.vstack([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
-        weight, bias = np.zeros((self.classes, self.dim)), np.zeros(self.classes)
-        weight[self.present], bias[self.present] = coef, intercept - coef @ self.mean
-        return self.lowered(weight, bias)
-
-    @property
-    def inverse_strength(self) -> float:
-        """scikit-learn's C."""
-        return (2.0 if len(self.present) == 2 else 1) * self.length**2 / (self.weight_decay * len(self.y))
+def target_of(config: HeadConfig, counts: npt.NDArray[np.int64]) -> Target:
+    """What a head's loss asks of a row of each class; balanced draws weigh a row as often as it is drawn."""
+    weights = class_weights(config, counts)
+    drawn = class_weights(replace(config, class_weights=config.sampler.replace("uniform", "none")), counts)
+    return Target(
+        kept=(1 - config.label_smoothing) * weights * drawn,
+        each=drawn * (config.label_smoothing > 0),
+        spread=config.label_smoothing / len(counts) * weights,
+        offset=adjustment(config, counts),
+    )
 
 
-def _minimise(objective: _Objective, at_head: _Point, ends: float) -> tuple[_Point, int]:
-    """The lowest point that lbfgs reaches by then, and its iterations."""
-    weight, bias, value = objective.zero()
-    if at_head.value < value:  # never where the head is nan
-        weight, bias = objective.lowered(at_head.weight, at_head.bias)
-        value = at_head.value
-    solver = LogisticRegression(C=objective.inverse_strength, tol=AIM * value, warm_start=True)
-    solver.coef_, solver.intercept_ = objective.to_sklearn(weight, bias)
-    iterations, end = 0, None
-    ends -= 2 * at_head.seconds  # for the final measurement and the scores
-    chunk = 2 if len(objective.present) > 1 and time.perf_counter() + 3 * at_head.seconds < ends else 0
-    while chunk:
-        began = time.perf_counter()
-        solver.max_iter = chunk
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` says it
-            solver.fit(objective.centred, objective.y)
-        now = time.perf_counter()
-        took, end = int(solver.n_iter_[0]), None
-        iterations += took
-        if took < chunk:  # within `tol`, which was set for a higher objective; or at the end of its precision
-            end = objective.at(*objective.from_sklearn(solver.coef_, solver.intercept_))
-            if not took or objective.converged(end):
-                break
-            solver.tol = AIM * end.value
-        # Half of what fits at this speed: a later iteration may search its line longer, a neighbour may come.
-        chunk = int(0.5 * max(0, ends - now) * max(took, 1) / (now - began))
-    if iterations and end is None:
-        end = objective.at(*objective.from_sklearn(solver.coef_, solver.intercept_))
-    if end is None or not end.value <= at_head.value:  # from the optimum itself, rounding can lead upwards
-        start = objective.at(weight, bias)
-        end = start if end is None or start.value < end.value else end
-    return end, iterations
+def _asked(config: HeadConfig) -> str:
+    parts = {
+        "class weights": config.class_weights != "none",
+        "balanced draws": config.sampler != "uniform",
+        "label smoothing": config.label_smoothing > 0,
+        "logit adjustment": config.logit_adjustment > 0,
+    }
+    return "".join(f"{part}, " for part, there in parts.items() if there)
 
 
 def _iterations(count: int) -> str:

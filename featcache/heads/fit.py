@@ -1,9 +1,9 @@
 """Stage two: train linear heads on cached embeddings, choose one, and hold it against the optimum."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Unpack
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -11,27 +11,29 @@ from featcache.asked import Asked
 from featcache.errors import CacheError, DataError, UsageError
 from featcache.features import RANDOM_TRUNK, Features, behind, features_of
 from featcache.heads import saved
-from featcache.heads.check import Check, check_head
-from featcache.heads.config import HeadConfig
+from featcache.heads.grid import HeadAsked, configs_of, parse, parted
 from featcache.heads.linear import best_of
 from featcache.heads.saved import SavedHead
 from featcache.listing import cuts
-from featcache.recipe import HeadSection
-from featcache.where import Stored
+from featcache.recipe import HeadSection, Recipe
+from featcache.store import FeatureStore
+
+if TYPE_CHECKING:
+    from featcache.heads.check import Check  # with it comes torch
 
 CHECK_SECONDS = 30.0
 LONGEST_CHECK = 86_400.0
-SELECTED_BY = "macro recall on val"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
     """What one fit-head made."""
 
-    heads: tuple[SavedHead, ...]  # in the order of the learning rates
+    heads: tuple[SavedHead, ...]  # in the order of the grid
     best: SavedHead | None  # None where every head diverged
+    select: str  # macro_recall, accuracy or loss
     selected_by: str  # "" where nothing chose
-    check: Check | None  # of the best head; None where it was left out
+    check: "Check | None"  # of the best head; None where it was left out
     train_rows: int
     val_rows: int | None
     seconds: float  # of the training, val passes included
@@ -48,6 +50,9 @@ class Fit:
                     "epochs": found.head.config.epochs,
                     "train": saved.scores_json(found.head.train),
                     "val": saved.scores_json(found.head.val),
+                    "diverged": found.head.diverged,
+                    "best_epoch": found.head.best_epoch,
+                    "settings": found.head.config.changed,
                     "folder": str(found.folder),
                 }
                 for found in self.heads
@@ -63,87 +68,116 @@ class Fit:
 def fit_head(
     lr: float | Sequence[float] | None = None,
     *,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    momentum: float | None = None,
-    weight_decay: float | None = None,
-    clip_norm: float | None = None,
-    seed: int | None = None,
+    grid: str | None = None,
     device: str = "auto",
     check_seconds: float | None = CHECK_SECONDS,
     progress: Callable[[str, int, int], None] = lambda *_: None,
-    **where: Unpack[Stored],
+    **asked: Unpack[HeadAsked],
 ) -> Fit:
-    """Train one head a learning rate, side by side, on the cached train split; choose by macro recall on val.
+    """Train a head for each learning rate, or each point of a grid, on the cached train split; choose on val.
 
-    What is None comes from the recipe. `check_seconds=None` leaves the check out. `progress` gets the stage
-    ("reading", "training", "checking"), the epochs done and the epochs to do.
+    `grid` is what `--grid` takes, "lr=0.003,0.03 weight_decay=0,1e-4"; `asked` are settings of the recipe's head
+    section, `select` (the metric on val that chooses: macro_recall, accuracy or loss) among them. What is None comes
+    from the recipe. `check_seconds=None` leaves the check out. `progress` gets the stage ("reading", "training",
+    "checking"), the epochs done and the epochs to do.
 
     Raises:
         UsageError: a setting or the recipe.
-        CacheError: the train split is not in the cache; or several learning rates, and no val split to choose by.
+        CacheError: the train split is not in the cache; or several heads, and no val split to choose by.
         DataError: a single class, or a split without rows.
     """
     if check_seconds is not None and not 0 < check_seconds <= LONGEST_CHECK:
         raise UsageError(f"--check-seconds: found {check_seconds}, expected above 0 and at most {LONGEST_CHECK:,.0f}")
-    asked = Asked(**where)
-    section = asked.recipe.override(
-        "head", lr=lr, epochs=epochs, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay,
-        clip_norm=clip_norm, seed=seed,
-    ).head  # fmt: skip
+    where, flags = parted(asked)
+    meant = Asked(**where)
+    section = section_of(meant.recipe, grid, {"lr": lr, **flags})
+    configs = configs_of(section)
     progress("reading", 0, section.epochs)
-    source = asked.store_of("train")
-    train = features_of(source, asked.key("train"))
-    val = features_of(source, asked.key("val")) if asked.key("val") in source.listings else None
-    _refuse_unfit(train, val, section)
-    splits = ("train",) if val is None else ("train", "val")
-    stale = [found for split in splits if (found := behind(source, asked.recipe, split))]
+    splits = read_splits(meant)
+    train, val = splits.train, splits.val
+    if val is None and (len(configs) > 1 or configs[0].patience):
+        wants = f"{len(configs)} heads" if len(configs) > 1 else "patience"
+        raise CacheError(
+            f"{train.source['data_set']}: {wants} and no val split in the cache to choose by (test is for the report "
+            f"alone). Run `featcache extract --split val`, or train one head, every epoch."
+        )
 
-    from featcache.heads.sgd import train_heads  # torch is imported where it is needed
+    from featcache.heads.train import train_heads  # torch is imported where it is needed
     from featcache.trunks.registry import choose_device
 
     begun = time.monotonic()
     trained = train_heads(
         train,
         val,
-        configs_of(section),
+        configs,
+        select=section.select,
         device=choose_device(device),
         progress=lambda done, epochs: progress("training", done, epochs),
     )
     seconds = time.monotonic() - begun
-    heads = tuple(saved.save(source, head, train, val) for head in trained)
-    chosen = best_of(trained)
+    heads = tuple(saved.save(splits.source, head, train, val) for head in trained)
+    chosen = best_of(trained, section.select)
     best = None if chosen is None else heads[chosen]
-    selected_by = SELECTED_BY if len(heads) > 1 and best is not None else ""
+    selected_by = f"{section.select.replace('_', ' ')} on val" if len(heads) > 1 and best is not None else ""
     check = None
     if best is not None and check_seconds is not None:
+        from featcache.heads.advice import check_and_advise
+
         progress("checking", section.epochs, section.epochs)
-        check = check_head(best.head, train, val, seconds=check_seconds)
-    saved.record_run(source, train, heads, None if best is None else best.name, selected_by, check, seconds)
+        check = check_and_advise(best.head, trained, train, val, check_seconds, seconds, choose_device(device))
+    saved.record_run(splits.source, train, heads, None if best is None else best.name, selected_by, check, seconds)
     return Fit(
         heads=heads,
         best=best,
+        select=section.select,
         selected_by=selected_by,
         check=check,
         train_rows=len(train.y),
         val_rows=None if val is None else len(val.y),
         seconds=seconds,
-        notes=(
-            *stale,
-            *(str(cut) for cut in cuts([train] if val is None else [train, val])),
-            *_notes(train, val, heads),
-        ),
+        notes=(*splits.notes, *notes_of(train, val, heads)),
     )
 
 
-def configs_of(section: HeadSection) -> list[HeadConfig]:
-    """A recipe's head section, one config a learning rate; a repeated one is trained once."""
-    settings = section.model_dump(exclude={"lr"})
-    base = HeadConfig(**settings)
-    return [replace(base, lr=float(lr)) for lr in dict.fromkeys(section.lr)]
+def section_of(recipe: Recipe, grid: str | None, flags: Mapping[str, object]) -> HeadSection:
+    """The recipe's head section, with what `--grid` and the flags say in its place.
+
+    Raises:
+        UsageError: a setting out of its range, or one that is given twice.
+    """
+    in_grid = {} if grid is None else parse(grid)
+    if twice := [name for name in in_grid if flags.get(name) is not None]:
+        raise UsageError(f"{twice[0]} stands in --grid and in a flag of its own; give it once")
+    return recipe.override("head", **(dict(flags) | in_grid)).head
 
 
-def _refuse_unfit(train: Features, val: Features | None, section: HeadSection) -> None:
+@dataclass(frozen=True, slots=True, eq=False)
+class Splits:
+    """What heads are trained on and chosen by, out of one store."""
+
+    source: FeatureStore
+    train: Features
+    val: Features | None
+    notes: tuple[str, ...]  # what has changed since, what was cut
+
+
+def read_splits(asked: Asked) -> Splits:
+    """The train split and, where it is cached, val, of one trunk.
+
+    Raises:
+        CacheError: train is not in the cache, or the two don't fit together.
+        DataError: a single class, or a split without rows.
+    """
+    source = asked.store_of("train")
+    train = features_of(source, asked.key("train"))
+    val = features_of(source, asked.key("val")) if asked.key("val") in source.listings else None
+    _refuse_unfit(train, val)
+    both = [train] if val is None else [train, val]
+    stale = behind(source, asked.recipe, [split.split for split in both])
+    return Splits(source, train, val, (*stale, *(str(cut) for cut in cuts(both))))
+
+
+def _refuse_unfit(train: Features, val: Features | None) -> None:
     seen = np.unique(train.y)
     if len(seen) < 2:
         found = f"only class {train.classes[seen[0]]!r}" if len(seen) else "no row"
@@ -164,14 +198,10 @@ def _refuse_unfit(train: Features, val: Features | None, section: HeadSection) -
             f"{len(val.classes)}: the folder changed in between. Run `featcache extract` (without --split) again; "
             f"it embeds only what is new."
         )
-    if val is None and len(set(section.lr)) > 1:
-        raise CacheError(
-            f"{train.source['data_set']}: {len(set(section.lr))} learning rates and no val split in the cache to "
-            f"choose by (test is for the report alone). Run `featcache extract --split val`, or name one --lr."
-        )
 
 
-def _notes(train: Features, val: Features | None, heads: Sequence[SavedHead]) -> tuple[str, ...]:
+def notes_of(train: Features, val: Features | None, heads: Sequence[SavedHead]) -> tuple[str, ...]:
+    """What a reader of these heads must know."""
     notes = []
     if train.source["weights"] == "random":
         notes.append(RANDOM_TRUNK)
@@ -189,5 +219,5 @@ def _notes(train: Features, val: Features | None, heads: Sequence[SavedHead]) ->
         notes.append(
             "no val split in the cache: nothing chose this head, and no figure here was measured on unseen images"
         )
-    notes += [f"{head.name} diverged: its loss is not finite; lower --lr" for head in heads if head.head.diverged]
+    notes += [f"{head.name} diverged: its loss is without bounds; lower --lr" for head in heads if head.head.diverged]
     return tuple(notes)

@@ -1,6 +1,6 @@
 """A trained linear head: its values, its scores, and which of several is best. NumPy only.
 
-Training is in `sgd.py`; a head that was saved needs no torch to be used again.
+Training is in `train.py`; a head that was saved needs no torch to be used again.
 """
 
 import math
@@ -18,6 +18,7 @@ from featcache.metrics import accuracy, confusion_matrix, macro_recall
 Floats = npt.NDArray[np.floating]
 Real = TypeVar("Real", bound=np.floating)
 
+SENSELESS = 100.0  # nats on train; zero weights have log(classes)
 BLOCK_ROWS = 16_384  # scored at a time: bounds the memory that logits take
 
 
@@ -50,6 +51,7 @@ class LinearHead:
     history: tuple[EpochRow, ...]
     train: Scores  # of the final weights
     val: Scores | None
+    best_epoch: int | None = None  # whose weights these are, where a head with patience kept its best
 
     def __post_init__(self) -> None:
         if self.weight.ndim != 2 or self.bias.shape != (len(self.weight),):
@@ -63,8 +65,9 @@ class LinearHead:
 
     @property
     def diverged(self) -> bool:
-        """Whether a weight or a bias is no longer a finite number."""
-        return not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all())
+        """Whether a weight or a bias is no longer a finite number, or the loss on train is beyond any sense."""
+        finite = np.isfinite(self.weight).all() and np.isfinite(self.bias).all()
+        return not (finite and self.train.loss < SENSELESS)
 
     def logits(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(rows, dim) float32 -> (rows, classes) float32."""
@@ -104,8 +107,18 @@ def cross_entropy(z: npt.NDArray[np.float64], y: npt.NDArray[np.int64]) -> float
         return float(np.log(total).sum() - of_truth.sum())
 
 
-def best_of(heads: Sequence[LinearHead]) -> int | None:
-    """The index of the head with the highest val macro recall; of equals the lowest val loss, then the first.
+METRICS = ("macro_recall", "accuracy", "loss")
+
+
+def merit(found: Scores, select: str) -> tuple[float, float]:
+    """What is compared when `select` chooses: more is better, then the lower loss; -inf where that is not finite."""
+    if not math.isfinite(found.loss):
+        return -math.inf, -math.inf
+    return (-found.loss if select == "loss" else getattr(found, select)), -found.loss
+
+
+def best_of(heads: Sequence[LinearHead], select: str = "macro_recall") -> int | None:
+    """The index of the head that is best on val by a metric; of equals the one with the lowest loss, then the first.
 
     A head whose loss is not finite never wins: None where that is every head. One head alone needs no val.
 
@@ -116,6 +129,6 @@ def best_of(heads: Sequence[LinearHead]) -> int | None:
         raise ValueError("best_of got no heads")
     if len(heads) > 1 and any(head.val is None for head in heads):
         raise ValueError(f"{len(heads)} heads without a val split: nothing can choose among them")
-    judged = [(head.val or head.train, -index) for index, head in enumerate(heads)]
-    sound = [(s.macro_recall, -s.loss, index) for s, index in judged if math.isfinite(s.loss)]
-    return -max(sound)[2] if sound else None
+    merits = [merit(head.val or head.train, select) for head in heads]
+    best = max(range(len(heads)), key=lambda index: merits[index])  # the first of equals
+    return best if math.isfinite(merits[best][1]) else None

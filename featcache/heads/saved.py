@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,8 +29,11 @@ from featcache.errors import CacheError, UsageError
 from featcache.features import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import EpochRow, LinearHead, Scores
+from featcache.recipe import NAME
 from featcache.store import FeatureStore
-from featcache.store.publish import append, ends_whole, make_folder, publish
+from featcache.store.lock import holding
+from featcache.store.publish import append, make_folder, publish, truncate
+from featcache.store.regular import HEAD, LOG, read_regular
 from featcache.store.sealed import seal_document, seal_line, unseal_document, unseal_line
 
 if TYPE_CHECKING:
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 RUNS = "runs.jsonl"
+_WAIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +82,7 @@ def save(store: FeatureStore, head: LinearHead, train: Features, val: Features |
     name = name_of(head.config, sources)
     folder = folder_of(store, train.source["data_set"], train.source["variant"]) / name
     tensors = save_tensors({"weight": np.ascontiguousarray(head.weight), "bias": np.ascontiguousarray(head.bias)})
+    history = _history(head.history)
     document = {
         "format": FORMAT,
         "name": name,
@@ -85,13 +91,15 @@ def save(store: FeatureStore, head: LinearHead, train: Features, val: Features |
         "steps": head.steps,
         "train": scores_json(head.train),
         "val": scores_json(head.val),
+        "best_epoch": head.best_epoch,
         "sources": sources,
         "sha256": hashlib.sha256(tensors).hexdigest(),
+        "history_sha256": hashlib.sha256(history).hexdigest(),
         "versions": {name: version(name) for name in ("featcache", "torch", "numpy")},
     }
     make_folder(folder)
     publish(folder / "head.safetensors", tensors, replace=True)
-    publish(folder / "history.csv", _history(head.history), replace=True)
+    publish(folder / "history.csv", history, replace=True)
     publish(folder / "head.json", seal_document(document), replace=True)
     return SavedHead(name, folder, head, train.classes, sources)
 
@@ -103,8 +111,8 @@ def load(folder: Path) -> SavedHead:
         CacheError: no head, a damaged one, or one of a newer format.
     """
     try:
-        document = unseal_document((folder / "head.json").read_bytes())
-        data = (folder / "head.safetensors").read_bytes()
+        document = unseal_document(read_regular(folder / "head.json"))
+        data = read_regular(folder / "head.safetensors", HEAD)
     except OSError as error:
         raise CacheError(f"{folder}: no head here: {error.strerror}") from None
     if document is None:
@@ -123,6 +131,7 @@ def load(folder: Path) -> SavedHead:
             history=(),
             train=_scores(document["train"]) or Scores(math.nan, math.nan, math.nan),
             val=_scores(document["val"]),
+            best_epoch=document.get("best_epoch"),
         )
         classes = tuple(document["classes"])
         sources = {split: dict(source) for split, source in document["sources"].items()}
@@ -137,7 +146,7 @@ def load(folder: Path) -> SavedHead:
 
 def name_of(config: HeadConfig, sources: Mapping[str, Mapping[str, str]]) -> str:
     """The settings in words, and the start of a hash over them, the trunk and the listings."""
-    parts = {"config": asdict(config), "sources": {split: dict(source) for split, source in sources.items()}}
+    parts = {"config": config.changed, "sources": {split: dict(source) for split, source in sources.items()}}
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return f"{config.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -155,19 +164,71 @@ def record_run(
         "check": None if check is None else check_json(check),
         "seconds": round(seconds, 3),
     }
-    folder = folder_of(store, train.source["data_set"], train.source["variant"])
-    start = b"" if ends_whole(folder / RUNS) else b"\n"  # what a crash left of a line must not swallow this one
-    append(folder / RUNS, start + seal_line(line), sync=True)
-
-
-def runs(store: FeatureStore, data_set: str, variant: str) -> list[Run]:
-    """Every fit-head on this store and data set, oldest first; torn or damaged lines are left out."""
+    path = folder_of(store, train.source["data_set"], train.source["variant"]) / RUNS
+    lock = holding(path.with_name(f".{RUNS}.lock"), wait=_WAIT_SECONDS)
+    if lock is None:
+        raise CacheError(f"{path}: another process has been writing it for {_WAIT_SECONDS:g} s; the heads are saved")
     try:
-        data = (folder_of(store, data_set, variant) / RUNS).read_bytes()
+        found = read_runs(path)
+        if found.torn:  # what a crash left of a line must not swallow this one
+            truncate(path, found.size - found.torn)
+        append(path, (b"" if found.ends_whole or found.torn else b"\n") + seal_line(line), sync=True)
+    finally:
+        lock.release()
+
+
+def runs(store: FeatureStore, data_set: str, variant: str, *, newest: bool = True) -> list[Run]:
+    """Every fit-head on this store and data set, oldest first; a line that a crash cut short is left out.
+
+    Raises:
+        CacheError: a line is damaged, and the `newest` run is asked for: nobody knows whether that was it.
+    """
+    path = folder_of(store, data_set, variant) / RUNS
+    found = read_runs(path)
+    if found.damaged and newest:
+        raise CacheError(
+            f"{path}: line {found.damaged[0]} is damaged: which head is the newest cannot be known. Name the head, or "
+            f"`featcache repair` takes the line out"
+        )
+    entries = [entry for line in found.lines if (entry := unseal_line(line)) is not None]
+    try:
+        every = [Run(one["at"], tuple(one["heads"]), one["best"], one["selected_by"]) for one in entries]
+        strange = [name for run in every for name in (*run.heads, run.best or "x") if not re.fullmatch(NAME, name)]
+        if strange:
+            raise TypeError(f"{strange[0]!r} is no name of a head")
+        return every
+    except (KeyError, TypeError) as error:
+        raise CacheError(f"{path}: this is no log of runs that this version reads: {error!r}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """A runs.jsonl as far as it holds."""
+
+    lines: tuple[bytes, ...] = ()  # that match their checksums, without their newlines
+    damaged: tuple[int, ...] = ()  # the numbers of the others, from 1
+    torn: int = 0  # bytes of a last line that a crash cut short
+    size: int = 0  # of the file
+    ends_whole: bool = True  # whether it ends with a newline, or is empty
+
+
+def read_runs(path: Path) -> Lines:
+    """The lines of a runs.jsonl; none where there is no such file."""
+    try:
+        data = read_regular(path, LOG)
+    except FileNotFoundError:
+        return Lines()
     except OSError:
-        return []
-    found = [entry for line in data.split(b"\n") if line and (entry := unseal_line(line)) is not None]
-    return [Run(line["at"], tuple(line["heads"]), line["best"], line["selected_by"]) for line in found]
+        return Lines(damaged=(1,))
+    *whole, rest = data.split(b"\n")
+    lines = [line for line in whole if unseal_line(line) is not None]
+    damaged = [number for number, line in enumerate(whole, start=1) if unseal_line(line) is None]
+    torn = len(rest)
+    if rest and unseal_line(rest) is not None:  # it lacks nothing but its newline
+        lines, torn = [*lines, rest], 0
+    elif rest and unseal_line(rest[:-1]) is not None:  # its end is no newline: no crash writes one byte too many
+        damaged, torn = [*damaged, len(whole) + 1], 0
+    return Lines(tuple(lines), tuple(damaged), torn, len(data), ends_whole=not rest)
 
 
 def check_json(check: "Check") -> dict[str, Any]:
@@ -185,6 +246,7 @@ def check_json(check: "Check") -> dict[str, Any]:
         "seconds": round(check.seconds, 3),
         "train": scores_json(check.train),
         "val": scores_json(check.val),
+        "tried": [asdict(trial) for trial in check.tried],
         "sentence": check.sentence(),
     }
 

@@ -7,7 +7,7 @@ from featcache.listing.cuts import Cut, cuts
 from featcache.listing.deal import Dealt
 from featcache.listing.drive_act import DriveAct
 from featcache.listing.folder import Folder
-from featcache.listing.listing import Listing, subset
+from featcache.listing.listing import Listing, subset, video_and_frame
 from featcache.listing.source import Source
 from featcache.listing.table import Table
 from featcache.recipe import DriveActData, Recipe, TableData
@@ -24,6 +24,7 @@ __all__ = [
     "splits",
     "subset",
     "variant",
+    "video_and_frame",
 ]
 
 _NOTHING: Mapping[str, str] = {}

@@ -32,6 +32,11 @@ class Dealt:
     def __init__(self, source: Source, asked: SplitSection, before: Mapping[str, str]) -> None:
         self.source, self.asked, self.before = source, asked, before
 
+    @property
+    def absent(self) -> str:
+        """What the data set itself says."""
+        return self.source.absent
+
     def splits(self) -> list[str]:
         """The data set's own splits, and those that are asked for.
 

@@ -1,10 +1,13 @@
-"""Drive&Act as it comes: the data set's own annotations, and its frames in folders.
+"""Drive&Act as it comes: the data set's own annotations, and its frames in folders or in the videos.
 
     <annotations>/<view>/midlevel.chunks_90.split_<fold>.<split>.csv
     participant_id,file_id,annotation_id,frame_start,frame_end,activity,chunk_id
 
 A row of the listing is a frame; a line of the CSV is a chunk of 3 s: a clip. A frame that stands in two chunks is two
 rows, whatever their labels. Whether a frame is on disk shows when it is read.
+
+Frames are those of the pattern that the recipe names, `frames` or `videos`. Where it names neither, the folders of
+frames are taken where one is at its usual place, else the videos; where both are, the recipe must say which.
 """
 
 import os
@@ -18,10 +21,10 @@ import numpy.typing as npt
 
 from featcache.errors import DataError
 from featcache.listing import sheet
-from featcache.listing.listing import Listing
+from featcache.listing.listing import Listing, frame_path
 from featcache.listing.sheet import Sheet
 from featcache.listing.source import in_order
-from featcache.recipe import DriveActData
+from featcache.recipe import FRAMES, VIDEOS, DriveActData
 
 ANNOTATIONS = "iccv_activities_3s/activities_3s"
 _NUMBERS = ("participant_id", "annotation_id", "frame_start", "frame_end", "chunk_id")
@@ -83,6 +86,19 @@ class DriveAct:
             labels=np.repeat(labels, count),
             clips=_each(clips, count),
             subjects=_each(list(map(str, number["participant_id"].tolist())), count),
+            videos=self._there == "videos",
+        )
+
+    @property
+    def absent(self) -> str:
+        """Why no frame of this data set can be read, as a sentence; "" where some may be."""
+        if self._there:
+            return ""
+        return (
+            f"{os.path.abspath(self.data.root)}: neither frames nor videos are here; looked for "
+            f"{' and '.join(self._usual(self._drives[0]))}. Name the folder that holds one of them with "
+            f"--data DIR or as the root in the recipe (then the annotations too: `annotations`), or where they lie "
+            f"below it as `frames` or `videos`."
         )
 
     def _frames(
@@ -105,7 +121,10 @@ class DriveAct:
         count: npt.NDArray[np.int64],
     ) -> tuple[str, ...]:
         """The pattern, filled in: its ends once for each chunk, the frame's digits once for each number."""
-        before, spec, after = re.split(r"\{frame(?::([^{}]*))?\}", self.data.frames)
+        pattern = self.data.frames or FRAMES
+        if self._there == "videos":
+            pattern = frame_path(self.data.videos or VIDEOS, "{frame:06d}")
+        before, spec, after = re.split(r"\{frame(?::([^{}]*))?\}", pattern)
         fields = {name: chunks.columns[name] for name in _NAMES} | {
             name: number[name].tolist() for name in ("participant_id", "annotation_id", "chunk_id")
         }
@@ -119,6 +138,34 @@ class DriveAct:
         return tuple(
             head + digits[frame] + tail for head, frame, tail in zip(heads, which.tolist(), tails, strict=True)
         )
+
+    @cached_property
+    def _there(self) -> str:
+        """Which are read, "frames" or "videos"; "" where the recipe does not say, and neither is at its usual place."""
+        if self.data.frames is not None or self.data.videos is not None:
+            return "frames" if self.data.videos is None else "videos"
+        usual = [self._usual(drive) for drive in self._drives]
+        frames = [folder for folder, _ in usual if os.path.isdir(folder)]
+        videos = [video for _, video in usual if os.path.isfile(video)]
+        if frames and videos:
+            raise DataError(
+                f"{os.path.abspath(self.data.root)}: frames are here ({frames[0]}), and videos too ({videos[0]}); the "
+                f'recipe must say which are meant: frames = "{FRAMES}" or videos = "{VIDEOS}"'
+            )
+        return "frames" if frames else "videos" if videos else ""
+
+    @cached_property
+    def _drives(self) -> list[str]:
+        """The file_id of every drive of the view, in the order of its files."""
+        return list(dict.fromkeys(file for found in self._sheets.values() for file in found.columns.get("file_id", ())))
+
+    def _usual(self, drive: str) -> tuple[str, str]:
+        """Where the folder of a drive's frames, and its video, lie where the recipe names neither."""
+        root = os.path.abspath(self.data.root)
+        frame, video = (
+            os.path.join(root, p.format(file_id=drive, view=self.data.view, frame=0)) for p in (FRAMES, VIDEOS)
+        )
+        return os.path.dirname(frame), video
 
     @cached_property
     def _files(self) -> dict[tuple[int, str], str]:

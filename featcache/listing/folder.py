@@ -28,6 +28,7 @@ class Folder:
     variant: str
 
     apart = True
+    absent = ""
 
     def splits(self) -> list[str]:
         """The folders at the top."""

@@ -26,6 +26,7 @@ class Listing:
     subjects: tuple[str, ...]  # (rows,), "" where nobody is named
     ignored: tuple[str, ...] = ()  # files that are no images by their name: not rows, but not hushed up either
     part: str = ""  # how a subset was asked for ("limit 100"); "" is the whole split
+    videos: bool = False  # whether a path names a frame of a video, as `frame_path` writes it
 
     def __post_init__(self) -> None:
         columns = (len(self.paths), len(self.labels), len(self.clips), len(self.subjects))
@@ -56,6 +57,17 @@ class Listing:
     def support(self) -> npt.NDArray[np.int64]:
         """How many rows each class has, (classes,)."""
         return np.bincount(self.labels, minlength=len(self.classes))
+
+
+def frame_path(video: str, frame: str) -> str:
+    """The path of one frame: that of its video, and its number (from 0), such as "vp1/run.mp4#000123"."""
+    return f"{video}#{frame}"
+
+
+def video_and_frame(path: str) -> tuple[str, int]:
+    """The inverse of `frame_path`."""
+    video, _, frame = path.rpartition("#")
+    return video, int(frame)
 
 
 def subset(listing: Listing, *, limit: int | None = None, fraction: float | None = None, seed: int = 0) -> Listing:

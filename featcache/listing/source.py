@@ -15,6 +15,10 @@ class Source(Protocol):
     def apart(self) -> bool:
         """Whether no two splits can share a path, a clip or a subject, because each holds its split's name."""
 
+    @property
+    def absent(self) -> str:
+        """Why no image of it can be read, as a sentence; "" where some may be."""
+
     def splits(self) -> list[str]:
         """The splits that there are; train, val and test first."""
 

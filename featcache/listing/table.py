@@ -23,6 +23,7 @@ class Table:
     """One table; its rows keep their order."""
 
     apart = False
+    absent = ""
 
     def __init__(self, data: TableData, *, data_set: str, variant: str) -> None:
         self.data, self.data_set, self.variant = data, data_set, variant

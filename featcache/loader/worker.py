@@ -20,6 +20,7 @@ import os
 import stat
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -33,12 +34,22 @@ _READS = 3  # how often a file that changes while it is read is read again
 
 def main(settings: str, slots: int, slot_bytes: int) -> None:
     """Serve until standard input ends; `slots` is the descriptor of the memory shared with the parent."""
+    serve(settings, slots, slot_bytes, _serve)
+
+
+def serve(
+    settings: str,
+    slots: int,
+    slot_bytes: int,
+    loop: Callable[[ImageTransform, npt.NDArray[np.uint8], int, BinaryIO, io.FileIO], None],
+) -> None:
+    """Run a worker's loop on what `main` was given."""
     found = json.loads(settings)
     transform = ImageTransform(**{**found, "mean": tuple(found["mean"]), "std": tuple(found["std"])})
     memory = np.frombuffer(mmap.mmap(slots, 0), dtype=np.uint8)
     with contextlib.suppress(BrokenPipeError):  # the parent died while something was read or decoded for it
         # Unbuffered: what could not be said must not be said again at exit.
-        _serve(transform, memory, slot_bytes, sys.stdin.buffer, io.FileIO(sys.stdout.fileno(), "w", closefd=False))
+        loop(transform, memory, slot_bytes, sys.stdin.buffer, io.FileIO(sys.stdout.fileno(), "w", closefd=False))
 
 
 def _serve(
@@ -48,18 +59,18 @@ def _serve(
         request = json.loads(line)
         begun = time.perf_counter()
         data, outcome = read(request["path"])
-        _say(answer, outcome | {"seconds": time.perf_counter() - begun})
+        say(answer, outcome | {"seconds": time.perf_counter() - begun})
         if data is None or not json.loads(asked.readline() or b'{"decode": false}')["decode"]:
             continue
         begun = time.perf_counter()
         try:
             pixels = decode(data, transform)
         except BadImageError as error:
-            _say(answer, {"failed": str(error), "seconds": time.perf_counter() - begun})
+            say(answer, {"failed": str(error), "seconds": time.perf_counter() - begun})
             continue
         start = request["slot"] * slot_bytes
         memory[start : start + slot_bytes] = pixels.reshape(-1)
-        _say(answer, {"seconds": time.perf_counter() - begun})
+        say(answer, {"seconds": time.perf_counter() - begun})
 
 
 def read(path: str) -> tuple[bytes | None, dict[str, Any]]:
@@ -67,7 +78,7 @@ def read(path: str) -> tuple[bytes | None, dict[str, Any]]:
     try:
         for _ in range(_READS):
             read_at = time.time_ns()
-            with open(path, "rb", opener=_open) as file:
+            with open(path, "rb", opener=at_once) as file:
                 before = os.fstat(file.fileno())
                 if not stat.S_ISREG(before.st_mode):
                     return None, {"failed": "not a regular file"}
@@ -84,11 +95,13 @@ def read(path: str) -> tuple[bytes | None, dict[str, Any]]:
     return None, {"failed": f"it changed while it was read, {_READS} times"}
 
 
-def _open(path: str, flags: int) -> int:
+def at_once(path: str, flags: int) -> int:
+    """An opener."""
     return os.open(path, flags | os.O_NONBLOCK)  # a FIFO must not block
 
 
-def _say(answer: io.FileIO, value: dict[str, Any]) -> None:
+def say(answer: io.FileIO, value: dict[str, Any]) -> None:
+    """Answer the parent."""
     answer.write(json.dumps(value).encode() + b"\n")
 
 

@@ -177,6 +177,8 @@ def _findings(split: SplitContents, width: int) -> Iterator[Text]:
     if split.lacking:
         named = ", ".join(map(printable, split.lacking[:NAMED])) + (", …" if len(split.lacking) > NAMED else "")
         yield Text(f"  lacks {_many(len(split.lacking), 'class')}: {named}")
+    if split.videos is not None:
+        yield Text(f"  images are frames of {_many(split.videos, 'video')}")
     if split.not_on_disk:
         verb = "is" if split.not_on_disk == 1 else "are"
         yield Text(f"  {split.not_on_disk:,} of {_many(split.images, 'image')} {verb} not on disk yet")

@@ -7,6 +7,7 @@ from featcache.errors import CacheError
 from featcache.features import RANDOM_TRUNK, Features, behind, features_of
 from featcache.heads import saved
 from featcache.heads.saved import SavedHead
+from featcache.heads.which import which_head
 from featcache.listing import cuts
 from featcache.report.evaluation import Evaluation, evaluation_of
 from featcache.store import FeatureStore
@@ -29,11 +30,12 @@ def evaluate(
         CacheError: no head, no split to evaluate on, another variant, other classes, or subjects in both splits.
     """
     asked = Asked(**where)
-    found, chosen, selected_by = _head(asked, head)
+    which = which_head(asked, head)
+    found, chosen, selected_by = which.store, saved.load(which.folder), which.selected_by
     key = asked.key(split or _default_split(asked, found))
     features = features_of(found, key)
     _refuse_unfit(chosen, found, features, allow_shared_subjects=allow_shared_subjects)
-    notes = (behind(found, asked.recipe, key[2]), *_shared(found, features), *_notes(chosen, features, selected_by))
+    notes = (*behind(found, asked.recipe, [key[2]]), *_shared(found, features), *_notes(chosen, features, selected_by))
     return evaluation_of(
         features.y,
         chosen.head.logits(features.x).argmax(axis=1),
@@ -45,35 +47,6 @@ def evaluate(
         selected_by=selected_by,
         notes=tuple(filter(None, notes)),
     )
-
-
-def _head(asked: Asked, head: str | None) -> tuple[FeatureStore, SavedHead, str]:
-    """The head that is meant, with the store that it was trained on and what chose it."""
-    data_set, variant, folder = asked.recipe.name, asked.variant, asked.folder
-    runs = sorted(
-        ((run, found) for found in asked.stores() for run in saved.runs(found, data_set, variant)),
-        key=lambda pair: pair[0].at,
-        reverse=True,
-    )
-    if not runs:
-        raise CacheError(f"{folder}: no head of {data_set} in this cache; run `featcache fit-head` first")
-    if head is None:
-        run, found = runs[0]
-        if run.best is None:
-            raise CacheError(
-                f"{folder}: every head of the newest fit-head of {data_set} diverged; run it again with a lower "
-                f"--lr, or name an older head"
-            )
-        chosen = saved.load(saved.folder_of(found, data_set, variant) / run.best)
-        return found, chosen, run.selected_by
-    names = {name: (run, found) for run, found in reversed(runs) for name in run.heads}
-    fitting = [head] if head in names else [name for name in names if name.startswith(head)]
-    if len(fitting) != 1:
-        what = f"{len(fitting)} heads start with" if fitting else "no head is called"
-        raise CacheError(f"{folder}: {what} {head!r}; there are: {', '.join(fitting or names)}")
-    run, found = names[fitting[0]]
-    chosen = saved.load(saved.folder_of(found, data_set, variant) / fitting[0])
-    return found, chosen, run.selected_by if run.best == fitting[0] else ""
 
 
 def _default_split(asked: Asked, store: FeatureStore) -> str:

@@ -1,18 +1,23 @@
 """What the two stages say of themselves when they are done, for the terminal."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from featcache.drift import environment
 from featcache.extraction import Summary
-from featcache.extraction.summary import shown_path
+from featcache.heads.linear import best_of, merit
+from featcache.listing.paths import shown_path
 
 if TYPE_CHECKING:
     from featcache.heads.fit import Fit  # with it comes scikit-learn, which an extract does not need
+    from featcache.heads.saved import SavedHead
+    from featcache.heads.search import Search
 
+_SHOWN = 20  # heads in a table
 _NAMED = 10  # skipped images that are named
 
 
@@ -31,6 +36,16 @@ def warnings_of(summary: Summary) -> Iterator[str]:
     yield from (f"note: {cut}" for cut in summary.cuts)
     if summary.moved_from:
         yield f"note: {summary.data_set}/{summary.split} has moved: it was {summary.moved_from}, with the same images"
+    if summary.drift is not None and not summary.drift.compared:
+        yield (
+            "note: this store was made with other versions or hardware, and none of the images that it holds is where "
+            "it was: nothing could be compared"
+        )
+    elif summary.drift is not None:
+        yield (
+            f"note: this store was made with other versions or hardware; {summary.drift.compared} of its images, "
+            f"embedded again, agree (1 - cosine at most {summary.drift.cosine:.1e})"
+        )
     if summary.part:
         yield f"note: {summary.split!r} is a part of its folder ({summary.part}) until it is extracted again"
 
@@ -55,29 +70,96 @@ def shares_of(summary: Summary) -> str:
 
 def fit_parts(fit: "Fit") -> list[RenderableType]:
     """What a fit-head says, top to bottom: the rows, a line for each head, the check."""
+    settings = _settings_that_differ(fit)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("\nlr")
+    for name in settings:
+        table.add_column(f"\n{name.replace('_', ' ')}")
     for split in ("train", "val")[: 1 if fit.val_rows is None else 2]:
         for heading in (f"{split}\nloss", "\naccuracy", "\nmacro recall"):
             table.add_column(heading, justify="right", no_wrap=True)
-    for found in fit.heads:
+    shown, left = _worth_showing(fit)
+    for found in shown:
         best = " *" if found is fit.best and fit.selected_by else ""
-        cells = [f"{found.head.config.lr:g}{best}"]
+        cells = [_cell(getattr(found.head.config, name)) for name in settings]
+        cells[0] += best
         for scores in (found.head.train, found.head.val):
             if scores is not None:
-                cells += [f"{scores.loss:.4f}", f"{100 * scores.accuracy:.1f} %", f"{100 * scores.macro_recall:.1f} %"]
+                cells += [_loss(scores.loss), f"{100 * scores.accuracy:.1f} %", f"{100 * scores.macro_recall:.1f} %"]
         table.add_row(*cells)
     val = "" if fit.val_rows is None else f", {fit.val_rows:,} to choose by"
-    steps = fit.heads[0].head.steps
+    steps = sorted({found.head.steps for found in fit.heads})
+    each = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+    many_heads = "" if len(fit.heads) == 1 else f"{len(fit.heads):,} heads, "
     parts: list[RenderableType] = [
-        Text(f"{fit.train_rows:,} rows to train on{val}; {steps:,} steps each, {fit.seconds:.1f} s"),
+        Text(f"{fit.train_rows:,} rows to train on{val}; {many_heads}{each} steps each, {fit.seconds:.1f} s"),
         table,
     ]
+    if left:
+        parts.append(Text(f"… and {left:,} more heads (--json has them all)"))
     if fit.selected_by:
-        parts.append(Text(f"* best by {fit.selected_by}"))
+        parts.append(Text(f"* best by {fit.selected_by}{_why_not_accuracy(fit)}"))
     if fit.check is not None:
         parts.append(Text(f"check: {fit.check.sentence()}"))
     return parts
+
+
+def made_with(made: Mapping[str, Any]) -> str:
+    """What one part of a store was made with, and how far it stood from the parts before it."""
+    compared = made.get("drift")
+    if compared is None:
+        drift = ""
+    elif compared["compared"]:
+        drift = f"; drift over {compared['compared']} images: 1 - cosine at most {compared['cosine_distance']:.1e}"
+    else:
+        drift = "; not compared with what was there: its images were gone"
+    return f"{made['rows']:,} embeddings made on {environment(made)}{drift}"
+
+
+def search_parts(found: "Search") -> list[RenderableType]:
+    """What a search says: the trials, the best settings, then what fit-head says of them."""
+    best = found.fit.heads[0].head.config.changed
+    settings = ", ".join(f"{name} {_cell(value)}" for name, value in best.items())
+    text = f"{many(found.trials, 'trial')}, {found.new:,} new, {found.pruned:,} of them pruned; best: {settings}"
+    return [Text(text), *fit_parts(found.fit)]
+
+
+def _settings_that_differ(fit: "Fit") -> list[str]:
+    configs = [found.head.config for found in fit.heads]
+    return [
+        name for name in type(configs[0]).__slots__
+        if name == "lr" or any(getattr(config, name) != getattr(configs[0], name) for config in configs)
+    ]  # fmt: skip
+
+
+def _worth_showing(fit: "Fit") -> tuple[list["SavedHead"], int]:
+    """The heads of a table that a person reads: all in their order, of many the best; and how many are left out."""
+    if len(fit.heads) <= _SHOWN or fit.val_rows is None:
+        return list(fit.heads), 0
+    ranked = sorted(fit.heads, key=lambda found: merit(found.head.val or found.head.train, fit.select), reverse=True)
+    return ranked[:_SHOWN], len(ranked) - _SHOWN
+
+
+def _why_not_accuracy(fit: "Fit") -> str:
+    """Where another metric would have chosen another head: which one, and what each of the two has."""
+    other = "accuracy" if fit.select != "accuracy" else "macro_recall"
+    chosen = best_of([found.head for found in fit.heads], other)
+    if fit.best is None or chosen is None or fit.heads[chosen] is fit.best:
+        return ""
+    mine, theirs = fit.best.head.val, fit.heads[chosen].head.val
+    if mine is None or theirs is None or getattr(mine, other) == getattr(theirs, other):
+        return ""
+    return (
+        f"; {other.replace('_', ' ')} would choose {fit.heads[chosen].name}: accuracy {theirs.accuracy:.1%} and macro "
+        f"recall {theirs.macro_recall:.1%}, where this one has {mine.accuracy:.1%} and {mine.macro_recall:.1%}"
+    ).replace("%", " %")
+
+
+def _loss(loss: float) -> str:
+    return f"{loss:.4f}" if loss < 1e4 else f"{loss:.3g}"
+
+
+def _cell(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()
 
 
 def many(count: int, noun: str) -> str:

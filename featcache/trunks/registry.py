@@ -1,5 +1,7 @@
 """What a recipe asks for -> a TrunkSpec (without torch, where its weights are known) -> a Trunk that embeds."""
 
+import re
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from featcache.errors import MachineError, UsageError
+from featcache.errors import FeatcacheError, MachineError, UsageError
 from featcache.images import ImageTransform
 from featcache.recipe import TrunkSection
 from featcache.store.stat_log import stat_of
@@ -30,6 +32,9 @@ BATCH = {
     "cuda": 256,
     "mps": 64,
 }  # images in one forward; a constant of the device, see Trunk.embed
+_CPU = Path("/proc/cpuinfo")
+_BF16 = {"avx512_bf16", "amx_tile"}  # as Linux names what makes torch compute fast in bfloat16
+_DRIVERS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg", "/dev/nvhost-ctrl", "/dev/nvmap")
 
 
 class TrunkSource:
@@ -90,6 +95,28 @@ class TrunkSource:
         return fitting[0] if len(fitting) == 1 else self.spec(fast_precision(device()))
 
 
+def located(spec: TrunkSpec, asked: str, memo: WeightsMemo, typed: str | None) -> TrunkSource | None:
+    """The weights that made a spec: as typed, as the cache remembers where they were, or by their name.
+
+    None where those are not here, or are others.
+
+    Raises:
+        FeatcacheError: what was typed is none of this architecture's.
+    """
+    remembered = [name for arch, name, sha256 in memo.entries() if (arch, sha256) == (spec.arch, spec.weights_sha256)]
+    for name in [typed] if typed else [*remembered, asked]:
+        name = weights.RANDOM if name.startswith(f"{weights.RANDOM} ") else name
+        section = TrunkSection(arch=spec.arch, weights=name, stored=spec.stored, exif=spec.transform.exif)
+        try:
+            source = TrunkSource(section, memo)
+            if source.spec(spec.compute) == spec:
+                return source
+        except FeatcacheError:
+            if typed:
+                raise
+    return None
+
+
 @dataclass(slots=True, eq=False)
 class Trunk:
     """A loaded, frozen trunk on one device."""
@@ -99,8 +126,7 @@ class Trunk:
     batch_size: int  # halved where the device's memory runs out
     network: Any  # vit.ViT
     engine: engines.Choice = field(default_factory=lambda: engines.Choice("eager", "as asked"))
-    forward: Any = None  # the network as its engine runs it; None: as it is
-    compiled: bool = False  # for this batch size
+    forward: Any = None  # the network as its engine runs it, see `prepare`; None: as it is
     pinned: Any = None  # on CUDA, the page-locked memory that batches are copied from
 
     def embed(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -134,10 +160,7 @@ class Trunk:
             pixels = np.concatenate([pixels, pad])
         with torch.inference_mode():
             batch = self._on_device(torch.from_numpy(pixels))
-            if not self.compiled:
-                self.forward, self.engine = engines.build(self.engine, self.network, batch)
-                self.compiled = True
-            rows: npt.NDArray[np.float32] = self.forward(batch)[:count].cpu().numpy()
+            rows: npt.NDArray[np.float32] = (self.forward or self.network)(batch)[:count].cpu().numpy()
         return rows
 
     def _on_device(self, batch: "Tensor") -> "Tensor":
@@ -158,10 +181,20 @@ class Trunk:
         if self.batch_size == 1:
             raise MachineError(f"{self.device}: out of memory for a single image; try another --device") from None
         self.batch_size //= 2
-        self.compiled, self.forward, self.pinned = False, None, None
+        self.pinned = None
         warnings.warn(f"{self.device} is out of memory: going on with batches of {self.batch_size}", stacklevel=3)
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Build the forward for this batch size; where the engine fails, it is eager from here on, with a warning."""
+        import torch
+
+        crop = self.spec.transform.crop
+        with torch.inference_mode():
+            batch = torch.zeros(self.batch_size, 3, crop, crop, dtype=torch.uint8, device=self.device)
+            self.forward, self.engine = engines.build(self.engine, self.network, batch)
 
     def made(self) -> dict[str, Any]:
         """Versions and hardware: what is not keyed, and recorded instead."""
@@ -205,7 +238,9 @@ def load(
         )
     network = vit.build(source.tensors, source.arch, spec.transform, dtype=getattr(torch, spec.compute), device=device)
     chosen = engines.choose(engine, device, images)
-    return Trunk(spec, device, batch_size or BATCH[device.partition(":")[0]], network, chosen)
+    trunk = Trunk(spec, device, batch_size or BATCH[device.partition(":")[0]], network, chosen)
+    trunk.prepare()  # now, not at the first batch: what is recorded of a run is the engine that it has
+    return trunk
 
 
 def choose_device(asked: str) -> str:
@@ -215,11 +250,13 @@ def choose_device(asked: str) -> str:
         UsageError: no name of a device.
         MachineError: this machine has no such device.
     """
-    import torch
-
     kind_, _, number = asked.partition(":")
     if kind_ not in ("auto", *BATCH) or (number and not number.isdecimal()):
         raise UsageError(f"--device {asked}: expected auto, cpu, cuda, cuda:N or mps")
+    if asked == "cpu" or (asked == "auto" and not _may_have_gpu()):
+        return "cpu"
+    import torch
+
     has = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if kind_ == "auto":
         return "cuda" if has["cuda"] else "mps" if has["mps"] else "cpu"
@@ -239,6 +276,8 @@ def device_name(device: str) -> str:
 
 def fast_precision(device: str) -> Compute:
     """bfloat16 where the hardware computes with it (CUDA 8.0 and up, AMX or AVX512-BF16), else float32."""
+    if device == "cpu" and _CPU.exists():
+        return "bfloat16" if _BF16 & _cpu_flags() else "float32"
     import torch
 
     if device.startswith("cuda"):
@@ -248,3 +287,15 @@ def fast_precision(device: str) -> Compute:
         asks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return "bfloat16" if any(getattr(torch.cpu, ask, bool)() for ask in asks) else "float32"
     return "float32"
+
+
+def _may_have_gpu() -> bool:
+    """Whether a driver has left its mark, or the system keeps none: only then torch, which takes seconds to import,
+    has to be asked.
+    """
+    return not sys.platform.startswith("linux") or any(Path(mark).exists() for mark in _DRIVERS)
+
+
+def _cpu_flags() -> set[str]:
+    found = re.search(r"^flags\s*:(.*)$", _CPU.read_text(), re.MULTILINE)
+    return set(found[1].split()) if found else set()

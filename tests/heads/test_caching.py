@@ -9,7 +9,8 @@ from torchvision.models import VisionTransformer
 
 import featcache
 from featcache.heads.config import HeadConfig
-from featcache.heads.sgd import orders, train_heads
+from featcache.heads.draws import orders
+from featcache.heads.train import train_heads
 from featcache.images import decode
 from featcache.trunks.architectures import architecture
 from tests.conftest import Nano

@@ -53,6 +53,7 @@ def test_first_and_last_rate():
         (HeadConfig(lr=1e-5, weight_decay=1e-4), "lr1e-05-wd0.0001"),
         (HeadConfig(clip_norm=None, epochs=10, seed=3), "lr0.003-clipnone-epochs10-seed3"),
         (HeadConfig(momentum=0.0, batch_size=64), "lr0.003-momentum0-batch64"),
+        (HeadConfig(optimizer="adamw", standardize=True, patience=5), "lr0.003-adamw-patience5-standardize"),
     ],
 )
 def test_name(config, name):
@@ -70,8 +71,17 @@ def test_different_rates_have_different_names(one, other):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"optimizer": "adam"},
+        {"optimizer": "adagrad"},
         {"schedule": "linear"},
+        {"warmup": 90.0},
+        {"warmup": -1},
+        {"plateau_epochs": 0},
+        {"patience": 0},
+        {"class_weights": "inverse"},
+        {"sampler": "random"},
+        {"logit_adjustment": -1.0},
+        {"label_smoothing": 1.0},
+        {"standardize": 1},
         {"lr": 0.0},
         {"lr": math.nan},
         {"lr": True},

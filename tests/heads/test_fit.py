@@ -24,15 +24,6 @@ DIM = 6
 CLASSES = ("ant", "bee", "cat")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """These heads are so small that a second thread only waits, for seconds where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def clusters(seed: int, rows: int = 40, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
     """Rows around a centre for each class; the centres are the same for every seed."""
     rng = np.random.default_rng(seed)

@@ -151,8 +151,8 @@ def test_a_newer_format_and_an_unknown_setting_are_refused(kept):
     rewrite(kept, format=2)
     with pytest.raises(CacheError, match="format 2"):
         saved.load(kept.folder)
-    rewrite(kept, format=1, config={"lr": 0.1, "warmup": 5})
-    with pytest.raises(CacheError, match="warmup"):
+    rewrite(kept, format=1, config={"lr": 0.1, "depth": 5})
+    with pytest.raises(CacheError, match="depth"):
         saved.load(kept.folder)
 
 
