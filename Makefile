@@ -6,13 +6,18 @@ BIN := $(VENV)/bin
 PINS := constraints.txt pyproject.toml
 WHEEL := build/wheel
 
-.PHONY: demo test lint wheel-test bench clean
+.PHONY: demo test faults lint wheel-test bench clean browser
 
 demo: $(VENV)/.runtime
 	$(BIN)/featcache demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# Every fault of tests/faults, with the long counts in full (`make test` runs a part of them); writes docs/faults.md.
+faults: $(VENV)/.dev
+	rm -rf build/faults
+	FEATCACHE_FAULTS=all $(BIN)/python -m pytest -m fault --timeout 1800 tests
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -29,9 +34,19 @@ wheel-test: $(VENV)/.dev
 	FEATCACHE_TEST_WHEEL=1 $(BIN)/pytest tests/end_to_end; ended=$$?; \
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall --editable . && exit $$ended
 
+# The browser that the page's test drives: the system's own. Elsewhere than on Debian, or without root, the test says
+# that it skips; under CI=true it must not.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || \
+		echo "no Chromium, and none could be installed here: the browser test will say so"
+
 bench: $(VENV)/.dev
 	$(BIN)/python bench/heads.py
 	$(BIN)/python bench/extract.py
+	$(BIN)/python bench/video.py
+	$(BIN)/python bench/near.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,17 +1,15 @@
 """python bench/heads.py --runs 1
 
-Measured on 2026-11-21: AMD EPYC, 2 cores that others used too (load 2 to 3), Python 3.11.7, torch 2.14.0.
-The full recipe, 22,860 steps, one run, seconds: ceiling 27.4, recipe 39.4 (59.7 with val), plain 63.7, eight
-learning rates in one pass 172. recipe_vs_ceiling 1.44, recipe_vs_plain 1.62, sweep8_vs_one 4.38. The dataloader
-loop was cut off there. Four alternating runs of 3 epochs, medians (least): ceiling 0.87 (0.85), recipe 1.75
-(1.26), plain 2.01 (1.73), dataloader 9.07 (7.07): 5.2 times (5.6 times) faster than the dataloader loop.
+Measured on 2026-11-25 (AMD EPYC, 2 cores, torch 2.14.0), four epochs, two runs, median seconds: ceiling 1.04, recipe
+1.45, plain 3.11, dataloader 7.85, sweep8 6.78, ceiling of eight 5.24. docs/benchmarks.md has the rest.
 
 Stage two on synthetic features of Drive&Act's size: 259,865 x 768 float32, 34 classes, 30 % of rows in one.
 
-- recipe: featcache.heads.sgd.train_heads, its running history and the final scores included
+- recipe: featcache.heads.train.train_heads, its running history and the final scores included; sweep8: eight at once
 - plain, dataloader: nn.Linear, torch.optim.SGD, clip_grad_norm_ and CosineAnnealingLR, without history; one
   indexes x[rows], the other has a TensorDataset and a DataLoader
-- ceiling: the same gather and the same two matrix products, alone
+- ceiling: the same gather and the same two matrix products as the recipe's, alone; plain ceiling: as one writes them
+- lbfgs: scikit-learn for so many iterations, then ours until its gradient is as small
 """
 
 import argparse

@@ -41,11 +41,21 @@ def describe() -> str:
     return ", ".join(parts)
 
 
-def alternate(tasks: Mapping[str, Callable[[], object]], runs: int, unit: str = "s") -> list[Result]:
-    """Seconds of every task, `runs` times, taking turns so that a busy minute falls on all of them."""
+def alternate(
+    tasks: Mapping[str, Callable[[], object]],
+    runs: int,
+    unit: str = "s",
+    *,
+    before: Callable[[], object] = lambda: None,
+) -> list[Result]:
+    """Seconds of every task, `runs` times, taking turns so that a busy minute falls on all of them.
+
+    `before` is called before each, and not timed.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(runs):
         for name, task in tasks.items():
+            before()
             began = time.perf_counter()
             task()
             seconds[name].append(time.perf_counter() - began)

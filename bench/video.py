@@ -1,6 +1,7 @@
 """python bench/video.py
 
-MEASURED
+On a 2-core AMD EPYC, 2026-11-25, two videos of 300 frames: 184 frames a second out of videos, 63 out of PNG files
+(medians of three alternating runs), 2.9 times as fast; 2.4 kB a frame on disk beside 539.
 
 Frames of 960x540 to the trunk's input, the start of two worker processes and the hashing included: out of the videos
 (H.264, as Drive&Act's are), and out of a folder of PNG files of the very same frames. Both give the same pixels, which

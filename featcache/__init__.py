@@ -20,23 +20,31 @@ __all__ = [
     "Fitted",
     "MachineError",
     "NearDuplicates",
+    "Predictions",
     "Search",
     "Settings",
     "Streamed",
     "Summary",
+    "Timeline",
     "UsageError",
     "__version__",
     "compare",
     "describe",
     "evaluate",
+    "export",
+    "export_model",
     "extract",
     "fit",
     "fit_head",
+    "gc",
     "info",
     "load",
     "near_duplicates",
+    "predict",
+    "repair",
     "search",
     "stream",
+    "timeline",
     "verify",
 ]
 
@@ -48,12 +56,17 @@ if TYPE_CHECKING:
     from featcache.heads.classifiers.fit import Fitted, fit
     from featcache.heads.fit import Fit, fit_head
     from featcache.heads.search import Search, search
-    from featcache.inspect import info, verify
+    from featcache.inspect import info
     from featcache.near import NearDuplicates, near_duplicates
+    from featcache.plain import export
+    from featcache.prediction import Predictions, Timeline, export_model, predict, timeline
     from featcache.report.compare import Comparison, compare
     from featcache.report.evaluate import evaluate
     from featcache.report.evaluation import Evaluation
     from featcache.streamed import Streamed, stream
+    from featcache.upkeep.examine import verify
+    from featcache.upkeep.mend import repair
+    from featcache.upkeep.tidy import gc
 
 _HOME = {
     "contents": ("Contents", "describe"),
@@ -63,11 +76,16 @@ _HOME = {
     "heads.classifiers.fit": ("Fitted", "fit"),
     "heads.fit": ("Fit", "fit_head"),
     "heads.search": ("Search", "search"),
-    "inspect": ("info", "verify"),
+    "inspect": ("info",),
     "near": ("NearDuplicates", "near_duplicates"),
     "report.compare": ("Comparison", "compare"),
     "report.evaluate": ("evaluate",),
     "report.evaluation": ("Evaluation",),
+    "plain": ("export",),
+    "prediction": ("Predictions", "Timeline", "export_model", "predict", "timeline"),
+    "upkeep.examine": ("verify",),
+    "upkeep.mend": ("repair",),
+    "upkeep.tidy": ("gc",),
     "streamed": ("Streamed", "stream"),
 }
 

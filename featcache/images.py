@@ -5,9 +5,11 @@ up to the point where that transform turns to floating point. `docs/images.md` s
 file. Nothing here needs torch, so that loader processes start fast and stay small.
 """
 
+import hashlib
 import io
+import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -33,6 +35,10 @@ class ImageTransform:
     antialias: bool = True
     exif: Literal["ignore", "apply"] = "ignore"  # ImageFolder ignores the orientation tag
     modes: str = "rgb"  # grey repeated, palette looked up, alpha dropped, 16-bit grey rescaled, CMYK converted
+
+    def key(self) -> str:
+        """A short name for all of it: what a file came to under this transform is remembered with it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
 class BadImageError(ValueError):
@@ -71,8 +77,32 @@ def _fit(image: Image.Image, transform: ImageTransform) -> npt.NDArray[np.uint8]
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
-def _open(data: bytes, *, upright: bool) -> Image.Image:
-    """The first frame, fully decoded; `upright`: turned as its orientation tag says."""
+def thumbnail(data: bytes, edge: int) -> bytes:
+    """The whole image as a person sees it, upright, its longer edge at most `edge` pixels, as a small WebP.
+
+    Raises:
+        BadImageError: as `decode`.
+    """
+    return _shrunk(_rgb(_open(data, upright=True, at_least=edge)), edge)
+
+
+def thumbnail_of(pixels: npt.NDArray[np.uint8], edge: int) -> bytes:
+    """The same of a decoded picture, (height, width, 3) uint8, RGB: a frame of a video."""
+    return _shrunk(Image.fromarray(pixels), edge)
+
+
+def _shrunk(image: Image.Image, edge: int) -> bytes:
+    image.thumbnail((edge, edge), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=50, method=2)
+    return file.getvalue()
+
+
+def _open(data: bytes, *, upright: bool, at_least: int | None = None) -> Image.Image:
+    """The first frame, fully decoded; `upright`: turned as its orientation tag says.
+
+    With `at_least` a JPEG may come out smaller than it is, no edge below that: several times faster to decode.
+    """
     if not data:
         raise BadImageError("the file is empty")
     try:
@@ -80,6 +110,8 @@ def _open(data: bytes, *, upright: bool) -> Image.Image:
             warnings.simplefilter("ignore")  # what Pillow only warns of (odd metadata) does not touch the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+            if at_least is not None:
+                image.draft(None, (2 * at_least, 2 * at_least))
             image.load()
             if image.format == "PPM" and image.mode == "I":  # Pillow has brought its 10 or 16 bits to 0 … 65535
                 image = Image.fromarray(np.asarray(image).astype(np.uint16))
@@ -105,6 +137,17 @@ def _rgb(image: Image.Image) -> Image.Image:
             "ignore"
         )  # "Palette images with Transparency …": alpha is dropped, and that is documented
         return image.convert("RGB")
+
+
+def preview(data: bytes, edge: int) -> npt.NDArray[np.uint8]:
+    """The whole image as a person sees it, upright, its longer edge at most `edge` pixels: (height, width, 3) uint8.
+
+    Raises:
+        BadImageError: as `decode`.
+    """
+    image = _rgb(_open(data, upright=True))
+    image.thumbnail((edge, edge), Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
 def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:

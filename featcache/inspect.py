@@ -1,14 +1,16 @@
-"""What a cache holds, and what is wrong in it."""
+"""What a cache holds."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Unpack
 
 import featcache
 from featcache.asked import Asked
-from featcache.errors import CacheError, FeatcacheError
+from featcache.errors import CacheError
 from featcache.heads import opened
-from featcache.store import FeatureStore, Problem, StatLog, cache_folder
+from featcache.store import Extracted, FeatureStore, broken
+from featcache.store.shard import Shard
 from featcache.trunks import weights as trunk_weights
 from featcache.trunks.architectures import architecture
 from featcache.where import Where
@@ -21,15 +23,13 @@ def info(*, arch: str | None = None, weights: str | None = None, **where: Unpack
 
     Raises:
         UsageError: the recipe, or its architecture.
-        CacheError: a store cannot be read.
     """
     asked = Asked(**where)
     recipe = asked.recipe.override("trunk", arch=arch, weights=weights)
     shape = architecture(recipe.trunk.arch)
     crop = trunk_weights.transform_of(shape, recipe.trunk.weights).crop
     stores = asked.stores()
-    keys = [(store, key) for store in stores for key in asked.keys_of(store)]
-    classes = len(keys[0][0].listing(keys[0][1]).listing.classes) if keys else None
+    classes = next((len(found.listing.classes) for store in stores for found in _listings(asked, store)), None)
     return {
         "version": featcache.__version__,
         "cache": str(asked.folder),
@@ -43,44 +43,8 @@ def info(*, arch: str | None = None, weights: str | None = None, **where: Unpack
             "head_parameters": None if classes is None else shape.head_parameters(classes),
         },
         "stores": [_describe(store) for store in stores],
+        "damaged": {name: str(error) for name, error in broken(asked.folder, asked.known).items()},
     }
-
-
-def verify(*, cache: str | Path | None = None, progress: Callable[[int, int], None] = lambda *_: None) -> list[Problem]:
-    """Every problem in every store of a cache, with all hashes; an empty list is a clean bill.
-
-    `progress` gets the bytes that were checked and the bytes there are.
-
-    Raises:
-        CacheError: there is no cache at this place.
-    """
-    folder = cache_folder(cache)
-    if not folder.is_dir():
-        raise CacheError(f"{folder}: no cache here; name one with --cache")
-    problems: list[Problem] = []
-    stores: list[FeatureStore] = []
-    for root in sorted(path for path in (folder / "stores").glob("*") if path.is_dir()):
-        if not (root / "trunk.json").exists() and not any((root / "shards").glob("*.h5")):
-            continue  # a run was killed while it made this store: nothing was lost
-        try:
-            stores.append(FeatureStore.open(root, StatLog(folder)))
-        except FeatcacheError as error:
-            problems.append(Problem(str(root), "log", str(error)))
-    total, done = sum(part.bytes for store in stores for part in store.shards), 0
-
-    def more(size: int) -> None:
-        nonlocal done
-        done += size
-        progress(done, total)
-
-    for store in stores:
-        problems += store.verify(more)
-        for path in _heads(store):
-            try:
-                opened.load(path, store)
-            except CacheError as error:
-                problems.append(Problem(str(path), "head", str(error)))
-    return problems
 
 
 def _describe(store: FeatureStore) -> dict[str, Any]:
@@ -97,8 +61,26 @@ def _describe(store: FeatureStore) -> dict[str, Any]:
         "bytes": sum(part.bytes for part in store.shards),
         "listings": ["/".join(key) for key in sorted(store.listings)],
         "heads": len(_heads(store)),
-        "made": [dict(entry) for entry in store.trunk.made],
+        "made": [{**entry, **_part(store, place)} for place, entry in enumerate(store.trunk.made)],
+        "made_by_unknown": sum(part.rows for part in store.shards if not _is_noted(store, part)),
     }
+
+
+def _listings(asked: Asked, store: FeatureStore) -> Iterator[Extracted]:
+    """The listings of this data set in a store that can be read."""
+    for key in asked.keys_of(store):
+        with contextlib.suppress(CacheError):  # `verify` names it
+            yield store.listing(key)
+
+
+def _part(store: FeatureStore, place: int) -> dict[str, int]:
+    """How much of the store one making has made."""
+    parts = [part for part in store.shards if part.made == place]
+    return {"rows": sum(part.rows for part in parts), "shards": len(parts)}
+
+
+def _is_noted(store: FeatureStore, part: Shard) -> bool:
+    return part.made is not None and part.made < len(store.trunk.made)
 
 
 def _heads(store: FeatureStore) -> list[Path]:

@@ -5,7 +5,10 @@ the defaults that stand here.
 """
 
 import difflib
+import errno
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +28,7 @@ from pydantic import (
 
 from featcache.errors import UsageError
 
+_MOST_BYTES = 1 << 24
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # names become folder names: no separator, no leading dot
 
 
@@ -297,12 +301,24 @@ def read(path: Path) -> Recipe:
         UsageError: it cannot be read, is no TOML, or does not say what a recipe must.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(_text(path))
     except OSError as error:
         raise UsageError(f"{path}: the recipe cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number of 5,000 digits, brackets without end
         raise UsageError(f"{path}: this is no TOML: {error}") from None
     return check(document, where=str(path))
+
+
+def _text(path: Path) -> str:
+    """What a regular file says; a pipe would be waited for without end."""
+    flags = getattr(os, "O_NONBLOCK", 0)
+    with open(path, encoding="utf-8", opener=lambda name, asked: os.open(name, asked | flags)) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if found.st_size > _MOST_BYTES:
+            raise OSError(errno.EFBIG, f"{found.st_size:,} bytes, more than any recipe has")
+        return file.read()
 
 
 def resolve(pipeline: str | None = None, *, data: str | None = None, name: str | None = None) -> Recipe:

@@ -12,6 +12,7 @@ import hashlib
 import heapq
 import importlib.util
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -33,13 +34,18 @@ class BadVideoError(ValueError):
     """This video gives no further frame; the message is the reason, without the path."""
 
 
+def decodes() -> bool:
+    """Whether videos can be decoded here."""
+    return importlib.util.find_spec("av") is not None
+
+
 def ensure_decoder() -> None:
     """Say so at once where videos cannot be decoded.
 
     Raises:
         MachineError: PyAV is not installed.
     """
-    if importlib.util.find_spec("av") is None:
+    if not decodes():
         raise MachineError("videos are decoded by PyAV, which is not installed here: pip install 'featcache[av]'")
 
 
@@ -81,6 +87,33 @@ def decode_frames(file: BinaryIO, wanted: Sequence[int]) -> Generator[tuple[int,
         if due is None:
             return
     raise BadVideoError(f"the video has {shown:,} frames, the first is number 0")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sampled:
+    """One frame that was looked at."""
+
+    number: int  # from 0
+    seconds: float  # from the start of the video
+    pixels: npt.NDArray[np.uint8]  # (height, width, 3), RGB
+
+
+def sample_frames(file: BinaryIO, per_second: float) -> Generator[Sampled, None, None]:
+    """So many frames of each second of a video of unknown length, at most all of them; the first one always.
+
+    Raises:
+        BadVideoError: as `decode_frames`; what was yielded until then is right.
+    """
+    due = first = 0.0
+    for number, frame in enumerate(_shown(file)):
+        first = float(frame.time) if number == 0 else first
+        at = float(frame.time) - first
+        if at < due - 1e-6:  # a time base that cannot say 1/3 exactly
+            continue
+        due += (int((at - due) * per_second) + 1) / per_second  # a gap in the video is not made up for
+        if frame.width * frame.height > MAX_PIXELS:
+            raise BadVideoError(f"frame {number}: more than {MAX_PIXELS / 1e6:.0f} megapixels")
+        yield Sampled(number, at, frame.to_ndarray(format="rgb24"))
 
 
 def _shown(file: BinaryIO) -> Iterator[Any]:

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
+
+settings.register_profile("featcache", deadline=None)  # nothing here is a timed test
+settings.load_profile("featcache")
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 ARCH = "vit_nano_16"

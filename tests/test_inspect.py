@@ -96,8 +96,8 @@ def test_every_problem_is_found_and_not_the_first_one(cache):
     assert all(problem.message for problem in found)
 
 
-@pytest.mark.parametrize("name", [commits.NAME, "trunk.json"])
-def test_a_store_that_cannot_be_opened_hides_no_other(cache, name):
+@pytest.mark.parametrize(("name", "kind"), [(commits.NAME, "log"), ("trunk.json", "trunk")])
+def test_a_store_that_cannot_be_opened_hides_no_other(cache, name, kind):
     """A damaged log, or trunk.json, is one problem; the stores beside it are still checked."""
     (store,) = (cache / "stores").iterdir()
     shutil.copytree(store, store.with_name("zzz"))
@@ -105,7 +105,7 @@ def test_a_store_that_cannot_be_opened_hides_no_other(cache, name):
     flip(sorted(cache.rglob("zzz/shards/*.h5"))[0])
     found = featcache.verify(cache=cache)
     assert [(problem.kind, Path(problem.where).parts[-1][:3]) for problem in found] == [
-        ("log", "vit"),
+        (kind, name[:3]),
         ("damaged", "000"),
     ]
 
@@ -116,7 +116,7 @@ def test_a_store_that_was_never_finished_is_no_problem_and_one_without_its_trunk
     (cache / "stores" / "half" / commits.NAME).write_bytes(b"")
     assert featcache.verify(cache=cache) == []
     next(cache.rglob("trunk.json")).unlink()
-    assert [problem.kind for problem in featcache.verify(cache=cache)] == ["log"]
+    assert [problem.kind for problem in featcache.verify(cache=cache)] == ["trunk"]
 
 
 def test_no_cache_is_an_error(tmp_path):

@@ -1,5 +1,6 @@
 """A recipe is data: read, checked whole, and every problem named at once."""
 
+import os
 import string
 import tomllib
 from pathlib import Path
@@ -206,3 +207,10 @@ def test_override_checks_what_it_puts_in():
     assert found.override("trunk") == found
     with pytest.raises(UsageError, match=r"head\.epochs: found 0"):
         found.override("head", epochs=0)
+
+
+def test_a_pipe_in_the_place_of_a_recipe_is_refused(tmp_path):
+    """Exit class 2 at once; nothing waits for what nobody writes."""
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(UsageError, match="not a regular file"):
+        recipe.read(tmp_path / "pipe.toml")

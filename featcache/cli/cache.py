@@ -1,11 +1,11 @@
-"""`featcache info` and `featcache verify`."""
+"""`featcache info`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from featcache.cli.app import Cache, Json, Weights, command, console, print_json, say, short
+from featcache.cli.app import Json, Weights, command, print_json, say, short
 from featcache.where import Where
 
 
@@ -19,7 +19,7 @@ def info(
 ) -> None:
     """What the cache holds, and what the trunk and a head on it weigh."""
     from featcache.inspect import info
-    from featcache.report.stages import many
+    from featcache.report.stages import made_with, many
 
     found = info(arch=arch, weights=weights, **where)
     if as_json:
@@ -41,31 +41,10 @@ def info(
         for listing in store["listings"]:
             say(f"  {listing}")
         for made in store["made"]:
-            versions = ", ".join(f"{package} {number}" for package, number in made["versions"].items())
-            say(f"  made on {made['device']}, batches of {made['batch_size']}, with {versions}")
+            say(f"  {made_with(made)}")
+        if store["made_by_unknown"]:
+            say(f"  {store['made_by_unknown']:,} embeddings: nobody noted what made them")
+    for problem in found["damaged"].values():
+        say(f"\ncannot be opened: {problem}")
     if not found["stores"]:
         say("no store yet: `featcache extract` makes one")
-
-
-@command()
-def verify(cache: Cache = None, as_json: Json = False) -> None:
-    """Every problem in the cache, not the first one: the logs, all hashes, the heads."""
-    from dataclasses import asdict
-
-    from featcache.inspect import verify
-    from featcache.report.progress import Bar
-    from featcache.report.stages import many
-
-    with Bar(console(stderr=True)) as bar:
-        problems = verify(
-            cache=cache,
-            progress=lambda done, total: bar.show("hashing", done // 10**6, total // 10**6, "MB"),
-        )
-    if as_json:
-        print_json({"problems": [asdict(problem) for problem in problems]})
-    else:
-        for problem in problems:
-            say(f"{problem.kind}: {problem.message}")
-        say(many(len(problems), "problem"))
-    if problems:
-        raise typer.Exit(3)

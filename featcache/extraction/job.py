@@ -1,13 +1,15 @@
 """Stage one: embed what the store lacks. Safe to stop at any moment, safe to run again."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Unpack
 
 from featcache.asked import Asked
+from featcache.drift import Drift
 from featcache.errors import DataError, FeatcacheError
+from featcache.extraction.account import Account
 from featcache.extraction.names import refuse_another_root
 from featcache.extraction.rows import Rows, refuse_too_many
 from featcache.extraction.run import Run
@@ -19,12 +21,16 @@ from featcache.store import (
     FeatureStore,
     StatLog,
     WeightsMemo,
+    broken,
     create,
     dealt,
     find,
     is_recorded,
+    publish,
 )
-from featcache.trunks.registry import Trunk, TrunkSource, choose_device, load
+from featcache.store.trunk_record import TAIL
+from featcache.trunks.registry import PRECISION, Trunk, TrunkSource, choose_device, load
+from featcache.trunks.spec import TrunkSpec
 from featcache.where import Where
 
 
@@ -79,12 +85,19 @@ class _Job:
         self.source = TrunkSource(recipe.trunk, WeightsMemo(cache))
         self.moved_from: dict[str, str] = {}  # by split, where the folder stood before
         self.cuts: list[Cut] = []
+        self.drift: dict[str, Drift] = {}  # by split, what a comparison with the store's old rows gave
+        self.planned = 0  # images that may have to be embedded, which decides the engine
+        self.accounts: dict[str, Account] = {}  # by split, where the time went
 
     @cached_property
     def root(self) -> Path:
         """The folder of the store that this job's trunk writes to."""
-        spec = self.source.choose([store.trunk.spec for store in self.stores], lambda: self.device)
-        return create(self.cache, spec, asked=self.source.label, known=self.known).root
+        held = [store.trunk.spec for store in self.stores]
+        spec = self.source.choose(held, lambda: self.device)
+        self._refuse_damaged(spec, held)
+        return create(
+            self.cache, spec, asked=self.source.label, known=self.known, wait=self.settings.wait, waiting=self._waiting
+        ).root
 
     @cached_property
     def device(self) -> str:
@@ -93,7 +106,10 @@ class _Job:
     @cached_property
     def trunk(self) -> Trunk:
         spec = self.store().trunk.spec
-        return load(self.source, spec, device=self.device, batch_size=self.settings.batch_size)
+        return load(
+            self.source, spec, device=self.device, batch_size=self.settings.batch_size, engine=self.settings.engine,
+            images=self.planned,
+        )  # fmt: skip
 
     def store(self) -> FeatureStore:
         """The store as it is committed now."""
@@ -103,7 +119,7 @@ class _Job:
         """Embed what the store lacks of one split, and record the listing."""
         begun = time.monotonic()
         settings, store = self.settings, self.store()
-        rows = Rows.of(listing, self.known)
+        rows = Rows.of(listing, self.known, self.source.transform.key())
         rows.forgive(store)
         if not settings.retry_failed:
             rows.remember_refused(store)
@@ -111,19 +127,38 @@ class _Job:
         extracted = rows.extracted()
         embedded = 0
         if len(todo) or not is_recorded(store, extracted):
-            with store.writer(shard_rows=settings.shard_rows, shard_seconds=settings.shard_seconds) as writer:
+            with store.writer(
+                shard_rows=settings.shard_rows, shard_seconds=settings.shard_seconds, wait=settings.wait,
+                waiting=self._waiting,
+            ) as writer:  # fmt: skip
+                publish.sweep_old(self.cache)
                 if len(todo):
-                    embedded = Run(self, rows, todo, writer).embed()
+                    self.planned = len(todo)
+                    run = Run(self, rows, todo, writer)
+                    embedded, self.accounts[listing.split] = run.embed(), run.account
                     extracted = rows.extracted()
                 refuse_too_many(listing, extracted.reasons, settings.max_bad)
-                writer.commit(extracted, self.trunk.made() if embedded else None)
+                writer.commit(extracted)
             if not self.store().holds(extracted.digests[extracted.good]).all():
                 raise FeatcacheError(f"{self.root}: rows are missing after an extract; please report this bug")
         refuse_too_many(listing, extracted.reasons, settings.max_bad)
         return self._summary(extracted, embedded, time.monotonic() - begun)
 
+    def _waiting(self, who: str) -> None:
+        self.progress(Progress("", f"waiting for the store: {who}", 0, 0, 0, 0.0))
+
+    def _refuse_damaged(self, spec: TrunkSpec, held: Sequence[TrunkSpec]) -> None:
+        """A damaged store stops nobody but who would add to it: a new one beside it would embed everything again."""
+        auto = self.recipe.trunk.precision == "auto" and spec not in held
+        meant = [self.source.spec(compute) for compute in PRECISION.values()] if auto else [spec]
+        tails = tuple(f"-{one.fingerprint()[:TAIL]}" for one in meant)
+        for name, error in broken(self.cache, self.known).items():
+            if name.endswith(tails):
+                raise error
+
     def _summary(self, extracted: Extracted, embedded: int, seconds: float) -> Summary:
         listing, trunk = extracted.listing, self.store().trunk
+        account = self.accounts.get(listing.split) if embedded else None
         rows = zip(listing.paths, extracted.reasons, strict=True)
         failures = tuple((path, reason) for path, reason in rows if reason)
         support = zip(listing.classes, listing.support(), strict=True)
@@ -143,8 +178,12 @@ class _Job:
             empty_classes=tuple(name for name, count in support if not count),
             part=listing.part,
             moved_from=self.moved_from.get(listing.split, ""),
+            drift=self.drift.get(listing.split),
             cuts=tuple(str(cut) for cut in self.cuts if listing.split in (cut.one, cut.other)),
             trunk=f"{trunk.spec.arch}, weights {trunk.asked}, {trunk.spec.compute}",
+            engine=self.trunk.engine.sentence() if embedded else "",
+            held_back=account.sentence() if account else "",
+            shares=account.shares() if account else {},
         )
 
 

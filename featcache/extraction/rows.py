@@ -1,17 +1,18 @@
 """What is known of each row of a listing while it is extracted. Resume is subtraction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import CacheError, DataError
-from featcache.extraction.summary import shown_path
 from featcache.listing import Listing, video_and_frame
+from featcache.listing.paths import shown_path
 from featcache.loader import ImageRead
 from featcache.store import Extracted, FeatureStore, StatLog
-from featcache.store.stat_log import Known, Stat
+from featcache.store.index import Digests
+from featcache.store.stat_log import Known
 from featcache.store.store import digests_of
 from featcache.video import frame_digest
 
@@ -24,44 +25,51 @@ class Rows:
 
     listing: Listing
     known: list[Known | None]
+    transform: str = ""  # which one decodes: another may make an image of what this one refuses, or the reverse
     refused: dict[bytes, str] = field(default_factory=dict)  # digests whose image decodes to nothing that can be stored
+    _asked: tuple[FeatureStore, npt.NDArray[np.bool_]] | None = None  # which rows a store held when it was last asked
 
     @classmethod
-    def of(cls, listing: Listing, memory: StatLog) -> "Rows":
+    def of(cls, listing: Listing, memory: StatLog, transform: str) -> "Rows":
         """The rows, with what the cache remembers of them."""
         files = [listing.file(row) for row in range(len(listing))]
         if not listing.videos:
-            return cls(listing, memory.look_up(files))
+            return cls(listing, memory.look_up(files), transform)
         places = [video_and_frame(file) for file in files]
-        videos = known_videos(places, memory)
+        videos = memory.sound(video for video, _ in places)
         known: list[Known | None] = []
         for file, (video, frame) in zip(files, places, strict=True):
             if video not in videos:
                 known.append(None)
                 continue
             status, digest = videos[video]
+            own = frame_digest(digest, frame)
             failed = memory.find(file, status)
-            known.append(Known(status, frame_digest(digest, frame), failed.reason if failed else ""))
-        return cls(listing, known)
+            known.append(Known(status, own) if failed is None else Known(status, own, failed.reason, failed.transform))
+        return cls(listing, known, transform)
+
+    def __post_init__(self) -> None:
+        for row, found in enumerate(self.known):
+            if found is not None and found.reason and found.transform != self.transform:
+                self.known[row] = Known(found.stat, found.digest)
 
     def missing(self, store: FeatureStore, *, retry_failed: bool) -> npt.NDArray[np.int64]:
         """The rows that must be read: files that are new or have changed, and known ones that the store lacks."""
-        digests = [found.digest if found else b"" for found in self.known]
-        lacks = ~store.holds(digests_of(digests))
+        lacks = ~self._held(store)
         failed = np.array([bool(reason) for reason in self.reasons()], dtype=bool)
         new = np.array([found is None for found in self.known], dtype=bool)
         return np.flatnonzero(new | (failed & retry_failed) | (lacks & ~failed))
 
     def forgive(self, store: FeatureStore) -> None:
         """An image that this store holds gave an embedding here, whatever became of it under another transform."""
-        held = store.holds(digests_of([found.digest if found else b"" for found in self.known]))
-        for row in np.flatnonzero(held):
+        for row in np.flatnonzero(self._held(store)):
             found = self.known[row]
             if found is not None and found.reason:
                 self.known[row] = Known(found.stat, found.digest)
 
     def take(self, row: int, image: ImageRead, memory: StatLog) -> None:
         """Note what reading one row's file gave, here and in the cache's memory."""
+        self._asked = None
         if image.failed and image.digest:
             self.refused[image.digest] = image.failed
         if image.stat is None:
@@ -73,7 +81,7 @@ class Rows:
             memory.remember(video_and_frame(file)[0], image.stat, image.video, read_at=image.read_at)
             if not image.failed and memory.find(file, image.stat) is None:
                 return
-        memory.remember(file, image.stat, image.digest, image.failed, read_at=image.read_at)
+        memory.remember(file, image.stat, image.digest, image.failed, read_at=image.read_at, transform=self.transform)
 
     def remember_refused(self, store: FeatureStore) -> None:
         """Images whose embedding this store refused before are not tried again: they have not changed."""
@@ -96,15 +104,16 @@ class Rows:
 
     def extracted(self) -> Extracted:
         """The listing with what became of each row."""
-        digests = [found.digest if found else b"" for found in self.known]
-        return Extracted(self.listing, digests_of(digests), self.reasons())
+        return Extracted(self.listing, self._digests(), self.reasons())
 
+    def _digests(self) -> Digests:
+        return digests_of([found.digest if found else b"" for found in self.known])
 
-def known_videos(places: Iterable[tuple[str, int]], memory: StatLog) -> dict[str, tuple[Stat, bytes]]:
-    """The stat and the digest of those of the videos that the cache remembers as they are now."""
-    videos = list(dict.fromkeys(video for video, _ in places))
-    found = zip(videos, memory.look_up(videos), strict=True)
-    return {video: (known.stat, known.digest) for video, known in found if known is not None and not known.reason}
+    def _held(self, store: FeatureStore) -> npt.NDArray[np.bool_]:
+        """Which rows' images a store holds, (rows,); asked once of the same snapshot."""
+        if self._asked is None or self._asked[0] is not store:
+            self._asked = store, store.holds(self._digests())
+        return self._asked[1]
 
 
 def refuse_too_many(listing: Listing, reasons: Sequence[str], max_bad: float, read: int | None = None) -> None:

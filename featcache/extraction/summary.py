@@ -1,12 +1,16 @@
 """What an extract is told, what it says while it runs, and what it has done."""
 
-import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from featcache.drift import Drift
 from featcache.errors import UsageError
+from featcache.listing.paths import readable
+from featcache.store.shard import MOST_ROWS
 from featcache.store.store import SHARD_ROWS, SHARD_SECONDS
+from featcache.trunks.engines import ENGINES
 
 MAX_BAD = 0.01  # the share of a listing's images that may be unreadable
 
@@ -21,6 +25,7 @@ class Progress:
     total: int  # files of this split that had to be looked at
     embedded: int
     seconds: float  # since the first file was asked for
+    bound: str = ""  # what holds it back so far: "decode-bound", …; "" while nothing is embedded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,10 @@ class Summary:
     moved_from: str  # where the data set's folder stood before; "" where it stands as it did
     cuts: tuple[str, ...]  # a sentence for each other split that shares a subject, a clip or an image with this one
     trunk: str  # weights and precision, in words
+    engine: str = ""  # how the forward ran and why, in words; "" where nothing was embedded
+    held_back: str = ""  # the sentence that says what held it back; "" where nothing was embedded
+    shares: Mapping[str, float] = field(default_factory=dict)  # of the time; see extraction.account
+    drift: Drift | None = None  # what holding a new making against the store gave; None where nothing was new
 
     def to_json(self) -> dict[str, Any]:
         """The keys of the command line's contract, and what else is known."""
@@ -62,6 +71,10 @@ class Summary:
             "ignored": [readable(path) for path in self.ignored],
             "part": self.part or None,
             "cuts": list(self.cuts),
+            "engine": self.engine or None,
+            "held_back": self.held_back or None,
+            "shares": {kind: round(share, 4) for kind, share in self.shares.items()},
+            "drift": None if self.drift is None else self.drift.to_json(),
         }
 
 
@@ -70,33 +83,33 @@ class Settings:
     """How an extract runs; nothing here changes an embedding."""
 
     device: str = "auto"
+    engine: str = "auto"
     workers: int | None = None  # None: one a core
     batch_size: int | None = None  # None: the device's own
     max_bad: float = MAX_BAD
     retry_failed: bool = False
     shard_rows: int = SHARD_ROWS
     shard_seconds: float = SHARD_SECONDS
+    wait: float = 0.0  # seconds, for a store that another process is writing to
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", self.device):
             raise UsageError(f"--device {self.device}: expected auto, cpu, cuda, cuda:N or mps")
-        for name, most in (("workers", 1024), ("batch_size", 65_536)):
+        if self.engine not in ENGINES:
+            raise UsageError(f"--engine {self.engine}: expected one of {', '.join(ENGINES)}")
+        for name, most in (("workers", 1024), ("batch_size", 65_536), ("shard_rows", MOST_ROWS)):
             value = getattr(self, name)
             if value is not None and value > most:
                 raise UsageError(f"--{name.replace('_', '-')}: found {value}, expected at most {most:,}")
-        for name, least in (("workers", 1), ("batch_size", 1), ("shard_rows", 1), ("shard_seconds", 0.0)):
+        for name, least in (
+            ("workers", 1),
+            ("batch_size", 1),
+            ("shard_rows", 1),
+            ("shard_seconds", 0.0),
+            ("wait", 0.0),
+        ):
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise UsageError(f"--{name.replace('_', '-')}: found {value}, expected at least {least}")
         if not 0 <= self.max_bad <= 1:
             raise UsageError(f"--max-bad: found {self.max_bad}, expected a share from 0 to 1")
-
-
-def shown_path(path: str) -> str:
-    """A path on one line of text: a newline or another control character in it stands as its escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in readable(path))
-
-
-def readable(path: str) -> str:
-    """A path as text that JSON and terminals can carry: bytes that are no UTF-8 are shown as escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

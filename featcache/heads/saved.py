@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,8 +29,11 @@ from featcache.errors import CacheError, UsageError
 from featcache.features import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import EpochRow, LinearHead, Scores
+from featcache.recipe import NAME
 from featcache.store import FeatureStore
-from featcache.store.publish import append, ends_whole, make_folder, publish
+from featcache.store.lock import holding
+from featcache.store.publish import append, make_folder, publish, truncate
+from featcache.store.regular import HEAD, LOG, read_regular
 from featcache.store.sealed import seal_document, seal_line, unseal_document, unseal_line
 from featcache.streamed import Streamed
 
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 RUNS = "runs.jsonl"
+_WAIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,8 +74,13 @@ class Run:
     heads: tuple[str, ...]
     best: str | None  # None where every head diverged
     selected_by: str  # "" where nothing chose
+    check: Mapping[str, Any] | None = None  # of the best head, as `check_json` wrote it; None where it was left out
     seconds: float = 0.0  # of the training, all heads together
-    gap_share: float | None = None  # of the best head, see `Check`; None where nobody checked, or it diverged
+
+    @property
+    def gap_share(self) -> float | None:
+        """Of the best head, see `Check`; None where nobody checked, or it diverged."""
+        return None if self.check is None else self.check.get("gap_share")
 
 
 def folder_of(store: FeatureStore, data_set: str, variant: str) -> Path:
@@ -88,6 +98,7 @@ def save(store: FeatureStore, head: LinearHead, train: Features | Streamed, val:
     name = name_of(head.config, sources)
     folder = folder_of(store, train.source["data_set"], train.source["variant"]) / name
     tensors = save_tensors({"weight": np.ascontiguousarray(head.weight), "bias": np.ascontiguousarray(head.bias)})
+    history = _history(head.history)
     document = {
         "format": FORMAT,
         "name": name,
@@ -99,11 +110,12 @@ def save(store: FeatureStore, head: LinearHead, train: Features | Streamed, val:
         "best_epoch": head.best_epoch,
         "sources": sources,
         "sha256": hashlib.sha256(tensors).hexdigest(),
+        "history_sha256": hashlib.sha256(history).hexdigest(),
         "versions": {name: version(name) for name in ("featcache", "torch", "numpy")},
     }
     make_folder(folder)
     publish(folder / "head.safetensors", tensors, replace=True)
-    publish(folder / "history.csv", _history(head.history), replace=True)
+    publish(folder / "history.csv", history, replace=True)
     publish(folder / "head.json", seal_document(document), replace=True)
     return SavedHead(name, folder, head, train.classes, sources)
 
@@ -115,8 +127,8 @@ def load(folder: Path) -> SavedHead:
         CacheError: no head, a damaged one, or one of a newer format.
     """
     try:
-        document = unseal_document((folder / "head.json").read_bytes())
-        data = (folder / "head.safetensors").read_bytes()
+        document = unseal_document(read_regular(folder / "head.json"))
+        data = read_regular(folder / "head.safetensors", HEAD)
     except OSError as error:
         raise CacheError(f"{folder}: no head here: {error.strerror}") from None
     if document is None:
@@ -141,7 +153,9 @@ def load(folder: Path) -> SavedHead:
         sources = {split: dict(source) for split, source in document["sources"].items()}
         if document["name"] != folder.name or {head.weight.dtype, head.bias.dtype} != {np.dtype(np.float32)}:
             raise ValueError(f"its name is {document['name']!r}, its weights are {head.weight.dtype}")
-    except (SafetensorError, UsageError, AttributeError, KeyError, TypeError, ValueError) as error:
+        if "trunk" not in sources["train"] or not all(type(name) is str for name in classes):
+            raise ValueError("it does not say which trunk and which classes it is for")
+    except (SafetensorError, UsageError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise CacheError(f"{folder}: this is no head that this version reads: {error}") from None
     if len(classes) != len(head.weight):
         raise CacheError(f"{folder}: {len(classes)} class names for {len(head.weight)} outputs")
@@ -168,25 +182,101 @@ def record_run(
         "check": None if check is None else check_json(check),
         "seconds": round(seconds, 3),
     }
-    folder = folder_of(store, train.source["data_set"], train.source["variant"])
-    start = b"" if ends_whole(folder / RUNS) else b"\n"  # what a crash left of a line must not swallow this one
-    append(folder / RUNS, start + seal_line(line), sync=True)
-
-
-def runs(store: FeatureStore, data_set: str, variant: str) -> list[Run]:
-    """Every fit-head on this store and data set, oldest first; torn or damaged lines are left out."""
+    path = folder_of(store, train.source["data_set"], train.source["variant"]) / RUNS
+    lock = holding(path.with_name(f".{RUNS}.lock"), wait=_WAIT_SECONDS)
+    if lock is None:
+        raise CacheError(f"{path}: another process has been writing it for {_WAIT_SECONDS:g} s; the heads are saved")
     try:
-        data = (folder_of(store, data_set, variant) / RUNS).read_bytes()
+        found = read_runs(path)
+        if found.torn:  # what a crash left of a line must not swallow this one
+            truncate(path, found.size - found.torn)
+        append(path, (b"" if found.ends_whole or found.torn else b"\n") + seal_line(line), sync=True)
+    finally:
+        lock.release()
+
+
+def runs(store: FeatureStore, data_set: str, variant: str, *, newest: bool = True) -> list[Run]:
+    """Every fit-head on this store and data set, oldest first; a line that a crash cut short is left out.
+
+    Raises:
+        CacheError: a line is damaged, and the `newest` run is asked for: nobody knows whether that was it.
+    """
+    path = folder_of(store, data_set, variant) / RUNS
+    found = read_runs(path)
+    if found.damaged and newest:
+        raise CacheError(
+            f"{path}: line {found.damaged[0]} is damaged: which head is the newest cannot be known. Name the head, or "
+            f"`featcache repair` takes the line out"
+        )
+    entries = [entry for line in found.lines if (entry := unseal_line(line)) is not None]
+    try:
+        every = [_run(one) for one in entries]
+        strange = [name for run in every for name in (*run.heads, run.best or "x") if not re.fullmatch(NAME, name)]
+        if strange:
+            raise TypeError(f"{strange[0]!r} is no name of a head")
+        return every
+    except (KeyError, TypeError) as error:
+        raise CacheError(f"{path}: this is no log of runs that this version reads: {error!r}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """A runs.jsonl as far as it holds."""
+
+    lines: tuple[bytes, ...] = ()  # that match their checksums, without their newlines
+    damaged: tuple[int, ...] = ()  # the numbers of the others, from 1
+    torn: int = 0  # bytes of a last line that a crash cut short
+    size: int = 0  # of the file
+    ends_whole: bool = True  # whether it ends with a newline, or is empty
+
+
+def read_runs(path: Path) -> Lines:
+    """The lines of a runs.jsonl; none where there is no such file."""
+    try:
+        data = read_regular(path, LOG)
+    except FileNotFoundError:
+        return Lines()
     except OSError:
-        return []
-    found = [entry for line in data.split(b"\n") if line and (entry := unseal_line(line)) is not None]
-    return [_run(line) for line in found]
+        return Lines(damaged=(1,))
+    *whole, rest = data.split(b"\n")
+    lines = [line for line in whole if unseal_line(line) is not None]
+    damaged = [number for number, line in enumerate(whole, start=1) if unseal_line(line) is None]
+    torn = len(rest)
+    if rest and unseal_line(rest) is not None:  # it lacks nothing but its newline
+        lines, torn = [*lines, rest], 0
+    elif rest and unseal_line(rest[:-1]) is not None:  # its end is no newline: no crash writes one byte too many
+        damaged, torn = [*damaged, len(whole) + 1], 0
+    return Lines(tuple(lines), tuple(damaged), torn, len(data), ends_whole=not rest)
 
 
 def _run(line: Mapping[str, Any]) -> Run:
-    check = line.get("check") or {}
     heads, seconds = tuple(line["heads"]), float(line.get("seconds", 0))
-    return Run(line["at"], heads, line["best"], line["selected_by"], seconds, check.get("gap_share"))
+    return Run(line["at"], heads, line["best"], line["selected_by"], line.get("check"), seconds)
+
+
+def history(folder: Path) -> dict[str, tuple[float, ...]]:
+    """history.csv, column by column: "epoch", "train_loss", … "val_macro_recall"; nan where a cell is empty.
+
+    A file that is missing or no longer ours gives no columns: a report does without its curves.
+    """
+    try:
+        lines = list(csv.reader(io.StringIO((folder / "history.csv").read_text("utf-8"))))
+        columns = zip(*lines[1:], strict=True)
+        return {
+            name: tuple(float(cell) if cell else math.nan for cell in column)
+            for name, column in zip(lines[0], columns, strict=True)
+        }
+    except (OSError, ValueError, IndexError):
+        return {}
+
+
+def versions(folder: Path) -> dict[str, str]:
+    """What a head was trained with: package -> version; empty where head.json does not say."""
+    try:
+        document = unseal_document((folder / "head.json").read_bytes()) or {}
+    except OSError:
+        return {}
+    return {str(name): str(number) for name, number in document.get("versions", {}).items()}
 
 
 def check_json(check: "Check") -> dict[str, Any]:

@@ -48,13 +48,13 @@ def save_png(evaluation: Evaluation, path: Path) -> None:
 
 def _png(evaluation: Evaluation) -> bytes:
     content = io.BytesIO()
-    with _style():
+    with style_of_pictures():
         _draw(evaluation).savefig(content, format="png", dpi=DPI, metadata={"Software": None})
     return content.getvalue()
 
 
 @contextlib.contextmanager
-def _style() -> Iterator[None]:
+def style_of_pictures() -> Iterator[None]:
     """The defaults of matplotlib but for a few: no matplotlibrc changes what a report looks like."""
     import matplotlib as mpl
     from matplotlib import font_manager
@@ -68,7 +68,7 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _legible() -> Callable[[str], str]:
+def legible_names() -> Callable[[str], str]:
     """A function that writes a name with the glyphs that the fonts have, and what they lack as its escape."""
     from matplotlib import font_manager as fonts
 
@@ -90,7 +90,7 @@ def _draw(evaluation: Evaluation) -> "Figure":
 
     figure = Figure()
     FigureCanvasAgg(figure)
-    legible = _legible()
+    legible = legible_names()
     size = len(evaluation.classes)
     side = float(np.clip(6, 0.34 * size, 0.9 * size)) if size <= 100 else 34.0  # of the matrix
     cell = side / size
@@ -101,13 +101,13 @@ def _draw(evaluation: Evaluation) -> "Figure":
     scale = float(np.clip(side / 6, 1, 1.5))  # of the title, which would look lost above a large matrix
     title = [(text, points * scale, colour) for text, points, colour in _title(evaluation, legible)]
 
-    label = _widest(figure, names, font)
+    label = widest(figure, names, font)
     upright = label < 0.9 * cell  # the columns' names then need not be turned
     left = max(label, 0.5) + 0.4
     bottom = (0.2 if upright else label) + 0.55
     top = 0.25 * scale * len(title) + 0.65
     right = BARS + sum(FIGURES) + 0.45
-    longest = max(_widest(figure, [text], points) for text, points, _ in title)
+    longest = max(widest(figure, [text], points) for text, points, _ in title)
     width = max(left + side + right, longest * BOLDER + 0.5)
     height = top + side + bottom
     figure.set_size_inches(width, height)
@@ -218,7 +218,7 @@ def _head(axes: "Axes", text: str, right: float, points: float = 0) -> None:
     )  # fmt: skip
 
 
-def _widest(figure: "Figure", texts: Iterable[str], font: float) -> float:
+def widest(figure: "Figure", texts: Iterable[str], font: float) -> float:
     """The width in inches of the widest of the texts."""
     from matplotlib.text import Text
 

@@ -1,15 +1,16 @@
 """What the two stages say of themselves when they are done, for the terminal."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from featcache.drift import environment
 from featcache.extraction import Summary
-from featcache.extraction.summary import shown_path
 from featcache.heads.linear import best_of, merit
+from featcache.listing.paths import shown_path
 
 if TYPE_CHECKING:
     from featcache.heads.fit import Fit  # with it comes scikit-learn, which an extract does not need
@@ -35,6 +36,16 @@ def warnings_of(summary: Summary) -> Iterator[str]:
     yield from (f"note: {cut}" for cut in summary.cuts)
     if summary.moved_from:
         yield f"note: {summary.data_set}/{summary.split} has moved: it was {summary.moved_from}, with the same images"
+    if summary.drift is not None and not summary.drift.compared:
+        yield (
+            "note: this store was made with other versions or hardware, and none of the images that it holds is where "
+            "it was: nothing could be compared"
+        )
+    elif summary.drift is not None:
+        yield (
+            f"note: this store was made with other versions or hardware; {summary.drift.compared} of its images, "
+            f"embedded again, agree (1 - cosine at most {summary.drift.cosine:.1e})"
+        )
     if summary.part:
         yield f"note: {summary.split!r} is a part of its folder ({summary.part}) until it is extracted again"
 
@@ -46,6 +57,15 @@ def sentence_of(summary: Summary) -> str:
         f"{summary.data_set}/{summary.split}: {summary.rows:,} images: {summary.embedded:,} embedded, "
         f"{summary.reused:,} reused, {summary.failed:,} failed ({summary.seconds:.1f} s{pace})"
     )
+
+
+def shares_of(summary: Summary) -> str:
+    """Where the time of an extract went, in one line; "" where nothing was embedded."""
+    if not summary.shares:
+        return ""
+    loop = ", ".join(f"{kind} {summary.shares[kind]:.0%}" for kind in ("starting", "waiting", "computing", "writing"))
+    workers = ", ".join(f"{kind} {summary.shares[kind]:.0%}" for kind in ("reading", "decoding"))
+    return f"time: {loop}; of the workers': {workers}"
 
 
 def fit_parts(fit: "Fit") -> list[RenderableType]:
@@ -81,6 +101,18 @@ def fit_parts(fit: "Fit") -> list[RenderableType]:
     if fit.check is not None:
         parts.append(Text(f"check: {fit.check.sentence()}"))
     return parts
+
+
+def made_with(made: Mapping[str, Any]) -> str:
+    """What one part of a store was made with, and how far it stood from the parts before it."""
+    compared = made.get("drift")
+    if compared is None:
+        drift = ""
+    elif compared["compared"]:
+        drift = f"; drift over {compared['compared']} images: 1 - cosine at most {compared['cosine_distance']:.1e}"
+    else:
+        drift = "; not compared with what was there: its images were gone"
+    return f"{made['rows']:,} embeddings made on {environment(made)}{drift}"
 
 
 def search_parts(found: "Search") -> list[RenderableType]:

@@ -2,9 +2,10 @@
 
 from featcache.store import dealt
 from featcache.store.catalog import cache_folder, choose
+from featcache.store.check import Problem
 from featcache.store.listings import Extracted
 from featcache.store.stat_log import StatLog
-from featcache.store.store import FeatureStore, Problem, StoreWriter, create, find, is_recorded
+from featcache.store.store import FeatureStore, StoreWriter, broken, create, find, is_recorded
 from featcache.store.weights_memo import WeightsMemo
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "StatLog",
     "StoreWriter",
     "WeightsMemo",
+    "broken",
     "cache_folder",
     "choose",
     "create",

@@ -7,7 +7,7 @@ from pathlib import Path
 from featcache.errors import CacheError
 from featcache.store.commits import Key
 from featcache.store.stat_log import StatLog
-from featcache.store.store import FeatureStore, find
+from featcache.store.store import FeatureStore, broken, find
 
 DEFAULT = "cache"
 VARIABLE = "FEATCACHE_CACHE"
@@ -39,6 +39,10 @@ def choose(
     fitting = [found for found in everywhere if passes(found, store, weights, precision)]
     if len(fitting) == 1:
         return fitting[0]
+    damaged = {} if fitting else broken(cache, known)  # one of these may be meant; where another fits, it is not
+    if store in damaged:
+        raise damaged[store]
+    also = "".join(f"\nA store that cannot be opened: {error}" for error in damaged.values())
     data_set, variant, split = key
     if fitting:
         raise CacheError(
@@ -52,11 +56,11 @@ def choose(
             if value
         )
         raise CacheError(
-            f"{cache}: no store with {asked} holds {data_set}/{variant}/{split}; there are: {_names(everywhere)}"
+            f"{cache}: no store with {asked} holds {data_set}/{variant}/{split}; there are: {_names(everywhere)}{also}"
         )
     raise CacheError(
         f"{cache}: no embeddings of {data_set}, split {split!r}, are in this cache; "
-        f"run `featcache extract --split {split}` first, or name another --cache"
+        f"run `featcache extract --split {split}` first, or name another --cache{also}"
     )
 
 

@@ -1,11 +1,13 @@
 """The log of a store, `commits.jsonl`: what is not in it does not exist.
 
-Lines are only ever added, each with its own checksum: `add` (a shard), `drop` (a shard), `listing`. A last line
-without its newline was torn by a crash and is ignored; the next writer cuts it off, under the lock. Any other line
-that does not match its checksum is damage, and an error.
+Lines are only ever added, each with its own checksum: `add` (a shard), `drop` (a shard, or a listing), `listing`. A
+last piece that is no whole line was torn by a crash and is ignored; the next writer cuts it off, under the lock. Any
+other line that does not match its checksum is damage, and an error; `featcache repair` writes the log anew without it.
 """
 
 import re
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 from featcache.errors import CacheError
 from featcache.recipe import NAME as NAME_PATTERN
 from featcache.store import publish
+from featcache.store.regular import LOG, read_regular
 from featcache.store.sealed import seal_line, unseal_line
 from featcache.store.shard import Shard
 
@@ -39,6 +42,11 @@ class ListingLine:
         """What a newer line replaces."""
         return self.data_set, self.variant, self.split
 
+    @property
+    def file(self) -> str:
+        """Where it stands below `cache/listings/`; what a `drop` line calls it."""
+        return f"{self.data_set}/{self.variant}/{self.split}-{self.sha256[:8]}.h5"
+
 
 @dataclass(frozen=True, slots=True)
 class Commits:
@@ -47,63 +55,150 @@ class Commits:
     shards: tuple[Shard, ...] = ()
     listings: dict[Key, ListingLine] = field(default_factory=dict)  # the newest of each key
     numbers: int = 0  # how many shards were ever added: the next one's number
-    size: int = 0  # bytes of whole lines
+    size: int = 0  # bytes of committed lines
+    dropped: dict[str, float] = field(default_factory=dict)  # shards -> when they were dropped, seconds; 0.0: unknown
+    unfinished: frozenset[str] = frozenset()  # shards that were added after the last listing
+    ends_whole: bool = True  # whether the last committed line has its newline
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A log as far as it holds."""
+
+    commits: Commits  # of the lines that hold
+    lines: tuple[bytes, ...]  # those lines, without their newlines
+    damaged: tuple[tuple[int, str], ...]  # the number of each other line, from 1, and what is wrong with it
+    torn: int  # bytes of a last line that a crash cut short
 
 
 def read(path: Path) -> Commits:
     """The committed state.
 
     Raises:
-        CacheError: the log is missing, or a line before the last is damaged; the message names it.
+        CacheError: the log is missing, or a line is damaged; the message names it.
+    """
+    found = replay(path)
+    for number, wrong in found.damaged:
+        raise CacheError(f"{path}: line {number} {wrong}. {_WAY_OUT}")
+    return found.commits
+
+
+def replay(path: Path) -> Replayed:
+    """The state after every line that holds, whatever stands between them.
+
+    Raises:
+        CacheError: the log is missing or cannot be read.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path, LOG)
     except OSError as error:
-        raise CacheError(f"{path}: the log of this store cannot be read: {error.strerror}") from None
-    whole = data.rfind(b"\n") + 1
-    shards: dict[str, Shard] = {}
-    listings: dict[Key, ListingLine] = {}
-    added: set[str] = set()
-    for number, line in enumerate(data[:whole].split(b"\n")[:-1], start=1):
+        raise CacheError(f"{path}: the log of this store cannot be read: {error.strerror}. {_WAY_OUT}") from None
+    state, lines, damaged = _State(), [], []
+    *whole, rest = data.split(b"\n")
+    for number, line in enumerate(whole, start=1):
+        wrong = state.take(line)
+        if wrong:
+            damaged.append((number, wrong))
+        else:
+            lines.append(line)
+    size, ends_whole = len(data) - len(rest), True
+    if rest and unseal_line(rest[:-1]) is not None:  # no crash writes one byte too many
+        damaged.append((len(whole) + 1, "is damaged: its end is no newline"))
+    elif rest and unseal_line(rest) is not None:  # all of it but the newline: its checksum says that it is whole
+        wrong = state.take(rest)
+        damaged += [(len(whole) + 1, wrong)] if wrong else []
+        lines += [] if wrong else [rest]
+        size, ends_whole, rest = len(data), False, b""
+    return Replayed(state.commits(size, ends_whole=ends_whole), tuple(lines), tuple(damaged), len(rest))
+
+
+class _State:
+    """What the lines so far have committed."""
+
+    def __init__(self) -> None:
+        self.shards: dict[str, Shard] = {}
+        self.listings: dict[Key, ListingLine] = {}
+        self.added: set[str] = set()
+        self.dropped: dict[str, float] = {}
+        self.unfinished: set[str] = set()
+
+    def take(self, line: bytes) -> str:
+        """Commit one line; what is wrong with it, or ""."""
         entry = unseal_line(line)
         if entry is None:
-            raise CacheError(f"{path}: line {number} is damaged: it does not match its checksum")
+            return "is damaged: it does not match its checksum"
         try:
-            match entry:
-                case {"add": dict(fields)}:
-                    shard = Shard(**fields)
-                    first = next(iter(shards.values()), shard)
-                    if (shard.dim, shard.dtype) != (first.dim, first.dtype):
-                        raise ValueError(f"{shard.name} holds {shard.dim} x {shard.dtype}, unlike those before it")
-                    shards[shard.name] = shard
-                    added.add(shard.name)
-                case {"drop": str(name)}:
-                    shards.pop(name, None)
-                case {"listing": dict(fields)}:
-                    line_ = ListingLine(**fields)
-                    listings[line_.key] = line_
-                case _:
-                    raise ValueError(f"unknown kind {list(entry)}")
+            self._commit(entry)
         except (TypeError, ValueError) as error:
-            raise CacheError(f"{path}: line {number} is none that this version reads: {error}") from None
-    return Commits(tuple(shards.values()), listings, len(added), whole)
+            return f"is none that this version reads: {error}"
+        return ""
+
+    def _commit(self, entry: dict[str, Any]) -> None:
+        match entry:
+            case {"add": dict(fields)}:
+                shard = Shard(**fields)
+                first = next(iter(self.shards.values()), shard)
+                if (shard.dim, shard.dtype) != (first.dim, first.dtype):
+                    raise ValueError(f"{shard.name} holds {shard.dim} x {shard.dtype}, unlike those before it")
+                self.shards[shard.name] = shard
+                self.added.add(shard.name)
+                self.unfinished.add(shard.name)
+                self.dropped.pop(shard.name, None)
+            case {"drop": str(name)}:
+                at = entry.get("at", 0.0)
+                if self.shards.pop(name, None) is not None:
+                    self.dropped[name] = at if isinstance(at, int | float) else 0.0
+                self.listings = {key: line for key, line in self.listings.items() if line.file != name}
+            case {"listing": dict(fields)}:
+                line = ListingLine(**fields)
+                self.listings[line.key] = line
+                self.unfinished.clear()
+            case _:
+                raise ValueError(f"unknown kind {list(entry)}")
+
+    def commits(self, size: int, *, ends_whole: bool) -> Commits:
+        return Commits(
+            shards=tuple(self.shards.values()),
+            listings=self.listings,
+            numbers=len(self.added),
+            size=size,
+            dropped=self.dropped,
+            unfinished=frozenset(self.unfinished & self.shards.keys()),
+            ends_whole=ends_whole,
+        )
 
 
 def add(path: Path, shard: Shard) -> None:
     """Commit a published shard."""
-    _append(path, {"add": asdict(shard)})
+    publish.append(path, _add_line(shard), sync=True)
+
+
+def drop(path: Path, name: str) -> None:
+    """Commit that a shard, or a listing's file, is no longer part of the store."""
+    publish.append(path, seal_line({"drop": name, "at": round(time.time(), 3)}), sync=True)
 
 
 def name_listing(path: Path, line: ListingLine) -> None:
     """Commit a published listing."""
-    _append(path, {"listing": asdict(line)})
+    publish.append(path, seal_line({"listing": asdict(line)}), sync=True)
 
 
-def cut_torn_line(path: Path, commits: Commits) -> None:
-    """Remove what a crash left of a last line. Only under the writer's lock."""
+def rewrite(path: Path, lines: Sequence[bytes], shards: Sequence[Shard]) -> None:
+    """Publish the log anew: these lines as they were, then these shards. Only under the lock, by repair."""
+    data = b"".join(line + b"\n" for line in lines) + b"".join(map(_add_line, shards))
+    publish.publish(path, data, replace=True)
+
+
+def mend_end(path: Path, commits: Commits) -> None:
+    """Remove what a crash left of a last line, or end a whole one. Only under the writer's lock."""
     if path.stat().st_size > commits.size:
         publish.truncate(path, commits.size)
+    if not commits.ends_whole:
+        publish.append(path, b"\n", sync=True)
 
 
-def _append(path: Path, entry: dict[str, Any]) -> None:
-    publish.append(path, seal_line(entry), sync=True)
+def _add_line(shard: Shard) -> bytes:
+    return seal_line({"add": {name: value for name, value in asdict(shard).items() if value is not None}})
+
+
+_WAY_OUT = "`featcache verify` lists what is damaged, `featcache repair` mends it."

@@ -4,14 +4,13 @@ Which group (a subject, a clip, an image) went to which split. What stands there
 new groups join it. Without the file the same recipe deals a data set that has grown anew.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from filelock import FileLock
-
 from featcache.errors import CacheError
 from featcache.store import publish
+from featcache.store.lock import holding
+from featcache.store.regular import read_regular
 from featcache.store.sealed import seal_document, unseal_document
 
 FORMAT = 1
@@ -26,9 +25,7 @@ def read(cache: Path, data_set: str, variant: str) -> dict[str, str]:
     """
     path = _path(cache, data_set, variant)
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        with os.fdopen(handle, "rb") as file:
-            document = unseal_document(file.read())
+        document = unseal_document(read_regular(path))
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -37,8 +34,10 @@ def read(cache: Path, data_set: str, variant: str) -> dict[str, str]:
         raise CacheError(f"{path}: damaged: it does not match its checksum. {_WAY_OUT}")
     if document.get("format") != FORMAT:
         raise CacheError(f"{path}: format {document.get('format')}, this featcache reads {FORMAT}")
-    found: dict[str, list[str]] = document["splits"]
-    return {group: split for split, groups in found.items() for group in groups}
+    try:
+        return {str(group): str(split) for split, groups in document["splits"].items() for group in groups}
+    except (KeyError, TypeError, AttributeError):
+        raise CacheError(f"{path}: this is no record of splits that this version reads. {_WAY_OUT}") from None
 
 
 def write(cache: Path, data_set: str, variant: str, groups: Mapping[str, str]) -> None:
@@ -52,7 +51,10 @@ def write(cache: Path, data_set: str, variant: str, groups: Mapping[str, str]) -
         return
     path = _path(cache, data_set, variant)
     publish.make_folder(path.parent)
-    with publish.told(path), FileLock(path.with_name(".splits.lock"), timeout=_WAIT_SECONDS):
+    lock = holding(path.with_name(".splits.lock"), wait=_WAIT_SECONDS)
+    if lock is None:
+        raise CacheError(f"{path}: another process has been writing it for {_WAIT_SECONDS:g} s; run this one again")
+    try:
         there = read(cache, data_set, variant)
         moved = [group for group, split in there.items() if groups.get(group, split) != split]
         if moved:
@@ -62,6 +64,8 @@ def write(cache: Path, data_set: str, variant: str, groups: Mapping[str, str]) -
         for group, split in together.items():
             splits.setdefault(split, []).append(group)
         publish.publish(path, seal_document({"format": FORMAT, "splits": splits}), replace=True)
+    finally:
+        lock.release()
 
 
 _WAY_OUT = "Bring it back from a copy; or remove it, and `featcache extract` deals the data set anew."

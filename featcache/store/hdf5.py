@@ -5,7 +5,10 @@ leads elsewhere, no external or virtual storage, no filter.
 """
 
 import io
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import h5py
 import numpy as np
@@ -43,14 +46,54 @@ def parse(data: bytes, expected: Mapping[str, tuple[str, int]]) -> dict[str, Arr
         raise ForeignFileError(f"HDF5 cannot read it: {error}") from None
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a dataset stands in its file, in one piece."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+def places(handle: int) -> dict[str, Place]:
+    """What libhdf5 makes of an open file whose hash was right: every dataset, by name.
+
+    Raises:
+        ForeignFileError: a link that leads elsewhere, or storage that is not in one piece in the file itself.
+    """
+    with _opened(handle) as file:
+        return {name: _place(_checked(file, name)) for name in file}
+
+
+def rows_of(handle: int, name: str, rows: npt.NDArray[np.int64]) -> Array:
+    """These rows (ascending) of a dataset, as libhdf5 reads them.
+
+    Raises:
+        ForeignFileError: HDF5 cannot read them.
+    """
+    with _opened(handle) as file:
+        found: Array = _checked(file, name)[rows]
+        return found
+
+
+@contextmanager
+def _opened(handle: int) -> Iterator[h5py.File]:
+    """The file behind a descriptor: not its name, behind which another could stand by now."""
+    try:
+        with os.fdopen(os.dup(handle), "rb") as raw, h5py.File(raw, "r") as file:
+            yield file
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        if isinstance(error, ForeignFileError):
+            raise
+        raise ForeignFileError(f"HDF5 cannot read it: {error}") from None
+
+
+def _place(found: h5py.Dataset) -> Place:
+    return Place(str(found.dtype), tuple(found.shape), found.id.get_offset() or 0)
+
+
 def _dataset(file: h5py.File, name: str, dtype: str, dimensions: int, *, limit: int) -> Array:
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise ForeignFileError(f"/{name} is a link that leads elsewhere")
-    found = file[name]
-    if not isinstance(found, h5py.Dataset):
-        raise ForeignFileError(f"/{name} is no dataset")
-    if found.is_virtual or found.external or found.chunks is not None or found.id.get_create_plist().get_nfilters():
-        raise ForeignFileError(f"/{name} is stored outside, virtually, in chunks or through a filter")
+    found = _checked(file, name)
     if found.dtype != np.dtype(dtype) or found.ndim != dimensions:
         raise ForeignFileError(
             f"/{name} is {found.dtype} with {found.ndim} dimensions, expected {dtype} with {dimensions}"
@@ -59,3 +102,15 @@ def _dataset(file: h5py.File, name: str, dtype: str, dimensions: int, *, limit: 
         raise ForeignFileError(f"/{name} declares {found.shape}, more than the file holds")
     array: Array = found[...]
     return array
+
+
+def _checked(file: h5py.File, name: str) -> h5py.Dataset:
+    """A dataset that stands in this very file, in one piece."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ForeignFileError(f"/{name} is a link that leads elsewhere")
+    found = file[name]
+    if not isinstance(found, h5py.Dataset):
+        raise ForeignFileError(f"/{name} is no dataset")
+    if found.is_virtual or found.external or found.chunks is not None or found.id.get_create_plist().get_nfilters():
+        raise ForeignFileError(f"/{name} is stored outside, virtually, in chunks or through a filter")
+    return found

@@ -23,6 +23,7 @@ from featcache.listing import Listing
 from featcache.recipe import NAME
 from featcache.store import hdf5, publish
 from featcache.store.commits import ListingLine
+from featcache.store.regular import LISTING, read_regular
 
 VERSION = 1
 _CODED = ("clips", "subjects", "reasons")
@@ -140,7 +141,7 @@ def write(cache: Path, extracted: Extracted) -> ListingLine:
     )
     path = path_of(cache, line)
     publish.make_folder(path.parent)
-    if not (path.exists() and _sha256(path) == line.sha256):
+    if _sha256(path) != line.sha256:
         publish.publish(path, data)
     return line
 
@@ -153,9 +154,7 @@ def read(cache: Path, line: ListingLine) -> Extracted:
     """
     path = path_of(cache, line)
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        with os.fdopen(handle, "rb") as file:
-            data = file.read()
+        data = read_regular(path, LISTING)
     except OSError as error:
         raise CacheError(f"{path}: this listing cannot be read: {error.strerror}. {_way_out(line)}") from None
     if hashlib.sha256(data).hexdigest() != line.sha256:
@@ -170,8 +169,11 @@ def _way_out(line: ListingLine) -> str:
     return f"`featcache extract --split {line.split}` writes it again; no embedding is lost."
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _sha256(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(read_regular(path, LISTING)).hexdigest()
+    except OSError:
+        return None
 
 
 def _pack(strings: Sequence[str]) -> npt.NDArray[np.uint8]:

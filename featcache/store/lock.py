@@ -1,49 +1,97 @@
-"""One writer at a time for a store. Readers need no lock: what is committed never changes."""
+"""One writer at a time for a store. Readers need no lock: what is committed never changes.
+
+The lock is flock's. Where a file system has none (ENOSYS, ENOLCK, EOPNOTSUPP: some network mounts), a file that only
+one process can create stands for it, `.lock.held`, with the host and the process in it. A holder that died on this
+host is found out and its file taken over; of another host nobody can know, so the message names the file to remove.
+
+Neither is what the store's correctness rests on (a lock can be a no-op without saying so): scratch files have names of
+their own, shards are named by their content, and each line of the log is one append. Two writers that do not see each
+other embed images twice; of equal digests the first committed row counts.
+"""
 
 import contextlib
+import errno
 import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from featcache.errors import CacheError
+from featcache.errors import CacheError, MachineError, UsageError
 from featcache.store import publish
+from featcache.store.regular import read_regular
+
+NOTE = "writer.json"  # who holds a store, beside its lock
+SOFT = ".lock.held"
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
+_SAY_AFTER = 1.0  # seconds of waiting
 
 
 @contextlib.contextmanager
-def writing(root: Path) -> Iterator[None]:
-    """Hold the store for writing.
+def writing(root: Path, *, wait: float = 0.0, waiting: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Hold the store for writing; where another process does, wait so many seconds for it.
+
+    `waiting` is told once who is waited for.
 
     Raises:
-        CacheError: another process holds it; the message says which, and since when.
+        CacheError: another process still holds it; the message says which, and since when.
+        UsageError: a time that is none.
     """
-    holder = root / "writer.json"
-    with publish.told(root / ".lock"):
-        lock = FileLock(root / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise CacheError(
-                f"{root}: another extract is writing to this store ({_describe(holder)}); "
-                f"wait until it ends, or stop it: nothing that it committed is lost"
-            ) from None
+    if not wait >= 0:
+        raise UsageError(f"--wait: found {wait}, expected at least 0 seconds")
+    holder = root / NOTE
+    lock = holding(root / ".lock", wait=min(wait, _SAY_AFTER))
+    if lock is None and wait > _SAY_AFTER:
+        waiting(_describe(root))
+        lock = holding(root / ".lock", wait=wait - _SAY_AFTER)
+    if lock is None:
+        waited = f"still, after {wait:g} s, " if wait else ""
+        raise CacheError(
+            f"{root}: {waited}another extract is writing to this store ({_describe(root)}); "
+            f"wait until it ends (--wait SECONDS), or stop it: nothing that it committed is lost"
+        )
     try:
         me = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         publish.publish(holder, json.dumps(me).encode(), replace=True)
         yield
     finally:
-        with contextlib.suppress(OSError):
-            holder.unlink()
+        with contextlib.suppress(MachineError):
+            publish.remove(holder)
         lock.release()
 
 
-def _describe(holder: Path) -> str:
+def holding(path: Path, *, wait: float) -> BaseFileLock | None:
+    """The lock at `path`, taken; None where another process has held it all the time. `release` gives it back.
+
+    Raises:
+        MachineError: the disk refuses.
+    """
+    with publish.told(path):
+        try:
+            return _acquired(FileLock(path, timeout=wait, fallback_to_soft=False))
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        return _acquired(SoftFileLock(path.with_name(path.name + ".held"), timeout=wait))
+
+
+def _acquired(lock: BaseFileLock) -> BaseFileLock | None:
     try:
-        found = json.loads(holder.read_bytes())
-        return f"pid {found['pid']} on {found['host']}, since {found['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "it has just begun"
+        lock.acquire()
+    except Timeout:
+        return None
+    return lock
+
+
+def _describe(root: Path) -> str:
+    remove = ""
+    if (root / SOFT).exists():
+        remove = f"; this file system has no locks: if that process is gone, remove {root / SOFT}"
+    try:
+        found = json.loads(read_regular(root / NOTE))
+        return f"pid {found['pid']} on {found['host']}, since {found['since']}{remove}"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return f"it has just begun{remove}"

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 from featcache.errors import MachineError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+_ABANDONED_SECONDS = 3600.0
 
 
 @contextlib.contextmanager
@@ -93,16 +96,49 @@ def truncate(path: Path, size: int) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and those above it."""
+    """Create a folder and those above it; a power cut does not take a new one away, nor what is then put into it."""
     with told(path):
-        path.mkdir(parents=True, exist_ok=True)
+        missing = []
+        while not os.path.isdir(path):
+            missing.append(path)
+            path = path.parent
+        for folder in reversed(missing):
+            try:
+                os.mkdir(folder)
+            except FileExistsError:
+                if not os.path.isdir(folder):  # another process has not just made it: something else stands there
+                    raise
+            sync_folder(folder.parent)
+
+
+def move(path: Path, place: Path) -> None:
+    """Give a file or folder another name; its new folder must be there."""
+    with told(place):
+        os.rename(path, place)
+        sync_folder(place.parent)
+        if path.parent != place.parent:
+            sync_folder(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file; one that is gone already is no error. Not durable until its folder is synced."""
+    with told(path), contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def sweep(folder: Path) -> None:
     """Remove the scratch files of runs that were killed. Only under the writer's lock."""
     for litter in folder.glob(".*.partial"):
         with contextlib.suppress(OSError):
-            litter.unlink()
+            os.unlink(litter)
+
+
+def sweep_old(cache: Path) -> None:
+    """Remove scratch files anywhere in a cache that nobody can still be writing: an hour old. Needs no lock."""
+    for litter in cache.rglob(".*.partial"):
+        with contextlib.suppress(OSError):
+            if time.time() - litter.lstat().st_mtime > _ABANDONED_SECONDS:
+                os.unlink(litter)
 
 
 def write_all(handle: int, data: bytes | memoryview) -> None:
@@ -110,6 +146,15 @@ def write_all(handle: int, data: bytes | memoryview) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(handle, rest) :]
+
+
+def sync_file(path: Path) -> None:
+    """Make what was written to a file durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,7 +7,8 @@ memmap, after their hash was checked: a file that fails it never reaches a parse
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,18 @@ import numpy.typing as npt
 
 from featcache.errors import CacheError
 from featcache.store import hdf5
+from featcache.store.regular import open_regular
 from featcache.store.stat_log import Stat, StatLog, identity, now
 
 Digests = npt.NDArray[np.uint8]  # (rows, 32)
 Embeddings = npt.NDArray[np.float32] | npt.NDArray[np.float16]  # (rows, dim)
 
-_NAME = re.compile(r"[0-9]{5,9}-[0-9a-f]{8}\.h5")
+NAME = re.compile(r"[0-9]{5,9}-[0-9a-f]{8}\.h5")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+MOST_ROWS = 1 << 24  # what is read of a shard before its hash is known grows with its rows: 32 bytes each
+MOST_DIM = 1 << 16
+_FEW = 256  # one row of so many: digests are read one by one, else together
+_STRETCH = 1 << 19  # bytes of a file that are read at a time where its rows are wanted in another order
 _LONG_RUN = 8  # rows in one piece from which a pread of its own beats a gather
 
 
@@ -38,14 +44,19 @@ class Shard:
     bytes: int
     sha256: str  # of the file
     digests_sha256: str  # of its rows x 32 bytes of digests
+    made: int | None = None  # where trunk.json's `made` says what computed these rows; None: nobody knows
 
     def __post_init__(self) -> None:
         for name in ("rows", "dim", "embeddings_offset", "digests_offset", "bytes"):
             value = getattr(self, name)
             if type(value) is not int or not 0 <= value < 1 << 48:
                 raise ValueError(f"{name} is {value!r}")
+        if self.rows > MOST_ROWS or self.dim > MOST_DIM:
+            raise ValueError(f"{self.rows} rows of {self.dim}, more than a shard may hold")
+        if self.made is not None and (type(self.made) is not int or not 0 <= self.made < 1 << 32):
+            raise ValueError(f"made is {self.made!r}")
         if not (
-            _NAME.fullmatch(self.name) and _SHA256.fullmatch(self.sha256) and _SHA256.fullmatch(self.digests_sha256)
+            NAME.fullmatch(self.name) and _SHA256.fullmatch(self.sha256) and _SHA256.fullmatch(self.digests_sha256)
         ):
             raise ValueError(f"a shard's name or hash is malformed: {self.name!r}")
         if self.dtype not in ("float32", "float16"):
@@ -60,7 +71,7 @@ class Shard:
         return self.dim * np.dtype(self.dtype).itemsize
 
 
-def build(number: int, digests: Digests, embeddings: Embeddings) -> tuple[Shard, bytes]:
+def build(number: int, digests: Digests, embeddings: Embeddings, *, made: int | None = None) -> tuple[Shard, bytes]:
     """The shard's entry for the log, and the bytes of its file."""
     data, offsets = hdf5.build({"embeddings": embeddings, "digests": digests})
     sha256 = hashlib.sha256(data).hexdigest()
@@ -74,6 +85,7 @@ def build(number: int, digests: Digests, embeddings: Embeddings) -> tuple[Shard,
         bytes=len(data),
         sha256=sha256,
         digests_sha256=hashlib.sha256(np.ascontiguousarray(digests).data).hexdigest(),
+        made=made,
     )
     return entry, data
 
@@ -86,7 +98,7 @@ def open_shard(folder: Path, shard: Shard) -> int:
     """
     path = folder / shard.name
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        handle = open_regular(path)
     except OSError as error:
         raise CacheError(f"{path}: this shard cannot be opened: {error.strerror}. {_WAY_OUT}") from None
     size = os.fstat(handle).st_size
@@ -96,16 +108,41 @@ def open_shard(folder: Path, shard: Shard) -> int:
     return handle
 
 
+def with_digests_hash(folder: Path, shard: Shard) -> Shard:
+    """The same entry with the hash of the digests that stand in its file: for a file that the log does not know."""
+    return replace(shard, digests_sha256=hashlib.sha256(_digests(folder, shard).data).hexdigest())
+
+
 def read_digests(folder: Path, shard: Shard) -> Digests:
     """The digests, (rows, 32), checked against the log."""
+    data = _digests(folder, shard)
+    if hashlib.sha256(data.data).hexdigest() != shard.digests_sha256:
+        raise CacheError(f"{folder / shard.name}: its digests do not match the log. {_WAY_OUT}")
+    return data
+
+
+def take_digests(folder: Path, shard: Shard, rows: npt.NDArray[np.int64]) -> Digests:
+    """The digests of these rows, (n, 32), as they stand in the file: to be compared, not to be trusted."""
+    if len(rows) > shard.rows // _FEW:
+        return _digests(folder, shard)[rows]
+    out = np.empty((len(rows), 32), dtype=np.uint8)
+    handle = open_shard(folder, shard)
+    try:
+        pieces = out.data.cast("B")
+        for place, row in enumerate(rows.tolist()):
+            _read_into(handle, pieces[32 * place : 32 * place + 32], shard.digests_offset + 32 * row)
+    finally:
+        os.close(handle)
+    return out
+
+
+def _digests(folder: Path, shard: Shard) -> Digests:
     handle = open_shard(folder, shard)
     try:
         data = np.empty((shard.rows, 32), dtype=np.uint8)
         _read_into(handle, data.data.cast("B"), shard.digests_offset)
     finally:
         os.close(handle)
-    if hashlib.sha256(data.data).hexdigest() != shard.digests_sha256:
-        raise CacheError(f"{folder / shard.name}: its digests do not match the log. {_WAY_OUT}")
     return data
 
 
@@ -153,14 +190,40 @@ def gather(
         for start, end in zip(starts[direct], ends[direct], strict=True):
             piece = out[to[start] : to[start] + end - start].data.cast("B")
             _read_into(handle, piece, shard.embeddings_offset + int(rows[start]) * shard.row_bytes)
-        scattered = np.repeat(~direct, ends - starts)
-        if scattered.any():
-            with os.fdopen(os.dup(handle), "rb") as file:
-                shape = (shard.rows, shard.dim)
-                mapped = np.memmap(file, shard.dtype, "r", shard.embeddings_offset, shape)
-            out[to[scattered]] = mapped[rows[scattered]]
+        scattered = np.flatnonzero(np.repeat(~direct, ends - starts))
+        _scatter(handle, shard, rows[scattered], out, to[scattered])
     finally:
         os.close(handle)
+
+
+def _scatter(
+    handle: int,
+    shard: Shard,
+    rows: npt.NDArray[np.int64],
+    out: npt.NDArray[np.float32],
+    to: npt.NDArray[np.int64],
+) -> None:
+    """The same for rows in no order: the file is read in its own, a stretch that a core's cache holds at a time.
+
+    Stretches of which less than a quarter is wanted are mapped instead: only the pages that are touched are read.
+    """
+    order = np.argsort(rows, kind="stable")
+    rows, to = rows[order], to[order]
+    long = max(1, _STRETCH // shard.row_bytes)
+    cuts = np.flatnonzero(np.diff(rows // long)) + 1
+    stretch = np.empty((long, shard.dim), dtype=shard.dtype)
+    mapped: npt.NDArray[np.generic] | None = None
+    for from_, into in zip(np.split(rows, cuts), np.split(to, cuts), strict=True) if len(rows) else ():
+        first, count = int(from_[0]), int(from_[-1] - from_[0]) + 1
+        if len(from_) < count / 4:
+            if mapped is None:
+                with os.fdopen(os.dup(handle), "rb") as file:
+                    shape = (shard.rows, shard.dim)
+                    mapped = np.memmap(file, shard.dtype, "r", shard.embeddings_offset, shape)
+            out[into] = mapped[from_]
+            continue
+        _read_into(handle, stretch[:count].data.cast("B"), shard.embeddings_offset + first * shard.row_bytes)
+        out[into] = stretch[from_ - first]
 
 
 def read_rows(handle: int, shard: Shard, first: int, out: Embeddings) -> None:
@@ -170,14 +233,15 @@ def read_rows(handle: int, shard: Shard, first: int, out: Embeddings) -> None:
     _read_into(handle, out.data.cast("B"), shard.embeddings_offset + first * shard.row_bytes)
 
 
-def hash_of(handle: int) -> bytes:
-    """sha256 of an open file's bytes."""
+def hash_of(handle: int, progress: Callable[[int], None] = lambda _: None) -> bytes:
+    """sha256 of an open file's bytes; `progress` gets the size of each piece."""
     running = hashlib.sha256()
     buffer = memoryview(bytearray(1 << 20))
     offset = 0
     while count := os.preadv(handle, [buffer], offset):
         running.update(buffer[:count])
         offset += count
+        progress(count)
     return running.digest()
 
 
@@ -189,4 +253,4 @@ def _read_into(handle: int, piece: memoryview, offset: int) -> None:
         piece, offset = piece[count:], offset + count
 
 
-_WAY_OUT = "`featcache verify` lists what is damaged."
+_WAY_OUT = "`featcache verify` lists what is damaged, `featcache repair` takes it out."

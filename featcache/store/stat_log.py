@@ -5,20 +5,24 @@ one more reading, nothing else; so does a line that is torn or damaged, or the l
 """
 
 import contextlib
+import json
 import os
 import stat
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from featcache.errors import MachineError
 from featcache.store import publish
+from featcache.store.regular import LOG, read_regular
 from featcache.store.sealed import seal_line, unseal_line
 
 Stat = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode
 
 NAME = "stat.log"
+_STAT = b',"stat":['
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class Known:
     stat: Stat
     digest: bytes  # sha256 of its bytes; b"" where it could not be read
     reason: str = ""  # why it gives no image; "" where it does
+    transform: str = ""  # under which transform it gives none: the start of its sha256
 
 
 class StatLog:
@@ -35,31 +40,45 @@ class StatLog:
 
     def __init__(self, cache: Path) -> None:
         self.path = cache / NAME
-        self._known: dict[str, Known] | None = None  # read at the first question
+        self._known: dict[bytes, bytes | Known] | None = None  # a line is unsealed when its file is asked for
+        self._older: dict[bytes, list[bytes | Known]] = {}  # what the newest replaced: it may prove damaged
         self._pending: list[bytes] = []
+        self._reading = threading.Lock()
 
     def find(self, path: str, status: Stat) -> Known | None:
         """What is known of the file at this absolute path, if it is still the one that was read."""
-        known = self._read().get(path)
+        known = self._find(path)
         return known if known is not None and known.stat == status else None
 
     def look_up(self, paths: Sequence[str]) -> list[Known | None]:
         """`find` for many files, each asked for its stat; None where it is new, has changed, or cannot be asked."""
-        known = self._read()
-        return [known[path] if path in known and known[path].stat == stat_of(path) else None for path in paths]
+        found = map(self._find, paths)
+        return [
+            known if known is not None and known.stat == stat_of(path) else None
+            for path, known in zip(paths, found, strict=True)
+        ]
 
-    def remember(self, path: str, status: Stat, digest: bytes, reason: str = "", *, read_at: int) -> None:
+    def sound(self, paths: Iterable[str]) -> dict[str, tuple[Stat, bytes]]:
+        """Stat and digest of those of these files that are remembered as they are now, and that could be read."""
+        different = list(dict.fromkeys(paths))
+        found = zip(different, self.look_up(different), strict=True)
+        return {path: (known.stat, known.digest) for path, known in found if known is not None and not known.reason}
+
+    def remember(
+        self, path: str, status: Stat, digest: bytes, reason: str = "", *, read_at: int, transform: str = ""
+    ) -> None:
         """Note what was read at `read_at` (time.time_ns before the reading); a racy stat is not noted.
 
         A file that changed within the clock's grain of being read may change again without its stat showing it.
         """
         if racy(status, read_at):
             return
-        known = Known(status, digest, reason)
-        if self._read().get(path) == known:
+        known = Known(status, digest, reason, transform if reason else "")
+        if self._find(path) == known:
             return
-        self._read()[path] = known
+        self._read()[_key(path)] = known
         line = {"path": path, "stat": status, "digest": digest.hex(), "reason": reason}
+        line |= {"transform": known.transform} if known.transform else {}
         self._pending.append(seal_line(line))
 
     def flush(self) -> None:
@@ -76,23 +95,55 @@ class StatLog:
         with contextlib.suppress(MachineError):
             self.flush()
 
-    def _read(self) -> dict[str, Known]:
-        if self._known is None:
-            self._known = {}
-            try:
-                data = self.path.read_bytes()
-            except FileNotFoundError:
-                data = b""
-            except OSError as error:
-                raise MachineError(f"{self.path}: cannot be read: {error.strerror}") from None
-            for line in data.split(b"\n"):
-                entry = unseal_line(line) if line else None
-                if entry is not None:
-                    with contextlib.suppress(KeyError, TypeError, ValueError):  # a newer version's line is skipped
-                        size, mtime, ctime, inode = entry["stat"]
-                        digest = bytes.fromhex(entry["digest"])
-                        self._known[entry["path"]] = Known((size, mtime, ctime, inode), digest, entry["reason"])
+    def _find(self, path: str) -> Known | None:
+        lines, key = self._read(), _key(path)
+        while isinstance(found := lines.get(key), bytes):
+            known = _unseal(found)
+            if known is not None:
+                lines[key] = known
+            elif older := self._older.get(key):
+                lines[key] = older.pop()
+            else:
+                del lines[key]
+        return found
+
+    def _read(self) -> dict[bytes, bytes | Known]:
+        """The newest line of every path, by how it begins."""
+        with self._reading:
+            if self._known is None:
+                try:
+                    data = read_regular(self.path, LOG)
+                except FileNotFoundError:
+                    data = b""
+                except OSError as error:
+                    raise MachineError(f"{self.path}: cannot be read: {error.strerror}") from None
+                known: dict[bytes, bytes | Known] = {}
+                for line in data.split(b"\n"):
+                    key = line.partition(_STAT)[0]
+                    if key in known:
+                        self._older.setdefault(key, []).append(known[key])
+                    known[key] = line
+                self._known = known
         return self._known
+
+
+def _key(path: str) -> bytes:
+    """How a line about this file begins: up to its stat, which no name can contain unescaped."""
+    return b'{"path":' + json.dumps(path).encode()
+
+
+def _unseal(line: bytes) -> Known | None:
+    """What a line says; None where it is torn, damaged, or a newer version's."""
+    entry = unseal_line(line)
+    if entry is None:
+        return None
+    try:
+        size, mtime, ctime, inode = entry["stat"]
+        return Known(
+            (size, mtime, ctime, inode), bytes.fromhex(entry["digest"]), entry["reason"], entry.get("transform", "")
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def stat_of(path: str) -> Stat | None:

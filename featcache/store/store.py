@@ -9,37 +9,35 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from featcache.errors import CacheError, DataError
+from featcache.errors import CacheError, DataError, MachineError
 from featcache.store import commits, listings, publish, shard
+from featcache.store.check import Problem, check_listing, check_shard
 from featcache.store.commits import Commits, Key
-from featcache.store.index import DigestIndex, Digests, pack
+from featcache.store.index import DigestIndex, Digests, groups, in_threads, pack
 from featcache.store.listings import Extracted
 from featcache.store.lock import writing
+from featcache.store.regular import LISTING, read_regular
 from featcache.store.shard import Shard
 from featcache.store.stat_log import StatLog
-from featcache.store.trunk_record import TrunkRecord, read_trunk, write_trunk
+from featcache.store.trunk_record import TAIL, TRUNK, TrunkRecord, read_trunk, write_trunk
 from featcache.trunks.spec import TrunkSpec
 
 SHARD_ROWS = 16_384
 SHARD_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong in a cache."""
-
-    where: str
-    kind: str  # "log", "missing", "size", "damaged", "listing"
-    message: str
+_T = TypeVar("_T")
 
 
 class FeatureStore:
-    """A committed snapshot of one store folder. Open it again to see what was committed since."""
+    """A committed snapshot of one store folder. Open it again to see what was committed since.
+
+    Where `gc` has meanwhile merged shards of the snapshot away, the snapshot is read anew: every embedding that a
+    listing names stands in the shards that took their place.
+    """
 
     def __init__(self, root: Path, trunk: TrunkRecord, snapshot: Commits, known: StatLog) -> None:
         self.root, self.trunk, self.known = root, trunk, known
@@ -71,6 +69,16 @@ class FeatureStore:
         return self._commits.shards
 
     @property
+    def shard_folder(self) -> Path:
+        """Where the shards stand."""
+        return self.root / "shards"
+
+    @property
+    def log(self) -> Commits:
+        """What the log says, as it was when this snapshot was taken."""
+        return self._commits
+
+    @property
     def listings(self) -> Mapping[Key, commits.ListingLine]:
         """The newest listing of each (data set, variant, split)."""
         return self._commits.listings
@@ -87,7 +95,7 @@ class FeatureStore:
 
     def holds(self, digests: Digests) -> npt.NDArray[np.bool_]:
         """Whether each digest, (n, 32), has a committed embedding, (n,)."""
-        return self._index.find(digests) >= 0
+        return self._current(lambda: self._index.find(digests) >= 0)
 
     def load(self, digests: Digests) -> npt.NDArray[np.float32]:
         """The embeddings of these digests, (n, dim), in their order; repeated ones are repeated.
@@ -95,13 +103,23 @@ class FeatureStore:
         Raises:
             CacheError: a digest that the store lacks, or a shard that does not match the log.
         """
+        needed = len(digests) * (self.dim or 0) * 4
+        if needed > _memory():  # a listing of a few bytes a row can ask for a quarter of a megabyte a row
+            raise MachineError(
+                f"{self.root}: {needed / 1e9:,.1f} GB of embeddings do not fit into this machine's memory"
+            )
+        return self._current(lambda: self._load(digests))
+
+    def _load(self, digests: Digests) -> npt.NDArray[np.float32]:
         which, row = self.places(digests)
         out = np.empty((len(digests), self.dim or 0), dtype=np.float32)
-        for number in np.unique(which):
-            part = self.shards[number]
-            shard.ensure_hash(self._shard_folder, part, self.known)
-            to = np.flatnonzero(which == number)
-            shard.gather(self._shard_folder, part, row[to], out, to)
+
+        def read(group: tuple[int, npt.NDArray[np.int64]]) -> None:
+            part, to = self.shards[group[0]], group[1]
+            shard.ensure_hash(self.shard_folder, part, self.known)
+            shard.gather(self.shard_folder, part, row[to], out, to)
+
+        in_threads(read, groups(which))
         return out
 
     def places(self, digests: Digests) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -117,9 +135,14 @@ class FeatureStore:
                 f"{self.root}: {lacking:,} of {len(digests):,} embeddings are not in this store; "
                 f"run `featcache extract` to embed what is missing"
             )
-        starts = np.cumsum([0, *(part.rows for part in self.shards)])
-        which = np.searchsorted(starts, position, side="right") - 1
-        return which, position - starts[which]
+        which = np.searchsorted(self._index.starts, position, side="right") - 1
+        return which, position - self._index.starts[which]
+
+    def shard_of(self, digest: bytes) -> Shard | None:
+        """The shard that holds the embedding of an image; None where none does."""
+        position = self._index.find(digests_of([digest]))[0]
+        ends = np.cumsum([part.rows for part in self.shards])
+        return None if position < 0 else self.shards[int(np.searchsorted(ends, position, side="right"))]
 
     def listing(self, key: Key) -> Extracted:
         """The newest listing of a (data set, variant, split).
@@ -135,39 +158,71 @@ class FeatureStore:
         """Every problem in the committed files, with all hashes; `progress` gets the bytes of each file done."""
         problems = []
         for part in self.shards:
-            problems += _problems_of(self._shard_folder, part)
-            progress(part.bytes)
+            problems += check_shard(self.shard_folder, part, progress=progress)
         for line in self.listings.values():
-            try:
-                listings.read(self.cache, line)
-            except CacheError as error:
-                problems.append(Problem(f"{line.data_set}/{line.variant}/{line.split}", "listing", str(error)))
+            problems += check_listing(self.cache, line)
         return problems
 
     @contextlib.contextmanager
-    def writer(self, *, shard_rows: int = SHARD_ROWS, shard_seconds: float = SHARD_SECONDS) -> Iterator["StoreWriter"]:
-        """Hold the store for writing; the writer sees what others committed until now.
+    def writer(
+        self,
+        *,
+        shard_rows: int = SHARD_ROWS,
+        shard_seconds: float = SHARD_SECONDS,
+        wait: float = 0.0,
+        waiting: Callable[[str], None] = lambda _: None,
+    ) -> Iterator["StoreWriter"]:
+        """Hold the store for writing; the writer sees what others committed until now. `wait`: see `lock.writing`.
 
         Raises:
             CacheError: another process holds it.
         """
-        with writing(self.root):
+        with writing(self.root, wait=wait, waiting=waiting):
             log = self.root / commits.NAME
             snapshot = commits.read(log)
-            commits.cut_torn_line(log, snapshot)
+            commits.mend_end(log, snapshot)
             publish.sweep(self.root)
-            publish.sweep(self._shard_folder)
+            publish.sweep(self.shard_folder)
             store = FeatureStore(self.root, read_trunk(self.root), snapshot, self.known)
             yield StoreWriter(store, shard_rows=shard_rows, shard_seconds=shard_seconds)
 
     @cached_property
     def _index(self) -> DigestIndex:
-        parts = [shard.read_digests(self._shard_folder, part) for part in self.shards]
-        return DigestIndex(np.concatenate(parts) if parts else np.empty((0, 32), dtype=np.uint8))
+        return DigestIndex([_InShard(self.shard_folder, part) for part in self.shards])
 
-    @property
-    def _shard_folder(self) -> Path:
-        return self.root / "shards"
+    def _current(self, ask: Callable[[], _T]) -> _T:
+        """The answer of this snapshot; of the newest one, where shards of this one have been dropped."""
+        try:
+            return ask()
+        except CacheError as error:
+            try:
+                newest = commits.read(self.root / commits.NAME)
+            except CacheError:
+                raise error from None
+            if not any(part.name in newest.dropped for part in self.shards):
+                raise
+        self._commits = newest
+        self.__dict__.pop("_index", None)
+        return ask()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _InShard:
+    """A shard's digests, where they stand: read once for their hash, and again where a question could mean them."""
+
+    folder: Path
+    shard: Shard
+
+    def __len__(self) -> int:
+        return self.shard.rows
+
+    def whole(self) -> Digests:
+        """All, checked against the log."""
+        return shard.read_digests(self.folder, self.shard)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Digests:
+        """Some; a wrong one is none that anybody asks for."""
+        return shard.take_digests(self.folder, self.shard, rows)
 
 
 @dataclass(slots=True, eq=False)
@@ -180,6 +235,7 @@ class StoreWriter:
     _digests: list[Digests] = field(default_factory=list)
     _embeddings: list[npt.NDArray[np.float32]] = field(default_factory=list)
     _held: int = 0  # rows that wait for their shard
+    _made: int | None = None  # where trunk.json says what computes them
     _since: float = 0.0  # when the first of them came, seconds
 
     def append(self, digests: Digests, embeddings: npt.NDArray[np.float32]) -> bool:
@@ -205,29 +261,40 @@ class StoreWriter:
         self.store.known.flush()  # before the commit: what is embedded is never read again, whenever the kill comes
         digests, embeddings = np.concatenate(self._digests), np.concatenate(self._embeddings)
         self._digests, self._embeddings, self._held = [], [], 0
-        stored = embeddings.astype(self.store.trunk.spec.stored)
+        stored = _as_stored(embeddings, self.store.trunk.spec.stored)
         log = self.store.root / commits.NAME
         snapshot = commits.read(log)
-        entry, data = shard.build(snapshot.numbers, digests, stored)
-        publish.make_folder(self.store.root / "shards")
-        publish.publish(self.store.root / "shards" / entry.name, data)
+        entry, data = shard.build(snapshot.numbers, digests, stored, made=self._made)
+        publish.make_folder(self.store.shard_folder)
+        publish.publish(self.store.shard_folder / entry.name, data)
         commits.add(log, entry)
 
-    def commit(self, extracted: Extracted, made: Mapping[str, Any] | None = None) -> None:
-        """Record the listing that is now complete, and with `made` where its new rows came from."""
+    def commit(self, extracted: Extracted) -> None:
+        """Record the listing that is now complete."""
         self.flush()
-        if made is not None:
-            self.record(made)
         line = listings.write(self.store.cache, extracted)
         log = self.store.root / commits.NAME
         if commits.read(log).listings.get(line.key) != line:
             commits.name_listing(log, line)
 
-    def record(self, made: Mapping[str, Any]) -> None:
-        """Add one extract's versions and hardware to trunk.json, unless the last entry says the same."""
-        trunk = read_trunk(self.store.root)
-        if not trunk.made or trunk.made[-1] != made:
-            write_trunk(self.store.root, TrunkRecord(trunk.spec, trunk.asked, (*trunk.made, made)))
+    def record(self, made: Mapping[str, Any], drift: Mapping[str, Any] | None = None) -> None:
+        """Before the first row: note in trunk.json what computes the rows to come, and how it was held to the old ones.
+
+        The same versions and hardware are noted once. Of a store without rows nothing was made yet.
+        """
+        self.flush()
+        root = self.store.root
+        trunk = read_trunk(root)
+        entries = list(trunk.made) if commits.read(root / commits.NAME).shards else []
+        places = [place for place, entry in enumerate(entries) if same_making(entry, made)]
+        self._made = places[0] if places else len(entries)
+        noted = {**made} if drift is None else {**made, "drift": {**drift}}
+        if not places:
+            entries.append(noted)
+        elif drift is not None:
+            entries[self._made] = noted
+        if tuple(entries) != trunk.made:
+            write_trunk(root, TrunkRecord(trunk.spec, trunk.asked, tuple(entries)))
 
 
 def is_recorded(store: FeatureStore, extracted: Extracted) -> bool:
@@ -237,46 +304,78 @@ def is_recorded(store: FeatureStore, extracted: Extracted) -> bool:
     if line is None:
         return False
     try:
-        there = listings.path_of(store.cache, line).read_bytes()
+        there = read_regular(listings.path_of(store.cache, line), LISTING)
     except OSError:
         return False
     return there == listings.encode(extracted) and hashlib.sha256(there).hexdigest() == line.sha256
 
 
-def create(cache: Path, spec: TrunkSpec, *, asked: str, known: StatLog) -> FeatureStore:
-    """The store of this spec: the one that is there, or a new empty one."""
+def create(
+    cache: Path,
+    spec: TrunkSpec,
+    *,
+    asked: str,
+    known: StatLog,
+    wait: float = 0.0,
+    waiting: Callable[[str], None] = lambda _: None,
+) -> FeatureStore:
+    """The store of this spec: the one that is there, or a new empty one.
+
+    Raises:
+        CacheError: its folder is damaged, or another process is making it.
+    """
     found = [store for store in find(cache, known) if store.trunk.spec == spec]
     if found:
         return found[0]
     slug = re.sub(r"[^a-z0-9_.]+", "_", asked.lower()).strip("_.")[:40]
-    root = cache / "stores" / f"{spec.arch}-{slug}-{spec.layer}-{spec.fingerprint()[:8]}"
+    tail = spec.fingerprint()[:TAIL]
+    begun = sorted((cache / "stores").glob(f"*-{tail}"))  # a run was killed there, or repair took its trunk.json out
+    root = begun[0] if begun else cache / "stores" / f"{spec.arch}-{slug}-{spec.layer}-{tail}"
     publish.make_folder(root / "shards")
-    with writing(root):
-        if not (root / "trunk.json").exists():
+    with writing(root, wait=wait, waiting=waiting):
+        if not (root / TRUNK).exists():
             publish.append(root / commits.NAME, b"", sync=True)
             write_trunk(root, TrunkRecord(spec, asked))
-    return FeatureStore.open(root, known)
+    made = FeatureStore.open(root, known)
+    if made.trunk.spec != spec:
+        raise CacheError(f"{root}: the folder of this trunk's store holds another trunk's; name another --cache")
+    return made
 
 
 def find(cache: Path, known: StatLog) -> list[FeatureStore]:
-    """All stores in a cache, by name; a folder without its trunk.json was never finished and is none."""
-    folders = sorted((cache / "stores").glob("*/trunk.json"))
-    return [FeatureStore.open(path.parent, known) for path in folders]
+    """The stores of a cache that can be opened, by name; `broken` tells of the others."""
+    return [found for found in _survey(cache, known) if isinstance(found, FeatureStore)]
 
 
-def _problems_of(folder: Path, part: Shard) -> list[Problem]:
-    path = folder / part.name
-    try:
-        handle = shard.open_shard(folder, part)
-    except CacheError as error:
-        return [Problem(str(path), "size" if path.exists() else "missing", str(error))]
-    try:
-        digest = shard.hash_of(handle).hex()
-    finally:
-        os.close(handle)
-    if digest != part.sha256:
-        return [Problem(str(path), "damaged", f"{path}: its sha256 does not match the log")]
-    return []
+def broken(cache: Path, known: StatLog) -> dict[str, CacheError]:
+    """The stores of a cache that cannot be opened, by name, with what is wrong. They stop nobody who needs another."""
+    return {found[0].name: found[1] for found in _survey(cache, known) if isinstance(found, tuple)}
+
+
+def _survey(cache: Path, known: StatLog) -> Iterator[FeatureStore | tuple[Path, CacheError]]:
+    """Every store; a folder without its trunk.json was never finished and is none."""
+    for path in sorted((cache / "stores").glob(f"*/{TRUNK}")):
+        try:
+            yield FeatureStore.open(path.parent, known)
+        except CacheError as error:
+            yield path.parent, error
+
+
+def same_making(entry: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+    """Whether two notes in trunk.json name the same versions and hardware, whatever was compared then."""
+    return {**entry, "drift": None} == {**made, "drift": None}
+
+
+def _as_stored(embeddings: npt.NDArray[np.float32], stored: str) -> npt.NDArray[Any]:
+    """The rows in the store's type, which must hold them: a cast of 1e5 to float16 would be inf without a word."""
+    if not check_finite(embeddings, stored).all():
+        raise DataError(f"an embedding is not finite, or too large for {stored}; nothing of this shard was stored")
+    return embeddings.astype(stored)
+
+
+def _memory() -> int:
+    """Bytes of memory that this machine has."""
+    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def check_finite(embeddings: npt.NDArray[np.float32], stored: str) -> npt.NDArray[np.bool_]:

@@ -7,10 +7,13 @@ from typing import Any
 
 from featcache.errors import CacheError
 from featcache.store import publish
+from featcache.store.regular import read_regular
 from featcache.store.sealed import seal_document, unseal_document
 from featcache.trunks.spec import TrunkSpec
 
 FORMAT = 1
+TRUNK = "trunk.json"
+TAIL = 8  # hex digits of the spec's sha256 at the end of a store's folder
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,7 +22,7 @@ class TrunkRecord:
 
     spec: TrunkSpec
     asked: str  # "IMAGENET1K_V1", a file's name, "random"
-    made: tuple[Mapping[str, Any], ...] = ()  # versions and hardware of each extract that added rows
+    made: tuple[Mapping[str, Any], ...] = ()  # versions and hardware; a shard's line in the log names its place here
 
 
 def read_trunk(root: Path) -> TrunkRecord:
@@ -28,13 +31,13 @@ def read_trunk(root: Path) -> TrunkRecord:
     Raises:
         CacheError: it is missing, damaged, or of another format.
     """
-    path = root / "trunk.json"
+    path = root / TRUNK
     try:
-        document = unseal_document(path.read_bytes())
+        document = unseal_document(read_regular(path))
     except OSError as error:
         raise CacheError(f"{path}: no store here: {error.strerror}") from None
     if document is None:
-        raise CacheError(f"{path}: this file is damaged: it does not match its checksum")
+        raise CacheError(f"{path}: this file is damaged: it does not match its checksum. `featcache repair` mends it")
     if document.get("format") != FORMAT:
         raise CacheError(
             f"{path}: a store of format {document.get('format')}, this featcache reads {FORMAT}; "
@@ -42,8 +45,8 @@ def read_trunk(root: Path) -> TrunkRecord:
         )
     try:
         spec = TrunkSpec.from_json(document["spec"])
-        return TrunkRecord(spec, document["asked"], tuple(document["made"]))
-    except (KeyError, TypeError) as error:
+        return TrunkRecord(spec, str(document["asked"]), tuple(dict(made) for made in document["made"]))
+    except (KeyError, TypeError, ValueError) as error:
         raise CacheError(f"{path}: this version of featcache does not know this trunk: {error}") from None
 
 
@@ -55,4 +58,4 @@ def write_trunk(root: Path, trunk: TrunkRecord) -> None:
         "spec": trunk.spec.to_json(),
         "made": list(trunk.made),
     }
-    publish.publish(root / "trunk.json", seal_document(document), replace=True)
+    publish.publish(root / TRUNK, seal_document(document), replace=True)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from featcache.store import publish
+from featcache.store.regular import read_regular
 from featcache.store.sealed import seal_document, unseal_document
 from featcache.store.stat_log import Stat, now, racy, stat_of
 
 NAME = "weights.json"
+_KEYS = {"arch", "asked", "stat", "sha256"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,12 +52,18 @@ class WeightsMemo:
         publish.make_folder(self.cache)
         publish.publish(self.cache / NAME, seal_document({"format": 1, "weights": kept}), replace=True)
 
+    def entries(self) -> list[tuple[str, str, str]]:
+        """Architecture, weights as they were asked for (of a file, its path), and the tensors' sha256, of each."""
+        return [(entry["arch"], entry["asked"], str(entry["sha256"])) for entry in self._entries()]
+
     def _entries(self) -> list[dict[str, Any]]:
         try:
-            document = unseal_document((self.cache / NAME).read_bytes())
+            document = unseal_document(read_regular(self.cache / NAME))
         except OSError:
             return []
-        return list(document["weights"]) if document and document.get("format") == 1 else []
+        if not document or document.get("format") != 1 or not isinstance(document.get("weights"), list):
+            return []
+        return [entry for entry in document["weights"] if isinstance(entry, dict) and entry.keys() >= _KEYS]
 
 
 def _name(asked: str, file: Path | None, *, vouched: bool) -> str:

@@ -144,3 +144,27 @@ def test_a_split_that_cuts_through_people_warns_on_every_command(people, trunk, 
     assert warning in fit.notes
     found = featcache.evaluate(pipeline=name, cache=trunk["cache"], split="val", allow_shared_subjects=True)
     assert warning in found.notes
+
+
+def test_a_head_from_fold_0_is_right_on_a_val_that_lacks_a_class(trunk, tmp_path):
+    """Black, grey and white are told apart on val too, which lacks black: with a class list a split, none would be."""
+    root, shades = tmp_path / "daa", {"black": 0, "grey": 110, "white": 255}
+    frames = {}
+    for split, person, names in (("train", 1, ("black", "grey", "white")), ("val", 2, ("grey", "white"))):
+        chunks = []
+        for number, name in enumerate(names):
+            chunks.append(f"{person},vp{person}/run,{number},{10 * number},{10 * number + 4},{name},0")
+            for frame in range(10 * number, 10 * number + 5):
+                path = root / f"vp{person}/run/img_{frame:06d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (32, 32), (shades[name],) * 3).save(path)
+                path.write_bytes(path.read_bytes() + bytes([frame]))  # other bytes, so another image
+        frames[split] = chunks
+    write_annotations(root, **frames)
+    name = fold_of(root, 0)
+    featcache.extract(pipeline=name, settings=SETTINGS, **trunk)
+    featcache.fit_head(0.5, pipeline=name, cache=trunk["cache"], epochs=60, batch_size=5, check_seconds=None)
+    found = featcache.evaluate(pipeline=name, cache=trunk["cache"], split="val")
+    assert found.classes == ("black", "grey", "white")
+    assert found.support.tolist() == [0, 5, 5]
+    np.testing.assert_array_equal(found.recall, [np.nan, 1, 1])

@@ -94,7 +94,17 @@ def test_a_file_that_could_not_be_read_has_zeros_and_its_reason(tmp_path: Path):
 
 def test_an_image_that_this_store_holds_never_fails_for_another_trunks_sake(store):
     """What another transform could not use is no reason here, where the embedding stands already."""
-    known = [Known(STAT, digest_of(number), "too large when resized") for number in (1, 9)]
-    rows = Rows(a_listing(2), list(known))
+    known = [Known(STAT, digest_of(number), "too large when resized", "t") for number in (1, 9)]
+    rows = Rows(a_listing(2), list(known), "t")
     rows.forgive(store)
     assert rows.reasons() == ("", "too large when resized")
+
+
+def test_a_reason_counts_only_under_the_transform_that_gave_it(store):
+    """A picture that one transform refused is decoded again under another; its digest is known all the same."""
+    known = [Known(STAT, digest_of(9), "too large when resized", "one")]
+    assert Rows(a_listing(1), list(known), "one").missing(store, retry_failed=False).tolist() == []
+    other = Rows(a_listing(1), list(known), "other")
+    assert other.reasons() == ("",)
+    assert other.missing(store, retry_failed=False).tolist() == [0]
+    assert other.known[0].digest == digest_of(9)

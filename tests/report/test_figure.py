@@ -35,7 +35,7 @@ def an_evaluation(classes, **fields):
 
 def drawn(evaluation):
     """The figure, rendered once so that everything has its place."""
-    with figure._style():
+    with figure.style_of_pictures():
         found = figure._draw(evaluation)
         found.canvas.draw()
     return found
@@ -176,7 +176,7 @@ def test_without_rows_there_is_a_picture_all_the_same(tmp_path):
 def test_many_classes_do_not_make_a_picture_without_end():
     """400 classes give at most 6,000 pixels a side, and only as many names as there is room for."""
     evaluation = an_evaluation(tuple(f"class {i}" for i in range(400)))
-    with figure._style():
+    with figure.style_of_pictures():
         found = figure._draw(evaluation)
     assert max(found.get_size_inches()) * figure.DPI < 6000
     assert len(found.axes[0].get_yticks()) == 200

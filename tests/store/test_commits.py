@@ -1,6 +1,7 @@
 """The log of a store: what is not in it does not exist."""
 
 import dataclasses
+import time
 from pathlib import Path
 
 import numpy as np
@@ -62,11 +63,11 @@ def test_an_empty_log_is_an_empty_store(tmp_path):
 def test_a_torn_last_line_is_ignored_and_cut_by_the_next_writer(tmp_path):
     """Wherever a crash cut the last line: the lines before it count, it does not, and what follows is whole."""
     before = b"".join(LINES[:2])
-    for cut in (*range(0, len(LINES[2]), 9), len(LINES[2]) - 1):
+    for cut in (*range(0, len(LINES[2]), 9), len(LINES[2]) - 2):
         path = log_of(tmp_path, before, LINES[2][:cut])
         found = commits.read(path)
         assert (found.shards, found.size) == ((SHARDS[0],), len(before))
-        commits.cut_torn_line(path, found)
+        commits.mend_end(path, found)
         assert path.read_bytes() == before
         commits.add(path, SHARDS[1])
         assert commits.read(path).shards == (SHARDS[0], SHARDS[1])
@@ -75,7 +76,7 @@ def test_a_torn_last_line_is_ignored_and_cut_by_the_next_writer(tmp_path):
 def test_cutting_a_whole_log_changes_nothing(tmp_path):
     """A log that ends with a whole line keeps every byte."""
     path = log_of(tmp_path, *LINES)
-    commits.cut_torn_line(path, commits.read(path))
+    commits.mend_end(path, commits.read(path))
     assert path.read_bytes() == b"".join(LINES)
 
 
@@ -88,10 +89,58 @@ def test_a_damaged_line_is_named(tmp_path):
             commits.read(path)
 
 
-def test_a_lost_newline_at_the_end_is_a_torn_line(tmp_path):
-    """Without its newline a line is not committed, even where nothing else is missing."""
+def test_a_last_line_that_lacks_nothing_but_its_newline_is_committed(tmp_path):
+    """Its checksum says that it is whole; the next writer ends it, so that the line after it stands for itself."""
+    path = log_of(tmp_path, *LINES[:2], LINES[2][:-1])
+    found = commits.read(path)
+    assert (found.shards, found.size) == ((SHARDS[0], SHARDS[1]), path.stat().st_size)
+    commits.mend_end(path, found)
+    commits.add(path, SHARDS[2])
+    assert commits.read(path).shards == tuple(SHARDS[:3])
+
+
+def test_a_damaged_newline_at_the_end_is_damage(tmp_path):
+    """A flipped bit in the very last byte is no torn line: a crash writes too little, never something else."""
     path = log_of(tmp_path, *LINES[:2], LINES[2][:-1] + b"\x0b")
-    assert commits.read(path).shards == (SHARDS[0],)
+    with pytest.raises(CacheError, match="line 3 is damaged"):
+        commits.read(path)
+
+
+def test_what_a_damaged_log_still_says_is_told(tmp_path):
+    """`replay` gives the state after the lines that hold, those lines, and the number of each other one."""
+    torn = b'{"add'
+    found = commits.replay(log_of(tmp_path, LINES[0], b"{}\n", LINES[2], LINES[1][:-3] + b"??\n", torn))
+    assert found.commits.shards == (SHARDS[0], SHARDS[1])
+    assert found.lines == (LINES[0][:-1], LINES[2][:-1])
+    assert [number for number, _ in found.damaged] == [2, 4]
+    assert found.torn == len(torn)
+
+
+def test_a_drop_takes_a_listing_out_too(tmp_path):
+    """`drop` names a listing's file below listings/; only that very listing goes, not a newer one of its split."""
+    path = log_of(tmp_path, *LINES)
+    commits.drop(path, a_listing(sha256="1" * 64).file)
+    assert list(commits.read(path).listings) == [a_listing().key]
+    commits.drop(path, a_listing().file)
+    assert commits.read(path).listings == {}
+
+
+def test_shards_after_the_last_listing_are_unfinished(tmp_path):
+    """What was added since a listing was complete belongs to an extract that has not ended."""
+    path = log_of(tmp_path, *LINES)
+    assert commits.read(path).unfinished == {SHARDS[1].name}
+    commits.name_listing(path, a_listing("val"))
+    assert commits.read(path).unfinished == set()
+
+
+def test_a_dropped_shard_is_remembered_with_its_time(tmp_path):
+    """So that nobody adopts its file again, and gc knows how long readers have had."""
+    path = log_of(tmp_path, *LINES)
+    commits.drop(path, SHARDS[0].name)
+    (at,) = commits.read(path).dropped.values()
+    assert abs(at - time.time()) < 60
+    commits.add(path, SHARDS[0])
+    assert commits.read(path).dropped == {}
 
 
 @pytest.mark.parametrize("lost", [0, 1, 2])
@@ -162,4 +211,5 @@ def test_any_beginning_of_a_log_is_a_beginning_of_the_store(tmp_path_factory, da
     found = commits.read(log_of(tmp_path_factory.getbasetemp(), whole[:cut]))
     full = list(dict.fromkeys(numbers))
     assert [SHARDS.index(shard) for shard in found.shards] == full[: len(found.shards)]
-    assert len(found.shards) == len(set(numbers[: whole[:cut].count(b"\n")]))
+    committed = (whole + b"\n")[: cut + 1].count(b"\n") if whole[cut : cut + 1] == b"\n" else whole[:cut].count(b"\n")
+    assert len(found.shards) == len(set(numbers[:committed]))  # with or without its newline, a whole line counts

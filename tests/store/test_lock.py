@@ -1,16 +1,19 @@
 """One writer at a time, and the next one is told who it is."""
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from featcache.errors import CacheError, MachineError
-from featcache.store.lock import writing
+from featcache.errors import CacheError, MachineError, UsageError
+from featcache.store.lock import SOFT, writing
 
 HOLD = """
 import sys, time
@@ -47,6 +50,55 @@ def test_a_holder_that_dies_frees_the_lock(tmp_path, holder, death):
     holder.wait(timeout=20)
     with writing(tmp_path):
         assert f'"pid": {os.getpid()}' in (tmp_path / "writer.json").read_text()
+
+
+def test_who_waits_gets_the_store_when_its_holder_ends(tmp_path, holder):
+    """--wait: not refused but made to wait, and told once for whom."""
+    told: list[str] = []
+    threading.Timer(1.5, holder.kill).start()
+    with writing(tmp_path, wait=30, waiting=told.append):
+        pass
+    assert [f"pid {holder.pid} on" in who for who in told] == [True]
+
+
+def test_who_waited_in_vain_is_told_how_long(tmp_path, holder):
+    """Exit class 3 after the time that was given, with who holds it and since when."""
+    with pytest.raises(CacheError, match=rf"still, after 1.2 s.*pid {holder.pid} on .*, since 20"):  # noqa: SIM117
+        with writing(tmp_path, wait=1.2):
+            pytest.fail("two writers")
+
+
+@pytest.fixture(params=[errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP], ids=errno.errorcode.get)
+def no_locks(request, monkeypatch) -> None:
+    """A file system without flock, as far as this process can see."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+
+
+def test_without_locks_a_file_stands_for_them(tmp_path, no_locks):
+    """One writer at a time all the same, and the file is gone after it; the message names it."""
+    with writing(tmp_path):
+        assert (tmp_path / SOFT).exists()
+        with pytest.raises(CacheError, match="no locks: if that process is gone, remove"), writing(tmp_path):
+            pytest.fail("two writers")
+    assert not (tmp_path / SOFT).exists()
+
+
+def test_without_locks_a_holder_that_died_here_is_found_out(tmp_path, no_locks):
+    """What a killed process left is taken over; what another host left is not."""
+    with subprocess.Popen(["true"]) as died:
+        pass
+    (tmp_path / SOFT).write_text(f"{died.pid}\n{socket.gethostname()}\n")
+    os.utime(tmp_path / SOFT, (1, 1))
+    with writing(tmp_path, wait=5):
+        pass
+    (tmp_path / SOFT).write_text(f"{died.pid}\nanother-host\n")
+    os.utime(tmp_path / SOFT, (1, 1))
+    with pytest.raises(CacheError, match="remove"), writing(tmp_path):
+        pytest.fail("two writers")
 
 
 def test_a_stopped_holder_still_holds(tmp_path, holder):
@@ -88,3 +140,10 @@ def test_a_file_in_the_place_of_a_store_cannot_be_locked(tmp_path):
     (tmp_path / "store").write_bytes(b"")
     with pytest.raises(MachineError), writing(tmp_path / "store"):
         pytest.fail("a lock on nothing")
+
+
+@pytest.mark.parametrize("wait", [-1.0, float("nan")])
+def test_a_time_that_is_none_is_refused(tmp_path, wait):
+    """To the lock -1 would mean for ever."""
+    with pytest.raises(UsageError, match="--wait"), writing(tmp_path, wait=wait):
+        pytest.fail("held")

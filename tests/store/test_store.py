@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featcache.errors import CacheError, FeatcacheError
+from featcache.errors import CacheError, DataError, FeatcacheError, MachineError
 from featcache.listing import Listing
 from featcache.store import Extracted, FeatureStore, StatLog, commits, create, find, is_recorded, publish
 from featcache.store.index import pack
@@ -81,7 +81,7 @@ def an_extract(numbers, split: str = "train") -> Extracted:
 numbers = st.integers(0, 12)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)  # another process may have the machine
 @given(st.lists(st.lists(numbers, min_size=1, max_size=6), min_size=1, max_size=5), st.integers(1, 7), st.data())
 def test_load_gives_what_was_appended(parts, shard_rows, data):
     """In any order, with repeats, across shards of any size: each digest's own embedding, bit for bit."""
@@ -240,7 +240,16 @@ def test_where_rows_were_made_is_recorded_once(tmp_path):
         with store.writer() as writer:
             writer.record(made)
     found = again(store)
-    assert [entry["device"] for entry in found.trunk.made] == ["cpu", "cuda"]
+    assert [entry["device"] for entry in found.trunk.made] == ["cuda"]  # nothing was made on the others
+    store = put(store, [1])
+    for made in ({"device": "cuda"}, {"device": "cpu"}, {"device": "cuda"}):
+        with store.writer() as writer:
+            writer.record(made)
+            writer.append(digests_of([2]), embeddings_of([2]))
+            writer.flush()
+    found = again(store)
+    assert [entry["device"] for entry in found.trunk.made] == ["cuda", "cpu"]
+    assert [part.made for part in found.shards] == [None, 0, 1, 0]
     assert found.trunk.spec == a_spec()
     assert json.loads((store.root / "trunk.json").read_bytes())["format"] == 1
 
@@ -379,9 +388,10 @@ def test_a_writer_that_fails_at_any_step_loses_nothing_that_was_committed(tmp_pa
             shim = Shim(patch, DEATHS[death], fatal, persistent=persistent)
             try:
                 with store.writer() as writer:
+                    writer.record({"device": "cpu"})
                     writer.append(digests_of([3]), embeddings_of([3]))
                     writer.flush()
-                    writer.commit(an_extract([1, 3]), {"device": "cpu"})
+                    writer.commit(an_extract([1, 3]))
             except BaseException as error:
                 outcome = error
         if death != "Ctrl-C" and outcome is not None:
@@ -396,7 +406,7 @@ def test_a_writer_that_fails_at_any_step_loses_nothing_that_was_committed(tmp_pa
             lacking = [number for number in (1, 3) if not writer.store.holds(digests_of([number]))[0]]
             if lacking:
                 writer.append(digests_of(lacking), embeddings_of(lacking))
-            writer.commit(an_extract([1, 3]), {"device": "cpu"})
+            writer.commit(an_extract([1, 3]))
         last = again(store)
         assert last.verify() == []
         assert last.load(last.listing(KEY).digests).tobytes() == embeddings_of([1, 3]).tobytes()
@@ -492,3 +502,26 @@ def test_a_row_is_stored_only_where_every_value_is_finite_and_fits(value, float3
     rows[1, 2] = value
     assert check_finite(rows, "float32").tolist() == [True, float32, True]
     assert check_finite(rows, "float16").tolist() == [True, float16, True]
+
+
+@pytest.mark.parametrize(
+    ("stored", "value"), [("float16", 65_505.0), ("float16", 1e5), ("float32", np.inf), ("float32", np.nan)]
+)
+def test_what_a_store_cannot_hold_is_refused_and_never_cast(tmp_path, stored, value):
+    """float16 ends at 65504: a larger value, inf and nan are an error, and no shard holds the row."""
+    store = a_store(tmp_path, stored=stored)
+    with store.writer() as writer:
+        writer.append(digests_of([1]), np.full((1, DIM), value, np.float32))
+        with pytest.raises(DataError, match="not finite, or too large"):
+            writer.flush()
+    assert again(store).rows == 0
+    assert put(store, [2]).rows == 1
+
+
+def test_a_listing_cannot_ask_for_more_than_the_machine_has(tmp_path):
+    """Many rows that all name one wide embedding: refused with what it would take, before anything is allocated."""
+    store = put(a_store(tmp_path), [1])
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    wanted = np.broadcast_to(digests_of([1]), (pages // (4 * DIM) + 1, 32))
+    with pytest.raises(MachineError, match="GB of embeddings do not fit"):
+        store.load(wanted)

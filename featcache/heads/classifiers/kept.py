@@ -188,6 +188,23 @@ def describe(folder: Path) -> SavedClassifier:
         raise CacheError(f"{folder}: this is no classifier that this version reads: {error}") from None
 
 
+def check(folder: Path) -> None:
+    """Hold every file of a classifier against its document; no model is read.
+
+    Raises:
+        CacheError: none, a damaged one, or one of a newer format.
+    """
+    document = _document(folder)
+    described = describe(folder)
+    try:
+        if document["model"] is not None:
+            _checked(folder, document["model"]["file"], document["model"]["sha256"])
+        for split, kept in described.predictions.items():
+            _checked(folder, _predictions(split), kept["sha256"])
+    except (models.RefusedError, KeyError, TypeError, ValueError) as error:
+        raise CacheError(f"{folder}: this is no classifier that this version reads: {error}") from None
+
+
 def name_of(
     kind: str, settings: Settings, trials: Sequence[Trial], sources: Mapping[str, Mapping[str, str]]
 ) -> str:  # fmt: skip

@@ -1,0 +1,168 @@
+"""Pixels -> probabilities: the trunk that a head was trained on, in front of that head."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Unpack
+
+import numpy as np
+import numpy.typing as npt
+
+from featcache.asked import Asked
+from featcache.errors import CacheError
+from featcache.features import RANDOM_TRUNK
+from featcache.heads import opened, saved
+from featcache.heads.saved import SavedHead
+from featcache.heads.which import which_head
+from featcache.images import ImageTransform
+from featcache.store import FeatureStore, StatLog, WeightsMemo
+from featcache.store.store import check_finite, digests_of
+from featcache.trunks import registry
+from featcache.trunks.registry import Trunk, TrunkSource
+from featcache.where import Stored
+
+NOT_FINITE = "its embedding is not finite, or too large to be stored"
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """What is asked for, until there is a batch of it; answers come by the digest of the image."""
+
+    head: "HeadWithTrunk"
+    answers: dict[bytes, npt.NDArray[np.float64] | None] = field(default_factory=dict)  # None: no finite embedding
+    _digests: list[bytes] = field(default_factory=list)
+    _pixels: npt.NDArray[np.uint8] | None = None
+
+    def add(self, digest: bytes, pixels: npt.NDArray[np.uint8]) -> None:
+        """Take one image, (3, crop, crop) uint8; embed and answer where that fills a batch."""
+        if self._pixels is None:
+            self._pixels = np.empty((self.head.trunk.batch_size, *pixels.shape), dtype=np.uint8)
+        self._pixels[len(self._digests)] = pixels
+        self._digests.append(digest)
+        if len(self._digests) == len(self._pixels):
+            self.flush()
+
+    def flush(self) -> None:
+        """Answer what waits."""
+        if not self._digests or self._pixels is None:
+            return
+        x = self.head.trunk.embed(self._pixels[: len(self._digests)])
+        fine = check_finite(x, self.head.store.trunk.spec.stored)
+        with np.errstate(over="ignore"):  # what float16 cannot hold is not fine
+            x = x.astype(self.head.store.trunk.spec.stored).astype(np.float32)  # as the head saw its training images
+        for digest, good, row in zip(self._digests, fine, self.head.probabilities(x), strict=True):
+            self.answers[digest] = row if good else None
+        self._digests = []
+
+    def recall(self, digests: Sequence[bytes]) -> None:
+        """Answer for images that the store holds: no trunk is needed."""
+        if not digests:
+            return
+        for digest, row in zip(
+            digests, self.head.probabilities(self.head.store.load(digests_of(digests))), strict=True
+        ):
+            self.answers[digest] = row
+
+
+@dataclass(frozen=True, eq=False)
+class HeadWithTrunk:
+    """A saved head, its store, and the trunk that made the store; loaded when an image must be embedded."""
+
+    store: FeatureStore
+    saved: SavedHead
+    weights: str | None = None  # as typed, where the cache's memory of where they are does not do
+    device: str = "auto"
+    batch_size: int | None = None
+
+    @property
+    def transform(self) -> ImageTransform:
+        """What is done to an image: as it was done to those that the head was trained on."""
+        return self.store.trunk.spec.transform
+
+    @property
+    def source(self) -> TrunkSource:
+        """Where the trunk's weights are.
+
+        Raises:
+            CacheError: they are not here, or others are.
+        """
+        record = self.store.trunk
+        found = registry.located(record.spec, record.asked, WeightsMemo(self.store.cache), self.weights)
+        if found is None and self.weights is not None:
+            raise CacheError(
+                f"weights {self.weights} are not those that head {self.saved.name} was trained on: the embeddings of "
+                f"{self.store.name} were made by weights {record.asked}. Name these with --weights."
+            )
+        if found is None:
+            raise CacheError(
+                f"the trunk of head {self.saved.name} is not here: its weights are {record.asked}. "
+                f"Name their file with --weights."
+            )
+        return found
+
+    @cached_property
+    def trunk(self) -> Trunk:
+        """The trunk, on the device."""
+        device = registry.choose_device(self.device)
+        return registry.load(self.source, self.store.trunk.spec, device=device, batch_size=self.batch_size)
+
+    @property
+    def sentence(self) -> str:
+        """The trunk in words."""
+        record = self.store.trunk
+        return f"{record.spec.arch}, weights {record.asked}, {record.spec.compute}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What everybody should know who reads an answer of this head."""
+        return (RANDOM_TRUNK,) if self.store.trunk.asked == "random" else ()
+
+    def holds(self, digest: bytes) -> bool:
+        """Whether the store has this image's embedding."""
+        return bool(self.store.holds(digests_of([digest]))[0])
+
+    def probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """(rows, dim) -> (rows, classes): softmax of the head's logits."""
+        z = self.saved.head.logits(x).astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):  # a diverged head answers nan
+            z = np.exp(z - z.max(axis=1, keepdims=True, initial=-np.inf))
+            shares: npt.NDArray[np.float64] = z / z.sum(axis=1, keepdims=True)
+        return shares
+
+
+def open_head(
+    head: str | None,
+    *,
+    device: str = "auto",
+    batch_size: int | None = None,
+    **where: Unpack[Stored],
+) -> HeadWithTrunk:
+    """The head that is meant, by name or by its folder, with its store.
+
+    Raises:
+        UsageError: the recipe.
+        CacheError: no such head, several, or a damaged one; or one of another trunk than its store's.
+    """
+    typed = where.get("weights")  # where they are now, not what they were called: no filter
+    where["weights"] = None
+    asked = Asked(**where)
+    if head is not None and os.path.isfile(os.path.join(head, "head.json")):
+        folder = Path(head).absolute()  # <store>/heads/<data set>/<variant>/<head>
+        store = FeatureStore.open(folder.parents[3], StatLog(folder.parents[5]))
+    else:
+        which = which_head(asked, head)
+        folder, store = which.folder, which.store
+    if opened.is_classifier(folder):
+        raise CacheError(f"{folder.name} is a classifier on embeddings alone; name a head that fit-head trained")
+    found = saved.load(folder)
+    if found.sources["train"]["trunk"] != store.trunk.spec.fingerprint():
+        raise CacheError(f"head {found.name} was trained on embeddings of another trunk than {store.name}'s")
+    if found.head.diverged:
+        raise CacheError(f"head {found.name} diverged: its weights are not finite, and its answers mean nothing")
+    if store.dim not in (None, found.head.weight.shape[1]):
+        raise CacheError(
+            f"head {found.name} takes embeddings of {found.head.weight.shape[1]}, store {store.name} holds {store.dim}"
+        )
+    return HeadWithTrunk(store, found, typed, device, batch_size)

@@ -1,0 +1,129 @@
+"""What is wrong with the files of a cache: shards, listings, splits, memories. Inspection returns problems."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from featcache.errors import CacheError
+from featcache.store import dealt, hdf5, listings, shard, stat_log, weights_memo
+from featcache.store.commits import ListingLine
+from featcache.store.regular import LOG, read_regular
+from featcache.store.sealed import unseal_document, unseal_line
+from featcache.store.shard import Shard
+
+_ENDS = 2  # rows at each end of a shard that are read both ways
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong in a cache, or (as a note) one that is not as a tidy cache has it."""
+
+    where: str
+    kind: str  # "log", "trunk", "missing", "size", "damaged", "hdf5", "listing", "head", "runs", "splits", "memory", …
+    message: str
+
+
+def check_shard(
+    folder: Path, part: Shard, *, hashes: bool = True, progress: Callable[[int], None] = lambda _: None
+) -> list[Problem]:
+    """What is wrong with one committed shard; without `hashes`, by its size alone.
+
+    libhdf5 opens the file only after its hash was right, and must find the arrays where we read them.
+    `progress` gets every number of bytes that were looked at.
+    """
+    path = folder / part.name
+    try:
+        handle = shard.open_shard(folder, part)
+    except CacheError as error:
+        progress(part.bytes)
+        return [Problem(str(path), "size" if os.path.lexists(path) else "missing", str(error))]
+    try:
+        if not hashes:
+            progress(part.bytes)
+            return []
+        if shard.hash_of(handle, progress).hex() != part.sha256:
+            return [Problem(str(path), "damaged", f"{path}: its sha256 does not match the log")]
+        wrong = _seen_by_hdf5(handle, folder, part)
+        return [Problem(str(path), "hdf5", f"{path}: {wrong}")] if wrong else []
+    finally:
+        os.close(handle)
+
+
+def check_listing(cache: Path, line: ListingLine, *, hashes: bool = True) -> list[Problem]:
+    """What is wrong with the file of a committed listing; without `hashes`, whether it is there."""
+    where = "/".join(line.key)
+    try:
+        if hashes:
+            listings.read(cache, line)
+        elif not listings.path_of(cache, line).is_file():
+            return [Problem(where, "listing", f"{listings.path_of(cache, line)}: this listing is missing")]
+    except CacheError as error:
+        return [Problem(where, "listing", str(error))]
+    return []
+
+
+def check_splits(cache: Path) -> list[Problem]:
+    """What is wrong with the splits that were dealt and written down."""
+    problems = []
+    for path in sorted((cache / "listings").glob("*/*/splits.json")):
+        data_set, variant = path.parts[-3:-1]
+        try:
+            dealt.read(cache, data_set, variant)
+        except CacheError as error:
+            problems.append(Problem(str(path), "splits", str(error)))
+    return problems
+
+
+def check_memories(cache: Path) -> list[Problem]:
+    """Notes on what featcache remembers, stat.log and weights.json: what is lost of them costs time, nothing else."""
+    notes = []
+    path = cache / stat_log.NAME
+    try:
+        lines = [line for line in read_regular(path, LOG).split(b"\n") if line]
+        bad = sum(unseal_line(line) is None for line in lines)
+        if bad:
+            said = f"{path}: {bad:,} of {len(lines):,} lines are damaged; harmless, these files are read once more"
+            notes.append(Problem(str(path), "memory", said))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        notes.append(Problem(str(path), "memory", f"{path}: cannot be read: {error.strerror}; every file is read anew"))
+    path = cache / weights_memo.NAME
+    try:
+        if unseal_document(read_regular(path)) is None:
+            said = f"{path}: damaged; harmless, the weights are hashed once more"
+            notes.append(Problem(str(path), "memory", said))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        notes.append(Problem(str(path), "memory", f"{path}: cannot be read: {error.strerror}; weights are hashed anew"))
+    return notes
+
+
+def _seen_by_hdf5(handle: int, folder: Path, part: Shard) -> str:
+    """In what libhdf5 and our own reader differ about a file whose hash is right; "" where they agree."""
+    try:
+        digests = shard.read_digests(folder, part)
+    except CacheError as error:
+        return str(error)
+    rows = np.unique(
+        np.concatenate([np.arange(min(_ENDS, part.rows)), part.rows - 1 - np.arange(min(_ENDS, part.rows))])
+    )
+    ours = np.empty((len(rows), part.dim), dtype=np.float32)
+    shard.gather(folder, part, rows, ours, np.arange(len(rows)))
+    try:
+        found = hdf5.places(handle)
+        expected = {
+            "embeddings": hdf5.Place(part.dtype, (part.rows, part.dim), part.embeddings_offset),
+            "digests": hdf5.Place("uint8", (part.rows, 32), part.digests_offset),
+        }
+        if found != expected:
+            return f"HDF5 sees {found}, the log says {expected}"
+        theirs, their_digests = hdf5.rows_of(handle, "embeddings", rows), hdf5.rows_of(handle, "digests", rows)
+    except hdf5.ForeignFileError as error:
+        return str(error)
+    same = theirs.astype(np.float32).tobytes() == ours.tobytes() and their_digests.tobytes() == digests[rows].tobytes()
+    return "" if same else "HDF5 reads other values than are read at the log's offsets"

@@ -1,0 +1,67 @@
+"""verify --deep: a sample of the images that a store holds, read and embedded anew, and compared."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from featcache import drift
+from featcache.errors import FeatcacheError
+from featcache.extraction import Settings
+from featcache.listing.paths import shown_path
+from featcache.store import Problem, WeightsMemo, cache_folder
+from featcache.trunks import registry
+from featcache.upkeep.examine import Examined
+
+SAMPLE = 32
+
+
+def embed_again(
+    found: Examined,
+    *,
+    cache: str | Path | None = None,
+    weights: str | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    sample: int = SAMPLE,
+    progress: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Add to what `examine` found what a sample of each sound store's images says; `weights` where they have moved.
+
+    Raises:
+        UsageError, MachineError: no such device.
+    """
+    folder = cache_folder(cache)
+    Settings(device=device, batch_size=batch_size)  # which refuses what is none
+    for store in found.sound:
+        if not store.rows:
+            continue
+        progress(store.name)
+        try:
+            source = registry.located(store.trunk.spec, store.trunk.asked, WeightsMemo(folder), weights)
+        except FeatcacheError as error:
+            source, wrong = None, f": {error}"
+        else:
+            wrong = ""
+        if source is None:
+            said = f"{store.root}: not compared: weights {store.trunk.asked} are not here; name them with --weights"
+            found.notes.append(Problem(str(store.root), "deep", said + wrong))
+            continue
+        trunk = registry.load(source, store.trunk.spec, device=registry.choose_device(device), batch_size=batch_size)
+        held = [one for found_ in drift.extracted_by(store) for one in drift.candidates(store, found_, 8 * sample)]
+        compared = drift.compare(store, held, trunk, workers=os.cpu_count() or 1, sample=sample)
+        found.compared += compared.compared
+        if not compared.compared:
+            said = f"{store.root}: not compared: none of the images that it holds is still where it was"
+            found.notes.append(Problem(str(store.root), "deep", said))
+        elif not compared.within(store.trunk.spec.compute):
+            before = drift.maker_of(store, compared.digest)
+            said = (
+                f"{store.root}: embedded again, {shown_path(compared.worst)} comes out otherwise: "
+                f"{compared.sentence(store.trunk.spec.compute)}. It was embedded on "
+                f"{'a machine that nobody noted' if before is None else drift.environment(before)}; here: "
+                f"{drift.environment(trunk.made())}"
+            )
+            found.problems.append(Problem(str(store.root), "drift", said))
+        else:
+            said = f"{store.root}: {compared.sentence(store.trunk.spec.compute)}"
+            found.notes.append(Problem(str(store.root), "deep", said))
