@@ -103,7 +103,7 @@ def room_for_readers(features: Features | Streamed) -> Iterator[None]:
     """While rows come from disk, leave a core to those who read them.
 
     torch's threads wait for each other at the end of every operation, and all of them for the one whose core a reader
-    has: on two cores, two threads gathered at a third of the speed of one (docs/decisions/058-a-core-for-the-readers.md).
+    has: on two cores, two threads gathered at a third of the speed of one (docs/decisions/058).
     """
     threads = torch.get_num_threads()
     if isinstance(features, Streamed):
