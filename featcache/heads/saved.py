@@ -72,8 +72,13 @@ class Run:
     heads: tuple[str, ...]
     best: str | None  # None where every head diverged
     selected_by: str  # "" where nothing chose
+    check: Mapping[str, Any] | None = None  # of the best head, as `check_json` wrote it; None where it was left out
     seconds: float = 0.0  # of the training, all heads together
-    gap_share: float | None = None  # of the best head, see `Check`; None where nobody checked, or it diverged
+
+    @property
+    def gap_share(self) -> float | None:
+        """Of the best head, see `Check`; None where nobody checked, or it diverged."""
+        return None if self.check is None else self.check.get("gap_share")
 
 
 def folder_of(store: FeatureStore, data_set: str, variant: str) -> Path:
@@ -245,9 +250,33 @@ def read_runs(path: Path) -> Lines:
 
 
 def _run(line: Mapping[str, Any]) -> Run:
-    check = line.get("check") or {}
     heads, seconds = tuple(line["heads"]), float(line.get("seconds", 0))
-    return Run(line["at"], heads, line["best"], line["selected_by"], seconds, check.get("gap_share"))
+    return Run(line["at"], heads, line["best"], line["selected_by"], line.get("check"), seconds)
+
+
+def history(folder: Path) -> dict[str, tuple[float, ...]]:
+    """history.csv, column by column: "epoch", "train_loss", … "val_macro_recall"; nan where a cell is empty.
+
+    A file that is missing or no longer ours gives no columns: a report does without its curves.
+    """
+    try:
+        lines = list(csv.reader(io.StringIO((folder / "history.csv").read_text("utf-8"))))
+        columns = zip(*lines[1:], strict=True)
+        return {
+            name: tuple(float(cell) if cell else math.nan for cell in column)
+            for name, column in zip(lines[0], columns, strict=True)
+        }
+    except (OSError, ValueError, IndexError):
+        return {}
+
+
+def versions(folder: Path) -> dict[str, str]:
+    """What a head was trained with: package -> version; empty where head.json does not say."""
+    try:
+        document = unseal_document((folder / "head.json").read_bytes()) or {}
+    except OSError:
+        return {}
+    return {str(name): str(number) for name, number in document.get("versions", {}).items()}
 
 
 def check_json(check: "Check") -> dict[str, Any]:
