@@ -10,26 +10,31 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CacheError",
+    "Comparison",
     "Contents",
     "DataError",
     "Evaluation",
     "FeatcacheError",
     "Features",
     "Fit",
+    "Fitted",
     "MachineError",
     "NearDuplicates",
     "Predictions",
     "Search",
     "Settings",
+    "Streamed",
     "Summary",
     "Timeline",
     "UsageError",
     "__version__",
+    "compare",
     "describe",
     "evaluate",
     "export",
     "export_model",
     "extract",
+    "fit",
     "fit_head",
     "gc",
     "info",
@@ -38,6 +43,7 @@ __all__ = [
     "predict",
     "repair",
     "search",
+    "stream",
     "timeline",
     "verify",
 ]
@@ -47,14 +53,17 @@ if TYPE_CHECKING:
     from featcache.errors import CacheError, DataError, FeatcacheError, MachineError, UsageError
     from featcache.extraction import Settings, Summary, extract
     from featcache.features import Features, load
+    from featcache.heads.classifiers.fit import Fitted, fit
     from featcache.heads.fit import Fit, fit_head
     from featcache.heads.search import Search, search
     from featcache.inspect import info
     from featcache.near import NearDuplicates, near_duplicates
     from featcache.plain import export
     from featcache.prediction import Predictions, Timeline, export_model, predict, timeline
+    from featcache.report.compare import Comparison, compare
     from featcache.report.evaluate import evaluate
     from featcache.report.evaluation import Evaluation
+    from featcache.streamed import Streamed, stream
     from featcache.upkeep.examine import verify
     from featcache.upkeep.mend import repair
     from featcache.upkeep.tidy import gc
@@ -64,10 +73,12 @@ _HOME = {
     "errors": ("CacheError", "DataError", "FeatcacheError", "MachineError", "UsageError"),
     "extraction": ("Settings", "Summary", "extract"),
     "features": ("Features", "load"),
+    "heads.classifiers.fit": ("Fitted", "fit"),
     "heads.fit": ("Fit", "fit_head"),
     "heads.search": ("Search", "search"),
     "inspect": ("info",),
     "near": ("NearDuplicates", "near_duplicates"),
+    "report.compare": ("Comparison", "compare"),
     "report.evaluate": ("evaluate",),
     "report.evaluation": ("Evaluation",),
     "plain": ("export",),
@@ -75,6 +86,7 @@ _HOME = {
     "upkeep.examine": ("verify",),
     "upkeep.mend": ("repair",),
     "upkeep.tidy": ("gc",),
+    "streamed": ("Streamed", "stream"),
 }
 
 

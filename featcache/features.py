@@ -82,16 +82,21 @@ def features_of(store: FeatureStore, key: tuple[str, str, str]) -> Features:
         split=listing.split,
         failed=len(listing) - len(good),
         part=listing.part,
-        source={
-            "data_set": listing.data_set,
-            "variant": listing.variant,
-            "root": listing.root,
-            "store": store.name,
-            "trunk": store.trunk.spec.fingerprint(),
-            "weights": store.trunk.asked,
-            "listing": store.listings[key].sha256,
-        },
+        source=source_of(store, key, listing),
     )
+
+
+def source_of(store: FeatureStore, key: tuple[str, str, str], listing: Listing) -> dict[str, str]:
+    """Where a split's features come from; what a head records of them, and is held against."""
+    return {
+        "data_set": listing.data_set,
+        "variant": listing.variant,
+        "root": listing.root,
+        "store": store.name,
+        "trunk": store.trunk.spec.fingerprint(),
+        "weights": store.trunk.asked,
+        "listing": store.listings[key].sha256,
+    }
 
 
 def behind(store: FeatureStore, recipe: Recipe, splits: Sequence[str]) -> list[str]:

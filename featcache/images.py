@@ -111,6 +111,27 @@ def _fit(image: Image.Image, transform: ImageTransform) -> npt.NDArray[np.uint8]
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
+def thumbnail(data: bytes, edge: int) -> bytes:
+    """The whole image as a person sees it, upright, its longer edge at most `edge` pixels, as a small WebP.
+
+    Raises:
+        BadImageError: as `decode`.
+    """
+    return _shrunk(_rgb(_open(data, upright=True, at_least=2 * edge)[0]), edge)
+
+
+def thumbnail_of(pixels: npt.NDArray[np.uint8], edge: int) -> bytes:
+    """The same of a decoded picture, (height, width, 3) uint8, RGB: a frame of a video."""
+    return _shrunk(Image.fromarray(pixels), edge)
+
+
+def _shrunk(image: Image.Image, edge: int) -> bytes:
+    image.thumbnail((edge, edge), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=50, method=2)
+    return file.getvalue()
+
+
 def _open(data: bytes, *, upright: bool, at_least: int = 0) -> tuple[Image.Image, tuple[int, int]]:
     """The first frame, fully decoded, and the size that the whole picture has.
 

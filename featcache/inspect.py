@@ -2,11 +2,13 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Unpack
 
 import featcache
 from featcache.asked import Asked
 from featcache.errors import CacheError
+from featcache.heads import opened
 from featcache.store import Extracted, FeatureStore, broken
 from featcache.store.shard import Shard
 from featcache.trunks import weights as trunk_weights
@@ -58,7 +60,7 @@ def _describe(store: FeatureStore) -> dict[str, Any]:
         "shards": len(store.shards),
         "bytes": sum(part.bytes for part in store.shards),
         "listings": ["/".join(key) for key in sorted(store.listings)],
-        "heads": len(list((store.root / "heads").glob("*/*/*/head.json"))),
+        "heads": len(_heads(store)),
         "made": [{**entry, **_part(store, place)} for place, entry in enumerate(store.trunk.made)],
         "made_by_unknown": sum(part.rows for part in store.shards if not _is_noted(store, part)),
     }
@@ -79,3 +81,9 @@ def _part(store: FeatureStore, place: int) -> dict[str, int]:
 
 def _is_noted(store: FeatureStore, part: Shard) -> bool:
     return part.made is not None and part.made < len(store.trunk.made)
+
+
+def _heads(store: FeatureStore) -> list[Path]:
+    """The folders of its heads and classifiers; one without its document was never finished."""
+    found = [path for name in opened.DOCUMENTS for path in (store.root / "heads").glob(f"*/*/*/{name}")]
+    return sorted(path.parent for path in found)

@@ -229,6 +229,41 @@ GRID = (
 )  # fmt: skip
 
 
+# Classifiers by a short name; knn and ridge are ours. A recipe may name scikit-learn's public classes, and nothing
+# else: importing a package runs it, and a recipe is data.
+SHORT_NAMES = {
+    "logreg": "sklearn.linear_model:LogisticRegression",
+    "linear-svm": "sklearn.svm:LinearSVC",
+    "lda": "sklearn.discriminant_analysis:LinearDiscriminantAnalysis",
+    "centroid": "sklearn.neighbors:NearestCentroid",
+    "mlp": "sklearn.neural_network:MLPClassifier",
+}
+SKLEARN = r"sklearn(\.(?!tests\b|conftest\b|externals\b)[a-z][a-z0-9_]*)+:[A-Z][A-Za-z0-9]*"
+
+
+def _classifier(name: str) -> str:
+    if name not in ("knn", "ridge", *SHORT_NAMES) and not re.fullmatch(SKLEARN, name):
+        raise ValueError(
+            f"expected knn, ridge, {', '.join(SHORT_NAMES)}, or a class of scikit-learn such as sklearn.svm:SVC; "
+            f"other packages are named at the command line, never in a recipe"
+        )
+    return name
+
+
+def _setting(value: object) -> object:
+    """A number, a word, or a list of them to choose among; a list in a list is one value of several numbers."""
+    for part in value if isinstance(value, list) else [value]:
+        if not all(isinstance(item, bool | int | float | str) for item in (part if isinstance(part, list) else [part])):
+            raise ValueError("expected a number, a word, true, false, or a list of them")
+    return value
+
+
+_Settings = dict[
+    Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=100)],
+    Annotated[Any, AfterValidator(_setting)],
+]
+
+
 class Recipe(_Section):
     """One data set, one trunk, one way to train heads."""
 
@@ -236,6 +271,7 @@ class Recipe(_Section):
     data: _Data
     trunk: TrunkSection = TrunkSection()
     head: HeadSection = HeadSection()
+    fit: dict[Annotated[str, AfterValidator(_classifier)], _Settings] = {}  # what `featcache fit` fits, with settings
 
     def override(self, section: str, **flags: object) -> "Recipe":
         """The same recipe with the flags that are not None put into `section`, checked like the file itself."""

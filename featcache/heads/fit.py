@@ -5,18 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
-import numpy as np
-
 from featcache.asked import Asked
-from featcache.errors import CacheError, DataError, UsageError
-from featcache.features import RANDOM_TRUNK, Features, behind, features_of
+from featcache.errors import CacheError, UsageError
+from featcache.features import Features
 from featcache.heads import saved
 from featcache.heads.grid import HeadAsked, configs_of, parse, parted
 from featcache.heads.linear import best_of
 from featcache.heads.saved import SavedHead
-from featcache.listing import cuts
+from featcache.heads.splits import notes_of_splits, read_splits
 from featcache.recipe import HeadSection, Recipe
-from featcache.store import FeatureStore
+from featcache.streamed import Streamed
 
 if TYPE_CHECKING:
     from featcache.heads.check import Check  # with it comes torch
@@ -71,6 +69,7 @@ def fit_head(
     grid: str | None = None,
     device: str = "auto",
     check_seconds: float | None = CHECK_SECONDS,
+    from_disk: bool | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
     **asked: Unpack[HeadAsked],
 ) -> Fit:
@@ -78,8 +77,9 @@ def fit_head(
 
     `grid` is what `--grid` takes, "lr=0.003,0.03 weight_decay=0,1e-4"; `asked` are settings of the recipe's head
     section, `select` (the metric on val that chooses: macro_recall, accuracy or loss) among them. What is None comes
-    from the recipe. `check_seconds=None` leaves the check out. `progress` gets the stage ("reading", "training",
-    "checking"), the epochs done and the epochs to do.
+    from the recipe. `check_seconds=None` leaves the check out. `from_disk` leaves the training rows on disk and reads
+    them as they are needed; None does so where they do not fit into memory. `progress` gets the stage ("reading",
+    "training", "checking"), the epochs done and the epochs to do.
 
     Raises:
         UsageError: a setting or the recipe.
@@ -93,7 +93,7 @@ def fit_head(
     section = section_of(meant.recipe, grid, {"lr": lr, **flags})
     configs = configs_of(section)
     progress("reading", 0, section.epochs)
-    splits = read_splits(meant)
+    splits = read_splits(meant, from_disk=from_disk)
     train, val = splits.train, splits.val
     if val is None and (len(configs) > 1 or configs[0].patience):
         wants = f"{len(configs)} heads" if len(configs) > 1 else "patience"
@@ -120,7 +120,7 @@ def fit_head(
     best = None if chosen is None else heads[chosen]
     selected_by = f"{section.select.replace('_', ' ')} on val" if len(heads) > 1 and best is not None else ""
     check = None
-    if best is not None and check_seconds is not None:
+    if best is not None and check_seconds is not None and not isinstance(train, Streamed):
         from featcache.heads.advice import check_and_advise
 
         progress("checking", section.epochs, section.epochs)
@@ -151,73 +151,8 @@ def section_of(recipe: Recipe, grid: str | None, flags: Mapping[str, object]) ->
     return recipe.override("head", **(dict(flags) | in_grid)).head
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Splits:
-    """What heads are trained on and chosen by, out of one store."""
-
-    source: FeatureStore
-    train: Features
-    val: Features | None
-    notes: tuple[str, ...]  # what has changed since, what was cut
-
-
-def read_splits(asked: Asked) -> Splits:
-    """The train split and, where it is cached, val, of one trunk.
-
-    Raises:
-        CacheError: train is not in the cache, or the two don't fit together.
-        DataError: a single class, or a split without rows.
-    """
-    source = asked.store_of("train")
-    train = features_of(source, asked.key("train"))
-    val = features_of(source, asked.key("val")) if asked.key("val") in source.listings else None
-    _refuse_unfit(train, val)
-    both = [train] if val is None else [train, val]
-    stale = behind(source, asked.recipe, [split.split for split in both])
-    return Splits(source, train, val, (*stale, *(str(cut) for cut in cuts(both))))
-
-
-def _refuse_unfit(train: Features, val: Features | None) -> None:
-    seen = np.unique(train.y)
-    if len(seen) < 2:
-        found = f"only class {train.classes[seen[0]]!r}" if len(seen) else "no row"
-        raise DataError(
-            f"{train.source['root']}: split 'train' has {found} with an embedding; a classifier needs two classes. "
-            f"Add images of another class and run `featcache extract --split train` again."
-        )
-    if val is not None and not len(val.y):
-        raise DataError(f"{train.source['root']}: no image of split 'val' has an embedding; mend or remove the split")
-    if val is not None and val.source["root"] != train.source["root"]:
-        raise CacheError(
-            f"{train.source['data_set']}: train was extracted from {train.source['root']}, val from "
-            f"{val.source['root']}. Run `featcache extract` (without --split): it embeds only what is new."
-        )
-    if val is not None and val.classes != train.classes:
-        raise CacheError(
-            f"{train.source['data_set']}: train was extracted with {len(train.classes)} classes, val with "
-            f"{len(val.classes)}: the folder changed in between. Run `featcache extract` (without --split) again; "
-            f"it embeds only what is new."
-        )
-
-
-def notes_of(train: Features, val: Features | None, heads: Sequence[SavedHead]) -> tuple[str, ...]:
+def notes_of(train: Features | Streamed, val: Features | None, heads: Sequence[SavedHead]) -> tuple[str, ...]:
     """What a reader of these heads must know."""
-    notes = []
-    if train.source["weights"] == "random":
-        notes.append(RANDOM_TRUNK)
-    for split in (train, val):
-        if split is not None and split.part:
-            notes.append(
-                f"split {split.split!r} is a part of its folder ({split.part}); extract it again for all of it"
-            )
-        if split is not None and split.failed:
-            notes.append(f"{split.failed:,} images of split {split.split!r} have no embedding and are left out")
-    absent = [name for label, name in enumerate(train.classes) if not (train.y == label).any()]
-    if absent:
-        notes.append(f"no training image of {len(absent)} of {len(train.classes)} classes: {', '.join(absent[:5])}")
-    if val is None:
-        notes.append(
-            "no val split in the cache: nothing chose this head, and no figure here was measured on unseen images"
-        )
-    notes += [f"{head.name} diverged: its loss is without bounds; lower --lr" for head in heads if head.head.diverged]
-    return tuple(notes)
+    diverged = [head.name for head in heads if head.head.diverged]
+    lines = [f"{name} diverged: its loss is without bounds; lower --lr" for name in diverged]
+    return (*notes_of_splits(train, val), *lines)

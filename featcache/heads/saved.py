@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from safetensors import SafetensorError
@@ -35,6 +35,7 @@ from featcache.store.lock import holding
 from featcache.store.publish import append, make_folder, publish, truncate
 from featcache.store.regular import HEAD, LOG, read_regular
 from featcache.store.sealed import seal_document, seal_line, unseal_document, unseal_line
+from featcache.streamed import Streamed
 
 if TYPE_CHECKING:
     from featcache.heads.check import (
@@ -57,6 +58,14 @@ class SavedHead:
     sources: Mapping[str, Mapping[str, str]]  # "train" and, where it was used, "val": see Features.source
 
 
+class Named(Protocol):
+    """A head or a classifier, as the log knows it."""
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One fit-head, as the log of its data set has it."""
@@ -65,6 +74,13 @@ class Run:
     heads: tuple[str, ...]
     best: str | None  # None where every head diverged
     selected_by: str  # "" where nothing chose
+    check: Mapping[str, Any] | None = None  # of the best head, as `check_json` wrote it; None where it was left out
+    seconds: float = 0.0  # of the training, all heads together
+
+    @property
+    def gap_share(self) -> float | None:
+        """Of the best head, see `Check`; None where nobody checked, or it diverged."""
+        return None if self.check is None else self.check.get("gap_share")
 
 
 def folder_of(store: FeatureStore, data_set: str, variant: str) -> Path:
@@ -72,7 +88,7 @@ def folder_of(store: FeatureStore, data_set: str, variant: str) -> Path:
     return store.root / "heads" / data_set / variant
 
 
-def save(store: FeatureStore, head: LinearHead, train: Features, val: Features | None) -> SavedHead:
+def save(store: FeatureStore, head: LinearHead, train: Features | Streamed, val: Features | None) -> SavedHead:
     """Write one head's folder.
 
     Raises:
@@ -129,15 +145,17 @@ def load(folder: Path) -> SavedHead:
             bias=tensors["bias"],
             steps=int(document["steps"]),
             history=(),
-            train=_scores(document["train"]) or Scores(math.nan, math.nan, math.nan),
-            val=_scores(document["val"]),
+            train=scores_of(document["train"]) or Scores(math.nan, math.nan, math.nan),
+            val=scores_of(document["val"]),
             best_epoch=document.get("best_epoch"),
         )
         classes = tuple(document["classes"])
         sources = {split: dict(source) for split, source in document["sources"].items()}
         if document["name"] != folder.name or {head.weight.dtype, head.bias.dtype} != {np.dtype(np.float32)}:
             raise ValueError(f"its name is {document['name']!r}, its weights are {head.weight.dtype}")
-    except (SafetensorError, UsageError, AttributeError, KeyError, TypeError, ValueError) as error:
+        if "trunk" not in sources["train"] or not all(type(name) is str for name in classes):
+            raise ValueError("it does not say which trunk and which classes it is for")
+    except (SafetensorError, UsageError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise CacheError(f"{folder}: this is no head that this version reads: {error}") from None
     if len(classes) != len(head.weight):
         raise CacheError(f"{folder}: {len(classes)} class names for {len(head.weight)} outputs")
@@ -152,7 +170,7 @@ def name_of(config: HeadConfig, sources: Mapping[str, Mapping[str, str]]) -> str
 
 
 def record_run(
-    store: FeatureStore, train: Features, heads: Sequence[SavedHead], best: str | None, selected_by: str,
+    store: FeatureStore, train: Features | Streamed, heads: Sequence[Named], best: str | None, selected_by: str,
     check: "Check | None", seconds: float,
 ) -> None:  # fmt: skip
     """Add one fit-head to the log of its data set."""
@@ -192,7 +210,7 @@ def runs(store: FeatureStore, data_set: str, variant: str, *, newest: bool = Tru
         )
     entries = [entry for line in found.lines if (entry := unseal_line(line)) is not None]
     try:
-        every = [Run(one["at"], tuple(one["heads"]), one["best"], one["selected_by"]) for one in entries]
+        every = [_run(one) for one in entries]
         strange = [name for run in every for name in (*run.heads, run.best or "x") if not re.fullmatch(NAME, name)]
         if strange:
             raise TypeError(f"{strange[0]!r} is no name of a head")
@@ -231,6 +249,36 @@ def read_runs(path: Path) -> Lines:
     return Lines(tuple(lines), tuple(damaged), torn, len(data), ends_whole=not rest)
 
 
+def _run(line: Mapping[str, Any]) -> Run:
+    heads, seconds = tuple(line["heads"]), float(line.get("seconds", 0))
+    return Run(line["at"], heads, line["best"], line["selected_by"], line.get("check"), seconds)
+
+
+def history(folder: Path) -> dict[str, tuple[float, ...]]:
+    """history.csv, column by column: "epoch", "train_loss", … "val_macro_recall"; nan where a cell is empty.
+
+    A file that is missing or no longer ours gives no columns: a report does without its curves.
+    """
+    try:
+        lines = list(csv.reader(io.StringIO((folder / "history.csv").read_text("utf-8"))))
+        columns = zip(*lines[1:], strict=True)
+        return {
+            name: tuple(float(cell) if cell else math.nan for cell in column)
+            for name, column in zip(lines[0], columns, strict=True)
+        }
+    except (OSError, ValueError, IndexError):
+        return {}
+
+
+def versions(folder: Path) -> dict[str, str]:
+    """What a head was trained with: package -> version; empty where head.json does not say."""
+    try:
+        document = unseal_document((folder / "head.json").read_bytes()) or {}
+    except OSError:
+        return {}
+    return {str(name): str(number) for name, number in document.get("versions", {}).items()}
+
+
 def check_json(check: "Check") -> dict[str, Any]:
     """A check as plain values; what is not finite is null."""
     return {
@@ -261,7 +309,8 @@ def finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _scores(document: Mapping[str, float | None] | None) -> Scores | None:
+def scores_of(document: Mapping[str, float | None] | None) -> Scores | None:
+    """The inverse of `scores_json`; null is nan."""
     if document is None:
         return None
     return Scores(**{name: math.nan if value is None else value for name, value in document.items()})

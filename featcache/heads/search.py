@@ -18,9 +18,10 @@ from featcache.asked import Asked
 from featcache.errors import CacheError, MachineError, UsageError
 from featcache.heads import saved
 from featcache.heads.config import HeadConfig
-from featcache.heads.fit import CHECK_SECONDS, Fit, Splits, notes_of, read_splits, section_of
+from featcache.heads.fit import CHECK_SECONDS, Fit, notes_of, section_of
 from featcache.heads.grid import HeadAsked, configs_of, parted
 from featcache.heads.linear import Scores, best_of, merit
+from featcache.heads.splits import Splits, read_splits
 
 if TYPE_CHECKING:
     import optuna
@@ -78,7 +79,7 @@ def search(
     if more:
         raise UsageError("search chooses one head: give a setting one value to hold it fixed, or none to search it")
     splits = read_splits(meant)
-    train, val = splits.train, splits.val
+    train, val = splits.in_memory, splits.val
     if val is None:
         raise CacheError(
             f"{train.source['data_set']}: a search needs a val split to choose by. Run `featcache extract --split val`."
@@ -167,27 +168,27 @@ def _fit_of(
         raise ValueError("a search has a val split")
     config = _suggest(optuna.trial.FixedTrial(best_trial.params), base, free)
     again = time.monotonic()
-    trained = train_heads(splits.train, splits.val, [config], select=select, device=device)
+    trained = train_heads(splits.in_memory, splits.val, [config], select=select, device=device)
     took = time.monotonic() - again
-    head = saved.save(splits.source, trained[0], splits.train, splits.val)
+    head = saved.save(splits.source, trained[0], splits.in_memory, splits.val)
     best = None if best_of(trained, select) is None else head
     check = None
     if best is not None and check_seconds is not None:
-        check = check_and_advise(head.head, trained, splits.train, splits.val, check_seconds, took, device)
+        check = check_and_advise(head.head, trained, splits.in_memory, splits.val, check_seconds, took, device)
     selected_by = f"{select.replace('_', ' ')} on val" if best is not None else ""
     seconds = time.monotonic() - begun
     name = None if best is None else best.name
-    saved.record_run(splits.source, splits.train, [head], name, selected_by, check, seconds)
+    saved.record_run(splits.source, splits.in_memory, [head], name, selected_by, check, seconds)
     return Fit(
         heads=(head,),
         best=best,
         select=select,
         selected_by=selected_by,
         check=check,
-        train_rows=len(splits.train.y),
+        train_rows=len(splits.in_memory.y),
         val_rows=len(splits.val.y),
         seconds=seconds,
-        notes=(*splits.notes, *notes_of(splits.train, splits.val, [head])),
+        notes=(*splits.notes, *notes_of(splits.in_memory, splits.val, [head])),
     )
 
 

@@ -1,4 +1,4 @@
-"""The heads of a store, all of them: what is wrong with each, and with the log of the runs that made them."""
+"""The heads and classifiers of a store: what is wrong with each, and with the log of the runs that made them."""
 
 import csv
 import hashlib
@@ -6,7 +6,8 @@ import io
 from pathlib import Path
 
 from featcache.errors import CacheError
-from featcache.heads import saved
+from featcache.heads import opened, saved
+from featcache.heads.classifiers import kept
 from featcache.store import Problem, publish
 from featcache.store.mend import set_aside
 from featcache.store.regular import HEAD, read_regular
@@ -16,7 +17,7 @@ from featcache.store.sealed import unseal_document
 def examine(root: Path, problems: list[Problem], notes: list[Problem]) -> None:
     """Add what is wrong with the heads of the store at `root`, and what a killed run left behind."""
     for folder in _folders(root):
-        if not (folder / "head.json").exists():
+        if not _is_finished(folder):
             said = f"{folder}: no head: a run was killed while it saved it; training it again finishes it"
             notes.append(Problem(str(folder), "head", said))
             continue
@@ -38,7 +39,7 @@ def mend(root: Path, *, dry_run: bool) -> list[Path]:
     """Move damaged heads out of the way, and take damaged lines out of the logs of runs; what was touched."""
     touched = []
     for path in _folders(root):
-        if (path / "head.json").exists() and _wrong(path):
+        if _is_finished(path) and _wrong(path):
             touched.append(path)
             if not dry_run:
                 set_aside(root, path)
@@ -60,11 +61,18 @@ def _logs(root: Path) -> list[Path]:
     return sorted((root / "heads").glob(f"*/*/{saved.RUNS}"))
 
 
+def _is_finished(folder: Path) -> bool:
+    return any((folder / name).exists() for name in opened.DOCUMENTS)
+
+
 def _wrong(folder: Path) -> str:
-    """What is wrong with a head, or ""."""
+    """What is wrong with a head or a classifier, or ""."""
     try:
-        saved.load(folder)
-        _check_history(folder)
+        if opened.is_classifier(folder):
+            kept.check(folder)
+        else:
+            saved.load(folder)
+            _check_history(folder)
     except CacheError as error:
         return str(error)
     return ""

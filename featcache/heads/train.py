@@ -3,11 +3,11 @@
 What a step computes is in `stack`; which rows it sees in `draws`; what an epoch's score does in `courses`.
 """
 
-import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,10 +15,11 @@ from featcache.errors import UsageError
 from featcache.features import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.courses import Course
-from featcache.heads.draws import draws
 from featcache.heads.linear import EpochRow, LinearHead, Scores, scores
 from featcache.heads.stack import Batch, Moments, Stack
+from featcache.heads.supply import Supply, supply
 from featcache.heads.tally import Tally
+from featcache.streamed import Streamed
 
 PASS_LOGITS = 2**20  # held at a time when a split is scored, over all heads
 LEAST_STD = 1e-12  # of a dimension's size: below it a dimension counts as constant
@@ -28,7 +29,7 @@ Watch = Callable[[int, Sequence[Scores | None]], Collection[int]]
 
 
 def train_heads(
-    train: Features,
+    train: Features | Streamed,
     val: Features | None,
     configs: Sequence[HeadConfig],
     *,
@@ -40,7 +41,7 @@ def train_heads(
     """Train one head per config; each equals itself trained alone.
 
     Args:
-        train: the rows to learn from; held in memory, on the device where there is one.
+        train: the rows to learn from; held in memory, on the device where there is one, or read from disk.
         val: scored after every epoch; it decides what patience and a plateau ask for, and changes no other weight.
         configs: heads that agree in batch_size, epochs, seed and sampler see the same batches and are trained in one
             pass; the others in passes of their own.
@@ -72,8 +73,8 @@ def train_heads(
 
     heads: dict[int, LinearHead] = {}
     with torch.inference_mode():
-        data = _to(device, train)
-        on_val = None if val is None else _to(device, val)
+        data = supply(train, device)
+        on_val = None if val is None else supply(val, device)
         moments = moments_of(train, configs)
         for which in passes.values():
             several = [configs[index] for index in which]
@@ -83,29 +84,28 @@ def train_heads(
 
 
 def _one_pass(
-    train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor] | None, configs: Sequence[HeadConfig], moments: Moments,
-    select: str, told: Callable[[], None], watch: Watch | None,
+    train: Supply, val: Supply | None, configs: Sequence[HeadConfig], moments: Moments, select: str,
+    told: Callable[[], None], watch: Watch | None,
 ) -> list[LinearHead]:  # fmt: skip
     """Heads that see the same batches."""
-    (x, y), first = train, configs[0]
-    device, rows = str(x.device), len(y)
-    batch = Batch(min(first.batch_size, rows), x.shape[1], device)
+    first = configs[0]
+    device, rows = str(train.y.device), len(train.y)
+    batch = Batch(min(first.batch_size, rows), train.dim, device)
     stack = Stack(configs, moments, batch, first.steps(rows), device)
     tally = Tally(rows, stack.heads, device)
     courses = [Course(config, select) for config in configs]
     needs_val = watch is not None or any(c.patience or c.schedule == "plateau" for c in configs)
     history: list[list[EpochRow]] = [[] for _ in configs]
     kept: dict[int, Tensor] = {}  # the best epoch's weights of heads with patience
-    for epoch, order in enumerate(draws(y.cpu(), first), start=1):
-        order = order.to(device)
-        y_now = y[order]  # once an epoch: the steps take slices
-        for start in range(0, rows, first.batch_size):
-            drawn = order[start : start + first.batch_size]
-            stack.step(batch.gather(x, drawn), y_now[start : start + len(drawn)], tally)
+    for epoch, batches in enumerate(train.epochs(first, batch), start=1):
+        labels = []
+        for x, y in batches:
+            stack.step(x, y, tally)
+            labels.append(y)
         level = min(first.batch_size, rows) if epoch == 1 else 0
-        before = stack.by_head(tally.scores(y_now, stack.classes, level))
+        before = stack.by_head(tally.scores(torch.cat(labels), stack.classes, level))
         last = epoch == first.epochs and not needs_val  # else this pass is the final score
-        after = [None] * len(configs) if val is None or last else _pass(stack, *val)
+        after = [None] * len(configs) if val is None or last else _pass(stack, val)
         for head, course in enumerate(courses):
             if not course.stopped:
                 history[head].append(EpochRow(epoch, before[head], after[head]))
@@ -120,7 +120,7 @@ def _one_pass(
             break
     for head, weights in kept.items():
         stack.w[stack.place(head)] = weights
-    on_train = _pass(stack, x, y)
+    on_train = _pass(stack, train)
     weight, bias = stack.answers()
     steps = first.steps(rows) // first.epochs
     return [
@@ -140,34 +140,49 @@ def _scored(head: LinearHead, val: Features) -> LinearHead:
     return replace(head, val=on_val, history=(*head.history[:-1], ended))
 
 
-def moments_of(train: Features, configs: Sequence[HeadConfig]) -> Moments:
+def moments_of(train: Features | Streamed, configs: Sequence[HeadConfig]) -> Moments:
     """Rows of each class, and mean and deviation of each dimension where a head standardises."""
     counts = np.bincount(train.y, minlength=len(train.classes))
+    dim = width_of(train)
     if not any(config.standardize for config in configs):
-        blank = np.zeros(train.x.shape[1], np.float32)
+        blank = np.zeros(dim, np.float32)
         return Moments(counts, blank, blank + 1)
-    mean = train.x.mean(axis=0, dtype=np.float64)
-    square = np.zeros(len(mean))
-    for start in range(0, len(train.x), 16_384):
-        square += np.square(train.x[start : start + 16_384] - mean).sum(axis=0)
-    std = np.sqrt(square / len(train.x))
+    mean, square = np.zeros(dim), np.zeros(dim)
+    for x in _blocks(train):
+        mean += x.sum(axis=0, dtype=np.float64)
+    mean /= len(train.y)
+    for x in _blocks(train):
+        square += np.square(x - mean).sum(axis=0)
+    std = np.sqrt(square / len(train.y))
     std[std <= LEAST_STD * np.abs(mean)] = 1
     return Moments(counts, mean.astype(np.float32), std.astype(np.float32))
 
 
-def _pass(stack: Stack, x: Tensor, y: Tensor) -> list[Scores]:
+def _blocks(train: Features | Streamed) -> Iterator[npt.NDArray[np.float32]]:
+    windows = (x for x, _ in train.blocks()) if isinstance(train, Streamed) else iter([train.x])
+    for x in windows:
+        for start in range(0, len(x), 16_384):
+            yield x[start : start + 16_384]
+
+
+def width_of(train: Features | Streamed) -> int:
+    """The width of an embedding."""
+    return train.dim if isinstance(train, Streamed) else train.x.shape[1]
+
+
+def _pass(stack: Stack, split: Supply) -> list[Scores]:
     """Every head's scores on a split, by config."""
-    tally = Tally(len(y), stack.heads, x.device)
-    block = Batch(
-        min(len(y), max(1, PASS_LOGITS // (stack.heads * stack.classes)), stack.rows), stack.dim, str(x.device)
-    )
-    for start in range(0, len(y), len(block.x)):
-        now = y[start : start + len(block.x)]
-        stack.score(block.copy(x[start : start + len(block.x)]), now, tally)
-    return stack.by_head(tally.scores(y, stack.classes))
+    rows, device = len(split.y), str(split.y.device)
+    tally = Tally(rows, stack.heads, device)
+    block = Batch(min(rows, max(1, PASS_LOGITS // (stack.heads * stack.classes)), stack.rows), stack.dim, device)
+    labels = []
+    for x, y in split.blocks(block):
+        stack.score(x, y, tally)
+        labels.append(y)
+    return stack.by_head(tally.scores(torch.cat(labels), stack.classes))
 
 
-def _check(train: Features, val: Features | None, configs: Sequence[HeadConfig]) -> None:
+def _check(train: Features | Streamed, val: Features | None, configs: Sequence[HeadConfig]) -> None:
     if not configs:
         raise UsageError("no heads to train: expected at least one learning rate.")
     if not len(train.y):
@@ -180,16 +195,7 @@ def _check(train: Features, val: Features | None, configs: Sequence[HeadConfig])
         raise UsageError("the val split has 0 rows, expected at least one; train without it.")
     if val.classes != train.classes:
         raise UsageError(f"val has {len(val.classes)} classes, train {len(train.classes)}: expected the same list.")
-    if val.x.shape[1] != train.x.shape[1]:
+    if val.x.shape[1] != width_of(train):
         raise UsageError(
-            f"val has embeddings of {val.x.shape[1]}, train of {train.x.shape[1]}: expected the same trunk."
+            f"val has embeddings of {val.x.shape[1]}, train of {width_of(train)}: expected the same trunk."
         )
-
-
-def _to(device: str, features: Features) -> tuple[Tensor, Tensor]:
-    with warnings.catch_warnings():
-        # A memory-mapped store is read-only, and torch has no such tensors. Nothing here writes to x or y.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        x = torch.from_numpy(np.ascontiguousarray(features.x, dtype=np.float32))
-        y = torch.from_numpy(np.ascontiguousarray(features.y, dtype=np.int64))
-    return x.to(device), y.to(device)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from featcache.asked import Asked
 from featcache.errors import CacheError
 from featcache.features import RANDOM_TRUNK
-from featcache.heads import saved
+from featcache.heads import opened, saved
 from featcache.heads.saved import SavedHead
 from featcache.heads.which import which_head
 from featcache.images import ImageTransform
@@ -154,6 +154,8 @@ def open_head(
     else:
         which = which_head(asked, head)
         folder, store = which.folder, which.store
+    if opened.is_classifier(folder):
+        raise CacheError(f"{folder.name} is a classifier on embeddings alone; name a head that fit-head trained")
     found = saved.load(folder)
     if found.sources["train"]["trunk"] != store.trunk.spec.fingerprint():
         raise CacheError(f"head {found.name} was trained on embeddings of another trunk than {store.name}'s")

@@ -226,6 +226,13 @@ def _scatter(
         out[into] = stretch[from_ - first]
 
 
+def read_rows(handle: int, shard: Shard, first: int, out: Embeddings) -> None:
+    """Read consecutive rows of an open shard, from `first` on, into `out`: (rows, dim) of the shard's own dtype."""
+    if out.dtype != shard.dtype or not 0 <= first <= first + len(out) <= shard.rows:
+        raise IndexError(f"rows {first} to {first + len(out)} as {out.dtype}, of {shard.rows} as {shard.dtype}")
+    _read_into(handle, out.data.cast("B"), shard.embeddings_offset + first * shard.row_bytes)
+
+
 def hash_of(handle: int, progress: Callable[[int], None] = lambda _: None) -> bytes:
     """sha256 of an open file's bytes; `progress` gets the size of each piece."""
     running = hashlib.sha256()

@@ -1,0 +1,361 @@
+"""Classifiers on disk, beside the linear heads of the same store and in the same log.
+
+    stores/<store>/heads/<data set>/<variant>/<name>/
+        classifier.json               settings, every combination that was tried, scores, sources, versions; sealed
+        model.safetensors             ridge: one linear map; k-NN: digests and labels of its rows, which the store holds
+        model.skops                   scikit-learn's
+        predictions-<split>.safetensors
+
+classifier.json is published last and holds the sha256 of the others: a folder without it is no classifier. What cannot
+be read back without running code of another package has no model, only its predictions.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from featcache.errors import CacheError
+from featcache.features import Features
+from featcache.heads import saved
+from featcache.heads.classifiers import models
+from featcache.heads.classifiers.answers import Answers, Classifier, Found, Settings, Trial
+from featcache.heads.classifiers.knn import Knn
+from featcache.heads.classifiers.ridge import Ridge
+from featcache.heads.classifiers.settings import frozen, text_of
+from featcache.heads.linear import Scores
+from featcache.store import FeatureStore
+from featcache.store.publish import make_folder, publish
+from featcache.store.sealed import seal_document, unseal_document
+
+FORMAT = 1
+DOCUMENT = "classifier.json"
+_UNNAMED = ("random_state", "weights", "class_weight", "max_iter")  # said by the table; the hash tells them apart
+_PACKAGES = ("featcache", "numpy", "scikit-learn", "skops", "torch")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SavedClassifier:
+    """A classifier with what it came from; what `SavedHead` is for linear heads."""
+
+    name: str
+    folder: Path
+    kind: str  # as it was asked for: "knn", "sklearn.svm:SVC"
+    settings: Settings
+    trials: tuple[Trial, ...]  # every combination that was tried
+    classes: tuple[str, ...]
+    train: Scores | None
+    val: Scores | None
+    seconds: float
+    sources: Mapping[str, Mapping[str, str]]  # "train" and, where it was used, "val": see Features.source
+    classifier: Classifier | None  # None: only its predictions are kept
+    without_model: str = ""  # why
+    predictions: Mapping[str, Mapping[str, str]]  # by split: the listing's sha256, and the file's
+    versions: Mapping[str, str]
+
+    def answer(self, features: Features) -> Answers:
+        """Its answers on a split: as they were kept where it is that very listing, else of the model.
+
+        Raises:
+            CacheError: features of another trunk, a damaged file, or no model and no predictions.
+        """
+        refuse_foreign_trunk(self.name, self.sources, features)
+        kept = self.predictions.get(features.split)
+        if kept is not None and kept["listing"] == features.source["listing"]:
+            return _read_answers(self.folder, features, kept["sha256"], len(self.classes))
+        if self.classifier is None:
+            there = ", ".join(self.predictions) or "none"
+            raise CacheError(
+                f"{self.name} was kept without its model: {self.without_model}. Its predictions are kept for: {there}. "
+                f"`featcache fit {self.kind} --predict {features.split}` keeps those of {features.split!r} too."
+            )
+        return self.classifier.answer(features.x)
+
+
+def refuse_foreign_trunk(name: str, sources: Mapping[str, Mapping[str, str]], features: Features) -> None:
+    """Embeddings of another trunk mean nothing to a classifier, even where their width is the same.
+
+    Raises:
+        CacheError: these are such.
+    """
+    if sources["train"]["trunk"] != features.source.get("trunk"):
+        raise CacheError(
+            f"{name} was trained on embeddings of trunk {sources['train']['trunk'][:8]}, these are of trunk "
+            f"{features.source.get('trunk', 'unknown')[:8]}; name the store that it belongs to with --store"
+        )
+
+
+def save(
+    store: FeatureStore, kind: str, found: Found, train: Features, val: Features | None,
+    answered: Mapping[str, tuple[Features, Answers]], seconds: float,
+) -> SavedClassifier:  # fmt: skip
+    """Write one classifier's folder; `answered` are the splits whose predictions are kept.
+
+    Raises:
+        MachineError: the disk refuses.
+    """
+    settings = found.trials[found.best].settings
+    sources = {"train": train.source} | ({"val": val.source} if val is not None else {})
+    name = name_of(kind, settings, found.trials, sources)
+    folder = saved.folder_of(store, train.source["data_set"], train.source["variant"]) / name
+    model, data, without_model = _model(store, found.classifier, train)
+    files = {model: data} if data is not None else {}
+    predictions = {}
+    for split, (features, answers) in answered.items():
+        files[_predictions(split)] = models.answers_bytes(answers.predicted, answers.probabilities)
+        digest = hashlib.sha256(files[_predictions(split)]).hexdigest()
+        predictions[split] = {"listing": features.source["listing"], "sha256": digest}
+    made = SavedClassifier(
+        name=name,
+        folder=folder,
+        kind=kind,
+        settings=settings,
+        trials=found.trials,
+        classes=train.classes,
+        train=found.train,
+        val=found.trials[found.best].val,
+        seconds=seconds,
+        sources=sources,
+        classifier=found.classifier if data is not None else None,
+        without_model=without_model,
+        predictions=predictions,
+        versions=_versions(kind),
+    )
+    document = {
+        "format": FORMAT,
+        "name": name,
+        "classifier": kind,
+        "settings": settings,
+        "trials": [trial_json(trial) for trial in found.trials],
+        "best": found.best,
+        "classes": train.classes,
+        "present": np.unique(train.y).tolist(),
+        "train": saved.scores_json(made.train),
+        "val": saved.scores_json(made.val),
+        "seconds": round(seconds, 3),
+        "trunk": store.trunk.spec.to_json(),
+        "sources": sources,
+        "model": None if data is None else {"file": model, "sha256": hashlib.sha256(data).hexdigest()},
+        "without_model": without_model,
+        "predictions": predictions,
+        "versions": made.versions,
+    }
+    make_folder(folder)
+    for file, content in files.items():
+        publish(folder / file, content, replace=True)
+    publish(folder / DOCUMENT, seal_document(document), replace=True)
+    return made
+
+
+def load(folder: Path, store: FeatureStore, *, device: str = "cpu") -> SavedClassifier:
+    """Read one classifier's folder. Nothing in it is executed; k-NN's rows are read from the store.
+
+    Raises:
+        CacheError: none, a damaged one, one of a newer format, or one that holds a type that is not trusted.
+    """
+    document = _document(folder)
+    try:
+        made = _described(folder, document)
+        model = document["model"]
+        if model is None:
+            return made
+        present = np.array(document["present"], dtype=np.int64)
+        data = _checked(folder, model["file"], model["sha256"])
+        return replace(made, classifier=_classifier(made, model["file"], data, present, store, device))
+    except models.RefusedError as error:
+        raise CacheError(f"{folder}: this classifier is refused: {error}") from None
+    except (SafetensorError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise CacheError(f"{folder}: this is no classifier that this version reads: {error}") from None
+
+
+def describe(folder: Path) -> SavedClassifier:
+    """What a folder says of its classifier, without its model: cheap, however large that is.
+
+    Raises:
+        CacheError: none, a damaged one, or one of a newer format.
+    """
+    try:
+        return _described(folder, _document(folder))
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise CacheError(f"{folder}: this is no classifier that this version reads: {error}") from None
+
+
+def check(folder: Path) -> None:
+    """Hold every file of a classifier against its document; no model is read.
+
+    Raises:
+        CacheError: none, a damaged one, or one of a newer format.
+    """
+    document = _document(folder)
+    described = describe(folder)
+    try:
+        if document["model"] is not None:
+            _checked(folder, document["model"]["file"], document["model"]["sha256"])
+        for split, kept in described.predictions.items():
+            _checked(folder, _predictions(split), kept["sha256"])
+    except (models.RefusedError, KeyError, TypeError, ValueError) as error:
+        raise CacheError(f"{folder}: this is no classifier that this version reads: {error}") from None
+
+
+def name_of(
+    kind: str, settings: Settings, trials: Sequence[Trial], sources: Mapping[str, Mapping[str, str]]
+) -> str:  # fmt: skip
+    """The classifier, what was set, and the start of a hash over them, the trunk and the listings."""
+    parts = {
+        "classifier": kind,
+        "settings": settings,
+        "tried": [trial.settings for trial in trials],
+        "sources": {split: dict(source) for split, source in sources.items()},
+    }
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    words = [kind.partition(":")[2].lower() or kind]
+    words += [f"{key}{text_of(value)}" for key, value in settings.items() if key not in _UNNAMED and value is not None]
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in "-".join(words))[:80]
+    return f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def trial_json(trial: Trial) -> dict[str, Any]:
+    """One combination as plain values."""
+    return {
+        "settings": dict(trial.settings),
+        "val": saved.scores_json(trial.val),
+        "seconds": round(trial.seconds, 3),
+        "notes": list(trial.notes),
+    }
+
+
+def _model(store: FeatureStore, classifier: Classifier, train: Features) -> tuple[str, bytes | None, str]:
+    """The file's name, its bytes, and why there are none."""
+    if isinstance(classifier, Knn):
+        extracted = store.listing((train.source["data_set"], train.source["variant"], train.split))
+        digests = extracted.digests[extracted.good]
+        tensors: dict[str, Any] = {"digests": np.ascontiguousarray(digests), "labels": train.y.astype(np.int32)}
+        return "model.safetensors", save_tensors(tensors), ""
+    if isinstance(classifier, Ridge):
+        return "model.safetensors", models.ridge_bytes(classifier), ""
+    try:
+        return "model.skops", models.estimator_bytes(classifier), ""  # type: ignore[arg-type]
+    except models.RefusedError as error:
+        return "", None, str(error)
+
+
+def _classifier(
+    made: SavedClassifier, file: str, data: bytes, present: Any, store: FeatureStore, device: str
+) -> Classifier:  # fmt: skip
+    if file == "model.skops":
+        return models.estimator_of(data, present, len(made.classes))
+    if made.kind == "ridge":
+        return models.ridge_of(data, len(made.classes))
+    if made.kind != "knn":
+        raise models.RefusedError(f"its classifier is {made.kind!r} and its file {file!r}")
+    tensors = load_tensors(data)
+    digests, labels = tensors["digests"], tensors["labels"].astype(np.int64)
+    if digests.dtype != np.uint8 or digests.shape != (len(labels), 32) or labels.ndim != 1:
+        raise models.RefusedError(f"digests are {digests.dtype} {digests.shape}, labels {labels.shape}")
+    if not len(labels) or not 0 <= labels.min() <= labels.max() < len(made.classes):
+        raise models.RefusedError("a label lies outside the classes")
+    wanted = made.settings
+    k, temperature = wanted["k"], wanted["temperature"]
+    if not isinstance(k, int) or not 1 <= k <= len(labels) or not isinstance(temperature, int | float):
+        raise models.RefusedError(f"k is {k!r} for {len(labels)} rows, temperature {temperature!r}")
+    x = store.load(digests)
+    return Knn(x, labels, len(made.classes), k, float(temperature), str(wanted["weights"]), device)
+
+
+def _document(folder: Path) -> dict[str, Any]:
+    try:
+        document = unseal_document((folder / DOCUMENT).read_bytes())
+    except OSError as error:
+        raise CacheError(f"{folder}: no classifier here: {error.strerror}") from None
+    if document is None:
+        raise CacheError(f"{folder / DOCUMENT}: damaged: it does not match its checksum; fit the classifier again")
+    if document.get("format") != FORMAT:
+        raise CacheError(f"{folder}: a classifier of format {document.get('format')}, this featcache reads {FORMAT}")
+    return document
+
+
+def _described(folder: Path, document: Mapping[str, Any]) -> SavedClassifier:
+    if document["name"] != folder.name:
+        raise ValueError(f"its name is {document['name']!r}")
+    classes = document["classes"]
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise TypeError("its classes are no list of names")
+    return SavedClassifier(
+        name=document["name"],
+        folder=folder,
+        kind=str(document["classifier"]),
+        settings=_settings(document["settings"]),
+        trials=tuple(
+            Trial(
+                settings=_settings(trial["settings"]),
+                val=saved.scores_of(trial["val"]),
+                seconds=float(trial["seconds"]),
+                notes=tuple(trial["notes"]),
+            )
+            for trial in document["trials"]
+        ),
+        classes=tuple(classes),
+        train=saved.scores_of(document["train"]),
+        val=saved.scores_of(document["val"]),
+        seconds=float(document["seconds"]),
+        sources={split: dict(source) for split, source in document["sources"].items()},
+        classifier=None,
+        without_model=str(document["without_model"]),
+        predictions={split: dict(kept) for split, kept in document["predictions"].items()},
+        versions=dict(document["versions"]),
+    )
+
+
+def _settings(document: Mapping[str, Any]) -> Settings:
+    return {key: frozen(value) for key, value in document.items()}  # JSON has no tuples
+
+
+def _checked(folder: Path, file: str, sha256: str) -> bytes:
+    if (file not in ("model.safetensors", "model.skops") and not file.startswith("predictions-")) or "/" in file:
+        raise models.RefusedError(f"its file is called {file!r}")
+    try:
+        data = (folder / file).read_bytes()
+    except OSError as error:
+        raise CacheError(f"{folder / file}: cannot be read: {error.strerror}; fit the classifier again") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise CacheError(f"{folder / file}: damaged: its sha256 is another; fit the classifier again")
+    return data
+
+
+def _read_answers(folder: Path, features: Features, sha256: str, classes: int) -> Answers:
+    path = folder / _predictions(features.split)
+    try:
+        tensors = load_tensors(_checked(folder, path.name, sha256))
+        predicted, probabilities = tensors["predicted"].astype(np.int64), tensors.get("probabilities")
+        if (
+            predicted.shape != features.y.shape
+            or not 0 <= predicted.min(initial=0) <= predicted.max(initial=0) < classes
+        ):
+            raise ValueError(f"{predicted.shape} predictions for {len(features.y)} rows of {classes} classes")
+        if probabilities is not None and probabilities.shape != (len(predicted), classes):
+            raise ValueError(f"probabilities are {probabilities.shape}")
+    except (models.RefusedError, SafetensorError, KeyError, ValueError) as error:
+        raise CacheError(f"{path}: these are no predictions of this split: {error}; fit the classifier again") from None
+    return Answers(predicted, probabilities)
+
+
+def _predictions(split: str) -> str:
+    return f"predictions-{split}.safetensors"
+
+
+def _versions(kind: str) -> dict[str, str]:
+    found = {}
+    for package in (*_PACKAGES, kind.partition(":")[0].partition(".")[0] if ":" in kind else "featcache"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # a module of the user's own
+            continue
+    return found

@@ -1,0 +1,112 @@
+"""The train and val splits as stage two needs them, and what must be said of them; for heads and classifiers alike."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from featcache.asked import Asked
+from featcache.errors import CacheError, DataError
+from featcache.features import RANDOM_TRUNK, Features, behind, features_of
+from featcache.listing import cuts
+from featcache.memory import available
+from featcache.store import FeatureStore
+from featcache.streamed import Streamed, streamed_of
+
+SHARE_OF_MEMORY = 0.7  # that the training rows may take
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Splits:
+    """What stage two learns from and chooses by, out of one store."""
+
+    source: FeatureStore
+    train: Features | Streamed
+    val: Features | None
+    notes: tuple[str, ...]  # what has changed since, what was cut, what is read from disk
+
+    @property
+    def in_memory(self) -> Features:
+        """The training rows, which `read_splits` was asked to hold in memory."""
+        if isinstance(self.train, Streamed):
+            raise TypeError("these rows are on disk")
+        return self.train
+
+
+def read_splits(asked: Asked, *, from_disk: bool | None = False) -> Splits:
+    """The train split and, where it is cached, val, of one trunk.
+
+    With `from_disk` the training rows stay on disk; None decides by the memory that is free.
+
+    Raises:
+        CacheError: train is not in the cache, or the two don't fit together.
+        DataError: a single class, or a split without rows.
+    """
+    source = asked.store_of("train")
+    notes = []
+    if from_disk is None:
+        size, free = len(source.listing(asked.key("train")).good) * (source.dim or 0) * 4, available()
+        from_disk = free is not None and size > SHARE_OF_MEMORY * free
+        if from_disk and free is not None:
+            notes.append(
+                f"the training rows take {size / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: they are read from disk "
+                f"as they are needed, and the check, which needs them in memory, is left out"
+            )
+    train = streamed_of(source, asked.key("train")) if from_disk else features_of(source, asked.key("train"))
+    val = features_of(source, asked.key("val")) if asked.key("val") in source.listings else None
+    refuse_unfit(train, val)
+    both = [train] if val is None else [train, val]
+    stale = behind(source, asked.recipe, [split.split for split in both])
+    return Splits(source, train, val, (*notes, *stale, *map(str, cuts(both))))
+
+
+def refuse_unfit(train: Features | Streamed, val: Features | None) -> None:
+    """Whether a classifier can learn from train, and val can judge it.
+
+    Raises:
+        DataError: a single class, or no rows.
+        CacheError: the two were extracted from different folders, or with different classes.
+    """
+    seen = np.unique(train.y)
+    if len(seen) < 2:
+        found = f"only class {train.classes[seen[0]]!r}" if len(seen) else "no row"
+        raise DataError(
+            f"{train.source['root']}: split 'train' has {found} with an embedding; a classifier needs two classes. "
+            f"Add images of another class and run `featcache extract --split train` again."
+        )
+    if val is None:
+        return
+    if not len(val.y):
+        raise DataError(f"{train.source['root']}: no image of split 'val' has an embedding; mend or remove the split")
+    if val.source["root"] != train.source["root"]:
+        raise CacheError(
+            f"{train.source['data_set']}: train was extracted from {train.source['root']}, val from "
+            f"{val.source['root']}. Run `featcache extract` (without --split): it embeds only what is new."
+        )
+    if val.classes != train.classes:
+        raise CacheError(
+            f"{train.source['data_set']}: train was extracted with {len(train.classes)} classes, val with "
+            f"{len(val.classes)}: the folder changed in between. Run `featcache extract` (without --split) again; "
+            f"it embeds only what is new."
+        )
+
+
+def notes_of_splits(train: Features | Streamed, val: Features | None) -> list[str]:
+    """What a person must know of the splits beside the scores."""
+    notes = []
+    if train.source["weights"] == "random":
+        notes.append(RANDOM_TRUNK)
+    for split in (train, val):
+        if split is not None and split.part:
+            notes.append(
+                f"split {split.split!r} is a part of its folder ({split.part}); extract it again for all of it"
+            )
+        if split is not None and split.failed:
+            notes.append(f"{split.failed:,} images of split {split.split!r} have no embedding and are left out")
+    absent = [name for label, name in enumerate(train.classes) if not (train.y == label).any()]
+    if absent:
+        notes.append(f"no training image of {len(absent)} of {len(train.classes)} classes: {', '.join(absent[:5])}")
+    if val is None:
+        notes.append(
+            "no val split in the cache: nothing chose this head, and no figure here was measured on unseen images"
+        )
+    return notes

@@ -1,0 +1,102 @@
+"""Where a training's batches come from: rows in memory, or rows on disk, a window at a time."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from featcache.errors import UsageError
+from featcache.features import Features
+from featcache.heads.config import HeadConfig
+from featcache.heads.draws import draws
+from featcache.heads.stack import Batch
+from featcache.streamed import Streamed
+
+# x (slices, rows of a slice, width) as `Batch` has it, valid until the next one, and y (rows of all slices,).
+Batches = Iterator[tuple[Tensor, Tensor]]
+
+
+class Supply(Protocol):
+    """The rows of a split, on their way to the heads."""
+
+    y: Tensor  # (rows,), on the device
+    dim: int
+
+    def epochs(self, config: HeadConfig, batch: Batch) -> Iterator[Batches]:
+        """One walk an epoch over the rows that the config's sampler and seed draw, in batches of its size."""
+
+    def blocks(self, batch: Batch) -> Batches:
+        """Every row once, in blocks that fit into `batch`."""
+
+
+class InMemory:
+    """Rows that lie on the device."""
+
+    def __init__(self, features: Features, device: str) -> None:
+        with warnings.catch_warnings():
+            # A memory-mapped store is read-only, and torch has no such tensors. Nothing here writes to x or y.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            self.x = torch.from_numpy(np.ascontiguousarray(features.x, dtype=np.float32)).to(device)
+            self.y = torch.from_numpy(np.ascontiguousarray(features.y, dtype=np.int64)).to(device)
+        self.dim = self.x.shape[1]
+
+    def epochs(self, config: HeadConfig, batch: Batch) -> Iterator[Batches]:
+        """A walk gathers its rows from all over memory."""
+        for order in draws(self.y.cpu(), config):
+            yield self._epoch(order.to(self.y.device), config.batch_size, batch)
+
+    def _epoch(self, order: Tensor, size: int, batch: Batch) -> Batches:
+        y = self.y[order]  # once an epoch: the steps take slices
+        for start in range(0, len(order), size):
+            drawn = order[start : start + size]
+            yield batch.gather(self.x, drawn), y[start : start + len(drawn)]
+
+    def blocks(self, batch: Batch) -> Batches:
+        """In the order of the listing."""
+        for start in range(0, len(self.y), len(batch.x)):
+            yield batch.copy(self.x[start : start + len(batch.x)]), self.y[start : start + len(batch.x)]
+
+
+class FromDisk:
+    """Rows that are read as they are needed; see `streamed` for how well they are mixed."""
+
+    def __init__(self, streamed: Streamed, device: str) -> None:
+        self.streamed, self.dim, self.device = streamed, streamed.dim, device
+        self.y = torch.from_numpy(np.ascontiguousarray(streamed.y)).to(device)
+
+    def epochs(self, config: HeadConfig, batch: Batch) -> Iterator[Batches]:
+        """A walk reads the whole split once.
+
+        Raises:
+            UsageError: a sampler that draws rows again and again, which would read them again and again.
+        """
+        if config.sampler != "uniform":
+            raise UsageError(
+                f"sampler is {config.sampler!r}: rows that are read from disk are drawn once an epoch. Use "
+                f"class_weights = 'balanced' (the same objective), or train in memory"
+            )
+        generator = np.random.default_rng(config.seed)
+        for _ in range(config.epochs):
+            yield self._epoch(config.batch_size, batch, generator)
+
+    def _epoch(self, size: int, batch: Batch, generator: np.random.Generator) -> Batches:
+        for window, drawn, rows in self.streamed.epoch(size, generator):
+            y = self.y[torch.from_numpy(rows).to(self.device)]
+            x, of_batch = torch.from_numpy(window), torch.from_numpy(drawn)
+            yield batch.gather(x, of_batch) if self.device == "cpu" else batch.copy(x[of_batch].to(self.device)), y
+
+    def blocks(self, batch: Batch) -> Batches:
+        """In the order of the disk."""
+        for window, rows in self.streamed.blocks():
+            y = self.y[torch.from_numpy(rows).to(self.device)]
+            for start in range(0, len(rows), len(batch.x)):
+                part = torch.from_numpy(window[start : start + len(batch.x)]).to(self.device)
+                yield batch.copy(part), y[start : start + len(part)]
+
+
+def supply(features: Features | Streamed, device: str) -> Supply:
+    """The batches of a split, wherever its rows are."""
+    return FromDisk(features, device) if isinstance(features, Streamed) else InMemory(features, device)

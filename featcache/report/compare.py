@@ -1,0 +1,244 @@
+"""Every head and classifier of a data set in one table: settings, scores, distance to the optimum, seconds."""
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from featcache.asked import Asked
+from featcache.errors import CacheError, FeatcacheError, UsageError
+from featcache.features import features_of
+from featcache.heads import opened, saved
+from featcache.heads.classifiers.answers import scores_of
+from featcache.heads.classifiers.kept import SavedClassifier
+from featcache.heads.classifiers.settings import text_of
+from featcache.heads.linear import Scores
+from featcache.heads.opened import Opened
+from featcache.report.tables import check_destination, inert, save_bytes
+from featcache.report.text import printable
+from featcache.store import FeatureStore
+from featcache.where import Stored
+
+SORTS = ("macro_recall", "accuracy", "loss", "gap", "seconds", "name", "newest")
+_RISING = ("loss", "gap", "seconds", "name")
+UNKNOWN = "–"
+WIDE = 140  # columns of a terminal that has room for settings in full
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One head or classifier."""
+
+    name: str
+    classifier: str  # "linear", "knn", "sklearn.svm:SVC"
+    settings: str  # what differs from the defaults
+    split: str  # whose scores these are
+    scores: Scores | None  # None where there are none
+    gap: float  # the share of the loss that is still to go to the optimum; nan where nobody checked
+    seconds: float  # of the run that made it, over its heads
+    at: int  # time.time_ns when that run ended
+    store: str
+
+    def value(self, column: str) -> float | str:
+        """What a column holds, nan where it is not known."""
+        if column in ("macro_recall", "accuracy", "loss"):
+            return math.nan if self.scores is None else float(getattr(self.scores, column))
+        if column == "newest":
+            return -self.at
+        found: float | str = getattr(self, column)
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """All of them, sorted."""
+
+    data_set: str
+    variant: str
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `featcache compare --json`."""
+        return {
+            "data_set": self.data_set,
+            "variant": self.variant,
+            "heads": [
+                {
+                    "name": line.name,
+                    "classifier": line.classifier,
+                    "settings": line.settings,
+                    "split": line.split,
+                    **{column: _finite(line.value(column)) for column in ("macro_recall", "accuracy", "loss", "gap")},
+                    "seconds": round(line.seconds, 3),
+                    "store": line.store,
+                }
+                for line in self.lines
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def compare(*, split: str | None = None, sort: str = "macro_recall", **where: Unpack[Stored]) -> Comparison:
+    """Every head and classifier of the data set, by its scores on val as they were measured when it was made.
+
+    With `split`, each is asked about that split now; nothing reads test unless it is named here.
+
+    Raises:
+        UsageError: the recipe, or no such column.
+        CacheError: no head, or no such split.
+    """
+    if sort not in SORTS:
+        raise UsageError(f"--sort: found {sort!r}, expected {', '.join(SORTS)}")
+    asked = Asked(**where)
+    lines: list[Line] = []
+    notes: list[str] = []
+    for store in asked.stores():
+        if not saved.runs(store, asked.recipe.name, asked.variant):
+            continue
+        features = None if split is None else features_of(store, asked.key(split))
+        for chosen, run, gap in _all(asked, store, notes, models=features is not None):
+            scores = chosen.head if not isinstance(chosen, SavedClassifier) else chosen
+            of_split = "train" if scores.val is None else "val"
+            found: Scores | None = scores.val if scores.val is not None else scores.train
+            if features is not None:
+                of_split, found = features.split, None
+                try:
+                    if chosen.classes != features.classes:
+                        raise CacheError(f"{chosen.name} knows other classes than split {features.split!r}")
+                    found = scores_of(opened.answers(chosen, features), features.y, len(features.classes))
+                except FeatcacheError as error:
+                    notes.append(str(error))
+            lines.append(
+                Line(
+                    name=chosen.name,
+                    classifier=chosen.kind if isinstance(chosen, SavedClassifier) else "linear",
+                    settings=_settings(chosen),
+                    split=of_split,
+                    scores=found,
+                    gap=gap,
+                    seconds=run.seconds / len(run.heads),
+                    at=run.at,
+                    store=store.name,
+                )
+            )
+    if not lines:
+        raise CacheError(
+            f"{asked.folder}: no head of {asked.recipe.name} in this cache; run `featcache fit-head` or "
+            f"`featcache fit` first"
+        )
+    return Comparison(asked.recipe.name, asked.variant, tuple(_sorted(lines, sort)), tuple(dict.fromkeys(notes)))
+
+
+def table_of(comparison: Comparison, width: int) -> Iterator[RenderableType]:
+    """The table and its notes, `width` columns wide; a name says its settings, so narrow ones go without."""
+    wide = width >= WIDE
+    several = len({line.store for line in comparison.lines}) > 1
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("name", *(("classifier", "settings") if wide else ()), *(("store",) if several else ())):
+        table.add_column(f"\n{heading}", overflow="fold")
+    for heading in ("macro\nrecall", "\naccuracy", "\nloss", "\ngap", "\nseconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for line in comparison.lines:
+        cells = [
+            _share(line.value("macro_recall")),
+            _share(line.value("accuracy")),
+            _number(line.value("loss")),
+            _share(line.gap),
+            f"{line.seconds:,.1f}",
+        ]
+        settings = [line.classifier, line.settings] if wide else []
+        words = [line.name, *settings, *([line.store] if several else [])]
+        table.add_row(*(Text(printable(word)) for word in words), *cells)
+    splits = ", ".join(sorted({line.split for line in comparison.lines}))
+    yield Text(f"{printable(comparison.data_set)}: {len(comparison.lines)} classifiers, scores on {splits}")
+    yield table
+    for note in comparison.notes:
+        yield Text(f"note: {printable(note)}")
+
+
+def save_csv(comparison: Comparison, path: Path) -> None:
+    r"""One row a head, undefined values empty, shares in 0 … 1; names as `tables.inert` writes them.
+
+    Raises:
+        UsageError: the path does not end in .csv, or its folder does not exist.
+        MachineError: it cannot be written.
+    """
+    check_destination(path, ".csv")
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    columns = ("macro_recall", "accuracy", "loss", "gap", "seconds")
+    rows.writerow(["name", "classifier", "settings", "split", *columns, "store"])
+    for line in comparison.lines:
+        values = [_finite(line.value(column)) for column in columns]
+        words = [inert(word) for word in (line.name, line.classifier, line.settings, line.split)]
+        rows.writerow([*words, *("" if value is None else value for value in values), inert(line.store)])
+    save_bytes(path, text.getvalue().encode())
+
+
+def _all(
+    asked: Asked, store: FeatureStore, notes: list[str], *, models: bool
+) -> Iterator[tuple[Opened, saved.Run, float]]:
+    """Each head once, with the newest run that made it and its gap; what cannot be read is a note."""
+    runs: dict[str, saved.Run] = {}
+    gaps: dict[str, float] = {}
+    for run in saved.runs(store, asked.recipe.name, asked.variant):
+        for name in run.heads:
+            runs[name] = run
+        if run.best is not None and run.gap_share is not None:
+            gaps[run.best] = run.gap_share
+    folder = saved.folder_of(store, asked.recipe.name, asked.variant)
+    for name, run in runs.items():
+        try:
+            chosen = opened.load(folder / name, store) if models else opened.describe(folder / name)
+            yield chosen, run, gaps.get(name, math.nan)
+        except FeatcacheError as error:
+            notes.append(f"{name} is left out: {error}")
+
+
+def _settings(chosen: Opened) -> str:
+    if isinstance(chosen, SavedClassifier):
+        shown = chosen.settings
+    else:
+        shown = {"lr": chosen.head.config.lr, **_changed(chosen)}
+    return " ".join(
+        f"{key}={text_of(value)}" for key, value in shown.items() if key != "random_state" and value is not None
+    )
+
+
+def _changed(chosen: saved.SavedHead) -> Mapping[str, Any]:
+    return {key: value for key, value in chosen.head.config.changed.items() if key != "lr"}
+
+
+def _sorted(lines: Sequence[Line], sort: str) -> list[Line]:
+    """Best first, whatever is not known last."""
+
+    def place(line: Line) -> tuple[bool, float | str, int]:
+        value = line.value(sort)
+        if isinstance(value, str):
+            return False, value, -line.at
+        unknown = not math.isfinite(value)
+        return unknown, 0.0 if unknown else value if sort in (*_RISING, "newest") else -value, -line.at
+
+    return sorted(lines, key=place)
+
+
+def _finite(value: float | str) -> float | None:
+    return float(value) if not isinstance(value, str) and math.isfinite(value) else None
+
+
+def _share(value: float | str) -> str:
+    found = _finite(value)
+    return UNKNOWN if found is None else f"{100 * found:.1f} %"
+
+
+def _number(value: float | str) -> str:
+    found = _finite(value)
+    return UNKNOWN if found is None else f"{found:.4f}"

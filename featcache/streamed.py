@@ -1,0 +1,129 @@
+"""One split that is read from disk as it is needed: for embeddings that do not fit into memory.
+
+Every epoch draws the pieces of the store in a new order and fills a window of memory with them; the rows of a window
+are shuffled, and while they are trained on, the next window is read. A window holds hundreds of pieces from all over
+the store, so a batch is close to a draw from all rows; memory is two windows, whatever the store holds.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Unpack
+
+import numpy as np
+import numpy.typing as npt
+
+from featcache.asked import Asked
+from featcache.features import source_of
+from featcache.store import FeatureStore
+from featcache.store.commits import Key
+from featcache.store.pieces import PIECE_BYTES, Filler, Piece, pieces_of, windows
+from featcache.where import Stored
+
+Window = npt.NDArray[np.float32]  # (rows, dim)
+Rows = npt.NDArray[np.int64]
+
+WINDOW_BYTES = 256 * 2**20  # of one window; two are held
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Streamed:
+    """A split's labels in memory, its embeddings on disk. `Features` without x, and two ways to walk over it."""
+
+    y: npt.NDArray[np.int64]  # (rows,), an index into `classes`
+    dim: int
+    classes: tuple[str, ...]
+    paths: tuple[str, ...]
+    clips: tuple[str, ...]
+    subjects: tuple[str, ...]
+    split: str
+    failed: int
+    part: str
+    source: dict[str, str]
+    store: FeatureStore = field(repr=False)
+    pieces: Sequence[Piece] = field(repr=False)
+    window_bytes: int = WINDOW_BYTES
+
+    def __repr__(self) -> str:
+        return f"<Streamed {self.split}: {len(self.y):,} x {self.dim}, {len(self.classes)} classes, on disk>"
+
+    def epoch(self, batch_size: int, generator: np.random.Generator) -> Iterator[tuple[Window, Rows, Rows]]:
+        """Every row once, in an order that `generator` draws, a batch at a time.
+
+        Each batch is (x, drawn, rows): its embeddings are x[drawn], its labels y[rows]. Every batch but the last has
+        `batch_size` rows. x is overwritten once the next batch is asked for.
+        """
+        order = generator.permutation(len(self.pieces))
+        left, left_rows = np.empty((0, self.dim), dtype=np.float32), np.empty(0, dtype=np.int64)
+        for buffer, rows, last in self._filled([self.pieces[number] for number in order], room=batch_size):
+            x = buffer[batch_size - len(left) : batch_size + len(rows)]
+            x[: len(left)] = left  # of the window before: its batches had to be whole
+            rows = np.concatenate([left_rows, rows])
+            shuffled = generator.permutation(len(rows))
+            whole = len(rows) if last else len(rows) - len(rows) % batch_size
+            for start in range(0, whole, batch_size):
+                drawn = shuffled[start : min(start + batch_size, whole)]
+                yield x, drawn, rows[drawn]
+            left, left_rows = x[shuffled[whole:]], rows[shuffled[whole:]]
+
+    def blocks(self) -> Iterator[tuple[Window, Rows]]:
+        """Every row once, in the order of the disk: x and its rows of the split; x is overwritten by the next one."""
+        for buffer, rows, _ in self._filled(self.pieces, room=0):
+            yield buffer[: len(rows)], rows
+
+    def _filled(self, pieces: Sequence[Piece], *, room: int) -> Iterator[tuple[Window, Rows, bool]]:
+        """Windows that are filled from `room` on, the rows in them, and whether it is the last one."""
+        longest = max(map(len, pieces), default=0)
+        held = max(self.window_bytes // (4 * self.dim), longest)
+        groups = list(windows(pieces, min(held, len(self.y))))
+        size = room + min(held, len(self.y))
+        buffers = [np.empty((size, self.dim), dtype=np.float32) for _ in groups[:2]]
+        with closing(Filler(self.store)) as filler:
+            filling = filler.fill(groups[0], buffers[0][room:]) if groups else None
+            for number in range(len(groups)):
+                assert filling is not None  # noqa: S101 (begun above, or a window ago)
+                rows = filling.done()
+                if number + 1 < len(groups):  # into the buffer that was worked on before this one
+                    filling = filler.fill(groups[number + 1], buffers[(number + 1) % 2][room:])
+                yield buffers[number % 2], rows, number + 1 == len(groups)
+
+
+def stream(split: str, *, window_bytes: int = WINDOW_BYTES, **where: Unpack[Stored]) -> Streamed:
+    """One split, its embeddings left on disk; the twin of `featcache.load` for what does not fit into memory.
+
+    Raises:
+        UsageError: no such recipe.
+        CacheError: the split is not in the cache, or in several stores, or a file of it is damaged.
+    """
+    asked = Asked(**where)
+    return streamed_of(asked.store_of(split), asked.key(split), window_bytes=window_bytes)
+
+
+def streamed_of(
+    store: FeatureStore, key: Key, *, window_bytes: int = WINDOW_BYTES, piece_bytes: int = PIECE_BYTES
+) -> Streamed:
+    """The split of one (data set, variant, split) of a store, as `features_of` has it, without x.
+
+    Raises:
+        CacheError: no such listing, or a damaged file.
+    """
+    extracted = store.listing(key)
+    listing, good = extracted.listing, extracted.good
+    pieces = pieces_of(store, extracted.digests[good], piece_bytes=piece_bytes)
+    store.known.try_flush()
+    rows = listing.take(good)
+    return Streamed(
+        y=rows.labels,
+        dim=store.dim or 0,
+        classes=rows.classes,
+        paths=rows.paths,
+        clips=rows.clips,
+        subjects=rows.subjects,
+        split=listing.split,
+        failed=len(listing) - len(good),
+        part=listing.part,
+        source=source_of(store, key, listing),
+        store=store,
+        pieces=pieces,
+        window_bytes=window_bytes,
+    )

@@ -1,0 +1,149 @@
+"""Rows from disk: every one once, each its own; the training that they feed learns what memory teaches."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import featcache
+from featcache.errors import CacheError, UsageError
+from featcache.features import features_of
+from featcache.heads.config import HeadConfig
+from featcache.heads.train import train_heads
+from featcache.store import StatLog, create
+from featcache.streamed import Streamed, streamed_of
+from featcache.trunks.architectures import architecture
+from featcache.trunks.spec import TrunkSpec
+from tests.report.test_evaluate import record
+
+KEY = ("toy", "all", "train")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """These heads are so small that a second thread only waits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A store of 700 rows in shards of 128 whose listing is in another order, names a row twice and skips some."""
+    from featcache.listing import Listing
+    from featcache.store import Extracted
+
+    cache = tmp_path_factory.mktemp("cache")
+    arch = architecture("vit_nano_16")
+    spec = TrunkSpec(arch=arch.name, weights_sha256="ab" * 32, transform=arch.transform)
+    store = create(cache, spec, asked="nano.pth", known=StatLog(cache))
+    rng = np.random.default_rng(0)
+    labels = np.sort(rng.integers(0, 3, 700))  # as folders lie: a class after the other
+    x = (rng.standard_normal((3, 6))[labels] * 1.5 + rng.standard_normal((700, 6))).astype(np.float32)
+    digests = rng.integers(0, 256, (700, 32), dtype=np.uint8)
+    listed = np.concatenate([rng.permutation(700)[:600], [5, 5]])
+    with store.writer(shard_rows=128) as writer:
+        for start in range(0, 700, 64):
+            writer.append(digests[start : start + 64], x[start : start + 64])
+        none = ("",) * len(listed)
+        listing = Listing(
+            data_set="toy", variant="all", split="train", root="/data/toy", classes=("a", "b", "c"),
+            paths=tuple(map(str, listed)), labels=labels[listed].astype(np.int64), clips=none, subjects=none,
+        )  # fmt: skip
+        writer.commit(Extracted(listing, digests[listed], ("damaged", *none[1:])))
+    from featcache.store import FeatureStore
+
+    return FeatureStore.open(store.root, StatLog(cache))
+
+
+@settings(max_examples=40, deadline=None)
+@given(piece=st.integers(1, 4_000), window=st.integers(1, 20_000), batch=st.integers(1, 700), seed=st.integers(0, 5))
+def test_an_epoch_is_every_row_once(many, piece, window, batch, seed):
+    """Whatever piece, window and batch are: each listed row once, its own embedding; only the last batch is short."""
+    whole = features_of(many, KEY)
+    streamed = streamed_of(many, KEY, window_bytes=window, piece_bytes=piece)
+    seen = []
+    for x, drawn, rows in streamed.epoch(batch, np.random.default_rng(seed)):
+        assert np.array_equal(x[drawn], whole.x[rows])
+        seen.append(rows)
+    assert np.sort(np.concatenate(seen)).tolist() == list(range(601))
+    assert {len(rows) for rows in seen[:-1]} <= {batch}
+    blocks = [(np.array(x), rows) for x, rows in streamed.blocks()]
+    assert np.sort(np.concatenate([rows for _, rows in blocks])).tolist() == list(range(601))
+    assert all(np.array_equal(x, whole.x[rows]) for x, rows in blocks)
+
+
+def test_all_but_the_embeddings_is_as_in_memory(many):
+    """Labels, classes, paths, source: the same columns as `load` has, without the failed row."""
+    whole, streamed = features_of(many, KEY), streamed_of(many, KEY)
+    for name in ("classes", "paths", "clips", "subjects", "split", "failed", "part", "source"):
+        assert getattr(streamed, name) == getattr(whole, name), name
+    assert streamed.y.tolist() == whole.y.tolist()
+    assert (streamed.dim, streamed.failed) == (6, 1)
+
+
+def test_epochs_differ_and_a_seed_repeats_them(many):
+    """Two epochs have two orders; the same seed has the same ones."""
+    streamed = streamed_of(many, KEY, window_bytes=3_000, piece_bytes=200)
+
+    def orders(seed: int) -> list[list[int]]:
+        generator = np.random.default_rng(seed)
+        walks = [streamed.epoch(32, generator) for _ in range(2)]
+        return [np.concatenate([rows for *_, rows in walk]).tolist() for walk in walks]
+
+    first, again, other = orders(0), orders(0), orders(1)
+    assert first == again
+    assert len({tuple(order) for order in (*first, *other)}) == 4
+
+
+def test_a_window_is_mixed_from_all_over_the_store(many):
+    """Rows lie sorted by class; every batch of a window of a tenth of the store still holds all three classes."""
+    streamed = streamed_of(many, KEY, window_bytes=60 * 24, piece_bytes=4 * 24)
+    y = streamed.y
+    batches = [set(y[rows].tolist()) for *_, rows in streamed.epoch(50, np.random.default_rng(0))]
+    assert all(found == {0, 1, 2} for found in batches[:-1])
+
+
+def test_training_from_disk_ends_where_memory_ends(many):
+    """The final loss is that of memory to the spread of its seeds, doubled; standardised heads too."""
+    whole = features_of(many, KEY)
+    streamed = streamed_of(many, KEY, window_bytes=120 * 24, piece_bytes=4 * 24)
+    for extra in ({}, {"standardize": True}):
+        configs = [HeadConfig(lr=0.1, epochs=12, batch_size=32, seed=seed, **extra) for seed in range(4)]
+        memory = [head.train.loss for head in train_heads(whole, None, configs)]
+        disk = [head.train.loss for head in train_heads(streamed, None, configs)]
+        assert abs(np.mean(disk) - np.mean(memory)) < 2 * np.ptp(memory) + 1e-4
+
+
+def test_one_window_and_one_batch_are_the_training_in_memory(many):
+    """Where a batch is the whole split, order plays no part: disk and memory give one head, to rounding."""
+    whole, config = features_of(many, KEY), HeadConfig(lr=0.1, epochs=3, batch_size=1_000)
+    (memory,) = train_heads(whole, whole, [config])
+    (disk,) = train_heads(streamed_of(many, KEY), whole, [config])
+    np.testing.assert_allclose(disk.weight, memory.weight, atol=1e-5)
+    assert disk.train.accuracy == memory.train.accuracy
+    assert disk.val.accuracy == memory.val.accuracy
+
+
+def test_a_sampler_that_repeats_rows_needs_memory(many):
+    """Balanced sampling from disk would read rows again and again: refused, with what does the same."""
+    with pytest.raises(UsageError, match="class_weights"):
+        train_heads(streamed_of(many, KEY), None, [HeadConfig(sampler="balanced", epochs=1)])
+
+
+def test_a_damaged_shard_is_an_error(tmp_path):
+    """A flipped byte is found when the split is opened; a shard that is gone, by name."""
+    store = record(tmp_path, "train")
+    path = next((store.root / "shards").iterdir())
+    whole = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(CacheError, match=path.name):
+        featcache.stream("train", data="/data/toy", cache=tmp_path)
+    path.write_bytes(whole)
+    streamed: Streamed = featcache.stream("train", data="/data/toy", cache=tmp_path)
+    path.unlink()
+    with pytest.raises(CacheError, match=path.name):
+        next(streamed.epoch(4, np.random.default_rng(0)))
