@@ -86,6 +86,9 @@ def extract(
     weights: Weights = None,
     precision: Precision = None,
     stored: Annotated[str | None, typer.Option("--stored", help="float32 or float16, on disk.")] = None,
+    decode: Annotated[
+        str | None, typer.Option("--decode", help="exact, or fast: another store, see docs/benchmarks.md.")
+    ] = None,
     device: Device = "auto",
     engine: Annotated[str, typer.Option("--engine", help="auto, eager, compile or openvino.")] = "auto",
     workers: Annotated[int | None, typer.Option("--workers", help="Processes that read and decode.")] = None,
@@ -122,8 +125,8 @@ def extract(
         with warnings.catch_warnings():  # an engine that failed, memory that ran out
             warnings.showwarning = lambda message, *_, **__: complain(f"warning: {message}")
             summaries = extraction.extract(
-                split, arch=arch, weights=weights, precision=precision, stored=stored, limit=limit, fraction=fraction,
-                seed=seed, settings=settings, progress=show, **where,
+                split, arch=arch, weights=weights, precision=precision, stored=stored, decode=decode, limit=limit,
+                fraction=fraction, seed=seed, settings=settings, progress=show, **where,
             )  # fmt: skip
     for summary in summaries:
         for line in stages.warnings_of(summary):

@@ -7,12 +7,11 @@ meanwhile (read, decode) is counted in their own seconds; it matters where the m
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Kind = Literal["starting", "waiting", "computing", "writing"]
 KINDS: tuple[Kind, ...] = ("starting", "waiting", "computing", "writing")
-_ENOUGH = 0.5  # a share of the main loop's time from which on one thing is said to hold it back
 
 
 @dataclass(slots=True)
@@ -22,7 +21,6 @@ class Account:
     workers: int
     cores: int
     device: str = "device"  # as a person calls it
-    gpu_decode: bool = False  # whether decoding on the device is to be had
     spent: dict[Kind, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 0.0))  # of the main loop
     reading: float = 0.0  # of the loader's processes, all together
     decoding: float = 0.0
@@ -49,37 +47,40 @@ class Account:
         return found
 
     def bound_by(self) -> str:
-        """start, read, decode, device or write: what most of the time went to."""
-        largest = max(self.spent, key=lambda kind: self.spent[kind])
+        """read, decode, device or write: what most of the time went to, once it ran."""
+        running: tuple[Kind, ...] = ("waiting", "computing", "writing")
+        largest = max(running, key=lambda kind: self.spent[kind])
         if largest == "waiting":
             return "read" if self.reading > self.decoding else "decode"
-        return {"starting": "start", "computing": "device", "writing": "write"}[largest]
+        return {"computing": "device", "writing": "write"}[largest]
 
     def sentence(self) -> str:
-        """What holds the run back, and what to try."""
-        share = {kind: f"{100 * value:.0f} %" for kind, value in self.shares().items()}
+        """What holds the run back, and what to try; shares are of the time after the start."""
+        starting = self.shares()["starting"]
+        running = replace(self, spent={**self.spent, "starting": 0.0})
+        share = {kind: f"{100 * value:.0f} %" for kind, value in running.shares().items()}
         busy = "worker is" if self.workers == 1 else "workers are"
+        waits = f"the {self.device} waits {share['waiting']} of the time"
         match self.bound_by():
-            case "start":
-                return f"start-bound: loading the trunk took {share['starting']} of the time; more images hide it"
             case "read":
-                return (
-                    f"read-bound: {self.workers} {busy} reading {share['reading']} of their time, the {self.device} "
-                    f"waits {share['waiting']} of it; try a faster disk, or --workers {2 * self.workers} where the "
-                    f"disk serves several at once"
+                said = (
+                    f"read-bound: {self.workers} {busy} reading {share['reading']} of the time, {waits}; try a faster "
+                    f"disk, or --workers {2 * self.workers} where the disk serves several at once"
                 )
             case "decode":
                 more = f"--workers {self.cores} or " if self.workers < self.cores else ""
-                return (
-                    f"decode-bound: {self.workers} {busy} decoding {share['decoding']} of their time, the "
-                    f"{self.device} waits {share['waiting']} of it; try {more}--decode fast"
+                said = (
+                    f"decode-bound: {self.workers} {busy} decoding {share['decoding']} of the time, {waits}; "
+                    f"try {more}--decode fast"
                 )
             case "write":
-                return (
+                said = (
                     f"write-bound: publishing shards takes {share['writing']} of the time; try --cache on a faster "
                     f"disk, or larger shards (--shard-rows, --shard-seconds)"
                 )
-        return (
-            f"device-bound: the {self.device} computes {share['computing']} of the time and waits for images "
-            f"{share['waiting']}; try a faster device, --precision bf16 where it has it, or another --engine"
-        )
+            case _:
+                said = (
+                    f"device-bound: the {self.device} computes {share['computing']} of the time; try a faster device, "
+                    f"--precision bf16 where it has it, or another --engine"
+                )
+        return f"{said} (start-up was {starting:.0%} of this run; more images hide it)" if starting > 0.5 else said

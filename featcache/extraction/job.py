@@ -41,6 +41,7 @@ def extract(
     weights: str | None = None,
     precision: str | None = None,
     stored: str | None = None,
+    decode: str | None = None,
     limit: int | None = None,
     fraction: float | None = None,
     seed: int = 0,
@@ -57,7 +58,8 @@ def extract(
         MachineError: weights out of reach, no such device, disk full.
     """
     asked = Asked(**where)
-    recipe = asked.recipe.override("trunk", arch=arch, weights=weights, precision=precision, stored=stored)
+    trunk = {"arch": arch, "weights": weights, "precision": precision, "stored": stored, "decode": decode}
+    recipe = asked.recipe.override("trunk", **trunk)
     folder, cut = asked.folder, asked.variant
     laid = source(recipe, dealt.read(folder, recipe.name, cut))
     whole = [laid.listing(one) for one in ([split] if split is not None else laid.splits())]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from featcache import drift
 from featcache.drift import Drift
 from featcache.errors import FeatcacheError
-from featcache.extraction.account import Account
+from featcache.extraction.account import Account, Kind
 from featcache.extraction.rows import Rows, refuse_too_many
 from featcache.extraction.summary import Progress, Settings
 from featcache.listing import video_and_frame
@@ -82,9 +82,11 @@ class Run:
 
     def _timed(self, images: Iterator[ImageRead]) -> Iterator[ImageRead]:
         """The images as they come, with the time that they were waited for."""
+        kind: Kind = "starting"  # the first one waits for the loader's processes to come up
         while True:
-            with self.account.time("waiting"):
+            with self.account.time(kind):
                 image = next(images, None)
+            kind = "waiting"
             if image is None:
                 return
             self.account.reading += image.reading

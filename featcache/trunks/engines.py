@@ -95,7 +95,8 @@ def _openvino(network: "ViT", pixels: "Tensor") -> "Forward":
 
     dtype = network.positions.dtype
     plain = _cast(network, torch.float32)  # what bfloat16 rounded stays rounded
-    with torch.inference_mode(False), torch.no_grad():  # tracing makes views of inference tensors
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # OpenVINO traces by torch.jit.trace, which torch deprecates
         model = openvino.convert_model(Module(), example_input=pixels.clone(), input=list(pixels.shape))
     hint = "bf16" if dtype == torch.bfloat16 else "f32"
     options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import FeatcacheError, MachineError, UsageError
-from featcache.images import ImageTransform
+from featcache.images import Decoder, ImageTransform
 from featcache.recipe import TrunkSection
 from featcache.store.stat_log import stat_of
 from featcache.store.weights_memo import WeightsMemo
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Compute = Literal["float32", "bfloat16"]
 PRECISION: dict[str, Compute] = {"fp32": "float32", "bf16": "bfloat16"}
+DECODERS: dict[Literal["exact", "fast"], Decoder] = {"exact": "pillow", "fast": "pillow-fast"}
 BATCH = {
     "cpu": 32,
     "cuda": 256,
@@ -52,8 +53,9 @@ class TrunkSource:
 
     @property
     def transform(self) -> ImageTransform:
-        """What is done to an image before the trunk sees it: the weights' own, and the recipe's word on EXIF."""
-        return replace(weights.transform_of(self.arch, self.section.weights), exif=self.section.exif)
+        """What is done to an image before the trunk sees it: the weights' own, and what the recipe says."""
+        own = weights.transform_of(self.arch, self.section.weights)
+        return replace(own, exif=self.section.exif, decoder=DECODERS[self.section.decode])
 
     @cached_property
     def tensors(self) -> dict[str, "Tensor"]:
@@ -106,7 +108,10 @@ def located(spec: TrunkSpec, asked: str, memo: WeightsMemo, typed: str | None) -
     remembered = [name for arch, name, sha256 in memo.entries() if (arch, sha256) == (spec.arch, spec.weights_sha256)]
     for name in [typed] if typed else [*remembered, asked]:
         name = weights.RANDOM if name.startswith(f"{weights.RANDOM} ") else name
-        section = TrunkSection(arch=spec.arch, weights=name, stored=spec.stored, exif=spec.transform.exif)
+        decode = next(word for word, decoder in DECODERS.items() if decoder == spec.decoder)
+        section = TrunkSection(
+            arch=spec.arch, weights=name, stored=spec.stored, exif=spec.transform.exif, decode=decode
+        )  # fmt: skip
         try:
             source = TrunkSource(section, memo)
             if source.spec(spec.compute) == spec:
