@@ -67,9 +67,9 @@ def extract(
         raise DataError(laid.absent)
     listings = [subset(one, limit=limit, fraction=fraction, seed=seed) for one in whole]
     job = _Job(recipe, folder, asked.known, settings or Settings(), progress)
-    for listing in listings:
-        if asked.name is None:
-            job.moved_from[listing.split] = refuse_another_root(folder, job.stores, listing, laid)
+    if asked.name is None:
+        before = refuse_another_root(folder, job.stores, listings[0], laid)  # all splits have one root
+        job.moved_from = {listing.split: before for listing in listings}
     if isinstance(laid, Dealt):
         dealt.write(folder, recipe.name, cut, laid.groups)
     job.cuts = _cuts(laid)
