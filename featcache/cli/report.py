@@ -42,8 +42,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Recall per class and the confusion matrix of a head, with intervals; by image and by clip."""
-    from featcache.report import terminal, versus
-    from featcache.report.against import compared, evaluate_folds
+    from featcache.report import paired, terminal, versus
     from featcache.report.evaluate import examine
     from featcache.report.evaluation import to_json
     from featcache.report.tables import check_destination, save_csv
@@ -56,7 +55,7 @@ def report(
         raise UsageError("--folds: an average has no page, picture or table of its own, and no --against; leave it out")
     options = {"split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects}
     if folds is not None:
-        averaged = evaluate_folds(_numbers(folds), head, **options, **where)  # type: ignore[arg-type]
+        averaged = paired.evaluate_folds(_numbers(folds), head, **options, **where)  # type: ignore[arg-type]
         if as_json:
             print_json(averaged.to_json())
         else:
@@ -73,16 +72,16 @@ def report(
         save_png(evaluation, png)
     if csv is not None:
         save_csv(evaluation, csv)
-    difference = None
+    compared = None
     if against is not None:
-        difference = compared(found, examine(asked, against, **options), by)  # type: ignore[arg-type]
+        compared = paired.paired(found, examine(asked, against, **options), by)  # type: ignore[arg-type]
     if as_json:
-        print_json(to_json(evaluation) if difference is None else difference.to_json())
+        print_json(to_json(evaluation) if compared is None else compared.to_json())
         return
-    if difference is None:
+    if compared is None:
         terminal.draw(evaluation, console())
     else:
-        versus.draw_comparison(difference, console())
+        versus.draw_pair(compared, console())
     for path in files:
         say(f"wrote {short(path)}")
 

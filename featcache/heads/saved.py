@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import math
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -29,7 +28,6 @@ from featcache.errors import CacheError, UsageError
 from featcache.features import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import EpochRow, LinearHead, Scores
-from featcache.recipe import NAME
 from featcache.store import FeatureStore
 from featcache.store.lock import holding
 from featcache.store.publish import append, make_folder, publish, truncate
@@ -211,7 +209,9 @@ def runs(store: FeatureStore, data_set: str, variant: str, *, newest: bool = Tru
     entries = [entry for line in found.lines if (entry := unseal_line(line)) is not None]
     try:
         every = [_run(one) for one in entries]
-        strange = [name for run in every for name in (*run.heads, run.best or "x") if not re.fullmatch(NAME, name)]
+        strange = [
+            name for run in every for name in (*run.heads, run.best or "x") if name == ".." or name != Path(name).name
+        ]
         if strange:
             raise TypeError(f"{strange[0]!r} is no name of a head")
         return every

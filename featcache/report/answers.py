@@ -6,13 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import DataError
-from featcache.features import Features
-from featcache.heads.classifiers.answers import LEAST_PROBABILITY
-from featcache.heads.opened import Opened
-from featcache.heads.saved import SavedHead
+from featcache.heads.classifiers.answers import Answers as Said
 
 # How the answers on a clip's images become one; the first is the default.
 RULES = ("mean-probability", "mean-logit", "majority")
+LEAST = float(np.finfo(np.float32).tiny)  # a probability of 0 has no logarithm
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -23,15 +21,14 @@ class Answers:
     rule: str = ""  # how a clip's answer comes from those on its images: one of RULES
     truth: npt.NDArray[np.int64]  # (rows,), an index into `classes`
     predicted: npt.NDArray[np.int64]  # (rows,)
-    logits: npt.NDArray[np.floating]  # (rows, classes)
     probabilities: npt.NDArray[np.floating]  # (rows, classes); of a majority the share of its votes
+    votes: bool = False  # the classifier gives no probabilities: 1 for its answer, 0 for every other class
     classes: tuple[str, ...]
     names: tuple[str, ...]  # (rows,), an image's path or a clip's name
     paths: tuple[str, ...]  # (rows,), the image that shows it: of a clip the middle one
     clips: tuple[str, ...]  # (rows,), "" where there is none
     subjects: tuple[str, ...]  # (rows,), "" where nobody is named
     left_out: int = 0  # images that belong to no clip
-    is_sure: bool = True  # whether it says how sure it is; else its probabilities are votes
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
@@ -46,27 +43,8 @@ class Answers:
         return sure
 
 
-def answers_on(chosen: Opened, features: Features) -> Answers:
-    """The answers of a head or a classifier on the images of a split.
-
-    A linear head has logits; of another classifier they are the logarithms of its probabilities. One that has none
-    votes: 1 for its answer, 0 for the others.
-    """
-    columns = {"paths": features.paths, "clips": features.clips, "subjects": features.subjects}
-    if isinstance(chosen, SavedHead):
-        return answers_of(chosen.head.logits(features.x), features.y, features.classes, **columns)
-    found = chosen.answer(features)
-    shares = np.eye(len(features.classes))[found.predicted] if found.probabilities is None else found.probabilities
-    logits = np.log(np.maximum(shares, LEAST_PROBABILITY).astype(np.float32))
-    return replace(
-        answers_of(logits, features.y, features.classes, **columns),
-        predicted=found.predicted,  # its own rule: not always the largest probability
-        is_sure=found.probabilities is not None,
-    )
-
-
 def answers_of(
-    logits: npt.NDArray[np.float32],
+    said: Said,
     truth: npt.NDArray[np.int64],
     classes: tuple[str, ...],
     *,
@@ -74,19 +52,21 @@ def answers_of(
     clips: tuple[str, ...],
     subjects: tuple[str, ...],
 ) -> Answers:
-    """The answers on images: the largest logit, and softmax for how sure it is."""
+    """The answers on images, as a head or another classifier gave them."""
+    sure = said.probabilities
     return Answers(
-        by="image", truth=truth, predicted=logits.argmax(axis=1), logits=logits, probabilities=softmax(logits),
-        classes=classes, names=paths, paths=paths, clips=clips, subjects=subjects,
+        by="image", truth=truth, predicted=said.predicted, classes=classes, names=paths, paths=paths, clips=clips,
+        subjects=subjects, votes=sure is None,
+        probabilities=np.eye(len(classes), dtype=np.float32)[said.predicted] if sure is None else sure,
     )  # fmt: skip
 
 
 def by_clip(images: Answers, rule: str = RULES[0]) -> Answers:
     """One answer a clip, from those on its images.
 
-    mean-probability: the mean of the probabilities. mean-logit: the softmax of the mean of the logits, which is
-    the geometric mean of the probabilities, normalised. majority: the class with most images; of equals the one
-    with the higher mean probability.
+    mean-probability: the mean of the probabilities. mean-logit: the softmax of the mean of the logits, computed as
+    the geometric mean of the probabilities, normalised, which is the same. majority: the class with most images;
+    of equals the one with the higher mean probability.
 
     Raises:
         ValueError: no such rule.
@@ -105,9 +85,11 @@ def by_clip(images: Answers, rule: str = RULES[0]) -> Answers:
     first = inside[order[starts]]  # clips in the order of their first image
     _refuse_mixed(images, inside, code, first)
 
-    mean, logit = (np.add.reduceat(of[inside[order]].astype(np.float64), starts) / size[:, None]
-                   for of in (images.probabilities, images.logits))  # fmt: skip
-    probabilities = {"mean-probability": mean, "mean-logit": softmax(logit)}.get(rule)
+    of = images.probabilities[inside[order]].astype(np.float64)
+    mean = np.add.reduceat(of, starts) / size[:, None]
+    with np.errstate(invalid="ignore"):  # nan of a diverged head
+        logs = np.add.reduceat(np.log(np.maximum(of, LEAST)), starts) / size[:, None]
+    probabilities = {"mean-probability": mean, "mean-logit": softmax(logs)}.get(rule)
     ranked = probabilities
     if probabilities is None or ranked is None:
         votes = np.zeros_like(mean)
@@ -120,7 +102,6 @@ def by_clip(images: Answers, rule: str = RULES[0]) -> Answers:
         rule=rule,
         truth=images.truth[first],
         predicted=ranked.argmax(axis=1),
-        logits=logit,
         probabilities=probabilities,
         names=tuple(table),
         clips=tuple(table),

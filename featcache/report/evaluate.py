@@ -16,7 +16,7 @@ from featcache.heads.which import which_head
 from featcache.intervals import Groups, group, intervals, unit_of
 from featcache.listing import cuts
 from featcache.metrics import calibration
-from featcache.report.answers import RULES, Answers, answers_on, by_clip
+from featcache.report.answers import RULES, Answers, answers_of, by_clip
 from featcache.report.evaluation import Evaluation, evaluation_of
 from featcache.store import FeatureStore
 from featcache.where import Stored
@@ -60,7 +60,7 @@ class Examined:
             ),
             rule=answers.rule,
             intervals=intervals(grouped([answers])) if len(answers.truth) else None,
-            calibration=calibration(answers.confidence, answers.right) if answers.is_sure else None,
+            calibration=None if answers.votes else calibration(answers.confidence, answers.right),
         )  # fmt: skip
 
 
@@ -105,7 +105,10 @@ def examine(
     key = asked.key(split or _default_split(asked, found))
     features = features_of(found, key)
     _refuse_unfit(chosen, found, features, allow_shared_subjects=allow_shared_subjects)
-    images = answers_on(chosen, features)
+    images = answers_of(
+        opened.answers(chosen, features), features.y, features.classes, paths=features.paths, clips=features.clips,
+        subjects=features.subjects,
+    )  # fmt: skip
     clips, said = None, ""
     try:
         clips = by_clip(images, clip_rule) if by == "clip" or any(features.clips) else None
@@ -117,7 +120,9 @@ def examine(
         said = f"no figures by clip: {error}"
     shared, noted = _shared(found, features), _notes(chosen, features, which.selected_by)
     notes = (*behind(found, asked.recipe, [key[2]]), *shared, *noted, said)
-    return Examined(asked, found, chosen, run, features, images, clips, tuple(filter(None, notes)))
+    return Examined(
+        asked, found, chosen, run, features, images, clips, tuple(found for found in (*notes, said) if found)
+    )
 
 
 def grouped(heads: Sequence[Answers]) -> Groups:

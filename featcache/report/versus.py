@@ -10,14 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from featcache.intervals import Interval
-from featcache.report.against import Comparison, Folds
+from featcache.report.paired import Folds, Paired
 from featcache.report.terminal import NARROW, UNDEFINED, drawn_again, percent
 from featcache.report.text import printable, shorten
 
 
-def draw_comparison(found: Comparison, console: Console) -> None:
+def draw_pair(found: Paired, console: Console) -> None:
     """Print what differs between two heads, class by class."""
-    _print(render_comparison(found, console.width), console)
+    _print(render_pair(found, console.width), console)
 
 
 def draw_folds(found: Folds, console: Console) -> None:
@@ -25,7 +25,7 @@ def draw_folds(found: Folds, console: Console) -> None:
     _print(render_folds(found, console.width), console)
 
 
-def render_comparison(found: Comparison, width: int) -> list[RenderableType]:
+def render_pair(found: Paired, width: int) -> list[RenderableType]:
     """The figures of both, the differences with their intervals; classes by difference, the worst first."""
     one, other, sure = found.one, found.other, found.intervals
     heads = [Text(shorten(f"{letter}: {printable(name)}", width))

@@ -8,15 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import DataError
+from featcache.heads.classifiers.answers import Answers as Said
 from featcache.report.answers import RULES, Answers, answers_of, by_clip, softmax
 
 NAMES = ("ant", "bee", "cat")
 
 
+def said(logits) -> Said:
+    shares = softmax(np.asarray(logits, np.float32))
+    return Said(shares.argmax(axis=1), shares)
+
+
 def images(logits, clips, truth_of, subjects=None) -> Answers:
     truth = np.array([truth_of[clip] for clip in clips], dtype=np.int64)
     return answers_of(
-        np.asarray(logits, np.float32), truth, NAMES, paths=tuple(f"{row}.png" for row in range(len(clips))),
+        said(logits), truth, NAMES, paths=tuple(f"{row}.png" for row in range(len(clips))),
         clips=tuple(clips), subjects=tuple(subjects or [""] * len(clips)),
     )  # fmt: skip
 
@@ -30,7 +36,7 @@ def reference(found: Answers, rule: str) -> dict[str, tuple[int, np.ndarray]]:
         if rule == "mean-probability":
             result[clip] = int(np.argmax(mean)), mean
         elif rule == "mean-logit":
-            z = np.exp(np.mean([found.logits[row].astype(float) for row in rows], axis=0))
+            z = np.exp(np.mean([np.log(found.probabilities[row].astype(float)) for row in rows], axis=0))
             result[clip] = int(np.argmax(z)), z / z.sum()
         else:
             votes = Counter(int(found.predicted[row]) for row in rows)
@@ -62,10 +68,27 @@ def test_a_clips_answer_is_that_of_a_plain_reference(rule, columns):
     assert answers.left_out == clips.count("")
     assert answers.truth.tolist() == [{"a": 0, "b": 1, "c": 2, "d": 0}[clip] for clip in expected]
     for row, (label, shares) in enumerate(expected.values()):
-        np.testing.assert_allclose(answers.probabilities[row], shares, atol=1e-9)
+        np.testing.assert_allclose(answers.probabilities[row], shares, atol=1e-7)
         if answers.predicted[row] != label:  # only where two are equal to the last bits
-            assert shares[label] == pytest.approx(shares[answers.predicted[row]])
+            assert shares[label] == pytest.approx(shares[answers.predicted[row]], abs=1e-6)
     assert (answers.by, answers.rule) == ("clip", rule)
+
+
+def test_the_mean_of_logits_is_meant():
+    """Computed from probabilities, mean-logit is the softmax of the mean of the logits themselves."""
+    logits = np.random.default_rng(0).normal(0, 4, (30, 3))
+    answers = by_clip(images(logits, ["a"] * 10 + ["b"] * 20, {"a": 0, "b": 1}), "mean-logit")
+    np.testing.assert_allclose(answers.probabilities, softmax(np.stack([logits[:10].mean(0), logits[10:].mean(0)])),
+                               atol=1e-6)  # fmt: skip
+
+
+def test_a_classifier_without_probabilities_votes():
+    """Each answer is a vote, and nothing is said of how sure it is."""
+    votes = Said(np.array([1, 1, 2]), None)
+    found = answers_of(votes, np.array([1, 1, 1]), NAMES, paths=("1", "2", "3"), clips=("x",) * 3, subjects=("",) * 3)
+    assert found.votes
+    assert by_clip(found).predicted.tolist() == [1]
+    assert by_clip(found).probabilities.tolist() == [[0, 2 / 3, 1 / 3]]
 
 
 def test_the_rules_differ():
@@ -85,7 +108,7 @@ def test_a_clip_shows_its_middle_image():
 def test_a_clip_of_two_classes_or_two_people_is_refused():
     """One answer for both would be wrong for one of them; the message names the clip and what is in it."""
     mixed = answers_of(
-        np.zeros((2, 3), np.float32), np.array([0, 2]), NAMES, paths=("1", "2"), clips=("x", "x"), subjects=("", "")
+        said(np.zeros((2, 3))), np.array([0, 2]), NAMES, paths=("1", "2"), clips=("x", "x"), subjects=("", "")
     )
     with pytest.raises(DataError, match="clip 'x' has images of 'ant' and 'cat'"):
         by_clip(mixed)

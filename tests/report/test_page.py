@@ -98,6 +98,20 @@ def test_it_says_all_that_it_should(made, page):
     assert fit.best.sources["train"]["trunk"] in text
 
 
+def test_another_classifier_has_a_page_too(made, tmp_path):
+    """One that gives no probabilities: no calibration and no confidence is claimed, and the command is its own."""
+    where = made[1]
+    ridge = featcache.fit("ridge", {"alpha": 1.0}, **where)
+    found = page_of(examine(Asked(**where), ridge.best.name))
+    shown = save_html(found, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text("utf-8")
+    assert shown.thumbnails
+    assert "featcache fit ridge alpha=1.0" in text
+    assert "this is another classifier" in text
+    assert (found.evaluation.calibration is None) == found.answers.votes
+    featcache.fit_head([0.01, 0.1], **where, epochs=3, device="cpu", check_seconds=1)  # the newest again
+
+
 def test_a_grid_is_typed_as_one():
     """Where more than the learning rate varies, the command is --grid; a setting at its default is not typed."""
     one, other = HeadConfig(lr=0.01, seed=1, standardize=True), HeadConfig(lr=0.01, seed=2, standardize=True)
@@ -181,8 +195,8 @@ def test_without_rows_clips_check_or_curves_there_is_still_a_page(page, tmp_path
         page, curves=(), check=None, check_note="Not known.", train=(), recipe="",
         evaluation=replace(page.evaluation, confusion=page.evaluation.confusion * 0, intervals=None, beside=None,
                            calibration=None),
-        answers=replace(page.answers, truth=none, predicted=none, logits=np.zeros((0, 34)),
-                        probabilities=np.zeros((0, 34)), names=(), paths=(), clips=(), subjects=()),
+        answers=replace(page.answers, truth=none, predicted=none, probabilities=np.zeros((0, 34)), names=(), paths=(),
+                        clips=(), subjects=()),
     )  # fmt: skip
     save_html(empty, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text("utf-8")

@@ -10,9 +10,8 @@ from typing import Any
 import featcache
 from featcache.errors import CacheError
 from featcache.heads import saved
-from featcache.heads.classifiers.settings import text_of
+from featcache.heads.classifiers.kept import SavedClassifier
 from featcache.heads.config import HeadConfig
-from featcache.heads.saved import SavedHead
 from featcache.report.evaluate import BY, Examined
 from featcache.report.page.charts import Curve
 from featcache.report.page.page import Page
@@ -41,8 +40,6 @@ def page_of(found: Examined, by: str = BY[0]) -> Page:
 
 def _curves(found: Examined) -> Iterator[Curve]:
     """The history of every head of the run; a head is named by its learning rate, where that tells them apart."""
-    if not isinstance(found.head, SavedHead):
-        return
     configs = _configs(found)
     rates = {name: f"lr {config.lr:g}" for name, config in configs.items()}
     apart = len(set(rates.values())) == len(found.run.heads)
@@ -57,15 +54,15 @@ def _curves(found: Examined) -> Iterator[Curve]:
 def _configs(found: Examined) -> dict[str, HeadConfig]:
     """The settings of the heads of the run; those that are gone or damaged are left out."""
     configs = {}
-    for name in found.run.heads if isinstance(found.head, SavedHead) else ():
-        with contextlib.suppress(CacheError):
+    for name in found.run.heads:
+        with contextlib.suppress(CacheError):  # no linear head among them, where it is another classifier's run
             configs[name] = saved.load(found.head.folder.parent / name).head.config
     return configs
 
 
 def _no_check(found: Examined) -> str:
-    if not isinstance(found.head, SavedHead):
-        return "Not known: the check is made of linear heads."
+    if isinstance(found.head, SavedClassifier):
+        return "Not known: the check is made of linear heads, and this is another classifier."
     if found.run.best != found.head.name:
         return "Not known: the check is made of the best head of a fit-head, and this is another one of its sweep."
     return "Not known: fit-head was told to leave the check out (--no-check)."
@@ -90,11 +87,11 @@ def _commands(found: Examined, by: str) -> Iterator[str]:
     stored = [] if trunk.spec.stored == "float32" else [("--stored", trunk.spec.stored)]
     yield _typed("extract", where, [("--arch", trunk.spec.arch), ("--weights", trunk.asked), ("--precision", precision),
                                     *stored])  # fmt: skip
-    if isinstance(found.head, SavedHead):
-        yield _typed("fit-head", where, _settings(list(_configs(found).values()) or [found.head.head.config]))
+    if isinstance(found.head, SavedClassifier):
+        settings = [f"{key}={value}" for key, value in found.head.settings.items() if value is not None]
+        yield _typed(" ".join(["fit", *map(shlex.quote, (found.head.kind, *settings))]), where)
     else:
-        settings = [shlex.quote(f"{name}={text_of(value)}") for name, value in found.head.settings.items()]
-        yield _typed(" ".join(["fit", shlex.quote(found.head.kind), *settings]), where)
+        yield _typed("fit-head", where, _settings(list(_configs(found).values())))
     clips = [("--by", "clip"), ("--clip-rule", found.clips.rule)] if by == "clip" and found.clips else []
     yield _typed(f"report {shlex.quote(found.head.name)}", where, [("--split", found.features.split), *clips,
                                                                     ("--html", "report.html")])  # fmt: skip
@@ -131,7 +128,7 @@ def _typed(command: str, *flags: list[tuple[str, Any]]) -> str:
 
 def _made(found: Examined) -> Iterator[tuple[str, str]]:
     """What must be the same for the same figures, and on what it was made."""
-    source, trunk, head = found.features.source, found.store.trunk, found.head
+    source, trunk = found.features.source, found.store.trunk
     yield "data set", f"{source['data_set']}, {source['variant']}"
     yield "images", source["root"]
     yield "store", found.store.name
@@ -143,21 +140,20 @@ def _made(found: Examined) -> Iterator[tuple[str, str]]:
         yield f"listing of {split}", where["listing"]
     if found.features.split not in found.head.sources:
         yield f"listing of {found.features.split}", source["listing"]
-    if isinstance(head, SavedHead):
-        yield "head", ", ".join(f"{name} {value}" for name, value in asdict(head.head.config).items())
-        yield "steps", f"{head.head.steps:,}"
-        trained_with: Mapping[str, str] = saved.versions(head.folder)
-    else:
+    if isinstance(found.head, SavedClassifier):
         yield (
             "classifier",
-            ", ".join([head.kind, *(f"{name} {text_of(value)}" for name, value in head.settings.items())]),
+            ", ".join([found.head.kind, *(f"{key} {value}" for key, value in found.head.settings.items())]),
         )
-        trained_with = head.versions
+    else:
+        yield "head", ", ".join(f"{name} {value}" for name, value in asdict(found.head.head.config).items())
+        yield "steps", f"{found.head.head.steps:,}"
     for number, made in enumerate(trunk.made, start=1):
         versions = ", ".join(f"{package} {version}" for package, version in made["versions"].items())
         part = f" ({number})" if len(trunk.made) > 1 else ""
         yield f"embedded on{part}", f"{made['device']}, batches of {made['batch_size']}; {versions}"
-    for name, value in trained_with.items():
+    by = found.head.versions if isinstance(found.head, SavedClassifier) else saved.versions(found.head.folder)
+    for name, value in by.items():
         yield f"trained with: {name}", value
     yield "reported with", f"featcache {featcache.__version__}"
 

@@ -154,8 +154,9 @@ def _data(page: Page, shown: Gallery) -> Markup:
     answers = page.answers
     different = {small: place for place, small in enumerate(dict.fromkeys(shown.thumbnails.values()))}
     number = {row: different[small] for row, small in shown.thumbnails.items()}
-    sure = answers.confidence
-    of_truth = answers.probabilities[np.arange(len(answers.truth)), answers.truth]
+    unknown = np.nan if answers.votes else 0.0  # votes are no probabilities
+    sure = answers.confidence + unknown
+    of_truth = answers.probabilities[np.arange(len(answers.truth)), answers.truth] + unknown
     document = {
         "names": [shorten(printable(name), LONGEST_TITLE) for name in page.evaluation.classes],
         "recall": [None if math.isnan(share) else round(share, 6) for share in page.evaluation.recall.tolist()],

@@ -10,8 +10,8 @@ from rich.console import Console
 
 import featcache
 from featcache import CacheError, DataError, UsageError
-from featcache.report.against import compare, evaluate_folds
-from featcache.report.versus import draw_comparison, draw_folds
+from featcache.report.paired import difference, evaluate_folds
+from featcache.report.versus import draw_folds, draw_pair
 from featcache.store import Extracted, FeatureStore, StatLog
 from tests.report.drives import write_drives
 from tests.report.test_evaluate import fit, record
@@ -45,7 +45,7 @@ def drawn(draw, found, width):
 def test_a_better_head_is_better_beyond_doubt(drives):
     """The differences are those of the two reports; the interval of the difference does not hold 0."""
     where, (good, bad) = drives
-    found = compare(good.name, bad.name, **where)
+    found = difference(good.name, bad.name, **where)
     one, other = (featcache.evaluate(head.name, **where) for head in (good, bad))
     assert found.accuracy == pytest.approx(one.accuracy - other.accuracy)
     assert found.macro_recall == pytest.approx(one.macro_recall - other.macro_recall)
@@ -55,16 +55,16 @@ def test_a_better_head_is_better_beyond_doubt(drives):
     document = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert document["head"] == good.name
     assert document["against"]["head"] == bad.name
-    difference = document["against"]["difference"]
-    low, high = difference["intervals"]["macro_recall"]
-    assert low < difference["macro_recall"] < high
-    assert len(difference["classes"]) == 34
+    differs = document["against"]["difference"]
+    low, high = differs["intervals"]["macro_recall"]
+    assert low < differs["macro_recall"] < high
+    assert len(differs["classes"]) == 34
 
 
 def test_a_head_against_itself_differs_by_nothing(drives):
     """Every difference is 0, and so is its interval: the resamples are paired."""
     where, (good, _) = drives
-    found = compare(good.name, good.name, **where)
+    found = difference(good.name, good.name, **where)
     assert (found.accuracy, found.intervals.accuracy.low, found.intervals.accuracy.high) == (0, 0, 0)
 
 
@@ -72,7 +72,7 @@ def test_a_head_against_itself_differs_by_nothing(drives):
 def test_a_comparison_fits_the_terminal(drives, width):
     """In 100 and in 60 columns, without colour in a pipe; a class a line."""
     where, (good, bad) = drives
-    text = drawn(draw_comparison, compare(good.name, bad.name, by="clip", **where), width)
+    text = drawn(draw_pair, difference(good.name, bad.name, by="clip", **where), width)
     assert max(map(cell_len, text.splitlines())) <= width
     assert all(line.isprintable() for line in text.splitlines())
     assert "by clip (mean probability)" in text
@@ -86,13 +86,13 @@ def test_heads_on_other_rows_are_not_compared(tmp_path):
     one = fit(tmp_path, store=first.name).best
     second = record(tmp_path, "train", "test", weights="cd", asked="b.pth")
     two = fit(tmp_path, 0.2, weights="b.pth").best
-    assert compare(one.name, two.name, data="/data/toy", cache=tmp_path).accuracy is not None
+    assert difference(one.name, two.name, data="/data/toy", cache=tmp_path).accuracy is not None
     test = second.listing(("toy", "all", "test"))
     rows = np.arange(len(test.listing) - 1)
     with second.writer() as writer:
         writer.commit(Extracted(test.listing.take(rows), test.digests[rows], test.reasons[:-1]))
     with pytest.raises(CacheError, match="featcache extract --split test"):
-        compare(one.name, two.name, data="/data/toy", cache=tmp_path)
+        difference(one.name, two.name, data="/data/toy", cache=tmp_path)
 
 
 def test_frame_and_clip_figures_stand_side_by_side(drives):

@@ -17,7 +17,7 @@ from featcache.where import Stored
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Comparison:
+class Paired:
     """One head less another, on the same rows."""
 
     one: Evaluation
@@ -108,7 +108,7 @@ class Folds:
         }
 
 
-def compare(
+def difference(
     head: str | None,
     against: str,
     *,
@@ -117,7 +117,7 @@ def compare(
     clip_rule: str = RULES[0],
     allow_shared_subjects: bool = False,
     **where: Unpack[Stored],
-) -> Comparison:
+) -> Paired:
     """Two heads on the same rows: what differs, with the interval of the difference; see `evaluate`.
 
     Raises:
@@ -128,10 +128,10 @@ def compare(
         examine(asked, name, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects)
         for name in (head, against)
     )
-    return compared(one, other, by)
+    return paired(one, other, by)
 
 
-def compared(one: Examined, other: Examined, by: str = BY[0]) -> Comparison:
+def paired(one: Examined, other: Examined, by: str = BY[0]) -> Paired:
     """The comparison of two heads that were examined on the same split."""
     if (one.features.paths, one.features.classes, one.features.split) != (
         other.features.paths, other.features.classes, other.features.split,
@@ -143,7 +143,7 @@ def compared(one: Examined, other: Examined, by: str = BY[0]) -> Comparison:
     pairs = [found for found in (_answers(one, by), _answers(other, by)) if len(found.truth)]
     if not pairs:
         raise CacheError(f"split {one.features.split!r} has no rows to compare heads on")
-    return Comparison(one.evaluation(by), other.evaluation(by), differences(grouped(pairs)))
+    return Paired(one.evaluation(by), other.evaluation(by), differences(grouped(pairs)))
 
 
 def evaluate_folds(
