@@ -1,5 +1,6 @@
 """What holds an extract back: four slow machines, staged for real, and the sentence is right in each."""
 
+import io
 import os
 import time
 from pathlib import Path
@@ -19,18 +20,23 @@ import os, time
 real = os.open
 def slow(path, *rest, **kept):
     if str(path).endswith((".png", ".bmp")):
-        time.sleep(0.12)
+        time.sleep(0.15)
     return real(path, *rest, **kept)
 os.open = slow
 """
 
 
-def noise(root: Path, count: int, edge: int, kind: str) -> Path:
-    rng = np.random.default_rng(0)
+COUNT = 40  # more than the loader reads ahead while the trunk loads: what is slow must show
+
+
+def noise(root: Path, edge: int, kind: str, count: int = COUNT) -> Path:
+    """Files that all differ; the pixels of large ones do not, since what follows a PNG's end is not decoded."""
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (edge, edge, 3), dtype=np.uint8)).save(file, kind)
     for number in range(count):
         path = root / "train" / str(number % 2) / f"{number:03d}.{kind}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (edge, edge, 3), dtype=np.uint8)).save(path)
+        path.write_bytes(file.getvalue() + number.to_bytes(2, "little"))
     return root
 
 
@@ -54,11 +60,11 @@ def adds_up(found: Summary) -> None:
 
 
 def test_a_slow_disk(extract, tmp_path, monkeypatch):
-    """Every opening of an image takes 0.12 s: the sentence says read-bound, and how long the device waits."""
+    """Every opening of an image takes 0.15 s: the sentence says read-bound, and how long the device waits."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(SLOW_DISK)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    found = extract(noise(tmp_path / "images", 12, 40, "bmp"))
+    found = extract(noise(tmp_path / "images", 40, "bmp"))
     adds_up(found)
     assert found.held_back.startswith("read-bound: 1 worker is reading ")
     assert "the CPU waits" in found.held_back
@@ -66,7 +72,7 @@ def test_a_slow_disk(extract, tmp_path, monkeypatch):
 
 def test_a_slow_decode(extract, tmp_path):
     """Large PNGs: the sentence says decode-bound."""
-    found = extract(noise(tmp_path / "images", 8, 1400, "png"))
+    found = extract(noise(tmp_path / "images", 1600, "png"))
     adds_up(found)
     assert found.held_back.startswith("decode-bound: 1 worker is decoding ")
     assert "--decode fast" in found.held_back
@@ -81,28 +87,28 @@ def test_a_slow_device(extract, tmp_path, monkeypatch):
         return real(self, pixels)
 
     monkeypatch.setattr(vit.ViT, "__call__", slow)
-    found = extract(noise(tmp_path / "images", 12, 40, "bmp"))
+    found = extract(noise(tmp_path / "images", 40, "bmp"))
     adds_up(found)
     assert found.held_back.startswith("device-bound: the CPU computes ")
 
 
 def test_a_slow_writer(extract, tmp_path, monkeypatch):
-    """A disk that takes 0.8 s to publish a shard, and many shards: the sentence says write-bound."""
+    """A disk that takes 0.6 s to publish a shard, and many shards: the sentence says write-bound."""
     real = publish.publish
 
     def slow(*args, **kept):
-        time.sleep(0.8)
+        time.sleep(0.6)
         return real(*args, **kept)
 
     monkeypatch.setattr(publish, "publish", slow)
-    found = extract(noise(tmp_path / "images", 12, 40, "bmp"), shard_rows=1)
+    found = extract(noise(tmp_path / "images", 40, "bmp"), shard_rows=1)
     adds_up(found)
     assert found.held_back.startswith("write-bound: publishing shards takes ")
 
 
 def test_what_was_embedded_before_holds_nothing_back(extract, tmp_path):
     """A run that embeds nothing says nothing of engines and shares."""
-    data = noise(tmp_path / "images", 4, 40, "bmp")
+    data = noise(tmp_path / "images", 40, "bmp", count=4)
     assert extract(data).engine == "engine eager: 4 images are fewer than the 5,000 from which compiling pays"
     again = extract(data)
     assert (again.engine, again.held_back, again.shares) == ("", "", {})
