@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PINS := constraints.txt pyproject.toml
 WHEEL := build/wheel
 
-.PHONY: demo test faults lint wheel-test bench clean
+.PHONY: demo test faults lint wheel-test bench clean browser
 
 demo: $(VENV)/.runtime
 	$(BIN)/featcache demo
@@ -33,6 +33,14 @@ wheel-test: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(WHEEL)/*.whl
 	FEATCACHE_TEST_WHEEL=1 $(BIN)/pytest tests/end_to_end; ended=$$?; \
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall --editable . && exit $$ended
+
+# The browser that the page's test drives: the system's own. Elsewhere than on Debian, or without root, the test says
+# that it skips; under CI=true it must not.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || \
+		echo "no Chromium, and none could be installed here: the browser test will say so"
 
 bench: $(VENV)/.dev
 	$(BIN)/python bench/heads.py

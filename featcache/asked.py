@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from featcache.errors import UsageError
 from featcache.listing import variant
-from featcache.recipe import Recipe, resolve
+from featcache.recipe import DriveActData, Recipe, resolve
 from featcache.store import FeatureStore, StatLog, broken, cache_folder, choose, find
 from featcache.store.catalog import passes
 from featcache.store.commits import Key
@@ -22,15 +23,21 @@ class Asked:
     store: str | None = None
     weights: str | None = None
     precision: str | None = None
+    fold: int | None = None  # of Drive&Act, where not the recipe's is meant
 
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe that is meant.
 
         Raises:
-            UsageError: no such recipe, or a faulty one.
+            UsageError: no such recipe, or a faulty one; or a fold of a data set that has none.
         """
-        return resolve(self.pipeline, data=self.data, name=self.name)
+        found = resolve(self.pipeline, data=self.data, name=self.name)
+        if self.fold is None:
+            return found
+        if not isinstance(found.data, DriveActData):
+            raise UsageError(f"--folds: {found.name} has no folds; only the layout drive-act has them. Leave it out.")
+        return found.override("data", fold=self.fold)
 
     @cached_property
     def folder(self) -> Path:

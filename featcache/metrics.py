@@ -82,6 +82,33 @@ def largest_confusions(confusion: Counts, limit: int = 5) -> list[Confusion]:
     ]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """How often answers are right, beside how sure they are: equal bins of confidence from 0 to 1."""
+
+    count: Counts  # (bins,) answers
+    confidence: Shares  # (bins,) their mean; nan in an empty bin
+    right: Shares  # (bins,) the share of them that is right; nan in an empty bin
+    ece: float  # the mean of |right - confidence|, weighted by count; nan without answers
+
+
+def calibration(confidence: npt.NDArray[np.floating], right: npt.NDArray[np.bool_], bins: int = 15) -> Calibration:
+    """The reliability diagram and the expected calibration error; both (rows,), confidence in 0 … 1.
+
+    Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks (ICML 2017), eq. 1 to 3: bin m holds
+    confidences in ((m - 1) / bins, m / bins], and 0 goes to the first. Answers of a diverged head, which are nan,
+    are left out.
+    """
+    known = ~np.isnan(confidence)
+    sure, hit = confidence[known].astype(np.float64), right[known].astype(np.float64)
+    edges = np.arange(1, bins) / bins
+    place = np.searchsorted(edges, sure, side="left")
+    count = np.bincount(place, minlength=bins)
+    mean, share = (_ratio(np.bincount(place, each, minlength=bins), count) for each in (sure, hit))
+    gaps = np.where(count > 0, np.abs(np.nan_to_num(share - mean)), 0.0)
+    return Calibration(count, mean, share, float(_ratio((gaps * count).sum(), count.sum())))
+
+
 def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Shares:
     part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
     shares: Shares = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)

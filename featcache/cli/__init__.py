@@ -1,10 +1,11 @@
 """The command line: each command parses, calls one function, and prints. Heavy imports wait until they are needed."""
 
 # In the order of --help.
-from featcache.cli import stage_one, stage_two, search, classifiers, predict  # isort: skip
+from featcache.cli import stage_one, stage_two, report, search, classifiers, predict  # isort: skip
 from featcache.cli import cache, upkeep, demo  # isort: skip
 from featcache.cli.app import main
 
-GROUPS = (stage_one, stage_two, search, classifiers, predict, cache, upkeep, demo)  # importing one defines its commands
+# Importing one makes its functions commands.
+GROUPS = (stage_one, stage_two, report, search, classifiers, predict, cache, upkeep, demo)
 
 __all__ = ["GROUPS", "main"]

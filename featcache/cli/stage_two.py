@@ -1,6 +1,5 @@
-"""`featcache fit-head` and `featcache report`."""
+"""`featcache fit-head`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -73,44 +72,3 @@ def fit_head(
             say(f"saved in {short(fit.best.folder)}")
     for note in fit.notes:
         complain(f"note: {note}")
-
-
-@command()
-def report(
-    *,
-    head: Annotated[
-        str | None, typer.Argument(help="A head's name, or how it starts; the newest best without.")
-    ] = None,
-    split: Annotated[str | None, typer.Option("--split", help="test where there is one, else val.")] = None,
-    where: Stored,
-    png: Annotated[Path | None, typer.Option("--png", help="Write matrix and recall bars as a picture.")] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write classes and matrix as a table.")] = None,
-    allow_shared_subjects: Annotated[
-        bool, typer.Option("--allow-shared-subjects", help="Evaluate on people who stand in train too.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Recall per class and the confusion matrix of a head."""
-    from featcache.report.evaluate import evaluate
-    from featcache.report.evaluation import to_json
-    from featcache.report.tables import check_destination, save_csv
-
-    for path, suffix in ((png, ".png"), (csv, ".csv")):
-        if path is not None:
-            check_destination(path, suffix)
-    evaluation = evaluate(head, split=split, allow_shared_subjects=allow_shared_subjects, **where)
-    if png is not None:
-        from featcache.report.figure import save_png
-
-        save_png(evaluation, png)
-    if csv is not None:
-        save_csv(evaluation, csv)
-    if as_json:
-        print_json(to_json(evaluation))
-        return
-    from featcache.report.terminal import draw
-
-    draw(evaluation, console())
-    for path in (png, csv):
-        if path is not None:
-            say(f"wrote {short(path)}")

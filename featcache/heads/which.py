@@ -32,7 +32,7 @@ def which_head(asked: Asked, head: str | None) -> Which:
     """
     data_set, variant, folder = asked.recipe.name, asked.variant, asked.folder
     runs = sorted(
-        ((run, found) for found in asked.stores() for run in saved.runs(found, data_set, variant)),
+        ((run, found) for found in asked.stores() for run in saved.runs(found, data_set, variant, newest=head is None)),
         key=lambda pair: pair[0].at,
         reverse=True,
     )

@@ -1,52 +1,141 @@
 """A saved head on a split: find both, predict, and count."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Unpack
 
+import numpy as np
+
 from featcache.asked import Asked
-from featcache.errors import CacheError
+from featcache.errors import CacheError, DataError, UsageError
 from featcache.features import RANDOM_TRUNK, Features, behind, features_of
 from featcache.heads import opened
 from featcache.heads.opened import Opened
+from featcache.heads.saved import Run
 from featcache.heads.which import which_head
+from featcache.intervals import Groups, group, intervals, unit_of
 from featcache.listing import cuts
+from featcache.metrics import calibration
+from featcache.report.answers import RULES, Answers, answers_of, by_clip
 from featcache.report.evaluation import Evaluation, evaluation_of
 from featcache.store import FeatureStore
 from featcache.where import Stored
+
+BY = ("image", "clip")  # what one row of an evaluation is
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examined:
+    """A head on a split: its answers, and where both come from."""
+
+    asked: Asked
+    store: FeatureStore
+    head: Opened
+    run: Run  # the newest fit-head that made this head
+    features: Features
+    images: Answers
+    clips: Answers | None  # None where no image belongs to a clip, or a clip has no single class
+    notes: tuple[str, ...]
+
+    @property
+    def selected_by(self) -> str:
+        """What chose this head among those of its sweep; "" where nothing did."""
+        return self.run.selected_by if self.run.best == self.head.name else ""
+
+    def evaluation(self, by: str = BY[0]) -> Evaluation:
+        """What follows from the answers by image or by clip, the other beside it."""
+        units = {"image": self.images, "clip": self.clips}
+        other = units[BY[1 - BY.index(by)]]
+        chosen = units[by]
+        assert chosen is not None  # noqa: S101 (`examine` refused it)
+        beside = None if other is None else self._counted(other)
+        return replace(self._counted(chosen), beside=beside, notes=self.notes)
+
+    def _counted(self, answers: Answers) -> Evaluation:
+        return replace(
+            evaluation_of(
+                answers.truth, answers.predicted, answers.classes, head=self.head.name,
+                data_set=self.asked.recipe.name, split=self.features.split, by=answers.by,
+                failed=self.features.failed if answers.by == "image" else 0, selected_by=self.selected_by,
+            ),
+            rule=answers.rule,
+            intervals=intervals(grouped([answers])) if len(answers.truth) else None,
+            calibration=None if answers.votes else calibration(answers.confidence, answers.right),
+        )  # fmt: skip
 
 
 def evaluate(
     head: str | None = None,
     *,
     split: str | None = None,
+    by: str = BY[0],
+    clip_rule: str = RULES[0],
     allow_shared_subjects: bool = False,
     **where: Unpack[Stored],
 ) -> Evaluation:
     """Evaluate a head (the newest run's best where none is named) on test, or on val where there is no test.
 
-    `head` is a head's name, or the start of one that no other head of this data set has.
+    `head` is a head's name, or the start of one that no other head of this data set has. `by` is "image" or
+    "clip"; `clip_rule` is one of `answers.RULES`.
 
     Raises:
-        UsageError: the recipe.
+        UsageError: the recipe, `by` or `clip_rule`.
         CacheError: no head, no split to evaluate on, another variant, other classes, or subjects in both splits.
+        DataError: by clip, and there is none, or one has several classes.
     """
-    asked = Asked(**where)
+    options = {"split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects}
+    return examine(Asked(**where), head, **options).evaluation(by)  # type: ignore[arg-type]
+
+
+def examine(
+    asked: Asked,
+    head: str | None = None,
+    *,
+    split: str | None = None,
+    by: str = BY[0],
+    clip_rule: str = RULES[0],
+    allow_shared_subjects: bool = False,
+) -> Examined:
+    """Find a head and a split, and let the one answer on the other; see `evaluate`."""
+    for flag, value, known in (("--by", by, BY), ("--clip-rule", clip_rule, RULES)):
+        if value not in known:
+            raise UsageError(f"{flag}: found {value!r}, expected {' or '.join(known)}")
     which = which_head(asked, head)
-    found, chosen, selected_by = which.store, opened.load(which.folder, which.store), which.selected_by
+    found, chosen, run = which.store, opened.load(which.folder, which.store), which.run
     key = asked.key(split or _default_split(asked, found))
     features = features_of(found, key)
     _refuse_unfit(chosen, found, features, allow_shared_subjects=allow_shared_subjects)
-    notes = (*behind(found, asked.recipe, [key[2]]), *_shared(found, features), *_notes(chosen, features, selected_by))
-    return evaluation_of(
-        features.y,
-        opened.answers(chosen, features).predicted,
-        features.classes,
-        head=chosen.name,
-        data_set=asked.recipe.name,
-        split=key[2],
-        failed=features.failed,
-        selected_by=selected_by,
-        notes=tuple(filter(None, notes)),
+    images = answers_of(
+        opened.answers(chosen, features), features.y, features.classes, paths=features.paths, clips=features.clips,
+        subjects=features.subjects,
+    )  # fmt: skip
+    clips, said = None, ""
+    try:
+        clips = by_clip(images, clip_rule) if by == "clip" or any(features.clips) else None
+        if clips is not None and clips.left_out:
+            said = f"{clips.left_out:,} images belong to no clip and are left out of the figures by clip"
+    except DataError as error:
+        if by == "clip":
+            raise
+        said = f"no figures by clip: {error}"
+    shared, noted = _shared(found, features), _notes(chosen, features, which.selected_by)
+    notes = (*behind(found, asked.recipe, [key[2]]), *shared, *noted, said)
+    return Examined(
+        asked, found, chosen, run, features, images, clips, tuple(found for found in (*notes, said) if found)
     )
+
+
+def grouped(heads: Sequence[Answers]) -> Groups:
+    """The groups that a bootstrap draws: several heads' answers on the same rows, side by side.
+
+    Where neither subjects nor clips are named, each row is a group of its own.
+    """
+    first = heads[0]
+    unit, names = unit_of(first.subjects, first.clips)
+    if unit != "subject" and first.by == "clip":
+        unit, names = "clip", ()
+    right = np.stack([answers.right for answers in heads], axis=1)
+    return group(unit, names, first.truth, right, len(first.classes))
 
 
 def _default_split(asked: Asked, store: FeatureStore) -> str:

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache import metrics
-from featcache.metrics import Counts, Shares
+from featcache.intervals import Interval, Intervals
+from featcache.metrics import Calibration, Counts, Shares
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -23,6 +24,15 @@ class Evaluation:
     failed: int = 0  # rows left out because their image could not be embedded
     selected_by: str = ""  # "macro recall on val"; "" where nothing chose this head
     notes: tuple[str, ...] = ()  # lines that every report must show: "the trunk is random: …"
+    rule: str = ""  # by clip: how a clip's answer comes from those on its images, see `answers.RULES`
+    intervals: Intervals | None = None
+    calibration: Calibration | None = None
+    beside: "Evaluation | None" = None  # the same answers by the other unit: by clip, or by image
+
+    @property
+    def unit(self) -> str:
+        """By what it was counted, in words: "by clip (mean probability)"."""
+        return f"by {self.by}" + (f" ({self.rule.replace('-', ' ')})" if self.rule else "")
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -132,8 +142,10 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         evaluation.recall.tolist(),
         evaluation.precision.tolist(),
         evaluation.f1.tolist(),
+        recall_intervals(evaluation),
         strict=True,
     )
+    found, sure, beside = evaluation.intervals, evaluation.calibration, evaluation.beside
     return {
         "head": evaluation.head,
         "data_set": evaluation.data_set,
@@ -141,23 +153,65 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "by": evaluation.by,
         "rows": evaluation.rows,
         "failed": evaluation.failed,
-        "accuracy": _or_none(evaluation.accuracy),
-        "macro_recall": _or_none(evaluation.macro_recall),
+        "accuracy": or_none(evaluation.accuracy),
+        "macro_recall": or_none(evaluation.macro_recall),
         "classes_evaluated": evaluation.classes_evaluated,
         "classes": [
             {
                 "name": name,
                 "support": support,
-                "recall": _or_none(recall),
-                "precision": _or_none(precision),
-                "f1": _or_none(f1),
+                "recall": or_none(recall),
+                "precision": or_none(precision),
+                "f1": or_none(f1),
+                "recall_interval": pair(interval),
             }
-            for name, support, recall, precision, f1 in columns
+            for name, support, recall, precision, f1, interval in columns
         ],
         "confusion": evaluation.confusion.tolist(),
         "notes": list(evaluation.notes),
+        "clip_rule": evaluation.rule or None,
+        "intervals": None if found is None else intervals_json(found),
+        "calibration": None if sure is None else calibration_json(sure),
+        "beside": None if beside is None else {**to_json(beside), "beside": None},
     }
 
 
-def _or_none(value: float) -> float | None:
+def recall_intervals(evaluation: Evaluation) -> tuple[Interval | None, ...]:
+    """One for each class; None where none was asked for, or none can be stated."""
+    return evaluation.intervals.recall if evaluation.intervals else (None,) * len(evaluation.classes)
+
+
+def intervals_json(found: Intervals) -> dict[str, Any]:
+    """What was drawn again, how often, and the intervals of the two figures; those of recall stand by the classes."""
+    return {
+        "unit": found.unit,
+        "groups": found.groups,
+        "resamples": found.resamples,
+        "level": found.level,
+        "method": found.method,
+        "accuracy": pair(found.accuracy),
+        "macro_recall": pair(found.macro_recall),
+    }
+
+
+def calibration_json(found: Calibration) -> dict[str, Any]:
+    """The expected calibration error, and its bins."""
+    return {
+        "ece": or_none(found.ece),
+        "bins": [
+            {"count": count, "confidence": or_none(confidence), "right": or_none(right)}
+            for count, confidence, right in zip(
+                found.count.tolist(), found.confidence.tolist(), found.right.tolist(), strict=True
+            )
+        ],
+    }
+
+
+def pair(interval: Interval | None) -> list[float] | None:
+    """[low, high]; None where there is none."""
+    return None if interval is None else [interval.low, interval.high]
+
+
+def or_none(value: float) -> float | None:
+    """JSON knows no nan."""
     return None if np.isnan(value) else value

@@ -11,8 +11,9 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from featcache.intervals import Interval, Intervals
 from featcache.metrics import largest_confusions
-from featcache.report.evaluation import Evaluation
+from featcache.report.evaluation import Evaluation, recall_intervals
 from featcache.report.text import bar, ink, printable, shorten
 
 NARROW = 80  # columns; under it words and gaps are shorter
@@ -36,6 +37,8 @@ def render(evaluation: Evaluation, width: int) -> list[RenderableType]:
     parts: list[RenderableType] = [_headline(evaluation, width)]
     parts += [Text(f"note: {printable(note)}", style="bold red") for note in evaluation.notes]
     parts.append(_classes(evaluation, width))
+    if evaluation.intervals is not None:
+        parts.append(drawn_again(evaluation.intervals))
     if evaluation.rows:
         parts += [_confusions(evaluation, width), _matrix(evaluation, width)]
     return parts
@@ -48,22 +51,50 @@ def _headline(evaluation: Evaluation, width: int) -> RenderableType:
         lines.append(Text(f"chosen by {printable(evaluation.selected_by)}"))
     lines.append(Text(_counted(evaluation.rows, evaluation.by) + _left_out(evaluation)))
 
-    scores = Table.grid(padding=(0, 3))
-    scores.add_column()
-    scores.add_column(justify="right", no_wrap=True)
-    scores.add_column(justify="right", no_wrap=True)
-    scores.add_row("", "this head", "baseline")
-    scores.add_row("accuracy", *map(_percent, (evaluation.accuracy, evaluation.baseline_accuracy)))
-    over = f"macro recall over {evaluation.classes_evaluated} of {len(evaluation.classes)} classes"
-    scores.add_row(over, *map(_percent, (evaluation.macro_recall, evaluation.baseline_macro_recall)))
-    scores.columns[1].style = "bold"
-
+    scores = _scores(evaluation, width)
     largest = evaluation.largest_class
     if largest is None:
         return Group(*lines, Text(), scores)
     before, after = "baseline: always answering ", ", the largest class"
     name = _worded(evaluation.classes[largest], width - len(before + after))
     return Group(*lines, Text(), scores, Text(before + name + after, style="dim"))
+
+
+def _scores(evaluation: Evaluation, width: int) -> Table:
+    """The figures beside the baseline, with their intervals; by image and by clip, each named, where there are both."""
+    narrow = width < NARROW
+    sure = evaluation.intervals
+    scores = Table.grid(padding=(0, 1 if narrow and sure else 3))
+    heads = ["", "this head", *([f"{100 * sure.level:.0f} %"] if sure else []), "baseline"]
+    for place in range(len(heads)):
+        scores.add_column(justify="right" if place else "left", no_wrap=bool(place))
+    scores.columns[1].style = "bold"
+    scores.add_row(*heads)
+    for unit in (evaluation, evaluation.beside):
+        if unit is None:
+            continue
+        if evaluation.beside is not None:
+            scores.add_row(Text(f"{unit.unit}: {_counted(unit.rows, unit.by)}"))
+        evaluated = f"{unit.classes_evaluated} of {len(unit.classes)}"
+        over = f"macro recall, {evaluated}" if narrow and sure else f"macro recall over {evaluated} classes"
+        found = unit.intervals
+        for name, value, interval, baseline in (
+            ("accuracy", unit.accuracy, found.accuracy if found else None, unit.baseline_accuracy),
+            (over, unit.macro_recall, found.macro_recall if found else None, unit.baseline_macro_recall),
+        ):
+            span = [UNDEFINED if interval is None else f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"]
+            scores.add_row(name, percent(value), *(span if sure else []), percent(baseline))
+    return scores
+
+
+def drawn_again(found: Intervals) -> RenderableType:
+    """Where the intervals come from, in a sentence."""
+    groups = f"{found.groups:,} {found.unit}{'' if found.groups == 1 else 's'}"
+    return Text(
+        f"intervals: {100 * found.level:.0f} %, {found.resamples:,} resamples of {groups}; {found.method}; a class "
+        f"that a resample lacks is left out of its macro recall; {UNDEFINED}: too few {found.unit}s to say",
+        style="dim",
+    )
 
 
 def _left_out(evaluation: Evaluation) -> str:
@@ -76,7 +107,9 @@ def _left_out(evaluation: Evaluation) -> str:
 def _classes(evaluation: Evaluation, width: int) -> RenderableType:
     """One row a class, lowest recall first, classes without support last."""
     narrow = width < NARROW
-    heads = ("support", "recall", "", "prec." if narrow else "precision", "F1")
+    sure = evaluation.intervals is not None
+    heads = ("support", "recall", *(["95 %"] if sure else []), "", "prec." if narrow else "precision", "F1")
+    spans = [_span(interval, narrow=narrow) for interval in recall_intervals(evaluation)]
     absent = f"no {evaluation.by}s"
     cells = max(8 if narrow else 16, len(absent))
     order = np.argsort(evaluation.recall, kind="stable")  # nan sorts last
@@ -84,6 +117,7 @@ def _classes(evaluation: Evaluation, width: int) -> RenderableType:
         (
             f"{evaluation.support[i]:,}",
             _hundredths(evaluation.recall[i]),
+            *([spans[i]] if sure else []),
             bar(evaluation.recall[i], cells) if evaluation.support[i] else absent,
             _hundredths(evaluation.precision[i]),
             _hundredths(evaluation.f1[i]),
@@ -208,7 +242,15 @@ def _counted(rows: int, unit: str) -> str:
     return f"{rows:,} {unit}{'' if rows == 1 else 's'}"
 
 
-def _percent(share: float) -> str:
+def _span(interval: Interval | None, *, narrow: bool) -> str:
+    if interval is None:
+        return UNDEFINED
+    low, high = 100 * interval.low, 100 * interval.high
+    return f"{low:.0f}-{high:.0f}" if narrow else f"{low:.1f}-{high:.1f}"
+
+
+def percent(share: float) -> str:
+    """In per cent, to a tenth; a dash where it is undefined."""
     return UNDEFINED if math.isnan(share) else f"{100 * share:.1f} %"
 
 

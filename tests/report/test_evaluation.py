@@ -96,13 +96,22 @@ def test_json_has_the_keys_of_the_contract():
         "classes",
         "confusion",
     }
-    assert document.keys() == promised | {"failed", "data_set", "notes"}
+    assert document.keys() == promised | {
+        "failed", "data_set", "notes", "clip_rule", "intervals", "calibration", "beside",
+    }  # fmt: skip
     assert (document["head"], document["data_set"], document["split"]) == ("lr0.003", "hymenoptera", "test")
     assert (document["by"], document["rows"], document["failed"]) == ("image", 4, 1)
     assert (document["accuracy"], document["macro_recall"], document["classes_evaluated"]) == (0.75, 0.75, 1)
     assert document["classes"] == [
-        {"name": "ants", "support": 4, "recall": 0.75, "precision": 1.0, "f1": pytest.approx(6 / 7)},
-        {"name": "bees", "support": 0, "recall": None, "precision": 0.0, "f1": 0.0},
+        {
+            "name": "ants",
+            "support": 4,
+            "recall": 0.75,
+            "precision": 1.0,
+            "f1": pytest.approx(6 / 7),
+            "recall_interval": None,
+        },
+        {"name": "bees", "support": 0, "recall": None, "precision": 0.0, "f1": 0.0, "recall_interval": None},
     ]
     assert document["confusion"] == [[3, 1], [0, 0]]
     assert document["notes"] == ["random trunk"]

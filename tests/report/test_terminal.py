@@ -1,6 +1,7 @@
 """The report on the terminal, and the text that a stranger's names become there."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from featcache.intervals import Groups, intervals
 from featcache.report.evaluation import Evaluation
 from featcache.report.terminal import draw
 from featcache.report.text import ink, printable, shorten
@@ -290,3 +292,36 @@ def test_ink_is_legible_on_every_colour(colour):
     luminance = float(np.dot([0.2126, 0.7152, 0.0722], linear))
     contrast = 1.05 / (luminance + 0.05) if ink(*colour) == "#ffffff" else (luminance + 0.05) / 0.05
     assert contrast >= 4.5
+
+
+def with_intervals(make):
+    evaluation = make()
+    share = np.arange(1, 8)[:, None] / 28  # of seven people, each with as much of every class
+    hits, rows = (np.floor(share * count)[:, None] for count in (evaluation.confusion.diagonal(), evaluation.support))
+    found = intervals(Groups("subject", np.minimum(hits, rows), rows, np.ones(7, np.int64)), resamples=500)
+    clips = replace(evaluation, by="clip", rule="mean-logit", intervals=found)
+    return replace(evaluation, intervals=found, beside=clips)
+
+
+@pytest.mark.parametrize("width", [100, 80, 60, 40])
+@pytest.mark.parametrize("make", [ants_and_bees, digits, drive_act, hostile])
+def test_intervals_and_the_other_unit_fit_too(make, width):
+    """By image and by clip side by side, an interval a class: every line fits, no figure is cut, all is inert."""
+    evaluation = with_intervals(make)
+    text = drawn(evaluation, width)
+    assert max(map(cell_len, text.splitlines())) <= width
+    assert all(line.isprintable() for line in text.splitlines())
+    if width < 60:
+        return
+    order = np.argsort(evaluation.recall, kind="stable")
+    for i, row in zip(order, table_rows(text), strict=True):
+        assert row.split()[-1] == f"{100 * evaluation.f1[i]:.1f}"
+        interval = evaluation.intervals.recall[i]
+        if interval is not None:
+            low, high = 100 * interval.low, 100 * interval.high
+            assert (f"{low:.1f}-{high:.1f}" if width >= 80 else f"{low:.0f}-{high:.0f}") in row
+    joined = " ".join(text.split())
+    assert "by clip (mean logit)" in joined
+    assert "500 resamples of 7 subjects" in joined
+    low, high = 100 * evaluation.intervals.accuracy.low, 100 * evaluation.intervals.accuracy.high
+    assert text.count(f"{low:.1f} to {high:.1f}") >= 2

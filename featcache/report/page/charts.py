@@ -1,0 +1,152 @@
+"""The drawings of the page, as SVG: colours come from the style sheet, for the page's policy forbids inline style."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup, escape
+
+from featcache.intervals import Interval
+from featcache.metrics import Calibration
+
+POINTS = 240  # of a curve; a longer one is thinned
+LABELLED = 12  # curves that have their labels; of more only the chosen one has
+_GAP = 12.0  # between two labels at the ends of curves
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One head's history."""
+
+    label: str  # what tells it from the others of its sweep: "lr 0.003"
+    chosen: bool
+    epochs: tuple[int, ...]
+    columns: dict[str, tuple[float, ...]]  # "val_loss" -> (epochs,); a column without values is left out
+
+
+def bar(share: float, interval: Interval | None) -> Markup:
+    """A recall as a bar of at most 100, with its interval as a whisker. The figures stand beside it as text."""
+    parts = ['<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">',
+             '<rect class="rail" width="100" height="10"/>']  # fmt: skip
+    if not np.isnan(share):
+        parts.append(f'<rect class="fill" width="{_n(100 * share)}" height="10"/>')
+    if interval is not None:
+        low, high = 100 * interval.low, 100 * interval.high
+        parts.append(f'<rect class="whisker" x="{_n(low)}" y="4" width="{_n(max(high - low, 0.4))}" height="2"/>')
+    return Markup("".join([*parts, "</svg>"]))  # noqa: S704 (figures alone)
+
+
+def share_bar(share: float, kind: str) -> Markup:
+    """A thin bar: a class's share, against the largest."""
+    width = _n(100 * share)
+    return Markup(  # noqa: S704 (figures alone)
+        f'<svg class="bar thin" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect class="{kind}" width="{width}" height="10"/></svg>'
+    )
+
+
+def curves(found: Sequence[Curve], column: str, *, share: bool, title: str) -> Markup | None:
+    """One panel: a column of the history of every head; None where no head has it."""
+    known = [curve for curve in found if len(_finite(curve.columns.get(column, ())))]
+    if not known:
+        return None
+    width, height, left, right, top, bottom = 460.0, 250.0, 44.0, 96.0, 30.0, 28.0
+    values = np.concatenate([_finite(curve.columns[column]) for curve in known])
+    last = max(max(curve.epochs) for curve in known)
+    low, high = (0.0, 1.0) if share else (0.0, float(np.quantile(values, 0.995)) or 1.0)
+    ticks = _ticks(low, high)
+    high = max(high, ticks[-1])
+
+    def x(epoch: float) -> float:
+        return left + (width - left - right) * (epoch - 1) / max(last - 1, 1)
+
+    def y(value: float) -> float:
+        return top + (height - top - bottom) * (1 - (min(max(value, low), high) - low) / (high - low))
+
+    parts = [f'<svg class="panel" viewBox="0 0 {_n(width)} {_n(height)}" role="img" aria-label="{escape(title)}">',
+             f'<text class="title" x="0" y="14">{escape(title)}</text>']  # fmt: skip
+    for tick in ticks:
+        label = f"{100 * tick:.0f} %" if share else f"{tick:g}"
+        parts.append(f'<path class="grid" d="M{_n(left)} {_n(y(tick))}H{_n(width - right)}"/>'
+                     f'<text class="tick end" x="{_n(left - 6)}" y="{_n(y(tick) + 3.5)}">{label}</text>')  # fmt: skip
+    parts += [
+        f'<text class="tick mid" x="{_n(x(epoch))}" y="{_n(height - 10)}">{epoch}</text>'
+        for epoch in sorted({1, (1 + last) // 2, last})
+    ]
+    ends = []
+    for number, curve in sorted(enumerate(known), key=lambda pair: pair[1].chosen):
+        step = max(1, len(curve.epochs) // POINTS)
+        points = [(epoch, value) for epoch, value in zip(curve.epochs, curve.columns[column], strict=True)
+                  if np.isfinite(value)]  # fmt: skip
+        thin = points[:-1:step] + points[-1:]
+        kind = "chosen" if curve.chosen else f"other d{number % 4}"
+        if len(thin) == 1:
+            parts.append(f'<circle class="{kind} dot" cx="{_n(x(thin[0][0]))}" cy="{_n(y(thin[0][1]))}" r="3"/>')
+        else:
+            line = "L".join(f"{_n(x(epoch))} {_n(y(value))}" for epoch, value in thin)
+            parts.append(f'<path class="{kind}" d="M{line}"/>')
+        if curve.chosen or len(known) <= LABELLED:
+            ends.append((y(points[-1][1]), curve))
+    for place, curve in _apart(ends, top, height - bottom):
+        mark = " ●" if curve.chosen else ""
+        kind = "label chosen" if curve.chosen else "label"
+        parts.append(f'<text class="{kind}" x="{_n(width - right + 7)}" y="{_n(place + 3.5)}">'
+                     f"{escape(curve.label)}{mark}</text>")  # fmt: skip
+    return Markup("".join([*parts, "</svg>"]))  # noqa: S704 (what is a name is escaped)
+
+
+def reliability(found: Calibration) -> Markup:
+    """The reliability diagram: how often answers are right, by how sure they are; below it how many there are."""
+    left, top, side, foot = 44.0, 12.0, 240.0, 46.0
+    bins = len(found.count)
+    cell = side / bins
+    parts = [f'<svg class="panel square" viewBox="0 0 {_n(left + side + 14)} {_n(top + side + foot + 42)}" role="img" '
+             f'aria-label="Reliability diagram: the share of right answers by confidence">']  # fmt: skip
+    for tick in (0, 0.5, 1):
+        y = top + side * (1 - tick)
+        parts.append(f'<path class="grid" d="M{_n(left)} {_n(y)}h{_n(side)}"/>'
+                     f'<text class="tick end" x="{_n(left - 6)}" y="{_n(y + 3.5)}">{100 * tick:.0f} %</text>'
+                     f'<text class="tick mid" x="{_n(left + side * tick)}" y="{_n(top + side + foot + 18)}">'
+                     f"{100 * tick:.0f} %</text>")  # fmt: skip
+    most = max(int(found.count.max()), 1)
+    for i in np.flatnonzero(found.count):
+        height = side * float(found.right[i])
+        x = left + cell * i + 1
+        parts.append(f'<rect class="fill" x="{_n(x)}" y="{_n(top + side - height)}" width="{_n(cell - 2)}" '
+                     f'height="{_n(height)}"/>')  # fmt: skip
+        tall = max((foot - 10) * int(found.count[i]) / most, 0.6)
+        parts.append(f'<rect class="count" x="{_n(x)}" y="{_n(top + side + foot - tall)}" width="{_n(cell - 2)}" '
+                     f'height="{_n(tall)}"/>')  # fmt: skip
+    parts.append(f'<path class="ideal" d="M{_n(left)} {_n(top + side)}L{_n(left + side)} {_n(top)}"/>'
+                 f'<text class="tick mid" x="{_n(left + side / 2)}" y="{_n(top + side + foot + 34)}">'
+                 f"confidence; below: answers</text></svg>")  # fmt: skip
+    return Markup("".join(parts))  # noqa: S704 (figures alone)
+
+
+def _finite(values: Sequence[float]) -> npt.NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    return array[np.isfinite(array)]
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    rough = (high - low) / 4
+    size = 10.0 ** np.floor(np.log10(rough))
+    step = next(float(size * factor) for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough * 0.999)
+    return [float(tick) for tick in np.arange(low, high + step * 0.999, step)]
+
+
+def _apart(ends: list[tuple[float, Curve]], top: float, bottom: float) -> list[tuple[float, Curve]]:
+    """The labels at the ends of curves, moved so that no two lie on each other; in the panel while they fit."""
+    placed: list[tuple[float, Curve]] = []
+    for place, curve in sorted(ends, key=lambda end: end[0]):
+        placed.append((max(place, placed[-1][0] + _GAP) if placed else max(place, top), curve))
+    for i in range(len(placed) - 1, -1, -1):
+        limit = bottom if i == len(placed) - 1 else placed[i + 1][0] - _GAP
+        placed[i] = (min(placed[i][0], limit), placed[i][1])
+    return placed
+
+
+def _n(value: float) -> str:
+    """A number as SVG needs it: two decimals at most, the same on every machine."""
+    return f"{value:.2f}".rstrip("0").rstrip(".") if value == value else "0"

@@ -1,0 +1,160 @@
+"""Which images a cell of the matrix shows, and their thumbnails, made when the report is made."""
+
+import contextlib
+import importlib.util
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from featcache.images import BadImageError, thumbnail, thumbnail_of
+from featcache.listing import video_and_frame
+from featcache.report.answers import Answers
+from featcache.video import BadVideoError, decode_frames
+
+A_CELL = 6  # images that a cell shows
+IN_ALL = 900  # thumbnails of a page: of 960x540 PNGs, which take 10 ms each to decode, a few seconds on two cores
+EDGE = 112  # pixels
+BYTES = 3_900_000  # of all thumbnails: with base64 and everything else a page stays under 6 MB
+LARGEST = 2**28  # bytes of a file that is read for its thumbnail
+
+Cell = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """What the cells show."""
+
+    rows: dict[Cell, tuple[int, ...]]  # (truth, prediction) -> rows of the answers, most confident first
+    thumbnails: dict[int, bytes]  # row -> WebP
+    wanted: int  # thumbnails that the limits let through
+    unread: int  # of those, images that gave none
+    note: str = ""  # what a reader must know: that the images are gone
+
+
+def gallery(
+    answers: Answers,
+    root: str,
+    *,
+    videos: bool = False,
+    a_cell: int = A_CELL,
+    in_all: int = IN_ALL,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Gallery:
+    """Choose each cell's most confident answers, and make thumbnails of as many as the limits allow.
+
+    Thumbnails go round: every cell's first image before any cell's second, large cells before small ones.
+    `root`: the folder of the images; with `videos` the paths are those of frames.
+    """
+    rows = chosen(answers, a_cell)
+    wanted = _go_round(rows, answers, in_all)
+    if not wanted:
+        return Gallery(rows, {}, 0, 0)
+    if not os.path.isdir(root):
+        return Gallery(rows, {}, len(wanted), len(wanted), f"no thumbnails: the images are no longer in {root}")
+    if videos and importlib.util.find_spec("av") is None:
+        note = "no thumbnails: videos are decoded by PyAV, which is not installed here (pip install 'featcache[av]')"
+        return Gallery(rows, {}, len(wanted), len(wanted), note)
+    paths = list(dict.fromkeys(answers.paths[row] for row in wanted))  # an image may stand in several rows
+    make = _of_videos if videos else _of_images
+    small: dict[str, bytes] = {}
+    for done, (path, data) in enumerate(make(Path(root), paths), start=1):
+        progress(done, len(paths))
+        if data is not None:
+            small[path] = data
+    made: dict[int, bytes] = {}
+    size = 0
+    for place, row in enumerate(wanted):
+        data = small.get(answers.paths[row])
+        size += len(data or b"")
+        if size > BYTES:
+            wanted = wanted[:place]
+            break
+        if data is not None:
+            made[row] = data
+    unread = len(wanted) - len(made)
+    return Gallery(rows, made, len(wanted), unread, _note(len(wanted), unread, root))
+
+
+def _of_images(root: Path, paths: list[str]) -> Iterator[tuple[str, bytes | None]]:
+    def make(path: str) -> bytes | None:
+        try:
+            with _regular(root / path) as file:
+                return thumbnail(file.read(), EDGE)
+        except (OSError, BadImageError):
+            return None
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # Pillow decodes outside of the interpreter's lock
+        yield from zip(paths, pool.map(make, paths), strict=True)
+
+
+def _of_videos(root: Path, paths: list[str]) -> Iterator[tuple[str, bytes | None]]:
+    """Each video is decoded once, from its start to the last frame that is wanted: that takes its time."""
+    frames: dict[str, dict[int, str]] = {}
+    for path in paths:
+        video, frame = video_and_frame(path)
+        frames.setdefault(video, {})[frame] = path
+
+    def make(video: str) -> list[tuple[str, bytes | None]]:
+        made: dict[str, bytes | None] = dict.fromkeys(frames[video].values())
+        with contextlib.suppress(OSError, BadVideoError), _regular(root / video, limit=None) as file:
+            for frame, pixels in decode_frames(file, sorted(frames[video])):
+                made[frames[video][frame]] = thumbnail_of(pixels, EDGE)
+        return list(made.items())
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for found in pool.map(make, frames):
+            yield from found
+
+
+def chosen(answers: Answers, a_cell: int) -> dict[Cell, tuple[int, ...]]:
+    """Each cell's rows with the highest confidence, that first; of equals the first in the listing."""
+    count = len(answers.classes)
+    keys = answers.truth * count + answers.predicted
+    order = np.lexsort((np.arange(len(keys)), -np.nan_to_num(answers.confidence), keys))
+    cells, starts = np.unique(keys[order], return_index=True)
+    ends = [*starts[1:], len(order)][: len(starts)]
+    return {
+        (int(cell // count), int(cell % count)): tuple(order[start : min(end, start + a_cell)].tolist())
+        for cell, start, end in zip(cells, starts, ends, strict=True)
+    }
+
+
+def _go_round(rows: dict[Cell, tuple[int, ...]], answers: Answers, in_all: int) -> list[int]:
+    count = len(answers.classes)
+    size = np.bincount(answers.truth * count + answers.predicted, minlength=count * count)
+    largest = sorted(rows, key=lambda cell: (-size[cell[0] * count + cell[1]], cell))
+    longest = max(map(len, rows.values()), default=0)
+    turns = [rows[cell][turn] for turn in range(longest) for cell in largest if turn < len(rows[cell])]
+    return turns[:in_all]
+
+
+def _regular(path: Path, limit: int | None = LARGEST) -> BinaryIO:
+    """The file, opened; nothing that would hold the report up, such as a FIFO."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    found = os.fstat(file.fileno())
+    if not stat.S_ISREG(found.st_mode) or (limit is not None and found.st_size > limit):
+        file.close()
+        raise OSError("no image file")
+    return file
+
+
+def _note(wanted: int, unread: int, root: str) -> str:
+    if not unread:
+        return ""
+    if unread == wanted:
+        return f"no thumbnails: no image could be read in {root}"
+    return f"{unread:,} of {wanted:,} images could not be read in {root} and have no thumbnail"
+
+
+def limits(found: Gallery, cells: Sequence[Cell]) -> str:
+    """The limits in words."""
+    return (
+        f"at most {A_CELL} images a cell, the most confident answers first; "
+        f"{len(found.thumbnails):,} thumbnails in {len(cells):,} cells"
+    )

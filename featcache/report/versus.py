@@ -1,0 +1,113 @@
+"""A comparison of two heads, and an average over folds, on the terminal; in any width, legible without colour."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from featcache.intervals import Interval
+from featcache.report.paired import Folds, Paired
+from featcache.report.terminal import NARROW, UNDEFINED, drawn_again, percent
+from featcache.report.text import printable, shorten
+
+
+def draw_pair(found: Paired, console: Console) -> None:
+    """Print what differs between two heads, class by class."""
+    _print(render_pair(found, console.width), console)
+
+
+def draw_folds(found: Folds, console: Console) -> None:
+    """Print the average of folds, and each fold."""
+    _print(render_folds(found, console.width), console)
+
+
+def render_pair(found: Paired, width: int) -> list[RenderableType]:
+    """The figures of both, the differences with their intervals; classes by difference, the worst first."""
+    one, other, sure = found.one, found.other, found.intervals
+    heads = [Text(shorten(f"{letter}: {printable(name)}", width))
+             for letter, name in (("A", one.head), ("B", other.head))]  # fmt: skip
+    title = " · ".join(printable(name) for name in (one.data_set, one.split, one.unit))
+    table = _table(("", "A", "B", "A - B", "95 %"))
+    for name, values, interval in (
+        ("accuracy", (one.accuracy, other.accuracy, found.accuracy), sure.accuracy),
+        ("macro recall", (one.macro_recall, other.macro_recall, found.macro_recall), sure.macro_recall),
+    ):
+        table.add_row(Text(name), *_cells(values, interval))
+    classes = _table(("class", "A", "B", "A - B", "95 %"))
+    for i in np.argsort(found.recall, kind="stable").tolist():
+        cells = _cells((float(one.recall[i]), float(other.recall[i]), float(found.recall[i])), sure.recall[i])
+        classes.add_row(_name(one.classes[i], width), *cells)
+    notes = [Text(f"note: {printable(note)}", style="bold red") for note in dict.fromkeys((*one.notes, *other.notes))]
+    said = Text("*: the interval of the difference does not hold 0", style="dim")
+    return [
+        Group(Text(shorten(title, width), style="bold"), *heads),
+        *notes,
+        table,
+        Group(Text("recall by class, where A loses most first; in %", style="bold"), classes, said),
+        drawn_again(sure),
+    ]
+
+
+def render_folds(found: Folds, width: int) -> list[RenderableType]:
+    """The average, each fold's own figures with its head, and the average recall of each class."""
+    first = found.folds[0]
+    title = f"{printable(first.data_set)} · {printable(first.split)} · {first.unit} · {len(found.folds)} folds"
+    table = _table(("", "macro recall", "95 %", "accuracy", f"{first.by}s"))
+    for number, fold in zip(found.numbers, found.folds, strict=True):
+        sure = fold.intervals
+        cells = (percent(fold.macro_recall), _span(sure.macro_recall if sure else None), percent(fold.accuracy))
+        table.add_row(Text(f"fold {number}"), *map(Text, cells), Text(f"{fold.rows:,}"))
+    table.add_row(
+        Text("average"), Text(percent(found.macro_recall)), Text(_span(found.intervals.macro_recall)),
+        Text(percent(found.accuracy)), Text(""), style="bold",
+    )  # fmt: skip
+    heads = [Text(shorten(f"fold {number}: {printable(fold.head)}", width))
+             for number, fold in zip(found.numbers, found.folds, strict=True)]  # fmt: skip
+    notes = dict.fromkeys(note for fold in found.folds for note in fold.notes)
+    classes = _table(("class", "recall", "95 %"))
+    for i in np.argsort(found.recall, kind="stable").tolist():
+        share = float(found.recall[i])
+        recall = UNDEFINED if math.isnan(share) else f"{100 * share:.1f}"
+        classes.add_row(_name(first.classes[i], width), Text(recall), Text(_span(found.intervals.recall[i])))
+    return [
+        Group(Text(shorten(title, width), style="bold"), *heads),
+        *(Text(f"note: {printable(note)}", style="bold red") for note in notes),
+        table,
+        Group(Text("recall by class, average of the folds that have it; in %", style="bold"), classes),
+        drawn_again(found.intervals),
+    ]
+
+
+def _print(parts: Sequence[RenderableType], console: Console) -> None:
+    for number, part in enumerate(parts):
+        if number:
+            console.print()
+        console.print(part)
+
+
+def _table(heads: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for place, head in enumerate(heads):
+        table.add_column(head, justify="right" if place else "left", no_wrap=True)
+    return table
+
+
+def _cells(values: Sequence[float], interval: Interval | None) -> list[Text]:
+    figures = [UNDEFINED if math.isnan(value) else f"{100 * value:.1f}" for value in values[:2]]
+    difference = UNDEFINED if math.isnan(values[2]) else f"{100 * values[2]:+.1f}"
+    away = interval is not None and not interval.low <= 0 <= interval.high
+    return [Text(cell) for cell in (*figures, difference, _span(interval, sign="+") + (" *" if away else "  "))]
+
+
+def _span(interval: Interval | None, sign: str = "") -> str:
+    if interval is None:
+        return UNDEFINED
+    return f"{100 * interval.low:{sign}.1f} to {100 * interval.high:{sign}.1f}"
+
+
+def _name(name: str, width: int) -> Text:
+    return Text(shorten(printable(name), max(8, width - (50 if width >= NARROW else 44))))

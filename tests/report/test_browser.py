@@ -1,0 +1,244 @@
+"""The page in a real browser: it sorts, it shows the right images, it fetches nothing, everybody can read it."""
+
+import base64
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import featcache
+from featcache.asked import Asked
+from featcache.report.evaluate import Examined, examine
+from featcache.report.page.about import page_of
+from featcache.report.page.page import Page, save_html
+from tests.report.drives import colour, write_drives
+from tests.report.test_terminal import HOSTILE
+
+FLAGS = [
+    f"--{flag}"
+    for flag in ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync",
+                 "disable-background-networking", "disable-component-update")
+]  # fmt: skip
+ROWS = 80_000
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[object]:
+    """The system's Chromium, driven by Playwright."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        said = "no Chromium on this machine (`make browser` installs it on Debian)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(said)
+        pytest.skip(said)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def examined(tmp_path_factory: pytest.TempPathFactory) -> Examined:
+    """A head on 34 classes and 80,000 rows, with people, clips and pictures."""
+    drives = write_drives(tmp_path_factory.mktemp("drives"), rows=ROWS)
+    where = {"data": "/data/drives", "cache": drives.cache}
+    featcache.fit_head([0.01, 0.1], **where, epochs=4, batch_size=512, device="cpu", check_seconds=1)
+    return examine(Asked(**where))
+
+
+@pytest.fixture(scope="module")
+def written(examined: Examined, tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, Path]:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    page = page_of(examined)
+    save_html(page, path)
+    return page, path
+
+
+class Watched:
+    """A tab of the browser, and all that it asked for and complained about."""
+
+    def __init__(self, chromium, path: Path, *, width: int = 1400, dark: bool = False, script: bool = True) -> None:
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light",
+            java_script_enabled=script, offline=True,
+        )  # fmt: skip
+        self.tab = context.new_page()
+        self.asked: list[str] = []
+        self.said: list[str] = []
+        self.tab.on("request", lambda request: self.asked.append(request.url))
+        self.tab.on("console", lambda message: self.said.append(message.text))
+        self.tab.on("pageerror", lambda error: self.said.append(str(error)))
+        self.tab.goto(path.as_uri())
+
+    def clean(self, path: Path) -> None:
+        assert [url for url in self.asked if not url.startswith("data:")] == [path.as_uri()]
+        assert self.said == []
+
+    def axe(self) -> list[str]:
+        from axe_playwright_python.sync_playwright import Axe
+
+        answer = Axe().run(self.tab).response
+        assert "color-contrast" in {one["id"] for one in answer["passes"]}  # it did look
+        found = answer["violations"]
+        return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found
+                if one["impact"] in ("serious", "critical")]  # fmt: skip
+
+    def cell(self, truth: int, predicted: int):
+        """The cell of two classes, whatever the order."""
+        place = self.tab.evaluate(
+            f"[...document.querySelectorAll('#matrix thead th')].findIndex(th => th.dataset.i === '{predicted}')"
+        )
+        return self.tab.locator(f"#matrix tbody tr[data-i='{truth}'] td").nth(place)
+
+
+def order_of(tab) -> list[list[int]]:
+    return [
+        tab.evaluate(f"[...document.querySelectorAll('{rows}')].map(row => +row.dataset.i)")
+        for rows in ("#matrix tbody tr", "#matrix thead th", "#classes tbody tr")
+    ]
+
+
+def test_the_page_is_small(written):
+    """34 classes and 80,000 rows with thumbnails: under 6 MB."""
+    assert written[1].stat().st_size < 6_000_000
+
+
+def test_sorting_moves_rows_columns_and_bars_alike(chromium, written):
+    """By recall, support and name: rows, columns and the list below stand in that order; every count stays its own."""
+    page, path = written
+    seen = Watched(chromium, path)
+    recall, support = page.evaluation.recall, page.evaluation.support
+    for what, expected in (
+        ("recall", np.argsort(np.nan_to_num(recall, nan=2), kind="stable")),
+        ("support", np.argsort(-support, kind="stable")),
+        ("name", np.arange(34)),
+    ):
+        seen.tab.locator(f"input[value={what}]").check()
+        assert order_of(seen.tab) == [expected.tolist()] * 3
+        counts = seen.tab.evaluate(
+            "[...document.querySelectorAll('#matrix tbody tr')].map(r => [...r.cells].slice(1).map("
+            "c => +(c.querySelector('b')?.textContent ?? 0)))"
+        )
+        assert counts == page.evaluation.confusion[np.ix_(expected, expected)].tolist()
+    seen.clean(path)
+
+
+def test_a_click_shows_the_images_of_that_cell(chromium, written):
+    """The most confident mistakes first, with path and both probabilities, and each thumbnail is that very picture."""
+    page, path = written
+    answers = page.answers
+    off = page.evaluation.confusion.copy()
+    np.fill_diagonal(off, 0)
+    seen = Watched(chromium, path)
+    seen.tab.locator("input[value=recall]").check()
+    for flat in np.argsort(-off, axis=None)[:3].tolist():
+        truth, predicted = divmod(flat, 34)
+        rows = np.flatnonzero((answers.truth == truth) & (answers.predicted == predicted))
+        best = rows[np.argsort(-answers.confidence[rows], kind="stable")][:6]
+        seen.cell(truth, predicted).click()
+        dialog = seen.tab.locator("#cell")
+        names = page.evaluation.classes
+        assert dialog.locator("h2").inner_text() == f"{names[truth]} taken for {names[predicted]}"
+        assert dialog.locator("code").all_inner_texts() == [answers.paths[row] for row in best]
+        said = dialog.locator("span").all_inner_texts()
+        assert said == [
+            f"{100 * round(float(answers.confidence[row]), 4):.1f} % {names[predicted]}; "
+            f"{100 * round(float(answers.probabilities[row, truth]), 4):.1f} % {names[truth]}"
+            for row in best
+        ]
+        images = dialog.locator("img")
+        assert images.count() >= 1
+        for place in range(images.count()):
+            data = images.nth(place).get_attribute("src").partition("base64,")[2]
+            assert images.nth(place).evaluate("image => image.decode().then(() => image.naturalWidth)") == 96
+            pixel = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB").getpixel((40, 20))
+            number = int(answers.paths[best[place]].rpartition("_")[2].removesuffix(".png"))
+            assert np.abs(np.subtract(pixel, colour(truth, number))).max() <= 6
+        seen.tab.keyboard.press("Escape")
+        assert not dialog.is_visible()
+    seen.clean(path)
+
+
+def test_counts_become_shares_and_hovering_names_both_classes(chromium, written):
+    """The toggle shows per cent of the row, without JavaScript too; a cell tells both classes, an empty one as well."""
+    page, path = written
+    largest = int(page.evaluation.support.argmax())
+    count = page.evaluation.confusion[largest, largest]
+    for script in (True, False):
+        seen = Watched(chromium, path, script=script)
+        cell = seen.tab.locator(f"#matrix tbody tr[data-i='{largest}'] td").nth(largest)
+        assert cell.inner_text().strip() == str(count)
+        seen.tab.locator("#as-shares").check()
+        assert cell.inner_text().strip() == f"{100 * count / page.evaluation.support[largest]:.0f}"
+        assert not script or seen.tab.locator("input[value=support]").is_visible()
+        assert script or not seen.tab.locator("fieldset.scripted").is_visible()
+    seen = Watched(chromium, path)
+    i, j = np.argwhere(page.evaluation.confusion == 0)[40]
+    seen.cell(i, j).hover()
+    told = seen.tab.locator("#told").inner_text()
+    assert page.evaluation.classes[i] in told
+    assert page.evaluation.classes[j] in told
+
+
+def test_the_keyboard_reaches_every_cell(chromium, written):
+    """Tab into the matrix, arrows within it, Enter looks, Escape closes and comes back to the cell."""
+    page, path = written
+    seen = Watched(chromium, path)
+    seen.tab.locator("#matrix tbody td[tabindex='0']").focus()
+    seen.tab.keyboard.press("ArrowDown")
+    seen.tab.keyboard.press("ArrowRight")
+    seen.tab.keyboard.press("Enter")
+    assert seen.tab.locator("#cell h2").inner_text() == f"{page.evaluation.classes[1]}, right"
+    seen.tab.keyboard.press("Escape")
+    assert seen.tab.evaluate("document.activeElement.cellIndex") == 2
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1400, False), (1400, True), (360, False), (360, True)])
+def test_it_reads_at_any_width_in_light_and_dark(chromium, written, width, dark):
+    """Nothing makes the page wider than a phone; axe finds no serious fault, with an open cell neither."""
+    _, path = written
+    seen = Watched(chromium, path, width=width, dark=dark)
+    assert seen.tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert seen.tab.evaluate("getComputedStyle(document.documentElement).backgroundColor") == (
+        "rgb(21, 23, 27)" if dark else "rgb(253, 253, 251)"
+    )
+    assert seen.axe() == []
+    seen.tab.locator("#matrix tbody td[class]:not(:empty)").first.click()
+    assert seen.axe() == []
+    assert seen.tab.evaluate("document.documentElement.scrollWidth") <= width
+    seen.clean(path)
+
+
+def test_hostile_names_do_nothing(chromium, tmp_path):
+    """Scripts, quotes, newlines, bidi controls, 300 characters: no dialog, no element, no error, no wider page."""
+    names = (
+        *HOSTILE,
+        "<script>alert(1)</script>",
+        "'\"><img src=x onerror=alert(1)>",
+        "</script><b>",
+        "{{ 7*7 }}",
+        "=cmd",
+    )
+    drives = write_drives(tmp_path, tuple(sorted(names)), rows=3000)
+    where = {"data": "/data/drives", "cache": drives.cache}
+    featcache.fit_head(0.1, **where, epochs=2, device="cpu", check_seconds=None)
+    path = tmp_path / "report.html"
+    save_html(page_of(examine(Asked(**where))), path)
+    seen = Watched(chromium, path, width=360)
+    seen.tab.on("dialog", lambda dialog: seen.said.append(dialog.message))
+    assert seen.tab.evaluate("document.documentElement.scrollWidth") <= 360
+    assert seen.tab.evaluate("document.scripts.length") == 2
+    assert seen.tab.locator("main img, main b b").count() == 0
+    text = path.read_text("utf-8")
+    assert not any(sign in text for sign in ("\u202e", "\x1b", "\u200b", "<script>alert", "<img src=x"))
+    assert "{{ 7*7 }}" in seen.tab.locator("#classes").inner_text()
+    seen.tab.locator("#matrix tbody td.diagonal:not(:empty)").first.click()
+    assert seen.tab.locator("#cell").is_visible()
+    seen.clean(path)

@@ -1,0 +1,259 @@
+"""The page as bytes: the same for the same input, inert whatever the names, whole without its images."""
+
+import json
+import os
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import featcache
+from featcache.asked import Asked
+from featcache.heads.config import HeadConfig
+from featcache.images import BadImageError, thumbnail
+from featcache.metrics import calibration
+from featcache.report.evaluate import examine
+from featcache.report.page.about import _settings, page_of
+from featcache.report.page.charts import Curve, curves, reliability
+from featcache.report.page.gallery import A_CELL, EDGE, gallery
+from featcache.report.page.page import Page, render, save_html
+from featcache.report.page.palette import LEVELS, level, shades
+from tests.conftest import ARCH, Nano
+from tests.report.drives import write_drives
+
+VOID = {"meta", "link", "input", "img", "br"}
+
+
+class Balanced(HTMLParser):
+    """Every element is closed in its turn; nothing refers to another file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.refers: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.refers += [value or "" for name, value in attributes if name in ("src", "href", "action", "style")]
+        assert not any(name.startswith("on") for name, _ in attributes)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    drives = write_drives(tmp_path_factory.mktemp("drives"), rows=4000)
+    where = {"data": "/data/drives", "cache": drives.cache}
+    fit = featcache.fit_head([0.01, 0.1], **where, epochs=3, device="cpu", check_seconds=1)
+    return drives, where, fit
+
+
+@pytest.fixture(scope="module")
+def page(made) -> Page:
+    return page_of(examine(Asked(**made[1])))
+
+
+def test_the_same_input_gives_the_same_bytes(made, page, tmp_path):
+    """Twice written, from the cache on: not one byte differs."""
+    save_html(page, tmp_path / "one.html")
+    save_html(page_of(examine(Asked(**made[1]))), tmp_path / "two.html")
+    assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
+
+
+def test_it_is_whole_and_refers_to_nothing(page):
+    """Balanced HTML without handlers, inline styles or links; a policy that forbids everything it does not carry."""
+    text = render(page, gallery(page.answers, page.root))
+    found = Balanced()
+    found.feed(text)
+    found.close()
+    assert found.open == []
+    assert found.refers == ["data:,"]
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+    assert policy.startswith("default-src &#39;none&#39;")
+    assert "unsafe" not in policy
+    assert policy.count("sha256-") == 2
+    assert "http:" not in text
+    assert "https:" not in text
+
+
+def test_it_says_all_that_it_should(made, page):
+    """Figures with intervals, by image and by clip; the curves of every head; the certificate; how it was made."""
+    text = render(page, gallery(page.answers, page.root))
+    _, _, fit = made
+    evaluation = page.evaluation
+    for one in (evaluation, evaluation.beside):
+        low, high = one.intervals.macro_recall.low, one.intervals.macro_recall.high
+        assert f"{100 * one.macro_recall:.1f} %<small>{100 * low:.1f} to {100 * high:.1f}</small>" in text
+    assert "10,000 resamples of 5 subjects" in re.sub(r"\s+", " ", text)
+    assert fit.check.sentence().replace("'", "&#39;") in text
+    assert all(f"lr {rate}" in text for rate in ("0.01", "0.1"))
+    assert text.count('class="panel"') == 4
+    assert "featcache fit-head --data /data/drives --lr 0.01 --lr 0.1 --epochs 3" in text
+    assert "featcache report lr0.1" in text
+    assert fit.best.sources["train"]["trunk"] in text
+
+
+def test_another_classifier_has_a_page_too(made, tmp_path):
+    """One that gives no probabilities: no calibration and no confidence is claimed, and the command is its own."""
+    where = made[1]
+    ridge = featcache.fit("ridge", {"alpha": 1.0}, **where)
+    found = page_of(examine(Asked(**where), ridge.best.name))
+    shown = save_html(found, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text("utf-8")
+    assert shown.thumbnails
+    assert "featcache fit ridge alpha=1.0" in text
+    assert "this is another classifier" in text
+    assert (found.evaluation.calibration is None) == found.answers.votes
+    featcache.fit_head([0.01, 0.1], **where, epochs=3, device="cpu", check_seconds=1)  # the newest again
+
+
+def test_a_grid_is_typed_as_one():
+    """Where more than the learning rate varies, the command is --grid; a setting at its default is not typed."""
+    one, other = HeadConfig(lr=0.01, seed=1, standardize=True), HeadConfig(lr=0.01, seed=2, standardize=True)
+    assert _settings([one]) == [("--lr", "0.01"), ("--standardize", ""), ("--seed", 1)]
+    assert _settings([one, other]) == [("--standardize", ""), ("--grid", "lr=0.01 seed=1,2")]
+
+
+def test_every_count_stands_in_the_matrix(page):
+    """Cell by cell what the confusion matrix says, the largest rounding of a share within half a per cent."""
+    text = render(page, gallery(page.answers, page.root))
+    rows = re.findall(r"<tr data-i=\"\d+\"><th scope=\"row\".*?</tr>", text.split('id="classes"')[0], re.DOTALL)
+    counts = [[int(n or 0) for n in re.findall(r"<td[^>]*>(?:<b>(\d+)</b>.*?)?</td>", row)] for row in rows]
+    assert counts == page.evaluation.confusion.tolist()
+
+
+def test_without_its_images_the_page_is_whole_and_says_so(page, tmp_path):
+    """Moved away altogether, or one of them: the page has everything else, and a note."""
+    away = replace(page, root=str(tmp_path / "moved"))
+    shown = save_html(away, tmp_path / "report.html")
+    assert not shown.thumbnails
+    assert "no longer in" in shown.note
+    assert "no longer in" in (tmp_path / "report.html").read_text("utf-8")
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved" / "test").symlink_to(tmp_path / "nowhere")
+    assert "no image could be read" in gallery(away.answers, away.root).note
+
+    shutil.copytree(page.root, tmp_path / "part")
+    shutil.rmtree(tmp_path / "part" / "test" / "class03")
+    part = gallery(away.answers, str(tmp_path / "part"))
+    assert 0 < part.unread < part.wanted
+    assert f"{part.unread:,} of {part.wanted:,} images could not be read" in part.note
+
+
+def test_a_cell_shows_its_most_confident_answers_within_the_limits(page):
+    """At most six a cell, by confidence; every cell's first image has its thumbnail before any cell's second."""
+    answers = page.answers
+    shown = gallery(answers, page.root, in_all=250)
+    assert len(shown.thumbnails) == 250
+    for (truth, predicted), rows in shown.rows.items():
+        inside = np.flatnonzero((answers.truth == truth) & (answers.predicted == predicted))
+        best = inside[np.argsort(-answers.confidence[inside], kind="stable")][:A_CELL]
+        assert list(rows) == best.tolist()
+    firsts = [rows[0] for rows in shown.rows.values()]
+    assert len(firsts) < 250
+    assert all(row in shown.thumbnails for row in firsts)
+
+
+def test_a_fifo_or_a_folder_in_place_of_an_image_does_not_stop_the_report(page, tmp_path):
+    """What is no image has no thumbnail, and nothing waits for it."""
+    for row in {rows[0] for rows in gallery(page.answers, "/nowhere").rows.values()}:
+        path = tmp_path / page.answers.paths[row]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            os.mkfifo(path)
+    assert gallery(page.answers, str(tmp_path)).thumbnails == {}
+
+
+def test_thumbnails_are_small_and_upright(tmp_path):
+    """The longer edge is EDGE, the shape is kept, an orientation tag is applied; what is no image is refused."""
+    import io
+
+    from PIL import Image
+
+    picture = Image.effect_noise((960, 540), 80).convert("RGB")
+    file = io.BytesIO()
+    picture.save(
+        file,
+        "JPEG",
+        exif=b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00",
+    )
+    small = Image.open(io.BytesIO(thumbnail(file.getvalue(), EDGE)))
+    assert (small.format, small.size) == ("WEBP", (EDGE * 540 // 960, EDGE))
+    with pytest.raises(BadImageError):
+        thumbnail(b"no image", EDGE)
+
+
+def test_without_rows_clips_check_or_curves_there_is_still_a_page(page, tmp_path):
+    """What is not there is left out, or said to be missing."""
+    none = np.zeros(0, np.int64)
+    empty = replace(
+        page, curves=(), check=None, check_note="Not known.", train=(), recipe="",
+        evaluation=replace(page.evaluation, confusion=page.evaluation.confusion * 0, intervals=None, beside=None,
+                           calibration=None),
+        answers=replace(page.answers, truth=none, predicted=none, probabilities=np.zeros((0, 34)), names=(), paths=(),
+                        clips=(), subjects=()),
+    )  # fmt: skip
+    save_html(empty, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text("utf-8")
+    assert "0 images" in text
+    assert "Not known." in text
+    assert 'id="matrix"' not in text
+
+
+def test_every_shade_is_legible():
+    """Text on every shade of the matrix, light and dark, has a contrast of 4.5; more share is deeper."""
+    rules = re.findall(r"\.(\w\d+)\{background:#(\w{6});color:#(\w{6})\}", shades())
+    assert len(rules) == 4 * LEVELS
+
+    def luminance(colour: str) -> float:
+        channels = np.array([int(colour[i : i + 2], 16) / 255 for i in (0, 2, 4)])
+        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    for _, back, text in rules:
+        dark, light = sorted((luminance(back), luminance(text)))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5
+    assert [level(0), level(1e-9), level(1)] == [0, 1, LEVELS]
+    assert np.all(np.diff([level(share) for share in np.linspace(0, 1, 100)]) >= 0)
+
+
+def test_curves_of_one_epoch_of_none_and_of_a_diverged_head():
+    """A dot, nothing, and a line as far as it is finite; labels lie apart."""
+    one = Curve("lr 1", True, (1,), {"train_loss": (0.5,)})
+    assert "circle" in curves([one], "train_loss", share=False, title="t")
+    assert curves([one], "val_loss", share=False, title="t") is None
+    wild = Curve("<b>", False, (1, 2, 3), {"train_loss": (1.0, float("inf"), float("nan"))})
+    drawn = curves([one, wild], "train_loss", share=False, title="t")
+    assert "nan" not in drawn
+    assert "inf" not in drawn
+    assert "&lt;b&gt;" in drawn
+    flat = [Curve(f"lr {n}", False, (1, 2), {"val_macro_recall": (0.5, 0.5)}) for n in range(5)]
+    places = re.findall(
+        r'class="label" x="[\d.]+" y="([\d.]+)"', curves(flat, "val_macro_recall", share=True, title="t")
+    )
+    assert min(np.diff(sorted(map(float, places)))) >= 11
+    assert "polyline" not in reliability(calibration(np.array([0.2, 0.9]), np.array([True, False])))
+
+
+def test_the_command_writes_the_page(run, nano: Nano, folder, tmp_path):
+    """From real images to the page, a real thumbnail in it; --json stays one document; what cannot be is refused."""
+    where = {"data": str(folder), "cache": tmp_path / "cache"}
+    settings = featcache.Settings(device="cpu", workers=1, batch_size=8)
+    featcache.extract(**where, arch=ARCH, weights=str(nano.weights), precision="fp32", settings=settings)
+    featcache.fit_head([0.1, 1.0], **where, epochs=3, device="cpu", check_seconds=None)
+    flags = ("report", "--data", folder, "--cache", tmp_path / "cache")
+    ran = run(*flags, "--html", tmp_path / "r.html", "--json")
+    assert ran.code == 0
+    assert json.loads(ran.out)["intervals"]["unit"] == "image"
+    text = (tmp_path / "r.html").read_text("utf-8")
+    assert "--no-check" in text
+    assert '"thumbnails":["' in text
+    assert run(*flags, "--folds", "0,1", "--html", tmp_path / "r.html").code == 2
+    assert run(*flags, "--folds", "a").code == 2
+    assert run(*flags, "--by", "clip").code == 4
+    assert "A - B" in run(*flags, "lr0.1", "--against", "lr1").out
