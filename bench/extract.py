@@ -1,21 +1,23 @@
 """python bench/extract.py
 
-On a 2-core AMD EPYC, 2026-11-21, `--images 96 --runs 1`: 6.0 images a second, start-up included (bf16), a plain
-torchvision loop 3.4; peak memory 684 MB at 1,000 images, 617 MB at 8,000.
+About six minutes on two cores; what it printed stands in docs/benchmarks.md. The same command measures a GPU.
 
 Stage one: JPEG photographs of about 500x375 to published shards, with torchvision's vit_b_16 (seeded random weights
 in a file, loaded as a user's would be), beside a plain torchvision loop over the same files.
 
 - command: the whole of `featcache extract`, in a process of its own: imports, weights, reading, decoding, forward,
-  shards on disk. At the precision that --precision auto chooses here, and in fp32
+  shards on disk, at the precision that --precision auto chooses here
 - loop: what people write: ImageFolder, DataLoader with a worker a core, torchvision's network with its classifier
   removed, fp32, a list of embeddings and one np.save; in a process of its own too
-- forward: our forward and torchvision's alone, on decoded batches of 32 (bf16 and fp32)
+- forward: ours, torchvision's, and in bf16 those of timm, transformers and OpenVINO (the full network), alone, on
+  decoded batches; ceiling: the matrix products of a block at the same shapes, repeated to 32.70 GFLOP an image
+- start-up: the whole command on one image
 - memory: the proportional memory of all processes of one `featcache extract` at its peak, with the small vit_nano_16
   so that the number of images can be large
 """
 
 import argparse
+import copy
 import itertools
 import os
 import shutil
@@ -35,11 +37,13 @@ from sklearn.datasets import load_sample_images
 
 from featcache.trunks import vit
 from featcache.trunks.architectures import architecture
-from featcache.trunks.registry import fast_precision
+from featcache.trunks.registry import choose_device, fast_precision
 
 ARCH = architecture("vit_b_16")
-BATCH = 32
-SMALL, LARGE = 1_000, 8_000  # images at which memory is measured
+BATCH = 32  # of the plain loop
+BATCHES = {"cpu": 32, "cuda": 256, "mps": 64}  # of the forwards
+GFLOP = 32.70  # an image, multiplications and additions, where the last block is computed for the class token alone
+SIZES = 2_000, 20_000  # images at which memory is measured
 
 
 def photographs(root: Path, count: int, *, different: int = 200) -> Path:
@@ -74,34 +78,104 @@ def loop(data: Path, weights_file: Path) -> None:
     network = vit_b_16()
     network.load_state_dict(torch.load(weights_file, weights_only=True))
     network.heads = torch.nn.Identity()
-    network.eval()
+    device = choose_device("auto")
+    network.eval().to(device)
     images = ImageFolder(str(data / "train"), ViT_B_16_Weights.IMAGENET1K_V1.transforms())
     loader = torch.utils.data.DataLoader(images, batch_size=BATCH, num_workers=os.cpu_count() or 1)
     with torch.inference_mode():
-        embeddings = [network(pixels).numpy() for pixels, _ in loader]
+        embeddings = [network(pixels.to(device)).cpu().numpy() for pixels, _ in loader]
     with tempfile.TemporaryFile() as file:
         np.save(file, np.concatenate(embeddings))
 
 
-def forwards(state: dict[str, torch.Tensor]) -> dict[str, Callable[[], object]]:
-    """One batch through our forward and through torchvision's, in both precisions."""
+def forwards(state: dict[str, torch.Tensor], device: str) -> dict[str, Callable[[], object]]:
+    """One batch of decoded images through every forward. A peer that is not installed is left out, and said."""
     from torchvision.models import vit_b_16
 
-    pixels = torch.randint(0, 256, (BATCH, 3, 224, 224), dtype=torch.uint8)
-    normal = torch.randn(BATCH, 3, 224, 224)
+    batch = BATCHES[device.partition(":")[0]]
+    pixels = torch.randint(0, 256, (batch, 3, 224, 224), dtype=torch.uint8, device=device)
+    normal = torch.randn(batch, 3, 224, 224, device=device)
     tensors = {name: value for name, value in state.items() if not name.startswith("heads.")}
     tasks: dict[str, Callable[[], object]] = {}
     for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
-        ours = vit.build(tensors, ARCH, ARCH.transform, dtype=dtype)
+        ours = vit.build(tensors, ARCH, ARCH.transform, dtype=dtype, device=device)
         network = vit_b_16()
         network.load_state_dict(state)
         network.heads = torch.nn.Identity()
-        network.eval().to(dtype)
+        network.eval().to(device, dtype)
         tasks[f"forward {name}, ours"] = partial(ours, pixels)
         tasks[f"forward {name}, torchvision"] = partial(network, normal.to(dtype))
+        tasks[f"ceiling {name}"] = products(batch, dtype, device)
+        if name == "fp32":
+            continue
+        for peer, built in (("timm", _timm), ("transformers", _transformers), ("openvino", _openvino)):
+            try:
+                tasks[f"forward {name}, {peer}"] = built(network, normal)
+            except ImportError as error:
+                print(f"left out: {error}", file=sys.stderr)
+    tasks = {name: partial(_synchronous, task, device) for name, task in tasks.items()}
     for task in tasks.values():
         task()
     return tasks
+
+
+def products(batch: int, dtype: torch.dtype, device: str) -> Callable[[], object]:
+    """The four matrix products of a block at this batch, repeated to the 32.70 GFLOP an image."""
+    rows, dim, mlp = batch * 197, ARCH.dim, ARCH.mlp
+    wide, narrow = (torch.randn(rows, width, device=device).to(dtype) for width in (mlp, dim))
+    shapes = ((3 * dim, dim), (dim, dim), (mlp, dim), (dim, mlp))
+    weights = [torch.randn(shape, device=device).to(dtype) for shape in shapes]
+    block = sum(2 * 197 * one * other for one, other in shapes)
+    whole, rest = divmod(GFLOP * 1e9, block)
+
+    def run() -> None:
+        for _ in range(int(whole)):
+            for weight in weights:
+                torch.nn.functional.linear(wide if weight.shape[1] == mlp else narrow, weight)
+        part = narrow[: int(rest / block * rows)]
+        for weight in weights[:3]:
+            torch.nn.functional.linear(part, weight)
+        torch.nn.functional.linear(wide[: len(part)], weights[3])
+
+    return run
+
+
+def _timm(_: torch.nn.Module, normal: torch.Tensor) -> Callable[[], object]:
+    import timm
+
+    network = timm.create_model("vit_base_patch16_224", num_classes=0).eval().to(normal.device, torch.bfloat16)
+    return partial(network, normal.to(torch.bfloat16))
+
+
+def _transformers(_: torch.nn.Module, normal: torch.Tensor) -> Callable[[], object]:
+    from transformers import ViTConfig, ViTModel
+
+    network = ViTModel(ViTConfig(), add_pooling_layer=False).eval().to(normal.device, torch.bfloat16)
+    return lambda: network(pixel_values=normal.to(torch.bfloat16)).last_hidden_state[:, 0]
+
+
+def _openvino(network: torch.nn.Module, normal: torch.Tensor) -> Callable[[], object]:
+    """The full network of torchvision, as a user would convert it; bf16 where the hardware has it."""
+    import warnings
+
+    import openvino
+
+    if normal.device.type != "cpu":
+        raise ImportError("OpenVINO is a peer on CPUs only")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it traces by what torch deprecates
+        with torch.inference_mode(False), torch.no_grad():
+            plain = copy.deepcopy(network).float()
+            model = openvino.convert_model(plain, example_input=normal.clone(), input=list(normal.shape))
+    compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "LATENCY"})
+    given = normal.numpy()
+    return lambda: compiled([given])
+
+
+def _synchronous(task: Callable[[], object], device: str) -> None:
+    task()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
 
 
 def peak_megabytes(words: list[str]) -> float:
@@ -148,37 +222,44 @@ def measure(images: int, runs: int) -> tuple[list[Result], dict[str, float]]:
         torch.save(state, weights_file)
         data = photographs(scratch / "images", images)
 
-        def extract(*flags: str) -> Callable[[], None]:
-            def task() -> None:
-                cache = scratch / "cache"
-                shutil.rmtree(cache, ignore_errors=True)
-                subprocess.run(command(data, str(weights_file), cache, *flags), check=True, stdout=subprocess.DEVNULL)
-
-            return task
+        def extract(images: Path, *flags: str) -> None:
+            cache = scratch / "cache"
+            shutil.rmtree(cache, ignore_errors=True)
+            words = command(images, str(weights_file), cache, *flags)
+            subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
 
         def plain() -> None:
             subprocess.run([sys.executable, __file__, "--loop", str(data), str(weights_file)], check=True)
 
+        device = choose_device("auto")
+        batch = BATCHES[device.partition(":")[0]]
         with torch.inference_mode():
-            forward = alternate(forwards(state), runs)
-        auto = "bf16" if fast_precision("cpu") == "bfloat16" else "fp32"
-        files = alternate(
-            {"command, auto": extract(), "command, fp32": extract("--precision", "fp32"), "loop": plain}, runs
-        )
+            forward = alternate(forwards(state, device), runs)
+        auto = "bf16" if fast_precision(device) == "bfloat16" else "fp32"
+        one = photographs(scratch / "one", 1)
+        tasks = {"command": partial(extract, data), "loop": plain}
+        files = alternate({**tasks, "start-up": partial(extract, one, "--engine", "eager")}, runs)
         seconds = {found.name: found.median for found in forward + files}
-        rates = [_rate(found, BATCH) for found in forward] + [_rate(found, images) for found in files]
+        rates = [_rate(found, batch) for found in forward] + [_rate(found, images) for found in files[:2]] + files[2:]
         memory = []
-        for count in (SMALL, LARGE):
+        for count in SIZES:
             many = photographs(scratch / f"many{count}", count, different=20)
             flags = ("--arch", "vit_nano_16")
             used = peak_megabytes(command(many, "random", scratch / f"cache{count}", *flags))
-            memory.append(Result.of(f"memory at {count:,} images", "MB", [used]))
+            memory.append(Result.of(f"peak memory at {count:,} images", "MB", [used]))
+            shutil.rmtree(many)
+        ours = f"forward {auto}, ours"
         ratios = {
-            "forward_vs_torchvision": seconds["forward bf16, torchvision"] / seconds["forward bf16, ours"],
+            f"forward_vs_{peer}": seconds[f"forward bf16, {peer}"] / seconds["forward bf16, ours"]
+            for peer in ("torchvision", "timm", "transformers", "openvino")
+            if f"forward bf16, {peer}" in seconds
+        }
+        ratios |= {
             "forward_fp32_vs_torchvision": seconds["forward fp32, torchvision"] / seconds["forward fp32, ours"],
-            "files_vs_forward": (images / seconds["command, auto"]) / (BATCH / seconds[f"forward {auto}, ours"]),
-            "files_vs_torchvision_fp32": seconds["loop"] / seconds["command, auto"],
-            "files_fp32_vs_torchvision_fp32": seconds["loop"] / seconds["command, fp32"],
+            "forward_vs_ceiling": seconds["forward bf16, ours"] / seconds["ceiling bf16"],
+            "forward_fp32_vs_ceiling": seconds["forward fp32, ours"] / seconds["ceiling fp32"],
+            "files_vs_forward": (images / seconds["command"]) / (batch / seconds[ours]),
+            "files_vs_torchvision_fp32": seconds["loop"] / seconds["command"],
             "memory_large_vs_small": memory[1].median / memory[0].median,
         }
         return rates + memory, ratios
@@ -192,7 +273,7 @@ def _rate(found: Result, images: int) -> Result:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="images a second, from files to shards", allow_abbrev=False)
-    parser.add_argument("--images", type=int, default=192)
+    parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--loop", nargs=2, type=Path, help=argparse.SUPPRESS)

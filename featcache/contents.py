@@ -12,7 +12,7 @@ from featcache.asked import Asked
 from featcache.duplicates import Codes, Conflict, Duplicates, conflicts_of, duplicates_of, known_digests
 from featcache.errors import FeatcacheError
 from featcache.listing import Cut, Listing, cuts, source, video_and_frame
-from featcache.store import dealt
+from featcache.store import broken, dealt
 from featcache.store.index import Digests
 from featcache.where import Where
 
@@ -90,6 +90,8 @@ def describe(*, splits: Sequence[str] | None = None, **where: Unpack[Where]) -> 
     listings = [found.listing(split) for split in splits or found.splits()]
     notes = (found.absent,) if found.absent else ()
     missing = {listing.split: not_on_disk(listing) for listing in listings}
+    lost = broken(asked.folder, asked.known).values()
+    notes = (*notes, *(f"exact duplicates were not looked for in a store: {error}" for error in lost))
     try:
         digests = known_digests(asked.folder, listings)
     except FeatcacheError as error:

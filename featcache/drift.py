@@ -20,6 +20,7 @@ from featcache.loader import read_frames, read_images
 from featcache.store import Extracted, FeatureStore, StatLog
 from featcache.store.store import digests_of, same_making
 from featcache.trunks.registry import Trunk
+from featcache.video import decodes
 
 SAMPLE = 8  # images that an extract compares
 _CANDIDATES = 64  # images of each listing that could be compared
@@ -109,7 +110,7 @@ def compare(store: FeatureStore, held: Sequence[Held], trunk: Trunk, *, workers:
     found: list[tuple[Held, npt.NDArray[np.uint8]]] = []
     for video in (False, True):
         part = [one for one in tried if one.video == video]
-        if part and len(found) < sample:
+        if part and len(found) < sample and (not video or decodes()):
             found += _read(part, store.known, trunk, workers=workers, sample=sample - len(found))
     if not found:
         return Drift(0)

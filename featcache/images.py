@@ -22,6 +22,8 @@ MAX_PIXELS = 89_478_485  # Pillow's own limit, at which it warns; here it is an 
 # The modes whose conversion to RGB is well defined. Others (32-bit integers, floats, LAB) have no range to map from.
 _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV")
 
+Decoder = Literal["pillow", "pillow-fast"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageTransform:
@@ -36,9 +38,15 @@ class ImageTransform:
     exif: Literal["ignore", "apply"] = "ignore"  # ImageFolder ignores the orientation tag
     modes: str = "rgb"  # grey repeated, palette looked up, alpha dropped, 16-bit grey rescaled, CMYK converted
 
+    # On disk this is the spec's own field (docs/format.md); here it goes wherever images are read.
+    decoder: Decoder = "pillow"  # bit-equal to Pillow and torchvision; "pillow-fast" is near it, see `_window`
+
     def key(self) -> str:
         """A short name for all of it: what a file came to under this transform is remembered with it."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        fields = asdict(self)
+        if self.decoder == "pillow":  # what was remembered before there were others
+            del fields["decoder"]
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class BadImageError(ValueError):
@@ -51,7 +59,10 @@ def decode(data: bytes, transform: ImageTransform) -> npt.NDArray[np.uint8]:
     Raises:
         BadImageError: the bytes are no complete picture of a supported kind, or it is too large.
     """
-    return _fit(_rgb(_open(data, upright=transform.exif == "apply")), transform)
+    if transform.decoder == "pillow":
+        return _fit(_rgb(_open(data, upright=transform.exif == "apply")[0]), transform)
+    image, size = _open(data, upright=transform.exif == "apply", at_least=transform.resize)
+    return _window(_rgb(image), size, transform)
 
 
 def fit(pixels: npt.NDArray[np.uint8], transform: ImageTransform) -> npt.NDArray[np.uint8]:
@@ -60,16 +71,39 @@ def fit(pixels: npt.NDArray[np.uint8], transform: ImageTransform) -> npt.NDArray
     Raises:
         BadImageError: it would be too large once resized.
     """
-    return _fit(Image.fromarray(pixels), transform)
+    image = Image.fromarray(pixels)
+    return _fit(image, transform) if transform.decoder == "pillow" else _window(image, image.size, transform)
+
+
+def _resized(size: tuple[int, int], transform: ImageTransform) -> tuple[int, int]:
+    width, height = size
+    short, long = min(width, height), max(width, height)
+    scaled = int(transform.resize * long / short)  # torchvision's _compute_resized_output_size
+    found = (transform.resize, scaled) if width <= height else (scaled, transform.resize)
+    if found[0] * found[1] > MAX_PIXELS:
+        megapixels = found[0] * found[1] / 1e6
+        raise BadImageError(f"{width}x{height} pixels: resized it would have {megapixels:.0f} megapixels")
+    return found
+
+
+def _window(image: Image.Image, full: tuple[int, int], transform: ImageTransform) -> npt.NDArray[np.uint8]:
+    """What `_fit` gives, but only the pixels of the crop are resized, from an image that may be decoded smaller.
+
+    `full` is the size of the whole picture, in which the crop's place is reckoned.
+    """
+    size = _resized(full, transform)
+    left, top = (round((edge - transform.crop) / 2.0) for edge in size)
+    if left < 0 or top < 0:  # a crop that is larger than the resized image is padded
+        return _fit(image, transform)
+    across, down = image.size[0] / size[0], image.size[1] / size[1]
+    box = (left * across, top * down, (left + transform.crop) * across, (top + transform.crop) * down)
+    method = Image.Resampling[transform.interpolation.upper()]
+    image = image.resize((transform.crop, transform.crop), method, box=box)
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
 def _fit(image: Image.Image, transform: ImageTransform) -> npt.NDArray[np.uint8]:
-    width, height = image.size
-    short, long = min(width, height), max(width, height)
-    scaled = int(transform.resize * long / short)  # torchvision's _compute_resized_output_size
-    size = (transform.resize, scaled) if width <= height else (scaled, transform.resize)
-    if size[0] * size[1] > MAX_PIXELS:
-        raise BadImageError(f"{width}x{height} pixels: resized it would have {size[0] * size[1] / 1e6:.0f} megapixels")
+    size = _resized(image.size, transform)
     if size != image.size:
         image = image.resize(size, Image.Resampling[transform.interpolation.upper()])
     left, top = (round((edge - transform.crop) / 2.0) for edge in size)  # torchvision's center_crop
@@ -83,7 +117,7 @@ def thumbnail(data: bytes, edge: int) -> bytes:
     Raises:
         BadImageError: as `decode`.
     """
-    return _shrunk(_rgb(_open(data, upright=True, at_least=edge)), edge)
+    return _shrunk(_rgb(_open(data, upright=True, at_least=2 * edge)[0]), edge)
 
 
 def thumbnail_of(pixels: npt.NDArray[np.uint8], edge: int) -> bytes:
@@ -98,10 +132,11 @@ def _shrunk(image: Image.Image, edge: int) -> bytes:
     return file.getvalue()
 
 
-def _open(data: bytes, *, upright: bool, at_least: int | None = None) -> Image.Image:
-    """The first frame, fully decoded; `upright`: turned as its orientation tag says.
+def _open(data: bytes, *, upright: bool, at_least: int = 0) -> tuple[Image.Image, tuple[int, int]]:
+    """The first frame, fully decoded, and the size that the whole picture has.
 
-    With `at_least` a JPEG may come out smaller than it is, no edge below that: several times faster to decode.
+    `upright`: turned as its orientation tag says. `at_least`: a JPEG may be decoded at a half, a quarter or an eighth,
+    which libjpeg-turbo does in the frequency domain, as long as its shorter edge keeps so many pixels.
     """
     if not data:
         raise BadImageError("the file is empty")
@@ -110,20 +145,24 @@ def _open(data: bytes, *, upright: bool, at_least: int | None = None) -> Image.I
             warnings.simplefilter("ignore")  # what Pillow only warns of (odd metadata) does not touch the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
-            if at_least is not None:
-                image.draft(None, (2 * at_least, 2 * at_least))
+            size = image.size
+            if at_least and image.format == "JPEG":
+                image.draft(image.mode, (at_least, at_least))
             image.load()
             if image.format == "PPM" and image.mode == "I":  # Pillow has brought its 10 or 16 bits to 0 … 65535
                 image = Image.fromarray(np.asarray(image).astype(np.uint16))
             if upright:
-                image = ImageOps.exif_transpose(image)
+                turned = ImageOps.exif_transpose(image)
+                # A half turn and a mirror keep the sides; what swaps them shows in the sides, but for a square's.
+                size = size if turned.size == image.size else size[::-1]
+                image = turned
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise BadImageError(f"more than {MAX_PIXELS / 1e6:.0f} megapixels") from None
     except UnidentifiedImageError:
         raise BadImageError(f"no image of a known kind ({', '.join(FORMATS)})") from None
     except Exception as error:  # a plugin raises whatever the bytes make it raise; a bad image is a row, not a crash
         raise BadImageError(f"damaged or cut off: {error}") from None
-    return image
+    return image, size
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -145,7 +184,7 @@ def preview(data: bytes, edge: int) -> npt.NDArray[np.uint8]:
     Raises:
         BadImageError: as `decode`.
     """
-    image = _rgb(_open(data, upright=True))
+    image = _rgb(_open(data, upright=True)[0])
     image.thumbnail((edge, edge), Image.Resampling.BILINEAR)
     return np.asarray(image)
 

@@ -34,13 +34,18 @@ class BadVideoError(ValueError):
     """This video gives no further frame; the message is the reason, without the path."""
 
 
+def decodes() -> bool:
+    """Whether videos can be decoded here."""
+    return importlib.util.find_spec("av") is not None
+
+
 def ensure_decoder() -> None:
     """Say so at once where videos cannot be decoded.
 
     Raises:
         MachineError: PyAV is not installed.
     """
-    if importlib.util.find_spec("av") is None:
+    if not decodes():
         raise MachineError("videos are decoded by PyAV, which is not installed here: pip install 'featcache[av]'")
 
 

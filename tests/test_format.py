@@ -98,7 +98,7 @@ def test_both_readers_see_the_same_in_a_new_store(tmp_path, stored):
 
 
 def test_both_readers_refuse_the_same_bits(golden):
-    """One bit in 397 of every committed file of the golden store, flipped: both refuse, or both give the same rows."""
+    """One bit in 797 of every committed file of the golden store, flipped: both refuse, or both give the same rows."""
     cache, expected = golden
     (name,) = os.listdir(cache / "stores")
     root = cache / "stores" / name
@@ -111,7 +111,7 @@ def test_both_readers_refuse_the_same_bits(golden):
     for file in files:
         whole = file.read_bytes()
         file.chmod(0o644)
-        for bit in range(0, 8 * len(whole), 397):
+        for bit in range(0, 8 * len(whole), 797):
             data = bytearray(whole)
             data[bit // 8] ^= 1 << bit % 8
             file.write_bytes(bytes(data))
@@ -128,4 +128,4 @@ def test_both_readers_refuse_the_same_bits(golden):
             assert ours is None or hashlib.sha256(ours).hexdigest() == expected["train"]["x"], (file, bit)
             refused += ours is None
         file.write_bytes(whole)
-    assert refused > 50
+    assert refused > 30

@@ -5,7 +5,7 @@ from featcache.cli import stage_one, stage_two, report, search, classifiers, pre
 from featcache.cli import cache, upkeep, demo  # isort: skip
 from featcache.cli.app import main
 
-# Importing a module defines its commands.
+# Importing one makes its functions commands.
 GROUPS = (stage_one, stage_two, report, search, classifiers, predict, cache, upkeep, demo)
 
 __all__ = ["GROUPS", "main"]

@@ -1,5 +1,6 @@
 """`featcache data` and `featcache extract`."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -85,7 +86,11 @@ def extract(
     weights: Weights = None,
     precision: Precision = None,
     stored: Annotated[str | None, typer.Option("--stored", help="float32 or float16, on disk.")] = None,
+    decode: Annotated[
+        str | None, typer.Option("--decode", help="exact, or fast: another store, see docs/benchmarks.md.")
+    ] = None,
     device: Device = "auto",
+    engine: Annotated[str, typer.Option("--engine", help="auto, eager, compile or openvino.")] = "auto",
     workers: Annotated[int | None, typer.Option("--workers", help="Processes that read and decode.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images in one forward pass.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="A stratified part: so many images.")] = None,
@@ -104,8 +109,8 @@ def extract(
     from featcache.report.progress import Bar, left
 
     settings = extraction.Settings(
-        device=device, workers=workers, batch_size=batch_size, max_bad=max_bad, retry_failed=retry_failed,
-        shard_rows=shard_rows, shard_seconds=shard_seconds, wait=wait,
+        device=device, engine=engine, workers=workers, batch_size=batch_size, max_bad=max_bad,
+        retry_failed=retry_failed, shard_rows=shard_rows, shard_seconds=shard_seconds, wait=wait,
     )  # fmt: skip
     with Bar(console(stderr=True)) as bar:
 
@@ -114,12 +119,15 @@ def extract(
                 complain(f"note: {now.stage}")
                 return
             rate = f"{now.embedded / now.seconds:,.1f} images/s" if now.embedded and now.seconds else now.stage
-            bar.show(f"{now.split}", now.done, now.total, f"{rate}  {left(now.done, now.total, now.seconds)}")
+            detail = f"{rate}  {left(now.done, now.total, now.seconds)}  {now.bound}"
+            bar.show(f"{now.split}", now.done, now.total, detail)
 
-        summaries = extraction.extract(
-            split, arch=arch, weights=weights, precision=precision, stored=stored, limit=limit, fraction=fraction,
-            seed=seed, settings=settings, progress=show, **where,
-        )  # fmt: skip
+        with warnings.catch_warnings():  # an engine that failed, memory that ran out
+            warnings.showwarning = lambda message, *_, **__: complain(f"warning: {message}")
+            summaries = extraction.extract(
+                split, arch=arch, weights=weights, precision=precision, stored=stored, decode=decode, limit=limit,
+                fraction=fraction, seed=seed, settings=settings, progress=show, **where,
+            )  # fmt: skip
     for summary in summaries:
         for line in stages.warnings_of(summary):
             complain(line)
@@ -129,4 +137,7 @@ def extract(
         return
     for summary in summaries:
         say(stages.sentence_of(summary))
+        for line in (summary.engine, stages.shares_of(summary), summary.held_back):
+            if line:
+                say(f"  {line}")
     say(f"{summaries[0].trunk}: {short(Path(summaries[0].cache) / 'stores' / summaries[0].store)}")

@@ -9,6 +9,7 @@ from typing import Unpack
 from featcache.asked import Asked
 from featcache.drift import Drift
 from featcache.errors import DataError, FeatcacheError
+from featcache.extraction.account import Account
 from featcache.extraction.names import refuse_another_root
 from featcache.extraction.rows import Rows, refuse_too_many
 from featcache.extraction.run import Run
@@ -40,6 +41,7 @@ def extract(
     weights: str | None = None,
     precision: str | None = None,
     stored: str | None = None,
+    decode: str | None = None,
     limit: int | None = None,
     fraction: float | None = None,
     seed: int = 0,
@@ -56,7 +58,8 @@ def extract(
         MachineError: weights out of reach, no such device, disk full.
     """
     asked = Asked(**where)
-    recipe = asked.recipe.override("trunk", arch=arch, weights=weights, precision=precision, stored=stored)
+    trunk = {"arch": arch, "weights": weights, "precision": precision, "stored": stored, "decode": decode}
+    recipe = asked.recipe.override("trunk", **trunk)
     folder, cut = asked.folder, asked.variant
     laid = source(recipe, dealt.read(folder, recipe.name, cut))
     whole = [laid.listing(one) for one in ([split] if split is not None else laid.splits())]
@@ -64,9 +67,9 @@ def extract(
         raise DataError(laid.absent)
     listings = [subset(one, limit=limit, fraction=fraction, seed=seed) for one in whole]
     job = _Job(recipe, folder, asked.known, settings or Settings(), progress)
-    for listing in listings:
-        if asked.name is None:
-            job.moved_from[listing.split] = refuse_another_root(folder, job.stores, listing, laid)
+    if asked.name is None:
+        before = refuse_another_root(folder, job.stores, listings[0], laid)  # all splits have one root
+        job.moved_from = {listing.split: before for listing in listings}
     if isinstance(laid, Dealt):
         dealt.write(folder, recipe.name, cut, laid.groups)
     job.cuts = _cuts(laid)
@@ -85,6 +88,8 @@ class _Job:
         self.moved_from: dict[str, str] = {}  # by split, where the folder stood before
         self.cuts: list[Cut] = []
         self.drift: dict[str, Drift] = {}  # by split, what a comparison with the store's old rows gave
+        self.planned = 0  # images that may have to be embedded, which decides the engine
+        self.accounts: dict[str, Account] = {}  # by split, where the time went
 
     @cached_property
     def root(self) -> Path:
@@ -103,7 +108,10 @@ class _Job:
     @cached_property
     def trunk(self) -> Trunk:
         spec = self.store().trunk.spec
-        return load(self.source, spec, device=self.device, batch_size=self.settings.batch_size)
+        return load(
+            self.source, spec, device=self.device, batch_size=self.settings.batch_size, engine=self.settings.engine,
+            images=self.planned,
+        )  # fmt: skip
 
     def store(self) -> FeatureStore:
         """The store as it is committed now."""
@@ -127,7 +135,9 @@ class _Job:
             ) as writer:  # fmt: skip
                 publish.sweep_old(self.cache)
                 if len(todo):
-                    embedded = Run(self, rows, todo, writer).embed()
+                    self.planned = len(todo)
+                    run = Run(self, rows, todo, writer)
+                    embedded, self.accounts[listing.split] = run.embed(), run.account
                     extracted = rows.extracted()
                 refuse_too_many(listing, extracted.reasons, settings.max_bad)
                 writer.commit(extracted)
@@ -150,6 +160,7 @@ class _Job:
 
     def _summary(self, extracted: Extracted, embedded: int, seconds: float) -> Summary:
         listing, trunk = extracted.listing, self.store().trunk
+        account = self.accounts.get(listing.split) if embedded else None
         rows = zip(listing.paths, extracted.reasons, strict=True)
         failures = tuple((path, reason) for path, reason in rows if reason)
         support = zip(listing.classes, listing.support(), strict=True)
@@ -172,6 +183,9 @@ class _Job:
             drift=self.drift.get(listing.split),
             cuts=tuple(str(cut) for cut in self.cuts if listing.split in (cut.one, cut.other)),
             trunk=f"{trunk.spec.arch}, weights {trunk.asked}, {trunk.spec.compute}",
+            engine=self.trunk.engine.sentence() if embedded else "",
+            held_back=account.sentence() if account else "",
+            shares=account.shares() if account else {},
         )
 
 

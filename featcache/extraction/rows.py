@@ -32,7 +32,7 @@ class Rows:
     @classmethod
     def of(cls, listing: Listing, memory: StatLog, transform: str) -> "Rows":
         """The rows, with what the cache remembers of them."""
-        files = [listing.file(row) for row in range(len(listing))]
+        files = listing.files()
         if not listing.videos:
             return cls(listing, memory.look_up(files), transform)
         places = [video_and_frame(file) for file in files]

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from featcache import drift
 from featcache.drift import Drift
 from featcache.errors import FeatcacheError
+from featcache.extraction.account import Account, Kind
 from featcache.extraction.rows import Rows, refuse_too_many
 from featcache.extraction.summary import Progress, Settings
 from featcache.listing import video_and_frame
@@ -49,6 +50,7 @@ class Run:
         self.embedded = 0
         self.waiting: list[bytes] = []  # the digests of the batch that is being filled
         self.pixels = np.empty((0, 0, 0, 0), dtype=np.uint8)  # the batch, (batch_size, 3, crop, crop)
+        self.account = Account(job.settings.workers or _cores(), _cores())
         self.begun = self.said = self.flushed = time.monotonic()
 
     def embed(self) -> int:
@@ -60,7 +62,7 @@ class Run:
         self._say("reading", 0)
         with contextlib.closing(self._read()) as images:
             try:
-                for done, image in enumerate(images, start=1):
+                for done, image in enumerate(self._timed(images), start=1):
                     self.rows.take(int(self.todo[image.index]), image, job.known)
                     bad += bool(image.failed)
                     if bad > job.settings.max_bad * len(listing):
@@ -78,9 +80,22 @@ class Run:
                 job.known.try_flush()
         return self.embedded
 
+    def _timed(self, images: Iterator[ImageRead]) -> Iterator[ImageRead]:
+        """The images as they come, with the time that they were waited for."""
+        kind: Kind = "starting"  # the first one waits for the loader's processes to come up
+        while True:
+            with self.account.time(kind):
+                image = next(images, None)
+            kind = "waiting"
+            if image is None:
+                return
+            self.account.reading += image.reading
+            self.account.decoding += image.decoding
+            yield image
+
     def _read(self) -> Generator[ImageRead, None, None]:
         job, listing = self.job, self.rows.listing
-        workers, ahead = job.settings.workers or _cores(), _AHEAD * (job.settings.batch_size or _BATCH)
+        workers, ahead = self.account.workers, _AHEAD * (job.settings.batch_size or _BATCH)
         files = [listing.file(int(row)) for row in self.todo]
         if not listing.videos:
             return read_images(files, job.source.transform, self._wanted, workers=workers, ahead=ahead)
@@ -98,8 +113,11 @@ class Run:
     def _add(self, image: ImageRead, pixels: npt.NDArray[np.uint8]) -> None:
         if not len(self.pixels):
             self._say("loading the trunk", image.index, now=True)
-            self._prove(image.index)
-            self.pixels = np.empty((self.job.trunk.batch_size, *pixels.shape), dtype=np.uint8)
+            with self.account.time("starting"):
+                trunk = self.job.trunk
+                self._prove(image.index)
+            self.account.device = "GPU" if trunk.device.startswith("cuda") else trunk.device.upper()
+            self.pixels = np.empty((trunk.batch_size, *pixels.shape), dtype=np.uint8)
         self.pixels[len(self.waiting)] = pixels
         self.waiting.append(image.digest)
         if len(self.waiting) == len(self.pixels):
@@ -126,7 +144,8 @@ class Run:
         """Embed the batch, hand what can be stored to the writer, and name what cannot."""
         if not self.waiting:
             return
-        found = self.job.trunk.embed(self.pixels[: len(self.waiting)])
+        with self.account.time("computing"):
+            found = self.job.trunk.embed(self.pixels[: len(self.waiting)])
         fine = check_finite(found, self.writer.store.trunk.spec.stored)
         kept = [digest for digest, good in zip(self.waiting, fine, strict=True) if good]
         for digest, good in zip(self.waiting, fine, strict=True):
@@ -135,7 +154,11 @@ class Run:
         self.waiting = []
         self.embedded += len(kept)
         if kept:
-            self.writer.append(digests_of(kept), found[fine])
+            with self.account.time("writing"):
+                self.writer.append(digests_of(kept), found[fine])
+
+    def _bound(self) -> str:
+        return f"{self.account.bound_by()}-bound" if self.embedded else ""
 
     def _say(self, stage: str, done: int, *, now: bool = False) -> None:
         """Report, ten times a second at the most; and let the memory of what was read reach the disk."""
@@ -143,7 +166,7 @@ class Run:
         if now or moment - self.said > _SAY_SECONDS or done in (0, len(self.todo)):
             self.said = moment
             split, total = self.rows.listing.split, len(self.todo)
-            self.job.progress(Progress(split, stage, done, total, self.embedded, moment - self.begun))
+            self.job.progress(Progress(split, stage, done, total, self.embedded, moment - self.begun, self._bound()))
         if moment - self.flushed > _FLUSH_SECONDS:
             self.flushed = moment
             self.job.known.flush()

@@ -1,7 +1,8 @@
 """What an extract is told, what it says while it runs, and what it has done."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from featcache.drift import Drift
@@ -9,6 +10,7 @@ from featcache.errors import UsageError
 from featcache.listing.paths import readable
 from featcache.store.shard import MOST_ROWS
 from featcache.store.store import SHARD_ROWS, SHARD_SECONDS
+from featcache.trunks.engines import ENGINES
 
 MAX_BAD = 0.01  # the share of a listing's images that may be unreadable
 
@@ -23,6 +25,7 @@ class Progress:
     total: int  # files of this split that had to be looked at
     embedded: int
     seconds: float  # since the first file was asked for
+    bound: str = ""  # what holds it back so far: "decode-bound", …; "" while nothing is embedded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,9 @@ class Summary:
     moved_from: str  # where the data set's folder stood before; "" where it stands as it did
     cuts: tuple[str, ...]  # a sentence for each other split that shares a subject, a clip or an image with this one
     trunk: str  # weights and precision, in words
+    engine: str = ""  # how the forward ran and why, in words; "" where nothing was embedded
+    held_back: str = ""  # the sentence that says what held it back; "" where nothing was embedded
+    shares: Mapping[str, float] = field(default_factory=dict)  # of the time; see extraction.account
     drift: Drift | None = None  # what holding a new making against the store gave; None where nothing was new
 
     def to_json(self) -> dict[str, Any]:
@@ -65,6 +71,9 @@ class Summary:
             "ignored": [readable(path) for path in self.ignored],
             "part": self.part or None,
             "cuts": list(self.cuts),
+            "engine": self.engine or None,
+            "held_back": self.held_back or None,
+            "shares": {kind: round(share, 4) for kind, share in self.shares.items()},
             "drift": None if self.drift is None else self.drift.to_json(),
         }
 
@@ -74,6 +83,7 @@ class Settings:
     """How an extract runs; nothing here changes an embedding."""
 
     device: str = "auto"
+    engine: str = "auto"
     workers: int | None = None  # None: one a core
     batch_size: int | None = None  # None: the device's own
     max_bad: float = MAX_BAD
@@ -85,6 +95,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", self.device):
             raise UsageError(f"--device {self.device}: expected auto, cpu, cuda, cuda:N or mps")
+        if self.engine not in ENGINES:
+            raise UsageError(f"--engine {self.engine}: expected one of {', '.join(ENGINES)}")
         for name, most in (("workers", 1024), ("batch_size", 65_536), ("shard_rows", MOST_ROWS)):
             value = getattr(self, name)
             if value is not None and value > most:

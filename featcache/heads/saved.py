@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import math
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -29,7 +28,6 @@ from featcache.errors import CacheError, UsageError
 from featcache.features import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import EpochRow, LinearHead, Scores
-from featcache.recipe import NAME
 from featcache.store import FeatureStore
 from featcache.store.lock import holding
 from featcache.store.publish import append, make_folder, publish, truncate
@@ -74,9 +72,13 @@ class Run:
     heads: tuple[str, ...]
     best: str | None  # None where every head diverged
     selected_by: str  # "" where nothing chose
+    check: Mapping[str, Any] | None = None  # of the best head, as `check_json` wrote it; None where it was left out
     seconds: float = 0.0  # of the training, all heads together
-    gap_share: float | None = None  # of the best head, see `Check`; None where nobody checked, or it diverged
-    check: Mapping[str, Any] | None = None  # the whole of it, as `check_json` wrote it
+
+    @property
+    def gap_share(self) -> float | None:
+        """Of the best head, see `Check`; None where nobody checked, or it diverged."""
+        return None if self.check is None else self.check.get("gap_share")
 
 
 def folder_of(store: FeatureStore, data_set: str, variant: str) -> Path:
@@ -149,7 +151,9 @@ def load(folder: Path) -> SavedHead:
         sources = {split: dict(source) for split, source in document["sources"].items()}
         if document["name"] != folder.name or {head.weight.dtype, head.bias.dtype} != {np.dtype(np.float32)}:
             raise ValueError(f"its name is {document['name']!r}, its weights are {head.weight.dtype}")
-    except (SafetensorError, UsageError, AttributeError, KeyError, TypeError, ValueError) as error:
+        if "trunk" not in sources["train"] or not all(type(name) is str for name in classes):
+            raise ValueError("it does not say which trunk and which classes it is for")
+    except (SafetensorError, UsageError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise CacheError(f"{folder}: this is no head that this version reads: {error}") from None
     if len(classes) != len(head.weight):
         raise CacheError(f"{folder}: {len(classes)} class names for {len(head.weight)} outputs")
@@ -205,7 +209,9 @@ def runs(store: FeatureStore, data_set: str, variant: str, *, newest: bool = Tru
     entries = [entry for line in found.lines if (entry := unseal_line(line)) is not None]
     try:
         every = [_run(one) for one in entries]
-        strange = [name for run in every for name in (*run.heads, run.best or "x") if not re.fullmatch(NAME, name)]
+        strange = [
+            name for run in every for name in (*run.heads, run.best or "x") if name == ".." or name != Path(name).name
+        ]
         if strange:
             raise TypeError(f"{strange[0]!r} is no name of a head")
         return every
@@ -243,6 +249,11 @@ def read_runs(path: Path) -> Lines:
     return Lines(tuple(lines), tuple(damaged), torn, len(data), ends_whole=not rest)
 
 
+def _run(line: Mapping[str, Any]) -> Run:
+    heads, seconds = tuple(line["heads"]), float(line.get("seconds", 0))
+    return Run(line["at"], heads, line["best"], line["selected_by"], line.get("check"), seconds)
+
+
 def history(folder: Path) -> dict[str, tuple[float, ...]]:
     """history.csv, column by column: "epoch", "train_loss", … "val_macro_recall"; nan where a cell is empty.
 
@@ -266,12 +277,6 @@ def versions(folder: Path) -> dict[str, str]:
     except OSError:
         return {}
     return {str(name): str(number) for name, number in document.get("versions", {}).items()}
-
-
-def _run(line: Mapping[str, Any]) -> Run:
-    check = line.get("check") or {}
-    heads, seconds = tuple(line["heads"]), float(line.get("seconds", 0))
-    return Run(line["at"], heads, line["best"], line["selected_by"], seconds, check.get("gap_share"), line.get("check"))
 
 
 def check_json(check: "Check") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Where a training's batches come from: rows in memory, or rows on disk, a window at a time."""
 
+import contextlib
 import warnings
 from collections.abc import Iterator
 from typing import Protocol
@@ -95,6 +96,22 @@ class FromDisk:
             for start in range(0, len(rows), len(batch.x)):
                 part = torch.from_numpy(window[start : start + len(batch.x)]).to(self.device)
                 yield batch.copy(part), y[start : start + len(part)]
+
+
+@contextlib.contextmanager
+def room_for_readers(features: Features | Streamed) -> Iterator[None]:
+    """While rows come from disk, leave a core to those who read them.
+
+    torch's threads wait for each other at the end of every operation, and all of them for the one whose core a reader
+    has: on two cores, two threads gathered at a third of the speed of one (docs/decisions/058).
+    """
+    threads = torch.get_num_threads()
+    if isinstance(features, Streamed):
+        torch.set_num_threads(max(1, threads - 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def supply(features: Features | Streamed, device: str) -> Supply:

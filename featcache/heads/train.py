@@ -17,7 +17,7 @@ from featcache.heads.config import HeadConfig
 from featcache.heads.courses import Course
 from featcache.heads.linear import EpochRow, LinearHead, Scores, scores
 from featcache.heads.stack import Batch, Moments, Stack
-from featcache.heads.supply import Supply, supply
+from featcache.heads.supply import Supply, room_for_readers, supply
 from featcache.heads.tally import Tally
 from featcache.streamed import Streamed
 
@@ -72,7 +72,7 @@ def train_heads(
             progress(done, total)
 
     heads: dict[int, LinearHead] = {}
-    with torch.inference_mode():
+    with torch.inference_mode(), room_for_readers(train):
         data = supply(train, device)
         on_val = None if val is None else supply(val, device)
         moments = moments_of(train, configs)

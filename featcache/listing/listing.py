@@ -43,6 +43,11 @@ class Listing:
         """The absolute path of one row's image."""
         return os.path.join(self.root, self.paths[row])
 
+    def files(self) -> list[str]:
+        """The absolute path of every row's image."""
+        root = os.path.join(self.root, "")
+        return [path if path.startswith("/") else root + path for path in self.paths]
+
     def take(self, rows: npt.NDArray[np.int64], *, part: str = "") -> "Listing":
         """The rows at these indices, in this order."""
         return replace(

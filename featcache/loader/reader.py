@@ -23,6 +23,8 @@ class ImageRead:
     failed: str = ""  # why it gives no image
     pixels: npt.NDArray[np.uint8] | None = None  # (3, crop, crop); None where it failed, or was not wanted
     video: bytes = b""  # of a frame, sha256 of its video, whose stat this is then
+    reading: float = 0.0  # seconds that its process spent reading and hashing it
+    decoding: float = 0.0  # seconds that it spent decoding it
 
 
 def read_images(
@@ -110,16 +112,19 @@ class _Pool(Workers):
         said = ask(process, {"path": self.paths[index], "slot": slot})
         self.answered = True
         if "failed" in said:
-            return ImageRead(index, failed=said["failed"])
+            return ImageRead(index, failed=said["failed"], reading=said["seconds"])
         digest, status = bytes.fromhex(said["digest"]), tuple(said["stat"])
         if digest not in decisions:
             with self.lock:
                 decisions[digest] = self.wanted(digest)
         decode = decisions[digest]
         if decode:
-            failed = ask(process, {"decode": True}).get("failed", "")
+            answer = ask(process, {"decode": True})
+            failed, decoding = answer.get("failed", ""), answer["seconds"]
         else:
             tell(process, {"decode": False})
-            failed = ""
+            failed, decoding = "", 0.0
         pixels = self.memory[slot] if decode and not failed else None
-        return ImageRead(index, digest, status, said["read_at"], failed, pixels)
+        return ImageRead(
+            index, digest, status, said["read_at"], failed, pixels, reading=said["seconds"], decoding=decoding
+        )

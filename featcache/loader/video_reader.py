@@ -1,6 +1,7 @@
 """The parent's side of the video loader: frames of many videos in, their images out, with bounded memory."""
 
 import subprocess
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
@@ -108,7 +109,9 @@ class _Pool(Workers):
     ) -> None:
         status, digest = self.known.get(path, (None, b""))
         known = None if status is None else {"stat": status, "digest": digest.hex()}
+        begun = time.perf_counter()
         said = ask(process, {"path": path, "known": known})
+        reading = time.perf_counter() - begun
         self.answered = True
         if "failed" in said:
             return self._fail(rows, said["failed"])
@@ -124,6 +127,7 @@ class _Pool(Workers):
             slot = self.free.get()
             if slot is None:  # closing
                 return None
+            begun = time.perf_counter()
             try:
                 said = ask(process, {"slot": slot})
             except (EOFError, BrokenPipeError):
@@ -134,7 +138,9 @@ class _Pool(Workers):
                 slot = None
             if "frame" not in said:
                 return self._fail(rows, said["failed"], digest, status, read_at)
-            self._done(rows, frame, digest, status, read_at, failed=said.get("failed", ""), slot=slot)
+            seconds = (reading, time.perf_counter() - begun)
+            self._done(rows, frame, digest, status, read_at, failed=said.get("failed", ""), slot=slot, seconds=seconds)
+            reading = 0.0  # a video is read once
         return None
 
     def _done(
@@ -147,14 +153,15 @@ class _Pool(Workers):
         *,
         failed: str = "",
         slot: int | None = None,
+        seconds: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         """Hand one frame on, to every row that asked for it; the pixels, in a slot, to the first."""
         digest = frame_digest(video, frame) if video else b""
         with self.lock:
             for index in rows.pop(frame):
                 pixels = None if slot is None else self.memory[slot]
-                self.done.append((ImageRead(index, digest, status, read_at, failed, pixels, video), slot))
-                slot = None
+                self.done.append((ImageRead(index, digest, status, read_at, failed, pixels, video, *seconds), slot))
+                slot, seconds = None, (0.0, 0.0)
             self.lock.notify()
 
     def _fail(

@@ -1,9 +1,9 @@
 """A loader worker: one process, asked over its standard input, answering on its standard output, a JSON line each.
 
     > {"path": …, "slot": 3}
-    < {"stat": [size, mtime_ns, ctime_ns, inode], "digest": …, "read_at": …} or {"failed": reason, …}
+    < {"stat": [size, mtime_ns, ctime_ns, inode], "digest": …, "read_at": …, "seconds": …} or {"failed": reason, …}
     > {"decode": true} or {"decode": false}
-    < {} or {"failed": reason}                          (only after "decode": true; the pixels stand in the slot)
+    < {"seconds": …} or {"failed": reason, …}            (only after "decode": true; the pixels stand in the slot)
 
 The bytes that are hashed are the bytes that are decoded. A process of its own, not a fork: a fork of a process that
 runs torch inherits locks in any state. It imports no torch, and ends when its standard input does, so that it
@@ -57,18 +57,20 @@ def _serve(
 ) -> None:
     while line := asked.readline():
         request = json.loads(line)
+        begun = time.perf_counter()
         data, outcome = read(request["path"])
-        say(answer, outcome)
+        say(answer, outcome | {"seconds": time.perf_counter() - begun})
         if data is None or not json.loads(asked.readline() or b'{"decode": false}')["decode"]:
             continue
+        begun = time.perf_counter()
         try:
             pixels = decode(data, transform)
         except BadImageError as error:
-            say(answer, {"failed": str(error)})
+            say(answer, {"failed": str(error), "seconds": time.perf_counter() - begun})
             continue
         start = request["slot"] * slot_bytes
         memory[start : start + slot_bytes] = pixels.reshape(-1)
-        say(answer, {})
+        say(answer, {"seconds": time.perf_counter() - begun})
 
 
 def read(path: str) -> tuple[bytes | None, dict[str, Any]]:

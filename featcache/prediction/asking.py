@@ -13,7 +13,9 @@ import numpy.typing as npt
 from featcache.asked import Asked
 from featcache.errors import CacheError
 from featcache.features import RANDOM_TRUNK
-from featcache.heads import opened, saved
+from featcache.heads import opened
+from featcache.heads.classifiers.kept import SavedClassifier
+from featcache.heads.opened import Opened
 from featcache.heads.saved import SavedHead
 from featcache.heads.which import which_head
 from featcache.images import ImageTransform
@@ -23,6 +25,7 @@ from featcache.trunks import registry
 from featcache.trunks.registry import Trunk, TrunkSource
 from featcache.where import Stored
 
+NO_PROBABILITIES = "this classifier gives labels, not probabilities: 1 stands for its label, 0 for every other"
 NOT_FINITE = "its embedding is not finite, or too large to be stored"
 
 
@@ -71,7 +74,7 @@ class HeadWithTrunk:
     """A saved head, its store, and the trunk that made the store; loaded when an image must be embedded."""
 
     store: FeatureStore
-    saved: SavedHead
+    saved: Opened
     weights: str | None = None  # as typed, where the cache's memory of where they are does not do
     device: str = "auto"
     batch_size: int | None = None
@@ -117,19 +120,37 @@ class HeadWithTrunk:
     @property
     def notes(self) -> tuple[str, ...]:
         """What everybody should know who reads an answer of this head."""
-        return (RANDOM_TRUNK,) if self.store.trunk.asked == "random" else ()
+        notes = (RANDOM_TRUNK,) if self.store.trunk.asked == "random" else ()
+        found = self.saved
+        if not isinstance(found, SavedClassifier) or found.classifier is None:
+            return notes
+        sure = found.classifier.answer(np.zeros((1, self.store.dim or 1), dtype=np.float32)).probabilities is not None
+        return notes if sure else (*notes, NO_PROBABILITIES)
 
     def holds(self, digest: bytes) -> bool:
         """Whether the store has this image's embedding."""
         return bool(self.store.holds(digests_of([digest]))[0])
 
     def probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """(rows, dim) -> (rows, classes): softmax of the head's logits."""
+        """(rows, dim) -> (rows, classes): softmax of the head's logits, or what the classifier says."""
+        if isinstance(self.saved, SavedClassifier):
+            return _of_classifier(self.saved, x)
         z = self.saved.head.logits(x).astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):  # a diverged head answers nan
             z = np.exp(z - z.max(axis=1, keepdims=True, initial=-np.inf))
             shares: npt.NDArray[np.float64] = z / z.sum(axis=1, keepdims=True)
         return shares
+
+
+def _of_classifier(found: SavedClassifier, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    if found.classifier is None:
+        raise CacheError(f"{found.name} was kept without its model ({found.without_model}): it cannot be asked")
+    answers = found.classifier.answer(x)
+    if answers.probabilities is not None:
+        return answers.probabilities.astype(np.float64)
+    chosen = np.zeros((len(x), len(found.classes)))
+    chosen[np.arange(len(x)), answers.predicted] = 1
+    return chosen
 
 
 def open_head(
@@ -148,20 +169,18 @@ def open_head(
     typed = where.get("weights")  # where they are now, not what they were called: no filter
     where["weights"] = None
     asked = Asked(**where)
-    if head is not None and os.path.isfile(os.path.join(head, "head.json")):
+    if head is not None and any(os.path.isfile(os.path.join(head, document)) for document in opened.DOCUMENTS):
         folder = Path(head).absolute()  # <store>/heads/<data set>/<variant>/<head>
         store = FeatureStore.open(folder.parents[3], StatLog(folder.parents[5]))
     else:
         which = which_head(asked, head)
         folder, store = which.folder, which.store
-    if opened.is_classifier(folder):
-        raise CacheError(f"{folder.name} is a classifier on embeddings alone; name a head that fit-head trained")
-    found = saved.load(folder)
+    found = opened.load(folder, store)
     if found.sources["train"]["trunk"] != store.trunk.spec.fingerprint():
         raise CacheError(f"head {found.name} was trained on embeddings of another trunk than {store.name}'s")
-    if found.head.diverged:
+    if opened.diverged(found):
         raise CacheError(f"head {found.name} diverged: its weights are not finite, and its answers mean nothing")
-    if store.dim not in (None, found.head.weight.shape[1]):
+    if isinstance(found, SavedHead) and store.dim not in (None, found.head.weight.shape[1]):
         raise CacheError(
             f"head {found.name} takes embeddings of {found.head.weight.shape[1]}, store {store.name} holds {store.dim}"
         )

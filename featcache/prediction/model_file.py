@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from featcache.errors import MachineError, UsageError
+from featcache.heads.linear import LinearHead
+from featcache.heads.saved import SavedHead
 from featcache.listing.paths import readable
 from featcache.prediction.asking import HeadWithTrunk, open_head
 from featcache.store import publish
@@ -61,7 +63,9 @@ def export_model(head: str | None, to: str | Path, **where: Unpack[Stored]) -> E
     if to.suffix.lower() == ".onnx" and importlib.util.find_spec("onnx") is None:
         raise MachineError("ONNX files are written with onnx, which is not installed: pip install 'featcache[onnx]'")
     asking = open_head(head, **where)
-    network = _network(asking)
+    if not isinstance(asking.saved, SavedHead):
+        raise UsageError(f"{asking.saved.name}: only a head of `featcache fit-head` is a layer of the network")
+    network = _network(asking, asking.saved.head)
     write = {".pt": _state_dict, ".onnx": _onnx}[to.suffix.lower()]
     about = to.with_suffix(".json")
     parameters = sum(value.numel() for value in network.parameters())
@@ -73,12 +77,12 @@ def export_model(head: str | None, to: str | Path, **where: Unpack[Stored]) -> E
     )
 
 
-def _network(asking: HeadWithTrunk) -> Any:
+def _network(asking: HeadWithTrunk, head: LinearHead) -> Any:
     """Torchvision's own module, with the trunk's tensors and the head in its classifier."""
     import torch
     from torchvision.models import VisionTransformer
 
-    spec, head = asking.store.trunk.spec, asking.saved.head
+    spec = asking.store.trunk.spec
     arch = architecture(spec.arch)
     with torch.device("meta"):
         network = VisionTransformer(

@@ -3,6 +3,8 @@
 import csv
 import io
 import math
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -18,12 +20,15 @@ from featcache.report.text import printable
 
 def draw(found: Predictions, console: Console, count: int = TOP) -> None:
     """One row an image: the answer, how sure it is, and what else it could be."""
+    below = _common(found.paths)
+    if below:
+        console.print(Text(f"in {printable(below)}", style="dim"), soft_wrap=False, overflow="fold")
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("image", overflow="fold", ratio=2)
     table.add_column("label", overflow="fold", ratio=1)
     table.add_column("", justify="right", no_wrap=True, min_width=len("100.0 %"))
     table.add_column("else", overflow="fold", ratio=2)
-    for row, path in enumerate(found.paths):
+    for row, path in enumerate(path.removeprefix(below) for path in found.paths):
         if found.failed[row]:
             table.add_row(Text(printable(path)), Text("no answer", style="bold red"), "", Text(found.failed[row]))
             continue
@@ -84,6 +89,15 @@ def save_timeline_csv(found: Timeline, path: Path) -> None:
             [f"{one.start:.3f}", f"{one.end:.3f}", one.first, one.last, inert(one.label), _number(one.probability)]
         )
     save_bytes(path, text.getvalue().encode())
+
+
+def _common(paths: Sequence[str]) -> str:
+    """The folder that several images have in common, with its slash; said once, not on every row."""
+    folders = {os.path.dirname(path) for path in paths}
+    if len(paths) < 2 or len({os.path.isabs(folder) for folder in folders}) > 1:
+        return ""
+    found = os.path.commonpath(folders)
+    return os.path.join(found, "") if found and all(path.startswith(os.path.join(found, "")) for path in paths) else ""
 
 
 def clock(seconds: float) -> str:

@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 MOST = 60  # images on a sheet
 WIDE = 14.0  # inches; as many columns as fit
-EDGE = 320  # pixels of an image's longer edge
+EDGE = 300  # pixels of an image's longer edge
 SHOWN = 3  # labels below an image
 LINE = 0.17  # inches from line to line
 GAP = 0.3  # inches between cells
@@ -79,7 +80,7 @@ def _sheet(found: Predictions) -> "Figure":
     percent = widest(figure, ["100.0 %"], POINTS) + 0.1
     labels = [name for top in tops for name, _ in top]
     cell = max(2.0, widest(figure, names, POINTS), widest(figure, labels, POINTS) * 1.15 + percent)  # bold is wider
-    lines = min(SHOWN, len(found.classes)) + 1
+    lines = max(min(SHOWN, len(found.classes)) + 1, 4 * any(found.failed))  # a reason is longer than a label
     columns = max(1, min(len(rows), int((WIDE + GAP) / (cell + GAP))))
     deep = math.ceil(len(rows) / columns)
     tall = cell + lines * LINE + GAP
@@ -106,7 +107,9 @@ def _sheet(found: Predictions) -> "Figure":
 
         write(0, 0, names[row], color=GREY)
         if found.failed[row]:
-            write(1, 0, shorten(f"no answer: {legible(found.failed[row])}", _fitting(figure, cell)), color=RUST)
+            reason = textwrap.wrap(f"no answer: {legible(found.failed[row])}", _fitting(figure, cell))
+            for line, text in enumerate(reason[:lines], start=1):
+                write(line, 0, text, color=RUST)
         for line, (name, share) in enumerate(tops[row], start=1):
             at = y + cell + (line + 0.98) * LINE
             for length, colour in ((cell, PALE), (cell * (0.0 if math.isnan(share) else share), BLUE)):

@@ -59,6 +59,15 @@ def sentence_of(summary: Summary) -> str:
     )
 
 
+def shares_of(summary: Summary) -> str:
+    """Where the time of an extract went, in one line; "" where nothing was embedded."""
+    if not summary.shares:
+        return ""
+    loop = ", ".join(f"{kind} {summary.shares[kind]:.0%}" for kind in ("starting", "waiting", "computing", "writing"))
+    workers = ", ".join(f"{kind} {summary.shares[kind]:.0%}" for kind in ("reading", "decoding"))
+    return f"time: {loop}; of the workers': {workers}"
+
+
 def fit_parts(fit: "Fit") -> list[RenderableType]:
     """What a fit-head says, top to bottom: the rows, a line for each head, the check."""
     settings = _settings_that_differ(fit)

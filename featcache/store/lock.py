@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from featcache.errors import CacheError, MachineError
+from featcache.errors import CacheError, MachineError, UsageError
 from featcache.store import publish
 from featcache.store.regular import read_regular
 
@@ -38,7 +38,10 @@ def writing(root: Path, *, wait: float = 0.0, waiting: Callable[[str], None] = l
 
     Raises:
         CacheError: another process still holds it; the message says which, and since when.
+        UsageError: a time that is none.
     """
+    if not wait >= 0:
+        raise UsageError(f"--wait: found {wait}, expected at least 0 seconds")
     holder = root / NOTE
     lock = holding(root / ".lock", wait=min(wait, _SAY_AFTER))
     if lock is None and wait > _SAY_AFTER:

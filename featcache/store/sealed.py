@@ -14,13 +14,18 @@ def seal_line(value: dict[str, Any]) -> bytes:
     return body + _MARK + _checksum(body).encode() + b'"}\n'
 
 
+def intact(line: bytes) -> bool:
+    """Whether a line (without its newline) is as `seal_line` left it."""
+    mark = line[-_TAIL - len(_MARK) : -_TAIL]
+    return mark == _MARK and line[-2:] == b'"}' and _checksum(line[: -_TAIL - len(_MARK)]).encode() == line[-_TAIL:-2]
+
+
 def unseal_line(line: bytes) -> dict[str, Any] | None:
     """What `seal_line` was given; None where the line (without its newline) is torn or damaged."""
-    body, mark = line[: -_TAIL - len(_MARK)], line[-_TAIL - len(_MARK) : -_TAIL]
-    if mark != _MARK or line[-2:] != b'"}' or _checksum(body).encode() != line[-_TAIL:-2]:
+    if not intact(line):
         return None
     try:
-        value: dict[str, Any] = json.loads(body + b"}")
+        value: dict[str, Any] = json.loads(line[: -_TAIL - len(_MARK)] + b"}")
     except (ValueError, RecursionError):  # sealed, but not by seal_line
         return None
     return value

@@ -5,24 +5,28 @@ one more reading, nothing else; so does a line that is torn or damaged, or the l
 """
 
 import contextlib
-import json
 import os
+import re
 import stat
 import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 
 from featcache.errors import MachineError
 from featcache.store import publish
 from featcache.store.regular import LOG, read_regular
-from featcache.store.sealed import seal_line, unseal_line
+from featcache.store.sealed import intact, seal_line, unseal_line
 
 Stat = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode
 
 NAME = "stat.log"
 _STAT = b',"stat":['
+_USUAL = re.compile(  # a file that gave an image; its name was compared as bytes already
+    rb'\{"path":"[^\n]*","stat":\[(\d+),(-?\d+),(-?\d+),(\d+)\],"digest":"([0-9a-f]{64})","reason":"","sum":"[0-9a-f]{16}"\}'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +133,14 @@ class StatLog:
 
 def _key(path: str) -> bytes:
     """How a line about this file begins: up to its stat, which no name can contain unescaped."""
-    return b'{"path":' + json.dumps(path).encode()
+    return b'{"path":' + encode_basestring_ascii(path).encode()
 
 
 def _unseal(line: bytes) -> Known | None:
     """What a line says; None where it is torn, damaged, or a newer version's."""
+    if (usual := _USUAL.fullmatch(line)) is not None and intact(line):  # nearly every line, in half the time
+        size, mtime, ctime, inode, digest = usual.groups()
+        return Known((int(size), int(mtime), int(ctime), int(inode)), bytes.fromhex(digest.decode()))
     entry = unseal_line(line)
     if entry is None:
         return None

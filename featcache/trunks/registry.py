@@ -2,8 +2,9 @@
 
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -13,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import FeatcacheError, MachineError, UsageError
-from featcache.images import ImageTransform
+from featcache.images import Decoder, ImageTransform
 from featcache.recipe import TrunkSection
 from featcache.store.stat_log import stat_of
 from featcache.store.weights_memo import WeightsMemo
-from featcache.trunks import weights
+from featcache.trunks import engines, weights
 from featcache.trunks.architectures import Architecture, architecture
 from featcache.trunks.spec import TrunkSpec
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 Compute = Literal["float32", "bfloat16"]
 PRECISION: dict[str, Compute] = {"fp32": "float32", "bf16": "bfloat16"}
+DECODERS: dict[Literal["exact", "fast"], Decoder] = {"exact": "pillow", "fast": "pillow-fast"}
 BATCH = {
     "cpu": 32,
     "cuda": 256,
@@ -51,8 +53,9 @@ class TrunkSource:
 
     @property
     def transform(self) -> ImageTransform:
-        """What is done to an image before the trunk sees it: the weights' own, and the recipe's word on EXIF."""
-        return replace(weights.transform_of(self.arch, self.section.weights), exif=self.section.exif)
+        """What is done to an image before the trunk sees it: the weights' own, and what the recipe says."""
+        own = weights.transform_of(self.arch, self.section.weights)
+        return replace(own, exif=self.section.exif, decoder=DECODERS[self.section.decode])
 
     @cached_property
     def tensors(self) -> dict[str, "Tensor"]:
@@ -105,7 +108,10 @@ def located(spec: TrunkSpec, asked: str, memo: WeightsMemo, typed: str | None) -
     remembered = [name for arch, name, sha256 in memo.entries() if (arch, sha256) == (spec.arch, spec.weights_sha256)]
     for name in [typed] if typed else [*remembered, asked]:
         name = weights.RANDOM if name.startswith(f"{weights.RANDOM} ") else name
-        section = TrunkSection(arch=spec.arch, weights=name, stored=spec.stored, exif=spec.transform.exif)
+        decode = next(word for word, decoder in DECODERS.items() if decoder == spec.decoder)
+        section = TrunkSection(
+            arch=spec.arch, weights=name, stored=spec.stored, exif=spec.transform.exif, decode=decode
+        )  # fmt: skip
         try:
             source = TrunkSource(section, memo)
             if source.spec(spec.compute) == spec:
@@ -116,21 +122,41 @@ def located(spec: TrunkSpec, asked: str, memo: WeightsMemo, typed: str | None) -
     return None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Trunk:
     """A loaded, frozen trunk on one device."""
 
     spec: TrunkSpec
     device: str
-    batch_size: int
+    batch_size: int  # halved where the device's memory runs out
     network: Any  # vit.ViT
+    engine: engines.Choice = field(default_factory=lambda: engines.Choice("eager", "as asked"))
+    forward: Any = None  # the network as its engine runs it, see `prepare`; None: as it is
+    pinned: Any = None  # on CUDA, the page-locked memory that batches are copied from
 
     def embed(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """(n, 3, crop, crop) uint8, n at most `batch_size` -> (n, dim) float32.
+        """(n, 3, crop, crop) uint8 -> (n, dim) float32, `batch_size` images at a time.
 
         Every forward is padded to the full batch: kernels, and with them the order of sums, are chosen by shape, so
-        that a row would otherwise depend on how many neighbours it has.
+        that a row would otherwise depend on how many neighbours it has. Where the device's memory runs out, the batch
+        is halved, for good, and the images are done again.
+
+        Raises:
+            MachineError: there is no memory for a single image.
         """
+        done: list[npt.NDArray[np.float32]] = []
+        start = 0
+        while start < len(pixels):
+            try:
+                done.append(self._embed_batch(pixels[start : start + self.batch_size]))
+                start += len(done[-1])
+            except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU's allocator raises a plain one
+                if not out_of_memory(error):
+                    raise
+                self._halve()
+        return np.concatenate(done)
+
+    def _embed_batch(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         import torch
 
         count = len(pixels)
@@ -138,23 +164,71 @@ class Trunk:
             pad = np.zeros((self.batch_size - count, *pixels.shape[1:]), dtype=np.uint8)
             pixels = np.concatenate([pixels, pad])
         with torch.inference_mode():
-            embedded = self.network(torch.from_numpy(pixels).to(self.device))
-            rows: npt.NDArray[np.float32] = embedded[:count].cpu().numpy()
+            batch = self._on_device(torch.from_numpy(pixels))
+            rows: npt.NDArray[np.float32] = (self.forward or self.network)(batch)[:count].cpu().numpy()
         return rows
+
+    def _on_device(self, batch: "Tensor") -> "Tensor":
+        """A batch on the device; to CUDA from page-locked memory, which the copy engine reads without a detour."""
+        import torch
+
+        if not self.device.startswith("cuda"):
+            return batch.to(self.device)
+        if self.pinned is None or self.pinned.shape != batch.shape:
+            self.pinned = torch.empty(batch.shape, dtype=torch.uint8, pin_memory=True)
+        self.pinned.copy_(batch)  # the copy before this one is done: its embeddings have been read
+        moved: Tensor = self.pinned.to(self.device, non_blocking=True)
+        return moved
+
+    def _halve(self) -> None:
+        import torch
+
+        if self.batch_size == 1:
+            raise MachineError(f"{self.device}: out of memory for a single image; try another --device") from None
+        self.batch_size //= 2
+        self.pinned = None
+        warnings.warn(f"{self.device} is out of memory: going on with batches of {self.batch_size}", stacklevel=3)
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Build the forward for this batch size; where the engine fails, it is eager from here on, with a warning."""
+        import torch
+
+        crop = self.spec.transform.crop
+        with torch.inference_mode():
+            batch = torch.zeros(self.batch_size, 3, crop, crop, dtype=torch.uint8, device=self.device)
+            self.forward, self.engine = engines.build(self.engine, self.network, batch)
 
     def made(self) -> dict[str, Any]:
         """Versions and hardware: what is not keyed, and recorded instead."""
         packages = ("torch", "torchvision", "pillow", "numpy", "featcache")
         return {
             "device": device_name(self.device),
-            "engine": "eager",
+            "engine": self.engine.name,
             "batch_size": self.batch_size,
             "versions": {name: version(name) for name in packages},
         }
 
 
-def load(source: TrunkSource, spec: TrunkSpec, *, device: str, batch_size: int | None = None) -> Trunk:
-    """Put the trunk on a device, ready to embed.
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether this is what torch raises where a device's memory is spent."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def load(
+    source: TrunkSource,
+    spec: TrunkSpec,
+    *,
+    device: str,
+    batch_size: int | None = None,
+    engine: str = "eager",
+    images: int = 0,
+) -> Trunk:
+    """Put the trunk on a device, ready to embed; `images`, how many there are to do, decides engine "auto".
 
     Raises:
         MachineError: the weights are out of reach, not those that the spec was made from, or no such device.
@@ -168,7 +242,10 @@ def load(source: TrunkSource, spec: TrunkSpec, *, device: str, batch_size: int |
             f"weights {source.section.weights}: the file was replaced while this command ran; run it again"
         )
     network = vit.build(source.tensors, source.arch, spec.transform, dtype=getattr(torch, spec.compute), device=device)
-    return Trunk(spec, device, batch_size or BATCH[device.partition(":")[0]], network)
+    chosen = engines.choose(engine, device, images)
+    trunk = Trunk(spec, device, batch_size or BATCH[device.partition(":")[0]], network, chosen)
+    trunk.prepare()  # now, not at the first batch: what is recorded of a run is the engine that it has
+    return trunk
 
 
 def choose_device(asked: str) -> str:

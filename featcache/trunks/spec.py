@@ -3,9 +3,9 @@
 import hashlib
 import json
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from featcache.images import ImageTransform
+from featcache.images import Decoder, ImageTransform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,13 +20,19 @@ class TrunkSpec:
     weights_sha256: str  # of the trunk's tensors, not of the file that carried them
     transform: ImageTransform
     layer: Literal["cls"] = "cls"  # the class token after the final LayerNorm
-    decoder: Literal["pillow"] = "pillow"  # bit-equal to Pillow with torchvision's transform
     compute: Literal["float32", "bfloat16"] = "float32"
     stored: Literal["float32", "float16"] = "float32"
 
+    @property
+    def decoder(self) -> Decoder:
+        """What decodes the images: the default is bit-equal to Pillow with torchvision's transform."""
+        return self.transform.decoder
+
     def to_json(self) -> dict[str, Any]:
         """The spec as plain values; a field at its default is left out, so a new field changes no old fingerprint."""
-        return _without_defaults(self)
+        document = _without_defaults(self)
+        decoder = document["transform"].pop("decoder", None)  # it is read with the transform, but stands beside it
+        return document if decoder is None else {**document, "decoder": decoder}
 
     def fingerprint(self) -> str:
         """sha256 of the canonical JSON, 64 hex digits."""
@@ -41,6 +47,13 @@ class TrunkSpec:
             TypeError, KeyError: a key that this version does not know, or one that is missing.
         """
         transform = dict(document["transform"])
+        if "decoder" in transform:
+            raise TypeError("unexpected keyword argument 'decoder' in transform: it stands beside it")
+        document = dict(document)
+        if "decoder" in document:
+            transform["decoder"] = document.pop("decoder")
+            if transform["decoder"] not in get_args(Decoder):
+                raise TypeError(f"unexpected decoder {transform['decoder']!r}")
         transform["mean"], transform["std"] = tuple(transform["mean"]), tuple(transform["std"])
         return cls(**{**document, "transform": ImageTransform(**transform)})
 

@@ -39,7 +39,46 @@ class Linear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(…, in) -> (…, out)."""
+        if _fuses(x):
+            found: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+            return found
         return F.linear(x, self.weight, self.bias)
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """The same through gelu, (…, in) -> (…, out)."""
+        if _fuses(x):
+            found: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "gelu", [], "none")
+            return found
+        return F.gelu(F.linear(x, self.weight, self.bias))
+
+    def part(self, rows: slice) -> "Linear":
+        """Some of the outputs; a view, nothing is copied."""
+        return Linear(self.weight[rows], self.bias[rows])
+
+
+def _fuses(x: Tensor) -> bool:
+    """Whether oneDNN's own product serves: bias and gelu in the pass that writes the product, not in one each.
+
+    F.linear on a CPU first spreads the bias over the output, then adds the product to it, and gelu reads and writes
+    it all again: a fifth of the forward (measured, docs/decisions/040). The operator is the one that inductor
+    compiles frozen linear layers to.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return False
+    return _HAS_FUSED and x.device.type == "cpu"
+
+
+def _has_fused() -> bool:
+    """Whether this torch has the operator, and it computes: an internal name, so that it is asked and not trusted."""
+    try:
+        x, weight = torch.eye(8), torch.arange(64.0).view(8, 8)
+        found = torch.ops.mkldnn._linear_pointwise(x, weight, torch.ones(8), "gelu", [], "none")
+    except (AttributeError, RuntimeError):
+        return False
+    return torch.allclose(found, F.gelu(weight.T + 1))
+
+
+_HAS_FUSED = _has_fused()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +116,8 @@ class Block:
         d = z.shape[-1]
         normed = self.norm_1(z)
         first, asked = (x[:, :1].expand(-1, SAME_ROWS, -1) for x in (z, normed))  # each (n, SAME_ROWS, d)
-        query = F.linear(asked, self.qkv.weight[:d], self.qkv.bias[:d])
-        key, value = F.linear(normed, self.qkv.weight[d:], self.qkv.bias[d:]).chunk(2, dim=-1)  # each (n, t, d)
+        query = self.qkv.part(slice(d))(asked)
+        key, value = self.qkv.part(slice(d, None))(normed).chunk(2, dim=-1)  # each (n, t, d)
         first = first + self._attend(query, key, value)
         return (first + self._mlp(first))[:, :1]
 
@@ -92,7 +131,7 @@ class Block:
         return self.out(mixed.transpose(1, 2).flatten(2))
 
     def _mlp(self, z: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(self.norm_2(z))))
+        return self.down(self.up.gelu(self.norm_2(z)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from featcache import drift
 from featcache.errors import FeatcacheError
+from featcache.extraction import Settings
 from featcache.listing.paths import shown_path
 from featcache.store import Problem, WeightsMemo, cache_folder
 from featcache.trunks import registry
@@ -30,6 +31,7 @@ def embed_again(
         UsageError, MachineError: no such device.
     """
     folder = cache_folder(cache)
+    Settings(device=device, batch_size=batch_size)  # which refuses what is none
     for store in found.sound:
         if not store.rows:
             continue

@@ -19,6 +19,7 @@ from featcache.store.shard import Shard
 from featcache.store.trunk_record import TRUNK
 from featcache.trunks import weights
 from featcache.trunks.architectures import ARCHITECTURES
+from featcache.trunks.registry import DECODERS
 from featcache.trunks.spec import TrunkSpec
 from featcache.upkeep.examine import store_folders, unknown_shards
 
@@ -188,11 +189,12 @@ def _known_trunks(cache: Path) -> Iterator[tuple[TrunkSpec, str]]:
             transform = weights.transform_of(arch, name)
             spec = TrunkSpec(arch=arch_name, weights_sha256=sha256, transform=transform)
             label = name if name in (weights.RANDOM, *arch.published) else Path(name).name
-            for exif in ("ignore", "apply"):
-                for compute in ("float32", "bfloat16"):
-                    for stored in ("float32", "float16"):
-                        turned = replace(transform, exif=exif)
-                        yield replace(spec, transform=turned, compute=compute, stored=stored), label
+            for decoder in DECODERS.values():
+                for exif in ("ignore", "apply"):
+                    turned = replace(transform, exif=exif, decoder=decoder)
+                    for compute in ("float32", "bfloat16"):
+                        for stored in ("float32", "float16"):
+                            yield replace(spec, transform=turned, compute=compute, stored=stored), label
 
 
 def _mend_splits(cache: Path, done: Repaired) -> None:

@@ -2,31 +2,38 @@
 
 import csv
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Nano, Ran
+from tests.conftest import Nano, Ran, write_images
 
 Run = Callable[..., Ran]
 
 
-@pytest.fixture
-def extracted(run: Run, nano: Nano, folder: Path) -> Path:
-    ran = run("extract", "--data", folder, *nano.flags)
-    assert ran.code == 0, ran.err
-    return folder
+@pytest.fixture(scope="module")
+def extracted(nano: Nano, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Three digits, three splits, embedded once; the flags that mean them."""
+    place = tmp_path_factory.mktemp("digits")
+    counts = {"train": {"0": 12, "1": 10, "2": 6}, "val": {"0": 4, "1": 4, "2": 3}, "test": {"0": 5, "1": 4, "2": 3}}
+    root = write_images(place / "digits", counts)
+    flags = ("--data", str(root), "--cache", str(place / "cache"))
+    command = [sys.executable, "-m", "featcache", "extract", *flags, *nano.flags]
+    subprocess.run(command, check=True, capture_output=True)
+    return flags
 
 
-def test_fit_report_and_compare(run: Run, extracted: Path, tmp_path: Path) -> None:
+def test_fit_report_and_compare(run: Run, extracted: tuple[str, ...], tmp_path: Path) -> None:
     """Classifiers stand beside linear heads: each has its report, all one table; test is read when it is named."""
     for words in (["knn", "k=1,3"], ["ridge"], ["sklearn.svm:SVC", "C=1,10", "--jobs", "1"]):
-        ran = run("fit", *words, "--data", extracted)
+        ran = run("fit", *words, *extracted)
         assert ran.code == 0, ran.err
         assert "best by macro recall on val" in ran.out
-    assert run("fit-head", "--data", extracted, "--epochs", 3, "--check-seconds", 1).code == 0
-    found = json.loads(run("compare", "--data", extracted, "--json").out)
+    assert run("fit-head", *extracted, "--epochs", 3, "--check-seconds", 1).code == 0
+    found = json.loads(run("compare", *extracted, "--json").out)
     assert {head["classifier"] for head in found["heads"]} == {"linear", "knn", "ridge", "sklearn.svm:SVC"}
     assert {head["split"] for head in found["heads"]} == {"val"}
     recalls = [head["macro_recall"] for head in found["heads"]]
@@ -34,38 +41,40 @@ def test_fit_report_and_compare(run: Run, extracted: Path, tmp_path: Path) -> No
     (linear,) = (head for head in found["heads"] if head["classifier"] == "linear")
     assert linear["gap"] is not None
     table = tmp_path / "all.csv"
-    on_test = run("compare", "--data", extracted, "--split", "test", "--sort", "name", "--csv", table)
+    on_test = run("compare", *extracted, "--split", "test", "--sort", "name", "--csv", table)
     assert "scores on test" in on_test.out
-    rows = list(csv.DictReader(table.open()))
+    rows = list(csv.DictReader(table.read_text().splitlines()))
     assert [row["name"] for row in rows] == sorted(row["name"] for row in rows)
-    for row in rows:
-        told = json.loads(run("report", row["name"], "--data", extracted, "--json").out)
+    for row in rows[::2]:
+        told = json.loads(run("report", row["name"], *extracted, "--json").out)
         assert (told["split"], told["head"]) == ("test", row["name"])
         assert told["macro_recall"] == pytest.approx(float(row["macro_recall"]))
-    checked = run("verify")
+    checked = run("verify", *extracted[2:])
     assert (checked.code, checked.out) == (0, "0 problems\n")
 
 
-def test_a_recipe_names_scikit_learn_and_no_other_package(run: Run, extracted: Path, tmp_path: Path) -> None:
+def test_a_recipe_names_scikit_learn_and_no_other_package(run: Run, extracted: tuple[str, ...], tmp_path: Path) -> None:
     """[fit] holds settings, which a flag overrides; a class of another package is exit 2, and never imported."""
     here = tmp_path / "here"
-    recipe = f'name = "digits"\n[data]\nroot = "{extracted}"\n[fit."sklearn.svm:SVC"]\nC = [1, 10]\n[fit.knn]\nk = 3\n'
+    recipe = (
+        f'name = "digits"\n[data]\nroot = "{extracted[1]}"\n[fit."sklearn.svm:SVC"]\nC = [1, 10]\n[fit.knn]\nk = 3\n'
+    )
     (here / "a.toml").write_text(recipe)
-    found = json.loads(run("fit", "sklearn.svm:SVC", "-p", "a.toml", "--json", "--jobs", "1").out)
+    found = json.loads(run("fit", "sklearn.svm:SVC", "-p", "a.toml", *extracted[2:], "--json", "--jobs", "1").out)
     assert [trial["settings"]["C"] for trial in found["trials"]] == [1, 10]
-    found = json.loads(run("fit", "knn", "k=1", "-p", "a.toml", "--json").out)
+    found = json.loads(run("fit", "knn", "k=1", "-p", "a.toml", *extracted[2:], "--json").out)
     assert found["settings"]["k"] == 1
     (here / "evil.py").write_text("open('imported', 'w').close()\nclass C: pass\n")
     (here / "b.toml").write_text(recipe + '[fit."evil:C"]\n')
-    told = run("fit", "knn", "-p", "b.toml")
+    told = run("fit", "knn", "-p", "b.toml", *extracted[2:])
     assert told.code == 2
     assert "never in a recipe" in told.err
     assert not (here / "imported").exists()
 
 
-def test_a_head_from_disk(run: Run, extracted: Path) -> None:
+def test_a_head_from_disk(run: Run, extracted: tuple[str, ...]) -> None:
     """--from-disk trains, chooses and saves as in memory does; a sampler that repeats rows is exit 2."""
-    words = ("fit-head", "--data", extracted, "--epochs", 20, "--lr", 0.03, "--lr", 0.1, "--json")
+    words = ("fit-head", *extracted, "--epochs", 20, "--lr", 0.03, "--lr", 0.1, "--json")
     disk = json.loads(run(*words, "--from-disk").out)
     memory = json.loads(run(*words, "--in-memory", "--no-check").out)
     assert disk["check"] is None

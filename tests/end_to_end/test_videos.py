@@ -17,7 +17,7 @@ from tests.extraction.test_videos import chunk, film_of, fold_of
 from tests.listing.test_drive_act import write as write_annotations
 from tests.videos import pictures, write_video
 
-KILLS, FRAMES = 3, 100
+KILLS, FRAMES = 2, 100
 
 
 @pytest.fixture

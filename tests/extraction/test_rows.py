@@ -108,3 +108,18 @@ def test_a_reason_counts_only_under_the_transform_that_gave_it(store):
     assert other.reasons() == ("",)
     assert other.missing(store, retry_failed=False).tolist() == [0]
     assert other.known[0].digest == digest_of(9)
+
+
+def test_a_store_is_asked_once_for_a_listing(store, monkeypatch):
+    """Forgiving and subtracting share one look-up; a row that was read since is looked up again."""
+    asked = []
+    monkeypatch.setattr(
+        type(store), "holds", lambda self, digests: asked.append(len(digests)) or np.zeros(len(digests), bool)
+    )
+    rows = Rows(a_listing(2), [Known(STAT, digest_of(1), ""), None])
+    rows.forgive(store)
+    rows.missing(store, retry_failed=False)
+    assert asked == [2]
+    rows.take(1, ImageRead(1, digest_of(2), STAT, LONG_AFTER), StatLog(Path("/nowhere")))
+    rows.missing(store, retry_failed=False)
+    assert asked == [2, 2]

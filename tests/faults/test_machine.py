@@ -37,6 +37,7 @@ PICTURES = 8
 names = st.sampled_from("abcdefgh")
 pictures = st.integers(0, PICTURES - 1)
 classes = st.sampled_from(["0", "1"])
+shares = st.floats(0, 1, exclude_max=True)
 Model = dict[str, int]  # path -> picture
 
 
@@ -165,31 +166,33 @@ class Machine(RuleBasedStateMachine):
             found += [self.world.cache / "listings" / line.file for line in store.listings.values()]
         return [path for path in found if path.is_file() and path.stat().st_size]
 
+    # Which file, and where in it, are drawn as shares: the sizes of files differ from run to run.
+
     @precondition(lambda self: not self.damaged and self.committed_files())
-    @rule(data=st.data(), how=st.sampled_from(["a bit", "cut", "gone"]))
-    def damage(self, data: st.DataObject, how: str) -> None:
-        path = data.draw(st.sampled_from(sorted(self.committed_files())))
+    @rule(which=shares, place=shares, bit=st.integers(0, 7), how=st.sampled_from(["a bit", "cut", "gone"]))
+    def damage(self, which: float, place: float, bit: int, how: str) -> None:
+        files = sorted(self.committed_files())
+        path = files[int(which * len(files))]
         content = bytearray(path.read_bytes())
         if how == "gone":
             path.unlink()
         elif how == "cut" and path.name != commits.NAME:  # a log cut short looks as after a crash: noted, no problem
-            overwrite(path, bytes(content[: data.draw(st.integers(0, len(content) - 1))]))
+            overwrite(path, bytes(content[: int(place * len(content))]))
         else:
-            bit = data.draw(st.integers(0, len(content) * 8 - 1))
-            content[bit // 8] ^= 1 << bit % 8
+            how = "a bit"
+            content[int(place * len(content))] ^= 1 << bit
             overwrite(path, bytes(content))
         assert self.world.verify(), f"{how}: {path} was not named"
         self.damaged = True
         self.done[f"damage: {how}"] += 1
 
-    @rule(name=st.sampled_from(["stat.log", "weights.json"]), data=st.data())
-    def damage_a_memory(self, name: str, data: st.DataObject) -> None:
+    @rule(name=st.sampled_from(["stat.log", "weights.json"]), place=shares, bit=st.integers(0, 7))
+    def damage_a_memory(self, name: str, place: float, bit: int) -> None:
         """Harmless: what is remembered there is found out once more."""
         path = self.world.cache / name
         if path.exists() and path.stat().st_size:
             content = bytearray(path.read_bytes())
-            bit = data.draw(st.integers(0, len(content) * 8 - 1))
-            content[bit // 8] ^= 1 << bit % 8
+            content[int(place * len(content))] ^= 1 << bit
             overwrite(path, bytes(content))
             self.done["damage of a memory"] += 1
 
@@ -257,7 +260,7 @@ def test_any_sequence_of_events(nano, tmp_path, portion, steps):
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=portion(80, 5), stateful_step_count=portion(20, 12), deadline=None, print_blob=True,
+            max_examples=portion(40, 5), stateful_step_count=portion(20, 12), deadline=None, print_blob=True,
             suppress_health_check=list(HealthCheck), derandomize=portion(1, 0) == 0, database=None,
         ),
     )  # fmt: skip

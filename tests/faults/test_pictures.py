@@ -59,7 +59,7 @@ def test_an_edited_image_is_embedded_anew(fresh, tmp_path, saw, portion, how):
     path = paint(fresh.images / "train" / "0" / "x.bmp", 0)
     os.utime(path, ns=(OLD, OLD))
     fresh.extract()
-    for turn in range(1, portion(60, 6)):
+    for turn in range(1, portion(30, 6)):
         before, size = row_of(fresh, "train/0/x.bmp"), path.stat().st_size
         new = io.BytesIO()
         pixels = np.random.default_rng(turn).integers(0, 256, (40, 40, 3), dtype=np.uint8)

@@ -146,6 +146,14 @@ def test_a_sealed_document_of_another_make_is_refused(kept, key, value):
         saved.load(kept.folder)
 
 
+@pytest.mark.parametrize("changes", [{"steps": 1e999}, {"classes": [1, 2, 3]}, {"sources": {"train": {}}}])
+def test_values_that_nothing_here_writes_are_refused(kept, changes):
+    """Infinity as a count, classes that are no names, a head that does not say for which trunk: no crash later on."""
+    rewrite(kept, **changes)
+    with pytest.raises(CacheError, match="no head that this version reads"):
+        saved.load(kept.folder)
+
+
 def test_a_newer_format_and_an_unknown_setting_are_refused(kept):
     """What a later version wrote is not read as if it were understood."""
     rewrite(kept, format=2)

@@ -1,10 +1,15 @@
 """Which row holds a digest."""
 
+import hashlib
+import time
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcache.store.index import DigestIndex, pack
+from featcache.store import index
+from featcache.store.index import DigestIndex, InMemory, groups, in_threads, pack
 
 # 32 bytes from few different pieces: equal digests are common, and so are those that share their first 8 bytes.
 heads = st.sampled_from([bytes(8), b"\xff" * 8, b"\x01" + bytes(7), bytes(7) + b"\x01"])
@@ -41,3 +46,56 @@ def test_pack_keeps_every_byte_in_order(held):
     packed = pack(held)
     assert (packed.shape, packed.dtype) == ((len(held), 32), np.uint8)
     assert [row.tobytes() for row in packed] == held
+
+
+@given(st.lists(st.lists(digests, max_size=12), max_size=6), st.lists(digests, max_size=10), st.integers(1, 9))
+def test_parts_and_runs_change_no_answer(parts, others, run):
+    """However the digests are cut into shards, and however few slots are sorted together: the first row is found."""
+    held = [digest for part in parts for digest in part]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index, "RUN", run)
+        found = DigestIndex([InMemory(pack(part)) for part in parts if part])
+    wanted = [*others, *held]
+    expected = [held.index(digest) if digest in held else -1 for digest in wanted]
+    assert found.find(pack(wanted)).tolist() == expected
+
+
+def test_only_what_a_question_could_mean_is_read_again():
+    """Of a part, the rows that are looked at are those that begin as a wanted digest does: none for a new image."""
+
+    class Watched(InMemory):
+        asked = 0
+
+        def take(self, rows):
+            Watched.asked += len(rows)
+            return super().take(rows)
+
+    held = pack([hashlib.sha256(bytes([number])).digest() for number in range(200)])
+    found = DigestIndex([Watched(held[:120]), Watched(held[120:])])
+    assert (found.find(pack([hashlib.sha256(b"new").digest()])) == -1).all()
+    assert Watched.asked == 0
+    assert found.find(held[[5, 150]]).tolist() == [5, 150]
+    assert Watched.asked == 2
+
+
+@given(st.lists(st.integers(-3, 5), max_size=30))
+def test_groups_name_every_place_once(numbers):
+    """Ascending numbers, each with the places where it stands, ascending."""
+    found = [(number, places.tolist()) for number, places in groups(np.array(numbers, dtype=np.int64))]
+    assert found == [(one, [i for i, n in enumerate(numbers) if n == one]) for one in sorted(set(numbers))]
+
+
+def test_an_error_in_a_thread_is_raised_and_stops_the_rest():
+    """The first one comes out; what had not begun is not done."""
+    done = []
+
+    def work(item):
+        if item == 3:
+            raise ValueError(item)
+        done.append(item)
+        time.sleep(0.001)
+
+    with pytest.raises(ValueError, match="3"):
+        in_threads(work, range(1000))
+    assert len(done) < 999
+    assert in_threads(lambda item: 2 * item, range(5)) == [0, 2, 4, 6, 8]

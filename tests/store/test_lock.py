@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from featcache.errors import CacheError, MachineError
+from featcache.errors import CacheError, MachineError, UsageError
 from featcache.store.lock import SOFT, writing
 
 HOLD = """
@@ -140,3 +140,10 @@ def test_a_file_in_the_place_of_a_store_cannot_be_locked(tmp_path):
     (tmp_path / "store").write_bytes(b"")
     with pytest.raises(MachineError), writing(tmp_path / "store"):
         pytest.fail("a lock on nothing")
+
+
+@pytest.mark.parametrize("wait", [-1.0, float("nan")])
+def test_a_time_that_is_none_is_refused(tmp_path, wait):
+    """To the lock -1 would mean for ever."""
+    with pytest.raises(UsageError, match="--wait"), writing(tmp_path, wait=wait):
+        pytest.fail("held")

@@ -231,3 +231,25 @@ def test_only_regular_files_have_a_stat(tmp_path):
         assert stat_of(str(path)) is None
     assert stat_of("with\0nul") is None
     assert stat_of(str(tmp_path / "link")) == identity(os.stat(tmp_path / "1.png"))
+
+
+def test_a_damaged_line_does_not_hide_the_one_that_it_replaced(tmp_path):
+    """Where the newest reading of a file is damaged, an older one that still fits its stat is believed."""
+    path = an_image(tmp_path)
+    log = StatLog(tmp_path)
+    remember(log, path)
+    log.flush()
+    old = (tmp_path / NAME).read_bytes()
+    (tmp_path / NAME).write_bytes(old + old[:-6] + b"00" + old[-4:])
+    assert StatLog(tmp_path).look_up([path])[0].digest == DIGEST
+
+
+def test_a_line_is_believed_for_its_own_file_alone(tmp_path):
+    """What stands before the stat names the file; the rest of a line that was sealed for another one does not."""
+    one, other = an_image(tmp_path, "1.png"), an_image(tmp_path, "2.png")
+    log = StatLog(tmp_path)
+    remember(log, one)
+    log.flush()
+    line = (tmp_path / NAME).read_bytes().replace(b"1.png", b"2.png")
+    (tmp_path / NAME).write_bytes(line)
+    assert StatLog(tmp_path).look_up([one, other]) == [None, None]

@@ -193,3 +193,31 @@ def test_auto_takes_what_there_is():
     torch.zeros(1, device=registry.choose_device("auto"))
     assert registry.fast_precision("cpu") in ("float32", "bfloat16")
     assert "cpu" in registry.device_name("cpu")
+
+
+def test_the_processor_is_asked_as_torch_asks_it():
+    """Without torch, /proc/cpuinfo gives the precision that torch's own questions give."""
+    asks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    torchs = any(getattr(torch.cpu, ask)() for ask in asks if hasattr(torch.cpu, ask))
+    assert registry.fast_precision("cpu") == ("bfloat16" if torchs else "float32")
+
+
+def test_no_driver_no_gpu(monkeypatch):
+    """Where no driver has left its mark torch is not asked, and would have found nothing."""
+    if not registry._may_have_gpu():
+        assert torch.cuda.device_count() == 0
+        monkeypatch.setitem(sys.modules, "torch", None)  # an import of it would fail now
+        assert registry.choose_device("auto") == "cpu"
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert registry.choose_device("cpu") == "cpu"
+
+
+def test_weights_are_located_by_their_tensors(tmp_path, nano):
+    """As typed, else where the cache remembers them, else by their name; others are not taken for them."""
+    memo = WeightsMemo(tmp_path / "cache")
+    spec = TrunkSource(TrunkSection(arch="vit_nano_16", weights=str(nano.weights)), memo).spec("float32")
+    assert registry.located(spec, "nano.pth", memo, None) is not None  # remembered
+    assert registry.located(spec, "nano.pth", WeightsMemo(tmp_path / "new"), None) is None
+    assert registry.located(spec, "nano.pth", WeightsMemo(tmp_path / "new"), str(nano.weights)) is not None
+    other = replace(spec, weights_sha256="00" * 32)
+    assert registry.located(other, "nano.pth", memo, str(nano.weights)) is None

@@ -17,7 +17,6 @@ OTHER = {
     "arch": "vit_b_32",
     "weights_sha256": "11" * 32,
     "layer": "mean",
-    "decoder": "simplejpeg",
     "compute": "bfloat16",
     "stored": "float16",
 }
@@ -30,6 +29,7 @@ OTHER_TRANSFORM = {
     "antialias": False,
     "exif": "apply",
     "modes": "grey",
+    "decoder": "pillow-fast",
 }
 
 specs = st.builds(
@@ -46,6 +46,7 @@ specs = st.builds(
         std=st.tuples(*[st.floats(0.01, 1)] * 3),
         interpolation=st.sampled_from(["bilinear", "bicubic"]),
         exif=st.sampled_from(["ignore", "apply"]),
+        decoder=st.sampled_from(["pillow", "pillow-fast"]),
     ),
 )
 
@@ -105,13 +106,13 @@ def test_a_spec_survives_its_json(spec):
     assert again.fingerprint() == spec.fingerprint()
 
 
-@pytest.mark.parametrize("change", [{"pooling": "mean"}, {"transform": {"resize": 1, "crop": 1, "flip": True}}])
+@pytest.mark.parametrize("change", [{"pooling": "mean"}, {"decoder": "newer"}, {"transform": {"flip": True}}])
 def test_what_a_newer_version_wrote_is_not_read_as_ours(change):
     """A key that this version does not know is a TypeError, never ignored."""
     document = json.loads(json.dumps(SPEC.to_json()))
     if "transform" in change:
         change = {"transform": {**document["transform"], "flip": True}}
-    with pytest.raises(TypeError, match="unexpected keyword"):
+    with pytest.raises(TypeError, match="unexpected"):
         TrunkSpec.from_json({**document, **change})
 
 

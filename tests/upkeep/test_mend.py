@@ -207,11 +207,12 @@ def test_a_run_that_was_cut_short_is_passed_over_and_removed(made):
     assert featcache.verify(cache=made.cache) == []
 
 
-def test_a_run_that_names_a_head_elsewhere_is_refused(made):
+@pytest.mark.parametrize("name", ["../../x", "..", "/etc", "x/y"])
+def test_a_run_that_names_a_head_elsewhere_is_refused(made, name):
     """A log from somebody else cannot lead out of the folder of heads."""
     from featcache.store.sealed import seal_line
 
-    line = {"at": 2**62, "heads": ["../../x"], "best": "../../x", "selected_by": "", "check": None, "seconds": 1}
+    line = {"at": 2**62, "heads": [name], "best": name, "selected_by": "", "check": None, "seconds": 1}
     with next(made.cache.rglob("runs.jsonl")).open("ab") as file:
         file.write(seal_line(line))
     with pytest.raises(featcache.CacheError, match="no name of a head"):

@@ -145,13 +145,13 @@ class Fails:
 
 
 def test_a_gc_that_dies_at_any_step_loses_nothing(made, tmp_path, monkeypatch):
-    """At every third call that touches the disk: load gives the same, verify is clean, the next gc completes it."""
+    """At every seventh call that touches the disk: load gives the same, verify is clean, the next gc completes it."""
     smaller = rename_split(made, tmp_path)
     before = smaller.loaded()
     keys = [("digits", "all", split) for split in ("train", "val", "test")]
     store = open_store(made)
     rows = {key: store.load(store.listing(key).digests).tobytes() for key in keys}
-    for fatal in range(1, 400, 3):
+    for fatal in range(1, 400, 7):
         cache = shutil.copytree(made.cache, tmp_path / f"c{fatal}")
         copy = Made(cache, smaller.images, made.weights)
         died = False

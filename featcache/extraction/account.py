@@ -1,0 +1,86 @@
+"""Where the time of an extract goes, and the one sentence that says what holds it back.
+
+The main loop does one thing at a time: it waits for an image, computes, or writes. What the loader's processes do
+meanwhile (read, decode) is counted in their own seconds; it matters where the main loop waits for them.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+Kind = Literal["starting", "waiting", "computing", "writing"]
+KINDS: tuple[Kind, ...] = ("starting", "waiting", "computing", "writing")
+
+
+@dataclass(slots=True)
+class Account:
+    """Seconds by what they were spent on."""
+
+    workers: int
+    cores: int
+    device: str = "device"  # as a person calls it
+    spent: dict[Kind, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 0.0))  # of the main loop
+    reading: float = 0.0  # of the loader's processes, all together
+    decoding: float = 0.0
+
+    @contextmanager
+    def time(self, kind: Kind) -> Iterator[None]:
+        """Count what happens inside."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent[kind] += time.perf_counter() - begun
+
+    def shares(self) -> dict[str, float]:
+        """Of the main loop's time: starting, waiting, computing, writing, 1 together; of a worker's: reading, decoding.
+
+        Both of a worker's are over the same time, so that they say how busy the loader's processes were.
+        """
+        total = sum(self.spent.values()) or 1.0
+        found: dict[str, float] = {kind: seconds / total for kind, seconds in self.spent.items()}
+        running = max(total - self.spent["starting"], 1e-9) * self.workers  # while the trunk loads, workers idle
+        found["reading"] = min(self.reading / running, 1.0)
+        found["decoding"] = min(self.decoding / running, 1.0)
+        return found
+
+    def bound_by(self) -> str:
+        """read, decode, device or write: what most of the time went to, once it ran."""
+        running: tuple[Kind, ...] = ("waiting", "computing", "writing")
+        largest = max(running, key=lambda kind: self.spent[kind])
+        if largest == "waiting":
+            return "read" if self.reading > self.decoding else "decode"
+        return {"computing": "device", "writing": "write"}[largest]
+
+    def sentence(self) -> str:
+        """What holds the run back, and what to try; shares are of the time after the start."""
+        starting = self.shares()["starting"]
+        running = replace(self, spent={**self.spent, "starting": 0.0})
+        share = {kind: f"{100 * value:.0f} %" for kind, value in running.shares().items()}
+        busy = "worker is" if self.workers == 1 else "workers are"
+        waits = f"the {self.device} waits {share['waiting']} of the time"
+        match self.bound_by():
+            case "read":
+                said = (
+                    f"read-bound: {self.workers} {busy} reading {share['reading']} of the time, {waits}; try a faster "
+                    f"disk, or --workers {2 * self.workers} where the disk serves several at once"
+                )
+            case "decode":
+                more = f"--workers {self.cores} or " if self.workers < self.cores else ""
+                said = (
+                    f"decode-bound: {self.workers} {busy} decoding {share['decoding']} of the time, {waits}; "
+                    f"try {more}--decode fast"
+                )
+            case "write":
+                said = (
+                    f"write-bound: publishing shards takes {share['writing']} of the time; try --cache on a faster "
+                    f"disk, or larger shards (--shard-rows, --shard-seconds)"
+                )
+            case _:
+                said = (
+                    f"device-bound: the {self.device} computes {share['computing']} of the time; try a faster device, "
+                    f"--precision bf16 where it has it, or another --engine"
+                )
+        return f"{said} (start-up was {starting:.0%} of this run; more images hide it)" if starting > 0.5 else said

@@ -1,0 +1,118 @@
+"""How a trunk's forward is run: eagerly, compiled by inductor, or by OpenVINO. Provenance, never identity.
+
+An engine that cannot be had falls back to the eager forward with a warning: an extract is never lost to a compiler.
+"""
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from featcache.trunks.vit import ViT
+
+    Forward = Callable[[Tensor], Tensor]
+
+ENGINES = ("auto", "eager", "compile", "openvino")
+
+# From how many images on a compilation pays: what it costs (measured: a minute or so) times the images that the eager
+# forward does in it, over the share of time that it saves. docs/decisions/041.
+PAYS = {"cuda": 50_000, "cpu": 5_000}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which engine runs, and why, in words."""
+
+    name: str
+    why: str
+
+    def sentence(self) -> str:
+        """One line for a person."""
+        return f"engine {self.name}: {self.why}"
+
+
+def choose(asked: str, device: str, images: int) -> Choice:
+    """The engine for so many images on this device, "auto" decided."""
+    if asked != "auto":
+        return Choice(asked, "as asked")
+    kind = device.partition(":")[0]
+    if kind not in PAYS:
+        return Choice("eager", f"nothing faster is tried on {kind}")
+    if images < PAYS[kind]:
+        return Choice("eager", f"{images:,} images are fewer than the {PAYS[kind]:,} from which compiling pays")
+    if kind == "cuda":
+        return Choice("compile", f"{images:,} images pay for the compilation")
+    if importlib.util.find_spec("openvino") is None:
+        return Choice("eager", "on a CPU only OpenVINO is faster, and it is not installed (featcache[openvino])")
+    return Choice("openvino", f"{images:,} images pay for building it")
+
+
+def build(choice: Choice, network: "ViT", pixels: "Tensor") -> tuple["Forward", Choice]:
+    """The forward of an engine, tried on `pixels` (a full batch, uint8); eager with a warning where it fails."""
+    if choice.name == "eager":
+        return network, choice
+    try:
+        forward = _compiled(network) if choice.name == "compile" else _openvino(network, pixels)
+        forward(pixels)
+    except Exception as error:  # a compiler fails in any way that it likes
+        reason = next(iter(str(error).strip().splitlines()), "")[:200] or type(error).__name__
+        warnings.warn(f"engine {choice.name} failed, going on with eager: {reason}", RuntimeWarning, stacklevel=2)
+        return network, Choice("eager", f"{choice.name} failed")
+    return forward, choice
+
+
+def _compiled(network: "ViT") -> "Forward":
+    """Inductor; with CUDA graphs on a GPU, since the batch has one size all run long."""
+    import torch
+
+    if network.positions.device.type == "cuda":
+        inner = torch.compile(network.__call__, mode="reduce-overhead", dynamic=False)
+
+        def forward(pixels: "Tensor") -> "Tensor":
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+            found: Tensor = inner(pixels).clone()  # the graph's own output is overwritten by the next batch
+            return found
+
+        return forward
+    return torch.compile(network.__call__, dynamic=False)
+
+
+def _openvino(network: "ViT", pixels: "Tensor") -> "Forward":
+    """OpenVINO on the CPU, at the network's own precision."""
+    import openvino
+    import torch
+
+    class Module(torch.nn.Module):
+        def forward(self, pixels: "Tensor") -> "Tensor":
+            found: Tensor = plain(pixels)
+            return found
+
+    dtype = network.positions.dtype
+    plain = _cast(network, torch.float32)  # what bfloat16 rounded stays rounded
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # OpenVINO traces by torch.jit.trace, which torch deprecates
+        model = openvino.convert_model(Module(), example_input=pixels.clone(), input=list(pixels.shape))
+    hint = "bf16" if dtype == torch.bfloat16 else "f32"
+    options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = openvino.compile_model(model, "CPU", options)
+
+    def forward(batch: "Tensor") -> "Tensor":
+        found = compiled([np.ascontiguousarray(batch.numpy())])[0]
+        return torch.from_numpy(np.array(found, dtype=np.float32))
+
+    return forward
+
+
+def _cast(value: Any, dtype: Any) -> Any:
+    """A copy of nested dataclasses and tuples, with every tensor of another dtype."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: _cast(getattr(value, field.name), dtype) for field in fields(value)})
+    if isinstance(value, tuple):
+        return tuple(_cast(item, dtype) for item in value)
+    return value.to(dtype) if hasattr(value, "to") else value

@@ -1,0 +1,111 @@
+"""Engines: the same embeddings, chosen by what is left to do, and never the end of a run."""
+
+import numpy as np
+import pytest
+import torch
+
+from featcache.errors import MachineError
+from featcache.recipe import TrunkSection
+from featcache.store import WeightsMemo
+from featcache.trunks import engines, vit
+from featcache.trunks.registry import Trunk, TrunkSource, load
+
+
+@pytest.fixture
+def trunk(nano, tmp_path):
+    def make(engine: str = "eager", batch_size: int = 8, images: int = 0) -> Trunk:
+        section = TrunkSection(arch="vit_nano_16", weights=str(nano.weights), precision="fp32")
+        source = TrunkSource(section, WeightsMemo(tmp_path))
+        spec = source.spec("float32")
+        return load(source, spec, device="cpu", batch_size=batch_size, engine=engine, images=images)
+
+    return make
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (8, 3, 64, 64), dtype=np.uint8)
+
+
+def test_openvino_gives_the_embeddings_of_eager(trunk, pixels):
+    """To 1e-5 in fp32; and the record of the run says which engine it was."""
+    pytest.importorskip("openvino")
+    eager, other = trunk(), trunk("openvino")
+    np.testing.assert_allclose(other.embed(pixels), eager.embed(pixels), rtol=1e-4, atol=1e-5)
+    assert (eager.made()["engine"], other.made()["engine"]) == ("eager", "openvino")
+
+
+def test_an_embedding_of_openvino_does_not_depend_on_its_neighbours(trunk, pixels):
+    """Alone in a padded batch, at another place, among others: the same bits."""
+    pytest.importorskip("openvino")
+    other = trunk("openvino")
+    together = other.embed(pixels)
+    assert np.array_equal(other.embed(pixels[5:6]), together[5:6])
+    assert np.array_equal(other.embed(pixels[::-1].copy()), together[::-1])
+
+
+@pytest.mark.parametrize("engine", ["compile", "openvino"])
+def test_an_engine_that_fails_falls_back_to_eager(trunk, pixels, engine, monkeypatch):
+    """With a warning that gives the reason; the embeddings are eager's, and the record says eager."""
+
+    def broken(*_):
+        raise RuntimeError("no C++ compiler\nand much more")
+
+    monkeypatch.setattr(engines, "_compiled", broken)
+    monkeypatch.setattr(engines, "_openvino", broken)
+    with pytest.warns(RuntimeWarning, match=f"engine {engine} failed, going on with eager: no C.. compiler$"):
+        other = trunk(engine)
+    assert np.array_equal(other.embed(pixels), trunk().embed(pixels))
+    assert other.made()["engine"] == "eager"
+
+
+def test_auto_is_decided_by_the_number_of_images(monkeypatch):
+    """Few images stay eager; many take what is there; each choice is one line with its reason."""
+    assert engines.choose("auto", "cpu", 100).name == "eager"
+    assert engines.choose("auto", "cuda:1", 10_000).name == "eager"
+    assert engines.choose("auto", "cuda:1", 260_000).name == "compile"
+    assert engines.choose("auto", "mps", 10**6).name == "eager"
+    assert engines.choose("compile", "cpu", 1).sentence() == "engine compile: as asked"
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda _: None)
+    assert engines.choose("auto", "cpu", 10**6).name == "eager"
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda _: object())
+    assert engines.choose("auto", "cpu", 10**6).name == "openvino"
+
+
+@pytest.mark.parametrize("said", ["DefaultCPUAllocator: can't allocate memory", torch.OutOfMemoryError("CUDA")])
+def test_memory_that_runs_out_halves_the_batch(trunk, pixels, monkeypatch, said):
+    """8 images do not fit, 4 do not fit, 2 do: every image has its row, and the batch stays small."""
+    expected = trunk(batch_size=2).embed(pixels)
+    real, seen = vit.ViT.__call__, []
+
+    def tight(self, batch):
+        seen.append(len(batch))
+        if len(batch) > 2:
+            raise RuntimeError(said) if isinstance(said, str) else said
+        return real(self, batch)
+
+    monkeypatch.setattr(vit.ViT, "__call__", tight)
+    small = trunk()
+    with pytest.warns(UserWarning, match="out of memory: going on with batches of"):
+        assert np.array_equal(small.embed(pixels), expected)
+    assert np.array_equal(small.embed(pixels), expected)
+    assert seen == [8, 4] + [2] * 8
+    assert small.made()["batch_size"] == 2
+
+
+def test_no_memory_for_one_image_ends_the_run_with_advice(trunk, pixels, monkeypatch):
+    """Exit class 5; any other error of the forward is passed on as it is."""
+
+    def full(self, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(vit.ViT, "__call__", full)
+    with pytest.raises(MachineError, match="a single image; try another --device"):
+        trunk(batch_size=1).embed(pixels[:1])
+
+    def wrong(self, batch):
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr(vit.ViT, "__call__", wrong)
+    with pytest.raises(RuntimeError, match="shapes"):
+        trunk().embed(pixels)
