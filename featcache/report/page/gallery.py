@@ -18,7 +18,7 @@ from featcache.report.answers import Answers
 from featcache.video import BadVideoError, decode_frames
 
 A_CELL = 6  # images that a cell shows
-IN_ALL = 900  # thumbnails of a page: of 960x540 PNGs, which take 10 ms each to decode, a few seconds on two cores
+IN_ALL = 900  # different images of a page: of 960x540 PNGs, which take 10 ms each to decode, a few seconds on two cores
 EDGE = 112  # pixels
 BYTES = 3_900_000  # of all thumbnails: with base64 and everything else a page stays under 6 MB
 LARGEST = 2**28  # bytes of a file that is read for its thumbnail
@@ -32,8 +32,8 @@ class Gallery:
 
     rows: dict[Cell, tuple[int, ...]]  # (truth, prediction) -> rows of the answers, most confident first
     thumbnails: dict[int, bytes]  # row -> WebP
-    wanted: int  # thumbnails that the limits let through
-    unread: int  # of those, images that gave none
+    wanted: int  # images that the limits let through
+    unread: int  # of those, how many gave no thumbnail
     note: str = ""  # what a reader must know: that the images are gone
 
 
@@ -52,33 +52,25 @@ def gallery(
     `root`: the folder of the images; with `videos` the paths are those of frames.
     """
     rows = chosen(answers, a_cell)
-    wanted = _go_round(rows, answers, in_all)
-    if not wanted:
+    paths = _go_round(rows, answers)[:in_all]
+    if not paths:
         return Gallery(rows, {}, 0, 0)
     if not os.path.isdir(root):
-        return Gallery(rows, {}, len(wanted), len(wanted), f"no thumbnails: the images are no longer in {root}")
+        return Gallery(rows, {}, len(paths), len(paths), f"no thumbnails: the images are no longer in {root}")
     if videos and importlib.util.find_spec("av") is None:
         note = "no thumbnails: videos are decoded by PyAV, which is not installed here (pip install 'featcache[av]')"
-        return Gallery(rows, {}, len(wanted), len(wanted), note)
-    paths = list(dict.fromkeys(answers.paths[row] for row in wanted))  # an image may stand in several rows
+        return Gallery(rows, {}, len(paths), len(paths), note)
     make = _of_videos if videos else _of_images
     small: dict[str, bytes] = {}
+    unread, size = 0, 0
     for done, (path, data) in enumerate(make(Path(root), paths), start=1):
         progress(done, len(paths))
-        if data is not None:
-            small[path] = data
-    made: dict[int, bytes] = {}
-    size = 0
-    for place, row in enumerate(wanted):
-        data = small.get(answers.paths[row])
-        size += len(data or b"")
-        if size > BYTES:
-            wanted = wanted[:place]
-            break
-        if data is not None:
-            made[row] = data
-    unread = len(wanted) - len(made)
-    return Gallery(rows, made, len(wanted), unread, _note(len(wanted), unread, root))
+        if data is None:
+            unread += 1
+        elif size + len(data) <= BYTES:
+            small[path], size = data, size + len(data)
+    made = {row: small[answers.paths[row]] for cell in rows.values() for row in cell if answers.paths[row] in small}
+    return Gallery(rows, made, len(paths), unread, _note(len(paths), unread, root))
 
 
 def _of_images(root: Path, paths: list[str]) -> Iterator[tuple[str, bytes | None]]:
@@ -125,13 +117,14 @@ def chosen(answers: Answers, a_cell: int) -> dict[Cell, tuple[int, ...]]:
     }
 
 
-def _go_round(rows: dict[Cell, tuple[int, ...]], answers: Answers, in_all: int) -> list[int]:
+def _go_round(rows: dict[Cell, tuple[int, ...]], answers: Answers) -> list[str]:
+    """The different images of all cells: every cell's first, large cells before small ones, then the second …"""
     count = len(answers.classes)
     size = np.bincount(answers.truth * count + answers.predicted, minlength=count * count)
     largest = sorted(rows, key=lambda cell: (-size[cell[0] * count + cell[1]], cell))
     longest = max(map(len, rows.values()), default=0)
-    turns = [rows[cell][turn] for turn in range(longest) for cell in largest if turn < len(rows[cell])]
-    return turns[:in_all]
+    turns = (rows[cell][turn] for turn in range(longest) for cell in largest if turn < len(rows[cell]))
+    return list(dict.fromkeys(answers.paths[row] for row in turns))
 
 
 def _regular(path: Path, limit: int | None = LARGEST) -> BinaryIO:
@@ -156,5 +149,5 @@ def limits(found: Gallery, cells: Sequence[Cell]) -> str:
     """The limits in words."""
     return (
         f"at most {A_CELL} images a cell, the most confident answers first; "
-        f"{len(found.thumbnails):,} thumbnails in {len(cells):,} cells"
+        f"thumbnails of at most {IN_ALL:,} images: {len(found.thumbnails):,} in {len(cells):,} cells"
     )
