@@ -72,7 +72,8 @@ class Workers(ABC):
         for process in list(self.processes.values()):
             process.kill()
         for thread in self.threads:
-            thread.join()
+            if thread.ident is not None:  # it was begun
+                thread.join()
         for process in self.processes.values():
             _reap(process)
         self.file.close()

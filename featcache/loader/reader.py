@@ -44,8 +44,8 @@ def read_images(
         MachineError: a worker process cannot be started, or no worker stays alive.
     """
     pool = _Pool(paths, transform, wanted, workers=min(workers, max(1, len(paths))), ahead=ahead)
-    pool.begin()
     try:
+        pool.begin()  # inside: Ctrl-C may come while the workers start
         yield from pool.results()
     finally:
         pool.close()

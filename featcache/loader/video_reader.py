@@ -33,8 +33,8 @@ def read_frames(
     """
     ensure_decoder()
     pool = _Pool(places, transform, wanted, known, workers=workers, ahead=ahead)
-    pool.begin()
     try:
+        pool.begin()  # inside: Ctrl-C may come while the workers start
         yield from pool.results()
     finally:
         pool.close()
