@@ -184,8 +184,8 @@ def preview(data: bytes, edge: int) -> npt.NDArray[np.uint8]:
     Raises:
         BadImageError: as `decode`.
     """
-    image = _rgb(_open(data, upright=True)[0])
-    image.thumbnail((edge, edge), Image.Resampling.BILINEAR)
+    image = _rgb(_open(data, upright=True, at_least=2 * edge)[0])
+    image.thumbnail((edge, edge), Image.Resampling.BILINEAR, reducing_gap=2.0)
     return np.asarray(image)
 
 
