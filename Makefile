@@ -12,7 +12,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/featcache demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2
 
 # Every fault of tests/faults, with the long counts in full (`make test` runs a part of them); writes docs/faults.md.
 faults: $(VENV)/.dev
@@ -31,7 +31,7 @@ wheel-test: $(VENV)/.dev
 	rm -rf $(WHEEL)
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEEL) .
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(WHEEL)/*.whl
-	FEATCACHE_TEST_WHEEL=1 $(BIN)/pytest tests/end_to_end; ended=$$?; \
+	FEATCACHE_TEST_WHEEL=1 $(BIN)/pytest --numprocesses 2 tests/end_to_end; ended=$$?; \
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall --editable . && exit $$ended
 
 # The browser that the page's test drives: the system's own. Elsewhere than on Debian, or without root, the test says

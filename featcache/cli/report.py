@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featcache.asked import Asked
 from featcache.cli.app import Json, command, console, print_json, say, short
 from featcache.errors import UsageError
 from featcache.where import Stored
@@ -42,6 +41,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Recall per class and the confusion matrix of a head, with intervals; by image and by clip."""
+    from featcache.asked import Asked
     from featcache.report import paired, terminal, versus
     from featcache.report.evaluate import examine
     from featcache.report.evaluation import to_json

@@ -83,4 +83,5 @@ class Account:
                     f"device-bound: the {self.device} computes {share['computing']} of the time; try a faster device, "
                     f"--precision bf16 where it has it, or another --engine"
                 )
-        return f"{said} (start-up was {starting:.0%} of this run; more images hide it)" if starting > 0.5 else said
+        start = f" (start-up was {100 * starting:.0f} % of this run; more images hide it)" if starting > 0.5 else ""
+        return said + start

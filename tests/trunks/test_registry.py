@@ -144,7 +144,7 @@ def test_every_forward_has_the_full_batch(trunk):
         return trunk.network(batch)
 
     for count in (1, 3, 8):
-        np.testing.assert_array_equal(replace(trunk, network=watched).embed(pixels(count)), trunk.embed(pixels(count)))
+        np.testing.assert_array_equal(replace(trunk, forward=watched).embed(pixels(count)), trunk.embed(pixels(count)))
     assert seen == [(8, 3, 64, 64)] * 3
 
 
