@@ -47,6 +47,8 @@ bench: $(VENV)/.dev
 	$(BIN)/python bench/extract.py
 	$(BIN)/python bench/video.py
 	$(BIN)/python bench/near.py
+	$(BIN)/python bench/store.py
+	$(BIN)/python bench/classifiers.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
