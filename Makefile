@@ -43,6 +43,7 @@ browser:
 		echo "no Chromium, and none could be installed here: the browser test will say so"
 
 bench: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python bench/heads.py
 	$(BIN)/python bench/extract.py
 	$(BIN)/python bench/video.py
