@@ -137,7 +137,9 @@ def extract(
         return
     for summary in summaries:
         say(stages.sentence_of(summary))
-        for line in (summary.engine, stages.shares_of(summary), summary.held_back):
+        for line in (stages.shares_of(summary), summary.held_back):
             if line:
                 say(f"  {line}")
+    for engine_line in dict.fromkeys(summary.engine for summary in summaries if summary.engine):  # chosen once
+        say(engine_line)
     say(f"{summaries[0].trunk}: {short(Path(summaries[0].cache) / 'stores' / summaries[0].store)}")

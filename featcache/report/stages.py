@@ -63,9 +63,9 @@ def shares_of(summary: Summary) -> str:
     """Where the time of an extract went, in one line; "" where nothing was embedded."""
     if not summary.shares:
         return ""
-    loop = ", ".join(f"{kind} {summary.shares[kind]:.0%}" for kind in ("starting", "waiting", "computing", "writing"))
-    workers = ", ".join(f"{kind} {summary.shares[kind]:.0%}" for kind in ("reading", "decoding"))
-    return f"time: {loop}; of the workers': {workers}"
+    share = {kind: f"{kind} {100 * value:.0f} %" for kind, value in summary.shares.items()}
+    loop = ", ".join(share[kind] for kind in ("starting", "waiting", "computing", "writing"))
+    return f"time: {loop}; of the workers': {share['reading']}, {share['decoding']}"
 
 
 def fit_parts(fit: "Fit") -> list[RenderableType]:
