@@ -197,7 +197,10 @@ HUGE = """
 import resource, sys
 import h5py, featcache
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak():  # kB; ru_maxrss would begin with what the process that forked this one held
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+before = peak()
 try:
     featcache.load("train", data=sys.argv[1], cache=sys.argv[2])
 except featcache.FeatcacheError:
@@ -206,7 +209,7 @@ else:
     raise SystemExit("it was loaded")
 assert featcache.verify(cache=sys.argv[2])
 featcache.repair(cache=sys.argv[2])
-grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+grown = peak() - before
 print(grown // 1024)
 """
 
