@@ -16,8 +16,8 @@ from featcache.heads.saved import finite
 from featcache.listing.folder import SUFFIXES
 from featcache.listing.paths import readable
 from featcache.loader import read_images
+from featcache.machine import cores
 from featcache.prediction.asking import NOT_FINITE, HeadWithTrunk, Waiting, open_head
-from featcache.store.index import cores
 from featcache.where import Stored
 
 TOP = 5  # labels that are shown of an image
@@ -131,7 +131,7 @@ def _ask(
     files = [os.path.abspath(path) for path in paths]
     with contextlib.closing(read_images(files, asking.transform, wanted, workers=workers, ahead=_AHEAD)) as images:
         for image in images:
-            digests[image.index], failed[image.index] = image.digest, image.failed or broken.get(image.digest, "")
+            digests[image.index], failed[image.index] = image.digest, image.failed
             if image.failed and image.digest:
                 broken[image.digest] = image.failed
             if image.pixels is not None:
@@ -142,6 +142,8 @@ def _ask(
     waiting.flush()
     embedded = len(waiting.answers)
     waiting.recall(sorted(held))
+    # Of equal files only one is decoded, and not always the first: a later one's worker may have asked before it.
+    failed = [reason or broken.get(digest, "") for reason, digest in zip(failed, digests, strict=True)]
     return digests, failed, waiting.answers, embedded
 
 
