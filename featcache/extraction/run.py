@@ -1,7 +1,6 @@
 """The main loop of stage one: read what may be missing, embed what is, publish as it comes."""
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Protocol
@@ -17,6 +16,7 @@ from featcache.extraction.rows import Rows, refuse_too_many
 from featcache.extraction.summary import Progress, Settings
 from featcache.listing import video_and_frame
 from featcache.loader import ImageRead, read_frames, read_images
+from featcache.machine import cores
 from featcache.store import StatLog, StoreWriter
 from featcache.store.store import check_finite, digests_of
 from featcache.trunks.registry import Trunk, TrunkSource
@@ -50,7 +50,7 @@ class Run:
         self.embedded = 0
         self.waiting: list[bytes] = []  # the digests of the batch that is being filled
         self.pixels = np.empty((0, 0, 0, 0), dtype=np.uint8)  # the batch, (batch_size, 3, crop, crop)
-        self.account = Account(job.settings.workers or _cores(), _cores())
+        self.account = Account(job.settings.workers or cores(), cores())
         self.begun = self.said = self.flushed = time.monotonic()
 
     def embed(self) -> int:
@@ -135,7 +135,7 @@ class Run:
             return
         self._say("comparing with the embeddings that are there", done, now=True)
         found = drift.prove(
-            self.writer.store, self.rows.extracted(), job.trunk, workers=job.settings.workers or _cores()
+            self.writer.store, self.rows.extracted(), job.trunk, workers=job.settings.workers or cores()
         )
         job.drift[self.rows.listing.split] = found
         self.writer.record(made, found.to_json())
@@ -170,7 +170,3 @@ class Run:
         if moment - self.flushed > _FLUSH_SECONDS:
             self.flushed = moment
             self.job.known.flush()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,7 +8,7 @@ from featcache.asked import Asked
 from featcache.errors import CacheError, DataError
 from featcache.features import RANDOM_TRUNK, Features, behind, features_of
 from featcache.listing import cuts
-from featcache.memory import available
+from featcache.machine import available_memory
 from featcache.store import FeatureStore
 from featcache.streamed import Streamed, streamed_of
 
@@ -44,7 +44,7 @@ def read_splits(asked: Asked, *, from_disk: bool | None = False) -> Splits:
     source = asked.store_of("train")
     notes = []
     if from_disk is None:
-        size, free = len(source.listing(asked.key("train")).good) * (source.dim or 0) * 4, available()
+        size, free = len(source.listing(asked.key("train")).good) * (source.dim or 0) * 4, available_memory()
         from_disk = free is not None and size > SHARE_OF_MEMORY * free
         if from_disk and free is not None:
             notes.append(

@@ -120,9 +120,7 @@ def examine(
         said = f"no figures by clip: {error}"
     shared, noted = _shared(found, features), _notes(chosen, features, which.selected_by)
     notes = (*behind(found, asked.recipe, [key[2]]), *shared, *noted, said)
-    return Examined(
-        asked, found, chosen, run, features, images, clips, tuple(found for found in (*notes, said) if found)
-    )
+    return Examined(asked, found, chosen, run, features, images, clips, tuple(filter(None, notes)))
 
 
 def grouped(heads: Sequence[Answers]) -> Groups:

@@ -6,13 +6,14 @@ are looked at again. Slots are sorted in runs that a core's cache holds better t
 question goes through the runs in turn. docs/benchmarks.md has what a hundred million rows cost.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from featcache.machine import cores
 
 Digests = npt.NDArray[np.uint8]
 _Item = TypeVar("_Item")
@@ -133,11 +134,6 @@ def in_threads(do: Callable[[_Item], _Answer], items: Sequence[_Item], *, most: 
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pack(digests: list[bytes]) -> Digests:

@@ -1,6 +1,5 @@
 """verify --deep: a sample of the images that a store holds, read and embedded anew, and compared."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from featcache import drift
 from featcache.errors import FeatcacheError
 from featcache.extraction import Settings
 from featcache.listing.paths import shown_path
+from featcache.machine import cores
 from featcache.store import Problem, WeightsMemo, cache_folder
 from featcache.trunks import registry
 from featcache.upkeep.examine import Examined
@@ -48,7 +48,7 @@ def embed_again(
             continue
         trunk = registry.load(source, store.trunk.spec, device=registry.choose_device(device), batch_size=batch_size)
         held = [one for found_ in drift.extracted_by(store) for one in drift.candidates(store, found_, 8 * sample)]
-        compared = drift.compare(store, held, trunk, workers=os.cpu_count() or 1, sample=sample)
+        compared = drift.compare(store, held, trunk, workers=cores(), sample=sample)
         found.compared += compared.compared
         if not compared.compared:
             said = f"{store.root}: not compared: none of the images that it holds is still where it was"

@@ -11,6 +11,7 @@ from typing import Any
 
 from featcache.errors import CacheError, FeatcacheError
 from featcache.heads import shelf
+from featcache.machine import cores
 from featcache.store import FeatureStore, Problem, StatLog, cache_folder, check, commits, listings, shard
 from featcache.store.commits import Replayed
 from featcache.store.trunk_record import TRUNK, read_trunk
@@ -141,7 +142,7 @@ def _check_shards(
         with lock:
             done += size
 
-    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1)
+    pool = concurrent.futures.ThreadPoolExecutor(cores())
     try:
         waiting = [pool.submit(check.check_shard, *part, hashes=hashes, progress=more) for part in parts]
         for future in waiting:

@@ -76,7 +76,8 @@ def test_the_way_of_the_first_user(run: Run, nano: Nano, folder: Path) -> None:
     assert info["trunk"]["head_parameters"] == 65 * 3
     assert [store["rows"] for store in info["stores"]] == [51]
     verified = json.loads(run("verify", "--json").out)
-    assert (verified["problems"], verified["notes"], verified["depth"]) == ([], [], "hashes")
+    assert verified.keys() == {"problems", "notes", "bytes", "seconds", "compared", "depth"}
+    assert (verified["problems"], verified["notes"], verified["depth"], verified["compared"]) == ([], [], "hashes", 0)
 
 
 def test_the_trunk_of_the_first_user_has_its_known_size(run: Run) -> None:

@@ -1,6 +1,5 @@
 """`featcache fit`: any classifier on the cached embeddings, its settings chosen by macro recall on val."""
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from featcache.heads.classifiers.answers import Answers, Choices, Found, Means, 
 from featcache.heads.classifiers.kept import SavedClassifier
 from featcache.heads.classifiers.settings import choices_of
 from featcache.heads.splits import notes_of_splits, read_splits, refuse_unfit
+from featcache.machine import cores
 from featcache.where import Stored
 
 SELECTED_BY = "macro recall on val"
@@ -95,7 +95,7 @@ def fit(
     from featcache.trunks.registry import choose_device
 
     begun = time.perf_counter()
-    found = search(train, val, choices, Means(device=choose_device(device), jobs=jobs or _cores(), progress=progress))
+    found = search(train, val, choices, Means(device=choose_device(device), jobs=jobs or cores(), progress=progress))
     seconds = time.perf_counter() - begun
     answered: dict[str, tuple[Features, Answers]] = {}
     if val is not None and found.on_val is not None:
@@ -149,7 +149,3 @@ def _without_model(best: SavedClassifier) -> list[str]:
     return [
         f"only its predictions are kept, not the model: {best.without_model}; `--predict test` keeps those of test too"
     ]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

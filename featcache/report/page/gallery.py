@@ -14,6 +14,7 @@ import numpy as np
 
 from featcache.images import BadImageError, thumbnail, thumbnail_of
 from featcache.listing import video_and_frame
+from featcache.machine import cores
 from featcache.report.answers import Answers
 from featcache.video import BadVideoError, decode_frames
 
@@ -81,7 +82,7 @@ def _of_images(root: Path, paths: list[str]) -> Iterator[tuple[str, bytes | None
         except (OSError, BadImageError):
             return None
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # Pillow decodes outside of the interpreter's lock
+    with ThreadPoolExecutor(cores()) as pool:  # Pillow decodes outside of the interpreter's lock
         yield from zip(paths, pool.map(make, paths), strict=True)
 
 
@@ -99,7 +100,7 @@ def _of_videos(root: Path, paths: list[str]) -> Iterator[tuple[str, bytes | None
                 made[frames[video][frame]] = thumbnail_of(pixels, EDGE)
         return list(made.items())
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for found in pool.map(make, frames):
             yield from found
 

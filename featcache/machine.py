@@ -1,5 +1,6 @@
-"""How much memory this process may still take: of the machine, of its control group, of its own limits."""
+"""What this process may take of the machine: cores, and memory."""
 
+import os
 import resource
 from pathlib import Path
 
@@ -9,8 +10,13 @@ _GROUPS = (  # limit and use, of the second and the first version of control gro
 )
 
 
-def available() -> int | None:
-    """Bytes; None where the system does not say."""
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory() -> int | None:
+    """Bytes, by the machine, its control group and the process's own limits; None where the system does not say."""
     found = [bytes_ for bytes_ in (_of_machine(), *map(_of_group, _GROUPS), _of_process()) if bytes_ is not None]
     return min(found, default=None)
 
