@@ -7,8 +7,8 @@ Memory: the embeddings stay on disk and come in blocks. With `held` x `passing` 
 for splits of n and m different images: 289 MB for 260,000 x 90,000 x 768 at 16,384 x 1,024, beside the listings
 and the store's index (about 400 bytes an image) and the pairs that are found (about 600 bytes each).
 
-Measured on two cores of an AMD EPYC (`bench/near.py`): 260,000 x 90,000 x 768 takes 204 s, 115 million pairs a second, and
-435 MB at the peak of the process, imports and listings included.
+Measured on two cores of an AMD EPYC (`bench/near.py`): 260,000 x 90,000 x 768 takes 204 s, 115 million pairs a second,
+and 435 MB at the peak of the process, imports and listings included.
 """
 
 from collections.abc import Callable

@@ -175,21 +175,26 @@ def gather(
     out: npt.NDArray[np.float32],
     to: npt.NDArray[np.int64],
 ) -> None:
-    """out[to] = embeddings[rows], as float32. Stretches that are consecutive on both sides are read in place.
+    """out[to] = embeddings[rows], as float32, into a contiguous `out`. Stretches of consecutive rows are read in place.
 
     Raises:
         IndexError: a row that the shard does not have; a negative one counts from nowhere.
     """
-    if len(rows) and not 0 <= rows.min() <= rows.max() < shard.rows:
+    if not len(rows):
+        return
+    if not 0 <= rows.min() <= rows.max() < shard.rows:
         raise IndexError(f"rows {rows.min()} to {rows.max()} of a shard that has {shard.rows}")
     handle = open_shard(folder, shard)
     try:
         breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(to) != 1)) + 1
         starts, ends = np.concatenate(([0], breaks)), np.concatenate((breaks, [len(rows)]))
         direct = (ends - starts >= _LONG_RUN) & (shard.dtype == "float32")
-        for start, end in zip(starts[direct], ends[direct], strict=True):
-            piece = out[to[start] : to[start] + end - start].data.cast("B")
-            _read_into(handle, piece, shard.embeddings_offset + int(rows[start]) * shard.row_bytes)
+        size = shard.row_bytes
+        offsets = shard.embeddings_offset + rows[starts[direct]] * size
+        begins, lengths = to[starts[direct]] * size, (ends - starts)[direct] * size
+        whole = out.data.cast("B")
+        for offset, begin, length in zip(offsets.tolist(), begins.tolist(), lengths.tolist(), strict=True):
+            _read_into(handle, whole[begin : begin + length], offset)
         scattered = np.flatnonzero(np.repeat(~direct, ends - starts))
         _scatter(handle, shard, rows[scattered], out, to[scattered])
     finally:

@@ -48,20 +48,36 @@ def test_pack_keeps_every_byte_in_order(held):
     assert [row.tobytes() for row in packed] == held
 
 
-@given(st.lists(st.lists(digests, max_size=12), max_size=6), st.lists(digests, max_size=10), st.integers(1, 9))
-def test_parts_and_runs_change_no_answer(parts, others, run):
-    """However the digests are cut into shards, and however few slots are sorted together: the first row is found."""
+@given(
+    st.lists(st.lists(digests, max_size=12), max_size=6),
+    st.lists(digests, max_size=10),
+    st.integers(1, 9),
+    st.sampled_from([0, index.HELD]),
+)
+def test_parts_and_runs_change_no_answer(parts, others, run, in_memory):
+    """However the digests are cut, sorted and kept, the first row is found."""
     held = [digest for part in parts for digest in part]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(index, "RUN", run)
+        patch.setattr(index, "HELD", in_memory)
         found = DigestIndex([InMemory(pack(part)) for part in parts if part])
     wanted = [*others, *held]
     expected = [held.index(digest) if digest in held else -1 for digest in wanted]
     assert found.find(pack(wanted)).tolist() == expected
 
 
-def test_only_what_a_question_could_mean_is_read_again():
+@given(st.lists(st.tuples(st.integers(0, 299), st.integers(1, 60)), max_size=12), st.integers(1, 299))
+def test_stretches_of_what_was_committed_are_found_as_one_by_one(stretches, cut):
+    """Questions in stretches, some running past the end into images that are new, with repeats: row for row."""
+    named = pack([hashlib.sha256(bytes([number % 256, number // 256])).digest() for number in range(360)])
+    wanted = np.concatenate([np.arange(start, start + length) for start, length in [(0, 0), *stretches]])
+    found = DigestIndex([InMemory(named[:cut]), InMemory(named[cut:300])]).find(named[wanted])
+    assert found.tolist() == np.where(wanted < 300, wanted, -1).tolist()
+
+
+def test_only_what_a_question_could_mean_is_read_again(monkeypatch):
     """Of a part, the rows that are looked at are those that begin as a wanted digest does: none for a new image."""
+    monkeypatch.setattr(index, "HELD", 0)  # a store too large for its digests to stay in memory
 
     class Watched(InMemory):
         asked = 0
