@@ -1,7 +1,7 @@
 """python bench/near.py
 
-Four minutes on two cores of an AMD EPYC (2026-11-25): 204 s, start included, peak 435 MB, all 1,000 planted images found, and
-a part as by brute force; 1.20 times the products alone.
+Four minutes on two cores of an AMD EPYC (2026-11-25): 204 s, start included, peak 435 MB, all 1,000 planted images
+found, and a part as by brute force; 1.20 times the products alone.
 
 `featcache data --near 0.98` as it is typed, on a cache that is made for it: two splits of Drive&Act's size, 260,000 and
 90,000 different embeddings of 768 numbers, of which PLANTED of the second all but equal one of the first. Held against
