@@ -13,6 +13,7 @@ import numpy as np
 
 from featcache.errors import DataError
 from featcache.listing.listing import Listing
+from featcache.listing.paths import name_bytes
 from featcache.listing.source import in_order
 from featcache.recipe import NAME
 
@@ -98,7 +99,7 @@ def list_folder(root: str, split: str, *, data_set: str, variant: str = "all") -
             ignored.append(f"{split}/{entry.name}")
             continue
         above = tuple(_identity(folder) for folder in (root, os.path.join(root, split), entry.path))
-        for below, name in sorted(_files(entry.path, "", above), key=lambda found: os.fsencode("".join(found))):
+        for below, name in sorted(_files(entry.path, "", above), key=lambda found: name_bytes("".join(found))):
             path = f"{split}/{entry.name}/{below}{name}"
             if name.lower().endswith(SUFFIXES):
                 paths.append(path)
@@ -133,7 +134,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
             shown = [entry for entry in found if not entry.name.startswith(".")]
     except OSError as error:
         raise DataError(f"{folder}: this folder cannot be read: {error.strerror}") from None
-    return sorted(shown, key=lambda entry: os.fsencode(entry.name))
+    return sorted(shown, key=lambda entry: name_bytes(entry.name))
 
 
 def _identity(folder: str) -> tuple[int, int]:

@@ -1,6 +1,14 @@
 """Paths as text: any bytes may stand in one."""
 
 import os
+import sys
+
+_CODEC, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+
+
+def name_bytes(name: str) -> bytes:
+    """What the disk calls a file: os.fsencode, without its many questions, for those who sort a million names."""
+    return name.encode(_CODEC, _ERRORS)
 
 
 def shown_path(path: str) -> str:

@@ -74,7 +74,7 @@ def encode(extracted: Extracted) -> bytes:
     for name, column in zip(_CODED, (listing.clips, listing.subjects, extracted.reasons), strict=True):
         table = {value: code for code, value in enumerate(dict.fromkeys(column))}
         arrays[f"{name}_names"] = _pack(tuple(table))
-        arrays[f"{name}_codes"] = np.array([table[value] for value in column], dtype=np.int32)
+        arrays[f"{name}_codes"] = np.fromiter(map(table.__getitem__, column), dtype=np.int32, count=len(column))
     return hdf5.build(arrays)[0]
 
 
@@ -93,7 +93,7 @@ def decode(data: bytes) -> Extracted:
         names, codes = _unpack(arrays[f"{name}_names"]), arrays[f"{name}_codes"].astype(np.int32)
         if (codes < 0).any():
             raise ValueError(f"a code of {name} lies below 0")
-        columns[name] = tuple(names[code] for code in codes)
+        columns[name] = tuple(map(names.__getitem__, codes.tolist()))
     listing = Listing(
         data_set=meta["data_set"],
         variant=meta["variant"],
@@ -177,8 +177,8 @@ def _sha256(path: Path) -> str | None:
 
 
 def _pack(strings: Sequence[str]) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(b"".join(os.fsencode(string) + b"\0" for string in strings), dtype=np.uint8)
+    return np.frombuffer(os.fsencode("".join(f"{string}\0" for string in strings)), dtype=np.uint8)
 
 
 def _unpack(packed: npt.NDArray[np.generic]) -> tuple[str, ...]:
-    return tuple(os.fsdecode(string) for string in packed.tobytes().split(b"\0")[:-1])
+    return tuple(os.fsdecode(packed.tobytes()).split("\0")[:-1])  # at once: no name has a zero in it
