@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -73,7 +74,8 @@ def _opencv() -> dict[str, Decoder]:
     cv2.setNumThreads(1)
 
     def opencv(data: bytes) -> np.ndarray:
-        return cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
+        found: np.ndarray = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
+        return found
 
     return {"OpenCV": opencv}
 
@@ -123,7 +125,7 @@ def main() -> None:
             equal, mean = (float(np.mean([by(part) for part in apart])) for by in (lambda x: (x == 0).mean(), np.mean))
             rows.append((kind, name, milliseconds(one, files, asked.runs), equal, mean))
         for name, transform in (("ours, to 224x224, exact", EXACT), ("ours, to 224x224, fast", FAST)):
-            taken = milliseconds(lambda data, transform=transform: decode(data, transform), files, asked.runs)
+            taken = milliseconds(partial(decode, transform=transform), files, asked.runs)
             rows.append((kind, name, taken, float("nan"), float("nan")))
     if asked.json:
         keys = ("file", "decoder", "ms", "equal", "apart")

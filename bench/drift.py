@@ -18,9 +18,13 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from machine import describe
+
+if TYPE_CHECKING:
+    import torch
 
 WAYS = {  # name -> (environment, batch size, threads)
     "reference: batch 32, 2 threads": ({}, 32, 2),
@@ -38,7 +42,7 @@ WAYS = {  # name -> (environment, batch size, threads)
 KEYED = {"resize without antialias": "antialias", "bicubic": "bicubic", "the other precision": "precision"}
 
 
-def moved(value):
+def moved(value: "torch.Tensor") -> "torch.Tensor":
     """A tensor a tenth of its own spread away from where it was; a vector (a bias, a norm) a tenth of 1 more."""
     import torch
 
@@ -46,7 +50,7 @@ def moved(value):
     return value + 0.1 * value.std().nan_to_num() * noise + (0.1 * torch.randn_like(value) if value.ndim == 1 else 0)
 
 
-def child(asked: dict) -> None:
+def child(asked: dict[str, Any]) -> None:
     """Embed in this process; the embeddings go to stdout as bytes."""
     import torch
     from PIL import Image
@@ -88,7 +92,7 @@ def child(asked: dict) -> None:
     sys.stdout.buffer.write(np.concatenate(rows).tobytes())
 
 
-def embed(environment: dict, **asked) -> np.ndarray:
+def embed(environment: dict[str, str], **asked: Any) -> np.ndarray:
     done = subprocess.run(
         [sys.executable, __file__, "--child", json.dumps(asked)],
         env={**os.environ, **environment}, stdout=subprocess.PIPE, check=True,

@@ -155,7 +155,8 @@ def _timm(_: torch.nn.Module, normal: torch.Tensor) -> Callable[[], object]:
 def _transformers(_: torch.nn.Module, normal: torch.Tensor) -> Callable[[], object]:
     from transformers import ViTConfig, ViTModel
 
-    network = ViTModel(ViTConfig(), add_pooling_layer=False).eval().to(normal.device, torch.bfloat16)
+    model: torch.nn.Module = ViTModel(ViTConfig(), add_pooling_layer=False)
+    network = model.eval().to(normal.device, torch.bfloat16)
     return lambda: network(pixel_values=normal.to(torch.bfloat16)).last_hidden_state[:, 0]
 
 
@@ -242,7 +243,7 @@ def measure(images: int, runs: int) -> tuple[list[Result], dict[str, float]]:
             forward = alternate(forwards(state, device), runs)
         auto = "bf16" if fast_precision(device) == "bfloat16" else "fp32"
         one = photographs(scratch / "one", 1)
-        tasks = {"command": partial(extract, data), "loop": plain}
+        tasks: dict[str, Callable[[], object]] = {"command": partial(extract, data), "loop": plain}
         files = alternate({**tasks, "start-up": partial(extract, one, "--engine", "eager")}, runs)
         seconds = {found.name: found.median for found in forward + files}
         rates = [_rate(found, batch) for found in forward] + [_rate(found, images) for found in files[:2]] + files[2:]

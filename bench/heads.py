@@ -61,7 +61,7 @@ def usual_parts(config: HeadConfig, rows: int) -> tuple[torch.nn.Linear, Callabl
 
     def step(x: torch.Tensor, y: torch.Tensor) -> None:
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(layer(x), y).backward()
+        torch.nn.functional.cross_entropy(layer(x), y).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(layer.parameters(), config.clip_norm or math.inf)
         optimizer.step()
         scheduler.step()
@@ -179,7 +179,7 @@ def main() -> None:
 def like_embeddings(train: Features) -> Features:
     """The same classes in rows as a trunk makes them: variances that fall like 1 / k, and a mean away from 0."""
     scale = 5 / np.sqrt(np.arange(1, DIM + 1, dtype=np.float32))
-    return replace(train, x=train.x * scale + np.float32(0.5))
+    return replace(train, x=(train.x * scale + np.float32(0.5)).astype(np.float32))
 
 
 def lbfgs(train: Features, iterations: int) -> tuple[list[Result], float]:

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from machine import Result, document, table
@@ -69,7 +70,7 @@ def make(root: Path, train: int, val: int) -> tuple[Path, dict[str, np.ndarray]]
     return recipe, x
 
 
-def command(recipe: Path, cache: Path) -> tuple[float, float, dict[str, object]]:
+def command(recipe: Path, cache: Path) -> tuple[float, float, dict[str, Any]]:
     """Seconds, peak megabytes, and what it found."""
     words = [sys.executable, "-m", "featcache", "data", "-p", recipe, "--cache", cache, "--near", str(COSINE), "--json"]
     began = time.perf_counter()
@@ -87,7 +88,7 @@ def command(recipe: Path, cache: Path) -> tuple[float, float, dict[str, object]]
 def brute_force(a: np.ndarray, b: np.ndarray) -> dict[int, int]:
     """Row of b -> its nearest row of a, where that is near enough; float64, every product."""
     a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a.astype(np.float64), b.astype(np.float64)))
-    found = {}
+    found: dict[int, int] = {}
     for at in range(0, len(b), 1_000):
         products = b[at : at + 1_000] @ a.T
         top = products.argmax(axis=1)

@@ -11,6 +11,7 @@ import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ KINDS = {
 }
 
 
-def embed(data: Path, scratch: Path, weights: Path, limit: int | None, **asked: str) -> tuple[Features, Features]:
+def embed(data: Path, scratch: Path, weights: Path, limit: int | None, **asked: Any) -> tuple[Features, Features]:
     """Train and val as this kind of extract makes them."""
     found = featcache.extract(data=str(data), cache=scratch, weights=str(weights), limit=limit, **asked)
     train, val = (
@@ -85,11 +86,13 @@ def main() -> None:
 
 def _cosine(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     one, other = one.astype(np.float64), other.astype(np.float64)
-    return (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    cosine: np.ndarray = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    return cosine
 
 
 def _error(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(one - other, axis=1) / np.linalg.norm(other, axis=1)
+    error: np.ndarray = np.linalg.norm(one - other, axis=1) / np.linalg.norm(other, axis=1)
+    return error
 
 
 if __name__ == "__main__":

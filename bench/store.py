@@ -23,6 +23,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -99,7 +100,7 @@ def load(scratch: Path, runs: int) -> tuple[list[Result], dict[str, float]]:
         out, at = np.empty(size, dtype=np.uint8), 0
         for file in files:
             with file.open("rb", buffering=0) as opened_file:
-                at += opened_file.readinto(out[at : at + file.stat().st_size])
+                at += opened_file.readinto(out[at : at + file.stat().st_size].data)
         assert at == size
 
     def h5py_slices() -> None:
@@ -118,7 +119,7 @@ def load(scratch: Path, runs: int) -> tuple[list[Result], dict[str, float]]:
         "h5py slices": h5py_slices,
         "zarr": lambda: zarr.open_array(scratch / "peer.zarr", mode="r")[:],
         "safetensors": lambda: safetensors.numpy.load_file(scratch / "peer.safetensors"),
-        "sha256": lambda: hashlib.sha256(whole).digest(),
+        "sha256": lambda: hashlib.sha256(whole.data).digest(),
         "first load": opened(in_order, known=False),
         "verify": lambda: FeatureStore.open(root, StatLog(scratch / "cache")).verify(),
     }
@@ -253,13 +254,17 @@ def settle(cache: Path, listings: Sequence[Listing]) -> None:
         for row in range(len(listing)):
             path = listing.file(row)
             digest = hashlib.sha256(Path(path).read_bytes()).digest()
-            known.remember(path, stat_of(path), digest, read_at=now() + 10**10)
+            status = stat_of(path)
+            assert status is not None
+            known.remember(path, status, digest, read_at=now() + 10**10)
         rows = Rows(listing, known.look_up([listing.file(row) for row in range(len(listing))]), key)
         with store.writer() as writer:
             todo = rows.extracted().digests[rows.missing(store, retry_failed=False)]
             for start in range(0, len(todo), SHARD_ROWS):
                 part = todo[start : start + SHARD_ROWS]
-                writer.append(part, np.random.default_rng(0).standard_normal((len(part), store.dim), dtype=np.float32))
+                writer.append(
+                    part, np.random.default_rng(0).standard_normal((len(part), store.dim or 0), dtype=np.float32)
+                )
             writer.commit(rows.extracted())
         store = FeatureStore.open(store.root, known)
     known.flush()
@@ -289,8 +294,11 @@ def no_op(scratch: Path, runs: int, files: int) -> tuple[list[Result], dict[str,
         assert "torch was imported" not in said, said
     read = f"import featcache; featcache.load('train', data={str(root / 'one')!r}, cache={str(cache)!r})"
     tasks: dict[str, Callable[[], object]] = {
-        name: lambda words=words: subprocess.run(
-            [sys.executable, "-m", "featcache", *words, "--cache", str(cache)], check=True, capture_output=True
+        name: partial(
+            subprocess.run,
+            [sys.executable, "-m", "featcache", *words, "--cache", str(cache)],
+            check=True,
+            capture_output=True,
         )
         for name, words in commands.items()
     }

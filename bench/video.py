@@ -13,7 +13,7 @@ import argparse
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -70,10 +70,10 @@ def everything(_digest: bytes) -> bool:
     return True
 
 
-def all_of(found: Iterator[ImageRead]) -> dict[int, int]:
+def all_of(found: Generator[ImageRead, None, None]) -> dict[int, int]:
     """What was read: the sum of each frame's pixels, by its place."""
     with contextlib.closing(found) as images:
-        return {image.index: int(image.pixels.sum()) for image in images}
+        return {image.index: int(image.pixels.sum()) for image in images if image.pixels is not None}
 
 
 def decode_alone(videos: list[Path], count: int, *, rgb: bool) -> None:
