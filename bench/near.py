@@ -41,12 +41,15 @@ def rows_of(split: str, first: int, count: int) -> np.ndarray:
     return np.random.default_rng((seed, first)).standard_normal((count, DIM), dtype=np.float32)
 
 
-def make(root: Path, train: int, val: int) -> tuple[Path, dict[str, np.ndarray]]:
+def make(root: Path, train: int, val: int, classes: int = 1) -> tuple[Path, dict[str, np.ndarray]]:
     """The annotations, a recipe and a cache that holds both splits; their embeddings too."""
     folder = root / "iccv_activities_3s/activities_3s/view"
     folder.mkdir(parents=True)
     for split, count in (("train", train), ("val", val)):
-        lines = [f"1,{split},{at},{at * CHUNK},{at * CHUNK + CHUNK - 1},a,0\n" for at in range(count // CHUNK)]
+        lines = [
+            f"1,{split},{at},{at * CHUNK},{at * CHUNK + CHUNK - 1},activity {at % classes},0\n"
+            for at in range(count // CHUNK)
+        ]
         (folder / f"midlevel.chunks_90.split_0.{split}.csv").write_text(HEADER + "".join(lines))
     recipe = root / "near.toml"
     recipe.write_text(f'name = "near"\n[data]\nlayout = "drive-act"\nroot = "{root}"\nview = "view"\nfold = 0\n')
