@@ -2,12 +2,12 @@
 
 import os
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 
-_GROUPS = (  # limit and use, of the second and the first version of control groups
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
+# Where a control group's limit, use, and pages that it would give back stand, by the version of control groups.
+_FIRST = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_SECOND = ("memory.max", "memory.current", "inactive_file")
 
 
 def cores() -> int:
@@ -15,30 +15,57 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def available_memory() -> int | None:
-    """Bytes, by the machine, its control group and the process's own limits; None where the system does not say."""
-    found = [bytes_ for bytes_ in (_of_machine(), *map(_of_group, _GROUPS), _of_process()) if bytes_ is not None]
-    return min(found, default=None)
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes, by the machine, the control groups that this process is in, and its own limits; None where the system
+    does not say. `root`: where the system's own files stand.
+    """
+    return min((*_of_machine(root), *_of_groups(root), *_of_process(root)), default=None)
 
 
-def _of_machine() -> int | None:
+def _of_machine(root: Path) -> Iterator[int]:
+    yield from _kilobytes(root / "proc/meminfo", "MemAvailable")
+
+
+def _of_groups(root: Path) -> Iterator[int]:
+    """What is left of every group around this process: the innermost one need not be the narrowest."""
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        base, names = (root / "sys/fs/cgroup/memory", _FIRST) if controllers else (root / "sys/fs/cgroup", _SECOND)
+        inner = base / path.lstrip("/")  # inside a container this may be a name of the host's: then base is its group
+        for folder in (inner, *inner.parents):
+            if folder.is_relative_to(base):
+                yield from _of_group(folder, names)
+
+
+def _of_group(folder: Path, names: tuple[str, str, str]) -> Iterator[int]:
+    limit, used = (_number(folder / name) for name in names[:2])
+    if limit is not None and used is not None:
+        cached = [int(line.split()[1]) for line in _lines(folder / "memory.stat") if line.startswith(f"{names[2]} ")]
+        yield max(0, limit - used + sum(cached))
+
+
+def _of_process(root: Path) -> Iterator[int]:
+    for which, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        limit = resource.getrlimit(which)[0]
+        if limit != resource.RLIM_INFINITY:
+            yield max(0, limit - sum(_kilobytes(root / "proc/self/status", name)))
+
+
+def _kilobytes(path: Path, name: str) -> list[int]:
+    """Bytes that a line `name: 12 kB` says."""
+    return [1024 * int(line.split()[1]) for line in _lines(path) if line.startswith(f"{name}:")]
+
+
+def _number(path: Path) -> int | None:
+    """What the file says; None where it says "max", or is not there."""
+    found = _lines(path)
+    return int(found[0]) if found and found[0].isdecimal() else None
+
+
+def _lines(path: Path) -> list[str]:
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        return path.read_text().splitlines()
     except OSError:
-        return None
-    kilobytes = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    return 1024 * kilobytes[0] if kilobytes else None
-
-
-def _of_group(paths: tuple[str, str]) -> int | None:
-    try:
-        limit, used = (Path(path).read_text().strip() for path in paths)
-        return max(0, int(limit) - int(used))
-    except (OSError, ValueError):  # no such group, or "max"
-        return None
-
-
-def _of_process() -> int | None:
-    limits = [resource.getrlimit(which)[0] for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
-    set_ = [limit for limit in limits if limit != resource.RLIM_INFINITY]
-    return min(set_, default=None)
+        return []

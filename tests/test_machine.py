@@ -1,0 +1,108 @@
+"""What a process may take of the machine."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from featcache.machine import available_memory, cores
+
+MB = 2**20
+
+
+def system(root: Path, files: dict[str, str]) -> Path:
+    """A system's own files, as they stand below `root`."""
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+FREE = {"proc/meminfo": f"MemTotal: {9000 * 1024} kB\nMemAvailable:    {8000 * 1024} kB\n", "proc/self/cgroup": ""}
+
+
+def group(folder: str, limit: str, used: int, cached: int = 0) -> dict[str, str]:
+    """A group of the second version."""
+    return {
+        f"sys/fs/cgroup/{folder}memory.max": f"{limit}\n",
+        f"sys/fs/cgroup/{folder}memory.current": f"{used}\n",
+        f"sys/fs/cgroup/{folder}memory.stat": f"anon {used - cached}\ninactive_file {cached}\n",
+    }
+
+
+def test_the_cores_are_those_that_this_process_may_run_on():
+    """Not those that the machine has."""
+    one = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "from featcache.machine import cores; print(cores())"
+    )
+    done = subprocess.run([sys.executable, "-c", one], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+    assert cores() == len(os.sched_getaffinity(0))
+
+
+def test_without_groups_it_is_what_the_machine_has_to_spare(tmp_path):
+    """MemAvailable, which counts caches that would be given back."""
+    assert available_memory(system(tmp_path, FREE)) == 8000 * MB
+
+
+def test_nothing_is_said_where_the_system_says_nothing(tmp_path):
+    """No /proc, no answer, and no guess."""
+    assert available_memory(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "left"), [(f"{700 * MB}", "max", 600), ("max", f"{500 * MB}", 300), ("max", "max", 8000)]
+)
+def test_the_narrowest_group_around_the_process_counts(tmp_path, inner, outer, left):
+    """Its own, or one that this stands in."""
+    files = FREE | {"proc/self/cgroup": "0::/user/job\n"}
+    files |= group("user/job/", inner, 100 * MB) | group("user/", outer, 200 * MB)
+    assert available_memory(system(tmp_path, files)) == left * MB
+
+
+def test_a_container_sees_its_group_at_the_top(tmp_path):
+    """Where the group's path is a name of the host's that is not there."""
+    files = FREE | {"proc/self/cgroup": "0::/docker/abc\n"} | group("", f"{400 * MB}", 100 * MB)
+    assert available_memory(system(tmp_path, files)) == 300 * MB
+
+
+def test_pages_of_files_that_were_read_are_not_in_use(tmp_path):
+    """Reading the shards fills the group with their pages; the kernel takes them back."""
+    files = FREE | {"proc/self/cgroup": "0::/\n"} | group("", f"{400 * MB}", 390 * MB, cached=350 * MB)
+    assert available_memory(system(tmp_path, files)) == 360 * MB
+
+
+def test_the_first_version_of_control_groups_is_read_too(tmp_path):
+    """Its own files, under the controller's folder."""
+    base = "sys/fs/cgroup/memory/job/"
+    files = FREE | {
+        "proc/self/cgroup": "11:cpu,cpuacct:/other\n5:memory:/job\n",
+        f"{base}memory.limit_in_bytes": f"{400 * MB}",
+        f"{base}memory.usage_in_bytes": f"{100 * MB}",
+        f"{base}memory.stat": f"total_inactive_file {10 * MB}\n",
+    }
+    assert available_memory(system(tmp_path, files)) == 310 * MB
+
+
+@pytest.mark.parametrize(("which", "name"), [("RLIMIT_AS", "VmSize"), ("RLIMIT_DATA", "VmData")])
+def test_a_limit_of_the_process_counts_less_what_it_has(tmp_path, which, name):
+    """`ulimit -v` and `ulimit -d`."""
+    root = system(tmp_path, FREE | {"proc/self/status": f"{name}:\t {1000 * 1024} kB\n"})
+    code = (
+        "import resource, sys; from pathlib import Path; from featcache.machine import available_memory\n"
+        f"resource.setrlimit(resource.{which}, ({4000 * MB}, resource.RLIM_INFINITY))\n"
+        f"print(available_memory(Path({str(root)!r})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == 3000 * MB
+
+
+def test_this_machine_answers():
+    """Something between nothing and everything."""
+    found = available_memory()
+    assert found is not None
+    assert 0 < found < 2**60
