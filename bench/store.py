@@ -33,6 +33,7 @@ import zarr
 from machine import Result, alternate, document, table
 from PIL import Image
 
+import featcache
 from featcache.extraction.rows import Rows
 from featcache.listing import Listing
 from featcache.listing.folder import list_folder
@@ -121,7 +122,7 @@ def load(scratch: Path, runs: int) -> tuple[list[Result], dict[str, float]]:
         "safetensors": lambda: safetensors.numpy.load_file(scratch / "peer.safetensors"),
         "sha256": lambda: hashlib.sha256(whole.data).digest(),
         "first load": opened(in_order, known=False),
-        "verify": lambda: FeatureStore.open(root, StatLog(scratch / "cache")).verify(),
+        "verify": lambda: featcache.verify(cache=scratch / "cache"),
     }
 
     def touch() -> None:
