@@ -334,7 +334,8 @@ def create(
     publish.make_folder(root / "shards")
     with writing(root, wait=wait, waiting=waiting):
         if not (root / TRUNK).exists():
-            publish.append(root / commits.NAME, b"", sync=True)
+            if not (root / commits.NAME).exists():  # durable before there is a trunk.json, which makes it a store
+                publish.publish(root / commits.NAME, b"", replace=True)
             write_trunk(root, TrunkRecord(spec, asked))
     made = FeatureStore.open(root, known)
     if made.trunk.spec != spec:
