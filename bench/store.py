@@ -42,7 +42,7 @@ from featcache.store.index import pack
 from featcache.store.sealed import seal_line
 from featcache.store.shard import Shard
 from featcache.store.stat_log import now, stat_of
-from featcache.store.store import SHARD_ROWS
+from featcache.store.writer import SHARD_ROWS
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 

@@ -18,7 +18,8 @@ from featcache.listing import video_and_frame
 from featcache.listing.paths import shown_path
 from featcache.loader import read_frames, read_images
 from featcache.store import Extracted, FeatureStore, StatLog
-from featcache.store.store import digests_of, same_making
+from featcache.store.index import digests_of
+from featcache.store.writer import same_making
 from featcache.trunks.registry import Trunk
 from featcache.video import decodes
 

@@ -11,9 +11,8 @@ from featcache.listing import Listing, video_and_frame
 from featcache.listing.paths import shown_path
 from featcache.loader import ImageRead
 from featcache.store import Extracted, FeatureStore, StatLog
-from featcache.store.index import Digests
+from featcache.store.index import Digests, digests_of
 from featcache.store.stat_log import Known
-from featcache.store.store import digests_of
 from featcache.video import frame_digest
 
 _NAMED = 5  # bad images that an error names

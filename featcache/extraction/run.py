@@ -18,7 +18,8 @@ from featcache.listing import video_and_frame
 from featcache.loader import ImageRead, read_frames, read_images
 from featcache.machine import cores
 from featcache.store import StatLog, StoreWriter
-from featcache.store.store import check_finite, digests_of
+from featcache.store.index import digests_of
+from featcache.store.writer import check_finite
 from featcache.trunks.registry import Trunk, TrunkSource
 
 _FLUSH_SECONDS = 5.0  # how much reading a kill may cost where nothing is embedded

@@ -9,7 +9,7 @@ from featcache.drift import Drift
 from featcache.errors import UsageError
 from featcache.listing.paths import readable
 from featcache.store.shard import MOST_ROWS
-from featcache.store.store import SHARD_ROWS, SHARD_SECONDS
+from featcache.store.writer import SHARD_ROWS, SHARD_SECONDS
 from featcache.trunks.engines import ENGINES
 
 MAX_BAD = 0.01  # the share of a listing's images that may be unreadable

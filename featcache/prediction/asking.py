@@ -20,7 +20,8 @@ from featcache.heads.saved import SavedHead
 from featcache.heads.which import which_head
 from featcache.images import ImageTransform
 from featcache.store import FeatureStore, StatLog, WeightsMemo
-from featcache.store.store import check_finite, digests_of
+from featcache.store.index import digests_of
+from featcache.store.writer import check_finite
 from featcache.trunks import registry
 from featcache.trunks.registry import Trunk, TrunkSource
 from featcache.where import Stored

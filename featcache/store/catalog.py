@@ -1,13 +1,21 @@
-"""Which store of a cache a question is about. Stage two computes no TrunkSpec: it takes what holds the listing."""
+"""The stores of a cache, and which of them a question is about.
+
+Stage two computes no TrunkSpec: it takes what holds the listing.
+"""
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from featcache.errors import CacheError
+from featcache.store import commits, publish
 from featcache.store.commits import Key
+from featcache.store.lock import writing
 from featcache.store.stat_log import StatLog
-from featcache.store.store import FeatureStore, broken, find
+from featcache.store.store import FeatureStore
+from featcache.store.trunk_record import TAIL, TRUNK, TrunkRecord, write_trunk
+from featcache.trunks.spec import TrunkSpec
 
 DEFAULT = "cache"
 VARIABLE = "FEATCACHE_CACHE"
@@ -62,6 +70,58 @@ def choose(
         f"{cache}: no embeddings of {data_set}, split {split!r}, are in this cache; "
         f"run `featcache extract --split {split}` first, or name another --cache{also}"
     )
+
+
+def create(
+    cache: Path,
+    spec: TrunkSpec,
+    *,
+    asked: str,
+    known: StatLog,
+    wait: float = 0.0,
+    waiting: Callable[[str], None] = lambda _: None,
+) -> FeatureStore:
+    """The store of this spec: the one that is there, or a new empty one.
+
+    Raises:
+        CacheError: its folder is damaged, or another process is making it.
+    """
+    found = [store for store in find(cache, known) if store.trunk.spec == spec]
+    if found:
+        return found[0]
+    slug = re.sub(r"[^a-z0-9_.]+", "_", asked.lower()).strip("_.")[:40]
+    tail = spec.fingerprint()[:TAIL]
+    begun = sorted((cache / "stores").glob(f"*-{tail}"))  # a run was killed there, or repair took its trunk.json out
+    root = begun[0] if begun else cache / "stores" / f"{spec.arch}-{slug}-{spec.layer}-{tail}"
+    publish.make_folder(root / "shards")
+    with writing(root, wait=wait, waiting=waiting):
+        if not (root / TRUNK).exists():
+            if not (root / commits.NAME).exists():  # durable before there is a trunk.json, which makes it a store
+                publish.publish(root / commits.NAME, b"", replace=True)
+            write_trunk(root, TrunkRecord(spec, asked))
+    made = FeatureStore.open(root, known)
+    if made.trunk.spec != spec:
+        raise CacheError(f"{root}: the folder of this trunk's store holds another trunk's; name another --cache")
+    return made
+
+
+def find(cache: Path, known: StatLog) -> list[FeatureStore]:
+    """The stores of a cache that can be opened, by name; `broken` tells of the others."""
+    return [found for found in _survey(cache, known) if isinstance(found, FeatureStore)]
+
+
+def broken(cache: Path, known: StatLog) -> dict[str, CacheError]:
+    """The stores of a cache that cannot be opened, by name, with what is wrong. They stop nobody who needs another."""
+    return {found[0].name: found[1] for found in _survey(cache, known) if isinstance(found, tuple)}
+
+
+def _survey(cache: Path, known: StatLog) -> Iterator[FeatureStore | tuple[Path, CacheError]]:
+    """Every store; a folder without its trunk.json was never finished and is none."""
+    for path in sorted((cache / "stores").glob(f"*/{TRUNK}")):
+        try:
+            yield FeatureStore.open(path.parent, known)
+        except CacheError as error:
+            yield path.parent, error
 
 
 def passes(found: FeatureStore, store: str | None, weights: str | None, precision: str | None) -> bool:

@@ -22,7 +22,8 @@ from featcache.store import commits, publish, shard
 from featcache.store.commits import Commits
 from featcache.store.index import DigestIndex
 from featcache.store.shard import Shard
-from featcache.store.store import SHARD_ROWS, FeatureStore
+from featcache.store.store import FeatureStore
+from featcache.store.writer import SHARD_ROWS
 
 Mask = npt.NDArray[np.bool_]
 

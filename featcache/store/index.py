@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from featcache.errors import DataError
 from featcache.machine import cores
 
 Digests = npt.NDArray[np.uint8]
@@ -191,3 +192,11 @@ def in_threads(do: Callable[[_Item], _Answer], items: Sequence[_Item], *, most: 
 def pack(digests: list[bytes]) -> Digests:
     """A list of 32-byte digests as (rows, 32) uint8."""
     return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32)
+
+
+def digests_of(found: Sequence[bytes]) -> Digests:
+    """A column of digests; zeros where a file could not be read."""
+    try:
+        return pack([digest or bytes(32) for digest in found])
+    except ValueError:
+        raise DataError("a digest has another length than 32 bytes") from None

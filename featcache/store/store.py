@@ -3,32 +3,28 @@
 import contextlib
 import hashlib
 import os
-import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from featcache.errors import CacheError, DataError, MachineError
+from featcache.errors import CacheError, MachineError
 from featcache.store import commits, listings, publish, shard
 from featcache.store.check import Problem, check_listing, check_shard
 from featcache.store.commits import Commits, Key
-from featcache.store.index import DigestIndex, Digests, groups, in_threads, pack
+from featcache.store.index import DigestIndex, Digests, digests_of, groups, in_threads
 from featcache.store.listings import Extracted
 from featcache.store.lock import writing
 from featcache.store.regular import LISTING, read_regular
 from featcache.store.shard import Shard
 from featcache.store.stat_log import StatLog
-from featcache.store.trunk_record import TAIL, TRUNK, TrunkRecord, read_trunk, write_trunk
-from featcache.trunks.spec import TrunkSpec
+from featcache.store.trunk_record import TrunkRecord, read_trunk
+from featcache.store.writer import SHARD_ROWS, SHARD_SECONDS, StoreWriter
 
-SHARD_ROWS = 16_384
-SHARD_SECONDS = 60.0
 _T = TypeVar("_T")
 
 
@@ -171,7 +167,7 @@ class FeatureStore:
         shard_seconds: float = SHARD_SECONDS,
         wait: float = 0.0,
         waiting: Callable[[str], None] = lambda _: None,
-    ) -> Iterator["StoreWriter"]:
+    ) -> Iterator[StoreWriter]:
         """Hold the store for writing; the writer sees what others committed until now. `wait`: see `lock.writing`.
 
         Raises:
@@ -225,78 +221,6 @@ class _InShard:
         return shard.take_digests(self.folder, self.shard, rows)
 
 
-@dataclass(slots=True, eq=False)
-class StoreWriter:
-    """Adds rows to a store, a shard at a time. Only `FeatureStore.writer` makes one, under the lock."""
-
-    store: FeatureStore  # as it was when the lock was taken
-    shard_rows: int
-    shard_seconds: float
-    _digests: list[Digests] = field(default_factory=list)
-    _embeddings: list[npt.NDArray[np.float32]] = field(default_factory=list)
-    _held: int = 0  # rows that wait for their shard
-    _made: int | None = None  # where trunk.json says what computes them
-    _since: float = 0.0  # when the first of them came, seconds
-
-    def append(self, digests: Digests, embeddings: npt.NDArray[np.float32]) -> bool:
-        """Take rows; publish and commit a shard when it is full or old enough. True where one was committed."""
-        if not self._held:
-            self._since = time.monotonic()
-        self._digests.append(digests)
-        self._embeddings.append(embeddings)
-        self._held += len(digests)
-        if self._held < self.shard_rows and time.monotonic() - self._since < self.shard_seconds:
-            return False
-        self.flush()
-        return True
-
-    def flush(self) -> None:
-        """Publish and commit the rows that wait.
-
-        Raises:
-            MachineError: the disk refuses; these rows are lost, all committed ones stay.
-        """
-        if not self._held:
-            return
-        self.store.known.flush()  # before the commit: what is embedded is never read again, whenever the kill comes
-        digests, embeddings = np.concatenate(self._digests), np.concatenate(self._embeddings)
-        self._digests, self._embeddings, self._held = [], [], 0
-        stored = _as_stored(embeddings, self.store.trunk.spec.stored)
-        log = self.store.root / commits.NAME
-        snapshot = commits.read(log)
-        entry, data = shard.build(snapshot.numbers, digests, stored, made=self._made)
-        publish.make_folder(self.store.shard_folder)
-        publish.publish(self.store.shard_folder / entry.name, data)
-        commits.add(log, entry)
-
-    def commit(self, extracted: Extracted) -> None:
-        """Record the listing that is now complete."""
-        self.flush()
-        line = listings.write(self.store.cache, extracted)
-        log = self.store.root / commits.NAME
-        if commits.read(log).listings.get(line.key) != line:
-            commits.name_listing(log, line)
-
-    def record(self, made: Mapping[str, Any], drift: Mapping[str, Any] | None = None) -> None:
-        """Before the first row: note in trunk.json what computes the rows to come, and how it was held to the old ones.
-
-        The same versions and hardware are noted once. Of a store without rows nothing was made yet.
-        """
-        self.flush()
-        root = self.store.root
-        trunk = read_trunk(root)
-        entries = list(trunk.made) if commits.read(root / commits.NAME).shards else []
-        places = [place for place, entry in enumerate(entries) if same_making(entry, made)]
-        self._made = places[0] if places else len(entries)
-        noted = {**made} if drift is None else {**made, "drift": {**drift}}
-        if not places:
-            entries.append(noted)
-        elif drift is not None:
-            entries[self._made] = noted
-        if tuple(entries) != trunk.made:
-            write_trunk(root, TrunkRecord(trunk.spec, trunk.asked, tuple(entries)))
-
-
 def is_recorded(store: FeatureStore, extracted: Extracted) -> bool:
     """Whether this very listing is the newest one in the store's log, so that nothing needs to be written."""
     listing = extracted.listing
@@ -310,84 +234,6 @@ def is_recorded(store: FeatureStore, extracted: Extracted) -> bool:
     return there == listings.encode(extracted) and hashlib.sha256(there).hexdigest() == line.sha256
 
 
-def create(
-    cache: Path,
-    spec: TrunkSpec,
-    *,
-    asked: str,
-    known: StatLog,
-    wait: float = 0.0,
-    waiting: Callable[[str], None] = lambda _: None,
-) -> FeatureStore:
-    """The store of this spec: the one that is there, or a new empty one.
-
-    Raises:
-        CacheError: its folder is damaged, or another process is making it.
-    """
-    found = [store for store in find(cache, known) if store.trunk.spec == spec]
-    if found:
-        return found[0]
-    slug = re.sub(r"[^a-z0-9_.]+", "_", asked.lower()).strip("_.")[:40]
-    tail = spec.fingerprint()[:TAIL]
-    begun = sorted((cache / "stores").glob(f"*-{tail}"))  # a run was killed there, or repair took its trunk.json out
-    root = begun[0] if begun else cache / "stores" / f"{spec.arch}-{slug}-{spec.layer}-{tail}"
-    publish.make_folder(root / "shards")
-    with writing(root, wait=wait, waiting=waiting):
-        if not (root / TRUNK).exists():
-            if not (root / commits.NAME).exists():  # durable before there is a trunk.json, which makes it a store
-                publish.publish(root / commits.NAME, b"", replace=True)
-            write_trunk(root, TrunkRecord(spec, asked))
-    made = FeatureStore.open(root, known)
-    if made.trunk.spec != spec:
-        raise CacheError(f"{root}: the folder of this trunk's store holds another trunk's; name another --cache")
-    return made
-
-
-def find(cache: Path, known: StatLog) -> list[FeatureStore]:
-    """The stores of a cache that can be opened, by name; `broken` tells of the others."""
-    return [found for found in _survey(cache, known) if isinstance(found, FeatureStore)]
-
-
-def broken(cache: Path, known: StatLog) -> dict[str, CacheError]:
-    """The stores of a cache that cannot be opened, by name, with what is wrong. They stop nobody who needs another."""
-    return {found[0].name: found[1] for found in _survey(cache, known) if isinstance(found, tuple)}
-
-
-def _survey(cache: Path, known: StatLog) -> Iterator[FeatureStore | tuple[Path, CacheError]]:
-    """Every store; a folder without its trunk.json was never finished and is none."""
-    for path in sorted((cache / "stores").glob(f"*/{TRUNK}")):
-        try:
-            yield FeatureStore.open(path.parent, known)
-        except CacheError as error:
-            yield path.parent, error
-
-
-def same_making(entry: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
-    """Whether two notes in trunk.json name the same versions and hardware, whatever was compared then."""
-    return {**entry, "drift": None} == {**made, "drift": None}
-
-
-def _as_stored(embeddings: npt.NDArray[np.float32], stored: str) -> npt.NDArray[Any]:
-    """The rows in the store's type, which must hold them: a cast of 1e5 to float16 would be inf without a word."""
-    if not check_finite(embeddings, stored).all():
-        raise DataError(f"an embedding is not finite, or too large for {stored}; nothing of this shard was stored")
-    return embeddings.astype(stored)
-
-
 def _memory() -> int:
     """Bytes of memory that this machine has."""
     return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-
-
-def check_finite(embeddings: npt.NDArray[np.float32], stored: str) -> npt.NDArray[np.bool_]:
-    """Which rows can be stored as they are, (n,): finite, and within what float16 holds where that is asked for."""
-    limit = float(np.finfo(stored).max)
-    return np.asarray((np.abs(embeddings) <= limit).all(axis=1))  # nan is below nothing
-
-
-def digests_of(found: Sequence[bytes]) -> Digests:
-    """A column of digests; zeros where a file could not be read."""
-    try:
-        return pack([digest or bytes(32) for digest in found])
-    except ValueError:
-        raise DataError("a digest has another length than 32 bytes") from None

@@ -20,7 +20,7 @@ import pytest
 import featcache
 from featcache.errors import CacheError
 from featcache.store import FeatureStore, StatLog, commits, find
-from featcache.store.store import digests_of
+from featcache.store.index import digests_of
 from tests.conftest import write_images
 from tests.faults.conftest import reopened
 from tests.faults.world import World

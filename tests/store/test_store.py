@@ -23,7 +23,7 @@ from featcache.listing import Listing
 from featcache.store import Extracted, FeatureStore, StatLog, commits, create, find, is_recorded, publish
 from featcache.store.index import pack
 from featcache.store.sealed import seal_document, seal_line
-from featcache.store.store import check_finite
+from featcache.store.writer import check_finite
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 
