@@ -66,9 +66,14 @@ def alternate(
 def table(results: Sequence[Result], ratios: Mapping[str, float]) -> str:
     """The results and ratios as aligned text, headed by the machine."""
     lines = [describe(), "", f"{'':34} {'unit':10} {'median':>9} {'min':>9} {'max':>9} {'runs':>5}"]
-    lines += [f"{r.name:34} {r.unit:10} {r.median:9.2f} {r.min:9.2f} {r.max:9.2f} {r.runs:5}" for r in results]
-    lines += ["", *(f"{name:34} {value:20.2f}" for name, value in ratios.items())]
+    lines += [f"{r.name:34} {r.unit:10} {number(r.median)} {number(r.min)} {number(r.max)} {r.runs:5}" for r in results]
+    lines += ["", *(f"{name:34} {number(value):>20}" for name, value in ratios.items())]
     return "\n".join(lines)
+
+
+def number(value: float) -> str:
+    """Two decimals; of what these would make 0.00 or blur, four digits."""
+    return f"{value:9.2f}" if abs(value) >= 10 or value == 0 else f"{value:9.4g}"
 
 
 def document(results: Sequence[Result], ratios: Mapping[str, float]) -> str:

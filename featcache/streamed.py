@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from featcache.asked import Asked
 from featcache.features import source_of
+from featcache.machine import available_memory
 from featcache.store import FeatureStore
 from featcache.store.commits import Key
 from featcache.store.pieces import PIECE_BYTES, Filler, Piece, pieces_of, windows
@@ -78,7 +79,8 @@ class Streamed:
         groups = list(windows(pieces, min(held, len(self.y))))
         size = room + min(held, len(self.y))
         buffers = [np.empty((size, self.dim), dtype=np.float32) for _ in groups[:2]]
-        with closing(Filler(self.store)) as filler:
+        size_of_all, free = 4 * self.dim * len(self.y), available_memory()
+        with closing(Filler(self.store, past_cache=free is not None and size_of_all > free)) as filler:
             filling = filler.fill(groups[0], buffers[0][room:]) if groups else None
             for number in range(len(groups)):
                 assert filling is not None  # noqa: S101 (begun above, or a window ago)

@@ -59,15 +59,25 @@ def many(tmp_path_factory):
 
 
 @settings(max_examples=40, deadline=None)
-@given(piece=st.integers(1, 4_000), window=st.integers(1, 20_000), batch=st.integers(1, 700), seed=st.integers(0, 5))
-def test_an_epoch_is_every_row_once(many, piece, window, batch, seed):
-    """Whatever piece, window and batch are: each listed row once, its own embedding; only the last batch is short."""
+@given(
+    piece=st.integers(1, 4_000),
+    window=st.integers(1, 20_000),
+    batch=st.integers(1, 700),
+    seed=st.integers(0, 5),
+    free=st.sampled_from([None, 0, 2**40]),
+)
+def test_an_epoch_is_every_row_once(many, piece, window, batch, seed, free):
+    """Whatever piece, window and batch are, and through the page cache or past it: each listed row once, its own
+    embedding; only the last batch is short.
+    """
     whole = features_of(many, KEY)
     streamed = streamed_of(many, KEY, window_bytes=window, piece_bytes=piece)
     seen = []
-    for x, drawn, rows in streamed.epoch(batch, np.random.default_rng(seed)):
-        assert np.array_equal(x[drawn], whole.x[rows])
-        seen.append(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("featcache.streamed.available_memory", lambda: free)
+        for x, drawn, rows in streamed.epoch(batch, np.random.default_rng(seed)):
+            assert np.array_equal(x[drawn], whole.x[rows])
+            seen.append(rows)
     assert np.sort(np.concatenate(seen)).tolist() == list(range(601))
     assert {len(rows) for rows in seen[:-1]} <= {batch}
     blocks = [(np.array(x), rows) for x, rows in streamed.blocks()]

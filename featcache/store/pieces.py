@@ -6,6 +6,7 @@ in the order of the folders, so a whole shard often holds a single class.
 """
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ import numpy.typing as npt
 
 from featcache.store import shard
 from featcache.store.index import Digests
+from featcache.store.regular import Scratch, past_cache
 from featcache.store.shard import Shard
 from featcache.store.store import FeatureStore
 
 PIECE_BYTES = 2**20
-READERS = 4  # reads at a time: a disk that is asked one thing at a time idles in between
+READERS = 8  # reads at a time: a disk that is asked one thing at a time idles in between
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,23 +32,33 @@ class Piece:
     first: int  # the row of the shard that the stretch begins with
     within: npt.NDArray[np.int64]  # (n,), rows of the stretch, counted from `first`; a repeated image is repeated
     rows: npt.NDArray[np.int64]  # (n,), the rows of the split
-    direct: bool  # the stretch is what is wanted, row by row, in float32
+    as_is: bool  # the stretch is what is wanted, row by row, in float32
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def read(self, handle: int, out: npt.NDArray[np.float32]) -> None:
+    @property
+    def span(self) -> int:
+        """Rows of the shard that the stretch has."""
+        return int(self.within[-1]) + 1
+
+    def read(self, handle: int, out: npt.NDArray[np.float32], scratch: Scratch | None) -> None:
         """Read its embeddings from the open shard into `out`, (len(self), dim), in the order of `rows`.
+
+        `scratch`: of a file that is read past the page cache, where the disk writes to.
 
         Raises:
             CacheError: the shard ends early.
         """
-        if self.direct:
+        if scratch is not None:
+            stretch = shard.view_rows(handle, self.shard, self.first, self.span, scratch)
+            out[:] = stretch if self.as_is else stretch[self.within]
+        elif self.as_is:
             shard.read_rows(handle, self.shard, self.first, out)
-            return
-        stretch = np.empty((int(self.within[-1]) + 1, self.shard.dim), dtype=self.shard.dtype)
-        shard.read_rows(handle, self.shard, self.first, stretch)
-        out[:] = stretch[self.within]
+        else:
+            stretch = np.empty((self.span, self.shard.dim), dtype=self.shard.dtype)
+            shard.read_rows(handle, self.shard, self.first, stretch)
+            out[:] = stretch[self.within]
 
 
 def pieces_of(store: FeatureStore, digests: Digests, *, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
@@ -68,8 +80,8 @@ def pieces_of(store: FeatureStore, digests: Digests, *, piece_bytes: int = PIECE
         for rows in np.split(mine, cuts):
             first = int(row[rows[0]])
             within = row[rows] - first
-            direct = part.dtype == "float32" and np.array_equal(within, np.arange(len(rows)))
-            pieces.append(Piece(part, first, within, rows, direct))
+            as_is = part.dtype == "float32" and np.array_equal(within, np.arange(len(rows)))
+            pieces.append(Piece(part, first, within, rows, as_is))
     return pieces
 
 
@@ -80,10 +92,11 @@ class Filler:
     of the time, and a reader that had to open and stat a file for each piece would mostly wait for it.
     """
 
-    def __init__(self, store: FeatureStore) -> None:
-        self._folder = store.root / "shards"
+    def __init__(self, store: FeatureStore, *, past_cache: bool = False) -> None:
+        """`past_cache`: leave out the system's page cache, which could not hold what is read until it is read again."""
+        self._folder, self._past_cache = store.shard_folder, past_cache
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="featcache-read")
-        self._handles: dict[str, int] = {}  # of the window that is being filled
+        self._opened: dict[str, _Opened] = {}  # of the window that is being filled
 
     def fill(self, pieces: Sequence[Piece], out: npt.NDArray[np.float32]) -> "Filling":
         """Begin to read; `out` is (rows of all pieces, dim) and belongs to the readers until `done`.
@@ -91,14 +104,19 @@ class Filler:
         Raises:
             CacheError: a shard is missing, or has another size than the log says.
         """
-        todo, start = [], 0
+        todo: deque[_ToRead] = deque()
+        start = 0
         for piece in pieces:
-            if piece.shard.name not in self._handles:
-                self._handles[piece.shard.name] = shard.open_shard(self._folder, piece.shard)
-            todo.append((self._handles[piece.shard.name], piece, out[start : start + len(piece)]))
+            opened = self._opened.get(piece.shard.name) or self._open(piece.shard)
+            todo.append((opened, piece, out[start : start + len(piece)]))
             start += len(piece)
-        jobs = [self._readers.submit(_read_all, todo[first::READERS]) for first in range(READERS)]
+        jobs = [self._readers.submit(_read_all, todo) for _ in range(READERS)]
         return Filling(self, jobs, np.concatenate([piece.rows for piece in pieces]))
+
+    def _open(self, part: Shard) -> "_Opened":
+        handle = shard.open_shard(self._folder, part)
+        opened = self._opened[part.name] = _Opened(handle, self._past_cache and past_cache(handle))
+        return opened
 
     def close(self) -> None:
         """Wait for what is being read, and begin nothing more."""
@@ -107,9 +125,17 @@ class Filler:
 
     def release(self) -> None:
         """Close the files of a window that has been read."""
-        for handle in self._handles.values():
-            os.close(handle)
-        self._handles.clear()
+        for opened in self._opened.values():
+            os.close(opened.handle)
+        self._opened.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A shard that is open."""
+
+    handle: int
+    past_cache: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,9 +158,18 @@ class Filling:
         return self.rows
 
 
-def _read_all(todo: Sequence[tuple[int, Piece, npt.NDArray[np.float32]]]) -> None:
-    for handle, piece, out in todo:
-        piece.read(handle, out)
+_ToRead = tuple[_Opened, Piece, npt.NDArray[np.float32]]
+
+
+def _read_all(todo: deque[_ToRead]) -> None:
+    """Read what no other reader has taken yet."""
+    scratch = Scratch()
+    while True:
+        try:
+            opened, piece, out = todo.popleft()
+        except IndexError:
+            return
+        piece.read(opened.handle, out, scratch if opened.past_cache else None)
 
 
 def windows(pieces: Sequence[Piece], rows: int) -> Iterator[list[Piece]]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from featcache.errors import CacheError
 from featcache.store import hdf5
-from featcache.store.regular import open_regular
+from featcache.store.regular import Scratch, open_regular
 from featcache.store.stat_log import Stat, StatLog, identity, now
 
 Digests = npt.NDArray[np.uint8]  # (rows, 32)
@@ -229,6 +229,17 @@ def _scatter(
             continue
         _read_into(handle, stretch[:count].data.cast("B"), shard.embeddings_offset + first * shard.row_bytes)
         out[into] = stretch[from_ - first]
+
+
+def view_rows(handle: int, shard: Shard, first: int, count: int, scratch: Scratch) -> Embeddings:
+    """Consecutive rows of an open shard, from `first` on, (count, dim) of the shard's own dtype, in `scratch`."""
+    if not 0 <= first <= first + count <= shard.rows:
+        raise IndexError(f"rows {first} to {first + count} of {shard.rows}")
+    size = count * shard.row_bytes
+    data = scratch.read(handle, shard.embeddings_offset + first * shard.row_bytes, size)
+    if len(data) < size:
+        raise CacheError(f"a shard ended {size - len(data)} bytes early. {_WAY_OUT}")
+    return np.frombuffer(data, dtype=shard.dtype).reshape(count, shard.dim)
 
 
 def read_rows(handle: int, shard: Shard, first: int, out: Embeddings) -> None:

@@ -1,0 +1,68 @@
+"""Reading a file of the cache: what is no regular file is refused, and what the page cache need not see, it does not."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from featcache.store.regular import ALIGNED, Scratch, open_regular, past_cache, read_regular
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """Three pages and a bit, no two bytes in a row alike."""
+    path = tmp_path_factory.mktemp("file") / "file"
+    path.write_bytes(np.random.default_rng(0).bytes(3 * ALIGNED + 777))
+    return path
+
+
+@pytest.mark.parametrize("past", [True, False])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(reads=st.lists(st.tuples(st.integers(0, 4 * ALIGNED), st.integers(0, 3 * ALIGNED)), min_size=1, max_size=4))
+def test_scratch_reads_what_stands_there(file, past, reads):
+    """Any stretch, one after the other through the same memory; what lies behind the end is left out."""
+    whole, handle, scratch = file.read_bytes(), open_regular(file), Scratch()
+    try:
+        if past:
+            past_cache(handle)
+        for offset, size in reads:
+            assert bytes(scratch.read(handle, offset, size)) == whole[offset : offset + size]
+    finally:
+        os.close(handle)
+
+
+def test_a_file_system_without_direct_reads_is_read_as_ever(monkeypatch, file):
+    """Where the kernel refuses, the answer is False and the handle reads on."""
+    import fcntl
+
+    def refuse(handle, command, *_):
+        if command == fcntl.F_SETFL:
+            raise OSError(22, "Invalid argument")
+        return 0
+
+    handle = open_regular(file)
+    try:
+        monkeypatch.setattr(fcntl, "fcntl", refuse)
+        assert past_cache(handle) is False
+        assert os.pread(handle, 7, 1) == file.read_bytes()[1:8]
+    finally:
+        os.close(handle)
+
+
+def test_a_link_a_pipe_and_a_folder_are_no_regular_files(tmp_path, file):
+    """None is opened, and none blocks."""
+    (tmp_path / "link").symlink_to(file)
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe", ".", "missing"):
+        with pytest.raises(OSError, match=r".+"):
+            os.close(open_regular(tmp_path / name))
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    """A sparse terabyte takes no memory."""
+    with (tmp_path / "sparse").open("wb") as sparse:
+        sparse.truncate(1 << 40)
+    with pytest.raises(OSError, match="more than any such file has"):
+        read_regular(tmp_path / "sparse")
