@@ -1,4 +1,4 @@
-"""Reading a file of the cache: what is no regular file is refused, and what the page cache need not see, it does not."""
+"""Reading a file of the cache: what is no regular file is refused; what need not pass the page cache, does not."""
 
 import os
 
