@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from featcache.asked import Asked
 from featcache.errors import CacheError, UsageError
 from featcache.features import Features
-from featcache.heads import saved
+from featcache.heads import runs, saved
 from featcache.heads.grid import HeadAsked, configs_of, parse, parted
 from featcache.heads.linear import best_of
 from featcache.heads.saved import SavedHead
@@ -125,7 +125,7 @@ def fit_head(
 
         progress("checking", section.epochs, section.epochs)
         check = check_and_advise(best.head, trained, train, val, check_seconds, seconds, choose_device(device))
-    saved.record_run(splits.source, train, heads, None if best is None else best.name, selected_by, check, seconds)
+    runs.record(splits.source, train, heads, None if best is None else best.name, selected_by, check, seconds)
     return Fit(
         heads=heads,
         best=best,

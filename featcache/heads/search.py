@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from featcache.asked import Asked
 from featcache.errors import CacheError, MachineError, UsageError
-from featcache.heads import saved
+from featcache.heads import runs, saved
 from featcache.heads.config import HeadConfig
 from featcache.heads.fit import CHECK_SECONDS, Fit, notes_of, section_of
 from featcache.heads.grid import HeadAsked, configs_of, parted
@@ -178,7 +178,7 @@ def _fit_of(
     selected_by = f"{select.replace('_', ' ')} on val" if best is not None else ""
     seconds = time.monotonic() - begun
     name = None if best is None else best.name
-    saved.record_run(splits.source, splits.in_memory, [head], name, selected_by, check, seconds)
+    runs.record(splits.source, splits.in_memory, [head], name, selected_by, check, seconds)
     return Fit(
         heads=(head,),
         best=best,

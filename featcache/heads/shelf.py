@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 from featcache.errors import CacheError
-from featcache.heads import opened, saved
+from featcache.heads import opened, runs, saved
 from featcache.heads.classifiers import kept
 from featcache.store import Problem, publish
 from featcache.store.mend import set_aside
@@ -25,7 +25,7 @@ def examine(root: Path, problems: list[Problem], notes: list[Problem]) -> None:
         if wrong:
             problems.append(Problem(str(folder), "head", wrong))
     for path in _logs(root):
-        found = saved.read_runs(path)
+        found = runs.lines_of(path)
         if found.damaged:
             bad, every = len(found.damaged), len(found.lines) + len(found.damaged)
             said = f"{path}: {bad} of {every} lines are damaged: which head is the newest cannot be known"
@@ -44,7 +44,7 @@ def mend(root: Path, *, dry_run: bool) -> list[Path]:
             if not dry_run:
                 set_aside(root, path)
     for path in _logs(root):
-        found = saved.read_runs(path)
+        found = runs.lines_of(path)
         if found.damaged:
             touched.append(path)
             if not dry_run:
@@ -58,7 +58,7 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _logs(root: Path) -> list[Path]:
-    return sorted((root / "heads").glob(f"*/*/{saved.RUNS}"))
+    return sorted((root / "heads").glob(f"*/*/{runs.RUNS}"))
 
 
 def _is_finished(folder: Path) -> bool:

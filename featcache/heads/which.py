@@ -5,8 +5,8 @@ from pathlib import Path
 
 from featcache.asked import Asked
 from featcache.errors import CacheError
-from featcache.heads import saved
-from featcache.heads.saved import Run
+from featcache.heads import runs, saved
+from featcache.heads.runs import Run
 from featcache.store import FeatureStore
 
 
@@ -31,22 +31,22 @@ def which_head(asked: Asked, head: str | None) -> Which:
         CacheError: there is none, or several fit.
     """
     data_set, variant, folder = asked.recipe.name, asked.variant, asked.folder
-    runs = sorted(
-        ((run, found) for found in asked.stores() for run in saved.runs(found, data_set, variant, newest=head is None)),
+    every = sorted(
+        ((run, found) for found in asked.stores() for run in runs.read(found, data_set, variant, newest=head is None)),
         key=lambda pair: pair[0].at,
         reverse=True,
     )
-    if not runs:
+    if not every:
         raise CacheError(f"{folder}: no head of {data_set} in this cache; run `featcache fit-head` first")
     if head is None:
-        run, found = runs[0]
+        run, found = every[0]
         if run.best is None:
             raise CacheError(
                 f"{folder}: every head of the newest fit-head of {data_set} diverged; run it again with a lower "
                 f"--lr, or name an older head"
             )
         return Which(saved.folder_of(found, data_set, variant) / run.best, found, run)
-    names = {name: (run, found) for run, found in reversed(runs) for name in run.heads}
+    names = {name: (run, found) for run, found in reversed(every) for name in run.heads}
     fitting = [head] if head in names else [name for name in names if name.startswith(head)]
     if len(fitting) != 1:
         what = f"{len(fitting)} heads start with" if fitting else "no head is called"

@@ -15,7 +15,7 @@ from rich.text import Text
 from featcache.asked import Asked
 from featcache.errors import CacheError, FeatcacheError, UsageError
 from featcache.features import features_of
-from featcache.heads import opened, saved
+from featcache.heads import opened, runs, saved
 from featcache.heads.classifiers.answers import scores_of
 from featcache.heads.classifiers.kept import SavedClassifier
 from featcache.heads.classifiers.settings import text_of
@@ -101,7 +101,7 @@ def compare(*, split: str | None = None, sort: str = "macro_recall", **where: Un
     lines: list[Line] = []
     notes: list[str] = []
     for store in asked.stores():
-        if not saved.runs(store, asked.recipe.name, asked.variant):
+        if not runs.read(store, asked.recipe.name, asked.variant):
             continue
         features = None if split is None else features_of(store, asked.key(split))
         for chosen, run, gap in _all(asked, store, notes, models=features is not None):
@@ -185,17 +185,17 @@ def save_csv(comparison: Comparison, path: Path) -> None:
 
 def _all(
     asked: Asked, store: FeatureStore, notes: list[str], *, models: bool
-) -> Iterator[tuple[Opened, saved.Run, float]]:
+) -> Iterator[tuple[Opened, runs.Run, float]]:
     """Each head once, with the newest run that made it and its gap; what cannot be read is a note."""
-    runs: dict[str, saved.Run] = {}
+    last: dict[str, runs.Run] = {}
     gaps: dict[str, float] = {}
-    for run in saved.runs(store, asked.recipe.name, asked.variant):
+    for run in runs.read(store, asked.recipe.name, asked.variant):
         for name in run.heads:
-            runs[name] = run
+            last[name] = run
         if run.best is not None and run.gap_share is not None:
             gaps[run.best] = run.gap_share
     folder = saved.folder_of(store, asked.recipe.name, asked.variant)
-    for name, run in runs.items():
+    for name, run in last.items():
         try:
             chosen = opened.load(folder / name, store) if models else opened.describe(folder / name)
             yield chosen, run, gaps.get(name, math.nan)

@@ -11,7 +11,7 @@ from featcache.errors import CacheError, DataError, UsageError
 from featcache.features import RANDOM_TRUNK, Features, behind, features_of
 from featcache.heads import opened
 from featcache.heads.opened import Opened
-from featcache.heads.saved import Run
+from featcache.heads.runs import Run
 from featcache.heads.which import which_head
 from featcache.intervals import Groups, group, intervals, unit_of
 from featcache.listing import cuts

@@ -11,7 +11,7 @@ import pytest
 
 import featcache
 from featcache.errors import CacheError, FeatcacheError
-from featcache.heads import saved
+from featcache.heads import runs, saved
 from featcache.store import StatLog, commits, find
 from featcache.upkeep.examine import examine
 from tests.faults.conftest import reopened
@@ -111,7 +111,7 @@ def heads_of(world: World) -> dict[str, bytes]:
     """Every head as it is read: name -> its weights."""
     found = {}
     for store in find(world.cache, StatLog(world.cache / "nothing")):
-        for run in saved.runs(store, "digits", "all"):
+        for run in runs.read(store, "digits", "all"):
             for name in run.heads:
                 head = saved.load(store.root / "heads" / "digits" / "all" / name)
                 found[name] = head.head.weight.tobytes() + head.head.bias.tobytes() + repr(head.head.config).encode()

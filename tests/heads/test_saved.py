@@ -206,17 +206,3 @@ def test_head_json_is_strict_json(store):
 
     document = json.loads((made.folder / "head.json").read_bytes(), parse_constant=refuse)
     assert document["val"] == {"accuracy": 0.0, "macro_recall": None, "loss": None}
-
-
-def test_runs_are_kept_in_order_and_a_torn_line_costs_itself_alone(store, kept):
-    """A fit-head that was killed while it wrote its line hides neither the runs before it nor the next one."""
-    assert saved.runs(store, "toy", "all") == []
-    log = saved.folder_of(store, "toy", "all") / saved.RUNS
-    saved.record_run(store, features(), [kept], kept.name, "", None, 1.0)
-    whole = log.read_bytes()
-    for cut in range(1, len(whole) - 1, 7):
-        log.write_bytes(whole + whole[:cut])
-        saved.record_run(store, features(), [kept], None, "macro recall on val", None, 1.0)
-        found = saved.runs(store, "toy", "all")
-        assert [(run.best, run.selected_by) for run in found] == [(kept.name, ""), (None, "macro recall on val")]
-        assert found[0].at < found[1].at

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import featcache
 from featcache import CacheError, Evaluation, Settings
-from featcache.heads import saved
+from featcache.heads import runs
 from featcache.listing import Listing
 from featcache.store import Extracted, FeatureStore, StatLog, create
 from featcache.trunks.architectures import architecture
@@ -121,7 +121,7 @@ def test_a_run_in_which_every_head_diverged_is_not_hushed_up(tmp_path):
     store = record(tmp_path, "train", "val")
     older = fit(tmp_path)
     train = featcache.load("train", pipeline=None, data="/data/toy", cache=tmp_path)
-    saved.record_run(store, train, [], None, "", None, 0.1)
+    runs.record(store, train, [], None, "", None, 0.1)
     with pytest.raises(CacheError, match="newest fit-head of toy diverged"):
         evaluate(tmp_path)
     assert evaluate(tmp_path, older.best.name).head == older.best.name

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from featcache.asked import Asked
 from featcache.errors import UsageError
 from featcache.features import Features, features_of
-from featcache.heads import saved
+from featcache.heads import runs, saved
 from featcache.heads.classifiers import estimators, kept, knn, ridge
 from featcache.heads.classifiers.answers import Answers, Choices, Found, Means, Trial
 from featcache.heads.classifiers.kept import SavedClassifier
@@ -104,7 +104,7 @@ def fit(
         answered[split.split] = split, found.classifier.answer(split.x)
     best = kept.save(store, classifier, found, train, val, answered, seconds)
     selected_by = SELECTED_BY if len(found.trials) > 1 else ""
-    saved.record_run(store, train, [best], best.name, selected_by, None, seconds)
+    runs.record(store, train, [best], best.name, selected_by, None, seconds)
     return Fitted(
         best,
         selected_by,
