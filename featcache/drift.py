@@ -8,7 +8,7 @@ the same trunk's, beyond it the extract stops. `verify --deep` asks the same of 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +20,30 @@ from featcache.loader import read_frames, read_images
 from featcache.store import Extracted, FeatureStore, StatLog
 from featcache.store.index import digests_of
 from featcache.store.writer import same_making
-from featcache.trunks.registry import Trunk
+from featcache.trunks.spec import TrunkSpec
 from featcache.video import decodes
 
 SAMPLE = 8  # images that an extract compares
 _CANDIDATES = 64  # images of each listing that could be compared
 _TRIED = 4  # … of so many times as many, because some may be gone
+
+
+class Trunk(Protocol):
+    """What a comparison needs of a trunk, wherever it is."""
+
+    @property
+    def spec(self) -> TrunkSpec:
+        """Its identity."""
+
+    @property
+    def batch_size(self) -> int:
+        """The most images that it is given at once."""
+
+    def embed(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """(n, 3, crop, crop) -> (n, dim)."""
+
+    def made(self) -> dict[str, Any]:
+        """Versions and hardware."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,12 @@
 """Where the time of an extract goes, and the one sentence that says what holds it back.
 
-The main loop does one thing at a time: it waits for an image, computes, or writes. What the loader's processes do
-meanwhile (read, decode) is counted in their own seconds; it matters where the main loop waits for them.
+The main loop does one thing at a time: it waits for an image, waits for a device, or writes; the devices compute
+meanwhile. A moment counts as the device's where it computes; where it does not, as what the main loop did, since that
+is what the device had to wait for. Of several devices each has its share of the moment. What the loader's processes
+do (read, decode) is counted in their own seconds; it matters where the devices wait for them.
 """
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,21 +24,52 @@ class Account:
     workers: int
     cores: int
     device: str = "device"  # as a person calls it
-    spent: dict[Kind, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 0.0))  # of the main loop
+    devices: int = 1
+    spent: dict[Kind, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 0.0))  # of a device, on average
     reading: float = 0.0  # of the loader's processes, all together
     decoding: float = 0.0
+    _doing: Kind | None = field(default=None, init=False)  # the main loop
+    _computing: int = field(default=0, init=False)  # devices that compute now
+    _since: float = field(default=0.0, init=False)  # when one of these two changed
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     @contextmanager
     def time(self, kind: Kind) -> Iterator[None]:
-        """Count what happens inside."""
-        begun = time.perf_counter()
+        """What the main loop does inside."""
+        with self._lock:
+            self._count()
+            self._doing = kind
         try:
             yield
         finally:
-            self.spent[kind] += time.perf_counter() - begun
+            with self._lock:
+                self._count()
+                self._doing = None
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """One device computes inside; called in its thread."""
+        with self._lock:
+            self._count()
+            self._computing += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._count()
+                self._computing -= 1
+
+    def _count(self) -> None:
+        """Add the time since the last change to what was done in it."""
+        now = time.perf_counter()
+        elapsed, self._since = now - self._since, now
+        share = 0.0 if self._doing == "starting" else self._computing / self.devices
+        self.spent["computing"] += share * elapsed
+        if self._doing is not None:
+            self.spent[self._doing] += (1 - share) * elapsed
 
     def shares(self) -> dict[str, float]:
-        """Of the main loop's time: starting, waiting, computing, writing, 1 together; of a worker's: reading, decoding.
+        """Of a device's time: starting, waiting, computing, writing, 1 together; of a worker's: reading, decoding.
 
         Both of a worker's are over the same time, so that they say how busy the loader's processes were.
         """

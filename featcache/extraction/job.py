@@ -1,8 +1,9 @@
 """Stage one: embed what the store lacks. Safe to stop at any moment, safe to run again."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Unpack
 
@@ -10,6 +11,7 @@ from featcache.asked import Asked
 from featcache.drift import Drift
 from featcache.errors import DataError, FeatcacheError
 from featcache.extraction.account import Account
+from featcache.extraction.devices import Device, Devices
 from featcache.extraction.names import refuse_another_root
 from featcache.extraction.rows import Rows, refuse_too_many
 from featcache.extraction.run import Run
@@ -29,7 +31,7 @@ from featcache.store import (
     publish,
 )
 from featcache.store.trunk_record import TAIL
-from featcache.trunks.registry import PRECISION, Trunk, TrunkSource, choose_device, load
+from featcache.trunks.registry import PRECISION, TrunkSource, choose_device, load
 from featcache.trunks.spec import TrunkSpec
 from featcache.where import Where
 
@@ -73,7 +75,8 @@ def extract(
     if isinstance(laid, Dealt):
         dealt.write(folder, recipe.name, cut, laid.groups)
     job.cuts = _cuts(laid)
-    return [job.run(listing) for listing in listings]
+    with contextlib.closing(job):
+        return [job.run(listing) for listing in listings]
 
 
 class _Job:
@@ -89,6 +92,7 @@ class _Job:
         self.cuts: list[Cut] = []
         self.drift: dict[str, Drift] = {}  # by split, what a comparison with the store's old rows gave
         self.planned = 0  # images that may have to be embedded, which decides the engine
+        self.opened: Devices | None = None  # what `close` ends
         self.accounts: dict[str, Account] = {}  # by split, where the time went
 
     @cached_property
@@ -106,12 +110,20 @@ class _Job:
         return choose_device(self.settings.device)
 
     @cached_property
-    def trunk(self) -> Trunk:
+    def devices(self) -> Devices:
         spec = self.store().trunk.spec
-        return load(
-            self.source, spec, device=self.device, batch_size=self.settings.batch_size, engine=self.settings.engine,
-            images=self.planned,
+        open_ = partial(
+            load, self.source, spec, device=self.device, batch_size=self.settings.batch_size,
+            engine=self.settings.engine, images=self.planned,
         )  # fmt: skip
+        self.opened = Devices([Device(open_)])
+        self.opened.load()
+        return self.opened
+
+    def close(self) -> None:
+        """End the devices' threads, and the processes that they have."""
+        if self.opened is not None:
+            self.opened.close()
 
     def store(self) -> FeatureStore:
         """The store as it is committed now."""
@@ -183,7 +195,7 @@ class _Job:
             drift=self.drift.get(listing.split),
             cuts=tuple(str(cut) for cut in self.cuts if listing.split in (cut.one, cut.other)),
             trunk=f"{trunk.spec.arch}, weights {trunk.asked}, {trunk.spec.compute}",
-            engine=self.trunk.engine.sentence() if embedded else "",
+            engine=self.devices.engine() if embedded else "",
             held_back=account.sentence() if account else "",
             shares=account.shares() if account else {},
         )

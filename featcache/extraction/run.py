@@ -1,8 +1,8 @@
-"""The main loop of stage one: read what may be missing, embed what is, publish as it comes."""
+"""The main loop of stage one: read what may be missing, have it embedded meanwhile, publish as it comes."""
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ from featcache import drift
 from featcache.drift import Drift
 from featcache.errors import FeatcacheError
 from featcache.extraction.account import Account, Kind
+from featcache.extraction.devices import Buffer, Devices, Embeddings
 from featcache.extraction.rows import Rows, refuse_too_many
 from featcache.extraction.summary import Progress, Settings
 from featcache.listing import video_and_frame
@@ -20,7 +21,7 @@ from featcache.machine import cores
 from featcache.store import StatLog, StoreWriter
 from featcache.store.index import digests_of
 from featcache.store.writer import check_finite
-from featcache.trunks.registry import Trunk, TrunkSource
+from featcache.trunks.registry import TrunkSource
 
 _FLUSH_SECONDS = 5.0  # how much reading a kill may cost where nothing is embedded
 _SAY_SECONDS = 0.1
@@ -38,8 +39,8 @@ class Job(Protocol):
     drift: dict[str, Drift]  # by split, what a comparison with the store's old rows gave
 
     @property
-    def trunk(self) -> Trunk:
-        """The trunk, loaded when it is first asked for."""
+    def devices(self) -> Devices:
+        """The devices, with the trunk on them, loaded when they are first asked for."""
 
 
 class Run:
@@ -49,8 +50,9 @@ class Run:
         self.job, self.rows, self.todo, self.writer = job, rows, todo, writer
         self.claimed: set[bytes] = set()  # decoded in this run: an image that stands in two rows is embedded once
         self.embedded = 0
-        self.waiting: list[bytes] = []  # the digests of the batch that is being filled
-        self.pixels = np.empty((0, 0, 0, 0), dtype=np.uint8)  # the batch, (batch_size, 3, crop, crop)
+        self.devices: Devices | None = None  # until there is an image to embed
+        self.buffer: Buffer | None = None  # the batch that is being filled …
+        self.waiting: list[bytes] = []  # … and its digests
         self.account = Account(job.settings.workers or cores(), cores())
         self.begun = self.said = self.flushed = time.monotonic()
 
@@ -72,10 +74,11 @@ class Run:
                     if image.pixels is not None:
                         self._add(image, image.pixels)
                     self._say("embedding" if self.claimed else "reading", done)
-                self._forward()
-            except BaseException:  # Ctrl-C included: what is embedded is published before anything else happens
-                with contextlib.suppress(FeatcacheError):
-                    self.writer.flush()
+                self._submit()
+                with self.account.time("computing"):
+                    self._keep(self._finished(wait=True))
+            except BaseException as stopped:  # Ctrl-C included: what is embedded is published before all else
+                self._rescue(stopped)
                 raise
             finally:
                 job.known.try_flush()
@@ -112,51 +115,71 @@ class Run:
         return True
 
     def _add(self, image: ImageRead, pixels: npt.NDArray[np.uint8]) -> None:
-        if not len(self.pixels):
+        if self.devices is None:
             self._say("loading the trunk", image.index, now=True)
             with self.account.time("starting"):
-                trunk = self.job.trunk
-                self._prove(image.index)
-            self.account.device = "GPU" if trunk.device.startswith("cuda") else trunk.device.upper()
-            self.pixels = np.empty((trunk.batch_size, *pixels.shape), dtype=np.uint8)
-        self.pixels[len(self.waiting)] = pixels
+                self.devices = self.job.devices
+                self._prove(self.devices, image.index)
+            self.account.device, self.account.devices = self.devices.name(), len(self.devices.all)
+        if self.buffer is None:
+            with self.account.time("computing"):  # it waits only where every device does
+                self.buffer = self.devices.buffer()
+        self.buffer.pixels[len(self.waiting)] = pixels
         self.waiting.append(image.digest)
-        if len(self.waiting) == len(self.pixels):
-            self._forward()
+        if len(self.waiting) == len(self.buffer.pixels):
+            self._submit()
+        self._keep(self._finished())
 
-    def _prove(self, done: int) -> None:
+    def _prove(self, devices: Devices, done: int) -> None:
         """Before the first row: hold a making that this store has not seen against what it holds, and note it.
 
         Raises:
             CacheError: the same images come out otherwise here.
         """
-        job, made = self.job, self.job.trunk.made()
+        job, made = self.job, devices.made()
         if drift.is_proven(self.writer.store, made):
             self.writer.record(made)
             return
         self._say("comparing with the embeddings that are there", done, now=True)
-        found = drift.prove(
-            self.writer.store, self.rows.extracted(), job.trunk, workers=job.settings.workers or cores()
-        )
-        job.drift[self.rows.listing.split] = found
-        self.writer.record(made, found.to_json())
+        workers = job.settings.workers or cores()
+        found = [
+            drift.prove(self.writer.store, self.rows.extracted(), device, workers=workers)
+            for device in devices.different()
+        ]
+        worst = max(found, key=lambda one: (one.cosine, one.norm))
+        job.drift[self.rows.listing.split] = worst
+        self.writer.record(made, worst.to_json())
 
-    def _forward(self) -> None:
-        """Embed the batch, hand what can be stored to the writer, and name what cannot."""
-        if not self.waiting:
-            return
-        with self.account.time("computing"):
-            found = self.job.trunk.embed(self.pixels[: len(self.waiting)])
-        fine = check_finite(found, self.writer.store.trunk.spec.stored)
-        kept = [digest for digest, good in zip(self.waiting, fine, strict=True) if good]
-        for digest, good in zip(self.waiting, fine, strict=True):
-            if not good:
-                self.rows.refused[digest] = "its embedding is not finite, or too large to be stored"
-        self.waiting = []
-        self.embedded += len(kept)
-        if kept:
-            with self.account.time("writing"):
-                self.writer.append(digests_of(kept), found[fine])
+    def _submit(self) -> None:
+        """Let a device embed the batch, which need not be full."""
+        if self.devices is not None and self.buffer is not None:
+            self.devices.submit(self.buffer, self.waiting, self.account.computing)
+            self.buffer, self.waiting = None, []
+
+    def _finished(self, *, wait: bool = False) -> Iterator[tuple[list[bytes], Embeddings]]:
+        return self.devices.finished(wait=wait) if self.devices is not None else iter(())
+
+    def _keep(self, batches: Iterable[tuple[list[bytes], Embeddings]]) -> None:
+        """Hand what can be stored to the writer, and name what cannot."""
+        for digests, found in batches:
+            fine = check_finite(found, self.writer.store.trunk.spec.stored)
+            kept = [digest for digest, good in zip(digests, fine, strict=True) if good]
+            for digest, good in zip(digests, fine, strict=True):
+                if not good:
+                    self.rows.refused[digest] = "its embedding is not finite, or too large to be stored"
+            self.embedded += len(kept)
+            if kept:
+                with self.account.time("writing"):
+                    self.writer.append(digests_of(kept), found[fine])
+
+    def _rescue(self, stopped: BaseException) -> None:
+        """Publish what is embedded. An error waits for what was submitted; Ctrl-C only for what is begun."""
+        with contextlib.suppress(FeatcacheError):
+            try:
+                if self.devices is not None:
+                    self._keep(self.devices.rescue(wait=isinstance(stopped, Exception)))
+            finally:  # a second Ctrl-C included
+                self.writer.flush()
 
     def _bound(self) -> str:
         return f"{self.account.bound_by()}-bound" if self.embedded else ""

@@ -28,7 +28,7 @@ import importlib, sys, typing
 sys.path.insert(0, sys.argv[1])
 import featcache
 sys.path.append(sys.path.pop(0))
-from featcache.loader.{} import main
+from featcache.{} import main
 main(sys.argv[2], {}, {})
 """
 
@@ -42,7 +42,7 @@ class Workers(ABC):
         shape = (3, transform.crop, transform.crop)
         self.slot_bytes = int(np.prod(shape))
         slots = ahead + workers
-        self.file = _shared_file(slots * self.slot_bytes)
+        self.file = shared_file(slots * self.slot_bytes)
         self.memory = np.memmap(self.file, np.uint8, "r", shape=(slots, *shape))
         self.free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         for slot in range(slots):
@@ -75,7 +75,7 @@ class Workers(ABC):
             if thread.ident is not None:  # it was begun
                 thread.join()
         for process in self.processes.values():
-            _reap(process)
+            reap(process)
         self.file.close()
 
     def process(self, number: int) -> subprocess.Popen[bytes]:
@@ -86,7 +86,7 @@ class Workers(ABC):
         """
         if number in self.processes:
             return self.processes[number]
-        process = _start(self.module, self.settings, self.file, self.slot_bytes)
+        process = start(f"loader.{self.module}", self.settings, self.file, self.slot_bytes)
         with self.lock:
             self.processes[number] = process
             if self.closed:
@@ -95,7 +95,7 @@ class Workers(ABC):
 
     def bury(self, number: int) -> str:
         """Clear away a process that has ended, so that `process` starts another; how it ended."""
-        return _reap(self.processes.pop(number))
+        return reap(self.processes.pop(number))
 
     def _run(self, number: int) -> None:
         try:
@@ -107,12 +107,28 @@ class Workers(ABC):
 
 
 def ask(process: subprocess.Popen[bytes], request: dict[str, object]) -> dict[str, Any]:
-    """Ask a worker, and wait for its answer.
+    """Ask a process, and wait for its answer.
 
     Raises:
         EOFError, BrokenPipeError: it has ended.
     """
     tell(process, request)
+    return hear(process)
+
+
+def tell(process: subprocess.Popen[bytes], request: dict[str, object]) -> None:
+    """Say something to a process, and do not wait for an answer."""
+    assert process.stdin is not None  # noqa: S101 (it is a pipe)
+    process.stdin.write(json.dumps(request).encode() + b"\n")
+    process.stdin.flush()
+
+
+def hear(process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """The next thing that a process says.
+
+    Raises:
+        EOFError: it has ended.
+    """
     assert process.stdout is not None  # noqa: S101 (it is a pipe)
     answer = process.stdout.readline()
     if not answer.endswith(b"\n"):
@@ -121,14 +137,12 @@ def ask(process: subprocess.Popen[bytes], request: dict[str, object]) -> dict[st
     return found
 
 
-def tell(process: subprocess.Popen[bytes], request: dict[str, object]) -> None:
-    """Say something to a worker that it does not answer."""
-    assert process.stdin is not None  # noqa: S101 (it is a pipe)
-    process.stdin.write(json.dumps(request).encode() + b"\n")
-    process.stdin.flush()
+def start(module: str, settings: str, file: IO[bytes], slot_bytes: int) -> subprocess.Popen[bytes]:
+    """A process that runs `main(settings, descriptor of file, slot_bytes)` of a module of featcache.
 
-
-def _start(module: str, settings: str, file: IO[bytes], slot_bytes: int) -> subprocess.Popen[bytes]:
+    Raises:
+        MachineError: it cannot be started.
+    """
     handle = file.fileno()
     package = str(Path(featcache.__file__).parent.parent)
     command = [sys.executable, "-c", _MAIN.format(module, handle, slot_bytes), package, settings]
@@ -142,10 +156,10 @@ def _start(module: str, settings: str, file: IO[bytes], slot_bytes: int) -> subp
             process_group=0,  # Ctrl-C goes to the parent alone, which then decides
         )
     except OSError as error:
-        raise MachineError(f"a loader process cannot be started: {error.strerror}; try --workers 1") from None
+        raise MachineError(f"another process cannot be started: {error.strerror}; try --workers 1") from None
 
 
-def _reap(process: subprocess.Popen[bytes]) -> str:
+def reap(process: subprocess.Popen[bytes]) -> str:
     """Wait for a process that is ending, close its pipes, and say how it ended."""
     for pipe in (process.stdin, process.stdout):
         with contextlib.suppress(OSError):
@@ -155,7 +169,7 @@ def _reap(process: subprocess.Popen[bytes]) -> str:
     return f"signal {-code}" if code < 0 else f"exit {code}"
 
 
-def _shared_file(size: int) -> IO[bytes]:
+def shared_file(size: int) -> IO[bytes]:
     """Memory that processes can share and that leaves nothing behind, however they die: a file without a name."""
     for folder in ("/dev/shm", None):  # noqa: S108 (memory where it exists, the usual place where not)
         if folder is None or os.path.isdir(folder):

@@ -134,6 +134,16 @@ class Trunk:
     forward: Any = None  # the network as its engine runs it, see `prepare`; None: as it is
     pinned: Any = None  # on CUDA, the page-locked memory that batches are copied from
 
+    def buffer(self) -> npt.NDArray[np.uint8]:
+        """Memory for one batch, (batch_size, 3, crop, crop); for CUDA page-locked, so that no other copy is made."""
+        import torch
+
+        shape = (self.batch_size, 3, self.spec.transform.crop, self.spec.transform.crop)
+        found: npt.NDArray[np.uint8] = torch.empty(
+            shape, dtype=torch.uint8, pin_memory=self.device.startswith("cuda")
+        ).numpy()
+        return found
+
     def embed(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """(n, 3, crop, crop) uint8 -> (n, dim) float32, `batch_size` images at a time.
 
@@ -174,10 +184,11 @@ class Trunk:
 
         if not self.device.startswith("cuda"):
             return batch.to(self.device)
-        if self.pinned is None or self.pinned.shape != batch.shape:
-            self.pinned = torch.empty(batch.shape, dtype=torch.uint8, pin_memory=True)
-        self.pinned.copy_(batch)  # the copy before this one is done: its embeddings have been read
-        moved: Tensor = self.pinned.to(self.device, non_blocking=True)
+        if not batch.is_pinned():
+            if self.pinned is None or self.pinned.shape != batch.shape:
+                self.pinned = torch.empty(batch.shape, dtype=torch.uint8, pin_memory=True)
+            batch = self.pinned.copy_(batch)  # the copy before this one is done: its embeddings have been read
+        moved: Tensor = batch.to(self.device, non_blocking=True)
         return moved
 
     def _halve(self) -> None:
