@@ -7,6 +7,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Unpack
 
+import numpy as np
+import numpy.typing as npt
+
 from featcache.asked import Asked
 from featcache.drift import Drift
 from featcache.errors import DataError, FeatcacheError
@@ -76,7 +79,7 @@ def extract(
         dealt.write(folder, recipe.name, cut, laid.groups)
     job.cuts = _cuts(laid)
     with contextlib.closing(job):
-        return [job.run(listing) for listing in listings]
+        return job.run_all(listings)
 
 
 class _Job:
@@ -91,7 +94,8 @@ class _Job:
         self.moved_from: dict[str, str] = {}  # by split, where the folder stood before
         self.cuts: list[Cut] = []
         self.drift: dict[str, Drift] = {}  # by split, what a comparison with the store's old rows gave
-        self.planned = 0  # images that may have to be embedded, which decides the engine
+        self.planned = 0  # images that may have to be embedded, in this split …
+        self.later: Sequence[Listing] = ()  # … and in these: together they decide the engine
         self.opened: Devices | None = None  # what `close` ends
         self.accounts: dict[str, Account] = {}  # by split, where the time went
 
@@ -114,7 +118,7 @@ class _Job:
         spec = self.store().trunk.spec
         open_ = partial(
             load, self.source, spec, device=self.device, batch_size=self.settings.batch_size,
-            engine=self.settings.engine, images=self.planned,
+            engine=self.settings.engine, images=self._images(),
         )  # fmt: skip
         self.opened = Devices([Device(open_)])
         self.opened.load()
@@ -129,15 +133,19 @@ class _Job:
         """The store as it is committed now."""
         return FeatureStore.open(self.root, self.known)
 
+    def run_all(self, listings: Sequence[Listing]) -> list[Summary]:
+        """A summary of each split, in this order."""
+        done = []
+        for place, listing in enumerate(listings, start=1):
+            self.later = listings[place:]
+            done.append(self.run(listing))
+        return done
+
     def run(self, listing: Listing) -> Summary:
         """Embed what the store lacks of one split, and record the listing."""
         begun = time.monotonic()
         settings, store = self.settings, self.store()
-        rows = Rows.of(listing, self.known, self.source.transform.key())
-        rows.forgive(store)
-        if not settings.retry_failed:
-            rows.remember_refused(store)
-        todo = rows.missing(store, retry_failed=settings.retry_failed)
+        rows, todo = self._missing(listing, store)
         extracted = rows.extracted()
         embedded = 0
         if len(todo) or not is_recorded(store, extracted):
@@ -157,6 +165,21 @@ class _Job:
                 raise FeatcacheError(f"{self.root}: rows are missing after an extract; please report this bug")
         refuse_too_many(listing, extracted.reasons, settings.max_bad)
         return self._summary(extracted, embedded, time.monotonic() - begun)
+
+    def _missing(self, listing: Listing, store: FeatureStore) -> tuple[Rows, npt.NDArray[np.int64]]:
+        """What is known of a split's rows, and which of them must be read."""
+        rows = Rows.of(listing, self.known, self.source.transform.key())
+        rows.forgive(store)
+        if not self.settings.retry_failed:
+            rows.remember_refused(store)
+        return rows, rows.missing(store, retry_failed=self.settings.retry_failed)
+
+    def _images(self) -> int:
+        """How many images this command may have to embed from now on, by what is known of its files now."""
+        if self.settings.engine != "auto":  # it decides nothing, and of a split to come every file is looked up
+            return self.planned
+        store = self.store()
+        return self.planned + sum(len(self._missing(listing, store)[1]) for listing in self.later)
 
     def _waiting(self, who: str) -> None:
         self.progress(Progress("", f"waiting for the store: {who}", 0, 0, 0, 0.0))

@@ -107,6 +107,22 @@ def test_every_split_where_none_is_named(folder, nano, tmp_path):
     assert len({one.store for one in found}) == 1
 
 
+def test_the_engine_is_chosen_for_all_splits_together(folder, nano, tmp_path):
+    """Every split says the same: chosen once, from the rows that were missing in all of them."""
+
+    def engines(**options) -> set[str]:
+        settings = Settings(device="cpu", workers=1, **options)
+        found = featcache.extract(
+            data=str(folder), cache=tmp_path / "cache", arch=ARCH, weights=str(nano.weights), settings=settings
+        )
+        return {one.engine for one in found}
+
+    assert {said.partition(" are fewer")[0] for said in engines()} == {"engine eager: 51 images"}
+    draw(folder / "val" / "0" / "new.png", 1)
+    draw(folder / "test" / "0" / "new.png", 2)
+    assert {said.partition(" are fewer")[0] for said in engines()} == {"", "engine eager: 2 images"}
+
+
 NO_OP = """
 import sys, featcache
 found = featcache.extract("train", data=sys.argv[1], cache=sys.argv[2], arch=sys.argv[3], weights=sys.argv[4])[0]
