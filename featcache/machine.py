@@ -1,4 +1,4 @@
-"""What this process may take of the machine: cores, and memory."""
+"""What this process may take of the machine: cores, the domains that they form, and memory."""
 
 import os
 import resource
@@ -8,11 +8,31 @@ from pathlib import Path
 # Where a control group's limit, use, and pages that it would give back stand, by the version of control groups.
 _FIRST = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _SECOND = ("memory.max", "memory.current", "inactive_file")
+NODES = Path("/sys/devices/system/node")  # of Linux: a folder for each group of cores with its own memory
 
 
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def domains() -> list[tuple[int, ...]]:
+    """The cores that this process may use, by the memory that is near to them; one domain where nobody says."""
+    if not hasattr(os, "sched_getaffinity"):
+        return [tuple(range(cores()))]
+    ours = os.sched_getaffinity(0)
+    try:
+        listed = [(node / "cpulist").read_text() for node in sorted(NODES.glob("node[0-9]*"))]
+        found = [tuple(sorted(ours & _cpus(text))) for text in listed]
+    except (OSError, ValueError):
+        found = []
+    return [domain for domain in found if domain] or [tuple(sorted(ours))]
+
+
+def _cpus(text: str) -> set[int]:
+    """The numbers of a list such as 0-3,8-11."""
+    ends = [part.split("-") for part in text.strip().split(",") if part]
+    return {number for part in ends for number in range(int(part[0]), int(part[-1]) + 1)}
 
 
 def available_memory(root: Path = Path("/")) -> int | None:

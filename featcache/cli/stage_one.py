@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featcache.cli.app import (
-    Device,
     Json,
     Precision,
     Store,
@@ -89,7 +88,9 @@ def extract(
     decode: Annotated[
         str | None, typer.Option("--decode", help="exact, or fast: another store, see docs/benchmarks.md.")
     ] = None,
-    device: Device = "auto",
+    device: Annotated[
+        str, typer.Option("--device", help="auto, all, cpu, cuda, cuda:N, cuda:N,cuda:M or mps.")
+    ] = "auto",
     engine: Annotated[str, typer.Option("--engine", help="auto, eager, compile or openvino.")] = "auto",
     workers: Annotated[int | None, typer.Option("--workers", help="Processes that read and decode.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images in one forward pass.")] = None,

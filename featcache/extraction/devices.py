@@ -14,7 +14,7 @@ import numpy.typing as npt
 from featcache.trunks import engines
 from featcache.trunks.spec import TrunkSpec
 
-_BUFFERS = 2  # of each device: one is filled while the other is embedded
+BUFFERS = 2  # of each device: one is filled while the other is embedded
 
 Pixels = npt.NDArray[np.uint8]  # (rows, 3, crop, crop)
 Embeddings = npt.NDArray[np.float32]  # (rows, dim)
@@ -52,9 +52,14 @@ class Embedder(Protocol):
 class Device:
     """One trunk and the one thread that touches it: what is compiled belongs to the thread that compiled it."""
 
-    def __init__(self, load: Callable[[], Embedder], kill: Callable[[], None] = lambda: None) -> None:
-        """`load` runs in the device's thread, `kill` ends what that thread waits for."""
-        self._kill = kill
+    def __init__(
+        self,
+        load: Callable[[], Embedder],
+        kill: Callable[[], None] = lambda: None,
+        clear: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`load` runs in the device's thread; `kill` ends what that thread waits for, `clear` what is left then."""
+        self._kill, self._clear = kill, clear
         self._thread = ThreadPoolExecutor(1, "device")
         self._trunk = self._thread.submit(load)
 
@@ -89,6 +94,7 @@ class Device:
         """End, whatever it is doing."""
         self._kill()
         self._thread.shutdown(cancel_futures=True)
+        self._clear()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,7 +119,7 @@ class Devices:
         Raises:
             MachineError: the weights are out of reach, or a device or its process is.
         """
-        for _ in range(_BUFFERS):  # in turns, so that the first batches go to different devices
+        for _ in range(BUFFERS):  # in turns, so that the first batches go to different devices
             for device in self.all:
                 self._free.put(Buffer(device, device.trunk.buffer()))
 
@@ -172,8 +178,3 @@ class Devices:
         kind = self.all[0].trunk.device.partition(":")[0]
         one = "GPU" if kind == "cuda" else kind.upper()
         return one if len(self.all) == 1 else f"average {one}"
-
-    def close(self) -> None:
-        """End them all, whatever they are doing."""
-        for device in self.all:
-            device.close()

@@ -16,9 +16,11 @@ from featcache.errors import DataError, FeatcacheError
 from featcache.extraction.account import Account
 from featcache.extraction.devices import Device, Devices
 from featcache.extraction.names import refuse_another_root
+from featcache.extraction.places import Place, places
 from featcache.extraction.rows import Rows, refuse_too_many
 from featcache.extraction.run import Run
 from featcache.extraction.summary import Progress, Settings, Summary
+from featcache.extraction.trunk_process import TrunkProcess
 from featcache.listing import Cut, Dealt, Listing, Source, cuts, source, subset
 from featcache.recipe import Recipe
 from featcache.store import (
@@ -34,7 +36,7 @@ from featcache.store import (
     publish,
 )
 from featcache.store.trunk_record import TAIL
-from featcache.trunks.registry import PRECISION, TrunkSource, choose_device, load
+from featcache.trunks.registry import PRECISION, TrunkSource, load
 from featcache.trunks.spec import TrunkSpec
 from featcache.where import Where
 
@@ -96,38 +98,50 @@ class _Job:
         self.drift: dict[str, Drift] = {}  # by split, what a comparison with the store's old rows gave
         self.planned = 0  # images that may have to be embedded, in this split …
         self.later: Sequence[Listing] = ()  # … and in these: together they decide the engine
-        self.opened: Devices | None = None  # what `close` ends
+        self.opened: list[Device] = []  # what `close` ends
         self.accounts: dict[str, Account] = {}  # by split, where the time went
 
     @cached_property
     def root(self) -> Path:
         """The folder of the store that this job's trunk writes to."""
         held = [store.trunk.spec for store in self.stores]
-        spec = self.source.choose(held, lambda: self.device)
+        spec = self.source.choose(held, lambda: self.places[0].device)
         self._refuse_damaged(spec, held)
         return create(
             self.cache, spec, asked=self.source.label, known=self.known, wait=self.settings.wait, waiting=self._waiting
         ).root
 
     @cached_property
-    def device(self) -> str:
-        return choose_device(self.settings.device)
+    def places(self) -> list[Place]:
+        return places(self.settings.device)
 
     @cached_property
     def devices(self) -> Devices:
-        spec = self.store().trunk.spec
-        open_ = partial(
-            load, self.source, spec, device=self.device, batch_size=self.settings.batch_size,
-            engine=self.settings.engine, images=self._images(),
-        )  # fmt: skip
-        self.opened = Devices([Device(open_)])
-        self.opened.load()
-        return self.opened
+        settings, spec, images = self.settings, self.store().trunk.spec, self._images()
+        if len(self.places) == 1:
+            device = self.places[0].device
+            open_ = partial(
+                load, self.source, spec, device=device, batch_size=settings.batch_size, engine=settings.engine,
+                images=images,
+            )  # fmt: skip
+            self.opened = [Device(open_)]
+        else:
+            if (file := self.source.file) is not None and not file.exists():
+                _ = self.source.tensors  # fetched once, not by every process
+            for place in self.places:
+                process = TrunkProcess(
+                    self.source, spec, place, batch_size=settings.batch_size, engine=settings.engine,
+                    images=images // len(self.places),
+                )  # fmt: skip
+                self.opened.append(Device(process.load, process.kill, process.close))
+        found = Devices(self.opened)
+        found.load()
+        return found
 
     def close(self) -> None:
         """End the devices' threads, and the processes that they have."""
-        if self.opened is not None:
-            self.opened.close()
+        for device in self.opened:
+            device.close()
 
     def store(self) -> FeatureStore:
         """The store as it is committed now."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from featcache.drift import Drift
 from featcache.errors import UsageError
+from featcache.extraction.places import EXPECTED
 from featcache.listing.paths import readable
 from featcache.store.shard import MOST_ROWS
 from featcache.store.writer import SHARD_ROWS, SHARD_SECONDS
@@ -93,8 +94,8 @@ class Settings:
     wait: float = 0.0  # seconds, for a store that another process is writing to
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", self.device):
-            raise UsageError(f"--device {self.device}: expected auto, cpu, cuda, cuda:N or mps")
+        if not re.fullmatch(r"auto|all|cpu|mps|cuda|cuda:\d{1,3}(,cuda:\d{1,3})*", self.device):
+            raise UsageError(f"--device {self.device}: expected {EXPECTED}")
         if self.engine not in ENGINES:
             raise UsageError(f"--engine {self.engine}: expected one of {', '.join(ENGINES)}")
         for name, most in (("workers", 1024), ("batch_size", 65_536), ("shard_rows", MOST_ROWS)):

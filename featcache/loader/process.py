@@ -29,7 +29,7 @@ sys.path.insert(0, sys.argv[1])
 import featcache
 sys.path.append(sys.path.pop(0))
 from featcache.{} import main
-main(sys.argv[2], {}, {})
+main(sys.argv[2], {}{})
 """
 
 
@@ -137,15 +137,16 @@ def hear(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     return found
 
 
-def start(module: str, settings: str, file: IO[bytes], slot_bytes: int) -> subprocess.Popen[bytes]:
-    """A process that runs `main(settings, descriptor of file, slot_bytes)` of a module of featcache.
+def start(module: str, settings: str, file: IO[bytes], *numbers: int) -> subprocess.Popen[bytes]:
+    """A process that runs `main(settings, descriptor of the file, *numbers)` of a module of featcache.
 
     Raises:
         MachineError: it cannot be started.
     """
     handle = file.fileno()
     package = str(Path(featcache.__file__).parent.parent)
-    command = [sys.executable, "-c", _MAIN.format(module, handle, slot_bytes), package, settings]
+    others = "".join(f", {number}" for number in numbers)
+    command = [sys.executable, "-c", _MAIN.format(module, handle, others), package, settings]
     try:
         return subprocess.Popen(
             command,

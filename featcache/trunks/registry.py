@@ -57,6 +57,11 @@ class TrunkSource:
         own = weights.transform_of(self.arch, self.section.weights)
         return replace(own, exif=self.section.exif, decoder=DECODERS[self.section.decode])
 
+    @property
+    def file(self) -> Path | None:
+        """The file that holds (or would hold) the tensors; None for random ones."""
+        return weights.file_of(self.arch, self.section.weights)
+
     @cached_property
     def tensors(self) -> dict[str, "Tensor"]:
         """The frozen tensors.
@@ -70,7 +75,7 @@ class TrunkSource:
     def sha256(self) -> str:
         """Of the tensors; remembered by the file's stat, so that a known file is not even opened."""
         asked = weights.memo_name(self.section.weights)
-        file = weights.file_of(self.arch, self.section.weights)
+        file = self.file
         vouched = self.kind == "published"
         known = self.memo.find(self.arch.name, asked, file, vouched=vouched)
         if known is None:
@@ -143,6 +148,14 @@ class Trunk:
             shape, dtype=torch.uint8, pin_memory=self.device.startswith("cuda")
         ).numpy()
         return found
+
+    def lock_pages(self, memory: npt.NDArray[np.uint8]) -> None:
+        """Let CUDA copy from memory that is there already, as from a `buffer`; where it will not, copies are slower."""
+        import torch
+
+        if self.device.startswith("cuda"):
+            runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+            runtime.cudaHostRegister(memory.ctypes.data, memory.nbytes, 0)
 
     def embed(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """(n, 3, crop, crop) uint8 -> (n, dim) float32, `batch_size` images at a time.
@@ -252,6 +265,8 @@ def load(
         raise MachineError(
             f"weights {source.section.weights}: the file was replaced while this command ran; run it again"
         )
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)  # of this thread: graphs are captured on the current device
     network = vit.build(source.tensors, source.arch, spec.transform, dtype=getattr(torch, spec.compute), device=device)
     chosen = engines.choose(engine, device, images)
     trunk = Trunk(spec, device, batch_size or BATCH[device.partition(":")[0]], network, chosen)
