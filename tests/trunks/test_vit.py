@@ -119,6 +119,29 @@ def test_vit_b_16_is_torchvisions(b_16):
         assert error(found, expected) < bound
 
 
+def at(arch: Architecture, *, depth: int, crop: int) -> Architecture:
+    """The same widths and heads with fewer blocks, for images of another size."""
+    return replace(arch, depth=depth, transform=replace(arch.transform, resize=crop, crop=crop))
+
+
+@pytest.mark.parametrize(
+    "arch",
+    [
+        architecture("vit_b_32"),
+        at(architecture("vit_l_16"), depth=3, crop=224),
+        at(B_16, depth=3, crop=384),
+        at(architecture("vit_l_16"), depth=1, crop=512),
+    ],
+    ids=lambda arch: f"{arch.name} of {arch.depth} blocks at {arch.transform.crop}",
+)
+def test_other_widths_patches_and_sizes_are_torchvisions(arch):
+    """Of the other published networks, some with fewer blocks: fp32 to 1e-5 relative, image by image."""
+    state, pixels = seeded(arch, 1, scale=0.02), images(2, arch.transform.crop)
+    expected = torchvisions(state, arch, pixels)
+    assert torch.dist(expected[0], expected[1]) > 0.1 * expected.norm(dim=1).min()
+    assert error(embedded(vit.build(state, arch, arch.transform), pixels), expected) < 1e-5
+
+
 def test_real_photographs_are_embedded_as_torchvision_does(b_16, hymenoptera):
     """From the file to the embedding: two photographs, against the weights' own preset and torchvision's network."""
     from PIL import Image
