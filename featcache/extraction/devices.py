@@ -42,8 +42,11 @@ class Embedder(Protocol):
     def buffer(self) -> Pixels:
         """Memory for one batch from which the device copies fast."""
 
-    def embed(self, pixels: Pixels) -> Embeddings:
-        """In the order of the pixels."""
+    def upload(self, pixels: Pixels) -> Any:
+        """Begin to copy a buffer's rows to the device, beside what it computes; for `embed`."""
+
+    def embed(self, pixels: Any) -> Embeddings:
+        """Pixels, or what `upload` made of them; in their order."""
 
     def made(self) -> dict[str, Any]:
         """Versions and hardware."""
@@ -129,11 +132,12 @@ class Devices:
 
     def submit(self, buffer: Buffer, digests: list[bytes], during: Callable[[], AbstractContextManager[None]]) -> None:
         """Embed the first rows of a buffer, one for each digest; `during` surrounds it in the device's thread."""
+        batch = buffer.device.trunk.upload(buffer.pixels[: len(digests)])
 
         def embed(trunk: Embedder) -> Embeddings:
             try:
                 with during():
-                    return trunk.embed(buffer.pixels[: len(digests)])
+                    return trunk.embed(batch)
             finally:
                 self._free.put(buffer)
 

@@ -2,6 +2,8 @@
 
 import json
 import warnings
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,14 @@ from featcache.loader.process import hear, reap, shared_file, start, tell
 from featcache.trunks.engines import Choice
 from featcache.trunks.registry import BATCH, TrunkSource
 from featcache.trunks.spec import TrunkSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A batch that the process was asked for."""
+
+    slot: int
+    rows: int
 
 
 class TrunkProcess:
@@ -75,22 +85,25 @@ class TrunkProcess:
         slot: Pixels = self._slots.pixels[next(self._free)]
         return slot
 
-    def embed(self, pixels: Pixels) -> Embeddings:
-        """Embed the first rows of a slot, or at most a batch of others.
-
-        Raises:
-            MachineError: the process has failed, or has died.
-        """
+    def upload(self, pixels: Pixels) -> Asked:
+        """Ask for the first rows of a slot, or for at most a batch of others, to be embedded."""
         slot = (pixels.ctypes.data - self._slots.pixels.ctypes.data) // self._slots.pixels[0].nbytes
         if not 0 <= slot < BUFFERS:
             slot = BUFFERS
             self._slots.pixels[slot, : len(pixels)] = pixels
-        try:
+        with suppress(BrokenPipeError):  # its death shows where the answer is waited for
             tell(self._process, {"slot": slot, "rows": len(pixels)})
-        except BrokenPipeError:
-            raise self._dead() from None
+        return Asked(slot, len(pixels))
+
+    def embed(self, pixels: Pixels | Asked) -> Embeddings:
+        """Wait for the embeddings; answers come in the order of the questions.
+
+        Raises:
+            MachineError: the process has failed, or has died.
+        """
+        asked = pixels if isinstance(pixels, Asked) else self.upload(pixels)
         self._hear()
-        return self._slots.embeddings[slot, : len(pixels)].copy()
+        return self._slots.embeddings[asked.slot, : asked.rows].copy()
 
     def kill(self) -> None:
         """End the process, whatever it is doing."""

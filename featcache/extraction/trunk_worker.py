@@ -4,21 +4,23 @@
     > {"slot": 0, "rows": 32}
     < {"engine": [name, why], "batch_size": 32}                          the embeddings stand in the slot
 
-Before any of its answers it may say {"warning": …}; {"failed": reason} is its last word. It ends when its standard
-input does, so that it outlives its parent by nothing, however that died; what it has not said is lost with it.
+A second batch may be asked for while the first is embedded: its copy to the device runs beside. Before any answer it
+may say {"warning": …}; {"failed": reason} is its last word. It ends when its standard input does, so that it outlives
+its parent by nothing, however that died; what it has not said is lost with it.
 """
 
 import io
 import json
 import mmap
 import os
-import queue
 import sys
-import threading
 import traceback
 import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,26 +32,42 @@ from featcache.store.weights_memo import WeightsMemo
 from featcache.trunks.registry import Trunk, TrunkSource, load
 from featcache.trunks.spec import TrunkSpec
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 def main(settings: str, shared: int) -> None:
     """Serve until standard input ends; `shared` is the descriptor of the memory shared with the parent."""
     answer = io.FileIO(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no answer
     asked = json.loads(settings)
-    requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    try:
-        if asked["cores"]:
-            os.sched_setaffinity(0, asked["cores"])  # before torch counts its threads
-        threading.Thread(target=_listen, args=(requests,), daemon=True).start()
-        warnings.showwarning = lambda message, *_, **__: say(answer, {"warning": str(message)})
-        _serve(asked, shared, requests, answer)
-    except FeatcacheError as error:
-        say(answer, {"failed": str(error)})
-    except Exception as error:
-        traceback.print_exc()
-        say(answer, {"failed": f"{asked['device']}: {type(error).__name__}: {error}"})
-    finally:
-        os._exit(0)  # at once: the other thread still listens
+    if asked["cores"]:
+        os.sched_setaffinity(0, asked["cores"])  # before there are threads, and before torch counts its own
+    warnings.showwarning = lambda message, *_, **__: say(answer, {"warning": str(message)})
+    memory = np.frombuffer(mmap.mmap(shared, 0), dtype=np.uint8)
+    slots = Slots(memory, **asked["shape"])
+
+    def start() -> Trunk:
+        with _last_word(asked["device"], answer):
+            trunk = _load(asked)
+            trunk.lock_pages(memory)
+            say(answer, {"made": trunk.made(), **_state(trunk)})
+        return trunk
+
+    def embed(trunk: Trunk, slot: int, rows: int, batch: "Tensor") -> None:
+        with _last_word(asked["device"], answer):
+            slots.embeddings[slot, :rows] = trunk.embed(batch)
+            say(answer, _state(trunk))
+
+    thread = ThreadPoolExecutor(1)  # the only one that computes; this one listens, and copies meanwhile
+    loading = thread.submit(start)
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        slot, rows = request["slot"], request["rows"]
+        with _last_word(asked["device"], answer):
+            trunk = loading.result()
+            thread.submit(embed, trunk, slot, rows, trunk.upload(slots.pixels[slot, :rows]))
+    os._exit(0)  # nobody is left to answer
 
 
 class Slots:
@@ -66,30 +84,29 @@ class Slots:
         return slots * batch * (dim * np.dtype(np.float32).itemsize + 3 * crop * crop)
 
 
-def _listen(requests: "queue.SimpleQueue[dict[str, Any]]") -> None:
-    for line in sys.stdin.buffer:
-        requests.put(json.loads(line))
-    os._exit(0)  # nobody is left to answer
+@contextmanager
+def _last_word(device: str, answer: io.FileIO) -> Iterator[None]:
+    """What fails inside is said to the parent, and ends the process."""
+    try:
+        yield
+    except FeatcacheError as error:
+        failed = str(error)
+    except Exception as error:
+        traceback.print_exc()
+        failed = f"{device}: {type(error).__name__}: {error}"
+    else:
+        return
+    with suppress(OSError):
+        say(answer, {"failed": failed})
+    os._exit(1)
 
 
-def _serve(
-    asked: dict[str, Any], shared: int, requests: "queue.SimpleQueue[dict[str, Any]]", answer: io.FileIO
-) -> None:
+def _load(asked: dict[str, Any]) -> Trunk:
     source = TrunkSource(TrunkSection(**asked["section"]), WeightsMemo(Path(asked["cache"])))
-    spec = TrunkSpec.from_json(asked["spec"])
-    trunk = load(
-        source, spec, device=asked["device"], batch_size=asked["shape"]["batch"], engine=asked["engine"],
-        images=asked["images"],
+    return load(
+        source, TrunkSpec.from_json(asked["spec"]), device=asked["device"], batch_size=asked["shape"]["batch"],
+        engine=asked["engine"], images=asked["images"],
     )  # fmt: skip
-    memory = np.frombuffer(mmap.mmap(shared, 0), dtype=np.uint8)
-    trunk.lock_pages(memory)
-    slots = Slots(memory, **asked["shape"])
-    say(answer, {"made": trunk.made(), **_state(trunk)})
-    while True:
-        request = requests.get()
-        slot, rows = request["slot"], request["rows"]
-        slots.embeddings[slot, :rows] = trunk.embed(slots.pixels[slot, :rows])
-        say(answer, _state(trunk))
 
 
 def _state(trunk: Trunk) -> dict[str, Any]:

@@ -137,6 +137,7 @@ class Trunk:
     network: Any  # vit.ViT
     engine: engines.Choice = field(default_factory=lambda: engines.Choice("eager", "as asked"))
     forward: Any = None  # the network as its engine runs it, see `prepare`; None: as it is
+    copies: Any = None  # on CUDA, the stream of `upload`
     pinned: Any = None  # on CUDA, the page-locked memory that batches are copied from
 
     def buffer(self) -> npt.NDArray[np.uint8]:
@@ -157,8 +158,26 @@ class Trunk:
             runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
             runtime.cudaHostRegister(memory.ctypes.data, memory.nbytes, 0)
 
-    def embed(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """(n, 3, crop, crop) uint8 -> (n, dim) float32, `batch_size` images at a time.
+    def upload(self, pixels: npt.NDArray[np.uint8]) -> "Tensor":
+        """Begin to copy a batch to the device, beside what it computes; it may be called in another thread.
+
+        The pixels must stay as they are until the batch is embedded.
+        """
+        import torch
+
+        batch = torch.from_numpy(pixels)
+        if not (self.device.startswith("cuda") and batch.is_pinned()):
+            return batch
+        if self.copies is None:
+            self.copies = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        try:
+            with torch.cuda.stream(self.copies):
+                return batch.to(self.device, non_blocking=True)
+        except torch.OutOfMemoryError:
+            return batch  # `embed` makes room
+
+    def embed(self, pixels: "npt.NDArray[np.uint8] | Tensor") -> npt.NDArray[np.float32]:
+        """(n, 3, crop, crop) uint8, or what `upload` made of it -> (n, dim) float32, `batch_size` images at a time.
 
         Every forward is padded to the full batch: kernels, and with them the order of sums, are chosen by shape, so
         that a row would otherwise depend on how many neighbours it has. Where the device's memory runs out, the batch
@@ -167,11 +186,14 @@ class Trunk:
         Raises:
             MachineError: there is no memory for a single image.
         """
+        import torch
+
+        images = torch.from_numpy(pixels) if isinstance(pixels, np.ndarray) else pixels
         done: list[npt.NDArray[np.float32]] = []
         start = 0
-        while start < len(pixels):
+        while start < len(images):
             try:
-                done.append(self._embed_batch(pixels[start : start + self.batch_size]))
+                done.append(self._embed_batch(images[start : start + self.batch_size]))
                 start += len(done[-1])
             except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU's allocator raises a plain one
                 if not out_of_memory(error):
@@ -179,15 +201,14 @@ class Trunk:
                 self._halve()
         return np.concatenate(done)
 
-    def _embed_batch(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def _embed_batch(self, images: "Tensor") -> npt.NDArray[np.float32]:
         import torch
 
-        count = len(pixels)
-        if count < self.batch_size:
-            pad = np.zeros((self.batch_size - count, *pixels.shape[1:]), dtype=np.uint8)
-            pixels = np.concatenate([pixels, pad])
+        count = len(images)
         with torch.inference_mode():
-            batch = self._on_device(torch.from_numpy(pixels))
+            batch = self._on_device(images)
+            if count < self.batch_size:
+                batch = torch.cat([batch, batch.new_zeros(self.batch_size - count, *batch.shape[1:])])
             rows: npt.NDArray[np.float32] = (self.forward or self.network)(batch)[:count].cpu().numpy()
         return rows
 
@@ -197,12 +218,16 @@ class Trunk:
 
         if not self.device.startswith("cuda"):
             return batch.to(self.device)
+        if batch.is_cuda:  # `upload` began to copy it
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_stream(self.copies)
+            batch.record_stream(stream)  # its memory is not given away while this stream reads it
+            return batch
         if not batch.is_pinned():
             if self.pinned is None or self.pinned.shape != batch.shape:
                 self.pinned = torch.empty(batch.shape, dtype=torch.uint8, pin_memory=True)
             batch = self.pinned.copy_(batch)  # the copy before this one is done: its embeddings have been read
-        moved: Tensor = batch.to(self.device, non_blocking=True)
-        return moved
+        return batch.to(self.device, non_blocking=True)
 
     def _halve(self) -> None:
         import torch

@@ -78,7 +78,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def until(holds: Callable[[], object], seconds: float = 60.0) -> None:
+def until(holds: Callable[[], object], seconds: float = 200.0) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "waited in vain"
@@ -255,7 +255,8 @@ def test_device_processes_end_with_their_parent(nano, tmp_path, two_domains, dea
     cache = tmp_path / "cache"
     words = [sys.executable, "-c", RUN, root, cache, ARCH, nano.weights, two_domains]
     process = subprocess.Popen(list(map(str, words)), start_new_session=True, stderr=subprocess.DEVNULL)
-    until(lambda: any(path.stat().st_size for path in cache.glob("stores/*/commits.jsonl")))
+    logs = "stores/*/commits.jsonl"
+    until(lambda: process.poll() is not None or any(path.stat().st_size for path in cache.glob(logs)))
     children = trunk_processes(process.pid)
     assert len(children) == 2
     os.killpg(process.pid, death)

@@ -135,6 +135,29 @@ def test_a_part_of_a_batch_is_embedded_like_the_whole(trunk, count):
     np.testing.assert_array_equal(found, whole[:count])
 
 
+def test_a_batch_that_was_uploaded_is_embedded_like_any_other(trunk):
+    """From a buffer of its own, whole or in part; the buffer can be filled anew once the batch is embedded."""
+    buffer = trunk.buffer()
+    for count in (8, 5):
+        buffer[:count] = pixels(count)
+        np.testing.assert_array_equal(trunk.embed(trunk.upload(buffer[:count])), trunk.embed(pixels(count)))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_cuda_copies_that_overlap_compute_change_nothing(source):
+    """Batches copied while others compute, from page-locked buffers: what they give one by one."""
+    asked = source(precision="fp32")
+    trunk = registry.load(asked, asked.spec("float32"), device="cuda", batch_size=8)
+    expected = trunk.embed(pixels(8))
+    buffers = [trunk.buffer(), trunk.buffer()]
+    for buffer in buffers:
+        buffer[:] = pixels(8)
+    for number in range(50):
+        uploaded = [trunk.upload(buffer[: 8 - number % 3]) for buffer in buffers]
+        for batch in uploaded:
+            np.testing.assert_array_equal(trunk.embed(batch), expected[: 8 - number % 3])
+
+
 def test_every_forward_has_the_full_batch(trunk):
     """Whatever it is given, the network sees one shape: kernels, and with them the last bits, are chosen by shape."""
     seen = []
