@@ -38,7 +38,7 @@ from sklearn.datasets import load_sample_images
 
 from featcache.trunks import engines, vit
 from featcache.trunks.architectures import architecture
-from featcache.trunks.registry import choose_device, fast_precision
+from featcache.trunks.hardware import choose_device, fast_precision
 
 ARCH = architecture("vit_b_16")
 BATCH = 32  # of the plain loop

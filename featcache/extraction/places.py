@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from featcache.errors import UsageError
 from featcache.machine import domains
-from featcache.trunks.registry import choose_device
+from featcache.trunks.hardware import choose_device
 
 EXPECTED = "auto, all, cpu, cuda, cuda:N, cuda:N,cuda:M or mps"
 

@@ -16,7 +16,8 @@ from featcache.extraction.places import Place
 from featcache.extraction.trunk_worker import Slots
 from featcache.loader.process import hear, reap, shared_file, start, tell
 from featcache.trunks.engines import Choice
-from featcache.trunks.registry import BATCH, TrunkSource
+from featcache.trunks.hardware import BATCH
+from featcache.trunks.registry import TrunkSource
 from featcache.trunks.spec import TrunkSpec
 
 

@@ -103,7 +103,7 @@ def fit_head(
         )
 
     from featcache.heads.train import train_heads  # torch is imported where it is needed
-    from featcache.trunks.registry import choose_device
+    from featcache.trunks.hardware import choose_device
 
     begun = time.monotonic()
     trained = train_heads(

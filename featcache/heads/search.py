@@ -86,7 +86,7 @@ def search(
         )
 
     from featcache.heads.train import train_heads
-    from featcache.trunks.registry import choose_device
+    from featcache.trunks.hardware import choose_device
 
     on = choose_device(device)
     free = [setting for setting in SPACE if flags.get(setting) is None]

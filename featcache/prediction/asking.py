@@ -22,7 +22,7 @@ from featcache.images import ImageTransform
 from featcache.store import FeatureStore, StatLog, WeightsMemo
 from featcache.store.index import digests_of
 from featcache.store.writer import check_finite
-from featcache.trunks import registry
+from featcache.trunks import hardware, registry
 from featcache.trunks.registry import Trunk, TrunkSource
 from featcache.where import Stored
 
@@ -109,7 +109,7 @@ class HeadWithTrunk:
     @cached_property
     def trunk(self) -> Trunk:
         """The trunk, on the device."""
-        device = registry.choose_device(self.device)
+        device = hardware.choose_device(self.device)
         return registry.load(self.source, self.store.trunk.spec, device=device, batch_size=self.batch_size)
 
     @property

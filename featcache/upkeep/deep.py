@@ -9,7 +9,7 @@ from featcache.extraction import Settings
 from featcache.listing.paths import shown_path
 from featcache.machine import cores
 from featcache.store import Problem, WeightsMemo, cache_folder
-from featcache.trunks import registry
+from featcache.trunks import hardware, registry
 from featcache.upkeep.examine import Examined
 
 SAMPLE = 32
@@ -46,7 +46,7 @@ def embed_again(
             said = f"{store.root}: not compared: weights {store.trunk.asked} are not here; name them with --weights"
             found.notes.append(Problem(str(store.root), "deep", said + wrong))
             continue
-        trunk = registry.load(source, store.trunk.spec, device=registry.choose_device(device), batch_size=batch_size)
+        trunk = registry.load(source, store.trunk.spec, device=hardware.choose_device(device), batch_size=batch_size)
         held = [one for found_ in drift.extracted_by(store) for one in drift.candidates(store, found_, 8 * sample)]
         compared = drift.compare(store, held, trunk, workers=cores(), sample=sample)
         found.compared += compared.compared

@@ -12,10 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featcache.errors import MachineError, UsageError
 from featcache.recipe import TrunkSection
 from featcache.store import WeightsMemo
-from featcache.trunks import registry, weights
+from featcache.trunks import hardware, registry, weights
 from featcache.trunks.architectures import architecture
 from featcache.trunks.registry import TrunkSource
 
@@ -119,7 +118,7 @@ def test_auto_adopts_the_store_that_fits(source, compute):
 def test_auto_asks_the_hardware_only_then(source):
     """With "auto" and no fitting store, or two, the device decides."""
     asked = source()
-    expected = asked.spec(registry.fast_precision("cpu"))
+    expected = asked.spec(hardware.fast_precision("cpu"))
     assert asked.choose([], lambda: "cpu") == expected
     both = [asked.spec("float32"), asked.spec("bfloat16")]
     assert asked.choose(both, lambda: "cpu") == expected
@@ -190,49 +189,7 @@ def test_a_trunk_says_where_it_ran(trunk, source):
     assert made["device"].startswith("cpu (")
     assert set(made["versions"]) == {"torch", "torchvision", "pillow", "numpy", "featcache"}
     asked = source()
-    assert registry.load(asked, asked.spec("float32"), device="cpu").batch_size == registry.BATCH["cpu"]
-
-
-@pytest.mark.parametrize("asked", ["gpu", "", "cpu:x", "cuda:-1", "cuda:", "tpu:0"])
-def test_a_name_that_is_no_device_is_refused(asked):
-    """A device that does not exist anywhere is the user's mistake."""
-    if asked == "cuda:" and torch.cuda.is_available():
-        pytest.skip("this is cuda's name here")
-    with pytest.raises((UsageError, MachineError), match=f"--device {asked}"):
-        registry.choose_device(asked)
-
-
-def test_a_device_that_is_not_here_is_the_machines_fault():
-    """A sound name of what this machine lacks is exit 5, and says what to type."""
-    with pytest.raises(MachineError, match="--device auto takes what there is"):
-        registry.choose_device("cuda:99")
-    with pytest.raises(MachineError):
-        registry.choose_device("cpu:1")
-
-
-def test_auto_takes_what_there_is():
-    """What auto chooses torch can use here, and cpu is always one."""
-    assert registry.choose_device("cpu") == "cpu"
-    torch.zeros(1, device=registry.choose_device("auto"))
-    assert registry.fast_precision("cpu") in ("float32", "bfloat16")
-    assert "cpu" in registry.device_name("cpu")
-
-
-def test_the_processor_is_asked_as_torch_asks_it():
-    """Without torch, /proc/cpuinfo gives the precision that torch's own questions give."""
-    asks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    torchs = any(getattr(torch.cpu, ask)() for ask in asks if hasattr(torch.cpu, ask))
-    assert registry.fast_precision("cpu") == ("bfloat16" if torchs else "float32")
-
-
-def test_no_driver_no_gpu(monkeypatch):
-    """Where no driver has left its mark torch is not asked, and would have found nothing."""
-    if not registry._may_have_gpu():
-        assert torch.cuda.device_count() == 0
-        monkeypatch.setitem(sys.modules, "torch", None)  # an import of it would fail now
-        assert registry.choose_device("auto") == "cpu"
-    monkeypatch.setitem(sys.modules, "torch", None)
-    assert registry.choose_device("cpu") == "cpu"
+    assert registry.load(asked, asked.spec("float32"), device="cpu").batch_size == hardware.BATCH["cpu"]
 
 
 def test_weights_are_located_by_their_tensors(tmp_path, nano):

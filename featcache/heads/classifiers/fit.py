@@ -92,7 +92,7 @@ def fit(
     for split in others:
         refuse_unfit(train, split)
 
-    from featcache.trunks.registry import choose_device
+    from featcache.trunks.hardware import choose_device
 
     begun = time.perf_counter()
     found = search(train, val, choices, Means(device=choose_device(device), jobs=jobs or cores(), progress=progress))
