@@ -10,7 +10,7 @@ import io
 import json
 import warnings
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -118,6 +118,23 @@ def thumbnail(data: bytes, edge: int) -> bytes:
         BadImageError: as `decode`.
     """
     return _shrunk(_rgb(_open(data, upright=True, at_least=2 * edge)[0]), edge)
+
+
+def thumbnail_effort(file: BinaryIO) -> int:
+    """What a thumbnail of this file takes, in pixels that are decoded in full; its header is read, and no more.
+
+    A JPEG's are counted at an eighth: decoded at a fraction of its size it takes 1 to 4 ns a pixel, a PNG 20 to 26.
+
+    Raises:
+        BadImageError: it has no header of a supported kind.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its size; `thumbnail` refuses what is too large
+            with Image.open(file, formats=FORMATS) as image:
+                return image.width * image.height // (8 if image.format == "JPEG" else 1)
+    except Exception as error:  # as in `_open`
+        raise BadImageError(f"damaged or cut off: {error}") from None
 
 
 def thumbnail_of(pixels: npt.NDArray[np.uint8], edge: int) -> bytes:

@@ -1,5 +1,6 @@
 """The page as bytes: the same for the same input, inert whatever the names, whole without its images."""
 
+import io
 import json
 import os
 import re
@@ -9,11 +10,12 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import featcache
 from featcache.asked import Asked
 from featcache.heads.config import HeadConfig
-from featcache.images import BadImageError, thumbnail
+from featcache.images import BadImageError, thumbnail, thumbnail_effort
 from featcache.metrics import calibration
 from featcache.report.evaluate import examine
 from featcache.report.page.about import _settings, page_of
@@ -160,6 +162,25 @@ def test_a_cell_shows_its_most_confident_answers_within_the_limits(page):
     assert every.thumbnails.keys() == {row for rows in every.rows.values() for row in rows}
 
 
+def test_large_images_are_fewer(page, tmp_path):
+    """What would decode too many pixels is left out, smaller images behind it are not; a JPEG counts at an eighth."""
+    shutil.copytree(page.root, tmp_path / "mixed")
+    first = gallery(page.answers, page.root, in_all=1)
+    (path,) = {page.answers.paths[row] for row in first.thumbnails}
+    Image.new("RGB", (960, 540)).save(tmp_path / "mixed" / path)
+    one = 96 * 54
+    shown = gallery(page.answers, str(tmp_path / "mixed"), in_all=30, pixels=10 * one)
+    assert path not in (small := {page.answers.paths[row] for row in shown.thumbnails})
+    assert (len(small), shown.wanted, shown.unread) == (10, 10, 0)
+
+    for size, kind, effort in (((960, 540), "PNG", 960 * 540), ((960, 540), "JPEG", 960 * 540 // 8)):
+        file = io.BytesIO()
+        Image.new("RGB", size).save(file, kind)
+        assert thumbnail_effort(file) == effort
+    with pytest.raises(BadImageError):
+        thumbnail_effort(io.BytesIO(b"no image"))
+
+
 def test_a_fifo_or_a_folder_in_place_of_an_image_does_not_stop_the_report(page, tmp_path):
     """What is no image has no thumbnail, and nothing waits for it."""
     for row in {rows[0] for rows in gallery(page.answers, "/nowhere").rows.values()}:
@@ -172,10 +193,6 @@ def test_a_fifo_or_a_folder_in_place_of_an_image_does_not_stop_the_report(page, 
 
 def test_thumbnails_are_small_and_upright(tmp_path):
     """The longer edge is EDGE, the shape is kept, an orientation tag is applied; what is no image is refused."""
-    import io
-
-    from PIL import Image
-
     picture = Image.effect_noise((960, 540), 80).convert("RGB")
     file = io.BytesIO()
     picture.save(

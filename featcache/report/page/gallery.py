@@ -12,14 +12,15 @@ from typing import BinaryIO
 
 import numpy as np
 
-from featcache.images import BadImageError, thumbnail, thumbnail_of
+from featcache.images import BadImageError, thumbnail, thumbnail_effort, thumbnail_of
 from featcache.listing import video_and_frame
 from featcache.machine import cores
 from featcache.report.answers import Answers
 from featcache.video import BadVideoError, decode_frames
 
 A_CELL = 6  # images that a cell shows
-IN_ALL = 900  # different images of a page: of 960x540 PNGs, which take 10 ms each to decode, a few seconds on two cores
+IN_ALL = 900  # different images of a page
+PIXELS = 200_000_000  # that are decoded for them, in 5 s of CPU: 385 PNGs of 960x540; of JPEGs that size, all 900
 EDGE = 112  # pixels
 BYTES = 3_900_000  # of all thumbnails: with base64 and everything else a page stays under 6 MB
 LARGEST = 2**28  # bytes of a file that is read for its thumbnail
@@ -45,6 +46,7 @@ def gallery(
     videos: bool = False,
     a_cell: int = A_CELL,
     in_all: int = IN_ALL,
+    pixels: int = PIXELS,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Gallery:
     """Choose each cell's most confident answers, and make thumbnails of as many as the limits allow.
@@ -61,6 +63,7 @@ def gallery(
     if videos and importlib.util.find_spec("av") is None:
         note = "no thumbnails: videos are decoded by PyAV, which is not installed here (pip install 'featcache[av]')"
         return Gallery(rows, {}, len(paths), len(paths), note)
+    paths = paths if videos else _affordable(Path(root), paths, pixels)
     make = _of_videos if videos else _of_images
     small: dict[str, bytes] = {}
     unread, size = 0, 0
@@ -72,6 +75,19 @@ def gallery(
             small[path], size = data, size + len(data)
     made = {row: small[answers.paths[row]] for cell in rows.values() for row in cell if answers.paths[row] in small}
     return Gallery(rows, made, len(paths), unread, _note(len(paths), unread, root))
+
+
+def _affordable(root: Path, paths: list[str], left: int) -> list[str]:
+    """Those that can be made of so many pixels; one that no longer fits is left out, smaller ones behind it are not."""
+    found = []
+    for path in paths:
+        effort = 0  # of what cannot be read: that is found out, and counted, where the thumbnail is made
+        with contextlib.suppress(OSError, BadImageError), _regular(root / path) as file:
+            effort = thumbnail_effort(file)
+        if effort <= left:
+            left -= effort
+            found.append(path)
+    return found
 
 
 def _of_images(root: Path, paths: list[str]) -> Iterator[tuple[str, bytes | None]]:
@@ -150,5 +166,6 @@ def limits(found: Gallery, cells: Sequence[Cell]) -> str:
     """The limits in words."""
     return (
         f"at most {A_CELL} images a cell, the most confident answers first; "
-        f"thumbnails of at most {IN_ALL:,} images: {len(found.thumbnails):,} in {len(cells):,} cells"
+        f"thumbnails of at most {IN_ALL:,} images, of fewer where they are large: "
+        f"{len(found.thumbnails):,} in {len(cells):,} cells"
     )
