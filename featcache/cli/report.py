@@ -93,9 +93,10 @@ def _write_page(found: "Examined", by: str, path: Path) -> None:
     from featcache.report.progress import Bar, left
 
     page, begun = page_of(found, by), time.monotonic()
+    what = "fetching frames" if page.videos else "thumbnails"
 
     def show(done: int, of: int) -> None:
-        bar.show("thumbnails", done, of, left(done, of, time.monotonic() - begun))
+        bar.show(what, done, of, left(done, of, time.monotonic() - begun))
 
     with Bar(console(stderr=True)) as bar:
         shown = save_html(page, path, progress=show)

@@ -1,21 +1,29 @@
-"""Videos from the command line: killed in the middle, without PyAV, without the videos."""
+"""Videos from the command line: killed in the middle, without PyAV, and their frames in a report."""
 
+import base64
+import contextlib
+import io
 import json
+import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import featcache
+from featcache.listing import video_and_frame
 from tests.conftest import Nano
 from tests.end_to_end.test_killed import _committed
-from tests.extraction.test_videos import chunk, film_of, fold_of
+from tests.extraction.test_videos import HIDDEN, SHOWN, chunk, film_of, fold_of, write_films
 from tests.listing.test_drive_act import write as write_annotations
-from tests.videos import pictures, write_video
+from tests.videos import nearest, pictures, write_video
 
 KILLS, FRAMES = 2, 100
 
@@ -75,3 +83,48 @@ def test_without_pyav_extract_names_the_way_out(nano: Nano, drives: str, tmp_pat
     told = typed("extract", *nano.flags)
     assert (told.returncode, "pip install 'featcache[av]'" in told.stderr) == (5, True), told.stderr
     assert json.loads(typed("data", "--json").stdout)["splits"]["train"]["videos"] == 2
+
+
+def test_a_report_shows_the_very_frames_and_says_how_long_they_took(nano: Nano, tmp_path: Path) -> None:
+    """Whatever the encoder did: each thumbnail is the frame that stands beside it; a bar shows them being fetched."""
+    where = ("-p", fold_of(write_films(tmp_path), 0), "--cache", str(tmp_path / "cache"))
+    pages = []
+    for words in (
+        ("extract", *nano.flags, "--workers", "1", "--batch-size", "4"),
+        ("fit-head", "--epochs", "2", "--no-check"),
+        ("report", "--split", "test", "--html", str(tmp_path / "test.html")),
+        ("report", "--split", "train", "--html", str(tmp_path / "train.html")),
+    ):
+        told = watched([sys.executable, "-m", "featcache", *words, *where])
+        if words[0] == "report":
+            assert "fetching frames" in told
+            pages.append(Path(words[-1]).read_text("utf-8"))
+            assert re.search(r"note: thumbnails of \d+ frames took \d+(\.\d)? s", told), told
+    seen = [beside for page in pages for beside in thumbnails_of(page)]
+    assert {video_and_frame(path)[0].split("/")[1] for path, _ in seen} == {"vp0", "vp1", "vp3"}
+    assert len(seen) >= 12
+    for path, thumbnail in seen:
+        video, frame = video_and_frame(path)
+        person = int(video.split("/")[1].removeprefix("vp"))
+        assert nearest(thumbnail, SHOWN[person]) == frame + HIDDEN * (person == 3), path
+
+
+def watched(words: list[str]) -> str:
+    """Run a command; what it wrote to its standard error, a terminal."""
+    ours, theirs = os.openpty()
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=theirs, env={**os.environ, "TERM": "xterm"}) as ran:
+        os.close(theirs)
+        told = b""
+        with contextlib.suppress(OSError):  # Linux's word for the end
+            while block := os.read(ours, 1 << 16):
+                told += block
+        os.close(ours)
+    assert ran.returncode == 0, told.decode()
+    return told.decode()
+
+
+def thumbnails_of(page: str) -> list[tuple[str, np.ndarray]]:
+    """Each path in the cells of a report's page, with its thumbnail."""
+    document = json.loads(re.search(r"<script[^>]*application/json[^>]*>(.*?)</script>", page, re.DOTALL)[1])
+    pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for data in document["thumbnails"]]
+    return [(path, pictures[number]) for cell in document["cells"].values() for path, _, _, number in cell]

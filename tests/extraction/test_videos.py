@@ -53,13 +53,17 @@ def film_of(root: Path, person: int) -> Path:
 
 @pytest.fixture
 def films(tmp_path: Path) -> Path:
+    return write_films(tmp_path)
+
+
+def write_films(folder: Path) -> Path:
     """Four drives in as many encoders' ways; three folds that re-deal them, and chunks that share frames."""
-    root = tmp_path / "daa"
+    root = folder / "daa"
     uneven = [TICKS * at + 400 * (at % 3) for at in range(FRAMES)]
     write_video(film_of(root, 0), SHOWN[0], options=B_FRAMES)
     write_video(film_of(root, 1), SHOWN[1], options=B_FRAMES, times=uneven)
     write_video(film_of(root, 2), SHOWN[2], options={"bf": "0"}, times=range(99 * TICKS, 200 * TICKS, TICKS))
-    plain = write_video(tmp_path / "plain.mp4", SHOWN[3], options=B_FRAMES)
+    plain = write_video(folder / "plain.mp4", SHOWN[3], options=B_FRAMES)
     remux(plain, film_of(root, 3), shift=-HIDDEN)
     sitting = [chunk(person, 2, 9, "sitting", 1) for person in range(4)]
     writing = [chunk(person, 8, 15, "writing", 2) for person in range(4)]  # 8 and 9 stand in two chunks

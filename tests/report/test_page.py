@@ -181,6 +181,21 @@ def test_large_images_are_fewer(page, tmp_path):
         thumbnail_effort(io.BytesIO(b"no image"))
 
 
+def test_frames_that_a_video_lacks_have_no_thumbnail(page, tmp_path):
+    """A video that ends early, one that is gone: their other frames stand there, progress counts every one."""
+    videos = pytest.importorskip("tests.videos", reason="needs PyAV")
+    videos.write_video(tmp_path / "short.mp4", videos.pictures(8))
+    paths = ("short.mp4#000002", "short.mp4#000007", "short.mp4#000008", "gone.mp4#000000")
+    many = np.arange(len(paths))
+    answers = replace(page.answers, truth=many, predicted=many, probabilities=np.eye(34)[many], paths=paths)
+    told = []
+    shown = gallery(answers, str(tmp_path), videos=True, progress=lambda *at: told.append(at))
+    assert shown.thumbnails.keys() == {0, 1}
+    assert (shown.wanted, shown.unread) == (4, 2)
+    assert "2 of 4 images could not be read" in shown.note
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
 def test_a_fifo_or_a_folder_in_place_of_an_image_does_not_stop_the_report(page, tmp_path):
     """What is no image has no thumbnail, and nothing waits for it."""
     for row in {rows[0] for rows in gallery(page.answers, "/nowhere").rows.values()}:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event
 from typing import BinaryIO
 
 import numpy as np
@@ -65,13 +67,15 @@ def gallery(
         return Gallery(rows, {}, len(paths), len(paths), note)
     paths = paths if videos else _affordable(Path(root), paths, pixels)
     make = _of_videos if videos else _of_images
-    small: dict[str, bytes] = {}
-    unread, size = 0, 0
-    for done, (path, data) in enumerate(make(Path(root), paths), start=1):
-        progress(done, len(paths))
-        if data is None:
-            unread += 1
-        elif size + len(data) <= BYTES:
+    found: dict[str, bytes | None] = {}
+    for path, data in make(Path(root), paths):
+        found[path] = data
+        progress(len(found), len(paths))
+    unread = sum(data is None for data in found.values())
+    small, size = dict[str, bytes](), 0
+    for path in paths:
+        data = found[path]
+        if data is not None and size + len(data) <= BYTES:
             small[path], size = data, size + len(data)
     made = {row: small[answers.paths[row]] for cell in rows.values() for row in cell if answers.paths[row] in small}
     return Gallery(rows, made, len(paths), unread, _note(len(paths), unread, root))
@@ -103,22 +107,36 @@ def _of_images(root: Path, paths: list[str]) -> Iterator[tuple[str, bytes | None
 
 
 def _of_videos(root: Path, paths: list[str]) -> Iterator[tuple[str, bytes | None]]:
-    """Each video is decoded once, from its start to the last frame that is wanted: that takes its time."""
+    """As they are decoded: each video once, from its start to the last frame that is wanted, which takes its time."""
     frames: dict[str, dict[int, str]] = {}
     for path in paths:
         video, frame = video_and_frame(path)
         frames.setdefault(video, {})[frame] = path
+    made: SimpleQueue[tuple[str, bytes | None]] = SimpleQueue()
+    stopped = Event()
 
-    def make(video: str) -> list[tuple[str, bytes | None]]:
-        made: dict[str, bytes | None] = dict.fromkeys(frames[video].values())
-        with contextlib.suppress(OSError, BadVideoError), _regular(root / video, limit=None) as file:
-            for frame, pixels in decode_frames(file, sorted(frames[video])):
-                made[frames[video][frame]] = thumbnail_of(pixels, EDGE)
-        return list(made.items())
+    def make(video: str) -> None:
+        left = dict(frames[video])
+        try:
+            with contextlib.suppress(OSError, BadVideoError), _regular(root / video, limit=None) as file:
+                for frame, pixels in decode_frames(file, sorted(left)):
+                    made.put((left.pop(frame), thumbnail_of(pixels, EDGE)))
+                    if stopped.is_set():
+                        return
+        finally:
+            for path in left.values():
+                made.put((path, None))
 
     with ThreadPoolExecutor(cores()) as pool:
-        for found in pool.map(make, frames):
-            yield from found
+        try:
+            ends = [pool.submit(make, video) for video in frames]
+            for _ in paths:
+                yield made.get()
+            for end in ends:
+                end.result()  # raises a fault of ours
+        finally:  # Ctrl-C waits for the frames that are next, not for the videos
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def chosen(answers: Answers, a_cell: int) -> dict[Cell, tuple[int, ...]]:
