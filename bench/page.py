@@ -28,8 +28,9 @@ from PIL import Image
 
 import featcache
 from featcache.asked import Asked
-from featcache.listing import Listing
+from featcache.listing import source
 from featcache.machine import cores
+from featcache.recipe import read
 from featcache.report.evaluate import examine
 from featcache.report.page.about import page_of
 from featcache.report.page.gallery import gallery
@@ -38,10 +39,11 @@ from featcache.store import Extracted, StatLog, create
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 
-DIM, CLASSES, CLIP, PEOPLE = 768, 34, 40, 5
-FRAMES, SIZE = 100, (960, 540)  # different frames; every other path is another way to one of them
+DIM, CLASSES, CLIP, PEOPLE, NOISE = 768, 34, 40, 5, 8
+FRAMES, SIZE = 2 * CLIP, (960, 540)  # different frames; every other path is another way to one of them
 BLOCK = 10_000  # rows of a shard
-NAMES = tuple(f"activity_{label:02d}_with_a_name_as_long_as_they_are" for label in range(CLASSES))
+LONG = "with_a_name_as_long_as_they_are"
+HEADER = "participant_id,file_id,annotation_id,frame_start,frame_end,activity,chunk_id\n"
 Made = TypeVar("Made")
 
 
@@ -55,34 +57,43 @@ def write_frames(folder: Path) -> None:
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / f"img_{number:06d}.png", compress_level=3)
 
 
-def make(root: Path, rows: int) -> dict[str, object]:
+def write_annotations(root: Path, split: str, rows: int, first: int) -> None:
+    """Chunks of CLIP frames, two a file; PEOPLE people from `first` on, in turn; classes from frequent to rare."""
+    share = np.geomspace(1, 0.02, CLASSES)
+    drawn = np.random.default_rng(first).choice(CLASSES, rows // CLIP, p=share / share.sum())
+    drawn[:CLASSES] = np.arange(CLASSES)
+    lines = [HEADER]
+    for clip, label in enumerate(drawn.tolist()):
+        file, start, person = f"{split}{clip // 2:05d}", CLIP * (clip % 2), first + clip // 2 % PEOPLE
+        lines.append(f"{person},{file},0,{start},{start + CLIP - 1},activity_{label:02d}_{LONG},{clip}\n")
+        if clip % 2 == 0:
+            (root / file).symlink_to("frames")
+    folder = root / "iccv_activities_3s/activities_3s/view"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"midlevel.chunks_90.split_0.{split}.csv").write_text("".join(lines))
+
+
+def make(root: Path, rows: int) -> dict[str, str]:
     """Frames, a cache with train and test, and a head; where they are, as the command wants to know it."""
-    write_frames(root / "drives" / "run00000")
-    for run in range(1, -(-rows // FRAMES)):
-        (root / "drives" / f"run{run:05d}").symlink_to("run00000")
+    write_frames(root / "frames")
+    for split, count, first in (("train", rows // 8, 1), ("test", rows, 1 + PEOPLE)):
+        write_annotations(root, split, count, first)
+    recipe = root / "page.toml"
+    recipe.write_text(f'name = "page"\n[data]\nlayout = "drive-act"\nroot = "{root}"\nview = "view"\nfold = 0\n')
     arch = architecture("vit_b_16")
     spec = TrunkSpec(arch=arch.name, weights_sha256="0" * 64, transform=arch.transform)
-    random = np.random.default_rng(1)
+    random, laid = np.random.default_rng(1), source(read(recipe))
     centres = random.standard_normal((CLASSES, DIM), dtype=np.float32)
-    share = np.geomspace(1, 0.02, CLASSES)
     with create(root / "cache", spec, asked="page", known=StatLog(root / "cache")).writer(shard_rows=BLOCK) as writer:
-        for split, count, first in (("train", rows // 8, 0), ("test", rows, PEOPLE)):
-            drawn = random.choice(CLASSES, -(-count // CLIP), p=share / share.sum())
-            y = np.repeat(np.concatenate([np.arange(CLASSES), drawn]), CLIP)[:count]
-            digests = random.integers(0, 256, (count, 32), dtype=np.uint8)
-            for at in range(0, count, BLOCK):
-                noise = random.standard_normal((len(y[at : at + BLOCK]), DIM), dtype=np.float32)
-                writer.append(digests[at : at + BLOCK], centres[y[at : at + BLOCK]] + 8 * noise)
-            clips = np.arange(count) // CLIP
-            listing = Listing(
-                data_set="drives", variant="all", split=split, root=str(root / "drives"), classes=NAMES,
-                labels=y.astype(np.int64),
-                paths=tuple(f"run{row // FRAMES:05d}/img_{row % FRAMES:06d}.png" for row in range(count)),
-                clips=tuple(f"{split}-{clip}" for clip in clips.tolist()),
-                subjects=tuple(f"vp{first + person}" for person in (clips % PEOPLE).tolist()),
-            )  # fmt: skip
-            writer.commit(Extracted(listing, digests, ("",) * count))
-    where = {"data": str(root / "drives"), "cache": root / "cache"}
+        for split in ("train", "test"):
+            listing = laid.listing(split)
+            digests = random.integers(0, 256, (len(listing.labels), 32), dtype=np.uint8)
+            for at in range(0, len(digests), BLOCK):
+                y = listing.labels[at : at + BLOCK]
+                noise = random.standard_normal((len(y), DIM), dtype=np.float32)
+                writer.append(digests[at : at + BLOCK], centres[y] + NOISE * noise)
+            writer.commit(Extracted(listing, digests, ("",) * len(digests)))
+    where = {"pipeline": str(recipe), "cache": str(root / "cache")}
     featcache.fit_head(0.01, **where, epochs=20, device="cpu", check_seconds=None)
     return where
 
@@ -110,7 +121,7 @@ def measure(rows: int) -> tuple[list[Result], dict[str, float]]:
     root = Path(tempfile.mkdtemp(prefix="featcache-page-"))
     try:
         where = make(root, rows)
-        words = ["report", "--data", where["data"], "--cache", where["cache"], "--html", root / "report.html"]
+        words = ["report", "-p", where["pipeline"], "--cache", where["cache"], "--html", root / "report.html"]
         typed = [sys.executable, "-m", "featcache", *map(str, words)]
         runs = {
             "report --html": timed(
@@ -118,7 +129,7 @@ def measure(rows: int) -> tuple[list[Result], dict[str, float]]:
             )[1:]
         }
         size = (root / "report.html").stat().st_size
-        found, *runs["of it: load, ask the head"] = timed(lambda: examine(Asked(**where)))  # type: ignore[arg-type]
+        found, *runs["of it: load, ask the head"] = timed(lambda: examine(Asked(**where)))
         page, *runs["of it: count, draw again"] = timed(lambda: page_of(found))
         shown, *runs["of it: thumbnails"] = timed(lambda: gallery(page.answers, page.root))
         _, *runs["of it: HTML"] = timed(lambda: render(page, shown))

@@ -18,6 +18,7 @@ from featcache.listing.source import in_order
 from featcache.recipe import NAME
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
+NAMED = 10  # folders in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ def list_folder(root: str, split: str, *, data_set: str, variant: str = "all") -
     root = os.path.abspath(root)
     names = splits(root, data_set=data_set)
     if split not in names:
-        raise DataError(f"{root}: no split {split!r} in it; found {', '.join(names)}")
+        more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+        raise DataError(f"{root}: no split {split!r} in it; found {', '.join(names[:NAMED])}{more}")
     entries = (entry for name in names for entry in _entries(os.path.join(root, name)))
     classes = sorted({entry.name for entry in entries if _is_folder(entry)})
     index = {name: label for label, name in enumerate(classes)}

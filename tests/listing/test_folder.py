@@ -159,6 +159,7 @@ def test_a_link_to_a_folder_above_ends_and_is_named(tmp_path, target):
     [
         ([], "train", "no folder in it"),
         (["1.png"], "train", "no folder in it"),
+        ([f"{n}/a/1.png" for n in range(100, 112)], "train", "in it; found 100, .*, 109 and 2 more$"),
         (["val/a/1.png"], "train", "no split 'train' in it; found val"),
         (["train/1.png"], "train", "train/1.png, right below the split"),
         (["train/a/notes.txt"], "train", "no image in a class folder"),
