@@ -14,12 +14,15 @@ __all__ = [
     "Contents",
     "DataError",
     "Evaluation",
+    "Exported",
     "FeatcacheError",
     "Features",
     "Fit",
     "Fitted",
+    "Folds",
     "MachineError",
     "NearDuplicates",
+    "Paired",
     "Predictions",
     "Search",
     "Settings",
@@ -30,7 +33,9 @@ __all__ = [
     "__version__",
     "compare",
     "describe",
+    "difference",
     "evaluate",
+    "evaluate_folds",
     "export",
     "export_model",
     "extract",
@@ -59,10 +64,11 @@ if TYPE_CHECKING:
     from featcache.inspect import info
     from featcache.near import NearDuplicates, near_duplicates
     from featcache.plain import export
-    from featcache.prediction import Predictions, Timeline, export_model, predict, timeline
+    from featcache.prediction import Exported, Predictions, Timeline, export_model, predict, timeline
     from featcache.report.compare import Comparison, compare
     from featcache.report.evaluate import evaluate
     from featcache.report.evaluation import Evaluation
+    from featcache.report.paired import Folds, Paired, difference, evaluate_folds
     from featcache.streamed import Streamed, stream
     from featcache.upkeep.examine import verify
     from featcache.upkeep.mend import repair
@@ -81,8 +87,9 @@ _HOME = {
     "report.compare": ("Comparison", "compare"),
     "report.evaluate": ("evaluate",),
     "report.evaluation": ("Evaluation",),
+    "report.paired": ("Folds", "Paired", "difference", "evaluate_folds"),
     "plain": ("export",),
-    "prediction": ("Predictions", "Timeline", "export_model", "predict", "timeline"),
+    "prediction": ("Exported", "Predictions", "Timeline", "export_model", "predict", "timeline"),
     "upkeep.examine": ("verify",),
     "upkeep.mend": ("repair",),
     "upkeep.tidy": ("gc",),

@@ -36,6 +36,17 @@ def test_every_public_name_is_there_and_nothing_else_is():
         featcache.extrakt  # noqa: B018
 
 
+def test_all_that_a_command_does_is_offered():
+    """What a command imports to do its work, and what that returns, can be reached as `featcache.NAME`."""
+    work = (
+        "Comparison Contents Evaluation Exported Fit Fitted Folds NearDuplicates Paired Predictions Search "
+        "Summary Timeline compare describe difference evaluate evaluate_folds export export_model "
+        "extract fit fit_head gc info near_duplicates predict repair search timeline verify"
+    )
+    assert set(work.split()) <= set(featcache.__all__)
+    assert all(getattr(featcache, name).__doc__ for name in work.split())
+
+
 CALLED = ("evaluate", "extract", "fit_head", "info", "load", "verify")
 
 

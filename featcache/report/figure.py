@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featcache.report.evaluation import Evaluation
+from featcache.report.evaluation import Evaluation, recall_intervals
 from featcache.report.tables import check_destination, save_bytes
 from featcache.report.text import ink, printable, shorten
 
@@ -182,11 +182,14 @@ def _draw_names(axes: "Axes", names: list[str], font: float, named: slice, *, up
 
 
 def _draw_bars(evaluation: Evaluation, axes: "Axes", font: float, named: slice) -> None:
-    """Recall as bars on the rows of the matrix; to their right recall and support in figures."""
+    """Recall as bars on the rows of the matrix, intervals as lines; to their right recall and support in figures."""
     recall, support = evaluation.recall, evaluation.support
     rows = np.arange(len(recall))
     axes.barh(rows, support > 0, color=PALE, height=0.72)
     axes.barh(rows, np.nan_to_num(recall), color=BLUE, height=0.72)
+    for i, interval in enumerate(recall_intervals(evaluation)):
+        if interval is not None:
+            axes.plot([interval.low, interval.high], [i, i], color="black", linewidth=1.2, solid_capstyle="butt")
     if evaluation.rows:
         axes.axvline(evaluation.macro_recall, color="black", linewidth=1, linestyle=(0, (3, 2)))
     # The right edges of the two columns of figures, in the unit of the axes, which are BARS inches wide.
@@ -203,7 +206,8 @@ def _draw_bars(evaluation: Evaluation, axes: "Axes", font: float, named: slice) 
     axes.set_yticks([])
     axes.set_xticks([0, 0.5, 1], ["0", "50", "100"], fontsize=9, color=GREY)
     axes.tick_params(length=2, color=GREY)
-    axes.set_xlabel("recall, % (dashed: macro recall)", fontsize=9, color=GREY)
+    sure = "\nlines: 95 % intervals" if evaluation.intervals else ""
+    axes.set_xlabel(f"recall, % (dashed: macro recall){sure}", fontsize=9, color=GREY)
     _head(axes, "recall, %", first)
     _head(axes, "support", second)
     for side in ("top", "right", "left"):

@@ -8,12 +8,12 @@ import uuid
 from pathlib import Path
 
 from featcache.errors import MachineError, UsageError
-from featcache.report.evaluation import Evaluation
+from featcache.report.evaluation import Evaluation, recall_intervals
 from featcache.report.text import printable
 
 
 def save_csv(evaluation: Evaluation, path: Path) -> None:
-    r"""Write one row a class: class, support, recall, precision, f1, then the counts of each predicted class.
+    r"""Write one row a class: class, support, recall with its interval, precision, f1, then a count a prediction.
 
     UTF-8 without a byte order mark, lines end in \n, shares in 0 … 1 at full precision, undefined ones empty.
     A name is written as `printable` shows it, so a row is a line whatever a class is called; one that a
@@ -27,18 +27,20 @@ def save_csv(evaluation: Evaluation, path: Path) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     predicted = [f"predicted: {printable(name)}" for name in evaluation.classes]
-    table.writerow(["class", "support", "recall", "precision", "f1", *predicted])
+    table.writerow(["class", "support", "recall", "recall_low", "recall_high", "precision", "f1", *predicted])
     columns = zip(
         evaluation.classes,
         evaluation.support.tolist(),
         evaluation.recall.tolist(),
+        recall_intervals(evaluation),
         evaluation.precision.tolist(),
         evaluation.f1.tolist(),
         evaluation.confusion.tolist(),
         strict=True,
     )
-    for name, support, recall, precision, f1, counts in columns:
-        shares = ["" if math.isnan(share) else share for share in (recall, precision, f1)]
+    for name, support, recall, interval, precision, f1, counts in columns:
+        ends = (interval.low, interval.high) if interval else (math.nan, math.nan)
+        shares = ["" if math.isnan(share) else share for share in (recall, *ends, precision, f1)]
         table.writerow([inert(name), support, *shares, *counts])
     save_bytes(path, text.getvalue().encode())
 

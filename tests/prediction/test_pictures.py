@@ -157,3 +157,15 @@ def test_other_classifiers_answer_too(made):
     found = featcache.predict(centroid.best.name, [made.data / "val"], **made.where)
     assert set(found.probabilities.ravel().tolist()) == {0.0, 1.0}
     assert any("labels, not probabilities" in note for note in found.notes)
+
+
+def test_a_classifier_is_found_by_its_folder_as_a_head_is(made, tmp_path):
+    """Whatever --data and --cache say: a path is the classifier in that folder, and answers as it does by its name."""
+    knn = featcache.fit("knn", {"k": 3}, **made.where).best
+    images = made.images("test")[:5]
+    by_name = featcache.predict(knn.name, images, device="cpu", workers=1, **made.where)
+    for path in (knn.folder, os.path.relpath(knn.folder)):
+        found = featcache.predict(str(path), images, device="cpu", workers=1, cache=tmp_path, data=str(tmp_path))
+        assert (found.head, found.classes) == (knn.name, by_name.classes)
+        assert found.probabilities == pytest.approx(by_name.probabilities)
+    featcache.fit_head([0.05], **made.where, epochs=30, check_seconds=None, device="cpu")  # the newest again

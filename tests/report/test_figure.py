@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from featcache.errors import MachineError, UsageError
+from featcache.intervals import Interval, Intervals
 from featcache.report import figure
 from featcache.report.evaluation import Evaluation
 from featcache.report.figure import save_png
@@ -30,7 +32,9 @@ def an_evaluation(classes, **fields):
     confusion = np.arange(size * size).reshape(size, size) * 7 % 40 + 1900 * np.eye(size, dtype=np.int64)
     confusion[size // 2] = 0  # an absent class
     names = {"head": "lr0.003", "data_set": "hymenoptera", "split": "test"}
-    return Evaluation(classes=classes, confusion=confusion.astype(np.int64), **(names | fields))
+    found = Evaluation(classes=classes, confusion=confusion.astype(np.int64), **(names | fields))
+    spans = tuple(None if np.isnan(p) else Interval(0.9 * p, (1 + 3 * p) / 4) for p in found.recall.tolist())
+    return replace(found, intervals=Intervals("subject", 3, 10_000, 0.95, "m", None, None, spans))
 
 
 def drawn(evaluation):
@@ -136,6 +140,18 @@ def test_bars_and_colours_are_recall_and_shares():
     (image,) = matrix.images
     assert image.get_clim() == (0, 1)
     np.testing.assert_allclose(np.diag(image.get_array()), np.nan_to_num(evaluation.recall))
+
+
+def test_each_bar_has_its_interval():
+    """From low to high on the bar's own row; none where a class has no images. The label says what the lines are."""
+    evaluation = an_evaluation(("a", "gone", "c"))
+    bars = drawn(evaluation).axes[1]
+    lines = [line for line in bars.lines if len(set(line.get_ydata())) == 1]
+    spans = evaluation.intervals.recall
+    assert [line.get_ydata()[0] for line in lines] == [0, 2]
+    assert [tuple(line.get_xdata()) for line in lines] == [(spans[i].low, spans[i].high) for i in (0, 2)]
+    assert "lines: 95 %" in bars.get_xlabel()
+    assert "95 %" not in drawn(replace(evaluation, intervals=None)).axes[1].get_xlabel()
 
 
 def test_the_title_says_what_was_evaluated():
