@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 MOST = 60  # images on a sheet
-WIDE = 14.0  # inches; as many columns as fit
+WIDE = 14.0  # inches; as many columns as fit, and more where the sheet would be higher than a slide
+SLIDE = 4 / 3  # width by height
 EDGE = 300  # pixels of an image's longer edge
 SHOWN = 3  # labels below an image
 LINE = 0.17  # inches from line to line
 GAP = 0.3  # inches between cells
 POINTS = 8.0
 LANE = 0.24  # inches; of one label in a timeline
+TITLE = 80  # letters of a video's or a head's name
+STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds from tick to tick
+TICKS = 9  # at most
 
 
 def save_sheet(found: Predictions, path: Path) -> int:
@@ -72,18 +76,25 @@ def _figure() -> "Figure":
 
 
 def _sheet(found: Predictions) -> "Figure":
-    """Cells of one size in rows: the image, its name, then a line a label with its probability as a bar."""
+    """Cells of one size in rows: the image, its name, then a line a label with its probability as a bar.
+
+    Names are not cut to fit: the longest one makes the cells wide, and many wide cells make the sheet wide.
+    """
     figure, legible = _figure(), legible_names()
     rows = range(min(MOST, len(found.paths)))
+    pictures = [_picture(path) for path in found.paths[: len(rows)]]
     tops = [[(shorten(legible(name), LONGEST), share) for name, share in found.top(row, SHOWN)] for row in rows]
     names = [shorten(legible(os.path.basename(found.paths[row])), LONGEST) for row in rows]
     percent = widest(figure, ["100.0 %"], POINTS) + 0.1
     labels = [name for top in tops for name, _ in top]
     cell = max(2.0, widest(figure, names, POINTS), widest(figure, labels, POINTS) * 1.15 + percent)  # bold is wider
     lines = max(min(SHOWN, len(found.classes)) + 1, 4 * any(found.failed))  # a reason is longer than a label
-    columns = max(1, min(len(rows), int((WIDE + GAP) / (cell + GAP))))
+    shapes = [min(1.0, picture.shape[0] / picture.shape[1]) for picture in pictures if picture is not None]
+    high_image = cell * max(shapes, default=0.75)  # no more room than the pictures take
+    tall = high_image + lines * LINE + GAP
+    slide = math.ceil(math.sqrt(SLIDE * len(rows) * tall / (cell + GAP)))
+    columns = max(1, min(len(rows), max(slide, int((WIDE + GAP) / (cell + GAP)))))
     deep = math.ceil(len(rows) / columns)
-    tall = cell + lines * LINE + GAP
     left_out = len(found.paths) - len(rows)
     title = f"{shorten(legible(found.head), LONGEST)} · {found.trunk}"
     below = [*found.notes, *([f"{left_out:,} more images are not shown"] if left_out else [])]
@@ -96,13 +107,16 @@ def _sheet(found: Predictions) -> "Figure":
         figure.text(GAP / wide, 1 - (0.47 + 0.2 * number) / high, text, fontsize=9, color=RUST, va="center")
     for row in rows:
         x, y = GAP + row % columns * (cell + GAP), top + row // columns * tall  # inches from the left and the top
-        place = figure.add_axes((x / wide, 1 - (y + cell) / high, cell / wide, cell / high))
+        place = figure.add_axes((x / wide, 1 - (y + high_image) / high, cell / wide, high_image / high))
         place.set_axis_off()
-        picture = _picture(found.paths[row])
-        place.imshow(np.full((1, 1, 3), 0.92) if picture is None else picture, aspect="equal", interpolation="bilinear")
+        picture = pictures[row]
+        if picture is None:
+            place.imshow(np.full((1, 1, 3), 0.92), aspect="auto")
+        else:
+            place.imshow(picture, aspect="equal", interpolation="bilinear")
 
         def write(line: int, at: float, text: str, x: float = x, y: float = y, **style: Any) -> None:
-            figure.text((x + at) / wide, 1 - (y + cell + (line + 0.6) * LINE) / high, text, va="center",
+            figure.text((x + at) / wide, 1 - (y + high_image + (line + 0.6) * LINE) / high, text, va="center",
                         fontsize=POINTS, **style)  # fmt: skip
 
         write(0, 0, names[row], color=GREY)
@@ -111,7 +125,7 @@ def _sheet(found: Predictions) -> "Figure":
             for line, text in enumerate(reason[:lines], start=1):
                 write(line, 0, text, color=RUST)
         for line, (name, share) in enumerate(tops[row], start=1):
-            at = y + cell + (line + 0.98) * LINE
+            at = y + high_image + (line + 0.98) * LINE
             for length, colour in ((cell, PALE), (cell * (0.0 if math.isnan(share) else share), BLUE)):
                 figure.add_artist(_line(x / wide, (x + length) / wide, 1 - at / high, colour))
             write(line, 0, name, fontweight="bold" if line == 1 else "normal")
@@ -145,7 +159,7 @@ def _strip(found: Timeline) -> "Figure":
     left = widest(figure, names, 9) + 0.5
     long, lanes, sure = 9.0, LANE * len(seen), 0.9
     notes = [*found.notes, *([f"not read to its end: {found.failed}"] if found.failed else [])]
-    title = f"{shorten(legible(os.path.basename(found.path)), LONGEST)} · {shorten(legible(found.head), LONGEST)}"
+    title = f"{shorten(legible(os.path.basename(found.path)), TITLE)} · {shorten(legible(found.head), TITLE)}"
     top = 0.6 + 0.2 * len(notes)
     wide = max(left + long + 0.4, *(widest(figure, [text], 10) * 1.15 + 0.6 for text in (title, *notes)))
     high = top + lanes + 0.25 + sure + 0.6
@@ -161,17 +175,29 @@ def _strip(found: Timeline) -> "Figure":
         above.barh(seen.index(one.label), end - one.start, left=one.start, height=0.72, color=BLUE)
     above.set_yticks(range(len(names)), names, fontsize=9)
     above.set_ylim(len(names) - 0.5, -0.5)
-    above.set_xticks([])
-    below.plot(found.at, found.probabilities.max(axis=1), color=BLUE, linewidth=1, drawstyle="steps-post")
+    last = float(found.at[-1]) + step
+    sure_of = found.probabilities.max(axis=1)
+    below.plot([*found.at, last], [*sure_of, sure_of[-1]], color=BLUE, linewidth=1, drawstyle="steps-post")
     below.set_ylim(0, 1.02)
     below.set_yticks([0, 0.5, 1], ["0", "50", "100 %"], fontsize=9, color=GREY)
     below.set_ylabel("how sure", fontsize=9, color=GREY)
-    last = float(found.at[-1]) + step
+    ticks, labels = _ticks(float(found.at[0]), last)
+    above.set_xticks(ticks, [""] * len(ticks))
+    below.set_xticks(ticks, labels, fontsize=9)
     for axes in (above, below):
         axes.set_xlim(float(found.at[0]), last)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
         axes.tick_params(length=2)
-    ticks = np.linspace(float(found.at[0]), last, 7)
-    below.set_xticks(ticks, [clock(float(tick)) for tick in ticks], fontsize=9)
+        axes.set_axisbelow(True)
+        axes.grid(color=PALE, linewidth=0.6)  # from a label to its far lanes
     return figure
+
+
+def _ticks(first: float, last: float) -> tuple[list[float], list[str]]:
+    """Round seconds from `first` to `last`, as minutes and seconds; tenths only where they differ by less than one."""
+    step = next(
+        (step for step in STEPS if (last - first) / step < TICKS), STEPS[-1] * math.ceil((last - first) / 30_000)
+    )
+    ticks = [step * number for number in range(math.ceil(first / step - 1e-9), math.floor(last / step + 1e-9) + 1)]
+    return ticks, [clock(tick) if step < 1 else clock(tick).removesuffix(".0") for tick in ticks]

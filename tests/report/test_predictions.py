@@ -9,8 +9,9 @@ from PIL import Image
 from rich.console import Console
 
 from featcache.prediction import Predictions, Timeline
+from featcache.report.figure import style_of_pictures
 from featcache.report.predictions import clock, draw, draw_timeline, save_csv, save_timeline_csv
-from featcache.report.sheet import MOST, save_sheet, save_strip
+from featcache.report.sheet import MOST, _sheet, _ticks, save_sheet, save_strip
 
 HOSTILE = (
     "=cmd|' /C calc'!A0",
@@ -98,6 +99,35 @@ def test_a_sheet_holds_every_image_up_to_its_limit(tmp_path):
     edges = np.concatenate([pixels[:, :8].ravel(), pixels[:, -8:].ravel(), pixels[:8].ravel(), pixels[-8:].ravel()])
     assert (edges == 255).all()  # nothing is cut at the border
     assert pixels.std() > 5
+
+
+def test_a_sheet_of_many_wide_images_fits_a_slide(tmp_path):
+    """60 frames under long names: about as wide as a slide, no band above or below a picture, no name cut."""
+    paths = [str(tmp_path / f"{number:02d}.png") for number in range(MOST)]
+    for path in paths:
+        Image.new("RGB", (96, 54), (200, 30, 30)).save(path)
+    names = tuple(f"looking_or_moving_around_{number} (e.g. searching)" for number in range(34))
+    with style_of_pictures():
+        found = _sheet(some(MOST, classes=names, paths=paths))
+    wide, high = found.get_size_inches()
+    assert 1.2 < wide / high < 1.9
+    image = found.axes[0].get_position()
+    assert (image.width * wide) / (image.height * high) == pytest.approx(96 / 54)
+    assert not any("…" in text.get_text() for text in found.texts)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "said"),
+    [
+        (0.0, 41.0, "0:00 0:05 0:10 0:15 0:20 0:25 0:30 0:35 0:40"),
+        (0.5, 1.3, "0:00.5 0:00.6 0:00.7 0:00.8 0:00.9 0:01.0 0:01.1 0:01.2 0:01.3"),
+        (0.0, 1800.0, "0:00 5:00 10:00 15:00 20:00 25:00 30:00"),
+        (0.0, 36_000.0, "0:00 120:00 240:00 360:00 480:00 600:00"),
+    ],
+)
+def test_the_ticks_of_a_strip_are_round(first, last, said):
+    """Seconds, minutes, hours: at most nine ticks at numbers that a person would choose."""
+    assert " ".join(_ticks(first, last)[1]) == said
 
 
 def test_a_strip_holds_every_label_that_occurs(tmp_path):
