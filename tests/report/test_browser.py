@@ -187,6 +187,20 @@ def test_counts_become_shares_and_hovering_names_both_classes(chromium, written)
     assert page.evaluation.classes[j] in told
 
 
+def test_hovering_moves_nothing(chromium, written):
+    """The names of the longest row and column are marked without growing: a click lands where the pointer is."""
+    page, path = written
+    seen = Watched(chromium, path)
+    longest = max(range(34), key=lambda i: len(page.evaluation.classes[i]))
+    assert page.evaluation.support[longest]
+    cell = seen.cell(longest, longest)
+    cell.scroll_into_view_if_needed()
+    before = cell.bounding_box()
+    cell.hover()
+    assert seen.tab.locator("#matrix th.on").count() == 2
+    assert cell.bounding_box() == before
+
+
 def test_the_keyboard_reaches_every_cell(chromium, written):
     """Tab into the matrix, arrows within it, Enter looks, Escape closes and comes back to the cell."""
     page, path = written
@@ -239,6 +253,9 @@ def test_hostile_names_do_nothing(chromium, tmp_path):
     text = path.read_text("utf-8")
     assert not any(sign in text for sign in ("\u202e", "\x1b", "\u200b", "<script>alert", "<img src=x"))
     assert "{{ 7*7 }}" in seen.tab.locator("#classes").inner_text()
-    seen.tab.locator("#matrix tbody td.diagonal:not(:empty)").first.click()
+    longest = max(range(len(names)), key=lambda i: len(sorted(names)[i]))
+    seen.tab.locator(f"#matrix tbody tr[data-i='{longest}'] td:not(:empty)").first.click()
     assert seen.tab.locator("#cell").is_visible()
+    wide = "[...document.querySelectorAll('#shown li')].filter(item => item.scrollWidth > item.clientWidth).length"
+    assert seen.tab.evaluate(wide) == 0
     seen.clean(path)
