@@ -47,6 +47,8 @@ __all__ = [
     "near_duplicates",
     "predict",
     "repair",
+    "save_predictions",
+    "save_report",
     "search",
     "stream",
     "timeline",
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from featcache.report.compare import Comparison, compare
     from featcache.report.evaluate import evaluate
     from featcache.report.evaluation import Evaluation
+    from featcache.report.files import save_predictions, save_report
     from featcache.report.paired import Folds, Paired, difference, evaluate_folds
     from featcache.streamed import Streamed, stream
     from featcache.upkeep.examine import verify
@@ -87,6 +90,7 @@ _HOME = {
     "report.compare": ("Comparison", "compare"),
     "report.evaluate": ("evaluate",),
     "report.evaluation": ("Evaluation",),
+    "report.files": ("save_predictions", "save_report"),
     "report.paired": ("Folds", "Paired", "difference", "evaluate_folds"),
     "plain": ("export",),
     "prediction": ("Exported", "Predictions", "Timeline", "export_model", "predict", "timeline"),

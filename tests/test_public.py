@@ -41,7 +41,8 @@ def test_all_that_a_command_does_is_offered():
     work = (
         "Comparison Contents Evaluation Exported Fit Fitted Folds NearDuplicates Paired Predictions Search "
         "Summary Timeline compare describe difference evaluate evaluate_folds export export_model "
-        "extract fit fit_head gc info near_duplicates predict repair search timeline verify"
+        "extract fit fit_head gc info near_duplicates predict repair save_predictions save_report "
+        "search timeline verify"
     )
     assert set(work.split()) <= set(featcache.__all__)
     assert all(getattr(featcache, name).__doc__ for name in work.split())

@@ -1,0 +1,76 @@
+"""What the commands write for others to look at, as functions: the end of a file's name says what it becomes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Unpack
+
+from featcache.asked import Asked
+from featcache.errors import UsageError
+from featcache.listing.paths import readable
+from featcache.prediction import Predictions, Timeline
+from featcache.prediction.pictures import TOP
+from featcache.report import figure, predictions, sheet, tables
+from featcache.report.answers import RULES
+from featcache.report.evaluate import BY, examine
+from featcache.report.evaluation import Evaluation
+from featcache.report.page.about import page_of
+from featcache.report.page.page import save_html
+from featcache.where import Stored
+
+
+def save_report(
+    path: str | Path,
+    head: str | None = None,
+    *,
+    split: str | None = None,
+    by: str = BY[0],
+    clip_rule: str = RULES[0],
+    allow_shared_subjects: bool = False,
+    progress: Callable[[int, int], None] = lambda *_: None,
+    **where: Unpack[Stored],
+) -> Evaluation:
+    """Write a head's page (.html), picture (.png) or table (.csv); what it shows is returned, see `evaluate`.
+
+    `progress` gets how many thumbnails of a page are made, and of how many.
+
+    Raises:
+        UsageError: another suffix, or no such folder; else as `evaluate`.
+        MachineError: it cannot be written; what was there before is untouched.
+    """
+    path = _destination(path, ".html", ".png", ".csv")
+    found = examine(
+        Asked(**where), head, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects
+    )
+    evaluation = found.evaluation(by)
+    if path.suffix.lower() == ".html":
+        save_html(page_of(found, by), path, progress=progress)
+    else:
+        {".png": figure.save_png, ".csv": tables.save_csv}[path.suffix.lower()](evaluation, path)
+    return evaluation
+
+
+def save_predictions(found: Predictions | Timeline, path: str | Path, count: int = TOP) -> None:
+    """Write answers as a table (.csv), or as a picture (.png): a contact sheet, of a video its strip.
+
+    `count` labels of each image stand in the table.
+
+    Raises:
+        UsageError: another suffix, or no such folder.
+        MachineError: it cannot be written; what was there before is untouched.
+    """
+    path = _destination(path, ".png", ".csv")
+    drawn = path.suffix.lower() == ".png"
+    if isinstance(found, Timeline):
+        (sheet.save_strip if drawn else predictions.save_timeline_csv)(found, path)
+    elif drawn:
+        sheet.save_sheet(found, path)
+    else:
+        predictions.save_csv(found, path, count)
+
+
+def _destination(path: str | Path, *suffixes: str) -> Path:
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        raise UsageError(f"{readable(str(path))}: expected a name that ends in {' or '.join(suffixes)}")
+    tables.check_destination(path, path.suffix.lower())
+    return path
