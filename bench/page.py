@@ -1,7 +1,8 @@
 """python bench/page.py
 
-On a 2-core AMD EPYC that others used too (load 5), 2026-11-25, at the lowest priority: 9.7 s of CPU (8.4 s at load 2,
-and then 8.2 s in all), of which 6.8 s thumbnails; decoding the 385 frames that are shown takes 5.9 s of CPU by itself.
+On a 2-core AMD EPYC that others used too (load 4), 2026-11-25, at the lowest priority: 9.5 s of CPU (8.6 s in a better
+minute, 17.5 s before there was a limit on pixels), 12.7 s in all; 6.9 s of CPU are the 385 thumbnails, decoding them
+alone takes 6.2 s. A page of 0.8 MB.
 
 `featcache report --html` as it is typed, on a cache that is made for it: 90,000 rows of Drive&Act's 34 classes, and
 frames of 960x540 as PNG files on a local disk. Then stage by stage in this process, and the ceiling: decoding the
