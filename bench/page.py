@@ -1,13 +1,11 @@
 """python bench/page.py
 
-On a 2-core AMD EPYC that others used too (load 4), 2026-11-25, at the lowest priority: 9.5 s of CPU (8.6 s in a better
-minute, 17.5 s before there was a limit on pixels), 12.7 s in all; 6.9 s of CPU are the 385 thumbnails, decoding them
-alone takes 6.2 s. A page of 0.8 MB.
+On a 2-core AMD EPYC, 2026-11-25: 5.2 s in all, 9.4 s of CPU (17.5 s before there was a limit on pixels); 6.6 s of CPU
+are the 385 thumbnails, decoding them alone takes 5.7 s. A page of 0.8 MB.
 
 `featcache report --html` as it is typed, on a cache that is made for it: 90,000 rows of Drive&Act's 34 classes, and
 frames of 960x540 as PNG files on a local disk. Then stage by stage in this process, and the ceiling: decoding the
-frames that the page shows, and no more, in as many threads. Seconds pass faster on an idle machine; CPU seconds (user
-and system, all threads) do not, so both stand here.
+frames that the page shows, and no more, in as many threads. CPU seconds are of all threads, user and system.
 """
 
 import argparse
@@ -18,10 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from machine import Result, document, table
@@ -74,7 +72,7 @@ def write_annotations(root: Path, split: str, rows: int, first: int) -> None:
     (folder / f"midlevel.chunks_90.split_0.{split}.csv").write_text("".join(lines))
 
 
-def make(root: Path, rows: int) -> dict[str, str]:
+def make(root: Path, rows: int) -> dict[str, Any]:
     """Frames, a cache with train and test, and a head; where they are, as the command wants to know it."""
     write_frames(root / "frames")
     for split, count, first in (("train", rows // 8, 1), ("test", rows, 1 + PEOPLE)):
@@ -124,7 +122,7 @@ def measure(rows: int) -> tuple[list[Result], dict[str, float]]:
         where = make(root, rows)
         words = ["report", "-p", where["pipeline"], "--cache", where["cache"], "--html", root / "report.html"]
         typed = [sys.executable, "-m", "featcache", *map(str, words)]
-        runs = {
+        runs: dict[str, Sequence[float]] = {
             "report --html": timed(
                 lambda: subprocess.run(typed, check=True, stdout=subprocess.DEVNULL), resource.RUSAGE_CHILDREN
             )[1:]
