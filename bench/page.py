@@ -92,7 +92,7 @@ def make(root: Path, rows: int) -> dict[str, Any]:
                 noise = random.standard_normal((len(y), DIM), dtype=np.float32)
                 writer.append(digests[at : at + BLOCK], centres[y] + NOISE * noise)
             writer.commit(Extracted(listing, digests, ("",) * len(digests)))
-    where = {"pipeline": str(recipe), "cache": str(root / "cache")}
+    where: dict[str, Any] = {"pipeline": str(recipe), "cache": str(root / "cache")}
     featcache.fit_head(0.01, **where, epochs=20, device="cpu", check_seconds=None)
     return where
 
