@@ -2,7 +2,8 @@
 
 Every epoch draws the pieces of the store in a new order and fills a window of memory with them; the rows of a window
 are shuffled, and while they are trained on, the next window is read. A window holds hundreds of pieces from all over
-the store, so a batch is close to a draw from all rows; memory is two windows, whatever the store holds.
+the store, each class its share of them, so a batch is close to a draw from all rows; memory is two windows, whatever
+the store holds.
 """
 
 from collections.abc import Iterator, Sequence
@@ -54,7 +55,7 @@ class Streamed:
         Each batch is (x, drawn, rows): its embeddings are x[drawn], its labels y[rows]. Every batch but the last has
         `batch_size` rows. x is overwritten once the next batch is asked for.
         """
-        order = generator.permutation(len(self.pieces))
+        order = spread([int(self.y[piece.rows[0]]) for piece in self.pieces], generator)
         left, left_rows = np.empty((0, self.dim), dtype=np.float32), np.empty(0, dtype=np.int64)
         for buffer, rows, last in self._filled([self.pieces[number] for number in order], room=batch_size):
             x = buffer[batch_size - len(left) : batch_size + len(rows)]
@@ -88,6 +89,21 @@ class Streamed:
                 if number + 1 < len(groups):  # into the buffer that was worked on before this one
                     filling = filler.fill(groups[number + 1], buffers[(number + 1) % 2][room:])
                 yield buffers[number % 2], rows, number + 1 == len(groups)
+
+
+def spread(classes: Sequence[int], generator: np.random.Generator) -> npt.NDArray[np.int64]:
+    """An order of the pieces, (pieces,), in which those of each class come in a random order and at even distances.
+
+    Rows lie sorted by class, so a piece is of one class. In an order that is merely random a window of 256 pieces has
+    now too much of a class, now too little, and a head follows that: its loss stayed 0.2 % above that of a training in
+    memory, ten times the spread of the seeds (docs/decisions/057).
+    """
+    kinds = np.asarray(classes, dtype=np.int64)
+    place = np.empty(len(kinds))
+    for kind in np.unique(kinds):
+        mine = generator.permutation(np.flatnonzero(kinds == kind))
+        place[mine] = (np.arange(len(mine)) + generator.random(len(mine))) / len(mine)
+    return np.argsort(place)
 
 
 def stream(split: str, *, window_bytes: int = WINDOW_BYTES, **where: Unpack[Stored]) -> Streamed:

@@ -12,7 +12,7 @@ from featcache.features import features_of
 from featcache.heads.config import HeadConfig
 from featcache.heads.train import train_heads
 from featcache.store import StatLog, create
-from featcache.streamed import Streamed, streamed_of
+from featcache.streamed import Streamed, spread, streamed_of
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 from tests.report.test_evaluate import record
@@ -114,6 +114,18 @@ def test_a_window_is_mixed_from_all_over_the_store(many):
     y = streamed.y
     batches = [set(y[rows].tolist()) for *_, rows in streamed.epoch(50, np.random.default_rng(0))]
     assert all(found == {0, 1, 2} for found in batches[:-1])
+
+
+@given(st.lists(st.integers(1, 120), min_size=1, max_size=4), st.integers(0, 99))
+def test_a_class_has_its_share_of_every_stretch(counts, seed):
+    """Every piece once; however far one goes, each class had its share of the way to a few pieces."""
+    kinds = np.repeat(np.arange(len(counts)), counts)
+    order = spread(kinds.tolist(), np.random.default_rng(seed))
+    assert np.sort(order).tolist() == list(range(len(kinds)))
+    for kind, count in enumerate(counts):
+        so_far = np.cumsum(kinds[order] == kind)
+        share = count * np.arange(1, len(kinds) + 1) / len(kinds)
+        assert np.abs(so_far - share).max() <= len(counts) + 1
 
 
 def test_training_from_disk_ends_where_memory_ends(many):
