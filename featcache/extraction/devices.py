@@ -150,16 +150,25 @@ class Devices:
             MachineError: a device has no memory for one image, or its process has died.
         """
         while self._begun and (wait or self._begun[0][1].done()):
-            digests, embeddings = self._begun.popleft()
-            yield digests, embeddings.result()
+            digests, embeddings = self._begun[0]
+            try:
+                found = embeddings.result()
+            except Exception:  # of the device; Ctrl-C while it is waited for leaves the batch to `rescue`
+                self._begun.popleft()
+                raise
+            self._begun.popleft()
+            yield digests, found
 
     def rescue(self, *, wait: bool) -> Iterator[tuple[list[bytes], Embeddings]]:
         """What is embedded of all that was submitted, where a run ends early; without `wait`, what is not begun is
         not done any more.
         """
+        if not wait:
+            for _, embeddings in self._begun:
+                embeddings.cancel()
         while self._begun:
             digests, embeddings = self._begun.popleft()
-            if (wait or not embeddings.cancel()) and embeddings.exception() is None:
+            if not embeddings.cancelled() and embeddings.exception() is None:
                 yield digests, embeddings.result()
 
     def made(self) -> dict[str, Any]:

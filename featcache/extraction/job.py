@@ -120,6 +120,7 @@ class _Job:
         settings, spec, images = self.settings, self.store().trunk.spec, self._images()
         if len(self.places) == 1:
             device = self.places[0].device
+            _ = self.source.tensors  # read (or fetched) here, where Ctrl-C ends it; the device's thread cannot be ended
             open_ = partial(
                 load, self.source, spec, device=device, batch_size=settings.batch_size, engine=settings.engine,
                 images=images,

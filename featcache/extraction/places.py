@@ -1,5 +1,6 @@
 """Which devices `--device` means: one, several GPUs, or the domains of a large CPU."""
 
+import re
 from dataclasses import dataclass
 
 from featcache.errors import UsageError
@@ -26,7 +27,7 @@ def places(asked: str) -> list[Place]:
     """
     if asked == "all":
         return _all()
-    names = asked.split(",")
+    names = [re.sub(r":0+(?=\d)", ":", name) for name in asked.split(",")]
     if len(set(names)) < len(names):
         raise UsageError(f"--device {asked}: the same device twice")
     return [Place(choose_device(name)) for name in names]

@@ -1,6 +1,7 @@
 """The parent's side of a trunk in a process of its own."""
 
 import json
+import mmap
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from featcache.errors import MachineError
 from featcache.extraction.devices import BUFFERS, Embeddings, Pixels
 from featcache.extraction.places import Place
 from featcache.extraction.trunk_worker import Slots
-from featcache.loader.process import hear, reap, shared_file, start, tell
+from featcache.loader.process import ended, hear, reap, shared_file, start, tell
 from featcache.trunks.engines import Choice
 from featcache.trunks.hardware import BATCH
 from featcache.trunks.registry import TrunkSource
@@ -54,7 +55,7 @@ class TrunkProcess:
             "device": place.device, "cores": place.cores, "engine": engine, "images": images, "shape": shape,
         }  # fmt: skip
         self._file = shared_file(Slots.size(**shape))
-        self._slots = Slots(np.memmap(self._file, np.uint8), **shape)
+        self._slots = Slots(np.frombuffer(mmap.mmap(self._file.fileno(), 0), dtype=np.uint8), **shape)
         self._free = count()  # buffers that were given away
         self._said: dict[str, Any] = {}
         try:
@@ -127,7 +128,7 @@ class TrunkProcess:
         self._said |= said
 
     def _dead(self) -> MachineError:
-        died = reap(self._process)
+        died = ended(self._process)  # its pipes stay open: a batch may be on its way to it
         return MachineError(
             f"the process of {self.device} has died ({died}); what was embedded is kept, the next run does the rest"
         )

@@ -166,6 +166,11 @@ def reap(process: subprocess.Popen[bytes]) -> str:
         with contextlib.suppress(OSError):
             if pipe is not None:
                 pipe.close()
+    return ended(process)
+
+
+def ended(process: subprocess.Popen[bytes]) -> str:
+    """Wait for a process that is ending, and say how it ended."""
     code = process.wait()
     return f"signal {-code}" if code < 0 else f"exit {code}"
 

@@ -26,6 +26,7 @@ from featcache.store.commits import ListingLine
 from featcache.store.regular import LISTING, read_regular
 
 VERSION = 1
+_FRAME = re.compile(r"(?s).+#(\d{6}|[1-9]\d{6,11})")  # one way to write a frame's number, so that no two paths are one
 _CODED = ("clips", "subjects", "reasons")
 _EXPECTED = {
     "meta": ("uint8", 1),
@@ -108,6 +109,8 @@ def decode(data: bytes) -> Extracted:
         part=meta["part"],
         videos=meta.get("videos", False),
     )
+    if listing.videos and not all(map(_FRAME.fullmatch, listing.paths)):
+        raise ValueError("a row of a video names no frame")
     digests = arrays["digests"].astype(np.uint8)
     if digests.shape != (len(listing), 32) or len(columns["reasons"]) != len(listing):
         raise ValueError(f"{len(listing)} rows, but digests are {digests.shape}")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from featcache.errors import MachineError
 from featcache.store import shard
 from featcache.store.index import Digests
 from featcache.store.regular import Scratch, past_cache
@@ -169,7 +170,10 @@ def _read_all(todo: deque[_ToRead]) -> None:
             opened, piece, out = todo.popleft()
         except IndexError:
             return
-        piece.read(opened.handle, out, scratch if opened.past_cache else None)
+        try:
+            piece.read(opened.handle, out, scratch if opened.past_cache else None)
+        except OSError as error:
+            raise MachineError(f"{piece.shard.name}: this shard cannot be read: {error.strerror}") from None
 
 
 def windows(pieces: Sequence[Piece], rows: int) -> Iterator[list[Piece]]:

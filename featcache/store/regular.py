@@ -49,6 +49,17 @@ def past_cache(handle: int) -> bool:
     return True
 
 
+def _through_cache(handle: int) -> bool:
+    """Undo `past_cache`; False where there was nothing to undo."""
+    import fcntl
+
+    flags = fcntl.fcntl(handle, fcntl.F_GETFL)
+    direct = bool(flags & getattr(os, "O_DIRECT", 0))
+    if direct:
+        fcntl.fcntl(handle, fcntl.F_SETFL, flags & ~os.O_DIRECT)
+    return direct
+
+
 class Scratch:
     """Memory that a disk can write to directly; it grows with what is asked for."""
 
@@ -67,10 +78,17 @@ class Scratch:
             self._memory = memoryview(mmap.mmap(-1, wanted))  # begins where a page does
         have = 0
         while have < before + size:
-            count = os.preadv(handle, [self._memory[have:wanted]], offset - before + have)
+            try:
+                count = os.preadv(handle, [self._memory[have:wanted]], offset - before + have)
+            except OSError as error:
+                if error.errno != errno.EINVAL or not _through_cache(handle):
+                    raise
+                continue  # a disk that wants other places to begin at
             have += count
-            if not count or count % ALIGNED:  # the end of the file
+            if not count:
                 break
+            if count % ALIGNED:  # the end of the file, or a disk that stops elsewhere
+                _through_cache(handle)
         return self._memory[before : max(before, min(have, before + size))]
 
 

@@ -28,35 +28,39 @@ class StoreWriter:
     store: "FeatureStore"  # as it was when the lock was taken
     shard_rows: int
     shard_seconds: float
-    _digests: list[Digests] = field(default_factory=list)
-    _embeddings: list[npt.NDArray[np.float32]] = field(default_factory=list)
-    _held: int = 0  # rows that wait for their shard
+    # Rows that wait for their shard. One list, so that Ctrl-C finds digests and embeddings of the same rows.
+    _waiting: list[tuple[Digests, npt.NDArray[np.float32]]] = field(default_factory=list)
     _made: int | None = None  # where trunk.json says what computes them
     _since: float = 0.0  # when the first of them came, seconds
 
     def append(self, digests: Digests, embeddings: npt.NDArray[np.float32]) -> bool:
         """Take rows; publish and commit a shard when it is full or old enough. True where one was committed."""
-        if not self._held:
+        if not self._waiting:
             self._since = time.monotonic()
-        self._digests.append(digests)
-        self._embeddings.append(embeddings)
-        self._held += len(digests)
-        if self._held < self.shard_rows and time.monotonic() - self._since < self.shard_seconds:
+        self._waiting.append((digests, embeddings))
+        held = sum(len(rows) for rows, _ in self._waiting)
+        if held < self.shard_rows and time.monotonic() - self._since < self.shard_seconds:
             return False
         self.flush()
         return True
 
     def flush(self) -> None:
-        """Publish and commit the rows that wait.
+        """Publish and commit the rows that wait. After Ctrl-C they still wait, and another flush commits them.
 
         Raises:
             MachineError: the disk refuses; these rows are lost, all committed ones stay.
         """
-        if not self._held:
+        if not self._waiting:
             return
+        try:
+            self._publish(*map(np.concatenate, zip(*self._waiting, strict=True)))
+        except Exception:
+            self._waiting = []  # what the disk refused is not tried again
+            raise
+        self._waiting = []
+
+    def _publish(self, digests: Digests, embeddings: npt.NDArray[np.float32]) -> None:
         self.store.known.flush()  # before the commit: what is embedded is never read again, whenever the kill comes
-        digests, embeddings = np.concatenate(self._digests), np.concatenate(self._embeddings)
-        self._digests, self._embeddings, self._held = [], [], 0
         stored = _as_stored(embeddings, self.store.trunk.spec.stored)
         log = self.store.root / commits.NAME
         snapshot = commits.read(log)

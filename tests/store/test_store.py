@@ -90,7 +90,7 @@ def test_load_gives_what_was_appended(parts, shard_rows, data):
         with store.writer(shard_rows=shard_rows) as writer:
             for part in parts:
                 committed = writer.append(digests_of(part), embeddings_of(part))
-                assert committed == (writer._held == 0)
+                assert committed == (not writer._waiting)
             writer.flush()
         store = again(store)
         held = sorted(set(itertools.chain(*parts)))
@@ -172,6 +172,24 @@ def test_a_shard_is_committed_when_it_is_full_or_old(tmp_path):
 
 
 # --- listings and identity -------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_while_a_shard_is_published_leaves_its_rows_to_the_next_flush(tmp_path, monkeypatch):
+    """What is embedded is published before anything else happens; what the disk refused is not tried again."""
+    with a_store(tmp_path).writer() as writer:
+        for stopped in (KeyboardInterrupt(), MachineError("full")):  # the second adds no rows to the first's two
+            with monkeypatch.context() as patch:
+
+                def stop(*_, stopped=stopped, **__):
+                    raise stopped
+
+                patch.setattr(publish, "publish", stop)
+                writer.append(digests_of([1, 2]), embeddings_of([1, 2]))
+                with pytest.raises(type(stopped)):
+                    writer.flush()
+            writer.flush()
+            assert again(writer.store).holds(digests_of([1, 2])).all()
+            assert again(writer.store).rows == 2
 
 
 def test_a_committed_listing_is_read_back_and_the_newest_wins(tmp_path):
