@@ -1,5 +1,6 @@
 """Devices embed beside the main loop: nothing waits that need not, and nothing that was embedded is lost."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ import featcache
 from featcache import MachineError, UsageError, machine
 from featcache.extraction import Progress, Settings, Summary
 from featcache.extraction.account import Account
+from featcache.extraction.devices import Buffer, Device, Devices
 from featcache.extraction.places import Place, places
 from featcache.trunks import vit
 from tests.conftest import ARCH, Nano, write_images
@@ -146,6 +149,59 @@ def test_ctrl_c_keeps_the_batch_that_is_being_embedded(extract, small, tmp_path,
     assert held(small, tmp_path / "cache") == 4
 
 
+class Waits:
+    """A trunk whose every forward waits for `go`."""
+
+    def __init__(self) -> None:
+        self.go, self.begun, self.done = threading.Event(), threading.Event(), 0
+
+    def upload(self, batch: int) -> int:
+        return batch
+
+    def embed(self, batch: int) -> int:
+        self.begun.set()
+        assert self.go.wait(60)
+        self.done += 1
+        return batch
+
+
+def submitted(trunk: Waits, batches: int) -> Devices:
+    """A device that has begun the first of these batches."""
+    device = Device(lambda: trunk)
+    found = Devices([device])
+    for number in range(batches):
+        found.submit(Buffer(device, [number]), [b"digest"], contextlib.nullcontext)
+    assert trunk.begun.wait(60)
+    return found
+
+
+def test_ctrl_c_while_a_batch_is_waited_for_leaves_it_to_be_rescued(monkeypatch):
+    """At the end of a split the main loop waits for what is being embedded; stopped there, the batch is not dropped."""
+    trunk = Waits()
+    found = submitted(trunk, 1)
+
+    def interrupted(self, timeout=None):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Future, "result", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(found.finished(wait=True))
+    trunk.go.set()
+    assert len(list(found.rescue(wait=False))) == 1
+    found.all[0].close()
+
+
+def test_ctrl_c_waits_for_the_batch_that_is_begun_and_for_no_other():
+    """Of three batches one is begun: it is kept, the others are not embedded any more."""
+    trunk = Waits()
+    found = submitted(trunk, 3)
+    threading.Timer(0.2, trunk.go.set).start()
+    assert len(list(found.rescue(wait=False))) == 1
+    found.all[0].close()
+    assert trunk.done == 1
+
+
 def test_threads_end_with_the_command(extract, small):
     """No thread of a device is left, whether there was something to do or not."""
     extract(small)
@@ -185,8 +241,9 @@ def test_which_devices_are_meant(two_domains, monkeypatch):
     assert places("cpu") == [Place("cpu")]
     monkeypatch.setattr(machine, "NODES", two_domains / "node0")
     assert places("all") == [Place("cpu")]
-    with pytest.raises(UsageError, match="twice"):
-        places("cuda:1,cuda:1")
+    for twice in ("cuda:1,cuda:1", "cuda:1,cuda:01"):
+        with pytest.raises(UsageError, match="twice"):
+            places(twice)
     with pytest.raises(MachineError, match="no such device"):
         places("cuda:0,cuda:99")
     for wrong in ("cuda:0,", "cuda,cuda:1", "cpu,cuda:0", "all,cpu"):

@@ -129,6 +129,19 @@ def a_folder(path: Path) -> None:
     path.mkdir()
 
 
+@pytest.mark.parametrize("path", ["v.mp4#7", "v.mp4#0000007", "v.mp4", "#000007", "v.mp4#-00007"])
+def test_a_frame_of_a_video_has_one_name(path):
+    """Six digits or as many as it needs: two names of one frame would be two rows of it."""
+    for good, names in ((True, ("v.mp4#000007", "v.mp4#1000000")), (False, ("v.mp4#000007", path))):
+        one = an_extract(*names)
+        data = encode(dataclasses.replace(one, listing=dataclasses.replace(one.listing, videos=True)))
+        if good:
+            assert decode(data).listing.paths == names
+        else:
+            with pytest.raises(ValueError, match="names no frame"):
+                decode(data)
+
+
 @pytest.mark.parametrize("damage", [gone, cut, a_link, a_folder])
 def test_a_listing_that_is_not_there_is_told(tmp_path, damage):
     """Gone, cut, replaced by a link or a folder: an error that names the file."""

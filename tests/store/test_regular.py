@@ -1,5 +1,6 @@
 """Reading a file of the cache: what is no regular file is refused; what need not pass the page cache, does not."""
 
+import fcntl
 import os
 
 import numpy as np
@@ -33,9 +34,30 @@ def test_scratch_reads_what_stands_there(file, past, reads):
         os.close(handle)
 
 
+@pytest.mark.parametrize("habit", ["stops at a sector", "wants other places"])
+def test_a_disk_with_habits_of_its_own_is_read_through_the_cache(monkeypatch, file, habit):
+    """Direct reads that end at another multiple, or are refused: every byte comes all the same."""
+    real, direct = os.preadv, getattr(os, "O_DIRECT", 0)
+
+    def reads(handle, buffers, offset):
+        if fcntl.fcntl(handle, fcntl.F_GETFL) & direct:
+            if habit == "wants other places":
+                raise OSError(22, "Invalid argument")
+            return real(handle, [buffers[0][:512]], offset)
+        return real(handle, buffers, offset)
+
+    handle = open_regular(file)
+    try:
+        if not past_cache(handle):
+            pytest.skip("this file system has no direct reads")
+        monkeypatch.setattr(os, "preadv", reads)
+        assert bytes(Scratch().read(handle, 100, 9_000)) == file.read_bytes()[100:9_100]
+    finally:
+        os.close(handle)
+
+
 def test_a_file_system_without_direct_reads_is_read_as_ever(monkeypatch, file):
     """Where the kernel refuses, the answer is False and the handle reads on."""
-    import fcntl
 
     def refuse(handle, command, *_):
         if command == fcntl.F_SETFL:
