@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from featcache.errors import DataError
+from featcache.errors import DataError, MachineError
 from featcache.store import commits, listings, publish, shard
 from featcache.store.index import Digests
 from featcache.store.listings import Extracted
@@ -32,9 +32,16 @@ class StoreWriter:
     _waiting: list[tuple[Digests, npt.NDArray[np.float32]]] = field(default_factory=list)
     _made: int | None = None  # where trunk.json says what computes them
     _since: float = 0.0  # when the first of them came, seconds
+    _refused: MachineError | None = None  # by the disk: a line behind one whose fsync failed could outlive it
 
     def append(self, digests: Digests, embeddings: npt.NDArray[np.float32]) -> bool:
-        """Take rows; publish and commit a shard when it is full or old enough. True where one was committed."""
+        """Take rows; publish and commit a shard when it is full or old enough. True where one was committed.
+
+        Raises:
+            MachineError: the disk refuses, or has refused before: nothing more is written then.
+        """
+        if self._refused is not None:
+            raise self._refused
         if not self._waiting:
             self._since = time.monotonic()
         self._waiting.append((digests, embeddings))
@@ -54,8 +61,9 @@ class StoreWriter:
             return
         try:
             self._publish(*map(np.concatenate, zip(*self._waiting, strict=True)))
-        except Exception:
-            self._waiting = []  # what the disk refused is not tried again
+        except Exception as error:
+            self._waiting = []
+            self._refused = error if isinstance(error, MachineError) else None
             raise
         self._waiting = []
 

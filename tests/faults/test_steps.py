@@ -179,14 +179,20 @@ def test_interrupted_calls_complete(small, tmp_path, saw):
     holds_up(small, world, small.committed())
 
 
+STAT_LOG_CALLS = 3 * 3  # open, write and close, for each of three shards at the most
+
+
 @pytest.mark.fault(1)
 @pytest.mark.parametrize("moment", ["before", "amid", "after"])
 def test_sigkill_at_every_step(small, tmp_path, zygote, saw, portion, moment):
     """A real process kills itself before, amid or after call 1, 2, …: the next run ends as the undisturbed one."""
     stride = portion(1 if moment == "amid" else 4, 20)  # a call that is no write has no middle: the kill is before it
-    for number in range(offset(moment, stride), steps_of(small, tmp_path / "count") + 1, stride):
+    steps = steps_of(small, tmp_path / "count")
+    for number in range(offset(moment, stride), steps + 1, stride):
         world = small.at(tmp_path / "cache")
-        assert zygote.run(world, kill_at=number, moment=moment) == -signal.SIGKILL
+        died = zygote.run(world, kill_at=number, moment=moment)
+        # stat.log grows by what was read meanwhile: in one line of calls for several shards, or one for each.
+        assert died == -signal.SIGKILL or (died == 0 and number > steps - STAT_LOG_CALLS)
         saw(f"SIGKILL {moment} call N", "committed rows intact, verify clean, the next run complete and identical")
         holds_up(small, world, {})
         shutil.rmtree(world.cache)
