@@ -29,35 +29,39 @@ Saw = Callable[..., None]
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests elsewhere that show a part of a fault are marked with its number too."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests elsewhere that show a part of a fault are marked with its number too, and their outcome is kept."""
     numbers = {test: number for number, tests in ELSEWHERE.items() for test in tests}
     for item in items:
         test = item.nodeid.partition("[")[0]
         if test in numbers:
             item.add_marker(pytest.mark.fault(numbers[test]))
+    config.pluginmanager.register(Outcomes())
 
 
 def faults_of(item: pytest.Item) -> set[int]:
     return {number for mark in item.iter_markers("fault") for number in mark.args}
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    outcome = yield
-    report = outcome.get_result()
-    if item.get_closest_marker("fault") is None:
-        return
-    case = case_of(item)
-    case.seconds += report.duration
-    if report.failed:
-        case.state = "failed"
-    elif report.skipped:
-        case.state = "skipped"
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        case.reason = reason.removeprefix("Skipped: ")
-    elif report.when == "call":
-        case.state = "passed"
+class Outcomes:
+    """A plugin of its own: what a conftest says of a test's run is heard for the tests of its folder alone."""
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+        outcome = yield
+        report = outcome.get_result()
+        if item.get_closest_marker("fault") is None:
+            return
+        case = case_of(item)
+        case.seconds += report.duration
+        if report.failed:
+            case.state = "failed"
+        elif report.skipped:
+            case.state = "skipped"
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            case.reason = reason.removeprefix("Skipped: ")
+        elif report.when == "call":
+            case.state = "passed"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
