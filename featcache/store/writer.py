@@ -42,6 +42,8 @@ class StoreWriter:
         """
         if self._refused is not None:
             raise self._refused
+        if not len(digests):
+            return False
         if not self._waiting:
             self._since = time.monotonic()
         self._waiting.append((digests, embeddings))
