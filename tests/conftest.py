@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,18 @@ class Nano:
 
     weights: Path
     flags: tuple[str, ...]
+
+
+def single_thread() -> Iterator[None]:
+    """For a fixture: trunks and heads of tests are so small that a second thread only waits, for seconds where the
+    machine is busy.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

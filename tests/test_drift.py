@@ -6,24 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import featcache
 from featcache import CacheError, Settings, drift
 from featcache.store import FeatureStore, StatLog
 from featcache.store.trunk_record import TrunkRecord, read_trunk, write_trunk
 from featcache.trunks.registry import Trunk
-from tests.conftest import ARCH, Nano, write_images
+from tests.conftest import ARCH, Nano, single_thread, write_images
 
 Extract = Callable[..., featcache.Summary]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+one_thread = pytest.fixture(autouse=True)(single_thread)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,18 +14,13 @@ from featcache.store import StatLog, create
 from featcache.streamed import Streamed, spread, streamed_of
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
+from tests.conftest import single_thread
 from tests.report.test_evaluate import record
 
 KEY = ("toy", "all", "train")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """These heads are so small that a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+one_thread = pytest.fixture(autouse=True)(single_thread)
 
 
 @pytest.fixture(scope="module")

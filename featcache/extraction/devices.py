@@ -151,11 +151,7 @@ class Devices:
         """
         while self._begun and (wait or self._begun[0][1].done()):
             digests, embeddings = self._begun[0]
-            try:
-                found = embeddings.result()
-            except Exception:  # of the device; Ctrl-C while it is waited for leaves the batch to `rescue`
-                self._begun.popleft()
-                raise
+            found = embeddings.result()  # Ctrl-C while it is waited for leaves the batch to `rescue`
             self._begun.popleft()
             yield digests, found
 

@@ -7,7 +7,7 @@ from featcache.listing.cuts import Cut, cuts
 from featcache.listing.deal import Dealt
 from featcache.listing.drive_act import DriveAct
 from featcache.listing.folder import Folder
-from featcache.listing.listing import Listing, subset, video_and_frame
+from featcache.listing.listing import Listing, is_frame_path, subset, video_and_frame
 from featcache.listing.source import Source
 from featcache.listing.table import Table
 from featcache.recipe import DriveActData, Recipe, TableData
@@ -18,6 +18,7 @@ __all__ = [
     "Listing",
     "Source",
     "cuts",
+    "is_frame_path",
     "list_split",
     "root_of",
     "source",

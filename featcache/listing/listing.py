@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import UsageError
+
+_FRAME = re.compile(r"(?s).+#(\d{6}|[1-9]\d{6,11})")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +70,13 @@ class Listing:
 def frame_path(video: str, frame: str) -> str:
     """The path of one frame: that of its video, and its number (from 0), such as "vp1/run.mp4#000123"."""
     return f"{video}#{frame}"
+
+
+def is_frame_path(path: str) -> bool:
+    """Whether a path is one that `frame_path` gives: a frame has one name, its number in six digits or as many as it
+    needs.
+    """
+    return _FRAME.fullmatch(path) is not None
 
 
 def video_and_frame(path: str) -> tuple[str, int]:

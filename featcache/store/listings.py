@@ -19,14 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import CacheError
-from featcache.listing import Listing
+from featcache.listing import Listing, is_frame_path
 from featcache.recipe import NAME
 from featcache.store import hdf5, publish
 from featcache.store.commits import ListingLine
 from featcache.store.regular import LISTING, read_regular
 
 VERSION = 1
-_FRAME = re.compile(r"(?s).+#(\d{6}|[1-9]\d{6,11})")  # one way to write a frame's number, so that no two paths are one
 _CODED = ("clips", "subjects", "reasons")
 _EXPECTED = {
     "meta": ("uint8", 1),
@@ -109,7 +108,7 @@ def decode(data: bytes) -> Extracted:
         part=meta["part"],
         videos=meta.get("videos", False),
     )
-    if listing.videos and not all(map(_FRAME.fullmatch, listing.paths)):
+    if listing.videos and not all(map(is_frame_path, listing.paths)):
         raise ValueError("a row of a video names no frame")
     digests = arrays["digests"].astype(np.uint8)
     if digests.shape != (len(listing), 32) or len(columns["reasons"]) != len(listing):

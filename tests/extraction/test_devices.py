@@ -22,18 +22,13 @@ from featcache.extraction.account import Account
 from featcache.extraction.devices import Buffer, Device, Devices
 from featcache.extraction.places import Place, places
 from featcache.trunks import vit
-from tests.conftest import ARCH, Nano, write_images
+from tests.conftest import ARCH, Nano, single_thread, write_images
 
 Extract = Callable[..., Summary]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As many threads here as a device process of one core has: the same sums in the same order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+# As many threads here as a device process of one core has: the same sums in the same order.
+one_thread = pytest.fixture(autouse=True)(single_thread)
 
 
 @pytest.fixture

@@ -18,18 +18,12 @@ from PIL import Image
 import featcache
 from featcache import CacheError, DataError, MachineError, Settings, Summary, UsageError
 from featcache.extraction import Progress
-from tests.conftest import ARCH, Nano, write_images
+from tests.conftest import ARCH, Nano, single_thread, write_images
 
 Extract = Callable[..., Summary]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The trunk is so small that a second thread only waits, for seconds where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+one_thread = pytest.fixture(autouse=True)(single_thread)
 
 
 @pytest.fixture

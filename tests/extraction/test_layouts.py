@@ -5,26 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import featcache
 from featcache import DataError, Settings
 from featcache.listing import list_split
 from featcache.recipe import resolve
-from tests.conftest import ARCH, Nano
+from tests.conftest import ARCH, Nano, single_thread
 from tests.listing.test_drive_act import write as write_annotations
 from tests.listing.test_table import write as write_table
 
 SETTINGS = Settings(device="cpu", workers=1, batch_size=4)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+one_thread = pytest.fixture(autouse=True)(single_thread)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import torch
 
 import featcache
 from featcache import DataError, Settings
@@ -13,7 +12,7 @@ from featcache.images import fit
 from featcache.recipe import resolve
 from featcache.store import WeightsMemo
 from featcache.trunks.registry import TrunkSource, load
-from tests.conftest import ARCH, Nano
+from tests.conftest import ARCH, Nano, single_thread
 from tests.extraction.test_layouts import recipe
 from tests.listing.test_drive_act import write as write_annotations
 from tests.videos import TICKS, nearest, pictures, remux, write_video
@@ -26,12 +25,7 @@ SHOWN = {person: pictures(FRAMES, first=60 * person) for person in range(4)}
 B_FRAMES = {"bf": "3", "g": "8"}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+one_thread = pytest.fixture(autouse=True)(single_thread)
 
 
 @pytest.fixture

@@ -11,10 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-import torch
 
 from featcache.store import FeatureStore, StatLog
-from tests.conftest import Nano, write_images
+from tests.conftest import Nano, single_thread, write_images
 from tests.faults import ledger
 from tests.faults.catalogue import ELSEWHERE
 from tests.faults.ledger import Case, Cases
@@ -108,13 +107,7 @@ def portion() -> Callable[[int, int], int]:
     return lambda full, some: full if FULL else some
 
 
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    """The trunk is so small that a second thread only waits, for seconds where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+one_thread = pytest.fixture(autouse=True, scope="package")(single_thread)
 
 
 @pytest.fixture(scope="package")

@@ -4,20 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
 import featcache
 from featcache.extraction import Settings
-from tests.conftest import ARCH, Nano, write_images
+from tests.conftest import ARCH, Nano, single_thread, write_images
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The network is so small that a second thread only waits, for seconds where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+one_thread = pytest.fixture(autouse=True, scope="module")(single_thread)
 
 
 @dataclass(frozen=True)

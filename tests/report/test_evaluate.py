@@ -16,19 +16,13 @@ from featcache.listing import Listing
 from featcache.store import Extracted, FeatureStore, StatLog, create
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
-from tests.conftest import ARCH, Nano
+from tests.conftest import ARCH, Nano, single_thread
 
 DIM = 6
 CLASSES = ("ant", "bee", "cat")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """These heads are so small that a second thread only waits, for seconds where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+one_thread = pytest.fixture(autouse=True)(single_thread)
 
 
 def clusters(seed: int, rows: int = 30) -> tuple[np.ndarray, np.ndarray]:

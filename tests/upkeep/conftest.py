@@ -1,25 +1,17 @@
 """A small real cache with a head in it, made once and copied for each test."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
 import featcache
 from featcache import Settings
-from tests.conftest import ARCH, Nano, write_images
+from tests.conftest import ARCH, Nano, single_thread, write_images
 
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    """The trunk is so small that a second thread only waits, for seconds where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+one_thread = pytest.fixture(autouse=True, scope="package")(single_thread)
 
 
 @dataclass(frozen=True)
