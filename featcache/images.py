@@ -16,13 +16,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from featcache import jpeg
+
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MAX_PIXELS = 89_478_485  # Pillow's own limit, at which it warns; here it is an error
 
 # The modes whose conversion to RGB is well defined. Others (32-bit integers, floats, LAB) have no range to map from.
 _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV")
 
-Decoder = Literal["pillow", "pillow-fast"]
+Decoder = Literal["pillow", "pillow-fast", "nvjpeg"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,14 @@ class ImageTransform:
     modes: str = "rgb"  # grey repeated, palette looked up, alpha dropped, 16-bit grey rescaled, CMYK converted
 
     # On disk this is the spec's own field (docs/format.md); here it goes wherever images are read.
-    decoder: Decoder = "pillow"  # bit-equal to Pillow and torchvision; "pillow-fast" is near it, see `_window`
+    # "pillow" is bit-equal to Pillow and torchvision; "pillow-fast" is near it, see `_window`; with "nvjpeg" the device
+    # of the trunk decodes and resizes JPEG files, and all others are as with "pillow".
+    decoder: Decoder = "pillow"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what `decode` gives: (3, crop, crop), or a row of `jpeg` where the trunk's device decodes."""
+        return (jpeg.row_bytes(self.crop),) if self.decoder == "nvjpeg" else (3, self.crop, self.crop)
 
     def key(self) -> str:
         """A short name for all of it: what a file came to under this transform is remembered with it."""
@@ -54,15 +63,21 @@ class BadImageError(ValueError):
 
 
 def decode(data: bytes, transform: ImageTransform) -> npt.NDArray[np.uint8]:
-    """Decode, resize and crop one image: (3, crop, crop) uint8, RGB.
+    """Decode, resize and crop one image: (3, crop, crop) uint8, RGB; with "nvjpeg" a row of `jpeg`.
 
     Raises:
         BadImageError: the bytes are no complete picture of a supported kind, or it is too large.
     """
-    if transform.decoder == "pillow":
-        return _fit(_rgb(_open(data, upright=transform.exif == "apply")[0]), transform)
-    image, size = _open(data, upright=transform.exif == "apply", at_least=transform.resize)
-    return _window(_rgb(image), size, transform)
+    upright = transform.exif == "apply"
+    if transform.decoder == "pillow-fast":
+        image, full = _open(data, upright=upright, at_least=transform.resize)
+        return _window(_rgb(image), full, transform)
+    if transform.decoder == "nvjpeg":
+        size = jpeg.size_of(data, upright=upright, most=transform.shape[0] - jpeg.HEADER)
+        if size is not None and size[0] * size[1] <= MAX_PIXELS:
+            _resized(size, transform)  # which refuses what would be too large
+            return jpeg.row_of(data, transform.crop)
+    return _row(_fit(_rgb(_open(data, upright=upright)[0]), transform), transform)
 
 
 def fit(pixels: npt.NDArray[np.uint8], transform: ImageTransform) -> npt.NDArray[np.uint8]:
@@ -72,7 +87,13 @@ def fit(pixels: npt.NDArray[np.uint8], transform: ImageTransform) -> npt.NDArray
         BadImageError: it would be too large once resized.
     """
     image = Image.fromarray(pixels)
-    return _fit(image, transform) if transform.decoder == "pillow" else _window(image, image.size, transform)
+    if transform.decoder == "pillow-fast":
+        return _window(image, image.size, transform)
+    return _row(_fit(image, transform), transform)
+
+
+def _row(pixels: npt.NDArray[np.uint8], transform: ImageTransform) -> npt.NDArray[np.uint8]:
+    return jpeg.row_of(pixels, transform.crop) if transform.decoder == "nvjpeg" else pixels
 
 
 def _resized(size: tuple[int, int], transform: ImageTransform) -> tuple[int, int]:

@@ -175,7 +175,8 @@ class TrunkSection(_Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the computation
     stored: Literal["float32", "float16"] = "float32"  # of the embeddings on disk
     exif: Literal["ignore", "apply"] = "ignore"  # what is done with a photograph's orientation tag
-    decode: Literal["exact", "fast"] = "exact"  # fast: not bit-equal to torchvision's transform, and another store
+    # Of images: fast and gpu are not bit-equal to torchvision's transform, and make stores of their own.
+    decode: Literal["exact", "fast", "gpu"] = "exact"
 
 
 def _as_list(value: object) -> object:

@@ -86,7 +86,7 @@ def extract(
     precision: Precision = None,
     stored: Annotated[str | None, typer.Option("--stored", help="float32 or float16, on disk.")] = None,
     decode: Annotated[
-        str | None, typer.Option("--decode", help="exact, or fast: another store, see docs/benchmarks.md.")
+        str | None, typer.Option("--decode", help="exact, fast or gpu; each makes a store of its own.")
     ] = None,
     device: Annotated[
         str, typer.Option("--device", help="auto, all, cpu, cuda, cuda:N, cuda:N,cuda:M or mps.")

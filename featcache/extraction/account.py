@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from featcache.images import Decoder
+
 Kind = Literal["starting", "waiting", "computing", "writing"]
 KINDS: tuple[Kind, ...] = ("starting", "waiting", "computing", "writing")
 
@@ -24,6 +26,7 @@ class Account:
     workers: int
     cores: int
     device: str = "device"  # as a person calls it
+    decoder: Decoder = "pillow"
     devices: int = 1
     spent: dict[Kind, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 0.0))  # of a device, on average
     reading: float = 0.0  # of the loader's processes, all together
@@ -88,6 +91,14 @@ class Account:
             return "read" if self.reading > self.decoding else "decode"
         return {"computing": "device", "writing": "write"}[largest]
 
+    def _faster_decoding(self) -> list[str]:
+        found = [f"--workers {self.cores}"] if self.workers < self.cores else []
+        if self.decoder == "pillow":
+            found.append("--decode fast")
+        if self.decoder != "nvjpeg" and "GPU" in self.device:
+            found.append("--decode gpu")
+        return found or ["a machine with more cores"]
+
     def sentence(self) -> str:
         """What holds the run back, and what to try; shares are of the time after the start."""
         starting = self.shares()["starting"]
@@ -102,10 +113,9 @@ class Account:
                     f"disk, or --workers {2 * self.workers} where the disk serves several at once"
                 )
             case "decode":
-                more = f"--workers {self.cores} or " if self.workers < self.cores else ""
                 said = (
                     f"decode-bound: {self.workers} {busy} decoding {share['decoding']} of the time, {waits}; "
-                    f"try {more}--decode fast"
+                    f"try {' or '.join(self._faster_decoding())}"
                 )
             case "write":
                 said = (

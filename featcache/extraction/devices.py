@@ -16,7 +16,7 @@ from featcache.trunks.spec import TrunkSpec
 
 BUFFERS = 2  # of each device: one is filled while the other is embedded
 
-Pixels = npt.NDArray[np.uint8]  # (rows, 3, crop, crop)
+Pixels = npt.NDArray[np.uint8]  # (rows, 3, crop, crop), or (rows, …) of `featcache.jpeg`
 Embeddings = npt.NDArray[np.float32]  # (rows, dim)
 
 
@@ -105,7 +105,7 @@ class Buffer:
     """Memory for one batch of one device."""
 
     device: Device
-    pixels: Pixels  # (batch_size, 3, crop, crop)
+    pixels: Pixels  # for batch_size images
 
 
 class Devices:

@@ -36,6 +36,7 @@ from featcache.store import (
     publish,
 )
 from featcache.store.trunk_record import TAIL
+from featcache.trunks.hardware import require_decoder
 from featcache.trunks.registry import PRECISION, TrunkSource, load
 from featcache.trunks.spec import TrunkSpec
 from featcache.where import Where
@@ -106,6 +107,8 @@ class _Job:
         """The folder of the store that this job's trunk writes to."""
         held = [store.trunk.spec for store in self.stores]
         spec = self.source.choose(held, lambda: self.places[0].device)
+        if self.source.transform.decoder == "nvjpeg" and spec not in held:  # before there is an empty store
+            require_decoder("nvjpeg", self.places[0].device)
         self._refuse_damaged(spec, held)
         return create(
             self.cache, spec, asked=self.source.label, known=self.known, wait=self.settings.wait, waiting=self._waiting

@@ -15,6 +15,7 @@ from featcache.extraction.account import Account, Kind
 from featcache.extraction.devices import Buffer, Devices, Embeddings
 from featcache.extraction.rows import Rows, refuse_too_many
 from featcache.extraction.summary import Progress, Settings
+from featcache.jpeg import put
 from featcache.listing import video_and_frame
 from featcache.loader import ImageRead, read_frames, read_images
 from featcache.machine import cores
@@ -27,6 +28,8 @@ _FLUSH_SECONDS = 5.0  # how much reading a kill may cost where nothing is embedd
 _SAY_SECONDS = 0.1
 _AHEAD = 2  # batches that are read and decoded before the trunk asks for them
 _BATCH = 64  # … of this size, where none was typed: the trunk, which knows better, is not loaded yet
+_NOT_FINITE = "its embedding is not finite, or too large to be stored"
+_NOT_DECODED = f"the GPU cannot decode it (--decode exact may), or {_NOT_FINITE}"
 
 
 class Job(Protocol):
@@ -53,7 +56,7 @@ class Run:
         self.devices: Devices | None = None  # until there is an image to embed
         self.buffer: Buffer | None = None  # the batch that is being filled …
         self.waiting: list[bytes] = []  # … and its digests
-        self.account = Account(job.settings.workers or cores(), cores())
+        self.account = Account(job.settings.workers or cores(), cores(), decoder=job.source.transform.decoder)
         self.begun = self.said = self.flushed = time.monotonic()
 
     def embed(self) -> int:
@@ -124,7 +127,7 @@ class Run:
         if self.buffer is None:
             with self.account.time("computing"):  # it waits only where every device does
                 self.buffer = self.devices.buffer()
-        self.buffer.pixels[len(self.waiting)] = pixels
+        put(pixels, self.buffer.pixels[len(self.waiting)])
         self.waiting.append(image.digest)
         if len(self.waiting) == len(self.buffer.pixels):
             self._submit()
@@ -153,7 +156,8 @@ class Run:
     def _submit(self) -> None:
         """Let a device embed the batch, which need not be full."""
         if self.devices is not None and self.buffer is not None:
-            self.devices.submit(self.buffer, self.waiting, self.account.computing)
+            with self.account.time("computing"):  # where the device decodes, this is where it does
+                self.devices.submit(self.buffer, self.waiting, self.account.computing)
             self.buffer, self.waiting = None, []
 
     def _finished(self, *, wait: bool = False) -> Iterator[tuple[list[bytes], Embeddings]]:
@@ -164,9 +168,8 @@ class Run:
         for digests, found in batches:
             fine = check_finite(found, self.writer.store.trunk.spec.stored)
             kept = [digest for digest, good in zip(digests, fine, strict=True) if good]
-            for digest, good in zip(digests, fine, strict=True):
-                if not good:
-                    self.rows.refused[digest] = "its embedding is not finite, or too large to be stored"
+            reason = _NOT_DECODED if self.account.decoder == "nvjpeg" else _NOT_FINITE
+            self.rows.refused |= {digest: reason for digest, good in zip(digests, fine, strict=True) if not good}
             self.embedded += len(kept)
             if kept:
                 with self.account.time("writing"):

@@ -14,7 +14,7 @@ import numpy as np
 from featcache.errors import MachineError
 from featcache.extraction.devices import BUFFERS, Embeddings, Pixels
 from featcache.extraction.places import Place
-from featcache.extraction.trunk_worker import Slots
+from featcache.extraction.trunk_worker import Shape, Slots
 from featcache.loader.process import ended, hear, reap, shared_file, start, tell
 from featcache.trunks.engines import Choice
 from featcache.trunks.hardware import BATCH
@@ -44,8 +44,8 @@ class TrunkProcess:
         self.spec, self.device = spec, place.device
         self.batch_size = batch_size or BATCH[place.device.partition(":")[0]]
         # One slot more than buffers, for pixels that stand elsewhere.
-        shape = {
-            "slots": BUFFERS + 1, "batch": self.batch_size, "crop": spec.transform.crop, "dim": source.arch.dim,
+        shape: Shape = {
+            "slots": BUFFERS + 1, "batch": self.batch_size, "image": spec.transform.shape, "dim": source.arch.dim,
         }  # fmt: skip
         section = source.section.model_dump()
         if source.kind == "file":
@@ -54,8 +54,8 @@ class TrunkProcess:
             "section": section, "spec": spec.to_json(), "cache": str(source.memo.cache.absolute()),
             "device": place.device, "cores": place.cores, "engine": engine, "images": images, "shape": shape,
         }  # fmt: skip
-        self._file = shared_file(Slots.size(**shape))
-        self._slots = Slots(np.frombuffer(mmap.mmap(self._file.fileno(), 0), dtype=np.uint8), **shape)
+        self._file = shared_file(Slots.size(shape))
+        self._slots = Slots(np.frombuffer(mmap.mmap(self._file.fileno(), 0), dtype=np.uint8), shape)
         self._free = count()  # buffers that were given away
         self._said: dict[str, Any] = {}
         try:

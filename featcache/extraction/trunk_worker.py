@@ -11,16 +11,17 @@ its parent by nothing, however that died; what it has not said is lost with it.
 
 import io
 import json
+import math
 import mmap
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +30,8 @@ from featcache.errors import FeatcacheError
 from featcache.loader.worker import say
 from featcache.recipe import TrunkSection
 from featcache.store.weights_memo import WeightsMemo
-from featcache.trunks.registry import Trunk, TrunkSource, load
+from featcache.trunks.registry import Trunk, TrunkSource, Uploaded, load
 from featcache.trunks.spec import TrunkSpec
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def main(settings: str, shared: int) -> None:
@@ -45,7 +43,7 @@ def main(settings: str, shared: int) -> None:
         os.sched_setaffinity(0, asked["cores"])  # before there are threads, and before torch counts its own
     warnings.showwarning = lambda message, *_, **__: say(answer, {"warning": str(message)})
     memory = np.frombuffer(mmap.mmap(shared, 0), dtype=np.uint8)
-    slots = Slots(memory, **asked["shape"])
+    slots = Slots(memory, asked["shape"])
 
     def start() -> Trunk:
         with _last_word(asked["device"], answer):
@@ -54,7 +52,7 @@ def main(settings: str, shared: int) -> None:
             say(answer, {"made": trunk.made(), **_state(trunk)})
         return trunk
 
-    def embed(trunk: Trunk, slot: int, rows: int, batch: "Tensor") -> None:
+    def embed(trunk: Trunk, slot: int, rows: int, batch: Uploaded) -> None:
         with _last_word(asked["device"], answer):
             slots.embeddings[slot, :rows] = trunk.embed(batch)
             say(answer, _state(trunk))
@@ -70,18 +68,29 @@ def main(settings: str, shared: int) -> None:
     os._exit(0)  # nobody is left to answer
 
 
+class Shape(TypedDict):
+    """Of the memory that is shared with the parent."""
+
+    slots: int
+    batch: int  # images in a slot
+    image: Sequence[int]  # ImageTransform.shape
+    dim: int
+
+
 class Slots:
     """Batches in shared memory: their pixels, and what became of them."""
 
-    def __init__(self, memory: npt.NDArray[np.uint8], *, slots: int, batch: int, crop: int, dim: int) -> None:
+    def __init__(self, memory: npt.NDArray[np.uint8], shape: Shape) -> None:
+        slots, batch, dim = shape["slots"], shape["batch"], shape["dim"]
         split = slots * batch * dim * np.dtype(np.float32).itemsize
         self.embeddings = memory[:split].view(np.float32).reshape(slots, batch, dim)
-        self.pixels = memory[split:].reshape(slots, batch, 3, crop, crop)
+        self.pixels = memory[split:].reshape(slots, batch, *shape["image"])
 
     @staticmethod
-    def size(*, slots: int, batch: int, crop: int, dim: int) -> int:
+    def size(shape: Shape) -> int:
         """Bytes that all of it takes."""
-        return slots * batch * (dim * np.dtype(np.float32).itemsize + 3 * crop * crop)
+        bytes_of_one = shape["dim"] * np.dtype(np.float32).itemsize + math.prod(shape["image"])
+        return shape["slots"] * shape["batch"] * bytes_of_one
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class Workers(ABC):
     def __init__(self, module: str, transform: ImageTransform, *, workers: int, ahead: int) -> None:
         """`module` of the loader holds the workers' `main`; `ahead` images are held decoded at the most."""
         self.module, self.settings = module, settings_of(transform)
-        shape = (3, transform.crop, transform.crop)
+        shape = transform.shape
         self.slot_bytes = int(np.prod(shape))
         slots = ahead + workers
         self.file = shared_file(slots * self.slot_bytes)

@@ -21,7 +21,7 @@ class ImageRead:
     stat: tuple[int, int, int, int] | None = None  # size, mtime_ns, ctime_ns, inode, as they were read
     read_at: int = 0  # time.time_ns before the reading
     failed: str = ""  # why it gives no image
-    pixels: npt.NDArray[np.uint8] | None = None  # (3, crop, crop); None where it failed, or was not wanted
+    pixels: npt.NDArray[np.uint8] | None = None  # as `images.decode` gives them; None: it failed, or was not wanted
     video: bytes = b""  # of a frame, sha256 of its video, whose stat this is then
     reading: float = 0.0  # seconds that its process spent reading and hashing it
     decoding: float = 0.0  # seconds that it spent decoding it

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.images import BadImageError, ImageTransform, fit
+from featcache.jpeg import put
 from featcache.loader.worker import at_once, say, serve
 from featcache.video import BadVideoError, decode_frames, video_digest
 
@@ -37,7 +38,7 @@ def main(settings: str, slots: int, slot_bytes: int) -> None:
 def _serve(
     transform: ImageTransform, memory: npt.NDArray[np.uint8], slot_bytes: int, asked: BinaryIO, answer: io.FileIO
 ) -> None:
-    places = memory[: len(memory) // slot_bytes * slot_bytes].reshape(-1, slot_bytes)
+    places = memory[: len(memory) // slot_bytes * slot_bytes].reshape(-1, *transform.shape)
     while line := asked.readline():
         request = json.loads(line)
         try:
@@ -104,7 +105,7 @@ def _hand_out(
             say(answer, {"failed": f"damaged: {error}"})
             return
         try:
-            places[json.loads(line)["slot"]] = fit(pixels, transform).reshape(-1)
+            put(fit(pixels, transform), places[json.loads(line)["slot"]])
         except BadImageError as error:
             say(answer, {"frame": frame, "failed": str(error)})
         else:

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.images import BadImageError, ImageTransform, decode
+from featcache.jpeg import put
 
 _MAX_BYTES = 1 << 30  # a file larger than this is no picture that fits the limit on pixels
 _READS = 3  # how often a file that changes while it is read is read again
@@ -69,7 +70,7 @@ def _serve(
             say(answer, {"failed": str(error), "seconds": time.perf_counter() - begun})
             continue
         start = request["slot"] * slot_bytes
-        memory[start : start + slot_bytes] = pixels.reshape(-1)
+        put(pixels, memory[start : start + slot_bytes].reshape(transform.shape))
         say(answer, {"seconds": time.perf_counter() - begun})
 
 

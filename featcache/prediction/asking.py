@@ -19,6 +19,7 @@ from featcache.heads.opened import Opened
 from featcache.heads.saved import SavedHead
 from featcache.heads.which import which_head
 from featcache.images import ImageTransform
+from featcache.jpeg import put
 from featcache.store import FeatureStore, StatLog, WeightsMemo
 from featcache.store.index import digests_of
 from featcache.store.writer import check_finite
@@ -40,10 +41,10 @@ class Waiting:
     _pixels: npt.NDArray[np.uint8] | None = None
 
     def add(self, digest: bytes, pixels: npt.NDArray[np.uint8]) -> None:
-        """Take one image, (3, crop, crop) uint8; embed and answer where that fills a batch."""
+        """Take one image, as `images.decode` gives it; embed and answer where that fills a batch."""
         if self._pixels is None:
             self._pixels = np.empty((self.head.trunk.batch_size, *pixels.shape), dtype=np.uint8)
-        self._pixels[len(self._digests)] = pixels
+        put(pixels, self._pixels[len(self._digests)])
         self._digests.append(digest)
         if len(self._digests) == len(self._pixels):
             self.flush()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from featcache.errors import MachineError, UsageError
+from featcache.images import Decoder
 
 Compute = Literal["float32", "bfloat16"]
 BATCH = {
@@ -62,6 +63,19 @@ def fast_precision(device: str) -> Compute:
         asks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return "bfloat16" if any(getattr(torch.cpu, ask, bool)() for ask in asks) else "float32"
     return "float32"
+
+
+def require_decoder(decoder: Decoder, device: str) -> None:
+    """Refuse a device that is to decode images and cannot.
+
+    Raises:
+        MachineError: the images are decoded by an NVIDIA GPU, and this device is none.
+    """
+    if decoder == "nvjpeg" and not device.startswith("cuda"):
+        raise MachineError(
+            f"--decode gpu: an NVIDIA GPU decodes the images of this store, and this runs on {device}. Do it where "
+            f"there is one, or extract with --decode exact or fast, which make stores of their own"
+        )
 
 
 def _may_have_gpu() -> bool:

@@ -18,14 +18,18 @@ from featcache.store.stat_log import stat_of
 from featcache.store.weights_memo import WeightsMemo
 from featcache.trunks import engines, weights
 from featcache.trunks.architectures import Architecture, architecture
-from featcache.trunks.hardware import BATCH, Compute, device_name, fast_precision
+from featcache.trunks.hardware import BATCH, Compute, device_name, fast_precision, require_decoder
 from featcache.trunks.spec import TrunkSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PRECISION: dict[str, Compute] = {"fp32": "float32", "bf16": "bfloat16"}
-DECODERS: dict[Literal["exact", "fast"], Decoder] = {"exact": "pillow", "fast": "pillow-fast"}
+DECODERS: dict[Literal["exact", "fast", "gpu"], Decoder] = {
+    "exact": "pillow",
+    "fast": "pillow-fast",
+    "gpu": "nvjpeg",
+}
 
 
 class TrunkSource:
@@ -117,6 +121,15 @@ def located(spec: TrunkSpec, asked: str, memo: WeightsMemo, typed: str | None) -
     return None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Uploaded:
+    """A batch on its way to a device."""
+
+    pixels: "Tensor"  # (n, 3, crop, crop) uint8, on the device; or as they were given, where that is done later
+    refused: tuple[int, ...] = ()  # those that the device cannot decode
+    ready: Any = None  # on CUDA, the event that the copy is waited for by
+
+
 @dataclass(slots=True, eq=False)
 class Trunk:
     """A loaded, frozen trunk on one device."""
@@ -131,10 +144,10 @@ class Trunk:
     pinned: Any = None  # on CUDA, the page-locked memory that batches are copied from
 
     def buffer(self) -> npt.NDArray[np.uint8]:
-        """Memory for one batch, (batch_size, 3, crop, crop); for CUDA page-locked, so that no other copy is made."""
+        """Memory for one batch, (batch_size, *transform.shape); for CUDA page-locked: no other copy is made."""
         import torch
 
-        shape = (self.batch_size, 3, self.spec.transform.crop, self.spec.transform.crop)
+        shape = (self.batch_size, *self.spec.transform.shape)
         found: npt.NDArray[np.uint8] = torch.empty(
             shape, dtype=torch.uint8, pin_memory=self.device.startswith("cuda")
         ).numpy()
@@ -148,76 +161,86 @@ class Trunk:
             runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
             runtime.cudaHostRegister(memory.ctypes.data, memory.nbytes, 0)
 
-    def upload(self, pixels: npt.NDArray[np.uint8]) -> "Tensor":
-        """Begin to copy a batch to the device, beside what it computes; it may be called in another thread.
+    def upload(self, pixels: npt.NDArray[np.uint8]) -> Uploaded:
+        """Begin to copy a batch to the device, or to decode it there, beside what it computes.
 
-        The pixels must stay as they are until the batch is embedded.
+        It may be called in another thread. The pixels must stay as they are until the batch is embedded.
         """
         import torch
 
         batch = torch.from_numpy(pixels)
         if not (self.device.startswith("cuda") and batch.is_pinned()):
-            return batch
+            return Uploaded(batch)
         if self.copies is None:
             self.copies = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         try:
-            with torch.cuda.stream(self.copies):
-                return batch.to(self.device, non_blocking=True)
+            with torch.inference_mode(), torch.cuda.stream(self.copies):
+                there, refused = self._sent(batch)
+                return Uploaded(there, refused, self.copies.record_event())
         except torch.OutOfMemoryError:
-            return batch  # `embed` makes room
+            return Uploaded(batch)  # `embed` makes room
 
-    def embed(self, pixels: "npt.NDArray[np.uint8] | Tensor") -> npt.NDArray[np.float32]:
-        """(n, 3, crop, crop) uint8, or what `upload` made of it -> (n, dim) float32, `batch_size` images at a time.
+    def embed(self, pixels: npt.NDArray[np.uint8] | Uploaded) -> npt.NDArray[np.float32]:
+        """(n, *transform.shape) uint8, or what `upload` made of it -> (n, dim) float32, `batch_size` images at a time.
 
         Every forward is padded to the full batch: kernels, and with them the order of sums, are chosen by shape, so
         that a row would otherwise depend on how many neighbours it has. Where the device's memory runs out, the batch
-        is halved, for good, and the images are done again.
+        is halved, for good, and the images are done again. What the device cannot decode gets a row of nan.
 
         Raises:
             MachineError: there is no memory for a single image.
         """
         import torch
 
-        images = torch.from_numpy(pixels) if isinstance(pixels, np.ndarray) else pixels
+        given = pixels if isinstance(pixels, Uploaded) else Uploaded(torch.from_numpy(pixels))
+        if given.ready is not None:
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_event(given.ready)
+            given.pixels.record_stream(stream)  # its memory is not given away while this stream reads it
         done: list[npt.NDArray[np.float32]] = []
         start = 0
-        while start < len(images):
+        while start < len(given.pixels):
             try:
-                done.append(self._embed_batch(images[start : start + self.batch_size]))
+                done.append(self._embed_batch(given.pixels[start : start + self.batch_size]))
                 start += len(done[-1])
             except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU's allocator raises a plain one
                 if not out_of_memory(error):
                     raise
                 self._halve()
-        return np.concatenate(done)
+        rows = np.concatenate(done)
+        rows[list(given.refused)] = np.nan
+        return rows
 
     def _embed_batch(self, images: "Tensor") -> npt.NDArray[np.float32]:
         import torch
 
         count = len(images)
         with torch.inference_mode():
-            batch = self._on_device(images)
+            batch, refused = self._sent(images)
             if count < self.batch_size:
                 batch = torch.cat([batch, batch.new_zeros(self.batch_size - count, *batch.shape[1:])])
             rows: npt.NDArray[np.float32] = (self.forward or self.network)(batch)[:count].cpu().numpy()
+        rows[list(refused)] = np.nan
         return rows
 
-    def _on_device(self, batch: "Tensor") -> "Tensor":
-        """A batch on the device; to CUDA from page-locked memory, which the copy engine reads without a detour."""
+    def _sent(self, batch: "Tensor") -> "tuple[Tensor, tuple[int, ...]]":
+        """A batch on the device, and which of it cannot be decoded there.
+
+        To CUDA it goes from page-locked memory, which the copy engine reads without a detour.
+        """
         import torch
 
+        if batch.dim() == 2:
+            from featcache.trunks import nvjpeg
+
+            return nvjpeg.decode(batch, self.spec.transform, self.device)
         if not self.device.startswith("cuda"):
-            return batch.to(self.device)
-        if batch.is_cuda:  # `upload` began to copy it
-            stream = torch.cuda.current_stream(self.device)
-            stream.wait_stream(self.copies)
-            batch.record_stream(stream)  # its memory is not given away while this stream reads it
-            return batch
-        if not batch.is_pinned():
+            return batch.to(self.device), ()
+        if not (batch.is_cuda or batch.is_pinned()):
             if self.pinned is None or self.pinned.shape != batch.shape:
                 self.pinned = torch.empty(batch.shape, dtype=torch.uint8, pin_memory=True)
             batch = self.pinned.copy_(batch)  # the copy before this one is done: its embeddings have been read
-        return batch.to(self.device, non_blocking=True)
+        return batch.to(self.device, non_blocking=True), ()
 
     def _halve(self) -> None:
         import torch
@@ -270,7 +293,8 @@ def load(
     """Put the trunk on a device, ready to embed; `images`, how many there are to do, decides engine "auto".
 
     Raises:
-        MachineError: the weights are out of reach, not those that the spec was made from, or no such device.
+        MachineError: the weights are out of reach, not those that the spec was made from, or no such device; or it
+            is to decode images, and cannot.
     """
     import torch
 
@@ -280,6 +304,11 @@ def load(
         raise MachineError(
             f"weights {source.section.weights}: the file was replaced while this command ran; run it again"
         )
+    require_decoder(spec.decoder, device)
+    if spec.decoder == "nvjpeg":
+        from featcache.trunks import nvjpeg
+
+        nvjpeg.require(device)
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)  # of this thread: graphs are captured on the current device
     network = vit.build(source.tensors, source.arch, spec.transform, dtype=getattr(torch, spec.compute), device=device)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from featcache import drift
-from featcache.errors import FeatcacheError
+from featcache.errors import FeatcacheError, MachineError
 from featcache.extraction import Settings
 from featcache.listing.paths import shown_path
 from featcache.machine import cores
@@ -46,7 +46,13 @@ def embed_again(
             said = f"{store.root}: not compared: weights {store.trunk.asked} are not here; name them with --weights"
             found.notes.append(Problem(str(store.root), "deep", said + wrong))
             continue
-        trunk = registry.load(source, store.trunk.spec, device=hardware.choose_device(device), batch_size=batch_size)
+        chosen = hardware.choose_device(device)
+        try:
+            hardware.require_decoder(store.trunk.spec.decoder, chosen)
+        except MachineError as error:
+            found.notes.append(Problem(str(store.root), "deep", f"{store.root}: not compared: {error}"))
+            continue
+        trunk = registry.load(source, store.trunk.spec, device=chosen, batch_size=batch_size)
         held = [one for found_ in drift.extracted_by(store) for one in drift.candidates(store, found_, 8 * sample)]
         compared = drift.compare(store, held, trunk, workers=cores(), sample=sample)
         found.compared += compared.compared

@@ -17,7 +17,8 @@ from PIL import Image
 
 import featcache
 from featcache import CacheError, DataError, MachineError, Settings, Summary, UsageError
-from featcache.extraction import Progress
+from featcache.extraction import Progress, job
+from featcache.trunks import registry
 from tests.conftest import ARCH, Nano, single_thread, write_images
 
 Extract = Callable[..., Summary]
@@ -37,9 +38,10 @@ def extract(nano: Nano, tmp_path: Path) -> Extract:
     """Extract one split into tmp_path/cache, one worker, batches of 4."""
 
     def call(root: Path, split: str = "train", *, progress=lambda _: None, **options) -> Summary:
-        running = {name: options.pop(name) for name in ("max_bad", "retry_failed", "shard_rows") if name in options}
+        names = ("max_bad", "retry_failed", "shard_rows", "batch_size")
+        running = {"batch_size": 4} | {name: options.pop(name) for name in names if name in options}
         given = {"arch": ARCH, "weights": str(nano.weights), "precision": "fp32", "cache": tmp_path / "cache"}
-        settings = Settings(device="cpu", workers=1, batch_size=4, **running)
+        settings = Settings(device="cpu", workers=1, **running)
         return featcache.extract(split, data=str(root), settings=settings, progress=progress, **{**given, **options})[0]
 
     return call
@@ -482,3 +484,39 @@ def test_a_split_whose_name_cannot_be_kept_is_refused_before_any_work(small, ext
     with pytest.raises(DataError, match="'hold out'"):
         extract(small, None)
     assert not list((tmp_path / "cache").rglob("*.h5"))
+
+
+def test_decoding_on_a_gpu_needs_one(extract, small, tmp_path):
+    """--decode gpu on a CPU: one error that says the way out, and no store is left behind."""
+    with pytest.raises(MachineError, match=r"this runs on cpu\. .* or extract with --decode exact"):
+        extract(small, decode="gpu")
+    assert not list((tmp_path / "cache").glob("features/*"))
+
+
+def test_images_that_the_device_decodes(extract, load, tmp_path, monkeypatch):
+    """The whole way of --decode gpu, a CPU in the GPU's place: a store of its own, near the exact one row by row.
+
+    What the decoder refuses is a named row; a new making is held against the old one.
+    """
+    for module in (job, registry):
+        monkeypatch.setattr(module, "require_decoder", lambda decoder, device: None)
+    photos = write_images(tmp_path / "photos", {"train": {"0": 6, "1": 5}}, kind="jpg")
+    Image.open(next(photos.rglob("*.jpg"))).save(photos / "train" / "0" / "other.png")
+    sound = (photos / "train" / "1" / "0000.jpg").read_bytes()
+    at = sound.index(b"\xff\xc4") + 5  # its Huffman tables
+    (photos / "train" / "1" / "bad.jpg").write_bytes(sound[:at] + b"\xff" * 16 + sound[at + 16 :])
+    found = extract(photos, decode="gpu", max_bad=0.5)
+    assert counts(found) == (12, 0, 1)
+    ((path, reason),) = found.failures
+    assert path.endswith("bad.jpg")
+    assert reason.startswith("the GPU cannot decode it (--decode exact may)")
+    assert counts(extract(photos, decode="gpu", max_bad=0.5)) == (0, 12, 1)
+    extract(photos, max_bad=0.5)
+    near, exact = (load(photos, store=store) for store in (found.store, extract(photos, max_bad=0.5).store))
+    assert near.paths == exact.paths
+    assert (np.linalg.norm(near.x - exact.x, axis=1) / np.linalg.norm(exact.x, axis=1)).max() < 0.05
+    write_images(photos, {"train": {"2": 3}}, kind="jpg")
+    more = extract(photos, decode="gpu", max_bad=0.5, batch_size=8)
+    assert counts(more) == (3, 12, 1)
+    assert more.drift is not None
+    assert (more.drift.compared, more.drift.cosine) == (8, 0.0)

@@ -46,7 +46,7 @@ specs = st.builds(
         std=st.tuples(*[st.floats(0.01, 1)] * 3),
         interpolation=st.sampled_from(["bilinear", "bicubic"]),
         exif=st.sampled_from(["ignore", "apply"]),
-        decoder=st.sampled_from(["pillow", "pillow-fast"]),
+        decoder=st.sampled_from(["pillow", "pillow-fast", "nvjpeg"]),
     ),
 )
 
