@@ -106,7 +106,7 @@ class Workers(ABC):
                 self.lock.notify()
 
 
-def ask(process: subprocess.Popen[bytes], request: dict[str, object]) -> dict[str, Any]:
+def ask(process: subprocess.Popen[bytes], request: object) -> Any:
     """Ask a process, and wait for its answer.
 
     Raises:
@@ -116,14 +116,14 @@ def ask(process: subprocess.Popen[bytes], request: dict[str, object]) -> dict[st
     return hear(process)
 
 
-def tell(process: subprocess.Popen[bytes], request: dict[str, object]) -> None:
+def tell(process: subprocess.Popen[bytes], request: object) -> None:
     """Say something to a process, and do not wait for an answer."""
     assert process.stdin is not None  # noqa: S101 (it is a pipe)
     process.stdin.write(json.dumps(request).encode() + b"\n")
     process.stdin.flush()
 
 
-def hear(process: subprocess.Popen[bytes]) -> dict[str, Any]:
+def hear(process: subprocess.Popen[bytes]) -> Any:
     """The next thing that a process says.
 
     Raises:
@@ -133,8 +133,7 @@ def hear(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     answer = process.stdout.readline()
     if not answer.endswith(b"\n"):
         raise EOFError
-    found: dict[str, Any] = json.loads(answer)
-    return found
+    return json.loads(answer)
 
 
 def start(module: str, settings: str, file: IO[bytes], *numbers: int) -> subprocess.Popen[bytes]:

@@ -1,15 +1,23 @@
 """The parent's side of the loader: many files in, their images out in the same order, with bounded memory."""
 
+import contextlib
+import queue
 import subprocess
+import time
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import MachineError
 from featcache.images import ImageTransform
-from featcache.loader.process import TRIES, Workers, ask, tell
+from featcache.loader.process import TRIES, Workers, ask, hear, tell
+
+_MOST = 8  # files that a worker is asked for at once …
+_AT_ONCE = 0.02  # … as long as all of them take no more than so many seconds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +60,7 @@ def read_images(
 
 
 class _Pool(Workers):
-    """A worker reads whole files, one after the other."""
+    """A worker reads whole files, a few at a time."""
 
     def __init__(
         self,
@@ -81,50 +89,102 @@ class _Pool(Workers):
             self.free.put(slot)
 
     def serve(self, number: int) -> None:
-        """Take the next file and have it done, until there is none; slots come first, so that order cannot block."""
-        while (slot := self.free.get()) is not None:
+        """Take the next files and have them done, until there are none."""
+        pace = _AT_ONCE  # seconds that a file takes, as far as is known
+        while slots := self._slots(min(_MOST, max(1, int(_AT_ONCE / pace)))):
             with self.lock:
-                if self.closed or self.next == len(self.paths):
-                    return
-                index, self.next = self.next, self.next + 1
-            found = self._read(number, index, slot)
-            with self.lock:
-                self.done[index] = (found, slot)
-                self.lock.notify()
+                share = -(-(len(self.paths) - self.next) // len(self.threads))  # so that the last ones end together
+                count = 0 if self.closed else min(len(slots), share)
+                first, self.next = self.next, self.next + count
+            for slot in slots[count:]:
+                self.free.put(slot)
+            if not count:
+                return
+            begun = time.perf_counter()
+            self._read(number, dict(zip(range(first, first + count), slots[:count], strict=True)))
+            pace = max((time.perf_counter() - begun) / count, 1e-6)
 
-    def _read(self, number: int, index: int, slot: int) -> ImageRead:
-        decisions: dict[bytes, bool] = {}  # a file's second worker gets the answer that its first one got
-        for _ in range(TRIES):
+    def _slots(self, most: int) -> list[int]:
+        """At least one free slot, waited for, before any file is taken, so that order cannot block; [] at the end."""
+        found: list[int] = []
+        slot = self.free.get()
+        with contextlib.suppress(queue.Empty):
+            while slot is not None:
+                found.append(slot)
+                if len(found) == most:
+                    return found
+                slot = self.free.get_nowait()
+            return []
+        return found
+
+    def _read(self, number: int, left: dict[int, int]) -> None:
+        """Have these files done, {index: slot}; where a process dies of several, each has one to itself."""
+        decisions: dict[tuple[int, bytes], bool] = {}  # a file's second worker gets the answer that its first one got
+        deaths: dict[int, int] = defaultdict(int)
+        alone = False
+        while left:
+            files = dict([next(iter(left.items()))]) if alone else dict(left)
             process = self.process(number)
             try:
-                return self._ask(process, index, slot, decisions)
+                self._ask(process, files, left, decisions)
             except (EOFError, BrokenPipeError):
                 died = self.bury(number)
                 if self.closed:
-                    return ImageRead(index, failed="stopped")
-        if not self.answered:
-            raise MachineError(f"no loader process stays alive ({died}); what it said stands above")
-        # With its digest, so that the same bytes elsewhere learn of it; without a stat: it may have been the machine.
-        digest = next(reversed(decisions), b"")
-        return ImageRead(index, digest, failed=f"the decoder process died on it ({died})")
+                    return
+                if len(files) > 1:
+                    alone = True
+                    continue
+                (index,) = files
+                deaths[index] += 1
+                if deaths[index] < TRIES:
+                    continue
+                if not self.answered:
+                    raise MachineError(f"no loader process stays alive ({died}); what it said stands above") from None
+                # With its digest, so that the same bytes elsewhere learn of it; without a stat: it may have been the
+                # machine.
+                digest = next((digest for one, digest in reversed(decisions) if one == index), b"")
+                self._done(left, [ImageRead(index, digest, failed=f"the decoder process died on it ({died})")])
 
-    def _ask(self, process: subprocess.Popen[bytes], index: int, slot: int, decisions: dict[bytes, bool]) -> ImageRead:
-        said = ask(process, {"path": self.paths[index], "slot": slot})
+    def _ask(
+        self,
+        process: subprocess.Popen[bytes],
+        files: dict[int, int],
+        left: dict[int, int],
+        decisions: dict[tuple[int, bytes], bool],
+    ) -> None:
+        """Have as many of `files` done as the worker does at a time, and take them out of `left`."""
+        said = ask(process, [[self.paths[index], slot] for index, slot in files.items()])
         self.answered = True
-        if "failed" in said:
-            return ImageRead(index, failed=said["failed"], reading=said["seconds"])
-        digest, status = bytes.fromhex(said["digest"]), tuple(said["stat"])
-        if digest not in decisions:
-            with self.lock:
-                decisions[digest] = self.wanted(digest)
-        decode = decisions[digest]
-        if decode:
-            answer = ask(process, {"decode": True})
-            failed, decoding = answer.get("failed", ""), answer["seconds"]
-        else:
-            tell(process, {"decode": False})
-            failed, decoding = "", 0.0
-        pixels = self.memory[slot] if decode and not failed else None
-        return ImageRead(
-            index, digest, status, said["read_at"], failed, pixels, reading=said["seconds"], decoding=decoding
-        )
+        found = [_image(index, one) for index, one in zip(files, said, strict=False)]
+        sound = [image for image in found if not image.failed]
+        with self.lock:
+            for image in sound:
+                key = image.index, image.digest
+                if key not in decisions:
+                    decisions[key] = self.wanted(image.digest)
+        decode = [decisions[image.index, image.digest] for image in sound]
+        wanted = [image for image, decided in zip(sound, decode, strict=True) if decided]
+        self._done(left, [image for image in found if image not in wanted])
+        if sound:
+            tell(process, decode)
+        decoded = hear(process) if wanted else []
+        done = []
+        for image, one in zip(wanted, decoded, strict=True):
+            failed = one.get("failed", "")
+            pixels = None if failed else self.memory[files[image.index]]
+            done.append(replace(image, failed=failed, pixels=pixels, decoding=one["seconds"]))
+        self._done(left, done)
+
+    def _done(self, left: dict[int, int], images: Sequence[ImageRead]) -> None:
+        with self.lock:
+            for image in images:
+                self.done[image.index] = (image, left.pop(image.index))
+            self.lock.notify()
+
+
+def _image(index: int, said: dict[str, Any]) -> ImageRead:
+    """What reading one file gave."""
+    if "failed" in said:
+        return ImageRead(index, failed=said["failed"], reading=said["seconds"])
+    digest, status = bytes.fromhex(said["digest"]), tuple(said["stat"])
+    return ImageRead(index, digest, status, said["read_at"], reading=said["seconds"])

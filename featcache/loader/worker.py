@@ -1,9 +1,14 @@
 """A loader worker: one process, asked over its standard input, answering on its standard output, a JSON line each.
 
-    > {"path": …, "slot": 3}
-    < {"stat": [size, mtime_ns, ctime_ns, inode], "digest": …, "read_at": …, "seconds": …} or {"failed": reason, …}
-    > {"decode": true} or {"decode": false}
-    < {"seconds": …} or {"failed": reason, …}            (only after "decode": true; the pixels stand in the slot)
+    > [[path, slot], …]
+    < [{"stat": [size, mtime_ns, ctime_ns, inode], "digest": …, "read_at": …, "seconds": …} or {"failed": reason, …}, …]
+    > [true, false, …]                              (whether to decode each that was read, where any was)
+    < [{"seconds": …} or {"failed": reason, …}, …]  (of each that was to be decoded, where any was)
+
+The pixels stand in the slot of the file.
+
+Several files at a time, because a question costs as much time as reading a small file. The first answer may be shorter
+than its question: a worker holds so many bytes and no more, and is asked for the rest again.
 
 The bytes that are hashed are the bytes that are decoded. A process of its own, not a fork: a fork of a process that
 runs torch inherits locks in any state. It imports no torch, and ends when its standard input does, so that it
@@ -30,6 +35,7 @@ from featcache.images import BadImageError, ImageTransform, decode
 from featcache.jpeg import put
 
 _MAX_BYTES = 1 << 30  # a file larger than this is no picture that fits the limit on pixels
+_HELD = 1 << 26  # bytes of files that a worker has read before it decodes
 _READS = 3  # how often a file that changes while it is read is read again
 
 
@@ -57,21 +63,37 @@ def _serve(
     transform: ImageTransform, memory: npt.NDArray[np.uint8], slot_bytes: int, asked: BinaryIO, answer: io.FileIO
 ) -> None:
     while line := asked.readline():
-        request = json.loads(line)
-        begun = time.perf_counter()
-        data, outcome = read(request["path"])
-        say(answer, outcome | {"seconds": time.perf_counter() - begun})
-        if data is None or not json.loads(asked.readline() or b'{"decode": false}')["decode"]:
+        outcomes: list[dict[str, Any]] = []
+        sound: list[tuple[bytes, int]] = []
+        held = 0
+        for path, slot in json.loads(line):
+            begun = time.perf_counter()
+            data, outcome = read(path)
+            outcomes.append(outcome | {"seconds": time.perf_counter() - begun})
+            if data is not None:
+                sound.append((data, slot))
+                held += len(data)
+            if held > _HELD:
+                break
+        say(answer, outcomes)
+        if not sound or not (line := asked.readline()):
             continue
-        begun = time.perf_counter()
-        try:
-            pixels = decode(data, transform)
-        except BadImageError as error:
-            say(answer, {"failed": str(error), "seconds": time.perf_counter() - begun})
-            continue
-        start = request["slot"] * slot_bytes
-        put(pixels, memory[start : start + slot_bytes].reshape(transform.shape))
-        say(answer, {"seconds": time.perf_counter() - begun})
+        decoded = []
+        for (data, slot), wanted in zip(sound, json.loads(line), strict=True):
+            if wanted:
+                place = memory[slot * slot_bytes : (slot + 1) * slot_bytes].reshape(transform.shape)
+                decoded.append(_decode(data, transform, place))
+        if decoded:
+            say(answer, decoded)
+
+
+def _decode(data: bytes, transform: ImageTransform, place: npt.NDArray[np.uint8]) -> dict[str, Any]:
+    begun = time.perf_counter()
+    try:
+        put(decode(data, transform), place)
+    except BadImageError as error:
+        return {"failed": str(error), "seconds": time.perf_counter() - begun}
+    return {"seconds": time.perf_counter() - begun}
 
 
 def read(path: str) -> tuple[bytes | None, dict[str, Any]]:
@@ -101,7 +123,7 @@ def at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # a FIFO must not block
 
 
-def say(answer: io.FileIO, value: dict[str, Any]) -> None:
+def say(answer: io.FileIO, value: object) -> None:
     """Answer the parent."""
     answer.write(json.dumps(value).encode() + b"\n")
 

@@ -4,13 +4,14 @@ import hashlib
 import json
 from typing import Any
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # json.dumps would make one a line, a third of a line's time
 _MARK = b',"sum":"'
 _TAIL = 16 + len(b'"}')
 
 
 def seal_line(value: dict[str, Any]) -> bytes:
     """One line of JSON, newline included; its last key `sum` is the start of the sha256 of the bytes before it."""
-    body = json.dumps(value, separators=(",", ":")).encode()[:-1]
+    body = _ENCODER.encode(value).encode()[:-1]
     return body + _MARK + _checksum(body).encode() + b'"}\n'
 
 

@@ -254,33 +254,65 @@ def test_a_killed_worker_costs_nothing(tmp_path, moment):
     assert children() == before
 
 
+LETHAL = """
+import io, os, signal
+from PIL import Image
+real = Image.open
+def open(file, **kept):
+    if file.getvalue().endswith(b"lethal"):
+        with io.FileIO(os.environ["DEATHS"], "a") as deaths:
+            deaths.write(b"x")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(file, **kept)
+Image.open = open
+"""
+
+
 @linux
-def test_a_file_that_kills_its_workers_is_given_up(tmp_path):
-    """A file whose second worker dies too fails with its digest; the others are read by a third."""
-    paths = written(tmp_path, 8)
-    before, killed = children(), set()
+@pytest.mark.parametrize("ahead", [1, 40])
+def test_a_file_that_kills_its_workers_is_given_up(tmp_path, monkeypatch, ahead):
+    """A file that two workers of its own die of fails with its digest; those it was read with lose nothing.
 
-    def kill_the_next() -> None:
-        while len(killed) < 2:
-            for worker in children() - before - killed:
-                killed.add(worker)
-                os.kill(worker, signal.SIGKILL)
-            time.sleep(0.001)
-
-    second = threading.Thread(target=kill_the_next)
+    Alone, or among others that are read at once: then its first worker dies of all of them.
+    """
+    (tmp_path / "sitecustomize.py").write_text(LETHAL)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv("DEATHS", str(tmp_path / "deaths"))
+    paths = written(tmp_path / "images", 30)
+    for lethal in (0, 21):
+        with open(paths[lethal], "ab") as file:
+            file.write(b"lethal")
+    asked: list[bytes] = []
 
     def wanted(digest: bytes) -> bool:
-        if digest == sha256(paths[3]):
-            second.start()
-            while not killed:
-                time.sleep(0.001)
-        return True
+        asked.append(digest)
+        return asked.count(digest) == 1
 
-    found = read_all(paths, wanted, workers=1)
-    second.join()
-    assert [bool(image.failed) for image in found] == [path == paths[3] for path in paths]
-    assert found[3].failed == "the decoder process died on it (signal 9)"
-    assert (found[3].digest, found[3].stat, found[3].pixels) == (sha256(paths[3]), None, None)
+    found = read_all(paths, wanted, workers=1, ahead=ahead)
+    for index, image in enumerate(found):
+        assert (image.index, image.digest) == (index, sha256(paths[index]))
+        if index in (0, 21):
+            assert image.failed == "the decoder process died on it (signal 9)"
+            assert (image.stat, image.pixels) == (None, None)
+        else:
+            assert image.failed == ""
+            np.testing.assert_array_equal(image.pixels, decode(Path(paths[index]).read_bytes(), TRANSFORM))
+    assert sorted(asked) == sorted(map(sha256, paths))
+    alone = (tmp_path / "deaths").stat().st_size
+    assert alone == 4 if ahead == 1 else alone in (4, 5)
+
+
+@linux
+def test_files_that_are_large_together_are_read_all_the_same(tmp_path, monkeypatch):
+    """A worker that may hold no more than the first of its files is asked for the rest: each comes, in order."""
+    (tmp_path / "sitecustomize.py").write_text("import featcache.loader.worker as w; w._HELD = 1")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{REPOSITORY}")
+    paths = written(tmp_path / "images", 30)
+    Path(paths[4]).write_bytes(b"no image")
+    Path(paths[7]).unlink()
+    found = read_all(paths, workers=1, ahead=40)
+    assert [image.index for image in found] == list(range(30))
+    assert [image.index for image in found if image.failed] == [4, 7]
 
 
 def test_where_no_worker_starts_the_machine_is_to_blame(tmp_path, monkeypatch, capfd):

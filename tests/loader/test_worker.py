@@ -144,7 +144,7 @@ def test_a_worker_whose_parent_is_gone_ends_without_a_word(tmp_path):
             assert process.stdout is not None
             process.stdout.close()
             process.stdout = None
-            request = json.dumps({"path": str(tmp_path / "x.png"), "slot": 0}).encode()
+            request = json.dumps([[str(tmp_path / "x.png"), 0]]).encode()
             _, said = process.communicate(request + b"\n")
     assert (said, process.returncode) == (b"", 0)
 
