@@ -74,8 +74,7 @@ def decode(data: bytes, transform: ImageTransform) -> npt.NDArray[np.uint8]:
         return _window(_rgb(image), full, transform)
     if transform.decoder == "nvjpeg":
         size = jpeg.size_of(data, upright=upright, most=transform.shape[0] - jpeg.HEADER)
-        if size is not None and size[0] * size[1] <= MAX_PIXELS:
-            _resized(size, transform)  # which refuses what would be too large
+        if size is not None and size[0] * size[1] <= MAX_PIXELS and min(resized(size, transform)) >= transform.crop:
             return jpeg.row_of(data, transform.crop)
     return _row(_fit(_rgb(_open(data, upright=upright)[0]), transform), transform)
 
@@ -96,7 +95,12 @@ def _row(pixels: npt.NDArray[np.uint8], transform: ImageTransform) -> npt.NDArra
     return jpeg.row_of(pixels, transform.crop) if transform.decoder == "nvjpeg" else pixels
 
 
-def _resized(size: tuple[int, int], transform: ImageTransform) -> tuple[int, int]:
+def resized(size: tuple[int, int], transform: ImageTransform) -> tuple[int, int]:
+    """(width, height) of an image of this (width, height) once its shorter edge is `resize` pixels long.
+
+    Raises:
+        BadImageError: it would be too large.
+    """
     width, height = size
     short, long = min(width, height), max(width, height)
     scaled = int(transform.resize * long / short)  # torchvision's _compute_resized_output_size
@@ -112,7 +116,7 @@ def _window(image: Image.Image, full: tuple[int, int], transform: ImageTransform
 
     `full` is the size of the whole picture, in which the crop's place is reckoned.
     """
-    size = _resized(full, transform)
+    size = resized(full, transform)
     left, top = (round((edge - transform.crop) / 2.0) for edge in size)
     if left < 0 or top < 0:  # a crop that is larger than the resized image is padded
         return _fit(image, transform)
@@ -124,7 +128,7 @@ def _window(image: Image.Image, full: tuple[int, int], transform: ImageTransform
 
 
 def _fit(image: Image.Image, transform: ImageTransform) -> npt.NDArray[np.uint8]:
-    size = _resized(image.size, transform)
+    size = resized(image.size, transform)
     if size != image.size:
         image = image.resize(size, Image.Resampling[transform.interpolation.upper()])
     left, top = (round((edge - transform.crop) / 2.0) for edge in size)  # torchvision's center_crop

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2.functional import center_crop, resize
 
 from featcache import MachineError
 from featcache.images import ImageTransform, decode
@@ -74,11 +76,16 @@ def test_a_batch_of_all_sizes_stands_in_its_order():
     np.testing.assert_array_equal(found[4].numpy(), decode(FILES[4], EXACT))  # no JPEG: the CPU's own pixels
 
 
-def test_bicubic_and_without_antialias():
-    """The transform's own words are what the device goes by."""
-    for words in ({"interpolation": "bicubic"}, {"antialias": False}):
-        images = torch.from_numpy(np.asarray(Image.open(io.BytesIO(FILES[2]))).transpose(2, 0, 1).copy())[None]
-        assert not torch.equal(nvjpeg.fit(images, ON_GPU), nvjpeg.fit(images, replace(ON_GPU, **words)))
+@pytest.mark.parametrize("words", [{}, {"interpolation": "bicubic"}, {"antialias": False}, {"resize": 65}])
+@pytest.mark.parametrize("size", [(301, 97), (97, 301), (64, 64), (40, 30), (1000, 701)])
+def test_the_transform_is_torchvisions_of_tensors(words, size):
+    """Whatever the words and the size, landscape and portrait: its resize of a float image, and its centre."""
+    transform = replace(ON_GPU, **words)
+    image = torch.from_numpy(np.asarray(Image.open(io.BytesIO(picture(*size)))).transpose(2, 0, 1).copy())
+    method = InterpolationMode(transform.interpolation)
+    small = resize(image.float(), [transform.resize], interpolation=method, antialias=transform.antialias)
+    expected = center_crop(small, [64, 64]).clamp(0, 255)
+    torch.testing.assert_close(nvjpeg.fit(image, transform), expected, rtol=0, atol=1e-3)
 
 
 def test_a_file_that_cannot_be_decoded_costs_itself_alone():
