@@ -139,6 +139,12 @@ def test_a_watch_stops_heads_between_replays():
     assert list(map(all_of, heads)) == list(map(all_of, train_heads(TRAIN, VAL, configs, watch=watch)))
 
 
+def test_the_launches_of_a_step():
+    """A step of the recipe is 19 launches: in a graph a small one costs a GPU about what any other does."""
+    _, (recording,) = trained_by_replay(TRAIN, None, [BASE])
+    assert len(recording.launches) == 19 * BASE.steps(len(TRAIN.y)) // BASE.epochs
+
+
 def test_one_epoch_is_not_recorded():
     """A training of one epoch has nothing to replay."""
     _, recordings = trained_by_replay(TRAIN, None, [replace(BASE, epochs=1)])
