@@ -9,6 +9,8 @@ Stage two on synthetic features of Drive&Act's size: 259,865 x 768 float32, 34 c
 - plain, dataloader: nn.Linear, torch.optim.SGD, clip_grad_norm_ and CosineAnnealingLR, without history; one
   indexes x[rows], the other has a TensorDataset and a DataLoader
 - ceiling: the same gather and the same two matrix products as the recipe's, alone; plain ceiling: as one writes them
+- on a GPU besides: rows to the device, what is left of the recipe without it, sixteen heads in one pass, and the
+  certificate (the check of the recipe's head)
 - command: what `featcache fit-head` takes from the shell beside the training itself: start-up, reading, the files
 - lbfgs: scikit-learn for so many iterations, then ours until its gradient is as small
 """
@@ -21,8 +23,9 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +36,16 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 from torch.utils.data import DataLoader, TensorDataset
 
 from featcache.features import Features
-from featcache.heads.check import Objective
+from featcache.heads.check import Objective, check_head
 from featcache.heads.config import HeadConfig
 from featcache.heads.draws import orders
 from featcache.heads.lbfgs import Point, minimise
+from featcache.heads.linear import LinearHead
+from featcache.heads.replay import Replay, recorder_of
 from featcache.heads.stack import Batch
+from featcache.heads.supply import supply
 from featcache.heads.train import train_heads
+from featcache.trunks.hardware import choose_device
 
 ROWS, VAL_ROWS, DIM, CLASSES = 259_865, 56_024, 768, 34
 SWEEP = (0.001, 0.003, 0.006, 0.01, 0.02, 0.03, 0.06, 0.1)
@@ -58,9 +65,11 @@ def synthetic(rows: int, seed: int) -> Features:
     return Features(x, y, tuple(f"class {i}" for i in range(CLASSES)), none, none, none)
 
 
-def usual_parts(config: HeadConfig, rows: int) -> tuple[torch.nn.Linear, Callable[[torch.Tensor, torch.Tensor], None]]:
+def usual_parts(
+    config: HeadConfig, rows: int, device: torch.device | str
+) -> tuple[torch.nn.Linear, Callable[[torch.Tensor, torch.Tensor], None]]:
     """What both reference loops share: the layer and its step."""
-    layer = torch.nn.Linear(DIM, CLASSES)
+    layer = torch.nn.Linear(DIM, CLASSES, device=device)
     torch.nn.init.zeros_(layer.weight)
     torch.nn.init.zeros_(layer.bias)
     optimizer = torch.optim.SGD(layer.parameters(), lr=config.lr, momentum=config.momentum)
@@ -76,29 +85,36 @@ def usual_parts(config: HeadConfig, rows: int) -> tuple[torch.nn.Linear, Callabl
     return layer, step
 
 
-def dataloader(x: torch.Tensor, y: torch.Tensor, config: HeadConfig) -> None:
-    _, step = usual_parts(config, len(y))
+def dataloader(x: torch.Tensor, y: torch.Tensor, config: HeadConfig, device: str) -> None:
+    _, step = usual_parts(config, len(y), device)
     loader = DataLoader(TensorDataset(x, y), batch_size=config.batch_size, shuffle=True)
     for _ in range(config.epochs):
         for batch, labels in loader:
-            step(batch, labels)
+            step(batch.to(device), labels.to(device))
 
 
 def plain(x: torch.Tensor, y: torch.Tensor, config: HeadConfig) -> None:
-    _, step = usual_parts(config, len(y))
-    for order in orders(len(y), config.epochs, config.seed):
+    _, step = usual_parts(config, len(y), y.device)
+    for order in orders_on(x, config):
         for start in range(0, len(y), config.batch_size):
             rows = order[start : start + config.batch_size]
             step(x[rows], y[rows])
 
 
+def orders_on(x: torch.Tensor, config: HeadConfig) -> Iterator[torch.Tensor]:
+    return (order.to(x.device) for order in orders(len(x), config.epochs, config.seed))
+
+
 @torch.inference_mode()
 def ceiling(x: torch.Tensor, config: HeadConfig, heads: int = 1) -> None:
     """The gather and the two products of every step, cut as `stack` cuts them, and nothing else."""
-    batch = Batch(config.batch_size, DIM, "cpu")
-    weight, logits = torch.zeros(heads * CLASSES, batch.width), torch.empty(heads * CLASSES * config.batch_size)
-    parts = torch.empty(batch.slices, heads * CLASSES, batch.width)
-    for order in orders(len(x), config.epochs, config.seed):
+    batch = Batch(config.batch_size, DIM, str(x.device))
+    weight = torch.zeros(heads * CLASSES, batch.width, device=x.device)
+    logits = torch.empty(heads * CLASSES * config.batch_size, device=x.device)
+    parts = torch.empty(batch.slices, heads * CLASSES, batch.width, device=x.device)
+    drawn = torch.empty(len(x), dtype=torch.int64, device=x.device)
+
+    def epoch(order: torch.Tensor) -> None:
         for start in range(0, len(x), config.batch_size):
             rows = batch.gather(x, order[start : start + config.batch_size])
             slices, size, _ = rows.shape
@@ -106,14 +122,18 @@ def ceiling(x: torch.Tensor, config: HeadConfig, heads: int = 1) -> None:
             torch.bmm(weight.expand(slices, -1, -1), rows.transpose(1, 2), out=z)
             torch.bmm(z, rows, out=parts[:slices])
 
+    by_graph = Replay(epoch, recorder_of(x.device))  # on a GPU as the recipe is: else its launches would be the ceiling
+    for order in orders(len(x), config.epochs, config.seed):
+        by_graph(drawn.copy_(order))
+
 
 @torch.inference_mode()
 def plain_ceiling(x: torch.Tensor, config: HeadConfig) -> None:
     """The same gather and products as one writes them: a product of the whole batch, cut as MKL likes it."""
     size = config.batch_size
-    weight, gradient = torch.zeros(CLASSES, DIM), torch.empty(CLASSES, DIM)
-    logits, buffer = torch.empty(size, CLASSES), torch.empty(size, DIM)
-    for order in orders(len(x), config.epochs, config.seed):
+    weight, gradient = (torch.zeros(CLASSES, DIM, device=x.device) for _ in range(2))
+    logits, buffer = torch.empty(size, CLASSES, device=x.device), torch.empty(size, DIM, device=x.device)
+    for order in orders_on(x, config):
         for start in range(0, len(x), size):
             rows = order[start : start + size]
             batch = torch.index_select(x, 0, rows, out=buffer[: len(rows)])
@@ -135,30 +155,43 @@ def main() -> None:
     parser.add_argument("--without", action="append", default=[], help="leave a task out, by its name")
     parser.add_argument("--lbfgs", type=int, default=100, help="iterations of scikit-learn's lbfgs; 0 leaves it out")
     parser.add_argument("--no-command", action="store_true", help="leave out the command from the shell")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     args = parser.parse_args()
 
     config = HeadConfig(epochs=args.epochs)
     sweep = [HeadConfig(lr=lr, epochs=args.epochs) for lr in SWEEP]
     train, val = synthetic(ROWS, seed=0), synthetic(VAL_ROWS, seed=1)
-    x, y = torch.from_numpy(train.x), torch.from_numpy(train.y)
+    device = choose_device(args.device)
+    on_host = torch.from_numpy(train.x), torch.from_numpy(train.y)
+    x, y = (tensor.to(device) for tensor in on_host)
+    ours = partial(train_heads, device=device)
 
     tasks: dict[str, Callable[[], object]] = {
         "ceiling": lambda: ceiling(x, config),
-        "recipe": lambda: train_heads(train, None, [config]),
+        "recipe": lambda: ours(train, None, [config]),
         "plain ceiling": lambda: plain_ceiling(x, config),
         "plain": lambda: plain(x, y, config),
-        "sweep8": lambda: train_heads(train, None, sweep),
+        "sweep8": lambda: ours(train, None, sweep),
         "ceiling of eight": lambda: ceiling(x, config, len(SWEEP)),
-        "recipe with val": lambda: train_heads(train, val, [config]),
-        "dataloader": lambda: dataloader(x, y, config),
+        "recipe with val": lambda: ours(train, val, [config]),
+        "dataloader": lambda: dataloader(*on_host, config, device),
         "SGDClassifier": lambda: sgd_classifier(train, config),
     }
+    if device.startswith("cuda"):
+        (head,) = ours(train, None, [config])
+        sixteen = [*sweep, *(replace(head, weight_decay=1e-4) for head in sweep)]
+        tasks |= {
+            "rows to the device": lambda: supply(train, device),
+            "sweep16": lambda: ours(train, None, sixteen),
+            "certificate": lambda: certificate(head, train, device),
+        }
     for name in args.without:
         tasks.pop(name)
-    warm_up = HeadConfig(epochs=1)
-    train_heads(train, None, [warm_up])
-    ceiling(x, warm_up)
+    tasks = {name: partial(synchronous, task, device) for name, task in tasks.items()}
+    warm_up = HeadConfig(epochs=2)  # on a GPU the second one is the first graph
+    ours(train, None, [warm_up])
+    synchronous(lambda: ceiling(x, warm_up), device)
     timed = {result.name: result for result in alternate(tasks, args.runs)}
     one = timed["recipe"].median
     over = {
@@ -177,13 +210,26 @@ def main() -> None:
     steps = Result.of("steps of a run", "steps", [config.steps(ROWS)])
     per_step = Result.of("recipe, a step", "us", [1e6 * one / config.steps(ROWS)])
     results = [steps, *timed.values(), per_step]
+    if "rows to the device" in timed:
+        results.append(Result.of("recipe, rows on the device", "s", [one - timed["rows to the device"].median]))
     if not args.no_command:
         results.append(command(args.runs))
     if args.lbfgs:
-        found, ratio = lbfgs(like_embeddings(train), args.lbfgs)
+        found, ratio = lbfgs(like_embeddings(train), args.lbfgs, device)
         results += found
         ratios["lbfgs_vs_sklearn"] = ratio
     print(document(results, ratios) if args.json else table(results, ratios))
+
+
+def synchronous(task: Callable[[], object], device: str) -> None:
+    """The task, and what it left to the GPU to do."""
+    task()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+def certificate(head: LinearHead, train: Features, device: str) -> None:
+    print(check_head(head, train, None, device=device).sentence(), file=sys.stderr)
 
 
 def command(runs: int) -> Result:
@@ -207,7 +253,7 @@ def like_embeddings(train: Features) -> Features:
     return replace(train, x=(train.x * scale + np.float32(0.5)).astype(np.float32))
 
 
-def lbfgs(train: Features, iterations: int) -> tuple[list[Result], float]:
+def lbfgs(train: Features, iterations: int, device: str) -> tuple[list[Result], float]:
     """scikit-learn for so many iterations; then ours, until its gradient is as small as theirs was."""
     decay = 1e-4
     began = time.perf_counter()
@@ -216,7 +262,7 @@ def lbfgs(train: Features, iterations: int) -> tuple[list[Result], float]:
         theirs = LogisticRegression(C=1 / (decay * len(train.y)), tol=1e-12, max_iter=iterations).fit(train.x, train.y)
     taken = time.perf_counter() - began
     began = time.perf_counter()
-    objective = Objective(HeadConfig(weight_decay=decay), train)
+    objective = Objective(HeadConfig(weight_decay=decay), train, device)
     made = time.perf_counter() - began
     weight, bias = theirs.coef_.astype(np.float64), theirs.intercept_.astype(np.float64)
     aim = objective.softmax.at(weight, bias + weight @ objective.mean)

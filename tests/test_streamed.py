@@ -9,6 +9,7 @@ import featcache
 from featcache.errors import CacheError, UsageError
 from featcache.features import features_of
 from featcache.heads.config import HeadConfig
+from featcache.heads.replay import RECORDERS
 from featcache.heads.train import train_heads
 from featcache.store import StatLog, create
 from featcache.streamed import Streamed, spread, streamed_of
@@ -141,6 +142,17 @@ def test_one_window_and_one_batch_are_the_training_in_memory(many):
     np.testing.assert_allclose(disk.weight, memory.weight, atol=1e-5)
     assert disk.train.accuracy == memory.train.accuracy
     assert disk.val.accuracy == memory.val.accuracy
+
+
+def test_rows_from_disk_are_never_replayed(many, monkeypatch):
+    """Batches that come through the host are trained one by one, whatever the device could record."""
+
+    def record(device, run):
+        raise AssertionError("recorded")
+
+    monkeypatch.setitem(RECORDERS, "cpu", record)
+    (head,) = train_heads(streamed_of(many, KEY), None, [HeadConfig(epochs=3, batch_size=32)])
+    assert len(head.history) == 3
 
 
 def test_a_sampler_that_repeats_rows_needs_memory(many):

@@ -1,6 +1,7 @@
 """Which rows each epoch draws, in which order. On the CPU, so the same for every device."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -35,3 +36,12 @@ def draws(y: Tensor, config: HeadConfig) -> Iterator[Tensor]:
     if config.sampler == "balanced":
         return balanced(y, config.epochs, config.seed)
     return orders(len(y), config.epochs, config.seed)
+
+
+def ahead(drawn: Iterator[Tensor]) -> Iterator[Tensor]:
+    """The same draws, each made by a thread while the one before is learnt from: a GPU need not wait for the host's."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, drawn, None)
+        while (order := coming.result()) is not None:
+            coming = thread.submit(next, drawn, None)
+            yield order

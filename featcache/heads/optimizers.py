@@ -8,6 +8,9 @@ one number a head, and no decay touches the bias.
             M <- M + (1 - b1) (D - M),  S <- b2 S + (1 - b2) D^2
             W <- W - lr / (1 - b1^t) M / (sqrt(S / (1 - b2^t)) + eps)
     AdamW   W <- (1 - lr decay) W, then Adam without decay (Loshchilov & Hutter 2019)
+
+What changes from step to step without being learnt, lr and the powers of b1 and b2, is laid out for a whole epoch
+before it begins, always in the same memory. A step knows only which one of its epoch it is: an epoch can be recorded.
 """
 
 import math
@@ -36,43 +39,60 @@ def _decays(values: Sequence[float], like: Tensor, bias: int) -> Tensor | None:
 
 
 class Sgd:
-    """SGD with momentum for the heads of one stretch of the stack."""
+    """SGD with momentum for the heads of one stretch of the stack; `steps` are those of an epoch."""
 
-    def __init__(self, configs: Sequence[HeadConfig], w: Tensor, bias: int) -> None:
+    def __init__(self, configs: Sequence[HeadConfig], w: Tensor, bias: int, steps: int) -> None:
         self.w, self.v = w, torch.zeros_like(w)
         self.momentum = per_head([config.momentum for config in configs], str(w.device))
         self.decay = _decays([config.weight_decay for config in configs], w, bias)
+        self.minus_lr = torch.empty(steps, len(configs), 1, 1, device=w.device)
 
-    def step(self, d: Tensor, minus_lr: Tensor) -> None:
-        """One update; d is the gradient, minus_lr (heads, 1, 1)."""
+    def begin(self, minus_lr: Tensor) -> None:
+        """Before an epoch: lay out what its steps take; minus_lr (steps, heads, 1, 1) on the host."""
+        self.minus_lr.copy_(minus_lr)
+
+    def step(self, step: int, d: Tensor) -> None:
+        """Step 0, 1, … of an epoch; d is the gradient."""
         self.v.mul_(self.momentum).add_(d)
         if self.decay is not None:
             self.v.addcmul_(self.w, self.decay)
-        self.w.addcmul_(self.v, minus_lr)
+        self.w.addcmul_(self.v, self.minus_lr[step])
 
 
 class Adam:
-    """Adam and AdamW for the heads of one stretch of the stack."""
+    """Adam and AdamW for the heads of one stretch of the stack; `steps` are those of an epoch."""
 
-    def __init__(self, configs: Sequence[HeadConfig], w: Tensor, bias: int) -> None:
-        self.w, self.m, self.s, self.t = w, torch.zeros_like(w), torch.zeros_like(w), 0
+    def __init__(self, configs: Sequence[HeadConfig], w: Tensor, bias: int, steps: int) -> None:
+        self.w, self.m, self.s = w, torch.zeros_like(w), torch.zeros_like(w)
 
         def decays(name: str) -> Tensor | None:
             return _decays([c.weight_decay if c.optimizer == name else 0.0 for c in configs], w, bias)
 
         self.coupled, self.decoupled = decays("adam"), decays("adamw")
+        self.t = 0  # steps of the epochs that have begun
+        self.minus_lr = torch.empty(steps, len(configs), 1, 1, device=w.device)
+        self.minus_lr_of_m, self.share_of_s = torch.empty_like(self.minus_lr), torch.empty(steps, device=w.device)
 
-    def step(self, d: Tensor, minus_lr: Tensor) -> None:
-        """One update; d is the gradient, which may be overwritten, minus_lr (heads, 1, 1)."""
-        self.t += 1
+    def begin(self, minus_lr: Tensor) -> None:
+        """Before an epoch: lay out what its steps take; minus_lr (steps, heads, 1, 1) on the host."""
+        ts = range(self.t + 1, self.t + 1 + len(minus_lr))
+        self.t = ts[-1]
+        share_of_m = torch.tensor([1 - BETA_1**t for t in ts], dtype=torch.float32)
+        share_of_s = torch.tensor([math.sqrt(1 - BETA_2**t) for t in ts], dtype=torch.float32)
+        self.minus_lr.copy_(minus_lr)
+        self.minus_lr_of_m.copy_(minus_lr / share_of_m[:, None, None, None])
+        self.share_of_s.copy_(share_of_s)
+
+    def step(self, step: int, d: Tensor) -> None:
+        """Step 0, 1, … of an epoch; d is the gradient, which may be overwritten."""
         if self.decoupled is not None:
-            self.w.addcmul_(self.w, self.decoupled * minus_lr)
+            self.w.addcmul_(self.w, self.decoupled * self.minus_lr[step])
         if self.coupled is not None:
             d.addcmul_(self.w, self.coupled)
         self.m.lerp_(d, 1 - BETA_1)
         self.s.mul_(BETA_2).addcmul_(d, d, value=1 - BETA_2)
-        way = self.m / self.s.sqrt().div_(math.sqrt(1 - BETA_2**self.t)).add_(EPS)
-        self.w.addcmul_(way, minus_lr / (1 - BETA_1**self.t))
+        way = self.m / self.s.sqrt().div_(self.share_of_s[step]).add_(EPS)
+        self.w.addcmul_(way, self.minus_lr_of_m[step])
 
 
 KINDS: dict[str, type[Sgd] | type[Adam]] = {"sgd": Sgd, "adam": Adam, "adamw": Adam}

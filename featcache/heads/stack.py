@@ -75,7 +75,10 @@ class Batch:
 
 
 class Stack:
-    """The heads of one training; `step` is the arithmetic at the top of this file."""
+    """The heads of one training; `step` is the arithmetic at the top of this file.
+
+    What a step reads and writes lies on the device and stays where it is: an epoch of steps can be recorded (`replay`).
+    """
 
     def __init__(self, configs: Sequence[HeadConfig], moments: Moments, batch: Batch, steps: int, device: str) -> None:
         self.order = sorted(range(len(configs)), key=lambda head: configs[head].optimizer)  # one stretch a kind
@@ -92,16 +95,21 @@ class Stack:
         clips = [config.clip_norm for config in configs]
         self.clip_norm = None if clips.count(None) == len(clips) else per_head([c or np.inf for c in clips], device)
         rates = [[-config.lr_at(step, steps) for config in configs] for step in range(steps)]
-        self.minus_lr = torch.tensor(rates, dtype=torch.float32, device=device)[:, :, None, None]
-        self.pace = torch.ones(self.heads, 1, 1, device=device)  # below 1 on a plateau, 0 for a head that stopped
+        epochs = configs[0].epochs
+        self.minus_lr = torch.tensor(rates, dtype=torch.float32).view(epochs, -1, self.heads, 1, 1)  # on the host
         self.optimizers = []
         for kind, stretch in groupby(range(self.heads), key=lambda head: KINDS[configs[head].optimizer]):
             part = slice((which := list(stretch))[0], which[-1] + 1)
-            self.optimizers.append((part, kind(configs[part], self.w[part], self.dim)))
-        self.done = 0
+            self.optimizers.append((part, kind(configs[part], self.w[part], self.dim, steps // epochs)))
 
-    def step(self, x: Tensor, y: Tensor, tally: Tally) -> None:
-        """One step of every head on x (slices, rows, width) and y (rows of all slices,)."""
+    def begin(self, epoch: int, paces: Sequence[float]) -> None:
+        """Before epoch 0, 1, …; paces are factors of the rates, by config: below 1 on a plateau, and 0 stops a head."""
+        minus_lr = self.minus_lr[epoch] * per_head([paces[head] for head in self.order], "cpu")
+        for part, optimizer in self.optimizers:
+            optimizer.begin(minus_lr[:, part])
+
+    def step(self, step: int, x: Tensor, y: Tensor, tally: Tally) -> None:
+        """Step 0, 1, … of an epoch, for every head, on x (slices, rows, width) and y (rows of all slices,)."""
         slices, rows, _ = x.shape
         y = y.view(slices, rows)
         truth = y[:, None, None].expand(slices, self.heads, 1, rows)
@@ -109,16 +117,13 @@ class Stack:
         g = self.losses.gradient(p, y, truth).view(slices, -1, rows)
         parts = self.parts[:slices]
         torch.baddbmm(parts, g, x, beta=0, alpha=1 / (slices * rows), out=parts)
-        torch.sum(parts, 0, out=self.d)
-        d = self.d.view_as(self.w)
+        d = (parts[0] if slices == 1 else torch.sum(parts, 0, out=self.d)).view_as(self.w)
         if self.scaler is not None:
             self.scaler.pull(d, self.dim)
         if self.clip_norm is not None:
             clip_each_head(d, self.clip_norm)
-        minus_lr = self.minus_lr[self.done] * self.pace
         for part, optimizer in self.optimizers:
-            optimizer.step(d[part], minus_lr[part])
-        self.done += 1
+            optimizer.step(step, d[part])
 
     def score(self, x: Tensor, y: Tensor, tally: Tally) -> None:
         """Let the tally take in the logits of x (slices, rows, width), as they are answered: without adjustment."""
@@ -147,10 +152,6 @@ class Stack:
     def shown(self) -> Tensor:
         """The heads as they meet rows that are not standardised, (heads, classes, width)."""
         return self.w if self.scaler is None else self.scaler.push(self.w, self.dim)
-
-    def set_pace(self, paces: Sequence[float]) -> None:
-        """A factor of each head's learning rate from now on; 0 stops it."""
-        self.pace.copy_(per_head([paces[head] for head in self.order], str(self.pace.device)))
 
     def by_head(self, values: Sequence[Value]) -> list[Value]:
         """What was computed in the stack's order, in that of the configs."""

@@ -2,7 +2,8 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -12,12 +13,14 @@ from torch import Tensor
 from featcache.errors import UsageError
 from featcache.features import Features
 from featcache.heads.config import HeadConfig
-from featcache.heads.draws import draws
+from featcache.heads.draws import ahead, draws
+from featcache.heads.replay import Recorder, recorder_of
 from featcache.heads.stack import Batch
 from featcache.streamed import Streamed
 
 # x (slices, rows of a slice, width) as `Batch` has it, valid until the next one, and y (rows of all slices,).
 Batches = Iterator[tuple[Tensor, Tensor]]
+Walk = Callable[[], Batches]  # sets out from the first batch, each time that it is called
 
 
 class Supply(Protocol):
@@ -25,8 +28,9 @@ class Supply(Protocol):
 
     y: Tensor  # (rows,), on the device
     dim: int
+    recorder: Recorder | None  # where it is not None, every epoch's walk goes through the same memory
 
-    def epochs(self, config: HeadConfig, batch: Batch) -> Iterator[Batches]:
+    def epochs(self, config: HeadConfig, batch: Batch) -> Iterator[Walk]:
         """One walk an epoch over the rows that the config's sampler and seed draw, in batches of its size."""
 
     def blocks(self, batch: Batch) -> Batches:
@@ -41,16 +45,21 @@ class InMemory:
             # A memory-mapped store is read-only, and torch has no such tensors. Nothing here writes to x or y.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             self.x = torch.from_numpy(np.ascontiguousarray(features.x, dtype=np.float32)).to(device)
-            self.y = torch.from_numpy(np.ascontiguousarray(features.y, dtype=np.int64)).to(device)
+            self.labels = torch.from_numpy(np.ascontiguousarray(features.y, dtype=np.int64))  # y on the host
+        self.y = self.labels.to(device)
         self.dim = self.x.shape[1]
+        self.recorder = recorder_of(self.y.device)
 
-    def epochs(self, config: HeadConfig, batch: Batch) -> Iterator[Batches]:
+    def epochs(self, config: HeadConfig, batch: Batch) -> Iterator[Walk]:
         """A walk gathers its rows from all over memory."""
-        for order in draws(self.y.cpu(), config):
-            yield self._epoch(order.to(self.y.device), config.batch_size, batch)
+        order, y = torch.empty_like(self.y), torch.empty_like(self.y)
+        drawn_on_host = draws(self.labels, config)
+        for drawn in drawn_on_host if self.recorder is None else ahead(drawn_on_host):
+            order = drawn.to(self.y.device) if self.recorder is None else order.copy_(drawn)
+            torch.index_select(self.y, 0, order, out=y)  # once an epoch: the steps take slices
+            yield partial(self._walk, order, y, config.batch_size, batch)
 
-    def _epoch(self, order: Tensor, size: int, batch: Batch) -> Batches:
-        y = self.y[order]  # once an epoch: the steps take slices
+    def _walk(self, order: Tensor, y: Tensor, size: int, batch: Batch) -> Batches:
         for start in range(0, len(order), size):
             drawn = order[start : start + size]
             yield batch.gather(self.x, drawn), y[start : start + len(drawn)]
@@ -64,11 +73,13 @@ class InMemory:
 class FromDisk:
     """Rows that are read as they are needed; see `streamed` for how well they are mixed."""
 
+    recorder: Recorder | None = None  # its batches come through the host
+
     def __init__(self, streamed: Streamed, device: str) -> None:
         self.streamed, self.dim, self.device = streamed, streamed.dim, device
         self.y = torch.from_numpy(np.ascontiguousarray(streamed.y)).to(device)
 
-    def epochs(self, config: HeadConfig, batch: Batch) -> Iterator[Batches]:
+    def epochs(self, config: HeadConfig, batch: Batch) -> Iterator[Walk]:
         """A walk reads the whole split once.
 
         Raises:
@@ -81,9 +92,9 @@ class FromDisk:
             )
         generator = np.random.default_rng(config.seed)
         for _ in range(config.epochs):
-            yield self._epoch(config.batch_size, batch, generator)
+            yield partial(self._walk, config.batch_size, batch, generator)
 
-    def _epoch(self, size: int, batch: Batch, generator: np.random.Generator) -> Batches:
+    def _walk(self, size: int, batch: Batch, generator: np.random.Generator) -> Batches:
         for window, drawn, rows in self.streamed.epoch(size, generator):
             y = self.y[torch.from_numpy(rows).to(self.device)]
             x, of_batch = torch.from_numpy(window), torch.from_numpy(drawn)

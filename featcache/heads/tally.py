@@ -21,6 +21,10 @@ class Tally:
         self.heads = heads
         self.bits = torch.empty(3, heads * rows, device=device)
         self.hits = torch.empty(heads * rows, dtype=torch.bool, device=device)
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the last pass: the next block is the first."""
         self.blocks: list[list[int]] = []  # slices, rows of a slice, how many such blocks in a row
         self.seen = 0
 
@@ -37,7 +41,7 @@ class Tally:
         return own, top, total, self.hits[start:end].view(slices, self.heads, 1, rows)
 
     def scores(self, y: Tensor, classes: int, level: int = 0) -> list[Scores]:
-        """The scores of every head, with the labels y in the order they came in; the tally is empty after it.
+        """The scores of every head, with the labels y in the order they came in.
 
         Before the first step all logits are equal: of the first `level` rows those of class 0 are the hits.
         """
@@ -48,7 +52,6 @@ class Tally:
         losses = (lost.sum(1) * (LN_2 / self.seen)).tolist()
         support = torch.bincount(y, minlength=classes).cpu().numpy()
         right = [torch.bincount(y[hit], minlength=classes).cpu().numpy() for hit in hits]
-        self.blocks, self.seen = [], 0
         occurs = support > 0
         return [
             Scores(float(hit.sum() / support.sum()), float((hit[occurs] / support[occurs]).mean()), loss)

@@ -16,8 +16,9 @@ from featcache.features import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.courses import Course
 from featcache.heads.linear import EpochRow, LinearHead, Scores, scores
+from featcache.heads.replay import Replay
 from featcache.heads.stack import Batch, Moments, Stack
-from featcache.heads.supply import Supply, room_for_readers, supply
+from featcache.heads.supply import Supply, Walk, room_for_readers, supply
 from featcache.heads.tally import Tally
 from featcache.streamed import Streamed
 
@@ -97,11 +98,20 @@ def _one_pass(
     needs_val = watch is not None or any(c.patience or c.schedule == "plateau" for c in configs)
     history: list[list[EpochRow]] = [[] for _ in configs]
     kept: dict[int, Tensor] = {}  # the best epoch's weights of heads with patience
-    for epoch, batches in enumerate(train.epochs(first, batch), start=1):
+
+    def learn(walk: Walk) -> list[Tensor]:
+        """One epoch, and the labels in the order that was drawn."""
+        tally.begin()
         labels = []
-        for x, y in batches:
-            stack.step(x, y, tally)
+        for step, (x, y) in enumerate(walk()):
+            stack.step(step, x, y, tally)
             labels.append(y)
+        return labels
+
+    learn_or_replay = Replay(learn, train.recorder)
+    for epoch, walk in enumerate(train.epochs(first, batch), start=1):
+        stack.begin(epoch - 1, [course.pace for course in courses])
+        labels = learn_or_replay(walk)
         level = min(first.batch_size, rows) if epoch == 1 else 0
         before = stack.by_head(tally.scores(torch.cat(labels), stack.classes, level))
         last = epoch == first.epochs and not needs_val  # else this pass is the final score
@@ -114,7 +124,6 @@ def _one_pass(
         if watch is not None:
             for head in watch(epoch, after):
                 courses[head].stop()
-        stack.set_pace([course.pace for course in courses])
         told()
         if all(course.stopped for course in courses):
             break

@@ -1,0 +1,94 @@
+"""An epoch that is recorded once and then run again as it stands: on CUDA, one graph of all its launches.
+
+A step is some twenty small operations, and a GPU is through with them before Python has asked for them all. A CUDA
+graph asks once: a replay launches the same kernels on the same memory with the same numbers from the host. So what is
+recorded must
+
+- ask the host for nothing while it runs: `Stack.begin` lays out an epoch's learning rates before it;
+- stay where it is: weights, rates, tally; and `InMemory` puts an epoch's order and labels where the last one's were;
+- be the same for each epoch but for what lies there: every shape and every offset, those of a last partial batch too.
+
+The first epoch runs as it is asked for, which readies what a recording may not (cuBLAS, lazily loaded kernels); before
+the second it is recorded, which computes nothing.
+"""
+
+import warnings
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Generic, TypeVar
+
+import torch
+
+Epoch = TypeVar("Epoch")
+Seen = TypeVar("Seen")
+
+# Takes note of what a function asks of the device, without doing it, and returns what does it.
+Recorder = Callable[[Callable[[], None]], Callable[[], None]]
+
+
+class Replay(Generic[Epoch, Seen]):
+    """`learn(epoch)`, epoch after epoch, by a recording from the second on where there is a recorder."""
+
+    def __init__(self, learn: Callable[[Epoch], Seen], recorder: Recorder | None) -> None:
+        self.learn, self.recorder = learn, recorder
+        self.asked = 0
+        self.again: Callable[[], None] | None = None
+
+    def __call__(self, epoch: Epoch) -> Seen:
+        """What `learn(epoch)` returns; tensors among it lie in the recording's memory, valid until the next epoch.
+
+        Warns:
+            RuntimeWarning: the epoch could not be recorded; this one and all others run as they are asked for.
+        """
+        self.asked += 1
+        if self.asked == 2 and self.recorder is not None:
+            self._record(self.recorder, epoch)
+        if self.again is None:
+            return self.learn(epoch)
+        self.again()
+        return self.seen
+
+    def _record(self, recorder: Recorder, epoch: Epoch) -> None:
+        def run() -> None:
+            self.seen = self.learn(epoch)
+
+        try:
+            self.again = recorder(run)
+        except RuntimeError as error:  # torch's own are its children: of CUDA, of memory
+            why = str(error.__context__ or error).partition("\n")[0]  # the first fault, not what came of it
+            warnings.warn(f"the heads train without a CUDA graph, more slowly: {why}", RuntimeWarning, stacklevel=3)
+
+
+def captured(device: torch.device, run: Callable[[], None]) -> Callable[[], None]:
+    """A CUDA graph of what `run` launches on the device, with memory of its own for what is computed on the way.
+
+    Raises:
+        RuntimeError: something in it cannot be captured; nothing was computed, and the current stream is what it was.
+    """
+    graph = torch.cuda.CUDAGraph()
+    # Where a capture fails, torch.cuda.graph leaves its own stream the current one. What torch keeps for all later
+    # captures must be no inference tensor (pytorch #166792). Other threads may go on using CUDA meanwhile.
+    with (
+        torch.cuda.device(device),
+        torch.cuda.stream(torch.cuda.current_stream(device)),
+        torch.inference_mode(mode=False),
+        torch.cuda.graph(graph, stream=_side_stream(device), capture_error_mode="thread_local"),
+        torch.inference_mode(),
+    ):
+        run()
+    return graph.replay
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all captures on a device: cuBLAS keeps a workspace for each stream that it has seen."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+RECORDERS: dict[str, Callable[[torch.device, Callable[[], None]], Callable[[], None]]] = {"cuda": captured}
+
+
+def recorder_of(device: torch.device) -> Recorder | None:
+    """How epochs are recorded on this device; None where each runs as it is asked for."""
+    record = RECORDERS.get(device.type)
+    return None if record is None else partial(record, device)
