@@ -12,6 +12,8 @@ in a file, loaded as a user's would be), beside a plain torchvision loop over th
 - forward: ours (eager, and in bf16 through OpenVINO, as --engine auto has it from 5,000 images on where OpenVINO is
   installed), torchvision's, and in bf16 those of timm, transformers and OpenVINO (the full network), alone, on
   decoded batches; ceiling: the matrix products of a block at the same shapes, repeated to 32.70 GFLOP an image
+- command, --decode gpu: on CUDA, the same command where nvJPEG decodes
+- frames: the command on PNG frames of 960x540, a quarter as many, bound by their decoding
 - start-up: the whole command on one image
 - memory: the proportional memory of all processes of one `featcache extract` at its peak, with the small vit_nano_16
   and one engine, so that the number of images can be large and is all that differs
@@ -62,6 +64,24 @@ def photographs(root: Path, count: int, *, different: int = 200) -> Path:
     for number in range(different, count):  # the same picture and other bytes: what follows a JPEG's end is not decoded
         path = root / "train" / f"class{number % 2}" / f"{number:06d}.jpg"
         path.write_bytes(made[number % different] + number.to_bytes(8, "little"))
+    return root
+
+
+def frames(root: Path, count: int, *, different: int = 20) -> Path:
+    """Write `count` PNG frames of 960x540, as `photographs` does."""
+    rng = np.random.default_rng(0)
+    sources = [Image.fromarray(pixels).resize((1000, 600)) for pixels in load_sample_images().images]
+    made: list[bytes] = []
+    folder = root / "train" / "class0"
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        path = folder / f"{number:06d}.png"
+        if number < different:
+            left, top = (int(rng.integers(0, most)) for most in (40, 60))
+            sources[number % 2].crop((left, top, left + 960, top + 540)).save(path)
+            made.append(path.read_bytes())
+        else:  # as of photographs
+            path.write_bytes(made[number % different] + number.to_bytes(8, "little"))
     return root
 
 
@@ -244,9 +264,15 @@ def measure(images: int, runs: int) -> tuple[list[Result], dict[str, float]]:
         auto = "bf16" if fast_precision(device) == "bfloat16" else "fp32"
         one = photographs(scratch / "one", 1)
         tasks: dict[str, Callable[[], object]] = {"command": partial(extract, data), "loop": plain}
+        if device.startswith("cuda"):
+            tasks["command, --decode gpu"] = partial(extract, data, "--decode", "gpu")
+        still = frames(scratch / "frames", images // 4)
+        tasks["command, PNG frames"] = partial(extract, still)
         files = alternate({**tasks, "start-up": partial(extract, one, "--engine", "eager")}, runs)
         seconds = {found.name: found.median for found in forward + files}
-        rates = [_rate(found, batch) for found in forward] + [_rate(found, images) for found in files[:2]] + files[2:]
+        counts = dict.fromkeys(tasks, images) | {"command, PNG frames": images // 4}
+        rates = [_rate(found, batch) for found in forward]
+        rates += [_rate(found, counts[found.name]) if found.name in counts else found for found in files]
         memory = []
         for count in SIZES:
             many = photographs(scratch / f"many{count}", count, different=20)
