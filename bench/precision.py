@@ -1,9 +1,10 @@
 """python bench/precision.py shared/data/hymenoptera
 
 What a cheaper embedding costs: bfloat16 computation, float16 storage, --decode fast and, on CUDA, --decode gpu, each
-against float32 with the exact decoder, on the photographs of a folder with train and val. Seeded vit_b_16 weights, saved to a file and loaded as
-a user's would be. Of every image: 1 - cosine and the relative error of its embedding; of a head (logistic regression
-on the standardised train embeddings): the share of val images on which both heads agree, and macro recall.
+against float32 with the exact decoder, on the photographs of a folder with train and val. Seeded vit_b_16 weights,
+saved to a file and loaded as a user's would be. Of every image: 1 - cosine and the relative error of its embedding; of
+a head (logistic regression on the standardised train embeddings): the share of val images on which both heads agree,
+and macro recall.
 """
 
 import argparse
