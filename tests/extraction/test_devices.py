@@ -271,7 +271,7 @@ def test_several_devices_are_held_against_what_a_store_has(extract, small, tmp_p
 
 def test_a_device_process_that_is_killed_is_one_clear_error(extract, tmp_path, two_domains):
     """SIGKILL in the middle: exit class 5, what was embedded is committed, the next run does the rest and no more."""
-    root = write_images(tmp_path / "digits", {"train": {str(digit): 40 for digit in range(10)}})
+    root = write_images(tmp_path / "digits", {"train": {str(digit): 120 for digit in range(10)}})
     killed: list[int] = []
 
     def kill(now: Progress) -> None:
@@ -282,21 +282,28 @@ def test_a_device_process_that_is_killed_is_one_clear_error(extract, tmp_path, t
     with pytest.raises(MachineError, match=r"the process of cpu has died \(signal 9\).*the next run does the rest"):
         extract(root, device="all", progress=kill)
     before = held(root, tmp_path / "cache")
-    assert 0 < before < 400
+    assert 0 < before < 1200
     found = extract(root, device="all")
-    assert (found.embedded, found.reused) == (400 - before, before)
+    assert (found.embedded, found.reused) == (1200 - before, before)
     assert featcache.verify(cache=tmp_path / "cache") == []
 
 
 RUN = """
-import sys
+import sys, time
 from pathlib import Path
 import featcache
 from featcache import machine
 data, cache, arch, weights, nodes = sys.argv[1:]
 machine.NODES = Path(nodes)
 settings = featcache.Settings(device="all", workers=1, batch_size=4, shard_rows=8)
-featcache.extract("train", data=data, cache=cache, arch=arch, weights=weights, precision="fp32", settings=settings)
+def wait_for_the_end(now):
+    if now.embedded >= 8:
+        print("embedding", flush=True)
+        time.sleep(120)
+featcache.extract(
+    "train", data=data, cache=cache, arch=arch, weights=weights, precision="fp32", settings=settings,
+    progress=wait_for_the_end,
+)
 """
 
 
@@ -306,13 +313,14 @@ def test_device_processes_end_with_their_parent(nano, tmp_path, two_domains, dea
     root = write_images(tmp_path / "digits", {"train": {str(digit): 100 for digit in range(10)}})
     cache = tmp_path / "cache"
     words = [sys.executable, "-c", RUN, root, cache, ARCH, nano.weights, two_domains]
-    process = subprocess.Popen(list(map(str, words)), start_new_session=True, stderr=subprocess.DEVNULL)
-    logs = "stores/*/commits.jsonl"
-    until(lambda: process.poll() is not None or any(path.stat().st_size for path in cache.glob(logs)))
-    children = trunk_processes(process.pid)
-    assert len(children) == 2
-    os.killpg(process.pid, death)
-    assert process.wait(60) == -death
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(list(map(str, words)), start_new_session=True, **pipes) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"embedding\n"
+        children = trunk_processes(process.pid)
+        assert len(children) == 2
+        os.killpg(process.pid, death)
+        assert process.wait(60) == -death
     until(lambda: not any(map(alive, children)), 10.0)
     assert held(root, cache) > 0
     assert featcache.verify(cache=cache) == []
