@@ -75,7 +75,7 @@ def decode(data: bytes, transform: ImageTransform) -> npt.NDArray[np.uint8]:
     if transform.decoder == "nvjpeg":
         size = jpeg.size_of(data, upright=upright, most=transform.shape[0] - jpeg.HEADER)
         if size is not None and size[0] * size[1] <= MAX_PIXELS and min(resized(size, transform)) >= transform.crop:
-            return jpeg.row_of(data, transform.crop)
+            return jpeg.row_of_file(data, size, transform.crop)
     return _row(_fit(_rgb(_open(data, upright=upright)[0]), transform), transform)
 
 
@@ -92,7 +92,7 @@ def fit(pixels: npt.NDArray[np.uint8], transform: ImageTransform) -> npt.NDArray
 
 
 def _row(pixels: npt.NDArray[np.uint8], transform: ImageTransform) -> npt.NDArray[np.uint8]:
-    return jpeg.row_of(pixels, transform.crop) if transform.decoder == "nvjpeg" else pixels
+    return jpeg.row_of_pixels(pixels, transform.crop) if transform.decoder == "nvjpeg" else pixels
 
 
 def resized(size: tuple[int, int], transform: ImageTransform) -> tuple[int, int]:

@@ -3,8 +3,8 @@
 With the decoder "nvjpeg" an image on its way to the trunk is a row of a fixed length, so that it goes through the same
 memory as pixels do:
 
-    8 bytes     the length of a JPEG file, little-endian; 0: pixels follow
-    the rest    the file, or (3, crop, crop) uint8; what stands behind it has no meaning
+    2 x 8 bytes   the length of a JPEG file and how many pixels it has, little-endian; 0: pixels follow
+    the rest      the file, or (3, crop, crop) uint8; what stands behind it has no meaning
 """
 
 import struct
@@ -14,13 +14,14 @@ import numpy.typing as npt
 
 Row = npt.NDArray[np.uint8]  # (row_bytes(crop),)
 
-HEADER = 8  # bytes
+HEADER = 16  # bytes
 ROOM = 4  # a file may take so many times the bytes of the pixels that it becomes; a larger one is decoded by the CPU
 
-_START, _SCAN, _EXIF, _ADOBE = 0xD8, 0xDA, 0xE1, 0xEE
+_SCAN, _EXIF, _ADOBE = 0xDA, 0xE1, 0xEE
+_MISPLACED = {0x00, 0xD8, 0xD9}  # no marker, a second start, an end before there is a picture
 _ALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_HUFFMAN = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive
+_HUFFMAN, _PROGRESSIVE = {0xC0, 0xC1, 0xC2}, 0xC2  # baseline, extended, progressive
 _CHROMA = {0x11, 0x12, 0x21, 0x22, 0x41}  # sampling of Y, that of Cb and Cr being 1x1
 _RGB = b"RGB"  # component numbers by which libjpeg knows what is not YCbCr
 
@@ -33,12 +34,13 @@ def row_bytes(crop: int) -> int:
 def size_of(data: bytes, *, upright: bool, most: int) -> tuple[int, int] | None:
     """(width, height) of a file that the GPU is to decode; None of all others.
 
-    It is for the GPU where nvJPEG gives what libjpeg-turbo gives, but for rounding: complete, Huffman-coded, 8 bits,
-    grey or YCbCr of a usual sampling, of at most `most` bytes. `upright`: and without metadata that may turn it.
+    It is for the GPU where nvJPEG decodes it as what it is: complete, Huffman-coded, 8 bits, grey or YCbCr of a usual
+    sampling, in one scan or progressive, of at most `most` bytes. `upright`: and without metadata that may turn it.
     """
     if len(data) > most or not data.startswith(b"\xff\xd8\xff"):
         return None
     found: tuple[int, int] | None = None
+    components = 0
     at = 2
     try:
         while True:
@@ -53,12 +55,16 @@ def size_of(data: bytes, *, upright: bool, most: int) -> tuple[int, int] | None:
                 continue
             (length,) = struct.unpack_from(">H", data, at)
             part = data[at + 2 : at + length]
-            if length < 2 or marker == _START or (upright and marker == _EXIF) or _is_rgb(marker, part):
+            if length < 2 or marker in _MISPLACED or (upright and marker == _EXIF) or _is_rgb(marker, part):
                 return None
-            if marker in _FRAMES and (found or marker not in _HUFFMAN or (found := _frame(part)) is None):
-                return None
+            if marker in _FRAMES:
+                if found or marker not in _HUFFMAN or (found := _frame(part)) is None:
+                    return None
+                components = 0 if marker == _PROGRESSIVE else part[5]
             at += length
             if marker == _SCAN:
+                if components and part[:1] != bytes([components]):  # a scan for each component
+                    return None
                 # The end mark cannot stand inside coded data; a file that was cut off lacks it.
                 return found if data.find(b"\xff\xd9", at) >= 0 else None
     except (IndexError, struct.error):
@@ -73,29 +79,36 @@ def _frame(part: bytes) -> tuple[int, int] | None:
     """The size that a frame's header states, where its coding is a usual one."""
     bits, height, width, count = struct.unpack_from(">BHHB", part)
     parts = [struct.unpack_from(">BBx", part, 6 + 3 * number) for number in range(count)]
-    if bits != 8 or not height or not width or count not in (1, 3):
+    sampling = [of_one for _, of_one in parts]
+    if bits != 8 or not height or not width or len(part) != 6 + 3 * count:
         return None
-    if count == 3:
-        sampling = [of_one for _, of_one in parts]
-        if bytes(name for name, _ in parts) == _RGB or sampling[0] not in _CHROMA or sampling[1:] != [0x11, 0x11]:
-            return None
-    return width, height
+    grey = sampling == [0x11]
+    colour = count == 3 and sampling[0] in _CHROMA and sampling[1:] == [0x11, 0x11]
+    named_rgb = bytes(name for name, _ in parts) == _RGB
+    return (width, height) if grey or (colour and not named_rgb) else None
 
 
-def row_of(content: bytes | npt.NDArray[np.uint8], crop: int) -> Row:
-    """A file, or (3, crop, crop) pixels, as a row."""
+def row_of_file(data: bytes, size: tuple[int, int], crop: int) -> Row:
+    """A file whose picture has this (width, height), as a row."""
+    return _row(np.frombuffer(data, np.uint8), crop, len(data), size[0] * size[1])
+
+
+def row_of_pixels(pixels: npt.NDArray[np.uint8], crop: int) -> Row:
+    """(3, crop, crop) pixels as a row."""
+    return _row(pixels.reshape(-1), crop, 0, 0)
+
+
+def _row(content: npt.NDArray[np.uint8], crop: int, length: int, pixels: int) -> Row:
     row = np.empty(row_bytes(crop), dtype=np.uint8)
-    flat = np.frombuffer(content, np.uint8) if isinstance(content, bytes) else content.reshape(-1)
-    length = len(flat) if isinstance(content, bytes) else 0
-    row[:HEADER] = np.frombuffer(length.to_bytes(HEADER, "little"), np.uint8)
-    row[HEADER : HEADER + len(flat)] = flat
+    row[:HEADER] = np.frombuffer(struct.pack("<qq", length, pixels), np.uint8)
+    row[HEADER : HEADER + len(content)] = content
     return row
 
 
 def put(image: npt.NDArray[np.uint8], place: npt.NDArray[np.uint8]) -> None:
     """Copy an image into memory for one, both flat or both not; of a row, what means something."""
     if place.ndim == 1:
-        length = int.from_bytes(image[:HEADER].tobytes(), "little")
+        length = int.from_bytes(image[:8].tobytes(), "little")
         size = HEADER + (length or (len(place) - HEADER) // ROOM)
         image, place = image[:size], place[:size]
     place[...] = image

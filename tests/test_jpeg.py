@@ -63,9 +63,28 @@ def test_usual_files_are_for_the_gpu(options):
     row = decode(data, ON_GPU)
     assert row.shape == ON_GPU.shape
     place = travelled(row)
-    assert place[: jpeg.HEADER].view("<i8")[0] == len(data)
+    assert place[: jpeg.HEADER].view("<i8").tolist() == [len(data), 60 * 40]
     assert place[jpeg.HEADER : jpeg.HEADER + len(data)].tobytes() == data
     assert (place[jpeg.HEADER + len(data) :] == 201).all()  # nothing else was copied
+
+
+def another_end() -> bytes:
+    """A file with an end mark before its picture."""
+    data = saved()
+    return data[:2] + b"\xff\xd9" + data[2:]
+
+
+def in_three_scans() -> bytes:
+    """A baseline file whose first scan has one of its three components; the rest of its data is damage."""
+    data = saved()
+    at = data.index(b"\xff\xda")
+    return data[:at] + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + data[at + 14 :]
+
+
+def with_no_marker() -> bytes:
+    """A file with a stuffed byte where a marker belongs."""
+    data = saved()
+    return data[:2] + b"\xff\x00\x00\x02" + data[2:]
 
 
 def lossless_like() -> bytes:
@@ -101,12 +120,31 @@ def named_rgb() -> bytes:
         saved()[:30],
         b"",
         b"\xff\xd8\xff",
+        another_end(),
+        in_three_scans(),
+        with_no_marker(),
         lossless_like(),
         twelve_bits(),
         named_rgb(),
         saved(size=(900, 900), quality=100, subsampling="4:4:4"),
     ],
-    ids=["png", "cmyk", "rgb", "no end", "half", "header", "empty", "start", "coding", "bits", "names", "large"],
+    ids=[
+        "png",
+        "cmyk",
+        "rgb",
+        "no end",
+        "half",
+        "header",
+        "empty",
+        "start",
+        "end first",
+        "scans",
+        "no marker",
+        "coding",
+        "bits",
+        "names",
+        "large",
+    ],
 )
 def test_what_a_gpu_might_see_otherwise_is_for_the_cpu(data):
     """Other formats, colours and codings, what is cut off or too large for its room: as with --decode exact."""

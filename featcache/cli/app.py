@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -120,7 +121,9 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
                 if signal.getsignal(ending) is not signal.SIG_IGN:  # nohup
                     signal.signal(ending, signal.default_int_handler)  # a batch system's end is a Ctrl-C
         try:
-            command(*args, **kwargs)
+            with warnings.catch_warnings():  # an engine that failed, memory that ran out
+                warnings.showwarning = _tell_once()
+                command(*args, **kwargs)
             sys.stdout.flush()
         except KeyboardInterrupt:
             safe = "; what was committed is safe, and the same command goes on from there"
@@ -148,6 +151,18 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(1) from None
 
     return run
+
+
+def _tell_once() -> Callable[..., None]:
+    """For `warnings.showwarning`: the text alone, and each but once."""
+    told: set[str] = set()
+
+    def tell(message: Warning | str, *_: object, **__: object) -> None:
+        if str(message) not in told:
+            told.add(str(message))
+            complain(f"warning: {message}")
+
+    return tell
 
 
 @app.callback(invoke_without_command=True)

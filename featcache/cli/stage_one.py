@@ -1,6 +1,5 @@
 """`featcache data` and `featcache extract`."""
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,7 +85,7 @@ def extract(
     precision: Precision = None,
     stored: Annotated[str | None, typer.Option("--stored", help="float32 or float16, on disk.")] = None,
     decode: Annotated[
-        str | None, typer.Option("--decode", help="exact, fast or gpu; each makes a store of its own.")
+        str | None, typer.Option("--decode", help="exact, fast, or gpu (CUDA, then and ever after); a store for each.")
     ] = None,
     device: Annotated[
         str, typer.Option("--device", help="auto, all, cpu, cuda, cuda:N, cuda:N,cuda:M or mps.")
@@ -123,12 +122,10 @@ def extract(
             detail = f"{rate}  {left(now.done, now.total, now.seconds)}  {now.bound}"
             bar.show(f"{now.split}", now.done, now.total, detail)
 
-        with warnings.catch_warnings():  # an engine that failed, memory that ran out
-            warnings.showwarning = lambda message, *_, **__: complain(f"warning: {message}")
-            summaries = extraction.extract(
-                split, arch=arch, weights=weights, precision=precision, stored=stored, decode=decode, limit=limit,
-                fraction=fraction, seed=seed, settings=settings, progress=show, **where,
-            )  # fmt: skip
+        summaries = extraction.extract(
+            split, arch=arch, weights=weights, precision=precision, stored=stored, decode=decode, limit=limit,
+            fraction=fraction, seed=seed, settings=settings, progress=show, **where,
+        )  # fmt: skip
     for summary in summaries:
         for line in stages.warnings_of(summary):
             complain(line)

@@ -96,7 +96,7 @@ class Account:
         if self.decoder == "pillow":
             found.append("--decode fast")
         if self.decoder != "nvjpeg" and "GPU" in self.device:
-            found.append("--decode gpu")
+            found.append("--decode gpu (of JPEG files)")
         return found or ["a machine with more cores"]
 
     def sentence(self) -> str:

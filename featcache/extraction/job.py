@@ -107,8 +107,8 @@ class _Job:
         """The folder of the store that this job's trunk writes to."""
         held = [store.trunk.spec for store in self.stores]
         spec = self.source.choose(held, lambda: self.places[0].device)
-        if self.source.transform.decoder == "nvjpeg" and spec not in held:  # before there is an empty store
-            require_decoder("nvjpeg", self.places[0].device)
+        if spec not in held and spec.decoder == "nvjpeg":  # before there is an empty store; which may ask for torch
+            require_decoder(spec.decoder, self.places[0].device)
         self._refuse_damaged(spec, held)
         return create(
             self.cache, spec, asked=self.source.label, known=self.known, wait=self.settings.wait, waiting=self._waiting

@@ -28,8 +28,6 @@ _FLUSH_SECONDS = 5.0  # how much reading a kill may cost where nothing is embedd
 _SAY_SECONDS = 0.1
 _AHEAD = 2  # batches that are read and decoded before the trunk asks for them
 _BATCH = 64  # … of this size, where none was typed: the trunk, which knows better, is not loaded yet
-_NOT_FINITE = "its embedding is not finite, or too large to be stored"
-_NOT_DECODED = f"the GPU cannot decode it (--decode exact may), or {_NOT_FINITE}"
 
 
 class Job(Protocol):
@@ -56,7 +54,8 @@ class Run:
         self.devices: Devices | None = None  # until there is an image to embed
         self.buffer: Buffer | None = None  # the batch that is being filled …
         self.waiting: list[bytes] = []  # … and its digests
-        self.account = Account(job.settings.workers or cores(), cores(), decoder=job.source.transform.decoder)
+        workers = min(job.settings.workers or cores(), max(1, len(todo)))
+        self.account = Account(workers, cores(), decoder=job.source.transform.decoder)
         self.begun = self.said = self.flushed = time.monotonic()
 
     def embed(self) -> int:
@@ -168,7 +167,7 @@ class Run:
         for digests, found in batches:
             fine = check_finite(found, self.writer.store.trunk.spec.stored)
             kept = [digest for digest, good in zip(digests, fine, strict=True) if good]
-            reason = _NOT_DECODED if self.account.decoder == "nvjpeg" else _NOT_FINITE
+            reason = self.writer.store.trunk.spec.refusal
             self.rows.refused |= {digest: reason for digest, good in zip(digests, fine, strict=True) if not good}
             self.embedded += len(kept)
             if kept:

@@ -19,6 +19,10 @@ from typing import Generic, TypeVar
 
 import torch
 
+# Steps of an epoch that is recorded: a graph takes memory for each launch, on the host too, and twenty a step make
+# 50,000. With so many steps an epoch takes long enough as it is.
+MOST_STEPS = 2_500
+
 Epoch = TypeVar("Epoch")
 Seen = TypeVar("Seen")
 

@@ -16,7 +16,7 @@ from featcache.features import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.courses import Course
 from featcache.heads.linear import EpochRow, LinearHead, Scores, scores
-from featcache.heads.replay import Replay
+from featcache.heads.replay import MOST_STEPS, Replay
 from featcache.heads.stack import Batch, Moments, Stack
 from featcache.heads.supply import Supply, Walk, room_for_readers, supply
 from featcache.heads.tally import Tally
@@ -108,7 +108,8 @@ def _one_pass(
             labels.append(y)
         return labels
 
-    learn_or_replay = Replay(learn, train.recorder)
+    few = first.steps(rows) <= MOST_STEPS * first.epochs
+    learn_or_replay = Replay(learn, train.recorder if few else None)
     for epoch, walk in enumerate(train.epochs(first, batch), start=1):
         stack.begin(epoch - 1, [course.pace for course in courses])
         labels = learn_or_replay(walk)

@@ -19,7 +19,7 @@ from featcache.errors import MachineError
 from featcache.images import ImageTransform
 from featcache.loader.worker import settings_of
 
-TRIES = 2  # how many workers a file may take down before it is given up
+TRIES = 2  # how many workers a file, read by itself, may take down before it is given up
 
 # The worker runs the package that its parent runs, whichever other is installed; but a folder that holds other
 # packages too must not stay before the standard library.

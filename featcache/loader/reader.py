@@ -1,6 +1,5 @@
 """The parent's side of the loader: many files in, their images out in the same order, with bounded memory."""
 
-import contextlib
 import queue
 import subprocess
 import time
@@ -90,8 +89,9 @@ class _Pool(Workers):
 
     def serve(self, number: int) -> None:
         """Take the next files and have them done, until there are none."""
+        fair = max(1, len(self.memory) // len(self.threads))  # slots: nobody takes what another could work with
         pace = _AT_ONCE  # seconds that a file takes, as far as is known
-        while slots := self._slots(min(_MOST, max(1, int(_AT_ONCE / pace)))):
+        while slots := self._slots(max(1, min(_MOST, fair, int(_AT_ONCE / pace)))):
             with self.lock:
                 share = -(-(len(self.paths) - self.next) // len(self.threads))  # so that the last ones end together
                 count = 0 if self.closed else min(len(slots), share)
@@ -107,14 +107,14 @@ class _Pool(Workers):
     def _slots(self, most: int) -> list[int]:
         """At least one free slot, waited for, before any file is taken, so that order cannot block; [] at the end."""
         found: list[int] = []
-        slot = self.free.get()
-        with contextlib.suppress(queue.Empty):
-            while slot is not None:
-                found.append(slot)
-                if len(found) == most:
-                    return found
-                slot = self.free.get_nowait()
-            return []
+        while len(found) < most:
+            try:
+                slot = self.free.get(block=not found)
+            except queue.Empty:
+                break
+            if slot is None:
+                return []
+            found.append(slot)
         return found
 
     def _read(self, number: int, left: dict[int, int]) -> None:

@@ -8,7 +8,7 @@
 The pixels stand in the slot of the file.
 
 Several files at a time, because a question costs as much time as reading a small file. The first answer may be shorter
-than its question: a worker holds so many bytes and no more, and is asked for the rest again.
+than its question: what a worker has read once it holds 64 MiB, it is asked for the rest again.
 
 The bytes that are hashed are the bytes that are decoded. A process of its own, not a fork: a fork of a process that
 runs torch inherits locks in any state. It imports no torch, and ends when its standard input does, so that it

@@ -28,7 +28,6 @@ from featcache.trunks.registry import Trunk, TrunkSource
 from featcache.where import Stored
 
 NO_PROBABILITIES = "this classifier gives labels, not probabilities: 1 stands for its label, 0 for every other"
-NOT_FINITE = "its embedding is not finite, or too large to be stored"
 
 
 @dataclass(slots=True, eq=False)

@@ -17,7 +17,7 @@ from featcache.listing.folder import SUFFIXES
 from featcache.listing.paths import readable
 from featcache.loader import read_images
 from featcache.machine import cores
-from featcache.prediction.asking import NOT_FINITE, HeadWithTrunk, Waiting, open_head
+from featcache.prediction.asking import HeadWithTrunk, Waiting, open_head
 from featcache.where import Stored
 
 TOP = 5  # labels that are shown of an image
@@ -97,7 +97,8 @@ def predict(
     digests, failed, answers, embedded = _ask(asking, paths, workers or cores(), progress)
     nothing = np.full(len(asking.saved.classes), np.nan)
     rows = [answers.get(digest) for digest in digests]
-    reasons = tuple(reason or (NOT_FINITE if row is None else "") for reason, row in zip(failed, rows, strict=True))
+    refusal = asking.store.trunk.spec.refusal
+    reasons = tuple(reason or (refusal if row is None else "") for reason, row in zip(failed, rows, strict=True))
     if all(reasons):
         raise DataError(f"{readable(paths[0])}: {reasons[0]}; none of {len(paths):,} images can be used")
     return Predictions(

@@ -1,10 +1,12 @@
 """JPEG files -> pixels on the device of the trunk: nvJPEG through torchvision, then torchvision's transform there.
 
-What comes out is near what the CPU makes of the same file, not equal to it: nvJPEG rounds its own way, and the resize
-is reckoned in floating point. So it is another value of the keyed decoder (docs/decisions/064).
+What comes out is near what the CPU makes of the same file, not equal to it: nvJPEG spreads halved colours its own way
+and rounds its own way, and the resize is reckoned in floating point. So it is another value of the keyed decoder
+(docs/decisions/064).
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,20 +17,27 @@ from featcache.errors import MachineError
 from featcache.images import ImageTransform, resized
 from featcache.jpeg import HEADER
 
+PORTION = 64_000_000  # pixels that are decoded at a time, three bytes each
+
+# By nvJPEG's numbers: a bad file, one that is not supported or not implemented, one that is incomplete; no memory.
+_OF_A_FILE = re.compile(r": (3|4|9|10)(?!\d)|Unknown chroma subsampling")
+_OF_MEMORY = re.compile(r"out of memory|: 5(?!\d)", re.IGNORECASE)
+
 
 def require(device: str) -> None:
     """Decode one small file, so that what is missing shows before there is work.
 
     Raises:
-        MachineError: this torchvision cannot decode on this device.
+        MachineError: this torchvision cannot decode on this device, or the device has no memory.
     """
     try:
-        decode_jpeg([encode_jpeg(torch.zeros(3, 16, 16, dtype=torch.uint8))], mode=ImageReadMode.RGB, device=device)
+        _decode([encode_jpeg(torch.zeros(3, 16, 16, dtype=torch.uint8))], device)
+    except torch.OutOfMemoryError:
+        raise MachineError(f"{device}: out of memory for a single image; try another --device") from None
     except RuntimeError as error:
-        reason = next(iter(str(error).splitlines()), "")
         raise MachineError(
-            f"--decode gpu: this torchvision cannot decode on {device} ({reason}); install its CUDA build, or extract "
-            f"with --decode exact or fast, which make stores of their own"
+            f"--decode gpu: this torchvision cannot decode on {device} ({_reason(error)}); install its CUDA build, or "
+            f"extract with --decode exact or fast, which make stores of their own"
         ) from None
 
 
@@ -37,26 +46,26 @@ def decode(rows: Tensor, transform: ImageTransform, device: str) -> tuple[Tensor
 
     With the places of those that nvJPEG cannot decode; their pixels have no meaning.
 
-    On CUDA, nothing that was queued on the current stream is still at work when nvJPEG begins: it does not wait for
-    what reads the memory that it is given, not even where torchvision does (pytorch/vision#9606).
-
     Raises:
         torch.OutOfMemoryError: the device's memory is spent.
+        MachineError: the decoder fails, and not for a file's sake.
     """
-    if device.startswith("cuda"):
-        torch.cuda.current_stream(device).synchronize()
     crop = transform.crop
     pixels = torch.zeros(len(rows), 3, crop, crop, device=device)
-    lengths = rows[:, :HEADER].contiguous().view(torch.int64)[:, 0].tolist()
-    files = {place: rows[place, HEADER : HEADER + length] for place, length in enumerate(lengths) if length}
-    for place in range(len(rows)):
-        if place not in files:  # the CPU has decoded it
-            pixels[place] = rows[place, HEADER : HEADER + pixels[place].numel()].view(3, crop, crop)
-    found = dict(zip(files, _decoded(list(files.values()), device), strict=True))
-    for place, image in found.items():
-        if image is not None:
-            pixels[place] = fit(image, transform)
-    return pixels.round_().to(torch.uint8), tuple(place for place, image in found.items() if image is None)
+    headers = rows[:, :HEADER].clone().view(torch.int64).tolist()  # length of the file, pixels
+    files = [place for place, (length, _) in enumerate(headers) if length]
+    if plain := [place for place, (length, _) in enumerate(headers) if not length]:  # the CPU has decoded them
+        decoded = rows[plain, HEADER : HEADER + 3 * crop * crop].view(-1, 3, crop, crop)
+        pixels[plain] = decoded.to(device).float()
+    refused: list[int] = []
+    for places in _portions(files, [headers[place][1] for place in files]):
+        found = _tried([rows[place, HEADER : HEADER + headers[place][0]] for place in places], device)
+        for place, image in zip(places, found, strict=True):
+            if image is None:
+                refused.append(place)
+            else:
+                pixels[place] = fit(image, transform)
+    return pixels.round_().to(torch.uint8), tuple(refused)
 
 
 def fit(image: Tensor, transform: ImageTransform) -> Tensor:
@@ -72,14 +81,51 @@ def fit(image: Tensor, transform: ImageTransform) -> Tensor:
     return whole[0, :, top : top + transform.crop, left : left + transform.crop].clamp_(0, 255)
 
 
-def _decoded(files: Sequence[Tensor], device: str) -> list[Tensor | None]:
+def _portions(places: Sequence[int], pixels: Sequence[int]) -> Iterator[list[int]]:
+    """Places in portions of so many pixels, since a small file may hold a large picture."""
+    portion: list[int] = []
+    held = 0
+    for place, count in zip(places, pixels, strict=True):
+        if portion and held + count > PORTION:
+            yield portion
+            portion, held = [], 0
+        portion.append(place)
+        held += count
+    if portion:
+        yield portion
+
+
+def _tried(files: Sequence[Tensor], device: str) -> list[Tensor | None]:
     """Each file's (3, height, width) uint8; None where it cannot be decoded, which a batch of several does not tell."""
-    if not files:
-        return []
     try:
-        found: list[Tensor | None] = decode_jpeg(list(files), mode=ImageReadMode.RGB, device=device)
+        return list(_decode(files, device))
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError:
-        return [None] if len(files) == 1 else [image for file in files for image in _decoded([file], device)]
+    except RuntimeError as error:
+        if len(files) > 1:
+            return [image for file in files for image in _tried([file], device)]
+        if _OF_A_FILE.search(_reason(error)):
+            return [None]
+        raise MachineError(
+            f"--decode gpu: the decoder of {device} fails ({_reason(error)}); try --decode exact"
+        ) from None
+
+
+def _decode(files: Sequence[Tensor], device: str) -> list[Tensor]:
+    """On CUDA, nothing that was queued on the current stream is still at work when nvJPEG begins.
+
+    It does not wait for what reads the memory that it is given, not even where torchvision does (pytorch/vision#9606).
+    """
+    if device.startswith("cuda"):
+        torch.cuda.current_stream(device).synchronize()
+    try:
+        found: list[Tensor] = decode_jpeg(list(files), mode=ImageReadMode.RGB, device=device)
+    except RuntimeError as error:  # torchvision makes one of whatever went wrong
+        if _OF_MEMORY.search(_reason(error)):
+            raise torch.OutOfMemoryError(_reason(error)) from None
+        raise
     return found
+
+
+def _reason(error: RuntimeError) -> str:
+    return str(error).partition("\n")[0]

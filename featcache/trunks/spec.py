@@ -28,6 +28,12 @@ class TrunkSpec:
         """What decodes the images: the default is bit-equal to Pillow with torchvision's transform."""
         return self.transform.decoder
 
+    @property
+    def refusal(self) -> str:
+        """Why an image without a finite embedding has none, as far as is known."""
+        refused = "the GPU cannot decode it (--decode exact may), or " if self.decoder == "nvjpeg" else ""
+        return f"{refused}its embedding is not finite, or too large to be stored"
+
     def to_json(self) -> dict[str, Any]:
         """The spec as plain values; a field at its default is left out, so a new field changes no old fingerprint."""
         document = _without_defaults(self)

@@ -18,7 +18,7 @@ KILLS = 20
 
 def test_twenty_kills_change_nothing(nano: Nano, tmp_path: Path) -> None:
     """SIGKILL at twenty random moments, then one run to the end: `load` returns what an undisturbed run's returns."""
-    counts = {"train": {str(digit): 100 for digit in range(10)}}
+    counts = {"train": {str(digit): 250 for digit in range(10)}}
     root = write_images(tmp_path / "images", counts)
 
     def begin(cache: Path) -> subprocess.Popen[bytes]:

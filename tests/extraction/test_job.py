@@ -18,7 +18,7 @@ from PIL import Image
 import featcache
 from featcache import CacheError, DataError, MachineError, Settings, Summary, UsageError
 from featcache.extraction import Progress, job
-from featcache.trunks import registry
+from featcache.trunks import nvjpeg, registry
 from tests.conftest import ARCH, Nano, single_thread, write_images
 
 Extract = Callable[..., Summary]
@@ -498,6 +498,15 @@ def test_images_that_the_device_decodes(extract, load, tmp_path, monkeypatch):
 
     What the decoder refuses is a named row; a new making is held against the old one.
     """
+
+    def decode_jpeg(files, **kept):
+        try:
+            return real(files, **kept)
+        except RuntimeError:  # in the words of a GPU's decoder
+            raise RuntimeError("Error while decoding JPEG images: nvjpegDecode failed: 3") from None
+
+    real = nvjpeg.decode_jpeg
+    monkeypatch.setattr(nvjpeg, "decode_jpeg", decode_jpeg)
     for module in (job, registry):
         monkeypatch.setattr(module, "require_decoder", lambda decoder, device: None)
     photos = write_images(tmp_path / "photos", {"train": {"0": 6, "1": 5}}, kind="jpg")

@@ -21,6 +21,7 @@ from tests.conftest import ARCH, single_thread
 EXACT = ImageTransform(resize=72, crop=64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 ON_GPU = replace(EXACT, decoder="nvjpeg")
 
+REAL = nvjpeg.decode_jpeg
 one_thread = pytest.fixture(autouse=True)(single_thread)
 
 
@@ -44,6 +45,30 @@ def decoded_by_nobody() -> bytes:
 
 def rows(files: list[bytes], transform: ImageTransform = ON_GPU) -> np.ndarray:
     return np.stack([decode(data, transform) for data in files])
+
+
+@pytest.fixture(autouse=True)
+def as_nvjpeg_says_it(monkeypatch):
+    """What the CPU's decoder says of a bad file, in the words of the GPU's."""
+
+    def decode_jpeg(files, **kept):
+        try:
+            return REAL(files, **kept)
+        except RuntimeError:
+            raise RuntimeError("Error while decoding JPEG images: Failed to get image info: 3\nraised at …") from None
+
+    monkeypatch.setattr(nvjpeg, "decode_jpeg", decode_jpeg)
+
+
+def failing(words: str, *, more_than: int = 0):
+    """A decoder that fails, as torchvision says it, of batches that are larger."""
+
+    def decode_jpeg(files, **kept):
+        if len(files) > more_than:
+            raise RuntimeError(f"Error while decoding JPEG images: {words}\nraised at …")
+        return REAL(files, **kept)
+
+    return decode_jpeg
 
 
 @pytest.fixture
@@ -98,15 +123,38 @@ def test_a_file_that_cannot_be_decoded_costs_itself_alone():
     assert torch.equal(found[[0, 2]], sound)
 
 
-def test_memory_that_runs_out_is_no_bad_file(monkeypatch):
+@pytest.mark.parametrize("words", ["CUDA out of memory. Tried to allocate 2 GiB", "Failed to create device buffer: 5"])
+def test_memory_that_runs_out_is_no_bad_file(monkeypatch, words):
     """A device without memory is told apart from a file without a picture."""
-
-    def full(*_, **__):
-        raise torch.OutOfMemoryError("none left")
-
-    monkeypatch.setattr(nvjpeg, "decode_jpeg", full)
+    monkeypatch.setattr(nvjpeg, "decode_jpeg", failing(words))
     with pytest.raises(torch.OutOfMemoryError):
         nvjpeg.decode(torch.from_numpy(rows(FILES)), ON_GPU, "cpu")
+    with pytest.raises(MachineError, match="out of memory for a single image"):
+        nvjpeg.require("cpu")
+
+
+@pytest.mark.parametrize("words", ["nvjpegDecode failed: 6", "Failed to synchronize CUDA stream: 700", "status: 8"])
+def test_a_decoder_that_fails_is_no_bad_file(monkeypatch, words):
+    """What is not said of a file ends the run, and names no image."""
+    monkeypatch.setattr(nvjpeg, "decode_jpeg", failing(words))
+    with pytest.raises(MachineError, match=f"decoder of cpu fails .*{words}.*; try --decode exact"):
+        nvjpeg.decode(torch.from_numpy(rows(FILES)), ON_GPU, "cpu")
+
+
+def test_large_pictures_are_decoded_in_portions(monkeypatch):
+    """However many pixels a batch has, so many at a time and no more, or one image; each in its place."""
+    expected, _ = nvjpeg.decode(torch.from_numpy(rows(FILES)), ON_GPU, "cpu")
+    asked: list[int] = []
+
+    def counted(files, **kept):
+        asked.append(len(files))
+        return REAL(files, **kept)
+
+    monkeypatch.setattr(nvjpeg, "decode_jpeg", counted)
+    monkeypatch.setattr(nvjpeg, "PORTION", 2 * 90 * 80)
+    found, _ = nvjpeg.decode(torch.from_numpy(rows(FILES)), ON_GPU, "cpu")
+    assert torch.equal(found, expected)
+    assert asked == [2, 1, 1, 2]
 
 
 def test_a_trunk_embeds_files(trunk):
@@ -128,18 +176,9 @@ def test_a_trunk_embeds_files(trunk):
 def test_memory_that_runs_out_while_it_decodes_halves_the_batch(trunk, monkeypatch):
     """The files are decoded again in smaller batches, and come out as they would have."""
     expected = trunk.embed(rows(FILES[:4]))
-    real, calls = nvjpeg.decode_jpeg, []
-
-    def scarce(files, **kept):
-        calls.append(len(files))
-        if len(files) > 2:
-            raise torch.OutOfMemoryError("none left")
-        return real(files, **kept)
-
-    monkeypatch.setattr(nvjpeg, "decode_jpeg", scarce)
+    monkeypatch.setattr(nvjpeg, "decode_jpeg", failing("CUDA out of memory", more_than=2))
     with pytest.warns(UserWarning, match="batches of 2"):
         found = trunk.embed(rows(FILES[:4]))
-    assert calls == [4, 2, 2]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -150,8 +189,8 @@ def test_a_torchvision_without_the_decoder_is_told_at_once(monkeypatch):
         raise RuntimeError("decode_jpegs_cuda: torchvision not compiled with nvJPEG support\nsecond line")
 
     monkeypatch.setattr(nvjpeg, "decode_jpeg", missing)
-    with pytest.raises(MachineError, match=r"cannot decode on cuda \(decode_jpegs_cuda: .* support\); install"):
-        nvjpeg.require("cuda")
+    with pytest.raises(MachineError, match=r"cannot decode on cpu \(decode_jpegs_cuda: .* support\); install"):
+        nvjpeg.require("cpu")
 
 
 def test_only_a_gpu_decodes_for_a_store_of_a_gpu(nano, tmp_path):
