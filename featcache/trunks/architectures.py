@@ -51,6 +51,27 @@ class Architecture:
         mlp = 2 * dim * self.mlp + self.mlp + dim
         return patches + dim + positions + self.depth * (attention + mlp + 4 * dim) + 2 * dim
 
+    def shapes(self, crop: int) -> dict[str, tuple[int, ...]]:
+        """What every tensor but the classifier's is called in torchvision, and its shape, in torchvision's order."""
+        dim = self.dim
+        found: dict[str, tuple[int, ...]] = {
+            "class_token": (1, 1, dim),
+            "conv_proj.weight": (dim, 3, self.patch, self.patch),
+            "conv_proj.bias": (dim,),
+            "encoder.pos_embedding": (1, self.tokens(crop), dim),
+        }
+        for number in range(self.depth):
+            block = {
+                "ln_1.weight": (dim,), "ln_1.bias": (dim,),
+                "self_attention.in_proj_weight": (3 * dim, dim), "self_attention.in_proj_bias": (3 * dim,),
+                "self_attention.out_proj.weight": (dim, dim), "self_attention.out_proj.bias": (dim,),
+                "ln_2.weight": (dim,), "ln_2.bias": (dim,),
+                "mlp.0.weight": (self.mlp, dim), "mlp.0.bias": (self.mlp,),
+                "mlp.3.weight": (dim, self.mlp), "mlp.3.bias": (dim,),
+            }  # fmt: skip
+            found |= {f"encoder.layers.encoder_layer_{number}.{name}": shape for name, shape in block.items()}
+        return {**found, "encoder.ln.weight": (dim,), "encoder.ln.bias": (dim,)}
+
     def head_parameters(self, classes: int) -> int:
         """One linear layer on the embedding, bias included."""
         return (self.dim + 1) * classes

@@ -51,6 +51,7 @@ def test_shapes_are_torchvisions(arch):
         ours = network(arch, 224)
     shapes = {name: tuple(value.shape) for name, value in theirs.state_dict().items()}
     assert {name: tuple(value.shape) for name, value in ours.state_dict().items()} == shapes
+    assert list(arch.shapes(224).items()) == list(shapes.items())
     assert ours.encoder.layers[0].num_heads == theirs.encoder.layers[0].num_heads == arch.heads
 
 
@@ -61,7 +62,9 @@ def test_parameters_are_counted_as_torchvision_counts_them(arch, name):
     crop = arch.published[name].transform.crop
     assert arch.frozen_parameters(crop) + arch.head_parameters(1000) == weights.meta["num_params"]
     with torch.device("meta"):
-        assert sum(value.numel() for value in network(arch, crop).parameters()) == arch.frozen_parameters(crop)
+        state = network(arch, crop).state_dict()
+    assert sum(value.numel() for value in state.values()) == arch.frozen_parameters(crop)
+    assert {name: tuple(value.shape) for name, value in state.items()} == arch.shapes(crop)
 
 
 def test_the_numbers_that_info_states():
