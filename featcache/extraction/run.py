@@ -54,8 +54,9 @@ class Run:
         self.devices: Devices | None = None  # until there is an image to embed
         self.buffer: Buffer | None = None  # the batch that is being filled …
         self.waiting: list[bytes] = []  # … and its digests
-        workers = min(job.settings.workers or cores(), max(1, len(todo)))
-        self.account = Account(workers, cores(), decoder=job.source.transform.decoder)
+        most = max(1, len(todo))  # of workers that have something to do, and so of cores that they could use
+        workers = min(job.settings.workers or cores(), most)
+        self.account = Account(workers, min(cores(), most), decoder=job.source.transform.decoder)
         self.begun = self.said = self.flushed = time.monotonic()
 
     def embed(self) -> int:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import featcache
-from featcache.extraction import Settings, Summary
+from featcache.extraction import Settings, Summary, run
 from featcache.extraction.account import Account
 from featcache.store import publish
 from featcache.trunks import vit
@@ -76,6 +76,15 @@ def test_a_slow_decode(extract, tmp_path):
     adds_up(found)
     assert found.held_back.startswith("decode-bound: 1 worker is decoding ")
     assert "--decode fast" in found.held_back
+
+
+def test_workers_without_an_image_are_not_advised(extract, tmp_path, monkeypatch):
+    """One image keeps one worker: another would have nothing to do, however many cores there are."""
+    monkeypatch.setattr(run, "cores", lambda: 4)
+    monkeypatch.setattr(Account, "bound_by", lambda self: "decode")
+    found = extract(noise(tmp_path / "images", 40, "bmp", count=1), workers=None)
+    assert found.held_back.startswith("decode-bound: 1 worker is decoding ")
+    assert "--workers" not in found.held_back
 
 
 def test_a_slow_device(extract, tmp_path, monkeypatch):
