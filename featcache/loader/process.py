@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import queue
 import subprocess
@@ -29,7 +30,7 @@ sys.path.insert(0, sys.argv[1])
 import featcache
 sys.path.append(sys.path.pop(0))
 from featcache.{} import main
-main(sys.argv[2], {}{})
+main(sys.argv[2], {})
 """
 
 
@@ -39,11 +40,10 @@ class Workers(ABC):
     def __init__(self, module: str, transform: ImageTransform, *, workers: int, ahead: int) -> None:
         """`module` of the loader holds the workers' `main`; `ahead` images are held decoded at the most."""
         self.module, self.settings = module, settings_of(transform)
-        shape = transform.shape
-        self.slot_bytes = int(np.prod(shape))
         slots = ahead + workers
-        self.file = shared_file(slots * self.slot_bytes)
-        self.memory = np.memmap(self.file, np.uint8, "r", shape=(slots, *shape))
+        shape = (slots, *transform.shape)
+        self.file = shared_file(math.prod(shape))
+        self.memory = np.memmap(self.file, np.uint8, "r", shape=shape)
         self.free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         for slot in range(slots):
             self.free.put(slot)
@@ -86,7 +86,7 @@ class Workers(ABC):
         """
         if number in self.processes:
             return self.processes[number]
-        process = start(f"loader.{self.module}", self.settings, self.file, self.slot_bytes)
+        process = start(f"loader.{self.module}", self.settings, self.file)
         with self.lock:
             self.processes[number] = process
             if self.closed:
@@ -136,16 +136,15 @@ def hear(process: subprocess.Popen[bytes]) -> Any:
     return json.loads(answer)
 
 
-def start(module: str, settings: str, file: IO[bytes], *numbers: int) -> subprocess.Popen[bytes]:
-    """A process that runs `main(settings, descriptor of the file, *numbers)` of a module of featcache.
+def start(module: str, settings: str, file: IO[bytes]) -> subprocess.Popen[bytes]:
+    """A process that runs `main(settings, descriptor of the file)` of a module of featcache.
 
     Raises:
         MachineError: it cannot be started.
     """
     handle = file.fileno()
     package = str(Path(featcache.__file__).parent.parent)
-    others = "".join(f", {number}" for number in numbers)
-    command = [sys.executable, "-c", _MAIN.format(module, handle, others), package, settings]
+    command = [sys.executable, "-c", _MAIN.format(module, handle), package, settings]
     try:
         return subprocess.Popen(
             command,

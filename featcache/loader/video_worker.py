@@ -30,15 +30,12 @@ from featcache.video import BadVideoError, decode_frames, video_digest
 _GRAIN, _WHOLE_SECONDS = 20_000_000, 2_000_000_000  # ns: a file as young as this may change without its stat showing it
 
 
-def main(settings: str, slots: int, slot_bytes: int) -> None:
+def main(settings: str, slots: int) -> None:
     """Serve until standard input ends; `slots` is the descriptor of the memory shared with the parent."""
-    serve(settings, slots, slot_bytes, _serve)
+    serve(settings, slots, _serve)
 
 
-def _serve(
-    transform: ImageTransform, memory: npt.NDArray[np.uint8], slot_bytes: int, asked: BinaryIO, answer: io.FileIO
-) -> None:
-    places = memory[: len(memory) // slot_bytes * slot_bytes].reshape(-1, *transform.shape)
+def _serve(transform: ImageTransform, places: npt.NDArray[np.uint8], asked: BinaryIO, answer: io.FileIO) -> None:
     while line := asked.readline():
         request = json.loads(line)
         try:

@@ -39,29 +39,26 @@ _HELD = 1 << 26  # bytes of files that a worker has read before it decodes
 _READS = 3  # how often a file that changes while it is read is read again
 
 
-def main(settings: str, slots: int, slot_bytes: int) -> None:
+def main(settings: str, slots: int) -> None:
     """Serve until standard input ends; `slots` is the descriptor of the memory shared with the parent."""
-    serve(settings, slots, slot_bytes, _serve)
+    serve(settings, slots, _serve)
 
 
 def serve(
     settings: str,
     slots: int,
-    slot_bytes: int,
-    loop: Callable[[ImageTransform, npt.NDArray[np.uint8], int, BinaryIO, io.FileIO], None],
+    loop: Callable[[ImageTransform, npt.NDArray[np.uint8], BinaryIO, io.FileIO], None],
 ) -> None:
-    """Run a worker's loop on what `main` was given."""
+    """Run a worker's loop on what `main` was given: the transform, and the memory as (slots, *transform.shape)."""
     found = json.loads(settings)
     transform = ImageTransform(**{**found, "mean": tuple(found["mean"]), "std": tuple(found["std"])})
-    memory = np.frombuffer(mmap.mmap(slots, 0), dtype=np.uint8)
+    places = np.frombuffer(mmap.mmap(slots, 0), dtype=np.uint8).reshape(-1, *transform.shape)
     with contextlib.suppress(BrokenPipeError):  # the parent died while something was read or decoded for it
         # Unbuffered: what could not be said must not be said again at exit.
-        loop(transform, memory, slot_bytes, sys.stdin.buffer, io.FileIO(sys.stdout.fileno(), "w", closefd=False))
+        loop(transform, places, sys.stdin.buffer, io.FileIO(sys.stdout.fileno(), "w", closefd=False))
 
 
-def _serve(
-    transform: ImageTransform, memory: npt.NDArray[np.uint8], slot_bytes: int, asked: BinaryIO, answer: io.FileIO
-) -> None:
+def _serve(transform: ImageTransform, places: npt.NDArray[np.uint8], asked: BinaryIO, answer: io.FileIO) -> None:
     while line := asked.readline():
         outcomes: list[dict[str, Any]] = []
         sound: list[tuple[bytes, int]] = []
@@ -81,8 +78,7 @@ def _serve(
         decoded = []
         for (data, slot), wanted in zip(sound, json.loads(line), strict=True):
             if wanted:
-                place = memory[slot * slot_bytes : (slot + 1) * slot_bytes].reshape(transform.shape)
-                decoded.append(_decode(data, transform, place))
+                decoded.append(_decode(data, transform, places[slot]))
         if decoded:
             say(answer, decoded)
 

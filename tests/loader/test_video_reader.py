@@ -139,7 +139,7 @@ def test_a_video_that_kills_its_workers_is_given_up(films):
 
 def test_workers_that_cannot_start_are_an_error(films, monkeypatch):
     """A worker that dies before it says anything is the machine's fault, not the videos'."""
-    monkeypatch.setattr(process, "_MAIN", "raise SystemExit(3) #{}{}{}")
+    monkeypatch.setattr(process, "_MAIN", "raise SystemExit(3) #{}{}")
     with pytest.raises(MachineError, match=r"no loader process stays alive \(exit 3\)"):
         read_all([(films[0], 0)])
 

@@ -127,7 +127,7 @@ def test_a_worker_whose_parent_is_gone_ends_without_a_word(tmp_path):
     (tmp_path / "x.png").write_bytes(encode_png(np.zeros((9, 9), np.uint8)))
     with (tmp_path / "slots").open("wb+") as slots:
         slots.truncate(3 * 32 * 32)
-        code = "import sys; from featcache.loader.worker import main; main(sys.argv[1], int(sys.argv[2]), 3072)"
+        code = "import sys; from featcache.loader.worker import main; main(sys.argv[1], int(sys.argv[2]))"
         command = [sys.executable, "-c", code, worker.settings_of(TRANSFORM), str(slots.fileno())]
         pipe = subprocess.PIPE
         with subprocess.Popen(
