@@ -9,6 +9,7 @@ Stage two on synthetic features of Drive&Act's size: 259,865 x 768 float32, 34 c
 - plain, dataloader: nn.Linear, torch.optim.SGD, clip_grad_norm_ and CosineAnnealingLR, without history; one
   indexes x[rows], the other has a TensorDataset and a DataLoader
 - ceiling: the same gather and the same two matrix products as the recipe's, alone; plain ceiling: as one writes them
+  with torch
 - on a GPU besides: rows to the device, what is left of the recipe without it, sixteen heads in one pass, and the
   certificate (the check of the recipe's head)
 - command: what `featcache fit-head` takes from the shell beside the training itself: start-up, reading, the files
@@ -16,6 +17,7 @@ Stage two on synthetic features of Drive&Act's size: 259,865 x 768 float32, 34 c
 """
 
 import argparse
+import contextlib
 import json
 import math
 import subprocess
@@ -38,11 +40,14 @@ from torch.utils.data import DataLoader, TensorDataset
 from featcache.features import Features
 from featcache.heads.check import Objective, check_head
 from featcache.heads.config import HeadConfig
+from featcache.heads.crew import Crew
 from featcache.heads.draws import orders
+from featcache.heads.instructions import SGEMM, compiled, f32, sgemm
+from featcache.heads.kernels import Floats, Longs, gather
 from featcache.heads.lbfgs import Point, minimise
 from featcache.heads.linear import LinearHead
 from featcache.heads.replay import Replay, recorder_of
-from featcache.heads.stack import Batch
+from featcache.heads.stack import LANES
 from featcache.heads.supply import supply
 from featcache.heads.train import train_heads
 from featcache.trunks.hardware import choose_device
@@ -107,29 +112,60 @@ def orders_on(x: torch.Tensor, config: HeadConfig) -> Iterator[torch.Tensor]:
 
 @torch.inference_mode()
 def ceiling(x: torch.Tensor, config: HeadConfig, heads: int = 1) -> None:
-    """The gather and the two products of every step, cut as `stack` cuts them, and nothing else."""
-    batch = Batch(config.batch_size, DIM, str(x.device))
-    weight = torch.zeros(heads * CLASSES, batch.width, device=x.device)
-    logits = torch.empty(heads * CLASSES * config.batch_size, device=x.device)
-    parts = torch.empty(batch.slices, heads * CLASSES, batch.width, device=x.device)
+    """The gather and the two products of every step, by the same calls as the recipe's, and nothing else."""
+    if x.device.type == "cpu":
+        ceiling_of_loops(x, config, heads)
+        return
+    size, wide = config.batch_size, heads * CLASSES
+    batch = torch.zeros(size, -(-(DIM + 1) // LANES) * LANES, device=x.device)
+    weight, gradient = torch.zeros(wide, batch.shape[1], device=x.device), torch.empty_like(batch[:1].expand(wide, -1))
+    logits = torch.empty(wide * size, device=x.device)
     drawn = torch.empty(len(x), dtype=torch.int64, device=x.device)
 
     def epoch(order: torch.Tensor) -> None:
-        for start in range(0, len(x), config.batch_size):
-            rows = batch.gather(x, order[start : start + config.batch_size])
-            slices, size, _ = rows.shape
-            z = logits[: slices * len(weight) * size].view(slices, -1, size)
-            torch.bmm(weight.expand(slices, -1, -1), rows.transpose(1, 2), out=z)
-            torch.bmm(z, rows, out=parts[:slices])
+        for start in range(0, len(x), size):
+            rows = order[start : start + size]
+            torch.index_select(x, 0, rows, out=batch[: len(rows), :DIM])
+            z = torch.mm(weight, batch[: len(rows)].t(), out=logits[: wide * len(rows)].view(wide, -1))
+            torch.mm(z, batch[: len(rows)], out=gradient)
 
-    by_graph = Replay(epoch, recorder_of(x.device))  # on a GPU as the recipe is: else its launches would be the ceiling
+    by_graph = Replay(epoch, recorder_of(x.device))  # as the recipe is: else its launches would be the ceiling
     for order in orders(len(x), config.epochs, config.seed):
         by_graph(drawn.copy_(order))
 
 
+@compiled
+def gather_and_multiply(
+    blas: int, x: Floats, rows: Longs, size: int, member: int, batch: Floats, w: Floats, z: Floats, part: Floats
+) -> None:
+    """A member's slices of all batches."""
+    members, (width, wide) = len(batch), w.shape
+    for start in range(0, len(rows), size):
+        drawn = rows[start : start + size]
+        mine = drawn[member * len(drawn) // members : (member + 1) * len(drawn) // members]
+        gather(x, mine, batch[member])
+        sgemm(blas, 78, wide, len(mine), width, f32(1), w, batch[member], f32(0), z)
+        sgemm(blas, 84, wide, width, len(mine), f32(1), z, batch[member], f32(0), part)
+
+
+def ceiling_of_loops(x: torch.Tensor, config: HeadConfig, heads: int) -> None:
+    """Each core its slices of all batches, from the first to the last without a word to the others."""
+    members, width, wide = torch.get_num_threads(), -(-(DIM + 1) // LANES) * LANES, heads * CLASSES
+    most = -(-config.batch_size // members)
+    batch, z = np.zeros((members, most, width), f32), np.zeros((members, most, wide), f32)
+    w, part = np.zeros((width, wide), f32), np.zeros((members, width, wide), f32)
+
+    def share(rows: Longs, member: int) -> None:
+        gather_and_multiply(SGEMM, x.numpy(), rows, config.batch_size, member, batch, w, z[member], part[member])
+
+    with contextlib.closing(Crew(members)) as crew:
+        for order in orders(len(x), config.epochs, config.seed):
+            crew.run(partial(share, order.numpy()))
+
+
 @torch.inference_mode()
 def plain_ceiling(x: torch.Tensor, config: HeadConfig) -> None:
-    """The same gather and products as one writes them: a product of the whole batch, cut as MKL likes it."""
+    """Gather and products as one writes them with torch, on all its threads."""
     size = config.batch_size
     weight, gradient = (torch.zeros(CLASSES, DIM, device=x.device) for _ in range(2))
     logits, buffer = torch.empty(size, CLASSES, device=x.device), torch.empty(size, DIM, device=x.device)

@@ -50,10 +50,10 @@ class Streamed:
         return f"<Streamed {self.split}: {len(self.y):,} x {self.dim}, {len(self.classes)} classes, on disk>"
 
     def epoch(self, batch_size: int, generator: np.random.Generator) -> Iterator[tuple[Window, Rows, Rows]]:
-        """Every row once, in an order that `generator` draws, a batch at a time.
+        """Every row once, in an order that `generator` draws, a window at a time.
 
-        Each batch is (x, drawn, rows): its embeddings are x[drawn], its labels y[rows]. Every batch but the last has
-        `batch_size` rows. x is overwritten once the next batch is asked for.
+        Each window is (x, drawn, rows): its embeddings are x[drawn], its labels y[rows], some whole batches; the last
+        one's last batch may have fewer than `batch_size` rows. x is overwritten once the next window is asked for.
         """
         order = spread([int(self.y[piece.rows[0]]) for piece in self.pieces], generator)
         left, left_rows = np.empty((0, self.dim), dtype=np.float32), np.empty(0, dtype=np.int64)
@@ -63,9 +63,8 @@ class Streamed:
             rows = np.concatenate([left_rows, rows])
             shuffled = generator.permutation(len(rows))
             whole = len(rows) if last else len(rows) - len(rows) % batch_size
-            for start in range(0, whole, batch_size):
-                drawn = shuffled[start : min(start + batch_size, whole)]
-                yield x, drawn, rows[drawn]
+            if whole:
+                yield x, shuffled[:whole], rows[shuffled[:whole]]
             left, left_rows = x[shuffled[whole:]], rows[shuffled[whole:]]
 
     def blocks(self) -> Iterator[tuple[Window, Rows]]:

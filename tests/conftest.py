@@ -1,5 +1,6 @@
 """What the tests share: real images, and a small real trunk whose weights lie in a file as a user's would."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -14,6 +15,12 @@ from PIL import Image
 
 settings.register_profile("featcache", deadline=None)  # nothing here is a timed test
 settings.load_profile("featcache")
+
+# numba looks for changes in the file of a compiled function alone (`heads.instructions`): what the tests run is what
+# stands there now. It reads this when it is imported, in our processes too.
+_LOOPS = sorted((Path(__file__).parents[1] / "featcache" / "heads").glob("*.py"))
+_STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in _LOOPS)).hexdigest()[:16]
+os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "numba" / _STAMP)
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 ARCH = "vit_nano_16"

@@ -47,23 +47,23 @@ class Losses:
         smoothing = np.array([config.label_smoothing for config in configs])
         weights = np.stack([class_weights(config, counts) for config in configs])  # (heads, classes)
         offsets = np.stack([adjustment(config, counts) for config in configs]) / math.log(2)
-        self.offset = tensor(offsets)[None, :, :, None] if offsets.any() else None  # bits
+        self.offset = tensor(offsets)[:, :, None] if offsets.any() else None  # bits
         self.plain = not smoothing.any() and all(config.class_weights == "none" for config in configs)
         self.of_class = tensor(weights.T)  # (classes, heads)
-        self.keep = tensor(1 - smoothing)[None, :, None, None]
+        self.keep = tensor(1 - smoothing)[:, None, None]
         spread = smoothing[:, None] / len(counts) * weights
-        self.spread = tensor(spread)[None, :, :, None] if smoothing.any() else None
-        self.spread_sum = tensor(spread.sum(axis=1))[None, :, None, None]
+        self.spread = tensor(spread)[:, :, None] if smoothing.any() else None
+        self.spread_sum = tensor(spread.sum(axis=1))[:, None, None]
         self.minus_one = tensor(-1.0)
 
     def gradient(self, p: Tensor, y: Tensor, truth: Tensor) -> Tensor:
-        """Turn p (slices, heads, classes, rows) into G, in place; y (slices, rows), truth (slices, heads, 1, rows)."""
+        """Turn p (heads, classes, rows) into G, in place; y (rows,), truth (heads, 1, rows) the same for each head."""
         if self.plain:
-            return p.scatter_add_(2, truth, self.minus_one.expand_as(truth))
-        of_row = self.of_class[y].transpose(1, 2).unsqueeze(2)  # (slices, heads, 1, rows)
-        scale = 1 / of_row.mean((0, 3), keepdim=True)
+            return p.scatter_add_(1, truth, self.minus_one.expand_as(truth))
+        of_row = self.of_class[y].t().unsqueeze(1)  # (heads, 1, rows)
+        scale = 1 / of_row.mean(2, keepdim=True)
         kept = self.keep * of_row * scale
         p.mul_(kept + self.spread_sum * scale)
         if self.spread is not None:
             p.sub_(self.spread * scale)
-        return p.scatter_add_(2, truth, kept.neg_())
+        return p.scatter_add_(1, truth, kept.neg_())

@@ -38,6 +38,13 @@ def _decays(values: Sequence[float], like: Tensor, bias: int) -> Tensor | None:
     return decays
 
 
+def shares(epoch: int, steps: int) -> tuple[Tensor, Tensor]:
+    """1 - b1^t and sqrt(1 - b2^t) of an epoch's steps, (steps,) each."""
+    ts = range(epoch * steps + 1, (epoch + 1) * steps + 1)
+    of_m, of_s = [1 - BETA_1**t for t in ts], [math.sqrt(1 - BETA_2**t) for t in ts]
+    return torch.tensor(of_m, dtype=torch.float32), torch.tensor(of_s, dtype=torch.float32)
+
+
 class Sgd:
     """SGD with momentum for the heads of one stretch of the stack; `steps` are those of an epoch."""
 
@@ -47,8 +54,8 @@ class Sgd:
         self.decay = _decays([config.weight_decay for config in configs], w, bias)
         self.minus_lr = torch.empty(steps, len(configs), 1, 1, device=w.device)
 
-    def begin(self, minus_lr: Tensor) -> None:
-        """Before an epoch: lay out what its steps take; minus_lr (steps, heads, 1, 1) on the host."""
+    def begin(self, epoch: int, minus_lr: Tensor) -> None:  # noqa: ARG002
+        """Before epoch 0, 1, …: lay out what its steps take; minus_lr (steps, heads, 1, 1) on the host."""
         self.minus_lr.copy_(minus_lr)
 
     def step(self, step: int, d: Tensor) -> None:
@@ -69,16 +76,12 @@ class Adam:
             return _decays([c.weight_decay if c.optimizer == name else 0.0 for c in configs], w, bias)
 
         self.coupled, self.decoupled = decays("adam"), decays("adamw")
-        self.t = 0  # steps of the epochs that have begun
         self.minus_lr = torch.empty(steps, len(configs), 1, 1, device=w.device)
         self.minus_lr_of_m, self.share_of_s = torch.empty_like(self.minus_lr), torch.empty(steps, device=w.device)
 
-    def begin(self, minus_lr: Tensor) -> None:
-        """Before an epoch: lay out what its steps take; minus_lr (steps, heads, 1, 1) on the host."""
-        ts = range(self.t + 1, self.t + 1 + len(minus_lr))
-        self.t = ts[-1]
-        share_of_m = torch.tensor([1 - BETA_1**t for t in ts], dtype=torch.float32)
-        share_of_s = torch.tensor([math.sqrt(1 - BETA_2**t) for t in ts], dtype=torch.float32)
+    def begin(self, epoch: int, minus_lr: Tensor) -> None:
+        """Before epoch 0, 1, …: lay out what its steps take; minus_lr (steps, heads, 1, 1) on the host."""
+        share_of_m, share_of_s = shares(epoch, len(minus_lr))
         self.minus_lr.copy_(minus_lr)
         self.minus_lr_of_m.copy_(minus_lr / share_of_m[:, None, None, None])
         self.share_of_s.copy_(share_of_s)

@@ -13,11 +13,10 @@ column:
 A head that standardises learns U on (x - m) / s, and is shown as W = U / s with its bias less W m: the product is on
 the rows as they are, and D / s (less m times the bias' gradient) is the gradient by U.
 
-Products of a few dozen columns are cut by rows, a slice for each core: cut by columns, as MKL has it, 34 classes make
-17 for each, and the product takes a quarter longer.
+`Stack` has this in torch's operations, for every device; on a CPU `fused` has it in loops.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeVar
@@ -36,8 +35,13 @@ Floats = npt.NDArray[np.float32]
 
 Value = TypeVar("Value")
 
+# x (any number, dim), the rows of it that are drawn, in the order of the steps, and their classes y; all on the device,
+# valid until the next one is asked for. All but the last of an epoch are whole batches.
+Stretch = tuple[Tensor, Tensor, Tensor]
+Blocks = Iterator[tuple[Tensor, Tensor]]  # x (rows, dim) and y, likewise
+
 LOG2_E = 1 / float(np.log(2))
-LEAST_SLICE = 128  # rows
+PASS_LOGITS = 2**20  # held at a time where rows are only scored, over all heads
 LANES = 16  # rows of X are padded with zeros to a multiple of a vector
 
 
@@ -50,104 +54,45 @@ class Moments:
     std: Floats  # (dim,), 1 where a dimension is constant
 
 
-class Batch:
-    """Room for the rows of a batch, with their column of ones."""
-
-    def __init__(self, rows: int, dim: int, device: str) -> None:
-        self.dim, self.width = dim, -(-(dim + 1) // LANES) * LANES
-        self.x = torch.zeros(rows, self.width, device=device)
-        self.x[:, dim] = 1
-        self.slices = 1 if device != "cpu" else max(1, min(torch.get_num_threads(), rows // LEAST_SLICE))
-
-    def gather(self, x: Tensor, rows: Tensor) -> Tensor:
-        """x[rows] as (slices, rows of a slice, width), valid until the next one."""
-        torch.index_select(x, 0, rows, out=self.x[: len(rows), : self.dim])
-        return self._cut(len(rows))
-
-    def copy(self, x: Tensor) -> Tensor:
-        """The same of a block that lies in one piece."""
-        self.x[: len(x), : self.dim] = x
-        return self._cut(len(x))
-
-    def _cut(self, rows: int) -> Tensor:
-        slices = self.slices if rows % self.slices == 0 else 1
-        return self.x[:rows].view(slices, rows // slices, self.width)
-
-
-class Stack:
-    """The heads of one training; `step` is the arithmetic at the top of this file.
+class Heads:
+    """The heads of one training, whatever computes their steps.
 
     What a step reads and writes lies on the device and stays where it is: an epoch of steps can be recorded (`replay`).
     """
 
-    def __init__(self, configs: Sequence[HeadConfig], moments: Moments, batch: Batch, steps: int, device: str) -> None:
+    w: Tensor  # (heads, classes, width) as it is learnt
+
+    def __init__(self, configs: Sequence[HeadConfig], moments: Moments, batch: int, steps: int, device: str) -> None:
         self.order = sorted(range(len(configs)), key=lambda head: configs[head].optimizer)  # one stretch a kind
-        configs = [configs[head] for head in self.order]
-        self.heads, self.classes = len(configs), len(moments.counts)
-        self.rows = len(batch.x)
-        self.dim, self.width, wide = batch.dim, batch.width, len(configs) * len(moments.counts)
-        self.w = torch.zeros(self.heads, self.classes, self.width, device=device)
-        self.z = torch.empty(wide * len(batch.x), device=device)
-        self.parts = torch.empty(batch.slices, wide, self.width, device=device)
-        self.d = torch.empty(wide, self.width, device=device)
-        self.losses = Losses(configs, moments.counts, device)
-        self.scaler = _Scaler(configs, moments, self.width, device) if any(c.standardize for c in configs) else None
-        clips = [config.clip_norm for config in configs]
+        self.configs = [configs[head] for head in self.order]
+        self.heads, self.classes, self.dim = len(configs), len(moments.counts), len(moments.mean)
+        self.batch = batch  # rows
+        self.width = -(-(self.dim + 1) // LANES) * LANES
+        self.losses = Losses(self.configs, moments.counts, device)
+        self.scaler: Scaler | None = None
+        if any(config.standardize for config in configs):
+            self.scaler = Scaler(self.configs, moments, self.width, device)
+        clips = [config.clip_norm for config in self.configs]
         self.clip_norm = None if clips.count(None) == len(clips) else per_head([c or np.inf for c in clips], device)
-        rates = [[-config.lr_at(step, steps) for config in configs] for step in range(steps)]
-        epochs = configs[0].epochs
-        self.minus_lr = torch.tensor(rates, dtype=torch.float32).view(epochs, -1, self.heads, 1, 1)  # on the host
-        self.optimizers = []
-        for kind, stretch in groupby(range(self.heads), key=lambda head: KINDS[configs[head].optimizer]):
-            part = slice((which := list(stretch))[0], which[-1] + 1)
-            self.optimizers.append((part, kind(configs[part], self.w[part], self.dim, steps // epochs)))
+        rates = [[-config.lr_at(step, steps) for config in self.configs] for step in range(steps)]
+        self.minus_lr = torch.tensor(rates, dtype=torch.float32).view(configs[0].epochs, -1, self.heads)  # on the host
+        self.steps = self.minus_lr.shape[1]  # of an epoch
 
     def begin(self, epoch: int, paces: Sequence[float]) -> None:
         """Before epoch 0, 1, …; paces are factors of the rates, by config: below 1 on a plateau, and 0 stops a head."""
-        minus_lr = self.minus_lr[epoch] * per_head([paces[head] for head in self.order], "cpu")
-        for part, optimizer in self.optimizers:
-            optimizer.begin(minus_lr[:, part])
+        self._lay_out(epoch, self.minus_lr[epoch] * torch.tensor([paces[head] for head in self.order]))
 
-    def step(self, step: int, x: Tensor, y: Tensor, tally: Tally) -> None:
-        """Step 0, 1, … of an epoch, for every head, on x (slices, rows, width) and y (rows of all slices,)."""
-        slices, rows, _ = x.shape
-        y = y.view(slices, rows)
-        truth = y[:, None, None].expand(slices, self.heads, 1, rows)
-        p = self._softmax(x, truth, tally)
-        g = self.losses.gradient(p, y, truth).view(slices, -1, rows)
-        parts = self.parts[:slices]
-        torch.baddbmm(parts, g, x, beta=0, alpha=1 / (slices * rows), out=parts)
-        d = (parts[0] if slices == 1 else torch.sum(parts, 0, out=self.d)).view_as(self.w)
-        if self.scaler is not None:
-            self.scaler.pull(d, self.dim)
-        if self.clip_norm is not None:
-            clip_each_head(d, self.clip_norm)
-        for part, optimizer in self.optimizers:
-            optimizer.step(step, d[part])
+    def _lay_out(self, epoch: int, minus_lr: Tensor) -> None:
+        """What an epoch's steps take; minus_lr (steps, heads), on the host."""
+        raise NotImplementedError
 
-    def score(self, x: Tensor, y: Tensor, tally: Tally) -> None:
-        """Let the tally take in the logits of x (slices, rows, width), as they are answered: without adjustment."""
-        slices, rows, _ = x.shape
-        self._softmax(x, y.view(slices, 1, 1, rows).expand(slices, self.heads, 1, rows), tally, adjust=False)
+    def learn(self, stretches: Iterable[Stretch], tally: Tally) -> list[Tensor]:
+        """An epoch of steps, and the labels that they saw, in their order."""
+        raise NotImplementedError
 
-    def _softmax(self, x: Tensor, truth: Tensor, tally: Tally, *, adjust: bool = True) -> Tensor:
-        """P (slices, heads, classes, rows), and into the tally what is known on the way."""
-        slices, rows, _ = x.shape
-        own, top, total, hit = tally.room(slices, rows)
-        w = self.shown().view(1, -1, self.width).expand(slices, -1, -1)
-        z = self.z[: w.shape[1] * slices * rows].view(slices, -1, rows)
-        torch.baddbmm(z, w, x.transpose(1, 2), beta=0, alpha=LOG2_E, out=z)
-        z = z.view(slices, self.heads, self.classes, rows)
-        torch.gather(z, 2, truth, out=own)
-        torch.amax(z, 2, keepdim=True, out=top)
-        torch.ge(own, top, out=hit)
-        if adjust and self.losses.offset is not None:
-            z.add_(self.losses.offset)
-            torch.gather(z, 2, truth, out=own)
-            torch.amax(z, 2, keepdim=True, out=top)
-        z.sub_(top).exp2_()
-        torch.sum(z, 2, keepdim=True, out=total)
-        return z.div_(total)
+    def score(self, blocks: Blocks, tally: Tally) -> list[Tensor]:
+        """Let the tally take in the logits of all rows, as they are answered: without adjustment. The labels."""
+        raise NotImplementedError
 
     def shown(self) -> Tensor:
         """The heads as they meet rows that are not standardised, (heads, classes, width)."""
@@ -166,8 +111,88 @@ class Stack:
         w = self.shown()[[self.place(head) for head in range(self.heads)]].cpu().numpy()
         return w[:, :, : self.dim].copy(), w[:, :, self.dim].copy()
 
+    def close(self) -> None:
+        """Let go of what the training alone needs."""
 
-class _Scaler:
+
+class Stack(Heads):
+    """Heads by torch's operations; `step` is the arithmetic at the top of this file."""
+
+    def __init__(self, configs: Sequence[HeadConfig], moments: Moments, batch: int, steps: int, device: str) -> None:
+        super().__init__(configs, moments, batch, steps, device)
+        wide = self.heads * self.classes
+        self.x = torch.zeros(batch, self.width, device=device)
+        self.x[:, self.dim] = 1
+        self.w = torch.zeros(self.heads, self.classes, self.width, device=device)
+        self.z = torch.empty(wide * batch, device=device)
+        self.d = torch.empty_like(self.w)
+        self.optimizers = []
+        for kind, stretch in groupby(range(self.heads), key=lambda head: KINDS[self.configs[head].optimizer]):
+            part = slice((which := list(stretch))[0], which[-1] + 1)
+            self.optimizers.append((part, kind(self.configs[part], self.w[part], self.dim, self.steps)))
+
+    def _lay_out(self, epoch: int, minus_lr: Tensor) -> None:
+        for part, optimizer in self.optimizers:
+            optimizer.begin(epoch, minus_lr[:, part, None, None])
+
+    def learn(self, stretches: Iterable[Stretch], tally: Tally) -> list[Tensor]:
+        """An epoch of steps, and the labels that they saw, in their order."""
+        step, labels = 0, []
+        for x, rows, y in stretches:
+            labels.append(y)
+            for start in range(0, len(y), self.batch):
+                drawn = rows[start : start + self.batch]
+                torch.index_select(x, 0, drawn, out=self.x[: len(drawn), : self.dim])
+                self.step(step, self.x[: len(drawn)], y[start : start + self.batch], tally)
+                step += 1
+        return labels
+
+    def score(self, blocks: Blocks, tally: Tally) -> list[Tensor]:
+        """Let the tally take in the logits of all rows, as they are answered: without adjustment. The labels."""
+        size = min(self.batch, max(1, PASS_LOGITS // (self.heads * self.classes)))
+        labels = []
+        for x, y in blocks:
+            labels.append(y)
+            for start in range(0, len(y), size):
+                block, truth = x[start : start + size], y[start : start + size]
+                self.x[: len(block), : self.dim] = block
+                self._softmax(self.x[: len(block)], truth.expand(self.heads, 1, -1), tally, adjust=False)
+        return labels
+
+    def step(self, step: int, x: Tensor, y: Tensor, tally: Tally) -> None:
+        """Step 0, 1, … of an epoch, for every head, on x (rows, width), with its column of ones, and y (rows,)."""
+        truth = y.expand(self.heads, 1, -1)
+        g = self.losses.gradient(self._softmax(x, truth, tally), y, truth)
+        d = self.d.view(-1, self.width)
+        torch.addmm(d, g.view(len(d), -1), x, beta=0, alpha=1 / len(x), out=d)
+        d = self.d
+        if self.scaler is not None:
+            self.scaler.pull(d, self.dim)
+        if self.clip_norm is not None:
+            clip_each_head(d, self.clip_norm)
+        for part, optimizer in self.optimizers:
+            optimizer.step(step, d[part])
+
+    def _softmax(self, x: Tensor, truth: Tensor, tally: Tally, *, adjust: bool = True) -> Tensor:
+        """P (heads, classes, rows), and into the tally what is known on the way; truth (heads, 1, rows)."""
+        own, top, total, hit = tally.room(len(x))
+        w = self.shown().view(-1, self.width)
+        z = self.z[: len(w) * len(x)].view(len(w), -1)
+        torch.addmm(z, w, x.t(), beta=0, alpha=LOG2_E, out=z)
+        z = z.view(self.heads, self.classes, -1)
+        torch.gather(z, 1, truth, out=own)
+        torch.amax(z, 1, keepdim=True, out=top)
+        torch.ge(own, top, out=hit)
+        if adjust and self.losses.offset is not None:
+            z.add_(self.losses.offset)
+            torch.gather(z, 1, truth, out=own)
+            torch.amax(z, 1, keepdim=True, out=top)
+        z.sub_(top).exp2_()
+        torch.sum(z, 1, keepdim=True, out=total)
+        return z.div_(total)
+
+
+class Scaler:
     """Between U, on standardised rows, and W, on rows as they are; heads that don't standardise have m = 0, s = 1."""
 
     def __init__(self, configs: Sequence[HeadConfig], moments: Moments, width: int, device: str) -> None:
@@ -180,11 +205,13 @@ class _Scaler:
         self.inverse = torch.tensor(inverses, dtype=torch.float32, device=device)
 
     def push(self, u: Tensor, bias: int) -> Tensor:
+        """W of U."""
         w = u * self.inverse
         w[:, :, bias] -= (w * self.mean).sum(2)
         return w
 
     def pull(self, d: Tensor, bias: int) -> None:
+        """The gradient by W becomes that by U, in place."""
         d.sub_(d[:, :, bias, None] * self.mean).mul_(self.inverse)
 
 

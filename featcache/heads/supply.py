@@ -4,9 +4,10 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,12 +16,10 @@ from featcache.features import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.draws import ahead, draws
 from featcache.heads.replay import Recorder, recorder_of
-from featcache.heads.stack import Batch
+from featcache.heads.stack import Blocks, Stretch
 from featcache.streamed import Streamed
 
-# x (slices, rows of a slice, width) as `Batch` has it, valid until the next one, and y (rows of all slices,).
-Batches = Iterator[tuple[Tensor, Tensor]]
-Walk = Callable[[], Batches]  # sets out from the first batch, each time that it is called
+Walk = Callable[[], Iterator[Stretch]]  # sets out from the first row, each time that it is called
 
 
 class Supply(Protocol):
@@ -30,11 +29,11 @@ class Supply(Protocol):
     dim: int
     recorder: Recorder | None  # where it is not None, every epoch's walk goes through the same memory
 
-    def epochs(self, config: HeadConfig, batch: Batch) -> Iterator[Walk]:
-        """One walk an epoch over the rows that the config's sampler and seed draw, in batches of its size."""
+    def epochs(self, config: HeadConfig) -> Iterator[Walk]:
+        """One walk an epoch over the rows that the config's sampler and seed draw, in whole batches of its size."""
 
-    def blocks(self, batch: Batch) -> Batches:
-        """Every row once, in blocks that fit into `batch`."""
+    def blocks(self) -> Blocks:
+        """Every row once."""
 
 
 class InMemory:
@@ -50,24 +49,18 @@ class InMemory:
         self.dim = self.x.shape[1]
         self.recorder = recorder_of(self.y.device)
 
-    def epochs(self, config: HeadConfig, batch: Batch) -> Iterator[Walk]:
-        """A walk gathers its rows from all over memory."""
+    def epochs(self, config: HeadConfig) -> Iterator[Walk]:
+        """A walk is one stretch, from all over memory."""
         order, y = torch.empty_like(self.y), torch.empty_like(self.y)
         drawn_on_host = draws(self.labels, config)
         for drawn in drawn_on_host if self.recorder is None else ahead(drawn_on_host):
             order = drawn.to(self.y.device) if self.recorder is None else order.copy_(drawn)
             torch.index_select(self.y, 0, order, out=y)  # once an epoch: the steps take slices
-            yield partial(self._walk, order, y, config.batch_size, batch)
+            yield partial(iter, [(self.x, order, y)])
 
-    def _walk(self, order: Tensor, y: Tensor, size: int, batch: Batch) -> Batches:
-        for start in range(0, len(order), size):
-            drawn = order[start : start + size]
-            yield batch.gather(self.x, drawn), y[start : start + len(drawn)]
-
-    def blocks(self, batch: Batch) -> Batches:
+    def blocks(self) -> Blocks:
         """In the order of the listing."""
-        for start in range(0, len(self.y), len(batch.x)):
-            yield batch.copy(self.x[start : start + len(batch.x)]), self.y[start : start + len(batch.x)]
+        yield self.x, self.y
 
 
 class FromDisk:
@@ -79,8 +72,8 @@ class FromDisk:
         self.streamed, self.dim, self.device = streamed, streamed.dim, device
         self.y = torch.from_numpy(np.ascontiguousarray(streamed.y)).to(device)
 
-    def epochs(self, config: HeadConfig, batch: Batch) -> Iterator[Walk]:
-        """A walk reads the whole split once.
+    def epochs(self, config: HeadConfig) -> Iterator[Walk]:
+        """A walk reads the whole split once, a stretch for each window.
 
         Raises:
             UsageError: a sampler that draws rows again and again, which would read them again and again.
@@ -92,21 +85,22 @@ class FromDisk:
             )
         generator = np.random.default_rng(config.seed)
         for _ in range(config.epochs):
-            yield partial(self._walk, config.batch_size, batch, generator)
+            yield partial(self._walk, config.batch_size, generator)
 
-    def _walk(self, size: int, batch: Batch, generator: np.random.Generator) -> Batches:
+    def _walk(self, size: int, generator: np.random.Generator) -> Iterator[Stretch]:
         for window, drawn, rows in self.streamed.epoch(size, generator):
-            y = self.y[torch.from_numpy(rows).to(self.device)]
-            x, of_batch = torch.from_numpy(window), torch.from_numpy(drawn)
-            yield batch.gather(x, of_batch) if self.device == "cpu" else batch.copy(x[of_batch].to(self.device)), y
+            yield self._there(window), self._there(drawn), self._labels(rows)
 
-    def blocks(self, batch: Batch) -> Batches:
+    def blocks(self) -> Blocks:
         """In the order of the disk."""
         for window, rows in self.streamed.blocks():
-            y = self.y[torch.from_numpy(rows).to(self.device)]
-            for start in range(0, len(rows), len(batch.x)):
-                part = torch.from_numpy(window[start : start + len(batch.x)]).to(self.device)
-                yield batch.copy(part), y[start : start + len(part)]
+            yield self._there(window), self._labels(rows)
+
+    def _labels(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        return self.y[self._there(rows)]
+
+    def _there(self, array: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
 
 
 @contextlib.contextmanager

@@ -25,20 +25,25 @@ class Tally:
 
     def begin(self) -> None:
         """Forget the last pass: the next block is the first."""
-        self.blocks: list[list[int]] = []  # slices, rows of a slice, how many such blocks in a row
+        self.blocks: list[list[int]] = []  # rows, how many such blocks in a row
         self.seen = 0
 
-    def room(self, slices: int, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Where the next block goes: own, highest, sum and hit, each (slices, heads, 1, rows)."""
+    def take(self, rows: int, count: int = 1) -> int:
+        """Where so many blocks of so many rows begin in `bits` and `hits`, one after the other, each (heads, rows)."""
         start = self.seen * self.heads
-        end = start + slices * rows * self.heads
-        self.seen += slices * rows
-        if self.blocks and self.blocks[-1][:2] == [slices, rows]:
-            self.blocks[-1][2] += 1
+        self.seen += rows * count
+        if self.blocks and self.blocks[-1][0] == rows:
+            self.blocks[-1][1] += count
         else:
-            self.blocks.append([slices, rows, 1])
-        own, top, total = self.bits[:, start:end].view(3, slices, self.heads, 1, rows)
-        return own, top, total, self.hits[start:end].view(slices, self.heads, 1, rows)
+            self.blocks.append([rows, count])
+        return start
+
+    def room(self, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Where the next block goes: own, highest, sum and hit, each (heads, 1, rows)."""
+        start = self.take(rows)
+        end = self.seen * self.heads
+        own, top, total = self.bits[:, start:end].view(3, self.heads, 1, rows)
+        return own, top, total, self.hits[start:end].view(self.heads, 1, rows)
 
     def scores(self, y: Tensor, classes: int, level: int = 0) -> list[Scores]:
         """The scores of every head, with the labels y in the order they came in.
@@ -60,11 +65,11 @@ class Tally:
 
     def _by_head(self, flat: Tensor) -> Tensor:
         """(heads, rows seen), rows in the order they came in."""
-        sizes = [slices * rows * count * self.heads for slices, rows, count in self.blocks]
+        sizes = [rows * count * self.heads for rows, count in self.blocks]
         return torch.cat(
             [
-                part.view(count, slices, self.heads, rows).permute(2, 0, 1, 3).reshape(self.heads, -1)
-                for part, (slices, rows, count) in zip(torch.split(flat, sizes), self.blocks, strict=True)
+                part.view(count, self.heads, rows).transpose(0, 1).reshape(self.heads, -1)
+                for part, (rows, count) in zip(torch.split(flat, sizes), self.blocks, strict=True)
             ],
             dim=1,
         )

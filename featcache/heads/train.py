@@ -4,6 +4,7 @@ What a step computes is in `stack`; which rows it sees in `draws`; what an epoch
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -17,12 +18,11 @@ from featcache.heads.config import HeadConfig
 from featcache.heads.courses import Course
 from featcache.heads.linear import EpochRow, LinearHead, Scores, scores
 from featcache.heads.replay import MOST_STEPS, Replay
-from featcache.heads.stack import Batch, Moments, Stack
+from featcache.heads.stack import Heads, Moments, Stack
 from featcache.heads.supply import Supply, Walk, room_for_readers, supply
 from featcache.heads.tally import Tally
 from featcache.streamed import Streamed
 
-PASS_LOGITS = 2**20  # held at a time when a split is scored, over all heads
 LEAST_STD = 1e-12  # of a dimension's size: below it a dimension counts as constant
 
 # Told the epoch and every head's scores on val so far; the heads that it names (by index) are stopped.
@@ -90,10 +90,18 @@ def _one_pass(
 ) -> list[LinearHead]:  # fmt: skip
     """Heads that see the same batches."""
     first = configs[0]
-    device, rows = str(train.y.device), len(train.y)
-    batch = Batch(min(first.batch_size, rows), train.dim, device)
-    stack = Stack(configs, moments, batch, first.steps(rows), device)
-    tally = Tally(rows, stack.heads, device)
+    rows = len(train.y)
+    stack = stack_for(train)(configs, moments, min(first.batch_size, rows), first.steps(rows), str(train.y.device))
+    with closing(stack):
+        return _trained(stack, train, val, configs, select, told, watch)
+
+
+def _trained(
+    stack: Heads, train: Supply, val: Supply | None, configs: Sequence[HeadConfig], select: str,
+    told: Callable[[], None], watch: Watch | None,
+) -> list[LinearHead]:  # fmt: skip
+    first, rows = configs[0], len(train.y)
+    tally = Tally(rows, stack.heads, train.y.device)
     courses = [Course(config, select) for config in configs]
     needs_val = watch is not None or any(c.patience or c.schedule == "plateau" for c in configs)
     history: list[list[EpochRow]] = [[] for _ in configs]
@@ -102,15 +110,11 @@ def _one_pass(
     def learn(walk: Walk) -> list[Tensor]:
         """One epoch, and the labels in the order that was drawn."""
         tally.begin()
-        labels = []
-        for step, (x, y) in enumerate(walk()):
-            stack.step(step, x, y, tally)
-            labels.append(y)
-        return labels
+        return stack.learn(walk(), tally)
 
     few = first.steps(rows) <= MOST_STEPS * first.epochs
     learn_or_replay = Replay(learn, train.recorder if few else None)
-    for epoch, walk in enumerate(train.epochs(first, batch), start=1):
+    for epoch, walk in enumerate(train.epochs(first), start=1):
         stack.begin(epoch - 1, [course.pace for course in courses])
         labels = learn_or_replay(walk)
         level = min(first.batch_size, rows) if epoch == 1 else 0
@@ -180,16 +184,20 @@ def width_of(train: Features | Streamed) -> int:
     return train.dim if isinstance(train, Streamed) else train.x.shape[1]
 
 
-def _pass(stack: Stack, split: Supply) -> list[Scores]:
+def _pass(stack: Heads, split: Supply) -> list[Scores]:
     """Every head's scores on a split, by config."""
-    rows, device = len(split.y), str(split.y.device)
-    tally = Tally(rows, stack.heads, device)
-    block = Batch(min(rows, max(1, PASS_LOGITS // (stack.heads * stack.classes)), stack.rows), stack.dim, device)
-    labels = []
-    for x, y in split.blocks(block):
-        stack.score(x, y, tally)
-        labels.append(y)
+    tally = Tally(len(split.y), stack.heads, split.y.device)
+    labels = stack.score(split.blocks(), tally)
     return stack.by_head(tally.scores(torch.cat(labels), stack.classes))
+
+
+def stack_for(train: Supply) -> type[Heads]:
+    """What computes the steps: loops of our own on a CPU, torch's operations elsewhere."""
+    if train.y.device.type != "cpu":
+        return Stack
+    from featcache.heads.fused import FusedStack  # a GPU does without numba's half second
+
+    return FusedStack
 
 
 def _check(train: Features | Streamed, val: Features | None, configs: Sequence[HeadConfig]) -> None:

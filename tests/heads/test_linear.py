@@ -13,8 +13,11 @@ from featcache.errors import UsageError
 from featcache.features import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.draws import orders
+from featcache.heads.fused import FusedStack
 from featcache.heads.linear import EpochRow, LinearHead, Scores, best_of, scores
+from featcache.heads.stack import Stack
 from featcache.heads.train import train_heads
+from tests.heads.conftest import steps_by
 
 
 def features(rows=300, dim=12, classes=5, seed=0, present=None) -> Features:
@@ -87,13 +90,15 @@ def test_equals_torch_optim(config):
 
 
 def test_equals_torch_optim_over_many_steps():
-    """After 1,000 steps at the recipe's width, a head still equals torch's own to 1e-6."""
+    """After 1,000 steps at the recipe's width, a head still equals torch's own to 2e-6, the rounding of 1,000 updates:
+    from the same training in float64 torch's own is 0.8e-6 away, ours 1.4e-6.
+    """
     train = features(rows=2_000, dim=768, classes=34)
     config = HeadConfig(batch_size=160, epochs=77)
     assert config.steps(2_000) == 1_001
     (head,) = train_heads(train, None, [config])
     layer, _ = the_usual_way(train, config)
-    assert apart(head, layer.weight.detach().numpy(), layer.bias.detach().numpy()) < 1e-6
+    assert apart(head, layer.weight.detach().numpy(), layer.bias.detach().numpy()) < 2e-6
 
 
 def test_bias_has_no_decay():
@@ -101,7 +106,7 @@ def test_bias_has_no_decay():
     train = features()
     blank = replace(train, x=np.zeros_like(train.x))
     heads = train_heads(blank, None, [replace(CONFIGS[1], weight_decay=w) for w in (0.0, 10.0)])
-    np.testing.assert_array_equal(heads[0].bias, heads[1].bias)
+    np.testing.assert_allclose(heads[0].bias, heads[1].bias, atol=1e-6)  # BLAS adds in another order further right
     assert np.ptp(heads[1].bias) > 0.5
 
 
@@ -217,12 +222,16 @@ def test_val_history_is_scored_after_each_epoch():
     assert head.train.loss == pytest.approx(scores(head.logits, train).loss, rel=1e-6)
 
 
-def test_long_val_pass_in_blocks(monkeypatch):
+@pytest.mark.parametrize("kind", [Stack, FusedStack])
+def test_long_val_pass_in_blocks(kind, monkeypatch):
     """A val split that takes several blocks scores as it does in one."""
     train, val = features(), features(rows=200, seed=1)
-    whole = train_heads(train, val, CONFIGS)
-    monkeypatch.setattr("featcache.heads.train.PASS_LOGITS", 7 * 4 * 5)
-    for one, other in zip(whole, train_heads(train, val, CONFIGS), strict=True):
+    with steps_by(kind):
+        whole = train_heads(train, val, CONFIGS)
+        monkeypatch.setattr("featcache.heads.stack.PASS_LOGITS", 7 * 4 * 5)
+        monkeypatch.setattr("featcache.heads.fused.CALL", 7 * 16 * 4 * 5)
+        blocks = train_heads(train, val, CONFIGS)
+    for one, other in zip(whole, blocks, strict=True):
         for a, b in zip(one.history, other.history, strict=True):
             assert a.val.accuracy == b.val.accuracy
             assert a.val.loss == pytest.approx(b.val.loss, rel=1e-6)

@@ -13,9 +13,12 @@ from featcache.errors import UsageError
 from featcache.features import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.draws import draws
+from featcache.heads.fused import FusedStack
 from featcache.heads.linear import LinearHead
 from featcache.heads.losses import class_weights
+from featcache.heads.stack import Stack
 from featcache.heads.train import train_heads
+from tests.heads.conftest import steps_by
 
 
 def features(rows=300, dim=12, classes=5, seed=0) -> Features:
@@ -109,11 +112,15 @@ OPTIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", [Stack, FusedStack])
 @pytest.mark.parametrize("option", OPTIONS)
-def test_equals_torch(option):
-    """A head with this option equals the same head trained by torch.optim and F.cross_entropy, to 1e-6."""
+def test_equals_torch(option, kind):
+    """A head with this option equals the same head trained by torch.optim and F.cross_entropy, to 1e-6, whether its
+    steps are torch's operations or our own loops.
+    """
     config = replace(BASE, **OPTIONS[option])
-    (head,) = train_heads(TRAIN, None, [config])
+    with steps_by(kind):
+        (head,) = train_heads(TRAIN, None, [config])
     bound = 1e-5 if config.standardize else 1e-6  # torch's own standardised rows are rounded before it begins
     assert apart(head, *the_usual_way(TRAIN, config)) < bound
 
@@ -176,17 +183,6 @@ def test_a_diverging_head_changes_no_others_bits(configs, wild, place):
         np.testing.assert_array_equal(one.weight, other.weight)
         np.testing.assert_array_equal(one.bias, other.bias)
         assert one.history == other.history
-
-
-def test_slices_change_nothing(monkeypatch):
-    """Cut in two slices, as two cores do it, a head is the same to 1e-6, partial batches of odd size included."""
-    train = features(rows=1_000)
-    config = HeadConfig(epochs=4, batch_size=256, lr=0.1, class_weights="balanced", label_smoothing=0.1)
-    (one,) = train_heads(train, None, [config])
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    (two,) = train_heads(train, None, [config])
-    assert apart(two, one.weight, one.bias) < 1e-6
-    assert [row.train.accuracy for row in two.history] == [row.train.accuracy for row in one.history]
 
 
 def test_heads_of_other_batches_train_in_passes_of_their_own():

@@ -1,0 +1,111 @@
+"""Heads by our own loops are those by torch's operations, whatever the settings and however many threads take part."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
+
+from featcache.heads.config import HeadConfig
+from featcache.heads.fused import FusedStack
+from featcache.heads.stack import Stack
+from featcache.heads.train import stack_for, train_heads
+from tests.heads.conftest import steps_by
+from tests.heads.test_stack import BASE, TRAIN, VAL, a_config, apart, features
+
+
+def trained(configs, members, train=TRAIN, val=VAL):
+    """By so many threads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: members)
+        patch.setattr("featcache.heads.fused.LEAST_SLICE", 1)
+        return train_heads(train, val, configs)
+
+
+def test_a_cpu_takes_them():
+    """On the CPU heads are trained by the loops, elsewhere by torch's operations."""
+    from featcache.heads.supply import InMemory
+
+    assert stack_for(InMemory(TRAIN, "cpu")) is FusedStack
+    assert stack_for(InMemory(TRAIN, "meta")) is Stack
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    configs=st.lists(a_config, min_size=1, max_size=5),
+    members=st.integers(1, 5),
+    rows=st.integers(40, 300).filter(lambda rows: rows % 64 % 5),  # a fifth of them in a class: its bias has no slope
+)
+def test_equal_torchs_operations(configs, members, rows):
+    """Any stack, on any number of rows, shared by one to five threads: weights to 2e-5, and the same history."""
+    train = features(rows=rows)
+    with steps_by(Stack):
+        by_torch = train_heads(train, VAL, configs)
+    for head, other in zip(trained(configs, members, train), by_torch, strict=True):
+        assert apart(head, other.weight, other.bias) < 2e-5  # Adam's first steps magnify the last bit
+        assert (head.best_epoch, len(head.history)) == (other.best_epoch, len(other.history))
+        for one, two in zip(head.history, other.history, strict=True):
+            assert one.train.loss == pytest.approx(two.train.loss, rel=1e-5, abs=1e-6)
+            assert one.val.loss == pytest.approx(two.val.loss, rel=1e-5, abs=1e-6)
+            assert one.train.accuracy == pytest.approx(two.train.accuracy, abs=2 / rows)
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_threads_change_nothing(standardize):
+    """By three threads, whose slices differ by a row, a head is the same to 1e-6; twice, it has the same bits."""
+    config = HeadConfig(epochs=4, batch_size=256, lr=0.1, class_weights="balanced", standardize=standardize)
+    train = features(rows=1_000)
+    (one,), (three,), (again,) = (trained([config], members, train) for members in (1, 3, 3))
+    assert apart(three, one.weight, one.bias) < 1e-6
+    assert [row.train.accuracy for row in three.history] == [row.train.accuracy for row in one.history]
+    np.testing.assert_array_equal(three.weight, again.weight)
+    assert three.history == again.history
+
+
+def test_more_threads_than_rows():
+    """A last batch of two rows for five threads, and weights of fewer rows than threads."""
+    train = features(rows=66, dim=1)
+    (one,), (five,) = (trained([replace(BASE, clip_norm=None)], members, train, None) for members in (1, 5))
+    assert apart(five, one.weight, one.bias) < 1e-6
+
+
+def test_calls_of_one_step(monkeypatch):
+    """Asked for step by step, heads have the bits that they have when a whole epoch is asked for."""
+    configs = [BASE, replace(BASE, optimizer="adam", standardize=True)]
+    whole = trained(configs, 2)
+    monkeypatch.setattr("featcache.heads.fused.CALL", 1)
+    for head, other in zip(trained(configs, 2), whole, strict=True):
+        np.testing.assert_array_equal(head.weight, other.weight)
+        assert head.history == other.history
+
+
+@pytest.mark.parametrize("at", [1e30, np.inf, np.nan])
+def test_rows_that_no_number_fits(at):
+    """A value that overflows ends in a diverged head, by the loops as by torch's operations."""
+    x = TRAIN.x.copy()
+    x[17, 3] = at
+    spoilt = replace(TRAIN, x=x)
+    with steps_by(Stack):
+        (by_torch,) = train_heads(spoilt, None, [replace(BASE, clip_norm=None)])
+    (head,) = trained([replace(BASE, clip_norm=None)], 2, spoilt, None)
+    assert by_torch.diverged
+    assert head.diverged
+
+
+def test_blas_has_its_threads_again():
+    """After a training, and after one that was broken off, BLAS multiplies with as many threads as before."""
+
+    def threads():
+        return [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    def broken(*at):
+        assert {count for _, count in threads()} == {1}
+        raise KeyboardInterrupt
+
+    before = threads()
+    with pytest.raises(KeyboardInterrupt):
+        train_heads(TRAIN, None, [BASE], progress=broken)
+    assert threads() == before
