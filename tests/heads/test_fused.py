@@ -33,11 +33,13 @@ def test_a_cpu_takes_them():
     assert stack_for(InMemory(TRAIN, "meta")) is Stack
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     configs=st.lists(a_config, min_size=1, max_size=5),
     members=st.integers(1, 5),
-    rows=st.integers(40, 300).filter(lambda rows: rows % 64 % 5),  # a fifth of them in a class: its bias has no slope
+    # Where a slope is 0 but for rounding, Adam takes a whole step: a batch of all rows, standardised, or with a fifth of
+    # its rows in a class.
+    rows=st.integers(70, 300).filter(lambda rows: rows % 64 % 5),
 )
 def test_equal_torchs_operations(configs, members, rows):
     """Any stack, on any number of rows, shared by one to five threads: weights to 2e-5, and the same history."""
