@@ -37,8 +37,8 @@ def test_a_cpu_takes_them():
 @given(
     configs=st.lists(a_config, min_size=1, max_size=5),
     members=st.integers(1, 5),
-    # Where a slope is 0 but for rounding, Adam takes a whole step: a batch of all rows, standardised, or with a fifth of
-    # its rows in a class.
+    # Where a slope is 0 but for rounding, Adam takes a whole step: on a batch of all rows, standardised, or with a
+    # fifth of its rows in a class.
     rows=st.integers(70, 300).filter(lambda rows: rows % 64 % 5),
 )
 def test_equal_torchs_operations(configs, members, rows):
