@@ -13,6 +13,7 @@ Of the last block only row 0 is ever read, so there (2) needs queries for one to
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -65,20 +66,22 @@ def _fuses(x: Tensor) -> bool:
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return False
-    return _HAS_FUSED and x.device.type == "cpu"
+    return x.device.type == "cpu" and has_fused(x.dtype)
 
 
-def _has_fused() -> bool:
-    """Whether this torch has the operator, and it computes: an internal name, so that it is asked and not trusted."""
+@cache
+def has_fused(dtype: torch.dtype) -> bool:
+    """Whether torch has the operator, and it computes on this CPU: an internal name, so that it is asked, not trusted.
+
+    In bfloat16 oneDNN has it from AVX-512 on; F.linear computes everywhere.
+    """
+    x, weight = torch.eye(8, dtype=dtype), (torch.arange(64) / 16).view(8, 8).to(dtype)
+    bias = torch.ones(8, dtype=dtype)
     try:
-        x, weight = torch.eye(8), torch.arange(64.0).view(8, 8)
-        found = torch.ops.mkldnn._linear_pointwise(x, weight, torch.ones(8), "gelu", [], "none")
+        found = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "none")
     except (AttributeError, RuntimeError):
         return False
-    return torch.allclose(found, F.gelu(weight.T + 1))
-
-
-_HAS_FUSED = _has_fused()
+    return torch.allclose(found, F.gelu(F.linear(x, weight, bias)), rtol=1e-5 if dtype == torch.float32 else 0.02)
 
 
 @dataclass(frozen=True, slots=True)

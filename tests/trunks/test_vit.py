@@ -192,3 +192,24 @@ def test_building_leaves_the_tensors_alone():
     for dtype in PRECISIONS:
         embedded(vit.build(state, NANO, NANO.transform, dtype=dtype), images(2, 64))
     assert weights.digest(state) == before
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_a_cpu_without_the_fused_product(dtype, monkeypatch):
+    """Where oneDNN refuses the fused product, as for bfloat16 on a CPU without AVX-512, torch's own is taken."""
+
+    def refuses(*args):
+        raise RuntimeError("could not create a primitive descriptor")
+
+    state, pixels = seeded(NANO, seed=3), images(4, NANO.transform.crop)
+    built = vit.build(state, NANO, NANO.transform, dtype=dtype)
+    with torch.inference_mode():
+        expected = built(pixels)
+        monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", refuses)
+        vit.has_fused.cache_clear()
+        try:
+            found = built(pixels)
+            assert not vit.has_fused(dtype)
+        finally:
+            vit.has_fused.cache_clear()
+    assert torch.linalg.vector_norm(found - expected) < 0.02 * torch.linalg.vector_norm(expected)
