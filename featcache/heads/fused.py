@@ -126,18 +126,20 @@ class FusedStack(Heads):
 
     def score(self, blocks: Blocks, tally: Tally) -> list[Tensor]:
         """Let the tally take in the logits of all rows, as they are answered: without adjustment. The labels."""
-        if self.scaler is not None:
-            self.weights.w[:] = self.shown().permute(2, 0, 1).reshape(self.weights.w.shape).numpy()
-        labels, size = [], max(1, CALL // self.weights.w.size)
+        weights = self.weights
+        if self.scaler is not None:  # weights.w is the last step's; an earlier epoch's may have been put back since
+            w = self.shown().permute(2, 0, 1).reshape(weights.w.shape).contiguous().numpy()
+            weights = weights._replace(w=w)
+        labels, size = [], max(1, CALL // weights.w.size)
         for x, y in blocks:
             labels.append(y)
             for start in range(0, len(y), size):
-                self._look(x[start : start + size].numpy(), y[start : start + size].numpy(), tally)
+                self._look(weights, x[start : start + size].numpy(), y[start : start + size].numpy(), tally)
         return labels
 
-    def _look(self, x: Floats, y: npt.NDArray[np.int64], tally: Tally) -> None:
+    def _look(self, weights: kernels.Weights, x: Floats, y: npt.NDArray[np.int64], tally: Tally) -> None:
         start, bits, hits = tally.take(len(y)), tally.bits.numpy(), tally.hits.numpy()
-        self.crew.run(lambda member: kernels.look(SGEMM, member, x, y, self.asked, self.weights, bits, hits, start))
+        self.crew.run(lambda member: kernels.look(SGEMM, member, x, y, self.asked, weights, bits, hits, start))
 
     def close(self) -> None:
         """Send the crew home."""

@@ -23,6 +23,7 @@ from featcache.heads.supply import Supply, Walk, room_for_readers, supply
 from featcache.heads.tally import Tally
 from featcache.streamed import Streamed
 
+WORTH_LOOPS = 10**11  # multiplications of a training, some 1.5 s of two cores: numba takes a second to get ready
 LEAST_STD = 1e-12  # of a dimension's size: below it a dimension counts as constant
 
 # Told the epoch and every head's scores on val so far; the heads that it names (by index) are stopped.
@@ -91,7 +92,9 @@ def _one_pass(
     """Heads that see the same batches."""
     first = configs[0]
     rows = len(train.y)
-    stack = stack_for(train)(configs, moments, min(first.batch_size, rows), first.steps(rows), str(train.y.device))
+    stack = stack_for(train, configs, len(moments.counts))(
+        configs, moments, min(first.batch_size, rows), first.steps(rows), str(train.y.device)
+    )
     with closing(stack):
         return _trained(stack, train, val, configs, select, told, watch)
 
@@ -191,11 +194,12 @@ def _pass(stack: Heads, split: Supply) -> list[Scores]:
     return stack.by_head(tally.scores(torch.cat(labels), stack.classes))
 
 
-def stack_for(train: Supply) -> type[Heads]:
-    """What computes the steps: loops of our own on a CPU, torch's operations elsewhere."""
-    if train.y.device.type != "cpu":
+def stack_for(train: Supply, configs: Sequence[HeadConfig], classes: int) -> type[Heads]:
+    """What computes the steps: on a CPU, where there is work for seconds, loops of our own; else torch's operations."""
+    products = 2 * len(train.y) * configs[0].epochs * train.dim * classes * len(configs)
+    if train.y.device.type != "cpu" or products < WORTH_LOOPS:
         return Stack
-    from featcache.heads.fused import FusedStack  # a GPU does without numba's half second
+    from featcache.heads.fused import FusedStack
 
     return FusedStack
 

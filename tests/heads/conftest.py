@@ -4,7 +4,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from featcache.heads.stack import Heads
+from featcache.heads.fused import FusedStack
+from featcache.heads.stack import Heads, Stack
 from tests.conftest import single_thread
 
 one_thread = pytest.fixture(autouse=True, scope="module")(single_thread)
@@ -12,7 +13,14 @@ one_thread = pytest.fixture(autouse=True, scope="module")(single_thread)
 
 @contextmanager
 def steps_by(kind: type[Heads]):
-    """Whatever the device, heads are trained by this one."""
+    """Whatever the device and the work, heads are trained by this one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("featcache.heads.train.stack_for", lambda train: kind)
+        patch.setattr("featcache.heads.train.stack_for", lambda *of: kind)
+        yield
+
+
+@pytest.fixture(scope="module", params=[Stack, FusedStack])
+def either(request):
+    """Each test of the module twice: by torch's operations, as on a GPU, and by the loops of a CPU."""
+    with steps_by(request.param):
         yield

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_info
 from featcache.heads.config import HeadConfig
 from featcache.heads.fused import FusedStack
 from featcache.heads.stack import Stack
+from featcache.heads.supply import InMemory
 from featcache.heads.train import stack_for, train_heads
 from tests.heads.conftest import steps_by
 from tests.heads.test_stack import BASE, TRAIN, VAL, a_config, apart, features
@@ -22,15 +23,25 @@ def trained(configs, members, train=TRAIN, val=VAL):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "get_num_threads", lambda: members)
         patch.setattr("featcache.heads.fused.LEAST_SLICE", 1)
-        return train_heads(train, val, configs)
+        with steps_by(FusedStack):
+            return train_heads(train, val, configs)
 
 
-def test_a_cpu_takes_them():
-    """On the CPU heads are trained by the loops, elsewhere by torch's operations."""
-    from featcache.heads.supply import InMemory
+@pytest.mark.parametrize(("epochs", "kind"), [(1, Stack), (90, FusedStack)])
+def test_a_cpu_takes_them_where_there_is_work(epochs, kind):
+    """On the CPU heads are trained by the loops where that takes seconds; elsewhere by torch's operations."""
+    configs = [replace(BASE, epochs=epochs)] * 20
+    train = features(rows=20_000, dim=1_000)
+    assert stack_for(InMemory(train, "cpu"), configs, 5) is kind
+    assert stack_for(InMemory(TRAIN, "meta"), configs * 1_000, 5) is Stack
 
-    assert stack_for(InMemory(TRAIN, "cpu")) is FusedStack
-    assert stack_for(InMemory(TRAIN, "meta")) is Stack
+
+def test_val_changes_no_weight_of_a_head_that_standardises():
+    """A head that is scored on val after each epoch has the bits of one that is not."""
+    config = replace(BASE, standardize=True)
+    (blind,), (seeing,) = (trained([config], 2, TRAIN, val) for val in (None, VAL))
+    np.testing.assert_array_equal(blind.weight, seeing.weight)
+    np.testing.assert_array_equal(blind.bias, seeing.bias)
 
 
 @settings(max_examples=25, deadline=None)
@@ -108,6 +119,6 @@ def test_blas_has_its_threads_again():
         raise KeyboardInterrupt
 
     before = threads()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), steps_by(FusedStack):
         train_heads(TRAIN, None, [BASE], progress=broken)
     assert threads() == before

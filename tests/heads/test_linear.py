@@ -13,11 +13,10 @@ from featcache.errors import UsageError
 from featcache.features import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.draws import orders
-from featcache.heads.fused import FusedStack
 from featcache.heads.linear import EpochRow, LinearHead, Scores, best_of, scores
-from featcache.heads.stack import Stack
 from featcache.heads.train import train_heads
-from tests.heads.conftest import steps_by
+
+pytestmark = pytest.mark.usefixtures("either")
 
 
 def features(rows=300, dim=12, classes=5, seed=0, present=None) -> Features:
@@ -222,15 +221,13 @@ def test_val_history_is_scored_after_each_epoch():
     assert head.train.loss == pytest.approx(scores(head.logits, train).loss, rel=1e-6)
 
 
-@pytest.mark.parametrize("kind", [Stack, FusedStack])
-def test_long_val_pass_in_blocks(kind, monkeypatch):
+def test_long_val_pass_in_blocks(monkeypatch):
     """A val split that takes several blocks scores as it does in one."""
     train, val = features(), features(rows=200, seed=1)
-    with steps_by(kind):
-        whole = train_heads(train, val, CONFIGS)
-        monkeypatch.setattr("featcache.heads.stack.PASS_LOGITS", 7 * 4 * 5)
-        monkeypatch.setattr("featcache.heads.fused.CALL", 7 * 16 * 4 * 5)
-        blocks = train_heads(train, val, CONFIGS)
+    whole = train_heads(train, val, CONFIGS)
+    monkeypatch.setattr("featcache.heads.stack.PASS_LOGITS", 7 * 4 * 5)
+    monkeypatch.setattr("featcache.heads.fused.CALL", 7 * 16 * 4 * 5)
+    blocks = train_heads(train, val, CONFIGS)
     for one, other in zip(whole, blocks, strict=True):
         for a, b in zip(one.history, other.history, strict=True):
             assert a.val.accuracy == b.val.accuracy

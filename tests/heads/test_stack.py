@@ -13,12 +13,11 @@ from featcache.errors import UsageError
 from featcache.features import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.draws import draws
-from featcache.heads.fused import FusedStack
 from featcache.heads.linear import LinearHead
 from featcache.heads.losses import class_weights
-from featcache.heads.stack import Stack
 from featcache.heads.train import train_heads
-from tests.heads.conftest import steps_by
+
+pytestmark = pytest.mark.usefixtures("either")
 
 
 def features(rows=300, dim=12, classes=5, seed=0) -> Features:
@@ -112,15 +111,11 @@ OPTIONS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [Stack, FusedStack])
 @pytest.mark.parametrize("option", OPTIONS)
-def test_equals_torch(option, kind):
-    """A head with this option equals the same head trained by torch.optim and F.cross_entropy, to 1e-6, whether its
-    steps are torch's operations or our own loops.
-    """
+def test_equals_torch(option):
+    """A head with this option equals the same head trained by torch.optim and F.cross_entropy, to 1e-6."""
     config = replace(BASE, **OPTIONS[option])
-    with steps_by(kind):
-        (head,) = train_heads(TRAIN, None, [config])
+    (head,) = train_heads(TRAIN, None, [config])
     bound = 1e-5 if config.standardize else 1e-6  # torch's own standardised rows are rounded before it begins
     assert apart(head, *the_usual_way(TRAIN, config)) < bound
 
