@@ -4,6 +4,7 @@ Weights lie as the products like them, (width, heads x classes). Python asks for
 """
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +15,10 @@ from featcache.heads import kernels
 from featcache.heads.config import HeadConfig
 from featcache.heads.crew import Crew
 from featcache.heads.instructions import SGEMM
+from featcache.heads.linear import Scores
 from featcache.heads.optimizers import BETA_1, BETA_2, EPS, shares
 from featcache.heads.stack import Blocks, Heads, Moments, Stretch
-from featcache.heads.tally import Tally
+from featcache.heads.tally import Counts
 
 Floats = npt.NDArray[np.float32]
 
@@ -27,26 +29,27 @@ CALL = 2**33  # multiplications that are asked for at a time: a quarter of a sec
 class FusedStack(Heads):
     """Heads by `kernels`."""
 
-    def __init__(self, configs: Sequence[HeadConfig], moments: Moments, batch: int, steps: int, device: str) -> None:
-        super().__init__(configs, moments, batch, steps, device)
+    def __init__(self, configs: Sequence[HeadConfig], moments: Moments, rows: int, steps: int, device: str) -> None:
+        super().__init__(configs, moments, rows, steps, device)
         wide = self.heads * self.classes
-        members = max(1, min(torch.get_num_threads(), batch // LEAST_SLICE))
-        share = -(-batch // members)
+        members = max(1, min(torch.get_num_threads(), self.batch // LEAST_SLICE))
+        share = -(-self.batch // members)
         self.asked, self.pace = self._what(), self._how(wide)
         u = np.zeros((self.width, wide), np.float32)
-        rows = np.zeros((members, share, self.width), np.float32)
-        rows[:, :, self.dim] = 1
+        slices = np.zeros((members, share, self.width), np.float32)
+        slices[:, :, self.dim] = 1
         self.weights = kernels.Weights(
             w=u if self.scaler is None else np.zeros_like(u),
             u=u,
             first=np.zeros_like(u),
             second=np.zeros((self.width, self.pace.adam), np.float32),
-            batch=rows,
+            batch=slices,
             z=np.zeros((members, share, wide), np.float32),
             parts=np.zeros((members, self.width, wide), np.float32),
             sums=np.zeros((2, members, wide)),
         )
         self.w = torch.from_numpy(u).view(self.width, self.heads, self.classes).permute(1, 2, 0)
+        self.counts = Counts(members, self.heads, self.classes)
         self.crew = Crew(members)
 
     def _what(self) -> kernels.Asked:
@@ -95,38 +98,34 @@ class FusedStack(Heads):
             rates[:] = np.repeat(values.numpy(), self.classes, axis=1)
         self.pace.share_of_s[:] = of_s.numpy()
 
-    def learn(self, stretches: Iterable[Stretch], tally: Tally) -> list[Tensor]:
+    def learn(self, stretches: Iterable[Stretch]) -> list[Tensor]:
         """An epoch of steps, and the labels that they saw, in their order."""
-        step, labels, size = 0, [], self.batch
-        at_once = max(1, CALL // (2 * size * self.weights.w.size))
+        self.counts.begin()
+        step, labels = 0, []
+        at_once = self.batch * max(1, CALL // (2 * self.batch * self.weights.w.size))  # rows
         for x, rows, y in stretches:
             labels.append(y)
-            for start in range(0, len(y), at_once * size):
-                part = slice(start, start + at_once * size)
-                source = kernels.Source(x.numpy(), rows[part].numpy(), y[part].numpy(), size)
-                step += self._go(source, tally, step)
+            for start in range(0, len(y), at_once):
+                part = slice(start, start + at_once)
+                source = kernels.Source(x.numpy(), rows[part].numpy(), y[part].numpy(), self.batch)
+                steps = -(-len(source.y) // self.batch)
+                self.crew.run(partial(self._go, source, step, steps))
+                step += steps
         return labels
 
-    def _go(self, source: kernels.Source, tally: Tally, step: int) -> int:
-        """Let the crew go through these rows, and return in how many batches."""
-        whole, rest = divmod(len(source.y), source.size)
-        start = tally.take(source.size, whole) if whole else tally.take(rest)
-        if whole and rest:
-            tally.take(rest)
-        steps, bits, hits = whole + bool(rest), tally.bits.numpy(), tally.hits.numpy()
+    def _go(self, source: kernels.Source, step: int, steps: int, member: int) -> None:
+        kernels.go(
+            SGEMM, member, self.crew.meeting, source, self.asked, self.weights, self.pace, step, steps,
+            self.counts.lost, self.counts.right,
+        )  # fmt: skip
 
-        def share(member: int) -> None:
-            kernels.go(
-                SGEMM, member, self.crew.meeting, source, self.asked, self.weights, self.pace, step, steps, bits, hits,
-                start,
-            )  # fmt: skip
+    def learnt(self, y: Tensor, level: int) -> list[Scores]:
+        """The running scores of the epoch that was learnt last, by config."""
+        return self.by_head(self.counts.scores(y.numpy(), level))
 
-        self.crew.run(share)
-        return steps
-
-    def score(self, blocks: Blocks, tally: Tally) -> list[Tensor]:
-        """Let the tally take in the logits of all rows, as they are answered: without adjustment. The labels."""
-        weights = self.weights
+    def score(self, blocks: Blocks, rows: int) -> list[Scores]:  # noqa: ARG002 (counts need no room for them)
+        """The scores on so many rows, by config."""
+        weights, counts = self.weights, Counts(self.crew.members, self.heads, self.classes)
         if self.scaler is not None:  # weights.w is the last step's; an earlier epoch's may have been put back since
             w = self.shown().permute(2, 0, 1).reshape(weights.w.shape).contiguous().numpy()
             weights = weights._replace(w=w)
@@ -134,12 +133,12 @@ class FusedStack(Heads):
         for x, y in blocks:
             labels.append(y)
             for start in range(0, len(y), size):
-                self._look(weights, x[start : start + size].numpy(), y[start : start + size].numpy(), tally)
-        return labels
+                part = slice(start, start + size)
+                self.crew.run(partial(self._look, weights, counts, x[part].numpy(), y[part].numpy()))
+        return self.by_head(counts.scores(torch.cat(labels).numpy()))
 
-    def _look(self, weights: kernels.Weights, x: Floats, y: npt.NDArray[np.int64], tally: Tally) -> None:
-        start, bits, hits = tally.take(len(y)), tally.bits.numpy(), tally.hits.numpy()
-        self.crew.run(lambda member: kernels.look(SGEMM, member, x, y, self.asked, weights, bits, hits, start))
+    def _look(self, weights: kernels.Weights, counts: Counts, x: Floats, y: npt.NDArray[np.int64], member: int) -> None:
+        kernels.look(SGEMM, member, x, y, self.asked, weights, counts.lost, counts.right)
 
     def close(self) -> None:
         """Send the crew home."""

@@ -31,7 +31,6 @@ from featcache.heads.instructions import ONE, coming, compiled, exp2, f32, meet,
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 ROWS = 128  # of a head, taken through the softmax together: with 34 classes 17 kB, half of the nearest cache
 AHEAD, LINE = 2, 16  # rows; float32s of a cache line
@@ -132,23 +131,23 @@ def _softmax(z: Floats, top: Floats, total: Floats) -> None:
 
 @compiled
 def _slope(
-    z: Floats, y: Longs, first: int, asked: Asked, learn: bool, bits: Floats, hits: Bools, start: int, room: Floats
+    z: Floats, y: Longs, first: int, asked: Asked, learn: bool, lost: Doubles, right: Longs, room: Floats
 ) -> None:
-    """Logits in bits become the gradient by the logits; the tally takes in what is known on the way.
+    """Logits in bits become the gradient by the logits; what is known on the way is counted.
 
     Args:
         z: (rows of the slice, wide).
         y: (rows of the batch,) classes.
         first: the place in the batch of the slice's first row.
         asked: what the heads are to learn.
-        learn: False where only the tally is wanted; z is then left as it is.
-        bits: (3, room for rows x heads) own, highest and sum, as `Tally` has them.
-        hits: (room for rows x heads,) own >= highest, before the offset.
-        start: where the batch begins in both.
+        learn: False where only the counts are wanted; z is then left as it is.
+        lost: (heads,) bits of loss, added to.
+        right: (heads, classes) rows whose class has the highest logit, before the offset; added to.
         room: (classes, ROWS) to work in.
     """
     rows, classes = len(z), len(room)
-    kept = np.empty(ROWS, np.float32)
+    kept, all_own = np.empty(ROWS, np.float32), np.empty(ROWS, np.float32)
+    all_top, all_total = np.empty(ROWS, np.float32), np.empty(ROWS, np.float32)
     for h in range(asked.heads):
         scale = ONE
         if learn and not asked.plain:
@@ -164,12 +163,11 @@ def _slope(
                 for c in range(classes):
                     room[c, r] = row[c]
             labels = y[first + begin : first + begin + count]
-            at = start + h * len(y) + first + begin
-            own, top, total = bits[0, at : at + count], bits[1, at : at + count], bits[2, at : at + count]
+            own, top, total = all_own[:count], all_top[:count], all_total[:count]
             _top(room, top)
             for r in range(count):
                 own[r] = room[labels[r], r]
-                hits[at + r] = own[r] >= top[r]
+                right[h, labels[r]] += own[r] >= top[r]
             if learn and asked.offset.size:
                 for c in range(classes):
                     row = room[c]
@@ -179,6 +177,8 @@ def _slope(
                 for r in range(count):
                     own[r] = room[labels[r], r]
             _softmax(room, top, total)
+            for r in range(count):
+                lost[h] += np.float64(np.log2(total[r]) + (top[r] - own[r]))
             if not learn:
                 continue
             if asked.plain:
@@ -325,7 +325,7 @@ def _show(weights: Weights, mean: Floats, inverse: Floats, first: int, last: int
 @compiled
 def go(
     blas: int, member: int, counts: Longs, source: Source, asked: Asked, weights: Weights, pace: Pace, step: int,
-    steps: int, bits: Floats, hits: Bools, start: int,
+    steps: int, lost: Doubles, right: Longs,
 ) -> None:  # fmt: skip
     """A member's share of the source's first so many batches; every member is called with the same.
 
@@ -339,9 +339,8 @@ def go(
         pace: how fast.
         step: the place of the first batch in its epoch.
         steps: how many batches.
-        bits: the tally's, from `start` on: a batch after the other, each (heads, rows).
-        hits: the tally's, likewise.
-        start: where the first batch begins in them.
+        lost: (members, heads) bits of loss, added to.
+        right: (members, heads, classes) rows that were right, added to.
     """
     members, heads, dim, size = len(counts), asked.heads, source.x.shape[1], source.size
     width, wide = weights.w.shape
@@ -361,7 +360,7 @@ def go(
             meet(counts, member, met)
         if last > first:
             sgemm(blas, 78, wide, last - first, width, BITS, weights.w, x, f32(0), z)
-            _slope(z[: last - first], y, first, asked, True, bits, hits, start + heads * batch, room)
+            _slope(z[: last - first], y, first, asked, True, lost[member], right[member], room)
             sgemm(blas, 84, wide, width, last - first, ONE / f32(len(y)), z, x, f32(0), part)
         else:
             part[:] = f32(0)
@@ -389,7 +388,7 @@ def go(
 
 @compiled
 def look(
-    blas: int, member: int, x: Floats, y: Longs, asked: Asked, weights: Weights, bits: Floats, hits: Bools, start: int
+    blas: int, member: int, x: Floats, y: Longs, asked: Asked, weights: Weights, lost: Doubles, right: Longs
 ) -> None:
     """A member's share of rows that are scored, x (rows, dim), y (rows,) their classes; the rest is as in `go`."""
     members, wide = len(weights.z), weights.w.shape[1]
@@ -403,4 +402,4 @@ def look(
             for j in range(wide):
                 z[r, j] = BITS * bias[j]
         sgemm(blas, 78, wide, count, dim, BITS, weights.w, x[begin:], ONE, z)
-        _slope(z[:count], y, begin, asked, False, bits, hits, start, room)
+        _slope(z[:count], y, begin, asked, False, lost[member], right[member], room)

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from featcache.heads.config import HeadConfig
+from featcache.heads.linear import Scores
 from featcache.heads.losses import Losses
 from featcache.heads.optimizers import KINDS, per_head
 from featcache.heads.tally import Tally
@@ -62,11 +63,11 @@ class Heads:
 
     w: Tensor  # (heads, classes, width) as it is learnt
 
-    def __init__(self, configs: Sequence[HeadConfig], moments: Moments, batch: int, steps: int, device: str) -> None:
+    def __init__(self, configs: Sequence[HeadConfig], moments: Moments, rows: int, steps: int, device: str) -> None:
         self.order = sorted(range(len(configs)), key=lambda head: configs[head].optimizer)  # one stretch a kind
         self.configs = [configs[head] for head in self.order]
         self.heads, self.classes, self.dim = len(configs), len(moments.counts), len(moments.mean)
-        self.batch = batch  # rows
+        self.batch = min(configs[0].batch_size, rows)
         self.width = -(-(self.dim + 1) // LANES) * LANES
         self.losses = Losses(self.configs, moments.counts, device)
         self.scaler: Scaler | None = None
@@ -86,12 +87,21 @@ class Heads:
         """What an epoch's steps take; minus_lr (steps, heads), on the host."""
         raise NotImplementedError
 
-    def learn(self, stretches: Iterable[Stretch], tally: Tally) -> list[Tensor]:
+    def learn(self, stretches: Iterable[Stretch]) -> list[Tensor]:
         """An epoch of steps, and the labels that they saw, in their order."""
         raise NotImplementedError
 
-    def score(self, blocks: Blocks, tally: Tally) -> list[Tensor]:
-        """Let the tally take in the logits of all rows, as they are answered: without adjustment. The labels."""
+    def learnt(self, y: Tensor, level: int) -> list[Scores]:
+        """The running scores of the epoch that was learnt last, by config.
+
+        Args:
+            y: the labels that it saw.
+            level: rows of a first batch on which all logits were equal, and class 0 was the answer.
+        """
+        raise NotImplementedError
+
+    def score(self, blocks: Blocks, rows: int) -> list[Scores]:
+        """The scores on so many rows, by config: of logits as they are answered, without adjustment."""
         raise NotImplementedError
 
     def shown(self) -> Tensor:
@@ -118,13 +128,14 @@ class Heads:
 class Stack(Heads):
     """Heads by torch's operations; `step` is the arithmetic at the top of this file."""
 
-    def __init__(self, configs: Sequence[HeadConfig], moments: Moments, batch: int, steps: int, device: str) -> None:
-        super().__init__(configs, moments, batch, steps, device)
+    def __init__(self, configs: Sequence[HeadConfig], moments: Moments, rows: int, steps: int, device: str) -> None:
+        super().__init__(configs, moments, rows, steps, device)
         wide = self.heads * self.classes
-        self.x = torch.zeros(batch, self.width, device=device)
+        self.tally = Tally(rows, self.heads, device)
+        self.x = torch.zeros(self.batch, self.width, device=device)
         self.x[:, self.dim] = 1
         self.w = torch.zeros(self.heads, self.classes, self.width, device=device)
-        self.z = torch.empty(wide * batch, device=device)
+        self.z = torch.empty(wide * self.batch, device=device)
         self.d = torch.empty_like(self.w)
         self.optimizers = []
         for kind, stretch in groupby(range(self.heads), key=lambda head: KINDS[self.configs[head].optimizer]):
@@ -135,20 +146,26 @@ class Stack(Heads):
         for part, optimizer in self.optimizers:
             optimizer.begin(epoch, minus_lr[:, part, None, None])
 
-    def learn(self, stretches: Iterable[Stretch], tally: Tally) -> list[Tensor]:
+    def learn(self, stretches: Iterable[Stretch]) -> list[Tensor]:
         """An epoch of steps, and the labels that they saw, in their order."""
+        self.tally.begin()
         step, labels = 0, []
         for x, rows, y in stretches:
             labels.append(y)
             for start in range(0, len(y), self.batch):
                 drawn = rows[start : start + self.batch]
                 torch.index_select(x, 0, drawn, out=self.x[: len(drawn), : self.dim])
-                self.step(step, self.x[: len(drawn)], y[start : start + self.batch], tally)
+                self.step(step, self.x[: len(drawn)], y[start : start + self.batch])
                 step += 1
         return labels
 
-    def score(self, blocks: Blocks, tally: Tally) -> list[Tensor]:
-        """Let the tally take in the logits of all rows, as they are answered: without adjustment. The labels."""
+    def learnt(self, y: Tensor, level: int) -> list[Scores]:
+        """The running scores of the epoch that was learnt last, by config."""
+        return self.by_head(self.tally.scores(y, self.classes, level))
+
+    def score(self, blocks: Blocks, rows: int) -> list[Scores]:
+        """The scores on so many rows, by config."""
+        tally = Tally(rows, self.heads, self.x.device)
         size = min(self.batch, max(1, PASS_LOGITS // (self.heads * self.classes)))
         labels = []
         for x, y in blocks:
@@ -157,12 +174,12 @@ class Stack(Heads):
                 block, truth = x[start : start + size], y[start : start + size]
                 self.x[: len(block), : self.dim] = block
                 self._softmax(self.x[: len(block)], truth.expand(self.heads, 1, -1), tally, adjust=False)
-        return labels
+        return self.by_head(tally.scores(torch.cat(labels), self.classes))
 
-    def step(self, step: int, x: Tensor, y: Tensor, tally: Tally) -> None:
+    def step(self, step: int, x: Tensor, y: Tensor) -> None:
         """Step 0, 1, … of an epoch, for every head, on x (rows, width), with its column of ones, and y (rows,)."""
         truth = y.expand(self.heads, 1, -1)
-        g = self.losses.gradient(self._softmax(x, truth, tally), y, truth)
+        g = self.losses.gradient(self._softmax(x, truth, self.tally), y, truth)
         d = self.d.view(-1, self.width)
         torch.addmm(d, g.view(len(d), -1), x, beta=0, alpha=1 / len(x), out=d)
         d = self.d

@@ -1,11 +1,16 @@
 """Loss and hits of all heads over one pass, kept where they were computed: nothing is waited for until the end."""
 
 import math
+from collections.abc import Iterable, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from featcache.heads.linear import Scores
+
+Classes = npt.NDArray[np.int64]  # (classes,)
 
 LN_2 = math.log(2)
 
@@ -28,19 +33,14 @@ class Tally:
         self.blocks: list[list[int]] = []  # rows, how many such blocks in a row
         self.seen = 0
 
-    def take(self, rows: int, count: int = 1) -> int:
-        """Where so many blocks of so many rows begin in `bits` and `hits`, one after the other, each (heads, rows)."""
-        start = self.seen * self.heads
-        self.seen += rows * count
-        if self.blocks and self.blocks[-1][0] == rows:
-            self.blocks[-1][1] += count
-        else:
-            self.blocks.append([rows, count])
-        return start
-
     def room(self, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Where the next block goes: own, highest, sum and hit, each (heads, 1, rows)."""
-        start = self.take(rows)
+        start = self.seen * self.heads
+        self.seen += rows
+        if self.blocks and self.blocks[-1][0] == rows:
+            self.blocks[-1][1] += 1
+        else:
+            self.blocks.append([rows, 1])
         end = self.seen * self.heads
         own, top, total = self.bits[:, start:end].view(3, self.heads, 1, rows)
         return own, top, total, self.hits[start:end].view(self.heads, 1, rows)
@@ -54,14 +54,8 @@ class Tally:
         lost = self._by_head(total.log2() + top - own)
         hits = self._by_head(self.hits[: self.seen * self.heads])
         hits[:, :level] = y[:level] == 0
-        losses = (lost.sum(1) * (LN_2 / self.seen)).tolist()
-        support = torch.bincount(y, minlength=classes).cpu().numpy()
         right = [torch.bincount(y[hit], minlength=classes).cpu().numpy() for hit in hits]
-        occurs = support > 0
-        return [
-            Scores(float(hit.sum() / support.sum()), float((hit[occurs] / support[occurs]).mean()), loss)
-            for hit, loss in zip(right, losses, strict=True)
-        ]
+        return scores_of(lost.sum(1).tolist(), right, torch.bincount(y, minlength=classes).cpu().numpy())
 
     def _by_head(self, flat: Tensor) -> Tensor:
         """(heads, rows seen), rows in the order they came in."""
@@ -73,3 +67,31 @@ class Tally:
             ],
             dim=1,
         )
+
+
+class Counts:
+    """The same, counted as it comes: of each head the bits lost, and the hits of each class. On the host."""
+
+    def __init__(self, members: int, heads: int, classes: int) -> None:
+        self.lost = np.zeros((members, heads))  # each member of a crew counts for itself
+        self.right = np.zeros((members, heads, classes), np.int64)
+
+    def begin(self) -> None:
+        """Forget the last pass."""
+        self.lost[:], self.right[:] = 0, 0
+
+    def scores(self, y: npt.NDArray[np.int64], level: int = 0) -> list[Scores]:
+        """The scores of every head; y and level as in `Tally.scores`."""
+        classes = self.right.shape[2]
+        early = np.bincount(y[:level], minlength=classes)  # all of them equal, and so all counted
+        early[0] = 0
+        return scores_of(self.lost.sum(0).tolist(), self.right.sum(0) - early, np.bincount(y, minlength=classes))
+
+
+def scores_of(lost: Sequence[float], right: Iterable[Classes], support: Classes) -> list[Scores]:
+    """Scores of each head by its bits of loss and its hits of each class; support (classes,) rows."""
+    occurs, rows = support > 0, support.sum()
+    return [
+        Scores(float(hits.sum() / rows), float((hits[occurs] / support[occurs]).mean()), bits * LN_2 / float(rows))
+        for hits, bits in zip(right, lost, strict=True)
+    ]

@@ -20,7 +20,6 @@ from featcache.heads.linear import EpochRow, LinearHead, Scores, scores
 from featcache.heads.replay import MOST_STEPS, Replay
 from featcache.heads.stack import Heads, Moments, Stack
 from featcache.heads.supply import Supply, Walk, room_for_readers, supply
-from featcache.heads.tally import Tally
 from featcache.streamed import Streamed
 
 WORTH_LOOPS = 10**11  # multiplications of a training, some 1.5 s of two cores: numba takes a second to get ready
@@ -93,7 +92,7 @@ def _one_pass(
     first = configs[0]
     rows = len(train.y)
     stack = stack_for(train, configs, len(moments.counts))(
-        configs, moments, min(first.batch_size, rows), first.steps(rows), str(train.y.device)
+        configs, moments, rows, first.steps(rows), str(train.y.device)
     )
     with closing(stack):
         return _trained(stack, train, val, configs, select, told, watch)
@@ -104,7 +103,6 @@ def _trained(
     told: Callable[[], None], watch: Watch | None,
 ) -> list[LinearHead]:  # fmt: skip
     first, rows = configs[0], len(train.y)
-    tally = Tally(rows, stack.heads, train.y.device)
     courses = [Course(config, select) for config in configs]
     needs_val = watch is not None or any(c.patience or c.schedule == "plateau" for c in configs)
     history: list[list[EpochRow]] = [[] for _ in configs]
@@ -112,8 +110,7 @@ def _trained(
 
     def learn(walk: Walk) -> list[Tensor]:
         """One epoch, and the labels in the order that was drawn."""
-        tally.begin()
-        return stack.learn(walk(), tally)
+        return stack.learn(walk())
 
     few = first.steps(rows) <= MOST_STEPS * first.epochs
     learn_or_replay = Replay(learn, train.recorder if few else None)
@@ -121,9 +118,9 @@ def _trained(
         stack.begin(epoch - 1, [course.pace for course in courses])
         labels = learn_or_replay(walk)
         level = min(first.batch_size, rows) if epoch == 1 else 0
-        before = stack.by_head(tally.scores(torch.cat(labels), stack.classes, level))
+        before = stack.learnt(torch.cat(labels), level)
         last = epoch == first.epochs and not needs_val  # else this pass is the final score
-        after = [None] * len(configs) if val is None or last else _pass(stack, val)
+        after = [None] * len(configs) if val is None or last else stack.score(val.blocks(), len(val.y))
         for head, course in enumerate(courses):
             if not course.stopped:
                 history[head].append(EpochRow(epoch, before[head], after[head]))
@@ -137,7 +134,7 @@ def _trained(
             break
     for head, weights in kept.items():
         stack.w[stack.place(head)] = weights
-    on_train = _pass(stack, train)
+    on_train = stack.score(train.blocks(), rows)
     weight, bias = stack.answers()
     steps = first.steps(rows) // first.epochs
     return [
@@ -185,13 +182,6 @@ def _blocks(train: Features | Streamed) -> Iterator[npt.NDArray[np.float32]]:
 def width_of(train: Features | Streamed) -> int:
     """The width of an embedding."""
     return train.dim if isinstance(train, Streamed) else train.x.shape[1]
-
-
-def _pass(stack: Heads, split: Supply) -> list[Scores]:
-    """Every head's scores on a split, by config."""
-    tally = Tally(len(split.y), stack.heads, split.y.device)
-    labels = stack.score(split.blocks(), tally)
-    return stack.by_head(tally.scores(torch.cat(labels), stack.classes))
 
 
 def stack_for(train: Supply, configs: Sequence[HeadConfig], classes: int) -> type[Heads]:

@@ -15,7 +15,6 @@ from featcache.heads.draws import ahead, draws
 from featcache.heads.replay import RECORDERS, Replay, captured
 from featcache.heads.stack import Stack
 from featcache.heads.supply import InMemory
-from featcache.heads.tally import Tally
 from featcache.heads.train import moments_of, train_heads
 from tests.heads.conftest import steps_by
 from tests.heads.test_stack import BASE, OPTIONS, TRAIN, VAL, a_config, apart
@@ -209,17 +208,15 @@ def test_an_epoch_needs_nothing_from_the_host(stack):
     operators as the epoch before.
     """
     configs = [config for config in STACKS[stack] if config.batches == STACKS[stack][0].batches]
-    rows, size = len(TRAIN.y), min(len(TRAIN.y), configs[0].batch_size)
+    rows = len(TRAIN.y)
     with torch.inference_mode():
         there = InMemory(TRAIN, "meta")
-        heads = Stack(configs, moments_of(TRAIN, configs), size, configs[0].steps(rows), "meta")
-        tally = Tally(rows, heads.heads, "meta")
+        heads = Stack(configs, moments_of(TRAIN, configs), rows, configs[0].steps(rows), "meta")
         operators = []
         for epoch, walk in enumerate(there.epochs(configs[0])):
-            tally.begin()
             heads.begin(epoch, [1.0] * len(configs))
             with Recording("meta") as recording:
-                heads.learn(walk(), tally)
+                heads.learn(walk())
             operators.append([func for func, *_ in recording.launches])
     assert operators == operators[:1] * configs[0].epochs
     assert operators[0].count(ATEN.addmm.out) == 2 * configs[0].steps(rows) // configs[0].epochs
