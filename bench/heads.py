@@ -158,7 +158,9 @@ def ceiling_of_loops(x: torch.Tensor, config: HeadConfig, heads: int) -> None:
     def share(rows: Longs, member: int) -> None:
         gather_and_multiply(SGEMM, x.numpy(), rows, config.batch_size, member, batch, w, z[member], part[member])
 
-    with contextlib.closing(Crew(members)) as crew:
+    crew = Crew(members)
+    with contextlib.closing(crew):
+        crew.start()
         for order in orders(len(x), config.epochs, config.seed):
             crew.run(partial(share, order.numpy()))
 

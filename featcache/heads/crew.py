@@ -9,18 +9,21 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
-from featcache.heads.instructions import count_to, reached
+from featcache.heads.instructions import count_to, reached, ready
 
 LOOKS = 100_000  # some 200 us
 LINE = 8  # int64s of a cache line: no two members write to the same
+GONE = 2**62  # further than any member has to come
+ONE_AT_A_TIME = threading.Lock()  # a crew takes every core, and BLAS has one limit for all of the process
 
 
 class Crew:
     """`run(task)` does task(0), task(1), …, one for each member, at once; the caller is member 0.
 
-    While there is a crew, BLAS multiplies on the thread that asks it to.
+    A task may let the members meet over `meeting`. While it runs BLAS multiplies on the thread that asks it to, and the
+    crews of other threads wait.
     """
 
     def __init__(self, members: int) -> None:
@@ -31,12 +34,16 @@ class Crew:
         self.task: Callable[[int], None] | None = None
         self.error: BaseException | None = None
         self.changed, self.asleep = threading.Condition(), 0
-        self.limits = threadpool_limits(1, user_api="blas")
-        self.others = [
-            threading.Thread(target=self._work, args=(member,), name=f"crew {member}", daemon=True)
-            for member in range(1, members)
-        ]
-        for thread in self.others:
+        ready(reached, self.counts, 0, 0, 1)
+        ready(count_to, self.counts, 0, 0)
+        self.blas = ThreadpoolController()
+        self.others: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Call the others in."""
+        for member in range(1, self.members):
+            thread = threading.Thread(target=self._work, args=(member,), name=f"crew {member}", daemon=True)
+            self.others.append(thread)
             thread.start()
 
     def run(self, task: Callable[[int], None]) -> None:
@@ -45,39 +52,47 @@ class Crew:
         Raises:
             BaseException: what a member's task raised; the caller's own comes first.
         """
-        self._begin(task)
-        try:
-            task(0)
-        finally:
-            for member in range(1, self.members):
-                self._wait(member, self.begun)
-            error, self.error = self.error, None
-        if error is not None:
-            raise error
+        with ONE_AT_A_TIME, self.blas.limit(limits=1, user_api="blas"):
+            self.task = task
+            self.begun += 1
+            try:
+                self._count(0, self.begun)
+                task(0)
+            except BaseException:
+                count_to(self.meeting, 0, GONE)  # nobody waits for the caller
+                raise
+            finally:
+                self._count(0, self.begun)  # where an interrupt came first: who was not called would not come back
+                for member in range(1, self.members):
+                    self._wait(member, self.begun)
+                if (self.meeting == GONE).any():
+                    self.meeting[:] = 0
+                error, self.error = self.error, None
+            if error is not None:
+                raise error
 
     def close(self) -> None:
-        """Send the others home, and let BLAS have its threads again."""
-        self._begin(None)
-        for thread in self.others:
-            thread.join()
-        self.limits.restore_original_limits()
-
-    def _begin(self, task: Callable[[int], None] | None) -> None:
-        self.task = task
+        """Send the others home. A second time it does nothing."""
+        self.task = None
         self.begun += 1
         self._count(0, self.begun)
+        while self.others:
+            self.others[-1].join()
+            self.others.pop()
 
     def _work(self, member: int) -> None:
         begun = 0
         while True:
             begun += 1
             self._wait(0, begun)
-            if self.task is None:
+            task = self.task
+            if task is None:
                 return
             try:
-                self.task(member)
+                task(member)
             except BaseException as error:  # the caller's to raise
                 self.error = error
+                count_to(self.meeting, member, GONE)
             self._count(member, begun)
 
     def _wait(self, member: int, count: int) -> None:

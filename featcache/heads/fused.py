@@ -5,6 +5,7 @@ Weights lie as the products like them, (width, heads x classes). Python asks for
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,8 @@ from torch import Tensor
 
 from featcache.heads import kernels
 from featcache.heads.config import HeadConfig
-from featcache.heads.crew import Crew
-from featcache.heads.instructions import SGEMM
+from featcache.heads.crew import LINE, Crew
+from featcache.heads.instructions import SGEMM, ready
 from featcache.heads.linear import Scores
 from featcache.heads.optimizers import BETA_1, BETA_2, EPS, shares
 from featcache.heads.stack import Blocks, Heads, Moments, Stretch
@@ -23,7 +24,8 @@ from featcache.heads.tally import Counts
 Floats = npt.NDArray[np.float32]
 
 LEAST_SLICE = 64  # rows of a member: with fewer, BLAS is busy packing the weights
-CALL = 2**33  # multiplications that are asked for at a time: a quarter of a second, in which nobody hears a Ctrl-C
+MOST_PARTS = 2**26  # weights of all members' gradients: 256 MB
+CALL = 2**33  # multiplications that are asked for at a time, at least a step: a quarter of a second without a Ctrl-C
 
 
 class FusedStack(Heads):
@@ -32,9 +34,10 @@ class FusedStack(Heads):
     def __init__(self, configs: Sequence[HeadConfig], moments: Moments, rows: int, steps: int, device: str) -> None:
         super().__init__(configs, moments, rows, steps, device)
         wide = self.heads * self.classes
-        members = max(1, min(torch.get_num_threads(), self.batch // LEAST_SLICE))
+        most = min(self.batch // LEAST_SLICE, MOST_PARTS // (self.width * wide))
+        members = max(1, min(torch.get_num_threads(), most))
         share = -(-self.batch // members)
-        self.asked, self.pace = self._what(), self._how(wide)
+        self.asked, self.pace = self._what(), self._how()
         u = np.zeros((self.width, wide), np.float32)
         slices = np.zeros((members, share, self.width), np.float32)
         slices[:, :, self.dim] = 1
@@ -51,6 +54,18 @@ class FusedStack(Heads):
         self.w = torch.from_numpy(u).view(self.width, self.heads, self.classes).permute(1, 2, 0)
         self.counts = Counts(members, self.heads, self.classes)
         self.crew = Crew(members)
+        nobody = np.zeros((1, LINE), np.int64)
+        none = kernels.Source(*(np.zeros((0, self.dim), np.float32), *(np.zeros(0, np.int64),) * 2), self.batch)
+        counts = self.counts.lost, self.counts.right
+        ready(kernels.go, SGEMM, 0, nobody, none, self.asked, self.weights, self.pace, 0, 0, *counts)
+        ready(kernels.look, SGEMM, 0, none.x, none.y, self.asked, self.weights, *counts)
+
+    def __enter__(self) -> Self:
+        self.crew.start()
+        return self
+
+    def __exit__(self, *why: object) -> None:
+        self.crew.close()
 
     def _what(self) -> kernels.Asked:
         losses, nothing = self.losses, torch.zeros(self.heads, self.classes)
@@ -64,11 +79,11 @@ class FusedStack(Heads):
             spread_sum=losses.spread_sum.flatten().numpy(),
         )
 
-    def _how(self, wide: int) -> kernels.Pace:
+    def _how(self) -> kernels.Pace:
         def columns(values: list[float]) -> Floats:
             return np.repeat(np.array(values, np.float32), self.classes)
 
-        configs, rates = self.configs, np.zeros((3, self.steps, wide), np.float32)
+        configs, rates = self.configs, np.zeros((2, self.steps, self.heads), np.float32)
         decays = any(config.weight_decay for config in configs)
         coupled = [0.0 if config.optimizer == "adamw" else config.weight_decay for config in configs]
         decoupled = [config.weight_decay if config.optimizer == "adamw" else 0.0 for config in configs]
@@ -94,8 +109,7 @@ class FusedStack(Heads):
 
     def _lay_out(self, epoch: int, minus_lr: Tensor) -> None:
         of_m, of_s = shares(epoch, self.steps)
-        for rates, values in ((self.pace.minus_lr, minus_lr), (self.pace.minus_lr_of_m, minus_lr / of_m[:, None])):
-            rates[:] = np.repeat(values.numpy(), self.classes, axis=1)
+        self.pace.minus_lr[:], self.pace.minus_lr_of_m[:] = minus_lr.numpy(), (minus_lr / of_m[:, None]).numpy()
         self.pace.share_of_s[:] = of_s.numpy()
 
     def learn(self, stretches: Iterable[Stretch]) -> list[Tensor]:
@@ -139,7 +153,3 @@ class FusedStack(Heads):
 
     def _look(self, weights: kernels.Weights, counts: Counts, x: Floats, y: npt.NDArray[np.int64], member: int) -> None:
         kernels.look(SGEMM, member, x, y, self.asked, weights, counts.lost, counts.right)
-
-    def close(self) -> None:
-        """Send the crew home."""
-        self.crew.close()

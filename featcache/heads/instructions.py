@@ -1,7 +1,7 @@
 """What the loops of `kernels` are made of that Python has no words for: single instructions, BLAS's product, meetings.
 
 numba keeps what it compiled beside a function's file, or in the user's cache, and makes it anew when that file changes.
-It does not look at other files: after a change here alone, touch kernels.py (the tests see to it by themselves).
+It does not look at other files: kernels.py names the version of this one, and so changes with it (a test sees to that).
 """
 
 # ruff: noqa: ARG001  # what numba hands to an instruction is not all used
@@ -45,6 +45,22 @@ def compiled(function: F) -> F:
         return cast(F, numba.njit(cache=True, **options)(function))
     except RuntimeError:  # no folder to keep it in, neither beside this file nor the user's: each process compiles it
         return cast(F, numba.njit(**options)(function))
+
+
+def ready(function: Callable[..., object], *arguments: object) -> None:
+    """Call a compiled function, with nothing to do: what it needs is compiled here, and by nobody who is waited for.
+
+    Where what was compiled cannot be kept (a full disk), it serves this process: the function is in place by then, or
+    the next one that it calls, and numba raises once for each.
+    """
+    for _ in range(100):
+        try:
+            function(*arguments)
+        except OSError as error:
+            failed = error
+        else:
+            return
+    raise failed
 
 
 def instruction(generator: Callable[..., Any]) -> Callable[..., Any]:

@@ -32,6 +32,7 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
 
+INSTRUCTIONS = "3d9fac7e7ce876f6"  # the beginning of its sha256: numba compiles anew when this file changes
 ROWS = 128  # of a head, taken through the softmax together: with 34 classes 17 kB, half of the nearest cache
 AHEAD, LINE = 2, 16  # rows; float32s of a cache line
 BITS = f32(1 / np.log(2))  # log2 e
@@ -73,15 +74,15 @@ class Weights(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """How a step changes them; every vector has an element for each column, (wide,), those of Adam's heads first."""
+    """How a step changes them; a vector has an element for each column, (wide,), those of Adam's heads first."""
 
     adam: int  # columns of heads that Adam or AdamW moves
     clip_norm: Floats  # (heads,) or (0,)
     momentum: Floats  # of SGD's
     decay: Floats  # of SGD's and Adam's; (0,) where no head has any
     decoupled: Floats  # of AdamW's
-    minus_lr: Floats  # (steps, wide)
-    minus_lr_of_m: Floats  # (steps, wide)
+    minus_lr: Floats  # (steps, heads)
+    minus_lr_of_m: Floats  # (steps, heads)
     share_of_s: Floats  # (steps,)
     beta_1: float
     beta_2: float
@@ -108,7 +109,7 @@ def gather(x: Floats, rows: Longs, out: Floats) -> None:
 
 @compiled
 def _top(z: Floats, top: Floats) -> None:
-    """The highest of each column (of the others where one is nan); z (classes, ROWS), top (count,)."""
+    """The highest of each column, (count,); where one is nan, nan or the highest of others. z (classes, ROWS)."""
     for r in range(len(top)):
         top[r] = z[0, r]
     for c in range(1, len(z)):
@@ -293,12 +294,20 @@ def _adam(
 
 
 @compiled
-def _update(step: int, weights: Weights, pace: Pace, scale: Floats, dim: int, first: int, last: int) -> None:
-    """One step of every head's optimizer for rows first to last of the weights; row dim, the bias, knows no decay."""
-    d, u, v, s, rate = weights.parts[0], weights.u, weights.first, weights.second, pace.minus_lr[step]
+def _update(
+    step: int, weights: Weights, pace: Pace, scale: Floats, rate: Floats, of_m: Floats, dim: int, first: int, last: int
+) -> None:
+    """One step of every head's optimizer for rows first to last of the weights; row dim, the bias, knows no decay.
+
+    rate and of_m are (wide,) to work in.
+    """
+    d, u, v, s = weights.parts[0], weights.u, weights.first, weights.second
+    classes = len(rate) // pace.minus_lr.shape[1]
+    for j in range(len(rate)):
+        rate[j], of_m[j] = pace.minus_lr[step, j // classes], pace.minus_lr_of_m[step, j // classes]
     if pace.adam:
         _adam(
-            v, s, u, d, scale, pace.decay, pace.decoupled, rate, pace.minus_lr_of_m[step], pace.share_of_s[step],
+            v, s, u, d, scale, pace.decay, pace.decoupled, rate, of_m, pace.share_of_s[step],
             pace.beta_1, pace.beta_2, pace.eps, dim, first, last,
         )  # fmt: skip
     if not pace.adam:
@@ -348,7 +357,7 @@ def go(
     squares, shifts = weights.sums[0], weights.sums[1]
     low, high = member * width // members, (member + 1) * width // members  # rows of the weights
     room, scale = np.empty((wide // heads, ROWS), np.float32), np.ones(wide, np.float32)
-    bias = np.empty(wide, np.float32)
+    bias, rate, of_m = np.empty(wide, np.float32), np.empty(wide, np.float32), np.empty(wide, np.float32)
     met = read(counts, member)
     for number in range(steps):
         batch = number * size
@@ -375,7 +384,7 @@ def go(
             met += 1
             meet(counts, member, met)
             _scales(squares, pace.clip_norm, scale)
-        _update(step + number, weights, pace, scale, dim, low, high)
+        _update(step + number, weights, pace, scale, rate, of_m, dim, low, high)
         if pace.mean.size:
             _show(weights, pace.mean, pace.inverse, low, high, shifts[member])
             met += 1

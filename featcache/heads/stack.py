@@ -19,7 +19,7 @@ the rows as they are, and D / s (less m times the bias' gradient) is the gradien
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -121,7 +121,10 @@ class Heads:
         w = self.shown()[[self.place(head) for head in range(self.heads)]].cpu().numpy()
         return w[:, :, : self.dim].copy(), w[:, :, self.dim].copy()
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *why: object) -> None:
         """Let go of what the training alone needs."""
 
 

@@ -4,7 +4,6 @@ What a step computes is in `stack`; which rows it sees in `draws`; what an epoch
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -94,7 +93,7 @@ def _one_pass(
     stack = stack_for(train, configs, len(moments.counts))(
         configs, moments, rows, first.steps(rows), str(train.y.device)
     )
-    with closing(stack):
+    with stack:
         return _trained(stack, train, val, configs, select, told, watch)
 
 

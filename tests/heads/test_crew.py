@@ -4,13 +4,16 @@ import threading
 import time
 
 import pytest
+from threadpoolctl import threadpool_info
 
 from featcache.heads.crew import Crew
+from featcache.heads.instructions import meet
 
 
 @pytest.fixture(params=[1, 2, 5])
 def crew(request):
     crew = Crew(request.param)
+    crew.start()
     yield crew
     crew.close()
     assert not any(thread.name.startswith("crew") for thread in threading.enumerate())
@@ -62,6 +65,7 @@ def test_what_a_member_raises(crew, error):
 def test_the_callers_error_comes_first():
     """Where both fail, the caller's own error is raised, and the other's is not kept for the next task."""
     crew = Crew(2)
+    crew.start()
 
     def task(member):
         raise ValueError(str(member))
@@ -70,3 +74,54 @@ def test_the_callers_error_comes_first():
         crew.run(task)
     crew.run(lambda member: None)
     crew.close()
+
+
+@pytest.mark.parametrize("late", [0, 1, 2])
+def test_nobody_waits_for_a_member_that_failed(late):
+    """Where one raises on its way to a meeting, the others pass it, and the next task's members meet again."""
+    crew = Crew(3)
+    crew.start()
+
+    def task(member, fails=True):
+        if fails and member == late:
+            raise MemoryError
+        for count in (1, 2, 3):
+            meet(crew.meeting, member, count)
+
+    with pytest.raises(MemoryError):
+        crew.run(task)
+    crew.run(lambda member: task(member, fails=False))
+    assert crew.meeting[:, 0].tolist() == [3, 3, 3]
+    crew.close()
+
+
+def test_closed_twice(crew):
+    """The second time nothing is left to do."""
+    crew.run(lambda member: None)
+    crew.close()
+    crew.close()
+
+
+def blas_threads():
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+def test_blas_has_one_thread_while_a_task_runs():
+    """From whichever thread, and with crews of several threads at once; afterwards BLAS has what it had before."""
+    before, seen = blas_threads(), []
+
+    def train():
+        crew = Crew(2)
+        crew.start()
+        for _ in range(20):
+            crew.run(lambda member: seen.append(max(blas_threads())) if member == 0 else None)
+        crew.close()
+
+    train()
+    threads = [threading.Thread(target=train) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [1] * 80
+    assert blas_threads() == before

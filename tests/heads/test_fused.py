@@ -1,14 +1,18 @@
 """Heads by our own loops are those by torch's operations, whatever the settings and however many threads take part."""
 
+import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from threadpoolctl import threadpool_info
 
+from featcache.heads import instructions, kernels
 from featcache.heads.config import HeadConfig
 from featcache.heads.fused import FusedStack
 from featcache.heads.stack import Stack
@@ -108,17 +112,44 @@ def test_rows_that_no_number_fits(at):
     assert head.diverged
 
 
-def test_blas_has_its_threads_again():
-    """After a training, and after one that was broken off, BLAS multiplies with as many threads as before."""
-
-    def threads():
-        return [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info() if pool["user_api"] == "blas"]
+def test_a_training_that_is_broken_off():
+    """A Ctrl-C between two epochs is raised, and no thread of the crew is left."""
 
     def broken(*at):
-        assert {count for _, count in threads()} == {1}
         raise KeyboardInterrupt
 
-    before = threads()
     with pytest.raises(KeyboardInterrupt), steps_by(FusedStack):
         train_heads(TRAIN, None, [BASE], progress=broken)
-    assert threads() == before
+    assert not any(thread.name.startswith("crew") for thread in threading.enumerate())
+
+
+def test_a_member_that_fails(monkeypatch):
+    """What one member's share raises is raised, though the others wait for it in the middle of a step."""
+    go = kernels.go
+
+    def fails(blas, member, *rest):
+        if member == 1 and rest[-3]:
+            raise MemoryError("of member 1")
+        go(blas, member, *rest)
+
+    monkeypatch.setattr(kernels, "go", fails)
+    with pytest.raises(MemoryError, match="of member 1"):
+        trained([BASE], 3)
+
+
+def test_trainings_in_several_threads_at_once():
+    """Each has the bits that it has alone."""
+    configs = [replace(BASE, seed=seed) for seed in range(3)]
+    alone = [trained([config], 2)[0] for config in configs]
+    with pytest.MonkeyPatch.context() as patch, steps_by(FusedStack), ThreadPoolExecutor(3) as pool:
+        patch.setattr(torch, "get_num_threads", lambda: 2)
+        patch.setattr("featcache.heads.fused.LEAST_SLICE", 1)
+        together = list(pool.map(lambda config: train_heads(TRAIN, VAL, [config])[0], configs))
+    for head, other in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(head.weight, other.weight)
+
+
+def test_what_is_compiled_is_of_these_instructions():
+    """Numba looks for changes in kernels.py alone: it names the instructions.py that it goes with."""
+    text = Path(instructions.__file__).read_bytes()
+    assert hashlib.sha256(text).hexdigest()[:16] == kernels.INSTRUCTIONS, "write the new beginning into kernels.py"

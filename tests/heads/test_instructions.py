@@ -1,5 +1,6 @@
 """The single instructions that our loops are made of."""
 
+import os
 import subprocess
 import sys
 
@@ -64,4 +65,21 @@ def test_without_a_folder_for_what_is_compiled(tmp_path):
         "print(compiled(lambda x: x + 1)(41))\n"
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("42\n", 0), done.stderr
+
+
+def test_a_disk_that_is_full(tmp_path):
+    """Where what was compiled cannot be kept, it serves the process that compiled it."""
+    probe = (
+        "import numba.core.caching as caching\n"
+        "def full(self, name, data): raise OSError(28, 'No space left on device')\n"
+        "caching.IndexDataCacheFile._save_data = full\n"
+        "from featcache.heads.instructions import compiled, ready\n"
+        "inner = compiled(lambda x: x + 1)\n"
+        "outer = compiled(lambda x: inner(x) + 1)\n"
+        "ready(outer, 1)\n"
+        "print(outer(40))\n"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False, env=environment)
     assert (done.stdout, done.returncode) == ("42\n", 0), done.stderr
