@@ -7,7 +7,8 @@ It does not look at other files: kernels.py names the version of this one, and s
 # ruff: noqa: ARG001  # what numba hands to an instruction is not all used
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import numba
@@ -50,8 +51,28 @@ def compiled(function: F) -> F:
 def ready(function: Callable[..., object], *arguments: object) -> None:
     """Call a compiled function, with nothing to do: what it needs is compiled here, and by nobody who is waited for.
 
-    Where what was compiled cannot be kept (a full disk), it serves this process: the function is in place by then, or
-    the next one that it calls, and numba raises once for each.
+    By a thread of its own, which a Ctrl-C leaves to itself: where one comes into LLVM's midst, llvmlite drops it, and
+    then misses what was compiled.
+    """
+    failed: list[BaseException] = []
+
+    def compiling() -> None:
+        try:
+            _called(function, arguments)
+        except BaseException as error:  # noqa: BLE001  # the caller's to raise
+            failed.append(error)
+
+    thread = threading.Thread(target=compiling, name="numba", daemon=True)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+def _called(function: Callable[..., object], arguments: Sequence[object]) -> None:
+    """Where what was compiled cannot be kept (a full disk), it serves this process.
+
+    It is in place when numba raises, or what it calls is: once for each function.
     """
     for _ in range(100):
         try:
