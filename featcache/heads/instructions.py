@@ -59,7 +59,7 @@ def ready(function: Callable[..., object], *arguments: object) -> None:
     def compiling() -> None:
         try:
             _called(function, arguments)
-        except BaseException as error:  # noqa: BLE001  # the caller's to raise
+        except BaseException as error:  # the caller's to raise
             failed.append(error)
 
     thread = threading.Thread(target=compiling, name="numba", daemon=True)
