@@ -1,7 +1,7 @@
 """python bench/heads.py --runs 1
 
-Measured on 2026-11-25 (AMD EPYC, 2 cores, torch 2.14.0), four epochs, two runs, median seconds: ceiling 1.04, recipe
-1.45, plain 3.11, dataloader 7.85, sweep8 6.78, ceiling of eight 5.24. docs/benchmarks.md has the rest.
+Measured on 2026-11-28 (AMD EPYC, AVX2, 2 cores, torch 2.14.0), twenty epochs, three runs, median seconds: ceiling 5.5,
+recipe 6.5, plain 14.1, dataloader 43.5. docs/benchmarks.md has the rest.
 
 Stage two on synthetic features of Drive&Act's size: 259,865 x 768 float32, 34 classes, 30 % of rows in one.
 
