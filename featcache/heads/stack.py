@@ -13,7 +13,7 @@ column:
 A head that standardises learns U on (x - m) / s, and is shown as W = U / s with its bias less W m: the product is on
 the rows as they are, and D / s (less m times the bias' gradient) is the gradient by U.
 
-`Stack` has this in torch's operations, for every device; on a CPU `fused` has it in loops.
+`Stack` has this in torch's operations, for GPUs and for what is done in a second; `fused` has it in loops, for the CPU.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
