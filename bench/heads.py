@@ -17,7 +17,6 @@ Stage two on synthetic features of Drive&Act's size: 259,865 x 768 float32, 34 c
 """
 
 import argparse
-import contextlib
 import json
 import math
 import subprocess
@@ -47,7 +46,7 @@ from featcache.heads.kernels import Floats, Longs, gather
 from featcache.heads.lbfgs import Point, minimise
 from featcache.heads.linear import LinearHead
 from featcache.heads.replay import Replay, recorder_of
-from featcache.heads.stack import LANES
+from featcache.heads.stack import padded
 from featcache.heads.supply import supply
 from featcache.heads.train import train_heads
 from featcache.trunks.hardware import choose_device
@@ -117,7 +116,7 @@ def ceiling(x: torch.Tensor, config: HeadConfig, heads: int = 1) -> None:
         ceiling_of_loops(x, config, heads)
         return
     size, wide = config.batch_size, heads * CLASSES
-    batch = torch.zeros(size, -(-(DIM + 1) // LANES) * LANES, device=x.device)
+    batch = torch.zeros(size, padded(DIM), device=x.device)
     weight, gradient = torch.zeros(wide, batch.shape[1], device=x.device), torch.empty_like(batch[:1].expand(wide, -1))
     logits = torch.empty(wide * size, device=x.device)
     drawn = torch.empty(len(x), dtype=torch.int64, device=x.device)
@@ -150,7 +149,7 @@ def gather_and_multiply(
 
 def ceiling_of_loops(x: torch.Tensor, config: HeadConfig, heads: int) -> None:
     """Each core its slices of all batches, from the first to the last without a word to the others."""
-    members, width, wide = torch.get_num_threads(), -(-(DIM + 1) // LANES) * LANES, heads * CLASSES
+    members, width, wide = torch.get_num_threads(), padded(DIM), heads * CLASSES
     most = -(-config.batch_size // members)
     batch, z = np.zeros((members, most, width), f32), np.zeros((members, most, wide), f32)
     w, part = np.zeros((width, wide), f32), np.zeros((members, width, wide), f32)
@@ -158,9 +157,7 @@ def ceiling_of_loops(x: torch.Tensor, config: HeadConfig, heads: int) -> None:
     def share(rows: Longs, member: int) -> None:
         gather_and_multiply(SGEMM, x.numpy(), rows, config.batch_size, member, batch, w, z[member], part[member])
 
-    crew = Crew(members)
-    with contextlib.closing(crew):
-        crew.start()
+    with Crew(members) as crew:
         for order in orders(len(x), config.epochs, config.seed):
             crew.run(partial(share, order.numpy()))
 

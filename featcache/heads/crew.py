@@ -6,6 +6,7 @@ tasks, some hundred steps each: a member looks for the next one for a while befo
 
 import threading
 from collections.abc import Callable
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ ONE_AT_A_TIME = threading.Lock()  # a crew takes every core, and BLAS has one li
 
 
 class Crew:
-    """`run(task)` does task(0), task(1), …, one for each member, at once; the caller is member 0.
+    """Within `with`, `run(task)` does task(0), task(1), …, one for each member, at once; the caller is member 0.
 
     A task may let the members meet over `meeting`. While it runs BLAS multiplies on the thread that asks it to, and the
     crews of other threads wait.
@@ -39,12 +40,13 @@ class Crew:
         self.blas = ThreadpoolController()
         self.others: list[threading.Thread] = []
 
-    def start(self) -> None:
+    def __enter__(self) -> Self:
         """Call the others in."""
         for member in range(1, self.members):
             thread = threading.Thread(target=self._work, args=(member,), name=f"crew {member}", daemon=True)
             self.others.append(thread)
             thread.start()
+        return self
 
     def run(self, task: Callable[[int], None]) -> None:
         """Return when every member is through with it.
@@ -71,7 +73,7 @@ class Crew:
             if error is not None:
                 raise error
 
-    def close(self) -> None:
+    def __exit__(self, *why: object) -> None:
         """Send the others home. A second time it does nothing."""
         self.task = None
         self.begun += 1

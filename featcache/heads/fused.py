@@ -54,18 +54,22 @@ class FusedStack(Heads):
         self.w = torch.from_numpy(u).view(self.width, self.heads, self.classes).permute(1, 2, 0)
         self.counts = Counts(members, self.heads, self.classes)
         self.crew = Crew(members)
-        nobody = np.zeros((1, LINE), np.int64)
-        none = kernels.Source(*(np.zeros((0, self.dim), np.float32), *(np.zeros(0, np.int64),) * 2), self.batch)
-        counts = self.counts.lost, self.counts.right
-        ready(kernels.go, SGEMM, 0, nobody, none, self.asked, self.weights, self.pace, 0, 0, *counts)
-        ready(kernels.look, SGEMM, 0, none.x, none.y, self.asked, self.weights, *counts)
+        self._ready()
+
+    def _ready(self) -> None:
+        """Compile what the crew will do."""
+        nobody, counts = np.zeros((1, LINE), np.int64), (self.counts.lost, self.counts.right)
+        x, rows = np.zeros((0, self.dim), np.float32), np.zeros(0, np.int64)
+        nothing = kernels.Source(x, rows, rows, self.batch)
+        ready(kernels.go, SGEMM, 0, nobody, nothing, self.asked, self.weights, self.pace, 0, 0, *counts)
+        ready(kernels.look, SGEMM, 0, x, rows, self.asked, self.weights, *counts)
 
     def __enter__(self) -> Self:
-        self.crew.start()
+        self.crew.__enter__()
         return self
 
     def __exit__(self, *why: object) -> None:
-        self.crew.close()
+        self.crew.__exit__(*why)
 
     def _what(self) -> kernels.Asked:
         losses, nothing = self.losses, torch.zeros(self.heads, self.classes)

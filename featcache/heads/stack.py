@@ -43,7 +43,7 @@ Blocks = Iterator[tuple[Tensor, Tensor]]  # x (rows, dim) and y, likewise
 
 LOG2_E = 1 / float(np.log(2))
 PASS_LOGITS = 2**20  # held at a time where rows are only scored, over all heads
-LANES = 16  # rows of X are padded with zeros to a multiple of a vector
+LANES = 16  # float32s of a vector
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +53,11 @@ class Moments:
     counts: npt.NDArray[np.int64]  # (classes,) rows
     mean: Floats  # (dim,)
     std: Floats  # (dim,), 1 where a dimension is constant
+
+
+def padded(dim: int) -> int:
+    """The width of rows of X and W: their column of ones or biases, and zeros up to a multiple of a vector."""
+    return -(-(dim + 1) // LANES) * LANES
 
 
 class Heads:
@@ -68,7 +73,7 @@ class Heads:
         self.configs = [configs[head] for head in self.order]
         self.heads, self.classes, self.dim = len(configs), len(moments.counts), len(moments.mean)
         self.batch = min(configs[0].batch_size, rows)
-        self.width = -(-(self.dim + 1) // LANES) * LANES
+        self.width = padded(self.dim)
         self.losses = Losses(self.configs, moments.counts, device)
         self.scaler: Scaler | None = None
         if any(config.standardize for config in configs):
@@ -183,9 +188,8 @@ class Stack(Heads):
         """Step 0, 1, … of an epoch, for every head, on x (rows, width), with its column of ones, and y (rows,)."""
         truth = y.expand(self.heads, 1, -1)
         g = self.losses.gradient(self._softmax(x, truth, self.tally), y, truth)
-        d = self.d.view(-1, self.width)
-        torch.addmm(d, g.view(len(d), -1), x, beta=0, alpha=1 / len(x), out=d)
-        d = self.d
+        d, rows_of_d = self.d, self.d.view(-1, self.width)
+        torch.addmm(rows_of_d, g.view(len(rows_of_d), -1), x, beta=0, alpha=1 / len(x), out=rows_of_d)
         if self.scaler is not None:
             self.scaler.pull(d, self.dim)
         if self.clip_norm is not None:

@@ -12,10 +12,8 @@ from featcache.heads.instructions import meet
 
 @pytest.fixture(params=[1, 2, 5])
 def crew(request):
-    crew = Crew(request.param)
-    crew.start()
-    yield crew
-    crew.close()
+    with Crew(request.param) as crew:
+        yield crew
     assert not any(thread.name.startswith("crew") for thread in threading.enumerate())
 
 
@@ -64,23 +62,19 @@ def test_what_a_member_raises(crew, error):
 
 def test_the_callers_error_comes_first():
     """Where both fail, the caller's own error is raised, and the other's is not kept for the next task."""
-    crew = Crew(2)
-    crew.start()
 
     def task(member):
         raise ValueError(str(member))
 
-    with pytest.raises(ValueError, match="0"):
-        crew.run(task)
-    crew.run(lambda member: None)
-    crew.close()
+    with Crew(2) as crew:
+        with pytest.raises(ValueError, match="0"):
+            crew.run(task)
+        crew.run(lambda member: None)
 
 
 @pytest.mark.parametrize("late", [0, 1, 2])
 def test_nobody_waits_for_a_member_that_failed(late):
     """Where one raises on its way to a meeting, the others pass it, and the next task's members meet again."""
-    crew = Crew(3)
-    crew.start()
 
     def task(member, fails=True):
         if fails and member == late:
@@ -88,18 +82,18 @@ def test_nobody_waits_for_a_member_that_failed(late):
         for count in (1, 2, 3):
             meet(crew.meeting, member, count)
 
-    with pytest.raises(MemoryError):
-        crew.run(task)
-    crew.run(lambda member: task(member, fails=False))
-    assert crew.meeting[:, 0].tolist() == [3, 3, 3]
-    crew.close()
+    with Crew(3) as crew:
+        with pytest.raises(MemoryError):
+            crew.run(task)
+        crew.run(lambda member: task(member, fails=False))
+        assert crew.meeting[:, 0].tolist() == [3, 3, 3]
 
 
 def test_closed_twice(crew):
     """The second time nothing is left to do."""
     crew.run(lambda member: None)
-    crew.close()
-    crew.close()
+    crew.__exit__()
+    crew.__exit__()
 
 
 def blas_threads():
@@ -111,11 +105,9 @@ def test_blas_has_one_thread_while_a_task_runs():
     before, seen = blas_threads(), []
 
     def train():
-        crew = Crew(2)
-        crew.start()
-        for _ in range(20):
-            crew.run(lambda member: seen.append(max(blas_threads())) if member == 0 else None)
-        crew.close()
+        with Crew(2) as crew:
+            for _ in range(20):
+                crew.run(lambda member: seen.append(max(blas_threads())) if member == 0 else None)
 
     train()
     threads = [threading.Thread(target=train) for _ in range(3)]
