@@ -119,15 +119,21 @@ def _top(z: Floats, top: Floats) -> None:
 
 
 @compiled
-def _softmax(z: Floats, top: Floats, total: Floats) -> None:
-    """Z (classes, ROWS) becomes 2^(z - top), and total (count,) its sum."""
+def _softmax(z: Floats, top: Floats, total: Floats, exact: Doubles) -> None:
+    """Z (classes, ROWS) becomes 2^(z - top), and total (count,) its sum; exact (count,) to work in.
+
+    In float32, what each class adds to a sum near 1 would be rounded to 6e-8, and a head's weights with it.
+    """
     for r in range(len(top)):
-        total[r] = f32(0)
+        exact[r] = 0.0
     for c in range(len(z)):
         row = z[c]
         for r in range(len(top)):
             row[r] = exp2(row[r] - top[r])
-            total[r] += row[r]
+        for r in range(len(top)):
+            exact[r] += row[r]
+    for r in range(len(top)):
+        total[r] = exact[r]
 
 
 @compiled
@@ -148,7 +154,7 @@ def _slope(
     """
     rows, classes = len(z), len(room)
     kept, all_own = np.empty(ROWS, np.float32), np.empty(ROWS, np.float32)
-    all_top, all_total = np.empty(ROWS, np.float32), np.empty(ROWS, np.float32)
+    all_top, all_total, exact = np.empty(ROWS, np.float32), np.empty(ROWS, np.float32), np.empty(ROWS)
     for h in range(asked.heads):
         scale = ONE
         if learn and not asked.plain:
@@ -177,7 +183,7 @@ def _slope(
                 _top(room, top)
                 for r in range(count):
                     own[r] = room[labels[r], r]
-            _softmax(room, top, total)
+            _softmax(room, top, total, exact[:count])
             for r in range(count):
                 lost[h] += np.float64(np.log2(total[r]) + (top[r] - own[r]))
             if not learn:
