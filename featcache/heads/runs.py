@@ -65,16 +65,15 @@ def record(
         "seconds": round(seconds, 3),
     }
     path = folder_of(store, train.source["data_set"], train.source["variant"]) / RUNS
-    lock = holding(path.with_name(f".{RUNS}.lock"), wait=_WAIT_SECONDS)
-    if lock is None:
-        raise CacheError(f"{path}: another process has been writing it for {_WAIT_SECONDS:g} s; the heads are saved")
-    try:
+    with holding(path.with_name(f".{RUNS}.lock"), wait=_WAIT_SECONDS) as held:
+        if not held:
+            raise CacheError(
+                f"{path}: another process has been writing it for {_WAIT_SECONDS:g} s; the heads are saved"
+            )
         found = lines_of(path)
         if found.torn:  # what a crash left of a line must not swallow this one
             truncate(path, found.size - found.torn)
         append(path, (b"" if found.ends_whole or found.torn else b"\n") + seal_line(line), sync=True)
-    finally:
-        lock.release()
 
 
 def read(store: FeatureStore, data_set: str, variant: str, *, newest: bool = True) -> list[Run]:

@@ -51,10 +51,9 @@ def write(cache: Path, data_set: str, variant: str, groups: Mapping[str, str]) -
         return
     path = _path(cache, data_set, variant)
     publish.make_folder(path.parent)
-    lock = holding(path.with_name(".splits.lock"), wait=_WAIT_SECONDS)
-    if lock is None:
-        raise CacheError(f"{path}: another process has been writing it for {_WAIT_SECONDS:g} s; run this one again")
-    try:
+    with holding(path.with_name(".splits.lock"), wait=_WAIT_SECONDS) as held:
+        if not held:
+            raise CacheError(f"{path}: another process has been writing it for {_WAIT_SECONDS:g} s; run this one again")
         there = read(cache, data_set, variant)
         moved = [group for group, split in there.items() if groups.get(group, split) != split]
         if moved:
@@ -64,8 +63,6 @@ def write(cache: Path, data_set: str, variant: str, groups: Mapping[str, str]) -
         for group, split in together.items():
             splits.setdefault(split, []).append(group)
         publish.publish(path, seal_document({"format": FORMAT, "splits": splits}), replace=True)
-    finally:
-        lock.release()
 
 
 _WAY_OUT = "Bring it back from a copy; or remove it, and `featcache extract` deals the data set anew."

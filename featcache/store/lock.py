@@ -42,48 +42,66 @@ def writing(root: Path, *, wait: float = 0.0, waiting: Callable[[str], None] = l
     """
     if not wait >= 0:
         raise UsageError(f"--wait: found {wait}, expected at least 0 seconds")
-    holder = root / NOTE
-    lock = holding(root / ".lock", wait=min(wait, _SAY_AFTER))
-    if lock is None and wait > _SAY_AFTER:
-        waiting(_describe(root))
-        lock = holding(root / ".lock", wait=wait - _SAY_AFTER)
-    if lock is None:
-        waited = f"still, after {wait:g} s, " if wait else ""
-        raise CacheError(
-            f"{root}: {waited}another extract is writing to this store ({_describe(root)}); "
-            f"wait until it ends (--wait SECONDS), or stop it: nothing that it committed is lost"
-        )
+    with contextlib.ExitStack() as stack:
+        held = stack.enter_context(holding(root / ".lock", wait=min(wait, _SAY_AFTER)))
+        if not held and wait > _SAY_AFTER:
+            waiting(_describe(root))
+            held = stack.enter_context(holding(root / ".lock", wait=wait - _SAY_AFTER))
+        if not held:
+            waited = f"still, after {wait:g} s, " if wait else ""
+            raise CacheError(
+                f"{root}: {waited}another extract is writing to this store ({_describe(root)}); "
+                f"wait until it ends (--wait SECONDS), or stop it: nothing that it committed is lost"
+            )
+        with _noted(root / NOTE):
+            yield
+
+
+@contextlib.contextmanager
+def _noted(note: Path) -> Iterator[None]:
+    """Let a file say who holds the store."""
+    me = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     try:
-        me = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        publish.publish(holder, json.dumps(me).encode(), replace=True)
+        publish.publish(note, json.dumps(me).encode(), replace=True)
         yield
     finally:
         with contextlib.suppress(MachineError):
-            publish.remove(holder)
-        lock.release()
+            publish.remove(note)
 
 
-def holding(path: Path, *, wait: float) -> BaseFileLock | None:
-    """The lock at `path`, taken; None where another process has held it all the time. `release` gives it back.
+@contextlib.contextmanager
+def holding(path: Path, *, wait: float) -> Iterator[bool]:
+    """Hold the lock at `path`; False where another process has held it all the time.
+
+    It is given back at the end of the block, whatever ended it: an exception's traceback may keep the lock itself
+    alive for as long as the process.
 
     Raises:
         MachineError: the disk refuses.
     """
-    with publish.told(path):
-        try:
-            return _acquired(FileLock(path, timeout=wait, fallback_to_soft=False))
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-        return _acquired(SoftFileLock(path.with_name(path.name + ".held"), timeout=wait))
+    lock: BaseFileLock = FileLock(path, timeout=wait, fallback_to_soft=False)
+    try:
+        with publish.told(path):
+            held = _acquire(lock)
+            if held is None:
+                lock = SoftFileLock(path.with_name(path.name + ".held"), timeout=wait)
+                held = bool(_acquire(lock))
+        yield held
+    finally:
+        lock.release()  # of one that is not held, it does nothing
 
 
-def _acquired(lock: BaseFileLock) -> BaseFileLock | None:
+def _acquire(lock: BaseFileLock) -> bool | None:
+    """Whether the lock was taken; None where the file system has no such locks."""
     try:
         lock.acquire()
     except Timeout:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS or isinstance(lock, SoftFileLock):
+            raise
         return None
-    return lock
+    return True
 
 
 def _describe(root: Path) -> str:

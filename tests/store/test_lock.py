@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from featcache.errors import CacheError, MachineError, UsageError
+from featcache.store import publish
 from featcache.store.lock import SOFT, writing
 
 HOLD = """
@@ -147,3 +148,41 @@ def test_a_time_that_is_none_is_refused(tmp_path, wait):
     """To the lock -1 would mean for ever."""
     with pytest.raises(UsageError, match="--wait"), writing(tmp_path, wait=wait):
         pytest.fail("held")
+
+
+class Stopped(BaseException):
+    """What ends a block and is no error, as Ctrl-C."""
+
+
+class NoUnlink:
+    """`os` to publish.py, but that nothing can be removed: a second Ctrl-C comes just then."""
+
+    def __getattr__(self, name: str) -> object:
+        if name == "unlink":
+            raise Stopped
+        return getattr(os, name)
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["flock", "no locks"])
+@pytest.mark.parametrize("moment", ["in the block", "while the note is removed"])
+def test_the_lock_is_given_back_while_the_exception_lives_on(tmp_path, monkeypatch, soft, moment):
+    """Whatever ends a writer, and however long its traceback is kept (a notebook's), the next one gets the store."""
+    if soft:
+        monkeypatch.setattr("fcntl.flock", refused)
+    kept = None
+    with monkeypatch.context() as patch:
+        try:
+            with writing(tmp_path):
+                if moment == "in the block":
+                    raise Stopped
+                patch.setattr(publish, "os", NoUnlink())
+        except Stopped as stopped:
+            kept = stopped
+    assert kept is not None
+    assert kept.__traceback__ is not None
+    with writing(tmp_path):
+        pass
+
+
+def refused(*_: object) -> None:
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
