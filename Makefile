@@ -6,13 +6,26 @@ BIN := $(VENV)/bin
 PINS := constraints.txt pyproject.toml
 WHEEL := build/wheel
 
-.PHONY: demo test faults lint wheel-test bench clean browser
+PYTHONS ?= python3.11 python3.12 python3.13
+
+.PHONY: demo test versions faults lint wheel-test bench clean browser
 
 demo: $(VENV)/.runtime
 	$(BIN)/featcache demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2
+
+# The tests under every Python that is promised, each in an environment of its own (5 GB) that stays in build/. One that
+# is not here is named, and none is run; a failing one does not stop the others.
+versions:
+	@missing=; for python in $(PYTHONS); do command -v $$python >/dev/null || missing="$$missing $$python"; done; \
+	test -z "$$missing" || { echo "not here:$$missing; name what there is: make versions PYTHONS='...'"; exit 1; }
+	@failed=; for python in $(PYTHONS); do \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		echo "Python $$version ($$python)"; \
+		$(MAKE) --no-print-directory test PYTHON=$$python VENV=build/venv-$$version || failed="$$failed $$version"; \
+	done; test -z "$$failed" || { echo "failed under Python$$failed"; exit 1; }
 
 # Every fault of tests/faults, with the long counts in full (`make test` runs a part of them); writes docs/faults.md.
 faults: $(VENV)/.dev

@@ -1,15 +1,36 @@
 """python -m featcache, and the console script."""
 
+import os
 import sys
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C while it is still being imported is an interruption too."""
+    """Run the command line.
+
+    While it is still being imported, Ctrl-C is an interruption too, and the system may refuse it memory.
+    """
     try:
-        from featcache.cli import main as command_line
+        from featcache.refusals import refusal
+
+        try:
+            from featcache.cli import main as command_line
+
+            command_line()
+        except Exception as error:
+            refused = refusal(error)
+            if refused is None or os.environ.get("FEATCACHE_DEBUG"):
+                raise
+            _leave(f"error: {refused}")
     except KeyboardInterrupt:
         sys.exit(130)
-    command_line()
+    except MemoryError:
+        _leave("error: not enough memory: end other programs, or raise the limit (ulimit -v)")
+
+
+def _leave(text: str) -> None:
+    """Say it and end with 5, at once: what would run at the end may need what is not there."""
+    os.write(2, text.encode("utf-8", "backslashreplace") + b"\n")
+    os._exit(5)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What this process may take of the machine: cores, the domains that they form, and memory."""
 
+import math
 import os
 import resource
 from collections.abc import Iterator
@@ -11,16 +12,48 @@ _SECOND = ("memory.max", "memory.current", "inactive_file")
 NODES = Path("/sys/devices/system/node")  # of Linux: a folder for each group of cores with its own memory
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores(root: Path = Path("/")) -> int:
+    """How many cores this process can keep busy: those it may run on, and no more than its control groups pay for.
+
+    `root`: where the system's own files stand.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, quota(root) or allowed)
+
+
+def quota(root: Path = Path("/")) -> int | None:
+    """The cores that the control groups around this process pay for, rounded up; None where none sets a limit.
+
+    A group's processes may compute for so many microseconds in each period, on all cores together, and then all wait
+    for the next. Rounded up: with a quota of 1.5, two threads are a quarter faster than one (docs/decisions/090).
+    """
+    limits = [
+        _quota_of_second(folder) if second else _quota_of_first(folder) for folder, second in _groups(root, "cpu")
+    ]
+    return min((max(1, math.ceil(limit)) for limit in limits if limit is not None), default=None)
+
+
+def _quota_of_first(folder: Path) -> float | None:
+    time, period = (_number(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))  # -1: no limit
+    return time / period if time and period else None
+
+
+def _quota_of_second(folder: Path) -> float | None:
+    words = " ".join(_lines(folder / "cpu.max")).split()  # "150000 100000", or "max 100000"
+    if len(words) != 2 or not all(word.isdecimal() for word in words) or not int(words[1]):
+        return None
+    return int(words[0]) / int(words[1])
 
 
 def domains() -> list[tuple[int, ...]]:
-    """The cores that this process may use, by the memory that is near to them; one domain where nobody says."""
+    """The cores that this process may use, by the memory that is near to them; one domain where nobody says, and where
+    a quota does not pay for all of them.
+    """
     if not hasattr(os, "sched_getaffinity"):
         return [tuple(range(cores()))]
     ours = os.sched_getaffinity(0)
+    if cores() < len(ours):
+        return [tuple(sorted(ours))]
     try:
         listed = [(node / "cpulist").read_text() for node in sorted(NODES.glob("node[0-9]*"))]
         found = [tuple(sorted(ours & _cpus(text))) for text in listed]
@@ -42,21 +75,49 @@ def available_memory(root: Path = Path("/")) -> int | None:
     return min((*_of_machine(root), *_of_groups(root), *_of_process(root)), default=None)
 
 
+def memory_within_limits(root: Path = Path("/")) -> int | None:
+    """Bytes that this process's own limits leave it (`ulimit -v`, `ulimit -d`); None where there are none."""
+    return min(_of_process(root), default=None)
+
+
+def limit_threads(root: Path = Path("/")) -> None:
+    """Where a quota pays for fewer cores than there are, let torch, BLAS and OpenMP have as many threads, unless
+    OMP_NUM_THREADS says how many. They read it when they are imported.
+    """
+    if quota(root) is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores(root)))
+
+
 def _of_machine(root: Path) -> Iterator[int]:
     yield from _kilobytes(root / "proc/meminfo", "MemAvailable")
 
 
 def _of_groups(root: Path) -> Iterator[int]:
     """What is left of every group around this process: the innermost one need not be the narrowest."""
+    for folder, second in _groups(root, "memory"):
+        yield from _of_group(folder, _SECOND if second else _FIRST)
+
+
+def _groups(root: Path, controller: str) -> Iterator[tuple[Path, bool]]:
+    """The folders of the control groups around this process, and whether they are of the second version; of each
+    hierarchy from the innermost outwards.
+    """
+    top = root / "sys/fs/cgroup"
     for line in _lines(root / "proc/self/cgroup"):
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
+        number, _, rest = line.partition(":")
+        controllers, colon, path = rest.partition(":")
+        if not colon or not number.isdecimal():
             continue
-        base, names = (root / "sys/fs/cgroup/memory", _FIRST) if controllers else (root / "sys/fs/cgroup", _SECOND)
-        inner = base / path.lstrip("/")  # inside a container this may be a name of the host's: then base is its group
-        for folder in (inner, *inner.parents):
-            if folder.is_relative_to(base):
-                yield from _of_group(folder, names)
+        if not controllers:
+            bases = [top, top / "unified"]  # the second version, alone or beside the first
+        elif controller in controllers.split(","):
+            bases = list({top / controller, top / controllers})  # cpu,cpuacct, and mostly a link to it
+        else:
+            continue
+        for base in bases:
+            inner = base / path.lstrip("/")  # in a container this may be a name of the host's: then base is its group
+            folders = (folder for folder in (inner, *inner.parents) if folder.is_relative_to(base))
+            yield from ((folder, not controllers) for folder in folders)
 
 
 def _of_group(folder: Path, names: tuple[str, str, str]) -> Iterator[int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from featcache.machine import available_memory, cores
+from featcache.machine import available_memory, cores, quota
 
 MB = 2**20
 
@@ -42,6 +42,36 @@ def test_the_cores_are_those_that_this_process_may_run_on():
     done = subprocess.run([sys.executable, "-c", one], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
     assert cores() == len(os.sched_getaffinity(0))
+
+
+CPU = "1:cpu:/job\n"
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "paid"),
+    [
+        ("0::/user/job\n", {"user/job/cpu.max": "100000 100000"}, 1),
+        ("0::/user/job\n", {"user/job/cpu.max": "max 100000", "user/cpu.max": "50000 100000"}, 1),
+        ("0::/user/job\n", {"user/job/cpu.max": "400000 100000", "user/cpu.max": "300000 100000"}, 3),
+        ("0::/docker/abc\n", {"cpu.max": "150000 100000"}, 2),
+        ("0::/../../elsewhere\n", {"cpu.max": "100000 100000"}, 1),
+        ("0::/job\n2:cpuset:/\n", {"unified/job/cpu.max": "100000 100000"}, 1),
+        ("0::/job\n" + CPU, {"cpu/job/cpu.cfs_quota_us": "150000", "cpu/job/cpu.cfs_period_us": "50000"}, 3),
+        ("4:cpu,cpuacct:/job\n", {"cpu,cpuacct/cpu.cfs_quota_us": "1000", "cpu,cpuacct/cpu.cfs_period_us": "5000"}, 1),
+        ("4:cpuacct,cpu:/\n", {"cpu/cpu.cfs_quota_us": "200001", "cpu/cpu.cfs_period_us": "100000"}, 3),
+        (CPU, {"cpu/job/cpu.cfs_quota_us": "-1", "cpu/job/cpu.cfs_period_us": "100000"}, None),
+        (CPU, {"cpu/job/cpu.cfs_quota_us": "100000"}, None), (CPU, {}, None), ("", {"cpu.max": "100000 100000"}, None),
+        ("0::/\n", {"cpu.max": "100000 0"}, None), ("0::/\n", {"cpu.max": ""}, None), ("odd\n", {}, None),
+    ],
+)  # fmt: skip
+def test_a_quota_of_processor_time_counts(tmp_path, groups, files, paid):
+    """Of either version, of this group or one around it; rounded up, and never less than a core."""
+    root = system(
+        tmp_path, {"proc/self/cgroup": groups} | {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
+    )
+    allowed = len(os.sched_getaffinity(0))
+    assert quota(root) == paid
+    assert cores(root) == min(allowed, paid or allowed)
 
 
 def test_without_groups_it_is_what_the_machine_has_to_spare(tmp_path):

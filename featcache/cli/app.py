@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import featcache
-from featcache.errors import FeatcacheError
+from featcache.errors import FeatcacheError, MachineError
+from featcache.machine import limit_threads
+from featcache.refusals import PROCESSES, can_start_threads, exhaustion, refusal, require_memory
 from featcache.where import Stored, Where
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 INTERRUPTED = 130
+_OF_STDOUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -68,10 +71,11 @@ def main() -> None:
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an ASCII terminal shows escapes instead of failing
+    limit_threads()
     try:
         app(prog_name="featcache")
     except OSError as error:  # --help and --version, which no command wraps
-        complain(f"error: the output cannot be written: {error.strerror}")
+        complain(f"error: {exhaustion(error) or f'the output cannot be written: {error.strerror}'}")
         os._exit(5)
 
 
@@ -123,27 +127,35 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
         try:
             with warnings.catch_warnings():  # an engine that failed, memory that ran out
                 warnings.showwarning = _tell_once()
+                require_memory()
                 command(*args, **kwargs)
             sys.stdout.flush()
         except KeyboardInterrupt:
+            if not can_start_threads():  # OpenBLAS sends itself a Ctrl-C where it cannot
+                complain(f"error: {PROCESSES}")
+                raise typer.Exit(MachineError.exit_code) from None
             safe = "; what was committed is safe, and the same command goes on from there"
             complain("interrupted" + (safe if command.__name__ == "extract" else ""))
             raise typer.Exit(INTERRUPTED) from None
         except FeatcacheError as error:
-            complain(f"error: {error}")
-            raise typer.Exit(error.exit_code) from None
+            behind = error if isinstance(error, MachineError) else exhaustion(error) or error
+            complain(f"error: {behind}")
+            raise typer.Exit(behind.exit_code) from None
         except BrokenPipeError:  # `featcache report | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):  # of stdout
+            if isinstance(error, OSError) and error.errno in _OF_STDOUT and error.filename is None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 complain(f"error: the output cannot be written: {error.strerror}")
                 raise typer.Exit(5) from None
             if os.environ.get("FEATCACHE_DEBUG"):
                 traceback.print_exc()
+            if (refused := refusal(error)) is not None:
+                complain(f"error: {refused}")
+                raise typer.Exit(refused.exit_code) from None
             complain(
                 f"error: {type(error).__name__}: {error}\nThis is a bug in featcache, not a mistake of yours; "
                 f"what was committed is safe. FEATCACHE_DEBUG=1 shows where it happened."
@@ -190,7 +202,12 @@ def say(text: str) -> None:
 
 def complain(text: str) -> None:
     """A line, or several, on stderr."""
-    from featcache.report.text import printable
+    try:
+        from featcache.report.text import printable
+    except (ImportError, MemoryError, OSError):  # where nothing more can be opened or held, only what is plain is shown
+
+        def printable(name: str) -> str:
+            return ascii(name)[1:-1]
 
     with contextlib.suppress(OSError):  # nobody listens; the exit code says it too
         for line in text.split("\n"):

@@ -17,6 +17,7 @@ from featcache.heads.config import HeadConfig
 from featcache.heads.draws import ahead, draws
 from featcache.heads.replay import Recorder, recorder_of
 from featcache.heads.stack import Blocks, Stretch
+from featcache.machine import quota
 from featcache.streamed import Streamed
 
 Walk = Callable[[], Iterator[Stretch]]  # sets out from the first row, each time that it is called
@@ -105,14 +106,14 @@ class FromDisk:
 
 @contextlib.contextmanager
 def room_for_readers(features: Features | Streamed) -> Iterator[None]:
-    """While rows come from disk, leave a core to those who read them.
+    """Have no more threads than the control groups pay for; while rows come from disk, leave a core to their readers.
 
     torch's threads wait for each other at the end of every operation, and all of them for the one whose core a reader
     has: on two cores, two threads gathered at a third of the speed of one (docs/decisions/058).
     """
     threads = torch.get_num_threads()
-    if isinstance(features, Streamed):
-        torch.set_num_threads(max(1, threads - 1))
+    most = min(threads, quota() or threads)
+    torch.set_num_threads(max(1, most - 1) if isinstance(features, Streamed) else most)
     try:
         yield
     finally:

@@ -42,6 +42,9 @@ def attempt(world: World, fault: Fault, **options) -> tuple[FeatcacheError | Non
     return None, shim
 
 
+STAT_LOG_CALLS = 3 * 3  # open, write and close, for each of three shards at the most
+
+
 def steps_of(small: World, cache: Path) -> int:
     """How many calls an undisturbed extract makes."""
     _, shim = attempt(small.at(cache), lets_pass)
@@ -74,11 +77,17 @@ def test_a_call_that_fails_costs_nothing_that_was_committed(small, tmp_path, saw
     """
     fault, when = (3 if code == "EIO" else 2), "from then on" if persistent else "once"
     stride = portion(6 if persistent or code in ("EDQUOT", "EFBIG") else 1, 30)  # ENOSPC and EIO once: at every call
-    for number in range(offset((code, persistent), stride), steps_of(small, tmp_path / "count") + 1, stride):
+    steps = steps_of(small, tmp_path / "count")
+    for number in range(offset((code, persistent), stride), steps + 1, stride):
         world = small.at(tmp_path / "cache")
         fails = Fails(number, code, persistent=persistent)
         error, shim = attempt(world, fails)
-        assert fails.struck
+        if not fails.struck:  # stat.log was written in fewer calls than in the run that was counted
+            assert error is None
+            assert number > steps - STAT_LOG_CALLS
+            holds_up(small, world, {})
+            shutil.rmtree(world.cache)
+            continue
         if error is not None:
             assert error.exit_code == 5, shim.calls[-1]
             assert ("make room" in str(error)) == (code != "EIO"), error
@@ -177,9 +186,6 @@ def test_interrupted_calls_complete(small, tmp_path, saw):
     assert ticks[0] > 20
     saw("real signals during an extract (EINTR)", "complete", ticks[0])
     holds_up(small, world, small.committed())
-
-
-STAT_LOG_CALLS = 3 * 3  # open, write and close, for each of three shards at the most
 
 
 @pytest.mark.fault(1)
