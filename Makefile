@@ -19,7 +19,7 @@ test: $(VENV)/.dev
 # The tests under every Python that is promised, each in an environment of its own (5 GB) that stays in build/. One that
 # is not here is named, and none is run; a failing one does not stop the others.
 versions:
-	@missing=; for python in $(PYTHONS); do command -v $$python >/dev/null || missing="$$missing $$python"; done; \
+	@missing=; for python in $(PYTHONS); do $$python -c '' 2>/dev/null || missing="$$missing $$python"; done; \
 	test -z "$$missing" || { echo "not here:$$missing; name what there is: make versions PYTHONS='...'"; exit 1; }
 	@failed=; for python in $(PYTHONS); do \
 		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from featcache.machine import available_memory, cores, quota
+from featcache.machine import available_memory, cores, limit_threads, quota
 
 MB = 2**20
 
@@ -136,3 +136,17 @@ def test_this_machine_answers():
     found = available_memory()
     assert found is not None
     assert 0 < found < 2**60
+
+
+@pytest.mark.parametrize(("typed", "threads"), [(None, "1"), ("3", "3")])
+def test_libraries_have_as_many_threads_as_the_quota_pays_for(tmp_path, monkeypatch, typed, threads):
+    """Unless the user has said how many."""
+    root = system(tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "50000 100000"})
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if typed:
+        monkeypatch.setenv("OMP_NUM_THREADS", typed)
+    limit_threads(root)
+    assert os.environ["OMP_NUM_THREADS"] == threads
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    limit_threads(system(tmp_path / "none", FREE))
+    assert "OMP_NUM_THREADS" not in os.environ
