@@ -142,11 +142,9 @@ def test_this_machine_answers():
 def test_libraries_have_as_many_threads_as_the_quota_pays_for(tmp_path, monkeypatch, typed, threads):
     """Unless the user has said how many."""
     root = system(tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "50000 100000"})
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if typed:
-        monkeypatch.setenv("OMP_NUM_THREADS", typed)
+    monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": typed} if typed else {})
     limit_threads(root)
     assert os.environ["OMP_NUM_THREADS"] == threads
-    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(os, "environ", {})
     limit_threads(system(tmp_path / "none", FREE))
     assert "OMP_NUM_THREADS" not in os.environ
