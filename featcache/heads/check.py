@@ -174,7 +174,8 @@ class Objective:
         self.present = np.flatnonzero((counts > 0) | (target.each.any() * target.spread > 0))
         # Rounded to float32, so that what is subtracted there is known exactly.
         self.mean = train.x.mean(axis=0, dtype=np.float64).astype(np.float32)
-        self.std = moments_of(train, [config]).std if config.standardize else np.ones(dim, np.float32)
+        self.standardized = config.standardize
+        self.std = moments_of(train, [config]).std if config.standardize else np.ones(dim)
         double = rows * dim * 8 <= DOUBLE_BYTES and device != "mps"
         centred = np.subtract(train.x, self.mean, dtype=np.float64 if double else np.float32)
         if config.standardize:
@@ -201,9 +202,9 @@ class Objective:
 
     def gradient_norm(self, point: Point) -> float:
         """|grad f| by the weights and biases that the head learns: on rows as they are, or as it standardises them."""
-        plain = bool((self.std == 1).all())
         with np.errstate(over="ignore", invalid="ignore"):
-            d_weight = point.d_weight + np.outer(point.d_bias, self.mean) if plain else point.d_weight
+            from_zero = 0 if self.standardized else np.outer(point.d_bias, self.mean)
+            d_weight = point.d_weight + from_zero
         return float(np.hypot(np.linalg.norm(d_weight), np.linalg.norm(point.d_bias)))
 
     def optimum(self, head: LinearHead, ends: float) -> tuple[Point, Point, int]:

@@ -119,8 +119,8 @@ class HeadConfig:
 
     @property
     def batches(self) -> tuple[object, ...]:
-        """What decides which rows a step sees: heads that agree in it train on the same batches."""
-        return self.batch_size, self.epochs, self.seed, self.sampler
+        """What decides which rows a step sees, and how: heads that agree in it train on the same batches."""
+        return self.batch_size, self.epochs, self.seed, self.sampler, self.standardize
 
     @property
     def changed(self) -> dict[str, object]:

@@ -22,6 +22,7 @@ from featcache.heads.stack import Blocks, Heads, Moments, Stretch
 from featcache.heads.tally import Counts
 
 Floats = npt.NDArray[np.float32]
+Longs = npt.NDArray[np.int64]
 
 LEAST_SLICE = 64  # rows of a member: with fewer, BLAS is busy packing the weights
 MOST_PARTS = 2**26  # weights of all members' gradients: 256 MB
@@ -38,20 +39,19 @@ class FusedStack(Heads):
         members = max(1, min(torch.get_num_threads(), most))
         share = -(-self.batch // members)
         self.asked, self.pace = self._what(), self._how()
-        u = np.zeros((self.width, wide), np.float32)
+        w = np.zeros((self.width, wide), np.float32)
         slices = np.zeros((members, share, self.width), np.float32)
         slices[:, :, self.dim] = 1
         self.weights = kernels.Weights(
-            w=u if self.scaler is None else np.zeros_like(u),
-            u=u,
-            first=np.zeros_like(u),
+            w=w,
+            first=np.zeros_like(w),
             second=np.zeros((self.width, self.pace.adam), np.float32),
             batch=slices,
             z=np.zeros((members, share, wide), np.float32),
             parts=np.zeros((members, self.width, wide), np.float32),
-            sums=np.zeros((2, members, wide)),
+            squares=np.zeros((members, wide)),
         )
-        self.w = torch.from_numpy(u).view(self.width, self.heads, self.classes).permute(1, 2, 0)
+        self.w = torch.from_numpy(w).view(self.width, self.heads, self.classes).permute(1, 2, 0)
         self.counts = Counts(members, self.heads, self.classes)
         self.crew = Crew(members)
         self._ready()
@@ -60,7 +60,7 @@ class FusedStack(Heads):
         """Compile what the crew will do."""
         nobody, counts = np.zeros((1, LINE), np.int64), (self.counts.lost, self.counts.right)
         x, rows = np.zeros((0, self.dim), np.float32), np.zeros(0, np.int64)
-        nothing = kernels.Source(x, rows, rows, self.batch)
+        nothing = self._source(x, rows, rows)
         ready(kernels.go, SGEMM, 0, nobody, nothing, self.asked, self.weights, self.pace, 0, 0, *counts)
         ready(kernels.look, SGEMM, 0, x, rows, self.asked, self.weights, *counts)
 
@@ -103,13 +103,12 @@ class FusedStack(Heads):
             beta_1=BETA_1,
             beta_2=BETA_2,
             eps=EPS,
-            mean=np.zeros((0, 0), np.float32) if self.scaler is None else self._columns(self.scaler.mean),
-            inverse=np.zeros((0, 0), np.float32) if self.scaler is None else self._columns(self.scaler.inverse),
         )
 
-    def _columns(self, by_head: Tensor) -> Floats:
-        """(heads, 1, width) as (width, wide)."""
-        return np.repeat(by_head[:, 0].numpy().T, self.classes, axis=1)
+    def _source(self, x: Floats, rows: Longs, y: Longs) -> kernels.Source:
+        if self.scaling is None:
+            return kernels.Source(x, rows, y, self.batch, np.zeros((2, 0), np.float32), np.zeros(0, np.float32))
+        return kernels.Source(x, rows, y, self.batch, self.scaling.parts_of_mean, self.scaling.inverse)
 
     def _lay_out(self, epoch: int, minus_lr: Tensor) -> None:
         of_m, of_s = shares(epoch, self.steps)
@@ -125,7 +124,7 @@ class FusedStack(Heads):
             labels.append(y)
             for start in range(0, len(y), at_once):
                 part = slice(start, start + at_once)
-                source = kernels.Source(x.numpy(), rows[part].numpy(), y[part].numpy(), self.batch)
+                source = self._source(x.numpy(), rows[part].numpy(), y[part].numpy())
                 steps = -(-len(source.y) // self.batch)
                 self.crew.run(partial(self._go, source, step, steps))
                 step += steps
@@ -137,14 +136,14 @@ class FusedStack(Heads):
             self.counts.lost, self.counts.right,
         )  # fmt: skip
 
-    def learnt(self, y: Tensor, level: int) -> list[Scores]:
+    def learnt(self, y: Tensor) -> list[Scores]:
         """The running scores of the epoch that was learnt last, by config."""
-        return self.by_head(self.counts.scores(y.numpy(), level))
+        return self.by_head(self.counts.scores(y.numpy()))
 
     def score(self, blocks: Blocks, rows: int) -> list[Scores]:  # noqa: ARG002 (counts need no room for them)
         """The scores on so many rows, by config."""
         weights, counts = self.weights, Counts(self.crew.members, self.heads, self.classes)
-        if self.scaler is not None:  # weights.w is the last step's; an earlier epoch's may have been put back since
+        if self.scaling is not None:
             w = self.shown().permute(2, 0, 1).reshape(weights.w.shape).contiguous().numpy()
             weights = weights._replace(w=w)
         labels, size = [], max(1, CALL // weights.w.size)
@@ -155,5 +154,5 @@ class FusedStack(Heads):
                 self.crew.run(partial(self._look, weights, counts, x[part].numpy(), y[part].numpy()))
         return self.by_head(counts.scores(torch.cat(labels).numpy()))
 
-    def _look(self, weights: kernels.Weights, counts: Counts, x: Floats, y: npt.NDArray[np.int64], member: int) -> None:
+    def _look(self, weights: kernels.Weights, counts: Counts, x: Floats, y: Longs, member: int) -> None:
         kernels.look(SGEMM, member, x, y, self.asked, weights, counts.lost, counts.right)

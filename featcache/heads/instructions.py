@@ -7,6 +7,7 @@ It does not look at other files: kernels.py names the version of this one, and s
 # ruff: noqa: ARG001  # what numba hands to an instruction is not all used
 
 import os
+import platform
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
@@ -15,6 +16,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba.core import cgutils
 from numba.extending import get_cython_function_address, intrinsic
 
@@ -39,9 +41,12 @@ Q0, Q1, Q2, Q3, Q4, Q5 = (f32(q) for q in _Q)
 def compiled(function: F) -> F:
     """The function by numba, without Python's lock: compiled at its first call, and from disk ever after.
 
-    a * b + c may be one instruction, and nothing else may change: nan and infinities stay what they are.
+    LLVM may not choose how to round: a * b + c is two roundings, and one where `fma` says so. It compiles a function
+    once for itself and once more for each that calls it, and takes whichever of these was loaded first. Where it was
+    free to fuse ("contract") the two differed in their last bits, and so did the first training after an installation,
+    which compiles, from all that load (docs/decisions/079-one-rounding.md).
     """
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
         return cast(F, numba.njit(cache=True, **options)(function))
     except RuntimeError:  # no folder to keep it in, neither beside this file nor the user's: each process compiles it
@@ -106,6 +111,25 @@ def power(context: Any, shifted: Any) -> Any:
         return builder.bitcast(builder.shl(builder.add(n, bits(127)), bits(23)), ir.FloatType())
 
     return numba.float32(numba.float32), generate
+
+
+def _has_fma() -> bool:
+    """Whether this processor multiplies and adds in one instruction; every 64-bit ARM does."""
+    return platform.machine() in ("arm64", "aarch64") or bool(get_host_cpu_features().get("fma", False))
+
+
+FUSED = _has_fma()
+
+
+@instruction
+def fma(context: Any, a: Any, b: Any, c: Any) -> Any:
+    """Return a * b + c of float32s, rounded once; twice on a processor that has no instruction for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        a, b, c = arguments
+        return builder.fma(a, b, c) if FUSED else builder.fadd(builder.fmul(a, b), c)
+
+    return numba.float32(numba.float32, numba.float32, numba.float32), generate
 
 
 @instruction
@@ -226,7 +250,8 @@ def _exp2_of(x: Any) -> Any:
     x = LEAST_BITS if x < LEAST_BITS else x
     shifted = x + WHOLE
     f = x - (shifted - WHOLE)
-    return (ONE + f * (Q0 + f * (Q1 + f * (Q2 + f * (Q3 + f * (Q4 + f * Q5)))))) * power(shifted)
+    q = fma(f, fma(f, fma(f, fma(f, fma(f, Q5, Q4), Q3), Q2), Q1), Q0)
+    return fma(f, q, ONE) * power(shifted)
 
 
-exp2 = cast(Callable[[Any], Any], numba.njit(inline="always", fastmath={"contract"})(_exp2_of))
+exp2 = cast(Callable[[Any], Any], numba.njit(inline="always")(_exp2_of))

@@ -17,7 +17,7 @@ products are fastest with W that way round.
     V[K_m], W[K_m] by D clipped                        _scales, _update
     all meet, each with its next X_m
 
-Heads that standardise meet twice more, for what they do with the bias. The products are BLAS's, one thread a call.
+Where the heads standardise, gathered rows are standardised before the products. These are BLAS's, one thread a call.
 Floats are float32, arrays C-contiguous; `wide` is heads x classes.
 """
 
@@ -26,13 +26,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from featcache.heads.instructions import ONE, coming, compiled, exp2, f32, meet, read, sgemm
+from featcache.heads.instructions import ONE, coming, compiled, exp2, f32, fma, meet, read, sgemm
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
+Words = npt.NDArray[np.int32]
 
-INSTRUCTIONS = "d680afcafc22c9b9"  # the beginning of its sha256: numba compiles anew when this file changes
+INSTRUCTIONS = "679ec8036987d109"  # the beginning of its sha256: numba compiles anew when this file changes
 ROWS = 128  # of a head, taken through the softmax together: with 34 classes 17 kB, half of the nearest cache
 AHEAD, LINE = 2, 16  # rows; float32s of a cache line
 BITS = f32(1 / np.log(2))  # log2 e
@@ -46,6 +47,8 @@ class Source(NamedTuple):
     rows: Longs  # (rows drawn,) of x, in the order of the steps
     y: Longs  # (rows drawn,) their classes
     size: int  # rows of a batch; the last one may have fewer
+    mean: Floats  # (2, dim) the mean and what its rounding left out; (2, 0) where rows are learnt from as they are
+    inverse: Floats  # (dim,) 1 / deviation, or (0,)
 
 
 class Asked(NamedTuple):
@@ -63,14 +66,13 @@ class Asked(NamedTuple):
 class Weights(NamedTuple):
     """What a step changes, and the members' rooms."""
 
-    w: Floats  # (width, wide) as it meets rows
-    u: Floats  # (width, wide) as it is learnt; w's own memory where no head standardises
+    w: Floats  # (width, wide)
     first: Floats  # (width, wide) SGD's V, Adam's M
     second: Floats  # (width, adam) Adam's S
     batch: Floats  # (members, rows of a slice, width), a column of ones at dim
     z: Floats  # (members, rows of a slice, wide)
     parts: Floats  # (members, width, wide)
-    sums: Doubles  # (2, members, wide)
+    squares: Doubles  # (members, wide)
 
 
 class Pace(NamedTuple):
@@ -87,8 +89,6 @@ class Pace(NamedTuple):
     beta_1: float
     beta_2: float
     eps: float
-    mean: Floats  # (width, wide) of heads that standardise, or (0, 0)
-    inverse: Floats  # (width, wide)
 
 
 @compiled
@@ -108,14 +108,32 @@ def gather(x: Floats, rows: Longs, out: Floats) -> None:
 
 
 @compiled
-def _top(z: Floats, top: Floats) -> None:
-    """The highest of each column, (count,); where one is nan, nan or the highest of others. z (classes, ROWS)."""
+def standardise(rows: Floats, mean: Floats, inverse: Floats) -> None:
+    """rows[:, :dim] less the mean (2, dim), times the inverse (dim,), in place.
+
+    A float32 less one near it is exact, so what the mean's own rounding left out is still seen.
+    """
+    for i in range(len(rows)):
+        row = rows[i]
+        for k in range(len(inverse)):
+            row[k] = ((row[k] - mean[0, k]) - mean[1, k]) * inverse[k]
+
+
+@compiled
+def _top(z: Floats, top: Floats, place: Words) -> None:
+    """The highest of each column, (count,), and its row, the first of equals; nan is higher than any number.
+
+    That is NumPy's and torch's argmax. z (classes, ROWS).
+    """
     for r in range(len(top)):
         top[r] = z[0, r]
+        place[r] = 0
     for c in range(1, len(z)):
-        row = z[c]
+        row, here = z[c], np.int32(c)
         for r in range(len(top)):
-            top[r] = row[r] if row[r] > top[r] else top[r]
+            higher = (not (row[r] <= top[r])) & (top[r] == top[r])
+            top[r] = row[r] if higher else top[r]
+            place[r] = here if higher else place[r]
 
 
 @compiled
@@ -149,12 +167,13 @@ def _slope(
         asked: what the heads are to learn.
         learn: False where only the counts are wanted; z is then left as it is.
         lost: (heads,) bits of loss, added to.
-        right: (heads, classes) rows whose class has the highest logit, before the offset; added to.
+        right: (heads, classes) rows whose class is the first with the highest logit, before the offset; added to.
         room: (classes, ROWS) to work in.
     """
     rows, classes = len(z), len(room)
     kept, all_own = np.empty(ROWS, np.float32), np.empty(ROWS, np.float32)
     all_top, all_total, exact = np.empty(ROWS, np.float32), np.empty(ROWS, np.float32), np.empty(ROWS)
+    place = np.empty(ROWS, np.int32)
     for h in range(asked.heads):
         scale = ONE
         if learn and not asked.plain:
@@ -171,16 +190,16 @@ def _slope(
                     room[c, r] = row[c]
             labels = y[first + begin : first + begin + count]
             own, top, total = all_own[:count], all_top[:count], all_total[:count]
-            _top(room, top)
+            _top(room, top, place)
             for r in range(count):
                 own[r] = room[labels[r], r]
-                right[h, labels[r]] += own[r] >= top[r]
+                right[h, labels[r]] += place[r] == labels[r]
             if learn and asked.offset.size:
                 for c in range(classes):
                     row = room[c]
                     for r in range(count):
                         row[r] += asked.offset[left + c]
-                _top(room, top)
+                _top(room, top, place)
                 for r in range(count):
                     own[r] = room[labels[r], r]
             _softmax(room, top, total, exact[:count])
@@ -202,7 +221,7 @@ def _slope(
                     row = room[c]
                     more, less = asked.spread_sum[h] * scale, asked.spread[left + c] * scale
                     for r in range(count):
-                        row[r] = row[r] / total[r] * (kept[r] + more) - less
+                        row[r] = fma(row[r] / total[r], kept[r] + more, -less)
             for r in range(count):
                 room[labels[r], r] -= kept[r]
             for r in range(count):
@@ -212,23 +231,8 @@ def _slope(
 
 
 @compiled
-def _sum_up(parts: Floats, row: int, total: Floats) -> None:
-    """Total (wide,) becomes the sum of a row of all parts (members, width, wide)."""
-    for j in range(len(total)):
-        total[j] = parts[0, row, j]
-    for m in range(1, len(parts)):
-        for j in range(len(total)):
-            total[j] += parts[m, row, j]
-
-
-@compiled
-def _gradient(
-    parts: Floats, mean: Floats, inverse: Floats, bias: Floats, first: int, last: int, square: Doubles
-) -> None:
-    """Rows first to last of parts[0] become the gradient by U; square (wide,) what its columns have there.
-
-    Where heads standardise, it is the gradient by W less its bias' times the mean, over the deviation.
-    """
+def _gradient(parts: Floats, first: int, last: int, square: Doubles) -> None:
+    """Rows first to last of parts[0] become the gradient; square (wide,) what its columns have there."""
     wide, d = len(square), parts[0]
     for j in range(wide):
         square[j] = 0.0
@@ -236,9 +240,6 @@ def _gradient(
         for m in range(1, len(parts)):
             for j in range(wide):
                 d[k, j] += parts[m, k, j]
-        if mean.size:
-            for j in range(wide):
-                d[k, j] = (d[k, j] - bias[j] * mean[k, j]) * inverse[k, j]
         for j in range(wide):
             square[j] += np.float64(d[k, j]) * d[k, j]
 
@@ -259,7 +260,7 @@ def _scales(squares: Doubles, clip_norm: Floats, scale: Floats) -> None:
 
 @compiled
 def _sgd(
-    v: Floats, u: Floats, d: Floats, scale: Floats, momentum: Floats, decay: Floats, rate: Floats, dim: int,
+    v: Floats, w: Floats, d: Floats, scale: Floats, momentum: Floats, decay: Floats, rate: Floats, dim: int,
     first: int, last: int,
 ) -> None:  # fmt: skip
     """SGD for rows first to last of (width, columns).
@@ -268,17 +269,17 @@ def _sgd(
     """
     for k in range(first, last):
         for j in range(v.shape[1]):
-            v[k, j] = momentum[j] * v[k, j] + scale[j] * d[k, j]
+            v[k, j] = fma(momentum[j], v[k, j], scale[j] * d[k, j])
         if decay.size and k != dim:
             for j in range(v.shape[1]):
-                v[k, j] += decay[j] * u[k, j]
+                v[k, j] = fma(decay[j], w[k, j], v[k, j])
         for j in range(v.shape[1]):
-            u[k, j] += rate[j] * v[k, j]
+            w[k, j] = fma(rate[j], v[k, j], w[k, j])
 
 
 @compiled
 def _adam(
-    m: Floats, s: Floats, u: Floats, d: Floats, scale: Floats, coupled: Floats, decoupled: Floats, rate: Floats,
+    m: Floats, s: Floats, w: Floats, d: Floats, scale: Floats, coupled: Floats, decoupled: Floats, rate: Floats,
     of_m: Floats, share_of_s: np.float32, beta_1: float, beta_2: float, eps: float, dim: int, first: int, last: int,
 ) -> None:  # fmt: skip
     """Adam and AdamW for rows first to last and the first columns, as many as s has; d is overwritten."""
@@ -288,15 +289,15 @@ def _adam(
             d[k, j] *= scale[j]
         if coupled.size and k != dim:
             for j in range(s.shape[1]):
-                u[k, j] += u[k, j] * (decoupled[j] * rate[j])
+                w[k, j] = fma(w[k, j], decoupled[j] * rate[j], w[k, j])
             for j in range(s.shape[1]):
-                d[k, j] += coupled[j] * u[k, j]
+                d[k, j] = fma(coupled[j], w[k, j], d[k, j])
         for j in range(s.shape[1]):
-            m[k, j] += of_gradient * (d[k, j] - m[k, j])
-            s[k, j] = of_square * s[k, j] + less_of_square * d[k, j] * d[k, j]
+            m[k, j] = fma(of_gradient, d[k, j] - m[k, j], m[k, j])
+            s[k, j] = fma(of_square, s[k, j], less_of_square * d[k, j] * d[k, j])
             d[k, j] = m[k, j] / (np.sqrt(s[k, j]) / share_of_s + epsilon)
         for j in range(s.shape[1]):
-            u[k, j] += of_m[j] * d[k, j]
+            w[k, j] = fma(of_m[j], d[k, j], w[k, j])
 
 
 @compiled
@@ -307,34 +308,22 @@ def _update(
 
     rate and of_m are (wide,) to work in.
     """
-    d, u, v, s = weights.parts[0], weights.u, weights.first, weights.second
+    d, w, v, s = weights.parts[0], weights.w, weights.first, weights.second
     classes = len(rate) // pace.minus_lr.shape[1]
     for j in range(len(rate)):
         rate[j], of_m[j] = pace.minus_lr[step, j // classes], pace.minus_lr_of_m[step, j // classes]
     if pace.adam:
         _adam(
-            v, s, u, d, scale, pace.decay, pace.decoupled, rate, of_m, pace.share_of_s[step],
+            v, s, w, d, scale, pace.decay, pace.decoupled, rate, of_m, pace.share_of_s[step],
             pace.beta_1, pace.beta_2, pace.eps, dim, first, last,
         )  # fmt: skip
     if not pace.adam:
-        _sgd(v, u, d, scale, pace.momentum, pace.decay, rate, dim, first, last)
+        _sgd(v, w, d, scale, pace.momentum, pace.decay, rate, dim, first, last)
     elif pace.adam < len(scale):  # columns that lie apart: slower
         a = pace.adam
         _sgd(
-            v[:, a:], u[:, a:], d[:, a:], scale[a:], pace.momentum[a:], pace.decay[a:], rate[a:], dim, first, last
+            v[:, a:], w[:, a:], d[:, a:], scale[a:], pace.momentum[a:], pace.decay[a:], rate[a:], dim, first, last
         )  # fmt: skip
-
-
-@compiled
-def _show(weights: Weights, mean: Floats, inverse: Floats, first: int, last: int, shift: Doubles) -> None:
-    """W = U / s in rows first to last, and what they take off the bias, (wide,)."""
-    for j in range(len(shift)):
-        shift[j] = 0.0
-    for k in range(first, last):
-        w, u = weights.w[k], weights.u[k]
-        for j in range(len(shift)):
-            w[j] = u[j] * inverse[k, j]
-            shift[j] += np.float64(w[j]) * mean[k, j]
 
 
 @compiled
@@ -360,16 +349,18 @@ def go(
     members, heads, dim, size = len(counts), asked.heads, source.x.shape[1], source.size
     width, wide = weights.w.shape
     x, z, part = weights.batch[member], weights.z[member], weights.parts[member]
-    squares, shifts = weights.sums[0], weights.sums[1]
+    squares = weights.squares
     low, high = member * width // members, (member + 1) * width // members  # rows of the weights
     room, scale = np.empty((wide // heads, ROWS), np.float32), np.ones(wide, np.float32)
-    bias, rate, of_m = np.empty(wide, np.float32), np.empty(wide, np.float32), np.empty(wide, np.float32)
+    rate, of_m = np.empty(wide, np.float32), np.empty(wide, np.float32)
     met = read(counts, member)
     for number in range(steps):
         batch = number * size
         y = source.y[batch : batch + size]
         first, last = member * len(y) // members, (member + 1) * len(y) // members
         gather(source.x, source.rows[batch + first : batch + last], x)
+        if source.inverse.size:
+            standardise(x[: last - first], source.mean, source.inverse)
         if number:
             met += 1
             meet(counts, member, met)
@@ -381,24 +372,12 @@ def go(
             part[:] = f32(0)
         met += 1
         meet(counts, member, met)
-        if pace.mean.size:
-            _sum_up(weights.parts, dim, bias)
-            met += 1
-            meet(counts, member, met)
-        _gradient(weights.parts, pace.mean, pace.inverse, bias, low, high, squares[member])
+        _gradient(weights.parts, low, high, squares[member])
         if pace.clip_norm.size:
             met += 1
             meet(counts, member, met)
             _scales(squares, pace.clip_norm, scale)
         _update(step + number, weights, pace, scale, rate, of_m, dim, low, high)
-        if pace.mean.size:
-            _show(weights, pace.mean, pace.inverse, low, high, shifts[member])
-            met += 1
-            meet(counts, member, met)
-            if low <= dim < high:
-                for m in range(members):
-                    for j in range(wide):
-                        weights.w[dim, j] -= f32(shifts[m, j])
 
 
 @compiled

@@ -4,7 +4,7 @@ Training is in `train.py`; a head that was saved needs no torch to be used again
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ Real = TypeVar("Real", bound=np.floating)
 
 SENSELESS = 100.0  # nats on train; zero weights have log(classes)
 BLOCK_ROWS = 16_384  # scored at a time: bounds the memory that logits take
+LOSS_ROWS = 1_024  # of them, in float64: a few classes' stay in the nearest cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,16 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class EpochRow:
-    """One epoch of one head's history."""
+    """One epoch of one head's history. The answer that counts is argmax, the first of equals, in both columns.
+
+    `train` is running: of each step's own logits, before its update, so of weights that change on the way; `val` is of
+    the epoch's weights as they would be saved, by the products of the device that trains. Those may round otherwise
+    than NumPy's. The row of the weights that are kept, the last or the best epoch's, has the saved head's very scores.
+    """
 
     epoch: int  # from 1
-    train: Scores  # running: from each step's own logits, before its update
-    val: Scores | None  # from a pass over val after the epoch
+    train: Scores
+    val: Scores | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,16 +90,31 @@ def linear_logits(x: npt.NDArray[Real], weight: npt.NDArray[Real], bias: npt.NDA
 
 
 def scores(logits: Callable[[npt.NDArray[np.float32]], Floats], features: Features) -> Scores:
-    """Score a function from embeddings to logits, e.g. `scores(head.logits, features)`; nan without rows."""
-    classes = len(features.classes)
+    """Score a function from embeddings to logits, e.g. `scores(head.logits, features)`; nan without rows.
+
+    The answer is the first of the highest logits, and nan is higher than any number: NumPy's argmax.
+    """
+    return scores_on(logits, [(features.x, features.y)], len(features.classes))
+
+
+def scores_on(
+    logits: Callable[[npt.NDArray[np.float32]], Floats],
+    blocks: Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]],
+    classes: int,
+) -> Scores:
+    """The same for rows that come in blocks, x (any number, dim) and y (any number,)."""
     confusion = np.zeros((classes, classes), dtype=np.int64)
-    loss = 0.0
-    for start in range(0, len(features.y), BLOCK_ROWS):
-        y = features.y[start : start + BLOCK_ROWS]
-        z = logits(features.x[start : start + BLOCK_ROWS]).astype(np.float64)
-        confusion += confusion_matrix(y, z.argmax(axis=1), classes)
-        loss += cross_entropy(z, y)
-    return Scores(accuracy(confusion), macro_recall(confusion), loss / len(features.y) if len(features.y) else math.nan)
+    loss, rows = 0.0, 0
+    for x, labels in blocks:
+        rows += len(labels)
+        for start in range(0, len(labels), BLOCK_ROWS):
+            y = labels[start : start + BLOCK_ROWS]
+            z = logits(x[start : start + BLOCK_ROWS])
+            confusion += confusion_matrix(y, z.argmax(axis=1), classes)
+            for first in range(0, len(y), LOSS_ROWS):
+                part = slice(first, first + LOSS_ROWS)
+                loss += cross_entropy(z[part].astype(np.float64), y[part])
+    return Scores(accuracy(confusion), macro_recall(confusion), loss / rows if rows else math.nan)
 
 
 def cross_entropy(z: npt.NDArray[np.float64], y: npt.NDArray[np.int64]) -> float:

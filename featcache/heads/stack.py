@@ -10,8 +10,9 @@ column:
     D <- min(1, clip_norm / (|D| + 1e-6)) D         per head: torch's clip_grad_norm_
     W <- an optimizer's step                        per head: `optimizers`
 
-A head that standardises learns U on (x - m) / s, and is shown as W = U / s with its bias less W m: the product is on
-the rows as they are, and D / s (less m times the bias' gradient) is the gradient by U.
+Heads that standardise are a stack of their own: X is then (x - m) / s, and a head is shown as W / s with its bias less
+m W / s, on rows as they are. Standardised after the product, by the same algebra, what is left of a large mean is its
+rounding, and Adam takes whole steps by that.
 
 `Stack` has this in torch's operations, for GPUs and for what is done in a second; `fused` has it in loops, for the CPU.
 """
@@ -33,6 +34,7 @@ from featcache.heads.optimizers import KINDS, per_head
 from featcache.heads.tally import Tally
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 
 Value = TypeVar("Value")
 
@@ -51,8 +53,8 @@ class Moments:
     """What is known of the training rows before the first step."""
 
     counts: npt.NDArray[np.int64]  # (classes,) rows
-    mean: Floats  # (dim,)
-    std: Floats  # (dim,), 1 where a dimension is constant
+    mean: Doubles  # (dim,)
+    std: Doubles  # (dim,), 1 where a dimension is constant
 
 
 def padded(dim: int) -> int:
@@ -61,7 +63,7 @@ def padded(dim: int) -> int:
 
 
 class Heads:
-    """The heads of one training, whatever computes their steps.
+    """The heads of one training, all of which standardise or none, whatever computes their steps.
 
     What a step reads and writes lies on the device and stays where it is: an epoch of steps can be recorded (`replay`).
     """
@@ -75,9 +77,7 @@ class Heads:
         self.batch = min(configs[0].batch_size, rows)
         self.width = padded(self.dim)
         self.losses = Losses(self.configs, moments.counts, device)
-        self.scaler: Scaler | None = None
-        if any(config.standardize for config in configs):
-            self.scaler = Scaler(self.configs, moments, self.width, device)
+        self.scaling = Scaling(moments, device) if configs[0].standardize else None
         clips = [config.clip_norm for config in self.configs]
         self.clip_norm = None if clips.count(None) == len(clips) else per_head([c or np.inf for c in clips], device)
         rates = [[-config.lr_at(step, steps) for config in self.configs] for step in range(steps)]
@@ -96,22 +96,17 @@ class Heads:
         """An epoch of steps, and the labels that they saw, in their order."""
         raise NotImplementedError
 
-    def learnt(self, y: Tensor, level: int) -> list[Scores]:
-        """The running scores of the epoch that was learnt last, by config.
-
-        Args:
-            y: the labels that it saw.
-            level: rows of a first batch on which all logits were equal, and class 0 was the answer.
-        """
+    def learnt(self, y: Tensor) -> list[Scores]:
+        """The running scores of the epoch that was learnt last, by config; y are the labels that it saw."""
         raise NotImplementedError
 
     def score(self, blocks: Blocks, rows: int) -> list[Scores]:
-        """The scores on so many rows, by config: of logits as they are answered, without adjustment."""
+        """The scores on so many rows, by config: of the heads as they are shown, without adjustment."""
         raise NotImplementedError
 
     def shown(self) -> Tensor:
-        """The heads as they meet rows that are not standardised, (heads, classes, width)."""
-        return self.w if self.scaler is None else self.scaler.push(self.w, self.dim)
+        """The heads as they are saved and meet rows that are not standardised, (heads, classes, width)."""
+        return self.w if self.scaling is None else self.scaling.fold(self.w)
 
     def by_head(self, values: Sequence[Value]) -> list[Value]:
         """What was computed in the stack's order, in that of the configs."""
@@ -162,51 +157,51 @@ class Stack(Heads):
             labels.append(y)
             for start in range(0, len(y), self.batch):
                 drawn = rows[start : start + self.batch]
-                torch.index_select(x, 0, drawn, out=self.x[: len(drawn), : self.dim])
+                batch = torch.index_select(x, 0, drawn, out=self.x[: len(drawn), : self.dim])
+                if self.scaling is not None:
+                    self.scaling.standardise(batch)
                 self.step(step, self.x[: len(drawn)], y[start : start + self.batch])
                 step += 1
         return labels
 
-    def learnt(self, y: Tensor, level: int) -> list[Scores]:
+    def learnt(self, y: Tensor) -> list[Scores]:
         """The running scores of the epoch that was learnt last, by config."""
-        return self.by_head(self.tally.scores(y, self.classes, level))
+        return self.by_head(self.tally.scores(y, self.classes))
 
     def score(self, blocks: Blocks, rows: int) -> list[Scores]:
         """The scores on so many rows, by config."""
         tally = Tally(rows, self.heads, self.x.device)
         size = min(self.batch, max(1, PASS_LOGITS // (self.heads * self.classes)))
-        labels = []
+        labels, w = [], self.shown()
         for x, y in blocks:
             labels.append(y)
             for start in range(0, len(y), size):
                 block, truth = x[start : start + size], y[start : start + size]
                 self.x[: len(block), : self.dim] = block
-                self._softmax(self.x[: len(block)], truth.expand(self.heads, 1, -1), tally, adjust=False)
+                self._softmax(w, self.x[: len(block)], truth.expand(self.heads, 1, -1), tally, adjust=False)
         return self.by_head(tally.scores(torch.cat(labels), self.classes))
 
     def step(self, step: int, x: Tensor, y: Tensor) -> None:
         """Step 0, 1, … of an epoch, for every head, on x (rows, width), with its column of ones, and y (rows,)."""
         truth = y.expand(self.heads, 1, -1)
-        g = self.losses.gradient(self._softmax(x, truth, self.tally), y, truth)
+        g = self.losses.gradient(self._softmax(self.w, x, truth, self.tally), y, truth)
         d, rows_of_d = self.d, self.d.view(-1, self.width)
         torch.addmm(rows_of_d, g.view(len(rows_of_d), -1), x, beta=0, alpha=1 / len(x), out=rows_of_d)
-        if self.scaler is not None:
-            self.scaler.pull(d, self.dim)
         if self.clip_norm is not None:
             clip_each_head(d, self.clip_norm)
         for part, optimizer in self.optimizers:
             optimizer.step(step, d[part])
 
-    def _softmax(self, x: Tensor, truth: Tensor, tally: Tally, *, adjust: bool = True) -> Tensor:
+    def _softmax(self, w: Tensor, x: Tensor, truth: Tensor, tally: Tally, *, adjust: bool = True) -> Tensor:
         """P (heads, classes, rows), and into the tally what is known on the way; truth (heads, 1, rows)."""
-        own, top, total, hit = tally.room(len(x))
-        w = self.shown().view(-1, self.width)
+        own, top, total, answer = tally.room(len(x))
+        w = w.view(-1, self.width)
         z = self.z[: len(w) * len(x)].view(len(w), -1)
         torch.addmm(z, w, x.t(), beta=0, alpha=LOG2_E, out=z)
         z = z.view(self.heads, self.classes, -1)
         torch.gather(z, 1, truth, out=own)
-        torch.amax(z, 1, keepdim=True, out=top)
-        torch.ge(own, top, out=hit)
+        torch.argmax(z, 1, keepdim=True, out=answer)  # the first of equals; nan is higher than any number
+        torch.gather(z, 1, answer, out=top)
         if adjust and self.losses.offset is not None:
             z.add_(self.losses.offset)
             torch.gather(z, 1, truth, out=own)
@@ -216,27 +211,31 @@ class Stack(Heads):
         return z.div_(total)
 
 
-class Scaler:
-    """Between U, on standardised rows, and W, on rows as they are; heads that don't standardise have m = 0, s = 1."""
+class Scaling:
+    """What makes rows standardised, and heads that learnt from such rows fit for rows as they are."""
 
-    def __init__(self, configs: Sequence[HeadConfig], moments: Moments, width: int, device: str) -> None:
-        means, inverses = np.zeros((len(configs), 1, width)), np.ones((len(configs), 1, width))
-        dim = len(moments.mean)
-        for head, config in enumerate(configs):
-            if config.standardize:
-                means[head, 0, :dim], inverses[head, 0, :dim] = moments.mean, 1 / moments.std.astype(np.float64)
-        self.mean = torch.tensor(means, dtype=torch.float32, device=device)
-        self.inverse = torch.tensor(inverses, dtype=torch.float32, device=device)
+    def __init__(self, moments: Moments, device: str) -> None:
+        high = moments.mean.astype(np.float32)
+        low, inverse = (moments.mean - high).astype(np.float32), (1 / moments.std).astype(np.float32)
+        self.parts_of_mean, self.inverse = np.stack([high, low]), inverse
+        self.on_device = [torch.from_numpy(values).to(device) for values in (high, low, inverse)]
 
-    def push(self, u: Tensor, bias: int) -> Tensor:
-        """W of U."""
-        w = u * self.inverse
-        w[:, :, bias] -= (w * self.mean).sum(2)
-        return w
+    def standardise(self, rows: Tensor) -> None:
+        """(x - mean) / deviation, rows (any number, dim), in place.
 
-    def pull(self, d: Tensor, bias: int) -> None:
-        """The gradient by W becomes that by U, in place."""
-        d.sub_(d[:, :, bias, None] * self.mean).mul_(self.inverse)
+        A float32 less one near it is exact, so what the mean's own rounding left out is still seen.
+        """
+        high, low, inverse = self.on_device
+        rows.sub_(high).sub_(low).mul_(inverse)
+
+    def fold(self, w: Tensor) -> Tensor:
+        """Heads (heads, classes, width) on standardised rows as heads on rows as they are; in float64, rounded once."""
+        dim = len(self.inverse)
+        folded = w.cpu().numpy().astype(np.float64, order="C")
+        with np.errstate(over="ignore", invalid="ignore"):  # of a diverged head
+            folded[:, :, :dim] *= self.inverse
+            folded[:, :, dim] -= (folded[:, :, :dim] * self.parts_of_mean.sum(axis=0, dtype=np.float64)).sum(axis=2)
+            return torch.from_numpy(folded.astype(np.float32)).to(w.device)
 
 
 def clip_each_head(d: Tensor, max_norm: Tensor) -> None:

@@ -16,16 +16,15 @@ LN_2 = math.log(2)
 
 
 class Tally:
-    """Of each row and head: the logit of its class, the highest, and the sum of 2^(z - highest); all in bits.
+    """Of each row and head: the logit of its class, the highest, the sum of 2^(z - highest), all in bits; the answer.
 
-    log2(sum) + highest - own is the row's loss in bits, and own >= highest a hit, exactly as argmax has it but where
-    two logits are equal to the last bit.
+    log2(sum) + highest - own is the row's loss in bits; the answer is the first class with the highest logit.
     """
 
     def __init__(self, rows: int, heads: int, device: str | torch.device) -> None:
         self.heads = heads
         self.bits = torch.empty(3, heads * rows, device=device)
-        self.hits = torch.empty(heads * rows, dtype=torch.bool, device=device)
+        self.answers = torch.empty(heads * rows, dtype=torch.int64, device=device)
         self.begin()
 
     def begin(self) -> None:
@@ -34,7 +33,7 @@ class Tally:
         self.seen = 0
 
     def room(self, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Where the next block goes: own, highest, sum and hit, each (heads, 1, rows)."""
+        """Where the next block goes: own, highest, sum and answer, each (heads, 1, rows)."""
         start = self.seen * self.heads
         self.seen += rows
         if self.blocks and self.blocks[-1][0] == rows:
@@ -43,17 +42,13 @@ class Tally:
             self.blocks.append([rows, 1])
         end = self.seen * self.heads
         own, top, total = self.bits[:, start:end].view(3, self.heads, 1, rows)
-        return own, top, total, self.hits[start:end].view(self.heads, 1, rows)
+        return own, top, total, self.answers[start:end].view(self.heads, 1, rows)
 
-    def scores(self, y: Tensor, classes: int, level: int = 0) -> list[Scores]:
-        """The scores of every head, with the labels y in the order they came in.
-
-        Before the first step all logits are equal: of the first `level` rows those of class 0 are the hits.
-        """
+    def scores(self, y: Tensor, classes: int) -> list[Scores]:
+        """The scores of every head, with the labels y in the order they came in."""
         own, top, total = self.bits[:, : self.seen * self.heads]
         lost = self._by_head(total.log2() + top - own)
-        hits = self._by_head(self.hits[: self.seen * self.heads])
-        hits[:, :level] = y[:level] == 0
+        hits = self._by_head(self.answers[: self.seen * self.heads]) == y
         right = [torch.bincount(y[hit], minlength=classes).cpu().numpy() for hit in hits]
         return scores_of(lost.sum(1).tolist(), right, torch.bincount(y, minlength=classes).cpu().numpy())
 
@@ -80,12 +75,10 @@ class Counts:
         """Forget the last pass."""
         self.lost[:], self.right[:] = 0, 0
 
-    def scores(self, y: npt.NDArray[np.int64], level: int = 0) -> list[Scores]:
-        """The scores of every head; y and level as in `Tally.scores`."""
-        classes = self.right.shape[2]
-        early = np.bincount(y[:level], minlength=classes)  # all of them equal, and so all counted
-        early[0] = 0
-        return scores_of(self.lost.sum(0).tolist(), self.right.sum(0) - early, np.bincount(y, minlength=classes))
+    def scores(self, y: npt.NDArray[np.int64]) -> list[Scores]:
+        """The scores of every head, with the labels y of all rows."""
+        support = np.bincount(y, minlength=self.right.shape[2])
+        return scores_of(self.lost.sum(0).tolist(), self.right.sum(0), support)
 
 
 def scores_of(lost: Sequence[float], right: Iterable[Classes], support: Classes) -> list[Scores]:

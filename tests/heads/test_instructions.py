@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from featcache.heads import instructions, kernels
 from featcache.heads.instructions import SGEMM, compiled, exp2, sgemm
 
 
@@ -83,3 +85,57 @@ def test_a_disk_that_is_full(tmp_path):
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False, env=environment)
     assert (done.stdout, done.returncode) == ("42\n", 0), done.stderr
+
+
+def test_llvm_may_not_choose_how_to_round():
+    """No compiled function leaves LLVM free to round otherwise where it is inlined, vectorised or loaded from disk."""
+    functions = [value for module in (instructions, kernels) for value in vars(module).values() if is_compiled(value)]
+    assert len(functions) > 10
+    assert not any(function.targetoptions.get("fastmath") for function in functions)
+
+
+def is_compiled(value) -> bool:
+    return isinstance(value, numba.core.dispatcher.Dispatcher)
+
+
+TRAINING = """
+import sys
+import hashlib
+import numpy as np
+if "unwritable" in sys.argv:
+    import numba.core.caching as caching
+    caching.CacheImpl._locator_classes = []
+from featcache.features import Features
+from featcache.heads import train
+from featcache.heads.config import HeadConfig
+from featcache.heads.fused import FusedStack
+rng = np.random.default_rng(0)
+y = rng.integers(0, 7, 600)
+x = (rng.standard_normal((7, 40))[y] + rng.standard_normal((600, 40))).astype(np.float32)
+rows = Features(x, y, tuple("abcdefg"), *[("",) * 600] * 3)
+configs = [
+    HeadConfig(optimizer=optimizer, epochs=20, batch_size=200, lr=0.01, weight_decay=decay)
+    for optimizer in ("adam", "adamw", "sgd") for decay in (0.0, 0.01)
+]
+train.stack_for = lambda *of: FusedStack
+for head in train.train_heads(rows, rows, configs):
+    print(hashlib.sha256(head.weight.tobytes() + head.bias.tobytes() + repr(head.history).encode()).hexdigest())
+"""
+
+
+def test_the_first_training_is_the_second(tmp_path):
+    """With nothing compiled yet, with all of it on disk, with nowhere to keep it, and two at once: the same bytes."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+
+    def begun(*how: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", TRAINING, *how]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+    at_once = [begun("cold"), begun("unwritable")]
+    outputs = [process.communicate()[0] for process in at_once]
+    assert list(tmp_path.rglob("*.nbc"))
+    outputs.append(begun("warm").communicate()[0])
+    assert outputs == outputs[:1] * 3
+    assert len(outputs[0].split()) == 6
+    adam, _, adamw, *_ = outputs[0].split()
+    assert adam == adamw  # without decay they are one algorithm
