@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from featcache.errors import UsageError
 from featcache.features import Features, load
+from featcache.safe_read import target_problem
 from featcache.store import publish
 from featcache.store.plain import write_hdf5
 from featcache.where import Stored
@@ -58,6 +59,8 @@ def _writer(path: Path) -> Callable[[Features, Path], None]:
         raise UsageError(f"--to {path}: there is no folder {path.absolute().parent}")
     if path.is_dir():
         raise UsageError(f"--to {path}: a folder stands there")
+    if problem := target_problem(path):
+        raise UsageError(f"--to {path}: {problem}; name another file")
     if path.suffix == ".parquet":
         try:
             import pyarrow  # noqa: F401 (asked for before the features are loaded)

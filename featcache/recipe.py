@@ -5,10 +5,8 @@ the defaults that stand here.
 """
 
 import difflib
-import errno
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +25,7 @@ from pydantic import (
 )
 
 from featcache.errors import UsageError
+from featcache.safe_read import open_file, refuse_larger
 
 _MOST_BYTES = 1 << 24
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # names become folder names: no separator, no leading dot
@@ -313,13 +312,8 @@ def read(path: Path) -> Recipe:
 
 def _text(path: Path) -> str:
     """What a regular file says; a pipe would be waited for without end."""
-    flags = getattr(os, "O_NONBLOCK", 0)
-    with open(path, encoding="utf-8", opener=lambda name, asked: os.open(name, asked | flags)) as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        if found.st_size > _MOST_BYTES:
-            raise OSError(errno.EFBIG, f"{found.st_size:,} bytes, more than any recipe has")
+    with os.fdopen(open_file(path, follow_links=True), encoding="utf-8") as file:
+        refuse_larger(file.fileno(), _MOST_BYTES)
         return file.read()
 
 
@@ -336,7 +330,7 @@ def resolve(pipeline: str | None = None, *, data: str | None = None, name: str |
     local = Path("featcache.toml")
     if pipeline is not None:
         recipe = read(_find(pipeline))
-    elif local.is_file():
+    elif os.path.lexists(local):
         recipe = read(local)
     elif data is not None:
         folder_name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(data).resolve().name).lstrip("-._")[:100]

@@ -1,13 +1,13 @@
 """A data set's name stands for one folder: whether what is extracted now may have it."""
 
 import contextlib
-import hashlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from featcache.errors import CacheError
 from featcache.listing import Listing, Source, video_and_frame
+from featcache.safe_read import hash_file
 from featcache.store import Extracted, FeatureStore
 from featcache.video import frame_digest
 
@@ -54,8 +54,7 @@ def _moved(before: Extracted, listing: Listing) -> bool:
 
     @cache
     def file_digest(path: str) -> bytes:
-        with Path(listing.root, path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+        return hash_file(Path(listing.root, path), follow_links=True)
 
     def digest_of(path: str) -> bytes:
         if not listing.videos:

@@ -1,5 +1,6 @@
 """A name in the log of runs may be a linear head or another classifier: one way to read either, and to ask it."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from featcache.store import FeatureStore
 
 Opened = SavedHead | SavedClassifier
 
-DOCUMENTS = ("head.json", kept.DOCUMENT)  # published last: a folder with neither is nothing
+DOCUMENTS = (saved.DOCUMENT, kept.DOCUMENT)  # published last: a folder with neither is nothing
 
 
 def load(folder: Path, store: FeatureStore, *, device: str = "cpu") -> Opened:
@@ -34,7 +35,7 @@ def describe(folder: Path) -> Opened:
 
 def is_classifier(folder: Path) -> bool:
     """Whether a folder holds a classifier; else it is a linear head, or nothing."""
-    return (folder / kept.DOCUMENT).exists()
+    return os.path.lexists(folder / kept.DOCUMENT)
 
 
 def answers(chosen: Opened, features: Features) -> Answers:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from featcache.errors import CacheError
 from featcache.features import Features
+from featcache.heads.documents import RunDocument
 from featcache.heads.saved import check_json, folder_of
 from featcache.store import FeatureStore
+from featcache.store.append_log import LogRead, read_log
+from featcache.store.documents import checked
 from featcache.store.lock import holding
 from featcache.store.publish import append, truncate
-from featcache.store.regular import LOG, read_regular
-from featcache.store.sealed import seal_line, unseal_line
+from featcache.store.sealed import seal_line
 from featcache.streamed import Streamed
 
 if TYPE_CHECKING:
@@ -55,7 +57,12 @@ def record(
     store: FeatureStore, train: Features | Streamed, heads: Sequence[Named], best: str | None, selected_by: str,
     check: "Check | None", seconds: float,
 ) -> None:  # fmt: skip
-    """Add one fit-head to the log of its data set."""
+    """Add one fit-head to the log of its data set.
+
+    Raises:
+        CacheError: another process holds the log, or what stands in its place is no file; the heads are saved.
+        MachineError: the disk refuses.
+    """
     line = {
         "at": time.time_ns(),
         "heads": [head.name for head in heads],
@@ -70,7 +77,7 @@ def record(
             raise CacheError(
                 f"{path}: another process has been writing it for {_WAIT_SECONDS:g} s; the heads are saved"
             )
-        found = lines_of(path)
+        found = read_lines(path).log
         if found.torn:  # what a crash left of a line must not swallow this one
             truncate(path, found.size - found.torn)
         append(path, (b"" if found.ends_whole or found.torn else b"\n") + seal_line(line), sync=True)
@@ -83,55 +90,55 @@ def read(store: FeatureStore, data_set: str, variant: str, *, newest: bool = Tru
         CacheError: a line is damaged, and the `newest` run is asked for: nobody knows whether that was it.
     """
     path = folder_of(store, data_set, variant) / RUNS
-    found = lines_of(path)
-    if found.damaged and newest:
+    try:
+        found = read_lines(path)
+    except CacheError:
+        if newest:
+            raise
+        return []
+    if found.log.damaged and newest:
+        number, wrong = found.log.damaged[0]
         raise CacheError(
-            f"{path}: line {found.damaged[0]} is damaged: which head is the newest cannot be known. Name the head, or "
+            f"{path}: line {number} {wrong}: which head is the newest cannot be known. Name the head, or "
             f"`featcache repair` takes the line out"
         )
-    entries = [entry for line in found.lines if (entry := unseal_line(line)) is not None]
-    try:
-        every = [_run(one) for one in entries]
-        strange = [
-            name for run in every for name in (*run.heads, run.best or "x") if name == ".." or name != Path(name).name
-        ]
-        if strange:
-            raise TypeError(f"{strange[0]!r} is no name of a head")
-        return every
-    except (KeyError, TypeError) as error:
-        raise CacheError(f"{path}: this is no log of runs that this version reads: {error!r}") from None
+    return found.runs
 
 
 @dataclass(frozen=True, slots=True)
 class Lines:
     """A runs.jsonl as far as it holds."""
 
-    lines: tuple[bytes, ...] = ()  # that match their checksums, without their newlines
-    damaged: tuple[int, ...] = ()  # the numbers of the others, from 1
-    torn: int = 0  # bytes of a last line that a crash cut short
-    size: int = 0  # of the file
-    ends_whole: bool = True  # whether it ends with a newline, or is empty
+    log: LogRead
+    runs: list[Run]  # of the lines that hold, in order
 
 
-def lines_of(path: Path) -> Lines:
-    """The lines of a runs.jsonl; none where there is no such file."""
+def read_lines(path: Path) -> Lines:
+    """Return the lines of a runs.jsonl; none where there is no such file.
+
+    Raises:
+        CacheError: it cannot be read, or is no regular file.
+    """
+    runs: list[Run] = []
+
+    def take(entry: dict[str, Any]) -> str:
+        try:
+            runs.append(_run(checked(RunDocument, entry)))
+        except ValueError as error:
+            return f"is none that this version reads: {error}"
+        return ""
+
     try:
-        data = read_regular(path, LOG)
+        return Lines(read_log(path, take), runs)
     except FileNotFoundError:
-        return Lines()
-    except OSError:
-        return Lines(damaged=(1,))
-    *whole, rest = data.split(b"\n")
-    lines = [line for line in whole if unseal_line(line) is not None]
-    damaged = [number for number, line in enumerate(whole, start=1) if unseal_line(line) is None]
-    torn = len(rest)
-    if rest and unseal_line(rest) is not None:  # it lacks nothing but its newline
-        lines, torn = [*lines, rest], 0
-    elif rest and unseal_line(rest[:-1]) is not None:  # its end is no newline: no crash writes one byte too many
-        damaged, torn = [*damaged, len(whole) + 1], 0
-    return Lines(tuple(lines), tuple(damaged), torn, len(data), ends_whole=not rest)
+        return Lines(LogRead(), runs)
+    except OSError as error:
+        raise CacheError(
+            f"{path}: the log of the heads cannot be read: {error.strerror}; `featcache repair` moves it aside, and "
+            f"no head is lost"
+        ) from None
 
 
-def _run(line: Mapping[str, Any]) -> Run:
-    heads, seconds = tuple(line["heads"]), float(line.get("seconds", 0))
-    return Run(line["at"], heads, line["best"], line["selected_by"], line.get("check"), seconds)
+def _run(line: RunDocument) -> Run:
+    check = None if line.check is None else line.check.model_dump()
+    return Run(line.at, tuple(line.heads), line.best, line.selected_by, check, line.seconds)

@@ -18,18 +18,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from featcache.errors import CacheError, UsageError
 from featcache.features import Features
 from featcache.heads.config import HeadConfig
+from featcache.heads.documents import HEAD, HeadDocument, ScoresDocument
 from featcache.heads.linear import EpochRow, LinearHead, Scores
-from featcache.store import FeatureStore
+from featcache.store import FeatureStore, regular
+from featcache.store.documents import FORMAT
 from featcache.store.publish import make_folder, publish
-from featcache.store.regular import HEAD, read_regular
-from featcache.store.sealed import seal_document, unseal_document
+from featcache.store.regular import read_regular
+from featcache.store.sealed import seal_document
+from featcache.store.tensors import read_tensors
 from featcache.streamed import Streamed
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ if TYPE_CHECKING:
         Check,
     )  # scikit-learn takes a second to import, and reading a head needs none
 
-FORMAT = 1
+DOCUMENT = "head.json"
+HISTORY = "history.csv"
+_SCORES = ("loss", "accuracy", "macro_recall")
+_COLUMNS = ("epoch", *(f"{split}_{score}" for split in ("train", "val") for score in _SCORES))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,8 +87,8 @@ def save(store: FeatureStore, head: LinearHead, train: Features | Streamed, val:
     }
     make_folder(folder)
     publish(folder / "head.safetensors", tensors, replace=True)
-    publish(folder / "history.csv", history, replace=True)
-    publish(folder / "head.json", seal_document(document), replace=True)
+    publish(folder / HISTORY, history, replace=True)
+    publish(folder / DOCUMENT, seal_document(document), replace=True)
     return SavedHead(name, folder, head, train.classes, sources)
 
 
@@ -94,40 +98,36 @@ def load(folder: Path) -> SavedHead:
     Raises:
         CacheError: no head, a damaged one, or one of a newer format.
     """
+    document = describe(folder)
+    tensors = read_tensors(folder / "head.safetensors", document.sha256, way_out=HEAD.way_out)
     try:
-        document = unseal_document(read_regular(folder / "head.json"))
-        data = read_regular(folder / "head.safetensors", HEAD)
-    except OSError as error:
-        raise CacheError(f"{folder}: no head here: {error.strerror}") from None
-    if document is None:
-        raise CacheError(f"{folder}/head.json: damaged: it does not match its checksum; train the head again")
-    if document.get("format") != FORMAT:
-        raise CacheError(f"{folder}: a head of format {document.get('format')}, this featcache reads {FORMAT}")
-    try:
-        if hashlib.sha256(data).hexdigest() != document["sha256"]:
-            raise CacheError(f"{folder}/head.safetensors: damaged: its sha256 is another; train the head again")
-        tensors = load_tensors(data)
         head = LinearHead(
-            config=HeadConfig(**document["config"]),
-            weight=tensors["weight"],
-            bias=tensors["bias"],
-            steps=int(document["steps"]),
+            config=HeadConfig(**document.config),  # type: ignore[arg-type]  # which checks every setting
+            weight=tensors.take("weight", np.float32, 2),
+            bias=tensors.take("bias", np.float32, 1),
+            steps=document.steps,
             history=(),
-            train=scores_of(document["train"]) or Scores(math.nan, math.nan, math.nan),
-            val=scores_of(document["val"]),
-            best_epoch=document.get("best_epoch"),
+            train=scores_of(document.train) or Scores(math.nan, math.nan, math.nan),
+            val=scores_of(document.val),
+            best_epoch=document.best_epoch,
         )
-        classes = tuple(document["classes"])
-        sources = {split: dict(source) for split, source in document["sources"].items()}
-        if document["name"] != folder.name or {head.weight.dtype, head.bias.dtype} != {np.dtype(np.float32)}:
-            raise ValueError(f"its name is {document['name']!r}, its weights are {head.weight.dtype}")
-        if "trunk" not in sources["train"] or not all(type(name) is str for name in classes):
-            raise ValueError("it does not say which trunk and which classes it is for")
-    except (SafetensorError, UsageError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+    except (UsageError, TypeError, ValueError) as error:
         raise CacheError(f"{folder}: this is no head that this version reads: {error}") from None
-    if len(classes) != len(head.weight):
-        raise CacheError(f"{folder}: {len(classes)} class names for {len(head.weight)} outputs")
-    return SavedHead(document["name"], folder, head, classes, sources)
+    if len(document.classes) != len(head.weight):
+        raise CacheError(f"{folder}: {len(document.classes)} class names for {len(head.weight)} outputs")
+    return SavedHead(document.name, folder, head, tuple(document.classes), document.sources)
+
+
+def describe(folder: Path) -> HeadDocument:
+    """Return what head.json says; the weights are not read.
+
+    Raises:
+        CacheError: no head, a damaged head.json, or one of a newer format.
+    """
+    document = HEAD.read(folder / DOCUMENT)
+    if document.name != folder.name:
+        raise CacheError(f"{folder}: this is no head that this version reads: its name is {document.name!r}")
+    return document
 
 
 def name_of(config: HeadConfig, sources: Mapping[str, Mapping[str, str]]) -> str:
@@ -138,28 +138,50 @@ def name_of(config: HeadConfig, sources: Mapping[str, Mapping[str, str]]) -> str
 
 
 def history(folder: Path) -> dict[str, tuple[float, ...]]:
-    """history.csv, column by column: "epoch", "train_loss", … "val_macro_recall"; nan where a cell is empty.
+    """Return history.csv, column by column: "epoch", "train_loss", … "val_macro_recall"; nan where a cell is empty.
 
-    A file that is missing or no longer ours gives no columns: a report does without its curves.
+    A file that is missing, damaged or none of ours gives no columns: a report does without its curves.
     """
     try:
-        lines = list(csv.reader(io.StringIO((folder / "history.csv").read_text("utf-8"))))
-        columns = zip(*lines[1:], strict=True)
-        return {
-            name: tuple(float(cell) if cell else math.nan for cell in column)
-            for name, column in zip(lines[0], columns, strict=True)
-        }
-    except (OSError, ValueError, IndexError):
+        return read_history(folder)
+    except CacheError:
         return {}
+
+
+def read_history(folder: Path) -> dict[str, tuple[float, ...]]:
+    """Return history.csv, as `history`.
+
+    Raises:
+        CacheError: it, or head.json, is missing or damaged, or it is no history of a head.
+    """
+    path, expected = folder / HISTORY, describe(folder).history_sha256
+    try:
+        data = read_regular(path, regular.HISTORY)
+    except OSError as error:
+        raise CacheError(f"{path}: cannot be read: {error.strerror}; {HEAD.way_out}") from None
+    if expected is not None and hashlib.sha256(data).hexdigest() != expected:
+        raise CacheError(f"{path}: damaged: its sha256 is another; {HEAD.way_out}")
+    try:
+        names, *rows = list(csv.reader(io.StringIO(data.decode())))
+        if names != list(_COLUMNS):
+            raise ValueError("other columns")
+        columns = {
+            name: tuple(float(cell) if cell else math.nan for cell in column)
+            for name, column in zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True)
+        }
+        if not all(1 <= epoch < 2**31 and epoch.is_integer() for epoch in columns["epoch"]):
+            raise ValueError("an epoch is no whole number")
+    except (ValueError, csv.Error):
+        raise CacheError(f"{path}: damaged: this is no history of a head; {HEAD.way_out}") from None
+    return columns
 
 
 def versions(folder: Path) -> dict[str, str]:
-    """What a head was trained with: package -> version; empty where head.json does not say."""
+    """Return what a head was trained with: package -> version; empty where head.json does not say."""
     try:
-        document = unseal_document((folder / "head.json").read_bytes()) or {}
-    except OSError:
+        return describe(folder).versions
+    except CacheError:
         return {}
-    return {str(name): str(number) for name, number in document.get("versions", {}).items()}
 
 
 def check_json(check: "Check") -> dict[str, Any]:
@@ -192,20 +214,20 @@ def finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def scores_of(document: Mapping[str, float | None] | None) -> Scores | None:
+def scores_of(document: ScoresDocument | None) -> Scores | None:
     """The inverse of `scores_json`; null is nan."""
     if document is None:
         return None
-    return Scores(**{name: math.nan if value is None else value for name, value in document.items()})
+    values = (document.accuracy, document.macro_recall, document.loss)
+    return Scores(*(math.nan if value is None else value for value in values))
 
 
 def _history(history: Sequence[EpochRow]) -> bytes:
     """history.csv: one row an epoch; val columns are empty where there was no val split."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    columns = ("loss", "accuracy", "macro_recall")
-    table.writerow(["epoch", *(f"{split}_{column}" for split in ("train", "val") for column in columns)])
+    table.writerow(_COLUMNS)
     for row in history:
-        values = [getattr(split, column) if split else "" for split in (row.train, row.val) for column in columns]
+        values = [getattr(split, score) if split else "" for split in (row.train, row.val) for score in _SCORES]
         table.writerow([row.epoch, *values])
     return text.getvalue().encode()

@@ -8,6 +8,7 @@ file beside the heads, one for each trunk, listing and search space: the same co
 import hashlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,9 @@ from featcache.heads.fit import CHECK_SECONDS, Fit, notes_of, section_of
 from featcache.heads.grid import HeadAsked, configs_of, parted
 from featcache.heads.linear import Scores, best_of, merit
 from featcache.heads.splits import Splits, read_splits
+from featcache.safe_read import kind_of
+from featcache.store.append_log import read_lines
+from featcache.store.sealed import parse_json
 
 if TYPE_CHECKING:
     import optuna
@@ -207,6 +211,7 @@ def _study(
     make_folder(folder)
     path = folder / f"search-{key}.log"
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    _refuse_foreign(path)
     try:
         backend = JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path)))
         study: optuna.Study = optuna.create_study(
@@ -219,9 +224,33 @@ def _study(
         )
     except OSError as error:
         raise MachineError(f"{path}: the study cannot be kept: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise CacheError(f"{path}: this is no study: {error}; remove the file to begin a new one") from None
+    except Exception as error:  # Optuna replays what a file says, and raises whatever that makes it raise
+        raise CacheError(
+            f"{path}: this is no study: {type(error).__name__}: {error}; remove the file to begin a new one"
+        ) from None
     return study  # type: ignore[no-any-return]
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Hold a study's file against what it is before Optuna opens it: a regular file of lines of JSON.
+
+    Raises:
+        CacheError: a pipe, a link, a device, a folder stands in its place or in that of its lock; or it is no study.
+    """
+    way_out = "remove the file to begin a new study"
+    lock = path.with_name(path.name + ".lock")
+    if os.path.lexists(lock) and (kind := kind_of(os.lstat(lock).st_mode)):
+        raise CacheError(f"{lock}: it is {kind}, expected the lock of a study; remove it")
+    try:
+        for number, line in enumerate(read_lines(path), start=1):
+            if line.data is None or (line.whole and not isinstance(parse_json(line.data), dict)):
+                raise CacheError(f"{path}: this is no study: line {number} is no JSON object; {way_out}")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CacheError(f"{path}: this study cannot be read: {error.strerror}; {way_out}") from None
+    except ValueError as error:
+        raise CacheError(f"{path}: this is no study: {error}; {way_out}") from None
 
 
 def _optuna() -> Any:

@@ -1,8 +1,6 @@
 """The heads and classifiers of a store: what is wrong with each, and with the log of the runs that made them."""
 
-import csv
-import hashlib
-import io
+import os
 from pathlib import Path
 
 from featcache.errors import CacheError
@@ -10,8 +8,6 @@ from featcache.heads import opened, runs, saved
 from featcache.heads.classifiers import kept
 from featcache.store import Problem, publish
 from featcache.store.mend import set_aside
-from featcache.store.regular import HEAD, read_regular
-from featcache.store.sealed import unseal_document
 
 
 def examine(root: Path, problems: list[Problem], notes: list[Problem]) -> None:
@@ -25,7 +21,11 @@ def examine(root: Path, problems: list[Problem], notes: list[Problem]) -> None:
         if wrong:
             problems.append(Problem(str(folder), "head", wrong))
     for path in _logs(root):
-        found = runs.lines_of(path)
+        try:
+            found = runs.read_lines(path).log
+        except CacheError as error:
+            problems.append(Problem(str(path), "runs", str(error)))
+            continue
         if found.damaged:
             bad, every = len(found.damaged), len(found.lines) + len(found.damaged)
             said = f"{path}: {bad} of {every} lines are damaged: which head is the newest cannot be known"
@@ -44,7 +44,13 @@ def mend(root: Path, *, dry_run: bool) -> list[Path]:
             if not dry_run:
                 set_aside(root, path)
     for path in _logs(root):
-        found = runs.lines_of(path)
+        try:
+            found = runs.read_lines(path).log
+        except CacheError:  # a pipe, a link, a folder: nothing of it can be kept
+            touched.append(path)
+            if not dry_run:
+                set_aside(root, path)
+            continue
         if found.damaged:
             touched.append(path)
             if not dry_run:
@@ -58,11 +64,11 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _logs(root: Path) -> list[Path]:
-    return sorted((root / "heads").glob(f"*/*/{runs.RUNS}"))
+    return [path for folder in sorted((root / "heads").glob("*/*")) if os.path.lexists(path := folder / runs.RUNS)]
 
 
 def _is_finished(folder: Path) -> bool:
-    return any((folder / name).exists() for name in opened.DOCUMENTS)
+    return any(os.path.lexists(folder / name) for name in opened.DOCUMENTS)
 
 
 def _wrong(folder: Path) -> str:
@@ -72,26 +78,7 @@ def _wrong(folder: Path) -> str:
             kept.check(folder)
         else:
             saved.load(folder)
-            _check_history(folder)
+            saved.read_history(folder)
     except CacheError as error:
         return str(error)
     return ""
-
-
-def _check_history(folder: Path) -> None:
-    path = folder / "history.csv"
-    try:
-        data = read_regular(path, HEAD)
-        document = unseal_document(read_regular(folder / "head.json")) or {}
-    except OSError as error:
-        raise CacheError(f"{path}: cannot be read: {error.strerror}; train the head again") from None
-    expected = document.get("history_sha256")
-    if expected is not None and hashlib.sha256(data).hexdigest() != expected:
-        raise CacheError(f"{path}: damaged: its sha256 is another; train the head again")
-    try:
-        rows = list(csv.DictReader(io.StringIO(data.decode())))
-        for row in rows:
-            int(row["epoch"])
-            float(row["train_loss"])
-    except (ValueError, KeyError, TypeError, csv.Error):
-        raise CacheError(f"{path}: damaged: this is no history of a head; train the head again") from None

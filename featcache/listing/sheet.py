@@ -2,12 +2,13 @@
 
 import csv
 import io
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from featcache.errors import DataError, UsageError
+from featcache.safe_read import BLOCK, TABLE, open_file, refuse_larger
 
 SHOWN = 20  # problems that an error names; the rest it counts
 
@@ -41,13 +42,28 @@ def read(path: str, columns: Sequence[str], optional: Sequence[str] = ()) -> She
     if path.lower().endswith((".parquet", ".pq")):
         return _parquet(path, columns, optional)
     try:
-        data = Path(path).read_bytes()
+        data = _bytes(path)
     except OSError as error:
         raise DataError(f"{path}: this table cannot be read: {error.strerror}") from None
-    if b"\0" in data:
-        line = data[: data.index(b"\0")].count(b"\n") + 1
-        refuse(path, [f"line {line}: a NUL byte: this is no text in UTF-8; save it as CSV in UTF-8"])
     return _csv(data.decode("utf-8-sig", "surrogateescape"), columns, optional)  # a path need not be UTF-8
+
+
+def _bytes(path: str) -> bytes:
+    """All of a table, up to its first NUL: of a file that is no text no more is read than shows it.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or too large.
+        DataError: it holds a NUL.
+    """
+    pieces: list[bytes] = []
+    with os.fdopen(open_file(path, follow_links=True), "rb") as file:
+        refuse_larger(file.fileno(), TABLE)
+        while piece := file.read(BLOCK):
+            if b"\0" in piece:
+                line = sum(one.count(b"\n") for one in [*pieces, piece[: piece.index(b"\0")]]) + 1
+                refuse(path, [f"line {line}: a NUL byte: this is no text in UTF-8; save it as CSV in UTF-8"])
+            pieces.append(piece)
+    return b"".join(pieces)
 
 
 def refuse(where: str, problems: Sequence[str]) -> None:
@@ -102,7 +118,7 @@ def _parquet(path: str, columns: Sequence[str], optional: Sequence[str]) -> Shee
             f"`python -m pip install pyarrow`, or save the table as CSV"
         ) from None
     try:
-        with pq.ParquetFile(path) as file:
+        with os.fdopen(open_file(path, follow_links=True), "rb") as opened, pq.ParquetFile(opened) as file:
             header = tuple(file.schema_arrow.names)
             table = file.read([name for name in dict.fromkeys((*columns, *optional)) if name in header])
     except OSError as error:

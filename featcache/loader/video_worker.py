@@ -14,7 +14,6 @@ import contextlib
 import io
 import json
 import os
-import stat
 import time
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -24,7 +23,8 @@ import numpy.typing as npt
 
 from featcache.images import BadImageError, ImageTransform, fit
 from featcache.jpeg import put
-from featcache.loader.worker import at_once, say, serve
+from featcache.loader.worker import say, serve
+from featcache.safe_read import open_file
 from featcache.video import BadVideoError, decode_frames, video_digest
 
 _GRAIN, _WHOLE_SECONDS = 20_000_000, 2_000_000_000  # ns: a file as young as this may change without its stat showing it
@@ -39,7 +39,7 @@ def _serve(transform: ImageTransform, places: npt.NDArray[np.uint8], asked: Bina
     while line := asked.readline():
         request = json.loads(line)
         try:
-            file = open(request["path"], "rb", opener=at_once)  # noqa: SIM115 (closed below)
+            file = os.fdopen(open_file(request["path"], follow_links=True), "rb")
         except (OSError, ValueError) as error:
             say(answer, {"failed": _unreadable(error)})
             continue
@@ -56,8 +56,6 @@ def identify(file: BinaryIO, known: dict[str, Any] | None) -> dict[str, Any]:
     """The digest and the stat of an open video, or why there is none; hashed, unless it is what is known."""
     try:
         before = os.fstat(file.fileno())
-        if not stat.S_ISREG(before.st_mode):
-            return {"failed": "not a regular file"}
         read_at = time.time_ns()
         if known is not None and known["stat"] == _status(file):
             return {**known, "read_at": read_at}

@@ -22,7 +22,6 @@ import io
 import json
 import mmap
 import os
-import stat
 import sys
 import time
 from collections.abc import Callable
@@ -33,6 +32,7 @@ import numpy.typing as npt
 
 from featcache.images import BadImageError, ImageTransform, decode
 from featcache.jpeg import put
+from featcache.safe_read import open_file
 
 _MAX_BYTES = 1 << 30  # a file larger than this is no picture that fits the limit on pixels
 _HELD = 1 << 26  # bytes of files that a worker has read before it decodes
@@ -97,10 +97,8 @@ def read(path: str) -> tuple[bytes | None, dict[str, Any]]:
     try:
         for _ in range(_READS):
             read_at = time.time_ns()
-            with open(path, "rb", opener=at_once) as file:
+            with os.fdopen(open_file(path, follow_links=True), "rb") as file:
                 before = os.fstat(file.fileno())
-                if not stat.S_ISREG(before.st_mode):
-                    return None, {"failed": "not a regular file"}
                 if before.st_size > _MAX_BYTES:
                     return None, {"failed": f"{before.st_size:,} bytes: larger than any supported image"}
                 data = file.read(before.st_size + 1)  # the one more shows a file that grows; it may grow without end
@@ -112,11 +110,6 @@ def read(path: str) -> tuple[bytes | None, dict[str, Any]]:
     except (OSError, ValueError) as error:
         return None, {"failed": f"cannot be read: {getattr(error, 'strerror', None) or error}"}
     return None, {"failed": f"it changed while it was read, {_READS} times"}
-
-
-def at_once(path: str, flags: int) -> int:
-    """An opener."""
-    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO must not block
 
 
 def say(answer: io.FileIO, value: object) -> None:

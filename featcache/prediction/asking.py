@@ -170,8 +170,10 @@ def open_head(
     typed = where.get("weights")  # where they are now, not what they were called: no filter
     where["weights"] = None
     asked = Asked(**where)
-    if head is not None and any(os.path.isfile(os.path.join(head, document)) for document in opened.DOCUMENTS):
+    if head is not None and any(os.path.lexists(os.path.join(head, name)) for name in opened.DOCUMENTS):
         folder = Path(head).absolute()  # <store>/heads/<data set>/<variant>/<head>
+        if len(folder.parents) < 6:
+            raise CacheError(f"{folder}: expected the folder of a head in a cache: …/stores/…/heads/…/…/{folder.name}")
         store = FeatureStore.open(folder.parents[3], StatLog(folder.parents[5]))
     else:
         which = which_head(asked, head)

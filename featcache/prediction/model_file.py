@@ -13,6 +13,7 @@ from featcache.heads.linear import LinearHead
 from featcache.heads.saved import SavedHead
 from featcache.listing.paths import readable
 from featcache.prediction.asking import HeadWithTrunk, open_head
+from featcache.safe_read import target_problem
 from featcache.store import publish
 from featcache.trunks.architectures import architecture
 from featcache.where import Stored
@@ -60,6 +61,9 @@ def export_model(head: str | None, to: str | Path, **where: Unpack[Stored]) -> E
         raise UsageError(f"--to {readable(str(to))}: expected a name that ends in {' or '.join(SUFFIXES)}")
     if not to.parent.is_dir() or to.is_dir():
         raise UsageError(f"--to {readable(str(to))}: expected a file in a folder that exists")
+    for target in (to, to.with_suffix(".json")):
+        if problem := target_problem(target):
+            raise UsageError(f"{readable(str(target))}: {problem}; name another file with --to")
     if to.suffix.lower() == ".onnx" and importlib.util.find_spec("onnx") is None:
         raise MachineError("ONNX files are written with onnx, which is not installed: pip install 'featcache[onnx]'")
     asking = open_head(head, **where)

@@ -1,5 +1,6 @@
 """A head on a video: what it sees, when."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from featcache.heads.saved import finite
 from featcache.images import BadImageError, fit
 from featcache.listing.paths import readable
 from featcache.prediction.asking import HeadWithTrunk, Waiting, open_head
+from featcache.safe_read import open_file
 from featcache.video import BadVideoError, ensure_decoder, frame_digest, sample_frames, video_digest
 from featcache.where import Stored
 
@@ -152,7 +154,7 @@ def _look(
     held: set[bytes] = set()
     waiting, failed, said = Waiting(asking), "", time.monotonic()
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(open_file(path, follow_links=True), "rb") as file:
             content = video_digest(file)
             for one in sample_frames(file, per_second):
                 digest = frame_digest(content, one.number)

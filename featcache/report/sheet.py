@@ -15,6 +15,7 @@ from featcache.report.figure import BLUE, DPI, GREY, LONGEST, PALE, RUST, legibl
 from featcache.report.predictions import clock
 from featcache.report.tables import check_destination, save_bytes
 from featcache.report.text import shorten
+from featcache.safe_read import read_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MOST = 60  # images on a sheet
 WIDE = 14.0  # inches; as many columns as fit, and more where the sheet would be higher than a slide
 SLIDE = 4 / 3  # width by height
+LARGEST = 2**28  # bytes of an image file that is read for it
 EDGE = 300  # pixels of an image's longer edge
 SHOWN = 3  # labels below an image
 LINE = 0.17  # inches from line to line
@@ -146,7 +148,7 @@ def _line(start: float, end: float, y: float, colour: str) -> "Line2D":
 
 def _picture(path: str) -> "np.ndarray | None":
     try:
-        return preview(Path(path).read_bytes(), EDGE)
+        return preview(read_file(path, LARGEST, follow_links=True), EDGE)
     except (OSError, BadImageError):
         return None
 

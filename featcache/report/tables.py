@@ -10,6 +10,7 @@ from pathlib import Path
 from featcache.errors import MachineError, UsageError
 from featcache.report.evaluation import Evaluation, recall_intervals
 from featcache.report.text import printable
+from featcache.safe_read import target_problem
 
 
 def save_csv(evaluation: Evaluation, path: Path) -> None:
@@ -68,6 +69,8 @@ def check_destination(path: Path, suffix: str) -> None:
         raise UsageError(f"{shown}: there is no folder {folder}. Make it (mkdir -p), or name another file.")
     if path.is_dir():
         raise UsageError(f"{shown}: is a folder, expected a file. Name a file in it, or another one.")
+    if problem := target_problem(path):
+        raise UsageError(f"{shown}: {problem}. Name another file.")
 
 
 def save_bytes(path: Path, content: bytes) -> None:

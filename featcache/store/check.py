@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from featcache.errors import CacheError
+from featcache.safe_read import kind_of
 from featcache.store import dealt, hdf5, listings, shard, stat_log, weights_memo
+from featcache.store.append_log import read_lines
 from featcache.store.commits import ListingLine
-from featcache.store.regular import LOG, read_regular
-from featcache.store.sealed import unseal_document, unseal_line
+from featcache.store.documents import WEIGHTS, DocumentError, MissingError
+from featcache.store.regular import LISTING
+from featcache.store.sealed import unseal_line
 from featcache.store.shard import Shard
 
 _ENDS = 2  # rows at each end of a shard that are read both ways
@@ -58,8 +61,8 @@ def check_listing(cache: Path, line: ListingLine, *, hashes: bool = True) -> lis
     try:
         if hashes:
             listings.read(cache, line)
-        elif not listings.path_of(cache, line).is_file():
-            return [Problem(where, "listing", f"{listings.path_of(cache, line)}: this listing is missing")]
+        elif wrong := _seen(listings.path_of(cache, line)):
+            return [Problem(where, "listing", f"{listings.path_of(cache, line)}: this listing {wrong}")]
     except CacheError as error:
         return [Problem(where, "listing", str(error))]
     return []
@@ -68,7 +71,10 @@ def check_listing(cache: Path, line: ListingLine, *, hashes: bool = True) -> lis
 def check_splits(cache: Path) -> list[Problem]:
     """What is wrong with the splits that were dealt and written down."""
     problems = []
-    for path in sorted((cache / "listings").glob("*/*/splits.json")):
+    for folder in sorted((cache / "listings").glob("*/*")):
+        path = folder / "splits.json"
+        if not os.path.lexists(path):
+            continue
         data_set, variant = path.parts[-3:-1]
         try:
             dealt.read(cache, data_set, variant)
@@ -82,10 +88,12 @@ def check_memories(cache: Path) -> list[Problem]:
     notes = []
     path = cache / stat_log.NAME
     try:
-        lines = [line for line in read_regular(path, LOG).split(b"\n") if line]
-        bad = sum(unseal_line(line) is None for line in lines)
+        count = bad = 0
+        for line in read_lines(path):
+            count += line.size > 0
+            bad += line.size > 0 and (line.data is None or unseal_line(line.data) is None)
         if bad:
-            said = f"{path}: {bad:,} of {len(lines):,} lines are damaged; harmless, these files are read once more"
+            said = f"{path}: {bad:,} of {count:,} lines are damaged; harmless, these files are read once more"
             notes.append(Problem(str(path), "memory", said))
     except FileNotFoundError:
         pass
@@ -93,14 +101,23 @@ def check_memories(cache: Path) -> list[Problem]:
         notes.append(Problem(str(path), "memory", f"{path}: cannot be read: {error.strerror}; every file is read anew"))
     path = cache / weights_memo.NAME
     try:
-        if unseal_document(read_regular(path)) is None:
-            said = f"{path}: damaged; harmless, the weights are hashed once more"
-            notes.append(Problem(str(path), "memory", said))
-    except FileNotFoundError:
+        WEIGHTS.read(path)
+    except MissingError:
         pass
-    except OSError as error:
-        notes.append(Problem(str(path), "memory", f"{path}: cannot be read: {error.strerror}; weights are hashed anew"))
+    except DocumentError as error:
+        notes.append(Problem(str(path), "memory", f"{error}; nothing else is lost"))
     return notes
+
+
+def _seen(path: Path) -> str:
+    """What is wrong with a file by its stat alone, or ""."""
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        return f"is missing: {error.strerror}"
+    if kind := kind_of(status.st_mode):
+        return f"cannot be read: it is {kind}, not a regular file"
+    return "" if 0 < status.st_size <= LISTING else f"is damaged: it has {status.st_size:,} bytes"
 
 
 def _seen_by_hdf5(handle: int, folder: Path, part: Shard) -> str:

@@ -15,8 +15,8 @@ from typing import Any
 from featcache.errors import CacheError
 from featcache.recipe import NAME as NAME_PATTERN
 from featcache.store import publish
-from featcache.store.regular import LOG, read_regular
-from featcache.store.sealed import seal_line, unseal_line
+from featcache.store.append_log import read_log
+from featcache.store.sealed import seal_line
 from featcache.store.shard import Shard
 
 NAME = "commits.jsonl"
@@ -89,27 +89,13 @@ def replay(path: Path) -> Replayed:
     Raises:
         CacheError: the log is missing or cannot be read.
     """
+    state = _State()
     try:
-        data = read_regular(path, LOG)
+        log = read_log(path, state.take)
     except OSError as error:
         raise CacheError(f"{path}: the log of this store cannot be read: {error.strerror}. {_WAY_OUT}") from None
-    state, lines, damaged = _State(), [], []
-    *whole, rest = data.split(b"\n")
-    for number, line in enumerate(whole, start=1):
-        wrong = state.take(line)
-        if wrong:
-            damaged.append((number, wrong))
-        else:
-            lines.append(line)
-    size, ends_whole = len(data) - len(rest), True
-    if rest and unseal_line(rest[:-1]) is not None:  # no crash writes one byte too many
-        damaged.append((len(whole) + 1, "is damaged: its end is no newline"))
-    elif rest and unseal_line(rest) is not None:  # all of it but the newline: its checksum says that it is whole
-        wrong = state.take(rest)
-        damaged += [(len(whole) + 1, wrong)] if wrong else []
-        lines += [] if wrong else [rest]
-        size, ends_whole, rest = len(data), False, b""
-    return Replayed(state.commits(size, ends_whole=ends_whole), tuple(lines), tuple(damaged), len(rest))
+    committed = state.commits(log.size - log.torn, ends_whole=log.ends_whole)
+    return Replayed(committed, log.lines, log.damaged, log.torn)
 
 
 class _State:
@@ -122,11 +108,8 @@ class _State:
         self.dropped: dict[str, float] = {}
         self.unfinished: set[str] = set()
 
-    def take(self, line: bytes) -> str:
-        """Commit one line; what is wrong with it, or ""."""
-        entry = unseal_line(line)
-        if entry is None:
-            return "is damaged: it does not match its checksum"
+    def take(self, entry: dict[str, Any]) -> str:
+        """Commit what one line says; what is wrong with it, or ""."""
         try:
             self._commit(entry)
         except (TypeError, ValueError) as error:
@@ -147,7 +130,7 @@ class _State:
             case {"drop": str(name)}:
                 at = entry.get("at", 0.0)
                 if self.shards.pop(name, None) is not None:
-                    self.dropped[name] = at if isinstance(at, int | float) else 0.0
+                    self.dropped[name] = at if type(at) in (int, float) and 0 <= at < 2**63 else 0.0
                 self.listings = {key: line for key, line in self.listings.items() if line.file != name}
             case {"listing": dict(fields)}:
                 line = ListingLine(**fields)

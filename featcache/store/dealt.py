@@ -9,11 +9,10 @@ from pathlib import Path
 
 from featcache.errors import CacheError
 from featcache.store import publish
+from featcache.store.documents import FORMAT, SPLITS, MissingError
 from featcache.store.lock import holding
-from featcache.store.regular import read_regular
-from featcache.store.sealed import seal_document, unseal_document
+from featcache.store.sealed import seal_document
 
-FORMAT = 1
 _WAIT_SECONDS = 60.0
 
 
@@ -23,21 +22,10 @@ def read(cache: Path, data_set: str, variant: str) -> dict[str, str]:
     Raises:
         CacheError: the file is damaged, or of a newer format.
     """
-    path = _path(cache, data_set, variant)
     try:
-        document = unseal_document(read_regular(path))
-    except FileNotFoundError:
+        return SPLITS.read(_path(cache, data_set, variant)).groups
+    except MissingError:
         return {}
-    except OSError as error:
-        raise CacheError(f"{path}: who is in which split cannot be read: {error.strerror}. {_WAY_OUT}") from None
-    if document is None:
-        raise CacheError(f"{path}: damaged: it does not match its checksum. {_WAY_OUT}")
-    if document.get("format") != FORMAT:
-        raise CacheError(f"{path}: format {document.get('format')}, this featcache reads {FORMAT}")
-    try:
-        return {str(group): str(split) for split, groups in document["splits"].items() for group in groups}
-    except (KeyError, TypeError, AttributeError):
-        raise CacheError(f"{path}: this is no record of splits that this version reads. {_WAY_OUT}") from None
 
 
 def write(cache: Path, data_set: str, variant: str, groups: Mapping[str, str]) -> None:
@@ -63,9 +51,6 @@ def write(cache: Path, data_set: str, variant: str, groups: Mapping[str, str]) -
         for group, split in together.items():
             splits.setdefault(split, []).append(group)
         publish.publish(path, seal_document({"format": FORMAT, "splits": splits}), replace=True)
-
-
-_WAY_OUT = "Bring it back from a copy; or remove it, and `featcache extract` deals the data set anew."
 
 
 def _path(cache: Path, data_set: str, variant: str) -> Path:

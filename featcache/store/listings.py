@@ -23,7 +23,9 @@ from featcache.listing import Listing, is_frame_path
 from featcache.recipe import NAME
 from featcache.store import hdf5, publish
 from featcache.store.commits import ListingLine
-from featcache.store.regular import LISTING, read_regular
+from featcache.store.documents import ListingMeta, checked
+from featcache.store.regular import LISTING, hash_regular, read_hashed
+from featcache.store.sealed import parse_json
 
 VERSION = 1
 _CODED = ("clips", "subjects", "reasons")
@@ -85,9 +87,10 @@ def decode(data: bytes) -> Extracted:
         ValueError: the file is none of ours, of a newer version, or contradicts itself.
     """
     arrays = hdf5.parse(data, _EXPECTED)
-    meta = json.loads(arrays["meta"].tobytes())
-    if meta["version"] != VERSION:
-        raise ValueError(f"its version is {meta['version']}, this featcache reads {VERSION}")
+    said = parse_json(arrays["meta"].tobytes())
+    if isinstance(said, dict) and said.get("version") != VERSION:
+        raise ValueError(f"its version is {str(said.get('version'))[:40]}, this featcache reads {VERSION}")
+    meta = checked(ListingMeta, said)
     columns = {}
     for name in _CODED:
         names, codes = _unpack(arrays[f"{name}_names"]), arrays[f"{name}_codes"].astype(np.int32)
@@ -95,18 +98,18 @@ def decode(data: bytes) -> Extracted:
             raise ValueError(f"a code of {name} lies below 0")
         columns[name] = tuple(map(names.__getitem__, codes.tolist()))
     listing = Listing(
-        data_set=meta["data_set"],
-        variant=meta["variant"],
-        split=meta["split"],
-        root=meta["root"],
-        classes=tuple(meta["classes"]),
+        data_set=meta.data_set,
+        variant=meta.variant,
+        split=meta.split,
+        root=meta.root,
+        classes=tuple(meta.classes),
         paths=_unpack(arrays["paths"]),
         labels=arrays["labels"].astype(np.int64),
         clips=columns["clips"],
         subjects=columns["subjects"],
-        ignored=tuple(meta["ignored"]),
-        part=meta["part"],
-        videos=meta.get("videos", False),
+        ignored=tuple(meta.ignored),
+        part=meta.part,
+        videos=meta.videos,
     )
     if listing.videos and not all(map(is_frame_path, listing.paths)):
         raise ValueError("a row of a video names no frame")
@@ -156,10 +159,10 @@ def read(cache: Path, line: ListingLine) -> Extracted:
     """
     path = path_of(cache, line)
     try:
-        data = read_regular(path, LISTING)
+        data = read_hashed(path, line.sha256, LISTING)
     except OSError as error:
         raise CacheError(f"{path}: this listing cannot be read: {error.strerror}. {_way_out(line)}") from None
-    if hashlib.sha256(data).hexdigest() != line.sha256:
+    if data is None:
         raise CacheError(f"{path}: its sha256 does not match the log: the file was damaged. {_way_out(line)}")
     try:
         return decode(data)
@@ -173,7 +176,7 @@ def _way_out(line: ListingLine) -> str:
 
 def _sha256(path: Path) -> str | None:
     try:
-        return hashlib.sha256(read_regular(path, LISTING)).hexdigest()
+        return hash_regular(path)
     except OSError:
         return None
 

@@ -21,8 +21,9 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from featcache.errors import CacheError, MachineError, UsageError
+from featcache.safe_read import kind_of
 from featcache.store import publish
-from featcache.store.regular import read_regular
+from featcache.store.documents import read_holder
 
 NOTE = "writer.json"  # who holds a store, beside its lock
 SOFT = ".lock.held"
@@ -77,18 +78,32 @@ def holding(path: Path, *, wait: float) -> Iterator[bool]:
     alive for as long as the process.
 
     Raises:
+        CacheError: what stands at `path` is no lock file: a pipe, a link, a device, a folder.
         MachineError: the disk refuses.
     """
+    soft = path.with_name(path.name + ".held")
+    for place in (path, soft):
+        _refuse_special(place)
     lock: BaseFileLock = FileLock(path, timeout=wait, fallback_to_soft=False)
     try:
         with publish.told(path):
             held = _acquire(lock)
             if held is None:
-                lock = SoftFileLock(path.with_name(path.name + ".held"), timeout=wait)
+                lock = SoftFileLock(soft, timeout=wait)
                 held = bool(_acquire(lock))
         yield held
     finally:
         lock.release()  # of one that is not held, it does nothing
+
+
+def _refuse_special(path: Path) -> None:
+    """Nothing but a regular file is a lock: filelock opens what it finds, and would write through a link."""
+    try:
+        kind = kind_of(os.lstat(path).st_mode)
+    except OSError:  # it is not there, or cannot be: taking it tells
+        return
+    if kind:
+        raise CacheError(f"{path}: it is {kind}, expected the lock file of a cache; remove it and run this again")
 
 
 def _acquire(lock: BaseFileLock) -> bool | None:
@@ -106,10 +121,10 @@ def _acquire(lock: BaseFileLock) -> bool | None:
 
 def _describe(root: Path) -> str:
     remove = ""
-    if (root / SOFT).exists():
+    if os.path.lexists(root / SOFT):
         remove = f"; this file system has no locks: if that process is gone, remove {root / SOFT}"
     try:
-        found = json.loads(read_regular(root / NOTE))
-        return f"pid {found['pid']} on {found['host']}, since {found['since']}{remove}"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        found = read_holder(root / NOTE)
+        return f"pid {found.pid} on {found.host}, since {found.since}{remove}"
+    except (OSError, ValueError):
         return f"it has just begun{remove}"

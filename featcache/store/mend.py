@@ -4,8 +4,8 @@ Every step is safe to be killed in: files are moved aside before the log says so
 two a reader meets a missing file, which is an error, as the damaged one was.
 """
 
-import json
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,10 +14,12 @@ import numpy as np
 from featcache.errors import CacheError
 from featcache.store import check, commits, hdf5, listings, publish, shard
 from featcache.store.commits import ListingLine, Replayed
-from featcache.store.regular import LOG, open_regular, read_regular
-from featcache.store.sealed import unseal_document
+from featcache.store.documents import TRUNK as TRUNK_DOCUMENT
+from featcache.store.documents import NewerError
+from featcache.store.regular import open_regular, read_regular
+from featcache.store.sealed import parse_json
 from featcache.store.shard import Shard
-from featcache.store.trunk_record import FORMAT, TAIL, TRUNK, TrunkRecord, read_trunk, write_trunk
+from featcache.store.trunk_record import TAIL, TRUNK, TrunkRecord, read_trunk, write_trunk
 from featcache.trunks.spec import TrunkSpec
 
 ASIDE = "damaged"
@@ -82,7 +84,7 @@ def mend_log(root: Path, log: Replayed, adopted: Sequence[Shard]) -> Path | None
             commits.add(path, part)
         return None
     kept = None
-    if path.is_file() and not path.is_symlink():
+    if os.path.lexists(path) and stat.S_ISREG(os.lstat(path).st_mode):
         kept = _copy_aside(root, path)
     elif os.path.lexists(path):  # a link, a pipe: nothing of ours
         kept = set_aside(root, path)
@@ -128,10 +130,12 @@ def mend_trunk(root: Path, spec: TrunkSpec | None, asked: str) -> Path | None:
 def is_newer(root: Path) -> bool:
     """Whether trunk.json is whole, and of a format that this version does not know: nothing to mend."""
     try:
-        document = unseal_document(read_regular(root / TRUNK))
-    except OSError:
+        TRUNK_DOCUMENT.read(root / TRUNK)
+    except NewerError:
+        return True
+    except CacheError:
         return False
-    return document is not None and document.get("format") != FORMAT
+    return False
 
 
 def trunk_or_none(root: Path) -> TrunkRecord | None:
@@ -145,17 +149,15 @@ def trunk_or_none(root: Path) -> TrunkRecord | None:
 def _own_spec(root: Path) -> list[TrunkSpec]:
     """The spec that a damaged trunk.json still spells out; whether it is intact, the folder's name says."""
     try:
-        return [TrunkSpec.from_json(json.loads(read_regular(root / TRUNK))["spec"])]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return [TrunkSpec.from_json(parse_json(read_regular(root / TRUNK))["spec"])]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
 
 
 def _copy_aside(root: Path, path: Path) -> Path:
     """A copy of a damaged file below damaged/: the file itself must not be missing at any moment."""
-    with publish.told(path):
-        data = read_regular(path, LOG)
     place = _free(root / ASIDE / path.name)
-    publish.publish(place, data)
+    publish.copy(path, place)
     return place
 
 

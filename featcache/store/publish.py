@@ -5,10 +5,11 @@ import errno
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from featcache.errors import MachineError
+from featcache.safe_read import BLOCK, open_file, refusal, refuse_special
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -38,12 +39,27 @@ def publish(path: Path, data: bytes | memoryview, *, replace: bool = False) -> N
     Raises:
         MachineError: the disk is full, the folder read-only, …; no scratch file stays behind.
     """
+    _publish(path, [data], replace=replace)
+
+
+def copy(path: Path, place: Path) -> None:
+    """Publish the bytes of `path` under another name too, a piece at a time: however large it is, memory is not filled.
+
+    Raises:
+        MachineError: it cannot be read, or the disk refuses; no scratch file stays behind.
+    """
+    with told(place), os.fdopen(open_file(path, follow_links=False), "rb", buffering=0) as file:
+        _publish(place, iter(lambda: file.read(BLOCK), b""), replace=False)
+
+
+def _publish(path: Path, pieces: Iterable[bytes | memoryview], *, replace: bool) -> None:
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     with told(path):
         try:
             handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
             try:
-                write_all(handle, data)
+                for piece in pieces:
+                    write_all(handle, piece)
                 if not replace:
                     os.fchmod(handle, 0o444)
                 os.fsync(handle)
@@ -60,10 +76,11 @@ def append(path: Path, data: bytes, *, sync: bool) -> None:
     """Append whole lines in one write, and fsync them where the caller's promise rests on them.
 
     Raises:
-        MachineError: the disk is full, …; a part of a line may stand there, which readers ignore.
+        MachineError: the disk is full, …; a part of a line may stand there, which readers ignore. Or no regular file
+            stands there: a pipe, a link.
     """
     with told(path):
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+        handle = _open_to_write(path, os.O_CREAT | os.O_APPEND)
         try:
             write_all(handle, data)
             if sync:
@@ -73,21 +90,27 @@ def append(path: Path, data: bytes, *, sync: bool) -> None:
 
 
 def ends_whole(path: Path) -> bool:
-    """Whether the last line of a log has its newline; a log that is not there has no torn line."""
-    try:
-        with path.open("rb") as file:
+    """Return whether the last line of a log has its newline; a log that is not there has no torn line.
+
+    Raises:
+        MachineError: it cannot be read, or no regular file stands there.
+    """
+    with told(path):
+        try:
+            handle = open_file(path, follow_links=False)
+        except FileNotFoundError:
+            return True
+        with os.fdopen(handle, "rb") as file:
             if file.seek(0, os.SEEK_END) == 0:
                 return True
             file.seek(-1, os.SEEK_END)
             return file.read(1) == b"\n"
-    except FileNotFoundError:
-        return True
 
 
 def truncate(path: Path, size: int) -> None:
     """Cut a file to `size` bytes: the torn last line of a log, under the lock."""
     with told(path):
-        handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+        handle = _open_to_write(path)
         try:
             os.ftruncate(handle, size)
             os.fsync(handle)
@@ -139,6 +162,16 @@ def sweep_old(cache: Path) -> None:
         with contextlib.suppress(OSError):
             if time.time() - litter.lstat().st_mtime > _ABANDONED_SECONDS:
                 os.unlink(litter)
+
+
+def _open_to_write(path: Path, flags: int = 0) -> int:
+    """Return a descriptor for writing a regular file, never through a link; a pipe is refused and not waited for."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o644)
+    except OSError as error:
+        raise refusal(error, path, follow_links=False) from None
+    refuse_special(handle, path)
+    return handle
 
 
 def write_all(handle: int, data: bytes | memoryview) -> None:

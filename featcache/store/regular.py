@@ -5,31 +5,30 @@ and a sparse file of a terabyte would take all memory.
 """
 
 import errno
+import hashlib
 import mmap
 import os
-import stat
 import sys
 from pathlib import Path
+
+from featcache.safe_read import hash_file, open_file, read_file
 
 ALIGNED = 1 << 12  # bytes: where a read past the page cache may begin and end, on every disk that is common
 
 DOCUMENT = 1 << 26  # bytes: trunk.json, weights.json, splits.json, head.json
 LOG = 1 << 32  # stat.log and commits.jsonl
 LISTING = 1 << 32
-HEAD = 1 << 32  # head.safetensors, history.csv
+HEAD = 1 << 32  # head.safetensors, model.safetensors, model.skops, predictions
+HISTORY = 1 << 28  # history.csv: more than a million epochs
 
 
 def open_regular(path: Path) -> int:
-    """A descriptor for reading.
+    """Return a descriptor for reading a file of a cache.
 
     Raises:
-        OSError: it is missing, no regular file, or a link.
+        OSError: it is missing, no regular file, or a link; `strerror` says which.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OSError(errno.EINVAL, "not a regular file")
-    return handle
+    return open_file(path, follow_links=False)
 
 
 def past_cache(handle: int) -> bool:
@@ -93,13 +92,32 @@ class Scratch:
 
 
 def read_regular(path: Path, limit: int = DOCUMENT) -> bytes:
-    """All bytes of a file.
+    """Return all bytes of a file of a cache.
 
     Raises:
         OSError: it is missing, no regular file, a link, or larger than `limit`.
     """
-    with os.fdopen(open_regular(path), "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > limit:
-            raise OSError(errno.EFBIG, f"{size:,} bytes, more than any such file has")
-        return file.read()
+    return read_file(path, limit, follow_links=False)
+
+
+def hash_regular(path: Path) -> str:
+    """Return the sha256 of a file of a cache, 64 hex digits, in bounded memory.
+
+    Raises:
+        OSError: it is missing, no regular file, or a link.
+    """
+    return hash_file(path, follow_links=False).hex()
+
+
+def read_hashed(path: Path, sha256: str, limit: int) -> bytes | None:
+    """Return all bytes of a file of a cache whose sha256 is this one; None where it is another.
+
+    A large file is hashed before any of it is held: what is not the file that was meant takes no memory.
+
+    Raises:
+        OSError: it is missing, no regular file, a link, or larger than `limit`.
+    """
+    if os.lstat(path).st_size > DOCUMENT and hash_regular(path) != sha256:
+        return None
+    data = read_regular(path, limit)
+    return data if hashlib.sha256(data).hexdigest() == sha256 else None

@@ -7,6 +7,7 @@ from typing import Any
 _ENCODER = json.JSONEncoder(separators=(",", ":"))  # json.dumps would make one a line, a third of a line's time
 _MARK = b',"sum":"'
 _TAIL = 16 + len(b'"}')
+MOST_DEPTH = 64  # brackets inside one another; a document of ours has six
 
 
 def seal_line(value: dict[str, Any]) -> bytes:
@@ -26,10 +27,10 @@ def unseal_line(line: bytes) -> dict[str, Any] | None:
     if not intact(line):
         return None
     try:
-        value: dict[str, Any] = json.loads(line[: -_TAIL - len(_MARK)] + b"}")
-    except (ValueError, RecursionError):  # sealed, but not by seal_line
+        value = parse_json(line[: -_TAIL - len(_MARK)] + b"}")
+    except ValueError:  # sealed, but not by seal_line
         return None
-    return value
+    return value if isinstance(value, dict) else None
 
 
 def seal_document(value: dict[str, Any]) -> bytes:
@@ -40,12 +41,37 @@ def seal_document(value: dict[str, Any]) -> bytes:
 def unseal_document(data: bytes) -> dict[str, Any] | None:
     """What `seal_document` was given; None where it is damaged."""
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):  # no JSON, or no UTF-8; or a foreign file that nests without end
+        value = parse_json(data)
+    except ValueError:
         return None
     if not isinstance(value, dict) or value.pop("sum", None) != _checksum(_canonical(value)):
         return None
     return value
+
+
+def parse_json(data: bytes) -> Any:
+    """Return the value that a JSON text stands for.
+
+    Raises:
+        ValueError: no JSON, no UTF-8, or more than `MOST_DEPTH` brackets inside one another: what comes after the
+            parser walks a value by recursion.
+    """
+    try:
+        value = json.loads(data)
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+    if data.count(b"[") + data.count(b"{") > MOST_DEPTH and _depth(value) > MOST_DEPTH:
+        raise ValueError("it nests too deeply")
+    return value
+
+
+def _depth(value: Any) -> int:
+    """How many lists and objects of a value stand inside one another; without recursion."""
+    depth, layer = 0, [value]
+    while layer := [one for one in layer if isinstance(one, dict | list)]:
+        depth += 1
+        layer = [inner for one in layer for inner in (one.values() if isinstance(one, dict) else one)]
+    return depth
 
 
 def _canonical(value: dict[str, Any]) -> bytes:

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from featcache.errors import MachineError
 from featcache.store import publish
-from featcache.store.regular import LOG, read_regular
+from featcache.store.append_log import read_blocks
+from featcache.store.documents import RememberedFile, checked
 from featcache.store.sealed import intact, seal_line, unseal_line
 
 Stat = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode
@@ -115,18 +116,21 @@ class StatLog:
         """The newest line of every path, by how it begins."""
         with self._reading:
             if self._known is None:
-                try:
-                    data = read_regular(self.path, LOG)
-                except FileNotFoundError:
-                    data = b""
-                except OSError as error:
-                    raise MachineError(f"{self.path}: cannot be read: {error.strerror}") from None
                 known: dict[bytes, bytes | Known] = {}
-                for line in data.split(b"\n"):
-                    key = line.partition(_STAT)[0]
-                    if key in known:
-                        self._older.setdefault(key, []).append(known[key])
-                    known[key] = line
+                try:
+                    for lines in read_blocks(self.path):
+                        for line in lines:
+                            key = line.partition(_STAT)[0]
+                            if key in known:
+                                self._older.setdefault(key, []).append(known[key])
+                            known[key] = line
+                except FileNotFoundError:
+                    pass
+                except OSError as error:
+                    raise MachineError(
+                        f"{self.path}: what is remembered of files cannot be read: {error.strerror}; remove it: "
+                        f"it only spares work"
+                    ) from None
                 self._known = known
         return self._known
 
@@ -145,12 +149,12 @@ def _unseal(line: bytes) -> Known | None:
     if entry is None:
         return None
     try:
-        size, mtime, ctime, inode = entry["stat"]
-        return Known(
-            (size, mtime, ctime, inode), bytes.fromhex(entry["digest"]), entry["reason"], entry.get("transform", "")
-        )
-    except (KeyError, TypeError, ValueError):
+        said = checked(RememberedFile, entry)
+    except ValueError:
         return None
+    if not (said.reason or said.digest):  # an image has a digest
+        return None
+    return Known(said.stat, bytes.fromhex(said.digest), said.reason, said.transform)
 
 
 def stat_of(path: str) -> Stat | None:

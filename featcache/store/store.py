@@ -19,7 +19,7 @@ from featcache.store.commits import Commits, Key
 from featcache.store.index import DigestIndex, Digests, digests_of, groups, in_threads
 from featcache.store.listings import Extracted
 from featcache.store.lock import writing
-from featcache.store.regular import LISTING, read_regular
+from featcache.store.regular import hash_regular
 from featcache.store.shard import Shard
 from featcache.store.stat_log import StatLog
 from featcache.store.trunk_record import TrunkRecord, read_trunk
@@ -227,11 +227,12 @@ def is_recorded(store: FeatureStore, extracted: Extracted) -> bool:
     line = store.listings.get((listing.data_set, listing.variant, listing.split))
     if line is None:
         return False
+    if hashlib.sha256(listings.encode(extracted)).hexdigest() != line.sha256:
+        return False
     try:
-        there = read_regular(listings.path_of(store.cache, line), LISTING)
+        return hash_regular(listings.path_of(store.cache, line)) == line.sha256
     except OSError:
         return False
-    return there == listings.encode(extracted) and hashlib.sha256(there).hexdigest() == line.sha256
 
 
 def _memory() -> int:

@@ -7,11 +7,11 @@ from typing import Any
 
 from featcache.errors import CacheError
 from featcache.store import publish
-from featcache.store.regular import read_regular
-from featcache.store.sealed import seal_document, unseal_document
+from featcache.store.documents import FORMAT
+from featcache.store.documents import TRUNK as DOCUMENT
+from featcache.store.sealed import seal_document
 from featcache.trunks.spec import TrunkSpec
 
-FORMAT = 1
 TRUNK = "trunk.json"
 TAIL = 8  # hex digits of the spec's sha256 at the end of a store's folder
 
@@ -32,20 +32,9 @@ def read_trunk(root: Path) -> TrunkRecord:
         CacheError: it is missing, damaged, or of another format.
     """
     path = root / TRUNK
+    document = DOCUMENT.read(path)
     try:
-        document = unseal_document(read_regular(path))
-    except OSError as error:
-        raise CacheError(f"{path}: no store here: {error.strerror}") from None
-    if document is None:
-        raise CacheError(f"{path}: this file is damaged: it does not match its checksum. `featcache repair` mends it")
-    if document.get("format") != FORMAT:
-        raise CacheError(
-            f"{path}: a store of format {document.get('format')}, this featcache reads {FORMAT}; "
-            f"use the featcache that made it, or another --cache"
-        )
-    try:
-        spec = TrunkSpec.from_json(document["spec"])
-        return TrunkRecord(spec, str(document["asked"]), tuple(dict(made) for made in document["made"]))
+        return TrunkRecord(TrunkSpec.from_json(document.spec), document.asked, tuple(document.made))
     except (KeyError, TypeError, ValueError) as error:
         raise CacheError(f"{path}: this version of featcache does not know this trunk: {error}") from None
 

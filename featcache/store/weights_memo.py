@@ -5,15 +5,14 @@ A memory, never the truth: where it is lost or damaged, the weights are read and
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
+from featcache.errors import CacheError
 from featcache.store import publish
-from featcache.store.regular import read_regular
-from featcache.store.sealed import seal_document, unseal_document
+from featcache.store.documents import WEIGHTS, RememberedWeights
+from featcache.store.sealed import seal_document
 from featcache.store.stat_log import Stat, now, racy, stat_of
 
 NAME = "weights.json"
-_KEYS = {"arch", "asked", "stat", "sha256"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,10 +29,10 @@ class WeightsMemo:
         """
         status = stat_of(str(file)) if file else None
         for entry in self._entries():
-            if entry["arch"] == arch and entry["asked"] == _name(asked, file, vouched=vouched):
-                same = entry["stat"] == (list(status) if status else None)
-                if same or (vouched and status is None):
-                    return str(entry["sha256"])
+            if (entry.arch, entry.asked) == (arch, _name(asked, file, vouched=vouched)) and (
+                entry.stat == status or (vouched and status is None)
+            ):
+                return entry.sha256
         return None
 
     def remember(
@@ -47,23 +46,21 @@ class WeightsMemo:
         if status and (racy(status, now()) or (status != before and not vouched)):
             return
         name = _name(asked, file, vouched=vouched)
-        kept = [entry for entry in self._entries() if (entry["arch"], entry["asked"]) != (arch, name)]
+        others = [entry for entry in self._entries() if (entry.arch, entry.asked) != (arch, name)]
+        kept = [entry.model_dump(mode="json") for entry in others]
         kept.append({"arch": arch, "asked": name, "stat": list(status) if status else None, "sha256": sha256})
         publish.make_folder(self.cache)
         publish.publish(self.cache / NAME, seal_document({"format": 1, "weights": kept}), replace=True)
 
     def entries(self) -> list[tuple[str, str, str]]:
         """Architecture, weights as they were asked for (of a file, its path), and the tensors' sha256, of each."""
-        return [(entry["arch"], entry["asked"], str(entry["sha256"])) for entry in self._entries()]
+        return [(entry.arch, entry.asked, entry.sha256) for entry in self._entries()]
 
-    def _entries(self) -> list[dict[str, Any]]:
+    def _entries(self) -> list[RememberedWeights]:
         try:
-            document = unseal_document(read_regular(self.cache / NAME))
-        except OSError:
+            return WEIGHTS.read(self.cache / NAME).weights
+        except CacheError:
             return []
-        if not document or document.get("format") != 1 or not isinstance(document.get("weights"), list):
-            return []
-        return [entry for entry in document["weights"] if isinstance(entry, dict) and entry.keys() >= _KEYS]
 
 
 def _name(asked: str, file: Path | None, *, vouched: bool) -> str:

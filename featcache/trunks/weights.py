@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from featcache.errors import MachineError, UsageError
 from featcache.images import ImageTransform
+from featcache.safe_read import hash_file, open_file
 from featcache.trunks.architectures import Architecture
 
 if TYPE_CHECKING:
@@ -149,8 +150,12 @@ def _read(file: Path) -> dict[str, Any]:
     import torch
     from safetensors.torch import load_file
 
-    if not file.is_file():
-        raise MachineError(f"weights {file}: no such file; name a .pth or .safetensors file with --weights FILE")
+    try:
+        os.close(open_file(file, follow_links=True))
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        reason = "no such file" if missing else f"cannot be read: {error.strerror}"
+        raise MachineError(f"weights {file}: {reason}; name a .pth or .safetensors file with --weights FILE") from None
     try:
         if file.suffix == ".safetensors":
             return dict(load_file(file))
@@ -218,8 +223,10 @@ def _described(value: Any) -> str:
 
 
 def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    try:
+        return hash_file(file, follow_links=True).hex()
+    except OSError as error:
+        raise MachineError(f"weights {file}: cannot be read: {error.strerror}") from None
 
 
 @contextmanager

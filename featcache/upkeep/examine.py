@@ -116,6 +116,9 @@ def _look(root: Path, found: Examined) -> _Looked:
         log = Replayed(commits.Commits(), (), (), 0)
     for number, wrong in log.damaged:
         found.problems.append(Problem(str(path), "log", f"{path}: line {number} {wrong}"))
+    if not log.damaged and _has_lost_lines(root, log):
+        said = f"{path}: lines are missing: shards or heads stand here that were made after lines which it lacks"
+        found.problems.append(Problem(str(path), "log", f"{said}; `featcache repair` adopts the shards"))
     if log.torn:
         said = f"{path}: {log.torn:,} bytes of a last line that a crash cut short; the next writer removes them"
         found.notes.append(Problem(str(path), "torn", said))
@@ -128,6 +131,16 @@ def _look(root: Path, found: Examined) -> _Looked:
     except CacheError:
         sound = None
     return _Looked(root, log, sound)
+
+
+def _has_lost_lines(root: Path, log: Replayed) -> bool:
+    """Whether what stands in a store proves that its log was longer: it was emptied, or cut at the end of a line.
+
+    A run that is killed leaves at most shards whose number is that of the next one, and heads need a listing.
+    """
+    heads = not log.commits.listings and any((root / "heads").glob("*/*/*"))
+    numbers = (int(path.name.partition("-")[0]) for path in unknown_shards(root, log))
+    return heads or any(number > log.commits.numbers for number in numbers)
 
 
 def _check_shards(

@@ -1,4 +1,4 @@
-"""The 32 faults, what is promised under each, and the tests elsewhere that show a part of it."""
+"""The 34 faults, what is promised under each, and the tests elsewhere that show a part of it."""
 
 FAULTS: dict[int, tuple[str, str]] = {
     1: (
@@ -82,6 +82,14 @@ FAULTS: dict[int, tuple[str, str]] = {
     ),
     31: ("a store opened before a fork, spawn, threads", "correct"),
     32: ("a read-only cache folder", "reading works; extract fails cleanly"),
+    33: (
+        "every file of a cache replaced by a pipe, link, device, folder, socket, 1 GB, empty, unreadable",
+        "refused or passed over; never a hang",
+    ),
+    34: (
+        "a user's image, table, recipe, weights, video or target is a pipe, device, folder, socket, 1 GB, unreadable",
+        "refused, or a row with its reason; never a hang",
+    ),
 }
 
 # Tests of the rooms that show a part of a promise already; `make faults` runs them too. A name that no test has fails.

@@ -128,9 +128,28 @@ def test_a_link_at_the_name_is_replaced_and_not_followed(tmp_path):
 
 
 def test_a_really_full_device_is_told():
-    """Appending to a device without room says so, and how to go on."""
-    with pytest.raises(MachineError, match="make room"):
-        publish.append(Path("/dev/full"), b"line\n", sync=False)
+    """Writing to a device without room says so, and how to go on."""
+    handle = os.open("/dev/full", os.O_WRONLY)
+    try:
+        with pytest.raises(MachineError, match="make room"), publish.told(Path("/dev/full")):
+            publish.write_all(handle, b"line\n")
+    finally:
+        os.close(handle)
+
+
+@pytest.mark.parametrize("change", [lambda path: publish.append(path, b"x\n", sync=True), publish.ends_whole,
+                                    lambda path: publish.truncate(path, 0)])  # fmt: skip
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_pipe_is_neither_appended_to_nor_waited_for(tmp_path, change, reads):
+    """A pipe in the place of a log is refused at once, whether somebody reads it or nobody does."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    handle = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK) if reads else None
+    with pytest.raises(MachineError, match="it is a pipe, not a regular file"):
+        change(pipe)
+    if handle is not None:
+        assert os.read(handle, 10) == b""
+        os.close(handle)
 
 
 LIMITED = """

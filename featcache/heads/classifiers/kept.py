@@ -12,6 +12,7 @@ be read back without running code of another package has no model, only its pred
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -28,15 +29,17 @@ from featcache.features import Features
 from featcache.heads import saved
 from featcache.heads.classifiers import models
 from featcache.heads.classifiers.answers import Answers, Classifier, Found, Settings, Trial
-from featcache.heads.classifiers.knn import Knn
+from featcache.heads.classifiers.knn import WEIGHTS, Knn
 from featcache.heads.classifiers.ridge import Ridge
 from featcache.heads.classifiers.settings import frozen, text_of
+from featcache.heads.documents import CLASSIFIER, ClassifierDocument, ModelDocument
 from featcache.heads.linear import Scores
 from featcache.store import FeatureStore
+from featcache.store.documents import FORMAT
 from featcache.store.publish import make_folder, publish
-from featcache.store.sealed import seal_document, unseal_document
+from featcache.store.sealed import seal_document
+from featcache.store.tensors import check_hash, read_checked, read_tensors
 
-FORMAT = 1
 DOCUMENT = "classifier.json"
 _UNNAMED = ("random_state", "weights", "class_weight", "max_iter")  # said by the table; the hash tells them apart
 _PACKAGES = ("featcache", "numpy", "scikit-learn", "skops", "torch")
@@ -162,14 +165,13 @@ def load(folder: Path, store: FeatureStore, *, device: str = "cpu") -> SavedClas
         CacheError: none, a damaged one, one of a newer format, or one that holds a type that is not trusted.
     """
     document = _document(folder)
+    made, model = _described(folder, document), document.model
+    if model is None:
+        return made
+    present = np.array(document.present, dtype=np.int64)
+    data = read_checked(_model_path(folder, model), model.sha256, way_out=CLASSIFIER.way_out)
     try:
-        made = _described(folder, document)
-        model = document["model"]
-        if model is None:
-            return made
-        present = np.array(document["present"], dtype=np.int64)
-        data = _checked(folder, model["file"], model["sha256"])
-        return replace(made, classifier=_classifier(made, model["file"], data, present, store, device))
+        return replace(made, classifier=_classifier(made, model.file, data, present, store, device))
     except models.RefusedError as error:
         raise CacheError(f"{folder}: this classifier is refused: {error}") from None
     except (SafetensorError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
@@ -182,10 +184,7 @@ def describe(folder: Path) -> SavedClassifier:
     Raises:
         CacheError: none, a damaged one, or one of a newer format.
     """
-    try:
-        return _described(folder, _document(folder))
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise CacheError(f"{folder}: this is no classifier that this version reads: {error}") from None
+    return _described(folder, _document(folder))
 
 
 def check(folder: Path) -> None:
@@ -195,14 +194,11 @@ def check(folder: Path) -> None:
         CacheError: none, a damaged one, or one of a newer format.
     """
     document = _document(folder)
-    described = describe(folder)
-    try:
-        if document["model"] is not None:
-            _checked(folder, document["model"]["file"], document["model"]["sha256"])
-        for split, kept in described.predictions.items():
-            _checked(folder, _predictions(split), kept["sha256"])
-    except (models.RefusedError, KeyError, TypeError, ValueError) as error:
-        raise CacheError(f"{folder}: this is no classifier that this version reads: {error}") from None
+    files = [(folder / _predictions(split), kept.sha256) for split, kept in document.predictions.items()]
+    if document.model is not None:
+        files.append((_model_path(folder, document.model), document.model.sha256))
+    for path, sha256 in files:
+        check_hash(path, sha256, way_out=CLASSIFIER.way_out)
 
 
 def name_of(
@@ -264,53 +260,47 @@ def _classifier(
         raise models.RefusedError("a label lies outside the classes")
     wanted = made.settings
     k, temperature = wanted["k"], wanted["temperature"]
-    if not isinstance(k, int) or not 1 <= k <= len(labels) or not isinstance(temperature, int | float):
-        raise models.RefusedError(f"k is {k!r} for {len(labels)} rows, temperature {temperature!r}")
+    if type(k) is not int or not 1 <= k <= len(labels):
+        raise models.RefusedError(f"k is {k!r} for {len(labels)} rows")
+    if type(temperature) not in (int, float) or not 0 < temperature < math.inf:  # type: ignore[operator]
+        raise models.RefusedError(f"temperature is {temperature!r}, expected a number above 0")
+    if wanted["weights"] not in WEIGHTS:
+        raise models.RefusedError(f"weights is {wanted['weights']!r}, expected {' or '.join(WEIGHTS)}")
     x = store.load(digests)
-    return Knn(x, labels, len(made.classes), k, float(temperature), str(wanted["weights"]), device)
+    return Knn(x, labels, len(made.classes), k, float(temperature), str(wanted["weights"]), device)  # type: ignore[arg-type]
 
 
-def _document(folder: Path) -> dict[str, Any]:
-    try:
-        document = unseal_document((folder / DOCUMENT).read_bytes())
-    except OSError as error:
-        raise CacheError(f"{folder}: no classifier here: {error.strerror}") from None
-    if document is None:
-        raise CacheError(f"{folder / DOCUMENT}: damaged: it does not match its checksum; fit the classifier again")
-    if document.get("format") != FORMAT:
-        raise CacheError(f"{folder}: a classifier of format {document.get('format')}, this featcache reads {FORMAT}")
+def _document(folder: Path) -> ClassifierDocument:
+    document = CLASSIFIER.read(folder / DOCUMENT)
+    if document.name != folder.name:
+        raise CacheError(f"{folder}: this is no classifier that this version reads: its name is {document.name!r}")
     return document
 
 
-def _described(folder: Path, document: Mapping[str, Any]) -> SavedClassifier:
-    if document["name"] != folder.name:
-        raise ValueError(f"its name is {document['name']!r}")
-    classes = document["classes"]
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise TypeError("its classes are no list of names")
+def _described(folder: Path, document: ClassifierDocument) -> SavedClassifier:
     return SavedClassifier(
-        name=document["name"],
+        name=document.name,
         folder=folder,
-        kind=str(document["classifier"]),
-        settings=_settings(document["settings"]),
+        kind=document.classifier,
+        settings=_settings(document.settings),
         trials=tuple(
             Trial(
-                settings=_settings(trial["settings"]),
-                val=saved.scores_of(trial["val"]),
-                seconds=float(trial["seconds"]),
-                notes=tuple(trial["notes"]),
+                settings=_settings(trial.settings),
+                val=saved.scores_of(trial.val),
+                seconds=trial.seconds,
+                notes=tuple(trial.notes),
             )
-            for trial in document["trials"]
+            for trial in document.trials
         ),
-        classes=tuple(classes),
-        train=saved.scores_of(document["train"]),
-        val=saved.scores_of(document["val"]),
-        seconds=float(document["seconds"]),
-        sources={split: dict(source) for split, source in document["sources"].items()},
+        classes=tuple(document.classes),
+        train=saved.scores_of(document.train),
+        val=saved.scores_of(document.val),
+        seconds=document.seconds,
+        sources=document.sources,
         classifier=None,
-        without_model=str(document["without_model"]),
-        predictions={split: dict(kept) for split, kept in document["predictions"].items()},
-        versions=dict(document["versions"]),
+        without_model=document.without_model,
+        predictions={split: kept.model_dump() for split, kept in document.predictions.items()},
+        versions=document.versions,
     )
 
 
@@ -318,23 +308,18 @@ def _settings(document: Mapping[str, Any]) -> Settings:
     return {key: frozen(value) for key, value in document.items()}  # JSON has no tuples
 
 
-def _checked(folder: Path, file: str, sha256: str) -> bytes:
-    if (file not in ("model.safetensors", "model.skops") and not file.startswith("predictions-")) or "/" in file:
-        raise models.RefusedError(f"its file is called {file!r}")
-    try:
-        data = (folder / file).read_bytes()
-    except OSError as error:
-        raise CacheError(f"{folder / file}: cannot be read: {error.strerror}; fit the classifier again") from None
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise CacheError(f"{folder / file}: damaged: its sha256 is another; fit the classifier again")
-    return data
+def _model_path(folder: Path, model: ModelDocument) -> Path:
+    if model.file not in ("model.safetensors", "model.skops"):
+        raise CacheError(f"{folder}: this classifier is refused: its file is called {model.file!r}")
+    return folder / model.file
 
 
 def _read_answers(folder: Path, features: Features, sha256: str, classes: int) -> Answers:
     path = folder / _predictions(features.split)
+    tensors = read_tensors(path, sha256, way_out=CLASSIFIER.way_out)
     try:
-        tensors = load_tensors(_checked(folder, path.name, sha256))
-        predicted, probabilities = tensors["predicted"].astype(np.int64), tensors.get("probabilities")
+        predicted = tensors.take("predicted", np.int32, 1).astype(np.int64)
+        probabilities = tensors.take("probabilities", np.float32, 2) if "probabilities" in tensors.arrays else None
         if (
             predicted.shape != features.y.shape
             or not 0 <= predicted.min(initial=0) <= predicted.max(initial=0) < classes
@@ -342,7 +327,7 @@ def _read_answers(folder: Path, features: Features, sha256: str, classes: int) -
             raise ValueError(f"{predicted.shape} predictions for {len(features.y)} rows of {classes} classes")
         if probabilities is not None and probabilities.shape != (len(predicted), classes):
             raise ValueError(f"probabilities are {probabilities.shape}")
-    except (models.RefusedError, SafetensorError, KeyError, ValueError) as error:
+    except ValueError as error:
         raise CacheError(f"{path}: these are no predictions of this split: {error}; fit the classifier again") from None
     return Answers(predicted, probabilities)
 

@@ -149,9 +149,10 @@ def _made(found: Examined) -> Iterator[tuple[str, str]]:
         yield "head", ", ".join(f"{name} {value}" for name, value in asdict(found.head.head.config).items())
         yield "steps", f"{found.head.head.steps:,}"
     for number, made in enumerate(trunk.made, start=1):
-        versions = ", ".join(f"{package} {version}" for package, version in made["versions"].items())
+        versions = ", ".join(f"{package} {version}" for package, version in made.get("versions", {}).items())
         part = f" ({number})" if len(trunk.made) > 1 else ""
-        yield f"embedded on{part}", f"{made['device']}, batches of {made['batch_size']}; {versions}"
+        batches = f"batches of {made.get('batch_size', '?')}"
+        yield f"embedded on{part}", f"{made.get('device', '?')}, {batches}; {versions}"
     by = found.head.versions if isinstance(found.head, SavedClassifier) else saved.versions(found.head.folder)
     for name, value in by.items():
         yield f"trained with: {name}", value

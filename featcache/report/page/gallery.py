@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from featcache.images import BadImageError, thumbnail, thumbnail_effort, thumbna
 from featcache.listing import video_and_frame
 from featcache.machine import cores
 from featcache.report.answers import Answers
+from featcache.safe_read import open_file, refuse_larger
 from featcache.video import BadVideoError, decode_frames
 
 A_CELL = 6  # images that a cell shows
@@ -164,12 +164,14 @@ def _go_round(rows: dict[Cell, tuple[int, ...]], answers: Answers) -> list[str]:
 
 def _regular(path: Path, limit: int | None = LARGEST) -> BinaryIO:
     """The file, opened; nothing that would hold the report up, such as a FIFO."""
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
-    found = os.fstat(file.fileno())
-    if not stat.S_ISREG(found.st_mode) or (limit is not None and found.st_size > limit):
-        file.close()
-        raise OSError("no image file")
-    return file
+    handle = open_file(path, follow_links=True)
+    try:
+        if limit is not None:
+            refuse_larger(handle, limit)
+    except OSError:
+        os.close(handle)
+        raise
+    return os.fdopen(handle, "rb")
 
 
 def _note(wanted: int, unread: int, root: str) -> str:
