@@ -12,6 +12,7 @@ from featcache.asked import Asked
 from featcache.duplicates import Codes, Conflict, Duplicates, conflicts_of, duplicates_of, known_digests
 from featcache.errors import FeatcacheError
 from featcache.listing import Cut, Listing, cuts, source, video_and_frame
+from featcache.listing.leftovers import left_out_notes
 from featcache.store import broken, dealt
 from featcache.store.index import Digests
 from featcache.where import Where
@@ -88,7 +89,7 @@ def describe(*, splits: Sequence[str] | None = None, **where: Unpack[Where]) -> 
     asked = Asked(**where)
     found = source(asked.recipe, dealt.read(asked.folder, asked.recipe.name, asked.variant))
     listings = [found.listing(split) for split in splits or found.splits()]
-    notes = (found.absent,) if found.absent else ()
+    notes = ((found.absent,) if found.absent else ()) + tuple(_remarks(listings))
     missing = {listing.split: not_on_disk(listing) for listing in listings}
     lost = broken(asked.folder, asked.known).values()
     notes = (*notes, *(f"exact duplicates were not looked for in a store: {error}" for error in lost))
@@ -98,6 +99,12 @@ def describe(*, splits: Sequence[str] | None = None, **where: Unpack[Where]) -> 
         notes = (*notes, f"exact duplicates were not looked for: {error}")
         return contents(listings, missing=missing, notes=notes)
     return contents(listings, missing=missing, digests=digests, notes=notes)
+
+
+def _remarks(listings: Sequence[Listing]) -> list[str]:
+    """What the listings say of the data set's names, each thing once."""
+    left_out = {path for listing in listings for path in listing.left_out}  # what stands beside the splits is in each
+    return [*left_out_notes(left_out), *dict.fromkeys(note for listing in listings for note in listing.notes)]
 
 
 def contents(

@@ -8,15 +8,17 @@ file. Nothing here needs torch, so that loader processes start fast and stay sma
 import hashlib
 import io
 import json
+import re
 import warnings
 from dataclasses import asdict, dataclass
 from typing import BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from featcache import jpeg
+from featcache.metadata import kind_of, without_metadata
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MAX_PIXELS = 89_478_485  # Pillow's own limit, at which it warns; here it is an error
@@ -154,12 +156,23 @@ def thumbnail_effort(file: BinaryIO) -> int:
         BadImageError: it has no header of a supported kind.
     """
     try:
+        return _effort(file)
+    except BadImageError:
+        file.seek(0)
+        lean = _lean(file.read(), upright=True)
+        if lean is None:
+            raise
+    return _effort(io.BytesIO(lean))
+
+
+def _effort(file: BinaryIO) -> int:
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its size; `thumbnail` refuses what is too large
             with Image.open(file, formats=FORMATS) as image:
                 return image.width * image.height // (8 if image.format == "JPEG" else 1)
-    except Exception as error:  # as in `_open`
-        raise BadImageError(f"damaged or cut off: {error}") from None
+    except Exception as error:  # as in `_load`
+        raise BadImageError(_reason(error)) from None
 
 
 def thumbnail_of(pixels: npt.NDArray[np.uint8], edge: int) -> bytes:
@@ -183,6 +196,25 @@ def _open(data: bytes, *, upright: bool, at_least: int = 0) -> tuple[Image.Image
     if not data:
         raise BadImageError("the file is empty")
     try:
+        return _load(data, upright=upright, at_least=at_least)
+    except BadImageError:
+        lean = _lean(data, upright=upright)  # Pillow gives up on a sound picture whose metadata it refuses
+        if lean is None:
+            raise
+    return _load(lean, upright=upright, at_least=at_least)
+
+
+def _lean(data: bytes, *, upright: bool) -> bytes | None:
+    """The same file without its metadata; None where there is nothing to take out."""
+    try:
+        return without_metadata(data, upright=upright)
+    except ValueError as error:
+        raise BadImageError(f"damaged or cut off: {error}") from None
+
+
+def _load(data: bytes, *, upright: bool, at_least: int) -> tuple[Image.Image, tuple[int, int]]:
+    """What `_open` gives of a file as Pillow reads it."""
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow only warns of (odd metadata) does not touch the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -193,18 +225,53 @@ def _open(data: bytes, *, upright: bool, at_least: int = 0) -> tuple[Image.Image
             image.load()
             if image.format == "PPM" and image.mode == "I":  # Pillow has brought its 10 or 16 bits to 0 … 65535
                 image = Image.fromarray(np.asarray(image).astype(np.uint16))
-            if upright:
-                turned = ImageOps.exif_transpose(image)
+            if upright and (turn := _turn(image)) is not None:
+                turned = image.transpose(turn)
                 # A half turn and a mirror keep the sides; what swaps them shows in the sides, but for a square's.
                 size = size if turned.size == image.size else size[::-1]
                 image = turned
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise BadImageError(f"more than {MAX_PIXELS / 1e6:.0f} megapixels") from None
     except UnidentifiedImageError:
+        if kind := kind_of(data):
+            raise BadImageError(f"a {kind} that Pillow cannot read: damaged at its start, or of a rare kind") from None
         raise BadImageError(f"no image of a known kind ({', '.join(FORMATS)})") from None
+    except MemoryError:
+        raise BadImageError("there is too little memory to decode it") from None
     except Exception as error:  # a plugin raises whatever the bytes make it raise; a bad image is a row, not a crash
-        raise BadImageError(f"damaged or cut off: {error}") from None
+        raise BadImageError(_reason(error)) from None
     return image, size
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a file that is an image by its start: damage is not said of what is merely not supported."""
+    text = str(error)
+    if "MAX_TEXT_" in text:  # Pillow's limits; `without_metadata` has kept what may hold an orientation
+        return 'its metadata is too large to be read, and with exif = "apply" it may say how the picture is turned'
+    if re.search(r"unsupported|unknown|not (available|implemented|supported)|cannot handle", text, re.IGNORECASE):
+        return f"of a kind that Pillow does not decode: {text}"
+    return f"damaged or cut off: {text}"
+
+
+# What an orientation tag asks for, by its value; see TIFF 6.0, section "Orientation".
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What brings an image upright, as ImageOps.exif_transpose does it; None for nothing, or an unreadable tag."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:
+        return None
+    return _TURNS.get(orientation) if isinstance(orientation, int) else None
 
 
 def _rgb(image: Image.Image) -> Image.Image:

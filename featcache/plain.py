@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from featcache.errors import UsageError
 from featcache.features import Features, load
+from featcache.home import expand_home
 from featcache.safe_read import target_problem
 from featcache.store import publish
 from featcache.store.plain import write_hdf5
@@ -36,7 +37,7 @@ def export(split: str, to: str | Path, **where: Unpack[Stored]) -> Features:
         CacheError: the split is not in the cache, or damaged.
         MachineError: the disk refuses.
     """
-    path = Path(to)
+    path = Path(expand_home(to))
     write = _writer(path)
     found = load(split, **where)
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")

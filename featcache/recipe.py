@@ -24,7 +24,9 @@ from pydantic import (
     model_validator,
 )
 
+from featcache.encoding import decode_utf8
 from featcache.errors import UsageError
+from featcache.home import expand_home
 from featcache.safe_read import open_file, refuse_larger
 
 _MOST_BYTES = 1 << 24
@@ -35,7 +37,15 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+def _expand(path: str) -> str:
+    try:
+        return expand_home(path)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
 _Text = Annotated[str, Field(min_length=1)]
+_Path = Annotated[str, Field(min_length=1), AfterValidator(_expand)]  # a tilde is the home folder
 _Share = Annotated[float, Field(gt=0, lt=1)]  # of the data set's rows
 
 
@@ -80,8 +90,8 @@ def _pattern(pattern: str, known: Sequence[str]) -> list[str]:
     for name, _, spec in fields:
         if spec and (name != "frame" or not _FRAME_SPEC.fullmatch(spec)):
             raise ValueError(f"{{{name}:{spec}}}; only a frame has a format, such as {{frame:06d}}")
-    if pattern.startswith("/") or ".." in pattern.split("/"):
-        raise ValueError("expected a path below the root: no leading '/', no '..'")
+    if pattern.startswith(("/", "~/")) or ".." in pattern.split("/"):
+        raise ValueError("expected a path below the root: no leading '/' or '~/', no '..'")
     return names
 
 
@@ -102,7 +112,7 @@ class DataSection(_Section):
     """Which images: what every layout says."""
 
     layout: Literal["folder", "drive-act", "table"]
-    root: _Text  # relative to the folder that the command is typed in
+    root: _Path  # relative to the folder that the command is typed in
     split: SplitSection | None = None
 
 
@@ -116,7 +126,7 @@ class DriveActData(DataSection):
     """Drive&Act's annotations, and below the root its frames in folders, or its videos."""
 
     layout: Literal["drive-act"] = "drive-act"
-    annotations: _Text | None = None  # None: <root>/iccv_activities_3s/activities_3s
+    annotations: _Path | None = None  # None: <root>/iccv_activities_3s/activities_3s
     view: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,23}$")]
     fold: Annotated[int, Field(ge=0, le=2)]
     frames_per_chunk: Annotated[int, Field(ge=1, le=99_999)] | None = None  # the first ones of a chunk; None: all
@@ -135,7 +145,7 @@ class TableData(DataSection):
     """A CSV or Parquet file that names images and labels; relative paths are relative to it."""
 
     layout: Literal["table"] = "table"
-    table: _Text  # below the root, or an absolute path
+    table: _Path  # below the root, or an absolute path
     path_column: _Text = "path"
     label_column: _Text = "label"
     split_column: _Text | None = None  # None: the column "split", where there is one; else all rows are train
@@ -170,7 +180,7 @@ class TrunkSection(_Section):
     """Which frozen network, and how it is run."""
 
     arch: str = "vit_b_16"
-    weights: Annotated[str, Field(min_length=1)] = "IMAGENET1K_V1"  # a torchvision name, a file, or "random"
+    weights: _Path = "IMAGENET1K_V1"  # a torchvision name, a file, or "random"
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the computation
     stored: Literal["float32", "float16"] = "float32"  # of the embeddings on disk
     exif: Literal["ignore", "apply"] = "ignore"  # what is done with a photograph's orientation tag
@@ -305,16 +315,23 @@ def read(path: Path) -> Recipe:
         document = tomllib.loads(_text(path))
     except OSError as error:
         raise UsageError(f"{path}: the recipe cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number of 5,000 digits, brackets without end
+    except (ValueError, RecursionError) as error:  # no TOML, a number of 5,000 digits, brackets without end
         raise UsageError(f"{path}: this is no TOML: {error}") from None
     return check(document, where=str(path))
 
 
 def _text(path: Path) -> str:
-    """What a regular file says; a pipe would be waited for without end."""
-    with os.fdopen(open_file(path, follow_links=True), encoding="utf-8") as file:
+    """What a regular file says, without a byte order mark; a pipe would be waited for without end.
+
+    Raises:
+        UsageError: it is not UTF-8.
+    """
+    with os.fdopen(open_file(path, follow_links=True), "rb") as file:
         refuse_larger(file.fileno(), _MOST_BYTES)
-        return file.read()
+        try:
+            return decode_utf8(file.read())
+        except UsageError as error:
+            raise UsageError(f"{path}: this is no TOML in UTF-8: {error}") from None
 
 
 def resolve(pipeline: str | None = None, *, data: str | None = None, name: str | None = None) -> Recipe:
@@ -333,7 +350,7 @@ def resolve(pipeline: str | None = None, *, data: str | None = None, name: str |
     elif os.path.lexists(local):
         recipe = read(local)
     elif data is not None:
-        folder_name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(data).resolve().name).lstrip("-._")[:100]
+        folder_name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(expand_home(data)).resolve().name).lstrip("-._")[:100]
         return check({"name": name or folder_name or "data", "data": {"root": data}}, where="the command line")
     else:
         recipe = read(_find("daa"))
@@ -351,6 +368,7 @@ def shipped() -> Path:
 
 
 def _find(pipeline: str) -> Path:
+    pipeline = expand_home(pipeline)
     if pipeline.endswith(".toml") or "/" in pipeline:
         return Path(pipeline)
     folders = (Path("pipelines"), shipped())

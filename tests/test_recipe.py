@@ -117,7 +117,7 @@ def test_a_name_that_could_leave_its_folder_is_refused(tmp_path, name):
     "text",
     [
         b"\xff\xfe",
-        b"\xef\xbb\xbfname = 1",
+        b'name = "K\xe4fer"',
         "name = ",
         "[data",
         "a = 1\na = 2",
@@ -126,11 +126,44 @@ def test_a_name_that_could_leave_its_folder_is_refused(tmp_path, name):
         "a = 1979-13-01",
         b"a = \x00",
     ],
-    ids=["bytes", "bom", "half", "open", "twice", "brackets", "digits", "date", "nul"],
+    ids=["bytes", "latin-1", "half", "open", "twice", "brackets", "digits", "date", "nul"],
 )
 def test_what_is_no_toml_is_one_clear_refusal(tmp_path, text):
     """Whatever stands in the file, the answer is one error that names the file, never a traceback."""
     assert "some.toml: this is no TOML" in refused(tmp_path, text)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf", b"\xef\xbb\xbf\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_a_byte_order_mark_and_any_line_end_are_read(tmp_path, mark, end):
+    """A recipe that an editor saved with a mark, twice even, or with other line ends, is the same recipe."""
+    path = tmp_path / "some.toml"
+    path.write_bytes(mark + b'name = "d"' + end + b"[data]" + end + b'root = "x\xc3\xa4"' + end)
+    found = recipe.resolve(str(path))
+    assert (found.name, found.data.root) == ("d", "x\u00e4")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (
+            'name = "d"'.encode("utf-16"),
+            "it is in UTF-16; save it in UTF-8, for example with `iconv -f utf-16 ",
+        ),
+        (
+            'name = "d"'.encode("utf-32"),
+            "it is in UTF-32; save it in UTF-8, for example with `iconv -f utf-32 ",
+        ),
+        (
+            b'name = "d"\n# K\xe4fer',
+            "line 2 is not UTF-8; save it in UTF-8, for example with `iconv -f latin1",
+        ),
+    ],
+    ids=["utf-16", "utf-32", "latin-1"],
+)
+def test_a_recipe_in_another_encoding_says_which(tmp_path, data, said):
+    """What is not UTF-8 is told with its encoding or its line, and the way out."""
+    assert said in refused(tmp_path, data)
 
 
 @pytest.mark.parametrize("text", ["", "x = 1", 'name = "a"', "[data]\nroot = 'x'", "name = 'a'\ndata = 3"])

@@ -19,6 +19,7 @@ import typer
 
 import featcache
 from featcache.errors import FeatcacheError, MachineError
+from featcache.home import expand_home
 from featcache.machine import limit_threads
 from featcache.refusals import PROCESSES, can_start_threads, exhaustion, refusal, require_memory
 from featcache.where import Stored, Where
@@ -128,7 +129,7 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
             with warnings.catch_warnings():  # an engine that failed, memory that ran out
                 warnings.showwarning = _tell_once()
                 require_memory()
-                command(*args, **kwargs)
+                command(*args, **{name: _expanded(value) for name, value in kwargs.items()})
             sys.stdout.flush()
         except KeyboardInterrupt:
             if not can_start_threads():  # OpenBLAS sends itself a Ctrl-C where it cannot
@@ -163,6 +164,11 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(1) from None
 
     return run
+
+
+def _expanded(value: Any) -> Any:
+    """A file that a command is to write: no shell expands the tilde of `--csv=~/x.csv`."""
+    return Path(expand_home(value)) if isinstance(value, Path) else value
 
 
 def _tell_once() -> Callable[..., None]:

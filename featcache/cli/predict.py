@@ -9,6 +9,7 @@ import typer
 
 from featcache.cli.app import Device, Json, command, complain, console, print_json, say, short
 from featcache.errors import UsageError
+from featcache.home import expand_home
 from featcache.where import Stored
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def predict(
     Settings(device=device, workers=workers, batch_size=batch_size)  # refuses what cannot be
     named = [name for word in images for name in (_from_stdin() if word == "-" else [word])]
     asked = None if head == "best" else head
-    videos = [name for name in named if is_video(name) and not os.path.isdir(name)]
+    videos = [name for name in named if is_video(name) and not os.path.isdir(expand_home(name))]
     if videos and len(named) > 1:
         raise UsageError(f"{videos[0]}: a video is asked about alone; found {len(named) - 1} more names")
     with Bar(console(stderr=True)) as bar:

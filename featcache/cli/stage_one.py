@@ -126,9 +126,9 @@ def extract(
             split, arch=arch, weights=weights, precision=precision, stored=stored, decode=decode, limit=limit,
             fraction=fraction, seed=seed, settings=settings, progress=show, **where,
         )  # fmt: skip
-    for summary in summaries:
-        for line in stages.warnings_of(summary):
-            complain(line)
+    warnings = [line for summary in summaries for line in stages.warnings_of(summary)]
+    for line in dict.fromkeys(warnings):  # what is said of the whole data set stands in every summary
+        complain(line)
     if as_json:
         documents = [summary.to_json() for summary in summaries]
         print_json(documents[0] if split is not None else documents)

@@ -230,6 +230,7 @@ class _Job:
             store=self.root.name,
             failures=failures,
             ignored=listing.ignored,
+            notes=tuple(listing.remarks()),
             empty_classes=tuple(name for name, count in support if not count),
             part=listing.part,
             moved_from=self.moved_from.get(listing.split, ""),

@@ -53,6 +53,7 @@ class Summary:
     engine: str = ""  # how the forward ran and why, in words; "" where nothing was embedded
     held_back: str = ""  # the sentence that says what held it back; "" where nothing was embedded
     shares: Mapping[str, float] = field(default_factory=dict)  # of the time; see extraction.account
+    notes: tuple[str, ...] = ()  # what was left out of the folder, and names that look alike, a sentence each
     drift: Drift | None = None  # what holding a new making against the store gave; None where nothing was new
 
     def to_json(self) -> dict[str, Any]:
@@ -70,6 +71,7 @@ class Summary:
             "data_set": self.data_set,
             "failures": [{"path": readable(path), "reason": reason} for path, reason in self.failures],
             "ignored": [readable(path) for path in self.ignored],
+            "notes": list(self.notes),
             "part": self.part or None,
             "cuts": list(self.cuts),
             "engine": self.engine or None,

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from featcache.errors import DataError, UsageError
 from featcache.listing.listing import Listing, draw
 from featcache.listing.source import Source, in_order
+from featcache.listing.spellings import same_name_key
 from featcache.recipe import SplitSection
 
 POOL = "train"
@@ -65,12 +66,13 @@ class Dealt:
                 f"data.split deals anew"
             )
         part = dataclasses.replace(self._pool.take(rows), split=split)
-        return part if split == POOL else dataclasses.replace(part, ignored=())
+        return part if split == POOL else dataclasses.replace(part, ignored=(), left_out=())
 
     @cached_property
     def groups(self) -> dict[str, str]:
         """Group -> split: what is written down, so that it stays. Groups that are away keep their place."""
-        return {**self.before, **deal(self._group, self._pool.labels, self.asked, self.before, self._pool.root)}
+        before = self.before if self.asked.by == "image" else in_new_spelling(self.before, self._group)
+        return {**before, **deal(self._group, self._pool.labels, self.asked, before, self._pool.root)}
 
     @cached_property
     def _pool(self) -> Listing:
@@ -97,6 +99,16 @@ def groups_of(listing: Listing, by: str) -> Sequence[str]:
             f"name it for every row, or keep together by something else"
         )
     return [name or path for name, path in zip(names, listing.paths, strict=True)] if nameless else names
+
+
+def in_new_spelling(before: Mapping[str, str], groups: Sequence[str]) -> dict[str, str]:
+    """What was written down, and in it each group of today under its spelling of today.
+
+    A data set whose names were corrected (a blank, a Unicode form) keeps its splits.
+    """
+    keys = {same_name_key(name): split for name, split in before.items()}
+    known = {name: keys.get(same_name_key(name)) for name in set(groups) - before.keys()}
+    return {**before, **{name: split for name, split in sorted(known.items()) if split is not None}}
 
 
 def deal(

@@ -12,7 +12,7 @@ frames are taken where one is at its usual place, else the videos; where both ar
 
 import os
 import re
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, repeat
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from featcache.listing import sheet
 from featcache.listing.listing import Listing, frame_path
 from featcache.listing.sheet import Sheet
 from featcache.listing.source import in_order
+from featcache.listing.spellings import apart_in_case, faults_of_spelling, look_alikes
 from featcache.recipe import FRAMES, VIDEOS, DriveActData
 
 ANNOTATIONS = "iccv_activities_3s/activities_3s"
@@ -86,6 +87,7 @@ class DriveAct:
             labels=np.repeat(labels, count),
             clips=_each(clips, count),
             subjects=_each(list(map(str, number["participant_id"].tolist())), count),
+            notes=tuple(look_alikes("activity", self._classes)),
             videos=self._there == "videos",
         )
 
@@ -188,8 +190,20 @@ class DriveAct:
 
     @cached_property
     def _faults(self) -> list[str]:
-        """What keeps any file of the view from being read as a table: the class list would lack its part."""
-        return [f"{self._files[key]}, {fault}" for key, found in self._sheets.items() for fault in found.problems]
+        """What keeps any file of the view from being read, or its names from being told apart."""
+        faults = [f"{self._files[key]}, {fault}" for key, found in self._sheets.items() for fault in found.problems]
+        for what in _NAMES:
+            names = [name for found in self._sheets.values() for name in found.columns.get(what, ())]
+            faults += faults_of_spelling(what, names, partial(self._place, what))
+        classes_of = {file: self._sheets[key].columns.get("activity", ()) for key, file in self._files.items()}
+        return faults or apart_in_case("activity", classes_of, partial(self._place, "activity"))
+
+    def _place(self, column: str, name: str) -> str:
+        """Where a name stands first: file and line."""
+        for key, found in self._sheets.items():
+            if name in (cells := found.columns.get(column, ())):
+                return f"{self._files[key]}, {found.place(cells.index(name))}"
+        raise ValueError(name)
 
     @cached_property
     def _classes(self) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """An image folder: `<root>/<split>/<class>/.../image`, any depth below the class.
 
-The folder right above an image is its clip, where it is not the class folder itself. Hidden entries (a leading dot)
-are not looked at; a file whose name does not end like an image's is no row, but `Listing.ignored` names it.
+The folder right above an image is its clip, where it is not the class folder itself. Hidden entries and what systems
+leave behind (`leftovers`) are no split, class or row: `Listing.left_out` names them. A file whose name does not end
+like an image's is no row either: `Listing.ignored` names it. A class is text and has one spelling; a path is bytes.
 """
 
 import os
@@ -12,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from featcache.errors import DataError
+from featcache.listing.folder_names import check_clips, check_names
+from featcache.listing.leftovers import SUFFIXES, is_left_out
 from featcache.listing.listing import Listing
-from featcache.listing.paths import name_bytes
+from featcache.listing.paths import name_bytes, shown_path
 from featcache.listing.source import in_order
 from featcache.recipe import NAME
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
 NAMED = 10  # folders in a message
 
 
@@ -64,10 +66,12 @@ def splits(root: str, *, data_set: str = "") -> list[str]:
             f"expected <root>/<split>/<class>/.../image. "
             f"Name yours with --data DIR, or the root in the recipe."
         )
-    found = [entry.name for entry in _entries(root) if _is_folder(entry) and not _is_cache(entry.path)]
+    left_out: list[str] = []
+    found = [entry.name for entry in _entries(root, left_out, "") if _is_folder(entry) and not _is_cache(entry.path)]
     if not found:
+        shown = f" but {', '.join(map(shown_path, left_out[:NAMED]))}" if left_out else ""
         raise DataError(
-            f"{root}: no folder in it; expected <root>/<split>/<class>/.../image, for example train/cats/1.jpg"
+            f"{root}: no folder in it{shown}; expected <root>/<split>/<class>/.../image, for example train/cats/1.jpg"
         )
     return in_order(found)
 
@@ -88,27 +92,34 @@ def list_folder(root: str, split: str, *, data_set: str, variant: str = "all") -
     if split not in names:
         more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
         raise DataError(f"{root}: no split {split!r} in it; found {', '.join(names[:NAMED])}{more}")
-    entries = (entry for name in names for entry in _entries(os.path.join(root, name)))
-    classes = sorted({entry.name for entry in entries if _is_folder(entry)})
+    left_out: list[str] = []
+    _entries(root, left_out, "")
+    entries = {name: _entries(os.path.join(root, name), left_out if name == split else [], name) for name in names}
+    classes_of = {name: [entry.name for entry in found if _is_folder(entry)] for name, found in entries.items()}
+    classes = sorted({name for found in classes_of.values() for name in found})
+    notes = check_names(root, names, classes_of)
     index = {name: label for label, name in enumerate(classes)}
 
     paths: list[str] = []
     labels: list[int] = []
     clips: list[str] = []
     ignored: list[str] = []
-    for entry in _entries(os.path.join(root, split)):
+    for entry in entries[split]:
         if not _is_folder(entry):
             ignored.append(f"{split}/{entry.name}")
             continue
         above = tuple(_identity(folder) for folder in (root, os.path.join(root, split), entry.path))
-        for below, name in sorted(_files(entry.path, "", above), key=lambda found: name_bytes("".join(found))):
-            path = f"{split}/{entry.name}/{below}{name}"
+        start = f"{split}/{entry.name}/"
+        files = _files(entry.path, start, above, left_out)
+        for below, name in sorted(files, key=lambda found: name_bytes("".join(found))):
+            path = below + name
             if name.lower().endswith(SUFFIXES):
                 paths.append(path)
                 labels.append(index[entry.name])
-                clips.append(f"{split}/{entry.name}/{below[:-1]}" if below else "")
+                clips.append(below[:-1] if below != start else "")
             else:
                 ignored.append(path)
+    check_clips(root, clips)
     if not classes or not paths:
         loose = [name for name in ignored if name.lower().endswith(SUFFIXES)]
         found = f"{loose[0]}, right below the split" if loose else "no image"
@@ -127,15 +138,25 @@ def list_folder(root: str, split: str, *, data_set: str, variant: str = "all") -
         clips=tuple(clips),
         subjects=("",) * len(paths),
         ignored=tuple(ignored),
+        left_out=tuple(left_out),
+        notes=tuple(notes),
     )
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
+def _entries(folder: str, left_out: list[str], below: str) -> list[os.DirEntry[str]]:
+    """What stands in a folder, sorted; leftovers are added to `left_out`, as paths below the root (`below` is its)."""
+    shown: list[os.DirEntry[str]] = []
+    leftovers: list[str] = []
     try:
-        with os.scandir(folder) as found:
-            shown = [entry for entry in found if not entry.name.startswith(".")]
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if is_left_out(entry.path, top=not below):
+                    leftovers.append(f"{below.rstrip('/')}/{entry.name}".lstrip("/"))
+                else:
+                    shown.append(entry)
     except OSError as error:
         raise DataError(f"{folder}: this folder cannot be read: {error.strerror}") from None
+    left_out += sorted(leftovers)
     return sorted(shown, key=lambda entry: name_bytes(entry.name))
 
 
@@ -151,16 +172,18 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _files(folder: str, below: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, str]]:
-    """(path below the class, file name) of everything under `folder`; links are followed, loops are not.
+def _files(
+    folder: str, below: str, above: tuple[tuple[int, int], ...], left_out: list[str]
+) -> Iterator[tuple[str, str]]:
+    """(folder below the root, with its slash; file name) of everything under `folder`; links are followed, no loops.
 
     What is neither a file nor a folder (a FIFO, a dangling link) counts as a file: reading it fails, and says so.
     """
-    for entry in _entries(folder):
+    for entry in _entries(folder, left_out, below):
         if not _is_folder(entry):
             yield below, entry.name
             continue
         here = _identity(entry.path)
         if here in above:
             raise DataError(f"{entry.path}: this link leads back to a folder above it; remove the link")
-        yield from _files(entry.path, f"{below}{entry.name}/", (*above, here))
+        yield from _files(entry.path, f"{below}{entry.name}/", (*above, here), left_out)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import UsageError
+from featcache.listing.leftovers import left_out_notes
 
 _FRAME = re.compile(r"(?s).+#(\d{6}|[1-9]\d{6,11})")
 
@@ -29,6 +30,8 @@ class Listing:
     subjects: tuple[str, ...]  # (rows,), "" where nobody is named
     ignored: tuple[str, ...] = ()  # files that are no images by their name: not rows, but not hushed up either
     part: str = ""  # how a subset was asked for ("limit 100"); "" is the whole split
+    left_out: tuple[str, ...] = ()  # hidden entries and system leftovers, below the root; not kept on disk
+    notes: tuple[str, ...] = ()  # what a person should know of its names, as sentences; not kept on disk
     videos: bool = False  # whether a path names a frame of a video, as `frame_path` writes it
 
     def __post_init__(self) -> None:
@@ -50,6 +53,10 @@ class Listing:
         """The absolute path of every row's image."""
         root = os.path.join(self.root, "")
         return [path if path.startswith("/") else root + path for path in self.paths]
+
+    def remarks(self) -> list[str]:
+        """What a person should know of the names in the folder or table: what was left out, what looks alike."""
+        return [*left_out_notes(self.left_out), *self.notes]
 
     def take(self, rows: npt.NDArray[np.int64], *, part: str = "") -> "Listing":
         """The rows at these indices, in this order."""

@@ -19,3 +19,8 @@ def shown_path(path: str) -> str:
 def readable(path: str) -> str:
     """A path as text that JSON and terminals can carry: bytes that are no UTF-8 are shown as escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def is_text(name: str) -> bool:
+    """Whether a name from the disk or a table is text: UTF-8, no stray bytes."""
+    return name.isascii() or not any("\ud800" <= c <= "\udfff" for c in name)

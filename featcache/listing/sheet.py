@@ -2,12 +2,16 @@
 
 import csv
 import io
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from featcache.encoding import marked_encoding, way_to_utf8
 from featcache.errors import DataError, UsageError
+from featcache.listing.paths import is_text, readable, shown_path
+from featcache.listing.spellings import same_name_key
 from featcache.safe_read import BLOCK, TABLE, open_file, refuse_larger
 
 SHOWN = 20  # problems that an error names; the rest it counts
@@ -30,40 +34,61 @@ class Sheet:
         return f"{self.unit} {self.lines[row]}"
 
 
-def read(path: str, columns: Sequence[str], optional: Sequence[str] = ()) -> Sheet:
+def read(path: str, columns: Sequence[str], optional: Sequence[str] = (), *, paths: Sequence[str] = ()) -> Sheet:
     """Read a CSV file (UTF-8, with or without a byte order mark; any line end), or a Parquet file by its name.
 
-    A column of `columns` that is not there is a problem; one of `optional` is left out.
+    A column of `columns` that is not there is a problem; one of `optional` is left out. A cell is text, and one that is
+    not UTF-8 is a problem; but in the columns `paths` any bytes may stand, as `os.fsdecode` gives them.
 
     Raises:
         DataError: the file cannot be read.
         UsageError: a Parquet file, and pyarrow is not installed.
     """
     if path.lower().endswith((".parquet", ".pq")):
-        return _parquet(path, columns, optional)
+        return _with_faults(_parquet(path, columns, optional), paths)
     try:
         data = _bytes(path)
     except OSError as error:
         raise DataError(f"{path}: this table cannot be read: {error.strerror}") from None
-    return _csv(data.decode("utf-8-sig", "surrogateescape"), columns, optional)  # a path need not be UTF-8
+    if encoding := marked_encoding(data):
+        refuse(path, [f"line 1: this is {encoding}, not UTF-8; {way_to_utf8(encoding)}"])
+    if b"\0" in data:
+        line = data[: data.index(b"\0")].count(b"\n") + 1
+        refuse(path, [f"line {line}: a NUL byte: this is no text in UTF-8; save it as CSV in UTF-8"])
+    text = data.decode("utf-8", "surrogateescape").lstrip("\ufeff")  # a path need not be UTF-8
+    return _with_faults(_csv(text, columns, optional), paths)
+
+
+def _with_faults(sheet: Sheet, paths: Sequence[str]) -> Sheet:
+    """The same sheet; cells that no listing can hold are problems of it, one for each column."""
+    problems = list(sheet.problems)
+    for name, column in sheet.columns.items():
+        different = set(column)
+        kinds = [({value for value in different if "\0" in value}, "holds a NUL character")]
+        if name not in paths:
+            kinds.append(({value for value in different if not is_text(value)}, f"is not UTF-8; {way_to_utf8()}"))
+        for bad, reason in kinds:
+            rows = [row for row, value in enumerate(column) if value in bad] if bad else []
+            if rows:
+                more = f" and in {len(rows) - 1:,} more" if len(rows) > 1 else ""
+                problems.append(f"{sheet.place(rows[0])}{more}: {name} '{shown_path(column[rows[0]])}' {reason}")
+    return replace(sheet, problems=tuple(problems))
 
 
 def _bytes(path: str) -> bytes:
-    """All of a table, up to its first NUL: of a file that is no text no more is read than shows it.
+    """Return a table's bytes, no more than the block with its first NUL: of a file that is no text that is enough.
 
     Raises:
         OSError: it cannot be read, is no regular file, or too large.
-        DataError: it holds a NUL.
     """
-    pieces: list[bytes] = []
+    blocks: list[bytes] = []
     with os.fdopen(open_file(path, follow_links=True), "rb") as file:
         refuse_larger(file.fileno(), TABLE)
-        while piece := file.read(BLOCK):
-            if b"\0" in piece:
-                line = sum(one.count(b"\n") for one in [*pieces, piece[: piece.index(b"\0")]]) + 1
-                refuse(path, [f"line {line}: a NUL byte: this is no text in UTF-8; save it as CSV in UTF-8"])
-            pieces.append(piece)
-    return b"".join(pieces)
+        while block := file.read(BLOCK):
+            blocks.append(block)
+            if b"\0" in block:
+                break
+    return b"".join(blocks)
 
 
 def refuse(where: str, problems: Sequence[str]) -> None:
@@ -125,18 +150,35 @@ def _parquet(path: str, columns: Sequence[str], optional: Sequence[str]) -> Shee
         raise DataError(f"{path}: this table cannot be read: {error.strerror or error}") from None
     except ArrowException as error:
         raise DataError(f"{path}: this is no Parquet file: {error}") from None
-    found = {name: tuple(map(_text, table.column(name).to_pylist())) for name in table.column_names}
+    found = {name: _texts(table.column(name)) for name in table.column_names}
     missing = tuple(_missing("schema", header, columns, optional))
     return Sheet(found, missing, range(1, table.num_rows + 1), unit="row")
 
 
+def _texts(column: Any) -> tuple[str, ...]:
+    """The cells of a typed column as CSV would have them; an absent one is empty."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):  # which need not hold UTF-8
+        column = column.cast(pa.large_binary())
+    return tuple(map(_text, column.to_pylist()))
+
+
 def _text(value: object) -> str:
-    """A cell of a typed table as CSV would have it; an absent one is empty."""
-    return "" if value is None else str(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
 
 
 def _missing(where: str, header: Sequence[str], columns: Sequence[str], optional: Sequence[str]) -> list[str]:
-    shown = ", ".join(map(repr, header)) or "nothing"
-    problems = [f"{where}: no column {name!r}; found {shown}" for name in columns if name not in header]
+    problems = []
+    for name in columns:
+        if name not in header:
+            other = any(same_name_key(name) == same_name_key(found) for found in header)
+            show = ascii if other else lambda text: repr(readable(text))  # so that another spelling can be seen
+            shown = ", ".join(map(show, header)) or "nothing"
+            problems.append(f"{where}: no column {show(name)}; found {shown}")
     twice = [name for name in dict.fromkeys((*columns, *optional)) if header.count(name) > 1]
     return problems + [f"{where}: column {name!r} stands there twice" for name in twice]

@@ -7,16 +7,20 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from featcache.errors import DataError
 from featcache.listing import sheet
 from featcache.listing.listing import Listing
+from featcache.listing.paths import readable
 from featcache.listing.sheet import Sheet
 from featcache.listing.source import in_order
+from featcache.listing.spellings import apart_in_case, faults_of_spelling, look_alikes, same_name_key
 from featcache.recipe import NAME, TableData
+
+_NAMES = ("label", "split", "clip", "subject")  # columns that name something that other rows name too
 
 
 class Table:
@@ -57,10 +61,12 @@ class Table:
         wanted = {"path": data.path_column, "label": data.label_column}
         wanted |= {what: name for what, name in given.items() if name is not None}
         usual = [what for what in given if what not in wanted]  # taken where they are there
-        found = sheet.read(self.path, list(wanted.values()), usual)
+        path = [data.path_column] if list(wanted.values()).count(data.path_column) == 1 else []
+        found = sheet.read(self.path, list(wanted.values()), usual, paths=path)
         names = wanted | {what: what for what in usual}
         columns = {what: found.columns[name] for what, name in names.items() if name in found.columns}
-        sheet.refuse(self.path, [*found.problems, *_faults(os.path.dirname(self.path), columns, found)])
+        faults = _faults(os.path.dirname(self.path), columns, found)
+        sheet.refuse(self.path, [*found.problems, *faults, *_spellings(columns, found)])
         empty = ("",) * len(found)
         classes = sorted(set(columns["label"]))
         index = {name: label for label, name in enumerate(classes)}
@@ -74,6 +80,7 @@ class Table:
             labels=np.array([index[name] for name in columns["label"]], dtype=np.int64),
             clips=tuple(columns.get("clip", empty)),
             subjects=tuple(columns.get("subject", empty)),
+            notes=tuple(note for what in _NAMES for note in look_alikes(what, columns.get(what, ())) if what != "clip"),
         )
         return listing, columns.get("split", ("train",) * len(found))
 
@@ -85,7 +92,7 @@ def _faults(folder: str, columns: Mapping[str, Sequence[str]], found: Sheet) -> 
     faults: list[tuple[int, str]] = []
     for what in ("path", "label", "split"):
         column = columns.get(what, ())
-        bad = {value: f"no {what}" for value in set(column) if not value.strip()}
+        bad = {value: f"no {what}" for value in set(column) if not value.strip() or not same_name_key(value)}
         if what == "split":
             bad |= {
                 value: f"split {value!r} would name a file of the cache; expected letters, digits, '.', '_' and '-'"
@@ -93,10 +100,35 @@ def _faults(folder: str, columns: Mapping[str, Sequence[str]], found: Sheet) -> 
                 if not re.fullmatch(NAME, value)
             }
         faults += [(row, bad[value]) for row, value in enumerate(column) if value in bad] if bad else []
-    faults += [(row, f"no file {columns['path'][row]!r}") for row in _absent(folder, columns.get("path", ()))]
+    for what in ("clip", "subject"):
+        column = columns.get(what, ())
+        blank = {value for value in set(column) if value and not same_name_key(value)}
+        reason = f"a blank {what}; leave the cell empty where there is none"
+        faults += [(row, reason) for row, value in enumerate(column) if value in blank] if blank else []
+    faults += [(row, f"no file {readable(columns['path'][row])!r}") for row in _absent(folder, columns.get("path", ()))]
     if {"path", "label"} <= columns.keys():
         faults += [(row, f"the same row as {found.place(before)}") for row, before in _repeated(columns)]
     return [f"{found.place(row)}: {fault}" for row, fault in sorted(faults)]
+
+
+def _spellings(columns: Mapping[str, Sequence[str]], found: Sheet) -> list[str]:
+    """Two spellings of one name in one column, whatever the split, each with its first line."""
+    faults: list[str] = []
+    for what in _NAMES:
+        column = columns.get(what, ())
+        faults += faults_of_spelling(what, column, partial(_first, found, column))
+    if faults or not {"label", "split"} <= columns.keys():
+        return [f"{fault}; spell it in one way" for fault in faults]
+    labels: dict[str, set[str]] = {}
+    for split, label in set(zip(columns["split"], columns["label"], strict=True)):
+        labels.setdefault(split, set()).add(label)
+    apart = apart_in_case("label", labels, partial(_first, found, columns["label"]))
+    return [f"{fault}; spell it in one way" for fault in apart]
+
+
+def _first(sheet: Sheet, column: Sequence[str], name: str) -> str:
+    """Where a name stands first."""
+    return sheet.place(column.index(name))
 
 
 def _repeated(columns: Mapping[str, Sequence[str]]) -> Iterator[tuple[int, int]]:

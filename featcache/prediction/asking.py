@@ -18,6 +18,7 @@ from featcache.heads.classifiers.kept import SavedClassifier
 from featcache.heads.opened import Opened
 from featcache.heads.saved import SavedHead
 from featcache.heads.which import which_head
+from featcache.home import expand_home
 from featcache.images import ImageTransform
 from featcache.jpeg import put
 from featcache.store import FeatureStore, StatLog, WeightsMemo
@@ -170,6 +171,7 @@ def open_head(
     typed = where.get("weights")  # where they are now, not what they were called: no filter
     where["weights"] = None
     asked = Asked(**where)
+    head = None if head is None else expand_home(head)
     if head is not None and any(os.path.lexists(os.path.join(head, name)) for name in opened.DOCUMENTS):
         folder = Path(head).absolute()  # <store>/heads/<data set>/<variant>/<head>
         if len(folder.parents) < 6:

@@ -11,6 +11,7 @@ from typing import Any, Unpack
 from featcache.errors import MachineError, UsageError
 from featcache.heads.linear import LinearHead
 from featcache.heads.saved import SavedHead
+from featcache.home import expand_home
 from featcache.listing.paths import readable
 from featcache.prediction.asking import HeadWithTrunk, open_head
 from featcache.safe_read import target_problem
@@ -56,7 +57,7 @@ def export_model(head: str | None, to: str | Path, **where: Unpack[Stored]) -> E
         CacheError: no such head; or its trunk's weights are not here, or others.
         MachineError: it cannot be written; or ONNX is asked for and not installed.
     """
-    to = Path(to)
+    to = Path(expand_home(to))
     if to.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--to {readable(str(to))}: expected a name that ends in {' or '.join(SUFFIXES)}")
     if not to.parent.is_dir() or to.is_dir():

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from featcache.errors import DataError
 from featcache.heads.saved import finite
-from featcache.listing.folder import SUFFIXES
+from featcache.home import expand_home
+from featcache.listing.leftovers import SUFFIXES, counted, is_left_out
 from featcache.listing.paths import readable
 from featcache.loader import read_images
 from featcache.machine import cores
@@ -91,7 +92,8 @@ def predict(
     """
     began = time.monotonic()
     asking = open_head(head, device=device, batch_size=batch_size, **where)
-    paths = tuple(path for named in images for path in images_in(named))
+    left_out: list[str] = []
+    paths = tuple(path for named in images for path in images_in(named, left_out))
     if not paths:
         raise DataError("no image was named; name files, a folder, or - for a list of names on stdin")
     digests, failed, answers, embedded = _ask(asking, paths, workers or cores(), progress)
@@ -110,7 +112,7 @@ def predict(
         failed=reasons,
         embedded=embedded,
         seconds=time.monotonic() - began,
-        notes=asking.notes,
+        notes=(*asking.notes, *([counted(left_out)] if left_out else [])),
     )
 
 
@@ -148,26 +150,32 @@ def _ask(
     return digests, failed, waiting.answers, embedded
 
 
-def images_in(named: str | Path) -> list[str]:
-    """A file as it is named; of a folder every image file below it, sorted; hidden entries are not looked at.
+def images_in(named: str | Path, left_out: list[str] | None = None) -> list[str]:
+    """A file as it is named, its tilde expanded; of a folder every image file below it, sorted.
+
+    Hidden entries and system leftovers below the folder are no images of a person's: they are added to `left_out`.
 
     Raises:
         DataError: a folder without images, or one that cannot be read.
+        UsageError: a home folder that there is not.
     """
+    named = expand_home(named)
     if not os.path.isdir(named):
-        return [os.fspath(named)]
-    found = sorted(_files(os.fspath(named)), key=os.fsencode)
+        return [named]
+    found = sorted(_files(named, [] if left_out is None else left_out), key=os.fsencode)
     if not found:
-        raise DataError(f"{readable(os.fspath(named))}: no image in this folder, by the ends of their names")
+        raise DataError(f"{readable(named)}: no image in this folder, by the ends of their names")
     return found
 
 
-def _files(folder: str) -> Iterator[str]:
+def _files(folder: str, left_out: list[str]) -> Iterator[str]:
     def refuse(error: OSError) -> None:
         raise DataError(f"{readable(error.filename)}: this folder cannot be read: {error.strerror}")
 
     for here, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        leftovers = {name for name in (*folders, *names) if is_left_out(os.path.join(here, name), top=here == folder)}
+        left_out += sorted(os.path.join(here, name) for name in leftovers)
+        folders[:] = [name for name in folders if name not in leftovers]
         yield from (
-            os.path.join(here, name) for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+            os.path.join(here, name) for name in names if name.lower().endswith(SUFFIXES) and name not in leftovers
         )

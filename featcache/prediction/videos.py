@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from featcache.errors import DataError, UsageError
 from featcache.heads.saved import finite
+from featcache.home import expand_home
 from featcache.images import BadImageError, fit
 from featcache.listing.paths import readable
 from featcache.prediction.asking import HeadWithTrunk, Waiting, open_head
@@ -122,6 +123,7 @@ def timeline(
     if not per_second > 0:
         raise UsageError(f"--per-second: found {per_second}, expected more than 0")
     began = time.monotonic()
+    video = expand_home(video)
     ensure_decoder()
     asking = open_head(head, device=device, batch_size=batch_size, **where)
     frames, at, digests, failed, waiting, embedded = _look(asking, video, per_second, progress)

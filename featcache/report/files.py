@@ -6,6 +6,7 @@ from typing import Unpack
 
 from featcache.asked import Asked
 from featcache.errors import UsageError
+from featcache.home import expand_home
 from featcache.listing.paths import readable
 from featcache.prediction import Predictions, Timeline
 from featcache.prediction.pictures import TOP
@@ -69,7 +70,7 @@ def save_predictions(found: Predictions | Timeline, path: str | Path, count: int
 
 
 def _destination(path: str | Path, *suffixes: str) -> Path:
-    path = Path(path)
+    path = Path(expand_home(path))
     if path.suffix.lower() not in suffixes:
         raise UsageError(f"{readable(str(path))}: expected a name that ends in {' or '.join(suffixes)}")
     tables.check_destination(path, path.suffix.lower())

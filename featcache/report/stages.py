@@ -30,6 +30,7 @@ def warnings_of(summary: Summary) -> Iterator[str]:
     if summary.ignored:
         shown = ", ".join(map(shown_path, summary.ignored[:3])) + (", …" if len(summary.ignored) > 3 else "")
         yield f"note: {many(len(summary.ignored), 'file')} of {summary.split!r} not taken for images: {shown}"
+    yield from (f"note: {note}" for note in summary.notes)
     if summary.empty_classes:
         shown = ", ".join(summary.empty_classes[:5]) + (", …" if len(summary.empty_classes) > 5 else "")
         yield f"note: {summary.split!r} has no image of {many(len(summary.empty_classes), 'class')}: {shown}"

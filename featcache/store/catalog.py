@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from featcache.errors import CacheError
+from featcache.home import expand_home
 from featcache.store import commits, publish
 from featcache.store.commits import Key
 from featcache.store.lock import writing
@@ -22,8 +23,12 @@ VARIABLE = "FEATCACHE_CACHE"
 
 
 def cache_folder(cache: str | Path | None) -> Path:
-    """The cache that is meant: as given, else FEATCACHE_CACHE, else ./cache; absolute."""
-    return Path(cache or os.environ.get(VARIABLE) or DEFAULT).absolute()
+    """The cache that is meant: as given, else FEATCACHE_CACHE, else ./cache; absolute.
+
+    Raises:
+        UsageError: it begins with the tilde of a user who has no home folder.
+    """
+    return Path(expand_home(cache or os.environ.get(VARIABLE) or DEFAULT)).absolute()
 
 
 def choose(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import FeatcacheError, MachineError
+from featcache.home import expand_home
 from featcache.images import Decoder, ImageTransform
 from featcache.recipe import TrunkSection
 from featcache.store.stat_log import stat_of
@@ -108,10 +109,10 @@ def located(spec: TrunkSpec, asked: str, memo: WeightsMemo, typed: str | None) -
     for name in [typed] if typed else [*remembered, asked]:
         name = weights.RANDOM if name.startswith(f"{weights.RANDOM} ") else name
         decode = next(word for word, decoder in DECODERS.items() if decoder == spec.decoder)
-        section = TrunkSection(
-            arch=spec.arch, weights=name, stored=spec.stored, exif=spec.transform.exif, decode=decode
-        )  # fmt: skip
         try:
+            section = TrunkSection(
+                arch=spec.arch, weights=expand_home(name), stored=spec.stored, exif=spec.transform.exif, decode=decode
+            )  # fmt: skip
             source = TrunkSource(section, memo)
             if source.spec(spec.compute) == spec:
                 return source

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcache.errors import MachineError, UsageError
+from featcache.home import expand_home
 from featcache.images import ImageTransform
 from featcache.safe_read import hash_file, open_file
 from featcache.trunks.architectures import Architecture
@@ -53,9 +54,9 @@ def file_of(arch: Architecture, asked: str) -> Path | None:
         case "random":
             return None
         case "file":
-            return Path(asked)
+            return Path(expand_home(asked))
     home = os.environ.get("TORCH_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch")
-    return Path(home).expanduser() / "hub" / "checkpoints" / arch.published[asked].file
+    return Path(expand_home(home)) / "hub" / "checkpoints" / arch.published[asked].file
 
 
 def memo_name(asked: str) -> str:
@@ -80,7 +81,7 @@ def load(arch: Architecture, asked: str) -> dict[str, "Tensor"]:
         case "published":
             tensors = _download(arch, asked)
         case _:
-            tensors = _read(Path(asked))
+            tensors = _read(Path(expand_home(asked)))
     return _fit(tensors, arch, transform_of(arch, asked).crop, asked)
 
 

@@ -1,7 +1,6 @@
 """Drive&Act's own annotations as listings: a row is a frame, a line of the CSV is a clip."""
 
 import csv
-import json
 import time
 from collections import Counter
 from pathlib import Path
@@ -222,9 +221,10 @@ def test_another_splits_file_must_be_a_table_too(root):
         (b"", "no column 'file_id'; found nothing"),
         (HEADER.encode(), "no chunk in it"),
         (HEADER.encode() + b'\n1,"', "unexpected end of data; nothing behind it was read"),
-        (HEADER.encode("utf-16"), "a NUL byte"),
+        (HEADER.encode("utf-16"), "this is UTF-16, not UTF-8; save it in UTF-8"),
+        (HEADER.encode("utf-16-le"), "a NUL byte"),
     ],
-    ids=["empty", "header", "quote", "utf-16"],
+    ids=["empty", "header", "quote", "utf-16", "utf-16 without its mark"],
 )
 def test_a_file_that_is_no_table_says_so(root, data, said):
     """An empty file, a lone header, a quote without end and UTF-16 are each one clear error of exit code 4."""
@@ -241,12 +241,29 @@ def test_a_fold_a_view_or_a_root_that_is_not_there_says_what_is(root, tmp_path):
         splits(recipe_of(root, view="ceiling"))
 
 
-def test_names_need_not_be_utf8(tmp_path):
-    """A class or a path with stray bytes is taken as it is."""
-    root = write(tmp_path, train=["1,vp\udcff/run,1,1,1,caf\udce9,0"])
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    """An activity or a file_id with stray bytes is an error of exit code 4 with its line and the way out."""
+    message = refused(recipe_of(write(tmp_path, train=["1,vp\udcff/run,1,1,1,caf\udce9,0"])))
+    assert "line 2: activity 'caf\\xe9' is not UTF-8; save it in UTF-8" in message
+    assert "line 2: file_id 'vp\\xff/run' is not UTF-8" in message
+
+
+def test_a_byte_order_mark_and_crlf_change_nothing(tmp_path):
+    """Annotations that were saved on Windows are the same annotations."""
+    root = write(tmp_path, train=["1,vp1/run,1,1,1,eat,0"])
+    plain = list_split(recipe_of(root), "train")
+    path = root / "iccv_activities_3s/activities_3s/kinect_color/midlevel.chunks_90.split_0.train.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     found = list_split(recipe_of(root), "train")
-    assert (found.classes, found.paths) == (("caf\udce9",), ("vp\udcff/run/img_000001.png",))
-    assert json.loads(json.dumps(found.classes)) == list(found.classes)
+    assert (found.paths, found.classes, found.clips) == (plain.paths, plain.classes, plain.clips)
+
+
+def test_two_spellings_of_an_activity_are_named_wherever_they_stand(tmp_path):
+    """A blank at the end of an activity, in whatever split and line, is refused with both places."""
+    root = write(tmp_path, train=["1,vp1/run,1,1,1,eat,0"], val=["2,vp2/run,1,1,1,eat ,0"])
+    message = refused(recipe_of(root))
+    assert "two spellings of one activity: 'eat' (midlevel.chunks_90.split_0.train.csv, line 2) and 'eat ' (" in message
+    assert "split_0.val.csv, line 2), which differ in blanks alone" in message
 
 
 @settings(max_examples=50, deadline=None)

@@ -1,0 +1,125 @@
+r"""Two spellings of one name: equal to a person, other bytes to a computer. docs/decisions/070-spellings.md says why.
+
+Names are the same where they are equal in Unicode's form NFC, without characters that cannot be seen, with every run
+of blanks as one and none at the ends; or where both are decimal numbers of one value (`1`, `01`, `1.0`). They look
+alike where they differ in case, in compatibility forms (`m²`, `m2`), in the kind of dash, quote or separator, or in
+how a number is written with an exponent. A data set may use any form throughout: two forms of one name are the fault.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
+
+_NUMBER = re.compile(r"([+-]?)([0-9]+)(?:\.([0-9]*))?(?:[eE]([+-][0-9]{1,4}))?|([+-]?)\.([0-9]+)")
+_POWER = re.compile(r"([+-]?[0-9]+(?:\.[0-9]*)?)[eE]([0-9]{1,4})")  # "1e0": a number, or one of many codes
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0001\U000e0100-\U000e01ef\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]"
+)  # default ignorable code points (without tags, which tell flags apart), and controls that are no blank
+_PLAIN = re.compile(r"[!-~]*[!-*,/:-DF-df-~][!-~]*")  # ASCII without blanks, and surely no number: its own key
+_DASHES = str.maketrans(
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-")
+    | dict.fromkeys("\u2018\u2019\u201a\u201b\u2032`\u00b4", "'")
+    | dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"')
+)
+_HOMOGLYPHS = str.maketrans(  # Cyrillic and Greek letters, and the Latin ones that look like them
+    "асеорхуіјѕԁһкмтвнΑΒΕΖΗΙΚΜΝΟΡΤΥΧοАВЕКМНОРСТУХІЈЅ", "aceopxyijsdhkmtbhABEZHIKMNOPTYXoABEKMHOPCTYXIJS"
+)
+_NAMED = 5  # pairs in a note
+
+
+def same_name_key(name: str) -> str:
+    """Return what all spellings of one name share."""
+    if _PLAIN.fullmatch(name):
+        return name
+    parts = [" ".join(_UNSEEN.sub("", unicodedata.normalize("NFC", part)).split()) for part in name.split("/")]
+    text = "/".join(parts)
+    # Taking a character out may bring a letter and its accent together.
+    text = unicodedata.normalize("NFC", text)
+    return _number(unicodedata.normalize("NFKC", text)) or text
+
+
+def look_alike_key(name: str) -> str:
+    """Return what all names share that a person may take for one another."""
+    text = unicodedata.normalize("NFKC", same_name_key(name)).translate(_DASHES).translate(_HOMOGLYPHS)
+    if found := _POWER.fullmatch(text):
+        text = _number(f"{found[1]}e+{found[2]}") or text
+    return " ".join(re.sub(r"[-_\s]+", " ", unicodedata.normalize("NFC", text.casefold())).split())
+
+
+def _number(text: str) -> str:
+    """The exact value of a decimal number in one way to write it; "" where the text is none."""
+    found = _NUMBER.fullmatch(text)
+    if not found:
+        return ""
+    sign, whole, part, power = found[1] or found[5], found[2] or "", found[3] or found[6] or "", int(found[4] or 0)
+    digits = (whole + part).lstrip("0")
+    short = digits.rstrip("0")
+    if not short:
+        return "number\n0"
+    return f"number\n{'-' if sign == '-' else ''}{short}e{power - len(part) + len(digits) - len(short)}"
+
+
+Place = Callable[[str], str]  # where a name stands first: a folder, a line of a table
+
+
+def faults_of_spelling(kind: str, names: Iterable[str], place: Place) -> list[str]:
+    """Name every two spellings of one name, each with where it stands; `kind` is "class", "label", "clip" …"""
+    return [
+        f"two spellings of one {kind}: {one!a} ({place(one)}) and {other!a} ({place(other)}), {_difference(one, other)}"
+        for group in _groups(names, same_name_key)
+        for one, other in pairwise(group)
+    ]
+
+
+def look_alikes(kind: str, names: Iterable[str]) -> list[str]:
+    """Say which names a person may take for one another, in one sentence; none where none do."""
+    pairs = [pair for group in _groups(names, look_alike_key) for pair in pairwise(group)]
+    if not pairs:
+        return []
+    shown = "; ".join(f"{one!a} and {other!a}" for one, other in pairs[:_NAMED])
+    more = f"; and {len(pairs) - _NAMED:,} more pairs" if len(pairs) > _NAMED else ""
+    plural = f"{kind}es" if kind.endswith("s") else f"{kind}s"
+    return [f"{plural} that look alike and are taken for different ones: {shown}{more}"]
+
+
+def apart_in_case(kind: str, names_of: Mapping[str, Iterable[str]], place: Place) -> list[str]:
+    """Name every two classes that differ in upper and lower case alone and never stand in one split together.
+
+    `A` and `a` may be two classes; then some split has both. Where none does, a head that learns from one split would
+    never see the class that another split asks it for.
+    """
+    splits = {split: set(names) for split, names in names_of.items()}
+    everything = sorted(set().union(*splits.values())) if splits else []
+    return [
+        f"{kind} {one!a} ({place(one)}) and {kind} {other!a} ({place(other)}) differ in upper and lower case "
+        f"alone, and no split has both"
+        for group in _groups(everything, lambda name: same_name_key(name).casefold())
+        for one, other in pairwise(group)
+        if not any(one in names and other in names for names in splits.values())
+    ]
+
+
+def _groups(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
+    """The names that share a key with another one, sorted; blank ones are no names."""
+    different = set(names)
+    keys: dict[str, list[str]] = {}
+    for name in different:
+        keys.setdefault(key(name), []).append(name)
+    if len(keys) == len(different):
+        return []
+    return sorted(sorted(group) for shared, group in keys.items() if shared and len(group) > 1)
+
+
+def _difference(one: str, other: str) -> str:
+    """Why two names are the same."""
+    forms = [unicodedata.normalize("NFC", name) for name in (one, other)]
+    if forms[0] == forms[1]:
+        return "which are the same in Unicode's normal form NFC"
+    blanks = [" ".join(form.split()) for form in forms]
+    if blanks[0] == blanks[1]:
+        return "which differ in blanks alone"
+    if same_name_key(one).startswith("number\n"):
+        return "which are the same number"
+    return "which differ in blanks or in characters that cannot be seen"
