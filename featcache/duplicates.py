@@ -11,6 +11,7 @@ import numpy.typing as npt
 from featcache.listing import Listing
 from featcache.store import Extracted, StatLog, find
 from featcache.store.index import DigestIndex, Digests
+from featcache.store.moved import is_same_folder
 
 Codes = npt.NDArray[np.int64]  # (rows,), equal where two rows mean the same thing
 
@@ -106,7 +107,8 @@ def conflicts_of(
 def known_digests(cache: Path, listings: Sequence[Listing]) -> dict[str, Digests]:
     """What the cache knows of the rows' contents: (rows, 32) for each split of which it knows a row.
 
-    A row that was not extracted, or whose file could not be read, has zeros. Where several stores extracted
+    A row that was not extracted, or whose file could not be read, has zeros; so has one of another folder under the
+    same name. Where several stores extracted
     different states of a split, the one that knows most of its rows is asked.
 
     Raises:
@@ -116,7 +118,10 @@ def known_digests(cache: Path, listings: Sequence[Listing]) -> dict[str, Digests
     known = {}
     for listing in listings:
         key = (listing.data_set, listing.variant, listing.split)
-        lines = {store.listings[key].sha256: store for store in stores if key in store.listings}
+        holding = [store for store in stores if key in store.listings]
+        lines = {
+            store.listings[key].sha256: store for store in holding if is_same_folder(store.origin(key)[0], listing.root)
+        }
         columns = [_look_up(listing, store.listing(key)) for store in lines.values()]
         best = max(columns, key=lambda column: int(column.any(axis=1).sum()), default=None)
         if best is not None and best.any():

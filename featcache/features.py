@@ -58,7 +58,8 @@ def load(split: str, **where: Unpack[Stored]) -> Features:
         CacheError: the split is not in the cache, or in several stores, or a file of it is damaged.
     """
     asked = Asked(**where)
-    return features_of(asked.store_of(split), asked.key(split))
+    store = asked.store_of(split)
+    return features_of(store, asked.key_of(store, split))
 
 
 def features_of(store: FeatureStore, key: tuple[str, str, str]) -> Features:
@@ -107,7 +108,7 @@ def behind(store: FeatureStore, recipe: Recipe, splits: Sequence[str]) -> list[s
     """
     cut = variant(recipe)
     then = [store.listing((recipe.name, cut, split)).listing for split in splits]
-    then = [one for one in then if not one.part and one.root == root_of(recipe) and os.path.isdir(one.root)]
+    then = [one for one in then if not one.part and os.path.isdir(root_of(recipe))]
     if not then:
         return []
     laid = source(recipe, dealt.read(store.cache, recipe.name, cut))  # one: what the splits share is read once
@@ -121,12 +122,22 @@ def _changed(then: Listing, laid: Source) -> str:
             return ""
     except DataError as error:
         return f"split {then.split!r} can no longer be listed: {error}"
-    before = {path: then.classes[label] for path, label in zip(then.paths, then.labels, strict=True)}
-    after = {path: now.classes[label] for path, label in zip(now.paths, now.labels, strict=True)}
+    before, after = _labels(then), _labels(now)
     if before == after and then.classes == now.classes:
         return ""
     new, gone = len(after.keys() - before.keys()), len(before.keys() - after.keys())
+    other = sum(before[path] != after[path] for path in before.keys() & after.keys())
+    relabelled = f", {other:,} under other labels" if other else ""
     return (
-        f"the folder of split {then.split!r} has changed since it was extracted ({new:,} new files, {gone:,} gone); "
+        f"the folder of split {then.split!r} has changed since it was extracted ({new:,} new files, {gone:,} gone"
+        f"{relabelled}); "
         f"`featcache extract --split {then.split}` takes that in, and embeds only what is new"
     )
+
+
+def _labels(listing: Listing) -> dict[str, list[str]]:
+    """The labels of each image, sorted: one may stand in several rows."""
+    found: dict[str, list[str]] = {}
+    for path, label in zip(listing.paths, listing.labels.tolist(), strict=True):
+        found.setdefault(path, []).append(listing.classes[label])
+    return {path: sorted(labels) for path, labels in found.items()}

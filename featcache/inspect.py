@@ -9,10 +9,10 @@ import featcache
 from featcache.asked import Asked
 from featcache.errors import CacheError
 from featcache.heads import opened
-from featcache.store import Extracted, FeatureStore, broken
+from featcache.store import Extracted, FeatureStore, WeightsMemo, broken, find
 from featcache.store.shard import Shard
-from featcache.trunks import weights as trunk_weights
 from featcache.trunks.architectures import architecture
+from featcache.trunks.registry import TrunkSource
 from featcache.where import Where
 
 
@@ -27,8 +27,9 @@ def info(*, arch: str | None = None, weights: str | None = None, **where: Unpack
     asked = Asked(**where)
     recipe = asked.recipe.override("trunk", arch=arch, weights=weights)
     shape = architecture(recipe.trunk.arch)
-    crop = trunk_weights.transform_of(shape, recipe.trunk.weights).crop
-    stores = asked.stores()
+    trunk = TrunkSource(recipe.trunk, WeightsMemo(asked.folder))
+    crop = trunk.transform.crop
+    stores = find(asked.folder, asked.known)  # every one, whatever trunk the recipe asks for
     classes = next((len(found.listing.classes) for store in stores for found in _listings(asked, store)), None)
     return {
         "version": featcache.__version__,
@@ -37,6 +38,7 @@ def info(*, arch: str | None = None, weights: str | None = None, **where: Unpack
         "trunk": {
             "arch": shape.name,
             "weights": recipe.trunk.weights,
+            "transform": trunk.sentence,
             "frozen_parameters": shape.frozen_parameters(crop),
             "dim": shape.dim,
             "classes": classes,

@@ -122,7 +122,7 @@ def near_duplicates(
             f"{chosen.root}: holds the split {splits[0]!r} of {asked.recipe.name} alone, and near-duplicates are "
             f"looked for between two; run `featcache extract` for the others"
         )
-    sides = [_Side.open(chosen, asked.key(split)) for split in splits]
+    sides = [_Side.open(chosen, asked.key_of(chosen, split)) for split in splits]
     total = sum(len(a) * len(b) for a, b in combinations(sides, 2))
     done = 0
     between, pairs = [], []

@@ -286,8 +286,8 @@ class Recipe(_Section):
     def override(self, section: str, **flags: object) -> "Recipe":
         """The same recipe with the flags that are not None put into `section`, checked like the file itself."""
         given = {key: value for key, value in flags.items() if value is not None}
-        document = self.model_dump()
-        document[section] = {**document[section], **given}
+        document = self.model_dump(exclude_unset=True)  # what nobody stated stays unstated
+        document[section] = {**document.get(section, {}), **given}
         return check(document, where="the command line")
 
 
@@ -354,7 +354,7 @@ def resolve(pipeline: str | None = None, *, data: str | None = None, name: str |
         return check({"name": name or folder_name or "data", "data": {"root": data}}, where="the command line")
     else:
         recipe = read(_find("daa"))
-    document = recipe.model_dump()
+    document = recipe.model_dump(exclude_unset=True)
     document["name"] = name or document["name"]
     document["data"]["root"] = data or document["data"]["root"]
     return check(document, where="the command line")

@@ -113,7 +113,8 @@ def stream(split: str, *, window_bytes: int = WINDOW_BYTES, **where: Unpack[Stor
         CacheError: the split is not in the cache, or in several stores, or a file of it is damaged.
     """
     asked = Asked(**where)
-    return streamed_of(asked.store_of(split), asked.key(split), window_bytes=window_bytes)
+    store = asked.store_of(split)
+    return streamed_of(store, asked.key_of(store, split), window_bytes=window_bytes)
 
 
 def streamed_of(

@@ -26,7 +26,9 @@ def a_store(cache: Path, weights: str = "ab", asked: str = "nano.pth", **spec) -
     return create(cache, identity, asked=asked, known=StatLog(cache))
 
 
-def put(store: FeatureStore, split: str = "train", failed: tuple[int, ...] = (), root: str = "/data") -> np.ndarray:
+def put(
+    store: FeatureStore, split: str = "train", failed: tuple[int, ...] = (), root: str = "/data/digits"
+) -> np.ndarray:
     """Seven rows, each with its own label, clip and subject; rows 5 and 2 show the same image. Gives x of every row."""
     digests = np.random.default_rng(1).integers(1, 256, (ROWS, 32), dtype=np.uint8)
     digests[5] = digests[2]

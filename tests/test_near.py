@@ -109,7 +109,7 @@ def extracted(cache, split, vectors, digests, *, labels=None, reasons=None, weig
     arch = architecture("vit_nano_16")
     spec = TrunkSpec(arch=arch.name, weights_sha256=weights * 32, transform=arch.transform)
     listing = Listing(
-        data_set=data_set, variant="all", split=split, root="/data", classes=("ants", "bees"),
+        data_set=data_set, variant="all", split=split, root="/no/where", classes=("ants", "bees"),
         paths=tuple(f"{split}/{row}.png" for row in range(len(digests))), clips=("",) * len(digests),
         labels=np.array(labels or [0] * len(digests), dtype=np.int64), subjects=("",) * len(digests),
     )  # fmt: skip

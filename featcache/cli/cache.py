@@ -31,6 +31,7 @@ def info(
     example = "" if trunk["classes"] else f" (an example: {found['data_set']!r} is not in this cache)"
     say(f"featcache {found['version']}, cache {short(Path(found['cache']))}")
     say(f"trunk {trunk['arch']}, weights {trunk['weights']}: {trunk['frozen_parameters']:,} frozen parameters")
+    say(trunk["transform"])
     say(f"head of {classes} classes: {head:,} parameters{example}")
     for store in found["stores"]:
         say(

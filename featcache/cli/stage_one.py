@@ -140,4 +140,6 @@ def extract(
                 say(f"  {line}")
     for engine_line in dict.fromkeys(summary.engine for summary in summaries if summary.engine):  # chosen once
         say(engine_line)
+    if summaries[0].transform:
+        say(summaries[0].transform)
     say(f"{summaries[0].trunk}: {short(Path(summaries[0].cache) / 'stores' / summaries[0].store)}")

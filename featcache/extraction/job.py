@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Unpack
@@ -21,7 +22,7 @@ from featcache.extraction.rows import Rows, refuse_too_many
 from featcache.extraction.run import Run
 from featcache.extraction.summary import Progress, Settings, Summary
 from featcache.extraction.trunk_process import TrunkProcess
-from featcache.listing import Cut, Dealt, Listing, Source, cuts, source, subset
+from featcache.listing import Cut, Dealt, Listing, Source, cuts, settings_of, source, subset
 from featcache.recipe import Recipe
 from featcache.store import (
     Extracted,
@@ -34,6 +35,7 @@ from featcache.store import (
     find,
     is_recorded,
     publish,
+    recorded_form,
 )
 from featcache.store.trunk_record import TAIL
 from featcache.trunks.hardware import require_decoder
@@ -73,10 +75,12 @@ def extract(
     whole = [laid.listing(one) for one in ([split] if split is not None else laid.splits())]
     if laid.absent:
         raise DataError(laid.absent)
+    whole = [replace(one, settings=settings_of(recipe, videos=one.videos)) for one in whole]
     listings = [subset(one, limit=limit, fraction=fraction, seed=seed) for one in whole]
     job = _Job(recipe, folder, asked.known, settings or Settings(), progress)
     if asked.name is None:
-        before = refuse_another_root(folder, job.stores, listings[0], laid)  # all splits have one root
+        root = listings[0].root  # all splits have one
+        before = refuse_another_root(folder, job.stores, recipe.name, root, asked.known)
         job.moved_from = {listing.split: before for listing in listings}
     if isinstance(laid, Dealt):
         dealt.write(folder, recipe.name, cut, laid.groups)
@@ -164,7 +168,7 @@ class _Job:
         begun = time.monotonic()
         settings, store = self.settings, self.store()
         rows, todo = self._missing(listing, store)
-        extracted = rows.extracted()
+        extracted = recorded_form(store, rows.extracted())
         embedded = 0
         if len(todo) or not is_recorded(store, extracted):
             with store.writer(
@@ -176,7 +180,7 @@ class _Job:
                     self.planned = len(todo)
                     run = Run(self, rows, todo, writer)
                     embedded, self.accounts[listing.split] = run.embed(), run.account
-                    extracted = rows.extracted()
+                    extracted = recorded_form(writer.store, rows.extracted())
                 refuse_too_many(listing, extracted.reasons, settings.max_bad)
                 writer.commit(extracted)
             if not self.store().holds(extracted.digests[extracted.good]).all():
@@ -211,6 +215,24 @@ class _Job:
             if name.endswith(tails):
                 raise error
 
+    def _transform(self, spec: TrunkSpec) -> str:
+        """Of weights from a file, which transform they got, and the stores that they made under another one."""
+        if self.source.kind != "file":
+            return ""
+        older = [
+            store.name
+            for store in self.stores
+            if store.trunk.spec != spec
+            and replace(store.trunk.spec, transform=spec.transform) == spec
+            and replace(store.trunk.spec.transform, exif=spec.transform.exif, decoder=spec.decoder) != spec.transform
+        ]
+        also = (
+            f"; made of the same weights under another transform: {', '.join(older)} (--store names it)"
+            if older
+            else ""
+        )
+        return self.source.sentence + also
+
     def _summary(self, extracted: Extracted, embedded: int, seconds: float) -> Summary:
         listing, trunk = extracted.listing, self.store().trunk
         account = self.accounts.get(listing.split) if embedded else None
@@ -236,6 +258,7 @@ class _Job:
             moved_from=self.moved_from.get(listing.split, ""),
             drift=self.drift.get(listing.split),
             cuts=tuple(str(cut) for cut in self.cuts if listing.split in (cut.one, cut.other)),
+            transform=self._transform(trunk.spec),
             trunk=f"{trunk.spec.arch}, weights {trunk.asked}, {trunk.spec.compute}",
             engine=self.devices.engine() if embedded else "",
             held_back=account.sentence() if account else "",

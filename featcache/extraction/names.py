@@ -1,68 +1,44 @@
 """A data set's name stands for one folder: whether what is extracted now may have it."""
 
-import contextlib
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 from featcache.errors import CacheError
-from featcache.listing import Listing, Source, video_and_frame
-from featcache.safe_read import hash_file
-from featcache.store import Extracted, FeatureStore
-from featcache.video import frame_digest
-
-_SAMPLE = 16  # images that are compared when a data set's folder has moved
+from featcache.store import FeatureStore, StatLog
+from featcache.store.moved import has_rows, is_left, is_same_folder
 
 
-def refuse_another_root(folder: Path, stores: Sequence[FeatureStore], listing: Listing, laid: Source) -> str:
-    """A data-set name stands for one folder; the same images elsewhere are the same data set, moved.
+def refuse_another_root(folder: Path, stores: Sequence[FeatureStore], data_set: str, root: str, known: StatLog) -> str:
+    """Return where a data set's folder stood before it moved to `root`; "" where it stands as it did.
 
-    Returns where the folder stood before; "" where it stands as it did.
+    It moved where nothing of it is left in the old folder and every row of every listing has its file, with its
+    content, in the new one.
 
     Raises:
         CacheError: the name stands for another folder.
     """
     moved_from = ""
-    keys = [(store, key) for store in stores for key in store.listings]
-    for store, key in keys:
-        if key[:2] != (listing.data_set, listing.variant):
+    looked_at = set()
+    for store, key in [(one, key) for one in stores for key in one.listings if key[0] == data_set]:
+        if store.listings[key].sha256 in looked_at:
             continue
+        looked_at.add(store.listings[key].sha256)
         try:
+            if is_same_folder(store.origin(key)[0], root):
+                continue
             before = store.listing(key)
         except CacheError:  # lost or damaged: it says nothing of a folder, and extract writes it again
             continue
-        if before.listing.root == listing.root:
+        old = before.listing.root
+        if is_left(before):
+            why = f"which is still there; {root} is another folder"
+        elif has_rows(before, root, known):
+            moved_from = old
             continue
-        there = key[2] in laid.splits()  # every split of the name must have come along, not this one alone
-        if there and _moved(before, laid.listing(key[2])):
-            moved_from = before.listing.root
-            continue
+        else:
+            why = f"and {root} does not hold all of its images as they were"
         raise CacheError(
-            f"{folder}: the name {listing.data_set!r} stands for {before.listing.root} in this cache, and "
-            f"{listing.root} holds other images. Give these another name with --name, or type "
-            f"--name {listing.data_set} to let the name stand for them from now on."
+            f"{folder}: the name {data_set!r} stands for {old} in this cache, {why}. Give these images another name "
+            f"with --name, or type --name {data_set} to let the name stand for {root} from now on."
         )
     return moved_from
-
-
-def _moved(before: Extracted, listing: Listing) -> bool:
-    """Whether the folder holds the images that the name stood for: most of a sample have the digests they had."""
-    place = {path: row for row, path in enumerate(before.listing.paths)}
-    common = [path for path in listing.paths if path in place]
-    sample = common[:: max(1, len(common) // _SAMPLE)][:_SAMPLE]
-    same = 0
-
-    @cache
-    def file_digest(path: str) -> bytes:
-        return hash_file(Path(listing.root, path), follow_links=True)
-
-    def digest_of(path: str) -> bytes:
-        if not listing.videos:
-            return file_digest(path)
-        video, frame = video_and_frame(path)
-        return frame_digest(file_digest(video), frame)
-
-    for path in sample:
-        with contextlib.suppress(OSError):
-            same += digest_of(path) == before.digests[place[path]].tobytes()
-    return 2 * same > len(sample)

@@ -50,6 +50,7 @@ class Summary:
     moved_from: str  # where the data set's folder stood before; "" where it stands as it did
     cuts: tuple[str, ...]  # a sentence for each other split that shares a subject, a clip or an image with this one
     trunk: str  # weights and precision, in words
+    transform: str = ""  # which transform images got, and why; "" where the weights' name says it
     engine: str = ""  # how the forward ran and why, in words; "" where nothing was embedded
     held_back: str = ""  # the sentence that says what held it back; "" where nothing was embedded
     shares: Mapping[str, float] = field(default_factory=dict)  # of the time; see extraction.account
@@ -75,6 +76,7 @@ class Summary:
             "part": self.part or None,
             "cuts": list(self.cuts),
             "engine": self.engine or None,
+            "transform": self.transform or None,
             "held_back": self.held_back or None,
             "shares": {kind: round(share, 4) for kind, share in self.shares.items()},
             "drift": None if self.drift is None else self.drift.to_json(),

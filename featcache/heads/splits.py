@@ -10,6 +10,7 @@ from featcache.features import RANDOM_TRUNK, Features, behind, features_of
 from featcache.listing import cuts
 from featcache.machine import available_memory
 from featcache.store import FeatureStore
+from featcache.store.moved import is_same_folder
 from featcache.streamed import Streamed, streamed_of
 
 SHARE_OF_MEMORY = 0.7  # that the training rows may take
@@ -43,16 +44,17 @@ def read_splits(asked: Asked, *, from_disk: bool | None = False) -> Splits:
     """
     source = asked.store_of("train")
     notes = []
+    key = asked.key_of(source, "train")
     if from_disk is None:
-        size, free = len(source.listing(asked.key("train")).good) * (source.dim or 0) * 4, available_memory()
+        size, free = len(source.listing(key).good) * (source.dim or 0) * 4, available_memory()
         from_disk = free is not None and size > SHARE_OF_MEMORY * free
         if from_disk and free is not None:
             notes.append(
                 f"the training rows take {size / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: they are read from disk "
                 f"as they are needed, and the check, which needs them in memory, is left out"
             )
-    train = streamed_of(source, asked.key("train")) if from_disk else features_of(source, asked.key("train"))
-    val = features_of(source, asked.key("val")) if asked.key("val") in source.listings else None
+    train = streamed_of(source, key) if from_disk else features_of(source, key)
+    val = features_of(source, asked.key_of(source, "val")) if asked.key("val") in source.listings else None
     refuse_unfit(train, val)
     both = [train] if val is None else [train, val]
     stale = behind(source, asked.recipe, [split.split for split in both])
@@ -77,7 +79,7 @@ def refuse_unfit(train: Features | Streamed, val: Features | None) -> None:
         return
     if not len(val.y):
         raise DataError(f"{train.source['root']}: no image of split 'val' has an embedding; mend or remove the split")
-    if val.source["root"] != train.source["root"]:
+    if not is_same_folder(val.source["root"], train.source["root"]):
         raise CacheError(
             f"{train.source['data_set']}: train was extracted from {train.source['root']}, val from "
             f"{val.source['root']}. Run `featcache extract` (without --split): it embeds only what is new."

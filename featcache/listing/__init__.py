@@ -5,12 +5,12 @@ from collections.abc import Mapping
 
 from featcache.listing.cuts import Cut, cuts
 from featcache.listing.deal import Dealt
-from featcache.listing.drive_act import DriveAct
+from featcache.listing.drive_act import ANNOTATIONS, DriveAct
 from featcache.listing.folder import Folder
 from featcache.listing.listing import Listing, is_frame_path, subset, video_and_frame
 from featcache.listing.source import Source
 from featcache.listing.table import Table
-from featcache.recipe import DriveActData, Recipe, TableData
+from featcache.recipe import FRAMES, VIDEOS, DriveActData, Recipe, TableData
 
 __all__ = [
     "Cut",
@@ -18,9 +18,11 @@ __all__ = [
     "Listing",
     "Source",
     "cuts",
+    "differing_settings",
     "is_frame_path",
     "list_split",
     "root_of",
+    "settings_of",
     "source",
     "splits",
     "subset",
@@ -70,6 +72,48 @@ def variant(recipe: Recipe) -> str:
         parts += [f"{name}{share:g}" for name, share in asked.shares.items() if name != "train"]
         parts += [asked.by, f"seed{asked.seed}"]
     return "-".join(parts)
+
+
+def settings_of(recipe: Recipe, *, videos: bool | None = None) -> dict[str, str]:
+    """What decides which rows a listing has and which labels, beside its root and what its variant's name says.
+
+    `videos`: whether the rows turned out to be frames of videos, where the recipe leaves that to what is there.
+    """
+    data = recipe.data
+    found: dict[str, str] = {"layout": data.layout}
+    match data:
+        case DriveActData():
+            root = os.path.abspath(data.root)
+            there = os.path.abspath(data.annotations or os.path.join(root, ANNOTATIONS))
+            found["annotations"] = os.path.relpath(there, root)
+            usual = {None: "", True: VIDEOS, False: FRAMES}[videos]
+            found["frames"] = data.frames or data.videos or usual
+        case TableData():
+            found |= {
+                "table": os.path.basename(data.table),
+                "path_column": data.path_column,
+                "label_column": data.label_column,
+                "split_column": data.split_column or "split",
+                "clip_column": data.clip_column or "clip",
+                "subject_column": data.subject_column or "subject",
+            }
+    if data.split is not None:  # a variant's name has six digits of a share
+        found |= {name: repr(share) for name, share in data.split.shares.items() if name != "train"}
+    return found
+
+
+def differing_settings(recipe: Recipe, recorded: Mapping[str, str]) -> str:
+    """What a recipe says otherwise than a listing was laid out, as a sentence's part; "" where nothing.
+
+    A listing of an earlier version records nothing, and differs in nothing.
+    """
+    if not recorded:
+        return ""
+    wanted = settings_of(recipe)
+    if wanted.get("frames") == "" and recorded.get("frames") in (FRAMES, VIDEOS):
+        del wanted["frames"]  # what lies at one of these two usual places is meant
+    differing = [name for name, value in wanted.items() if recorded.get(name) != value]
+    return " and ".join(f"{name} = {wanted[name]!r} where it had {recorded.get(name, 'none')!r}" for name in differing)
 
 
 def root_of(recipe: Recipe) -> str:

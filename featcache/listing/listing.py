@@ -3,8 +3,8 @@
 import hashlib
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ class Listing:
     left_out: tuple[str, ...] = ()  # hidden entries and system leftovers, below the root; not kept on disk
     notes: tuple[str, ...] = ()  # what a person should know of its names, as sentences; not kept on disk
     videos: bool = False  # whether a path names a frame of a video, as `frame_path` writes it
+    settings: Mapping[str, str] = field(default_factory=dict)  # how it was laid out, see `listing.settings_of`
 
     def __post_init__(self) -> None:
         columns = (len(self.paths), len(self.labels), len(self.clips), len(self.subjects))

@@ -23,6 +23,7 @@ from featcache.images import ImageTransform
 from featcache.jpeg import put
 from featcache.store import FeatureStore, StatLog, WeightsMemo
 from featcache.store.index import digests_of
+from featcache.store.request import StoreRequest
 from featcache.store.writer import check_finite
 from featcache.trunks import hardware, registry
 from featcache.trunks.registry import Trunk, TrunkSource
@@ -168,8 +169,7 @@ def open_head(
         UsageError: the recipe.
         CacheError: no such head, several, or a damaged one; or one of another trunk than its store's.
     """
-    typed = where.get("weights")  # where they are now, not what they were called: no filter
-    where["weights"] = None
+    typed = where.get("weights")
     asked = Asked(**where)
     head = None if head is None else expand_home(head)
     if head is not None and any(os.path.lexists(os.path.join(head, name)) for name in opened.DOCUMENTS):
@@ -177,6 +177,11 @@ def open_head(
         if len(folder.parents) < 6:
             raise CacheError(f"{folder}: expected the folder of a head in a cache: …/stores/…/heads/…/…/{folder.name}")
         store = FeatureStore.open(folder.parents[3], StatLog(folder.parents[5]))
+        if typed is not None and not StoreRequest(typed={"weights": typed}).fits(store):
+            raise CacheError(
+                f"weights {typed} are not those that head {folder.name} was trained on: the embeddings of {store.name} "
+                f"were made by weights {store.trunk.asked}. Name these with --weights."
+            )
     else:
         which = which_head(asked, head)
         folder, store = which.folder, which.store

@@ -103,7 +103,8 @@ def compare(*, split: str | None = None, sort: str = "macro_recall", **where: Un
     for store in asked.stores():
         if not runs.read(store, asked.recipe.name, asked.variant):
             continue
-        features = None if split is None else features_of(store, asked.key(split))
+        key = asked.key_of(store, split or "train")  # whose heads these are, too
+        features = None if split is None else features_of(store, key)
         for chosen, run, gap in _all(asked, store, notes, models=features is not None):
             scores = chosen.head if not isinstance(chosen, SavedClassifier) else chosen
             of_split = "train" if scores.val is None else "val"

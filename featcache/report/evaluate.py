@@ -19,6 +19,7 @@ from featcache.metrics import calibration
 from featcache.report.answers import RULES, Answers, answers_of, by_clip
 from featcache.report.evaluation import Evaluation, evaluation_of
 from featcache.store import FeatureStore
+from featcache.store.moved import is_same_folder
 from featcache.where import Stored
 
 BY = ("image", "clip")  # what one row of an evaluation is
@@ -102,7 +103,7 @@ def examine(
             raise UsageError(f"{flag}: found {value!r}, expected {' or '.join(known)}")
     which = which_head(asked, head)
     found, chosen, run = which.store, opened.load(which.folder, which.store), which.run
-    key = asked.key(split or _default_split(asked, found))
+    key = asked.key_of(found, split or _default_split(asked, found))
     features = features_of(found, key)
     _refuse_unfit(chosen, found, features, allow_shared_subjects=allow_shared_subjects)
     images = answers_of(
@@ -150,10 +151,10 @@ def _refuse_unfit(head: Opened, store: FeatureStore, features: Features, *, allo
     if head.sources["train"]["trunk"] != store.trunk.spec.fingerprint():
         raise CacheError(f"head {head.name} was trained on embeddings of another trunk than {store.name}'s")
     key = (features.source["data_set"], features.source["variant"], "train")
-    if key in store.listings and store.listing(key).listing.root != features.source["root"]:
+    if key in store.listings and not is_same_folder(store.origin(key)[0], features.source["root"]):
         raise CacheError(
             f"split {features.split!r} was extracted from {features.source['root']}, train from "
-            f"{store.listing(key).listing.root}. Run `featcache extract` (without --split): it embeds only what is new."
+            f"{store.origin(key)[0]}. Run `featcache extract` (without --split): it embeds only what is new."
         )
     if head.classes != features.classes:
         raise CacheError(
@@ -190,6 +191,9 @@ def _notes(head: Opened, features: Features, selected_by: str) -> tuple[str, ...
         notes.append("this head was chosen by its score on these very images, so the score is a little too good")
     if features.part:
         notes.append(f"split {features.split!r} is a part of its folder ({features.part})")
+    trained = head.sources["train"].get("root", "")
+    if trained and not is_same_folder(trained, features.source["root"]):
+        notes.append(f"this head was trained on images in {trained}; this split lies in {features.source['root']}")
     if opened.diverged(head):
         notes.append("this head diverged: its weights are not finite, and its predictions mean nothing")
     return tuple(notes)

@@ -5,7 +5,7 @@ from featcache.store.catalog import broken, cache_folder, choose, create, find
 from featcache.store.check import Problem
 from featcache.store.listings import Extracted
 from featcache.store.stat_log import StatLog
-from featcache.store.store import FeatureStore, is_recorded
+from featcache.store.store import FeatureStore, is_recorded, recorded_form
 from featcache.store.weights_memo import WeightsMemo
 from featcache.store.writer import StoreWriter
 
@@ -23,4 +23,5 @@ __all__ = [
     "dealt",
     "find",
     "is_recorded",
+    "recorded_form",
 ]

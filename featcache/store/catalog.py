@@ -13,6 +13,7 @@ from featcache.home import expand_home
 from featcache.store import commits, publish
 from featcache.store.commits import Key
 from featcache.store.lock import writing
+from featcache.store.request import StoreRequest
 from featcache.store.stat_log import StatLog
 from featcache.store.store import FeatureStore
 from featcache.store.trunk_record import TAIL, TRUNK, TrunkRecord, write_trunk
@@ -20,6 +21,7 @@ from featcache.trunks.spec import TrunkSpec
 
 DEFAULT = "cache"
 VARIABLE = "FEATCACHE_CACHE"
+ANY = StoreRequest()
 
 
 def cache_folder(cache: str | Path | None) -> Path:
@@ -31,50 +33,43 @@ def cache_folder(cache: str | Path | None) -> Path:
     return Path(expand_home(cache or os.environ.get(VARIABLE) or DEFAULT)).absolute()
 
 
-def choose(
-    cache: Path,
-    known: StatLog,
-    key: Key,
-    *,
-    store: str | None = None,
-    weights: str | None = None,
-    precision: str | None = None,
-) -> FeatureStore:
-    """The one store that holds a listing of (data set, variant, split) and passes the filters.
-
-    `store` is a store's folder name or the start of its fingerprint; `weights` and `precision` are as they were
-    typed for extract.
+def choose(cache: Path, known: StatLog, key: Key, request: StoreRequest = ANY) -> FeatureStore:
+    """The one store that holds a listing of (data set, variant, split) and is what is asked for.
 
     Raises:
-        CacheError: no store does, or several do; the message says how to go on.
+        CacheError: no store is, or several are; the message says how to go on.
     """
-    everywhere = [found for found in find(cache, known) if key in found.listings]
-    fitting = [found for found in everywhere if passes(found, store, weights, precision)]
+    holding = [found for found in find(cache, known) if key in found.listings]
+    fitting = [found for found in holding if request.fits(found)]
     if len(fitting) == 1:
         return fitting[0]
-    damaged = {} if fitting else broken(cache, known)  # one of these may be meant; where another fits, it is not
-    if store in damaged:
-        raise damaged[store]
-    also = "".join(f"\nA store that cannot be opened: {error}" for error in damaged.values())
-    data_set, variant, split = key
+    what = "/".join(key)
     if fitting:
         raise CacheError(
-            f"{cache}: {len(fitting)} stores hold {data_set}/{variant}/{split}: {_names(fitting)}; "
+            f"{cache}: {len(fitting)} stores hold {what}: {_names(fitting)}; "
             f"name one with --store (or tell them apart with --weights or --precision)"
         )
-    if everywhere:
-        asked = ", ".join(
-            f"--{name} {value}"
-            for name, value in (("store", store), ("weights", weights), ("precision", precision))
-            if value
-        )
-        raise CacheError(
-            f"{cache}: no store with {asked} holds {data_set}/{variant}/{split}; there are: {_names(everywhere)}{also}"
-        )
+    refuse_other_stores(cache, known, holding, request, what)
+    data_set, _, split = key
     raise CacheError(
-        f"{cache}: no embeddings of {data_set}, split {split!r}, are in this cache; "
-        f"run `featcache extract --split {split}` first, or name another --cache{also}"
+        f"{cache}: no embeddings of {data_set}, split {split!r}, are in this cache; run `featcache extract "
+        f"--split {split}` first, or name another --cache{_damaged(cache, known)}"
     )
+
+
+def refuse_other_stores(
+    cache: Path, known: StatLog, holding: Sequence[FeatureStore], request: StoreRequest, what: str
+) -> None:
+    """Say what the stores that hold `what` have instead of what is asked for.
+
+    Raises:
+        CacheError: there are such stores; or the one that is named cannot be opened.
+    """
+    damaged = broken(cache, known)  # one of these may be meant
+    if request.store in damaged:
+        raise damaged[request.store]
+    if holding:
+        request.refuse(str(cache), what, holding, _damaged(cache, known))
 
 
 def create(
@@ -129,15 +124,8 @@ def _survey(cache: Path, known: StatLog) -> Iterator[FeatureStore | tuple[Path, 
             yield path.parent, error
 
 
-def passes(found: FeatureStore, store: str | None, weights: str | None, precision: str | None) -> bool:
-    """Whether a store is one that these filters mean; None means any."""
-    computed = {"float32": "fp32", "bfloat16": "bf16"}[found.trunk.spec.compute]
-    asked = found.trunk.asked
-    return (
-        (store is None or found.name == store or found.trunk.spec.fingerprint().startswith(store))
-        and (weights is None or weights == asked or Path(weights).name == asked)
-        and (precision in (None, "auto", computed))
-    )
+def _damaged(cache: Path, known: StatLog) -> str:
+    return "".join(f"\nA store that cannot be opened: {error}" for error in broken(cache, known).values())
 
 
 def _names(stores: Sequence[FeatureStore]) -> str:

@@ -191,6 +191,7 @@ class RememberedWeights(Document):
     asked: Text
     stat: Annotated[StatNumbers | None, BeforeValidator(_as_tuple)]
     sha256: Sha256
+    file_sha256: Sha256 | None = None  # of the bytes of the file, where somebody took it
 
 
 class WeightsDocument(Document):
@@ -259,6 +260,7 @@ class ListingMeta(Document):
     ignored: list[Text]
     part: Text
     videos: bool = False
+    data: dict[Text, Text] = Field(default_factory=dict)  # the settings of the data set; earlier versions wrote none
 
 
 def read_holder(path: Path) -> Holder:

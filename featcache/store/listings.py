@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ from featcache.store.regular import LISTING, hash_regular, read_hashed
 from featcache.store.sealed import parse_json
 
 VERSION = 1
+_T = TypeVar("_T")
 _CODED = ("clips", "subjects", "reasons")
 _EXPECTED = {
     "meta": ("uint8", 1),
@@ -66,6 +68,7 @@ def encode(extracted: Extracted) -> bytes:
         "ignored": listing.ignored,
         "part": listing.part,
         **({"videos": True} if listing.videos else {}),
+        **({"data": dict(sorted(listing.settings.items()))} if listing.settings else {}),
     }
     arrays: dict[str, hdf5.Array] = {
         "meta": np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8),
@@ -87,10 +90,7 @@ def decode(data: bytes) -> Extracted:
         ValueError: the file is none of ours, of a newer version, or contradicts itself.
     """
     arrays = hdf5.parse(data, _EXPECTED)
-    said = parse_json(arrays["meta"].tobytes())
-    if isinstance(said, dict) and said.get("version") != VERSION:
-        raise ValueError(f"its version is {str(said.get('version'))[:40]}, this featcache reads {VERSION}")
-    meta = checked(ListingMeta, said)
+    meta = _meta(arrays)
     columns = {}
     for name in _CODED:
         names, codes = _unpack(arrays[f"{name}_names"]), arrays[f"{name}_codes"].astype(np.int32)
@@ -110,6 +110,7 @@ def decode(data: bytes) -> Extracted:
         ignored=tuple(meta.ignored),
         part=meta.part,
         videos=meta.videos,
+        settings=meta.data,
     )
     if listing.videos and not all(map(is_frame_path, listing.paths)):
         raise ValueError("a row of a video names no frame")
@@ -120,6 +121,13 @@ def decode(data: bytes) -> Extracted:
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(listing.classes):
         raise ValueError("a label lies outside the classes")
     return Extracted(listing, digests, columns["reasons"])
+
+
+def _meta(arrays: dict[str, hdf5.Array]) -> ListingMeta:
+    said = parse_json(arrays["meta"].tobytes())
+    if isinstance(said, dict) and said.get("version") != VERSION:
+        raise ValueError(f"its version is {str(said.get('version'))[:40]}, this featcache reads {VERSION}")
+    return checked(ListingMeta, said)
 
 
 def path_of(cache: Path, line: ListingLine) -> Path:
@@ -157,6 +165,24 @@ def read(cache: Path, line: ListingLine) -> Extracted:
     Raises:
         CacheError: it is missing, damaged, or none of ours.
     """
+    return _decoded(cache, line, decode)
+
+
+def read_origin(cache: Path, line: ListingLine) -> tuple[str, dict[str, str]]:
+    """The folder that a logged listing was extracted from, and how it was laid out; its rows are not made up.
+
+    Raises:
+        CacheError: as `read`.
+    """
+
+    def origin(data: bytes) -> tuple[str, dict[str, str]]:
+        meta = _meta(hdf5.parse(data, _EXPECTED))
+        return meta.root, dict(meta.data)
+
+    return _decoded(cache, line, origin)
+
+
+def _decoded(cache: Path, line: ListingLine, decoder: Callable[[bytes], _T]) -> _T:
     path = path_of(cache, line)
     try:
         data = read_hashed(path, line.sha256, LISTING)
@@ -165,7 +191,7 @@ def read(cache: Path, line: ListingLine) -> Extracted:
     if data is None:
         raise CacheError(f"{path}: its sha256 does not match the log: the file was damaged. {_way_out(line)}")
     try:
-        return decode(data)
+        return decoder(data)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise CacheError(f"{path}: this is no listing that this version reads: {error}") from None
 

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -150,6 +150,16 @@ class FeatureStore:
             raise CacheError(f"{self.root}: no listing of {'/'.join(key)}; run `featcache extract --split {key[2]}`")
         return listings.read(self.cache, self.listings[key])
 
+    def origin(self, key: Key) -> tuple[str, dict[str, str]]:
+        """The folder that a listing was extracted from, and how it was laid out (see `listing.settings_of`).
+
+        Raises:
+            CacheError: as `listing`.
+        """
+        if key not in self.listings:
+            raise CacheError(f"{self.root}: no listing of {'/'.join(key)}; run `featcache extract --split {key[2]}`")
+        return listings.read_origin(self.cache, self.listings[key])
+
     def verify(self, progress: Callable[[int], None] = lambda _: None) -> list[Problem]:
         """Every problem in the committed files, with all hashes; `progress` gets the bytes of each file done."""
         problems = []
@@ -219,6 +229,16 @@ class _InShard:
     def take(self, rows: npt.NDArray[np.int64]) -> Digests:
         """Some; a wrong one is none that anybody asks for."""
         return shard.take_digests(self.folder, self.shard, rows)
+
+
+def recorded_form(store: FeatureStore, extracted: Extracted) -> Extracted:
+    """The same, without its data settings where that is the newest listing already.
+
+    Listings of earlier versions have none. A listing whose rows are what they were keeps its bytes, and with them the
+    names of the heads that were trained on it.
+    """
+    bare = replace(extracted, listing=replace(extracted.listing, settings={}))
+    return bare if is_recorded(store, bare) else extracted
 
 
 def is_recorded(store: FeatureStore, extracted: Extracted) -> bool:

@@ -35,10 +35,21 @@ class WeightsMemo:
                 return entry.sha256
         return None
 
+    def file_sha256(self, arch: str, file: Path) -> str | None:
+        """The sha256 of the bytes of this very file, 64 hex digits; None where nobody took it."""
+        status = stat_of(str(file))
+        for entry in self._entries():
+            if (entry.arch, entry.asked) == (arch, _name("", file, vouched=False)):
+                return entry.file_sha256 if status is not None and entry.stat == status else None
+        return None
+
     def remember(
-        self, arch: str, asked: str, file: Path | None, sha256: str, *, vouched: bool, before: Stat | None
-    ) -> None:
+        self, arch: str, asked: str, file: Path | None, sha256: str, *, vouched: bool, before: Stat | None,
+        file_sha256: str = "",
+    ) -> None:  # fmt: skip
         """Note the hash of what was just read, and whose stat was `before` the reading.
+
+        `file_sha256`: of its bytes, where somebody took it.
 
         A file that was replaced meanwhile is not noted, nor one too young to be told from its next version.
         """
@@ -47,8 +58,9 @@ class WeightsMemo:
             return
         name = _name(asked, file, vouched=vouched)
         others = [entry for entry in self._entries() if (entry.arch, entry.asked) != (arch, name)]
-        kept = [entry.model_dump(mode="json") for entry in others]
-        kept.append({"arch": arch, "asked": name, "stat": list(status) if status else None, "sha256": sha256})
+        kept = [entry.model_dump(mode="json", exclude_none=False) for entry in others]
+        entry = {"arch": arch, "asked": name, "stat": list(status) if status else None, "sha256": sha256}
+        kept.append({**entry, "file_sha256": file_sha256} if file_sha256 else entry)
         publish.make_folder(self.cache)
         publish.publish(self.cache / NAME, seal_document({"format": 1, "weights": kept}), replace=True)
 

@@ -4,10 +4,15 @@ A test holds every number against torchvision's own; they stand here so that a c
 import torch to know which store it means.
 """
 
+import os
 from dataclasses import dataclass, field, replace
 
 from featcache.errors import UsageError
 from featcache.images import ImageTransform
+
+RANDOM = "random"
+# .ckpt is Lightning's; the last five are none that a trunk can be read from, which is said once they are looked at.
+_FILES = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar", ".npz", ".onnx", ".h5", ".pkl")
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _IMAGENET = ImageTransform(resize=256, crop=224, mean=_MEAN, std=_STD)
@@ -23,6 +28,11 @@ class Published:
 
     file: str  # as torch.hub keeps it; the 8 hex digits are the start of its sha256
     transform: ImageTransform
+
+    @property
+    def prefix(self) -> str:
+        """The start of the file's sha256, 8 hex digits."""
+        return self.file.rpartition("-")[2].partition(".")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,3 +133,19 @@ def architecture(name: str) -> Architecture:
     if name not in ARCHITECTURES:
         raise UsageError(f"no architecture {name!r}; expected one of {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[name]
+
+
+def kind(arch: Architecture, asked: str) -> str:
+    """What `asked` names: "published", "file" or "random".
+
+    Raises:
+        UsageError: none of them.
+    """
+    if asked == RANDOM:
+        return "random"
+    if asked in arch.published:
+        return "published"
+    if asked.endswith(_FILES) or os.sep in asked:
+        return "file"
+    names = ", ".join([*arch.published, "a .pth or .safetensors file", RANDOM])
+    raise UsageError(f"weights {asked!r}: no published weights of {arch.name} have this name; expected {names}")

@@ -1,5 +1,6 @@
 """What a recipe asks for -> a TrunkSpec (without torch, where its weights are known) -> a Trunk that embeds."""
 
+import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,10 +16,10 @@ from featcache.errors import FeatcacheError, MachineError
 from featcache.home import expand_home
 from featcache.images import Decoder, ImageTransform
 from featcache.recipe import TrunkSection
-from featcache.store.stat_log import stat_of
+from featcache.store.stat_log import Stat, stat_of
 from featcache.store.weights_memo import WeightsMemo
 from featcache.trunks import engines, weights
-from featcache.trunks.architectures import Architecture, architecture
+from featcache.trunks.architectures import RANDOM, Architecture, architecture, kind
 from featcache.trunks.hardware import BATCH, Compute, device_name, fast_precision, require_decoder
 from featcache.trunks.spec import TrunkSpec
 
@@ -36,21 +37,55 @@ DECODERS: dict[Literal["exact", "fast", "gpu"], Decoder] = {
 class TrunkSource:
     """A trunk that is asked for but not yet loaded; the tensors are read at most once, and only when needed."""
 
-    def __init__(self, section: TrunkSection, memo: WeightsMemo) -> None:
-        self.section, self.memo = section, memo
+    def __init__(self, section: TrunkSection, memo: WeightsMemo, transform: ImageTransform | None = None) -> None:
+        """`transform`: of a store that is there, where it is not to be what the weights would get today."""
+        self.section, self.memo, self.fixed = section, memo, transform
         self.arch: Architecture = architecture(section.arch)
-        self.kind = weights.kind(self.arch, section.weights)
+        self.kind = kind(self.arch, section.weights)
 
     @property
     def label(self) -> str:
         """The weights as a person names them; of a file, its name without the folder."""
-        return Path(self.section.weights).name if self.kind == "file" else self.section.weights
+        if self.kind != "file":
+            return self.section.weights
+        name = Path(self.section.weights).name
+        return f"./{name}" if name in (RANDOM, *self.arch.published) else name
 
     @property
     def transform(self) -> ImageTransform:
         """What is done to an image before the trunk sees it: the weights' own, and what the recipe says."""
-        own = weights.transform_of(self.arch, self.section.weights)
+        if self.fixed is not None:
+            return self.fixed
+        own = self.arch.published[self.published].transform if self.published else self.arch.transform
         return replace(own, exif=self.section.exif, decoder=DECODERS[self.section.decode])
+
+    @cached_property
+    def published(self) -> str:
+        """Torchvision's name of these weights, which brings their transform; "" where they have none."""
+        if self.kind != "file" or self.file is None:
+            return self.section.weights if self.kind == "published" else ""
+        return weights.published_as(self.arch, self.file_sha256)
+
+    @cached_property
+    def file_sha256(self) -> str:
+        """Of the bytes of the file, remembered by its stat; "" where there is none, or nothing to compare it with."""
+        if self.kind != "file" or self.file is None or not self.arch.published or not self.file.is_file():
+            return ""
+        return self.memo.file_sha256(self.arch.name, self.file) or weights.sha256_of(self.file)
+
+    @property
+    def sentence(self) -> str:
+        """Which transform images get, and why this one."""
+        own = self.transform
+        how = f"images are resized to {own.resize} pixels ({own.interpolation}) and cropped to {own.crop}"
+        if self.kind == "file" and self.published:
+            return f"{self.label} is torchvision's {self.published}, by its hash: {how}, as published with it"
+        if self.kind == "file":
+            return (
+                f"{self.label} is no file that torchvision published for {self.arch.name}: {how}, the architecture's "
+                f"default"
+            )
+        return f"{how}, {'as published with them' if self.published else 'the default of the architecture'}"
 
     @property
     def file(self) -> Path | None:
@@ -64,7 +99,7 @@ class TrunkSource:
         Raises:
             MachineError: they are out of reach, damaged, or of another network.
         """
-        return weights.load(self.arch, self.section.weights)
+        return weights.load(self.arch, self.section.weights, self.transform.crop)
 
     @cached_property
     def sha256(self) -> str:
@@ -76,8 +111,18 @@ class TrunkSource:
         if known is None:
             before = stat_of(str(file)) if file else None
             known = weights.digest(self.tensors)
-            self.memo.remember(self.arch.name, asked, file, known, vouched=vouched, before=before)
+            self.remember(asked, known, before)
+        elif file is not None and self.file_sha256 and self.memo.file_sha256(self.arch.name, file) is None:
+            with contextlib.suppress(MachineError):  # noted by an earlier version; where it cannot be, nothing is lost
+                self.remember(asked, known, stat_of(str(file)))
         return known
+
+    def remember(self, asked: str, sha256: str, before: Stat | None) -> None:
+        """Note the hash of the tensors, and that of their file; `before`: its stat, when it was read."""
+        vouched = self.kind == "published"
+        self.memo.remember(
+            self.arch.name, asked, self.file, sha256, vouched=vouched, before=before, file_sha256=self.file_sha256
+        )
 
     def spec(self, compute: Compute) -> TrunkSpec:
         """The identity of what this trunk makes at a precision."""
@@ -97,6 +142,20 @@ class TrunkSource:
         return fitting[0] if len(fitting) == 1 else self.spec(fast_precision(device()))
 
 
+def tensors_sha256(arch: str, file: str, memo: WeightsMemo) -> str:
+    """The sha256 of an architecture's tensors in a file; what was read is remembered where the cache can be written.
+
+    Raises:
+        MachineError: it is no checkpoint of this architecture; the message says what it is.
+    """
+    source = TrunkSource(TrunkSection(arch=arch, weights=file), memo)
+    before = stat_of(file)
+    found = weights.digest(source.tensors)
+    with contextlib.suppress(MachineError):  # a cache that cannot be written to can still be read
+        source.remember(file, found, before)
+    return found
+
+
 def located(spec: TrunkSpec, asked: str, memo: WeightsMemo, typed: str | None) -> TrunkSource | None:
     """The weights that made a spec: as typed, as the cache remembers where they were, or by their name.
 
@@ -107,13 +166,13 @@ def located(spec: TrunkSpec, asked: str, memo: WeightsMemo, typed: str | None) -
     """
     remembered = [name for arch, name, sha256 in memo.entries() if (arch, sha256) == (spec.arch, spec.weights_sha256)]
     for name in [typed] if typed else [*remembered, asked]:
-        name = weights.RANDOM if name.startswith(f"{weights.RANDOM} ") else name
+        name = RANDOM if name.startswith(f"{RANDOM} ") else name
         decode = next(word for word, decoder in DECODERS.items() if decoder == spec.decoder)
         try:
             section = TrunkSection(
                 arch=spec.arch, weights=expand_home(name), stored=spec.stored, exif=spec.transform.exif, decode=decode
             )  # fmt: skip
-            source = TrunkSource(section, memo)
+            source = TrunkSource(section, memo, spec.transform)
             if source.spec(spec.compute) == spec:
                 return source
         except FeatcacheError:

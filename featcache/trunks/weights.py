@@ -17,35 +17,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featcache.errors import MachineError, UsageError
+from featcache.errors import MachineError
 from featcache.home import expand_home
 from featcache.images import ImageTransform
-from featcache.safe_read import hash_file, open_file
-from featcache.trunks.architectures import Architecture
+from featcache.safe_read import hash_file
+from featcache.trunks import checkpoints, formats
+from featcache.trunks.architectures import RANDOM, Architecture, kind
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-RANDOM = "random"
 SEED = 0  # of random weights
-_FILES = (".pth", ".pt", ".bin", ".safetensors")
 _TIMEOUT = 30.0  # seconds without a byte from the server
-
-
-def kind(arch: Architecture, asked: str) -> str:
-    """What `asked` names: "published", "file" or "random".
-
-    Raises:
-        UsageError: none of them.
-    """
-    if asked == RANDOM:
-        return "random"
-    if asked in arch.published:
-        return "published"
-    if asked.endswith(_FILES) or os.sep in asked:
-        return "file"
-    names = ", ".join([*arch.published, "a .pth or .safetensors file", RANDOM])
-    raise UsageError(f"weights {asked!r}: no published weights of {arch.name} have this name; expected {names}")
 
 
 def file_of(arch: Architecture, asked: str) -> Path | None:
@@ -65,24 +48,37 @@ def memo_name(asked: str) -> str:
 
 
 def transform_of(arch: Architecture, asked: str) -> ImageTransform:
-    """The transform that belongs to the weights: published ones bring their own."""
-    return arch.published[asked].transform if kind(arch, asked) == "published" else arch.transform
+    """The transform that belongs to the weights: published ones bring their own, by name and as a file."""
+    sort, file = kind(arch, asked), Path(expand_home(asked))
+    is_file = sort == "file" and arch.published and file.is_file()
+    name = asked if sort == "published" else published_as(arch, sha256_of(file)) if is_file else ""
+    return arch.published[name].transform if name else arch.transform
 
 
-def load(arch: Architecture, asked: str) -> dict[str, "Tensor"]:
+def published_as(arch: Architecture, sha256: str) -> str:
+    """Torchvision's name of the weights in a file of this sha256, whose start they publish; "" where it is none."""
+    return next((name for name, found in arch.published.items() if sha256.startswith(found.prefix)), "")
+
+
+def load(arch: Architecture, asked: str, crop: int | None = None) -> dict[str, "Tensor"]:
     """The tensors, float32, in torchvision's names, without a classifier.
+
+    `crop`: the edge of the images that they are for, pixels; None: that of the transform that belongs to them.
 
     Raises:
         MachineError: out of reach, damaged, no checkpoint, or of another network; the message says what to do.
     """
+    crop = crop or transform_of(arch, asked).crop
+    tensors: Mapping[str, Any]
     match kind(arch, asked):
         case "random":
             tensors = _random(arch)
         case "published":
             tensors = _download(arch, asked)
         case _:
-            tensors = _read(Path(expand_home(asked)))
-    return _fit(tensors, arch, transform_of(arch, asked).crop, asked)
+            file = Path(expand_home(asked))
+            tensors = _pick(file, checkpoints.read(file), arch, crop)
+    return _fit(tensors, arch, crop, asked)
 
 
 def digest(tensors: Mapping[str, "Tensor"]) -> str:
@@ -127,9 +123,9 @@ def _download(arch: Architecture, asked: str) -> dict[str, "Tensor"]:
 
     file = file_of(arch, asked)
     assert file is not None  # noqa: S101 (published weights have a file)
-    prefix = file.stem.rsplit("-", 1)[1]
+    prefix = arch.published[asked].prefix
     # torch.hub checks what it downloads, not what it finds.
-    if file.exists() and not _sha256(file).startswith(prefix):
+    if file.exists() and not sha256_of(file).startswith(prefix):
         raise MachineError(f"{file}: its sha256 does not start with {prefix}: damaged. Remove it; it is fetched anew.")
     try:
         with _patience(_TIMEOUT), redirect_stdout(sys.stderr):  # stdout is for results, and torch.hub writes there
@@ -147,36 +143,39 @@ def _download(arch: Architecture, asked: str) -> dict[str, "Tensor"]:
     return found
 
 
-def _read(file: Path) -> dict[str, Any]:
-    import torch
-    from safetensors.torch import load_file
+def _pick(file: Path, document: Any, arch: Architecture, crop: int) -> Mapping[str, Any]:
+    """The one set of weights in a checkpoint that is this architecture's; where none is, the one that is most like it.
 
-    try:
-        os.close(open_file(file, follow_links=True))
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        reason = "no such file" if missing else f"cannot be read: {error.strerror}"
-        raise MachineError(f"weights {file}: {reason}; name a .pth or .safetensors file with --weights FILE") from None
-    try:
-        if file.suffix == ".safetensors":
-            return dict(load_file(file))
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise MachineError(f"weights {file}: cannot be read: {error.strerror}") from None
-    except Exception:  # a damaged archive makes torch.load raise anything, with the advice to switch weights_only off
+    Raises:
+        MachineError: no tensors, or several such sets.
+    """
+    expected = arch.shapes(crop)
+    sets = checkpoints.weights_in(document)
+    if not sets:
         raise MachineError(
-            f"weights {file}: this is no complete checkpoint ({file.stat().st_size:,} bytes), or one that holds code; "
-            f"expected a state dict saved by torch.save(model.state_dict(), …) or a .safetensors file. Fetch or "
-            f"save it again."
-        ) from None
-    for inside in ("state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(inside), dict):
-            found = found[inside]
-    if not isinstance(found, dict) or not found or not all(isinstance(key, str) for key in found):
-        raise MachineError(
-            f"weights {file}: it holds a {type(found).__name__}, expected a state dict (names to tensors)"
+            f"weights {file}: it holds a {type(document).__name__} without tensors, expected a state dict (names to "
+            f"tensors)"
         )
-    return found
+
+    def likeness(found: checkpoints.Weights) -> tuple[int, int]:
+        tensors = _named(found.tensors)
+        return sum(_described(tensors.get(n)) == str(shape) for n, shape in expected.items()), len(tensors)
+
+    def fits(found: checkpoints.Weights) -> bool:
+        return likeness(found)[0] == len(expected)
+
+    def same(one: checkpoints.Weights, other: checkpoints.Weights) -> bool:
+        mine, yours = _named(one.tensors), _named(other.tensors)
+        return all(bool((mine[name] == yours[name]).all()) for name in expected)
+
+    chosen = checkpoints.choose(file, sets, fits, same)
+    return (chosen or max(sets, key=likeness)).tensors
+
+
+def _named(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The names that torchvision has today, without the classifier."""
+    found = {n.replace("mlp.linear_1", "mlp.0").replace("mlp.linear_2", "mlp.3"): v for n, v in tensors.items()}
+    return {name: value for name, value in found.items() if not name.startswith("heads.")}
 
 
 def _fit(tensors: Mapping[str, Any], arch: Architecture, crop: int, asked: str) -> dict[str, "Tensor"]:
@@ -184,11 +183,7 @@ def _fit(tensors: Mapping[str, Any], arch: Architecture, crop: int, asked: str) 
     import torch
 
     expected = arch.shapes(crop)  # importing torchvision, which has them too, takes seconds
-    found = {}
-    for name, value in tensors.items():
-        name = name.removeprefix("module.").replace("mlp.linear_1", "mlp.0").replace("mlp.linear_2", "mlp.3")
-        if not name.startswith("heads."):
-            found[name] = value
+    found = _named(tensors)
     missing = [name for name in expected if name not in found]
     foreign = [name for name in found if name not in expected]
     given = {name: _described(found[name]) for name in expected if name in found}
@@ -199,9 +194,10 @@ def _fit(tensors: Mapping[str, Any], arch: Architecture, crop: int, asked: str) 
     problems += [f"{len(foreign)} that {arch.name} does not have (first: {foreign[0]})"] if foreign else []
     problems += [f"{len(shaped)} of another shape (first: {shaped[0]})"] if shaped else []
     if problems:
+        shapes = {name: tuple(value.shape) for name, value in tensors.items() if torch.is_tensor(value)}
         raise MachineError(
             f"weights {asked}: not those of torchvision's {arch.name} at {crop} pixels: {'; '.join(problems)}. "
-            f"Name the weights of this architecture, or the architecture of these weights."
+            f"{formats.recognise(shapes) or 'Name the weights of this architecture, or the architecture of these.'}"
         )
     ready = {name: found[name].detach().to(torch.float32) for name in expected}
     broken = [name for name, value in ready.items() if not bool(value.isfinite().all())]
@@ -223,7 +219,12 @@ def _described(value: Any) -> str:
     return str(tuple(value.shape))
 
 
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """Return the sha256 of a file's bytes, 64 hex digits.
+
+    Raises:
+        MachineError: it cannot be read, or is no regular file.
+    """
     try:
         return hash_file(file, follow_links=True).hex()
     except OSError as error:

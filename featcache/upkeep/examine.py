@@ -14,6 +14,7 @@ from featcache.heads import shelf
 from featcache.machine import cores
 from featcache.store import FeatureStore, Problem, StatLog, cache_folder, check, commits, listings, shard
 from featcache.store.commits import Replayed
+from featcache.store.request import is_named
 from featcache.store.trunk_record import TRUNK, read_trunk
 
 QUICK, HASHES, DEEP = "quick", "hashes", "deep"
@@ -79,13 +80,24 @@ def store_folders(cache: Path, store: str | None) -> list[Path]:
     """The folders of a cache's stores, those too that cannot be opened; or the one that `store` names.
 
     Raises:
-        CacheError: there is no store of this name.
+        CacheError: there is no store of this name, or several begin with it.
     """
     everywhere = sorted(path for path in (cache / "stores").glob("*") if path.is_dir())
-    fitting = [path for path in everywhere if store in (None, path.name) or path.name.endswith(f"-{str(store)[:8]}")]
-    if store is not None and not fitting:
-        raise CacheError(f"{cache}: no store {store!r}; there are: {', '.join(path.name for path in everywhere)}")
+    fitting = [path for path in everywhere if store is None or is_named(path.name, _fingerprint(path, store), store)]
+    if store is not None and len(fitting) != 1:
+        found = f"{len(fitting)} stores begin with" if fitting else "no store"
+        there = ", ".join(path.name for path in fitting or everywhere)
+        raise CacheError(f"{cache}: {found} {store!r}; there are: {there}")
     return [path for path in fitting if _was_begun(path)]
+
+
+def _fingerprint(root: Path, store: str) -> str:
+    """The fingerprint of a store; of one that cannot be opened the part that its folder's name ends in."""
+    try:
+        return read_trunk(root).spec.fingerprint()
+    except CacheError:
+        tail = root.name.rpartition("-")[2]
+        return store if len(store) > len(tail) and store.startswith(tail) else tail
 
 
 @dataclass(slots=True, eq=False)

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,7 @@ from featcache.store.index import DigestIndex
 from featcache.store.lock import writing
 from featcache.store.shard import Shard
 from featcache.store.trunk_record import TRUNK
-from featcache.trunks import weights
-from featcache.trunks.architectures import ARCHITECTURES
+from featcache.trunks.architectures import ARCHITECTURES, RANDOM
 from featcache.trunks.registry import DECODERS
 from featcache.trunks.spec import TrunkSpec
 from featcache.upkeep.examine import store_folders, unknown_shards
@@ -184,17 +184,25 @@ def _known_trunks(cache: Path) -> Iterator[tuple[TrunkSpec, str]]:
         arch = ARCHITECTURES.get(arch_name)
         if arch is None:
             continue
-        name = weights.RANDOM if asked.startswith(f"{weights.RANDOM} ") else asked
+        name = RANDOM if asked.startswith(f"{RANDOM} ") else asked
         with contextlib.suppress(FeatcacheError):
-            transform = weights.transform_of(arch, name)
-            spec = TrunkSpec(arch=arch_name, weights_sha256=sha256, transform=transform)
-            label = name if name in (weights.RANDOM, *arch.published) else Path(name).name
-            for decoder in DECODERS.values():
-                for exif in ("ignore", "apply"):
-                    turned = replace(transform, exif=exif, decoder=decoder)
-                    for compute in ("float32", "bfloat16"):
-                        for stored in ("float32", "float16"):
-                            yield replace(spec, transform=turned, compute=compute, stored=stored), label
+            # A file may be one that torchvision published, or may have been taken for another by an earlier version.
+            named = arch.published.get(name)
+            transforms = (
+                [named.transform] if named else [arch.transform, *(p.transform for p in arch.published.values())]
+            )
+            label = name if name == RANDOM or named else Path(name).name
+            for own, decoder, exif, compute, stored in product(
+                dict.fromkeys(transforms), DECODERS.values(), ("ignore", "apply"), ("float32", "bfloat16"),
+                ("float32", "float16"),
+            ):  # fmt: skip
+                yield (
+                    TrunkSpec(
+                        arch=arch_name, weights_sha256=sha256, compute=compute, stored=stored,
+                        transform=replace(own, exif=exif, decoder=decoder),
+                    ),
+                    label,
+                )  # fmt: skip
 
 
 def _mend_splits(cache: Path, done: Repaired) -> None:

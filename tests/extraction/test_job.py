@@ -348,7 +348,9 @@ def test_a_name_that_stands_for_other_images_is_refused(small, extract, load, tm
     assert len(load(small).y) == 14
     assert counts(extract(other, name="others")) == (2, 0, 0)
     assert counts(extract(other, name="digits")) == (0, 2, 0)
-    assert len(load(small).y) == 2
+    assert len(load(other).y) == 2
+    with pytest.raises(CacheError, match=f"was extracted from {other}"):
+        load(small)
 
 
 def test_a_name_stands_for_one_folder_in_all_its_splits(small, extract, load, tmp_path):
@@ -360,14 +362,20 @@ def test_a_name_stands_for_one_folder_in_all_its_splits(small, extract, load, tm
 
 
 def test_a_moved_folder_is_the_same_data_set(small, extract, load, tmp_path):
-    """The same images under another root embed nothing and need no --name, even where a few of them changed."""
+    """The same images under another root embed nothing and need no --name; where one of them changed they do."""
     extract(small)
     moved = tmp_path / "disk2" / "digits"
     moved.parent.mkdir()
     small.rename(moved)
-    draw(moved / "train" / "0" / "0000.png", 1)
-    assert counts(extract(moved)) == (1, 13, 0)
+    assert counts(extract(moved)) == (0, 14, 0)
     assert load(moved).source["root"] == str(moved)
+    again = tmp_path / "disk3" / "digits"
+    again.parent.mkdir()
+    moved.rename(again)
+    draw(again / "train" / "0" / "0000.png", 1)
+    with pytest.raises(CacheError, match="does not hold all of its images as they were"):
+        extract(again)
+    assert counts(extract(again, name="digits")) == (1, 13, 0)
 
 
 @pytest.mark.parametrize("lost", [False, True])

@@ -121,7 +121,7 @@ def test_other_weights_are_refused(made, nano: Nano, tmp_path):
     state = torch.load(made.weights, weights_only=True)
     torch.save({name: value + 1 for name, value in state.items()}, tmp_path / "other.pth")
     new = made.images("test")[0]
-    with pytest.raises(CacheError, match=r"other\.pth are not those that head"):
+    with pytest.raises(CacheError, match=r"other\.pth was typed; store \S+ has weights nano\.pth \(other tensors\)"):
         featcache.predict(made.head, [new], weights=str(tmp_path / "other.pth"), **made.where)
     moved = shutil.copy(made.weights, tmp_path / "renamed.pth")
     assert featcache.predict(made.head, [new], weights=str(moved), device="cpu", **made.where).embedded == 1

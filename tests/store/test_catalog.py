@@ -8,6 +8,7 @@ import pytest
 from featcache.errors import CacheError
 from featcache.listing import Listing
 from featcache.store import Extracted, FeatureStore, StatLog, cache_folder, choose, create
+from featcache.store.request import StoreRequest
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 
@@ -34,8 +35,8 @@ def a_store(
     return store
 
 
-def chosen(cache: Path, **filters: str) -> str:
-    return choose(cache, StatLog(cache), KEY, **filters).name
+def chosen(cache: Path, store: str | None = None, **typed: str) -> str:
+    return choose(cache, StatLog(cache), KEY, StoreRequest(store=store, typed=typed)).name
 
 
 @pytest.fixture
@@ -83,12 +84,14 @@ def test_filters_choose(cache):
     assert chosen(cache, store=fp32) == fp32
     assert chosen(cache, store=bf16.rsplit("-", 1)[1]) == bf16
     assert chosen(cache, store=bf16.rsplit("-", 1)[1], weights="nano.pth", precision="bf16") == bf16
-    assert chosen(cache, weights="/somewhere/else/nano.pth", precision="fp32") == fp32
+    with pytest.warns(UserWarning, match=r"no such file; taken for those of store .* by their name alone"):
+        assert chosen(cache, weights="/somewhere/else/nano.pth", precision="fp32") == fp32
 
 
 def test_filters_that_nothing_passes_say_what_there_is(cache):
     """The stores that hold the split are named beside what was asked for."""
-    with pytest.raises(CacheError, match=r"--weights other.pth.*there are: vit_nano_16-nano.pth"):
+    said = r"--weights other.pth was typed; store vit_nano_16-nano.pth-\S+ has weights nano.pth"
+    with pytest.raises(CacheError, match=said):
         chosen(cache, weights="other.pth")
 
 

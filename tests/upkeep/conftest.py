@@ -32,7 +32,7 @@ class Made:
 
     @property
     def where(self) -> dict[str, object]:
-        return {"data": str(self.images), "cache": self.cache}
+        return {"data": str(self.images), "cache": self.cache, "name": "digits"}
 
     def extract(self, split: str | None = None, *, batch_size: int = 4, **settings) -> list[featcache.Summary]:
         given = {"device": "cpu", "workers": 1, "batch_size": batch_size, "shard_rows": 4, **settings}

@@ -88,7 +88,7 @@ def fit(
     progress("reading", 0, 0)
     splits = read_splits(asked)
     store, train, val = splits.source, splits.in_memory, splits.val
-    others = [features_of(store, asked.key(split)) for split in dict.fromkeys(predict) if split != "val"]
+    others = [features_of(store, asked.key_of(store, split)) for split in dict.fromkeys(predict) if split != "val"]
     for split in others:
         refuse_unfit(train, split)
 
