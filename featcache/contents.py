@@ -8,9 +8,10 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from featcache.arguments import checked
 from featcache.asked import Asked
 from featcache.duplicates import Codes, Conflict, Duplicates, conflicts_of, duplicates_of, known_digests
-from featcache.errors import FeatcacheError
+from featcache.errors import FeatcacheError, UsageError
 from featcache.listing import Cut, Listing, cuts, source, video_and_frame
 from featcache.listing.leftovers import left_out_notes
 from featcache.store import broken, dealt
@@ -75,6 +76,7 @@ class Contents:
         return document
 
 
+@checked
 def describe(*, splits: Sequence[str] | None = None, **where: Unpack[Where]) -> Contents:
     """What is in the data set that the recipe means; `splits` names some of its splits, without it all are meant.
 
@@ -82,13 +84,15 @@ def describe(*, splits: Sequence[str] | None = None, **where: Unpack[Where]) -> 
     show exact duplicates; a cache that cannot be read is a note, not an error.
 
     Raises:
-        UsageError: no such recipe.
+        UsageError: no such recipe, or an empty list of splits.
         DataError: the data set, or a split of it, cannot be listed.
         CacheError: who was dealt to which split cannot be read.
     """
+    if splits is not None and not splits:
+        raise UsageError("splits is empty: name a split, or leave it out for every one")
     asked = Asked(**where)
     found = source(asked.recipe, dealt.read(asked.folder, asked.recipe.name, asked.variant))
-    listings = [found.listing(split) for split in splits or found.splits()]
+    listings = [found.listing(split) for split in (found.splits() if splits is None else dict.fromkeys(splits))]
     notes = ((found.absent,) if found.absent else ()) + tuple(_remarks(listings))
     missing = {listing.split: not_on_disk(listing) for listing in listings}
     lost = broken(asked.folder, asked.known).values()

@@ -8,6 +8,7 @@ from typing import Unpack
 import numpy as np
 import numpy.typing as npt
 
+from featcache.arguments import checked
 from featcache.asked import Asked
 from featcache.errors import DataError
 from featcache.listing import Listing, Source, root_of, source, variant
@@ -47,6 +48,7 @@ class Features:
         return f"<Features {self.split or '?'}: {rows:,} x {dim}, {len(self.classes)} classes, {self.failed} failed>"
 
 
+@checked
 def load(split: str, **where: Unpack[Stored]) -> Features:
     """One split's embeddings and labels, as `featcache extract` left them. Needs neither torch nor the images.
 

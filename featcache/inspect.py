@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import featcache
+from featcache.arguments import checked
 from featcache.asked import Asked
 from featcache.errors import CacheError
 from featcache.heads import opened
@@ -16,6 +17,7 @@ from featcache.trunks.registry import TrunkSource
 from featcache.where import Where
 
 
+@checked
 def info(*, arch: str | None = None, weights: str | None = None, **where: Unpack[Where]) -> dict[str, Any]:
     """The trunk that the recipe asks for, and every store in the cache; the document of `featcache info --json`.
 

@@ -20,6 +20,7 @@ from typing import Any, Protocol, Unpack
 import numpy as np
 import numpy.typing as npt
 
+from featcache.arguments import checked
 from featcache.asked import Asked
 from featcache.errors import CacheError, UsageError
 from featcache.listing import Listing
@@ -96,6 +97,7 @@ class NearDuplicates:
         return asdict(self)
 
 
+@checked
 def near_duplicates(
     cosine: float,
     *,

@@ -16,6 +16,7 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
+from featcache.arguments import checked
 from featcache.errors import UsageError
 from featcache.features import Features, load
 from featcache.home import expand_home
@@ -27,6 +28,7 @@ from featcache.where import Stored
 SUFFIXES = (".h5", ".npz", ".parquet")
 
 
+@checked
 def export(split: str, to: str | Path, **where: Unpack[Stored]) -> Features:
     """Write one split of the cache to `to`, by its suffix .h5, .npz or .parquet; what was written.
 

@@ -4,7 +4,6 @@ A recipe is data: nothing in it is executed. A flag of the command line wins ove
 the defaults that stand here.
 """
 
-import difflib
 import os
 import re
 import tomllib
@@ -24,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from featcache.arguments import nearest, suggestion
 from featcache.encoding import decode_utf8
 from featcache.errors import UsageError
 from featcache.home import expand_home
@@ -253,9 +253,11 @@ SKLEARN = r"sklearn(\.(?!tests\b|conftest\b|externals\b)[a-z][a-z0-9_]*)+:[A-Z][
 
 def _classifier(name: str) -> str:
     if name not in ("knn", "ridge", *SHORT_NAMES) and not re.fullmatch(SKLEARN, name):
+        known = ("knn", "ridge", *SHORT_NAMES)
+        close = nearest(name, known)
         raise ValueError(
-            f"expected knn, ridge, {', '.join(SHORT_NAMES)}, or a class of scikit-learn such as sklearn.svm:SVC; "
-            f"other packages are named at the command line, never in a recipe"
+            f"{f'did you mean {close}? ' if close else ''}expected {', '.join(known)}, or a class of scikit-learn such "
+            f"as sklearn.svm:SVC; other packages are named at the command line, never in a recipe"
         )
     return name
 
@@ -360,6 +362,15 @@ def resolve(pipeline: str | None = None, *, data: str | None = None, name: str |
     return check(document, where="the command line")
 
 
+def as_named_anywhere(pipeline: str | None, *, data: str | None) -> str | None:
+    """What `--pipeline` takes in any folder for the recipe that `resolve` means here; None where it means none."""
+    if pipeline is None:
+        local = Path("featcache.toml")
+        return str(local.absolute()) if local.is_file() else None if data is not None else "daa"
+    path = _find(pipeline)
+    return pipeline if path.parent == shipped() else str(path.absolute())
+
+
 def shipped() -> Path:
     """The folder of the recipes that come with featcache: in the wheel inside the package, in a checkout beside it."""
     package = Path(__file__).parent
@@ -392,13 +403,23 @@ def _problem(found: Any) -> str:
     kind, value = found["type"], found["input"]
     if kind == "extra_forbidden":
         known = _keys(location[:-1], layout)
-        close = difflib.get_close_matches(str(location[-1]), known, n=1)
-        return f"{place}: unknown key; " + (f"did you mean {close[0]}?" if close else f"expected {', '.join(known)}")
+        word = str(location[-1])
+        own = ".".join(str(part) for part in location[:-1])
+        homes = dict.fromkeys(name for name, section in _SECTIONS if word in section.model_fields and name != own)
+        if nearest(word, known) is None and homes:
+            return f"{place}: unknown key; it belongs to {' or '.join(f'[{name}]' for name in homes)}"
+        return f"{place}: unknown key; {suggestion(word, known)}"
     if kind == "missing":
         return f"{place}: missing"
     shown = repr(value) if len(repr(value)) < 80 else repr(value)[:77] + "..."
     message = found["msg"].removeprefix("Value error, ")
     return f"{place}: found {shown}; {message[0].lower()}{message[1:]}"
+
+
+_SECTIONS: Sequence[tuple[str, type[BaseModel]]] = (
+    ("data", FolderData), ("data", DriveActData), ("data", TableData), ("data.split", SplitSection),
+    ("trunk", TrunkSection), ("head", HeadSection),
+)  # fmt: skip
 
 
 def _keys(location: tuple[str | int, ...], layout: str) -> list[str]:

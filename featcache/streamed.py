@@ -14,6 +14,7 @@ from typing import Unpack
 import numpy as np
 import numpy.typing as npt
 
+from featcache.arguments import checked
 from featcache.asked import Asked
 from featcache.features import source_of
 from featcache.machine import available_memory
@@ -105,6 +106,7 @@ def spread(classes: Sequence[int], generator: np.random.Generator) -> npt.NDArra
     return np.argsort(place)
 
 
+@checked
 def stream(split: str, *, window_bytes: int = WINDOW_BYTES, **where: Unpack[Stored]) -> Streamed:
     """One split, its embeddings left on disk; the twin of `featcache.load` for what does not fit into memory.
 

@@ -11,14 +11,16 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 import featcache
-from featcache.errors import FeatcacheError, MachineError
+from featcache.errors import FeatcacheError, MachineError, UsageError
 from featcache.home import expand_home
 from featcache.machine import limit_threads
 from featcache.refusals import PROCESSES, can_start_threads, exhaustion, refusal, require_memory
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 _OF_STDOUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+_TYPED: ContextVar[frozenset[str]] = ContextVar("options that were typed", default=frozenset())
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -64,6 +67,42 @@ _GROUPS: dict[Any, dict[str, Any]] = {
 }
 
 
+class _Command(TyperCommand):
+    """A command that takes an option once, and remembers which options were typed."""
+
+    def make_parser(self, ctx: Any) -> Any:
+        """The parser, which refuses an option that stands there twice: the first one would count for nothing."""
+        parser: Any = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parse_once(args: list[str]) -> Any:
+            values, rest, order = parse(args)
+            options: list[Any] = [parameter for parameter in order if parameter.param_type_name == "option"]
+            for option in options:
+                several = option.multiple or (option.is_flag and not option.secondary_opts)
+                if options.count(option) > 1 and not several:
+                    ctx.fail(f"{option.opts[0]} was given {options.count(option)} times; give it once")
+                if values.get(option.name) == "":
+                    ctx.fail(f"{option.opts[0]} is empty: give it a value, or leave it out")
+            _TYPED.set(frozenset(str(option.name) for option in options))
+            return values, rest, order
+
+        parser.parse_args = parse_once
+        return parser
+
+
+def refuse_unused(options: Collection[str], why: str) -> None:
+    """Refuse options that were typed and have no effect; those of a recipe or the environment are not meant.
+
+    Raises:
+        UsageError: one of them was typed.
+    """
+    typed = [f"--{name.replace('_', '-')}" for name in options if name in _TYPED.get()]
+    if typed:
+        verb = "has" if len(typed) == 1 else "have"
+        raise UsageError(f"{' and '.join(typed)} {verb} no effect {why}")
+
+
 def main() -> None:
     """The console script."""
     for name in ("stdout", "stderr"):
@@ -84,7 +123,7 @@ def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable
     """Make a function a command of the app; what goes wrong in it is told, and its `where` becomes flags."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        app.command(name)(_with_flags(_told(function)))
+        app.command(name, cls=_Command)(_with_flags(_told(function)))
         return function
 
     return register

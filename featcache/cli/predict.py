@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featcache.cli.app import Device, Json, command, complain, console, print_json, say, short
+from featcache.cli.app import Device, Json, command, complain, console, print_json, refuse_unused, say, short
 from featcache.errors import UsageError
 from featcache.home import expand_home
 from featcache.where import Stored
@@ -15,7 +15,10 @@ from featcache.where import Stored
 if TYPE_CHECKING:
     from featcache.prediction import Predictions, Timeline
 
-HeadName = Annotated[str, typer.Argument(help="A head's name, how it starts, its folder; or best: the newest run's.")]
+HeadName = Annotated[
+    str,
+    typer.Argument(help="A head's name, how it starts, its folder; best: the first of compare; latest: the newest's."),
+]
 
 
 @command()
@@ -49,19 +52,22 @@ def predict(
         raise UsageError(f"--top: found {top}, expected at least 1")
     Settings(device=device, workers=workers, batch_size=batch_size)  # refuses what cannot be
     named = [name for word in images for name in (_from_stdin() if word == "-" else [word])]
-    asked = None if head == "best" else head
     videos = [name for name in named if is_video(name) and not os.path.isdir(expand_home(name))]
     if videos and len(named) > 1:
         raise UsageError(f"{videos[0]}: a video is asked about alone; found {len(named) - 1} more names")
+    if videos:
+        refuse_unused(("top", "workers"), "on a video: a stretch has one label, and one process decodes")
+    else:
+        refuse_unused(["per_second"], "on images")
     with Bar(console(stderr=True)) as bar:
         if videos:
             timeline = prediction.timeline(
-                asked, videos[0], per_second=per_second, device=device, batch_size=batch_size,
+                head, videos[0], per_second=per_second, device=device, batch_size=batch_size,
                 progress=lambda done: bar.show("frames", done, 0), **where,
             )  # fmt: skip
         else:
             found = prediction.predict(
-                asked, named, device=device, batch_size=batch_size, workers=workers,
+                head, named, device=device, batch_size=batch_size, workers=workers,
                 progress=lambda done, total: bar.show("images", done, total), **where,
             )  # fmt: skip
     if videos:
@@ -81,10 +87,12 @@ def export_model(
     """A head and its trunk as one file for torchvision or ONNX; transform and class names beside it, as JSON."""
     from featcache.prediction import export_model as export
 
-    done = export(None if head == "best" else head, to, **where)
+    done = export(head, to, **where)
     if as_json:
         print_json(done.to_json())
     else:
+        if done.chosen:
+            say(done.chosen)
         say(f"{done.head}: {done.parameters:,} parameters, {done.outputs} outputs")
         say(f"wrote {short(done.model)} and {short(done.about)}")
     for note in done.notes:
@@ -109,6 +117,7 @@ def _show(found: "Predictions", top: int, csv: Path | None, png: Path | None, *,
     if as_json:
         print_json(found.to_json(top))
     else:
+        say(found.chosen or f"head {found.head}")
         predictions.draw(found, console(), top)
         _say_written(csv, png)
     for path, reason in zip(found.paths, found.failed, strict=True):
@@ -130,6 +139,7 @@ def _show_timeline(found: "Timeline", csv: Path | None, png: Path | None, *, as_
     if as_json:
         print_json(found.to_json())
     else:
+        say(found.chosen or f"head {found.head}")
         predictions.draw_timeline(found, console())
         _say_written(csv, png)
     if found.failed:

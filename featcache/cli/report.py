@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 def report(
     *,
     head: Annotated[
-        str | None, typer.Argument(help="A head's name, or how it starts; the newest best without.")
+        str | None,
+        typer.Argument(help="A head's name, or how it starts; best (without it): the first of compare; or latest."),
     ] = None,
     split: Annotated[str | None, typer.Option("--split", help="test where there is one, else val.")] = None,
     where: Stored,
     by: Annotated[str, typer.Option("--by", help="image or clip: what one answer is about.")] = "image",
     clip_rule: Annotated[
-        str, typer.Option("--clip-rule", help="mean-probability, mean-logit or majority: of a clip's images.")
-    ] = "mean-probability",
+        str | None,
+        typer.Option("--clip-rule", help="mean-probability (without it), mean-logit or majority: of a clip's images."),
+    ] = None,
     against: Annotated[
         str | None, typer.Option("--against", help="Another head: what differs, and how sure that is.")
     ] = None,
@@ -79,7 +81,7 @@ def report(
         print_json(to_json(evaluation) if compared is None else compared.to_json())
         return
     if compared is None:
-        terminal.draw(evaluation, console())
+        terminal.draw(evaluation, console(), written=bool(files))
     else:
         versus.draw_pair(compared, console())
     for path in files:

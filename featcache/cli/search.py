@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from featcache.cli.app import Device, Json, command, complain, console, print_json, say, short
+from featcache.cli.app import Device, Json, command, complain, console, print_json, refuse_unused, say, short
 from featcache.where import Stored
 
 
@@ -30,6 +30,8 @@ def search(
     from featcache.report.progress import Bar
     from featcache.report.stages import search_parts
 
+    if no_check:
+        refuse_unused(["check_seconds"], "with --no-check")
     with Bar(console(stderr=True)) as bar:
         found = search(
             trials, select=select, optimizer=optimizer, epochs=epochs, batch_size=batch_size, seed=seed,

@@ -14,6 +14,7 @@ from featcache.cli.app import (
     complain,
     console,
     print_json,
+    refuse_unused,
     say,
     short,
 )
@@ -48,6 +49,8 @@ def data_set(
     from featcache.report.progress import Bar
     from featcache.report.tables import check_destination
 
+    if near is None:
+        refuse_unused(("store", "weights", "precision"), "without --near: what is counted is the data set, not a store")
     if csv is not None:
         check_destination(csv, ".csv")
     contents = describe(splits=split, **where)
@@ -95,7 +98,7 @@ def extract(
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images in one forward pass.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="A stratified part: so many images.")] = None,
     fraction: Annotated[float | None, typer.Option("--fraction", help="A stratified part: this share.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of --limit and --fraction.")] = 0,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of --limit and --fraction; 0 without.")] = None,
     max_bad: Annotated[float, typer.Option("--max-bad", help="The share of images that may be unreadable.")] = 0.01,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try unreadable images again.")] = False,
     shard_rows: Annotated[int, typer.Option("--shard-rows", help="Publish after so many embeddings …")] = 16_384,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from featcache.cli.app import Device, Json, command, complain, console, print_json, say, short
+from featcache.cli.app import Device, Json, command, complain, console, print_json, refuse_unused, say, short
 from featcache.where import Stored
 
 
@@ -27,6 +27,9 @@ def fit_head(
     clip_norm: Annotated[float | None, typer.Option("--clip-norm", help="Of each head's whole gradient.")] = None,
     schedule: Annotated[str | None, typer.Option("--schedule", help="cosine, constant or plateau.")] = None,
     warmup: Annotated[float | None, typer.Option("--warmup", help="Epochs over which the learning rate rises.")] = None,
+    plateau_epochs: Annotated[
+        int | None, typer.Option("--plateau-epochs", help="Of --schedule plateau: epochs without a lower loss on val.")
+    ] = None,
     patience: Annotated[
         int | None, typer.Option("--patience", help="Stop after so many epochs without a better val score.")
     ] = None,
@@ -54,12 +57,14 @@ def fit_head(
     from featcache.report.progress import Bar
     from featcache.report.stages import fit_parts
 
+    if no_check:
+        refuse_unused(["check_seconds"], "with --no-check")
     with Bar(console(stderr=True)) as bar:
         fit = fit_head(
             lr, grid=grid, epochs=epochs, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay,
             clip_norm=clip_norm, seed=seed, select=select, optimizer=optimizer, schedule=schedule, warmup=warmup,
-            patience=patience, class_weights=class_weights, sampler=sampler, logit_adjustment=logit_adjustment,
-            label_smoothing=label_smoothing, standardize=standardize, device=device,
+            plateau_epochs=plateau_epochs, patience=patience, class_weights=class_weights, sampler=sampler,
+            logit_adjustment=logit_adjustment, label_smoothing=label_smoothing, standardize=standardize, device=device,
             check_seconds=None if no_check else check_seconds, from_disk=from_disk,
             progress=lambda stage, done, total: bar.show(stage, done, total, "epochs"), **where,
         )  # fmt: skip

@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from featcache.cli.app import Cache, Device, Json, Pipeline, Weights, command, complain, console, print_json, say, short
+from featcache.cli.app import (
+    Cache,
+    Device,
+    Json,
+    Pipeline,
+    Weights,
+    command,
+    complain,
+    console,
+    print_json,
+    refuse_unused,
+    say,
+    short,
+)
 from featcache.errors import UsageError
 from featcache.where import Stored
 
@@ -36,6 +49,8 @@ def verify(
 
     if quick and deep:
         raise UsageError("--quick and --deep were both given; leave one out")
+    if not deep:
+        refuse_unused(("sample", "pipeline", "weights", "device", "batch_size"), "without --deep")
     if sample < 1:
         raise UsageError(f"--sample: found {sample}, expected at least 1")
     begun = time.monotonic()

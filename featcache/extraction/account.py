@@ -16,6 +16,7 @@ from typing import Literal
 from featcache.images import Decoder
 
 Kind = Literal["starting", "waiting", "computing", "writing"]
+MOST_WORKERS = 1024  # that --workers takes
 KINDS: tuple[Kind, ...] = ("starting", "waiting", "computing", "writing")
 
 
@@ -27,6 +28,9 @@ class Account:
     cores: int
     device: str = "device"  # as a person calls it
     decoder: Decoder = "pillow"
+    compute: str = "float32"
+    images: int = 2**62  # that are to be read: no more workers have something to do
+    videos: bool = False  # the images are frames of videos, on which --decode has no effect
     devices: int = 1
     spent: dict[Kind, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 0.0))  # of a device, on average
     reading: float = 0.0  # of the loader's processes, all together
@@ -93,6 +97,8 @@ class Account:
 
     def _faster_decoding(self) -> list[str]:
         found = [f"--workers {self.cores}"] if self.workers < self.cores else []
+        if self.videos:
+            return found or ["a machine with more cores"]
         if self.decoder == "pillow":
             found.append("--decode fast")
         if self.decoder != "nvjpeg" and "GPU" in self.device:
@@ -108,9 +114,11 @@ class Account:
         waits = f"the {self.device} waits {share['waiting']} of the time"
         match self.bound_by():
             case "read":
+                more = min(2 * self.workers, self.images, MOST_WORKERS)
+                parallel = f", or --workers {more} where the disk serves several at once" if more > self.workers else ""
                 said = (
                     f"read-bound: {self.workers} {busy} reading {share['reading']} of the time, {waits}; try a faster "
-                    f"disk, or --workers {2 * self.workers} where the disk serves several at once"
+                    f"disk{parallel}"
                 )
             case "decode":
                 said = (
@@ -123,9 +131,10 @@ class Account:
                     f"disk, or larger shards (--shard-rows, --shard-seconds)"
                 )
             case _:
+                bf16 = ", --precision bf16 where it has it," if self.compute == "float32" else ""
                 said = (
-                    f"device-bound: the {self.device} computes {share['computing']} of the time; try a faster device, "
-                    f"--precision bf16 where it has it, or another --engine"
+                    f"device-bound: the {self.device} computes {share['computing']} of the time; try a faster device"
+                    f"{bf16} or another --engine"
                 )
         start = f" (start-up was {100 * starting:.0f} % of this run; more images hide it)" if starting > 0.5 else ""
         return said + start

@@ -11,9 +11,10 @@ from typing import Unpack
 import numpy as np
 import numpy.typing as npt
 
+from featcache.arguments import checked
 from featcache.asked import Asked
 from featcache.drift import Drift
-from featcache.errors import DataError, FeatcacheError
+from featcache.errors import DataError, FeatcacheError, UsageError
 from featcache.extraction.account import Account
 from featcache.extraction.devices import Device, Devices
 from featcache.extraction.names import refuse_another_root
@@ -44,6 +45,7 @@ from featcache.trunks.spec import TrunkSpec
 from featcache.where import Where
 
 
+@checked
 def extract(
     split: str | None = None,
     *,
@@ -54,7 +56,7 @@ def extract(
     decode: str | None = None,
     limit: int | None = None,
     fraction: float | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     settings: Settings | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     **where: Unpack[Where],
@@ -67,6 +69,8 @@ def extract(
         CacheError: the data set's name stands for another folder, or another process writes to this store.
         MachineError: weights out of reach, no such device, disk full.
     """
+    if seed is not None and limit is None and fraction is None:
+        raise UsageError("--seed has no effect without --limit or --fraction: it draws the part that they ask for")
     asked = Asked(**where)
     trunk = {"arch": arch, "weights": weights, "precision": precision, "stored": stored, "decode": decode}
     recipe = asked.recipe.override("trunk", **trunk)
@@ -76,7 +80,7 @@ def extract(
     if laid.absent:
         raise DataError(laid.absent)
     whole = [replace(one, settings=settings_of(recipe, videos=one.videos)) for one in whole]
-    listings = [subset(one, limit=limit, fraction=fraction, seed=seed) for one in whole]
+    listings = [subset(one, limit=limit, fraction=fraction, seed=seed or 0) for one in whole]
     job = _Job(recipe, folder, asked.known, settings or Settings(), progress)
     if asked.name is None:
         root = listings[0].root  # all splits have one
@@ -115,7 +119,13 @@ class _Job:
             require_decoder(spec.decoder, self.places[0].device)
         self._refuse_damaged(spec, held)
         return create(
-            self.cache, spec, asked=self.source.label, known=self.known, wait=self.settings.wait, waiting=self._waiting
+            self.cache,
+            spec,
+            asked=self.source.label,
+            weights=self.source.argument,
+            known=self.known,
+            wait=self.settings.wait,
+            waiting=self._waiting,
         ).root
 
     @cached_property

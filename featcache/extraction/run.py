@@ -56,7 +56,10 @@ class Run:
         self.waiting: list[bytes] = []  # … and its digests
         most = max(1, len(todo))  # of workers that have something to do, and so of cores that they could use
         workers = min(job.settings.workers or cores(), most)
-        self.account = Account(workers, min(cores(), most), decoder=job.source.transform.decoder)
+        self.account = Account(
+            workers, min(cores(), most), decoder=job.source.transform.decoder, videos=rows.listing.videos,
+            compute=writer.store.trunk.spec.compute, images=most,
+        )  # fmt: skip
         self.begun = self.said = self.flushed = time.monotonic()
 
     def embed(self) -> int:

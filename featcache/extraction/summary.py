@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from featcache.arguments import checked_class
 from featcache.drift import Drift
 from featcache.errors import UsageError
+from featcache.extraction.account import MOST_WORKERS
 from featcache.extraction.places import EXPECTED
 from featcache.listing.paths import readable
 from featcache.store.shard import MOST_ROWS
@@ -83,6 +85,7 @@ class Summary:
         }
 
 
+@checked_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How an extract runs; nothing here changes an embedding."""
@@ -102,7 +105,7 @@ class Settings:
             raise UsageError(f"--device {self.device}: expected {EXPECTED}")
         if self.engine not in ENGINES:
             raise UsageError(f"--engine {self.engine}: expected one of {', '.join(ENGINES)}")
-        for name, most in (("workers", 1024), ("batch_size", 65_536), ("shard_rows", MOST_ROWS)):
+        for name, most in (("workers", MOST_WORKERS), ("batch_size", 65_536), ("shard_rows", MOST_ROWS)):
             value = getattr(self, name)
             if value is not None and value > most:
                 raise UsageError(f"--{name.replace('_', '-')}: found {value}, expected at most {most:,}")

@@ -1,10 +1,11 @@
 """Stage two: train linear heads on cached embeddings, choose one, and hold it against the optimum."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
+from featcache.arguments import checked
 from featcache.asked import Asked
 from featcache.errors import CacheError, UsageError
 from featcache.features import Features
@@ -63,6 +64,7 @@ class Fit:
         }
 
 
+@checked
 def fit_head(
     lr: float | Sequence[float] | None = None,
     *,
@@ -86,8 +88,7 @@ def fit_head(
         CacheError: the train split is not in the cache; or several heads, and no val split to choose by.
         DataError: a single class, or a split without rows.
     """
-    if check_seconds is not None and not 0 < check_seconds <= LONGEST_CHECK:
-        raise UsageError(f"--check-seconds: found {check_seconds}, expected above 0 and at most {LONGEST_CHECK:,.0f}")
+    refuse_seconds(check_seconds)
     where, flags = parted(asked)
     meant = Asked(**where)
     section = section_of(meant.recipe, grid, {"lr": lr, **flags})
@@ -95,6 +96,11 @@ def fit_head(
     progress("reading", 0, section.epochs)
     splits = read_splits(meant, from_disk=from_disk)
     train, val = splits.train, splits.val
+    unused = []
+    if flags.get("select") is not None and len(configs) == 1 and configs[0].patience is None:
+        unused.append(f"--select {section.select} chooses nothing: there is one head, and its last epoch is kept")
+    if from_disk and check_seconds is not None:
+        unused.append("the check needs the training rows in memory: it is left out with --from-disk")
     if val is None and (len(configs) > 1 or configs[0].patience):
         wants = f"{len(configs)} heads" if len(configs) > 1 else "patience"
         raise CacheError(
@@ -135,24 +141,63 @@ def fit_head(
         train_rows=len(train.y),
         val_rows=None if val is None else len(val.y),
         seconds=seconds,
-        notes=(*splits.notes, *notes_of(train, val, heads)),
+        notes=(*unused, *splits.notes, *notes_of(train, val, heads)),
     )
 
 
-def section_of(recipe: Recipe, grid: str | None, flags: Mapping[str, object]) -> HeadSection:
-    """The recipe's head section, with what `--grid` and the flags say in its place.
+def refuse_seconds(check_seconds: float | None) -> None:
+    """Refuse a time for the check that is none.
 
     Raises:
-        UsageError: a setting out of its range, or one that is given twice.
+        UsageError: it is not above 0, or longer than a day.
+    """
+    if check_seconds is not None and not 0 < check_seconds <= LONGEST_CHECK:
+        raise UsageError(f"--check-seconds: found {check_seconds}, expected above 0 and at most {LONGEST_CHECK:,.0f}")
+
+
+def section_of(
+    recipe: Recipe, grid: str | None, flags: Mapping[str, object], *, searched: Collection[str] = ()
+) -> HeadSection:
+    """The recipe's head section, with what `--grid` and the flags say in its place.
+
+    A setting that was given and has no effect on any head is refused; one that the recipe states is not. Those of
+    `searched` may take any value later.
+
+    Raises:
+        UsageError: a setting out of its range, one that is given twice, or one that has no effect.
     """
     in_grid = {} if grid is None else parse(grid)
     if twice := [name for name in in_grid if flags.get(name) is not None]:
         raise UsageError(f"{twice[0]} stands in --grid and in a flag of its own; give it once")
-    return recipe.override("head", **(dict(flags) | in_grid)).head
+    section = recipe.override("head", **(dict(flags) | in_grid)).head
+    if flags.get("momentum") is not None and "sgd" not in section.optimizer and "optimizer" not in searched:
+        raise UsageError(f"--momentum has no effect with {' and '.join(section.optimizer)}: it is a setting of sgd")
+    if flags.get("plateau_epochs") is not None and section.schedule != "plateau":
+        raise UsageError(f"--plateau-epochs has no effect with --schedule {section.schedule}; it is one of plateau")
+    return section
 
 
 def notes_of(train: Features | Streamed, val: Features | None, heads: Sequence[SavedHead]) -> tuple[str, ...]:
     """What a reader of these heads must know."""
-    diverged = [head.name for head in heads if head.head.diverged]
-    lines = [f"{name} diverged: its loss is without bounds; lower --lr" for name in diverged]
+    lines = [f"{head.name} diverged: its loss is without bounds{_lower(head, heads)}" for head in heads
+             if head.head.diverged]  # fmt: skip
+    slow = {head.head.config.warmup for head in heads if _rises_within_a_step(head)}
+    lines += [f"warmup {epochs:g} is less than one step: the learning rate does not rise" for epochs in sorted(slow)]
     return (*notes_of_splits(train, val), *lines)
+
+
+def _lower(diverged: SavedHead, heads: Sequence[SavedHead]) -> str:
+    """What to do about a head that diverged; where a lower rate of the same run did well, that it did."""
+    config = diverged.head.config
+    sound = [
+        head.head.config.lr
+        for head in heads
+        if not head.head.diverged and head.head.config == replace(config, lr=head.head.config.lr)
+    ]
+    lower = [lr for lr in sound if lr < config.lr]
+    return f"; with --lr {max(lower):g} it is not" if lower else "; lower --lr"
+
+
+def _rises_within_a_step(head: SavedHead) -> bool:
+    config = head.head.config
+    return config.warmup > 0 and not round(config.warmup * head.head.steps / config.epochs)

@@ -99,10 +99,19 @@ def read(store: FeatureStore, data_set: str, variant: str, *, newest: bool = Tru
     if found.log.damaged and newest:
         number, wrong = found.log.damaged[0]
         raise CacheError(
-            f"{path}: line {number} {wrong}: which head is the newest cannot be known. Name the head, or "
+            f"{path}: line {number} {wrong}: which head is the newest, or the best, cannot be known. Name the head, or "
             f"`featcache repair` takes the line out"
         )
     return found.runs
+
+
+def checks(every: Sequence[Run]) -> dict[str, Mapping[str, Any]]:
+    """The newest check of each head that was ever checked, by its name; `every` run is oldest first.
+
+    A name stands for one set of settings and sources, so a head that was trained again without a check is the head
+    that was checked before.
+    """
+    return {run.best: run.check for run in every if run.best is not None and run.check is not None}
 
 
 @dataclass(frozen=True, slots=True)

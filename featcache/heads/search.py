@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from featcache.arguments import checked
 from featcache.asked import Asked
 from featcache.errors import CacheError, MachineError, UsageError
 from featcache.heads import runs, saved
 from featcache.heads.config import HeadConfig
-from featcache.heads.fit import CHECK_SECONDS, Fit, notes_of, section_of
+from featcache.heads.fit import CHECK_SECONDS, Fit, notes_of, refuse_seconds, section_of
 from featcache.heads.grid import HeadAsked, configs_of, parted
 from featcache.heads.linear import Scores, best_of, merit
 from featcache.heads.splits import Splits, read_splits
@@ -56,6 +57,7 @@ class Search:
         }
 
 
+@checked
 def search(
     trials: int = 50,
     *,
@@ -75,10 +77,12 @@ def search(
     """
     if not 1 <= trials <= MOST_TRIALS:
         raise UsageError(f"--trials: found {trials}, expected 1 to {MOST_TRIALS:,}")
+    refuse_seconds(check_seconds)
     optuna = _optuna()
     where, flags = parted(asked)
     meant = Asked(**where)
-    section = section_of(meant.recipe, None, flags)
+    free = [setting for setting in SPACE if flags.get(setting) is None]
+    section = section_of(meant.recipe, None, flags, searched=free)
     (base, *more) = configs_of(section.model_copy(update={"lr": section.lr[:1]}))
     if more:
         raise UsageError("search chooses one head: give a setting one value to hold it fixed, or none to search it")
@@ -93,7 +97,6 @@ def search(
     from featcache.trunks.hardware import choose_device
 
     on = choose_device(device)
-    free = [setting for setting in SPACE if flags.get(setting) is None]
     folder = saved.folder_of(splits.source, meant.recipe.name, meant.variant)
     study = _study(optuna, folder, base, free, section.select, [train.source, val.source])
     held = len([trial for trial in study.trials if trial.state.is_finished()])

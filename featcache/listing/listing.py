@@ -120,7 +120,8 @@ def subset(listing: Listing, *, limit: int | None = None, fraction: float | None
     for rows in _rows_by_class(listing.labels):
         share[rows[np.argsort(turn[rows], kind="stable")]] = np.arange(len(rows)) / len(rows)
     chosen = np.sort(np.lexsort((turn, share))[:wanted])
-    return listing.take(chosen, part=f"limit {limit}" if limit is not None else f"fraction {fraction}")
+    part = f"limit {limit}" if limit is not None else f"fraction {fraction}"
+    return listing.take(chosen, part=f"{part}, seed {seed}" if seed else part)
 
 
 def draw(path: str, seed: int) -> int:

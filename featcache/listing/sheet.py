@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from featcache.arguments import nearest
 from featcache.encoding import marked_encoding, way_to_utf8
 from featcache.errors import DataError, UsageError
 from featcache.listing.paths import is_text, readable, shown_path
@@ -179,6 +180,21 @@ def _missing(where: str, header: Sequence[str], columns: Sequence[str], optional
             other = any(same_name_key(name) == same_name_key(found) for found in header)
             show = ascii if other else lambda text: repr(readable(text))  # so that another spelling can be seen
             shown = ", ".join(map(show, header)) or "nothing"
-            problems.append(f"{where}: no column {show(name)}; found {shown}")
+            close = None if other else nearest(name, header)
+            meant = f"; did you mean {show(close)}?" if close else ""
+            problems.append(f"{where}: no column {show(name)}; found {shown}{meant}")
+    misspelt = [(name, other) for name in optional if name not in header for other in header if _is_like(other, name)]
+    problems += [
+        f"{where}: column {readable(other)!r} would be left out: the name is {name!r}; rename it, or name it in the "
+        f"recipe as {name}_column"
+        for name, other in misspelt
+        if other not in columns
+    ]
     twice = [name for name in dict.fromkeys((*columns, *optional)) if header.count(name) > 1]
     return problems + [f"{where}: column {name!r} stands there twice" for name in twice]
+
+
+def _is_like(column: str, name: str) -> bool:
+    """Whether a column is a known optional one with other letters' case, blanks or a plural: "Splits" for split."""
+    plain = "".join(filter(str.isalnum, column.casefold()))
+    return plain in (name, f"{name}s", f"{name}id", f"{name}name", f"{name}ids")

@@ -1,7 +1,8 @@
 """Pixels -> probabilities: the trunk that a head was trained on, in front of that head."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from featcache.heads import opened
 from featcache.heads.classifiers.kept import SavedClassifier
 from featcache.heads.opened import Opened
 from featcache.heads.saved import SavedHead
-from featcache.heads.which import which_head
+from featcache.heads.which import BEST, LATEST, Which, which_head
 from featcache.home import expand_home
 from featcache.images import ImageTransform
 from featcache.jpeg import put
@@ -81,6 +82,19 @@ class HeadWithTrunk:
     weights: str | None = None  # as typed, where the cache's memory of where they are does not do
     device: str = "auto"
     batch_size: int | None = None
+    which: Which | None = None  # how the head was chosen; None where its folder was named
+    unused: tuple[str, ...] = ()  # notes on flags that were given and say nothing about this head
+
+    @property
+    def chosen(self) -> str:
+        """Where a word stood for the head: which one that is and why; else ""."""
+        return "" if self.which is None else self.which.chosen
+
+    @contextlib.contextmanager
+    def refused_with_the_next(self) -> Iterator[None]:
+        """Add to an error inside which head is next, where a word stood for this one."""
+        with self.which.refused_with_the_next() if self.which is not None else contextlib.nullcontext():
+            yield
 
     @property
     def transform(self) -> ImageTransform:
@@ -123,7 +137,8 @@ class HeadWithTrunk:
     @property
     def notes(self) -> tuple[str, ...]:
         """What everybody should know who reads an answer of this head."""
-        notes = (RANDOM_TRUNK,) if self.store.trunk.asked == "random" else ()
+        notes = (*self.unused, *(() if self.which is None else self.which.notes))
+        notes = (*notes, RANDOM_TRUNK) if self.store.trunk.asked == "random" else notes
         found = self.saved
         if not isinstance(found, SavedClassifier) or found.classifier is None:
             return notes
@@ -163,7 +178,7 @@ def open_head(
     batch_size: int | None = None,
     **where: Unpack[Stored],
 ) -> HeadWithTrunk:
-    """The head that is meant, by name or by its folder, with its store.
+    """The head that is meant, by name, by its folder, or by "best" (None is the same) or "latest", with its store.
 
     Raises:
         UsageError: the recipe.
@@ -171,9 +186,10 @@ def open_head(
     """
     typed = where.get("weights")
     asked = Asked(**where)
-    head = None if head is None else expand_home(head)
-    if head is not None and any(os.path.lexists(os.path.join(head, name)) for name in opened.DOCUMENTS):
-        folder = Path(head).absolute()  # <store>/heads/<data set>/<variant>/<head>
+    path = "" if head in (None, BEST, LATEST) else expand_home(head or "")
+    is_folder = path != "" and any(os.path.lexists(os.path.join(path, name)) for name in opened.DOCUMENTS)
+    if is_folder:
+        folder = Path(path).absolute()  # <store>/heads/<data set>/<variant>/<head>
         if len(folder.parents) < 6:
             raise CacheError(f"{folder}: expected the folder of a head in a cache: …/stores/…/heads/…/…/{folder.name}")
         store = FeatureStore.open(folder.parents[3], StatLog(folder.parents[5]))
@@ -182,9 +198,19 @@ def open_head(
                 f"weights {typed} are not those that head {folder.name} was trained on: the embeddings of {store.name} "
                 f"were made by weights {store.trunk.asked}. Name these with --weights."
             )
+        which = None
     else:
         which = which_head(asked, head)
         folder, store = which.folder, which.store
+    with which.refused_with_the_next() if which is not None else contextlib.nullcontext():
+        saved = _opened(folder, store)
+    unused = [f"--{flag}" for flag in ("data", "cache", "name", "store", "precision") if where.get(flag) is not None]
+    notes = (f"{' and '.join(unused)} has no effect: the head's folder says where it belongs",)
+    return HeadWithTrunk(store, saved, typed, device, batch_size, which, notes if is_folder and unused else ())
+
+
+def _opened(folder: Path, store: FeatureStore) -> Opened:
+    """A head that can be asked about embeddings of its store."""
     found = opened.load(folder, store)
     if found.sources["train"]["trunk"] != store.trunk.spec.fingerprint():
         raise CacheError(f"head {found.name} was trained on embeddings of another trunk than {store.name}'s")
@@ -194,4 +220,6 @@ def open_head(
         raise CacheError(
             f"head {found.name} takes embeddings of {found.head.weight.shape[1]}, store {store.name} holds {store.dim}"
         )
-    return HeadWithTrunk(store, found, typed, device, batch_size)
+    if isinstance(found, SavedClassifier) and found.classifier is None:
+        raise CacheError(f"{found.name} was kept without its model ({found.without_model}): it cannot be asked")
+    return found

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
+from featcache.arguments import checked
 from featcache.errors import MachineError, UsageError
 from featcache.heads.linear import LinearHead
 from featcache.heads.saved import SavedHead
@@ -33,6 +34,7 @@ class Exported:
     outputs: int
     head: str
     notes: tuple[str, ...]
+    chosen: str = ""  # where a word stood for the head: which one that is and why, in a sentence
 
     def to_json(self) -> dict[str, Any]:
         """The keys of `featcache export-model --json`."""
@@ -43,11 +45,13 @@ class Exported:
             "outputs": self.outputs,
             "head": self.head,
             "notes": list(self.notes),
+            "chosen": self.chosen or None,
         }
 
 
+@checked
 def export_model(head: str | None, to: str | Path, **where: Unpack[Stored]) -> Exported:
-    """Write trunk and head as one network, and beside it its transform and class names.
+    """Write trunk and head as one network, and beside it its transform and class names; `head` as for `predict`.
 
     `model.pt` is a state dict for torchvision's class (`vit_b_16(num_classes=N)`, strict); `model.onnx` takes `pixels`
     (n, 3, crop, crop) float32, normalised, and gives `logits` (n, N).
@@ -68,8 +72,9 @@ def export_model(head: str | None, to: str | Path, **where: Unpack[Stored]) -> E
     if to.suffix.lower() == ".onnx" and importlib.util.find_spec("onnx") is None:
         raise MachineError("ONNX files are written with onnx, which is not installed: pip install 'featcache[onnx]'")
     asking = open_head(head, **where)
-    if not isinstance(asking.saved, SavedHead):
-        raise UsageError(f"{asking.saved.name}: only a head of `featcache fit-head` is a layer of the network")
+    with asking.refused_with_the_next():
+        if not isinstance(asking.saved, SavedHead):
+            raise UsageError(f"{asking.saved.name}: only a head of `featcache fit-head` is a layer of the network")
     network = _network(asking, asking.saved.head)
     write = {".pt": _state_dict, ".onnx": _onnx}[to.suffix.lower()]
     about = to.with_suffix(".json")
@@ -78,7 +83,13 @@ def export_model(head: str | None, to: str | Path, **where: Unpack[Stored]) -> E
         _replace(to, write(network, asking.transform.crop))
         _replace(about, json.dumps(_about(asking, to, parameters), indent=2, ensure_ascii=True).encode() + b"\n")
     return Exported(
-        to, about, parameters, len(asking.saved.classes), asking.saved.name, (*asking.notes, *_notes(asking))
+        to,
+        about,
+        parameters,
+        len(asking.saved.classes),
+        asking.saved.name,
+        (*asking.notes, *_notes(asking)),
+        asking.chosen,
     )
 
 

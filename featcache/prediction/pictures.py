@@ -11,7 +11,9 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
+from featcache.arguments import checked
 from featcache.errors import DataError
+from featcache.extraction import Settings
 from featcache.heads.saved import finite
 from featcache.home import expand_home
 from featcache.listing.leftovers import SUFFIXES, counted, is_left_out
@@ -39,6 +41,7 @@ class Predictions:
     embedded: int  # images that went through the trunk; of the others the store held the embedding
     seconds: float
     notes: tuple[str, ...] = ()
+    chosen: str = ""  # where a word stood for the head: which one that is and why, in a sentence
 
     def top(self, row: int, count: int = TOP) -> list[tuple[str, float]]:
         """The most probable labels of a row, each with its probability; none where there is no answer."""
@@ -66,9 +69,11 @@ class Predictions:
             "failed": sum(map(bool, self.failed)),
             "seconds": round(self.seconds, 3),
             "notes": list(self.notes),
+            "chosen": self.chosen or None,
         }
 
 
+@checked
 def predict(
     head: str | None,
     images: Sequence[str | Path],
@@ -79,7 +84,10 @@ def predict(
     progress: Callable[[int, int], None] = lambda *_: None,
     **where: Unpack[Stored],
 ) -> Predictions:
-    """Ask a head (the newest run's best where None) about images: files, or folders of them.
+    """Ask a head about images: files, or folders of them; one path alone is one image, or one folder.
+
+    `head` is a name, the start of one, a head's folder; or "best" (None is the same), which `compare` shows first, or
+    "latest", the newest run's best.
 
     `weights` says where the trunk's weights are, where the cache does not remember it. `progress` gets how many
     images are done, and of how many. An image that cannot be used is a row with its reason.
@@ -91,6 +99,7 @@ def predict(
         MachineError: no such device.
     """
     began = time.monotonic()
+    Settings(device=device, workers=workers, batch_size=batch_size)  # refuses what cannot be
     asking = open_head(head, device=device, batch_size=batch_size, **where)
     left_out: list[str] = []
     paths = tuple(path for named in images for path in images_in(named, left_out))
@@ -113,6 +122,7 @@ def predict(
         embedded=embedded,
         seconds=time.monotonic() - began,
         notes=(*asking.notes, *([counted(left_out)] if left_out else [])),
+        chosen=asking.chosen,
     )
 
 

@@ -10,7 +10,9 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
+from featcache.arguments import checked
 from featcache.errors import DataError, UsageError
+from featcache.extraction import Settings
 from featcache.heads.saved import finite
 from featcache.home import expand_home
 from featcache.images import BadImageError, fit
@@ -52,6 +54,7 @@ class Timeline:
     embedded: int
     seconds: float
     notes: tuple[str, ...] = ()
+    chosen: str = ""  # where a word stood for the head: which one that is and why, in a sentence
 
     def segments(self) -> list[Segment]:
         """The stretches between changes of the most probable label."""
@@ -92,6 +95,7 @@ class Timeline:
             ],
             "seconds": round(self.seconds, 3),
             "notes": list(self.notes),
+            "chosen": self.chosen or None,
         }
 
 
@@ -100,6 +104,7 @@ def is_video(path: str) -> bool:
     return path.lower().endswith(SUFFIXES)
 
 
+@checked
 def timeline(
     head: str | None,
     video: str,
@@ -110,7 +115,7 @@ def timeline(
     progress: Callable[[int], None] = lambda _: None,
     **where: Unpack[Stored],
 ) -> Timeline:
-    """Ask a head about a video, `per_second` frames of each second (at most all of them).
+    """Ask a head, named as for `predict`, about a video, `per_second` frames of each second (at most all of them).
 
     `progress` gets how many frames have been decoded; how many there are nobody knows before the end.
 
@@ -122,6 +127,7 @@ def timeline(
     """
     if not per_second > 0:
         raise UsageError(f"--per-second: found {per_second}, expected more than 0")
+    Settings(device=device, batch_size=batch_size)  # refuses what cannot be
     began = time.monotonic()
     video = expand_home(video)
     ensure_decoder()
@@ -143,6 +149,7 @@ def timeline(
         embedded=embedded,
         seconds=time.monotonic() - began,
         notes=asking.notes,
+        chosen=asking.chosen,
     )
 
 

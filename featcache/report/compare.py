@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -12,18 +12,17 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from featcache.arguments import checked
 from featcache.asked import Asked
 from featcache.errors import CacheError, FeatcacheError, UsageError
-from featcache.features import features_of
-from featcache.heads import opened, runs, saved
+from featcache.features import Features, features_of
+from featcache.heads import opened
 from featcache.heads.classifiers.answers import scores_of
-from featcache.heads.classifiers.kept import SavedClassifier
 from featcache.heads.classifiers.settings import text_of
 from featcache.heads.linear import Scores
-from featcache.heads.opened import Opened
+from featcache.heads.which import Candidate, rank, ranked
 from featcache.report.tables import check_destination, inert, save_bytes
 from featcache.report.text import printable
-from featcache.store import FeatureStore
 from featcache.where import Stored
 
 SORTS = ("macro_recall", "accuracy", "loss", "gap", "seconds", "name", "newest")
@@ -45,6 +44,7 @@ class Line:
     seconds: float  # of the run that made it, over its heads
     at: int  # time.time_ns when that run ended
     store: str
+    order: tuple[float, ...]  # see `which.rank`
 
     def value(self, column: str) -> float | str:
         """What a column holds, nan where it is not known."""
@@ -86,8 +86,11 @@ class Comparison:
         }
 
 
+@checked
 def compare(*, split: str | None = None, sort: str = "macro_recall", **where: Unpack[Stored]) -> Comparison:
     """Every head and classifier of the data set, by its scores on val as they were measured when it was made.
+
+    The first one, in the order of macro recall, is the head that "best" means in every command and function.
 
     With `split`, each is asked about that split now; nothing reads test unless it is named here.
 
@@ -98,38 +101,32 @@ def compare(*, split: str | None = None, sort: str = "macro_recall", **where: Un
     if sort not in SORTS:
         raise UsageError(f"--sort: found {sort!r}, expected {', '.join(SORTS)}")
     asked = Asked(**where)
+    candidates, notes = ranked(asked)
+    features: dict[str, Features] = {}
     lines: list[Line] = []
-    notes: list[str] = []
-    for store in asked.stores():
-        if not runs.read(store, asked.recipe.name, asked.variant):
-            continue
-        key = asked.key_of(store, split or "train")  # whose heads these are, too
-        features = None if split is None else features_of(store, key)
-        for chosen, run, gap in _all(asked, store, notes, models=features is not None):
-            scores = chosen.head if not isinstance(chosen, SavedClassifier) else chosen
-            of_split = "train" if scores.val is None else "val"
-            found: Scores | None = scores.val if scores.val is not None else scores.train
-            if features is not None:
-                of_split, found = features.split, None
-                try:
-                    if chosen.classes != features.classes:
-                        raise CacheError(f"{chosen.name} knows other classes than split {features.split!r}")
-                    found = scores_of(opened.answers(chosen, features), features.y, len(features.classes))
-                except FeatcacheError as error:
-                    notes.append(str(error))
-            lines.append(
-                Line(
-                    name=chosen.name,
-                    classifier=chosen.kind if isinstance(chosen, SavedClassifier) else "linear",
-                    settings=_settings(chosen),
-                    split=of_split,
-                    scores=found,
-                    gap=gap,
-                    seconds=run.seconds / len(run.heads),
-                    at=run.at,
-                    store=store.name,
-                )
+    for one in candidates:
+        key = asked.key_of(one.store, split or "train")  # whose heads these are, too
+        of_split, scores = ("train", one.train) if one.val is None else ("val", one.val)
+        if split is not None:
+            if one.store.name not in features:
+                features[one.store.name] = features_of(one.store, key)
+            of_split, scores = split, _scores_on(features[one.store.name], one, notes)
+        order = rank(one.val if split is None else scores, diverged=one.diverged, at=one.run.at,
+                     is_best=one.run.best == one.name)  # fmt: skip
+        lines.append(
+            Line(
+                name=one.name,
+                classifier=one.classifier,
+                settings=_settings(one),
+                split=of_split,
+                scores=scores,
+                gap=_gap(one),
+                seconds=one.run.seconds / len(one.run.heads),
+                at=one.run.at,
+                store=one.store.name,
+                order=order,
             )
+        )
     if not lines:
         raise CacheError(
             f"{asked.folder}: no head of {asked.recipe.name} in this cache; run `featcache fit-head` or "
@@ -184,49 +181,41 @@ def save_csv(comparison: Comparison, path: Path) -> None:
     save_bytes(path, text.getvalue().encode())
 
 
-def _all(
-    asked: Asked, store: FeatureStore, notes: list[str], *, models: bool
-) -> Iterator[tuple[Opened, runs.Run, float]]:
-    """Each head once, with the newest run that made it and its gap; what cannot be read is a note."""
-    last: dict[str, runs.Run] = {}
-    gaps: dict[str, float] = {}
-    for run in runs.read(store, asked.recipe.name, asked.variant):
-        for name in run.heads:
-            last[name] = run
-        if run.best is not None and run.gap_share is not None:
-            gaps[run.best] = run.gap_share
-    folder = saved.folder_of(store, asked.recipe.name, asked.variant)
-    for name, run in last.items():
-        try:
-            chosen = opened.load(folder / name, store) if models else opened.describe(folder / name)
-            yield chosen, run, gaps.get(name, math.nan)
-        except FeatcacheError as error:
-            notes.append(f"{name} is left out: {error}")
+def _scores_on(features: Features, one: Candidate, notes: list[str]) -> Scores | None:
+    """What a head has on a split now; where it cannot be asked, None and a note."""
+    try:
+        chosen = opened.load(one.folder, one.store)
+        if chosen.classes != features.classes:
+            raise CacheError(f"{one.name} knows other classes than split {features.split!r}")
+        return scores_of(opened.answers(chosen, features), features.y, len(features.classes))
+    except FeatcacheError as error:
+        notes.append(str(error))
+        return None
 
 
-def _settings(chosen: Opened) -> str:
-    if isinstance(chosen, SavedClassifier):
-        shown = chosen.settings
-    else:
-        shown = {"lr": chosen.head.config.lr, **_changed(chosen)}
+def _gap(one: Candidate) -> float:
+    share = None if one.check is None else one.check.get("gap_share")
+    return math.nan if share is None else float(share)
+
+
+def _settings(one: Candidate) -> str:
     return " ".join(
-        f"{key}={text_of(value)}" for key, value in shown.items() if key != "random_state" and value is not None
+        f"{key}={text_of(value)}" for key, value in one.settings.items() if key != "random_state" and value is not None
     )
 
 
-def _changed(chosen: saved.SavedHead) -> Mapping[str, Any]:
-    return {key: value for key, value in chosen.head.config.changed.items() if key != "lr"}
-
-
 def _sorted(lines: Sequence[Line], sort: str) -> list[Line]:
-    """Best first, whatever is not known last."""
+    """Best first: by macro recall in the order that `best` means; whatever is not known last."""
+    if sort == "macro_recall":
+        return sorted(lines, key=lambda line: line.order)
 
-    def place(line: Line) -> tuple[bool, float | str, int]:
+    def place(line: Line) -> tuple[float, bool, float | str, int]:
         value = line.value(sort)
         if isinstance(value, str):
-            return False, value, -line.at
+            return 0, False, value, -line.at
         unknown = not math.isfinite(value)
-        return unknown, 0.0 if unknown else value if sort in (*_RISING, "newest") else -value, -line.at
+        kind = line.order[0] if sort in ("accuracy", "loss") else 0  # what is not of this split, or diverged, is last
+        return kind, unknown, 0.0 if unknown else value if sort in (*_RISING, "newest") else -value, -line.at
 
     return sorted(lines, key=place)
 

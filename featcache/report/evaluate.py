@@ -6,13 +6,14 @@ from typing import Unpack
 
 import numpy as np
 
+from featcache.arguments import checked
 from featcache.asked import Asked
 from featcache.errors import CacheError, DataError, UsageError
 from featcache.features import RANDOM_TRUNK, Features, behind, features_of
 from featcache.heads import opened
 from featcache.heads.opened import Opened
 from featcache.heads.runs import Run
-from featcache.heads.which import which_head
+from featcache.heads.which import Which, which_head
 from featcache.intervals import Groups, group, intervals, unit_of
 from featcache.listing import cuts
 from featcache.metrics import calibration
@@ -32,16 +33,22 @@ class Examined:
     asked: Asked
     store: FeatureStore
     head: Opened
-    run: Run  # the newest fit-head that made this head
+    which: Which  # how the head was chosen, and the runs that made it
+    shared_allowed: bool  # whether --allow-shared-subjects was given
     features: Features
     images: Answers
     clips: Answers | None  # None where no image belongs to a clip, or a clip has no single class
     notes: tuple[str, ...]
 
     @property
+    def run(self) -> Run:
+        """The newest run that made this head."""
+        return self.which.run
+
+    @property
     def selected_by(self) -> str:
-        """What chose this head among those of its sweep; "" where nothing did."""
-        return self.run.selected_by if self.run.best == self.head.name else ""
+        """What chose this head among others; "" where nothing did."""
+        return self.which.selected_by
 
     def evaluation(self, by: str = BY[0]) -> Evaluation:
         """What follows from the answers by image or by clip, the other beside it."""
@@ -50,7 +57,10 @@ class Examined:
         chosen = units[by]
         assert chosen is not None  # noqa: S101 (`examine` refused it)
         beside = None if other is None else self._counted(other)
-        return replace(self._counted(chosen), beside=beside, notes=self.notes)
+        notes = self.notes
+        if by == "clip" and self.features.failed:
+            notes = (*notes, f"{self.features.failed:,} images could not be embedded and are missing from their clips")
+        return replace(self._counted(chosen), beside=beside, notes=notes)
 
     def _counted(self, answers: Answers) -> Evaluation:
         return replace(
@@ -59,25 +69,27 @@ class Examined:
                 data_set=self.asked.recipe.name, split=self.features.split, by=answers.by,
                 failed=self.features.failed if answers.by == "image" else 0, selected_by=self.selected_by,
             ),
+            chosen=self.which.chosen,
             rule=answers.rule,
             intervals=intervals(grouped([answers])) if len(answers.truth) else None,
             calibration=None if answers.votes else calibration(answers.confidence, answers.right),
         )  # fmt: skip
 
 
+@checked
 def evaluate(
     head: str | None = None,
     *,
     split: str | None = None,
     by: str = BY[0],
-    clip_rule: str = RULES[0],
+    clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
     **where: Unpack[Stored],
 ) -> Evaluation:
-    """Evaluate a head (the newest run's best where none is named) on test, or on val where there is no test.
+    """Evaluate a head (the best on val where none is named) on test, or on val where there is no test.
 
-    `head` is a head's name, or the start of one that no other head of this data set has. `by` is "image" or
-    "clip"; `clip_rule` is one of `answers.RULES`.
+    `head` is a head's name, or the start of one that no other head of this data set has; or "best", which `compare`
+    shows first, or "latest", the newest run's best. `by` is "image" or "clip"; `clip_rule` is one of `answers.RULES`.
 
     Raises:
         UsageError: the recipe, `by` or `clip_rule`.
@@ -94,34 +106,50 @@ def examine(
     *,
     split: str | None = None,
     by: str = BY[0],
-    clip_rule: str = RULES[0],
+    clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
 ) -> Examined:
     """Find a head and a split, and let the one answer on the other; see `evaluate`."""
     for flag, value, known in (("--by", by, BY), ("--clip-rule", clip_rule, RULES)):
-        if value not in known:
+        if value is not None and value not in known:
             raise UsageError(f"{flag}: found {value!r}, expected {' or '.join(known)}")
     which = which_head(asked, head)
-    found, chosen, run = which.store, opened.load(which.folder, which.store), which.run
-    key = asked.key_of(found, split or _default_split(asked, found))
-    features = features_of(found, key)
-    _refuse_unfit(chosen, found, features, allow_shared_subjects=allow_shared_subjects)
+    store = which.store
+    with which.refused_with_the_next():
+        chosen = opened.load(which.folder, store)
+    key = asked.key_of(store, _default_split(asked, store) if split is None else split)
+    features = features_of(store, key)
+    with which.refused_with_the_next():
+        _refuse_unfit(chosen, store, features, allow_shared_subjects=allow_shared_subjects)
+        answers = opened.answers(chosen, features)
     images = answers_of(
-        opened.answers(chosen, features), features.y, features.classes, paths=features.paths, clips=features.clips,
-        subjects=features.subjects,
-    )  # fmt: skip
-    clips, said = None, ""
+        answers, features.y, features.classes, paths=features.paths, clips=features.clips, subjects=features.subjects
+    )
+    clips, by_clip_note = None, ""
     try:
-        clips = by_clip(images, clip_rule) if by == "clip" or any(features.clips) else None
+        clips = by_clip(images, clip_rule or RULES[0]) if by == "clip" or any(features.clips) else None
         if clips is not None and clips.left_out:
-            said = f"{clips.left_out:,} images belong to no clip and are left out of the figures by clip"
+            by_clip_note = f"{clips.left_out:,} images belong to no clip and are left out of the figures by clip"
     except DataError as error:
         if by == "clip":
             raise
-        said = f"no figures by clip: {error}"
-    shared, noted = _shared(found, features), _notes(chosen, features, which.selected_by)
-    notes = (*behind(found, asked.recipe, [key[2]]), *shared, *noted, said)
-    return Examined(asked, found, chosen, run, features, images, clips, tuple(filter(None, notes)))
+        by_clip_note = f"no figures by clip: {error}"
+    if clips is None and clip_rule is not None:
+        reason = by_clip_note or f"no image of split {features.split!r} belongs to a clip"
+        raise UsageError(f"--clip-rule {clip_rule} has no effect here: {reason}. Leave it out.")
+    shared, noted = _shared(store, features), _notes(chosen, features, which.selected_by)
+    notes = (*which.notes, *behind(store, asked.recipe, [key[2]]), *shared, *noted, by_clip_note)
+    return Examined(
+        asked=asked,
+        store=store,
+        head=chosen,
+        which=which,
+        shared_allowed=allow_shared_subjects,
+        features=features,
+        images=images,
+        clips=clips,
+        notes=tuple(filter(None, notes)),
+    )
 
 
 def grouped(heads: Sequence[Answers]) -> Groups:

@@ -23,6 +23,7 @@ class Evaluation:
     confusion: Counts  # (classes, classes) int64; rows are the truth, columns the prediction
     failed: int = 0  # rows left out because their image could not be embedded
     selected_by: str = ""  # "macro recall on val"; "" where nothing chose this head
+    chosen: str = ""  # where a word stood for the head: which one that is and why, in a sentence
     notes: tuple[str, ...] = ()  # lines that every report must show: "the trunk is random: …"
     rule: str = ""  # by clip: how a clip's answer comes from those on its images, see `answers.RULES`
     intervals: Intervals | None = None
@@ -173,6 +174,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "intervals": None if found is None else intervals_json(found),
         "calibration": None if sure is None else calibration_json(sure),
         "beside": None if beside is None else {**to_json(beside), "beside": None},
+        "chosen": evaluation.chosen or None,
     }
 
 

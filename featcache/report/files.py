@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Unpack
 
+from featcache.arguments import checked
 from featcache.asked import Asked
 from featcache.errors import UsageError
 from featcache.home import expand_home
@@ -11,7 +12,6 @@ from featcache.listing.paths import readable
 from featcache.prediction import Predictions, Timeline
 from featcache.prediction.pictures import TOP
 from featcache.report import figure, predictions, sheet, tables
-from featcache.report.answers import RULES
 from featcache.report.evaluate import BY, examine
 from featcache.report.evaluation import Evaluation
 from featcache.report.page.about import page_of
@@ -19,13 +19,14 @@ from featcache.report.page.page import save_html
 from featcache.where import Stored
 
 
+@checked
 def save_report(
     path: str | Path,
     head: str | None = None,
     *,
     split: str | None = None,
     by: str = BY[0],
-    clip_rule: str = RULES[0],
+    clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
     progress: Callable[[int, int], None] = lambda *_: None,
     **where: Unpack[Stored],
@@ -50,23 +51,26 @@ def save_report(
     return evaluation
 
 
-def save_predictions(found: Predictions | Timeline, path: str | Path, count: int = TOP) -> None:
+@checked
+def save_predictions(found: Predictions | Timeline, path: str | Path, count: int | None = None) -> None:
     """Write answers as a table (.csv), or as a picture (.png): a contact sheet, of a video its strip.
 
-    `count` labels of each image stand in the table.
+    `count` labels of each image stand in the table of images (5 where it is None).
 
     Raises:
-        UsageError: another suffix, or no such folder.
+        UsageError: another suffix, no such folder, or a count where none is used.
         MachineError: it cannot be written; what was there before is untouched.
     """
     path = _destination(path, ".png", ".csv")
     drawn = path.suffix.lower() == ".png"
+    if count is not None and (drawn or isinstance(found, Timeline)):
+        raise UsageError("count has no effect on a picture or a video: it is how many labels of an image a table has")
     if isinstance(found, Timeline):
         (sheet.save_strip if drawn else predictions.save_timeline_csv)(found, path)
     elif drawn:
         sheet.save_sheet(found, path)
     else:
-        predictions.save_csv(found, path, count)
+        predictions.save_csv(found, path, TOP if count is None else count)
 
 
 def _destination(path: str | Path, *suffixes: str) -> Path:

@@ -7,12 +7,14 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
+from featcache.arguments import checked
 from featcache.asked import Asked
 from featcache.errors import CacheError, UsageError
 from featcache.intervals import Intervals, differences, group, intervals, unit_of
-from featcache.report.answers import RULES, Answers
+from featcache.report.answers import Answers
 from featcache.report.evaluate import BY, Examined, examine, grouped
 from featcache.report.evaluation import Evaluation, intervals_json, or_none, pair, to_json
+from featcache.report.missing_folds import refuse_missing
 from featcache.where import Stored
 
 
@@ -108,13 +110,14 @@ class Folds:
         }
 
 
+@checked
 def difference(
     head: str | None,
     against: str,
     *,
     split: str | None = None,
     by: str = BY[0],
-    clip_rule: str = RULES[0],
+    clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
     **where: Unpack[Stored],
 ) -> Paired:
@@ -146,13 +149,14 @@ def paired(one: Examined, other: Examined, by: str = BY[0]) -> Paired:
     return Paired(one.evaluation(by), other.evaluation(by), differences(grouped(pairs)))
 
 
+@checked
 def evaluate_folds(
     folds: Sequence[int],
     head: str | None = None,
     *,
     split: str | None = None,
     by: str = BY[0],
-    clip_rule: str = RULES[0],
+    clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
     **where: Unpack[Stored],
 ) -> Folds:
@@ -166,11 +170,12 @@ def evaluate_folds(
     """
     if not folds or len(set(folds)) != len(folds):
         raise UsageError(f"--folds: found {','.join(map(str, folds)) or 'none'}, expected different numbers: 0,1,2")
+    each = [Asked(**where, fold=fold) for fold in folds]
+    refuse_missing(dict(zip(folds, each, strict=True)))
     found = [
-        examine(Asked(**where, fold=fold), head, split=split, by=by, clip_rule=clip_rule,
-                allow_shared_subjects=allow_shared_subjects)
-        for fold in folds
-    ]  # fmt: skip
+        examine(asked, head, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects)
+        for asked in each
+    ]
     answers = [_answers(one, by) for one in found]
     if len({one.classes for one in answers}) != 1 or len({one.features.split for one in found}) != 1:
         raise CacheError("the folds have other classes or other splits: extract them with one recipe, then fit heads")

@@ -24,15 +24,18 @@ BLUES = ((222, 235, 247), (8, 48, 107))  # right answers, from none of a class t
 ORANGES = ((254, 230, 206), (166, 54, 3))  # mistakes; blue and orange differ to every eye
 
 
-def draw(evaluation: Evaluation, console: Console) -> None:
-    """Print the report, an empty line between its parts. Styles vanish where the console is no terminal."""
-    for number, part in enumerate(render(evaluation, console.width)):
+def draw(evaluation: Evaluation, console: Console, *, written: bool = False) -> None:
+    """Print the report, an empty line between its parts. Styles vanish where the console is no terminal.
+
+    `written`: the matrix is written to a file, so where it does not fit, nobody is told how to have it written.
+    """
+    for number, part in enumerate(render(evaluation, console.width, written=written)):
         if number:
             console.print()
         console.print(part)
 
 
-def render(evaluation: Evaluation, width: int) -> list[RenderableType]:
+def render(evaluation: Evaluation, width: int, *, written: bool = False) -> list[RenderableType]:
     """The parts of the report, top to bottom, each at most `width` columns wide."""
     parts: list[RenderableType] = [_headline(evaluation, width)]
     parts += [Text(f"note: {printable(note)}", style="bold red") for note in evaluation.notes]
@@ -40,24 +43,35 @@ def render(evaluation: Evaluation, width: int) -> list[RenderableType]:
     if evaluation.intervals is not None:
         parts.append(drawn_again(evaluation.intervals))
     if evaluation.rows:
-        parts += [_confusions(evaluation, width), _matrix(evaluation, width)]
+        parts += [_confusions(evaluation, width), _matrix(evaluation, width, written=written)]
     return parts
 
 
 def _headline(evaluation: Evaluation, width: int) -> RenderableType:
     title = " · ".join(printable(name) for name in (evaluation.data_set, evaluation.split, evaluation.head))
     lines = [Text(shorten(title, width), style="bold")]
-    if evaluation.selected_by:
+    if evaluation.chosen:
+        lines.append(Text(printable(evaluation.chosen)))
+    elif evaluation.selected_by:
         lines.append(Text(f"chosen by {printable(evaluation.selected_by)}"))
     lines.append(Text(_counted(evaluation.rows, evaluation.by) + _left_out(evaluation)))
 
     scores = _scores(evaluation, width)
-    largest = evaluation.largest_class
-    if largest is None:
-        return Group(*lines, Text(), scores)
-    before, after = "baseline: always answering ", ", the largest class"
-    name = _worded(evaluation.classes[largest], width - len(before + after))
-    return Group(*lines, Text(), scores, Text(before + name + after, style="dim"))
+    baselines = [Text(sentence, style="dim") for sentence in _baselines(evaluation, width)]
+    return Group(*lines, Text(), scores, *baselines)
+
+
+def _baselines(evaluation: Evaluation, width: int) -> list[str]:
+    """Which class the baseline answers: one sentence; one for each unit where their largest classes differ."""
+    units = [unit for unit in (evaluation, evaluation.beside) if unit is not None and unit.largest_class is not None]
+    several = len({unit.largest_class for unit in units}) > 1
+    sentences = []
+    for unit in units if several else units[:1]:
+        before = f"baseline{f' by {unit.by}' if several else ''}: always answering "
+        after = ", the largest class"
+        name = unit.classes[unit.largest_class or 0]
+        sentences.append(before + _worded(name, width - len(before + after)) + after)
+    return sentences
 
 
 def _scores(evaluation: Evaluation, width: int) -> Table:
@@ -162,7 +176,7 @@ def _confusions(evaluation: Evaluation, width: int) -> RenderableType:
     return Group(*lines)
 
 
-def _matrix(evaluation: Evaluation, width: int) -> RenderableType:
+def _matrix(evaluation: Evaluation, width: int, *, written: bool) -> RenderableType:
     """Counts where they fit, else shares by row, else where to find the matrix."""
     title = Text("confusion matrix", style="bold")
     images = f"{evaluation.by}s"
@@ -176,7 +190,7 @@ def _matrix(evaluation: Evaluation, width: int) -> RenderableType:
             key = f"rows: truth; columns: prediction; cells: {meaning}; [ ]: right"
             return Group(title, grid, Text(key, style="dim"))
     misfit = f"confusion matrix: {len(evaluation.classes)} classes do not fit {width} columns"
-    return Text(f"{misfit}; --png FILE draws it, --csv FILE writes it")
+    return Text(misfit if written else f"{misfit}; --png FILE draws it, --csv FILE writes it")
 
 
 def _counts(evaluation: Evaluation) -> list[list[str]]:

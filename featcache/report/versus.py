@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from featcache.intervals import Interval
+from featcache.report.evaluation import Evaluation
 from featcache.report.paired import Folds, Paired
 from featcache.report.terminal import NARROW, UNDEFINED, drawn_again, percent
 from featcache.report.text import printable, shorten
@@ -28,8 +29,7 @@ def draw_folds(found: Folds, console: Console) -> None:
 def render_pair(found: Paired, width: int) -> list[RenderableType]:
     """The figures of both, the differences with their intervals; classes by difference, the worst first."""
     one, other, sure = found.one, found.other, found.intervals
-    heads = [Text(shorten(f"{letter}: {printable(name)}", width))
-             for letter, name in (("A", one.head), ("B", other.head))]  # fmt: skip
+    heads = [_who(f"{letter}: ", side, width) for letter, side in (("A", one), ("B", other))]
     title = " · ".join(printable(name) for name in (one.data_set, one.split, one.unit))
     table = _table(("", "A", "B", "A - B", "95 %"))
     for name, values, interval in (
@@ -65,8 +65,7 @@ def render_folds(found: Folds, width: int) -> list[RenderableType]:
         Text("average"), Text(percent(found.macro_recall)), Text(_span(found.intervals.macro_recall)),
         Text(percent(found.accuracy)), Text(""), style="bold",
     )  # fmt: skip
-    heads = [Text(shorten(f"fold {number}: {printable(fold.head)}", width))
-             for number, fold in zip(found.numbers, found.folds, strict=True)]  # fmt: skip
+    heads = [_who(f"fold {number}: ", fold, width) for number, fold in zip(found.numbers, found.folds, strict=True)]
     notes = dict.fromkeys(note for fold in found.folds for note in fold.notes)
     classes = _table(("class", "recall", "95 %"))
     for i in np.argsort(found.recall, kind="stable").tolist():
@@ -80,6 +79,11 @@ def render_folds(found: Folds, width: int) -> list[RenderableType]:
         Group(Text("recall by class, average of the folds that have it; in %", style="bold"), classes),
         drawn_again(found.intervals),
     ]
+
+
+def _who(before: str, side: Evaluation, width: int) -> Text:
+    """Which head stands on a side; where a word stood for it, why it is that one."""
+    return Text(before + printable(side.chosen) if side.chosen else shorten(before + printable(side.head), width))
 
 
 def _print(parts: Sequence[RenderableType], console: Console) -> None:

@@ -77,11 +77,14 @@ def create(
     spec: TrunkSpec,
     *,
     asked: str,
+    weights: str = "",
     known: StatLog,
     wait: float = 0.0,
     waiting: Callable[[str], None] = lambda _: None,
 ) -> FeatureStore:
     """The store of this spec: the one that is there, or a new empty one.
+
+    `asked` and `weights` are what a new one's trunk.json says of how the weights were named.
 
     Raises:
         CacheError: its folder is damaged, or another process is making it.
@@ -98,7 +101,7 @@ def create(
         if not (root / TRUNK).exists():
             if not (root / commits.NAME).exists():  # durable before there is a trunk.json, which makes it a store
                 publish.publish(root / commits.NAME, b"", replace=True)
-            write_trunk(root, TrunkRecord(spec, asked))
+            write_trunk(root, TrunkRecord(spec, asked, weights))
     made = FeatureStore.open(root, known)
     if made.trunk.spec != spec:
         raise CacheError(f"{root}: the folder of this trunk's store holds another trunk's; name another --cache")

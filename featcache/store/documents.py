@@ -227,6 +227,7 @@ class TrunkDocument(Document):
     """trunk.json, but for its spec, which `trunks.spec` checks."""
 
     asked: Text
+    weights: Text = ""  # as they were given, a file by its whole path; earlier versions wrote none
     spec: dict[str, Any]
     made: list[Annotated[dict[str, Any], AfterValidator(_making)]]  # as they stand there: they are written back
 

@@ -22,6 +22,7 @@ class TrunkRecord:
 
     spec: TrunkSpec
     asked: str  # "IMAGENET1K_V1", a file's name, "random"
+    weights: str = ""  # the same with a file's whole path; "" in stores that an earlier version made
     made: tuple[Mapping[str, Any], ...] = ()  # versions and hardware; a shard's line in the log names its place here
 
 
@@ -34,7 +35,8 @@ def read_trunk(root: Path) -> TrunkRecord:
     path = root / TRUNK
     document = DOCUMENT.read(path)
     try:
-        return TrunkRecord(TrunkSpec.from_json(document.spec), document.asked, tuple(document.made))
+        spec = TrunkSpec.from_json(document.spec)
+        return TrunkRecord(spec, document.asked, document.weights, tuple(document.made))
     except (KeyError, TypeError, ValueError) as error:
         raise CacheError(f"{path}: this version of featcache does not know this trunk: {error}") from None
 
@@ -46,5 +48,5 @@ def write_trunk(root: Path, trunk: TrunkRecord) -> None:
         "asked": trunk.asked,
         "spec": trunk.spec.to_json(),
         "made": list(trunk.made),
-    }
+    } | ({"weights": trunk.weights} if trunk.weights else {})
     publish.publish(root / TRUNK, seal_document(document), replace=True)

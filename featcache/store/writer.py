@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from featcache.errors import DataError, MachineError
 from featcache.store import commits, listings, publish, shard
 from featcache.store.index import Digests
 from featcache.store.listings import Extracted
-from featcache.store.trunk_record import TrunkRecord, read_trunk, write_trunk
+from featcache.store.trunk_record import read_trunk, write_trunk
 
 if TYPE_CHECKING:
     from featcache.store.store import FeatureStore
@@ -104,7 +104,7 @@ class StoreWriter:
         elif drift is not None:
             entries[self._made] = noted
         if tuple(entries) != trunk.made:
-            write_trunk(root, TrunkRecord(trunk.spec, trunk.asked, tuple(entries)))
+            write_trunk(root, replace(trunk, made=tuple(entries)))
 
 
 def same_making(entry: Mapping[str, Any], made: Mapping[str, Any]) -> bool:

@@ -52,6 +52,11 @@ class TrunkSource:
         return f"./{name}" if name in (RANDOM, *self.arch.published) else name
 
     @property
+    def argument(self) -> str:
+        """What `--weights` takes for these weights in any folder; of a file, its whole path."""
+        return str(Path(self.section.weights).absolute()) if self.kind == "file" else self.section.weights
+
+    @property
     def transform(self) -> ImageTransform:
         """What is done to an image before the trunk sees it: the weights' own, and what the recipe says."""
         if self.fixed is not None:

@@ -43,7 +43,8 @@ def embed_again(
         else:
             wrong = ""
         if source is None:
-            said = f"{store.root}: not compared: weights {store.trunk.asked} are not here; name them with --weights"
+            way_out = f"{weights} are others" if weights and not wrong else "name them with --weights"
+            said = f"{store.root}: not compared: weights {store.trunk.asked} are not here; {way_out}"
             found.notes.append(Problem(str(store.root), "deep", said + wrong))
             continue
         chosen = hardware.choose_device(device)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from featcache.errors import CacheError, FeatcacheError
+from featcache.arguments import checked
+from featcache.errors import CacheError, FeatcacheError, UsageError
 from featcache.heads import shelf
 from featcache.machine import cores
 from featcache.store import FeatureStore, Problem, StatLog, cache_folder, check, commits, listings, shard
@@ -55,6 +56,10 @@ def examine(
     Raises:
         CacheError: there is no cache at this place, or no such store.
     """
+    if depth not in (QUICK, HASHES):
+        raise UsageError(
+            f"depth: found {depth!r}, expected {QUICK!r} or {HASHES!r}; `featcache verify --deep` goes deeper"
+        )
     folder = cache_folder(cache)
     if not folder.is_dir():
         raise CacheError(f"{folder}: no cache here; name one with --cache")
@@ -227,6 +232,7 @@ def lacking(store: FeatureStore) -> Iterator[tuple[str, str]]:
             yield "/".join(key), extracted.listing.paths[int(row)]
 
 
+@checked
 def verify(
     *,
     cache: str | Path | None = None,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from featcache.arguments import checked
 from featcache.errors import CacheError, FeatcacheError
 from featcache.heads import shelf
 from featcache.listing.deal import groups_of
@@ -43,6 +44,7 @@ class Repaired:
         return {"dry_run": self.dry_run, **plain, "embed_again": again}
 
 
+@checked
 def repair(
     *,
     cache: str | Path | None = None,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from featcache.arguments import checked
 from featcache.errors import CacheError
 from featcache.store import FeatureStore, StatLog, cache_folder, collect, commits, publish
 from featcache.upkeep.examine import store_folders
@@ -31,6 +32,7 @@ class Tidied:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
+@checked
 def gc(
     *,
     cache: str | Path | None = None,

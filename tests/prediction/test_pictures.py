@@ -137,6 +137,17 @@ def test_weights_that_are_gone_are_asked_for_only_where_they_are_needed(made, tm
         featcache.predict(made.head, [made.data / "test"], **where)
 
 
+def test_one_path_is_one_image_and_who_answers_is_said(made):
+    """A text or a Path, not a list of its characters; and which head a word stood for, in one sentence."""
+    image = made.images("val")[0]
+    by_text, by_path = (featcache.predict(word, image, **made.where) for word, image in
+                        ((None, str(image)), ("best", Path(image))))  # fmt: skip
+    assert by_text.paths == by_path.paths == (str(image),)
+    assert by_text.chosen == by_path.chosen == by_text.to_json()["chosen"]
+    assert by_text.chosen.startswith(f"head {by_text.head}: the ")
+    assert featcache.predict(made.head, (path for path in [image]), **made.where).to_json()["chosen"] is None
+
+
 def test_a_head_can_be_named_by_its_folder(made):
     """Without a word on the data set or the cache: the folder that fit-head printed says it all."""
     (folder,) = made.cache.glob(f"stores/*/heads/*/*/{made.head}")

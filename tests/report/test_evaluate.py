@@ -97,28 +97,29 @@ def test_test_is_the_default_split_and_val_stands_in(tmp_path):
         evaluate(tmp_path, split="holdout")
 
 
-def test_the_newest_runs_best_is_the_default_head(tmp_path):
-    """Of the last fit-head, not of the best score ever; what chose it is said."""
+def test_the_best_on_val_is_the_default_head(tmp_path):
+    """Of all runs, not of the last one; what chose it is said, and which head is the newest run's best."""
     record(tmp_path, "train", "val", "test")
     first = fit(tmp_path, [0.1, 0.2, 0.3])
-    assert evaluate(tmp_path).head == first.best.name
-    assert evaluate(tmp_path).selected_by == "macro recall on val"
+    found = evaluate(tmp_path)
+    assert found.selected_by == "macro recall on val"
     second = fit(tmp_path, 1e-7)
-    assert evaluate(tmp_path).head == second.best.name
-    assert evaluate(tmp_path).selected_by == ""
-    fit(tmp_path, [0.1, 0.2, 0.3])
-    assert evaluate(tmp_path).head == first.best.name
+    assert second.best.head.val.macro_recall < max(head.head.val.macro_recall for head in first.heads)
+    assert evaluate(tmp_path).head == evaluate(tmp_path, "best").head == found.head
+    assert f"the newest run's best is {second.best.name}: name it, or `latest`" in evaluate(tmp_path).chosen
+    assert (evaluate(tmp_path, "latest").head, evaluate(tmp_path, "latest").selected_by) == (second.best.name, "")
 
 
 def test_a_run_in_which_every_head_diverged_is_not_hushed_up(tmp_path):
-    """After a fit-head without a sound head, report refuses to show an older one as the newest; its name still does."""
+    """After a run without a sound head `latest` is refused, and `best` says so of the older head that it means."""
     store = record(tmp_path, "train", "val")
     older = fit(tmp_path)
     train = featcache.load("train", pipeline=None, data="/data/toy", cache=tmp_path)
     runs.record(store, train, [], None, "", None, 0.1)
-    with pytest.raises(CacheError, match="newest fit-head of toy diverged"):
-        evaluate(tmp_path)
-    assert evaluate(tmp_path, older.best.name).head == older.best.name
+    with pytest.raises(CacheError, match="newest run of toy diverged"):
+        evaluate(tmp_path, "latest")
+    assert evaluate(tmp_path).head == evaluate(tmp_path, older.best.name).head == older.best.name
+    assert "every head of the newest run diverged" in evaluate(tmp_path).chosen
 
 
 def test_a_head_is_named_by_its_name_or_a_beginning_that_is_its_own(tmp_path):
@@ -147,13 +148,18 @@ def test_without_a_head_the_command_is_named(tmp_path):
 
 
 def test_a_head_whose_file_was_damaged_is_refused(tmp_path):
-    """Not another head in its place: the error says to train it again."""
+    """By its name, and as `latest`: train it again. `best` passes it over, as compare does, and says so."""
     record(tmp_path, "train", "val", "test")
-    fit(tmp_path, 0.2)
+    fit(tmp_path, 1e-7)
     best = fit(tmp_path, 0.1).best
+    assert evaluate(tmp_path).head == best.name
     (best.folder / "head.safetensors").write_bytes(b"damaged")
-    with pytest.raises(CacheError, match="train the head again"):
-        evaluate(tmp_path)
+    for head in (best.name, "latest"):
+        with pytest.raises(CacheError, match="train the head again"):
+            evaluate(tmp_path, head)
+    found = evaluate(tmp_path)
+    assert found.head.startswith("lr1e-07")
+    assert any(best.name in note and "left out" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("classes", [("ant", "bee", "cat", "dog"), ("ant", "bee", "cow")])

@@ -14,11 +14,10 @@ from PIL import Image
 
 import featcache
 from featcache.asked import Asked
-from featcache.heads.config import HeadConfig
 from featcache.images import BadImageError, thumbnail, thumbnail_effort
 from featcache.metrics import calibration
 from featcache.report.evaluate import examine
-from featcache.report.page.about import _settings, page_of
+from featcache.report.page.about import page_of
 from featcache.report.page.charts import Curve, curves, reliability
 from featcache.report.page.gallery import A_CELL, EDGE, gallery
 from featcache.report.page.page import Page, render, save_html
@@ -95,7 +94,9 @@ def test_it_says_all_that_it_should(made, page):
     assert fit.check.sentence().replace("'", "&#39;") in text
     assert all(f"lr {rate}" in text for rate in ("0.01", "0.1"))
     assert text.count('class="panel"') == 4
-    assert "featcache fit-head --data /data/drives --lr 0.01 --lr 0.1 --epochs 3" in text
+    assert "--weights nano.pth --precision fp32 --lr 0.01 --lr 0.1 --epochs 3" in text
+    assert "featcache fit-head --data /data/drives" in text
+    assert "put its folder before nano.pth" in text  # of this store nobody knows where they lay
     assert "featcache report lr0.1" in text
     assert fit.best.sources["train"]["trunk"] in text
 
@@ -108,17 +109,10 @@ def test_another_classifier_has_a_page_too(made, tmp_path):
     shown = save_html(found, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text("utf-8")
     assert shown.thumbnails
-    assert "featcache fit ridge alpha=1.0" in text
+    assert "featcache fit ridge alpha=1.0 class_weight=None --data /data/drives" in text
     assert "this is another classifier" in text
     assert (found.evaluation.calibration is None) == found.answers.votes
     featcache.fit_head([0.01, 0.1], **where, epochs=3, device="cpu", check_seconds=1)  # the newest again
-
-
-def test_a_grid_is_typed_as_one():
-    """Where more than the learning rate varies, the command is --grid; a setting at its default is not typed."""
-    one, other = HeadConfig(lr=0.01, seed=1, standardize=True), HeadConfig(lr=0.01, seed=2, standardize=True)
-    assert _settings([one]) == [("--lr", "0.01"), ("--standardize", ""), ("--seed", 1)]
-    assert _settings([one, other]) == [("--standardize", ""), ("--grid", "lr=0.01 seed=1,2")]
 
 
 def test_every_count_stands_in_the_matrix(page):

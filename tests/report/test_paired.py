@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -162,6 +163,22 @@ def test_folds_are_averaged(folds):
         text = drawn(draw_folds, found, width)
         assert max(map(cell_len, text.splitlines())) <= width
         assert "average" in text
+
+
+def test_a_fold_without_a_head_is_named_with_the_commands_that_make_it_one(folds, tmp_path):
+    """Which folds lack one, which have one, and for each the commands: with extract where its rows are not there."""
+    cache = shutil.copytree(folds["cache"], tmp_path / "a cache")
+    (lacking,) = cache.glob("stores/*/heads/*/fold2-*")
+    shutil.rmtree(lacking)
+    where = folds | {"cache": cache}
+    with pytest.raises(CacheError) as refused:
+        evaluate_folds([0, 1, 2], by="clip", **where)
+    first, second = str(refused.value).split("\n")
+    assert first.endswith("no head of drives, fold 2 (there is one of fold 0 and 1). Make it:")
+    typed = f"-p {folds['pipeline']} --data /nowhere --cache '{cache}'"
+    assert second == f"  fold 2: set fold = 2 in the recipe's [data], then run `featcache fit-head {typed}`"
+    with pytest.raises(CacheError, match=r"fold 0: .* run `featcache extract .*` and `featcache fit-head "):
+        evaluate_folds([0, 1], **(where | {"cache": tmp_path / "none"}))
 
 
 def test_folds_that_are_none_are_refused(folds, tmp_path):

@@ -127,6 +127,17 @@ def test_colour_only_adds_to_what_is_there():
     ]
 
 
+def test_each_unit_names_the_class_of_its_own_baseline():
+    """By clip another class may be the largest than by image: two sentences then, each with its unit; else one."""
+    images = an_evaluation([[2, 0], [0, 9]], ("ant", "bee"))
+    clips = replace(an_evaluation([[3, 0], [0, 1]], ("ant", "bee")), by="clip")
+    text = " ".join(drawn(replace(clips, beside=images), 100).split())
+    assert "baseline by clip: always answering ant, the largest class" in text
+    assert "baseline by image: always answering bee, the largest class" in text
+    same = replace(clips, beside=an_evaluation([[2, 0], [0, 1]], ("ant", "bee")))
+    assert drawn(same, 100).count("baseline: always answering ant, the largest class") == 1
+
+
 def test_the_headline_sets_the_scores_beside_the_baseline():
     """Accuracy and macro recall stand beside what always answering with the largest class reaches."""
     text = drawn(ants_and_bees(failed=2, selected_by="macro recall on val"), 100)

@@ -56,9 +56,9 @@ def test_it_is_remembered_by_the_files_stat(published, tmp_path):
     """A file that was looked at is not read again; an entry of an earlier version, which does not say, is looked up."""
     memo = WeightsMemo(tmp_path)
     first = source(published, tmp_path)
-    assert memo.published(ARCH, published) is None
+    assert memo.file_sha256(ARCH, published) is None
     sha256 = first.sha256
-    assert memo.published(ARCH, published) == "NANO_LINEAR_V1"
+    assert memo.file_sha256(ARCH, published) == hashlib.sha256(published.read_bytes()).hexdigest()
     assert memo.find(ARCH, str(published), published, vouched=False) == sha256
     assert source(published, tmp_path).transform == OWN
 
@@ -91,7 +91,7 @@ def test_a_store_of_an_earlier_version_stays_usable(nano, published, tmp_path, m
     (new,) = featcache.extract("train", **running, **where)
     assert (new.embedded, new.store != old.store) == (6, True)
     assert "is torchvision's NANO_LINEAR_V1" in new.transform
-    assert f"made with the same weights under another transform: {old.store}" in new.transform
+    assert f"made of the same weights under another transform: {old.store}" in new.transform
     with pytest.raises(CacheError, match="2 stores"):
         featcache.load("train", **where)
     assert featcache.load("train", store=old.store, **where).source["store"] == old.store

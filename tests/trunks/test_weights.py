@@ -305,12 +305,14 @@ def test_a_sparse_tensor_is_refused(tmp_path, tensors):
         assert "sparse_coo" in refused(path)
 
 
-@pytest.mark.parametrize("name", ["nowhere.pth", "folder.pth"])
-def test_a_file_that_is_none_is_named(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("nowhere.pth", "no such file"), ("folder.pth", "cannot be read: it is a folder, not a regular file")],
+)
+def test_a_file_that_is_none_is_named(tmp_path, name, said):
     """A missing file, and a folder in its place, are named with the option that names another."""
     (tmp_path / "folder.pth").mkdir()
-    what = "this is a folder; name the file in it" if name == "folder.pth" else "no such file; name a .pth or"
-    assert f"{name}: {what}" in refused(str(tmp_path / name))
+    assert f"{name}: {said}; name a .pth or .safetensors file with --weights" in refused(str(tmp_path / name))
 
 
 # --- published weights ----------------------------------------------------------------------------------------------

@@ -150,7 +150,8 @@ def search(name: str, train: Features, val: Features | None, choices: Choices, m
             if best is None or rank(trials, fitted.number) < rank(trials, best.number):
                 best = fitted
     except MemoryError:
-        raise MachineError(f"{name}: not enough memory for {means.jobs} fits at once; fewer --jobs take less") from None
+        fewer = f" for {means.jobs} fits at once; fewer --jobs take less" if means.jobs > 1 and len(asked) > 1 else ""
+        raise MachineError(f"{name}: not enough memory{fewer}") from None
     assert best is not None  # noqa: S101 (there is at least one combination)
     on_train = scores_of(best.estimator.answer(train.x), train.y, classes)
     in_order = tuple(trials[number] for number in range(len(asked)))

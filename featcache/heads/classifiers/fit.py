@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
+from featcache.arguments import checked
 from featcache.asked import Asked
 from featcache.errors import UsageError
 from featcache.features import Features, features_of
@@ -56,6 +57,7 @@ class Fitted:
         }
 
 
+@checked
 def fit(
     classifier: str,
     settings: Mapping[str, Any] | None = None,
@@ -84,6 +86,7 @@ def fit(
         raise UsageError(f"--jobs: found {jobs}, expected at least 1")
     asked = Asked(**where)
     search = searcher(classifier, foreign=foreign)  # before the embeddings are read: a wrong name costs no time
+    _refuse_unused(classifier, device, jobs)
     choices = choices_of({**asked.recipe.fit.get(classifier, {}), **(settings or {})})
     progress("reading", 0, 0)
     splits = read_splits(asked)
@@ -113,6 +116,13 @@ def fit(
         seconds,
         (*splits.notes, *notes_of_splits(train, val), *_complaints(found), *_without_model(best)),
     )  # fmt: skip
+
+
+def _refuse_unused(classifier: str, device: str, jobs: int | None) -> None:
+    if device not in ("auto", "cpu") and classifier != "knn":
+        raise UsageError(f"--device {device} has no effect: {classifier} is fitted by the CPU; leave it out")
+    if jobs is not None and classifier in ("knn", "ridge"):
+        raise UsageError(f"--jobs has no effect: {classifier} is fitted in one pass, by all cores; leave it out")
 
 
 def searcher(
@@ -146,6 +156,5 @@ def _complaints(found: Found) -> list[str]:
 def _without_model(best: SavedClassifier) -> list[str]:
     if best.classifier is not None:
         return []
-    return [
-        f"only its predictions are kept, not the model: {best.without_model}; `--predict test` keeps those of test too"
-    ]
+    more = "" if "test" in best.predictions else "; `--predict test` keeps those of test too"
+    return [f"only its predictions are kept, not the model: {best.without_model}{more}"]

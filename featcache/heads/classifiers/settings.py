@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from featcache.arguments import nearest
 from featcache.errors import UsageError
 from featcache.heads.classifiers.answers import Choices, Settings, Value
 
@@ -65,7 +66,10 @@ def refuse_unknown(kind: str, choices: Choices, known: Sequence[str]) -> None:
     """
     unknown = [key for key in choices if key not in known]
     if unknown:
-        raise UsageError(f"{kind}: no setting {', '.join(map(repr, unknown))}; it has {', '.join(sorted(known))}")
+        near = [close for key in unknown if (close := nearest(key, known)) is not None]
+        meant = f"did you mean {' and '.join(near)}? " if near else ""
+        there = ", ".join(sorted(known))
+        raise UsageError(f"{kind}: no setting {', '.join(map(repr, unknown))}; {meant}it has {there}")
 
 
 def text_of(value: Value) -> str:

@@ -2,9 +2,8 @@
 
 import contextlib
 import json
-import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 import featcache
@@ -14,15 +13,14 @@ from featcache.heads.classifiers.kept import SavedClassifier
 from featcache.heads.config import HeadConfig
 from featcache.report.evaluate import BY, Examined
 from featcache.report.page.charts import Curve
+from featcache.report.page.commands import commands
 from featcache.report.page.page import Page
-
-_RECIPE_ONLY = ("plateau_epochs",)  # settings that have no flag; they stand among the head's
 
 
 def page_of(found: Examined, by: str = BY[0]) -> Page:
     """All that the page of a head shows, by image or by clip."""
     answers = found.clips if by == "clip" and found.clips is not None else found.images
-    check = found.run.check if found.run.best == found.head.name else None
+    check = found.which.check
     return Page(
         evaluation=found.evaluation(by),
         answers=answers,
@@ -32,7 +30,7 @@ def page_of(found: Examined, by: str = BY[0]) -> Page:
         check=check,
         check_note="" if check else _no_check(found),
         train=_train(found),
-        commands=tuple(_commands(found, by)),
+        commands=tuple(commands(found, by, list(_configs(found).values()))),
         made=tuple(_made(found)),
         recipe=json.dumps(found.asked.recipe.model_dump(mode="json"), indent=2, ensure_ascii=True),
     )
@@ -65,7 +63,7 @@ def _no_check(found: Examined) -> str:
         return "Not known: the check is made of linear heads, and this is another classifier."
     if found.run.best != found.head.name:
         return "Not known: the check is made of the best head of a fit-head, and this is another one of its sweep."
-    return "Not known: fit-head was told to leave the check out (--no-check)."
+    return "Not known: fit-head left the check out (--no-check), or the training rows did not fit into memory."
 
 
 def _train(found: Examined) -> tuple[int, ...]:
@@ -78,54 +76,6 @@ def _train(found: Examined) -> tuple[int, ...]:
     return tuple(train.listing.take(train.good).support().tolist())
 
 
-def _commands(found: Examined, by: str) -> Iterator[str]:
-    """The commands that make this report again, on a cache of their own; paths as they were typed."""
-    asked = found.asked
-    where = [(f"--{flag}", getattr(asked, flag)) for flag in ("pipeline", "data", "name") if getattr(asked, flag)]
-    trunk = found.store.trunk
-    precision = {"float32": "fp32", "bfloat16": "bf16"}[trunk.spec.compute]
-    stored = [] if trunk.spec.stored == "float32" else [("--stored", trunk.spec.stored)]
-    yield _typed("extract", where, [("--arch", trunk.spec.arch), ("--weights", trunk.asked), ("--precision", precision),
-                                    *stored])  # fmt: skip
-    if isinstance(found.head, SavedClassifier):
-        settings = [f"{key}={value}" for key, value in found.head.settings.items() if value is not None]
-        yield _typed(" ".join(["fit", *map(shlex.quote, (found.head.kind, *settings))]), where)
-    else:
-        yield _typed("fit-head", where, _settings(list(_configs(found).values())))
-    clips = [("--by", "clip"), ("--clip-rule", found.clips.rule)] if by == "clip" and found.clips else []
-    yield _typed(f"report {shlex.quote(found.head.name)}", where, [("--split", found.features.split), *clips,
-                                                                    ("--html", "report.html")])  # fmt: skip
-
-
-def _settings(configs: list[HeadConfig]) -> list[tuple[str, Any]]:
-    """The flags of fit-head that give these heads: --lr for each learning rate, --grid where more than that varies."""
-    varied, flags = {}, []
-    for field in fields(HeadConfig):
-        values = list(dict.fromkeys(getattr(config, field.name) for config in configs))
-        flag = f"--{field.name.replace('_', '-')}"
-        if len(values) > 1 and field.name != "lr":
-            varied[field.name] = values
-        elif field.name == "lr":
-            flags += [(flag, f"{value:.15g}") for value in values]
-        elif values[0] is True:
-            flags.append((flag, ""))
-        elif values[0] is not None and field.name not in _RECIPE_ONLY and values[0] != field.default:
-            flags.append((flag, values[0]))
-    if not varied:
-        return flags
-    rates = [value for flag, value in flags if flag == "--lr"]
-    grid = {"lr": rates, **varied}
-    text = " ".join(f"{name}={','.join(map(str, values))}" for name, values in grid.items())
-    return [*(pair for pair in flags if pair[0] != "--lr"), ("--grid", text)]
-
-
-def _typed(command: str, *flags: list[tuple[str, Any]]) -> str:
-    words = ["featcache", command]
-    for name, value in (flag for part in flags for flag in part):
-        words += [name] if value == "" else [name, shlex.quote(str(value))]
-    return " ".join(words)
-
-
 def _made(found: Examined) -> Iterator[tuple[str, str]]:
     """What must be the same for the same figures, and on what it was made."""
     source, trunk = found.features.source, found.store.trunk
@@ -135,7 +85,7 @@ def _made(found: Examined) -> Iterator[tuple[str, str]]:
     yield "trunk", trunk.spec.fingerprint()
     for name, value in _flat(trunk.spec.to_json()):
         yield f"trunk: {name}", value
-    yield "weights asked for", trunk.asked
+    yield "weights asked for", trunk.weights or trunk.asked
     for split, where in found.head.sources.items():
         yield f"listing of {split}", where["listing"]
     if found.features.split not in found.head.sources:
