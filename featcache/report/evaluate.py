@@ -1,10 +1,10 @@
 """A saved head on a split: find both, predict, and count."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
 
 import numpy as np
+import numpy.typing as npt
 
 from featcache.arguments import checked
 from featcache.asked import Asked
@@ -71,7 +71,7 @@ class Examined:
             ),
             chosen=self.which.chosen,
             rule=answers.rule,
-            intervals=intervals(grouped([answers])) if len(answers.truth) else None,
+            intervals=intervals(grouped(answers, answers.right[:, None])) if len(answers.truth) else None,
             calibration=None if answers.votes else calibration(answers.confidence, answers.right),
         )  # fmt: skip
 
@@ -152,17 +152,15 @@ def examine(
     )
 
 
-def grouped(heads: Sequence[Answers]) -> Groups:
-    """The groups that a bootstrap draws: several heads' answers on the same rows, side by side.
+def grouped(answers: Answers, right: npt.NDArray[np.bool_]) -> Groups:
+    """The groups that a bootstrap draws; `right` is (rows, columns): what is counted beside the rows of each class.
 
     Where neither subjects nor clips are named, each row is a group of its own.
     """
-    first = heads[0]
-    unit, names = unit_of(first.subjects, first.clips)
-    if unit != "subject" and first.by == "clip":
+    unit, names = unit_of(answers.subjects, answers.clips)
+    if unit != "subject" and answers.by == "clip":
         unit, names = "clip", ()
-    right = np.stack([answers.right for answers in heads], axis=1)
-    return group(unit, names, first.truth, right, len(first.classes))
+    return group(unit, names, answers.truth, right, len(answers.classes))
 
 
 def _default_split(asked: Asked, store: FeatureStore) -> str:

@@ -144,6 +144,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         evaluation.precision.tolist(),
         evaluation.f1.tolist(),
         recall_intervals(evaluation),
+        recall_is_too_few(evaluation),
         strict=True,
     )
     found, sure, beside = evaluation.intervals, evaluation.calibration, evaluation.beside
@@ -165,13 +166,16 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
                 "precision": or_none(precision),
                 "f1": or_none(f1),
                 "recall_interval": pair(interval),
+                "too_few": too_few,
             }
-            for name, support, recall, precision, f1, interval in columns
+            for name, support, recall, precision, f1, interval, too_few in columns
         ],
         "confusion": evaluation.confusion.tolist(),
         "notes": list(evaluation.notes),
         "clip_rule": evaluation.rule or None,
-        "intervals": None if found is None else intervals_json(found),
+        "intervals": None
+        if found is None
+        else intervals_json(found, accuracy=evaluation.accuracy, macro_recall=evaluation.macro_recall),
         "calibration": None if sure is None else calibration_json(sure),
         "beside": None if beside is None else {**to_json(beside), "beside": None},
         "chosen": evaluation.chosen or None,
@@ -183,7 +187,24 @@ def recall_intervals(evaluation: Evaluation) -> tuple[Interval | None, ...]:
     return evaluation.intervals.recall if evaluation.intervals else (None,) * len(evaluation.classes)
 
 
-def intervals_json(found: Intervals) -> dict[str, Any]:
+def recall_is_too_few(evaluation: Evaluation) -> tuple[bool, ...]:
+    """Whether a class has support, and intervals were computed, but its groups are too few for one."""
+    if evaluation.intervals is None:
+        return (False,) * len(evaluation.classes)
+    return too_few_of(evaluation.recall, evaluation.intervals)
+
+
+def too_few_of(recall: Shares, found: Intervals) -> tuple[bool, ...]:
+    """(classes,) whether `is_too_few`, of recalls or of their differences."""
+    return tuple(is_too_few(value, interval) for value, interval in zip(recall.tolist(), found.recall, strict=True))
+
+
+def is_too_few(value: float, interval: Interval | None) -> bool:
+    """Whether a figure that is defined has no interval: its groups are too few, see `bounds.is_too_few`."""
+    return interval is None and not np.isnan(value)
+
+
+def intervals_json(found: Intervals, *, accuracy: float, macro_recall: float) -> dict[str, Any]:
     """What was drawn again, how often, and the intervals of the two figures; those of recall stand by the classes."""
     return {
         "unit": found.unit,
@@ -193,6 +214,10 @@ def intervals_json(found: Intervals) -> dict[str, Any]:
         "method": found.method,
         "accuracy": pair(found.accuracy),
         "macro_recall": pair(found.macro_recall),
+        "too_few": {
+            "accuracy": is_too_few(accuracy, found.accuracy),
+            "macro_recall": is_too_few(macro_recall, found.macro_recall),
+        },
     }
 
 

@@ -206,7 +206,7 @@ def _draw_bars(evaluation: Evaluation, axes: "Axes", font: float, named: slice) 
     axes.set_yticks([])
     axes.set_xticks([0, 0.5, 1], ["0", "50", "100"], fontsize=9, color=GREY)
     axes.tick_params(length=2, color=GREY)
-    sure = "\nlines: 95 % intervals" if evaluation.intervals else ""
+    sure = "\nlines: 95 % intervals; none: too few" if evaluation.intervals else ""
     axes.set_xlabel(f"recall, % (dashed: macro recall){sure}", fontsize=9, color=GREY)
     _head(axes, "recall, %", first)
     _head(axes, "support", second)

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from featcache.arguments import checked
 from featcache.asked import Asked
 from featcache.errors import CacheError, UsageError
-from featcache.intervals import Intervals, differences, group, intervals, unit_of
+from featcache.intervals import Intervals, differences, group, intervals, no_difference, unit_of
 from featcache.report.answers import Answers
 from featcache.report.evaluate import BY, Examined, examine, grouped
-from featcache.report.evaluation import Evaluation, intervals_json, or_none, pair, to_json
+from featcache.report.evaluation import Evaluation, intervals_json, or_none, pair, to_json, too_few_of
 from featcache.report.missing_folds import refuse_missing
 from featcache.where import Stored
 
@@ -43,7 +43,8 @@ class Paired:
 
     def to_json(self) -> dict[str, Any]:
         """The report of the one, and under `against` the other's figures and the differences."""
-        names = zip(self.one.classes, self.recall.tolist(), self.intervals.recall, strict=True)
+        few = too_few_of(self.recall, self.intervals)
+        names = zip(self.one.classes, self.recall.tolist(), self.intervals.recall, few, strict=True)
         return {
             **to_json(self.one),
             "against": {
@@ -53,10 +54,10 @@ class Paired:
                 "difference": {
                     "accuracy": or_none(self.accuracy),
                     "macro_recall": or_none(self.macro_recall),
-                    "intervals": intervals_json(self.intervals),
+                    "intervals": intervals_json(self.intervals, accuracy=self.accuracy, macro_recall=self.macro_recall),
                     "classes": [
-                        {"name": name, "recall": or_none(recall), "recall_interval": pair(interval)}
-                        for name, recall, interval in names
+                        {"name": name, "recall": or_none(recall), "recall_interval": pair(interval), "too_few": too_few}
+                        for name, recall, interval, too_few in names
                     ],
                 },
             },
@@ -93,7 +94,8 @@ class Folds:
     def to_json(self) -> dict[str, Any]:
         """The averages, and each fold's own report."""
         first = self.folds[0]
-        names = zip(first.classes, self.recall.tolist(), self.intervals.recall, strict=True)
+        few = too_few_of(self.recall, self.intervals)
+        names = zip(first.classes, self.recall.tolist(), self.intervals.recall, few, strict=True)
         return {
             "split": first.split,
             "by": first.by,
@@ -101,10 +103,10 @@ class Folds:
             "rows": sum(fold.rows for fold in self.folds),
             "accuracy": or_none(self.accuracy),
             "macro_recall": or_none(self.macro_recall),
-            "intervals": intervals_json(self.intervals),
+            "intervals": intervals_json(self.intervals, accuracy=self.accuracy, macro_recall=self.macro_recall),
             "classes": [
-                {"name": name, "recall": or_none(recall), "recall_interval": pair(interval)}
-                for name, recall, interval in names
+                {"name": name, "recall": or_none(recall), "recall_interval": pair(interval), "too_few": too_few}
+                for name, recall, interval, too_few in names
             ],
             "folds": [{"fold": number, **to_json(fold)} for number, fold in zip(self.numbers, self.folds, strict=True)],
         }
@@ -143,10 +145,12 @@ def paired(one: Examined, other: Examined, by: str = BY[0]) -> Paired:
             f"heads {one.head.name} and {other.head.name} were trained on stores that hold other rows of split "
             f"{one.features.split!r}. Run `featcache extract --split {one.features.split}` with each trunk again."
         )
-    pairs = [found for found in (_answers(one, by), _answers(other, by)) if len(found.truth)]
-    if not pairs:
+    pairs = _answers(one, by), _answers(other, by)
+    if not len(pairs[0].truth):
         raise CacheError(f"split {one.features.split!r} has no rows to compare heads on")
-    return Paired(one.evaluation(by), other.evaluation(by), differences(grouped(pairs)))
+    groups = grouped(pairs[0], np.stack([answers.right for answers in pairs], axis=1))
+    is_same = (one.store.name, one.head.name) == (other.store.name, other.head.name)
+    return Paired(one.evaluation(by), other.evaluation(by), no_difference(groups) if is_same else differences(groups))
 
 
 @checked

@@ -7,14 +7,17 @@ import os
 import uuid
 from pathlib import Path
 
+from featcache.bounds import TOO_FEW
 from featcache.errors import MachineError, UsageError
-from featcache.report.evaluation import Evaluation, recall_intervals
+from featcache.report.evaluation import Evaluation, recall_intervals, recall_is_too_few
 from featcache.report.text import printable
 from featcache.safe_read import target_problem
 
 
 def save_csv(evaluation: Evaluation, path: Path) -> None:
     r"""Write one row a class: class, support, recall with its interval, precision, f1, then a count a prediction.
+
+    `recall_interval` says "too few" where a class's groups are too few for one, and nothing else.
 
     UTF-8 without a byte order mark, lines end in \n, shares in 0 … 1 at full precision, undefined ones empty.
     A name is written as `printable` shows it, so a row is a line whatever a class is called; one that a
@@ -28,21 +31,23 @@ def save_csv(evaluation: Evaluation, path: Path) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     predicted = [f"predicted: {printable(name)}" for name in evaluation.classes]
-    table.writerow(["class", "support", "recall", "recall_low", "recall_high", "precision", "f1", *predicted])
+    sure = ["recall", "recall_low", "recall_high", "recall_interval"]
+    table.writerow(["class", "support", *sure, "precision", "f1", *predicted])
     columns = zip(
         evaluation.classes,
         evaluation.support.tolist(),
         evaluation.recall.tolist(),
         recall_intervals(evaluation),
+        recall_is_too_few(evaluation),
         evaluation.precision.tolist(),
         evaluation.f1.tolist(),
         evaluation.confusion.tolist(),
         strict=True,
     )
-    for name, support, recall, interval, precision, f1, counts in columns:
+    for name, support, recall, interval, too_few, precision, f1, counts in columns:
         ends = (interval.low, interval.high) if interval else (math.nan, math.nan)
         shares = ["" if math.isnan(share) else share for share in (recall, *ends, precision, f1)]
-        table.writerow([inert(name), support, *shares, *counts])
+        table.writerow([inert(name), support, *shares[:3], TOO_FEW if too_few else "", *shares[3:], *counts])
     save_bytes(path, text.getvalue().encode())
 
 

@@ -11,9 +11,10 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from featcache.bounds import TOO_FEW, too_few_means
 from featcache.intervals import Interval, Intervals
 from featcache.metrics import largest_confusions
-from featcache.report.evaluation import Evaluation, recall_intervals
+from featcache.report.evaluation import Evaluation, is_too_few, recall_intervals
 from featcache.report.text import bar, ink, printable, shorten
 
 NARROW = 80  # columns; under it words and gaps are shorter
@@ -96,8 +97,7 @@ def _scores(evaluation: Evaluation, width: int) -> Table:
             ("accuracy", unit.accuracy, found.accuracy if found else None, unit.baseline_accuracy),
             (over, unit.macro_recall, found.macro_recall if found else None, unit.baseline_macro_recall),
         ):
-            span = [UNDEFINED if interval is None else f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"]
-            scores.add_row(name, percent(value), *(span if sure else []), percent(baseline))
+            scores.add_row(name, percent(value), *([span(value, interval)] if sure else []), percent(baseline))
     return scores
 
 
@@ -106,7 +106,7 @@ def drawn_again(found: Intervals) -> RenderableType:
     groups = f"{found.groups:,} {found.unit}{'' if found.groups == 1 else 's'}"
     return Text(
         f"intervals: {100 * found.level:.0f} %, {found.resamples:,} resamples of {groups}; {found.method}; a class "
-        f"that a resample lacks is left out of its macro recall; {UNDEFINED}: too few {found.unit}s to say",
+        f"that a resample lacks is left out of its macro recall; {too_few_means(found.unit)}",
         style="dim",
     )
 
@@ -123,7 +123,8 @@ def _classes(evaluation: Evaluation, width: int) -> RenderableType:
     narrow = width < NARROW
     sure = evaluation.intervals is not None
     heads = ("support", "recall", *(["95 %"] if sure else []), "", "prec." if narrow else "precision", "F1")
-    spans = [_span(interval, narrow=narrow) for interval in recall_intervals(evaluation)]
+    between = "{:.0f}-{:.0f}" if narrow else "{:.1f}-{:.1f}"
+    spans = [span(evaluation.recall[i], each, between) for i, each in enumerate(recall_intervals(evaluation))]
     absent = f"no {evaluation.by}s"
     cells = max(8 if narrow else 16, len(absent))
     order = np.argsort(evaluation.recall, kind="stable")  # nan sorts last
@@ -256,11 +257,11 @@ def _counted(rows: int, unit: str) -> str:
     return f"{rows:,} {unit}{'' if rows == 1 else 's'}"
 
 
-def _span(interval: Interval | None, *, narrow: bool) -> str:
+def span(value: float, interval: Interval | None, between: str = "{:.1f} to {:.1f}") -> str:
+    """A figure's interval in per cent, "too few" where none can be stated, a dash where the figure is undefined."""
     if interval is None:
-        return UNDEFINED
-    low, high = 100 * interval.low, 100 * interval.high
-    return f"{low:.0f}-{high:.0f}" if narrow else f"{low:.1f}-{high:.1f}"
+        return TOO_FEW if is_too_few(value, interval) else UNDEFINED
+    return between.format(100 * interval.low, 100 * interval.high)
 
 
 def percent(share: float) -> str:

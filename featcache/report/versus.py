@@ -12,7 +12,7 @@ from rich.text import Text
 from featcache.intervals import Interval
 from featcache.report.evaluation import Evaluation
 from featcache.report.paired import Folds, Paired
-from featcache.report.terminal import NARROW, UNDEFINED, drawn_again, percent
+from featcache.report.terminal import NARROW, UNDEFINED, drawn_again, percent, span
 from featcache.report.text import printable, shorten
 
 
@@ -58,11 +58,12 @@ def render_folds(found: Folds, width: int) -> list[RenderableType]:
     title = f"{printable(first.data_set)} · {printable(first.split)} · {first.unit} · {len(found.folds)} folds"
     table = _table(("", "macro recall", "95 %", "accuracy", f"{first.by}s"))
     for number, fold in zip(found.numbers, found.folds, strict=True):
-        sure = fold.intervals
-        cells = (percent(fold.macro_recall), _span(sure.macro_recall if sure else None), percent(fold.accuracy))
+        sure = fold.intervals.macro_recall if fold.intervals else None
+        cells = (percent(fold.macro_recall), span(fold.macro_recall, sure), percent(fold.accuracy))
         table.add_row(Text(f"fold {number}"), *map(Text, cells), Text(f"{fold.rows:,}"))
     table.add_row(
-        Text("average"), Text(percent(found.macro_recall)), Text(_span(found.intervals.macro_recall)),
+        Text("average"), Text(percent(found.macro_recall)),
+        Text(span(found.macro_recall, found.intervals.macro_recall)),
         Text(percent(found.accuracy)), Text(""), style="bold",
     )  # fmt: skip
     heads = [_who(f"fold {number}: ", fold, width) for number, fold in zip(found.numbers, found.folds, strict=True)]
@@ -71,7 +72,7 @@ def render_folds(found: Folds, width: int) -> list[RenderableType]:
     for i in np.argsort(found.recall, kind="stable").tolist():
         share = float(found.recall[i])
         recall = UNDEFINED if math.isnan(share) else f"{100 * share:.1f}"
-        classes.add_row(_name(first.classes[i], width), Text(recall), Text(_span(found.intervals.recall[i])))
+        classes.add_row(_name(first.classes[i], width), Text(recall), Text(span(share, found.intervals.recall[i])))
     return [
         Group(Text(shorten(title, width), style="bold"), *heads),
         *(Text(f"note: {printable(note)}", style="bold red") for note in notes),
@@ -104,13 +105,8 @@ def _cells(values: Sequence[float], interval: Interval | None) -> list[Text]:
     figures = [UNDEFINED if math.isnan(value) else f"{100 * value:.1f}" for value in values[:2]]
     difference = UNDEFINED if math.isnan(values[2]) else f"{100 * values[2]:+.1f}"
     away = interval is not None and not interval.low <= 0 <= interval.high
-    return [Text(cell) for cell in (*figures, difference, _span(interval, sign="+") + (" *" if away else "  "))]
-
-
-def _span(interval: Interval | None, sign: str = "") -> str:
-    if interval is None:
-        return UNDEFINED
-    return f"{100 * interval.low:{sign}.1f} to {100 * interval.high:{sign}.1f}"
+    between = span(values[2], interval, "{:+.1f} to {:+.1f}") + (" *" if away else "  ")
+    return [Text(cell) for cell in (*figures, difference, between)]
 
 
 def _name(name: str, width: int) -> Text:

@@ -64,7 +64,7 @@ def test_the_way_of_the_first_user(run: Run, nano: Nano, folder: Path) -> None:
     assert (found["head"], found["split"], found["by"], found["rows"]) == (fit["best"], "test", "image", 12)
     assert found["classes_evaluated"] == 3
     assert [(entry["name"], entry["support"]) for entry in found["classes"]] == [("0", 5), ("1", 4), ("2", 3)]
-    assert set(found["classes"][0]) == {"name", "support", "recall", "precision", "f1", "recall_interval"}
+    assert set(found["classes"][0]) == {"name", "support", "recall", "precision", "f1", "recall_interval", "too_few"}
     confusion = np.array(found["confusion"])
     assert confusion.sum(axis=1).tolist() == [5, 4, 3]
     assert found["accuracy"] == pytest.approx(confusion.trace() / 12)

@@ -110,8 +110,17 @@ def test_json_has_the_keys_of_the_contract():
             "precision": 1.0,
             "f1": pytest.approx(6 / 7),
             "recall_interval": None,
+            "too_few": False,
         },
-        {"name": "bees", "support": 0, "recall": None, "precision": 0.0, "f1": 0.0, "recall_interval": None},
+        {
+            "name": "bees",
+            "support": 0,
+            "recall": None,
+            "precision": 0.0,
+            "f1": 0.0,
+            "recall_interval": None,
+            "too_few": False,
+        },
     ]
     assert document["confusion"] == [[3, 1], [0, 0]]
     assert document["notes"] == ["random trunk"]

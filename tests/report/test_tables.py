@@ -37,18 +37,22 @@ def test_one_row_a_class_then_the_counts(tmp_path):
     path = tmp_path / "report.csv"
     save_csv(an_evaluation([[3, 1, 0], [2, 6, 0], [0, 0, 0]], ("ants", "bees", "wasps")), path)
     assert path.read_text(encoding="utf-8") == (
-        "class,support,recall,recall_low,recall_high,precision,f1,predicted: ants,predicted: bees,predicted: wasps\n"
-        "ants,4,0.75,,,0.6,0.6666666666666666,3,1,0\n"
-        "bees,8,0.75,,,0.8571428571428571,0.8,2,6,0\n"
-        "wasps,0,,,,,,0,0,0\n"
+        "class,support,recall,recall_low,recall_high,recall_interval,precision,f1,"
+        "predicted: ants,predicted: bees,predicted: wasps\n"
+        "ants,4,0.75,,,,0.6,0.6666666666666666,3,1,0\n"
+        "bees,8,0.75,,,,0.8571428571428571,0.8,2,6,0\n"
+        "wasps,0,,,,,,,0,0,0\n"
     )
 
 
 def test_the_intervals_of_recall_stand_in_it(tmp_path):
-    """Low and high beside the recall of each class, empty where none can be stated."""
-    found = Intervals("subject", 3, 10_000, 0.95, "m", None, None, (Interval(0.25, 0.5), None))
-    save_csv(replace(an_evaluation([[1, 2], [0, 0]], ("a", "b")), intervals=found), tmp_path / "report.csv")
-    assert [row[2:5] for row in rows_of(tmp_path / "report.csv")[1:]] == [[str(1 / 3), "0.25", "0.5"], ["", "", ""]]
+    """Low and high beside the recall of each class; where a class's groups are too few it says so, and only there."""
+    found = Intervals("subject", 3, 10_000, 0.95, "m", None, None, (Interval(0.25, 0.5), None, None))
+    counts = [[1, 2, 0], [0, 0, 0], [0, 0, 2]]
+    save_csv(replace(an_evaluation(counts, ("a", "b", "c")), intervals=found), tmp_path / "report.csv")
+    assert [row[2:6] for row in rows_of(tmp_path / "report.csv")[1:]] == [
+        [str(1 / 3), "0.25", "0.5", ""], ["", "", "", ""], ["1.0", "", "", "too few"],
+    ]  # fmt: skip
 
 
 def test_hostile_names_are_inert(tmp_path):
@@ -58,7 +62,7 @@ def test_hostile_names_are_inert(tmp_path):
     text = path.read_bytes().decode("utf-8")
     assert len(text.splitlines()) == 1 + len(HOSTILE)
     rows = rows_of(path)
-    assert {len(row) for row in rows} == {7 + len(HOSTILE)}
+    assert {len(row) for row in rows} == {8 + len(HOSTILE)}
     for cell in (cell for row in rows for cell in row):
         assert cell.isprintable()
         assert not cell.lstrip().startswith(("=", "+", "-", "@", "＝"))
@@ -67,7 +71,7 @@ def test_hostile_names_are_inert(tmp_path):
     assert shown[HOSTILE.index("a\nb")] == r"a\nb"
     assert shown[HOSTILE.index("caf\udce9")] == r"caf\udce9"
     assert shown[HOSTILE.index("com,ma")] == "com,ma"
-    assert rows[0][7 + HOSTILE.index("漢字")] == "predicted: 漢字"
+    assert rows[0][8 + HOSTILE.index("漢字")] == "predicted: 漢字"
 
 
 @given(name=st.text(st.characters(), min_size=1, max_size=8))
@@ -76,7 +80,7 @@ def test_any_name_at_all_makes_one_inert_line(tmp_path_factory, name):
     path = tmp_path_factory.mktemp("csv") / "report.csv"
     save_csv(an_evaluation([[2]], (name,)), path)
     (_, row) = rows_of(path)
-    assert row[1:] == ["2", "1.0", "", "", "1.0", "1.0", "2"]
+    assert row[1:] == ["2", "1.0", "", "", "", "1.0", "1.0", "2"]
     assert row[0].isprintable()
     assert not row[0].lstrip().startswith(("=", "+", "-", "@"))
     assert len(path.read_bytes().decode().splitlines()) == 2

@@ -11,7 +11,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from featcache.intervals import Groups, intervals
+from featcache.groups import Groups
+from featcache.intervals import intervals
 from featcache.report.evaluation import Evaluation
 from featcache.report.terminal import draw
 from featcache.report.text import ink, printable, shorten
@@ -309,7 +310,7 @@ def with_intervals(make):
     evaluation = make()
     share = np.arange(1, 8)[:, None] / 28  # of seven people, each with as much of every class
     hits, rows = (np.floor(share * count)[:, None] for count in (evaluation.confusion.diagonal(), evaluation.support))
-    found = intervals(Groups("subject", np.minimum(hits, rows), rows, np.ones(7, np.int64)), resamples=500)
+    found = intervals(Groups.of("subject", np.minimum(hits, rows), rows, np.ones(7, np.int64)), resamples=500)
     clips = replace(evaluation, by="clip", rule="mean-logit", intervals=found)
     return replace(evaluation, intervals=found, beside=clips)
 

@@ -14,7 +14,7 @@ import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
 
-from featcache.intervals import Interval
+from featcache.bounds import too_few_means
 from featcache.report.answers import Answers
 from featcache.report.evaluation import Evaluation, recall_intervals
 from featcache.report.page import charts
@@ -22,6 +22,7 @@ from featcache.report.page.charts import Curve
 from featcache.report.page.gallery import A_CELL, Gallery, gallery, limits
 from featcache.report.page.palette import level, shades
 from featcache.report.tables import check_destination, save_bytes
+from featcache.report.terminal import span
 from featcache.report.text import printable, shorten
 
 LONGEST = 44  # cells of a class name in a table; the whole name is in its title
@@ -70,7 +71,8 @@ def render(page: Page, shown: Gallery) -> str:
     style = (here / "style.css").read_text("utf-8") + shades()
     script = (here / "script.js").read_text("utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": _percent, "span": _span, "name": _name, "whole": _whole, "plain": printable}
+    environment.filters |= {"percent": _percent, "span": span, "name": _name, "whole": _whole, "plain": printable}
+    environment.filters["too_few_means"] = too_few_means
     template = environment.from_string((here / "page.html").read_text("utf-8"))
     evaluation = page.evaluation
     return template.render(
@@ -196,7 +198,3 @@ def _whole(name: str) -> str:
 
 def _percent(share: float) -> str:
     return UNDEFINED if math.isnan(share) else f"{100 * share:.1f} %"
-
-
-def _span(interval: Interval | None) -> str:
-    return UNDEFINED if interval is None else f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
