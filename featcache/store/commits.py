@@ -8,7 +8,7 @@ other line that does not match its checksum is damage, and an error; `featcache 
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,20 +117,27 @@ class _State:
         return ""
 
     def _commit(self, entry: dict[str, Any]) -> None:
+        if len(entry.keys() & {"add", "drop", "listing"}) != 1:
+            raise ValueError(f"it is of no kind, or of several: {', '.join(entry)[:80]}")
         match entry:
             case {"add": dict(fields)}:
                 shard = Shard(**fields)
+                before = self.shards.get(shard.name, shard)
+                if replace(before, made=shard.made) != shard:
+                    raise ValueError(f"{shard.name} was added before, and was another")
                 first = next(iter(self.shards.values()), shard)
                 if (shard.dim, shard.dtype) != (first.dim, first.dtype):
                     raise ValueError(f"{shard.name} holds {shard.dim} x {shard.dtype}, unlike those before it")
-                self.shards[shard.name] = shard
+                self.shards.setdefault(shard.name, shard)
                 self.added.add(shard.name)
                 self.unfinished.add(shard.name)
                 self.dropped.pop(shard.name, None)
             case {"drop": str(name)}:
                 at = entry.get("at", 0.0)
+                if type(at) not in (int, float) or not 0 <= at < 1 << 48:
+                    raise ValueError(f"at is {str(at)[:40]}, expected seconds")
                 if self.shards.pop(name, None) is not None:
-                    self.dropped[name] = at if type(at) in (int, float) and 0 <= at < 2**63 else 0.0
+                    self.dropped[name] = float(at)
                 self.listings = {key: line for key, line in self.listings.items() if line.file != name}
             case {"listing": dict(fields)}:
                 line = ListingLine(**fields)

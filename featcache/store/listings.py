@@ -165,7 +165,13 @@ def read(cache: Path, line: ListingLine) -> Extracted:
     Raises:
         CacheError: it is missing, damaged, or none of ours.
     """
-    return _decoded(cache, line, decode)
+
+    def whole(data: bytes) -> Extracted:
+        extracted = decode(data)
+        _refuse_another(line, extracted.listing)
+        return extracted
+
+    return _decoded(cache, line, whole)
 
 
 def read_origin(cache: Path, line: ListingLine) -> tuple[str, dict[str, str]]:
@@ -177,9 +183,15 @@ def read_origin(cache: Path, line: ListingLine) -> tuple[str, dict[str, str]]:
 
     def origin(data: bytes) -> tuple[str, dict[str, str]]:
         meta = _meta(hdf5.parse(data, _EXPECTED))
+        _refuse_another(line, meta)
         return meta.root, dict(meta.data)
 
     return _decoded(cache, line, origin)
+
+
+def _refuse_another(line: ListingLine, said: Listing | ListingMeta) -> None:
+    if (said.data_set, said.variant, said.split) != line.key:
+        raise ValueError(f"it is that of {said.data_set}/{said.variant}/{said.split}")
 
 
 def _decoded(cache: Path, line: ListingLine, decoder: Callable[[bytes], _T]) -> _T:
@@ -192,7 +204,7 @@ def _decoded(cache: Path, line: ListingLine, decoder: Callable[[bytes], _T]) -> 
         raise CacheError(f"{path}: its sha256 does not match the log: the file was damaged. {_way_out(line)}")
     try:
         return decoder(data)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise CacheError(f"{path}: this is no listing that this version reads: {error}") from None
 
 
@@ -212,4 +224,7 @@ def _pack(strings: Sequence[str]) -> npt.NDArray[np.uint8]:
 
 
 def _unpack(packed: npt.NDArray[np.generic]) -> tuple[str, ...]:
-    return tuple(os.fsdecode(packed.tobytes()).split("\0")[:-1])  # at once: no name has a zero in it
+    *names, rest = os.fsdecode(packed.tobytes()).split("\0")  # at once: no name has a zero in it
+    if rest:
+        raise ValueError("the last of its names is not ended by a zero")
+    return tuple(names)

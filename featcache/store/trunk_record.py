@@ -30,15 +30,24 @@ def read_trunk(root: Path) -> TrunkRecord:
     """What trunk.json says.
 
     Raises:
-        CacheError: it is missing, damaged, or of another format.
+        CacheError: it is missing, damaged, of another format, or of another trunk than the folder's name says.
     """
     path = root / TRUNK
     document = DOCUMENT.read(path)
     try:
         spec = TrunkSpec.from_json(document.spec)
-        return TrunkRecord(spec, document.asked, document.weights, tuple(document.made))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CacheError(f"{path}: this version of featcache does not know this trunk: {error}") from None
+    except ValueError as error:
+        raise CacheError(
+            f"{path}: this version of featcache does not know this trunk: {error}; use the featcache that made it, or "
+            f"another --cache"
+        ) from None
+    tail = spec.fingerprint()[:TAIL]
+    if not root.name.endswith(f"-{tail}"):
+        raise CacheError(
+            f"{path}: it describes trunk {tail}, and the folder is that of another; give the folder its name back, "
+            f"which ends in -{tail}"
+        )
+    return TrunkRecord(spec, document.asked, document.weights, tuple(document.made))
 
 
 def write_trunk(root: Path, trunk: TrunkRecord) -> None:

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import math
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -46,22 +49,93 @@ class TrunkSpec:
         return hashlib.sha256(text.encode()).hexdigest()
 
     @classmethod
-    def from_json(cls, document: dict[str, Any]) -> "TrunkSpec":
+    def from_json(cls, document: Any) -> "TrunkSpec":
         """The inverse of `to_json`.
 
         Raises:
-            TypeError, KeyError: a key that this version does not know, or one that is missing.
+            ValueError: a key or a value that this version does not know, one that is missing, or a field that stands
+                there at its default.
         """
-        transform = dict(document["transform"])
-        if "decoder" in transform:
-            raise TypeError("unexpected keyword argument 'decoder' in transform: it stands beside it")
-        document = dict(document)
-        if "decoder" in document:
-            transform["decoder"] = document.pop("decoder")
-            if transform["decoder"] not in get_args(Decoder):
-                raise TypeError(f"unexpected decoder {transform['decoder']!r}")
+        values = _checked(document, _SPEC, "spec")
+        transform = _checked(values["transform"], _TRANSFORM, "transform")
+        if "decoder" in values:
+            transform["decoder"] = values.pop("decoder")
         transform["mean"], transform["std"] = tuple(transform["mean"]), tuple(transform["std"])
-        return cls(**{**document, "transform": ImageTransform(**transform)})
+        spec = cls(**{**values, "transform": ImageTransform(**transform)})
+        left_out = _at_default(document, spec.to_json()) or _at_default(
+            values["transform"], spec.to_json()["transform"]
+        )
+        if left_out:
+            raise ValueError(f"its {left_out} is at the default, where it has to be left out")
+        return spec
+
+
+def _one_of(*known: Any) -> Callable[[Any], str]:
+    """A rule: one of these values, of their type."""
+    words = " or ".join(json.dumps(value) for value in known)
+    return lambda value: "" if any(type(value) is type(one) and value == one for one in known) else words
+
+
+def _matches(pattern: str, words: str) -> Callable[[Any], str]:
+    return lambda value: "" if isinstance(value, str) and re.fullmatch(pattern, value) else words
+
+
+def _edge(value: Any) -> str:
+    return "" if type(value) is int and 1 <= value <= _LARGEST_EDGE else f"a whole number from 1 to {_LARGEST_EDGE}"
+
+
+def _three(low: float) -> Callable[[Any], str]:
+    """A rule: three finite numbers above `low`, for red, green and blue."""
+
+    def rule(value: Any) -> str:
+        numbers = isinstance(value, list | tuple) and all(type(item) in (int, float) for item in value)
+        if numbers and len(value) == 3 and all(low < item < _LARGEST_EDGE and math.isfinite(item) for item in value):
+            return ""
+        return f"three numbers above {low:g}"
+
+    return rule
+
+
+# A rule returns "" for a value that this version knows, else what it expected.
+_LARGEST_EDGE = 1 << 14  # pixels
+_TRANSFORM: Mapping[str, tuple[bool, Callable[[Any], str]]] = {
+    "resize": (True, _edge),
+    "crop": (True, _edge),
+    "mean": (True, _three(-_LARGEST_EDGE)),
+    "std": (True, _three(0)),
+    "interpolation": (False, _one_of("bilinear", "bicubic")),
+    "antialias": (False, _one_of(True)),
+    "exif": (False, _one_of("ignore", "apply")),
+    "modes": (False, _one_of("rgb")),
+}
+_SPEC: Mapping[str, tuple[bool, Callable[[Any], str]]] = {
+    "arch": (True, _matches(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", "a name of letters, digits, dots, dashes")),
+    "weights_sha256": (True, _matches(r"[0-9a-f]{64}", "64 hex digits")),
+    "transform": (True, lambda value: "" if isinstance(value, dict) else "an object"),
+    "layer": (False, _one_of("cls")),
+    "decoder": (False, _one_of(*get_args(Decoder))),
+    "compute": (False, _one_of("float32", "bfloat16")),
+    "stored": (False, _one_of("float32", "float16")),
+}
+
+
+def _checked(document: Any, known: Mapping[str, tuple[bool, Callable[[Any], str]]], name: str) -> dict[str, Any]:
+    if type(document) is not dict:
+        raise ValueError(f"its {name} is no object")
+    for key in document:
+        if key not in known:
+            raise ValueError(f"its {name} has a key {key[:60]!r}, which this version does not know")
+    for key, (needed, rule) in known.items():
+        if key not in document:
+            if needed:
+                raise ValueError(f"its {name} has no {key}")
+        elif expected := rule(document[key]):
+            raise ValueError(f"its {key} is {json.dumps(document[key], default=str)[:60]}, expected {expected}")
+    return dict(document)
+
+
+def _at_default(document: Mapping[str, Any], canonical: Mapping[str, Any]) -> str:
+    return ", ".join(sorted(document.keys() - canonical.keys()))
 
 
 def _without_defaults(value: Any) -> dict[str, Any]:

@@ -213,3 +213,36 @@ def test_any_beginning_of_a_log_is_a_beginning_of_the_store(tmp_path_factory, da
     assert [SHARDS.index(shard) for shard in found.shards] == full[: len(found.shards)]
     committed = (whole + b"\n")[: cut + 1].count(b"\n") if whole[cut : cut + 1] == b"\n" else whole[:cut].count(b"\n")
     assert len(found.shards) == len(set(numbers[:committed]))  # with or without its newline, a whole line counts
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"drop": "x", "at": "now"}, {"drop": "x", "at": True}, {"drop": "x", "at": -1}, {"drop": "x", "at": 10**400},
+        {"drop": "x", "at": float("nan")}, {"drop": 3}, {"drop": None}, {"add": []}, {"add": {}}, {"listing": []},
+        {"listing": {}}, {"drop": "x", "add": {}}, {"drop": "x", "listing": {}}, {},
+        {"listing": {"data_set": "a", "variant": "all", "split": "train", "sha256": 3}},
+        {"listing": {"data_set": "a", "variant": "all", "split": "train", "sha256": "ab" * 32, "more": 1}},
+        {"listing": {"data_set": "..", "variant": "all", "split": "train", "sha256": "ab" * 32}},
+    ],
+)  # fmt: skip
+def test_a_line_of_no_kind_or_of_two_is_refused_and_named(tmp_path, entry):
+    """docs/format.md: a line of another kind, or with another key or value, is no line of this version."""
+    path = tmp_path / "commits.jsonl"
+    path.write_bytes(seal_line(entry))
+    with pytest.raises(CacheError, match="line 1"):
+        commits.read(path)
+
+
+def test_adding_a_shard_again_changes_nothing_and_another_under_its_name_is_refused(tmp_path):
+    """The same line twice is one shard; a line that says something else of it contradicts the first."""
+    path = tmp_path / "commits.jsonl"
+    entry = {
+        "name": "00000-abababab.h5", "rows": 2, "dim": 3, "dtype": "float32", "embeddings_offset": 0,
+        "digests_offset": 24, "bytes": 88, "sha256": "ab" * 32, "digests_sha256": "cd" * 32,
+    }  # fmt: skip
+    path.write_bytes(seal_line({"add": entry}) * 2)
+    assert [shard.rows for shard in commits.read(path).shards] == [2]
+    path.write_bytes(seal_line({"add": entry}) + seal_line({"add": {**entry, "rows": 1}}))
+    with pytest.raises(CacheError, match="line 2"):
+        commits.read(path)

@@ -183,6 +183,16 @@ FOREIGN = {
     "clip below zero": lambda arrays, meta: arrays.update(clips_codes=arrays["clips_codes"] - 1),
     "one reason less": lambda arrays, meta: arrays.update(reasons_codes=arrays["reasons_codes"][:1]),
     "float labels": lambda arrays, meta: arrays.update(labels=arrays["labels"].astype(np.float64)),
+    "classes that are no names": lambda arrays, meta: meta.update(classes="ab"),
+    "classes that are numbers": lambda arrays, meta: meta.update(classes=[0, 1]),
+    "a root that is no text": lambda arrays, meta: meta.update(root=3),
+    "a part that is no text": lambda arrays, meta: meta.update(part=None),
+    "ignored that is no list": lambda arrays, meta: meta.update(ignored="ab"),
+    "videos that is no boolean": lambda arrays, meta: meta.update(videos=1),
+    "a version that is no number": lambda arrays, meta: meta.update(version=True),
+    "a name that leads out": lambda arrays, meta: meta.update(data_set="../x"),
+    "another split than the log's": lambda arrays, meta: meta.update(split="val"),
+    "a path without its end": lambda arrays, meta: arrays.update(paths=arrays["paths"][:-1]),
     "no subjects": lambda arrays, meta: arrays.pop("subjects_codes"),
 }
 

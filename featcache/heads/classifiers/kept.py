@@ -247,9 +247,9 @@ def _classifier(
     made: SavedClassifier, file: str, data: bytes, present: Any, store: FeatureStore, device: str
 ) -> Classifier:  # fmt: skip
     if file == "model.skops":
-        return models.estimator_of(data, present, len(made.classes))
+        return models.estimator_of(data, present, len(made.classes), store.dim)
     if made.kind == "ridge":
-        return models.ridge_of(data, len(made.classes))
+        return models.ridge_of(data, len(made.classes), store.dim)
     if made.kind != "knn":
         raise models.RefusedError(f"its classifier is {made.kind!r} and its file {file!r}")
     tensors = load_tensors(data)

@@ -1,22 +1,26 @@
 """A fitted classifier as bytes and back, without pickle: safetensors for ours, skops for scikit-learn's.
 
 skops names every type in a file before any of it is built; types that are not on its list, or on ours below, are
-refused. A tree carries the places of its nodes, and scikit-learn's C code follows them unchecked: they are checked
-here.
+refused. What a file holds is read as plain values first (`skops_file`) and held to what its class implies (`fitted`):
+scikit-learn's compiled code follows it unchecked. A model that cannot be checked is read only where this user fitted it
+on this machine (`own_models`).
 """
 
+import hashlib
 import io
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from featcache.heads.classifiers import own_models
 from featcache.heads.classifiers.answers import Classifier, Labels
 from featcache.heads.classifiers.estimators import Estimator
 from featcache.heads.classifiers.ridge import Ridge
+from featcache.heads.classifiers.shapes import MisfitError
+from featcache.heads.classifiers.skops_file import DescriptionError, describe
 
 # Beyond skops's own list: plain values with methods, that some of scikit-learn's classifiers hold.
 TRUSTED = frozenset(
@@ -39,16 +43,22 @@ class RefusedError(Exception):
     """A model that is not read, or would not be read back; the message says why."""
 
 
+_WAY_OUT = (
+    "A model that cannot be checked is read only on the machine, and by the user, that fitted it: run its "
+    "`featcache fit` again here"
+)
+
+
 def ridge_bytes(ridge: Ridge) -> bytes:
     """Weight (present classes, dim) and bias float32, and the present classes."""
     return save_tensors({"weight": np.ascontiguousarray(ridge.weight), "bias": ridge.bias, "present": ridge.present})
 
 
-def ridge_of(data: bytes, classes: int) -> Ridge:
-    """The inverse of `ridge_bytes`.
+def ridge_of(data: bytes, classes: int, features: int | None = None) -> Ridge:
+    """The inverse of `ridge_bytes`; `features` is the width of the embeddings that it will be asked about.
 
     Raises:
-        RefusedError: other tensors, shapes or dtypes.
+        RefusedError: other tensors, shapes or dtypes, or values that are not finite.
     """
     tensors = load_tensors(data)
     if set(tensors) != {"weight", "bias", "present"}:
@@ -56,15 +66,19 @@ def ridge_of(data: bytes, classes: int) -> Ridge:
     weight, bias, present = tensors["weight"], tensors["bias"], tensors["present"]
     if weight.dtype != np.float32 or bias.dtype != np.float32 or weight.ndim != 2 or bias.shape != weight.shape[:1]:
         raise RefusedError(f"weight is {weight.dtype} {weight.shape}, bias {bias.dtype} {bias.shape}")
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        raise RefusedError("its weights are not finite")
+    _check_features(weight.shape[1], features)
     _check_present(present, len(weight), classes)
     return Ridge(weight, bias, present)
 
 
 def estimator_bytes(estimator: Estimator) -> bytes:
-    """A scikit-learn estimator in the format of skops.
+    """A scikit-learn estimator in the format of skops; one that nobody can check is remembered as this user's own.
 
     Raises:
-        RefusedError: it could not be read back without trusting code of another package.
+        RefusedError: it could not be read back without trusting code of another package, or without a list of the
+            user's own models, which cannot be written.
     """
     from skops.io import dumps
 
@@ -75,17 +89,31 @@ def estimator_bytes(estimator: Estimator) -> bytes:
     except Exception as error:  # whatever a foreign object does when it is taken apart
         raise RefusedError(f"it cannot be written without pickle ({type(error).__name__}: {error})") from None
     _check_types(data)
+    try:
+        _check_content(data, estimator.present)
+    except RefusedError as error:
+        try:
+            own_models.remember(hashlib.sha256(data).hexdigest())
+        except OSError as failed:
+            where = own_models.record_path()
+            raise RefusedError(f"{error}, and that you fitted it cannot be noted in {where}: {failed}") from None
     return data
 
 
-def estimator_of(data: bytes, present: Labels, classes: int) -> Estimator:
-    """The inverse of `estimator_bytes`.
+def estimator_of(data: bytes, present: Labels, classes: int, features: int | None = None) -> Estimator:
+    """The inverse of `estimator_bytes`; `features` is the width of the embeddings that it will be asked about.
 
     Raises:
-        RefusedError: it holds a type that is not trusted, or is none of skops's files.
+        RefusedError: it is none of skops's files, holds a type that is not trusted, contradicts itself, or cannot be
+            checked and was not fitted by this user on this machine.
     """
     from skops.io import loads
 
+    try:
+        _check_content(data, present)
+    except RefusedError as error:
+        if not own_models.is_known(hashlib.sha256(data).hexdigest()):
+            raise RefusedError(f"{error}. {_WAY_OUT}") from None
     _check_types(data)
     try:
         with warnings.catch_warnings():
@@ -95,10 +123,13 @@ def estimator_of(data: bytes, present: Labels, classes: int) -> Estimator:
         raise RefusedError(f"skops cannot read it: {type(error).__name__}: {error}") from None
     if not type(model).__module__.startswith("sklearn.") or not callable(getattr(model, "predict", None)):
         raise RefusedError(f"it holds {type(model).__module__}.{type(model).__qualname__}, expected a classifier")
-    if any(not _sound(tree, int(model.n_features_in_)) for tree in _trees(model, set())):
-        raise RefusedError("a tree in it has a node that lies outside of it")
     _check_present(present, len(getattr(model, "classes_", present)), classes)
-    return Estimator(model, present, classes)
+    width = getattr(model, "n_features_in_", features)
+    _check_features(width, features)
+    estimator = Estimator(model, present, classes)
+    if width is not None:
+        _ask_once(estimator, width)
+    return estimator
 
 
 def answers_bytes(predicted: Labels, probabilities: Any) -> bytes:
@@ -114,6 +145,18 @@ def is_kept(classifier: Classifier) -> bool:
     return isinstance(classifier, Ridge | Estimator)
 
 
+def _check_content(data: bytes, present: Labels) -> None:
+    """Hold a file to what the class of its estimator implies, before any of it is built."""
+    from featcache.heads.classifiers.fitted import check_fitted
+
+    try:
+        check_fitted(describe(data), len(present))
+    except (DescriptionError, MisfitError) as error:
+        raise RefusedError(str(error)) from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise RefusedError(f"it is described in a way that cannot be read: {type(error).__name__}: {error}") from None
+
+
 def _check_types(data: bytes) -> None:
     from skops.io import get_untrusted_types
 
@@ -125,42 +168,24 @@ def _check_types(data: bytes) -> None:
         raise RefusedError(f"it holds types that are not trusted: {', '.join(foreign[:5])}")
 
 
+def _check_features(width: int | None, features: int | None) -> None:
+    if None not in (features, width) and width != features:
+        raise RefusedError(f"it takes {width} features, and the embeddings of this store have {features}")
+
+
+def _ask_once(estimator: Estimator, features: int) -> None:
+    """Ask about one row: what fails there would fail later, as an error of featcache's own."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            estimator.answer(np.zeros((1, features), dtype=np.float32))
+    except Exception as error:  # whatever an estimator with missing or odd settings raises
+        raise RefusedError(f"it cannot answer: {type(error).__name__}: {error}") from None
+
+
 def _check_present(present: Labels, columns: int, classes: int) -> None:
     rising = present.ndim == 1 and present.dtype == np.int64 and bool((np.diff(present) > 0).all())
     if not rising or len(present) != columns or not 0 <= present.min(initial=0) <= present.max(initial=0) < classes:
         raise RefusedError(
             f"it tells {columns} classes apart, and its list of them does not fit the data set's {classes}"
         )
-
-
-def _trees(value: Any, seen: set[int]) -> Iterator[Any]:
-    """Every tree that an estimator holds, however deep."""
-    if id(value) in seen or isinstance(value, str | bytes | int | float | None):
-        return
-    seen.add(id(value))
-    if type(value).__name__ in ("Tree", "TreePredictor"):
-        yield value
-    elif isinstance(value, np.ndarray):
-        for item in value.ravel() if value.dtype == object else ():
-            yield from _trees(item, seen)
-    elif isinstance(value, dict | list | tuple):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _trees(item, seen)
-    elif hasattr(value, "__dict__"):
-        yield from _trees(vars(value), seen)
-
-
-def _sound(tree: Any, features: int) -> bool:
-    """Whether both children of every inner node come after it, within the tree, and it asks for a feature there is."""
-    if hasattr(tree, "nodes"):  # of histogram gradient boosting
-        nodes = tree.nodes
-        left, right, feature, leaf = (
-            nodes[name].astype(np.int64) for name in ("left", "right", "feature_idx", "is_leaf")
-        )
-        if nodes["is_categorical"].any():  # an embedding has no categories
-            return False
-    else:
-        left, right, feature, leaf = tree.children_left, tree.children_right, tree.feature, tree.children_left == -1
-    here = np.arange(len(left))
-    inner = (left > here) & (left < len(here)) & (right > here) & (right < len(here))
-    return bool(len(here) and ((leaf != 0) | (inner & (feature >= 0) & (feature < features))).all())
