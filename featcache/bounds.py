@@ -138,7 +138,9 @@ def _macro_ends(sample: Sample, low: float, high: float, level: float, lowest: i
     """Macro recall's interval from what its resamples vary by, [low, high], and what they cannot show.
 
     Classes whose groups are all alike add nothing to the resamples' spread. What they may hide is added as an
-    independent part: the distances of the ends are put together as the root of the sum of their squares (MOVER).
+    independent part: the distances of the ends are put together as the root of the sum of their squares (Zou and
+    Donner, Statistics in Medicine 27, 2008). An unseen group of several rows is taken to depart by no more than groups
+    do in the classes that vary; one of a single row by all that it can.
     """
     mean, alike = float(sample.point[1]), sample.alike
     if np.isnan(mean):
@@ -147,8 +149,17 @@ def _macro_ends(sample: Sample, low: float, high: float, level: float, lowest: i
         low = high = mean
     classes = np.count_nonzero(sample.groups[2:])
     x, groups = sample.point[alike], sample.groups[alike]
-    down, up = (_hidden(room, groups, level) / classes for room in (x - lowest, 1 - x))
+    most = np.where(sample.is_trial[alike], np.inf, _between_groups(sample))
+    down, up = (_hidden(np.minimum(room, most), groups, level) / classes for room in (x - lowest, 1 - x))
     return max(lowest, mean - np.hypot(mean - low, down)), min(1.0, mean + np.hypot(high - mean, up))
+
+
+def _between_groups(sample: Sample) -> float:
+    """The standard deviation between the groups of a class, as the classes that vary show it; inf where none does."""
+    varies = sample.spread[2:] > NO_SPREAD
+    if not varies.any():
+        return np.inf
+    return float(np.sqrt((sample.groups[2:] * sample.spread[2:] ** 2)[varies].mean()))
 
 
 def _hidden(room: Doubles, groups: Doubles, level: float) -> float:

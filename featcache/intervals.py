@@ -22,13 +22,10 @@ from scipy.sparse import csr_array
 
 from featcache.bounds import Ends, Sample, difference_ends, share_ends
 from featcache.groups import Doubles, Groups, group, unit_of
-from featcache.resampling import Figures, point_of, spread_of
+from featcache.resampling import Figures, affordable_resamples, point_of, spread_of
 
 __all__ = ["Groups", "Interval", "Intervals", "differences", "group", "intervals", "no_difference", "unit_of"]
 
-RESAMPLES = 10_000
-FEWEST_RESAMPLES = 1_000
-DRAWS = 200_000_000  # groups times resamples, above which there are fewer resamples
 LEVEL = 0.95
 METHOD = (
     "bootstrap standard error, Student's t with groups - 1 degrees of freedom, on the logit scale; exact binomial "
@@ -67,14 +64,14 @@ class Intervals:
 
 def intervals(groups: Groups, *, resamples: int | None = None, level: float = LEVEL, seed: int = 0) -> Intervals:
     """The intervals of the mean over the heads: of one head's figures, or of folds' averages."""
-    resamples = resamples or _affordable(groups)
+    resamples = resamples or affordable_resamples(groups)
     sample = _sample(groups, _mean, resamples, seed)
     return _intervals(groups, sample, share_ends(sample, level), resamples, level, METHOD)
 
 
 def differences(groups: Groups, *, resamples: int | None = None, level: float = LEVEL, seed: int = 0) -> Intervals:
     """The intervals of the first head's figures less the second's, both on the same rows of each resample."""
-    resamples = resamples or _affordable(groups)
+    resamples = resamples or affordable_resamples(groups)
     sample = _sample(groups, lambda each: each[0] - each[1], resamples, seed)
     ends = difference_ends(sample, *_contributions(groups), level)
     return _intervals(groups, sample, ends, resamples, level, METHOD_DIFFERENCE)
@@ -140,8 +137,3 @@ def _contributions(groups: Groups) -> tuple[Doubles, npt.NDArray[np.bool_]]:
     number = groups.number
     is_mostly_whole = 2 * np.array([broken_groups, broken_groups, *broken]) <= np.array([number, number, *seen])
     return np.sqrt(np.divide(squares, differ, out=np.zeros_like(squares), where=differ > 0)), is_mostly_whole
-
-
-def _affordable(groups: Groups) -> int:
-    """RESAMPLES, or fewer where there are many groups; their standard error is then off by 2 % instead of 0.7 %."""
-    return int(np.clip(DRAWS // max(groups.number, 1), FEWEST_RESAMPLES, RESAMPLES))

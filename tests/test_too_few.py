@@ -195,7 +195,7 @@ def test_the_same_words_everywhere(pairs, tmp_path):
         assert "too few" in line
         assert "*" not in line
         assert "too few: fewer than 3 images" in " ".join(text.split())
-    (row,) = (row for row in csv.DictReader(files[0].open()) if row["class"] == "rare")
+    (row,) = (row for row in csv.DictReader(files[0].read_text().splitlines()) if row["class"] == "rare")
     assert (row["recall_low"], row["recall_high"], row["recall_interval"]) == ("", "", "too few")
     page = files[1].read_text()
     assert '<td class="n">too few</td>' in page

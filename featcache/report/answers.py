@@ -10,6 +10,7 @@ from featcache.heads.classifiers.answers import Answers as Said
 
 # How the answers on a clip's images become one; the first is the default.
 RULES = ("mean-probability", "mean-logit", "majority")
+BLOCK = 2**22  # probabilities that are averaged at a time
 LEAST = float(np.finfo(np.float32).tiny)  # a probability of 0 has no logarithm
 
 
@@ -85,13 +86,9 @@ def by_clip(images: Answers, rule: str = RULES[0]) -> Answers:
     first = inside[order[starts]]  # clips in the order of their first image
     _refuse_mixed(images, inside, code, first)
 
-    of = images.probabilities[inside[order]].astype(np.float64)
-    mean = np.add.reduceat(of, starts) / size[:, None]
-    with np.errstate(invalid="ignore"):  # nan of a diverged head
-        logs = np.add.reduceat(np.log(np.maximum(of, LEAST)), starts) / size[:, None]
-    probabilities = {"mean-probability": mean, "mean-logit": softmax(logs)}.get(rule)
-    ranked = probabilities
-    if probabilities is None or ranked is None:
+    mean = _means(images.probabilities, inside[order], starts, logs=rule == "mean-logit")
+    probabilities = ranked = softmax(mean) if rule == "mean-logit" else mean
+    if rule == "majority":
         votes = np.zeros_like(mean)
         np.add.at(votes, (code, images.predicted[inside]), 1)
         probabilities, ranked = votes / size[:, None], votes + np.nan_to_num(mean) / 2  # below one vote
@@ -109,6 +106,28 @@ def by_clip(images: Answers, rule: str = RULES[0]) -> Answers:
         subjects=tuple(images.subjects[row] for row in first),
         left_out=len(images.truth) - len(inside),
     )
+
+
+def _means(
+    probabilities: npt.NDArray[np.floating], rows: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], *, logs: bool
+) -> npt.NDArray[np.float64]:
+    """(clips, classes) the mean over each clip's rows, or that of their logarithms, some clips at a time.
+
+    `rows` are sorted by clip, `starts` is where each clip begins.
+    """
+    ends = np.append(starts[1:], len(rows))
+    mean = np.empty((len(starts), probabilities.shape[1]))
+    first = 0
+    while first < len(starts):
+        room = starts[first] + max(1, BLOCK // mean.shape[1])
+        last = max(first + 1, int(np.searchsorted(ends, room, side="right")))
+        of = probabilities[rows[starts[first] : ends[last - 1]]].astype(np.float64)
+        if logs:
+            with np.errstate(invalid="ignore"):  # nan of a diverged head
+                of = np.log(np.maximum(of, LEAST))
+        mean[first:last] = np.add.reduceat(of, starts[first:last] - starts[first])
+        first = last
+    return mean / (ends - starts)[:, None]
 
 
 def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

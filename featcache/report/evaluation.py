@@ -1,6 +1,7 @@
 """What is said about a head on one split, as a value: computed here, drawn elsewhere."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from featcache.intervals import Interval, Intervals
 from featcache.metrics import Calibration, Counts, Shares
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)  # no slots: what follows from the matrix is computed once
 class Evaluation:
     """One head on one split: the confusion matrix, whose it is, and all that follows from it."""
 
@@ -48,38 +49,38 @@ class Evaluation:
         """How many rows were evaluated; `failed` ones are not among them."""
         return int(self.confusion.sum())
 
-    @property
+    @cached_property
     def support(self) -> Counts:
         """Rows of each class, (classes,)."""
         support: Counts = self.confusion.sum(axis=1)
         return support
 
-    @property
+    @cached_property
     def recall(self) -> Shares:
         """(classes,); nan where a class has no support."""
         return metrics.per_class_recall(self.confusion)
 
-    @property
+    @cached_property
     def precision(self) -> Shares:
         """(classes,); nan where a class is never predicted."""
         return metrics.per_class_precision(self.confusion)
 
-    @property
+    @cached_property
     def f1(self) -> Shares:
         """(classes,); nan where a class neither occurs nor is predicted."""
         return metrics.per_class_f1(self.confusion)
 
-    @property
+    @cached_property
     def accuracy(self) -> float:
         """The share of rows that are right; nan without rows."""
         return metrics.accuracy(self.confusion)
 
-    @property
+    @cached_property
     def macro_recall(self) -> float:
         """The mean of recall over the classes that have support; nan without rows."""
         return metrics.macro_recall(self.confusion)
 
-    @property
+    @cached_property
     def classes_evaluated(self) -> int:
         """How many classes have support: those that macro recall is the mean over."""
         return int(np.count_nonzero(self.support))

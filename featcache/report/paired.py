@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Unpack
 
 import numpy as np
@@ -18,7 +19,7 @@ from featcache.report.missing_folds import refuse_missing
 from featcache.where import Stored
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Paired:
     """One head less another, on the same rows."""
 
@@ -36,7 +37,7 @@ class Paired:
         """The difference of macro recall."""
         return self.one.macro_recall - self.other.macro_recall
 
-    @property
+    @cached_property
     def recall(self) -> npt.NDArray[np.float64]:
         """The differences of recall, (classes,); nan where a class has no support."""
         return self.one.recall - self.other.recall
@@ -64,7 +65,7 @@ class Paired:
         }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Folds:
     """The figures of several folds, each by its own head, and their averages."""
 
@@ -82,7 +83,7 @@ class Folds:
         """The mean of the folds' macro recalls: the figure of Drive&Act's protocol, where they are by clip."""
         return float(np.mean([fold.macro_recall for fold in self.folds]))
 
-    @property
+    @cached_property
     def recall(self) -> npt.NDArray[np.float64]:
         """The mean over the folds in which a class has support, (classes,); nan where in none."""
         each = np.array([fold.recall for fold in self.folds])

@@ -181,12 +181,10 @@ def _matrix(evaluation: Evaluation, width: int, *, written: bool) -> RenderableT
     """Counts where they fit, else shares by row, else where to find the matrix."""
     title = Text("confusion matrix", style="bold")
     images = f"{evaluation.by}s"
-    for cells, meaning, gap in (
-        (_counts(evaluation), images, 2),
-        (_counts(evaluation), images, 1),
-        (_shares(evaluation), "% of the row", 1),
-    ):
-        grid = _grid(evaluation, cells, width, gap)
+    for cells, meaning, gap in ((_counts, images, 2), (_counts, images, 1), (_shares, "% of the row", 1)):
+        if len(evaluation.classes) * (1 + gap) >= width:
+            continue  # not even with cells of one digit
+        grid = _grid(evaluation, cells(evaluation), width, gap)
         if grid is not None:
             key = f"rows: truth; columns: prediction; cells: {meaning}; [ ]: right"
             return Group(title, grid, Text(key, style="dim"))

@@ -12,6 +12,8 @@ from safetensors.numpy import load
 from featcache.errors import CacheError
 from featcache.store.regular import HEAD, hash_regular, read_hashed
 
+LONGEST_HEADER = 1 << 16  # bytes: of at most three tensors; the format itself allows 100 MB, a million tensors
+
 T = TypeVar("T", bound=np.generic)
 
 
@@ -74,6 +76,20 @@ def read_tensors(path: Path, sha256: str, *, way_out: str) -> Tensors:
     """
     data = read_checked(path, sha256, way_out=way_out)
     try:
-        return Tensors(path, load(data))
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:  # the last three: a dtype that NumPy has not
+        return Tensors(path, parse_tensors(data))
+    except ValueError as error:
         raise CacheError(f"{path}: this is no file of tensors that this version reads: {error}") from None
+
+
+def parse_tensors(data: bytes) -> dict[str, npt.NDArray[Any]]:
+    """Return the tensors of a file by name, each as large as the file says and holds.
+
+    Raises:
+        ValueError: it is no safetensors file, declares more than it holds, or has tensors that NumPy does not know.
+    """
+    if int.from_bytes(data[:8], "little") > LONGEST_HEADER:
+        raise ValueError(f"its header is longer than {LONGEST_HEADER:,} bytes")
+    try:
+        return load(data)
+    except (SafetensorError, KeyError, TypeError) as error:  # the last two: a dtype that NumPy has not
+        raise ValueError(f"it is no safetensors file of NumPy's types: {error}") from None

@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from featcache.errors import CacheError
@@ -38,7 +36,7 @@ from featcache.store import FeatureStore
 from featcache.store.documents import FORMAT
 from featcache.store.publish import make_folder, publish
 from featcache.store.sealed import seal_document
-from featcache.store.tensors import check_hash, read_checked, read_tensors
+from featcache.store.tensors import check_hash, parse_tensors, read_checked
 
 DOCUMENT = "classifier.json"
 _UNNAMED = ("random_state", "weights", "class_weight", "max_iter")  # said by the table; the hash tells them apart
@@ -174,7 +172,7 @@ def load(folder: Path, store: FeatureStore, *, device: str = "cpu") -> SavedClas
         return replace(made, classifier=_classifier(made, model.file, data, present, store, device))
     except models.RefusedError as error:
         raise CacheError(f"{folder}: this classifier is refused: {error}") from None
-    except (SafetensorError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise CacheError(f"{folder}: this is no classifier that this version reads: {error}") from None
 
 
@@ -252,7 +250,7 @@ def _classifier(
         return models.ridge_of(data, len(made.classes), store.dim)
     if made.kind != "knn":
         raise models.RefusedError(f"its classifier is {made.kind!r} and its file {file!r}")
-    tensors = load_tensors(data)
+    tensors = parse_tensors(data)
     digests, labels = tensors["digests"], tensors["labels"].astype(np.int64)
     if digests.dtype != np.uint8 or digests.shape != (len(labels), 32) or labels.ndim != 1:
         raise models.RefusedError(f"digests are {digests.dtype} {digests.shape}, labels {labels.shape}")
@@ -316,20 +314,11 @@ def _model_path(folder: Path, model: ModelDocument) -> Path:
 
 def _read_answers(folder: Path, features: Features, sha256: str, classes: int) -> Answers:
     path = folder / _predictions(features.split)
-    tensors = read_tensors(path, sha256, way_out=CLASSIFIER.way_out)
+    data = read_checked(path, sha256, way_out=CLASSIFIER.way_out)
     try:
-        predicted = tensors.take("predicted", np.int32, 1).astype(np.int64)
-        probabilities = tensors.take("probabilities", np.float32, 2) if "probabilities" in tensors.arrays else None
-        if (
-            predicted.shape != features.y.shape
-            or not 0 <= predicted.min(initial=0) <= predicted.max(initial=0) < classes
-        ):
-            raise ValueError(f"{predicted.shape} predictions for {len(features.y)} rows of {classes} classes")
-        if probabilities is not None and probabilities.shape != (len(predicted), classes):
-            raise ValueError(f"probabilities are {probabilities.shape}")
-    except ValueError as error:
+        return models.answers_of(data, len(features.y), classes)
+    except models.RefusedError as error:
         raise CacheError(f"{path}: these are no predictions of this split: {error}; fit the classifier again") from None
-    return Answers(predicted, probabilities)
 
 
 def _predictions(split: str) -> str:

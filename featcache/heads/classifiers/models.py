@@ -12,15 +12,15 @@ import warnings
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from featcache.heads.classifiers import own_models
-from featcache.heads.classifiers.answers import Classifier, Labels
+from featcache.heads.classifiers.answers import Answers, Classifier, Labels
 from featcache.heads.classifiers.estimators import Estimator
 from featcache.heads.classifiers.ridge import Ridge
 from featcache.heads.classifiers.shapes import MisfitError
 from featcache.heads.classifiers.skops_file import DescriptionError, describe
+from featcache.store.tensors import parse_tensors
 
 # Beyond skops's own list: plain values with methods, that some of scikit-learn's classifiers hold.
 TRUSTED = frozenset(
@@ -60,7 +60,7 @@ def ridge_of(data: bytes, classes: int, features: int | None = None) -> Ridge:
     Raises:
         RefusedError: other tensors, shapes or dtypes, or values that are not finite.
     """
-    tensors = load_tensors(data)
+    tensors = _tensors_of(data)
     if set(tensors) != {"weight", "bias", "present"}:
         raise RefusedError(f"its tensors are {', '.join(sorted(tensors))}, expected weight, bias and present")
     weight, bias, present = tensors["weight"], tensors["bias"], tensors["present"]
@@ -140,9 +140,38 @@ def answers_bytes(predicted: Labels, probabilities: Any) -> bytes:
     return save_tensors(tensors)
 
 
+def answers_of(data: bytes, rows: int, classes: int) -> Answers:
+    """The inverse of `answers_bytes` for a split of so many rows and classes.
+
+    Raises:
+        RefusedError: other tensors, shapes or dtypes, labels that there are not, or values that are no probabilities.
+    """
+    tensors = _tensors_of(data)
+    if not {"predicted"} <= set(tensors) <= {"predicted", "probabilities"}:
+        raise RefusedError(f"its tensors are {', '.join(sorted(tensors))}, expected predicted and probabilities")
+    predicted, probabilities = tensors["predicted"], tensors.get("probabilities")
+    if predicted.shape != (rows,) or predicted.dtype != np.int32:
+        raise RefusedError(f"its predictions are {predicted.dtype} {predicted.shape}, expected int32 ({rows},)")
+    if not 0 <= predicted.min(initial=0) <= predicted.max(initial=0) < classes:
+        raise RefusedError(f"a prediction lies outside the {classes} classes")
+    if probabilities is not None:
+        if probabilities.shape != (rows, classes) or probabilities.dtype != np.float32:
+            raise RefusedError(f"probabilities are {probabilities.dtype} {probabilities.shape}")
+        if not np.isfinite(probabilities).all():
+            raise RefusedError("its probabilities are not all numbers")
+    return Answers(predicted.astype(np.int64), probabilities)
+
+
 def is_kept(classifier: Classifier) -> bool:
     """Whether there is a file for it; k-NN is its training rows, which the store holds."""
     return isinstance(classifier, Ridge | Estimator)
+
+
+def _tensors_of(data: bytes) -> dict[str, Any]:
+    try:
+        return parse_tensors(data)
+    except ValueError as error:
+        raise RefusedError(str(error)) from None
 
 
 def _check_content(data: bytes, present: Labels) -> None:

@@ -268,3 +268,28 @@ def test_a_link_in_the_place_of_the_list_is_not_followed(exotic, own_state, tmp_
     with pytest.raises(RefusedError, match="cannot be noted"):
         models.estimator_bytes(exotic)
     assert not (tmp_path / "elsewhere").exists()
+
+
+def tensors_file(header, body=b""):
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"\xff" * 64, struct.pack("<Q", 1 << 60) + b"{}", tensors_file({}),
+        tensors_file({"predicted": {"dtype": "BF16", "shape": [3], "data_offsets": [0, 6]}}, bytes(6)),
+        tensors_file({"predicted": {"dtype": "I32", "shape": [1 << 40], "data_offsets": [0, 12]}}, bytes(12)),
+        tensors_file({f"t{number}": {"dtype": "I32", "shape": [0], "data_offsets": [0, 0]} for number in range(9999)}),
+        models.answers_bytes(np.zeros(4, np.int64), None), models.answers_bytes(np.full(3, 9), None),
+        models.answers_bytes(np.full(3, -1), None), models.answers_bytes(np.zeros(3, np.int64), np.zeros((3, 8))),
+        models.answers_bytes(np.zeros(3, np.int64), np.full((3, 7), np.nan)),
+    ],
+)  # fmt: skip
+def test_predictions_of_another_make_are_refused(data):
+    """Headers that lie, other types, rows, classes and values: one refusal."""
+    with pytest.raises(RefusedError):
+        models.answers_of(data, 3, 7)
+    with pytest.raises(RefusedError):
+        models.ridge_of(data, 7)
