@@ -25,8 +25,8 @@ FILES = (
 )
 ROOM = "make room (or raise the limit: ulimit -f, the quota), and run the same command again"
 
-# Without which the numerical libraries do not fail but hang, or end the process: OpenBLAS looks for a buffer for ever.
-# Measured: NumPy and SciPy on two cores need 350 MB (docs/decisions/091).
+# Without which the numerical libraries may hang, or end the process, instead of failing. On two cores 350 MB were
+# enough; the share of a core is an estimate (docs/decisions/091).
 _LEAST_MEMORY, _LEAST_MEMORY_OF_THREAD = 400 * 2**20, 40 * 2**20
 
 _MEMORY, _FILES = {errno.ENOMEM}, {errno.EMFILE, errno.ENFILE}

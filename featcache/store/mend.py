@@ -14,10 +14,8 @@ import numpy as np
 from featcache.errors import CacheError
 from featcache.store import check, commits, hdf5, listings, publish, shard
 from featcache.store.commits import ListingLine, Replayed
-from featcache.store.documents import TRUNK as TRUNK_DOCUMENT
-from featcache.store.documents import NewerError
 from featcache.store.regular import open_regular, read_regular
-from featcache.store.sealed import parse_json
+from featcache.store.sealed import parse_json, unseal_document
 from featcache.store.shard import Shard
 from featcache.store.trunk_record import TAIL, TRUNK, TrunkRecord, read_trunk, write_trunk
 from featcache.trunks.spec import TrunkSpec
@@ -127,15 +125,19 @@ def mend_trunk(root: Path, spec: TrunkSpec | None, asked: str) -> Path | None:
     return kept
 
 
-def is_newer(root: Path) -> bool:
-    """Whether trunk.json is whole, and of a format that this version does not know: nothing to mend."""
+def not_ours(root: Path) -> str:
+    """Why a trunk.json that is whole cannot be read: of a newer format, or of another trunk; "" where it is ours or
+    damaged. There is nothing to mend in it.
+    """
     try:
-        TRUNK_DOCUMENT.read(root / TRUNK)
-    except NewerError:
-        return True
-    except CacheError:
-        return False
-    return False
+        if unseal_document(read_regular(root / TRUNK)) is None:
+            return ""
+        read_trunk(root)
+    except OSError:
+        return ""
+    except CacheError as error:
+        return str(error)
+    return ""
 
 
 def trunk_or_none(root: Path) -> TrunkRecord | None:

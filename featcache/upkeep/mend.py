@@ -82,8 +82,7 @@ class _Mending:
 
     def run(self) -> None:
         """Trunk, log, shards, listings, heads: each step rests on those before it."""
-        if mend.is_newer(self.root):
-            said = f"{self.root / TRUNK}: of a newer format; use the featcache that made it"
+        if said := mend.not_ours(self.root):
             self.done.unmended.append(Problem(str(self.root), "trunk", said))
             return
         dtype = self._trunk()

@@ -227,3 +227,17 @@ def test_scratch_files_anywhere_in_the_cache_are_swept(made):
     os.utime(old, (1, 1))
     featcache.gc(cache=made.cache, apply=True)
     assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_a_store_whose_folder_was_renamed_is_left_as_it_is(made):
+    """A whole trunk.json is no damage: it stays, and the sentence says how the folder has to be named."""
+    there = made.store
+    tail = there.name[-9:]
+    moved = there.rename(there.with_name("mine"))
+    before = (moved / "trunk.json").read_bytes()
+    done = featcache.repair(cache=made.cache)
+    assert [problem.kind for problem in done.unmended] == ["trunk"]
+    assert tail in done.unmended[0].message
+    assert (moved / "trunk.json").read_bytes() == before
+    moved.rename(there)
+    assert featcache.verify(cache=made.cache) == []
