@@ -4,7 +4,9 @@ Intervals alone, then `featcache report` as it is typed, on caches of made-up em
 and the largest resident size of each, every one in a process of its own. Of intervals the size is what they add to a
 process that holds its rows. Ratios: CPU seconds over the three that an interval computation may take.
 
-RESULT_PLACEHOLDER
+On 2 cores of an Intel Xeon with other work on them, 2026-11-29: no interval computation over 2 s, and none adds over
+110 MB. `report` of 40,000 rows, 1,000 classes, 4,000 clips: 6.1 s, 386 MB; of 100,000 rows, 1,000 classes, 20,000
+clips: 11.4 s, 912 MB; with `--against` 11.2 s, 620 MB and 24.3 s, 1,502 MB.
 """
 
 import argparse
@@ -77,8 +79,12 @@ def make(cache: Path, name: str) -> list[str]:
                 clips=tuple(f"{split} {number}" for number in clip.tolist()),
             )  # fmt: skip
             writer.commit(Extracted(listing, packed, ("",) * count))
-    options = {"data": "/data/made-up", "cache": cache, "epochs": 2, "device": "cpu", "check_seconds": None}
-    return [featcache.fit_head(lr, **options).best.name for lr in (0.1, 0.01)]
+    heads = []
+    for lr in (0.1, 0.01):
+        fit = featcache.fit_head(lr, data="/data/made-up", cache=cache, epochs=2, device="cpu", check_seconds=None)
+        assert fit.best is not None
+        heads.append(fit.best.name)
+    return heads
 
 
 def watched(words: list[str]) -> list[float]:
