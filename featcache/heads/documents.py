@@ -163,7 +163,7 @@ class RunDocument(Document):
     """A line of runs.jsonl: one fit-head."""
 
     at: Count
-    heads: Annotated[list[FolderName], Field(min_length=1)]
+    heads: list[FolderName]
     best: FolderName | None
     selected_by: Line
     check: CheckDocument | None = None

@@ -48,7 +48,7 @@ def chromium() -> Iterator[object]:
 def examined(tmp_path_factory: pytest.TempPathFactory) -> Examined:
     """A head on 34 classes and 80,000 rows, with people, clips and pictures."""
     drives = write_drives(tmp_path_factory.mktemp("drives"), rows=ROWS)
-    where = {"data": "/data/drives", "cache": drives.cache}
+    where = {"data": str(drives.root), "cache": drives.cache}
     featcache.fit_head([0.01, 0.1], **where, epochs=4, batch_size=512, device="cpu", check_seconds=1)
     return examine(Asked(**where))
 
@@ -241,7 +241,7 @@ def test_hostile_names_do_nothing(chromium, tmp_path):
         "=cmd",
     )
     drives = write_drives(tmp_path, tuple(sorted(names)), rows=3000)
-    where = {"data": "/data/drives", "cache": drives.cache}
+    where = {"data": str(drives.root), "cache": drives.cache}
     featcache.fit_head(0.1, **where, epochs=2, device="cpu", check_seconds=None)
     path = tmp_path / "report.html"
     save_html(page_of(examine(Asked(**where))), path)

@@ -11,7 +11,7 @@ from tests.report.drives import write_drives
 @pytest.fixture(scope="module")
 def where(tmp_path_factory):
     drives = write_drives(tmp_path_factory.mktemp("drives"), rows=2000)
-    where = {"data": "/data/drives", "cache": drives.cache}
+    where = {"data": str(drives.root), "cache": drives.cache}
     featcache.fit_head(0.1, **where, epochs=2, device="cpu", check_seconds=None)
     return where
 

@@ -49,7 +49,7 @@ class Balanced(HTMLParser):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     drives = write_drives(tmp_path_factory.mktemp("drives"), rows=4000)
-    where = {"data": "/data/drives", "cache": drives.cache}
+    where = {"data": str(drives.root), "cache": drives.cache}
     fit = featcache.fit_head([0.01, 0.1], **where, epochs=3, device="cpu", check_seconds=1)
     return drives, where, fit
 
@@ -85,7 +85,7 @@ def test_it_is_whole_and_refers_to_nothing(page):
 def test_it_says_all_that_it_should(made, page):
     """Figures with intervals, by image and by clip; the curves of every head; the certificate; how it was made."""
     text = render(page, gallery(page.answers, page.root))
-    _, _, fit = made
+    drives, _, fit = made
     evaluation = page.evaluation
     for one in (evaluation, evaluation.beside):
         low, high = one.intervals.macro_recall.low, one.intervals.macro_recall.high
@@ -95,7 +95,7 @@ def test_it_says_all_that_it_should(made, page):
     assert all(f"lr {rate}" in text for rate in ("0.01", "0.1"))
     assert text.count('class="panel"') == 4
     assert "--weights nano.pth --precision fp32 --lr 0.01 --lr 0.1 --epochs 3" in text
-    assert "featcache fit-head --data /data/drives" in text
+    assert f"featcache fit-head --data {drives.root}" in text
     assert "put its folder before nano.pth" in text  # of this store nobody knows where they lay
     assert "featcache report lr0.1" in text
     assert fit.best.sources["train"]["trunk"] in text
@@ -109,7 +109,7 @@ def test_another_classifier_has_a_page_too(made, tmp_path):
     shown = save_html(found, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text("utf-8")
     assert shown.thumbnails
-    assert "featcache fit ridge alpha=1.0 class_weight=None --data /data/drives" in text
+    assert f"featcache fit ridge alpha=1.0 class_weight=None --data {where['data']}" in text
     assert "this is another classifier" in text
     assert (found.evaluation.calibration is None) == found.answers.votes
     featcache.fit_head([0.01, 0.1], **where, epochs=3, device="cpu", check_seconds=1)  # the newest again

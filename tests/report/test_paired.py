@@ -31,7 +31,7 @@ fold = 0
 def drives(tmp_path_factory):
     """Two heads on drives of 34 classes: one trained long, one hardly."""
     made = write_drives(tmp_path_factory.mktemp("drives"), rows=6000)
-    where = {"data": "/data/drives", "cache": made.cache}
+    where = {"data": str(made.root), "cache": made.cache}
     options = {"epochs": 8, "batch_size": 64, "device": "cpu", "check_seconds": None}
     heads = [featcache.fit_head(lr, **where, **options).best for lr in (0.1, 1e-3)]
     return where, heads
