@@ -33,6 +33,7 @@ STAGE_TWO: dict[str, Callable[..., object]] = {
     "evaluate": lambda **where: featcache.evaluate(**where),
     "difference": lambda **where: featcache.difference(None, "lr", **where),
     "compare": lambda **where: featcache.compare(**where),
+    "predict": lambda **where: featcache.predict("best", ["/nowhere/x.png"], **where),
     "near_duplicates": lambda **where: featcache.near_duplicates(0.9, **where),
 }
 

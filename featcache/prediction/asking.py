@@ -22,6 +22,7 @@ from featcache.heads.which import BEST, LATEST, Which, which_head
 from featcache.home import expand_home
 from featcache.images import ImageTransform
 from featcache.jpeg import put
+from featcache.listing import root_of
 from featcache.store import FeatureStore, StatLog, WeightsMemo
 from featcache.store.index import digests_of
 from featcache.store.request import StoreRequest
@@ -202,6 +203,8 @@ def open_head(
     else:
         which = which_head(asked, head)
         folder, store = which.folder, which.store
+        if asked.data is not None or os.path.isdir(root_of(asked.recipe)):
+            asked.key_of(store, "train")  # whose head this is: a folder that is asked for must be its images'
     with which.refused_with_the_next() if which is not None else contextlib.nullcontext():
         saved = _opened(folder, store)
     unused = [f"--{flag}" for flag in ("data", "cache", "name", "store", "precision") if where.get(flag) is not None]
