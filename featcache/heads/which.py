@@ -4,6 +4,7 @@ One order serves all: `featcache compare` shows heads in it, and `best` is the f
 """
 
 import contextlib
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from featcache.heads import opened, runs, saved
 from featcache.heads.classifiers.kept import SavedClassifier
 from featcache.heads.linear import Scores
 from featcache.heads.runs import Run
-from featcache.store import FeatureStore
+from featcache.store import FeatureStore, listings
+from featcache.store.commits import ListingLine
 
 BEST, LATEST = "best", "latest"  # words that stand for a head wherever one is named; no word is BEST
 METRIC = "macro recall on val"  # that `best` is chosen by
+_NAMED = 5  # heads in a note
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,7 @@ class Candidate:
     settings: Mapping[str, Any]  # those that differ from the defaults
     train: Scores | None
     val: Scores | None
+    val_listing: str  # the sha256 of the listing that it was scored on; "" where it was not
     diverged: bool
 
 
@@ -50,7 +54,7 @@ class Which:
     selected_by: str  # what chose it among others; "" where nothing did
     chosen: str = ""  # where a word stood for it: which head that is and why, in one sentence
     next_best: str = ""  # where `best` stood for it: the head that comes after it
-    notes: tuple[str, ...] = ()  # heads that could not be considered
+    notes: tuple[str, ...] = ()  # heads that could not be considered, or not as they are now
 
     @property
     def sentence(self) -> str:
@@ -101,6 +105,38 @@ def ranked(asked: Asked) -> tuple[list[Candidate], list[str]]:
     return sorted(found, key=_rank), notes
 
 
+def on_another_val(asked: Asked, heads: Sequence[Candidate]) -> list[str]:
+    """Say which heads were scored on other rows than those that val has now: their scores are not comparable."""
+    rows: dict[tuple[str, str], bytes] = {}
+
+    def rows_of(store: FeatureStore, sha256: str) -> bytes:
+        if (store.name, sha256) not in rows:
+            try:
+                data_set, cut, split = asked.key("val")
+                line = ListingLine(data_set=data_set, variant=cut, split=split, sha256=sha256)
+                found = listings.read(store.cache, line)
+                text = json.dumps([found.listing.classes, found.listing.labels.tolist()]).encode()
+                rows[store.name, sha256] = text + found.digests.tobytes()
+            except (CacheError, ValueError):  # it is gone: nothing shows that it was the same
+                rows[store.name, sha256] = sha256.encode()
+        return rows[store.name, sha256]
+
+    other = []
+    for one in heads:
+        now = one.store.listings.get(asked.key("val"))
+        if not _has_score(one) or not one.val_listing or now is None or now.sha256 == one.val_listing:
+            continue
+        if rows_of(one.store, one.val_listing) != rows_of(one.store, now.sha256):
+            other.append(one.name)
+    if not other:
+        return []
+    shown = ", ".join(other[:_NAMED]) + (f" and {len(other) - _NAMED:,} more" if len(other) > _NAMED else "")
+    return [
+        f"val has changed since these were scored on it: {shown}; `featcache compare --split val` scores every head "
+        f"on the val of now"
+    ]
+
+
 def which_head(asked: Asked, head: str | None) -> Which:
     """The head that is meant: None and "best", "latest", or a name or the start of one.
 
@@ -148,7 +184,7 @@ def _best(asked: Asked, newest: Run, _: FeatureStore) -> Which:
         selected_by=METRIC if len(scored) > 1 else best.selected_by,
         chosen=chosen,
         next_best=usable[1].name if len(usable) > 1 else "",
-        notes=tuple(notes),
+        notes=(*notes, *on_another_val(asked, scored)),
     )
 
 
@@ -214,6 +250,7 @@ def _candidates(asked: Asked, store: FeatureStore, notes: list[str]) -> Iterator
         common: dict[str, Any] = {
             "name": name, "folder": head.folder, "store": store, "run": run, "check": checks.get(name),
             "selected_by": _chosen_by(name, every), "diverged": opened.diverged(head),
+            "val_listing": head.sources.get("val", {}).get("listing", ""),
         }  # fmt: skip
         if isinstance(head, SavedClassifier):
             yield Candidate(**common, classifier=head.kind, settings=head.settings, train=head.train, val=head.val)

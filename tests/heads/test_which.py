@@ -201,3 +201,19 @@ def test_finding_the_best_imports_no_torch(tmp_path):
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(ran.stdout) == []
+
+
+def test_scores_on_another_val_are_told_from_those_on_the_val_of_now(tmp_path):
+    """After val was extracted anew with other labels, compare and `best` name the heads scored on the old one."""
+    record(tmp_path, "train", "val")
+    old = fit(tmp_path).best.name
+    assert featcache.compare(**WHERE, cache=tmp_path).notes == which(tmp_path).notes == ()
+    record(tmp_path, "val", classes=("ant", "bee", "dog"))
+    record(tmp_path, "train", classes=("ant", "bee", "dog"))
+    new = fit(tmp_path).best.name
+    (note,) = featcache.compare(**WHERE, cache=tmp_path).notes
+    assert old in note
+    assert new not in note
+    assert "--split val" in note
+    assert note in which(tmp_path).notes
+    assert featcache.compare(**WHERE, cache=tmp_path, split="val").notes != (note,)
