@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from typing import Any
 
 from featcache.arguments import nearest
@@ -195,6 +196,8 @@ def _missing(where: str, header: Sequence[str], columns: Sequence[str], optional
 
 
 def _is_like(column: str, name: str) -> bool:
-    """Whether a column is a known optional one with other letters' case, blanks or a plural: "Splits" for split."""
+    """Whether a column is a known optional one in other case, blanks or a plural, or misspelt: "Splits", "splitt"."""
     plain = "".join(filter(str.isalnum, column.casefold()))
-    return plain in (name, f"{name}s", f"{name}id", f"{name}name", f"{name}ids")
+    is_misspelt = plain.isalpha() and plain[:1] == name[:1] and abs(len(plain) - len(name)) <= 1
+    is_misspelt = is_misspelt and SequenceMatcher(None, plain, name).ratio() >= 0.8
+    return is_misspelt or plain in (name, f"{name}s", f"{name}id", f"{name}name", f"{name}ids")

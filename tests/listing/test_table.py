@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import DataError, UsageError
-from featcache.listing import list_split, root_of, splits, variant
+from featcache.listing import list_split, root_of, sheet, splits, variant
 from featcache.listing.spellings import same_name_key
 from featcache.recipe import Recipe, check
 
@@ -316,3 +316,13 @@ def test_parquet_is_the_same_table(tmp_path):
 def test_a_table_has_one_cut(tmp_path):
     """The variant of a table is that of a folder."""
     assert variant(recipe_of(tmp_path)) == "all"
+
+
+@pytest.mark.parametrize("column", ["splitt", "spilt", "Splt"])
+def test_a_misspelt_split_column_does_not_make_every_row_train(tmp_path, column):
+    """Val and test would be trained on without a word."""
+    (tmp_path / "t.csv").write_text(f"path,label,{column}\na.png,a,train\nb.png,b,val\n")
+    found = sheet.read(str(tmp_path / "t.csv"), ("path", "label"), ("split",))
+    assert any("would be left out" in problem for problem in found.problems)
+    (tmp_path / "t.csv").write_text("path,label,split1,weight,slip\na.png,a,1,2,3\n")
+    assert sheet.read(str(tmp_path / "t.csv"), ("path", "label"), ("split", "clip")).problems == ()
