@@ -8,6 +8,7 @@ from featcache.heads import opened, runs, saved
 from featcache.heads.classifiers import kept
 from featcache.store import Problem, publish
 from featcache.store.mend import set_aside
+from featcache.store.regular import folders_in
 
 
 def examine(root: Path, problems: list[Problem], notes: list[Problem]) -> None:
@@ -60,11 +61,15 @@ def mend(root: Path, *, dry_run: bool) -> list[Path]:
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in (root / "heads").glob("*/*/*") if path.is_dir() and not path.is_symlink())
+    return [path for variant in _variants(root) for path in folders_in(variant) if not path.is_symlink()]
 
 
 def _logs(root: Path) -> list[Path]:
-    return [path for folder in sorted((root / "heads").glob("*/*")) if os.path.lexists(path := folder / runs.RUNS)]
+    return [path for folder in _variants(root) if os.path.lexists(path := folder / runs.RUNS)]
+
+
+def _variants(root: Path) -> list[Path]:
+    return [variant for data_set in folders_in(root / "heads") for variant in folders_in(data_set)]
 
 
 def _is_finished(folder: Path) -> bool:

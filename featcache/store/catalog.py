@@ -13,6 +13,7 @@ from featcache.home import expand_home
 from featcache.store import commits, publish
 from featcache.store.commits import Key
 from featcache.store.lock import writing
+from featcache.store.regular import folders_in, is_missing
 from featcache.store.request import StoreRequest
 from featcache.store.stat_log import StatLog
 from featcache.store.store import FeatureStore
@@ -120,11 +121,12 @@ def broken(cache: Path, known: StatLog) -> dict[str, CacheError]:
 
 def _survey(cache: Path, known: StatLog) -> Iterator[FeatureStore | tuple[Path, CacheError]]:
     """Every store; a folder without its trunk.json was never finished and is none."""
-    for path in sorted((cache / "stores").glob(f"*/{TRUNK}")):
+    for root in folders_in(cache / "stores"):
         try:
-            yield FeatureStore.open(path.parent, known)
+            if not is_missing(root / TRUNK):
+                yield FeatureStore.open(root, known)
         except CacheError as error:
-            yield path.parent, error
+            yield root, error
 
 
 def _damaged(cache: Path, known: StatLog) -> str:

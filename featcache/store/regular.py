@@ -11,6 +11,7 @@ import os
 import sys
 from pathlib import Path
 
+from featcache.errors import CacheError
 from featcache.safe_read import hash_file, open_file, read_file
 
 ALIGNED = 1 << 12  # bytes: where a read past the page cache may begin and end, on every disk that is common
@@ -29,6 +30,42 @@ def open_regular(path: Path) -> int:
         OSError: it is missing, no regular file, or a link; `strerror` says which.
     """
     return open_file(path, follow_links=False)
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Return the folders in a folder of a cache, sorted; none where there is no such folder.
+
+    A glob passes over what it may not list, and a store that nobody may look into would count as none.
+
+    Raises:
+        CacheError: it cannot be listed: it is no folder, or may not be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                folder / entry.name
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False) or os.path.isdir(entry.path)
+            )
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CacheError(f"{folder}: cannot be listed: {error.strerror}; mend that, or name another --cache") from error
+
+
+def is_missing(path: Path) -> bool:
+    """Whether nothing stands at a place of a cache.
+
+    Raises:
+        CacheError: the folder around it may not be looked into, so nobody can say.
+    """
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise CacheError(f"{path.parent}: cannot be looked into: {error.strerror}; mend that") from error
+    return False
 
 
 def past_cache(handle: int) -> bool:

@@ -15,6 +15,7 @@ from featcache.heads import shelf
 from featcache.machine import cores
 from featcache.store import FeatureStore, Problem, StatLog, cache_folder, check, commits, listings, shard
 from featcache.store.commits import Replayed
+from featcache.store.regular import folders_in
 from featcache.store.request import is_named
 from featcache.store.trunk_record import TRUNK, read_trunk
 
@@ -87,7 +88,7 @@ def store_folders(cache: Path, store: str | None) -> list[Path]:
     Raises:
         CacheError: there is no store of this name, or several begin with it.
     """
-    everywhere = sorted(path for path in (cache / "stores").glob("*") if path.is_dir())
+    everywhere = folders_in(cache / "stores")
     fitting = [path for path in everywhere if store is None or is_named(path.name, _fingerprint(path, store), store)]
     if store is not None and len(fitting) != 1:
         found = f"{len(fitting)} stores begin with" if fitting else "no store"

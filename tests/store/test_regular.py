@@ -1,14 +1,18 @@
 """Reading a file of the cache: what is no regular file is refused; what need not pass the page cache, does not."""
 
+import errno
 import fcntl
 import os
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from featcache.store.regular import ALIGNED, Scratch, open_regular, past_cache, read_regular
+from featcache.errors import CacheError
+from featcache.store.regular import ALIGNED, Scratch, folders_in, is_missing, open_regular, past_cache, read_regular
+from featcache.upkeep.examine import examine
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +92,45 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
         sparse.truncate(1 << 40)
     with pytest.raises(OSError, match="more than any such file has"):
         read_regular(tmp_path / "sparse")
+
+
+@pytest.mark.parametrize("what", ["may not be read", "a file", "a pipe", "a link without end"])
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(tmp_path, monkeypatch, what):
+    """A glob passes over it, and `verify` would find no problem in a cache that it never looked into."""
+    folder = tmp_path / "stores"
+    if what == "may not be read":  # root may read everything
+        folder.mkdir()
+        monkeypatch.setattr(os, "scandir", partial(refuse, errno.EACCES))
+    elif what == "a file":
+        folder.write_bytes(b"x")
+    elif what == "a pipe":
+        os.mkfifo(folder)
+    else:
+        folder.symlink_to("stores")
+    with pytest.raises(CacheError, match="stores: cannot be listed"):
+        folders_in(folder)
+    with pytest.raises(CacheError, match="cannot be listed"):
+        examine(cache=tmp_path)
+
+
+def test_the_folders_in_a_folder(tmp_path):
+    """Sorted, links to folders among them; files and links that lead nowhere are none; a missing folder has none."""
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "c").symlink_to("a")
+    (tmp_path / "loop").symlink_to("loop")
+    assert [path.name for path in folders_in(tmp_path)] == ["a", "b", "c"]
+    assert folders_in(tmp_path / "nothing") == []
+
+
+def test_what_nobody_may_look_into_is_not_missing(tmp_path, monkeypatch):
+    """A store whose folder is another user's alone is named, not passed over."""
+    assert is_missing(tmp_path / "trunk.json")
+    monkeypatch.setattr(os, "lstat", partial(refuse, errno.EACCES))
+    with pytest.raises(CacheError, match="cannot be looked into"):
+        is_missing(tmp_path / "trunk.json")
+
+
+def refuse(code, path):
+    raise OSError(code, os.strerror(code), str(path))
