@@ -16,6 +16,7 @@ from typing import Any
 from featcache.errors import MachineError
 from featcache.safe_read import open_file
 
+_MOST_PICKLE = 1 << 26  # bytes of a pickle that are looked through
 _ANCHORS = ("class_token", "conv_proj.weight", "encoder.pos_embedding", "encoder.ln.weight")
 # Parts of a name that wrappers add wherever the module that they wrap stands.
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}
@@ -231,9 +232,11 @@ def _pickled_strings(file: Path) -> set[str] | None:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
                 name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-                data = archive.read(name)
+                with archive.open(name) as member:
+                    data = member.read(_MOST_PICKLE)
         else:
-            data = file.read_bytes()[: 1 << 26]
+            with file.open("rb") as opened:
+                data = opened.read(_MOST_PICKLE)
             if data.startswith(b"\x80\x02\x8a\nl\xfc"):  # torch.save until 1.5: three pickles before the contents
                 data = data[_after_pickles(data, 3) :]
         return {argument for _, argument, _ in pickletools.genops(data) if isinstance(argument, str)}

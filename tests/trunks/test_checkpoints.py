@@ -5,6 +5,7 @@ import contextlib
 import io
 import os
 import tarfile
+import tracemalloc
 import warnings
 import zipfile
 from pathlib import Path
@@ -259,3 +260,18 @@ def test_real_files_that_are_no_checkpoints(name, why):
     if not file.is_file():
         pytest.skip("../shared/data/bad_checkpoints is not here")
     assert why in refused(str(file), B_16)
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_zeros_in_the_place_of_a_checkpoint_are_not_held(tmp_path, name):
+    """A file that nothing can be read from takes no more memory than the part that is looked at."""
+    file = tmp_path / name
+    with file.open("wb") as opened:
+        opened.truncate(1 << 30)
+    tracemalloc.start()
+    try:
+        with pytest.raises(MachineError, match="no complete checkpoint"):
+            weights.load(NANO, str(file))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 28
+    finally:
+        tracemalloc.stop()
