@@ -57,7 +57,7 @@ def parse_json(data: bytes) -> Any:
             parser walks a value by recursion.
     """
     try:
-        value = json.loads(data)
+        value = json.loads(data.decode())  # of bytes, json would take UTF-16 and a byte order mark too
     except RecursionError:
         raise ValueError("it nests too deeply") from None
     if data.count(b"[") + data.count(b"{") > MOST_DEPTH and _depth(value) > MOST_DEPTH:

@@ -76,3 +76,11 @@ def test_what_was_never_sealed_is_none(data):
     """Foreign bytes are None, and never an exception."""
     assert unseal_document(data) is None
     assert unseal_line(data) is None
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32-le"])
+def test_documents_are_utf_8(encoding):
+    """All text of a cache is UTF-8 (docs/format.md); json itself would guess another encoding."""
+    text = seal_document({"a": "ä"}).decode()
+    assert unseal_document(text.encode()) == {"a": "ä"}
+    assert unseal_document(text.encode(encoding)) is None
