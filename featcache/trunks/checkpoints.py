@@ -188,12 +188,12 @@ def _torch(file: Path, head: bytes) -> Any:
         raise MachineError(f"weights {file}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # a damaged archive makes torch.load raise anything
         failed = str(error)
-    if head[257:262] == b"ustar" and not _is_cut_tar(file):
+    if head[257:262] == b"ustar":
         said = (
             "this is a tar archive: a checkpoint of a PyTorch before 0.4, or one that is packed; unpack it, or load it "
             "with torch.load(…, weights_only=False) where you trust it, and save its state dict again"
         )
-        raise MachineError(f"weights {file}: {said}")
+        raise MachineError(f"weights {file}: {_incomplete(file) if _is_cut_tar(file) else said}")
     if (strings := _pickled_strings(file)) is None and "global" not in failed.lower():
         raise MachineError(f"weights {file}: {_incomplete(file)}")
     raise MachineError(f"weights {file}: {_with_code(file, failed, strings or set())}")

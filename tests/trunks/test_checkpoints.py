@@ -204,8 +204,8 @@ def test_places_that_are_no_files(tmp_path):
     """A folder, a pipe and nothing at all are told apart, and a pipe is not waited for."""
     (tmp_path / "folder.pth").mkdir()
     os.mkfifo(tmp_path / "pipe.pth")
-    assert "this is a folder" in refused(str(tmp_path / "folder.pth"))
-    assert "this is no regular file" in refused(str(tmp_path / "pipe.pth"))
+    assert "it is a folder, not a regular file" in refused(str(tmp_path / "folder.pth"))
+    assert "it is a pipe, not a regular file" in refused(str(tmp_path / "pipe.pth"))
     assert "no such file" in refused(str(tmp_path / "none.pth"))
 
 

@@ -54,7 +54,7 @@ def test_what_cannot_be_compared_is_said(made, tmp_path):
     assert deep(moved, weights=str(moved.weights)).compared == 5
     state = torch.load(made.weights)
     torch.save({name: value + 1 for name, value in state.items()}, tmp_path / "other.pth")
-    assert "name them with --weights" in deep(moved, weights=str(tmp_path / "other.pth")).notes[-1].message
+    assert "other.pth are others" in deep(moved, weights=str(tmp_path / "other.pth")).notes[-1].message
     found = deep(moved, weights=str(tmp_path / "none.pth"))
     assert "no such file" in found.notes[-1].message
     assert MachineError.exit_code == 5

@@ -202,7 +202,7 @@ def test_a_run_that_was_cut_short_is_passed_over_and_removed(made):
     runs.write_bytes(whole + whole[:50])
     assert featcache.evaluate(split="val", **made.where).head.startswith("lr0.1")
     featcache.fit_head(0.2, **made.where, epochs=1, check_seconds=None, device="cpu")
-    assert featcache.evaluate(split="val", **made.where).head.startswith("lr0.2")
+    assert featcache.evaluate("latest", split="val", **made.where).head.startswith("lr0.2")
     assert len(runs.read_bytes().splitlines()) == 2
     assert featcache.verify(cache=made.cache) == []
 
