@@ -14,7 +14,7 @@ from featcache import MachineError
 from featcache.refusals import FILES, MEMORY, PROCESSES, exhaustion, refusal
 from tests.conftest import ARCH
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 MB = 2**20
 COMMANDS = ("--help", "info", "verify", "export", "fit-head", "extract")
@@ -24,6 +24,7 @@ SIZES = {
     "NOFILE": [8, 10, 12, 16, 24, 32, 64],
     "FSIZE": [0, 1, 700, 4096, 10**6],
 }
+LIMITS = {"AS": "memory", "DATA": "data memory", "NOFILE": "open files", "FSIZE": "file sizes"}
 FEW = [
     ("AS", 20 * MB, "--help"), ("AS", 80 * MB, "info"), ("AS", 150 * MB, "info"), ("AS", 250 * MB, "verify"),
     ("DATA", 80 * MB, "info"), ("NOFILE", 10, "info"), ("FSIZE", 0, "info"), ("AS", 2000 * MB, "fit-head"),
@@ -55,7 +56,8 @@ def under(name: str, size: int) -> Callable[[], None]:
     return limit
 
 
-def test_every_command_under_every_limit(small, hurt, tmp_path, portion):
+@pytest.mark.fault(37)
+def test_every_command_under_every_limit(small, hurt, tmp_path, portion, saw):
     """Never a bug, a traceback, a signal or a hang; with exit 5 the last line says the way out."""
     for name, size, command in portion(ALL, FEW):
         cache = tmp_path / "new" if command == "extract" else hurt.cache
@@ -72,6 +74,7 @@ def test_every_command_under_every_limit(small, hurt, tmp_path, portion):
             assert last.startswith("error: "), seen
             assert re.search("raise the limit|--workers", last), seen
         assert done.returncode != 3 or command == "fit-head", seen  # it has no val split
+        saw(f"a limit on {LIMITS[name]}", f"exit {done.returncode}")
 
 
 def wrapped(error: BaseException, outer: BaseException) -> BaseException:
@@ -85,6 +88,7 @@ def wrapped(error: BaseException, outer: BaseException) -> BaseException:
         return raised
 
 
+@pytest.mark.fault(37)
 @pytest.mark.parametrize(
     ("error", "text"),
     [
@@ -106,6 +110,7 @@ def test_what_ran_out_is_told_however_it_is_wrapped(error, text, outer):
         assert str(found) == text
 
 
+@pytest.mark.fault(37)
 def test_other_refusals_name_the_file():
     """An OSError that nothing else told of: which file, why, and exit 5."""
     found = refusal(PermissionError(13, "Permission denied", "/some/file"))
@@ -113,12 +118,14 @@ def test_other_refusals_name_the_file():
     assert exhaustion(PermissionError(13, "Permission denied", "/some/file")) is None
 
 
+@pytest.mark.fault(37)
 @pytest.mark.parametrize("error", [ValueError("out of memory"), OSError(9, "Bad file descriptor"), KeyError("x")])
 def test_a_bug_stays_a_bug(error):
     """What the system has not refused is not blamed on it."""
     assert refusal(error) is None
 
 
+@pytest.mark.fault(37)
 def test_an_interruption_without_threads_is_none(tmp_path):
     """OpenBLAS sends its own process a Ctrl-C where it cannot have its threads: exit 5, not 130."""
     pids = Path("/sys/fs/cgroup/pids")

@@ -123,11 +123,13 @@ SLOW = settings(
 )
 
 
+@pytest.mark.fault(35)
 @pytest.mark.parametrize("kind", ["lr0.1", "ridge", "knn"])
 @SLOW
 @given(data=st.data())
-def test_any_value_in_a_heads_document(made, kind, data):
+def test_any_value_in_a_heads_document(made, kind, data, saw):
     """head.json and classifier.json with any value at any place, under a right checksum: refused, or of no harm."""
+    saw("a value in head.json or classifier.json, under a right checksum", "refused, passed over, or of no harm")
     folder = next(path for path in made["cache"].rglob(f"{kind}*") if path.is_dir())
     path = next(folder / name for name in opened.DOCUMENTS if (folder / name).exists())
     document = unseal_document(path.read_bytes())
@@ -138,10 +140,12 @@ def test_any_value_in_a_heads_document(made, kind, data):
         use(made, folder.name, data)
 
 
+@pytest.mark.fault(35)
 @SLOW
 @given(data=st.data())
-def test_any_value_in_a_line_of_the_runs(made, data):
+def test_any_value_in_a_line_of_the_runs(made, data, saw):
     """A line of runs.jsonl with any value at any place, under a right checksum: the line is named, or of no harm."""
+    saw("a value in a line of runs.jsonl, under a right checksum", "refused, passed over, or of no harm")
     (path,) = made["cache"].rglob(runs.RUNS)
     *before, last = path.read_bytes().splitlines()
     entry = unseal_line(last)
@@ -149,10 +153,12 @@ def test_any_value_in_a_line_of_the_runs(made, data):
         use(made, None, data)
 
 
+@pytest.mark.fault(35)
 @SLOW
 @given(data=st.data())
-def test_any_value_in_a_trunk(made, data):
+def test_any_value_in_a_trunk(made, data, saw):
     """trunk.json with any value at any place: the store cannot be opened, or is used without a stumble."""
+    saw("a value in trunk.json, under a right checksum", "refused, passed over, or of no harm")
     root = featcache_store(made).root
     document = unseal_document((root / "trunk.json").read_bytes())
     with instead(root / "trunk.json", seal_document(changed(document, data))):
@@ -164,10 +170,12 @@ def test_any_value_in_a_trunk(made, data):
                 ask()
 
 
+@pytest.mark.fault(35)
 @SLOW
 @given(data=st.data())
-def test_any_value_in_the_meta_of_a_listing(made, data):
+def test_any_value_in_the_meta_of_a_listing(made, data, saw):
     """A listing whose meta says anything at any place is a ValueError, or one whose names are names."""
+    saw("a value in a listing's meta, under a right checksum", "refused, passed over, or of no harm")
     path = next(made["cache"].rglob("listings/*/*/train-*.h5"))
     arrays = hdf5.parse(path.read_bytes(), listings._EXPECTED)
     meta = changed(json.loads(arrays["meta"].tobytes()), data)
@@ -180,10 +188,12 @@ def test_any_value_in_the_meta_of_a_listing(made, data):
     assert found.listing.support().sum() == len(found.listing)
 
 
+@pytest.mark.fault(35)
 @SLOW
 @given(data=st.data())
-def test_any_value_in_a_record_of_splits(tmp_path_factory, data):
+def test_any_value_in_a_record_of_splits(tmp_path_factory, data, saw):
     """splits.json with any value at any place: exit 3, or names of splits that are names."""
+    saw("a value in splits.json, under a right checksum", "refused, passed over, or of no harm")
     cache = tmp_path_factory.getbasetemp()
     document = {"format": 1, "splits": {"train": ["a", "b"], "val": ["c"]}}
     path = cache / "listings" / "x" / "y" / "splits.json"
@@ -194,10 +204,12 @@ def test_any_value_in_a_record_of_splits(tmp_path_factory, data):
     check.check_splits(cache)
 
 
+@pytest.mark.fault(35)
 @SLOW
 @given(data=st.data())
-def test_any_value_in_a_memory(tmp_path_factory, data):
+def test_any_value_in_a_memory(tmp_path_factory, data, saw):
     """A line of stat.log and weights.json with any value at any place: passed over, or right in every type."""
+    saw("a value in weights.json or stat.log, under a right checksum", "refused, passed over, or of no harm")
     line = {"path": "/a", "stat": [1, 2, 3, 4], "digest": "ab" * 32, "reason": "", "transform": "00"}
     known = _unseal(seal_line(changed(line, data))[:-1])
     assert known is None or (known.reason or len(known.digest) == 32)
@@ -211,6 +223,7 @@ def test_any_value_in_a_memory(tmp_path_factory, data):
     check.check_memories(cache)
 
 
+@pytest.mark.fault(35)
 @pytest.mark.parametrize("depth", [65, 500, 993, 1100, 100_000])
 def test_brackets_without_end_are_refused(made, depth):
     """A document that nests deeper than any of ours is damaged, whatever its depth; no recursion gets out."""
