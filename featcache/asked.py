@@ -99,9 +99,10 @@ class Asked:
                 stacklevel=3,
             )
             return
+        back = f"Name {root} with --data" if os.path.isdir(root) else f"{root} is gone: put its images there again"
         raise CacheError(
             f"{self.folder}: {'/'.join(key)} was extracted from {root}, and {wanted} is asked for"
-            f"{'' if left else ', which does not hold all of its images as they were'}. Name {root} with --data, or "
+            f"{'' if left else ', which does not hold all of its images as they were'}. {back}, or "
             f"run `featcache extract --data {wanted} --name` with a name of its own, and type that name here too."
         )
 

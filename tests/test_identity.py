@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import socket
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -68,6 +69,12 @@ def record(cache: Path, recipe: Recipe, *, sha256: str = "ab" * 32, asked: str =
             writer.append(digests, x)
             writer.commit(Extracted(listing, digests, ("",) * len(listing)))
     return FeatureStore.open(store.root, StatLog(cache))
+
+
+def listen(path: str) -> None:
+    """A socket that stands at a path."""
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(path)
 
 
 def write_recipe(path: Path, root: Path, trunk: str = "", data: str = "") -> str:
@@ -176,6 +183,20 @@ def test_weights_are_compared_by_their_tensors(tmp_path, cache, files):
             featcache.load("train", pipeline=stated["b"], cache=cache)
 
 
+@pytest.mark.parametrize(("stands", "kind"), [(os.mkfifo, "a pipe"), (os.mkdir, "a folder"), (listen, "a socket")])
+@pytest.mark.parametrize("name", ["other.pth", "nano.pth"])
+def test_what_stands_in_the_place_of_weights_is_said(tmp_path, cache, monkeypatch, stands, kind, name):
+    """Weights that are named by a path where a pipe, a socket or a folder stands are refused with what stands there,
+    whatever its name is.
+    """
+    root = photos(tmp_path / "photos")
+    record(cache, recipe_of(root))
+    monkeypatch.chdir(tmp_path)  # the name of a socket has a limit
+    stands(name)
+    with pytest.raises(CacheError, match=rf"\({tmp_path}/{name} is {kind}, expected a file\)"):
+        featcache.fit_head(0.1, epochs=1, data=str(root), cache=cache, weights=str(tmp_path / name))
+
+
 # --- folders --------------------------------------------------------------------------------------------------------
 
 
@@ -240,7 +261,11 @@ def test_moved_is_what_agrees_in_every_row(tmp_path, cache, how, change):
         with pytest.warns(UserWarning, match="has moved to"):
             assert len(featcache.load("train", data=str(second), cache=cache).y) == 6
     else:
-        with pytest.raises(CacheError, match="does not hold all of its images as they were"):
+        with pytest.raises(CacheError, match="does not hold all of its images as they were") as told:
+            featcache.load("train", data=str(second), cache=cache)
+        assert f"{first} is gone: put its images there again, or run" in str(told.value)
+        first.mkdir(parents=True)
+        with pytest.raises(CacheError, match=f"Name {first} with --data, or run"):
             featcache.load("train", data=str(second), cache=cache)
 
 
@@ -331,3 +356,31 @@ def test_a_listing_of_an_earlier_version_stays_as_it_is(tmp_path, cache):
     assert recorded_form(again, settled).listing.settings == {}
     assert recorded_form(store, settled).listing.settings == settled.listing.settings
     assert len(featcache.load("train", data=str(root), cache=cache).y) == 6
+
+
+# --- stores that cannot be opened -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", ["compare", "evaluate", "predict"])
+def test_a_damaged_store_is_named_where_its_heads_are_missed(tmp_path, cache, function):
+    """Where no head is there because its store cannot be opened, the message names that store and what is wrong."""
+    root = photos(tmp_path / "photos")
+    store = record(cache, recipe_of(root))
+    featcache.fit_head(0.1, epochs=1, check_seconds=None, data=str(root), cache=cache)
+    (store.root / "trunk.json").write_bytes((store.root / "trunk.json").read_bytes()[:-20])
+    with pytest.raises(CacheError, match=r"no head of photos") as told:
+        STAGE_TWO[function](data=str(root), cache=cache)
+    assert f"A store that cannot be opened: {store.root}/trunk.json: damaged" in str(told.value)
+
+
+def test_a_damaged_store_is_named_where_a_head_of_another_name_is_there(tmp_path, cache):
+    """A head that is named and not there may be one of a store that cannot be opened: the message names it."""
+    root = photos(tmp_path / "photos")
+    record(cache, recipe_of(root))
+    other = record(cache, recipe_of(root), sha256="cd" * 32)
+    featcache.fit_head(0.1, epochs=1, check_seconds=None, data=str(root), cache=cache, store=other.name)
+    damaged = record(cache, recipe_of(root), sha256="ef" * 32)
+    (damaged.root / "trunk.json").write_bytes(b"{")
+    with pytest.raises(CacheError, match="no head is called 'mine'") as told:
+        featcache.evaluate("mine", data=str(root), cache=cache)
+    assert f"A store that cannot be opened: {damaged.root}/trunk.json" in str(told.value)

@@ -18,6 +18,7 @@ from featcache.heads.classifiers.kept import SavedClassifier
 from featcache.heads.linear import Scores
 from featcache.heads.runs import Run
 from featcache.store import FeatureStore, listings
+from featcache.store.catalog import damage_note
 from featcache.store.commits import ListingLine
 
 BEST, LATEST = "best", "latest"  # words that stand for a head wherever one is named; no word is BEST
@@ -148,9 +149,7 @@ def which_head(asked: Asked, head: str | None) -> Which:
     every = [(run, store) for store in asked.stores() for run in runs.read(store, data_set, variant, newest=by_word)]
     every.sort(key=lambda pair: pair[0].at)
     if not every:
-        raise CacheError(
-            f"{folder}: no head of {data_set} in this cache; run `featcache fit-head` or `featcache fit` first"
-        )
+        raise no_head(asked)
     if head is None or by_word:
         return (_latest if head == LATEST else _best)(asked, *every[-1])
     stores = {name: store for run, store in every for name in run.heads}
@@ -159,9 +158,18 @@ def which_head(asked: Asked, head: str | None) -> Which:
         what = f"{len(fitting)} heads start with" if fitting else "no head is called"
         raise CacheError(
             f"{folder}: {what} {head!r}; there are: {', '.join(fitting or stores)}; or {BEST}, or {LATEST}"
+            f"{damage_note(folder, asked.known)}"
         )
     name, store = fitting[0], stores[fitting[0]]
     return _named(asked, name, store, [run for run, its in every if its is store])
+
+
+def no_head(asked: Asked) -> CacheError:
+    """The error that no store holds a head of the data set; it names the stores that cannot be opened."""
+    return CacheError(
+        f"{asked.folder}: no head of {asked.recipe.name} in this cache; run `featcache fit-head` or `featcache fit` "
+        f"first{damage_note(asked.folder, asked.known)}"
+    )
 
 
 def _best(asked: Asked, newest: Run, _: FeatureStore) -> Which:

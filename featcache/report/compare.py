@@ -20,7 +20,7 @@ from featcache.heads import opened
 from featcache.heads.classifiers.answers import scores_of
 from featcache.heads.classifiers.settings import text_of
 from featcache.heads.linear import Scores
-from featcache.heads.which import Candidate, on_another_val, rank, ranked
+from featcache.heads.which import Candidate, no_head, on_another_val, rank, ranked
 from featcache.report.tables import check_destination, inert, save_bytes
 from featcache.report.text import printable
 from featcache.where import Stored
@@ -128,10 +128,7 @@ def compare(*, split: str | None = None, sort: str = "macro_recall", **where: Un
             )
         )
     if not lines:
-        raise CacheError(
-            f"{asked.folder}: no head of {asked.recipe.name} in this cache; run `featcache fit-head` or "
-            f"`featcache fit` first"
-        )
+        raise no_head(asked)
     if split is None:
         notes += on_another_val(asked, candidates)
     return Comparison(asked.recipe.name, asked.variant, tuple(_sorted(lines, sort)), tuple(dict.fromkeys(notes)))

@@ -54,7 +54,7 @@ def choose(cache: Path, known: StatLog, key: Key, request: StoreRequest = ANY) -
     data_set, _, split = key
     raise CacheError(
         f"{cache}: no embeddings of {data_set}, split {split!r}, are in this cache; run `featcache extract "
-        f"--split {split}` first, or name another --cache{_damaged(cache, known)}"
+        f"--split {split}` first, or name another --cache{damage_note(cache, known)}"
     )
 
 
@@ -70,7 +70,7 @@ def refuse_other_stores(
     if request.store in damaged:
         raise damaged[request.store]
     if holding:
-        request.refuse(str(cache), what, holding, _damaged(cache, known))
+        request.refuse(str(cache), what, holding, damage_note(cache, known))
 
 
 def create(
@@ -129,7 +129,8 @@ def _survey(cache: Path, known: StatLog) -> Iterator[FeatureStore | tuple[Path, 
             yield root, error
 
 
-def _damaged(cache: Path, known: StatLog) -> str:
+def damage_note(cache: Path, known: StatLog) -> str:
+    """The stores of a cache that cannot be opened, a line each, for the end of a message that something is missing."""
     return "".join(f"\nA store that cannot be opened: {error}" for error in broken(cache, known).values())
 
 

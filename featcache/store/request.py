@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from featcache.errors import CacheError, FeatcacheError
+from featcache.safe_read import kind_of
 from featcache.store.store import FeatureStore
 from featcache.store.weights_memo import WeightsMemo
 from featcache.trunks.architectures import ARCHITECTURES, RANDOM, kind
 
+_MISSING = "is not here"
 _PRECISION = {"float32": "fp32", "bfloat16": "bf16"}
 _DECODE = {"pillow": "exact", "pillow-fast": "fast", "nvjpeg": "gpu"}
 
@@ -116,7 +118,8 @@ def _other_weights(found: FeatureStore, wanted: str, *, label: bool) -> str | No
 
 def _other_file(found: FeatureStore, file: Path, memo: WeightsMemo, *, label: bool) -> str | None:
     spec, asked = found.trunk.spec, found.trunk.asked
-    if file.is_file():
+    problem = _problem(file)
+    if not problem:
         try:
             sha256 = memo.find(spec.arch, str(file), file, vouched=False) or _sha256(spec.arch, str(file), found.cache)
         except FeatcacheError as error:
@@ -124,13 +127,24 @@ def _other_file(found: FeatureStore, file: Path, memo: WeightsMemo, *, label: bo
         return None if sha256 == spec.weights_sha256 else " (other tensors)"
     before = [sha256 for arch, name, sha256 in memo.entries() if (arch, name) == (spec.arch, str(file.absolute()))]
     same = spec.weights_sha256 in before if before else file.name == asked
-    if not same:
-        return f" ({file} is not here)"
-    if label:
+    if same and label:
         return None
+    if not same or problem != _MISSING:
+        return f" ({file} {problem})"
     how = "what this cache remembers of that file" if before else "their name alone"
     warnings.warn(f"weights {file}: no such file; taken for those of store {found.name} by {how}", stacklevel=2)
     return None
+
+
+def _problem(file: Path) -> str:
+    """Why no weights can be read from a file, as what is said of it; "" where it is a regular file."""
+    try:
+        kind = kind_of(os.stat(file).st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return _MISSING
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return f"is {kind}, expected a file" if kind else ""
 
 
 def _sha256(arch: str, weights: str, cache: Path) -> str:
