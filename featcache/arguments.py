@@ -46,7 +46,9 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     if _SYNONYMS.get(word.lower()) in names:
         return _SYNONYMS[word.lower()]
     folded = {name.casefold().replace("-", "_"): name for name in names}
-    close = difflib.get_close_matches(word.casefold().replace("-", "_"), folded, n=1)
+    written = word.casefold().replace("-", "_")
+    longer = [name for name in folded if written and name.startswith(f"{written}_")]  # the word is its first part
+    close = difflib.get_close_matches(written, longer or folded, n=1, cutoff=0.0 if longer else 0.6)
     return folded[close[0]] if close else None
 
 

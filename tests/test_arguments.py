@@ -128,10 +128,11 @@ def test_a_call_that_does_not_fit_is_refused(args, kwargs, said):
 @pytest.mark.parametrize(
     ("word", "right"),
     [("learning_rate", "lr"), ("weigth_decay", "weight_decay"), ("Weight-Decay", "weight_decay"), ("epoch", "epochs"),
-     ("batchsize", "batch_size"), ("labelsmoothing", "label_smoothing"), ("zzz", None)],
+     ("batchsize", "batch_size"), ("labelsmoothing", "label_smoothing"),
+     ("check", "check_seconds"), ("Label", "label_smoothing"), ("zzz", None)],
 )  # fmt: skip
 def test_the_nearest_name(word, right):
-    """Letters left out or exchanged, case, hyphens, and the names of other tools."""
+    """Letters left out or exchanged, case, hyphens, the first word of a name, and the names of other tools."""
     assert nearest(word, settings_of(featcache.fit_head)) == right
 
 
