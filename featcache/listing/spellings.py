@@ -1,9 +1,10 @@
 r"""Two spellings of one name: equal to a person, other bytes to a computer. docs/decisions/070-spellings.md says why.
 
 Names are the same where they are equal in Unicode's form NFC, without characters that cannot be seen, with every run
-of blanks as one and none at the ends; or where both are decimal numbers of one value (`1`, `01`, `1.0`). They look
+of blanks as one and none at the ends; or where both write one whole number (`1`, `01`, `1.0`). They look
 alike where they differ in case, in compatibility forms (`m²`, `m2`), in the kind of dash, quote or separator, or in
-how a number is written with an exponent. A data set may use any form throughout: two forms of one name are the fault.
+how a number is written with an exponent or a fraction (`1.1`, `1.10`, which may be two versions). A data set may use
+any form throughout: two forms of one name are the fault.
 """
 
 import re
@@ -37,14 +38,16 @@ def same_name_key(name: str) -> str:
     text = "/".join(parts)
     # Taking a character out may bring a letter and its accent together.
     text = unicodedata.normalize("NFC", text)
-    return _number(unicodedata.normalize("NFKC", text)) or text
+    number = _number(unicodedata.normalize("NFKC", text))
+    return number if number and "e-" not in number else text  # a whole number
 
 
 def look_alike_key(name: str) -> str:
     """Return what all names share that a person may take for one another."""
     text = unicodedata.normalize("NFKC", same_name_key(name)).translate(_DASHES).translate(_HOMOGLYPHS)
     if found := _POWER.fullmatch(text):
-        text = _number(f"{found[1]}e+{found[2]}") or text
+        text = f"{found[1]}e+{found[2]}"
+    text = _number(text) or text
     return " ".join(re.sub(r"[-_\s]+", " ", unicodedata.normalize("NFC", text.casefold())).split())
 
 

@@ -21,8 +21,8 @@ from featcache.recipe import Recipe, check
 SAME = [
     ("caf\u00e9", "cafe\u0301"), ("cat", "cat "), ("cat", " cat"), ("hot dog", "hot  dog"), ("hot dog", "hot\u00a0dog"),
     ("hot dog", "hot\tdog"), ("cat", "cat\u200b"), ("cat", "\ufeffcat"), ("cat", "c\u00adat"), ("cat", "cat\n"),
-    ("0", "0.0"), ("1", "01"), ("1", "1."), ("1", "+1"), ("0.5", ".5"), ("0", "-0"), ("10", "1e+1"), ("1", "1.0e+0"),
-    ("100000", "1E+05"), ("0.0001", "1e-04"), ("1", "\uff11"), ("1", "1 "), ("\u2126", "\u03a9"),
+    ("0", "0.0"), ("1", "01"), ("1", "1."), ("1", "+1"), ("0", "-0"), ("10", "1e+1"), ("1", "1.0e+0"),
+    ("100000", "1E+05"), ("0.0", "0.00"), ("1.0", "01.00"), ("1", "\uff11"), ("1", "1 "), ("\u2126", "\u03a9"),
     ("\u212b", "\u00e5".upper()),
     ("\uac00", "\u1100\u1161"), ("a\u0323\u0307", "a\u0307\u0323"), ("\u2764", "\u2764\ufe0f"), ("cat\r", "cat"),
     ("a\u200d\u0301", "\u00e1"), ("hot\u3000dog", "hot dog"), ("cat\x00", "cat"), ("cat\x1f", "cat"),
@@ -33,7 +33,7 @@ DIFFERENT = [
     ("1_000", "1000"), ("1e0", "1"), ("m\u00b2", "m2"), ("hot_dog", "hot dog"),
     ("12345678901234567890", "12345678901234567891"),
     ("\U0001f3f4\U000e0067\U000e007f", "\U0001f3f4\U000e0073\U000e007f"), ("1,5", "15"), ("", "0"),
-    ("-1", "1"), ("1e+1", "1e+2"),
+    ("-1", "1"), ("1e+1", "1e+2"), ("1.1", "1.10"), ("0.5", ".5"), ("0.0001", "1e-04"), ("1.10.0", "1.1.0"),
 ]  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def test_other_names_share_none(one, other):
         ("Cat", "cat"), ("1e0", "1"), ("m\u00b2", "m2"), ("hot_dog", "hot dog"), ("hot-dog", "hot_dog"),
         ("\uff43at", "cat"),
         ("men's", "men\u2019s"), ("a\u2013b", "a-b"), ("stra\u00dfe", "strasse"), ("\u0441at", "cat"),
-        ("\ufb01sh", "fish"),
+        ("\ufb01sh", "fish"), ("1.1", "1.10"), ("0.5", ".5"), ("0.0001", "1e-04"), ("1.5", "\uff11.50"),
     ],
 )  # fmt: skip
 def test_names_that_look_alike_are_a_note(tmp_path, one, other):
@@ -98,13 +98,18 @@ def test_names_that_look_alike_are_a_note(tmp_path, one, other):
 @settings(max_examples=150, deadline=None)
 @given(st.integers(-(10**20), 10**20), st.integers(0, 8), st.integers(0, 3))
 def test_a_number_has_one_key_however_it_is_written(digits, places, zeros):
-    """Decimals of one value share a key, those of two never do, with as many digits as there may be."""
+    """Decimals of one value share the key of what looks alike, whole ones the key of one name, too; those of two
+    values share neither, with as many digits as there may be.
+    """
     value, next_to_it = (Decimal(number).scaleb(-places) for number in (digits, digits + 1))
     plain = f"{value:f}"
     padded = "-" * (value < 0) + "0" * zeros + plain.lstrip("-") + ("" if "." in plain else ".") + "0" * zeros
-    keys = {same_name_key(text) for text in (plain, padded, f"{value:E}".replace("E-", "e-"), f" {plain}")}
-    assert len(keys) == 1
-    assert same_name_key(f"{next_to_it:f}") not in keys
+    texts = (plain, padded, f"{value:E}".replace("E-", "e-"), f" {plain}")
+    for key in [look_alike_key, *([same_name_key] if value == value.to_integral_value() else [])]:
+        keys = {key(text) for text in texts}
+        assert len(keys) == 1
+        assert key(f"{next_to_it:f}") not in keys
+    assert same_name_key(f"{next_to_it:f}") not in map(same_name_key, texts)
 
 
 @settings(max_examples=200, deadline=None)
