@@ -8,7 +8,7 @@ other line that does not match its checksum is damage, and an error; `featcache 
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +120,8 @@ class _State:
         if len(entry.keys() & {"add", "drop", "listing"}) != 1:
             raise ValueError(f"it is of no kind, or of several: {', '.join(entry)[:80]}")
         match entry:
-            case {"add": dict(fields)}:
-                shard = Shard(**fields)
+            case {"add": dict(given)}:
+                shard = Shard(**_keys_of(Shard, given))
                 before = self.shards.get(shard.name, shard)
                 if replace(before, made=shard.made) != shard:
                     raise ValueError(f"{shard.name} was added before, and was another")
@@ -139,8 +139,8 @@ class _State:
                 if self.shards.pop(name, None) is not None:
                     self.dropped[name] = float(at)
                 self.listings = {key: line for key, line in self.listings.items() if line.file != name}
-            case {"listing": dict(fields)}:
-                line = ListingLine(**fields)
+            case {"listing": dict(given)}:
+                line = ListingLine(**_keys_of(ListingLine, given))
                 self.listings[line.key] = line
                 self.unfinished.clear()
             case _:
@@ -156,6 +156,23 @@ class _State:
             unfinished=frozenset(self.unfinished & self.shards.keys()),
             ends_whole=ends_whole,
         )
+
+
+def _keys_of(entry: type[Shard] | type[ListingLine], given: dict[str, Any]) -> dict[str, Any]:
+    """The keys of one entry, of which none is missing or unknown, and texts are texts; its class checks the rest.
+
+    Raises:
+        ValueError: a key is at fault; the message names it.
+    """
+    known = {one.name: one for one in fields(entry)}
+    if missing := [name for name, one in known.items() if one.default is MISSING and name not in given]:
+        raise ValueError(f"{missing[0]} is missing")
+    if unknown := [name for name in given if name not in known]:
+        raise ValueError(f"there is no key {unknown[0][:40]!r}")
+    for name, value in given.items():
+        if known[name].type is str and not isinstance(value, str):
+            raise ValueError(f"{name} is {str(value)[:40]}, expected a text")
+    return given
 
 
 def add(path: Path, shard: Shard) -> None:

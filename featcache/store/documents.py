@@ -10,9 +10,19 @@ The schemas of heads stand in `heads.documents`.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)  # fmt: skip
 
 from featcache.errors import CacheError
 from featcache.recipe import NAME
@@ -218,9 +228,16 @@ class Making(Document):
     drift: Drift | None = None
 
 
-def _making(entry: dict[str, Any]) -> dict[str, Any]:
-    checked(Making, entry)
+def _as_written(entry: dict[str, Any], check: ValidatorFunctionWrapHandler) -> dict[str, Any]:
+    """An entry that fits, with the keys of a newer writer, which are written back."""
+    check(entry)
     return entry
+
+
+if TYPE_CHECKING:
+    WrittenMaking = dict[str, Any]
+else:
+    WrittenMaking = Annotated[Making, WrapValidator(_as_written)]
 
 
 class TrunkDocument(Document):
@@ -229,7 +246,7 @@ class TrunkDocument(Document):
     asked: Text
     weights: Text = ""  # as they were given, a file by its whole path; earlier versions wrote none
     spec: dict[str, Any]
-    made: list[Annotated[dict[str, Any], AfterValidator(_making)]]  # as they stand there: they are written back
+    made: list[WrittenMaking]
 
 
 class RememberedFile(Document):

@@ -246,3 +246,23 @@ def test_adding_a_shard_again_changes_nothing_and_another_under_its_name_is_refu
     path.write_bytes(seal_line({"add": entry}) + seal_line({"add": {**entry, "rows": 1}}))
     with pytest.raises(CacheError, match="line 2"):
         commits.read(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"split": None}, "split is missing"),
+        ({"sha256": None}, "sha256 is missing"),
+        ({"colour": "red"}, "there is no key 'colour'"),
+        ({"sha256": 7}, "sha256 is 7, expected a text"),
+    ],
+)
+def test_a_key_at_fault_is_named_in_plain_words(tmp_path, change, said):
+    """A line without a key, with one too many, or with a number for a text, is refused with that key's name."""
+    for kind, entry in (("listing", a_listing()), ("add", SHARDS[0])):
+        fields = {**dataclasses.asdict(entry), **change}
+        if kind == "add" and "split" in change:
+            continue
+        line = seal_line({kind: {name: value for name, value in fields.items() if value is not None}})
+        with pytest.raises(CacheError, match=f"line 1 is none that this version reads: {said}. `featcache verify`"):
+            commits.read(log_of(tmp_path, line))
