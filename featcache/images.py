@@ -187,6 +187,16 @@ def _shrunk(image: Image.Image, edge: int) -> bytes:
     return file.getvalue()
 
 
+def may_be_image(head: bytes) -> bool:
+    """Whether `decode` may give a picture of a file with these first bytes, 16 or more.
+
+    Where it may not, these bytes alone make it say what it says of the whole file.
+    """
+    Image.init()
+    accept = [Image.OPEN[name][1] for name in FORMATS]
+    return bool(kind_of(head)) or any(by_start is None or by_start(head[:16]) for by_start in accept)
+
+
 def _open(data: bytes, *, upright: bool, at_least: int = 0) -> tuple[Image.Image, tuple[int, int]]:
     """The first frame, fully decoded, and the size that the whole picture has.
 

@@ -30,12 +30,13 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from featcache.images import BadImageError, ImageTransform, decode
+from featcache.images import BadImageError, ImageTransform, decode, may_be_image
 from featcache.jpeg import put
-from featcache.safe_read import open_file
+from featcache.safe_read import BLOCK, open_file
 
 _MAX_BYTES = 1 << 30  # a file larger than this is no picture that fits the limit on pixels
 _HELD = 1 << 26  # bytes of files that a worker has read before it decodes
+_HEAD = 1 << 10  # first bytes that show whether a larger file may be an image
 _READS = 3  # how often a file that changes while it is read is read again
 
 
@@ -93,7 +94,10 @@ def _decode(data: bytes, transform: ImageTransform, place: npt.NDArray[np.uint8]
 
 
 def read(path: str) -> tuple[bytes | None, dict[str, Any]]:
-    """A file's bytes, and what is said of them; None where they cannot be had."""
+    """A file's bytes, and what is said of them; None where they cannot be had.
+
+    Of a large file that is no image by its first bytes, these are its bytes, enough to say so; its digest is of all.
+    """
     try:
         for _ in range(_READS):
             read_at = time.time_ns()
@@ -101,15 +105,32 @@ def read(path: str) -> tuple[bytes | None, dict[str, Any]]:
                 before = os.fstat(file.fileno())
                 if before.st_size > _MAX_BYTES:
                     return None, {"failed": f"{before.st_size:,} bytes: larger than any supported image"}
-                data = file.read(before.st_size + 1)  # the one more shows a file that grows; it may grow without end
+                data, count, digest = _contents(file, before.st_size)
                 after = os.fstat(file.fileno())
             status = (after.st_size, after.st_mtime_ns, after.st_ctime_ns, after.st_ino)
             unchanged = (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == status[:3]
-            if unchanged and len(data) == after.st_size:
-                return data, {"stat": status, "digest": hashlib.sha256(data).hexdigest(), "read_at": read_at}
+            if unchanged and count == after.st_size:
+                return data, {"stat": status, "digest": digest, "read_at": read_at}
     except (OSError, ValueError) as error:
         return None, {"failed": f"cannot be read: {getattr(error, 'strerror', None) or error}"}
     return None, {"failed": f"it changed while it was read, {_READS} times"}
+
+
+def _contents(file: BinaryIO, size: int) -> tuple[bytes, int, str]:
+    """The bytes of a file of `size` bytes as `read` gives them, how many there are, and the sha256 of all, in hex.
+
+    One more than `size` is read, which shows a file that grows; it may grow without end.
+    """
+    head = file.read(_HEAD) if size > _HELD else b""
+    if head and not may_be_image(head):
+        running, count = hashlib.sha256(head), len(head)
+        while block := file.read(min(BLOCK, size + 1 - count)):
+            running.update(block)
+            count += len(block)
+        return head, count, running.hexdigest()
+    file.seek(0)
+    data = file.read(size + 1)
+    return data, len(data), hashlib.sha256(data).hexdigest()
 
 
 def say(answer: io.FileIO, value: object) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featcache.images import ImageTransform, encode_png
+from featcache.images import BadImageError, ImageTransform, decode, encode_png
 from featcache.loader import worker
 
 REPOSITORY = Path(__file__).parents[2]
@@ -145,3 +145,48 @@ def test_settings_survive_the_way_to_the_worker():
     """What `main` reads from its argument is the transform that was given."""
     found = json.loads(worker.settings_of(TRANSFORM))
     assert ImageTransform(**{**found, "mean": tuple(found["mean"]), "std": tuple(found["std"])}) == TRANSFORM
+
+
+LARGE = (1 << 26) + 5  # bytes
+NO_IMAGES = {
+    "zeros": b"", "html": b"<!doctype html>", "pdf": b"%PDF-1.7", "ico": b"\0\0\1\0", "p": b"P9 1 1",
+    "half": b"\xff\xd8\0", "riff": b"RIFF1234AVI ",
+}  # fmt: skip
+IMAGES = {
+    "jpeg": b"\xff\xd8\xff\xe0", "png": b"\x89PNG\r\n\x1a\n", "gif": b"GIF89a", "bmp": b"BM", "tiff": b"II*\0",
+    "bigtiff": b"MM\0+", "webp": b"RIFF1234WEBPVP8 ", "ppm": b"P6 1 1 255 ",
+}  # fmt: skip
+
+
+def large(path: Path, beginning: bytes) -> Path:
+    """A sparse file with a hole behind its first bytes."""
+    path.write_bytes(beginning)
+    os.truncate(path, LARGE)
+    return path
+
+
+@pytest.mark.parametrize("kind", NO_IMAGES)
+def test_a_large_file_that_is_no_image_is_not_held(tmp_path, kind):
+    """Its first bytes make `decode` say what the whole file does, and its digest is that of the whole."""
+    path = large(tmp_path / "x.jpg", NO_IMAGES[kind])
+    data, outcome = worker.read(str(path))
+    whole = path.read_bytes()
+    assert data is not None
+    assert len(data) < 5000
+    assert outcome["digest"] == hashlib.sha256(whole).hexdigest()
+    assert outcome["stat"][0] == LARGE
+    reasons = set()
+    for content in (data, whole):
+        with pytest.raises(BadImageError, match="no image of a known kind") as refused:
+            decode(content, TRANSFORM)
+        reasons.add(str(refused.value))
+    assert len(reasons) == 1
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_a_large_file_that_may_be_an_image_is_read_whole(tmp_path, kind):
+    """Whatever stands behind the first bytes of a kind that is supported."""
+    path = large(tmp_path / "x.jpg", IMAGES[kind])
+    data, outcome = worker.read(str(path))
+    assert data == path.read_bytes()
+    assert outcome["digest"] == hashlib.sha256(data).hexdigest()
