@@ -74,7 +74,12 @@ def test_no_other_module_holds_code_that_writes(saw):
             looked_at += isinstance(node, ast.Call)
             if isinstance(node, ast.Call) and writes(node):
                 found.append(f"{path.relative_to(PACKAGE)}:{node.lineno}: {writes(node)}")
-    known = [line for line in found if line.startswith("store/plain.py")]  # the writer of export's file
+    beside = (
+        "store/plain.py",  # the writer of export's file
+        "heads/classifiers/own_models.py",  # a user's own list, outside of every cache
+        "__main__.py",  # stderr, where nothing is left to import more with
+    )
+    known = [line for line in found if line.startswith(beside)]
     assert [line for line in found if line not in known] == []
     assert looked_at > 1000
     saw("calls in featcache that could change a file, searched outside publish.py", "none touches a cache", looked_at)
