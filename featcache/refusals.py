@@ -119,6 +119,8 @@ def _exhausted(error: BaseException) -> str | None:
                 return text
     if isinstance(error, (OSError, ImportError, RuntimeError, SystemError)):
         said = str(error).lower()
+        if isinstance(error, SystemError) and "without" in said and memory_within_limits() is not None:
+            return MEMORY  # "error return without exception set": there was no room for the exception
         for text, words in _WORDS.items():
             if any(word in said for word in words):
                 return text

@@ -26,7 +26,8 @@ SIZES = {
 }
 LIMITS = {"AS": "memory", "DATA": "data memory", "NOFILE": "open files", "FSIZE": "file sizes"}
 FEW = [
-    ("AS", 20 * MB, "--help"), ("AS", 80 * MB, "info"), ("AS", 150 * MB, "info"), ("AS", 250 * MB, "verify"),
+    ("AS", 20 * MB, "--help"), ("DATA", 10 * MB, "--help"), ("AS", 80 * MB, "info"), ("AS", 150 * MB, "info"),
+    ("AS", 250 * MB, "verify"),
     ("DATA", 80 * MB, "info"), ("NOFILE", 10, "info"), ("FSIZE", 0, "info"), ("AS", 2000 * MB, "fit-head"),
     ("NOFILE", 10, "extract"),
 ]  # fmt: skip
