@@ -226,7 +226,9 @@ class _Job:
                 raise error
 
     def _transform(self, spec: TrunkSpec) -> str:
-        """Of weights from a file, which transform they got, and the stores that they made under another one."""
+        """Of weights from a file, which transform they got, the stores that they made under another one, and, where
+        the file was read, what else it holds.
+        """
         if self.source.kind != "file":
             return ""
         older = [
@@ -241,7 +243,8 @@ class _Job:
             if older
             else ""
         )
-        return self.source.sentence + also
+        further = f"; {self.source.further}" if self.source.further else ""
+        return self.source.sentence + also + further
 
     def _summary(self, extracted: Extracted, embedded: int, seconds: float) -> Summary:
         listing, trunk = extracted.listing, self.store().trunk

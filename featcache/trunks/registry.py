@@ -42,6 +42,7 @@ class TrunkSource:
         self.section, self.memo, self.fixed = section, memo, transform
         self.arch: Architecture = architecture(section.arch)
         self.kind = kind(self.arch, section.weights)
+        self.further = ""  # which other tensors the file holds; known once it was read
 
     @property
     def label(self) -> str:
@@ -104,7 +105,8 @@ class TrunkSource:
         Raises:
             MachineError: they are out of reach, damaged, or of another network.
         """
-        return weights.load(self.arch, self.section.weights, self.transform.crop)
+        found, self.further = weights.load_noted(self.arch, self.section.weights, self.transform.crop)
+        return found
 
     @cached_property
     def sha256(self) -> str:

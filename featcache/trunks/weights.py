@@ -21,7 +21,7 @@ from featcache.errors import MachineError
 from featcache.home import expand_home
 from featcache.images import ImageTransform
 from featcache.safe_read import hash_file
-from featcache.trunks import checkpoints, formats
+from featcache.trunks import checkpoints, formats, further
 from featcache.trunks.architectures import RANDOM, Architecture, kind
 
 if TYPE_CHECKING:
@@ -61,7 +61,12 @@ def published_as(arch: Architecture, sha256: str) -> str:
 
 
 def load(arch: Architecture, asked: str, crop: int | None = None) -> dict[str, "Tensor"]:
-    """The tensors, float32, in torchvision's names, without a classifier.
+    """The tensors, as `load_noted` gives them."""
+    return load_noted(arch, asked, crop)[0]
+
+
+def load_noted(arch: Architecture, asked: str, crop: int | None = None) -> tuple[dict[str, "Tensor"], str]:
+    """The tensors, float32, in torchvision's names, without a classifier; and which others their file holds, or "".
 
     `crop`: the edge of the images that they are for, pixels; None: that of the transform that belongs to them.
 
@@ -70,6 +75,7 @@ def load(arch: Architecture, asked: str, crop: int | None = None) -> dict[str, "
     """
     crop = crop or transform_of(arch, asked).crop
     tensors: Mapping[str, Any]
+    note = ""
     match kind(arch, asked):
         case "random":
             tensors = _random(arch)
@@ -77,8 +83,8 @@ def load(arch: Architecture, asked: str, crop: int | None = None) -> dict[str, "
             tensors = _download(arch, asked)
         case _:
             file = Path(expand_home(asked))
-            tensors = _pick(file, checkpoints.read(file), arch, crop)
-    return _fit(tensors, arch, crop, asked)
+            tensors, note = _pick(file, checkpoints.read(file), arch, crop)
+    return _fit(tensors, arch, crop, asked), note
 
 
 def digest(tensors: Mapping[str, "Tensor"]) -> str:
@@ -143,8 +149,10 @@ def _download(arch: Architecture, asked: str) -> dict[str, "Tensor"]:
     return found
 
 
-def _pick(file: Path, document: Any, arch: Architecture, crop: int) -> Mapping[str, Any]:
+def _pick(file: Path, document: Any, arch: Architecture, crop: int) -> tuple[Mapping[str, Any], str]:
     """The one set of weights in a checkpoint that is this architecture's; where none is, the one that is most like it.
+
+    With it comes what `further.note` says of the tensors beside it.
 
     Raises:
         MachineError: no tensors, or several such sets.
@@ -169,7 +177,9 @@ def _pick(file: Path, document: Any, arch: Architecture, crop: int) -> Mapping[s
         return all(bool((mine[name] == yours[name]).all()) for name in expected)
 
     chosen = checkpoints.choose(file, sets, fits, same)
-    return (chosen or max(sets, key=likeness)).tensors
+    if chosen is None:
+        return max(sets, key=likeness).tensors, ""
+    return chosen.tensors, further.note(document, [found for found in sets if fits(found)])  # they are the same
 
 
 def _named(tensors: Mapping[str, Any]) -> dict[str, Any]:
