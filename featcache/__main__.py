@@ -24,7 +24,8 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except MemoryError:
-        _leave("error: not enough memory: end other programs, or raise the limit (ulimit -v)")
+        # On a line of its own: Python may have begun one, and had no memory to end it.
+        _leave("\nerror: not enough memory: end other programs, or raise the limit (ulimit -v)")
 
 
 def _leave(text: str) -> None:

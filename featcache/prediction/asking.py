@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -90,12 +90,6 @@ class HeadWithTrunk:
     def chosen(self) -> str:
         """Where a word stood for the head: which one that is and why; else ""."""
         return "" if self.which is None else self.which.chosen
-
-    @contextlib.contextmanager
-    def refused_with_the_next(self) -> Iterator[None]:
-        """Add to an error inside which head is next, where a word stood for this one."""
-        with self.which.refused_with_the_next() if self.which is not None else contextlib.nullcontext():
-            yield
 
     @property
     def transform(self) -> ImageTransform:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from featcache.arguments import checked
+from featcache.asked import Asked
 from featcache.errors import MachineError, UsageError
 from featcache.heads.linear import LinearHead
 from featcache.heads.saved import SavedHead
+from featcache.heads.which import ranked
 from featcache.home import expand_home
 from featcache.listing.paths import readable
 from featcache.prediction.asking import HeadWithTrunk, open_head
@@ -72,9 +74,8 @@ def export_model(head: str | None, to: str | Path, **where: Unpack[Stored]) -> E
     if to.suffix.lower() == ".onnx" and importlib.util.find_spec("onnx") is None:
         raise MachineError("ONNX files are written with onnx, which is not installed: pip install 'featcache[onnx]'")
     asking = open_head(head, **where)
-    with asking.refused_with_the_next():
-        if not isinstance(asking.saved, SavedHead):
-            raise UsageError(f"{asking.saved.name}: only a head of `featcache fit-head` is a layer of the network")
+    if not isinstance(asking.saved, SavedHead):
+        raise UsageError(_no_layer(asking, Asked(**where)))
     network = _network(asking, asking.saved.head)
     write = {".pt": _state_dict, ".onnx": _onnx}[to.suffix.lower()]
     about = to.with_suffix(".json")
@@ -91,6 +92,16 @@ def export_model(head: str | None, to: str | Path, **where: Unpack[Stored]) -> E
         (*asking.notes, *_notes(asking)),
         asking.chosen,
     )
+
+
+def _no_layer(asking: HeadWithTrunk, asked: Asked) -> str:
+    """Why a classifier is not exported; where a word stood for it, which head can be."""
+    reason = f"{asking.saved.name}: only a head of `featcache fit-head` is a layer of the network"
+    if not asking.chosen:
+        return reason
+    linear = next((one.name for one in ranked(asked)[0] if one.classifier == "linear" and not one.diverged), None)
+    best = f"the best of those is {linear}: name it" if linear else "there is none yet: run `featcache fit-head`"
+    return f"{reason}; {best}. ({asking.chosen})"
 
 
 def _network(asking: HeadWithTrunk, head: LinearHead) -> Any:
