@@ -232,7 +232,7 @@ def copied(place: Place) -> Path:
 @pytest.mark.fault(33)
 @pytest.mark.timeout(7200)
 def test_every_file_of_a_cache(place, around, saw, portion):
-    """Each file x each kind x each command: an error with exit 3 to 5, or exit 0 with the answer of the whole cache."""
+    """Each file x each kind, five commands each: an error with exit 3 to 5, or exit 0 and the whole cache's answer."""
     commands, truth = place.commands(), {}
     for name, words in commands.items():
         copied(place)
@@ -240,8 +240,9 @@ def test_every_file_of_a_cache(place, around, saw, portion):
         assert code == 0, (name, err)
         truth[name] = answer(name, out)
         shutil.rmtree("c")
-    cases = [(file, kind, name) for file in place.files for kind in KINDS for name in commands]
-    random.Random(33).shuffle(cases)
+    dice = random.Random(33)  # every command for each would take an hour
+    cases = [(file, kind, name) for file in place.files for kind in KINDS for name in dice.sample(list(commands), 5)]
+    dice.shuffle(cases)
     for file, kind, name in cases[: portion(len(cases), 60)]:
         cache = copied(place)
         if kind is not empty or (cache / file).stat().st_size:
