@@ -3,12 +3,15 @@
 import os
 import sys
 
+_RESERVE = 1 << 20  # bytes
+
 
 def main() -> None:
     """Run the command line.
 
     While it is still being imported, Ctrl-C is an interruption too, and the system may refuse it memory.
     """
+    reserve = [bytes(_RESERVE)]  # for what is done once memory has ended
     try:
         from featcache.refusals import refusal
 
@@ -17,6 +20,7 @@ def main() -> None:
 
             command_line()
         except Exception as error:
+            reserve.clear()
             refused = refusal(error)
             if refused is None or os.environ.get("FEATCACHE_DEBUG"):
                 raise
@@ -24,6 +28,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except MemoryError:
+        reserve.clear()
         # On a line of its own: Python may have begun one, and had no memory to end it.
         _leave("\nerror: not enough memory: end other programs, or raise the limit (ulimit -v)")
 

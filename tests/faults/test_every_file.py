@@ -215,6 +215,22 @@ def answer(command: str, out: str) -> Any:
     return plain(found)
 
 
+def is_right(command: str, out: str, err: str, truth: Any) -> bool:
+    """Whether it is the whole cache's answer; `compare` and `best` may pass over a head that a note names."""
+    found = answer(command, out)
+    if found == truth:
+        return True
+    notes = " ".join([err, *json.loads(out)["notes"]])
+    if command == "compare":
+        rest = [head for head in truth["heads"] if f"{head['name']} is left out" not in notes]
+        return 0 < len(rest) < len(truth["heads"]) and {**truth, "heads": rest} == found
+    if command != "report best" or " is left out" not in notes:
+        return False
+    if found["head"] == truth["head"]:  # of fewer heads, as it says
+        return {**found, "chosen": truth["chosen"]} == truth
+    return f"{truth['head']} is left out" in notes
+
+
 FREE = {"seconds", "images_per_second", "embedded", "reused", "notes", "bytes", "account", "stages", "moved_from"}
 JUDGED = ("report", "report best", "report ridge", "report knn", "report sklearn.svm:SVC", "report svc", "predict",
           "predict folder", "compare")  # fmt: skip
@@ -252,7 +268,7 @@ def test_every_file_of_a_cache(place, around, saw, portion):
         assert code in (0, 3, 4, 5), about
         assert code == 0 or err.startswith("error: ") or name.startswith("verify"), about
         if code == 0 and name in JUDGED:
-            assert answer(name, out) == truth[name], about
+            assert is_right(name, out, err, truth[name]), about
         saw(f"{kind.__name__.replace('_', ' ')} in the place of a file of the cache", f"exit {code}")
         (cache / file).chmod(0o644) if kind is unreadable else None
         shutil.rmtree(cache)

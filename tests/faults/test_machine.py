@@ -161,6 +161,8 @@ class Machine(RuleBasedStateMachine):
         """Files that matter: those that a reader would open."""
         found = []
         for store in find(self.world.cache, StatLog(self.world.cache)):
+            if not (store.shards or store.listings):  # a run died while it made this store: there is nothing to lose
+                continue
             found += [store.root / "trunk.json", store.root / commits.NAME]
             found += [store.shard_folder / part.name for part in store.shards]
             found += [self.world.cache / "listings" / line.file for line in store.listings.values()]
