@@ -32,16 +32,11 @@ def is_left(before: Extracted) -> bool:
     return not files or any(os.path.lexists(os.path.join(listing.root, file)) for file in files)
 
 
-def is_moved(before: Extracted, root: str, known: StatLog) -> bool:
-    """Whether the data set moved to `root`: nothing of it is left, and every row's file is there with its content.
-
-    A file whose content the cache remembers, here or from before the move, is not read again.
-    """
-    return not is_left(before) and has_rows(before, root, known)
-
-
 def has_rows(before: Extracted, root: str, known: StatLog) -> bool:
-    """Whether every row of a listing has its file below `root`, with the content that it had (where it had one)."""
+    """Whether every row of a listing has its file below `root`, with the content that it had (where it had one).
+
+    A file whose content the cache remembers, here or from before a move, is not read again.
+    """
     listing = before.listing
     files = list(dict.fromkeys(_file(before, path) for path in listing.paths))
     if not all(os.path.lexists(os.path.join(root, file)) for file in files):

@@ -301,21 +301,22 @@ def _own_images(place: Place) -> Path:
     return Path("digits").absolute()
 
 
+def _extract(place: Place, images: Path, cache: str) -> list[str]:
+    trunk = ["--arch", ARCH, "--weights", str(place.weights), "--precision", "fp32", "--max-bad", "0.5"]
+    return ["extract", "--data", str(images), "--cache", cache, *trunk, "--device", "cpu", "--workers", "1"]
+
+
 @outside
 def image_of_an_extract(place: Place, here: Path) -> tuple[Path, list[str]]:
     images = _own_images(place)
-    trunk = ["--arch", ARCH, "--weights", str(place.weights), "--precision", "fp32", "--max-bad", "0.5"]
-    words = ["extract", "--data", str(images), "--cache", "new", *trunk, "--device", "cpu", "--workers", "1"]
-    return images / "train" / "0" / "0000.png", words
+    return images / "train" / "0" / "0000.png", _extract(place, images, "new")
 
 
 @outside
 def image_of_a_moved_data_set(place: Place, here: Path) -> tuple[Path, list[str]]:
     copied(place)
     images = _own_images(place)
-    trunk = ["--arch", ARCH, "--weights", str(place.weights), "--precision", "fp32", "--max-bad", "0.5"]
-    words = ["extract", "--data", str(images), "--cache", "c", *trunk, "--device", "cpu", "--workers", "1"]
-    return images / "train" / "0" / "0000.png", words
+    return images / "train" / "0" / "0000.png", _extract(place, images, "c")
 
 
 @outside

@@ -15,7 +15,7 @@ import numpy as np
 from safetensors.numpy import save as save_tensors
 
 from featcache.heads.classifiers import own_models
-from featcache.heads.classifiers.answers import Answers, Classifier, Labels
+from featcache.heads.classifiers.answers import Answers, Labels
 from featcache.heads.classifiers.estimators import Estimator
 from featcache.heads.classifiers.ridge import Ridge
 from featcache.heads.classifiers.shapes import MisfitError
@@ -160,11 +160,6 @@ def answers_of(data: bytes, rows: int, classes: int) -> Answers:
         if not np.isfinite(probabilities).all():
             raise RefusedError("its probabilities are not all numbers")
     return Answers(predicted.astype(np.int64), probabilities)
-
-
-def is_kept(classifier: Classifier) -> bool:
-    """Whether there is a file for it; k-NN is its training rows, which the store holds."""
-    return isinstance(classifier, Ridge | Estimator)
 
 
 def _tensors_of(data: bytes) -> dict[str, Any]:
