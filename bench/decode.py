@@ -24,7 +24,7 @@ from sklearn.datasets import load_sample_images
 from torchvision.io import ImageReadMode, decode_image
 from video import views
 
-from featcache.images import decode
+from featcache.media.images import decode
 from featcache.trunks.architectures import architecture
 
 EXACT = architecture("vit_b_16").transform

@@ -6,7 +6,7 @@ bf16; bicubic instead of bilinear 3.4e-4, no antialias 9.9e-4, bf16 instead of f
 How far the embedding of one image moves when nothing moves but what is not keyed: batch size, threads, the instruction
 set that the kernels choose. Every way runs in a process of its own; the first is the reference of its precision. In
 contrast, what is keyed: a resize without antialias, bicubic, the other precision. The bounds in
-`featcache/drift.py` stand between the two.
+`featcache/extraction/drift.py` stand between the two.
 
 vit_b_16, with random weights and with random weights whose activations grow as trained ones do (each tensor moved by a
 tenth of a standard normal, biases included), on pieces of the two photographs that ship with scikit-learn.
@@ -56,9 +56,10 @@ def child(asked: dict[str, Any]) -> None:
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
-    from featcache.trunks import registry, vit
+    from featcache.trunks import vit
     from featcache.trunks.architectures import architecture
     from featcache.trunks.spec import TrunkSpec
+    from featcache.trunks.trunk import Trunk
     from featcache.trunks.weights import network
 
     torch.set_num_threads(asked["threads"])
@@ -86,7 +87,7 @@ def child(asked: dict[str, Any]) -> None:
     compute = asked["compute"]
     built = vit.build(state, arch, arch.transform, dtype=getattr(torch, compute))
     spec = TrunkSpec(arch=arch.name, weights_sha256="0" * 64, transform=replace(arch.transform), compute=compute)
-    trunk = registry.Trunk(spec, "cpu", asked["batch"], built)
+    trunk = Trunk(spec, "cpu", asked["batch"], built)
     step = asked["batch"]
     rows = [trunk.embed(pixels[start : start + step]) for start in range(0, len(pixels), step)]
     sys.stdout.buffer.write(np.concatenate(rows).tobytes())

@@ -129,7 +129,7 @@ def forwards(state: dict[str, torch.Tensor], device: str) -> dict[str, Callable[
         tasks[f"ceiling {name}"] = products(batch, dtype, device)
         if name == "fp32":
             continue
-        choice = engines.Choice("openvino", "as a large job on a CPU has it")
+        choice = engines.EngineChoice("openvino", "as a large job on a CPU has it")
         by_openvino, _ = engines.build(choice, ours, pixels) if device == "cpu" else (ours, choice)
         if by_openvino is not ours:
             tasks["forward bf16, ours by openvino"] = partial(by_openvino, pixels)

@@ -5,7 +5,7 @@ recipe 6.5, plain 14.1, dataloader 43.5. docs/benchmarks.md has the rest.
 
 Stage two on synthetic features of Drive&Act's size: 259,865 x 768 float32, 34 classes, 30 % of rows in one.
 
-- recipe: featcache.heads.train.train_heads, its running history and the final scores included; sweep8: eight at once
+- recipe: featcache.heads.training.train_heads, its running history and the final scores included; sweep8: eight at once
 - plain, dataloader: nn.Linear, torch.optim.SGD, clip_grad_norm_ and CosineAnnealingLR, without history; one
   indexes x[rows], the other has a TensorDataset and a DataLoader
 - ceiling: the same gather and the same two matrix products as the recipe's, alone; plain ceiling: as one writes them
@@ -36,19 +36,19 @@ from near import CHUNK, make
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from torch.utils.data import DataLoader, TensorDataset
 
-from featcache.features import Features
-from featcache.heads.check import Objective, check_head
+from featcache.features.in_memory import Features
 from featcache.heads.config import HeadConfig
-from featcache.heads.crew import Crew
-from featcache.heads.draws import orders
-from featcache.heads.instructions import SGEMM, compiled, f32, sgemm
-from featcache.heads.kernels import Floats, Longs, gather
-from featcache.heads.lbfgs import Point, minimise
 from featcache.heads.linear import LinearHead
-from featcache.heads.replay import Replay, recorder_of
-from featcache.heads.stack import padded
-from featcache.heads.supply import supply
-from featcache.heads.train import train_heads
+from featcache.heads.optimum.check import Objective, check_head
+from featcache.heads.optimum.lbfgs import Point, minimise
+from featcache.heads.training.batches import supply
+from featcache.heads.training.cuda_graph import Replay, recorder_of
+from featcache.heads.training.intrinsics import SGEMM, compiled, f32, sgemm
+from featcache.heads.training.kernels import Floats, Longs, gather
+from featcache.heads.training.samplers import orders
+from featcache.heads.training.thread_team import Crew
+from featcache.heads.training.torch_stack import padded
+from featcache.heads.training.train import train_heads
 from featcache.trunks.hardware import choose_device
 
 ROWS, VAL_ROWS, DIM, CLASSES = 259_865, 56_024, 768, 34

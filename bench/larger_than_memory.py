@@ -28,13 +28,14 @@ import numpy as np
 from heads import CLASSES, DIM, synthetic
 from machine import Result, document, table
 
-from featcache.features import Features, features_of
+from featcache.features.in_memory import Features, features_of
+from featcache.features.streamed import WINDOW_BYTES, streamed_of
+from featcache.files import StatLog
 from featcache.heads.config import HeadConfig
-from featcache.heads.train import train_heads
-from featcache.listing import Listing
-from featcache.store import Extracted, FeatureStore, StatLog, create
-from featcache.store.pieces import PIECE_BYTES
-from featcache.streamed import WINDOW_BYTES, streamed_of
+from featcache.heads.training.train import train_heads
+from featcache.listing.listing import Listing
+from featcache.store import Extracted, FeatureStore, create
+from featcache.store.windows import PIECE_BYTES
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 

@@ -26,15 +26,16 @@ from machine import Result, document, table
 from PIL import Image
 
 import featcache
-from featcache.asked import Asked
-from featcache.listing import source
+from featcache.dataset.request import Asked
+from featcache.evaluation.evaluate_head import examine
+from featcache.files import StatLog
+from featcache.listing.sources import data_source
 from featcache.machine import cores
-from featcache.recipe import read
-from featcache.report.evaluate import examine
+from featcache.recipe.recipe import read
 from featcache.report.page.about import page_of
-from featcache.report.page.gallery import gallery
+from featcache.report.page.gallery import build_gallery
 from featcache.report.page.page import render
-from featcache.store import Extracted, StatLog, create
+from featcache.store import Extracted, create
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 
@@ -81,7 +82,7 @@ def make(root: Path, rows: int) -> dict[str, Any]:
     recipe.write_text(f'name = "page"\n[data]\nlayout = "drive-act"\nroot = "{root}"\nview = "view"\nfold = 0\n')
     arch = architecture("vit_b_16")
     spec = TrunkSpec(arch=arch.name, weights_sha256="0" * 64, transform=arch.transform)
-    random, laid = np.random.default_rng(1), source(read(recipe))
+    random, laid = np.random.default_rng(1), data_source(read(recipe))
     centres = random.standard_normal((CLASSES, DIM), dtype=np.float32)
     with create(root / "cache", spec, asked="page", known=StatLog(root / "cache")).writer(shard_rows=BLOCK) as writer:
         for split in ("train", "test"):
@@ -130,7 +131,7 @@ def measure(rows: int) -> tuple[list[Result], dict[str, float]]:
         size = (root / "report.html").stat().st_size
         found, *runs["of it: load, ask the head"] = timed(lambda: examine(Asked(**where)))
         page, *runs["of it: count, draw again"] = timed(lambda: page_of(found))
-        shown, *runs["of it: thumbnails"] = timed(lambda: gallery(page.answers, page.root))
+        shown, *runs["of it: thumbnails"] = timed(lambda: build_gallery(page.answers, page.root))
         _, *runs["of it: HTML"] = timed(lambda: render(page, shown))
         paths = sorted({page.answers.paths[row] for row in shown.thumbnails})
         _, *runs["decoding these frames alone"] = timed(lambda: decode([Path(page.root, path) for path in paths]))

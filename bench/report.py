@@ -23,9 +23,10 @@ import numpy as np
 from machine import Result, document, table
 
 import featcache
-from featcache.intervals import differences, group, intervals
-from featcache.listing import Listing
-from featcache.store import Extracted, StatLog, create
+from featcache.files import StatLog
+from featcache.listing.listing import Listing
+from featcache.metrics.bootstrap import differences, group, intervals
+from featcache.store import Extracted, create
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 

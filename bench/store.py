@@ -35,13 +35,14 @@ from PIL import Image
 
 import featcache
 from featcache.extraction.rows import Rows
-from featcache.listing import Listing
+from featcache.files import StatLog
+from featcache.files.sealed import seal_line
+from featcache.files.stat_log import now, stat_of
 from featcache.listing.folder import list_folder
-from featcache.store import FeatureStore, StatLog, create, find
+from featcache.listing.listing import Listing
+from featcache.store import FeatureStore, create, find
 from featcache.store.index import pack
-from featcache.store.sealed import seal_line
 from featcache.store.shard import Shard
-from featcache.store.stat_log import now, stat_of
 from featcache.store.writer import SHARD_ROWS
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec

@@ -23,10 +23,10 @@ from machine import Result, alternate, document, table
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from featcache.images import ImageTransform
 from featcache.loader import ImageRead, read_frames, read_images
+from featcache.media.images import ImageTransform
+from featcache.media.video import decode_frames
 from featcache.trunks.architectures import architecture
-from featcache.video import decode_frames
 
 WIDTH, HEIGHT, RATE = 960, 540, 15
 TRANSFORM: ImageTransform = architecture("vit_b_16").transform

@@ -13,7 +13,7 @@ def main() -> None:
     """
     reserve = [bytes(_RESERVE)]  # for what is done once memory has ended
     try:
-        from featcache.refusals import refusal
+        from featcache.os_refusals import refusal
 
         try:
             from featcache.cli import main as command_line

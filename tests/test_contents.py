@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcache.contents import contents, describe, not_on_disk
-from featcache.duplicates import known_digests
-from featcache.listing import Listing
-from featcache.store import Extracted, StatLog, create
+from featcache.dataset.duplicates import known_digests
+from featcache.dataset.summary import contents, describe, not_on_disk
+from featcache.files import StatLog
+from featcache.listing.listing import Listing
+from featcache.store import Extracted, create
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 from tests.conftest import write_images

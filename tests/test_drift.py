@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 import featcache
-from featcache import CacheError, Settings, drift
-from featcache.store import FeatureStore, StatLog
+from featcache import CacheError, Settings
+from featcache.extraction import drift
+from featcache.files import StatLog
+from featcache.store import FeatureStore
 from featcache.store.trunk_record import TrunkRecord, read_trunk, write_trunk
-from featcache.trunks.registry import Trunk
+from featcache.trunks.trunk import Trunk
 from tests.conftest import ARCH, Nano, single_thread, write_images
 
 Extract = Callable[..., featcache.Summary]
@@ -56,7 +58,7 @@ def test_a_making_that_was_proven_is_not_proven_again(extract, images, tmp_path,
     """Neither the one that made the first rows, nor one that was compared before."""
     extract("train")
     extract("val", batch_size=3)
-    monkeypatch.setattr(drift, "compare", lambda *_, **__: pytest.fail("compared again"))
+    monkeypatch.setattr(drift, "compare_drift", lambda *_, **__: pytest.fail("compared again"))
     for batch_size in (3, 4):
         write_images(images, {"test": {str(batch_size): 2}})
         assert extract("test", batch_size=batch_size).drift is None

@@ -10,10 +10,11 @@ import pytest
 
 import featcache
 from featcache import CacheError, UsageError
-from featcache.features import Features, behind
-from featcache.listing import Listing
-from featcache.recipe import resolve
-from featcache.store import Extracted, FeatureStore, StatLog, create
+from featcache.features.in_memory import Features, changes_since_extract
+from featcache.files import StatLog
+from featcache.listing.listing import Listing
+from featcache.recipe.recipe import resolve
+from featcache.store import Extracted, FeatureStore, create
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 
@@ -148,7 +149,7 @@ def test_a_label_outside_the_classes_is_refused(label):
 
 def test_a_folder_that_changed_since_is_said(folder, tmp_path):
     """New, removed and re-labelled files and a vanished split give a sentence; an unchanged or absent folder none."""
-    from featcache.listing import list_split
+    from featcache.listing.sources import list_split
 
     recipe = resolve(data=str(folder))
     store = a_store(tmp_path / "cache")
@@ -158,11 +159,11 @@ def test_a_folder_that_changed_since_is_said(folder, tmp_path):
             writer.append(np.zeros((1, 32), np.uint8), np.zeros((1, 4), np.float32))
             writer.commit(Extracted(listing, np.zeros((len(listing), 32), np.uint8), ("",) * len(listing)))
     store = FeatureStore.open(store.root, StatLog(tmp_path / "cache"))
-    assert behind(store, recipe, ["train"]) == []
+    assert changes_since_extract(store, recipe, ["train"]) == []
     (folder / "train" / "0" / "0000.png").rename(folder / "train" / "1" / "moved.png")
-    assert "1 new files, 1 gone" in behind(store, recipe, ["train"])[0]
-    assert behind(store, recipe, ["val"]) == []
+    assert "1 new files, 1 gone" in changes_since_extract(store, recipe, ["train"])[0]
+    assert changes_since_extract(store, recipe, ["val"]) == []
     shutil.rmtree(folder / "val")
-    assert "no longer" in behind(store, recipe, ["val", "train"])[0]
+    assert "no longer" in changes_since_extract(store, recipe, ["val", "train"])[0]
     folder.rename(tmp_path / "elsewhere")
-    assert behind(store, recipe, ["train"]) == []
+    assert changes_since_extract(store, recipe, ["train"]) == []

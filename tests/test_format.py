@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import featcache
-from featcache.store import FeatureStore, StatLog, create
+from featcache.files import StatLog
+from featcache.store import FeatureStore, create
 from featcache.store.index import pack
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec

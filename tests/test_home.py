@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from featcache.asked import Asked
+from featcache.dataset.request import Asked
 from featcache.errors import FeatcacheError, UsageError
-from featcache.home import expand_home
-from featcache.listing import list_split, root_of
-from featcache.prediction.pictures import images_in
-from featcache.recipe import check, resolve
+from featcache.files.home import expand_home
+from featcache.listing.sources import list_split, root_of
+from featcache.prediction.images import images_in
+from featcache.recipe.recipe import check, resolve
 from featcache.store.catalog import cache_folder
 from featcache.trunks import weights
 from featcache.trunks.architectures import architecture

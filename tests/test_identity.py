@@ -15,13 +15,14 @@ import torch
 
 import featcache
 from featcache import CacheError
-from featcache.extraction.names import refuse_another_root
-from featcache.listing import settings_of, source
-from featcache.recipe import Recipe, check
-from featcache.store import Extracted, FeatureStore, StatLog, WeightsMemo, create
+from featcache.extraction.moved_root import refuse_another_root
+from featcache.files import StatLog
+from featcache.listing.sources import data_source, settings_of
+from featcache.recipe.recipe import Recipe, check
+from featcache.store import Extracted, FeatureStore, create
 from featcache.store.index import digests_of
 from featcache.store.store import recorded_form
-from featcache.trunks import weights as trunk_weights
+from featcache.trunks import WeightsMemo, weights
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 
@@ -59,7 +60,7 @@ def record(cache: Path, recipe: Recipe, *, sha256: str = "ab" * 32, asked: str =
     """Extract a recipe's data set as `featcache extract` does, but for the trunk."""
     identity = TrunkSpec(arch=NANO.name, weights_sha256=sha256, transform=NANO.transform, **spec)
     store = create(cache, identity, asked=asked, known=StatLog(cache))
-    laid = source(recipe)
+    laid = data_source(recipe)
     for split in laid.splits():
         listing = laid.listing(split)
         listing = replace(listing, settings=settings_of(recipe, videos=listing.videos))
@@ -147,7 +148,7 @@ def files(tmp_path: Path) -> dict[str, str]:
     paths = {}
     for seed, name in ((1, "a"), (2, "b")):
         torch.manual_seed(seed)
-        state = trunk_weights.network(NANO, NANO.transform.crop).state_dict()
+        state = weights.network(NANO, NANO.transform.crop).state_dict()
         (tmp_path / name).mkdir()
         paths[name] = str(tmp_path / name / "model.pth")
         torch.save(state, paths[name])
@@ -162,7 +163,7 @@ def test_weights_are_compared_by_their_tensors(tmp_path, cache, files):
     the file is gone, the cache's memory or the name alone decides, and that is said.
     """
     root = photos(tmp_path / "photos")
-    sha256 = trunk_weights.digest(trunk_weights.load(NANO, files["a"]))
+    sha256 = weights.digest(weights.load(NANO, files["a"]))
     record(cache, recipe_of(root), sha256=sha256, asked="model.pth")
     stated = {
         name: write_recipe(tmp_path / f"{name}.toml", root, f'weights = "{path}"') for name, path in files.items()

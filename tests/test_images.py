@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, ImageOps
 
-from featcache.images import MAX_PIXELS, BadImageError, ImageTransform, decode, encode_png
+from featcache.media.images import MAX_PIXELS, BadImageError, ImageTransform, decode, encode_png
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 SMALL = ImageTransform(resize=40, crop=32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -445,7 +445,7 @@ def test_bombs_are_refused_under_a_memory_limit():
     code = """
 import resource, struct, sys, zlib
 import numpy as np
-from featcache.images import BadImageError, ImageTransform, decode, encode_png
+from featcache.media.images import BadImageError, ImageTransform, decode, encode_png
 transform = ImageTransform(resize=40, crop=32, mean=(0, 0, 0), std=(1, 1, 1))
 fine = encode_png(np.zeros((9, 9), np.uint8))
 decode(fine, transform)

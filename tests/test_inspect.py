@@ -96,7 +96,7 @@ def test_every_problem_is_found_and_not_the_first_one(cache):
     assert all(problem.message for problem in found)
 
 
-@pytest.mark.parametrize(("name", "kind"), [(commits.NAME, "log"), ("trunk.json", "trunk")])
+@pytest.mark.parametrize(("name", "kind"), [(commits.LOG_NAME, "log"), ("trunk.json", "trunk")])
 def test_a_store_that_cannot_be_opened_hides_no_other(cache, name, kind):
     """A damaged log, or trunk.json, is one problem; the stores beside it are still checked."""
     (store,) = (cache / "stores").iterdir()
@@ -113,7 +113,7 @@ def test_a_store_that_cannot_be_opened_hides_no_other(cache, name, kind):
 def test_a_store_that_was_never_finished_is_no_problem_and_one_without_its_trunk_is(cache):
     """A kill while a store is made leaves an empty folder, and nothing was lost; rows without a trunk.json are lost."""
     (cache / "stores" / "half" / "shards").mkdir(parents=True)
-    (cache / "stores" / "half" / commits.NAME).write_bytes(b"")
+    (cache / "stores" / "half" / commits.LOG_NAME).write_bytes(b"")
     assert featcache.verify(cache=cache) == []
     next(cache.rglob("trunk.json")).unlink()
     assert [problem.kind for problem in featcache.verify(cache=cache)] == ["trunk"]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featcache.groups import Groups
-from featcache.intervals import differences, group, intervals, unit_of
-from featcache.metrics import accuracy, confusion_matrix, macro_recall, per_class_recall
+from featcache.metrics.bootstrap import differences, group, intervals, unit_of
+from featcache.metrics.confusion import accuracy, confusion_matrix, macro_recall, per_class_recall
+from featcache.metrics.groups import Groups
 
 CLASSES = 8
 CENTRES = np.linspace(-2, 2, CLASSES)  # of each class's recall, on the logit scale

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from featcache import jpeg
-from featcache.images import BadImageError, ImageTransform, decode, fit
+from featcache.media import jpeg
+from featcache.media.images import BadImageError, ImageTransform, decode, fit
 
 EXACT = ImageTransform(resize=72, crop=64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 ON_GPU = replace(EXACT, decoder="nvjpeg")

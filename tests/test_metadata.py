@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from featcache.images import BadImageError, ImageTransform, decode, preview, thumbnail, thumbnail_effort
-from featcache.metadata import without_metadata
+from featcache.media.images import BadImageError, ImageTransform, decode, preview, thumbnail, thumbnail_effort
+from featcache.media.metadata import without_metadata
 
 SMALL = ImageTransform(resize=40, crop=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 UPRIGHT = ImageTransform(resize=40, crop=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), exif="apply")
@@ -169,7 +169,7 @@ _BOMB = """
 import resource, sys, zlib, struct
 sys.path.insert(0, {tests!r})
 from test_metadata import SMALL, chunk, png
-from featcache.images import decode
+from featcache.media.images import decode
 packer = zlib.compressobj(1)
 bomb = b"".join(packer.compress(bytes(1 << 24)) for _ in range(24)) + packer.flush()  # 400 MB
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from featcache.dataset.near_duplicate_search import near_duplicates, nearest
 from featcache.errors import CacheError, UsageError
-from featcache.listing import Listing
-from featcache.near import near_duplicates, nearest
-from featcache.store import Extracted, StatLog, create
+from featcache.files import StatLog
+from featcache.listing.listing import Listing
+from featcache.store import Extracted, create
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 

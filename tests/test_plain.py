@@ -10,7 +10,7 @@ import pytest
 
 import featcache
 from featcache import CacheError, Features, MachineError, UsageError
-from featcache.plain import _write_hdf5, _write_npz, _write_parquet
+from featcache.features.exporting import _write_hdf5, _write_npz, _write_parquet
 from tests.conftest import ARCH, Nano, write_images
 
 pa = pytest.importorskip("pyarrow")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from featcache.demo import write_digits
+from featcache.cli.digits import write_digits
 from tests.conftest import Nano
 
 README = Path(__file__).parents[1] / "README.md"

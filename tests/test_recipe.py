@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcache import recipe
 from featcache.errors import UsageError
+from featcache.recipe import recipe
 
 SMALLEST = 'name = "ants"\n[data]\nroot = "data/ants"\n'
 

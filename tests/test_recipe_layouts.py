@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcache import recipe
 from featcache.errors import UsageError
-from featcache.listing import source, variant
-from featcache.recipe import NAME, check
+from featcache.files.documents import NAME
+from featcache.listing.sources import data_source, variant
+from featcache.recipe import recipe
+from featcache.recipe.recipe import check
 
 DRIVE_ACT = {"layout": "drive-act", "root": "x", "view": "kinect_color", "fold": 0}
 TABLE = {"layout": "table", "root": "x", "table": "labels.csv"}
@@ -45,8 +46,8 @@ def test_daa_is_complete(tmp_path, monkeypatch):
 )
 def test_every_layout_has_its_source(data, kind):
     """The layout decides who lists the images; without one it is a folder."""
-    assert type(source(read(**data))).__name__ == kind
-    assert type(source(read(**data, split={"val": 0.1, "by": "image"}))).__name__ == "Dealt"
+    assert type(data_source(read(**data))).__name__ == kind
+    assert type(data_source(read(**data, split={"val": 0.1, "by": "image"}))).__name__ == "Dealt"
 
 
 def test_every_problem_of_a_layout_is_named_at_once():

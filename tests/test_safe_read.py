@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import featcache
-from featcache.safe_read import hash_file, open_file, read_file, target_problem
+from featcache.files.safe_read import hash_file, open_file, read_file, target_problem
 
 PACKAGE = Path(featcache.__file__).parent
 
@@ -22,13 +22,13 @@ OPENERS = {
 OURS = {"FeatureStore.open", "_Side.open"}  # which open no file themselves
 ALLOWED = {
     "safe_read.py": "the one place",
-    "store/publish.py": "writing: it opens scratch files of its own, and what it adds to with the same checks",
-    "store/lock.py": "filelock opens the lock; what stands there was looked at before",
+    "files/publishing.py": "writing: it opens scratch files of its own, and what it adds to with the same checks",
+    "files/lock.py": "filelock opens the lock; what stands there was looked at before",
     "store/shard.py": "memory-maps a descriptor that open_shard gave",
     "store/hdf5.py": "libhdf5 on bytes in memory, or on a descriptor that was opened and hashed",
-    "store/plain.py": "writes the file of `export --to`, under a scratch name",
-    "store/regular.py": "anonymous memory",
-    "heads/search.py": "Optuna opens its study; the file was opened and read line by line before",
+    "store/plain_hdf5.py": "writes the file of `export --to`, under a scratch name",
+    "files/cache_files.py": "anonymous memory",
+    "heads/optuna_search.py": "Optuna opens its study; the file was opened and read line by line before",
     "plain.py": "writes the file of `export --to`, under a scratch name",
     "report/tables.py": "writes a file of a report, under a scratch name",
     "report/page/page.py": "the package's own templates",
@@ -36,8 +36,8 @@ ALLOWED = {
     "images.py": "Pillow on bytes in memory, or on an open file",
     "video.py": "PyAV on an open file",
     "trunks/checkpoints.py": "torch, safetensors and archives; what stands there was opened, and looked at, before",
-    "heads/classifiers/skops_file.py": "an archive on bytes in memory",
-    "heads/classifiers/own_models.py": "appends to a user's own list, outside of every cache, with the same checks",
+    "heads/saved/skops/description.py": "an archive on bytes in memory",
+    "heads/saved/skops/own_models.py": "appends to a user's own list, outside of every cache, with the same checks",
     "trunks/hardware.py": "/proc",
     "machine.py": "/proc and /sys",
     "loader": "shared memory: a file without a name",

@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 
 import featcache
 from featcache.errors import CacheError, UsageError
-from featcache.features import features_of
+from featcache.features.in_memory import features_of
+from featcache.features.streamed import Streamed, spread, streamed_of
+from featcache.files import StatLog
 from featcache.heads.config import HeadConfig
-from featcache.heads.replay import RECORDERS
-from featcache.heads.train import train_heads
-from featcache.store import StatLog, create
-from featcache.streamed import Streamed, spread, streamed_of
+from featcache.heads.training.cuda_graph import RECORDERS
+from featcache.heads.training.train import train_heads
+from featcache.store import create
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 from tests.conftest import single_thread
@@ -27,7 +28,7 @@ one_thread = pytest.fixture(autouse=True)(single_thread)
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     """A store of 700 rows in shards of 128 whose listing is in another order, names a row twice and skips some."""
-    from featcache.listing import Listing
+    from featcache.listing.listing import Listing
     from featcache.store import Extracted
 
     cache = tmp_path_factory.mktemp("cache")
@@ -69,7 +70,7 @@ def test_an_epoch_is_every_row_once(many, piece, window, batch, seed, free):
     streamed = streamed_of(many, KEY, window_bytes=window, piece_bytes=piece)
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("featcache.streamed.available_memory", lambda: free)
+        patch.setattr("featcache.features.streamed.available_memory", lambda: free)
         for x, drawn, rows in streamed.epoch(batch, np.random.default_rng(seed)):
             assert np.array_equal(x[drawn], whole.x[rows])
             seen.append(rows)

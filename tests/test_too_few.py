@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from scipy.stats import binom, multinomial
 
 import featcache
-from featcache.groups import Groups
-from featcache.intervals import differences, group, intervals
-from featcache.listing import Listing
-from featcache.store import Extracted, StatLog, create
+from featcache.files import StatLog
+from featcache.listing.listing import Listing
+from featcache.metrics.bootstrap import differences, group, intervals
+from featcache.metrics.groups import Groups
+from featcache.store import Extracted, create
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 from tests.conftest import single_thread

@@ -8,11 +8,11 @@ import featcache
 import featcache.cli
 from featcache.cli.app import app
 from featcache.errors import DataError, UsageError
-from featcache.extraction.account import Account
-from featcache.heads.fit import notes_of
-from featcache.heads.saved import SavedHead
+from featcache.extraction.timing import Account
+from featcache.heads.fit_linear import notes_of
+from featcache.heads.saved.linear import SavedHead
 from featcache.listing import sheet
-from featcache.recipe import check
+from featcache.recipe.recipe import check
 from tests.heads.test_which import head_of
 from tests.report.test_evaluate import fit, record
 
@@ -93,7 +93,7 @@ def test_a_rule_for_clips_is_refused_where_there_are_none(tmp_path):
 
 def test_a_head_named_by_its_folder_says_which_flags_are_unused(tmp_path):
     """Its folder says which store it belongs to: --store beside it has no effect, and a note says so."""
-    from featcache.prediction.asking import open_head
+    from featcache.prediction.model import open_head
 
     record(tmp_path, "train", "val")
     folder = str(fit(tmp_path).best.folder)

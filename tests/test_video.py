@@ -10,10 +10,10 @@ import av
 import numpy as np
 import pytest
 
-from featcache import video
 from featcache.errors import MachineError
-from featcache.images import ImageTransform, decode, encode_png, fit
-from featcache.video import BadVideoError, decode_frames, ensure_decoder, frame_digest, video_digest
+from featcache.media import video
+from featcache.media.images import ImageTransform, decode, encode_png, fit
+from featcache.media.video import BadVideoError, decode_frames, ensure_decoder, frame_digest, video_digest
 from tests.videos import TICKS, nearest, pictures, remux, write_video
 
 FRAMES = 40
@@ -166,6 +166,6 @@ def test_without_pyav_the_way_out_is_named(monkeypatch):
 
 def test_nothing_is_imported_for_images_alone():
     """Neither torch nor PyAV is needed to import this module."""
-    code = "import sys, featcache.video, featcache.loader.video_worker; print({'torch', 'av'} & set(sys.modules))"
+    code = "import sys, featcache.media.video, featcache.loader.video_worker; print({'torch', 'av'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "set()\n"

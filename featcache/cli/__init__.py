@@ -2,7 +2,8 @@
 
 # In the order of --help.
 from featcache.cli import stage_one, stage_two, report, search, classifiers, predict  # isort: skip
-from featcache.cli import cache, upkeep, demo  # isort: skip
+from featcache.cli import cache, demo
+from featcache.cli import maintenance as upkeep
 from featcache.cli.app import main
 
 # Importing one makes its functions commands.

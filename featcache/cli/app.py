@@ -21,10 +21,10 @@ from typer.core import TyperCommand
 
 import featcache
 from featcache.errors import FeatcacheError, MachineError, UsageError
-from featcache.home import expand_home
+from featcache.files import expand_home
 from featcache.machine import limit_threads
-from featcache.refusals import PROCESSES, can_start_threads, exhaustion, refusal, require_memory
-from featcache.where import Stored, Where
+from featcache.os_refusals import PROCESSES, can_start_threads, exhaustion, refusal, require_memory
+from featcache.recipe import Stored, Where
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -233,14 +233,14 @@ def _root(
 
 def console(*, stderr: bool = False) -> "Console":
     """Where tables and progress are drawn."""
-    from featcache.report.console import Plain
+    from featcache.report import Plain
 
     return Plain(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def say(text: str) -> None:
     """A line, or several, on stdout."""
-    from featcache.report.text import printable
+    from featcache.report import printable
 
     print("\n".join(printable(line) for line in text.split("\n")))
 
@@ -248,7 +248,7 @@ def say(text: str) -> None:
 def complain(text: str) -> None:
     """A line, or several, on stderr."""
     try:
-        from featcache.report.text import printable
+        from featcache.report import printable
     except (ImportError, MemoryError, OSError):  # where nothing more can be opened or held, only what is plain is shown
 
         def printable(name: str) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from featcache.cli.app import Json, Weights, command, print_json, say, short
-from featcache.where import Where
+from featcache.recipe import Where
 
 
 @command()
@@ -18,8 +18,8 @@ def info(
     as_json: Json = False,
 ) -> None:
     """What the cache holds, and what the trunk and a head on it weigh."""
-    from featcache.inspect import info
-    from featcache.report.stages import made_with, many
+    from featcache.maintenance import info
+    from featcache.report import made_with, many
 
     found = info(arch=arch, weights=weights, **where)
     if as_json:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from featcache.cli.app import Device, Json, command, complain, console, print_json, say, short
-from featcache.where import Stored
+from featcache.recipe import Stored
 
 
 @command()
@@ -29,10 +29,9 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Any other classifier on the cached embeddings; its settings are chosen by macro recall on val."""
-    from featcache.heads.classifiers.fit import fit
-    from featcache.heads.classifiers.settings import parse
-    from featcache.report.progress import Bar
-    from featcache.report.trials import fitted_parts
+    from featcache.heads import fit
+    from featcache.heads.classifiers import parse
+    from featcache.report import Bar, fitted_parts
 
     choices = {key: list(values) for key, values in parse(settings or ()).items()}
     with Bar(console(stderr=True)) as bar:
@@ -63,18 +62,18 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Every head and classifier of the data set in one table."""
-    from featcache.report.compare import compare, save_csv, table_of
-    from featcache.report.tables import check_destination
+    from featcache.evaluation import compare
+    from featcache.report import check_destination, comparison_table, save_comparison_csv
 
     if csv is not None:
         check_destination(csv, ".csv")
     found = compare(split=split, sort=sort, **where)
     if csv is not None:
-        save_csv(found, csv)
+        save_comparison_csv(found, csv)
     if as_json:
         print_json(found.to_json())
         return
-    for part in table_of(found, console().width):
+    for part in comparison_table(found, console().width):
         console().print(part)
     if csv is not None:
         say(f"wrote {short(csv)}")

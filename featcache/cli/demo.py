@@ -14,7 +14,7 @@ from featcache.errors import UsageError
 @command()
 def demo(cache: Cache = None) -> None:
     """The whole way on 500 handwritten digits, which need no download: extract, fit-head, report."""
-    from featcache import demo as digits
+    from featcache.cli import digits
 
     if Path("featcache.toml").exists():
         raise UsageError("featcache.toml stands here: the demo would mix with your project; run it in another folder")

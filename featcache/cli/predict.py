@@ -9,8 +9,8 @@ import typer
 
 from featcache.cli.app import Device, Json, command, complain, console, print_json, refuse_unused, say, short
 from featcache.errors import UsageError
-from featcache.home import expand_home
-from featcache.where import Stored
+from featcache.files import expand_home
+from featcache.recipe import Stored
 
 if TYPE_CHECKING:
     from featcache.prediction import Predictions, Timeline
@@ -39,11 +39,9 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """A head on new images: labels with probabilities. --weights says where the trunk's weights are now."""
-    from featcache import prediction
     from featcache.extraction import Settings
-    from featcache.prediction.videos import is_video
-    from featcache.report.progress import Bar
-    from featcache.report.tables import check_destination
+    from featcache.prediction import is_video, predict, timeline
+    from featcache.report import Bar, check_destination
 
     for path, suffix in ((csv, ".csv"), (png, ".png")):
         if path is not None:
@@ -61,17 +59,17 @@ def predict(
         refuse_unused(["per_second"], "on images")
     with Bar(console(stderr=True)) as bar:
         if videos:
-            timeline = prediction.timeline(
+            over_time = timeline(
                 head, videos[0], per_second=per_second, device=device, batch_size=batch_size,
                 progress=lambda done: bar.show("frames", done, 0), **where,
             )  # fmt: skip
         else:
-            found = prediction.predict(
+            found = predict(
                 head, named, device=device, batch_size=batch_size, workers=workers,
                 progress=lambda done, total: bar.show("images", done, total), **where,
             )  # fmt: skip
     if videos:
-        _show_timeline(timeline, csv, png, as_json=as_json)
+        _show_timeline(over_time, csv, png, as_json=as_json)
     else:
         _show(found, top, csv, png, as_json=as_json)
 
@@ -105,20 +103,19 @@ def _from_stdin() -> list[str]:
 
 
 def _show(found: "Predictions", top: int, csv: Path | None, png: Path | None, *, as_json: bool) -> None:
-    from featcache.report import predictions
-    from featcache.report.text import printable
+    from featcache.report import printable, render_predictions, save_predictions_csv
 
     if csv is not None:
-        predictions.save_csv(found, csv, top)
+        save_predictions_csv(found, csv, top)
     if png is not None:
-        from featcache.report.sheet import save_sheet
+        from featcache.report import save_sheet
 
         save_sheet(found, png)
     if as_json:
         print_json(found.to_json(top))
     else:
         say(found.chosen or f"head {found.head}")
-        predictions.draw(found, console(), top)
+        render_predictions(found, console(), top)
         _say_written(csv, png)
     for path, reason in zip(found.paths, found.failed, strict=True):
         if reason:
@@ -128,19 +125,19 @@ def _show(found: "Predictions", top: int, csv: Path | None, png: Path | None, *,
 
 
 def _show_timeline(found: "Timeline", csv: Path | None, png: Path | None, *, as_json: bool) -> None:
-    from featcache.report import predictions
+    from featcache.report import render_timeline, save_timeline_csv
 
     if csv is not None:
-        predictions.save_timeline_csv(found, csv)
+        save_timeline_csv(found, csv)
     if png is not None:
-        from featcache.report.sheet import save_strip
+        from featcache.report import save_strip
 
         save_strip(found, png)
     if as_json:
         print_json(found.to_json())
     else:
         say(found.chosen or f"head {found.head}")
-        predictions.draw_timeline(found, console())
+        render_timeline(found, console())
         _say_written(csv, png)
     if found.failed:
         complain(f"warning: {found.path}: not read to its end: {found.failed}")

@@ -8,10 +8,10 @@ import typer
 
 from featcache.cli.app import Json, command, console, print_json, say, short
 from featcache.errors import UsageError
-from featcache.where import Stored
+from featcache.recipe import Stored
 
 if TYPE_CHECKING:
-    from featcache.report.evaluate import Examined
+    from featcache.evaluation import Examined
 
 
 @command()
@@ -43,11 +43,9 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Recall per class and the confusion matrix of a head, with intervals; by image and by clip."""
-    from featcache.asked import Asked
-    from featcache.report import paired, terminal, versus
-    from featcache.report.evaluate import examine
-    from featcache.report.evaluation import to_json
-    from featcache.report.tables import check_destination, save_csv
+    from featcache.dataset import Asked
+    from featcache.evaluation import evaluate_folds, evaluate_pair, examine, to_json
+    from featcache.report import check_destination, render_evaluation, render_folds, render_paired, save_evaluation_csv
 
     files = [path for path in (html, png, csv) if path is not None]
     for path, suffix in ((html, ".html"), (png, ".png"), (csv, ".csv")):
@@ -57,11 +55,11 @@ def report(
         raise UsageError("--folds: an average has no page, picture or table of its own, and no --against; leave it out")
     options = {"split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects}
     if folds is not None:
-        averaged = paired.evaluate_folds(_numbers(folds), head, **options, **where)  # type: ignore[arg-type]
+        averaged = evaluate_folds(_numbers(folds), head, **options, **where)  # type: ignore[arg-type]
         if as_json:
             print_json(averaged.to_json())
         else:
-            versus.draw_folds(averaged, console())
+            render_folds(averaged, console())
         return
     asked = Asked(**where)
     found = examine(asked, head, **options)  # type: ignore[arg-type]
@@ -69,30 +67,29 @@ def report(
     if html is not None:
         _write_page(found, by, html)
     if png is not None:
-        from featcache.report.figure import save_png
+        from featcache.report import save_png
 
         save_png(evaluation, png)
     if csv is not None:
-        save_csv(evaluation, csv)
+        save_evaluation_csv(evaluation, csv)
     compared = None
     if against is not None:
-        compared = paired.paired(found, examine(asked, against, **options), by)  # type: ignore[arg-type]
+        compared = evaluate_pair(found, examine(asked, against, **options), by)  # type: ignore[arg-type]
     if as_json:
         print_json(to_json(evaluation) if compared is None else compared.to_json())
         return
     if compared is None:
-        terminal.draw(evaluation, console(), written=bool(files))
+        render_evaluation(evaluation, console(), written=bool(files))
     else:
-        versus.draw_pair(compared, console())
+        render_paired(compared, console())
     for path in files:
         say(f"wrote {short(path)}")
 
 
 def _write_page(found: "Examined", by: str, path: Path) -> None:
     from featcache.cli.app import complain
-    from featcache.report.page.about import page_of
-    from featcache.report.page.page import save_html
-    from featcache.report.progress import Bar, left
+    from featcache.report import Bar, left
+    from featcache.report.page import page_of, save_html
 
     page, begun = page_of(found, by), time.monotonic()
     what = "fetching frames" if page.videos else "thumbnails"

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from featcache.cli.app import Device, Json, command, complain, console, print_json, refuse_unused, say, short
-from featcache.where import Stored
+from featcache.recipe import Stored
 
 
 @command()
@@ -26,9 +26,8 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Bayesian search over a head's settings, pruned on val; the same command again goes on where it was."""
-    from featcache.heads.search import search
-    from featcache.report.progress import Bar
-    from featcache.report.stages import search_parts
+    from featcache.heads import search
+    from featcache.report import Bar, search_parts
 
     if no_check:
         refuse_unused(["check_seconds"], "with --no-check")

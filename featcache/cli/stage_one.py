@@ -18,7 +18,7 @@ from featcache.cli.app import (
     say,
     short,
 )
-from featcache.where import Where
+from featcache.recipe import Where
 
 if TYPE_CHECKING:
     from featcache.extraction import Progress
@@ -43,11 +43,15 @@ def data_set(
     as_json: Json = False,
 ) -> None:
     """What is in the data set: counts, imbalance, clips, shared and conflicting images, leaks between splits."""
-    from featcache.contents import describe
-    from featcache.near import near_duplicates
-    from featcache.report import contents as show
-    from featcache.report.progress import Bar
-    from featcache.report.tables import check_destination
+    from featcache.dataset import describe, near_duplicates
+    from featcache.report import (
+        Bar,
+        check_destination,
+        render_data_summary,
+        render_near_duplicates,
+        save_near_duplicates_csv,
+        save_summary_csv,
+    )
 
     if near is None:
         refuse_unused(("store", "weights", "precision"), "without --near: what is counted is the data set, not a store")
@@ -66,14 +70,14 @@ def data_set(
                 **where,
             )
     if csv is not None:
-        show.save_csv(contents, csv) if found is None else show.save_near_csv(found, csv)
+        save_summary_csv(contents, csv) if found is None else save_near_duplicates_csv(found, csv)
     if as_json:
         print_json(contents.to_json() | ({} if found is None else {"near": found.to_json()}))
         return
-    show.draw(contents, console())
+    render_data_summary(contents, console())
     if found is not None:
         say("")
-        show.draw_near(found, console())
+        render_near_duplicates(found, console())
     if csv is not None:
         say(f"wrote {short(csv)}")
 
@@ -107,11 +111,10 @@ def extract(
     as_json: Json = False,
 ) -> None:
     """Stage one: embed the images that the cache lacks. Safe to stop at any moment, safe to run again."""
-    from featcache import extraction
-    from featcache.report import stages
-    from featcache.report.progress import Bar, left
+    from featcache.extraction import Settings, extract
+    from featcache.report import Bar, left, sentence_of, shares_of, warnings_of
 
-    settings = extraction.Settings(
+    settings = Settings(
         device=device, engine=engine, workers=workers, batch_size=batch_size, max_bad=max_bad,
         retry_failed=retry_failed, shard_rows=shard_rows, shard_seconds=shard_seconds, wait=wait,
     )  # fmt: skip
@@ -125,11 +128,11 @@ def extract(
             detail = f"{rate}  {left(now.done, now.total, now.seconds)}  {now.bound}"
             bar.show(f"{now.split}", now.done, now.total, detail)
 
-        summaries = extraction.extract(
+        summaries = extract(
             split, arch=arch, weights=weights, precision=precision, stored=stored, decode=decode, limit=limit,
             fraction=fraction, seed=seed, settings=settings, progress=show, **where,
         )  # fmt: skip
-    warnings = [line for summary in summaries for line in stages.warnings_of(summary)]
+    warnings = [line for summary in summaries for line in warnings_of(summary)]
     for line in dict.fromkeys(warnings):  # what is said of the whole data set stands in every summary
         complain(line)
     if as_json:
@@ -137,8 +140,8 @@ def extract(
         print_json(documents[0] if split is not None else documents)
         return
     for summary in summaries:
-        say(stages.sentence_of(summary))
-        for line in (stages.shares_of(summary), summary.held_back):
+        say(sentence_of(summary))
+        for line in (shares_of(summary), summary.held_back):
             if line:
                 say(f"  {line}")
     for engine_line in dict.fromkeys(summary.engine for summary in summaries if summary.engine):  # chosen once

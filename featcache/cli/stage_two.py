@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from featcache.cli.app import Device, Json, command, complain, console, print_json, refuse_unused, say, short
-from featcache.where import Stored
+from featcache.recipe import Stored
 
 
 @command("fit-head")
@@ -53,9 +53,8 @@ def fit_head(
     as_json: Json = False,
 ) -> None:
     """Stage two: train linear heads on the cached embeddings, and hold the best against the convex optimum."""
-    from featcache.heads.fit import fit_head
-    from featcache.report.progress import Bar
-    from featcache.report.stages import fit_parts
+    from featcache.heads import fit_head
+    from featcache.report import Bar, fit_parts
 
     if no_check:
         refuse_unused(["check_seconds"], "with --no-check")

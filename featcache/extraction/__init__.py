@@ -1,6 +1,5 @@
 """Stage one: images -> embeddings on disk."""
 
-from featcache.extraction.job import extract
-from featcache.extraction.summary import MAX_BAD, Progress, Settings, Summary
+import lazy_loader
 
-__all__ = ["MAX_BAD", "Progress", "Settings", "Summary", "extract"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,12 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from featcache.trunks import engines
-from featcache.trunks.spec import TrunkSpec
+from featcache.trunks import EngineChoice, TrunkSpec
 
 BUFFERS = 2  # of each device: one is filled while the other is embedded
 
-Pixels = npt.NDArray[np.uint8]  # (rows, 3, crop, crop), or (rows, …) of `featcache.jpeg`
+Pixels = npt.NDArray[np.uint8]  # (rows, 3, crop, crop), or (rows, …) of `featcache.media.jpeg`
 Embeddings = npt.NDArray[np.float32]  # (rows, dim)
 
 
@@ -36,7 +35,7 @@ class Embedder(Protocol):
         """Images in one forward; it shrinks where memory runs out."""
 
     @property
-    def engine(self) -> engines.Choice:
+    def engine(self) -> EngineChoice:
         """How the forward is run."""
 
     def buffer(self) -> Pixels:

@@ -12,37 +12,33 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.arguments import checked
-from featcache.asked import Asked
-from featcache.drift import Drift
+from featcache.dataset import Asked
 from featcache.errors import DataError, FeatcacheError, UsageError
-from featcache.extraction.account import Account
 from featcache.extraction.devices import Device, Devices
-from featcache.extraction.names import refuse_another_root
-from featcache.extraction.places import Place, places
+from featcache.extraction.drift import Drift
+from featcache.extraction.moved_root import refuse_another_root
+from featcache.extraction.placement import Place, places
 from featcache.extraction.rows import Rows, refuse_too_many
 from featcache.extraction.run import Run
 from featcache.extraction.summary import Progress, Settings, Summary
+from featcache.extraction.timing import Account
 from featcache.extraction.trunk_process import TrunkProcess
-from featcache.listing import Cut, Dealt, Listing, Source, cuts, settings_of, source, subset
-from featcache.recipe import Recipe
+from featcache.files import StatLog, sweep_old_scratch
+from featcache.listing import Dealt, Leak, Listing, Source, data_source, find_leaks, settings_of, subset
+from featcache.recipe import Recipe, Where
 from featcache.store import (
+    TAIL,
     Extracted,
     FeatureStore,
-    StatLog,
-    WeightsMemo,
     broken,
     create,
-    dealt,
     find,
     is_recorded,
-    publish,
+    read_split_assignment,
     recorded_form,
+    write_split_assignment,
 )
-from featcache.store.trunk_record import TAIL
-from featcache.trunks.hardware import require_decoder
-from featcache.trunks.registry import PRECISION, TrunkSource, load
-from featcache.trunks.spec import TrunkSpec
-from featcache.where import Where
+from featcache.trunks import PRECISION, TrunkSource, TrunkSpec, WeightsMemo, load_trunk, require_decoder
 
 
 @checked
@@ -75,7 +71,7 @@ def extract(
     trunk = {"arch": arch, "weights": weights, "precision": precision, "stored": stored, "decode": decode}
     recipe = asked.recipe.override("trunk", **trunk)
     folder, cut = asked.folder, asked.variant
-    laid = source(recipe, dealt.read(folder, recipe.name, cut))
+    laid = data_source(recipe, read_split_assignment(folder, recipe.name, cut))
     whole = [laid.listing(one) for one in ([split] if split is not None else laid.splits())]
     if laid.absent:
         raise DataError(laid.absent)
@@ -87,7 +83,7 @@ def extract(
         before = refuse_another_root(folder, job.stores, recipe.name, root, asked.known)
         job.moved_from = {listing.split: before for listing in listings}
     if isinstance(laid, Dealt):
-        dealt.write(folder, recipe.name, cut, laid.groups)
+        write_split_assignment(folder, recipe.name, cut, laid.groups)
     job.cuts = _cuts(laid)
     with contextlib.closing(job):
         return job.run_all(listings)
@@ -103,7 +99,7 @@ class _Job:
         self.stores = find(cache, self.known)
         self.source = TrunkSource(recipe.trunk, WeightsMemo(cache))
         self.moved_from: dict[str, str] = {}  # by split, where the folder stood before
-        self.cuts: list[Cut] = []
+        self.cuts: list[Leak] = []
         self.drift: dict[str, Drift] = {}  # by split, what a comparison with the store's old rows gave
         self.planned = 0  # images that may have to be embedded, in this split …
         self.later: Sequence[Listing] = ()  # … and in these: together they decide the engine
@@ -139,7 +135,7 @@ class _Job:
             device = self.places[0].device
             _ = self.source.tensors  # read (or fetched) here, where Ctrl-C ends it; the device's thread cannot be ended
             open_ = partial(
-                load, self.source, spec, device=device, batch_size=settings.batch_size, engine=settings.engine,
+                load_trunk, self.source, spec, device=device, batch_size=settings.batch_size, engine=settings.engine,
                 images=images,
             )  # fmt: skip
             self.opened = [Device(open_)]
@@ -185,7 +181,7 @@ class _Job:
                 shard_rows=settings.shard_rows, shard_seconds=settings.shard_seconds, wait=settings.wait,
                 waiting=self._waiting,
             ) as writer:  # fmt: skip
-                publish.sweep_old(self.cache)
+                sweep_old_scratch(self.cache)
                 if len(todo):
                     self.planned = len(todo)
                     run = Run(self, rows, todo, writer)
@@ -279,6 +275,6 @@ class _Job:
         )
 
 
-def _cuts(laid: Source) -> list[Cut]:
+def _cuts(laid: Source) -> list[Leak]:
     """What the splits of a data set share, those included that are not extracted now."""
-    return [] if laid.apart else cuts([laid.listing(split) for split in laid.splits()])
+    return [] if laid.apart else find_leaks([laid.listing(split) for split in laid.splits()])

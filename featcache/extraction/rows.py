@@ -7,13 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import CacheError, DataError
-from featcache.listing import Listing, video_and_frame
-from featcache.listing.paths import shown_path
+from featcache.files import Known, StatLog
+from featcache.listing import Listing, shown_path, video_and_frame
 from featcache.loader import ImageRead
-from featcache.store import Extracted, FeatureStore, StatLog
-from featcache.store.index import Digests, digests_of
-from featcache.store.stat_log import Known
-from featcache.video import frame_digest
+from featcache.media import frame_digest
+from featcache.store import Digests, Extracted, FeatureStore, digests_of
 
 _NAMED = 5  # bad images that an error names
 

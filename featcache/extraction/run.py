@@ -8,21 +8,20 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from featcache import drift
-from featcache.drift import Drift
 from featcache.errors import FeatcacheError
-from featcache.extraction.account import Account, Kind
+from featcache.extraction import drift
 from featcache.extraction.devices import Buffer, Devices, Embeddings
+from featcache.extraction.drift import Drift
 from featcache.extraction.rows import Rows, refuse_too_many
 from featcache.extraction.summary import Progress, Settings
-from featcache.jpeg import put
+from featcache.extraction.timing import Account, Kind
+from featcache.files import StatLog
 from featcache.listing import video_and_frame
 from featcache.loader import ImageRead, read_frames, read_images
 from featcache.machine import cores
-from featcache.store import StatLog, StoreWriter
-from featcache.store.index import digests_of
-from featcache.store.writer import check_finite
-from featcache.trunks.registry import TrunkSource
+from featcache.media import put
+from featcache.store import StoreWriter, check_finite, digests_of
+from featcache.trunks import TrunkSource
 
 _FLUSH_SECONDS = 5.0  # how much reading a kill may cost where nothing is embedded
 _SAY_SECONDS = 0.1

@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from featcache.arguments import checked_class
-from featcache.drift import Drift
 from featcache.errors import UsageError
-from featcache.extraction.account import MOST_WORKERS
-from featcache.extraction.places import EXPECTED
-from featcache.listing.paths import readable
-from featcache.store.shard import MOST_ROWS
-from featcache.store.writer import SHARD_ROWS, SHARD_SECONDS
-from featcache.trunks.engines import ENGINES
+from featcache.extraction.drift import Drift
+from featcache.extraction.placement import EXPECTED
+from featcache.extraction.timing import MOST_WORKERS
+from featcache.listing import readable
+from featcache.store import MOST_ROWS, SHARD_ROWS, SHARD_SECONDS
+from featcache.trunks import ENGINES
 
 MAX_BAD = 0.01  # the share of a listing's images that may be unreadable
 

@@ -13,13 +13,10 @@ import numpy as np
 
 from featcache.errors import MachineError
 from featcache.extraction.devices import BUFFERS, Embeddings, Pixels
-from featcache.extraction.places import Place
+from featcache.extraction.placement import Place
 from featcache.extraction.trunk_worker import Shape, Slots
-from featcache.loader.process import ended, hear, reap, shared_file, start, tell
-from featcache.trunks.engines import Choice
-from featcache.trunks.hardware import BATCH
-from featcache.trunks.registry import TrunkSource
-from featcache.trunks.spec import TrunkSpec
+from featcache.loader import ended, hear, reap, shared_file, start, tell
+from featcache.trunks import BATCH, EngineChoice, TrunkSource, TrunkSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +71,9 @@ class TrunkProcess:
         return self
 
     @property
-    def engine(self) -> Choice:
+    def engine(self) -> EngineChoice:
         """How the forward is run."""
-        return Choice(*self._said["engine"])
+        return EngineChoice(*self._said["engine"])
 
     def made(self) -> dict[str, Any]:
         """Versions and hardware."""

@@ -27,11 +27,9 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import FeatcacheError
-from featcache.loader.worker import say
+from featcache.loader import say
 from featcache.recipe import TrunkSection
-from featcache.store.weights_memo import WeightsMemo
-from featcache.trunks.registry import Trunk, TrunkSource, Uploaded, load
-from featcache.trunks.spec import TrunkSpec
+from featcache.trunks import Trunk, TrunkSource, TrunkSpec, Uploaded, WeightsMemo, load_trunk
 
 
 def main(settings: str, shared: int) -> None:
@@ -112,7 +110,7 @@ def _last_word(device: str, answer: io.FileIO) -> Iterator[None]:
 
 def _load(asked: dict[str, Any]) -> Trunk:
     source = TrunkSource(TrunkSection(**asked["section"]), WeightsMemo(Path(asked["cache"])))
-    return load(
+    return load_trunk(
         source, TrunkSpec.from_json(asked["spec"]), device=asked["device"], batch_size=asked["shape"]["batch"],
         engine=asked["engine"], images=asked["images"],
     )  # fmt: skip

@@ -7,8 +7,7 @@ from typing import Any, TypedDict, cast
 
 from featcache.errors import UsageError
 from featcache.heads.config import HeadConfig
-from featcache.recipe import GRID, HeadSection
-from featcache.where import Stored
+from featcache.recipe import GRID, HeadSection, Stored
 
 
 class HeadFlags(TypedDict, total=False):

@@ -4,14 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from featcache.asked import Asked
+from featcache.dataset import Asked
 from featcache.errors import CacheError, DataError
-from featcache.features import RANDOM_TRUNK, Features, behind, features_of
-from featcache.listing import cuts
+from featcache.features import RANDOM_TRUNK, Features, Streamed, changes_since_extract, features_of, streamed_of
+from featcache.listing import find_leaks
 from featcache.machine import available_memory
-from featcache.store import FeatureStore
-from featcache.store.moved import is_same_folder
-from featcache.streamed import Streamed, streamed_of
+from featcache.store import FeatureStore, is_same_folder
 
 SHARE_OF_MEMORY = 0.7  # that the training rows may take
 
@@ -57,8 +55,8 @@ def read_splits(asked: Asked, *, from_disk: bool | None = False) -> Splits:
     val = features_of(source, asked.key_of(source, "val")) if asked.key("val") in source.listings else None
     refuse_unfit(train, val)
     both = [train] if val is None else [train, val]
-    stale = behind(source, asked.recipe, [split.split for split in both])
-    return Splits(source, train, val, (*notes, *stale, *map(str, cuts(both))))
+    stale = changes_since_extract(source, asked.recipe, [split.split for split in both])
+    return Splits(source, train, val, (*notes, *stale, *map(str, find_leaks(both))))
 
 
 def refuse_unfit(train: Features | Streamed, val: Features | None) -> None:

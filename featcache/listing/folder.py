@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from featcache.errors import DataError
+from featcache.files import NAME
 from featcache.listing.folder_names import check_clips, check_names
 from featcache.listing.leftovers import SUFFIXES, is_left_out
 from featcache.listing.listing import Listing
 from featcache.listing.paths import name_bytes, shown_path
 from featcache.listing.source import in_order
-from featcache.recipe import NAME
 
 NAMED = 10  # folders in a message
 

@@ -10,11 +10,10 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from featcache.arguments import nearest
-from featcache.encoding import marked_encoding, way_to_utf8
 from featcache.errors import DataError, UsageError
+from featcache.files import BLOCK, TABLE, marked_encoding, open_file, refuse_larger, way_to_utf8
 from featcache.listing.paths import is_text, readable, shown_path
 from featcache.listing.spellings import same_name_key
-from featcache.safe_read import BLOCK, TABLE, open_file, refuse_larger
 
 SHOWN = 20  # problems that an error names; the rest it counts
 

@@ -12,13 +12,14 @@ from functools import cached_property, partial
 import numpy as np
 
 from featcache.errors import DataError
+from featcache.files import NAME
 from featcache.listing import sheet
 from featcache.listing.listing import Listing
 from featcache.listing.paths import readable
 from featcache.listing.sheet import Sheet
 from featcache.listing.source import in_order
 from featcache.listing.spellings import apart_in_case, faults_of_spelling, look_alikes, same_name_key
-from featcache.recipe import NAME, TableData
+from featcache.recipe import TableData
 
 _NAMES = ("label", "split", "clip", "subject")  # columns that name something that other rows name too
 

@@ -1,6 +1,5 @@
 """Files -> pixels, in worker processes that read once, hash, ask whether the image is wanted, and then decode."""
 
-from featcache.loader.reader import ImageRead, read_images
-from featcache.loader.video_reader import read_frames
+import lazy_loader
 
-__all__ = ["ImageRead", "read_frames", "read_images"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

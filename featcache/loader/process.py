@@ -17,8 +17,8 @@ import numpy as np
 
 import featcache
 from featcache.errors import MachineError
-from featcache.images import ImageTransform
 from featcache.loader.worker import settings_of
+from featcache.media import ImageTransform
 
 TRIES = 2  # how many workers a file, read by itself, may take down before it is given up
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import MachineError
-from featcache.images import ImageTransform
 from featcache.loader.process import TRIES, Workers, ask, hear, tell
+from featcache.media import ImageTransform
 
 _MOST = 8  # files that a worker is asked for at once …
 _AT_ONCE = 0.02  # … as long as all of them take no more than so many seconds

@@ -6,10 +6,9 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
 from featcache.errors import MachineError
-from featcache.images import ImageTransform
 from featcache.loader.process import TRIES, Workers, ask, tell
 from featcache.loader.reader import ImageRead
-from featcache.video import ensure_decoder, frame_digest
+from featcache.media import ImageTransform, ensure_decoder, frame_digest
 
 Stat = tuple[int, int, int, int]
 

@@ -21,11 +21,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from featcache.images import BadImageError, ImageTransform, fit
-from featcache.jpeg import put
+from featcache.files import open_file
 from featcache.loader.worker import say, serve
-from featcache.safe_read import open_file
-from featcache.video import BadVideoError, decode_frames, video_digest
+from featcache.media import BadImageError, BadVideoError, ImageTransform, decode_frames, fit, put, video_digest
 
 _GRAIN, _WHOLE_SECONDS = 20_000_000, 2_000_000_000  # ns: a file as young as this may change without its stat showing it
 

@@ -30,9 +30,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from featcache.images import BadImageError, ImageTransform, decode, may_be_image
-from featcache.jpeg import put
-from featcache.safe_read import BLOCK, open_file
+from featcache.files import BLOCK, open_file
+from featcache.media import BadImageError, ImageTransform, decode, may_be_image, put
 
 _MAX_BYTES = 1 << 30  # a file larger than this is no picture that fits the limit on pixels
 _HELD = 1 << 26  # bytes of files that a worker has read before it decodes

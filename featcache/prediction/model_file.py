@@ -9,18 +9,15 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from featcache.arguments import checked
-from featcache.asked import Asked
+from featcache.dataset import Asked
 from featcache.errors import MachineError, UsageError
-from featcache.heads.linear import LinearHead
-from featcache.heads.saved import SavedHead
-from featcache.heads.which import ranked
-from featcache.home import expand_home
-from featcache.listing.paths import readable
-from featcache.prediction.asking import HeadWithTrunk, open_head
-from featcache.safe_read import target_problem
-from featcache.store import publish
-from featcache.trunks.architectures import architecture
-from featcache.where import Stored
+from featcache.files import expand_home, publish, target_problem, translate_os_errors
+from featcache.heads import LinearHead
+from featcache.heads.saved import SavedHead, ranked
+from featcache.listing import readable
+from featcache.prediction.model import HeadWithTrunk, open_head
+from featcache.recipe import Stored
+from featcache.trunks import architecture
 
 SUFFIXES = (".pt", ".onnx")
 OPSET = 17  # the first that has layer normalisation as one operator
@@ -80,7 +77,7 @@ def export_model(head: str | None, to: str | Path, **where: Unpack[Stored]) -> E
     write = {".pt": _state_dict, ".onnx": _onnx}[to.suffix.lower()]
     about = to.with_suffix(".json")
     parameters = sum(value.numel() for value in network.parameters())
-    with publish.told(to):
+    with translate_os_errors(to):
         _replace(to, write(network, asking.transform.crop))
         _replace(about, json.dumps(_about(asking, to, parameters), indent=2, ensure_ascii=True).encode() + b"\n")
     return Exported(
@@ -199,4 +196,4 @@ def _notes(asking: HeadWithTrunk) -> tuple[str, ...]:
 
 def _replace(path: Path, data: bytes) -> None:
     """The whole file or nothing."""
-    publish.publish(path, data, replace=True)
+    publish(path, data, replace=True)

@@ -13,14 +13,12 @@ import numpy.typing as npt
 from featcache.arguments import checked
 from featcache.errors import DataError, UsageError
 from featcache.extraction import Settings
+from featcache.files import expand_home, open_file
 from featcache.heads.saved import finite
-from featcache.home import expand_home
-from featcache.images import BadImageError, fit
-from featcache.listing.paths import readable
-from featcache.prediction.asking import HeadWithTrunk, Waiting, open_head
-from featcache.safe_read import open_file
-from featcache.video import BadVideoError, ensure_decoder, frame_digest, sample_frames, video_digest
-from featcache.where import Stored
+from featcache.listing import readable
+from featcache.media import BadImageError, BadVideoError, ensure_decoder, fit, frame_digest, sample_frames, video_digest
+from featcache.prediction.model import HeadWithTrunk, Waiting, open_head
+from featcache.recipe import Stored
 
 SUFFIXES = (".mp4", ".mov", ".m4v")
 PER_SECOND = 2.0  # frames that are looked at

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featcache.report.evaluation import Evaluation, recall_intervals
+from featcache.evaluation import Evaluation, recall_intervals
 from featcache.report.tables import check_destination, save_bytes
 from featcache.report.text import ink, printable, shorten
 

@@ -5,18 +5,15 @@ from pathlib import Path
 from typing import Unpack
 
 from featcache.arguments import checked
-from featcache.asked import Asked
+from featcache.dataset import Asked
 from featcache.errors import UsageError
-from featcache.home import expand_home
-from featcache.listing.paths import readable
-from featcache.prediction import Predictions, Timeline
-from featcache.prediction.pictures import TOP
+from featcache.evaluation import BY, Evaluation, examine
+from featcache.files import expand_home
+from featcache.listing import readable
+from featcache.prediction import TOP, Predictions, Timeline
+from featcache.recipe import Stored
 from featcache.report import figure, predictions, sheet, tables
-from featcache.report.evaluate import BY, examine
-from featcache.report.evaluation import Evaluation
-from featcache.report.page.about import page_of
-from featcache.report.page.page import save_html
-from featcache.where import Stored
+from featcache.report.page import page_of, save_html
 
 
 @checked
@@ -47,7 +44,7 @@ def save_report(
     if path.suffix.lower() == ".html":
         save_html(page_of(found, by), path, progress=progress)
     else:
-        {".png": figure.save_png, ".csv": tables.save_csv}[path.suffix.lower()](evaluation, path)
+        {".png": figure.save_png, ".csv": tables.save_evaluation_csv}[path.suffix.lower()](evaluation, path)
     return evaluation
 
 
@@ -70,7 +67,7 @@ def save_predictions(found: Predictions | Timeline, path: str | Path, count: int
     elif drawn:
         sheet.save_sheet(found, path)
     else:
-        predictions.save_csv(found, path, TOP if count is None else count)
+        predictions.save_predictions_csv(found, path, TOP if count is None else count)
 
 
 def _destination(path: str | Path, *suffixes: str) -> Path:

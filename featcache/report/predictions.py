@@ -12,13 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from featcache.prediction import Predictions, Timeline
-from featcache.prediction.pictures import TOP
+from featcache.prediction import TOP, Predictions, Timeline
 from featcache.report.tables import check_destination, inert, save_bytes
 from featcache.report.text import printable
 
 
-def draw(found: Predictions, console: Console, count: int = TOP) -> None:
+def render_predictions(found: Predictions, console: Console, count: int = TOP) -> None:
     """One row an image: the answer, how sure it is, and what else it could be."""
     below = _common(found.paths)
     if below:
@@ -38,7 +37,7 @@ def draw(found: Predictions, console: Console, count: int = TOP) -> None:
     console.print(table)
 
 
-def draw_timeline(found: Timeline, console: Console) -> None:
+def render_timeline(found: Timeline, console: Console) -> None:
     """One row a stretch with one label."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for heading in ("from", "to", "frames"):
@@ -53,7 +52,7 @@ def draw_timeline(found: Timeline, console: Console) -> None:
     console.print(table)
 
 
-def save_csv(found: Predictions, path: Path, count: int = TOP) -> None:
+def save_predictions_csv(found: Predictions, path: Path, count: int = TOP) -> None:
     r"""Write one row an image: path, then label_1, probability_1, … and why there is none.
 
     Names and paths as in `tables.save_csv`: one line a row, and none that a spreadsheet would run as a formula.

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featcache.images import BadImageError, preview
+from featcache.files import read_file
+from featcache.media import BadImageError, preview
 from featcache.prediction import Predictions, Timeline
 from featcache.report.figure import BLUE, DPI, GREY, LONGEST, PALE, RUST, legible_names, style_of_pictures, widest
 from featcache.report.predictions import clock
 from featcache.report.tables import check_destination, save_bytes
 from featcache.report.text import shorten
-from featcache.safe_read import read_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,14 +7,14 @@ import os
 import uuid
 from pathlib import Path
 
-from featcache.bounds import TOO_FEW
 from featcache.errors import MachineError, UsageError
-from featcache.report.evaluation import Evaluation, recall_intervals, recall_is_too_few
+from featcache.evaluation import Evaluation, recall_intervals, recall_is_too_few
+from featcache.files import target_problem
+from featcache.metrics import TOO_FEW
 from featcache.report.text import printable
-from featcache.safe_read import target_problem
 
 
-def save_csv(evaluation: Evaluation, path: Path) -> None:
+def save_evaluation_csv(evaluation: Evaluation, path: Path) -> None:
     r"""Write one row a class: class, support, recall with its interval, precision, f1, then a count a prediction.
 
     `recall_interval` says "too few" where a class's groups are too few for one, and nothing else.

@@ -11,10 +11,8 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from featcache.bounds import TOO_FEW, too_few_means
-from featcache.intervals import Interval, Intervals
-from featcache.metrics import largest_confusions
-from featcache.report.evaluation import Evaluation, is_too_few, recall_intervals
+from featcache.evaluation import Evaluation, is_too_few, recall_intervals
+from featcache.metrics import TOO_FEW, Interval, Intervals, largest_confusions, too_few_means
 from featcache.report.text import bar, ink, printable, shorten
 
 NARROW = 80  # columns; under it words and gaps are shorter
@@ -25,7 +23,7 @@ BLUES = ((222, 235, 247), (8, 48, 107))  # right answers, from none of a class t
 ORANGES = ((254, 230, 206), (166, 54, 3))  # mistakes; blue and orange differ to every eye
 
 
-def draw(evaluation: Evaluation, console: Console, *, written: bool = False) -> None:
+def render_evaluation(evaluation: Evaluation, console: Console, *, written: bool = False) -> None:
     """Print the report, an empty line between its parts. Styles vanish where the console is no terminal.
 
     `written`: the matrix is written to a file, so where it does not fit, nobody is told how to have it written.

@@ -9,16 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from featcache.errors import CacheError
-from featcache.home import expand_home
-from featcache.store import commits, publish
+from featcache.files import StatLog, expand_home, folders_in, is_missing, make_folder, publish, writing
+from featcache.store import commits
 from featcache.store.commits import Key
-from featcache.store.lock import writing
-from featcache.store.regular import folders_in, is_missing
 from featcache.store.request import StoreRequest
-from featcache.store.stat_log import StatLog
 from featcache.store.store import FeatureStore
 from featcache.store.trunk_record import TAIL, TRUNK, TrunkRecord, write_trunk
-from featcache.trunks.spec import TrunkSpec
+from featcache.trunks import TrunkSpec
 
 DEFAULT = "cache"
 VARIABLE = "FEATCACHE_CACHE"
@@ -97,11 +94,11 @@ def create(
     tail = spec.fingerprint()[:TAIL]
     begun = sorted((cache / "stores").glob(f"*-{tail}"))  # a run was killed there, or repair took its trunk.json out
     root = begun[0] if begun else cache / "stores" / f"{spec.arch}-{slug}-{spec.layer}-{tail}"
-    publish.make_folder(root / "shards")
+    make_folder(root / "shards")
     with writing(root, wait=wait, waiting=waiting):
         if not (root / TRUNK).exists():
-            if not (root / commits.NAME).exists():  # durable before there is a trunk.json, which makes it a store
-                publish.publish(root / commits.NAME, b"", replace=True)
+            if not (root / commits.LOG_NAME).exists():  # durable before there is a trunk.json, which makes it a store
+                publish(root / commits.LOG_NAME, b"", replace=True)
             write_trunk(root, TrunkRecord(spec, asked, weights))
     made = FeatureStore.open(root, known)
     if made.trunk.spec != spec:

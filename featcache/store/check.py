@@ -8,14 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from featcache.errors import CacheError
-from featcache.safe_read import kind_of
-from featcache.store import dealt, hdf5, listings, shard, stat_log, weights_memo
-from featcache.store.append_log import read_lines
+from featcache.files import LISTING, STAT_LOG_NAME, DocumentError, MissingError, kind_of, read_lines, unseal_line
+from featcache.store import hdf5, listings, shard, split_assignment
 from featcache.store.commits import ListingLine
-from featcache.store.documents import WEIGHTS, DocumentError, MissingError
-from featcache.store.regular import LISTING
-from featcache.store.sealed import unseal_line
 from featcache.store.shard import Shard
+from featcache.trunks import WEIGHTS, WEIGHTS_MEMO_NAME
 
 _ENDS = 2  # rows at each end of a shard that are read both ways
 
@@ -60,9 +57,9 @@ def check_listing(cache: Path, line: ListingLine, *, hashes: bool = True) -> lis
     where = "/".join(line.key)
     try:
         if hashes:
-            listings.read(cache, line)
-        elif wrong := _seen(listings.path_of(cache, line)):
-            return [Problem(where, "listing", f"{listings.path_of(cache, line)}: this listing {wrong}")]
+            listings.read_listing(cache, line)
+        elif wrong := _seen(listings.listing_path(cache, line)):
+            return [Problem(where, "listing", f"{listings.listing_path(cache, line)}: this listing {wrong}")]
     except CacheError as error:
         return [Problem(where, "listing", str(error))]
     return []
@@ -77,7 +74,7 @@ def check_splits(cache: Path) -> list[Problem]:
             continue
         data_set, variant = path.parts[-3:-1]
         try:
-            dealt.read(cache, data_set, variant)
+            split_assignment.read_split_assignment(cache, data_set, variant)
         except CacheError as error:
             problems.append(Problem(str(path), "splits", str(error)))
     return problems
@@ -86,7 +83,7 @@ def check_splits(cache: Path) -> list[Problem]:
 def check_memories(cache: Path) -> list[Problem]:
     """Notes on what featcache remembers, stat.log and weights.json: what is lost of them costs time, nothing else."""
     notes = []
-    path = cache / stat_log.NAME
+    path = cache / STAT_LOG_NAME
     try:
         count = bad = 0
         for line in read_lines(path):
@@ -99,7 +96,7 @@ def check_memories(cache: Path) -> list[Problem]:
         pass
     except OSError as error:
         notes.append(Problem(str(path), "memory", f"{path}: cannot be read: {error.strerror}; every file is read anew"))
-    path = cache / weights_memo.NAME
+    path = cache / WEIGHTS_MEMO_NAME
     try:
         WEIGHTS.read(path)
     except MissingError:

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import CacheError
-from featcache.recipe import NAME as NAME_PATTERN
-from featcache.store import publish
-from featcache.store.append_log import read_log
-from featcache.store.sealed import seal_line
+from featcache.files import NAME as NAME_PATTERN
+from featcache.files import append_bytes, publish, read_log, seal_line, truncate_file
 from featcache.store.shard import Shard
 
-NAME = "commits.jsonl"
+LOG_NAME = "commits.jsonl"
 Key = tuple[str, str, str]  # data set, variant, split
 
 
@@ -71,19 +69,19 @@ class Replayed:
     torn: int  # bytes of a last line that a crash cut short
 
 
-def read(path: Path) -> Commits:
+def read_commits(path: Path) -> Commits:
     """The committed state.
 
     Raises:
         CacheError: the log is missing, or a line is damaged; the message names it.
     """
-    found = replay(path)
+    found = replay_commits(path)
     for number, wrong in found.damaged:
         raise CacheError(f"{path}: line {number} {wrong}. {_WAY_OUT}")
     return found.commits
 
 
-def replay(path: Path) -> Replayed:
+def replay_commits(path: Path) -> Replayed:
     """The state after every line that holds, whatever stands between them.
 
     Raises:
@@ -177,31 +175,31 @@ def _keys_of(entry: type[Shard] | type[ListingLine], given: dict[str, Any]) -> d
 
 def add(path: Path, shard: Shard) -> None:
     """Commit a published shard."""
-    publish.append(path, _add_line(shard), sync=True)
+    append_bytes(path, _add_line(shard), sync=True)
 
 
 def drop(path: Path, name: str) -> None:
     """Commit that a shard, or a listing's file, is no longer part of the store."""
-    publish.append(path, seal_line({"drop": name, "at": round(time.time(), 3)}), sync=True)
+    append_bytes(path, seal_line({"drop": name, "at": round(time.time(), 3)}), sync=True)
 
 
 def name_listing(path: Path, line: ListingLine) -> None:
     """Commit a published listing."""
-    publish.append(path, seal_line({"listing": asdict(line)}), sync=True)
+    append_bytes(path, seal_line({"listing": asdict(line)}), sync=True)
 
 
 def rewrite(path: Path, lines: Sequence[bytes], shards: Sequence[Shard]) -> None:
     """Publish the log anew: these lines as they were, then these shards. Only under the lock, by repair."""
     data = b"".join(line + b"\n" for line in lines) + b"".join(map(_add_line, shards))
-    publish.publish(path, data, replace=True)
+    publish(path, data, replace=True)
 
 
 def mend_end(path: Path, commits: Commits) -> None:
     """Remove what a crash left of a last line, or end a whole one. Only under the writer's lock."""
     if path.stat().st_size > commits.size:
-        publish.truncate(path, commits.size)
+        truncate_file(path, commits.size)
     if not commits.ends_whole:
-        publish.append(path, b"\n", sync=True)
+        append_bytes(path, b"\n", sync=True)
 
 
 def _add_line(shard: Shard) -> bytes:

@@ -20,13 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import CacheError
+from featcache.files import LISTING, NAME, checked, hash_regular, make_folder, parse_json, publish, read_hashed
 from featcache.listing import Listing, is_frame_path
-from featcache.recipe import NAME
-from featcache.store import hdf5, publish
+from featcache.store import hdf5
 from featcache.store.commits import ListingLine
-from featcache.store.documents import ListingMeta, checked
-from featcache.store.regular import LISTING, hash_regular, read_hashed
-from featcache.store.sealed import parse_json
+from featcache.store.documents import ListingMeta
 
 VERSION = 1
 _T = TypeVar("_T")
@@ -130,7 +128,7 @@ def _meta(arrays: dict[str, hdf5.Array]) -> ListingMeta:
     return checked(ListingMeta, said)
 
 
-def path_of(cache: Path, line: ListingLine) -> Path:
+def listing_path(cache: Path, line: ListingLine) -> Path:
     """Where a logged listing stands.
 
     Raises:
@@ -142,7 +140,7 @@ def path_of(cache: Path, line: ListingLine) -> Path:
     return cache / "listings" / line.data_set / line.variant / f"{line.split}-{line.sha256[:8]}.h5"
 
 
-def write(cache: Path, extracted: Extracted) -> ListingLine:
+def write_listing(cache: Path, extracted: Extracted) -> ListingLine:
     """Publish a listing (unless it stands there already) and return its line for the log."""
     data = encode(extracted)
     listing = extracted.listing
@@ -152,14 +150,14 @@ def write(cache: Path, extracted: Extracted) -> ListingLine:
         split=listing.split,
         sha256=hashlib.sha256(data).hexdigest(),
     )
-    path = path_of(cache, line)
-    publish.make_folder(path.parent)
+    path = listing_path(cache, line)
+    make_folder(path.parent)
     if _sha256(path) != line.sha256:
-        publish.publish(path, data)
+        publish(path, data)
     return line
 
 
-def read(cache: Path, line: ListingLine) -> Extracted:
+def read_listing(cache: Path, line: ListingLine) -> Extracted:
     """A logged listing, checked against the hash in the log.
 
     Raises:
@@ -195,7 +193,7 @@ def _refuse_another(line: ListingLine, said: Listing | ListingMeta) -> None:
 
 
 def _decoded(cache: Path, line: ListingLine, decoder: Callable[[bytes], _T]) -> _T:
-    path = path_of(cache, line)
+    path = listing_path(cache, line)
     try:
         data = read_hashed(path, line.sha256, LISTING)
     except OSError as error:

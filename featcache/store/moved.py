@@ -6,11 +6,10 @@ A name says nothing of that, nor do a few images: every row is held against its 
 import hashlib
 import os
 
+from featcache.files import Known, StatLog, identity, now, open_file
 from featcache.listing import video_and_frame
-from featcache.safe_read import open_file
+from featcache.media import frame_digest
 from featcache.store.listings import Extracted
-from featcache.store.stat_log import Known, StatLog, identity, now
-from featcache.video import frame_digest
 
 
 def is_same_folder(one: str, other: str) -> bool:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from featcache.errors import CacheError, FeatcacheError
-from featcache.safe_read import kind_of
+from featcache.files import kind_of
 from featcache.store.store import FeatureStore
-from featcache.store.weights_memo import WeightsMemo
-from featcache.trunks.architectures import ARCHITECTURES, RANDOM, kind
+from featcache.trunks import ARCHITECTURES, RANDOM, WeightsMemo, weights_kind
 
 _MISSING = "is not here"
 _PRECISION = {"float32": "fp32", "bfloat16": "bf16"}
@@ -98,7 +97,7 @@ def _other_weights(found: FeatureStore, wanted: str, *, label: bool) -> str | No
     spec, asked, memo = found.trunk.spec, found.trunk.asked, WeightsMemo(found.cache)
     arch = ARCHITECTURES.get(spec.arch)
     try:
-        sort = kind(arch, wanted) if arch is not None else "file"
+        sort = weights_kind(arch, wanted) if arch is not None else "file"
     except FeatcacheError:  # the name of a file that was given without its folder, or nobody's
         sort = "unknown"
     if sort == "file":
@@ -153,5 +152,5 @@ def _sha256(arch: str, weights: str, cache: Path) -> str:
     Reading a checkpoint takes torch, and stage two needs none: it is imported for this alone, by its name, so that
     what does not come here stays without it.
     """
-    registry: Any = importlib.import_module("featcache.trunks.registry")
+    registry: Any = importlib.import_module("featcache.trunks.trunk")
     return str(registry.tensors_sha256(arch, weights, WeightsMemo(cache)))

@@ -15,14 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import CacheError
+from featcache.files import Scratch, Stat, StatLog, identity, now, open_regular
 from featcache.store import hdf5
-from featcache.store.regular import Scratch, open_regular
-from featcache.store.stat_log import Stat, StatLog, identity, now
 
 Digests = npt.NDArray[np.uint8]  # (rows, 32)
 Embeddings = npt.NDArray[np.float32] | npt.NDArray[np.float16]  # (rows, dim)
 
-NAME = re.compile(r"[0-9]{5,9}-[0-9a-f]{8}\.h5")
+SHARD_NAME = re.compile(r"[0-9]{5,9}-[0-9a-f]{8}\.h5")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MOST_ROWS = 1 << 24  # what is read of a shard before its hash is known grows with its rows: 32 bytes each
 MOST_DIM = 1 << 16
@@ -56,7 +55,9 @@ class Shard:
         if self.made is not None and (type(self.made) is not int or not 0 <= self.made < 1 << 32):
             raise ValueError(f"made is {self.made!r}")
         if not (
-            NAME.fullmatch(self.name) and _SHA256.fullmatch(self.sha256) and _SHA256.fullmatch(self.digests_sha256)
+            SHARD_NAME.fullmatch(self.name)
+            and _SHA256.fullmatch(self.sha256)
+            and _SHA256.fullmatch(self.digests_sha256)
         ):
             raise ValueError(f"a shard's name or hash is malformed: {self.name!r}")
         if self.dtype not in ("float32", "float16"):

@@ -13,15 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import CacheError, MachineError
-from featcache.store import commits, listings, publish, shard
+from featcache.files import StatLog, hash_regular, sweep_scratch, writing
+from featcache.store import commits, listings, shard
 from featcache.store.check import Problem, check_listing, check_shard
 from featcache.store.commits import Commits, Key
 from featcache.store.index import DigestIndex, Digests, digests_of, groups, in_threads
 from featcache.store.listings import Extracted
-from featcache.store.lock import writing
-from featcache.store.regular import hash_regular
 from featcache.store.shard import Shard
-from featcache.store.stat_log import StatLog
 from featcache.store.trunk_record import TrunkRecord, read_trunk
 from featcache.store.writer import SHARD_ROWS, SHARD_SECONDS, StoreWriter
 
@@ -47,7 +45,7 @@ class FeatureStore:
             CacheError: no store, a damaged one, or one of a newer format.
         """
         trunk = read_trunk(root)
-        return cls(root, trunk, commits.read(root / commits.NAME), known)
+        return cls(root, trunk, commits.read_commits(root / commits.LOG_NAME), known)
 
     @property
     def cache(self) -> Path:
@@ -148,7 +146,7 @@ class FeatureStore:
         """
         if key not in self.listings:
             raise CacheError(f"{self.root}: no listing of {'/'.join(key)}; run `featcache extract --split {key[2]}`")
-        return listings.read(self.cache, self.listings[key])
+        return listings.read_listing(self.cache, self.listings[key])
 
     def origin(self, key: Key) -> tuple[str, dict[str, str]]:
         """The folder that a listing was extracted from, and how it was laid out (see `listing.settings_of`).
@@ -184,11 +182,11 @@ class FeatureStore:
             CacheError: another process holds it.
         """
         with writing(self.root, wait=wait, waiting=waiting):
-            log = self.root / commits.NAME
-            snapshot = commits.read(log)
+            log = self.root / commits.LOG_NAME
+            snapshot = commits.read_commits(log)
             commits.mend_end(log, snapshot)
-            publish.sweep(self.root)
-            publish.sweep(self.shard_folder)
+            sweep_scratch(self.root)
+            sweep_scratch(self.shard_folder)
             store = FeatureStore(self.root, read_trunk(self.root), snapshot, self.known)
             yield StoreWriter(store, shard_rows=shard_rows, shard_seconds=shard_seconds)
 
@@ -202,7 +200,7 @@ class FeatureStore:
             return ask()
         except CacheError as error:
             try:
-                newest = commits.read(self.root / commits.NAME)
+                newest = commits.read_commits(self.root / commits.LOG_NAME)
             except CacheError:
                 raise error from None
             if not any(part.name in newest.dropped for part in self.shards):
@@ -250,7 +248,7 @@ def is_recorded(store: FeatureStore, extracted: Extracted) -> bool:
     if hashlib.sha256(listings.encode(extracted)).hexdigest() != line.sha256:
         return False
     try:
-        return hash_regular(listings.path_of(store.cache, line)) == line.sha256
+        return hash_regular(listings.listing_path(store.cache, line)) == line.sha256
     except OSError:
         return False
 

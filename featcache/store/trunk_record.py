@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import CacheError
-from featcache.store import publish
-from featcache.store.documents import FORMAT
+from featcache.files import FORMAT, publish, seal_document
 from featcache.store.documents import TRUNK as DOCUMENT
-from featcache.store.sealed import seal_document
-from featcache.trunks.spec import TrunkSpec
+from featcache.trunks import TrunkSpec
 
 TRUNK = "trunk.json"
 TAIL = 8  # hex digits of the spec's sha256 at the end of a store's folder
@@ -58,4 +56,4 @@ def write_trunk(root: Path, trunk: TrunkRecord) -> None:
         "spec": trunk.spec.to_json(),
         "made": list(trunk.made),
     } | ({"weights": trunk.weights} if trunk.weights else {})
-    publish.publish(root / TRUNK, seal_document(document), replace=True)
+    publish(root / TRUNK, seal_document(document), replace=True)

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import DataError, MachineError
-from featcache.store import commits, listings, publish, shard
+from featcache.files import make_folder, publish
+from featcache.store import commits, listings, shard
 from featcache.store.index import Digests
 from featcache.store.listings import Extracted
 from featcache.store.trunk_record import read_trunk, write_trunk
@@ -72,19 +73,19 @@ class StoreWriter:
     def _publish(self, digests: Digests, embeddings: npt.NDArray[np.float32]) -> None:
         self.store.known.flush()  # before the commit: what is embedded is never read again, whenever the kill comes
         stored = _as_stored(embeddings, self.store.trunk.spec.stored)
-        log = self.store.root / commits.NAME
-        snapshot = commits.read(log)
+        log = self.store.root / commits.LOG_NAME
+        snapshot = commits.read_commits(log)
         entry, data = shard.build(snapshot.numbers, digests, stored, made=self._made)
-        publish.make_folder(self.store.shard_folder)
-        publish.publish(self.store.shard_folder / entry.name, data)
+        make_folder(self.store.shard_folder)
+        publish(self.store.shard_folder / entry.name, data)
         commits.add(log, entry)
 
     def commit(self, extracted: Extracted) -> None:
         """Record the listing that is now complete."""
         self.flush()
-        line = listings.write(self.store.cache, extracted)
-        log = self.store.root / commits.NAME
-        if commits.read(log).listings.get(line.key) != line:
+        line = listings.write_listing(self.store.cache, extracted)
+        log = self.store.root / commits.LOG_NAME
+        if commits.read_commits(log).listings.get(line.key) != line:
             commits.name_listing(log, line)
 
     def record(self, made: Mapping[str, Any], drift: Mapping[str, Any] | None = None) -> None:
@@ -95,7 +96,7 @@ class StoreWriter:
         self.flush()
         root = self.store.root
         trunk = read_trunk(root)
-        entries = list(trunk.made) if commits.read(root / commits.NAME).shards else []
+        entries = list(trunk.made) if commits.read_commits(root / commits.LOG_NAME).shards else []
         places = [place for place, entry in enumerate(entries) if same_making(entry, made)]
         self._made = places[0] if places else len(entries)
         noted = {**made} if drift is None else {**made, "drift": {**drift}}

@@ -1,1 +1,5 @@
 """Frozen networks: what identifies them, where their weights come from, and their forward pass."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, field, replace
 
 from featcache.errors import UsageError
-from featcache.images import ImageTransform
+from featcache.media import ImageTransform
 
 RANDOM = "random"
 # .ckpt is Lightning's; the last five are none that a trunk can be read from, which is said once they are looked at.
@@ -135,7 +135,7 @@ def architecture(name: str) -> Architecture:
     return ARCHITECTURES[name]
 
 
-def kind(arch: Architecture, asked: str) -> str:
+def weights_kind(arch: Architecture, asked: str) -> str:
     """What `asked` names: "published", "file" or "random".
 
     Raises:

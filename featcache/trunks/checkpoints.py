@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import MachineError
-from featcache.safe_read import open_file
+from featcache.files import open_file
 
 _MOST_PICKLE = 1 << 26  # bytes of a pickle that are looked through
 _ANCHORS = ("class_token", "conv_proj.weight", "encoder.pos_embedding", "encoder.ln.weight")

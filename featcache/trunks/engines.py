@@ -26,7 +26,7 @@ PAYS = {"cuda": 50_000, "cpu": 5_000}
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class EngineChoice:
     """Which engine runs, and why, in words."""
 
     name: str
@@ -37,23 +37,23 @@ class Choice:
         return f"engine {self.name}: {self.why}"
 
 
-def choose(asked: str, device: str, images: int) -> Choice:
+def choose(asked: str, device: str, images: int) -> EngineChoice:
     """The engine for so many images on this device, "auto" decided."""
     if asked != "auto":
-        return Choice(asked, "as asked")
+        return EngineChoice(asked, "as asked")
     kind = device.partition(":")[0]
     if kind not in PAYS:
-        return Choice("eager", f"nothing faster is tried on {kind}")
+        return EngineChoice("eager", f"nothing faster is tried on {kind}")
     if images < PAYS[kind]:
-        return Choice("eager", f"{images:,} images are fewer than the {PAYS[kind]:,} from which compiling pays")
+        return EngineChoice("eager", f"{images:,} images are fewer than the {PAYS[kind]:,} from which compiling pays")
     if kind == "cuda":
-        return Choice("compile", f"{images:,} images pay for the compilation")
+        return EngineChoice("compile", f"{images:,} images pay for the compilation")
     if importlib.util.find_spec("openvino") is None:
-        return Choice("eager", "on a CPU only OpenVINO is faster, and it is not installed (featcache[openvino])")
-    return Choice("openvino", f"{images:,} images pay for building it")
+        return EngineChoice("eager", "on a CPU only OpenVINO is faster, and it is not installed (featcache[openvino])")
+    return EngineChoice("openvino", f"{images:,} images pay for building it")
 
 
-def build(choice: Choice, network: "ViT", pixels: "Tensor") -> tuple["Forward", Choice]:
+def build(choice: EngineChoice, network: "ViT", pixels: "Tensor") -> tuple["Forward", EngineChoice]:
     """The forward of an engine, tried on `pixels` (a full batch, uint8); eager with a warning where it fails."""
     if choice.name == "eager":
         return network, choice
@@ -63,7 +63,7 @@ def build(choice: Choice, network: "ViT", pixels: "Tensor") -> tuple["Forward", 
     except Exception as error:  # a compiler fails in any way that it likes
         reason = next(iter(str(error).strip().splitlines()), "")[:200] or type(error).__name__
         warnings.warn(f"engine {choice.name} failed, going on with eager: {reason}", RuntimeWarning, stacklevel=2)
-        return network, Choice("eager", f"{choice.name} failed")
+        return network, EngineChoice("eager", f"{choice.name} failed")
     return forward, choice
 
 

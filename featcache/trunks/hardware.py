@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from featcache.errors import MachineError, UsageError
-from featcache.images import Decoder
+from featcache.media import Decoder
 
 Compute = Literal["float32", "bfloat16"]
 BATCH = {

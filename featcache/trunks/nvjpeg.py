@@ -14,8 +14,7 @@ from torch.nn import functional as F  # noqa: N812 (as everybody calls it)
 from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
 
 from featcache.errors import MachineError
-from featcache.images import ImageTransform, resized
-from featcache.jpeg import HEADER
+from featcache.media import HEADER, ImageTransform, resized
 
 PORTION = 64_000_000  # pixels that are decoded at a time, three bytes each
 
@@ -42,7 +41,7 @@ def require(device: str) -> None:
 
 
 def decode(rows: Tensor, transform: ImageTransform, device: str) -> tuple[Tensor, tuple[int, ...]]:
-    """(n, row_bytes) uint8 rows of `featcache.jpeg`, in the host's memory -> (n, 3, crop, crop) uint8 on the device.
+    """(n, row_bytes) uint8 rows of `media.jpeg`, in the host's memory -> (n, 3, crop, crop) uint8 on the device.
 
     With the places of those that nvJPEG cannot decode; their pixels have no meaning.
 

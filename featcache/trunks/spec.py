@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, get_args
 
-from featcache.images import Decoder, ImageTransform
+from featcache.media import Decoder, ImageTransform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (as everybody calls it)
 
-from featcache.images import ImageTransform
+from featcache.media import ImageTransform
 from featcache.trunks.architectures import Architecture
 
 EPSILON = 1e-6  # torchvision's LayerNorm in ViT; torch's own default is 1e-5

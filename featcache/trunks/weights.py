@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcache.errors import MachineError
-from featcache.home import expand_home
-from featcache.images import ImageTransform
-from featcache.safe_read import hash_file
+from featcache.files import expand_home, hash_file
+from featcache.media import ImageTransform
 from featcache.trunks import checkpoints, formats, further
-from featcache.trunks.architectures import RANDOM, Architecture, kind
+from featcache.trunks.architectures import RANDOM, Architecture, weights_kind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +32,7 @@ _TIMEOUT = 30.0  # seconds without a byte from the server
 
 def file_of(arch: Architecture, asked: str) -> Path | None:
     """The file that holds (or would hold) the tensors; None for random ones. Imports no torch."""
-    match kind(arch, asked):
+    match weights_kind(arch, asked):
         case "random":
             return None
         case "file":
@@ -49,7 +48,7 @@ def memo_name(asked: str) -> str:
 
 def transform_of(arch: Architecture, asked: str) -> ImageTransform:
     """The transform that belongs to the weights: published ones bring their own, by name and as a file."""
-    sort, file = kind(arch, asked), Path(expand_home(asked))
+    sort, file = weights_kind(arch, asked), Path(expand_home(asked))
     is_file = sort == "file" and arch.published and file.is_file()
     name = asked if sort == "published" else published_as(arch, sha256_of(file)) if is_file else ""
     return arch.published[name].transform if name else arch.transform
@@ -76,7 +75,7 @@ def load_noted(arch: Architecture, asked: str, crop: int | None = None) -> tuple
     crop = crop or transform_of(arch, asked).crop
     tensors: Mapping[str, Any]
     note = ""
-    match kind(arch, asked):
+    match weights_kind(arch, asked):
         case "random":
             tensors = _random(arch)
         case "published":

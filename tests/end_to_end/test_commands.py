@@ -29,7 +29,7 @@ def extracted(run: Run, nano: Nano, folder: Path) -> Path:
 @pytest.mark.skipif("FEATCACHE_TEST_WHEEL" not in os.environ, reason="only `make wheel-test` tests the built wheel")
 def test_it_is_the_wheel_that_runs(run: Run) -> None:
     """Under `make wheel-test` the package comes from site-packages, and its recipes from inside it."""
-    from featcache.recipe import shipped
+    from featcache.recipe.recipe import shipped
 
     assert "site-packages" in featcache.__file__
     assert {path.name for path in shipped().glob("*.toml")} == {"daa.toml", "digits.toml"}

@@ -69,7 +69,7 @@ def test_a_second_extract_waits_or_leaves(run, nano: Nano, images: Path, tmp_pat
     (store,) = (tmp_path / "here" / "cache" / "stores").iterdir()
     write_images(images, {"test": {"0": 2}})
     hold = (
-        "import sys, time\nfrom pathlib import Path\nfrom featcache.store.lock import writing\n"
+        "import sys, time\nfrom pathlib import Path\nfrom featcache.files.lock import writing\n"
         "with writing(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(float(sys.argv[2]))\n"
     )
 

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import featcache
-from featcache.listing import video_and_frame
+from featcache.listing.listing import video_and_frame
 from tests.conftest import Nano
 from tests.end_to_end.test_killed import _committed
 from tests.extraction.test_videos import HIDDEN, SHOWN, chunk, film_of, fold_of, write_films

@@ -11,8 +11,8 @@ from PIL import Image
 
 import featcache
 from featcache.extraction import Settings, Summary, run
-from featcache.extraction.account import Account
-from featcache.store import publish
+from featcache.extraction.timing import Account
+from featcache.files import publishing
 from featcache.trunks import vit
 
 SLOW_DISK = """
@@ -103,13 +103,13 @@ def test_a_slow_device(extract, tmp_path, monkeypatch):
 
 def test_a_slow_writer(extract, tmp_path, monkeypatch):
     """A disk that takes 0.6 s to publish a shard, and many shards: the sentence says write-bound."""
-    real = publish.publish
+    real = publishing.publish
 
     def slow(*args, **kept):
         time.sleep(0.6)
         return real(*args, **kept)
 
-    monkeypatch.setattr(publish, "publish", slow)
+    monkeypatch.setattr(publishing, "publish", slow)
     found = extract(noise(tmp_path / "images", 40, "bmp"), shard_rows=1)
     adds_up(found)
     assert found.held_back.startswith("write-bound: publishing shards takes ")

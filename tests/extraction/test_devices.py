@@ -18,9 +18,9 @@ import torch
 import featcache
 from featcache import MachineError, UsageError, machine
 from featcache.extraction import Progress, Settings, Summary
-from featcache.extraction.account import Account
 from featcache.extraction.devices import Buffer, Device, Devices
-from featcache.extraction.places import Place, places
+from featcache.extraction.placement import Place, places
+from featcache.extraction.timing import Account
 from featcache.trunks import vit
 from tests.conftest import ARCH, Nano, single_thread, write_images
 

@@ -18,7 +18,7 @@ from PIL import Image
 import featcache
 from featcache import CacheError, DataError, MachineError, Settings, Summary, UsageError
 from featcache.extraction import Progress, job
-from featcache.trunks import nvjpeg, registry
+from featcache.trunks import nvjpeg, trunk
 from tests.conftest import ARCH, Nano, single_thread, write_images
 
 Extract = Callable[..., Summary]
@@ -515,7 +515,7 @@ def test_images_that_the_device_decodes(extract, load, tmp_path, monkeypatch):
 
     real = nvjpeg.decode_jpeg
     monkeypatch.setattr(nvjpeg, "decode_jpeg", decode_jpeg)
-    for module in (job, registry):
+    for module in (job, trunk):
         monkeypatch.setattr(module, "require_decoder", lambda decoder, device: None)
     photos = write_images(tmp_path / "photos", {"train": {"0": 6, "1": 5}}, kind="jpg")
     Image.open(next(photos.rglob("*.jpg"))).save(photos / "train" / "0" / "other.png")

@@ -9,8 +9,8 @@ from PIL import Image
 
 import featcache
 from featcache import DataError, Settings
-from featcache.listing import list_split
-from featcache.recipe import resolve
+from featcache.listing.sources import list_split
+from featcache.recipe.recipe import resolve
 from tests.conftest import ARCH, Nano, single_thread
 from tests.listing.test_drive_act import write as write_annotations
 from tests.listing.test_table import write as write_table

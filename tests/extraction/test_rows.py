@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featcache.extraction.rows import Rows
-from featcache.listing import Listing
+from featcache.files import StatLog
+from featcache.files.stat_log import Known
+from featcache.listing.listing import Listing
 from featcache.loader import ImageRead
-from featcache.store import Extracted, FeatureStore, StatLog, create
+from featcache.store import Extracted, FeatureStore, create
 from featcache.store.index import pack
-from featcache.store.stat_log import Known
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 

@@ -8,10 +8,10 @@ import pytest
 
 import featcache
 from featcache import DataError, Settings
-from featcache.images import fit
-from featcache.recipe import resolve
-from featcache.store import WeightsMemo
-from featcache.trunks.registry import TrunkSource, load
+from featcache.media.images import fit
+from featcache.recipe.recipe import resolve
+from featcache.trunks import WeightsMemo
+from featcache.trunks.trunk import TrunkSource, load_trunk
 from tests.conftest import ARCH, Nano, single_thread
 from tests.extraction.test_layouts import recipe
 from tests.listing.test_drive_act import write as write_annotations
@@ -83,7 +83,7 @@ def test_every_row_has_the_embedding_of_its_very_frame(films, trunk, nano):
     assert [(one.rows, one.embedded, one.failed) for one in summaries] == [(32, 28, 0), (8, 8, 0), (8, 8, 0)]
     section = resolve(name).override("trunk", arch=ARCH, weights=str(nano.weights), precision="fp32").trunk
     source = TrunkSource(section, WeightsMemo(Path(trunk["cache"])))
-    network = load(source, source.spec("float32"), device="cpu", batch_size=4)
+    network = load_trunk(source, source.spec("float32"), device="cpu", batch_size=4)
     expected = {}
     for person in range(4):
         shown = SHOWN[person][HIDDEN if person == 3 else 0 :]
@@ -107,7 +107,7 @@ def test_a_frames_embedding_is_that_of_its_png(films, trunk, tmp_path):
     """Bit for bit: the frames written as PNG files and embedded from there give the same numbers."""
     from PIL import Image
 
-    from featcache.video import decode_frames
+    from featcache.media.video import decode_frames
 
     name = fold_of(films, 0, 'videos = "{view}/{file_id}.mp4"')
     featcache.extract("train", pipeline=name, settings=SETTINGS, **trunk)

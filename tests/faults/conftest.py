@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from featcache.store import FeatureStore, StatLog
+from featcache.files import StatLog
+from featcache.store import FeatureStore
 from tests.conftest import Nano, single_thread, write_images
 from tests.faults import ledger
 from tests.faults.catalogue import ELSEWHERE

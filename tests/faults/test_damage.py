@@ -11,19 +11,20 @@ import pytest
 
 import featcache
 from featcache.errors import CacheError, FeatcacheError
-from featcache.heads import runs, saved
-from featcache.store import StatLog, commits, find
-from featcache.upkeep.examine import examine
+from featcache.files import StatLog
+from featcache.heads.saved import linear, run_log
+from featcache.maintenance.verification import examine
+from featcache.store import commits, find
 from tests.faults.conftest import reopened
 from tests.faults.world import World, overwrite
 
 
 def lines_of(world: World) -> list[bytes]:
-    return (world.store / commits.NAME).read_bytes().splitlines(keepends=True)
+    return (world.store / commits.LOG_NAME).read_bytes().splitlines(keepends=True)
 
 
 def write_lines(world: World, lines: list[bytes]) -> None:
-    overwrite(world.store / commits.NAME, b"".join(lines))
+    overwrite(world.store / commits.LOG_NAME, b"".join(lines))
 
 
 @pytest.mark.fault(6)
@@ -111,9 +112,9 @@ def heads_of(world: World) -> dict[str, bytes]:
     """Every head as it is read: name -> its weights."""
     found = {}
     for store in find(world.cache, StatLog(world.cache / "nothing")):
-        for run in runs.read(store, "digits", "all"):
+        for run in run_log.read_runs(store, "digits", "all"):
             for name in run.heads:
-                head = saved.load(store.root / "heads" / "digits" / "all" / name)
+                head = linear.load_head(store.root / "heads" / "digits" / "all" / name)
                 found[name] = head.head.weight.tobytes() + head.head.bias.tobytes() + repr(head.head.config).encode()
     return found
 
@@ -277,7 +278,7 @@ def test_a_listing_that_stands_elsewhere(hurt, saw):
 @pytest.mark.parametrize("number", [0, 2, 99, None, "1"])
 def test_a_store_of_another_format_is_refused(hurt, saw, number):
     """trunk.json of a newer (or unknown older) format: every command says which it is and which are read."""
-    from featcache.store.sealed import seal_document, unseal_document
+    from featcache.files.sealed import seal_document, unseal_document
 
     path = hurt.store / "trunk.json"
     document = unseal_document(path.read_bytes())
@@ -296,8 +297,8 @@ def test_a_store_of_another_format_is_refused(hurt, saw, number):
 @pytest.mark.fault(29)
 def test_what_a_newer_version_writes_into_a_log_or_listing_is_refused(hurt, small, saw):
     """A line of an unknown kind, a shard with an unknown field, a listing of another version: named, not skipped."""
+    from featcache.files.sealed import seal_line, unseal_line
     from featcache.store import listings
-    from featcache.store.sealed import seal_line, unseal_line
 
     whole = lines_of(hurt)
     add = unseal_line(whole[0][:-1])
@@ -311,10 +312,10 @@ def test_what_a_newer_version_writes_into_a_log_or_listing_is_refused(hurt, smal
     version, extracted = listings.VERSION, reopened(small).listing(("digits", "all", "train"))
     try:
         listings.VERSION = version + 1
-        newer = listings.write(hurt.cache, extracted)
+        newer = listings.write_listing(hurt.cache, extracted)
     finally:
         listings.VERSION = version
-    commits.name_listing(hurt.store / commits.NAME, newer)
+    commits.name_listing(hurt.store / commits.LOG_NAME, newer)
     with pytest.raises(CacheError, match="its version is 2, this featcache reads 1"):
         hurt.load()
     saw("a listing of a newer version", "refused, both versions named")

@@ -16,14 +16,16 @@ from hypothesis import strategies as st
 
 import featcache
 from featcache.errors import CacheError, FeatcacheError
-from featcache.heads import opened, runs, saved
+from featcache.files import StatLog
+from featcache.files.sealed import seal_document, seal_line, unseal_document, unseal_line
+from featcache.files.stat_log import _unseal
+from featcache.heads.saved import linear, model, run_log
 from featcache.report.page.about import page_of
 from featcache.report.page.gallery import Gallery
 from featcache.report.page.page import render
-from featcache.store import StatLog, WeightsMemo, check, dealt, hdf5, listings
-from featcache.store.sealed import seal_document, seal_line, unseal_document, unseal_line
-from featcache.store.stat_log import _unseal
+from featcache.store import check, hdf5, listings, split_assignment
 from featcache.store.trunk_record import read_trunk
+from featcache.trunks import WeightsMemo
 from tests.conftest import write_images
 
 # What no writer writes: other types, numbers beyond any bound, names that lead elsewhere, brackets without end.
@@ -95,16 +97,16 @@ def use(made: dict[str, Any], name: str | None, data: st.DataObject) -> None:
         lambda: featcache.info(**made),
         lambda: featcache.repair(cache=made["cache"], dry_run=True),
         lambda: page(made, name),
-        lambda: [saved.versions(folder) for folder in (store.root / "heads").glob("*/*/*")],
-        lambda: [saved.history(folder) for folder in (store.root / "heads").glob("*/*/*")],
+        lambda: [linear.library_versions(folder) for folder in (store.root / "heads").glob("*/*/*")],
+        lambda: [linear.read_history(folder) for folder in (store.root / "heads").glob("*/*/*")],
     )
     with contextlib.suppress(FeatcacheError):
         data.draw(st.sampled_from(asked))()
 
 
 def page(made: dict[str, Any], name: str | None) -> str:
-    from featcache.asked import Asked
-    from featcache.report.evaluate import examine
+    from featcache.dataset.request import Asked
+    from featcache.evaluation.evaluate_head import examine
 
     return render(page_of(examine(Asked(**made), name)), Gallery({}, {}, 0, 0))
 
@@ -131,12 +133,12 @@ def test_any_value_in_a_heads_document(made, kind, data, saw):
     """head.json and classifier.json with any value at any place, under a right checksum: refused, or of no harm."""
     saw("a value in head.json or classifier.json, under a right checksum", "refused, passed over, or of no harm")
     folder = next(path for path in made["cache"].rglob(f"{kind}*") if path.is_dir())
-    path = next(folder / name for name in opened.DOCUMENTS if (folder / name).exists())
+    path = next(folder / name for name in model.MODEL_DOCUMENTS if (folder / name).exists())
     document = unseal_document(path.read_bytes())
     with instead(path, seal_document(changed(document, data))):
         with contextlib.suppress(CacheError):
-            chosen = opened.load(folder, featcache_store(made))
-            opened.answers(chosen, featcache.load("val", **made))
+            chosen = model.load_model(folder, featcache_store(made))
+            model.predict_rows(chosen, featcache.load("val", **made))
         use(made, folder.name, data)
 
 
@@ -146,7 +148,7 @@ def test_any_value_in_a_heads_document(made, kind, data, saw):
 def test_any_value_in_a_line_of_the_runs(made, data, saw):
     """A line of runs.jsonl with any value at any place, under a right checksum: the line is named, or of no harm."""
     saw("a value in a line of runs.jsonl, under a right checksum", "refused, passed over, or of no harm")
-    (path,) = made["cache"].rglob(runs.RUNS)
+    (path,) = made["cache"].rglob(run_log.RUNS)
     *before, last = path.read_bytes().splitlines()
     entry = unseal_line(last)
     with instead(path, b"".join(line + b"\n" for line in before) + seal_line(changed(entry, data))):
@@ -200,7 +202,7 @@ def test_any_value_in_a_record_of_splits(tmp_path_factory, data, saw):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(seal_document(changed(document, data)))
     with contextlib.suppress(CacheError):
-        assert all("/" not in split for split in dealt.read(cache, "x", "y").values())
+        assert all("/" not in split for split in split_assignment.read_split_assignment(cache, "x", "y").values())
     check.check_splits(cache)
 
 
@@ -232,7 +234,7 @@ def test_brackets_without_end_are_refused(made, depth):
     line = body + b',"sum":"' + hashlib.sha256(body).hexdigest()[:16].encode() + b'"}'
     assert unseal_line(line) is None
     with instead(folder / "head.json", body + b"}"), pytest.raises(CacheError, match="damaged"):
-        saved.load(folder)
+        linear.load_head(folder)
 
 
 def test_a_key_of_a_newer_writer_is_left_out(made):
@@ -241,7 +243,7 @@ def test_a_key_of_a_newer_writer_is_left_out(made):
     document = unseal_document((folder / "head.json").read_bytes())
     newer = {**document, "new": {"a": [1]}, "train": {**document["train"], "new": 1}}
     with instead(folder / "head.json", seal_document(newer)):
-        assert saved.load(folder).name == folder.name
+        assert linear.load_head(folder).name == folder.name
 
 
 @pytest.mark.parametrize(
@@ -254,8 +256,8 @@ def test_a_head_of_an_earlier_version_opens(made, lacking):
     for key in lacking:
         del document[key]
     with instead(folder / "head.json", seal_document(document)):
-        assert saved.load(folder).name == folder.name
-        assert saved.history(folder)["epoch"] == (1.0, 2.0)
+        assert linear.load_head(folder).name == folder.name
+        assert linear.read_history(folder)["epoch"] == (1.0, 2.0)
 
 
 @pytest.mark.parametrize("text", [

@@ -22,9 +22,9 @@ import pytest
 
 import featcache
 from featcache.errors import CacheError, FeatcacheError
-from featcache.heads import saved
+from featcache.files.sealed import seal_document, seal_line, unseal_document, unseal_line
+from featcache.heads.saved import linear
 from featcache.store import commits, listings
-from featcache.store.sealed import seal_document, seal_line, unseal_document, unseal_line
 from tests.faults.conftest import reopened
 from tests.faults.world import World, overwrite
 
@@ -42,7 +42,7 @@ def hdf5_file(fill: Callable[[h5py.File], object], place: Path) -> bytes:
 
 def forge_shard(world: World, data: bytes, **fields: object) -> Path:
     """Put these bytes in the place of the first shard, with a log whose every hash fits."""
-    log = world.store / commits.NAME
+    log = world.store / commits.LOG_NAME
     lines = log.read_bytes().splitlines(keepends=True)
     entry = unseal_line(lines[0][:-1])
     assert entry is not None
@@ -60,8 +60,8 @@ def forge_listing(world: World, data: bytes) -> None:
     """The same for the listing."""
     line = reopened(world).listings[KEY]
     forged = replace(line, sha256=hashlib.sha256(data).hexdigest())
-    listings.path_of(world.cache, forged).write_bytes(data)
-    commits.name_listing(world.store / commits.NAME, forged)
+    listings.listing_path(world.cache, forged).write_bytes(data)
+    commits.name_listing(world.store / commits.LOG_NAME, forged)
 
 
 def as_orphan(world: World, data: bytes) -> Path:
@@ -237,7 +237,7 @@ def huge_listing(world: World, place: Path) -> None:
 def huge_line(world: World, place: Path) -> None:
     part = reopened(world).shards[0]
     fields = {**asdict(part), "rows": 10**12}
-    log = world.store / commits.NAME
+    log = world.store / commits.LOG_NAME
     log.write_bytes(seal_line({"add": fields}) + b"".join(log.read_bytes().splitlines(keepends=True)[1:]))
 
 
@@ -355,7 +355,7 @@ BAD_NAMES = [
 def test_a_shard_that_is_named_out_of_its_folder(hurt, saw, name):
     """A line whose shard stands elsewhere is no line: the log is refused, and the file is never opened."""
     fields = {**asdict(reopened(hurt).shards[0]), "name": name}
-    with (hurt.store / commits.NAME).open("ab") as log:
+    with (hurt.store / commits.LOG_NAME).open("ab") as log:
         log.write(seal_line({"add": fields}))
     for ask in (hurt.load, hurt.extract):
         with pytest.raises(CacheError, match="name or hash is malformed"):
@@ -370,7 +370,7 @@ def test_a_dropped_name_that_leads_elsewhere_removes_nothing(hurt, tmp_path, saw
     precious = tmp_path / "precious.h5"
     precious.write_bytes(b"precious")
     for name in (f"../../../../{precious.name}", str(precious), "../trunk.json", "../commits.jsonl"):
-        with (hurt.store / commits.NAME).open("ab") as log:
+        with (hurt.store / commits.LOG_NAME).open("ab") as log:
             log.write(seal_line({"drop": name, "at": 0}))
         featcache.gc(cache=hurt.cache, apply=True)
         saw("a drop line that names a file elsewhere", "nothing removed")
@@ -407,12 +407,12 @@ def test_a_listing_line_that_leads_elsewhere(hurt, saw):
     line = asdict(reopened(hurt).listings[KEY])
     for field in ("data_set", "variant", "split"):
         for bad in ("../..", "/etc", "a/b", ".."):
-            with (hurt.store / commits.NAME).open("r+b") as log:
+            with (hurt.store / commits.LOG_NAME).open("r+b") as log:
                 whole = log.read()
                 log.write(seal_line({"listing": {**line, field: bad}}))
             with pytest.raises(CacheError, match="is no name of a listing"):
                 reopened(hurt)
-            overwrite(hurt.store / commits.NAME, whole)
+            overwrite(hurt.store / commits.LOG_NAME, whole)
             saw("a listing's name in the log that leads elsewhere", "the line is refused")
     hurt.same()
 
@@ -448,7 +448,7 @@ def test_a_head_that_carries_pickle(hurt, tmp_path, saw):
             forged = {**document, key: hashlib.sha256(song).hexdigest()}
             overwrite(folder / "head.json", seal_document(forged))
         try:
-            saved.load(folder)
+            linear.load_head(folder)
             read = True
         except CacheError:
             read = False

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from featcache import MachineError
-from featcache.refusals import FILES, MEMORY, PROCESSES, exhaustion, refusal
+from featcache.os_refusals import FILES, MEMORY, PROCESSES, exhaustion, refusal
 from tests.conftest import ARCH
 
 pytestmark = pytest.mark.timeout(900)

@@ -28,7 +28,8 @@ from PIL import Image
 
 import featcache
 from featcache import FeatcacheError
-from featcache.store import StatLog, commits, find
+from featcache.files import StatLog
+from featcache.store import commits, find
 from tests.faults.shim import Real
 from tests.faults.test_steps import shimmed
 from tests.faults.world import World, litter, overwrite
@@ -163,7 +164,7 @@ class Machine(RuleBasedStateMachine):
         for store in find(self.world.cache, StatLog(self.world.cache)):
             if not (store.shards or store.listings):  # a run died while it made this store: there is nothing to lose
                 continue
-            found += [store.root / "trunk.json", store.root / commits.NAME]
+            found += [store.root / "trunk.json", store.root / commits.LOG_NAME]
             found += [store.shard_folder / part.name for part in store.shards]
             found += [self.world.cache / "listings" / line.file for line in store.listings.values()]
         return [path for path in found if path.is_file() and path.stat().st_size]
@@ -178,7 +179,9 @@ class Machine(RuleBasedStateMachine):
         content = bytearray(path.read_bytes())
         if how == "gone":
             path.unlink()
-        elif how == "cut" and path.name != commits.NAME:  # a log cut short looks as after a crash: noted, no problem
+        elif (
+            how == "cut" and path.name != commits.LOG_NAME
+        ):  # a log cut short looks as after a crash: noted, no problem
             overwrite(path, bytes(content[: int(place * len(content))]))
         else:
             how = "a bit"

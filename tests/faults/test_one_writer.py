@@ -75,8 +75,8 @@ def test_no_other_module_holds_code_that_writes(saw):
             if isinstance(node, ast.Call) and writes(node):
                 found.append(f"{path.relative_to(PACKAGE)}:{node.lineno}: {writes(node)}")
     beside = (
-        "store/plain.py",  # the writer of export's file
-        "heads/classifiers/own_models.py",  # a user's own list, outside of every cache
+        "store/plain_hdf5.py",  # the writer of export's file
+        "heads/saved/skops/own_models.py",  # a user's own list, outside of every cache
         "__main__.py",  # stderr, where nothing is left to import more with
     )
     known = [line for line in found if line.startswith(beside)]
@@ -162,7 +162,7 @@ def test_no_other_module_is_seen_writing(small, tmp_path, saw):
     done = subprocess.run([sys.executable, "-c", WATCHED, *words], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     for line in done.stdout.splitlines():
-        assert set(line.removeprefix("before repair").removeprefix("repair").split()) == {"lock", "store/publish.py"}
+        assert set(line.removeprefix("before repair").removeprefix("repair").split()) == {"lock", "files/publishing.py"}
         saw("changes of a cache as the interpreter's audit sees them", "all by publish.py, and filelock's lock")
     assert done.stdout.count("\n") == 2
 

@@ -98,7 +98,7 @@ class Disk:
                 about.sync()
             case "fsync":
                 about.durable = bytes(about.now)
-                if path.endswith(commits.NAME):
+                if path.endswith(commits.LOG_NAME):
                     self.acknowledged = about.durable
             case "close":
                 self.open.pop(args[0], None)
@@ -145,7 +145,7 @@ def test_power_that_goes_at_any_call(small, tmp_path, saw, portion):
     work.mkdir()
     with shimmed(journal):
         small.at(work / "cache").extract()
-    whole = next((work / "cache").rglob(commits.NAME)).read_bytes()
+    whole = next((work / "cache").rglob(commits.LOG_NAME)).read_bytes()
     shutil.rmtree(work)
     assert len(journal.calls) > 60
     for cut in range(0, len(journal.calls) + 1, portion(1, 12)):
@@ -165,7 +165,7 @@ def test_power_that_goes_at_any_call(small, tmp_path, saw, portion):
 
 
 def check(small: World, world: World, whole: bytes, acknowledged: bytes, truth: dict[bytes, bytes]) -> None:
-    logs = list(world.cache.rglob(commits.NAME)) if world.cache.exists() else []
+    logs = list(world.cache.rglob(commits.LOG_NAME)) if world.cache.exists() else []
     log = logs[0].read_bytes() if logs else b""
     assert log.startswith(acknowledged), "a line that was acknowledged is gone"
     lines = log.rstrip(b"\0")

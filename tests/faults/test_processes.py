@@ -19,7 +19,8 @@ import pytest
 
 import featcache
 from featcache.errors import CacheError
-from featcache.store import FeatureStore, StatLog, commits, find
+from featcache.files import StatLog
+from featcache.store import FeatureStore, commits, find
 from featcache.store.index import digests_of
 from tests.conftest import write_images
 from tests.faults.conftest import reopened
@@ -171,7 +172,7 @@ def test_locks_that_do_nothing(small, tmp_path, monkeypatch, saw):
     digests, x = digests_of(list(truth)), np.array([np.frombuffer(row, np.float32) for row in truth.values()])
     for order in ("aabb", "abab", "abba", "baba", "bbaa"):
         world = small.at(shutil.copytree(small.cache, tmp_path / order))
-        (world.store / commits.NAME).write_bytes(b"")
+        (world.store / commits.LOG_NAME).write_bytes(b"")
         shutil.rmtree(world.store / "shards")
         with contextlib.ExitStack() as both:
             writers = {name: both.enter_context(reopened(world).writer(shard_rows=3)) for name in "ab"}

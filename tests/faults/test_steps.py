@@ -16,7 +16,8 @@ import pytest
 
 import featcache
 from featcache.errors import FeatcacheError
-from featcache.store import StatLog, commits, find, publish
+from featcache.files import StatLog, publishing
+from featcache.store import commits, find
 from tests.faults.shim import Fails, FailsFsync, Fault, Shim, WritesShort, lets_pass
 from tests.faults.world import World, litter
 
@@ -24,12 +25,12 @@ from tests.faults.world import World, litter
 @contextlib.contextmanager
 def shimmed(fault: Fault) -> Iterator[Shim]:
     """publish.py's `os` is the shim."""
-    shim, real = Shim(fault), publish.os
-    publish.os = shim  # type: ignore[assignment]
+    shim, real = Shim(fault), publishing.os
+    publishing.os = shim  # type: ignore[assignment]
     try:
         yield shim
     finally:
-        publish.os = real
+        publishing.os = real
 
 
 def attempt(world: World, fault: Fault, **options) -> tuple[FeatcacheError | None, Shim]:
@@ -144,7 +145,7 @@ def test_an_fsync_that_fails_is_not_tried_again(small, tmp_path, saw, portion):
         struck = Path(path).name.removeprefix(".").split(".h5.")[0] + ".h5"
         assert struck not in shards
         assert error is None or error.exit_code == 5
-        kind = "a folder" if Path(path).is_dir() else "the log" if path.endswith(commits.NAME) else "a file"
+        kind = "a folder" if Path(path).is_dir() else "the log" if path.endswith(commits.LOG_NAME) else "a file"
         saw(f"EIO from the fsync of {kind}", "exit 5, not tried again" if error else "went on: only a note was lost")
         holds_up(small, world, {})
         shutil.rmtree(world.cache)

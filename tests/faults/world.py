@@ -7,7 +7,8 @@ import numpy as np
 
 import featcache
 from featcache import Features, Settings, Summary
-from featcache.store import FeatureStore, Problem, StatLog, find, shard
+from featcache.files import StatLog
+from featcache.store import FeatureStore, Problem, find, shard
 from tests.conftest import ARCH
 
 

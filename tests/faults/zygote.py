@@ -79,14 +79,14 @@ class Zygote:
 def child(images: str, cache: str, weights: str, rows: str, how: dict[str, Any]) -> int:
     """An extract, as it was asked for; the exit code that the command line would give."""
     import featcache
-    from featcache.store import publish
+    from featcache.files import publishing
     from tests.faults.shim import Kills, Shim
     from tests.faults.world import World
 
     world = World(Path(images), Path(cache), Path(weights), {}, int(rows))
     said = open(how.pop("said", os.devnull), "w")  # noqa: SIM115 (the process ends with it)
     if kill_at := how.pop("kill_at", None):
-        publish.os = Shim(Kills(kill_at, how.pop("moment")))
+        publishing.os = Shim(Kills(kill_at, how.pop("moment")))
     if size := how.pop("file_size", None):
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     if user := how.pop("user", None):

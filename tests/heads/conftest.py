@@ -4,8 +4,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from featcache.heads.fused import FusedStack
-from featcache.heads.stack import Heads, Stack
+from featcache.heads.training.numba_stack import FusedStack
+from featcache.heads.training.torch_stack import Heads, Stack
 from tests.conftest import single_thread
 
 one_thread = pytest.fixture(autouse=True, scope="module")(single_thread)
@@ -15,7 +15,7 @@ one_thread = pytest.fixture(autouse=True, scope="module")(single_thread)
 def steps_by(kind: type[Heads]):
     """Whatever the device and the work, heads are trained by this one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("featcache.heads.train.stack_for", lambda *of: kind)
+        patch.setattr("featcache.heads.training.train.stack_for", lambda *of: kind)
         yield
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from featcache.features import Features
-from featcache.heads.advice import check_and_advise
-from featcache.heads.check import THERE, check_head
+from featcache.features.in_memory import Features
 from featcache.heads.config import HeadConfig
-from featcache.heads.train import train_heads
+from featcache.heads.optimum.advice import check_and_advise
+from featcache.heads.optimum.check import THERE, check_head
+from featcache.heads.training.train import train_heads
 
 
 def features(rows=2_000, dim=16, classes=6, seed=0) -> Features:

@@ -9,9 +9,9 @@ from torchvision.models import VisionTransformer
 
 import featcache
 from featcache.heads.config import HeadConfig
-from featcache.heads.draws import orders
-from featcache.heads.train import train_heads
-from featcache.images import decode
+from featcache.heads.training.samplers import orders
+from featcache.heads.training.train import train_heads
+from featcache.media.images import decode
 from featcache.trunks.architectures import architecture
 from tests.conftest import Nano
 

@@ -10,10 +10,10 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from featcache.errors import UsageError
-from featcache.features import Features
-from featcache.heads.check import TOLERANCE, Check, check_head
+from featcache.features.in_memory import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import LinearHead, Scores, scores
+from featcache.heads.optimum.check import TOLERANCE, Check, check_head
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +153,7 @@ def test_starting_near_the_optimum():
 def test_float32_rows_reach_the_same_optimum(monkeypatch):
     """Rows that are too many for float64 reach the same optimum in float32, to 1e-6 relative."""
     train = features(offset=10.0)
-    monkeypatch.setattr("featcache.heads.check.DOUBLE_BYTES", 0)
+    monkeypatch.setattr("featcache.heads.optimum.check.DOUBLE_BYTES", 0)
     check = check_head(a_head(train, decay=1e-3), train, None)
     assert check.converged
     assert check.objective == pytest.approx(reference(train, 1e-3), rel=1e-6)

@@ -6,8 +6,8 @@ import time
 import pytest
 from threadpoolctl import threadpool_info
 
-from featcache.heads.crew import Crew
-from featcache.heads.instructions import meet
+from featcache.heads.training.intrinsics import meet
+from featcache.heads.training.thread_team import Crew
 
 
 @pytest.fixture(params=[1, 2, 5])
@@ -29,7 +29,7 @@ def test_each_member_once(crew):
 
 def test_members_that_lay_down(crew, monkeypatch):
     """Who waited too long to stay awake is woken: by a task that comes late, and by a member that is late."""
-    monkeypatch.setattr("featcache.heads.crew.LOOKS", 1)
+    monkeypatch.setattr("featcache.heads.training.thread_team.LOOKS", 1)
     for late in range(crew.members):
         done = []
 

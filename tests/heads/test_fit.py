@@ -14,9 +14,10 @@ from sklearn.metrics import balanced_accuracy_score
 
 import featcache
 from featcache import CacheError, DataError, UsageError
-from featcache.heads.fit import Fit
-from featcache.listing import Listing
-from featcache.store import Extracted, FeatureStore, StatLog, create
+from featcache.files import StatLog
+from featcache.heads.fit_linear import Fit
+from featcache.listing.listing import Listing
+from featcache.store import Extracted, FeatureStore, create
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 

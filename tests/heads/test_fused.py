@@ -12,12 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featcache.heads import instructions, kernels
 from featcache.heads.config import HeadConfig
-from featcache.heads.fused import FusedStack
-from featcache.heads.stack import Stack
-from featcache.heads.supply import InMemory
-from featcache.heads.train import stack_for, train_heads
+from featcache.heads.training import intrinsics, kernels
+from featcache.heads.training.batches import InMemory
+from featcache.heads.training.numba_stack import FusedStack
+from featcache.heads.training.torch_stack import Stack
+from featcache.heads.training.train import stack_for, train_heads
 from tests.heads.conftest import steps_by
 from tests.heads.test_stack import BASE, TRAIN, VAL, a_config, apart, features
 
@@ -26,7 +26,7 @@ def trained(configs, members, train=TRAIN, val=VAL):
     """By so many threads."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "get_num_threads", lambda: members)
-        patch.setattr("featcache.heads.fused.LEAST_SLICE", 1)
+        patch.setattr("featcache.heads.training.numba_stack.LEAST_SLICE", 1)
         with steps_by(FusedStack):
             return train_heads(train, val, configs)
 
@@ -95,7 +95,7 @@ def test_calls_of_one_step(monkeypatch):
     """Asked for step by step, heads have the bits that they have when a whole epoch is asked for."""
     configs = [BASE, replace(BASE, optimizer="adam", standardize=True)]
     whole = trained(configs, 2, val=None)
-    monkeypatch.setattr("featcache.heads.fused.CALL", 1)
+    monkeypatch.setattr("featcache.heads.training.numba_stack.CALL", 1)
     for head, other in zip(trained(configs, 2, val=None), whole, strict=True):
         np.testing.assert_array_equal(head.weight, other.weight)
         assert head.history == other.history
@@ -145,7 +145,7 @@ def test_trainings_in_several_threads_at_once():
     alone = [trained([config], 2)[0] for config in configs]
     with pytest.MonkeyPatch.context() as patch, steps_by(FusedStack), ThreadPoolExecutor(3) as pool:
         patch.setattr(torch, "get_num_threads", lambda: 2)
-        patch.setattr("featcache.heads.fused.LEAST_SLICE", 1)
+        patch.setattr("featcache.heads.training.numba_stack.LEAST_SLICE", 1)
         together = list(pool.map(lambda config: train_heads(TRAIN, VAL, [config])[0], configs))
     for head, other in zip(together, alone, strict=True):
         np.testing.assert_array_equal(head.weight, other.weight)
@@ -153,5 +153,5 @@ def test_trainings_in_several_threads_at_once():
 
 def test_what_is_compiled_is_of_these_instructions():
     """Numba looks for changes in kernels.py alone: it names the instructions.py that it goes with."""
-    text = Path(instructions.__file__).read_bytes()
+    text = Path(intrinsics.__file__).read_bytes()
     assert hashlib.sha256(text).hexdigest()[:16] == kernels.INSTRUCTIONS, "write the new beginning into kernels.py"

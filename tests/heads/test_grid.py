@@ -4,7 +4,7 @@ import pytest
 
 from featcache.errors import UsageError
 from featcache.heads.grid import configs_of, parse
-from featcache.recipe import HeadSection, check
+from featcache.recipe.recipe import HeadSection, check
 
 
 def test_words_become_lists():

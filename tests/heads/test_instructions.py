@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcache.heads import instructions, kernels
-from featcache.heads.instructions import SGEMM, compiled, exp2, sgemm
+from featcache.heads.training import intrinsics, kernels
+from featcache.heads.training.intrinsics import SGEMM, compiled, exp2, sgemm
 
 
 @compiled
@@ -63,7 +63,7 @@ def test_without_a_folder_for_what_is_compiled(tmp_path):
     probe = (
         "import numba.core.caching as caching\n"
         "caching.CacheImpl._locator_classes = []\n"
-        "from featcache.heads.instructions import compiled\n"
+        "from featcache.heads.training.intrinsics import compiled\n"
         "print(compiled(lambda x: x + 1)(41))\n"
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
@@ -76,7 +76,7 @@ def test_a_disk_that_is_full(tmp_path):
         "import numba.core.caching as caching\n"
         "def full(self, name, data): raise OSError(28, 'No space left on device')\n"
         "caching.IndexDataCacheFile._save_data = full\n"
-        "from featcache.heads.instructions import compiled, ready\n"
+        "from featcache.heads.training.intrinsics import compiled, ready\n"
         "inner = compiled(lambda x: x + 1)\n"
         "outer = compiled(lambda x: inner(x) + 1)\n"
         "ready(outer, 1)\n"
@@ -89,7 +89,7 @@ def test_a_disk_that_is_full(tmp_path):
 
 def test_llvm_may_not_choose_how_to_round():
     """No compiled function leaves LLVM free to round otherwise where it is inlined, vectorised or loaded from disk."""
-    functions = [value for module in (instructions, kernels) for value in vars(module).values() if is_compiled(value)]
+    functions = [value for module in (intrinsics, kernels) for value in vars(module).values() if is_compiled(value)]
     assert len(functions) > 10
     assert not any(function.targetoptions.get("fastmath") for function in functions)
 
@@ -105,10 +105,10 @@ import numpy as np
 if "unwritable" in sys.argv:
     import numba.core.caching as caching
     caching.CacheImpl._locator_classes = []
-from featcache.features import Features
-from featcache.heads import train
+from featcache.features.in_memory import Features
+from featcache.heads.training import train
 from featcache.heads.config import HeadConfig
-from featcache.heads.fused import FusedStack
+from featcache.heads.training.numba_stack import FusedStack
 rng = np.random.default_rng(0)
 y = rng.integers(0, 7, 600)
 x = (rng.standard_normal((7, 40))[y] + rng.standard_normal((600, 40))).astype(np.float32)

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import UsageError
-from featcache.features import Features
+from featcache.features.in_memory import Features
 from featcache.heads.config import HeadConfig
-from featcache.heads.draws import orders
 from featcache.heads.linear import EpochRow, LinearHead, Scores, best_of, scores
-from featcache.heads.train import train_heads
+from featcache.heads.training.samplers import orders
+from featcache.heads.training.train import train_heads
 
 pytestmark = pytest.mark.usefixtures("either")
 
@@ -224,8 +224,8 @@ def test_long_val_pass_in_blocks(monkeypatch):
     """A val split that takes several blocks scores as it does in one."""
     train, val = features(), features(rows=200, seed=1)
     whole = train_heads(train, val, CONFIGS)
-    monkeypatch.setattr("featcache.heads.stack.PASS_LOGITS", 7 * 4 * 5)
-    monkeypatch.setattr("featcache.heads.fused.CALL", 7 * 16 * 4 * 5)
+    monkeypatch.setattr("featcache.heads.training.torch_stack.PASS_LOGITS", 7 * 4 * 5)
+    monkeypatch.setattr("featcache.heads.training.numba_stack.CALL", 7 * 16 * 4 * 5)
     blocks = train_heads(train, val, CONFIGS)
     for one, other in zip(whole, blocks, strict=True):
         for a, b in zip(one.history, other.history, strict=True):

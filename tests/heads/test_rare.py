@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from featcache.features import Features
+from featcache.features.in_memory import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import best_of
-from featcache.heads.train import train_heads
-from featcache.metrics import confusion_matrix, macro_recall
+from featcache.heads.training.train import train_heads
+from featcache.metrics.confusion import confusion_matrix, macro_recall
 
 PRIOR = np.array([0.9, 0.08, 0.02])
 CENTRES = 1.2 * np.eye(3, 6)

@@ -17,18 +17,19 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from sklearn.preprocessing import StandardScaler
 
-from featcache.features import Features
-from featcache.heads import kernels
-from featcache.heads.check import check_head
+from featcache.features.in_memory import Features
+from featcache.features.streamed import Streamed, streamed_of
+from featcache.files import StatLog
 from featcache.heads.config import HeadConfig
-from featcache.heads.draws import draws
-from featcache.heads.fused import FusedStack
 from featcache.heads.linear import scores
-from featcache.heads.stack import Stack
-from featcache.heads.train import moments_of, train_heads
-from featcache.listing import Listing
-from featcache.store import Extracted, FeatureStore, StatLog, create
-from featcache.streamed import Streamed, streamed_of
+from featcache.heads.optimum.check import check_head
+from featcache.heads.training import kernels
+from featcache.heads.training.numba_stack import FusedStack
+from featcache.heads.training.samplers import draws
+from featcache.heads.training.torch_stack import Stack
+from featcache.heads.training.train import moments_of, train_heads
+from featcache.listing.listing import Listing
+from featcache.store import Extracted, FeatureStore, create
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 from tests.heads import reference
@@ -55,7 +56,7 @@ def by(way):
     kind, threads = way
     before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch, steps_by(kind):
-        patch.setattr("featcache.heads.fused.LEAST_SLICE", 1)
+        patch.setattr("featcache.heads.training.numba_stack.LEAST_SLICE", 1)
         torch.set_num_threads(threads)
         try:
             yield

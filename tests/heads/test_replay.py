@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from featcache.heads.draws import ahead, draws
-from featcache.heads.replay import RECORDERS, Replay, captured
-from featcache.heads.stack import Stack
-from featcache.heads.supply import InMemory
-from featcache.heads.train import moments_of, train_heads
+from featcache.heads.training.batches import InMemory
+from featcache.heads.training.cuda_graph import RECORDERS, Replay, captured
+from featcache.heads.training.samplers import ahead, draws
+from featcache.heads.training.torch_stack import Stack
+from featcache.heads.training.train import moments_of, train_heads
 from tests.heads.conftest import steps_by
 from tests.heads.test_stack import BASE, OPTIONS, TRAIN, VAL, a_config, apart
 

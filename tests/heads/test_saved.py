@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from safetensors.numpy import save as save_tensors
 
 from featcache.errors import CacheError
-from featcache.features import Features
-from featcache.heads import saved
+from featcache.features.in_memory import Features
+from featcache.files import StatLog
+from featcache.files.sealed import seal_document, unseal_document
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import EpochRow, LinearHead, Scores
-from featcache.heads.saved import SavedHead
-from featcache.store import FeatureStore, StatLog, create
-from featcache.store.sealed import seal_document, unseal_document
+from featcache.heads.saved import linear
+from featcache.heads.saved.linear import SavedHead
+from featcache.store import FeatureStore, create
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 
@@ -54,17 +55,17 @@ def store(tmp_path: Path) -> FeatureStore:
 
 @pytest.fixture
 def kept(store: FeatureStore) -> SavedHead:
-    return saved.save(store, a_head(val=Scores(1.0, 1.0, 0.0)), features(), features("val"))
+    return linear.save_head(store, a_head(val=Scores(1.0, 1.0, 0.0)), features(), features("val"))
 
 
 @settings(max_examples=25)
 @given(seed=st.integers(0, 99), scores=st.none() | st.builds(Scores, *[st.floats(width=32)] * 3))
 def test_a_head_comes_back_as_it_was_saved(tmp_path_factory, seed, scores):
     """Weights bit for bit, settings, scores (nan for what is not finite), class names of any bytes, sources."""
-    made = saved.save(
+    made = linear.save_head(
         a_store(tmp_path_factory.getbasetemp() / "heads"), a_head(seed, scores, lr=0.01), features(), None
     )
-    found = saved.load(made.folder)
+    found = linear.load_head(made.folder)
     assert (found.name, found.classes, found.folder) == (made.name, CLASSES, made.folder)
     assert found.head.weight.tobytes() == made.head.weight.tobytes()
     assert found.head.bias.tobytes() == made.head.bias.tobytes()
@@ -81,7 +82,7 @@ def test_a_head_comes_back_as_it_was_saved(tmp_path_factory, seed, scores):
 def test_the_name_says_the_settings_and_stands_for_everything_that_made_it(store):
     """Other settings, another trunk, other listings: another folder; the same again: the same one."""
     names = {
-        saved.save(store, a_head(**config), features(**source), val).name
+        linear.save_head(store, a_head(**config), features(**source), val).name
         for config, source, val in [
             ({}, {}, None),
             ({}, {}, None),
@@ -101,9 +102,9 @@ def test_a_folder_without_its_last_file_is_no_head(kept):
     """head.json is published last: a kill before it leaves nothing that counts."""
     (kept.folder / "head.json").unlink()
     with pytest.raises(CacheError, match="no head here"):
-        saved.load(kept.folder)
+        linear.load_head(kept.folder)
     with pytest.raises(CacheError, match="no head here"):
-        saved.load(kept.folder / "none")
+        linear.load_head(kept.folder / "none")
 
 
 @pytest.mark.parametrize("name", ["head.json", "head.safetensors"])
@@ -114,11 +115,11 @@ def test_a_flipped_byte_is_refused(kept, name):
     for place in range(0, len(whole), 3):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(CacheError, match="train the head again"):
-            saved.load(kept.folder)
+            linear.load_head(kept.folder)
     for cut in (0, 1, len(whole) // 2):
         path.write_bytes(whole[:cut])
         with pytest.raises(CacheError, match="train the head again"):
-            saved.load(kept.folder)
+            linear.load_head(kept.folder)
 
 
 def rewrite(kept: SavedHead, tensors: bytes | None = None, **changes: object) -> None:
@@ -143,7 +144,7 @@ def test_a_sealed_document_of_another_make_is_refused(kept, key, value):
         return
     rewrite(kept, **{key: value})
     with pytest.raises(CacheError):
-        saved.load(kept.folder)
+        linear.load_head(kept.folder)
 
 
 @pytest.mark.parametrize("changes", [{"steps": 1e999}, {"classes": [1, 2, 3]}, {"sources": {"train": {}}}])
@@ -151,17 +152,17 @@ def test_values_that_nothing_here_writes_are_refused(kept, changes):
     """Infinity as a count, classes that are no names, a head that does not say for which trunk: no crash later on."""
     rewrite(kept, **changes)
     with pytest.raises(CacheError, match="no head that this version reads"):
-        saved.load(kept.folder)
+        linear.load_head(kept.folder)
 
 
 def test_a_newer_format_and_an_unknown_setting_are_refused(kept):
     """What a later version wrote is not read as if it were understood."""
     rewrite(kept, format=2)
     with pytest.raises(CacheError, match="format 2"):
-        saved.load(kept.folder)
+        linear.load_head(kept.folder)
     rewrite(kept, format=1, config={"lr": 0.1, "depth": 5})
     with pytest.raises(CacheError, match="depth"):
-        saved.load(kept.folder)
+        linear.load_head(kept.folder)
 
 
 class Canary:
@@ -193,13 +194,13 @@ def test_tensors_of_another_make_are_refused_and_nothing_is_executed(kept, tenso
     canary.unlink(missing_ok=True)
     rewrite(kept, tensors)
     with pytest.raises(CacheError):
-        saved.load(kept.folder)
+        linear.load_head(kept.folder)
     assert not canary.exists()
 
 
 def test_head_json_is_strict_json(store):
     """A diverged head's scores are null: nan and inf are no JSON."""
-    made = saved.save(store, a_head(val=Scores(0.0, math.nan, math.inf)), features(), None)
+    made = linear.save_head(store, a_head(val=Scores(0.0, math.nan, math.inf)), features(), None)
 
     def refuse(word: str) -> None:
         raise ValueError(word)

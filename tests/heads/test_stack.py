@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import UsageError
-from featcache.features import Features
+from featcache.features.in_memory import Features
 from featcache.heads.config import HeadConfig
-from featcache.heads.draws import draws
 from featcache.heads.linear import LinearHead
-from featcache.heads.losses import class_weights
-from featcache.heads.train import train_heads
+from featcache.heads.training.losses import class_weights
+from featcache.heads.training.samplers import draws
+from featcache.heads.training.train import train_heads
 
 pytestmark = pytest.mark.usefixtures("either")
 
@@ -222,8 +222,8 @@ def test_patience_keeps_the_best_epoch():
 
 def test_plateau_is_torchs():
     """The pace of a head on a plateau is that of torch's ReduceLROnPlateau, epoch by epoch."""
-    from featcache.heads.courses import Course
     from featcache.heads.linear import Scores
+    from featcache.heads.training.stopping import Course
 
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     torchs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=2)

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import featcache
-from featcache.asked import Asked
+from featcache.dataset.request import Asked
 from featcache.errors import CacheError, UsageError
-from featcache.heads import runs, saved
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import LinearHead, Scores, best_of
-from featcache.heads.which import rank, which_head
+from featcache.heads.saved import linear, run_log
+from featcache.heads.saved.find import rank, which_head
 from tests.report.test_evaluate import CLASSES, DIM, fit, record
 
 WHERE = {"data": "/data/toy"}
@@ -35,8 +35,8 @@ def made(cache, *heads: LinearHead, best: int | None = 0) -> list[str]:
     """One run that made these heads; their names."""
     store = Asked(**WHERE, cache=cache).stores()[0]
     train = featcache.load("train", **WHERE, cache=cache)
-    kept = [saved.save(store, head, train, None if head.val is None else train) for head in heads]
-    runs.record(store, train, kept, None if best is None else kept[best].name, "", None, 1.0)
+    kept = [linear.save_head(store, head, train, None if head.val is None else train) for head in heads]
+    run_log.record_run(store, train, kept, None if best is None else kept[best].name, "", None, 1.0)
     return [head.name for head in kept]
 
 
@@ -195,7 +195,7 @@ def test_finding_the_best_imports_no_torch(tmp_path):
     made(tmp_path, head_of(1, 0.5))
     featcache.fit("logreg", **WHERE, cache=tmp_path)
     code = (
-        "import json, sys\nfrom featcache.asked import Asked\nfrom featcache.heads.which import which_head\n"
+        "import json, sys\nfrom featcache.dataset import Asked\nfrom featcache.heads.saved import which_head\n"
         f"which_head(Asked(data='/data/toy', cache={str(tmp_path)!r}), 'best')\n"
         "print(json.dumps([name for name in ('torch', 'sklearn', 'skops') if name in sys.modules]))"
     )

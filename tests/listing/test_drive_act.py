@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import DataError
-from featcache.listing import list_split, root_of, source, splits, variant
-from featcache.recipe import Recipe, check
+from featcache.listing.sources import data_source, list_split, root_of, splits, variant
+from featcache.recipe.recipe import Recipe, check
 from tests.conftest import SHARED
 
 HEADER = "participant_id,file_id,annotation_id,frame_start,frame_end,activity,chunk_id"
@@ -283,7 +283,7 @@ def test_any_line_is_read_or_refused(tmp_path_factory, rows):
 
 def test_a_source_reads_its_files_once(root, monkeypatch):
     """Every split of one command comes from one reading."""
-    laid = source(recipe_of(root))
+    laid = data_source(recipe_of(root))
     laid.listing("train")
     for path in root.rglob("*.csv"):
         path.unlink()

@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import DataError
-from featcache.listing import list_split, splits
 from featcache.listing.folder import SUFFIXES, list_folder
 from featcache.listing.folder import splits as folder_splits
+from featcache.listing.sources import list_split, splits
 from featcache.listing.spellings import same_name_key
-from featcache.recipe import check
+from featcache.recipe.recipe import check
 
 
 def laid(root: Path, *files: str) -> Path:

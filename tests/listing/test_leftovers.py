@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from featcache.contents import describe
+from featcache.dataset.summary import describe
 from featcache.errors import DataError
 from featcache.listing.folder import list_folder, splits
 from featcache.listing.leftovers import counted, is_leftover, left_out_notes, may_be_leftover
-from featcache.prediction.pictures import images_in
+from featcache.prediction.images import images_in
 
 FOLDERS = (
     "__MACOSX", "__macosx", ".AppleDouble", ".Spotlight-V100", ".Trashes", ".fseventsd", ".TemporaryItems",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featcache.errors import UsageError
-from featcache.listing import Listing, subset
+from featcache.listing.listing import Listing, subset
 
 
 def listing_of(labels: list[int]) -> Listing:

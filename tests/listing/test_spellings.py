@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featcache.contents import describe
+from featcache.dataset.summary import describe
 from featcache.errors import DataError
-from featcache.listing import list_split, source
-from featcache.listing.deal import in_new_spelling
 from featcache.listing.folder import list_folder
+from featcache.listing.sources import data_source, list_split
 from featcache.listing.spellings import faults_of_spelling, look_alike_key, look_alikes, same_name_key
-from featcache.recipe import Recipe, check
+from featcache.listing.split_assignment import in_new_spelling
+from featcache.recipe.recipe import Recipe, check
 
 SAME = [
     ("caf\u00e9", "cafe\u0301"), ("cat", "cat "), ("cat", " cat"), ("hot dog", "hot  dog"), ("hot dog", "hot\u00a0dog"),
@@ -231,9 +231,9 @@ def test_splits_that_were_dealt_outlive_a_corrected_name(tmp_path):
     recipe = table(tmp_path, *rows, columns=columns)
     document = recipe.model_dump()
     document["data"]["split"] = {"val": 0.4, "by": "subject"}
-    before = source(check(document, where="test")).groups  # type: ignore[attr-defined]
+    before = data_source(check(document, where="test")).groups  # type: ignore[attr-defined]
     decomposed = {unicodedata.normalize("NFD", group): split for group, split in before.items()}
-    after = source(check(document, where="test"), decomposed).groups  # type: ignore[attr-defined]
+    after = data_source(check(document, where="test"), decomposed).groups  # type: ignore[attr-defined]
     assert {group: after[group] for group in before} == before
 
 

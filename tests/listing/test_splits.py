@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import DataError, UsageError
-from featcache.listing import Dealt, Listing, cuts, list_split, source, splits, variant
-from featcache.listing.deal import deal
-from featcache.recipe import Recipe, SplitSection, check
+from featcache.listing.leakage import find_leaks
+from featcache.listing.listing import Listing
+from featcache.listing.sources import data_source, list_split, splits, variant
+from featcache.listing.split_assignment import Dealt, deal
+from featcache.recipe.recipe import Recipe, SplitSection, check
 from tests.listing.test_table import recipe_of, write
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
@@ -37,7 +39,7 @@ def table(root: Path, people: int, rows: int = 12, first: int = 0) -> Path:
 
 
 def parts(recipe: Recipe, before: Mapping[str, str] | None = None) -> dict[str, Listing]:
-    laid = source(recipe, before or {})
+    laid = data_source(recipe, before or {})
     return {split: laid.listing(split) for split in laid.splits()}
 
 
@@ -137,7 +139,7 @@ def test_a_grouped_split_never_cuts_a_subject(tmp_path):
     found = parts(recipe)
     assert list(found) == splits(recipe) == ["train", "val", "test"]
     assert [len(set(part.subjects)) for part in found.values()] == [7, 1, 2]
-    assert cuts(list(found.values())) == []
+    assert find_leaks(list(found.values())) == []
     assert sum(map(len, found.values())) == 120
     assert {part.classes for part in found.values()} == {("a", "b", "c")}
     assert {part.split for part in found.values()} == set(found)
@@ -148,11 +150,11 @@ def test_a_split_that_cuts_says_what_it_cuts(tmp_path):
     root = table(tmp_path, 2)
     train, val = parts(recipe_of(root, split={"val": 0.4, "by": "clip"})).values()
     people = sorted(set(train.subjects) & set(val.subjects))
-    (by_clip,) = cuts([train, val])
+    (by_clip,) = find_leaks([train, val])
     assert (list(by_clip.subjects), by_clip.clips, by_clip.paths) == (people, (), ())
     said = f"splits 'train' and 'val' share {len(people)} subject{'s' * (len(people) > 1)} ({', '.join(people)}): "
     assert str(by_clip).startswith(said)
-    (by_image,) = cuts(list(parts(recipe_of(root, split={"val": 0.4, "by": "image"})).values()))
+    (by_image,) = find_leaks(list(parts(recipe_of(root, split={"val": 0.4, "by": "image"})).values()))
     assert by_image.clips
     assert not by_image.paths
 
@@ -161,14 +163,14 @@ def test_an_image_in_two_rows_goes_to_one_split(tmp_path):
     """By image it is the file that is kept together: under two labels it stands in one split."""
     rows = [(f"{number}.png", label) for number in range(30) for label in "xy"]
     recipe = recipe_of(write(tmp_path, ("path", "label"), *rows), split={"val": 0.3, "by": "image"})
-    assert cuts(list(parts(recipe).values())) == []
+    assert find_leaks(list(parts(recipe).values())) == []
 
 
 def test_the_same_image_in_two_splits_is_a_cut():
     """A path that two splits name is counted even where nobody is named and no clip."""
     part = Listing("set", "all", "train", "/", ("a",), ("1", "2"), np.zeros(2, np.int64), ("", ""), ("", ""))
     other = dataclasses.replace(part.take(np.array([1])), split="val")
-    (cut,) = cuts([part, other])
+    (cut,) = find_leaks([part, other])
     assert str(cut).startswith("splits 'train' and 'val' share 1 image: ")
 
 
@@ -176,7 +178,7 @@ def test_the_same_image_in_two_splits_is_a_cut():
 def test_the_same_seed_gives_the_same_split_after_images_were_added(tmp_path, by):
     """What was written down holds: images added elsewhere join splits, and none that was dealt moves."""
     recipe = recipe_of(table(tmp_path, 6), split={"val": 0.2, "by": by, "seed": 3})
-    laid = source(recipe)
+    laid = data_source(recipe)
     assert isinstance(laid, Dealt)
     before = {split: set(laid.listing(split).paths) for split in laid.splits()}
     table(tmp_path, 9)  # three people more, and the six as they were
@@ -189,10 +191,10 @@ def test_the_same_seed_gives_the_same_split_after_images_were_added(tmp_path, by
 def test_groups_that_are_away_keep_their_place(tmp_path):
     """A person who is taken out and put back stands in the split that they stood in."""
     recipe = recipe_of(table(tmp_path, 8), split={"val": 0.25, "by": "subject"})
-    first = source(recipe)
+    first = data_source(recipe)
     groups = dict(first.groups)
     table(tmp_path, 4, first=2)
-    second = source(recipe, groups)
+    second = data_source(recipe, groups)
     second.listing("train")
     assert second.groups == groups
     table(tmp_path, 8)
@@ -221,7 +223,7 @@ def test_an_image_folder_is_dealt_too(tmp_path):
     (tmp_path / "train/a/notes.txt").touch()
     recipe = check({"name": "x", "data": {"root": str(tmp_path), "split": {"val": 0.2, "by": "clip"}}}, where="test")
     found = parts(recipe)
-    assert cuts(list(found.values())) == []
+    assert find_leaks(list(found.values())) == []
     assert [part.ignored for part in found.values()] == [("train/a/notes.txt",), ()]
     assert list_split(recipe, "val").paths == found["val"].paths
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import DataError, UsageError
-from featcache.listing import list_split, root_of, sheet, splits, variant
+from featcache.listing import sheet
+from featcache.listing.sources import list_split, root_of, splits, variant
 from featcache.listing.spellings import same_name_key
-from featcache.recipe import Recipe, check
+from featcache.recipe.recipe import Recipe, check
 
 
 def write(folder: Path, *rows: tuple[str, ...], name: str = "labels.csv", files: bool = True) -> Path:

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import MachineError
-from featcache.images import ImageTransform, decode, encode_png
 from featcache.loader import ImageRead, read_images, reader
 from featcache.loader.process import ask
+from featcache.media.images import ImageTransform, decode, encode_png
 
 TRANSFORM = ImageTransform(resize=40, crop=32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 REPOSITORY = Path(__file__).parents[2]
@@ -343,7 +343,7 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path):
     paths = written(tmp_path, 60)
     code = """
 import sys, time
-from featcache.images import ImageTransform
+from featcache.media.images import ImageTransform
 from featcache.loader import read_images
 transform = ImageTransform(resize=40, crop=32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 for image in read_images(sys.argv[1:], transform, lambda _: True, workers=3, ahead=50):
@@ -380,7 +380,7 @@ def test_ctrl_c_reaches_the_parent_alone(tmp_path, moment):
     paths = written(tmp_path, 60)
     code = """
 import contextlib, sys, time
-from featcache.images import ImageTransform
+from featcache.media.images import ImageTransform
 from featcache.loader import read_images
 transform = ImageTransform(resize=40, crop=32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 images = read_images(sys.argv[1:], transform, lambda _: True, workers=3, ahead=50)
@@ -416,7 +416,7 @@ def test_a_worker_runs_the_package_of_its_parent(tmp_path):
     code = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from featcache.images import ImageTransform
+from featcache.media.images import ImageTransform
 from featcache.loader import read_images
 transform = ImageTransform(resize=40, crop=32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 print([image.failed for image in read_images(sys.argv[2:], transform, lambda _: True, workers=1, ahead=1)])

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from featcache.errors import MachineError
-from featcache.images import ImageTransform, fit
 from featcache.loader import ImageRead, process, read_frames
-from featcache.video import decode_frames, frame_digest
+from featcache.media.images import ImageTransform, fit
+from featcache.media.video import decode_frames, frame_digest
 from tests.loader.test_reader import children, everything, linux
 from tests.videos import pictures, write_video
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featcache.images import BadImageError, ImageTransform, decode, encode_png
 from featcache.loader import worker
+from featcache.media.images import BadImageError, ImageTransform, decode, encode_png
 
 REPOSITORY = Path(__file__).parents[2]
 TRANSFORM = ImageTransform(resize=40, crop=32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

@@ -93,7 +93,7 @@ def test_the_full_network_has_the_parameters_of_the_recipe(made, tmp_path):
 
 def test_what_cannot_be_is_refused_before_anything_is_written(made, tmp_path):
     """Another suffix, no folder, a classifier that is no layer: exit 2, and the folder stays empty."""
-    from featcache.heads.classifiers.fit import fit
+    from featcache.heads.fit_classifier import fit
 
     with pytest.raises(UsageError, match=r"expected a name that ends in .pt or .onnx"):
         featcache.export_model(made.head, tmp_path / "model.bin", **made.where)

@@ -11,7 +11,7 @@ import torch
 import featcache
 from featcache import CacheError, DataError
 from featcache.extraction import Settings
-from featcache.prediction.pictures import images_in
+from featcache.prediction.images import images_in
 from tests.conftest import ARCH, Nano
 
 
@@ -47,7 +47,7 @@ def test_it_is_what_torchvision_computes(made):
     from PIL import Image
     from torchvision.transforms import v2
 
-    from featcache.heads.saved import load
+    from featcache.heads.saved.linear import load_head
     from featcache.trunks.architectures import architecture
     from featcache.trunks.weights import network
 
@@ -56,7 +56,7 @@ def test_it_is_what_torchvision_computes(made):
     trunk = network(arch, arch.transform.crop).eval()
     trunk.load_state_dict(torch.load(made.weights, weights_only=True))
     (folder,) = made.cache.glob(f"stores/*/heads/*/*/{made.head}")
-    head = load(folder).head
+    head = load_head(folder).head
     prepare = v2.Compose([
         v2.Resize(arch.transform.resize, antialias=True), v2.CenterCrop(arch.transform.crop), v2.ToImage(),
         v2.ToDtype(torch.float32, scale=True), v2.Normalize(arch.transform.mean, arch.transform.std),
@@ -159,7 +159,7 @@ def test_a_head_can_be_named_by_its_folder(made):
 
 def test_other_classifiers_answer_too(made):
     """A k-NN gives its votes; one that knows no probabilities gives its label, and says so."""
-    from featcache.heads.classifiers.fit import fit
+    from featcache.heads.fit_classifier import fit
 
     knn = fit("knn", **made.where)
     found = featcache.predict(knn.best.name, [made.data / "test"], device="cpu", **made.where)

@@ -29,7 +29,7 @@ def test_every_frame_is_asked_about_where_as_many_are_wanted(made, video):
     assert (found.failed, found.embedded) == ("", 4 * RATE)
 
     from featcache.loader import read_frames
-    from featcache.prediction.asking import Waiting, open_head
+    from featcache.prediction.model import Waiting, open_head
 
     asking = open_head(made.head, device="cpu", **made.where)
     waiting = Waiting(asking)

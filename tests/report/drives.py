@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from featcache.listing import Listing
-from featcache.store import Extracted, FeatureStore, StatLog, create
+from featcache.files import StatLog
+from featcache.listing.listing import Listing
+from featcache.store import Extracted, FeatureStore, create
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 from tests.report.test_terminal import DRIVE_ACT

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import DataError
+from featcache.evaluation.predictions import RULES, Answers, answers_of, by_clip, softmax
 from featcache.heads.classifiers.answers import Answers as Said
-from featcache.report.answers import RULES, Answers, answers_of, by_clip, softmax
 
 NAMES = ("ant", "bee", "cat")
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import featcache
-from featcache.asked import Asked
-from featcache.report.evaluate import Examined, examine
+from featcache.dataset.request import Asked
+from featcache.evaluation.evaluate_head import Examined, examine
 from featcache.report.page.about import page_of
 from featcache.report.page.page import Page, save_html
 from tests.report.drives import colour, write_drives

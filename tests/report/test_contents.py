@@ -9,10 +9,15 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from featcache.contents import contents
-from featcache.listing import Listing
-from featcache.near import Between, Image, NearDuplicates, Pair
-from featcache.report.contents import draw, draw_near, save_csv, save_near_csv
+from featcache.dataset.near_duplicate_search import Between, Image, NearDuplicates, Pair
+from featcache.dataset.summary import contents
+from featcache.listing.listing import Listing
+from featcache.report.render_summary import (
+    render_data_summary,
+    render_near_duplicates,
+    save_near_duplicates_csv,
+    save_summary_csv,
+)
 from tests.report.test_terminal import DRIVE_ACT, HOSTILE
 
 GONE = DRIVE_ACT.index("opening_backpack")
@@ -75,8 +80,13 @@ def drawn(draw_it, found, width, **options):
     return out.getvalue()
 
 
-EVERY = [(draw, drive_act()), (draw, hostile()), (draw_near, near()), (draw_near, near(0))]
-EVERY += [(draw_near, near(14, ("[/]", "\x1b[31m"), name, name)) for name in HOSTILE]
+EVERY = [
+    (render_data_summary, drive_act()),
+    (render_data_summary, hostile()),
+    (render_near_duplicates, near()),
+    (render_near_duplicates, near(0)),
+]
+EVERY += [(render_near_duplicates, near(14, ("[/]", "\x1b[31m"), name, name)) for name in HOSTILE]
 
 
 @pytest.mark.parametrize("width", [100, 60, 40])
@@ -92,7 +102,7 @@ def test_every_line_fits_and_is_inert(draw_it, found, width):
 def test_every_class_has_a_line_with_its_count_its_share_and_a_bar(width):
     """Most rows first, figures in full at any width, a bar as long as the share of the largest; no rows, no bar."""
     found = drive_act().splits["val"]
-    text = drawn(draw, drive_act(), width)
+    text = drawn(render_data_summary, drive_act(), width)
     section = text[text.index("val: rows of each class") :].splitlines()[3:37]
     counts = sorted(found.classes.values(), reverse=True)
     bars = [line.count("█") for line in section]
@@ -108,7 +118,7 @@ def test_every_class_has_a_line_with_its_count_its_share_and_a_bar(width):
 def test_what_is_odd_is_said():
     """Shared and conflicting images, a lacking class, files that are not there, a shared subject, copies."""
     found = drive_act()
-    text = " ".join(drawn(draw, found, 200).split())
+    text = " ".join(drawn(render_data_summary, found, 200).split())
     train = found.splits["train"]
     assert f"{train.shared_images:,} of {train.images:,} images stand in two or more rows" in text
     assert f"{train.conflicting_images:,} of them under two or more labels" in text
@@ -129,7 +139,7 @@ def test_nothing_odd_is_a_few_lines():
         a_listing(split, [0, 1], [f"{split}/a/1.png", f"{split}/b/1.png"], ("", ""), ("", ""), classes=("a", "b"))
         for split in ("train", "val")
     ]
-    text = drawn(draw, contents(clean, missing={"train": 0, "val": 0}), 100)
+    text = drawn(render_data_summary, contents(clean, missing={"train": 0, "val": 0}), 100)
     assert "  no image stands in two splits\n  (the data set names no clip and no subject)\n" in text
     assert "not known before `featcache extract`" in text
     assert "rows\n" not in text.split("between")[1]
@@ -138,7 +148,7 @@ def test_nothing_odd_is_a_few_lines():
 
 def test_the_nearest_are_shown_and_the_rest_is_counted():
     """Twenty pairs that differ in their bytes, nearest first, with both places; labels only where they differ."""
-    text = drawn(draw_near, near(), 100)
+    text = drawn(render_near_duplicates, near(), 100)
     assert "30 of 1,000 images of train and 25 of 200 images of val; 3 images byte for byte the same" in text
     shown = [line.split()[0] for line in text.splitlines() if line.startswith("  0.9")]
     assert shown == [f"{1 - number / 1000:.4f}" for number in range(3, 23)]
@@ -154,7 +164,7 @@ def rows_of(path):
 def test_the_csv_has_a_row_for_each_class_of_each_split(tmp_path):
     """split, class, rows, share: those without a row too, at full precision."""
     found = drive_act()
-    save_csv(found, tmp_path / "data.csv")
+    save_summary_csv(found, tmp_path / "data.csv")
     head, *rows = rows_of(tmp_path / "data.csv")
     assert head == ["split", "class", "rows", "share"]
     assert Counter(row[0] for row in rows) == {"train": 34, "val": 34}
@@ -164,7 +174,7 @@ def test_the_csv_has_a_row_for_each_class_of_each_split(tmp_path):
 
 def test_the_csv_of_pairs_has_them_all(tmp_path):
     """One row a pair, nearest first, those with equal bytes too, with split, class and path of either image."""
-    save_near_csv(near(), tmp_path / "near.csv")
+    save_near_duplicates_csv(near(), tmp_path / "near.csv")
     head, *rows = rows_of(tmp_path / "near.csv")
     assert head == ["cosine", "exact", "split", "class", "path", "other_split", "other_class", "other_path"]
     assert len(rows) == 30
@@ -175,8 +185,8 @@ def test_the_csv_of_pairs_has_them_all(tmp_path):
 
 def test_names_in_the_csv_are_inert(tmp_path):
     """A row is a line whatever the names are, and none is a formula to a spreadsheet."""
-    save_csv(hostile(), tmp_path / "data.csv")
-    save_near_csv(near(1, ("=cmd", "@x"), "\n=1", "=1+1"), tmp_path / "near.csv")
+    save_summary_csv(hostile(), tmp_path / "data.csv")
+    save_near_duplicates_csv(near(1, ("=cmd", "@x"), "\n=1", "=1+1"), tmp_path / "near.csv")
     lines = (tmp_path / "data.csv").read_text("utf-8").splitlines()
     assert len(lines) == 1 + 2 * len(HOSTILE)
     cells = [cell for name in ("data.csv", "near.csv") for row in rows_of(tmp_path / name) for cell in row]

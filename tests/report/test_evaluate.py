@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 
 import featcache
 from featcache import CacheError, Evaluation, Settings
-from featcache.heads import runs
-from featcache.listing import Listing
-from featcache.store import Extracted, FeatureStore, StatLog, create
+from featcache.files import StatLog
+from featcache.heads.saved import run_log
+from featcache.listing.listing import Listing
+from featcache.store import Extracted, FeatureStore, create
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 from tests.conftest import ARCH, Nano, single_thread
@@ -115,7 +116,7 @@ def test_a_run_in_which_every_head_diverged_is_not_hushed_up(tmp_path):
     store = record(tmp_path, "train", "val")
     older = fit(tmp_path)
     train = featcache.load("train", pipeline=None, data="/data/toy", cache=tmp_path)
-    runs.record(store, train, [], None, "", None, 0.1)
+    run_log.record_run(store, train, [], None, "", None, 0.1)
     with pytest.raises(CacheError, match="newest run of toy diverged"):
         evaluate(tmp_path, "latest")
     assert evaluate(tmp_path).head == evaluate(tmp_path, older.best.name).head == older.best.name

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from featcache.report.evaluation import Evaluation, evaluation_of, to_json
+from featcache.evaluation.evaluation import Evaluation, evaluation_of, to_json
 
 
 def an_evaluation(confusion, classes=None, **fields):

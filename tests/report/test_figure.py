@@ -14,9 +14,9 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from featcache.errors import MachineError, UsageError
-from featcache.intervals import Interval, Intervals
+from featcache.evaluation.evaluation import Evaluation
+from featcache.metrics.bootstrap import Interval, Intervals
 from featcache.report import figure
-from featcache.report.evaluation import Evaluation
 from featcache.report.figure import save_png
 
 LONG = tuple(f"looking_or_moving_around_{i} (e.g. searching)" for i in range(34))

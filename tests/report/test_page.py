@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 import featcache
-from featcache.asked import Asked
-from featcache.images import BadImageError, thumbnail, thumbnail_effort
-from featcache.metrics import calibration
-from featcache.report.evaluate import examine
+from featcache.dataset.request import Asked
+from featcache.evaluation.evaluate_head import examine
+from featcache.media.images import BadImageError, thumbnail, thumbnail_effort
+from featcache.metrics.confusion import calibration
 from featcache.report.page.about import page_of
 from featcache.report.page.charts import Curve, curves, reliability
-from featcache.report.page.gallery import A_CELL, EDGE, gallery
+from featcache.report.page.gallery import A_CELL, EDGE, build_gallery
 from featcache.report.page.page import Page, render, save_html
 from featcache.report.page.palette import LEVELS, level, shades
 from tests.conftest import ARCH, Nano
@@ -68,7 +68,7 @@ def test_the_same_input_gives_the_same_bytes(made, page, tmp_path):
 
 def test_it_is_whole_and_refers_to_nothing(page):
     """Balanced HTML without handlers, inline styles or links; a policy that forbids everything it does not carry."""
-    text = render(page, gallery(page.answers, page.root))
+    text = render(page, build_gallery(page.answers, page.root))
     found = Balanced()
     found.feed(text)
     found.close()
@@ -84,7 +84,7 @@ def test_it_is_whole_and_refers_to_nothing(page):
 
 def test_it_says_all_that_it_should(made, page):
     """Figures with intervals, by image and by clip; the curves of every head; the certificate; how it was made."""
-    text = render(page, gallery(page.answers, page.root))
+    text = render(page, build_gallery(page.answers, page.root))
     drives, _, fit = made
     evaluation = page.evaluation
     for one in (evaluation, evaluation.beside):
@@ -117,7 +117,7 @@ def test_another_classifier_has_a_page_too(made, tmp_path):
 
 def test_every_count_stands_in_the_matrix(page):
     """Cell by cell what the confusion matrix says, the largest rounding of a share within half a per cent."""
-    text = render(page, gallery(page.answers, page.root))
+    text = render(page, build_gallery(page.answers, page.root))
     rows = re.findall(r"<tr data-i=\"\d+\"><th scope=\"row\".*?</tr>", text.split('id="classes"')[0], re.DOTALL)
     counts = [[int(n or 0) for n in re.findall(r"<td[^>]*>(?:<b>(\d+)</b>.*?)?</td>", row)] for row in rows]
     assert counts == page.evaluation.confusion.tolist()
@@ -132,11 +132,11 @@ def test_without_its_images_the_page_is_whole_and_says_so(page, tmp_path):
     assert "no longer in" in (tmp_path / "report.html").read_text("utf-8")
     (tmp_path / "moved").mkdir()
     (tmp_path / "moved" / "test").symlink_to(tmp_path / "nowhere")
-    assert "no image could be read" in gallery(away.answers, away.root).note
+    assert "no image could be read" in build_gallery(away.answers, away.root).note
 
     shutil.copytree(page.root, tmp_path / "part")
     shutil.rmtree(tmp_path / "part" / "test" / "class03")
-    part = gallery(away.answers, str(tmp_path / "part"))
+    part = build_gallery(away.answers, str(tmp_path / "part"))
     assert 0 < part.unread < part.wanted
     assert f"{part.unread:,} of {part.wanted:,} images could not be read" in part.note
 
@@ -144,7 +144,7 @@ def test_without_its_images_the_page_is_whole_and_says_so(page, tmp_path):
 def test_a_cell_shows_its_most_confident_answers_within_the_limits(page):
     """At most six a cell, by confidence; every cell's first image has its thumbnail before any cell's second."""
     answers = page.answers
-    shown = gallery(answers, page.root, in_all=40)
+    shown = build_gallery(answers, page.root, in_all=40)
     assert len({answers.paths[row] for row in shown.thumbnails}) == 40
     for (truth, predicted), rows in shown.rows.items():
         inside = np.flatnonzero((answers.truth == truth) & (answers.predicted == predicted))
@@ -152,18 +152,18 @@ def test_a_cell_shows_its_most_confident_answers_within_the_limits(page):
         assert list(rows) == best.tolist()
     largest = sorted(shown.rows, key=lambda cell: -page.evaluation.confusion[cell])[:20]
     assert all(shown.rows[cell][0] in shown.thumbnails for cell in largest)
-    every = gallery(answers, page.root)
+    every = build_gallery(answers, page.root)
     assert every.thumbnails.keys() == {row for rows in every.rows.values() for row in rows}
 
 
 def test_large_images_are_fewer(page, tmp_path):
     """What would decode too many pixels is left out, smaller images behind it are not; a JPEG counts at an eighth."""
     shutil.copytree(page.root, tmp_path / "mixed")
-    first = gallery(page.answers, page.root, in_all=1)
+    first = build_gallery(page.answers, page.root, in_all=1)
     (path,) = {page.answers.paths[row] for row in first.thumbnails}
     Image.new("RGB", (960, 540)).save(tmp_path / "mixed" / path)
     one = 96 * 54
-    shown = gallery(page.answers, str(tmp_path / "mixed"), in_all=30, pixels=10 * one)
+    shown = build_gallery(page.answers, str(tmp_path / "mixed"), in_all=30, pixels=10 * one)
     assert path not in (small := {page.answers.paths[row] for row in shown.thumbnails})
     assert (len(small), shown.wanted, shown.unread) == (10, 10, 0)
 
@@ -183,7 +183,7 @@ def test_frames_that_a_video_lacks_have_no_thumbnail(page, tmp_path):
     many = np.arange(len(paths))
     answers = replace(page.answers, truth=many, predicted=many, probabilities=np.eye(34)[many], paths=paths)
     told = []
-    shown = gallery(answers, str(tmp_path), videos=True, progress=lambda *at: told.append(at))
+    shown = build_gallery(answers, str(tmp_path), videos=True, progress=lambda *at: told.append(at))
     assert shown.thumbnails.keys() == {0, 1}
     assert (shown.wanted, shown.unread) == (4, 2)
     assert "2 of 4 images could not be read" in shown.note
@@ -192,12 +192,12 @@ def test_frames_that_a_video_lacks_have_no_thumbnail(page, tmp_path):
 
 def test_a_fifo_or_a_folder_in_place_of_an_image_does_not_stop_the_report(page, tmp_path):
     """What is no image has no thumbnail, and nothing waits for it."""
-    for row in {rows[0] for rows in gallery(page.answers, "/nowhere").rows.values()}:
+    for row in {rows[0] for rows in build_gallery(page.answers, "/nowhere").rows.values()}:
         path = tmp_path / page.answers.paths[row]
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             os.mkfifo(path)
-    assert gallery(page.answers, str(tmp_path)).thumbnails == {}
+    assert build_gallery(page.answers, str(tmp_path)).thumbnails == {}
 
 
 def test_thumbnails_are_small_and_upright(tmp_path):

@@ -11,9 +11,10 @@ from rich.console import Console
 
 import featcache
 from featcache import CacheError, DataError, UsageError
-from featcache.report.paired import difference, evaluate_folds
-from featcache.report.versus import draw_folds, draw_pair
-from featcache.store import Extracted, FeatureStore, StatLog
+from featcache.evaluation.paired import difference, evaluate_folds
+from featcache.files import StatLog
+from featcache.report.render_pair import render_folds, render_paired
+from featcache.store import Extracted, FeatureStore
 from tests.report.drives import write_drives
 from tests.report.test_evaluate import fit, record
 
@@ -73,7 +74,7 @@ def test_a_head_against_itself_differs_by_nothing(drives):
 def test_a_comparison_fits_the_terminal(drives, width):
     """In 100 and in 60 columns, without colour in a pipe; a class a line."""
     where, (good, bad) = drives
-    text = drawn(draw_pair, difference(good.name, bad.name, by="clip", **where), width)
+    text = drawn(render_paired, difference(good.name, bad.name, by="clip", **where), width)
     assert max(map(cell_len, text.splitlines())) <= width
     assert all(line.isprintable() for line in text.splitlines())
     assert "by clip (mean probability)" in text
@@ -160,7 +161,7 @@ def test_folds_are_averaged(folds):
     document = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert [fold["fold"] for fold in document["folds"]] == [0, 1, 2]
     for width in (100, 60):
-        text = drawn(draw_folds, found, width)
+        text = drawn(render_folds, found, width)
         assert max(map(cell_len, text.splitlines())) <= width
         assert "average" in text
 

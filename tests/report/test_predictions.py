@@ -10,7 +10,13 @@ from rich.console import Console
 
 from featcache.prediction import Predictions, Timeline
 from featcache.report.figure import style_of_pictures
-from featcache.report.predictions import clock, draw, draw_timeline, save_csv, save_timeline_csv
+from featcache.report.predictions import (
+    clock,
+    render_predictions,
+    render_timeline,
+    save_predictions_csv,
+    save_timeline_csv,
+)
 from featcache.report.sheet import MOST, _sheet, _ticks, save_sheet, save_strip
 
 HOSTILE = (
@@ -49,8 +55,10 @@ def test_the_table_fits_and_hides_nothing(width):
     """In 60 and in 100 columns every label and path is there to its last letter; controls are escapes."""
     out = io.StringIO()
     console = Console(file=out, width=width, color_system=None)
-    draw(some(paths=("a" * 90 + "END", "b\x1b[31m.png", "c.png"), failed=("", "", "the file is empty")), console)
-    draw_timeline(a_timeline(), console)
+    render_predictions(
+        some(paths=("a" * 90 + "END", "b\x1b[31m.png", "c.png"), failed=("", "", "the file is empty")), console
+    )
+    render_timeline(a_timeline(), console)
     text = out.getvalue()
     assert max(map(len, text.split("\n"))) <= width
     assert "\x1b" not in text
@@ -63,7 +71,7 @@ def test_the_table_fits_and_hides_nothing(width):
 def test_csv_has_a_row_an_image_and_no_formula(tmp_path):
     """As many labels as asked for with their probabilities, an empty row with its reason, hostile names disarmed."""
     found = some(paths=("=1+1.png", "two\nlines.png", "c.png"), failed=("", "", "the file is empty"))
-    save_csv(found, tmp_path / "a.csv", count=2)
+    save_predictions_csv(found, tmp_path / "a.csv", count=2)
     lines = (tmp_path / "a.csv").read_text().splitlines()
     rows = list(csv.DictReader(lines))
     assert len(lines) == 4

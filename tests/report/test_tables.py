@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featcache.errors import MachineError, UsageError
-from featcache.intervals import Interval, Intervals
-from featcache.report.evaluation import Evaluation
-from featcache.report.tables import check_destination, save_bytes, save_csv
+from featcache.evaluation.evaluation import Evaluation
+from featcache.metrics.bootstrap import Interval, Intervals
+from featcache.report.tables import check_destination, save_bytes, save_evaluation_csv
 
 HOSTILE = (
     "=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "＝1", "a\nb", "\x1b[2J",
@@ -35,7 +35,7 @@ def rows_of(path):
 def test_one_row_a_class_then_the_counts(tmp_path):
     """Each class has a line: support, recall, precision, F1 and its row of the matrix, in class order."""
     path = tmp_path / "report.csv"
-    save_csv(an_evaluation([[3, 1, 0], [2, 6, 0], [0, 0, 0]], ("ants", "bees", "wasps")), path)
+    save_evaluation_csv(an_evaluation([[3, 1, 0], [2, 6, 0], [0, 0, 0]], ("ants", "bees", "wasps")), path)
     assert path.read_text(encoding="utf-8") == (
         "class,support,recall,recall_low,recall_high,recall_interval,precision,f1,"
         "predicted: ants,predicted: bees,predicted: wasps\n"
@@ -49,7 +49,7 @@ def test_the_intervals_of_recall_stand_in_it(tmp_path):
     """Low and high beside the recall of each class; where a class's groups are too few it says so, and only there."""
     found = Intervals("subject", 3, 10_000, 0.95, "m", None, None, (Interval(0.25, 0.5), None, None))
     counts = [[1, 2, 0], [0, 0, 0], [0, 0, 2]]
-    save_csv(replace(an_evaluation(counts, ("a", "b", "c")), intervals=found), tmp_path / "report.csv")
+    save_evaluation_csv(replace(an_evaluation(counts, ("a", "b", "c")), intervals=found), tmp_path / "report.csv")
     assert [row[2:6] for row in rows_of(tmp_path / "report.csv")[1:]] == [
         [str(1 / 3), "0.25", "0.5", ""], ["", "", "", ""], ["1.0", "", "", "too few"],
     ]  # fmt: skip
@@ -58,7 +58,7 @@ def test_the_intervals_of_recall_stand_in_it(tmp_path):
 def test_hostile_names_are_inert(tmp_path):
     """No cell starts a formula or holds a control character, and every class is one line of UTF-8."""
     path = tmp_path / "report.csv"
-    save_csv(an_evaluation(np.eye(len(HOSTILE)), HOSTILE), path)
+    save_evaluation_csv(an_evaluation(np.eye(len(HOSTILE)), HOSTILE), path)
     text = path.read_bytes().decode("utf-8")
     assert len(text.splitlines()) == 1 + len(HOSTILE)
     rows = rows_of(path)
@@ -78,7 +78,7 @@ def test_hostile_names_are_inert(tmp_path):
 def test_any_name_at_all_makes_one_inert_line(tmp_path_factory, name):
     """Whatever a class is called, surrogates included, the file has one line for it that runs nothing."""
     path = tmp_path_factory.mktemp("csv") / "report.csv"
-    save_csv(an_evaluation([[2]], (name,)), path)
+    save_evaluation_csv(an_evaluation([[2]], (name,)), path)
     (_, row) = rows_of(path)
     assert row[1:] == ["2", "1.0", "", "", "", "1.0", "1.0", "2"]
     assert row[0].isprintable()
@@ -101,7 +101,7 @@ def test_a_destination_that_cannot_be_is_refused_with_the_way_out(tmp_path, name
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=rf"{message}.*(Name|Make)"):
-        save_csv(an_evaluation([[1]], ("a",)), tmp_path / name)
+        save_evaluation_csv(an_evaluation([[1]], ("a",)), tmp_path / name)
 
 
 def test_a_suffix_in_capitals_will_do(tmp_path):
@@ -161,7 +161,7 @@ def test_a_full_disk_is_a_machine_error_that_leaves_the_old_file(tmp_path, monke
 def test_a_folder_that_cannot_be_written_to_is_a_machine_error():
     """A folder that refuses new files gives a MachineError, not a traceback."""
     with pytest.raises(MachineError, match="cannot be written"):
-        save_csv(an_evaluation([[1]], ("a",)), Path("/proc/self/report.csv"))
+        save_evaluation_csv(an_evaluation([[1]], ("a",)), Path("/proc/self/report.csv"))
 
 
 def test_the_longest_file_name_can_be_written(tmp_path):
@@ -178,5 +178,5 @@ def test_a_name_that_is_not_utf8_can_be_written(tmp_path):
         path.touch()
     except OSError:
         pytest.skip("this file system takes UTF-8 alone")
-    save_csv(an_evaluation([[1]], ("a",)), path)
+    save_evaluation_csv(an_evaluation([[1]], ("a",)), path)
     assert path.read_bytes().startswith(b"class,")

@@ -11,10 +11,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from featcache.groups import Groups
-from featcache.intervals import intervals
-from featcache.report.evaluation import Evaluation
-from featcache.report.terminal import draw
+from featcache.evaluation.evaluation import Evaluation
+from featcache.metrics.bootstrap import intervals
+from featcache.metrics.groups import Groups
+from featcache.report.terminal import render_evaluation
 from featcache.report.text import ink, printable, shorten
 
 DRIVE_ACT = (
@@ -68,7 +68,7 @@ def hostile():
 
 def drawn(evaluation, width, **options):
     out = io.StringIO()
-    draw(evaluation, Console(file=out, width=width, **options))
+    render_evaluation(evaluation, Console(file=out, width=width, **options))
     return out.getvalue()
 
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from featcache.store import append_log
-from featcache.store.append_log import read_blocks, read_lines, read_log
-from featcache.store.sealed import seal_line
+from featcache.files import append_log
+from featcache.files.append_log import read_blocks, read_lines, read_log
+from featcache.files.sealed import seal_line
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

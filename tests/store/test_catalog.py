@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from featcache.errors import CacheError
-from featcache.listing import Listing
-from featcache.store import Extracted, FeatureStore, StatLog, cache_folder, choose, create
+from featcache.files import StatLog
+from featcache.listing.listing import Listing
+from featcache.store import Extracted, FeatureStore, cache_folder, choose, create
 from featcache.store.request import StoreRequest
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featcache.errors import CacheError
-from featcache.listing import Listing
+from featcache.listing.listing import Listing
 from featcache.store import hdf5, listings
 from featcache.store.commits import ListingLine
-from featcache.store.listings import Extracted, decode, encode, path_of, read, write
+from featcache.store.listings import Extracted, decode, encode, listing_path, read_listing, write_listing
 
 # Whatever Linux allows in a file name: every byte but NUL (and "/", which separates), UTF-8 or not.
 file_names = st.binary(min_size=1, max_size=8).map(lambda raw: os.fsdecode(raw.replace(b"\0", b"\n")))
@@ -86,29 +86,29 @@ def test_good_rows_are_those_without_a_reason(extracted):
 def test_what_was_written_is_read_and_written_once(tmp_path):
     """The file is named by its content; writing it again leaves the very file alone."""
     extracted = an_extract("train/0/1.png", "train/1/2.png")
-    line = write(tmp_path, extracted)
-    path = path_of(tmp_path, line)
+    line = write_listing(tmp_path, extracted)
+    path = listing_path(tmp_path, line)
     assert path.relative_to(tmp_path).as_posix() == f"listings/digits/all/train-{line.sha256[:8]}.h5"
     before = path.stat()
-    assert write(tmp_path, extracted) == line
+    assert write_listing(tmp_path, extracted) == line
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    assert same(read(tmp_path, line), extracted)
+    assert same(read_listing(tmp_path, line), extracted)
 
 
 def test_a_damaged_listing_is_named_and_writing_mends_it(tmp_path):
     """A flipped bit anywhere is refused, with the command that mends it; that writes the same bytes again."""
     extracted = an_extract("train/0/1.png")
-    line = write(tmp_path, extracted)
-    path = path_of(tmp_path, line)
+    line = write_listing(tmp_path, extracted)
+    path = listing_path(tmp_path, line)
     whole = path.read_bytes()
     path.chmod(0o644)
     for place in range(0, len(whole), 37):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         with pytest.raises(CacheError, match="featcache extract --split train"):
-            read(tmp_path, line)
-    write(tmp_path, extracted)
+            read_listing(tmp_path, line)
+    write_listing(tmp_path, extracted)
     assert path.read_bytes() == whole
-    assert same(read(tmp_path, line), extracted)
+    assert same(read_listing(tmp_path, line), extracted)
 
 
 def gone(path: Path) -> None:
@@ -145,10 +145,10 @@ def test_a_frame_of_a_video_has_one_name(path):
 @pytest.mark.parametrize("damage", [gone, cut, a_link, a_folder])
 def test_a_listing_that_is_not_there_is_told(tmp_path, damage):
     """Gone, cut, replaced by a link or a folder: an error that names the file."""
-    line = write(tmp_path, an_extract("train/0/1.png"))
-    damage(path_of(tmp_path, line))
+    line = write_listing(tmp_path, an_extract("train/0/1.png"))
+    damage(listing_path(tmp_path, line))
     with pytest.raises(CacheError, match=f"train-{line.sha256[:8]}"):
-        read(tmp_path, line)
+        read_listing(tmp_path, line)
 
 
 @pytest.mark.parametrize("bad", ["..", "../x", "/etc", "a/b", "", ".hidden", "a\nb", "a\0b", "x" * 101, "é"])
@@ -157,7 +157,7 @@ def test_a_name_that_leads_out_of_the_cache_is_refused(tmp_path, field, bad):
     """No line can be made whose file would stand elsewhere than below listings/."""
     fields = {"data_set": "digits", "variant": "all", "split": "train", "sha256": "0" * 64}
     with pytest.raises(ValueError, match="no name of a listing"):
-        path_of(tmp_path, ListingLine(**{**fields, field: bad}))
+        listing_path(tmp_path, ListingLine(**{**fields, field: bad}))
 
 
 def sealed_by(change) -> bytes:
@@ -204,8 +204,8 @@ def test_a_listing_that_contradicts_itself_is_refused(tmp_path, kind):
 
     data = sealed_by(FOREIGN[kind])
     line = ListingLine(data_set="digits", variant="all", split="train", sha256=hashlib.sha256(data).hexdigest())
-    path = path_of(tmp_path, line)
+    path = listing_path(tmp_path, line)
     path.parent.mkdir(parents=True)
     path.write_bytes(data)
     with pytest.raises(CacheError, match="no listing that this version reads"):
-        read(tmp_path, line)
+        read_listing(tmp_path, line)

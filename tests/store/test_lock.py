@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from featcache.errors import CacheError, MachineError, UsageError
-from featcache.store import publish
-from featcache.store.lock import SOFT, writing
+from featcache.files import publishing
+from featcache.files.lock import SOFT, writing
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from featcache.store.lock import writing
+from featcache.files.lock import writing
 with writing(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -175,7 +175,7 @@ def test_the_lock_is_given_back_while_the_exception_lives_on(tmp_path, monkeypat
             with writing(tmp_path):
                 if moment == "in the block":
                     raise Stopped
-                patch.setattr(publish, "os", NoUnlink())
+                patch.setattr(publishing, "os", NoUnlink())
         except Stopped as stopped:
             kept = stopped
     assert kept is not None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from featcache.errors import MachineError
-from featcache.store import publish
+from featcache.files import publishing
 
 STEPS = ("open", "write", "fchmod", "fsync", "close", "rename")  # what publish asks of the operating system
 
@@ -64,7 +64,7 @@ def test_a_failure_at_any_step_leaves_the_old_file_or_the_new_one(tmp_path, monk
         with monkeypatch.context() as patch:
             shim = Shim(patch, DEATHS[death], fatal, after=after)
             try:
-                publish.publish(path, b"new and longer", replace=replace)
+                publishing.publish(path, b"new and longer", replace=replace)
                 outcome = None
             except BaseException as error:
                 outcome = error
@@ -89,7 +89,7 @@ def test_a_failing_fsync_is_not_tried_again(tmp_path, monkeypatch):
     """After EIO no second fsync is asked of the same file: the kernel may have dropped the pages."""
     shim = Shim(monkeypatch, DEATHS["EIO"], 4, after=False)
     with pytest.raises(MachineError, match="cannot be written"):
-        publish.publish(tmp_path / "00000-00000000.h5", b"rows")
+        publishing.publish(tmp_path / "00000-00000000.h5", b"rows")
     assert shim.calls.count("fsync") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -98,17 +98,17 @@ def test_short_writes_complete(tmp_path, monkeypatch):
     """A kernel that takes one byte at a time gets all of them, in order."""
     real = os.write
     monkeypatch.setattr(os, "write", lambda handle, data: real(handle, data[:1]))
-    publish.publish(tmp_path / "a", bytes(range(256)), replace=True)
-    publish.append(tmp_path / "b", b"first\n", sync=True)
-    publish.append(tmp_path / "b", b"second\n", sync=False)
+    publishing.publish(tmp_path / "a", bytes(range(256)), replace=True)
+    publishing.append_bytes(tmp_path / "b", b"first\n", sync=True)
+    publishing.append_bytes(tmp_path / "b", b"second\n", sync=False)
     assert (tmp_path / "a").read_bytes() == bytes(range(256))
     assert (tmp_path / "b").read_bytes() == b"first\nsecond\n"
 
 
 def test_a_published_shard_is_read_only_and_a_document_is_not(tmp_path):
     """What is named by its content can no longer be written to; what is replaced keeps its mode."""
-    publish.publish(tmp_path / "shard", b"rows")
-    publish.publish(tmp_path / "document", b"{}", replace=True)
+    publishing.publish(tmp_path / "shard", b"rows")
+    publishing.publish(tmp_path / "document", b"{}", replace=True)
     assert stat.S_IMODE((tmp_path / "shard").stat().st_mode) == 0o444
     assert (tmp_path / "document").stat().st_mode & stat.S_IWUSR
 
@@ -119,10 +119,10 @@ def test_a_link_at_the_name_is_replaced_and_not_followed(tmp_path):
     target.write_bytes(b"precious")
     link.symlink_to(target)
     with pytest.raises(MachineError):
-        publish.append(link, b"line\n", sync=True)
+        publishing.append_bytes(link, b"line\n", sync=True)
     with pytest.raises(MachineError):
-        publish.truncate(link, 0)
-    publish.publish(link, b"mine", replace=True)
+        publishing.truncate_file(link, 0)
+    publishing.publish(link, b"mine", replace=True)
     assert target.read_bytes() == b"precious"
     assert (link.read_bytes(), link.is_symlink()) == (b"mine", False)
 
@@ -131,14 +131,15 @@ def test_a_really_full_device_is_told():
     """Writing to a device without room says so, and how to go on."""
     handle = os.open("/dev/full", os.O_WRONLY)
     try:
-        with pytest.raises(MachineError, match="make room"), publish.told(Path("/dev/full")):
-            publish.write_all(handle, b"line\n")
+        with pytest.raises(MachineError, match="make room"), publishing.translate_os_errors(Path("/dev/full")):
+            publishing.write_all(handle, b"line\n")
     finally:
         os.close(handle)
 
 
-@pytest.mark.parametrize("change", [lambda path: publish.append(path, b"x\n", sync=True), publish.ends_whole,
-                                    lambda path: publish.truncate(path, 0)])  # fmt: skip
+@pytest.mark.parametrize("change", [lambda path: publishing.append_bytes(path, b"x\n", sync=True),
+                                    publishing.ends_whole,
+                                    lambda path: publishing.truncate_file(path, 0)])  # fmt: skip
 @pytest.mark.parametrize("reads", [True, False])
 def test_a_pipe_is_neither_appended_to_nor_waited_for(tmp_path, change, reads):
     """A pipe in the place of a log is refused at once, whether somebody reads it or nobody does."""
@@ -156,7 +157,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from featcache.errors import MachineError
-from featcache.store.publish import publish
+from featcache.files.publishing import publish
 publish(Path(sys.argv[1]), b"x" * 1000, replace=True)
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 try:
@@ -177,10 +178,10 @@ def test_a_file_that_may_not_grow_keeps_its_old_bytes(tmp_path):
 def test_truncate_cuts_and_nothing_else(tmp_path):
     """What lies before the cut stays."""
     (tmp_path / "log").write_bytes(b"whole\nto")
-    publish.truncate(tmp_path / "log", 6)
+    publishing.truncate_file(tmp_path / "log", 6)
     assert (tmp_path / "log").read_bytes() == b"whole\n"
     with pytest.raises(MachineError):
-        publish.truncate(tmp_path / "none", 0)
+        publishing.truncate_file(tmp_path / "none", 0)
     assert not (tmp_path / "none").exists()
 
 
@@ -189,13 +190,13 @@ def test_sweep_removes_scratch_files_and_only_them(tmp_path):
     kept = {"00000-5d41402a.h5", "commits.jsonl", ".lock", ".partial-notes", "x.partial"}
     for name in (*kept, ".00001-aaaaaaaa.h5.0f.partial", ".trunk.json.1e.partial"):
         (tmp_path / name).write_bytes(b"")
-    publish.sweep(tmp_path)
+    publishing.sweep_scratch(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == kept
-    publish.sweep(tmp_path / "no such folder")
+    publishing.sweep_scratch(tmp_path / "no such folder")
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     """A file where a folder must stand is exit class 5, with its path."""
     (tmp_path / "stores").write_bytes(b"")
     with pytest.raises(MachineError, match="stores"):
-        publish.make_folder(tmp_path / "stores" / "one" / "shards")
+        publishing.make_folder(tmp_path / "stores" / "one" / "shards")

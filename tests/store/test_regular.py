@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import CacheError
-from featcache.store.regular import ALIGNED, Scratch, folders_in, is_missing, open_regular, past_cache, read_regular
-from featcache.upkeep.examine import examine
+from featcache.files.cache_files import ALIGNED, Scratch, folders_in, is_missing, open_regular, past_cache, read_regular
+from featcache.maintenance.verification import examine
 
 
 @pytest.fixture(scope="module")

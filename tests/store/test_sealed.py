@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcache.store.sealed import seal_document, seal_line, unseal_document, unseal_line
+from featcache.files.sealed import seal_document, seal_line, unseal_document, unseal_line
 
 # What a log holds: JSON of any depth, with file names as os.fsdecode gives them (lone surrogates included).
 names = st.binary(max_size=12).map(lambda raw: raw.decode("utf-8", "surrogateescape"))

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import CacheError
-from featcache.store import hdf5, publish
+from featcache.files import publishing
+from featcache.files.stat_log import StatLog
+from featcache.store import hdf5
 from featcache.store.shard import Shard, build, ensure_hash, gather, read_digests
-from featcache.store.stat_log import StatLog
 
 
 def rows_of(seed: int, rows: int = 5, dim: int = 3, dtype: str = "float32") -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +27,7 @@ def rows_of(seed: int, rows: int = 5, dim: int = 3, dtype: str = "float32") -> t
 def put(folder: Path, seed: int = 0, number: int = 0, **shape) -> tuple[Shard, np.ndarray, np.ndarray]:
     digests, embeddings = rows_of(seed, **shape)
     entry, data = build(number, digests, embeddings)
-    publish.publish(folder / entry.name, data)
+    publishing.publish(folder / entry.name, data)
     return entry, digests, embeddings
 
 
@@ -95,7 +96,7 @@ def test_nan_inf_and_negative_zero_keep_their_bits(tmp_path):
     """A shard judges no value: what went in comes out."""
     special = np.array([[np.nan, np.inf, -0.0, 1e-45]], dtype=np.float32)
     entry, data = build(0, np.zeros((1, 32), np.uint8), special)
-    publish.publish(tmp_path / entry.name, data)
+    publishing.publish(tmp_path / entry.name, data)
     assert read(tmp_path, entry)[1].tobytes() == special.tobytes()
 
 

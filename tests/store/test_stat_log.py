@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from featcache.errors import MachineError
-from featcache.store.sealed import seal_line
-from featcache.store.stat_log import NAME, StatLog, identity, now, racy, stat_of
+from featcache.files.sealed import seal_line
+from featcache.files.stat_log import STAT_LOG_NAME, StatLog, identity, now, racy, stat_of
 
 DIGEST = bytes(range(32))
 LATER = 10**10  # nanoseconds: far enough from a file's times that none is racy
@@ -149,7 +149,7 @@ def test_what_is_known_is_not_written_again(tmp_path):
         log = StatLog(tmp_path)
         remember(log, path)
         log.flush()
-    assert (tmp_path / NAME).read_bytes().count(b"\n") == 1
+    assert (tmp_path / STAT_LOG_NAME).read_bytes().count(b"\n") == 1
 
 
 def test_a_torn_line_costs_itself_alone(tmp_path):
@@ -158,12 +158,12 @@ def test_a_torn_line_costs_itself_alone(tmp_path):
     log = StatLog(tmp_path)
     remember(log, first)
     log.flush()
-    whole = (tmp_path / NAME).stat().st_size
+    whole = (tmp_path / STAT_LOG_NAME).stat().st_size
     remember(log, second)
     log.flush()
-    data = (tmp_path / NAME).read_bytes()
+    data = (tmp_path / STAT_LOG_NAME).read_bytes()
     for cut in range(whole, len(data)):
-        (tmp_path / NAME).write_bytes(data[:cut])
+        (tmp_path / STAT_LOG_NAME).write_bytes(data[:cut])
         after = StatLog(tmp_path)
         # A line that lost nothing but its newline is whole.
         assert [known is not None for known in after.look_up([first, second])] == [True, cut == len(data) - 1]
@@ -180,9 +180,9 @@ def test_a_flipped_byte_costs_its_line_alone(tmp_path):
     for number, path in enumerate(paths):
         remember(log, path, bytes([number]) * 32)
     log.flush()
-    data = (tmp_path / NAME).read_bytes()
+    data = (tmp_path / STAT_LOG_NAME).read_bytes()
     for place in range(len(data)):
-        (tmp_path / NAME).write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        (tmp_path / STAT_LOG_NAME).write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
         found = StatLog(tmp_path).look_up(paths)
         hurt = data[:place].count(b"\n")
         newline = data[place : place + 1] == b"\n"
@@ -197,7 +197,7 @@ def test_a_flipped_byte_costs_its_line_alone(tmp_path):
 def test_a_line_of_another_make_is_ignored(tmp_path, entry):
     """A sealed line that says something else, a newer version's for example, is no reason to stop."""
     path = an_image(tmp_path)
-    (tmp_path / NAME).write_bytes(seal_line(entry))
+    (tmp_path / STAT_LOG_NAME).write_bytes(seal_line(entry))
     log = StatLog(tmp_path)
     remember(log, path)
     log.flush()
@@ -206,7 +206,7 @@ def test_a_line_of_another_make_is_ignored(tmp_path, entry):
 
 def test_binary_garbage_is_an_empty_memory(tmp_path):
     """A log of random bytes costs a reading of the images, nothing else."""
-    (tmp_path / NAME).write_bytes(bytes(range(256)) * 20)
+    (tmp_path / STAT_LOG_NAME).write_bytes(bytes(range(256)) * 20)
     assert StatLog(tmp_path).look_up([an_image(tmp_path)]) == [None]
 
 
@@ -215,7 +215,7 @@ def test_a_reader_shrugs_where_a_writer_complains(tmp_path):
     (tmp_path / "cache").write_bytes(b"a file, where a folder must stand")
     log = StatLog(tmp_path / "elsewhere")
     remember(log, an_image(tmp_path))
-    log.path = tmp_path / "cache" / NAME
+    log.path = tmp_path / "cache" / STAT_LOG_NAME
     log.try_flush()
     with pytest.raises(MachineError):
         log.flush()
@@ -239,8 +239,8 @@ def test_a_damaged_line_does_not_hide_the_one_that_it_replaced(tmp_path):
     log = StatLog(tmp_path)
     remember(log, path)
     log.flush()
-    old = (tmp_path / NAME).read_bytes()
-    (tmp_path / NAME).write_bytes(old + old[:-6] + b"00" + old[-4:])
+    old = (tmp_path / STAT_LOG_NAME).read_bytes()
+    (tmp_path / STAT_LOG_NAME).write_bytes(old + old[:-6] + b"00" + old[-4:])
     assert StatLog(tmp_path).look_up([path])[0].digest == DIGEST
 
 
@@ -250,6 +250,6 @@ def test_a_line_is_believed_for_its_own_file_alone(tmp_path):
     log = StatLog(tmp_path)
     remember(log, one)
     log.flush()
-    line = (tmp_path / NAME).read_bytes().replace(b"1.png", b"2.png")
-    (tmp_path / NAME).write_bytes(line)
+    line = (tmp_path / STAT_LOG_NAME).read_bytes().replace(b"1.png", b"2.png")
+    (tmp_path / STAT_LOG_NAME).write_bytes(line)
     assert StatLog(tmp_path).look_up([one, other]) == [None, None]

@@ -19,10 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import CacheError, DataError, FeatcacheError, MachineError
-from featcache.listing import Listing
-from featcache.store import Extracted, FeatureStore, StatLog, commits, create, find, is_recorded, publish
+from featcache.files import StatLog, publishing
+from featcache.files.sealed import seal_document, seal_line
+from featcache.listing.listing import Listing
+from featcache.store import Extracted, FeatureStore, commits, create, find, is_recorded
 from featcache.store.index import pack
-from featcache.store.sealed import seal_document, seal_line
 from featcache.store.writer import check_finite
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
@@ -141,7 +142,7 @@ def test_a_snapshot_sees_what_was_committed_and_nothing_else(tmp_path):
 def test_a_shard_that_is_not_in_the_log_does_not_exist(tmp_path):
     """A crash between the file and its line leaves a file that nobody reads, and that stops nobody."""
     store = put(a_store(tmp_path), [1], [2])
-    log = store.root / commits.NAME
+    log = store.root / commits.LOG_NAME
     log.write_bytes(log.read_bytes().splitlines(keepends=True)[0])
     store = again(store)
     assert store.holds(digests_of([1, 2])).tolist() == [True, False]
@@ -183,7 +184,7 @@ def test_ctrl_c_while_a_shard_is_published_leaves_its_rows_to_the_next_flush(tmp
                 def stop(*_, stopped=stopped, **__):
                     raise stopped
 
-                patch.setattr(publish, "publish", stop)
+                patch.setattr(publishing, "publish", stop)
                 writer.append(digests_of([1, 2]), embeddings_of([1, 2]))
                 with pytest.raises(type(stopped)):
                     writer.flush()
@@ -217,7 +218,7 @@ def test_a_listing_is_recorded_once_and_only_while_its_file_is_whole(tmp_path):
         writer.commit(extracted)
         writer.commit(extracted)
     store = again(store)
-    assert (store.root / commits.NAME).read_bytes().count(b"\n") == 1
+    assert (store.root / commits.LOG_NAME).read_bytes().count(b"\n") == 1
     assert is_recorded(store, extracted)
     assert not is_recorded(store, an_extract([2]))
     file = next((tmp_path / "listings").rglob("*.h5"))
@@ -298,7 +299,7 @@ def with_a_new_field(store: FeatureStore) -> None:
 
 
 def without_a_log(store: FeatureStore) -> None:
-    (store.root / commits.NAME).unlink()
+    (store.root / commits.LOG_NAME).unlink()
 
 
 @pytest.mark.parametrize(
@@ -399,7 +400,7 @@ def test_a_writer_that_fails_at_any_step_loses_nothing_that_was_committed(tmp_pa
     """Fail disk call 1, 2, … to the end: what was committed stays, verify is clean, and a second run completes it."""
     template = put(a_store(tmp_path / "template"), [1, 2])
     torn = seal_line({"drop": "x"})[:20]
-    publish.append(template.root / commits.NAME, torn, sync=False)  # what a crash before this run left
+    publishing.append_bytes(template.root / commits.LOG_NAME, torn, sync=False)  # what a crash before this run left
     for fatal in range(1, 200):
         cache = shutil.copytree(tmp_path / "template", tmp_path / str(fatal))
         store = find(cache, StatLog(cache))[0]

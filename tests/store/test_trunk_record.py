@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from featcache.errors import CacheError
-from featcache.store import StatLog, create
-from featcache.store.sealed import seal_document
+from featcache.files import StatLog
+from featcache.files.sealed import seal_document
+from featcache.store import create
 from featcache.store.trunk_record import TRUNK, read_trunk
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec

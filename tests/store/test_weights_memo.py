@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from featcache.store.sealed import seal_document
-from featcache.store.stat_log import stat_of
-from featcache.store.weights_memo import NAME, WeightsMemo
+from featcache.files.sealed import seal_document
+from featcache.files.stat_log import stat_of
+from featcache.trunks.weights_memo import WEIGHTS_MEMO_NAME, WeightsMemo
 
 SHA = "5d" * 32
 
@@ -100,7 +100,7 @@ def test_the_last_hash_of_a_name_wins_and_others_stay(tmp_path, weights):
 )
 def test_a_damaged_memory_is_an_empty_one(tmp_path, left):
     """What is lost is hashed once more, and can be remembered again."""
-    (tmp_path / NAME).write_bytes(left)
+    (tmp_path / WEIGHTS_MEMO_NAME).write_bytes(left)
     memo = WeightsMemo(tmp_path)
     assert memo.find("vit", "random", None, vouched=False) is None
     remember(tmp_path, "vit", "random", None)

@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from featcache.errors import MachineError
-from featcache.recipe import TrunkSection
-from featcache.store import WeightsMemo
-from featcache.trunks import engines, vit
-from featcache.trunks.registry import Trunk, TrunkSource, load
+from featcache.recipe.recipe import TrunkSection
+from featcache.trunks import WeightsMemo, engines, vit
+from featcache.trunks.trunk import Trunk, TrunkSource, load_trunk
 
 
 @pytest.fixture
@@ -17,7 +16,7 @@ def trunk(nano, tmp_path):
         section = TrunkSection(arch="vit_nano_16", weights=str(nano.weights), precision="fp32")
         source = TrunkSource(section, WeightsMemo(tmp_path))
         spec = source.spec("float32")
-        return load(source, spec, device="cpu", batch_size=batch_size, engine=engine, images=images)
+        return load_trunk(source, spec, device="cpu", batch_size=batch_size, engine=engine, images=images)
 
     return make
 

@@ -11,11 +11,11 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import center_crop, resize
 
 from featcache import MachineError
-from featcache.images import ImageTransform, decode
-from featcache.recipe import TrunkSection
-from featcache.store import WeightsMemo
-from featcache.trunks import hardware, nvjpeg, registry
-from featcache.trunks.registry import TrunkSource
+from featcache.media.images import ImageTransform, decode
+from featcache.recipe.recipe import TrunkSection
+from featcache.trunks import WeightsMemo, hardware, nvjpeg
+from featcache.trunks import trunk as trunk_module
+from featcache.trunks.trunk import TrunkSource
 from tests.conftest import ARCH, single_thread
 
 EXACT = ImageTransform(resize=72, crop=64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -74,15 +74,15 @@ def failing(words: str, *, more_than: int = 0):
 @pytest.fixture
 def on_cpu(monkeypatch):
     """Let the CPU stand for a GPU."""
-    monkeypatch.setattr(registry, "require_decoder", lambda decoder, device: None)
+    monkeypatch.setattr(trunk_module, "require_decoder", lambda decoder, device: None)
 
 
 @pytest.fixture
-def trunk(nano, tmp_path, on_cpu) -> registry.Trunk:
+def trunk(nano, tmp_path, on_cpu) -> trunk_module.Trunk:
     source = TrunkSource(
         TrunkSection(arch=ARCH, weights=str(nano.weights), decode="gpu"), WeightsMemo(tmp_path / "cache")
     )
-    return registry.load(source, source.spec("float32"), device="cpu", batch_size=4)
+    return trunk_module.load_trunk(source, source.spec("float32"), device="cpu", batch_size=4)
 
 
 FILES = [
@@ -166,7 +166,7 @@ def test_a_trunk_embeds_files(trunk):
     buffer[:] = rows(files)[4:]
     np.testing.assert_array_equal(trunk.embed(trunk.upload(buffer)), found[4:])
     assert np.isnan(found[7]).all()
-    exact = registry.Trunk(replace(trunk.spec, transform=EXACT), "cpu", 4, trunk.network)
+    exact = trunk_module.Trunk(replace(trunk.spec, transform=EXACT), "cpu", 4, trunk.network)
     expected = exact.embed(rows(FILES, EXACT))
     error = np.linalg.norm(found[:7] - expected, axis=1) / np.linalg.norm(expected, axis=1)
     assert error.max() < 0.02
@@ -197,7 +197,7 @@ def test_only_a_gpu_decodes_for_a_store_of_a_gpu(nano, tmp_path):
     """A trunk of that decoder is refused on a CPU, and every other decoder is not."""
     source = TrunkSource(TrunkSection(arch=ARCH, weights=str(nano.weights), decode="gpu"), WeightsMemo(tmp_path))
     with pytest.raises(MachineError, match=r"--decode gpu: an NVIDIA GPU decodes .* this runs on cpu"):
-        registry.load(source, source.spec("float32"), device="cpu", batch_size=4)
+        trunk_module.load_trunk(source, source.spec("float32"), device="cpu", batch_size=4)
     for decoder, device in (("pillow", "cpu"), ("pillow-fast", "mps"), ("nvjpeg", "cuda:1")):
         hardware.require_decoder(decoder, device)
 
@@ -206,7 +206,7 @@ def test_only_a_gpu_decodes_for_a_store_of_a_gpu(nano, tmp_path):
 def test_on_cuda_files_come_out_near_and_always_alike(nano, tmp_path):
     """Files decoded beside a busy forward, 50 times: always the same bits, near the exact decoder's."""
     source = TrunkSource(TrunkSection(arch=ARCH, weights=str(nano.weights), decode="gpu"), WeightsMemo(tmp_path))
-    trunk = registry.load(source, source.spec("float32"), device="cuda", batch_size=8)
+    trunk = trunk_module.load_trunk(source, source.spec("float32"), device="cuda", batch_size=8)
     expected = trunk.embed(rows(FILES))
     buffers = [trunk.buffer(), trunk.buffer()]
     for buffer in buffers:
@@ -215,6 +215,6 @@ def test_on_cuda_files_come_out_near_and_always_alike(nano, tmp_path):
         uploaded = [trunk.upload(buffer[:7]) for buffer in buffers]
         for batch in uploaded:
             np.testing.assert_array_equal(trunk.embed(batch), expected)
-    exact = registry.Trunk(replace(trunk.spec, transform=EXACT), "cuda", 8, trunk.network)
+    exact = trunk_module.Trunk(replace(trunk.spec, transform=EXACT), "cuda", 8, trunk.network)
     near = exact.embed(rows(FILES, EXACT))
     assert (np.linalg.norm(expected - near, axis=1) / np.linalg.norm(near, axis=1)).max() < 0.05

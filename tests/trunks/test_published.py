@@ -10,11 +10,12 @@ import torch
 
 import featcache
 from featcache import CacheError, Settings
-from featcache.recipe import TrunkSection
-from featcache.store import StatLog, WeightsMemo, create
-from featcache.trunks import registry, weights
+from featcache.files import StatLog
+from featcache.recipe.recipe import TrunkSection
+from featcache.store import create
+from featcache.trunks import WeightsMemo, trunk, weights
 from featcache.trunks.architectures import ARCHITECTURES, Published, architecture
-from featcache.trunks.registry import TrunkSource
+from featcache.trunks.trunk import TrunkSource
 from tests.conftest import ARCH, write_images
 
 OWN = replace(architecture(ARCH).transform, resize=64, interpolation="bicubic")  # as SWAG_LINEAR differs from the rest
@@ -96,6 +97,6 @@ def test_a_store_of_an_earlier_version_stays_usable(nano, published, tmp_path, m
         featcache.load("train", **where)
     assert featcache.load("train", store=old.store, **where).source["store"] == old.store
     spec = replace(record.spec, transform=architecture(ARCH).transform)
-    located = registry.located(spec, "nano.pth", WeightsMemo(cache), str(nano.weights))
+    located = trunk.find_weights(spec, "nano.pth", WeightsMemo(cache), str(nano.weights))
     assert located is not None
     assert located.spec("float32") == spec

@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featcache.recipe import TrunkSection
-from featcache.store import WeightsMemo
-from featcache.trunks import hardware, registry, weights
+from featcache.recipe.recipe import TrunkSection
+from featcache.trunks import WeightsMemo, hardware, weights
+from featcache.trunks import trunk as trunk_module
 from featcache.trunks.architectures import architecture
-from featcache.trunks.registry import TrunkSource
+from featcache.trunks.trunk import TrunkSource
 
 NANO, B_16 = architecture("vit_nano_16"), architecture("vit_b_16")
 
@@ -35,10 +35,10 @@ def source(nano, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def trunk(nano, tmp_path_factory) -> registry.Trunk:
+def trunk(nano, tmp_path_factory) -> trunk_module.Trunk:
     section = TrunkSection(arch=NANO.name, weights=str(nano.weights))
     source = TrunkSource(section, WeightsMemo(tmp_path_factory.mktemp("cache")))
-    return registry.load(source, source.spec("float32"), device="cpu", batch_size=8)
+    return trunk_module.load_trunk(source, source.spec("float32"), device="cpu", batch_size=8)
 
 
 def pixels(count: int) -> np.ndarray:
@@ -79,9 +79,9 @@ def test_known_weights_are_not_opened_again(source, nano, tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from featcache.recipe import TrunkSection
+from featcache.recipe.recipe import TrunkSection
 from featcache.store import WeightsMemo
-from featcache.trunks.registry import TrunkSource
+from featcache.trunks.trunk import TrunkSource
 section = TrunkSection(arch="vit_nano_16", weights={str(nano.weights)!r})
 asked = TrunkSource(section, WeightsMemo(Path({cache!r})))
 assert asked.spec("float32").weights_sha256 == {expected!r}
@@ -146,7 +146,7 @@ def test_a_batch_that_was_uploaded_is_embedded_like_any_other(trunk):
 def test_on_cuda_copies_that_overlap_compute_change_nothing(source):
     """Batches copied while others compute, from page-locked buffers: what they give one by one."""
     asked = source(precision="fp32")
-    trunk = registry.load(asked, asked.spec("float32"), device="cuda", batch_size=8)
+    trunk = trunk_module.load_trunk(asked, asked.spec("float32"), device="cuda", batch_size=8)
     expected = trunk.embed(pixels(8))
     buffers = [trunk.buffer(), trunk.buffer()]
     for buffer in buffers:
@@ -174,7 +174,7 @@ def test_the_spec_decides_the_precision(source):
     """A trunk computes in its spec's precision: bf16 is near fp32 and not it."""
     asked = source()
     exact, near = (
-        registry.load(asked, asked.spec(compute), device="cpu", batch_size=8).embed(pixels(3))
+        trunk_module.load_trunk(asked, asked.spec(compute), device="cpu", batch_size=8).embed(pixels(3))
         for compute in ("float32", "bfloat16")
     )
     assert near.dtype == np.float32
@@ -189,15 +189,15 @@ def test_a_trunk_says_where_it_ran(trunk, source):
     assert made["device"].startswith("cpu (")
     assert set(made["versions"]) == {"torch", "torchvision", "pillow", "numpy", "featcache"}
     asked = source()
-    assert registry.load(asked, asked.spec("float32"), device="cpu").batch_size == hardware.BATCH["cpu"]
+    assert trunk_module.load_trunk(asked, asked.spec("float32"), device="cpu").batch_size == hardware.BATCH["cpu"]
 
 
 def test_weights_are_located_by_their_tensors(tmp_path, nano):
     """As typed, else where the cache remembers them, else by their name; others are not taken for them."""
     memo = WeightsMemo(tmp_path / "cache")
     spec = TrunkSource(TrunkSection(arch="vit_nano_16", weights=str(nano.weights)), memo).spec("float32")
-    assert registry.located(spec, "nano.pth", memo, None) is not None  # remembered
-    assert registry.located(spec, "nano.pth", WeightsMemo(tmp_path / "new"), None) is None
-    assert registry.located(spec, "nano.pth", WeightsMemo(tmp_path / "new"), str(nano.weights)) is not None
+    assert trunk_module.find_weights(spec, "nano.pth", memo, None) is not None  # remembered
+    assert trunk_module.find_weights(spec, "nano.pth", WeightsMemo(tmp_path / "new"), None) is None
+    assert trunk_module.find_weights(spec, "nano.pth", WeightsMemo(tmp_path / "new"), str(nano.weights)) is not None
     other = replace(spec, weights_sha256="00" * 32)
-    assert registry.located(other, "nano.pth", memo, str(nano.weights)) is None
+    assert trunk_module.find_weights(other, "nano.pth", memo, str(nano.weights)) is None

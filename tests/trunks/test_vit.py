@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torchvision.models import VisionTransformer
 from torchvision.transforms import functional as F  # noqa: N812 (as everybody calls it)
 
-from featcache.images import decode
+from featcache.media.images import decode
 from featcache.trunks import vit, weights
 from featcache.trunks.architectures import Architecture, architecture
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from featcache import MachineError
+from featcache.files.sealed import seal_line
+from featcache.maintenance.reembed import embed_again
+from featcache.maintenance.verification import Examined, examine
 from featcache.store import commits, hdf5
-from featcache.store.sealed import seal_line
 from featcache.store.shard import build
-from featcache.trunks.registry import Trunk
-from featcache.upkeep.deep import embed_again
-from featcache.upkeep.examine import Examined, examine
+from featcache.trunks.trunk import Trunk
 from tests.upkeep.conftest import Made
 
 
@@ -32,7 +32,7 @@ def test_an_honest_store_agrees(made):
 
 def test_rows_that_no_trunk_made_are_found(made):
     """A cache whose hashes are all right, and whose embeddings are made up: `--deep` alone can tell."""
-    log = made.store / commits.NAME
+    log = made.store / commits.LOG_NAME
     first, *rest = log.read_bytes().splitlines(keepends=True)
     assert first.startswith(b'{"add"')
     arrays = hdf5.parse(made.shards[0].read_bytes(), {"embeddings": ("float32", 2), "digests": ("uint8", 2)})

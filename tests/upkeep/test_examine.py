@@ -8,9 +8,9 @@ import pytest
 
 import featcache
 from featcache import CacheError
+from featcache.files.sealed import seal_line
+from featcache.maintenance.verification import QUICK, examine
 from featcache.store import commits
-from featcache.store.sealed import seal_line
-from featcache.upkeep.examine import QUICK, examine
 from tests.upkeep.conftest import Made, flip, overwrite
 
 
@@ -41,7 +41,7 @@ DAMAGES = {
         ["size"],
         ["size"],
     ),
-    "the log": (lambda made: flip(made.store / commits.NAME, 3), ["log", "rows"], ["log"]),
+    "the log": (lambda made: flip(made.store / commits.LOG_NAME, 3), ["log", "rows"], ["log"]),
     "trunk.json": (lambda made: flip(made.store / "trunk.json"), ["trunk"], ["trunk"]),
     "a listing": (lambda made: flip(next(made.cache.rglob("listings/**/val-*.h5"))), ["listing"], []),
     "a listing, gone": (lambda made: next(made.cache.rglob("val-*.h5")).unlink(), ["listing"], ["listing"]),
@@ -68,7 +68,7 @@ def test_every_kind_of_damage_is_named(made, what):
 def test_what_is_no_problem_is_noted(made):
     """Damaged lines of stat.log, a torn line of the log, a shard that nobody committed: harmless, but said."""
     flip(made.cache / "stat.log")
-    log = made.store / commits.NAME
+    log = made.store / commits.LOG_NAME
     lines = log.read_bytes().splitlines(keepends=True)
     adds = [line for line in lines if b'{"add"' in line[:7]]
     log.write_bytes(b"".join(line for line in lines if line != adds[-1]) + adds[-1][:40])
@@ -92,11 +92,13 @@ def test_a_damaged_store_hides_no_other(made):
 
 def test_a_shard_in_which_hdf5_sees_something_else_is_a_problem(made):
     """Its hash is the log's, but the log's offset points beside the array: ours and everybody's view must agree."""
-    store = featcache.upkeep.examine.FeatureStore.open(made.store, featcache.upkeep.examine.StatLog(made.cache))
+    store = featcache.maintenance.verification.FeatureStore.open(
+        made.store, featcache.maintenance.verification.StatLog(made.cache)
+    )
     part = store.shards[0]
     fields = {name: getattr(part, name) for name in part.__slots__}
     moved = seal_line({"add": {**fields, "embeddings_offset": part.embeddings_offset - 4}})
-    log = made.store / commits.NAME
+    log = made.store / commits.LOG_NAME
     log.write_bytes(moved + b"".join(log.read_bytes().splitlines(keepends=True)[1:]))
     (problem,) = featcache.verify(cache=made.cache)
     assert problem.kind == "hdf5"
@@ -114,7 +116,7 @@ def test_one_damaged_store_stops_no_command_that_needs_another(made, tmp_path):
     """load, info and an extract of a sound store go on beside a store whose log or trunk.json is damaged."""
     broken = made.store.with_name("other-00000000")
     shutil.copytree(made.store, broken)
-    for name in ("trunk.json", commits.NAME):
+    for name in ("trunk.json", commits.LOG_NAME):
         flip(broken / name)
         before = made.loaded()
         assert [summary.embedded for summary in made.extract()] == [0, 0, 0]
@@ -128,7 +130,7 @@ def test_one_damaged_store_stops_no_command_that_needs_another(made, tmp_path):
 
 def test_an_extract_does_not_begin_anew_beside_its_own_damaged_store(made: Made):
     """The store that it would add to is damaged: exit class 3 that names it, and no second store with everything."""
-    flip(made.store / commits.NAME, 3)
+    flip(made.store / commits.LOG_NAME, 3)
     with pytest.raises(CacheError, match=r"line 1 is damaged.*featcache repair"):
         made.extract()
     assert len(list((made.cache / "stores").iterdir())) == 1

@@ -14,7 +14,7 @@ from tests.upkeep.conftest import Made, flip, overwrite
 
 def lose_lines(made: Made) -> None:
     """A log that lost its two last shards: published, but unknown."""
-    log = made.store / commits.NAME
+    log = made.store / commits.LOG_NAME
     lines = log.read_bytes().splitlines(keepends=True)
     adds = [line for line in lines if line.startswith(b'{"add"')]
     log.write_bytes(b"".join(line for line in lines if line not in adds[-2:]))
@@ -30,13 +30,13 @@ DAMAGES = {
     "one bit of a shard": lambda made: flip(made.shards[1]),
     "two shards gone": lambda made: [path.unlink() for path in made.shards[:2]],
     "a shard cut": lambda made: overwrite(made.shards[0], made.shards[0].read_bytes()[:-100]),
-    "a shard's line in the log": lambda made: flip(made.store / commits.NAME, 3),
+    "a shard's line in the log": lambda made: flip(made.store / commits.LOG_NAME, 3),
     "every line of the log": lambda made: overwrite(
-        made.store / commits.NAME, (made.store / commits.NAME).read_bytes().replace(b'"sum"', b'"sun"')
+        made.store / commits.LOG_NAME, (made.store / commits.LOG_NAME).read_bytes().replace(b'"sum"', b'"sun"')
     ),
     "lines lost": lose_lines,
-    "no log": lambda made: (made.store / commits.NAME).unlink(),
-    "the log a pipe": lambda made: ((made.store / commits.NAME).unlink(), os.mkfifo(made.store / commits.NAME)),
+    "no log": lambda made: (made.store / commits.LOG_NAME).unlink(),
+    "the log a pipe": lambda made: ((made.store / commits.LOG_NAME).unlink(), os.mkfifo(made.store / commits.LOG_NAME)),
     "trunk.json": lambda made: flip(made.store / "trunk.json"),
     "no trunk.json": lambda made: (made.store / "trunk.json").unlink(),
     "trunk.json, and the memory of weights": lambda made: (
@@ -133,14 +133,14 @@ def test_a_file_that_only_looks_like_a_shard_is_not_adopted(made):
 def test_a_dropped_shard_is_not_adopted_again(made):
     """What the log says is gone stays gone, also while its file stands there."""
     name = made.shards[0].name
-    commits.drop(made.store / commits.NAME, name)
+    commits.drop(made.store / commits.LOG_NAME, name)
     assert featcache.repair(cache=made.cache).actions == []
-    assert name in commits.read(made.store / commits.NAME).dropped
+    assert name in commits.read_commits(made.store / commits.LOG_NAME).dropped
 
 
 def test_a_store_of_a_newer_format_is_left_to_those_who_know_it(made):
     """Repair touches nothing of it, and says so."""
-    from featcache.store.sealed import seal_document
+    from featcache.files.sealed import seal_document
 
     (made.store / "trunk.json").write_bytes(seal_document({"format": 2}))
     before = {path: path.read_bytes() for path in made.store.rglob("*") if path.is_file()}
@@ -165,7 +165,7 @@ def test_damaged_heads_are_moved_aside_and_good_runs_kept(made):
 
 def test_dealt_splits_are_written_again_from_the_listings(tmp_path, nano):
     """Who was in which split is not dealt anew: the listings still say it."""
-    from featcache.store import dealt
+    from featcache.store import split_assignment
     from tests.conftest import ARCH, write_images
 
     root = write_images(tmp_path / "digits", {"train": {"0": 12, "1": 9}})
@@ -175,10 +175,10 @@ def test_dealt_splits_are_written_again_from_the_listings(tmp_path, nano):
     settings = featcache.Settings(device="cpu", workers=1, batch_size=4)
     featcache.extract(**where, arch=ARCH, weights=str(nano.weights), precision="fp32", settings=settings)
     path = next((tmp_path / "cache").rglob("splits.json"))
-    before = dealt.read(tmp_path / "cache", "d", path.parent.name)
+    before = split_assignment.read_split_assignment(tmp_path / "cache", "d", path.parent.name)
     flip(path)
     assert [action.kind for action in featcache.repair(cache=tmp_path / "cache").actions] == ["splits"]
-    assert dealt.read(tmp_path / "cache", "d", path.parent.name) == before
+    assert split_assignment.read_split_assignment(tmp_path / "cache", "d", path.parent.name) == before
     assert featcache.verify(cache=tmp_path / "cache") == []
 
 
@@ -210,7 +210,7 @@ def test_a_run_that_was_cut_short_is_passed_over_and_removed(made):
 @pytest.mark.parametrize("name", ["../../x", "..", "/etc", "x/y"])
 def test_a_run_that_names_a_head_elsewhere_is_refused(made, name):
     """A log from somebody else cannot lead out of the folder of heads."""
-    from featcache.store.sealed import seal_line
+    from featcache.files.sealed import seal_line
 
     line = {"at": 2**62, "heads": [name], "best": name, "selected_by": "", "check": None, "seconds": 1}
     with next(made.cache.rglob("runs.jsonl")).open("ab") as file:

@@ -10,7 +10,8 @@ import pytest
 
 import featcache
 from featcache.errors import CacheError
-from featcache.store import FeatureStore, StatLog, commits
+from featcache.files import StatLog
+from featcache.store import FeatureStore, commits
 from tests.upkeep.conftest import Made, flip
 
 
@@ -64,7 +65,7 @@ def test_what_no_listing_names_is_forgotten(made, tmp_path):
 
 def test_what_a_stopped_extract_has_embedded_is_kept(made, tmp_path):
     """Rows after the last listing line belong to an extract that goes on; --all forgets them too."""
-    log = made.store / commits.NAME
+    log = made.store / commits.LOG_NAME
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join(line for line in lines if line.startswith(b'{"add"')))  # killed before its first listing
     before = made.extract()
@@ -119,7 +120,7 @@ def test_a_grace_keeps_files_for_readers_elsewhere(made):
     """--grace: dropped files stay that long; a later gc removes them; verify notes them until then."""
     (done,) = featcache.gc(cache=made.cache, apply=True, grace=3600)
     assert (done.removed, len(made.shards)) == (0, 6)
-    (note,) = featcache.upkeep.examine.examine(cache=made.cache).notes
+    (note,) = featcache.maintenance.verification.examine(cache=made.cache).notes
     assert note.kind == "dropped"
     (later,) = featcache.gc(cache=made.cache, apply=True)
     assert later.removed > 0

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from featcache.errors import CacheError
 from featcache.features import Features
-from featcache.heads.linear import Scores
+from featcache.heads import Scores
 from featcache.metrics import accuracy, confusion_matrix, macro_recall
 
 Rows = npt.NDArray[np.float32]  # (rows, dim)

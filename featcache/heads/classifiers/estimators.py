@@ -105,7 +105,9 @@ def classifier_class(name: str, *, foreign: bool) -> type[Any]:
     return found
 
 
-def search(name: str, train: Features, val: Features | None, choices: Choices, means: Means, *, foreign: bool) -> Found:
+def search_estimators(
+    name: str, train: Features, val: Features | None, choices: Choices, means: Means, *, foreign: bool
+) -> Found:
     """Fit every combination, in parallel through joblib, and judge it on val.
 
     Raises:

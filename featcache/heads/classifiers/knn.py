@@ -75,7 +75,7 @@ class Knn:
         return Answers(votes.argmax(axis=1), (votes / votes.sum(axis=1, keepdims=True)).astype(np.float32))
 
 
-def search(train: Features, val: Features | None, choices: Choices, means: Means) -> Found:
+def search_knn(train: Features, val: Features | None, choices: Choices, means: Means) -> Found:
     """Every k, temperature and way to count, judged on val from one pass; nothing is trained.
 
     Raises:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from featcache.errors import UsageError
 from featcache.features import Features
+from featcache.heads import BLOCK_ROWS, linear_logits
 from featcache.heads.classifiers.answers import (
     Answers,
     Choices,
@@ -32,7 +33,6 @@ from featcache.heads.classifiers.answers import (
     scores_of,
 )
 from featcache.heads.classifiers.settings import combinations, refuse_unknown
-from featcache.heads.linear import BLOCK_ROWS, linear_logits
 
 Doubles = npt.NDArray[np.float64]
 
@@ -109,7 +109,7 @@ def decompose(x: Rows, y: Labels, class_weight: str | None = None) -> Decomposed
     return Decomposed(mean, target_mean, values.clip(0), vectors, vectors.T @ moment, present)
 
 
-def search(train: Features, val: Features | None, choices: Choices, means: Means) -> Found:
+def search_ridge(train: Features, val: Features | None, choices: Choices, means: Means) -> Found:
     """Every alpha, judged on val.
 
     Raises:

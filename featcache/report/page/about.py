@@ -8,10 +8,9 @@ from typing import Any
 
 import featcache
 from featcache.errors import CacheError
-from featcache.heads import saved
-from featcache.heads.classifiers.kept import SavedClassifier
-from featcache.heads.config import HeadConfig
-from featcache.report.evaluate import BY, Examined
+from featcache.evaluation import BY, Examined
+from featcache.heads import HeadConfig
+from featcache.heads.saved import SavedClassifier, library_versions, load_head, read_history
 from featcache.report.page.charts import Curve
 from featcache.report.page.commands import commands
 from featcache.report.page.page import Page
@@ -42,7 +41,7 @@ def _curves(found: Examined) -> Iterator[Curve]:
     rates = {name: f"lr {config.lr:g}" for name, config in configs.items()}
     apart = len(set(rates.values())) == len(found.run.heads)
     for name in found.run.heads:
-        columns = saved.history(found.head.folder.parent / name)
+        columns = read_history(found.head.folder.parent / name)
         if columns.get("epoch"):
             label = rates[name] if apart else name.rpartition("-")[0] or name
             epochs = tuple(int(epoch) for epoch in columns["epoch"])
@@ -54,7 +53,7 @@ def _configs(found: Examined) -> dict[str, HeadConfig]:
     configs = {}
     for name in found.run.heads:
         with contextlib.suppress(CacheError):  # no linear head among them, where it is another classifier's run
-            configs[name] = saved.load(found.head.folder.parent / name).head.config
+            configs[name] = load_head(found.head.folder.parent / name).head.config
     return configs
 
 
@@ -103,7 +102,7 @@ def _made(found: Examined) -> Iterator[tuple[str, str]]:
         part = f" ({number})" if len(trunk.made) > 1 else ""
         batches = f"batches of {made.get('batch_size', '?')}"
         yield f"embedded on{part}", f"{made.get('device', '?')}, {batches}; {versions}"
-    by = found.head.versions if isinstance(found.head, SavedClassifier) else saved.versions(found.head.folder)
+    by = found.head.versions if isinstance(found.head, SavedClassifier) else library_versions(found.head.folder)
     for name, value in by.items():
         yield f"trained with: {name}", value
     yield "reported with", f"featcache {featcache.__version__}"

@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
 
-from featcache.intervals import Interval
-from featcache.metrics import Calibration
+from featcache.metrics import Calibration, Interval
 
 POINTS = 240  # of a curve; a longer one is thinned
 LABELLED = 12  # curves that have their labels; of more only the chosen one has

@@ -9,18 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import FeatcacheError
-from featcache.extraction.summary import MAX_BAD
-from featcache.heads.classifiers.answers import Value
-from featcache.heads.classifiers.kept import SavedClassifier
-from featcache.heads.classifiers.settings import parse
-from featcache.heads.config import HeadConfig
-from featcache.listing import source
-from featcache.listing.source import in_order
+from featcache.evaluation import RULES, Examined
+from featcache.extraction import MAX_BAD
+from featcache.heads import HeadConfig
+from featcache.heads.classifiers import Value, parse
+from featcache.heads.saved import SavedClassifier
+from featcache.listing import data_source, in_order
 from featcache.recipe import DriveActData, HeadSection, as_named_anywhere
-from featcache.report.answers import RULES
-from featcache.report.evaluate import Examined
-from featcache.store import Extracted, WeightsMemo, dealt
-from featcache.trunks.registry import DECODERS, PRECISION
+from featcache.store import Extracted, read_split_assignment
+from featcache.trunks import DECODERS, PRECISION, WeightsMemo
 
 Flag = tuple[str, object]  # its name and its value; "" where the name is all
 PART = re.compile(r"(limit|fraction) ([^,]+)(?:, seed (\d+))?")  # as `listing.subset` words it
@@ -134,7 +131,9 @@ def _extracts(found: Examined) -> tuple[list[list[Flag]], list[list[Flag]]]:
     needed = in_order({*before, found.features.split} & held.keys())
     flags = {split: _part(held[split]) for split in needed}
     try:
-        there = set(source(asked.recipe, dealt.read(store.cache, asked.recipe.name, asked.variant)).splits())
+        there = set(
+            data_source(asked.recipe, read_split_assignment(store.cache, asked.recipe.name, asked.variant)).splits()
+        )
     except FeatcacheError:  # the images are not here
         there = set()
     alike = len({str(_part(extracted)) for extracted in held.values()}) == 1

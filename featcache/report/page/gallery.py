@@ -13,12 +13,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from featcache.images import BadImageError, thumbnail, thumbnail_effort, thumbnail_of
+from featcache.evaluation import Answers
+from featcache.files import open_file, refuse_larger
 from featcache.listing import video_and_frame
 from featcache.machine import cores
-from featcache.report.answers import Answers
-from featcache.safe_read import open_file, refuse_larger
-from featcache.video import BadVideoError, decode_frames
+from featcache.media import BadImageError, BadVideoError, decode_frames, thumbnail, thumbnail_effort, thumbnail_of
 
 A_CELL = 6  # images that a cell shows
 IN_ALL = 900  # different images of a page
@@ -41,7 +40,7 @@ class Gallery:
     note: str = ""  # what a reader must know: that the images are gone
 
 
-def gallery(
+def build_gallery(
     answers: Answers,
     root: str,
     *,

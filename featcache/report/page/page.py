@@ -14,16 +14,13 @@ import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
 
-from featcache.bounds import too_few_means
-from featcache.report.answers import Answers
-from featcache.report.evaluation import Evaluation, recall_intervals
+from featcache.evaluation import Answers, Evaluation, recall_intervals
+from featcache.metrics import too_few_means
+from featcache.report import check_destination, printable, save_bytes, shorten, span
 from featcache.report.page import charts
 from featcache.report.page.charts import Curve
-from featcache.report.page.gallery import A_CELL, Gallery, gallery, limits
+from featcache.report.page.gallery import A_CELL, Gallery, build_gallery, limits
 from featcache.report.page.palette import level, shades
-from featcache.report.tables import check_destination, save_bytes
-from featcache.report.terminal import span
-from featcache.report.text import printable, shorten
 
 LONGEST = 44  # cells of a class name in a table; the whole name is in its title
 LONGEST_TITLE = 320  # of a name in full: hostile ones are longer
@@ -60,7 +57,7 @@ def save_html(
         MachineError: it cannot be written; what was there before is untouched.
     """
     check_destination(path, ".html")
-    shown = gallery(page.answers, page.root, videos=page.videos, progress=progress)
+    shown = build_gallery(page.answers, page.root, videos=page.videos, progress=progress)
     save_bytes(path, render(page, shown).encode())
     return shown
 

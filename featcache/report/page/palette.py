@@ -1,6 +1,6 @@
 """The colours of a cell of the matrix, for paper and for the dark: computed, so that its text always reads."""
 
-from featcache.report.text import ink
+from featcache.report import ink
 
 LEVELS = 12  # of shade; a cell of share s has level ceil(LEVELS sqrt(s)): small confusions still show
 

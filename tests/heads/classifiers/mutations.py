@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.utils import all_estimators
 from skops.io import dumps
 
-from featcache.heads.classifiers import models
+from featcache.heads.saved.skops import models
 
 FEATURES, ROWS, CLASSES = 6, 48, 7
 SETTINGS = {

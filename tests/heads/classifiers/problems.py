@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from featcache.features import Features
+from featcache.features.in_memory import Features
 
 DIM = 6
 CLASSES = ("ant", "bee", "cat")

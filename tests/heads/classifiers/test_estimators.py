@@ -12,12 +12,12 @@ from sklearn.svm import SVC
 from featcache.errors import CacheError, UsageError
 from featcache.heads.classifiers import estimators
 from featcache.heads.classifiers.answers import Means
-from featcache.recipe import SHORT_NAMES
+from featcache.recipe.recipe import SHORT_NAMES
 from tests.heads.classifiers.problems import clusters
 
 
 def search(name, train, val, choices, foreign=False, **means):
-    return estimators.search(name, train, val, choices, Means(**means), foreign=foreign)
+    return estimators.search_estimators(name, train, val, choices, Means(**means), foreign=foreign)
 
 
 @pytest.mark.parametrize("name", sorted(SHORT_NAMES))

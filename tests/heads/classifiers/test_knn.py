@@ -80,10 +80,10 @@ def test_a_small_temperature_overflows_nothing():
 def test_every_k_of_a_search_is_that_k_alone():
     """Many k and temperatures from one pass score as each of them asked alone; the best on val is chosen."""
     train, val = clusters(8, 150), clusters(9, 70)
-    found = knn.search(train, val, {"k": (1, 5, 40), "temperature": (0.07, 1.0)}, Means())
+    found = knn.search_knn(train, val, {"k": (1, 5, 40), "temperature": (0.07, 1.0)}, Means())
     assert [trial.settings["k"] for trial in found.trials] == [1, 1, 5, 5, 40, 40]
     for trial in found.trials:
-        alone = knn.search(train, val, {key: (value,) for key, value in trial.settings.items()}, Means())
+        alone = knn.search_knn(train, val, {key: (value,) for key, value in trial.settings.items()}, Means())
         assert alone.trials[0].val == trial.val
     assert found.trials[found.best].val.macro_recall == max(trial.val.macro_recall for trial in found.trials)
     answer = found.classifier.answer(val.x)
@@ -101,12 +101,12 @@ def test_every_k_of_a_search_is_that_k_alone():
 def test_a_setting_out_of_range_is_named(choices, words):
     """What was found and what is expected, exit code 2."""
     with pytest.raises(UsageError, match=words):
-        knn.search(clusters(0), None, choices, Means())
+        knn.search_knn(clusters(0), None, choices, Means())
 
 
 def test_without_val_nothing_chooses():
     """One k is k-NN; several are an error that says what to extract. Few rows have a k that fits them."""
-    assert knn.search(clusters(0), None, {}, Means()).classifier.k == 20
-    assert knn.search(clusters(0, 7), None, {}, Means()).classifier.k == 7
+    assert knn.search_knn(clusters(0), None, {}, Means()).classifier.k == 20
+    assert knn.search_knn(clusters(0, 7), None, {}, Means()).classifier.k == 7
     with pytest.raises(CacheError, match="featcache extract --split val"):
-        knn.search(clusters(0), None, {"k": (1, 2)}, Means())
+        knn.search_knn(clusters(0), None, {"k": (1, 2)}, Means())

@@ -15,9 +15,9 @@ from sklearn.neighbors import RadiusNeighborsClassifier
 from sklearn.svm import SVC
 from skops.io import dumps
 
-from featcache.heads.classifiers import models, own_models
 from featcache.heads.classifiers.estimators import Estimator
-from featcache.heads.classifiers.models import RefusedError
+from featcache.heads.saved.skops import models, own_models
+from featcache.heads.saved.skops.models import RefusedError
 from tests.heads.classifiers.mutations import CLASSES, FEATURES, fitted, members, packed
 
 PRESENT = np.arange(0, 6, 2)

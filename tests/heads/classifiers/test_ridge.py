@@ -33,7 +33,7 @@ def test_every_alpha_is_scikit_learns(seed, rows, classes, dim, balanced, alpha)
 def test_predictions_are_scikit_learns(classes):
     """On rows that were not trained on; a class without training rows is never answered."""
     train, val = clusters(0, 90, classes=classes + 1, absent=1), clusters(1, 200, classes=classes + 1)
-    found = ridge.search(train, None, {"alpha": (3.0,)}, Means()).classifier
+    found = ridge.search_ridge(train, None, {"alpha": (3.0,)}, Means()).classifier
     theirs = RidgeClassifier(alpha=3.0).fit(train.x, train.y)
     assert found.answer(val.x).predicted.tolist() == theirs.predict(val.x).tolist()
     assert found.answer(val.x).probabilities is None
@@ -42,7 +42,7 @@ def test_predictions_are_scikit_learns(classes):
 def test_the_best_alpha_on_val_is_chosen():
     """Of all alphas the one with the highest macro recall on val, and its scores are what its answers give."""
     train, val = clusters(2, 40, dim=30), clusters(3, 200, dim=30)
-    found = ridge.search(train, val, {"class_weight": (None, "balanced")}, Means())
+    found = ridge.search_ridge(train, val, {"class_weight": (None, "balanced")}, Means())
     assert len(found.trials) == 2 * len(ridge.WITH_VAL)
     best = max(trial.val.macro_recall for trial in found.trials)
     assert found.trials[found.best].val.macro_recall == best
@@ -57,4 +57,4 @@ def test_the_best_alpha_on_val_is_chosen():
 def test_a_setting_out_of_range_is_named(choices):
     """What was found and what is expected, exit code 2."""
     with pytest.raises(UsageError):
-        ridge.search(clusters(0), None, choices, Means())
+        ridge.search_ridge(clusters(0), None, choices, Means())

@@ -1,0 +1,47 @@
+from ._version import __version__ as __version__
+
+__all__: list[str]
+
+from .dataset import Contents as Contents
+from .dataset import NearDuplicates as NearDuplicates
+from .dataset import describe as describe
+from .dataset import near_duplicates as near_duplicates
+from .errors import CacheError as CacheError
+from .errors import DataError as DataError
+from .errors import FeatcacheError as FeatcacheError
+from .errors import MachineError as MachineError
+from .errors import UsageError as UsageError
+from .evaluation import Comparison as Comparison
+from .evaluation import Evaluation as Evaluation
+from .evaluation import Folds as Folds
+from .evaluation import Paired as Paired
+from .evaluation import compare as compare
+from .evaluation import difference as difference
+from .evaluation import evaluate as evaluate
+from .evaluation import evaluate_folds as evaluate_folds
+from .extraction import Settings as Settings
+from .extraction import Summary as Summary
+from .extraction import extract as extract
+from .features import Features as Features
+from .features import Streamed as Streamed
+from .features import export as export
+from .features import load as load
+from .features import stream as stream
+from .heads import Fit as Fit
+from .heads import Fitted as Fitted
+from .heads import Search as Search
+from .heads import fit as fit
+from .heads import fit_head as fit_head
+from .heads import search as search
+from .maintenance import gc as gc
+from .maintenance import info as info
+from .maintenance import repair as repair
+from .maintenance import verify as verify
+from .prediction import Exported as Exported
+from .prediction import Predictions as Predictions
+from .prediction import Timeline as Timeline
+from .prediction import export_model as export_model
+from .prediction import predict as predict
+from .prediction import timeline as timeline
+from .report import save_predictions as save_predictions
+from .report import save_report as save_report

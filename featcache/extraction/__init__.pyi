@@ -1,0 +1,10 @@
+from .drift import compare_drift as compare_drift
+from .drift import drift_candidates as drift_candidates
+from .drift import environment as environment
+from .drift import extracted_by as extracted_by
+from .drift import maker_of as maker_of
+from .job import extract as extract
+from .summary import MAX_BAD as MAX_BAD
+from .summary import Progress as Progress
+from .summary import Settings as Settings
+from .summary import Summary as Summary

@@ -1,0 +1,44 @@
+"""A data set's name stands for one folder: whether what is extracted now may have it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from featcache.errors import CacheError
+from featcache.files import StatLog
+from featcache.store import FeatureStore, has_rows, is_left, is_same_folder
+
+
+def refuse_another_root(folder: Path, stores: Sequence[FeatureStore], data_set: str, root: str, known: StatLog) -> str:
+    """Return where a data set's folder stood before it moved to `root`; "" where it stands as it did.
+
+    It moved where nothing of it is left in the old folder and every row of every listing has its file, with its
+    content, in the new one.
+
+    Raises:
+        CacheError: the name stands for another folder.
+    """
+    moved_from = ""
+    looked_at = set()
+    for store, key in [(one, key) for one in stores for key in one.listings if key[0] == data_set]:
+        if store.listings[key].sha256 in looked_at:
+            continue
+        looked_at.add(store.listings[key].sha256)
+        try:
+            if is_same_folder(store.origin(key)[0], root):
+                continue
+            before = store.listing(key)
+        except CacheError:  # lost or damaged: it says nothing of a folder, and extract writes it again
+            continue
+        old = before.listing.root
+        if is_left(before):
+            why = f"which is still there; {root} is another folder"
+        elif has_rows(before, root, known):
+            moved_from = old
+            continue
+        else:
+            why = f"and {root} does not hold all of its images as they were"
+        raise CacheError(
+            f"{folder}: the name {data_set!r} stands for {old} in this cache, {why}. Give these images another name "
+            f"with --name, or type --name {data_set} to let the name stand for {root} from now on."
+        )
+    return moved_from

@@ -1,0 +1,5 @@
+"""Durable files: published whole, read safely, sealed, locked, appended to."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,130 @@
+"""One writer at a time for a store. Readers need no lock: what is committed never changes.
+
+The lock is flock's. Where a file system has none (ENOSYS, ENOLCK, EOPNOTSUPP: some network mounts), a file that only
+one process can create stands for it, `.lock.held`, with the host and the process in it. A holder that died on this
+host is found out and its file taken over; of another host nobody can know, so the message names the file to remove.
+
+Neither is what the store's correctness rests on (a lock can be a no-op without saying so): scratch files have names of
+their own, shards are named by their content, and each line of the log is one append. Two writers that do not see each
+other embed images twice; of equal digests the first committed row counts.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+from featcache.errors import CacheError, MachineError, UsageError
+from featcache.files import publishing
+from featcache.files.documents import read_holder
+from featcache.files.safe_read import kind_of
+
+NOTE = "writer.json"  # who holds a store, beside its lock
+SOFT = ".lock.held"
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
+_SAY_AFTER = 1.0  # seconds of waiting
+
+
+@contextlib.contextmanager
+def writing(root: Path, *, wait: float = 0.0, waiting: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Hold the store for writing; where another process does, wait so many seconds for it.
+
+    `waiting` is told once who is waited for.
+
+    Raises:
+        CacheError: another process still holds it; the message says which, and since when.
+        UsageError: a time that is none.
+    """
+    if not wait >= 0:
+        raise UsageError(f"--wait: found {wait}, expected at least 0 seconds")
+    with contextlib.ExitStack() as stack:
+        held = stack.enter_context(holding(root / ".lock", wait=min(wait, _SAY_AFTER)))
+        if not held and wait > _SAY_AFTER:
+            waiting(_describe(root))
+            held = stack.enter_context(holding(root / ".lock", wait=wait - _SAY_AFTER))
+        if not held:
+            waited = f"still, after {wait:g} s, " if wait else ""
+            raise CacheError(
+                f"{root}: {waited}another extract is writing to this store ({_describe(root)}); "
+                f"wait until it ends (--wait SECONDS), or stop it: nothing that it committed is lost"
+            )
+        with _noted(root / NOTE):
+            yield
+
+
+@contextlib.contextmanager
+def _noted(note: Path) -> Iterator[None]:
+    """Let a file say who holds the store."""
+    me = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    try:
+        publishing.publish(note, json.dumps(me).encode(), replace=True)
+        yield
+    finally:
+        with contextlib.suppress(MachineError):
+            publishing.remove_file(note)
+
+
+@contextlib.contextmanager
+def holding(path: Path, *, wait: float) -> Iterator[bool]:
+    """Hold the lock at `path`; False where another process has held it all the time.
+
+    It is given back at the end of the block, whatever ended it: an exception's traceback may keep the lock itself
+    alive for as long as the process.
+
+    Raises:
+        CacheError: what stands at `path` is no lock file: a pipe, a link, a device, a folder.
+        MachineError: the disk refuses.
+    """
+    soft = path.with_name(path.name + ".held")
+    for place in (path, soft):
+        _refuse_special(place)
+    lock: BaseFileLock = FileLock(path, timeout=wait, fallback_to_soft=False)
+    try:
+        with publishing.translate_os_errors(path):
+            held = _acquire(lock)
+            if held is None:
+                lock = SoftFileLock(soft, timeout=wait)
+                held = bool(_acquire(lock))
+        yield held
+    finally:
+        lock.release()  # of one that is not held, it does nothing
+
+
+def _refuse_special(path: Path) -> None:
+    """Nothing but a regular file is a lock: filelock opens what it finds, and would write through a link."""
+    try:
+        kind = kind_of(os.lstat(path).st_mode)
+    except OSError:  # it is not there, or cannot be: taking it tells
+        return
+    if kind:
+        raise CacheError(f"{path}: it is {kind}, expected the lock file of a cache; remove it and run this again")
+
+
+def _acquire(lock: BaseFileLock) -> bool | None:
+    """Whether the lock was taken; None where the file system has no such locks."""
+    try:
+        lock.acquire()
+    except Timeout:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS or isinstance(lock, SoftFileLock):
+            raise
+        return None
+    return True
+
+
+def _describe(root: Path) -> str:
+    remove = ""
+    if os.path.lexists(root / SOFT):
+        remove = f"; this file system has no locks: if that process is gone, remove {root / SOFT}"
+    try:
+        found = read_holder(root / NOTE)
+        return f"pid {found.pid} on {found.host}, since {found.since}{remove}"
+    except (OSError, ValueError):
+        return f"it has just begun{remove}"

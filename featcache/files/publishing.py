@@ -1,0 +1,199 @@
+"""Publish, never edit: a file gets its name when it is whole and on disk. The only module that writes to the cache."""
+
+import contextlib
+import errno
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from featcache.errors import MachineError
+from featcache.files.safe_read import BLOCK, open_file, refusal, refuse_special
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+_ABANDONED_SECONDS = 3600.0
+
+
+@contextlib.contextmanager
+def translate_os_errors(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses while `path` is written into an error that says the way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            way_out = "make room (or name another --cache) and run the same command again; what is committed is safe"
+        else:
+            way_out = "what was committed before is safe; mend the cause and run the same command again"
+        raise MachineError(f"{path}: cannot be written: {error.strerror or error}; {way_out}") from error
+
+
+def publish(path: Path, data: bytes | memoryview, *, replace: bool = False) -> None:
+    """Write `data` so that `path` is either not there (or what it was) or complete, also after a power cut.
+
+    Without `replace` the file becomes read-only: its name is made of its content, so a file that stands there
+    already is the same one, or a damaged one that is replaced.
+    A failing fsync is not tried again: the kernel may have dropped the pages, and a retry would "succeed".
+
+    Raises:
+        MachineError: the disk is full, the folder read-only, …; no scratch file stays behind.
+    """
+    _publish(path, [data], replace=replace)
+
+
+def copy_file(path: Path, place: Path) -> None:
+    """Publish the bytes of `path` under another name too, a piece at a time: however large it is, memory is not filled.
+
+    Raises:
+        MachineError: it cannot be read, or the disk refuses; no scratch file stays behind.
+    """
+    with translate_os_errors(place), os.fdopen(open_file(path, follow_links=False), "rb", buffering=0) as file:
+        _publish(place, iter(lambda: file.read(BLOCK), b""), replace=False)
+
+
+def _publish(path: Path, pieces: Iterable[bytes | memoryview], *, replace: bool) -> None:
+    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    with translate_os_errors(path):
+        try:
+            handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+            try:
+                for piece in pieces:
+                    write_all(handle, piece)
+                if not replace:
+                    os.fchmod(handle, 0o444)
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            os.rename(scratch, path)
+        finally:  # Ctrl-C included
+            with contextlib.suppress(OSError):
+                os.unlink(scratch)
+        sync_folder(path.parent)
+
+
+def append_bytes(path: Path, data: bytes, *, sync: bool) -> None:
+    """Append whole lines in one write, and fsync them where the caller's promise rests on them.
+
+    Raises:
+        MachineError: the disk is full, …; a part of a line may stand there, which readers ignore. Or no regular file
+            stands there: a pipe, a link.
+    """
+    with translate_os_errors(path):
+        handle = _open_to_write(path, os.O_CREAT | os.O_APPEND)
+        try:
+            write_all(handle, data)
+            if sync:
+                os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def ends_whole(path: Path) -> bool:
+    """Return whether the last line of a log has its newline; a log that is not there has no torn line.
+
+    Raises:
+        MachineError: it cannot be read, or no regular file stands there.
+    """
+    with translate_os_errors(path):
+        try:
+            handle = open_file(path, follow_links=False)
+        except FileNotFoundError:
+            return True
+        with os.fdopen(handle, "rb") as file:
+            if file.seek(0, os.SEEK_END) == 0:
+                return True
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
+
+
+def truncate_file(path: Path, size: int) -> None:
+    """Cut a file to `size` bytes: the torn last line of a log, under the lock."""
+    with translate_os_errors(path):
+        handle = _open_to_write(path)
+        try:
+            os.ftruncate(handle, size)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and those above it; a power cut does not take a new one away, nor what is then put into it."""
+    with translate_os_errors(path):
+        missing = []
+        while not os.path.isdir(path):
+            missing.append(path)
+            path = path.parent
+        for folder in reversed(missing):
+            try:
+                os.mkdir(folder)
+            except FileExistsError:
+                if not os.path.isdir(folder):  # another process has not just made it: something else stands there
+                    raise
+            sync_folder(folder.parent)
+
+
+def move_file(path: Path, place: Path) -> None:
+    """Give a file or folder another name; its new folder must be there."""
+    with translate_os_errors(place):
+        os.rename(path, place)
+        sync_folder(place.parent)
+        if path.parent != place.parent:
+            sync_folder(path.parent)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file; one that is gone already is no error. Not durable until its folder is synced."""
+    with translate_os_errors(path), contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def sweep_scratch(folder: Path) -> None:
+    """Remove the scratch files of runs that were killed. Only under the writer's lock."""
+    for litter in folder.glob(".*.partial"):
+        with contextlib.suppress(OSError):
+            os.unlink(litter)
+
+
+def sweep_old_scratch(cache: Path) -> None:
+    """Remove scratch files anywhere in a cache that nobody can still be writing: an hour old. Needs no lock."""
+    for litter in cache.rglob(".*.partial"):
+        with contextlib.suppress(OSError):
+            if time.time() - litter.lstat().st_mtime > _ABANDONED_SECONDS:
+                os.unlink(litter)
+
+
+def _open_to_write(path: Path, flags: int = 0) -> int:
+    """Return a descriptor for writing a regular file, never through a link; a pipe is refused and not waited for."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o644)
+    except OSError as error:
+        raise refusal(error, path, follow_links=False) from None
+    refuse_special(handle, path)
+    return handle
+
+
+def write_all(handle: int, data: bytes | memoryview) -> None:
+    """Write every byte; a short write goes on where it ended."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(handle, rest) :]
+
+
+def sync_file(path: Path) -> None:
+    """Make what was written to a file durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in this folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,95 @@
+"""A safetensors file of a cache: hashed before it is parsed; every tensor by the dtype and shape that it must have."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from featcache.errors import CacheError
+from featcache.files.cache_files import HEAD, hash_regular, read_hashed
+
+LONGEST_HEADER = 1 << 16  # bytes: of at most three tensors; the format itself allows 100 MB, a million tensors
+
+T = TypeVar("T", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensors:
+    """The tensors of one file, by name."""
+
+    path: Path
+    arrays: dict[str, npt.NDArray[Any]]
+
+    def take(self, name: str, dtype: type[T], dimensions: int) -> npt.NDArray[T]:
+        """Return one tensor.
+
+        Raises:
+            ValueError: there is none of this name, dtype and number of dimensions.
+        """
+        array = self.arrays.get(name)
+        if array is None:
+            raise ValueError(f"{self.path.name} has no tensor {name!r}")
+        if array.dtype != dtype or array.ndim != dimensions:
+            expected = f"{np.dtype(dtype)} with {dimensions} dimensions"
+            raise ValueError(f"{name} is {array.dtype} {array.shape}, expected {expected}")
+        return array
+
+
+def check_hash(path: Path, sha256: str, *, way_out: str) -> None:
+    """Do nothing where a file has this sha256; it is read in bounded memory.
+
+    Raises:
+        CacheError: it cannot be read, or is another file; the message ends with `way_out`.
+    """
+    try:
+        found = hash_regular(path)
+    except OSError as error:
+        raise CacheError(f"{path}: cannot be read: {error.strerror}; {way_out}") from None
+    if found != sha256:
+        raise CacheError(f"{path}: damaged: its sha256 is another; {way_out}")
+
+
+def read_checked(path: Path, sha256: str, *, way_out: str) -> bytes:
+    """Return the bytes of a file whose sha256 a document of the cache says.
+
+    Raises:
+        CacheError: it cannot be read, or is another file; the message ends with `way_out`.
+    """
+    try:
+        data = read_hashed(path, sha256, HEAD)
+    except OSError as error:
+        raise CacheError(f"{path}: cannot be read: {error.strerror}; {way_out}") from None
+    if data is None:
+        raise CacheError(f"{path}: damaged: its sha256 is another; {way_out}")
+    return data
+
+
+def read_tensors(path: Path, sha256: str, *, way_out: str) -> Tensors:
+    """Return the tensors of a file whose sha256 a document of the cache says.
+
+    Raises:
+        CacheError: as `read_checked`; or it is no safetensors file.
+    """
+    data = read_checked(path, sha256, way_out=way_out)
+    try:
+        return Tensors(path, parse_tensors(data))
+    except ValueError as error:
+        raise CacheError(f"{path}: this is no file of tensors that this version reads: {error}") from None
+
+
+def parse_tensors(data: bytes) -> dict[str, npt.NDArray[Any]]:
+    """Return the tensors of a file by name, each as large as the file says and holds.
+
+    Raises:
+        ValueError: it is no safetensors file, declares more than it holds, or has tensors that NumPy does not know.
+    """
+    if int.from_bytes(data[:8], "little") > LONGEST_HEADER:
+        raise ValueError(f"its header is longer than {LONGEST_HEADER:,} bytes")
+    try:
+        return load(data)
+    except (SafetensorError, KeyError, TypeError) as error:  # the last two: a dtype that NumPy has not
+        raise ValueError(f"it is no safetensors file of NumPy's types: {error}") from None

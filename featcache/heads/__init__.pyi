@@ -1,0 +1,16 @@
+from .config import HeadConfig as HeadConfig
+from .fit_classifier import Fitted as Fitted
+from .fit_classifier import fit as fit
+from .fit_linear import Fit as Fit
+from .fit_linear import fit_head as fit_head
+from .linear import BLOCK_ROWS as BLOCK_ROWS
+from .linear import EpochRow as EpochRow
+from .linear import LinearHead as LinearHead
+from .linear import Scores as Scores
+from .linear import best_of as best_of
+from .linear import linear_logits as linear_logits
+from .linear import merit as merit
+from .linear import scores as scores
+from .linear import scores_on as scores_on
+from .optuna_search import Search as Search
+from .optuna_search import search as search

@@ -1,0 +1,5 @@
+"""The convex optimum that a head is held against."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

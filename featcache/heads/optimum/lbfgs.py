@@ -1,0 +1,192 @@
+"""L-BFGS for softmax regression, preconditioned by what the Hessian looks like (Liu & Nocedal 1989).
+
+The Hessian of the mean cross-entropy is about diag(s) (x) S, with S = X'X / n of centred rows and s_c the mean of
+p_c (1 - p_c): exact for one class against the rest where p does not depend on x. So the first guess of its inverse is,
+class by class and in the eigenvectors Q of S with eigenvalues l,
+
+    H0 g = ((g Q) / (s_c l + lambda)) Q'
+
+with s as it is now. It costs one S and one eigendecomposition, and a product of (classes, dim) with (dim, dim) an
+iteration. Without it the directions in which rows hardly vary take hundreds of iterations.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from featcache.heads.training import LN_2, LOG2_E
+
+Doubles = npt.NDArray[np.float64]
+Vector = tuple[Doubles, Doubles]  # what belongs to the weights, and to the biases
+
+MEMORY = 20  # pairs of step and change of gradient
+SUFFICIENT = 1e-4  # Armijo's share of the slope
+HALVINGS = 12
+BLOCK_ROWS = 8_192
+ROUNDING = {torch.float32: 1e-8, torch.float64: 1e-15}  # of f: less than this is not worth a step
+LEAST_CURVATURE = 1e-10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """What a row of class y asks for: loss = a_y log sum exp(z + offset) - <t_y, z + offset>, in nats.
+
+    t_y = kept_y onehot(y) + each_y spread; a_y is its sum. Plain cross-entropy: kept = 1, each = 0, offset = 0.
+    """
+
+    kept: Doubles  # (classes,)
+    each: Doubles  # (classes,)
+    spread: Doubles  # (classes,)
+    offset: Doubles  # (classes,)
+
+    @property
+    def a(self) -> Doubles:
+        """(classes,)."""
+        total: Doubles = self.kept + self.each * self.spread.sum()
+        return total
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Point:
+    """f and its gradient at one W (classes, dim), b (classes,)."""
+
+    weight: Doubles
+    bias: Doubles
+    value: float
+    d_weight: Doubles
+    d_bias: Doubles
+    all_right: bool  # every row's own logit is above all others
+    spread: Doubles  # (classes,) mean of p (1 - p)
+
+
+class Softmax:
+    """f(W, b) = sum of the rows' losses / total + lambda / 2 |W|^2, on rows x (rows, dim), in blocks, on the device."""
+
+    def __init__(self, x: torch.Tensor, y: torch.Tensor, target: Target, total: float, weight_decay: float) -> None:
+        self.x, self.y, self.target, self.total, self.weight_decay = x, y, target, total, weight_decay
+        self.classes = len(target.kept)
+
+        def tensor(values: Doubles) -> torch.Tensor:
+            return torch.from_numpy(values).to(x.device, x.dtype)
+
+        self.a, self.kept, self.each = tensor(target.a), tensor(target.kept), tensor(target.each)
+        self.spread = tensor(target.spread)[:, None] if target.each.any() else None
+        self.offset = tensor(target.offset * LOG2_E)[:, None] if target.offset.any() else None
+
+    @torch.inference_mode()
+    def at(self, weight: Doubles, bias: Doubles) -> Point:
+        """Two products over all rows, as in `stack`: cut by rows, exp2, logits in bits."""
+        w = torch.from_numpy(weight * LOG2_E).to(self.x.device, self.x.dtype)
+        b = torch.from_numpy(bias * LOG2_E).to(self.x.device, self.x.dtype)[:, None]
+        total, all_right = 0.0, True
+        d_weight = self.weight_decay * weight
+        d_bias, spread = np.zeros_like(bias), np.zeros_like(bias)
+        cores = torch.get_num_threads() if self.x.device.type == "cpu" else 1
+        for start in range(0, len(self.y), BLOCK_ROWS):
+            x, y = self.x[start : start + BLOCK_ROWS], self.y[start : start + BLOCK_ROWS]
+            slices = cores if len(y) % cores == 0 else 1
+            x, y = x.view(slices, -1, x.shape[1]), y.view(slices, 1, -1)
+            z = torch.bmm(w.expand(slices, -1, -1), x.transpose(1, 2)).add_(b)  # (slices, classes, rows)
+            own = z.gather(1, y)
+            all_right = all_right and bool((z.scatter(1, y, -torch.inf).amax(1, keepdim=True) < own).all())
+            if self.offset is not None:
+                z.add_(self.offset)
+                own = z.gather(1, y)
+            top = z.amax(1, keepdim=True)
+            a, kept = self.a[y], self.kept[y]
+            rest = 0 if self.spread is None else self.each[y] * (self.spread * z).sum(1, keepdim=True)
+            p = z.sub_(top).exp2_()
+            norm = p.sum(1, keepdim=True)
+            total += float((a * (norm.log2() + top) - kept * own - rest).sum(dtype=torch.float64)) * LN_2
+            p.div_(norm)
+            spread += (p - p.square()).sum((0, 2)).cpu().double().numpy() / len(self.y)
+            g = p.mul_(a)
+            if self.spread is not None:
+                g.sub_(self.each[y] * self.spread)
+            g.scatter_add_(1, y, -kept)
+            d_weight += torch.bmm(g, x).sum(0).cpu().double().numpy() / self.total
+            d_bias += g.sum((0, 2)).cpu().double().numpy() / self.total
+        value = total / self.total + self.weight_decay / 2 * float(np.sum(weight**2))
+        return Point(weight, bias, value, d_weight, d_bias, all_right, spread)
+
+    @torch.inference_mode()
+    def preconditioner(self) -> Callable[[Vector, Doubles], Vector]:
+        """H0 as a function of a gradient and of the mean of p (1 - p), (classes,)."""
+        gram = (self.x.T @ self.x).double().cpu() / len(self.y)
+        found, q = torch.linalg.eigh(gram)
+        found = found.clamp(min=0)
+        least = 1e-3 / len(self.y)
+
+        def h0(gradient: Vector, spread: Doubles) -> Vector:
+            s = np.maximum(spread, least)
+            scale = torch.from_numpy(s)[:, None] * found + self.weight_decay
+            return ((torch.from_numpy(gradient[0]) @ q / scale) @ q.T).numpy(), gradient[1] / s
+
+        return h0
+
+
+def minimise(problem: Softmax, start: Point, *, done: Callable[[Point], bool], ends: float) -> tuple[Point, int]:
+    """The lowest point that is reached before `done` says so or the clock (perf_counter) reads `ends`, and iterations.
+
+    Rounding ends it too: where no step along the search direction lowers f any more.
+    """
+    h0 = problem.preconditioner()
+    point, iterations = start, 0
+    pairs: list[tuple[Vector, Vector]] = []
+    longest = 0.0  # that an iteration took
+    while not done(point) and time.perf_counter() + longest < ends:
+        since = time.perf_counter()
+        step = _direction(point, pairs, h0)
+        slope = _dot((point.d_weight, point.d_bias), step)
+        if -slope < ROUNDING[problem.x.dtype] * abs(point.value):
+            break
+        length = 1.0
+        for _ in range(HALVINGS):
+            there = problem.at(point.weight + length * step[0], point.bias + length * step[1])
+            if there.value <= point.value + SUFFICIENT * length * slope or time.perf_counter() > ends:
+                break
+            length *= 0.5
+        if not there.value < point.value:
+            if not pairs:
+                break
+            pairs.clear()  # the curvature may be stale; once more from the first guess
+            continue
+        s = there.weight - point.weight, there.bias - point.bias
+        change = there.d_weight - point.d_weight, there.d_bias - point.d_bias
+        if _dot(s, change) > LEAST_CURVATURE * _norm(s) * _norm(change):
+            pairs.append((s, change))
+            del pairs[:-MEMORY]
+        point, iterations = there, iterations + 1
+        longest = max(longest, time.perf_counter() - since)
+    return point, iterations
+
+
+def _direction(point: Point, pairs: list[tuple[Vector, Vector]], h0: Callable[[Vector, Doubles], Vector]) -> Vector:
+    """-H g by the two loops of L-BFGS, with H0 as p has it now, scaled to the newest pair."""
+    q: Vector = (point.d_weight.copy(), point.d_bias.copy())
+    alphas = []
+    for s, change in reversed(pairs):
+        alpha = _dot(s, q) / _dot(s, change)
+        alphas.append(alpha)
+        q = (q[0] - alpha * change[0], q[1] - alpha * change[1])
+    r = h0(q, point.spread)
+    if pairs:
+        s, change = pairs[-1]
+        scale = _dot(s, change) / _dot(change, h0(change, point.spread))
+        r = (r[0] * scale, r[1] * scale)
+    for (s, change), alpha in zip(pairs, reversed(alphas), strict=True):
+        beta = alpha - _dot(change, r) / _dot(s, change)
+        r = (r[0] + beta * s[0], r[1] + beta * s[1])
+    return -r[0], -r[1]
+
+
+def _dot(one: Vector, other: Vector) -> float:
+    return float(np.vdot(one[0], other[0]) + np.vdot(one[1], other[1]))
+
+
+def _norm(one: Vector) -> float:
+    return float(np.sqrt(_dot(one, one)))

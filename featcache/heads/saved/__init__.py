@@ -1,0 +1,5 @@
+"""What is kept of a head, and finding it again."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,69 @@
+"""What the heads of a stack are asked to learn, where it is not the plain cross-entropy. One setting a head.
+
+With p the softmax of a row's logits, w its class weights (balanced: rows / (classes x rows of the class)), e the label
+smoothing and C classes, the gradient by the logits is that of torch's cross_entropy(weight=w, label_smoothing=e):
+
+    G = ((1 - e) w_y (p - onehot(y)) + e / C (sum(w) p - w)) / mean of w_y over the batch
+
+Logit adjustment (Menon et al. 2021, eq. 10) trains on z + tau log(share of the class in the training rows) and
+answers with z alone: the minimiser is then the Bayes rule for macro recall, not for accuracy.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from featcache.heads import HeadConfig
+
+Doubles = npt.NDArray[np.float64]
+
+
+def class_weights(config: HeadConfig, counts: npt.NDArray[np.int64]) -> Doubles:
+    """(classes,) weights in the loss; balanced: scikit-learn's, and 0 for a class without rows."""
+    if config.class_weights == "none":
+        return np.ones(len(counts))
+    seen = counts > 0
+    weights: Doubles = np.divide(counts.sum(), seen.sum() * counts, out=np.zeros(len(counts)), where=seen)
+    return weights
+
+
+def adjustment(config: HeadConfig, counts: npt.NDArray[np.int64]) -> Doubles:
+    """(classes,) nats that are added to the logits in training; a class without rows counts as one with a single."""
+    nats: Doubles = config.logit_adjustment * np.log(np.maximum(counts, 1) / counts.sum())
+    return nats
+
+
+class Losses:
+    """The losses of all heads of a stack; what no head asks for costs nothing."""
+
+    def __init__(self, configs: Sequence[HeadConfig], counts: npt.NDArray[np.int64], device: str) -> None:
+        def tensor(values: object) -> Tensor:
+            return torch.tensor(np.asarray(values), dtype=torch.float32, device=device)
+
+        smoothing = np.array([config.label_smoothing for config in configs])
+        weights = np.stack([class_weights(config, counts) for config in configs])  # (heads, classes)
+        offsets = np.stack([adjustment(config, counts) for config in configs]) / math.log(2)
+        self.offset = tensor(offsets)[:, :, None] if offsets.any() else None  # bits
+        self.plain = not smoothing.any() and all(config.class_weights == "none" for config in configs)
+        self.of_class = tensor(weights.T)  # (classes, heads)
+        self.keep = tensor(1 - smoothing)[:, None, None]
+        spread = smoothing[:, None] / len(counts) * weights
+        self.spread = tensor(spread)[:, :, None] if smoothing.any() else None
+        self.spread_sum = tensor(spread.sum(axis=1))[:, None, None]
+        self.minus_one = tensor(-1.0)
+
+    def gradient(self, p: Tensor, y: Tensor, truth: Tensor) -> Tensor:
+        """Turn p (heads, classes, rows) into G, in place; y (rows,), truth (heads, 1, rows) the same for each head."""
+        if self.plain:
+            return p.scatter_add_(1, truth, self.minus_one.expand_as(truth))
+        of_row = self.of_class[y].t().unsqueeze(1)  # (heads, 1, rows)
+        scale = 1 / of_row.mean(2, keepdim=True)
+        kept = self.keep * of_row * scale
+        p.mul_(kept + self.spread_sum * scale)
+        if self.spread is not None:
+            p.sub_(self.spread * scale)
+        return p.scatter_add_(1, truth, kept.neg_())

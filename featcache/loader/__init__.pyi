@@ -1,0 +1,10 @@
+from .process import ended as ended
+from .process import hear as hear
+from .process import reap as reap
+from .process import shared_file as shared_file
+from .process import start as start
+from .process import tell as tell
+from .reader import ImageRead as ImageRead
+from .reader import read_images as read_images
+from .video_reader import read_frames as read_frames
+from .worker import say as say

@@ -1,0 +1,156 @@
+"""A video -> its frames, in order, exactly numbered. The only module that decodes videos.
+
+Frame k (from 0) is the k-th frame that a player shows, whatever its timestamp says: B-frames are put in order, an
+edit list is followed (a start that is late drops nothing, frames that an edit hides are none). What is damaged ends
+the counting: a decoder that loses a frame would give every later number to a neighbour. So each decoded frame must
+carry the timestamp of the packet that is due, and where it does not, that frame and all behind it are refused. An MP4
+has no checksums: as in a JPEG, a changed byte may pass for a picture.
+`docs/videos.md` states the outcomes. PyAV is an optional extra; nothing here needs torch.
+"""
+
+import hashlib
+import heapq
+import importlib.util
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from featcache.errors import MachineError
+from featcache.media.images import MAX_PIXELS
+
+_DOMAIN = b"featcache video frame 1\0"  # no file's sha256 is taken of bytes that a frame's is taken of
+_BLOCK = 1 << 20
+# MP4 and MOV keep a table of their frames and of the time of each. Of others (Matroska, AVI, MPEG-TS) a damaged part
+# is left out without a word, and a playlist that is named like a video would open other files.
+_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2"
+_REMUX = "`ffmpeg -i VIDEO -c copy OUT.mp4` may make one"
+_STRICT = {"err_detect": "crccheck+bitstream+buffer+explode", "max_pixels": str(MAX_PIXELS)}
+
+
+class BadVideoError(ValueError):
+    """This video gives no further frame; the message is the reason, without the path."""
+
+
+def decodes() -> bool:
+    """Whether videos can be decoded here."""
+    return importlib.util.find_spec("av") is not None
+
+
+def ensure_decoder() -> None:
+    """Say so at once where videos cannot be decoded.
+
+    Raises:
+        MachineError: PyAV is not installed.
+    """
+    if not decodes():
+        raise MachineError("videos are decoded by PyAV, which is not installed here: pip install 'featcache[av]'")
+
+
+def video_digest(file: BinaryIO) -> bytes:
+    """sha256 of a file's bytes, from the start; in bounded memory."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    while block := file.read(_BLOCK):
+        digest.update(block)
+    return digest.digest()
+
+
+def frame_digest(video: bytes, frame: int) -> bytes:
+    """The address of one frame of the video with this sha256; never that of a file."""
+    return hashlib.sha256(_DOMAIN + video + frame.to_bytes(8, "little")).digest()
+
+
+def decode_frames(file: BinaryIO, wanted: Sequence[int]) -> Generator[tuple[int, npt.NDArray[np.uint8]], None, None]:
+    """The wanted frames (ascending numbers), each with its number: (height, width, 3) uint8, RGB.
+
+    One pass from the start to the last wanted frame. The colours are those that `ffmpeg -pix_fmt rgb24` writes.
+
+    Raises:
+        BadVideoError: it is no video, it ends before the last wanted frame, or it is damaged before it; what was
+            yielded until then is right.
+    """
+    left = iter(wanted)
+    due = next(left, None)
+    if due is None:
+        return
+    shown = 0
+    for shown, frame in enumerate(_shown(file), start=1):
+        if shown <= due:
+            continue
+        if frame.width * frame.height > MAX_PIXELS:
+            raise BadVideoError(f"frame {due}: more than {MAX_PIXELS / 1e6:.0f} megapixels")
+        yield due, frame.to_ndarray(format="rgb24")
+        due = next(left, None)
+        if due is None:
+            return
+    raise BadVideoError(f"the video has {shown:,} frames, the first is number 0")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sampled:
+    """One frame that was looked at."""
+
+    number: int  # from 0
+    seconds: float  # from the start of the video
+    pixels: npt.NDArray[np.uint8]  # (height, width, 3), RGB
+
+
+def sample_frames(file: BinaryIO, per_second: float) -> Generator[Sampled, None, None]:
+    """So many frames of each second of a video of unknown length, at most all of them; the first one always.
+
+    Raises:
+        BadVideoError: as `decode_frames`; what was yielded until then is right.
+    """
+    due = first = 0.0
+    for number, frame in enumerate(_shown(file)):
+        first = float(frame.time) if number == 0 else first
+        at = float(frame.time) - first
+        if at < due - 1e-6:  # a time base that cannot say 1/3 exactly
+            continue
+        due += (int((at - due) * per_second) + 1) / per_second  # a gap in the video is not made up for
+        if frame.width * frame.height > MAX_PIXELS:
+            raise BadVideoError(f"frame {number}: more than {MAX_PIXELS / 1e6:.0f} megapixels")
+        yield Sampled(number, at, frame.to_ndarray(format="rgb24"))
+
+
+def _shown(file: BinaryIO) -> Iterator[Any]:
+    """Every frame that is shown, in order."""
+    import av
+
+    file.seek(0)
+    count = 0
+    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
+    try:
+        with av.open(file, "r", options=options, metadata_errors="replace", buffer_size=_BLOCK) as container:
+            stream: Any = container.streams.best("video")
+            if stream is None or stream.codec_context is None:
+                raise BadVideoError("no video stream in it that can be decoded")
+            stream.codec_context.options = _STRICT
+            stream.codec_context.thread_type = "NONE"  # the order of errors must not depend on the machine
+            waiting: list[int] = []  # timestamps of the packets whose frame has not been shown
+            for packet in container.demux(stream):
+                if packet.size and not packet.is_discard:
+                    if packet.pts is None:
+                        raise BadVideoError(
+                            f"its packets carry no timestamps; a video that has them is needed; {_REMUX}"
+                        )
+                    heapq.heappush(waiting, packet.pts)
+                if packet.is_corrupt:
+                    raise BadVideoError(f"cut off or damaged at or behind frame {count}")
+                for frame in packet.decode():
+                    if frame.is_corrupt or not waiting or frame.pts != heapq.heappop(waiting):
+                        raise BadVideoError(_lost(count))
+                    yield frame
+                    count += 1
+            if waiting:
+                raise BadVideoError(_lost(count))
+    except av.FFmpegError as error:
+        what = f"damaged at or behind frame {count}" if count else f"no MP4 video that can be decoded; {_REMUX}"
+        raise BadVideoError(f"{what} ({error.strerror})") from None
+
+
+def _lost(frame: int) -> str:
+    return f"damaged: frame {frame} is lost, and with it the count of those behind it"

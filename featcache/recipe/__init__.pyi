@@ -1,0 +1,15 @@
+from .options import Stored as Stored
+from .options import Where as Where
+from .recipe import FRAMES as FRAMES
+from .recipe import GRID as GRID
+from .recipe import SHORT_NAMES as SHORT_NAMES
+from .recipe import SKLEARN as SKLEARN
+from .recipe import VIDEOS as VIDEOS
+from .recipe import DriveActData as DriveActData
+from .recipe import HeadSection as HeadSection
+from .recipe import Recipe as Recipe
+from .recipe import SplitSection as SplitSection
+from .recipe import TableData as TableData
+from .recipe import TrunkSection as TrunkSection
+from .recipe import as_named_anywhere as as_named_anywhere
+from .recipe import resolve as resolve

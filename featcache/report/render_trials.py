@@ -1,0 +1,56 @@
+"""What `featcache fit` says when it is done, for the terminal."""
+
+import math
+from collections.abc import Iterator
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from featcache.heads import Fitted, Scores
+from featcache.heads.classifiers import rank, text_of
+from featcache.report.text import printable
+
+_SHOWN = 20  # combinations; --json has them all
+
+
+def fitted_parts(fitted: Fitted) -> Iterator[RenderableType]:
+    """Top to bottom: the rows, a line for each combination, best first, and what train says of the best."""
+    val = "" if fitted.val_rows is None else f", {fitted.val_rows:,} to choose by"
+    yield Text(
+        f"{printable(fitted.best.kind)}: {fitted.train_rows:,} rows to train on{val}; "
+        f"{len(fitted.trials)} settings, {fitted.seconds:.1f} s"
+    )
+    trials = fitted.trials
+    order = sorted(range(len(trials)), key=lambda index: rank(trials, index))
+    varied = [key for key in trials[0].settings if len({str(trial.settings[key]) for trial in trials}) > 1]
+    keys = varied or [key for key in trials[0].settings if key != "random_state"]
+    if fitted.val_rows is not None:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for key in keys:
+            table.add_column(f"\n{printable(key)}")
+        for heading in ("val\nmacro recall", "\naccuracy", "\nloss", "\nseconds"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for place, index in enumerate(order[:_SHOWN]):
+            trial = trials[index]
+            mark = " *" if not place and len(trials) > 1 else ""
+            words = [printable(text_of(trial.settings[key])) for key in keys]
+            if words:
+                words[0] += mark
+            table.add_row(*map(Text, words), *_cells(trial.val), f"{trial.seconds:.2f}")
+        yield table
+        if len(order) > _SHOWN:
+            yield Text(f"… and {len(order) - _SHOWN} more (--json has them all)")
+    if fitted.selected_by:
+        yield Text(f"* best by {fitted.selected_by}")
+    if fitted.best.train is not None:
+        recall, accuracy, loss = _cells(fitted.best.train)
+        said = "" if math.isnan(fitted.best.train.loss) else f", loss {loss}"
+        yield Text(f"on its own training rows: macro recall {recall}, accuracy {accuracy}{said}")
+
+
+def _cells(scores: Scores | None) -> tuple[str, str, str]:
+    if scores is None:
+        return "–", "–", "–"
+    loss = f"{scores.loss:.4f}" if math.isfinite(scores.loss) else "–"
+    return f"{100 * scores.macro_recall:.1f} %", f"{100 * scores.accuracy:.1f} %", loss

@@ -1,0 +1,55 @@
+"""Splits that a recipe asked for, written down: `cache/listings/<data set>/<variant>/splits.json`, sealed.
+
+Which group (a subject, a clip, an image) went to which split. What stands there stays as it is when images are added;
+new groups join it. Without the file the same recipe deals a data set that has grown anew.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from featcache.errors import CacheError
+from featcache.files import FORMAT, MissingError, holding, make_folder, publish, seal_document
+from featcache.store.documents import SPLITS
+
+_WAIT_SECONDS = 60.0
+
+
+def read_split_assignment(cache: Path, data_set: str, variant: str) -> dict[str, str]:
+    """Group -> split; empty where nothing was dealt yet.
+
+    Raises:
+        CacheError: the file is damaged, or of a newer format.
+    """
+    try:
+        return SPLITS.read(_path(cache, data_set, variant)).groups
+    except MissingError:
+        return {}
+
+
+def write_split_assignment(cache: Path, data_set: str, variant: str, groups: Mapping[str, str]) -> None:
+    """Write down which group is in which split, unless that stands there already.
+
+    Raises:
+        CacheError: another process has dealt one of these groups otherwise since `groups` was made.
+        MachineError: the disk refuses.
+    """
+    if read_split_assignment(cache, data_set, variant) == groups:
+        return
+    path = _path(cache, data_set, variant)
+    make_folder(path.parent)
+    with holding(path.with_name(".splits.lock"), wait=_WAIT_SECONDS) as held:
+        if not held:
+            raise CacheError(f"{path}: another process has been writing it for {_WAIT_SECONDS:g} s; run this one again")
+        there = read_split_assignment(cache, data_set, variant)
+        moved = [group for group, split in there.items() if groups.get(group, split) != split]
+        if moved:
+            raise CacheError(f"{path}: another extract has dealt these images to splits meanwhile; run this one again")
+        together = {**there, **groups}
+        splits: dict[str, list[str]] = {}
+        for group, split in together.items():
+            splits.setdefault(split, []).append(group)
+        publish(path, seal_document({"format": FORMAT, "splits": splits}), replace=True)
+
+
+def _path(cache: Path, data_set: str, variant: str) -> Path:
+    return cache / "listings" / data_set / variant / "splits.json"

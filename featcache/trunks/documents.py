@@ -1,0 +1,26 @@
+"""What the documents about weights may say."""
+
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from featcache.files import Document, Kind, Line, Sha256, StatNumbers, Text, as_tuple
+
+
+class RememberedWeights(Document):
+    """One entry of weights.json."""
+
+    arch: Line
+    asked: Text
+    stat: Annotated[StatNumbers | None, BeforeValidator(as_tuple)]
+    sha256: Sha256
+    file_sha256: Sha256 | None = None  # of the bytes of the file, where somebody took it
+
+
+class WeightsDocument(Document):
+    """weights.json: the hashes of weights files that were read."""
+
+    weights: list[RememberedWeights]
+
+
+WEIGHTS = Kind(WeightsDocument, "memory of weights", "the weights are hashed once more")

@@ -1,1 +1,0 @@
-"""Keeping a cache well: what is wrong in it, mending it, and tidying it."""
