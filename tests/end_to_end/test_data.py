@@ -30,7 +30,7 @@ def test_before_an_extract(run: Run, tmp_path: Path) -> None:
     assert (found["train"]["imbalance"], found["val"]["lacking"]) == (3, ["[1]"])
     assert (found["train"]["not_on_disk"], found["train"]["ignored"]) == (0, ["train/0/notes.txt"])
     imported = {line.rsplit("|", 1)[-1].strip() for line in told.err.splitlines()}
-    assert "featcache.dataset.summary" in imported
+    assert "featcache.dataset.duplicates" in imported
     assert not imported & {"torch", "torchvision", "sklearn", "matplotlib"}
     assert [row["rows"] for row in csv.DictReader(table.read_text().splitlines())] == ["6", "2", "3", "0"]
 
