@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 
 from featcache.dataset.duplicates import known_digests
 from featcache.dataset.summary import contents, describe, not_on_disk
-from featcache.files import StatLog
 from featcache.listing.listing import Listing
-from featcache.store import Extracted, create
-from featcache.trunks.architectures import architecture
-from featcache.trunks.spec import TrunkSpec
+from tests import builders
+from tests.builders import new_store
 from tests.conftest import write_images
 
 CLASSES = ("a", "b", "c", "looking (e.g. searching)")
@@ -168,10 +166,8 @@ def test_a_data_set_of_260_000_rows_is_counted_in_time():
 
 def extracted(cache, listing, digests, weights="ab"):
     """The listing as an extract would have committed it."""
-    arch = architecture("vit_nano_16")
-    spec = TrunkSpec(arch=arch.name, weights_sha256=weights * 32, transform=arch.transform)
-    with create(cache, spec, asked="nano.pth", known=StatLog(cache)).writer() as writer:
-        writer.commit(Extracted(listing, digests, ("",) * len(listing)))
+    with new_store(cache, weights_sha256=weights * 32).writer() as writer:
+        writer.commit(builders.extracted(listing, digests))
 
 
 def test_digests_follow_their_paths(tmp_path):

@@ -11,20 +11,13 @@ import pytest
 import featcache
 from featcache import CacheError, UsageError
 from featcache.features.in_memory import Features, changes_since_extract
-from featcache.files import StatLog
-from featcache.listing.listing import Listing
+from featcache.files.stat_log import StatLog
 from featcache.recipe.recipe import resolve
-from featcache.store import Extracted, FeatureStore, create
-from featcache.trunks.architectures import architecture
-from featcache.trunks.spec import TrunkSpec
+from featcache.store.listings import Extracted
+from featcache.store.store import FeatureStore
+from tests.builders import features, listing, new_store, reopen
 
 ROWS = 7
-
-
-def a_store(cache: Path, weights: str = "ab", asked: str = "nano.pth", **spec) -> FeatureStore:
-    arch = architecture("vit_nano_16")
-    identity = TrunkSpec(arch=arch.name, weights_sha256=weights * 32, transform=arch.transform, **spec)
-    return create(cache, identity, asked=asked, known=StatLog(cache))
 
 
 def put(
@@ -35,9 +28,8 @@ def put(
     digests[5] = digests[2]
     x = np.random.default_rng(2).standard_normal((ROWS, 4)).astype(np.float32)
     x[5] = x[2]
-    listing = Listing(
-        data_set="digits", variant="all", split=split, root=root, classes=("a", "b", "c"),
-        paths=tuple(f"{split}/{row}.png" for row in range(ROWS)), labels=np.arange(ROWS) % 3,
+    rows = listing(
+        np.arange(ROWS) % 3, split=split, data_set="digits", root=root, classes=("a", "b", "c"),
         clips=tuple(f"clip {row}" for row in range(ROWS)), subjects=tuple(f"vp{row}" for row in range(ROWS)),
     )  # fmt: skip
     good = [row for row in range(ROWS) if row not in failed]
@@ -46,7 +38,7 @@ def put(
         for row in order:
             writer.append(digests[[row]], x[[row]])
         reasons = tuple("damaged" if row in failed else "" for row in range(ROWS))
-        writer.commit(Extracted(listing, np.where(np.isin(np.arange(ROWS), failed)[:, None], 0, digests), reasons))
+        writer.commit(Extracted(rows, np.where(np.isin(np.arange(ROWS), failed)[:, None], 0, digests), reasons))
     return x
 
 
@@ -57,7 +49,7 @@ def load(cache: Path, split: str = "train", **options) -> Features:
 @pytest.mark.parametrize("failed", [(), (0,), (6,), (2, 3), tuple(range(ROWS))])
 def test_every_column_is_in_listing_order_without_the_failed_rows(tmp_path, failed):
     """x, y, paths, clips and subjects of the same image stand in the same row; failed rows are in none of them."""
-    x = put(a_store(tmp_path), failed=failed)
+    x = put(new_store(tmp_path), failed=failed)
     found = load(tmp_path)
     good = [row for row in range(ROWS) if row not in failed]
     assert found.x.astype(np.float32).tobytes() == x[good].tobytes()
@@ -71,8 +63,8 @@ def test_every_column_is_in_listing_order_without_the_failed_rows(tmp_path, fail
 
 def test_several_stores_are_an_error_that_names_them_and_filters_choose(tmp_path):
     """Nothing is picked silently; store, weights and precision each pick one."""
-    fp32, bf16 = a_store(tmp_path), a_store(tmp_path, compute="bfloat16")
-    other = a_store(tmp_path, weights="cd", asked="other.pth")
+    fp32, bf16 = new_store(tmp_path), new_store(tmp_path, compute="bfloat16")
+    other = new_store(tmp_path, weights_sha256="cd" * 32, asked="other.pth")
     for store in (fp32, bf16, other):
         put(store)
     with pytest.raises(CacheError, match="3 stores hold digits/all/train") as told:
@@ -85,7 +77,7 @@ def test_several_stores_are_an_error_that_names_them_and_filters_choose(tmp_path
 
 def test_a_split_that_is_not_there_says_what_to_run(tmp_path):
     """Neither an empty cache nor another split, another name or a misspelt recipe gives rows."""
-    put(a_store(tmp_path))
+    put(new_store(tmp_path))
     with pytest.raises(CacheError, match="featcache extract --split test"):
         load(tmp_path, "test")
     with pytest.raises(CacheError, match="no embeddings of faces"):
@@ -98,7 +90,7 @@ def test_a_split_that_is_not_there_says_what_to_run(tmp_path):
 
 def test_a_damaged_shard_gives_no_features(tmp_path):
     """An error that names it, and not most of the rows."""
-    put(a_store(tmp_path))
+    put(new_store(tmp_path))
     path = sorted(tmp_path.rglob("shards/*.h5"))[1]
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-4] + b"\x01\x02\x03\x04")
@@ -108,7 +100,7 @@ def test_a_damaged_shard_gives_no_features(tmp_path):
 
 def test_loading_needs_neither_torch_nor_h5py_s_file_nor_the_images(tmp_path):
     """A cache that was copied to another machine is loaded there, where no image is, without torch."""
-    put(a_store(tmp_path / "cache"))
+    put(new_store(tmp_path / "cache"))
     shutil.copytree(tmp_path / "cache", tmp_path / "copied")
     code = (
         "import sys, featcache; f = featcache.load('train', data='/data/digits', cache=sys.argv[1]);"
@@ -120,7 +112,7 @@ def test_loading_needs_neither_torch_nor_h5py_s_file_nor_the_images(tmp_path):
 
 def test_loading_twice_checks_the_hashes_once(tmp_path):
     """What was hashed is remembered in stat.log, so that the second load reads the rows alone."""
-    put(a_store(tmp_path))
+    put(new_store(tmp_path))
     import time
 
     time.sleep(0.03)  # a file younger than the clock's grain is not trusted
@@ -144,7 +136,7 @@ def test_columns_of_different_length_are_refused(column):
 def test_a_label_outside_the_classes_is_refused(label):
     """An index that no class has is an error at the door."""
     with pytest.raises(ValueError, match="outside"):
-        Features(np.zeros((1, 4), np.float32), np.array([label]), ("a", "b", "c"), ("",), ("",), ("",))
+        features(np.zeros((1, 4)), [label], "abc")
 
 
 def test_a_folder_that_changed_since_is_said(folder, tmp_path):
@@ -152,13 +144,13 @@ def test_a_folder_that_changed_since_is_said(folder, tmp_path):
     from featcache.listing.sources import list_split
 
     recipe = resolve(data=str(folder))
-    store = a_store(tmp_path / "cache")
+    store = new_store(tmp_path / "cache")
     with store.writer() as writer:
         for split in ("train", "val"):
             listing = list_split(recipe, split)
             writer.append(np.zeros((1, 32), np.uint8), np.zeros((1, 4), np.float32))
             writer.commit(Extracted(listing, np.zeros((len(listing), 32), np.uint8), ("",) * len(listing)))
-    store = FeatureStore.open(store.root, StatLog(tmp_path / "cache"))
+    store = reopen(store)
     assert changes_since_extract(store, recipe, ["train"]) == []
     (folder / "train" / "0" / "0000.png").rename(folder / "train" / "1" / "moved.png")
     assert "1 new files, 1 gone" in changes_since_extract(store, recipe, ["train"])[0]

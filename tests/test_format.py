@@ -14,12 +14,9 @@ import numpy as np
 import pytest
 
 import featcache
-from featcache.files import StatLog
-from featcache.store import FeatureStore, create
 from featcache.store.index import pack
-from featcache.trunks.architectures import architecture
-from featcache.trunks.spec import TrunkSpec
 from tests import independent
+from tests.builders import new_store, reopen
 from tests.independent import RefusedError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -76,18 +73,14 @@ def test_the_independent_reader_knows_nothing_of_featcache():
 @pytest.mark.parametrize("stored", ["float32", "float16"])
 def test_both_readers_see_the_same_in_a_new_store(tmp_path, stored):
     """Whatever featcache writes today, repeated digests included: the first committed row counts."""
-    arch = architecture("vit_nano_16")
-    spec = TrunkSpec(
-        arch=arch.name, weights_sha256="ab" * 32, transform=arch.transform, stored=stored, compute="bfloat16"
-    )
-    store = create(tmp_path, spec, asked="x", known=StatLog(tmp_path))
+    store = new_store(tmp_path, asked="x", stored=stored, compute="bfloat16")
     digests = pack([bytes([number]) * 32 for number in (3, 1, 3, 2)])
     rows = np.random.default_rng(1).standard_normal((4, 6)).astype(np.float32)
     with store.writer() as writer:
         for part in (slice(0, 2), slice(2, 4)):
             writer.append(digests[part], rows[part])
             writer.flush()
-    store = FeatureStore.open(store.root, StatLog(tmp_path))
+    store = reopen(store)
     assert independent.read_trunk(store.root)["spec"]["compute"] == "bfloat16"
     held: dict[bytes, bytes] = {}
     for part in independent.read_log(store.root / "commits.jsonl").shards.values():

@@ -16,15 +16,16 @@ import torch
 import featcache
 from featcache import CacheError
 from featcache.extraction.moved_root import refuse_another_root
-from featcache.files import StatLog
+from featcache.files.stat_log import StatLog
 from featcache.listing.sources import data_source, settings_of
 from featcache.recipe.recipe import Recipe, check
-from featcache.store import Extracted, FeatureStore, create
 from featcache.store.index import digests_of
-from featcache.store.store import recorded_form
-from featcache.trunks import WeightsMemo, weights
+from featcache.store.listings import Extracted
+from featcache.store.store import FeatureStore, recorded_form
+from featcache.trunks import weights as trunk_weights
 from featcache.trunks.architectures import architecture
-from featcache.trunks.spec import TrunkSpec
+from featcache.trunks.weights_memo import WeightsMemo
+from tests.builders import new_store
 
 NANO = architecture("vit_nano_16")
 STAGE_TWO: dict[str, Callable[..., object]] = {
@@ -58,8 +59,7 @@ def recipe_of(root: Path, **sections: object) -> Recipe:
 
 def record(cache: Path, recipe: Recipe, *, sha256: str = "ab" * 32, asked: str = "nano.pth", **spec) -> FeatureStore:
     """Extract a recipe's data set as `featcache extract` does, but for the trunk."""
-    identity = TrunkSpec(arch=NANO.name, weights_sha256=sha256, transform=NANO.transform, **spec)
-    store = create(cache, identity, asked=asked, known=StatLog(cache))
+    store = new_store(cache, asked=asked, weights_sha256=sha256, **spec)
     laid = data_source(recipe)
     for split in laid.splits():
         listing = laid.listing(split)
@@ -148,7 +148,7 @@ def files(tmp_path: Path) -> dict[str, str]:
     paths = {}
     for seed, name in ((1, "a"), (2, "b")):
         torch.manual_seed(seed)
-        state = weights.network(NANO, NANO.transform.crop).state_dict()
+        state = trunk_weights.network(NANO, NANO.transform.crop).state_dict()
         (tmp_path / name).mkdir()
         paths[name] = str(tmp_path / name / "model.pth")
         torch.save(state, paths[name])
@@ -163,7 +163,7 @@ def test_weights_are_compared_by_their_tensors(tmp_path, cache, files):
     the file is gone, the cache's memory or the name alone decides, and that is said.
     """
     root = photos(tmp_path / "photos")
-    sha256 = weights.digest(weights.load(NANO, files["a"]))
+    sha256 = trunk_weights.digest(trunk_weights.load(NANO, files["a"]))
     record(cache, recipe_of(root), sha256=sha256, asked="model.pth")
     stated = {
         name: write_recipe(tmp_path / f"{name}.toml", root, f'weights = "{path}"') for name, path in files.items()

@@ -10,11 +10,8 @@ from hypothesis.extra import numpy as hnp
 
 from featcache.dataset.near_duplicate_search import near_duplicates, nearest
 from featcache.errors import CacheError, UsageError
-from featcache.files import StatLog
-from featcache.listing.listing import Listing
-from featcache.store import Extracted, create
-from featcache.trunks.architectures import architecture
-from featcache.trunks.spec import TrunkSpec
+from featcache.store.listings import Extracted
+from tests.builders import listing, new_store
 
 
 def cosines(a, b):
@@ -107,19 +104,14 @@ def test_memory_stays_below_what_is_stated(cosine):
 
 def extracted(cache, split, vectors, digests, *, labels=None, reasons=None, weights="ab", data_set="d"):
     """One split as an extract would have committed it; row i is the file `<split>/i.png`."""
-    arch = architecture("vit_nano_16")
-    spec = TrunkSpec(arch=arch.name, weights_sha256=weights * 32, transform=arch.transform)
-    listing = Listing(
-        data_set=data_set, variant="all", split=split, root="/no/where", classes=("ants", "bees"),
-        paths=tuple(f"{split}/{row}.png" for row in range(len(digests))), clips=("",) * len(digests),
-        labels=np.array(labels or [0] * len(digests), dtype=np.int64), subjects=("",) * len(digests),
-    )  # fmt: skip
+    labels = labels or [0] * len(digests)
+    rows = listing(labels, split=split, data_set=data_set, root="/no/where", classes=("ants", "bees"))
     column = np.array([[digest] * 32 for digest in digests], dtype=np.uint8)
     reasons = reasons or ("",) * len(digests)
     good = [row for row, reason in enumerate(reasons) if not reason]
-    with create(cache, spec, asked=f"{weights}.pth", known=StatLog(cache)).writer() as writer:
+    with new_store(cache, asked=f"{weights}.pth", weights_sha256=weights * 32).writer() as writer:
         writer.append(column[good], np.array(vectors, dtype=np.float32)[good])
-        writer.commit(Extracted(listing, column, reasons))
+        writer.commit(Extracted(rows, column, reasons))
 
 
 def test_pairs_come_with_their_places(tmp_path):

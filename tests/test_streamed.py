@@ -9,15 +9,11 @@ import featcache
 from featcache.errors import CacheError, UsageError
 from featcache.features.in_memory import features_of
 from featcache.features.streamed import Streamed, spread, streamed_of
-from featcache.files import StatLog
 from featcache.heads.config import HeadConfig
 from featcache.heads.training.cuda_graph import RECORDERS
 from featcache.heads.training.train import train_heads
-from featcache.store import create
-from featcache.trunks.architectures import architecture
-from featcache.trunks.spec import TrunkSpec
+from tests.builders import extracted, listing, new_store, record_clusters, reopen
 from tests.conftest import single_thread
-from tests.report.test_evaluate import record
 
 KEY = ("toy", "all", "train")
 
@@ -28,13 +24,7 @@ one_thread = pytest.fixture(autouse=True)(single_thread)
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     """A store of 700 rows in shards of 128 whose listing is in another order, names a row twice and skips some."""
-    from featcache.listing.listing import Listing
-    from featcache.store import Extracted
-
-    cache = tmp_path_factory.mktemp("cache")
-    arch = architecture("vit_nano_16")
-    spec = TrunkSpec(arch=arch.name, weights_sha256="ab" * 32, transform=arch.transform)
-    store = create(cache, spec, asked="nano.pth", known=StatLog(cache))
+    store = new_store(tmp_path_factory.mktemp("cache"))
     rng = np.random.default_rng(0)
     labels = np.sort(rng.integers(0, 3, 700))  # as folders lie: a class after the other
     x = (rng.standard_normal((3, 6))[labels] * 1.5 + rng.standard_normal((700, 6))).astype(np.float32)
@@ -43,15 +33,9 @@ def many(tmp_path_factory):
     with store.writer(shard_rows=128) as writer:
         for start in range(0, 700, 64):
             writer.append(digests[start : start + 64], x[start : start + 64])
-        none = ("",) * len(listed)
-        listing = Listing(
-            data_set="toy", variant="all", split="train", root="/data/toy", classes=("a", "b", "c"),
-            paths=tuple(map(str, listed)), labels=labels[listed].astype(np.int64), clips=none, subjects=none,
-        )  # fmt: skip
-        writer.commit(Extracted(listing, digests[listed], ("damaged", *none[1:])))
-    from featcache.store import FeatureStore
-
-    return FeatureStore.open(store.root, StatLog(cache))
+        rows = listing(labels[listed], paths=tuple(map(str, listed)))
+        writer.commit(extracted(rows, digests[listed], failed=1))
+    return reopen(store)
 
 
 @settings(max_examples=40, deadline=None)
@@ -165,7 +149,7 @@ def test_a_sampler_that_repeats_rows_needs_memory(many):
 
 def test_a_damaged_shard_is_an_error(tmp_path):
     """A flipped byte is found when the split is opened; a shard that is gone, by name."""
-    store = record(tmp_path, "train")
+    store = record_clusters(tmp_path, "train")
     path = next((store.root / "shards").iterdir())
     whole = path.read_bytes()
     path.chmod(0o644)

@@ -2,7 +2,6 @@
 
 import csv
 import functools
-import hashlib
 import json
 import subprocess
 import sys
@@ -15,13 +14,9 @@ from hypothesis import strategies as st
 from scipy.stats import binom, multinomial
 
 import featcache
-from featcache.files import StatLog
-from featcache.listing.listing import Listing
-from featcache.metrics.bootstrap import differences, group, intervals
-from featcache.metrics.groups import Groups
-from featcache.store import Extracted, create
-from featcache.trunks.architectures import architecture
-from featcache.trunks.spec import TrunkSpec
+from featcache.metrics.bootstrap import differences, intervals
+from featcache.metrics.groups import Groups, group
+from tests.builders import digests, extracted, listing, new_store
 from tests.conftest import single_thread
 
 one_thread = pytest.fixture(autouse=True)(single_thread)
@@ -158,22 +153,14 @@ def pairs(tmp_path_factory):
     """Two heads, and a test split with a class of two images of which the one has both right, the other none."""
     cache = tmp_path_factory.mktemp("pairs") / "cache"
     random = np.random.default_rng(0)
-    arch = architecture("vit_nano_16")
-    spec = TrunkSpec(arch=arch.name, weights_sha256="ab" * 32, transform=arch.transform)
-    with create(cache, spec, asked="nano.pth", known=StatLog(cache)).writer() as writer:
+    with new_store(cache).writer() as writer:
         for split, rare in (("train", 30), ("test", 2)):
             y = np.repeat([0, 1], [60, rare])
             x = random.standard_normal((len(y), 4)).astype(np.float32)
             x[:, 0] += 6 * y
-            digests = b"".join(hashlib.sha256(f"{split}{row}".encode()).digest() for row in range(len(y)))
-            packed = np.frombuffer(digests, np.uint8).reshape(-1, 32)
-            writer.append(packed, x)
-            listing = Listing(
-                data_set="toy", variant="all", split=split, root="/data/toy", classes=("often", "rare"), labels=y,
-                paths=tuple(f"{split}/{row}.png" for row in range(len(y))), clips=("",) * len(y),
-                subjects=("",) * len(y), part="",
-            )  # fmt: skip
-            writer.commit(Extracted(listing, packed, ("",) * len(y)))
+            names = digests(f"{split}{row}" for row in range(len(y)))
+            writer.append(names, x)
+            writer.commit(extracted(listing(y, split=split, classes=("often", "rare")), names))
     where = {"data": "/data/toy", "cache": cache, "device": "cpu", "check_seconds": None}
     good = featcache.fit_head(0.5, epochs=30, **where).best.name
     bad = featcache.fit_head(1e-9, epochs=1, weight_decay=0.0, **where).best.name

@@ -13,8 +13,7 @@ from featcache.heads.fit_linear import notes_of
 from featcache.heads.saved.linear import SavedHead
 from featcache.listing import sheet
 from featcache.recipe.recipe import check
-from tests.heads.test_which import head_of
-from tests.report.test_evaluate import fit, record
+from tests.builders import fit_head, record_clusters, scored_head
 
 WHERE = {"data": "/data/toy"}
 
@@ -57,7 +56,7 @@ def test_an_option_may_stand_once_and_several_where_several_are_meant():
 def test_a_setting_of_the_recipe_that_does_not_matter_is_no_error(tmp_path, monkeypatch):
     """Momentum beside adam in a recipe, or at one point of a grid, trains; typed for adam alone it is refused."""
     monkeypatch.chdir(tmp_path)
-    record(tmp_path / "cache", "train", "val")
+    record_clusters(tmp_path / "cache", "train", "val")
     recipe = (
         'name = "toy"\n[data]\nroot = "/data/toy"\n[head]\noptimizer = "adam"\nmomentum = 0.8\nplateau_epochs = 3\n'
     )
@@ -73,19 +72,19 @@ def test_a_setting_of_the_recipe_that_does_not_matter_is_no_error(tmp_path, monk
 
 def test_what_chooses_nothing_and_what_rises_within_a_step_is_said(tmp_path):
     """--select with one head, a warm-up of less than a step, the check of rows on disk: each is a note."""
-    record(tmp_path, "train", "val")
-    notes = fit(tmp_path, 0.1, select="loss", warmup=0.1).notes
+    record_clusters(tmp_path, "train", "val")
+    notes = fit_head(tmp_path, 0.1, select="loss", warmup=0.1).notes
     assert any("--select loss chooses nothing" in note for note in notes)
     assert any("warmup 0.1 is less than one step" in note for note in notes)
-    assert not any("chooses nothing" in note for note in fit(tmp_path, [0.1, 0.2], select="loss").notes)
-    notes = fit(tmp_path, 0.1, from_disk=True, check_seconds=5).notes
+    assert not any("chooses nothing" in note for note in fit_head(tmp_path, [0.1, 0.2], select="loss").notes)
+    notes = fit_head(tmp_path, 0.1, from_disk=True, check_seconds=5).notes
     assert any("left out with --from-disk" in note for note in notes)
 
 
 def test_a_rule_for_clips_is_refused_where_there_are_none(tmp_path):
     """--clip-rule changes a figure, or is an error; without it nothing is said."""
-    record(tmp_path, "train", "val")
-    fit(tmp_path)
+    record_clusters(tmp_path, "train", "val")
+    fit_head(tmp_path)
     with pytest.raises(UsageError, match=r"--clip-rule majority has no effect here: no image of split 'val'"):
         featcache.evaluate(**WHERE, cache=tmp_path, clip_rule="majority")
     assert featcache.evaluate(**WHERE, cache=tmp_path).rows
@@ -95,8 +94,8 @@ def test_a_head_named_by_its_folder_says_which_flags_are_unused(tmp_path):
     """Its folder says which store it belongs to: --store beside it has no effect, and a note says so."""
     from featcache.prediction.model import open_head
 
-    record(tmp_path, "train", "val")
-    folder = str(fit(tmp_path).best.folder)
+    record_clusters(tmp_path, "train", "val")
+    folder = str(fit_head(tmp_path).best.folder)
     assert open_head(folder).notes == ()
     assert "--data and --store has no effect" in open_head(folder, data="x", store="y").notes[0]
 
@@ -160,7 +159,7 @@ def test_an_unknown_key_of_a_recipe_is_refused_with_the_nearest(section, key, sa
 
 def test_an_unknown_setting_of_a_classifier_is_refused_with_the_nearest(tmp_path):
     """Of our own and of scikit-learn's."""
-    record(tmp_path, "train", "val")
+    record_clusters(tmp_path, "train", "val")
     for kind, setting, meant in (("knn", "temprature", "temperature"), ("ridge", "alfa", "alpha"),
                                  ("logreg", "max_iters", "max_iter")):  # fmt: skip
         with pytest.raises(UsageError, match=rf"{kind}: no setting '{setting}'; did you mean {meant}\?"):
@@ -195,9 +194,9 @@ def test_advice_is_not_what_is_done_already():
 
 def test_a_lower_rate_is_advised_only_where_none_was_trained(tmp_path):
     """Where one of the same run is low enough, that is said instead."""
-    record(tmp_path, "train", "val")
+    record_clusters(tmp_path, "train", "val")
     train = featcache.load("train", **WHERE, cache=tmp_path)
-    sound, diverged = head_of(0.5, 0.5), head_of(2.0, 0.1, diverged=True)
+    sound, diverged = scored_head(0.5, 0.5), scored_head(2.0, 0.1, diverged=True)
     heads = [SavedHead(str(h.config.lr), tmp_path, h, train.classes, {}) for h in (sound, diverged)]
     (note,) = [note for note in notes_of(train, train, heads) if "diverged" in note]
     assert note.endswith("with --lr 0.5 it is not")

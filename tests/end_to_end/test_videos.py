@@ -19,10 +19,10 @@ from PIL import Image
 
 import featcache
 from featcache.listing.listing import video_and_frame
+from tests.builders import write_annotations
 from tests.conftest import Nano
 from tests.end_to_end.test_killed import _committed
 from tests.extraction.test_videos import HIDDEN, SHOWN, chunk, film_of, fold_of, write_films
-from tests.listing.test_drive_act import write as write_annotations
 from tests.videos import nearest, pictures, write_video
 
 KILLS, FRAMES = 2, 100

@@ -11,9 +11,8 @@ import featcache
 from featcache import DataError, Settings
 from featcache.listing.sources import list_split
 from featcache.recipe.recipe import resolve
+from tests.builders import write_annotations, write_table
 from tests.conftest import ARCH, Nano, single_thread
-from tests.listing.test_drive_act import write as write_annotations
-from tests.listing.test_table import write as write_table
 
 SETTINGS = Settings(device="cpu", workers=1, batch_size=4)
 

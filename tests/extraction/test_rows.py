@@ -9,14 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featcache.extraction.rows import Rows
-from featcache.files import StatLog
-from featcache.files.stat_log import Known
+from featcache.files.stat_log import Known, StatLog
 from featcache.listing.listing import Listing
-from featcache.loader import ImageRead
-from featcache.store import Extracted, FeatureStore, create
+from featcache.loader.reader import ImageRead
 from featcache.store.index import pack
-from featcache.trunks.architectures import architecture
-from featcache.trunks.spec import TrunkSpec
+from featcache.store.listings import Extracted
+from featcache.store.store import FeatureStore
+from tests.builders import listing, new_store, reopen
 
 STAT = (1, 2, 3, 4)
 LONG_AFTER = 10**18
@@ -27,24 +26,19 @@ def digest_of(number: int) -> bytes:
 
 
 def a_listing(rows: int) -> Listing:
-    return Listing(
-        data_set="digits", variant="all", split="train", root="/data", classes=("0",),
-        paths=tuple(f"train/0/{row}.png" for row in range(rows)),
-        labels=np.zeros(rows, np.int64), clips=("",) * rows, subjects=("",) * rows,
-    )  # fmt: skip
+    paths = tuple(f"train/0/{row}.png" for row in range(rows))
+    return listing([0] * rows, data_set="digits", root="/data", classes=("0",), paths=paths)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> FeatureStore:
     """A store that holds images 0 to 4, and the listing of a run in which row 0's image was refused."""
-    arch, cache = architecture("vit_nano_16"), tmp_path_factory.mktemp("cache")
-    spec = TrunkSpec(arch=arch.name, weights_sha256="ab" * 32, transform=arch.transform)
-    made = create(cache, spec, asked="nano.pth", known=StatLog(cache))
+    made = new_store(tmp_path_factory.mktemp("cache"))
     with made.writer() as writer:
         writer.append(pack([digest_of(number) for number in range(5)]), np.ones((5, 4), np.float32))
         digests = pack([digest_of(8), digest_of(1), bytes(32)])
         writer.commit(Extracted(a_listing(3), digests, ("not finite", "", "cannot be read: gone")))
-    return FeatureStore.open(made.root, StatLog(cache))
+    return reopen(made)
 
 
 # One row: never read, read and good, or read and of no use; of an image that the store may hold.

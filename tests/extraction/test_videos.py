@@ -10,11 +10,11 @@ import featcache
 from featcache import DataError, Settings
 from featcache.media.images import fit
 from featcache.recipe.recipe import resolve
-from featcache.trunks import WeightsMemo
 from featcache.trunks.trunk import TrunkSource, load_trunk
+from featcache.trunks.weights_memo import WeightsMemo
+from tests.builders import write_annotations
 from tests.conftest import ARCH, Nano, single_thread
 from tests.extraction.test_layouts import recipe
-from tests.listing.test_drive_act import write as write_annotations
 from tests.videos import TICKS, nearest, pictures, remux, write_video
 
 SETTINGS = Settings(device="cpu", workers=2, batch_size=4)

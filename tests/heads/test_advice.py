@@ -13,19 +13,19 @@ from featcache.heads.config import HeadConfig
 from featcache.heads.optimum.advice import check_and_advise
 from featcache.heads.optimum.check import THERE, check_head
 from featcache.heads.training.train import train_heads
+from tests.builders import features
 
 
-def features(rows=2_000, dim=16, classes=6, seed=0) -> Features:
+def clusters(rows=2_000, dim=16, classes=6, seed=0) -> Features:
     """Overlapping clusters whose dimensions differ in scale, as those of embeddings do."""
     rng = np.random.default_rng(seed)
     y = np.minimum(rng.geometric(0.4, rows) - 1, classes - 1)
     centres = np.random.default_rng(9).standard_normal((classes, dim))
     x = (0.7 * centres[y] + rng.standard_normal((rows, dim))) * np.linspace(1, 0.3, dim) + 0.5
-    none = ("",) * rows
-    return Features(x.astype(np.float32), y.astype(np.int64), tuple("abcdef"[:classes]), none, none, none)
+    return features(x, y, "abcdef"[:classes])
 
 
-TRAIN = features()
+TRAIN = clusters()
 BASE = HeadConfig(epochs=20, batch_size=256)
 
 

@@ -14,6 +14,7 @@ from featcache.features.in_memory import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import LinearHead, Scores, scores
 from featcache.heads.optimum.check import TOLERANCE, Check, check_head
+from tests.builders import uneven_clusters
 
 
 @pytest.fixture(autouse=True)
@@ -25,13 +26,7 @@ def one_thread():
 
 def features(rows=400, dim=6, classes=4, seed=0, present=None, spread=1.5, offset=0.0) -> Features:
     """Gaussian clusters of unequal size around centres that depend on the class alone."""
-    rng = np.random.default_rng(seed)
-    present = np.arange(classes) if present is None else np.asarray(present)
-    y = present[np.minimum(rng.geometric(0.4, rows) - 1, len(present) - 1)]
-    centres = np.random.default_rng(99).standard_normal((classes, dim))
-    x = (centres[y] + spread * rng.standard_normal((rows, dim)) + offset).astype(np.float32)
-    none = ("",) * rows
-    return Features(x, y.astype(np.int64), tuple(f"c{i}" for i in range(classes)), none, none, none)
+    return uneven_clusters(rows, dim, classes, seed, present=present, spread=spread, offset=offset)
 
 
 def a_head(train: Features, val: Features | None = None, weight=None, bias=None, decay=0.0) -> LinearHead:

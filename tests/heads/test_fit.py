@@ -1,9 +1,7 @@
 """fit-head: which splits it looks at, what it chooses, and that it does the same twice."""
 
 import csv
-import hashlib
 import io
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,47 +12,8 @@ from sklearn.metrics import balanced_accuracy_score
 
 import featcache
 from featcache import CacheError, DataError, UsageError
-from featcache.files import StatLog
 from featcache.heads.fit_linear import Fit
-from featcache.listing.listing import Listing
-from featcache.store import Extracted, FeatureStore, create
-from featcache.trunks.architectures import architecture
-from featcache.trunks.spec import TrunkSpec
-
-DIM = 6
-CLASSES = ("ant", "bee", "cat")
-
-
-def clusters(seed: int, rows: int = 40, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Rows around a centre for each class; the centres are the same for every seed."""
-    rng = np.random.default_rng(seed)
-    y = rng.integers(0, classes, rows)
-    centres = np.random.default_rng(99).standard_normal((classes, DIM))
-    return (centres[y] + rng.standard_normal((rows, DIM))).astype(np.float32), y
-
-
-def record(
-    cache: Path, splits: Mapping[str, tuple[np.ndarray, np.ndarray]], *, classes=CLASSES, failed: int = 0,
-    weights: str = "ab", asked: str = "nano.pth", part: str = "",
-) -> FeatureStore:  # fmt: skip
-    """A cache that holds these rows, as an extract of /data/toy would leave it."""
-    arch = architecture("vit_nano_16")
-    spec = TrunkSpec(arch=arch.name, weights_sha256=weights * 32, transform=arch.transform)
-    store = create(cache, spec, asked=asked, known=StatLog(cache))
-    with store.writer() as writer:
-        for split, (x, y) in splits.items():
-            rows = len(y)
-            digests = [hashlib.sha256(f"{split}{row}".encode() + x[row].tobytes()).digest() for row in range(rows)]
-            packed = np.frombuffer(b"".join(digests), np.uint8).reshape(rows, 32)
-            if rows:
-                writer.append(packed[failed:], x[failed:])
-            listing = Listing(
-                data_set="toy", variant="all", split=split, root="/data/toy", classes=classes,
-                paths=tuple(f"{split}/{row}.png" for row in range(rows)), labels=y.astype(np.int64),
-                clips=("",) * rows, subjects=("",) * rows, part=part,
-            )  # fmt: skip
-            writer.commit(Extracted(listing, packed, ("damaged",) * failed + ("",) * (rows - failed)))
-    return store
+from tests.builders import DIM, cluster_rows, record
 
 
 def fit(cache: Path, lr=None, **options) -> Fit:
@@ -67,7 +26,7 @@ def files(found: Fit) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in found.best.folder.iterdir()}
 
 
-SPLITS = {"train": clusters(1), "val": clusters(2), "test": clusters(3)}
+SPLITS = {"train": cluster_rows(1), "val": cluster_rows(2), "test": cluster_rows(3)}
 
 
 def test_the_same_command_gives_the_same_bytes(tmp_path):
@@ -88,7 +47,7 @@ def test_the_same_command_gives_the_same_bytes(tmp_path):
 def test_the_test_split_is_never_looked_at(tmp_path):
     """With another test split, a damaged one or none, every byte of the head is the same."""
     record(tmp_path / "a", SPLITS)
-    record(tmp_path / "b", {**SPLITS, "test": clusters(7, rows=9)})
+    record(tmp_path / "b", {**SPLITS, "test": cluster_rows(7, rows=9)})
     record(tmp_path / "c", {"train": SPLITS["train"], "val": SPLITS["val"]})
     found = {name: files(fit(tmp_path / name, [0.1, 0.01])) for name in "abc"}
     assert found["a"] == found["b"] == found["c"]

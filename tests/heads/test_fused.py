@@ -13,13 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.heads.config import HeadConfig
-from featcache.heads.training import intrinsics, kernels
+from featcache.heads.training import intrinsics as instructions
+from featcache.heads.training import kernels
 from featcache.heads.training.batches import InMemory
 from featcache.heads.training.numba_stack import FusedStack
 from featcache.heads.training.torch_stack import Stack
 from featcache.heads.training.train import stack_for, train_heads
+from tests.builders import scaled_clusters
 from tests.heads.conftest import steps_by
-from tests.heads.test_stack import BASE, TRAIN, VAL, a_config, apart, features
+from tests.heads.test_stack import BASE, TRAIN, VAL, a_config, apart
 
 
 def trained(configs, members, train=TRAIN, val=VAL):
@@ -35,7 +37,7 @@ def trained(configs, members, train=TRAIN, val=VAL):
 def test_a_cpu_takes_them_where_there_is_work(epochs, kind):
     """On the CPU heads are trained by the loops where that takes seconds; elsewhere by torch's operations."""
     configs = [replace(BASE, epochs=epochs)] * 20
-    train = features(rows=20_000, dim=1_000)
+    train = scaled_clusters(rows=20_000, dim=1_000)
     assert stack_for(InMemory(train, "cpu"), configs, 5) is kind
     assert stack_for(InMemory(TRAIN, "meta"), configs * 1_000, 5) is Stack
 
@@ -58,7 +60,7 @@ def test_val_changes_no_weight_of_a_head_that_standardises():
 )
 def test_equal_torchs_operations(configs, members, rows):
     """Any stack, on any number of rows, shared by one to five threads: weights to 2e-5, and the same history."""
-    train = features(rows=rows)
+    train = scaled_clusters(rows=rows)
     with steps_by(Stack):
         by_torch = train_heads(train, VAL, configs)
     for head, other in zip(trained(configs, members, train), by_torch, strict=True):
@@ -76,7 +78,7 @@ def test_threads_change_nothing(standardize):
     config = HeadConfig(
         epochs=4, batch_size=256, lr=0.1, class_weights="balanced", label_smoothing=0.1, standardize=standardize
     )
-    train = features(rows=1_000)
+    train = scaled_clusters(rows=1_000)
     (one,), (three,), (again,) = (trained([config], members, train) for members in (1, 3, 3))
     assert apart(three, one.weight, one.bias) < 1e-6
     assert [row.train.accuracy for row in three.history] == [row.train.accuracy for row in one.history]
@@ -86,7 +88,7 @@ def test_threads_change_nothing(standardize):
 
 def test_more_threads_than_rows():
     """A last batch of two rows for five threads, and weights of fewer rows than threads."""
-    train = features(rows=66, dim=1)
+    train = scaled_clusters(rows=66, dim=1)
     (one,), (five,) = (trained([replace(BASE, clip_norm=None)], members, train, None) for members in (1, 5))
     assert apart(five, one.weight, one.bias) < 1e-6
 
@@ -153,5 +155,5 @@ def test_trainings_in_several_threads_at_once():
 
 def test_what_is_compiled_is_of_these_instructions():
     """Numba looks for changes in kernels.py alone: it names the instructions.py that it goes with."""
-    text = Path(intrinsics.__file__).read_bytes()
+    text = Path(instructions.__file__).read_bytes()
     assert hashlib.sha256(text).hexdigest()[:16] == kernels.INSTRUCTIONS, "write the new beginning into kernels.py"

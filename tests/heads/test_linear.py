@@ -15,19 +15,9 @@ from featcache.heads.config import HeadConfig
 from featcache.heads.linear import EpochRow, LinearHead, Scores, best_of, scores
 from featcache.heads.training.samplers import orders
 from featcache.heads.training.train import train_heads
+from tests.builders import uneven_clusters
 
 pytestmark = pytest.mark.usefixtures("either")
-
-
-def features(rows=300, dim=12, classes=5, seed=0, present=None) -> Features:
-    """Gaussian clusters of unequal size around centres that depend on the class alone."""
-    rng = np.random.default_rng(seed)
-    present = np.arange(classes) if present is None else np.asarray(present)
-    y = present[np.minimum(rng.geometric(0.4, rows) - 1, len(present) - 1)]
-    centres = np.random.default_rng(99).standard_normal((classes, dim))
-    x = (centres[y] + 1.5 * rng.standard_normal((rows, dim)) + 0.5).astype(np.float32)
-    none = ("",) * rows
-    return Features(x, y.astype(np.int64), tuple(f"c{i}" for i in range(classes)), none, none, none)
 
 
 def plain_macro_recall(truth, predicted) -> float:
@@ -82,7 +72,7 @@ CONFIGS = [
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
 def test_equals_torch_optim(config):
     """A head equals nn.Linear trained by torch.optim.SGD, cosine and clip_grad_norm_ on the same batches."""
-    train = features()
+    train = uneven_clusters()
     (head,) = train_heads(train, None, [config])
     layer, _ = the_usual_way(train, config)
     assert apart(head, layer.weight.detach().numpy(), layer.bias.detach().numpy()) < 1e-6
@@ -90,7 +80,7 @@ def test_equals_torch_optim(config):
 
 def test_equals_torch_optim_over_many_steps():
     """After 1,000 steps at the recipe's width, a head still equals torch's own to 1e-6."""
-    train = features(rows=2_000, dim=768, classes=34)
+    train = uneven_clusters(rows=2_000, dim=768, classes=34)
     config = HeadConfig(batch_size=160, epochs=77)
     assert config.steps(2_000) == 1_001
     (head,) = train_heads(train, None, [config])
@@ -100,7 +90,7 @@ def test_equals_torch_optim_over_many_steps():
 
 def test_bias_has_no_decay():
     """Weight decay leaves the bias free: rows without content still learn the class shares."""
-    train = features()
+    train = uneven_clusters()
     blank = replace(train, x=np.zeros_like(train.x))
     # Each alone: side by side, BLAS adds the columns further right in another order.
     heads = [train_heads(blank, None, [replace(CONFIGS[1], weight_decay=w)])[0] for w in (0.0, 10.0)]
@@ -119,7 +109,7 @@ def test_bias_has_no_decay():
 )
 def test_side_by_side_equals_alone(lrs, decay, clip, rows, batch, seed):
     """Heads trained side by side equal the same heads trained alone, whatever their settings."""
-    train = features(rows=rows)
+    train = uneven_clusters(rows=rows)
     configs = [HeadConfig(lr=lr, batch_size=batch, epochs=3, seed=seed) for lr in lrs]
     configs.append(HeadConfig(lr=0.05, batch_size=batch, epochs=3, seed=seed, weight_decay=decay, clip_norm=clip))
     for head, config in zip(train_heads(train, None, configs), configs, strict=True):
@@ -130,7 +120,7 @@ def test_side_by_side_equals_alone(lrs, decay, clip, rows, batch, seed):
 
 def test_order_of_heads_does_not_matter():
     """Heads given in another order come back in that order, with the same weights."""
-    train = features()
+    train = uneven_clusters()
     there, back = train_heads(train, None, CONFIGS), train_heads(train, None, CONFIGS[::-1])
     for one, other in zip(there, back[::-1], strict=True):
         assert apart(one, other.weight, other.bias) < 1e-6
@@ -138,7 +128,7 @@ def test_order_of_heads_does_not_matter():
 
 def test_diverging_neighbour_changes_nothing():
     """A head that diverges to nan is reported so, and its neighbours keep every bit."""
-    train, val = features(), features(seed=1)
+    train, val = uneven_clusters(), uneven_clusters(seed=1)
     calm, middle, wild = (
         CONFIGS[0],
         replace(CONFIGS[0], lr=0.01),
@@ -158,7 +148,7 @@ def test_diverging_neighbour_changes_nothing():
 
 def test_same_call_same_bits():
     """The same call gives the same bits, history included; another seed gives others."""
-    train, val = features(), features(seed=1)
+    train, val = uneven_clusters(), uneven_clusters(seed=1)
     once, again = (train_heads(train, val, CONFIGS) for _ in range(2))
     for one, other in zip(once, again, strict=True):
         np.testing.assert_array_equal(one.weight, other.weight)
@@ -170,7 +160,7 @@ def test_same_call_same_bits():
 
 def test_partial_batch_is_kept():
     """Rows of a last, smaller batch are learnt from, and weigh as a batch of their own size."""
-    train = features(rows=65)
+    train = uneven_clusters(rows=65)
     config = HeadConfig(lr=0.1, batch_size=64, epochs=1)
     (head,) = train_heads(train, None, [config])
     layer, _ = the_usual_way(train, config)
@@ -181,7 +171,7 @@ def test_partial_batch_is_kept():
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
 def test_running_history_is_the_usual_one(config):
     """Train history is loss, accuracy and macro recall of each step's logits before its update."""
-    train = features()
+    train = uneven_clusters()
     (head,) = train_heads(train, None, [config])
     _, expected = the_usual_way(train, config)
     found = [(row.train.loss, row.train.accuracy, row.train.macro_recall) for row in head.history]
@@ -192,7 +182,7 @@ def test_running_history_is_the_usual_one(config):
 
 def test_val_history_is_scored_after_each_epoch():
     """An epoch's val entry scores the weights after that epoch; the last one is the head's own."""
-    train, val = features(), features(seed=1, present=[0, 2, 3])
+    train, val = uneven_clusters(), uneven_clusters(seed=1, present=[0, 2, 3])
     (head,) = train_heads(train, val, [replace(CONFIGS[3], epochs=6)])
     weights = []
     x, y = torch.from_numpy(train.x), torch.from_numpy(train.y)
@@ -222,7 +212,7 @@ def test_val_history_is_scored_after_each_epoch():
 
 def test_long_val_pass_in_blocks(monkeypatch):
     """A val split that takes several blocks scores as it does in one."""
-    train, val = features(), features(rows=200, seed=1)
+    train, val = uneven_clusters(), uneven_clusters(rows=200, seed=1)
     whole = train_heads(train, val, CONFIGS)
     monkeypatch.setattr("featcache.heads.training.torch_stack.PASS_LOGITS", 7 * 4 * 5)
     monkeypatch.setattr("featcache.heads.training.numba_stack.CALL", 7 * 16 * 4 * 5)
@@ -235,14 +225,14 @@ def test_long_val_pass_in_blocks(monkeypatch):
 
 def test_val_changes_no_weight():
     """A head trained with a val split has the bits of one trained without."""
-    train = features()
-    (blind,), (seeing,) = (train_heads(train, val, CONFIGS[:1]) for val in (None, features(seed=1)))
+    train = uneven_clusters()
+    (blind,), (seeing,) = (train_heads(train, val, CONFIGS[:1]) for val in (None, uneven_clusters(seed=1)))
     np.testing.assert_array_equal(blind.weight, seeing.weight)
 
 
 def test_class_without_rows_keeps_its_index():
     """A class that the training split lacks keeps its row of weights, and the classes behind it theirs."""
-    train = features(present=[0, 1, 3, 4])
+    train = uneven_clusters(present=[0, 1, 3, 4])
     (head,) = train_heads(train, None, [CONFIGS[1]])
     assert head.weight.shape == (5, 12)
     assert head.train.accuracy > 0.5
@@ -252,7 +242,7 @@ def test_class_without_rows_keeps_its_index():
 
 def test_memory_mapped_features_are_read_only_and_train():
     """Read-only arrays, as a store gives them, train without a warning and without being written to."""
-    train = features()
+    train = uneven_clusters()
     frozen = replace(train, x=train.x.copy(), y=train.y.copy())
     frozen.x.flags.writeable = frozen.y.flags.writeable = False
     (one,), (other,) = (train_heads(t, None, CONFIGS[:1]) for t in (train, frozen))
@@ -262,14 +252,14 @@ def test_memory_mapped_features_are_read_only_and_train():
 def test_progress():
     """Progress is told after every epoch, as epochs done and all epochs."""
     told = []
-    train_heads(features(), None, CONFIGS[:2], progress=lambda *at: told.append(at))
+    train_heads(uneven_clusters(), None, CONFIGS[:2], progress=lambda *at: told.append(at))
     assert told == [(epoch, 8) for epoch in range(1, 9)]
 
 
 def test_splits_that_do_not_fit():
     """No heads, no rows, a val of other classes or of another trunk: each is refused."""
-    train = features()
-    nothing = features(rows=1)
+    train = uneven_clusters()
+    nothing = uneven_clusters(rows=1)
     nothing = replace(nothing, x=nothing.x[:0], y=nothing.y[:0], paths=(), clips=(), subjects=())
     with pytest.raises(UsageError, match="no heads"):
         train_heads(train, None, [])
@@ -278,9 +268,9 @@ def test_splits_that_do_not_fit():
     with pytest.raises(UsageError, match="val split has 0 rows"):
         train_heads(train, nothing, CONFIGS[:1])
     with pytest.raises(UsageError, match="6 classes, train 5"):
-        train_heads(train, features(classes=6), CONFIGS[:1])
+        train_heads(train, uneven_clusters(classes=6), CONFIGS[:1])
     with pytest.raises(UsageError, match="embeddings of 13, train of 12"):
-        train_heads(train, features(dim=13), CONFIGS[:1])
+        train_heads(train, uneven_clusters(dim=13), CONFIGS[:1])
 
 
 def test_logits_of_another_trunk():
@@ -291,8 +281,8 @@ def test_logits_of_another_trunk():
 
 def test_scores_match_scikit_learn(monkeypatch):
     """Scores are accuracy, balanced accuracy and mean cross-entropy, in one block or in many."""
-    val = features(present=[0, 1, 3])
-    (head,) = train_heads(features(), None, [CONFIGS[1]])
+    val = uneven_clusters(present=[0, 1, 3])
+    (head,) = train_heads(uneven_clusters(), None, [CONFIGS[1]])
     logits = torch.from_numpy(head.logits(val.x))
     for block in (16_384, 7):
         monkeypatch.setattr("featcache.heads.linear.BLOCK_ROWS", block)
@@ -326,10 +316,10 @@ def test_nan_never_wins():
 
 def test_a_loss_without_bounds_is_diverged():
     """Clipped steps of an absurd size leave finite weights; the head is called diverged all the same."""
-    (head,) = train_heads(features(), None, [replace(CONFIGS[0], lr=1e30)])
+    (head,) = train_heads(uneven_clusters(), None, [replace(CONFIGS[0], lr=1e30)])
     assert np.isfinite(head.weight).all()
     assert head.diverged
-    assert not train_heads(features(), None, CONFIGS[:1])[0].diverged
+    assert not train_heads(uneven_clusters(), None, CONFIGS[:1])[0].diverged
 
 
 def test_nothing_chooses_without_val():

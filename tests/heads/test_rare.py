@@ -10,6 +10,7 @@ from featcache.heads.config import HeadConfig
 from featcache.heads.linear import best_of
 from featcache.heads.training.train import train_heads
 from featcache.metrics.confusion import confusion_matrix, macro_recall
+from tests.builders import features
 
 PRIOR = np.array([0.9, 0.08, 0.02])
 CENTRES = 1.2 * np.eye(3, 6)
@@ -18,9 +19,7 @@ CENTRES = 1.2 * np.eye(3, 6)
 def draw(rows: int, seed: int) -> Features:
     rng = np.random.default_rng(seed)
     y = rng.choice(3, rows, p=PRIOR)
-    x = (CENTRES[y] + rng.standard_normal((rows, 6))).astype(np.float32)
-    none = ("",) * rows
-    return Features(x, y.astype(np.int64), ("a", "b", "c"), none, none, none)
+    return features(CENTRES[y] + rng.standard_normal((rows, 6)), y, "abc")
 
 
 TRAIN, VAL = draw(12_000, 0), draw(12_000, 1)

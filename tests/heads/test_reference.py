@@ -19,7 +19,6 @@ from sklearn.preprocessing import StandardScaler
 
 from featcache.features.in_memory import Features
 from featcache.features.streamed import Streamed, streamed_of
-from featcache.files import StatLog
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import scores
 from featcache.heads.optimum.check import check_head
@@ -28,10 +27,7 @@ from featcache.heads.training.numba_stack import FusedStack
 from featcache.heads.training.samplers import draws
 from featcache.heads.training.torch_stack import Stack
 from featcache.heads.training.train import moments_of, train_heads
-from featcache.listing.listing import Listing
-from featcache.store import Extracted, FeatureStore, create
-from featcache.trunks.architectures import architecture
-from featcache.trunks.spec import TrunkSpec
+from tests.builders import extracted, features, listing, new_store, reopen, uneven_clusters
 from tests.heads import reference
 from tests.heads.conftest import steps_by
 
@@ -64,19 +60,10 @@ def by(way):
             torch.set_num_threads(before)
 
 
-def features(x, y, classes) -> Features:
-    none = ("",) * len(y)
-    labels = np.asarray(y, np.int64)
-    return Features(np.asarray(x, np.float32), labels, tuple(f"c{i}" for i in range(classes)), none, none, none)
-
-
 def clusters(rows=203, dim=9, classes=4, seed=0, absent=()) -> Features:
     """Gaussian clusters that overlap, of unequal size."""
-    rng = np.random.default_rng(seed)
     present = [label for label in range(classes) if label not in absent]
-    y = np.array(present)[np.minimum(rng.geometric(0.4, rows) - 1, len(present) - 1)]
-    centres = np.random.default_rng(99).standard_normal((classes, dim))
-    return features(centres[y] + 1.5 * rng.standard_normal((rows, dim)) + 0.3, y, classes)
+    return uneven_clusters(rows, dim, classes, seed, present=present, offset=0.3)
 
 
 def config(**changes) -> HeadConfig:
@@ -220,20 +207,12 @@ def test_what_is_constant_in_training_has_no_weight(optimizer, constant, rows, b
 
 def on_disk(train: Features, cache) -> Streamed:
     """The same rows in a store, to be read in windows of about a hundred."""
-    arch = architecture("vit_nano_16")
-    spec = TrunkSpec(arch=arch.name, weights_sha256="ab" * 32, transform=arch.transform)
-    store = create(cache, spec, asked="nano.pth", known=StatLog(cache))
-    digests = np.random.default_rng(0).integers(0, 256, (len(train.y), 32), dtype=np.uint8)
-    none = ("",) * len(train.y)
-    listing = Listing(
-        data_set="toy", variant="all", split="train", root="/data/toy", classes=train.classes,
-        paths=tuple(map(str, range(len(train.y)))), labels=train.y, clips=none, subjects=none,
-    )  # fmt: skip
+    store = new_store(cache)
+    names = np.random.default_rng(0).integers(0, 256, (len(train.y), 32), dtype=np.uint8)
     with store.writer() as writer:
-        writer.append(digests, train.x)
-        writer.commit(Extracted(listing, digests, none))
-    reopened = FeatureStore.open(store.root, StatLog(cache))
-    return streamed_of(reopened, ("toy", "all", "train"), window_bytes=4_000)
+        writer.append(names, train.x)
+        writer.commit(extracted(listing(train.y, classes=train.classes), names))
+    return streamed_of(reopen(store), ("toy", "all", "train"), window_bytes=4_000)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])

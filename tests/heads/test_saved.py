@@ -14,59 +14,33 @@ from hypothesis import strategies as st
 from safetensors.numpy import save as save_tensors
 
 from featcache.errors import CacheError
-from featcache.features.in_memory import Features
-from featcache.files import StatLog
 from featcache.files.sealed import seal_document, unseal_document
-from featcache.heads.config import HeadConfig
-from featcache.heads.linear import EpochRow, LinearHead, Scores
-from featcache.heads.saved import linear
+from featcache.heads.linear import Scores
+from featcache.heads.saved import linear as saved
 from featcache.heads.saved.linear import SavedHead
-from featcache.store import FeatureStore, create
-from featcache.trunks.architectures import architecture
-from featcache.trunks.spec import TrunkSpec
-
-CLASSES = ("ant", 'a "bee", or two', "caf\udce9")  # the last as os.fsdecode gives a name that is no UTF-8
-
-
-def a_store(cache: Path) -> FeatureStore:
-    arch = architecture("vit_nano_16")
-    spec = TrunkSpec(arch=arch.name, weights_sha256="ab" * 32, transform=arch.transform)
-    return create(cache, spec, asked="nano.pth", known=StatLog(cache))
-
-
-def features(split: str = "train", **source: str) -> Features:
-    where = {"data_set": "toy", "variant": "all", "root": "/data/toy", "trunk": "ab", "listing": "cd", **source}
-    return Features(
-        np.zeros((1, 4), np.float32), np.zeros(1, np.int64), CLASSES, ("",), ("",), ("",), split, source=where
-    )
-
-
-def a_head(seed: int = 0, val: Scores | None = None, **config) -> LinearHead:
-    rng = np.random.default_rng(seed)
-    weight, bias = rng.standard_normal((3, 4)).astype(np.float32), rng.standard_normal(3).astype(np.float32)
-    train = Scores(0.5, 0.25, 1.5)
-    return LinearHead(HeadConfig(**config), weight, bias, 7, (EpochRow(1, train, val),), train, val)
+from featcache.store.store import FeatureStore
+from tests.builders import ODD_CLASSES, new_store, one_row, random_head
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> FeatureStore:
-    return a_store(tmp_path)
+    return new_store(tmp_path)
 
 
 @pytest.fixture
 def kept(store: FeatureStore) -> SavedHead:
-    return linear.save_head(store, a_head(val=Scores(1.0, 1.0, 0.0)), features(), features("val"))
+    return saved.save_head(store, random_head(val=Scores(1.0, 1.0, 0.0)), one_row(), one_row("val"))
 
 
 @settings(max_examples=25)
 @given(seed=st.integers(0, 99), scores=st.none() | st.builds(Scores, *[st.floats(width=32)] * 3))
 def test_a_head_comes_back_as_it_was_saved(tmp_path_factory, seed, scores):
     """Weights bit for bit, settings, scores (nan for what is not finite), class names of any bytes, sources."""
-    made = linear.save_head(
-        a_store(tmp_path_factory.getbasetemp() / "heads"), a_head(seed, scores, lr=0.01), features(), None
+    made = saved.save_head(
+        new_store(tmp_path_factory.getbasetemp() / "heads"), random_head(seed, scores, lr=0.01), one_row(), None
     )
-    found = linear.load_head(made.folder)
-    assert (found.name, found.classes, found.folder) == (made.name, CLASSES, made.folder)
+    found = saved.load_head(made.folder)
+    assert (found.name, found.classes, found.folder) == (made.name, ODD_CLASSES, made.folder)
     assert found.head.weight.tobytes() == made.head.weight.tobytes()
     assert found.head.bias.tobytes() == made.head.bias.tobytes()
     assert (found.head.config, found.head.steps, found.head.train) == (made.head.config, 7, made.head.train)
@@ -82,7 +56,7 @@ def test_a_head_comes_back_as_it_was_saved(tmp_path_factory, seed, scores):
 def test_the_name_says_the_settings_and_stands_for_everything_that_made_it(store):
     """Other settings, another trunk, other listings: another folder; the same again: the same one."""
     names = {
-        linear.save_head(store, a_head(**config), features(**source), val).name
+        saved.save_head(store, random_head(**config), one_row(**source), val).name
         for config, source, val in [
             ({}, {}, None),
             ({}, {}, None),
@@ -90,7 +64,7 @@ def test_the_name_says_the_settings_and_stands_for_everything_that_made_it(store
             ({"epochs": 5}, {}, None),
             ({}, {"trunk": "ef"}, None),
             ({}, {"listing": "ef"}, None),
-            ({}, {}, features("val")),
+            ({}, {}, one_row("val")),
         ]
     }
     assert len(names) == 6
@@ -102,9 +76,9 @@ def test_a_folder_without_its_last_file_is_no_head(kept):
     """head.json is published last: a kill before it leaves nothing that counts."""
     (kept.folder / "head.json").unlink()
     with pytest.raises(CacheError, match="no head here"):
-        linear.load_head(kept.folder)
+        saved.load_head(kept.folder)
     with pytest.raises(CacheError, match="no head here"):
-        linear.load_head(kept.folder / "none")
+        saved.load_head(kept.folder / "none")
 
 
 @pytest.mark.parametrize("name", ["head.json", "head.safetensors"])
@@ -115,11 +89,11 @@ def test_a_flipped_byte_is_refused(kept, name):
     for place in range(0, len(whole), 3):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(CacheError, match="train the head again"):
-            linear.load_head(kept.folder)
+            saved.load_head(kept.folder)
     for cut in (0, 1, len(whole) // 2):
         path.write_bytes(whole[:cut])
         with pytest.raises(CacheError, match="train the head again"):
-            linear.load_head(kept.folder)
+            saved.load_head(kept.folder)
 
 
 def rewrite(kept: SavedHead, tensors: bytes | None = None, **changes: object) -> None:
@@ -144,7 +118,7 @@ def test_a_sealed_document_of_another_make_is_refused(kept, key, value):
         return
     rewrite(kept, **{key: value})
     with pytest.raises(CacheError):
-        linear.load_head(kept.folder)
+        saved.load_head(kept.folder)
 
 
 @pytest.mark.parametrize("changes", [{"steps": 1e999}, {"classes": [1, 2, 3]}, {"sources": {"train": {}}}])
@@ -152,17 +126,17 @@ def test_values_that_nothing_here_writes_are_refused(kept, changes):
     """Infinity as a count, classes that are no names, a head that does not say for which trunk: no crash later on."""
     rewrite(kept, **changes)
     with pytest.raises(CacheError, match="no head that this version reads"):
-        linear.load_head(kept.folder)
+        saved.load_head(kept.folder)
 
 
 def test_a_newer_format_and_an_unknown_setting_are_refused(kept):
     """What a later version wrote is not read as if it were understood."""
     rewrite(kept, format=2)
     with pytest.raises(CacheError, match="format 2"):
-        linear.load_head(kept.folder)
+        saved.load_head(kept.folder)
     rewrite(kept, format=1, config={"lr": 0.1, "depth": 5})
     with pytest.raises(CacheError, match="depth"):
-        linear.load_head(kept.folder)
+        saved.load_head(kept.folder)
 
 
 class Canary:
@@ -194,13 +168,13 @@ def test_tensors_of_another_make_are_refused_and_nothing_is_executed(kept, tenso
     canary.unlink(missing_ok=True)
     rewrite(kept, tensors)
     with pytest.raises(CacheError):
-        linear.load_head(kept.folder)
+        saved.load_head(kept.folder)
     assert not canary.exists()
 
 
 def test_head_json_is_strict_json(store):
     """A diverged head's scores are null: nan and inf are no JSON."""
-    made = linear.save_head(store, a_head(val=Scores(0.0, math.nan, math.inf)), features(), None)
+    made = saved.save_head(store, random_head(val=Scores(0.0, math.nan, math.inf)), one_row(), None)
 
     def refuse(word: str) -> None:
         raise ValueError(word)

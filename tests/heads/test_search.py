@@ -4,7 +4,8 @@ import pytest
 
 import featcache
 from featcache import CacheError, UsageError
-from tests.heads.test_fit import SPLITS, record
+from tests.builders import record
+from tests.heads.test_fit import SPLITS
 
 
 def searched(cache, trials, **options):

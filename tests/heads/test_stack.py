@@ -16,22 +16,12 @@ from featcache.heads.linear import LinearHead
 from featcache.heads.training.losses import class_weights
 from featcache.heads.training.samplers import draws
 from featcache.heads.training.train import train_heads
+from tests.builders import scaled_clusters
 
 pytestmark = pytest.mark.usefixtures("either")
 
 
-def features(rows=300, dim=12, classes=5, seed=0) -> Features:
-    """Gaussian clusters of unequal size, away from the origin, in dimensions of unequal scale; class 3 never occurs."""
-    rng = np.random.default_rng(seed)
-    y = np.minimum(rng.geometric(0.4, rows) - 1, classes - 1)
-    y[y == 3] = 0
-    centres = np.random.default_rng(99).standard_normal((classes, dim))
-    x = (centres[y] + 1.5 * rng.standard_normal((rows, dim)) + 0.5) * np.linspace(0.5, 2, dim)
-    none = ("",) * rows
-    return Features(x.astype(np.float32), y.astype(np.int64), tuple(f"c{i}" for i in range(classes)), none, none, none)
-
-
-TRAIN, VAL = features(), features(seed=1)
+TRAIN, VAL = scaled_clusters(), scaled_clusters(seed=1)
 
 
 def the_usual_way(train: Features, config: HeadConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -195,7 +185,7 @@ def test_heads_of_other_batches_train_in_passes_of_their_own():
 
 def test_balanced_draws():
     """Every class that has rows is drawn equally often, only by its own rows, and another seed draws others."""
-    y = torch.from_numpy(features(rows=20_000).y)
+    y = torch.from_numpy(scaled_clusters(rows=20_000).y)
     (first, second) = draws(y, HeadConfig(epochs=2, sampler="balanced"))
     share = torch.bincount(y[first], minlength=5) / len(y)
     np.testing.assert_allclose(share, [0.25, 0.25, 0.25, 0, 0.25], atol=0.02)

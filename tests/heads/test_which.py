@@ -14,29 +14,21 @@ from hypothesis import strategies as st
 import featcache
 from featcache.dataset.request import Asked
 from featcache.errors import CacheError, UsageError
-from featcache.heads.config import HeadConfig
 from featcache.heads.linear import LinearHead, Scores, best_of
-from featcache.heads.saved import linear, run_log
+from featcache.heads.saved import linear as saved
+from featcache.heads.saved import run_log as runs
 from featcache.heads.saved.find import rank, which_head
-from tests.report.test_evaluate import CLASSES, DIM, fit, record
+from tests.builders import CLASSES, fit_head, record_clusters, scored_head
 
 WHERE = {"data": "/data/toy"}
-
-
-def head_of(lr: float, macro: float | None, *, diverged: bool = False) -> LinearHead:
-    """A head with this macro recall on val; None: it was made without val."""
-    weight = np.full((3, DIM), math.nan if diverged else lr, dtype=np.float32)
-    val = None if macro is None else Scores(0.5, macro, 1.0)
-    train = Scores(1.0, 1.0, 0.1)
-    return LinearHead(HeadConfig(lr=lr), weight, np.zeros(3, np.float32), 1, (), train, val)
 
 
 def made(cache, *heads: LinearHead, best: int | None = 0) -> list[str]:
     """One run that made these heads; their names."""
     store = Asked(**WHERE, cache=cache).stores()[0]
     train = featcache.load("train", **WHERE, cache=cache)
-    kept = [linear.save_head(store, head, train, None if head.val is None else train) for head in heads]
-    run_log.record_run(store, train, kept, None if best is None else kept[best].name, "", None, 1.0)
+    kept = [saved.save_head(store, head, train, None if head.val is None else train) for head in heads]
+    runs.record_run(store, train, kept, None if best is None else kept[best].name, "", None, 1.0)
     return [head.name for head in kept]
 
 
@@ -53,7 +45,7 @@ HEADS = st.lists(
 @given(st.lists(st.tuples(st.sampled_from([0.2, 0.4]), st.sampled_from([0.5, 1.5, math.nan])), min_size=2, max_size=6))
 def test_the_best_of_one_run_is_the_one_that_the_run_chose(scores):
     """Of equals in macro recall, best and fit-head both take the lower loss, then the first."""
-    heads = [replace(head_of(1 + place, 0.0), val=Scores(0.5, *pair)) for place, pair in enumerate(scores)]
+    heads = [replace(scored_head(1 + place, 0.0), val=Scores(0.5, *pair)) for place, pair in enumerate(scores)]
     chosen = best_of(heads)
     ranks = [rank(head.val, diverged=False, at=7, is_best=place == chosen) for place, head in enumerate(heads)]
     if chosen is not None and all(math.isfinite(loss) for _, loss in scores):
@@ -80,10 +72,10 @@ def test_rank_is_by_macro_recall_then_the_newest(heads):
 def test_best_is_what_compare_shows_first_whatever_the_runs(tmp_path):
     """Over all runs, ties to the newest, without val and diverged heads last; in compare, evaluate and by no name."""
     rng = np.random.default_rng(0)
-    record(tmp_path, "train", "val")
+    record_clusters(tmp_path, "train", "val")
     for number in range(12):
         heads = [
-            head_of(
+            scored_head(
                 1 + number + place / 10,
                 None if rng.random() < 0.2 else rng.choice([0.2, 0.4, 0.6]),
                 diverged=bool(rng.random() < 0.3),
@@ -101,12 +93,12 @@ def test_best_is_what_compare_shows_first_whatever_the_runs(tmp_path):
 
 def test_the_word_says_who_was_chosen_and_from_how_many(tmp_path):
     """The sentence has the head, how many were compared, its score, and the newest run's best where that is another."""
-    record(tmp_path, "train", "val")
-    (only,) = made(tmp_path, head_of(1, 0.5))
+    record_clusters(tmp_path, "train", "val")
+    (only,) = made(tmp_path, scored_head(1, 0.5))
     assert which(tmp_path).chosen == f"head {only}: the only one with a score on val (macro recall 50.0 %)"
-    (better,) = made(tmp_path, head_of(2, 0.75))
+    (better,) = made(tmp_path, scored_head(2, 0.75))
     assert which(tmp_path).chosen == f"head {better}: the best of 2 on val (macro recall 75.0 %)"
-    (newest,) = made(tmp_path, head_of(3, 0.25))
+    (newest,) = made(tmp_path, scored_head(3, 0.25))
     assert which(tmp_path).chosen == (
         f"head {better}: the best of 3 on val (macro recall 75.0 %); the newest run's best is {newest}: name it, or "
         f"`latest`"
@@ -121,31 +113,31 @@ def test_the_word_says_who_was_chosen_and_from_how_many(tmp_path):
 
 def test_without_a_score_on_val_the_newest_runs_best_is_meant(tmp_path):
     """Train scores choose nothing."""
-    record(tmp_path, "train", "test")
-    made(tmp_path, head_of(1, None))
-    (newest,) = made(tmp_path, head_of(2, None))
+    record_clusters(tmp_path, "train", "test")
+    made(tmp_path, scored_head(1, None))
+    (newest,) = made(tmp_path, scored_head(2, None))
     assert which(tmp_path).folder.name == newest
     assert "since no head has a score on val" in which(tmp_path).chosen
-    made(tmp_path, head_of(3, 0.1))  # one that has
+    made(tmp_path, scored_head(3, 0.1))  # one that has
     assert which(tmp_path).folder.name.startswith("lr3")
     assert featcache.compare(**WHERE, cache=tmp_path).lines[0].name.startswith("lr3")
 
 
 def test_a_head_that_diverged_is_never_best(tmp_path):
     """However good its recorded score; where all diverged, that is the error."""
-    record(tmp_path, "train", "val")
-    made(tmp_path, head_of(1, 0.9, diverged=True), best=None)
+    record_clusters(tmp_path, "train", "val")
+    made(tmp_path, scored_head(1, 0.9, diverged=True), best=None)
     with pytest.raises(CacheError, match="all of them diverged"):
         which(tmp_path)
-    made(tmp_path, head_of(2, 0.1))
+    made(tmp_path, scored_head(2, 0.1))
     assert which(tmp_path).folder.name.startswith("lr2")
 
 
 def test_a_head_without_its_folder_is_passed_over_and_named(tmp_path):
     """Of `best`, as of compare: the next one serves, and a note says what was left out and why."""
-    record(tmp_path, "train", "val")
-    (gone,) = made(tmp_path, head_of(1, 0.9))
-    (left,) = made(tmp_path, head_of(2, 0.1))
+    record_clusters(tmp_path, "train", "val")
+    (gone,) = made(tmp_path, scored_head(1, 0.9))
+    (left,) = made(tmp_path, scored_head(2, 0.1))
     for file in which(tmp_path, gone).folder.iterdir():
         file.unlink()
     found = which(tmp_path)
@@ -156,9 +148,9 @@ def test_a_head_without_its_folder_is_passed_over_and_named(tmp_path):
 
 def test_a_best_head_that_does_not_fit_is_refused_with_the_next(tmp_path):
     """Where the data set has other classes now, the error says how the head was chosen and which one is next."""
-    record(tmp_path, "train", "val")
-    made(tmp_path, head_of(1, 0.9), head_of(2, 0.8))
-    record(tmp_path, "test", classes=(*CLASSES, "dog"))
+    record_clusters(tmp_path, "train", "val")
+    made(tmp_path, scored_head(1, 0.9), scored_head(2, 0.8))
+    record_clusters(tmp_path, "test", classes=(*CLASSES, "dog"))
     with pytest.raises(CacheError, match=r"knows 3 classes.*the best of 2 on val.*the next on val is lr2-"):
         featcache.evaluate(**WHERE, cache=tmp_path)
     with pytest.raises(CacheError) as refused:
@@ -168,8 +160,8 @@ def test_a_best_head_that_does_not_fit_is_refused_with_the_next(tmp_path):
 
 def test_the_rule_serves_classifiers_and_the_model_file(tmp_path):
     """A k-NN that is best on val answers for the word; export-model, which cannot take it, names the next."""
-    record(tmp_path, "train", "val")
-    made(tmp_path, head_of(1, 0.0))
+    record_clusters(tmp_path, "train", "val")
+    made(tmp_path, scored_head(1, 0.0))
     knn = featcache.fit("knn", {"k": 3}, **WHERE, cache=tmp_path).best
     assert which(tmp_path).folder.name == knn.name
     with pytest.raises(UsageError, match=r"only a head of `featcache fit-head`.*the best of those is lr1-"):
@@ -178,21 +170,21 @@ def test_the_rule_serves_classifiers_and_the_model_file(tmp_path):
 
 def test_the_check_of_a_head_outlives_a_run_without_one(tmp_path):
     """A check belongs to the settings and the sources: the same head trained again with --no-check keeps it."""
-    record(tmp_path, "train", "val")
-    checked = fit(tmp_path, 0.1, check_seconds=5)
-    fit(tmp_path, 0.1)
+    record_clusters(tmp_path, "train", "val")
+    checked = fit_head(tmp_path, 0.1, check_seconds=5)
+    fit_head(tmp_path, 0.1)
     assert which(tmp_path).check["gap_share"] == pytest.approx(checked.check.gap_share)
     line = featcache.compare(**WHERE, cache=tmp_path).lines[0]
     assert line.gap == pytest.approx(checked.check.gap_share)
     other = replace(checked.best.head.config, epochs=4)
-    fit(tmp_path, other.lr, epochs=4)
+    fit_head(tmp_path, other.lr, epochs=4)
     assert which(tmp_path, "latest").check is None  # another head
 
 
 def test_finding_the_best_imports_no_torch(tmp_path):
     """Nor loads a model: a head is chosen by what its folder says."""
-    record(tmp_path, "train", "val")
-    made(tmp_path, head_of(1, 0.5))
+    record_clusters(tmp_path, "train", "val")
+    made(tmp_path, scored_head(1, 0.5))
     featcache.fit("logreg", **WHERE, cache=tmp_path)
     code = (
         "import json, sys\nfrom featcache.dataset import Asked\nfrom featcache.heads.saved import which_head\n"
@@ -205,12 +197,12 @@ def test_finding_the_best_imports_no_torch(tmp_path):
 
 def test_scores_on_another_val_are_told_from_those_on_the_val_of_now(tmp_path):
     """After val was extracted anew with other labels, compare and `best` name the heads scored on the old one."""
-    record(tmp_path, "train", "val")
-    old = fit(tmp_path).best.name
+    record_clusters(tmp_path, "train", "val")
+    old = fit_head(tmp_path).best.name
     assert featcache.compare(**WHERE, cache=tmp_path).notes == which(tmp_path).notes == ()
-    record(tmp_path, "val", classes=("ant", "bee", "dog"))
-    record(tmp_path, "train", classes=("ant", "bee", "dog"))
-    new = fit(tmp_path).best.name
+    record_clusters(tmp_path, "val", classes=("ant", "bee", "dog"))
+    record_clusters(tmp_path, "train", classes=("ant", "bee", "dog"))
+    new = fit_head(tmp_path).best.name
     (note,) = featcache.compare(**WHERE, cache=tmp_path).notes
     assert old in note
     assert new not in note

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from featcache.errors import DataError
 from featcache.listing.sources import data_source, list_split, root_of, splits, variant
 from featcache.recipe.recipe import Recipe, check
+from tests.builders import DRIVE_ACT_HEADER, write_annotations
 from tests.conftest import SHARED
 
-HEADER = "participant_id,file_id,annotation_id,frame_start,frame_end,activity,chunk_id"
 SEARCHING = "looking_or_moving_around (e.g. searching)"
 RUN1, RUN2, RUN3 = "vp1/run1.kinect_color", "vp2/run1.kinect_color", "vp3/run2.kinect_color"
 TRAIN = [
@@ -28,15 +28,6 @@ VAL = [f"3,{RUN3},1,0,1,{SEARCHING},0", f"3,{RUN3},2,2,3,sitting_still,0"]  # no
 TEST = [f"4,{RUN3},7,5,5,writing,0"]  # a class that train lacks
 
 
-def write(root: Path, *, fold: int = 0, view: str = "kinect_color", **splits: list[str]) -> Path:
-    folder = root / "iccv_activities_3s/activities_3s" / view
-    folder.mkdir(parents=True, exist_ok=True)
-    for split, lines in splits.items():
-        path = folder / f"midlevel.chunks_90.split_{fold}.{split}.csv"
-        path.write_bytes(("\n".join([HEADER, *lines]) + "\n").encode("utf-8", "surrogateescape"))
-    return root
-
-
 def recipe_of(root: Path, **keys: object) -> Recipe:
     data = {"layout": "drive-act", "root": str(root), "view": "kinect_color", "fold": 0, **keys}
     return check({"name": "daa", "data": data}, where="test")
@@ -44,7 +35,7 @@ def recipe_of(root: Path, **keys: object) -> Recipe:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return write(tmp_path, train=TRAIN, val=VAL, test=TEST)
+    return write_annotations(tmp_path, train=TRAIN, val=VAL, test=TEST)
 
 
 def refused(recipe: Recipe, split: str = "train") -> str:
@@ -97,14 +88,14 @@ def test_labels_survive_a_split_that_lacks_a_class(root):
 def test_the_class_list_is_that_of_every_fold(root):
     """A class that only another fold's file names is in the list, so that heads of all folds share their indices."""
     before = list_split(recipe_of(root), "train").classes
-    write(root, fold=2, train=[f"9,{RUN3},1,0,1,drinking,0"])
+    write_annotations(root, fold=2, train=[f"9,{RUN3},1,0,1,drinking,0"])
     assert list_split(recipe_of(root), "train").classes == ("drinking", *before)
     assert list_split(recipe_of(root, fold=2), "train").classes == ("drinking", *before)
 
 
 def test_folds_share_frames_and_have_listings_of_their_own(root):
     """The same frame has the same path in every fold; the variant tells the folds apart."""
-    write(root, fold=1, train=VAL, val=TRAIN)
+    write_annotations(root, fold=1, train=VAL, val=TRAIN)
     first, second = recipe_of(root), recipe_of(root, fold=1)
     assert set(list_split(first, "train").paths) == set(list_split(second, "val").paths)
     assert variant(first) != variant(second) == "fold1-kinect_color-all"
@@ -128,7 +119,7 @@ chunk = st.tuples(st.integers(0, 40), st.integers(0, 120))
 def test_cap_and_stride_are_those_of_a_plain_loop(tmp_path_factory, chunks, cap, stride):
     """Whatever the chunks, the rows are a chunk's frames, the first `cap` of them, and of those every `stride`-th."""
     lines = [f"1,{RUN1},{at},{start},{start + more},a,0" for at, (start, more) in enumerate(chunks)]
-    root = write(tmp_path_factory.mktemp("loop"), train=lines)
+    root = write_annotations(tmp_path_factory.mktemp("loop"), train=lines)
     keys = {"stride": stride} | ({"frames_per_chunk": cap} if cap else {})
     found = list_split(recipe_of(root, **keys), "train")
     expected = [
@@ -182,7 +173,7 @@ def test_every_fault_of_the_annotations_is_named_with_its_line(root):
         f"1,{RUN1},6,1,99999999,eating,0",
         f"1,{RUN1},1,20,21,writing,0",
     ]
-    message = refused(recipe_of(write(root, train=bad)))
+    message = refused(recipe_of(write_annotations(root, train=bad)))
     assert "9 problems" in message
     for line in (
         "train.csv, line 2: frame_end 9 lies before frame_start 10",
@@ -200,7 +191,7 @@ def test_every_fault_of_the_annotations_is_named_with_its_line(root):
 
 def test_many_faults_are_counted(root):
     """Of a hundred faults twenty are shown and the rest counted."""
-    message = refused(recipe_of(write(root, train=[f"1,{RUN1},{at},5,4,eating,0" for at in range(100)])))
+    message = refused(recipe_of(write_annotations(root, train=[f"1,{RUN1},{at},5,4,eating,0" for at in range(100)])))
     assert "100 problems" in message
     assert message.count("lies before") == 20
     assert message.endswith("… and 80 more")
@@ -219,10 +210,10 @@ def test_another_splits_file_must_be_a_table_too(root):
     ("data", "said"),
     [
         (b"", "no column 'file_id'; found nothing"),
-        (HEADER.encode(), "no chunk in it"),
-        (HEADER.encode() + b'\n1,"', "unexpected end of data; nothing behind it was read"),
-        (HEADER.encode("utf-16"), "this is UTF-16, not UTF-8; save it in UTF-8"),
-        (HEADER.encode("utf-16-le"), "a NUL byte"),
+        (DRIVE_ACT_HEADER.encode(), "no chunk in it"),
+        (DRIVE_ACT_HEADER.encode() + b'\n1,"', "unexpected end of data; nothing behind it was read"),
+        (DRIVE_ACT_HEADER.encode("utf-16"), "this is UTF-16, not UTF-8; save it in UTF-8"),
+        (DRIVE_ACT_HEADER.encode("utf-16-le"), "a NUL byte"),
     ],
     ids=["empty", "header", "quote", "utf-16", "utf-16 without its mark"],
 )
@@ -243,14 +234,14 @@ def test_a_fold_a_view_or_a_root_that_is_not_there_says_what_is(root, tmp_path):
 
 def test_a_name_that_is_not_utf8_is_refused(tmp_path):
     """An activity or a file_id with stray bytes is an error of exit code 4 with its line and the way out."""
-    message = refused(recipe_of(write(tmp_path, train=["1,vp\udcff/run,1,1,1,caf\udce9,0"])))
+    message = refused(recipe_of(write_annotations(tmp_path, train=["1,vp\udcff/run,1,1,1,caf\udce9,0"])))
     assert "line 2: activity 'caf\\xe9' is not UTF-8; save it in UTF-8" in message
     assert "line 2: file_id 'vp\\xff/run' is not UTF-8" in message
 
 
 def test_a_byte_order_mark_and_crlf_change_nothing(tmp_path):
     """Annotations that were saved on Windows are the same annotations."""
-    root = write(tmp_path, train=["1,vp1/run,1,1,1,eat,0"])
+    root = write_annotations(tmp_path, train=["1,vp1/run,1,1,1,eat,0"])
     plain = list_split(recipe_of(root), "train")
     path = root / "iccv_activities_3s/activities_3s/kinect_color/midlevel.chunks_90.split_0.train.csv"
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
@@ -260,7 +251,7 @@ def test_a_byte_order_mark_and_crlf_change_nothing(tmp_path):
 
 def test_two_spellings_of_an_activity_are_named_wherever_they_stand(tmp_path):
     """A blank at the end of an activity, in whatever split and line, is refused with both places."""
-    root = write(tmp_path, train=["1,vp1/run,1,1,1,eat,0"], val=["2,vp2/run,1,1,1,eat ,0"])
+    root = write_annotations(tmp_path, train=["1,vp1/run,1,1,1,eat,0"], val=["2,vp2/run,1,1,1,eat ,0"])
     message = refused(recipe_of(root))
     assert "two spellings of one activity: 'eat' (midlevel.chunks_90.split_0.train.csv, line 2) and 'eat ' (" in message
     assert "split_0.val.csv, line 2), which differ in blanks alone" in message
@@ -270,7 +261,7 @@ def test_two_spellings_of_an_activity_are_named_wherever_they_stand(tmp_path):
 @given(st.lists(st.lists(st.text(max_size=6), min_size=7, max_size=7), max_size=5))
 def test_any_line_is_read_or_refused(tmp_path_factory, rows):
     """Whatever stands in the lines, the answer is a listing or a DataError."""
-    root = write(tmp_path_factory.mktemp("any"), train=[])
+    root = write_annotations(tmp_path_factory.mktemp("any"), train=[])
     path = root / "iccv_activities_3s/activities_3s/kinect_color/midlevel.chunks_90.split_0.train.csv"
     with path.open("a", encoding="utf-8", errors="surrogatepass", newline="") as file:
         csv.writer(file).writerows(rows)

@@ -15,7 +15,8 @@ from featcache.listing.listing import Listing
 from featcache.listing.sources import data_source, list_split, splits, variant
 from featcache.listing.split_assignment import Dealt, deal
 from featcache.recipe.recipe import Recipe, SplitSection, check
-from tests.listing.test_table import recipe_of, write
+from tests.builders import write_table
+from tests.listing.test_table import recipe_of
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 
@@ -35,7 +36,7 @@ def table(root: Path, people: int, rows: int = 12, first: int = 0) -> Path:
         for person in range(first, first + people)
         for row in range(rows)
     ]
-    return write(root, ("path", "label", "clip", "subject"), *lines)
+    return write_table(root, ("path", "label", "clip", "subject"), *lines)
 
 
 def parts(recipe: Recipe, before: Mapping[str, str] | None = None) -> dict[str, Listing]:
@@ -162,7 +163,7 @@ def test_a_split_that_cuts_says_what_it_cuts(tmp_path):
 def test_an_image_in_two_rows_goes_to_one_split(tmp_path):
     """By image it is the file that is kept together: under two labels it stands in one split."""
     rows = [(f"{number}.png", label) for number in range(30) for label in "xy"]
-    recipe = recipe_of(write(tmp_path, ("path", "label"), *rows), split={"val": 0.3, "by": "image"})
+    recipe = recipe_of(write_table(tmp_path, ("path", "label"), *rows), split={"val": 0.3, "by": "image"})
     assert find_leaks(list(parts(recipe).values())) == []
 
 
@@ -207,7 +208,7 @@ def test_a_split_that_the_data_set_has_stays_what_it_is(tmp_path):
         ("path", "label", "split"),
         *((f"{at}.png", "ab"[at % 2], "test" if at < 6 else "train") for at in range(40)),
     ]
-    root = write(tmp_path, *rows)
+    root = write_table(tmp_path, *rows)
     found = parts(recipe_of(root, split={"val": 0.25, "by": "image"}))
     assert {split: len(part) for split, part in found.items()} == {"train": 26, "val": 8, "test": 6}
     with pytest.raises(UsageError, match=r"data\.split\.test: the data set has a split 'test'"):
@@ -231,7 +232,7 @@ def test_an_image_folder_is_dealt_too(tmp_path):
 def test_an_image_of_no_clip_is_a_group_of_its_own(tmp_path):
     """By clip, images without one are dealt one by one, where others have a clip."""
     rows = [(f"{at}.png", "x", "run" if at < 4 else "") for at in range(20)]
-    recipe = recipe_of(write(tmp_path, ("path", "label", "clip"), *rows), split={"val": 0.3, "by": "clip"})
+    recipe = recipe_of(write_table(tmp_path, ("path", "label", "clip"), *rows), split={"val": 0.3, "by": "clip"})
     assert len(parts(recipe)["val"]) == 6
 
 
@@ -242,7 +243,7 @@ def test_an_image_of_no_clip_is_a_group_of_its_own(tmp_path):
 def test_what_nobody_named_cannot_be_kept_together(tmp_path, by, said):
     """Splitting by subject or clip where the data set names none is refused, not done by image."""
     rows = [(f"{at}.png", "x") for at in range(120)]
-    recipe = recipe_of(write(tmp_path, ("path", "label"), *rows), split={"val": 0.1, "by": by})
+    recipe = recipe_of(write_table(tmp_path, ("path", "label"), *rows), split={"val": 0.1, "by": by})
     with pytest.raises(DataError, match=said):
         list_split(recipe, "val")
 

@@ -1,7 +1,6 @@
 """A CSV that names images, with columns of any names, as a listing."""
 
 import builtins
-import csv
 import os
 from pathlib import Path
 
@@ -14,17 +13,7 @@ from featcache.listing import sheet
 from featcache.listing.sources import list_split, root_of, splits, variant
 from featcache.listing.spellings import same_name_key
 from featcache.recipe.recipe import Recipe, check
-
-
-def write(folder: Path, *rows: tuple[str, ...], name: str = "labels.csv", files: bool = True) -> Path:
-    """A table; its first column names files, which are made."""
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    with (folder / name).open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        csv.writer(file).writerows(rows)
-    for path, *_ in rows[1:] if files else []:
-        (folder / name).parent.joinpath(path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).parent.joinpath(path).touch()
-    return folder
+from tests.builders import write_table
 
 
 def recipe_of(root: Path, **keys: object) -> Recipe:
@@ -41,7 +30,7 @@ def refused(recipe: Recipe) -> str:
 
 def test_a_path_and_a_label_are_enough(tmp_path):
     """Without a split column every row is train; the rows keep their order, the classes are sorted."""
-    root = write(tmp_path, ("path", "label"), ("b.png", "wren"), ("a.png", "owl"))
+    root = write_table(tmp_path, ("path", "label"), ("b.png", "wren"), ("a.png", "owl"))
     assert splits(recipe_of(root)) == ["train"]
     found = list_split(recipe_of(root), "train")
     assert (found.paths, found.classes, found.labels.tolist()) == (("b.png", "a.png"), ("owl", "wren"), [1, 0])
@@ -52,7 +41,7 @@ def test_a_path_and_a_label_are_enough(tmp_path):
 def test_columns_have_any_names(tmp_path):
     """The recipe names the columns; those that it does not name are left alone."""
     rows = [("file", "species", "where", "film", "bird", "label"), ("a.png", "owl", "dev", "f1", "Otto", "no")]
-    root = write(tmp_path, *rows)
+    root = write_table(tmp_path, *rows)
     names = {"path_column": "file", "label_column": "species", "split_column": "where", "clip_column": "film"}
     found = list_split(recipe_of(root, **names, subject_column="bird"), "dev")
     assert (found.classes, found.clips, found.subjects) == (("owl",), ("f1",), ("Otto",))
@@ -61,7 +50,7 @@ def test_columns_have_any_names(tmp_path):
 def test_a_column_by_its_usual_name_is_taken(tmp_path):
     """split, clip and subject need no word in the recipe: a table that has them means them."""
     rows = [("path", "label", "split", "clip", "subject"), ("a", "x", "val", "c", "s"), ("b", "y", "train", "", "")]
-    root = write(tmp_path, *rows)
+    root = write_table(tmp_path, *rows)
     assert splits(recipe_of(root)) == ["train", "val"]
     val = list_split(recipe_of(root), "val")
     assert (val.clips, val.subjects, val.classes, val.labels.tolist()) == (("c",), ("s",), ("x", "y"), [0])
@@ -72,7 +61,7 @@ def test_paths_are_relative_to_the_table(tmp_path):
     elsewhere = tmp_path / "elsewhere.png"
     elsewhere.touch()
     rows = [("path", "label"), ("img/a.png", "x"), ("../up.png", "x")]
-    root = write(tmp_path / "data", *rows, name="tables/labels.csv")
+    root = write_table(tmp_path / "data", *rows, name="tables/labels.csv")
     with (root / "tables/labels.csv").open("a") as file:
         file.write(f"{elsewhere},x\n")
     recipe = recipe_of(root, table="tables/labels.csv")
@@ -96,7 +85,7 @@ def test_every_fault_is_named_with_its_line(tmp_path):
         ("./a.png", "x", "train"),
         ("e.png", "x"),
     ]
-    root = write(tmp_path, *rows, files=False)
+    root = write_table(tmp_path, *rows, files=False)
     for name in "abcde":
         (root / f"{name}.png").touch()
     message = refused(recipe_of(root))
@@ -115,7 +104,7 @@ def test_every_fault_is_named_with_its_line(tmp_path):
 
 def test_missing_columns_are_all_named_with_what_is_there(tmp_path):
     """A column that the recipe names and the table lacks is named beside the other faults."""
-    root = write(tmp_path, ("path", "species", "species"), ("gone.png", "owl", "owl"), files=False)
+    root = write_table(tmp_path, ("path", "species", "species"), ("gone.png", "owl", "owl"), files=False)
     message = refused(recipe_of(root, clip_column="film", subject_column="species"))
     assert "4 problems" in message
     assert "line 1: no column 'label'; found 'path', 'species', 'species'" in message
@@ -126,7 +115,7 @@ def test_missing_columns_are_all_named_with_what_is_there(tmp_path):
 
 def test_many_faults_are_counted(tmp_path):
     """Of fifty missing files twenty are named and thirty counted."""
-    root = write(tmp_path, ("path", "label"), *((f"{at}.png", "x") for at in range(50)), files=False)
+    root = write_table(tmp_path, ("path", "label"), *((f"{at}.png", "x") for at in range(50)), files=False)
     message = refused(recipe_of(root))
     assert (message.count("no file"), message.endswith("… and 30 more")) == (20, True)
 
@@ -134,12 +123,12 @@ def test_many_faults_are_counted(tmp_path):
 def test_one_image_may_stand_under_two_labels_or_in_two_clips(tmp_path):
     """The same path with another label, clip or split is no repeated row: `featcache data` counts those."""
     rows = [("path", "label", "clip"), ("a.png", "x", "1"), ("a.png", "y", "1"), ("a.png", "x", "2")]
-    assert len(list_split(recipe_of(write(tmp_path, *rows)), "train")) == 3
+    assert len(list_split(recipe_of(write_table(tmp_path, *rows)), "train")) == 3
 
 
 def test_a_folder_and_a_fifo_are_told_from_files(tmp_path):
     """A path that names a folder is no file; a FIFO is one that fails when it is read."""
-    root = write(tmp_path, ("path", "label"), ("dir", "x"), ("pipe", "x"), ("dir/", "x"), files=False)
+    root = write_table(tmp_path, ("path", "label"), ("dir", "x"), ("pipe", "x"), ("dir/", "x"), files=False)
     (root / "dir").mkdir()
     os.mkfifo(root / "pipe")
     message = refused(recipe_of(root))
@@ -149,7 +138,7 @@ def test_a_folder_and_a_fifo_are_told_from_files(tmp_path):
 
 def test_fields_in_quotes_may_hold_line_ends(tmp_path):
     """A fault behind a field of two lines is named with the line that its row begins on."""
-    root = write(tmp_path, ("path", "label"), ("a.png", "two\nlines"), ("gone.png", "x"), files=False)
+    root = write_table(tmp_path, ("path", "label"), ("a.png", "two\nlines"), ("gone.png", "x"), files=False)
     (root / "a.png").touch()
     assert "line 4: no file 'gone.png'" in refused(recipe_of(root))
 
@@ -161,7 +150,7 @@ name = st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]
 @given(rows=st.lists(st.tuples(name, name), min_size=1, max_size=8, unique_by=lambda row: row[0]))
 def test_names_come_back_as_they_were_written(tmp_path_factory, rows):
     """Whatever a CSV writer can write, paths and labels are read back as they are, or refused by name."""
-    root = write(tmp_path_factory.mktemp("any"), ("path", "label"), *rows, files=False)
+    root = write_table(tmp_path_factory.mktemp("any"), ("path", "label"), *rows, files=False)
     for path, _ in rows:
         if path not in (".", ".."):
             (root / path).touch()
@@ -177,7 +166,7 @@ def test_names_come_back_as_they_were_written(tmp_path_factory, rows):
 
 def test_a_file_name_need_not_be_utf8(tmp_path):
     """A path with stray bytes names its file."""
-    root = write(tmp_path, ("path", "label"), ("caf\udce9.png", "x"))
+    root = write_table(tmp_path, ("path", "label"), ("caf\udce9.png", "x"))
     assert os.path.isfile(list_split(recipe_of(root), "train").file(0))
 
 
@@ -186,7 +175,7 @@ def test_a_name_that_is_not_utf8_is_refused_with_its_line(tmp_path, column):
     """A label, split, clip or subject in Latin-1 is an error of exit code 4 that names line, cell and way out."""
     names = ("path", "label", "split", "clip", "subject")
     rows = [tuple("K\udce4fer" if name == column else f"x{n}" for name in names) for n in range(3)]
-    root = write(tmp_path, names, ("ok", "x", "train", "x", "x"), *rows)
+    root = write_table(tmp_path, names, ("ok", "x", "train", "x", "x"), *rows)
     message = refused(recipe_of(root))
     assert (
         f"line 3 and in 2 more: {column} 'K\\xe4fer' is not UTF-8; save it in UTF-8, for example with `iconv" in message
@@ -202,7 +191,7 @@ def test_a_table_in_another_encoding_says_which(tmp_path, encoding):
 
 def test_a_byte_order_mark_and_crlf_change_nothing(tmp_path):
     """A table that was saved on Windows is the same table."""
-    root = write(tmp_path, ("path", "label"), ("a", "x"))
+    root = write_table(tmp_path, ("path", "label"), ("a", "x"))
     (root / "labels.csv").write_bytes(b"\xef\xbb\xbfpath,label\r\na,x\r\n")
     assert (list_split(recipe_of(root), "train").paths, list_split(recipe_of(root), "train").classes) == (
         ("a",),
@@ -212,27 +201,27 @@ def test_a_byte_order_mark_and_crlf_change_nothing(tmp_path):
 
 def test_a_missing_file_whose_name_is_not_utf8_is_shown_with_its_bytes(tmp_path):
     """A path in another encoding than the disk's is named by its bytes."""
-    root = write(tmp_path, ("path", "label"), ("caf\udce9.png", "x"), files=False)
+    root = write_table(tmp_path, ("path", "label"), ("caf\udce9.png", "x"), files=False)
     assert "line 2: no file 'caf\\\\xe9.png'" in refused(recipe_of(root))
 
 
 @pytest.mark.parametrize("column", ["clip", "subject"])
 def test_a_blank_cell_is_no_name(tmp_path, column):
     """A clip or subject of blanks would be one for all its rows: refused with its line; an empty one is none."""
-    root = write(tmp_path, ("path", "label", column), ("a", "x", ""), ("b", "x", "\u00a0"))
+    root = write_table(tmp_path, ("path", "label", column), ("a", "x", ""), ("b", "x", "\u00a0"))
     assert f"line 3: a blank {column}; leave the cell empty where there is none" in refused(recipe_of(root))
 
 
 def test_a_header_in_another_spelling_is_shown_as_it_differs(tmp_path):
     """A column whose name differs in its Unicode form alone is shown with escapes."""
-    root = write(tmp_path, ("path", "cafe\u0301"), ("a", "x"))
+    root = write_table(tmp_path, ("path", "cafe\u0301"), ("a", "x"))
     assert r"no column 'caf\xe9'; found 'path', 'cafe\u0301'" in refused(recipe_of(root, label_column="caf\u00e9"))
 
 
 def test_a_row_in_a_folder_of_a_system_is_a_row(tmp_path):
     """What a table names is meant, wherever it lies."""
     paths = ("__MACOSX/a.png", "x/@eaDir/b.png", ".hidden/c.png", "lost+found/d.png")
-    root = write(tmp_path, ("path", "label"), *((path, "x") for path in paths))
+    root = write_table(tmp_path, ("path", "label"), *((path, "x") for path in paths))
     assert list_split(recipe_of(root), "train").paths == paths
 
 
@@ -280,7 +269,7 @@ def test_a_table_without_rows_or_columns_says_so(tmp_path, text, said):
 def test_a_table_or_a_split_that_is_not_there_is_named(tmp_path):
     """A missing table and a missing split are errors that say what was looked for."""
     assert "labels.csv: this table cannot be read: No such file" in refused(recipe_of(tmp_path))
-    root = write(tmp_path, ("path", "label"), ("a", "x"))
+    root = write_table(tmp_path, ("path", "label"), ("a", "x"))
     with pytest.raises(DataError, match="no row of split 'val' in it; found train"):
         list_split(recipe_of(root), "val")
 

@@ -1,18 +1,12 @@
 """A cache of drives: Drive&Act's classes, people, clips, and pictures that say what they are."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from featcache.files import StatLog
-from featcache.listing.listing import Listing
-from featcache.store import Extracted, FeatureStore, create
-from featcache.trunks.architectures import architecture
-from featcache.trunks.spec import TrunkSpec
-from tests.report.test_terminal import DRIVE_ACT
+from tests.builders import DRIVE_ACT, digests, extracted, listing, new_store, reopen
 
 PICTURES = 12  # different ones of each class
 DIM = 24
@@ -43,9 +37,7 @@ def write_drives(folder: Path, classes: tuple[str, ...] = DRIVE_ACT, *, rows: in
     """Three splits of `rows` in all in test, people of their own in each, a class that test lacks, pictures on disk."""
     root, cache = folder / "drives", folder / "cache"
     write_pictures(root / "test", classes)
-    arch = architecture("vit_nano_16")
-    spec = TrunkSpec(arch=arch.name, weights_sha256="ab" * 32, transform=arch.transform)
-    store = create(cache, spec, asked="nano.pth", known=StatLog(cache))
+    store = new_store(cache)
     random = np.random.default_rng(5)
     centres = random.standard_normal((len(classes), DIM)).astype(np.float32)
     share = np.geomspace(1, 0.02, len(classes))
@@ -63,19 +55,16 @@ def write_drives(folder: Path, classes: tuple[str, ...] = DRIVE_ACT, *, rows: in
             person = random.integers(0, people, clips)[clip]
             effect = 0.55 * random.standard_normal((people, len(classes), DIM))
             x = centres[y] + effect[person, y] + 1.5 * random.standard_normal((count, DIM)) * (0.6 + share[y, None] * 3)
-            digests = np.frombuffer(
-                b"".join(hashlib.sha256(f"{split}{row}".encode()).digest() for row in range(count)), np.uint8
-            ).reshape(count, 32)
-            writer.append(digests, x.astype(np.float32))
-            listing = Listing(
-                data_set="drives", variant="all", split=split, root=str(root), classes=classes,
-                labels=y.astype(np.int64),
+            names = digests(f"{split}{row}" for row in range(count))
+            writer.append(names, x.astype(np.float32))
+            drives = listing(
+                y, split=split, data_set="drives", root=str(root), classes=classes,
                 paths=tuple(
                     f"{split}/class{one:02d}/img_{row % PICTURES:06d}.png" for row, one in enumerate(y.tolist())
                 ),
                 clips=tuple(f"{split}-run{number // 40}-{number}" for number in clip.tolist()),
                 subjects=tuple(f"vp{place * 20 + one + 1}" for one in person.tolist()),
             )  # fmt: skip
-            writer.commit(Extracted(listing, digests, ("",) * count))
-    FeatureStore.open(store.root, StatLog(cache))
+            writer.commit(extracted(drives, names))
+    reopen(store)
     return Drives(root, cache)

@@ -16,8 +16,8 @@ from featcache.dataset.request import Asked
 from featcache.evaluation.evaluate_head import Examined, examine
 from featcache.report.page.about import page_of
 from featcache.report.page.page import Page, save_html
+from tests.builders import HOSTILE
 from tests.report.drives import colour, write_drives
-from tests.report.test_terminal import HOSTILE
 
 FLAGS = [
     f"--{flag}"

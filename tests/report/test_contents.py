@@ -18,7 +18,7 @@ from featcache.report.render_summary import (
     save_near_duplicates_csv,
     save_summary_csv,
 )
-from tests.report.test_terminal import DRIVE_ACT, HOSTILE
+from tests.builders import DRIVE_ACT, HOSTILE
 
 GONE = DRIVE_ACT.index("opening_backpack")
 

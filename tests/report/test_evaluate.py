@@ -1,6 +1,5 @@
 """Which head is evaluated on which split, and that what is counted is what the network predicts."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -11,55 +10,11 @@ from safetensors.torch import load_file
 
 import featcache
 from featcache import CacheError, Evaluation, Settings
-from featcache.files import StatLog
-from featcache.heads.saved import run_log
-from featcache.listing.listing import Listing
-from featcache.store import Extracted, FeatureStore, create
-from featcache.trunks.architectures import architecture
-from featcache.trunks.spec import TrunkSpec
+from featcache.heads.saved import run_log as runs
+from tests.builders import fit_head, record_clusters
 from tests.conftest import ARCH, Nano, single_thread
 
-DIM = 6
-CLASSES = ("ant", "bee", "cat")
-
-
 one_thread = pytest.fixture(autouse=True)(single_thread)
-
-
-def clusters(seed: int, rows: int = 30) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    y = rng.integers(0, 3, rows)
-    centres = np.random.default_rng(99).standard_normal((3, DIM))
-    return (centres[y] + rng.standard_normal((rows, DIM))).astype(np.float32), y
-
-
-def record(
-    cache: Path, *splits: str, classes=CLASSES, subjects: str = "", failed: int = 0, weights: str = "ab",
-    asked: str = "nano.pth", part: str = "",
-) -> FeatureStore:  # fmt: skip
-    """Splits of clusters, each its own, as an extract of /data/toy would leave them."""
-    arch = architecture("vit_nano_16")
-    spec = TrunkSpec(arch=arch.name, weights_sha256=weights * 32, transform=arch.transform)
-    store = create(cache, spec, asked=asked, known=StatLog(cache))
-    with store.writer() as writer:
-        for split in splits:
-            x, y = clusters(len(split) * 7 + ord(split[0]))
-            rows = len(y)
-            digests = [hashlib.sha256(f"{split}{row}".encode()).digest() for row in range(rows)]
-            packed = np.frombuffer(b"".join(digests), np.uint8).reshape(rows, 32)
-            writer.append(packed, x)
-            listing = Listing(
-                data_set="toy", variant="all", split=split, root="/data/toy", classes=classes,
-                paths=tuple(f"{split}/{row}.png" for row in range(rows)), labels=y.astype(np.int64),
-                clips=("",) * rows, subjects=(subjects,) * rows, part=part,
-            )  # fmt: skip
-            writer.commit(Extracted(listing, packed, ("damaged",) * failed + ("",) * (rows - failed)))
-    return FeatureStore.open(store.root, StatLog(cache))
-
-
-def fit(cache: Path, lr=0.1, **options):
-    options = {"epochs": 3, "batch_size": 16, "check_seconds": None, "device": "cpu", **options}
-    return featcache.fit_head(lr, data="/data/toy", cache=cache, **options)
 
 
 def evaluate(cache: Path, head: str | None = None, **options) -> Evaluation:
@@ -68,9 +23,9 @@ def evaluate(cache: Path, head: str | None = None, **options) -> Evaluation:
 
 def test_the_confusion_matrix_counts_what_the_saved_head_predicts(tmp_path):
     """Row by row, from head.safetensors and the split's features alone; failed rows are counted apart."""
-    record(tmp_path, "train", "val")
-    record(tmp_path, "test", failed=4)
-    head = fit(tmp_path).best
+    record_clusters(tmp_path, "train", "val")
+    record_clusters(tmp_path, "test", failed=4)
+    head = fit_head(tmp_path).best
     found = evaluate(tmp_path)
     tensors = load_file(head.folder / "head.safetensors")
     test = featcache.load("test", data="/data/toy", cache=tmp_path)
@@ -83,13 +38,13 @@ def test_the_confusion_matrix_counts_what_the_saved_head_predicts(tmp_path):
 
 def test_test_is_the_default_split_and_val_stands_in(tmp_path):
     """Test where it was extracted, else val, else an error with the command; a named split is that split."""
-    record(tmp_path, "train")
-    fit(tmp_path)
+    record_clusters(tmp_path, "train")
+    fit_head(tmp_path)
     with pytest.raises(CacheError, match="featcache extract --split test"):
         evaluate(tmp_path)
-    record(tmp_path, "val")
+    record_clusters(tmp_path, "val")
     assert evaluate(tmp_path).split == "val"
-    record(tmp_path, "test")
+    record_clusters(tmp_path, "test")
     assert evaluate(tmp_path).split == "test"
     assert evaluate(tmp_path, split="val").split == "val"
     train = evaluate(tmp_path, split="train")
@@ -100,11 +55,11 @@ def test_test_is_the_default_split_and_val_stands_in(tmp_path):
 
 def test_the_best_on_val_is_the_default_head(tmp_path):
     """Of all runs, not of the last one; what chose it is said, and which head is the newest run's best."""
-    record(tmp_path, "train", "val", "test")
-    first = fit(tmp_path, [0.1, 0.2, 0.3])
+    record_clusters(tmp_path, "train", "val", "test")
+    first = fit_head(tmp_path, [0.1, 0.2, 0.3])
     found = evaluate(tmp_path)
     assert found.selected_by == "macro recall on val"
-    second = fit(tmp_path, 1e-7)
+    second = fit_head(tmp_path, 1e-7)
     assert second.best.head.val.macro_recall < max(head.head.val.macro_recall for head in first.heads)
     assert evaluate(tmp_path).head == evaluate(tmp_path, "best").head == found.head
     assert f"the newest run's best is {second.best.name}: name it, or `latest`" in evaluate(tmp_path).chosen
@@ -113,10 +68,10 @@ def test_the_best_on_val_is_the_default_head(tmp_path):
 
 def test_a_run_in_which_every_head_diverged_is_not_hushed_up(tmp_path):
     """After a run without a sound head `latest` is refused, and `best` says so of the older head that it means."""
-    store = record(tmp_path, "train", "val")
-    older = fit(tmp_path)
+    store = record_clusters(tmp_path, "train", "val")
+    older = fit_head(tmp_path)
     train = featcache.load("train", pipeline=None, data="/data/toy", cache=tmp_path)
-    run_log.record_run(store, train, [], None, "", None, 0.1)
+    runs.record_run(store, train, [], None, "", None, 0.1)
     with pytest.raises(CacheError, match="newest run of toy diverged"):
         evaluate(tmp_path, "latest")
     assert evaluate(tmp_path).head == evaluate(tmp_path, older.best.name).head == older.best.name
@@ -125,8 +80,8 @@ def test_a_run_in_which_every_head_diverged_is_not_hushed_up(tmp_path):
 
 def test_a_head_is_named_by_its_name_or_a_beginning_that_is_its_own(tmp_path):
     """An ambiguous beginning names those that share it; an unknown name, all there are; a whole name always wins."""
-    record(tmp_path, "train", "val", "test")
-    heads = fit(tmp_path, [0.1, 0.15, 0.2]).heads
+    record_clusters(tmp_path, "train", "val", "test")
+    heads = fit_head(tmp_path, [0.1, 0.15, 0.2]).heads
     for head in heads:
         assert evaluate(tmp_path, head.name).head == head.name
     assert evaluate(tmp_path, "lr0.2").head == heads[2].name
@@ -145,14 +100,14 @@ def test_without_a_head_the_command_is_named(tmp_path):
     for cache in (tmp_path / "none", tmp_path):
         with pytest.raises(CacheError, match="featcache fit-head"):
             evaluate(cache)
-        record(tmp_path, "train", "test")
+        record_clusters(tmp_path, "train", "test")
 
 
 def test_a_head_whose_file_was_damaged_is_refused(tmp_path):
     """By its name, and as `latest`: train it again. `best` passes it over, as compare does, and says so."""
-    record(tmp_path, "train", "val", "test")
-    fit(tmp_path, 1e-7)
-    best = fit(tmp_path, 0.1).best
+    record_clusters(tmp_path, "train", "val", "test")
+    fit_head(tmp_path, 1e-7)
+    best = fit_head(tmp_path, 0.1).best
     assert evaluate(tmp_path).head == best.name
     (best.folder / "head.safetensors").write_bytes(b"damaged")
     for head in (best.name, "latest"):
@@ -166,9 +121,9 @@ def test_a_head_whose_file_was_damaged_is_refused(tmp_path):
 @pytest.mark.parametrize("classes", [("ant", "bee", "cat", "dog"), ("ant", "bee", "cow")])
 def test_a_split_with_other_classes_is_refused(tmp_path, classes):
     """More classes, or as many of other names: labels are never read with another list."""
-    record(tmp_path, "train", "val")
-    record(tmp_path, "test", classes=classes)
-    fit(tmp_path)
+    record_clusters(tmp_path, "train", "val")
+    record_clusters(tmp_path, "test", classes=classes)
+    fit_head(tmp_path)
     with pytest.raises(CacheError, match="featcache extract"):
         evaluate(tmp_path)
     assert evaluate(tmp_path, split="val").rows == 30
@@ -176,26 +131,27 @@ def test_a_split_with_other_classes_is_refused(tmp_path, classes):
 
 def test_subjects_in_both_splits_are_refused_unless_allowed(tmp_path):
     """A person in train and test flatters the head: exit class 3 with the names; other persons, or none named, pass."""
-    record(tmp_path / "a", "train", "test", subjects="vp7")
-    fit(tmp_path / "a")
+    record_clusters(tmp_path / "a", "train", "test", subject="vp7")
+    fit_head(tmp_path / "a")
     with pytest.raises(CacheError, match=r"vp7.*--allow-shared-subjects"):
         evaluate(tmp_path / "a")
     assert evaluate(tmp_path / "a", allow_shared_subjects=True).rows == 30
     assert evaluate(tmp_path / "a", split="train").rows == 30
-    record(tmp_path / "b", "train", subjects="vp1")
-    record(tmp_path / "b", "test", subjects="vp2")
-    fit(tmp_path / "b")
+    record_clusters(tmp_path / "b", "train", subject="vp1")
+    record_clusters(tmp_path / "b", "test", subject="vp2")
+    fit_head(tmp_path / "b")
     assert evaluate(tmp_path / "b").rows == 30
-    record(tmp_path / "c", "train", "test")
-    fit(tmp_path / "c")
+    record_clusters(tmp_path / "c", "train", "test")
+    fit_head(tmp_path / "c")
     assert evaluate(tmp_path / "c").rows == 30
 
 
 def test_a_head_is_evaluated_on_the_store_that_it_was_trained_on(tmp_path):
     """With two trunks in the cache the newest head brings its own; a filter looks among its store's heads alone."""
-    first, second = record(tmp_path, "train", "test"), record(tmp_path, "train", "test", weights="cd", asked="b.pth")
-    one = fit(tmp_path, store=first.name).best
-    two = fit(tmp_path, 0.2, weights="b.pth").best
+    first = record_clusters(tmp_path, "train", "test")
+    second = record_clusters(tmp_path, "train", "test", weights="cd", asked="b.pth")
+    one = fit_head(tmp_path, store=first.name).best
+    two = fit_head(tmp_path, 0.2, weights="b.pth").best
     assert evaluate(tmp_path).head == two.name
     assert evaluate(tmp_path, store=first.name).head == one.name
     assert evaluate(tmp_path, weights="b.pth").head == two.name
@@ -205,8 +161,8 @@ def test_a_head_is_evaluated_on_the_store_that_it_was_trained_on(tmp_path):
 
 def test_what_a_reader_must_know_is_noted(tmp_path):
     """A random trunk, a part of a split, a score on the images that chose the head."""
-    record(tmp_path, "train", "val", asked="random", part="limit 30")
-    fit(tmp_path, [0.1, 0.2])
+    record_clusters(tmp_path, "train", "val", asked="random", part="limit 30")
+    fit_head(tmp_path, [0.1, 0.2])
     notes = " | ".join(evaluate(tmp_path).notes)
     for said in ("weights are random", "limit 30", "chosen by its score on these very images"):
         assert said in notes

@@ -12,11 +12,12 @@ from rich.console import Console
 import featcache
 from featcache import CacheError, DataError, UsageError
 from featcache.evaluation.paired import difference, evaluate_folds
-from featcache.files import StatLog
+from featcache.files.stat_log import StatLog
 from featcache.report.render_pair import render_folds, render_paired
-from featcache.store import Extracted, FeatureStore
+from featcache.store.listings import Extracted
+from featcache.store.store import FeatureStore
+from tests.builders import fit_head, record_clusters
 from tests.report.drives import write_drives
-from tests.report.test_evaluate import fit, record
 
 RECIPE = """
 name = "drives"
@@ -84,10 +85,10 @@ def test_a_comparison_fits_the_terminal(drives, width):
 
 def test_heads_on_other_rows_are_not_compared(tmp_path):
     """Two trunks whose stores hold other rows of the split: exit class 3, with the command."""
-    first = record(tmp_path, "train", "test")
-    one = fit(tmp_path, store=first.name).best
-    second = record(tmp_path, "train", "test", weights="cd", asked="b.pth")
-    two = fit(tmp_path, 0.2, weights="b.pth").best
+    first = record_clusters(tmp_path, "train", "test")
+    one = fit_head(tmp_path, store=first.name).best
+    second = record_clusters(tmp_path, "train", "test", weights="cd", asked="b.pth")
+    two = fit_head(tmp_path, 0.2, weights="b.pth").best
     assert difference(one.name, two.name, data="/data/toy", cache=tmp_path).accuracy is not None
     test = second.listing(("toy", "all", "test"))
     rows = np.arange(len(test.listing) - 1)
@@ -110,8 +111,8 @@ def test_frame_and_clip_figures_stand_side_by_side(drives):
 
 def test_by_clip_is_refused_where_there_are_none(tmp_path):
     """A data set without clips, and a word that is no unit or no rule."""
-    record(tmp_path, "train", "test")
-    fit(tmp_path)
+    record_clusters(tmp_path, "train", "test")
+    fit_head(tmp_path)
     assert featcache.evaluate(data="/data/toy", cache=tmp_path).beside is None
     with pytest.raises(DataError, match="--by clip"):
         featcache.evaluate(by="clip", data="/data/toy", cache=tmp_path)

@@ -16,21 +16,7 @@ from featcache.metrics.bootstrap import intervals
 from featcache.metrics.groups import Groups
 from featcache.report.terminal import render_evaluation
 from featcache.report.text import ink, printable, shorten
-
-DRIVE_ACT = (
-    "closing_bottle", "closing_door_inside", "closing_door_outside", "closing_laptop", "drinking", "eating",
-    "entering_car", "exiting_car", "fastening_seat_belt", "fetching_an_object", "interacting_with_phone",
-    "looking_or_moving_around (e.g. searching)", "opening_backpack", "opening_bottle", "opening_door_inside",
-    "opening_door_outside", "opening_laptop", "placing_an_object", "preparing_food",
-    "pressing_automation_button", "putting_laptop_into_backpack", "putting_on_jacket",
-    "putting_on_sunglasses", "reading_magazine", "reading_newspaper", "sitting_still",
-    "taking_laptop_from_backpack", "taking_off_jacket", "taking_off_sunglasses", "talking_on_phone",
-    "unfastening_seat_belt", "using_multimedia_display", "working_on_laptop", "writing",
-)  # fmt: skip
-HOSTILE = (
-    "a\nb", "[bold]loud[/bold]", "[/]", "\x1b[31mred\x1b[0m", "\x9b31m", "\u202etxt", "\u200bnothing",
-    "caf\udce9", "漢字クラス" * 9, "🐜🐝", "x" * 300, "\t=cmd", ":smile:", "é" * 40,
-)  # fmt: skip
+from tests.builders import DRIVE_ACT, HOSTILE
 
 
 @pytest.fixture(autouse=True)

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from featcache.errors import CacheError
-from featcache.files import StatLog
-from featcache.listing.listing import Listing
-from featcache.store import Extracted, FeatureStore, cache_folder, choose, create
+from featcache.files.stat_log import StatLog
+from featcache.store.catalog import cache_folder, choose
 from featcache.store.request import StoreRequest
-from featcache.trunks.architectures import architecture
-from featcache.trunks.spec import TrunkSpec
+from featcache.store.store import FeatureStore
+from tests.builders import extracted, listing, new_store
 
 KEY = ("digits", "all", "train")
 
@@ -20,19 +19,13 @@ def a_store(
     cache: Path, weights: str, asked: str, split: str | None = "train", compute: str = "float32"
 ) -> FeatureStore:
     """A store with one image, recorded as `split`; None: with rows, but no listing."""
-    arch = architecture("vit_nano_16")
-    spec = TrunkSpec(arch=arch.name, weights_sha256=weights * 32, transform=arch.transform, compute=compute)
-    known = StatLog(cache)
-    store = create(cache, spec, asked=asked, known=known)
+    store = new_store(cache, asked=asked, weights_sha256=weights * 32, compute=compute)
     with store.writer() as writer:
         writer.append(np.zeros((1, 32), np.uint8), np.ones((1, 4), np.float32))
         writer.flush()
         if split is not None:
-            listing = Listing(
-                data_set="digits", variant="all", split=split, root="/data", classes=("0",), paths=("a.png",),
-                labels=np.zeros(1, np.int64), clips=("",), subjects=("",),
-            )  # fmt: skip
-            writer.commit(Extracted(listing, np.zeros((1, 32), np.uint8), ("",)))
+            row = listing([0], split=split, data_set="digits", root="/data")
+            writer.commit(extracted(row, np.zeros((1, 32), np.uint8)))
     return store
 
 

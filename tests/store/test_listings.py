@@ -15,6 +15,7 @@ from featcache.listing.listing import Listing
 from featcache.store import hdf5, listings
 from featcache.store.commits import ListingLine
 from featcache.store.listings import Extracted, decode, encode, listing_path, read_listing, write_listing
+from tests.builders import extracted, listing
 
 # Whatever Linux allows in a file name: every byte but NUL (and "/", which separates), UTF-8 or not.
 file_names = st.binary(min_size=1, max_size=8).map(lambda raw: os.fsdecode(raw.replace(b"\0", b"\n")))
@@ -57,12 +58,8 @@ def same(a: Extracted, b: Extracted) -> bool:
 
 
 def an_extract(*paths: str, split: str = "train") -> Extracted:
-    rows = len(paths)
-    listing = Listing(
-        data_set="digits", variant="all", split=split, root="/data", classes=("0", "1"), paths=paths,
-        labels=np.zeros(rows, np.int64), clips=("",) * rows, subjects=("",) * rows,
-    )  # fmt: skip
-    return Extracted(listing, np.zeros((rows, 32), np.uint8), ("",) * rows)
+    rows = listing([0] * len(paths), split=split, data_set="digits", root="/data", classes=("0", "1"), paths=paths)
+    return extracted(rows, np.zeros((len(paths), 32), np.uint8))
 
 
 @given(extracts())

@@ -19,26 +19,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import CacheError, DataError, FeatcacheError, MachineError
-from featcache.files import StatLog, publishing
+from featcache.files import publishing as publish
 from featcache.files.sealed import seal_document, seal_line
-from featcache.listing.listing import Listing
-from featcache.store import Extracted, FeatureStore, commits, create, find, is_recorded
+from featcache.files.stat_log import StatLog
+from featcache.store import commits
+from featcache.store.catalog import create, find
 from featcache.store.index import pack
+from featcache.store.listings import Extracted
+from featcache.store.store import FeatureStore, is_recorded
 from featcache.store.writer import check_finite
-from featcache.trunks.architectures import architecture
-from featcache.trunks.spec import TrunkSpec
+from tests.builders import extracted, listing, new_store, trunk_spec
 
 DIM = 5
 KEY = ("digits", "all", "train")
-
-
-def a_spec(weights: str = "ab" * 32, **fields) -> TrunkSpec:
-    arch = architecture("vit_nano_16")
-    return TrunkSpec(arch=arch.name, weights_sha256=weights, transform=arch.transform, **fields)
-
-
-def a_store(cache: Path, **fields) -> FeatureStore:
-    return create(cache, a_spec(**fields), asked="nano.pth", known=StatLog(cache))
 
 
 def again(store: FeatureStore) -> FeatureStore:
@@ -70,13 +63,9 @@ def put(store: FeatureStore, *parts, shift: float = 0.0) -> FeatureStore:
 
 
 def an_extract(numbers, split: str = "train") -> Extracted:
-    rows = len(numbers)
-    listing = Listing(
-        data_set="digits", variant="all", split=split, root="/data", classes=("0",),
-        paths=tuple(f"{split}/0/{number}.png" for number in numbers),
-        labels=np.zeros(rows, np.int64), clips=("",) * rows, subjects=("",) * rows,
-    )  # fmt: skip
-    return Extracted(listing, digests_of(numbers), ("",) * rows)
+    paths = tuple(f"{split}/0/{number}.png" for number in numbers)
+    rows = listing([0] * len(numbers), split=split, data_set="digits", root="/data", classes=("0",), paths=paths)
+    return extracted(rows, digests_of(numbers))
 
 
 numbers = st.integers(0, 12)
@@ -87,7 +76,7 @@ numbers = st.integers(0, 12)
 def test_load_gives_what_was_appended(parts, shard_rows, data):
     """In any order, with repeats, across shards of any size: each digest's own embedding, bit for bit."""
     with tempfile.TemporaryDirectory() as folder:
-        store = a_store(Path(folder))
+        store = new_store(Path(folder))
         with store.writer(shard_rows=shard_rows) as writer:
             for part in parts:
                 committed = writer.append(digests_of(part), embeddings_of(part))
@@ -105,22 +94,22 @@ def test_load_gives_what_was_appended(parts, shard_rows, data):
 
 def test_a_digest_that_is_not_there_is_an_error(tmp_path):
     """No row of zeros, no neighbour: how many are missing, and the command that embeds them."""
-    store = put(a_store(tmp_path), range(4))
+    store = put(new_store(tmp_path), range(4))
     with pytest.raises(CacheError, match=r"2 of 3 embeddings .*featcache extract"):
         store.load(digests_of([1, 8, 9]))
     with pytest.raises(CacheError, match="1 of 1"):
-        a_store(tmp_path, weights="cd" * 32).load(digests_of([1]))
+        new_store(tmp_path, weights_sha256="cd" * 32).load(digests_of([1]))
 
 
 def test_an_empty_question_has_an_empty_answer(tmp_path):
     """No rows of the right width, and none of an empty store either."""
-    assert a_store(tmp_path, weights="cd" * 32).load(digests_of([])).shape == (0, 0)
-    assert put(a_store(tmp_path), [1]).load(digests_of([])).shape == (0, DIM)
+    assert new_store(tmp_path, weights_sha256="cd" * 32).load(digests_of([])).shape == (0, 0)
+    assert put(new_store(tmp_path), [1]).load(digests_of([])).shape == (0, DIM)
 
 
 def test_of_equal_digests_the_first_committed_wins(tmp_path):
     """A second embedding of an image changes nothing that was there."""
-    store = put(a_store(tmp_path), [1, 2])
+    store = put(new_store(tmp_path), [1, 2])
     store = put(store, [2, 3], shift=100.0)
     assert store.load(digests_of([1, 2])).tobytes() == embeddings_of([1, 2]).tobytes()
     assert store.load(digests_of([3])).tobytes() == embeddings_of([3], 100.0).tobytes()
@@ -128,7 +117,7 @@ def test_of_equal_digests_the_first_committed_wins(tmp_path):
 
 def test_a_snapshot_sees_what_was_committed_and_nothing_else(tmp_path):
     """An open store stays as it was; one that is opened again sees the shard, but no row that still waits for one."""
-    before = put(a_store(tmp_path), [1])
+    before = put(new_store(tmp_path), [1])
     with before.writer() as writer:
         writer.append(digests_of([2]), embeddings_of([2]))
         assert not again(before).holds(digests_of([2])).any()
@@ -141,7 +130,7 @@ def test_a_snapshot_sees_what_was_committed_and_nothing_else(tmp_path):
 
 def test_a_shard_that_is_not_in_the_log_does_not_exist(tmp_path):
     """A crash between the file and its line leaves a file that nobody reads, and that stops nobody."""
-    store = put(a_store(tmp_path), [1], [2])
+    store = put(new_store(tmp_path), [1], [2])
     log = store.root / commits.LOG_NAME
     log.write_bytes(log.read_bytes().splitlines(keepends=True)[0])
     store = again(store)
@@ -153,7 +142,7 @@ def test_a_shard_that_is_not_in_the_log_does_not_exist(tmp_path):
 
 def test_float16_is_stored_and_float32_is_given(tmp_path):
     """Half the disk; `load` rounds once and never changes the type."""
-    store = put(a_store(tmp_path, stored="float16"), range(20))
+    store = put(new_store(tmp_path, stored="float16"), range(20))
     found = store.load(digests_of(range(20)))
     assert found.dtype == np.float32
     assert found.tobytes() == embeddings_of(range(20)).astype(np.float16).astype(np.float32).tobytes()
@@ -161,11 +150,11 @@ def test_float16_is_stored_and_float32_is_given(tmp_path):
 
 def test_a_shard_is_committed_when_it_is_full_or_old(tmp_path):
     """`shard_rows` bounds the rows and `shard_seconds` the work that a kill can cost."""
-    with a_store(tmp_path).writer(shard_rows=3) as writer:
+    with new_store(tmp_path).writer(shard_rows=3) as writer:
         assert [writer.append(digests_of([n]), embeddings_of([n])) for n in range(7)] == [False, False, True] * 2 + [
             False
         ]
-    with a_store(tmp_path).writer(shard_seconds=0.05) as writer:
+    with new_store(tmp_path).writer(shard_seconds=0.05) as writer:
         assert not writer.append(digests_of([10]), embeddings_of([10]))
         time.sleep(0.06)
         assert writer.append(digests_of([11]), embeddings_of([11]))
@@ -177,14 +166,14 @@ def test_a_shard_is_committed_when_it_is_full_or_old(tmp_path):
 
 def test_ctrl_c_while_a_shard_is_published_leaves_its_rows_to_the_next_flush(tmp_path, monkeypatch):
     """What is embedded is published before anything else happens; what the disk refused is not tried again."""
-    with a_store(tmp_path).writer() as writer:
+    with new_store(tmp_path).writer() as writer:
         for stopped in (KeyboardInterrupt(), MachineError("full")):  # the second adds no rows to the first's two
             with monkeypatch.context() as patch:
 
                 def stop(*_, stopped=stopped, **__):
                     raise stopped
 
-                patch.setattr(publishing, "publish", stop)
+                patch.setattr(publish, "publish", stop)
                 writer.append(digests_of([1, 2]), embeddings_of([1, 2]))
                 with pytest.raises(type(stopped)):
                     writer.flush()
@@ -197,7 +186,7 @@ def test_ctrl_c_while_a_shard_is_published_leaves_its_rows_to_the_next_flush(tmp
 
 def test_a_committed_listing_is_read_back_and_the_newest_wins(tmp_path):
     """One listing a split, the last that was committed; another split's stays."""
-    store = a_store(tmp_path)
+    store = new_store(tmp_path)
     with store.writer() as writer:
         writer.append(digests_of([1, 2, 3]), embeddings_of([1, 2, 3]))
         writer.commit(an_extract([1, 2]))
@@ -212,7 +201,7 @@ def test_a_committed_listing_is_read_back_and_the_newest_wins(tmp_path):
 
 def test_a_listing_is_recorded_once_and_only_while_its_file_is_whole(tmp_path):
     """The same listing adds no line; one whose file was damaged or lost is written again by the next commit."""
-    store = a_store(tmp_path)
+    store = new_store(tmp_path)
     extracted = an_extract([1])
     with store.writer() as writer:
         writer.commit(extracted)
@@ -235,28 +224,28 @@ def test_a_listing_is_recorded_once_and_only_while_its_file_is_whole(tmp_path):
 
 def test_the_same_spec_is_the_same_store(tmp_path):
     """However its weights were called; and each keyed field makes another."""
-    first = a_store(tmp_path)
-    assert create(tmp_path, a_spec(), asked="renamed.pth", known=StatLog(tmp_path)).root == first.root
+    first = new_store(tmp_path)
+    assert create(tmp_path, trunk_spec(), asked="renamed.pth", known=StatLog(tmp_path)).root == first.root
     others = [
-        a_store(tmp_path, weights="cd" * 32),
-        a_store(tmp_path, stored="float16"),
-        a_store(tmp_path, compute="bfloat16"),
+        new_store(tmp_path, weights_sha256="cd" * 32),
+        new_store(tmp_path, stored="float16"),
+        new_store(tmp_path, compute="bfloat16"),
     ]
     assert len({store.root for store in [first, *others]}) == 4
-    assert [store.trunk.spec for store in find(tmp_path, StatLog(tmp_path))].count(a_spec()) == 1
+    assert [store.trunk.spec for store in find(tmp_path, StatLog(tmp_path))].count(trunk_spec()) == 1
 
 
 @pytest.mark.parametrize("asked", ["../../etc", "IMAGENET1K_V1", "a b/c?.pth", "ü" * 300, ".", ""])
 def test_a_store_stands_in_the_cache_whatever_its_weights_are_called(tmp_path, asked):
     """The name of the weights can neither leave the cache nor be too long for a folder."""
-    store = create(tmp_path, a_spec(), asked=asked, known=StatLog(tmp_path))
+    store = create(tmp_path, trunk_spec(), asked=asked, known=StatLog(tmp_path))
     assert store.root.parent == tmp_path / "stores"
     assert again(store).trunk.asked == asked
 
 
 def test_where_rows_were_made_is_recorded_once(tmp_path):
     """Versions and hardware stand beside the spec, an entry for each change, and are no part of the identity."""
-    store = a_store(tmp_path)
+    store = new_store(tmp_path)
     for made in ({"device": "cpu"}, {"device": "cpu"}, {"device": "cuda"}):
         with store.writer() as writer:
             writer.record(made)
@@ -271,16 +260,16 @@ def test_where_rows_were_made_is_recorded_once(tmp_path):
     found = again(store)
     assert [entry["device"] for entry in found.trunk.made] == ["cuda", "cpu"]
     assert [part.made for part in found.shards] == [None, 0, 1, 0]
-    assert found.trunk.spec == a_spec()
+    assert found.trunk.spec == trunk_spec()
     assert json.loads((store.root / "trunk.json").read_bytes())["format"] == 1
 
 
 def test_a_folder_that_was_never_finished_is_no_store(tmp_path):
     """A kill while a store is made leaves nothing that counts, and the next create finishes it."""
-    store = a_store(tmp_path)
+    store = new_store(tmp_path)
     (store.root / "trunk.json").unlink()
     assert find(tmp_path, StatLog(tmp_path)) == []
-    assert a_store(tmp_path).root == store.root
+    assert new_store(tmp_path).root == store.root
     assert len(find(tmp_path, StatLog(tmp_path))) == 1
 
 
@@ -294,7 +283,7 @@ def of_format_two(store: FeatureStore) -> None:
 
 
 def with_a_new_field(store: FeatureStore) -> None:
-    document = {"format": 1, "asked": "x", "made": [], "spec": {**a_spec().to_json(), "pooling": "mean"}}
+    document = {"format": 1, "asked": "x", "made": [], "spec": {**trunk_spec().to_json(), "pooling": "mean"}}
     (store.root / "trunk.json").write_bytes(seal_document(document))
 
 
@@ -308,7 +297,7 @@ def without_a_log(store: FeatureStore) -> None:
 )
 def test_a_store_that_cannot_be_understood_is_refused(tmp_path, damage, said):
     """A damaged trunk.json, a newer format, a field that this version does not know, a lost log: each is named."""
-    store = put(a_store(tmp_path), [1])
+    store = put(new_store(tmp_path), [1])
     damage(store)
     with pytest.raises(CacheError, match=said):
         again(store)
@@ -319,7 +308,7 @@ def test_a_store_that_cannot_be_understood_is_refused(tmp_path, damage, said):
 
 def test_a_damaged_shard_is_never_loaded(tmp_path):
     """A flipped bit in an embedding: load and verify name the shard; rows of other shards are still given."""
-    store = put(a_store(tmp_path), [1, 2], [3, 4])
+    store = put(new_store(tmp_path), [1, 2], [3, 4])
     part = store.shards[0]
     path = store.root / "shards" / part.name
     path.chmod(0o644)
@@ -334,7 +323,7 @@ def test_a_damaged_shard_is_never_loaded(tmp_path):
 
 def test_two_shards_whose_names_were_swapped_are_refused(tmp_path):
     """Whole and valid, but each in the other's place: an error, never another image's row."""
-    store = put(a_store(tmp_path), [1, 2], [3, 4])
+    store = put(new_store(tmp_path), [1, 2], [3, 4])
     first, second = (store.root / "shards" / part.name for part in store.shards)
     first.rename(tmp_path / "x")
     second.rename(first)
@@ -346,7 +335,7 @@ def test_two_shards_whose_names_were_swapped_are_refused(tmp_path):
 
 def test_a_hash_that_was_remembered_does_not_outlive_its_file(tmp_path):
     """With everything remembered in stat.log, a shard that is edited in place is still refused."""
-    store = put(a_store(tmp_path), [1, 2])
+    store = put(new_store(tmp_path), [1, 2])
     time.sleep(0.03)  # a file younger than the clock's grain is not trusted
     known = StatLog(tmp_path)
     FeatureStore.open(store.root, known).load(digests_of([1]))
@@ -398,9 +387,9 @@ def litter(cache: Path) -> list[Path]:
 @pytest.mark.parametrize(("death", "persistent"), [("ENOSPC", False), ("EIO", True), ("Ctrl-C", False)])
 def test_a_writer_that_fails_at_any_step_loses_nothing_that_was_committed(tmp_path, monkeypatch, death, persistent):
     """Fail disk call 1, 2, … to the end: what was committed stays, verify is clean, and a second run completes it."""
-    template = put(a_store(tmp_path / "template"), [1, 2])
+    template = put(new_store(tmp_path / "template"), [1, 2])
     torn = seal_line({"drop": "x"})[:20]
-    publishing.append_bytes(template.root / commits.LOG_NAME, torn, sync=False)  # what a crash before this run left
+    publish.append_bytes(template.root / commits.LOG_NAME, torn, sync=False)  # what a crash before this run left
     for fatal in range(1, 200):
         cache = shutil.copytree(tmp_path / "template", tmp_path / str(fatal))
         store = find(cache, StatLog(cache))[0]
@@ -454,7 +443,7 @@ with store.writer() as writer:
 
 def test_a_writer_that_was_killed_leaves_its_commits_and_a_free_store(tmp_path):
     """SIGKILL with one shard committed, another waiting, a scratch file open: the next writer finds the first alone."""
-    store = a_store(tmp_path)
+    store = new_store(tmp_path)
     assert subprocess.run([sys.executable, "-c", KILLED, str(store.root)], check=False).returncode == -9
     with again(store).writer() as writer:
         assert litter(tmp_path) == []
@@ -465,7 +454,7 @@ def test_a_writer_that_was_killed_leaves_its_commits_and_a_free_store(tmp_path):
 
 def test_the_second_writer_is_told_and_changes_nothing(tmp_path):
     """Exit class 3 while another holds the store, and not one byte of the log is touched."""
-    store = put(a_store(tmp_path), [1])
+    store = put(new_store(tmp_path), [1])
     with store.writer() as first:
         first.append(digests_of([2]), embeddings_of([2]))
         with pytest.raises(CacheError, match=f"pid {os.getpid()}"), again(store).writer():
@@ -478,7 +467,7 @@ def test_the_second_writer_is_told_and_changes_nothing(tmp_path):
 def test_a_cache_that_may_not_be_written_to_can_be_read(tmp_path):
     """A read-only cache folder: load, verify and listings work, remembering is given up; a writer fails cleanly."""
     folder = Path(tempfile.mkdtemp(dir="/tmp"))  # tmp_path is closed to everybody but its owner
-    store = put(a_store(folder), [1, 2])
+    store = put(new_store(folder), [1, 2])
     with store.writer() as writer:
         writer.commit(an_extract([2]))
     for path in (folder, *folder.rglob("*")):
@@ -496,7 +485,7 @@ def test_a_cache_that_may_not_be_written_to_can_be_read(tmp_path):
             pytest.fail("a writer without a lock")
         assert told.value.exit_code == 5
         with pytest.raises(FeatcacheError, match="cannot be written"):
-            create(folder, a_spec("cd" * 32), asked="x", known=known)
+            create(folder, trunk_spec(weights_sha256="cd" * 32), asked="x", known=known)
     finally:
         os.seteuid(user)
     for path in sorted((folder, *folder.rglob("*")), reverse=True):
@@ -530,7 +519,7 @@ def test_a_row_is_stored_only_where_every_value_is_finite_and_fits(value, float3
 )
 def test_what_a_store_cannot_hold_is_refused_and_never_cast(tmp_path, stored, value):
     """float16 ends at 65504: a larger value, inf and nan are an error, and no shard holds the row."""
-    store = a_store(tmp_path, stored=stored)
+    store = new_store(tmp_path, stored=stored)
     with store.writer() as writer:
         writer.append(digests_of([1]), np.full((1, DIM), value, np.float32))
         with pytest.raises(DataError, match="not finite, or too large"):
@@ -541,7 +530,7 @@ def test_what_a_store_cannot_hold_is_refused_and_never_cast(tmp_path, stored, va
 
 def test_a_listing_cannot_ask_for_more_than_the_machine_has(tmp_path):
     """Many rows that all name one wide embedding: refused with what it would take, before anything is allocated."""
-    store = put(a_store(tmp_path), [1])
+    store = put(new_store(tmp_path), [1])
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     wanted = np.broadcast_to(digests_of([1]), (pages // (4 * DIM) + 1, 32))
     with pytest.raises(MachineError, match="GB of embeddings do not fit"):

@@ -6,21 +6,16 @@ from pathlib import Path
 import pytest
 
 from featcache.errors import CacheError
-from featcache.files import StatLog
 from featcache.files.sealed import seal_document
-from featcache.store import create
 from featcache.store.trunk_record import TRUNK, read_trunk
-from featcache.trunks.architectures import architecture
-from featcache.trunks.spec import TrunkSpec
+from tests.builders import new_store
 
 MADE = {"device": "cpu", "engine": "eager", "batch_size": 4, "versions": {"torch": "2.14.0"}}
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    arch = architecture("vit_nano_16")
-    spec = TrunkSpec(arch=arch.name, weights_sha256="ab" * 32, transform=arch.transform)
-    return create(tmp_path, spec, asked="random", known=StatLog(tmp_path)).root
+    return new_store(tmp_path, asked="random").root
 
 
 def rewrite(root: Path, **changes: object) -> None:

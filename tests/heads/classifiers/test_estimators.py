@@ -13,7 +13,7 @@ from featcache.errors import CacheError, UsageError
 from featcache.heads.classifiers import estimators
 from featcache.heads.classifiers.answers import Means
 from featcache.recipe.recipe import SHORT_NAMES
-from tests.heads.classifiers.problems import clusters
+from tests.builders import clusters
 
 
 def search(name, train, val, choices, foreign=False, **means):

@@ -9,7 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from featcache.errors import CacheError, UsageError
 from featcache.heads.classifiers import knn
 from featcache.heads.classifiers.answers import Means
-from tests.heads.classifiers.problems import clusters
+from tests.builders import clusters
 
 
 def test_neighbours_are_scikit_learns():

@@ -9,7 +9,7 @@ from sklearn.linear_model import RidgeClassifier
 from featcache.errors import UsageError
 from featcache.heads.classifiers import ridge
 from featcache.heads.classifiers.answers import Means
-from tests.heads.classifiers.problems import clusters
+from tests.builders import clusters
 
 
 @settings(max_examples=25, deadline=None)
