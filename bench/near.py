@@ -25,7 +25,7 @@ from machine import Result, document, table
 from featcache.dataset.near_duplicate_search import HELD, PASSING, nearest
 from featcache.files import StatLog
 from featcache.listing.sources import data_source
-from featcache.recipe.recipe import read
+from featcache.recipe import read_recipe
 from featcache.store import Extracted, create
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
@@ -64,7 +64,7 @@ def make(root: Path, train: int, val: int, classes: int = 1) -> tuple[Path, dict
     x["val"][planted] = x["train"][of] + 0.1 * chance.standard_normal((PLANTED, DIM), dtype=np.float32)
     arch = architecture("vit_b_16")
     spec = TrunkSpec(arch=arch.name, weights_sha256="0" * 64, transform=arch.transform)
-    laid = data_source(read(recipe))
+    laid = data_source(read_recipe(recipe))
     with create(root / "cache", spec, asked="near", known=StatLog(root / "cache")).writer(shard_rows=BLOCK) as writer:
         for split, found in x.items():
             digests = np.random.default_rng(len(found)).integers(0, 256, (len(found), 32), dtype=np.uint8)

@@ -31,7 +31,7 @@ from featcache.evaluation.evaluate_head import examine
 from featcache.files import StatLog
 from featcache.listing.sources import data_source
 from featcache.machine import cores
-from featcache.recipe.recipe import read
+from featcache.recipe import read_recipe
 from featcache.report.page.about import page_of
 from featcache.report.page.gallery import build_gallery
 from featcache.report.page.page import render
@@ -82,7 +82,7 @@ def make(root: Path, rows: int) -> dict[str, Any]:
     recipe.write_text(f'name = "page"\n[data]\nlayout = "drive-act"\nroot = "{root}"\nview = "view"\nfold = 0\n')
     arch = architecture("vit_b_16")
     spec = TrunkSpec(arch=arch.name, weights_sha256="0" * 64, transform=arch.transform)
-    random, laid = np.random.default_rng(1), data_source(read(recipe))
+    random, laid = np.random.default_rng(1), data_source(read_recipe(recipe))
     centres = random.standard_normal((CLASSES, DIM), dtype=np.float32)
     with create(root / "cache", spec, asked="page", known=StatLog(root / "cache")).writer(shard_rows=BLOCK) as writer:
         for split in ("train", "test"):

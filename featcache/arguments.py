@@ -1,7 +1,7 @@
-"""What a public function is called with, held against its signature: unknown keywords and values of a wrong type.
+"""The arguments of the public functions, checked against their signatures: unknown keywords, values of a wrong type.
 
-Python itself refuses an unknown keyword only where a function has no `**settings`, and never looks at a type: a text
-where a list is meant would be walked over letter by letter. `checked` refuses both, in one sentence.
+Python itself refuses an unknown keyword only where a function has no `**settings`, and never looks at a type: a string
+where a list is meant would be taken letter by letter. `checked` refuses both, in one sentence.
 """
 
 import difflib
@@ -26,9 +26,11 @@ _SYNONYMS = {
     "num_workers": "workers", "n_jobs": "jobs", "params": "settings", "n_trials": "trials", "output": "to",
 }  # fmt: skip
 _LONGEST = 80  # characters of a value that a message shows
-_PLAIN: Mapping[Any, str] = {
-    str: "a text that is not empty", int: "a whole number", float: "a number", bool: "True or False",
-    type(None): "None",
+_IN_WORDS: Mapping[Any, str] = {
+    str: "a non-empty string", int: "a whole number", float: "a number", bool: "True or False", type(None): "None",
+}  # fmt: skip
+_LIST_IN_WORDS: Mapping[Any, str] = {
+    str: "a list of non-empty strings", int: "a list of whole numbers", float: "a list of numbers",
 }  # fmt: skip
 
 
@@ -40,9 +42,9 @@ class _MisfitError(Exception):
     """The value is of none of the types."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known name that a misspelt one most likely means; None where none is near."""
-    names = list(known)
+def nearest_name(word: str, names: Iterable[str]) -> str | None:
+    """Return the name that a misspelt one most likely means; None where none is near."""
+    names = list(names)
     if _SYNONYMS.get(word.lower()) in names:
         return _SYNONYMS[word.lower()]
     folded = {name.casefold().replace("-", "_"): name for name in names}
@@ -52,132 +54,135 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return folded[close[0]] if close else None
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """What a message about an unknown name ends with: "did you mean lr?", or the names that there are."""
-    names = list(known)
-    close = nearest(word, names)
+def suggest_name(word: str, names: Iterable[str]) -> str:
+    """Return how a message about an unknown name ends: "did you mean lr?", or the names that there are."""
+    names = list(names)
+    close = nearest_name(word, names)
     return f"did you mean {close}?" if close else f"expected {', '.join(names) or 'none'}"
 
 
 def checked(function: Function) -> Function:
-    """Return the function with its arguments checked: a fault is an `ArgumentError` that names it.
+    """Return the function with its arguments checked: a wrong one raises an `ArgumentError` that names it.
 
-    One value where a parameter is a sequence of such values stands for a sequence of that one; an iterator or an array
-    of one dimension becomes a tuple; a path becomes its text. A mapping, a set or bytes are no sequence.
+    Where a parameter is a sequence, one value stands for a sequence of that one, and an iterator or an array of one
+    dimension becomes a tuple; a path becomes a string. Mappings, sets and bytes are not taken for sequences.
     """
-    return cast("Function", _checked(function, function.__name__))
+    return cast("Function", _check_arguments(function, function.__name__))
 
 
-def checked_class(found: Class) -> Class:
-    """Return the class, whose constructor checks its arguments as `checked` does."""
-    found.__init__ = _checked(found.__init__, found.__name__)
-    return found
+def checked_class(class_: Class) -> Class:
+    """Return the class with a constructor that checks its arguments as `checked` does."""
+    class_.__init__ = _check_arguments(class_.__init__, class_.__name__)
+    return class_
 
 
 @functools.cache
-def settings_of(function: Callable[..., Any]) -> Mapping[str, Any]:
-    """The names that a function takes as keywords, with their types; those of its `**settings: Unpack[...]` too."""
-    taken: dict[str, Any] = {}
+def keyword_types(function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Return the keywords that a function takes, with their types; those of its `**options: Unpack[...]` too."""
+    keywords: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            taken |= typing.get_type_hints(typing.get_args(parameter.annotation)[0])
+            keywords |= typing.get_type_hints(typing.get_args(parameter.annotation)[0])
         elif name != "self":
-            taken[name] = parameter.annotation
-    return taken
+            keywords[name] = parameter.annotation
+    return keywords
 
 
-def _checked(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+def _check_arguments(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     signature = inspect.signature(function)
-    several = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
+    rest = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        taken = settings_of(function)
+        keywords = keyword_types(function)
         for word in kwargs:
-            if word not in taken:
-                raise ArgumentError(f"{name}(): there is no setting {word!r}; {_advice(name, word, taken)}")
+            if word not in keywords:
+                raise ArgumentError(f"{name}(): there is no setting {word!r}; {_advise(name, word, keywords)}")
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise ArgumentError(f"{name}(): {error}; it takes {', '.join(taken)}") from None
-        given = bound.arguments
-        for word, value in given.items():
-            if word in taken:
-                given[word] = _argument(name, word, value, taken[word])
-        if several in given:
-            given[several] = {word: _argument(name, word, value, taken[word]) for word, value in given[several].items()}
+            raise ArgumentError(f"{name}(): {error}; it takes {', '.join(keywords)}") from None
+        arguments = bound.arguments
+        for word, value in arguments.items():
+            if word in keywords:
+                arguments[word] = _convert(name, word, value, keywords[word])
+        if rest in arguments:
+            arguments[rest] = {
+                word: _convert(name, word, value, keywords[word]) for word, value in arguments[rest].items()
+            }
         return function(*bound.args, **bound.kwargs)
 
     return call
 
 
-def _advice(name: str, word: str, taken: Mapping[str, Any]) -> str:
-    """The nearest setting of this function, else which other function has one of that name, else all settings."""
-    if nearest(word, taken) is None and (others := _takers(word)):
-        return f"{' and '.join(f'{other}()' for other in others)} takes it. {name}() takes {', '.join(taken)}"
-    return suggestion(word, taken)
+def _advise(name: str, word: str, keywords: Mapping[str, Any]) -> str:
+    """Return the nearest setting of this function, else which other function has one of this name, else all."""
+    if nearest_name(word, keywords) is None and (others := _functions_with(word)):
+        return f"{' and '.join(f'{other}()' for other in others)} takes it. {name}() takes {', '.join(keywords)}"
+    return suggest_name(word, keywords)
 
 
-def _takers(word: str) -> list[str]:
-    """The public functions that take a keyword; asked only when a call has failed."""
+def _functions_with(word: str) -> list[str]:
+    """Return the public functions that take a keyword; needed only when a call has failed."""
     import featcache
 
-    found = []
-    for name in featcache.__all__:
-        function = getattr(featcache, name)
-        if (inspect.isfunction(function) or name == "Settings") and word in settings_of(function):
-            found.append(name)
-    return found
+    return [
+        name
+        for name in featcache.__all__
+        if (inspect.isfunction(function := getattr(featcache, name)) or name == "Settings")
+        and word in keyword_types(function)
+    ]
 
 
-def _argument(function: str, word: str, value: Any, kind: Any) -> Any:
+def _convert(function: str, word: str, value: Any, kind: Any) -> Any:
+    """Return an argument as the function takes it, or refuse it by its name."""
     try:
-        return _fitted(value, kind)
+        return _fit(value, kind)
     except _MisfitError:
         shown = " ".join(repr(value).split())  # an array's has lines
         shown = shown if len(shown) <= _LONGEST else shown[: _LONGEST - 3] + "..."
-        raise ArgumentError(f"{function}(): {word} is {shown}, expected {_described(kind)}") from None
+        raise ArgumentError(f"{function}(): {word} is {shown}, expected {_describe(kind)}") from None
 
 
-def _options(kind: Any) -> tuple[Any, ...]:
+def _alternatives(kind: Any) -> tuple[Any, ...]:
     return typing.get_args(kind) if typing.get_origin(kind) in (Union, types.UnionType) else (kind,)
 
 
-def _fitted(value: Any, kind: Any) -> Any:
-    """The value as the function takes it.
+def _fit(value: Any, kind: Any) -> Any:
+    """Return a value converted to a type.
 
     Raises:
         _MisfitError: it is of none of the types.
     """
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         value = value.item()  # NumPy's numbers become Python's
-    options = _options(kind)
-    for option in options:
-        if typing.get_origin(option) is not Sequence and _is_one(value, option):
+    alternatives = _alternatives(kind)
+    for alternative in alternatives:
+        if typing.get_origin(alternative) is not Sequence and _is_of(value, alternative):
             return os.fspath(value) if isinstance(value, os.PathLike) else value
-    for option in options:
-        if typing.get_origin(option) is Sequence:
-            return _several(value, typing.get_args(option)[0])
+    for alternative in alternatives:
+        if typing.get_origin(alternative) is Sequence:
+            return _fit_each(value, typing.get_args(alternative)[0])
     raise _MisfitError
 
 
-def _several(value: Any, kind: Any) -> tuple[Any, ...]:
+def _fit_each(value: Any, kind: Any) -> tuple[Any, ...]:
     if isinstance(value, bytes | bytearray | Mapping | Set):
         raise _MisfitError
     if isinstance(value, str | os.PathLike) or not isinstance(value, Iterable):
-        return (_fitted(value, kind),)
-    return tuple(_fitted(element, kind) for element in value)
+        return (_fit(value, kind),)
+    return tuple(_fit(element, kind) for element in value)
 
 
-def _is_one(value: Any, option: Any) -> bool:
-    """Whether a value is of one type, which is no sequence and no union."""
-    if option in (inspect.Parameter.empty, Any):
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type that is no sequence and no union."""
+    if kind in (inspect.Parameter.empty, Any):
         return True
-    if option is float:
+    if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
-    if option is int:
+    if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    origin = typing.get_origin(option) or option
+    origin = typing.get_origin(kind) or kind
     if origin is str and isinstance(value, str) and not value:  # of an unset variable: it would count as left out
         return False
     if origin is Callable:
@@ -187,20 +192,21 @@ def _is_one(value: Any, option: Any) -> bool:
     return isinstance(value, origin)
 
 
-def _described(kind: Any) -> str:
-    """A type in words: "a number, a list of numbers or None"."""
-    words = list(dict.fromkeys(_described_one(option) for option in _options(kind)))
+def _describe(kind: Any) -> str:
+    """Return a type in words: "a number, a list of numbers or None"."""
+    words = list(dict.fromkeys(_describe_one(alternative) for alternative in _alternatives(kind)))
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def _described_one(option: Any) -> str:
-    origin = typing.get_origin(option) or option
+def _describe_one(kind: Any) -> str:
+    origin = typing.get_origin(kind) or kind
     if origin is Sequence:
-        return f"a list, each {_described(typing.get_args(option)[0])}"
+        (element,) = typing.get_args(kind)
+        return _LIST_IN_WORDS.get(element) or f"a list, each {_describe(element)}"
     if origin is Callable:
         return "a function"
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return "a dict"
     if isinstance(origin, type) and issubclass(origin, os.PathLike):
         return "a path"
-    return _PLAIN.get(origin) or f"featcache.{origin.__name__}"
+    return _IN_WORDS.get(origin) or f"featcache.{origin.__name__}"

@@ -10,16 +10,16 @@ import pytest
 
 import featcache
 import featcache.arguments
-from featcache.arguments import ArgumentError, nearest, settings_of
+from featcache.arguments import ArgumentError, keyword_types, nearest_name
 from featcache.errors import UsageError
 
 FUNCTIONS = [name for name in featcache.__all__ if inspect.isfunction(getattr(featcache, name))]
 CALLABLE = [*FUNCTIONS, "Settings"]
-EACH = [(name, word) for name in CALLABLE for word in settings_of(getattr(featcache, name))]
+EACH = [(name, word) for name in CALLABLE for word in keyword_types(getattr(featcache, name))]
 SEVERAL = [
     (name, word)
     for name in FUNCTIONS
-    for word, kind in settings_of(getattr(featcache, name)).items()
+    for word, kind in keyword_types(getattr(featcache, name)).items()
     if any(typing.get_origin(one) is Sequence for one in (*typing.get_args(kind), kind))
 ]
 
@@ -46,7 +46,7 @@ def test_a_keyword_like_no_other_is_refused_with_all_there_are(name):
     """Where no setting is near, the message lists those that the function takes."""
     with pytest.raises(ArgumentError, match=r"there is no setting 'zzqqzz'; expected ") as refused:
         getattr(featcache, name)(zzqqzz=1)
-    assert all(word in str(refused.value) for word in settings_of(getattr(featcache, name)))
+    assert all(word in str(refused.value) for word in keyword_types(getattr(featcache, name)))
 
 
 @pytest.mark.parametrize(
@@ -65,13 +65,13 @@ def test_a_setting_of_another_function_is_refused_with_its_owner(name, word, own
 @pytest.mark.parametrize("value", [b"x", bytearray(b"x"), {"x": 1}, {"x"}, object(), [["x"]], [b"x"], np.ones((2, 2))])
 def test_what_is_no_list_is_refused_where_several_values_are_meant(name, word, value):
     """Bytes, a dict, a set, lists in lists: each is refused by name and with what is expected."""
-    with pytest.raises(ArgumentError, match=rf"{name}\(\): {word} is .*, expected .*a list, each"):
+    with pytest.raises(ArgumentError, match=rf"{name}\(\): {word} is .*, expected .*a list"):
         getattr(featcache, name)(**{**required(name), word: value})
 
 
 @pytest.mark.parametrize(("name", "word"), [pair for pair in SEVERAL if pair[1] in ("lr", "folds", "seed")])
 def test_text_is_no_list_of_numbers(name, word):
-    """Numbers in a text are neither a number nor several: nothing is guessed from commas."""
+    """Numbers in a string are neither a number nor several: nothing is guessed from commas."""
     with pytest.raises(ArgumentError, match=rf"{name}\(\): {word} is '0,1', expected "):
         getattr(featcache, name)(**{**required(name), word: "0,1"})
 
@@ -79,7 +79,7 @@ def test_text_is_no_list_of_numbers(name, word):
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_no_public_function_takes_a_text_for_true(name):
     """A text such as "no" is true to Python: a setting that is true or false takes nothing else."""
-    for word, kind in settings_of(getattr(featcache, name)).items():
+    for word, kind in keyword_types(getattr(featcache, name)).items():
         if kind is bool:
             with pytest.raises(ArgumentError, match=rf"{word} is 'no', expected True or False"):
                 getattr(featcache, name)(**{**required(name), word: "no"})
@@ -110,12 +110,12 @@ def test_values_reach_a_function_as_plain_ones():
         (("x",), {"one": "y"}, "multiple values for argument 'one'"),
         (("x", [True]), {}, "several is [True]"),
         (("x", [1.5]), {}, "several is [1.5]"),
-        (("x",), {"number": "0.1"}, "number is '0.1', expected a number, a list, each a number or None"),
+        (("x",), {"number": "0.1"}, "number is '0.1', expected a number, a list of numbers or None"),
         (("x",), {"number": True}, "number is True"),
-        ((b"x",), {}, "one is b'x', expected a text that is not empty"),
-        ((None,), {}, "one is None, expected a text"),
-        (("",), {}, "one is '', expected a text that is not empty"),
-        (("x" * 200, "y"), {}, "several is 'y', expected a list, each a whole number"),
+        ((b"x",), {}, "one is b'x', expected a non-empty string"),
+        ((None,), {}, "one is None, expected a non-empty string"),
+        (("",), {}, "one is '', expected a non-empty string"),
+        (("x" * 200, "y"), {}, "several is 'y', expected a list of whole numbers"),
     ],
 )
 def test_a_call_that_does_not_fit_is_refused(args, kwargs, said):
@@ -133,7 +133,7 @@ def test_a_call_that_does_not_fit_is_refused(args, kwargs, said):
 )  # fmt: skip
 def test_the_nearest_name(word, right):
     """Letters left out or exchanged, case, hyphens, the first word of a name, and the names of other tools."""
-    assert nearest(word, settings_of(featcache.fit_head)) == right
+    assert nearest_name(word, keyword_types(featcache.fit_head)) == right
 
 
 def test_a_checked_function_keeps_its_signature():

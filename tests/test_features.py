@@ -11,10 +11,9 @@ import pytest
 import featcache
 from featcache import CacheError, UsageError
 from featcache.features.in_memory import Features, changes_since_extract
-from featcache.files.stat_log import StatLog
-from featcache.recipe.recipe import resolve
-from featcache.store.listings import Extracted
-from featcache.store.store import FeatureStore
+from featcache.files import StatLog
+from featcache.recipe import resolve_recipe
+from featcache.store import Extracted, FeatureStore
 from tests.builders import features, listing, new_store, reopen
 
 ROWS = 7
@@ -143,7 +142,7 @@ def test_a_folder_that_changed_since_is_said(folder, tmp_path):
     """New, removed and re-labelled files and a vanished split give a sentence; an unchanged or absent folder none."""
     from featcache.listing.sources import list_split
 
-    recipe = resolve(data=str(folder))
+    recipe = resolve_recipe(data=str(folder))
     store = new_store(tmp_path / "cache")
     with store.writer() as writer:
         for split in ("train", "val"):

@@ -11,7 +11,7 @@ from featcache.errors import FeatcacheError, UsageError
 from featcache.files.home import expand_home
 from featcache.listing.sources import list_split, root_of
 from featcache.prediction.images import images_in
-from featcache.recipe.recipe import check, resolve
+from featcache.recipe import check_recipe, resolve_recipe
 from featcache.store.catalog import cache_folder
 from featcache.trunks import weights
 from featcache.trunks.architectures import architecture
@@ -51,26 +51,26 @@ def test_a_home_that_there_is_not_is_refused(home, monkeypatch):
 def test_every_path_of_a_recipe_is_expanded(home):
     """Root, table, annotations and weights; a pattern of paths below the root may not begin with a home."""
     data = {"layout": "table", "root": "~/d", "table": "~/t.csv"}
-    recipe = check({"name": "t", "data": data, "trunk": {"weights": "~/w.pth"}}, where="test")
+    recipe = check_recipe({"name": "t", "data": data, "trunk": {"weights": "~/w.pth"}}, where="test")
     assert (recipe.data.root, recipe.data.table, recipe.trunk.weights) == (
         f"{home}/d", f"{home}/t.csv", f"{home}/w.pth"
     )  # fmt: skip
     assert root_of(recipe) == str(home)
     act = {"layout": "drive-act", "root": "~", "annotations": "~/a", "view": "v", "fold": 0}
-    assert check({"name": "t", "data": act}, where="test").data.annotations == f"{home}/a"
+    assert check_recipe({"name": "t", "data": act}, where="test").data.annotations == f"{home}/a"
     with pytest.raises(UsageError, match=r"data\.frames: .*no leading '/' or '~/'"):
-        check({"name": "t", "data": {**act, "frames": "~/{file_id}/{frame}.png"}}, where="test")
+        check_recipe({"name": "t", "data": {**act, "frames": "~/{file_id}/{frame}.png"}}, where="test")
     with pytest.raises(UsageError, match=r"data\.root: found '~nobody-here/d'; .*there is no user 'nobody-here'"):
-        check({"name": "t", "data": {"root": "~nobody-here/d"}}, where="test")
+        check_recipe({"name": "t", "data": {"root": "~nobody-here/d"}}, where="test")
 
 
 def test_flags_and_variables_are_expanded(home, monkeypatch):
     """--pipeline, --data, --cache, FEATCACHE_CACHE, --weights: in the library as at the command line."""
     (home / "r.toml").write_text('name = "r"\n[data]\nroot = "~/d"\n')
-    assert resolve("~/r.toml").data.root == f"{home}/d"
-    assert (resolve(data="~/d").data.root, resolve(data="~/d").name) == (f"{home}/d", "d")
-    assert resolve(data="~").name == "home"
-    assert resolve("~/r.toml", data="~/e").data.root == f"{home}/e"
+    assert resolve_recipe("~/r.toml").data.root == f"{home}/d"
+    assert (resolve_recipe(data="~/d").data.root, resolve_recipe(data="~/d").name) == (f"{home}/d", "d")
+    assert resolve_recipe(data="~").name == "home"
+    assert resolve_recipe("~/r.toml", data="~/e").data.root == f"{home}/e"
     assert (cache_folder("~/c"), cache_folder(Path("~/c")), Asked(cache="~/c").folder) == (home / "c",) * 3
     monkeypatch.setenv("FEATCACHE_CACHE", "~/e")
     assert cache_folder(None) == home / "e"
@@ -86,7 +86,7 @@ def test_a_folder_of_images_is_found_through_its_tilde(home):
     """--data and the names given to predict."""
     (home / "d/train/cat").mkdir(parents=True)
     (home / "d/train/cat/1.png").touch()
-    assert list_split(resolve(data="~/d"), "train").root == f"{home}/d"
+    assert list_split(resolve_recipe(data="~/d"), "train").root == f"{home}/d"
     assert images_in("~/d") == [f"{home}/d/train/cat/1.png"]
     assert images_in("~/d/train/cat/1.png") == [f"{home}/d/train/cat/1.png"]
 

@@ -18,10 +18,10 @@ from featcache import CacheError
 from featcache.extraction.moved_root import refuse_another_root
 from featcache.files.stat_log import StatLog
 from featcache.listing.sources import data_source, settings_of
-from featcache.recipe.recipe import Recipe, check
+from featcache.recipe import Recipe, check_recipe
+from featcache.store import Extracted, FeatureStore
 from featcache.store.index import digests_of
-from featcache.store.listings import Extracted
-from featcache.store.store import FeatureStore, recorded_form
+from featcache.store.store import recorded_form
 from featcache.trunks import weights as trunk_weights
 from featcache.trunks.architectures import architecture
 from featcache.trunks.weights_memo import WeightsMemo
@@ -54,7 +54,7 @@ def photos(root: Path, content: str = "", classes: tuple[str, ...] = ("a", "b"))
 
 
 def recipe_of(root: Path, **sections: object) -> Recipe:
-    return check({"name": "photos", "data": {"root": str(root)}, **sections}, where="a test")
+    return check_recipe({"name": "photos", "data": {"root": str(root)}, **sections}, where="a test")
 
 
 def record(cache: Path, recipe: Recipe, *, sha256: str = "ab" * 32, asked: str = "nano.pth", **spec) -> FeatureStore:
@@ -287,7 +287,7 @@ def test_one_folder_by_several_paths(tmp_path, cache, monkeypatch):
 def test_another_cut_of_the_name_is_held_too(tmp_path, cache):
     """Another variant of a data set, from another folder, is refused like the same one."""
     first, second = photos(tmp_path / "v1" / "photos"), photos(tmp_path / "v2" / "photos", "another")
-    record(cache, check({"name": "photos", "data": {"root": str(first)}}, where="a test"))
+    record(cache, check_recipe({"name": "photos", "data": {"root": str(first)}}, where="a test"))
     for split in ("val", "test"):
         shutil.rmtree(second / split)
     with pytest.raises(CacheError, match="--name"):
@@ -334,7 +334,7 @@ def test_data_settings_are_held(tmp_path, cache, data, said):
     table_of(root, "one.csv")
     table_of(root, "other.csv")
     layout = {"layout": "table", "table": "one.csv", "root": str(root)}
-    record(cache, check({"name": "photos", "data": layout}, where="a test"))
+    record(cache, check_recipe({"name": "photos", "data": layout}, where="a test"))
     pipeline = write_recipe(tmp_path / "r.toml", root, data=data)
     if not said:
         assert len(featcache.load("train", pipeline=pipeline, cache=cache).y) == 2

@@ -12,7 +12,7 @@ from featcache.extraction.timing import Account
 from featcache.heads.fit_linear import notes_of
 from featcache.heads.saved.linear import SavedHead
 from featcache.listing import sheet
-from featcache.recipe.recipe import check
+from featcache.recipe import check_recipe
 from tests.builders import fit_head, record_clusters, scored_head
 
 WHERE = {"data": "/data/toy"}
@@ -153,7 +153,7 @@ def test_an_unknown_key_of_a_recipe_is_refused_with_the_nearest(section, key, sa
         place = place[name]
     place[key] = {} if section == ("fit",) else 1
     with pytest.raises(UsageError) as refused:
-        check(document, where="r.toml")
+        check_recipe(document, where="r.toml")
     assert said in str(refused.value)
 
 

@@ -1,12 +1,10 @@
 """The command line: each command parses, calls one function, and prints. Heavy imports wait until they are needed."""
 
-# In the order of --help.
-from featcache.cli import stage_one, stage_two, report, search, classifiers, predict  # isort: skip
-from featcache.cli import cache, demo
-from featcache.cli import maintenance as upkeep
+# Importing a module makes its functions commands, in the order of --help.
+from featcache.cli import extract, fit_head, report, search, classifiers, predict  # isort: skip
+from featcache.cli import info, maintenance, demo  # isort: skip
 from featcache.cli.app import main
 
-# Importing one makes its functions commands.
-GROUPS = (stage_one, stage_two, report, search, classifiers, predict, cache, upkeep, demo)
+COMMANDS = (extract, fit_head, report, search, classifiers, predict, info, maintenance, demo)
 
-__all__ = ["GROUPS", "main"]
+__all__ = ["COMMANDS", "main"]

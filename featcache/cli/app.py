@@ -1,11 +1,9 @@
-"""What all commands share: the app, the options, how what goes wrong is told, and how things are printed."""
+"""The app that all commands belong to, and what becomes of an error: one message and an exit code."""
 
 import contextlib
 import errno
 import functools
-import inspect
 import io
-import json
 import os
 import signal
 import sys
@@ -14,23 +12,21 @@ import warnings
 from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 import featcache
+from featcache.cli.options import expand_options
+from featcache.cli.output import echo_stderr
 from featcache.errors import FeatcacheError, MachineError, UsageError
 from featcache.files import expand_home
 from featcache.machine import limit_threads
 from featcache.os_refusals import PROCESSES, can_start_threads, exhaustion, refusal, require_memory
-from featcache.recipe import Stored, Where
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 INTERRUPTED = 130
-_OF_STDOUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+_STDOUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _TYPED: ContextVar[frozenset[str]] = ContextVar("options that were typed", default=frozenset())
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,37 +37,12 @@ app = typer.Typer(
     help="Run a frozen vision trunk over your images once; every classifier experiment after that takes seconds.",
 )
 
-Pipeline = Annotated[
-    str | None,
-    typer.Option(
-        "--pipeline", "-p", envvar="FEATCACHE_PIPELINE", help="A recipe: the path of a .toml file, or a name.",
-        rich_help_panel=None,
-    ),
-]  # fmt: skip
-Data = Annotated[str | None, typer.Option("--data", help="The folder of images: <root>/<split>/<class>/…/image.")]
-Cache = Annotated[str | None, typer.Option("--cache", help="The cache folder.  [env: FEATCACHE_CACHE; default: cache]")]
-Name = Annotated[str | None, typer.Option("--name", help="The data set's name in the cache.")]
-Store = Annotated[str | None, typer.Option("--store", help="One store, where several hold this data set.")]
-Weights = Annotated[
-    str | None, typer.Option("--weights", help="A published name, a .pth or .safetensors file, or random.")
-]
-Precision = Annotated[str | None, typer.Option("--precision", help="auto, fp32 or bf16.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]
-
-# A command's parameter of one of these types stands for the options that it is made of; see `command`.
-_WHERE = {"pipeline": Pipeline, "data": Data, "cache": Cache, "name": Name}
-_GROUPS: dict[Any, dict[str, Any]] = {
-    Where: _WHERE,
-    Stored: {**_WHERE, "store": Store, "weights": Weights, "precision": Precision},
-}
-
 
 class _Command(TyperCommand):
     """A command that takes an option once, and remembers which options were typed."""
 
     def make_parser(self, ctx: Any) -> Any:
-        """The parser, which refuses an option that stands there twice: the first one would count for nothing."""
+        """Return the parser, which refuses an option that was typed twice: the first one would count for nothing."""
         parser: Any = super().make_parser(ctx)
         parse = parser.parse_args
 
@@ -79,8 +50,8 @@ class _Command(TyperCommand):
             values, rest, order = parse(args)
             options: list[Any] = [parameter for parameter in order if parameter.param_type_name == "option"]
             for option in options:
-                several = option.multiple or (option.is_flag and not option.secondary_opts)
-                if options.count(option) > 1 and not several:
+                repeatable = option.multiple or (option.is_flag and not option.secondary_opts)
+                if options.count(option) > 1 and not repeatable:
                     ctx.fail(f"{option.opts[0]} was given {options.count(option)} times; give it once")
                 if values.get(option.name) == "":
                     ctx.fail(f"{option.opts[0]} is empty: give it a value, or leave it out")
@@ -104,7 +75,7 @@ def refuse_unused(options: Collection[str], why: str) -> None:
 
 
 def main() -> None:
-    """The console script."""
+    """Run the command that was typed: the console script."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us: `featcache info >&-`
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (it lives as long as we do)
@@ -115,48 +86,22 @@ def main() -> None:
     try:
         app(prog_name="featcache")
     except OSError as error:  # --help and --version, which no command wraps
-        complain(f"error: {exhaustion(error) or f'the output cannot be written: {error.strerror}'}")
+        echo_stderr(f"error: {exhaustion(error) or f'the output cannot be written: {error.strerror}'}")
         os._exit(5)
 
 
 def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function a command of the app; what goes wrong in it is told, and its `where` becomes flags."""
+    """Make a function a command of the app: its groups of options are expanded, and its errors become exit codes."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        app.command(name, cls=_Command)(_with_flags(_told(function)))
+        app.command(name, cls=_Command)(expand_options(_exit_with_code(function)))
         return function
 
     return register
 
 
-def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """The same command with a parameter of type `Where` or `Stored` laid out as its flags, where it stands."""
-    taken = inspect.signature(command).parameters
-    group = next((name for name, one in taken.items() if one.annotation in _GROUPS), None)
-    if group is None:
-        return command
-    flags = _GROUPS[taken[group].annotation]
-    laid_out: list[inspect.Parameter] = []
-    for name, one in taken.items():
-        if name == group:
-            keyword = inspect.Parameter.KEYWORD_ONLY
-            laid_out += [
-                inspect.Parameter(flag, keyword, default=None, annotation=kind) for flag, kind in flags.items()
-            ]
-        else:
-            laid_out.append(one.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-
-    def run(**given: Any) -> None:
-        command(**{group: {flag: given.pop(flag) for flag in flags}}, **given)
-
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__annotations__ = {one.name: one.annotation for one in laid_out}
-    run.__signature__ = inspect.Signature(laid_out)  # type: ignore[attr-defined]
-    return run
-
-
-def _told(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn what goes wrong into one message on stderr and an exit code; a traceback is for FEATCACHE_DEBUG."""
+def _exit_with_code(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn an exception into one message on stderr and an exit code; a traceback is for FEATCACHE_DEBUG."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -166,37 +111,37 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
                     signal.signal(ending, signal.default_int_handler)  # a batch system's end is a Ctrl-C
         try:
             with warnings.catch_warnings():  # an engine that failed, memory that ran out
-                warnings.showwarning = _tell_once()
+                warnings.showwarning = _show_each_warning_once()
                 require_memory()
-                command(*args, **{name: _expanded(value) for name, value in kwargs.items()})
+                command(*args, **{name: _with_home(value) for name, value in kwargs.items()})
             sys.stdout.flush()
         except KeyboardInterrupt:
             if not can_start_threads():  # OpenBLAS sends itself a Ctrl-C where it cannot
-                complain(f"error: {PROCESSES}")
+                echo_stderr(f"error: {PROCESSES}")
                 raise typer.Exit(MachineError.exit_code) from None
-            safe = "; what was committed is safe, and the same command goes on from there"
-            complain("interrupted" + (safe if command.__name__ == "extract" else ""))
+            safe = "; what was committed is safe, and the same command continues from there"
+            echo_stderr("interrupted" + (safe if command.__name__ == "extract" else ""))
             raise typer.Exit(INTERRUPTED) from None
         except FeatcacheError as error:
-            behind = error if isinstance(error, MachineError) else exhaustion(error) or error
-            complain(f"error: {behind}")
-            raise typer.Exit(behind.exit_code) from None
+            cause = error if isinstance(error, MachineError) else exhaustion(error) or error
+            echo_stderr(f"error: {cause}")
+            raise typer.Exit(cause.exit_code) from None
         except BrokenPipeError:  # `featcache report | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in _OF_STDOUT and error.filename is None:
+            if isinstance(error, OSError) and error.errno in _STDOUT_ERRORS and error.filename is None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                complain(f"error: the output cannot be written: {error.strerror}")
+                echo_stderr(f"error: the output cannot be written: {error.strerror}")
                 raise typer.Exit(5) from None
             if os.environ.get("FEATCACHE_DEBUG"):
                 traceback.print_exc()
             if (refused := refusal(error)) is not None:
-                complain(f"error: {refused}")
+                echo_stderr(f"error: {refused}")
                 raise typer.Exit(refused.exit_code) from None
-            complain(
+            echo_stderr(
                 f"error: {type(error).__name__}: {error}\nThis is a bug in featcache, not a mistake of yours; "
                 f"what was committed is safe. FEATCACHE_DEBUG=1 shows where it happened."
             )
@@ -205,67 +150,27 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _expanded(value: Any) -> Any:
-    """A file that a command is to write: no shell expands the tilde of `--csv=~/x.csv`."""
+def _with_home(value: Any) -> Any:
+    """Return the path of a file to write with its tilde expanded: no shell does it in `--csv=~/x.csv`."""
     return Path(expand_home(value)) if isinstance(value, Path) else value
 
 
-def _tell_once() -> Callable[..., None]:
-    """For `warnings.showwarning`: the text alone, and each but once."""
-    told: set[str] = set()
+def _show_each_warning_once() -> Callable[..., None]:
+    """Return a function for `warnings.showwarning` that prints the text alone, and each text once."""
+    shown: set[str] = set()
 
-    def tell(message: Warning | str, *_: object, **__: object) -> None:
-        if str(message) not in told:
-            told.add(str(message))
-            complain(f"warning: {message}")
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        if str(message) not in shown:
+            shown.add(str(message))
+            echo_stderr(f"warning: {message}")
 
-    return tell
+    return show
 
 
 @app.callback(invoke_without_command=True)
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
         print(f"featcache {featcache.__version__}")
         raise typer.Exit
-
-
-def console(*, stderr: bool = False) -> "Console":
-    """Where tables and progress are drawn."""
-    from featcache.report import Plain
-
-    return Plain(stderr=stderr, highlight=False, markup=False, emoji=False)
-
-
-def say(text: str) -> None:
-    """A line, or several, on stdout."""
-    from featcache.report import printable
-
-    print("\n".join(printable(line) for line in text.split("\n")))
-
-
-def complain(text: str) -> None:
-    """A line, or several, on stderr."""
-    try:
-        from featcache.report import printable
-    except (ImportError, MemoryError, OSError):  # where nothing more can be opened or held, only what is plain is shown
-
-        def printable(name: str) -> str:
-            return ascii(name)[1:-1]
-
-    with contextlib.suppress(OSError):  # nobody listens; the exit code says it too
-        for line in text.split("\n"):
-            print(printable(line), file=sys.stderr)
-
-
-def print_json(document: Any) -> None:
-    """The one document on stdout."""
-    print(json.dumps(document, indent=2, allow_nan=False))
-
-
-def short(path: Path) -> str:
-    """A path as a person would type it here."""
-    with contextlib.suppress(ValueError):
-        return str(path.absolute().relative_to(Path.cwd()))
-    return str(path)

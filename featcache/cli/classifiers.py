@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
-from featcache.cli.app import Device, Json, command, complain, console, print_json, say, short
-from featcache.recipe import Stored
+from featcache.cli.app import command
+from featcache.cli.options import Device, Json
+from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
+from featcache.recipe import StoreOptions
 
 
 @command()
@@ -17,63 +19,66 @@ def fit(
             help="knn, ridge, logreg, linear-svm, lda, centroid, mlp, or an import path: sklearn.svm:SVC.",
         ),
     ],
-    where: Stored,
+    options: StoreOptions,
     settings: Annotated[
-        list[str] | None, typer.Argument(help="KEY=VALUE; several values are chosen among: C=0.1,1,10.")
+        list[str] | None, typer.Argument(help="KEY=VALUE; of several values the best is chosen: C=0.1,1,10.")
     ] = None,
     predict: Annotated[
-        list[str] | None, typer.Option("--predict", help="Keep the predictions for this split too.")
+        list[str] | None, typer.Option("--predict", help="Also save the predictions for this split.")
     ] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", help="Fits at a time; one a core without.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", help="Fits that run at a time; by default one per core.")
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Any other classifier on the cached embeddings; its settings are chosen by macro recall on val."""
+    """Fit any other classifier to the cached embeddings; its settings are chosen by macro recall on val."""
     from featcache.heads import fit
     from featcache.heads.classifiers import parse
     from featcache.report import Bar, fitted_parts
 
     choices = {key: list(values) for key, values in parse(settings or ()).items()}
-    with Bar(console(stderr=True)) as bar:
+    with Bar(open_console(stderr=True)) as bar:
         fitted = fit(
             classifier, choices, predict=predict or (), foreign=True, jobs=jobs, device=device, progress=bar.show,
-            **where,
+            **options,
         )  # fmt: skip
     if as_json:
-        print_json(fitted.to_json())
+        echo_json(fitted.to_json())
     else:
         for part in fitted_parts(fitted):
-            console().print(part)
-        say(f"saved in {short(fitted.best.folder)}")
+            open_console().print(part)
+        echo(f"saved in {relative_path(fitted.best.folder)}")
     for note in fitted.notes:
-        complain(f"note: {note}")
+        echo_stderr(f"note: {note}")
 
 
 @command()
 def compare(
-    where: Stored,
+    options: StoreOptions,
     split: Annotated[
-        str | None, typer.Option("--split", help="Ask every head about this split; without it, their scores on val.")
+        str | None,
+        typer.Option("--split", help="Evaluate every head on this split; by default, show the saved scores on val."),
     ] = None,
     sort: Annotated[
         str, typer.Option("--sort", help="macro_recall, accuracy, loss, gap, seconds, name or newest.")
     ] = "macro_recall",
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write the table.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write the table to this file (.csv).")] = None,
     as_json: Json = False,
 ) -> None:
-    """Every head and classifier of the data set in one table."""
+    """List every head and classifier of the data set in one table, with its scores."""
     from featcache.evaluation import compare
     from featcache.report import check_destination, comparison_table, save_comparison_csv
 
     if csv is not None:
         check_destination(csv, ".csv")
-    found = compare(split=split, sort=sort, **where)
+    comparison = compare(split=split, sort=sort, **options)
     if csv is not None:
-        save_comparison_csv(found, csv)
+        save_comparison_csv(comparison, csv)
     if as_json:
-        print_json(found.to_json())
+        echo_json(comparison.to_json())
         return
-    for part in comparison_table(found, console().width):
-        console().print(part)
+    for part in comparison_table(comparison, open_console().width):
+        open_console().print(part)
     if csv is not None:
-        say(f"wrote {short(csv)}")
+        echo(f"wrote {relative_path(csv)}")

@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featcache.cli.app import Device, Json, command, complain, console, print_json, refuse_unused, say, short
+from featcache.cli.app import command, refuse_unused
+from featcache.cli.options import Device, Json
+from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.errors import UsageError
 from featcache.files import expand_home
-from featcache.recipe import Stored
+from featcache.recipe import StoreOptions
 
 if TYPE_CHECKING:
     from featcache.prediction import Predictions, Timeline
 
 HeadName = Annotated[
     str,
-    typer.Argument(help="A head's name, how it starts, its folder; best: the first of compare; latest: the newest's."),
+    typer.Argument(
+        help="A head: its name, the start of it, or its folder; best (the first of compare); latest (the newest)."
+    ),
 ]
 
 
@@ -28,17 +32,21 @@ def predict(
     images: Annotated[
         list[str], typer.Argument(metavar="IMAGE…", help="Images, folders, one video, or - for names on stdin.")
     ],
-    where: Stored,
-    top: Annotated[int, typer.Option("--top", help="Labels of each image.")] = 5,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write the answers as a table.")] = None,
-    png: Annotated[Path | None, typer.Option("--png", help="Write a contact sheet; of a video, a strip.")] = None,
-    per_second: Annotated[float, typer.Option("--per-second", help="Frames of a video that are looked at.")] = 2.0,
+    options: StoreOptions,
+    top: Annotated[int, typer.Option("--top", help="How many labels are shown for each image.")] = 5,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write the predictions as a table (.csv).")] = None,
+    png: Annotated[
+        Path | None, typer.Option("--png", help="Write a contact sheet (.png); for a video, a strip.")
+    ] = None,
+    per_second: Annotated[
+        float, typer.Option("--per-second", help="Frames of a video that are looked at each second.")
+    ] = 2.0,
     device: Device = "auto",
     workers: Annotated[int | None, typer.Option("--workers", help="Processes that read and decode.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images in one forward pass.")] = None,
     as_json: Json = False,
 ) -> None:
-    """A head on new images: labels with probabilities. --weights says where the trunk's weights are now."""
+    """Predict the labels of new images, with probabilities. --weights says where the trunk's weights are now."""
     from featcache.extraction import Settings
     from featcache.prediction import is_video, predict, timeline
     from featcache.report import Bar, check_destination
@@ -52,100 +60,100 @@ def predict(
     named = [name for word in images for name in (_from_stdin() if word == "-" else [word])]
     videos = [name for name in named if is_video(name) and not os.path.isdir(expand_home(name))]
     if videos and len(named) > 1:
-        raise UsageError(f"{videos[0]}: a video is asked about alone; found {len(named) - 1} more names")
+        raise UsageError(f"{videos[0]}: a video must be the only input; found {len(named) - 1} more")
     if videos:
-        refuse_unused(("top", "workers"), "on a video: a stretch has one label, and one process decodes")
+        refuse_unused(("top", "workers"), "on a video: each stretch has one label, and a single process decodes")
     else:
         refuse_unused(["per_second"], "on images")
-    with Bar(console(stderr=True)) as bar:
+    with Bar(open_console(stderr=True)) as bar:
         if videos:
             over_time = timeline(
                 head, videos[0], per_second=per_second, device=device, batch_size=batch_size,
-                progress=lambda done: bar.show("frames", done, 0), **where,
+                progress=lambda done: bar.show("frames", done, 0), **options,
             )  # fmt: skip
         else:
-            found = predict(
+            predictions = predict(
                 head, named, device=device, batch_size=batch_size, workers=workers,
-                progress=lambda done, total: bar.show("images", done, total), **where,
+                progress=lambda done, total: bar.show("images", done, total), **options,
             )  # fmt: skip
     if videos:
         _show_timeline(over_time, csv, png, as_json=as_json)
     else:
-        _show(found, top, csv, png, as_json=as_json)
+        _show(predictions, top, csv, png, as_json=as_json)
 
 
 @command("export-model")
 def export_model(
     *,
     head: HeadName,
-    to: Annotated[Path, typer.Option("--to", help="model.pt (torchvision's names) or model.onnx.")],
-    where: Stored,
+    to: Annotated[Path, typer.Option("--to", help="The file: model.pt (with torchvision's names) or model.onnx.")],
+    options: StoreOptions,
     as_json: Json = False,
 ) -> None:
-    """A head and its trunk as one file for torchvision or ONNX; transform and class names beside it, as JSON."""
+    """Write a head and its trunk as one file for torchvision or ONNX; transform and class names beside it, as JSON."""
     from featcache.prediction import export_model as export
 
-    done = export(head, to, **where)
+    exported = export(head, to, **options)
     if as_json:
-        print_json(done.to_json())
+        echo_json(exported.to_json())
     else:
-        if done.chosen:
-            say(done.chosen)
-        say(f"{done.head}: {done.parameters:,} parameters, {done.outputs} outputs")
-        say(f"wrote {short(done.model)} and {short(done.about)}")
-    for note in done.notes:
-        complain(f"note: {note}")
+        if exported.chosen:
+            echo(exported.chosen)
+        echo(f"{exported.head}: {exported.parameters:,} parameters, {exported.outputs} outputs")
+        echo(f"wrote {relative_path(exported.model)} and {relative_path(exported.about)}")
+    for note in exported.notes:
+        echo_stderr(f"note: {note}")
 
 
 def _from_stdin() -> list[str]:
-    """Names, one a line, as `find` and `ls` write them."""
+    """Return the names on stdin, one a line, as `find` and `ls` write them."""
     return [os.fsdecode(line) for line in sys.stdin.buffer.read().split(b"\n") if line]
 
 
-def _show(found: "Predictions", top: int, csv: Path | None, png: Path | None, *, as_json: bool) -> None:
+def _show(predictions: "Predictions", top: int, csv: Path | None, png: Path | None, *, as_json: bool) -> None:
     from featcache.report import printable, render_predictions, save_predictions_csv
 
     if csv is not None:
-        save_predictions_csv(found, csv, top)
+        save_predictions_csv(predictions, csv, top)
     if png is not None:
         from featcache.report import save_sheet
 
-        save_sheet(found, png)
+        save_sheet(predictions, png)
     if as_json:
-        print_json(found.to_json(top))
+        echo_json(predictions.to_json(top))
     else:
-        say(found.chosen or f"head {found.head}")
-        render_predictions(found, console(), top)
+        echo(predictions.chosen or f"head {predictions.head}")
+        render_predictions(predictions, open_console(), top)
         _say_written(csv, png)
-    for path, reason in zip(found.paths, found.failed, strict=True):
+    for path, reason in zip(predictions.paths, predictions.failed, strict=True):
         if reason:
-            complain(f"warning: {printable(path)}: {reason}")
-    for note in found.notes:
-        complain(f"note: {note}")
+            echo_stderr(f"warning: {printable(path)}: {reason}")
+    for note in predictions.notes:
+        echo_stderr(f"note: {note}")
 
 
-def _show_timeline(found: "Timeline", csv: Path | None, png: Path | None, *, as_json: bool) -> None:
+def _show_timeline(timeline: "Timeline", csv: Path | None, png: Path | None, *, as_json: bool) -> None:
     from featcache.report import render_timeline, save_timeline_csv
 
     if csv is not None:
-        save_timeline_csv(found, csv)
+        save_timeline_csv(timeline, csv)
     if png is not None:
         from featcache.report import save_strip
 
-        save_strip(found, png)
+        save_strip(timeline, png)
     if as_json:
-        print_json(found.to_json())
+        echo_json(timeline.to_json())
     else:
-        say(found.chosen or f"head {found.head}")
-        render_timeline(found, console())
+        echo(timeline.chosen or f"head {timeline.head}")
+        render_timeline(timeline, open_console())
         _say_written(csv, png)
-    if found.failed:
-        complain(f"warning: {found.path}: not read to its end: {found.failed}")
-    for note in found.notes:
-        complain(f"note: {note}")
+    if timeline.failed:
+        echo_stderr(f"warning: {timeline.path}: could not be read to its end: {timeline.failed}")
+    for note in timeline.notes:
+        echo_stderr(f"note: {note}")
 
 
 def _say_written(*paths: Path | None) -> None:
     for path in paths:
         if path is not None:
-            say(f"wrote {short(path)}")
+            echo(f"wrote {relative_path(path)}")

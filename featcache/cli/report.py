@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featcache.cli.app import Json, command, console, print_json, say, short
+from featcache.cli.app import command
+from featcache.cli.options import Json
+from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.errors import UsageError
-from featcache.recipe import Stored
+from featcache.recipe import StoreOptions
 
 if TYPE_CHECKING:
     from featcache.evaluation import Examined
@@ -19,30 +21,44 @@ def report(
     *,
     head: Annotated[
         str | None,
-        typer.Argument(help="A head's name, or how it starts; best (without it): the first of compare; or latest."),
+        typer.Argument(help="A head: its name or the start of it, best (the default: the first of compare) or latest."),
     ] = None,
-    split: Annotated[str | None, typer.Option("--split", help="test where there is one, else val.")] = None,
-    where: Stored,
-    by: Annotated[str, typer.Option("--by", help="image or clip: what one answer is about.")] = "image",
+    split: Annotated[
+        str | None, typer.Option("--split", help="The split; by default test if there is one, else val.")
+    ] = None,
+    options: StoreOptions,
+    by: Annotated[str, typer.Option("--by", help="What counts as one prediction: image or clip.")] = "image",
     clip_rule: Annotated[
         str | None,
-        typer.Option("--clip-rule", help="mean-probability (without it), mean-logit or majority: of a clip's images."),
+        typer.Option(
+            "--clip-rule",
+            help="How a clip is predicted from its images: mean-probability (the default), mean-logit or majority.",
+        ),
     ] = None,
     against: Annotated[
-        str | None, typer.Option("--against", help="Another head: what differs, and how sure that is.")
+        str | None,
+        typer.Option("--against", help="Another head to compare with: what differs, and how certain that is."),
     ] = None,
     folds: Annotated[
-        str | None, typer.Option("--folds", help="0,1,2: each fold's own head, and the average (Drive&Act).")
+        str | None,
+        typer.Option("--folds", help="Folds, such as 0,1,2: each with its own head, and the average (Drive&Act)."),
     ] = None,
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page: matrix, images, curves, how made.")] = None,
-    png: Annotated[Path | None, typer.Option("--png", help="Write matrix and recall bars as a picture.")] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write classes and matrix as a table.")] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", help="Write a page (.html): matrix, images, curves, and how the head was made."),
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option("--png", help="Write the matrix and the recall of each class as a picture (.png).")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write the classes and the matrix as a table (.csv).")
+    ] = None,
     allow_shared_subjects: Annotated[
-        bool, typer.Option("--allow-shared-subjects", help="Evaluate on people who stand in train too.")
+        bool, typer.Option("--allow-shared-subjects", help="Evaluate on people who are in train too.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Recall per class and the confusion matrix of a head, with intervals; by image and by clip."""
+    """Report the recall of each class and the confusion matrix of a head, with intervals; by image and by clip."""
     from featcache.dataset import Asked
     from featcache.evaluation import evaluate_folds, evaluate_pair, examine, to_json
     from featcache.report import check_destination, render_evaluation, render_folds, render_paired, save_evaluation_csv
@@ -52,20 +68,22 @@ def report(
         if path is not None:
             check_destination(path, suffix)
     if folds is not None and (files or against is not None):
-        raise UsageError("--folds: an average has no page, picture or table of its own, and no --against; leave it out")
-    options = {"split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects}
+        raise UsageError(
+            "--folds: an average has no page, picture or table, and --against compares single heads; leave --folds out"
+        )
+    choices = {"split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects}
     if folds is not None:
-        averaged = evaluate_folds(_numbers(folds), head, **options, **where)  # type: ignore[arg-type]
+        averaged = evaluate_folds(_numbers(folds), head, **choices, **options)  # type: ignore[arg-type]
         if as_json:
-            print_json(averaged.to_json())
+            echo_json(averaged.to_json())
         else:
-            render_folds(averaged, console())
+            render_folds(averaged, open_console())
         return
-    asked = Asked(**where)
-    found = examine(asked, head, **options)  # type: ignore[arg-type]
-    evaluation = found.evaluation(by)
+    request = Asked(**options)
+    examined = examine(request, head, **choices)  # type: ignore[arg-type]
+    evaluation = examined.evaluation(by)
     if html is not None:
-        _write_page(found, by, html)
+        _write_page(examined, by, html)
     if png is not None:
         from featcache.report import save_png
 
@@ -74,39 +92,38 @@ def report(
         save_evaluation_csv(evaluation, csv)
     compared = None
     if against is not None:
-        compared = evaluate_pair(found, examine(asked, against, **options), by)  # type: ignore[arg-type]
+        compared = evaluate_pair(examined, examine(request, against, **choices), by)  # type: ignore[arg-type]
     if as_json:
-        print_json(to_json(evaluation) if compared is None else compared.to_json())
+        echo_json(to_json(evaluation) if compared is None else compared.to_json())
         return
     if compared is None:
-        render_evaluation(evaluation, console(), written=bool(files))
+        render_evaluation(evaluation, open_console(), written=bool(files))
     else:
-        render_paired(compared, console())
+        render_paired(compared, open_console())
     for path in files:
-        say(f"wrote {short(path)}")
+        echo(f"wrote {relative_path(path)}")
 
 
-def _write_page(found: "Examined", by: str, path: Path) -> None:
-    from featcache.cli.app import complain
+def _write_page(examined: "Examined", by: str, path: Path) -> None:
     from featcache.report import Bar, left
     from featcache.report.page import page_of, save_html
 
-    page, begun = page_of(found, by), time.monotonic()
+    page, begun = page_of(examined, by), time.monotonic()
     what = "fetching frames" if page.videos else "thumbnails"
 
     def show(done: int, of: int) -> None:
         bar.show(what, done, of, left(done, of, time.monotonic() - begun))
 
-    with Bar(console(stderr=True)) as bar:
+    with Bar(open_console(stderr=True)) as bar:
         shown = save_html(page, path, progress=show)
     if page.videos:
-        complain(f"note: thumbnails of {shown.wanted:,} frames took {time.monotonic() - begun:.0f} s")
+        echo_stderr(f"note: thumbnails of {shown.wanted:,} frames took {time.monotonic() - begun:.0f} s")
     if shown.note:
-        complain(f"note: {shown.note}")
+        echo_stderr(f"note: {shown.note}")
 
 
 def _numbers(folds: str) -> list[int]:
     try:
         return [int(number) for number in folds.split(",")]
     except ValueError:
-        raise UsageError(f"--folds: found {folds!r}, expected numbers with commas between: 0,1,2") from None
+        raise UsageError(f"--folds: found {folds!r}, expected numbers separated by commas: 0,1,2") from None

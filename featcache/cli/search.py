@@ -4,45 +4,45 @@ from typing import Annotated
 
 import typer
 
-from featcache.cli.app import Device, Json, command, complain, console, print_json, refuse_unused, say, short
-from featcache.recipe import Stored
+from featcache.cli.app import command, refuse_unused
+from featcache.cli.options import CheckSeconds, Device, Json, NoCheck, Only
+from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
+from featcache.recipe import HeadKeywords, StoreOptions
 
 
 @command()
 def search(
     *,
-    trials: Annotated[int, typer.Option("--trials", help="How many the study shall hold, earlier ones included.")] = 50,
-    where: Stored,
-    select: Annotated[
-        str | None, typer.Option("--select", help="What chooses, on val: macro_recall, accuracy or loss.")
-    ] = None,
-    optimizer: Annotated[str | None, typer.Option("--optimizer", help="Held fixed: sgd, adam or adamw.")] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of the search and of the order of the rows.")] = None,
+    trials: Annotated[
+        int, typer.Option("--trials", help="How many the study holds in the end, old ones included.")
+    ] = 50,
+    options: StoreOptions,
+    settings: Annotated[HeadKeywords, Only(("optimizer", "batch_size", "epochs", "seed", "select"))],
     device: Device = "auto",
-    check_seconds: Annotated[float, typer.Option("--check-seconds", help="What the check may take.")] = 30.0,
-    no_check: Annotated[bool, typer.Option("--no-check", help="Leave out the convex optimum.")] = False,
+    check_seconds: CheckSeconds = 30.0,
+    no_check: NoCheck = False,
     as_json: Json = False,
 ) -> None:
-    """Bayesian search over a head's settings, pruned on val; the same command again goes on where it was."""
+    """Search a head's settings (Bayesian, pruned on val); the same command again continues the search.
+
+    An optimizer that is given is held fixed; the seed is that of the search, too.
+    """
     from featcache.heads import search
     from featcache.report import Bar, search_parts
 
     if no_check:
         refuse_unused(["check_seconds"], "with --no-check")
-    with Bar(console(stderr=True)) as bar:
-        found = search(
-            trials, select=select, optimizer=optimizer, epochs=epochs, batch_size=batch_size, seed=seed,
-            device=device, check_seconds=None if no_check else check_seconds,
-            progress=lambda stage, done, total: bar.show(stage, done, total, "trials"), **where,
+    with Bar(open_console(stderr=True)) as bar:
+        result = search(
+            trials, device=device, check_seconds=None if no_check else check_seconds,
+            progress=lambda stage, done, total: bar.show(stage, done, total, "trials"), **settings, **options,
         )  # fmt: skip
     if as_json:
-        print_json(found.to_json())
+        echo_json(result.to_json())
     else:
-        for part in search_parts(found):
-            console().print(part)
-        if found.fit.best is not None:
-            say(f"saved in {short(found.fit.best.folder)}")
-    for note in found.fit.notes:
-        complain(f"note: {note}")
+        for part in search_parts(result):
+            open_console().print(part)
+        if result.fit.best is not None:
+            echo(f"saved in {relative_path(result.fit.best.folder)}")
+    for note in result.fit.notes:
+        echo_stderr(f"note: {note}")

@@ -24,7 +24,7 @@ from featcache.arguments import checked
 from featcache.dataset.request import Asked
 from featcache.errors import CacheError, UsageError
 from featcache.listing import Listing
-from featcache.recipe import Stored
+from featcache.recipe import StoreOptions
 from featcache.store import DigestIndex, Digests, FeatureStore
 
 HELD = 16_384  # rows of one split that stay while the other passes by
@@ -101,7 +101,7 @@ def near_duplicates(
     cosine: float,
     *,
     progress: Progress = lambda *_: None,
-    **where: Unpack[Stored],
+    **where: Unpack[StoreOptions],
 ) -> NearDuplicates:
     """The images of each split whose nearest neighbour in another split has at least this cosine.
 

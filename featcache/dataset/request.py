@@ -9,7 +9,7 @@ from pathlib import Path
 from featcache.errors import CacheError, UsageError
 from featcache.files import StatLog
 from featcache.listing import differing_settings, root_of, variant
-from featcache.recipe import DriveActData, Recipe, resolve
+from featcache.recipe import DriveActData, Recipe, resolve_recipe
 from featcache.store import (
     FeatureStore,
     Key,
@@ -44,7 +44,7 @@ class Asked:
         Raises:
             UsageError: no such recipe, or a faulty one; or a fold of a data set that has none.
         """
-        found = resolve(self.pipeline, data=self.data, name=self.name)
+        found = resolve_recipe(self.pipeline, data=self.data, name=self.name)
         if self.fold is None:
             return found
         if not isinstance(found.data, DriveActData):

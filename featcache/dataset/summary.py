@@ -13,7 +13,7 @@ from featcache.dataset.duplicates import Codes, Conflict, Duplicates, conflicts_
 from featcache.dataset.request import Asked
 from featcache.errors import FeatcacheError, UsageError
 from featcache.listing import Leak, Listing, data_source, find_leaks, left_out_notes, video_and_frame
-from featcache.recipe import Where
+from featcache.recipe import DataOptions
 from featcache.store import Digests, broken, read_split_assignment
 
 _FEW = 8  # files wanted of one folder, up to which asking for each is cheaper than listing the folder
@@ -75,7 +75,7 @@ class Contents:
 
 
 @checked
-def describe(*, splits: Sequence[str] | None = None, **where: Unpack[Where]) -> Contents:
+def describe(*, splits: Sequence[str] | None = None, **where: Unpack[DataOptions]) -> Contents:
     """What is in the data set that the recipe means; `splits` names some of its splits, without it all are meant.
 
     Files are looked for by listing their folders. Where the cache holds the data set, the digests that it has

@@ -12,7 +12,7 @@ from featcache.features import Features, features_of
 from featcache.heads import Scores
 from featcache.heads.classifiers import scores_of, text_of
 from featcache.heads.saved import Candidate, load_model, no_head, on_another_val, predict_rows, rank, ranked
-from featcache.recipe import Stored
+from featcache.recipe import StoreOptions
 
 SORTS = ("macro_recall", "accuracy", "loss", "gap", "seconds", "name", "newest")
 _RISING = ("loss", "gap", "seconds", "name")
@@ -77,7 +77,7 @@ class Comparison:
 
 
 @checked
-def compare(*, split: str | None = None, sort: str = "macro_recall", **where: Unpack[Stored]) -> Comparison:
+def compare(*, split: str | None = None, sort: str = "macro_recall", **where: Unpack[StoreOptions]) -> Comparison:
     """Every head and classifier of the data set, by its scores on val as they were measured when it was made.
 
     The first one, in the order of macro recall, is the head that "best" means in every command and function.

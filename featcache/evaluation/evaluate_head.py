@@ -15,7 +15,7 @@ from featcache.features import RANDOM_TRUNK, Features, changes_since_extract, fe
 from featcache.heads.saved import Opened, Run, Which, has_diverged, load_model, predict_rows, which_head
 from featcache.listing import find_leaks
 from featcache.metrics import Groups, calibration, group, intervals, unit_of
-from featcache.recipe import Stored
+from featcache.recipe import StoreOptions
 from featcache.store import FeatureStore, is_same_folder
 
 BY = ("image", "clip")  # what one row of an evaluation is
@@ -79,7 +79,7 @@ def evaluate(
     by: str = BY[0],
     clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
-    **where: Unpack[Stored],
+    **where: Unpack[StoreOptions],
 ) -> Evaluation:
     """Evaluate a head (the best on val where none is named) on test, or on val where there is no test.
 

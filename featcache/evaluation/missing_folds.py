@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from featcache.dataset import Asked
 from featcache.errors import CacheError
 from featcache.heads.saved import read_runs
-from featcache.recipe import as_named_anywhere
+from featcache.recipe import absolute_pipeline
 
 
 def refuse_missing(folds: Mapping[int, Asked]) -> None:
@@ -34,7 +34,7 @@ def _has_head(asked: Asked) -> bool:
 
 def _way(fold: int, asked: Asked) -> str:
     """The recipe's setting, then the commands, as the flags of this one need them."""
-    recipe = as_named_anywhere(asked.pipeline, data=asked.data)
+    recipe = absolute_pipeline(asked.pipeline, data=asked.data)
     flags = [("-p", recipe), ("--data", asked.data), ("--name", asked.name), ("--cache", asked.cache)]
     typed = "".join(f" {flag} {shlex.quote(str(value))}" for flag, value in flags if value is not None)
     held = any(asked.key("train") in store.listings for store in asked.stores())

@@ -16,7 +16,7 @@ from featcache.evaluation.evaluation import Evaluation, intervals_json, or_none,
 from featcache.evaluation.missing_folds import refuse_missing
 from featcache.evaluation.predictions import Answers
 from featcache.metrics import Intervals, differences, group, intervals, no_difference, unit_of
-from featcache.recipe import Stored
+from featcache.recipe import StoreOptions
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +122,7 @@ def difference(
     by: str = BY[0],
     clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
-    **where: Unpack[Stored],
+    **where: Unpack[StoreOptions],
 ) -> Paired:
     """Two heads on the same rows: what differs, with the interval of the difference; see `evaluate`.
 
@@ -163,7 +163,7 @@ def evaluate_folds(
     by: str = BY[0],
     clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
-    **where: Unpack[Stored],
+    **where: Unpack[StoreOptions],
 ) -> Folds:
     """Evaluate each fold's own head on its own split, and average.
 

@@ -25,7 +25,7 @@ from featcache.extraction.timing import Account
 from featcache.extraction.trunk_process import TrunkProcess
 from featcache.files import StatLog, sweep_old_scratch
 from featcache.listing import Dealt, Leak, Listing, Source, data_source, find_leaks, settings_of, subset
-from featcache.recipe import Recipe, Where
+from featcache.recipe import DataOptions, Recipe, TrunkKeywords, pick_options
 from featcache.store import (
     TAIL,
     Extracted,
@@ -41,21 +41,20 @@ from featcache.store import (
 from featcache.trunks import PRECISION, TrunkSource, TrunkSpec, WeightsMemo, load_trunk, require_decoder
 
 
+class ExtractOptions(DataOptions, TrunkKeywords, total=False):
+    """What extract takes: which data set, and which settings of the trunk."""
+
+
 @checked
 def extract(
     split: str | None = None,
     *,
-    arch: str | None = None,
-    weights: str | None = None,
-    precision: str | None = None,
-    stored: str | None = None,
-    decode: str | None = None,
     limit: int | None = None,
     fraction: float | None = None,
     seed: int | None = None,
     settings: Settings | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
-    **where: Unpack[Where],
+    **options: Unpack[ExtractOptions],
 ) -> list[Summary]:
     """Embed one split, or every split, of a data set; a summary each.
 
@@ -67,9 +66,8 @@ def extract(
     """
     if seed is not None and limit is None and fraction is None:
         raise UsageError("--seed has no effect without --limit or --fraction: it draws the part that they ask for")
-    asked = Asked(**where)
-    trunk = {"arch": arch, "weights": weights, "precision": precision, "stored": stored, "decode": decode}
-    recipe = asked.recipe.override("trunk", **trunk)
+    asked = Asked(**pick_options(options, DataOptions))
+    recipe = asked.recipe.override("trunk", **pick_options(options, TrunkKeywords))
     folder, cut = asked.folder, asked.variant
     laid = data_source(recipe, read_split_assignment(folder, recipe.name, cut))
     whole = [laid.listing(one) for one in ([split] if split is not None else laid.splits())]

@@ -20,14 +20,14 @@ from featcache.arguments import checked
 from featcache.errors import UsageError
 from featcache.features.in_memory import Features, load
 from featcache.files import expand_home, sync_file, sync_folder, target_problem, translate_os_errors
-from featcache.recipe import Stored
+from featcache.recipe import StoreOptions
 from featcache.store import write_hdf5
 
 SUFFIXES = (".h5", ".npz", ".parquet")
 
 
 @checked
-def export(split: str, to: str | Path, **where: Unpack[Stored]) -> Features:
+def export(split: str, to: str | Path, **where: Unpack[StoreOptions]) -> Features:
     """Write one split of the cache to `to`, by its suffix .h5, .npz or .parquet; what was written.
 
     A file that stands there is replaced, once the new one is whole.

@@ -12,7 +12,7 @@ from featcache.arguments import checked
 from featcache.dataset import Asked
 from featcache.errors import DataError
 from featcache.listing import Listing, Source, data_source, root_of, variant
-from featcache.recipe import Recipe, Stored
+from featcache.recipe import Recipe, StoreOptions
 from featcache.store import FeatureStore, read_split_assignment
 
 # What everything that quotes a score on such features must say.
@@ -48,7 +48,7 @@ class Features:
 
 
 @checked
-def load(split: str, **where: Unpack[Stored]) -> Features:
+def load(split: str, **where: Unpack[StoreOptions]) -> Features:
     """One split's embeddings and labels, as `featcache extract` left them. Needs neither torch nor the images.
 
     `pipeline`, `data`, `cache` and `name` are the flags of the command line; `store`, `weights` and `precision`

@@ -18,7 +18,7 @@ from featcache.arguments import checked
 from featcache.dataset import Asked
 from featcache.features.in_memory import source_of
 from featcache.machine import available_memory
-from featcache.recipe import Stored
+from featcache.recipe import StoreOptions
 from featcache.store import PIECE_BYTES, FeatureStore, Filler, Key, Piece, iter_windows, pieces_of
 
 Window = npt.NDArray[np.float32]  # (rows, dim)
@@ -105,7 +105,7 @@ def spread(classes: Sequence[int], generator: np.random.Generator) -> npt.NDArra
 
 
 @checked
-def stream(split: str, *, window_bytes: int = WINDOW_BYTES, **where: Unpack[Stored]) -> Streamed:
+def stream(split: str, *, window_bytes: int = WINDOW_BYTES, **where: Unpack[StoreOptions]) -> Streamed:
     """One split, its embeddings left on disk; the twin of `featcache.load` for what does not fit into memory.
 
     Raises:

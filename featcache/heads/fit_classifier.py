@@ -24,7 +24,7 @@ from featcache.heads.classifiers import (
 from featcache.heads.saved import SavedClassifier, record_run, save_classifier, scores_json, trial_json
 from featcache.heads.splits import notes_of_splits, read_splits, refuse_unfit
 from featcache.machine import cores
-from featcache.recipe import Stored
+from featcache.recipe import StoreOptions
 
 SELECTED_BY = "macro recall on val"
 
@@ -75,7 +75,7 @@ def fit(
     device: str = "auto",
     jobs: int | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
-    **where: Unpack[Stored],
+    **where: Unpack[StoreOptions],
 ) -> Fitted:
     """Fit a classifier on the cached train split and keep it.
 

@@ -9,11 +9,11 @@ from featcache.arguments import checked
 from featcache.dataset import Asked
 from featcache.errors import CacheError, UsageError
 from featcache.features import Features, Streamed
-from featcache.heads.grid import HeadAsked, configs_of, parse, parted
+from featcache.heads.grid import HeadOptions, head_configs, parse_grid
 from featcache.heads.linear import best_of
 from featcache.heads.saved import SavedHead, check_json, record_run, save_head, scores_json
 from featcache.heads.splits import notes_of_splits, read_splits
-from featcache.recipe import HeadSection, Recipe
+from featcache.recipe import HeadKeywords, HeadSection, Recipe, StoreOptions, pick_options
 
 if TYPE_CHECKING:
     from featcache.heads.optimum import Check
@@ -71,7 +71,7 @@ def fit_head(
     check_seconds: float | None = CHECK_SECONDS,
     from_disk: bool | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
-    **asked: Unpack[HeadAsked],
+    **asked: Unpack[HeadOptions],
 ) -> Fit:
     """Train a head for each learning rate, or each point of a grid, on the cached train split; choose on val.
 
@@ -87,10 +87,10 @@ def fit_head(
         DataError: a single class, or a split without rows.
     """
     refuse_seconds(check_seconds)
-    where, flags = parted(asked)
+    where, flags = pick_options(asked, StoreOptions), pick_options(asked, HeadKeywords)
     meant = Asked(**where)
     section = section_of(meant.recipe, grid, {"lr": lr, **flags})
-    configs = configs_of(section)
+    configs = head_configs(section)
     progress("reading", 0, section.epochs)
     splits = read_splits(meant, from_disk=from_disk)
     train, val = splits.train, splits.val
@@ -164,7 +164,7 @@ def section_of(
     Raises:
         UsageError: a setting out of its range, one that is given twice, or one that has no effect.
     """
-    in_grid = {} if grid is None else parse(grid)
+    in_grid = {} if grid is None else parse_grid(grid)
     if twice := [name for name in in_grid if flags.get(name) is not None]:
         raise UsageError(f"{twice[0]} stands in --grid and in a flag of its own; give it once")
     section = recipe.override("head", **(dict(flags) | in_grid)).head

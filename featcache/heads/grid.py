@@ -1,93 +1,64 @@
 """A grid of settings: `lr=0.003,0.03 weight_decay=0,1e-4`, or lists in a recipe, into one HeadConfig a combination."""
 
 import math
-from collections.abc import Sequence
 from itertools import product
-from typing import Any, TypedDict, cast
+from typing import Any
 
 from featcache.errors import UsageError
-from featcache.heads.config import HeadConfig
-from featcache.recipe import GRID, HeadSection, Stored
+from featcache.heads.config import SETTINGS, HeadConfig
+from featcache.recipe import HeadKeywords, HeadSection, StoreOptions
+
+GRID_KEYS = tuple(name for name, setting in SETTINGS.items() if setting.about.several)
+MOST_HEADS = 10_000  # a slip of the keyboard is not a grid
 
 
-class HeadFlags(TypedDict, total=False):
-    """Settings of the recipe's head section, as a command or a call gives them; None: as the recipe has it."""
-
-    epochs: int | None
-    batch_size: int | None
-    momentum: float | None
-    weight_decay: float | Sequence[float] | None
-    clip_norm: float | None
-    seed: int | Sequence[int] | None
-    optimizer: str | Sequence[str] | None
-    schedule: str | None
-    warmup: float | None
-    plateau_epochs: int | None
-    patience: int | None
-    class_weights: str | Sequence[str] | None
-    sampler: str | Sequence[str] | None
-    logit_adjustment: float | Sequence[float] | None
-    label_smoothing: float | Sequence[float] | None
-    standardize: bool | Sequence[bool] | None
-    select: str | None
+class HeadOptions(StoreOptions, HeadKeywords, total=False):
+    """What fit_head and search take: which features, and which settings of the head."""
 
 
-class HeadAsked(Stored, HeadFlags, total=False):
-    """What a training is asked for: which features, and which settings."""
-
-
-def parted(asked: HeadAsked) -> tuple[Stored, HeadFlags]:
-    """The features' flags, and the head's."""
-    items = list(asked.items())
-    where = {name: value for name, value in items if name in Stored.__annotations__}
-    flags = {name: value for name, value in items if name in HeadFlags.__annotations__}
-    return cast("Stored", where), cast("HeadFlags", flags)
-
-
-LARGEST = 10_000  # heads; a slip of the keyboard is not a grid
-
-
-def parse(text: str) -> dict[str, list[Any]]:
-    """What `--grid` says, as the recipe's head section has it.
+def parse_grid(text: str) -> dict[str, list[Any]]:
+    """Return what `--grid` says: the values of each setting, as a recipe's head section has them.
 
     Raises:
         UsageError: a word without `=`, an unknown or repeated setting, or a value that cannot be read.
     """
-    found: dict[str, list[Any]] = {}
+    values_of: dict[str, list[Any]] = {}
     for word in text.split():
         name, equals, values = word.partition("=")
         name = name.replace("-", "_")
         if not equals or not values:
             raise UsageError(f'--grid: found {word!r}, expected setting=value,value as in "lr=0.003,0.03 seed=0,1"')
-        if name not in GRID:
-            raise UsageError(f"--grid: found {name!r}, expected {', '.join(GRID)}; other settings have one value each")
-        if name in found:
-            raise UsageError(f"--grid: {name} stands there twice; give its values in one list")
-        found[name] = [_value(value) for value in values.split(",")]
-    if not found:
+        if name not in GRID_KEYS:
+            raise UsageError(
+                f"--grid: found {name!r}, expected {', '.join(GRID_KEYS)}; other settings have one value each"
+            )
+        if name in values_of:
+            raise UsageError(f"--grid: {name} was given twice; give its values in one list")
+        values_of[name] = [_parse_value(value) for value in values.split(",")]
+    if not values_of:
         raise UsageError(
             '--grid: found nothing, expected setting=value,value as in "lr=0.003,0.03 weight_decay=0,1e-4"'
         )
-    return found
+    return values_of
 
 
-def configs_of(section: HeadSection) -> list[HeadConfig]:
-    """One config a combination of the section's lists, in their order, the last one fastest; a repeated one once.
+def head_configs(section: HeadSection) -> list[HeadConfig]:
+    """Return one config for each combination of the section's lists, the last list fastest; equal ones once.
 
     Raises:
         UsageError: the lists make more heads than anybody means.
     """
-    settings = section.model_dump(exclude={"select"})
-    lists = {name: settings.pop(name) for name in GRID}
+    settings = section.model_dump(include=set(SETTINGS))
+    lists = {name: settings.pop(name) for name in GRID_KEYS}
     count = math.prod(map(len, lists.values()))
-    if count > LARGEST:
-        raise UsageError(f"the grid has {count:,} heads, expected at most {LARGEST:,}; shorten a list")
-    combined = [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
-    return list(dict.fromkeys(HeadConfig(**settings, **one) for one in combined))
+    if count > MOST_HEADS:
+        raise UsageError(f"the grid has {count:,} heads, expected at most {MOST_HEADS:,}; shorten a list")
+    combinations = (dict(zip(lists, values, strict=True)) for values in product(*lists.values()))
+    return list(dict.fromkeys(HeadConfig(**settings, **combination) for combination in combinations))
 
 
-def _value(text: str) -> Any:
-    """A number, true or false, else the word itself; the recipe's own rules judge it."""
+def _parse_value(text: str) -> Any:
+    """Return a number, True or False, else the word itself; the recipe's own rules judge it."""
     if text in ("true", "false"):
         return text == "true"
     for kind in (int, float):

@@ -21,10 +21,11 @@ from featcache.errors import CacheError, MachineError, UsageError
 from featcache.files import kind_of, parse_json, read_lines
 from featcache.heads.config import HeadConfig
 from featcache.heads.fit_linear import CHECK_SECONDS, Fit, notes_of, refuse_seconds, section_of
-from featcache.heads.grid import HeadAsked, configs_of, parted
+from featcache.heads.grid import HeadOptions, head_configs
 from featcache.heads.linear import Scores, best_of, merit
 from featcache.heads.saved import head_folder, record_run, save_head
 from featcache.heads.splits import Splits, read_splits
+from featcache.recipe import HeadKeywords, StoreOptions, pick_options
 
 if TYPE_CHECKING:
     import optuna
@@ -62,7 +63,7 @@ def search(
     device: str = "auto",
     check_seconds: float | None = CHECK_SECONDS,
     progress: Callable[[str, int, int], None] = lambda *_: None,
-    **asked: Unpack[HeadAsked],
+    **asked: Unpack[HeadOptions],
 ) -> Search:
     """Search learning rate, weight decay, optimizer, class weights, logit adjustment, smoothing and standardisation.
 
@@ -77,11 +78,11 @@ def search(
         raise UsageError(f"--trials: found {trials}, expected 1 to {MOST_TRIALS:,}")
     refuse_seconds(check_seconds)
     optuna = _optuna()
-    where, flags = parted(asked)
+    where, flags = pick_options(asked, StoreOptions), pick_options(asked, HeadKeywords)
     meant = Asked(**where)
     free = [setting for setting in SPACE if flags.get(setting) is None]
     section = section_of(meant.recipe, None, flags, searched=free)
-    (base, *more) = configs_of(section.model_copy(update={"lr": section.lr[:1]}))
+    (base, *more) = head_configs(section.model_copy(update={"lr": section.lr[:1]}))
     if more:
         raise UsageError("search chooses one head: give a setting one value to hold it fixed, or none to search it")
     splits = read_splits(meant)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Any
 
-from featcache.arguments import nearest
+from featcache.arguments import nearest_name
 from featcache.errors import DataError, UsageError
 from featcache.files import BLOCK, TABLE, marked_encoding, open_file, refuse_larger, way_to_utf8
 from featcache.listing.paths import is_text, readable, shown_path
@@ -180,7 +180,7 @@ def _missing(where: str, header: Sequence[str], columns: Sequence[str], optional
             other = any(same_name_key(name) == same_name_key(found) for found in header)
             show = ascii if other else lambda text: repr(readable(text))  # so that another spelling can be seen
             shown = ", ".join(map(show, header)) or "nothing"
-            close = None if other else nearest(name, header)
+            close = None if other else nearest_name(name, header)
             meant = f"; did you mean {show(close)}?" if close else ""
             problems.append(f"{where}: no column {show(name)}; found {shown}{meant}")
     misspelt = [(name, other) for name in optional if name not in header for other in header if _is_like(other, name)]

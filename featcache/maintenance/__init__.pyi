@@ -1,3 +1,4 @@
+from .collection import Tidied as Tidied
 from .collection import gc as gc
 from .inventory import info as info
 from .reembed import embed_again as embed_again

@@ -10,13 +10,13 @@ from featcache.arguments import checked
 from featcache.dataset import Asked
 from featcache.errors import CacheError
 from featcache.heads.saved import MODEL_DOCUMENTS
-from featcache.recipe import Where
+from featcache.recipe import DataOptions
 from featcache.store import Extracted, FeatureStore, Shard, broken, find
 from featcache.trunks import TrunkSource, WeightsMemo, architecture
 
 
 @checked
-def info(*, arch: str | None = None, weights: str | None = None, **where: Unpack[Where]) -> dict[str, Any]:
+def info(*, arch: str | None = None, weights: str | None = None, **where: Unpack[DataOptions]) -> dict[str, Any]:
     """The trunk that the recipe asks for, and every store in the cache; the document of `featcache info --json`.
 
     `head_parameters` is null while the cache holds no listing of this data set, which alone knows its classes.

@@ -20,7 +20,7 @@ from featcache.listing import SUFFIXES, counted, is_left_out, readable
 from featcache.loader import read_images
 from featcache.machine import cores
 from featcache.prediction.model import HeadWithTrunk, Waiting, open_head
-from featcache.recipe import Stored
+from featcache.recipe import StoreOptions
 
 TOP = 5  # labels that are shown of an image
 _AHEAD = 64  # images that are read before the trunk asks for them
@@ -81,7 +81,7 @@ def predict(
     batch_size: int | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
-    **where: Unpack[Stored],
+    **where: Unpack[StoreOptions],
 ) -> Predictions:
     """Ask a head about images: files, or folders of them; one path alone is one image, or one folder.
 

@@ -29,7 +29,7 @@ from featcache.heads.saved import (
 )
 from featcache.listing import root_of
 from featcache.media import ImageTransform, put
-from featcache.recipe import Stored
+from featcache.recipe import StoreOptions
 from featcache.store import FeatureStore, StoreRequest, check_finite, digests_of
 from featcache.trunks import Trunk, TrunkSource, WeightsMemo, choose_device, find_weights, load_trunk
 
@@ -173,7 +173,7 @@ def open_head(
     *,
     device: str = "auto",
     batch_size: int | None = None,
-    **where: Unpack[Stored],
+    **where: Unpack[StoreOptions],
 ) -> HeadWithTrunk:
     """The head that is meant, by name, by its folder, or by "best" (None is the same) or "latest", with its store.
 

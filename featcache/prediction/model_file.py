@@ -16,7 +16,7 @@ from featcache.heads import LinearHead
 from featcache.heads.saved import SavedHead, ranked
 from featcache.listing import readable
 from featcache.prediction.model import HeadWithTrunk, open_head
-from featcache.recipe import Stored
+from featcache.recipe import StoreOptions
 from featcache.trunks import architecture
 
 SUFFIXES = (".pt", ".onnx")
@@ -49,7 +49,7 @@ class Exported:
 
 
 @checked
-def export_model(head: str | None, to: str | Path, **where: Unpack[Stored]) -> Exported:
+def export_model(head: str | None, to: str | Path, **where: Unpack[StoreOptions]) -> Exported:
     """Write trunk and head as one network, and beside it its transform and class names; `head` as for `predict`.
 
     `model.pt` is a state dict for torchvision's class (`vit_b_16(num_classes=N)`, strict); `model.onnx` takes `pixels`

@@ -18,7 +18,7 @@ from featcache.heads.saved import finite
 from featcache.listing import readable
 from featcache.media import BadImageError, BadVideoError, ensure_decoder, fit, frame_digest, sample_frames, video_digest
 from featcache.prediction.model import HeadWithTrunk, Waiting, open_head
-from featcache.recipe import Stored
+from featcache.recipe import StoreOptions
 
 SUFFIXES = (".mp4", ".mov", ".m4v")
 PER_SECOND = 2.0  # frames that are looked at
@@ -111,7 +111,7 @@ def timeline(
     device: str = "auto",
     batch_size: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
-    **where: Unpack[Stored],
+    **where: Unpack[StoreOptions],
 ) -> Timeline:
     """Ask a head, named as for `predict`, about a video, `per_second` frames of each second (at most all of them).
 

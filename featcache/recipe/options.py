@@ -1,21 +1,29 @@
-"""The flags that every command and every function of the library takes. Nothing heavy is imported here."""
+"""The options that every command, and every function of the library, takes. Nothing heavy is imported here."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, TypeVar, cast
+
+Options = TypeVar("Options")
 
 
-class Where(TypedDict, total=False):
-    """The flags that every command takes; what is left out is None."""
+class DataOptions(TypedDict, total=False):
+    """Which data set, and which cache; what is left out is None."""
 
-    pipeline: str | None  # a recipe: a path or a name, see `recipe.resolve`
+    pipeline: str | None  # a recipe: a path or a name, see `resolve_recipe`
     data: str | None  # the folder of the images
     cache: str | Path | None  # the cache folder; None: FEATCACHE_CACHE, else ./cache
     name: str | None  # the data set's name in the cache
 
 
-class Stored(Where, total=False):
-    """… and those that say which store is meant, where several hold the data set."""
+class StoreOptions(DataOptions, total=False):
+    """… and which store, where several hold the data set."""
 
     store: str | None  # a store's folder name, or the start of its fingerprint
-    weights: str | None  # as it was typed for extract
+    weights: str | None  # as they were named for extract
     precision: str | None  # fp32, bf16 or auto
+
+
+def pick_options(options: Mapping[str, object], kind: type[Options]) -> Options:
+    """Return those of the options that are keys of one kind: of DataOptions, StoreOptions, or a section's keywords."""
+    return cast("Options", {name: value for name, value in options.items() if name in kind.__annotations__})

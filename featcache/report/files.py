@@ -11,7 +11,7 @@ from featcache.evaluation import BY, Evaluation, examine
 from featcache.files import expand_home
 from featcache.listing import readable
 from featcache.prediction import TOP, Predictions, Timeline
-from featcache.recipe import Stored
+from featcache.recipe import StoreOptions
 from featcache.report import figure, predictions, sheet, tables
 from featcache.report.page import page_of, save_html
 
@@ -26,7 +26,7 @@ def save_report(
     clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
     progress: Callable[[int, int], None] = lambda *_: None,
-    **where: Unpack[Stored],
+    **where: Unpack[StoreOptions],
 ) -> Evaluation:
     """Write a head's page (.html), picture (.png) or table (.csv); what it shows is returned, see `evaluate`.
 

@@ -10,7 +10,7 @@ from PIL import Image
 import featcache
 from featcache import DataError, Settings
 from featcache.listing.sources import list_split
-from featcache.recipe.recipe import resolve
+from featcache.recipe import resolve_recipe
 from tests.builders import write_annotations, write_table
 from tests.conftest import ARCH, Nano, single_thread
 
@@ -122,7 +122,7 @@ def test_a_dealt_split_is_written_down(people, trunk, tmp_path):
     assert sum(summary.embedded for summary in after) == 20
     for split, subjects in before.items():
         assert subjects <= set(featcache.load(split, pipeline=name, cache=trunk["cache"]).subjects)
-    assert list_split(resolve(name), "train").classes == ("a", "b")
+    assert list_split(resolve_recipe(name), "train").classes == ("a", "b")
 
 
 def test_a_split_that_cuts_through_people_warns_on_every_command(people, trunk, tmp_path):

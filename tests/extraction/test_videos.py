@@ -9,9 +9,9 @@ import pytest
 import featcache
 from featcache import DataError, Settings
 from featcache.media.images import fit
-from featcache.recipe.recipe import resolve
+from featcache.recipe import resolve_recipe
+from featcache.trunks import WeightsMemo
 from featcache.trunks.trunk import TrunkSource, load_trunk
-from featcache.trunks.weights_memo import WeightsMemo
 from tests.builders import write_annotations
 from tests.conftest import ARCH, Nano, single_thread
 from tests.extraction.test_layouts import recipe
@@ -81,7 +81,7 @@ def test_every_row_has_the_embedding_of_its_very_frame(films, trunk, nano):
     name = fold_of(films, 0)
     summaries = featcache.extract(pipeline=name, settings=SETTINGS, **trunk)
     assert [(one.rows, one.embedded, one.failed) for one in summaries] == [(32, 28, 0), (8, 8, 0), (8, 8, 0)]
-    section = resolve(name).override("trunk", arch=ARCH, weights=str(nano.weights), precision="fp32").trunk
+    section = resolve_recipe(name).override("trunk", arch=ARCH, weights=str(nano.weights), precision="fp32").trunk
     source = TrunkSource(section, WeightsMemo(Path(trunk["cache"])))
     network = load_trunk(source, source.spec("float32"), device="cpu", batch_size=4)
     expected = {}

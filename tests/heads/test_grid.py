@@ -3,13 +3,13 @@
 import pytest
 
 from featcache.errors import UsageError
-from featcache.heads.grid import configs_of, parse
-from featcache.recipe.recipe import HeadSection, check
+from featcache.heads.grid import head_configs, parse_grid
+from featcache.recipe import HeadSection, check_recipe
 
 
 def test_words_become_lists():
     """Numbers, words and truth values are read as what they are, with - or _ in names."""
-    found = parse("lr=0.003,0.03 weight-decay=0,1e-4 standardize=true,false optimizer=adam seed=0,1")
+    found = parse_grid("lr=0.003,0.03 weight-decay=0,1e-4 standardize=true,false optimizer=adam seed=0,1")
     assert found == {
         "lr": [0.003, 0.03],
         "weight_decay": [0, 1e-4],
@@ -22,7 +22,7 @@ def test_words_become_lists():
 def test_every_combination_once():
     """One head a combination, the last list fastest; a repeated value makes no second head."""
     section = HeadSection(lr=(0.1, 0.2, 0.1), weight_decay=(0.0, 1.0))
-    assert [(config.lr, config.weight_decay) for config in configs_of(section)] == [
+    assert [(config.lr, config.weight_decay) for config in head_configs(section)] == [
         (0.1, 0.0),
         (0.1, 1.0),
         (0.2, 0.0),
@@ -33,8 +33,8 @@ def test_every_combination_once():
 def test_lists_in_a_recipe():
     """A recipe's head section takes lists and single values alike."""
     head = {"lr": 0.1, "optimizer": ["sgd", "adam"], "class_weights": ["none", "balanced"], "seed": [0, 1]}
-    recipe = check({"name": "toy", "data": {"root": "x"}, "head": head}, where="here")
-    assert len(configs_of(recipe.head)) == 8
+    recipe = check_recipe({"name": "toy", "data": {"root": "x"}, "head": head}, where="here")
+    assert len(head_configs(recipe.head)) == 8
 
 
 @pytest.mark.parametrize(
@@ -51,10 +51,10 @@ def test_lists_in_a_recipe():
 def test_refused(text, said):
     """A word that is no setting, or one twice, is named."""
     with pytest.raises(UsageError, match=said):
-        parse(text)
+        parse_grid(text)
 
 
 def test_a_grid_that_nobody_means():
     """More than ten thousand heads are refused before anything is read."""
     with pytest.raises(UsageError, match=r"1,000,000 heads"):
-        configs_of(HeadSection(lr=tuple(0.001 + n for n in range(1000)), seed=tuple(range(1000))))
+        head_configs(HeadSection(lr=tuple(0.001 + n for n in range(1000)), seed=tuple(range(1000))))

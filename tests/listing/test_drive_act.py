@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from featcache.errors import DataError
 from featcache.listing.sources import data_source, list_split, root_of, splits, variant
-from featcache.recipe.recipe import Recipe, check
+from featcache.recipe import Recipe, check_recipe
 from tests.builders import DRIVE_ACT_HEADER, write_annotations
 from tests.conftest import SHARED
 
@@ -30,7 +30,7 @@ TEST = [f"4,{RUN3},7,5,5,writing,0"]  # a class that train lacks
 
 def recipe_of(root: Path, **keys: object) -> Recipe:
     data = {"layout": "drive-act", "root": str(root), "view": "kinect_color", "fold": 0, **keys}
-    return check({"name": "daa", "data": data}, where="test")
+    return check_recipe({"name": "daa", "data": data}, where="test")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from featcache.listing.folder import SUFFIXES, list_folder
 from featcache.listing.folder import splits as folder_splits
 from featcache.listing.sources import list_split, splits
 from featcache.listing.spellings import same_name_key
-from featcache.recipe.recipe import check
+from featcache.recipe import check_recipe
 
 
 def laid(root: Path, *files: str) -> Path:
@@ -32,7 +32,7 @@ def test_the_usual_splits_come_first(tmp_path):
     """train, val and test stand in this order before every other folder; files and hidden folders are none."""
     laid(tmp_path, *(f"{split}/a/1.png" for split in ("zoo", "test", "val", "train", "dev", ".git")), "notes.txt")
     assert folder_splits(str(tmp_path)) == ["train", "val", "test", "dev", "zoo"]
-    recipe = check({"name": "set", "data": {"root": str(tmp_path)}}, where="test")
+    recipe = check_recipe({"name": "set", "data": {"root": str(tmp_path)}}, where="test")
     assert splits(recipe) == folder_splits(str(tmp_path))
     assert list_split(recipe, "dev").data_set == "set"
 

@@ -16,7 +16,7 @@ from featcache.listing.folder import list_folder
 from featcache.listing.sources import data_source, list_split
 from featcache.listing.spellings import faults_of_spelling, look_alike_key, look_alikes, same_name_key
 from featcache.listing.split_assignment import in_new_spelling
-from featcache.recipe.recipe import Recipe, check
+from featcache.recipe import Recipe, check_recipe
 
 SAME = [
     ("caf\u00e9", "cafe\u0301"), ("cat", "cat "), ("cat", " cat"), ("hot dog", "hot  dog"), ("hot dog", "hot\u00a0dog"),
@@ -50,7 +50,7 @@ def table(root: Path, *rows: tuple[str, ...], columns: tuple[str, ...] = ("path"
         csv.writer(file).writerows([columns, *rows])
     for row in rows:
         (root / row[0]).touch()
-    return check({"name": "t", "data": {"layout": "table", "root": str(root), "table": "t.csv"}}, where="test")
+    return check_recipe({"name": "t", "data": {"layout": "table", "root": str(root), "table": "t.csv"}}, where="test")
 
 
 def refused(recipe: Recipe) -> str:
@@ -231,9 +231,9 @@ def test_splits_that_were_dealt_outlive_a_corrected_name(tmp_path):
     recipe = table(tmp_path, *rows, columns=columns)
     document = recipe.model_dump()
     document["data"]["split"] = {"val": 0.4, "by": "subject"}
-    before = data_source(check(document, where="test")).groups  # type: ignore[attr-defined]
+    before = data_source(check_recipe(document, where="test")).groups  # type: ignore[attr-defined]
     decomposed = {unicodedata.normalize("NFD", group): split for group, split in before.items()}
-    after = data_source(check(document, where="test"), decomposed).groups  # type: ignore[attr-defined]
+    after = data_source(check_recipe(document, where="test"), decomposed).groups  # type: ignore[attr-defined]
     assert {group: after[group] for group in before} == before
 
 

@@ -14,7 +14,7 @@ from featcache.listing.leakage import find_leaks
 from featcache.listing.listing import Listing
 from featcache.listing.sources import data_source, list_split, splits, variant
 from featcache.listing.split_assignment import Dealt, deal
-from featcache.recipe.recipe import Recipe, SplitSection, check
+from featcache.recipe import Recipe, SplitSection, check_recipe
 from tests.builders import write_table
 from tests.listing.test_table import recipe_of
 
@@ -222,7 +222,9 @@ def test_an_image_folder_is_dealt_too(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (tmp_path / "train/a/notes.txt").touch()
-    recipe = check({"name": "x", "data": {"root": str(tmp_path), "split": {"val": 0.2, "by": "clip"}}}, where="test")
+    recipe = check_recipe(
+        {"name": "x", "data": {"root": str(tmp_path), "split": {"val": 0.2, "by": "clip"}}}, where="test"
+    )
     found = parts(recipe)
     assert find_leaks(list(found.values())) == []
     assert [part.ignored for part in found.values()] == [("train/a/notes.txt",), ()]

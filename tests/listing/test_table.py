@@ -12,13 +12,13 @@ from featcache.errors import DataError, UsageError
 from featcache.listing import sheet
 from featcache.listing.sources import list_split, root_of, splits, variant
 from featcache.listing.spellings import same_name_key
-from featcache.recipe.recipe import Recipe, check
+from featcache.recipe import Recipe, check_recipe
 from tests.builders import write_table
 
 
 def recipe_of(root: Path, **keys: object) -> Recipe:
     data = {"layout": "table", "root": str(root), "table": "labels.csv", **keys}
-    return check({"name": "birds", "data": data}, where="test")
+    return check_recipe({"name": "birds", "data": data}, where="test")
 
 
 def refused(recipe: Recipe) -> str:

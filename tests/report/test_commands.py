@@ -15,7 +15,7 @@ from featcache.dataset.request import Asked
 from featcache.evaluation.evaluate_head import examine
 from featcache.heads.classifiers.settings import parse
 from featcache.heads.config import HeadConfig
-from featcache.recipe.recipe import HeadSection
+from featcache.recipe import HeadSection
 from featcache.report.page.about import page_of
 from featcache.report.page.commands import _quoted, head_flags, settings_of, value_word
 from tests.conftest import write_images

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from featcache.errors import MachineError
-from featcache.recipe.recipe import TrunkSection
+from featcache.recipe import TrunkSection
 from featcache.trunks import WeightsMemo, engines, vit
 from featcache.trunks.trunk import Trunk, TrunkSource, load_trunk
 

@@ -12,7 +12,7 @@ from torchvision.transforms.v2.functional import center_crop, resize
 
 from featcache import MachineError
 from featcache.media.images import ImageTransform, decode
-from featcache.recipe.recipe import TrunkSection
+from featcache.recipe import TrunkSection
 from featcache.trunks import WeightsMemo, hardware, nvjpeg
 from featcache.trunks import trunk as trunk_module
 from featcache.trunks.trunk import TrunkSource

@@ -11,7 +11,7 @@ import torch
 import featcache
 from featcache import CacheError, Settings
 from featcache.files import StatLog
-from featcache.recipe.recipe import TrunkSection
+from featcache.recipe import TrunkSection
 from featcache.store import create
 from featcache.trunks import WeightsMemo, trunk, weights
 from featcache.trunks.architectures import ARCHITECTURES, Published, architecture

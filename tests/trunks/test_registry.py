@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featcache.recipe.recipe import TrunkSection
+from featcache.recipe import TrunkSection
 from featcache.trunks import WeightsMemo, hardware, weights
 from featcache.trunks import trunk as trunk_module
 from featcache.trunks.architectures import architecture
@@ -79,7 +79,7 @@ def test_known_weights_are_not_opened_again(source, nano, tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from featcache.recipe.recipe import TrunkSection
+from featcache.recipe import TrunkSection
 from featcache.store import WeightsMemo
 from featcache.trunks.trunk import TrunkSource
 section = TrunkSection(arch="vit_nano_16", weights={str(nano.weights)!r})

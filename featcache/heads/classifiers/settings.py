@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from featcache.arguments import nearest
+from featcache.arguments import nearest_name
 from featcache.errors import UsageError
 from featcache.heads.classifiers.answers import Choices, Settings, Value
 
@@ -66,7 +66,7 @@ def refuse_unknown(kind: str, choices: Choices, known: Sequence[str]) -> None:
     """
     unknown = [key for key in choices if key not in known]
     if unknown:
-        near = [close for key in unknown if (close := nearest(key, known)) is not None]
+        near = [close for key in unknown if (close := nearest_name(key, known)) is not None]
         meant = f"did you mean {' and '.join(near)}? " if near else ""
         there = ", ".join(sorted(known))
         raise UsageError(f"{kind}: no setting {', '.join(map(repr, unknown))}; {meant}it has {there}")

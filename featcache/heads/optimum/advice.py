@@ -12,8 +12,10 @@ from featcache.features import Features
 from featcache.heads import HeadConfig, LinearHead
 from featcache.heads.optimum.check import THERE, Check, Objective, Trial, check_head
 from featcache.heads.training import train_heads
+from featcache.recipe import HeadSettings, declared_settings
 
 LARGER, LONGER = (3, 10, 30, 100), 3  # times the learning rate, times the epochs
+_EPOCHS = declared_settings(HeadSettings)["epochs"]
 
 
 def check_and_advise(
@@ -49,9 +51,10 @@ def check_and_advise(
     found = tried([other for other in beside if other.config.lr > head.config.lr], "lr")
     one = took / len(trained)  # at least what a head costs: side by side they are cheaper
     known = {trial.value for trial in found}
+    longer = [epochs for epochs in (LONGER * head.config.epochs,) if _EPOCHS.accepts(epochs)]
     for configs, setting, cost in (
         ([_with(head.config, lr=by * head.config.lr) for by in LARGER], "lr", len(LARGER) * one),
-        ([_with(head.config, epochs=LONGER * head.config.epochs)], "epochs", LONGER * one),
+        ([_with(head.config, epochs=epochs) for epochs in longer], "epochs", LONGER * one),
     ):
         wanted = [config for config in configs if setting != "lr" or config.lr not in known]
         if any(trial.share < THERE for trial in found) or not wanted:

@@ -248,7 +248,8 @@ class Objective:
 def target_of(config: HeadConfig, counts: npt.NDArray[np.int64]) -> Target:
     """What a head's loss asks of a row of each class; balanced draws weigh a row as often as it is drawn."""
     weights = class_weights(config, counts)
-    drawn = class_weights(replace(config, class_weights=config.sampler.replace("uniform", "none")), counts)
+    as_drawn = replace(config, class_weights="balanced" if config.sampler == "balanced" else "none")
+    drawn = class_weights(as_drawn, counts)
     return Target(
         kept=(1 - config.label_smoothing) * weights * drawn,
         each=drawn * (config.label_smoothing > 0),

@@ -15,7 +15,7 @@ from featcache.heads import HeadConfig
 from featcache.heads.classifiers import Value, parse
 from featcache.heads.saved import SavedClassifier
 from featcache.listing import data_source, in_order
-from featcache.recipe import DriveActData, HeadSection, as_named_anywhere
+from featcache.recipe import DriveActData, HeadSection, absolute_pipeline
 from featcache.store import Extracted, read_split_assignment
 from featcache.trunks import DECODERS, PRECISION, WeightsMemo
 
@@ -36,7 +36,7 @@ def commands(found: Examined, by: str, configs: Sequence[HeadConfig]) -> Iterato
     weights, comment = _weights(found)
     trunk = found.store.trunk.spec
     precision = next(word for word, compute in PRECISION.items() if compute == trunk.compute)
-    where: list[Flag] = [("--pipeline", as_named_anywhere(asked.pipeline, data=asked.data))]
+    where: list[Flag] = [("--pipeline", absolute_pipeline(asked.pipeline, data=asked.data))]
     where += [("--data", os.path.abspath(recipe.data.root)), ("--name", asked.name), ("--cache", asked.cache)]
     named: list[Flag] = [("--weights", weights), ("--precision", precision)]
     if comment:

@@ -12,7 +12,7 @@ from sklearn.svm import SVC
 from featcache.errors import CacheError, UsageError
 from featcache.heads.classifiers import estimators
 from featcache.heads.classifiers.answers import Means
-from featcache.recipe.recipe import SHORT_NAMES
+from featcache.recipe import SHORT_NAMES
 from tests.builders import clusters
 
 

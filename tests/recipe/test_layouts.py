@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 from featcache.errors import UsageError
 from featcache.files.documents import NAME
 from featcache.listing.sources import data_source, variant
-from featcache.recipe import recipe
-from featcache.recipe.recipe import check
+from featcache.recipe import Recipe, check_recipe, resolve_recipe
 
 DRIVE_ACT = {"layout": "drive-act", "root": "x", "view": "kinect_color", "fold": 0}
 TABLE = {"layout": "table", "root": "x", "table": "labels.csv"}
 
 
-def read(**data: object) -> recipe.Recipe:
-    return check({"name": "set", "data": data}, where="test")
+def read(**data: object) -> Recipe:
+    return check_recipe({"name": "set", "data": data}, where="test")
 
 
 def refused(**data: object) -> str:
@@ -29,7 +28,7 @@ def refused(**data: object) -> str:
 def test_daa_is_complete(tmp_path, monkeypatch):
     """A user who owns Drive&Act edits one path: view, fold and cap stand in the recipe that ships."""
     monkeypatch.chdir(tmp_path)
-    found = recipe.resolve("daa", data="/mine")
+    found = resolve_recipe("daa", data="/mine")
     assert found.data.model_dump(exclude_none=True) == {
         "layout": "drive-act",
         "root": "/mine",
@@ -115,8 +114,8 @@ def test_a_pattern_of_frames_may_use_what_names_a_chunk(pattern):
         ("{file_id}/{frame:0999999999d}", "only a frame has a format"),
         ("{file_id}/{frame:x}", "only a frame has a format"),
         ("{file_id:90}/{frame}", "only a frame has a format"),
-        ("{file_id}/{frame:{view}}", "a brace without its partner"),
-        ("{{file_id}}/{file_id}/{frame}", "a brace without its partner"),
+        ("{file_id}/{frame:{view}}", "an unmatched brace"),
+        ("{{file_id}}/{file_id}/{frame}", "an unmatched brace"),
         ("{file_id}/{frame}\0", "a NUL"),
     ],
 )

@@ -1,0 +1,147 @@
+"""`featcache data` and `featcache extract`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from featcache.cli.app import command, refuse_unused
+from featcache.cli.options import Json, Precision, Store, Weights
+from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
+from featcache.recipe import DataOptions, TrunkKeywords
+
+if TYPE_CHECKING:
+    from featcache.extraction import Progress
+
+
+@command("data")
+def data_set(
+    *,
+    split: Annotated[list[str] | None, typer.Option("--split", help="A split, or several; by default all.")] = None,
+    near: Annotated[
+        float | None,
+        typer.Option("--near", help="Also list images this near (a cosine) to one of another split; needs extract."),
+    ] = None,
+    options: DataOptions,
+    store: Store = None,
+    weights: Weights = None,
+    precision: Precision = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", help="Write the counts per class and split as a table; with --near, the pairs."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Describe the data set: counts, imbalance, clips, shared and conflicting images, leaks between splits."""
+    from featcache.dataset import describe, near_duplicates
+    from featcache.report import (
+        Bar,
+        check_destination,
+        render_data_summary,
+        render_near_duplicates,
+        save_near_duplicates_csv,
+        save_summary_csv,
+    )
+
+    if near is None:
+        refuse_unused(("store", "weights", "precision"), "without --near: the data set is counted, not a store")
+    if csv is not None:
+        check_destination(csv, ".csv")
+    contents = describe(splits=split, **options)
+    pairs = None
+    if near is not None:
+        with Bar(open_console(stderr=True)) as bar:
+            pairs = near_duplicates(
+                near,
+                progress=lambda done, total: bar.show("comparing", done // 10**6, total // 10**6, "million pairs"),
+                store=store,
+                weights=weights,
+                precision=precision,
+                **options,
+            )
+    if csv is not None:
+        save_summary_csv(contents, csv) if pairs is None else save_near_duplicates_csv(pairs, csv)
+    if as_json:
+        echo_json(contents.to_json() | ({} if pairs is None else {"near": pairs.to_json()}))
+        return
+    render_data_summary(contents, open_console())
+    if pairs is not None:
+        echo("")
+        render_near_duplicates(pairs, open_console())
+    if csv is not None:
+        echo(f"wrote {relative_path(csv)}")
+
+
+@command()
+def extract(
+    *,
+    split: Annotated[str | None, typer.Option("--split", help="The split; by default all of them.")] = None,
+    options: DataOptions,
+    trunk: TrunkKeywords,
+    device: Annotated[
+        str, typer.Option("--device", help="auto, all, cpu, cuda, cuda:N, cuda:N,cuda:M or mps.")
+    ] = "auto",
+    engine: Annotated[str, typer.Option("--engine", help="auto, eager, compile or openvino.")] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Processes that read and decode; by default as many as fit the machine."),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images in one forward pass.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", help="Embed a stratified part of each split: this many images.")
+    ] = None,
+    fraction: Annotated[
+        float | None, typer.Option("--fraction", help="Embed a stratified part of each split: this share.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="The seed of --limit and --fraction; by default 0.")
+    ] = None,
+    max_bad: Annotated[float, typer.Option("--max-bad", help="The share of images that may be unreadable.")] = 0.01,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try unreadable images again.")] = False,
+    shard_rows: Annotated[
+        int, typer.Option("--shard-rows", help="Publish a shard after this many embeddings …")
+    ] = 16_384,
+    shard_seconds: Annotated[float, typer.Option("--shard-seconds", help="… or after this many seconds.")] = 60.0,
+    wait: Annotated[
+        float, typer.Option("--wait", help="Seconds to wait for a store that another process writes to.")
+    ] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Stage one: embed the images that the cache lacks. Safe to stop at any moment, safe to run again."""
+    from featcache.extraction import Settings, extract
+    from featcache.report import Bar, left, sentence_of, shares_of, warnings_of
+
+    settings = Settings(
+        device=device, engine=engine, workers=workers, batch_size=batch_size, max_bad=max_bad,
+        retry_failed=retry_failed, shard_rows=shard_rows, shard_seconds=shard_seconds, wait=wait,
+    )  # fmt: skip
+    with Bar(open_console(stderr=True)) as bar:
+
+        def show(now: "Progress") -> None:
+            if not now.split:  # it waits for another process
+                echo_stderr(f"note: {now.stage}")
+                return
+            rate = f"{now.embedded / now.seconds:,.1f} images/s" if now.embedded and now.seconds else now.stage
+            detail = f"{rate}  {left(now.done, now.total, now.seconds)}  {now.bound}"
+            bar.show(f"{now.split}", now.done, now.total, detail)
+
+        summaries = extract(
+            split, limit=limit, fraction=fraction, seed=seed, settings=settings, progress=show, **trunk, **options,
+        )  # fmt: skip
+    warnings = [line for summary in summaries for line in warnings_of(summary)]
+    for line in dict.fromkeys(warnings):  # what is said of the whole data set stands in every summary
+        echo_stderr(line)
+    if as_json:
+        documents = [summary.to_json() for summary in summaries]
+        echo_json(documents[0] if split is not None else documents)
+        return
+    for summary in summaries:
+        echo(sentence_of(summary))
+        for line in (shares_of(summary), summary.held_back):
+            if line:
+                echo(f"  {line}")
+    for engine_line in dict.fromkeys(summary.engine for summary in summaries if summary.engine):  # chosen once
+        echo(engine_line)
+    if summaries[0].transform:
+        echo(summaries[0].transform)
+    echo(f"{summaries[0].trunk}: {relative_path(Path(summaries[0].cache) / 'stores' / summaries[0].store)}")

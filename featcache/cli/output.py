@@ -1,0 +1,55 @@
+"""How commands print: text and JSON on stdout, notes and errors on stderr, tables and progress on a console."""
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def echo(text: str) -> None:
+    """Print a line, or several, on stdout."""
+    from featcache.report import printable
+
+    print("\n".join(printable(line) for line in text.split("\n")))
+
+
+def echo_stderr(text: str) -> None:
+    """Print a line, or several, on stderr: an error, a warning, a note."""
+    try:
+        from featcache.report import printable
+    except (ImportError, MemoryError, OSError):  # where no file can be opened, or no memory had, only ASCII is shown
+
+        def printable(name: str) -> str:
+            return ascii(name)[1:-1]
+
+    with contextlib.suppress(OSError):  # nobody reads it; the exit code is there still
+        for line in text.split("\n"):
+            print(printable(line), file=sys.stderr)
+
+
+def echo_json(document: Any) -> None:
+    """Print the one document on stdout."""
+    print(json.dumps(document, indent=2, allow_nan=False))
+
+
+def open_console(*, stderr: bool = False) -> "Console":
+    """Return the console that tables and progress are drawn on."""
+    from featcache.report import Plain
+
+    return Plain(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def relative_path(path: Path) -> str:
+    """Return a path as a person would type it in this folder."""
+    with contextlib.suppress(ValueError):
+        return str(path.absolute().relative_to(Path.cwd()))
+    return str(path)
+
+
+def relative_paths(message: str) -> str:
+    """Return a message in which the paths below this folder are as a person would type them here."""
+    return message.replace(f"{Path.cwd()}/", "")

@@ -1,0 +1,132 @@
+"""The [data] section of a recipe: which images, one set of keys for each layout."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from featcache.recipe.patterns import check_frame_pattern, check_video_pattern
+from featcache.recipe.sections import PathText, Section, Text
+
+_Share = Annotated[float, Field(gt=0, lt=1)]  # of the data set's rows
+_Rows = Annotated[int, Field(ge=1, le=99_999)]
+
+
+class SplitSection(Section):
+    """The splits that a data set lacks: `val` and `test` are taken from its train split."""
+
+    val: Annotated[_Share | None, Field(description="The share of the rows that become val.")] = None
+    test: Annotated[_Share | None, Field(description="The share of the rows that become test.")] = None
+    by: Annotated[
+        Literal["subject", "clip", "image"],
+        Field(description="What is never divided: all rows of one subject, clip or image go to one split."),
+    ]
+    seed: Annotated[int, Field(ge=0, lt=10**9, description="Another seed, another division.")] = 0
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of the rows that each split gets, train first; they add up to 1."""
+        stated = {name: share for name, share in (("val", self.val), ("test", self.test)) if share is not None}
+        return {"train": 1 - sum(stated.values()), **stated}
+
+    @model_validator(mode="after")
+    def _leaves_a_train_split(self) -> "SplitSection":
+        if len(self.shares) == 1:
+            raise ValueError("expected val, test, or both, each with its share of the rows")
+        if self.shares["train"] <= 0:
+            raise ValueError("val and test leave nothing to train on; expected shares that add up to less than 1")
+        return self
+
+
+class DataSection(Section):
+    """Which images: the keys of every layout."""
+
+    layout: Annotated[Literal["folder", "drive-act", "table"], Field(description="How the data set is laid out.")]
+    root: Annotated[
+        PathText, Field(description="The folder of the data set; relative to the folder that a command is typed in.")
+    ]
+    split: Annotated[SplitSection | None, Field(description="The splits that the data set lacks.")] = None
+
+
+class FolderData(DataSection):
+    """<root>/<split>/<class>/.../image."""
+
+    layout: Annotated[Literal["folder"], Field(description="Images in folders.")] = "folder"
+
+
+class DriveActData(DataSection):
+    """Drive&Act's annotations, and below the root its frames in folders, or its videos."""
+
+    layout: Annotated[Literal["drive-act"], Field(description="Drive&Act.")] = "drive-act"
+    annotations: Annotated[
+        PathText | None,
+        Field(description="The folder of the annotations; by default <root>/iccv_activities_3s/activities_3s."),
+    ] = None
+    view: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,23}$", description="The camera, such as kinect_color.")
+    ]
+    fold: Annotated[int, Field(ge=0, le=2, description="The published fold: 0, 1 or 2.")]
+    frames_per_chunk: Annotated[
+        _Rows | None, Field(description="How many of a chunk's first frames are taken; by default all.")
+    ] = None
+    stride: Annotated[_Rows, Field(description="Of those, every how-many-th is a row.")] = 1
+    frames: Annotated[
+        Annotated[str, AfterValidator(check_frame_pattern)] | None,
+        Field(description="Where a frame lies below the root: {file_id}/img_{frame:06d}.png."),
+    ] = None
+    videos: Annotated[
+        Annotated[str, AfterValidator(check_video_pattern)] | None,
+        Field(
+            description="Where a video lies below the root: {view}/{file_id}.mp4. Where a recipe names neither frames "
+            "nor videos, the ones that are there are read."
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _has_one_kind_of_frames(self) -> "DriveActData":
+        if self.frames is not None and self.videos is not None:
+            raise ValueError("frames and videos are both named; leave one of them out")
+        return self
+
+
+class TableData(DataSection):
+    """A CSV or Parquet file that names images and labels; relative paths are relative to it."""
+
+    layout: Annotated[Literal["table"], Field(description="A table of images.")] = "table"
+    table: Annotated[PathText, Field(description="The table: below the root, or an absolute path.")]
+    path_column: Annotated[Text, Field(description="The column of the images' paths.")] = "path"
+    label_column: Annotated[Text, Field(description="The column of the classes.")] = "label"
+    split_column: Annotated[
+        Text | None,
+        Field(description='The column of the splits; by default "split" where there is one, else every row is train.'),
+    ] = None
+    clip_column: Annotated[
+        Text | None, Field(description='The column of the clips; by default "clip" where there is one.')
+    ] = None
+    subject_column: Annotated[
+        Text | None, Field(description='The column of the subjects; by default "subject" where there is one.')
+    ] = None
+
+
+class _UnknownData(DataSection):
+    """A layout that does not exist: only its name is refused, since its keys may belong to another layout."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+LAYOUTS: dict[str, type[DataSection]] = {"folder": FolderData, "drive-act": DriveActData, "table": TableData}
+UNKNOWN_LAYOUT = "unknown"
+
+
+def _layout_of(data: object) -> str:
+    layout = data.get("layout", "folder") if isinstance(data, Mapping) else getattr(data, "layout", "folder")
+    return layout if isinstance(layout, str) and layout in LAYOUTS else UNKNOWN_LAYOUT
+
+
+AnyData = Annotated[
+    Annotated[FolderData, Tag("folder")]
+    | Annotated[DriveActData, Tag("drive-act")]
+    | Annotated[TableData, Tag("table")]
+    | Annotated[_UnknownData, Tag(UNKNOWN_LAYOUT)],  # never passes: its layout is none of the three
+    Discriminator(_layout_of),
+]

@@ -1,0 +1,36 @@
+"""The settings of a recipe as keywords of Python functions. Written by `python -m tests.recipe.write_keywords`."""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+
+class HeadKeywords(TypedDict, total=False):
+    """Settings of a recipe's [head] section; None: as the recipe has it."""
+
+    optimizer: str | Sequence[str] | None
+    momentum: float | None
+    weight_decay: float | Sequence[float] | None
+    schedule: str | None
+    warmup: float | None
+    plateau_epochs: int | None
+    patience: int | None
+    class_weights: str | Sequence[str] | None
+    sampler: str | Sequence[str] | None
+    logit_adjustment: float | Sequence[float] | None
+    label_smoothing: float | Sequence[float] | None
+    standardize: bool | Sequence[bool] | None
+    clip_norm: float | None
+    batch_size: int | None
+    epochs: int | None
+    seed: int | Sequence[int] | None
+    select: str | None
+
+
+class TrunkKeywords(TypedDict, total=False):
+    """Settings of a recipe's [trunk] section; None: as the recipe has it."""
+
+    arch: str | None
+    weights: str | None
+    precision: str | None
+    stored: str | None
+    decode: str | None

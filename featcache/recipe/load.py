@@ -1,0 +1,107 @@
+"""Which recipe a command means, and how its file is read."""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from featcache.errors import UsageError
+from featcache.files import decode_utf8, expand_home, open_file, refuse_larger
+from featcache.recipe.recipe import Recipe, check_recipe
+
+_MOST_BYTES = 1 << 24
+_LOCAL = "featcache.toml"  # of the folder that a command is typed in
+_STANDARD = "daa"
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Return the recipe in one file.
+
+    Raises:
+        UsageError: it cannot be read, is not valid TOML, or does not say what a recipe must.
+    """
+    try:
+        document = tomllib.loads(_read_text(path))
+    except OSError as error:
+        raise UsageError(f"{path}: the recipe cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # not TOML, a number of 5,000 digits, brackets without end
+        raise UsageError(f"{path}: this is not valid TOML: {error}") from None
+    return check_recipe(document, where=str(path))
+
+
+def resolve_recipe(pipeline: str | None = None, *, data: str | None = None, name: str | None = None) -> Recipe:
+    """Return the recipe that a command means.
+
+    Args:
+        pipeline: a path to a recipe, or a name that is looked up in `./pipelines/`, then among the recipes that ship
+            with featcache. None: `./featcache.toml` where it exists; else, with `data`, an image folder with the
+            defaults, named after the folder; else `daa`.
+        data: wins over the recipe's root.
+        name: wins over the recipe's name.
+
+    Raises:
+        UsageError: no such recipe, or a faulty one.
+    """
+    if pipeline is not None:
+        recipe = read_recipe(_find(pipeline))
+    elif os.path.lexists(_LOCAL):
+        recipe = read_recipe(Path(_LOCAL))
+    elif data is not None:
+        folder_name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(expand_home(data)).resolve().name).lstrip("-._")[:100]
+        folder: dict[str, Any] = {"name": name or folder_name or "data", "data": {"root": data}}
+        return check_recipe(folder, where="the command line")
+    else:
+        recipe = read_recipe(_find(_STANDARD))
+    document = recipe.model_dump(exclude_unset=True)
+    document["name"] = name or document["name"]
+    document["data"]["root"] = data or document["data"]["root"]
+    return check_recipe(document, where="the command line")
+
+
+def absolute_pipeline(pipeline: str | None, *, data: str | None) -> str | None:
+    """Return what `--pipeline` takes in any folder for the recipe that `resolve_recipe` means in this one.
+
+    None where it means none: an image folder with the defaults.
+    """
+    if pipeline is None:
+        local = Path(_LOCAL)
+        return str(local.absolute()) if local.is_file() else None if data is not None else _STANDARD
+    path = _find(pipeline)
+    return pipeline if path.parent == shipped_recipes() else str(path.absolute())
+
+
+def shipped_recipes() -> Path:
+    """Return the folder of the recipes that ship: inside the package in a wheel, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "pipelines"
+    return inside if inside.is_dir() else package.parent / "pipelines"
+
+
+def _read_text(path: Path) -> str:
+    """Return the text of a regular file, without a byte order mark; opening a pipe would block for ever.
+
+    Raises:
+        UsageError: it is not UTF-8.
+    """
+    with os.fdopen(open_file(path, follow_links=True), "rb") as file:
+        refuse_larger(file.fileno(), _MOST_BYTES)
+        try:
+            return decode_utf8(file.read())
+        except UsageError as error:
+            raise UsageError(f"{path}: this is not TOML in UTF-8: {error}") from None
+
+
+def _find(pipeline: str) -> Path:
+    pipeline = expand_home(pipeline)
+    if pipeline.endswith(".toml") or "/" in pipeline:
+        return Path(pipeline)
+    folders = (Path("pipelines"), shipped_recipes())
+    for folder in folders:
+        if (folder / f"{pipeline}.toml").is_file():
+            return folder / f"{pipeline}.toml"
+    names = sorted({path.stem for folder in folders for path in folder.glob("*.toml")})
+    raise UsageError(
+        f"no recipe {pipeline!r} in ./pipelines or among those that ship with featcache "
+        f"({', '.join(names) or 'none'}); name one of them, or the path of a .toml file"
+    )

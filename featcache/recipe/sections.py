@@ -1,0 +1,77 @@
+"""The sections of a recipe as pydantic checks them; [trunk] and [head] follow from their declarations."""
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from featcache.errors import UsageError
+from featcache.files import expand_home
+from featcache.recipe.head import HeadSettings, SelectionSettings
+from featcache.recipe.settings import DeclaredSetting, declared_settings
+from featcache.recipe.trunk import TrunkSettings
+
+
+class Section(BaseModel):
+    """A table of a recipe: no unknown keys, no conversions between types, no nan.
+
+    `class HeadSection(Section, declares=(HeadSettings,))` has a field for each setting of a declaration, with its
+    type, range, default and description.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    def __init_subclass__(cls, *, declares: Sequence[type] = (), **config: Any) -> None:
+        super().__init_subclass__(**config)
+        settings = declared_settings(*declares)
+        declared = {name: _field_type(setting) for name, setting in settings.items()}
+        cls.__annotations__ = declared | inspect.get_annotations(cls)
+        for name, setting in settings.items():
+            setattr(cls, name, (setting.default,) if setting.about.several else setting.default)
+
+
+def _field_type(setting: DeclaredSetting) -> Any:
+    if not setting.about.several:
+        return Annotated[setting.annotation, Field(description=setting.about.help)]
+    several = tuple[setting.annotation, ...]  # type: ignore[name-defined]
+    return Annotated[several, BeforeValidator(_as_tuple), Field(min_length=1, description=setting.about.help)]
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _expand_home(path: str) -> str:
+    try:
+        return expand_home(path)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
+Text = Annotated[str, Field(min_length=1)]
+PathText = Annotated[str, Field(min_length=1), AfterValidator(_expand_home)]  # a tilde is the home folder
+
+
+class TrunkSection(Section, TrunkSettings, declares=(TrunkSettings,)):
+    """Which frozen network, and how it is run."""
+
+    _expand_weights = field_validator("weights")(_expand_home)
+
+
+class HeadSection(Section, declares=(HeadSettings, SelectionSettings)):
+    """How linear heads are trained; the defaults are the ViT paper's recipe for transfer.
+
+    A setting that may be a list holds a tuple of its values, and a head is trained for every combination.
+    """
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Return a setting: mypy cannot see what is declared elsewhere."""
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> "HeadSection":
+        if self.warmup >= self.epochs:
+            raise ValueError(f"warmup takes {self.warmup:g} of {self.epochs} epochs; expected fewer")
+        return self

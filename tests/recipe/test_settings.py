@@ -1,0 +1,185 @@
+"""A setting is declared once: everything else that knows of it follows from its declaration."""
+
+import re
+import typing
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+import typer
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+import featcache
+from featcache.arguments import keyword_types
+from featcache.cli.app import app
+from featcache.cli.options import declared_option, help_of
+from featcache.errors import UsageError
+from featcache.heads.config import HeadConfig
+from featcache.heads.grid import GRID_KEYS
+from featcache.recipe import (
+    HeadSection,
+    HeadSettings,
+    SelectionSettings,
+    TrunkSection,
+    TrunkSettings,
+    declared_settings,
+    resolve_recipe,
+)
+from featcache.recipe.sections import Section
+from featcache.recipe.settings import Setting
+from tests.recipe.write_keywords import KEYWORDS, source, typed_dict
+
+HEAD = declared_settings(HeadSettings)
+SELECTION = declared_settings(SelectionSettings)
+TRUNK = declared_settings(TrunkSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoreSettings(HeadSettings):
+    """The settings of a head, and one more: what adding a setting takes."""
+
+    dropout: Annotated[float, Ge(0), Lt(1), Setting("The share of the dimensions that is left out.", several=True)] = (
+        0.0
+    )
+
+
+def options_of(command: str) -> dict[str, str]:
+    """Return the options of a command by their parameter's name, with their help."""
+    parameters = typer.main.get_command(app).commands[command].params
+    return {parameter.name: parameter.help for parameter in parameters if parameter.param_type_name == "option"}
+
+
+def option_of(annotation: object) -> typing.Any:
+    """Return the option that typer makes of a parameter's type."""
+    small = typer.Typer(add_completion=False)
+
+    @small.command()
+    def run(value: annotation = None) -> None: ...
+
+    return typer.main.get_command(small).params[0]
+
+
+def test_one_declaration_is_all_that_a_new_setting_takes():
+    """From one line follow the recipe's key, its checks, its lists, the grid's key, the option and the keyword."""
+    settings = declared_settings(MoreSettings)
+    dropout = settings["dropout"]
+
+    class MoreSection(Section, declares=(MoreSettings,)):
+        """A recipe's section of these settings."""
+
+    assert MoreSection(dropout=[0.0, 0.5]).dropout == (0.0, 0.5)
+    assert MoreSection.model_json_schema()["properties"]["dropout"]["description"] == dropout.about.help
+    with pytest.raises(ValidationError, match="less than 1"):
+        MoreSection(dropout=1.0)
+    assert [setting for setting in settings if settings[setting].about.several] == [*GRID_KEYS, "dropout"]
+    option = option_of(declared_option(dropout))
+    assert (option.opts, option.help, option.default) == (["--dropout"], help_of(dropout), None)
+    assert help_of(dropout) == "The share of the dimensions that is left out.  [from 0 to below 1; default: 0.0]"
+    assert "    dropout: float | Sequence[float] | None\n" in typed_dict("MoreKeywords", "head", settings)
+
+
+def test_the_head_is_trained_with_every_declared_setting():
+    """HeadConfig has the declared settings and no others, each with the declared default."""
+    assert {field.name: field.default for field in fields(HeadConfig)} == {n: s.default for n, s in HEAD.items()}
+    assert HeadConfig()
+
+
+@pytest.mark.parametrize("name", HEAD | SELECTION)
+def test_a_setting_of_a_head_is_everywhere(name):
+    """Each is a key of [head], an option of fit-head, a keyword of fit_head; those with lists are the grid's keys."""
+    setting = (HEAD | SELECTION)[name]
+    field = HeadSection.model_fields[name]
+    assert field.description == setting.about.help
+    assert field.default == ((setting.default,) if setting.about.several else setting.default)
+    assert options_of("fit-head")[name] == help_of(setting)
+    assert name in keyword_types(featcache.fit_head)
+    assert (name in GRID_KEYS) == setting.about.several
+
+
+@pytest.mark.parametrize("name", TRUNK)
+def test_a_setting_of_the_trunk_is_everywhere(name):
+    """Each is a key of [trunk]; those with an option are one of extract, and a keyword of extract."""
+    setting = TRUNK[name]
+    field = TrunkSection.model_fields[name]
+    assert (field.description, field.default) == (setting.about.help, setting.default)
+    assert options_of("extract").get(name) == (help_of(setting) if setting.about.option else None)
+    assert (name in keyword_types(featcache.extract)) == setting.about.option
+
+
+def test_the_sections_have_no_other_keys():
+    """A key of a section that is not declared would be missing on the command line and in the documentation."""
+    assert list(HeadSection.model_fields) == [*HEAD, *SELECTION]
+    assert list(TrunkSection.model_fields) == list(TRUNK)
+
+
+def test_the_keywords_are_those_of_the_declarations():
+    """Editors and mypy read a module that is written from the declarations; after a change it is written anew."""
+    assert KEYWORDS.read_text("utf-8") == source(), "run `python -m tests.recipe.write_keywords`"
+
+
+def test_every_setting_is_explained():
+    """A setting is explained in a sentence; so is each key of the other sections."""
+    sections = [HeadSection, TrunkSection, *(type(resolve_recipe("daa", data="x").data),)]
+    for section in sections:
+        for name, field in section.model_fields.items():
+            assert re.fullmatch(r"\S.*[.…]", field.description or ""), name
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (Annotated[float, Gt(0)], "a number above 0"),
+        (Annotated[float, Ge(0)], "a number from 0 up"),
+        (Annotated[float, Ge(0), Lt(1)], "a number from 0 to below 1"),
+        (Annotated[float, Ge(0), Le(1)], "a number from 0 to 1"),
+        (Annotated[int, Ge(1), Le(10_000)], "a whole number from 1 to 10,000"),
+        (Annotated[int, Ge(1), Le(2**31)], "a whole number from 1 to 2^31"),
+        (Annotated[int, Ge(0), Lt(2**63)], "a whole number from 0 to 2^63 - 1"),
+        (Annotated[int, Ge(1)] | None, "a whole number from 1 up, or None"),
+        (float, "a number"),
+        (str, "text"),
+        (bool, "true or false"),
+        (Literal["a"], "a"),
+        (Literal["a", "b", "c"], "a, b or c"),
+    ],
+)
+def test_a_range_in_words(annotation, words):
+    """Errors and --help say what is permitted in the same words."""
+
+    @dataclass
+    class Some:
+        value: Annotated[annotation, Setting("What it does.")] = None
+
+    assert declared_settings(Some)["value"].expected == words
+
+
+@pytest.mark.parametrize("name", HEAD)
+def test_recipe_and_training_agree_on_what_a_value_may_be(name):
+    """What the recipe refuses, HeadConfig refuses, and the other way round."""
+    numbers = (-1, 0, 0.5, 1, 1.5, 2, 10_001, 2**31 + 1, 2**63, float("nan"), float("inf"))
+    for value in (None, True, "x", "none", "sgd", *numbers):
+        try:
+            HeadSection(**{name: value})
+        except ValidationError:
+            with pytest.raises(UsageError, match=name):
+                HeadConfig(**{name: value})
+        else:
+            assert HeadConfig(**{name: value})
+
+
+def test_help_of_a_command_states_range_and_default():
+    """`fit-head --help` says what a setting may be and what it is where nobody says."""
+    shown = " ".join(CliRunner().invoke(app, ["fit-head", "--help"], terminal_width=200).stdout.split())
+    assert "The momentum of sgd. [from 0 to below 1; default: 0.9]" in shown
+    assert "[sgd, adam or adamw; default: sgd]" in shown
+
+
+def test_the_declaration_is_the_only_place():
+    """Beside the declaration and what is written from it, no module of recipe/ or cli/ lists settings."""
+    package = Path(featcache.__file__).parent
+    texts = {path: path.read_text("utf-8") for folder in ("recipe", "cli") for path in (package / folder).glob("*.py")}
+    places = {path.name for path, text in texts.items() if "label_smoothing" in text}
+    assert places == {"head.py", "keywords.py"}
