@@ -21,10 +21,11 @@ import torch
 from machine import describe
 from PIL import Image
 from sklearn.datasets import load_sample_images
-from torchvision.io import ImageReadMode, decode_image
+from torchvision.io import ImageReadMode
+from torchvision.io import decode_image as torchvision_decode_image
 from video import views
 
-from featcache.media.images import decode
+from featcache.media import decode_image
 from featcache.trunks.architectures import architecture
 
 EXACT = architecture("vit_b_16").transform
@@ -55,7 +56,7 @@ def decoders() -> dict[str, Decoder]:
     found: dict[str, Decoder] = {
         "Pillow": lambda data: np.asarray(Image.open(io.BytesIO(data)).convert("RGB")),
         "torchvision.io": lambda data: (
-            decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
+            torchvision_decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
             .permute(1, 2, 0)
             .numpy()
         ),
@@ -125,7 +126,7 @@ def main() -> None:
             equal, mean = (float(np.mean([by(part) for part in apart])) for by in (lambda x: (x == 0).mean(), np.mean))
             rows.append((kind, name, milliseconds(one, files, asked.runs), equal, mean))
         for name, transform in (("ours, to 224x224, exact", EXACT), ("ours, to 224x224, fast", FAST)):
-            taken = milliseconds(partial(decode, transform=transform), files, asked.runs)
+            taken = milliseconds(partial(decode_image, transform=transform), files, asked.runs)
             rows.append((kind, name, taken, float("nan"), float("nan")))
     if asked.json:
         keys = ("file", "decoder", "ms", "equal", "apart")

@@ -60,13 +60,13 @@ def child(asked: dict[str, Any]) -> None:
     from featcache.trunks.architectures import architecture
     from featcache.trunks.spec import TrunkSpec
     from featcache.trunks.trunk import Trunk
-    from featcache.trunks.weights import network
+    from featcache.trunks.weights import build_network
 
     torch.set_num_threads(asked["threads"])
     arch = architecture("vit_b_16")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        state = network(arch, 224).state_dict()
+        state = build_network(arch, 224).state_dict()
         if asked["moved"]:
             state = {name: moved(value) for name, value in state.items()}
     interpolation = Image.Resampling.BICUBIC if asked["change"] == "bicubic" else Image.Resampling.BILINEAR

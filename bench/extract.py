@@ -130,7 +130,7 @@ def forwards(state: dict[str, torch.Tensor], device: str) -> dict[str, Callable[
         if name == "fp32":
             continue
         choice = engines.EngineChoice("openvino", "as a large job on a CPU has it")
-        by_openvino, _ = engines.build(choice, ours, pixels) if device == "cpu" else (ours, choice)
+        by_openvino, _ = engines.build_forward(choice, ours, pixels) if device == "cpu" else (ours, choice)
         if by_openvino is not ours:
             tasks["forward bf16, ours by openvino"] = partial(by_openvino, pixels)
         for peer, make in (("timm", _timm), ("transformers", _transformers), ("openvino", _openvino)):

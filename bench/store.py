@@ -34,7 +34,7 @@ from machine import Result, alternate, document, table
 from PIL import Image
 
 import featcache
-from featcache.extraction.rows import Rows
+from featcache.extraction.rows import RowStates
 from featcache.files import StatLog
 from featcache.files.sealed import seal_line
 from featcache.files.stat_log import now, stat_of
@@ -259,7 +259,7 @@ def settle(cache: Path, listings: Sequence[Listing]) -> None:
             status = stat_of(path)
             assert status is not None
             known.remember(path, status, digest, read_at=now() + 10**10)
-        rows = Rows(listing, known.look_up([listing.file(row) for row in range(len(listing))]), key)
+        rows = RowStates(listing, known.look_up([listing.file(row) for row in range(len(listing))]), key)
         with store.writer() as writer:
             todo = rows.extracted().digests[rows.missing(store, retry_failed=False)]
             for start in range(0, len(todo), SHARD_ROWS):

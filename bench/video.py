@@ -24,7 +24,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from featcache.loader import ImageRead, read_frames, read_images
-from featcache.media.images import ImageTransform
+from featcache.media import ImageTransform
 from featcache.media.video import decode_frames
 from featcache.trunks.architectures import architecture
 

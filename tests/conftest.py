@@ -51,12 +51,12 @@ def nano(tmp_path_factory: pytest.TempPathFactory) -> Nano:
     import torch
 
     from featcache.trunks.architectures import architecture
-    from featcache.trunks.weights import network
+    from featcache.trunks.weights import build_network
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         arch = architecture(ARCH)
-        built = network(arch, arch.transform.crop)
+        built = build_network(arch, arch.transform.crop)
         state = {name: value + 0.1 * torch.randn_like(value) for name, value in built.state_dict().items()}
     path = tmp_path_factory.mktemp("weights") / "nano.pth"
     torch.save(state, path)

@@ -74,12 +74,12 @@ def test_flags_and_variables_are_expanded(home, monkeypatch):
     assert (cache_folder("~/c"), cache_folder(Path("~/c")), Asked(cache="~/c").folder) == (home / "c",) * 3
     monkeypatch.setenv("FEATCACHE_CACHE", "~/e")
     assert cache_folder(None) == home / "e"
-    assert weights.file_of(architecture("vit_b_16"), "~/w.pth") == home / "w.pth"
+    assert weights.weights_path(architecture("vit_b_16"), "~/w.pth") == home / "w.pth"
     monkeypatch.setenv("TORCH_HOME", "~/torch")
-    assert weights.file_of(architecture("vit_b_16"), "IMAGENET1K_V1").is_relative_to(home / "torch")  # type: ignore[union-attr]
+    assert weights.weights_path(architecture("vit_b_16"), "IMAGENET1K_V1").is_relative_to(home / "torch")  # type: ignore[union-attr]
     monkeypatch.setenv("TORCH_HOME", "~nobody-here/torch")
     with pytest.raises(UsageError):
-        weights.file_of(architecture("vit_b_16"), "IMAGENET1K_V1")
+        weights.weights_path(architecture("vit_b_16"), "IMAGENET1K_V1")
 
 
 def test_a_folder_of_images_is_found_through_its_tilde(home):

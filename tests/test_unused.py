@@ -8,7 +8,7 @@ import featcache
 import featcache.cli
 from featcache.cli.app import app
 from featcache.errors import DataError, UsageError
-from featcache.extraction.timing import Account
+from featcache.extraction.timing import TimeBreakdown
 from featcache.heads.fit_linear import notes_of
 from featcache.heads.saved.linear import SavedHead
 from featcache.listing import sheet
@@ -180,16 +180,16 @@ def test_a_column_that_is_nearly_a_known_one_is_refused(tmp_path, column):
 
 def test_advice_is_not_what_is_done_already():
     """bf16 is not advised where it runs, nor more workers than images, nor --decode on videos."""
-    account = Account(2, 2, "CPU")
+    account = TimeBreakdown(2, 2, "CPU")
     account.spent["computing"] = 9.0
-    assert "--precision bf16" in account.sentence()
-    assert "bf16" not in Account(2, 2, "CPU", compute="bfloat16", spent={**account.spent}).sentence()
+    assert "--precision bf16" in account.describe()
+    assert "bf16" not in TimeBreakdown(2, 2, "CPU", compute="bfloat16", spent={**account.spent}).describe()
     waiting = {**account.spent, "computing": 0.0, "waiting": 9.0}
-    assert "--workers 4 where" in Account(2, 2, spent=waiting, reading=5.0).sentence()
-    assert "--workers 3 where" in Account(2, 2, spent=waiting, reading=5.0, images=3).sentence()
-    assert "--workers" not in Account(2, 2, spent=waiting, reading=5.0, images=2).sentence()
-    assert "--decode" in Account(2, 2, spent=waiting, decoding=5.0).sentence()
-    assert "--decode" not in Account(2, 2, spent=waiting, decoding=5.0, videos=True).sentence()
+    assert "--workers 4 where" in TimeBreakdown(2, 2, spent=waiting, reading=5.0).describe()
+    assert "--workers 3 where" in TimeBreakdown(2, 2, spent=waiting, reading=5.0, images=3).describe()
+    assert "--workers" not in TimeBreakdown(2, 2, spent=waiting, reading=5.0, images=2).describe()
+    assert "--decode" in TimeBreakdown(2, 2, spent=waiting, decoding=5.0).describe()
+    assert "--decode" not in TimeBreakdown(2, 2, spent=waiting, decoding=5.0, videos=True).describe()
 
 
 def test_a_lower_rate_is_advised_only_where_none_was_trained(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 
 from featcache.errors import MachineError
 from featcache.media import encode_png
-from featcache.trunks import architecture, reachable
+from featcache.trunks import architecture, is_reachable
 
 IMAGES = {"train": 300, "val": 100, "test": 100}
 PROBE_SECONDS = 5.0
@@ -61,7 +61,7 @@ def write_digits(root: Path, seed: int = 0) -> None:
 
 def pretrained() -> bool:
     """Whether the published weights can be had: on disk already, or from a server that answers within 5 s."""
-    return reachable(architecture(ARCH), WEIGHTS, PROBE_SECONDS)
+    return is_reachable(architecture(ARCH), WEIGHTS, PROBE_SECONDS)
 
 
 def commands(*, trained: bool) -> Iterator[Command]:

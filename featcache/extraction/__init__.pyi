@@ -1,9 +1,9 @@
+from .command import extract as extract
 from .drift import compare_drift as compare_drift
+from .drift import describe_provenance as describe_provenance
 from .drift import drift_candidates as drift_candidates
-from .drift import environment as environment
-from .drift import extracted_by as extracted_by
-from .drift import maker_of as maker_of
-from .job import extract as extract
+from .drift import provenance_of as provenance_of
+from .drift import readable_listings as readable_listings
 from .summary import MAX_BAD as MAX_BAD
 from .summary import Progress as Progress
 from .summary import Settings as Settings

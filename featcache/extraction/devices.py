@@ -15,11 +15,11 @@ from featcache.trunks import EngineChoice, TrunkSpec
 
 BUFFERS = 2  # of each device: one is filled while the other is embedded
 
-Pixels = npt.NDArray[np.uint8]  # (rows, 3, crop, crop), or (rows, …) of `featcache.media.jpeg`
-Embeddings = npt.NDArray[np.float32]  # (rows, dim)
+PixelBatch = npt.NDArray[np.uint8]  # (rows, 3, crop, crop), or (rows, …) of `featcache.media.jpeg`
+EmbeddingBatch = npt.NDArray[np.float32]  # (rows, dim)
 
 
-class Embedder(Protocol):
+class LoadedTrunk(Protocol):
     """A trunk on a device: in this process, or in one of its own."""
 
     @property
@@ -38,17 +38,17 @@ class Embedder(Protocol):
     def engine(self) -> EngineChoice:
         """How the forward is run."""
 
-    def buffer(self) -> Pixels:
-        """Memory for one batch from which the device copies fast."""
+    def buffer(self) -> PixelBatch:
+        """Return memory for one batch from which the device copies fast."""
 
-    def upload(self, pixels: Pixels) -> Any:
-        """Begin to copy a buffer's rows to the device, beside what it computes; for `embed`."""
+    def upload(self, pixels: PixelBatch) -> Any:
+        """Begin to copy a buffer's rows to the device, beside what it computes; return what `embed` takes."""
 
-    def embed(self, pixels: Any) -> Embeddings:
-        """Pixels, or what `upload` made of them; in their order."""
+    def embed(self, pixels: Any) -> EmbeddingBatch:
+        """Return the embeddings of pixels, or of what `upload` made of them, in their order."""
 
-    def made(self) -> dict[str, Any]:
-        """Versions and hardware."""
+    def provenance(self) -> dict[str, Any]:
+        """Return versions and hardware."""
 
 
 class Device:
@@ -56,18 +56,24 @@ class Device:
 
     def __init__(
         self,
-        load: Callable[[], Embedder],
+        load: Callable[[], LoadedTrunk],
         kill: Callable[[], None] = lambda: None,
         clear: Callable[[], None] = lambda: None,
     ) -> None:
-        """`load` runs in the device's thread; `kill` ends what that thread waits for, `clear` what is left then."""
+        """Begin to load the trunk.
+
+        Args:
+            load: Loads the trunk; it runs in the device's thread.
+            kill: Ends what that thread waits for.
+            clear: Ends what is left then.
+        """
         self._kill, self._clear = kill, clear
         self._thread = ThreadPoolExecutor(1, "device")
         self._trunk = self._thread.submit(load)
 
     @property
-    def trunk(self) -> Embedder:
-        """The trunk, waited for where it is still being loaded; to be asked, not to embed: see `embed`."""
+    def trunk(self) -> LoadedTrunk:
+        """The trunk, waited for where it is still being loaded; to look at, not to embed with: see `embed`."""
         return self._trunk.result()
 
     @property
@@ -80,15 +86,15 @@ class Device:
         """The most images that `embed` is given."""
         return self.trunk.batch_size
 
-    def made(self) -> dict[str, Any]:
-        """Versions and hardware."""
-        return self.trunk.made()
+    def provenance(self) -> dict[str, Any]:
+        """Return versions and hardware."""
+        return self.trunk.provenance()
 
-    def embed(self, pixels: Pixels) -> Embeddings:
-        """Embed a few images, and wait for it."""
+    def embed(self, pixels: PixelBatch) -> EmbeddingBatch:
+        """Embed a few images, wait for it, and return their embeddings."""
         return self._thread.submit(self.trunk.embed, pixels).result()
 
-    def begin(self, task: Callable[[Embedder], Embeddings]) -> Future[Embeddings]:
+    def begin(self, task: Callable[[LoadedTrunk], EmbeddingBatch]) -> Future[EmbeddingBatch]:
         """Do this with the trunk once what was begun before is done."""
         return self._thread.submit(lambda: task(self.trunk))
 
@@ -104,16 +110,16 @@ class Buffer:
     """Memory for one batch of one device."""
 
     device: Device
-    pixels: Pixels  # for batch_size images
+    pixels: PixelBatch  # for batch_size images
 
 
-class Devices:
+class DevicePool:
     """Batches in, their embeddings out in the same order, whichever device was first."""
 
     def __init__(self, devices: Sequence[Device]) -> None:
-        self.all = tuple(devices)
+        self.devices = tuple(devices)
         self._free: queue.SimpleQueue[Buffer] = queue.SimpleQueue()
-        self._begun: deque[tuple[list[bytes], Future[Embeddings]]] = deque()
+        self._submitted: deque[tuple[list[bytes], Future[EmbeddingBatch]]] = deque()
 
     def load(self) -> None:
         """Wait until every trunk is loaded.
@@ -122,67 +128,75 @@ class Devices:
             MachineError: the weights are out of reach, or a device or its process is.
         """
         for _ in range(BUFFERS):  # in turns, so that the first batches go to different devices
-            for device in self.all:
+            for device in self.devices:
                 self._free.put(Buffer(device, device.trunk.buffer()))
 
     def buffer(self) -> Buffer:
-        """A buffer to fill; waits where every device has its hands full."""
+        """Return a buffer to fill; wait for one where every device has its hands full."""
         return self._free.get()
 
     def submit(self, buffer: Buffer, digests: list[bytes], during: Callable[[], AbstractContextManager[None]]) -> None:
-        """Embed the first rows of a buffer, one for each digest; `during` surrounds it in the device's thread."""
+        """Embed the first rows of a buffer.
+
+        Args:
+            buffer: What `buffer` returned, filled.
+            digests: One for each row that is to be embedded.
+            during: Its context surrounds the forward, in the device's thread.
+        """
         batch = buffer.device.trunk.upload(buffer.pixels[: len(digests)])
 
-        def embed(trunk: Embedder) -> Embeddings:
+        def embed(trunk: LoadedTrunk) -> EmbeddingBatch:
             try:
                 with during():
                     return trunk.embed(batch)
             finally:
                 self._free.put(buffer)
 
-        self._begun.append((digests, buffer.device.begin(embed)))
+        self._submitted.append((digests, buffer.device.begin(embed)))
 
-    def finished(self, *, wait: bool = False) -> Iterator[tuple[list[bytes], Embeddings]]:
-        """What is embedded, in the order in which it was submitted; with `wait`, all of it.
+    def finished(self, *, wait: bool = False) -> Iterator[tuple[list[bytes], EmbeddingBatch]]:
+        """Yield what is embedded, in the order in which it was submitted; with `wait`, all of it.
 
         Raises:
             MachineError: a device has no memory for one image, or its process has died.
         """
-        while self._begun and (wait or self._begun[0][1].done()):
-            digests, embeddings = self._begun[0]
-            found = embeddings.result()  # Ctrl-C while it is waited for leaves the batch to `rescue`
-            self._begun.popleft()
-            yield digests, found
+        while self._submitted and (wait or self._submitted[0][1].done()):
+            digests, future = self._submitted[0]
+            embeddings = future.result()  # Ctrl-C while it is waited for leaves the batch to `rescue`
+            self._submitted.popleft()
+            yield digests, embeddings
 
-    def rescue(self, *, wait: bool) -> Iterator[tuple[list[bytes], Embeddings]]:
-        """What is embedded of all that was submitted, where a run ends early; without `wait`, what is not begun is
-        not done any more.
+    def rescue(self, *, wait: bool) -> Iterator[tuple[list[bytes], EmbeddingBatch]]:
+        """Yield what is embedded of all that was submitted, where a run ends early.
+
+        Args:
+            wait: Wait for all of it; else what is not begun is not done any more.
         """
         if not wait:
-            for _, embeddings in self._begun:
-                embeddings.cancel()
-        while self._begun:
-            digests, embeddings = self._begun.popleft()
-            if not embeddings.cancelled() and embeddings.exception() is None:
-                yield digests, embeddings.result()
+            for _, future in self._submitted:
+                future.cancel()
+        while self._submitted:
+            digests, future = self._submitted.popleft()
+            if not future.cancelled() and future.exception() is None:
+                yield digests, future.result()
 
-    def made(self) -> dict[str, Any]:
-        """Versions and hardware; where devices differ, the words of each, and the smallest batch."""
-        makings = [device.made() for device in self.all]
-        words = {key: ", ".join(dict.fromkeys(made[key] for made in makings)) for key in ("device", "engine")}
-        return makings[0] | words | {"batch_size": min(made["batch_size"] for made in makings)}
+    def provenance(self) -> dict[str, Any]:
+        """Return versions and hardware; where devices differ, the words of each, and the smallest batch."""
+        entries = [device.provenance() for device in self.devices]
+        words = {key: ", ".join(dict.fromkeys(entry[key] for entry in entries)) for key in ("device", "engine")}
+        return entries[0] | words | {"batch_size": min(entry["batch_size"] for entry in entries)}
 
-    def different(self) -> list[Device]:
-        """A device of each kind that there is."""
-        return list({repr(device.made()): device for device in reversed(self.all)}.values())[::-1]
+    def one_of_each_kind(self) -> list[Device]:
+        """Return a device of each kind that there is."""
+        return list({repr(device.provenance()): device for device in reversed(self.devices)}.values())[::-1]
 
-    def engine(self) -> str:
-        """How the forward runs and why, in words."""
-        said = dict.fromkeys(device.trunk.engine.sentence() for device in self.all)
-        return "; ".join(said) + (f", on each of {len(self.all)} devices" if len(self.all) > 1 else "")
+    def describe_engine(self) -> str:
+        """Return how the forward runs and why, in words."""
+        sentences = dict.fromkeys(device.trunk.engine.sentence() for device in self.devices)
+        return "; ".join(sentences) + (f", on each of {len(self.devices)} devices" if len(self.devices) > 1 else "")
 
-    def name(self) -> str:
-        """A device as a person calls it."""
-        kind = self.all[0].trunk.device.partition(":")[0]
-        one = "GPU" if kind == "cuda" else kind.upper()
-        return one if len(self.all) == 1 else f"average {one}"
+    def describe_device(self) -> str:
+        """Return a device as a person calls it: "CPU", "average GPU"."""
+        kind = self.devices[0].trunk.device.partition(":")[0]
+        name = "GPU" if kind == "cuda" else kind.upper()
+        return name if len(self.devices) == 1 else f"average {name}"

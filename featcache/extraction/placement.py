@@ -11,34 +11,37 @@ EXPECTED = "auto, all, cpu, cuda, cuda:N, cuda:N,cuda:M or mps"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Placement:
     """Where a trunk runs."""
 
     device: str  # as torch calls it
     cores: tuple[int, ...] = ()  # of a part of the CPU; () is all that there are
 
 
-def places(asked: str) -> list[Place]:
-    """The devices that are meant; where they are several, each gets a process of its own.
+def choose_placements(device: str) -> list[Placement]:
+    """Return the devices that `--device` means; where they are several, each gets a process of its own.
+
+    Args:
+        device: "auto", "all", or names of devices with commas between.
 
     Raises:
         UsageError: no device, or one twice.
         MachineError: this machine has no such device.
     """
-    if asked == "all":
-        return _all()
-    names = [re.sub(r":0+(?=\d)", ":", name) for name in asked.split(",")]
+    if device == "all":
+        return _all_placements()
+    names = [re.sub(r":0+(?=\d)", ":", name) for name in device.split(",")]
     if len(set(names)) < len(names):
-        raise UsageError(f"--device {asked}: the same device twice")
-    return [Place(choose_device(name)) for name in names]
+        raise UsageError(f"--device {device}: the same device twice")
+    return [Placement(choose_device(name)) for name in names]
 
 
-def _all() -> list[Place]:
+def _all_placements() -> list[Placement]:
     kind = choose_device("auto")
     if kind == "cuda":
         import torch
 
-        return [Place(f"cuda:{number}") for number in range(torch.cuda.device_count())]
-    if kind == "cpu" and len(found := domains()) > 1:
-        return [Place("cpu", cores) for cores in found]
-    return [Place(kind)]
+        return [Placement(f"cuda:{number}") for number in range(torch.cuda.device_count())]
+    if kind == "cpu" and len(parts := domains()) > 1:
+        return [Placement("cpu", cores) for cores in parts]
+    return [Placement(kind)]

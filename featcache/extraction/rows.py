@@ -17,56 +17,59 @@ _NAMED = 5  # bad images that an error names
 
 
 @dataclass(slots=True, eq=False)
-class Rows:
+class RowStates:
     """What is known of each row while an extract runs."""
 
     listing: Listing
     known: list[Known | None]
     transform: str = ""  # which one decodes: another may make an image of what this one refuses, or the reverse
     refused: dict[bytes, str] = field(default_factory=dict)  # digests whose image decodes to nothing that can be stored
-    _asked: tuple[FeatureStore, npt.NDArray[np.bool_]] | None = None  # which rows a store held when it was last asked
+    # Which rows a store held when it was last asked, and which store that was.
+    _held: tuple[FeatureStore, npt.NDArray[np.bool_]] | None = None
 
     @classmethod
-    def of(cls, listing: Listing, memory: StatLog, transform: str) -> "Rows":
-        """The rows, with what the cache remembers of them."""
+    def remembered(cls, listing: Listing, memory: StatLog, transform: str) -> "RowStates":
+        """Return the rows, with what the cache remembers of them."""
         files = listing.files()
         if not listing.videos:
             return cls(listing, memory.look_up(files), transform)
-        places = [video_and_frame(file) for file in files]
-        videos = memory.sound(video for video, _ in places)
+        frames = [video_and_frame(file) for file in files]
+        videos = memory.sound(video for video, _ in frames)
         known: list[Known | None] = []
-        for file, (video, frame) in zip(files, places, strict=True):
+        for file, (video, frame) in zip(files, frames, strict=True):
             if video not in videos:
                 known.append(None)
                 continue
-            status, digest = videos[video]
-            own = frame_digest(digest, frame)
+            status, video_digest = videos[video]
+            digest = frame_digest(video_digest, frame)
             failed = memory.find(file, status)
-            known.append(Known(status, own) if failed is None else Known(status, own, failed.reason, failed.transform))
+            known.append(
+                Known(status, digest) if failed is None else Known(status, digest, failed.reason, failed.transform)
+            )
         return cls(listing, known, transform)
 
     def __post_init__(self) -> None:
-        for row, found in enumerate(self.known):
-            if found is not None and found.reason and found.transform != self.transform:
-                self.known[row] = Known(found.stat, found.digest)
+        for row, state in enumerate(self.known):
+            if state is not None and state.reason and state.transform != self.transform:
+                self.known[row] = Known(state.stat, state.digest)
 
     def missing(self, store: FeatureStore, *, retry_failed: bool) -> npt.NDArray[np.int64]:
-        """The rows that must be read: files that are new or have changed, and known ones that the store lacks."""
-        lacks = ~self._held(store)
-        failed = np.array([bool(reason) for reason in self.reasons()], dtype=bool)
-        new = np.array([found is None for found in self.known], dtype=bool)
-        return np.flatnonzero(new | (failed & retry_failed) | (lacks & ~failed))
+        """Return the rows that must be read: files that are new or changed, and known ones that the store lacks."""
+        lacks = ~self._is_held(store)
+        has_failed = np.array([bool(reason) for reason in self.reasons()], dtype=bool)
+        is_new = np.array([state is None for state in self.known], dtype=bool)
+        return np.flatnonzero(is_new | (has_failed & retry_failed) | (lacks & ~has_failed))
 
     def forgive(self, store: FeatureStore) -> None:
-        """An image that this store holds gave an embedding here, whatever became of it under another transform."""
-        for row in np.flatnonzero(self._held(store)):
-            found = self.known[row]
-            if found is not None and found.reason:
-                self.known[row] = Known(found.stat, found.digest)
+        """Forget why an image failed under another transform where this store holds its embedding."""
+        for row in np.flatnonzero(self._is_held(store)):
+            state = self.known[row]
+            if state is not None and state.reason:
+                self.known[row] = Known(state.stat, state.digest)
 
     def take(self, row: int, image: ImageRead, memory: StatLog) -> None:
         """Note what reading one row's file gave, here and in the cache's memory."""
-        self._asked = None
+        self._held = None
         if image.failed and image.digest:
             self.refused[image.digest] = image.failed
         if image.stat is None:
@@ -81,7 +84,7 @@ class Rows:
         memory.remember(file, image.stat, image.digest, image.failed, read_at=image.read_at, transform=self.transform)
 
     def remember_refused(self, store: FeatureStore) -> None:
-        """Images whose embedding this store refused before are not tried again: they have not changed."""
+        """Leave out images whose embedding this store refused before: they have not changed."""
         key = (self.listing.data_set, self.listing.variant, self.listing.split)
         if key in store.listings:
             try:
@@ -94,27 +97,37 @@ class Rows:
                     self.refused[digest] = before.reasons[row]
 
     def reasons(self) -> tuple[str, ...]:
-        """Why a row has no embedding, (rows,); "" where nothing speaks against it."""
+        """Return why a row has no embedding, (rows,); "" where nothing speaks against it."""
         return tuple(
-            "" if found is None else found.reason or self.refused.get(found.digest, "") for found in self.known
+            "" if state is None else state.reason or self.refused.get(state.digest, "") for state in self.known
         )
 
     def extracted(self) -> Extracted:
-        """The listing with what became of each row."""
+        """Return the listing with what became of each row."""
         return Extracted(self.listing, self._digests(), self.reasons())
 
     def _digests(self) -> Digests:
-        return digests_of([found.digest if found else b"" for found in self.known])
+        return digests_of([state.digest if state else b"" for state in self.known])
 
-    def _held(self, store: FeatureStore) -> npt.NDArray[np.bool_]:
-        """Which rows' images a store holds, (rows,); asked once of the same snapshot."""
-        if self._asked is None or self._asked[0] is not store:
-            self._asked = store, store.holds(self._digests())
-        return self._asked[1]
+    def _is_held(self, store: FeatureStore) -> npt.NDArray[np.bool_]:
+        """Return which rows' images a store holds, (rows,); asked once of the same snapshot."""
+        if self._held is None or self._held[0] is not store:
+            self._held = store, store.holds(self._digests())
+        return self._held[1]
 
 
-def refuse_too_many(listing: Listing, reasons: Sequence[str], max_bad: float, read: int | None = None) -> None:
-    """Stop where too many images are bad; `read` of them were looked at so far, all without it."""
+def refuse_too_many(listing: Listing, reasons: Sequence[str], max_bad: float, *, read: int | None = None) -> None:
+    """Stop where too many images are bad.
+
+    Args:
+        listing: The split that is extracted.
+        reasons: Why each row has no embedding, (rows,); "" where nothing speaks against it.
+        max_bad: The share of images that may be bad.
+        read: How many images were looked at so far; None: all.
+
+    Raises:
+        DataError: more are bad than `max_bad` allows; the message names the first ones.
+    """
     looked_at = len(listing) if read is None else max(read, 1)
     bad = [row for row, reason in enumerate(reasons) if reason]
     if len(bad) <= max_bad * len(listing):
@@ -126,5 +139,5 @@ def refuse_too_many(listing: Listing, reasons: Sequence[str], max_bad: float, re
     raise DataError(
         f"{listing.root}: {len(bad)} of {len(listing):,} images of split {listing.split!r} cannot be used, more than "
         f"the {max_bad:.2%} that --max-bad allows{so_far}; what was embedded is kept.{shown}{more}\n"
-        f"Mend or remove them, or run again with --max-bad {enough:g} to leave them out."
+        f"Repair or remove them, or run again with --max-bad {enough:g} to leave them out."
     )

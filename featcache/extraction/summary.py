@@ -1,4 +1,4 @@
-"""What an extract is told, what it says while it runs, and what it has done."""
+"""The settings of an extract, its progress, and the summary of what it has done."""
 
 import re
 from collections.abc import Mapping
@@ -7,9 +7,9 @@ from typing import Any
 
 from featcache.arguments import checked_class
 from featcache.errors import UsageError
-from featcache.extraction.drift import Drift
+from featcache.extraction.drift import DriftComparison
 from featcache.extraction.placement import EXPECTED
-from featcache.extraction.timing import MOST_WORKERS
+from featcache.extraction.timing import MAX_WORKERS
 from featcache.listing import readable
 from featcache.store import MOST_ROWS, SHARD_ROWS, SHARD_SECONDS
 from featcache.trunks import ENGINES
@@ -54,12 +54,12 @@ class Summary:
     transform: str = ""  # which transform images got, and why; "" where the weights' name says it
     engine: str = ""  # how the forward ran and why, in words; "" where nothing was embedded
     held_back: str = ""  # the sentence that says what held it back; "" where nothing was embedded
-    shares: Mapping[str, float] = field(default_factory=dict)  # of the time; see extraction.account
+    shares: Mapping[str, float] = field(default_factory=dict)  # of the time; see extraction.timing
     notes: tuple[str, ...] = ()  # what was left out of the folder, and names that look alike, a sentence each
-    drift: Drift | None = None  # what holding a new making against the store gave; None where nothing was new
+    drift: DriftComparison | None = None  # what holding a new environment against the store gave; None: none was new
 
     def to_json(self) -> dict[str, Any]:
-        """The keys of the command line's contract, and what else is known."""
+        """Return the keys of the command line's contract, and what else is known."""
         return {
             "split": self.split,
             "rows": self.rows,
@@ -79,7 +79,7 @@ class Summary:
             "engine": self.engine or None,
             "transform": self.transform or None,
             "held_back": self.held_back or None,
-            "shares": {kind: round(share, 4) for kind, share in self.shares.items()},
+            "shares": {activity: round(share, 4) for activity, share in self.shares.items()},
             "drift": None if self.drift is None else self.drift.to_json(),
         }
 
@@ -104,7 +104,7 @@ class Settings:
             raise UsageError(f"--device {self.device}: expected {EXPECTED}")
         if self.engine not in ENGINES:
             raise UsageError(f"--engine {self.engine}: expected one of {', '.join(ENGINES)}")
-        for name, most in (("workers", MOST_WORKERS), ("batch_size", 65_536), ("shard_rows", MOST_ROWS)):
+        for name, most in (("workers", MAX_WORKERS), ("batch_size", 65_536), ("shard_rows", MOST_ROWS)):
             value = getattr(self, name)
             if value is not None and value > most:
                 raise UsageError(f"--{name.replace('_', '-')}: found {value}, expected at most {most:,}")

@@ -12,36 +12,51 @@ from typing import Any
 import numpy as np
 
 from featcache.errors import MachineError
-from featcache.extraction.devices import BUFFERS, Embeddings, Pixels
-from featcache.extraction.placement import Place
-from featcache.extraction.trunk_worker import Shape, Slots
-from featcache.loader import ended, hear, reap, shared_file, start, tell
+from featcache.extraction.devices import BUFFERS, EmbeddingBatch, PixelBatch
+from featcache.extraction.placement import Placement
+from featcache.extraction.trunk_worker import BatchSlots, SlotLayout
+from featcache.loader import create_shared_file, reap, recv, send, start_process, wait_for_end
 from featcache.trunks import BATCH, EngineChoice, TrunkSource, TrunkSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A batch that the process was asked for."""
+class SubmittedBatch:
+    """A batch that the process was asked to embed."""
 
     slot: int
     rows: int
 
 
 class TrunkProcess:
-    """A trunk that is asked over a pipe; pixels and embeddings pass through shared memory."""
+    """A trunk that gets requests over a pipe; pixels and embeddings pass through shared memory."""
 
     def __init__(
-        self, source: TrunkSource, spec: TrunkSpec, place: Place, *, batch_size: int | None, engine: str, images: int
+        self,
+        source: TrunkSource,
+        spec: TrunkSpec,
+        placement: Placement,
+        *,
+        batch_size: int | None,
+        engine: str,
+        images: int,
     ) -> None:
         """Start the process; see `load`.
+
+        Args:
+            source: The trunk.
+            spec: What it is to make.
+            placement: Where it runs.
+            batch_size: Images in one forward; None: the device's own number.
+            engine: As `--engine` has it.
+            images: How many there are to do: engine "auto" depends on it.
 
         Raises:
             MachineError: there is no room for the memory, or no process.
         """
-        self.spec, self.device = spec, place.device
-        self.batch_size = batch_size or BATCH[place.device.partition(":")[0]]
+        self.spec, self.device = spec, placement.device
+        self.batch_size = batch_size or BATCH[placement.device.partition(":")[0]]
         # One slot more than buffers, for pixels that stand elsewhere.
-        shape: Shape = {
+        layout: SlotLayout = {
             "slots": BUFFERS + 1, "batch": self.batch_size, "image": spec.transform.shape, "dim": source.arch.dim,
         }  # fmt: skip
         section = source.section.model_dump()
@@ -49,60 +64,60 @@ class TrunkProcess:
             section["weights"] = str(Path(section["weights"]).absolute())  # it runs in another folder
         settings = {
             "section": section, "spec": spec.to_json(), "cache": str(source.memo.cache.absolute()),
-            "device": place.device, "cores": place.cores, "engine": engine, "images": images, "shape": shape,
+            "device": placement.device, "cores": placement.cores, "engine": engine, "images": images, "layout": layout,
         }  # fmt: skip
-        self._file = shared_file(Slots.size(shape))
-        self._slots = Slots(np.frombuffer(mmap.mmap(self._file.fileno(), 0), dtype=np.uint8), shape)
-        self._free = count()  # buffers that were given away
-        self._said: dict[str, Any] = {}
+        self._file = create_shared_file(BatchSlots.size(layout))
+        self._slots = BatchSlots(np.frombuffer(mmap.mmap(self._file.fileno(), 0), dtype=np.uint8), layout)
+        self._next_buffer = count()
+        self._state: dict[str, Any] = {}  # what the process has said of its trunk
         try:
-            self._process = start("extraction.trunk_worker", json.dumps(settings), self._file)
+            self._process = start_process("extraction.trunk_worker", json.dumps(settings), self._file)
         except MachineError:
             self._file.close()
             raise
 
     def load(self) -> "TrunkProcess":
-        """Wait until the trunk is loaded; itself.
+        """Wait until the trunk is loaded, and return itself.
 
         Raises:
             MachineError: it cannot be.
         """
-        self._hear()
+        self._recv()
         return self
 
     @property
     def engine(self) -> EngineChoice:
         """How the forward is run."""
-        return EngineChoice(*self._said["engine"])
+        return EngineChoice(*self._state["engine"])
 
-    def made(self) -> dict[str, Any]:
-        """Versions and hardware."""
-        return {**self._said["made"], "engine": self.engine.name, "batch_size": self._said["batch_size"]}
+    def provenance(self) -> dict[str, Any]:
+        """Return versions and hardware."""
+        return {**self._state["provenance"], "engine": self.engine.name, "batch_size": self._state["batch_size"]}
 
-    def buffer(self) -> Pixels:
-        """The next slot."""
-        slot: Pixels = self._slots.pixels[next(self._free)]
+    def buffer(self) -> PixelBatch:
+        """Return the next slot."""
+        slot: PixelBatch = self._slots.pixels[next(self._next_buffer)]
         return slot
 
-    def upload(self, pixels: Pixels) -> Asked:
+    def upload(self, pixels: PixelBatch) -> SubmittedBatch:
         """Ask for the first rows of a slot, or for at most a batch of others, to be embedded."""
         slot = (pixels.ctypes.data - self._slots.pixels.ctypes.data) // self._slots.pixels[0].nbytes
         if not 0 <= slot < BUFFERS:
             slot = BUFFERS
             self._slots.pixels[slot, : len(pixels)] = pixels
-        with suppress(BrokenPipeError):  # its death shows where the answer is waited for
-            tell(self._process, {"slot": slot, "rows": len(pixels)})
-        return Asked(slot, len(pixels))
+        with suppress(BrokenPipeError):  # its death shows where the reply is waited for
+            send(self._process, {"slot": slot, "rows": len(pixels)})
+        return SubmittedBatch(slot, len(pixels))
 
-    def embed(self, pixels: Pixels | Asked) -> Embeddings:
-        """Wait for the embeddings; answers come in the order of the questions.
+    def embed(self, pixels: PixelBatch | SubmittedBatch) -> EmbeddingBatch:
+        """Wait for the embeddings, and return them; replies come in the order of the requests.
 
         Raises:
             MachineError: the process has failed, or has died.
         """
-        asked = pixels if isinstance(pixels, Asked) else self.upload(pixels)
-        self._hear()
-        return self._slots.embeddings[asked.slot, : asked.rows].copy()
+        batch = pixels if isinstance(pixels, SubmittedBatch) else self.upload(pixels)
+        self._recv()
+        return self._slots.embeddings[batch.slot, : batch.rows].copy()
 
     def kill(self) -> None:
         """End the process, whatever it is doing."""
@@ -113,19 +128,19 @@ class TrunkProcess:
         reap(self._process)
         self._file.close()
 
-    def _hear(self) -> None:
-        """Take its next answer, and pass on its warnings."""
+    def _recv(self) -> None:
+        """Take the process's next reply, and pass on its warnings."""
         try:
-            while "warning" in (said := hear(self._process)):
-                warnings.warn(said["warning"], RuntimeWarning, stacklevel=2)
+            while "warning" in (reply := recv(self._process)):
+                warnings.warn(reply["warning"], RuntimeWarning, stacklevel=2)
         except EOFError:
-            raise self._dead() from None
-        if "failed" in said:
-            raise MachineError(said["failed"])
-        self._said |= said
+            raise self._death() from None
+        if "failed" in reply:
+            raise MachineError(reply["failed"])
+        self._state |= reply
 
-    def _dead(self) -> MachineError:
-        died = ended(self._process)  # its pipes stay open: a batch may be on its way to it
+    def _death(self) -> MachineError:
+        ending = wait_for_end(self._process)  # its pipes stay open: a batch may be on its way to it
         return MachineError(
-            f"the process of {self.device} has died ({died}); what was embedded is kept, the next run does the rest"
+            f"the process of {self.device} has died ({ending}); what was embedded is kept, the next run does the rest"
         )

@@ -1,10 +1,12 @@
-"""A trunk in a process of its own, asked over its standard input, answering on its standard output, a JSON line each.
+"""A trunk in a process of its own, which gets requests on its standard input and replies on its standard output.
 
-    < {"made": …, "engine": [name, why], "batch_size": 32}               once the trunk is loaded
+A line of JSON each:
+
+    < {"provenance": …, "engine": [name, why], "batch_size": 32}         once the trunk is loaded
     > {"slot": 0, "rows": 32}
     < {"engine": [name, why], "batch_size": 32}                          the embeddings stand in the slot
 
-A second batch may be asked for while the first is embedded: its copy to the device runs beside. Before any answer it
+A second batch may be asked for while the first is embedded: its copy to the device runs beside. Before any reply it
 may say {"warning": …}; {"failed": reason} is its last word. It ends when its standard input does, so that it outlives
 its parent by nothing, however that died; what it has not said is lost with it.
 """
@@ -27,47 +29,48 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import FeatcacheError
-from featcache.loader import say
+from featcache.loader import reply
 from featcache.recipe import TrunkSection
-from featcache.trunks import Trunk, TrunkSource, TrunkSpec, Uploaded, WeightsMemo, load_trunk
+from featcache.trunks import Trunk, TrunkSource, TrunkSpec, UploadedBatch, WeightsMemo, load_trunk
 
 
-def main(settings: str, shared: int) -> None:
+def main(arguments: str, shared: int) -> None:
     """Serve until standard input ends; `shared` is the descriptor of the memory shared with the parent."""
-    answer = io.FileIO(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints is no answer
-    asked = json.loads(settings)
-    if asked["cores"]:
-        os.sched_setaffinity(0, asked["cores"])  # before there are threads, and before torch counts its own
-    warnings.showwarning = lambda message, *_, **__: say(answer, {"warning": str(message)})
+    replies = io.FileIO(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints is no reply
+    settings = json.loads(arguments)
+    device = settings["device"]
+    if settings["cores"]:
+        os.sched_setaffinity(0, settings["cores"])  # before there are threads, and before torch counts its own
+    warnings.showwarning = lambda message, *_, **__: reply(replies, {"warning": str(message)})
     memory = np.frombuffer(mmap.mmap(shared, 0), dtype=np.uint8)
-    slots = Slots(memory, asked["shape"])
+    slots = BatchSlots(memory, settings["layout"])
 
     def start() -> Trunk:
-        with _last_word(asked["device"], answer):
-            trunk = _load(asked)
+        with _report_failure(device, replies):
+            trunk = _load(settings)
             trunk.lock_pages(memory)
-            say(answer, {"made": trunk.made(), **_state(trunk)})
+            reply(replies, {"provenance": trunk.provenance(), **_state(trunk)})
         return trunk
 
-    def embed(trunk: Trunk, slot: int, rows: int, batch: Uploaded) -> None:
-        with _last_word(asked["device"], answer):
+    def embed(trunk: Trunk, slot: int, rows: int, batch: UploadedBatch) -> None:
+        with _report_failure(device, replies):
             slots.embeddings[slot, :rows] = trunk.embed(batch)
-            say(answer, _state(trunk))
+            reply(replies, _state(trunk))
 
     thread = ThreadPoolExecutor(1)  # the only one that computes; this one listens, and copies meanwhile
     loading = thread.submit(start)
     for line in sys.stdin.buffer:
         request = json.loads(line)
         slot, rows = request["slot"], request["rows"]
-        with _last_word(asked["device"], answer):
+        with _report_failure(device, replies):
             trunk = loading.result()
             thread.submit(embed, trunk, slot, rows, trunk.upload(slots.pixels[slot, :rows]))
-    os._exit(0)  # nobody is left to answer
+    os._exit(0)  # nobody is left to reply to
 
 
-class Shape(TypedDict):
-    """Of the memory that is shared with the parent."""
+class SlotLayout(TypedDict):
+    """The layout of the memory that is shared with the parent."""
 
     slots: int
     batch: int  # images in a slot
@@ -75,25 +78,25 @@ class Shape(TypedDict):
     dim: int
 
 
-class Slots:
+class BatchSlots:
     """Batches in shared memory: their pixels, and what became of them."""
 
-    def __init__(self, memory: npt.NDArray[np.uint8], shape: Shape) -> None:
-        slots, batch, dim = shape["slots"], shape["batch"], shape["dim"]
+    def __init__(self, memory: npt.NDArray[np.uint8], layout: SlotLayout) -> None:
+        slots, batch, dim = layout["slots"], layout["batch"], layout["dim"]
         split = slots * batch * dim * np.dtype(np.float32).itemsize
         self.embeddings = memory[:split].view(np.float32).reshape(slots, batch, dim)
-        self.pixels = memory[split:].reshape(slots, batch, *shape["image"])
+        self.pixels = memory[split:].reshape(slots, batch, *layout["image"])
 
     @staticmethod
-    def size(shape: Shape) -> int:
-        """Bytes that all of it takes."""
-        bytes_of_one = shape["dim"] * np.dtype(np.float32).itemsize + math.prod(shape["image"])
-        return shape["slots"] * shape["batch"] * bytes_of_one
+    def size(layout: SlotLayout) -> int:
+        """Return how much memory it takes, bytes."""
+        bytes_an_image = layout["dim"] * np.dtype(np.float32).itemsize + math.prod(layout["image"])
+        return layout["slots"] * layout["batch"] * bytes_an_image
 
 
 @contextmanager
-def _last_word(device: str, answer: io.FileIO) -> Iterator[None]:
-    """What fails inside is said to the parent, and ends the process."""
+def _report_failure(device: str, replies: io.FileIO) -> Iterator[None]:
+    """Tell the parent what fails inside, and end the process then."""
     try:
         yield
     except FeatcacheError as error:
@@ -104,15 +107,15 @@ def _last_word(device: str, answer: io.FileIO) -> Iterator[None]:
     else:
         return
     with suppress(OSError):
-        say(answer, {"failed": failed})
+        reply(replies, {"failed": failed})
     os._exit(1)
 
 
-def _load(asked: dict[str, Any]) -> Trunk:
-    source = TrunkSource(TrunkSection(**asked["section"]), WeightsMemo(Path(asked["cache"])))
+def _load(settings: dict[str, Any]) -> Trunk:
+    source = TrunkSource(TrunkSection(**settings["section"]), WeightsMemo(Path(settings["cache"])))
     return load_trunk(
-        source, TrunkSpec.from_json(asked["spec"]), device=asked["device"], batch_size=asked["shape"]["batch"],
-        engine=asked["engine"], images=asked["images"],
+        source, TrunkSpec.from_json(settings["spec"]), device=settings["device"],
+        batch_size=settings["layout"]["batch"], engine=settings["engine"], images=settings["images"],
     )  # fmt: skip
 
 

@@ -1,10 +1,10 @@
-from .process import ended as ended
-from .process import hear as hear
+from .process import create_shared_file as create_shared_file
 from .process import reap as reap
-from .process import shared_file as shared_file
-from .process import start as start
-from .process import tell as tell
+from .process import recv as recv
+from .process import send as send
+from .process import start_process as start_process
+from .process import wait_for_end as wait_for_end
 from .reader import ImageRead as ImageRead
 from .reader import read_images as read_images
 from .video_reader import read_frames as read_frames
-from .worker import say as say
+from .worker import reply as reply

@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import MachineError
-from featcache.loader.process import TRIES, Workers, ask, hear, tell
+from featcache.loader.pool import MAX_TRIES, WorkerPool
+from featcache.loader.process import recv, request, send
 from featcache.media import ImageTransform
 
-_MOST = 8  # files that a worker is asked for at once …
-_AT_ONCE = 0.02  # … as long as all of them take no more than so many seconds
+_MAX_FILES = 8  # that a worker is asked for at once …
+_MAX_SECONDS = 0.02  # … as long as all of them take no more than so many seconds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +29,7 @@ class ImageRead:
     stat: tuple[int, int, int, int] | None = None  # size, mtime_ns, ctime_ns, inode, as they were read
     read_at: int = 0  # time.time_ns before the reading
     failed: str = ""  # why it gives no image
-    pixels: npt.NDArray[np.uint8] | None = None  # as `images.decode` gives them; None: it failed, or was not wanted
+    pixels: npt.NDArray[np.uint8] | None = None  # as `decode_image` gives them; None: it failed, or was not wanted
     video: bytes = b""  # of a frame, sha256 of its video, whose stat this is then
     reading: float = 0.0  # seconds that its process spent reading and hashing it
     decoding: float = 0.0  # seconds that it spent decoding it
@@ -37,20 +38,28 @@ class ImageRead:
 def read_images(
     paths: Sequence[str],
     transform: ImageTransform,
-    wanted: Callable[[bytes], bool],
+    is_wanted: Callable[[bytes], bool],
     *,
     workers: int,
     ahead: int,
 ) -> Generator[ImageRead, None, None]:
-    """Read, hash and, where `wanted(digest)` says so, decode these files; yield them in order.
+    """Read and hash these files, decode those that are wanted, and yield what became of each, in order.
 
-    `wanted` is called in other threads, one call at a time. `pixels` is a view into memory that is used again: valid
-    until the next image is asked for. At most `ahead` images are held decoded.
+    Args:
+        paths: The files.
+        transform: What is done to each image.
+        is_wanted: Says of a digest whether its image is to be decoded; called in other threads, one call at a time.
+        workers: At most so many processes read and decode.
+        ahead: At most so many images are held decoded.
+
+    Yields:
+        An `ImageRead` for each file. Its `pixels` are a view into memory that is used again: valid until the next
+        image is asked for.
 
     Raises:
         MachineError: a worker process cannot be started, or no worker stays alive.
     """
-    pool = _Pool(paths, transform, wanted, workers=min(workers, max(1, len(paths))), ahead=ahead)
+    pool = _ImagePool(paths, transform, is_wanted, workers=min(workers, max(1, len(paths))), ahead=ahead)
     try:
         pool.begin()  # inside: Ctrl-C may come while the workers start
         yield from pool.results()
@@ -58,24 +67,25 @@ def read_images(
         pool.close()
 
 
-class _Pool(Workers):
+class _ImagePool(WorkerPool):
     """A worker reads whole files, a few at a time."""
 
     def __init__(
         self,
         paths: Sequence[str],
         transform: ImageTransform,
-        wanted: Callable[[bytes], bool],
+        is_wanted: Callable[[bytes], bool],
         *,
         workers: int,
         ahead: int,
     ) -> None:
         super().__init__("worker", transform, workers=workers, ahead=ahead)
-        self.paths, self.wanted = paths, wanted
-        self.next = 0  # this and `done` are guarded by the lock, as calls of `wanted` are
-        self.done: dict[int, tuple[ImageRead, int]] = {}
+        self.paths, self.is_wanted = paths, is_wanted
+        self.next = 0  # this and `done` are guarded by the lock, as calls of `is_wanted` are
+        self.done: dict[int, tuple[ImageRead, int]] = {}  # by index, with the slot to give back
 
     def results(self) -> Iterator[ImageRead]:
+        """Yield what became of each file, in order."""
         for index in range(len(self.paths)):
             with self.lock:
                 while index not in self.done and self.error is None:
@@ -83,18 +93,18 @@ class _Pool(Workers):
                 if index not in self.done:
                     assert self.error is not None  # noqa: S101 (the loop above ended)
                     raise self.error
-                found, slot = self.done.pop(index)
-            yield found
+                image, slot = self.done.pop(index)
+            yield image
             self.free.put(slot)
 
     def serve(self, number: int) -> None:
         """Take the next files and have them done, until there are none."""
         fair = max(1, len(self.memory) // len(self.threads))  # slots: nobody takes what another could work with
-        pace = _AT_ONCE  # seconds that a file takes, as far as is known
-        while slots := self._slots(max(1, min(_MOST, fair, int(_AT_ONCE / pace)))):
+        seconds_a_file = _MAX_SECONDS  # as far as is known
+        while slots := self._take_slots(max(1, min(_MAX_FILES, fair, int(_MAX_SECONDS / seconds_a_file)))):
             with self.lock:
                 share = -(-(len(self.paths) - self.next) // len(self.threads))  # so that the last ones end together
-                count = 0 if self.closed else min(len(slots), share)
+                count = 0 if self.is_closed else min(len(slots), share)
                 first, self.next = self.next, self.next + count
             for slot in slots[count:]:
                 self.free.put(slot)
@@ -102,89 +112,93 @@ class _Pool(Workers):
                 return
             begun = time.perf_counter()
             self._read(number, dict(zip(range(first, first + count), slots[:count], strict=True)))
-            pace = max((time.perf_counter() - begun) / count, 1e-6)
+            seconds_a_file = max((time.perf_counter() - begun) / count, 1e-6)
 
-    def _slots(self, most: int) -> list[int]:
-        """At least one free slot, waited for, before any file is taken, so that order cannot block; [] at the end."""
-        found: list[int] = []
-        while len(found) < most:
+    def _take_slots(self, most: int) -> list[int]:
+        """Wait for one free slot, and take up to `most`; [] at the end.
+
+        It is called before any file is taken, so that the order of files cannot block.
+        """
+        slots: list[int] = []
+        while len(slots) < most:
             try:
-                slot = self.free.get(block=not found)
+                slot = self.free.get(block=not slots)
             except queue.Empty:
                 break
             if slot is None:
                 return []
-            found.append(slot)
-        return found
+            slots.append(slot)
+        return slots
 
-    def _read(self, number: int, left: dict[int, int]) -> None:
+    def _read(self, number: int, remaining: dict[int, int]) -> None:
         """Have these files done, {index: slot}; where a process dies of several, each has one to itself."""
         decisions: dict[tuple[int, bytes], bool] = {}  # a file's second worker gets the answer that its first one got
         deaths: dict[int, int] = defaultdict(int)
-        alone = False
-        while left:
-            files = dict([next(iter(left.items()))]) if alone else dict(left)
+        one_at_a_time = False
+        while remaining:
+            files = dict([next(iter(remaining.items()))]) if one_at_a_time else dict(remaining)
             process = self.process(number)
             try:
-                self._ask(process, files, left, decisions)
+                self._request(process, files, remaining, decisions)
             except (EOFError, BrokenPipeError):
-                died = self.bury(number)
-                if self.closed:
+                ending = self.replace_dead(number)
+                if self.is_closed:
                     return
                 if len(files) > 1:
-                    alone = True
+                    one_at_a_time = True
                     continue
                 (index,) = files
                 deaths[index] += 1
-                if deaths[index] < TRIES:
+                if deaths[index] < MAX_TRIES:
                     continue
-                if not self.answered:
-                    raise MachineError(f"no loader process stays alive ({died}); what it said stands above") from None
+                if not self.has_answered:
+                    raise MachineError(f"no loader process stays alive ({ending}); its output is above") from None
                 # With its digest, so that the same bytes elsewhere learn of it; without a stat: it may have been the
                 # machine.
-                digest = next((digest for one, digest in reversed(decisions) if one == index), b"")
-                self._done(left, [ImageRead(index, digest, failed=f"the decoder process died on it ({died})")])
+                digest = next((digest for file, digest in reversed(decisions) if file == index), b"")
+                self._finish(remaining, [ImageRead(index, digest, failed=f"the decoder process died on it ({ending})")])
 
-    def _ask(
+    def _request(
         self,
         process: subprocess.Popen[bytes],
         files: dict[int, int],
-        left: dict[int, int],
+        remaining: dict[int, int],
         decisions: dict[tuple[int, bytes], bool],
     ) -> None:
-        """Have as many of `files` done as the worker does at a time, and take them out of `left`."""
-        said = ask(process, [[self.paths[index], slot] for index, slot in files.items()])
-        self.answered = True
-        found = [_image(index, one) for index, one in zip(files, said, strict=False)]
-        sound = [image for image in found if not image.failed]
+        """Have as many of `files` done as the worker does at a time, and take them out of `remaining`."""
+        outcomes = request(process, [[self.paths[index], slot] for index, slot in files.items()])
+        self.has_answered = True
+        images = [_image_read(index, outcome) for index, outcome in zip(files, outcomes, strict=False)]
+        readable = [image for image in images if not image.failed]
         with self.lock:
-            for image in sound:
+            for image in readable:
                 key = image.index, image.digest
                 if key not in decisions:
-                    decisions[key] = self.wanted(image.digest)
-        decode = [decisions[image.index, image.digest] for image in sound]
-        wanted = [image for image, decided in zip(sound, decode, strict=True) if decided]
-        self._done(left, [image for image in found if image not in wanted])
-        if sound:
-            tell(process, decode)
-        decoded = hear(process) if wanted else []
-        done = []
-        for image, one in zip(wanted, decoded, strict=True):
-            failed = one.get("failed", "")
+                    decisions[key] = self.is_wanted(image.digest)
+        decided = [decisions[image.index, image.digest] for image in readable]
+        wanted = [image for image, is_wanted in zip(readable, decided, strict=True) if is_wanted]
+        self._finish(remaining, [image for image in images if image not in wanted])
+        if readable:
+            send(process, decided)
+        decoded = recv(process) if wanted else []
+        finished = []
+        for image, outcome in zip(wanted, decoded, strict=True):
+            failed = outcome.get("failed", "")
             pixels = None if failed else self.memory[files[image.index]]
-            done.append(replace(image, failed=failed, pixels=pixels, decoding=one["seconds"]))
-        self._done(left, done)
+            finished.append(replace(image, failed=failed, pixels=pixels, decoding=outcome["seconds"]))
+        self._finish(remaining, finished)
 
-    def _done(self, left: dict[int, int], images: Sequence[ImageRead]) -> None:
+    def _finish(self, remaining: dict[int, int], images: Sequence[ImageRead]) -> None:
+        """Hand these images on."""
         with self.lock:
             for image in images:
-                self.done[image.index] = (image, left.pop(image.index))
+                self.done[image.index] = (image, remaining.pop(image.index))
             self.lock.notify()
 
 
-def _image(index: int, said: dict[str, Any]) -> ImageRead:
-    """What reading one file gave."""
-    if "failed" in said:
-        return ImageRead(index, failed=said["failed"], reading=said["seconds"])
-    digest, status = bytes.fromhex(said["digest"]), tuple(said["stat"])
-    return ImageRead(index, digest, status, said["read_at"], reading=said["seconds"])
+def _image_read(index: int, outcome: dict[str, Any]) -> ImageRead:
+    """Return what reading one file gave."""
+    if "failed" in outcome:
+        return ImageRead(index, failed=outcome["failed"], reading=outcome["seconds"])
+    digest, status = bytes.fromhex(outcome["digest"]), tuple(outcome["stat"])
+    return ImageRead(index, digest, status, outcome["read_at"], reading=outcome["seconds"])

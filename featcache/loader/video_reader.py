@@ -4,34 +4,46 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from featcache.errors import MachineError
-from featcache.loader.process import TRIES, Workers, ask, tell
+from featcache.files import Stat
+from featcache.loader.pool import MAX_TRIES, WorkerPool
+from featcache.loader.process import request, send
 from featcache.loader.reader import ImageRead
-from featcache.media import ImageTransform, ensure_decoder, frame_digest
-
-Stat = tuple[int, int, int, int]
+from featcache.media import ImageTransform, frame_digest, require_video_decoder
 
 
 def read_frames(
-    places: Sequence[tuple[str, int]],
+    frames: Sequence[tuple[str, int]],
     transform: ImageTransform,
-    wanted: Callable[[bytes], bool],
+    is_wanted: Callable[[bytes], bool],
     *,
     known: Mapping[str, tuple[Stat, bytes]],
     workers: int,
     ahead: int,
 ) -> Generator[ImageRead, None, None]:
-    """Decode, where `wanted(digest)` says so, these frames, each (path of a video, number); one item for each.
+    """Decode those of these frames that are wanted, and yield what became of each.
 
     As `read_images`, but they come as they are decoded: a video from its start to its last wanted frame, once, and
-    several videos at a time. `known` has the stat and the digest of videos that need not be hashed again.
+    several videos at a time.
+
+    Args:
+        frames: (path of a video, number of a frame, from 0) each.
+        transform: What is done to each frame.
+        is_wanted: Says of a frame's digest whether it is to be decoded; called in other threads, one call at a time.
+        known: By path, the stat and the sha256 of videos that need not be hashed again.
+        workers: At most so many processes decode.
+        ahead: At most so many frames are held decoded.
+
+    Yields:
+        An `ImageRead` for each frame, in any order.
 
     Raises:
         MachineError: PyAV is not installed, a worker cannot be started, or none stays alive.
     """
-    ensure_decoder()
-    pool = _Pool(places, transform, wanted, known, workers=workers, ahead=ahead)
+    require_video_decoder()
+    pool = _VideoPool(frames, transform, is_wanted, known=known, workers=workers, ahead=ahead)
     try:
         pool.begin()  # inside: Ctrl-C may come while the workers start
         yield from pool.results()
@@ -39,28 +51,42 @@ def read_frames(
         pool.close()
 
 
-class _Pool(Workers):
+@dataclass(slots=True, eq=False)
+class _Video:
+    """One video, and what is known of it while its frames are read."""
+
+    path: str
+    remaining: dict[int, list[int]]  # frame -> its places in what was asked for; of those that are not handed on
+    # By digest, the frames to decode: a video's second worker decodes what the first one was to decode.
+    decided: dict[bytes, set[int]] = field(default_factory=dict)
+    digest: bytes = b""
+    status: Stat | None = None
+    read_at: int = 0
+
+
+class _VideoPool(WorkerPool):
     """A worker decodes whole videos, one after the other."""
 
     def __init__(
         self,
-        places: Sequence[tuple[str, int]],
+        frames: Sequence[tuple[str, int]],
         transform: ImageTransform,
-        wanted: Callable[[bytes], bool],
-        known: Mapping[str, tuple[Stat, bytes]],
+        is_wanted: Callable[[bytes], bool],
         *,
+        known: Mapping[str, tuple[Stat, bytes]],
         workers: int,
         ahead: int,
     ) -> None:
         rows: dict[str, dict[int, list[int]]] = {}  # video -> frame -> its places in what was asked for
-        for index, (path, frame) in enumerate(places):
+        for index, (path, frame) in enumerate(frames):
             rows.setdefault(path, {}).setdefault(frame, []).append(index)
         super().__init__("video_worker", transform, workers=min(workers, max(1, len(rows))), ahead=ahead)
-        self.count, self.wanted, self.known = len(places), wanted, known
-        self.videos = deque(rows.items())  # this and `done` are guarded by the lock, as calls of `wanted` are
-        self.done: deque[tuple[ImageRead, int | None]] = deque()
+        self.count, self.is_wanted, self.known = len(frames), is_wanted, known
+        self.videos = deque(rows.items())  # this and `done` are guarded by the lock, as calls of `is_wanted` are
+        self.done: deque[tuple[ImageRead, int | None]] = deque()  # with the slot to give back
 
     def results(self) -> Iterator[ImageRead]:
+        """Yield what became of each frame, as it comes."""
         for _ in range(self.count):
             with self.lock:
                 while not self.done and self.error is None:
@@ -68,8 +94,8 @@ class _Pool(Workers):
                 if not self.done:
                     assert self.error is not None  # noqa: S101 (the loop above ended)
                     raise self.error
-                found, slot = self.done.popleft()
-            yield found
+                image, slot = self.done.popleft()
+            yield image
             if slot is not None:
                 self.free.put(slot)
 
@@ -77,100 +103,96 @@ class _Pool(Workers):
         """Take the next video and have it decoded, until there is none."""
         while True:
             with self.lock:
-                if self.closed or not self.videos:
+                if self.is_closed or not self.videos:
                     return
                 path, rows = self.videos.popleft()
-            self._read(number, path, rows)
+            self._read(number, _Video(path, rows))
 
-    def _read(self, number: int, path: str, rows: dict[int, list[int]]) -> None:
-        decided: dict[bytes, set[int]] = {}  # a video's second worker decodes what the first one was to decode
-        for _ in range(TRIES):
+    def _read(self, number: int, video: _Video) -> None:
+        """Have a video decoded; by a second worker where the first one dies of it."""
+        for _ in range(MAX_TRIES):
             process = self.process(number)
             try:
-                return self._ask(process, path, rows, decided)
+                return self._request(process, video)
             except (EOFError, BrokenPipeError):
-                died = self.bury(number)
-                if self.closed:
+                ending = self.replace_dead(number)
+                if self.is_closed:
                     return None
-        if not self.answered:
-            raise MachineError(f"no loader process stays alive ({died}); what it said stands above")
+        if not self.has_answered:
+            raise MachineError(f"no loader process stays alive ({ending}); its output is above")
         # With its digest, so that the same bytes elsewhere learn of it; without a stat: it may have been the machine.
-        digest = next(reversed(decided), b"")
-        self._fail(rows, f"the decoder process died on it ({died})", digest)
+        video.digest, video.status, video.read_at = next(reversed(video.decided), b""), None, 0
+        self._fail(video, f"the decoder process died on it ({ending})")
         return None
 
-    def _ask(
-        self,
-        process: subprocess.Popen[bytes],
-        path: str,
-        rows: dict[int, list[int]],
-        decided: dict[bytes, set[int]],
-    ) -> None:
-        status, digest = self.known.get(path, (None, b""))
+    def _request(self, process: subprocess.Popen[bytes], video: _Video) -> None:
+        """Have the frames of a video that are wanted decoded by this process, and hand all of them on."""
+        video.digest, video.status, video.read_at = b"", None, 0  # of an earlier worker, which died
+        status, digest = self.known.get(video.path, (None, b""))
         known = None if status is None else {"stat": status, "digest": digest.hex()}
         begun = time.perf_counter()
-        said = ask(process, {"path": path, "known": known})
+        identity = request(process, {"path": video.path, "known": known})
         reading = time.perf_counter() - begun
-        self.answered = True
-        if "failed" in said:
-            return self._fail(rows, said["failed"])
-        digest, status, read_at = bytes.fromhex(said["digest"]), tuple(said["stat"]), said["read_at"]
-        if digest not in decided:
-            with self.lock:
-                decided[digest] = {frame for frame in rows if self.wanted(frame_digest(digest, frame))}
-        for frame in [frame for frame in rows if frame not in decided[digest]]:
-            self._done(rows, frame, digest, status, read_at)
-        frames = sorted(rows)
-        tell(process, {"frames": frames})
+        self.has_answered = True
+        if "failed" in identity:
+            return self._fail(video, identity["failed"])
+        video.digest, video.status = bytes.fromhex(identity["digest"]), tuple(identity["stat"])
+        video.read_at = identity["read_at"]
+        self._decide(video)
+        frames = sorted(video.remaining)
+        send(process, {"frames": frames})
         for frame in frames:
             slot = self.free.get()
             if slot is None:  # closing
                 return None
             begun = time.perf_counter()
             try:
-                said = ask(process, {"slot": slot})
+                outcome = request(process, {"slot": slot})
             except (EOFError, BrokenPipeError):
                 self.free.put(slot)
                 raise
-            if "failed" in said:
+            if "failed" in outcome:
                 self.free.put(slot)
                 slot = None
-            if "frame" not in said:
-                return self._fail(rows, said["failed"], digest, status, read_at)
+            if "frame" not in outcome:
+                return self._fail(video, outcome["failed"])
             seconds = (reading, time.perf_counter() - begun)
-            self._done(rows, frame, digest, status, read_at, failed=said.get("failed", ""), slot=slot, seconds=seconds)
+            self._finish(video, frame, failed=outcome.get("failed", ""), slot=slot, seconds=seconds)
             reading = 0.0  # a video is read once
         return None
 
-    def _done(
+    def _decide(self, video: _Video) -> None:
+        """Hand on the frames that are not wanted."""
+        if video.digest not in video.decided:
+            with self.lock:
+                video.decided[video.digest] = {
+                    frame for frame in video.remaining if self.is_wanted(frame_digest(video.digest, frame))
+                }
+        for frame in [frame for frame in video.remaining if frame not in video.decided[video.digest]]:
+            self._finish(video, frame)
+
+    def _finish(
         self,
-        rows: dict[int, list[int]],
+        video: _Video,
         frame: int,
-        video: bytes,
-        status: Stat | None,
-        read_at: int,
         *,
         failed: str = "",
         slot: int | None = None,
         seconds: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         """Hand one frame on, to every row that asked for it; the pixels, in a slot, to the first."""
-        digest = frame_digest(video, frame) if video else b""
+        digest = frame_digest(video.digest, frame) if video.digest else b""
         with self.lock:
-            for index in rows.pop(frame):
-                pixels = None if slot is None else self.memory[slot]
-                self.done.append((ImageRead(index, digest, status, read_at, failed, pixels, video, *seconds), slot))
+            for index in video.remaining.pop(frame):
+                image = ImageRead(
+                    index, digest, video.status, video.read_at, failed, video=video.digest,
+                    pixels=None if slot is None else self.memory[slot], reading=seconds[0], decoding=seconds[1],
+                )  # fmt: skip
+                self.done.append((image, slot))
                 slot, seconds = None, (0.0, 0.0)
             self.lock.notify()
 
-    def _fail(
-        self,
-        rows: dict[int, list[int]],
-        reason: str,
-        video: bytes = b"",
-        status: Stat | None = None,
-        read_at: int = 0,
-    ) -> None:
+    def _fail(self, video: _Video, reason: str) -> None:
         """Hand on that no further frame of a video comes."""
-        for frame in list(rows):
-            self._done(rows, frame, video, status, read_at, failed=reason)
+        for frame in list(video.remaining):
+            self._finish(video, frame, failed=reason)

@@ -1,4 +1,4 @@
-"""A worker that decodes videos, asked and answering as `worker` is, a JSON line each.
+"""A worker that decodes videos; it gets requests and replies as `worker` does, a line of JSON each.
 
     > {"path": …, "known": {"stat": …, "digest": …} or null}      (known: need not be hashed again, if it is still that)
     < {"stat": [size, mtime_ns, ctime_ns, inode], "digest": …, "read_at": …} or {"failed": reason}
@@ -11,104 +11,106 @@ not changed by then.
 """
 
 import contextlib
-import io
 import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from featcache.files import open_file
-from featcache.loader.worker import say, serve
-from featcache.media import BadImageError, BadVideoError, ImageTransform, decode_frames, fit, put, video_digest
+from featcache.loader.worker import Channel, serve
+from featcache.media import BadImageError, BadVideoError, copy_image, decode_frames, hash_video, resize_and_crop
 
 _GRAIN, _WHOLE_SECONDS = 20_000_000, 2_000_000_000  # ns: a file as young as this may change without its stat showing it
 
 
-def main(settings: str, slots: int) -> None:
-    """Serve until standard input ends; `slots` is the descriptor of the memory shared with the parent."""
-    serve(settings, slots, _serve)
+@dataclass(frozen=True, slots=True, eq=False)
+class _OpenVideo:
+    """A video that is being decoded."""
+
+    file: BinaryIO
+    status: list[int]  # its stat, when it was hashed
+    wanted: list[int]  # numbers of frames, ascending
+    decoded: Iterator[tuple[int, npt.NDArray[np.uint8]]]  # these frames, each with its number
 
 
-def _serve(transform: ImageTransform, places: npt.NDArray[np.uint8], asked: BinaryIO, answer: io.FileIO) -> None:
-    while line := asked.readline():
+def main(settings: str, shared: int) -> None:
+    """Serve until standard input ends; `shared` is the descriptor of the memory shared with the parent."""
+    serve(settings, shared, _decode_videos)
+
+
+def _decode_videos(channel: Channel) -> None:
+    while line := channel.requests.readline():
         request = json.loads(line)
         try:
             file = os.fdopen(open_file(request["path"], follow_links=True), "rb")
         except (OSError, ValueError) as error:
-            say(answer, {"failed": _unreadable(error)})
+            channel.reply({"failed": _describe_unreadable(error)})
             continue
         with file:
-            said = identify(file, request["known"])
-            say(answer, said)
-            if "failed" not in said:
-                frames = json.loads(asked.readline() or b'{"frames": []}')["frames"]
-                with contextlib.closing(decode_frames(file, frames)) as found:
-                    _hand_out(file, said["stat"], frames, found, transform, places, asked, answer)
+            identity = identify(file, request["known"])
+            channel.reply(identity)
+            if "failed" not in identity:
+                wanted = json.loads(channel.requests.readline() or b'{"frames": []}')["frames"]
+                with contextlib.closing(decode_frames(file, wanted)) as decoded:
+                    _hand_out(_OpenVideo(file, identity["stat"], wanted, decoded), channel)
 
 
 def identify(file: BinaryIO, known: dict[str, Any] | None) -> dict[str, Any]:
-    """The digest and the stat of an open video, or why there is none; hashed, unless it is what is known."""
+    """Return the digest and the stat of an open video, or why there is none; hashed, unless it is what is known."""
     try:
         before = os.fstat(file.fileno())
         read_at = time.time_ns()
-        if known is not None and known["stat"] == _status(file):
+        if known is not None and known["stat"] == _read_status(file):
             return {**known, "read_at": read_at}
-        whole = before.st_mtime_ns % 10**9 == before.st_ctime_ns % 10**9 == 0
+        has_whole_seconds = before.st_mtime_ns % 10**9 == before.st_ctime_ns % 10**9 == 0
         age = read_at - max(before.st_mtime_ns, before.st_ctime_ns)
-        if 0 <= age < (grain := _WHOLE_SECONDS if whole else _GRAIN):
+        if 0 <= age < (grain := _WHOLE_SECONDS if has_whole_seconds else _GRAIN):
             time.sleep((grain - age) / 1e9)
-        status, read_at = _status(file), time.time_ns()
-        digest = video_digest(file)
-        if _status(file) != status:
+        status, read_at = _read_status(file), time.time_ns()
+        digest = hash_video(file)
+        if _read_status(file) != status:
             return {"failed": "it changed while it was read"}
     except OSError as error:
-        return {"failed": _unreadable(error)}
+        return {"failed": _describe_unreadable(error)}
     return {"stat": status, "digest": digest.hex(), "read_at": read_at}
 
 
-def _hand_out(
-    file: BinaryIO,
-    status: list[int],
-    frames: list[int],
-    found: Iterator[tuple[int, npt.NDArray[np.uint8]]],
-    transform: ImageTransform,
-    places: npt.NDArray[np.uint8],
-    asked: BinaryIO,
-    answer: io.FileIO,
-) -> None:
-    for frame in frames:
-        line = asked.readline()
+def _hand_out(video: _OpenVideo, channel: Channel) -> None:
+    """Put each wanted frame into the slot that the parent names for it, until one fails."""
+    for frame in video.wanted:
+        line = channel.requests.readline()
         if not line:  # the parent has ended
             return
         try:
-            _, pixels = next(found)
-            if _status(file) != status:
+            _, pixels = next(video.decoded)
+            if _read_status(video.file) != video.status:
                 raise BadVideoError("it changed while it was decoded")
         except BadVideoError as error:
-            say(answer, {"failed": str(error)})
+            channel.reply({"failed": str(error)})
             return
         except OSError as error:
-            say(answer, {"failed": _unreadable(error)})
+            channel.reply({"failed": _describe_unreadable(error)})
             return
         except Exception as error:  # a decoder raises whatever the bytes make it raise
-            say(answer, {"failed": f"damaged: {error}"})
+            channel.reply({"failed": f"damaged: {error}"})
             return
         try:
-            put(fit(pixels, transform), places[json.loads(line)["slot"]])
+            copy_image(resize_and_crop(pixels, channel.transform), channel.slots[json.loads(line)["slot"]])
         except BadImageError as error:
-            say(answer, {"frame": frame, "failed": str(error)})
+            channel.reply({"frame": frame, "failed": str(error)})
         else:
-            say(answer, {"frame": frame})
+            channel.reply({"frame": frame})
 
 
-def _status(file: BinaryIO) -> list[int]:
-    found = os.fstat(file.fileno())
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+def _read_status(file: BinaryIO) -> list[int]:
+    status = os.fstat(file.fileno())
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
-def _unreadable(error: Exception) -> str:
+def _describe_unreadable(error: Exception) -> str:
     return f"cannot be read: {getattr(error, 'strerror', None) or error}"

@@ -1,4 +1,6 @@
-"""A loader worker: one process, asked over its standard input, answering on its standard output, a JSON line each.
+"""A loader worker: one process that gets requests on its standard input and replies on its standard output.
+
+A line of JSON each:
 
     > [[path, slot], …]
     < [{"stat": [size, mtime_ns, ctime_ns, inode], "digest": …, "read_at": …, "seconds": …} or {"failed": reason, …}, …]
@@ -7,8 +9,8 @@
 
 The pixels stand in the slot of the file.
 
-Several files at a time, because a question costs as much time as reading a small file. The first answer may be shorter
-than its question: what a worker has read once it holds 64 MiB, it is asked for the rest again.
+Several files at a time, because a request costs as much time as reading a small file. The first reply may be shorter
+than its request: once a worker holds 64 MiB of what it has read, it replies, and is asked for the rest again.
 
 The bytes that are hashed are the bytes that are decoded. A process of its own, not a fork: a fork of a process that
 runs torch inherits locks in any state. It imports no torch, and ends when its standard input does, so that it
@@ -31,96 +33,107 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.files import BLOCK, open_file
-from featcache.media import BadImageError, ImageTransform, decode, may_be_image, put
+from featcache.media import BadImageError, ImageTransform, copy_image, decode_image, may_be_image
 
 _MAX_BYTES = 1 << 30  # a file larger than this is no picture that fits the limit on pixels
-_HELD = 1 << 26  # bytes of files that a worker has read before it decodes
+_MAX_HELD = 1 << 26  # bytes of files that a worker has read before it decodes
 _HEAD = 1 << 10  # first bytes that show whether a larger file may be an image
-_READS = 3  # how often a file that changes while it is read is read again
+_MAX_READS = 3  # how often a file that changes while it is read is read again
 
 
-def main(settings: str, slots: int) -> None:
-    """Serve until standard input ends; `slots` is the descriptor of the memory shared with the parent."""
-    serve(settings, slots, _serve)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Channel:
+    """What a worker has to work with: its parent's requests, the replies to them, and the memory for pixels."""
+
+    transform: ImageTransform
+    slots: npt.NDArray[np.uint8]  # (slots, *transform.shape), shared with the parent
+    requests: BinaryIO
+    replies: io.FileIO
+
+    def reply(self, message: object) -> None:
+        """Send a message to the parent."""
+        reply(self.replies, message)
 
 
-def serve(
-    settings: str,
-    slots: int,
-    loop: Callable[[ImageTransform, npt.NDArray[np.uint8], BinaryIO, io.FileIO], None],
-) -> None:
-    """Run a worker's loop on what `main` was given: the transform, and the memory as (slots, *transform.shape)."""
-    found = json.loads(settings)
-    transform = ImageTransform(**{**found, "mean": tuple(found["mean"]), "std": tuple(found["std"])})
-    places = np.frombuffer(mmap.mmap(slots, 0), dtype=np.uint8).reshape(-1, *transform.shape)
+def main(settings: str, shared: int) -> None:
+    """Serve until standard input ends; `shared` is the descriptor of the memory shared with the parent."""
+    serve(settings, shared, _read_and_decode)
+
+
+def serve(settings: str, shared: int, loop: Callable[[Channel], None]) -> None:
+    """Run a worker's loop on what `main` was given: the transform as JSON, and the descriptor of the memory."""
+    fields = json.loads(settings)
+    transform = ImageTransform(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+    slots = np.frombuffer(mmap.mmap(shared, 0), dtype=np.uint8).reshape(-1, *transform.shape)
     with contextlib.suppress(BrokenPipeError):  # the parent died while something was read or decoded for it
         # Unbuffered: what could not be said must not be said again at exit.
-        loop(transform, places, sys.stdin.buffer, io.FileIO(sys.stdout.fileno(), "w", closefd=False))
+        replies = io.FileIO(sys.stdout.fileno(), "w", closefd=False)
+        loop(Channel(transform, slots, sys.stdin.buffer, replies))
 
 
-def _serve(transform: ImageTransform, places: npt.NDArray[np.uint8], asked: BinaryIO, answer: io.FileIO) -> None:
-    while line := asked.readline():
+def _read_and_decode(channel: Channel) -> None:
+    while line := channel.requests.readline():
         outcomes: list[dict[str, Any]] = []
-        sound: list[tuple[bytes, int]] = []
+        readable: list[tuple[bytes, int]] = []  # a file's bytes, and the slot for its pixels
         held = 0
         for path, slot in json.loads(line):
             begun = time.perf_counter()
-            data, outcome = read(path)
+            data, outcome = read_and_hash(path)
             outcomes.append(outcome | {"seconds": time.perf_counter() - begun})
             if data is not None:
-                sound.append((data, slot))
+                readable.append((data, slot))
                 held += len(data)
-            if held > _HELD:
+            if held > _MAX_HELD:
                 break
-        say(answer, outcomes)
-        if not sound or not (line := asked.readline()):
+        channel.reply(outcomes)
+        if not readable or not (line := channel.requests.readline()):
             continue
         decoded = []
-        for (data, slot), wanted in zip(sound, json.loads(line), strict=True):
-            if wanted:
-                decoded.append(_decode(data, transform, places[slot]))
+        for (data, slot), is_wanted in zip(readable, json.loads(line), strict=True):
+            if is_wanted:
+                decoded.append(_decode(data, channel.transform, channel.slots[slot]))
         if decoded:
-            say(answer, decoded)
+            channel.reply(decoded)
 
 
-def _decode(data: bytes, transform: ImageTransform, place: npt.NDArray[np.uint8]) -> dict[str, Any]:
+def _decode(data: bytes, transform: ImageTransform, slot: npt.NDArray[np.uint8]) -> dict[str, Any]:
     begun = time.perf_counter()
     try:
-        put(decode(data, transform), place)
+        copy_image(decode_image(data, transform), slot)
     except BadImageError as error:
         return {"failed": str(error), "seconds": time.perf_counter() - begun}
     return {"seconds": time.perf_counter() - begun}
 
 
-def read(path: str) -> tuple[bytes | None, dict[str, Any]]:
-    """A file's bytes, and what is said of them; None where they cannot be had.
+def read_and_hash(path: str) -> tuple[bytes | None, dict[str, Any]]:
+    """Return a file's bytes, None where they cannot be had, and what the parent is told of it.
 
     Of a large file that is no image by its first bytes, these are its bytes, enough to say so; its digest is of all.
     """
     try:
-        for _ in range(_READS):
+        for _ in range(_MAX_READS):
             read_at = time.time_ns()
             with os.fdopen(open_file(path, follow_links=True), "rb") as file:
                 before = os.fstat(file.fileno())
                 if before.st_size > _MAX_BYTES:
                     return None, {"failed": f"{before.st_size:,} bytes: larger than any supported image"}
-                data, count, digest = _contents(file, before.st_size)
+                data, count, digest = _read_contents(file, before.st_size)
                 after = os.fstat(file.fileno())
             status = (after.st_size, after.st_mtime_ns, after.st_ctime_ns, after.st_ino)
-            unchanged = (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == status[:3]
-            if unchanged and count == after.st_size:
+            is_unchanged = (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == status[:3]
+            if is_unchanged and count == after.st_size:
                 return data, {"stat": status, "digest": digest, "read_at": read_at}
     except (OSError, ValueError) as error:
         return None, {"failed": f"cannot be read: {getattr(error, 'strerror', None) or error}"}
-    return None, {"failed": f"it changed while it was read, {_READS} times"}
+    return None, {"failed": f"it changed while it was read, {_MAX_READS} times"}
 
 
-def _contents(file: BinaryIO, size: int) -> tuple[bytes, int, str]:
-    """The bytes of a file of `size` bytes as `read` gives them, how many there are, and the sha256 of all, in hex.
+def _read_contents(file: BinaryIO, size: int) -> tuple[bytes, int, str]:
+    """Return the bytes of a file of `size` bytes as `read_and_hash` does, their count, and the sha256 of all, in hex.
 
     One more than `size` is read, which shows a file that grows; it may grow without end.
     """
-    head = file.read(_HEAD) if size > _HELD else b""
+    head = file.read(_HEAD) if size > _MAX_HELD else b""
     if head and not may_be_image(head):
         running, count = hashlib.sha256(head), len(head)
         while block := file.read(min(BLOCK, size + 1 - count)):
@@ -132,11 +145,11 @@ def _contents(file: BinaryIO, size: int) -> tuple[bytes, int, str]:
     return data, len(data), hashlib.sha256(data).hexdigest()
 
 
-def say(answer: io.FileIO, value: object) -> None:
-    """Answer the parent."""
-    answer.write(json.dumps(value).encode() + b"\n")
+def reply(replies: io.FileIO, message: object) -> None:
+    """Send a message, one line of JSON, to the parent."""
+    replies.write(json.dumps(message).encode() + b"\n")
 
 
-def settings_of(transform: ImageTransform) -> str:
-    """What `main` needs to know, as one argument."""
+def transform_to_json(transform: ImageTransform) -> str:
+    """Return what `main` needs to know, as one argument."""
     return json.dumps(dataclasses.asdict(transform))

@@ -4,7 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from featcache.errors import FeatcacheError, MachineError
-from featcache.extraction import Settings, compare_drift, drift_candidates, environment, extracted_by, maker_of
+from featcache.extraction import (
+    Settings,
+    compare_drift,
+    describe_provenance,
+    drift_candidates,
+    provenance_of,
+    readable_listings,
+)
 from featcache.listing import shown_path
 from featcache.machine import cores
 from featcache.maintenance.verification import Examined
@@ -53,21 +60,21 @@ def embed_again(
             found.notes.append(Problem(str(store.root), "deep", f"{store.root}: not compared: {error}"))
             continue
         trunk = load_trunk(source, store.trunk.spec, device=chosen, batch_size=batch_size)
-        held = [one for found_ in extracted_by(store) for one in drift_candidates(store, found_, 8 * sample)]
+        held = [one for found_ in readable_listings(store) for one in drift_candidates(store, found_, 8 * sample)]
         compared = compare_drift(store, held, trunk, workers=cores(), sample=sample)
         found.compared += compared.compared
         if not compared.compared:
             said = f"{store.root}: not compared: none of the images that it holds is still where it was"
             found.notes.append(Problem(str(store.root), "deep", said))
-        elif not compared.within(store.trunk.spec.compute):
-            before = maker_of(store, compared.digest)
+        elif not compared.is_within_bound(store.trunk.spec.compute):
+            before = provenance_of(store, compared.digest)
             said = (
                 f"{store.root}: embedded again, {shown_path(compared.worst)} comes out otherwise: "
-                f"{compared.sentence(store.trunk.spec.compute)}. It was embedded on "
-                f"{'a machine that nobody noted' if before is None else environment(before)}; here: "
-                f"{environment(trunk.made())}"
+                f"{compared.describe(store.trunk.spec.compute)}. It was embedded on "
+                f"{'a machine that nobody noted' if before is None else describe_provenance(before)}; here: "
+                f"{describe_provenance(trunk.provenance())}"
             )
             found.problems.append(Problem(str(store.root), "drift", said))
         else:
-            said = f"{store.root}: {compared.sentence(store.trunk.spec.compute)}"
+            said = f"{store.root}: {compared.describe(store.trunk.spec.compute)}"
             found.notes.append(Problem(str(store.root), "deep", said))

@@ -1,127 +1,96 @@
-"""Bytes of a picture -> a checked uint8 array. The only module that decodes pictures.
+"""Bytes of a picture -> a checked uint8 array. Only this package decodes pictures.
 
 What comes out is bit-equal to torchvision's `ImageClassification` transform on `PIL.Image.open(f).convert("RGB")`,
 up to the point where that transform turns to floating point. `docs/images.md` states the outcome for every kind of
 file. Nothing here needs torch, so that loader processes start fast and stay small.
 """
 
-import hashlib
 import io
-import json
 import re
 import warnings
-from dataclasses import asdict, dataclass
-from typing import BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from featcache.media import jpeg
-from featcache.media.metadata import kind_of, without_metadata
+from featcache.media.metadata import detect_kind, strip_metadata
+from featcache.media.transform import MAX_PIXELS, BadImageError, ImageTransform, resized_size
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-MAX_PIXELS = 89_478_485  # Pillow's own limit, at which it warns; here it is an error
 
 # The modes whose conversion to RGB is well defined. Others (32-bit integers, floats, LAB) have no range to map from.
 _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV")
 
-Decoder = Literal["pillow", "pillow-fast", "nvjpeg"]
 
+def decode_image(data: bytes, transform: ImageTransform) -> npt.NDArray[np.uint8]:
+    """Decode, resize and crop one image.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageTransform:
-    """From a decoded image to the trunk's input; every field can change an embedding, so every field is keyed."""
+    Args:
+        data: The bytes of the whole file.
+        transform: What is done to the image, and what decodes it.
 
-    resize: int  # the shorter edge, pixels
-    crop: int  # the centre square, pixels
-    mean: tuple[float, float, float]  # of RGB in 0 … 1
-    std: tuple[float, float, float]
-    interpolation: str = "bilinear"
-    antialias: bool = True
-    exif: Literal["ignore", "apply"] = "ignore"  # ImageFolder ignores the orientation tag
-    modes: str = "rgb"  # grey repeated, palette looked up, alpha dropped, 16-bit grey rescaled, CMYK converted
-
-    # On disk this is the spec's own field (docs/format.md); here it goes wherever images are read.
-    # "pillow" is bit-equal to Pillow and torchvision; "pillow-fast" is near it, see `_window`; with "nvjpeg" the device
-    # of the trunk decodes and resizes JPEG files, and all others are as with "pillow".
-    decoder: Decoder = "pillow"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of what `decode` gives: (3, crop, crop), or a row of `jpeg` where the trunk's device decodes."""
-        return (jpeg.row_bytes(self.crop),) if self.decoder == "nvjpeg" else (3, self.crop, self.crop)
-
-    def key(self) -> str:
-        """A short name for all of it: what a file came to under this transform is remembered with it."""
-        fields = asdict(self)
-        if self.decoder == "pillow":  # what was remembered before there were others
-            del fields["decoder"]
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
-
-
-class BadImageError(ValueError):
-    """This file gives no picture; the message is the reason, without the path."""
-
-
-def decode(data: bytes, transform: ImageTransform) -> npt.NDArray[np.uint8]:
-    """Decode, resize and crop one image: (3, crop, crop) uint8, RGB; with "nvjpeg" a row of `jpeg`.
+    Returns:
+        (3, crop, crop) uint8, RGB; with the decoder "nvjpeg" a row of `media.jpeg`.
 
     Raises:
         BadImageError: the bytes are no complete picture of a supported kind, or it is too large.
     """
     upright = transform.exif == "apply"
     if transform.decoder == "pillow-fast":
-        image, full = _open(data, upright=upright, at_least=transform.resize)
-        return _window(_rgb(image), full, transform)
+        image, full_size = open_image(data, upright=upright, at_least=transform.resize)
+        return _resize_window(convert_to_rgb(image), full_size, transform)
     if transform.decoder == "nvjpeg":
-        size = jpeg.size_of(data, upright=upright, most=transform.shape[0] - jpeg.HEADER)
-        if size is not None and size[0] * size[1] <= MAX_PIXELS and min(resized(size, transform)) >= transform.crop:
-            return jpeg.row_of_file(data, size, transform.crop)
-    return _row(_fit(_rgb(_open(data, upright=upright)[0]), transform), transform)
+        size = jpeg.read_size(data, upright=upright, max_bytes=transform.shape[0] - jpeg.HEADER)
+        is_small = size is not None and size[0] * size[1] <= MAX_PIXELS
+        if size is not None and is_small and min(resized_size(size, transform)) >= transform.crop:
+            return jpeg.pack_file(data, size, transform.crop)
+    return _pack(_resize_and_crop(convert_to_rgb(open_image(data, upright=upright)[0]), transform), transform)
 
 
-def fit(pixels: npt.NDArray[np.uint8], transform: ImageTransform) -> npt.NDArray[np.uint8]:
-    """Resize and crop what is decoded already, (height, width, 3) uint8, RGB: as `decode` does with these pixels.
+def resize_and_crop(pixels: npt.NDArray[np.uint8], transform: ImageTransform) -> npt.NDArray[np.uint8]:
+    """Resize and crop what is decoded already, as `decode_image` does with these pixels.
+
+    Args:
+        pixels: (height, width, 3) uint8, RGB.
+        transform: What is done to the image.
+
+    Returns:
+        What `decode_image` returns.
 
     Raises:
         BadImageError: it would be too large once resized.
     """
     image = Image.fromarray(pixels)
     if transform.decoder == "pillow-fast":
-        return _window(image, image.size, transform)
-    return _row(_fit(image, transform), transform)
+        return _resize_window(image, image.size, transform)
+    return _pack(_resize_and_crop(image, transform), transform)
 
 
-def _row(pixels: npt.NDArray[np.uint8], transform: ImageTransform) -> npt.NDArray[np.uint8]:
-    return jpeg.row_of_pixels(pixels, transform.crop) if transform.decoder == "nvjpeg" else pixels
+def may_be_image(head: bytes) -> bool:
+    """Return whether `decode_image` may give a picture of a file with these first bytes, 16 or more.
 
-
-def resized(size: tuple[int, int], transform: ImageTransform) -> tuple[int, int]:
-    """(width, height) of an image of this (width, height) once its shorter edge is `resize` pixels long.
-
-    Raises:
-        BadImageError: it would be too large.
+    Where it may not, these bytes alone make it say what it says of the whole file.
     """
-    width, height = size
-    short, long = min(width, height), max(width, height)
-    scaled = int(transform.resize * long / short)  # torchvision's _compute_resized_output_size
-    found = (transform.resize, scaled) if width <= height else (scaled, transform.resize)
-    if found[0] * found[1] > MAX_PIXELS:
-        megapixels = found[0] * found[1] / 1e6
-        raise BadImageError(f"{width}x{height} pixels: resized it would have {megapixels:.0f} megapixels")
-    return found
+    Image.init()
+    accept = [Image.OPEN[name][1] for name in FORMATS]
+    return bool(detect_kind(head)) or any(by_start is None or by_start(head[:16]) for by_start in accept)
 
 
-def _window(image: Image.Image, full: tuple[int, int], transform: ImageTransform) -> npt.NDArray[np.uint8]:
-    """What `_fit` gives, but only the pixels of the crop are resized, from an image that may be decoded smaller.
+def _pack(pixels: npt.NDArray[np.uint8], transform: ImageTransform) -> npt.NDArray[np.uint8]:
+    """Return (3, crop, crop) pixels in the form that the transform's decoder hands on."""
+    return jpeg.pack_pixels(pixels, transform.crop) if transform.decoder == "nvjpeg" else pixels
 
-    `full` is the size of the whole picture, in which the crop's place is reckoned.
+
+def _resize_window(image: Image.Image, full_size: tuple[int, int], transform: ImageTransform) -> npt.NDArray[np.uint8]:
+    """Return what `_resize_and_crop` does, resizing only the pixels of the crop.
+
+    `image` may be decoded smaller; `full_size` is that of the whole picture, in which the crop's place is reckoned.
     """
-    size = resized(full, transform)
+    size = resized_size(full_size, transform)
     left, top = (round((edge - transform.crop) / 2.0) for edge in size)
     if left < 0 or top < 0:  # a crop that is larger than the resized image is padded
-        return _fit(image, transform)
+        return _resize_and_crop(image, transform)
     across, down = image.size[0] / size[0], image.size[1] / size[1]
     box = (left * across, top * down, (left + transform.crop) * across, (top + transform.crop) * down)
     method = Image.Resampling[transform.interpolation.upper()]
@@ -129,8 +98,9 @@ def _window(image: Image.Image, full: tuple[int, int], transform: ImageTransform
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
-def _fit(image: Image.Image, transform: ImageTransform) -> npt.NDArray[np.uint8]:
-    size = resized(image.size, transform)
+def _resize_and_crop(image: Image.Image, transform: ImageTransform) -> npt.NDArray[np.uint8]:
+    """Return (3, crop, crop) uint8, with torchvision's rounding of sizes and places."""
+    size = resized_size(image.size, transform)
     if size != image.size:
         image = image.resize(size, Image.Resampling[transform.interpolation.upper()])
     left, top = (round((edge - transform.crop) / 2.0) for edge in size)  # torchvision's center_crop
@@ -138,92 +108,43 @@ def _fit(image: Image.Image, transform: ImageTransform) -> npt.NDArray[np.uint8]
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
-def thumbnail(data: bytes, edge: int) -> bytes:
-    """The whole image as a person sees it, upright, its longer edge at most `edge` pixels, as a small WebP.
+def open_image(data: bytes, *, upright: bool, at_least: int = 0) -> tuple[Image.Image, tuple[int, int]]:
+    """Return the first frame, fully decoded, and the size (width, height) of the whole picture.
+
+    Args:
+        data: The bytes of the whole file.
+        upright: Turn the picture as its orientation tag says.
+        at_least: A JPEG may be decoded at a half, a quarter or an eighth, which libjpeg-turbo does in the frequency
+            domain, as long as its shorter edge keeps so many pixels; 0: decode all of it.
 
     Raises:
-        BadImageError: as `decode`.
-    """
-    return _shrunk(_rgb(_open(data, upright=True, at_least=2 * edge)[0]), edge)
-
-
-def thumbnail_effort(file: BinaryIO) -> int:
-    """What a thumbnail of this file takes, in pixels that are decoded in full; its header is read, and no more.
-
-    A JPEG's are counted at an eighth: decoded at a fraction of its size it takes 1 to 4 ns a pixel, a PNG 20 to 26.
-
-    Raises:
-        BadImageError: it has no header of a supported kind.
-    """
-    try:
-        return _effort(file)
-    except BadImageError:
-        file.seek(0)
-        lean = _lean(file.read(), upright=True)
-        if lean is None:
-            raise
-    return _effort(io.BytesIO(lean))
-
-
-def _effort(file: BinaryIO) -> int:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its size; `thumbnail` refuses what is too large
-            with Image.open(file, formats=FORMATS) as image:
-                return image.width * image.height // (8 if image.format == "JPEG" else 1)
-    except Exception as error:  # as in `_load`
-        raise BadImageError(_reason(error)) from None
-
-
-def thumbnail_of(pixels: npt.NDArray[np.uint8], edge: int) -> bytes:
-    """The same of a decoded picture, (height, width, 3) uint8, RGB: a frame of a video."""
-    return _shrunk(Image.fromarray(pixels), edge)
-
-
-def _shrunk(image: Image.Image, edge: int) -> bytes:
-    image.thumbnail((edge, edge), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    file = io.BytesIO()
-    image.save(file, "WEBP", quality=50, method=2)
-    return file.getvalue()
-
-
-def may_be_image(head: bytes) -> bool:
-    """Whether `decode` may give a picture of a file with these first bytes, 16 or more.
-
-    Where it may not, these bytes alone make it say what it says of the whole file.
-    """
-    Image.init()
-    accept = [Image.OPEN[name][1] for name in FORMATS]
-    return bool(kind_of(head)) or any(by_start is None or by_start(head[:16]) for by_start in accept)
-
-
-def _open(data: bytes, *, upright: bool, at_least: int = 0) -> tuple[Image.Image, tuple[int, int]]:
-    """The first frame, fully decoded, and the size that the whole picture has.
-
-    `upright`: turned as its orientation tag says. `at_least`: a JPEG may be decoded at a half, a quarter or an eighth,
-    which libjpeg-turbo does in the frequency domain, as long as its shorter edge keeps so many pixels.
+        BadImageError: as `decode_image`.
     """
     if not data:
         raise BadImageError("the file is empty")
     try:
         return _load(data, upright=upright, at_least=at_least)
     except BadImageError:
-        lean = _lean(data, upright=upright)  # Pillow gives up on a sound picture whose metadata it refuses
+        lean = strip_or_refuse(data, upright=upright)  # Pillow gives up on a sound picture whose metadata it refuses
         if lean is None:
             raise
     return _load(lean, upright=upright, at_least=at_least)
 
 
-def _lean(data: bytes, *, upright: bool) -> bytes | None:
-    """The same file without its metadata; None where there is nothing to take out."""
+def strip_or_refuse(data: bytes, *, upright: bool) -> bytes | None:
+    """Return the same file without its metadata; None where there is nothing to take out.
+
+    Raises:
+        BadImageError: the metadata does not match its checksum.
+    """
     try:
-        return without_metadata(data, upright=upright)
+        return strip_metadata(data, upright=upright)
     except ValueError as error:
         raise BadImageError(f"damaged or cut off: {error}") from None
 
 
 def _load(data: bytes, *, upright: bool, at_least: int) -> tuple[Image.Image, tuple[int, int]]:
-    """What `_open` gives of a file as Pillow reads it."""
+    """Return what `open_image` does, of a file as Pillow reads it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow only warns of (odd metadata) does not touch the pixels
@@ -235,7 +156,7 @@ def _load(data: bytes, *, upright: bool, at_least: int) -> tuple[Image.Image, tu
             image.load()
             if image.format == "PPM" and image.mode == "I":  # Pillow has brought its 10 or 16 bits to 0 … 65535
                 image = Image.fromarray(np.asarray(image).astype(np.uint16))
-            if upright and (turn := _turn(image)) is not None:
+            if upright and (turn := _read_turn(image)) is not None:
                 turned = image.transpose(turn)
                 # A half turn and a mirror keep the sides; what swaps them shows in the sides, but for a square's.
                 size = size if turned.size == image.size else size[::-1]
@@ -243,20 +164,23 @@ def _load(data: bytes, *, upright: bool, at_least: int) -> tuple[Image.Image, tu
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise BadImageError(f"more than {MAX_PIXELS / 1e6:.0f} megapixels") from None
     except UnidentifiedImageError:
-        if kind := kind_of(data):
+        if kind := detect_kind(data):
             raise BadImageError(f"a {kind} that Pillow cannot read: damaged at its start, or of a rare kind") from None
         raise BadImageError(f"no image of a known kind ({', '.join(FORMATS)})") from None
     except MemoryError:
         raise BadImageError("there is too little memory to decode it") from None
     except Exception as error:  # a plugin raises whatever the bytes make it raise; a bad image is a row, not a crash
-        raise BadImageError(_reason(error)) from None
+        raise BadImageError(describe_failure(error)) from None
     return image, size
 
 
-def _reason(error: Exception) -> str:
-    """What is wrong with a file that is an image by its start: damage is not said of what is merely not supported."""
+def describe_failure(error: Exception) -> str:
+    """Return what is wrong with a file that is an image by its start, as Pillow's error has it.
+
+    Damage is not said of what is merely not supported.
+    """
     text = str(error)
-    if "MAX_TEXT_" in text:  # Pillow's limits; `without_metadata` has kept what may hold an orientation
+    if "MAX_TEXT_" in text:  # Pillow's limits; `strip_metadata` has kept what may hold an orientation
         return 'its metadata is too large to be read, and with exif = "apply" it may say how the picture is turned'
     if re.search(r"unsupported|unknown|not (available|implemented|supported)|cannot handle", text, re.IGNORECASE):
         return f"of a kind that Pillow does not decode: {text}"
@@ -275,8 +199,8 @@ _TURNS = {
 }
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What brings an image upright, as ImageOps.exif_transpose does it; None for nothing, or an unreadable tag."""
+def _read_turn(image: Image.Image) -> Image.Transpose | None:
+    """Return what brings an image upright, as ImageOps.exif_transpose does it; None for nothing, or a bad tag."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:
@@ -284,32 +208,25 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     return _TURNS.get(orientation) if isinstance(orientation, int) else None
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def convert_to_rgb(image: Image.Image) -> Image.Image:
+    """Return the image in RGB, 8 bits a channel.
+
+    Raises:
+        BadImageError: its values have no defined range.
+    """
     if image.mode.startswith("I;16"):  # Pillow's own conversion would clip every value above 255
-        sixteen = np.asarray(image).astype(np.float64)
-        image = Image.fromarray(np.rint(sixteen / 257).astype(np.uint8))
+        wide = np.asarray(image).astype(np.float64)
+        image = Image.fromarray(np.rint(wide / 257).astype(np.uint8))
     if image.mode not in _MODES:
         raise BadImageError(f"pixels of mode {image.mode} have no defined range; save the image with 8 or 16 bits")
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # "Palette images with Transparency …": alpha is dropped, and that is documented
+        # "Palette images with Transparency …": alpha is dropped, and that is documented
+        warnings.simplefilter("ignore")
         return image.convert("RGB")
 
 
-def preview(data: bytes, edge: int) -> npt.NDArray[np.uint8]:
-    """The whole image as a person sees it, upright, its longer edge at most `edge` pixels: (height, width, 3) uint8.
-
-    Raises:
-        BadImageError: as `decode`.
-    """
-    image = _rgb(_open(data, upright=True, at_least=2 * edge)[0])
-    image.thumbnail((edge, edge), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return np.asarray(image)
-
-
 def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """A grey image, (height, width) uint8, as the bytes of a PNG file."""
+    """Return a grey image, (height, width) uint8, as the bytes of a PNG file."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()

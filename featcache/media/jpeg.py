@@ -27,19 +27,24 @@ _RGB = b"RGB"  # component numbers by which libjpeg knows what is not YCbCr
 
 
 def row_bytes(crop: int) -> int:
-    """How long a row is."""
+    """Return the length of a row, bytes, for images of `crop` x `crop` pixels."""
     return HEADER + ROOM * 3 * crop * crop
 
 
-def size_of(data: bytes, *, upright: bool, most: int) -> tuple[int, int] | None:
-    """(width, height) of a file that the GPU is to decode; None of all others.
+def read_size(data: bytes, *, upright: bool, max_bytes: int) -> tuple[int, int] | None:
+    """Return (width, height), pixels, of a file that the GPU is to decode; None of all others.
 
     It is for the GPU where nvJPEG decodes it as what it is: complete, Huffman-coded, 8 bits, grey or YCbCr of a usual
-    sampling, in one scan or progressive, of at most `most` bytes. `upright`: and without metadata that may turn it.
+    sampling, in one scan or progressive.
+
+    Args:
+        data: The bytes of the whole file.
+        upright: Leave a file with metadata that may turn it to the CPU.
+        max_bytes: Leave a larger file to the CPU.
     """
-    if len(data) > most or not data.startswith(b"\xff\xd8\xff"):
+    if len(data) > max_bytes or not data.startswith(b"\xff\xd8\xff"):
         return None
-    found: tuple[int, int] | None = None
+    size: tuple[int, int] | None = None
     components = 0
     at = 2
     try:
@@ -54,61 +59,66 @@ def size_of(data: bytes, *, upright: bool, most: int) -> tuple[int, int] | None:
             if marker in _ALONE:
                 continue
             (length,) = struct.unpack_from(">H", data, at)
-            part = data[at + 2 : at + length]
-            if length < 2 or marker in _MISPLACED or (upright and marker == _EXIF) or _is_rgb(marker, part):
+            segment = data[at + 2 : at + length]
+            if length < 2 or marker in _MISPLACED or (upright and marker == _EXIF) or _is_rgb(marker, segment):
                 return None
             if marker in _FRAMES:
-                if found or marker not in _HUFFMAN or (found := _frame(part)) is None:
+                if size or marker not in _HUFFMAN or (size := _read_frame_header(segment)) is None:
                     return None
-                components = 0 if marker == _PROGRESSIVE else part[5]
+                components = 0 if marker == _PROGRESSIVE else segment[5]
             at += length
             if marker == _SCAN:
-                if components and part[:1] != bytes([components]):  # a scan for each component
+                if components and segment[:1] != bytes([components]):  # a scan for each component
                     return None
                 # The end mark cannot stand inside coded data; a file that was cut off lacks it.
-                return found if data.find(b"\xff\xd9", at) >= 0 else None
+                return size if data.find(b"\xff\xd9", at) >= 0 else None
     except (IndexError, struct.error):
         return None
 
 
-def _is_rgb(marker: int, part: bytes) -> bool:
-    return marker == _ADOBE and part[:5] == b"Adobe" and part[11:12] == b"\x00"
+def _is_rgb(marker: int, segment: bytes) -> bool:
+    return marker == _ADOBE and segment[:5] == b"Adobe" and segment[11:12] == b"\x00"
 
 
-def _frame(part: bytes) -> tuple[int, int] | None:
-    """The size that a frame's header states, where its coding is a usual one."""
-    bits, height, width, count = struct.unpack_from(">BHHB", part)
-    parts = [struct.unpack_from(">BBx", part, 6 + 3 * number) for number in range(count)]
-    sampling = [of_one for _, of_one in parts]
-    if bits != 8 or not height or not width or len(part) != 6 + 3 * count:
+def _read_frame_header(segment: bytes) -> tuple[int, int] | None:
+    """Return the (width, height) that a frame's header states; None where its coding is an unusual one."""
+    bits, height, width, count = struct.unpack_from(">BHHB", segment)
+    components = [struct.unpack_from(">BBx", segment, 6 + 3 * number) for number in range(count)]
+    sampling = [factors for _, factors in components]
+    if bits != 8 or not height or not width or len(segment) != 6 + 3 * count:
         return None
     grey = sampling == [0x11]
     colour = count == 3 and sampling[0] in _CHROMA and sampling[1:] == [0x11, 0x11]
-    named_rgb = bytes(name for name, _ in parts) == _RGB
+    named_rgb = bytes(name for name, _ in components) == _RGB
     return (width, height) if grey or (colour and not named_rgb) else None
 
 
-def row_of_file(data: bytes, size: tuple[int, int], crop: int) -> Row:
-    """A file whose picture has this (width, height), as a row."""
-    return _row(np.frombuffer(data, np.uint8), crop, len(data), size[0] * size[1])
+def pack_file(data: bytes, size: tuple[int, int], crop: int) -> Row:
+    """Return a file whose picture has this (width, height), as a row."""
+    return _pack(np.frombuffer(data, np.uint8), crop, len(data), size[0] * size[1])
 
 
-def row_of_pixels(pixels: npt.NDArray[np.uint8], crop: int) -> Row:
-    """(3, crop, crop) pixels as a row."""
-    return _row(pixels.reshape(-1), crop, 0, 0)
+def pack_pixels(pixels: npt.NDArray[np.uint8], crop: int) -> Row:
+    """Return (3, crop, crop) pixels as a row."""
+    return _pack(pixels.reshape(-1), crop, 0, 0)
 
 
-def _row(content: npt.NDArray[np.uint8], crop: int, length: int, pixels: int) -> Row:
+def _pack(content: npt.NDArray[np.uint8], crop: int, length: int, pixels: int) -> Row:
     row = np.empty(row_bytes(crop), dtype=np.uint8)
     row[:HEADER] = np.frombuffer(struct.pack("<qq", length, pixels), np.uint8)
     row[HEADER : HEADER + len(content)] = content
     return row
 
 
-def put(image: npt.NDArray[np.uint8], place: npt.NDArray[np.uint8]) -> None:
-    """Copy an image into memory for one, both flat or both not; of a row, what means something."""
-    if place.ndim == 1:
+def copy_image(image: npt.NDArray[np.uint8], slot: npt.NDArray[np.uint8]) -> None:
+    """Copy an image into the memory for one; of a row, only the bytes that mean something.
+
+    Args:
+        image: What `decode_image` returns: (3, crop, crop) uint8, or a row.
+        slot: Memory of the same shape.
+    """
+    if slot.ndim == 1:
         length = int.from_bytes(image[:8].tobytes(), "little")
-        size = HEADER + (length or (len(place) - HEADER) // ROOM)
-        image, place = image[:size], place[:size]
-    place[...] = image
+        size = HEADER + (length or (len(slot) - HEADER) // ROOM)
+        image, slot = image[:size], slot[:size]
+    slot[...] = image

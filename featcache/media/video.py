@@ -1,4 +1,4 @@
-"""A video -> its frames, in order, exactly numbered. The only module that decodes videos.
+"""A video -> its frames, in order, exactly numbered. Only this module decodes videos.
 
 Frame k (from 0) is the k-th frame that a player shows, whatever its timestamp says: B-frames are put in order, an
 edit list is followed (a start that is late drops nothing, frames that an edit hides are none). What is damaged ends
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import MachineError
-from featcache.media.images import MAX_PIXELS
+from featcache.media.transform import MAX_PIXELS
 
 _DOMAIN = b"featcache video frame 1\0"  # no file's sha256 is taken of bytes that a frame's is taken of
 _BLOCK = 1 << 20
@@ -34,23 +34,23 @@ class BadVideoError(ValueError):
     """This video gives no further frame; the message is the reason, without the path."""
 
 
-def decodes() -> bool:
-    """Whether videos can be decoded here."""
+def has_video_decoder() -> bool:
+    """Return whether videos can be decoded here: PyAV is installed."""
     return importlib.util.find_spec("av") is not None
 
 
-def ensure_decoder() -> None:
-    """Say so at once where videos cannot be decoded.
+def require_video_decoder() -> None:
+    """Refuse at once to go on where videos cannot be decoded.
 
     Raises:
         MachineError: PyAV is not installed.
     """
-    if not decodes():
+    if not has_video_decoder():
         raise MachineError("videos are decoded by PyAV, which is not installed here: pip install 'featcache[av]'")
 
 
-def video_digest(file: BinaryIO) -> bytes:
-    """sha256 of a file's bytes, from the start; in bounded memory."""
+def hash_video(file: BinaryIO) -> bytes:
+    """Return the sha256 of a file's bytes, from the start, 32 bytes; in bounded memory."""
     file.seek(0)
     digest = hashlib.sha256()
     while block := file.read(_BLOCK):
@@ -59,65 +59,81 @@ def video_digest(file: BinaryIO) -> bytes:
 
 
 def frame_digest(video: bytes, frame: int) -> bytes:
-    """The address of one frame of the video with this sha256; never that of a file."""
+    """Return the digest that one frame of a video is addressed by, 32 bytes; it is never that of a file.
+
+    Args:
+        video: The sha256 of the video's bytes, 32 bytes.
+        frame: The frame's number, from 0.
+    """
     return hashlib.sha256(_DOMAIN + video + frame.to_bytes(8, "little")).digest()
 
 
 def decode_frames(file: BinaryIO, wanted: Sequence[int]) -> Generator[tuple[int, npt.NDArray[np.uint8]], None, None]:
-    """The wanted frames (ascending numbers), each with its number: (height, width, 3) uint8, RGB.
+    """Yield the wanted frames, in one pass from the start to the last of them.
 
-    One pass from the start to the last wanted frame. The colours are those that `ffmpeg -pix_fmt rgb24` writes.
+    The colours are those that `ffmpeg -pix_fmt rgb24` writes.
+
+    Args:
+        file: The open video.
+        wanted: Numbers of frames, from 0, ascending.
+
+    Yields:
+        A frame's number, and its pixels, (height, width, 3) uint8, RGB.
 
     Raises:
         BadVideoError: it is no video, it ends before the last wanted frame, or it is damaged before it; what was
             yielded until then is right.
     """
-    left = iter(wanted)
-    due = next(left, None)
+    remaining = iter(wanted)
+    due = next(remaining, None)
     if due is None:
         return
-    shown = 0
-    for shown, frame in enumerate(_shown(file), start=1):
-        if shown <= due:
+    count = 0  # frames that were shown
+    for count, frame in enumerate(_shown_frames(file), start=1):
+        if count <= due:
             continue
         if frame.width * frame.height > MAX_PIXELS:
             raise BadVideoError(f"frame {due}: more than {MAX_PIXELS / 1e6:.0f} megapixels")
         yield due, frame.to_ndarray(format="rgb24")
-        due = next(left, None)
+        due = next(remaining, None)
         if due is None:
             return
-    raise BadVideoError(f"the video has {shown:,} frames, the first is number 0")
+    raise BadVideoError(f"the video has {count:,} frames, the first is number 0")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sampled:
-    """One frame that was looked at."""
+class SampledFrame:
+    """One frame of a video that was sampled."""
 
     number: int  # from 0
     seconds: float  # from the start of the video
     pixels: npt.NDArray[np.uint8]  # (height, width, 3), RGB
 
 
-def sample_frames(file: BinaryIO, per_second: float) -> Generator[Sampled, None, None]:
-    """So many frames of each second of a video of unknown length, at most all of them; the first one always.
+def sample_frames(file: BinaryIO, per_second: float) -> Generator[SampledFrame, None, None]:
+    """Yield so many frames of each second of a video of unknown length, at most all of them; always the first one.
+
+    Args:
+        file: The open video.
+        per_second: How many frames of each second.
 
     Raises:
         BadVideoError: as `decode_frames`; what was yielded until then is right.
     """
     due = first = 0.0
-    for number, frame in enumerate(_shown(file)):
+    for number, frame in enumerate(_shown_frames(file)):
         first = float(frame.time) if number == 0 else first
-        at = float(frame.time) - first
-        if at < due - 1e-6:  # a time base that cannot say 1/3 exactly
+        seconds = float(frame.time) - first
+        if seconds < due - 1e-6:  # a time base that cannot say 1/3 exactly
             continue
-        due += (int((at - due) * per_second) + 1) / per_second  # a gap in the video is not made up for
+        due += (int((seconds - due) * per_second) + 1) / per_second  # a gap in the video is not made up for
         if frame.width * frame.height > MAX_PIXELS:
             raise BadVideoError(f"frame {number}: more than {MAX_PIXELS / 1e6:.0f} megapixels")
-        yield Sampled(number, at, frame.to_ndarray(format="rgb24"))
+        yield SampledFrame(number, seconds, frame.to_ndarray(format="rgb24"))
 
 
-def _shown(file: BinaryIO) -> Iterator[Any]:
-    """Every frame that is shown, in order."""
+def _shown_frames(file: BinaryIO) -> Iterator[Any]:
+    """Yield every frame that a player shows, in order."""
     import av
 
     file.seek(0)
@@ -130,27 +146,27 @@ def _shown(file: BinaryIO) -> Iterator[Any]:
                 raise BadVideoError("no video stream in it that can be decoded")
             stream.codec_context.options = _STRICT
             stream.codec_context.thread_type = "NONE"  # the order of errors must not depend on the machine
-            waiting: list[int] = []  # timestamps of the packets whose frame has not been shown
+            pending: list[int] = []  # timestamps of the packets whose frame has not been shown
             for packet in container.demux(stream):
                 if packet.size and not packet.is_discard:
                     if packet.pts is None:
                         raise BadVideoError(
                             f"its packets carry no timestamps; a video that has them is needed; {_REMUX}"
                         )
-                    heapq.heappush(waiting, packet.pts)
+                    heapq.heappush(pending, packet.pts)
                 if packet.is_corrupt:
                     raise BadVideoError(f"cut off or damaged at or behind frame {count}")
                 for frame in packet.decode():
-                    if frame.is_corrupt or not waiting or frame.pts != heapq.heappop(waiting):
-                        raise BadVideoError(_lost(count))
+                    if frame.is_corrupt or not pending or frame.pts != heapq.heappop(pending):
+                        raise BadVideoError(_describe_loss(count))
                     yield frame
                     count += 1
-            if waiting:
-                raise BadVideoError(_lost(count))
+            if pending:
+                raise BadVideoError(_describe_loss(count))
     except av.FFmpegError as error:
-        what = f"damaged at or behind frame {count}" if count else f"no MP4 video that can be decoded; {_REMUX}"
-        raise BadVideoError(f"{what} ({error.strerror})") from None
+        problem = f"damaged at or behind frame {count}" if count else f"no MP4 video that can be decoded; {_REMUX}"
+        raise BadVideoError(f"{problem} ({error.strerror})") from None
 
 
-def _lost(frame: int) -> str:
+def _describe_loss(frame: int) -> str:
     return f"damaged: frame {frame} is lost, and with it the count of those behind it"

@@ -28,7 +28,7 @@ from featcache.heads.saved import (
     which_head,
 )
 from featcache.listing import root_of
-from featcache.media import ImageTransform, put
+from featcache.media import ImageTransform, copy_image
 from featcache.recipe import StoreOptions
 from featcache.store import FeatureStore, StoreRequest, check_finite, digests_of
 from featcache.trunks import Trunk, TrunkSource, WeightsMemo, choose_device, find_weights, load_trunk
@@ -49,7 +49,7 @@ class Waiting:
         """Take one image, as `images.decode` gives it; embed and answer where that fills a batch."""
         if self._pixels is None:
             self._pixels = np.empty((self.head.trunk.batch_size, *pixels.shape), dtype=np.uint8)
-        put(pixels, self._pixels[len(self._digests)])
+        copy_image(pixels, self._pixels[len(self._digests)])
         self._digests.append(digest)
         if len(self._digests) == len(self._pixels):
             self.flush()

@@ -16,7 +16,15 @@ from featcache.extraction import Settings
 from featcache.files import expand_home, open_file
 from featcache.heads.saved import finite
 from featcache.listing import readable
-from featcache.media import BadImageError, BadVideoError, ensure_decoder, fit, frame_digest, sample_frames, video_digest
+from featcache.media import (
+    BadImageError,
+    BadVideoError,
+    frame_digest,
+    hash_video,
+    require_video_decoder,
+    resize_and_crop,
+    sample_frames,
+)
 from featcache.prediction.model import HeadWithTrunk, Waiting, open_head
 from featcache.recipe import StoreOptions
 
@@ -128,7 +136,7 @@ def timeline(
     Settings(device=device, batch_size=batch_size)  # refuses what cannot be
     began = time.monotonic()
     video = expand_home(video)
-    ensure_decoder()
+    require_video_decoder()
     asking = open_head(head, device=device, batch_size=batch_size, **where)
     frames, at, digests, failed, waiting, embedded = _look(asking, video, per_second, progress)
     rows = [waiting.answers.get(digest) for digest in digests]
@@ -162,7 +170,7 @@ def _look(
     waiting, failed, said = Waiting(asking), "", time.monotonic()
     try:
         with os.fdopen(open_file(path, follow_links=True), "rb") as file:
-            content = video_digest(file)
+            content = hash_video(file)
             for one in sample_frames(file, per_second):
                 digest = frame_digest(content, one.number)
                 frames.append(one.number)
@@ -171,7 +179,7 @@ def _look(
                 if asking.holds(digest):
                     held.add(digest)
                 else:
-                    waiting.add(digest, fit(one.pixels, asking.transform))
+                    waiting.add(digest, resize_and_crop(one.pixels, asking.transform))
                 if time.monotonic() - said > _SAY_SECONDS:
                     said = time.monotonic()
                     progress(one.number + 1)

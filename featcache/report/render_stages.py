@@ -7,7 +7,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from featcache.extraction import Summary, environment
+from featcache.extraction import Summary, describe_provenance
 from featcache.heads import best_of, merit
 from featcache.listing import shown_path
 
@@ -111,7 +111,7 @@ def made_with(made: Mapping[str, Any]) -> str:
         drift = f"; drift over {compared['compared']} images: 1 - cosine at most {compared['cosine_distance']:.1e}"
     else:
         drift = "; not compared with what was there: its images were gone"
-    return f"{made['rows']:,} embeddings made on {environment(made)}{drift}"
+    return f"{made['rows']:,} embeddings made on {describe_provenance(made)}{drift}"
 
 
 def search_parts(found: "Search") -> list[RenderableType]:

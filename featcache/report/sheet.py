@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featcache.files import read_file
-from featcache.media import BadImageError, preview
+from featcache.media import BadImageError, decode_preview
 from featcache.prediction import Predictions, Timeline
 from featcache.report.figure import BLUE, DPI, GREY, LONGEST, PALE, RUST, legible_names, style_of_pictures, widest
 from featcache.report.predictions import clock
@@ -148,7 +148,7 @@ def _line(start: float, end: float, y: float, colour: str) -> "Line2D":
 
 def _picture(path: str) -> "np.ndarray | None":
     try:
-        return preview(read_file(path, LARGEST, follow_links=True), EDGE)
+        return decode_preview(read_file(path, LARGEST, follow_links=True), EDGE)
     except (OSError, BadImageError):
         return None
 

@@ -1,12 +1,11 @@
 """Which stores a command means: what its flags and its recipe say of the trunk, held against each store."""
 
-import importlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from featcache.errors import CacheError, FeatcacheError
 from featcache.files import kind_of
@@ -147,10 +146,7 @@ def _problem(file: Path) -> str:
 
 
 def _sha256(arch: str, weights: str, cache: Path) -> str:
-    """The sha256 of the tensors in a file that this cache has not seen yet; it remembers it from now on.
+    """The sha256 of the tensors in a file that this cache has not seen yet; it remembers it from now on."""
+    from featcache.trunks import tensors_sha256  # which takes urllib along: stage two seldom comes here
 
-    Reading a checkpoint takes torch, and stage two needs none: it is imported for this alone, by its name, so that
-    what does not come here stays without it.
-    """
-    registry: Any = importlib.import_module("featcache.trunks.trunk")
-    return str(registry.tensors_sha256(arch, weights, WeightsMemo(cache)))
+    return tensors_sha256(arch, weights, WeightsMemo(cache))

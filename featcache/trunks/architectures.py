@@ -12,7 +12,7 @@ from featcache.media import ImageTransform
 
 RANDOM = "random"
 # .ckpt is Lightning's; the last five are none that a trunk can be read from, which is said once they are looked at.
-_FILES = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar", ".npz", ".onnx", ".h5", ".pkl")
+_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar", ".npz", ".onnx", ".h5", ".pkl")
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _IMAGENET = ImageTransform(resize=256, crop=224, mean=_MEAN, std=_STD)
@@ -23,7 +23,7 @@ _SWAG_512 = replace(_SWAG_LINEAR, resize=512, crop=512)
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedWeights:
     """One of torchvision's named weights."""
 
     file: str  # as torch.hub keeps it; the 8 hex digits are the start of its sha256
@@ -46,14 +46,14 @@ class Architecture:
     heads: int  # of attention
     mlp: int  # width inside a block's MLP
     transform: ImageTransform = _IMAGENET  # for weights from a file, and random ones
-    published: dict[str, Published] = field(default_factory=dict)
+    published: dict[str, PublishedWeights] = field(default_factory=dict)
 
     def tokens(self, crop: int) -> int:
-        """Patches of a square input, and the class token."""
+        """Return how many tokens an image of `crop` x `crop` pixels has: its patches, and the class token."""
         return (crop // self.patch) ** 2 + 1
 
     def frozen_parameters(self, crop: int | None = None) -> int:
-        """All parameters but the classifier's."""
+        """Return how many parameters it has but for the classifier's; `crop`: the images' edge, pixels."""
         dim = self.dim
         patches = 3 * self.patch**2 * dim + dim
         positions = self.tokens(crop or self.transform.crop) * dim
@@ -62,9 +62,9 @@ class Architecture:
         return patches + dim + positions + self.depth * (attention + mlp + 4 * dim) + 2 * dim
 
     def shapes(self, crop: int) -> dict[str, tuple[int, ...]]:
-        """What every tensor but the classifier's is called in torchvision, and its shape, in torchvision's order."""
+        """Return torchvision's name and the shape of every tensor but the classifier's, in torchvision's order."""
         dim = self.dim
-        found: dict[str, tuple[int, ...]] = {
+        shapes: dict[str, tuple[int, ...]] = {
             "class_token": (1, 1, dim),
             "conv_proj.weight": (dim, 3, self.patch, self.patch),
             "conv_proj.bias": (dim,),
@@ -79,40 +79,40 @@ class Architecture:
                 "mlp.0.weight": (self.mlp, dim), "mlp.0.bias": (self.mlp,),
                 "mlp.3.weight": (dim, self.mlp), "mlp.3.bias": (dim,),
             }  # fmt: skip
-            found |= {f"encoder.layers.encoder_layer_{number}.{name}": shape for name, shape in block.items()}
-        return {**found, "encoder.ln.weight": (dim,), "encoder.ln.bias": (dim,)}
+            shapes |= {f"encoder.layers.encoder_layer_{number}.{name}": shape for name, shape in block.items()}
+        return {**shapes, "encoder.ln.weight": (dim,), "encoder.ln.bias": (dim,)}
 
     def head_parameters(self, classes: int) -> int:
-        """One linear layer on the embedding, bias included."""
+        """Return how many parameters a linear layer on the embedding has, bias included."""
         return (self.dim + 1) * classes
 
 
 ARCHITECTURES = {
-    found.name: found
-    for found in (
+    arch.name: arch
+    for arch in (
         Architecture(
             name="vit_b_16", patch=16, dim=768, depth=12, heads=12, mlp=3072,
             published={
-                "IMAGENET1K_V1": Published("vit_b_16-c867db91.pth", _IMAGENET),
-                "IMAGENET1K_SWAG_E2E_V1": Published("vit_b_16_swag-9ac1b537.pth", _SWAG_384),
-                "IMAGENET1K_SWAG_LINEAR_V1": Published("vit_b_16_lc_swag-4e70ced5.pth", _SWAG_LINEAR),
+                "IMAGENET1K_V1": PublishedWeights("vit_b_16-c867db91.pth", _IMAGENET),
+                "IMAGENET1K_SWAG_E2E_V1": PublishedWeights("vit_b_16_swag-9ac1b537.pth", _SWAG_384),
+                "IMAGENET1K_SWAG_LINEAR_V1": PublishedWeights("vit_b_16_lc_swag-4e70ced5.pth", _SWAG_LINEAR),
             },
         ),
         Architecture(
             name="vit_b_32", patch=32, dim=768, depth=12, heads=12, mlp=3072,
-            published={"IMAGENET1K_V1": Published("vit_b_32-d86f8d99.pth", _IMAGENET)},
+            published={"IMAGENET1K_V1": PublishedWeights("vit_b_32-d86f8d99.pth", _IMAGENET)},
         ),
         Architecture(
             name="vit_l_16", patch=16, dim=1024, depth=24, heads=16, mlp=4096, transform=_IMAGENET_242,
             published={
-                "IMAGENET1K_V1": Published("vit_l_16-852ce7e3.pth", _IMAGENET_242),
-                "IMAGENET1K_SWAG_E2E_V1": Published("vit_l_16_swag-4f3808c9.pth", _SWAG_512),
-                "IMAGENET1K_SWAG_LINEAR_V1": Published("vit_l_16_lc_swag-4d563306.pth", _SWAG_LINEAR),
+                "IMAGENET1K_V1": PublishedWeights("vit_l_16-852ce7e3.pth", _IMAGENET_242),
+                "IMAGENET1K_SWAG_E2E_V1": PublishedWeights("vit_l_16_swag-4f3808c9.pth", _SWAG_512),
+                "IMAGENET1K_SWAG_LINEAR_V1": PublishedWeights("vit_l_16_lc_swag-4d563306.pth", _SWAG_LINEAR),
             },
         ),
         Architecture(
             name="vit_l_32", patch=32, dim=1024, depth=24, heads=16, mlp=4096,
-            published={"IMAGENET1K_V1": Published("vit_l_32-c7638314.pth", _IMAGENET)},
+            published={"IMAGENET1K_V1": PublishedWeights("vit_l_32-c7638314.pth", _IMAGENET)},
         ),
         # Two small blocks at 64 pixels: nobody published weights for it. It drives the whole pipeline in a second,
         # for tests and for a first try of a recipe.
@@ -125,7 +125,7 @@ ARCHITECTURES = {
 
 
 def architecture(name: str) -> Architecture:
-    """The architecture of this name.
+    """Return the architecture of this name.
 
     Raises:
         UsageError: there is none.
@@ -135,17 +135,21 @@ def architecture(name: str) -> Architecture:
     return ARCHITECTURES[name]
 
 
-def weights_kind(arch: Architecture, asked: str) -> str:
-    """What `asked` names: "published", "file" or "random".
+def weights_kind(arch: Architecture, weights: str) -> str:
+    """Return what `--weights` names: "published", "file" or "random".
+
+    Args:
+        arch: The network.
+        weights: A published name, a file, or "random".
 
     Raises:
         UsageError: none of them.
     """
-    if asked == RANDOM:
+    if weights == RANDOM:
         return "random"
-    if asked in arch.published:
+    if weights in arch.published:
         return "published"
-    if asked.endswith(_FILES) or os.sep in asked:
+    if weights.endswith(_SUFFIXES) or os.sep in weights:
         return "file"
     names = ", ".join([*arch.published, "a .pth or .safetensors file", RANDOM])
-    raise UsageError(f"weights {asked!r}: no published weights of {arch.name} have this name; expected {names}")
+    raise UsageError(f"weights {weights!r}: no published weights of {arch.name} have this name; expected {names}")

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 ENGINES = ("auto", "eager", "compile", "openvino")
 
-# From how many images on a compilation pays: what it costs (measured: a minute or so) times the images that the eager
-# forward does in it, over the share of time that it saves. docs/decisions/041.
+# From so many images on compiling pays: the minute or so that it costs (measured), times the images that the eager
+# forward does in that time, over the share of time that it saves. docs/decisions/041.
 PAYS = {"cuda": 50_000, "cpu": 5_000}
 
 
@@ -33,14 +33,20 @@ class EngineChoice:
     why: str
 
     def sentence(self) -> str:
-        """One line for a person."""
+        """Return one line for a person."""
         return f"engine {self.name}: {self.why}"
 
 
-def choose(asked: str, device: str, images: int) -> EngineChoice:
-    """The engine for so many images on this device, "auto" decided."""
-    if asked != "auto":
-        return EngineChoice(asked, "as asked")
+def choose_engine(engine: str, device: str, images: int) -> EngineChoice:
+    """Return the engine for so many images on this device, "auto" decided.
+
+    Args:
+        engine: One of `ENGINES`.
+        device: As torch calls it.
+        images: How many there are to embed.
+    """
+    if engine != "auto":
+        return EngineChoice(engine, "as asked")
     kind = device.partition(":")[0]
     if kind not in PAYS:
         return EngineChoice("eager", f"nothing faster is tried on {kind}")
@@ -53,22 +59,28 @@ def choose(asked: str, device: str, images: int) -> EngineChoice:
     return EngineChoice("openvino", f"{images:,} images pay for building it")
 
 
-def build(choice: EngineChoice, network: "ViT", pixels: "Tensor") -> tuple["Forward", EngineChoice]:
-    """The forward of an engine, tried on `pixels` (a full batch, uint8); eager with a warning where it fails."""
+def build_forward(choice: EngineChoice, network: "ViT", pixels: "Tensor") -> tuple["Forward", EngineChoice]:
+    """Return the forward of an engine, and which engine that is: eager, with a warning, where the chosen one fails.
+
+    Args:
+        choice: The engine that is meant.
+        network: The trunk.
+        pixels: A full batch, uint8, on which the forward is tried.
+    """
     if choice.name == "eager":
         return network, choice
     try:
-        forward = _compiled(network) if choice.name == "compile" else _openvino(network, pixels)
+        forward = _compile(network) if choice.name == "compile" else _convert_to_openvino(network, pixels)
         forward(pixels)
     except Exception as error:  # a compiler fails in any way that it likes
         reason = next(iter(str(error).strip().splitlines()), "")[:200] or type(error).__name__
-        warnings.warn(f"engine {choice.name} failed, going on with eager: {reason}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"engine {choice.name} failed, continuing with eager: {reason}", RuntimeWarning, stacklevel=2)
         return network, EngineChoice("eager", f"{choice.name} failed")
     return forward, choice
 
 
-def _compiled(network: "ViT") -> "Forward":
-    """Inductor; with CUDA graphs on a GPU, since the batch has one size all run long."""
+def _compile(network: "ViT") -> "Forward":
+    """Return inductor's forward; with CUDA graphs on a GPU, since the batch has one size all run long."""
     import torch
 
     if network.positions.device.type == "cuda":
@@ -76,22 +88,22 @@ def _compiled(network: "ViT") -> "Forward":
 
         def forward(pixels: "Tensor") -> "Tensor":
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-            found: Tensor = inner(pixels).clone()  # the graph's own output is overwritten by the next batch
-            return found
+            rows: Tensor = inner(pixels).clone()  # the graph's own output is overwritten by the next batch
+            return rows
 
         return forward
     return torch.compile(network.__call__, dynamic=False)
 
 
-def _openvino(network: "ViT", pixels: "Tensor") -> "Forward":
-    """OpenVINO on the CPU, at the network's own precision."""
+def _convert_to_openvino(network: "ViT", pixels: "Tensor") -> "Forward":
+    """Return OpenVINO's forward on the CPU, at the network's own precision."""
     import openvino
     import torch
 
     class Module(torch.nn.Module):
         def forward(self, pixels: "Tensor") -> "Tensor":
-            found: Tensor = plain(pixels)
-            return found
+            rows: Tensor = plain(pixels)
+            return rows
 
     dtype = network.positions.dtype
     plain = _cast(network, torch.float32)  # what bfloat16 rounded stays rounded
@@ -103,14 +115,14 @@ def _openvino(network: "ViT", pixels: "Tensor") -> "Forward":
     compiled = openvino.compile_model(model, "CPU", options)
 
     def forward(batch: "Tensor") -> "Tensor":
-        found = compiled([np.ascontiguousarray(batch.numpy())])[0]
-        return torch.from_numpy(np.array(found, dtype=np.float32))
+        rows = compiled([np.ascontiguousarray(batch.numpy())])[0]
+        return torch.from_numpy(np.array(rows, dtype=np.float32))
 
     return forward
 
 
 def _cast(value: Any, dtype: Any) -> Any:
-    """A copy of nested dataclasses and tuples, with every tensor of another dtype."""
+    """Return a copy of nested dataclasses and tuples, with every tensor of another dtype."""
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{field.name: _cast(getattr(value, field.name), dtype) for field in fields(value)})
     if isinstance(value, tuple):

@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812 (as everybody calls it)
 from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
 
 from featcache.errors import MachineError
-from featcache.media import HEADER, ImageTransform, resized
+from featcache.media import HEADER, ImageTransform, resized_size
 
 PORTION = 64_000_000  # pixels that are decoded at a time, three bytes each
 
@@ -23,7 +23,7 @@ _OF_A_FILE = re.compile(r": (3|4|9|10)(?!\d)|Unknown chroma subsampling")
 _OF_MEMORY = re.compile(r"out of memory|: 5(?!\d)", re.IGNORECASE)
 
 
-def require(device: str) -> None:
+def require_nvjpeg(device: str) -> None:
     """Decode one small file, so that what is missing shows before there is work.
 
     Raises:
@@ -40,10 +40,17 @@ def require(device: str) -> None:
         ) from None
 
 
-def decode(rows: Tensor, transform: ImageTransform, device: str) -> tuple[Tensor, tuple[int, ...]]:
-    """(n, row_bytes) uint8 rows of `media.jpeg`, in the host's memory -> (n, 3, crop, crop) uint8 on the device.
+def decode_rows(rows: Tensor, transform: ImageTransform, device: str) -> tuple[Tensor, tuple[int, ...]]:
+    """Decode, resize and crop a batch on the device.
 
-    With the places of those that nvJPEG cannot decode; their pixels have no meaning.
+    Args:
+        rows: (n, row_bytes) uint8, rows of `featcache.jpeg`, in the host's memory.
+        transform: What is done to each image.
+        device: As torch calls it.
+
+    Returns:
+        (n, 3, crop, crop) uint8 pixels on the device, and the places of those that nvJPEG cannot decode, whose pixels
+        have no meaning.
 
     Raises:
         torch.OutOfMemoryError: the device's memory is spent.
@@ -53,26 +60,28 @@ def decode(rows: Tensor, transform: ImageTransform, device: str) -> tuple[Tensor
     pixels = torch.zeros(len(rows), 3, crop, crop, device=device)
     headers = rows[:, :HEADER].clone().view(torch.int64).tolist()  # length of the file, pixels
     files = [place for place, (length, _) in enumerate(headers) if length]
-    if plain := [place for place, (length, _) in enumerate(headers) if not length]:  # the CPU has decoded them
-        decoded = rows[plain, HEADER : HEADER + 3 * crop * crop].view(-1, 3, crop, crop)
-        pixels[plain] = decoded.to(device).float()
+    if by_cpu := [place for place, (length, _) in enumerate(headers) if not length]:  # the CPU has decoded them
+        decoded = rows[by_cpu, HEADER : HEADER + 3 * crop * crop].view(-1, 3, crop, crop)
+        pixels[by_cpu] = decoded.to(device).float()
     refused: list[int] = []
     for places in _portions(files, [headers[place][1] for place in files]):
-        found = _tried([rows[place, HEADER : HEADER + headers[place][0]] for place in places], device)
-        for place, image in zip(places, found, strict=True):
+        images = _decode_or_refuse([rows[place, HEADER : HEADER + headers[place][0]] for place in places], device)
+        for place, image in zip(places, images, strict=True):
             if image is None:
                 refused.append(place)
             else:
-                pixels[place] = fit(image, transform)
+                pixels[place] = resize_and_crop(image, transform)
     return pixels.round_().to(torch.uint8), tuple(refused)
 
 
-def fit(image: Tensor, transform: ImageTransform) -> Tensor:
-    """(3, height, width) uint8 -> (3, crop, crop) float32, 0 to 255, not rounded: torchvision's transform of tensors.
+def resize_and_crop(image: Tensor, transform: ImageTransform) -> Tensor:
+    """Resize and crop one image as torchvision's transform of tensors does.
+
+    (3, height, width) uint8 -> (3, crop, crop) float32, 0 to 255, not rounded.
 
     Few operations, as each takes the host longer than the device: 8,000 images a second leave 125 us for everything.
     """
-    width, height = resized((image.shape[2], image.shape[1]), transform)
+    width, height = resized_size((image.shape[2], image.shape[1]), transform)
     left, top = (round((edge - transform.crop) / 2.0) for edge in (width, height))
     whole = F.interpolate(
         image[None].float(), (height, width), mode=transform.interpolation, antialias=transform.antialias
@@ -81,7 +90,7 @@ def fit(image: Tensor, transform: ImageTransform) -> Tensor:
 
 
 def _portions(places: Sequence[int], pixels: Sequence[int]) -> Iterator[list[int]]:
-    """Places in portions of so many pixels, since a small file may hold a large picture."""
+    """Yield places in portions of at most `PORTION` pixels, since a small file may hold a large picture."""
     portion: list[int] = []
     held = 0
     for place, count in zip(places, pixels, strict=True):
@@ -94,15 +103,18 @@ def _portions(places: Sequence[int], pixels: Sequence[int]) -> Iterator[list[int
         yield portion
 
 
-def _tried(files: Sequence[Tensor], device: str) -> list[Tensor | None]:
-    """Each file's (3, height, width) uint8; None where it cannot be decoded, which a batch of several does not tell."""
+def _decode_or_refuse(files: Sequence[Tensor], device: str) -> list[Tensor | None]:
+    """Return each file's (3, height, width) uint8; None where it cannot be decoded.
+
+    A batch of several does not tell which one that is: then each is tried by itself.
+    """
     try:
         return list(_decode(files, device))
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
         if len(files) > 1:
-            return [image for file in files for image in _tried([file], device)]
+            return [image for file in files for image in _decode_or_refuse([file], device)]
         if _OF_A_FILE.search(_reason(error)):
             return [None]
         raise MachineError(
@@ -111,19 +123,20 @@ def _tried(files: Sequence[Tensor], device: str) -> list[Tensor | None]:
 
 
 def _decode(files: Sequence[Tensor], device: str) -> list[Tensor]:
-    """On CUDA, nothing that was queued on the current stream is still at work when nvJPEG begins.
+    """Decode these files, once nothing that was queued on the current CUDA stream is still at work.
 
-    It does not wait for what reads the memory that it is given, not even where torchvision does (pytorch/vision#9606).
+    nvJPEG does not wait for what reads the memory that it is given, not even where torchvision does
+    (pytorch/vision#9606).
     """
     if device.startswith("cuda"):
         torch.cuda.current_stream(device).synchronize()
     try:
-        found: list[Tensor] = decode_jpeg(list(files), mode=ImageReadMode.RGB, device=device)
+        images: list[Tensor] = decode_jpeg(list(files), mode=ImageReadMode.RGB, device=device)
     except RuntimeError as error:  # torchvision makes one of whatever went wrong
         if _OF_MEMORY.search(_reason(error)):
             raise torch.OutOfMemoryError(_reason(error)) from None
         raise
-    return found
+    return images
 
 
 def _reason(error: RuntimeError) -> str:

@@ -15,29 +15,33 @@ WEIGHTS_MEMO_NAME = "weights.json"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WeightsMemo:
-    """The memory of one cache."""
+    """The hashes of weights that one cache remembers."""
 
     cache: Path
 
     def find(self, arch: str, asked: str, file: Path | None, *, vouched: bool) -> str | None:
-        """The tensors' sha256, if these very weights were hashed before; 64 hex digits.
+        """Return the tensors' sha256, 64 hex digits, if these very weights were hashed before; else None.
 
-        `vouched`: the name alone stands for one content (torchvision's names do, with their hash check), so that a
-        cache can be used where the file itself is not.
+        Args:
+            arch: The architecture's name.
+            asked: How the weights are asked for.
+            file: The file that holds them; None where there is none.
+            vouched: The name alone stands for one content (torchvision's names do, with their hash check), so that a
+                cache can be used where the file itself is not.
         """
         status = stat_of(str(file)) if file else None
         for entry in self._entries():
-            if (entry.arch, entry.asked) == (arch, _name(asked, file, vouched=vouched)) and (
+            if (entry.arch, entry.asked) == (arch, _key(asked, file, vouched=vouched)) and (
                 entry.stat == status or (vouched and status is None)
             ):
                 return entry.sha256
         return None
 
     def file_sha256(self, arch: str, file: Path) -> str | None:
-        """The sha256 of the bytes of this very file, 64 hex digits; None where nobody took it."""
+        """Return the sha256 of the bytes of this very file, 64 hex digits; None where it is not remembered."""
         status = stat_of(str(file))
         for entry in self._entries():
-            if (entry.arch, entry.asked) == (arch, _name("", file, vouched=False)):
+            if (entry.arch, entry.asked) == (arch, _key("", file, vouched=False)):
                 return entry.file_sha256 if status is not None and entry.stat == status else None
         return None
 
@@ -45,25 +49,35 @@ class WeightsMemo:
         self, arch: str, asked: str, file: Path | None, sha256: str, *, vouched: bool, before: Stat | None,
         file_sha256: str = "",
     ) -> None:  # fmt: skip
-        """Note the hash of what was just read, and whose stat was `before` the reading.
-
-        `file_sha256`: of its bytes, where somebody took it.
+        """Note the hash of what was just read.
 
         A file that was replaced meanwhile is not noted, nor one too young to be told from its next version.
+
+        Args:
+            arch: The architecture's name.
+            asked: How the weights were asked for.
+            file: The file that holds them; None where there is none.
+            sha256: Of the tensors.
+            vouched: As for `find`.
+            before: The file's stat, before it was read.
+            file_sha256: Of the file's bytes, where it was taken; else "".
+
+        Raises:
+            MachineError: the cache cannot be written to.
         """
         status = stat_of(str(file)) if file else None
         if status and (racy(status, now()) or (status != before and not vouched)):
             return
-        name = _name(asked, file, vouched=vouched)
-        others = [entry for entry in self._entries() if (entry.arch, entry.asked) != (arch, name)]
+        key = _key(asked, file, vouched=vouched)
+        others = [entry for entry in self._entries() if (entry.arch, entry.asked) != (arch, key)]
         kept = [entry.model_dump(mode="json", exclude_none=False) for entry in others]
-        entry = {"arch": arch, "asked": name, "stat": list(status) if status else None, "sha256": sha256}
+        entry = {"arch": arch, "asked": key, "stat": list(status) if status else None, "sha256": sha256}
         kept.append({**entry, "file_sha256": file_sha256} if file_sha256 else entry)
         make_folder(self.cache)
         publish(self.cache / WEIGHTS_MEMO_NAME, seal_document({"format": 1, "weights": kept}), replace=True)
 
     def entries(self) -> list[tuple[str, str, str]]:
-        """Architecture, weights as they were asked for (of a file, its path), and the tensors' sha256, of each."""
+        """Return of each: the architecture, how the weights were asked for (a file: its path), the tensors' sha256."""
         return [(entry.arch, entry.asked, entry.sha256) for entry in self._entries()]
 
     def _entries(self) -> list[RememberedWeights]:
@@ -73,5 +87,6 @@ class WeightsMemo:
             return []
 
 
-def _name(asked: str, file: Path | None, *, vouched: bool) -> str:
+def _key(asked: str, file: Path | None, *, vouched: bool) -> str:
+    """Return what stands for weights in the memory: a name, or a file's path."""
     return asked if vouched or file is None else str(file.absolute())

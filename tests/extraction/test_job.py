@@ -1,85 +1,25 @@
 """Stage one, from a folder of images to embeddings, with a small real trunk."""
 
-import contextlib
 import os
-import random
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import featcache
-from featcache import CacheError, DataError, MachineError, Settings, Summary, UsageError
-from featcache.extraction import Progress, job
-from featcache.trunks import nvjpeg, trunk
-from tests.conftest import ARCH, Nano, single_thread, write_images
+from featcache import Settings, Summary, UsageError
+from featcache.extraction import Progress
+from tests.conftest import ARCH, single_thread
+from tests.extraction.runs import counts, draw, torchvision_embeddings
 
 Extract = Callable[..., Summary]
 
 
 one_thread = pytest.fixture(autouse=True)(single_thread)
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Path:
-    """Fourteen images of three digits in one split."""
-    return write_images(tmp_path / "digits", {"train": {"0": 6, "1": 5, "2": 3}})
-
-
-@pytest.fixture
-def extract(nano: Nano, tmp_path: Path) -> Extract:
-    """Extract one split into tmp_path/cache, one worker, batches of 4."""
-
-    def call(root: Path, split: str = "train", *, progress=lambda _: None, **options) -> Summary:
-        names = ("max_bad", "retry_failed", "shard_rows", "batch_size")
-        running = {"batch_size": 4} | {name: options.pop(name) for name in names if name in options}
-        given = {"arch": ARCH, "weights": str(nano.weights), "precision": "fp32", "cache": tmp_path / "cache"}
-        settings = Settings(device="cpu", workers=1, **running)
-        return featcache.extract(split, data=str(root), settings=settings, progress=progress, **{**given, **options})[0]
-
-    return call
-
-
-@pytest.fixture
-def load(tmp_path: Path) -> Callable[..., featcache.Features]:
-    def call(root: Path, split: str = "train", **options) -> featcache.Features:
-        return featcache.load(split, data=str(root), **{"cache": tmp_path / "cache", **options})
-
-    return call
-
-
-def counts(found: Summary) -> tuple[int, int, int]:
-    assert found.rows == found.embedded + found.reused + found.failed
-    return found.embedded, found.reused, found.failed
-
-
-def draw(path: Path, seed: int) -> Path:
-    """An image that no other is like."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def torchvision_embeddings(weights: Path, files: list[Path]) -> np.ndarray:
-    """Plain torchvision: its network, its transform, one image at a time."""
-    from torchvision.models import VisionTransformer
-    from torchvision.transforms._presets import ImageClassification
-
-    network = VisionTransformer(64, 16, 2, 2, 64, 128)
-    network.heads = torch.nn.Identity()
-    network.load_state_dict(torch.load(weights, weights_only=True))
-    transform = ImageClassification(crop_size=64, resize_size=72)
-    with torch.inference_mode():
-        pictures = [transform(Image.open(file).convert("RGB"))[None] for file in files]
-        return torch.cat([network.eval()(picture) for picture in pictures]).numpy()
 
 
 def test_embeddings_are_torchvisions_own_in_listing_order(folder, nano, extract, load):
@@ -208,114 +148,6 @@ def test_duplicate_images_are_embedded_once(small, extract, load):
     assert len(np.unique(found.x, axis=0)) == 14
 
 
-def spoil(root: Path, number: int) -> None:
-    for name in range(number):
-        (root / "train" / "1" / f"bad {name}.png").write_bytes(b"<html>404</html>")
-
-
-def test_a_bad_image_keeps_its_row_and_is_left_out_of_features(small, nano, extract, load):
-    """Named with its reason; x, y and paths of the others stay aligned, and none stands in for it."""
-    spoil(small, 1)
-    (small / "train" / "0" / "0002.png").write_bytes(b"")
-    (small / "train" / "2" / "nothing.png").symlink_to("nowhere")
-    found = extract(small, max_bad=0.5)
-    assert counts(found) == (13, 0, 3)
-    assert [path for path, _ in found.failures] == ["train/0/0002.png", "train/1/bad 0.png", "train/2/nothing.png"]
-    reasons = dict(found.failures)
-    assert "empty" in reasons["train/0/0002.png"]
-    assert "cannot be read" in reasons["train/2/nothing.png"]
-    features = load(small)
-    assert (len(features.y), features.failed) == (13, 3)
-    assert not set(features.paths) & reasons.keys()
-    expected = torchvision_embeddings(nano.weights, [small / path for path in features.paths])
-    np.testing.assert_allclose(features.x, expected, atol=1e-4)
-    assert [features.classes[label] for label in features.y] == [path.split("/")[1] for path in features.paths]
-
-
-def test_a_bad_image_is_not_tried_again_until_it_changes(small, extract):
-    """The next run reads nothing; with retry_failed it reads the bad one; mended, it costs one embedding."""
-    spoil(small, 1)
-    looked_at: list[int] = []
-
-    def watch(progress: Progress) -> None:
-        looked_at.append(progress.total)
-
-    extract(small, max_bad=0.5)
-    assert counts(extract(small, max_bad=0.5, progress=watch)) == (0, 14, 1)
-    assert looked_at == []
-    assert counts(extract(small, max_bad=0.5, retry_failed=True, progress=watch)) == (0, 14, 1)
-    assert set(looked_at) == {1}
-    draw(small / "train" / "1" / "bad 0.png", 3)
-    assert counts(extract(small)) == (1, 14, 0)
-
-
-def test_too_many_bad_images_stop_the_run_and_keep_what_was_embedded(small, extract):
-    """Exit class 4 with the bad files named; who follows the advice in the message gets through, and loses nothing."""
-    spoil(small, 7)
-    share, advised = 0.01, []
-    while len(advised) < 5:
-        try:
-            _, reused, failed = counts(extract(small, max_bad=share))
-            break
-        except DataError as error:
-            said = str(error)
-        assert "train/1/bad 0.png: no image" in said
-        share = float(said.rsplit("--max-bad ", 1)[1].split()[0])
-        advised.append(share)
-    assert advised == sorted(set(advised))
-    assert len(advised) > 1  # the run stops at the first image too many, and cannot know how many follow
-    assert failed == 7
-    assert reused >= 8  # two batches had been embedded when the first run stopped
-
-
-def test_a_run_that_stopped_for_bad_images_says_the_same_again(small, extract):
-    """With every bad file known, the next run reads nothing and still refuses."""
-    spoil(small, 2)
-    extract(small, max_bad=0.5)
-    calls: list[Progress] = []
-    with pytest.raises(DataError, match=r"(?s)2 of 16 images.*bad 0.png.*bad 1.png"):
-        extract(small, max_bad=0.1, progress=calls.append)
-    assert calls == []
-
-
-def scaled(nano: Nano, factor: float, path: Path) -> Path:
-    """The same trunk with every embedding multiplied."""
-    state = torch.load(nano.weights, weights_only=True)
-    for name in ("encoder.ln.weight", "encoder.ln.bias"):
-        state[name] = state[name] * factor
-    torch.save(state, path)
-    return path
-
-
-@pytest.mark.parametrize(("stored", "limit"), [("float32", 3.4028235e38), ("float16", 65504.0)])
-def test_an_embedding_that_is_not_finite_is_refused_with_the_image_named(
-    small, nano, extract, load, tmp_path, stored, limit
-):
-    """Where one image's embedding overflows, that one is named, not stored, and not tried again."""
-    extract(small)
-    shutil.copy(small / "train" / "0" / "0000.png", small / "train" / "1" / "a copy.png")
-    features = load(small)
-    size = np.abs(features.x).max(axis=1).astype(np.float64)
-    first, second = np.sort(size)[[-1, -2]]
-    assert first > 1.0001 * second
-    weights = scaled(nano, limit / np.sqrt(first * second), tmp_path / "large.pth")
-    options = {"weights": str(weights), "stored": stored, "max_bad": 0.2}
-    found = extract(small, **options)
-    largest = features.paths[int(size.argmax())]
-    copies = {largest, "train/1/a copy.png"} if largest == "train/0/0000.png" else {largest}
-    assert {path for path, _ in found.failures} == copies
-    assert all("not finite, or too large" in reason for _, reason in found.failures)
-    after = load(small, store=found.store)
-    assert not copies & set(after.paths)
-    assert np.isfinite(after.x).all()
-    assert len(after.x) == 15 - len(copies)
-    calls: list[Progress] = []
-    assert counts(extract(small, **options, progress=calls.append)) == (0, 15 - len(copies), len(copies))
-    assert calls == []
-    extract(small, **options, retry_failed=True, progress=calls.append)
-    assert calls[0].total == len(copies)
-
-
 def test_float16_is_kept_where_it_was_asked_for(small, extract, load):
     """A store of its own; its values are float32's rounded once."""
     full, half = extract(small), extract(small, stored="float16")
@@ -336,131 +168,6 @@ def test_a_first_look_costs_only_itself(small, extract, load):
         extract(small, limit=4, fraction=0.5)
 
 
-def test_a_name_that_stands_for_other_images_is_refused(small, extract, load, tmp_path):
-    """Another folder of the same name is exit class 3, and nothing is written; --name decides, either way."""
-    extract(small)
-    other = tmp_path / "elsewhere" / "digits"
-    draw(other / "train" / "0" / "0000.png", 1)
-    draw(other / "train" / "1" / "0000.png", 2)
-    with pytest.raises(CacheError, match="--name") as told:
-        extract(other)
-    assert str(small) in str(told.value)
-    assert len(load(small).y) == 14
-    assert counts(extract(other, name="others")) == (2, 0, 0)
-    assert counts(extract(other, name="digits")) == (0, 2, 0)
-    assert len(load(other).y) == 2
-    with pytest.raises(CacheError, match=f"was extracted from {other}"):
-        load(small)
-
-
-def test_a_name_stands_for_one_folder_in_all_its_splits(small, extract, load, tmp_path):
-    """Train of one folder and test of another cannot come together under one name."""
-    extract(small)
-    other = write_images(tmp_path / "elsewhere" / small.name, {"test": {"0": 2, "1": 2}})
-    with pytest.raises(CacheError, match="--name"):
-        extract(other, "test")
-
-
-def test_a_moved_folder_is_the_same_data_set(small, extract, load, tmp_path):
-    """The same images under another root embed nothing and need no --name; where one of them changed they do."""
-    extract(small)
-    moved = tmp_path / "disk2" / "digits"
-    moved.parent.mkdir()
-    small.rename(moved)
-    assert counts(extract(moved)) == (0, 14, 0)
-    assert load(moved).source["root"] == str(moved)
-    again = tmp_path / "disk3" / "digits"
-    again.parent.mkdir()
-    moved.rename(again)
-    draw(again / "train" / "0" / "0000.png", 1)
-    with pytest.raises(CacheError, match="does not hold all of its images as they were"):
-        extract(again)
-    assert counts(extract(again, name="digits")) == (1, 13, 0)
-
-
-@pytest.mark.parametrize("lost", [False, True])
-def test_an_extract_writes_a_damaged_listing_again(small, extract, load, tmp_path, lost):
-    """What the error advises works: `featcache extract` mends a damaged or lost listing, and embeds nothing."""
-    spoil(small, 1)
-    extract(small, max_bad=0.5)
-    expected = load(small)
-    file = next((tmp_path / "cache" / "listings").rglob("*.h5"))
-    file.unlink()
-    if not lost:
-        file.write_bytes(b"\0" * 100)
-    with pytest.raises(CacheError, match="featcache extract --split train"):
-        load(small)
-    assert counts(extract(small, max_bad=0.5)) == (0, 14, 1)
-    assert load(small).x.tobytes() == expected.x.tobytes()
-    assert load(small).paths == expected.paths
-
-
-class Interrupter:
-    """Ctrl-C at the n-th word of progress; so slow that every image gets a word."""
-
-    def __init__(self, calls: int) -> None:
-        self.left = calls
-
-    def __call__(self, _: Progress) -> None:
-        self.left -= 1
-        if not self.left:
-            raise KeyboardInterrupt
-        time.sleep(0.101)
-
-
-def test_an_interrupted_extract_ends_with_the_same_embeddings(small, extract, load, tmp_path):
-    """Ctrl-C at random images, again and again, then to the end: what load returns is byte for byte the same."""
-    draw(small / "train" / "1" / "zz.png", 1)
-    shutil.copy(small / "train" / "0" / "0000.png", small / "train" / "2" / "a copy.png")
-    extract(small, cache=tmp_path / "undisturbed")
-    moments, interrupted = random.Random(4), 0
-    for calls in (1, 2, 7, moments.randint(3, 8), moments.randint(3, 8)):  # the seventh word comes after a batch
-        with contextlib.suppress(KeyboardInterrupt):
-            extract(small, shard_rows=5, progress=Interrupter(calls))
-            break
-        interrupted += 1
-    assert interrupted >= 3
-    assert extract(small).reused > 1
-    expected, found = load(small, cache=tmp_path / "undisturbed"), load(small)
-    assert found.x.tobytes() == expected.x.tobytes()
-    assert found.y.tobytes() == expected.y.tobytes()
-    assert (found.paths, found.source["listing"]) == (expected.paths, expected.source["listing"])
-    assert not list((tmp_path / "cache").rglob("*.partial"))
-    assert featcache.verify(cache=tmp_path / "cache") == []
-
-
-def test_batches_workers_and_shards_do_not_show_in_an_embedding(small, nano, extract, load, tmp_path):
-    """Two workers and shards of one row give the bytes that one worker and one shard give."""
-    extract(small, cache=tmp_path / "one")
-    settings = Settings(device="cpu", workers=2, batch_size=4, shard_rows=1)
-    featcache.extract(
-        "train", data=str(small), cache=tmp_path / "two", arch=ARCH, weights=str(nano.weights), precision="fp32",
-        settings=settings,
-    )  # fmt: skip
-    one, two = load(small, cache=tmp_path / "one"), load(small, cache=tmp_path / "two")
-    assert one.x.tobytes() == two.x.tobytes()
-    assert one.source["listing"] == two.source["listing"]
-
-
-def test_weights_that_are_replaced_while_a_run_is_under_way_are_refused(small, nano, extract, tmp_path):
-    """No embedding of the new file gets into the store of the old one; the next run makes the new one's store."""
-    weights = tmp_path / "mine.pth"
-    shutil.copy(nano.weights, weights)
-    time.sleep(0.03)  # a file younger than the clock's grain is not trusted
-    first = extract(small, weights=str(weights))
-    draw(small / "train" / "0" / "new.png", 1)
-
-    def replace(progress: Progress) -> None:
-        if progress.stage == "reading" and not progress.done:
-            scaled(nano, 2.0, tmp_path / "scratch.pth").rename(weights)
-
-    with pytest.raises(MachineError, match="replaced while"):
-        extract(small, weights=str(weights), progress=replace)
-    second = extract(small, weights=str(weights))
-    assert second.store != first.store
-    assert counts(second) == (15, 0, 0)
-
-
 def test_progress_and_summary_add_up(small, extract):
     """The last word says that every file is done; ignored files and classes without images are named."""
     (small / "train" / "0" / "notes.txt").write_text("no image by its name")
@@ -472,68 +179,3 @@ def test_progress_and_summary_add_up(small, extract):
     assert found.ignored == ("train/0/notes.txt",)
     assert found.empty_classes == ("7",)
     assert found.to_json()["rows"] == 14
-
-
-def test_names_of_any_bytes_are_extracted(small, extract, load):
-    """Not UTF-8, a newline, markup: each has its row, under its own name."""
-    names = [os.fsdecode(b"caf\xe9.png"), "two\nlines.png", "=cmd.png", "<script>.png", "é.png", "e\u0301.png"]
-    for number, name in enumerate(names):
-        draw(small / "train" / "0" / name, number)
-    assert counts(extract(small)) == (20, 0, 0)
-    assert {f"train/0/{name}" for name in names} <= set(load(small).paths)
-    assert counts(extract(small)) == (0, 20, 0)
-
-
-def test_a_split_whose_name_cannot_be_kept_is_refused_before_any_work(small, extract, tmp_path):
-    """A split's name becomes a file's name: what does not fit is said at once, not after hours of embedding."""
-    draw(small / "hold out" / "0" / "1.png", 1)
-    with pytest.raises(DataError, match="'hold out'"):
-        extract(small, "hold out")
-    with pytest.raises(DataError, match="'hold out'"):
-        extract(small, None)
-    assert not list((tmp_path / "cache").rglob("*.h5"))
-
-
-def test_decoding_on_a_gpu_needs_one(extract, small, tmp_path):
-    """--decode gpu on a CPU: one error that says the way out, and no store is left behind."""
-    with pytest.raises(MachineError, match=r"this runs on cpu\. .* or extract with --decode exact"):
-        extract(small, decode="gpu")
-    assert not list((tmp_path / "cache").glob("features/*"))
-
-
-def test_images_that_the_device_decodes(extract, load, tmp_path, monkeypatch):
-    """The whole way of --decode gpu, a CPU in the GPU's place: a store of its own, near the exact one row by row.
-
-    What the decoder refuses is a named row; a new making is held against the old one.
-    """
-
-    def decode_jpeg(files, **kept):
-        try:
-            return real(files, **kept)
-        except RuntimeError:  # in the words of a GPU's decoder
-            raise RuntimeError("Error while decoding JPEG images: nvjpegDecode failed: 3") from None
-
-    real = nvjpeg.decode_jpeg
-    monkeypatch.setattr(nvjpeg, "decode_jpeg", decode_jpeg)
-    for module in (job, trunk):
-        monkeypatch.setattr(module, "require_decoder", lambda decoder, device: None)
-    photos = write_images(tmp_path / "photos", {"train": {"0": 6, "1": 5}}, kind="jpg")
-    Image.open(next(photos.rglob("*.jpg"))).save(photos / "train" / "0" / "other.png")
-    sound = (photos / "train" / "1" / "0000.jpg").read_bytes()
-    at = sound.index(b"\xff\xc4") + 5  # its Huffman tables
-    (photos / "train" / "1" / "bad.jpg").write_bytes(sound[:at] + b"\xff" * 16 + sound[at + 16 :])
-    found = extract(photos, decode="gpu", max_bad=0.5)
-    assert counts(found) == (12, 0, 1)
-    ((path, reason),) = found.failures
-    assert path.endswith("bad.jpg")
-    assert reason.startswith("the GPU cannot decode it (--decode exact may)")
-    assert counts(extract(photos, decode="gpu", max_bad=0.5)) == (0, 12, 1)
-    extract(photos, max_bad=0.5)
-    near, exact = (load(photos, store=store) for store in (found.store, extract(photos, max_bad=0.5).store))
-    assert near.paths == exact.paths
-    assert (np.linalg.norm(near.x - exact.x, axis=1) / np.linalg.norm(exact.x, axis=1)).max() < 0.05
-    write_images(photos, {"train": {"2": 3}}, kind="jpg")
-    more = extract(photos, decode="gpu", max_bad=0.5, batch_size=8)
-    assert counts(more) == (3, 12, 1)
-    assert more.drift is not None
-    assert (more.drift.compared, more.drift.cosine) == (8, 0.0)

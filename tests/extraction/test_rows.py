@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcache.extraction.rows import Rows
+from featcache.extraction.rows import RowStates
 from featcache.files.stat_log import Known, StatLog
 from featcache.listing.listing import Listing
 from featcache.loader.reader import ImageRead
@@ -48,7 +48,7 @@ files = st.none() | st.builds(Known, st.just(STAT), st.integers(0, 9).map(digest
 @given(known=st.lists(files, max_size=12), retry=st.booleans())
 def test_missing_are_new_files_and_good_ones_that_the_store_lacks(store, known, retry):
     """Exactly those, in listing order; failed ones only where they are to be tried again."""
-    found = Rows(a_listing(len(known)), list(known)).missing(store, retry_failed=retry)
+    found = RowStates(a_listing(len(known)), list(known)).missing(store, retry_failed=retry)
     held = {digest_of(number) for number in range(5)}
     expected = [
         row for row, file in enumerate(known) if file is None or (retry if file.reason else file.digest not in held)
@@ -59,7 +59,7 @@ def test_missing_are_new_files_and_good_ones_that_the_store_lacks(store, known, 
 def test_what_a_store_refused_before_is_remembered_by_its_image(store):
     """An image whose embedding could not be stored is not tried again, under whatever name; an unreadable file is."""
     known = [Known(STAT, digest_of(number), "") for number in (7, 8, 8)]
-    rows = Rows(a_listing(4), [*known, None])
+    rows = RowStates(a_listing(4), [*known, None])
     rows.remember_refused(store)
     assert rows.missing(store, retry_failed=False).tolist() == [0, 3]
     assert rows.reasons() == ("", "not finite", "not finite", "")
@@ -67,7 +67,7 @@ def test_what_a_store_refused_before_is_remembered_by_its_image(store):
 
 def test_a_row_that_was_read_is_known_here_and_to_the_cache(store, tmp_path):
     """Digest and outcome go to the row and to stat.log; all rows of a bad image have its reason."""
-    rows, memory = Rows(a_listing(3), [None] * 3), StatLog(tmp_path)
+    rows, memory = RowStates(a_listing(3), [None] * 3), StatLog(tmp_path)
     rows.take(0, ImageRead(0, digest_of(8), STAT, LONG_AFTER, "damaged"), memory)
     rows.take(1, ImageRead(1, digest_of(8), STAT, LONG_AFTER), memory)  # the same bytes, and not decoded again
     rows.take(2, ImageRead(2, digest_of(1), STAT, LONG_AFTER), memory)
@@ -78,7 +78,7 @@ def test_a_row_that_was_read_is_known_here_and_to_the_cache(store, tmp_path):
 
 def test_a_file_that_could_not_be_read_has_zeros_and_its_reason(tmp_path: Path):
     """It keeps its row, so that rows stay aligned, and it is not remembered: it is asked for again."""
-    rows, memory = Rows(a_listing(2), [None] * 2), StatLog(tmp_path)
+    rows, memory = RowStates(a_listing(2), [None] * 2), StatLog(tmp_path)
     rows.take(1, ImageRead(0, failed="cannot be read: Permission denied"), memory)
     memory.flush()
     assert not memory.path.exists()
@@ -90,7 +90,7 @@ def test_a_file_that_could_not_be_read_has_zeros_and_its_reason(tmp_path: Path):
 def test_an_image_that_this_store_holds_never_fails_for_another_trunks_sake(store):
     """What another transform could not use is no reason here, where the embedding stands already."""
     known = [Known(STAT, digest_of(number), "too large when resized", "t") for number in (1, 9)]
-    rows = Rows(a_listing(2), list(known), "t")
+    rows = RowStates(a_listing(2), list(known), "t")
     rows.forgive(store)
     assert rows.reasons() == ("", "too large when resized")
 
@@ -98,8 +98,8 @@ def test_an_image_that_this_store_holds_never_fails_for_another_trunks_sake(stor
 def test_a_reason_counts_only_under_the_transform_that_gave_it(store):
     """A picture that one transform refused is decoded again under another; its digest is known all the same."""
     known = [Known(STAT, digest_of(9), "too large when resized", "one")]
-    assert Rows(a_listing(1), list(known), "one").missing(store, retry_failed=False).tolist() == []
-    other = Rows(a_listing(1), list(known), "other")
+    assert RowStates(a_listing(1), list(known), "one").missing(store, retry_failed=False).tolist() == []
+    other = RowStates(a_listing(1), list(known), "other")
     assert other.reasons() == ("",)
     assert other.missing(store, retry_failed=False).tolist() == [0]
     assert other.known[0].digest == digest_of(9)
@@ -111,7 +111,7 @@ def test_a_store_is_asked_once_for_a_listing(store, monkeypatch):
     monkeypatch.setattr(
         type(store), "holds", lambda self, digests: asked.append(len(digests)) or np.zeros(len(digests), bool)
     )
-    rows = Rows(a_listing(2), [Known(STAT, digest_of(1), ""), None])
+    rows = RowStates(a_listing(2), [Known(STAT, digest_of(1), ""), None])
     rows.forgive(store)
     rows.missing(store, retry_failed=False)
     assert asked == [2]

@@ -8,7 +8,7 @@ import pytest
 
 import featcache
 from featcache import DataError, Settings
-from featcache.media.images import fit
+from featcache.media import resize_and_crop
 from featcache.recipe import resolve_recipe
 from featcache.trunks import WeightsMemo
 from featcache.trunks.trunk import TrunkSource, load_trunk
@@ -91,7 +91,7 @@ def test_every_row_has_the_embedding_of_its_very_frame(films, trunk, nano):
             decoded = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
         assert [nearest(pixels, shown) for pixels in decoded] == list(range(len(shown)))
         for frame, pixels in enumerate(decoded):
-            expected[person, frame] = network.embed(fit(pixels, source.transform)[None])[0]
+            expected[person, frame] = network.embed(resize_and_crop(pixels, source.transform)[None])[0]
     seen = 0
     for split in ("train", "val", "test"):
         found = featcache.load(split, pipeline=name, cache=trunk["cache"])

@@ -131,7 +131,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     9: ("tests/store/test_store.py::test_two_shards_whose_names_were_swapped_are_refused",),
     10: ("tests/store/test_hdf5.py::test_a_well_formed_file_of_another_make_is_refused",),
     11: (
-        "tests/extraction/test_job.py::test_an_embedding_that_is_not_finite_is_refused_with_the_image_named",
+        "tests/extraction/test_bad_images.py::test_an_embedding_that_is_not_finite_is_refused_with_the_image_named",
         "tests/store/test_store.py::test_a_row_is_stored_only_where_every_value_is_finite_and_fits",
     ),
     15: ("tests/store/test_listings.py::test_a_name_that_leads_out_of_the_cache_is_refused",),
@@ -140,7 +140,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
         "tests/store/test_lock.py::test_a_stopped_holder_still_holds",
         "tests/store/test_lock.py::test_a_holder_that_dies_frees_the_lock",
     ),
-    18: ("tests/loader/test_reader.py::test_workers_do_not_outlive_a_parent_that_is_killed",),
+    18: ("tests/loader/test_reader_processes.py::test_workers_do_not_outlive_a_parent_that_is_killed",),
     20: ("tests/upkeep/test_tidy.py::test_readers_see_every_row_at_any_moment_of_a_gc",),
     21: ("tests/store/test_publish.py::test_a_published_shard_is_read_only_and_a_document_is_not",),
     22: (
@@ -150,22 +150,22 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     ),
     23: (
         "tests/extraction/test_job.py::test_only_what_is_new_is_embedded",
-        "tests/extraction/test_job.py::test_a_moved_folder_is_the_same_data_set",
+        "tests/extraction/test_data_set_names.py::test_a_moved_folder_is_the_same_data_set",
     ),
     24: (
         "tests/trunks/test_spec.py::test_each_field_alone_changes_the_fingerprint",
         "tests/trunks/test_spec.py::test_each_field_of_the_transform_alone_changes_the_fingerprint",
-        "tests/extraction/test_job.py::test_batches_workers_and_shards_do_not_show_in_an_embedding",
+        "tests/extraction/test_interrupted.py::test_batches_workers_and_shards_do_not_show_in_an_embedding",
     ),
     25: (
-        "tests/test_images.py::test_a_file_that_is_cut_off_is_refused",
-        "tests/test_images.py::test_what_is_no_supported_image_is_refused_by_its_content",
-        "tests/test_images.py::test_of_an_animation_the_first_frame_counts",
-        "tests/test_images.py::test_an_orientation_tag_is_ignored_or_applied_as_asked",
+        "tests/media/test_images_refused.py::test_a_file_that_is_cut_off_is_refused",
+        "tests/media/test_images_refused.py::test_what_is_no_supported_image_is_refused_by_its_content",
+        "tests/media/test_images.py::test_of_an_animation_the_first_frame_counts",
+        "tests/media/test_images.py::test_an_orientation_tag_is_ignored_or_applied_as_asked",
     ),
     26: (
-        "tests/test_images.py::test_a_header_of_too_many_pixels_is_refused_in_little_memory",
-        "tests/test_images.py::test_bombs_are_refused_under_a_memory_limit",
+        "tests/media/test_images_refused.py::test_a_header_of_too_many_pixels_is_refused_in_little_memory",
+        "tests/media/test_images_refused.py::test_bombs_are_refused_under_a_memory_limit",
     ),
     27: (
         "tests/listing/test_folder.py::test_a_link_to_a_folder_above_ends_and_is_named",

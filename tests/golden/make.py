@@ -18,7 +18,7 @@ import torch
 import featcache
 from featcache import Settings
 from featcache.trunks.architectures import architecture
-from featcache.trunks.weights import network
+from featcache.trunks.weights import build_network
 from tests.conftest import ARCH, write_images
 
 HERE = Path(__file__).parent
@@ -32,7 +32,7 @@ def main() -> None:
     (photos / "train" / "0" / "broken.png").write_bytes(b"no picture")
     os.rename(photos / "train" / "1" / "0003.png", os.fsencode(photos / "train" / "1") + b"/\xff.png")
     torch.manual_seed(7)
-    built = network(architecture(ARCH), 64).state_dict()
+    built = build_network(architecture(ARCH), 64).state_dict()
     torch.save({name: value + 0.1 * torch.randn_like(value) for name, value in built.items()}, WORK / "nano.pth")
     where = {"data": str(photos), "cache": cache}
     for split, batch_size in (("train", 4), ("val", 3)):

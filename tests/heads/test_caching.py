@@ -11,7 +11,7 @@ import featcache
 from featcache.heads.config import HeadConfig
 from featcache.heads.training.samplers import orders
 from featcache.heads.training.train import train_heads
-from featcache.media.images import decode
+from featcache.media import decode_image
 from featcache.trunks.architectures import architecture
 from tests.conftest import Nano
 
@@ -37,7 +37,7 @@ def test_caching_changes_nothing(nano: Nano, folder: Path, tmp_path: Path) -> No
     network.eval()
 
     pixels = torch.stack(
-        [torch.from_numpy(decode((folder / path).read_bytes(), shape.transform)) for path in cached.paths]
+        [torch.from_numpy(decode_image((folder / path).read_bytes(), shape.transform)) for path in cached.paths]
     )
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (shape.transform.mean, shape.transform.std))
     images, labels = (pixels / 255 - mean) / std, torch.from_numpy(cached.y)

@@ -14,9 +14,9 @@ import pytest
 
 from featcache.errors import MachineError
 from featcache.loader import ImageRead, process, read_frames
-from featcache.media.images import ImageTransform, fit
+from featcache.media import ImageTransform, resize_and_crop
 from featcache.media.video import decode_frames, frame_digest
-from tests.loader.test_reader import children, everything, linux
+from tests.loader.reading import children, everything, linux
 from tests.videos import pictures, write_video
 
 TRANSFORM = ImageTransform(resize=40, crop=32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -60,7 +60,7 @@ def test_every_frame_comes_once_with_its_own_pixels(films, workers, ahead):
         else:
             with path.open("rb") as file:
                 ((_, pixels),) = decode_frames(file, [frame])
-            np.testing.assert_array_equal(one.pixels, fit(pixels, TRANSFORM), strict=True)
+            np.testing.assert_array_equal(one.pixels, resize_and_crop(pixels, TRANSFORM), strict=True)
     assert children() == before
     assert threading.active_count() == threads
 

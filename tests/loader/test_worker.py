@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from featcache.loader import worker
-from featcache.media.images import BadImageError, ImageTransform, decode, encode_png
+from featcache.media import BadImageError, ImageTransform, decode_image, encode_png
 
 REPOSITORY = Path(__file__).parents[2]
 TRANSFORM = ImageTransform(resize=40, crop=32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
 def failed(path: object) -> str:
-    data, outcome = worker.read(str(path))
+    data, outcome = worker.read_and_hash(str(path))
     assert data is None
     assert set(outcome) == {"failed"}
     return outcome["failed"]
@@ -42,7 +42,7 @@ def test_the_bytes_that_are_hashed_are_the_bytes_that_are_read(tmp_path):
     path = tmp_path / "x.jpg"
     path.write_bytes(os.urandom(100_000))
     before = time.time_ns()
-    data, outcome = worker.read(str(path))
+    data, outcome = worker.read_and_hash(str(path))
     status = path.stat()
     assert data == path.read_bytes()
     assert outcome["digest"] == hashlib.sha256(data).hexdigest()
@@ -53,7 +53,7 @@ def test_the_bytes_that_are_hashed_are_the_bytes_that_are_read(tmp_path):
 def test_an_empty_file_has_a_digest_too(tmp_path):
     """0 bytes are read like any other content."""
     (tmp_path / "x.jpg").touch()
-    data, outcome = worker.read(str(tmp_path / "x.jpg"))
+    data, outcome = worker.read_and_hash(str(tmp_path / "x.jpg"))
     assert (data, outcome["digest"]) == (b"", hashlib.sha256().hexdigest())
 
 
@@ -128,7 +128,7 @@ def test_a_worker_whose_parent_is_gone_ends_without_a_word(tmp_path):
     with (tmp_path / "slots").open("wb+") as slots:
         slots.truncate(3 * 32 * 32)
         code = "import sys; from featcache.loader.worker import main; main(sys.argv[1], int(sys.argv[2]))"
-        command = [sys.executable, "-c", code, worker.settings_of(TRANSFORM), str(slots.fileno())]
+        command = [sys.executable, "-c", code, worker.transform_to_json(TRANSFORM), str(slots.fileno())]
         pipe = subprocess.PIPE
         with subprocess.Popen(
             command, stdin=pipe, stdout=pipe, stderr=pipe, pass_fds=(slots.fileno(),), cwd=REPOSITORY
@@ -143,7 +143,7 @@ def test_a_worker_whose_parent_is_gone_ends_without_a_word(tmp_path):
 
 def test_settings_survive_the_way_to_the_worker():
     """What `main` reads from its argument is the transform that was given."""
-    found = json.loads(worker.settings_of(TRANSFORM))
+    found = json.loads(worker.transform_to_json(TRANSFORM))
     assert ImageTransform(**{**found, "mean": tuple(found["mean"]), "std": tuple(found["std"])}) == TRANSFORM
 
 
@@ -169,7 +169,7 @@ def large(path: Path, beginning: bytes) -> Path:
 def test_a_large_file_that_is_no_image_is_not_held(tmp_path, kind):
     """Its first bytes make `decode` say what the whole file does, and its digest is that of the whole."""
     path = large(tmp_path / "x.jpg", NO_IMAGES[kind])
-    data, outcome = worker.read(str(path))
+    data, outcome = worker.read_and_hash(str(path))
     whole = path.read_bytes()
     assert data is not None
     assert len(data) < 5000
@@ -178,7 +178,7 @@ def test_a_large_file_that_is_no_image_is_not_held(tmp_path, kind):
     reasons = set()
     for content in (data, whole):
         with pytest.raises(BadImageError, match="no image of a known kind") as refused:
-            decode(content, TRANSFORM)
+            decode_image(content, TRANSFORM)
         reasons.add(str(refused.value))
     assert len(reasons) == 1
 
@@ -187,6 +187,6 @@ def test_a_large_file_that_is_no_image_is_not_held(tmp_path, kind):
 def test_a_large_file_that_may_be_an_image_is_read_whole(tmp_path, kind):
     """Whatever stands behind the first bytes of a kind that is supported."""
     path = large(tmp_path / "x.jpg", IMAGES[kind])
-    data, outcome = worker.read(str(path))
+    data, outcome = worker.read_and_hash(str(path))
     assert data == path.read_bytes()
     assert outcome["digest"] == hashlib.sha256(data).hexdigest()

@@ -49,11 +49,11 @@ def test_it_is_what_torchvision_computes(made):
 
     from featcache.heads.saved.linear import load_head
     from featcache.trunks.architectures import architecture
-    from featcache.trunks.weights import network
+    from featcache.trunks.weights import build_network
 
     found = featcache.predict(made.head, [made.data / "test"], device="cpu", **made.where)
     arch = architecture(ARCH)
-    trunk = network(arch, arch.transform.crop).eval()
+    trunk = build_network(arch, arch.transform.crop).eval()
     trunk.load_state_dict(torch.load(made.weights, weights_only=True))
     (folder,) = made.cache.glob(f"stores/*/heads/*/*/{made.head}")
     head = load_head(folder).head

@@ -15,7 +15,7 @@ from PIL import Image
 import featcache
 from featcache.dataset.request import Asked
 from featcache.evaluation.evaluate_head import examine
-from featcache.media.images import BadImageError, thumbnail, thumbnail_effort
+from featcache.media import BadImageError, estimate_thumbnail_cost, make_thumbnail
 from featcache.metrics.confusion import calibration
 from featcache.report.page.about import page_of
 from featcache.report.page.charts import Curve, curves, reliability
@@ -170,9 +170,9 @@ def test_large_images_are_fewer(page, tmp_path):
     for size, kind, effort in (((960, 540), "PNG", 960 * 540), ((960, 540), "JPEG", 960 * 540 // 8)):
         file = io.BytesIO()
         Image.new("RGB", size).save(file, kind)
-        assert thumbnail_effort(file) == effort
+        assert estimate_thumbnail_cost(file) == effort
     with pytest.raises(BadImageError):
-        thumbnail_effort(io.BytesIO(b"no image"))
+        estimate_thumbnail_cost(io.BytesIO(b"no image"))
 
 
 def test_frames_that_a_video_lacks_have_no_thumbnail(page, tmp_path):
@@ -209,10 +209,10 @@ def test_thumbnails_are_small_and_upright(tmp_path):
         "JPEG",
         exif=b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00",
     )
-    small = Image.open(io.BytesIO(thumbnail(file.getvalue(), EDGE)))
+    small = Image.open(io.BytesIO(make_thumbnail(file.getvalue(), EDGE)))
     assert (small.format, small.size) == ("WEBP", (EDGE * 540 // 960, EDGE))
     with pytest.raises(BadImageError):
-        thumbnail(b"no image", EDGE)
+        make_thumbnail(b"no image", EDGE)
 
 
 def test_without_rows_clips_check_or_curves_there_is_still_a_page(page, tmp_path):

@@ -10,7 +10,7 @@ from torch.nn import Identity
 
 from featcache.errors import UsageError
 from featcache.trunks.architectures import ARCHITECTURES, architecture
-from featcache.trunks.weights import network
+from featcache.trunks.weights import build_network
 
 PUBLISHED = [(arch, name) for arch in ARCHITECTURES.values() for name in arch.published]
 NAMED = [arch for arch in ARCHITECTURES.values() if arch.published]
@@ -48,7 +48,7 @@ def test_shapes_are_torchvisions(arch):
     with torch.device("meta"):
         theirs = torchvision.models.get_model(arch.name)
         theirs.heads = Identity()
-        ours = network(arch, 224)
+        ours = build_network(arch, 224)
     shapes = {name: tuple(value.shape) for name, value in theirs.state_dict().items()}
     assert {name: tuple(value.shape) for name, value in ours.state_dict().items()} == shapes
     assert list(arch.shapes(224).items()) == list(shapes.items())
@@ -62,7 +62,7 @@ def test_parameters_are_counted_as_torchvision_counts_them(arch, name):
     crop = arch.published[name].transform.crop
     assert arch.frozen_parameters(crop) + arch.head_parameters(1000) == weights.meta["num_params"]
     with torch.device("meta"):
-        state = network(arch, crop).state_dict()
+        state = build_network(arch, crop).state_dict()
     assert sum(value.numel() for value in state.values()) == arch.frozen_parameters(crop)
     assert {name: tuple(value.shape) for name, value in state.items()} == arch.shapes(crop)
 

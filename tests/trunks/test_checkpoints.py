@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from featcache.errors import MachineError
-from featcache.trunks import formats, weights
+from featcache.trunks import weights
 from featcache.trunks.architectures import architecture
+from featcache.trunks.checkpoints import tensor_names
 
 NANO = architecture("vit_nano_16")
 B_16 = architecture("vit_b_16")
@@ -29,7 +30,7 @@ State = dict[str, torch.Tensor]
 
 @pytest.fixture(scope="module")
 def tensors(nano) -> State:
-    return weights.load(NANO, str(nano.weights))
+    return weights.load_tensors(NANO, str(nano.weights))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def save(path: Path, document: object) -> str:
 
 def refused(asked: str, arch=NANO) -> str:
     with pytest.raises(MachineError) as caught:
-        weights.load(arch, asked)
+        weights.load_tensors(arch, asked)
     return str(caught.value)
 
 
@@ -95,14 +96,14 @@ def test_wrapping_changes_nothing(tensors, tmp_path_factory, around, below):
         state = NAMES[wrapper](state)
     document = KEYS[below](state) if below else state
     path = save(tmp_path_factory.mktemp("x") / "x.pth", document)
-    assert weights.digest(weights.load(NANO, path)) == weights.digest(tensors)
+    assert weights.hash_tensors(weights.load_tensors(NANO, path)) == weights.hash_tensors(tensors)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_widened(tmp_path, tensors, dtype):
     """Tensors saved in half precision are those numbers in float32."""
     half = {name: value.to(dtype) for name, value in tensors.items()}
-    found = weights.load(NANO, save(tmp_path / "x.pth", half))
+    found = weights.load_tensors(NANO, save(tmp_path / "x.pth", half))
     assert all(torch.equal(found[name], half[name].float()) for name in tensors)
 
 
@@ -123,8 +124,8 @@ def test_of_several_sets_none_is_chosen(tmp_path, tensors, others, kind):
     said = refused(path)
     assert "it holds 2 sets of weights of this network, and they differ" in said
     follow(said, tmp_path)
-    found = weights.digest(weights.load(NANO, str(tmp_path / "x-weights.pth")))
-    assert found in (weights.digest(tensors), weights.digest(others))
+    found = weights.hash_tensors(weights.load_tensors(NANO, str(tmp_path / "x-weights.pth")))
+    assert found in (weights.hash_tensors(tensors), weights.hash_tensors(others))
 
 
 def test_what_needs_code_says_how_to_save_the_tensors(tmp_path, tensors):
@@ -135,12 +136,14 @@ def test_what_needs_code_says_how_to_save_the_tensors(tmp_path, tensors):
     said = refused(path)
     assert "argparse.Namespace" in said
     follow(said, tmp_path)
-    assert weights.digest(weights.load(NANO, str(tmp_path / "x-weights.pth"))) == weights.digest(tensors)
+    assert weights.hash_tensors(weights.load_tensors(NANO, str(tmp_path / "x-weights.pth"))) == weights.hash_tensors(
+        tensors
+    )
 
 
 def test_a_whole_model_is_called_one(tmp_path):
     """A pickled module, and a TorchScript program, are named as such, with the lines that save their tensors."""
-    model = weights.network(NANO, 64)
+    model = weights.build_network(NANO, 64)
     assert "a whole model" in refused(save(tmp_path / "x.pth", model))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own: nobody should make such files any more
@@ -154,7 +157,7 @@ def test_safetensors_under_any_name(tmp_path, tensors):
     save_file(state, tmp_path / "x.pth", metadata={"format": "pt"})
     torch.save(dict(tensors), tmp_path / "y.safetensors")
     for name in ("x.pth", "y.safetensors"):
-        assert weights.digest(weights.load(NANO, str(tmp_path / name))) == weights.digest(tensors)
+        assert weights.hash_tensors(weights.load_tensors(NANO, str(tmp_path / name))) == weights.hash_tensors(tensors)
 
 
 def archive_of(content: bytes, name: str) -> bytes:
@@ -178,7 +181,7 @@ def tar_file() -> bytes:
 
 
 FILES = {
-    "a pointer of git-lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 330000000\n",
+    "a git-lfs pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 330000000\n",
     "a web page": b"\n<!DOCTYPE html><html><head><title>Sign in</title>",
     "this file is empty": b"",
     'text that begins with \'{"error"': b'{"error": "not found"}',
@@ -188,7 +191,7 @@ FILES = {
     "a compressed archive": b"\x1f\x8b\x08\x00" + bytes(100),
     "an HDF5 file": b"\x89HDF\r\n\x1a\n" + bytes(100),
     "an ONNX model": b"\x08\x08\x12\x07pytorch\x1a\x052.4.0" + bytes(100),
-    "no complete checkpoint (100 bytes)": b"\x80\x02" + bytes(98),
+    "not a complete checkpoint (100 bytes)": b"\x80\x02" + bytes(98),
 }
 
 
@@ -239,7 +242,7 @@ FOREIGN = {
 @pytest.mark.parametrize("whose", FOREIGN)
 def test_names_are_told_apart(whose):
     """Other libraries' names of a ViT, and other networks, are named as what they are."""
-    assert whose in formats.recognise(FOREIGN[whose])
+    assert whose in tensor_names.recognize_names(FOREIGN[whose])
 
 
 def test_a_foreign_checkpoint_is_named_in_the_refusal(tmp_path):
@@ -270,8 +273,8 @@ def test_zeros_in_the_place_of_a_checkpoint_are_not_held(tmp_path, name):
         opened.truncate(1 << 30)
     tracemalloc.start()
     try:
-        with pytest.raises(MachineError, match="no complete checkpoint"):
-            weights.load(NANO, str(file))
+        with pytest.raises(MachineError, match="not a complete checkpoint"):
+            weights.load_tensors(NANO, str(file))
         assert tracemalloc.get_traced_memory()[1] < 1 << 28
     finally:
         tracemalloc.stop()

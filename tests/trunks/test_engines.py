@@ -7,7 +7,8 @@ import torch
 from featcache.errors import MachineError
 from featcache.recipe import TrunkSection
 from featcache.trunks import WeightsMemo, engines, vit
-from featcache.trunks.trunk import Trunk, TrunkSource, load_trunk
+from featcache.trunks.source import TrunkSource
+from featcache.trunks.trunk import Trunk, load_trunk
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def test_openvino_gives_the_embeddings_of_eager(trunk, pixels):
     pytest.importorskip("openvino")
     eager, other = trunk(), trunk("openvino")
     np.testing.assert_allclose(other.embed(pixels), eager.embed(pixels), rtol=1e-4, atol=1e-5)
-    assert (eager.made()["engine"], other.made()["engine"]) == ("eager", "openvino")
+    assert (eager.provenance()["engine"], other.provenance()["engine"]) == ("eager", "openvino")
 
 
 def test_an_embedding_of_openvino_does_not_depend_on_its_neighbours(trunk, pixels):
@@ -50,25 +51,25 @@ def test_an_engine_that_fails_falls_back_to_eager(trunk, pixels, engine, monkeyp
     def broken(*_):
         raise RuntimeError("no C++ compiler\nand much more")
 
-    monkeypatch.setattr(engines, "_compiled", broken)
-    monkeypatch.setattr(engines, "_openvino", broken)
-    with pytest.warns(RuntimeWarning, match=f"engine {engine} failed, going on with eager: no C.. compiler$"):
+    monkeypatch.setattr(engines, "_compile", broken)
+    monkeypatch.setattr(engines, "_convert_to_openvino", broken)
+    with pytest.warns(RuntimeWarning, match=f"engine {engine} failed, continuing with eager: no C.. compiler$"):
         other = trunk(engine)
     assert np.array_equal(other.embed(pixels), trunk().embed(pixels))
-    assert other.made()["engine"] == "eager"
+    assert other.provenance()["engine"] == "eager"
 
 
 def test_auto_is_decided_by_the_number_of_images(monkeypatch):
     """Few images stay eager; many take what is there; each choice is one line with its reason."""
-    assert engines.choose("auto", "cpu", 100).name == "eager"
-    assert engines.choose("auto", "cuda:1", 10_000).name == "eager"
-    assert engines.choose("auto", "cuda:1", 260_000).name == "compile"
-    assert engines.choose("auto", "mps", 10**6).name == "eager"
-    assert engines.choose("compile", "cpu", 1).sentence() == "engine compile: as asked"
+    assert engines.choose_engine("auto", "cpu", 100).name == "eager"
+    assert engines.choose_engine("auto", "cuda:1", 10_000).name == "eager"
+    assert engines.choose_engine("auto", "cuda:1", 260_000).name == "compile"
+    assert engines.choose_engine("auto", "mps", 10**6).name == "eager"
+    assert engines.choose_engine("compile", "cpu", 1).sentence() == "engine compile: as asked"
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda _: None)
-    assert engines.choose("auto", "cpu", 10**6).name == "eager"
+    assert engines.choose_engine("auto", "cpu", 10**6).name == "eager"
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda _: object())
-    assert engines.choose("auto", "cpu", 10**6).name == "openvino"
+    assert engines.choose_engine("auto", "cpu", 10**6).name == "openvino"
 
 
 @pytest.mark.parametrize("said", ["DefaultCPUAllocator: can't allocate memory", torch.OutOfMemoryError("CUDA")])
@@ -85,11 +86,11 @@ def test_memory_that_runs_out_halves_the_batch(trunk, pixels, monkeypatch, said)
 
     monkeypatch.setattr(vit.ViT, "__call__", tight)
     small = trunk()
-    with pytest.warns(UserWarning, match="out of memory: going on with batches of"):
+    with pytest.warns(UserWarning, match="out of memory: continuing with batches of"):
         assert np.array_equal(small.embed(pixels), expected)
     assert np.array_equal(small.embed(pixels), expected)
     assert seen == [8, 4] + [2] * 8
-    assert small.made()["batch_size"] == 2
+    assert small.provenance()["batch_size"] == 2
 
 
 def test_no_memory_for_one_image_ends_the_run_with_advice(trunk, pixels, monkeypatch):

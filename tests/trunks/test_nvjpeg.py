@@ -11,11 +11,11 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import center_crop, resize
 
 from featcache import MachineError
-from featcache.media.images import ImageTransform, decode
+from featcache.media import ImageTransform, decode_image
 from featcache.recipe import TrunkSection
 from featcache.trunks import WeightsMemo, hardware, nvjpeg
 from featcache.trunks import trunk as trunk_module
-from featcache.trunks.trunk import TrunkSource
+from featcache.trunks.source import TrunkSource
 from tests.conftest import ARCH, single_thread
 
 EXACT = ImageTransform(resize=72, crop=64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -44,7 +44,7 @@ def decoded_by_nobody() -> bytes:
 
 
 def rows(files: list[bytes], transform: ImageTransform = ON_GPU) -> np.ndarray:
-    return np.stack([decode(data, transform) for data in files])
+    return np.stack([decode_image(data, transform) for data in files])
 
 
 @pytest.fixture(autouse=True)
@@ -93,12 +93,12 @@ FILES = [
 
 def test_a_batch_of_all_sizes_stands_in_its_order():
     """Files of several sizes and formats together: each the picture that --decode exact makes of it, a level apart."""
-    found, refused = nvjpeg.decode(torch.from_numpy(rows(FILES)), ON_GPU, "cpu")
+    found, refused = nvjpeg.decode_rows(torch.from_numpy(rows(FILES)), ON_GPU, "cpu")
     assert (found.shape, found.dtype, refused) == ((7, 3, 64, 64), torch.uint8, ())
     apart = np.abs(found.numpy().astype(int) - rows(FILES, EXACT))
     assert apart.max() <= 2
     assert apart.mean() < 0.3
-    np.testing.assert_array_equal(found[4].numpy(), decode(FILES[4], EXACT))  # no JPEG: the CPU's own pixels
+    np.testing.assert_array_equal(found[4].numpy(), decode_image(FILES[4], EXACT))  # no JPEG: the CPU's own pixels
 
 
 @pytest.mark.parametrize("words", [{}, {"interpolation": "bicubic"}, {"antialias": False}, {"resize": 65}])
@@ -110,15 +110,15 @@ def test_the_transform_is_torchvisions_of_tensors(words, size):
     method = InterpolationMode(transform.interpolation)
     small = resize(image.float(), [transform.resize], interpolation=method, antialias=transform.antialias)
     expected = center_crop(small, [64, 64]).clamp(0, 255)
-    torch.testing.assert_close(nvjpeg.fit(image, transform), expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(nvjpeg.resize_and_crop(image, transform), expected, rtol=0, atol=1e-3)
 
 
 def test_a_file_that_cannot_be_decoded_costs_itself_alone():
     """One bad file in a batch: it is named, and all others are there."""
     files = [FILES[0], decoded_by_nobody(), FILES[2]]
-    found, refused = nvjpeg.decode(torch.from_numpy(rows(files)), ON_GPU, "cpu")
+    found, refused = nvjpeg.decode_rows(torch.from_numpy(rows(files)), ON_GPU, "cpu")
     assert refused == (1,)
-    sound, none = nvjpeg.decode(torch.from_numpy(rows([FILES[0], FILES[2]])), ON_GPU, "cpu")
+    sound, none = nvjpeg.decode_rows(torch.from_numpy(rows([FILES[0], FILES[2]])), ON_GPU, "cpu")
     assert none == ()
     assert torch.equal(found[[0, 2]], sound)
 
@@ -128,9 +128,9 @@ def test_memory_that_runs_out_is_no_bad_file(monkeypatch, words):
     """A device without memory is told apart from a file without a picture."""
     monkeypatch.setattr(nvjpeg, "decode_jpeg", failing(words))
     with pytest.raises(torch.OutOfMemoryError):
-        nvjpeg.decode(torch.from_numpy(rows(FILES)), ON_GPU, "cpu")
+        nvjpeg.decode_rows(torch.from_numpy(rows(FILES)), ON_GPU, "cpu")
     with pytest.raises(MachineError, match="out of memory for a single image"):
-        nvjpeg.require("cpu")
+        nvjpeg.require_nvjpeg("cpu")
 
 
 @pytest.mark.parametrize("words", ["nvjpegDecode failed: 6", "Failed to synchronize CUDA stream: 700", "status: 8"])
@@ -138,12 +138,12 @@ def test_a_decoder_that_fails_is_no_bad_file(monkeypatch, words):
     """What is not said of a file ends the run, and names no image."""
     monkeypatch.setattr(nvjpeg, "decode_jpeg", failing(words))
     with pytest.raises(MachineError, match=f"decoder of cpu fails .*{words}.*; try --decode exact"):
-        nvjpeg.decode(torch.from_numpy(rows(FILES)), ON_GPU, "cpu")
+        nvjpeg.decode_rows(torch.from_numpy(rows(FILES)), ON_GPU, "cpu")
 
 
 def test_large_pictures_are_decoded_in_portions(monkeypatch):
     """However many pixels a batch has, so many at a time and no more, or one image; each in its place."""
-    expected, _ = nvjpeg.decode(torch.from_numpy(rows(FILES)), ON_GPU, "cpu")
+    expected, _ = nvjpeg.decode_rows(torch.from_numpy(rows(FILES)), ON_GPU, "cpu")
     asked: list[int] = []
 
     def counted(files, **kept):
@@ -152,7 +152,7 @@ def test_large_pictures_are_decoded_in_portions(monkeypatch):
 
     monkeypatch.setattr(nvjpeg, "decode_jpeg", counted)
     monkeypatch.setattr(nvjpeg, "PORTION", 2 * 90 * 80)
-    found, _ = nvjpeg.decode(torch.from_numpy(rows(FILES)), ON_GPU, "cpu")
+    found, _ = nvjpeg.decode_rows(torch.from_numpy(rows(FILES)), ON_GPU, "cpu")
     assert torch.equal(found, expected)
     assert asked == [2, 1, 1, 2]
 
@@ -190,7 +190,7 @@ def test_a_torchvision_without_the_decoder_is_told_at_once(monkeypatch):
 
     monkeypatch.setattr(nvjpeg, "decode_jpeg", missing)
     with pytest.raises(MachineError, match=r"cannot decode on cpu \(decode_jpegs_cuda: .* support\); install"):
-        nvjpeg.require("cpu")
+        nvjpeg.require_nvjpeg("cpu")
 
 
 def test_only_a_gpu_decodes_for_a_store_of_a_gpu(nano, tmp_path):

@@ -14,8 +14,8 @@ from featcache.files import StatLog
 from featcache.recipe import TrunkSection
 from featcache.store import create
 from featcache.trunks import WeightsMemo, trunk, weights
-from featcache.trunks.architectures import ARCHITECTURES, Published, architecture
-from featcache.trunks.trunk import TrunkSource
+from featcache.trunks.architectures import ARCHITECTURES, PublishedWeights, architecture
+from featcache.trunks.source import TrunkSource
 from tests.conftest import ARCH, write_images
 
 OWN = replace(architecture(ARCH).transform, resize=64, interpolation="bicubic")  # as SWAG_LINEAR differs from the rest
@@ -25,7 +25,7 @@ OWN = replace(architecture(ARCH).transform, resize=64, interpolation="bicubic") 
 def published(nano, monkeypatch) -> Path:
     """The small trunk's file, which somebody has published with a transform of its own."""
     prefix = hashlib.sha256(nano.weights.read_bytes()).hexdigest()[:8]
-    known = replace(architecture(ARCH), published={"NANO_LINEAR_V1": Published(f"vit_nano-{prefix}.pth", OWN)})
+    known = replace(architecture(ARCH), published={"NANO_LINEAR_V1": PublishedWeights(f"vit_nano-{prefix}.pth", OWN)})
     monkeypatch.setitem(ARCHITECTURES, ARCH, known)
     return nano.weights
 
@@ -42,7 +42,7 @@ def test_a_published_file_gets_its_own_transform(published, tmp_path):
     assert "mine.pth is torchvision's NANO_LINEAR_V1, by its hash: images are resized to 64 pixels (bicubic)" in (
         found.sentence
     )
-    assert weights.transform_of(architecture(ARCH), str(renamed)) == OWN
+    assert weights.transform_for(architecture(ARCH), str(renamed)) == OWN
 
 
 def test_any_other_file_says_which_transform_it_gets(published, tmp_path):
@@ -50,7 +50,8 @@ def test_any_other_file_says_which_transform_it_gets(published, tmp_path):
     torch.save(torch.load(published, weights_only=True), tmp_path / "again.pth")
     found = source(tmp_path / "again.pth", tmp_path)
     assert found.transform == architecture(ARCH).transform
-    assert "again.pth is no file that torchvision published for vit_nano_16: images are resized to 72" in found.sentence
+    said = "again.pth is not a file that torchvision published for vit_nano_16: images are resized to 72"
+    assert said in found.sentence
 
 
 def test_it_is_remembered_by_the_files_stat(published, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcache.media.images import ImageTransform
+from featcache.media import ImageTransform
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 

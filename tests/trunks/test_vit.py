@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torchvision.models import VisionTransformer
 from torchvision.transforms import functional as F  # noqa: N812 (as everybody calls it)
 
-from featcache.media.images import decode
+from featcache.media import decode_image
 from featcache.trunks import vit, weights
 from featcache.trunks.architectures import Architecture, architecture
 
@@ -21,7 +21,7 @@ def seeded(arch: Architecture, seed: int, scale: float = 0.05) -> dict[str, torc
     """Weights with no zeros and no ones where training would have left none: every tensor of the network matters."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        state = weights.network(arch, arch.transform.crop).state_dict()
+        state = weights.build_network(arch, arch.transform.crop).state_dict()
         return {name: value + scale * torch.randn_like(value) for name, value in state.items()}
 
 
@@ -98,7 +98,7 @@ def test_black_and_white_images_are_torchvisions_too(value):
     assert error(embedded(vit.build(state, NANO, NANO.transform), pixels), torchvisions(state, NANO, pixels)) < 1e-5
 
 
-@pytest.mark.parametrize("name", sorted(weights.network(NANO, 64).state_dict()))
+@pytest.mark.parametrize("name", sorted(weights.build_network(NANO, 64).state_dict()))
 def test_every_tensor_takes_part(name):
     """Each tensor of the network, changed alone, changes the embedding."""
     state, pixels = seeded(NANO, 0), images(2, 64)
@@ -154,7 +154,7 @@ def test_real_photographs_are_embedded_as_torchvision_does(b_16, hymenoptera):
     model.load_state_dict(b_16)
     with torch.inference_mode():
         expected = model.eval()(torch.stack([preset(Image.open(file).convert("RGB")) for file in files]))
-    pixels = torch.stack([torch.from_numpy(decode(file.read_bytes(), B_16.transform)) for file in files])
+    pixels = torch.stack([torch.from_numpy(decode_image(file.read_bytes(), B_16.transform)) for file in files])
     assert error(embedded(vit.build(b_16, B_16, B_16.transform), pixels), expected) < 1e-5
 
 
@@ -188,10 +188,10 @@ def test_an_embedding_of_vit_b_16_depends_on_nothing_but_its_image(b_16, dtype, 
 def test_building_leaves_the_tensors_alone():
     """The tensors that a network is built from are not changed, whatever the precision."""
     state = seeded(NANO, 0)
-    before = weights.digest(state)
+    before = weights.hash_tensors(state)
     for dtype in PRECISIONS:
         embedded(vit.build(state, NANO, NANO.transform, dtype=dtype), images(2, 64))
-    assert weights.digest(state) == before
+    assert weights.hash_tensors(state) == before
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)

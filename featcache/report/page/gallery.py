@@ -17,7 +17,14 @@ from featcache.evaluation import Answers
 from featcache.files import open_file, refuse_larger
 from featcache.listing import video_and_frame
 from featcache.machine import cores
-from featcache.media import BadImageError, BadVideoError, decode_frames, thumbnail, thumbnail_effort, thumbnail_of
+from featcache.media import (
+    BadImageError,
+    BadVideoError,
+    decode_frames,
+    estimate_thumbnail_cost,
+    make_frame_thumbnail,
+    make_thumbnail,
+)
 
 A_CELL = 6  # images that a cell shows
 IN_ALL = 900  # different images of a page
@@ -86,7 +93,7 @@ def _affordable(root: Path, paths: list[str], left: int) -> list[str]:
     for path in paths:
         effort = 0  # of what cannot be read: that is found out, and counted, where the thumbnail is made
         with contextlib.suppress(OSError, BadImageError), _regular(root / path) as file:
-            effort = thumbnail_effort(file)
+            effort = estimate_thumbnail_cost(file)
         if effort <= left:
             left -= effort
             found.append(path)
@@ -97,7 +104,7 @@ def _of_images(root: Path, paths: list[str]) -> Iterator[tuple[str, bytes | None
     def make(path: str) -> bytes | None:
         try:
             with _regular(root / path) as file:
-                return thumbnail(file.read(), EDGE)
+                return make_thumbnail(file.read(), EDGE)
         except (OSError, BadImageError):
             return None
 
@@ -119,7 +126,7 @@ def _of_videos(root: Path, paths: list[str]) -> Iterator[tuple[str, bytes | None
         try:
             with contextlib.suppress(OSError, BadVideoError), _regular(root / video, limit=None) as file:
                 for frame, pixels in decode_frames(file, sorted(left)):
-                    made.put((left.pop(frame), thumbnail_of(pixels, EDGE)))
+                    made.put((left.pop(frame), make_frame_thumbnail(pixels, EDGE)))
                     if stopped.is_set():
                         return
         finally:

@@ -3,33 +3,37 @@
 import re
 from collections.abc import Mapping
 
-from featcache.trunks.architectures import ARCHITECTURES
+from featcache.trunks import ARCHITECTURES
 
 _SIZES = {192: "Ti", 384: "S", 768: "B", 1024: "L", 1280: "H", 1408: "g", 1664: "G"}
 _Shapes = Mapping[str, tuple[int, ...]]
 
 
-def recognise(shapes: _Shapes) -> str:
-    """A sentence that says whose names these are and what to do; "" where they are nobody's that are known."""
+def recognize_names(shapes: _Shapes) -> str:
+    """Return a sentence that says whose names these are and what to do; "" where they are nobody's that are known.
+
+    Args:
+        shapes: By name, the shape of each tensor.
+    """
     names = {re.sub(r"^(module|model|backbone|encoder|teacher|student|net|vit|visual\.trunk)\.", "", n) for n in shapes}
     if "conv_proj.weight" in shapes and "class_token" in shapes:
-        return _of_torchvision(shapes)
+        return _describe_torchvision(shapes)
     if _has(names, "Transformer/encoderblock_0", "encoderblock_0"):
         return "These are the names of the original ViT for JAX; featcache reads torchvision's."
     if _has(names, "patch_embed.proj.weight") and _has(names, "blocks.0.attn.qkv.weight"):
-        return _of_timm(shapes)
+        return _describe_timm(shapes)
     if _has(names, "visual.class_embedding", "visual.conv1.weight"):
-        size = _size(shapes, r"visual\.conv1\.weight", r"visual\.transformer\.resblocks\.(\d+)\.")
+        size = _describe_size(shapes, r"visual\.conv1\.weight", r"visual\.transformer\.resblocks\.(\d+)\.")
         return f"These are the names of CLIP's {size}, {_UNLIKE} (its QuickGELU and first LayerNorm differ)."
     if _has(names, "vision_model.embeddings.patch_embedding.weight"):
         pattern = r"vision_model\.encoder\.layers\.(\d+)\."
-        size = _size(shapes, r"vision_model\.embeddings\.patch_embedding\.weight", pattern)
+        size = _describe_size(shapes, r"vision_model\.embeddings\.patch_embedding\.weight", pattern)
         return f"These are Hugging Face's names of the {size} of CLIP or SigLIP, {_UNLIKE}."
     if _has(names, "embeddings.patch_embeddings.projection.weight"):
-        size = _size(shapes, r"embeddings\.patch_embeddings\.projection\.weight", r"\blayer\.(\d+)\.")
+        size = _describe_size(shapes, r"embeddings\.patch_embeddings\.projection\.weight", r"\blayer\.(\d+)\.")
         if any("layer_scale" in name for name in shapes):
             return f"These are Hugging Face's names of DINOv2's {size}, {_UNLIKE} (it has LayerScale)."
-        return f"These are Hugging Face's names of a {size}; {_convert(size)}"
+        return f"These are Hugging Face's names of a {size}; {_advise_conversion(size)}"
     if _has(names, "relative_position_bias_table"):
         return "These are the names of a Swin Transformer, which featcache does not run; it runs " + _RUNS
     if _has(names, "layer1.0.conv1.weight") and _has(names, "bn1.running_mean", "bn1.weight"):
@@ -47,10 +51,10 @@ def _has(names: set[str], *parts: str) -> bool:
     return any(part in name for part in parts for name in names)
 
 
-def _of_torchvision(shapes: _Shapes) -> str:
-    """Which of torchvision's ViTs, and for which images."""
+def _describe_torchvision(shapes: _Shapes) -> str:
+    """Return which of torchvision's ViTs it is, and for which images."""
     dim, patch = shapes["conv_proj.weight"][0], shapes["conv_proj.weight"][-1]
-    depth = 1 + max((int(found[1]) for n in shapes if (found := re.search(r"encoder_layer_(\d+)\.", n))), default=-1)
+    depth = 1 + max((int(match[1]) for n in shapes if (match := re.search(r"encoder_layer_(\d+)\.", n))), default=-1)
     fitting = [a for a in ARCHITECTURES.values() if (a.dim, a.patch, a.depth) == (dim, patch, depth)]
     if not fitting:
         return f"These are torchvision's names of a ViT of {depth} blocks of {dim} with patches of {patch} pixels."
@@ -60,27 +64,27 @@ def _of_torchvision(shapes: _Shapes) -> str:
     return f"These are the tensors of torchvision's {fitting[0].name}{at}."
 
 
-def _of_timm(shapes: _Shapes) -> str:
-    size = _size(shapes, r"patch_embed\.proj\.weight", r"\bblocks\.(\d+)\.")
+def _describe_timm(shapes: _Shapes) -> str:
+    size = _describe_size(shapes, r"patch_embed\.proj\.weight", r"\bblocks\.(\d+)\.")
     if any(name.endswith((".ls1.gamma", "register_tokens", "reg_token")) for name in shapes):
         return f"These are timm's names of DINOv2's {size}, {_UNLIKE} (it has LayerScale or register tokens)."
     if any("decoder_embed" in name for name in shapes):
-        return f"These are the names of MAE's {size} with its decoder, which timm has too; {_convert(size)}"
+        return f"These are the names of MAE's {size} with its decoder, which timm has too; {_advise_conversion(size)}"
     if any("last_layer" in name or "head.mlp" in name for name in shapes):
-        return f"These are the names of DINO's {size}, which timm has too; {_convert(size)}"
-    return f"These are timm's names of a {size} (DINO's and MAE's are the same); {_convert(size)}"
+        return f"These are the names of DINO's {size}, which timm has too; {_advise_conversion(size)}"
+    return f"These are timm's names of a {size} (DINO's and MAE's are the same); {_advise_conversion(size)}"
 
 
-def _size(shapes: _Shapes, projection: str, block: str) -> str:
-    """Such as ViT-B/16."""
-    found = next((shape for name, shape in shapes.items() if re.search(projection + "$", name)), ())
-    if len(found) != 4:
+def _describe_size(shapes: _Shapes, projection: str, block: str) -> str:
+    """Return such as "ViT-B/16"."""
+    kernel = next((shape for name, shape in shapes.items() if re.search(projection + "$", name)), ())
+    if len(kernel) != 4:
         return "ViT"
     blocks = {int(match[1]) for name in shapes if (match := re.search(block, name))}
-    return f"ViT-{_SIZES.get(found[0], f'{len(blocks)}x{found[0]}')}/{found[-1]}"
+    return f"ViT-{_SIZES.get(kernel[0], f'{len(blocks)}x{kernel[0]}')}/{kernel[-1]}"
 
 
-def _convert(size: str) -> str:
+def _advise_conversion(size: str) -> str:
     arch = size.lower().replace("-", "_").replace("/", "_")
     if arch not in ARCHITECTURES:
         return f"featcache reads torchvision's names, and of these networks it runs {_RUNS}"

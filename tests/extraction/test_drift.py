@@ -47,7 +47,7 @@ def test_the_first_making_is_not_compared_and_the_second_is(extract, tmp_path):
     found = extract("val", batch_size=3).drift
     assert found is not None
     assert found.compared == 8
-    assert found.within("float32")
+    assert found.is_within_bound("float32")
     assert [(entry["batch_size"], entry.get("drift")) for entry in made(tmp_path)] == [(4, None), (3, found.to_json())]
     store = FeatureStore.open(next((tmp_path / "cache" / "stores").iterdir()), StatLog(tmp_path))
     assert [part.made for part in store.shards] == [0, 1]
@@ -78,7 +78,7 @@ def test_beyond_the_bound_the_extract_stops(extract, tmp_path, monkeypatch, move
     if stands:
         assert 0 < extract("val", batch_size=3).drift.cosine < 1e-6
         return
-    with pytest.raises(CacheError, match="come out otherwise here") as told:
+    with pytest.raises(CacheError, match="come out differently here") as told:
         extract("val", batch_size=3)
     assert told.value.exit_code == 3
     assert "batches of 4" in str(told.value)
@@ -92,7 +92,7 @@ def test_where_the_old_images_are_gone_it_says_so(extract, images, tmp_path):
     extract("train")
     shutil.move(images / "train", tmp_path / "gone")
     found = extract("val", batch_size=3).drift
-    assert found == drift.Drift(0)
+    assert found == drift.DriftComparison(0)
     assert made(tmp_path)[1]["drift"]["compared"] == 0
     shutil.move(tmp_path / "gone", images / "train")
     write_images(images, {"test": {"3": 1}})
@@ -120,8 +120,8 @@ def test_rows_that_nobody_noted_are_compared_too(extract, tmp_path):
 def test_distances_are_exact_where_nothing_moved():
     """0 for equal rows, those of zeros included; nan where a row is not finite; small angles without cancellation."""
     rows = np.array([[1, 2, 3], [0, 0, 0]], dtype=np.float32)
-    assert [found.tolist() for found in drift.distances(rows, rows)] == [[0, 0], [0, 0]]
-    cosine, _ = drift.distances(np.array([[1, 0]], np.float32), np.array([[1, 1e-6]], np.float32))
+    assert [found.tolist() for found in drift.embedding_distances(rows, rows)] == [[0, 0], [0, 0]]
+    cosine, _ = drift.embedding_distances(np.array([[1, 0]], np.float32), np.array([[1, 1e-6]], np.float32))
     assert cosine[0] == pytest.approx(5e-13, rel=1e-3)
-    assert np.isnan(drift.distances(rows, rows * np.float32("nan"))[0][0])
-    assert not drift.Drift(1, float("nan"), 0.0).within("float32")
+    assert np.isnan(drift.embedding_distances(rows, rows * np.float32("nan"))[0][0])
+    assert not drift.DriftComparison(1, float("nan"), 0.0).is_within_bound("float32")

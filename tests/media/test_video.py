@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from featcache.errors import MachineError
-from featcache.media import video
-from featcache.media.images import ImageTransform, decode, encode_png, fit
-from featcache.media.video import BadVideoError, decode_frames, ensure_decoder, frame_digest, video_digest
+from featcache.media import ImageTransform, decode_image, encode_png, resize_and_crop, video
+from featcache.media.video import BadVideoError, decode_frames, frame_digest, hash_video, require_video_decoder
 from tests.videos import TICKS, nearest, pictures, remux, write_video
 
 FRAMES = 40
@@ -75,8 +74,10 @@ def test_a_frame_is_resized_as_its_picture_would_be(film):
     (pixels,) = frames_of(film.read_bytes(), [7]).values()
     transform = ImageTransform(resize=40, crop=32, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
     grey = np.ascontiguousarray(pixels[:, :, 0])
-    np.testing.assert_array_equal(fit(np.stack([grey] * 3, axis=2), transform), decode(encode_png(grey), transform))
-    assert fit(pixels, transform).shape == (3, 32, 32)
+    np.testing.assert_array_equal(
+        resize_and_crop(np.stack([grey] * 3, axis=2), transform), decode_image(encode_png(grey), transform)
+    )
+    assert resize_and_crop(pixels, transform).shape == (3, 32, 32)
 
 
 def test_what_was_yielded_before_the_end_is_right(film):
@@ -151,7 +152,7 @@ def test_a_film_without_pictures_is_refused(tmp_path):
 
 def test_digests_of_frames_are_kept_apart(film):
     """A frame's digest follows from its video's and its number alone, and is never that of a file."""
-    of_file = video_digest(io.BytesIO(film.read_bytes()))
+    of_file = hash_video(io.BytesIO(film.read_bytes()))
     digests = {frame_digest(digest, number) for digest in (of_file, bytes(32)) for number in range(300)}
     assert len(digests | {of_file}) == 601
     assert frame_digest(bytes(32), 7).hex().startswith("02c8ff5b09c903f7")
@@ -161,7 +162,7 @@ def test_without_pyav_the_way_out_is_named(monkeypatch):
     """Where PyAV is missing, one clear error of exit code 5."""
     monkeypatch.setattr(video.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(MachineError, match=r"pip install 'featcache\[av\]'"):
-        ensure_decoder()
+        require_video_decoder()
 
 
 def test_nothing_is_imported_for_images_alone():

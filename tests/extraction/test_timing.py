@@ -11,8 +11,8 @@ from PIL import Image
 
 import featcache
 from featcache.extraction import Settings, Summary, run
-from featcache.extraction.timing import Account
-from featcache.files import publishing
+from featcache.extraction.timing import TimeBreakdown
+from featcache.store import writer
 from featcache.trunks import vit
 
 SLOW_DISK = """
@@ -81,7 +81,7 @@ def test_a_slow_decode(extract, tmp_path):
 def test_workers_without_an_image_are_not_advised(extract, tmp_path, monkeypatch):
     """One image keeps one worker: another would have nothing to do, however many cores there are."""
     monkeypatch.setattr(run, "cores", lambda: 4)
-    monkeypatch.setattr(Account, "bound_by", lambda self: "decode")
+    monkeypatch.setattr(TimeBreakdown, "bottleneck", lambda self: "decode")
     found = extract(noise(tmp_path / "images", 40, "bmp", count=1), workers=None)
     assert found.held_back.startswith("decode-bound: 1 worker is decoding ")
     assert "--workers" not in found.held_back
@@ -103,13 +103,13 @@ def test_a_slow_device(extract, tmp_path, monkeypatch):
 
 def test_a_slow_writer(extract, tmp_path, monkeypatch):
     """A disk that takes 0.6 s to publish a shard, and many shards: the sentence says write-bound."""
-    real = publishing.publish
+    real = writer.publish
 
     def slow(*args, **kept):
         time.sleep(0.6)
         return real(*args, **kept)
 
-    monkeypatch.setattr(publishing, "publish", slow)
+    monkeypatch.setattr(writer, "publish", slow)
     found = extract(noise(tmp_path / "images", 40, "bmp"), shard_rows=1)
     adds_up(found)
     assert found.held_back.startswith("write-bound: publishing shards takes ")
@@ -126,17 +126,17 @@ def test_what_was_embedded_before_holds_nothing_back(extract, tmp_path):
 
 def test_start_up_is_said_where_it_is_most():
     """A job of a few images mostly starts: the sentence says so beside what held back the rest, and only then."""
-    account = Account(2, 2, "CPU")
+    account = TimeBreakdown(2, 2, "CPU")
     account.spent |= {"starting": 5.0, "waiting": 1.0, "computing": 2.0, "writing": 1.0}
-    assert account.sentence().startswith("device-bound: the CPU computes 50 % of the time;")
-    assert account.sentence().endswith("(start-up was 56 % of this run; more images hide it)")
+    assert account.describe().startswith("device-bound: the CPU computes 50 % of the time;")
+    assert account.describe().endswith("(start-up was 56 % of this run; more images hide it)")
     account.spent["starting"] = 1.0
-    assert "start-up" not in account.sentence()
+    assert "start-up" not in account.describe()
 
 
 def test_more_workers_are_advised_only_where_there_are_cores():
     """--workers is no advice where every core has one."""
     for workers, cores, advised in ((4, 16, True), (16, 16, False)):
-        account = Account(workers, cores, "GPU", decoding=10.0)
+        account = TimeBreakdown(workers, cores, "GPU", decoding=10.0)
         account.spent["waiting"] = 9.0
-        assert ("--workers 16" in account.sentence()) == advised
+        assert ("--workers 16" in account.describe()) == advised

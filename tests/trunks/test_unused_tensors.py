@@ -50,10 +50,10 @@ def test_an_average_that_is_not_recognised_is_counted(tmp_path, tensors, kind):
     """How many tensors, and where they stand; what was used is as without them."""
     wrap, place = AVERAGES[kind]
     torch.save(wrap(tensors, {name: value + 1 for name, value in tensors.items()}), tmp_path / "x.pth")
-    found, note = weights.load_noted(NANO, str(tmp_path / "x.pth"))
+    found, note = weights.load_with_note(NANO, str(tmp_path / "x.pth"))
     assert note.startswith(f"{len(tensors)} further tensors under {place} were not used; ")
     assert "\n" not in note
-    assert weights.digest(found) == weights.digest(tensors)
+    assert weights.hash_tensors(found) == weights.hash_tensors(tensors)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_an_average_that_is_not_recognised_is_counted(tmp_path, tensors, kind):
 def test_what_nobody_could_mean_needs_no_note(tmp_path, tensors, wrap):
     """Optimizers, counters, a dropped classifier, states of generators, and equal copies."""
     torch.save(wrap(tensors), tmp_path / "x.pth")
-    assert weights.load_noted(NANO, str(tmp_path / "x.pth"))[1] == ""
+    assert weights.load_with_note(NANO, str(tmp_path / "x.pth"))[1] == ""
 
 
 def test_a_document_that_holds_itself_ends(tmp_path, tensors):
@@ -82,7 +82,7 @@ def test_a_document_that_holds_itself_ends(tmp_path, tensors):
     loop: list[object] = [torch.ones(3)]
     loop += [loop] * 100
     torch.save({"model": dict(tensors), "loop": loop}, tmp_path / "x.pth")
-    note = weights.load_noted(NANO, str(tmp_path / "x.pth"))[1]
+    note = weights.load_with_note(NANO, str(tmp_path / "x.pth"))[1]
     assert note.startswith("1 further tensor under ['loop'] was not used; ")
 
 

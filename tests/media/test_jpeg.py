@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from featcache.media import jpeg
-from featcache.media.images import BadImageError, ImageTransform, decode, fit
+from featcache.media import BadImageError, ImageTransform, decode_image, jpeg, resize_and_crop
 
 EXACT = ImageTransform(resize=72, crop=64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 ON_GPU = replace(EXACT, decoder="nvjpeg")
@@ -25,7 +24,7 @@ def saved(mode: str = "RGB", kind: str = "JPEG", size: tuple[int, int] = (60, 40
 
 
 def size_of(data: bytes, *, upright: bool = False) -> tuple[int, int] | None:
-    return jpeg.size_of(data, upright=upright, most=MOST)
+    return jpeg.read_size(data, upright=upright, max_bytes=MOST)
 
 
 def turned() -> Image.Exif:
@@ -37,7 +36,7 @@ def turned() -> Image.Exif:
 def travelled(row: np.ndarray) -> np.ndarray:
     """What a place that was used before holds once an image was put there."""
     place = np.full(row.shape, 201, dtype=np.uint8)
-    jpeg.put(row, place)
+    jpeg.copy_image(row, place)
     return place
 
 
@@ -60,7 +59,7 @@ def test_usual_files_are_for_the_gpu(options):
     """Baseline and progressive, grey and colour, of any usual sampling: with their size; and travel byte for byte."""
     data = saved(**options)
     assert size_of(data) == (60, 40)
-    row = decode(data, ON_GPU)
+    row = decode_image(data, ON_GPU)
     assert row.shape == ON_GPU.shape
     place = travelled(row)
     assert place[: jpeg.HEADER].view("<i8").tolist() == [len(data), 60 * 40]
@@ -150,12 +149,12 @@ def test_what_a_gpu_might_see_otherwise_is_for_the_cpu(data):
     """Other formats, colours and codings, what is cut off or too large for its room: as with --decode exact."""
     assert size_of(data) is None
     try:
-        expected = decode(data, EXACT)
+        expected = decode_image(data, EXACT)
     except BadImageError:
         with pytest.raises(BadImageError):
-            decode(data, ON_GPU)
+            decode_image(data, ON_GPU)
         return
-    place = travelled(decode(data, ON_GPU))
+    place = travelled(decode_image(data, ON_GPU))
     assert not place[: jpeg.HEADER].any()
     pixels = place[jpeg.HEADER : jpeg.HEADER + expected.size].reshape(expected.shape)
     np.testing.assert_array_equal(pixels, expected)
@@ -175,13 +174,13 @@ def test_a_picture_that_would_explode_when_resized_is_refused():
     data[at : at + 4] = b"\x00\x01\xff\xff"  # 65535 x 1
     for transform in (replace(EXACT, resize=2000), replace(ON_GPU, resize=2000)):
         with pytest.raises(BadImageError):
-            decode(bytes(data), transform)
+            decode_image(bytes(data), transform)
 
 
 def test_frames_of_videos_travel_as_pixels():
     """A decoded frame is a row of the very pixels that --decode exact makes of it."""
-    expected = fit(PICTURE, EXACT)
-    row = fit(PICTURE, ON_GPU)
+    expected = resize_and_crop(PICTURE, EXACT)
+    row = resize_and_crop(PICTURE, ON_GPU)
     assert row.shape == ON_GPU.shape
     assert not row[: jpeg.HEADER].any()
     np.testing.assert_array_equal(row[jpeg.HEADER :][: expected.size].reshape(expected.shape), expected)
@@ -189,7 +188,7 @@ def test_frames_of_videos_travel_as_pixels():
 
 def test_pixels_are_put_whole():
     """An image of (3, crop, crop) is copied as it is."""
-    pixels = fit(PICTURE, EXACT)
+    pixels = resize_and_crop(PICTURE, EXACT)
     np.testing.assert_array_equal(travelled(pixels), pixels)
 
 
@@ -211,6 +210,6 @@ def test_real_photographs_are_for_the_gpu(hymenoptera):
         data = file.read_bytes()
         with Image.open(file) as image:
             if image.format == "JPEG" and image.mode in ("L", "RGB") and len(data) <= most:
-                assert jpeg.size_of(data, upright=False, most=most) == image.size
+                assert jpeg.read_size(data, upright=False, max_bytes=most) == image.size
                 count += 1
     assert count > 350

@@ -7,23 +7,31 @@ network. What an optimizer keeps, counters, and a classifier are none of these.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from featcache.trunks.checkpoints import Weights
+from featcache.trunks.checkpoints.weight_sets import WeightSet
 
-_DEEP = 8  # keys above a tensor
+_MAX_DEPTH = 8  # keys above a tensor
 _NAMED = 4  # places in the note
-_OPTIMIZERS = {"param_groups", "exp_avg", "exp_avg_sq", "momentum_buffer", "square_avg", "acc_delta", "max_exp_avg_sq"}
-_NO_WEIGHTS = {"optimizer", "optimizers", "optimizer_state", "optimizer_states", "optimizer_state_dict", "optim"}
+_OPTIMIZER_KEYS = {
+    "param_groups",
+    "exp_avg",
+    "exp_avg_sq",
+    "momentum_buffer",
+    "square_avg",
+    "acc_delta",
+    "max_exp_avg_sq",
+}
+_OPTIMIZER_STATES = {"optimizer", "optimizers", "optimizer_state", "optimizer_states", "optimizer_state_dict", "optim"}
 _CLASSIFIERS = {"head", "heads", "classifier", "fc"}
 
 
-def note(document: Any, used: Sequence[Weights]) -> str:
-    """How many further tensors a checkpoint holds, and where, as a sentence's part; "" where there are none.
+def describe_unused(document: Any, used: Sequence[WeightSet]) -> str:
+    """Return how many further tensors a checkpoint holds, and where, as part of a sentence; "" where there are none.
 
     Args:
         document: What the file holds.
         used: The sets of weights that were used: of equal ones, all.
     """
-    known = {id(tensor) for one in used for tensor in one.tensors.values()}
+    known = {id(tensor) for weights in used for tensor in weights.tensors.values()}
     counts: dict[str, int] = {}
     for keys, tensor in _tensors(document, (), set()):
         if id(tensor) not in known and tensor.is_floating_point() and tensor.dim():
@@ -39,29 +47,29 @@ def note(document: Any, used: Sequence[Weights]) -> str:
 
 
 def _tensors(value: Any, keys: tuple[str, ...], seen: set[int]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every tensor that may be a weight, with the keys that lead to it; one of a list has that of the list."""
+    """Yield every tensor that may be a weight, with the keys that lead to it; one of a list has that of the list."""
     import torch
 
     if torch.is_tensor(value):
         yield keys, value
         return
-    if not isinstance(value, dict | list | tuple) or id(value) in seen or len(keys) > _DEEP:
+    if not isinstance(value, dict | list | tuple) or id(value) in seen or len(keys) > _MAX_DEPTH:
         return
     seen.add(id(value))
     if not isinstance(value, dict):
-        for one in value:
-            yield from _tensors(one, keys, seen)
+        for item in value:
+            yield from _tensors(item, keys, seen)
         return
-    if value.keys() & _OPTIMIZERS:
+    if value.keys() & _OPTIMIZER_KEYS:
         return
-    for name, one in value.items():
+    for name, item in value.items():
         parts = str(name).split(".")
-        if name not in _NO_WEIGHTS and not (torch.is_tensor(one) and _CLASSIFIERS & set(parts)):
-            yield from _tensors(one, (*keys, str(name)), seen)
+        if name not in _OPTIMIZER_STATES and not (torch.is_tensor(item) and _CLASSIFIERS & set(parts)):
+            yield from _tensors(item, (*keys, str(name)), seen)
 
 
 def _place(keys: tuple[str, ...]) -> str:
-    """Where a tensor stands, without its own name: `['ema']['shadow_params']`, `['state_dict']['model_ema.…']`."""
+    """Return where a tensor stands, but not its name: `['ema']['shadow_params']`, `['state_dict']['model_ema.…']`."""
     if not keys:
         return "the list"
     first, _, rest = keys[-1].partition(".")

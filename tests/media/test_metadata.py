@@ -13,8 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from featcache.media.images import BadImageError, ImageTransform, decode, preview, thumbnail, thumbnail_effort
-from featcache.media.metadata import without_metadata
+from featcache.media import (
+    BadImageError,
+    ImageTransform,
+    decode_image,
+    decode_preview,
+    estimate_thumbnail_cost,
+    make_thumbnail,
+)
+from featcache.media.metadata import strip_metadata
 
 SMALL = ImageTransform(resize=40, crop=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 UPRIGHT = ImageTransform(resize=40, crop=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), exif="apply")
@@ -87,31 +94,33 @@ ODD_SEGMENTS = {
 @pytest.mark.parametrize("name", ODD_CHUNKS)
 def test_no_metadata_of_a_png_stops_it(name, behind, transform):
     """Whatever a text, a profile, a gamma or an EXIF of a PNG holds, its pixels are those of the plain file."""
-    np.testing.assert_array_equal(decode(png(*ODD_CHUNKS[name], behind=behind), transform), decode(PNG, SMALL))
+    np.testing.assert_array_equal(
+        decode_image(png(*ODD_CHUNKS[name], behind=behind), transform), decode_image(PNG, SMALL)
+    )
 
 
 @pytest.mark.parametrize("transform", [SMALL, UPRIGHT], ids=["ignore", "apply"])
 @pytest.mark.parametrize("name", ODD_SEGMENTS)
 def test_no_metadata_of_a_jpeg_stops_it(name, transform):
     """Whatever stands in the APP segments of a JPEG, its pixels are those of the plain file."""
-    np.testing.assert_array_equal(decode(jpeg(*ODD_SEGMENTS[name]), transform), decode(JPEG, SMALL))
+    np.testing.assert_array_equal(decode_image(jpeg(*ODD_SEGMENTS[name]), transform), decode_image(JPEG, SMALL))
 
 
 def test_a_large_profile_is_no_damage_in_any_format():
     """A profile of 3 MB and an EXIF of junk in JPEG, WebP and TIFF change no pixel."""
     for kind, more in (("JPEG", {"quality": 90}), ("WEBP", {"lossless": True}), ("TIFF", {})):
-        plain = decode(encoded(kind, **more), SMALL)
+        plain = decode_image(encoded(kind, **more), SMALL)
         odd = {"icc_profile": b"\0" * 3_000_000, **({"exif": b"Exif\0\0junk"} if kind == "WEBP" else {})}
         for transform in (SMALL, UPRIGHT):
-            np.testing.assert_array_equal(decode(encoded(kind, **more, **odd), transform), plain)
+            np.testing.assert_array_equal(decode_image(encoded(kind, **more, **odd), transform), plain)
 
 
 def test_thumbnails_and_previews_are_made_of_them_too():
     """What is decoded for a trunk is decoded for a page."""
     odd = png(chunk(b"iCCP", b"x\0\0" + TWO_MB))
-    assert thumbnail(odd, 20) == thumbnail(PNG, 20)
-    assert thumbnail_effort(io.BytesIO(odd)) == 37 * 50
-    np.testing.assert_array_equal(preview(odd, 20), preview(PNG, 20))
+    assert make_thumbnail(odd, 20) == make_thumbnail(PNG, 20)
+    assert estimate_thumbnail_cost(io.BytesIO(odd)) == 37 * 50
+    np.testing.assert_array_equal(decode_preview(odd, 20), decode_preview(PNG, 20))
 
 
 def test_an_orientation_is_kept_beside_metadata_that_is_not():
@@ -123,35 +132,35 @@ def test_an_orientation_is_kept_beside_metadata_that_is_not():
     turned = io.BytesIO()
     PICTURE.transpose(Image.Transpose.ROTATE_270).save(turned, "PNG")
     for how in (chunk(b"eXIf", exif.tobytes()[6:]), chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)):
-        np.testing.assert_array_equal(decode(png(how), UPRIGHT), decode(turned.getvalue(), SMALL))
-        np.testing.assert_array_equal(decode(png(profile, how), UPRIGHT), decode(turned.getvalue(), SMALL))
-        np.testing.assert_array_equal(decode(png(profile, how), SMALL), decode(PNG, SMALL))
+        np.testing.assert_array_equal(decode_image(png(how), UPRIGHT), decode_image(turned.getvalue(), SMALL))
+        np.testing.assert_array_equal(decode_image(png(profile, how), UPRIGHT), decode_image(turned.getvalue(), SMALL))
+        np.testing.assert_array_equal(decode_image(png(profile, how), SMALL), decode_image(PNG, SMALL))
 
 
 def test_an_xmp_that_is_too_large_is_named_where_it_counts():
     """It may say how the picture is turned: with exif = "apply" the reason says so, and damage is not said."""
     odd = png(chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + TWO_MB))
     with pytest.raises(BadImageError, match="its metadata is too large to be read, and with exif"):
-        decode(odd, UPRIGHT)
-    np.testing.assert_array_equal(decode(odd, SMALL), decode(PNG, SMALL))
+        decode_image(odd, UPRIGHT)
+    np.testing.assert_array_equal(decode_image(odd, SMALL), decode_image(PNG, SMALL))
 
 
 def test_metadata_that_does_not_match_its_checksum_is_damage():
     """Bits that were flipped in a text may have been flipped elsewhere."""
     for odd in (chunk(b"tEXt", b"a\0b", crc=1), chunk(b"iCCP", b"x\0\0" + TWO_MB, crc=1)):
         with pytest.raises(BadImageError, match="damaged or cut off: the checksum of its chunk"):
-            decode(png(odd), SMALL)
+            decode_image(png(odd), SMALL)
 
 
 def test_a_picture_whose_pixels_are_damaged_is_refused_with_its_metadata_too():
     """Taking the metadata out mends nothing."""
     odd = png(chunk(b"iCCP", b"x\0\0" + TWO_MB))
     with pytest.raises(BadImageError, match="damaged or cut off"):
-        decode(odd[:-40], SMALL)
+        decode_image(odd[:-40], SMALL)
     broken = bytearray(odd)
     broken[-30] ^= 0xFF
     with pytest.raises(BadImageError, match="damaged or cut off"):
-        decode(bytes(broken), SMALL)
+        decode_image(bytes(broken), SMALL)
 
 
 def test_what_is_merely_not_supported_is_not_called_damaged():
@@ -159,22 +168,22 @@ def test_what_is_merely_not_supported_is_not_called_damaged():
     bmp = bytearray(encoded("BMP"))
     bmp[30:34] = struct.pack("<I", 99)  # the compression
     with pytest.raises(BadImageError, match=r"of a kind that Pillow does not decode: Unsupported BMP compression"):
-        decode(bytes(bmp), SMALL)
+        decode_image(bytes(bmp), SMALL)
     twelve = JPEG.replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c")
     with pytest.raises(BadImageError, match="a JPEG that Pillow cannot read: damaged at its start, or of a rare kind"):
-        decode(twelve, SMALL)
+        decode_image(twelve, SMALL)
 
 
 _BOMB = """
 import resource, sys, zlib, struct
 sys.path.insert(0, {tests!r})
 from test_metadata import SMALL, chunk, png
-from featcache.media.images import decode
+from featcache.media import decode_image
 packer = zlib.compressobj(1)
 bomb = b"".join(packer.compress(bytes(1 << 24)) for _ in range(24)) + packer.flush()  # 400 MB
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for name, start in ((b"iCCP", b"x\\0\\0"), (b"zTXt", b"x\\0\\0"), (b"iTXt", b"x\\0\\1\\0\\0\\0")):
-    decode(png(chunk(name, start + bomb)), SMALL)
+    decode_image(png(chunk(name, start + bomb)), SMALL)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
@@ -202,7 +211,7 @@ def test_a_profile_that_inflates_without_end_takes_no_memory():
 def test_any_metadata_of_a_png(chunks, behind, transform):
     """Whatever bytes stand in ancillary chunks, the pixels come out."""
     data = png(*(chunk(name, content) for name, content in chunks), behind=behind)
-    np.testing.assert_array_equal(decode(data, transform), decode(PNG, SMALL))
+    np.testing.assert_array_equal(decode_image(data, transform), decode_image(PNG, SMALL))
 
 
 @settings(max_examples=150, deadline=None)
@@ -221,9 +230,9 @@ def test_any_metadata_of_a_png(chunks, behind, transform):
 )
 def test_any_metadata_of_a_jpeg(segments, transform):
     """Whatever bytes stand in APP segments, pixels come out; and the plain file's, where none of them sets colours."""
-    found = decode(jpeg(*segments), transform)
+    found = decode_image(jpeg(*segments), transform)
     if not any(marker == 0xEE or content.startswith((b"JFIF", b"MPF")) for marker, content in segments):
-        np.testing.assert_array_equal(found, decode(JPEG, SMALL))
+        np.testing.assert_array_equal(found, decode_image(JPEG, SMALL))
 
 
 @settings(max_examples=100, deadline=None)
@@ -231,7 +240,7 @@ def test_any_metadata_of_a_jpeg(segments, transform):
 def test_any_bytes_are_taken_apart_or_left(data, start, upright):
     """Nothing in a file brings the reader of chunks and segments down; what it gives is shorter."""
     try:
-        lean = without_metadata(start + data, upright=upright)
+        lean = strip_metadata(start + data, upright=upright)
     except ValueError:
         return
     assert lean is None or len(lean) < len(start + data)
@@ -239,7 +248,7 @@ def test_any_bytes_are_taken_apart_or_left(data, start, upright):
 
 def test_nothing_but_metadata_is_taken_out():
     """A plain file has none; of one with metadata the plain file is left."""
-    assert without_metadata(PNG, upright=True) is None
+    assert strip_metadata(PNG, upright=True) is None
     for odd in ODD_CHUNKS.values():
-        assert without_metadata(png(*odd), upright=False) == PNG
-    assert without_metadata(b"GIF89a", upright=False) is None
+        assert strip_metadata(png(*odd), upright=False) == PNG
+    assert strip_metadata(b"GIF89a", upright=False) is None

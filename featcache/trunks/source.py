@@ -1,0 +1,207 @@
+"""What a recipe asks for -> a TrunkSpec, without torch where its weights are known."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from featcache.errors import FeatcacheError, MachineError
+from featcache.files import Stat, expand_home, stat_of
+from featcache.media import Decoder, ImageTransform
+from featcache.recipe import TrunkSection
+from featcache.trunks import weights
+from featcache.trunks.architectures import RANDOM, Architecture, architecture, weights_kind
+from featcache.trunks.hardware import Compute, fast_precision
+from featcache.trunks.spec import TrunkSpec
+from featcache.trunks.weights_memo import WeightsMemo
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PRECISION: dict[str, Compute] = {"fp32": "float32", "bf16": "bfloat16"}
+DECODERS: dict[Literal["exact", "fast", "gpu"], Decoder] = {"exact": "pillow", "fast": "pillow-fast", "gpu": "nvjpeg"}
+
+
+class TrunkSource:
+    """A trunk that is asked for but not yet loaded; the tensors are read at most once, and only when needed."""
+
+    def __init__(self, section: TrunkSection, memo: WeightsMemo, transform: ImageTransform | None = None) -> None:
+        """Name a trunk; nothing is read yet.
+
+        Args:
+            section: The recipe's [trunk] section.
+            memo: The cache's memory of weights' hashes.
+            transform: That of a store that is there, where it is not to be what the weights would get today.
+
+        Raises:
+            UsageError: no such architecture, or no such weights.
+        """
+        self.section, self.memo, self.fixed_transform = section, memo, transform
+        self.arch: Architecture = architecture(section.arch)
+        self.kind = weights_kind(self.arch, section.weights)
+        self.unused = ""  # which other tensors the file holds; known once it was read
+
+    @property
+    def label(self) -> str:
+        """The weights as a person names them; of a file, its name without the folder."""
+        if self.kind != "file":
+            return self.section.weights
+        name = Path(self.section.weights).name
+        return f"./{name}" if name in (RANDOM, *self.arch.published) else name
+
+    @property
+    def argument(self) -> str:
+        """What `--weights` takes for these weights in any folder; of a file, its whole path."""
+        return str(Path(self.section.weights).absolute()) if self.kind == "file" else self.section.weights
+
+    @property
+    def transform(self) -> ImageTransform:
+        """What is done to an image before the trunk sees it: the weights' own, and what the recipe says."""
+        if self.fixed_transform is not None:
+            return self.fixed_transform
+        own = self.arch.published[self.published].transform if self.published else self.arch.transform
+        return replace(own, exif=self.section.exif, decoder=DECODERS[self.section.decode])
+
+    @cached_property
+    def published(self) -> str:
+        """Torchvision's name of these weights, which brings their transform; "" where they have none."""
+        if self.kind != "file" or self.file is None:
+            return self.section.weights if self.kind == "published" else ""
+        return weights.find_published_name(self.arch, self.file_sha256)
+
+    @cached_property
+    def file_sha256(self) -> str:
+        """Of the bytes of the file, remembered by its stat; "" where there is none, or nothing to compare it with."""
+        if self.kind != "file" or self.file is None or not self.arch.published or not self.file.is_file():
+            return ""
+        return self.memo.file_sha256(self.arch.name, self.file) or weights.hash_weights_file(self.file)
+
+    @property
+    def sentence(self) -> str:
+        """Which transform images get, and why this one."""
+        own = self.transform
+        how = f"images are resized to {own.resize} pixels ({own.interpolation}) and cropped to {own.crop}"
+        if self.kind == "file" and self.published:
+            return f"{self.label} is torchvision's {self.published}, by its hash: {how}, as published with it"
+        if self.kind == "file":
+            return (
+                f"{self.label} is not a file that torchvision published for {self.arch.name}: {how}, the "
+                f"architecture's default"
+            )
+        return f"{how}, {'as published with them' if self.published else 'the default of the architecture'}"
+
+    @property
+    def file(self) -> Path | None:
+        """The file that holds (or would hold) the tensors; None for random ones."""
+        return weights.weights_path(self.arch, self.section.weights)
+
+    @cached_property
+    def tensors(self) -> dict[str, "Tensor"]:
+        """The frozen tensors.
+
+        Raises:
+            MachineError: they are out of reach, damaged, or of another network.
+        """
+        tensors, self.unused = weights.load_with_note(self.arch, self.section.weights, self.transform.crop)
+        return tensors
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the tensors; remembered by the file's stat, so that a known file is not even opened."""
+        key = weights.memo_key(self.section.weights)
+        file = self.file
+        known = self.memo.find(self.arch.name, key, file, vouched=self.kind == "published")
+        if known is None:
+            before = stat_of(str(file)) if file else None
+            known = weights.hash_tensors(self.tensors)
+            self.remember(key, known, before)
+        elif file is not None and self.file_sha256 and self.memo.file_sha256(self.arch.name, file) is None:
+            with contextlib.suppress(MachineError):  # noted by an earlier version; where it cannot be, nothing is lost
+                self.remember(key, known, stat_of(str(file)))
+        return known
+
+    def remember(self, key: str, sha256: str, before: Stat | None) -> None:
+        """Note the hash of the tensors, and that of their file.
+
+        Args:
+            key: What stands for the weights in the memory.
+            sha256: Of the tensors.
+            before: The file's stat, when it was read.
+        """
+        vouched = self.kind == "published"
+        self.memo.remember(
+            self.arch.name, key, self.file, sha256, vouched=vouched, before=before, file_sha256=self.file_sha256
+        )
+
+    def spec(self, compute: Compute) -> TrunkSpec:
+        """Return the identity of what this trunk makes at a precision."""
+        return TrunkSpec(
+            arch=self.arch.name,
+            weights_sha256=self.sha256,
+            transform=self.transform,
+            compute=compute,
+            stored=self.section.stored,
+        )
+
+    def choose(self, held: Sequence[TrunkSpec], device: Callable[[], str]) -> TrunkSpec:
+        """Return the spec to use.
+
+        It is as typed; or with "auto" that of a store that fits otherwise, else what the device is fast in.
+
+        Args:
+            held: The specs of the stores that are there.
+            device: Called for the device where that decides.
+        """
+        if self.section.precision != "auto":
+            return self.spec(PRECISION[self.section.precision])
+        fitting = [spec for spec in map(self.spec, PRECISION.values()) if spec in held]
+        return fitting[0] if len(fitting) == 1 else self.spec(fast_precision(device()))
+
+
+def tensors_sha256(arch: str, file: str, memo: WeightsMemo) -> str:
+    """Return the sha256 of an architecture's tensors in a file, 64 hex digits.
+
+    What was read is remembered where the cache can be written.
+
+    Raises:
+        MachineError: it is no checkpoint of this architecture; the message says what it is.
+    """
+    source = TrunkSource(TrunkSection(arch=arch, weights=file), memo)
+    before = stat_of(file)
+    sha256 = weights.hash_tensors(source.tensors)
+    with contextlib.suppress(MachineError):  # a cache that cannot be written to can still be read
+        source.remember(file, sha256, before)
+    return sha256
+
+
+def find_weights(spec: TrunkSpec, asked: str, memo: WeightsMemo, typed: str | None) -> TrunkSource | None:
+    """Return the weights that made a spec; None where those are not here, or are others.
+
+    They are looked for as typed; else where the cache remembers that they were, and by their name.
+
+    Args:
+        spec: The identity of a store.
+        asked: How its weights were asked for, as the store has it.
+        memo: The cache's memory of weights' hashes.
+        typed: `--weights`, or None.
+
+    Raises:
+        FeatcacheError: what was typed is none of this architecture's.
+    """
+    remembered = [name for arch, name, sha256 in memo.entries() if (arch, sha256) == (spec.arch, spec.weights_sha256)]
+    for name in [typed] if typed else [*remembered, asked]:
+        name = RANDOM if name.startswith(f"{RANDOM} ") else name
+        decode = next(word for word, decoder in DECODERS.items() if decoder == spec.decoder)
+        try:
+            section = TrunkSection(
+                arch=spec.arch, weights=expand_home(name), stored=spec.stored, exif=spec.transform.exif, decode=decode
+            )  # fmt: skip
+            source = TrunkSource(section, memo, spec.transform)
+            if source.spec(spec.compute) == spec:
+                return source
+        except FeatcacheError:
+            if typed:
+                raise
+    return None
