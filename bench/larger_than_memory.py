@@ -34,8 +34,8 @@ from featcache.files import StatLog
 from featcache.heads.config import HeadConfig
 from featcache.heads.training.train import train_heads
 from featcache.listing.listing import Listing
-from featcache.store import Extracted, FeatureStore, create
-from featcache.store.windows import PIECE_BYTES
+from featcache.store import ExtractedListing, FeatureStore, create_store
+from featcache.store.windows import CHUNK_BYTES
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 
@@ -47,7 +47,7 @@ def build(cache: Path, rows: int) -> Path:
     """A store of synthetic rows, sorted by class as a folder of images is."""
     arch = architecture("vit_b_16")
     spec = TrunkSpec(arch=arch.name, weights_sha256="ab" * 32, transform=arch.transform)
-    store = create(cache, spec, asked="random", known=StatLog(cache))
+    store = create_store(cache, spec, weights_name="random", stat_log=StatLog(cache))
     some = synthetic(65_536, seed=0)
     some_noise = some.x[np.random.default_rng(1).permutation(len(some.x))]
     share = np.bincount(some.y, minlength=CLASSES) / len(some.y)
@@ -65,7 +65,7 @@ def build(cache: Path, rows: int) -> Path:
             paths=tuple(f"{row}.png" for row in range(rows)), labels=labels.astype(np.int64), clips=empty,
             subjects=empty,
         )  # fmt: skip
-        writer.commit(Extracted(listing, digests, empty))
+        writer.commit(ExtractedListing(listing, digests, empty))
     return store.root
 
 
@@ -154,7 +154,7 @@ def loss(folder: Path, gb: float, rows: int, epochs: int, seeds: int) -> tuple[l
     features: Features = features_of(store, KEY)
     share = rows * DIM * 4 / (gb * 1e9)
     streamed = streamed_of(
-        store, KEY, window_bytes=int(share * WINDOW_BYTES), piece_bytes=max(4 * DIM, int(share * PIECE_BYTES))
+        store, KEY, window_bytes=int(share * WINDOW_BYTES), piece_bytes=max(4 * DIM, int(share * CHUNK_BYTES))
     )
     found: dict[str, list[float]] = {"memory": [], "disk": []}
     for seed in range(seeds):

@@ -26,7 +26,7 @@ from featcache.dataset.near_duplicate_search import HELD, PASSING, nearest
 from featcache.files import StatLog
 from featcache.listing.sources import data_source
 from featcache.recipe import read_recipe
-from featcache.store import Extracted, create
+from featcache.store import ExtractedListing, create_store
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 
@@ -65,12 +65,14 @@ def make(root: Path, train: int, val: int, classes: int = 1) -> tuple[Path, dict
     arch = architecture("vit_b_16")
     spec = TrunkSpec(arch=arch.name, weights_sha256="0" * 64, transform=arch.transform)
     laid = data_source(read_recipe(recipe))
-    with create(root / "cache", spec, asked="near", known=StatLog(root / "cache")).writer(shard_rows=BLOCK) as writer:
+    with create_store(root / "cache", spec, weights_name="near", stat_log=StatLog(root / "cache")).writer(
+        shard_rows=BLOCK
+    ) as writer:
         for split, found in x.items():
             digests = np.random.default_rng(len(found)).integers(0, 256, (len(found), 32), dtype=np.uint8)
             for at in range(0, len(found), BLOCK):
                 writer.append(digests[at : at + BLOCK], found[at : at + BLOCK])
-            writer.commit(Extracted(laid.listing(split), digests, ("",) * len(found)))
+            writer.commit(ExtractedListing(laid.listing(split), digests, ("",) * len(found)))
     return recipe, x
 
 

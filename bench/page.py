@@ -35,7 +35,7 @@ from featcache.recipe import read_recipe
 from featcache.report.page.about import page_of
 from featcache.report.page.gallery import build_gallery
 from featcache.report.page.page import render
-from featcache.store import Extracted, create
+from featcache.store import ExtractedListing, create_store
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 
@@ -84,7 +84,9 @@ def make(root: Path, rows: int) -> dict[str, Any]:
     spec = TrunkSpec(arch=arch.name, weights_sha256="0" * 64, transform=arch.transform)
     random, laid = np.random.default_rng(1), data_source(read_recipe(recipe))
     centres = random.standard_normal((CLASSES, DIM), dtype=np.float32)
-    with create(root / "cache", spec, asked="page", known=StatLog(root / "cache")).writer(shard_rows=BLOCK) as writer:
+    with create_store(root / "cache", spec, weights_name="page", stat_log=StatLog(root / "cache")).writer(
+        shard_rows=BLOCK
+    ) as writer:
         for split in ("train", "test"):
             listing = laid.listing(split)
             digests = random.integers(0, 256, (len(listing.labels), 32), dtype=np.uint8)
@@ -92,7 +94,7 @@ def make(root: Path, rows: int) -> dict[str, Any]:
                 y = listing.labels[at : at + BLOCK]
                 noise = random.standard_normal((len(y), DIM), dtype=np.float32)
                 writer.append(digests[at : at + BLOCK], centres[y] + NOISE * noise)
-            writer.commit(Extracted(listing, digests, ("",) * len(digests)))
+            writer.commit(ExtractedListing(listing, digests, ("",) * len(digests)))
     where: dict[str, Any] = {"pipeline": str(recipe), "cache": str(root / "cache")}
     featcache.fit_head(0.01, **where, epochs=20, device="cpu", check_seconds=None)
     return where

@@ -26,7 +26,7 @@ import featcache
 from featcache.files import StatLog
 from featcache.listing.listing import Listing
 from featcache.metrics.bootstrap import differences, group, intervals
-from featcache.store import Extracted, create
+from featcache.store import ExtractedListing, create_store
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 
@@ -65,7 +65,7 @@ def make(cache: Path, name: str) -> list[str]:
     random, arch = np.random.default_rng(0), architecture("vit_b_16")
     centres = random.standard_normal((classes, DIM))
     spec = TrunkSpec(arch=arch.name, weights_sha256="0" * 64, transform=arch.transform)
-    with create(cache, spec, asked="report", known=StatLog(cache)).writer() as writer:
+    with create_store(cache, spec, weights_name="report", stat_log=StatLog(cache)).writer() as writer:
         for split, count, clips in (("train", 4 * classes, 2 * classes), ("test", rows, groups)):
             label = random.permutation(np.arange(clips) % classes)
             clip = np.sort(np.append(np.arange(clips), random.integers(0, clips, count - clips)))
@@ -79,7 +79,7 @@ def make(cache: Path, name: str) -> list[str]:
                 paths=tuple(f"{split}/{row}.png" for row in range(count)),
                 clips=tuple(f"{split} {number}" for number in clip.tolist()),
             )  # fmt: skip
-            writer.commit(Extracted(listing, packed, ("",) * count))
+            writer.commit(ExtractedListing(listing, packed, ("",) * count))
     heads = []
     for lr in (0.1, 0.01):
         fit = featcache.fit_head(lr, data="/data/made-up", cache=cache, epochs=2, device="cpu", check_seconds=None)

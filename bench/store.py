@@ -37,11 +37,11 @@ import featcache
 from featcache.extraction.rows import RowStates
 from featcache.files import StatLog
 from featcache.files.sealed import seal_line
-from featcache.files.stat_log import now, stat_of
+from featcache.files.stat_log import now_ns, read_file_stat
 from featcache.listing.folder import list_folder
 from featcache.listing.listing import Listing
-from featcache.store import FeatureStore, create, find
-from featcache.store.index import pack
+from featcache.store import FeatureStore, create_store, find_stores
+from featcache.store.index import pack_digests
 from featcache.store.shard import Shard
 from featcache.store.writer import SHARD_ROWS
 from featcache.trunks.architectures import architecture
@@ -57,11 +57,11 @@ NAMES = ("load", "open", "no-op")
 def empty_store(cache: Path) -> FeatureStore:
     arch = architecture("vit_b_16")
     spec = TrunkSpec(arch=arch.name, weights_sha256="ab" * 32, transform=arch.transform)
-    return create(cache, spec, asked="seeded.pth", known=StatLog(cache))
+    return create_store(cache, spec, weights_name="seeded.pth", stat_log=StatLog(cache))
 
 
 def numbered(rows: int) -> np.ndarray:
-    return pack([hashlib.sha256(row.to_bytes(8, "little")).digest() for row in range(rows)])
+    return pack_digests([hashlib.sha256(row.to_bytes(8, "little")).digest() for row in range(rows)])
 
 
 # --- load --------------------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def load(scratch: Path, runs: int) -> tuple[list[Result], dict[str, float]]:
     for order in (in_order, redealt, shuffled):
         found = FeatureStore.open(root, StatLog(scratch / "cache"))
         assert np.array_equal(found.load(digests[order]), x[order])
-        found.known.flush()
+        found.stat_log.flush()
     size = sum(file.stat().st_size for file in files)
     whole = np.concatenate([np.frombuffer(file.read_bytes(), dtype=np.uint8) for file in files])
 
@@ -174,7 +174,7 @@ def look_up(cache: Path) -> None:
     import time
 
     began = time.perf_counter()
-    (store,) = find(cache, StatLog(cache))
+    (store,) = find_stores(cache, StatLog(cache))
     read = time.perf_counter()
     store.holds(np.zeros((1, 32), dtype=np.uint8))
     opened = time.perf_counter()
@@ -250,15 +250,15 @@ def make_files(root: Path, files: int) -> Path:
 def settle(cache: Path, listings: Sequence[Listing]) -> None:
     """What an extract of these listings would leave in the cache, but for the embeddings: those are random."""
     known = StatLog(cache)
-    (store,) = find(cache, known)
+    (store,) = find_stores(cache, known)
     key = architecture("vit_nano_16").transform.key()
     for listing in listings:
         for row in range(len(listing)):
             path = listing.file(row)
             digest = hashlib.sha256(Path(path).read_bytes()).digest()
-            status = stat_of(path)
+            status = read_file_stat(path)
             assert status is not None
-            known.remember(path, status, digest, read_at=now() + 10**10)
+            known.remember(path, status, digest, read_at=now_ns() + 10**10)
         rows = RowStates(listing, known.look_up([listing.file(row) for row in range(len(listing))]), key)
         with store.writer() as writer:
             todo = rows.extracted().digests[rows.missing(store, retry_failed=False)]

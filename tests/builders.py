@@ -17,9 +17,9 @@ from featcache.heads.config import HeadConfig
 from featcache.heads.fit_linear import Fit
 from featcache.heads.linear import EpochRow, LinearHead, Scores
 from featcache.listing.listing import Listing
-from featcache.store.catalog import create
-from featcache.store.index import pack
-from featcache.store.listings import Extracted
+from featcache.store.catalog import create_store
+from featcache.store.index import pack_digests
+from featcache.store.listings import ExtractedListing
 from featcache.store.store import FeatureStore
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
@@ -59,7 +59,7 @@ def trunk_spec(**changes: Any) -> TrunkSpec:
 
 def new_store(cache: Path, *, asked: str = "nano.pth", **changes: Any) -> FeatureStore:
     """Return the empty store of `trunk_spec(**changes)`, or the one that the cache has already."""
-    return create(cache, trunk_spec(**changes), asked=asked, known=StatLog(cache))
+    return create_store(cache, trunk_spec(**changes), weights_name=asked, stat_log=StatLog(cache))
 
 
 def reopen(store: FeatureStore) -> FeatureStore:
@@ -70,7 +70,7 @@ def reopen(store: FeatureStore) -> FeatureStore:
 def digests(contents: Iterable[bytes | str]) -> npt.NDArray[np.uint8]:
     """Return the SHA-256 of each content, (rows, 32)."""
     as_bytes = (content.encode() if isinstance(content, str) else content for content in contents)
-    return pack([hashlib.sha256(content).digest() for content in as_bytes])
+    return pack_digests([hashlib.sha256(content).digest() for content in as_bytes])
 
 
 def listing(labels: npt.ArrayLike, *, split: str = "train", **changes: Any) -> Listing:
@@ -84,9 +84,9 @@ def listing(labels: npt.ArrayLike, *, split: str = "train", **changes: Any) -> L
     return Listing(**{**fields, **changes})
 
 
-def extracted(of: Listing, names: npt.NDArray[np.uint8], *, failed: int = 0) -> Extracted:
+def extracted(of: Listing, names: npt.NDArray[np.uint8], *, failed: int = 0) -> ExtractedListing:
     """Return the listing with the digests of its rows, of which the first `failed` have no embedding."""
-    return Extracted(of, names, ("damaged",) * failed + ("",) * (len(of) - failed))
+    return ExtractedListing(of, names, ("damaged",) * failed + ("",) * (len(of) - failed))
 
 
 def record(

@@ -13,7 +13,8 @@ from featcache import CacheError, UsageError
 from featcache.features.in_memory import Features, changes_since_extract
 from featcache.files import StatLog
 from featcache.recipe import resolve_recipe
-from featcache.store import Extracted, FeatureStore
+from featcache.store import FeatureStore
+from featcache.store.listings import ExtractedListing
 from tests.builders import features, listing, new_store, reopen
 
 ROWS = 7
@@ -37,7 +38,7 @@ def put(
         for row in order:
             writer.append(digests[[row]], x[[row]])
         reasons = tuple("damaged" if row in failed else "" for row in range(ROWS))
-        writer.commit(Extracted(rows, np.where(np.isin(np.arange(ROWS), failed)[:, None], 0, digests), reasons))
+        writer.commit(ExtractedListing(rows, np.where(np.isin(np.arange(ROWS), failed)[:, None], 0, digests), reasons))
     return x
 
 
@@ -148,7 +149,7 @@ def test_a_folder_that_changed_since_is_said(folder, tmp_path):
         for split in ("train", "val"):
             listing = list_split(recipe, split)
             writer.append(np.zeros((1, 32), np.uint8), np.zeros((1, 4), np.float32))
-            writer.commit(Extracted(listing, np.zeros((len(listing), 32), np.uint8), ("",) * len(listing)))
+            writer.commit(ExtractedListing(listing, np.zeros((len(listing), 32), np.uint8), ("",) * len(listing)))
     store = reopen(store)
     assert changes_since_extract(store, recipe, ["train"]) == []
     (folder / "train" / "0" / "0000.png").rename(folder / "train" / "1" / "moved.png")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import featcache
-from featcache.store.index import pack
+from featcache.store.index import pack_digests
 from tests import independent
 from tests.builders import new_store, reopen
 from tests.independent import RefusedError
@@ -74,7 +74,7 @@ def test_the_independent_reader_knows_nothing_of_featcache():
 def test_both_readers_see_the_same_in_a_new_store(tmp_path, stored):
     """Whatever featcache writes today, repeated digests included: the first committed row counts."""
     store = new_store(tmp_path, asked="x", stored=stored, compute="bfloat16")
-    digests = pack([bytes([number]) * 32 for number in (3, 1, 3, 2)])
+    digests = pack_digests([bytes([number]) * 32 for number in (3, 1, 3, 2)])
     rows = np.random.default_rng(1).standard_normal((4, 6)).astype(np.float32)
     with store.writer() as writer:
         for part in (slice(0, 2), slice(2, 4)):

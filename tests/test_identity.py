@@ -19,9 +19,10 @@ from featcache.extraction.moved_root import refuse_another_root
 from featcache.files.stat_log import StatLog
 from featcache.listing.sources import data_source, settings_of
 from featcache.recipe import Recipe, check_recipe
-from featcache.store import Extracted, FeatureStore
-from featcache.store.index import digests_of
-from featcache.store.store import recorded_form
+from featcache.store import FeatureStore
+from featcache.store.index import digest_column
+from featcache.store.listings import ExtractedListing
+from featcache.store.store import as_recorded
 from featcache.trunks import weights as trunk_weights
 from featcache.trunks.architectures import architecture
 from featcache.trunks.weights_memo import WeightsMemo
@@ -64,11 +65,11 @@ def record(cache: Path, recipe: Recipe, *, sha256: str = "ab" * 32, asked: str =
     for split in laid.splits():
         listing = laid.listing(split)
         listing = replace(listing, settings=settings_of(recipe, videos=listing.videos))
-        digests = digests_of([hashlib.sha256(Path(file).read_bytes()).digest() for file in listing.files()])
+        digests = digest_column([hashlib.sha256(Path(file).read_bytes()).digest() for file in listing.files()])
         with store.writer() as writer:
             x = np.array([np.frombuffer(digest.tobytes()[:16], np.uint8) for digest in digests], np.float32)
             writer.append(digests, x)
-            writer.commit(Extracted(listing, digests, ("",) * len(listing)))
+            writer.commit(ExtractedListing(listing, digests, ("",) * len(listing)))
     return FeatureStore.open(store.root, StatLog(cache))
 
 
@@ -354,8 +355,8 @@ def test_a_listing_of_an_earlier_version_stays_as_it_is(tmp_path, cache):
     with store.writer() as writer:
         writer.commit(bare)
     again = FeatureStore.open(store.root, StatLog(cache))
-    assert recorded_form(again, settled).listing.settings == {}
-    assert recorded_form(store, settled).listing.settings == settled.listing.settings
+    assert as_recorded(again, settled).listing.settings == {}
+    assert as_recorded(store, settled).listing.settings == settled.listing.settings
     assert len(featcache.load("train", data=str(root), cache=cache).y) == 6
 
 

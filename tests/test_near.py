@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from featcache.dataset.near_duplicate_search import near_duplicates, nearest
 from featcache.errors import CacheError, UsageError
-from featcache.store.listings import Extracted
+from featcache.store.listings import ExtractedListing
 from tests.builders import listing, new_store
 
 
@@ -111,7 +111,7 @@ def extracted(cache, split, vectors, digests, *, labels=None, reasons=None, weig
     good = [row for row, reason in enumerate(reasons) if not reason]
     with new_store(cache, asked=f"{weights}.pth", weights_sha256=weights * 32).writer() as writer:
         writer.append(column[good], np.array(vectors, dtype=np.float32)[good])
-        writer.commit(Extracted(rows, column, reasons))
+        writer.commit(ExtractedListing(rows, column, reasons))
 
 
 def test_pairs_come_with_their_places(tmp_path):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from featcache.files import StatLog
 from featcache.listing import Listing
-from featcache.store import DigestIndex, Digests, Extracted, find, is_same_folder
+from featcache.store import DigestIndex, Digests, ExtractedListing, find_stores, is_same_folder
 
 Codes = npt.NDArray[np.int64]  # (rows,), equal where two rows mean the same thing
 
@@ -113,7 +113,7 @@ def known_digests(cache: Path, listings: Sequence[Listing]) -> dict[str, Digests
     Raises:
         CacheError: a store or a listing of it is damaged.
     """
-    stores = find(cache, StatLog(cache))
+    stores = find_stores(cache, StatLog(cache))
     known = {}
     for listing in listings:
         key = (listing.data_set, listing.variant, listing.split)
@@ -128,7 +128,7 @@ def known_digests(cache: Path, listings: Sequence[Listing]) -> dict[str, Digests
     return known
 
 
-def _look_up(listing: Listing, extracted: Extracted) -> Digests:
+def _look_up(listing: Listing, extracted: ExtractedListing) -> Digests:
     if extracted.listing.paths == listing.paths:
         return extracted.digests
     row_of = {path: row for row, path in enumerate(extracted.listing.paths)}

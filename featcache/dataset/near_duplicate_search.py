@@ -237,9 +237,9 @@ class _Side:
     @classmethod
     def open(cls, store: FeatureStore, key: tuple[str, str, str]) -> "_Side":
         extracted = store.listing(key)
-        digests = extracted.digests[extracted.good]
+        digests = extracted.digests[extracted.embedded]
         first = np.flatnonzero(DigestIndex(digests).find(digests) == np.arange(len(digests)))
-        return cls(store, extracted.listing, extracted.good[first], digests[first])
+        return cls(store, extracted.listing, extracted.embedded[first], digests[first])
 
     def __len__(self) -> int:
         return len(self.digests)

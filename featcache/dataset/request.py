@@ -12,13 +12,13 @@ from featcache.listing import differing_settings, root_of, variant
 from featcache.recipe import DriveActData, Recipe, resolve_recipe
 from featcache.store import (
     FeatureStore,
-    Key,
+    ListingKey,
     StoreRequest,
     cache_folder,
-    choose,
-    find,
-    has_rows,
-    is_left,
+    choose_store,
+    find_stores,
+    has_files,
+    has_same_files,
     is_same_folder,
     refuse_other_stores,
 )
@@ -66,11 +66,11 @@ class Asked:
         """Which cut of the data set."""
         return variant(self.recipe)
 
-    def key(self, split: str) -> Key:
+    def key(self, split: str) -> ListingKey:
         """The name of one split's listing."""
         return self.recipe.name, self.variant, split
 
-    def key_of(self, store: FeatureStore, split: str) -> Key:
+    def key_of(self, store: FeatureStore, split: str) -> ListingKey:
         """The name of one split's listing, held against what the recipe says of the data.
 
         Raises:
@@ -90,13 +90,13 @@ class Asked:
             )
         return key
 
-    def _refuse_other_root(self, store: FeatureStore, key: Key, root: str) -> None:
+    def _refuse_other_root(self, store: FeatureStore, key: ListingKey, root: str) -> None:
         wanted = root_of(self.recipe)
         if is_same_folder(root, wanted):
             return
         before = store.listing(key)
-        left = is_left(before)
-        if not left and os.path.isdir(wanted) and has_rows(before, wanted, self.known):
+        left = has_files(before)
+        if not left and os.path.isdir(wanted) and has_same_files(before, wanted, self.known):
             self.known.try_flush()
             warnings.warn(f"{root} has moved to {wanted}; `featcache extract` notes that", stacklevel=3)
             return
@@ -114,7 +114,7 @@ class Asked:
             f"run `featcache extract --data {wanted} --name` with a name of its own, and type that name here too."
         )
 
-    def keys_of(self, store: FeatureStore) -> list[Key]:
+    def keys_of(self, store: FeatureStore) -> list[ListingKey]:
         """The splits of this data set that a store holds."""
         return [key for key in store.listings if key[:2] == (self.recipe.name, self.variant)]
 
@@ -141,9 +141,9 @@ class Asked:
                 opened.
         """
         place = Path("heads", self.recipe.name, self.variant)
-        everywhere = find(self.folder, self.known)
+        everywhere = find_stores(self.folder, self.known)
         holding = [found for found in everywhere if self.keys_of(found) or (found.root / place).is_dir()]
-        fitting = [found for found in holding if self.request.fits(found)]
+        fitting = [found for found in holding if self.request.is_met_by(found)]
         if not fitting:
             refuse_other_stores(self.folder, self.known, holding, self.request, f"{self.recipe.name}/{self.variant}")
         return fitting
@@ -154,4 +154,4 @@ class Asked:
         Raises:
             CacheError: no store does, or several do; the message says how to go on.
         """
-        return choose(self.folder, self.known, self.key(split), self.request)
+        return choose_store(self.folder, self.known, self.key(split), self.request)

@@ -14,7 +14,7 @@ from featcache.dataset.request import Asked
 from featcache.errors import FeatcacheError, UsageError
 from featcache.listing import Leak, Listing, data_source, find_leaks, left_out_notes, video_and_frame
 from featcache.recipe import DataOptions
-from featcache.store import Digests, broken, read_split_assignment
+from featcache.store import Digests, find_broken_stores, read_split_assignment
 
 _FEW = 8  # files wanted of one folder, up to which asking for each is cheaper than listing the folder
 
@@ -93,7 +93,7 @@ def describe(*, splits: Sequence[str] | None = None, **where: Unpack[DataOptions
     listings = [found.listing(split) for split in (found.splits() if splits is None else dict.fromkeys(splits))]
     notes = ((found.absent,) if found.absent else ()) + tuple(_remarks(listings))
     missing = {listing.split: not_on_disk(listing) for listing in listings}
-    lost = broken(asked.folder, asked.known).values()
+    lost = find_broken_stores(asked.folder, asked.known).values()
     notes = (*notes, *(f"exact duplicates were not looked for in a store: {error}" for error in lost))
     try:
         digests = known_digests(asked.folder, listings)

@@ -18,7 +18,7 @@ from featcache.files import StatLog
 from featcache.listing import shown_path, video_and_frame
 from featcache.loader import read_frames, read_images
 from featcache.media import has_video_decoder
-from featcache.store import Extracted, FeatureStore, digests_of, same_making
+from featcache.store import ExtractedListing, FeatureStore, digest_column, is_same_provenance
 from featcache.trunks import TrunkSpec
 
 SAMPLE = 8  # images that an extract compares
@@ -98,11 +98,13 @@ def has_been_compared(store: FeatureStore, provenance: Mapping[str, Any]) -> boo
 
     Where nothing could be compared then, it was not.
     """
-    entries = (entry for entry in store.trunk.made if same_making(entry, provenance))
+    entries = (entry for entry in store.trunk.provenance if is_same_provenance(entry, provenance))
     return not store.rows or any(_was_compared(entry) for entry in entries)
 
 
-def check_drift(store: FeatureStore, extracted: Extracted, embedder: Embedder, *, workers: int) -> DriftComparison:
+def check_drift(
+    store: FeatureStore, extracted: ExtractedListing, embedder: Embedder, *, workers: int
+) -> DriftComparison:
     """Compare images of the listing that is extracted now, and of those that the store was given before.
 
     Raises:
@@ -143,10 +145,11 @@ def compare_drift(
     for is_frame in (False, True):
         part = [image for image in tried if image.is_frame == is_frame]
         if part and len(unchanged) < sample and (not is_frame or has_video_decoder()):
-            unchanged += _read_unchanged(part, store.known, embedder, workers=workers, sample=sample - len(unchanged))
+            missing = sample - len(unchanged)
+            unchanged += _read_unchanged(part, store.stat_log, embedder, workers=workers, sample=missing)
     if not unchanged:
         return DriftComparison(0)
-    stored = store.load(digests_of([image.digest for image, _ in unchanged]))
+    stored = store.load(digest_column([image.digest for image, _ in unchanged]))
     pixels = np.stack([pixels for _, pixels in unchanged])
     step = embedder.batch_size
     again = np.concatenate([embedder.embed(pixels[start : start + step]) for start in range(0, len(pixels), step)])
@@ -158,7 +161,7 @@ def compare_drift(
     return DriftComparison(len(unchanged), float(cosine.max()), float(norm.max()), image.file, image.digest)
 
 
-def drift_candidates(store: FeatureStore, extracted: Extracted, count: int) -> list[StoredImage]:
+def drift_candidates(store: FeatureStore, extracted: ExtractedListing, count: int) -> list[StoredImage]:
     """Return at most `count` rows of a listing whose embedding the store holds, evenly spread.
 
     Of videos, the earliest frames: a frame costs the decoding of all that stand before it.
@@ -172,7 +175,7 @@ def drift_candidates(store: FeatureStore, extracted: Extracted, count: int) -> l
     return [StoredImage(listing.file(int(row)), extracted.digests[row].tobytes(), listing.videos) for row in rows]
 
 
-def readable_listings(store: FeatureStore) -> Iterator[Extracted]:
+def readable_listings(store: FeatureStore) -> Iterator[ExtractedListing]:
     """Yield the listings of a store that can be read."""
     for key in store.listings:
         with contextlib.suppress(CacheError):  # lost or damaged: an extract of that split writes it again
@@ -211,8 +214,8 @@ def describe_provenance(entry: Mapping[str, Any]) -> str:
 
 def provenance_of(store: FeatureStore, digest: bytes) -> Mapping[str, Any] | None:
     """Return what computed an embedding of this store, as trunk.json has it; None where nobody noted it."""
-    shard = store.shard_of(digest)
-    entries = store.trunk.made
+    shard = store.find_shard(digest)
+    entries = store.trunk.provenance
     return None if shard is None or shard.made is None or shard.made >= len(entries) else entries[shard.made]
 
 
@@ -237,7 +240,7 @@ def _read_unchanged(
     transform, ahead = embedder.spec.transform, min(sample, len(tried))
     if tried[0].is_frame:
         frames = [video_and_frame(image.file) for image in tried]
-        videos = known.sound(video for video, _ in frames)
+        videos = known.find_readable(video for video, _ in frames)
         reading = read_frames(frames, transform, wanted.__contains__, known=videos, workers=workers, ahead=ahead)
     else:
         files = [image.file for image in tried]

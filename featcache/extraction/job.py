@@ -21,7 +21,16 @@ from featcache.extraction.trunk_process import TrunkProcess
 from featcache.files import StatLog, sweep_old_scratch
 from featcache.listing import Leak, Listing
 from featcache.recipe import Recipe
-from featcache.store import TAIL, Extracted, FeatureStore, broken, create, find, is_recorded, recorded_form
+from featcache.store import (
+    FINGERPRINT_DIGITS,
+    ExtractedListing,
+    FeatureStore,
+    as_recorded,
+    create_store,
+    find_broken_stores,
+    find_stores,
+    is_recorded,
+)
 from featcache.trunks import PRECISION, TrunkSource, TrunkSpec, WeightsMemo, load_trunk, require_decoder
 
 
@@ -45,7 +54,7 @@ class ExtractJob:
     @cached_property
     def stores(self) -> list[FeatureStore]:
         """The stores of the cache, as they are before this command writes anything."""
-        return find(self.cache, self.known)
+        return find_stores(self.cache, self.known)
 
     @cached_property
     def source(self) -> TrunkSource:
@@ -60,12 +69,12 @@ class ExtractJob:
         if spec not in held and spec.decoder == "nvjpeg":  # before there is an empty store; which may ask for torch
             require_decoder(spec.decoder, self.placements[0].device)
         self._refuse_damaged(spec, held)
-        return create(
+        return create_store(
             self.cache,
             spec,
-            asked=self.source.label,
-            weights=self.source.argument,
-            known=self.known,
+            weights_name=self.source.label,
+            weights_path=self.source.argument,
+            stat_log=self.known,
             wait=self.settings.wait,
             waiting=self._report_waiting,
         ).root
@@ -122,7 +131,7 @@ class ExtractJob:
         begun = time.monotonic()
         settings, store = self.settings, self.store()
         rows, todo = self._missing(listing, store)
-        extracted = recorded_form(store, rows.extracted())
+        extracted = as_recorded(store, rows.extracted())
         embedded = 0
         if len(todo) or not is_recorded(store, extracted):
             with store.writer(
@@ -134,10 +143,10 @@ class ExtractJob:
                     self.planned = len(todo)
                     extraction = SplitExtraction(self, rows, todo, writer)
                     embedded, self.timings[listing.split] = extraction.embed(), extraction.timing
-                    extracted = recorded_form(writer.store, rows.extracted())
+                    extracted = as_recorded(writer.store, rows.extracted())
                 refuse_too_many(listing, extracted.reasons, settings.max_bad)
                 writer.commit(extracted)
-            if not self.store().holds(extracted.digests[extracted.good]).all():
+            if not self.store().holds(extracted.digests[extracted.embedded]).all():
                 raise FeatcacheError(f"{self.root}: rows are missing after an extract; please report this bug")
         refuse_too_many(listing, extracted.reasons, settings.max_bad)
         return self._summary(extracted, embedded, time.monotonic() - begun)
@@ -164,8 +173,8 @@ class ExtractJob:
         """Stop where the store that would be added to is damaged: a new one beside it would embed everything again."""
         is_open = self.recipe.trunk.precision == "auto" and spec not in held
         meant = [self.source.spec(compute) for compute in PRECISION.values()] if is_open else [spec]
-        tails = tuple(f"-{spec.fingerprint()[:TAIL]}" for spec in meant)
-        for name, error in broken(self.cache, self.known).items():
+        tails = tuple(f"-{spec.fingerprint()[:FINGERPRINT_DIGITS]}" for spec in meant)
+        for name, error in find_broken_stores(self.cache, self.known).items():
             if name.endswith(tails):
                 raise error
 
@@ -192,7 +201,7 @@ class ExtractJob:
         unused = f"; {self.source.unused}" if self.source.unused else ""
         return self.source.sentence + also + unused
 
-    def _summary(self, extracted: Extracted, embedded: int, seconds: float) -> Summary:
+    def _summary(self, extracted: ExtractedListing, embedded: int, seconds: float) -> Summary:
         listing, trunk = extracted.listing, self.store().trunk
         timing = self.timings.get(listing.split) if embedded else None
         rows = zip(listing.paths, extracted.reasons, strict=True)
@@ -218,7 +227,7 @@ class ExtractJob:
             drift=self.drift.get(listing.split),
             cuts=tuple(str(leak) for leak in self.leaks if listing.split in (leak.one, leak.other)),
             transform=self._describe_transform(trunk.spec),
-            trunk=f"{trunk.spec.arch}, weights {trunk.asked}, {trunk.spec.compute}",
+            trunk=f"{trunk.spec.arch}, weights {trunk.weights_name}, {trunk.spec.compute}",
             engine=self.devices.describe_engine() if embedded else "",
             held_back=timing.describe() if timing else "",
             shares=timing.shares() if timing else {},

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from featcache.errors import CacheError
 from featcache.files import StatLog
-from featcache.store import FeatureStore, has_rows, is_left, is_same_folder
+from featcache.store import FeatureStore, has_files, has_same_files, is_same_folder
 
 
 def refuse_another_root(
@@ -39,9 +39,9 @@ def refuse_another_root(
         except CacheError:  # lost or damaged: it says nothing of a folder, and extract writes it again
             continue
         old_root = before.listing.root
-        if is_left(before):
+        if has_files(before):
             why = f"which is still there; {root} is another folder"
-        elif has_rows(before, root, known):
+        elif has_same_files(before, root, known):
             moved_from = old_root
             continue
         else:

@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import CacheError, DataError
-from featcache.files import Known, StatLog
+from featcache.files import KnownFile, StatLog
 from featcache.listing import Listing, shown_path, video_and_frame
 from featcache.loader import ImageRead
 from featcache.media import frame_digest
-from featcache.store import Digests, Extracted, FeatureStore, digests_of
+from featcache.store import Digests, ExtractedListing, FeatureStore, digest_column
 
 _NAMED = 5  # bad images that an error names
 
@@ -21,7 +21,7 @@ class RowStates:
     """What is known of each row while an extract runs."""
 
     listing: Listing
-    known: list[Known | None]
+    known: list[KnownFile | None]
     transform: str = ""  # which one decodes: another may make an image of what this one refuses, or the reverse
     refused: dict[bytes, str] = field(default_factory=dict)  # digests whose image decodes to nothing that can be stored
     # Which rows a store held when it was last asked, and which store that was.
@@ -34,8 +34,8 @@ class RowStates:
         if not listing.videos:
             return cls(listing, memory.look_up(files), transform)
         frames = [video_and_frame(file) for file in files]
-        videos = memory.sound(video for video, _ in frames)
-        known: list[Known | None] = []
+        videos = memory.find_readable(video for video, _ in frames)
+        known: list[KnownFile | None] = []
         for file, (video, frame) in zip(files, frames, strict=True):
             if video not in videos:
                 known.append(None)
@@ -44,14 +44,16 @@ class RowStates:
             digest = frame_digest(video_digest, frame)
             failed = memory.find(file, status)
             known.append(
-                Known(status, digest) if failed is None else Known(status, digest, failed.reason, failed.transform)
+                KnownFile(status, digest)
+                if failed is None
+                else KnownFile(status, digest, failed.reason, failed.transform)
             )
         return cls(listing, known, transform)
 
     def __post_init__(self) -> None:
         for row, state in enumerate(self.known):
             if state is not None and state.reason and state.transform != self.transform:
-                self.known[row] = Known(state.stat, state.digest)
+                self.known[row] = KnownFile(state.stat, state.digest)
 
     def missing(self, store: FeatureStore, *, retry_failed: bool) -> npt.NDArray[np.int64]:
         """Return the rows that must be read: files that are new or changed, and known ones that the store lacks."""
@@ -65,7 +67,7 @@ class RowStates:
         for row in np.flatnonzero(self._is_held(store)):
             state = self.known[row]
             if state is not None and state.reason:
-                self.known[row] = Known(state.stat, state.digest)
+                self.known[row] = KnownFile(state.stat, state.digest)
 
     def take(self, row: int, image: ImageRead, memory: StatLog) -> None:
         """Note what reading one row's file gave, here and in the cache's memory."""
@@ -73,9 +75,9 @@ class RowStates:
         if image.failed and image.digest:
             self.refused[image.digest] = image.failed
         if image.stat is None:
-            self.known[row] = Known((0, 0, 0, 0), b"", image.failed)
+            self.known[row] = KnownFile((0, 0, 0, 0), b"", image.failed)
             return
-        self.known[row] = Known(image.stat, image.digest, image.failed)
+        self.known[row] = KnownFile(image.stat, image.digest, image.failed)
         file = self.listing.file(row)
         if image.video:  # of a frame, only that it failed is remembered; the rest follows from its video
             memory.remember(video_and_frame(file)[0], image.stat, image.video, read_at=image.read_at)
@@ -102,12 +104,12 @@ class RowStates:
             "" if state is None else state.reason or self.refused.get(state.digest, "") for state in self.known
         )
 
-    def extracted(self) -> Extracted:
+    def extracted(self) -> ExtractedListing:
         """Return the listing with what became of each row."""
-        return Extracted(self.listing, self._digests(), self.reasons())
+        return ExtractedListing(self.listing, self._digests(), self.reasons())
 
     def _digests(self) -> Digests:
-        return digests_of([state.digest if state else b"" for state in self.known])
+        return digest_column([state.digest if state else b"" for state in self.known])
 
     def _is_held(self, store: FeatureStore) -> npt.NDArray[np.bool_]:
         """Return which rows' images a store holds, (rows,); asked once of the same snapshot."""

@@ -20,7 +20,7 @@ from featcache.listing import video_and_frame
 from featcache.loader import ImageRead, read_frames, read_images
 from featcache.machine import cores
 from featcache.media import copy_image
-from featcache.store import StoreWriter, check_finite, digests_of
+from featcache.store import StoreWriter, digest_column, find_storable
 from featcache.trunks import TrunkSource
 
 _FLUSH_SECONDS = 5.0  # how much reading a kill may cost where nothing is embedded
@@ -123,12 +123,12 @@ class SplitExtraction:
         if not listing.videos:
             return read_images(files, job.source.transform, self._claim, workers=workers, ahead=ahead)
         frames = [video_and_frame(file) for file in files]
-        known = job.known.sound(video for video, _ in frames)
+        known = job.known.find_readable(video for video, _ in frames)
         return read_frames(frames, job.source.transform, self._claim, known=known, workers=workers, ahead=ahead)
 
     def _claim(self, digest: bytes) -> bool:
         """Return whether an image must be decoded; asked once a file, by the loader's threads in turn."""
-        if digest in self.claimed or self.writer.store.holds(digests_of([digest]))[0]:
+        if digest in self.claimed or self.writer.store.holds(digest_column([digest]))[0]:
             return False
         self.claimed.add(digest)
         return True
@@ -158,7 +158,7 @@ class SplitExtraction:
         """
         job, provenance = self.job, devices.provenance()
         if drift.has_been_compared(self.writer.store, provenance):
-            self.writer.record(provenance)
+            self.writer.record_provenance(provenance)
             return
         self._report("comparing with the embeddings that are there", done, now=True)
         workers = job.settings.workers or cores()
@@ -168,7 +168,7 @@ class SplitExtraction:
         ]
         worst = max(comparisons, key=lambda comparison: (comparison.cosine, comparison.norm))
         job.drift[self.rows.listing.split] = worst
-        self.writer.record(provenance, worst.to_json())
+        self.writer.record_provenance(provenance, worst.to_json())
 
     def _submit(self) -> None:
         """Let a device embed the batch, which need not be full."""
@@ -183,7 +183,7 @@ class SplitExtraction:
     def _store(self, batches: Iterable[tuple[list[bytes], EmbeddingBatch]]) -> None:
         """Hand what can be stored to the writer, and name what cannot."""
         for digests, embeddings in batches:
-            is_storable = check_finite(embeddings, self.writer.store.trunk.spec.stored)
+            is_storable = find_storable(embeddings, self.writer.store.trunk.spec.stored)
             kept = [digest for digest, storable in zip(digests, is_storable, strict=True) if storable]
             reason = self.writer.store.trunk.spec.refusal
             self.rows.refused |= {
@@ -192,7 +192,7 @@ class SplitExtraction:
             self.embedded += len(kept)
             if kept:
                 with self.timing.measure("writing"):
-                    self.writer.append(digests_of(kept), embeddings[is_storable])
+                    self.writer.append(digest_column(kept), embeddings[is_storable])
 
     def _rescue(self, stopped: BaseException) -> None:
         """Publish what is embedded. An error waits for what was submitted; Ctrl-C only for what is begun."""

@@ -11,7 +11,7 @@ from featcache.extraction.drift import DriftComparison
 from featcache.extraction.placement import EXPECTED
 from featcache.extraction.timing import MAX_WORKERS
 from featcache.listing import readable
-from featcache.store import MOST_ROWS, SHARD_ROWS, SHARD_SECONDS
+from featcache.store import MAX_ROWS, SHARD_ROWS, SHARD_SECONDS
 from featcache.trunks import ENGINES
 
 MAX_BAD = 0.01  # the share of a listing's images that may be unreadable
@@ -104,7 +104,7 @@ class Settings:
             raise UsageError(f"--device {self.device}: expected {EXPECTED}")
         if self.engine not in ENGINES:
             raise UsageError(f"--engine {self.engine}: expected one of {', '.join(ENGINES)}")
-        for name, most in (("workers", MAX_WORKERS), ("batch_size", 65_536), ("shard_rows", MOST_ROWS)):
+        for name, most in (("workers", MAX_WORKERS), ("batch_size", 65_536), ("shard_rows", MAX_ROWS)):
             value = getattr(self, name)
             if value is not None and value > most:
                 raise UsageError(f"--{name.replace('_', '-')}: found {value}, expected at most {most:,}")

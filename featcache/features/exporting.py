@@ -19,7 +19,7 @@ import numpy.typing as npt
 from featcache.arguments import checked
 from featcache.errors import UsageError
 from featcache.features.in_memory import Features, load
-from featcache.files import expand_home, sync_file, sync_folder, target_problem, translate_os_errors
+from featcache.files import describe_target, expand_home, sync_file, sync_folder, translate_os_errors
 from featcache.recipe import StoreOptions
 from featcache.store import write_hdf5
 
@@ -60,7 +60,7 @@ def _writer(path: Path) -> Callable[[Features, Path], None]:
         raise UsageError(f"--to {path}: there is no folder {path.absolute().parent}")
     if path.is_dir():
         raise UsageError(f"--to {path}: a folder stands there")
-    if problem := target_problem(path):
+    if problem := describe_target(path):
         raise UsageError(f"--to {path}: {problem}; name another file")
     if path.suffix == ".parquet":
         try:

@@ -70,9 +70,9 @@ def features_of(store: FeatureStore, key: tuple[str, str, str]) -> Features:
         CacheError: no such listing, or a damaged file.
     """
     extracted = store.listing(key)
-    listing, good = extracted.listing, extracted.good
+    listing, good = extracted.listing, extracted.embedded
     x = store.load(extracted.digests[good])
-    store.known.try_flush()
+    store.stat_log.try_flush()
     rows = listing.take(good)
     return Features(
         x=x,
@@ -96,7 +96,7 @@ def source_of(store: FeatureStore, key: tuple[str, str, str], listing: Listing) 
         "root": listing.root,
         "store": store.name,
         "trunk": store.trunk.spec.fingerprint(),
-        "weights": store.trunk.asked,
+        "weights": store.trunk.weights_name,
         "listing": store.listings[key].sha256,
     }
 

@@ -19,7 +19,15 @@ from featcache.dataset import Asked
 from featcache.features.in_memory import source_of
 from featcache.machine import available_memory
 from featcache.recipe import StoreOptions
-from featcache.store import PIECE_BYTES, FeatureStore, Filler, Key, Piece, iter_windows, pieces_of
+from featcache.store import (
+    CHUNK_BYTES,
+    FeatureStore,
+    ListingKey,
+    ShardChunk,
+    WindowReader,
+    iter_windows,
+    plan_chunks,
+)
 
 Window = npt.NDArray[np.float32]  # (rows, dim)
 Rows = npt.NDArray[np.int64]
@@ -42,7 +50,7 @@ class Streamed:
     part: str
     source: dict[str, str]
     store: FeatureStore = field(repr=False)
-    pieces: Sequence[Piece] = field(repr=False)
+    pieces: Sequence[ShardChunk] = field(repr=False)
     window_bytes: int = WINDOW_BYTES
 
     def __repr__(self) -> str:
@@ -71,7 +79,7 @@ class Streamed:
         for buffer, rows, _ in self._filled(self.pieces, room=0):
             yield buffer[: len(rows)], rows
 
-    def _filled(self, pieces: Sequence[Piece], *, room: int) -> Iterator[tuple[Window, Rows, bool]]:
+    def _filled(self, pieces: Sequence[ShardChunk], *, room: int) -> Iterator[tuple[Window, Rows, bool]]:
         """Windows that are filled from `room` on, the rows in them, and whether it is the last one."""
         longest = max(map(len, pieces), default=0)
         held = max(self.window_bytes // (4 * self.dim), longest)
@@ -79,13 +87,13 @@ class Streamed:
         size = room + min(held, len(self.y))
         buffers = [np.empty((size, self.dim), dtype=np.float32) for _ in groups[:2]]
         size_of_all, free = 4 * self.dim * len(self.y), available_memory()
-        with closing(Filler(self.store, past_cache=free is not None and size_of_all > free)) as filler:
-            filling = filler.fill(groups[0], buffers[0][room:]) if groups else None
+        with closing(WindowReader(self.store, past_cache=free is not None and size_of_all > free)) as filler:
+            filling = filler.start(groups[0], buffers[0][room:]) if groups else None
             for number in range(len(groups)):
                 assert filling is not None  # noqa: S101 (begun above, or a window ago)
-                rows = filling.done()
+                rows = filling.wait()
                 if number + 1 < len(groups):  # into the buffer that was worked on before this one
-                    filling = filler.fill(groups[number + 1], buffers[(number + 1) % 2][room:])
+                    filling = filler.start(groups[number + 1], buffers[(number + 1) % 2][room:])
                 yield buffers[number % 2], rows, number + 1 == len(groups)
 
 
@@ -118,7 +126,7 @@ def stream(split: str, *, window_bytes: int = WINDOW_BYTES, **where: Unpack[Stor
 
 
 def streamed_of(
-    store: FeatureStore, key: Key, *, window_bytes: int = WINDOW_BYTES, piece_bytes: int = PIECE_BYTES
+    store: FeatureStore, key: ListingKey, *, window_bytes: int = WINDOW_BYTES, piece_bytes: int = CHUNK_BYTES
 ) -> Streamed:
     """The split of one (data set, variant, split) of a store, as `features_of` has it, without x.
 
@@ -126,9 +134,9 @@ def streamed_of(
         CacheError: no such listing, or a damaged file.
     """
     extracted = store.listing(key)
-    listing, good = extracted.listing, extracted.good
-    pieces = pieces_of(store, extracted.digests[good], piece_bytes=piece_bytes)
-    store.known.try_flush()
+    listing, good = extracted.listing, extracted.embedded
+    pieces = plan_chunks(store, extracted.digests[good], chunk_bytes=piece_bytes)
+    store.stat_log.try_flush()
     rows = listing.take(good)
     return Streamed(
         y=rows.labels,

@@ -1,26 +1,31 @@
-"""A log of sealed lines that is only ever added to, read in bounded memory: commits.jsonl and runs.jsonl.
+"""A log of sealed lines that is only ever added to, and read in bounded memory.
+
+There are three. `commits.jsonl` and `runs.jsonl` are records: one writer at a time holds a lock, mends the end of the
+log, and then adds lines, each made durable before it counts. `stat.log` is a memory: it needs no lock and no fsync,
+because a line that is lost only costs work.
 
 What a crash leaves of a last line is torn and ignored; every other line that does not hold is damaged, and named. One
-line may not be longer than `LONGEST` bytes: a file without a newline in it, such as zeros that a power cut left, is
-never held whole. stat.log is read with `read_blocks` alone: it is a memory, whose lines are checked when they are used.
+line may not be longer than `MAX_LINE_BYTES`: a file without a newline in it, such as zeros that a power cut left, is
+never held whole.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featcache.files.cache_files import DOCUMENT, LOG, open_regular
+from featcache.files.cache_files import MAX_DOCUMENT_BYTES, MAX_LOG_BYTES, open_cache_file
+from featcache.files.publishing import append_bytes, ends_with_newline, publish, truncate_file
 from featcache.files.safe_read import refuse_larger
 from featcache.files.sealed import unseal_line
 
-LONGEST = DOCUMENT  # bytes of a line
+MAX_LINE_BYTES = MAX_DOCUMENT_BYTES  # bytes of a line
 _BLOCK = 1 << 22  # bytes that are read at a time
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LogLine:
     """A line as it stands in the file."""
 
     data: bytes | None  # without its newline; None where it is longer than any such line
@@ -29,97 +34,143 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class LogRead:
+class LogContent:
     """A log as far as it holds."""
 
     lines: tuple[bytes, ...] = ()  # that hold, without their newlines
     damaged: tuple[tuple[int, str], ...] = ()  # the number of each other line, from 1, and what is wrong with it
     torn: int = 0  # bytes of a last line that a crash cut short
-    size: int = 0  # bytes of the file
-    ends_whole: bool = True  # whether the last line that holds has its newline
+    size: int = 0  # bytes of the file without the torn ones
 
 
-def read_log(path: Path, take: Callable[[dict[str, Any]], str]) -> LogRead:
-    """Give the content of every sealed line of a log, in order, to `take`, and return what became of the lines.
+@dataclass(frozen=True, slots=True)
+class AppendLog:
+    """A log of sealed lines at a path. It need not be there yet: the first line makes it.
 
-    Args:
-        path: The log.
-        take: Gets what a line says; returns what is wrong with that, or "".
-
-    Raises:
-        OSError: it is missing, no regular file, a link, or too large.
+    Attributes:
+        path: Where the log stands.
+        is_memory: Whether nothing rests on its lines. Then they are added without a lock and without fsync; a torn last
+            line is ended by the next writer and not cut off, since another process may be about to complete it.
     """
-    lines: list[bytes] = []
-    damaged: list[tuple[int, str]] = []
-    torn, size, ends_whole = 0, 0, True
-    for number, line in enumerate(read_lines(path), start=1):
-        size += line.size + line.whole
-        if not line.whole and _is_torn(line):
-            torn = line.size
-            continue
-        wrong = _problem(line, take)
-        if wrong or line.data is None:
-            damaged.append((number, wrong))
-        else:
-            lines.append(line.data)
-            ends_whole = line.whole
-    return LogRead(tuple(lines), tuple(damaged), torn, size, ends_whole)
 
+    path: Path
+    is_memory: bool = False
 
-def read_lines(path: Path) -> Iterator[Line]:
-    """Yield the lines of a log; the last one without a newline only where it is not empty.
+    def read(self, take: Callable[[dict[str, Any]], str]) -> LogContent:
+        """Give the content of every sealed line, in order, to `take`, and return what became of the lines.
 
-    Raises:
-        OSError: it is missing, no regular file, a link, or too large.
-    """
-    held: list[bytes] = []  # of the line that is being read
-    size = 0
-    with os.fdopen(open_regular(path), "rb", buffering=0) as file:
-        refuse_larger(file.fileno(), LOG)
-        while block := file.read(_BLOCK):
-            first, *others = block.split(b"\n")
-            size += len(first)
-            held = [*held, first] if size <= LONGEST else []
-            if not others:
+        Args:
+            take: Gets the content of a line; returns what is wrong with it, or "".
+
+        Raises:
+            OSError: the log is missing, no regular file, a link, or too large.
+        """
+        lines: list[bytes] = []
+        damaged: list[tuple[int, str]] = []
+        torn = size = 0
+        for number, line in enumerate(self.iter_lines(), start=1):
+            if not line.whole and _is_torn(line):
+                torn = line.size
                 continue
-            yield Line(b"".join(held) if size <= LONGEST else None, size)
-            for piece in others[:-1]:
-                yield Line(piece, len(piece))
-            held, size = [others[-1]], len(others[-1])
-    if size:
-        yield Line(b"".join(held) if size <= LONGEST else None, size, whole=False)
+            size += line.size + line.whole
+            problem = _find_problem(line, take)
+            if problem or line.data is None:
+                damaged.append((number, problem))
+            else:
+                lines.append(line.data)
+        return LogContent(tuple(lines), tuple(damaged), torn, size)
+
+    def iter_lines(self) -> Iterator[LogLine]:
+        """Yield every line, checked by nobody; the last one without a newline only where it is not empty.
+
+        Raises:
+            OSError: the log is missing, no regular file, a link, or too large.
+        """
+        held: list[bytes] = []  # of the line that is being read
+        size = 0
+        with os.fdopen(open_cache_file(self.path), "rb", buffering=0) as file:
+            refuse_larger(file.fileno(), MAX_LOG_BYTES)
+            while block := file.read(_BLOCK):
+                first, *others = block.split(b"\n")
+                size += len(first)
+                held = [*held, first] if size <= MAX_LINE_BYTES else []
+                if not others:
+                    continue
+                yield LogLine(b"".join(held) if size <= MAX_LINE_BYTES else None, size)
+                for data in others[:-1]:
+                    yield LogLine(data, len(data))
+                held, size = [others[-1]], len(others[-1])
+        if size:
+            yield LogLine(b"".join(held) if size <= MAX_LINE_BYTES else None, size, whole=False)
+
+    def iter_blocks(self) -> Iterator[list[bytes]]:
+        """Yield the lines, many at a time, without those that are longer than any such line.
+
+        `iter_lines` for a memory of a million lines, in a third of the time: nobody asks which lines they were.
+
+        Raises:
+            OSError: the log is missing, no regular file, a link, or too large.
+        """
+        held, skipping = b"", False  # the line that is being read; whether its beginning was let go
+        with os.fdopen(open_cache_file(self.path), "rb", buffering=0) as file:
+            refuse_larger(file.fileno(), MAX_LOG_BYTES)
+            while block := file.read(_BLOCK):
+                lines = (held + block).split(b"\n")
+                held = lines.pop()
+                if skipping and lines:
+                    del lines[0]
+                    skipping = False
+                if len(held) > MAX_LINE_BYTES or skipping:
+                    held, skipping = b"", True
+                yield lines
+        if held:
+            yield [held]
+
+    def append(self, *lines: bytes) -> None:
+        """Add sealed lines in one write. To a record only under its lock, and after `mend_end`.
+
+        Args:
+            lines: As `seal_line` gives them, each with its newline.
+
+        Raises:
+            MachineError: the disk is full, …; a part of a line may stand there, which readers ignore. Or no regular
+                file stands there.
+        """
+        start = (
+            b"\n" if self.is_memory and not ends_with_newline(self.path) else b""
+        )  # or a torn line would swallow the next
+        append_bytes(self.path, start + b"".join(lines), sync=not self.is_memory)
+
+    def mend_end(self, size: int) -> None:
+        """Cut off what a crash left of a last line, or end a whole one. Only under the lock.
+
+        Args:
+            size: `LogContent.size`, bytes.
+
+        Raises:
+            MachineError: the disk refuses.
+        """
+        if os.path.lexists(self.path) and os.lstat(self.path).st_size > size:
+            truncate_file(self.path, size)
+        if not ends_with_newline(self.path):
+            append_bytes(self.path, b"\n", sync=True)
+
+    def rewrite(self, lines: Iterable[bytes]) -> None:
+        """Publish the log anew with these lines, which have no newlines yet. Only under the lock, by repair.
+
+        Raises:
+            MachineError: the disk refuses; the old log stands.
+        """
+        publish(self.path, b"".join(line + b"\n" for line in lines), replace=True)
 
 
-def read_blocks(path: Path) -> Iterator[list[bytes]]:
-    """Yield the lines of a log, many at a time, without those that are longer than any such line.
-
-    `read_lines` for a memory of a million lines, in a third of the time: nobody asks which lines they were.
-
-    Raises:
-        OSError: it is missing, no regular file, a link, or too large.
-    """
-    held, skipping = b"", False  # the line that is being read; whether its beginning was let go
-    with os.fdopen(open_regular(path), "rb", buffering=0) as file:
-        refuse_larger(file.fileno(), LOG)
-        while block := file.read(_BLOCK):
-            lines = (held + block).split(b"\n")
-            held = lines.pop()
-            if skipping and lines:
-                del lines[0]
-                skipping = False
-            if len(held) > LONGEST or skipping:
-                held, skipping = b"", True
-            yield lines
-    if held:
-        yield [held]
-
-
-def _is_torn(line: Line) -> bool:
+def _is_torn(line: LogLine) -> bool:
     """Whether a last line without a newline is what a crash leaves: no whole line, nor one with a byte too many."""
     return line.data is not None and unseal_line(line.data) is None and unseal_line(line.data[:-1]) is None
 
 
-def _problem(line: Line, take: Callable[[dict[str, Any]], str]) -> str:
+def _find_problem(line: LogLine, take: Callable[[dict[str, Any]], str]) -> str:
+    """Return what is wrong with a line, or ""; what a sound one says goes to `take`."""
     if line.data is None:
         return f"is damaged: {line.size:,} bytes long, more than any line of a log"
     entry = unseal_line(line.data)

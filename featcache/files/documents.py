@@ -23,12 +23,12 @@ from pydantic import (
 )  # fmt: skip
 
 from featcache.errors import CacheError
-from featcache.files.cache_files import read_regular
+from featcache.files.cache_files import read_cache_file
 from featcache.files.sealed import parse_json, unseal_document
 
-LONGEST_TEXT = 1 << 16  # characters
+MAX_TEXT_LENGTH = 1 << 16  # characters
 FORMAT = 1
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # names become folder names: no separator, no leading dot
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # names become folder names: no separator, no leading dot
 
 
 class Document(BaseModel):
@@ -37,15 +37,15 @@ class Document(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=True)
 
 
-def bounded(value: str) -> str:
+def check_length(value: str) -> str:
     """Return the text; a ValueError where it is longer than any that featcache writes."""
-    if len(value) > LONGEST_TEXT:
-        raise ValueError(f"expected at most {LONGEST_TEXT:,} characters")
+    if len(value) > MAX_TEXT_LENGTH:
+        raise ValueError(f"expected at most {MAX_TEXT_LENGTH:,} characters")
     return value
 
 
 def _text(value: str) -> str:
-    bounded(value)
+    check_length(value)
     if "\0" in value:
         raise ValueError("expected no NUL in a text")
     return value
@@ -79,9 +79,9 @@ def _no_boolean(value: Any) -> Any:
 
 # As os.fsdecode gives it: names of files, classes, people need not be UTF-8, and may hold a newline.
 Text = Annotated[str, AfterValidator(_text)]
-Line = Annotated[Text, AfterValidator(_line)]  # what featcache itself has named
-FolderName = Annotated[Line, AfterValidator(_file_name)]  # of a head: it becomes a path
-Name = Annotated[str, StringConstraints(pattern=NAME.replace("$", r"\z"))]  # of a data set, a variant, a split
+SingleLine = Annotated[Text, AfterValidator(_line)]  # what featcache itself has named
+FolderName = Annotated[SingleLine, AfterValidator(_file_name)]  # of a head: it becomes a path
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN.replace("$", r"\z"))]  # of a data set, a variant, a split
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}\z")]
 Integer = Annotated[int, BeforeValidator(_no_boolean), Field(ge=-(2**63), lt=2**63)]
 Count = Annotated[int, BeforeValidator(_no_boolean), Field(ge=0, lt=2**63)]
@@ -101,13 +101,17 @@ class MissingError(DocumentError):
     """There is none."""
 
 
+class DamagedError(DocumentError):
+    """It cannot be read, or does not match its checksum."""
+
+
 class NewerError(DocumentError):
     """It is whole, and of a format that this version does not know."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kind(Generic[D]):
-    """A kind of sealed document, and how a person is told what is wrong with one."""
+class DocumentKind(Generic[D]):
+    """A kind of sealed document: its schema, and how a person is told what is wrong with one."""
 
     schema: type[D]
     noun: str  # "head": what the document is about
@@ -119,18 +123,20 @@ class Kind(Generic[D]):
 
         Raises:
             MissingError: there is none.
+            DamagedError: it cannot be read, or does not match its checksum.
             NewerError: it is of another format.
-            DocumentError: it cannot be read, is damaged, or says something that no such document says.
+            DocumentError: it says something that no such document says.
         """
         return self.parse(self._bytes(path), path)
 
     def _bytes(self, path: Path) -> bytes:
+        """Return the bytes of the document at `path`."""
         try:
-            return read_regular(path)
+            return read_cache_file(path)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise MissingError(f"{path}: no {self.noun} here: {error.strerror}") from None
         except OSError as error:
-            raise DocumentError(f"{path}: cannot be read: {error.strerror}; {self.way_out}") from None
+            raise DamagedError(f"{path}: cannot be read: {error.strerror}; {self.way_out}") from None
 
     def parse(self, data: bytes, path: Path) -> D:
         """Return what the bytes of a document say; `path` is for the message.
@@ -140,19 +146,33 @@ class Kind(Generic[D]):
         """
         value = unseal_document(data)
         if value is None:
-            raise DocumentError(f"{path}: damaged: it does not match its checksum; {self.way_out}")
+            raise DamagedError(f"{path}: damaged: it does not match its checksum; {self.way_out}")
         number = value.get("format")
         if type(number) is not int or number != FORMAT:
             shown = str(number)[:40]
             raise NewerError(f"{path}: a {self.noun} of format {shown}, this featcache reads {FORMAT}; {self.newer}")
         try:
-            return checked(self.schema, value)
+            return validate(self.schema, value)
         except ValueError as error:
             raise DocumentError(f"{path}: this is no {self.noun} that this version reads: {error}") from None
 
 
-def checked(schema: type[D], value: Any) -> D:
+def salvage_document(path: Path) -> Any:
+    """Return the JSON of a document whose checksum need not hold: what repair may still learn from a damaged one.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON.
+    """
+    return parse_json(read_cache_file(path))
+
+
+def validate(schema: type[D], value: Any) -> D:
     """Return a JSON value as its schema has it.
+
+    Args:
+        schema: What it must be.
+        value: As `parse_json` gives it.
 
     Raises:
         ValueError: it does not fit; the message names the first place where it does not.
@@ -161,15 +181,15 @@ def checked(schema: type[D], value: Any) -> D:
         return schema.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        place = (".".join(map(str, first["loc"])) or "the document")[:200]
+        key = (".".join(map(str, first["loc"])) or "the document")[:200]
         if first["type"] == "missing":
-            raise ValueError(f"{place} is missing") from None
+            raise ValueError(f"{key} is missing") from None
         message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-        raise ValueError(f"{place}: found {_shown(first['input'])}; {message[0].lower()}{message[1:]}") from None
+        raise ValueError(f"{key}: found {_shown(first['input'])}; {message[0].lower()}{message[1:]}") from None
 
 
 def _shown(value: object) -> str:
-    """A value that was found, short whatever it is."""
+    """Return a value for a message, short whatever it is."""
     if isinstance(value, dict | list):
         return f"{'an object' if isinstance(value, dict) else 'an array'} of {len(value):,}"
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**64:
@@ -192,19 +212,19 @@ class RememberedFile(Document):
     transform: Text = ""
 
 
-class Holder(Document):
+class LockHolder(Document):
     """writer.json: who writes to a store."""
 
     pid: Count
-    host: Line
-    since: Line
+    host: SingleLine
+    since: SingleLine
 
 
-def read_holder(path: Path) -> Holder:
+def read_lock_holder(path: Path) -> LockHolder:
     """Return what writer.json says, which is not sealed.
 
     Raises:
         OSError: it cannot be read.
         ValueError: it says something else.
     """
-    return checked(Holder, parse_json(read_regular(path)))
+    return validate(LockHolder, parse_json(read_cache_file(path)))

@@ -17,7 +17,7 @@ def marked_encoding(data: bytes) -> str:
     return next((encoding for mark, encoding in _MARKS.items() if data.startswith(mark)), "")
 
 
-def way_to_utf8(encoding: str = "") -> str:
+def suggest_utf8(encoding: str = "") -> str:
     """Return what a person can do about a file in this encoding, as the end of a sentence."""
     guess = "" if encoding else " (or the encoding that it has instead of latin1)"
     return f"save it in UTF-8, for example with `iconv -f {(encoding or 'latin1').lower()} -t utf-8`{guess}"
@@ -30,10 +30,10 @@ def decode_utf8(data: bytes) -> str:
         UsageError: it is not UTF-8; the message names the line, or the encoding where a mark tells it.
     """
     if encoding := marked_encoding(data):
-        raise UsageError(f"it is in {encoding}; {way_to_utf8(encoding)}")
+        raise UsageError(f"it is in {encoding}; {suggest_utf8(encoding)}")
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise UsageError(f"line {line} is not UTF-8; {way_to_utf8()}") from None
+        raise UsageError(f"line {line} is not UTF-8; {suggest_utf8()}") from None
     return text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")

@@ -22,8 +22,8 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from featcache.errors import CacheError, MachineError, UsageError
 from featcache.files import publishing
-from featcache.files.documents import read_holder
-from featcache.files.safe_read import kind_of
+from featcache.files.documents import read_lock_holder
+from featcache.files.safe_read import describe_kind
 
 NOTE = "writer.json"  # who holds a store, beside its lock
 SOFT = ".lock.held"
@@ -32,10 +32,13 @@ _SAY_AFTER = 1.0  # seconds of waiting
 
 
 @contextlib.contextmanager
-def writing(root: Path, *, wait: float = 0.0, waiting: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-    """Hold the store for writing; where another process does, wait so many seconds for it.
+def hold_store(root: Path, *, wait: float = 0.0, waiting: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Hold a store for writing during the block.
 
-    `waiting` is told once who is waited for.
+    Args:
+        root: The store's folder.
+        wait: Seconds to wait for another process that holds it.
+        waiting: Told once who is waited for.
 
     Raises:
         CacheError: another process still holds it; the message says which, and since when.
@@ -44,26 +47,26 @@ def writing(root: Path, *, wait: float = 0.0, waiting: Callable[[str], None] = l
     if not wait >= 0:
         raise UsageError(f"--wait: found {wait}, expected at least 0 seconds")
     with contextlib.ExitStack() as stack:
-        held = stack.enter_context(holding(root / ".lock", wait=min(wait, _SAY_AFTER)))
+        held = stack.enter_context(hold_lock(root / ".lock", wait=min(wait, _SAY_AFTER)))
         if not held and wait > _SAY_AFTER:
-            waiting(_describe(root))
-            held = stack.enter_context(holding(root / ".lock", wait=wait - _SAY_AFTER))
+            waiting(_describe_holder(root))
+            held = stack.enter_context(hold_lock(root / ".lock", wait=wait - _SAY_AFTER))
         if not held:
             waited = f"still, after {wait:g} s, " if wait else ""
             raise CacheError(
-                f"{root}: {waited}another extract is writing to this store ({_describe(root)}); "
+                f"{root}: {waited}another extract is writing to this store ({_describe_holder(root)}); "
                 f"wait until it ends (--wait SECONDS), or stop it: nothing that it committed is lost"
             )
-        with _noted(root / NOTE):
+        with _write_note(root / NOTE):
             yield
 
 
 @contextlib.contextmanager
-def _noted(note: Path) -> Iterator[None]:
-    """Let a file say who holds the store."""
-    me = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+def _write_note(note: Path) -> Iterator[None]:
+    """Let a file say who holds the store during the block."""
+    holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     try:
-        publishing.publish(note, json.dumps(me).encode(), replace=True)
+        publishing.publish(note, json.dumps(holder).encode(), replace=True)
         yield
     finally:
         with contextlib.suppress(MachineError):
@@ -71,11 +74,15 @@ def _noted(note: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def holding(path: Path, *, wait: float) -> Iterator[bool]:
-    """Hold the lock at `path`; False where another process has held it all the time.
+def hold_lock(path: Path, *, wait: float) -> Iterator[bool]:
+    """Hold a lock during the block; yield False where another process has held it all the time.
 
     It is given back at the end of the block, whatever ended it: an exception's traceback may keep the lock itself
     alive for as long as the process.
+
+    Args:
+        path: The lock's file.
+        wait: Seconds to wait for it.
 
     Raises:
         CacheError: what stands at `path` is no lock file: a pipe, a link, a device, a folder.
@@ -97,9 +104,9 @@ def holding(path: Path, *, wait: float) -> Iterator[bool]:
 
 
 def _refuse_special(path: Path) -> None:
-    """Nothing but a regular file is a lock: filelock opens what it finds, and would write through a link."""
+    """Refuse whatever is no regular file: filelock opens what it finds, and would write through a link."""
     try:
-        kind = kind_of(os.lstat(path).st_mode)
+        kind = describe_kind(os.lstat(path).st_mode)
     except OSError:  # it is not there, or cannot be: taking it tells
         return
     if kind:
@@ -107,7 +114,7 @@ def _refuse_special(path: Path) -> None:
 
 
 def _acquire(lock: BaseFileLock) -> bool | None:
-    """Whether the lock was taken; None where the file system has no such locks."""
+    """Take a lock, and return whether it was taken; None where the file system has no such locks."""
     try:
         lock.acquire()
     except Timeout:
@@ -119,12 +126,13 @@ def _acquire(lock: BaseFileLock) -> bool | None:
     return True
 
 
-def _describe(root: Path) -> str:
+def _describe_holder(root: Path) -> str:
+    """Return who holds a store, and what to do where it cannot be known whether that process still runs."""
     remove = ""
     if os.path.lexists(root / SOFT):
         remove = f"; this file system has no locks: if that process is gone, remove {root / SOFT}"
     try:
-        found = read_holder(root / NOTE)
-        return f"pid {found.pid} on {found.host}, since {found.since}{remove}"
+        holder = read_lock_holder(root / NOTE)
+        return f"pid {holder.pid} on {holder.host}, since {holder.since}{remove}"
     except (OSError, ValueError):
         return f"it has just begun{remove}"

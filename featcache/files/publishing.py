@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from featcache.errors import MachineError
-from featcache.files.safe_read import BLOCK, open_file, refusal, refuse_special
+from featcache.files.safe_read import BLOCK_BYTES, describe_refusal, open_file, refuse_special
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -30,11 +30,15 @@ def translate_os_errors(path: Path) -> Iterator[None]:
 
 
 def publish(path: Path, data: bytes | memoryview, *, replace: bool = False) -> None:
-    """Write `data` so that `path` is either not there (or what it was) or complete, also after a power cut.
+    """Write a file so that it is either not there (or what it was) or complete, also after a power cut.
 
-    Without `replace` the file becomes read-only: its name is made of its content, so a file that stands there
-    already is the same one, or a damaged one that is replaced.
     A failing fsync is not tried again: the kernel may have dropped the pages, and a retry would "succeed".
+
+    Args:
+        path: Where it is to stand; its folder is there.
+        data: Its bytes.
+        replace: Whether its content may change later. Else it becomes read-only: its name is made of its content, so a
+            file that stands there already is the same one, or a damaged one that is replaced.
 
     Raises:
         MachineError: the disk is full, the folder read-only, …; no scratch file stays behind.
@@ -49,17 +53,18 @@ def copy_file(path: Path, place: Path) -> None:
         MachineError: it cannot be read, or the disk refuses; no scratch file stays behind.
     """
     with translate_os_errors(place), os.fdopen(open_file(path, follow_links=False), "rb", buffering=0) as file:
-        _publish(place, iter(lambda: file.read(BLOCK), b""), replace=False)
+        _publish(place, iter(lambda: file.read(BLOCK_BYTES), b""), replace=False)
 
 
-def _publish(path: Path, pieces: Iterable[bytes | memoryview], *, replace: bool) -> None:
+def _publish(path: Path, blocks: Iterable[bytes | memoryview], *, replace: bool) -> None:
+    """Write a file under a scratch name, make it durable, and give it its name."""
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     with translate_os_errors(path):
         try:
             handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
             try:
-                for piece in pieces:
-                    write_all(handle, piece)
+                for block in blocks:
+                    write_all(handle, block)
                 if not replace:
                     os.fchmod(handle, 0o444)
                 os.fsync(handle)
@@ -73,7 +78,12 @@ def _publish(path: Path, pieces: Iterable[bytes | memoryview], *, replace: bool)
 
 
 def append_bytes(path: Path, data: bytes, *, sync: bool) -> None:
-    """Append whole lines in one write, and fsync them where the caller's promise rests on them.
+    """Append whole lines to a file in one write.
+
+    Args:
+        path: The file; it is made where it is missing.
+        data: The lines.
+        sync: Whether to fsync them: the caller's promise rests on them.
 
     Raises:
         MachineError: the disk is full, …; a part of a line may stand there, which readers ignore. Or no regular file
@@ -89,7 +99,7 @@ def append_bytes(path: Path, data: bytes, *, sync: bool) -> None:
             os.close(handle)
 
 
-def ends_whole(path: Path) -> bool:
+def ends_with_newline(path: Path) -> bool:
     """Return whether the last line of a log has its newline; a log that is not there has no torn line.
 
     Raises:
@@ -108,7 +118,11 @@ def ends_whole(path: Path) -> bool:
 
 
 def truncate_file(path: Path, size: int) -> None:
-    """Cut a file to `size` bytes: the torn last line of a log, under the lock."""
+    """Cut a file to `size` bytes: the torn last line of a log, under the lock.
+
+    Raises:
+        MachineError: the disk refuses, or no regular file stands there.
+    """
     with translate_os_errors(path):
         handle = _open_to_write(path)
         try:
@@ -119,7 +133,11 @@ def truncate_file(path: Path, size: int) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and those above it; a power cut does not take a new one away, nor what is then put into it."""
+    """Create a folder and those above it; a power cut does not take a new one away, nor what is then put into it.
+
+    Raises:
+        MachineError: the disk refuses, or something else stands there.
+    """
     with translate_os_errors(path):
         missing = []
         while not os.path.isdir(path):
@@ -135,7 +153,11 @@ def make_folder(path: Path) -> None:
 
 
 def move_file(path: Path, place: Path) -> None:
-    """Give a file or folder another name; its new folder must be there."""
+    """Give a file or folder another name; its new folder must be there.
+
+    Raises:
+        MachineError: the disk refuses.
+    """
     with translate_os_errors(place):
         os.rename(path, place)
         sync_folder(place.parent)
@@ -144,7 +166,11 @@ def move_file(path: Path, place: Path) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file; one that is gone already is no error. Not durable until its folder is synced."""
+    """Remove a file; one that is gone already is no error. Not durable until its folder is synced.
+
+    Raises:
+        MachineError: the disk refuses.
+    """
     with translate_os_errors(path), contextlib.suppress(FileNotFoundError):
         os.unlink(path)
 
@@ -169,7 +195,7 @@ def _open_to_write(path: Path, flags: int = 0) -> int:
     try:
         handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o644)
     except OSError as error:
-        raise refusal(error, path, follow_links=False) from None
+        raise describe_refusal(error, path, follow_links=False) from None
     refuse_special(handle, path)
     return handle
 

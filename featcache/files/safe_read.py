@@ -2,7 +2,7 @@
 
 A pipe would block for ever, a device or a sparse file would fill the memory, and inside a cache a link would lead out
 of it. Files of a cache are opened without following a link; a user's own images, tables and recipes may be links, and
-what they lead to is checked in the same way. `store.regular` and `store.documents` are this for a cache, with limits.
+what they lead to is checked in the same way. `cache_files` and `documents` do this for a cache, with limits.
 """
 
 import errno
@@ -11,8 +11,8 @@ import os
 import stat
 from pathlib import Path
 
-BLOCK = 1 << 20  # bytes that are read at a time
-TABLE = 1 << 32  # bytes: the largest table or annotation file that is read
+BLOCK_BYTES = 1 << 20  # bytes that are read at a time
+MAX_TABLE_BYTES = 1 << 32  # bytes: the largest table or annotation file that is read
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -25,7 +25,7 @@ _KINDS = (
 _LINK = {errno.ELOOP, errno.EMLINK}  # what O_NOFOLLOW says of a link; the second is FreeBSD's
 
 
-def kind_of(mode: int) -> str:
+def describe_kind(mode: int) -> str:
     """Return what a file of this `st_mode` is, in words; "" for a regular file."""
     return next((name for is_kind, name in _KINDS if is_kind(mode)), "" if stat.S_ISREG(mode) else "no regular file")
 
@@ -46,7 +46,7 @@ def open_file(path: str | Path, *, follow_links: bool) -> int:
     except ValueError:  # a NUL in the name, or a character that no file name has
         raise OSError(errno.EINVAL, "no file can have this name", os.fspath(path)) from None
     except OSError as error:
-        raise refusal(error, path, follow_links=follow_links) from None
+        raise describe_refusal(error, path, follow_links=follow_links) from None
     refuse_special(handle, path)
     return handle
 
@@ -54,26 +54,31 @@ def open_file(path: str | Path, *, follow_links: bool) -> int:
 def read_file(path: str | Path, limit: int, *, follow_links: bool) -> bytes:
     """Return all bytes of a regular file.
 
+    Args:
+        path: The file.
+        limit: The most bytes that it may have.
+        follow_links: Whether the last part of the path may be a symbolic link.
+
     Raises:
         OSError: as `open_file`; or it is larger than `limit` bytes.
     """
     with os.fdopen(open_file(path, follow_links=follow_links), "rb") as file:
         refuse_larger(file.fileno(), limit)
         data = file.read(os.fstat(file.fileno()).st_size + 1)  # as much is allocated as is asked for
-        while len(data) <= limit and (block := file.read(BLOCK)):  # it grows
+        while len(data) <= limit and (block := file.read(BLOCK_BYTES)):  # it grows
             data += block
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes, more than any such file has", os.fspath(path))
     return data
 
 
-def refusal(error: OSError, path: str | Path, *, follow_links: bool) -> OSError:
+def describe_refusal(error: OSError, path: str | Path, *, follow_links: bool) -> OSError:
     """Return the error that opening `path` gave, saying what stands there where the system's words do not."""
     if error.errno in _LINK and not follow_links:
         return OSError(error.errno, "it is a symbolic link, which is not followed here", os.fspath(path))
     if error.errno in (errno.ENXIO, errno.EOPNOTSUPP):  # a socket; or a pipe that is opened for writing
         try:
-            kind = kind_of(os.lstat(path).st_mode)
+            kind = describe_kind(os.lstat(path).st_mode)
         except OSError:
             kind = ""
         if kind:
@@ -87,7 +92,7 @@ def refuse_special(handle: int, path: str | Path) -> None:
     Raises:
         OSError: it is a pipe, a device or a folder.
     """
-    if kind := kind_of(os.fstat(handle).st_mode):
+    if kind := describe_kind(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", os.fspath(path))
 
@@ -111,18 +116,18 @@ def hash_file(path: str | Path, *, follow_links: bool) -> bytes:
     """
     running = hashlib.sha256()
     with os.fdopen(open_file(path, follow_links=follow_links), "rb", buffering=0) as file:
-        while block := file.read(BLOCK):
+        while block := file.read(BLOCK_BYTES):
             running.update(block)
     return running.digest()
 
 
-def target_problem(path: str | Path) -> str:
+def describe_target(path: str | Path) -> str:
     """Return why no file can be written in the place of what stands at `path`, in words; "" where one can.
 
     A pipe or a device there would be replaced by a file, and whoever reads it would wait for ever.
     """
     try:
-        kind = kind_of(os.stat(path).st_mode)
+        kind = describe_kind(os.stat(path).st_mode)
     except (OSError, ValueError):  # nothing there: whether it can be made shows when it is written
         return ""
     return f"is {kind}, expected a file or nothing" if kind else ""

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from featcache.errors import MachineError
 from featcache.files import publishing
-from featcache.files.append_log import read_blocks
-from featcache.files.documents import RememberedFile, checked
-from featcache.files.sealed import intact, seal_line, unseal_line
+from featcache.files.append_log import AppendLog
+from featcache.files.documents import RememberedFile, validate
+from featcache.files.sealed import is_intact, seal_line, unseal_line
 
-Stat = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode
+FileStat = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode
 
 STAT_LOG_NAME = "stat.log"
 _STAT = b',"stat":['
@@ -31,54 +31,67 @@ _USUAL = re.compile(  # a file that gave an image; its name was compared as byte
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownFile:
     """One file as it was read."""
 
-    stat: Stat
-    digest: bytes  # sha256 of its bytes; b"" where it could not be read
+    stat: FileStat
+    digest: bytes  # sha256 of its bytes, 32 bytes; b"" where it could not be read
     reason: str = ""  # why it gives no image; "" where it does
     transform: str = ""  # under which transform it gives none: the start of its sha256
 
 
 class StatLog:
-    """The memory of one cache; `remember` collects, `flush` writes."""
+    """What one cache remembers of files; `remember` collects, `flush` writes."""
 
     def __init__(self, cache: Path) -> None:
         self.path = cache / STAT_LOG_NAME
-        self._known: dict[bytes, bytes | Known] | None = None  # a line is unsealed when its file is asked for
-        self._older: dict[bytes, list[bytes | Known]] = {}  # what the newest replaced: it may prove damaged
+        self._log = AppendLog(self.path, is_memory=True)
+        self._newest: dict[bytes, bytes | KnownFile] | None = None  # a line is unsealed when its file is asked for
+        self._older: dict[bytes, list[bytes | KnownFile]] = {}  # what the newest replaced: it may prove damaged
         self._pending: list[bytes] = []
         self._reading = threading.Lock()
 
-    def find(self, path: str, status: Stat) -> Known | None:
-        """What is known of the file at this absolute path, if it is still the one that was read."""
+    def find(self, path: str, status: FileStat) -> KnownFile | None:
+        """Return what is known of a file, if it is still the one that was read; else None.
+
+        Args:
+            path: Its absolute path.
+            status: Its stat now.
+        """
         known = self._find(path)
         return known if known is not None and known.stat == status else None
 
-    def look_up(self, paths: Sequence[str]) -> list[Known | None]:
-        """`find` for many files, each asked for its stat; None where it is new, has changed, or cannot be asked."""
-        found = map(self._find, paths)
+    def look_up(self, paths: Sequence[str]) -> list[KnownFile | None]:
+        """Return what `find` does for many absolute paths; None where a file is new, has changed, or is not there."""
         return [
-            known if known is not None and known.stat == stat_of(path) else None
-            for path, known in zip(paths, found, strict=True)
+            known if known is not None and known.stat == read_file_stat(path) else None
+            for path, known in zip(paths, map(self._find, paths), strict=True)
         ]
 
-    def sound(self, paths: Iterable[str]) -> dict[str, tuple[Stat, bytes]]:
-        """Stat and digest of those of these files that are remembered as they are now, and that could be read."""
-        different = list(dict.fromkeys(paths))
-        found = zip(different, self.look_up(different), strict=True)
-        return {path: (known.stat, known.digest) for path, known in found if known is not None and not known.reason}
+    def find_readable(self, paths: Iterable[str]) -> dict[str, tuple[FileStat, bytes]]:
+        """Return stat and digest of those of these files that are remembered as they are now and could be read."""
+        distinct = list(dict.fromkeys(paths))
+        pairs = zip(distinct, self.look_up(distinct), strict=True)
+        return {path: (known.stat, known.digest) for path, known in pairs if known is not None and not known.reason}
 
     def remember(
-        self, path: str, status: Stat, digest: bytes, reason: str = "", *, read_at: int, transform: str = ""
+        self, path: str, status: FileStat, digest: bytes, reason: str = "", *, read_at: int, transform: str = ""
     ) -> None:
-        """Note what was read at `read_at` (time.time_ns before the reading); a racy stat is not noted.
+        """Note what was read of a file, unless its stat is racy.
 
         A file that changed within the clock's grain of being read may change again without its stat showing it.
+
+        Args:
+            path: Its absolute path.
+            status: Its stat before it was read.
+            digest: The sha256 of its bytes, 32 bytes; b"" where it could not be read.
+            reason: Why it gives no image; "" where it does.
+            read_at: `now_ns` before it was read.
+            transform: Under which transform it gives none.
         """
-        if racy(status, read_at):
+        if is_racy(status, read_at):
             return
-        known = Known(status, digest, reason, transform if reason else "")
+        known = KnownFile(status, digest, reason, transform if reason else "")
         if self._find(path) == known:
             return
         self._read()[_key(path)] = known
@@ -87,43 +100,56 @@ class StatLog:
         self._pending.append(seal_line(line))
 
     def flush(self) -> None:
-        """Append what was remembered. Not fsynced: what is lost is read again."""
+        """Append what was remembered. Not fsynced: what is lost is read again.
+
+        Raises:
+            MachineError: the disk refuses.
+        """
         if not self._pending:
             return
         publishing.make_folder(self.path.parent)
-        start = b"" if publishing.ends_whole(self.path) else b"\n"  # a torn line must not swallow the next one
-        publishing.append_bytes(self.path, start + b"".join(self._pending), sync=False)
+        self._log.append(*self._pending)
         self._pending.clear()
 
     def try_flush(self) -> None:
-        """`flush` for readers: a cache that cannot be written to can still be read."""
+        """Append what was remembered if that is possible: a cache that cannot be written to can still be read."""
         with contextlib.suppress(MachineError):
             self.flush()
 
-    def _find(self, path: str) -> Known | None:
+    def count_damaged(self) -> tuple[int, int]:
+        """Return how many lines there are, and how many of them are damaged.
+
+        Raises:
+            OSError: there is no memory yet, or it cannot be read.
+        """
+        lines = [line for line in self._log.iter_lines() if line.size]
+        return len(lines), sum(line.data is None or unseal_line(line.data) is None for line in lines)
+
+    def _find(self, path: str) -> KnownFile | None:
+        """Return the newest sound line about a file, whatever its stat is now."""
         lines, key = self._read(), _key(path)
-        while isinstance(found := lines.get(key), bytes):
-            known = _unseal(found)
+        while isinstance(newest := lines.get(key), bytes):
+            known = _unseal(newest)
             if known is not None:
                 lines[key] = known
             elif older := self._older.get(key):
                 lines[key] = older.pop()
             else:
                 del lines[key]
-        return found
+        return newest
 
-    def _read(self) -> dict[bytes, bytes | Known]:
-        """The newest line of every path, by how it begins."""
+    def _read(self) -> dict[bytes, bytes | KnownFile]:
+        """Return the newest line of every path, by how it begins."""
         with self._reading:
-            if self._known is None:
-                known: dict[bytes, bytes | Known] = {}
+            if self._newest is None:
+                newest: dict[bytes, bytes | KnownFile] = {}
                 try:
-                    for lines in read_blocks(self.path):
+                    for lines in self._log.iter_blocks():
                         for line in lines:
                             key = line.partition(_STAT)[0]
-                            if key in known:
-                                self._older.setdefault(key, []).append(known[key])
-                            known[key] = line
+                            if key in newest:
+                                self._older.setdefault(key, []).append(newest[key])
+                            newest[key] = line
                 except FileNotFoundError:
                     pass
                 except OSError as error:
@@ -131,47 +157,47 @@ class StatLog:
                         f"{self.path}: what is remembered of files cannot be read: {error.strerror}; remove it: "
                         f"it only spares work"
                     ) from None
-                self._known = known
-        return self._known
+                self._newest = newest
+        return self._newest
 
 
 def _key(path: str) -> bytes:
-    """How a line about this file begins: up to its stat, which no name can contain unescaped."""
+    """Return how a line about this file begins: up to its stat, which no name can contain unescaped."""
     return b'{"path":' + encode_basestring_ascii(path).encode()
 
 
-def _unseal(line: bytes) -> Known | None:
-    """What a line says; None where it is torn, damaged, or a newer version's."""
-    if (usual := _USUAL.fullmatch(line)) is not None and intact(line):  # nearly every line, in half the time
+def _unseal(line: bytes) -> KnownFile | None:
+    """Return what a line says; None where it is torn, damaged, or a newer version's."""
+    if (usual := _USUAL.fullmatch(line)) is not None and is_intact(line):  # nearly every line, in half the time
         size, mtime, ctime, inode, digest = usual.groups()
-        return Known((int(size), int(mtime), int(ctime), int(inode)), bytes.fromhex(digest.decode()))
+        return KnownFile((int(size), int(mtime), int(ctime), int(inode)), bytes.fromhex(digest.decode()))
     entry = unseal_line(line)
     if entry is None:
         return None
     try:
-        said = checked(RememberedFile, entry)
+        remembered = validate(RememberedFile, entry)
     except ValueError:
         return None
-    if not (said.reason or said.digest):  # an image has a digest
+    if not (remembered.reason or remembered.digest):  # an image has a digest
         return None
-    return Known(said.stat, bytes.fromhex(said.digest), said.reason, said.transform)
+    return KnownFile(remembered.stat, bytes.fromhex(remembered.digest), remembered.reason, remembered.transform)
 
 
-def stat_of(path: str) -> Stat | None:
-    """The identity of a regular file, links followed; None where there is none to be had."""
+def read_file_stat(path: str) -> FileStat | None:
+    """Return the stat of a regular file, links followed; None where there is none."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except (OSError, ValueError):
         return None
-    return identity(found) if stat.S_ISREG(found.st_mode) else None
+    return to_file_stat(status) if stat.S_ISREG(status.st_mode) else None
 
 
-def identity(found: os.stat_result) -> Stat:
-    """The four numbers that say whether a file is still the one that was read."""
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+def to_file_stat(status: os.stat_result) -> FileStat:
+    """Return the four numbers that say whether a file is still the one that was read."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def racy(status: Stat, read_at: int) -> bool:
+def is_racy(status: FileStat, read_at: int) -> bool:
     """Whether the file is so young that another change could leave its stat as it is.
 
     Kernel clocks tick every 1 to 10 ms; file systems that keep whole seconds show it by their zeros.
@@ -182,6 +208,6 @@ def racy(status: Stat, read_at: int) -> bool:
     return max(mtime, ctime) + grain > read_at
 
 
-def now() -> int:
-    """The clock that `remember` compares with file times, nanoseconds."""
+def now_ns() -> int:
+    """Return the time that `StatLog.remember` compares with file times, nanoseconds since 1970."""
     return time.time_ns()

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from featcache.errors import CacheError
-from featcache.files.cache_files import HEAD, hash_regular, read_hashed
+from featcache.files.cache_files import MAX_TENSORS_BYTES, hash_cache_file, read_if_hash_matches
 
 LONGEST_HEADER = 1 << 16  # bytes: of at most three tensors; the format itself allows 100 MB, a million tensors
 
@@ -27,6 +27,11 @@ class Tensors:
     def take(self, name: str, dtype: type[T], dimensions: int) -> npt.NDArray[T]:
         """Return one tensor.
 
+        Args:
+            name: Its name in the file.
+            dtype: The type that it must have.
+            dimensions: How many dimensions it must have.
+
         Raises:
             ValueError: there is none of this name, dtype and number of dimensions.
         """
@@ -39,28 +44,28 @@ class Tensors:
         return array
 
 
-def check_hash(path: Path, sha256: str, *, way_out: str) -> None:
+def check_file_hash(path: Path, sha256: str, *, way_out: str) -> None:
     """Do nothing where a file has this sha256; it is read in bounded memory.
 
     Raises:
         CacheError: it cannot be read, or is another file; the message ends with `way_out`.
     """
     try:
-        found = hash_regular(path)
+        actual = hash_cache_file(path)
     except OSError as error:
         raise CacheError(f"{path}: cannot be read: {error.strerror}; {way_out}") from None
-    if found != sha256:
+    if actual != sha256:
         raise CacheError(f"{path}: damaged: its sha256 is another; {way_out}")
 
 
-def read_checked(path: Path, sha256: str, *, way_out: str) -> bytes:
+def read_hashed_file(path: Path, sha256: str, *, way_out: str) -> bytes:
     """Return the bytes of a file whose sha256 a document of the cache says.
 
     Raises:
         CacheError: it cannot be read, or is another file; the message ends with `way_out`.
     """
     try:
-        data = read_hashed(path, sha256, HEAD)
+        data = read_if_hash_matches(path, sha256, MAX_TENSORS_BYTES)
     except OSError as error:
         raise CacheError(f"{path}: cannot be read: {error.strerror}; {way_out}") from None
     if data is None:
@@ -72,9 +77,9 @@ def read_tensors(path: Path, sha256: str, *, way_out: str) -> Tensors:
     """Return the tensors of a file whose sha256 a document of the cache says.
 
     Raises:
-        CacheError: as `read_checked`; or it is no safetensors file.
+        CacheError: as `read_hashed_file`; or it is no safetensors file.
     """
-    data = read_checked(path, sha256, way_out=way_out)
+    data = read_hashed_file(path, sha256, way_out=way_out)
     try:
         return Tensors(path, parse_tensors(data))
     except ValueError as error:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from featcache.arguments import checked
 from featcache.dataset import Asked
 from featcache.errors import CacheError, MachineError, UsageError
-from featcache.files import kind_of, parse_json, read_lines
+from featcache.files import AppendLog, describe_kind, parse_json
 from featcache.heads.config import HeadConfig
 from featcache.heads.fit_linear import CHECK_SECONDS, Fit, notes_of, refuse_seconds, section_of
 from featcache.heads.grid import HeadOptions, head_configs
@@ -241,10 +241,10 @@ def _refuse_foreign(path: Path) -> None:
     """
     way_out = "remove the file to begin a new study"
     lock = path.with_name(path.name + ".lock")
-    if os.path.lexists(lock) and (kind := kind_of(os.lstat(lock).st_mode)):
+    if os.path.lexists(lock) and (kind := describe_kind(os.lstat(lock).st_mode)):
         raise CacheError(f"{lock}: it is {kind}, expected the lock of a study; remove it")
     try:
-        for number, line in enumerate(read_lines(path), start=1):
+        for number, line in enumerate(AppendLog(path).iter_lines(), start=1):
             if line.data is None or (line.whole and not isinstance(parse_json(line.data), dict)):
                 raise CacheError(f"{path}: this is no study: line {number} is no JSON object; {way_out}")
     except FileNotFoundError:

@@ -44,7 +44,7 @@ def read_splits(asked: Asked, *, from_disk: bool | None = False) -> Splits:
     notes = []
     key = asked.key_of(source, "train")
     if from_disk is None:
-        size, free = len(source.listing(key).good) * (source.dim or 0) * 4, available_memory()
+        size, free = len(source.listing(key).embedded) * (source.dim or 0) * 4, available_memory()
         from_disk = free is not None and size > SHARE_OF_MEMORY * free
         if from_disk and free is not None:
             notes.append(

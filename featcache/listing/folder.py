@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from featcache.errors import DataError
-from featcache.files import NAME
+from featcache.files import NAME_PATTERN
 from featcache.listing.folder_names import check_clips, check_names
 from featcache.listing.leftovers import SUFFIXES, is_left_out
 from featcache.listing.listing import Listing
@@ -45,7 +45,7 @@ class Folder:
             DataError: what `list_folder` says, or a split that could not name a file of the cache.
         """
         found = list_folder(self.root, split, data_set=self.data_set, variant=self.variant)
-        if not re.fullmatch(NAME, split):
+        if not re.fullmatch(NAME_PATTERN, split):
             raise DataError(
                 f"{found.root}: split {split!r} would name a file of the cache; expected letters, digits, '.', '_' and "
                 f"'-' alone: rename its folder, or name the splits that are meant with --split"

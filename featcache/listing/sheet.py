@@ -11,7 +11,7 @@ from typing import Any
 
 from featcache.arguments import nearest_name
 from featcache.errors import DataError, UsageError
-from featcache.files import BLOCK, TABLE, marked_encoding, open_file, refuse_larger, way_to_utf8
+from featcache.files import BLOCK_BYTES, MAX_TABLE_BYTES, marked_encoding, open_file, refuse_larger, suggest_utf8
 from featcache.listing.paths import is_text, readable, shown_path
 from featcache.listing.spellings import same_name_key
 
@@ -52,7 +52,7 @@ def read(path: str, columns: Sequence[str], optional: Sequence[str] = (), *, pat
     except OSError as error:
         raise DataError(f"{path}: this table cannot be read: {error.strerror}") from None
     if encoding := marked_encoding(data):
-        refuse(path, [f"line 1: this is {encoding}, not UTF-8; {way_to_utf8(encoding)}"])
+        refuse(path, [f"line 1: this is {encoding}, not UTF-8; {suggest_utf8(encoding)}"])
     if b"\0" in data:
         line = data[: data.index(b"\0")].count(b"\n") + 1
         refuse(path, [f"line {line}: a NUL byte: this is no text in UTF-8; save it as CSV in UTF-8"])
@@ -67,7 +67,7 @@ def _with_faults(sheet: Sheet, paths: Sequence[str]) -> Sheet:
         different = set(column)
         kinds = [({value for value in different if "\0" in value}, "holds a NUL character")]
         if name not in paths:
-            kinds.append(({value for value in different if not is_text(value)}, f"is not UTF-8; {way_to_utf8()}"))
+            kinds.append(({value for value in different if not is_text(value)}, f"is not UTF-8; {suggest_utf8()}"))
         for bad, reason in kinds:
             rows = [row for row, value in enumerate(column) if value in bad] if bad else []
             if rows:
@@ -84,8 +84,8 @@ def _bytes(path: str) -> bytes:
     """
     blocks: list[bytes] = []
     with os.fdopen(open_file(path, follow_links=True), "rb") as file:
-        refuse_larger(file.fileno(), TABLE)
-        while block := file.read(BLOCK):
+        refuse_larger(file.fileno(), MAX_TABLE_BYTES)
+        while block := file.read(BLOCK_BYTES):
             blocks.append(block)
             if b"\0" in block:
                 break

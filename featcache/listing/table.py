@@ -12,7 +12,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from featcache.errors import DataError
-from featcache.files import NAME
+from featcache.files import NAME_PATTERN
 from featcache.listing import sheet
 from featcache.listing.listing import Listing
 from featcache.listing.paths import readable
@@ -98,7 +98,7 @@ def _faults(folder: str, columns: Mapping[str, Sequence[str]], found: Sheet) -> 
             bad |= {
                 value: f"split {value!r} would name a file of the cache; expected letters, digits, '.', '_' and '-'"
                 for value in set(column) - set(bad)
-                if not re.fullmatch(NAME, value)
+                if not re.fullmatch(NAME_PATTERN, value)
             }
         faults += [(row, bad[value]) for row, value in enumerate(column) if value in bad] if bad else []
     for what in ("clip", "subject"):

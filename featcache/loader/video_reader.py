@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from featcache.errors import MachineError
-from featcache.files import Stat
+from featcache.files import FileStat
 from featcache.loader.pool import MAX_TRIES, WorkerPool
 from featcache.loader.process import request, send
 from featcache.loader.reader import ImageRead
@@ -19,7 +19,7 @@ def read_frames(
     transform: ImageTransform,
     is_wanted: Callable[[bytes], bool],
     *,
-    known: Mapping[str, tuple[Stat, bytes]],
+    known: Mapping[str, tuple[FileStat, bytes]],
     workers: int,
     ahead: int,
 ) -> Generator[ImageRead, None, None]:
@@ -60,7 +60,7 @@ class _Video:
     # By digest, the frames to decode: a video's second worker decodes what the first one was to decode.
     decided: dict[bytes, set[int]] = field(default_factory=dict)
     digest: bytes = b""
-    status: Stat | None = None
+    status: FileStat | None = None
     read_at: int = 0
 
 
@@ -73,7 +73,7 @@ class _VideoPool(WorkerPool):
         transform: ImageTransform,
         is_wanted: Callable[[bytes], bool],
         *,
-        known: Mapping[str, tuple[Stat, bytes]],
+        known: Mapping[str, tuple[FileStat, bytes]],
         workers: int,
         ahead: int,
     ) -> None:

@@ -32,7 +32,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from featcache.files import BLOCK, open_file
+from featcache.files import BLOCK_BYTES, open_file
 from featcache.media import BadImageError, ImageTransform, copy_image, decode_image, may_be_image
 
 _MAX_BYTES = 1 << 30  # a file larger than this is no picture that fits the limit on pixels
@@ -136,7 +136,7 @@ def _read_contents(file: BinaryIO, size: int) -> tuple[bytes, int, str]:
     head = file.read(_HEAD) if size > _MAX_HELD else b""
     if head and not may_be_image(head):
         running, count = hashlib.sha256(head), len(head)
-        while block := file.read(min(BLOCK, size + 1 - count)):
+        while block := file.read(min(BLOCK_BYTES, size + 1 - count)):
             running.update(block)
             count += len(block)
         return head, count, running.hexdigest()

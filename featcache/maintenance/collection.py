@@ -10,13 +10,12 @@ from featcache.errors import CacheError
 from featcache.files import StatLog, sweep_old_scratch
 from featcache.maintenance.verification import store_folders
 from featcache.store import (
-    LOG_NAME,
+    CommitLog,
     CompactionPlan,
     FeatureStore,
     apply_compaction,
     cache_folder,
     plan_compaction,
-    read_commits,
     remove_dropped,
 )
 
@@ -84,9 +83,9 @@ def gc(
                 progress(written[0], total)
 
             apply_compaction(now.root, planned, now, more)
-            log = read_commits(now.root / LOG_NAME)
+            log = CommitLog(now.root).read()
             removed = remove_dropped(now.root, log, grace=grace)
-        found.known.try_flush()
+        found.stat_log.try_flush()
         done.append(_said(now, planned, applied=True, removed=removed))
     return done
 

@@ -11,7 +11,13 @@ from featcache.dataset import Asked
 from featcache.errors import CacheError
 from featcache.heads.saved import MODEL_DOCUMENTS
 from featcache.recipe import DataOptions
-from featcache.store import Extracted, FeatureStore, Shard, broken, find
+from featcache.store import (
+    ExtractedListing,
+    FeatureStore,
+    Shard,
+    find_broken_stores,
+    find_stores,
+)
 from featcache.trunks import TrunkSource, WeightsMemo, architecture
 
 
@@ -29,7 +35,7 @@ def info(*, arch: str | None = None, weights: str | None = None, **where: Unpack
     shape = architecture(recipe.trunk.arch)
     trunk = TrunkSource(recipe.trunk, WeightsMemo(asked.folder))
     crop = trunk.transform.crop
-    stores = find(asked.folder, asked.known)  # every one, whatever trunk the recipe asks for
+    stores = find_stores(asked.folder, asked.known)  # every one, whatever trunk the recipe asks for
     classes = next((len(found.listing.classes) for store in stores for found in _listings(asked, store)), None)
     return {
         "version": featcache.__version__,
@@ -45,7 +51,7 @@ def info(*, arch: str | None = None, weights: str | None = None, **where: Unpack
             "head_parameters": None if classes is None else shape.head_parameters(classes),
         },
         "stores": [_describe(store) for store in stores],
-        "damaged": {name: str(error) for name, error in broken(asked.folder, asked.known).items()},
+        "damaged": {name: str(error) for name, error in find_broken_stores(asked.folder, asked.known).items()},
     }
 
 
@@ -54,7 +60,7 @@ def _describe(store: FeatureStore) -> dict[str, Any]:
     return {
         "name": store.name,
         "arch": spec.arch,
-        "weights": store.trunk.asked,
+        "weights": store.trunk.weights_name,
         "compute": spec.compute,
         "stored": spec.stored,
         "rows": store.rows,
@@ -63,12 +69,12 @@ def _describe(store: FeatureStore) -> dict[str, Any]:
         "bytes": sum(part.bytes for part in store.shards),
         "listings": ["/".join(key) for key in sorted(store.listings)],
         "heads": len(_heads(store)),
-        "made": [{**entry, **_part(store, place)} for place, entry in enumerate(store.trunk.made)],
+        "made": [{**entry, **_part(store, place)} for place, entry in enumerate(store.trunk.provenance)],
         "made_by_unknown": sum(part.rows for part in store.shards if not _is_noted(store, part)),
     }
 
 
-def _listings(asked: Asked, store: FeatureStore) -> Iterator[Extracted]:
+def _listings(asked: Asked, store: FeatureStore) -> Iterator[ExtractedListing]:
     """The listings of this data set in a store that can be read."""
     for key in asked.keys_of(store):
         with contextlib.suppress(CacheError):  # `verify` names it
@@ -82,7 +88,7 @@ def _part(store: FeatureStore, place: int) -> dict[str, int]:
 
 
 def _is_noted(store: FeatureStore, part: Shard) -> bool:
-    return part.made is not None and part.made < len(store.trunk.made)
+    return part.made is not None and part.made < len(store.trunk.provenance)
 
 
 def _heads(store: FeatureStore) -> list[Path]:

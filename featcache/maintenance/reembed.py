@@ -43,14 +43,14 @@ def embed_again(
             continue
         progress(store.name)
         try:
-            source = find_weights(store.trunk.spec, store.trunk.asked, WeightsMemo(folder), weights)
+            source = find_weights(store.trunk.spec, store.trunk.weights_name, WeightsMemo(folder), weights)
         except FeatcacheError as error:
             source, wrong = None, f": {error}"
         else:
             wrong = ""
         if source is None:
             way_out = f"{weights} are others" if weights and not wrong else "name them with --weights"
-            said = f"{store.root}: not compared: weights {store.trunk.asked} are not here; {way_out}"
+            said = f"{store.root}: not compared: weights {store.trunk.weights_name} are not here; {way_out}"
             found.notes.append(Problem(str(store.root), "deep", said + wrong))
             continue
         chosen = choose_device(device)

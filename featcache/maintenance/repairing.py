@@ -11,36 +11,36 @@ import numpy as np
 
 from featcache.arguments import checked
 from featcache.errors import CacheError, FeatcacheError
-from featcache.files import sweep_old_scratch, writing
+from featcache.files import hold_store, sweep_old_scratch
 from featcache.heads.saved import repair_heads
 from featcache.listing import groups_of
 from featcache.maintenance.verification import store_folders, unknown_shards
 from featcache.store import (
     LOG_NAME,
-    TRUNK,
+    TRUNK_FILE,
+    CommitLog,
     Commits,
     DigestIndex,
     ListingLine,
     Problem,
-    Replayed,
+    ReplayedLog,
     Shard,
-    adoptable,
     cache_folder,
     check_listing,
     check_shard,
     check_splits,
+    describe_foreign_trunk,
     drop_listing,
     drop_shard,
+    examine_orphan,
     find_spec,
     listing_path,
-    mend_log,
-    mend_trunk,
-    not_ours,
     read_digests,
     read_listing,
-    replay_commits,
+    read_trunk_or_none,
+    repair_log,
+    repair_trunk_record,
     set_aside,
-    trunk_or_none,
     write_split_assignment,
 )
 from featcache.trunks import ARCHITECTURES, DECODERS, RANDOM, TrunkSpec, WeightsMemo
@@ -87,7 +87,7 @@ def repair(
         raise CacheError(f"{folder}: no cache here; name one with --cache")
     done = Repaired(dry_run)
     for root in store_folders(folder, store):
-        with contextlib.nullcontext() if dry_run else writing(root, wait=wait):
+        with contextlib.nullcontext() if dry_run else hold_store(root, wait=wait):
             _Mending(folder, root, done, progress).run()
     _mend_splits(folder, done)
     if not dry_run:
@@ -103,7 +103,7 @@ class _Mending:
 
     def run(self) -> None:
         """Trunk, log, shards, listings, heads: each step rests on those before it."""
-        if said := not_ours(self.root):
+        if said := describe_foreign_trunk(self.root):
             self.done.unmended.append(Problem(str(self.root), "trunk", said))
             return
         dtype = self._trunk()
@@ -116,7 +116,7 @@ class _Mending:
             lines = ", ".join(str(number) for number, _ in log.damaged)
             self._act("log", self.root / LOG_NAME, f"written anew without its damaged lines ({lines})")
         if not self.done.dry_run:
-            mend_log(self.root, log, adopted)
+            repair_log(self.root, log, adopted)
         for part in log.commits.shards:
             if part.name in bad:
                 self._act("dropped", self.root / "shards" / part.name, f"{part.rows:,} rows dropped from the log")
@@ -129,12 +129,12 @@ class _Mending:
 
     def _trunk(self) -> str | None:
         """The dtype of this store's rows, from trunk.json as it is or as it can be made again."""
-        there = trunk_or_none(self.root)
+        there = read_trunk_or_none(self.root)
         if there is not None:
             return there.spec.stored
         known = list(_known_trunks(self.cache))
         spec = find_spec(self.root, [spec for spec, _ in known])
-        path = self.root / TRUNK
+        path = self.root / TRUNK_FILE
         if spec is not None:
             asked = next((asked for known_spec, asked in known if known_spec == spec), "unknown")
             self._act("trunk", path, "written anew: this is the trunk that the folder is named by")
@@ -144,21 +144,20 @@ class _Mending:
             self._act("trunk", path, said)
             self.done.unmended.append(Problem(str(path), "trunk", f"{path}: {said}; its shards are kept"))
         if not self.done.dry_run:
-            mend_trunk(self.root, spec, asked)
+            repair_trunk_record(self.root, spec, asked)
         return None if spec is None else spec.stored
 
-    def _log(self) -> Replayed:
-        path = self.root / LOG_NAME
+    def _log(self) -> ReplayedLog:
         try:
-            return replay_commits(path)
+            return CommitLog(self.root).replay()
         except CacheError:
-            return Replayed(Commits(), (), ((0, "is missing, with all others"),), 0)
+            return ReplayedLog(Commits(), (), ((0, "is missing, with all others"),), 0)
 
     def _is_damaged(self, part: Shard) -> bool:
         self.progress(part.name)
         return bool(check_shard(self.root / "shards", part))
 
-    def _adopted(self, log: Replayed, dtype: str | None, dim: int | None) -> Iterator[Shard]:
+    def _adopted(self, log: ReplayedLog, dtype: str | None, dim: int | None) -> Iterator[Shard]:
         """Published shards that the log does not know, as lines for it; those that are damaged are moved aside."""
         for path in unknown_shards(self.root, log):
             if dtype is None:
@@ -166,7 +165,7 @@ class _Mending:
                 self.done.unmended.append(Problem(str(path), "orphan", said))
                 continue
             self.progress(path.name)
-            entry, wrong = adoptable(path, dim=dim, dtype=dtype)
+            entry, wrong = examine_orphan(path, dim=dim, dtype=dtype)
             if entry is not None:
                 dim = entry.dim
                 self._act("adopted", path, f"{entry.rows:,} rows that the log did not know")
@@ -176,7 +175,7 @@ class _Mending:
                 if not self.done.dry_run:
                     set_aside(self.root, path)
 
-    def _listings(self, log: Replayed) -> Iterator[ListingLine]:
+    def _listings(self, log: ReplayedLog) -> Iterator[ListingLine]:
         for line in log.commits.listings.values():
             wrong = check_listing(self.cache, line)
             if not wrong:
@@ -192,7 +191,7 @@ class _Mending:
         index = DigestIndex(np.concatenate(held) if held else np.empty((0, 32), dtype=np.uint8))
         for line in lines:
             extracted = read_listing(self.cache, line)
-            good = extracted.good
+            good = extracted.embedded
             for row in good[index.find(extracted.digests[good]) < 0]:
                 self.done.embed_again.append(("/".join(line.key), extracted.listing.paths[int(row)]))
 
@@ -248,7 +247,7 @@ def _dealt_groups(cache: Path, data_set: str, variant: str) -> Iterator[tuple[st
         return
     for root in store_folders(cache, None):
         with contextlib.suppress(CacheError):
-            for line in replay_commits(root / LOG_NAME).commits.listings.values():
+            for line in CommitLog(root).replay().commits.listings.values():
                 if (line.data_set, line.variant) == (data_set, variant):
                     with contextlib.suppress(FeatcacheError):
                         listing = read_listing(cache, line).listing

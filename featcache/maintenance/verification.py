@@ -11,17 +11,18 @@ from typing import Any
 
 from featcache.arguments import checked
 from featcache.errors import CacheError, FeatcacheError, UsageError
-from featcache.files import StatLog, folders_in
+from featcache.files import StatLog, list_folders
 from featcache.heads.saved import verify_heads
 from featcache.machine import cores
 from featcache.store import (
     LOG_NAME,
     SHARD_NAME,
-    TRUNK,
+    TRUNK_FILE,
+    CommitLog,
     Commits,
     FeatureStore,
     Problem,
-    Replayed,
+    ReplayedLog,
     cache_folder,
     check_listing,
     check_memories,
@@ -30,7 +31,6 @@ from featcache.store import (
     is_named,
     read_listing,
     read_trunk,
-    replay_commits,
 )
 
 QUICK, HASHES, DEEP = "quick", "hashes", "deep"
@@ -102,7 +102,7 @@ def store_folders(cache: Path, store: str | None) -> list[Path]:
     Raises:
         CacheError: there is no store of this name, or several begin with it.
     """
-    everywhere = folders_in(cache / "stores")
+    everywhere = list_folders(cache / "stores")
     fitting = [path for path in everywhere if store is None or is_named(path.name, _fingerprint(path, store), store)]
     if store is not None and len(fitting) != 1:
         found = f"{len(fitting)} stores begin with" if fitting else "no store"
@@ -125,27 +125,27 @@ class _Looked:
     """A store as far as it can be read."""
 
     root: Path
-    log: Replayed
+    log: ReplayedLog
     sound: FeatureStore | None  # None where it cannot be opened
 
 
 def _was_begun(root: Path) -> bool:
     """Not where a run was killed while it made this store: nothing was lost."""
-    return os.path.lexists(root / TRUNK) or any((root / "shards").glob("*.h5")) or _size(root / LOG_NAME) > 0
+    return os.path.lexists(root / TRUNK_FILE) or any((root / "shards").glob("*.h5")) or _size(root / LOG_NAME) > 0
 
 
 def _look(root: Path, found: Examined) -> _Looked:
     try:
         stored = read_trunk(root).spec.stored
     except CacheError as error:
-        found.problems.append(Problem(str(root / TRUNK), "trunk", str(error)))
+        found.problems.append(Problem(str(root / TRUNK_FILE), "trunk", str(error)))
         stored = None
-    path = root / LOG_NAME
+    path = CommitLog(root).path
     try:
-        log = replay_commits(path)
+        log = CommitLog(root).replay()
     except CacheError as error:
         found.problems.append(Problem(str(path), "log", str(error)))
-        log = Replayed(Commits(), (), (), 0)
+        log = ReplayedLog(Commits(), (), (), 0)
     for number, wrong in log.damaged:
         found.problems.append(Problem(str(path), "log", f"{path}: line {number} {wrong}"))
     if not log.damaged and _has_lost_lines(root, log):
@@ -156,7 +156,7 @@ def _look(root: Path, found: Examined) -> _Looked:
         found.notes.append(Problem(str(path), "torn", said))
     other = next((part for part in log.commits.shards if stored and part.dtype != stored), None)
     if other is not None:
-        said = f"{path}: {other.name} holds {other.dtype}, {TRUNK} says {stored}"
+        said = f"{path}: {other.name} holds {other.dtype}, {TRUNK_FILE} says {stored}"
         found.problems.append(Problem(str(path), "log", said))
     try:
         sound = FeatureStore.open(root, StatLog(root.parent.parent))
@@ -165,7 +165,7 @@ def _look(root: Path, found: Examined) -> _Looked:
     return _Looked(root, log, sound)
 
 
-def _has_lost_lines(root: Path, log: Replayed) -> bool:
+def _has_lost_lines(root: Path, log: ReplayedLog) -> bool:
     """Whether what stands in a store proves that its log was longer: it was emptied, or cut at the end of a line.
 
     A run that is killed leaves at most shards whose number is that of the next one, and heads need a listing.
@@ -208,7 +208,7 @@ def _check_listings(cache: Path, looked: _Looked, found: Examined, *, hashes: bo
             continue
         try:
             extracted = read_listing(cache, line)
-            lacking = int((~looked.sound.holds(extracted.digests[extracted.good])).sum())
+            lacking = int((~looked.sound.holds(extracted.digests[extracted.embedded])).sum())
         except FeatcacheError:  # of a shard, and named there
             continue
         if lacking:
@@ -227,7 +227,7 @@ def _leftovers(looked: _Looked, found: Examined) -> None:
         found.notes.append(Problem(str(looked.root), "dropped", said))
 
 
-def unknown_shards(root: Path, log: Replayed) -> Iterator[Path]:
+def unknown_shards(root: Path, log: ReplayedLog) -> Iterator[Path]:
     """Published shards that the log neither adds nor drops."""
     known = {part.name for part in log.commits.shards} | log.commits.dropped.keys()
     for path in sorted((root / "shards").glob("*.h5")):
@@ -242,7 +242,7 @@ def lacking(store: FeatureStore) -> Iterator[tuple[str, str]]:
             extracted = store.listing(key)
         except CacheError:
             continue
-        good = extracted.good
+        good = extracted.embedded
         for row in good[~store.holds(extracted.digests[good])]:
             yield "/".join(key), extracted.listing.paths[int(row)]
 

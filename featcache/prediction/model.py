@@ -30,7 +30,7 @@ from featcache.heads.saved import (
 from featcache.listing import root_of
 from featcache.media import ImageTransform, copy_image
 from featcache.recipe import StoreOptions
-from featcache.store import FeatureStore, StoreRequest, check_finite, digests_of
+from featcache.store import FeatureStore, StoreRequest, digest_column, find_storable
 from featcache.trunks import Trunk, TrunkSource, WeightsMemo, choose_device, find_weights, load_trunk
 
 NO_PROBABILITIES = "this classifier gives labels, not probabilities: 1 stands for its label, 0 for every other"
@@ -59,7 +59,7 @@ class Waiting:
         if not self._digests or self._pixels is None:
             return
         x = self.head.trunk.embed(self._pixels[: len(self._digests)])
-        fine = check_finite(x, self.head.store.trunk.spec.stored)
+        fine = find_storable(x, self.head.store.trunk.spec.stored)
         with np.errstate(over="ignore"):  # what float16 cannot hold is not fine
             x = x.astype(self.head.store.trunk.spec.stored).astype(np.float32)  # as the head saw its training images
         for digest, good, row in zip(self._digests, fine, self.head.probabilities(x), strict=True):
@@ -71,7 +71,7 @@ class Waiting:
         if not digests:
             return
         for digest, row in zip(
-            digests, self.head.probabilities(self.head.store.load(digests_of(digests))), strict=True
+            digests, self.head.probabilities(self.head.store.load(digest_column(digests))), strict=True
         ):
             self.answers[digest] = row
 
@@ -106,15 +106,15 @@ class HeadWithTrunk:
             CacheError: they are not here, or others are.
         """
         record = self.store.trunk
-        found = find_weights(record.spec, record.asked, WeightsMemo(self.store.cache), self.weights)
+        found = find_weights(record.spec, record.weights_name, WeightsMemo(self.store.cache), self.weights)
         if found is None and self.weights is not None:
             raise CacheError(
                 f"weights {self.weights} are not those that head {self.saved.name} was trained on: the embeddings of "
-                f"{self.store.name} were made by weights {record.asked}. Name these with --weights."
+                f"{self.store.name} were made by weights {record.weights_name}. Name these with --weights."
             )
         if found is None:
             raise CacheError(
-                f"the trunk of head {self.saved.name} is not here: its weights are {record.asked}. "
+                f"the trunk of head {self.saved.name} is not here: its weights are {record.weights_name}. "
                 f"Name their file with --weights."
             )
         return found
@@ -129,13 +129,13 @@ class HeadWithTrunk:
     def sentence(self) -> str:
         """The trunk in words."""
         record = self.store.trunk
-        return f"{record.spec.arch}, weights {record.asked}, {record.spec.compute}"
+        return f"{record.spec.arch}, weights {record.weights_name}, {record.spec.compute}"
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What everybody should know who reads an answer of this head."""
         notes = (*self.unused, *(() if self.which is None else self.which.notes))
-        notes = (*notes, RANDOM_TRUNK) if self.store.trunk.asked == "random" else notes
+        notes = (*notes, RANDOM_TRUNK) if self.store.trunk.weights_name == "random" else notes
         found = self.saved
         if not isinstance(found, SavedClassifier) or found.classifier is None:
             return notes
@@ -144,7 +144,7 @@ class HeadWithTrunk:
 
     def holds(self, digest: bytes) -> bool:
         """Whether the store has this image's embedding."""
-        return bool(self.store.holds(digests_of([digest]))[0])
+        return bool(self.store.holds(digest_column([digest]))[0])
 
     def probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """(rows, dim) -> (rows, classes): softmax of the head's logits, or what the classifier says."""
@@ -190,10 +190,10 @@ def open_head(
         if len(folder.parents) < 6:
             raise CacheError(f"{folder}: expected the folder of a head in a cache: …/stores/…/heads/…/…/{folder.name}")
         store = FeatureStore.open(folder.parents[3], StatLog(folder.parents[5]))
-        if typed is not None and not StoreRequest(typed={"weights": typed}).fits(store):
+        if typed is not None and not StoreRequest(typed={"weights": typed}).is_met_by(store):
             raise CacheError(
                 f"weights {typed} are not those that head {folder.name} was trained on: the embeddings of {store.name} "
-                f"were made by weights {store.trunk.asked}. Name these with --weights."
+                f"were made by weights {store.trunk.weights_name}. Name these with --weights."
             )
         which = None
     else:

@@ -11,7 +11,7 @@ from typing import Any, Unpack
 from featcache.arguments import checked
 from featcache.dataset import Asked
 from featcache.errors import MachineError, UsageError
-from featcache.files import expand_home, publish, target_problem, translate_os_errors
+from featcache.files import describe_target, expand_home, publish, translate_os_errors
 from featcache.heads import LinearHead
 from featcache.heads.saved import SavedHead, ranked
 from featcache.listing import readable
@@ -66,7 +66,7 @@ def export_model(head: str | None, to: str | Path, **where: Unpack[StoreOptions]
     if not to.parent.is_dir() or to.is_dir():
         raise UsageError(f"--to {readable(str(to))}: expected a file in a folder that exists")
     for target in (to, to.with_suffix(".json")):
-        if problem := target_problem(target):
+        if problem := describe_target(target):
             raise UsageError(f"{readable(str(target))}: {problem}; name another file with --to")
     if to.suffix.lower() == ".onnx" and importlib.util.find_spec("onnx") is None:
         raise MachineError("ONNX files are written with onnx, which is not installed: pip install 'featcache[onnx]'")
@@ -176,7 +176,7 @@ def _about(asking: HeadWithTrunk, to: Path, parameters: int) -> dict[str, Any]:
         },
         "output": {"name": "logits", "shape": ["images", len(asking.saved.classes)], "softmax": "not applied"},
         "head": asking.saved.name,
-        "trunk": {"weights": asking.store.trunk.asked, "sha256": spec.weights_sha256, "compute": spec.compute},
+        "trunk": {"weights": asking.store.trunk.weights_name, "sha256": spec.weights_sha256, "compute": spec.compute},
         "notes": [*asking.notes, *_notes(asking)],
     }
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from featcache.errors import UsageError
-from featcache.files import NAME
+from featcache.files import NAME_PATTERN
 from featcache.recipe.classifiers import ClassifierName, ClassifierSettings
 from featcache.recipe.data import AnyData
 from featcache.recipe.problems import problem_sentence
@@ -20,7 +20,7 @@ from featcache.recipe.sections import HeadSection, Section, TrunkSection
 class Recipe(Section):
     """One data set, one trunk, one way to train heads."""
 
-    name: Annotated[str, Field(pattern=NAME, description="The data set's name in the cache.")]
+    name: Annotated[str, Field(pattern=NAME_PATTERN, description="The data set's name in the cache.")]
     data: AnyData
     trunk: TrunkSection = TrunkSection()
     head: HeadSection = HeadSection()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from featcache.errors import MachineError, UsageError
 from featcache.evaluation import Evaluation, recall_intervals, recall_is_too_few
-from featcache.files import target_problem
+from featcache.files import describe_target
 from featcache.metrics import TOO_FEW
 from featcache.report.text import printable
 
@@ -74,7 +74,7 @@ def check_destination(path: Path, suffix: str) -> None:
         raise UsageError(f"{shown}: there is no folder {folder}. Make it (mkdir -p), or name another file.")
     if path.is_dir():
         raise UsageError(f"{shown}: is a folder, expected a file. Name a file in it, or another one.")
-    if problem := target_problem(path):
+    if problem := describe_target(path):
         raise UsageError(f"{shown}: {problem}. Name another file.")
 
 

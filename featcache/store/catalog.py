@@ -9,127 +9,146 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from featcache.errors import CacheError
-from featcache.files import StatLog, expand_home, folders_in, is_missing, make_folder, publish, writing
-from featcache.store import commits
-from featcache.store.commits import Key
+from featcache.files import StatLog, expand_home, hold_store, is_missing, list_folders, make_folder
+from featcache.store.commits import CommitLog, ListingKey
 from featcache.store.request import StoreRequest
 from featcache.store.store import FeatureStore
-from featcache.store.trunk_record import TAIL, TRUNK, TrunkRecord, write_trunk
+from featcache.store.trunk_record import FINGERPRINT_DIGITS, TRUNK_FILE, TrunkRecord, write_trunk
 from featcache.trunks import TrunkSpec
 
-DEFAULT = "cache"
-VARIABLE = "FEATCACHE_CACHE"
-ANY = StoreRequest()
+DEFAULT_CACHE = "cache"
+CACHE_VARIABLE = "FEATCACHE_CACHE"
+ANY_STORE = StoreRequest()
 
 
 def cache_folder(cache: str | Path | None) -> Path:
-    """The cache that is meant: as given, else FEATCACHE_CACHE, else ./cache; absolute.
+    """Return the cache that is meant: as given, else FEATCACHE_CACHE, else ./cache; absolute.
 
     Raises:
         UsageError: it begins with the tilde of a user who has no home folder.
     """
-    return Path(expand_home(cache or os.environ.get(VARIABLE) or DEFAULT)).absolute()
+    return Path(expand_home(cache or os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE)).absolute()
 
 
-def choose(cache: Path, known: StatLog, key: Key, request: StoreRequest = ANY) -> FeatureStore:
-    """The one store that holds a listing of (data set, variant, split) and is what is asked for.
+def choose_store(cache: Path, stat_log: StatLog, key: ListingKey, request: StoreRequest = ANY_STORE) -> FeatureStore:
+    """Return the one store that holds a listing and is what is asked for.
+
+    Args:
+        cache: The cache folder.
+        stat_log: The memory of the cache.
+        key: The listing's data set, variant and split.
+        request: What the store must be.
 
     Raises:
         CacheError: no store is, or several are; the message says how to go on.
     """
-    holding = [found for found in find(cache, known) if key in found.listings]
-    fitting = [found for found in holding if request.fits(found)]
+    holding = [store for store in find_stores(cache, stat_log) if key in store.listings]
+    fitting = [store for store in holding if request.is_met_by(store)]
     if len(fitting) == 1:
         return fitting[0]
-    what = "/".join(key)
+    name = "/".join(key)
     if fitting:
         raise CacheError(
-            f"{cache}: {len(fitting)} stores hold {what}: {_names(fitting)}; "
+            f"{cache}: {len(fitting)} stores hold {name}: {', '.join(store.name for store in fitting)}; "
             f"name one with --store (or tell them apart with --weights or --precision)"
         )
-    refuse_other_stores(cache, known, holding, request, what)
+    refuse_other_stores(cache, stat_log, holding, request, name)
     data_set, _, split = key
     raise CacheError(
         f"{cache}: no embeddings of {data_set}, split {split!r}, are in this cache; run `featcache extract "
-        f"--split {split}` first, or name another --cache{damage_note(cache, known)}"
+        f"--split {split}` first, or name another --cache{describe_broken_stores(cache, stat_log)}"
     )
 
 
 def refuse_other_stores(
-    cache: Path, known: StatLog, holding: Sequence[FeatureStore], request: StoreRequest, what: str
+    cache: Path, stat_log: StatLog, holding: Sequence[FeatureStore], request: StoreRequest, name: str
 ) -> None:
-    """Say what the stores that hold `what` have instead of what is asked for.
+    """Do nothing where no store holds what is asked for; else say in what those that do differ from the request.
+
+    Args:
+        cache: The cache folder.
+        stat_log: The memory of the cache.
+        holding: The stores that hold it.
+        request: What none of them is.
+        name: What they hold, for the message.
 
     Raises:
         CacheError: there are such stores; or the one that is named cannot be opened.
     """
-    damaged = broken(cache, known)  # one of these may be meant
-    if request.store in damaged:
-        raise damaged[request.store]
+    broken = find_broken_stores(cache, stat_log)  # one of these may be meant
+    if request.store in broken:
+        raise broken[request.store]
     if holding:
-        request.refuse(str(cache), what, holding, damage_note(cache, known))
+        request.refuse(str(cache), name, holding, describe_broken_stores(cache, stat_log))
 
 
-def create(
+def create_store(
     cache: Path,
     spec: TrunkSpec,
     *,
-    asked: str,
-    weights: str = "",
-    known: StatLog,
+    weights_name: str,
+    weights_path: str = "",
+    stat_log: StatLog,
     wait: float = 0.0,
     waiting: Callable[[str], None] = lambda _: None,
 ) -> FeatureStore:
-    """The store of this spec: the one that is there, or a new empty one.
+    """Return the store of a trunk: the one that is there, or a new empty one.
 
-    `asked` and `weights` are what a new one's trunk.json says of how the weights were named.
+    Args:
+        cache: The cache folder; it need not be there yet.
+        spec: The trunk.
+        weights_name: How its weights were named, for a new store's trunk.json and folder.
+        weights_path: The same with a file's whole path, for a new store's trunk.json.
+        stat_log: The memory of the cache.
+        wait: Seconds to wait for another process that is making the same store.
+        waiting: Told once who is waited for.
 
     Raises:
         CacheError: its folder is damaged, or another process is making it.
+        MachineError: the disk refuses.
     """
-    found = [store for store in find(cache, known) if store.trunk.spec == spec]
-    if found:
-        return found[0]
-    slug = re.sub(r"[^a-z0-9_.]+", "_", asked.lower()).strip("_.")[:40]
-    tail = spec.fingerprint()[:TAIL]
+    existing = [store for store in find_stores(cache, stat_log) if store.trunk.spec == spec]
+    if existing:
+        return existing[0]
+    slug = re.sub(r"[^a-z0-9_.]+", "_", weights_name.lower()).strip("_.")[:40]
+    tail = spec.fingerprint()[:FINGERPRINT_DIGITS]
     begun = sorted((cache / "stores").glob(f"*-{tail}"))  # a run was killed there, or repair took its trunk.json out
     root = begun[0] if begun else cache / "stores" / f"{spec.arch}-{slug}-{spec.layer}-{tail}"
     make_folder(root / "shards")
-    with writing(root, wait=wait, waiting=waiting):
-        if not (root / TRUNK).exists():
-            if not (root / commits.LOG_NAME).exists():  # durable before there is a trunk.json, which makes it a store
-                publish(root / commits.LOG_NAME, b"", replace=True)
-            write_trunk(root, TrunkRecord(spec, asked, weights))
-    made = FeatureStore.open(root, known)
-    if made.trunk.spec != spec:
+    with hold_store(root, wait=wait, waiting=waiting):
+        if not (root / TRUNK_FILE).exists():
+            CommitLog(root).create()  # durable before there is a trunk.json, which makes it a store
+            write_trunk(root, TrunkRecord(spec, weights_name, weights_path))
+    store = FeatureStore.open(root, stat_log)
+    if store.trunk.spec != spec:
         raise CacheError(f"{root}: the folder of this trunk's store holds another trunk's; name another --cache")
-    return made
+    return store
 
 
-def find(cache: Path, known: StatLog) -> list[FeatureStore]:
-    """The stores of a cache that can be opened, by name; `broken` tells of the others."""
-    return [found for found in _survey(cache, known) if isinstance(found, FeatureStore)]
+def find_stores(cache: Path, stat_log: StatLog) -> list[FeatureStore]:
+    """Return the stores of a cache that can be opened, by name; `find_broken_stores` returns the others."""
+    return [store for store in _open_all(cache, stat_log) if isinstance(store, FeatureStore)]
 
 
-def broken(cache: Path, known: StatLog) -> dict[str, CacheError]:
-    """The stores of a cache that cannot be opened, by name, with what is wrong. They stop nobody who needs another."""
-    return {found[0].name: found[1] for found in _survey(cache, known) if isinstance(found, tuple)}
+def find_broken_stores(cache: Path, stat_log: StatLog) -> dict[str, CacheError]:
+    """Return the stores of a cache that cannot be opened, by name, with what is wrong.
+
+    They stop nobody who needs another.
+    """
+    return {broken[0].name: broken[1] for broken in _open_all(cache, stat_log) if isinstance(broken, tuple)}
 
 
-def _survey(cache: Path, known: StatLog) -> Iterator[FeatureStore | tuple[Path, CacheError]]:
-    """Every store; a folder without its trunk.json was never finished and is none."""
-    for root in folders_in(cache / "stores"):
+def describe_broken_stores(cache: Path, stat_log: StatLog) -> str:
+    """Return a line for each store that cannot be opened, for the end of a message that something is missing."""
+    broken = find_broken_stores(cache, stat_log).values()
+    return "".join(f"\nA store that cannot be opened: {error}" for error in broken)
+
+
+def _open_all(cache: Path, stat_log: StatLog) -> Iterator[FeatureStore | tuple[Path, CacheError]]:
+    """Yield every store, or its folder and why it cannot be opened; a folder without trunk.json is no store."""
+    for root in list_folders(cache / "stores"):
         try:
-            if not is_missing(root / TRUNK):
-                yield FeatureStore.open(root, known)
+            if not is_missing(root / TRUNK_FILE):
+                yield FeatureStore.open(root, stat_log)
         except CacheError as error:
             yield root, error
-
-
-def damage_note(cache: Path, known: StatLog) -> str:
-    """The stores of a cache that cannot be opened, a line each, for the end of a message that something is missing."""
-    return "".join(f"\nA store that cannot be opened: {error}" for error in broken(cache, known).values())
-
-
-def _names(stores: Sequence[FeatureStore]) -> str:
-    return ", ".join(found.name for found in stores)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from featcache.errors import CacheError
-from featcache.files import LISTING, STAT_LOG_NAME, DocumentError, MissingError, kind_of, read_lines, unseal_line
+from featcache.files import MAX_LISTING_BYTES, STAT_LOG_NAME, DocumentError, MissingError, StatLog, describe_kind
 from featcache.store import hdf5, listings, shard, split_assignment
 from featcache.store.commits import ListingLine
 from featcache.store.shard import Shard
@@ -29,10 +29,15 @@ class Problem:
 def check_shard(
     folder: Path, part: Shard, *, hashes: bool = True, progress: Callable[[int], None] = lambda _: None
 ) -> list[Problem]:
-    """What is wrong with one committed shard; without `hashes`, by its size alone.
+    """Return what is wrong with one committed shard.
 
     libhdf5 opens the file only after its hash was right, and must find the arrays where we read them.
-    `progress` gets every number of bytes that were looked at.
+
+    Args:
+        folder: The folder of the shards.
+        part: The shard.
+        hashes: Whether to read the file; else only its size is looked at.
+        progress: Gets every number of bytes that were looked at.
     """
     path = folder / part.name
     try:
@@ -44,29 +49,35 @@ def check_shard(
         if not hashes:
             progress(part.bytes)
             return []
-        if shard.hash_of(handle, progress).hex() != part.sha256:
+        if shard.hash_open_file(handle, progress).hex() != part.sha256:
             return [Problem(str(path), "damaged", f"{path}: its sha256 does not match the log")]
-        wrong = _seen_by_hdf5(handle, folder, part)
-        return [Problem(str(path), "hdf5", f"{path}: {wrong}")] if wrong else []
+        difference = _compare_with_hdf5(handle, folder, part)
+        return [Problem(str(path), "hdf5", f"{path}: {difference}")] if difference else []
     finally:
         os.close(handle)
 
 
 def check_listing(cache: Path, line: ListingLine, *, hashes: bool = True) -> list[Problem]:
-    """What is wrong with the file of a committed listing; without `hashes`, whether it is there."""
+    """Return what is wrong with the file of a committed listing.
+
+    Args:
+        cache: The cache folder.
+        line: What a store's log says of the listing.
+        hashes: Whether to read the file; else only whether it is there is looked at.
+    """
     where = "/".join(line.key)
     try:
         if hashes:
             listings.read_listing(cache, line)
-        elif wrong := _seen(listings.listing_path(cache, line)):
-            return [Problem(where, "listing", f"{listings.listing_path(cache, line)}: this listing {wrong}")]
+        elif problem := _check_stat(listings.listing_path(cache, line)):
+            return [Problem(where, "listing", f"{listings.listing_path(cache, line)}: this listing {problem}")]
     except CacheError as error:
         return [Problem(where, "listing", str(error))]
     return []
 
 
 def check_splits(cache: Path) -> list[Problem]:
-    """What is wrong with the splits that were dealt and written down."""
+    """Return what is wrong with the splits that were dealt and written down in a cache."""
     problems = []
     for folder in sorted((cache / "listings").glob("*/*")):
         path = folder / "splits.json"
@@ -81,17 +92,14 @@ def check_splits(cache: Path) -> list[Problem]:
 
 
 def check_memories(cache: Path) -> list[Problem]:
-    """Notes on what featcache remembers, stat.log and weights.json: what is lost of them costs time, nothing else."""
+    """Return notes on stat.log and weights.json, which featcache remembers things in: what is lost costs only time."""
     notes = []
     path = cache / STAT_LOG_NAME
     try:
-        count = bad = 0
-        for line in read_lines(path):
-            count += line.size > 0
-            bad += line.size > 0 and (line.data is None or unseal_line(line.data) is None)
+        count, bad = StatLog(cache).count_damaged()
         if bad:
-            said = f"{path}: {bad:,} of {count:,} lines are damaged; harmless, these files are read once more"
-            notes.append(Problem(str(path), "memory", said))
+            message = f"{path}: {bad:,} of {count:,} lines are damaged; harmless, these files are read once more"
+            notes.append(Problem(str(path), "memory", message))
     except FileNotFoundError:
         pass
     except OSError as error:
@@ -106,19 +114,19 @@ def check_memories(cache: Path) -> list[Problem]:
     return notes
 
 
-def _seen(path: Path) -> str:
-    """What is wrong with a file by its stat alone, or ""."""
+def _check_stat(path: Path) -> str:
+    """Return what is wrong with a file by its stat alone, or ""."""
     try:
         status = os.lstat(path)
     except OSError as error:
         return f"is missing: {error.strerror}"
-    if kind := kind_of(status.st_mode):
+    if kind := describe_kind(status.st_mode):
         return f"cannot be read: it is {kind}, not a regular file"
-    return "" if 0 < status.st_size <= LISTING else f"is damaged: it has {status.st_size:,} bytes"
+    return "" if 0 < status.st_size <= MAX_LISTING_BYTES else f"is damaged: it has {status.st_size:,} bytes"
 
 
-def _seen_by_hdf5(handle: int, folder: Path, part: Shard) -> str:
-    """In what libhdf5 and our own reader differ about a file whose hash is right; "" where they agree."""
+def _compare_with_hdf5(handle: int, folder: Path, part: Shard) -> str:
+    """Return in what libhdf5 and our own reader differ about a file whose hash is right; "" where they agree."""
     try:
         digests = shard.read_digests(folder, part)
     except CacheError as error:
@@ -127,16 +135,19 @@ def _seen_by_hdf5(handle: int, folder: Path, part: Shard) -> str:
         np.concatenate([np.arange(min(_ENDS, part.rows)), part.rows - 1 - np.arange(min(_ENDS, part.rows))])
     )
     ours = np.empty((len(rows), part.dim), dtype=np.float32)
-    shard.gather(folder, part, rows, ours, np.arange(len(rows)))
+    shard.gather_rows(folder, part, rows, ours, np.arange(len(rows)))
     try:
-        found = hdf5.places(handle)
+        datasets = hdf5.locate_datasets(handle)
         expected = {
-            "embeddings": hdf5.Place(part.dtype, (part.rows, part.dim), part.embeddings_offset),
-            "digests": hdf5.Place("uint8", (part.rows, 32), part.digests_offset),
+            "embeddings": hdf5.DatasetPlace(part.dtype, (part.rows, part.dim), part.embeddings_offset),
+            "digests": hdf5.DatasetPlace("uint8", (part.rows, 32), part.digests_offset),
         }
-        if found != expected:
-            return f"HDF5 sees {found}, the log says {expected}"
-        theirs, their_digests = hdf5.rows_of(handle, "embeddings", rows), hdf5.rows_of(handle, "digests", rows)
+        if datasets != expected:
+            return f"HDF5 sees {datasets}, the log says {expected}"
+        theirs, their_digests = (
+            hdf5.read_dataset_rows(handle, "embeddings", rows),
+            hdf5.read_dataset_rows(handle, "digests", rows),
+        )
     except hdf5.ForeignFileError as error:
         return str(error)
     same = theirs.astype(np.float32).tobytes() == ours.tobytes() and their_digests.tobytes() == digests[rows].tobytes()

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import CacheError
-from featcache.files import NAME as NAME_PATTERN
-from featcache.files import append_bytes, publish, read_log, seal_line, truncate_file
+from featcache.files import NAME_PATTERN as NAME_PATTERN
+from featcache.files import AppendLog, publish, seal_line
 from featcache.store.shard import Shard
 
 LOG_NAME = "commits.jsonl"
-Key = tuple[str, str, str]  # data set, variant, split
+ListingKey = tuple[str, str, str]  # data set, variant, split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +36,13 @@ class ListingLine:
             raise ValueError(f"{self.key} is no name of a listing")
 
     @property
-    def key(self) -> Key:
-        """What a newer line replaces."""
+    def key(self) -> ListingKey:
+        """Data set, variant and split: a newer line of the same key replaces this one."""
         return self.data_set, self.variant, self.split
 
     @property
     def file(self) -> str:
-        """Where it stands below `cache/listings/`; what a `drop` line calls it."""
+        """The file below `cache/listings/`; what a `drop` line calls it."""
         return f"{self.data_set}/{self.variant}/{self.split}-{self.sha256[:8]}.h5"
 
 
@@ -51,16 +51,15 @@ class Commits:
     """A snapshot of the log: what is committed, in order."""
 
     shards: tuple[Shard, ...] = ()
-    listings: dict[Key, ListingLine] = field(default_factory=dict)  # the newest of each key
+    listings: dict[ListingKey, ListingLine] = field(default_factory=dict)  # the newest of each key
     numbers: int = 0  # how many shards were ever added: the next one's number
     size: int = 0  # bytes of committed lines
     dropped: dict[str, float] = field(default_factory=dict)  # shards -> when they were dropped, seconds; 0.0: unknown
     unfinished: frozenset[str] = frozenset()  # shards that were added after the last listing
-    ends_whole: bool = True  # whether the last committed line has its newline
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class ReplayedLog:
     """A log as far as it holds."""
 
     commits: Commits  # of the lines that hold
@@ -69,31 +68,93 @@ class Replayed:
     torn: int  # bytes of a last line that a crash cut short
 
 
-def read_commits(path: Path) -> Commits:
-    """The committed state.
+class CommitLog:
+    """The log of the store in one folder. Whoever adds to it holds the store's lock."""
 
-    Raises:
-        CacheError: the log is missing, or a line is damaged; the message names it.
-    """
-    found = replay_commits(path)
-    for number, wrong in found.damaged:
-        raise CacheError(f"{path}: line {number} {wrong}. {_WAY_OUT}")
-    return found.commits
+    def __init__(self, root: Path) -> None:
+        self.path = root / LOG_NAME
+        self._lines = AppendLog(self.path)
 
+    def create(self) -> None:
+        """Publish an empty log, unless one stands there.
 
-def replay_commits(path: Path) -> Replayed:
-    """The state after every line that holds, whatever stands between them.
+        Raises:
+            MachineError: the disk refuses.
+        """
+        if not self.path.exists():
+            publish(self.path, b"", replace=True)
 
-    Raises:
-        CacheError: the log is missing or cannot be read.
-    """
-    state = _State()
-    try:
-        log = read_log(path, state.take)
-    except OSError as error:
-        raise CacheError(f"{path}: the log of this store cannot be read: {error.strerror}. {_WAY_OUT}") from None
-    committed = state.commits(log.size - log.torn, ends_whole=log.ends_whole)
-    return Replayed(committed, log.lines, log.damaged, log.torn)
+    def read(self) -> Commits:
+        """Return what is committed.
+
+        Raises:
+            CacheError: the log is missing, or a line is damaged; the message names it.
+        """
+        replayed = self.replay()
+        for number, problem in replayed.damaged:
+            raise CacheError(f"{self.path}: line {number} {problem}. {_WAY_OUT}")
+        return replayed.commits
+
+    def replay(self) -> ReplayedLog:
+        """Return what is committed by the lines that hold, whatever stands between them.
+
+        Raises:
+            CacheError: the log is missing or cannot be read.
+        """
+        state = _State()
+        try:
+            content = self._lines.read(state.take)
+        except OSError as error:
+            raise CacheError(
+                f"{self.path}: the log of this store cannot be read: {error.strerror}. {_WAY_OUT}"
+            ) from None
+        return ReplayedLog(state.commits(content.size), content.lines, content.damaged, content.torn)
+
+    def mend_end(self, commits: Commits) -> None:
+        """Remove what a crash left of a last line, or end a whole one; the first thing that a writer does.
+
+        Args:
+            commits: What was read of the log under the lock.
+
+        Raises:
+            MachineError: the disk refuses.
+        """
+        self._lines.mend_end(commits.size)
+
+    def add(self, shard: Shard) -> None:
+        """Commit a published shard.
+
+        Raises:
+            MachineError: the disk refuses; the line may stand or not.
+        """
+        self._lines.append(_seal_added(shard))
+
+    def drop(self, name: str) -> None:
+        """Commit that a shard, or a listing's file, is no longer part of the store.
+
+        Args:
+            name: `Shard.name`, or `ListingLine.file`.
+
+        Raises:
+            MachineError: the disk refuses; the line may stand or not.
+        """
+        self._lines.append(seal_line({"drop": name, "at": round(time.time(), 3)}))
+
+    def name_listing(self, line: ListingLine) -> None:
+        """Commit a published listing.
+
+        Raises:
+            MachineError: the disk refuses; the line may stand or not.
+        """
+        self._lines.append(seal_line({"listing": asdict(line)}))
+
+    def rewrite(self, lines: Sequence[bytes], shards: Sequence[Shard]) -> None:
+        """Publish the log anew: these lines as they were, then these shards. Only repair does so.
+
+        Raises:
+            MachineError: the disk refuses; the old log stands.
+        """
+        self._lines.rewrite([*lines, *(_seal_added(shard).removesuffix(b"\n") for shard in shards)])
 
 
 class _State:
@@ -101,13 +162,13 @@ class _State:
 
     def __init__(self) -> None:
         self.shards: dict[str, Shard] = {}
-        self.listings: dict[Key, ListingLine] = {}
+        self.listings: dict[ListingKey, ListingLine] = {}
         self.added: set[str] = set()
         self.dropped: dict[str, float] = {}
         self.unfinished: set[str] = set()
 
     def take(self, entry: dict[str, Any]) -> str:
-        """Commit what one line says; what is wrong with it, or ""."""
+        """Commit what one line says, and return what is wrong with it, or ""."""
         try:
             self._commit(entry)
         except (TypeError, ValueError) as error:
@@ -115,6 +176,7 @@ class _State:
         return ""
 
     def _commit(self, entry: dict[str, Any]) -> None:
+        """Commit what one line says; a TypeError or ValueError says what is wrong with it."""
         if len(entry.keys() & {"add", "drop", "listing"}) != 1:
             raise ValueError(f"it is of no kind, or of several: {', '.join(entry)[:80]}")
         match entry:
@@ -144,7 +206,8 @@ class _State:
             case _:
                 raise ValueError(f"unknown kind {list(entry)}")
 
-    def commits(self, size: int, *, ends_whole: bool) -> Commits:
+    def commits(self, size: int) -> Commits:
+        """Return the snapshot after `size` bytes of lines."""
         return Commits(
             shards=tuple(self.shards.values()),
             listings=self.listings,
@@ -152,57 +215,28 @@ class _State:
             size=size,
             dropped=self.dropped,
             unfinished=frozenset(self.unfinished & self.shards.keys()),
-            ends_whole=ends_whole,
         )
 
 
 def _keys_of(entry: type[Shard] | type[ListingLine], given: dict[str, Any]) -> dict[str, Any]:
-    """The keys of one entry, of which none is missing or unknown, and texts are texts; its class checks the rest.
+    """Return the keys of an entry, of which none is missing or unknown, and texts are texts; its class checks the rest.
 
     Raises:
         ValueError: a key is at fault; the message names it.
     """
-    known = {one.name: one for one in fields(entry)}
-    if missing := [name for name, one in known.items() if one.default is MISSING and name not in given]:
+    keys = {key.name: key for key in fields(entry)}
+    if missing := [name for name, key in keys.items() if key.default is MISSING and name not in given]:
         raise ValueError(f"{missing[0]} is missing")
-    if unknown := [name for name in given if name not in known]:
+    if unknown := [name for name in given if name not in keys]:
         raise ValueError(f"there is no key {unknown[0][:40]!r}")
     for name, value in given.items():
-        if known[name].type is str and not isinstance(value, str):
+        if keys[name].type is str and not isinstance(value, str):
             raise ValueError(f"{name} is {str(value)[:40]}, expected a text")
     return given
 
 
-def add(path: Path, shard: Shard) -> None:
-    """Commit a published shard."""
-    append_bytes(path, _add_line(shard), sync=True)
-
-
-def drop(path: Path, name: str) -> None:
-    """Commit that a shard, or a listing's file, is no longer part of the store."""
-    append_bytes(path, seal_line({"drop": name, "at": round(time.time(), 3)}), sync=True)
-
-
-def name_listing(path: Path, line: ListingLine) -> None:
-    """Commit a published listing."""
-    append_bytes(path, seal_line({"listing": asdict(line)}), sync=True)
-
-
-def rewrite(path: Path, lines: Sequence[bytes], shards: Sequence[Shard]) -> None:
-    """Publish the log anew: these lines as they were, then these shards. Only under the lock, by repair."""
-    data = b"".join(line + b"\n" for line in lines) + b"".join(map(_add_line, shards))
-    publish(path, data, replace=True)
-
-
-def mend_end(path: Path, commits: Commits) -> None:
-    """Remove what a crash left of a last line, or end a whole one. Only under the writer's lock."""
-    if path.stat().st_size > commits.size:
-        truncate_file(path, commits.size)
-    if not commits.ends_whole:
-        append_bytes(path, b"\n", sync=True)
-
-
-def _add_line(shard: Shard) -> bytes:
+def _seal_added(shard: Shard) -> bytes:
+    """Return the line that commits a shard."""
     return seal_line({"add": {name: value for name, value in asdict(shard).items() if value is not None}})
 
 

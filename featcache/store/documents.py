@@ -4,21 +4,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidatorFunctionWrapHandler, WrapValidator
 
-from featcache.files import Count, Document, Integer, Kind, Name, Number, Text, bounded
+from featcache.files import Count, Document, DocumentKind, Integer, Name, Number, Text, check_length
 
 
 class SplitsDocument(Document):
     """splits.json: who is in which split."""
 
-    splits: dict[Name, list[Annotated[str, AfterValidator(bounded)]]]
+    splits: dict[Name, list[Annotated[str, AfterValidator(check_length)]]]
 
     @property
     def groups(self) -> dict[str, str]:
-        """Group -> split."""
+        """The split of each group, group -> split."""
         return {group: split for split, groups in self.splits.items() for group in groups}
 
 
-class Drift(Document):
+class RecordedDrift(Document):
     """How far a store's old rows came out otherwise where new ones were added."""
 
     compared: Count
@@ -26,26 +26,26 @@ class Drift(Document):
     norm_change: Number
 
 
-class Making(Document):
+class ProvenanceEntry(Document):
     """An entry of trunk.json's `made`."""
 
     device: Text = "?"
     engine: Text = "?"
     batch_size: Count = 0
     versions: dict[Text, Text] = Field(default_factory=dict)
-    drift: Drift | None = None
+    drift: RecordedDrift | None = None
 
 
 def _as_written(entry: dict[str, Any], check: ValidatorFunctionWrapHandler) -> dict[str, Any]:
-    """An entry that fits, with the keys of a newer writer, which are written back."""
+    """Return an entry that fits the schema, with the keys of a newer writer, which are written back."""
     check(entry)
     return entry
 
 
 if TYPE_CHECKING:
-    WrittenMaking = dict[str, Any]
+    WrittenProvenance = dict[str, Any]
 else:
-    WrittenMaking = Annotated[Making, WrapValidator(_as_written)]
+    WrittenProvenance = Annotated[ProvenanceEntry, WrapValidator(_as_written)]
 
 
 class TrunkDocument(Document):
@@ -54,7 +54,7 @@ class TrunkDocument(Document):
     asked: Text
     weights: Text = ""  # as they were given, a file by its whole path; earlier versions wrote none
     spec: dict[str, Any]
-    made: list[WrittenMaking]
+    made: list[WrittenProvenance]
 
 
 class ListingMeta(Document):
@@ -72,10 +72,10 @@ class ListingMeta(Document):
     data: dict[Text, Text] = Field(default_factory=dict)  # the settings of the data set; earlier versions wrote none
 
 
-SPLITS = Kind(
+SPLITS = DocumentKind(
     SplitsDocument, "record of splits",
     "bring it back from a copy; or remove it, and `featcache extract` deals the data set anew",
 )  # fmt: skip
-TRUNK = Kind(
+TRUNK = DocumentKind(
     TrunkDocument, "store", "`featcache repair` mends it", "use the featcache that made it, or another --cache"
 )

@@ -14,15 +14,15 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.generic]
+AnyArray = npt.NDArray[np.generic]
 
 
 class ForeignFileError(ValueError):
     """A well-formed HDF5 file that is not one of ours; the message says in what."""
 
 
-def build(arrays: Mapping[str, Array]) -> tuple[bytes, dict[str, int]]:
-    """The bytes of a file with these contiguous datasets (deterministic), and where in it each one starts."""
+def build_file(arrays: Mapping[str, AnyArray]) -> tuple[bytes, dict[str, int]]:
+    """Return the bytes of a file with these contiguous datasets, deterministic, and at which byte each one starts."""
     with h5py.File("in memory", "w", driver="core", backing_store=False, libver=("v110", "v110")) as file:
         for name, array in arrays.items():
             file.create_dataset(name, data=np.ascontiguousarray(array), track_times=False)
@@ -31,8 +31,12 @@ def build(arrays: Mapping[str, Array]) -> tuple[bytes, dict[str, int]]:
         return bytes(file.id.get_file_image()), offsets
 
 
-def parse(data: bytes, expected: Mapping[str, tuple[str, int]]) -> dict[str, Array]:
-    """The arrays of a file whose hash was right; `expected` gives each name's dtype and number of dimensions.
+def parse_file(data: bytes, expected: Mapping[str, tuple[str, int]]) -> dict[str, AnyArray]:
+    """Return the arrays of a file whose hash was right.
+
+    Args:
+        data: The file.
+        expected: The dtype and the number of dimensions of each dataset, by name.
 
     Raises:
         ForeignFileError: another set of names, dtypes or shapes, or storage that is not in the file itself.
@@ -47,7 +51,7 @@ def parse(data: bytes, expected: Mapping[str, tuple[str, int]]) -> dict[str, Arr
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DatasetPlace:
     """Where a dataset stands in its file, in one piece."""
 
     dtype: str
@@ -55,8 +59,8 @@ class Place:
     offset: int
 
 
-def places(handle: int) -> dict[str, Place]:
-    """What libhdf5 makes of an open file whose hash was right: every dataset, by name.
+def locate_datasets(handle: int) -> dict[str, DatasetPlace]:
+    """Return where libhdf5 finds the datasets of an open file whose hash was right, by name.
 
     Raises:
         ForeignFileError: a link that leads elsewhere, or storage that is not in one piece in the file itself.
@@ -65,20 +69,20 @@ def places(handle: int) -> dict[str, Place]:
         return {name: _place(_checked(file, name)) for name in file}
 
 
-def rows_of(handle: int, name: str, rows: npt.NDArray[np.int64]) -> Array:
-    """These rows (ascending) of a dataset, as libhdf5 reads them.
+def read_dataset_rows(handle: int, name: str, rows: npt.NDArray[np.int64]) -> AnyArray:
+    """Return some rows of a dataset as libhdf5 reads them; `rows` must be ascending.
 
     Raises:
         ForeignFileError: HDF5 cannot read them.
     """
     with _opened(handle) as file:
-        found: Array = _checked(file, name)[rows]
-        return found
+        values: AnyArray = _checked(file, name)[rows]
+        return values
 
 
 @contextmanager
 def _opened(handle: int) -> Iterator[h5py.File]:
-    """The file behind a descriptor: not its name, behind which another could stand by now."""
+    """Yield the file behind a descriptor: not behind its name, where another could stand by now."""
     try:
         with os.fdopen(os.dup(handle), "rb") as raw, h5py.File(raw, "r") as file:
             yield file
@@ -88,29 +92,36 @@ def _opened(handle: int) -> Iterator[h5py.File]:
         raise ForeignFileError(f"HDF5 cannot read it: {error}") from None
 
 
-def _place(found: h5py.Dataset) -> Place:
-    return Place(str(found.dtype), tuple(found.shape), found.id.get_offset() or 0)
+def _place(dataset: h5py.Dataset) -> DatasetPlace:
+    """Return where a dataset stands."""
+    return DatasetPlace(str(dataset.dtype), tuple(dataset.shape), dataset.id.get_offset() or 0)
 
 
-def _dataset(file: h5py.File, name: str, dtype: str, dimensions: int, *, limit: int) -> Array:
-    found = _checked(file, name)
-    if found.dtype != np.dtype(dtype) or found.ndim != dimensions:
+def _dataset(file: h5py.File, name: str, dtype: str, dimensions: int, *, limit: int) -> AnyArray:
+    """Return one dataset, which has this dtype and number of dimensions, and at most `limit` bytes."""
+    dataset = _checked(file, name)
+    if dataset.dtype != np.dtype(dtype) or dataset.ndim != dimensions:
         raise ForeignFileError(
-            f"/{name} is {found.dtype} with {found.ndim} dimensions, expected {dtype} with {dimensions}"
+            f"/{name} is {dataset.dtype} with {dataset.ndim} dimensions, expected {dtype} with {dimensions}"
         )
-    if found.size * found.dtype.itemsize > limit:
-        raise ForeignFileError(f"/{name} declares {found.shape}, more than the file holds")
-    array: Array = found[...]
+    if dataset.size * dataset.dtype.itemsize > limit:
+        raise ForeignFileError(f"/{name} declares {dataset.shape}, more than the file holds")
+    array: AnyArray = dataset[...]
     return array
 
 
 def _checked(file: h5py.File, name: str) -> h5py.Dataset:
-    """A dataset that stands in this very file, in one piece."""
+    """Return a dataset that stands in this very file, in one piece."""
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise ForeignFileError(f"/{name} is a link that leads elsewhere")
-    found = file[name]
-    if not isinstance(found, h5py.Dataset):
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
         raise ForeignFileError(f"/{name} is no dataset")
-    if found.is_virtual or found.external or found.chunks is not None or found.id.get_create_plist().get_nfilters():
+    if (
+        dataset.is_virtual
+        or dataset.external
+        or dataset.chunks is not None
+        or dataset.id.get_create_plist().get_nfilters()
+    ):
         raise ForeignFileError(f"/{name} is stored outside, virtually, in chunks or through a filter")
-    return found
+    return dataset

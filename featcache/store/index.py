@@ -23,25 +23,25 @@ from featcache.machine import cores
 Digests = npt.NDArray[np.uint8]
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
-RUN = 1 << 22  # slots that are sorted together
-HELD = 1 << 21  # digests that stay in memory; of more, those that a question could mean are read again
+RUN_SLOTS = 1 << 22  # slots that are sorted together
+MAX_DIGESTS_IN_MEMORY = 1 << 21  # digests that stay in memory; of more, those that a question could mean are read again
 STRIDE = 8
 
 
-class Part(Protocol):
+class DigestSource(Protocol):
     """A stretch of the digests, in commit order: one shard's."""
 
     def __len__(self) -> int: ...
 
-    def whole(self) -> Digests:
-        """All of them, (len, 32), checked."""
+    def read_all(self) -> Digests:
+        """Return all of them, (len, 32) uint8, checked."""
 
     def take(self, rows: npt.NDArray[np.int64]) -> Digests:
-        """Some of them, (n, 32)."""
+        """Return some of them, (n, 32) uint8."""
 
 
-class InMemory:
-    """Digests that are at hand, (rows, 32)."""
+class DigestArray:
+    """Digests that are in memory, (rows, 32) uint8."""
 
     def __init__(self, digests: Digests) -> None:
         self._digests = digests
@@ -49,133 +49,142 @@ class InMemory:
     def __len__(self) -> int:
         return len(self._digests)
 
-    def whole(self) -> Digests:
-        """As they are."""
+    def read_all(self) -> Digests:
+        """Return all of them."""
         return self._digests
 
     def take(self, rows: npt.NDArray[np.int64]) -> Digests:
-        """Some of them."""
+        """Return some of them, (n, 32) uint8."""
         return self._digests[rows]
 
 
 class DigestIndex:
-    """Digests in commit order -> their position there; of equal digests, the first committed one."""
+    """Finds the position of a digest in commit order; of equal digests, that of the first committed one.
 
-    def __init__(self, digests: Digests | Sequence[Part]) -> None:
-        self._parts: Sequence[Part] = [InMemory(digests)] if isinstance(digests, np.ndarray) else digests
-        self.starts = np.cumsum([0, *map(len, self._parts)])  # (parts + 1,), the position of each part's first row
+    Attributes:
+        starts: The position of each source's first digest, and behind them the number of all, (sources + 1,) int64.
+    """
+
+    def __init__(self, digests: Digests | Sequence[DigestSource]) -> None:
+        self._sources: Sequence[DigestSource] = [DigestArray(digests)] if isinstance(digests, np.ndarray) else digests
+        self.starts = np.cumsum([0, *map(len, self._sources)])
         rows = int(self.starts[-1])
         self._bits = np.uint64(rows.bit_length())  # of a slot that hold the position
-        self._position = (np.uint64(1) << self._bits) - np.uint64(1)  # those bits
-        self._held = np.empty((rows, 32), dtype=np.uint8) if rows <= HELD else None
+        self._position_mask = (np.uint64(1) << self._bits) - np.uint64(1)  # those bits
+        self._in_memory = np.empty((rows, 32), dtype=np.uint8) if rows <= MAX_DIGESTS_IN_MEMORY else None
         slots = np.empty(rows, dtype=np.uint64)
 
         def fill(number: int) -> None:
             start, end = self.starts[number : number + 2]
-            part = self._parts[number].whole()
-            if self._held is not None:
-                self._held[start:end] = part
-            slots[start:end] = self._beginning(part)
+            part = self._sources[number].read_all()
+            if self._in_memory is not None:
+                self._in_memory[start:end] = part
+            slots[start:end] = self._prefixes(part)
             slots[start:end] |= np.arange(start, end, dtype=np.uint64)
 
-        in_threads(fill, range(len(self._parts)))
-        self._runs = [slots[start : start + RUN] for start in range(0, rows, RUN)]
-        in_threads(np.ndarray.sort, self._runs)
+        run_in_threads(fill, range(len(self._sources)))
+        self._runs = [slots[start : start + RUN_SLOTS] for start in range(0, rows, RUN_SLOTS)]
+        run_in_threads(np.ndarray.sort, self._runs)
 
     def find(self, wanted: Digests) -> npt.NDArray[np.int64]:
-        """The position of each digest, (n,); -1 where there is none."""
-        if not self._no_two_alike:
+        """Return the position of each digest, (n,) int64; -1 where there is none.
+
+        Args:
+            wanted: The digests, (n, 32) uint8.
+        """
+        if not self._can_guess:
             return self._search(wanted)
-        found = self._behind(self._search(wanted[::STRIDE]), len(wanted))
-        tried = np.flatnonzero(found >= 0)
-        found[tried[~_equal(self._take(found[tried]), wanted[tried])]] = -1
-        left = np.flatnonzero(found < 0)
-        found[left] = self._search(wanted[left])
-        return found
+        positions = self._guess(self._search(wanted[::STRIDE]), len(wanted))
+        guessed = np.flatnonzero(positions >= 0)
+        positions[guessed[~_equal(self._take(positions[guessed]), wanted[guessed])]] = -1
+        left = np.flatnonzero(positions < 0)
+        positions[left] = self._search(wanted[left])
+        return positions
 
     @cached_property
-    def _no_two_alike(self) -> bool:
+    def _can_guess(self) -> bool:
         """Whether a digest that stands where it was expected is the first one of its kind, and is cheap to look at."""
-        if self._held is None or len(self._runs) != 1:
+        if self._in_memory is None or len(self._runs) != 1:
             return False
-        beginnings = self._runs[0] >> self._bits
-        return not bool((beginnings[1:] == beginnings[:-1]).any())
+        prefixes = self._runs[0] >> self._bits
+        return not bool((prefixes[1:] == prefixes[:-1]).any())
 
-    def _behind(self, at: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
-        """Of positions found for one in STRIDE, those of all `count`, if the rows between follow; -1 where none is."""
-        ahead = np.where(at[:, None] < 0, -1, at[:, None] + np.arange(STRIDE)).reshape(-1)[:count]
+    def _guess(self, known: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+        """Return all `count` positions as they are if rows follow those that are known for one in STRIDE; or -1."""
+        ahead = np.where(known[:, None] < 0, -1, known[:, None] + np.arange(STRIDE)).reshape(-1)[:count]
         return np.where(ahead < self.starts[-1], ahead, -1)
 
     def _search(self, wanted: Digests) -> npt.NDArray[np.int64]:
-        """`find`, one by one."""
-        found = np.full(len(wanted), -1, dtype=np.int64)
-        keys = self._beginning(wanted)
+        """Return the position of each digest as `find` does, without a guess."""
+        positions = np.full(len(wanted), -1, dtype=np.int64)
+        keys = self._prefixes(wanted)
         left = np.argsort(keys)  # neighbours in a table are neighbours in memory
         for run in self._runs:  # in commit order: what an earlier one holds is not asked of a later one
-            self._find_in(run, left, keys, wanted, found)
-            left = left[found[left] < 0]
-        return found
+            self._search_run(run, left, keys, wanted, positions)
+            left = left[positions[left] < 0]
+        return positions
 
-    def _find_in(
+    def _search_run(
         self,
         run: npt.NDArray[np.uint64],
-        open_: npt.NDArray[np.int64],
+        left: npt.NDArray[np.int64],
         keys: npt.NDArray[np.uint64],
         wanted: Digests,
-        found: npt.NDArray[np.int64],
+        positions: npt.NDArray[np.int64],
     ) -> None:
-        """Look for the digests `open_` in one run, and note the positions of those that it has."""
-        place = np.searchsorted(run, keys[open_])
-        while len(open_):  # once around, but for digests that begin alike and differ after that
-            inside = place < len(run)
-            open_, place = open_[inside], place[inside]
-            slots = run[place]
-            alike = (slots & ~self._position) == keys[open_]
-            open_, place, rows = open_[alike], place[alike], (slots[alike] & self._position).astype(np.int64)
-            same = _equal(self._take(rows), wanted[open_])
-            found[open_[same]] = rows[same]
-            open_, place = open_[~same], place[~same] + 1
+        """Look for the digests `left` in one run, and note the positions of those that it has."""
+        at = np.searchsorted(run, keys[left])
+        while len(left):  # once around, but for digests that begin alike and differ after that
+            inside = at < len(run)
+            left, at = left[inside], at[inside]
+            slots = run[at]
+            alike = (slots & ~self._position_mask) == keys[left]
+            left, at, rows = left[alike], at[alike], (slots[alike] & self._position_mask).astype(np.int64)
+            same = _equal(self._take(rows), wanted[left])
+            positions[left[same]] = rows[same]
+            left, at = left[~same], at[~same] + 1
 
-    def _beginning(self, digests: Digests) -> npt.NDArray[np.uint64]:
-        """The first bits of each digest, (n,), where a slot has them; zeros where it has the position."""
+    def _prefixes(self, digests: Digests) -> npt.NDArray[np.uint64]:
+        """Return the first bits of each digest, (n,), where a slot has them; zeros where it has the position."""
         first = np.ascontiguousarray(digests[:, :8]).view(">u8")[:, 0].astype(np.uint64)
         return first >> self._bits << self._bits
 
     def _take(self, positions: npt.NDArray[np.int64]) -> Digests:
-        """The digests at these positions, (n, 32)."""
-        if self._held is not None:
-            return _words(self._held).take(positions, axis=0).view(np.uint8)
+        """Return the digests at these positions, (n, 32)."""
+        if self._in_memory is not None:
+            return _words(self._in_memory).take(positions, axis=0).view(np.uint8)
         out = np.empty((len(positions), 32), dtype=np.uint8)
-        for number, to in groups(np.searchsorted(self.starts, positions, side="right") - 1):
-            out[to] = self._parts[number].take(positions[to] - self.starts[number])
+        for number, to in group_positions(np.searchsorted(self.starts, positions, side="right") - 1):
+            out[to] = self._sources[number].take(positions[to] - self.starts[number])
         return out
 
 
 def _words(digests: Digests) -> npt.NDArray[np.uint64]:
-    """The same bytes as (n, 4) uint64: copied and compared several times as fast."""
+    """Return the same bytes as (n, 4) uint64: copied and compared several times as fast."""
     return np.ascontiguousarray(digests).view(np.uint64)
 
 
-def _equal(one: Digests, other: Digests) -> npt.NDArray[np.bool_]:
-    """Which rows are equal, (n,)."""
-    same: npt.NDArray[np.bool_] = (_words(one) == _words(other)).all(axis=1)
+def _equal(left: Digests, right: Digests) -> npt.NDArray[np.bool_]:
+    """Return which rows are equal, (n,)."""
+    same: npt.NDArray[np.bool_] = (_words(left) == _words(right)).all(axis=1)
     return same
 
 
-def groups(which: npt.NDArray[np.int64]) -> list[tuple[int, npt.NDArray[np.int64]]]:
-    """Every number that occurs in `which`, ascending, with the places where it stands, ascending."""
-    if not len(which):
+def group_positions(numbers: npt.NDArray[np.int64]) -> list[tuple[int, npt.NDArray[np.int64]]]:
+    """Return every number that occurs, ascending, with the positions where it occurs, ascending."""
+    if not len(numbers):
         return []
-    small = which.min() >= -(1 << 15) and which.max() < 1 << 15  # numbers of 16 bits are sorted by their digits
-    order = np.argsort(which.astype(np.int16) if small else which, kind="stable")
-    sorted_ = which[order]
-    starts = np.flatnonzero(np.diff(sorted_)) + 1
-    return [(int(which[places[0]]), places) for places in np.split(order, starts)]
+    small = numbers.min() >= -(1 << 15) and numbers.max() < 1 << 15  # numbers of 16 bits are sorted by their digits
+    order = np.argsort(numbers.astype(np.int16) if small else numbers, kind="stable")
+    starts = np.flatnonzero(np.diff(numbers[order])) + 1
+    return [(int(numbers[positions[0]]), positions) for positions in np.split(order, starts)]
 
 
-def in_threads(do: Callable[[_Item], _Answer], items: Sequence[_Item], *, most: int = 8) -> list[_Answer]:
-    """`do` for every item, in as many threads as there are cores: for reading, hashing and copying, which let go of
-    the interpreter. The first error is raised; what had not begun by then is left out.
+def run_in_threads(do: Callable[[_Item], _Answer], items: Sequence[_Item], *, most: int = 8) -> list[_Answer]:
+    """Return what `do` returns for every item, in as many threads as there are cores, and at most `most`.
+
+    For reading, hashing and copying, which let go of the interpreter. The first error is raised; what had not begun by
+    then is left out.
     """
     threads = min(len(items), most, cores())
     if threads < 2:
@@ -189,14 +198,18 @@ def in_threads(do: Callable[[_Item], _Answer], items: Sequence[_Item], *, most: 
             raise
 
 
-def pack(digests: list[bytes]) -> Digests:
-    """A list of 32-byte digests as (rows, 32) uint8."""
+def pack_digests(digests: list[bytes]) -> Digests:
+    """Return a list of 32-byte digests as (rows, 32) uint8."""
     return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32)
 
 
-def digests_of(found: Sequence[bytes]) -> Digests:
-    """A column of digests; zeros where a file could not be read."""
+def digest_column(digests: Sequence[bytes]) -> Digests:
+    """Return digests as (rows, 32) uint8; b"" stands for a file that could not be read, and becomes zeros.
+
+    Raises:
+        DataError: a digest has another length than 32 bytes.
+    """
     try:
-        return pack([digest or bytes(32) for digest in found])
+        return pack_digests([digest or bytes(32) for digest in digests])
     except ValueError:
         raise DataError("a digest has another length than 32 bytes") from None

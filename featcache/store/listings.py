@@ -20,7 +20,16 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import CacheError
-from featcache.files import LISTING, NAME, checked, hash_regular, make_folder, parse_json, publish, read_hashed
+from featcache.files import (
+    MAX_LISTING_BYTES,
+    NAME_PATTERN,
+    hash_cache_file,
+    make_folder,
+    parse_json,
+    publish,
+    read_if_hash_matches,
+    validate,
+)
 from featcache.listing import Listing, is_frame_path
 from featcache.store import hdf5
 from featcache.store.commits import ListingLine
@@ -40,7 +49,7 @@ _EXPECTED = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Extracted:
+class ExtractedListing:
     """A listing with what became of each row."""
 
     listing: Listing
@@ -48,13 +57,13 @@ class Extracted:
     reasons: tuple[str, ...]  # (rows,), why a row has no embedding; "" where it has one
 
     @property
-    def good(self) -> npt.NDArray[np.int64]:
-        """The rows that have an embedding."""
+    def embedded(self) -> npt.NDArray[np.int64]:
+        """The rows that have an embedding, (n,), ascending."""
         return np.flatnonzero(np.array([not reason for reason in self.reasons], dtype=bool))
 
 
-def encode(extracted: Extracted) -> bytes:
-    """The bytes of the file; the same listing gives the same bytes."""
+def encode_listing(extracted: ExtractedListing) -> bytes:
+    """Return the bytes of a listing's file; the same listing gives the same bytes."""
     listing = extracted.listing
     meta = {
         "version": VERSION,
@@ -68,7 +77,7 @@ def encode(extracted: Extracted) -> bytes:
         **({"videos": True} if listing.videos else {}),
         **({"data": dict(sorted(listing.settings.items()))} if listing.settings else {}),
     }
-    arrays: dict[str, hdf5.Array] = {
+    arrays: dict[str, hdf5.AnyArray] = {
         "meta": np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8),
         "paths": _pack(listing.paths),
         "labels": listing.labels,
@@ -78,16 +87,16 @@ def encode(extracted: Extracted) -> bytes:
         table = {value: code for code, value in enumerate(dict.fromkeys(column))}
         arrays[f"{name}_names"] = _pack(tuple(table))
         arrays[f"{name}_codes"] = np.fromiter(map(table.__getitem__, column), dtype=np.int32, count=len(column))
-    return hdf5.build(arrays)[0]
+    return hdf5.build_file(arrays)[0]
 
 
-def decode(data: bytes) -> Extracted:
-    """The inverse of `encode`.
+def decode_listing(data: bytes) -> ExtractedListing:
+    """Return the listing that a file's bytes stand for: the inverse of `encode_listing`.
 
     Raises:
         ValueError: the file is none of ours, of a newer version, or contradicts itself.
     """
-    arrays = hdf5.parse(data, _EXPECTED)
+    arrays = hdf5.parse_file(data, _EXPECTED)
     meta = _meta(arrays)
     columns = {}
     for name in _CODED:
@@ -118,31 +127,36 @@ def decode(data: bytes) -> Extracted:
     labels = listing.labels
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(listing.classes):
         raise ValueError("a label lies outside the classes")
-    return Extracted(listing, digests, columns["reasons"])
+    return ExtractedListing(listing, digests, columns["reasons"])
 
 
-def _meta(arrays: dict[str, hdf5.Array]) -> ListingMeta:
-    said = parse_json(arrays["meta"].tobytes())
-    if isinstance(said, dict) and said.get("version") != VERSION:
-        raise ValueError(f"its version is {str(said.get('version'))[:40]}, this featcache reads {VERSION}")
-    return checked(ListingMeta, said)
+def _meta(arrays: dict[str, hdf5.AnyArray]) -> ListingMeta:
+    """Return the checked `meta` of a listing."""
+    meta = parse_json(arrays["meta"].tobytes())
+    if isinstance(meta, dict) and meta.get("version") != VERSION:
+        raise ValueError(f"its version is {str(meta.get('version'))[:40]}, this featcache reads {VERSION}")
+    return validate(ListingMeta, meta)
 
 
 def listing_path(cache: Path, line: ListingLine) -> Path:
-    """Where a logged listing stands.
+    """Return where a logged listing stands.
 
     Raises:
         CacheError: a name in the log could lead out of the cache.
     """
     names = (line.data_set, line.variant, line.split)
-    if not all(re.fullmatch(NAME, name) for name in names) or not re.fullmatch(r"[0-9a-f]{64}", line.sha256):
+    if not all(re.fullmatch(NAME_PATTERN, name) for name in names) or not re.fullmatch(r"[0-9a-f]{64}", line.sha256):
         raise CacheError(f"{cache}: the log names a listing {'/'.join(names)!r}, which is no name of a listing")
     return cache / "listings" / line.data_set / line.variant / f"{line.split}-{line.sha256[:8]}.h5"
 
 
-def write_listing(cache: Path, extracted: Extracted) -> ListingLine:
-    """Publish a listing (unless it stands there already) and return its line for the log."""
-    data = encode(extracted)
+def write_listing(cache: Path, extracted: ExtractedListing) -> ListingLine:
+    """Publish a listing, unless it stands there already, and return its line for the log.
+
+    Raises:
+        MachineError: the disk refuses.
+    """
+    data = encode_listing(extracted)
     listing = extracted.listing
     line = ListingLine(
         data_set=listing.data_set,
@@ -157,51 +171,57 @@ def write_listing(cache: Path, extracted: Extracted) -> ListingLine:
     return line
 
 
-def read_listing(cache: Path, line: ListingLine) -> Extracted:
-    """A logged listing, checked against the hash in the log.
+def read_listing(cache: Path, line: ListingLine) -> ExtractedListing:
+    """Return a logged listing, checked against the hash in the log.
+
+    Args:
+        cache: The cache folder.
+        line: What a store's log says of the listing.
 
     Raises:
         CacheError: it is missing, damaged, or none of ours.
     """
 
-    def whole(data: bytes) -> Extracted:
-        extracted = decode(data)
+    def decode(data: bytes) -> ExtractedListing:
+        extracted = decode_listing(data)
         _refuse_another(line, extracted.listing)
         return extracted
 
-    return _decoded(cache, line, whole)
+    return _read_checked(cache, line, decode)
 
 
-def read_origin(cache: Path, line: ListingLine) -> tuple[str, dict[str, str]]:
-    """The folder that a logged listing was extracted from, and how it was laid out; its rows are not made up.
+def read_listing_origin(cache: Path, line: ListingLine) -> tuple[str, dict[str, str]]:
+    """Return the folder that a logged listing was extracted from, and how it was laid out, without its rows.
 
     Raises:
         CacheError: as `read`.
     """
 
-    def origin(data: bytes) -> tuple[str, dict[str, str]]:
-        meta = _meta(hdf5.parse(data, _EXPECTED))
+    def decode(data: bytes) -> tuple[str, dict[str, str]]:
+        meta = _meta(hdf5.parse_file(data, _EXPECTED))
         _refuse_another(line, meta)
         return meta.root, dict(meta.data)
 
-    return _decoded(cache, line, origin)
+    return _read_checked(cache, line, decode)
 
 
-def _refuse_another(line: ListingLine, said: Listing | ListingMeta) -> None:
-    if (said.data_set, said.variant, said.split) != line.key:
-        raise ValueError(f"it is that of {said.data_set}/{said.variant}/{said.split}")
+def _refuse_another(line: ListingLine, listing: Listing | ListingMeta) -> None:
+    """Raise a ValueError where a file holds another listing than its line in the log says."""
+    if (listing.data_set, listing.variant, listing.split) != line.key:
+        raise ValueError(f"it is that of {listing.data_set}/{listing.variant}/{listing.split}")
 
 
-def _decoded(cache: Path, line: ListingLine, decoder: Callable[[bytes], _T]) -> _T:
+def _read_checked(cache: Path, line: ListingLine, decode: Callable[[bytes], _T]) -> _T:
+    """Return what `decode` makes of a logged listing's bytes, after its hash was checked."""
     path = listing_path(cache, line)
     try:
-        data = read_hashed(path, line.sha256, LISTING)
+        data = read_if_hash_matches(path, line.sha256, MAX_LISTING_BYTES)
     except OSError as error:
         raise CacheError(f"{path}: this listing cannot be read: {error.strerror}. {_way_out(line)}") from None
     if data is None:
         raise CacheError(f"{path}: its sha256 does not match the log: the file was damaged. {_way_out(line)}")
     try:
-        return decoder(data)
+        return decode(data)
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise CacheError(f"{path}: this is no listing that this version reads: {error}") from None
 
@@ -211,17 +231,20 @@ def _way_out(line: ListingLine) -> str:
 
 
 def _sha256(path: Path) -> str | None:
+    """Return the sha256 of a file; None where there is none to be read."""
     try:
-        return hash_regular(path)
+        return hash_cache_file(path)
     except OSError:
         return None
 
 
 def _pack(strings: Sequence[str]) -> npt.NDArray[np.uint8]:
+    """Return the strings' bytes, each ended by NUL."""
     return np.frombuffer(os.fsencode("".join(f"{string}\0" for string in strings)), dtype=np.uint8)
 
 
 def _unpack(packed: npt.NDArray[np.generic]) -> tuple[str, ...]:
+    """Return the strings that `_pack` was given."""
     *names, rest = os.fsdecode(packed.tobytes()).split("\0")  # at once: no name has a zero in it
     if rest:
         raise ValueError("the last of its names is not ended by a zero")

@@ -6,73 +6,79 @@ A name says nothing of that, nor do a few images: every row is held against its 
 import hashlib
 import os
 
-from featcache.files import Known, StatLog, identity, now, open_file
+from featcache.files import KnownFile, StatLog, now_ns, open_file, to_file_stat
 from featcache.listing import video_and_frame
 from featcache.media import frame_digest
-from featcache.store.listings import Extracted
+from featcache.store.listings import ExtractedListing
 
 
-def is_same_folder(one: str, other: str) -> bool:
+def is_same_folder(path: str, other: str) -> bool:
     """Whether two paths lead to one folder: links, other spellings and other mounts of it count as the same."""
-    if os.path.realpath(one) == os.path.realpath(other):
+    if os.path.realpath(path) == os.path.realpath(other):
         return True
     try:
-        return os.path.samefile(one, other)
+        return os.path.samefile(path, other)
     except OSError:
         return False
 
 
-def is_left(before: Extracted) -> bool:
+def has_files(extracted: ExtractedListing) -> bool:
     """Whether the folder that a listing was extracted from still holds one of its files."""
-    listing = before.listing
+    listing = extracted.listing
     if not os.path.isdir(listing.root):
         return False
-    files = {_file(before, path) for path in listing.paths if not path.startswith("/")}
+    files = {_file_of(extracted, path) for path in listing.paths if not path.startswith("/")}
     return not files or any(os.path.lexists(os.path.join(listing.root, file)) for file in files)
 
 
-def has_rows(before: Extracted, root: str, known: StatLog) -> bool:
+def has_same_files(extracted: ExtractedListing, root: str, stat_log: StatLog) -> bool:
     """Whether every row of a listing has its file below `root`, with the content that it had (where it had one).
 
     A file whose content the cache remembers, here or from before a move, is not read again.
+
+    Args:
+        extracted: The listing as it was extracted.
+        root: The folder that is asked about.
+        stat_log: The memory of the cache; what is read is remembered in it.
     """
-    listing = before.listing
-    files = list(dict.fromkeys(_file(before, path) for path in listing.paths))
+    listing = extracted.listing
+    files = list(dict.fromkeys(_file_of(extracted, path) for path in listing.paths))
     if not all(os.path.lexists(os.path.join(root, file)) for file in files):
         return False
     digests: dict[str, bytes] = {}
     for row, path in enumerate(listing.paths):
-        expected = before.digests[row].tobytes()
+        expected = extracted.digests[row].tobytes()
         if not any(expected):  # it could not be read then
             continue
         file, frame = video_and_frame(path) if listing.videos else (path, None)
         if file not in digests:
-            digests[file] = _digest(os.path.join(listing.root, file), os.path.join(root, file), known)
-        found = digests[file]
-        if not found or (found if frame is None else frame_digest(found, frame)) != expected:
+            digests[file] = _hash_moved(os.path.join(listing.root, file), os.path.join(root, file), stat_log)
+        digest = digests[file]
+        if not digest or (digest if frame is None else frame_digest(digest, frame)) != expected:
             return False
     return True
 
 
-def _file(before: Extracted, path: str) -> str:
-    return video_and_frame(path)[0] if before.listing.videos else path
+def _file_of(extracted: ExtractedListing, path: str) -> str:
+    """Return the file of a row: of a frame, its video."""
+    return video_and_frame(path)[0] if extracted.listing.videos else path
 
 
-def _digest(old: str, new: str, known: StatLog) -> bytes:
-    """The sha256 of a file that may have stood elsewhere; b"" where it cannot be read."""
+def _hash_moved(old: str, new: str, stat_log: StatLog) -> bytes:
+    """Return the sha256 of a file that may have stood elsewhere; b"" where it cannot be read."""
     try:
         handle = open_file(new, follow_links=True)
     except OSError:
         return b""
     with os.fdopen(handle, "rb") as file:
-        status = os.fstat(handle)
-        remembered: Known | None = known.find(new, identity(status)) or known.find(old, identity(status))
+        status = to_file_stat(os.fstat(handle))
+        remembered: KnownFile | None = stat_log.find(new, status) or stat_log.find(old, status)
         if remembered is not None and remembered.digest:
             return remembered.digest
-        begun = now()
+        begun = now_ns()
         try:
             digest = hashlib.file_digest(file, "sha256").digest()
         except OSError:
             return b""
-        known.remember(new, identity(status), digest, read_at=begun)
+        stat_log.remember(new, status, digest, read_at=begun)
     return digest

@@ -9,7 +9,12 @@ import numpy.typing as npt
 
 
 def write_hdf5(path: Path, arrays: Mapping[str, npt.NDArray[Any]], attributes: Mapping[str, str]) -> None:
-    """Write these arrays, contiguous and unfiltered, and these attributes.
+    """Write a new file.
+
+    Args:
+        path: Where; nothing stands there yet.
+        arrays: Its datasets by name, contiguous and unfiltered.
+        attributes: Its attributes; names of files in them need not be UTF-8.
 
     Raises:
         OSError: the disk refuses; the file is then good for nothing.

@@ -12,46 +12,67 @@ from pathlib import Path
 import numpy as np
 
 from featcache.errors import CacheError
-from featcache.files import copy_file, make_folder, move_file, open_regular, parse_json, read_regular, unseal_document
-from featcache.store import check, commits, hdf5, listings, shard
-from featcache.store.commits import ListingLine, Replayed
+from featcache.files import (
+    DamagedError,
+    MissingError,
+    copy_file,
+    make_folder,
+    move_file,
+    open_cache_file,
+    salvage_document,
+)
+from featcache.store import check, hdf5, listings, shard
+from featcache.store.commits import CommitLog, ListingLine, ReplayedLog
 from featcache.store.shard import Shard
-from featcache.store.trunk_record import TAIL, TRUNK, TrunkRecord, read_trunk, write_trunk
+from featcache.store.trunk_record import FINGERPRINT_DIGITS, TRUNK_FILE, TrunkRecord, read_trunk, write_trunk
 from featcache.trunks import TrunkSpec
 
-ASIDE = "damaged"
+DAMAGED_FOLDER = "damaged"
 
 
 def set_aside(folder: Path, path: Path) -> Path:
-    """Move a damaged file, or folder, out of the way, below `folder`/damaged/ as it stood below `folder`."""
-    place = _free(folder / ASIDE / path.relative_to(folder))
-    move_file(path, place)
-    return place
+    """Move a damaged file, or folder, out of the way, and return where it is now: below `folder`/damaged/.
+
+    Args:
+        folder: A store's folder, or the cache's.
+        path: The file, below `folder`.
+
+    Raises:
+        MachineError: the disk refuses.
+    """
+    target = _find_free(folder / DAMAGED_FOLDER / path.relative_to(folder))
+    move_file(path, target)
+    return target
 
 
-def adoptable(path: Path, *, dim: int | None, dtype: str) -> tuple[Shard | None, str]:
-    """The line that a published shard would have in the log; or None, and why it is no part of this store.
+def examine_orphan(path: Path, *, dim: int | None, dtype: str) -> tuple[Shard | None, str]:
+    """Return the entry that a published shard would have in the log; or None, and why it is no part of this store.
 
     Its name holds the start of its sha256, which must be right before libhdf5 sees it; and what libhdf5 finds must be
     a shard and nothing else, with finite rows of this store's kind.
+
+    Args:
+        path: The shard's file, which the log does not name.
+        dim: The width of the store's embeddings; None where it has none yet.
+        dtype: The store's type.
     """
     try:
-        handle = open_regular(path)
+        handle = open_cache_file(path)
     except OSError as error:
         return None, f"cannot be opened: {error.strerror}"
     try:
-        sha256 = shard.hash_of(handle).hex()
+        sha256 = shard.hash_open_file(handle).hex()
         if sha256[:8] != path.stem.partition("-")[2]:
             return None, "damaged: its sha256 is not the one in its name"
-        found = hdf5.places(handle)
+        datasets = hdf5.locate_datasets(handle)
         size = os.fstat(handle).st_size
     except hdf5.ForeignFileError as error:
         return None, str(error)
     finally:
         os.close(handle)
-    if set(found) != {"embeddings", "digests"}:
-        return None, f"it holds {sorted(found)}, expected digests and embeddings"
-    rows, digests = found["embeddings"], found["digests"]
+    if set(datasets) != {"embeddings", "digests"}:
+        return None, f"it holds {sorted(datasets)}, expected digests and embeddings"
+    rows, digests = datasets["embeddings"], datasets["digests"]
     if len(rows.shape) != 2 or rows.dtype != dtype or rows.shape[1] != (dim or rows.shape[1]):
         return None, f"it holds {rows.shape} of {rows.dtype}, this store's rows are {dim or 'some'} of {dtype}"
     if (digests.dtype, digests.shape) != ("uint8", (rows.shape[0], 32)):
@@ -61,7 +82,7 @@ def adoptable(path: Path, *, dim: int | None, dtype: str) -> tuple[Shard | None,
             name=path.name, rows=rows.shape[0], dim=rows.shape[1], dtype=dtype, embeddings_offset=rows.offset,
             digests_offset=digests.offset, bytes=size, sha256=sha256, digests_sha256="0" * 64,
         )  # fmt: skip
-        entry = shard.with_digests_hash(path.parent, entry)
+        entry = shard.add_digests_hash(path.parent, entry)
     except (CacheError, ValueError, TypeError) as error:
         return None, str(error)
     if check.check_shard(path.parent, entry):
@@ -69,115 +90,153 @@ def adoptable(path: Path, *, dim: int | None, dtype: str) -> tuple[Shard | None,
     return (entry, "") if _is_finite(path.parent, entry) else (None, "it holds rows that are not finite")
 
 
-def mend_log(root: Path, log: Replayed, adopted: Sequence[Shard]) -> Path | None:
-    """A log whose every line holds, and `adopted` at its end; where the old one was damaged it is kept aside.
+def repair_log(root: Path, log: ReplayedLog, adopted: Sequence[Shard]) -> Path | None:
+    """Make a log whose every line holds, with some shards added; return where the old one is, if it was damaged.
 
     The old log is copied before the new one takes its name: a kill leaves one of the two.
+
+    Args:
+        root: The store's folder.
+        log: What its log says.
+        adopted: Shards that become a part of the store.
+
+    Raises:
+        MachineError: the disk refuses.
     """
-    path = root / commits.LOG_NAME
+    commit_log = CommitLog(root)
+    path = commit_log.path
     if not log.damaged:
-        commits.mend_end(path, log.commits)
+        commit_log.mend_end(log.commits)
         for part in adopted:
-            commits.add(path, part)
+            commit_log.add(part)
         return None
     kept = None
     if os.path.lexists(path) and stat.S_ISREG(os.lstat(path).st_mode):
         kept = _copy_aside(root, path)
     elif os.path.lexists(path):  # a link, a pipe: nothing of ours
         kept = set_aside(root, path)
-    commits.rewrite(path, log.lines, adopted)
+    commit_log.rewrite(log.lines, adopted)
     return kept
 
 
 def drop_shard(root: Path, part: Shard) -> Path | None:
-    """Take a damaged or missing shard out of the store; where its file was moved to."""
+    """Take a damaged or missing shard out of the store; return where its file was moved to, None if it is missing.
+
+    Raises:
+        MachineError: the disk refuses.
+    """
     path, kept = root / "shards" / part.name, None
     if os.path.lexists(path):
         kept = set_aside(root, path)
-    commits.drop(root / commits.LOG_NAME, part.name)
+    CommitLog(root).drop(part.name)
     return kept
 
 
 def drop_listing(root: Path, line: ListingLine) -> Path | None:
-    """Take a damaged or missing listing out of the store's log; where its file was moved to."""
+    """Take a damaged or missing listing out of the store; return where its file was moved to, None if it is missing.
+
+    Raises:
+        MachineError: the disk refuses.
+    """
     cache = root.parent.parent
     path, kept = listings.listing_path(cache, line), None
     if os.path.lexists(path):
         kept = set_aside(cache, path)
-    commits.drop(root / commits.LOG_NAME, line.file)
+    CommitLog(root).drop(line.file)
     return kept
 
 
 def find_spec(root: Path, candidates: Iterable[TrunkSpec]) -> TrunkSpec | None:
-    """The spec that this store's folder is named by, of those that it could be; the damaged trunk.json's own first."""
+    """Return the one spec, of the candidates and a damaged trunk.json's own, that the store's folder is named by.
+
+    Args:
+        root: The store's folder.
+        candidates: The specs that it could be.
+
+    Returns:
+        None where the folder is named by none of them, or by several.
+    """
     tail = root.name.rpartition("-")[2]
-    fitting = {spec.fingerprint(): spec for spec in [*_own_spec(root), *candidates]}
-    found = [spec for fingerprint, spec in fitting.items() if len(tail) == TAIL and fingerprint.startswith(tail)]
+    fitting = {spec.fingerprint(): spec for spec in [*_salvage_spec(root), *candidates]}
+    found = [
+        spec
+        for fingerprint, spec in fitting.items()
+        if len(tail) == FINGERPRINT_DIGITS and fingerprint.startswith(tail)
+    ]
     return found[0] if len(found) == 1 else None
 
 
-def mend_trunk(root: Path, spec: TrunkSpec | None, asked: str) -> Path | None:
-    """Write trunk.json anew, or without a spec move it away: the next extract of that trunk then writes it."""
-    kept = set_aside(root, root / TRUNK) if os.path.lexists(root / TRUNK) else None
+def repair_trunk_record(root: Path, spec: TrunkSpec | None, weights_name: str) -> Path | None:
+    """Write trunk.json anew; return where the damaged one was moved to, None if there was none.
+
+    Args:
+        root: The store's folder.
+        spec: Which trunk it belongs to; None: nobody knows, and the next extract of that trunk writes it.
+        weights_name: How its weights were named.
+
+    Raises:
+        MachineError: the disk refuses.
+    """
+    kept = set_aside(root, root / TRUNK_FILE) if os.path.lexists(root / TRUNK_FILE) else None
     if spec is not None:
-        write_trunk(root, TrunkRecord(spec, asked))
+        write_trunk(root, TrunkRecord(spec, weights_name))
     return kept
 
 
-def not_ours(root: Path) -> str:
-    """Why a trunk.json that is whole cannot be read: of a newer format, or of another trunk; "" where it is ours or
-    damaged. There is nothing to mend in it.
+def describe_foreign_trunk(root: Path) -> str:
+    """Return why a trunk.json that is whole cannot be read: it is of a newer format, or of another trunk.
+
+    There is nothing to repair in it. "" where it is ours, damaged, or missing.
     """
     try:
-        if unseal_document(read_regular(root / TRUNK)) is None:
-            return ""
         read_trunk(root)
-    except OSError:
+    except (DamagedError, MissingError):
         return ""
     except CacheError as error:
         return str(error)
     return ""
 
 
-def trunk_or_none(root: Path) -> TrunkRecord | None:
-    """What trunk.json says, if it can be read."""
+def read_trunk_or_none(root: Path) -> TrunkRecord | None:
+    """Return what trunk.json says; None where it cannot be read."""
     try:
         return read_trunk(root)
     except CacheError:
         return None
 
 
-def _own_spec(root: Path) -> list[TrunkSpec]:
-    """The spec that a damaged trunk.json still spells out; whether it is intact, the folder's name says."""
+def _salvage_spec(root: Path) -> list[TrunkSpec]:
+    """Return the spec that a damaged trunk.json still spells out; whether it is intact, the folder's name says."""
     try:
-        return [TrunkSpec.from_json(parse_json(read_regular(root / TRUNK))["spec"])]
+        return [TrunkSpec.from_json(salvage_document(root / TRUNK_FILE)["spec"])]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
 
 
 def _copy_aside(root: Path, path: Path) -> Path:
-    """A copy of a damaged file below damaged/: the file itself must not be missing at any moment."""
-    place = _free(root / ASIDE / path.name)
-    copy_file(path, place)
-    return place
+    """Copy a damaged file to damaged/, and return the copy: the file itself must not be missing at any moment."""
+    target = _find_free(root / DAMAGED_FOLDER / path.name)
+    copy_file(path, target)
+    return target
 
 
-def _free(path: Path) -> Path:
-    """This path, or with a number behind it the first that nothing stands at."""
+def _find_free(path: Path) -> Path:
+    """Return this path, or with a number behind it the first that nothing stands at; make its folder."""
     make_folder(path.parent)
-    number, place = 0, path
-    while os.path.lexists(place):
+    number, target = 0, path
+    while os.path.lexists(target):
         number += 1
-        place = path.with_name(f"{path.name}.{number}")
-    return place
+        target = path.with_name(f"{path.name}.{number}")
+    return target
 
 
 def _is_finite(folder: Path, entry: Shard) -> bool:
+    """Whether every embedding of a shard is finite."""
     step = 4096
     for start in range(0, entry.rows, step):
         rows = np.arange(start, min(start + step, entry.rows))
         out = np.empty((len(rows), entry.dim), dtype=np.float32)
-        shard.gather(folder, entry, rows, out, np.arange(len(rows)))
+        shard.gather_rows(folder, entry, rows, out, np.arange(len(rows)))
         if not np.isfinite(out).all():
             return False
     return True

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from featcache.errors import CacheError, FeatcacheError
-from featcache.files import kind_of
+from featcache.files import describe_kind
 from featcache.store.store import FeatureStore
 from featcache.trunks import ARCHITECTURES, RANDOM, WeightsMemo, weights_kind
 
@@ -25,11 +25,11 @@ class StoreRequest:
     typed: Mapping[str, str] = field(default_factory=dict)  # settings of the trunk that are flags
     stated: Mapping[str, str] = field(default_factory=dict)  # those that the recipe states, and no flag replaces
 
-    def differences(self, found: FeatureStore) -> dict[str, str]:
-        """What this store has instead of what is asked for, by setting; empty where it is what is asked for."""
-        if self.store is not None and not is_named(found.name, found.trunk.spec.fingerprint(), self.store):
-            return {"store": found.name}
-        held = settings_of(found)
+    def differences(self, store: FeatureStore) -> dict[str, str]:
+        """Return what a store has instead of what is asked for, by setting; empty where it is what is asked for."""
+        if self.store is not None and not is_named(store.name, store.trunk.spec.fingerprint(), self.store):
+            return {"store": store.name}
+        held = trunk_settings(store)
         wanted = {**self.stated, **self.typed}
         differing = {
             name: held[name]
@@ -39,33 +39,39 @@ class StoreRequest:
         if not differing and "weights" in wanted:  # last: a file may have to be read
             # A bare name that is typed may be the one that a store is shown by.
             label = "weights" in self.typed and os.sep not in wanted["weights"]
-            other = _other_weights(found, wanted["weights"], label=label)
+            other = _other_weights(store, wanted["weights"], label=label)
             differing = {} if other is None else {"weights": held["weights"] + other}
         return differing
 
-    def fits(self, found: FeatureStore) -> bool:
+    def is_met_by(self, store: FeatureStore) -> bool:
         """Whether a store is what is asked for."""
-        return not self.differences(found)
+        return not self.differences(store)
 
     def refuse(self, where: str, what: str, others: Sequence[FeatureStore], also: str = "") -> NoReturn:
-        """Say of the settings that differ what is asked for, and what each of these stores has instead.
+        """Raise an error that says of the settings that differ what is asked for, and what each store has instead.
+
+        Args:
+            where: The cache.
+            what: What the stores hold.
+            others: The stores, none of which meets this request.
+            also: What else is to be said.
 
         Raises:
             CacheError: always.
         """
-        differing = {found.name: self.differences(found) for found in others}
+        differing = {store.name: self.differences(store) for store in others}
         names = dict.fromkeys(name for settings in differing.values() for name in settings)
         flags = {"store": self.store, **self.typed}
-        asked = [f"--{name} {flags[name]} was typed" for name in names if flags.get(name) is not None]
-        asked += [f"the recipe says {name} = {self.stated[name]!r}" for name in names if name in self.stated]
-        there = [
+        wanted = [f"--{name} {flags[name]} was typed" for name in names if flags.get(name) is not None]
+        wanted += [f"the recipe says {name} = {self.stated[name]!r}" for name in names if name in self.stated]
+        held = [
             f"store {name} has {', '.join(f'{setting} {value}' for setting, value in settings.items())}"
             if "store" not in settings
             else f"there is store {name}"
             for name, settings in differing.items()
         ]
         raise CacheError(
-            f"{where}: no store that holds {what} is what was asked for: {', '.join(asked)}; {', '.join(there)}; "
+            f"{where}: no store that holds {what} is what was asked for: {', '.join(wanted)}; {', '.join(held)}; "
             f"run `featcache extract` with the trunk that is meant, or name a store with --store{also}"
         )
 
@@ -75,12 +81,12 @@ def is_named(name: str, fingerprint: str, wanted: str) -> bool:
     return wanted == name or (wanted != "" and fingerprint.startswith(wanted))
 
 
-def settings_of(store: FeatureStore) -> dict[str, str]:
-    """A store's trunk in the words of a recipe's [trunk] section."""
+def trunk_settings(store: FeatureStore) -> dict[str, str]:
+    """Return a store's trunk in the words of a recipe's [trunk] section."""
     spec = store.trunk.spec
     return {
         "arch": spec.arch,
-        "weights": store.trunk.asked,
+        "weights": store.trunk.weights_name,
         "precision": _PRECISION[spec.compute],
         "decode": _DECODE[spec.decoder],
         "stored": spec.stored,
@@ -88,56 +94,57 @@ def settings_of(store: FeatureStore) -> dict[str, str]:
     }
 
 
-def _other_weights(found: FeatureStore, wanted: str, *, label: bool) -> str | None:
-    """None where these weights made the store; else what is known of the difference, to stand behind their name.
+def _other_weights(store: FeatureStore, wanted: str, *, label: bool) -> str | None:
+    """Return None where these weights made the store; else what is known of the difference, behind their name.
 
     Tensors are compared, by their sha256, wherever it can be had; names, where it cannot.
     """
-    spec, asked, memo = found.trunk.spec, found.trunk.asked, WeightsMemo(found.cache)
+    spec, name, memo = store.trunk.spec, store.trunk.weights_name, WeightsMemo(store.cache)
     arch = ARCHITECTURES.get(spec.arch)
     try:
         sort = weights_kind(arch, wanted) if arch is not None else "file"
     except FeatcacheError:  # the name of a file that was given without its folder, or nobody's
         sort = "unknown"
     if sort == "file":
-        return _other_file(found, Path(wanted), memo, label=label)
+        return _other_file(store, Path(wanted), memo, label=label)
     if sort == "published":
-        known = memo.find(spec.arch, wanted, None, vouched=True)
-        same = wanted == asked if known is None else known == spec.weights_sha256
+        sha256 = memo.find(spec.arch, wanted, None, vouched=True)
+        same = wanted == name if sha256 is None else sha256 == spec.weights_sha256
         return None if same else ""
-    same = wanted == asked
+    same = wanted == name
     if sort == "random" and not same:  # the same tensors in a file are random weights too
         same = any(
-            (name, sha256) == (spec.arch, spec.weights_sha256) and of.startswith(f"{RANDOM} ")
-            for name, of, sha256 in memo.entries()
+            (arch_name, sha256) == (spec.arch, spec.weights_sha256) and weights.startswith(f"{RANDOM} ")
+            for arch_name, weights, sha256 in memo.entries()
         )
     return None if same else ""
 
 
-def _other_file(found: FeatureStore, file: Path, memo: WeightsMemo, *, label: bool) -> str | None:
-    spec, asked = found.trunk.spec, found.trunk.asked
-    problem = _problem(file)
+def _other_file(store: FeatureStore, file: Path, memo: WeightsMemo, *, label: bool) -> str | None:
+    """Return what `_other_weights` does, of weights that are a file."""
+    spec, weights_name = store.trunk.spec, store.trunk.weights_name
+    problem = _find_problem(file)
     if not problem:
         try:
-            sha256 = memo.find(spec.arch, str(file), file, vouched=False) or _sha256(spec.arch, str(file), found.cache)
+            sha256 = memo.find(spec.arch, str(file), file, vouched=False) or _sha256(spec.arch, str(file), store.cache)
         except FeatcacheError as error:
             return f" ({error})"
         return None if sha256 == spec.weights_sha256 else " (other tensors)"
     before = [sha256 for arch, name, sha256 in memo.entries() if (arch, name) == (spec.arch, str(file.absolute()))]
-    same = spec.weights_sha256 in before if before else file.name == asked
+    same = spec.weights_sha256 in before if before else file.name == weights_name
     if same and label:
         return None
     if not same or problem != _MISSING:
         return f" ({file} {problem})"
     how = "what this cache remembers of that file" if before else "their name alone"
-    warnings.warn(f"weights {file}: no such file; taken for those of store {found.name} by {how}", stacklevel=2)
+    warnings.warn(f"weights {file}: no such file; taken for those of store {store.name} by {how}", stacklevel=2)
     return None
 
 
-def _problem(file: Path) -> str:
-    """Why no weights can be read from a file, as what is said of it; "" where it is a regular file."""
+def _find_problem(file: Path) -> str:
+    """Return why no weights can be read from a file, as what is said of it; "" where it is a regular file."""
     try:
-        kind = kind_of(os.stat(file).st_mode)
+        kind = describe_kind(os.stat(file).st_mode)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return _MISSING
     except OSError as error:
@@ -146,7 +153,7 @@ def _problem(file: Path) -> str:
 
 
 def _sha256(arch: str, weights: str, cache: Path) -> str:
-    """The sha256 of the tensors in a file that this cache has not seen yet; it remembers it from now on."""
+    """Return the sha256 of the tensors in a file that this cache has not seen yet, and remember it."""
     from featcache.trunks import tensors_sha256  # which takes urllib along: stage two seldom comes here
 
     return tensors_sha256(arch, weights, WeightsMemo(cache))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import CacheError
-from featcache.files import Scratch, Stat, StatLog, identity, now, open_regular
+from featcache.files import AlignedBuffer, FileStat, StatLog, now_ns, open_cache_file, to_file_stat
 from featcache.store import hdf5
 
 Digests = npt.NDArray[np.uint8]  # (rows, 32)
@@ -23,11 +23,11 @@ Embeddings = npt.NDArray[np.float32] | npt.NDArray[np.float16]  # (rows, dim)
 
 SHARD_NAME = re.compile(r"[0-9]{5,9}-[0-9a-f]{8}\.h5")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-MOST_ROWS = 1 << 24  # what is read of a shard before its hash is known grows with its rows: 32 bytes each
-MOST_DIM = 1 << 16
-_FEW = 256  # one row of so many: digests are read one by one, else together
-_STRETCH = 1 << 19  # bytes of a file that are read at a time where its rows are wanted in another order
-_LONG_RUN = 8  # rows in one piece from which a pread of its own beats a gather
+MAX_ROWS = 1 << 24  # what is read of a shard before its hash is known grows with its rows: 32 bytes each
+MAX_DIM = 1 << 16
+_ROWS_PER_SINGLE_READ = 256  # where fewer rows than one in so many are wanted, digests are read one by one
+_STRETCH_BYTES = 1 << 19  # of a file that are read at a time where its rows are wanted in another order
+_LONG_RUN = 8  # consecutive rows from which a pread of their own beats a gather
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +43,14 @@ class Shard:
     bytes: int
     sha256: str  # of the file
     digests_sha256: str  # of its rows x 32 bytes of digests
-    made: int | None = None  # where trunk.json's `made` says what computed these rows; None: nobody knows
+    made: int | None = None  # the entry of trunk.json's `made` that computed these rows; None: nobody knows
 
     def __post_init__(self) -> None:
         for name in ("rows", "dim", "embeddings_offset", "digests_offset", "bytes"):
             value = getattr(self, name)
             if type(value) is not int or not 0 <= value < 1 << 48:
                 raise ValueError(f"{name} is {value!r}")
-        if self.rows > MOST_ROWS or self.dim > MOST_DIM:
+        if self.rows > MAX_ROWS or self.dim > MAX_DIM:
             raise ValueError(f"{self.rows} rows of {self.dim}, more than a shard may hold")
         if self.made is not None and (type(self.made) is not int or not 0 <= self.made < 1 << 32):
             raise ValueError(f"made is {self.made!r}")
@@ -68,13 +68,22 @@ class Shard:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one embedding."""
+        """The size of one embedding, bytes."""
         return self.dim * np.dtype(self.dtype).itemsize
 
 
-def build(number: int, digests: Digests, embeddings: Embeddings, *, made: int | None = None) -> tuple[Shard, bytes]:
-    """The shard's entry for the log, and the bytes of its file."""
-    data, offsets = hdf5.build({"embeddings": embeddings, "digests": digests})
+def build_shard(
+    number: int, digests: Digests, embeddings: Embeddings, *, made: int | None = None
+) -> tuple[Shard, bytes]:
+    """Return a new shard's entry for the log, and the bytes of its file.
+
+    Args:
+        number: How many shards were ever added to the store.
+        digests: Of the images, (rows, 32) uint8.
+        embeddings: Of the same images, (rows, dim) in the store's type.
+        made: The entry of trunk.json's `made` that computed them.
+    """
+    data, offsets = hdf5.build_file({"embeddings": embeddings, "digests": digests})
     sha256 = hashlib.sha256(data).hexdigest()
     entry = Shard(
         name=f"{number:05d}-{sha256[:8]}.h5",
@@ -92,14 +101,14 @@ def build(number: int, digests: Digests, embeddings: Embeddings, *, made: int | 
 
 
 def open_shard(folder: Path, shard: Shard) -> int:
-    """A descriptor on a file of the right size; never through a link.
+    """Return a descriptor on a shard's file, which has the right size; never through a link.
 
     Raises:
         CacheError: it is missing, no regular file, or of another size.
     """
     path = folder / shard.name
     try:
-        handle = open_regular(path)
+        handle = open_cache_file(path)
     except OSError as error:
         raise CacheError(f"{path}: this shard cannot be opened: {error.strerror}. {_WAY_OUT}") from None
     size = os.fstat(handle).st_size
@@ -109,46 +118,51 @@ def open_shard(folder: Path, shard: Shard) -> int:
     return handle
 
 
-def with_digests_hash(folder: Path, shard: Shard) -> Shard:
-    """The same entry with the hash of the digests that stand in its file: for a file that the log does not know."""
-    return replace(shard, digests_sha256=hashlib.sha256(_digests(folder, shard).data).hexdigest())
+def add_digests_hash(folder: Path, shard: Shard) -> Shard:
+    """Return the entry with the hash of the digests that stand in its file: for a file that the log does not know."""
+    return replace(shard, digests_sha256=hashlib.sha256(_read_unchecked_digests(folder, shard).data).hexdigest())
 
 
 def read_digests(folder: Path, shard: Shard) -> Digests:
-    """The digests, (rows, 32), checked against the log."""
-    data = _digests(folder, shard)
-    if hashlib.sha256(data.data).hexdigest() != shard.digests_sha256:
+    """Return the digests of a shard, (rows, 32) uint8, checked against the log.
+
+    Raises:
+        CacheError: they do not match the log, or the file is missing or of another size.
+    """
+    digests = _read_unchecked_digests(folder, shard)
+    if hashlib.sha256(digests.data).hexdigest() != shard.digests_sha256:
         raise CacheError(f"{folder / shard.name}: its digests do not match the log. {_WAY_OUT}")
-    return data
+    return digests
 
 
-def take_digests(folder: Path, shard: Shard, rows: npt.NDArray[np.int64]) -> Digests:
-    """The digests of these rows, (n, 32), as they stand in the file: to be compared, not to be trusted."""
-    if len(rows) > shard.rows // _FEW:
-        return _digests(folder, shard)[rows]
+def read_some_digests(folder: Path, shard: Shard, rows: npt.NDArray[np.int64]) -> Digests:
+    """Return the digests of these rows, (n, 32), as they stand in the file: to be compared, not to be trusted."""
+    if len(rows) > shard.rows // _ROWS_PER_SINGLE_READ:
+        return _read_unchecked_digests(folder, shard)[rows]
     out = np.empty((len(rows), 32), dtype=np.uint8)
     handle = open_shard(folder, shard)
     try:
-        pieces = out.data.cast("B")
-        for place, row in enumerate(rows.tolist()):
-            _read_into(handle, pieces[32 * place : 32 * place + 32], shard.digests_offset + 32 * row)
+        data = out.data.cast("B")
+        for position, row in enumerate(rows.tolist()):
+            _read_into(handle, data[32 * position : 32 * position + 32], shard.digests_offset + 32 * row)
     finally:
         os.close(handle)
     return out
 
 
-def _digests(folder: Path, shard: Shard) -> Digests:
+def _read_unchecked_digests(folder: Path, shard: Shard) -> Digests:
+    """Return the digests of a shard, (rows, 32), as they stand in its file."""
     handle = open_shard(folder, shard)
     try:
-        data = np.empty((shard.rows, 32), dtype=np.uint8)
-        _read_into(handle, data.data.cast("B"), shard.digests_offset)
+        digests = np.empty((shard.rows, 32), dtype=np.uint8)
+        _read_into(handle, digests.data.cast("B"), shard.digests_offset)
     finally:
         os.close(handle)
-    return data
+    return digests
 
 
-def ensure_hash(folder: Path, shard: Shard, known: StatLog) -> None:
-    """Check the whole file against the log, unless `known` remembers that this very file passed.
+def check_shard_hash(folder: Path, shard: Shard, stat_log: StatLog) -> None:
+    """Check the whole file against the log, unless `stat_log` remembers that this very file passed.
 
     Raises:
         CacheError: the file is not the one that was committed.
@@ -156,29 +170,37 @@ def ensure_hash(folder: Path, shard: Shard, known: StatLog) -> None:
     path = str((folder / shard.name).absolute())
     handle = open_shard(folder, shard)
     try:
-        status: Stat = identity(os.fstat(handle))
-        remembered = known.find(path, status)
+        status: FileStat = to_file_stat(os.fstat(handle))
+        remembered = stat_log.find(path, status)
         if remembered is not None and remembered.digest.hex() == shard.sha256:
             return
-        read_at = now()
-        digest = hash_of(handle)
+        read_at = now_ns()
+        digest = hash_open_file(handle)
     finally:
         os.close(handle)
     if digest.hex() != shard.sha256:
         raise CacheError(f"{path}: its sha256 does not match the log: the file was damaged or changed. {_WAY_OUT}")
-    known.remember(path, status, digest, read_at=read_at)
+    stat_log.remember(path, status, digest, read_at=read_at)
 
 
-def gather(
+def gather_rows(
     folder: Path,
     shard: Shard,
     rows: npt.NDArray[np.int64],
     out: npt.NDArray[np.float32],
     to: npt.NDArray[np.int64],
 ) -> None:
-    """out[to] = embeddings[rows], as float32, into a contiguous `out`. Stretches of consecutive rows are read in place.
+    """Set out[to] = embeddings[rows], as float32. Stretches of consecutive rows are read in place.
+
+    Args:
+        folder: The folder of the shards.
+        shard: The shard.
+        rows: Which of its rows, (n,).
+        out: Where they go, contiguous, (…, dim) float32.
+        to: Which rows of `out`, (n,).
 
     Raises:
+        CacheError: the file is missing, or of another size.
         IndexError: a row that the shard does not have; a negative one counts from nowhere.
     """
     if not len(rows):
@@ -193,9 +215,9 @@ def gather(
         size = shard.row_bytes
         offsets = shard.embeddings_offset + rows[starts[direct]] * size
         begins, lengths = to[starts[direct]] * size, (ends - starts)[direct] * size
-        whole = out.data.cast("B")
+        data = out.data.cast("B")
         for offset, begin, length in zip(offsets.tolist(), begins.tolist(), lengths.tolist(), strict=True):
-            _read_into(handle, whole[begin : begin + length], offset)
+            _read_into(handle, data[begin : begin + length], offset)
         scattered = np.flatnonzero(np.repeat(~direct, ends - starts))
         _scatter(handle, shard, rows[scattered], out, to[scattered])
     finally:
@@ -209,35 +231,35 @@ def _scatter(
     out: npt.NDArray[np.float32],
     to: npt.NDArray[np.int64],
 ) -> None:
-    """The same for rows in no order: the file is read in its own, a stretch that a core's cache holds at a time.
+    """Gather rows in no order: the file is read in its own, a stretch that a core's cache holds at a time.
 
     Stretches of which less than a quarter is wanted are mapped instead: only the pages that are touched are read.
     """
     order = np.argsort(rows, kind="stable")
     rows, to = rows[order], to[order]
-    long = max(1, _STRETCH // shard.row_bytes)
-    cuts = np.flatnonzero(np.diff(rows // long)) + 1
-    stretch = np.empty((long, shard.dim), dtype=shard.dtype)
+    longest = max(1, _STRETCH_BYTES // shard.row_bytes)
+    cuts = np.flatnonzero(np.diff(rows // longest)) + 1
+    stretch = np.empty((longest, shard.dim), dtype=shard.dtype)
     mapped: npt.NDArray[np.generic] | None = None
-    for from_, into in zip(np.split(rows, cuts), np.split(to, cuts), strict=True) if len(rows) else ():
-        first, count = int(from_[0]), int(from_[-1] - from_[0]) + 1
-        if len(from_) < count / 4:
+    for source, target in zip(np.split(rows, cuts), np.split(to, cuts), strict=True) if len(rows) else ():
+        first, count = int(source[0]), int(source[-1] - source[0]) + 1
+        if len(source) < count / 4:
             if mapped is None:
                 with os.fdopen(os.dup(handle), "rb") as file:
                     shape = (shard.rows, shard.dim)
                     mapped = np.memmap(file, shard.dtype, "r", shard.embeddings_offset, shape)
-            out[into] = mapped[from_]
+            out[target] = mapped[source]
             continue
         _read_into(handle, stretch[:count].data.cast("B"), shard.embeddings_offset + first * shard.row_bytes)
-        out[into] = stretch[from_ - first]
+        out[target] = stretch[source - first]
 
 
-def view_rows(handle: int, shard: Shard, first: int, count: int, scratch: Scratch) -> Embeddings:
-    """Consecutive rows of an open shard, from `first` on, (count, dim) of the shard's own dtype, in `scratch`."""
+def view_rows(handle: int, shard: Shard, first: int, count: int, buffer: AlignedBuffer) -> Embeddings:
+    """Return consecutive rows of an open shard, from `first` on, (count, dim) of the shard's own dtype, in `buffer`."""
     if not 0 <= first <= first + count <= shard.rows:
         raise IndexError(f"rows {first} to {first + count} of {shard.rows}")
     size = count * shard.row_bytes
-    data = scratch.read(handle, shard.embeddings_offset + first * shard.row_bytes, size)
+    data = buffer.read(handle, shard.embeddings_offset + first * shard.row_bytes, size)
     if len(data) < size:
         raise CacheError(f"a shard ended {size - len(data)} bytes early. {_WAY_OUT}")
     return np.frombuffer(data, dtype=shard.dtype).reshape(count, shard.dim)
@@ -250,8 +272,8 @@ def read_rows(handle: int, shard: Shard, first: int, out: Embeddings) -> None:
     _read_into(handle, out.data.cast("B"), shard.embeddings_offset + first * shard.row_bytes)
 
 
-def hash_of(handle: int, progress: Callable[[int], None] = lambda _: None) -> bytes:
-    """sha256 of an open file's bytes; `progress` gets the size of each piece."""
+def hash_open_file(handle: int, progress: Callable[[int], None] = lambda _: None) -> bytes:
+    """Return the sha256 of an open file, 32 bytes; `progress` gets the bytes of each block that was read."""
     running = hashlib.sha256()
     buffer = memoryview(bytearray(1 << 20))
     offset = 0
@@ -262,12 +284,13 @@ def hash_of(handle: int, progress: Callable[[int], None] = lambda _: None) -> by
     return running.digest()
 
 
-def _read_into(handle: int, piece: memoryview, offset: int) -> None:
-    while piece:
-        count = os.preadv(handle, [piece], offset)
+def _read_into(handle: int, out: memoryview, offset: int) -> None:
+    """Fill `out` with the bytes of an open shard from `offset` on."""
+    while out:
+        count = os.preadv(handle, [out], offset)
         if count == 0:
-            raise CacheError(f"a shard ended {len(piece)} bytes early. {_WAY_OUT}")
-        piece, offset = piece[count:], offset + count
+            raise CacheError(f"a shard ended {len(out)} bytes early. {_WAY_OUT}")
+        out, offset = out[count:], offset + count
 
 
 _WAY_OUT = "`featcache verify` lists what is damaged, `featcache repair` takes it out."

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from featcache.errors import CacheError
-from featcache.files import FORMAT, MissingError, holding, make_folder, publish, seal_document
+from featcache.files import FORMAT, MissingError, hold_lock, make_folder, publish, seal_document
 from featcache.store.documents import SPLITS
 
 _WAIT_SECONDS = 60.0
 
 
 def read_split_assignment(cache: Path, data_set: str, variant: str) -> dict[str, str]:
-    """Group -> split; empty where nothing was dealt yet.
+    """Return which split each group is in, group -> split; empty where nothing was dealt yet.
 
     Raises:
         CacheError: the file is damaged, or of a newer format.
@@ -29,6 +29,12 @@ def read_split_assignment(cache: Path, data_set: str, variant: str) -> dict[str,
 def write_split_assignment(cache: Path, data_set: str, variant: str, groups: Mapping[str, str]) -> None:
     """Write down which group is in which split, unless that stands there already.
 
+    Args:
+        cache: The cache folder.
+        data_set: The name of the data set.
+        variant: Its variant.
+        groups: Group (a subject, a clip, an image) -> split.
+
     Raises:
         CacheError: another process has dealt one of these groups otherwise since `groups` was made.
         MachineError: the disk refuses.
@@ -37,16 +43,14 @@ def write_split_assignment(cache: Path, data_set: str, variant: str, groups: Map
         return
     path = _path(cache, data_set, variant)
     make_folder(path.parent)
-    with holding(path.with_name(".splits.lock"), wait=_WAIT_SECONDS) as held:
+    with hold_lock(path.with_name(".splits.lock"), wait=_WAIT_SECONDS) as held:
         if not held:
             raise CacheError(f"{path}: another process has been writing it for {_WAIT_SECONDS:g} s; run this one again")
-        there = read_split_assignment(cache, data_set, variant)
-        moved = [group for group, split in there.items() if groups.get(group, split) != split]
-        if moved:
+        written = read_split_assignment(cache, data_set, variant)
+        if any(groups.get(group, split) != split for group, split in written.items()):
             raise CacheError(f"{path}: another extract has dealt these images to splits meanwhile; run this one again")
-        together = {**there, **groups}
         splits: dict[str, list[str]] = {}
-        for group, split in together.items():
+        for group, split in {**written, **groups}.items():
             splits.setdefault(split, []).append(group)
         publish(path, seal_document({"format": FORMAT, "splits": splits}), replace=True)
 

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import CacheError, MachineError
-from featcache.files import StatLog, hash_regular, sweep_scratch, writing
-from featcache.store import commits, listings, shard
+from featcache.files import StatLog, hash_cache_file, hold_store, sweep_scratch
+from featcache.store import listings, shard
 from featcache.store.check import Problem, check_listing, check_shard
-from featcache.store.commits import Commits, Key
-from featcache.store.index import DigestIndex, Digests, digests_of, groups, in_threads
-from featcache.store.listings import Extracted
+from featcache.store.commits import CommitLog, Commits, ListingKey, ListingLine
+from featcache.store.index import DigestIndex, Digests, digest_column, group_positions, run_in_threads
+from featcache.store.listings import ExtractedListing
 from featcache.store.shard import Shard
 from featcache.store.trunk_record import TrunkRecord, read_trunk
 from featcache.store.writer import SHARD_ROWS, SHARD_SECONDS, StoreWriter
@@ -29,23 +29,31 @@ _T = TypeVar("_T")
 class FeatureStore:
     """A committed snapshot of one store folder. Open it again to see what was committed since.
 
+    What it offers: `holds` and `load` for embeddings, by digest; `listing` and `origin` for the listings that were
+    extracted; `verify` for what is wrong with its files; and `writer`, which alone adds to it.
+
     Where `gc` has meanwhile merged shards of the snapshot away, the snapshot is read anew: every embedding that a
     listing names stands in the shards that took their place.
+
+    Attributes:
+        root: The store's folder, absolute.
+        trunk: What its trunk.json says.
+        stat_log: The memory of the cache, which spares hashing a shard that was hashed before.
     """
 
-    def __init__(self, root: Path, trunk: TrunkRecord, snapshot: Commits, known: StatLog) -> None:
-        self.root, self.trunk, self.known = root, trunk, known
-        self._commits = snapshot
+    def __init__(self, root: Path, trunk: TrunkRecord, commits: Commits, stat_log: StatLog) -> None:
+        self.root, self.trunk, self.stat_log = root, trunk, stat_log
+        self._commits = commits
 
     @classmethod
-    def open(cls, root: Path, known: StatLog) -> "FeatureStore":
-        """Open an existing store.
+    def open(cls, root: Path, stat_log: StatLog) -> "FeatureStore":
+        """Return the store in a folder.
 
         Raises:
             CacheError: no store, a damaged one, or one of a newer format.
         """
         trunk = read_trunk(root)
-        return cls(root, trunk, commits.read_commits(root / commits.LOG_NAME), known)
+        return cls(root, trunk, CommitLog(root).read(), stat_log)
 
     @property
     def cache(self) -> Path:
@@ -64,22 +72,22 @@ class FeatureStore:
 
     @property
     def shard_folder(self) -> Path:
-        """Where the shards stand."""
+        """The folder of the shards."""
         return self.root / "shards"
 
     @property
     def log(self) -> Commits:
-        """What the log says, as it was when this snapshot was taken."""
+        """What the log said when this snapshot was taken."""
         return self._commits
 
     @property
-    def listings(self) -> Mapping[Key, commits.ListingLine]:
+    def listings(self) -> Mapping[ListingKey, ListingLine]:
         """The newest listing of each (data set, variant, split)."""
         return self._commits.listings
 
     @property
     def rows(self) -> int:
-        """Committed embeddings."""
+        """The number of committed embeddings."""
         return sum(part.rows for part in self.shards)
 
     @property
@@ -88,36 +96,51 @@ class FeatureStore:
         return self.shards[0].dim if self.shards else None
 
     def holds(self, digests: Digests) -> npt.NDArray[np.bool_]:
-        """Whether each digest, (n, 32), has a committed embedding, (n,)."""
-        return self._current(lambda: self._index.find(digests) >= 0)
+        """Return whether each digest has a committed embedding, (n,) bool.
+
+        Args:
+            digests: Of images, (n, 32) uint8.
+
+        Raises:
+            CacheError: the digests of a shard do not match the log.
+        """
+        return self._ask_current(lambda: self._index.find(digests) >= 0)
 
     def load(self, digests: Digests) -> npt.NDArray[np.float32]:
-        """The embeddings of these digests, (n, dim), in their order; repeated ones are repeated.
+        """Return the embeddings of these digests, (n, dim) float32, in their order; repeated ones are repeated.
+
+        Args:
+            digests: Of images, (n, 32) uint8.
 
         Raises:
             CacheError: a digest that the store lacks, or a shard that does not match the log.
+            MachineError: they do not fit into memory.
         """
         needed = len(digests) * (self.dim or 0) * 4
-        if needed > _memory():  # a listing of a few bytes a row can ask for a quarter of a megabyte a row
+        if needed > _machine_memory():  # a listing of a few bytes a row can ask for a quarter of a megabyte a row
             raise MachineError(
                 f"{self.root}: {needed / 1e9:,.1f} GB of embeddings do not fit into this machine's memory"
             )
-        return self._current(lambda: self._load(digests))
+        return self._ask_current(lambda: self._load(digests))
 
     def _load(self, digests: Digests) -> npt.NDArray[np.float32]:
-        which, row = self.places(digests)
+        """Return the embeddings of these digests as this snapshot has them."""
+        shard_numbers, shard_rows = self.locate(digests)
         out = np.empty((len(digests), self.dim or 0), dtype=np.float32)
 
         def read(group: tuple[int, npt.NDArray[np.int64]]) -> None:
-            part, to = self.shards[group[0]], group[1]
-            shard.ensure_hash(self.shard_folder, part, self.known)
-            shard.gather(self.shard_folder, part, row[to], out, to)
+            part, positions = self.shards[group[0]], group[1]
+            shard.check_shard_hash(self.shard_folder, part, self.stat_log)
+            shard.gather_rows(self.shard_folder, part, shard_rows[positions], out, positions)
 
-        in_threads(read, groups(which))
+        run_in_threads(read, group_positions(shard_numbers))
         return out
 
-    def places(self, digests: Digests) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Where the embeddings of these digests stand: the number of the shard, (n,), and the row in it, (n,).
+    def locate(self, digests: Digests) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return where the embeddings of these digests stand: the number of the shard, (n,), and the row in it, (n,).
+
+        Args:
+            digests: Of images, (n, 32) uint8.
 
         Raises:
             CacheError: a digest that the store lacks.
@@ -129,37 +152,45 @@ class FeatureStore:
                 f"{self.root}: {lacking:,} of {len(digests):,} embeddings are not in this store; "
                 f"run `featcache extract` to embed what is missing"
             )
-        which = np.searchsorted(self._index.starts, position, side="right") - 1
-        return which, position - self._index.starts[which]
+        numbers = np.searchsorted(self._index.starts, position, side="right") - 1
+        return numbers, position - self._index.starts[numbers]
 
-    def shard_of(self, digest: bytes) -> Shard | None:
-        """The shard that holds the embedding of an image; None where none does."""
-        position = self._index.find(digests_of([digest]))[0]
+    def find_shard(self, digest: bytes) -> Shard | None:
+        """Return the shard that holds the embedding of an image; None where none does."""
+        position = self._index.find(digest_column([digest]))[0]
         ends = np.cumsum([part.rows for part in self.shards])
         return None if position < 0 else self.shards[int(np.searchsorted(ends, position, side="right"))]
 
-    def listing(self, key: Key) -> Extracted:
-        """The newest listing of a (data set, variant, split).
+    def listing(self, key: ListingKey) -> ExtractedListing:
+        """Return the newest listing of a (data set, variant, split).
 
         Raises:
             CacheError: there is none, or its file is missing or damaged.
         """
-        if key not in self.listings:
-            raise CacheError(f"{self.root}: no listing of {'/'.join(key)}; run `featcache extract --split {key[2]}`")
-        return listings.read_listing(self.cache, self.listings[key])
+        return listings.read_listing(self.cache, self._listing_line(key))
 
-    def origin(self, key: Key) -> tuple[str, dict[str, str]]:
-        """The folder that a listing was extracted from, and how it was laid out (see `listing.settings_of`).
+    def origin(self, key: ListingKey) -> tuple[str, dict[str, str]]:
+        """Return the folder that a listing was extracted from, and how it was laid out (see `Listing.settings`).
+
+        Its rows are not looked at, which spares most of the time for a long one.
 
         Raises:
             CacheError: as `listing`.
         """
+        return listings.read_listing_origin(self.cache, self._listing_line(key))
+
+    def _listing_line(self, key: ListingKey) -> ListingLine:
+        """Return what the log says of a listing."""
         if key not in self.listings:
             raise CacheError(f"{self.root}: no listing of {'/'.join(key)}; run `featcache extract --split {key[2]}`")
-        return listings.read_origin(self.cache, self.listings[key])
+        return self.listings[key]
 
     def verify(self, progress: Callable[[int], None] = lambda _: None) -> list[Problem]:
-        """Every problem in the committed files, with all hashes; `progress` gets the bytes of each file done."""
+        """Return every problem in the committed files, all hashes included; an empty list is a clean bill.
+
+        Args:
+            progress: Gets the bytes of each file that was looked at.
+        """
         problems = []
         for part in self.shards:
             problems += check_shard(self.shard_folder, part, progress=progress)
@@ -176,31 +207,39 @@ class FeatureStore:
         wait: float = 0.0,
         waiting: Callable[[str], None] = lambda _: None,
     ) -> Iterator[StoreWriter]:
-        """Hold the store for writing; the writer sees what others committed until now. `wait`: see `lock.writing`.
+        """Hold the store for writing, and yield its writer, which sees what others committed until now.
+
+        Args:
+            shard_rows: How many rows make a shard full.
+            shard_seconds: How old the first row of a shard may become before it is committed.
+            wait: Seconds to wait for another process that holds the store.
+            waiting: Told once who is waited for.
 
         Raises:
-            CacheError: another process holds it.
+            CacheError: another process still holds it.
+            MachineError: the disk refuses.
         """
-        with writing(self.root, wait=wait, waiting=waiting):
-            log = self.root / commits.LOG_NAME
-            snapshot = commits.read_commits(log)
-            commits.mend_end(log, snapshot)
+        with hold_store(self.root, wait=wait, waiting=waiting):
+            log = CommitLog(self.root)
+            commits = log.read()
+            log.mend_end(commits)
             sweep_scratch(self.root)
             sweep_scratch(self.shard_folder)
-            store = FeatureStore(self.root, read_trunk(self.root), snapshot, self.known)
+            store = FeatureStore(self.root, read_trunk(self.root), commits, self.stat_log)
             yield StoreWriter(store, shard_rows=shard_rows, shard_seconds=shard_seconds)
 
     @cached_property
     def _index(self) -> DigestIndex:
-        return DigestIndex([_InShard(self.shard_folder, part) for part in self.shards])
+        """Which row holds a digest, of all shards together."""
+        return DigestIndex([_ShardDigests(self.shard_folder, part) for part in self.shards])
 
-    def _current(self, ask: Callable[[], _T]) -> _T:
-        """The answer of this snapshot; of the newest one, where shards of this one have been dropped."""
+    def _ask_current(self, ask: Callable[[], _T]) -> _T:
+        """Return the answer of this snapshot; of the newest one, where shards of this one have been dropped."""
         try:
             return ask()
         except CacheError as error:
             try:
-                newest = commits.read_commits(self.root / commits.LOG_NAME)
+                newest = CommitLog(self.root).read()
             except CacheError:
                 raise error from None
             if not any(part.name in newest.dropped for part in self.shards):
@@ -211,7 +250,7 @@ class FeatureStore:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _InShard:
+class _ShardDigests:
     """A shard's digests, where they stand: read once for their hash, and again where a question could mean them."""
 
     folder: Path
@@ -220,17 +259,17 @@ class _InShard:
     def __len__(self) -> int:
         return self.shard.rows
 
-    def whole(self) -> Digests:
-        """All, checked against the log."""
+    def read_all(self) -> Digests:
+        """Return all of them, checked against the log."""
         return shard.read_digests(self.folder, self.shard)
 
     def take(self, rows: npt.NDArray[np.int64]) -> Digests:
-        """Some; a wrong one is none that anybody asks for."""
-        return shard.take_digests(self.folder, self.shard, rows)
+        """Return some of them; a wrong one is none that anybody asks for."""
+        return shard.read_some_digests(self.folder, self.shard, rows)
 
 
-def recorded_form(store: FeatureStore, extracted: Extracted) -> Extracted:
-    """The same, without its data settings where that is the newest listing already.
+def as_recorded(store: FeatureStore, extracted: ExtractedListing) -> ExtractedListing:
+    """Return the listing, without its data settings where that is the store's newest listing already.
 
     Listings of earlier versions have none. A listing whose rows are what they were keeps its bytes, and with them the
     names of the heads that were trained on it.
@@ -239,20 +278,20 @@ def recorded_form(store: FeatureStore, extracted: Extracted) -> Extracted:
     return bare if is_recorded(store, bare) else extracted
 
 
-def is_recorded(store: FeatureStore, extracted: Extracted) -> bool:
+def is_recorded(store: FeatureStore, extracted: ExtractedListing) -> bool:
     """Whether this very listing is the newest one in the store's log, so that nothing needs to be written."""
     listing = extracted.listing
     line = store.listings.get((listing.data_set, listing.variant, listing.split))
     if line is None:
         return False
-    if hashlib.sha256(listings.encode(extracted)).hexdigest() != line.sha256:
+    if hashlib.sha256(listings.encode_listing(extracted)).hexdigest() != line.sha256:
         return False
     try:
-        return hash_regular(listings.listing_path(store.cache, line)) == line.sha256
+        return hash_cache_file(listings.listing_path(store.cache, line)) == line.sha256
     except OSError:
         return False
 
 
-def _memory() -> int:
-    """Bytes of memory that this machine has."""
+def _machine_memory() -> int:
+    """Return how many bytes of memory this machine has."""
     return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

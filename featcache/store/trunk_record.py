@@ -7,31 +7,32 @@ from typing import Any
 
 from featcache.errors import CacheError
 from featcache.files import FORMAT, publish, seal_document
-from featcache.store.documents import TRUNK as DOCUMENT
+from featcache.store.documents import TRUNK
 from featcache.trunks import TrunkSpec
 
-TRUNK = "trunk.json"
-TAIL = 8  # hex digits of the spec's sha256 at the end of a store's folder
+TRUNK_FILE = "trunk.json"
+FINGERPRINT_DIGITS = 8  # hex digits of the spec's sha256 at the end of a store's folder
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrunkRecord:
-    """What `trunk.json` says: the spec, how its weights were asked for, and where each part was made."""
+    """What `trunk.json` says: the spec, how its weights were named, and where each part was made."""
 
     spec: TrunkSpec
-    asked: str  # "IMAGENET1K_V1", a file's name, "random"
-    weights: str = ""  # the same with a file's whole path; "" in stores that an earlier version made
-    made: tuple[Mapping[str, Any], ...] = ()  # versions and hardware; a shard's line in the log names its place here
+    weights_name: str  # "IMAGENET1K_V1", a file's name, "random"; the key `asked`
+    weights_path: str = ""  # the same with a file's whole path, the key `weights`; "" in stores of earlier versions
+    # Versions and hardware, the key `made`; a shard's line in the log says which entry computed its rows.
+    provenance: tuple[Mapping[str, Any], ...] = ()
 
 
 def read_trunk(root: Path) -> TrunkRecord:
-    """What trunk.json says.
+    """Return what the trunk.json in a store's folder says.
 
     Raises:
         CacheError: it is missing, damaged, of another format, or of another trunk than the folder's name says.
     """
-    path = root / TRUNK
-    document = DOCUMENT.read(path)
+    path = root / TRUNK_FILE
+    document = TRUNK.read(path)
     try:
         spec = TrunkSpec.from_json(document.spec)
     except ValueError as error:
@@ -39,7 +40,7 @@ def read_trunk(root: Path) -> TrunkRecord:
             f"{path}: this version of featcache does not know this trunk: {error}; use the featcache that made it, or "
             f"another --cache"
         ) from None
-    tail = spec.fingerprint()[:TAIL]
+    tail = spec.fingerprint()[:FINGERPRINT_DIGITS]
     if not root.name.endswith(f"-{tail}"):
         raise CacheError(
             f"{path}: it describes trunk {tail}, and the folder is that of another; give the folder its name back, "
@@ -49,11 +50,15 @@ def read_trunk(root: Path) -> TrunkRecord:
 
 
 def write_trunk(root: Path, trunk: TrunkRecord) -> None:
-    """Publish trunk.json anew."""
+    """Publish the trunk.json in a store's folder anew.
+
+    Raises:
+        MachineError: the disk refuses; the old one stands.
+    """
     document = {
         "format": FORMAT,
-        "asked": trunk.asked,
+        "asked": trunk.weights_name,
         "spec": trunk.spec.to_json(),
-        "made": list(trunk.made),
-    } | ({"weights": trunk.weights} if trunk.weights else {})
-    publish(root / TRUNK, seal_document(document), replace=True)
+        "made": list(trunk.provenance),
+    } | ({"weights": trunk.weights_path} if trunk.weights_path else {})
+    publish(root / TRUNK_FILE, seal_document(document), replace=True)

@@ -4,13 +4,13 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from featcache.files import Document, Kind, Line, Sha256, StatNumbers, Text, as_tuple
+from featcache.files import Document, DocumentKind, Sha256, SingleLine, StatNumbers, Text, as_tuple
 
 
 class RememberedWeights(Document):
     """One entry of weights.json."""
 
-    arch: Line
+    arch: SingleLine
     asked: Text
     stat: Annotated[StatNumbers | None, BeforeValidator(as_tuple)]
     sha256: Sha256
@@ -23,4 +23,4 @@ class WeightsDocument(Document):
     weights: list[RememberedWeights]
 
 
-WEIGHTS = Kind(WeightsDocument, "memory of weights", "the weights are hashed once more")
+WEIGHTS = DocumentKind(WeightsDocument, "memory of weights", "the weights are hashed once more")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from featcache.errors import FeatcacheError, MachineError
-from featcache.files import Stat, expand_home, stat_of
+from featcache.files import FileStat, expand_home, read_file_stat
 from featcache.media import Decoder, ImageTransform
 from featcache.recipe import TrunkSection
 from featcache.trunks import weights
@@ -114,15 +114,15 @@ class TrunkSource:
         file = self.file
         known = self.memo.find(self.arch.name, key, file, vouched=self.kind == "published")
         if known is None:
-            before = stat_of(str(file)) if file else None
+            before = read_file_stat(str(file)) if file else None
             known = weights.hash_tensors(self.tensors)
             self.remember(key, known, before)
         elif file is not None and self.file_sha256 and self.memo.file_sha256(self.arch.name, file) is None:
             with contextlib.suppress(MachineError):  # noted by an earlier version; where it cannot be, nothing is lost
-                self.remember(key, known, stat_of(str(file)))
+                self.remember(key, known, read_file_stat(str(file)))
         return known
 
-    def remember(self, key: str, sha256: str, before: Stat | None) -> None:
+    def remember(self, key: str, sha256: str, before: FileStat | None) -> None:
         """Note the hash of the tensors, and that of their file.
 
         Args:
@@ -169,7 +169,7 @@ def tensors_sha256(arch: str, file: str, memo: WeightsMemo) -> str:
         MachineError: it is no checkpoint of this architecture; the message says what it is.
     """
     source = TrunkSource(TrunkSection(arch=arch, weights=file), memo)
-    before = stat_of(file)
+    before = read_file_stat(file)
     sha256 = weights.hash_tensors(source.tensors)
     with contextlib.suppress(MachineError):  # a cache that cannot be written to can still be read
         source.remember(file, sha256, before)

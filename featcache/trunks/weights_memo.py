@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from featcache.errors import CacheError
-from featcache.files import Stat, make_folder, now, publish, racy, seal_document, stat_of
+from featcache.files import FileStat, is_racy, make_folder, now_ns, publish, read_file_stat, seal_document
 from featcache.trunks.documents import WEIGHTS, RememberedWeights
 
 WEIGHTS_MEMO_NAME = "weights.json"
@@ -29,7 +29,7 @@ class WeightsMemo:
             vouched: The name alone stands for one content (torchvision's names do, with their hash check), so that a
                 cache can be used where the file itself is not.
         """
-        status = stat_of(str(file)) if file else None
+        status = read_file_stat(str(file)) if file else None
         for entry in self._entries():
             if (entry.arch, entry.asked) == (arch, _key(asked, file, vouched=vouched)) and (
                 entry.stat == status or (vouched and status is None)
@@ -39,14 +39,14 @@ class WeightsMemo:
 
     def file_sha256(self, arch: str, file: Path) -> str | None:
         """Return the sha256 of the bytes of this very file, 64 hex digits; None where it is not remembered."""
-        status = stat_of(str(file))
+        status = read_file_stat(str(file))
         for entry in self._entries():
             if (entry.arch, entry.asked) == (arch, _key("", file, vouched=False)):
                 return entry.file_sha256 if status is not None and entry.stat == status else None
         return None
 
     def remember(
-        self, arch: str, asked: str, file: Path | None, sha256: str, *, vouched: bool, before: Stat | None,
+        self, arch: str, asked: str, file: Path | None, sha256: str, *, vouched: bool, before: FileStat | None,
         file_sha256: str = "",
     ) -> None:  # fmt: skip
         """Note the hash of what was just read.
@@ -65,8 +65,8 @@ class WeightsMemo:
         Raises:
             MachineError: the cache cannot be written to.
         """
-        status = stat_of(str(file)) if file else None
-        if status and (racy(status, now()) or (status != before and not vouched)):
+        status = read_file_stat(str(file)) if file else None
+        if status and (is_racy(status, now_ns()) or (status != before and not vouched)):
             return
         key = _key(asked, file, vouched=vouched)
         others = [entry for entry in self._entries() if (entry.arch, entry.asked) != (arch, key)]

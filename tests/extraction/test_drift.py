@@ -38,7 +38,7 @@ def extract(nano: Nano, images: Path, tmp_path: Path) -> Extract:
 
 
 def made(tmp_path: Path) -> list[dict]:
-    return [dict(entry) for entry in read_trunk(next((tmp_path / "cache" / "stores").iterdir())).made]
+    return [dict(entry) for entry in read_trunk(next((tmp_path / "cache" / "stores").iterdir())).provenance]
 
 
 def test_the_first_making_is_not_compared_and_the_second_is(extract, tmp_path):
@@ -74,7 +74,7 @@ def test_beyond_the_bound_the_extract_stops(extract, tmp_path, monkeypatch, move
     real = Trunk.embed
     noise = np.random.default_rng(2).standard_normal(64).astype(np.float32)
     monkeypatch.setattr(Trunk, "embed", lambda self, pixels: real(self, pixels) + np.float32(moved) * noise)
-    monkeypatch.setattr("featcache.extraction.run.check_finite", lambda rows, _: np.ones(len(rows), dtype=bool))
+    monkeypatch.setattr("featcache.extraction.run.find_storable", lambda rows, _: np.ones(len(rows), dtype=bool))
     if stands:
         assert 0 < extract("val", batch_size=3).drift.cosine < 1e-6
         return
@@ -113,7 +113,7 @@ def test_rows_that_nobody_noted_are_compared_too(extract, tmp_path):
     extract("train")
     root = next((tmp_path / "cache" / "stores").iterdir())
     trunk = read_trunk(root)
-    write_trunk(root, TrunkRecord(trunk.spec, trunk.asked))
+    write_trunk(root, TrunkRecord(trunk.spec, trunk.weights_name))
     assert extract("val").drift.compared == 8
 
 

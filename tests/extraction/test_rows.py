@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featcache.extraction.rows import RowStates
-from featcache.files.stat_log import Known, StatLog
+from featcache.files.stat_log import KnownFile, StatLog
 from featcache.listing.listing import Listing
 from featcache.loader.reader import ImageRead
-from featcache.store.index import pack
-from featcache.store.listings import Extracted
+from featcache.store.index import pack_digests
+from featcache.store.listings import ExtractedListing
 from featcache.store.store import FeatureStore
 from tests.builders import listing, new_store, reopen
 
@@ -35,14 +35,16 @@ def store(tmp_path_factory) -> FeatureStore:
     """A store that holds images 0 to 4, and the listing of a run in which row 0's image was refused."""
     made = new_store(tmp_path_factory.mktemp("cache"))
     with made.writer() as writer:
-        writer.append(pack([digest_of(number) for number in range(5)]), np.ones((5, 4), np.float32))
-        digests = pack([digest_of(8), digest_of(1), bytes(32)])
-        writer.commit(Extracted(a_listing(3), digests, ("not finite", "", "cannot be read: gone")))
+        writer.append(pack_digests([digest_of(number) for number in range(5)]), np.ones((5, 4), np.float32))
+        digests = pack_digests([digest_of(8), digest_of(1), bytes(32)])
+        writer.commit(ExtractedListing(a_listing(3), digests, ("not finite", "", "cannot be read: gone")))
     return reopen(made)
 
 
 # One row: never read, read and good, or read and of no use; of an image that the store may hold.
-files = st.none() | st.builds(Known, st.just(STAT), st.integers(0, 9).map(digest_of), st.sampled_from(["", "damaged"]))
+files = st.none() | st.builds(
+    KnownFile, st.just(STAT), st.integers(0, 9).map(digest_of), st.sampled_from(["", "damaged"])
+)
 
 
 @given(known=st.lists(files, max_size=12), retry=st.booleans())
@@ -58,7 +60,7 @@ def test_missing_are_new_files_and_good_ones_that_the_store_lacks(store, known, 
 
 def test_what_a_store_refused_before_is_remembered_by_its_image(store):
     """An image whose embedding could not be stored is not tried again, under whatever name; an unreadable file is."""
-    known = [Known(STAT, digest_of(number), "") for number in (7, 8, 8)]
+    known = [KnownFile(STAT, digest_of(number), "") for number in (7, 8, 8)]
     rows = RowStates(a_listing(4), [*known, None])
     rows.remember_refused(store)
     assert rows.missing(store, retry_failed=False).tolist() == [0, 3]
@@ -72,7 +74,7 @@ def test_a_row_that_was_read_is_known_here_and_to_the_cache(store, tmp_path):
     rows.take(1, ImageRead(1, digest_of(8), STAT, LONG_AFTER), memory)  # the same bytes, and not decoded again
     rows.take(2, ImageRead(2, digest_of(1), STAT, LONG_AFTER), memory)
     assert rows.reasons() == ("damaged", "damaged", "")
-    assert memory.find("/data/train/0/2.png", STAT) == Known(STAT, digest_of(1), "")
+    assert memory.find("/data/train/0/2.png", STAT) == KnownFile(STAT, digest_of(1), "")
     assert rows.extracted().digests.tobytes() == digest_of(8) * 2 + digest_of(1)
 
 
@@ -89,7 +91,7 @@ def test_a_file_that_could_not_be_read_has_zeros_and_its_reason(tmp_path: Path):
 
 def test_an_image_that_this_store_holds_never_fails_for_another_trunks_sake(store):
     """What another transform could not use is no reason here, where the embedding stands already."""
-    known = [Known(STAT, digest_of(number), "too large when resized", "t") for number in (1, 9)]
+    known = [KnownFile(STAT, digest_of(number), "too large when resized", "t") for number in (1, 9)]
     rows = RowStates(a_listing(2), list(known), "t")
     rows.forgive(store)
     assert rows.reasons() == ("", "too large when resized")
@@ -97,7 +99,7 @@ def test_an_image_that_this_store_holds_never_fails_for_another_trunks_sake(stor
 
 def test_a_reason_counts_only_under_the_transform_that_gave_it(store):
     """A picture that one transform refused is decoded again under another; its digest is known all the same."""
-    known = [Known(STAT, digest_of(9), "too large when resized", "one")]
+    known = [KnownFile(STAT, digest_of(9), "too large when resized", "one")]
     assert RowStates(a_listing(1), list(known), "one").missing(store, retry_failed=False).tolist() == []
     other = RowStates(a_listing(1), list(known), "other")
     assert other.reasons() == ("",)
@@ -111,7 +113,7 @@ def test_a_store_is_asked_once_for_a_listing(store, monkeypatch):
     monkeypatch.setattr(
         type(store), "holds", lambda self, digests: asked.append(len(digests)) or np.zeros(len(digests), bool)
     )
-    rows = RowStates(a_listing(2), [Known(STAT, digest_of(1), ""), None])
+    rows = RowStates(a_listing(2), [KnownFile(STAT, digest_of(1), ""), None])
     rows.forgive(store)
     rows.missing(store, retry_failed=False)
     assert asked == [2]

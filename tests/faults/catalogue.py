@@ -112,12 +112,12 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
         "tests/upkeep/test_tidy.py::test_a_gc_that_dies_at_any_step_loses_nothing",
     ),
     2: (
-        "tests/store/test_publish.py::test_a_failure_at_any_step_leaves_the_old_file_or_the_new_one",
-        "tests/store/test_publish.py::test_a_really_full_device_is_told",
+        "tests/files/test_publishing.py::test_a_failure_at_any_step_leaves_the_old_file_or_the_new_one",
+        "tests/files/test_publishing.py::test_a_really_full_device_is_told",
         "tests/end_to_end/test_commands.py::test_a_full_disk_is_told_and_loses_nothing",
     ),
-    3: ("tests/store/test_publish.py::test_a_failing_fsync_is_not_tried_again",),
-    4: ("tests/store/test_publish.py::test_short_writes_complete",),
+    3: ("tests/files/test_publishing.py::test_a_failing_fsync_is_not_tried_again",),
+    4: ("tests/files/test_publishing.py::test_short_writes_complete",),
     6: (
         "tests/store/test_commits.py::test_a_torn_last_line_is_ignored_and_cut_by_the_next_writer",
         "tests/store/test_commits.py::test_a_damaged_line_is_named",
@@ -137,15 +137,15 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     15: ("tests/store/test_listings.py::test_a_name_that_leads_out_of_the_cache_is_refused",),
     16: ("tests/heads/test_saved.py::test_tensors_of_another_make_are_refused_and_nothing_is_executed",),
     17: (
-        "tests/store/test_lock.py::test_a_stopped_holder_still_holds",
-        "tests/store/test_lock.py::test_a_holder_that_dies_frees_the_lock",
+        "tests/files/test_lock.py::test_a_stopped_holder_still_holds",
+        "tests/files/test_lock.py::test_a_holder_that_dies_frees_the_lock",
     ),
     18: ("tests/loader/test_reader_processes.py::test_workers_do_not_outlive_a_parent_that_is_killed",),
     20: ("tests/upkeep/test_tidy.py::test_readers_see_every_row_at_any_moment_of_a_gc",),
-    21: ("tests/store/test_publish.py::test_a_published_shard_is_read_only_and_a_document_is_not",),
+    21: ("tests/files/test_publishing.py::test_a_published_shard_is_read_only_and_a_document_is_not",),
     22: (
         "tests/extraction/test_job.py::test_an_edit_that_keeps_size_and_mtime_is_found",
-        "tests/store/test_stat_log.py::test_a_file_that_has_just_been_written_is_not_trusted",
+        "tests/files/test_stat_log.py::test_a_file_that_has_just_been_written_is_not_trusted",
         "tests/loader/test_worker.py::test_a_file_that_keeps_growing_is_given_up",
     ),
     23: (

@@ -14,7 +14,7 @@ from featcache.errors import CacheError, FeatcacheError
 from featcache.files import StatLog
 from featcache.heads.saved import linear, run_log
 from featcache.maintenance.verification import examine
-from featcache.store import commits, find
+from featcache.store import CommitLog, commits, find_stores
 from tests.faults.conftest import reopened
 from tests.faults.world import World, overwrite
 
@@ -111,7 +111,7 @@ def where(world: World) -> dict[str, object]:
 def heads_of(world: World) -> dict[str, bytes]:
     """Every head as it is read: name -> its weights."""
     found = {}
-    for store in find(world.cache, StatLog(world.cache / "nothing")):
+    for store in find_stores(world.cache, StatLog(world.cache / "nothing")):
         for run in run_log.read_runs(store, "digits", "all"):
             for name in run.heads:
                 head = linear.load_head(store.root / "heads" / "digits" / "all" / name)
@@ -315,7 +315,7 @@ def test_what_a_newer_version_writes_into_a_log_or_listing_is_refused(hurt, smal
         newer = listings.write_listing(hurt.cache, extracted)
     finally:
         listings.VERSION = version
-    commits.name_listing(hurt.store / commits.LOG_NAME, newer)
+    CommitLog(hurt.store).name_listing(newer)
     with pytest.raises(CacheError, match="its version is 2, this featcache reads 1"):
         hurt.load()
     saw("a listing of a newer version", "refused, both versions named")

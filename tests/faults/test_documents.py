@@ -112,9 +112,9 @@ def page(made: dict[str, Any], name: str | None) -> str:
 
 
 def featcache_store(made: dict[str, Any]) -> Any:
-    from featcache.store import find
+    from featcache.store import find_stores
 
-    (store,) = find(made["cache"], StatLog(made["cache"]))
+    (store,) = find_stores(made["cache"], StatLog(made["cache"]))
     return store
 
 
@@ -179,11 +179,11 @@ def test_any_value_in_the_meta_of_a_listing(made, data, saw):
     """A listing whose meta says anything at any place is a ValueError, or one whose names are names."""
     saw("a value in a listing's meta, under a right checksum", "refused, passed over, or of no harm")
     path = next(made["cache"].rglob("listings/*/*/train-*.h5"))
-    arrays = hdf5.parse(path.read_bytes(), listings._EXPECTED)
+    arrays = hdf5.parse_file(path.read_bytes(), listings._EXPECTED)
     meta = changed(json.loads(arrays["meta"].tobytes()), data)
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
     try:
-        found = listings.decode(hdf5.build(arrays)[0])
+        found = listings.decode_listing(hdf5.build_file(arrays)[0])
     except (ValueError, KeyError, TypeError, IndexError):
         return
     assert "/" not in found.listing.data_set + found.listing.variant + found.listing.split

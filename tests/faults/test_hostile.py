@@ -24,7 +24,7 @@ import featcache
 from featcache.errors import CacheError, FeatcacheError
 from featcache.files.sealed import seal_document, seal_line, unseal_document, unseal_line
 from featcache.heads.saved import linear
-from featcache.store import commits, listings
+from featcache.store import CommitLog, commits, listings
 from tests.faults.conftest import reopened
 from tests.faults.world import World, overwrite
 
@@ -61,7 +61,7 @@ def forge_listing(world: World, data: bytes) -> None:
     line = reopened(world).listings[KEY]
     forged = replace(line, sha256=hashlib.sha256(data).hexdigest())
     listings.listing_path(world.cache, forged).write_bytes(data)
-    commits.name_listing(world.store / commits.LOG_NAME, forged)
+    CommitLog(world.store).name_listing(forged)
 
 
 def as_orphan(world: World, data: bytes) -> Path:
@@ -281,7 +281,7 @@ with open(work / "progress", "r+b", buffering=0) as progress:
             path.write_bytes(data)
             import os
             handle = os.open(path, os.O_RDONLY)
-            wrong = check._seen_by_hdf5(handle, work, entry)
+            wrong = check._compare_with_hdf5(handle, work, entry)
             os.close(handle)
             out = np.empty((entry.rows, entry.dim), np.float32)
             rows = np.arange(entry.rows)

@@ -29,7 +29,7 @@ from PIL import Image
 import featcache
 from featcache import FeatcacheError
 from featcache.files import StatLog
-from featcache.store import commits, find
+from featcache.store import commits, find_stores
 from tests.faults.shim import Real
 from tests.faults.test_steps import shimmed
 from tests.faults.world import World, litter, overwrite
@@ -161,7 +161,7 @@ class Machine(RuleBasedStateMachine):
     def committed_files(self) -> list[Path]:
         """Files that matter: those that a reader would open."""
         found = []
-        for store in find(self.world.cache, StatLog(self.world.cache)):
+        for store in find_stores(self.world.cache, StatLog(self.world.cache)):
             if not (store.shards or store.listings):  # a run died while it made this store: there is nothing to lose
                 continue
             found += [store.root / "trunk.json", store.root / commits.LOG_NAME]

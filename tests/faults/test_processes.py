@@ -20,8 +20,8 @@ import pytest
 import featcache
 from featcache.errors import CacheError
 from featcache.files import StatLog
-from featcache.store import FeatureStore, commits, find
-from featcache.store.index import digests_of
+from featcache.store import FeatureStore, commits, find_stores
+from featcache.store.index import digest_column
 from tests.conftest import write_images
 from tests.faults.conftest import reopened
 from tests.faults.world import World
@@ -150,7 +150,7 @@ def test_a_file_system_without_locks(no_locks, many, small, tmp_path, saw):
     world = small.at(tmp_path / "cache")
     with contextlib.suppress(KeyboardInterrupt):
         world.extract(limit=2)
-    store = find(world.cache, StatLog(world.cache))[0]
+    store = find_stores(world.cache, StatLog(world.cache))[0]
     with store.writer(), pytest.raises(CacheError, match=f"pid {os.getpid()} .*{'.lock.held'}"):
         world.extract()
     dead = subprocess.Popen([sys.executable, "-c", ""])
@@ -169,7 +169,7 @@ def test_locks_that_do_nothing(small, tmp_path, monkeypatch, saw):
     """
     monkeypatch.setattr(fcntl, "flock", lambda *_: None)
     truth = small.committed()
-    digests, x = digests_of(list(truth)), np.array([np.frombuffer(row, np.float32) for row in truth.values()])
+    digests, x = digest_column(list(truth)), np.array([np.frombuffer(row, np.float32) for row in truth.values()])
     for order in ("aabb", "abab", "abba", "baba", "bbaa"):
         world = small.at(shutil.copytree(small.cache, tmp_path / order))
         (world.store / commits.LOG_NAME).write_bytes(b"")
@@ -198,8 +198,8 @@ def test_readers_beside_an_extract_and_a_gc(many, tmp_path, zygote, saw, portion
     world = many.at(tmp_path / "cache")
     for turn in range(portion(6, 2)):
         run = zygote.start(world, batch_size=4)
-        until(lambda: bool(find(world.cache, StatLog(world.cache))))
-        opened = find(world.cache, StatLog(world.cache / "nothing"))[0]
+        until(lambda: bool(find_stores(world.cache, StatLog(world.cache))))
+        opened = find_stores(world.cache, StatLog(world.cache / "nothing"))[0]
         seen = 0
         while not run.ended():
             rows = world.committed()
@@ -212,7 +212,7 @@ def test_readers_beside_an_extract_and_a_gc(many, tmp_path, zygote, saw, portion
         world.extract()
         featcache.gc(cache=world.cache, apply=True)
         held = digests_in_order(opened) if all((opened.shard_folder / p.name).exists() for p in opened.shards) else []
-        assert [row.tobytes() for row in opened.load(digests_of(held))] == [truth[digest] for digest in held]
+        assert [row.tobytes() for row in opened.load(digest_column(held))] == [truth[digest] for digest in held]
         world.complete()
         shutil.rmtree(world.cache)
     assert reads > 5
@@ -234,7 +234,8 @@ import sys
 from pathlib import Path
 import numpy as np
 import featcache
-from featcache.store import FeatureStore, StatLog
+from featcache.files import StatLog
+from featcache.store import FeatureStore
 store = FeatureStore.open(Path(sys.argv[1]), StatLog(Path(sys.argv[2]) / "nothing"))
 maps = [np.memmap(store.shard_folder / part.name, np.uint8, "r") for part in store.shards]
 before = [bytes(one) for one in maps]

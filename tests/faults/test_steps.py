@@ -17,7 +17,7 @@ import pytest
 import featcache
 from featcache.errors import FeatcacheError
 from featcache.files import StatLog, publishing
-from featcache.store import commits, find
+from featcache.store import commits, find_stores
 from tests.faults.shim import Fails, FailsFsync, Fault, Shim, WritesShort, lets_pass
 from tests.faults.world import World, litter
 
@@ -140,7 +140,7 @@ def test_an_fsync_that_fails_is_not_tried_again(small, tmp_path, saw, portion):
         path = shim.calls[at][1]
         if not Path(path).is_dir():
             assert [name for name, about in shim.calls[at + 1 :] if about == path and name == "fsync"] == [], path
-        found = find(world.cache, StatLog(world.cache)) if world.cache.is_dir() else []
+        found = find_stores(world.cache, StatLog(world.cache)) if world.cache.is_dir() else []
         shards = {part.name for store in found for part in store.shards}
         struck = Path(path).name.removeprefix(".").split(".h5.")[0] + ".h5"
         assert struck not in shards

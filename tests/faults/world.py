@@ -8,7 +8,7 @@ import numpy as np
 import featcache
 from featcache import Features, Settings, Summary
 from featcache.files import StatLog
-from featcache.store import FeatureStore, Problem, find, shard
+from featcache.store import FeatureStore, Problem, find_stores, shard
 from tests.conftest import ARCH
 
 
@@ -67,7 +67,7 @@ class World:
     def committed(self) -> dict[bytes, bytes]:
         """Digest -> embedding of every committed row, read with every hash checked."""
         rows: dict[bytes, bytes] = {}
-        for store in find(self.cache, StatLog(self.cache / "nothing")):
+        for store in find_stores(self.cache, StatLog(self.cache / "nothing")):
             digests = np.concatenate([np.empty((0, 32), np.uint8), *(_digests(store, part) for part in store.shards)])
             for digest, row in zip(digests, store.load(digests), strict=True):
                 rows[digest.tobytes()] = row.tobytes()

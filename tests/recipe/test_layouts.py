@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featcache.errors import UsageError
-from featcache.files.documents import NAME
+from featcache.files.documents import NAME_PATTERN
 from featcache.listing.sources import data_source, variant
 from featcache.recipe import Recipe, check_recipe, resolve_recipe
 
@@ -192,7 +192,7 @@ def test_a_variant_is_the_name_of_a_folder(view, cap, stride, val, test, seed):
     """Whatever a recipe may ask for, its variant is a permitted name of a folder in the cache."""
     split = {"val": val, "test": test, "by": "subject", "seed": seed}
     data = {**DRIVE_ACT, "view": view, "frames_per_chunk": cap, "stride": stride, "split": split}
-    assert re.fullmatch(NAME, variant(read(**data)))
+    assert re.fullmatch(NAME_PATTERN, variant(read(**data)))
 
 
 def test_a_flag_keeps_the_layout():

@@ -14,7 +14,7 @@ from featcache import CacheError, DataError, UsageError
 from featcache.evaluation.paired import difference, evaluate_folds
 from featcache.files.stat_log import StatLog
 from featcache.report.render_pair import render_folds, render_paired
-from featcache.store.listings import Extracted
+from featcache.store.listings import ExtractedListing
 from featcache.store.store import FeatureStore
 from tests.builders import fit_head, record_clusters
 from tests.report.drives import write_drives
@@ -93,7 +93,7 @@ def test_heads_on_other_rows_are_not_compared(tmp_path):
     test = second.listing(("toy", "all", "test"))
     rows = np.arange(len(test.listing) - 1)
     with second.writer() as writer:
-        writer.commit(Extracted(test.listing.take(rows), test.digests[rows], test.reasons[:-1]))
+        writer.commit(ExtractedListing(test.listing.take(rows), test.digests[rows], test.reasons[:-1]))
     with pytest.raises(CacheError, match="featcache extract --split test"):
         difference(one.name, two.name, data="/data/toy", cache=tmp_path)
 
@@ -138,7 +138,7 @@ def folds(tmp_path_factory):
                 listing = whole.listing.take(rows)
                 cut = type(listing)(**{name: getattr(listing, name) for name in listing.__slots__}
                                     | {"variant": f"fold{fold}-kinect_color-all", "root": "/nowhere"})  # fmt: skip
-                writer.commit(Extracted(cut, whole.digests[rows], tuple(whole.reasons[row] for row in rows)))
+                writer.commit(ExtractedListing(cut, whole.digests[rows], tuple(whole.reasons[row] for row in rows)))
     where = {"pipeline": str(folder / "drives.toml"), "data": "/nowhere", "cache": made.cache}
     for fold in range(3):
         recipe = folder / f"fold{fold}.toml"

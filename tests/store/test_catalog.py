@@ -7,7 +7,7 @@ import pytest
 
 from featcache.errors import CacheError
 from featcache.files.stat_log import StatLog
-from featcache.store.catalog import cache_folder, choose
+from featcache.store.catalog import cache_folder, choose_store
 from featcache.store.request import StoreRequest
 from featcache.store.store import FeatureStore
 from tests.builders import extracted, listing, new_store
@@ -30,7 +30,7 @@ def a_store(
 
 
 def chosen(cache: Path, store: str | None = None, **typed: str) -> str:
-    return choose(cache, StatLog(cache), KEY, StoreRequest(store=store, typed=typed)).name
+    return choose_store(cache, StatLog(cache), KEY, StoreRequest(store=store, typed=typed)).name
 
 
 @pytest.fixture

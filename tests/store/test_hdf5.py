@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from featcache.store.hdf5 import ForeignFileError, build, parse
+from featcache.store.hdf5 import ForeignFileError, build_file, parse_file
 
 EXPECTED = {"a": ("float32", 2)}
 A = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -28,8 +28,8 @@ arrays = st.dictionaries(
 @given(arrays)
 def test_what_was_built_is_parsed_bit_for_bit(given_arrays):
     """Every dtype that is stored, empty arrays, nan and inf included."""
-    data, _ = build(given_arrays)
-    found = parse(data, {name: (str(array.dtype), array.ndim) for name, array in given_arrays.items()})
+    data, _ = build_file(given_arrays)
+    found = parse_file(data, {name: (str(array.dtype), array.ndim) for name, array in given_arrays.items()})
     assert found.keys() == given_arrays.keys()
     for name, array in given_arrays.items():
         assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
@@ -39,13 +39,13 @@ def test_what_was_built_is_parsed_bit_for_bit(given_arrays):
 @given(arrays)
 def test_the_same_arrays_give_the_same_bytes(given_arrays):
     """A file's hash says what is in it, and nothing of when it was made."""
-    assert build(given_arrays) == build({name: array.copy(order="F") for name, array in given_arrays.items()})
+    assert build_file(given_arrays) == build_file({name: array.copy(order="F") for name, array in given_arrays.items()})
 
 
 @given(arrays)
 def test_an_offset_is_where_the_array_lies(given_arrays):
     """The bytes at the stated offset are the array's own, in C order."""
-    data, offsets = build(given_arrays)
+    data, offsets = build_file(given_arrays)
     for name, array in given_arrays.items():
         assert data[offsets[name] : offsets[name] + array.nbytes] == array.tobytes()
 
@@ -102,23 +102,23 @@ HOSTILE = {
 def test_a_well_formed_file_of_another_make_is_refused(tmp_path, kind):
     """Links, external and virtual storage, filters, other dtypes and shapes: one error, and nothing is allocated."""
     with pytest.raises(ForeignFileError):
-        parse(foreign(HOSTILE[kind], tmp_path), EXPECTED)
+        parse_file(foreign(HOSTILE[kind], tmp_path), EXPECTED)
 
 
 def test_a_hard_link_to_the_expected_array_is_the_array(tmp_path):
     """The refusals above do not refuse everything."""
-    found = parse(foreign(lambda file: file.create_dataset("a", data=A), tmp_path), EXPECTED)
+    found = parse_file(foreign(lambda file: file.create_dataset("a", data=A), tmp_path), EXPECTED)
     assert found["a"].tobytes() == A.tobytes()
 
 
-@pytest.mark.parametrize("data", [b"", b"\x89HDF\r\n\x1a\n", b"x" * 4096, build({"a": A})[0][:300]])
+@pytest.mark.parametrize("data", [b"", b"\x89HDF\r\n\x1a\n", b"x" * 4096, build_file({"a": A})[0][:300]])
 def test_bytes_that_are_no_hdf5_are_refused(data):
     """Empty, cut and foreign bytes give the same one error."""
     with pytest.raises(ForeignFileError):
-        parse(data, EXPECTED)
+        parse_file(data, EXPECTED)
 
 
 def test_what_is_built_is_what_h5py_reads():
     """Anybody's h5py sees the arrays under their names."""
-    with h5py.File(io.BytesIO(build({"a": A})[0])) as file:
+    with h5py.File(io.BytesIO(build_file({"a": A})[0])) as file:
         assert file["a"][1, 2] == 5

@@ -14,7 +14,14 @@ from featcache.errors import CacheError
 from featcache.listing.listing import Listing
 from featcache.store import hdf5, listings
 from featcache.store.commits import ListingLine
-from featcache.store.listings import Extracted, decode, encode, listing_path, read_listing, write_listing
+from featcache.store.listings import (
+    ExtractedListing,
+    decode_listing,
+    encode_listing,
+    listing_path,
+    read_listing,
+    write_listing,
+)
 from tests.builders import extracted, listing
 
 # Whatever Linux allows in a file name: every byte but NUL (and "/", which separates), UTF-8 or not.
@@ -24,7 +31,7 @@ classes = st.lists(file_names, min_size=1, max_size=4, unique=True).map(lambda n
 
 
 @st.composite
-def extracts(draw) -> Extracted:
+def extracts(draw) -> ExtractedListing:
     known, rows = draw(classes), draw(st.integers(0, 6))
 
     def column(values):
@@ -44,10 +51,10 @@ def extracts(draw) -> Extracted:
         part=draw(st.sampled_from(["", "limit 3"])),
     )
     digests = np.frombuffer(draw(st.binary(min_size=32 * rows, max_size=32 * rows)), np.uint8).reshape(rows, 32)
-    return Extracted(listing, digests, column(st.just("") | words))
+    return ExtractedListing(listing, digests, column(st.just("") | words))
 
 
-def same(a: Extracted, b: Extracted) -> bool:
+def same(a: ExtractedListing, b: ExtractedListing) -> bool:
     fields = [field.name for field in dataclasses.fields(Listing) if field.name != "labels"]
     return (
         all(getattr(a.listing, name) == getattr(b.listing, name) for name in fields)
@@ -57,7 +64,7 @@ def same(a: Extracted, b: Extracted) -> bool:
     )
 
 
-def an_extract(*paths: str, split: str = "train") -> Extracted:
+def an_extract(*paths: str, split: str = "train") -> ExtractedListing:
     rows = listing([0] * len(paths), split=split, data_set="digits", root="/data", classes=("0", "1"), paths=paths)
     return extracted(rows, np.zeros((len(paths), 32), np.uint8))
 
@@ -65,19 +72,19 @@ def an_extract(*paths: str, split: str = "train") -> Extracted:
 @given(extracts())
 def test_a_listing_comes_back_as_it_was(extracted):
     """Not UTF-8, newlines, empty columns, no rows at all: every field of every row is lossless."""
-    assert same(decode(encode(extracted)), extracted)
+    assert same(decode_listing(encode_listing(extracted)), extracted)
 
 
 @given(extracts())
 def test_the_same_listing_gives_the_same_bytes(extracted):
     """A listing's hash stands for its content: a round trip changes no byte of it."""
-    assert encode(decode(encode(extracted))) == encode(extracted)
+    assert encode_listing(decode_listing(encode_listing(extracted))) == encode_listing(extracted)
 
 
 @given(extracts())
 def test_good_rows_are_those_without_a_reason(extracted):
     """`good` indexes the rows that have an embedding, in order."""
-    assert extracted.good.tolist() == [row for row, reason in enumerate(extracted.reasons) if not reason]
+    assert extracted.embedded.tolist() == [row for row, reason in enumerate(extracted.reasons) if not reason]
 
 
 def test_what_was_written_is_read_and_written_once(tmp_path):
@@ -131,12 +138,12 @@ def test_a_frame_of_a_video_has_one_name(path):
     """Six digits or as many as it needs: two names of one frame would be two rows of it."""
     for good, names in ((True, ("v.mp4#000007", "v.mp4#1000000")), (False, ("v.mp4#000007", path))):
         one = an_extract(*names)
-        data = encode(dataclasses.replace(one, listing=dataclasses.replace(one.listing, videos=True)))
+        data = encode_listing(dataclasses.replace(one, listing=dataclasses.replace(one.listing, videos=True)))
         if good:
-            assert decode(data).listing.paths == names
+            assert decode_listing(data).listing.paths == names
         else:
             with pytest.raises(ValueError, match="names no frame"):
-                decode(data)
+                decode_listing(data)
 
 
 @pytest.mark.parametrize("damage", [gone, cut, a_link, a_folder])
@@ -159,11 +166,11 @@ def test_a_name_that_leads_out_of_the_cache_is_refused(tmp_path, field, bad):
 
 def sealed_by(change) -> bytes:
     """A listing's arrays, changed, as a well-formed file."""
-    found = hdf5.parse(encode(an_extract("train/0/1.png", "train/0/2.png")), listings._EXPECTED)
+    found = hdf5.parse_file(encode_listing(an_extract("train/0/1.png", "train/0/2.png")), listings._EXPECTED)
     meta = json.loads(found["meta"].tobytes())
     change(found, meta)
     found["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-    return hdf5.build(found)[0]
+    return hdf5.build_file(found)[0]
 
 
 FOREIGN = {

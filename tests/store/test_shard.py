@@ -16,7 +16,7 @@ from featcache.errors import CacheError
 from featcache.files import publishing
 from featcache.files.stat_log import StatLog
 from featcache.store import hdf5
-from featcache.store.shard import Shard, build, ensure_hash, gather, read_digests
+from featcache.store.shard import Shard, build_shard, check_shard_hash, gather_rows, read_digests
 
 
 def rows_of(seed: int, rows: int = 5, dim: int = 3, dtype: str = "float32") -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +26,7 @@ def rows_of(seed: int, rows: int = 5, dim: int = 3, dtype: str = "float32") -> t
 
 def put(folder: Path, seed: int = 0, number: int = 0, **shape) -> tuple[Shard, np.ndarray, np.ndarray]:
     digests, embeddings = rows_of(seed, **shape)
-    entry, data = build(number, digests, embeddings)
+    entry, data = build_shard(number, digests, embeddings)
     publishing.publish(folder / entry.name, data)
     return entry, digests, embeddings
 
@@ -34,17 +34,17 @@ def put(folder: Path, seed: int = 0, number: int = 0, **shape) -> tuple[Shard, n
 def read(folder: Path, entry: Shard) -> tuple[np.ndarray, np.ndarray]:
     """As a store reads it, with nothing remembered: digests, hash, then every row."""
     digests = read_digests(folder, entry)
-    ensure_hash(folder, entry, StatLog(folder / "nothing"))
+    check_shard_hash(folder, entry, StatLog(folder / "nothing"))
     out, every = np.empty((entry.rows, entry.dim), np.float32), np.arange(entry.rows)
-    gather(folder, entry, every, out, every)
+    gather_rows(folder, entry, every, out, every)
     return digests, out
 
 
 @given(st.integers(0, 9), st.integers(1, 40), st.integers(1, 9), st.sampled_from(["float32", "float16"]))
 def test_the_same_rows_give_the_same_file(seed, rows, dim, dtype):
     """Bytes, name and log entry are a function of number, digests and embeddings alone."""
-    first = build(3, *rows_of(seed, rows, dim, dtype))
-    assert first == build(3, *rows_of(seed, rows, dim, dtype))
+    first = build_shard(3, *rows_of(seed, rows, dim, dtype))
+    assert first == build_shard(3, *rows_of(seed, rows, dim, dtype))
     entry, data = first
     assert entry.name == f"00003-{entry.sha256[:8]}.h5"
     assert (entry.rows, entry.dim, entry.dtype, entry.bytes) == (rows, dim, dtype, len(data))
@@ -69,7 +69,7 @@ def test_gather_reads_what_h5py_reads(shard, data):
     if data.draw(st.booleans()):
         to = np.sort(to)
     out = np.full((len(rows) + 1, entry.dim), np.float32(-7.5))
-    gather(folder, entry, rows, out, to)
+    gather_rows(folder, entry, rows, out, to)
     expected = np.full_like(out, -7.5)
     expected[to] = held[rows].astype(np.float32)
     assert out.tobytes() == expected.tobytes()
@@ -81,7 +81,7 @@ def test_gather_refuses_rows_that_are_not_there(shard, rows):
     folder, entry, _ = shard
     out = np.zeros((len(rows), entry.dim), np.float32)
     with pytest.raises(IndexError):
-        gather(folder, entry, np.array(rows), out, np.arange(len(rows)))
+        gather_rows(folder, entry, np.array(rows), out, np.arange(len(rows)))
     assert not out.any()
 
 
@@ -95,7 +95,7 @@ def test_digests_are_what_h5py_reads(shard):
 def test_nan_inf_and_negative_zero_keep_their_bits(tmp_path):
     """A shard judges no value: what went in comes out."""
     special = np.array([[np.nan, np.inf, -0.0, 1e-45]], dtype=np.float32)
-    entry, data = build(0, np.zeros((1, 32), np.uint8), special)
+    entry, data = build_shard(0, np.zeros((1, 32), np.uint8), special)
     publishing.publish(tmp_path / entry.name, data)
     assert read(tmp_path, entry)[1].tobytes() == special.tobytes()
 
@@ -184,7 +184,7 @@ def test_a_hash_that_was_checked_is_remembered_until_the_file_changes(tmp_path):
     import time
 
     time.sleep(0.05)  # a file younger than the clock's grain is not trusted
-    ensure_hash(tmp_path, entry, log)
+    check_shard_hash(tmp_path, entry, log)
     assert log.look_up([str(path)])[0].digest.hex() == entry.sha256
     path.chmod(0o644)
     with path.open("r+b") as file:
@@ -192,7 +192,7 @@ def test_a_hash_that_was_checked_is_remembered_until_the_file_changes(tmp_path):
         file.write(b"\xff")
     os.utime(path, ns=(10**18, 10**18))
     with pytest.raises(CacheError, match="sha256"):
-        ensure_hash(tmp_path, entry, log)
+        check_shard_hash(tmp_path, entry, log)
 
 
 @settings(max_examples=200)
@@ -220,7 +220,7 @@ def test_a_hash_that_was_checked_is_remembered_until_the_file_changes(tmp_path):
 )
 def test_an_entry_that_makes_no_sense_is_refused_on_the_way_in(field, value):
     """A log can come from anybody: paths out of the folder, negative or astronomic sizes never get past the door."""
-    entry, _ = build(0, *rows_of(0))
+    entry, _ = build_shard(0, *rows_of(0))
     harmless = field in ("embeddings_offset", "digests_offset", "made") and type(value) is int and value == 0
     if harmless or (field == "made" and value is None):
         return  # another place within the file: the hash of the digests, or of the file, decides; made is a note
@@ -231,7 +231,7 @@ def test_an_entry_that_makes_no_sense_is_refused_on_the_way_in(field, value):
 @pytest.mark.parametrize("field", ["rows", "dim", "embeddings_offset", "digests_offset"])
 def test_an_entry_that_reaches_past_its_file_is_refused(field):
     """A header that declares 10^12 rows is refused; nothing is allocated for it."""
-    entry, _ = build(0, *rows_of(0))
+    entry, _ = build_shard(0, *rows_of(0))
     with pytest.raises(ValueError, match=r"do not fit|more than a shard may hold"):
         Shard(**{**dataclasses.asdict(entry), field: 10**12})
 
@@ -239,6 +239,8 @@ def test_an_entry_that_reaches_past_its_file_is_refused(field):
 def test_a_shard_is_an_hdf5_file_with_two_plain_arrays(tmp_path):
     """Anybody's h5py reads /embeddings and /digests, contiguous and unfiltered."""
     entry, digests, embeddings = put(tmp_path)
-    found = hdf5.parse((tmp_path / entry.name).read_bytes(), {"digests": ("uint8", 2), "embeddings": ("float32", 2)})
+    found = hdf5.parse_file(
+        (tmp_path / entry.name).read_bytes(), {"digests": ("uint8", 2), "embeddings": ("float32", 2)}
+    )
     assert found["digests"].tobytes() == digests.tobytes()
     assert found["embeddings"].tobytes() == embeddings.tobytes()

@@ -23,11 +23,11 @@ from featcache.files import publishing as publish
 from featcache.files.sealed import seal_document, seal_line
 from featcache.files.stat_log import StatLog
 from featcache.store import commits
-from featcache.store.catalog import create, find
-from featcache.store.index import pack
-from featcache.store.listings import Extracted
+from featcache.store.catalog import create_store, find_stores
+from featcache.store.index import pack_digests
+from featcache.store.listings import ExtractedListing
 from featcache.store.store import FeatureStore, is_recorded
-from featcache.store.writer import check_finite
+from featcache.store.writer import find_storable
 from tests.builders import extracted, listing, new_store, trunk_spec
 
 DIM = 5
@@ -44,7 +44,7 @@ def digest_of(number: int) -> bytes:
 
 
 def digests_of(numbers) -> np.ndarray:
-    return pack([digest_of(number) for number in numbers])
+    return pack_digests([digest_of(number) for number in numbers])
 
 
 def embeddings_of(numbers, shift: float = 0.0) -> np.ndarray:
@@ -62,7 +62,7 @@ def put(store: FeatureStore, *parts, shift: float = 0.0) -> FeatureStore:
     return again(store)
 
 
-def an_extract(numbers, split: str = "train") -> Extracted:
+def an_extract(numbers, split: str = "train") -> ExtractedListing:
     paths = tuple(f"{split}/0/{number}.png" for number in numbers)
     rows = listing([0] * len(numbers), split=split, data_set="digits", root="/data", classes=("0",), paths=paths)
     return extracted(rows, digests_of(numbers))
@@ -225,22 +225,24 @@ def test_a_listing_is_recorded_once_and_only_while_its_file_is_whole(tmp_path):
 def test_the_same_spec_is_the_same_store(tmp_path):
     """However its weights were called; and each keyed field makes another."""
     first = new_store(tmp_path)
-    assert create(tmp_path, trunk_spec(), asked="renamed.pth", known=StatLog(tmp_path)).root == first.root
+    assert (
+        create_store(tmp_path, trunk_spec(), weights_name="renamed.pth", stat_log=StatLog(tmp_path)).root == first.root
+    )
     others = [
         new_store(tmp_path, weights_sha256="cd" * 32),
         new_store(tmp_path, stored="float16"),
         new_store(tmp_path, compute="bfloat16"),
     ]
     assert len({store.root for store in [first, *others]}) == 4
-    assert [store.trunk.spec for store in find(tmp_path, StatLog(tmp_path))].count(trunk_spec()) == 1
+    assert [store.trunk.spec for store in find_stores(tmp_path, StatLog(tmp_path))].count(trunk_spec()) == 1
 
 
 @pytest.mark.parametrize("asked", ["../../etc", "IMAGENET1K_V1", "a b/c?.pth", "ü" * 300, ".", ""])
 def test_a_store_stands_in_the_cache_whatever_its_weights_are_called(tmp_path, asked):
     """The name of the weights can neither leave the cache nor be too long for a folder."""
-    store = create(tmp_path, trunk_spec(), asked=asked, known=StatLog(tmp_path))
+    store = create_store(tmp_path, trunk_spec(), weights_name=asked, stat_log=StatLog(tmp_path))
     assert store.root.parent == tmp_path / "stores"
-    assert again(store).trunk.asked == asked
+    assert again(store).trunk.weights_name == asked
 
 
 def test_where_rows_were_made_is_recorded_once(tmp_path):
@@ -248,17 +250,17 @@ def test_where_rows_were_made_is_recorded_once(tmp_path):
     store = new_store(tmp_path)
     for made in ({"device": "cpu"}, {"device": "cpu"}, {"device": "cuda"}):
         with store.writer() as writer:
-            writer.record(made)
+            writer.record_provenance(made)
     found = again(store)
-    assert [entry["device"] for entry in found.trunk.made] == ["cuda"]  # nothing was made on the others
+    assert [entry["device"] for entry in found.trunk.provenance] == ["cuda"]  # nothing was made on the others
     store = put(store, [1])
     for made in ({"device": "cuda"}, {"device": "cpu"}, {"device": "cuda"}):
         with store.writer() as writer:
-            writer.record(made)
+            writer.record_provenance(made)
             writer.append(digests_of([2]), embeddings_of([2]))
             writer.flush()
     found = again(store)
-    assert [entry["device"] for entry in found.trunk.made] == ["cuda", "cpu"]
+    assert [entry["device"] for entry in found.trunk.provenance] == ["cuda", "cpu"]
     assert [part.made for part in found.shards] == [None, 0, 1, 0]
     assert found.trunk.spec == trunk_spec()
     assert json.loads((store.root / "trunk.json").read_bytes())["format"] == 1
@@ -268,9 +270,9 @@ def test_a_folder_that_was_never_finished_is_no_store(tmp_path):
     """A kill while a store is made leaves nothing that counts, and the next create finishes it."""
     store = new_store(tmp_path)
     (store.root / "trunk.json").unlink()
-    assert find(tmp_path, StatLog(tmp_path)) == []
+    assert find_stores(tmp_path, StatLog(tmp_path)) == []
     assert new_store(tmp_path).root == store.root
-    assert len(find(tmp_path, StatLog(tmp_path))) == 1
+    assert len(find_stores(tmp_path, StatLog(tmp_path))) == 1
 
 
 def edited(store: FeatureStore) -> None:
@@ -392,13 +394,13 @@ def test_a_writer_that_fails_at_any_step_loses_nothing_that_was_committed(tmp_pa
     publish.append_bytes(template.root / commits.LOG_NAME, torn, sync=False)  # what a crash before this run left
     for fatal in range(1, 200):
         cache = shutil.copytree(tmp_path / "template", tmp_path / str(fatal))
-        store = find(cache, StatLog(cache))[0]
+        store = find_stores(cache, StatLog(cache))[0]
         outcome: BaseException | None = None
         with monkeypatch.context() as patch:
             shim = Shim(patch, DEATHS[death], fatal, persistent=persistent)
             try:
                 with store.writer() as writer:
-                    writer.record({"device": "cpu"})
+                    writer.record_provenance({"device": "cpu"})
                     writer.append(digests_of([3]), embeddings_of([3]))
                     writer.flush()
                     writer.commit(an_extract([1, 3]))
@@ -430,7 +432,8 @@ KILLED = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from featcache.store import FeatureStore, StatLog
+from featcache.files import StatLog
+from featcache.store import FeatureStore
 store = FeatureStore.open(Path(sys.argv[1]), StatLog(Path(sys.argv[1])))
 with store.writer() as writer:
     writer.append(np.full((1, 32), 7, np.uint8), np.ones((1, 5), np.float32))
@@ -485,7 +488,7 @@ def test_a_cache_that_may_not_be_written_to_can_be_read(tmp_path):
             pytest.fail("a writer without a lock")
         assert told.value.exit_code == 5
         with pytest.raises(FeatcacheError, match="cannot be written"):
-            create(folder, trunk_spec(weights_sha256="cd" * 32), asked="x", known=known)
+            create_store(folder, trunk_spec(weights_sha256="cd" * 32), weights_name="x", stat_log=known)
     finally:
         os.seteuid(user)
     for path in sorted((folder, *folder.rglob("*")), reverse=True):
@@ -510,8 +513,8 @@ def test_a_row_is_stored_only_where_every_value_is_finite_and_fits(value, float3
     """One nan, inf or value beyond float16 in a row refuses that row, and no other."""
     rows = np.zeros((3, 4), dtype=np.float32)
     rows[1, 2] = value
-    assert check_finite(rows, "float32").tolist() == [True, float32, True]
-    assert check_finite(rows, "float16").tolist() == [True, float16, True]
+    assert find_storable(rows, "float32").tolist() == [True, float32, True]
+    assert find_storable(rows, "float16").tolist() == [True, float16, True]
 
 
 @pytest.mark.parametrize(

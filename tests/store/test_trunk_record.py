@@ -7,7 +7,7 @@ import pytest
 
 from featcache.errors import CacheError
 from featcache.files.sealed import seal_document
-from featcache.store.trunk_record import TRUNK, read_trunk
+from featcache.store.trunk_record import TRUNK_FILE, read_trunk
 from tests.builders import new_store
 
 MADE = {"device": "cpu", "engine": "eager", "batch_size": 4, "versions": {"torch": "2.14.0"}}
@@ -20,12 +20,12 @@ def root(tmp_path: Path) -> Path:
 
 def rewrite(root: Path, **changes: object) -> None:
     """Other values, and the checksum put right."""
-    document = json.loads((root / TRUNK).read_text())
+    document = json.loads((root / TRUNK_FILE).read_text())
     document.pop("sum")
     for key, value in changes.items():
         document[key] = value
-    (root / TRUNK).chmod(0o644)
-    (root / TRUNK).write_bytes(seal_document({key: value for key, value in document.items() if value != "gone"}))
+    (root / TRUNK_FILE).chmod(0o644)
+    (root / TRUNK_FILE).write_bytes(seal_document({key: value for key, value in document.items() if value != "gone"}))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_record_of_another_make_is_an_error_of_the_cache(root, key, value):
 def test_keys_beside_those_of_the_format_are_passed_over(root):
     """A newer writer may add some to the document, and to an entry of `made`."""
     rewrite(root, made=[{**MADE, "more": [1]}], newer={"a": 1})
-    assert read_trunk(root).made == ({**MADE, "more": [1]},)
+    assert read_trunk(root).provenance == ({**MADE, "more": [1]},)
 
 
 def test_a_folder_that_is_named_by_another_trunk_is_refused(root):
@@ -62,7 +62,7 @@ def test_a_folder_that_is_named_by_another_trunk_is_refused(root):
     moved = root.rename(root.with_name(f"{root.name[:-8]}01234567"))
     with pytest.raises(CacheError, match=tail):
         read_trunk(moved)
-    assert read_trunk(moved.rename(root.with_name(f"any-name{tail}"))).asked == "random"
+    assert read_trunk(moved.rename(root.with_name(f"any-name{tail}"))).weights_name == "random"
 
 
 def test_an_entry_that_is_at_fault_has_one_place(root):

@@ -12,7 +12,7 @@ import featcache
 from featcache import CacheError, Settings
 from featcache.files import StatLog
 from featcache.recipe import TrunkSection
-from featcache.store import create
+from featcache.store import create_store
 from featcache.trunks import WeightsMemo, trunk, weights
 from featcache.trunks.architectures import ARCHITECTURES, PublishedWeights, architecture
 from featcache.trunks.source import TrunkSource
@@ -86,7 +86,9 @@ def test_a_store_of_an_earlier_version_stays_usable(nano, published, tmp_path, m
         (old,) = featcache.extract("train", **running, **where)
     assert "no file that torchvision published" in old.transform
     assert featcache.load("train", weights=str(published), **where).source["store"] == old.store
-    record = create(cache, source(published, cache).spec("float32"), asked="nano.pth", known=StatLog(cache)).trunk
+    record = create_store(
+        cache, source(published, cache).spec("float32"), weights_name="nano.pth", stat_log=StatLog(cache)
+    ).trunk
     assert record.spec.transform == OWN
     held = next(found for found in featcache.info(**where)["stores"] if found["name"] == old.store)
     assert held["rows"] == 6

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from featcache.files.sealed import seal_document
-from featcache.files.stat_log import stat_of
+from featcache.files.stat_log import read_file_stat
 from featcache.trunks.weights_memo import WEIGHTS_MEMO_NAME, WeightsMemo
 
 SHA = "5d" * 32
@@ -17,7 +17,7 @@ def remember(
     cache: Path, arch: str, asked: str, file: Path | None, sha256: str = SHA, *, vouched: bool = False
 ) -> None:
     """As a run does that reads the file in between: the stat first."""
-    before = stat_of(str(file)) if file else None
+    before = read_file_stat(str(file)) if file else None
     WeightsMemo(cache).remember(arch, asked, file, sha256, vouched=vouched, before=before)
 
 
@@ -109,7 +109,7 @@ def test_a_damaged_memory_is_an_empty_one(tmp_path, left):
 
 def test_a_file_that_was_replaced_while_it_was_hashed_is_not_known(tmp_path, weights):
     """The hash of the old tensors never stands for the new file, however old that one looks."""
-    before = stat_of(str(weights))
+    before = read_file_stat(str(weights))
     other = tmp_path / "other.pth"
     other.write_bytes(b"others")
     os.utime(other, ns=(10**18, 10**18))

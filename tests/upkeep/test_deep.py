@@ -11,7 +11,7 @@ from featcache.files.sealed import seal_line
 from featcache.maintenance.reembed import embed_again
 from featcache.maintenance.verification import Examined, examine
 from featcache.store import commits, hdf5
-from featcache.store.shard import build
+from featcache.store.shard import build_shard
 from featcache.trunks.trunk import Trunk
 from tests.upkeep.conftest import Made
 
@@ -35,8 +35,8 @@ def test_rows_that_no_trunk_made_are_found(made):
     log = made.store / commits.LOG_NAME
     first, *rest = log.read_bytes().splitlines(keepends=True)
     assert first.startswith(b'{"add"')
-    arrays = hdf5.parse(made.shards[0].read_bytes(), {"embeddings": ("float32", 2), "digests": ("uint8", 2)})
-    part, data = build(0, arrays["digests"], np.float32(1.01) * arrays["embeddings"])
+    arrays = hdf5.parse_file(made.shards[0].read_bytes(), {"embeddings": ("float32", 2), "digests": ("uint8", 2)})
+    part, data = build_shard(0, arrays["digests"], np.float32(1.01) * arrays["embeddings"])
     (made.store / "shards" / part.name).write_bytes(data)
     fields = {name: getattr(part, name) for name in part.__slots__ if getattr(part, name) is not None}
     log.write_bytes(b"".join([seal_line({"add": fields}), *rest]))

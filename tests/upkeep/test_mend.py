@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import featcache
-from featcache.store import commits
+from featcache.store import CommitLog, commits
 from tests.upkeep.conftest import Made, flip, overwrite
 
 
@@ -115,7 +115,7 @@ def test_a_file_that_only_looks_like_a_shard_is_not_adopted(made):
     from featcache.store import hdf5
 
     def put(embeddings, name=None) -> None:
-        data, _ = hdf5.build({"embeddings": embeddings, "digests": np.zeros((len(embeddings), 32), np.uint8)})
+        data, _ = hdf5.build_file({"embeddings": embeddings, "digests": np.zeros((len(embeddings), 32), np.uint8)})
         name = name or f"00077-{hashlib.sha256(data).hexdigest()[:8]}.h5"
         (made.store / "shards" / name).write_bytes(data)
 
@@ -133,9 +133,9 @@ def test_a_file_that_only_looks_like_a_shard_is_not_adopted(made):
 def test_a_dropped_shard_is_not_adopted_again(made):
     """What the log says is gone stays gone, also while its file stands there."""
     name = made.shards[0].name
-    commits.drop(made.store / commits.LOG_NAME, name)
+    CommitLog(made.store).drop(name)
     assert featcache.repair(cache=made.cache).actions == []
-    assert name in commits.read_commits(made.store / commits.LOG_NAME).dropped
+    assert name in CommitLog(made.store).read().dropped
 
 
 def test_a_store_of_a_newer_format_is_left_to_those_who_know_it(made):

@@ -188,7 +188,7 @@ def test_a_damaged_store_is_not_collected(made):
 def test_shards_of_different_makings_are_not_mixed(made):
     """What each part was made with is still known after a gc."""
     with open_store(made).writer() as writer:
-        writer.record({"device": "elsewhere"})
+        writer.record_provenance({"device": "elsewhere"})
         for number in range(2):
             writer.append(np.full((1, 32), number, np.uint8), np.full((1, 64), number, np.float32))
             writer.flush()

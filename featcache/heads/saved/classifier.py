@@ -24,7 +24,15 @@ from safetensors.numpy import save as save_tensors
 
 from featcache.errors import CacheError
 from featcache.features import Features
-from featcache.files import FORMAT, check_hash, make_folder, parse_tensors, publish, read_checked, seal_document
+from featcache.files import (
+    FORMAT,
+    check_file_hash,
+    make_folder,
+    parse_tensors,
+    publish,
+    read_hashed_file,
+    seal_document,
+)
 from featcache.heads import Scores
 from featcache.heads.classifiers import (
     WEIGHTS,
@@ -180,7 +188,7 @@ def load_classifier(folder: Path, store: FeatureStore, *, device: str = "cpu") -
     if model is None:
         return made
     present = np.array(document.present, dtype=np.int64)
-    data = read_checked(_model_path(folder, model), model.sha256, way_out=CLASSIFIER.way_out)
+    data = read_hashed_file(_model_path(folder, model), model.sha256, way_out=CLASSIFIER.way_out)
     try:
         return replace(made, classifier=_classifier(made, model.file, data, present, store, device))
     except RefusedError as error:
@@ -209,7 +217,7 @@ def check(folder: Path) -> None:
     if document.model is not None:
         files.append((_model_path(folder, document.model), document.model.sha256))
     for path, sha256 in files:
-        check_hash(path, sha256, way_out=CLASSIFIER.way_out)
+        check_file_hash(path, sha256, way_out=CLASSIFIER.way_out)
 
 
 def name_of(
@@ -243,7 +251,7 @@ def _model(store: FeatureStore, classifier: Classifier, train: Features) -> tupl
     """The file's name, its bytes, and why there are none."""
     if isinstance(classifier, Knn):
         extracted = store.listing((train.source["data_set"], train.source["variant"], train.split))
-        digests = extracted.digests[extracted.good]
+        digests = extracted.digests[extracted.embedded]
         tensors: dict[str, Any] = {"digests": np.ascontiguousarray(digests), "labels": train.y.astype(np.int32)}
         return "model.safetensors", save_tensors(tensors), ""
     if isinstance(classifier, Ridge):
@@ -327,7 +335,7 @@ def _model_path(folder: Path, model: ModelDocument) -> Path:
 
 def _read_answers(folder: Path, features: Features, sha256: str, classes: int) -> Answers:
     path = folder / _predictions(features.split)
-    data = read_checked(path, sha256, way_out=CLASSIFIER.way_out)
+    data = read_hashed_file(path, sha256, way_out=CLASSIFIER.way_out)
     try:
         return answers_of(data, len(features.y), classes)
     except RefusedError as error:

@@ -7,16 +7,16 @@ from pydantic import AfterValidator, Field, model_validator
 from featcache.files import (
     Count,
     Document,
+    DocumentKind,
     FolderName,
     Integer,
-    Kind,
-    Line,
     Name,
     Number,
     Seconds,
     Sha256,
+    SingleLine,
     Text,
-    checked,
+    validate,
 )
 
 _DEEPEST = 16  # tuples inside one another, in the value of a setting
@@ -33,12 +33,12 @@ class ScoresDocument(Document):
 class _Source(Document):
     """Where a split's features came from, as far as it is used."""
 
-    trunk: Line  # compared with the store's, and shown
-    listing: Line
+    trunk: SingleLine  # compared with the store's, and shown
+    listing: SingleLine
 
 
 def _source(value: dict[str, str]) -> dict[str, str]:
-    checked(_Source, value)
+    validate(_Source, value)
     return value
 
 
@@ -50,7 +50,7 @@ def _sources(value: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
 
 # With every key that stands there: a head is named by a hash over them.
 Source = Annotated[dict[Text, Text], AfterValidator(_source)]
-Sources = Annotated[dict[Line, Source], AfterValidator(_sources)]
+Sources = Annotated[dict[SingleLine, Source], AfterValidator(_sources)]
 Plain = None | bool | Integer | Number | Text
 
 
@@ -60,7 +60,7 @@ def _setting(value: Any, depth: int = 0) -> Any:
         if depth == _DEEPEST:
             raise ValueError("expected fewer lists inside one another")
         return [_setting(inner, depth + 1) for inner in value]
-    return checked(_Plain, {"value": value}).value
+    return validate(_Plain, {"value": value}).value
 
 
 class _Plain(Document):
@@ -71,7 +71,7 @@ class HeadDocument(Document):
     """head.json: a linear head."""
 
     name: FolderName
-    config: dict[Line, Plain]  # `HeadConfig` knows the settings
+    config: dict[SingleLine, Plain]  # `HeadConfig` knows the settings
     classes: list[Text]
     steps: Count
     train: ScoresDocument | None
@@ -80,13 +80,13 @@ class HeadDocument(Document):
     sources: Sources
     sha256: Sha256
     history_sha256: Sha256 | None = None  # the first heads have none
-    versions: dict[Line, Line] = Field(default_factory=dict)
+    versions: dict[SingleLine, SingleLine] = Field(default_factory=dict)
 
 
 class TrialDocument(Document):
     """One combination of settings that was tried."""
 
-    settings: dict[Line, Annotated[Any, AfterValidator(_setting)]]
+    settings: dict[SingleLine, Annotated[Any, AfterValidator(_setting)]]
     val: ScoresDocument | None
     seconds: Seconds
     notes: list[Text]
@@ -110,8 +110,8 @@ class ClassifierDocument(Document):
     """classifier.json: any other classifier."""
 
     name: FolderName
-    classifier: Annotated[Line, Field(min_length=1)]
-    settings: dict[Line, Annotated[Any, AfterValidator(_setting)]]
+    classifier: Annotated[SingleLine, Field(min_length=1)]
+    settings: dict[SingleLine, Annotated[Any, AfterValidator(_setting)]]
     trials: Annotated[list[TrialDocument], Field(min_length=1)]
     best: Count
     classes: list[Text]
@@ -123,7 +123,7 @@ class ClassifierDocument(Document):
     model: ModelDocument | None
     without_model: Text
     predictions: dict[Name, KeptAnswers]
-    versions: dict[Line, Line] = Field(default_factory=dict)
+    versions: dict[SingleLine, SingleLine] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _best_is_a_trial(self) -> "ClassifierDocument":
@@ -135,7 +135,7 @@ class ClassifierDocument(Document):
 class TriedDocument(Document):
     """A setting that a check tried."""
 
-    flag: Line
+    flag: SingleLine
     value: Number | None
     share: Number | None
 
@@ -165,10 +165,10 @@ class RunDocument(Document):
     at: Count
     heads: list[FolderName]
     best: FolderName | None
-    selected_by: Line
+    selected_by: SingleLine
     check: CheckDocument | None = None
     seconds: Seconds = 0.0
 
 
-HEAD = Kind(HeadDocument, "head", "train the head again")
-CLASSIFIER = Kind(ClassifierDocument, "classifier", "fit the classifier again")
+HEAD = DocumentKind(HeadDocument, "head", "train the head again")
+CLASSIFIER = DocumentKind(ClassifierDocument, "classifier", "fit the classifier again")

@@ -17,7 +17,7 @@ from featcache.heads import Scores
 from featcache.heads.saved import linear, model, run_log
 from featcache.heads.saved.classifier import SavedClassifier
 from featcache.heads.saved.run_log import Run
-from featcache.store import FeatureStore, ListingLine, damage_note, read_listing
+from featcache.store import FeatureStore, ListingLine, describe_broken_stores, read_listing
 
 BEST, LATEST = "best", "latest"  # words that stand for a head wherever one is named; no word is BEST
 METRIC = "macro recall on val"  # that `best` is chosen by
@@ -158,7 +158,7 @@ def which_head(asked: Asked, head: str | None) -> Which:
         what = f"{len(fitting)} heads start with" if fitting else "no head is called"
         raise CacheError(
             f"{folder}: {what} {head!r}; there are: {', '.join(fitting or stores)}; or {BEST}, or {LATEST}"
-            f"{damage_note(folder, asked.known)}"
+            f"{describe_broken_stores(folder, asked.known)}"
         )
     name, store = fitting[0], stores[fitting[0]]
     return _named(asked, name, store, [run for run, its in every if its is store])
@@ -168,7 +168,7 @@ def no_head(asked: Asked) -> CacheError:
     """The error that no store holds a head of the data set; it names the stores that cannot be opened."""
     return CacheError(
         f"{asked.folder}: no head of {asked.recipe.name} in this cache; run `featcache fit-head` or `featcache fit` "
-        f"first{damage_note(asked.folder, asked.known)}"
+        f"first{describe_broken_stores(asked.folder, asked.known)}"
     )
 
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from featcache.errors import CacheError
-from featcache.files import folders_in, publish
+from featcache.files import AppendLog, list_folders
 from featcache.heads.saved import classifier, linear, model, run_log
 from featcache.store import Problem, set_aside
 
@@ -54,12 +54,12 @@ def repair_heads(root: Path, *, dry_run: bool) -> list[Path]:
             touched.append(path)
             if not dry_run:
                 set_aside(root, path)
-                publish(path, b"".join(line + b"\n" for line in found.lines), replace=True)
+                AppendLog(path).rewrite(found.lines)
     return touched
 
 
 def _folders(root: Path) -> list[Path]:
-    return [path for variant in _variants(root) for path in folders_in(variant) if not path.is_symlink()]
+    return [path for variant in _variants(root) for path in list_folders(variant) if not path.is_symlink()]
 
 
 def _logs(root: Path) -> list[Path]:
@@ -67,7 +67,7 @@ def _logs(root: Path) -> list[Path]:
 
 
 def _variants(root: Path) -> list[Path]:
-    return [variant for data_set in folders_in(root / "heads") for variant in folders_in(data_set)]
+    return [variant for data_set in list_folders(root / "heads") for variant in list_folders(data_set)]
 
 
 def _is_finished(folder: Path) -> bool:

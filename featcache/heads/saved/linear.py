@@ -22,7 +22,15 @@ from safetensors.numpy import save as save_tensors
 
 from featcache.errors import CacheError, UsageError
 from featcache.features import Features, Streamed
-from featcache.files import FORMAT, HISTORY_BYTES, make_folder, publish, read_regular, read_tensors, seal_document
+from featcache.files import (
+    FORMAT,
+    MAX_HISTORY_BYTES,
+    make_folder,
+    publish,
+    read_cache_file,
+    read_tensors,
+    seal_document,
+)
 from featcache.heads import EpochRow, HeadConfig, LinearHead, Scores
 from featcache.heads.saved.documents import HEAD, HeadDocument, ScoresDocument
 from featcache.store import FeatureStore
@@ -148,7 +156,7 @@ def load_history(folder: Path) -> dict[str, tuple[float, ...]]:
     """
     path, expected = folder / HISTORY, describe(folder).history_sha256
     try:
-        data = read_regular(path, HISTORY_BYTES)
+        data = read_cache_file(path, MAX_HISTORY_BYTES)
     except OSError as error:
         raise CacheError(f"{path}: cannot be read: {error.strerror}; {HEAD.way_out}") from None
     if expected is not None and hashlib.sha256(data).hexdigest() != expected:

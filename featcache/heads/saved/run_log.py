@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from featcache.errors import CacheError
 from featcache.features import Features, Streamed
-from featcache.files import LogRead, append_bytes, checked, holding, read_log, seal_line, truncate_file
+from featcache.files import AppendLog, LogContent, hold_lock, seal_line, validate
 from featcache.heads.saved.documents import RunDocument
 from featcache.heads.saved.linear import check_json, head_folder
 from featcache.store import FeatureStore
@@ -67,15 +67,14 @@ def record_run(
         "seconds": round(seconds, 3),
     }
     path = head_folder(store, train.source["data_set"], train.source["variant"]) / RUNS
-    with holding(path.with_name(f".{RUNS}.lock"), wait=_WAIT_SECONDS) as held:
+    with hold_lock(path.with_name(f".{RUNS}.lock"), wait=_WAIT_SECONDS) as held:
         if not held:
             raise CacheError(
                 f"{path}: another process has been writing it for {_WAIT_SECONDS:g} s; the heads are saved"
             )
-        found = read_lines(path).log
-        if found.torn:  # what a crash left of a line must not swallow this one
-            truncate_file(path, found.size - found.torn)
-        append_bytes(path, (b"" if found.ends_whole or found.torn else b"\n") + seal_line(line), sync=True)
+        log = AppendLog(path)
+        log.mend_end(read_lines(path).log.size)  # what a crash left of a line must not swallow this one
+        log.append(seal_line(line))
 
 
 def read_runs(store: FeatureStore, data_set: str, variant: str, *, newest: bool = True) -> list[Run]:
@@ -113,7 +112,7 @@ def checks(every: Sequence[Run]) -> dict[str, Mapping[str, Any]]:
 class Lines:
     """A runs.jsonl as far as it holds."""
 
-    log: LogRead
+    log: LogContent
     runs: list[Run]  # of the lines that hold, in order
 
 
@@ -127,15 +126,15 @@ def read_lines(path: Path) -> Lines:
 
     def take(entry: dict[str, Any]) -> str:
         try:
-            runs.append(_run(checked(RunDocument, entry)))
+            runs.append(_run(validate(RunDocument, entry)))
         except ValueError as error:
             return f"is none that this version reads: {error}"
         return ""
 
     try:
-        return Lines(read_log(path, take), runs)
+        return Lines(AppendLog(path).read(take), runs)
     except FileNotFoundError:
-        return Lines(LogRead(), runs)
+        return Lines(LogContent(), runs)
     except OSError as error:
         raise CacheError(
             f"{path}: the log of the heads cannot be read: {error.strerror}; `featcache repair` moves it aside, and "

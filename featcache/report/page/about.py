@@ -72,7 +72,7 @@ def _train(found: Examined) -> tuple[int, ...]:
     train = found.store.listing(key)
     if train.listing.classes != found.features.classes:
         return ()
-    return tuple(train.listing.take(train.good).support().tolist())
+    return tuple(train.listing.take(train.embedded).support().tolist())
 
 
 def _made(found: Examined) -> Iterator[tuple[str, str]]:
@@ -84,7 +84,7 @@ def _made(found: Examined) -> Iterator[tuple[str, str]]:
     yield "trunk", trunk.spec.fingerprint()
     for name, value in _flat(trunk.spec.to_json()):
         yield f"trunk: {name}", value
-    yield "weights asked for", trunk.weights or trunk.asked
+    yield "weights asked for", trunk.weights_path or trunk.weights_name
     for split, where in found.head.sources.items():
         yield f"listing of {split}", where["listing"]
     if found.features.split not in found.head.sources:
@@ -97,9 +97,9 @@ def _made(found: Examined) -> Iterator[tuple[str, str]]:
     else:
         yield "head", ", ".join(f"{name} {value}" for name, value in asdict(found.head.head.config).items())
         yield "steps", f"{found.head.head.steps:,}"
-    for number, made in enumerate(trunk.made, start=1):
+    for number, made in enumerate(trunk.provenance, start=1):
         versions = ", ".join(f"{package} {version}" for package, version in made.get("versions", {}).items())
-        part = f" ({number})" if len(trunk.made) > 1 else ""
+        part = f" ({number})" if len(trunk.provenance) > 1 else ""
         batches = f"batches of {made.get('batch_size', '?')}"
         yield f"embedded on{part}", f"{made.get('device', '?')}, {batches}; {versions}"
     by = found.head.versions if isinstance(found.head, SavedClassifier) else library_versions(found.head.folder)

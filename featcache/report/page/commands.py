@@ -16,7 +16,7 @@ from featcache.heads.classifiers import Value, parse
 from featcache.heads.saved import SavedClassifier
 from featcache.listing import data_source, in_order
 from featcache.recipe import DriveActData, HeadSection, absolute_pipeline
-from featcache.store import Extracted, read_split_assignment
+from featcache.store import ExtractedListing, read_split_assignment
 from featcache.trunks import DECODERS, PRECISION, WeightsMemo
 
 Flag = tuple[str, object]  # its name and its value; "" where the name is all
@@ -144,12 +144,12 @@ def _extracts(found: Examined) -> tuple[list[list[Flag]], list[list[Flag]]]:
     return tuple([[("--split", split), *flags[split]] for split in part] for part in (early, late))  # type: ignore[return-value]
 
 
-def _part(extracted: Extracted) -> list[Flag]:
+def _part(extracted: ExtractedListing) -> list[Flag]:
     """How a part of a split was asked for, and which share of it may be unreadable."""
     flags: list[Flag] = []
     if match := PART.fullmatch(extracted.listing.part):
         flags = [(f"--{match[1]}", match[2]), ("--seed", match[3])]
-    bad = 1 - len(extracted.good) / max(1, len(extracted.listing))
+    bad = 1 - len(extracted.embedded) / max(1, len(extracted.listing))
     return [*flags, ("--max-bad", f"{bad + 5e-4:.3f}")] if bad > MAX_BAD else flags
 
 
@@ -158,12 +158,19 @@ def _weights(found: Examined) -> tuple[str, str]:
     record = found.store.trunk
     memo = WeightsMemo(found.store.cache).entries()
     paths = [name for arch, name, sha256 in memo if (arch, sha256) == (record.spec.arch, record.spec.weights_sha256)]
-    files = [name for name in (record.weights, *paths) if name.startswith("/") and name.endswith(f"/{record.asked}")]
+    files = [
+        name
+        for name in (record.weights_path, *paths)
+        if name.startswith("/") and name.endswith(f"/{record.weights_name}")
+    ]
     if files:
         return next((name for name in files if os.path.isfile(name)), files[0]), ""
-    if record.weights or not Path(record.asked).suffix:
-        return record.weights or record.asked, ""
-    return record.asked, f"# of the weights the store knows the file's name alone: put its folder before {record.asked}"
+    if record.weights_path or not Path(record.weights_name).suffix:
+        return record.weights_path or record.weights_name, ""
+    return (
+        record.weights_name,
+        f"# of the weights the store knows the file's name alone: put its folder before {record.weights_name}",
+    )
 
 
 def _unsayable(configs: Sequence[HeadConfig], section: HeadSection) -> list[str]:

@@ -9,7 +9,7 @@ import os
 import re
 from pathlib import Path
 
-from featcache.files import open_regular
+from featcache.files import open_cache_file
 
 _MOST = 1 << 26  # bytes: a million models
 
@@ -46,7 +46,7 @@ def remember(sha256: str) -> None:
 def is_known(sha256: str) -> bool:
     """Whether this user fitted the model of this sha256 here; False where the list cannot be read or is not his own."""
     try:
-        handle = open_regular(record_path())
+        handle = open_cache_file(record_path())
     except (OSError, ValueError):  # none yet
         return False
     with os.fdopen(handle, "rb") as file:

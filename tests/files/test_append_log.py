@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featcache.files import append_log
-from featcache.files.append_log import read_blocks, read_lines, read_log
+from featcache.files.append_log import AppendLog
 from featcache.files.sealed import seal_line
 
 
@@ -15,15 +15,15 @@ def test_lines_are_those_of_the_file_however_it_is_cut(tmp_path, monkeypatch, co
     """Blocks of any size give the lines of the whole file; longer lines than the longest are counted and not held."""
     with monkeypatch.context() as patched:
         patched.setattr(append_log, "_BLOCK", block)
-        patched.setattr(append_log, "LONGEST", 5)
+        patched.setattr(append_log, "MAX_LINE_BYTES", 5)
         path = tmp_path / "log"
         path.write_bytes(content)
         *whole, rest = content.split(b"\n")
         expected = [(line, True) for line in whole] + ([(rest, False)] if rest else [])
-        found = list(read_lines(path))
+        found = list(AppendLog(path).iter_lines())
         assert [(line.size, line.whole) for line in found] == [(len(line), ended) for line, ended in expected]
         assert [line.data for line in found] == [line if len(line) <= 5 else None for line, _ in expected]
-        short = [line for lines in read_blocks(path) for line in lines]
+        short = [line for lines in AppendLog(path).iter_blocks() for line in lines]
         assert [line for line in short if len(line) <= 5] == [line.data for line in found if line.data is not None]
 
 
@@ -35,6 +35,6 @@ def test_zeros_at_the_end_are_torn_or_damaged_and_never_held(tmp_path, zeros):
         file.write(seal_line({"a": 1}))
         file.truncate(file.tell() + zeros)
     seen = []
-    log = read_log(path, lambda entry: seen.append(entry) or "")
+    log = AppendLog(path).read(lambda entry: seen.append(entry) or "")
     assert seen == [{"a": 1}]
     assert (log.torn, [number for number, _ in log.damaged]) == ((zeros, []) if zeros == 10 else (0, [2]))

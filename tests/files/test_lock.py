@@ -14,7 +14,7 @@ import pytest
 
 from featcache.errors import CacheError, MachineError, UsageError
 from featcache.files import publishing
-from featcache.files.lock import SOFT, writing
+from featcache.files.lock import SOFT, hold_store
 
 HOLD = """
 import sys, time
@@ -39,7 +39,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 def test_the_second_writer_is_told_who_holds_the_store(tmp_path, holder):
     """Exit class 3 at once, with the process id of the holder; the holder keeps its lock."""
     for _ in range(2):
-        with pytest.raises(CacheError, match=f"pid {holder.pid} on") as told, writing(tmp_path):
+        with pytest.raises(CacheError, match=f"pid {holder.pid} on") as told, hold_store(tmp_path):
             pytest.fail("two writers")
         assert told.value.exit_code == 3
 
@@ -49,7 +49,7 @@ def test_a_holder_that_dies_frees_the_lock(tmp_path, holder, death):
     """However a writer ends, the next one gets the store without any help."""
     holder.send_signal(death)
     holder.wait(timeout=20)
-    with writing(tmp_path):
+    with hold_store(tmp_path):
         assert f'"pid": {os.getpid()}' in (tmp_path / "writer.json").read_text()
 
 
@@ -57,7 +57,7 @@ def test_who_waits_gets_the_store_when_its_holder_ends(tmp_path, holder):
     """--wait: not refused but made to wait, and told once for whom."""
     told: list[str] = []
     threading.Timer(1.5, holder.kill).start()
-    with writing(tmp_path, wait=30, waiting=told.append):
+    with hold_store(tmp_path, wait=30, waiting=told.append):
         pass
     assert [f"pid {holder.pid} on" in who for who in told] == [True]
 
@@ -65,7 +65,7 @@ def test_who_waits_gets_the_store_when_its_holder_ends(tmp_path, holder):
 def test_who_waited_in_vain_is_told_how_long(tmp_path, holder):
     """Exit class 3 after the time that was given, with who holds it and since when."""
     with pytest.raises(CacheError, match=rf"still, after 1.2 s.*pid {holder.pid} on .*, since 20"):  # noqa: SIM117
-        with writing(tmp_path, wait=1.2):
+        with hold_store(tmp_path, wait=1.2):
             pytest.fail("two writers")
 
 
@@ -81,9 +81,9 @@ def no_locks(request, monkeypatch) -> None:
 
 def test_without_locks_a_file_stands_for_them(tmp_path, no_locks):
     """One writer at a time all the same, and the file is gone after it; the message names it."""
-    with writing(tmp_path):
+    with hold_store(tmp_path):
         assert (tmp_path / SOFT).exists()
-        with pytest.raises(CacheError, match="no locks: if that process is gone, remove"), writing(tmp_path):
+        with pytest.raises(CacheError, match="no locks: if that process is gone, remove"), hold_store(tmp_path):
             pytest.fail("two writers")
     assert not (tmp_path / SOFT).exists()
 
@@ -94,29 +94,29 @@ def test_without_locks_a_holder_that_died_here_is_found_out(tmp_path, no_locks):
         pass
     (tmp_path / SOFT).write_text(f"{died.pid}\n{socket.gethostname()}\n")
     os.utime(tmp_path / SOFT, (1, 1))
-    with writing(tmp_path, wait=5):
+    with hold_store(tmp_path, wait=5):
         pass
     (tmp_path / SOFT).write_text(f"{died.pid}\nanother-host\n")
     os.utime(tmp_path / SOFT, (1, 1))
-    with pytest.raises(CacheError, match="remove"), writing(tmp_path):
+    with pytest.raises(CacheError, match="remove"), hold_store(tmp_path):
         pytest.fail("two writers")
 
 
 def test_a_stopped_holder_still_holds(tmp_path, holder):
     """A process that was stopped may go on, so its lock stands."""
     holder.send_signal(signal.SIGSTOP)
-    with pytest.raises(CacheError), writing(tmp_path):
+    with pytest.raises(CacheError), hold_store(tmp_path):
         pytest.fail("two writers")
     holder.send_signal(signal.SIGCONT)
 
 
 def test_two_writers_in_one_process_exclude_each_other(tmp_path):
     """The lock is held by the writer and not by the process; and it is free after it, whatever happened inside."""
-    with writing(tmp_path), pytest.raises(CacheError, match=f"pid {os.getpid()}"), writing(tmp_path):
+    with hold_store(tmp_path), pytest.raises(CacheError, match=f"pid {os.getpid()}"), hold_store(tmp_path):
         pytest.fail("two writers")
-    with pytest.raises(KeyboardInterrupt), writing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), hold_store(tmp_path):
         raise KeyboardInterrupt
-    with writing(tmp_path):
+    with hold_store(tmp_path):
         pass
     assert not (tmp_path / "writer.json").exists()
 
@@ -124,7 +124,7 @@ def test_two_writers_in_one_process_exclude_each_other(tmp_path):
 def test_other_stores_are_not_held(tmp_path, holder):
     """A lock is of one store: two trunks are extracted side by side."""
     (tmp_path / "other").mkdir()
-    with writing(tmp_path / "other"):
+    with hold_store(tmp_path / "other"):
         pass
 
 
@@ -132,21 +132,21 @@ def test_other_stores_are_not_held(tmp_path, holder):
 def test_a_holder_that_cannot_be_named_is_still_respected(tmp_path, holder, left):
     """A damaged note about the holder costs its name, not the lock."""
     (tmp_path / "writer.json").write_bytes(left)
-    with pytest.raises(CacheError, match="it has just begun"), writing(tmp_path):
+    with pytest.raises(CacheError, match="it has just begun"), hold_store(tmp_path):
         pytest.fail("two writers")
 
 
 def test_a_file_in_the_place_of_a_store_cannot_be_locked(tmp_path):
     """What the operating system refuses is exit class 5 and not a traceback."""
     (tmp_path / "store").write_bytes(b"")
-    with pytest.raises(MachineError), writing(tmp_path / "store"):
+    with pytest.raises(MachineError), hold_store(tmp_path / "store"):
         pytest.fail("a lock on nothing")
 
 
 @pytest.mark.parametrize("wait", [-1.0, float("nan")])
 def test_a_time_that_is_none_is_refused(tmp_path, wait):
     """To the lock -1 would mean for ever."""
-    with pytest.raises(UsageError, match="--wait"), writing(tmp_path, wait=wait):
+    with pytest.raises(UsageError, match="--wait"), hold_store(tmp_path, wait=wait):
         pytest.fail("held")
 
 
@@ -172,7 +172,7 @@ def test_the_lock_is_given_back_while_the_exception_lives_on(tmp_path, monkeypat
     kept = None
     with monkeypatch.context() as patch:
         try:
-            with writing(tmp_path):
+            with hold_store(tmp_path):
                 if moment == "in the block":
                     raise Stopped
                 patch.setattr(publishing, "os", NoUnlink())
@@ -180,7 +180,7 @@ def test_the_lock_is_given_back_while_the_exception_lives_on(tmp_path, monkeypat
             kept = stopped
     assert kept is not None
     assert kept.__traceback__ is not None
-    with writing(tmp_path):
+    with hold_store(tmp_path):
         pass
 
 

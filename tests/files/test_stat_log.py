@@ -7,7 +7,7 @@ import pytest
 
 from featcache.errors import MachineError
 from featcache.files.sealed import seal_line
-from featcache.files.stat_log import STAT_LOG_NAME, StatLog, identity, now, racy, stat_of
+from featcache.files.stat_log import STAT_LOG_NAME, StatLog, is_racy, now_ns, read_file_stat, to_file_stat
 
 DIGEST = bytes(range(32))
 LATER = 10**10  # nanoseconds: far enough from a file's times that none is racy
@@ -20,9 +20,9 @@ def an_image(folder: Path, name: str = "1.png", data: bytes = b"pixels") -> str:
 
 
 def remember(log: StatLog, path: str, digest: bytes = DIGEST, reason: str = "") -> None:
-    status = stat_of(path)
+    status = read_file_stat(path)
     assert status is not None
-    log.remember(path, status, digest, reason, read_at=now() + LATER)
+    log.remember(path, status, digest, reason, read_at=now_ns() + LATER)
 
 
 def test_what_was_flushed_is_known_to_the_next_process(tmp_path):
@@ -108,7 +108,7 @@ def test_a_file_that_has_just_been_written_is_not_trusted(tmp_path):
     """A stat younger than the clock's grain could stand for two contents, so it is not noted."""
     path = an_image(tmp_path)
     log = StatLog(tmp_path / "cache")
-    status = stat_of(path)
+    status = read_file_stat(path)
     log.remember(path, status, DIGEST, read_at=max(status[1], status[2]) + 1_000_000)
     assert log.look_up([path]) == [None]
     log.flush()
@@ -128,7 +128,7 @@ def test_a_file_that_has_just_been_written_is_not_trusted(tmp_path):
 )
 def test_racy_is_decided_by_the_later_time_and_the_grain(mtime, ctime, read_at, expected):
     """20 ms, or 2 s where the times are whole seconds."""
-    assert racy((1, mtime, ctime, 7), read_at) is expected
+    assert is_racy((1, mtime, ctime, 7), read_at) is expected
 
 
 def test_the_newest_line_wins(tmp_path):
@@ -228,9 +228,9 @@ def test_only_regular_files_have_a_stat(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "link").symlink_to(an_image(tmp_path))
     for path in (tmp_path, tmp_path / "fifo", tmp_path / "dangling", tmp_path / "loop", tmp_path / "none"):
-        assert stat_of(str(path)) is None
-    assert stat_of("with\0nul") is None
-    assert stat_of(str(tmp_path / "link")) == identity(os.stat(tmp_path / "1.png"))
+        assert read_file_stat(str(path)) is None
+    assert read_file_stat("with\0nul") is None
+    assert read_file_stat(str(tmp_path / "link")) == to_file_stat(os.stat(tmp_path / "1.png"))
 
 
 def test_a_damaged_line_does_not_hide_the_one_that_it_replaced(tmp_path):

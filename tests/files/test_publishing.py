@@ -138,7 +138,7 @@ def test_a_really_full_device_is_told():
 
 
 @pytest.mark.parametrize("change", [lambda path: publishing.append_bytes(path, b"x\n", sync=True),
-                                    publishing.ends_whole,
+                                    publishing.ends_with_newline,
                                     lambda path: publishing.truncate_file(path, 0)])  # fmt: skip
 @pytest.mark.parametrize("reads", [True, False])
 def test_a_pipe_is_neither_appended_to_nor_waited_for(tmp_path, change, reads):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import featcache
-from featcache.files.safe_read import hash_file, open_file, read_file, target_problem
+from featcache.files.safe_read import describe_target, hash_file, open_file, read_file
 
 PACKAGE = Path(featcache.__file__).parent
 
@@ -21,15 +21,15 @@ OPENERS = {
 }  # fmt: skip
 OURS = {"FeatureStore.open", "_Side.open"}  # which open no file themselves
 ALLOWED = {
-    "safe_read.py": "the one place",
+    "files/safe_read.py": "the one place",
     "files/publishing.py": "writing: it opens scratch files of its own, and what it adds to with the same checks",
     "files/lock.py": "filelock opens the lock; what stands there was looked at before",
     "store/shard.py": "memory-maps a descriptor that open_shard gave",
     "store/hdf5.py": "libhdf5 on bytes in memory, or on a descriptor that was opened and hashed",
     "store/plain_hdf5.py": "writes the file of `export --to`, under a scratch name",
-    "files/cache_files.py": "anonymous memory",
+    "files/direct_io.py": "anonymous memory",
     "heads/optuna_search.py": "Optuna opens its study; the file was opened and read line by line before",
-    "plain.py": "writes the file of `export --to`, under a scratch name",
+    "features/exporting.py": "writes the file of `export --to`, under a scratch name",
     "report/tables.py": "writes a file of a report, under a scratch name",
     "report/page/page.py": "the package's own templates",
     "listing/sheet.py": "pyarrow on a file that open_file gave",
@@ -140,7 +140,7 @@ def test_no_descriptor_is_left_open(strange):
 
 def test_a_file_is_not_written_in_the_place_of_a_pipe_or_a_device(strange):
     """A target that is a pipe, a device or a folder is named; a file, a link to one, and nothing are fine."""
-    assert [target_problem(strange / name) for name in ("good", "link", "none")] == ["", "", ""]
-    assert target_problem(strange / "pipe") == "is a pipe, expected a file or nothing"
-    assert target_problem("/dev/null") == "is a device, expected a file or nothing"
-    assert "folder" in target_problem(strange / "folder")
+    assert [describe_target(strange / name) for name in ("good", "link", "none")] == ["", "", ""]
+    assert describe_target(strange / "pipe") == "is a pipe, expected a file or nothing"
+    assert describe_target("/dev/null") == "is a device, expected a file or nothing"
+    assert "folder" in describe_target(strange / "folder")

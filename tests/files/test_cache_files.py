@@ -11,7 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import CacheError
-from featcache.files.cache_files import ALIGNED, Scratch, folders_in, is_missing, open_regular, past_cache, read_regular
+from featcache.files.cache_files import (
+    is_missing,
+    list_folders,
+    open_cache_file,
+    read_cache_file,
+)
+from featcache.files.direct_io import ALIGNMENT_BYTES, AlignedBuffer, bypass_page_cache
 from featcache.maintenance.verification import examine
 
 
@@ -19,19 +25,23 @@ from featcache.maintenance.verification import examine
 def file(tmp_path_factory):
     """Three pages and a bit, no two bytes in a row alike."""
     path = tmp_path_factory.mktemp("file") / "file"
-    path.write_bytes(np.random.default_rng(0).bytes(3 * ALIGNED + 777))
+    path.write_bytes(np.random.default_rng(0).bytes(3 * ALIGNMENT_BYTES + 777))
     return path
 
 
 @pytest.mark.parametrize("past", [True, False])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(reads=st.lists(st.tuples(st.integers(0, 4 * ALIGNED), st.integers(0, 3 * ALIGNED)), min_size=1, max_size=4))
+@given(
+    reads=st.lists(
+        st.tuples(st.integers(0, 4 * ALIGNMENT_BYTES), st.integers(0, 3 * ALIGNMENT_BYTES)), min_size=1, max_size=4
+    )
+)
 def test_scratch_reads_what_stands_there(file, past, reads):
     """Any stretch, one after the other through the same memory; what lies behind the end is left out."""
-    whole, handle, scratch = file.read_bytes(), open_regular(file), Scratch()
+    whole, handle, scratch = file.read_bytes(), open_cache_file(file), AlignedBuffer()
     try:
         if past:
-            past_cache(handle)
+            bypass_page_cache(handle)
         for offset, size in reads:
             assert bytes(scratch.read(handle, offset, size)) == whole[offset : offset + size]
     finally:
@@ -50,12 +60,12 @@ def test_a_disk_with_habits_of_its_own_is_read_through_the_cache(monkeypatch, fi
             return real(handle, [buffers[0][:512]], offset)
         return real(handle, buffers, offset)
 
-    handle = open_regular(file)
+    handle = open_cache_file(file)
     try:
-        if not past_cache(handle):
+        if not bypass_page_cache(handle):
             pytest.skip("this file system has no direct reads")
         monkeypatch.setattr(os, "preadv", reads)
-        assert bytes(Scratch().read(handle, 100, 9_000)) == file.read_bytes()[100:9_100]
+        assert bytes(AlignedBuffer().read(handle, 100, 9_000)) == file.read_bytes()[100:9_100]
     finally:
         os.close(handle)
 
@@ -68,10 +78,10 @@ def test_a_file_system_without_direct_reads_is_read_as_ever(monkeypatch, file):
             raise OSError(22, "Invalid argument")
         return 0
 
-    handle = open_regular(file)
+    handle = open_cache_file(file)
     try:
         monkeypatch.setattr(fcntl, "fcntl", refuse)
-        assert past_cache(handle) is False
+        assert bypass_page_cache(handle) is False
         assert os.pread(handle, 7, 1) == file.read_bytes()[1:8]
     finally:
         os.close(handle)
@@ -83,7 +93,7 @@ def test_a_link_a_pipe_and_a_folder_are_no_regular_files(tmp_path, file):
     os.mkfifo(tmp_path / "pipe")
     for name in ("link", "pipe", ".", "missing"):
         with pytest.raises(OSError, match=r".+"):
-            os.close(open_regular(tmp_path / name))
+            os.close(open_cache_file(tmp_path / name))
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path):
@@ -91,7 +101,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
     with (tmp_path / "sparse").open("wb") as sparse:
         sparse.truncate(1 << 40)
     with pytest.raises(OSError, match="more than any such file has"):
-        read_regular(tmp_path / "sparse")
+        read_cache_file(tmp_path / "sparse")
 
 
 @pytest.mark.parametrize("what", ["may not be read", "a file", "a pipe", "a link without end"])
@@ -108,7 +118,7 @@ def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(tmp_path, monkeypatc
     else:
         folder.symlink_to("stores")
     with pytest.raises(CacheError, match="stores: cannot be listed"):
-        folders_in(folder)
+        list_folders(folder)
     with pytest.raises(CacheError, match="cannot be listed"):
         examine(cache=tmp_path)
 
@@ -120,8 +130,8 @@ def test_the_folders_in_a_folder(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "c").symlink_to("a")
     (tmp_path / "loop").symlink_to("loop")
-    assert [path.name for path in folders_in(tmp_path)] == ["a", "b", "c"]
-    assert folders_in(tmp_path / "nothing") == []
+    assert [path.name for path in list_folders(tmp_path)] == ["a", "b", "c"]
+    assert list_folders(tmp_path / "nothing") == []
 
 
 def test_what_nobody_may_look_into_is_not_missing(tmp_path, monkeypatch):
