@@ -27,14 +27,14 @@ from PIL import Image
 
 import featcache
 from featcache.dataset.request import Asked
-from featcache.evaluation.evaluate_head import examine
+from featcache.evaluation.evaluate_head import predict_on_split
 from featcache.files import StatLog
 from featcache.listing.sources import data_source
 from featcache.machine import cores
 from featcache.recipe import read_recipe
-from featcache.report.page.about import page_of
+from featcache.report.page.build import build_page
 from featcache.report.page.gallery import build_gallery
-from featcache.report.page.page import render
+from featcache.report.page.page import render_html
 from featcache.store import ExtractedListing, create_store
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
@@ -131,11 +131,11 @@ def measure(rows: int) -> tuple[list[Result], dict[str, float]]:
             )[1:]
         }
         size = (root / "report.html").stat().st_size
-        found, *runs["of it: load, ask the head"] = timed(lambda: examine(Asked(**where)))
-        page, *runs["of it: count, draw again"] = timed(lambda: page_of(found))
-        shown, *runs["of it: thumbnails"] = timed(lambda: build_gallery(page.answers, page.root))
-        _, *runs["of it: HTML"] = timed(lambda: render(page, shown))
-        paths = sorted({page.answers.paths[row] for row in shown.thumbnails})
+        found, *runs["of it: load, ask the head"] = timed(lambda: predict_on_split(Asked(**where)))
+        page, *runs["of it: count, draw again"] = timed(lambda: build_page(found))
+        shown, *runs["of it: thumbnails"] = timed(lambda: build_gallery(page.predictions, page.root))
+        _, *runs["of it: HTML"] = timed(lambda: render_html(page, shown))
+        paths = sorted({page.predictions.paths[row] for row in shown.thumbnails})
         _, *runs["decoding these frames alone"] = timed(lambda: decode([Path(page.root, path) for path in paths]))
     finally:
         shutil.rmtree(root, ignore_errors=True)

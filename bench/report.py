@@ -25,7 +25,8 @@ from machine import Result, document, table
 import featcache
 from featcache.files import StatLog
 from featcache.listing.listing import Listing
-from featcache.metrics.bootstrap import differences, group, intervals
+from featcache.metrics.bootstrap import bootstrap_differences, bootstrap_intervals
+from featcache.metrics.groups import count_groups
 from featcache.store import ExtractedListing, create_store
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
@@ -53,8 +54,8 @@ def compute(name: str, kind: str) -> list[float]:
     own = random.integers(0, 3, rows)[:, None] == np.arange(3) if kind == "folds" else None
     names = [f"group {number}" for number in code.tolist()] if groups else ()
     before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    of = group("group", names, y, right, classes, own)
-    differences(of) if kind == "paired" else intervals(of)
+    of = count_groups("group", names, y, right, classes, own)
+    bootstrap_differences(of) if kind == "paired" else bootstrap_intervals(of)
     seconds = time.process_time() - begun
     return [seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024]
 

@@ -13,12 +13,12 @@ from .errors import MachineError as MachineError
 from .errors import UsageError as UsageError
 from .evaluation import Comparison as Comparison
 from .evaluation import Evaluation as Evaluation
-from .evaluation import Folds as Folds
-from .evaluation import Paired as Paired
+from .evaluation import FoldsEvaluation as FoldsEvaluation
+from .evaluation import PairedEvaluation as PairedEvaluation
 from .evaluation import compare as compare
-from .evaluation import difference as difference
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_folds as evaluate_folds
+from .evaluation import evaluate_pair as evaluate_pair
 from .extraction import Settings as Settings
 from .extraction import Summary as Summary
 from .extraction import extract as extract

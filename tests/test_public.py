@@ -39,9 +39,9 @@ def test_every_public_name_is_there_and_nothing_else_is():
 def test_all_that_a_command_does_is_offered():
     """What a command imports to do its work, and what that returns, can be reached as `featcache.NAME`."""
     work = (
-        "Comparison Contents Evaluation Exported Fit Fitted Folds NearDuplicates Paired Predictions Search "
-        "Summary Timeline compare describe difference evaluate evaluate_folds export export_model "
-        "extract fit fit_head gc info near_duplicates predict repair save_predictions save_report "
+        "Comparison Contents Evaluation Exported Fit Fitted FoldsEvaluation NearDuplicates PairedEvaluation "
+        "Predictions Search Summary Timeline compare describe evaluate evaluate_folds evaluate_pair export "
+        "export_model extract fit fit_head gc info near_duplicates predict repair save_predictions save_report "
         "search timeline verify"
     )
     assert set(work.split()) <= set(featcache.__all__)

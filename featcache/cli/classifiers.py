@@ -35,10 +35,10 @@ def fit(
     """Fit any other classifier to the cached embeddings; its settings are chosen by macro recall on val."""
     from featcache.heads import fit
     from featcache.heads.classifiers import parse
-    from featcache.report import Bar, fitted_parts
+    from featcache.report import ProgressBar, classifier_fit_parts
 
     choices = {key: list(values) for key, values in parse(settings or ()).items()}
-    with Bar(open_console(stderr=True)) as bar:
+    with ProgressBar(open_console(stderr=True)) as bar:
         fitted = fit(
             classifier, choices, predict=predict or (), foreign=True, jobs=jobs, device=device, progress=bar.show,
             **options,
@@ -46,7 +46,7 @@ def fit(
     if as_json:
         echo_json(fitted.to_json())
     else:
-        for part in fitted_parts(fitted):
+        for part in classifier_fit_parts(fitted):
             open_console().print(part)
         echo(f"saved in {relative_path(fitted.best.folder)}")
     for note in fitted.notes:
@@ -68,7 +68,7 @@ def compare(
 ) -> None:
     """List every head and classifier of the data set in one table, with its scores."""
     from featcache.evaluation import compare
-    from featcache.report import check_destination, comparison_table, save_comparison_csv
+    from featcache.report import check_destination, comparison_parts, save_comparison_csv
 
     if csv is not None:
         check_destination(csv, ".csv")
@@ -78,7 +78,7 @@ def compare(
     if as_json:
         echo_json(comparison.to_json())
         return
-    for part in comparison_table(comparison, open_console().width):
+    for part in comparison_parts(comparison, open_console().width):
         open_console().print(part)
     if csv is not None:
         echo(f"wrote {relative_path(csv)}")

@@ -35,10 +35,10 @@ def data_set(
     """Describe the data set: counts, imbalance, clips, shared and conflicting images, leaks between splits."""
     from featcache.dataset import describe, near_duplicates
     from featcache.report import (
-        Bar,
+        ProgressBar,
         check_destination,
-        render_data_summary,
-        render_near_duplicates,
+        print_data_summary,
+        print_near_duplicates,
         save_near_duplicates_csv,
         save_summary_csv,
     )
@@ -50,7 +50,7 @@ def data_set(
     contents = describe(splits=split, **options)
     pairs = None
     if near is not None:
-        with Bar(open_console(stderr=True)) as bar:
+        with ProgressBar(open_console(stderr=True)) as bar:
             pairs = near_duplicates(
                 near,
                 progress=lambda done, total: bar.show("comparing", done // 10**6, total // 10**6, "million pairs"),
@@ -64,10 +64,10 @@ def data_set(
     if as_json:
         echo_json(contents.to_json() | ({} if pairs is None else {"near": pairs.to_json()}))
         return
-    render_data_summary(contents, open_console())
+    print_data_summary(contents, open_console())
     if pairs is not None:
         echo("")
-        render_near_duplicates(pairs, open_console())
+        print_near_duplicates(pairs, open_console())
     if csv is not None:
         echo(f"wrote {relative_path(csv)}")
 
@@ -109,26 +109,26 @@ def extract(
 ) -> None:
     """Stage one: embed the images that the cache lacks. Safe to stop at any moment, safe to run again."""
     from featcache.extraction import Settings, extract
-    from featcache.report import Bar, left, sentence_of, shares_of, warnings_of
+    from featcache.report import ProgressBar, extract_sentence, extract_time_shares, extract_warnings, time_left
 
     settings = Settings(
         device=device, engine=engine, workers=workers, batch_size=batch_size, max_bad=max_bad,
         retry_failed=retry_failed, shard_rows=shard_rows, shard_seconds=shard_seconds, wait=wait,
     )  # fmt: skip
-    with Bar(open_console(stderr=True)) as bar:
+    with ProgressBar(open_console(stderr=True)) as bar:
 
         def show(now: "Progress") -> None:
             if not now.split:  # it waits for another process
                 echo_stderr(f"note: {now.stage}")
                 return
             rate = f"{now.embedded / now.seconds:,.1f} images/s" if now.embedded and now.seconds else now.stage
-            detail = f"{rate}  {left(now.done, now.total, now.seconds)}  {now.bound}"
+            detail = f"{rate}  {time_left(now.done, now.total, now.seconds)}  {now.bound}"
             bar.show(f"{now.split}", now.done, now.total, detail)
 
         summaries = extract(
             split, limit=limit, fraction=fraction, seed=seed, settings=settings, progress=show, **trunk, **options,
         )  # fmt: skip
-    warnings = [line for summary in summaries for line in warnings_of(summary)]
+    warnings = [line for summary in summaries for line in extract_warnings(summary)]
     for line in dict.fromkeys(warnings):  # what is said of the whole data set stands in every summary
         echo_stderr(line)
     if as_json:
@@ -136,8 +136,8 @@ def extract(
         echo_json(documents[0] if split is not None else documents)
         return
     for summary in summaries:
-        echo(sentence_of(summary))
-        for line in (shares_of(summary), summary.held_back):
+        echo(extract_sentence(summary))
+        for line in (extract_time_shares(summary), summary.held_back):
             if line:
                 echo(f"  {line}")
     for engine_line in dict.fromkeys(summary.engine for summary in summaries if summary.engine):  # chosen once

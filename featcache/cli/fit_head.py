@@ -36,11 +36,11 @@ def fit_head(
     A setting that is left out comes from the recipe; where the recipe does not state it, its default holds.
     """
     from featcache.heads import fit_head
-    from featcache.report import Bar, fit_parts
+    from featcache.report import ProgressBar, fit_parts
 
     if no_check:
         refuse_unused(["check_seconds"], "with --no-check")
-    with Bar(open_console(stderr=True)) as bar:
+    with ProgressBar(open_console(stderr=True)) as bar:
         fit = fit_head(
             lr, grid=grid, device=device, check_seconds=None if no_check else check_seconds, from_disk=from_disk,
             progress=lambda stage, done, total: bar.show(stage, done, total, "epochs"), **settings, **options,

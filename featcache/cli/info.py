@@ -18,7 +18,7 @@ def info(
 ) -> None:
     """List what the cache holds, and count the parameters of the trunk and of a head on it."""
     from featcache.maintenance import info
-    from featcache.report import made_with, many
+    from featcache.report import counted, provenance_sentence
 
     inventory = info(arch=arch, weights=weights, **options)
     if as_json:
@@ -35,13 +35,13 @@ def info(
     for store in inventory["stores"]:
         echo(
             f"\n{store['name']}: {store['rows']:,} embeddings of {store['dim'] or 0} ({store['compute']}, stored as "
-            f"{store['stored']}), {many(store['shards'], 'shard')}, {store['bytes'] / 1e6:,.1f} MB, "
-            f"{many(store['heads'], 'head')}"
+            f"{store['stored']}), {counted(store['shards'], 'shard')}, {store['bytes'] / 1e6:,.1f} MB, "
+            f"{counted(store['heads'], 'head')}"
         )
         for listing in store["listings"]:
             echo(f"  {listing}")
         for made in store["made"]:
-            echo(f"  {made_with(made)}")
+            echo(f"  {provenance_sentence(made)}")
         if store["made_by_unknown"]:
             echo(f"  {store['made_by_unknown']:,} embeddings: what made them was not recorded")
     for problem in inventory["damaged"].values():

@@ -38,7 +38,7 @@ def verify(
 ) -> None:
     """Find every problem in the cache, not only the first one: logs, all hashes, listings, heads; --quick, --deep."""
     from featcache.maintenance import HASHES, QUICK, examine
-    from featcache.report import Bar, left, many
+    from featcache.report import ProgressBar, counted, time_left
 
     if quick and deep:
         raise UsageError("--quick and --deep were both given; leave one out")
@@ -47,11 +47,11 @@ def verify(
     if sample < 1:
         raise UsageError(f"--sample: found {sample}, expected at least 1")
     begun = time.monotonic()
-    with Bar(open_console(stderr=True)) as bar:
+    with ProgressBar(open_console(stderr=True)) as bar:
 
         def show(done: int, total: int) -> None:
             seconds = time.monotonic() - begun
-            rate = f"{done / 1e6 / max(seconds, 1e-9):,.0f} MB/s  {left(done, total, seconds)}"
+            rate = f"{done / 1e6 / max(seconds, 1e-9):,.0f} MB/s  {time_left(done, total, seconds)}"
             bar.show("hashing", done // 10**6, total // 10**6, f"MB  {rate}")
 
         examination = examine(cache=cache, store=store, depth=QUICK if quick else HASHES, progress=show)
@@ -74,8 +74,8 @@ def verify(
         size, seconds = examination.bytes, examination.seconds
         rate = f", {size / 1e6 / max(seconds, 1e-9):,.0f} MB/s" if size > 10**6 else ""
         read = "sizes and logs" if quick else f"{size / 1e6:,.1f} MB of shards hashed"
-        again = f"; {many(examination.compared, 'image')} embedded again" if deep else ""
-        echo(f"{many(len(examination.problems), 'problem')} ({read}, {seconds:.1f} s{rate}{again})")
+        again = f"; {counted(examination.compared, 'image')} embedded again" if deep else ""
+        echo(f"{counted(len(examination.problems), 'problem')} ({read}, {seconds:.1f} s{rate}{again})")
     if examination.problems:
         raise typer.Exit(3)
 
@@ -91,9 +91,9 @@ def repair(
     """Take out what is damaged (it is moved to damaged/), adopt what is sound; extract then embeds the rest."""
     from featcache.listing import shown_path
     from featcache.maintenance import repair
-    from featcache.report import Bar, many
+    from featcache.report import ProgressBar, counted
 
-    with Bar(open_console(stderr=True)) as bar:
+    with ProgressBar(open_console(stderr=True)) as bar:
         repairs = repair(
             cache=cache, store=store, dry_run=dry_run, wait=wait,
             progress=lambda name: bar.show(f"looking at {name}", 0, 1),
@@ -110,7 +110,7 @@ def repair(
         for problem in repairs.unmended:
             echo(f"not repaired: {relative_paths(problem.message)}")
         images, extract = len(repairs.embed_again), "; run `featcache extract`" if repairs.embed_again else ""
-        echo(f"{many(len(repairs.actions), 'repair')}, {many(images, 'image')} to be embedded again{extract}")
+        echo(f"{counted(len(repairs.actions), 'repair')}, {counted(images, 'image')} to be embedded again{extract}")
     if repairs.unmended:
         raise typer.Exit(3)
 
@@ -131,9 +131,9 @@ def collect(
 ) -> None:
     """Forget embeddings that no listing names, and merge small shards. A dry run unless --apply is given."""
     from featcache.maintenance import gc
-    from featcache.report import Bar
+    from featcache.report import ProgressBar
 
-    with Bar(open_console(stderr=True)) as bar:
+    with ProgressBar(open_console(stderr=True)) as bar:
         collections = gc(
             cache=cache, store=store, apply=apply, everything=everything, grace=grace, wait=wait,
             progress=lambda done, total: bar.show("merging", done, total, "embeddings"),
@@ -149,7 +149,7 @@ def collect(
 
 def _sentence_of(collection: "Tidied") -> str:
     """Return what gc did to one store, or would do."""
-    from featcache.report import many
+    from featcache.report import counted
 
     if collection.applied:
         forgot, turned, size = "forgot", "turned", f"{collection.removed / 1e6:,.1f} MB of files removed"
@@ -160,7 +160,7 @@ def _sentence_of(collection: "Tidied") -> str:
         parts.append(f"{collection.unfinished:,} of an unfinished extract kept")
     if collection.rewritten:
         parts.append(
-            f"{turned} {collection.rewritten:,} of {many(collection.shards, 'shard')} into {collection.added:,}"
+            f"{turned} {collection.rewritten:,} of {counted(collection.shards, 'shard')} into {collection.added:,}"
         )
     return f"{collection.store}: {', '.join(parts)}; {size}"
 

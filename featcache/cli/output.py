@@ -38,9 +38,9 @@ def echo_json(document: Any) -> None:
 
 def open_console(*, stderr: bool = False) -> "Console":
     """Return the console that tables and progress are drawn on."""
-    from featcache.report import Plain
+    from featcache.report import PipeSafeConsole
 
-    return Plain(stderr=stderr, highlight=False, markup=False, emoji=False)
+    return PipeSafeConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def relative_path(path: Path) -> str:

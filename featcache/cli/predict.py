@@ -49,7 +49,7 @@ def predict(
     """Predict the labels of new images, with probabilities. --weights says where the trunk's weights are now."""
     from featcache.extraction import Settings
     from featcache.prediction import is_video, predict, timeline
-    from featcache.report import Bar, check_destination
+    from featcache.report import ProgressBar, check_destination
 
     for path, suffix in ((csv, ".csv"), (png, ".png")):
         if path is not None:
@@ -65,7 +65,7 @@ def predict(
         refuse_unused(("top", "workers"), "on a video: each stretch has one label, and a single process decodes")
     else:
         refuse_unused(["per_second"], "on images")
-    with Bar(open_console(stderr=True)) as bar:
+    with ProgressBar(open_console(stderr=True)) as bar:
         if videos:
             over_time = timeline(
                 head, videos[0], per_second=per_second, device=device, batch_size=batch_size,
@@ -111,19 +111,19 @@ def _from_stdin() -> list[str]:
 
 
 def _show(predictions: "Predictions", top: int, csv: Path | None, png: Path | None, *, as_json: bool) -> None:
-    from featcache.report import printable, render_predictions, save_predictions_csv
+    from featcache.report import print_predictions, printable, save_predictions_csv
 
     if csv is not None:
         save_predictions_csv(predictions, csv, top)
     if png is not None:
-        from featcache.report import save_sheet
+        from featcache.report.pictures import save_sheet
 
         save_sheet(predictions, png)
     if as_json:
         echo_json(predictions.to_json(top))
     else:
         echo(predictions.chosen or f"head {predictions.head}")
-        render_predictions(predictions, open_console(), top)
+        print_predictions(predictions, open_console(), top)
         _say_written(csv, png)
     for path, reason in zip(predictions.paths, predictions.failed, strict=True):
         if reason:
@@ -133,19 +133,19 @@ def _show(predictions: "Predictions", top: int, csv: Path | None, png: Path | No
 
 
 def _show_timeline(timeline: "Timeline", csv: Path | None, png: Path | None, *, as_json: bool) -> None:
-    from featcache.report import render_timeline, save_timeline_csv
+    from featcache.report import print_timeline, save_timeline_csv
 
     if csv is not None:
         save_timeline_csv(timeline, csv)
     if png is not None:
-        from featcache.report import save_strip
+        from featcache.report.pictures import save_strip
 
         save_strip(timeline, png)
     if as_json:
         echo_json(timeline.to_json())
     else:
         echo(timeline.chosen or f"head {timeline.head}")
-        render_timeline(timeline, open_console())
+        print_timeline(timeline, open_console())
         _say_written(csv, png)
     if timeline.failed:
         echo_stderr(f"warning: {timeline.path}: could not be read to its end: {timeline.failed}")

@@ -13,7 +13,7 @@ from featcache.errors import UsageError
 from featcache.recipe import StoreOptions
 
 if TYPE_CHECKING:
-    from featcache.evaluation import Examined
+    from featcache.evaluation import HeadOnSplit
 
 
 @command()
@@ -60,8 +60,8 @@ def report(
 ) -> None:
     """Report the recall of each class and the confusion matrix of a head, with intervals; by image and by clip."""
     from featcache.dataset import Asked
-    from featcache.evaluation import evaluate_folds, evaluate_pair, examine, to_json
-    from featcache.report import check_destination, render_evaluation, render_folds, render_paired, save_evaluation_csv
+    from featcache.evaluation import evaluate_folds, pair_predictions, predict_on_split
+    from featcache.report import check_destination, print_evaluation, print_folds, print_pair, save_evaluation_csv
 
     files = [path for path in (html, png, csv) if path is not None]
     for path, suffix in ((html, ".html"), (png, ".png"), (csv, ".csv")):
@@ -77,44 +77,44 @@ def report(
         if as_json:
             echo_json(averaged.to_json())
         else:
-            render_folds(averaged, open_console())
+            print_folds(averaged, open_console())
         return
     request = Asked(**options)
-    examined = examine(request, head, **choices)  # type: ignore[arg-type]
+    examined = predict_on_split(request, head, **choices)  # type: ignore[arg-type]
     evaluation = examined.evaluation(by)
     if html is not None:
         _write_page(examined, by, html)
     if png is not None:
-        from featcache.report import save_png
+        from featcache.report.pictures import save_evaluation_png
 
-        save_png(evaluation, png)
+        save_evaluation_png(evaluation, png)
     if csv is not None:
         save_evaluation_csv(evaluation, csv)
     compared = None
     if against is not None:
-        compared = evaluate_pair(examined, examine(request, against, **choices), by)  # type: ignore[arg-type]
+        compared = pair_predictions(examined, predict_on_split(request, against, **choices), by)  # type: ignore[arg-type]
     if as_json:
-        echo_json(to_json(evaluation) if compared is None else compared.to_json())
+        echo_json(evaluation.to_json() if compared is None else compared.to_json())
         return
     if compared is None:
-        render_evaluation(evaluation, open_console(), written=bool(files))
+        print_evaluation(evaluation, open_console(), written=bool(files))
     else:
-        render_paired(compared, open_console())
+        print_pair(compared, open_console())
     for path in files:
         echo(f"wrote {relative_path(path)}")
 
 
-def _write_page(examined: "Examined", by: str, path: Path) -> None:
-    from featcache.report import Bar, left
-    from featcache.report.page import page_of, save_html
+def _write_page(examined: "HeadOnSplit", by: str, path: Path) -> None:
+    from featcache.report import ProgressBar, time_left
+    from featcache.report.page import build_page, save_html
 
-    page, begun = page_of(examined, by), time.monotonic()
+    page, begun = build_page(examined, by), time.monotonic()
     what = "fetching frames" if page.videos else "thumbnails"
 
     def show(done: int, of: int) -> None:
-        bar.show(what, done, of, left(done, of, time.monotonic() - begun))
+        bar.show(what, done, of, time_left(done, of, time.monotonic() - begun))
 
-    with Bar(open_console(stderr=True)) as bar:
+    with ProgressBar(open_console(stderr=True)) as bar:
         shown = save_html(page, path, progress=show)
     if page.videos:
         echo_stderr(f"note: thumbnails of {shown.wanted:,} frames took {time.monotonic() - begun:.0f} s")

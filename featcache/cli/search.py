@@ -28,11 +28,11 @@ def search(
     An optimizer that is given is held fixed; the seed is that of the search, too.
     """
     from featcache.heads import search
-    from featcache.report import Bar, search_parts
+    from featcache.report import ProgressBar, search_parts
 
     if no_check:
         refuse_unused(["check_seconds"], "with --no-check")
-    with Bar(open_console(stderr=True)) as bar:
+    with ProgressBar(open_console(stderr=True)) as bar:
         result = search(
             trials, device=device, check_seconds=None if no_check else check_seconds,
             progress=lambda stage, done, total: bar.show(stage, done, total, "trials"), **settings, **options,

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 from featcache.arguments import checked
 from featcache.dataset import Asked
 from featcache.errors import CacheError, FeatcacheError, UsageError
+from featcache.evaluation.json_parts import finite_or_none
 from featcache.features import Features, features_of
 from featcache.heads import Scores
 from featcache.heads.classifiers import scores_of, text_of
@@ -15,12 +16,13 @@ from featcache.heads.saved import Candidate, load_model, no_head, on_another_val
 from featcache.recipe import StoreOptions
 
 SORTS = ("macro_recall", "accuracy", "loss", "gap", "seconds", "name", "newest")
-_RISING = ("loss", "gap", "seconds", "name")
+_SCORES = ("macro_recall", "accuracy", "loss")
+_LOWEST_FIRST = ("loss", "gap", "seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One head or classifier."""
+class ComparedHead:
+    """One head or classifier of a comparison."""
 
     name: str
     classifier: str  # "linear", "knn", "sklearn.svm:SVC"
@@ -31,46 +33,40 @@ class Line:
     seconds: float  # of the run that made it, over its heads
     at: int  # time.time_ns when that run ended
     store: str
-    order: tuple[float, ...]  # see `which.rank`
+    order: tuple[float, ...]  # the order of merit, see `heads.saved.rank`
 
-    def value(self, column: str) -> float | str:
-        """What a column holds, nan where it is not known."""
-        if column in ("macro_recall", "accuracy", "loss"):
+    def figure(self, column: str) -> float:
+        """Return one of macro_recall, accuracy, loss, gap and seconds; nan where it is not known."""
+        if column in _SCORES:
             return math.nan if self.scores is None else float(getattr(self.scores, column))
-        if column == "newest":
-            return -self.at
-        found: float | str = getattr(self, column)
-        return found
+        return float(getattr(self, column))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """All of them, sorted."""
+    """All heads and classifiers of a data set, sorted."""
 
     data_set: str
     variant: str
-    lines: tuple[Line, ...]
+    heads: tuple[ComparedHead, ...]
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The document of `featcache compare --json`."""
+        """Return the document of `featcache compare --json`."""
         return {
             "data_set": self.data_set,
             "variant": self.variant,
             "heads": [
                 {
-                    "name": line.name,
-                    "classifier": line.classifier,
-                    "settings": line.settings,
-                    "split": line.split,
-                    **{
-                        column: finite_or_none(line.value(column))
-                        for column in ("macro_recall", "accuracy", "loss", "gap")
-                    },
-                    "seconds": round(line.seconds, 3),
-                    "store": line.store,
+                    "name": head.name,
+                    "classifier": head.classifier,
+                    "settings": head.settings,
+                    "split": head.split,
+                    **{column: finite_or_none(head.figure(column)) for column in (*_SCORES, "gap")},
+                    "seconds": round(head.seconds, 3),
+                    "store": head.store,
                 }
-                for line in self.lines
+                for head in self.heads
             ],
             "notes": list(self.notes),
         }
@@ -78,11 +74,18 @@ class Comparison:
 
 @checked
 def compare(*, split: str | None = None, sort: str = "macro_recall", **where: Unpack[StoreOptions]) -> Comparison:
-    """Every head and classifier of the data set, by its scores on val as they were measured when it was made.
+    """Compare every head and classifier of the data set.
 
     The first one, in the order of macro recall, is the head that "best" means in every command and function.
 
-    With `split`, each is asked about that split now; nothing reads test unless it is named here.
+    Args:
+        split: the split that each head predicts on now; None for the scores on val as they were measured when it was
+            made. Nothing reads test unless it is named here.
+        sort: the column to sort by, one of `SORTS`.
+        **where: the data set and its cache, as the flags of the command line name them.
+
+    Returns:
+        The heads, best first, and what could not be compared.
 
     Raises:
         UsageError: the recipe, or no such column.
@@ -90,79 +93,84 @@ def compare(*, split: str | None = None, sort: str = "macro_recall", **where: Un
     """
     if sort not in SORTS:
         raise UsageError(f"--sort: found {sort!r}, expected {', '.join(SORTS)}")
-    asked = Asked(**where)
-    candidates, notes = ranked(asked)
-    features: dict[str, Features] = {}
-    lines: list[Line] = []
-    for one in candidates:
-        key = asked.key_of(one.store, split or "train")  # whose heads these are, too
-        of_split, scores = ("train", one.train) if one.val is None else ("val", one.val)
-        if split is not None:
-            if one.store.name not in features:
-                features[one.store.name] = features_of(one.store, key)
-            of_split, scores = split, _scores_on(features[one.store.name], one, notes)
-        order = rank(one.val if split is None else scores, diverged=one.diverged, at=one.run.at,
-                     is_best=one.run.best == one.name)  # fmt: skip
-        lines.append(
-            Line(
-                name=one.name,
-                classifier=one.classifier,
-                settings=_settings(one),
-                split=of_split,
-                scores=scores,
-                gap=_gap(one),
-                seconds=one.run.seconds / len(one.run.heads),
-                at=one.run.at,
-                store=one.store.name,
-                order=order,
-            )
-        )
-    if not lines:
-        raise no_head(asked)
+    request = Asked(**where)
+    candidates, notes = ranked(request)
+    features: dict[str, Features] = {}  # of `split`, by the store's name
+    heads: list[ComparedHead] = []
+    for candidate in candidates:
+        store = candidate.store
+        key = request.key_of(store, split or "train")  # whose heads these are, too
+        if split is None:
+            scored_on, scores = ("train", candidate.train) if candidate.val is None else ("val", candidate.val)
+        else:
+            if store.name not in features:
+                features[store.name] = features_of(store, key)
+            scored_on, scores = split, _score(candidate, features[store.name], notes)
+        heads.append(_compared(candidate, scored_on, scores, candidate.val if split is None else scores))
+    if not heads:
+        raise no_head(request)
     if split is None:
-        notes += on_another_val(asked, candidates)
-    return Comparison(asked.recipe.name, asked.variant, tuple(_sorted(lines, sort)), tuple(dict.fromkeys(notes)))
+        notes += on_another_val(request, candidates)
+    return Comparison(request.recipe.name, request.variant, tuple(_sort(heads, sort)), tuple(dict.fromkeys(notes)))
 
 
-def _scores_on(features: Features, one: Candidate, notes: list[str]) -> Scores | None:
-    """What a head has on a split now; where it cannot be asked, None and a note."""
+def _compared(candidate: Candidate, split: str, scores: Scores | None, ranked_by: Scores | None) -> ComparedHead:
+    """Return a candidate with its scores on a split; `ranked_by` are those that its place follows from."""
+    run = candidate.run
+    order = rank(ranked_by, diverged=candidate.diverged, at=run.at, is_best=run.best == candidate.name)
+    return ComparedHead(
+        name=candidate.name,
+        classifier=candidate.classifier,
+        settings=_settings(candidate),
+        split=split,
+        scores=scores,
+        gap=_gap(candidate),
+        seconds=run.seconds / len(run.heads),
+        at=run.at,
+        store=candidate.store.name,
+        order=order,
+    )
+
+
+def _score(candidate: Candidate, features: Features, notes: list[str]) -> Scores | None:
+    """Return the scores of a head on a split as it is now; where it cannot predict, None, and a note is added."""
     try:
-        chosen = load_model(one.folder, one.store)
-        if chosen.classes != features.classes:
-            raise CacheError(f"{one.name} knows other classes than split {features.split!r}")
-        return scores_of(predict_rows(chosen, features), features.y, len(features.classes))
+        model = load_model(candidate.folder, candidate.store)
+        if model.classes != features.classes:
+            raise CacheError(f"{candidate.name} knows other classes than split {features.split!r}")
+        return scores_of(predict_rows(model, features), features.y, len(features.classes))
     except FeatcacheError as error:
         notes.append(str(error))
         return None
 
 
-def _gap(one: Candidate) -> float:
-    share = None if one.check is None else one.check.get("gap_share")
+def _gap(candidate: Candidate) -> float:
+    share = None if candidate.check is None else candidate.check.get("gap_share")
     return math.nan if share is None else float(share)
 
 
-def _settings(one: Candidate) -> str:
+def _settings(candidate: Candidate) -> str:
     return " ".join(
-        f"{key}={text_of(value)}" for key, value in one.settings.items() if key != "random_state" and value is not None
+        f"{key}={text_of(value)}"
+        for key, value in candidate.settings.items()
+        if key != "random_state" and value is not None
     )
 
 
-def _sorted(lines: Sequence[Line], sort: str) -> list[Line]:
-    """Best first: by macro recall in the order that `best` means; whatever is not known last."""
-    if sort == "macro_recall":
-        return sorted(lines, key=lambda line: line.order)
+def _sort(heads: Sequence[ComparedHead], column: str) -> list[ComparedHead]:
+    """Return the heads, best first: by macro recall in the order that `best` means; whatever is not known last."""
+    if column == "macro_recall":
+        return sorted(heads, key=lambda head: head.order)
+    if column == "name":
+        return sorted(heads, key=lambda head: (head.name, -head.at))
+    if column == "newest":
+        return sorted(heads, key=lambda head: -head.at)
 
-    def place(line: Line) -> tuple[float, bool, float | str, int]:
-        value = line.value(sort)
-        if isinstance(value, str):
-            return 0, False, value, -line.at
-        unknown = not math.isfinite(value)
-        kind = line.order[0] if sort in ("accuracy", "loss") else 0  # what is not of this split, or diverged, is last
-        return kind, unknown, 0.0 if unknown else value if sort in (*_RISING, "newest") else -value, -line.at
+    def sort_key(head: ComparedHead) -> tuple[float, bool, float, int]:
+        value = head.figure(column)
+        kind = head.order[0] if column in _SCORES else 0  # what is not of this split, or diverged, is last
+        if not math.isfinite(value):
+            return kind, True, 0.0, -head.at
+        return kind, False, value if column in _LOWEST_FIRST else -value, -head.at
 
-    return sorted(lines, key=place)
-
-
-def finite_or_none(value: float | str) -> float | None:
-    """Return the value as a float, None where it is text or not finite."""
-    return float(value) if not isinstance(value, str) and math.isfinite(value) else None
+    return sorted(heads, key=sort_key)

@@ -1,74 +1,79 @@
-"""A saved head on a split: find both, predict, and count."""
+"""A saved head on a split, in five steps: resolve, load, check, predict, group."""
 
 from dataclasses import dataclass, replace
 from typing import Unpack
 
-import numpy as np
-import numpy.typing as npt
-
 from featcache.arguments import checked
 from featcache.dataset import Asked
 from featcache.errors import CacheError, DataError, UsageError
-from featcache.evaluation.evaluation import Evaluation, evaluation_of
-from featcache.evaluation.predictions import RULES, Answers, answers_of, by_clip
-from featcache.features import RANDOM_TRUNK, Features, changes_since_extract, features_of
-from featcache.heads.saved import Opened, Run, Which, has_diverged, load_model, predict_rows, which_head
-from featcache.listing import find_leaks
-from featcache.metrics import Groups, calibration, group, intervals, unit_of
+from featcache.evaluation.checks import notes_on, refuse_unfit
+from featcache.evaluation.evaluation import Evaluation, evaluate_predictions
+from featcache.evaluation.predictions import CLIP_RULES, SplitPredictions, group_by_clip, label_predictions
+from featcache.features import Features, changes_since_extract, features_of
+from featcache.heads.saved import Opened, Run, Which, load_model, predict_rows, which_head
+from featcache.metrics import bootstrap_intervals, calibration
 from featcache.recipe import StoreOptions
-from featcache.store import FeatureStore, is_same_folder
+from featcache.store import FeatureStore
 
-BY = ("image", "clip")  # what one row of an evaluation is
+UNITS = ("image", "clip")  # what one row of an evaluation is
+
+Key = tuple[str, str, str]  # data set, variant, split
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Examined:
-    """A head on a split: its answers, and where both come from."""
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class HeadOnSplit:
+    """A head on a split: its predictions, and where both come from."""
 
-    asked: Asked
+    request: Asked
     store: FeatureStore
     head: Opened
-    which: Which  # how the head was chosen, and the runs that made it
-    shared_allowed: bool  # whether --allow-shared-subjects was given
+    choice: Which  # how the head was chosen, and the runs that made it
+    shared_subjects_allowed: bool  # whether --allow-shared-subjects was given
     features: Features
-    images: Answers
-    clips: Answers | None  # None where no image belongs to a clip, or a clip has no single class
+    images: SplitPredictions
+    clips: SplitPredictions | None  # None where no image belongs to a clip, or a clip has no single class
     notes: tuple[str, ...]
 
     @property
     def run(self) -> Run:
         """The newest run that made this head."""
-        return self.which.run
+        return self.choice.run
 
-    @property
-    def selected_by(self) -> str:
-        """What chose this head among others; "" where nothing did."""
-        return self.which.selected_by
+    def predictions(self, by: str) -> SplitPredictions:
+        """Return the predictions by "image" or by "clip"; the latter only where `predict_on_split` was asked for it."""
+        chosen = self.clips if by == "clip" else self.images
+        assert chosen is not None  # noqa: S101 (`predict_on_split` refused it)
+        return chosen
 
-    def evaluation(self, by: str = BY[0]) -> Evaluation:
-        """What follows from the answers by image or by clip, the other beside it."""
-        units = {"image": self.images, "clip": self.clips}
-        other = units[BY[1 - BY.index(by)]]
-        chosen = units[by]
-        assert chosen is not None  # noqa: S101 (`examine` refused it)
-        beside = None if other is None else self._counted(other)
+    def evaluation(self, by: str = UNITS[0]) -> Evaluation:
+        """Return what follows from the predictions by "image" or by "clip", with the other unit's beside it."""
+        other = self.images if by == "clip" else self.clips
         notes = self.notes
         if by == "clip" and self.features.failed:
             notes = (*notes, f"{self.features.failed:,} images could not be embedded and are missing from their clips")
-        return replace(self._counted(chosen), beside=beside, notes=notes)
+        beside = None if other is None else self._evaluate(other)
+        return replace(self._evaluate(self.predictions(by)), beside=beside, notes=notes)
 
-    def _counted(self, answers: Answers) -> Evaluation:
+    def _evaluate(self, predictions: SplitPredictions) -> Evaluation:
+        evaluation = evaluate_predictions(
+            predictions.truth,
+            predictions.predicted,
+            predictions.classes,
+            head=self.head.name,
+            data_set=self.request.recipe.name,
+            split=self.features.split,
+            by=predictions.by,
+            failed=self.features.failed if predictions.by == "image" else 0,
+            selected_by=self.choice.selected_by,
+        )
+        right = predictions.right
         return replace(
-            evaluation_of(
-                answers.truth, answers.predicted, answers.classes, head=self.head.name,
-                data_set=self.asked.recipe.name, split=self.features.split, by=answers.by,
-                failed=self.features.failed if answers.by == "image" else 0, selected_by=self.selected_by,
-            ),
-            chosen=self.which.chosen,
-            rule=answers.rule,
-            intervals=intervals(grouped(answers, answers.right[:, None])) if len(answers.truth) else None,
-            calibration=None if answers.votes else calibration(answers.confidence, answers.right),
-        )  # fmt: skip
+            evaluation,
+            chosen=self.choice.chosen,
+            rule=predictions.rule,
+            intervals=bootstrap_intervals(predictions.count_groups(right[:, None])) if len(right) else None,
+            calibration=calibration(predictions.confidence, right) if predictions.has_probabilities else None,
+        )
 
 
 @checked
@@ -76,15 +81,24 @@ def evaluate(
     head: str | None = None,
     *,
     split: str | None = None,
-    by: str = BY[0],
+    by: str = UNITS[0],
     clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
     **where: Unpack[StoreOptions],
 ) -> Evaluation:
-    """Evaluate a head (the best on val where none is named) on test, or on val where there is no test.
+    """Evaluate a head on a split.
 
-    `head` is a head's name, or the start of one that no other head of this data set has; or "best", which `compare`
-    shows first, or "latest", the newest run's best. `by` is "image" or "clip"; `clip_rule` is one of `answers.RULES`.
+    Args:
+        head: a head's name, or the start of one that no other head of this data set has; "best" (as None), which
+            `compare` shows first; or "latest", the newest run's best.
+        split: the split's name; None for test, or val where there is no test.
+        by: "image" or "clip": what one prediction is about.
+        clip_rule: one of `CLIP_RULES`: how a clip's prediction comes from those on its images; None for the first.
+        allow_shared_subjects: whether people may stand in train too.
+        **where: the data set and its cache, as the flags of the command line name them.
+
+    Returns:
+        The confusion matrix and all that follows from it, with intervals.
 
     Raises:
         UsageError: the recipe, `by` or `clip_rule`.
@@ -92,129 +106,97 @@ def evaluate(
         DataError: by clip, and there is none, or one has several classes.
     """
     options = {"split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects}
-    return examine(Asked(**where), head, **options).evaluation(by)  # type: ignore[arg-type]
+    return predict_on_split(Asked(**where), head, **options).evaluation(by)  # type: ignore[arg-type]
 
 
-def examine(
-    asked: Asked,
+def predict_on_split(
+    request: Asked,
     head: str | None = None,
     *,
     split: str | None = None,
-    by: str = BY[0],
+    by: str = UNITS[0],
     clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
-) -> Examined:
-    """Find a head and a split, and let the one answer on the other; see `evaluate`."""
-    for flag, value, known in (("--by", by, BY), ("--clip-rule", clip_rule, RULES)):
-        if value is not None and value not in known:
-            raise UsageError(f"{flag}: found {value!r}, expected {' or '.join(known)}")
-    which = which_head(asked, head)
-    store = which.store
-    with which.refused_with_the_next():
-        chosen = load_model(which.folder, store)
-    key = asked.key_of(store, _default_split(asked, store) if split is None else split)
-    features = features_of(store, key)
-    with which.refused_with_the_next():
-        _refuse_unfit(chosen, store, features, allow_shared_subjects=allow_shared_subjects)
-        answers = predict_rows(chosen, features)
-    images = answers_of(
-        answers, features.y, features.classes, paths=features.paths, clips=features.clips, subjects=features.subjects
-    )
-    clips, by_clip_note = None, ""
-    try:
-        clips = by_clip(images, clip_rule or RULES[0]) if by == "clip" or any(features.clips) else None
-        if clips is not None and clips.left_out:
-            by_clip_note = f"{clips.left_out:,} images belong to no clip and are left out of the figures by clip"
-    except DataError as error:
-        if by == "clip":
-            raise
-        by_clip_note = f"no figures by clip: {error}"
-    if clips is None and clip_rule is not None:
-        reason = by_clip_note or f"no image of split {features.split!r} belongs to a clip"
-        raise UsageError(f"--clip-rule {clip_rule} has no effect here: {reason}. Leave it out.")
-    shared, noted = _shared(store, features), _notes(chosen, features, which.selected_by)
-    notes = (*which.notes, *changes_since_extract(store, asked.recipe, [key[2]]), *shared, *noted, by_clip_note)
-    return Examined(
-        asked=asked,
-        store=store,
-        head=chosen,
-        which=which,
-        shared_allowed=allow_shared_subjects,
+) -> HeadOnSplit:
+    """Return the predictions of a head on a split; arguments and errors as of `evaluate`.
+
+    Only the embeddings of that split are read: what is said of train comes from its listing.
+    """
+    for flag, value, words in (("--by", by, UNITS), ("--clip-rule", clip_rule, CLIP_RULES)):
+        if value is not None and value not in words:
+            raise UsageError(f"{flag}: found {value!r}, expected {' or '.join(words)}")
+    choice, key = _resolve(request, head, split)
+    model, features = _load(choice, key)
+    with choice.refused_with_the_next():
+        refuse_unfit(model, choice.store, features, allow_shared_subjects=allow_shared_subjects)
+        images = _predict(model, features)
+    clips, clip_note = _group(images, by, clip_rule, key[2])
+    changes = changes_since_extract(choice.store, request.recipe, [key[2]])
+    notes = notes_on(model, choice.store, features, choice.selected_by)
+    return HeadOnSplit(
+        request=request,
+        store=choice.store,
+        head=model,
+        choice=choice,
+        shared_subjects_allowed=allow_shared_subjects,
         features=features,
         images=images,
         clips=clips,
-        notes=tuple(filter(None, notes)),
+        notes=tuple(filter(None, (*choice.notes, *changes, *notes, clip_note))),
     )
 
 
-def grouped(answers: Answers, right: npt.NDArray[np.bool_]) -> Groups:
-    """The groups that a bootstrap draws; `right` is (rows, columns): what is counted beside the rows of each class.
+def _resolve(request: Asked, head: str | None, split: str | None) -> tuple[Which, Key]:
+    """Return the head that is meant, and the listing of the split; no model and no embedding is read."""
+    choice = which_head(request, head)
+    split = _default_split(request, choice.store) if split is None else split
+    return choice, request.key_of(choice.store, split)
 
-    Where neither subjects nor clips are named, each row is a group of its own.
+
+def _load(choice: Which, key: Key) -> tuple[Opened, Features]:
+    """Return the model, and the embeddings that it is to predict on."""
+    with choice.refused_with_the_next():
+        model = load_model(choice.folder, choice.store)
+    return model, features_of(choice.store, key)
+
+
+def _predict(model: Opened, features: Features) -> SplitPredictions:
+    """Return the model's prediction on every image, beside what is true of it."""
+    return label_predictions(
+        predict_rows(model, features), features.y, features.classes,
+        paths=features.paths, clips=features.clips, subjects=features.subjects,
+    )  # fmt: skip
+
+
+def _group(
+    images: SplitPredictions, by: str, clip_rule: str | None, split: str
+) -> tuple[SplitPredictions | None, str]:  # fmt: skip
+    """Return the predictions by clip, and what a reader must know of them; (None, the reason) where there are none.
+
+    Raises:
+        DataError: by clip, and there is none, or one has several classes.
+        UsageError: a rule for clips where there are none.
     """
-    unit, names = unit_of(answers.subjects, answers.clips)
-    if unit != "subject" and answers.by == "clip":
-        unit, names = "clip", ()
-    return group(unit, names, answers.truth, right, len(answers.classes))
+    clips, note = None, ""
+    try:
+        clips = group_by_clip(images, clip_rule or CLIP_RULES[0]) if by == "clip" or any(images.clips) else None
+    except DataError as error:
+        if by == "clip":
+            raise
+        note = f"no figures by clip: {error}"
+    if clips is not None and clips.left_out:
+        note = f"{clips.left_out:,} images belong to no clip and are left out of the figures by clip"
+    if clips is None and clip_rule is not None:
+        reason = note or f"no image of split {split!r} belongs to a clip"
+        raise UsageError(f"--clip-rule {clip_rule} has no effect here: {reason}. Leave it out.")
+    return clips, note
 
 
-def _default_split(asked: Asked, store: FeatureStore) -> str:
+def _default_split(request: Asked, store: FeatureStore) -> str:
     for split in ("test", "val"):
-        if asked.key(split) in store.listings:
+        if request.key(split) in store.listings:
             return split
     raise CacheError(
-        f"{asked.folder}: no split of {asked.recipe.name} to evaluate on: neither test nor val is in store "
+        f"{request.folder}: no split of {request.recipe.name} to evaluate on: neither test nor val is in store "
         f"{store.name}. Run `featcache extract --split test` (or `--split val`) first."
     )
-
-
-def _refuse_unfit(head: Opened, store: FeatureStore, features: Features, *, allow_shared_subjects: bool) -> None:
-    if head.sources["train"]["trunk"] != store.trunk.spec.fingerprint():
-        raise CacheError(f"head {head.name} was trained on embeddings of another trunk than {store.name}'s")
-    key = (features.source["data_set"], features.source["variant"], "train")
-    if key in store.listings and not is_same_folder(store.origin(key)[0], features.source["root"]):
-        raise CacheError(
-            f"split {features.split!r} was extracted from {features.source['root']}, train from "
-            f"{store.origin(key)[0]}. Run `featcache extract` (without --split): it embeds only what is new."
-        )
-    if head.classes != features.classes:
-        raise CacheError(
-            f"head {head.name} knows {len(head.classes)} classes, split {features.split!r} was extracted with "
-            f"{len(features.classes)} or with other names. Run `featcache extract` (without --split) and "
-            f"`featcache fit-head` again; only what is new is embedded."
-        )
-    if features.split == "train" or allow_shared_subjects or not any(features.subjects):
-        return
-    train = features_of(store, (features.source["data_set"], features.source["variant"], "train"))
-    shared = sorted((set(train.subjects) & set(features.subjects)) - {""})
-    if shared:
-        raise CacheError(
-            f"split {features.split!r} shares {len(shared)} subjects with train ({', '.join(shared[:5])}): a figure on "
-            f"it would flatter the head. --allow-shared-subjects evaluates all the same."
-        )
-
-
-def _shared(store: FeatureStore, features: Features) -> list[str]:
-    """What the split shares with train, though it should not."""
-    key = (features.source["data_set"], features.source["variant"], "train")
-    if features.split == "train" or key not in store.listings:
-        return []
-    return [str(cut) for cut in find_leaks([store.listing(key).listing, features])]
-
-
-def _notes(head: Opened, features: Features, selected_by: str) -> tuple[str, ...]:
-    notes = []
-    if features.source["weights"] == "random":
-        notes.append(RANDOM_TRUNK)
-    if features.split == "train":
-        notes.append("these are the images that the head was trained on")
-    if features.split == "val" and selected_by:
-        notes.append("this head was chosen by its score on these very images, so the score is a little too good")
-    if features.part:
-        notes.append(f"split {features.split!r} is a part of its folder ({features.part})")
-    trained = head.sources["train"].get("root", "")
-    if trained and not is_same_folder(trained, features.source["root"]):
-        notes.append(f"this head was trained on images in {trained}; this split lies in {features.source['root']}")
-    if has_diverged(head):
-        notes.append("this head diverged: its weights are not finite, and its predictions mean nothing")
-    return tuple(notes)

@@ -1,4 +1,4 @@
-"""What is said about a head on one split, as a value: computed here, drawn elsewhere."""
+"""The evaluation of a head on one split, as a value: computed here, drawn elsewhere."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,14 +7,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featcache.evaluation.json_parts import (
+    are_too_few,
+    calibration_json,
+    finite_or_none,
+    interval_json,
+    intervals_json,
+)
 from featcache.metrics import (
     Calibration,
+    Confusion,
     Counts,
     Interval,
     Intervals,
     Shares,
     accuracy,
     confusion_matrix,
+    largest_confusions,
     macro_recall,
     per_class_f1,
     per_class_precision,
@@ -36,14 +45,14 @@ class Evaluation:
     selected_by: str = ""  # "macro recall on val"; "" where nothing chose this head
     chosen: str = ""  # where a word stood for the head: which one that is and why, in a sentence
     notes: tuple[str, ...] = ()  # lines that every report must show: "the trunk is random: …"
-    rule: str = ""  # by clip: how a clip's answer comes from those on its images, see `answers.RULES`
+    rule: str = ""  # by clip: how a clip's prediction comes from those on its images, see `predictions.CLIP_RULES`
     intervals: Intervals | None = None
     calibration: Calibration | None = None
-    beside: "Evaluation | None" = None  # the same answers by the other unit: by clip, or by image
+    beside: "Evaluation | None" = None  # the same predictions by the other unit: by clip, or by image
 
     @property
     def unit(self) -> str:
-        """By what it was counted, in words: "by clip (mean probability)"."""
+        """What one row is, in words: "by clip (mean probability)"."""
         return f"by {self.by}" + (f" ({self.rule.replace('-', ' ')})" if self.rule else "")
 
     def __post_init__(self) -> None:
@@ -110,8 +119,78 @@ class Evaluation:
         """What always answering with one class that has support reaches; nan without rows."""
         return 1 / self.classes_evaluated if self.rows else float("nan")
 
+    @property
+    def recall_intervals(self) -> tuple[Interval | None, ...]:
+        """The interval of each class's recall, (classes,); None where none was asked for, or none can be stated."""
+        return self.intervals.recall if self.intervals else (None,) * len(self.classes)
 
-def evaluation_of(
+    @property
+    def recall_is_too_few(self) -> tuple[bool, ...]:
+        """(classes,) whether a class has support, and intervals were computed, but its groups are too few for one."""
+        if self.intervals is None:
+            return (False,) * len(self.classes)
+        return are_too_few(self.recall, self.intervals)
+
+    @property
+    def largest_confusions(self) -> list[Confusion]:
+        """The off-diagonal cells with most rows, largest first; at most five, none of them empty."""
+        return largest_confusions(self.confusion)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of `featcache report --json`: plain values for strict JSON, undefined ones as None.
+
+        Names are left as they are, so that they can be matched; `json.dumps` with its default `ensure_ascii`
+        escapes what a terminal would act on.
+        """
+        beside = None if self.beside is None else {**self.beside.to_json(), "beside": None}
+        return {
+            "head": self.head,
+            "data_set": self.data_set,
+            "split": self.split,
+            "by": self.by,
+            "rows": self.rows,
+            "failed": self.failed,
+            "accuracy": finite_or_none(self.accuracy),
+            "macro_recall": finite_or_none(self.macro_recall),
+            "classes_evaluated": self.classes_evaluated,
+            "classes": self._classes_json(),
+            "confusion": self.confusion.tolist(),
+            "notes": list(self.notes),
+            "clip_rule": self.rule or None,
+            "intervals": None
+            if self.intervals is None
+            else intervals_json(self.intervals, accuracy=self.accuracy, macro_recall=self.macro_recall),
+            "calibration": None if self.calibration is None else calibration_json(self.calibration),
+            "beside": beside,
+            "chosen": self.chosen or None,
+        }
+
+    def _classes_json(self) -> list[dict[str, Any]]:
+        columns = zip(
+            self.classes,
+            self.support.tolist(),
+            self.recall.tolist(),
+            self.precision.tolist(),
+            self.f1.tolist(),
+            self.recall_intervals,
+            self.recall_is_too_few,
+            strict=True,
+        )
+        return [
+            {
+                "name": name,
+                "support": support,
+                "recall": finite_or_none(recall),
+                "precision": finite_or_none(precision),
+                "f1": finite_or_none(f1),
+                "recall_interval": interval_json(interval),
+                "too_few": too_few,
+            }
+            for name, support, recall, precision, f1, interval, too_few in columns
+        ]
+
+
+def evaluate_predictions(
     truth: npt.NDArray[np.integer],
     predicted: npt.NDArray[np.integer],
     classes: tuple[str, ...],
@@ -124,7 +203,19 @@ def evaluation_of(
     selected_by: str = "",
     notes: tuple[str, ...] = (),
 ) -> Evaluation:
-    """Evaluate predictions; `truth` and `predicted` are (rows,) indices into `classes`.
+    """Return the evaluation of predictions, without intervals.
+
+    Args:
+        truth: (rows,) an index into `classes`.
+        predicted: (rows,) an index into `classes`.
+        classes: their names.
+        head: the head's name.
+        data_set: the data set's name.
+        split: the split's name.
+        by: what one row is, "image" or "clip".
+        failed: rows that are left out because their image could not be embedded.
+        selected_by: what chose the head among others; "" where nothing did.
+        notes: lines that every report must show.
 
     Raises:
         ValueError: the two differ in length, or an index lies outside the classes.
@@ -140,116 +231,3 @@ def evaluation_of(
         selected_by=selected_by,
         notes=notes,
     )
-
-
-def to_json(evaluation: Evaluation) -> dict[str, Any]:
-    """The document of `featcache report --json`: plain values for strict JSON, undefined ones as None.
-
-    Names are left as they are, so that they can be matched; `json.dumps` with its default `ensure_ascii`
-    escapes what a terminal would act on.
-    """
-    columns = zip(
-        evaluation.classes,
-        evaluation.support.tolist(),
-        evaluation.recall.tolist(),
-        evaluation.precision.tolist(),
-        evaluation.f1.tolist(),
-        recall_intervals(evaluation),
-        recall_is_too_few(evaluation),
-        strict=True,
-    )
-    found, sure, beside = evaluation.intervals, evaluation.calibration, evaluation.beside
-    return {
-        "head": evaluation.head,
-        "data_set": evaluation.data_set,
-        "split": evaluation.split,
-        "by": evaluation.by,
-        "rows": evaluation.rows,
-        "failed": evaluation.failed,
-        "accuracy": or_none(evaluation.accuracy),
-        "macro_recall": or_none(evaluation.macro_recall),
-        "classes_evaluated": evaluation.classes_evaluated,
-        "classes": [
-            {
-                "name": name,
-                "support": support,
-                "recall": or_none(recall),
-                "precision": or_none(precision),
-                "f1": or_none(f1),
-                "recall_interval": pair(interval),
-                "too_few": too_few,
-            }
-            for name, support, recall, precision, f1, interval, too_few in columns
-        ],
-        "confusion": evaluation.confusion.tolist(),
-        "notes": list(evaluation.notes),
-        "clip_rule": evaluation.rule or None,
-        "intervals": None
-        if found is None
-        else intervals_json(found, accuracy=evaluation.accuracy, macro_recall=evaluation.macro_recall),
-        "calibration": None if sure is None else calibration_json(sure),
-        "beside": None if beside is None else {**to_json(beside), "beside": None},
-        "chosen": evaluation.chosen or None,
-    }
-
-
-def recall_intervals(evaluation: Evaluation) -> tuple[Interval | None, ...]:
-    """One for each class; None where none was asked for, or none can be stated."""
-    return evaluation.intervals.recall if evaluation.intervals else (None,) * len(evaluation.classes)
-
-
-def recall_is_too_few(evaluation: Evaluation) -> tuple[bool, ...]:
-    """Whether a class has support, and intervals were computed, but its groups are too few for one."""
-    if evaluation.intervals is None:
-        return (False,) * len(evaluation.classes)
-    return too_few_of(evaluation.recall, evaluation.intervals)
-
-
-def too_few_of(recall: Shares, found: Intervals) -> tuple[bool, ...]:
-    """(classes,) whether `is_too_few`, of recalls or of their differences."""
-    return tuple(is_too_few(value, interval) for value, interval in zip(recall.tolist(), found.recall, strict=True))
-
-
-def is_too_few(value: float, interval: Interval | None) -> bool:
-    """Whether a figure that is defined has no interval: its groups are too few, see `bounds.is_too_few`."""
-    return interval is None and not np.isnan(value)
-
-
-def intervals_json(found: Intervals, *, accuracy: float, macro_recall: float) -> dict[str, Any]:
-    """What was drawn again, how often, and the intervals of the two figures; those of recall stand by the classes."""
-    return {
-        "unit": found.unit,
-        "groups": found.groups,
-        "resamples": found.resamples,
-        "level": found.level,
-        "method": found.method,
-        "accuracy": pair(found.accuracy),
-        "macro_recall": pair(found.macro_recall),
-        "too_few": {
-            "accuracy": is_too_few(accuracy, found.accuracy),
-            "macro_recall": is_too_few(macro_recall, found.macro_recall),
-        },
-    }
-
-
-def calibration_json(found: Calibration) -> dict[str, Any]:
-    """The expected calibration error, and its bins."""
-    return {
-        "ece": or_none(found.ece),
-        "bins": [
-            {"count": count, "confidence": or_none(confidence), "right": or_none(right)}
-            for count, confidence, right in zip(
-                found.count.tolist(), found.confidence.tolist(), found.right.tolist(), strict=True
-            )
-        ],
-    }
-
-
-def pair(interval: Interval | None) -> list[float] | None:
-    """[low, high]; None where there is none."""
-    return None if interval is None else [interval.low, interval.high]
-
-
-def or_none(value: float) -> float | None:
-    """JSON knows no nan."""
-    return None if np.isnan(value) else value

@@ -9,34 +9,37 @@ from featcache.heads.saved import read_runs
 from featcache.recipe import absolute_pipeline
 
 
-def refuse_missing(folds: Mapping[int, Asked]) -> None:
-    """Refuse an average over folds of which some have no head; each is named with the commands that make it one.
+def refuse_missing_folds(folds: Mapping[int, Asked]) -> None:
+    """Refuse an average over folds of which some have no head; each is named with the commands that make one.
+
+    Args:
+        folds: what is asked for, by the fold's number.
 
     Raises:
         CacheError: a fold has no head.
     """
-    without = {fold: asked for fold, asked in folds.items() if not _has_head(asked)}
+    without = {fold: request for fold, request in folds.items() if not _has_head(request)}
     if not without:
         return
-    there = [str(fold) for fold in folds if fold not in without]
-    have = f" (there is one of fold {' and '.join(there)})" if there else ""
-    lines = [f"  fold {fold}: {_way(fold, asked)}" for fold, asked in without.items()]
-    named = " and ".join(map(str, without))
-    of_what = next(iter(without.values()))
+    with_head = [f"fold {fold}" for fold in folds if fold not in without]
+    others = f" (it has one for {' and '.join(with_head)})" if with_head else ""
+    named = " and ".join(f"fold {fold}" for fold in without)
+    example = next(iter(without.values()))
+    lines = [f"  fold {fold}: {_commands(fold, request)}" for fold, request in without.items()]
     raise CacheError(
-        "\n".join([f"{of_what.folder}: no head of {of_what.recipe.name}, fold {named}{have}. Make it:", *lines])
+        "\n".join([f"{example.folder}: {example.recipe.name} has no head for {named}{others}. To make one:", *lines])
     )
 
 
-def _has_head(asked: Asked) -> bool:
-    return any(read_runs(store, asked.recipe.name, asked.variant, newest=False) for store in asked.stores())
+def _has_head(request: Asked) -> bool:
+    return any(read_runs(store, request.recipe.name, request.variant, newest=False) for store in request.stores())
 
 
-def _way(fold: int, asked: Asked) -> str:
-    """The recipe's setting, then the commands, as the flags of this one need them."""
-    recipe = absolute_pipeline(asked.pipeline, data=asked.data)
-    flags = [("-p", recipe), ("--data", asked.data), ("--name", asked.name), ("--cache", asked.cache)]
-    typed = "".join(f" {flag} {shlex.quote(str(value))}" for flag, value in flags if value is not None)
-    held = any(asked.key("train") in store.listings for store in asked.stores())
-    commands = [f"`featcache {command}{typed}`" for command in (() if held else ("extract",)) + ("fit-head",)]
+def _commands(fold: int, request: Asked) -> str:
+    """Return the recipe's setting, then the commands with the flags that this one was given."""
+    recipe = absolute_pipeline(request.pipeline, data=request.data)
+    flags = [("-p", recipe), ("--data", request.data), ("--name", request.name), ("--cache", request.cache)]
+    options = "".join(f" {flag} {shlex.quote(str(value))}" for flag, value in flags if value is not None)
+    is_extracted = any(request.key("train") in store.listings for store in request.stores())
+    commands = [f"`featcache {command}{options}`" for command in (() if is_extracted else ("extract",)) + ("fit-head",)]
     return f"set fold = {fold} in the recipe's [data], then run {' and '.join(commands)}"

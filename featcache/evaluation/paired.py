@@ -6,67 +6,70 @@ from functools import cached_property
 from typing import Any, Unpack
 
 import numpy as np
-import numpy.typing as npt
 
 from featcache.arguments import checked
 from featcache.dataset import Asked
 from featcache.errors import CacheError, UsageError
-from featcache.evaluation.evaluate_head import BY, Examined, examine, grouped
-from featcache.evaluation.evaluation import Evaluation, intervals_json, or_none, pair, to_json, too_few_of
-from featcache.evaluation.missing_folds import refuse_missing
-from featcache.evaluation.predictions import Answers
-from featcache.metrics import Intervals, differences, group, intervals, no_difference, unit_of
+from featcache.evaluation.evaluate_head import UNITS, HeadOnSplit, predict_on_split
+from featcache.evaluation.evaluation import Evaluation
+from featcache.evaluation.json_parts import finite_or_none, intervals_json, recalls_json
+from featcache.evaluation.missing_folds import refuse_missing_folds
+from featcache.evaluation.predictions import SplitPredictions
+from featcache.metrics import (
+    Intervals,
+    Shares,
+    bootstrap_differences,
+    bootstrap_intervals,
+    choose_unit,
+    count_groups,
+    zero_intervals,
+)
 from featcache.recipe import StoreOptions
 
 
 @dataclass(frozen=True, eq=False)
-class Paired:
+class PairedEvaluation:
     """One head less another, on the same rows."""
 
-    one: Evaluation
-    other: Evaluation
+    first: Evaluation
+    second: Evaluation
     intervals: Intervals  # of the differences
 
     @property
     def accuracy(self) -> float:
-        """How much more accurate the one is; negative where it is less."""
-        return self.one.accuracy - self.other.accuracy
+        """How much more accurate the first head is; negative where it is less."""
+        return self.first.accuracy - self.second.accuracy
 
     @property
     def macro_recall(self) -> float:
         """The difference of macro recall."""
-        return self.one.macro_recall - self.other.macro_recall
+        return self.first.macro_recall - self.second.macro_recall
 
     @cached_property
-    def recall(self) -> npt.NDArray[np.float64]:
+    def recall(self) -> Shares:
         """The differences of recall, (classes,); nan where a class has no support."""
-        return self.one.recall - self.other.recall
+        return self.first.recall - self.second.recall
 
     def to_json(self) -> dict[str, Any]:
-        """The report of the one, and under `against` the other's figures and the differences."""
-        few = too_few_of(self.recall, self.intervals)
-        names = zip(self.one.classes, self.recall.tolist(), self.intervals.recall, few, strict=True)
+        """Return the report of the first head, and under `against` the second's figures and the differences."""
         return {
-            **to_json(self.one),
+            **self.first.to_json(),
             "against": {
-                "head": self.other.head,
-                "accuracy": or_none(self.other.accuracy),
-                "macro_recall": or_none(self.other.macro_recall),
+                "head": self.second.head,
+                "accuracy": finite_or_none(self.second.accuracy),
+                "macro_recall": finite_or_none(self.second.macro_recall),
                 "difference": {
-                    "accuracy": or_none(self.accuracy),
-                    "macro_recall": or_none(self.macro_recall),
+                    "accuracy": finite_or_none(self.accuracy),
+                    "macro_recall": finite_or_none(self.macro_recall),
                     "intervals": intervals_json(self.intervals, accuracy=self.accuracy, macro_recall=self.macro_recall),
-                    "classes": [
-                        {"name": name, "recall": or_none(recall), "recall_interval": pair(interval), "too_few": too_few}
-                        for name, recall, interval, too_few in names
-                    ],
+                    "classes": recalls_json(self.first.classes, self.recall, self.intervals),
                 },
             },
         }
 
 
 @dataclass(frozen=True, eq=False)
-class Folds:
+class FoldsEvaluation:
     """The figures of several folds, each by its own head, and their averages."""
 
     numbers: tuple[int, ...]
@@ -84,74 +87,90 @@ class Folds:
         return float(np.mean([fold.macro_recall for fold in self.folds]))
 
     @cached_property
-    def recall(self) -> npt.NDArray[np.float64]:
+    def recall(self) -> Shares:
         """The mean over the folds in which a class has support, (classes,); nan where in none."""
-        each = np.array([fold.recall for fold in self.folds])
-        known = ~np.isnan(each)
+        recall = np.array([fold.recall for fold in self.folds])
+        is_defined = ~np.isnan(recall)
         with np.errstate(invalid="ignore"):
-            mean: npt.NDArray[np.float64] = np.where(known, each, 0).sum(axis=0) / known.sum(axis=0)
+            mean: Shares = np.where(is_defined, recall, 0).sum(axis=0) / is_defined.sum(axis=0)
         return mean
 
     def to_json(self) -> dict[str, Any]:
-        """The averages, and each fold's own report."""
+        """Return the averages, and each fold's own report."""
         first = self.folds[0]
-        few = too_few_of(self.recall, self.intervals)
-        names = zip(first.classes, self.recall.tolist(), self.intervals.recall, few, strict=True)
         return {
             "split": first.split,
             "by": first.by,
             "clip_rule": first.rule or None,
             "rows": sum(fold.rows for fold in self.folds),
-            "accuracy": or_none(self.accuracy),
-            "macro_recall": or_none(self.macro_recall),
+            "accuracy": finite_or_none(self.accuracy),
+            "macro_recall": finite_or_none(self.macro_recall),
             "intervals": intervals_json(self.intervals, accuracy=self.accuracy, macro_recall=self.macro_recall),
-            "classes": [
-                {"name": name, "recall": or_none(recall), "recall_interval": pair(interval), "too_few": too_few}
-                for name, recall, interval, too_few in names
+            "classes": recalls_json(first.classes, self.recall, self.intervals),
+            "folds": [
+                {"fold": number, **fold.to_json()} for number, fold in zip(self.numbers, self.folds, strict=True)
             ],
-            "folds": [{"fold": number, **to_json(fold)} for number, fold in zip(self.numbers, self.folds, strict=True)],
         }
 
 
 @checked
-def difference(
+def evaluate_pair(
     head: str | None,
     against: str,
     *,
     split: str | None = None,
-    by: str = BY[0],
+    by: str = UNITS[0],
     clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
     **where: Unpack[StoreOptions],
-) -> Paired:
-    """Two heads on the same rows: what differs, with the interval of the difference; see `evaluate`.
+) -> PairedEvaluation:
+    """Evaluate two heads on the same rows, and the differences between them.
+
+    Args:
+        head: the one head; None for the best.
+        against: the other head, which is subtracted.
+        split: as of `evaluate`.
+        by: as of `evaluate`.
+        clip_rule: as of `evaluate`.
+        allow_shared_subjects: as of `evaluate`.
+        **where: as of `evaluate`.
+
+    Returns:
+        Both evaluations, and the differences with their intervals.
 
     Raises:
         CacheError: as `evaluate`; or the heads' stores hold other rows of the split.
     """
-    asked = Asked(**where)
-    one, other = (
-        examine(asked, name, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects)
+    request = Asked(**where)
+    first, second = (
+        predict_on_split(
+            request, name, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects
+        )
         for name in (head, against)
     )
-    return evaluate_pair(one, other, by)
+    return pair_predictions(first, second, by)
 
 
-def evaluate_pair(one: Examined, other: Examined, by: str = BY[0]) -> Paired:
-    """The comparison of two heads that were examined on the same split."""
-    if (one.features.paths, one.features.classes, one.features.split) != (
-        other.features.paths, other.features.classes, other.features.split,
-    ) or (one.features.y != other.features.y).any():  # fmt: skip
+def pair_predictions(first: HeadOnSplit, second: HeadOnSplit, by: str = UNITS[0]) -> PairedEvaluation:
+    """Return the comparison of two heads that were evaluated on the same split.
+
+    Raises:
+        CacheError: the heads' stores hold other rows of the split, or none.
+    """
+    if (first.features.paths, first.features.classes, first.features.split) != (
+        second.features.paths, second.features.classes, second.features.split,
+    ) or (first.features.y != second.features.y).any():  # fmt: skip
         raise CacheError(
-            f"heads {one.head.name} and {other.head.name} were trained on stores that hold other rows of split "
-            f"{one.features.split!r}. Run `featcache extract --split {one.features.split}` with each trunk again."
+            f"heads {first.head.name} and {second.head.name} were trained on stores that hold other rows of split "
+            f"{first.features.split!r}. Run `featcache extract --split {first.features.split}` with each trunk again."
         )
-    pairs = _answers(one, by), _answers(other, by)
-    if not len(pairs[0].truth):
-        raise CacheError(f"split {one.features.split!r} has no rows to compare heads on")
-    groups = grouped(pairs[0], np.stack([answers.right for answers in pairs], axis=1))
-    is_same = (one.store.name, one.head.name) == (other.store.name, other.head.name)
-    return Paired(one.evaluation(by), other.evaluation(by), no_difference(groups) if is_same else differences(groups))
+    predictions = first.predictions(by), second.predictions(by)
+    if not len(predictions[0].truth):
+        raise CacheError(f"split {first.features.split!r} has no rows to compare heads on")
+    groups = predictions[0].count_groups(np.stack([head.right for head in predictions], axis=1))
+    is_same = (first.store.name, first.head.name) == (second.store.name, second.head.name)
+    intervals = zero_intervals(groups) if is_same else bootstrap_differences(groups)
+    return PairedEvaluation(first.evaluation(by), second.evaluation(by), intervals)
 
 
 @checked
@@ -160,14 +179,24 @@ def evaluate_folds(
     head: str | None = None,
     *,
     split: str | None = None,
-    by: str = BY[0],
+    by: str = UNITS[0],
     clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
     **where: Unpack[StoreOptions],
-) -> Folds:
+) -> FoldsEvaluation:
     """Evaluate each fold's own head on its own split, and average.
 
-    `head` is the start of a name that one head of each fold has; see `evaluate`.
+    Args:
+        folds: their numbers.
+        head: the start of a name that one head of each fold has; None for the best of each.
+        split: as of `evaluate`.
+        by: as of `evaluate`.
+        clip_rule: as of `evaluate`.
+        allow_shared_subjects: as of `evaluate`.
+        **where: as of `evaluate`.
+
+    Returns:
+        The evaluation of each fold, and their averages with intervals.
 
     Raises:
         UsageError: no fold, one twice, or a data set without folds.
@@ -175,33 +204,30 @@ def evaluate_folds(
     """
     if not folds or len(set(folds)) != len(folds):
         raise UsageError(f"--folds: found {','.join(map(str, folds)) or 'none'}, expected different numbers: 0,1,2")
-    each = [Asked(**where, fold=fold) for fold in folds]
-    refuse_missing(dict(zip(folds, each, strict=True)))
-    found = [
-        examine(asked, head, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects)
-        for asked in each
+    requests = [Asked(**where, fold=fold) for fold in folds]
+    refuse_missing_folds(dict(zip(folds, requests, strict=True)))
+    heads = [
+        predict_on_split(
+            request, head, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects
+        )
+        for request in requests
     ]
-    answers = [_answers(one, by) for one in found]
-    if len({one.classes for one in answers}) != 1 or len({one.features.split for one in found}) != 1:
+    predictions = [head_on_fold.predictions(by) for head_on_fold in heads]
+    if len({part.classes for part in predictions}) != 1 or len({part.features.split for part in heads}) != 1:
         raise CacheError("the folds have other classes or other splits: extract them with one recipe, then fit heads")
-    if not all(len(one.truth) for one in answers):
+    if not all(len(part.truth) for part in predictions):
         raise CacheError("a fold has no rows to evaluate on; run `featcache extract` for it first")
-    return Folds(tuple(folds), tuple(replace(one.evaluation(by), beside=None) for one in found), _averaged(answers))
+    evaluations = tuple(replace(head_on_fold.evaluation(by), beside=None) for head_on_fold in heads)
+    return FoldsEvaluation(tuple(folds), evaluations, _average_intervals(predictions))
 
 
-def _averaged(answers: Sequence[Answers]) -> Intervals:
-    """The intervals of the folds' averages: people are drawn once for all folds, since they may stand in several."""
-    subjects = tuple(name for one in answers for name in one.subjects)
-    clips = tuple(name for one in answers for name in one.clips)
-    unit, names = unit_of(subjects, clips)
-    truth = np.concatenate([one.truth for one in answers])
-    fold = np.repeat(np.arange(len(answers)), [len(one.truth) for one in answers])
-    own = fold[:, None] == np.arange(len(answers))
-    right = np.concatenate([one.right for one in answers])[:, None] & own
-    return intervals(group(unit, names, truth, right, len(answers[0].classes), own))
-
-
-def _answers(found: Examined, by: str) -> Answers:
-    chosen = found.clips if by == "clip" else found.images
-    assert chosen is not None  # noqa: S101 (`examine` refused it)
-    return chosen
+def _average_intervals(folds: Sequence[SplitPredictions]) -> Intervals:
+    """Return the intervals of the folds' averages: people are drawn once for all of them."""
+    unit, names = choose_unit(
+        tuple(name for fold in folds for name in fold.subjects), tuple(name for fold in folds for name in fold.clips)
+    )
+    truth = np.concatenate([fold.truth for fold in folds])
+    number = np.repeat(np.arange(len(folds)), [len(fold.truth) for fold in folds])
+    is_own = number[:, None] == np.arange(len(folds))  # (rows, folds)
+    right = np.concatenate([fold.right for fold in folds])[:, None] & is_own
+    return bootstrap_intervals(count_groups(unit, names, truth, right, len(folds[0].classes), is_own))

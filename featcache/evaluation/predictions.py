@@ -1,4 +1,4 @@
-"""What a head answers on every row of a split, and on every clip of it."""
+"""What a head predicts on every image of a split, and on every clip of it."""
 
 from dataclasses import dataclass, replace
 
@@ -6,24 +6,25 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import DataError
-from featcache.heads.classifiers import Answers as Said
+from featcache.heads.classifiers import Answers
+from featcache.metrics import GroupCounts, choose_unit, count_groups, softmax
 
-# How the answers on a clip's images become one; the first is the default.
-RULES = ("mean-probability", "mean-logit", "majority")
+# How the predictions on a clip's images become one; the first is the default.
+CLIP_RULES = ("mean-probability", "mean-logit", "majority")
 BLOCK = 2**22  # probabilities that are averaged at a time
 LEAST = float(np.finfo(np.float32).tiny)  # a probability of 0 has no logarithm
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Answers:
-    """One answer a row: an image, or a clip."""
+class SplitPredictions:
+    """One prediction a row, beside what is true; a row is an image, or a clip."""
 
     by: str  # what one row is: "image" or "clip"
-    rule: str = ""  # how a clip's answer comes from those on its images: one of RULES
+    rule: str = ""  # how a clip's prediction comes from those on its images: one of CLIP_RULES
     truth: npt.NDArray[np.int64]  # (rows,), an index into `classes`
     predicted: npt.NDArray[np.int64]  # (rows,)
     probabilities: npt.NDArray[np.floating]  # (rows, classes); of a majority the share of its votes
-    votes: bool = False  # the classifier gives no probabilities: 1 for its answer, 0 for every other class
+    has_probabilities: bool = True  # else they are votes: 1 for the class that was predicted, 0 for every other one
     classes: tuple[str, ...]
     names: tuple[str, ...]  # (rows,), an image's path or a clip's name
     paths: tuple[str, ...]  # (rows,), the image that shows it: of a clip the middle one
@@ -33,64 +34,83 @@ class Answers:
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
-        """(rows,) whether the answer is right."""
+        """(rows,) whether the prediction is right."""
         right: npt.NDArray[np.bool_] = self.truth == self.predicted
         return right
 
     @property
     def confidence(self) -> npt.NDArray[np.floating]:
-        """(rows,) the probability of the answer."""
-        sure: npt.NDArray[np.floating] = self.probabilities[np.arange(len(self.truth)), self.predicted]
-        return sure
+        """(rows,) the probability of the class that was predicted."""
+        confidence: npt.NDArray[np.floating] = self.probabilities[np.arange(len(self.truth)), self.predicted]
+        return confidence
+
+    def count_groups(self, right: npt.NDArray[np.bool_]) -> GroupCounts:
+        """Return the groups that a bootstrap draws from these rows.
+
+        Where neither subjects nor clips are named, each row is a group of its own.
+
+        Args:
+            right: (rows, columns) what is counted beside the rows of each class: whether each head's prediction is
+                right.
+        """
+        unit, names = choose_unit(self.subjects, self.clips)
+        if unit != "subject" and self.by == "clip":
+            unit, names = "clip", ()
+        return count_groups(unit, names, self.truth, right, len(self.classes))
 
 
-def answers_of(
-    said: Said,
+def label_predictions(
+    answers: Answers,
     truth: npt.NDArray[np.int64],
     classes: tuple[str, ...],
     *,
     paths: tuple[str, ...],
     clips: tuple[str, ...],
     subjects: tuple[str, ...],
-) -> Answers:
-    """The answers on images, as a head or another classifier gave them."""
-    sure = said.probabilities
-    return Answers(
-        by="image", truth=truth, predicted=said.predicted, classes=classes, names=paths, paths=paths, clips=clips,
-        subjects=subjects, votes=sure is None,
-        probabilities=np.eye(len(classes), dtype=np.float32)[said.predicted] if sure is None else sure,
+) -> SplitPredictions:
+    """Return what a model answered on the images of a split, beside their true classes, clips and subjects."""
+    probabilities = answers.probabilities
+    return SplitPredictions(
+        by="image", truth=truth, predicted=answers.predicted, classes=classes, names=paths, paths=paths, clips=clips,
+        subjects=subjects, has_probabilities=probabilities is not None,
+        probabilities=np.eye(len(classes), dtype=np.float32)[answers.predicted]
+        if probabilities is None else probabilities,
     )  # fmt: skip
 
 
-def by_clip(images: Answers, rule: str = RULES[0]) -> Answers:
-    """One answer a clip, from those on its images.
+def group_by_clip(images: SplitPredictions, rule: str = CLIP_RULES[0]) -> SplitPredictions:
+    """Return one prediction a clip, in the order of their first images.
 
     mean-probability: the mean of the probabilities. mean-logit: the softmax of the mean of the logits, computed as
     the geometric mean of the probabilities, normalised, which is the same. majority: the class with most images;
     of equals the one with the higher mean probability.
 
+    Args:
+        images: the predictions on images; those that belong to no clip are left out, and counted in `left_out`.
+        rule: one of `CLIP_RULES`.
+
     Raises:
         ValueError: no such rule.
         DataError: no image belongs to a clip, or the images of a clip have several classes or subjects.
     """
-    if rule not in RULES:
-        raise ValueError(f"rule is {rule!r}, expected one of {', '.join(RULES)}")
+    if rule not in CLIP_RULES:
+        raise ValueError(f"rule is {rule!r}, expected one of {', '.join(CLIP_RULES)}")
     inside = np.flatnonzero(np.array([bool(clip) for clip in images.clips], dtype=bool))
     if not len(inside):
         raise DataError("no image of this split belongs to a clip; leave out --by clip, or name the clips in the table")
-    table: dict[str, int] = {}
-    code = np.array([table.setdefault(images.clips[row], len(table)) for row in inside])
-    size = np.bincount(code)
-    order = np.argsort(code, kind="stable")
+    number_of: dict[str, int] = {}
+    clip = np.array([number_of.setdefault(images.clips[row], len(number_of)) for row in inside])
+    size = np.bincount(clip)
+    order = np.argsort(clip, kind="stable")
     starts = np.concatenate([[0], np.cumsum(size)[:-1]])
-    first = inside[order[starts]]  # clips in the order of their first image
-    _refuse_mixed(images, inside, code, first)
+    first = inside[order[starts]]  # of each clip
+    _refuse_mixed(images, inside, clip, first)
 
     mean = _means(images.probabilities, inside[order], starts, logs=rule == "mean-logit")
     probabilities = ranked = softmax(mean) if rule == "mean-logit" else mean
     if rule == "majority":
         votes = np.zeros_like(mean)
-        np.add.at(votes, (code, images.predicted[inside]), 1)
+        np.add.at(votes, (clip, images.predicted[inside]), 1)
         probabilities, ranked = votes / size[:, None], votes + np.nan_to_num(mean) / 2  # below one vote
     middle = inside[order[starts + size // 2]]
     return replace(
@@ -100,8 +120,8 @@ def by_clip(images: Answers, rule: str = RULES[0]) -> Answers:
         truth=images.truth[first],
         predicted=ranked.argmax(axis=1),
         probabilities=probabilities,
-        names=tuple(table),
-        clips=tuple(table),
+        names=tuple(number_of),
+        clips=tuple(number_of),
         paths=tuple(images.paths[row] for row in middle),
         subjects=tuple(images.subjects[row] for row in first),
         left_out=len(images.truth) - len(inside),
@@ -111,48 +131,41 @@ def by_clip(images: Answers, rule: str = RULES[0]) -> Answers:
 def _means(
     probabilities: npt.NDArray[np.floating], rows: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], *, logs: bool
 ) -> npt.NDArray[np.float64]:
-    """(clips, classes) the mean over each clip's rows, or that of their logarithms, some clips at a time.
+    """Return the mean over each clip's rows, or that of their logarithms, (clips, classes), some clips at a time.
 
     `rows` are sorted by clip, `starts` is where each clip begins.
     """
     ends = np.append(starts[1:], len(rows))
     mean = np.empty((len(starts), probabilities.shape[1]))
-    first = 0
+    first = 0  # clip of the block
     while first < len(starts):
         room = starts[first] + max(1, BLOCK // mean.shape[1])
         last = max(first + 1, int(np.searchsorted(ends, room, side="right")))
-        of = probabilities[rows[starts[first] : ends[last - 1]]].astype(np.float64)
+        block = probabilities[rows[starts[first] : ends[last - 1]]].astype(np.float64)
         if logs:
             with np.errstate(invalid="ignore"):  # nan of a diverged head
-                of = np.log(np.maximum(of, LEAST))
-        mean[first:last] = np.add.reduceat(of, starts[first:last] - starts[first])
+                block = np.log(np.maximum(block, LEAST))
+        mean[first:last] = np.add.reduceat(block, starts[first:last] - starts[first])
         first = last
     return mean / (ends - starts)[:, None]
 
 
-def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """(rows, classes) logits -> probabilities; nan where a diverged head answers nan or inf."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        z = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True, initial=-np.inf))
-        shares: npt.NDArray[np.float64] = z / z.sum(axis=1, keepdims=True)
-    return shares
-
-
 def _refuse_mixed(
-    images: Answers, inside: npt.NDArray[np.int64], code: npt.NDArray[np.int64], first: npt.NDArray[np.int64]
+    images: SplitPredictions, inside: npt.NDArray[np.int64], clip: npt.NDArray[np.int64], first: npt.NDArray[np.int64]
 ) -> None:
-    of = first[code]
-    mixed = np.flatnonzero(images.truth[of] != images.truth[inside])
+    """Refuse clips of two classes or two people: the rows `inside` them are held against their clip's `first` one."""
+    reference = first[clip]
+    mixed = np.flatnonzero(images.truth[reference] != images.truth[inside])
     if len(mixed):
-        clip, labels = images.clips[inside[mixed[0]]], (images.truth[of[mixed[0]]], images.truth[inside[mixed[0]]])
-        named = " and ".join(repr(images.classes[label]) for label in labels)
+        row, other = inside[mixed[0]], reference[mixed[0]]
+        named = " and ".join(repr(images.classes[label]) for label in (images.truth[other], images.truth[row]))
         raise DataError(
-            f"clip {clip!r} has images of {named}: one answer a clip needs one class a clip. "
+            f"clip {images.clips[row]!r} has images of {named}: one answer a clip needs one class a clip. "
             f"Leave out --by clip, or name shorter clips."
         )
-    for row, head in zip(inside.tolist(), of.tolist(), strict=True):
-        if images.subjects[row] != images.subjects[head]:
+    for row, other in zip(inside.tolist(), reference.tolist(), strict=True):
+        if images.subjects[row] != images.subjects[other]:
             raise DataError(
-                f"clip {images.clips[row]!r} shows {images.subjects[head]!r} and {images.subjects[row]!r}: "
+                f"clip {images.clips[row]!r} shows {images.subjects[other]!r} and {images.subjects[row]!r}: "
                 f"clips of different subjects need different names."
             )

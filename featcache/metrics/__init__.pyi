@@ -1,11 +1,12 @@
 from .bootstrap import Interval as Interval
 from .bootstrap import Intervals as Intervals
-from .bootstrap import differences as differences
-from .bootstrap import intervals as intervals
-from .bootstrap import no_difference as no_difference
+from .bootstrap import bootstrap_differences as bootstrap_differences
+from .bootstrap import bootstrap_intervals as bootstrap_intervals
+from .bootstrap import zero_intervals as zero_intervals
 from .bounds import TOO_FEW as TOO_FEW
-from .bounds import too_few_means as too_few_means
+from .bounds import explain_too_few as explain_too_few
 from .confusion import Calibration as Calibration
+from .confusion import Confusion as Confusion
 from .confusion import Counts as Counts
 from .confusion import Shares as Shares
 from .confusion import accuracy as accuracy
@@ -16,6 +17,7 @@ from .confusion import macro_recall as macro_recall
 from .confusion import per_class_f1 as per_class_f1
 from .confusion import per_class_precision as per_class_precision
 from .confusion import per_class_recall as per_class_recall
-from .groups import Groups as Groups
-from .groups import group as group
-from .groups import unit_of as unit_of
+from .groups import GroupCounts as GroupCounts
+from .groups import choose_unit as choose_unit
+from .groups import count_groups as count_groups
+from .probabilities import softmax as softmax

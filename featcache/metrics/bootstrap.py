@@ -21,10 +21,8 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from featcache.metrics.bounds import Ends, Sample, difference_ends, share_ends
-from featcache.metrics.groups import Doubles, Groups, group, unit_of
-from featcache.metrics.resampling import Figures, affordable_resamples, point_of, spread_of
-
-__all__ = ["Groups", "Interval", "Intervals", "differences", "group", "intervals", "no_difference", "unit_of"]
+from featcache.metrics.groups import Doubles, GroupCounts
+from featcache.metrics.resampling import HeadsReducer, affordable_resamples, point_estimates, standard_errors
 
 LEVEL = 0.95
 METHOD = (
@@ -62,30 +60,48 @@ class Intervals:
     recall: tuple[Interval | None, ...]  # (classes,)
 
 
-def intervals(groups: Groups, *, resamples: int | None = None, level: float = LEVEL, seed: int = 0) -> Intervals:
-    """The intervals of the mean over the heads: of one head's figures, or of folds' averages."""
+def bootstrap_intervals(
+    groups: GroupCounts, *, resamples: int | None = None, level: float = LEVEL, seed: int = 0
+) -> Intervals:
+    """Return the intervals of the mean over the heads: of one head's figures, or of folds' averages.
+
+    Args:
+        groups: what is drawn again.
+        resamples: how often; None for as many as `affordable_resamples` allows.
+        level: of confidence.
+        seed: of the draws.
+    """
     resamples = resamples or affordable_resamples(groups)
     sample = _sample(groups, _mean, resamples, seed)
     return _intervals(groups, sample, share_ends(sample, level), resamples, level, METHOD)
 
 
-def differences(groups: Groups, *, resamples: int | None = None, level: float = LEVEL, seed: int = 0) -> Intervals:
-    """The intervals of the first head's figures less the second's, both on the same rows of each resample."""
+def bootstrap_differences(
+    groups: GroupCounts, *, resamples: int | None = None, level: float = LEVEL, seed: int = 0
+) -> Intervals:
+    """Return the intervals of the first head's figures less the second's, both on the same rows of each resample.
+
+    Args:
+        groups: what is drawn again, of two heads.
+        resamples: as of `bootstrap_intervals`.
+        level: of confidence.
+        seed: of the draws.
+    """
     resamples = resamples or affordable_resamples(groups)
-    sample = _sample(groups, lambda each: each[0] - each[1], resamples, seed)
+    sample = _sample(groups, lambda figures: figures[0] - figures[1], resamples, seed)
     ends = difference_ends(sample, *_contributions(groups), level)
     return _intervals(groups, sample, ends, resamples, level, METHOD_DIFFERENCE)
 
 
-def no_difference(groups: Groups, *, level: float = LEVEL) -> Intervals:
-    """Those of one head and itself: 0 by definition, whatever the sample."""
+def zero_intervals(groups: GroupCounts, *, level: float = LEVEL) -> Intervals:
+    """Return the intervals of the differences between a head and itself: 0 by definition, whatever the sample."""
     zero = Interval(0.0, 0.0)
-    recall = tuple(zero if seen else None for seen in (groups.rows.sum(axis=0) > 0).tolist())
+    recall = tuple(zero if is_seen else None for is_seen in (groups.rows.sum(axis=0) > 0).tolist())
     return Intervals(groups.unit, groups.number, 0, level, "the same head", zero, zero, recall)
 
 
-def _sample(groups: Groups, figures: Figures, resamples: int, seed: int) -> Sample:
-    """What `figures` makes of the heads, and how it varies."""
+def _sample(groups: GroupCounts, reduce_heads: HeadsReducer, resamples: int, seed: int) -> Sample:
+    """Return what `reduce_heads` makes of the heads' figures, and how it varies."""
     rows = groups.rows
     present = groups.count @ (rows > 0).astype(np.int64)
     number = np.array([groups.number, groups.number, *present], dtype=np.float64)
@@ -93,31 +109,31 @@ def _sample(groups: Groups, figures: Figures, resamples: int, seed: int) -> Samp
     if groups.heads == 1 or groups.support.shape[1] == groups.classes:
         is_trial[0] = rows.sum(axis=1).max(initial=0) <= 1
         is_trial[2:] = rows.max(axis=0).toarray().ravel() <= 1
-    point, spread = point_of(groups, figures), spread_of(groups, figures, resamples, seed)
+    point, spread = point_estimates(groups, reduce_heads), standard_errors(groups, reduce_heads, resamples, seed)
     return Sample(point=point, spread=spread, groups=number, is_trial=is_trial)
 
 
 def _intervals(
-    groups: Groups, sample: Sample, ends: Ends, resamples: int, level: float, method: str
+    groups: GroupCounts, sample: Sample, ends: Ends, resamples: int, level: float, method: str
 ) -> Intervals:  # fmt: skip
-    none = np.isnan(sample.point) | sample.is_too_few
-    found = [
+    has_none = np.isnan(sample.point) | sample.is_too_few
+    stated = [
         None if nothing else Interval(low, high)
-        for nothing, low, high in zip(none.tolist(), *(end.tolist() for end in ends), strict=True)
+        for nothing, low, high in zip(has_none.tolist(), *(end.tolist() for end in ends), strict=True)
     ]
-    return Intervals(groups.unit, groups.number, resamples, level, method, found[0], found[1], tuple(found[2:]))
+    return Intervals(groups.unit, groups.number, resamples, level, method, stated[0], stated[1], tuple(stated[2:]))
 
 
-def _mean(each: Doubles) -> Doubles:
-    """(heads, 2 + classes, n) -> (2 + classes, n): the mean of the heads in which a figure is defined."""
-    known = ~np.isnan(each)
+def _mean(figures: Doubles) -> Doubles:
+    """Return the mean over the heads in which a figure is defined: (heads, 2 + classes, n) -> (2 + classes, n)."""
+    is_defined = ~np.isnan(figures)
     with np.errstate(invalid="ignore"):
-        mean: Doubles = np.where(known, each, 0).sum(axis=0) / known.sum(axis=0)
+        mean: Doubles = np.where(is_defined, figures, 0).sum(axis=0) / is_defined.sum(axis=0)
     return mean
 
 
-def _contributions(groups: Groups) -> tuple[Doubles, npt.NDArray[np.bool_]]:
-    """What `bounds.difference_ends` needs to know of single groups, both (2 + classes,).
+def _contributions(groups: GroupCounts) -> tuple[Doubles, npt.NDArray[np.bool_]]:
+    """Return what `bounds.difference_ends` needs to know of single groups, both (2 + classes,).
 
     The root of the mean square of what the groups add in which the heads differ, n (right1 - right2) / rows, whose mean
     over the n groups is the figure; 0 where they differ in none. And whether the heads differ by exactly -1, 0 or 1 in

@@ -37,11 +37,11 @@ class Sample:
     is_trial: Flags  # no group has more than one row of it
 
     @property
-    def alike(self) -> Flags:
+    def is_alike(self) -> Flags:
         """(2 + classes,) whether a class is seen, and in all groups the same; False for accuracy and macro recall."""
-        found: Flags = (self.groups > 0) & ~(self.spread > NO_SPREAD) & ~np.isnan(self.point)
-        found[:2] = False
-        return found
+        is_alike: Flags = (self.groups > 0) & ~(self.spread > NO_SPREAD) & ~np.isnan(self.point)
+        is_alike[:2] = False
+        return is_alike
 
     @property
     def is_too_few(self) -> Flags:
@@ -50,15 +50,19 @@ class Sample:
         return (self.groups < FEWEST) | ((self.groups < FEWEST_ALIKE) & whole)
 
 
-def too_few_means(unit: str) -> str:
-    """The rule in words."""
+def explain_too_few(unit: str) -> str:
+    """Return the rule for "too few" in words.
+
+    Args:
+        unit: what was drawn again: "subject", "clip" or "image".
+    """
     if unit == "image":
         return f"{TOO_FEW}: fewer than {FEWEST_ALIKE} images"
     return f"{TOO_FEW}: fewer than {FEWEST} {unit}s show it, or than {FEWEST_ALIKE} where all show the same"
 
 
 def share_ends(sample: Sample, level: float) -> Ends:
-    """Intervals of shares.
+    """Return the intervals of shares.
 
     Where no group has more than one row, mid-P binomial. Elsewhere Student's t with groups - 1 degrees of freedom on
     the logit scale: logit(p) -+ t s / (p (1 - p)). Without spread as above.
@@ -75,7 +79,7 @@ def share_ends(sample: Sample, level: float) -> Ends:
 
 
 def difference_ends(sample: Sample, step: Doubles, is_mostly_whole: Flags, level: float) -> Ends:
-    """Intervals of differences: Student's t with groups - 1 degrees of freedom, d -+ t s.
+    """Return the intervals of differences: Student's t with groups - 1 degrees of freedom, d -+ t s.
 
     Where half of the groups or more show exactly -1, 0 or 1 (`is_mostly_whole`: rows that are their own groups, heads
     that seldom differ), the few others make that skewed, and too narrow. There two groups are added that show
@@ -97,7 +101,7 @@ def difference_ends(sample: Sample, step: Doubles, is_mostly_whole: Flags, level
 
 
 def binomial_ends(right: Doubles, trials: Doubles, level: float) -> Ends:
-    """The mid-P interval of `right` of so many trials, 0 < right < trials.
+    """Return the mid-P interval of `right` of so many trials, 0 < right < trials.
 
     Clopper and Pearson's with half the probability of what was seen: Lancaster, JASA 56 (1961); Brown, Cai and
     DasGupta, Statistical Science 16 (2001), section 4. Found by bisection, to 1e-15.
@@ -119,30 +123,30 @@ def binomial_ends(right: Doubles, trials: Doubles, level: float) -> Ends:
 def _reach(sample: Sample, level: float) -> Doubles:
     """Return t s, with s made unbiased for n groups: sqrt(n / (n - 1))."""
     n = np.maximum(sample.groups, 2)  # of one nothing is stated
-    found: Doubles = _quantile(sample, level) * sample.spread * np.sqrt(n / (n - 1))
-    return found
+    reach: Doubles = _quantile(sample, level) * sample.spread * np.sqrt(n / (n - 1))
+    return reach
 
 
 def _quantile(sample: Sample, level: float) -> Doubles:
-    found: Doubles = -stdtrit(np.maximum(sample.groups, 2) - 1, (1 - level) / 2)
-    return found
+    quantile: Doubles = -stdtrit(np.maximum(sample.groups, 2) - 1, (1 - level) / 2)
+    return quantile
 
 
 def _alike_ends(sample: Sample, level: float, lowest: int) -> Ends:
-    """As if no figure had a spread."""
+    """Return the intervals as if no figure had a spread."""
     q = ((1 - level) / 2) ** (1 / np.maximum(sample.groups, 1))
     return q * sample.point + (1 - q) * lowest, q * sample.point + (1 - q)
 
 
 def _macro_ends(sample: Sample, low: float, high: float, level: float, lowest: int) -> tuple[float, float]:
-    """Macro recall's interval from what its resamples vary by, [low, high], and what they cannot show.
+    """Return macro recall's interval, from what its resamples vary by, [low, high], and what they cannot show.
 
     Classes whose groups are all alike add nothing to the resamples' spread. What they may hide is added as an
     independent part: the distances of the ends are put together as the root of the sum of their squares (Zou and
     Donner, Statistics in Medicine 27, 2008). An unseen group of several rows is taken to depart by no more than groups
     do in the classes that vary; one of a single row by all that it can.
     """
-    mean, alike = float(sample.point[1]), sample.alike
+    mean, alike = float(sample.point[1]), sample.is_alike
     if np.isnan(mean):
         return mean, mean
     if not sample.spread[1] > NO_SPREAD:
@@ -155,7 +159,7 @@ def _macro_ends(sample: Sample, low: float, high: float, level: float, lowest: i
 
 
 def _between_groups(sample: Sample) -> float:
-    """The standard deviation between the groups of a class, as the classes that vary show it; inf where none does."""
+    """Return the standard deviation between a class's groups, as the classes that vary show it; inf where none does."""
     varies = sample.spread[2:] > NO_SPREAD
     if not varies.any():
         return np.inf
@@ -163,7 +167,7 @@ def _between_groups(sample: Sample) -> float:
 
 
 def _hidden(room: Doubles, groups: Doubles, level: float) -> float:
-    """The most that classes may lack together: max of sum(room (1 - q)) over all q with prod(q^groups) >= the tail.
+    """Return the most that classes may lack together: max sum(room (1 - q)) over all q with prod(q^groups) >= the tail.
 
     prod(q^groups) is the probability of a sample without any spread, q as in the module's text. Lagrange:
     q = min(1, m groups / room), where m makes the constraint hold; bisection on its logarithm.

@@ -74,37 +74,37 @@ def largest_confusions(confusion: Counts, limit: int = 5) -> list[Confusion]:
     np.fill_diagonal(off, 0)
     support = confusion.sum(axis=1)
     cells = np.argsort(-off, axis=None, kind="stable")[:limit]
-    found = [(int(cell // len(off)), int(cell % len(off))) for cell in cells]
+    largest = [(int(cell // len(off)), int(cell % len(off))) for cell in cells]
     return [
         Confusion(truth, predicted, int(off[truth, predicted]), float(off[truth, predicted] / support[truth]))
-        for truth, predicted in found
+        for truth, predicted in largest
         if off[truth, predicted]
     ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
-    """How often answers are right, beside how sure they are: equal bins of confidence from 0 to 1."""
+    """How often predictions are right, beside how sure they are: equal bins of confidence from 0 to 1."""
 
-    count: Counts  # (bins,) answers
+    count: Counts  # (bins,) predictions
     confidence: Shares  # (bins,) their mean; nan in an empty bin
     right: Shares  # (bins,) the share of them that is right; nan in an empty bin
-    ece: float  # the mean of |right - confidence|, weighted by count; nan without answers
+    ece: float  # the mean of |right - confidence|, weighted by count; nan without predictions
 
 
 def calibration(confidence: npt.NDArray[np.floating], right: npt.NDArray[np.bool_], bins: int = 15) -> Calibration:
     """The reliability diagram and the expected calibration error; both (rows,), confidence in 0 … 1.
 
     Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks (ICML 2017), eq. 1 to 3: bin m holds
-    confidences in ((m - 1) / bins, m / bins], and 0 goes to the first. Answers of a diverged head, which are nan,
+    confidences in ((m - 1) / bins, m / bins], and 0 goes to the first. Those of a diverged head, which are nan,
     are left out.
     """
-    known = ~np.isnan(confidence)
-    sure, hit = confidence[known].astype(np.float64), right[known].astype(np.float64)
+    is_defined = ~np.isnan(confidence)
+    confidences, hits = confidence[is_defined].astype(np.float64), right[is_defined].astype(np.float64)
     edges = np.arange(1, bins) / bins
-    place = np.searchsorted(edges, sure, side="left")
-    count = np.bincount(place, minlength=bins)
-    mean, share = (_ratio(np.bincount(place, each, minlength=bins), count) for each in (sure, hit))
+    bin_of = np.searchsorted(edges, confidences, side="left")
+    count = np.bincount(bin_of, minlength=bins)
+    mean, share = (_ratio(np.bincount(bin_of, values, minlength=bins), count) for values in (confidences, hits))
     gaps = np.where(count > 0, np.abs(np.nan_to_num(share - mean)), 0.0)
     return Calibration(count, mean, share, float(_ratio((gaps * count).sum(), count.sum())))
 

@@ -12,8 +12,8 @@ Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Groups:
-    """What is drawn again: right answers and rows of each class in each kind of group, once a head."""
+class GroupCounts:
+    """What a bootstrap draws: right predictions and rows of each class in each kind of group, once a head."""
 
     unit: str
     heads: int
@@ -22,8 +22,8 @@ class Groups:
     count: npt.NDArray[np.int64]  # (kinds,), how many groups are of this kind
 
     @classmethod
-    def of(cls, unit: str, hits: Doubles, support: Doubles, count: npt.NDArray[np.int64]) -> "Groups":
-        """From dense counts, both (kinds, heads, classes)."""
+    def from_dense(cls, unit: str, hits: Doubles, support: Doubles, count: npt.NDArray[np.int64]) -> "GroupCounts":
+        """Return the groups of dense counts, both (kinds, heads, classes)."""
         kinds, heads, _ = hits.shape
         return cls(unit, heads, csr_array(hits.reshape(kinds, -1)), csr_array(support.reshape(kinds, -1)), count)
 
@@ -39,64 +39,64 @@ class Groups:
 
     @property
     def rows(self) -> csr_array:
-        """(kinds, classes) rows of each class, of all heads together; of one where they share theirs."""
+        """Rows of each class, (kinds, classes): of all heads together; of one where they share theirs."""
         parts = [self.support[:, at : at + self.classes] for at in range(0, self.support.shape[1], self.classes)]
         total = csr_array(sum(parts[1:], parts[0]))
         total.eliminate_zeros()
         return total
 
 
-def unit_of(subjects: Sequence[str], clips: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """What is drawn again, and each row's name of it: subjects if every row names one, else clips, else images."""
+def choose_unit(subjects: Sequence[str], clips: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """Return what is drawn again, and its name for each row: subjects if all rows name one, else clips, else images."""
     for unit, names in (("subject", subjects), ("clip", clips)):
         if len(names) and all(names):
             return unit, names
     return "image", ()
 
 
-def group(
+def count_groups(
     unit: str,
     names: Sequence[str],
     truth: npt.NDArray[np.integer],
     right: npt.NDArray[np.bool_],
     classes: int,
     counts: npt.NDArray[np.bool_] | None = None,
-) -> Groups:
-    """Count the rows of each group.
+) -> GroupCounts:
+    """Return the counts of each group.
 
     Args:
         unit: what a group is.
         names: (rows,) the group of each row; none where each row is its own.
         truth: (rows,) an index into the classes.
-        right: (rows, heads) whether each head's answer is right.
+        right: (rows, heads) whether each head's prediction is right.
         classes: how many.
         counts: (rows, heads) whether a row is one of that head's, where not every row is.
     """
     heads = right.shape[1]
     bits = right if counts is None else np.concatenate([right & counts, counts], axis=1)
     keys = truth.astype(np.int64) << bits.shape[1]
-    for place in range(bits.shape[1]):
-        keys |= bits[:, place].astype(np.int64) << place
+    for column in range(bits.shape[1]):
+        keys |= bits[:, column].astype(np.int64) << column
     kinds, kind, count = np.unique(keys, return_inverse=True, return_counts=True)
-    label, known = kinds >> bits.shape[1], (kinds[:, None] >> np.arange(bits.shape[1])) & 1
-    hits = _one_class(known[:, :heads], label, classes)
-    rows = np.ones((len(kinds), 1), dtype=np.int64) if counts is None else known[:, heads:]
-    support = _one_class(rows, label, classes)
+    label, is_set = kinds >> bits.shape[1], (kinds[:, None] >> np.arange(bits.shape[1])) & 1
+    hits = _in_class_columns(is_set[:, :heads], label, classes)
+    rows = np.ones((len(kinds), 1), dtype=np.int64) if counts is None else is_set[:, heads:]
+    support = _in_class_columns(rows, label, classes)
     if len(names):
-        like, count = _alike(names, kind, len(kinds))
-        hits, support = csr_array(like @ hits), csr_array(like @ support)
-    return Groups(unit, heads, hits, support, count)
+        rows_of_kind, count = _count_alike(names, kind, len(kinds))
+        hits, support = csr_array(rows_of_kind @ hits), csr_array(rows_of_kind @ support)
+    return GroupCounts(unit, heads, hits, support, count)
 
 
-def _one_class(values: npt.NDArray[np.integer], label: npt.NDArray[np.integer], classes: int) -> csr_array:
-    """(kinds, heads * classes): values (kinds, heads) in the columns of each kind's class."""
+def _in_class_columns(values: npt.NDArray[np.integer], label: npt.NDArray[np.integer], classes: int) -> csr_array:
+    """Return values (kinds, heads) in the columns of each kind's class, (kinds, heads * classes)."""
     row, head = np.nonzero(values)
     shape = (len(label), values.shape[1] * classes)
     return csr_array((values[row, head].astype(np.float64), (row, head * classes + label[row])), shape=shape)
 
 
-def _alike(names: Sequence[str], kind: Numbers, kinds: int) -> tuple[csr_array, Numbers]:
-    """(kinds of group, kinds of row) how many rows of each kind, and how many groups are of each kind.
+def _count_alike(names: Sequence[str], kind: Numbers, kinds: int) -> tuple[csr_array, Numbers]:
+    """Return the rows of each kind in each kind of group, (kinds of group, kinds of row), and the groups of each kind.
 
     Sorted as the rows of the dense table would be, so that the draws of a seed do not depend on the names.
     """
@@ -113,5 +113,5 @@ def _alike(names: Sequence[str], kind: Numbers, kinds: int) -> tuple[csr_array, 
     order = sorted(seen)
     flat = np.frombuffer(b"".join(order), ">u8").astype(np.int64).reshape(-1, 2)
     starts = np.cumsum([0, *(len(key) // 16 for key in order)])
-    like = csr_array((flat[:, 1].astype(np.float64), kinds - 1 - flat[:, 0], starts), shape=(len(order), kinds))
-    return like, np.array([seen[key] for key in order], dtype=np.int64)
+    rows_of_kind = csr_array((flat[:, 1].astype(np.float64), kinds - 1 - flat[:, 0], starts), shape=(len(order), kinds))
+    return rows_of_kind, np.array([seen[key] for key in order], dtype=np.int64)

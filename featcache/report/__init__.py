@@ -1,4 +1,4 @@
-"""An Evaluation -> terminal table, picture, CSV, JSON."""
+"""Rendering only: what was computed, as tables on the terminal, CSV files, pictures and a page."""
 
 import lazy_loader
 

@@ -9,17 +9,17 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 _LINE_SECONDS = 15.0  # between lines where nobody watches
 
 
-class Bar:
-    """One bar for a long piece of work; `show` may be called as often as one likes."""
+class ProgressBar:
+    """A bar for a long piece of work; `show` may be called as often as one likes."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live = None if not console.is_terminal else _columns(console)
         self._task: TaskID | None = None
-        self._what: str | None = None
-        self._said = time.monotonic()
+        self._stage: str | None = None
+        self._printed = time.monotonic()
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> "ProgressBar":
         if self._live is not None:
             self._live.start()
         return self
@@ -28,23 +28,36 @@ class Bar:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, what: str, done: int, total: int, detail: str = "") -> None:
-        """`detail` is what a person wants to know beside the bar: the rate, the time left."""
+    def show(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        """Show how far the work is.
+
+        Args:
+            stage: what is done, in words; another one starts a bar and a clock of its own.
+            done: how much of it.
+            total: of how much.
+            detail: what a person wants to know beside the bar: the rate, the time left.
+        """
         if self._live is not None:
-            if what != self._what:  # another split, another stage: a bar and a clock of its own
+            if stage != self._stage:  # another split, another stage: a bar and a clock of its own
                 if self._task is not None:
                     self._live.remove_task(self._task)
-                self._what = what
-                self._task = self._live.add_task(what, total=total, detail=detail)
+                self._stage = stage
+                self._task = self._live.add_task(stage, total=total, detail=detail)
             assert self._task is not None  # noqa: S101 (added above)
             self._live.update(self._task, completed=done, total=max(total, 1), detail=detail)
-        elif time.monotonic() - self._said > _LINE_SECONDS:
-            self._said = time.monotonic()
-            self._console.print(f"{what}: {done:,} of {total:,}  {detail}", highlight=False)
+        elif time.monotonic() - self._printed > _LINE_SECONDS:
+            self._printed = time.monotonic()
+            self._console.print(f"{stage}: {done:,} of {total:,}  {detail}", highlight=False)
 
 
-def left(done: int, total: int, seconds: float) -> str:
-    """The time that is left at the pace so far, in words; nothing before there is a pace."""
+def time_left(done: int, total: int, seconds: float) -> str:
+    """Return the time that is left at the pace so far, in words; "" before there is a pace.
+
+    Args:
+        done: how much is done.
+        total: of how much.
+        seconds: that it took.
+    """
     if not done or seconds <= 0:
         return ""
     rest = (total - done) * seconds / done

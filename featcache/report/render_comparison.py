@@ -1,7 +1,5 @@
 """The comparison of heads as a table and as a CSV file."""
 
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,65 +7,55 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from featcache.evaluation import Comparison, finite_or_none
-from featcache.report.tables import check_destination, inert, save_bytes
-from featcache.report.text import printable
+from featcache.evaluation import Comparison
+from featcache.report.tables import blank_if_undefined, disarm_formula, save_rows
+from featcache.report.text import decimal, percent, printable
 
-UNKNOWN = "–"
 WIDE = 140  # columns of a terminal that has room for settings in full
 
 
-def comparison_table(comparison: Comparison, width: int) -> Iterator[RenderableType]:
-    """The table and its notes, `width` columns wide; a name says its settings, so narrow ones go without."""
+def comparison_parts(comparison: Comparison, width: int) -> Iterator[RenderableType]:
+    """Yield the table and its notes, `width` columns wide; a name says its settings, so narrow ones go without."""
     wide = width >= WIDE
-    several = len({line.store for line in comparison.lines}) > 1
+    several = len({head.store for head in comparison.heads}) > 1
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("name", *(("classifier", "settings") if wide else ()), *(("store",) if several else ())):
         table.add_column(f"\n{heading}", overflow="fold")
     for heading in ("macro\nrecall", "\naccuracy", "\nloss", "\ngap", "\nseconds"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for line in comparison.lines:
+    for head in comparison.heads:
         cells = [
-            _share(line.value("macro_recall")),
-            _share(line.value("accuracy")),
-            _number(line.value("loss")),
-            _share(line.gap),
-            f"{line.seconds:,.1f}",
+            percent(head.figure("macro_recall")),
+            percent(head.figure("accuracy")),
+            decimal(head.figure("loss")),
+            percent(head.gap),
+            f"{head.seconds:,.1f}",
         ]
-        settings = [line.classifier, line.settings] if wide else []
-        words = [line.name, *settings, *([line.store] if several else [])]
+        settings = [head.classifier, head.settings] if wide else []
+        words = [head.name, *settings, *([head.store] if several else [])]
         table.add_row(*(Text(printable(word)) for word in words), *cells)
-    splits = ", ".join(sorted({line.split for line in comparison.lines}))
-    yield Text(f"{printable(comparison.data_set)}: {len(comparison.lines)} classifiers, scores on {splits}")
+    splits = ", ".join(sorted({head.split for head in comparison.heads}))
+    yield Text(f"{printable(comparison.data_set)}: {len(comparison.heads)} classifiers, scores on {splits}")
     yield table
     for note in comparison.notes:
         yield Text(f"note: {printable(note)}")
 
 
 def save_comparison_csv(comparison: Comparison, path: Path) -> None:
-    r"""One row a head, undefined values empty, shares in 0 … 1; names as `tables.inert` writes them.
+    """Write one row a head: name, classifier, settings, split, its figures, store; shares in 0 … 1.
+
+    Args:
+        comparison: what is written.
+        path: the file; an existing one is replaced.
 
     Raises:
         UsageError: the path does not end in .csv, or its folder does not exist.
         MachineError: it cannot be written.
     """
-    check_destination(path, ".csv")
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    columns = ("macro_recall", "accuracy", "loss", "gap", "seconds")
-    rows.writerow(["name", "classifier", "settings", "split", *columns, "store"])
-    for line in comparison.lines:
-        values = [finite_or_none(line.value(column)) for column in columns]
-        words = [inert(word) for word in (line.name, line.classifier, line.settings, line.split)]
-        rows.writerow([*words, *("" if value is None else value for value in values), inert(line.store)])
-    save_bytes(path, text.getvalue().encode())
-
-
-def _share(value: float | str) -> str:
-    found = finite_or_none(value)
-    return UNKNOWN if found is None else f"{100 * found:.1f} %"
-
-
-def _number(value: float | str) -> str:
-    found = finite_or_none(value)
-    return UNKNOWN if found is None else f"{found:.4f}"
+    figures = ("macro_recall", "accuracy", "loss", "gap", "seconds")
+    rows = []
+    for head in comparison.heads:
+        words = [disarm_formula(word) for word in (head.name, head.classifier, head.settings, head.split)]
+        values = [blank_if_undefined(head.figure(column)) for column in figures]
+        rows.append([*words, *values, disarm_formula(head.store)])
+    save_rows(["name", "classifier", "settings", "split", *figures, "store"], rows, path)

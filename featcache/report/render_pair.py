@@ -1,6 +1,5 @@
 """A comparison of two heads, and an average over folds, on the terminal; in any width, legible without colour."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,104 +8,108 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from featcache.evaluation import Evaluation, Folds, Paired
+from featcache.evaluation import Evaluation, FoldsEvaluation, PairedEvaluation
 from featcache.metrics import Interval
-from featcache.report.terminal import NARROW, UNDEFINED, drawn_again, percent, span
-from featcache.report.text import printable, shorten
+from featcache.report.console import print_parts
+from featcache.report.render_intervals import describe_resampling, interval_text
+from featcache.report.terminal import NARROW
+from featcache.report.text import percent, percent_number, printable, shorten
 
 
-def render_paired(found: Paired, console: Console) -> None:
+def print_pair(pair: PairedEvaluation, console: Console) -> None:
     """Print what differs between two heads, class by class."""
-    _print(paired_parts(found, console.width), console)
+    print_parts(pair_parts(pair, console.width), console)
 
 
-def render_folds(found: Folds, console: Console) -> None:
+def print_folds(folds: FoldsEvaluation, console: Console) -> None:
     """Print the average of folds, and each fold."""
-    _print(folds_parts(found, console.width), console)
+    print_parts(folds_parts(folds, console.width), console)
 
 
-def paired_parts(found: Paired, width: int) -> list[RenderableType]:
-    """The figures of both, the differences with their intervals; classes by difference, the worst first."""
-    one, other, sure = found.one, found.other, found.intervals
-    heads = [_who(f"{letter}: ", side, width) for letter, side in (("A", one), ("B", other))]
-    title = " · ".join(printable(name) for name in (one.data_set, one.split, one.unit))
-    table = _table(("", "A", "B", "A - B", "95 %"))
+def pair_parts(pair: PairedEvaluation, width: int) -> list[RenderableType]:
+    """Return the figures of both heads, and the differences with their intervals; classes with the worst first."""
+    first, second, intervals = pair.first, pair.second, pair.intervals
+    heads = [_describe_head(f"{letter}: ", side, width) for letter, side in (("A", first), ("B", second))]
+    title = " · ".join(printable(name) for name in (first.data_set, first.split, first.unit))
+    figures = _table(("", "A", "B", "A - B", "95 %"))
     for name, values, interval in (
-        ("accuracy", (one.accuracy, other.accuracy, found.accuracy), sure.accuracy),
-        ("macro recall", (one.macro_recall, other.macro_recall, found.macro_recall), sure.macro_recall),
+        ("accuracy", (first.accuracy, second.accuracy, pair.accuracy), intervals.accuracy),
+        ("macro recall", (first.macro_recall, second.macro_recall, pair.macro_recall), intervals.macro_recall),
     ):
-        table.add_row(Text(name), *_cells(values, interval))
+        figures.add_row(Text(name), *_cells(*values, interval))
     classes = _table(("class", "A", "B", "A - B", "95 %"))
-    for i in np.argsort(found.recall, kind="stable").tolist():
-        cells = _cells((float(one.recall[i]), float(other.recall[i]), float(found.recall[i])), sure.recall[i])
-        classes.add_row(_name(one.classes[i], width), *cells)
-    notes = [Text(f"note: {printable(note)}", style="bold red") for note in dict.fromkeys((*one.notes, *other.notes))]
-    said = Text("*: the interval of the difference does not hold 0", style="dim")
+    for i in np.argsort(pair.recall, kind="stable").tolist():
+        cells = _cells(float(first.recall[i]), float(second.recall[i]), float(pair.recall[i]), intervals.recall[i])
+        classes.add_row(_class_name(first.classes[i], width), *cells)
+    key = Text("*: the interval of the difference does not contain 0", style="dim")
     return [
         Group(Text(shorten(title, width), style="bold"), *heads),
-        *notes,
-        table,
-        Group(Text("recall by class, where A loses most first; in %", style="bold"), classes, said),
-        drawn_again(sure),
+        *_notes((first, second)),
+        figures,
+        Group(Text("recall by class in %, A's largest losses first", style="bold"), classes, key),
+        describe_resampling(intervals),
     ]
 
 
-def folds_parts(found: Folds, width: int) -> list[RenderableType]:
-    """The average, each fold's own figures with its head, and the average recall of each class."""
-    first = found.folds[0]
-    title = f"{printable(first.data_set)} · {printable(first.split)} · {first.unit} · {len(found.folds)} folds"
-    table = _table(("", "macro recall", "95 %", "accuracy", f"{first.by}s"))
-    for number, fold in zip(found.numbers, found.folds, strict=True):
-        sure = fold.intervals.macro_recall if fold.intervals else None
-        cells = (percent(fold.macro_recall), span(fold.macro_recall, sure), percent(fold.accuracy))
-        table.add_row(Text(f"fold {number}"), *map(Text, cells), Text(f"{fold.rows:,}"))
-    table.add_row(
-        Text("average"), Text(percent(found.macro_recall)),
-        Text(span(found.macro_recall, found.intervals.macro_recall)),
-        Text(percent(found.accuracy)), Text(""), style="bold",
-    )  # fmt: skip
-    heads = [_who(f"fold {number}: ", fold, width) for number, fold in zip(found.numbers, found.folds, strict=True)]
-    notes = dict.fromkeys(note for fold in found.folds for note in fold.notes)
+def folds_parts(folds: FoldsEvaluation, width: int) -> list[RenderableType]:
+    """Return the average, each fold's own figures with its head, and the average recall of each class."""
+    first = folds.folds[0]
+    numbered = list(zip(folds.numbers, folds.folds, strict=True))
+    title = f"{printable(first.data_set)} · {printable(first.split)} · {first.unit} · {len(numbered)} folds"
+    figures = _table(("", "macro recall", "95 %", "accuracy", f"{first.by}s"))
+    for number, fold in numbered:
+        interval = fold.intervals.macro_recall if fold.intervals else None
+        macro_recall = percent(fold.macro_recall), interval_text(fold.macro_recall, interval)
+        row = (f"fold {number}", *macro_recall, percent(fold.accuracy), f"{fold.rows:,}")
+        figures.add_row(*map(Text, row))
+    figures.add_row(
+        Text("average"),
+        Text(percent(folds.macro_recall)),
+        Text(interval_text(folds.macro_recall, folds.intervals.macro_recall)),
+        Text(percent(folds.accuracy)),
+        Text(""),
+        style="bold",
+    )
+    heads = [_describe_head(f"fold {number}: ", fold, width) for number, fold in numbered]
     classes = _table(("class", "recall", "95 %"))
-    for i in np.argsort(found.recall, kind="stable").tolist():
-        share = float(found.recall[i])
-        recall = UNDEFINED if math.isnan(share) else f"{100 * share:.1f}"
-        classes.add_row(_name(first.classes[i], width), Text(recall), Text(span(share, found.intervals.recall[i])))
+    for i in np.argsort(folds.recall, kind="stable").tolist():
+        recall = float(folds.recall[i])
+        cells = (percent_number(recall), interval_text(recall, folds.intervals.recall[i]))
+        classes.add_row(_class_name(first.classes[i], width), *map(Text, cells))
     return [
         Group(Text(shorten(title, width), style="bold"), *heads),
-        *(Text(f"note: {printable(note)}", style="bold red") for note in notes),
-        table,
-        Group(Text("recall by class, average of the folds that have it; in %", style="bold"), classes),
-        drawn_again(found.intervals),
+        *_notes(folds.folds),
+        figures,
+        Group(Text("recall by class in %, averaged over the folds that have it", style="bold"), classes),
+        describe_resampling(folds.intervals),
     ]
 
 
-def _who(before: str, side: Evaluation, width: int) -> Text:
-    """Which head stands on a side; where a word stood for it, why it is that one."""
+def _describe_head(before: str, side: Evaluation, width: int) -> Text:
+    """Return which head stands on a side; where a word stood for it, why it is that one."""
     return Text(before + printable(side.chosen) if side.chosen else shorten(before + printable(side.head), width))
 
 
-def _print(parts: Sequence[RenderableType], console: Console) -> None:
-    for number, part in enumerate(parts):
-        if number:
-            console.print()
-        console.print(part)
+def _notes(evaluations: Sequence[Evaluation]) -> list[Text]:
+    """Return the notes of all, each once."""
+    notes = dict.fromkeys(note for evaluation in evaluations for note in evaluation.notes)
+    return [Text(f"note: {printable(note)}", style="bold red") for note in notes]
 
 
-def _table(heads: Sequence[str]) -> Table:
+def _table(headings: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for place, head in enumerate(heads):
-        table.add_column(head, justify="right" if place else "left", no_wrap=True)
+    for column, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if column else "left", no_wrap=True)
     return table
 
 
-def _cells(values: Sequence[float], interval: Interval | None) -> list[Text]:
-    figures = [UNDEFINED if math.isnan(value) else f"{100 * value:.1f}" for value in values[:2]]
-    difference = UNDEFINED if math.isnan(values[2]) else f"{100 * values[2]:+.1f}"
-    away = interval is not None and not interval.low <= 0 <= interval.high
-    between = span(values[2], interval, "{:+.1f} to {:+.1f}") + (" *" if away else "  ")
-    return [Text(cell) for cell in (*figures, difference, between)]
+def _cells(first: float, second: float, difference: float, interval: Interval | None) -> list[Text]:
+    """Return two figures, their difference, and its interval with an asterisk where it leaves out 0."""
+    leaves_out_zero = interval is not None and not interval.low <= 0 <= interval.high
+    between = interval_text(difference, interval, "{:+.1f} to {:+.1f}") + (" *" if leaves_out_zero else "  ")
+    figures = (percent_number(first), percent_number(second), percent_number(difference, signed=True))
+    return [Text(cell) for cell in (*figures, between)]
 
 
-def _name(name: str, width: int) -> Text:
+def _class_name(name: str, width: int) -> Text:
     return Text(shorten(printable(name), max(8, width - (50 if width >= NARROW else 44))))

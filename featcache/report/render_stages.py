@@ -10,6 +10,7 @@ from rich.text import Text
 from featcache.extraction import Summary, describe_provenance
 from featcache.heads import best_of, merit
 from featcache.listing import shown_path
+from featcache.report.text import counted, percent
 
 if TYPE_CHECKING:
     from featcache.heads import Fit, Search
@@ -19,19 +20,19 @@ _SHOWN = 20  # heads in a table
 _NAMED = 10  # skipped images that are named
 
 
-def warnings_of(summary: Summary) -> Iterator[str]:
-    """What a person must know of an extract beside its figures, a line each."""
+def extract_warnings(summary: Summary) -> Iterator[str]:
+    """Yield what a person must know of an extract beside its figures, a line each."""
     for path, reason in summary.failures[:_NAMED]:
         yield f"skipped {summary.data_set}/{shown_path(path)}: {reason}"
     if len(summary.failures) > _NAMED:
         yield f"skipped {len(summary.failures) - _NAMED} more images of {summary.split!r} (--json names them all)"
     if summary.ignored:
         shown = ", ".join(map(shown_path, summary.ignored[:3])) + (", …" if len(summary.ignored) > 3 else "")
-        yield f"note: {many(len(summary.ignored), 'file')} of {summary.split!r} not taken for images: {shown}"
+        yield f"note: {counted(len(summary.ignored), 'file')} of {summary.split!r} not taken for images: {shown}"
     yield from (f"note: {note}" for note in summary.notes)
     if summary.empty_classes:
         shown = ", ".join(summary.empty_classes[:5]) + (", …" if len(summary.empty_classes) > 5 else "")
-        yield f"note: {summary.split!r} has no image of {many(len(summary.empty_classes), 'class')}: {shown}"
+        yield f"note: {summary.split!r} has no image of {counted(len(summary.empty_classes), 'class')}: {shown}"
     yield from (f"note: {cut}" for cut in summary.cuts)
     if summary.moved_from:
         yield f"note: {summary.data_set}/{summary.split} has moved: it was {summary.moved_from}, with the same images"
@@ -49,8 +50,8 @@ def warnings_of(summary: Summary) -> Iterator[str]:
         yield f"note: {summary.split!r} is a part of its folder ({summary.part}) until it is extracted again"
 
 
-def sentence_of(summary: Summary) -> str:
-    """One extract in one line."""
+def extract_sentence(summary: Summary) -> str:
+    """Return one extract in one line."""
     pace = f", {summary.images_per_second:,.1f} images/s" if summary.embedded else ""
     return (
         f"{summary.data_set}/{summary.split}: {summary.rows:,} images: {summary.embedded:,} embedded, "
@@ -58,17 +59,17 @@ def sentence_of(summary: Summary) -> str:
     )
 
 
-def shares_of(summary: Summary) -> str:
-    """Where the time of an extract went, in one line; "" where nothing was embedded."""
+def extract_time_shares(summary: Summary) -> str:
+    """Return where the time of an extract went, in one line; "" where nothing was embedded."""
     if not summary.shares:
         return ""
-    share = {kind: f"{kind} {100 * value:.0f} %" for kind, value in summary.shares.items()}
-    loop = ", ".join(share[kind] for kind in ("starting", "waiting", "computing", "writing"))
-    return f"time: {loop}; of the workers': {share['reading']}, {share['decoding']}"
+    share = {kind: f"{kind} {percent(value, 0)}" for kind, value in summary.shares.items()}
+    main = ", ".join(share[kind] for kind in ("starting", "waiting", "computing", "writing"))
+    return f"time: {main}; of the workers': {share['reading']}, {share['decoding']}"
 
 
 def fit_parts(fit: "Fit") -> list[RenderableType]:
-    """What a fit-head says, top to bottom: the rows, a line for each head, the check."""
+    """Return what a fit-head says, top to bottom: the rows, a line for each head, the check."""
     settings = _settings_that_differ(fit)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in settings:
@@ -77,20 +78,20 @@ def fit_parts(fit: "Fit") -> list[RenderableType]:
         for heading in (f"{split}\nloss", "\naccuracy", "\nmacro recall"):
             table.add_column(heading, justify="right", no_wrap=True)
     shown, left = _worth_showing(fit)
-    for found in shown:
-        best = " *" if found is fit.best and fit.selected_by else ""
-        cells = [_cell(getattr(found.head.config, name)) for name in settings]
+    for saved in shown:
+        best = " *" if saved is fit.best and fit.selected_by else ""
+        cells = [_cell(getattr(saved.head.config, name)) for name in settings]
         cells[0] += best
-        for scores in (found.head.train, found.head.val):
+        for scores in (saved.head.train, saved.head.val):
             if scores is not None:
-                cells += [_loss(scores.loss), f"{100 * scores.accuracy:.1f} %", f"{100 * scores.macro_recall:.1f} %"]
+                cells += [_loss(scores.loss), percent(scores.accuracy), percent(scores.macro_recall)]
         table.add_row(*cells)
     val = "" if fit.val_rows is None else f", {fit.val_rows:,} to choose by"
-    steps = sorted({found.head.steps for found in fit.heads})
-    each = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+    steps = sorted({saved.head.steps for saved in fit.heads})
+    step_counts = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
     many_heads = "" if len(fit.heads) == 1 else f"{len(fit.heads):,} heads, "
     parts: list[RenderableType] = [
-        Text(f"{fit.train_rows:,} rows to train on{val}; {many_heads}{each} steps each, {fit.seconds:.1f} s"),
+        Text(f"{fit.train_rows:,} rows to train on{val}; {many_heads}{step_counts} steps each, {fit.seconds:.1f} s"),
         table,
     ]
     if left:
@@ -102,28 +103,28 @@ def fit_parts(fit: "Fit") -> list[RenderableType]:
     return parts
 
 
-def made_with(made: Mapping[str, Any]) -> str:
-    """What one part of a store was made with, and how far it stood from the parts before it."""
-    compared = made.get("drift")
+def provenance_sentence(provenance: Mapping[str, Any]) -> str:
+    """Return what one part of a store was made with, and how far it stood from the parts before it."""
+    compared = provenance.get("drift")
     if compared is None:
         drift = ""
     elif compared["compared"]:
         drift = f"; drift over {compared['compared']} images: 1 - cosine at most {compared['cosine_distance']:.1e}"
     else:
         drift = "; not compared with what was there: its images were gone"
-    return f"{made['rows']:,} embeddings made on {describe_provenance(made)}{drift}"
+    return f"{provenance['rows']:,} embeddings made on {describe_provenance(provenance)}{drift}"
 
 
-def search_parts(found: "Search") -> list[RenderableType]:
-    """What a search says: the trials, the best settings, then what fit-head says of them."""
-    best = found.fit.heads[0].head.config.changed
+def search_parts(search: "Search") -> list[RenderableType]:
+    """Return what a search says: the trials, the best settings, then what fit-head says of them."""
+    best = search.fit.heads[0].head.config.changed
     settings = ", ".join(f"{name} {_cell(value)}" for name, value in best.items())
-    text = f"{many(found.trials, 'trial')}, {found.new:,} new, {found.pruned:,} of them pruned; best: {settings}"
-    return [Text(text), *fit_parts(found.fit)]
+    text = f"{counted(search.trials, 'trial')}, {search.new:,} new, {search.pruned:,} of them pruned; best: {settings}"
+    return [Text(text), *fit_parts(search.fit)]
 
 
 def _settings_that_differ(fit: "Fit") -> list[str]:
-    configs = [found.head.config for found in fit.heads]
+    configs = [saved.head.config for saved in fit.heads]
     return [
         name for name in type(configs[0]).__slots__
         if name == "lr" or any(getattr(config, name) != getattr(configs[0], name) for config in configs)
@@ -131,37 +132,34 @@ def _settings_that_differ(fit: "Fit") -> list[str]:
 
 
 def _worth_showing(fit: "Fit") -> tuple[list["SavedHead"], int]:
-    """The heads of a table that a person reads: all in their order, of many the best; and how many are left out."""
+    """Return the heads that a person reads, all in their order, of many the best; and how many are left out."""
     if len(fit.heads) <= _SHOWN or fit.val_rows is None:
         return list(fit.heads), 0
-    ranked = sorted(fit.heads, key=lambda found: merit(found.head.val or found.head.train, fit.select), reverse=True)
+    ranked = sorted(fit.heads, key=lambda saved: merit(saved.head.val or saved.head.train, fit.select), reverse=True)
     return ranked[:_SHOWN], len(ranked) - _SHOWN
 
 
 def _why_not_accuracy(fit: "Fit") -> str:
-    """Where another metric would have chosen another head: which one, and what each of the two has."""
+    """Return which head another metric would have chosen, and what each of the two has; "" for the same one."""
     other = "accuracy" if fit.select != "accuracy" else "macro_recall"
-    chosen = best_of([found.head for found in fit.heads], other)
+    chosen = best_of([saved.head for saved in fit.heads], other)
     if fit.best is None or chosen is None or fit.heads[chosen] is fit.best:
         return ""
     mine, theirs = fit.best.head.val, fit.heads[chosen].head.val
     if mine is None or theirs is None or getattr(mine, other) == getattr(theirs, other):
         return ""
     return (
-        f"; {other.replace('_', ' ')} would choose {fit.heads[chosen].name}: accuracy {theirs.accuracy:.1%} and macro "
-        f"recall {theirs.macro_recall:.1%}, where this one has {mine.accuracy:.1%} and {mine.macro_recall:.1%}"
-    ).replace("%", " %")
+        f"; {other.replace('_', ' ')} would choose {fit.heads[chosen].name}: accuracy {percent(theirs.accuracy)} and "
+        f"macro recall {percent(theirs.macro_recall)}, where this one has {percent(mine.accuracy)} and "
+        f"{percent(mine.macro_recall)}"
+    )
 
 
 def _loss(loss: float) -> str:
+    """Return a loss as it is shown here, where a diverged one may be huge."""
     return f"{loss:.4f}" if loss < 1e4 else f"{loss:.3g}"
 
 
 def _cell(value: object) -> str:
+    """Return the value of a setting as it is shown."""
     return f"{value:g}" if isinstance(value, float) else str(value).lower()
-
-
-def many(count: int, noun: str) -> str:
-    """A count with its noun: 1 shard, 2 shards."""
-    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"1 {noun}" if count == 1 else f"{count:,} {plural}"

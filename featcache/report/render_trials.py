@@ -9,13 +9,13 @@ from rich.text import Text
 
 from featcache.heads import Fitted, Scores
 from featcache.heads.classifiers import rank, text_of
-from featcache.report.text import printable
+from featcache.report.text import UNDEFINED, decimal, percent, printable
 
 _SHOWN = 20  # combinations; --json has them all
 
 
-def fitted_parts(fitted: Fitted) -> Iterator[RenderableType]:
-    """Top to bottom: the rows, a line for each combination, best first, and what train says of the best."""
+def classifier_fit_parts(fitted: Fitted) -> Iterator[RenderableType]:
+    """Yield, top to bottom: the rows, a line for each combination, best first, and what train says of the best."""
     val = "" if fitted.val_rows is None else f", {fitted.val_rows:,} to choose by"
     yield Text(
         f"{printable(fitted.best.kind)}: {fitted.train_rows:,} rows to train on{val}; "
@@ -31,9 +31,9 @@ def fitted_parts(fitted: Fitted) -> Iterator[RenderableType]:
             table.add_column(f"\n{printable(key)}")
         for heading in ("val\nmacro recall", "\naccuracy", "\nloss", "\nseconds"):
             table.add_column(heading, justify="right", no_wrap=True)
-        for place, index in enumerate(order[:_SHOWN]):
+        for position, index in enumerate(order[:_SHOWN]):
             trial = trials[index]
-            mark = " *" if not place and len(trials) > 1 else ""
+            mark = " *" if not position and len(trials) > 1 else ""
             words = [printable(text_of(trial.settings[key])) for key in keys]
             if words:
                 words[0] += mark
@@ -45,12 +45,12 @@ def fitted_parts(fitted: Fitted) -> Iterator[RenderableType]:
         yield Text(f"* best by {fitted.selected_by}")
     if fitted.best.train is not None:
         recall, accuracy, loss = _cells(fitted.best.train)
-        said = "" if math.isnan(fitted.best.train.loss) else f", loss {loss}"
-        yield Text(f"on its own training rows: macro recall {recall}, accuracy {accuracy}{said}")
+        with_loss = "" if math.isnan(fitted.best.train.loss) else f", loss {loss}"
+        yield Text(f"on its own training rows: macro recall {recall}, accuracy {accuracy}{with_loss}")
 
 
 def _cells(scores: Scores | None) -> tuple[str, str, str]:
+    """Return macro recall, accuracy and loss as they are shown."""
     if scores is None:
-        return "–", "–", "–"
-    loss = f"{scores.loss:.4f}" if math.isfinite(scores.loss) else "–"
-    return f"{100 * scores.macro_recall:.1f} %", f"{100 * scores.accuracy:.1f} %", loss
+        return UNDEFINED, UNDEFINED, UNDEFINED
+    return percent(scores.macro_recall), percent(scores.accuracy), decimal(scores.loss)

@@ -1,10 +1,41 @@
-"""Text from strangers, such as class names and paths: inert on the terminal, cut to a width, legible."""
+"""How figures are written, and how names from strangers are: inert on the terminal, cut to a width, legible."""
+
+import math
 
 from rich.cells import cell_len
 
+UNDEFINED = "–"  # what stands for a figure that is not defined, or not known
+
+
+def percent(share: float, decimals: int = 1) -> str:
+    """Return a share as "71.2 %"; a dash where it is undefined."""
+    return UNDEFINED if math.isnan(share) else f"{100 * share:.{decimals}f} %"
+
+
+def percent_number(share: float, *, signed: bool = False) -> str:
+    """Return a share as "71.2", for a column that says "in %"; a dash where it is undefined."""
+    return UNDEFINED if math.isnan(share) else f"{100 * share:{'+' if signed else ''}.1f}"
+
+
+def decimal(value: float) -> str:
+    """Return a loss as "0.6931"; a dash where it is undefined or infinite."""
+    return f"{value:.4f}" if math.isfinite(value) else UNDEFINED
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a count with its noun: "1 shard", "2,000 shards", "3 classes"."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"1 {noun}" if number == 1 else f"{number:,} {plural}"
+
+
+def clock(seconds: float) -> str:
+    """Return minutes and seconds of a video, to a tenth: "1:07.5"."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    return f"{minutes:.0f}:{rest:04.1f}"
+
 
 def printable(name: str) -> str:
-    r"""A name as it is safe to show: what a terminal would act on, or hide, stands as its escape.
+    r"""Return a name as it is safe to show: what a terminal would act on, or hide, stands as its escape.
 
     Control characters (a newline, an ANSI escape), bidi and zero-width controls, line separators, unusual
     spaces, unassigned code points and the surrogates of names that are not UTF-8 become `\n`, `\x1b`,
@@ -16,7 +47,7 @@ def printable(name: str) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """The text in at most `width` terminal cells, cut in the middle: class names differ at either end."""
+    """Return the text in at most `width` terminal cells, cut in the middle: class names differ at either end."""
     if cell_len(text) <= width:
         return text
     if width < 1:
@@ -30,13 +61,13 @@ def shorten(text: str, width: int) -> str:
 
 
 def bar(share: float, cells: int) -> str:
-    """A bar of at most `cells` cells, exact to an eighth of one."""
+    """Return a bar of at most `cells` cells, exact to an eighth of one; `share` is in 0 … 1."""
     full, rest = divmod(round(share * cells * 8), 8)
     return "█" * full + " ▏▎▍▌▋▊▉"[rest].strip()
 
 
-def ink(red: float, green: float, blue: float) -> str:
-    """Black or white, whichever reads better on this colour (channels in 0 … 1); WCAG 2.2 relative luminance.
+def legible_ink(red: float, green: float, blue: float) -> str:
+    """Return black or white, whichever reads better on a colour (channels in 0 … 1); WCAG 2.2 relative luminance.
 
     The contrast is never under 4.58, the square root of 21.
     """

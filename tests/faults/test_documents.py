@@ -20,9 +20,9 @@ from featcache.files import StatLog
 from featcache.files.sealed import seal_document, seal_line, unseal_document, unseal_line
 from featcache.files.stat_log import _unseal
 from featcache.heads.saved import linear, model, run_log
-from featcache.report.page.about import page_of
+from featcache.report.page.build import build_page
 from featcache.report.page.gallery import Gallery
-from featcache.report.page.page import render
+from featcache.report.page.page import render_html
 from featcache.store import check, hdf5, listings, split_assignment
 from featcache.store.trunk_record import read_trunk
 from featcache.trunks import WeightsMemo
@@ -106,9 +106,9 @@ def use(made: dict[str, Any], name: str | None, data: st.DataObject) -> None:
 
 def page(made: dict[str, Any], name: str | None) -> str:
     from featcache.dataset.request import Asked
-    from featcache.evaluation.evaluate_head import examine
+    from featcache.evaluation.evaluate_head import predict_on_split
 
-    return render(page_of(examine(Asked(**made), name)), Gallery({}, {}, 0, 0))
+    return render_html(build_page(predict_on_split(Asked(**made), name)), Gallery({}, {}, 0, 0))
 
 
 def featcache_store(made: dict[str, Any]) -> Any:

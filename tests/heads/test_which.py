@@ -85,7 +85,7 @@ def test_best_is_what_compare_shows_first_whatever_the_runs(tmp_path):
         made(tmp_path, *heads, best=None if all(head.diverged for head in heads) else 0)
         if not any(not head.diverged for head in heads) and number == 0:
             continue
-        first = featcache.compare(**WHERE, cache=tmp_path).lines[0]
+        first = featcache.compare(**WHERE, cache=tmp_path).heads[0]
         for word in (None, "best"):
             assert which(tmp_path, word).folder.name == first.name
             assert featcache.evaluate(word, **WHERE, cache=tmp_path).head == first.name
@@ -120,7 +120,7 @@ def test_without_a_score_on_val_the_newest_runs_best_is_meant(tmp_path):
     assert "since no head has a score on val" in which(tmp_path).chosen
     made(tmp_path, scored_head(3, 0.1))  # one that has
     assert which(tmp_path).folder.name.startswith("lr3")
-    assert featcache.compare(**WHERE, cache=tmp_path).lines[0].name.startswith("lr3")
+    assert featcache.compare(**WHERE, cache=tmp_path).heads[0].name.startswith("lr3")
 
 
 def test_a_head_that_diverged_is_never_best(tmp_path):
@@ -174,7 +174,7 @@ def test_the_check_of_a_head_outlives_a_run_without_one(tmp_path):
     checked = fit_head(tmp_path, 0.1, check_seconds=5)
     fit_head(tmp_path, 0.1)
     assert which(tmp_path).check["gap_share"] == pytest.approx(checked.check.gap_share)
-    line = featcache.compare(**WHERE, cache=tmp_path).lines[0]
+    line = featcache.compare(**WHERE, cache=tmp_path).heads[0]
     assert line.gap == pytest.approx(checked.check.gap_share)
     other = replace(checked.best.head.config, epochs=4)
     fit_head(tmp_path, other.lr, epochs=4)

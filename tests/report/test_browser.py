@@ -13,8 +13,8 @@ from PIL import Image
 
 import featcache
 from featcache.dataset.request import Asked
-from featcache.evaluation.evaluate_head import Examined, examine
-from featcache.report.page.about import page_of
+from featcache.evaluation.evaluate_head import HeadOnSplit, predict_on_split
+from featcache.report.page.build import build_page
 from featcache.report.page.page import Page, save_html
 from tests.builders import HOSTILE
 from tests.report.drives import colour, write_drives
@@ -45,18 +45,18 @@ def chromium() -> Iterator[object]:
 
 
 @pytest.fixture(scope="module")
-def examined(tmp_path_factory: pytest.TempPathFactory) -> Examined:
+def examined(tmp_path_factory: pytest.TempPathFactory) -> HeadOnSplit:
     """A head on 34 classes and 80,000 rows, with people, clips and pictures."""
     drives = write_drives(tmp_path_factory.mktemp("drives"), rows=ROWS)
     where = {"data": str(drives.root), "cache": drives.cache}
     featcache.fit_head([0.01, 0.1], **where, epochs=4, batch_size=512, device="cpu", check_seconds=1)
-    return examine(Asked(**where))
+    return predict_on_split(Asked(**where))
 
 
 @pytest.fixture(scope="module")
-def written(examined: Examined, tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, Path]:
+def written(examined: HeadOnSplit, tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, Path]:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    page = page_of(examined)
+    page = build_page(examined)
     save_html(page, path)
     return page, path
 
@@ -133,7 +133,7 @@ def test_sorting_moves_rows_columns_and_bars_alike(chromium, written):
 def test_a_click_shows_the_images_of_that_cell(chromium, written):
     """The most confident mistakes first, with path and both probabilities, and each thumbnail is that very picture."""
     page, path = written
-    answers = page.answers
+    answers = page.predictions
     off = page.evaluation.confusion.copy()
     np.fill_diagonal(off, 0)
     seen = Watched(chromium, path)
@@ -244,7 +244,7 @@ def test_hostile_names_do_nothing(chromium, tmp_path):
     where = {"data": str(drives.root), "cache": drives.cache}
     featcache.fit_head(0.1, **where, epochs=2, device="cpu", check_seconds=None)
     path = tmp_path / "report.html"
-    save_html(page_of(examine(Asked(**where))), path)
+    save_html(build_page(predict_on_split(Asked(**where))), path)
     seen = Watched(chromium, path, width=360)
     seen.tab.on("dialog", lambda dialog: seen.said.append(dialog.message))
     assert seen.tab.evaluate("document.documentElement.scrollWidth") <= 360

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 import featcache
 from featcache.dataset.request import Asked
-from featcache.evaluation.evaluate_head import examine
+from featcache.evaluation.evaluate_head import predict_on_split
 from featcache.heads.classifiers.settings import parse
 from featcache.heads.config import HeadConfig
 from featcache.recipe import HeadSection
-from featcache.report.page.about import page_of
-from featcache.report.page.commands import _quoted, head_flags, settings_of, value_word
+from featcache.report.page.build import build_page
+from featcache.report.page.commands import _quoted, classifier_words, format_value, head_flags
 from tests.conftest import write_images
 
 COUNTS = {"train": {"0": 12, "1": 10, "2": 6}, "val": {"0": 4, "1": 4, "2": 3}, "test": {"0": 5, "1": 4, "2": 3}}
@@ -61,8 +61,8 @@ def test_a_head_is_made_again_in_an_empty_folder(odd):
     featcache.extract(**where, weights="net s.pth", precision="fp32", stored="float16", limit=20, seed=3)
     featcache.fit_head([0.1, 0.3], **where, grid="seed=0,1", epochs=3, schedule="plateau", plateau_epochs=2,
                        select="accuracy", device="cpu", check_seconds=None)  # fmt: skip
-    found = examine(Asked(**where))
-    commands = page_of(found).commands
+    found = predict_on_split(Asked(**where))
+    commands = build_page(found).commands
     assert "--limit 20 --seed 3" in commands[0]
     paste(commands, odd / "pasted")
     assert heads_in(odd / "cache") == heads_in(odd / "pasted" / "cache")
@@ -77,7 +77,7 @@ def test_a_classifier_is_made_again_in_an_empty_folder(odd):
         featcache.extract(split, **where, **RANDOM)
     fitted = featcache.fit("logreg", {"solver": "saga", "C": 0.5, "max_iter": 20}, predict="test", **where).best
     featcache.extract("val", **where, **RANDOM)
-    commands = page_of(examine(Asked(**where), fitted.name, split="val")).commands
+    commands = build_page(predict_on_split(Asked(**where), fitted.name, split="val")).commands
     assert [line.split(" ")[1] for line in commands] == ["extract", "extract", "fit", "extract", "report"]
     paste(commands, odd / "pasted")
     (again,) = (odd / "pasted" / "kept").rglob("classifier.json")
@@ -91,7 +91,9 @@ def test_every_combination_that_was_tried_is_typed(odd):
     where = {"data": "my pictures"}
     featcache.extract(**where, **RANDOM)
     fitted = featcache.fit("knn", {"temperature": [0.1, 0.07], "k": [3, 1]}, **where).best
-    again = featcache.fit("knn", {key: list(values) for key, values in parse(settings_of(fitted)).items()}, **where)
+    again = featcache.fit(
+        "knn", {key: list(values) for key, values in parse(classifier_words(fitted)).items()}, **where
+    )
     assert again.best.name == fitted.name
 
 
@@ -104,7 +106,7 @@ SIMPLE = st.one_of(
 @given(st.one_of(SIMPLE, st.lists(SIMPLE, max_size=3).map(tuple)))
 def test_a_value_is_typed_so_that_it_is_read_back(value):
     """Numbers, words that look like numbers, texts with commas and quotes, tuples: `settings.parse` gives the value."""
-    (read,) = parse([f"x={value_word(value)}"])["x"]
+    (read,) = parse([f"x={format_value(value)}"])["x"]
     assert (read, type(read)) == (value, type(value))
 
 

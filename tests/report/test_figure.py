@@ -16,8 +16,8 @@ from matplotlib.patches import Rectangle
 from featcache.errors import MachineError, UsageError
 from featcache.evaluation.evaluation import Evaluation
 from featcache.metrics.bootstrap import Interval, Intervals
-from featcache.report import figure
-from featcache.report.figure import save_png
+from featcache.report.pictures import figure, style
+from featcache.report.pictures.figure import save_evaluation_png
 
 LONG = tuple(f"looking_or_moving_around_{i} (e.g. searching)" for i in range(34))
 HOSTILE = (
@@ -39,7 +39,7 @@ def an_evaluation(classes, **fields):
 
 def drawn(evaluation):
     """The figure, rendered once so that everything has its place."""
-    with figure.style_of_pictures():
+    with style.picture_style():
         found = figure._draw(evaluation)
         found.canvas.draw()
     return found
@@ -172,12 +172,12 @@ def test_the_file_is_a_png_that_grows_with_the_classes(tmp_path):
     sizes = []
     for number, classes in enumerate(SIZES[:3]):
         path = tmp_path / f"{number}.png"
-        save_png(an_evaluation(classes), path)
+        save_evaluation_png(an_evaluation(classes), path)
         sizes.append(size_of(path))
     assert sizes == sorted(sizes)
     assert max(sizes[2]) < 4000
     again = tmp_path / "again.png"
-    save_png(an_evaluation(SIZES[0]), again)
+    save_evaluation_png(an_evaluation(SIZES[0]), again)
     assert again.read_bytes() == (tmp_path / "0.png").read_bytes()
     assert len(list(tmp_path.iterdir())) == 4
 
@@ -185,25 +185,25 @@ def test_the_file_is_a_png_that_grows_with_the_classes(tmp_path):
 def test_without_rows_there_is_a_picture_all_the_same(tmp_path):
     """An evaluation of no rows is drawn, all hatched."""
     empty = Evaluation(head="h", data_set="d", split="s", classes=("a", "b"), confusion=np.zeros((2, 2), np.int64))
-    save_png(empty, tmp_path / "a.png")
+    save_evaluation_png(empty, tmp_path / "a.png")
     assert len([patch for patch in drawn(empty).axes[0].patches if patch.get_hatch()]) == 2
 
 
 def test_many_classes_do_not_make_a_picture_without_end():
     """400 classes give at most 6,000 pixels a side, and only as many names as there is room for."""
     evaluation = an_evaluation(tuple(f"class {i}" for i in range(400)))
-    with figure.style_of_pictures():
+    with style.picture_style():
         found = figure._draw(evaluation)
-    assert max(found.get_size_inches()) * figure.DPI < 6000
+    assert max(found.get_size_inches()) * style.DPI < 6000
     assert len(found.axes[0].get_yticks()) == 200
 
 
 def test_a_matplotlibrc_changes_nothing_and_is_left_alone(tmp_path):
     """The picture does not depend on the caller's rcParams, and they are what they were afterwards."""
-    save_png(an_evaluation(SIZES[0]), tmp_path / "plain.png")
+    save_evaluation_png(an_evaluation(SIZES[0]), tmp_path / "plain.png")
     with mpl.rc_context({"font.size": 30, "figure.facecolor": "black", "savefig.bbox": "tight"}):
         before = dict(mpl.rcParams)
-        save_png(an_evaluation(SIZES[0]), tmp_path / "styled.png")
+        save_evaluation_png(an_evaluation(SIZES[0]), tmp_path / "styled.png")
         assert dict(mpl.rcParams) == before
     assert (tmp_path / "styled.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
 
@@ -212,7 +212,7 @@ def test_a_matplotlibrc_changes_nothing_and_is_left_alone(tmp_path):
 def test_a_destination_that_cannot_be_is_refused_with_the_way_out(tmp_path, name):
     """A wrong suffix and a missing folder are UsageErrors, before anything is drawn."""
     with pytest.raises(UsageError, match=r"Name a file|Make it"):
-        save_png(an_evaluation(("a", "b")), tmp_path / name)
+        save_evaluation_png(an_evaluation(("a", "b")), tmp_path / name)
 
 
 def test_a_full_disk_is_a_machine_error(tmp_path, monkeypatch):
@@ -223,17 +223,19 @@ def test_a_full_disk_is_a_machine_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(MachineError, match="No space left"):
-        save_png(an_evaluation(("a", "b")), tmp_path / "a.png")
+        save_evaluation_png(an_evaluation(("a", "b")), tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_importing_the_report_does_not_import_matplotlib():
+def test_importing_the_report_does_not_import_matplotlib(tmp_path):
     """Only a picture pays for the drawing library, and pyplot is never imported."""
     code = (
-        "import sys; from featcache.report import evaluation, figure, tables, terminal;"
+        "import sys; from featcache.report import tables, terminal; from featcache.report.pictures import figure;"
+        "from featcache import Evaluation;"
         "assert 'matplotlib' not in sys.modules, 'matplotlib'; import numpy as np; from pathlib import Path;"
         "names = dict(head='h', data_set='d', split='s', classes=('a',));"
-        "figure._png(evaluation.Evaluation(**names, confusion=np.eye(1, dtype=int)));"
+        "evaluation = Evaluation(**names, confusion=np.eye(1, dtype=int));"
+        "figure.save_evaluation_png(evaluation, Path(sys.argv[1]));"
         "assert 'matplotlib.pyplot' not in sys.modules, 'pyplot'"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, tmp_path / "one.png"], check=True, timeout=60)

@@ -14,14 +14,14 @@ from PIL import Image
 
 import featcache
 from featcache.dataset.request import Asked
-from featcache.evaluation.evaluate_head import examine
+from featcache.evaluation.evaluate_head import predict_on_split
 from featcache.media import BadImageError, estimate_thumbnail_cost, make_thumbnail
 from featcache.metrics.confusion import calibration
-from featcache.report.page.about import page_of
-from featcache.report.page.charts import Curve, curves, reliability
+from featcache.report.page.build import build_page
+from featcache.report.page.charts import Curve, draw_curves, draw_reliability
 from featcache.report.page.gallery import A_CELL, EDGE, build_gallery
-from featcache.report.page.page import Page, render, save_html
-from featcache.report.page.palette import LEVELS, level, shades
+from featcache.report.page.page import Page, render_html, save_html
+from featcache.report.page.palette import LEVELS, shade_level, shade_rules
 from tests.conftest import ARCH, Nano
 from tests.report.drives import write_drives
 
@@ -56,19 +56,19 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(made) -> Page:
-    return page_of(examine(Asked(**made[1])))
+    return build_page(predict_on_split(Asked(**made[1])))
 
 
 def test_the_same_input_gives_the_same_bytes(made, page, tmp_path):
     """Twice written, from the cache on: not one byte differs."""
     save_html(page, tmp_path / "one.html")
-    save_html(page_of(examine(Asked(**made[1]))), tmp_path / "two.html")
+    save_html(build_page(predict_on_split(Asked(**made[1]))), tmp_path / "two.html")
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
 
 
 def test_it_is_whole_and_refers_to_nothing(page):
     """Balanced HTML without handlers, inline styles or links; a policy that forbids everything it does not carry."""
-    text = render(page, build_gallery(page.answers, page.root))
+    text = render_html(page, build_gallery(page.predictions, page.root))
     found = Balanced()
     found.feed(text)
     found.close()
@@ -84,7 +84,7 @@ def test_it_is_whole_and_refers_to_nothing(page):
 
 def test_it_says_all_that_it_should(made, page):
     """Figures with intervals, by image and by clip; the curves of every head; the certificate; how it was made."""
-    text = render(page, build_gallery(page.answers, page.root))
+    text = render_html(page, build_gallery(page.predictions, page.root))
     drives, _, fit = made
     evaluation = page.evaluation
     for one in (evaluation, evaluation.beside):
@@ -105,19 +105,19 @@ def test_another_classifier_has_a_page_too(made, tmp_path):
     """One that gives no probabilities: no calibration and no confidence is claimed, and the command is its own."""
     where = made[1]
     ridge = featcache.fit("ridge", {"alpha": 1.0}, **where)
-    found = page_of(examine(Asked(**where), ridge.best.name))
+    found = build_page(predict_on_split(Asked(**where), ridge.best.name))
     shown = save_html(found, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text("utf-8")
     assert shown.thumbnails
     assert f"featcache fit ridge alpha=1.0 class_weight=None --data {where['data']}" in text
     assert "this is another classifier" in text
-    assert (found.evaluation.calibration is None) == found.answers.votes
+    assert (found.evaluation.calibration is None) == (not found.predictions.has_probabilities)
     featcache.fit_head([0.01, 0.1], **where, epochs=3, device="cpu", check_seconds=1)  # the newest again
 
 
 def test_every_count_stands_in_the_matrix(page):
     """Cell by cell what the confusion matrix says, the largest rounding of a share within half a per cent."""
-    text = render(page, build_gallery(page.answers, page.root))
+    text = render_html(page, build_gallery(page.predictions, page.root))
     rows = re.findall(r"<tr data-i=\"\d+\"><th scope=\"row\".*?</tr>", text.split('id="classes"')[0], re.DOTALL)
     counts = [[int(n or 0) for n in re.findall(r"<td[^>]*>(?:<b>(\d+)</b>.*?)?</td>", row)] for row in rows]
     assert counts == page.evaluation.confusion.tolist()
@@ -132,18 +132,18 @@ def test_without_its_images_the_page_is_whole_and_says_so(page, tmp_path):
     assert "no longer in" in (tmp_path / "report.html").read_text("utf-8")
     (tmp_path / "moved").mkdir()
     (tmp_path / "moved" / "test").symlink_to(tmp_path / "nowhere")
-    assert "no image could be read" in build_gallery(away.answers, away.root).note
+    assert "no image could be read" in build_gallery(away.predictions, away.root).note
 
     shutil.copytree(page.root, tmp_path / "part")
     shutil.rmtree(tmp_path / "part" / "test" / "class03")
-    part = build_gallery(away.answers, str(tmp_path / "part"))
+    part = build_gallery(away.predictions, str(tmp_path / "part"))
     assert 0 < part.unread < part.wanted
     assert f"{part.unread:,} of {part.wanted:,} images could not be read" in part.note
 
 
 def test_a_cell_shows_its_most_confident_answers_within_the_limits(page):
     """At most six a cell, by confidence; every cell's first image has its thumbnail before any cell's second."""
-    answers = page.answers
+    answers = page.predictions
     shown = build_gallery(answers, page.root, in_all=40)
     assert len({answers.paths[row] for row in shown.thumbnails}) == 40
     for (truth, predicted), rows in shown.rows.items():
@@ -159,12 +159,12 @@ def test_a_cell_shows_its_most_confident_answers_within_the_limits(page):
 def test_large_images_are_fewer(page, tmp_path):
     """What would decode too many pixels is left out, smaller images behind it are not; a JPEG counts at an eighth."""
     shutil.copytree(page.root, tmp_path / "mixed")
-    first = build_gallery(page.answers, page.root, in_all=1)
-    (path,) = {page.answers.paths[row] for row in first.thumbnails}
+    first = build_gallery(page.predictions, page.root, in_all=1)
+    (path,) = {page.predictions.paths[row] for row in first.thumbnails}
     Image.new("RGB", (960, 540)).save(tmp_path / "mixed" / path)
     one = 96 * 54
-    shown = build_gallery(page.answers, str(tmp_path / "mixed"), in_all=30, pixels=10 * one)
-    assert path not in (small := {page.answers.paths[row] for row in shown.thumbnails})
+    shown = build_gallery(page.predictions, str(tmp_path / "mixed"), in_all=30, pixels=10 * one)
+    assert path not in (small := {page.predictions.paths[row] for row in shown.thumbnails})
     assert (len(small), shown.wanted, shown.unread) == (10, 10, 0)
 
     for size, kind, effort in (((960, 540), "PNG", 960 * 540), ((960, 540), "JPEG", 960 * 540 // 8)):
@@ -181,7 +181,7 @@ def test_frames_that_a_video_lacks_have_no_thumbnail(page, tmp_path):
     videos.write_video(tmp_path / "short.mp4", videos.pictures(8))
     paths = ("short.mp4#000002", "short.mp4#000007", "short.mp4#000008", "gone.mp4#000000")
     many = np.arange(len(paths))
-    answers = replace(page.answers, truth=many, predicted=many, probabilities=np.eye(34)[many], paths=paths)
+    answers = replace(page.predictions, truth=many, predicted=many, probabilities=np.eye(34)[many], paths=paths)
     told = []
     shown = build_gallery(answers, str(tmp_path), videos=True, progress=lambda *at: told.append(at))
     assert shown.thumbnails.keys() == {0, 1}
@@ -192,12 +192,12 @@ def test_frames_that_a_video_lacks_have_no_thumbnail(page, tmp_path):
 
 def test_a_fifo_or_a_folder_in_place_of_an_image_does_not_stop_the_report(page, tmp_path):
     """What is no image has no thumbnail, and nothing waits for it."""
-    for row in {rows[0] for rows in build_gallery(page.answers, "/nowhere").rows.values()}:
-        path = tmp_path / page.answers.paths[row]
+    for row in {rows[0] for rows in build_gallery(page.predictions, "/nowhere").rows.values()}:
+        path = tmp_path / page.predictions.paths[row]
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             os.mkfifo(path)
-    assert build_gallery(page.answers, str(tmp_path)).thumbnails == {}
+    assert build_gallery(page.predictions, str(tmp_path)).thumbnails == {}
 
 
 def test_thumbnails_are_small_and_upright(tmp_path):
@@ -219,11 +219,11 @@ def test_without_rows_clips_check_or_curves_there_is_still_a_page(page, tmp_path
     """What is not there is left out, or said to be missing."""
     none = np.zeros(0, np.int64)
     empty = replace(
-        page, curves=(), check=None, check_note="Not known.", train=(), recipe="",
+        page, curves=(), check=None, check_note="Not known.", train_support=(), recipe="",
         evaluation=replace(page.evaluation, confusion=page.evaluation.confusion * 0, intervals=None, beside=None,
                            calibration=None),
-        answers=replace(page.answers, truth=none, predicted=none, probabilities=np.zeros((0, 34)), names=(), paths=(),
-                        clips=(), subjects=()),
+        predictions=replace(page.predictions, truth=none, predicted=none, probabilities=np.zeros((0, 34)), names=(),
+                            paths=(), clips=(), subjects=()),
     )  # fmt: skip
     save_html(empty, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text("utf-8")
@@ -234,7 +234,7 @@ def test_without_rows_clips_check_or_curves_there_is_still_a_page(page, tmp_path
 
 def test_every_shade_is_legible():
     """Text on every shade of the matrix, light and dark, has a contrast of 4.5; more share is deeper."""
-    rules = re.findall(r"\.(\w\d+)\{background:#(\w{6});color:#(\w{6})\}", shades())
+    rules = re.findall(r"\.(\w\d+)\{background:#(\w{6});color:#(\w{6})\}", shade_rules())
     assert len(rules) == 4 * LEVELS
 
     def luminance(colour: str) -> float:
@@ -245,26 +245,26 @@ def test_every_shade_is_legible():
     for _, back, text in rules:
         dark, light = sorted((luminance(back), luminance(text)))
         assert (light + 0.05) / (dark + 0.05) >= 4.5
-    assert [level(0), level(1e-9), level(1)] == [0, 1, LEVELS]
-    assert np.all(np.diff([level(share) for share in np.linspace(0, 1, 100)]) >= 0)
+    assert [shade_level(0), shade_level(1e-9), shade_level(1)] == [0, 1, LEVELS]
+    assert np.all(np.diff([shade_level(share) for share in np.linspace(0, 1, 100)]) >= 0)
 
 
 def test_curves_of_one_epoch_of_none_and_of_a_diverged_head():
     """A dot, nothing, and a line as far as it is finite; labels lie apart."""
     one = Curve("lr 1", True, (1,), {"train_loss": (0.5,)})
-    assert "circle" in curves([one], "train_loss", share=False, title="t")
-    assert curves([one], "val_loss", share=False, title="t") is None
+    assert "circle" in draw_curves([one], "train_loss", share=False, title="t")
+    assert draw_curves([one], "val_loss", share=False, title="t") is None
     wild = Curve("<b>", False, (1, 2, 3), {"train_loss": (1.0, float("inf"), float("nan"))})
-    drawn = curves([one, wild], "train_loss", share=False, title="t")
+    drawn = draw_curves([one, wild], "train_loss", share=False, title="t")
     assert "nan" not in drawn
     assert "inf" not in drawn
     assert "&lt;b&gt;" in drawn
     flat = [Curve(f"lr {n}", False, (1, 2), {"val_macro_recall": (0.5, 0.5)}) for n in range(5)]
     places = re.findall(
-        r'class="label" x="[\d.]+" y="([\d.]+)"', curves(flat, "val_macro_recall", share=True, title="t")
+        r'class="label" x="[\d.]+" y="([\d.]+)"', draw_curves(flat, "val_macro_recall", share=True, title="t")
     )
     assert min(np.diff(sorted(map(float, places)))) >= 11
-    assert "polyline" not in reliability(calibration(np.array([0.2, 0.9]), np.array([True, False])))
+    assert "polyline" not in draw_reliability(calibration(np.array([0.2, 0.9]), np.array([True, False])))
 
 
 def test_the_command_writes_the_page(run, nano: Nano, folder, tmp_path):

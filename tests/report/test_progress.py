@@ -5,14 +5,14 @@ import io
 import pytest
 from rich.console import Console
 
-from featcache.report.progress import Bar, left
+from featcache.report.progress import ProgressBar, time_left
 
 
 def test_a_terminal_shows_what_is_done_and_what_is_left() -> None:
     """On a terminal the bar carries the work's name, the counts and the detail, in one line of 80 columns."""
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=80)
-    with Bar(console) as bar:
+    with ProgressBar(console) as bar:
         bar.show("train", 64, 259_865, "812.4 images/s  5 min left")
         bar.show("train", 128, 259_865, "812.4 images/s  5 min left")
         console.print("", end="")  # the live part is drawn again before anything else
@@ -26,7 +26,7 @@ def test_a_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> Non
     clock = iter([0.0, 1.0, 16.0, 16.0, 17.0])
     monkeypatch.setattr("featcache.report.progress.time.monotonic", lambda: next(clock))
     log = io.StringIO()
-    with Bar(Console(file=log, force_terminal=False, width=200)) as bar:
+    with ProgressBar(Console(file=log, force_terminal=False, width=200)) as bar:
         for done in (1, 2, 3):
             bar.show("train", done, 4, "2.0 images/s")
     assert log.getvalue() == "train: 2 of 4  2.0 images/s\n"
@@ -38,4 +38,4 @@ def test_a_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_the_time_left_follows_the_pace(done: int, seconds: float, words: str) -> None:
     """The time left is what the rest takes at the pace so far; without a pace nothing is claimed."""
-    assert left(done, 100, seconds) == words
+    assert time_left(done, 100, seconds) == words

@@ -1,2 +1,2 @@
-from .about import page_of as page_of
+from .build import build_page as build_page
 from .page import save_html as save_html

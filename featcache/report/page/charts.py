@@ -8,6 +8,7 @@ import numpy.typing as npt
 from markupsafe import Markup, escape
 
 from featcache.metrics import Calibration, Interval
+from featcache.report import percent
 
 POINTS = 240  # of a curve; a longer one is thinned
 LABELLED = 12  # curves that have their labels; of more only the chosen one has
@@ -24,8 +25,8 @@ class Curve:
     columns: dict[str, tuple[float, ...]]  # "val_loss" -> (epochs,); a column without values is left out
 
 
-def bar(share: float, interval: Interval | None) -> Markup:
-    """A recall as a bar of at most 100, with its interval as a whisker. The figures stand beside it as text."""
+def recall_bar(share: float, interval: Interval | None) -> Markup:
+    """Return a recall as a bar of at most 100, with its interval as a whisker. The figures stand beside it as text."""
     parts = ['<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">',
              '<rect class="rail" width="100" height="10"/>']  # fmt: skip
     if not np.isnan(share):
@@ -37,7 +38,7 @@ def bar(share: float, interval: Interval | None) -> Markup:
 
 
 def share_bar(share: float, kind: str) -> Markup:
-    """A thin bar: a class's share, against the largest."""
+    """Return a thin bar: a class's share, against the largest; `kind` is its class in the style sheet."""
     width = _n(100 * share)
     return Markup(  # noqa: S704 (figures alone)
         f'<svg class="bar thin" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
@@ -45,14 +46,14 @@ def share_bar(share: float, kind: str) -> Markup:
     )
 
 
-def curves(found: Sequence[Curve], column: str, *, share: bool, title: str) -> Markup | None:
-    """One panel: a column of the history of every head; None where no head has it."""
-    known = [curve for curve in found if len(_finite(curve.columns.get(column, ())))]
-    if not known:
+def draw_curves(curves: Sequence[Curve], column: str, *, share: bool, title: str) -> Markup | None:
+    """Return one panel: a column of the history of every head; None where no head has it."""
+    drawn = [curve for curve in curves if len(_finite(curve.columns.get(column, ())))]
+    if not drawn:
         return None
     width, height, left, right, top, bottom = 460.0, 250.0, 44.0, 96.0, 30.0, 28.0
-    values = np.concatenate([_finite(curve.columns[column]) for curve in known])
-    last = max(max(curve.epochs) for curve in known)
+    values = np.concatenate([_finite(curve.columns[column]) for curve in drawn])
+    last = max(max(curve.epochs) for curve in drawn)
     low, high = (0.0, 1.0) if share else (0.0, float(np.quantile(values, 0.995)) or 1.0)
     ticks = _ticks(low, high)
     high = max(high, ticks[-1])
@@ -66,7 +67,7 @@ def curves(found: Sequence[Curve], column: str, *, share: bool, title: str) -> M
     parts = [f'<svg class="panel" viewBox="0 0 {_n(width)} {_n(height)}" role="img" aria-label="{escape(title)}">',
              f'<text class="title" x="0" y="14">{escape(title)}</text>']  # fmt: skip
     for tick in ticks:
-        label = f"{100 * tick:.0f} %" if share else f"{tick:g}"
+        label = percent(tick, 0) if share else f"{tick:g}"
         parts.append(f'<path class="grid" d="M{_n(left)} {_n(y(tick))}H{_n(width - right)}"/>'
                      f'<text class="tick end" x="{_n(left - 6)}" y="{_n(y(tick) + 3.5)}">{label}</text>')  # fmt: skip
     parts += [
@@ -74,7 +75,7 @@ def curves(found: Sequence[Curve], column: str, *, share: bool, title: str) -> M
         for epoch in sorted({1, (1 + last) // 2, last})
     ]
     ends = []
-    for number, curve in sorted(enumerate(known), key=lambda pair: pair[1].chosen):
+    for number, curve in sorted(enumerate(drawn), key=lambda pair: pair[1].chosen):
         step = max(1, len(curve.epochs) // POINTS)
         points = [(epoch, value) for epoch, value in zip(curve.epochs, curve.columns[column], strict=True)
                   if np.isfinite(value)]  # fmt: skip
@@ -85,61 +86,63 @@ def curves(found: Sequence[Curve], column: str, *, share: bool, title: str) -> M
         else:
             line = "L".join(f"{_n(x(epoch))} {_n(y(value))}" for epoch, value in thin)
             parts.append(f'<path class="{kind}" d="M{line}"/>')
-        if curve.chosen or len(known) <= LABELLED:
+        if curve.chosen or len(drawn) <= LABELLED:
             ends.append((y(points[-1][1]), curve))
-    for place, curve in _apart(ends, top, height - bottom):
+    for height_at, curve in _spread_labels(ends, top, height - bottom):
         mark = " ●" if curve.chosen else ""
         kind = "label chosen" if curve.chosen else "label"
-        parts.append(f'<text class="{kind}" x="{_n(width - right + 7)}" y="{_n(place + 3.5)}">'
+        parts.append(f'<text class="{kind}" x="{_n(width - right + 7)}" y="{_n(height_at + 3.5)}">'
                      f"{escape(curve.label)}{mark}</text>")  # fmt: skip
     return Markup("".join([*parts, "</svg>"]))  # noqa: S704 (what is a name is escaped)
 
 
-def reliability(found: Calibration) -> Markup:
-    """The reliability diagram: how often answers are right, by how sure they are; below it how many there are."""
+def draw_reliability(calibration: Calibration) -> Markup:
+    """Return the reliability diagram: how often predictions are right by confidence, and below how many there are."""
     left, top, side, foot = 44.0, 12.0, 240.0, 46.0
-    bins = len(found.count)
+    bins = len(calibration.count)
     cell = side / bins
     parts = [f'<svg class="panel square" viewBox="0 0 {_n(left + side + 14)} {_n(top + side + foot + 42)}" role="img" '
              f'aria-label="Reliability diagram: the share of right answers by confidence">']  # fmt: skip
     for tick in (0, 0.5, 1):
         y = top + side * (1 - tick)
         parts.append(f'<path class="grid" d="M{_n(left)} {_n(y)}h{_n(side)}"/>'
-                     f'<text class="tick end" x="{_n(left - 6)}" y="{_n(y + 3.5)}">{100 * tick:.0f} %</text>'
+                     f'<text class="tick end" x="{_n(left - 6)}" y="{_n(y + 3.5)}">{percent(tick, 0)}</text>'
                      f'<text class="tick mid" x="{_n(left + side * tick)}" y="{_n(top + side + foot + 18)}">'
-                     f"{100 * tick:.0f} %</text>")  # fmt: skip
-    most = max(int(found.count.max()), 1)
-    for i in np.flatnonzero(found.count):
-        height = side * float(found.right[i])
+                     f"{percent(tick, 0)}</text>")  # fmt: skip
+    most = max(int(calibration.count.max()), 1)
+    for i in np.flatnonzero(calibration.count):
+        height = side * float(calibration.right[i])
         x = left + cell * i + 1
         parts.append(f'<rect class="fill" x="{_n(x)}" y="{_n(top + side - height)}" width="{_n(cell - 2)}" '
                      f'height="{_n(height)}"/>')  # fmt: skip
-        tall = max((foot - 10) * int(found.count[i]) / most, 0.6)
+        tall = max((foot - 10) * int(calibration.count[i]) / most, 0.6)
         parts.append(f'<rect class="count" x="{_n(x)}" y="{_n(top + side + foot - tall)}" width="{_n(cell - 2)}" '
                      f'height="{_n(tall)}"/>')  # fmt: skip
     parts.append(f'<path class="ideal" d="M{_n(left)} {_n(top + side)}L{_n(left + side)} {_n(top)}"/>'
                  f'<text class="tick mid" x="{_n(left + side / 2)}" y="{_n(top + side + foot + 34)}">'
-                 f"confidence; below: answers</text></svg>")  # fmt: skip
+                 f"confidence; below: predictions</text></svg>")  # fmt: skip
     return Markup("".join(parts))  # noqa: S704 (figures alone)
 
 
 def _finite(values: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Return the values without nan and inf."""
     array = np.asarray(values, dtype=np.float64)
     return array[np.isfinite(array)]
 
 
 def _ticks(low: float, high: float) -> list[float]:
+    """Return round numbers from `low` to `high` or just above, about five."""
     rough = (high - low) / 4
     size = 10.0 ** np.floor(np.log10(rough))
     step = next(float(size * factor) for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough * 0.999)
     return [float(tick) for tick in np.arange(low, high + step * 0.999, step)]
 
 
-def _apart(ends: list[tuple[float, Curve]], top: float, bottom: float) -> list[tuple[float, Curve]]:
-    """The labels at the ends of curves, moved so that no two lie on each other; in the panel while they fit."""
+def _spread_labels(ends: list[tuple[float, Curve]], top: float, bottom: float) -> list[tuple[float, Curve]]:
+    """Return the labels at the ends of curves, moved so that no two lie on each other; in the panel while they fit."""
     placed: list[tuple[float, Curve]] = []
-    for place, curve in sorted(ends, key=lambda end: end[0]):
-        placed.append((max(place, placed[-1][0] + _GAP) if placed else max(place, top), curve))
+    for end, curve in sorted(ends, key=lambda pair: pair[0]):
+        placed.append((max(end, placed[-1][0] + _GAP) if placed else max(end, top), curve))
     for i in range(len(placed) - 1, -1, -1):
         limit = bottom if i == len(placed) - 1 else placed[i + 1][0] - _GAP
         placed[i] = (min(placed[i][0], limit), placed[i][1])
@@ -147,5 +150,5 @@ def _apart(ends: list[tuple[float, Curve]], top: float, bottom: float) -> list[t
 
 
 def _n(value: float) -> str:
-    """A number as SVG needs it: two decimals at most, the same on every machine."""
+    """Return a number as SVG needs it: two decimals at most, the same on every machine."""
     return f"{value:.2f}".rstrip("0").rstrip(".") if value == value else "0"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import FeatcacheError
-from featcache.evaluation import RULES, Examined
+from featcache.evaluation import CLIP_RULES, HeadOnSplit
 from featcache.extraction import MAX_BAD
 from featcache.heads import HeadConfig
 from featcache.heads.classifiers import Value, parse
@@ -23,21 +23,21 @@ Flag = tuple[str, object]  # its name and its value; "" where the name is all
 PART = re.compile(r"(limit|fraction) ([^,]+)(?:, seed (\d+))?")  # as `listing.subset` words it
 
 
-def commands(found: Examined, by: str, configs: Sequence[HeadConfig]) -> Iterator[str]:
-    """The commands, in their order, and as comments what they cannot say.
+def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadConfig]) -> Iterator[str]:
+    """Yield the commands, in their order, and as comments what they cannot say.
 
     Args:
-        found: the head and the split.
+        head_on_split: the head and the split.
         by: "image" or "clip".
         configs: of the heads of the run; none where another classifier was fitted.
     """
-    asked, head = found.asked, found.head
-    recipe = asked.recipe
-    weights, comment = _weights(found)
-    trunk = found.store.trunk.spec
+    request, head, clips = head_on_split.request, head_on_split.head, head_on_split.clips
+    recipe = request.recipe
+    weights, comment = _weights(head_on_split)
+    trunk = head_on_split.store.trunk.spec
     precision = next(word for word, compute in PRECISION.items() if compute == trunk.compute)
-    where: list[Flag] = [("--pipeline", absolute_pipeline(asked.pipeline, data=asked.data))]
-    where += [("--data", os.path.abspath(recipe.data.root)), ("--name", asked.name), ("--cache", asked.cache)]
+    where: list[Flag] = [("--pipeline", absolute_pipeline(request.pipeline, data=request.data))]
+    where += [("--data", os.path.abspath(recipe.data.root)), ("--name", request.name), ("--cache", request.cache)]
     named: list[Flag] = [("--weights", weights), ("--precision", precision)]
     if comment:
         yield comment
@@ -47,30 +47,30 @@ def commands(found: Examined, by: str, configs: Sequence[HeadConfig]) -> Iterato
     of_trunk += [("--stored", trunk.stored)] if trunk.stored != recipe.trunk.stored else []
     decode = next(word for word, decoder in DECODERS.items() if decoder == trunk.decoder)
     of_trunk += [("--decode", decode)] if decode != recipe.trunk.decode else []
-    early, late = _extracts(found)
+    early, late = _extracts(head_on_split)
     for flags in early:
-        yield typed("extract", where, flags, of_trunk)
+        yield command_line("extract", where, flags, of_trunk)
     if isinstance(head, SavedClassifier):
         kept: list[Flag] = [("--predict", split) for split in head.predictions if split != "val"]
-        yield typed(" ".join(["fit", *map(_quoted, (head.kind, *settings_of(head)))]), where, named, kept)
+        yield command_line(" ".join(["fit", *map(_quoted, (head.kind, *classifier_words(head)))]), where, named, kept)
     else:
-        for name in _unsayable(configs, recipe.head):
+        for name in _settings_without_flag(configs, recipe.head):
             yield f"# {name}: no flag says that there is none; take it out of the recipe"
-        chosen_by = found.run.selected_by.removesuffix(" on val").replace(" ", "_")
+        chosen_by = head_on_split.run.selected_by.removesuffix(" on val").replace(" ", "_")
         select: list[Flag] = [("--select", chosen_by)] if chosen_by not in ("", recipe.head.select) else []
-        check: list[Flag] = [("--no-check", "")] if found.which.check is None else []
-        yield typed("fit-head", where, named, head_flags(configs, recipe.head), select, check)
+        check: list[Flag] = [("--no-check", "")] if head_on_split.choice.check is None else []
+        yield command_line("fit-head", where, named, head_flags(configs, recipe.head), select, check)
     for flags in late:
-        yield typed("extract", where, flags, of_trunk)
-    options: list[Flag] = [("--split", found.features.split)]
+        yield command_line("extract", where, flags, of_trunk)
+    options: list[Flag] = [("--split", head_on_split.features.split)]
     options += [("--by", "clip")] if by == "clip" else []
-    options += [("--clip-rule", found.clips.rule)] if found.clips is not None and found.clips.rule != RULES[0] else []
-    options += [("--allow-shared-subjects", "")] if found.shared_allowed else []
-    yield typed(f"report {_quoted(head.name)}", where, named, options, [("--html", "report.html")])
+    options += [("--clip-rule", clips.rule)] if clips is not None and clips.rule != CLIP_RULES[0] else []
+    options += [("--allow-shared-subjects", "")] if head_on_split.shared_subjects_allowed else []
+    yield command_line(f"report {_quoted(head.name)}", where, named, options, [("--html", "report.html")])
 
 
 def head_flags(configs: Sequence[HeadConfig], section: HeadSection) -> list[Flag]:
-    """The flags of fit-head that give these heads where the recipe has this section.
+    """Return the flags of fit-head that give these heads where the recipe has this section.
 
     --lr for each learning rate; --grid where more than that varies.
     """
@@ -92,18 +92,18 @@ def head_flags(configs: Sequence[HeadConfig], section: HeadSection) -> list[Flag
     return [*flags, ("--grid", " ".join(f"{name}={','.join(values)}" for name, values in varied.items()))]
 
 
-def settings_of(head: SavedClassifier) -> list[str]:
-    """The words KEY=VALUE,VALUE that `featcache fit` took: every combination that was tried, in its order."""
+def classifier_words(head: SavedClassifier) -> list[str]:
+    """Return the words KEY=VALUE,VALUE that `featcache fit` took: every combination that was tried, in its order."""
     trials = [trial.settings for trial in head.trials]
     values = {key: list(dict.fromkeys((type(t[key]), t[key]) for t in trials)) for key in trials[0]}
     # The last setting that was typed changes with every trial, the first one least often.
     changes = {key: next((n for n, t in enumerate(trials) if t[key] != trials[0][key]), len(trials)) for key in values}
     ordered = sorted(values, key=lambda key: -changes[key])
-    return [f"{key}={','.join(value_word(value) for _, value in values[key])}" for key in ordered]
+    return [f"{key}={','.join(format_value(value) for _, value in values[key])}" for key in ordered]
 
 
-def value_word(value: Value) -> str:
-    """A value of a classifier's setting as `settings.parse` reads it."""
+def format_value(value: Value) -> str:
+    """Return a value of a classifier's setting as `settings.parse` reads it."""
     word = value if isinstance(value, str) else repr(value)
     try:
         if value is not None and parse([f"x={word}"])["x"] == (value,) and word == word.strip():
@@ -113,8 +113,8 @@ def value_word(value: Value) -> str:
     return repr(value)
 
 
-def typed(command: str, *flags: Sequence[Flag]) -> str:
-    """One command line, quoted for a shell; a flag whose value is None is left out."""
+def command_line(command: str, *flags: Sequence[Flag]) -> str:
+    """Return one command line, quoted for a shell; a flag whose value is None is left out."""
     words = ["featcache", command]
     for name, value in (flag for part in flags for flag in part):
         if value is not None:
@@ -122,22 +122,24 @@ def typed(command: str, *flags: Sequence[Flag]) -> str:
     return " ".join(words)
 
 
-def _extracts(found: Examined) -> tuple[list[list[Flag]], list[list[Flag]]]:
-    """The flags of each extract before the head was trained, and of those after it."""
-    store, asked = found.store, found.asked
-    held = {key[2]: store.listing(key) for key in asked.keys_of(store)}
-    answered = found.head.predictions if isinstance(found.head, SavedClassifier) else {}
-    before = {*found.head.sources, *answered}
-    needed = in_order({*before, found.features.split} & held.keys())
-    flags = {split: _part(held[split]) for split in needed}
+def _extracts(head_on_split: HeadOnSplit) -> tuple[list[list[Flag]], list[list[Flag]]]:
+    """Return the flags of each extract before the head was trained, and of those after it."""
+    store, request = head_on_split.store, head_on_split.request
+    extracted = {key[2]: store.listing(key) for key in request.keys_of(store)}
+    predicted = head_on_split.head.predictions if isinstance(head_on_split.head, SavedClassifier) else {}
+    before = {*head_on_split.head.sources, *predicted}
+    needed = in_order({*before, head_on_split.features.split} & extracted.keys())
+    flags = {split: _part(extracted[split]) for split in needed}
     try:
-        there = set(
-            data_source(asked.recipe, read_split_assignment(store.cache, asked.recipe.name, asked.variant)).splits()
+        on_disk = set(
+            data_source(
+                request.recipe, read_split_assignment(store.cache, request.recipe.name, request.variant)
+            ).splits()
         )
     except FeatcacheError:  # the images are not here
-        there = set()
-    alike = len({str(_part(extracted)) for extracted in held.values()}) == 1
-    if there == held.keys() and alike and ("val" in there) == ("val" in found.head.sources):
+        on_disk = set()
+    alike = len({str(_part(listing)) for listing in extracted.values()}) == 1
+    if on_disk == extracted.keys() and alike and ("val" in on_disk) == ("val" in head_on_split.head.sources):
         return [flags[needed[0]]], []
     early = [split for split in needed if split in before]
     late = [split for split in needed if split not in early]
@@ -145,7 +147,7 @@ def _extracts(found: Examined) -> tuple[list[list[Flag]], list[list[Flag]]]:
 
 
 def _part(extracted: ExtractedListing) -> list[Flag]:
-    """How a part of a split was asked for, and which share of it may be unreadable."""
+    """Return the flags that name a part of a split, and the share of it that may be unreadable."""
     flags: list[Flag] = []
     if match := PART.fullmatch(extracted.listing.part):
         flags = [(f"--{match[1]}", match[2]), ("--seed", match[3])]
@@ -153,10 +155,10 @@ def _part(extracted: ExtractedListing) -> list[Flag]:
     return [*flags, ("--max-bad", f"{bad + 5e-4:.3f}")] if bad > MAX_BAD else flags
 
 
-def _weights(found: Examined) -> tuple[str, str]:
-    """What --weights takes in any folder, and a comment where that is not known."""
-    record = found.store.trunk
-    memo = WeightsMemo(found.store.cache).entries()
+def _weights(head_on_split: HeadOnSplit) -> tuple[str, str]:
+    """Return what --weights takes in any folder, and a comment where that is not known."""
+    record = head_on_split.store.trunk
+    memo = WeightsMemo(head_on_split.store.cache).entries()
     paths = [name for arch, name, sha256 in memo if (arch, sha256) == (record.spec.arch, record.spec.weights_sha256)]
     files = [
         name
@@ -173,8 +175,8 @@ def _weights(found: Examined) -> tuple[str, str]:
     )
 
 
-def _unsayable(configs: Sequence[HeadConfig], section: HeadSection) -> list[str]:
-    """The settings that these heads leave out and the recipe states."""
+def _settings_without_flag(configs: Sequence[HeadConfig], section: HeadSection) -> list[str]:
+    """Return the settings that these heads leave out and the recipe states."""
     return [
         field.name
         for field in fields(HeadConfig)
@@ -183,15 +185,17 @@ def _unsayable(configs: Sequence[HeadConfig], section: HeadSection) -> list[str]
 
 
 def _values(configs: Sequence[HeadConfig], name: str) -> list[Any]:
+    """Return the different values of a setting, in their order."""
     return list(dict.fromkeys(getattr(config, name) for config in configs))
 
 
 def _text(value: object) -> str:
+    """Return a value as a flag takes it."""
     return str(value).lower() if isinstance(value, bool) else repr(value) if isinstance(value, float) else str(value)
 
 
 def _quoted(word: str) -> str:
-    """A word as a shell takes it; with escapes where a terminal or a page could not show it as it is."""
+    """Return a word as a shell takes it; with escapes where a terminal or a page could not show it as it is."""
     if word.isascii() and word.isprintable():
         return shlex.quote(word)
     if word.isprintable() and "\\" not in word:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from featcache.evaluation import Answers
+from featcache.evaluation import SplitPredictions
 from featcache.files import open_file, refuse_larger
 from featcache.listing import video_and_frame
 from featcache.machine import cores
@@ -38,9 +38,9 @@ Cell = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """What the cells show."""
+    """What the cells of the matrix show."""
 
-    rows: dict[Cell, tuple[int, ...]]  # (truth, prediction) -> rows of the answers, most confident first
+    rows: dict[Cell, tuple[int, ...]]  # (truth, prediction) -> rows of the predictions, most confident first
     thumbnails: dict[int, bytes]  # row -> WebP
     wanted: int  # images that the limits let through
     unread: int  # of those, how many gave no thumbnail
@@ -48,7 +48,7 @@ class Gallery:
 
 
 def build_gallery(
-    answers: Answers,
+    predictions: SplitPredictions,
     root: str,
     *,
     videos: bool = False,
@@ -57,13 +57,21 @@ def build_gallery(
     pixels: int = PIXELS,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Gallery:
-    """Choose each cell's most confident answers, and make thumbnails of as many as the limits allow.
+    """Choose each cell's most confident predictions, and make thumbnails of as many as the limits allow.
 
     Thumbnails go round: every cell's first image before any cell's second, large cells before small ones.
-    `root`: the folder of the images; with `videos` the paths are those of frames.
+
+    Args:
+        predictions: of which the images are shown.
+        root: the folder of the images.
+        videos: whether the paths are those of frames of videos.
+        a_cell: images that a cell shows, at most.
+        in_all: different images, at most.
+        pixels: that are decoded for the thumbnails of image files, at most.
+        progress: gets how many thumbnails are made, and of how many.
     """
-    rows = chosen(answers, a_cell)
-    paths = _go_round(rows, answers)[:in_all]
+    rows = choose_rows(predictions, a_cell)
+    paths = _go_round(rows, predictions)[:in_all]
     if not paths:
         return Gallery(rows, {}, 0, 0)
     if not os.path.isdir(root):
@@ -73,34 +81,37 @@ def build_gallery(
         return Gallery(rows, {}, len(paths), len(paths), note)
     paths = paths if videos else _affordable(Path(root), paths, pixels)
     make = _of_videos if videos else _of_images
-    found: dict[str, bytes | None] = {}
-    for path, data in make(Path(root), paths):
-        found[path] = data
-        progress(len(found), len(paths))
-    unread = sum(data is None for data in found.values())
-    small, size = dict[str, bytes](), 0
+    by_path: dict[str, bytes | None] = {}
+    for path, image in make(Path(root), paths):
+        by_path[path] = image
+        progress(len(by_path), len(paths))
+    unread = sum(image is None for image in by_path.values())
+    fitting, size = dict[str, bytes](), 0
     for path in paths:
-        data = found[path]
-        if data is not None and size + len(data) <= BYTES:
-            small[path], size = data, size + len(data)
-    made = {row: small[answers.paths[row]] for cell in rows.values() for row in cell if answers.paths[row] in small}
-    return Gallery(rows, made, len(paths), unread, _note(len(paths), unread, root))
+        image = by_path[path]
+        if image is not None and size + len(image) <= BYTES:
+            fitting[path], size = image, size + len(image)
+    path_of = {row: predictions.paths[row] for cell in rows.values() for row in cell}
+    thumbnails = {row: fitting[path] for row, path in path_of.items() if path in fitting}
+    return Gallery(rows, thumbnails, len(paths), unread, _note(len(paths), unread, root))
 
 
 def _affordable(root: Path, paths: list[str], left: int) -> list[str]:
-    """Those that can be made of so many pixels; one that no longer fits is left out, smaller ones behind it are not."""
-    found = []
+    """Return the paths whose pixels fit into what is `left`; a large image is left out, smaller ones behind it stay."""
+    affordable = []
     for path in paths:
         effort = 0  # of what cannot be read: that is found out, and counted, where the thumbnail is made
         with contextlib.suppress(OSError, BadImageError), _regular(root / path) as file:
             effort = estimate_thumbnail_cost(file)
         if effort <= left:
             left -= effort
-            found.append(path)
-    return found
+            affordable.append(path)
+    return affordable
 
 
 def _of_images(root: Path, paths: list[str]) -> Iterator[tuple[str, bytes | None]]:
+    """Yield each image's thumbnail, in order; None where it cannot be read."""
+
     def make(path: str) -> bytes | None:
         try:
             with _regular(root / path) as file:
@@ -113,12 +124,12 @@ def _of_images(root: Path, paths: list[str]) -> Iterator[tuple[str, bytes | None
 
 
 def _of_videos(root: Path, paths: list[str]) -> Iterator[tuple[str, bytes | None]]:
-    """As they are decoded: each video once, from its start to the last frame that is wanted, which takes its time."""
+    """Yield each frame's thumbnail as it is decoded: a video is read once, to the last frame that is wanted."""
     frames: dict[str, dict[int, str]] = {}
     for path in paths:
         video, frame = video_and_frame(path)
         frames.setdefault(video, {})[frame] = path
-    made: SimpleQueue[tuple[str, bytes | None]] = SimpleQueue()
+    finished: SimpleQueue[tuple[str, bytes | None]] = SimpleQueue()
     stopped = Event()
 
     def make(video: str) -> None:
@@ -126,18 +137,18 @@ def _of_videos(root: Path, paths: list[str]) -> Iterator[tuple[str, bytes | None
         try:
             with contextlib.suppress(OSError, BadVideoError), _regular(root / video, limit=None) as file:
                 for frame, pixels in decode_frames(file, sorted(left)):
-                    made.put((left.pop(frame), make_frame_thumbnail(pixels, EDGE)))
+                    finished.put((left.pop(frame), make_frame_thumbnail(pixels, EDGE)))
                     if stopped.is_set():
                         return
         finally:
             for path in left.values():
-                made.put((path, None))
+                finished.put((path, None))
 
     with ThreadPoolExecutor(cores()) as pool:
         try:
             ends = [pool.submit(make, video) for video in frames]
             for _ in paths:
-                yield made.get()
+                yield finished.get()
             for end in ends:
                 end.result()  # raises a fault of ours
         finally:  # Ctrl-C waits for the frames that are next, not for the videos
@@ -145,11 +156,11 @@ def _of_videos(root: Path, paths: list[str]) -> Iterator[tuple[str, bytes | None
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def chosen(answers: Answers, a_cell: int) -> dict[Cell, tuple[int, ...]]:
-    """Each cell's rows with the highest confidence, that first; of equals the first in the listing."""
-    count = len(answers.classes)
-    keys = answers.truth * count + answers.predicted
-    order = np.lexsort((np.arange(len(keys)), -np.nan_to_num(answers.confidence), keys))
+def choose_rows(predictions: SplitPredictions, a_cell: int) -> dict[Cell, tuple[int, ...]]:
+    """Return each cell's rows with the highest confidence, that first; of equals the first in the listing."""
+    count = len(predictions.classes)
+    keys = predictions.truth * count + predictions.predicted
+    order = np.lexsort((np.arange(len(keys)), -np.nan_to_num(predictions.confidence), keys))
     cells, starts = np.unique(keys[order], return_index=True)
     ends = [*starts[1:], len(order)][: len(starts)]
     return {
@@ -158,18 +169,18 @@ def chosen(answers: Answers, a_cell: int) -> dict[Cell, tuple[int, ...]]:
     }
 
 
-def _go_round(rows: dict[Cell, tuple[int, ...]], answers: Answers) -> list[str]:
-    """The different images of all cells: every cell's first, large cells before small ones, then the second …"""
-    count = len(answers.classes)
-    size = np.bincount(answers.truth * count + answers.predicted, minlength=count * count)
+def _go_round(rows: dict[Cell, tuple[int, ...]], predictions: SplitPredictions) -> list[str]:
+    """Return the different images of all cells: every cell's first, large cells before small ones, then the second …"""
+    count = len(predictions.classes)
+    size = np.bincount(predictions.truth * count + predictions.predicted, minlength=count * count)
     largest = sorted(rows, key=lambda cell: (-size[cell[0] * count + cell[1]], cell))
     longest = max(map(len, rows.values()), default=0)
     turns = (rows[cell][turn] for turn in range(longest) for cell in largest if turn < len(rows[cell]))
-    return list(dict.fromkeys(answers.paths[row] for row in turns))
+    return list(dict.fromkeys(predictions.paths[row] for row in turns))
 
 
 def _regular(path: Path, limit: int | None = LARGEST) -> BinaryIO:
-    """The file, opened; nothing that would hold the report up, such as a FIFO."""
+    """Return the file, opened; nothing that would hold the report up, such as a FIFO."""
     handle = open_file(path, follow_links=True)
     try:
         if limit is not None:
@@ -188,10 +199,10 @@ def _note(wanted: int, unread: int, root: str) -> str:
     return f"{unread:,} of {wanted:,} images could not be read in {root} and have no thumbnail"
 
 
-def limits(found: Gallery, cells: Sequence[Cell]) -> str:
-    """The limits in words."""
+def describe_limits(gallery: Gallery, cells: Sequence[Cell]) -> str:
+    """Return the limits in words."""
     return (
-        f"at most {A_CELL} images a cell, the most confident answers first; "
+        f"at most {A_CELL} images a cell, the most confident predictions first; "
         f"thumbnails of at most {IN_ALL:,} images, of fewer where they are large: "
-        f"{len(found.thumbnails):,} in {len(cells):,} cells"
+        f"{len(gallery.thumbnails):,} in {len(cells):,} cells"
     )

@@ -1,6 +1,6 @@
 """The colours of a cell of the matrix, for paper and for the dark: computed, so that its text always reads."""
 
-from featcache.report import ink
+from featcache.report import legible_ink
 
 LEVELS = 12  # of shade; a cell of share s has level ceil(LEVELS sqrt(s)): small confusions still show
 
@@ -12,14 +12,14 @@ _RAMPS: dict[str, dict[str, tuple[_Colour, _Colour]]] = {
 }
 
 
-def shades() -> str:
-    """The rules of the classes o1 … and x1 …; those for the dark only on a screen, so that paper stays light."""
+def shade_rules() -> str:
+    """Return the rules of the classes o1 … and x1 …; those for the dark only on a screen, so that paper stays light."""
     light, dark = ("".join(_rules(theme)) for theme in ("light", "dark"))
     return f"{light}\n@media screen and (prefers-color-scheme: dark){{{dark}}}\n"
 
 
-def level(share: float) -> int:
-    """The level of shade of a share in 0 … 1; 0 for none."""
+def shade_level(share: float) -> int:
+    """Return the level of shade of a share in 0 … 1; 0 for none."""
     return min(LEVELS, int(-(-LEVELS * share**0.5 // 1))) if share > 0 else 0
 
 
@@ -29,6 +29,6 @@ def _rules(theme: str) -> list[str]:
         for step in range(1, LEVELS + 1):
             at = (step - 1) / (LEVELS - 1)
             red, green, blue = (round(a + at * (b - a)) for a, b in zip(low, high, strict=True))
-            text = ink(red / 255, green / 255, blue / 255)
+            text = legible_ink(red / 255, green / 255, blue / 255)
             rules.append(f".{letter}{step}{{background:#{red:02x}{green:02x}{blue:02x};color:{text}}}")
     return rules

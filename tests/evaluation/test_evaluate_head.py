@@ -146,6 +146,24 @@ def test_subjects_in_both_splits_are_refused_unless_allowed(tmp_path):
     assert evaluate(tmp_path / "c").rows == 30
 
 
+def test_the_embeddings_of_train_are_not_read(tmp_path):
+    """With every embedding of train damaged on disk, a head is evaluated, and shared people are found all the same."""
+    record_clusters(tmp_path, "train", subject="vp7")
+    (train,) = tmp_path.glob("stores/*/shards/*")
+    record_clusters(tmp_path, "val", subject="vp7")
+    store = record_clusters(tmp_path, "test", subject="vp8")
+    fit_head(tmp_path)
+    rows, x = train.read_bytes(), featcache.load("train", data="/data/toy", cache=tmp_path).x.tobytes()
+    assert rows.count(x) == 1
+    train.write_bytes(rows.replace(x, bytes(len(x))))
+    with pytest.raises(CacheError, match=train.name):
+        featcache.load("train", data="/data/toy", cache=tmp_path)
+    assert evaluate(tmp_path).rows == len(store.listing(("toy", "all", "test")).good)
+    with pytest.raises(CacheError, match=r"vp7.*--allow-shared-subjects"):
+        evaluate(tmp_path, split="val")
+    assert evaluate(tmp_path, split="val", allow_shared_subjects=True).rows == 30
+
+
 def test_a_head_is_evaluated_on_the_store_that_it_was_trained_on(tmp_path):
     """With two trunks in the cache the newest head brings its own; a filter looks among its store's heads alone."""
     first = record_clusters(tmp_path, "train", "test")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from featcache.evaluation.evaluation import Evaluation, evaluation_of, to_json
+from featcache.evaluation.evaluation import Evaluation, evaluate_predictions
 
 
 def an_evaluation(confusion, classes=None, **fields):
@@ -50,9 +50,9 @@ def test_the_baseline_is_an_evaluation_of_answering_with_the_largest_class(confu
     assert all(found.baseline_accuracy >= share for share in found.support / found.rows)
 
 
-def test_evaluation_of_counts_predictions():
+def test_evaluate_predictions_counts_predictions():
     """Truth and predictions become the confusion matrix, and every name stands where it was given."""
-    found = evaluation_of(
+    found = evaluate_predictions(
         np.array([0, 0, 1]), np.array([0, 1, 1]), ("ants", "bees"),
         head="h", data_set="d", split="val", by="image", failed=2, selected_by="x", notes=("n",),
     )  # fmt: skip
@@ -84,7 +84,7 @@ def test_a_matrix_that_is_none_is_refused(classes, confusion):
 
 def test_json_has_the_keys_of_the_contract():
     """The document has the keys that architecture.md promises, the extra ones of the README, and no other."""
-    document = to_json(an_evaluation([[3, 1], [0, 0]], ("ants", "bees"), failed=1, notes=("random trunk",)))
+    document = an_evaluation([[3, 1], [0, 0]], ("ants", "bees"), failed=1, notes=("random trunk",)).to_json()
     promised = {
         "head",
         "split",
@@ -130,7 +130,7 @@ def test_json_has_the_keys_of_the_contract():
 def test_json_is_strict_and_says_null_where_nothing_is_defined(confusion):
     """Any matrix, one without rows too, gives JSON without nan that reads back as it was."""
     found = an_evaluation(confusion)
-    document = to_json(found)
+    document = found.to_json()
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     for column, values in (("recall", found.recall), ("precision", found.precision), ("f1", found.f1)):
         assert [row[column] is None for row in document["classes"]] == np.isnan(values).tolist()
@@ -140,7 +140,7 @@ def test_json_is_strict_and_says_null_where_nothing_is_defined(confusion):
 def test_hostile_names_pass_through_json_and_are_inert_in_it():
     """Names that are not UTF-8 or carry control characters come back exact, out of ASCII without controls."""
     classes = ("\x1b[31mred", "a\nb", "\u202etxt", "caf\udce9")
-    text = json.dumps(to_json(an_evaluation(np.eye(4), classes)), allow_nan=False)
+    text = json.dumps(an_evaluation(np.eye(4), classes).to_json(), allow_nan=False)
     assert text.isascii()
     assert text.isprintable()
     assert tuple(row["name"] for row in json.loads(text)["classes"]) == classes

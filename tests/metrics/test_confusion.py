@@ -92,7 +92,7 @@ def test_a_predicted_class_that_never_occurs_does_not_lower_macro_recall():
 def test_the_largest_confusions_are_the_largest_wrong_cells(case, limit):
     """They are the first wrong cells of a plain sort by count, ties in reading order, no empty ones."""
     confusion = confusion_of(case)
-    before = metrics.copy()
+    before = confusion.copy()
     cells = [(i, j, n) for (i, j), n in np.ndenumerate(confusion) if i != j and n]
     cells.sort(key=lambda cell: -cell[2])  # stable
     found = metrics.largest_confusions(confusion, limit)
@@ -108,7 +108,7 @@ def test_any_integer_type_counts(dtypes):
     truth = np.array([0, 99, 99], dtypes[0])
     predicted = np.array([99, 99, 0], dtypes[1])
     confusion = metrics.confusion_matrix(truth, predicted, 100)
-    assert (confusion[0, 99], confusion[99, 99], confusion[99, 0], metrics.sum()) == (1, 1, 1, 3)
+    assert (confusion[0, 99], confusion[99, 99], confusion[99, 0], confusion.sum()) == (1, 1, 1, 3)
 
 
 @pytest.mark.parametrize(("truth", "predicted"), [([0, 1], [0]), ([0, -1], [0, 0]), ([0, 1], [0, 3]), ([3], [0])])
@@ -125,7 +125,7 @@ def test_without_rows_everything_is_undefined(classes):
     confusion = metrics.confusion_matrix(np.zeros(0, np.int64), np.zeros(0, np.int64), classes)
     assert confusion.shape == (classes, classes)
     scores = (metrics.accuracy(confusion), metrics.macro_recall(confusion))
-    per_class = (confusion.per_class_recall, confusion.per_class_precision, metrics.per_class_f1)
+    per_class = (metrics.per_class_recall, metrics.per_class_precision, metrics.per_class_f1)
     assert np.isnan(scores).all()
     assert all(np.isnan(score(confusion)).all() for score in per_class)
     assert metrics.largest_confusions(confusion) == []

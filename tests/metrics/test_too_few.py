@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom, multinomial
 
 import featcache
-from featcache.metrics.bootstrap import differences, intervals
-from featcache.metrics.groups import Groups, group
+from featcache.metrics.bootstrap import bootstrap_differences, bootstrap_intervals
+from featcache.metrics.groups import GroupCounts, count_groups
 from tests.builders import digests, extracted, listing, new_store
 from tests.conftest import single_thread
 
@@ -25,7 +25,7 @@ one_thread = pytest.fixture(autouse=True)(single_thread)
 def rows_alone(right, classes=1):
     """Intervals where each row is its own group; `right` is (rows, heads) of one class, or of a class a row."""
     truth = np.zeros(len(right), int) if classes == 1 else np.arange(len(right)) % classes
-    return group("image", (), truth, np.asarray(right, bool), classes)
+    return count_groups("image", (), truth, np.asarray(right, bool), classes)
 
 
 def counted(won, lost, tied):
@@ -48,9 +48,13 @@ samples = st.integers(1, 12).flatmap(
 def test_no_interval_has_no_width(sample):
     """Whatever a small sample shows, alone or paired: an interval holds its figure and has a width."""
     truth, names, right, is_named = sample
-    groups = group("x", names if is_named else (), np.array(truth), np.array(right), 3)
-    first = group("x", names if is_named else (), np.array(truth), np.array(right)[:, :1], 3)
-    for found in (intervals(first, resamples=100), differences(groups, resamples=100), intervals(groups, resamples=99)):
+    groups = count_groups("x", names if is_named else (), np.array(truth), np.array(right), 3)
+    first = count_groups("x", names if is_named else (), np.array(truth), np.array(right)[:, :1], 3)
+    for found in (
+        bootstrap_intervals(first, resamples=100),
+        bootstrap_differences(groups, resamples=100),
+        bootstrap_intervals(groups, resamples=99),
+    ):
         for interval in (found.accuracy, found.macro_recall, *found.recall):
             assert interval is None or interval.high - interval.low > 0.01
         if found.groups == 1:
@@ -63,8 +67,8 @@ def test_fewer_than_five_rows_in_which_heads_differ_are_no_evidence(sample):
     """Where one head never loses and wins fewer than five rows of a class, its interval holds 0."""
     truth, names, right, is_named = sample
     right = np.array([(one, one and other) for one, other in right])  # the first head never loses
-    groups = group("x", names if is_named else (), np.array(truth), right, 3)
-    found = differences(groups, resamples=100)
+    groups = count_groups("x", names if is_named else (), np.array(truth), right, 3)
+    found = bootstrap_differences(groups, resamples=100)
     differ = (groups.hits[:, :3] - groups.hits[:, 3:]).toarray() != 0
     if not is_named:
         for label, interval in enumerate(found.recall):
@@ -73,35 +77,39 @@ def test_fewer_than_five_rows_in_which_heads_differ_are_no_evidence(sample):
 
 def test_two_images_are_too_few_and_many_are_not():
     """Two of two say nothing, alone or paired; 200 of 200 have the exact bound, 98.2 %, and six of six a sign."""
-    assert intervals(rows_alone([[1]] * 2)).recall == (None,)
-    assert differences(counted(2, 0, 0)).recall == (None,)
-    all_right = intervals(rows_alone([[1]] * 200)).recall[0]
+    assert bootstrap_intervals(rows_alone([[1]] * 2)).recall == (None,)
+    assert bootstrap_differences(counted(2, 0, 0)).recall == (None,)
+    all_right = bootstrap_intervals(rows_alone([[1]] * 200)).recall[0]
     np.testing.assert_allclose([all_right.low, all_right.high], [0.025 ** (1 / 200), 1])
-    never = differences(counted(0, 0, 200)).recall[0]
+    never = bootstrap_differences(counted(0, 0, 200)).recall[0]
     np.testing.assert_allclose([never.low, never.high], [0.025 ** (1 / 200) - 1, 1 - 0.025 ** (1 / 200)])
-    assert differences(counted(5, 0, 0)).recall[0].low < 0 < differences(counted(6, 0, 0)).recall[0].low
+    assert (
+        bootstrap_differences(counted(5, 0, 0)).recall[0].low
+        < 0
+        < bootstrap_differences(counted(6, 0, 0)).recall[0].low
+    )
 
 
 def test_a_class_without_spread_counts_in_macro_recall():
     """Two images that are right do not make a class certain: macro recall's interval holds what they may hide."""
     truth = np.repeat([0, 1], [60, 2])
     right = (np.arange(62) >= 6)[:, None]
-    found = intervals(group("image", (), truth, right, 2))
+    found = bootstrap_intervals(count_groups("image", (), truth, right, 2))
     assert found.recall[1] is None
     assert found.macro_recall.low < (0.9 + 0.2) / 2
     pair = np.stack([np.arange(62) >= 60, np.zeros(62, bool)], axis=1)
-    differ = differences(group("image", (), truth, pair, 2)).macro_recall
+    differ = bootstrap_differences(count_groups("image", (), truth, pair, 2)).macro_recall
     assert differ.low < 0 < differ.high
 
 
 @functools.cache
 def of_one(right, rows):
-    return intervals(rows_alone([[1]] * right + [[0]] * (rows - right)), resamples=50).recall[0]
+    return bootstrap_intervals(rows_alone([[1]] * right + [[0]] * (rows - right)), resamples=50).recall[0]
 
 
 @functools.cache
 def of_two(won, lost, rows):
-    return differences(counted(won, lost, rows - won - lost), resamples=100).recall[0]
+    return bootstrap_differences(counted(won, lost, rows - won - lost), resamples=100).recall[0]
 
 
 @pytest.mark.parametrize("rows", [3, 10, 40, 130])
@@ -143,7 +151,9 @@ def test_the_interval_of_macro_recall_covers(sizes, chances):
         right = random.binomial(sizes, chances)
         count = np.concatenate([right, np.array(sizes) - right])
         seen = count > 0
-        found = intervals(Groups.of("image", hits[seen], rows[seen], count[seen]), resamples=200).macro_recall
+        found = bootstrap_intervals(
+            GroupCounts.from_dense("image", hits[seen], rows[seen], count[seen]), resamples=200
+        ).macro_recall
         kept.append(found.low <= np.mean(chances) <= found.high)
     assert np.mean(kept) >= 0.92
 

@@ -9,15 +9,15 @@ from PIL import Image
 from rich.console import Console
 
 from featcache.prediction import Predictions, Timeline
-from featcache.report.figure import style_of_pictures
-from featcache.report.predictions import (
-    clock,
-    render_predictions,
-    render_timeline,
+from featcache.report.pictures.sheet import MOST, _draw_sheet, _ticks, save_sheet, save_strip
+from featcache.report.pictures.style import picture_style
+from featcache.report.render_predictions import (
+    print_predictions,
+    print_timeline,
     save_predictions_csv,
     save_timeline_csv,
 )
-from featcache.report.sheet import MOST, _sheet, _ticks, save_sheet, save_strip
+from featcache.report.text import clock
 
 HOSTILE = (
     "=cmd|' /C calc'!A0",
@@ -55,10 +55,10 @@ def test_the_table_fits_and_hides_nothing(width):
     """In 60 and in 100 columns every label and path is there to its last letter; controls are escapes."""
     out = io.StringIO()
     console = Console(file=out, width=width, color_system=None)
-    render_predictions(
+    print_predictions(
         some(paths=("a" * 90 + "END", "b\x1b[31m.png", "c.png"), failed=("", "", "the file is empty")), console
     )
-    render_timeline(a_timeline(), console)
+    print_timeline(a_timeline(), console)
     text = out.getvalue()
     assert max(map(len, text.split("\n"))) <= width
     assert "\x1b" not in text
@@ -115,8 +115,8 @@ def test_a_sheet_of_many_wide_images_fits_a_slide(tmp_path):
     for path in paths:
         Image.new("RGB", (96, 54), (200, 30, 30)).save(path)
     names = tuple(f"looking_or_moving_around_{number} (e.g. searching)" for number in range(34))
-    with style_of_pictures():
-        found = _sheet(some(MOST, classes=names, paths=paths))
+    with picture_style():
+        found = _draw_sheet(some(MOST, classes=names, paths=paths))
     wide, high = found.get_size_inches()
     assert 1.2 < wide / high < 1.9
     image = found.axes[0].get_position()

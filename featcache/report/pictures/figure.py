@@ -1,96 +1,70 @@
 """An Evaluation as a picture: the confusion matrix, and beside each of its rows the recall of that class."""
 
-import contextlib
-import io
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featcache.evaluation import Evaluation, recall_intervals
-from featcache.report.tables import check_destination, save_bytes
-from featcache.report.text import ink, printable, shorten
+from featcache.evaluation import Evaluation
+from featcache.report import (
+    check_destination,
+    counted,
+    legible_ink,
+    percent,
+    percent_number,
+    save_bytes,
+    shorten,
+)
+from featcache.report.pictures.style import (
+    BLUE,
+    GREY,
+    LONGEST,
+    PALE,
+    RUST,
+    blank_figure,
+    encode_png,
+    make_legible,
+    picture_style,
+    widest,
+)
 
 if TYPE_CHECKING:  # importing matplotlib takes half a second, which only a picture should pay
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DPI = 150
-LONGEST = 44  # characters of a class name; a longer one is cut in the middle
-# Fonts that know Chinese, Japanese and Korean; the first one found is used.
-CJK = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "WenQuanYi Zen Hei", "Hiragino Sans",
-       "PingFang SC", "Arial Unicode MS", "Microsoft YaHei", "Yu Gothic")  # fmt: skip
 SMALLEST = 4.5  # points; smaller text is left out
 BOLDER = 1.15  # bold text is at most that much wider than plain
 TINY = 0.15  # inches; a smaller cell has colour alone, which a frame or a count would hide
 BARS = 2.2  # inches that a recall of 1 is long
 FIGURES = (0.8, 0.8)  # inches; the columns of recall and support right of the bars
-GREY, PALE, BLUE, RUST = "#595959", "#e4e4e4", "#2f6fad", "#9a3b00"
 
 
-def save_png(evaluation: Evaluation, path: Path) -> None:
+def save_evaluation_png(evaluation: Evaluation, path: Path) -> None:
     """Draw the confusion matrix (colour: share of the row; text: count) and recall per class, as a PNG file.
 
     Classes stand in their own order, so that the pictures of two heads can be laid side by side. The size
     follows from the number of classes and the length of their names. A class without support is hatched, not
     0. Characters that no font here has stand as their escapes.
 
+    Args:
+        evaluation: what is drawn.
+        path: the file; an existing one is replaced.
+
     Raises:
         UsageError: the path does not end in .png, its folder does not exist, or it is a folder.
         MachineError: it cannot be written; what was there before is untouched.
     """
     check_destination(path, ".png")
-    save_bytes(path, _png(evaluation))
-
-
-def _png(evaluation: Evaluation) -> bytes:
-    content = io.BytesIO()
-    with style_of_pictures():
-        _draw(evaluation).savefig(content, format="png", dpi=DPI, metadata={"Software": None})
-    return content.getvalue()
-
-
-@contextlib.contextmanager
-def style_of_pictures() -> Iterator[None]:
-    """The defaults of matplotlib but for a few: no matplotlibrc changes what a report looks like."""
-    import matplotlib as mpl
-    from matplotlib import font_manager
-
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams["text.parse_math"] = False  # a $ in a class name is a dollar
-        mpl.rcParams["axes.linewidth"] = mpl.rcParams["hatch.linewidth"] = 0.6
-        installed = {font.name for font in font_manager.fontManager.ttflist}
-        mpl.rcParams["font.family"] = ["DejaVu Sans", *[name for name in CJK if name in installed][:1]]
-        yield
-
-
-def legible_names() -> Callable[[str], str]:
-    """A function that writes a name with the glyphs that the fonts have, and what they lack as its escape."""
-    from matplotlib import font_manager as fonts
-
-    found = [fonts.get_font(fonts.findfont(family)) for family in fonts.FontProperties().get_family()]
-
-    def legible(name: str) -> str:
-        return "".join(
-            c if any(font.get_char_index(ord(c)) for font in found) else c.encode("unicode_escape").decode()
-            for c in printable(name)
-        )
-
-    return legible
+    with picture_style():
+        save_bytes(path, encode_png(_draw(evaluation)))
 
 
 def _draw(evaluation: Evaluation) -> "Figure":
     """Lay the picture out in inches: title; then names, matrix, bars, figures side by side; names below."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure()
-    FigureCanvasAgg(figure)
-    legible = legible_names()
+    figure, legible = blank_figure(), make_legible()
     size = len(evaluation.classes)
     side = float(np.clip(6, 0.34 * size, 0.9 * size)) if size <= 100 else 34.0  # of the matrix
     cell = side / size
@@ -127,18 +101,18 @@ def _draw(evaluation: Evaluation) -> "Figure":
 
 
 def _title(evaluation: Evaluation, legible: Callable[[str], str]) -> list[tuple[str, float, str]]:
-    """The lines above the picture: text, size in points, colour."""
+    """Return the lines above the picture: text, size in points, colour."""
     names = (evaluation.data_set, evaluation.split, evaluation.head)
     over = f"{evaluation.classes_evaluated} of {len(evaluation.classes)} classes"
     lines = [
-        f"{evaluation.rows:,} {evaluation.by}{'' if evaluation.rows == 1 else 's'}: accuracy "
-        f"{_percent(evaluation.accuracy)}, macro recall {_percent(evaluation.macro_recall)} over {over}"
+        f"{counted(evaluation.rows, evaluation.by)}: accuracy "
+        f"{percent(evaluation.accuracy)}, macro recall {percent(evaluation.macro_recall)} over {over}"
     ]
     if evaluation.largest_class is not None:
         largest = shorten(legible(evaluation.classes[evaluation.largest_class]), LONGEST)
         lines.append(
-            f"always answering {largest}: accuracy {_percent(evaluation.baseline_accuracy)}, "
-            f"macro recall {_percent(evaluation.baseline_macro_recall)}"
+            f"always answering {largest}: accuracy {percent(evaluation.baseline_accuracy)}, "
+            f"macro recall {percent(evaluation.baseline_macro_recall)}"
         )
     lines.append("cells: counts, coloured by their share of the row")
     notes = [line for note in evaluation.notes for line in textwrap.wrap(f"note: {legible(note)}", 90)]
@@ -168,7 +142,7 @@ def _draw_matrix(evaluation: Evaluation, axes: "Axes", cell: float, font: float)
         text = f"{counts[i, j]}"
         fits = 72 * cell * 0.86 / (0.64 * len(text))  # points; a digit of DejaVu Sans is 0.64 of them wide
         if fits >= SMALLEST:
-            colour = ink(*colours(float(shares[i, j]))[:3])
+            colour = legible_ink(*colours(float(shares[i, j]))[:3])
             axes.text(j, i, text, ha="center", va="center_baseline", color=colour, fontsize=min(font, fits))
 
 
@@ -178,16 +152,16 @@ def _draw_names(axes: "Axes", names: list[str], font: float, named: slice, *, up
     axes.set_yticks(ticks, shown, fontsize=font)
     axes.tick_params(length=0, pad=4)
     axes.set_xlabel("prediction", fontsize=9, color=GREY)
-    _head(axes, "truth", 0, -4)
+    _heading(axes, "truth", 0, -4)
 
 
 def _draw_bars(evaluation: Evaluation, axes: "Axes", font: float, named: slice) -> None:
-    """Recall as bars on the rows of the matrix, intervals as lines; to their right recall and support in figures."""
+    """Draw recall as bars on the rows of the matrix, intervals as lines, and the figures to their right."""
     recall, support = evaluation.recall, evaluation.support
     rows = np.arange(len(recall))
     axes.barh(rows, support > 0, color=PALE, height=0.72)
     axes.barh(rows, np.nan_to_num(recall), color=BLUE, height=0.72)
-    for i, interval in enumerate(recall_intervals(evaluation)):
+    for i, interval in enumerate(evaluation.recall_intervals):
         if interval is not None:
             axes.plot([interval.low, interval.high], [i, i], color="black", linewidth=1.2, solid_capstyle="butt")
     if evaluation.rows:
@@ -197,7 +171,7 @@ def _draw_bars(evaluation: Evaluation, axes: "Axes", font: float, named: slice) 
     style: dict[str, Any] = {"va": "center_baseline", "fontsize": font}
     for i in rows[named]:
         if support[i]:
-            axes.text(first, i, f"{100 * recall[i]:.1f}", ha="right", **style)
+            axes.text(first, i, percent_number(recall[i]), ha="right", **style)
         else:
             axes.text(first, i, f"no {evaluation.by}s", ha="right", color=GREY, **style)
         axes.text(second, i, f"{support[i]:,}", ha="right", **style)
@@ -206,29 +180,17 @@ def _draw_bars(evaluation: Evaluation, axes: "Axes", font: float, named: slice) 
     axes.set_yticks([])
     axes.set_xticks([0, 0.5, 1], ["0", "50", "100"], fontsize=9, color=GREY)
     axes.tick_params(length=2, color=GREY)
-    sure = "\nlines: 95 % intervals; none: too few" if evaluation.intervals else ""
-    axes.set_xlabel(f"recall, % (dashed: macro recall){sure}", fontsize=9, color=GREY)
-    _head(axes, "recall, %", first)
-    _head(axes, "support", second)
+    key = "\nlines: 95 % intervals; none: too few" if evaluation.intervals else ""
+    axes.set_xlabel(f"recall, % (dashed: macro recall){key}", fontsize=9, color=GREY)
+    _heading(axes, "recall, %", first)
+    _heading(axes, "support", second)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
 
 
-def _head(axes: "Axes", text: str, right: float, points: float = 0) -> None:
-    """A word above the axes; `right` is where it ends, in shares of their width, moved by `points`."""
+def _heading(axes: "Axes", text: str, right: float, points: float = 0) -> None:
+    """Write a word above the axes; `right` is where it ends, in shares of their width, moved by `points`."""
     axes.annotate(
         text, (right, 1), (points, 6), xycoords="axes fraction", textcoords="offset points",
         ha="right", va="bottom", fontsize=9, color=GREY,
     )  # fmt: skip
-
-
-def widest(figure: "Figure", texts: Iterable[str], font: float) -> float:
-    """The width in inches of the widest of the texts."""
-    from matplotlib.text import Text
-
-    widths = [Text(0, 0, text, fontsize=font, figure=figure).get_window_extent().width for text in texts]
-    return max(widths, default=0.0) / figure.dpi
-
-
-def _percent(share: float) -> str:
-    return "undefined" if math.isnan(share) else f"{100 * share:.1f} %"

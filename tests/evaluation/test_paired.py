@@ -11,9 +11,9 @@ from rich.console import Console
 
 import featcache
 from featcache import CacheError, DataError, UsageError
-from featcache.evaluation.paired import difference, evaluate_folds
+from featcache.evaluation.paired import evaluate_folds, evaluate_pair
 from featcache.files.stat_log import StatLog
-from featcache.report.render_pair import render_folds, render_paired
+from featcache.report.render_pair import print_folds, print_pair
 from featcache.store.listings import ExtractedListing
 from featcache.store.store import FeatureStore
 from tests.builders import fit_head, record_clusters
@@ -48,7 +48,7 @@ def drawn(draw, found, width):
 def test_a_better_head_is_better_beyond_doubt(drives):
     """The differences are those of the two reports; the interval of the difference does not hold 0."""
     where, (good, bad) = drives
-    found = difference(good.name, bad.name, **where)
+    found = evaluate_pair(good.name, bad.name, **where)
     one, other = (featcache.evaluate(head.name, **where) for head in (good, bad))
     assert found.accuracy == pytest.approx(one.accuracy - other.accuracy)
     assert found.macro_recall == pytest.approx(one.macro_recall - other.macro_recall)
@@ -67,7 +67,7 @@ def test_a_better_head_is_better_beyond_doubt(drives):
 def test_a_head_against_itself_differs_by_nothing(drives):
     """Every difference is 0, and so is its interval: the resamples are paired."""
     where, (good, _) = drives
-    found = difference(good.name, good.name, **where)
+    found = evaluate_pair(good.name, good.name, **where)
     assert (found.accuracy, found.intervals.accuracy.low, found.intervals.accuracy.high) == (0, 0, 0)
 
 
@@ -75,7 +75,7 @@ def test_a_head_against_itself_differs_by_nothing(drives):
 def test_a_comparison_fits_the_terminal(drives, width):
     """In 100 and in 60 columns, without colour in a pipe; a class a line."""
     where, (good, bad) = drives
-    text = drawn(render_paired, difference(good.name, bad.name, by="clip", **where), width)
+    text = drawn(print_pair, evaluate_pair(good.name, bad.name, by="clip", **where), width)
     assert max(map(cell_len, text.splitlines())) <= width
     assert all(line.isprintable() for line in text.splitlines())
     assert "by clip (mean probability)" in text
@@ -89,13 +89,13 @@ def test_heads_on_other_rows_are_not_compared(tmp_path):
     one = fit_head(tmp_path, store=first.name).best
     second = record_clusters(tmp_path, "train", "test", weights="cd", asked="b.pth")
     two = fit_head(tmp_path, 0.2, weights="b.pth").best
-    assert difference(one.name, two.name, data="/data/toy", cache=tmp_path).accuracy is not None
+    assert evaluate_pair(one.name, two.name, data="/data/toy", cache=tmp_path).accuracy is not None
     test = second.listing(("toy", "all", "test"))
     rows = np.arange(len(test.listing) - 1)
     with second.writer() as writer:
         writer.commit(ExtractedListing(test.listing.take(rows), test.digests[rows], test.reasons[:-1]))
     with pytest.raises(CacheError, match="featcache extract --split test"):
-        difference(one.name, two.name, data="/data/toy", cache=tmp_path)
+        evaluate_pair(one.name, two.name, data="/data/toy", cache=tmp_path)
 
 
 def test_frame_and_clip_figures_stand_side_by_side(drives):
@@ -162,7 +162,7 @@ def test_folds_are_averaged(folds):
     document = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert [fold["fold"] for fold in document["folds"]] == [0, 1, 2]
     for width in (100, 60):
-        text = drawn(render_folds, found, width)
+        text = drawn(print_folds, found, width)
         assert max(map(cell_len, text.splitlines())) <= width
         assert "average" in text
 
@@ -176,7 +176,7 @@ def test_a_fold_without_a_head_is_named_with_the_commands_that_make_it_one(folds
     with pytest.raises(CacheError) as refused:
         evaluate_folds([0, 1, 2], by="clip", **where)
     first, second = str(refused.value).split("\n")
-    assert first.endswith("no head of drives, fold 2 (there is one of fold 0 and 1). Make it:")
+    assert first.endswith("drives has no head for fold 2 (it has one for fold 0 and fold 1). To make one:")
     typed = f"-p {folds['pipeline']} --data /nowhere --cache '{cache}'"
     assert second == f"  fold 2: set fold = 2 in the recipe's [data], then run `featcache fit-head {typed}`"
     with pytest.raises(CacheError, match=r"fold 0: .* run `featcache extract .*` and `featcache fit-head "):

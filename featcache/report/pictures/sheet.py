@@ -1,6 +1,5 @@
 """Predictions as pictures: a contact sheet of images, and the labels of a video over time."""
 
-import io
 import math
 import os
 import textwrap
@@ -12,10 +11,19 @@ import numpy as np
 from featcache.files import read_file
 from featcache.media import BadImageError, decode_preview
 from featcache.prediction import Predictions, Timeline
-from featcache.report.figure import BLUE, DPI, GREY, LONGEST, PALE, RUST, legible_names, style_of_pictures, widest
-from featcache.report.predictions import clock
-from featcache.report.tables import check_destination, save_bytes
-from featcache.report.text import shorten
+from featcache.report import check_destination, clock, percent, save_bytes, shorten
+from featcache.report.pictures.style import (
+    BLUE,
+    GREY,
+    LONGEST,
+    PALE,
+    RUST,
+    blank_figure,
+    encode_png,
+    make_legible,
+    picture_style,
+    widest,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,70 +44,69 @@ STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 TICKS = 9  # at most
 
 
-def save_sheet(found: Predictions, path: Path) -> int:
-    """Draw the first `MOST` images, each with its most probable labels; how many were drawn.
+def save_sheet(predictions: Predictions, path: Path) -> int:
+    """Draw the first `MOST` images, each with its most probable labels.
 
     An image that gave no answer stands there with its reason, one that can no longer be read as an empty frame.
+
+    Args:
+        predictions: what is drawn.
+        path: the file; an existing one is replaced.
+
+    Returns:
+        How many images were drawn.
 
     Raises:
         UsageError: the path does not end in .png, its folder does not exist, or it is a folder.
         MachineError: it cannot be written; what was there before is untouched.
     """
     check_destination(path, ".png")
-    with style_of_pictures():
-        save_bytes(path, _png(_sheet(found)))
-    return min(MOST, len(found.paths))
+    with picture_style():
+        save_bytes(path, encode_png(_draw_sheet(predictions)))
+    return min(MOST, len(predictions.paths))
 
 
-def save_strip(found: Timeline, path: Path) -> None:
-    """Draw a lane for each label that occurs, over time; below them how sure the head was.
+def save_strip(timeline: Timeline, path: Path) -> None:
+    """Draw a lane for each label that occurs, over time; below them its confidence.
+
+    Args:
+        timeline: what is drawn.
+        path: the file; an existing one is replaced.
 
     Raises:
-        UsageError, MachineError: as `save_sheet`.
+        UsageError: as of `save_sheet`.
+        MachineError: as of `save_sheet`.
     """
     check_destination(path, ".png")
-    with style_of_pictures():
-        save_bytes(path, _png(_strip(found)))
+    with picture_style():
+        save_bytes(path, encode_png(_draw_strip(timeline)))
 
 
-def _png(figure: "Figure") -> bytes:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
-    return content.getvalue()
-
-
-def _figure() -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure()
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _sheet(found: Predictions) -> "Figure":
-    """Cells of one size in rows: the image, its name, then a line a label with its probability as a bar.
+def _draw_sheet(predictions: Predictions) -> "Figure":
+    """Draw cells of one size in rows: the image, its name, then a line a label with its probability as a bar.
 
     Names are not cut to fit: the longest one makes the cells wide, and many wide cells make the sheet wide.
     """
-    figure, legible = _figure(), legible_names()
-    rows = range(min(MOST, len(found.paths)))
-    pictures = [_picture(path) for path in found.paths[: len(rows)]]
-    tops = [[(shorten(legible(name), LONGEST), share) for name, share in found.top(row, SHOWN)] for row in rows]
-    names = [shorten(legible(os.path.basename(found.paths[row])), LONGEST) for row in rows]
-    percent = widest(figure, ["100.0 %"], POINTS) + 0.1
+    figure, legible = blank_figure(), make_legible()
+    rows = range(min(MOST, len(predictions.paths)))
+    pictures = [_picture(path) for path in predictions.paths[: len(rows)]]
+    tops = [[(shorten(legible(name), LONGEST), share) for name, share in predictions.top(row, SHOWN)] for row in rows]
+    names = [shorten(legible(os.path.basename(predictions.paths[row])), LONGEST) for row in rows]
+    percent_width = widest(figure, ["100.0 %"], POINTS) + 0.1
     labels = [name for top in tops for name, _ in top]
-    cell = max(2.0, widest(figure, names, POINTS), widest(figure, labels, POINTS) * 1.15 + percent)  # bold is wider
-    lines = max(min(SHOWN, len(found.classes)) + 1, 4 * any(found.failed))  # a reason is longer than a label
+    label_width = widest(figure, labels, POINTS) * 1.15  # bold is wider
+    cell = max(2.0, widest(figure, names, POINTS), label_width + percent_width)
+    reason_lines = 4 * any(predictions.failed)  # longer than a label
+    lines = max(min(SHOWN, len(predictions.classes)) + 1, reason_lines)
     shapes = [min(1.0, picture.shape[0] / picture.shape[1]) for picture in pictures if picture is not None]
     high_image = cell * max(shapes, default=0.75)  # no more room than the pictures take
     tall = high_image + lines * LINE + GAP
     slide = math.ceil(math.sqrt(SLIDE * len(rows) * tall / (cell + GAP)))
     columns = max(1, min(len(rows), max(slide, int((WIDE + GAP) / (cell + GAP)))))
     deep = math.ceil(len(rows) / columns)
-    left_out = len(found.paths) - len(rows)
-    title = f"{shorten(legible(found.head), LONGEST)} · {found.trunk}"
-    below = [*found.notes, *([f"{left_out:,} more images are not shown"] if left_out else [])]
+    left_out = len(predictions.paths) - len(rows)
+    title = f"{shorten(legible(predictions.head), LONGEST)} · {predictions.trunk}"
+    below = [*predictions.notes, *([f"{left_out:,} more images are not shown"] if left_out else [])]
     wide = max(columns * (cell + GAP) + GAP, *(widest(figure, [text], 10) * 1.15 + 2 * GAP for text in (title, *below)))
     top = 0.45 + 0.2 * len(below)
     high = top + deep * tall + GAP / 2
@@ -109,34 +116,34 @@ def _sheet(found: Predictions) -> "Figure":
         figure.text(GAP / wide, 1 - (0.47 + 0.2 * number) / high, text, fontsize=9, color=RUST, va="center")
     for row in rows:
         x, y = GAP + row % columns * (cell + GAP), top + row // columns * tall  # inches from the left and the top
-        place = figure.add_axes((x / wide, 1 - (y + high_image) / high, cell / wide, high_image / high))
-        place.set_axis_off()
+        axes = figure.add_axes((x / wide, 1 - (y + high_image) / high, cell / wide, high_image / high))
+        axes.set_axis_off()
         picture = pictures[row]
         if picture is None:
-            place.imshow(np.full((1, 1, 3), 0.92), aspect="auto")
+            axes.imshow(np.full((1, 1, 3), 0.92), aspect="auto")
         else:
-            place.imshow(picture, aspect="equal", interpolation="bilinear")
+            axes.imshow(picture, aspect="equal", interpolation="bilinear")
 
-        def write(line: int, at: float, text: str, x: float = x, y: float = y, **style: Any) -> None:
-            figure.text((x + at) / wide, 1 - (y + high_image + (line + 0.6) * LINE) / high, text, va="center",
+        def write(line: int, left: float, text: str, x: float = x, y: float = y, **style: Any) -> None:
+            figure.text((x + left) / wide, 1 - (y + high_image + (line + 0.6) * LINE) / high, text, va="center",
                         fontsize=POINTS, **style)  # fmt: skip
 
         write(0, 0, names[row], color=GREY)
-        if found.failed[row]:
-            reason = textwrap.wrap(f"no answer: {legible(found.failed[row])}", _fitting(figure, cell))
+        if predictions.failed[row]:
+            reason = textwrap.wrap(f"no answer: {legible(predictions.failed[row])}", _fitting(figure, cell))
             for line, text in enumerate(reason[:lines], start=1):
                 write(line, 0, text, color=RUST)
         for line, (name, share) in enumerate(tops[row], start=1):
-            at = y + high_image + (line + 0.98) * LINE
+            bar_y = y + high_image + (line + 0.98) * LINE
             for length, colour in ((cell, PALE), (cell * (0.0 if math.isnan(share) else share), BLUE)):
-                figure.add_artist(_line(x / wide, (x + length) / wide, 1 - at / high, colour))
+                figure.add_artist(_line(x / wide, (x + length) / wide, 1 - bar_y / high, colour))
             write(line, 0, name, fontweight="bold" if line == 1 else "normal")
-            write(line, cell, f"{100 * share:.1f} %", ha="right", color=GREY)
+            write(line, cell, percent(share), ha="right", color=GREY)
     return figure
 
 
 def _fitting(figure: "Figure", inches: float) -> int:
-    """How many letters of a sentence fit."""
+    """Return how many letters of a sentence fit."""
     return int(inches / widest(figure, ["no answer: damaged or cut off"], POINTS) * 29)
 
 
@@ -147,47 +154,53 @@ def _line(start: float, end: float, y: float, colour: str) -> "Line2D":
 
 
 def _picture(path: str) -> "np.ndarray | None":
+    """Return the pixels of an image, small; None where it can no longer be read."""
     try:
         return decode_preview(read_file(path, LARGEST, follow_links=True), EDGE)
     except (OSError, BadImageError):
         return None
 
 
-def _strip(found: Timeline) -> "Figure":
-    figure, legible = _figure(), legible_names()
-    segments = found.segments()
-    seen: list[str] = list(dict.fromkeys(one.label for one in segments))  # in the order in which they first occur
-    names = [shorten(legible(name), LONGEST) for name in seen]
+def _draw_strip(timeline: Timeline) -> "Figure":
+    """Draw the labels in lanes over time, and the head's confidence below them."""
+    figure, legible = blank_figure(), make_legible()
+    segments = timeline.segments()
+    labels: list[str] = list(
+        dict.fromkeys(segment.label for segment in segments)
+    )  # in the order in which they first occur
+    names = [shorten(legible(name), LONGEST) for name in labels]
     left = widest(figure, names, 9) + 0.5
-    long, lanes, sure = 9.0, LANE * len(seen), 0.9
-    notes = [*found.notes, *([f"not read to its end: {found.failed}"] if found.failed else [])]
-    title = f"{shorten(legible(os.path.basename(found.path)), TITLE)} · {shorten(legible(found.head), TITLE)}"
+    long, lanes, confidence_height = 9.0, LANE * len(labels), 0.9
+    notes = [*timeline.notes, *([f"not read to its end: {timeline.failed}"] if timeline.failed else [])]
+    title = f"{shorten(legible(os.path.basename(timeline.path)), TITLE)} · {shorten(legible(timeline.head), TITLE)}"
     top = 0.6 + 0.2 * len(notes)
     wide = max(left + long + 0.4, *(widest(figure, [text], 10) * 1.15 + 0.6 for text in (title, *notes)))
-    high = top + lanes + 0.25 + sure + 0.6
+    high = top + lanes + 0.25 + confidence_height + 0.6
     figure.set_size_inches(wide, high)
     figure.text(0.3 / wide, 1 - 0.3 / high, title, fontsize=10, fontweight="bold", va="center")
     for number, text in enumerate(notes):
         figure.text(0.3 / wide, 1 - (0.52 + 0.2 * number) / high, legible(text), fontsize=9, color=RUST, va="center")
     above = figure.add_axes((left / wide, 1 - (top + lanes) / high, long / wide, lanes / high))
-    below = figure.add_axes((left / wide, 0.6 / high, long / wide, sure / high))
-    step = float(np.diff(found.at).min()) if len(found.at) > 1 else 1.0
-    for one in segments:
-        end = one.end if one.end > one.start else one.start + step  # the last frame of all is seen as well
-        above.barh(seen.index(one.label), end - one.start, left=one.start, height=0.72, color=BLUE)
+    below = figure.add_axes((left / wide, 0.6 / high, long / wide, confidence_height / high))
+    step = float(np.diff(timeline.at).min()) if len(timeline.at) > 1 else 1.0
+    for segment in segments:
+        end = (
+            segment.end if segment.end > segment.start else segment.start + step
+        )  # the last frame of all is seen as well
+        above.barh(labels.index(segment.label), end - segment.start, left=segment.start, height=0.72, color=BLUE)
     above.set_yticks(range(len(names)), names, fontsize=9)
     above.set_ylim(len(names) - 0.5, -0.5)
-    last = float(found.at[-1]) + step
-    sure_of = found.probabilities.max(axis=1)
-    below.plot([*found.at, last], [*sure_of, sure_of[-1]], color=BLUE, linewidth=1, drawstyle="steps-post")
+    last = float(timeline.at[-1]) + step
+    confidence = timeline.probabilities.max(axis=1)
+    below.plot([*timeline.at, last], [*confidence, confidence[-1]], color=BLUE, linewidth=1, drawstyle="steps-post")
     below.set_ylim(0, 1.02)
     below.set_yticks([0, 0.5, 1], ["0", "50", "100 %"], fontsize=9, color=GREY)
-    below.set_ylabel("how sure", fontsize=9, color=GREY)
-    ticks, labels = _ticks(float(found.at[0]), last)
+    below.set_ylabel("confidence", fontsize=9, color=GREY)
+    ticks, labels = _ticks(float(timeline.at[0]), last)
     above.set_xticks(ticks, [""] * len(ticks))
     below.set_xticks(ticks, labels, fontsize=9)
     for axes in (above, below):
-        axes.set_xlim(float(found.at[0]), last)
+        axes.set_xlim(float(timeline.at[0]), last)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
         axes.tick_params(length=2)
@@ -197,7 +210,7 @@ def _strip(found: Timeline) -> "Figure":
 
 
 def _ticks(first: float, last: float) -> tuple[list[float], list[str]]:
-    """Round seconds from `first` to `last`, as minutes and seconds; tenths only where they differ by less than one."""
+    """Return round seconds from `first` to `last`, and how they are written: with tenths where they differ by less."""
     step = next(
         (step for step in STEPS if (last - first) / step < TICKS), STEPS[-1] * math.ceil((last - first) / 30_000)
     )

@@ -13,8 +13,8 @@ from featcache.dataset.near_duplicate_search import Between, Image, NearDuplicat
 from featcache.dataset.summary import contents
 from featcache.listing.listing import Listing
 from featcache.report.render_summary import (
-    render_data_summary,
-    render_near_duplicates,
+    print_data_summary,
+    print_near_duplicates,
     save_near_duplicates_csv,
     save_summary_csv,
 )
@@ -81,12 +81,12 @@ def drawn(draw_it, found, width, **options):
 
 
 EVERY = [
-    (render_data_summary, drive_act()),
-    (render_data_summary, hostile()),
-    (render_near_duplicates, near()),
-    (render_near_duplicates, near(0)),
+    (print_data_summary, drive_act()),
+    (print_data_summary, hostile()),
+    (print_near_duplicates, near()),
+    (print_near_duplicates, near(0)),
 ]
-EVERY += [(render_near_duplicates, near(14, ("[/]", "\x1b[31m"), name, name)) for name in HOSTILE]
+EVERY += [(print_near_duplicates, near(14, ("[/]", "\x1b[31m"), name, name)) for name in HOSTILE]
 
 
 @pytest.mark.parametrize("width", [100, 60, 40])
@@ -102,7 +102,7 @@ def test_every_line_fits_and_is_inert(draw_it, found, width):
 def test_every_class_has_a_line_with_its_count_its_share_and_a_bar(width):
     """Most rows first, figures in full at any width, a bar as long as the share of the largest; no rows, no bar."""
     found = drive_act().splits["val"]
-    text = drawn(render_data_summary, drive_act(), width)
+    text = drawn(print_data_summary, drive_act(), width)
     section = text[text.index("val: rows of each class") :].splitlines()[3:37]
     counts = sorted(found.classes.values(), reverse=True)
     bars = [line.count("█") for line in section]
@@ -118,9 +118,9 @@ def test_every_class_has_a_line_with_its_count_its_share_and_a_bar(width):
 def test_what_is_odd_is_said():
     """Shared and conflicting images, a lacking class, files that are not there, a shared subject, copies."""
     found = drive_act()
-    text = " ".join(drawn(render_data_summary, found, 200).split())
+    text = " ".join(drawn(print_data_summary, found, 200).split())
     train = found.splits["train"]
-    assert f"{train.shared_images:,} of {train.images:,} images stand in two or more rows" in text
+    assert f"{train.shared_images:,} of {train.images:,} images appear in two or more rows" in text
     assert f"{train.conflicting_images:,} of them under two or more labels" in text
     assert train.conflicting_images
     first = train.conflicts[0]
@@ -129,7 +129,7 @@ def test_what_is_odd_is_said():
     assert f"12 of {train.images:,} images are not on disk yet" in text
     assert text.count("not on disk") == 1
     assert "'train' and 'val' share 1 subject (vp3)" in text
-    assert f"{found.duplicates.repeated:,} contents stand under two or more paths" in text
+    assert f"{found.duplicates.repeated:,} contents appear under two or more paths" in text
     assert "note: something is odd" in text
 
 
@@ -139,8 +139,8 @@ def test_nothing_odd_is_a_few_lines():
         a_listing(split, [0, 1], [f"{split}/a/1.png", f"{split}/b/1.png"], ("", ""), ("", ""), classes=("a", "b"))
         for split in ("train", "val")
     ]
-    text = drawn(render_data_summary, contents(clean, missing={"train": 0, "val": 0}), 100)
-    assert "  no image stands in two splits\n  (the data set names no clip and no subject)\n" in text
+    text = drawn(print_data_summary, contents(clean, missing={"train": 0, "val": 0}), 100)
+    assert "  no image appears in two splits\n  (the data set names no clip and no subject)\n" in text
     assert "not known before `featcache extract`" in text
     assert "rows\n" not in text.split("between")[1]
     assert not any(word in text for word in ("lacks", "not on disk", "not taken", "two or more rows"))
@@ -148,7 +148,7 @@ def test_nothing_odd_is_a_few_lines():
 
 def test_the_nearest_are_shown_and_the_rest_is_counted():
     """Twenty pairs that differ in their bytes, nearest first, with both places; labels only where they differ."""
-    text = drawn(render_near_duplicates, near(), 100)
+    text = drawn(print_near_duplicates, near(), 100)
     assert "30 of 1,000 images of train and 25 of 200 images of val; 3 images byte for byte the same" in text
     shown = [line.split()[0] for line in text.splitlines() if line.startswith("  0.9")]
     assert shown == [f"{1 - number / 1000:.4f}" for number in range(3, 23)]

@@ -1,0 +1,16 @@
+"""From logits to probabilities."""
+
+import numpy as np
+import numpy.typing as npt
+
+
+def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """exp(z) / sum exp(z) of each row, (rows, classes) in the precision of the logits.
+
+    Nothing overflows: a row's largest logit is subtracted first. A row that holds nan or inf, as a head that diverged
+    gives, becomes nan.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+        shares: npt.NDArray[np.floating] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return shares

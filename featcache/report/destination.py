@@ -1,0 +1,61 @@
+"""How every file of a report comes to lie where it was asked for: refused early, written whole or not at all."""
+
+import os
+import uuid
+from pathlib import Path
+
+from featcache.errors import MachineError, UsageError
+from featcache.files import describe_target
+from featcache.report.text import printable
+
+
+def check_destination(path: Path, suffix: str) -> None:
+    """Refuse a path that no file can be written to; a command asks this before it works, not after.
+
+    Args:
+        path: where a file is wanted.
+        suffix: what its name must end in: ".csv".
+
+    Raises:
+        UsageError: the path does not end in `suffix`, its folder does not exist, or it is a folder.
+    """
+    shown = printable(str(path))
+    if path.suffix.lower() != suffix:
+        raise UsageError(
+            f"{shown}: ends in {printable(path.suffix) or 'no suffix'}, expected {suffix}. "
+            f"Name a file that ends in {suffix}."
+        )
+    if not path.parent.is_dir():
+        folder = printable(str(path.parent))
+        raise UsageError(f"{shown}: there is no folder {folder}. Make it (mkdir -p), or name another file.")
+    if path.is_dir():
+        raise UsageError(f"{shown}: is a folder, expected a file. Name a file in it, or another one.")
+    if problem := describe_target(path):
+        raise UsageError(f"{shown}: {problem}. Name another file.")
+
+
+def save_bytes(path: Path, content: bytes) -> None:
+    """Write the whole file or nothing: a scratch file beside it, flushed to the disk, renamed.
+
+    Args:
+        path: the file; an existing one is replaced.
+        content: its bytes.
+
+    Raises:
+        MachineError: it cannot be written; what was there before is untouched.
+    """
+    # The scratch name does not contain the file's: that may already be as long as the file system allows.
+    scratch = path.with_name(f".{uuid.uuid4().hex}.partial")
+    try:
+        with scratch.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        raise MachineError(
+            f"{printable(str(path))}: cannot be written ({error.strerror or error}). "
+            f"Name a file in a folder that you can write to."
+        ) from error
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -1,0 +1,122 @@
+"""From a head on a split to its page: the sweep's curves, the certificate, and how to make it again."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import featcache
+from featcache.errors import CacheError
+from featcache.evaluation import UNITS, HeadOnSplit
+from featcache.heads import HeadConfig
+from featcache.heads.saved import SavedClassifier, library_versions, load_head, read_history
+from featcache.report.page.charts import Curve
+from featcache.report.page.commands import list_commands
+from featcache.report.page.page import Page
+
+
+def build_page(head_on_split: HeadOnSplit, by: str = UNITS[0]) -> Page:
+    """Return all that the page of a head shows.
+
+    Args:
+        head_on_split: the head and the split.
+        by: "image" or "clip": what one row is.
+    """
+    store, features = head_on_split.store, head_on_split.features
+    check = head_on_split.choice.check
+    configs = _configs(head_on_split)
+    return Page(
+        evaluation=head_on_split.evaluation(by),
+        predictions=head_on_split.predictions(by),
+        root=features.source["root"],
+        videos=store.listing(head_on_split.request.key(features.split)).listing.videos,
+        curves=tuple(_curves(head_on_split, configs)),
+        check=check,
+        check_note="" if check else _why_no_check(head_on_split),
+        train_support=_train_support(head_on_split),
+        commands=tuple(list_commands(head_on_split, by, list(configs.values()))),
+        provenance=tuple(_provenance(head_on_split)),
+        recipe=json.dumps(head_on_split.request.recipe.model_dump(mode="json"), indent=2, ensure_ascii=True),
+    )
+
+
+def _configs(head_on_split: HeadOnSplit) -> dict[str, HeadConfig]:
+    """Return the settings of the heads of the run; those that are gone or damaged are left out."""
+    configs = {}
+    for name in head_on_split.run.heads:
+        with contextlib.suppress(CacheError):  # no linear head among them, where it is another classifier's run
+            configs[name] = load_head(head_on_split.head.folder.parent / name).head.config
+    return configs
+
+
+def _curves(head_on_split: HeadOnSplit, configs: Mapping[str, HeadConfig]) -> Iterator[Curve]:
+    """Yield the history of every head of the run, named by its learning rate where that tells the heads apart."""
+    head, heads = head_on_split.head, head_on_split.run.heads
+    rates = {name: f"lr {config.lr:g}" for name, config in configs.items()}
+    rates_differ = len(set(rates.values())) == len(heads)
+    for name in heads:
+        columns = read_history(head.folder.parent / name)
+        if columns.get("epoch"):
+            label = rates[name] if rates_differ else name.rpartition("-")[0] or name
+            epochs = tuple(int(epoch) for epoch in columns["epoch"])
+            yield Curve(label, name == head.name, epochs, columns)
+
+
+def _why_no_check(head_on_split: HeadOnSplit) -> str:
+    if isinstance(head_on_split.head, SavedClassifier):
+        return "Not available: only linear heads are checked, and this is another classifier."
+    if head_on_split.run.best != head_on_split.head.name:
+        return "Not available: fit-head checks the best head of a sweep, and this is another one of it."
+    return "Not available: fit-head ran without the check (--no-check), or the training rows did not fit into memory."
+
+
+def _train_support(head_on_split: HeadOnSplit) -> tuple[int, ...]:
+    """Return the rows of each class in train, from its listing; none where it is gone or has other classes."""
+    store, key = head_on_split.store, head_on_split.request.key("train")
+    if key not in store.listings:
+        return ()
+    train = store.listing(key)
+    if train.listing.classes != head_on_split.features.classes:
+        return ()
+    return tuple(train.listing.take(train.embedded).support().tolist())
+
+
+def _provenance(head_on_split: HeadOnSplit) -> Iterator[tuple[str, str]]:
+    """Yield what must be the same for the same figures, and on what it was made."""
+    head, features = head_on_split.head, head_on_split.features
+    source, trunk = features.source, head_on_split.store.trunk
+    yield "data set", f"{source['data_set']}, {source['variant']}"
+    yield "images", source["root"]
+    yield "store", head_on_split.store.name
+    yield "trunk", trunk.spec.fingerprint()
+    for name, value in _flatten(trunk.spec.to_json()):
+        yield f"trunk: {name}", value
+    yield "weights asked for", trunk.weights_path or trunk.weights_name
+    for split, split_source in head.sources.items():
+        yield f"listing of {split}", split_source["listing"]
+    if features.split not in head.sources:
+        yield f"listing of {features.split}", source["listing"]
+    if isinstance(head, SavedClassifier):
+        yield "classifier", ", ".join([head.kind, *(f"{key} {value}" for key, value in head.settings.items())])
+    else:
+        yield "head", ", ".join(f"{name} {value}" for name, value in asdict(head.head.config).items())
+        yield "steps", f"{head.head.steps:,}"
+    for number, part in enumerate(trunk.provenance, start=1):
+        versions = ", ".join(f"{package} {version}" for package, version in part.get("versions", {}).items())
+        numbered = f" ({number})" if len(trunk.provenance) > 1 else ""
+        batches = f"batches of {part.get('batch_size', '?')}"
+        yield f"embedded on{numbered}", f"{part.get('device', '?')}, {batches}; {versions}"
+    trained_with = head.versions if isinstance(head, SavedClassifier) else library_versions(head.folder)
+    for name, value in trained_with.items():
+        yield f"trained with: {name}", value
+    yield "reported with", f"featcache {featcache.__version__}"
+
+
+def _flatten(document: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the values of nested objects, each under the names that lead to it: "transform.resize"."""
+    for name, value in document.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", str(value)

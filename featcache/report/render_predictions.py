@@ -1,0 +1,106 @@
+"""Predictions and timelines as a table on the terminal and as CSV."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from featcache.prediction import TOP, Predictions, Timeline
+from featcache.report.tables import blank_if_undefined, disarm_formula, save_rows
+from featcache.report.text import clock, percent, printable
+
+
+def print_predictions(predictions: Predictions, console: Console, count: int = TOP) -> None:
+    """Print one row an image: the label, how sure the head is, and what else it could be."""
+    below = _common_folder(predictions.paths)
+    if below:
+        console.print(Text(f"in {printable(below)}", style="dim"), soft_wrap=False, overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("image", overflow="fold", ratio=2)
+    table.add_column("label", overflow="fold", ratio=1)
+    table.add_column("", justify="right", no_wrap=True, min_width=len("100.0 %"))
+    table.add_column("else", overflow="fold", ratio=2)
+    for row, path in enumerate(path.removeprefix(below) for path in predictions.paths):
+        if predictions.failed[row]:
+            table.add_row(Text(printable(path)), Text("no answer", style="bold red"), "", Text(predictions.failed[row]))
+            continue
+        (label, share), *others = predictions.top(row, count)
+        rest = ", ".join(f"{printable(name)} {percent(probability)}" for name, probability in others)
+        table.add_row(Text(printable(path)), Text(printable(label), style="bold"), percent(share), Text(rest))
+    console.print(table)
+
+
+def print_timeline(timeline: Timeline, console: Console) -> None:
+    """Print one row a segment of the video that has one label."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for heading in ("from", "to", "frames"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("label", overflow="fold")
+    table.add_column("", justify="right", no_wrap=True)
+    for segment in timeline.segments():
+        table.add_row(
+            clock(segment.start), clock(segment.end), f"{segment.first}-{segment.last}",
+            Text(printable(segment.label), style="bold"), percent(segment.probability),
+        )  # fmt: skip
+    console.print(table)
+
+
+def save_predictions_csv(predictions: Predictions, path: Path, count: int = TOP) -> None:
+    """Write one row an image: path, then label_1, probability_1, … and why there is none.
+
+    Names and paths as in `save_evaluation_csv`: one line a row, and none that a spreadsheet would run as a formula.
+
+    Args:
+        predictions: what is written.
+        path: the file; an existing one is replaced.
+        count: labels of each image, most probable first.
+
+    Raises:
+        UsageError: the path does not end in .csv, its folder does not exist, or it is a folder.
+        MachineError: it cannot be written; what was there before is untouched.
+    """
+    count = min(count, len(predictions.classes))
+    headings = [f"{column}_{number}" for number in range(1, count + 1) for column in ("label", "probability")]
+    rows = []
+    for row, name in enumerate(predictions.paths):
+        top = predictions.top(row, count)
+        cells = [cell for label, share in top for cell in (disarm_formula(label), blank_if_undefined(share))]
+        failed = disarm_formula(predictions.failed[row])
+        rows.append([disarm_formula(name), *(cells or [""] * len(headings)), failed])
+    save_rows(["path", *headings, "failed"], rows, path)
+
+
+def save_timeline_csv(timeline: Timeline, path: Path) -> None:
+    """Write one row a segment with one label: seconds and frames from and to, the label, its mean probability.
+
+    Args:
+        timeline: what is written.
+        path: the file; an existing one is replaced.
+
+    Raises:
+        UsageError: as of `save_predictions_csv`.
+        MachineError: as of `save_predictions_csv`.
+    """
+    header = ["start_seconds", "end_seconds", "first_frame", "last_frame", "label", "probability"]
+    rows = [
+        (
+            f"{segment.start:.3f}", f"{segment.end:.3f}", segment.first, segment.last, disarm_formula(segment.label),
+            blank_if_undefined(segment.probability),
+        )
+        for segment in timeline.segments()
+    ]  # fmt: skip
+    save_rows(header, rows, path)
+
+
+def _common_folder(paths: Sequence[str]) -> str:
+    """Return the folder that several images have in common, with its slash; shown once, not on every row."""
+    folders = {os.path.dirname(path) for path in paths}
+    if len(paths) < 2 or len({os.path.isabs(folder) for folder in folders}) > 1:
+        return ""
+    common = os.path.commonpath(folders)
+    prefix = os.path.join(common, "")
+    return prefix if common and all(path.startswith(prefix) for path in paths) else ""

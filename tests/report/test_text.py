@@ -1,0 +1,87 @@
+"""How figures are written, and the text that a stranger's names become."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from featcache.report.text import counted, decimal, legible_ink, percent, percent_number, printable, shorten
+
+
+@given(st.text(st.characters(), max_size=20))
+def test_printable_is_inert_and_stays_as_it_is(name):
+    """Whatever the name, what is shown is one line of printable UTF-8, and shown again it stays the same."""
+    shown = printable(name)
+    assert shown.isprintable()
+    assert printable(shown) == shown
+    shown.encode("utf-8")
+    if name.isprintable():
+        assert shown == name
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a\nb\t", r"a\nb\t"),
+        ("\x1b[31m", r"\x1b[31m"),
+        ("\x9b", r"\x9b"),
+        ("\u202e\u2066", r"\u202e\u2066"),
+        ("\u200b\ufeff", r"\u200b\ufeff"),
+        ("\u2028", r"\u2028"),
+        ("caf\udce9", r"caf\udce9"),
+        ("Käfer 漢字 🐜 [bold]", "Käfer 漢字 🐜 [bold]"),
+        (r"back\slash", r"back\slash"),
+    ],
+)
+def test_printable_shows_what_was_hidden(name, shown):
+    """Control, bidi, zero-width and surrogate characters stand as escapes; letters, emoji, markup stay."""
+    assert printable(name) == shown
+
+
+@given(st.text(st.characters(exclude_categories=["C", "M", "Z"]), max_size=30), st.integers(0, 30))
+def test_shorten_fits_and_keeps_both_ends(text, width):
+    """The result fits; it is the text where that fits, else the text's two ends around an ellipsis."""
+    short = shorten(text, width)
+    assert cell_len(short) <= width
+    if cell_len(text) <= width:
+        assert short == text
+    elif width:
+        front, back = short.split("…")[0], short.split("…")[-1]
+        assert text.startswith(front)
+        assert text.endswith(back)
+
+
+def test_shorten_uses_the_width_it_has():
+    """A long name fills its width, with its start and its end."""
+    assert shorten("looking_or_moving_around (e.g. searching)", 15) == "looking…rching)"
+    assert shorten("abcdefghij", 5) == "ab…ij"
+    assert shorten("abcdefghij", 6) == "abc…ij"
+
+
+@given(st.tuples(*[st.floats(0, 1)] * 3))
+def test_ink_is_legible_on_every_colour(colour):
+    """Black or white on any colour has a contrast of at least 4.5, WCAG's AA."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+    luminance = float(np.dot([0.2126, 0.7152, 0.0722], linear))
+    contrast = 1.05 / (luminance + 0.05) if legible_ink(*colour) == "#ffffff" else (luminance + 0.05) / 0.05
+    assert contrast >= 4.5
+
+
+def test_a_figure_is_written_in_one_way():
+    """Per cent to a tenth with a space before the sign, a loss to four decimals, a dash for what is undefined."""
+    assert [percent(0.7124), percent(0.95, 0), percent(math.nan)] == ["71.2 %", "95 %", "–"]
+    assert [percent_number(0.7124), percent_number(-0.01, signed=True), percent_number(math.nan)] == [
+        "71.2",
+        "-1.0",
+        "–",
+    ]
+    assert [decimal(0.69314), decimal(math.nan), decimal(math.inf)] == ["0.6931", "–", "–"]
+
+
+def test_a_count_agrees_with_its_noun():
+    """One is singular, everything else plural, thousands have a comma."""
+    assert [counted(1, "class"), counted(3, "class"), counted(0, "image")] == ["1 class", "3 classes", "0 images"]
+    assert counted(2000, "shard") == "2,000 shards"
