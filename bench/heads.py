@@ -39,15 +39,16 @@ from torch.utils.data import DataLoader, TensorDataset
 from featcache.features.in_memory import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import LinearHead
-from featcache.heads.optimum.check import Objective, check_head
+from featcache.heads.optimum.check import check_head
 from featcache.heads.optimum.lbfgs import Point, minimise
-from featcache.heads.training.batches import supply
-from featcache.heads.training.cuda_graph import Replay, recorder_of
-from featcache.heads.training.intrinsics import SGEMM, compiled, f32, sgemm
-from featcache.heads.training.kernels import Floats, Longs, gather
-from featcache.heads.training.samplers import orders
-from featcache.heads.training.thread_team import Crew
-from featcache.heads.training.torch_stack import padded
+from featcache.heads.optimum.objective import Objective
+from featcache.heads.training.batches import make_row_source
+from featcache.heads.training.cuda_graph import EpochReplay, find_recorder
+from featcache.heads.training.kernels.intrinsics import NO_TRANSPOSE, SGEMM, TRANSPOSE, compiled, f32, sgemm
+from featcache.heads.training.kernels.steps import Floats, Longs, gather
+from featcache.heads.training.kernels.thread_team import ThreadTeam
+from featcache.heads.training.samplers import shuffled
+from featcache.heads.training.stack import padded_width
 from featcache.heads.training.train import train_heads
 from featcache.trunks.hardware import choose_device
 
@@ -106,7 +107,7 @@ def plain(x: torch.Tensor, y: torch.Tensor, config: HeadConfig) -> None:
 
 
 def orders_on(x: torch.Tensor, config: HeadConfig) -> Iterator[torch.Tensor]:
-    return (order.to(x.device) for order in orders(len(x), config.epochs, config.seed))
+    return (order.to(x.device) for order in shuffled(len(x), config.epochs, config.seed))
 
 
 @torch.inference_mode()
@@ -116,7 +117,7 @@ def ceiling(x: torch.Tensor, config: HeadConfig, heads: int = 1) -> None:
         ceiling_of_loops(x, config, heads)
         return
     size, wide = config.batch_size, heads * CLASSES
-    batch = torch.zeros(size, padded(DIM), device=x.device)
+    batch = torch.zeros(size, padded_width(DIM), device=x.device)
     weight, gradient = torch.zeros(wide, batch.shape[1], device=x.device), torch.empty_like(batch[:1].expand(wide, -1))
     logits = torch.empty(wide * size, device=x.device)
     drawn = torch.empty(len(x), dtype=torch.int64, device=x.device)
@@ -128,14 +129,14 @@ def ceiling(x: torch.Tensor, config: HeadConfig, heads: int = 1) -> None:
             z = torch.mm(weight, batch[: len(rows)].t(), out=logits[: wide * len(rows)].view(wide, -1))
             torch.mm(z, batch[: len(rows)], out=gradient)
 
-    by_graph = Replay(epoch, recorder_of(x.device))  # as the recipe is: else its launches would be the ceiling
-    for order in orders(len(x), config.epochs, config.seed):
+    by_graph = EpochReplay(epoch, find_recorder(x.device))  # as the recipe is: else its launches would be the ceiling
+    for order in shuffled(len(x), config.epochs, config.seed):
         by_graph(drawn.copy_(order))
 
 
 @compiled
 def gather_and_multiply(
-    blas: int, x: Floats, rows: Longs, size: int, member: int, batch: Floats, w: Floats, z: Floats, part: Floats
+    address: int, x: Floats, rows: Longs, size: int, member: int, batch: Floats, w: Floats, z: Floats, part: Floats
 ) -> None:
     """A member's slices of all batches."""
     members, (width, wide) = len(batch), w.shape
@@ -143,13 +144,13 @@ def gather_and_multiply(
         drawn = rows[start : start + size]
         mine = drawn[member * len(drawn) // members : (member + 1) * len(drawn) // members]
         gather(x, mine, batch[member])
-        sgemm(blas, 78, wide, len(mine), width, f32(1), w, batch[member], f32(0), z)
-        sgemm(blas, 84, wide, width, len(mine), f32(1), z, batch[member], f32(0), part)
+        sgemm(address, NO_TRANSPOSE, wide, len(mine), width, f32(1), w, batch[member], f32(0), z)
+        sgemm(address, TRANSPOSE, wide, width, len(mine), f32(1), z, batch[member], f32(0), part)
 
 
 def ceiling_of_loops(x: torch.Tensor, config: HeadConfig, heads: int) -> None:
     """Each core its slices of all batches, from the first to the last without a word to the others."""
-    members, width, wide = torch.get_num_threads(), padded(DIM), heads * CLASSES
+    members, width, wide = torch.get_num_threads(), padded_width(DIM), heads * CLASSES
     most = -(-config.batch_size // members)
     batch, z = np.zeros((members, most, width), f32), np.zeros((members, most, wide), f32)
     w, part = np.zeros((width, wide), f32), np.zeros((members, width, wide), f32)
@@ -157,9 +158,9 @@ def ceiling_of_loops(x: torch.Tensor, config: HeadConfig, heads: int) -> None:
     def share(rows: Longs, member: int) -> None:
         gather_and_multiply(SGEMM, x.numpy(), rows, config.batch_size, member, batch, w, z[member], part[member])
 
-    with Crew(members) as crew:
-        for order in orders(len(x), config.epochs, config.seed):
-            crew.run(partial(share, order.numpy()))
+    with ThreadTeam(members) as team:
+        for order in shuffled(len(x), config.epochs, config.seed):
+            team.run(partial(share, order.numpy()))
 
 
 @torch.inference_mode()
@@ -217,7 +218,7 @@ def main() -> None:
         (head,) = ours(train, None, [config])
         sixteen = [*sweep, *(replace(head, weight_decay=1e-4) for head in sweep)]
         tasks |= {
-            "rows to the device": lambda: supply(train, device),
+            "rows to the device": lambda: make_row_source(train, device),
             "sweep16": lambda: ours(train, None, sixteen),
             "certificate": lambda: certificate(head, train, device),
         }
@@ -300,10 +301,12 @@ def lbfgs(train: Features, iterations: int, device: str) -> tuple[list[Result], 
     objective = Objective(HeadConfig(weight_decay=decay), train, device)
     made = time.perf_counter() - began
     weight, bias = theirs.coef_.astype(np.float64), theirs.intercept_.astype(np.float64)
-    aim = objective.softmax.at(weight, bias + weight @ objective.mean)
+    aim = objective.regression.evaluate(weight, bias + weight @ objective.mean)
     began = time.perf_counter()
-    start = objective.softmax.at(np.zeros_like(weight), np.zeros(CLASSES))
-    point, steps = minimise(objective.softmax, start, done=lambda now: norm_of(now) <= norm_of(aim), ends=began + 600)
+    start = objective.regression.evaluate(np.zeros_like(weight), np.zeros(CLASSES))
+    point, steps = minimise(
+        objective.regression, start, is_done=lambda now: norm_of(now) <= norm_of(aim), deadline=began + 600
+    )
     ours = made + time.perf_counter() - began
     results = [
         Result.of("lbfgs, scikit-learn", "s", [taken]),

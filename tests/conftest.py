@@ -16,9 +16,9 @@ from PIL import Image
 settings.register_profile("featcache", deadline=None)  # nothing here is a timed test
 settings.load_profile("featcache")
 
-# numba looks for changes in the file of a compiled function alone (`heads.instructions`): what the tests run is what
-# stands there now. It reads this when it is imported, in our processes too.
-_LOOPS = sorted((Path(__file__).parents[1] / "featcache" / "heads").glob("*.py"))
+# numba looks for changes in the file of a compiled function alone (`heads.training.kernels`): what the tests run is
+# what stands there now. It reads this when it is imported, in our processes too.
+_LOOPS = sorted((Path(__file__).parents[1] / "featcache" / "heads" / "training" / "kernels").glob("*.py"))
 _STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in _LOOPS)).hexdigest()[:16]
 os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "numba" / _STAMP)
 

@@ -123,7 +123,6 @@ def test_stage_one_up_to_the_trunk_and_kept_heads_import_without_torch() -> None
 
 # Longer than 300 lines, with the reason.
 LONG = {
-    "heads/training/kernels.py": "one compiled step in each of its variants; they are read side by side",
     "heads/saved/classifier.py": "TODO saved",
 }
 

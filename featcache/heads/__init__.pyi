@@ -10,7 +10,7 @@ from .linear import Scores as Scores
 from .linear import best_of as best_of
 from .linear import linear_logits as linear_logits
 from .linear import merit as merit
-from .linear import scores as scores
-from .linear import scores_on as scores_on
+from .linear import score_blocks as score_blocks
+from .linear import score_split as score_split
 from .optuna_search import Search as Search
 from .optuna_search import search as search

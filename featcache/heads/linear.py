@@ -1,6 +1,6 @@
 """A trained linear head: its values, its scores, and which of several is best. NumPy only.
 
-Training is in `train.py`; a head that was saved needs no torch to be used again.
+Training is in `training`; a head that was saved needs no torch to be used again.
 """
 
 import math
@@ -18,7 +18,7 @@ from featcache.metrics import accuracy, confusion_matrix, macro_recall
 Floats = npt.NDArray[np.floating]
 Real = TypeVar("Real", bound=np.floating)
 
-SENSELESS = 100.0  # nats on train; zero weights have log(classes)
+DIVERGED_LOSS = 100.0  # nats on train; zero weights have log(classes)
 BLOCK_ROWS = 16_384  # scored at a time: bounds the memory that logits take
 LOSS_ROWS = 1_024  # of them, in float64: a few classes' stay in the nearest cache
 
@@ -73,15 +73,28 @@ class LinearHead:
     def diverged(self) -> bool:
         """Whether a weight or a bias is no longer a finite number, or the loss on train is beyond any sense."""
         finite = np.isfinite(self.weight).all() and np.isfinite(self.bias).all()
-        return not (finite and self.train.loss < SENSELESS)
+        return not (finite and self.train.loss < DIVERGED_LOSS)
 
     def logits(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(rows, dim) float32 -> (rows, classes) float32."""
+        """Return the logits of embeddings: x (rows, dim) float32 -> (rows, classes) float32.
+
+        Raises:
+            ValueError: x has another shape.
+        """
         return linear_logits(x, self.weight, self.bias)
 
 
 def linear_logits(x: npt.NDArray[Real], weight: npt.NDArray[Real], bias: npt.NDArray[Real]) -> npt.NDArray[Real]:
-    """X W' + b: x (rows, dim), weight (classes, dim), bias (classes,) -> (rows, classes)."""
+    """Return X W' + b, (rows, classes); nan where a head diverged.
+
+    Args:
+        x: (rows, dim) embeddings.
+        weight: (classes, dim).
+        bias: (classes,).
+
+    Raises:
+        ValueError: x has another width than the weights.
+    """
     if x.ndim != 2 or x.shape[1] != weight.shape[1]:
         raise ValueError(f"x has shape {x.shape}; this head takes (rows, {weight.shape[1]})")
     with np.errstate(over="ignore", invalid="ignore"):  # a diverged head answers nan
@@ -89,20 +102,30 @@ def linear_logits(x: npt.NDArray[Real], weight: npt.NDArray[Real], bias: npt.NDA
     return z
 
 
-def scores(logits: Callable[[npt.NDArray[np.float32]], Floats], features: Features) -> Scores:
-    """Score a function from embeddings to logits, e.g. `scores(head.logits, features)`; nan without rows.
+def score_split(logits: Callable[[npt.NDArray[np.float32]], Floats], features: Features) -> Scores:
+    """Score a function from embeddings to logits, e.g. `score_split(head.logits, features)`; nan without rows.
 
     The answer is the first of the highest logits, and nan is higher than any number: NumPy's argmax.
+
+    Args:
+        logits: (rows, dim) float32 -> (rows, classes).
+        features: the split.
     """
-    return scores_on(logits, [(features.x, features.y)], len(features.classes))
+    return score_blocks(logits, [(features.x, features.y)], len(features.classes))
 
 
-def scores_on(
+def score_blocks(
     logits: Callable[[npt.NDArray[np.float32]], Floats],
     blocks: Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]],
     classes: int,
 ) -> Scores:
-    """The same for rows that come in blocks, x (any number, dim) and y (any number,)."""
+    """Score a function from embeddings to logits on rows that come in blocks.
+
+    Args:
+        logits: (rows, dim) float32 -> (rows, classes).
+        blocks: x (any number, dim) and the labels y (any number,).
+        classes: how many there are.
+    """
     confusion = np.zeros((classes, classes), dtype=np.int64)
     loss, rows = 0.0, 0
     for x, labels in blocks:
@@ -113,35 +136,42 @@ def scores_on(
             confusion += confusion_matrix(y, z.argmax(axis=1), classes)
             for first in range(0, len(y), LOSS_ROWS):
                 part = slice(first, first + LOSS_ROWS)
-                loss += cross_entropy(z[part].astype(np.float64), y[part])
+                loss += _summed_cross_entropy(z[part].astype(np.float64), y[part])
     return Scores(accuracy(confusion), macro_recall(confusion), loss / rows if rows else math.nan)
 
 
-def cross_entropy(z: npt.NDArray[np.float64], y: npt.NDArray[np.int64]) -> float:
-    """The summed cross-entropy, log sum exp z - z_y, of logits (rows, classes); `z` becomes softmax(z)."""
+def _summed_cross_entropy(z: npt.NDArray[np.float64], y: npt.NDArray[np.int64]) -> float:
+    """Return the summed cross-entropy, log sum exp z - z_y, of logits (rows, classes), which are overwritten."""
     with np.errstate(over="ignore", invalid="ignore"):  # nan and inf stay what they are
         z -= z.max(axis=1, keepdims=True)
         of_truth = z[np.arange(len(y)), y]
         np.exp(z, out=z)
-        total = z.sum(axis=1, keepdims=True)
-        z /= total
-        return float(np.log(total).sum() - of_truth.sum())
+        return float(np.log(z.sum(axis=1, keepdims=True)).sum() - of_truth.sum())
 
 
 METRICS = ("macro_recall", "accuracy", "loss")
 
 
-def merit(found: Scores, select: str) -> tuple[float, float]:
-    """What is compared when `select` chooses: more is better, then the lower loss; -inf where that is not finite."""
-    if not math.isfinite(found.loss):
+def merit(scores: Scores, select: str) -> tuple[float, float]:
+    """Return what is compared when `select` chooses, more is better: the score, then minus the loss; -inf if diverged.
+
+    Args:
+        scores: of one head on val.
+        select: one of METRICS.
+    """
+    if not math.isfinite(scores.loss):
         return -math.inf, -math.inf
-    return (-found.loss if select == "loss" else getattr(found, select)), -found.loss
+    return (-scores.loss if select == "loss" else getattr(scores, select)), -scores.loss
 
 
 def best_of(heads: Sequence[LinearHead], select: str = "macro_recall") -> int | None:
-    """The index of the head that is best on val by a metric; of equals the one with the lowest loss, then the first.
+    """Return the index of the head that is best on val; of equals the one with the lowest loss, then the first.
 
     A head whose loss is not finite never wins: None where that is every head. One head alone needs no val.
+
+    Args:
+        heads: what is chosen from.
+        select: one of METRICS.
 
     Raises:
         ValueError: no heads, or several of which one was trained without a val split.

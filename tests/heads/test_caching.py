@@ -9,7 +9,7 @@ from torchvision.models import VisionTransformer
 
 import featcache
 from featcache.heads.config import HeadConfig
-from featcache.heads.training.samplers import orders
+from featcache.heads.training.samplers import shuffled
 from featcache.heads.training.train import train_heads
 from featcache.media import decode_image
 from featcache.trunks.architectures import architecture
@@ -44,7 +44,7 @@ def test_caching_changes_nothing(nano: Nano, folder: Path, tmp_path: Path) -> No
     optimizer = torch.optim.SGD(network.heads.parameters(), lr=config.lr, momentum=config.momentum)
     steps = config.steps(len(labels))
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    for order in orders(len(labels), config.epochs, config.seed):
+    for order in shuffled(len(labels), config.epochs, config.seed):
         for rows in order.split(config.batch_size):
             optimizer.zero_grad()
             nn.functional.cross_entropy(network(images[rows]), labels[rows]).backward()

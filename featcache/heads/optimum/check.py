@@ -18,38 +18,31 @@ the start changes the way and not the goal.
 
 import math
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from featcache.errors import UsageError
 from featcache.features import Features
-from featcache.heads import HeadConfig, LinearHead, Scores, linear_logits, scores
-from featcache.heads.optimum.lbfgs import Point, Softmax, Target, minimise
-from featcache.heads.training import adjustment, class_weights, moments_of
+from featcache.heads import HeadConfig, LinearHead, Scores, linear_logits, score_split
+from featcache.heads.optimum.objective import Objective
 
 Doubles = npt.NDArray[np.float64]
 
-LEAST_WEIGHT_DECAY = 1e-6  # without any, separable rows have no finite optimum
-# Of the largest gradient entry, on rows centred and scaled to a mean square length of 1, as a share of the
-# objective: what lbfgs aims at, and what still counts as converged. float32 rows stop short of the first.
-AIM, TOLERANCE = 5e-6, 3e-5
-DOUBLE_BYTES = 128 * 2**20  # beyond it the rows stay float32: 1.6 times the iterations a second, half the memory
-NATS_BELOW = 100.0
-THERE = 0.01  # a setting that leaves less than this share is said to get there
-AT_OPTIMUM = 0.001  # a head with less than this share of its objective to go is called at the optimum
+NEAR_OPTIMUM = 0.01  # a head whose objective could fall by less than this share needs no advice
+AT_OPTIMUM = 0.001  # one whose objective could fall by less than this share is called at the optimum
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class TriedSetting:
     """One setting that was changed, trained and measured."""
 
     flag: str  # --lr, --epochs
     value: float
-    share: float  # of that head's loss that is still to go
+    share: float  # by which that head's objective could still fall
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +53,7 @@ class Check:
     objective: float  # f at the check's own weights
     head_objective: float  # f at the head's; not finite where the head diverged
     gap: float  # head_objective - objective
-    gap_share: float  # gap / head_objective: the share of the head's loss that is still to go
+    gap_share: float  # gap / head_objective: the share by which the head's objective could still fall
     gradient_norm: float  # |grad f| at the head, weights and bias together
     separable: bool  # the check classifies every training row right, which proves them linearly separable
     converged: bool  # the largest entry of grad f at the check is within TOLERANCE; else the check stopped early
@@ -72,47 +65,50 @@ class Check:
     head_val: Scores | None
     weight: Doubles  # (classes, dim)
     bias: Doubles  # (classes,)
-    asked: str = ""  # what the loss has beside the plain cross-entropy
-    tried: tuple[Trial, ...] = ()
+    loss_terms: tuple[str, ...] = ()  # what the loss has beside the plain cross-entropy
+    tried: tuple[TriedSetting, ...] = ()
     no_time: bool = False  # the head is far, and there was no time to try anything
 
     def sentence(self) -> str:
-        """How far the head is from the optimum, in one sentence."""
+        """Return how far the head is from the optimum, in one sentence."""
         split = "train" if self.val is None else "val"
         head, check = self.head_val or self.head_train, self.val or self.train
-        which = "the optimum" if self.converged else "the check"
-        early = f"stopped early, after {_iterations(self.iterations)} in {self.seconds:.0f} s"
-        to_go = f"the head's training loss, {self.asked}weight decay {self.weight_decay:g} included,"
+        reached = "the optimum" if self.converged else "the check"
+        stopped = f"stopped early, after {_iterations(self.iterations)} in {self.seconds:.0f} s"
         if not math.isfinite(self.head_objective):
-            aside = "" if self.converged else f", which {early},"
-            found = f"{which}{aside} has {_said(check)} on {split}"
-            return f"The head diverged and has no distance to the optimum; {found}."
-        if self.gap_share >= AT_OPTIMUM and self.converged:
-            opening = f"{_percent(self.gap_share)} of {to_go} is still to go"
-        elif self.gap_share >= AT_OPTIMUM:
-            opening = f"At least {_percent(self.gap_share)} of {to_go} is still to go (the check {early})"
-        elif self.converged:
-            opening = f"The head is at the optimum: less than 0.1 % of {to_go} is still to go"
-        elif self.iterations:
-            opening = f"The check {early}, and by then found less than 0.1 % of {to_go} still to go"
-        else:
-            opening = "The check had no time for one iteration and cannot say how far the optimum is"
+            aside = "" if self.converged else f", which {stopped},"
+            optimum = f"{reached}{aside} has {_describe(check)} on {split}"
+            return f"The head diverged and has no distance to the optimum; {optimum}."
         tail = "; a linear head can classify every training row right" if self.separable else ""
-        return f"{opening}{self.advice()}: the head has {_said(head)} on {split}, {which} {_said(check)}{tail}."
+        scores = f"the head has {_describe(head)} on {split}, {reached} {_describe(check)}"
+        return f"{self._distance(stopped)}{self.advice()}: {scores}{tail}."
+
+    def _distance(self, stopped: str) -> str:
+        """Return how far the objective could still fall; `stopped` says when the check stopped."""
+        loss = f"training loss, including {_enumerate([*self.loss_terms, f'weight decay {self.weight_decay:g}'])},"
+        if self.gap_share >= AT_OPTIMUM and self.converged:
+            return f"The head's {loss} could still fall by {_percent(self.gap_share)}"
+        if self.gap_share >= AT_OPTIMUM:
+            return f"The head's {loss} could still fall by at least {_percent(self.gap_share)} (the check {stopped})"
+        if self.converged:
+            return f"The head is at the optimum: its {loss} could fall by less than 0.1 %"
+        if self.iterations:
+            return f"The check {stopped}, having lowered the head's {loss} by less than 0.1 %"
+        return "The check had no time for a single iteration and cannot say how far the head is from the optimum"
 
     def advice(self) -> str:
-        """Which setting gets nearer, of those that were tried; "" where there is nothing to say."""
+        """Return which setting gets nearer, of those that were tried; "" where there is nothing to say."""
         if self.no_time:
             return "; there was no time to try another --lr (--check-seconds gives more)"
         if not self.tried:
             return ""
-        best = min(self.tried, key=lambda trial: trial.share)
-        if best.share < THERE:
-            return f"; raise {best.flag} ({best.value:g} gets there)"
+        best = min(self.tried, key=lambda setting: setting.share)
+        if best.share < NEAR_OPTIMUM:
+            return f"; raise {best.flag} ({best.value:g} comes within {_percent(NEAR_OPTIMUM)} of the optimum)"
         if best.share < self.gap_share / 2:
-            return f"; raise {best.flag} ({best.value:g} leaves {_percent(best.share)})"
-        tried = ", ".join(f"{trial.flag} {trial.value:g}" for trial in self.tried)
-        return f"; of {tried} none gets half way"
+            return f"; raise {best.flag} (with {best.value:g} it could fall by only {_percent(best.share)})"
+        tried = ", ".join(f"{setting.flag} {setting.value:g}" for setting in self.tried)
+        return f"; none of the settings that were tried ({tried}) gets even half of the way"
 
 
 def check_head(
@@ -127,6 +123,9 @@ def check_head(
         seconds: the time that it may take, all in all; measuring the head is the least.
         device: where torch computes.
 
+    Returns:
+        The optimum as far as it was reached, and the head's distance from it.
+
     Raises:
         UsageError: `seconds` is not above 0, or the training split has no rows.
     """
@@ -134,10 +133,10 @@ def check_head(
         raise UsageError(f"the check has {seconds} seconds, expected a number above 0; or leave the check out.")
     if not len(train.y):
         raise UsageError("the training split has 0 rows, expected at least one.")
-    ends = time.perf_counter() + seconds
+    deadline = time.perf_counter() + seconds
     objective = Objective(head.config, train, device)
-    at_head, best, iterations = objective.optimum(head, ends)
-    weight, bias = objective.weights(best)
+    at_head, best, iterations = objective.minimise_from(head, deadline)
+    weight, bias = objective.weights_and_biases(best)
     logits = partial(linear_logits, weight=weight.astype(np.float32), bias=bias.astype(np.float32))
     gap = at_head.value - best.value
     return Check(
@@ -148,134 +147,45 @@ def check_head(
         gap_share=gap / at_head.value if at_head.value else 0.0,
         gradient_norm=objective.gradient_norm(at_head),
         separable=best.all_right,
-        converged=objective.converged(best),
+        converged=objective.is_converged(best),
         iterations=iterations,
-        train=scores(logits, train),
-        val=None if val is None else scores(logits, val),
+        train=score_split(logits, train),
+        val=None if val is None else score_split(logits, val),
         head_train=head.train,
-        head_val=None if val is None else head.val or scores(head.logits, val),
+        head_val=None if val is None else head.val or score_split(head.logits, val),
         weight=weight,
         bias=bias,
-        asked=_asked(head.config),
-        seconds=seconds + time.perf_counter() - ends,
+        loss_terms=_loss_terms(head.config),
+        seconds=seconds + time.perf_counter() - deadline,
     )
 
 
-class Objective:
-    """f of one head's settings on one set of rows, centred (and scaled where the head standardises)."""
-
-    def __init__(self, config: HeadConfig, train: Features, device: str = "cpu") -> None:
-        self.weight_decay, self.classes = max(config.weight_decay, LEAST_WEIGHT_DECAY), len(train.classes)
-        rows, dim = train.x.shape
-        counts = np.bincount(train.y, minlength=self.classes)
-        target = target_of(config, counts)
-        self.present = np.flatnonzero((counts > 0) | (target.each.any() * target.spread > 0))
-        # Rounded to float32, so that what is subtracted there is known exactly.
-        self.mean = train.x.mean(axis=0, dtype=np.float64).astype(np.float32)
-        self.standardized = config.standardize
-        self.std = moments_of(train, [config]).std if config.standardize else np.ones(dim)
-        double = rows * dim * 8 <= DOUBLE_BYTES and device != "mps"
-        centred = np.subtract(train.x, self.mean, dtype=np.float64 if double else np.float32)
-        if config.standardize:
-            centred /= self.std
-        flat = centred.reshape(-1)
-        self.length = math.sqrt(float(flat @ flat) / rows) or 1.0
-        asked = counts @ target.a  # what all rows weigh; without smoothing, the sum of their weights
-        self.share = (counts * target.kept + counts @ target.each * target.spread)[self.present] / asked
-        total = float(counts @ (target.kept / (1 - config.label_smoothing)))
-        self.softmax = Softmax(
-            torch.from_numpy(centred).to(device), torch.from_numpy(train.y).to(device), target, total, self.weight_decay
-        )
-
-    def at(self, head: LinearHead) -> Point:
-        """F at a head's weights."""
-        weight = head.weight.astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):  # a diverged head has no f
-            return self.softmax.at(weight * self.std, head.bias + weight @ self.mean)
-
-    def weights(self, point: Point) -> tuple[Doubles, Doubles]:
-        """A point's weights and biases on rows as they are."""
-        weight = point.weight / self.std
-        return weight, point.bias - weight @ self.mean
-
-    def gradient_norm(self, point: Point) -> float:
-        """|grad f| by the weights and biases that the head learns: on rows as they are, or as it standardises them."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            from_zero = 0 if self.standardized else np.outer(point.d_bias, self.mean)
-            d_weight = point.d_weight + from_zero
-        return float(np.hypot(np.linalg.norm(d_weight), np.linalg.norm(point.d_bias)))
-
-    def optimum(self, head: LinearHead, ends: float) -> tuple[Point, Point, int]:
-        """F at the head, at the lowest point that was reached by `ends`, and the iterations to it."""
-        began = time.perf_counter()
-        at_head = self.at(head)
-        zero = self.softmax.at(*self._lowered(np.zeros_like(at_head.weight), self._logs()))
-        start = zero
-        if at_head.value < zero.value:  # never where the head is nan
-            start = self.softmax.at(*self._lowered(at_head.weight, at_head.bias))
-        ends -= time.perf_counter() - began  # for the final scores
-        best, iterations = minimise(self.softmax, start, done=self._aimed, ends=ends)
-        low = self.softmax.at(*self._lowered(best.weight, best.bias)) if iterations else start
-        return at_head, min(low, start, key=lambda point: point.value), iterations
-
-    def converged(self, point: Point, tolerance: float = TOLERANCE) -> bool:
-        """Whether the largest entry of the gradient, on rows centred and scaled to length 1, is small enough."""
-        steepest = max(np.abs(point.d_weight).max() / self.length, np.abs(point.d_bias).max())
-        return bool(steepest <= tolerance * max(point.value, 1e-9))
-
-    def _aimed(self, point: Point) -> bool:
-        return len(self.present) == 1 or self.converged(point, AIM)
-
-    def _logs(self) -> Doubles:
-        """The biases that are best without weights: the logarithm of what share of the rows asks for each class."""
-        bias = np.zeros(self.classes)
-        bias[self.present] = np.log(self.share) - self.softmax.target.offset[self.present]
-        return bias
-
-    def _lowered(self, weight: Doubles, bias: Doubles) -> tuple[Doubles, Doubles]:
-        """The same classifier with f no higher: mean weight 0 over the present classes, others far below.
-
-        The largest of the present logits is at least their mean, and that is now the mean bias whatever x is:
-        an absent class, 100 nats below it, never wins.
-        """
-        low_weight, low_bias = np.zeros_like(weight), np.empty_like(bias)
-        low_weight[self.present] = weight[self.present] - weight[self.present].mean(axis=0)
-        low_bias[:] = bias[self.present].mean() - NATS_BELOW
-        low_bias[self.present] = bias[self.present]
-        return low_weight, low_bias
-
-
-def target_of(config: HeadConfig, counts: npt.NDArray[np.int64]) -> Target:
-    """What a head's loss asks of a row of each class; balanced draws weigh a row as often as it is drawn."""
-    weights = class_weights(config, counts)
-    as_drawn = replace(config, class_weights="balanced" if config.sampler == "balanced" else "none")
-    drawn = class_weights(as_drawn, counts)
-    return Target(
-        kept=(1 - config.label_smoothing) * weights * drawn,
-        each=drawn * (config.label_smoothing > 0),
-        spread=config.label_smoothing / len(counts) * weights,
-        offset=adjustment(config, counts),
-    )
-
-
-def _asked(config: HeadConfig) -> str:
-    parts = {
+def _loss_terms(config: HeadConfig) -> tuple[str, ...]:
+    """Return what a head's loss has beside the plain cross-entropy, in words."""
+    terms = {
         "class weights": config.class_weights != "none",
         "balanced draws": config.sampler != "uniform",
         "label smoothing": config.label_smoothing > 0,
         "logit adjustment": config.logit_adjustment > 0,
     }
-    return "".join(f"{part}, " for part, there in parts.items() if there)
+    return tuple(term for term, is_used in terms.items() if is_used)
+
+
+def _enumerate(words: Sequence[str]) -> str:
+    """Return words as in a sentence: "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _iterations(count: int) -> str:
+    """Return a number of iterations in words."""
     return "1 iteration" if count == 1 else f"{count:,} iterations"
 
 
 def _percent(share: float) -> str:
-    """In percent, rounded down, so that "at least" stays true."""
+    """Return a share in percent, rounded down, so that "at least" stays true."""
     return f"{math.floor(share * 100)} %" if share >= 0.01 else f"{math.floor(share * 1000) / 10:.1f} %"
 
 
-def _said(found: Scores) -> str:
-    return f"macro recall {found.macro_recall:.1%} and loss {found.loss:.3f}".replace("%", " %")
+def _describe(scores: Scores) -> str:
+    """Return scores in words."""
+    return f"macro recall {scores.macro_recall:.1%} and loss {scores.loss:.3f}".replace("%", " %")

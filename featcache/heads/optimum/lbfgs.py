@@ -32,8 +32,8 @@ LEAST_CURVATURE = 1e-10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Target:
-    """What a row of class y asks for: loss = a_y log sum exp(z + offset) - <t_y, z + offset>, in nats.
+class LossTarget:
+    """What the loss of a row of class y is: a_y log sum exp(z + offset) - <t_y, z + offset>, in nats.
 
     t_y = kept_y onehot(y) + each_y spread; a_y is its sum. Plain cross-entropy: kept = 1, each = 0, offset = 0.
     """
@@ -45,28 +45,29 @@ class Target:
 
     @property
     def a(self) -> Doubles:
-        """(classes,)."""
+        """The sum of t_y, (classes,)."""
         total: Doubles = self.kept + self.each * self.spread.sum()
         return total
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Point:
-    """f and its gradient at one W (classes, dim), b (classes,)."""
+    """The objective f and its gradient at one W, b."""
 
-    weight: Doubles
-    bias: Doubles
-    value: float
-    d_weight: Doubles
-    d_bias: Doubles
+    weight: Doubles  # (classes, dim)
+    bias: Doubles  # (classes,)
+    value: float  # f
+    d_weight: Doubles  # (classes, dim) of f
+    d_bias: Doubles  # (classes,) of f
     all_right: bool  # every row's own logit is above all others
     spread: Doubles  # (classes,) mean of p (1 - p)
 
 
-class Softmax:
-    """f(W, b) = sum of the rows' losses / total + lambda / 2 |W|^2, on rows x (rows, dim), in blocks, on the device."""
+class SoftmaxRegression:
+    """f(W, b) = sum of the rows' losses / total + lambda / 2 |W|^2, computed in blocks of rows, on the device."""
 
-    def __init__(self, x: torch.Tensor, y: torch.Tensor, target: Target, total: float, weight_decay: float) -> None:
+    def __init__(self, x: torch.Tensor, y: torch.Tensor, target: LossTarget, total: float, weight_decay: float) -> None:
+        """Take rows x (rows, dim), their classes y (rows,), their loss, its divisor and lambda."""
         self.x, self.y, self.target, self.total, self.weight_decay = x, y, target, total, weight_decay
         self.classes = len(target.kept)
 
@@ -78,8 +79,11 @@ class Softmax:
         self.offset = tensor(target.offset * LOG2_E)[:, None] if target.offset.any() else None
 
     @torch.inference_mode()
-    def at(self, weight: Doubles, bias: Doubles) -> Point:
-        """Two products over all rows, as in `stack`: cut by rows, exp2, logits in bits."""
+    def evaluate(self, weight: Doubles, bias: Doubles) -> Point:
+        """Return f and its gradient at W (classes, dim), b (classes,).
+
+        Two products over all rows, as in `heads.training.stack`: cut by rows, exp2, logits in bits.
+        """
         w = torch.from_numpy(weight * LOG2_E).to(self.x.device, self.x.dtype)
         b = torch.from_numpy(bias * LOG2_E).to(self.x.device, self.x.dtype)[:, None]
         total, all_right = 0.0, True
@@ -115,58 +119,66 @@ class Softmax:
 
     @torch.inference_mode()
     def preconditioner(self) -> Callable[[Vector, Doubles], Vector]:
-        """H0 as a function of a gradient and of the mean of p (1 - p), (classes,)."""
+        """Return H0 as a function of a gradient and of the mean of p (1 - p), (classes,)."""
         gram = (self.x.T @ self.x).double().cpu() / len(self.y)
-        found, q = torch.linalg.eigh(gram)
-        found = found.clamp(min=0)
+        eigenvalues, q = torch.linalg.eigh(gram)
+        eigenvalues = eigenvalues.clamp(min=0)
         least = 1e-3 / len(self.y)
 
         def h0(gradient: Vector, spread: Doubles) -> Vector:
             s = np.maximum(spread, least)
-            scale = torch.from_numpy(s)[:, None] * found + self.weight_decay
+            scale = torch.from_numpy(s)[:, None] * eigenvalues + self.weight_decay
             return ((torch.from_numpy(gradient[0]) @ q / scale) @ q.T).numpy(), gradient[1] / s
 
         return h0
 
 
-def minimise(problem: Softmax, start: Point, *, done: Callable[[Point], bool], ends: float) -> tuple[Point, int]:
-    """The lowest point that is reached before `done` says so or the clock (perf_counter) reads `ends`, and iterations.
+def minimise(
+    problem: SoftmaxRegression, start: Point, *, is_done: Callable[[Point], bool], deadline: float
+) -> tuple[Point, int]:
+    """Return the lowest point that is reached, and how many iterations it took.
 
     Rounding ends it too: where no step along the search direction lowers f any more.
+
+    Args:
+        problem: the objective.
+        start: where it begins.
+        is_done: whether a point is good enough.
+        deadline: what the clock (`time.perf_counter`) may read at the end.
     """
     h0 = problem.preconditioner()
     point, iterations = start, 0
     pairs: list[tuple[Vector, Vector]] = []
     longest = 0.0  # that an iteration took
-    while not done(point) and time.perf_counter() + longest < ends:
-        since = time.perf_counter()
+    while not is_done(point) and time.perf_counter() + longest < deadline:
+        began = time.perf_counter()
         step = _direction(point, pairs, h0)
         slope = _dot((point.d_weight, point.d_bias), step)
         if -slope < ROUNDING[problem.x.dtype] * abs(point.value):
             break
         length = 1.0
         for _ in range(HALVINGS):
-            there = problem.at(point.weight + length * step[0], point.bias + length * step[1])
-            if there.value <= point.value + SUFFICIENT * length * slope or time.perf_counter() > ends:
+            candidate = problem.evaluate(point.weight + length * step[0], point.bias + length * step[1])
+            if candidate.value <= point.value + SUFFICIENT * length * slope or time.perf_counter() > deadline:
                 break
             length *= 0.5
-        if not there.value < point.value:
+        if not candidate.value < point.value:
             if not pairs:
                 break
             pairs.clear()  # the curvature may be stale; once more from the first guess
             continue
-        s = there.weight - point.weight, there.bias - point.bias
-        change = there.d_weight - point.d_weight, there.d_bias - point.d_bias
+        s = candidate.weight - point.weight, candidate.bias - point.bias
+        change = candidate.d_weight - point.d_weight, candidate.d_bias - point.d_bias
         if _dot(s, change) > LEAST_CURVATURE * _norm(s) * _norm(change):
             pairs.append((s, change))
             del pairs[:-MEMORY]
-        point, iterations = there, iterations + 1
-        longest = max(longest, time.perf_counter() - since)
+        point, iterations = candidate, iterations + 1
+        longest = max(longest, time.perf_counter() - began)
     return point, iterations
 
 
 def _direction(point: Point, pairs: list[tuple[Vector, Vector]], h0: Callable[[Vector, Doubles], Vector]) -> Vector:
-    """-H g by the two loops of L-BFGS, with H0 as p has it now, scaled to the newest pair."""
+    """Return -H g by the two loops of L-BFGS, with H0 as p has it now, scaled to the newest pair."""
     q: Vector = (point.d_weight.copy(), point.d_bias.copy())
     alphas = []
     for s, change in reversed(pairs):
@@ -184,9 +196,11 @@ def _direction(point: Point, pairs: list[tuple[Vector, Vector]], h0: Callable[[V
     return -r[0], -r[1]
 
 
-def _dot(one: Vector, other: Vector) -> float:
-    return float(np.vdot(one[0], other[0]) + np.vdot(one[1], other[1]))
+def _dot(u: Vector, v: Vector) -> float:
+    """Return the inner product of two vectors."""
+    return float(np.vdot(u[0], v[0]) + np.vdot(u[1], v[1]))
 
 
-def _norm(one: Vector) -> float:
-    return float(np.sqrt(_dot(one, one)))
+def _norm(v: Vector) -> float:
+    """Return the length of a vector."""
+    return float(np.sqrt(_dot(v, v)))

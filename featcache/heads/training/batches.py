@@ -14,29 +14,35 @@ from torch import Tensor
 from featcache.errors import UsageError
 from featcache.features import Features, Streamed
 from featcache.heads import HeadConfig
-from featcache.heads.training.cuda_graph import Recorder, recorder_of
-from featcache.heads.training.samplers import ahead, draws
-from featcache.heads.training.torch_stack import Blocks, Stretch
+from featcache.heads.training.cuda_graph import Recorder, find_recorder
+from featcache.heads.training.samplers import prefetched, sampled
+from featcache.heads.training.stack import EpochChunk, LabelledBlocks
 from featcache.machine import quota
 
-Walk = Callable[[], Iterator[Stretch]]  # sets out from the first row, each time that it is called
+EpochIterator = Callable[[], Iterator[EpochChunk]]  # starts at the epoch's first chunk each time that it is called
 
 
-class Supply(Protocol):
-    """The rows of a split, on their way to the heads."""
+class RowSource(Protocol):
+    """The rows of a split, on their way to the heads.
 
-    y: Tensor  # (rows,), on the device
+    Attributes:
+        y: (rows,) int64 labels, on the device.
+        dim: the width of an embedding.
+        recorder: where it is not None, every epoch goes through the same memory, and can be recorded.
+    """
+
+    y: Tensor
     dim: int
-    recorder: Recorder | None  # where it is not None, every epoch's walk goes through the same memory
+    recorder: Recorder | None
 
-    def epochs(self, config: HeadConfig) -> Iterator[Walk]:
-        """One walk an epoch over the rows that the config's sampler and seed draw, in whole batches of its size."""
+    def epochs(self, config: HeadConfig) -> Iterator[EpochIterator]:
+        """Yield each epoch of the rows that the config's sampler and seed draw, in whole batches of its size."""
 
-    def blocks(self) -> Blocks:
-        """Every row once."""
+    def blocks(self) -> LabelledBlocks:
+        """Yield every row once."""
 
 
-class InMemory:
+class RowsInMemory:
     """Rows that lie on the device."""
 
     def __init__(self, features: Features, device: str) -> None:
@@ -47,24 +53,24 @@ class InMemory:
             self.labels = torch.from_numpy(np.ascontiguousarray(features.y, dtype=np.int64))  # y on the host
         self.y = self.labels.to(device)
         self.dim = self.x.shape[1]
-        self.recorder = recorder_of(self.y.device)
+        self.recorder = find_recorder(self.y.device)
 
-    def epochs(self, config: HeadConfig) -> Iterator[Walk]:
-        """A walk is one stretch, from all over memory."""
+    def epochs(self, config: HeadConfig) -> Iterator[EpochIterator]:
+        """Yield each epoch as one chunk, its rows from all over memory."""
         order, y = torch.empty_like(self.y), torch.empty_like(self.y)
-        drawn_on_host = draws(self.labels, config)
-        for drawn in drawn_on_host if self.recorder is None else ahead(drawn_on_host):
+        draws = sampled(self.labels, config)
+        for drawn in draws if self.recorder is None else prefetched(draws):
             order = drawn.to(self.y.device) if self.recorder is None else order.copy_(drawn)
             torch.index_select(self.y, 0, order, out=y)  # once an epoch: the steps take slices
-            yield partial(iter, [(self.x, order, y)])
+            yield partial(iter, [EpochChunk(self.x, order, y)])
 
-    def blocks(self) -> Blocks:
-        """In the order of the listing."""
+    def blocks(self) -> LabelledBlocks:
+        """Yield all rows, in the order of the listing."""
         yield self.x, self.y
 
 
-class FromDisk:
-    """Rows that are read as they are needed; see `streamed` for how well they are mixed."""
+class RowsOnDisk:
+    """Rows that are read as they are needed; `featcache.features.Streamed` says how well they are mixed."""
 
     recorder: Recorder | None = None  # its batches come through the host
 
@@ -72,8 +78,8 @@ class FromDisk:
         self.streamed, self.dim, self.device = streamed, streamed.dim, device
         self.y = torch.from_numpy(np.ascontiguousarray(streamed.y)).to(device)
 
-    def epochs(self, config: HeadConfig) -> Iterator[Walk]:
-        """A walk reads the whole split once, a stretch for each window.
+    def epochs(self, config: HeadConfig) -> Iterator[EpochIterator]:
+        """Yield each epoch, which reads the whole split once, a chunk for each window.
 
         Raises:
             UsageError: a sampler that draws rows again and again, which would read them again and again.
@@ -85,26 +91,29 @@ class FromDisk:
             )
         generator = np.random.default_rng(config.seed)
         for _ in range(config.epochs):
-            yield partial(self._walk, config.batch_size, generator)
+            yield partial(self._read_epoch, config.batch_size, generator)
 
-    def _walk(self, size: int, generator: np.random.Generator) -> Iterator[Stretch]:
-        for window, drawn, rows in self.streamed.epoch(size, generator):
-            yield self._there(window), self._there(drawn), self._labels(rows)
+    def _read_epoch(self, batch_size: int, generator: np.random.Generator) -> Iterator[EpochChunk]:
+        """Yield the windows of one epoch."""
+        for window, drawn, rows in self.streamed.epoch(batch_size, generator):
+            yield EpochChunk(self._to_device(window), self._to_device(drawn), self._labels_of(rows))
 
-    def blocks(self) -> Blocks:
-        """In the order of the disk."""
+    def blocks(self) -> LabelledBlocks:
+        """Yield all rows, in the order of the disk."""
         for window, rows in self.streamed.blocks():
-            yield self._there(window), self._labels(rows)
+            yield self._to_device(window), self._labels_of(rows)
 
-    def _labels(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        return self.y[self._there(rows)]
+    def _labels_of(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Return the labels of these rows, on the device."""
+        return self.y[self._to_device(rows)]
 
-    def _there(self, array: npt.NDArray[Any]) -> Tensor:
+    def _to_device(self, array: npt.NDArray[Any]) -> Tensor:
+        """Return an array as a tensor on the device."""
         return torch.from_numpy(array).to(self.device)
 
 
 @contextlib.contextmanager
-def room_for_readers(features: Features | Streamed) -> Iterator[None]:
+def spare_core_for_readers(features: Features | Streamed) -> Iterator[None]:
     """Have no more threads than the control groups pay for; while rows come from disk, leave a core to their readers.
 
     torch's threads wait for each other at the end of every operation, and all of them for the one whose core a reader
@@ -119,6 +128,6 @@ def room_for_readers(features: Features | Streamed) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def supply(features: Features | Streamed, device: str) -> Supply:
-    """The batches of a split, wherever its rows are."""
-    return FromDisk(features, device) if isinstance(features, Streamed) else InMemory(features, device)
+def make_row_source(features: Features | Streamed, device: str) -> RowSource:
+    """Return the source of a split's batches, wherever its rows are."""
+    return RowsOnDisk(features, device) if isinstance(features, Streamed) else RowsInMemory(features, device)

@@ -4,8 +4,8 @@ A step is some twenty small operations, and a GPU is through with them before Py
 graph asks once: a replay launches the same kernels on the same memory with the same numbers from the host. So what is
 recorded must
 
-- ask the host for nothing while it runs: `Stack.begin` lays out an epoch's learning rates before it;
-- stay where it is: weights, rates, tally; and `InMemory` puts an epoch's order and labels where the last one's were;
+- ask the host for nothing while it runs: `HeadStack.begin_epoch` lays out an epoch's learning rates before it;
+- stay where it is: weights, rates, scores; and `RowsInMemory` puts an epoch's order and labels where the last's were;
 - be the same for each epoch but for what lies there: every shape and every offset, those of a last partial batch too.
 
 The first epoch runs as it is asked for, which readies what a recording may not (cuBLAS, lazily loaded kernels); before
@@ -21,50 +21,52 @@ import torch
 
 # Steps of an epoch that is recorded: a graph takes memory for each launch, on the host too, and twenty a step make
 # 50,000. With so many steps an epoch takes long enough as it is.
-MOST_STEPS = 2_500
+MAX_RECORDED_STEPS = 2_500
 
 Epoch = TypeVar("Epoch")
-Seen = TypeVar("Seen")
+Result = TypeVar("Result")
 
 # Takes note of what a function asks of the device, without doing it, and returns what does it.
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]
 
 
-class Replay(Generic[Epoch, Seen]):
-    """`learn(epoch)`, epoch after epoch, by a recording from the second on where there is a recorder."""
+class EpochReplay(Generic[Epoch, Result]):
+    """`run(epoch)`, epoch after epoch, by a recording from the second on where there is a recorder."""
 
-    def __init__(self, learn: Callable[[Epoch], Seen], recorder: Recorder | None) -> None:
-        self.learn, self.recorder = learn, recorder
-        self.asked = 0
-        self.again: Callable[[], None] | None = None
+    def __init__(self, run: Callable[[Epoch], Result], recorder: Recorder | None) -> None:
+        self.run, self.recorder = run, recorder
+        self.epochs = 0  # that were asked for
+        self.replay: Callable[[], None] | None = None
 
-    def __call__(self, epoch: Epoch) -> Seen:
-        """What `learn(epoch)` returns; tensors among it lie in the recording's memory, valid until the next epoch.
+    def __call__(self, epoch: Epoch) -> Result:
+        """Return what `run(epoch)` returns; tensors in it lie in the recording's memory, valid until the next epoch.
 
         Warns:
             RuntimeWarning: the epoch could not be recorded; this one and all others run as they are asked for.
         """
-        self.asked += 1
-        if self.asked == 2 and self.recorder is not None:
+        self.epochs += 1
+        if self.epochs == 2 and self.recorder is not None:
             self._record(self.recorder, epoch)
-        if self.again is None:
-            return self.learn(epoch)
-        self.again()
-        return self.seen
+        if self.replay is None:
+            return self.run(epoch)
+        self.replay()
+        return self.recorded_result
 
     def _record(self, recorder: Recorder, epoch: Epoch) -> None:
-        def run() -> None:
-            self.seen = self.learn(epoch)
+        """Record an epoch; where that fails, warn, and leave `replay` as it is."""
+
+        def run_and_keep() -> None:
+            self.recorded_result = self.run(epoch)
 
         try:
-            self.again = recorder(run)
+            self.replay = recorder(run_and_keep)
         except RuntimeError as error:  # torch's own are its children: of CUDA, of memory
             why = str(error.__context__ or error).partition("\n")[0]  # the first fault, not what came of it
             warnings.warn(f"the heads train without a CUDA graph, more slowly: {why}", RuntimeWarning, stacklevel=3)
 
 
-def captured(device: torch.device, run: Callable[[], None]) -> Callable[[], None]:
-    """A CUDA graph of what `run` launches on the device, with memory of its own for what is computed on the way.
+def capture_graph(device: torch.device, run: Callable[[], None]) -> Callable[[], None]:
+    """Return the replay of a CUDA graph of what `run` launches, with memory of its own for what is computed on the way.
 
     Raises:
         RuntimeError: something in it cannot be captured; nothing was computed, and the current stream is what it was.
@@ -85,14 +87,14 @@ def captured(device: torch.device, run: Callable[[], None]) -> Callable[[], None
 
 @cache
 def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    """One for all captures on a device: cuBLAS keeps a workspace for each stream that it has seen."""
+    """Return the one stream of all captures on a device: cuBLAS keeps a workspace for each stream that it has seen."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
-RECORDERS: dict[str, Callable[[torch.device, Callable[[], None]], Callable[[], None]]] = {"cuda": captured}
+RECORDERS: dict[str, Callable[[torch.device, Callable[[], None]], Callable[[], None]]] = {"cuda": capture_graph}
 
 
-def recorder_of(device: torch.device) -> Recorder | None:
-    """How epochs are recorded on this device; None where each runs as it is asked for."""
+def find_recorder(device: torch.device) -> Recorder | None:
+    """Return what records epochs on this device; None where each runs as it is asked for."""
     record = RECORDERS.get(device.type)
     return None if record is None else partial(record, device)

@@ -21,24 +21,45 @@ from featcache.heads import HeadConfig
 
 Doubles = npt.NDArray[np.float64]
 
+LN_2, LOG2_E = math.log(2), 1 / float(np.log(2))  # nats of a bit, bits of a nat
+
 
 def class_weights(config: HeadConfig, counts: npt.NDArray[np.int64]) -> Doubles:
-    """(classes,) weights in the loss; balanced: scikit-learn's, and 0 for a class without rows."""
+    """Return each class's weight in the loss, (classes,) float64; balanced: scikit-learn's.
+
+    Args:
+        config: the head's settings.
+        counts: (classes,) the training rows of each class; one without rows has weight 0 where balanced.
+    """
     if config.class_weights == "none":
         return np.ones(len(counts))
-    seen = counts > 0
-    weights: Doubles = np.divide(counts.sum(), seen.sum() * counts, out=np.zeros(len(counts)), where=seen)
+    occurs = counts > 0
+    weights: Doubles = np.divide(counts.sum(), occurs.sum() * counts, out=np.zeros(len(counts)), where=occurs)
     return weights
 
 
-def adjustment(config: HeadConfig, counts: npt.NDArray[np.int64]) -> Doubles:
-    """(classes,) nats that are added to the logits in training; a class without rows counts as one with a single."""
+def logit_offsets(config: HeadConfig, counts: npt.NDArray[np.int64]) -> Doubles:
+    """Return what logit adjustment adds to the logits in training, (classes,) float64 nats.
+
+    Args:
+        config: the head's settings.
+        counts: (classes,) the training rows of each class; one without rows counts as if it had one.
+    """
     nats: Doubles = config.logit_adjustment * np.log(np.maximum(counts, 1) / counts.sum())
     return nats
 
 
-class Losses:
-    """The losses of all heads of a stack; what no head asks for costs nothing."""
+class StackLosses:
+    """The losses of all heads of a stack; what no head asks for costs nothing.
+
+    Attributes:
+        offset: (heads, classes, 1) float32, added to the logits in training, in bits; None where no head has any.
+        plain: whether every head has the cross-entropy alone.
+        of_class: (classes, heads) w.
+        keep: (heads, 1, 1) 1 - e.
+        spread: (heads, classes, 1) e / C w; None where no head is smoothed.
+        spread_sum: (heads, 1, 1) its sum over the classes.
+    """
 
     def __init__(self, configs: Sequence[HeadConfig], counts: npt.NDArray[np.int64], device: str) -> None:
         def tensor(values: object) -> Tensor:
@@ -46,8 +67,8 @@ class Losses:
 
         smoothing = np.array([config.label_smoothing for config in configs])
         weights = np.stack([class_weights(config, counts) for config in configs])  # (heads, classes)
-        offsets = np.stack([adjustment(config, counts) for config in configs]) / math.log(2)
-        self.offset = tensor(offsets)[:, :, None] if offsets.any() else None  # bits
+        offsets = np.stack([logit_offsets(config, counts) for config in configs]) / LN_2
+        self.offset = tensor(offsets)[:, :, None] if offsets.any() else None
         self.plain = not smoothing.any() and all(config.class_weights == "none" for config in configs)
         self.of_class = tensor(weights.T)  # (classes, heads)
         self.keep = tensor(1 - smoothing)[:, None, None]
@@ -56,8 +77,14 @@ class Losses:
         self.spread_sum = tensor(spread.sum(axis=1))[:, None, None]
         self.minus_one = tensor(-1.0)
 
-    def gradient(self, p: Tensor, y: Tensor, truth: Tensor) -> Tensor:
-        """Turn p (heads, classes, rows) into G, in place; y (rows,), truth (heads, 1, rows) the same for each head."""
+    def softmax_grad_(self, p: Tensor, y: Tensor, truth: Tensor) -> Tensor:
+        """Turn probabilities into the gradient by the logits, in place, and return it.
+
+        Args:
+            p: (heads, classes, rows) the softmax of each head's logits.
+            y: (rows,) the classes of the rows.
+            truth: (heads, 1, rows) the same, for each head.
+        """
         if self.plain:
             return p.scatter_add_(1, truth, self.minus_one.expand_as(truth))
         of_row = self.of_class[y].t().unsqueeze(1)  # (heads, 1, rows)

@@ -9,8 +9,8 @@ from torch import Tensor
 from featcache.heads import HeadConfig
 
 
-def orders(rows: int, epochs: int, seed: int) -> Iterator[Tensor]:
-    """The order in which each epoch draws the rows, (rows,) int64.
+def shuffled(rows: int, epochs: int, seed: int) -> Iterator[Tensor]:
+    """Yield the order in which each epoch draws the rows, (rows,) int64.
 
     These are the draws of torch's `RandomSampler(…, generator=torch.Generator().manual_seed(seed))`.
     """
@@ -20,28 +20,34 @@ def orders(rows: int, epochs: int, seed: int) -> Iterator[Tensor]:
 
 
 def balanced(y: Tensor, epochs: int, seed: int) -> Iterator[Tensor]:
-    """As many draws as there are rows, with replacement: a class at random, then one of its rows."""
+    """Yield as many draws as there are rows, with replacement: a class at random, then one of its rows; (rows,) int64.
+
+    Args:
+        y: (rows,) int64, the class of each row.
+        epochs: how many epochs are drawn.
+        seed: of the random numbers.
+    """
     generator = torch.Generator().manual_seed(seed)
     by_class = torch.argsort(y, stable=True)
     _, counts = torch.unique(y, return_counts=True)  # the classes that have rows, sorted
     starts = counts.cumsum(0) - counts
     for _ in range(epochs):
-        drawn = torch.randint(len(counts), (len(y),), generator=generator)
-        share = torch.rand(len(y), generator=generator, dtype=torch.float64)
-        yield by_class[starts[drawn] + (share * counts[drawn]).long()]
+        classes = torch.randint(len(counts), (len(y),), generator=generator)
+        position = torch.rand(len(y), generator=generator, dtype=torch.float64)  # within the class, from 0 to 1
+        yield by_class[starts[classes] + (position * counts[classes]).long()]
 
 
-def draws(y: Tensor, config: HeadConfig) -> Iterator[Tensor]:
-    """What a head's sampler draws, an epoch at a time, (rows,) int64."""
+def sampled(y: Tensor, config: HeadConfig) -> Iterator[Tensor]:
+    """Yield what the sampler of a head's settings draws, an epoch at a time, (rows,) int64; y (rows,) on the host."""
     if config.sampler == "balanced":
         return balanced(y, config.epochs, config.seed)
-    return orders(len(y), config.epochs, config.seed)
+    return shuffled(len(y), config.epochs, config.seed)
 
 
-def ahead(drawn: Iterator[Tensor]) -> Iterator[Tensor]:
-    """The same draws, each made by a thread while the one before is learnt from: a GPU need not wait for the host's."""
+def prefetched(draws: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Yield the same draws, each made by a thread while the epoch before it trains, so that a GPU need not wait."""
     with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, drawn, None)
-        while (order := coming.result()) is not None:
-            coming = thread.submit(next, drawn, None)
+        upcoming = thread.submit(next, draws, None)
+        while (order := upcoming.result()) is not None:
+            upcoming = thread.submit(next, draws, None)
             yield order

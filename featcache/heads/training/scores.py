@@ -1,7 +1,7 @@
 """Loss and hits of all heads over one pass, kept where they were computed: nothing is waited for until the end."""
 
-import math
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,80 +9,93 @@ import torch
 from torch import Tensor
 
 from featcache.heads import Scores
+from featcache.heads.training.losses import LN_2
 
-Classes = npt.NDArray[np.int64]  # (classes,)
-
-LN_2 = math.log(2)
+ClassCounts = npt.NDArray[np.int64]  # (classes,)
 
 
-class Tally:
-    """Of each row and head: the logit of its class, the highest, the sum of 2^(z - highest), all in bits; the answer.
+class BatchLogits(NamedTuple):
+    """What is kept of a batch's logits, in bits; each (heads, 1, rows).
 
-    log2(sum) + highest - own is the row's loss in bits; the answer is the first class with the highest logit.
+    log2(total) + top - own is a row's loss in bits.
     """
+
+    own: Tensor  # the logit of the row's class
+    top: Tensor  # the highest
+    total: Tensor  # the sum of 2^(z - top) over the classes
+    answer: Tensor  # int64, the first class with the highest logit
+
+
+class RowScores:
+    """Of each row and head what `BatchLogits` has, on the device, for up to so many rows."""
 
     def __init__(self, rows: int, heads: int, device: str | torch.device) -> None:
         self.heads = heads
         self.bits = torch.empty(3, heads * rows, device=device)
         self.answers = torch.empty(heads * rows, dtype=torch.int64, device=device)
-        self.begin()
+        self.reset()
 
-    def begin(self) -> None:
-        """Forget the last pass: the next block is the first."""
-        self.blocks: list[list[int]] = []  # rows, how many such blocks in a row
-        self.seen = 0
+    def reset(self) -> None:
+        """Forget the last pass: the next batch is the first."""
+        self.batches: list[list[int]] = []  # rows, how many such batches one after the other
+        self.rows_seen = 0
 
-    def room(self, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Where the next block goes: own, highest, sum and answer, each (heads, 1, rows)."""
-        start = self.seen * self.heads
-        self.seen += rows
-        if self.blocks and self.blocks[-1][0] == rows:
-            self.blocks[-1][1] += 1
+    def reserve(self, rows: int) -> BatchLogits:
+        """Return the memory of the next batch, to be written to."""
+        start = self.rows_seen * self.heads
+        self.rows_seen += rows
+        if self.batches and self.batches[-1][0] == rows:
+            self.batches[-1][1] += 1
         else:
-            self.blocks.append([rows, 1])
-        end = self.seen * self.heads
+            self.batches.append([rows, 1])
+        end = self.rows_seen * self.heads
         own, top, total = self.bits[:, start:end].view(3, self.heads, 1, rows)
-        return own, top, total, self.answers[start:end].view(self.heads, 1, rows)
+        return BatchLogits(own, top, total, self.answers[start:end].view(self.heads, 1, rows))
 
-    def scores(self, y: Tensor, classes: int) -> list[Scores]:
-        """The scores of every head, with the labels y in the order they came in."""
-        own, top, total = self.bits[:, : self.seen * self.heads]
+    def compute(self, y: Tensor, classes: int) -> list[Scores]:
+        """Return the scores of every head; y (rows seen,) are the labels in the order in which the rows came."""
+        own, top, total = self.bits[:, : self.rows_seen * self.heads]
         lost = self._by_head(total.log2() + top - own)
-        hits = self._by_head(self.answers[: self.seen * self.heads]) == y
+        hits = self._by_head(self.answers[: self.rows_seen * self.heads]) == y
         right = [torch.bincount(y[hit], minlength=classes).cpu().numpy() for hit in hits]
-        return scores_of(lost.sum(1).tolist(), right, torch.bincount(y, minlength=classes).cpu().numpy())
+        return compute_scores(lost.sum(1).tolist(), right, torch.bincount(y, minlength=classes).cpu().numpy())
 
     def _by_head(self, flat: Tensor) -> Tensor:
-        """(heads, rows seen), rows in the order they came in."""
-        sizes = [rows * count * self.heads for rows, count in self.blocks]
+        """Return (heads, rows seen), the rows in the order in which they came."""
+        sizes = [rows * count * self.heads for rows, count in self.batches]
         return torch.cat(
             [
                 part.view(count, self.heads, rows).transpose(0, 1).reshape(self.heads, -1)
-                for part, (rows, count) in zip(torch.split(flat, sizes), self.blocks, strict=True)
+                for part, (rows, count) in zip(torch.split(flat, sizes), self.batches, strict=True)
             ],
             dim=1,
         )
 
 
-class Counts:
-    """The same, counted as it comes: of each head the bits lost, and the hits of each class. On the host."""
+class ScoreCounts:
+    """The same, counted as it comes: of each head the bits lost, and the hits of each class. On the host.
+
+    Attributes:
+        lost: (members, heads) float64; each member of a thread team counts for itself.
+        right: (members, heads, classes) int64.
+    """
 
     def __init__(self, members: int, heads: int, classes: int) -> None:
-        self.lost = np.zeros((members, heads))  # each member of a crew counts for itself
+        self.lost = np.zeros((members, heads))
         self.right = np.zeros((members, heads, classes), np.int64)
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         """Forget the last pass."""
         self.lost[:], self.right[:] = 0, 0
 
-    def scores(self, y: npt.NDArray[np.int64]) -> list[Scores]:
-        """The scores of every head, with the labels y of all rows."""
+    def compute(self, y: npt.NDArray[np.int64]) -> list[Scores]:
+        """Return the scores of every head; y (rows,) are the labels of all rows."""
         support = np.bincount(y, minlength=self.right.shape[2])
-        return scores_of(self.lost.sum(0).tolist(), self.right.sum(0), support)
+        return compute_scores(self.lost.sum(0).tolist(), self.right.sum(0), support)
 
 
-def scores_of(lost: Sequence[float], right: Iterable[Classes], support: Classes) -> list[Scores]:
-    """Scores of each head by its bits of loss and its hits of each class; support (classes,) rows."""
+def compute_scores(lost: Sequence[float], right: Iterable[ClassCounts], support: ClassCounts) -> list[Scores]:
+    """Return the scores of each head from its bits of loss and its hits of each class; support (classes,) rows."""
     occurs, rows = support > 0, support.sum()
     return [
         Scores(float(hits.sum() / rows), float((hits[occurs] / support[occurs]).mean()), bits * LN_2 / float(rows))

@@ -2,43 +2,50 @@
 
 from featcache.heads import HeadConfig, Scores, merit
 
-FACTOR, THRESHOLD = 0.1, 1e-4  # torch's ReduceLROnPlateau
+PLATEAU_FACTOR, PLATEAU_THRESHOLD = 0.1, 1e-4  # torch's ReduceLROnPlateau
 
 
-class Course:
-    """One head's way through its epochs. The schedules that need no score are `HeadConfig.lr_at`."""
+class HeadProgress:
+    """How far one head has come, epoch by epoch. The schedules that need no score are `HeadConfig.lr_at`.
+
+    Attributes:
+        lr_factor: what the schedule's learning rate is multiplied by: 1, less on a plateau, 0 once the head stopped.
+        best_epoch: the best epoch so far of a head with patience, from 1; None for a head without.
+        stopped: whether further steps leave the head as it is.
+    """
 
     def __init__(self, config: HeadConfig, select: str) -> None:
         self.config, self.select = config, select
-        self.pace = 1.0  # a factor of the learning rate
-        self.best_epoch: int | None = None  # of a head with patience
+        self.lr_factor = 1.0
+        self.best_epoch: int | None = None
         self.stopped = False
-        self._best = (float("-inf"), float("-inf"))
-        self._lowest, self._since_lower = float("inf"), 0
+        self._best_merit = (float("-inf"), float("-inf"))
+        self._lowest_loss, self._epochs_since_lowest = float("inf"), 0
 
-    def after(self, epoch: int, train: Scores, val: Scores | None) -> bool:
-        """Take in an epoch's scores; whether this is the head's best epoch so far, by the metric that selects."""
+    def record_epoch(self, epoch: int, train: Scores, val: Scores | None) -> bool:
+        """Take in an epoch's scores and return whether it is the head's best so far, by the metric that selects."""
         if self.stopped:
             return False
         if self.config.schedule == "plateau":
-            self._plateau((val or train).loss)
+            self._watch_for_plateau((val or train).loss)
         if self.config.patience is None or val is None:
             return False
-        if merit(val, self.select) > self._best:
-            self._best, self.best_epoch = merit(val, self.select), epoch
+        if merit(val, self.select) > self._best_merit:
+            self._best_merit, self.best_epoch = merit(val, self.select), epoch
             return True
         if epoch - (self.best_epoch or 0) >= self.config.patience:
             self.stop()
         return False
 
     def stop(self) -> None:
-        """No further step changes this head."""
-        self.stopped, self.pace = True, 0.0
+        """Have no further step change this head."""
+        self.stopped, self.lr_factor = True, 0.0
 
-    def _plateau(self, loss: float) -> None:
-        if loss < self._lowest * (1 - THRESHOLD):
-            self._lowest, self._since_lower = loss, 0
+    def _watch_for_plateau(self, loss: float) -> None:
+        """Lower the learning rate after too many epochs without a lower loss."""
+        if loss < self._lowest_loss * (1 - PLATEAU_THRESHOLD):
+            self._lowest_loss, self._epochs_since_lowest = loss, 0
             return
-        self._since_lower += 1
-        if self._since_lower > self.config.plateau_epochs:
-            self.pace, self._since_lower = self.pace * FACTOR, 0
+        self._epochs_since_lowest += 1
+        if self._epochs_since_lowest > self.config.plateau_epochs:
+            self.lr_factor, self._epochs_since_lowest = self.lr_factor * PLATEAU_FACTOR, 0

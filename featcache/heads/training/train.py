@@ -1,36 +1,34 @@
 """Train linear heads side by side: one read of a batch, one matrix product, every head its own settings.
 
-What a step computes is in `stack`; which rows it sees in `draws`; what an epoch's score does in `courses`.
+What a step computes is in `stack`; which rows it sees in `samplers`; what an epoch's score does in `stopping`.
 """
 
 import math
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from featcache.errors import UsageError
 from featcache.features import Features, Streamed
-from featcache.heads import EpochRow, HeadConfig, LinearHead, Scores, scores, scores_on
-from featcache.heads.training.batches import Supply, Walk, room_for_readers, supply
-from featcache.heads.training.cuda_graph import MOST_STEPS, Replay
-from featcache.heads.training.stopping import Course
-from featcache.heads.training.torch_stack import Heads, Moments, Stack
+from featcache.heads import EpochRow, HeadConfig, LinearHead, Scores, score_blocks, score_split
+from featcache.heads.training.batches import EpochIterator, RowSource, make_row_source, spare_core_for_readers
+from featcache.heads.training.cuda_graph import MAX_RECORDED_STEPS, EpochReplay
+from featcache.heads.training.stack import HeadStack, TrainingPlan
+from featcache.heads.training.standardization import FeatureStatistics, compute_statistics, embedding_dim
+from featcache.heads.training.stopping import HeadProgress
+from featcache.heads.training.torch_stack import TorchStack
 
-WORTH_LOOPS = 10**11  # multiplications of a training, some 1.5 s of two cores: numba takes a second to get ready
+NUMBA_MULTIPLICATIONS = 10**11  # of a training, some 1.5 s of two cores: numba takes a second to get ready
 UNSCORED = Scores(math.nan, math.nan, math.nan)
-DOUBLE_EPS = float(np.finfo(np.float64).eps)
-LEAST_STD = 1e-35  # of a dimension that is divided by it: the weights on rows as they are must be float32s
 
-# Told the epoch and every head's scores on val so far; the heads that it names (by index) are stopped.
-Watch = Callable[[int, Sequence[Scores | None]], Collection[int]]
-# One pass: yields every head's scores on val after each epoch, takes the heads that are stopped, and returns them all.
-Pass = Generator[list[Scores | None], Collection[int], list[LinearHead]]
+# Gets the epoch and every head's scores on val so far, and returns the heads (by index) that are to stop.
+EpochCallback = Callable[[int, Sequence[Scores | None]], Collection[int]]
+# Yields every head's scores on val after each epoch, is sent the heads that are to stop, and returns all heads.
+TrainingPass = Generator[list[Scores | None], Collection[int], list[LinearHead]]
 
 
 def train_heads(
@@ -41,7 +39,7 @@ def train_heads(
     select: str = "macro_recall",
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
-    watch: Watch | None = None,
+    watch: EpochCallback | None = None,
 ) -> list[LinearHead]:
     """Train one head per config; each equals itself trained alone.
 
@@ -65,193 +63,179 @@ def train_heads(
         UsageError: no heads, a split without rows, a val that does not fit, patience without val, or a watch over
             heads of different epochs.
     """
-    _check(train, val, configs)
+    _refuse_misfits(train, val, configs)
     passes: dict[tuple[object, ...], list[int]] = {}
     for index, config in enumerate(configs):
         passes.setdefault(config.batches, []).append(index)
     if watch is not None and len({config.epochs for config in configs}) > 1:
         raise UsageError("heads that are watched need the same number of epochs.")
-    done, total = 0, sum(configs[which[0]].epochs for which in passes.values())
+    epochs_done, epochs = 0, sum(configs[indices[0]].epochs for indices in passes.values())
 
-    def told() -> None:
-        nonlocal done
-        done += 1
+    def end_epoch() -> None:
+        nonlocal epochs_done
+        epochs_done += 1
         if progress is not None:
-            progress(done, total)
+            progress(epochs_done, epochs)
 
     heads: dict[int, LinearHead] = {}
-    with torch.inference_mode(), room_for_readers(train):
-        data = supply(train, device)
-        on_val = None if val is None else supply(val, device)
-        moments = moments_of(train, configs)
-
-        side_by_side = [list(passes.values())] if watch is not None else [[which] for which in passes.values()]
+    with torch.inference_mode(), spare_core_for_readers(train):
+        training = _Training(
+            train=make_row_source(train, device),
+            val=None if val is None else make_row_source(val, device),
+            statistics=compute_statistics(train, configs),
+            select=select,
+            end_epoch=end_epoch,
+            scores_every_epoch=watch is not None,
+        )
+        side_by_side = [list(passes.values())] if watch is not None else [[indices] for indices in passes.values()]
         for group in side_by_side:
-            with ExitStack() as opened:
-                begun = [
-                    opened.enter_context(
-                        closing(_one_pass(data, on_val, [configs[i] for i in which], moments, select, told, watch))
-                    )
-                    for which in group
-                ]
-                for which, trained in zip(group, _to_the_end(begun, group, watch), strict=True):
-                    heads.update(zip(which, trained, strict=True))
-        return [_scored(heads[index], train, val) for index in range(len(configs))]
+            heads |= _train_group(training, configs, group, watch)
+        return [_with_final_scores(heads[index], train, val) for index in range(len(configs))]
 
 
-def _to_the_end(passes: Sequence[Pass], places: Sequence[Sequence[int]], watch: Watch | None) -> list[list[LinearHead]]:
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Training:
+    """What all passes of a training share."""
+
+    train: RowSource
+    val: RowSource | None
+    statistics: FeatureStatistics
+    select: str
+    end_epoch: Callable[[], None]  # called after every epoch of every pass
+    scores_every_epoch: bool  # whether somebody looks at the scores on val after each epoch
+
+
+def _train_group(
+    training: _Training, configs: Sequence[HeadConfig], group: Sequence[Sequence[int]], watch: EpochCallback | None
+) -> dict[int, LinearHead]:
+    """Train a group of passes side by side, given by the indices of their heads; return the heads by index."""
+    with ExitStack() as exits:
+        passes = [
+            exits.enter_context(closing(_train_pass(training, [configs[index] for index in indices])))
+            for indices in group
+        ]
+        trained = _run_passes(passes, group, watch)
+    return {
+        index: head
+        for indices, heads in zip(group, trained, strict=True)
+        for index, head in zip(indices, heads, strict=True)
+    }
+
+
+def _run_passes(
+    passes: Sequence[TrainingPass], indices: Sequence[Sequence[int]], watch: EpochCallback | None
+) -> list[list[LinearHead]]:
     """Take passes through their epochs side by side, and return the heads of each.
 
     Args:
         passes: not begun yet.
-        places: what the heads of each pass are called by the watch.
+        indices: of the heads of each pass, as the watch knows them.
         watch: as in `train_heads`.
     """
     on_val: dict[int, Scores | None] = {}
-    stopped: Collection[int] = ()
+    to_stop: Collection[int] = ()
     ended: dict[int, list[LinearHead]] = {}
     for epoch in count():
-        for number, (one, own) in enumerate(zip(passes, places, strict=True)):
+        for number, (training_pass, own) in enumerate(zip(passes, indices, strict=True)):
             if number in ended:
                 continue
             try:
-                scored = one.send([head for head, place in enumerate(own) if place in stopped]) if epoch else next(one)
+                own_to_stop = [head for head, index in enumerate(own) if index in to_stop]
+                scores = training_pass.send(own_to_stop) if epoch else next(training_pass)
             except StopIteration as end:
                 ended[number] = end.value
             else:
-                on_val.update(zip(own, scored, strict=True))
+                on_val.update(zip(own, scores, strict=True))
         if len(ended) == len(passes):
             break
         if watch is not None:
-            stopped = watch(epoch + 1, [on_val[place] for place in sorted(on_val)])
+            to_stop = watch(epoch + 1, [on_val[index] for index in sorted(on_val)])
     return [ended[number] for number in range(len(passes))]
 
 
-def _one_pass(
-    train: Supply, val: Supply | None, configs: Sequence[HeadConfig], moments: Moments, select: str,
-    told: Callable[[], None], watch: Watch | None,
-) -> Pass:  # fmt: skip
-    """Heads that see the same batches."""
-    first = configs[0]
-    rows = len(train.y)
-    stack = stack_for(train, configs, len(moments.counts))(
-        configs, moments, rows, first.steps(rows), str(train.y.device)
-    )
-    with stack:
-        return (yield from _trained(stack, train, val, configs, select, told, watch is not None))
+def _train_pass(training: _Training, configs: Sequence[HeadConfig]) -> TrainingPass:
+    """Train heads that see the same batches."""
+    rows = training.train.y
+    plan = TrainingPlan(configs=configs, statistics=training.statistics, rows=len(rows), device=str(rows.device))
+    with choose_stack(training.train, configs, len(training.statistics.class_counts))(plan) as stack:
+        return (yield from _train_epochs(stack, training, configs))
 
 
-def _trained(
-    stack: Heads, train: Supply, val: Supply | None, configs: Sequence[HeadConfig], select: str,
-    told: Callable[[], None], watched: bool,
-) -> Pass:  # fmt: skip
-    first, rows = configs[0], len(train.y)
-    courses = [Course(config, select) for config in configs]
-    needs_val = watched or any(c.patience or c.schedule == "plateau" for c in configs)
+def _train_epochs(stack: HeadStack, training: _Training, configs: Sequence[HeadConfig]) -> TrainingPass:
+    """Train the heads of a stack, epoch by epoch, until the last one or until all have stopped."""
+    train, val, first = training.train, training.val, configs[0]
+    heads = [HeadProgress(config, training.select) for config in configs]
+    needs_val = training.scores_every_epoch or any(c.patience or c.schedule == "plateau" for c in configs)
     history: list[list[EpochRow]] = [[] for _ in configs]
-    kept: dict[int, Tensor] = {}  # the best epoch's weights of heads with patience
+    best_weights: dict[int, Tensor] = {}  # of the best epoch of heads with patience
 
-    def learn(walk: Walk) -> list[Tensor]:
-        """One epoch, and the labels in the order that was drawn."""
-        return stack.learn(walk())
+    def train_epoch(epoch_chunks: EpochIterator) -> list[Tensor]:
+        """Train one epoch, and return the labels in the order that was drawn."""
+        return stack.train_epoch(epoch_chunks())
 
-    few = first.steps(rows) <= MOST_STEPS * first.epochs
-    learn_or_replay = Replay(learn, train.recorder if few else None)
-    for epoch, walk in enumerate(train.epochs(first), start=1):
-        stack.begin(epoch - 1, [course.pace for course in courses])
-        labels = learn_or_replay(walk)
-        before = stack.learnt(torch.cat(labels))
+    steps = first.steps(len(train.y)) // first.epochs  # of an epoch
+    train_or_replay = EpochReplay(train_epoch, train.recorder if steps <= MAX_RECORDED_STEPS else None)
+    for epoch, epoch_chunks in enumerate(train.epochs(first), start=1):
+        stack.begin_epoch(epoch - 1, [head.lr_factor for head in heads])
+        labels = train_or_replay(epoch_chunks)
+        on_train = stack.train_scores(torch.cat(labels))
         last = epoch == first.epochs and not needs_val  # else this pass is the final score
-        after: list[Scores | None] = [None] * len(configs)
+        on_val: list[Scores | None] = [None] * len(configs)
         if val is not None and not last:
-            after[:] = stack.score(val.blocks(), len(val.y))
-        for head, course in enumerate(courses):
-            if not course.stopped:
-                history[head].append(EpochRow(epoch, before[head], after[head]))
-                if course.after(epoch, before[head], after[head]):
-                    kept[head] = stack.w[stack.place(head)].clone()
-        for head in (yield after) or ():
-            courses[head].stop()
-        told()
-        if all(course.stopped for course in courses):
+            on_val[:] = stack.score(val.blocks(), len(val.y))
+        for index, head in enumerate(heads):
+            if not head.stopped:
+                history[index].append(EpochRow(epoch, on_train[index], on_val[index]))
+                if head.record_epoch(epoch, on_train[index], on_val[index]):
+                    best_weights[index] = stack.w[stack.position(index)].clone()
+        for index in (yield on_val) or ():
+            heads[index].stop()
+        training.end_epoch()
+        if all(head.stopped for head in heads):
             break
-    for head, weights in kept.items():
-        stack.w[stack.place(head)] = weights
-    weight, bias = stack.answers()
-    steps = first.steps(rows) // first.epochs
+    for index, weights in best_weights.items():
+        stack.w[stack.position(index)] = weights
+    weight, bias = stack.weights_and_biases()
     return [
         LinearHead(
-            config, weight[head], bias[head], steps * len(history[head]), tuple(history[head]), UNSCORED, None,
-            best_epoch=courses[head].best_epoch,
+            config, weight[index], bias[index], steps * len(history[index]), tuple(history[index]), UNSCORED, None,
+            best_epoch=heads[index].best_epoch,
         )
-        for head, config in enumerate(configs)
+        for index, config in enumerate(configs)
     ]  # fmt: skip
 
 
-def _scored(head: LinearHead, train: Features | Streamed, val: Features | None) -> LinearHead:
-    """The head with its scores: in NumPy, as a loaded head will be scored, so that both give the same numbers."""
+def _with_final_scores(head: LinearHead, train: Features | Streamed, val: Features | None) -> LinearHead:
+    """Return the head with its scores, computed in NumPy as a loaded head computes them: the same numbers."""
     if isinstance(train, Streamed):
         blocks = ((x, train.y[rows]) for x, rows in train.blocks())
-        on_train = scores_on(head.logits, blocks, len(train.classes))
+        on_train = score_blocks(head.logits, blocks, len(train.classes))
     else:
-        on_train = scores(head.logits, train)
+        on_train = score_split(head.logits, train)
     if val is None:
         return replace(head, train=on_train)
-    on_val, history = scores(head.logits, val), list(head.history)
-    ended = (head.best_epoch or len(history)) - 1
-    history[ended] = replace(history[ended], val=on_val)
+    on_val, history = score_split(head.logits, val), list(head.history)
+    kept = (head.best_epoch or len(history)) - 1  # the epoch whose weights these are
+    history[kept] = replace(history[kept], val=on_val)
     return replace(head, train=on_train, val=on_val, history=tuple(history))
 
 
-def moments_of(train: Features | Streamed, configs: Sequence[HeadConfig]) -> Moments:
-    """Rows of each class, and mean and deviation of each dimension where a head standardises.
+def choose_stack(train: RowSource, configs: Sequence[HeadConfig], classes: int) -> type[HeadStack]:
+    """Return what computes the steps: compiled loops on a CPU with work for seconds, torch's operations elsewhere."""
+    multiplications = 2 * len(train.y) * configs[0].epochs * train.dim * classes * len(configs)
+    if train.y.device.type != "cpu" or multiplications < NUMBA_MULTIPLICATIONS:
+        return TorchStack
+    from featcache.heads.training.numba_stack import NumbaStack
 
-    In float64, in two passes, the second of which corrects the first (Chan, Golub & LeVeque 1983, eq. 1.7). What counts
-    as constant is scikit-learn's StandardScaler's: a variance that is within the rounding of such sums.
+    return NumbaStack
+
+
+def _refuse_misfits(train: Features | Streamed, val: Features | None, configs: Sequence[HeadConfig]) -> None:
+    """Refuse heads and splits that cannot be trained together.
+
+    Raises:
+        UsageError: as in `train_heads`.
     """
-    counts, rows = np.bincount(train.y, minlength=len(train.classes)), len(train.y)
-    mean, left, square = (np.zeros(width_of(train)) for _ in range(3))
-    if not any(config.standardize for config in configs):
-        return Moments(counts, mean, np.ones_like(mean))
-    with np.errstate(over="ignore", invalid="ignore"):  # of rows that are not finite: the head diverges
-        for x in _blocks(train):
-            mean += x.sum(axis=0, dtype=np.float64)
-        mean /= rows
-        for x in _blocks(train):
-            away = x - mean
-            left += away.sum(axis=0)
-            square += np.square(away).sum(axis=0)
-        mean += left / rows
-        variance = np.maximum(square - left**2 / rows, 0) / rows
-        std = np.sqrt(variance)
-        constant = variance <= rows * DOUBLE_EPS * variance + (rows * mean * DOUBLE_EPS) ** 2
-        std[constant | (std < LEAST_STD)] = 1
-    return Moments(counts, mean, std)
-
-
-def _blocks(train: Features | Streamed) -> Iterator[npt.NDArray[np.float32]]:
-    windows = (x for x, _ in train.blocks()) if isinstance(train, Streamed) else iter([train.x])
-    for x in windows:
-        for start in range(0, len(x), 16_384):
-            yield x[start : start + 16_384]
-
-
-def width_of(train: Features | Streamed) -> int:
-    """The width of an embedding."""
-    return train.dim if isinstance(train, Streamed) else train.x.shape[1]
-
-
-def stack_for(train: Supply, configs: Sequence[HeadConfig], classes: int) -> type[Heads]:
-    """What computes the steps: on a CPU, where there is work for seconds, loops of our own; else torch's operations."""
-    products = 2 * len(train.y) * configs[0].epochs * train.dim * classes * len(configs)
-    if train.y.device.type != "cpu" or products < WORTH_LOOPS:
-        return Stack
-    from featcache.heads.training.numba_stack import FusedStack
-
-    return FusedStack
-
-
-def _check(train: Features | Streamed, val: Features | None, configs: Sequence[HeadConfig]) -> None:
     if not configs:
         raise UsageError("no heads to train: expected at least one learning rate.")
     if not len(train.y):
@@ -264,7 +248,7 @@ def _check(train: Features | Streamed, val: Features | None, configs: Sequence[H
         raise UsageError("the val split has 0 rows, expected at least one; train without it.")
     if val.classes != train.classes:
         raise UsageError(f"val has {len(val.classes)} classes, train {len(train.classes)}: expected the same list.")
-    if val.x.shape[1] != width_of(train):
+    if val.x.shape[1] != embedding_dim(train):
         raise UsageError(
-            f"val has embeddings of {val.x.shape[1]}, train of {width_of(train)}: expected the same trunk."
+            f"val has embeddings of {val.x.shape[1]}, train of {embedding_dim(train)}: expected the same trunk."
         )

@@ -1,4 +1,4 @@
-"""A crew does what it is asked for, once by each member, and goes home."""
+"""A team does what it is asked for, once by each member, and ends."""
 
 import threading
 import time
@@ -6,31 +6,31 @@ import time
 import pytest
 from threadpoolctl import threadpool_info
 
-from featcache.heads.training.intrinsics import meet
-from featcache.heads.training.thread_team import Crew
+from featcache.heads.training.kernels.intrinsics import barrier
+from featcache.heads.training.kernels.thread_team import ThreadTeam
 
 
 @pytest.fixture(params=[1, 2, 5])
-def crew(request):
-    with Crew(request.param) as crew:
-        yield crew
-    assert not any(thread.name.startswith("crew") for thread in threading.enumerate())
+def team(request):
+    with ThreadTeam(request.param) as team:
+        yield team
+    assert not any(thread.name.startswith("thread team") for thread in threading.enumerate())
 
 
-def test_each_member_once(crew):
+def test_each_member_once(team):
     """Every task is done once by each member, the caller's share by the caller, and all of it before `run` returns."""
     for _ in range(200):
         done = []
-        crew.run(lambda member, done=done: done.append((member, threading.get_ident())))
-        assert sorted(member for member, _ in done) == list(range(crew.members))
-        assert len({thread for _, thread in done}) == crew.members
+        team.run(lambda member, done=done: done.append((member, threading.get_ident())))
+        assert sorted(member for member, _ in done) == list(range(team.members))
+        assert len({thread for _, thread in done}) == team.members
         assert (0, threading.get_ident()) in done
 
 
-def test_members_that_lay_down(crew, monkeypatch):
+def test_members_that_lay_down(team, monkeypatch):
     """Who waited too long to stay awake is woken: by a task that comes late, and by a member that is late."""
-    monkeypatch.setattr("featcache.heads.training.thread_team.LOOKS", 1)
-    for late in range(crew.members):
+    monkeypatch.setattr("featcache.heads.training.kernels.thread_team.SPINS_BEFORE_SLEEP", 1)
+    for late in range(team.members):
         done = []
 
         def task(member, late=late, done=done):
@@ -38,26 +38,26 @@ def test_members_that_lay_down(crew, monkeypatch):
             done.append(member)
 
         time.sleep(0.02)
-        crew.run(task)
-        assert sorted(done) == list(range(crew.members))
+        team.run(task)
+        assert sorted(done) == list(range(team.members))
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_what_a_member_raises(crew, error):
+def test_what_a_member_raises(team, error):
     """It is raised by `run`, once, when all are through; the next task is done as ever."""
     ended = []
 
     def task(member):
-        if member == crew.members - 1:
+        if member == team.members - 1:
             raise error("of one")
         time.sleep(0.01)
         ended.append(member)
 
     with pytest.raises(error, match="of one"):
-        crew.run(task)
-    assert sorted(ended) == list(range(crew.members - 1))
-    crew.run(ended.append)
-    assert len(ended) == 2 * crew.members - 1
+        team.run(task)
+    assert sorted(ended) == list(range(team.members - 1))
+    team.run(ended.append)
+    assert len(ended) == 2 * team.members - 1
 
 
 def test_the_callers_error_comes_first():
@@ -66,10 +66,10 @@ def test_the_callers_error_comes_first():
     def task(member):
         raise ValueError(str(member))
 
-    with Crew(2) as crew:
+    with ThreadTeam(2) as team:
         with pytest.raises(ValueError, match="0"):
-            crew.run(task)
-        crew.run(lambda member: None)
+            team.run(task)
+        team.run(lambda member: None)
 
 
 @pytest.mark.parametrize("late", [0, 1, 2])
@@ -80,20 +80,20 @@ def test_nobody_waits_for_a_member_that_failed(late):
         if fails and member == late:
             raise MemoryError
         for count in (1, 2, 3):
-            meet(crew.meeting, member, count)
+            barrier(team.barrier_counts, member, count)
 
-    with Crew(3) as crew:
+    with ThreadTeam(3) as team:
         with pytest.raises(MemoryError):
-            crew.run(task)
-        crew.run(lambda member: task(member, fails=False))
-        assert crew.meeting[:, 0].tolist() == [3, 3, 3]
+            team.run(task)
+        team.run(lambda member: task(member, fails=False))
+        assert team.barrier_counts[:, 0].tolist() == [3, 3, 3]
 
 
-def test_closed_twice(crew):
+def test_closed_twice(team):
     """The second time nothing is left to do."""
-    crew.run(lambda member: None)
-    crew.__exit__()
-    crew.__exit__()
+    team.run(lambda member: None)
+    team.__exit__()
+    team.__exit__()
 
 
 def blas_threads():
@@ -101,13 +101,13 @@ def blas_threads():
 
 
 def test_blas_has_one_thread_while_a_task_runs():
-    """From whichever thread, and with crews of several threads at once; afterwards BLAS has what it had before."""
+    """From whichever thread, and with teams of several threads at once; afterwards BLAS has what it had before."""
     before, seen = blas_threads(), []
 
     def train():
-        with Crew(2) as crew:
+        with ThreadTeam(2) as team:
             for _ in range(20):
-                crew.run(lambda member: seen.append(max(blas_threads())) if member == 0 else None)
+                team.run(lambda member: seen.append(max(blas_threads())) if member == 0 else None)
 
     train()
     threads = [threading.Thread(target=train) for _ in range(3)]

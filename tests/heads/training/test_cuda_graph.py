@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from featcache.heads.training.batches import InMemory
-from featcache.heads.training.cuda_graph import RECORDERS, Replay, captured
-from featcache.heads.training.samplers import ahead, draws
-from featcache.heads.training.torch_stack import Stack
-from featcache.heads.training.train import moments_of, train_heads
+from featcache.heads.training.batches import RowsInMemory
+from featcache.heads.training.cuda_graph import RECORDERS, EpochReplay, capture_graph
+from featcache.heads.training.stack import TrainingPlan
+from featcache.heads.training.standardization import compute_statistics
+from featcache.heads.training.torch_stack import TorchStack
+from featcache.heads.training.train import train_heads
 from tests.heads.conftest import steps_by
-from tests.heads.test_stack import BASE, OPTIONS, TRAIN, VAL, a_config, apart
+from tests.heads.training.problems import BASE, OPTIONS, TRAIN, VAL, a_config, apart
 
 ATEN = torch.ops.aten
 
@@ -25,7 +26,7 @@ ATEN = torch.ops.aten
 @pytest.fixture(autouse=True, scope="module")
 def torchs_operations():
     """What a recording holds; on a CPU heads are trained without them."""
-    with steps_by(Stack):
+    with steps_by(TorchStack):
         yield
 
 
@@ -177,7 +178,7 @@ def test_what_the_host_counts_is_frozen():
             run()
         return recording.replay
 
-    replay = Replay(learn, record)
+    replay = EpochReplay(learn, record)
     assert replay(1).item() == 2
     twice = replay(10)
     assert (total.item(), twice.item()) == (11, 22)
@@ -213,13 +214,14 @@ def test_an_epoch_needs_nothing_from_the_host(stack):
     configs = [config for config in STACKS[stack] if config.batches == STACKS[stack][0].batches]
     rows = len(TRAIN.y)
     with torch.inference_mode():
-        there = InMemory(TRAIN, "meta")
-        heads = Stack(configs, moments_of(TRAIN, configs), rows, configs[0].steps(rows), "meta")
+        there = RowsInMemory(TRAIN, "meta")
+        plan = TrainingPlan(configs=configs, statistics=compute_statistics(TRAIN, configs), rows=rows, device="meta")
+        stack = TorchStack(plan)
         operators = []
         for epoch, walk in enumerate(there.epochs(configs[0])):
-            heads.begin(epoch, [1.0] * len(configs))
+            stack.begin_epoch(epoch, [1.0] * len(configs))
             with Recording("meta") as recording:
-                heads.learn(walk())
+                stack.train_epoch(walk())
             operators.append([func for func, *_ in recording.launches])
     assert operators == operators[:1] * configs[0].epochs
     assert operators[0].count(ATEN.addmm.out) == 2 * configs[0].steps(rows) // configs[0].epochs
@@ -253,19 +255,6 @@ def test_an_epoch_that_cannot_be_recorded(after, monkeypatch):
     assert asked == 1
 
 
-@pytest.mark.parametrize("sampler", ["uniform", "balanced"])
-def test_draws_that_are_made_ahead(sampler):
-    """A thread that draws ahead draws the same, and one that is left early ends."""
-    config = replace(BASE, sampler=sampler)
-    y = torch.from_numpy(TRAIN.y)
-    made = list(ahead(draws(y, config)))
-    assert len(made) == config.epochs
-    assert all(map(torch.equal, made, draws(y, config)))
-    left = ahead(draws(y, config))
-    assert torch.equal(next(left), made[0])
-    left.close()
-
-
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
@@ -289,9 +278,9 @@ def test_on_cuda_a_failed_capture_does_no_harm():
     before = torch.cuda.current_stream(device)
     x = torch.zeros(3, device=device).add_(0)  # the kernel is loaded before a capture needs it
     with pytest.raises(RuntimeError):
-        captured(device, lambda: x.add_(1).sum().item())
+        capture_graph(device, lambda: x.add_(1).sum().item())
     assert torch.cuda.current_stream(device) == before
-    again = captured(device, lambda: x.add_(1))
+    again = capture_graph(device, lambda: x.add_(1))
     assert x.tolist() == [0, 0, 0]
     again()
     assert x.tolist() == [1, 1, 1]

@@ -1,61 +1,29 @@
-"""The single instructions that our loops are made of."""
+"""What numba compiles, keeps and loads: the same numbers every time."""
 
+import hashlib
 import os
+import re
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import numba
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from featcache.heads.training import intrinsics, kernels
-from featcache.heads.training.intrinsics import SGEMM, compiled, exp2, sgemm
+from featcache.heads.training.kernels import intrinsics, softmax, steps, updates
 
 
-@compiled
-def powers(x, out):
-    for i in range(len(x)):
-        out[i] = exp2(x[i])
-
-
-@compiled
-def product(blas, of_b, m, n, k, alpha, a, b, beta, c):
-    sgemm(blas, of_b, m, n, k, alpha, a, b, beta, c)
-
-
-def exp2_of(x):
-    out = np.empty(len(x), np.float32)
-    powers(np.asarray(x, np.float32), out)
-    return out
-
-
-@given(st.lists(st.floats(-126, 0, width=32), min_size=1, max_size=40))
-def test_exp2(x):
-    """2^x to 1e-7 of it, in a vector's lanes and in what is left over."""
-    np.testing.assert_allclose(exp2_of(x), np.exp2(np.array(x)), rtol=1e-7)
-
-
-def test_exp2_at_the_ends():
-    """Whole numbers are exact; what is less than a float32 has digits for is 2^-126, and nan stays nan."""
-    whole = np.arange(-126, 1)
-    assert exp2_of(whole).tolist() == (2.0**whole).tolist()
-    ends = exp2_of([-127, -1e30, -np.inf, np.nan])
-    assert ends[:3].tolist() == [2.0**-126] * 3
-    assert np.isnan(ends[3])
-
-
-@pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (34, 7, 784), (5, 784, 3), (272, 64, 65)])
-def test_sgemm(m, n, k, turned):
-    """C becomes alpha B A (or B' A) + beta C, row by row as NumPy has them."""
-    rng = np.random.default_rng(0)
-    a, c = (rng.standard_normal(shape).astype(np.float32) for shape in ((k, m), (n, m)))
-    b = rng.standard_normal((k, n) if turned else (n, k)).astype(np.float32)
-    expected = 0.5 * (b.T if turned else b).astype(np.float64) @ a + 2.0 * c
-    product(SGEMM, 84 if turned else 78, m, n, k, np.float32(0.5), a, b, np.float32(2), c)
-    np.testing.assert_allclose(c, expected, rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize("module", [softmax, updates, steps])
+def test_what_is_compiled_is_of_these_functions(module):
+    """Numba looks for changes in a function's own file alone: each module names all whose functions it calls."""
+    package = "featcache.heads.training.kernels."
+    text = Path(module.__file__).read_text()
+    imported = re.findall(rf"^from {re.escape(package)}(\w+) import", text, re.MULTILINE)
+    for name, version in module.COMPILED_WITH.items():
+        found = hashlib.sha256(Path(import_module(package + name).__file__).read_bytes()).hexdigest()[:16]
+        assert found == version, f"write {name}'s new beginning into {module.__name__}"
+    assert sorted(module.COMPILED_WITH) == sorted(imported)
 
 
 def test_without_a_folder_for_what_is_compiled(tmp_path):
@@ -63,7 +31,7 @@ def test_without_a_folder_for_what_is_compiled(tmp_path):
     probe = (
         "import numba.core.caching as caching\n"
         "caching.CacheImpl._locator_classes = []\n"
-        "from featcache.heads.training.intrinsics import compiled\n"
+        "from featcache.heads.training.kernels.intrinsics import compiled\n"
         "print(compiled(lambda x: x + 1)(41))\n"
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
@@ -76,10 +44,10 @@ def test_a_disk_that_is_full(tmp_path):
         "import numba.core.caching as caching\n"
         "def full(self, name, data): raise OSError(28, 'No space left on device')\n"
         "caching.IndexDataCacheFile._save_data = full\n"
-        "from featcache.heads.training.intrinsics import compiled, ready\n"
+        "from featcache.heads.training.kernels.intrinsics import compiled, precompile\n"
         "inner = compiled(lambda x: x + 1)\n"
         "outer = compiled(lambda x: inner(x) + 1)\n"
-        "ready(outer, 1)\n"
+        "precompile(outer, 1)\n"
         "print(outer(40))\n"
     )
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
@@ -89,7 +57,12 @@ def test_a_disk_that_is_full(tmp_path):
 
 def test_llvm_may_not_choose_how_to_round():
     """No compiled function leaves LLVM free to round otherwise where it is inlined, vectorised or loaded from disk."""
-    functions = [value for module in (intrinsics, kernels) for value in vars(module).values() if is_compiled(value)]
+    functions = [
+        value
+        for module in (intrinsics, softmax, updates, steps)
+        for value in vars(module).values()
+        if is_compiled(value)
+    ]
     assert len(functions) > 10
     assert not any(function.targetoptions.get("fastmath") for function in functions)
 
@@ -108,7 +81,7 @@ if "unwritable" in sys.argv:
 from featcache.features.in_memory import Features
 from featcache.heads.training import train
 from featcache.heads.config import HeadConfig
-from featcache.heads.training.numba_stack import FusedStack
+from featcache.heads.training.numba_stack import NumbaStack
 rng = np.random.default_rng(0)
 y = rng.integers(0, 7, 600)
 x = (rng.standard_normal((7, 40))[y] + rng.standard_normal((600, 40))).astype(np.float32)
@@ -117,7 +90,7 @@ configs = [
     HeadConfig(optimizer=optimizer, epochs=20, batch_size=200, lr=0.01, weight_decay=decay)
     for optimizer in ("adam", "adamw", "sgd") for decay in (0.0, 0.01)
 ]
-train.stack_for = lambda *of: FusedStack
+train.choose_stack = lambda *of: NumbaStack
 for head in train.train_heads(rows, rows, configs):
     print(hashlib.sha256(head.weight.tobytes() + head.bias.tobytes() + repr(head.history).encode()).hexdigest())
 """

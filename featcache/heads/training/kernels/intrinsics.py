@@ -1,7 +1,8 @@
-"""What the loops of `kernels` are made of that Python has no words for: single instructions, BLAS's product, meetings.
+"""What compiled loops need that Python has no words for: single instructions, BLAS's matrix product, barriers.
 
 numba keeps what it compiled beside a function's file, or in the user's cache, and makes it anew when that file changes.
-It does not look at other files: kernels.py names the version of this one, and so changes with it (a test sees to that).
+It does not look at other files: a module that calls compiled functions of this one names its version, and so changes
+with it (`COMPILED_WITH`; a test sees to that).
 """
 
 # ruff: noqa: ARG001  # what numba hands to an instruction is not all used
@@ -25,12 +26,13 @@ F = TypeVar("F", bound=Callable[..., object])
 
 CGUTILS: Any = cgutils
 SGEMM: int = get_cython_function_address("scipy.linalg.cython_blas", "sgemm")
-LOOKS = 2**14  # some 30 us
+NO_TRANSPOSE, TRANSPOSE = ord("N"), ord("T")  # as BLAS takes them
+SPINS_BEFORE_YIELD = 2**14  # some 30 us
 
 f32 = np.float32
 ONE = f32(1)
-LEAST_BITS = f32(-126)  # 2^-126 is the smallest float32 that has all its digits
-WHOLE = f32(1.5 * 2**23)  # x + WHOLE has the nearest whole number to x in its last bits, for |x| < 2^22
+MIN_EXPONENT = f32(-126)  # 2^-126 is the smallest float32 that has all its digits
+ROUNDING = f32(1.5 * 2**23)  # x + ROUNDING has the nearest whole number to x in its last bits, for |x| < 2^22
 
 # 2^f = 1 + f q(f) for |f| <= 1/2, q of degree 5 through the Chebyshev nodes: wrong by 1e-8 of it at most.
 _NODES = np.cos((np.arange(6) + 0.5) * np.pi / 6) / 2
@@ -39,7 +41,7 @@ Q0, Q1, Q2, Q3, Q4, Q5 = (f32(q) for q in _Q)
 
 
 def compiled(function: F) -> F:
-    """The function by numba, without Python's lock: compiled at its first call, and from disk ever after.
+    """Return the function compiled by numba, without Python's lock: at its first call, and from disk ever after.
 
     LLVM may not choose how to round: a * b + c is two roundings, and one where `fma` says so. It compiles a function
     once for itself and once more for each that calls it, and takes whichever of these was loaded first. Where it was
@@ -53,29 +55,32 @@ def compiled(function: F) -> F:
         return cast(F, numba.njit(**options)(function))
 
 
-def ready(function: Callable[..., object], *arguments: object) -> None:
-    """Call a compiled function, with nothing to do: what it needs is compiled here, and by nobody who is waited for.
+def precompile(function: Callable[..., object], *arguments: object) -> None:
+    """Compile a function by calling it with arguments that leave it nothing to do, before anybody waits for it.
 
     By a thread of its own, which a Ctrl-C leaves to itself: where one comes into LLVM's midst, llvmlite drops it, and
     then misses what was compiled.
+
+    Raises:
+        BaseException: what the call raised.
     """
-    failed: list[BaseException] = []
+    errors: list[BaseException] = []
 
-    def compiling() -> None:
+    def compile_here() -> None:
         try:
-            _called(function, arguments)
+            _call_until_compiled(function, arguments)
         except BaseException as error:  # the caller's to raise
-            failed.append(error)
+            errors.append(error)
 
-    thread = threading.Thread(target=compiling, name="numba", daemon=True)
+    thread = threading.Thread(target=compile_here, name="numba", daemon=True)
     thread.start()
     thread.join()
-    if failed:
-        raise failed[0]
+    if errors:
+        raise errors[0]
 
 
-def _called(function: Callable[..., object], arguments: Sequence[object]) -> None:
-    """Where what was compiled cannot be kept (a full disk), it serves this process.
+def _call_until_compiled(function: Callable[..., object], arguments: Sequence[object]) -> None:
+    """Call a function until what it needs is compiled; what cannot be kept (a full disk) serves this process.
 
     It is in place when numba raises, or what it calls is: once for each function.
     """
@@ -83,27 +88,27 @@ def _called(function: Callable[..., object], arguments: Sequence[object]) -> Non
         try:
             function(*arguments)
         except OSError as error:
-            failed = error
+            last_error = error
         else:
             return
-    raise failed
+    raise last_error
 
 
 def instruction(generator: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of compiled loops by what it is in LLVM's language; `context` is numba's, and no argument."""
+    """Return a function for compiled loops, given as LLVM instructions; `context` is numba's, and no argument."""
     return cast(Callable[..., Any], intrinsic(generator))
 
 
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, *place: Any) -> Any:
-    """To an array's element."""
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, *indices: Any) -> Any:
+    """Return the pointer to an array's element."""
     return CGUTILS.get_item_pointer(
-        context, builder, kind, context.make_array(kind)(context, builder, array), list(place)
+        context, builder, array_type, context.make_array(array_type)(context, builder, array), list(indices)
     )
 
 
 @instruction
-def power(context: Any, shifted: Any) -> Any:
-    """2^n, n a whole number above -127, of the float32 WHOLE + n: its last bits, moved to where the exponent is."""
+def power_of_two(context: Any, shifted: Any) -> Any:
+    """Return 2^n of the float32 ROUNDING + n, n a whole number above -127: its last bits, moved to the exponent."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         bits = ir.IntType(32)
@@ -114,11 +119,11 @@ def power(context: Any, shifted: Any) -> Any:
 
 
 def _has_fma() -> bool:
-    """Whether this processor multiplies and adds in one instruction; every 64-bit ARM does."""
+    """Return whether this processor multiplies and adds in one instruction; every 64-bit ARM does."""
     return platform.machine() in ("arm64", "aarch64") or bool(get_host_cpu_features().get("fma", False))
 
 
-FUSED = _has_fma()
+HAS_FMA = _has_fma()
 
 
 @instruction
@@ -127,29 +132,29 @@ def fma(context: Any, a: Any, b: Any, c: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         a, b, c = arguments
-        return builder.fma(a, b, c) if FUSED else builder.fadd(builder.fmul(a, b), c)
+        return builder.fma(a, b, c) if HAS_FMA else builder.fadd(builder.fmul(a, b), c)
 
     return numba.float32(numba.float32, numba.float32, numba.float32), generate
 
 
 @instruction
-def coming(context: Any, x: Any, row: Any, column: Any) -> Any:
+def prefetch(context: Any, x: Any, row: Any, column: Any) -> Any:
     """Ask for the cache line of x[row, column], and go on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         line = _pointer(context, builder, signature.args[0], *arguments)
         word = ir.IntType(32)
-        asked = ir.FunctionType(ir.VoidType(), [line.type, word, word, word])
-        prefetch = CGUTILS.get_or_insert_function(builder.module, asked, "llvm.prefetch.p0")
-        builder.call(prefetch, [line, word(0), word(3), word(1)])  # to read, into the nearest cache, data
+        signature_of_prefetch = ir.FunctionType(ir.VoidType(), [line.type, word, word, word])
+        function = CGUTILS.get_or_insert_function(builder.module, signature_of_prefetch, "llvm.prefetch.p0")
+        builder.call(function, [line, word(0), word(3), word(1)])  # to read, into the nearest cache, data
         return context.get_dummy_value()
 
     return numba.void(x, numba.intp, numba.intp), generate
 
 
 @instruction
-def read(context: Any, counts: Any, which: Any) -> Any:
-    """counts[which, 0] as it is now, and after it whatever was written before it was."""
+def load_acquire(context: Any, counts: Any, member: Any) -> Any:
+    """Return counts[member, 0] as it is now; whatever was written before it was is seen from here on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         zero = context.get_constant(numba.intp, 0)
@@ -159,13 +164,13 @@ def read(context: Any, counts: Any, which: Any) -> Any:
 
 
 @instruction
-def write(context: Any, counts: Any, which: Any, count: Any) -> Any:
-    """counts[which, 0] = count, after everything that was written before."""
+def store_release(context: Any, counts: Any, member: Any, count: Any) -> Any:
+    """Set counts[member, 0] = count, after everything that was written before."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         zero = context.get_constant(numba.intp, 0)
-        where = _pointer(context, builder, signature.args[0], *arguments[:2], zero)
-        builder.store_atomic(arguments[2], where, "release", 8)
+        pointer = _pointer(context, builder, signature.args[0], *arguments[:2], zero)
+        builder.store_atomic(arguments[2], pointer, "release", 8)
         return context.get_dummy_value()
 
     return numba.void(counts, numba.intp, numba.int64), generate
@@ -173,32 +178,30 @@ def write(context: Any, counts: Any, which: Any, count: Any) -> Any:
 
 @instruction
 def sgemm(
-    context: Any, address: Any, of_b: Any, m: Any, n: Any, k: Any, alpha: Any, a: Any, b: Any, beta: Any, c: Any
+    context: Any, address: Any, op_b: Any, m: Any, n: Any, k: Any, alpha: Any, a: Any, b: Any, beta: Any, c: Any
 ) -> Any:
-    """C' = alpha A' op(B') + beta C', for a, b, c the first elements of row-major arrays; `cython_blas.sgemm`.
+    """Set C' = alpha A' op(B') + beta C', for a, b, c row-major arrays of contiguous rows; `cython_blas.sgemm`.
 
-    C is (n, m), A (k, m), and B (n, k) for of_b 78 ("N") or (k, n) for 84 ("T"), the rows of each in one piece.
+    C is (n, m), A (k, m), and B (n, k) where op_b is NO_TRANSPOSE or (k, n) where it is TRANSPOSE.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address, of_b, m, n, k, alpha, a, b, beta, c = arguments
-        kinds = signature.args
+        address, op_b, m, n, k, alpha, a, b, beta, c = arguments
+        types = signature.args
 
-        def there(value: Any) -> Any:
+        def by_reference(value: Any) -> Any:
             return CGUTILS.alloca_once_value(builder, value)
 
         zero = context.get_constant(numba.intp, 0)
-        arrays = [_pointer(context, builder, kinds[i], array, zero, zero) for i, array in ((6, a), (7, b), (9, c))]
+        a, b, c = (_pointer(context, builder, types[i], array, zero, zero) for i, array in ((6, a), (7, b), (9, c)))
         word, letter = ir.IntType(32), ir.IntType(8)
         m, n, k = (builder.trunc(size, word) for size in (m, n, k))
-        transposed = builder.icmp_signed("==", of_b, context.get_constant(numba.intp, 84))
+        transposed = builder.icmp_signed("==", op_b, context.get_constant(numba.intp, TRANSPOSE))
         ldb = builder.select(transposed, n, k)
-        given = [
-            there(letter(78)), there(builder.trunc(of_b, letter)), there(m), there(n), there(k), there(alpha),
-            arrays[0], there(m), arrays[1], there(ldb), there(beta), arrays[2], there(m),
-        ]  # fmt: skip
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in given])
-        builder.call(builder.inttoptr(address, kind.as_pointer()), given)
+        values = [letter(NO_TRANSPOSE), builder.trunc(op_b, letter), m, n, k, alpha, a, m, b, ldb, beta, c, m]
+        pointers = [value if isinstance(value.type, ir.PointerType) else by_reference(value) for value in values]
+        function = ir.FunctionType(ir.VoidType(), [pointer.type for pointer in pointers])
+        builder.call(builder.inttoptr(address, function.as_pointer()), pointers)
         return context.get_dummy_value()
 
     sizes = (numba.intp,) * 5
@@ -206,52 +209,52 @@ def sgemm(
 
 
 @instruction
-def give_way(context: Any) -> Any:
+def yield_core(context: Any) -> Any:
     """Let another thread have this core."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         if hasattr(os, "sched_yield"):
-            kind = ir.FunctionType(ir.IntType(32), [])
-            builder.call(CGUTILS.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+            function = ir.FunctionType(ir.IntType(32), [])
+            builder.call(CGUTILS.get_or_insert_function(builder.module, function, "sched_yield"), [])
         return context.get_dummy_value()
 
     return numba.void(), generate
 
 
 @compiled
-def reached(counts: Longs, which: int, count: int, looks: int) -> bool:
-    """Whether counts[which, 0] came to `count` within so many looks."""
-    for _ in range(looks):  # noqa: SIM110
-        if read(counts, which) >= count:
+def wait_until(counts: Longs, member: int, count: int, spins: int) -> bool:
+    """Return whether counts[member, 0] came to `count` within so many looks."""
+    for _ in range(spins):  # noqa: SIM110
+        if load_acquire(counts, member) >= count:
             return True
     return False
 
 
 @compiled
-def count_to(counts: Longs, which: int, count: int) -> None:
-    """Let whoever looks see that counts[which, 0] is `count`, and all that was done before."""
-    write(counts, which, count)
+def signal(counts: Longs, member: int, count: int) -> None:
+    """Let whoever looks see that counts[member, 0] is `count`, and all that was done before."""
+    store_release(counts, member, count)
 
 
 @compiled
-def meet(counts: Longs, member: int, count: int) -> None:
-    """Wait until all have come this far."""
-    write(counts, member, count)
+def barrier(counts: Longs, member: int, count: int) -> None:
+    """Wait until the count of every member is at least `count`."""
+    store_release(counts, member, count)
     for other in range(len(counts)):
-        looks = 0
-        while read(counts, other) < count:
-            looks += 1
-            if looks % LOOKS == 0:
-                give_way()
+        spins = 0
+        while load_acquire(counts, other) < count:
+            spins += 1
+            if spins % SPINS_BEFORE_YIELD == 0:
+                yield_core()
 
 
 def _exp2_of(x: Any) -> Any:
-    """2^x for x <= 0, right to 1e-7 of it; 2^-126 for all that is less, nan for nan."""
-    x = LEAST_BITS if x < LEAST_BITS else x
-    shifted = x + WHOLE
-    f = x - (shifted - WHOLE)
+    """Return 2^x for x <= 0, right to 1e-7 of it; 2^-126 for all that is less, nan for nan."""
+    x = MIN_EXPONENT if x < MIN_EXPONENT else x
+    shifted = x + ROUNDING
+    f = x - (shifted - ROUNDING)
     q = fma(f, fma(f, fma(f, fma(f, fma(f, Q5, Q4), Q3), Q2), Q1), Q0)
-    return fma(f, q, ONE) * power(shifted)
+    return fma(f, q, ONE) * power_of_two(shifted)
 
 
 exp2 = cast(Callable[[Any], Any], numba.njit(inline="always")(_exp2_of))

@@ -1,10 +1,7 @@
 """Heads by our own loops are those by torch's operations, whatever the settings and however many threads take part."""
 
-import hashlib
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,41 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.heads.config import HeadConfig
-from featcache.heads.training import intrinsics as instructions
-from featcache.heads.training import kernels
-from featcache.heads.training.batches import InMemory
-from featcache.heads.training.numba_stack import FusedStack
-from featcache.heads.training.torch_stack import Stack
-from featcache.heads.training.train import stack_for, train_heads
+from featcache.heads.training import numba_stack
+from featcache.heads.training.numba_stack import NumbaStack
+from featcache.heads.training.torch_stack import TorchStack
+from featcache.heads.training.train import train_heads
 from tests.builders import scaled_clusters
 from tests.heads.conftest import steps_by
-from tests.heads.test_stack import BASE, TRAIN, VAL, a_config, apart
-
-
-def trained(configs, members, train=TRAIN, val=VAL):
-    """By so many threads."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "get_num_threads", lambda: members)
-        patch.setattr("featcache.heads.training.numba_stack.LEAST_SLICE", 1)
-        with steps_by(FusedStack):
-            return train_heads(train, val, configs)
-
-
-@pytest.mark.parametrize(("epochs", "kind"), [(1, Stack), (90, FusedStack)])
-def test_a_cpu_takes_them_where_there_is_work(epochs, kind):
-    """On the CPU heads are trained by the loops where that takes seconds; elsewhere by torch's operations."""
-    configs = [replace(BASE, epochs=epochs)] * 20
-    train = scaled_clusters(rows=20_000, dim=1_000)
-    assert stack_for(InMemory(train, "cpu"), configs, 5) is kind
-    assert stack_for(InMemory(TRAIN, "meta"), configs * 1_000, 5) is Stack
-
-
-def test_val_changes_no_weight_of_a_head_that_standardises():
-    """A head that is scored on val after each epoch has the bits of one that is not."""
-    config = replace(BASE, standardize=True)
-    (blind,), (seeing,) = (trained([config], 2, TRAIN, val) for val in (None, VAL))
-    np.testing.assert_array_equal(blind.weight, seeing.weight)
-    np.testing.assert_array_equal(blind.bias, seeing.bias)
+from tests.heads.training.problems import BASE, TRAIN, VAL, a_config, apart
+from tests.heads.training.ways import trained
 
 
 @settings(max_examples=25, deadline=None)
@@ -61,7 +31,7 @@ def test_val_changes_no_weight_of_a_head_that_standardises():
 def test_equal_torchs_operations(configs, members, rows):
     """Any stack, on any number of rows, shared by one to five threads: weights to 2e-5, and the same history."""
     train = scaled_clusters(rows=rows)
-    with steps_by(Stack):
+    with steps_by(TorchStack):
         by_torch = train_heads(train, VAL, configs)
     for head, other in zip(trained(configs, members, train), by_torch, strict=True):
         assert apart(head, other.weight, other.bias) < 2e-5  # Adam's first steps magnify the last bit
@@ -97,7 +67,7 @@ def test_calls_of_one_step(monkeypatch):
     """Asked for step by step, heads have the bits that they have when a whole epoch is asked for."""
     configs = [BASE, replace(BASE, optimizer="adam", standardize=True)]
     whole = trained(configs, 2, val=None)
-    monkeypatch.setattr("featcache.heads.training.numba_stack.CALL", 1)
+    monkeypatch.setattr("featcache.heads.training.numba_stack.CALL_MULTIPLICATIONS", 1)
     for head, other in zip(trained(configs, 2, val=None), whole, strict=True):
         np.testing.assert_array_equal(head.weight, other.weight)
         assert head.history == other.history
@@ -109,34 +79,23 @@ def test_rows_that_no_number_fits(at):
     x = TRAIN.x.copy()
     x[17, 3] = at
     spoilt = replace(TRAIN, x=x)
-    with steps_by(Stack):
+    with steps_by(TorchStack):
         (by_torch,) = train_heads(spoilt, None, [replace(BASE, clip_norm=None)])
     (head,) = trained([replace(BASE, clip_norm=None)], 2, spoilt, None)
     assert by_torch.diverged
     assert head.diverged
 
 
-def test_a_training_that_is_broken_off():
-    """A Ctrl-C between two epochs is raised, and no thread of the crew is left."""
-
-    def broken(*at):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt), steps_by(FusedStack):
-        train_heads(TRAIN, None, [BASE], progress=broken)
-    assert not any(thread.name.startswith("crew") for thread in threading.enumerate())
-
-
 def test_a_member_that_fails(monkeypatch):
     """What one member's share raises is raised, though the others wait for it in the middle of a step."""
-    go = kernels.go
+    train_steps = numba_stack.train_steps
 
-    def fails(blas, member, *rest):
+    def fails(sgemm_address, member, *rest):
         if member == 1 and rest[-3]:
             raise MemoryError("of member 1")
-        go(blas, member, *rest)
+        train_steps(sgemm_address, member, *rest)
 
-    monkeypatch.setattr(kernels, "go", fails)
+    monkeypatch.setattr(numba_stack, "train_steps", fails)
     with pytest.raises(MemoryError, match="of member 1"):
         trained([BASE], 3)
 
@@ -145,15 +104,9 @@ def test_trainings_in_several_threads_at_once():
     """Each has the bits that it has alone."""
     configs = [replace(BASE, seed=seed) for seed in range(3)]
     alone = [trained([config], 2)[0] for config in configs]
-    with pytest.MonkeyPatch.context() as patch, steps_by(FusedStack), ThreadPoolExecutor(3) as pool:
+    with pytest.MonkeyPatch.context() as patch, steps_by(NumbaStack), ThreadPoolExecutor(3) as pool:
         patch.setattr(torch, "get_num_threads", lambda: 2)
-        patch.setattr("featcache.heads.training.numba_stack.LEAST_SLICE", 1)
+        patch.setattr("featcache.heads.training.numba_stack.MIN_SLICE_ROWS", 1)
         together = list(pool.map(lambda config: train_heads(TRAIN, VAL, [config])[0], configs))
     for head, other in zip(together, alone, strict=True):
         np.testing.assert_array_equal(head.weight, other.weight)
-
-
-def test_what_is_compiled_is_of_these_instructions():
-    """Numba looks for changes in kernels.py alone: it names the instructions.py that it goes with."""
-    text = Path(instructions.__file__).read_bytes()
-    assert hashlib.sha256(text).hexdigest()[:16] == kernels.INSTRUCTIONS, "write the new beginning into kernels.py"

@@ -1,0 +1,10 @@
+from .intrinsics import SGEMM as SGEMM
+from .intrinsics import precompile as precompile
+from .softmax import LossTerms as LossTerms
+from .steps import StepInputs as StepInputs
+from .steps import score_rows as score_rows
+from .steps import train_steps as train_steps
+from .thread_team import CACHE_LINE as CACHE_LINE
+from .thread_team import ThreadTeam as ThreadTeam
+from .updates import StackBuffers as StackBuffers
+from .updates import UpdateRule as UpdateRule
