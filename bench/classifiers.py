@@ -3,7 +3,7 @@
 k-NN and ridge at Drive&Act's size, synthetic: 259,865 x 768 float32, 34 classes; for k-NN the first --queries of
 56,024 val rows, k = 200.
 
-- knn: featcache.heads.classifiers.knn.neighbours; its ceiling: the same products in the same tiles, alone
+- knn: featcache.heads.classifiers.knn.find_neighbours; its ceiling: the same products in the same tiles, alone
 - knn, sklearn: NearestNeighbors(algorithm="brute", metric="cosine"); knn, faiss: IndexFlatIP, where faiss is installed
 - ridge: one pass, one eigendecomposition, 20 alphas; its ceiling: the float64 Gram matrix alone
 - ridge, sklearn: one fit of RidgeClassifier, for one alpha
@@ -53,13 +53,13 @@ def gram(x: np.ndarray) -> np.ndarray:
 def twenty(x: np.ndarray, y: np.ndarray) -> None:
     found = ridge.decompose(x, y)
     for alpha in ALPHAS:
-        found.ridge(float(alpha))
+        found.to_ridge(float(alpha))
 
 
 def knn_agreement(x: np.ndarray, queries: np.ndarray) -> tuple[float, float]:
     """The share of neighbours that scikit-learn finds too, and the largest difference of the k cosines."""
     sample = queries[:SAMPLE]
-    near, rows = knn.neighbours(x, sample, K)
+    near, rows = knn.find_neighbours(x, sample, K)
     distance, theirs = NearestNeighbors(n_neighbors=K, algorithm="brute", metric="cosine").fit(x).kneighbors(sample)
     shared = np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(rows, theirs, strict=True)])
     return float(shared), float(np.abs(near - (1 - distance)).max())
@@ -93,14 +93,14 @@ def main() -> None:
     results: list[Result] = []
     if args.only != "ridge":
         held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        knn.neighbours(x[:20_000], queries, K)
+        knn.find_neighbours(x[:20_000], queries, K)
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held
         results.append(Result.of("knn: memory beside the rows", "MB", [grown / 1024]))
         share, difference = knn_agreement(x, queries)
         results.append(Result.of("knn: neighbours as scikit-learn's", "share", [share]))
         results.append(Result.of("knn: largest difference of a cosine", "1e-6", [1e6 * difference]))
         tasks["knn ceiling"] = lambda: products(tensor, asked)
-        tasks["knn"] = lambda: knn.neighbours(x, queries, K)
+        tasks["knn"] = lambda: knn.find_neighbours(x, queries, K)
         if not args.no_peers:
             brute = NearestNeighbors(n_neighbors=K, algorithm="brute", metric="cosine").fit(x)
             tasks["knn, sklearn"] = lambda: brute.kneighbors(queries)

@@ -9,7 +9,7 @@ import featcache.cli
 from featcache.cli.app import app
 from featcache.errors import DataError, UsageError
 from featcache.extraction.timing import TimeBreakdown
-from featcache.heads.fit_linear import notes_of
+from featcache.heads.fit_linear import notes_of_heads
 from featcache.heads.saved.linear import SavedHead
 from featcache.listing import sheet
 from featcache.recipe import check_recipe
@@ -198,7 +198,7 @@ def test_a_lower_rate_is_advised_only_where_none_was_trained(tmp_path):
     train = featcache.load("train", **WHERE, cache=tmp_path)
     sound, diverged = scored_head(0.5, 0.5), scored_head(2.0, 0.1, diverged=True)
     heads = [SavedHead(str(h.config.lr), tmp_path, h, train.classes, {}) for h in (sound, diverged)]
-    (note,) = [note for note in notes_of(train, train, heads) if "diverged" in note]
-    assert note.endswith("with --lr 0.5 it is not")
-    (note,) = [note for note in notes_of(train, train, heads[1:]) if "diverged" in note]
+    (note,) = [note for note in notes_of_heads(train, train, heads) if "diverged" in note]
+    assert note.endswith("with --lr 0.5 it did not")
+    (note,) = [note for note in notes_of_heads(train, train, heads[1:]) if "diverged" in note]
     assert note.endswith("lower --lr")

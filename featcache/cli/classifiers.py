@@ -34,10 +34,10 @@ def fit(
 ) -> None:
     """Fit any other classifier to the cached embeddings; its settings are chosen by macro recall on val."""
     from featcache.heads import fit
-    from featcache.heads.classifiers import parse
+    from featcache.heads.classifiers import parse_settings
     from featcache.report import ProgressBar, classifier_fit_parts
 
-    choices = {key: list(values) for key, values in parse(settings or ()).items()}
+    choices = {key: list(values) for key, values in parse_settings(settings or ()).items()}
     with ProgressBar(open_console(stderr=True)) as bar:
         fitted = fit(
             classifier, choices, predict=predict or (), foreign=True, jobs=jobs, device=device, progress=bar.show,

@@ -2,14 +2,14 @@
 
 from featcache.errors import CacheError
 from featcache.features import RANDOM_TRUNK, Features
-from featcache.heads.saved import Opened, has_diverged
+from featcache.heads.saved import SavedModel, refuse_other_trunk
 from featcache.listing import find_leaks
 from featcache.store import FeatureStore, is_same_folder
 
 _NAMED = 5  # subjects in an error
 
 
-def refuse_unfit(model: Opened, store: FeatureStore, features: Features, *, allow_shared_subjects: bool) -> None:
+def refuse_unfit(model: SavedModel, store: FeatureStore, features: Features, *, allow_shared_subjects: bool) -> None:
     """Refuse a head whose figures on these features would mean nothing, or flatter it.
 
     What is said of train comes from its listing on disk: its embeddings are not read.
@@ -18,8 +18,7 @@ def refuse_unfit(model: Opened, store: FeatureStore, features: Features, *, allo
         CacheError: the head is of another trunk or has other classes; train lies in another folder; or a subject
             stands in train too and `allow_shared_subjects` is not set.
     """
-    if model.sources["train"]["trunk"] != store.trunk.spec.fingerprint():
-        raise CacheError(f"head {model.name} was trained on embeddings of another trunk than {store.name}'s")
+    refuse_other_trunk(model, store.trunk.spec.fingerprint())
     train = _train_key(features)
     if train in store.listings and not is_same_folder(store.origin(train)[0], features.source["root"]):
         raise CacheError(
@@ -36,7 +35,7 @@ def refuse_unfit(model: Opened, store: FeatureStore, features: Features, *, allo
         _refuse_shared_subjects(store, features)
 
 
-def notes_on(model: Opened, store: FeatureStore, features: Features, selected_by: str) -> list[str]:
+def notes_on(model: SavedModel, store: FeatureStore, features: Features, selected_by: str) -> list[str]:
     """Return what every report of the head on these features must say, a sentence each.
 
     Args:
@@ -57,7 +56,7 @@ def notes_on(model: Opened, store: FeatureStore, features: Features, selected_by
     trained_in = model.sources["train"].get("root", "")
     if trained_in and not is_same_folder(trained_in, features.source["root"]):
         notes.append(f"this head was trained on images in {trained_in}; this split lies in {features.source['root']}")
-    if has_diverged(model):
+    if model.has_diverged:
         notes.append("this head diverged: its weights are not finite, and its predictions mean nothing")
     return notes
 

@@ -11,8 +11,15 @@ from featcache.errors import CacheError, FeatcacheError, UsageError
 from featcache.evaluation.json_parts import finite_or_none
 from featcache.features import Features, features_of
 from featcache.heads import Scores
-from featcache.heads.classifiers import scores_of, text_of
-from featcache.heads.saved import Candidate, load_model, no_head, on_another_val, predict_rows, rank, ranked
+from featcache.heads.classifiers import format_value, score_output
+from featcache.heads.saved import (
+    Candidate,
+    load_model,
+    merit_key,
+    no_head_error,
+    notes_on_changed_val,
+    rank_models,
+)
 from featcache.recipe import StoreOptions
 
 SORTS = ("macro_recall", "accuracy", "loss", "gap", "seconds", "name", "newest")
@@ -94,7 +101,7 @@ def compare(*, split: str | None = None, sort: str = "macro_recall", **where: Un
     if sort not in SORTS:
         raise UsageError(f"--sort: found {sort!r}, expected {', '.join(SORTS)}")
     request = Asked(**where)
-    candidates, notes = ranked(request)
+    candidates, notes = rank_models(request)
     features: dict[str, Features] = {}  # of `split`, by the store's name
     heads: list[ComparedHead] = []
     for candidate in candidates:
@@ -108,19 +115,19 @@ def compare(*, split: str | None = None, sort: str = "macro_recall", **where: Un
             scored_on, scores = split, _score(candidate, features[store.name], notes)
         heads.append(_compared(candidate, scored_on, scores, candidate.val if split is None else scores))
     if not heads:
-        raise no_head(request)
+        raise no_head_error(request)
     if split is None:
-        notes += on_another_val(request, candidates)
+        notes += notes_on_changed_val(request, candidates)
     return Comparison(request.recipe.name, request.variant, tuple(_sort(heads, sort)), tuple(dict.fromkeys(notes)))
 
 
 def _compared(candidate: Candidate, split: str, scores: Scores | None, ranked_by: Scores | None) -> ComparedHead:
     """Return a candidate with its scores on a split; `ranked_by` are those that its place follows from."""
     run = candidate.run
-    order = rank(ranked_by, diverged=candidate.diverged, at=run.at, is_best=run.best == candidate.name)
+    order = merit_key(ranked_by, diverged=candidate.has_diverged, at=run.at, is_best=run.best == candidate.name)
     return ComparedHead(
         name=candidate.name,
-        classifier=candidate.classifier,
+        classifier=candidate.kind,
         settings=_settings(candidate),
         split=split,
         scores=scores,
@@ -138,7 +145,7 @@ def _score(candidate: Candidate, features: Features, notes: list[str]) -> Scores
         model = load_model(candidate.folder, candidate.store)
         if model.classes != features.classes:
             raise CacheError(f"{candidate.name} knows other classes than split {features.split!r}")
-        return scores_of(predict_rows(model, features), features.y, len(features.classes))
+        return score_output(model.predict(features), features.y, len(features.classes))
     except FeatcacheError as error:
         notes.append(str(error))
         return None
@@ -151,7 +158,7 @@ def _gap(candidate: Candidate) -> float:
 
 def _settings(candidate: Candidate) -> str:
     return " ".join(
-        f"{key}={text_of(value)}"
+        f"{key}={format_value(value)}"
         for key, value in candidate.settings.items()
         if key != "random_state" and value is not None
     )

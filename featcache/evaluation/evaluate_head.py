@@ -8,9 +8,20 @@ from featcache.dataset import Asked
 from featcache.errors import CacheError, DataError, UsageError
 from featcache.evaluation.checks import notes_on, refuse_unfit
 from featcache.evaluation.evaluation import Evaluation, evaluate_predictions
-from featcache.evaluation.predictions import CLIP_RULES, SplitPredictions, group_by_clip, label_predictions
+from featcache.evaluation.predictions import (
+    CLIP_RULES,
+    SplitPredictions,
+    group_by_clip,
+    label_predictions,
+)
 from featcache.features import Features, changes_since_extract, features_of
-from featcache.heads.saved import Opened, Run, Which, load_model, predict_rows, which_head
+from featcache.heads.saved import (
+    ChosenHead,
+    FitRun,
+    SavedModel,
+    find_head,
+    load_model,
+)
 from featcache.metrics import bootstrap_intervals, calibration
 from featcache.recipe import StoreOptions
 from featcache.store import FeatureStore
@@ -26,8 +37,8 @@ class HeadOnSplit:
 
     request: Asked
     store: FeatureStore
-    head: Opened
-    choice: Which  # how the head was chosen, and the runs that made it
+    head: SavedModel
+    choice: ChosenHead  # how the head was chosen, and the runs that made it
     shared_subjects_allowed: bool  # whether --allow-shared-subjects was given
     features: Features
     images: SplitPredictions
@@ -35,7 +46,7 @@ class HeadOnSplit:
     notes: tuple[str, ...]
 
     @property
-    def run(self) -> Run:
+    def run(self) -> FitRun:
         """The newest run that made this head."""
         return self.choice.run
 
@@ -69,7 +80,7 @@ class HeadOnSplit:
         right = predictions.right
         return replace(
             evaluation,
-            chosen=self.choice.chosen,
+            chosen=self.choice.reason,
             rule=predictions.rule,
             intervals=bootstrap_intervals(predictions.count_groups(right[:, None])) if len(right) else None,
             calibration=calibration(predictions.confidence, right) if predictions.has_probabilities else None,
@@ -127,7 +138,7 @@ def predict_on_split(
             raise UsageError(f"{flag}: found {value!r}, expected {' or '.join(words)}")
     choice, key = _resolve(request, head, split)
     model, features = _load(choice, key)
-    with choice.refused_with_the_next():
+    with choice.explain_choice_in_errors():
         refuse_unfit(model, choice.store, features, allow_shared_subjects=allow_shared_subjects)
         images = _predict(model, features)
     clips, clip_note = _group(images, by, clip_rule, key[2])
@@ -146,24 +157,24 @@ def predict_on_split(
     )
 
 
-def _resolve(request: Asked, head: str | None, split: str | None) -> tuple[Which, Key]:
+def _resolve(request: Asked, head: str | None, split: str | None) -> tuple[ChosenHead, Key]:
     """Return the head that is meant, and the listing of the split; no model and no embedding is read."""
-    choice = which_head(request, head)
+    choice = find_head(request, head)
     split = _default_split(request, choice.store) if split is None else split
     return choice, request.key_of(choice.store, split)
 
 
-def _load(choice: Which, key: Key) -> tuple[Opened, Features]:
+def _load(choice: ChosenHead, key: Key) -> tuple[SavedModel, Features]:
     """Return the model, and the embeddings that it is to predict on."""
-    with choice.refused_with_the_next():
+    with choice.explain_choice_in_errors():
         model = load_model(choice.folder, choice.store)
     return model, features_of(choice.store, key)
 
 
-def _predict(model: Opened, features: Features) -> SplitPredictions:
+def _predict(model: SavedModel, features: Features) -> SplitPredictions:
     """Return the model's prediction on every image, beside what is true of it."""
     return label_predictions(
-        predict_rows(model, features), features.y, features.classes,
+        model.predict(features), features.y, features.classes,
         paths=features.paths, clips=features.clips, subjects=features.subjects,
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import DataError
-from featcache.heads.classifiers import Answers
+from featcache.heads.classifiers import ModelOutput
 from featcache.metrics import GroupCounts, choose_unit, count_groups, softmax
 
 # How the predictions on a clip's images become one; the first is the default.
@@ -60,7 +60,7 @@ class SplitPredictions:
 
 
 def label_predictions(
-    answers: Answers,
+    answers: ModelOutput,
     truth: npt.NDArray[np.int64],
     classes: tuple[str, ...],
     *,

@@ -10,28 +10,31 @@ from featcache.dataset import Asked
 from featcache.errors import UsageError
 from featcache.features import Features, features_of
 from featcache.heads.classifiers import (
-    Answers,
-    Choices,
-    Found,
-    Means,
-    Trial,
-    choices_of,
-    classifier_class,
+    ModelOutput,
+    SearchOptions,
+    SearchResult,
+    SearchTrial,
+    SettingChoices,
+    choices_from,
+    find_estimator_class,
     search_estimators,
     search_knn,
     search_ridge,
 )
-from featcache.heads.saved import SavedClassifier, record_run, save_classifier, scores_json, trial_json
-from featcache.heads.splits import notes_of_splits, read_splits, refuse_unfit
+from featcache.heads.saved import SavedClassifier, record_run, save_classifier, scores_to_json, trial_to_json
+from featcache.heads.splits import Splits, notes_of_splits, read_splits, refuse_unfit
 from featcache.machine import cores
 from featcache.recipe import StoreOptions
 
 SELECTED_BY = "macro recall on val"
+_COMPLAINTS = 5  # of the solvers, that are shown
+
+SearchFunction = Callable[[Features, Features | None, SettingChoices, SearchOptions], SearchResult]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
-    """What one `featcache fit` made."""
+    """The classifier that one `featcache fit` chose and kept."""
 
     best: SavedClassifier
     selected_by: str  # "" where nothing chose
@@ -41,20 +44,20 @@ class Fitted:
     notes: tuple[str, ...]
 
     @property
-    def trials(self) -> tuple[Trial, ...]:
+    def trials(self) -> tuple[SearchTrial, ...]:
         """Every combination of settings that was tried."""
         return self.best.trials
 
     def to_json(self) -> dict[str, Any]:
-        """The document of `featcache fit --json`."""
+        """Return the document of `featcache fit --json`."""
         best = self.best
         return {
             "classifier": best.kind,
             "name": best.name,
             "settings": dict(best.settings),
-            "train": scores_json(best.train),
-            "val": scores_json(best.val),
-            "trials": [trial_json(trial) for trial in self.trials],
+            "train": scores_to_json(best.train),
+            "val": scores_to_json(best.val),
+            "trials": [trial_to_json(trial) for trial in self.trials],
             "selected_by": self.selected_by or None,
             "rows": {"train": self.train_rows, "val": self.val_rows},
             "predictions": sorted(best.predictions),
@@ -79,10 +82,16 @@ def fit(
 ) -> Fitted:
     """Fit a classifier on the cached train split and keep it.
 
-    `classifier` is knn, ridge, a short name of the recipe's `SHORT_NAMES`, or `package.module:Class`; packages other
-    than scikit-learn only with `foreign`. A list among `settings` holds values to choose among, by macro recall on
-    val; what is not set comes from the recipe's `[fit]` section. `predict` names splits whose predictions are kept
-    too; they choose nothing. `jobs` fits run at once (None: one a core).
+    Args:
+        classifier: "knn", "ridge", a short name of the recipe's `SHORT_NAMES`, or `package.module:Class`.
+        settings: By name a value, or a list of values to choose among by macro recall on val. What is not named comes
+            from the recipe's `[fit]` section.
+        predict: The splits whose predictions are kept too; they choose nothing.
+        foreign: Whether classes of other packages than scikit-learn may be imported.
+        device: Where k-NN compares rows; the others are fitted by the CPU.
+        jobs: How many fits run at once; None: one a core.
+        progress: Gets the stage, what is done and what there is to do.
+        where: The recipe, the data, the cache and the store: see `featcache.recipe.Stored`.
 
     Raises:
         UsageError: no such classifier or setting.
@@ -92,38 +101,45 @@ def fit(
     """
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs: found {jobs}, expected at least 1")
-    asked = Asked(**where)
-    search = searcher(classifier, foreign=foreign)  # before the embeddings are read: a wrong name costs no time
+    request = Asked(**where)
+    search = find_search(classifier, foreign=foreign)  # before the embeddings are read: a wrong name costs no time
     _refuse_unused(classifier, device, jobs)
-    choices = choices_of({**asked.recipe.fit.get(classifier, {}), **(settings or {})})
+    choices = choices_from({**request.recipe.fit.get(classifier, {}), **(settings or {})})
     progress("reading", 0, 0)
-    splits = read_splits(asked)
+    splits = read_splits(request)
     store, train, val = splits.source, splits.in_memory, splits.val
-    others = [features_of(store, asked.key_of(store, split)) for split in dict.fromkeys(predict) if split != "val"]
+    others = [features_of(store, request.key_of(store, split)) for split in dict.fromkeys(predict) if split != "val"]
     for split in others:
         refuse_unfit(train, split)
 
     from featcache.trunks import choose_device
 
     begun = time.perf_counter()
-    found = search(train, val, choices, Means(device=choose_device(device), jobs=jobs or cores(), progress=progress))
+    options = SearchOptions(device=choose_device(device), jobs=jobs or cores(), progress=progress)
+    result = search(train, val, choices, options)
     seconds = time.perf_counter() - begun
-    answered: dict[str, tuple[Features, Answers]] = {}
-    if val is not None and found.on_val is not None:
-        answered["val"] = val, found.on_val
-    for split in others:
-        answered[split.split] = split, found.classifier.answer(split.x)
-    best = save_classifier(store, classifier, found, train, val, answered, seconds)
-    selected_by = SELECTED_BY if len(found.trials) > 1 else ""
-    record_run(store, train, [best], best.name, selected_by, None, seconds)
-    return Fitted(
-        best,
-        selected_by,
-        len(train.y),
-        None if val is None else len(val.y),
-        seconds,
-        (*splits.notes, *notes_of_splits(train, val), *_complaints(found), *_without_model(best)),
-    )  # fmt: skip
+    outputs = _predictions_to_keep(result, val, others)
+    return _keep(classifier, result, splits, outputs, seconds)
+
+
+def find_search(classifier: str, *, foreign: bool) -> SearchFunction:
+    """Return the function that searches the settings of a classifier.
+
+    Raises:
+        UsageError: no such classifier.
+    """
+    if classifier == "knn":
+        return search_knn
+    if classifier == "ridge":
+        return search_ridge
+    find_estimator_class(classifier, foreign=foreign)
+
+    def search(
+        train: Features, val: Features | None, choices: SettingChoices, options: SearchOptions
+    ) -> SearchResult:  # fmt: skip
+        return search_estimators(classifier, train, val, choices, options, foreign=foreign)
+
+    return search
 
 
 def _refuse_unused(classifier: str, device: str, jobs: int | None) -> None:
@@ -133,35 +149,47 @@ def _refuse_unused(classifier: str, device: str, jobs: int | None) -> None:
         raise UsageError(f"--jobs has no effect: {classifier} is fitted in one pass, by all cores; leave it out")
 
 
-def searcher(
-    classifier: str, *, foreign: bool
-) -> Callable[[Features, Features | None, Choices, Means], Found]:  # fmt: skip
-    """What looks for the settings of this classifier.
-
-    Raises:
-        UsageError: no such classifier.
-    """
-    if classifier == "knn":
-        return search_knn
-    if classifier == "ridge":
-        return search_ridge
-    classifier_class(classifier, foreign=foreign)
-
-    def search(train: Features, val: Features | None, choices: Choices, means: Means) -> Found:
-        return search_estimators(classifier, train, val, choices, means, foreign=foreign)
-
-    return search
+def _predictions_to_keep(
+    result: SearchResult, val: Features | None, others: Sequence[Features]
+) -> dict[str, tuple[Features, ModelOutput]]:
+    """Return the best classifier's predictions by split: of val, and of the splits that were named."""
+    outputs: dict[str, tuple[Features, ModelOutput]] = {}
+    if val is not None and result.on_val is not None:
+        outputs["val"] = val, result.on_val
+    for split in others:
+        outputs[split.split] = split, result.classifier.predict(split.x)
+    return outputs
 
 
-def _complaints(found: Found) -> list[str]:
-    """What the solvers said, each once, the best combination's first."""
-    best = found.trials[found.best]
-    lines = list(dict.fromkeys(note for trial in (best, *found.trials) for note in trial.notes))
-    more = [f"… and {len(lines) - 5} more such lines; --json has them all"] if len(lines) > 5 else []
-    return lines[:5] + more
+def _keep(
+    classifier: str, result: SearchResult, splits: Splits, outputs: Mapping[str, tuple[Features, ModelOutput]],
+    seconds: float,
+) -> Fitted:  # fmt: skip
+    """Save the best classifier, and record the run."""
+    train, val = splits.in_memory, splits.val
+    best = save_classifier(splits.source, classifier, result, train, val, outputs, seconds)
+    selected_by = SELECTED_BY if len(result.trials) > 1 else ""
+    record_run(splits.source, train, [best], best.name, selected_by, None, seconds)
+    return Fitted(
+        best,
+        selected_by,
+        len(train.y),
+        None if val is None else len(val.y),
+        seconds,
+        (*splits.notes, *notes_of_splits(train, val), *_complaints(result), *_note_without_model(best)),
+    )
 
 
-def _without_model(best: SavedClassifier) -> list[str]:
+def _complaints(result: SearchResult) -> list[str]:
+    """Return what the solvers said, each line once, the best combination's first."""
+    best = result.trials[result.best]
+    lines = list(dict.fromkeys(note for trial in (best, *result.trials) for note in trial.notes))
+    left = len(lines) - _COMPLAINTS
+    more = [f"… and {left} more such lines; --json has them all"] if left > 0 else []
+    return lines[:_COMPLAINTS] + more
+
+
+def _note_without_model(best: SavedClassifier) -> list[str]:
     if best.classifier is not None:
         return []
     more = "" if "test" in best.predictions else "; `--predict test` keeps those of test too"

@@ -9,10 +9,11 @@ from featcache.arguments import checked
 from featcache.dataset import Asked
 from featcache.errors import CacheError, UsageError
 from featcache.features import Features, Streamed
+from featcache.heads.config import HeadConfig
 from featcache.heads.grid import HeadOptions, head_configs, parse_grid
-from featcache.heads.linear import best_of
-from featcache.heads.saved import SavedHead, check_json, record_run, save_head, scores_json
-from featcache.heads.splits import notes_of_splits, read_splits
+from featcache.heads.linear import LinearHead, best_of
+from featcache.heads.saved import SavedHead, check_to_json, record_run, save_head, scores_to_json
+from featcache.heads.splits import Splits, notes_of_splits, read_splits
 from featcache.recipe import HeadKeywords, HeadSection, Recipe, StoreOptions, pick_options
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ LONGEST_CHECK = 86_400.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
-    """What one fit-head made."""
+    """The heads that one fit-head trained, the best of them, and its check against the optimum."""
 
     heads: tuple[SavedHead, ...]  # in the order of the grid
     best: SavedHead | None  # None where every head diverged
@@ -37,24 +38,24 @@ class Fit:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The keys of the command line's contract."""
+        """Return the document of `featcache fit-head --json`."""
         return {
             "heads": [
                 {
-                    "name": found.name,
-                    "lr": found.head.config.lr,
-                    "steps": found.head.steps,
-                    "epochs": found.head.config.epochs,
-                    "train": scores_json(found.head.train),
-                    "val": scores_json(found.head.val),
-                    "diverged": found.head.diverged,
-                    "best_epoch": found.head.best_epoch,
-                    "settings": found.head.config.changed,
-                    "folder": str(found.folder),
+                    "name": saved.name,
+                    "lr": saved.head.config.lr,
+                    "steps": saved.head.steps,
+                    "epochs": saved.head.config.epochs,
+                    "train": scores_to_json(saved.head.train),
+                    "val": scores_to_json(saved.head.val),
+                    "diverged": saved.head.diverged,
+                    "best_epoch": saved.head.best_epoch,
+                    "settings": saved.head.config.changed,
+                    "folder": str(saved.folder),
                 }
-                for found in self.heads
+                for saved in self.heads
             ],
-            "check": None if self.check is None else check_json(self.check),
+            "check": None if self.check is None else check_to_json(self.check),
             "best": None if self.best is None else self.best.name,
             "selected_by": self.selected_by or None,
             "seconds": round(self.seconds, 3),
@@ -75,76 +76,121 @@ def fit_head(
 ) -> Fit:
     """Train a head for each learning rate, or each point of a grid, on the cached train split; choose on val.
 
-    `grid` is what `--grid` takes, "lr=0.003,0.03 weight_decay=0,1e-4"; `asked` are settings of the recipe's head
-    section, `select` (the metric on val that chooses: macro_recall, accuracy or loss) among them. What is None comes
-    from the recipe. `check_seconds=None` leaves the check out. `from_disk` leaves the training rows on disk and reads
-    them as they are needed; None does so where they do not fit into memory. `progress` gets the stage ("reading",
-    "training", "checking"), the epochs done and the epochs to do.
+    Args:
+        lr: The learning rate, or several; None: as the recipe has it.
+        grid: What `--grid` takes: "lr=0.003,0.03 weight_decay=0,1e-4".
+        device: Where the heads are trained: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        check_seconds: How long the check against the optimum may take; None leaves it out.
+        from_disk: Whether the training rows stay on disk and are read as they are needed; None: where they do not fit
+            into memory.
+        progress: Gets the stage ("reading", "training", "checking"), the epochs done and the epochs to do.
+        asked: Which features, and settings of the recipe's head section, `select` (the metric on val that chooses:
+            macro_recall, accuracy or loss) among them. What is None comes from the recipe.
+
+    Returns:
+        The heads, all of them saved, in the order of the grid, and the best of them.
 
     Raises:
         UsageError: a setting or the recipe.
         CacheError: the train split is not in the cache; or several heads, and no val split to choose by.
         DataError: a single class, or a split without rows.
     """
-    refuse_seconds(check_seconds)
-    where, flags = pick_options(asked, StoreOptions), pick_options(asked, HeadKeywords)
-    meant = Asked(**where)
-    section = section_of(meant.recipe, grid, {"lr": lr, **flags})
+    refuse_check_seconds(check_seconds)
+    options, flags = pick_options(asked, StoreOptions), pick_options(asked, HeadKeywords)
+    request = Asked(**options)
+    section = head_section(request.recipe, grid, {"lr": lr, **flags})
     configs = head_configs(section)
     progress("reading", 0, section.epochs)
-    splits = read_splits(meant, from_disk=from_disk)
-    train, val = splits.train, splits.val
+    splits = read_splits(request, from_disk=from_disk)
+    _refuse_choice_without_val(splits, configs)
     unused = []
     if flags.get("select") is not None and len(configs) == 1 and configs[0].patience is None:
         unused.append(f"--select {section.select} chooses nothing: there is one head, and its last epoch is kept")
     if from_disk and check_seconds is not None:
         unused.append("the check needs the training rows in memory: it is left out with --from-disk")
-    if val is None and (len(configs) > 1 or configs[0].patience):
-        wants = f"{len(configs)} heads" if len(configs) > 1 else "patience"
-        raise CacheError(
-            f"{train.source['data_set']}: {wants} and no val split in the cache to choose by (test is for the report "
-            f"alone). Run `featcache extract --split val`, or train one head, every epoch."
-        )
 
-    from featcache.heads.training import train_heads
+    from featcache.heads.training import train_heads  # torch is imported where it is needed
     from featcache.trunks import choose_device
 
     begun = time.monotonic()
     trained = train_heads(
-        train,
-        val,
+        splits.train,
+        splits.val,
         configs,
         select=section.select,
         device=choose_device(device),
         progress=lambda done, epochs: progress("training", done, epochs),
     )
     seconds = time.monotonic() - begun
+    return keep_heads(
+        splits,
+        trained,
+        section.select,
+        is_choice=len(trained) > 1,
+        check_seconds=check_seconds,
+        train_seconds=seconds,
+        device=device,
+        notes=unused,
+        before_check=lambda: progress("checking", section.epochs, section.epochs),
+    )
+
+
+def keep_heads(
+    splits: Splits,
+    trained: Sequence[LinearHead],
+    select: str,
+    *,
+    is_choice: bool,
+    check_seconds: float | None,
+    train_seconds: float,
+    device: str,
+    begun: float | None = None,
+    notes: Sequence[str] = (),
+    before_check: Callable[[], None] = lambda: None,
+) -> Fit:
+    """Save trained heads, check the best of them, and record the run.
+
+    Args:
+        splits: What the heads were trained on and are chosen by.
+        trained: The heads, in the order of the grid.
+        select: The metric on val that chooses.
+        is_choice: Whether the best one was chosen among others.
+        check_seconds: How long the check may take; None leaves it out.
+        train_seconds: How long the training took.
+        device: Where the check computes.
+        begun: When the run began, by `time.monotonic`, where more than the training counts as its time.
+        notes: What is noted before all else.
+        before_check: Called where a check begins.
+    """
+    train, val = splits.train, splits.val
     heads = tuple(save_head(splits.source, head, train, val) for head in trained)
-    chosen = best_of(trained, section.select)
+    chosen = best_of(trained, select)
     best = None if chosen is None else heads[chosen]
-    selected_by = f"{section.select.replace('_', ' ')} on val" if len(heads) > 1 and best is not None else ""
+    selected_by = f"{select.replace('_', ' ')} on val" if is_choice and best is not None else ""
     check = None
     if best is not None and check_seconds is not None and not isinstance(train, Streamed):
         from featcache.heads.optimum import check_and_advise
+        from featcache.trunks import choose_device
 
-        progress("checking", section.epochs, section.epochs)
-        check = check_and_advise(best.head, trained, train, val, check_seconds, seconds, choose_device(device))
+        before_check()
+        check = check_and_advise(best.head, trained, train, val, check_seconds, train_seconds, choose_device(device))
+    seconds = train_seconds if begun is None else time.monotonic() - begun
     record_run(splits.source, train, heads, None if best is None else best.name, selected_by, check, seconds)
     return Fit(
         heads=heads,
         best=best,
-        select=section.select,
+        select=select,
         selected_by=selected_by,
         check=check,
         train_rows=len(train.y),
         val_rows=None if val is None else len(val.y),
         seconds=seconds,
-        notes=(*unused, *splits.notes, *notes_of(train, val, heads)),
+        notes=(*notes, *splits.notes, *notes_of_heads(train, val, heads)),
     )
 
 
-def refuse_seconds(check_seconds: float | None) -> None:
-    """Refuse a time for the check that is none.
+def refuse_check_seconds(check_seconds: float | None) -> None:
+    """Do nothing where a check can take so long.
 
     Raises:
         UsageError: it is not above 0, or longer than a day.
@@ -153,13 +199,18 @@ def refuse_seconds(check_seconds: float | None) -> None:
         raise UsageError(f"--check-seconds: found {check_seconds}, expected above 0 and at most {LONGEST_CHECK:,.0f}")
 
 
-def section_of(
+def head_section(
     recipe: Recipe, grid: str | None, flags: Mapping[str, object], *, searched: Collection[str] = ()
 ) -> HeadSection:
-    """The recipe's head section, with what `--grid` and the flags say in its place.
+    """Return the recipe's head section, with what `--grid` and the flags say in its place.
 
-    A setting that was given and has no effect on any head is refused; one that the recipe states is not. Those of
-    `searched` may take any value later.
+    A setting that was given and has no effect on any head is refused; one that the recipe states is not.
+
+    Args:
+        recipe: The recipe.
+        grid: What `--grid` says; None where it was not given.
+        flags: Settings by name; None where one was not given.
+        searched: The settings that may take any value later.
 
     Raises:
         UsageError: a setting out of its range, one that is given twice, or one that has no effect.
@@ -175,27 +226,39 @@ def section_of(
     return section
 
 
-def notes_of(train: Features | Streamed, val: Features | None, heads: Sequence[SavedHead]) -> tuple[str, ...]:
-    """What a reader of these heads must know."""
-    lines = [f"{head.name} diverged: its loss is without bounds{_lower(head, heads)}" for head in heads
-             if head.head.diverged]  # fmt: skip
-    slow = {head.head.config.warmup for head in heads if _rises_within_a_step(head)}
-    lines += [f"warmup {epochs:g} is less than one step: the learning rate does not rise" for epochs in sorted(slow)]
-    return (*notes_of_splits(train, val), *lines)
+def notes_of_heads(train: Features | Streamed, val: Features | None, heads: Sequence[SavedHead]) -> tuple[str, ...]:
+    """Return what a reader of these heads must know beside their scores."""
+    diverged = [
+        f"{saved.name} diverged: its loss grew without bounds{_lower_lr_advice(saved, heads)}"
+        for saved in heads
+        if saved.head.diverged
+    ]
+    warmups = sorted({saved.head.config.warmup for saved in heads if _is_warmup_within_a_step(saved)})
+    slow = [f"warmup {epochs:g} is less than one step: the learning rate does not rise" for epochs in warmups]
+    return (*notes_of_splits(train, val), *diverged, *slow)
 
 
-def _lower(diverged: SavedHead, heads: Sequence[SavedHead]) -> str:
-    """What to do about a head that diverged; where a lower rate of the same run did well, that it did."""
+def _refuse_choice_without_val(splits: Splits, configs: Sequence[HeadConfig]) -> None:
+    if splits.val is None and (len(configs) > 1 or configs[0].patience):
+        chooser = f"{len(configs)} heads" if len(configs) > 1 else "patience"
+        raise CacheError(
+            f"{splits.train.source['data_set']}: {chooser} and no val split in the cache to choose by (test is for the "
+            f"report alone). Run `featcache extract --split val`, or train one head, every epoch."
+        )
+
+
+def _lower_lr_advice(diverged: SavedHead, heads: Sequence[SavedHead]) -> str:
+    """Return what to do about a head that diverged; where a lower rate of the same run did well, that it did."""
     config = diverged.head.config
     sound = [
-        head.head.config.lr
-        for head in heads
-        if not head.head.diverged and head.head.config == replace(config, lr=head.head.config.lr)
+        saved.head.config.lr
+        for saved in heads
+        if not saved.head.diverged and saved.head.config == replace(config, lr=saved.head.config.lr)
     ]
     lower = [lr for lr in sound if lr < config.lr]
-    return f"; with --lr {max(lower):g} it is not" if lower else "; lower --lr"
+    return f"; with --lr {max(lower):g} it did not" if lower else "; lower --lr"
 
 
-def _rises_within_a_step(head: SavedHead) -> bool:
-    config = head.head.config
-    return config.warmup > 0 and not round(config.warmup * head.head.steps / config.epochs)
+def _is_warmup_within_a_step(saved: SavedHead) -> bool:
+    config = saved.head.config
+    return config.warmup > 0 and not round(config.warmup * saved.head.steps / config.epochs)

@@ -18,12 +18,18 @@ from typing import TYPE_CHECKING, Any, Unpack
 from featcache.arguments import checked
 from featcache.dataset import Asked
 from featcache.errors import CacheError, MachineError, UsageError
-from featcache.files import AppendLog, describe_kind, parse_json
+from featcache.files import AppendLog, describe_kind, make_folder, parse_json
 from featcache.heads.config import HeadConfig
-from featcache.heads.fit_linear import CHECK_SECONDS, Fit, notes_of, refuse_seconds, section_of
+from featcache.heads.fit_linear import (
+    CHECK_SECONDS,
+    Fit,
+    head_section,
+    keep_heads,
+    refuse_check_seconds,
+)
 from featcache.heads.grid import HeadOptions, head_configs
-from featcache.heads.linear import Scores, best_of, merit
-from featcache.heads.saved import head_folder, record_run, save_head
+from featcache.heads.linear import Scores, merit
+from featcache.heads.saved import heads_folder
 from featcache.heads.splits import Splits, read_splits
 from featcache.recipe import HeadKeywords, StoreOptions, pick_options
 
@@ -32,12 +38,23 @@ if TYPE_CHECKING:
 
 ROUND = 8  # heads that are trained side by side
 MOST_TRIALS = 100_000
-REPORTS = 10  # of a trial's way, to the pruner
+REPORTS = 10  # that the pruner gets of one trial on its way
+WORST = -1e9  # the merit of a head that diverged: Optuna knows no nan
+
+SPACE: dict[str, Callable[["optuna.trial.BaseTrial"], Any]] = {
+    "optimizer": lambda trial: trial.suggest_categorical("optimizer", ["sgd", "adam", "adamw"]),
+    "lr": lambda trial: trial.suggest_float("lr", 1e-4, 1.0, log=True),
+    "weight_decay": lambda trial: trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True),
+    "class_weights": lambda trial: trial.suggest_categorical("class_weights", ["none", "balanced"]),
+    "logit_adjustment": lambda trial: trial.suggest_float("logit_adjustment", 0.0, 1.5, step=0.25),
+    "label_smoothing": lambda trial: trial.suggest_float("label_smoothing", 0.0, 0.2, step=0.05),
+    "standardize": lambda trial: trial.suggest_categorical("standardize", [False, True]),
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Search:
-    """What one search made, with the fit of its best settings."""
+    """How far a search has come, and the fit of the best settings that it knows."""
 
     fit: Fit
     trials: int  # in the study, earlier ones included
@@ -46,7 +63,7 @@ class Search:
     study: Path
 
     def to_json(self) -> dict[str, Any]:
-        """fit-head's keys, and what the search did."""
+        """Return the document of `featcache search --json`: fit-head's keys, and what the search did."""
         return {
             **self.fit.to_json(),
             "trials": self.trials,
@@ -54,6 +71,25 @@ class Search:
             "pruned": self.pruned,
             "study": str(self.study),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _SearchSpace:
+    """The settings that are searched, and what all others are."""
+
+    base: HeadConfig
+    searched: tuple[str, ...]
+    select: str  # the metric on val
+
+    def suggest(self, trial: "optuna.trial.BaseTrial") -> HeadConfig:
+        """Return the config that a trial stands for; numbers have three digits, as a person would type them."""
+        values: dict[str, Any] = {name: SPACE[name](trial) for name in self.searched}
+        rounded: dict[str, Any] = {name: float(f"{v:.3g}") if isinstance(v, float) else v for name, v in values.items()}
+        return replace(self.base, **rounded)
+
+    def merit(self, scores: Scores) -> float:
+        """Return what the study maximises; not finite where a head diverged."""
+        return merit(scores, self.select)[0]
 
 
 @checked
@@ -67,8 +103,15 @@ def search(
 ) -> Search:
     """Search learning rate, weight decay, optimizer, class weights, logit adjustment, smoothing and standardisation.
 
-    `trials` is how many the study shall hold in the end; a setting given as a flag is held fixed. The best on val, by
-    `select`, is trained, saved and checked as fit-head does it.
+    The best on val is trained once more, saved and checked as fit-head does it.
+
+    Args:
+        trials: How many the study shall hold in the end, earlier ones included.
+        device: Where the heads are trained: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        check_seconds: How long the check against the optimum may take; None leaves it out.
+        progress: Gets the stage, the trials done and the trials to do.
+        asked: Which features, and settings of the recipe's head section; one that is given is held fixed. `select` is
+            the metric on val that chooses.
 
     Raises:
         UsageError: `trials` or a flag is out of its range, or Optuna is not installed.
@@ -76,153 +119,125 @@ def search(
     """
     if not 1 <= trials <= MOST_TRIALS:
         raise UsageError(f"--trials: found {trials}, expected 1 to {MOST_TRIALS:,}")
-    refuse_seconds(check_seconds)
-    optuna = _optuna()
-    where, flags = pick_options(asked, StoreOptions), pick_options(asked, HeadKeywords)
-    meant = Asked(**where)
-    free = [setting for setting in SPACE if flags.get(setting) is None]
-    section = section_of(meant.recipe, None, flags, searched=free)
-    (base, *more) = head_configs(section.model_copy(update={"lr": section.lr[:1]}))
-    if more:
+    refuse_check_seconds(check_seconds)
+    optuna = _import_optuna()
+    options, flags = pick_options(asked, StoreOptions), pick_options(asked, HeadKeywords)
+    request = Asked(**options)
+    searched = tuple(setting for setting in SPACE if flags.get(setting) is None)
+    section = head_section(request.recipe, None, flags, searched=searched)
+    (base, *others) = head_configs(section.model_copy(update={"lr": section.lr[:1]}))
+    if others:
         raise UsageError("search chooses one head: give a setting one value to hold it fixed, or none to search it")
-    splits = read_splits(meant)
-    train, val = splits.in_memory, splits.val
-    if val is None:
+    splits = read_splits(request)
+    if splits.val is None:
         raise CacheError(
-            f"{train.source['data_set']}: a search needs a val split to choose by. Run `featcache extract --split val`."
+            f"{splits.train.source['data_set']}: a search needs a val split to choose by. Run `featcache extract "
+            f"--split val`."
         )
 
-    from featcache.heads.training import train_heads
     from featcache.trunks import choose_device
 
     on = choose_device(device)
-    folder = head_folder(splits.source, meant.recipe.name, meant.variant)
-    study = _study(optuna, folder, base, free, section.select, [train.source, val.source])
-    held = len([trial for trial in study.trials if trial.state.is_finished()])
-    every = max(1, base.epochs // REPORTS)
-    begun, done, pruned = time.monotonic(), held, 0
+    folder = heads_folder(splits.source, request.recipe.name, request.variant)
+    space = _SearchSpace(base, searched, section.select)
+    study = _open_study(optuna, folder, space, [splits.train.source, splits.val.source])
+    earlier = len([trial for trial in study.trials if trial.state.is_finished()])
+    begun, done, pruned = time.monotonic(), earlier, 0
     while done < trials:
-        drawn = [study.ask() for _ in range(min(ROUND, trials - done))]
-        configs = [_suggest(trial, base, free) for trial in drawn]
-        stopped: set[int] = set()
-
-        def watch(
-            epoch: int, found: Sequence[Scores | None], drawn: Any = drawn, stopped: set[int] = stopped
-        ) -> Collection[int]:
-            if epoch % every:
-                return stopped
-            for index, (trial, scores) in enumerate(zip(drawn, found, strict=True)):
-                if index in stopped or scores is None:
-                    continue
-                value = merit(scores, section.select)[0]
-                trial.report(value if math.isfinite(value) else WORST, epoch)
-                if not math.isfinite(value) or trial.should_prune():
-                    stopped.add(index)
-            return stopped
-
-        heads = train_heads(train, val, configs, select=section.select, device=on, watch=watch)
-        for index, (trial, head) in enumerate(zip(drawn, heads, strict=True)):
-            if index in stopped:
-                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-            elif head.val is not None:
-                value = merit(head.val, section.select)[0]
-                study.tell(trial, value if math.isfinite(value) else WORST)
-        pruned += len(stopped)
-        done += len(drawn)
+        count = min(ROUND, trials - done)
+        pruned += _run_round(study, space, splits, count, on)
+        done += count
         progress("searching", done, trials)
     return Search(
-        fit=_fit_of(study, base, free, splits, section.select, on, check_seconds, begun, train_heads),
+        fit=_fit_best(study, space, splits, on, check_seconds, begun),
         trials=done,
-        new=done - held,
+        new=done - earlier,
         pruned=pruned,
         study=folder / f"search-{study.study_name}.log",
     )
 
 
-WORST = -1e9  # of a head that diverged: Optuna knows no nan
-SPACE: dict[str, Callable[["optuna.trial.BaseTrial"], Any]] = {
-    "optimizer": lambda trial: trial.suggest_categorical("optimizer", ["sgd", "adam", "adamw"]),
-    "lr": lambda trial: trial.suggest_float("lr", 1e-4, 1.0, log=True),
-    "weight_decay": lambda trial: trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True),
-    "class_weights": lambda trial: trial.suggest_categorical("class_weights", ["none", "balanced"]),
-    "logit_adjustment": lambda trial: trial.suggest_float("logit_adjustment", 0.0, 1.5, step=0.25),
-    "label_smoothing": lambda trial: trial.suggest_float("label_smoothing", 0.0, 0.2, step=0.05),
-    "standardize": lambda trial: trial.suggest_categorical("standardize", [False, True]),
-}
+def _run_round(study: "optuna.Study", space: _SearchSpace, splits: Splits, count: int, device: str) -> int:
+    """Train `count` trials side by side and tell the study how they did; return how many of them were pruned."""
+    import optuna
+
+    from featcache.heads.training import train_heads
+
+    trials = [study.ask() for _ in range(count)]
+    pruned: set[int] = set()
+    report_every = max(1, space.base.epochs // REPORTS)
+
+    def watch(epoch: int, scores: Sequence[Scores | None]) -> Collection[int]:
+        if epoch % report_every:
+            return pruned
+        for index, (trial, on_val) in enumerate(zip(trials, scores, strict=True)):
+            if index in pruned or on_val is None:
+                continue
+            value = space.merit(on_val)
+            trial.report(value if math.isfinite(value) else WORST, epoch)
+            if not math.isfinite(value) or trial.should_prune():
+                pruned.add(index)
+        return pruned
+
+    configs = [space.suggest(trial) for trial in trials]
+    heads = train_heads(splits.in_memory, splits.val, configs, select=space.select, device=device, watch=watch)
+    for index, (trial, head) in enumerate(zip(trials, heads, strict=True)):
+        if index in pruned:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        elif head.val is not None:
+            value = space.merit(head.val)
+            study.tell(trial, value if math.isfinite(value) else WORST)
+    return len(pruned)
 
 
-def _suggest(trial: "optuna.trial.BaseTrial", base: HeadConfig, free: Sequence[str]) -> HeadConfig:
-    chosen: dict[str, Any] = {setting: SPACE[setting](trial) for setting in free}
-    rounded: dict[str, Any] = {n: float(f"{v:.3g}") if isinstance(v, float) else v for n, v in chosen.items()}
-    return replace(base, **rounded)
-
-
-def _fit_of(
-    study: "optuna.Study", base: HeadConfig, free: Sequence[str], splits: Splits, select: str, device: str,
-    check_seconds: float | None, begun: float, train_heads: Callable[..., Any],
-) -> Fit:  # fmt: skip
+def _fit_best(
+    study: "optuna.Study", space: _SearchSpace, splits: Splits, device: str, check_seconds: float | None, begun: float
+) -> Fit:
     """Train the best settings once more, alone, so that they are what fit-head makes of them; save and check."""
     import optuna
 
-    from featcache.heads.optimum import check_and_advise
+    from featcache.heads.training import train_heads
 
     try:
         best_trial = study.best_trial
     except ValueError:
-        raise UsageError("no trial came to its end: all diverged; raise --trials, or --epochs") from None
-    if splits.val is None:
-        raise ValueError("a search has a val split")
-    config = _suggest(optuna.trial.FixedTrial(best_trial.params), base, free)
-    again = time.monotonic()
-    trained = train_heads(splits.in_memory, splits.val, [config], select=select, device=device)
-    took = time.monotonic() - again
-    head = save_head(splits.source, trained[0], splits.in_memory, splits.val)
-    best = None if best_of(trained, select) is None else head
-    check = None
-    if best is not None and check_seconds is not None:
-        check = check_and_advise(head.head, trained, splits.in_memory, splits.val, check_seconds, took, device)
-    selected_by = f"{select.replace('_', ' ')} on val" if best is not None else ""
-    seconds = time.monotonic() - begun
-    name = None if best is None else best.name
-    record_run(splits.source, splits.in_memory, [head], name, selected_by, check, seconds)
-    return Fit(
-        heads=(head,),
-        best=best,
-        select=select,
-        selected_by=selected_by,
-        check=check,
-        train_rows=len(splits.in_memory.y),
-        val_rows=len(splits.val.y),
-        seconds=seconds,
-        notes=(*splits.notes, *notes_of(splits.in_memory, splits.val, [head])),
+        raise UsageError("no trial finished: all of them diverged; raise --trials, or --epochs") from None
+    config = space.suggest(optuna.trial.FixedTrial(best_trial.params))
+    training_begun = time.monotonic()
+    trained = train_heads(splits.in_memory, splits.val, [config], select=space.select, device=device)
+    return keep_heads(
+        splits,
+        trained,
+        space.select,
+        is_choice=True,
+        check_seconds=check_seconds,
+        train_seconds=time.monotonic() - training_begun,
+        device=device,
+        begun=begun,
     )
 
 
-def _study(
-    optuna: Any, folder: Path, base: HeadConfig, free: Sequence[str], select: str, sources: Sequence[object]
-) -> "optuna.Study":
-    """The study of these features and this space, as far as it has come."""
+def _open_study(optuna: Any, folder: Path, space: _SearchSpace, sources: Sequence[object]) -> "optuna.Study":
+    """Return the study of these features and this space, as far as it has come."""
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-    from featcache.files import make_folder
-
-    fixed = {name: value for name, value in base.changed.items() if name not in free}
-    text = json.dumps([fixed, list(free), select, sources], sort_keys=True)
-    key = hashlib.sha256(text.encode()).hexdigest()[:8]
+    fixed = {name: value for name, value in space.base.changed.items() if name not in space.searched}
+    text = json.dumps([fixed, list(space.searched), space.select, sources], sort_keys=True)
+    name = hashlib.sha256(text.encode()).hexdigest()[:8]
     make_folder(folder)
-    path = folder / f"search-{key}.log"
+    path = folder / f"search-{name}.log"
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     _refuse_foreign(path)
     try:
         backend = JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path)))
         study: optuna.Study = optuna.create_study(
             storage=JournalStorage(backend),
-            study_name=key,
+            study_name=name,
             load_if_exists=True,
             direction="maximize",
-            sampler=optuna.samplers.TPESampler(seed=base.seed, constant_liar=True),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=ROUND, n_warmup_steps=max(1, base.epochs // 10)),
+            sampler=optuna.samplers.TPESampler(seed=space.base.seed, constant_liar=True),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=ROUND, n_warmup_steps=max(1, space.base.epochs // 10)),
         )
     except OSError as error:
         raise MachineError(f"{path}: the study cannot be kept: {error.strerror}") from None
@@ -255,7 +270,7 @@ def _refuse_foreign(path: Path) -> None:
         raise CacheError(f"{path}: this is no study: {error}; {way_out}") from None
 
 
-def _optuna() -> Any:
+def _import_optuna() -> Any:
     try:
         import optuna
     except ImportError:

@@ -1,4 +1,4 @@
-"""The train and val splits as stage two needs them, and what must be said of them; for heads and classifiers alike."""
+"""The train and val splits as stage two needs them, and what must be noted of them; for heads and classifiers alike."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ SHARE_OF_MEMORY = 0.7  # that the training rows may take
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Splits:
-    """What stage two learns from and chooses by, out of one store."""
+    """The splits that stage two learns from and chooses by, out of one store."""
 
     source: FeatureStore
     train: Features | Streamed
@@ -31,18 +31,20 @@ class Splits:
         return self.train
 
 
-def read_splits(asked: Asked, *, from_disk: bool | None = False) -> Splits:
-    """The train split and, where it is cached, val, of one trunk.
+def read_splits(request: Asked, *, from_disk: bool | None = False) -> Splits:
+    """Return the train split and, where it is cached, val, of one trunk.
 
-    With `from_disk` the training rows stay on disk; None decides by the memory that is free.
+    Args:
+        request: The data set, its cache, and the store that is meant.
+        from_disk: Whether the training rows stay on disk; None: where they do not fit into the memory that is free.
 
     Raises:
         CacheError: train is not in the cache, or the two don't fit together.
         DataError: a single class, or a split without rows.
     """
-    source = asked.store_of("train")
+    source = request.store_of("train")
     notes = []
-    key = asked.key_of(source, "train")
+    key = request.key_of(source, "train")
     if from_disk is None:
         size, free = len(source.listing(key).embedded) * (source.dim or 0) * 4, available_memory()
         from_disk = free is not None and size > SHARE_OF_MEMORY * free
@@ -52,31 +54,33 @@ def read_splits(asked: Asked, *, from_disk: bool | None = False) -> Splits:
                 f"as they are needed, and the check, which needs them in memory, is left out"
             )
     train = streamed_of(source, key) if from_disk else features_of(source, key)
-    val = features_of(source, asked.key_of(source, "val")) if asked.key("val") in source.listings else None
+    val = features_of(source, request.key_of(source, "val")) if request.key("val") in source.listings else None
     refuse_unfit(train, val)
     both = [train] if val is None else [train, val]
-    stale = changes_since_extract(source, asked.recipe, [split.split for split in both])
+    stale = changes_since_extract(source, request.recipe, [split.split for split in both])
     return Splits(source, train, val, (*notes, *stale, *map(str, find_leaks(both))))
 
 
 def refuse_unfit(train: Features | Streamed, val: Features | None) -> None:
-    """Whether a classifier can learn from train, and val can judge it.
+    """Do nothing where a classifier can learn from train, and val can judge it.
 
     Raises:
         DataError: a single class, or no rows.
         CacheError: the two were extracted from different folders, or with different classes.
     """
-    seen = np.unique(train.y)
-    if len(seen) < 2:
-        found = f"only class {train.classes[seen[0]]!r}" if len(seen) else "no row"
+    labels = np.unique(train.y)
+    if len(labels) < 2:
+        content = f"only class {train.classes[labels[0]]!r}" if len(labels) else "no row"
         raise DataError(
-            f"{train.source['root']}: split 'train' has {found} with an embedding; a classifier needs two classes. "
+            f"{train.source['root']}: split 'train' has {content} with an embedding; a classifier needs two classes. "
             f"Add images of another class and run `featcache extract --split train` again."
         )
     if val is None:
         return
     if not len(val.y):
-        raise DataError(f"{train.source['root']}: no image of split 'val' has an embedding; mend or remove the split")
+        raise DataError(
+            f"{train.source['root']}: no image of split 'val' has an embedding; repair its images, or remove the split"
+        )
     if not is_same_folder(val.source["root"], train.source["root"]):
         raise CacheError(
             f"{train.source['data_set']}: train was extracted from {train.source['root']}, val from "
@@ -91,7 +95,7 @@ def refuse_unfit(train: Features | Streamed, val: Features | None) -> None:
 
 
 def notes_of_splits(train: Features | Streamed, val: Features | None) -> list[str]:
-    """What a person must know of the splits beside the scores."""
+    """Return what a person must know of the splits beside the scores."""
     notes = []
     if train.source["weights"] == "random":
         notes.append(RANDOM_TRUNK)

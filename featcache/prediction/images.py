@@ -15,7 +15,7 @@ from featcache.arguments import checked
 from featcache.errors import DataError
 from featcache.extraction import Settings
 from featcache.files import expand_home
-from featcache.heads.saved import finite
+from featcache.heads.saved import finite_or_none
 from featcache.listing import SUFFIXES, counted, is_left_out, readable
 from featcache.loader import read_images
 from featcache.machine import cores
@@ -58,7 +58,9 @@ class Predictions:
             "images": [
                 {
                     "path": readable(path),
-                    "top": [{"class": name, "probability": finite(share)} for name, share in self.top(row, count)],
+                    "top": [
+                        {"class": name, "probability": finite_or_none(share)} for name, share in self.top(row, count)
+                    ],
                     "failed": self.failed[row] or None,
                 }
                 for row, path in enumerate(self.paths)

@@ -19,13 +19,11 @@ from featcache.heads.saved import (
     BEST,
     LATEST,
     MODEL_DOCUMENTS,
-    Opened,
-    SavedClassifier,
-    SavedHead,
-    Which,
-    has_diverged,
+    ChosenHead,
+    SavedModel,
+    find_head,
     load_model,
-    which_head,
+    refuse_other_trunk,
 )
 from featcache.listing import root_of
 from featcache.media import ImageTransform, copy_image
@@ -81,17 +79,17 @@ class HeadWithTrunk:
     """A saved head, its store, and the trunk that made the store; loaded when an image must be embedded."""
 
     store: FeatureStore
-    saved: Opened
+    saved: SavedModel
     weights: str | None = None  # as typed, where the cache's memory of where they are does not do
     device: str = "auto"
     batch_size: int | None = None
-    which: Which | None = None  # how the head was chosen; None where its folder was named
+    which: ChosenHead | None = None  # how the head was chosen; None where its folder was named
     unused: tuple[str, ...] = ()  # notes on flags that were given and say nothing about this head
 
     @property
     def chosen(self) -> str:
         """Where a word stood for the head: which one that is and why; else ""."""
-        return "" if self.which is None else self.which.chosen
+        return "" if self.which is None else self.which.reason
 
     @property
     def transform(self) -> ImageTransform:
@@ -136,11 +134,7 @@ class HeadWithTrunk:
         """What everybody should know who reads an answer of this head."""
         notes = (*self.unused, *(() if self.which is None else self.which.notes))
         notes = (*notes, RANDOM_TRUNK) if self.store.trunk.weights_name == "random" else notes
-        found = self.saved
-        if not isinstance(found, SavedClassifier) or found.classifier is None:
-            return notes
-        sure = found.classifier.answer(np.zeros((1, self.store.dim or 1), dtype=np.float32)).probabilities is not None
-        return notes if sure else (*notes, NO_PROBABILITIES)
+        return notes if self.saved.gives_probabilities else (*notes, NO_PROBABILITIES)
 
     def holds(self, digest: bytes) -> bool:
         """Whether the store has this image's embedding."""
@@ -148,24 +142,7 @@ class HeadWithTrunk:
 
     def probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """(rows, dim) -> (rows, classes): softmax of the head's logits, or what the classifier says."""
-        if isinstance(self.saved, SavedClassifier):
-            return _of_classifier(self.saved, x)
-        z = self.saved.head.logits(x).astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):  # a diverged head answers nan
-            z = np.exp(z - z.max(axis=1, keepdims=True, initial=-np.inf))
-            shares: npt.NDArray[np.float64] = z / z.sum(axis=1, keepdims=True)
-        return shares
-
-
-def _of_classifier(found: SavedClassifier, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    if found.classifier is None:
-        raise CacheError(f"{found.name} was kept without its model ({found.without_model}): it cannot be asked")
-    answers = found.classifier.answer(x)
-    if answers.probabilities is not None:
-        return answers.probabilities.astype(np.float64)
-    chosen = np.zeros((len(x), len(found.classes)))
-    chosen[np.arange(len(x)), answers.predicted] = 1
-    return chosen
+        return self.saved.predict_probabilities(x)
 
 
 def open_head(
@@ -197,28 +174,20 @@ def open_head(
             )
         which = None
     else:
-        which = which_head(asked, head)
+        which = find_head(asked, head)
         folder, store = which.folder, which.store
         if asked.data is not None or os.path.isdir(root_of(asked.recipe)):
             asked.key_of(store, "train")  # whose head this is: a folder that is asked for must be its images'
-    with which.refused_with_the_next() if which is not None else contextlib.nullcontext():
-        saved = _opened(folder, store)
+    with which.explain_choice_in_errors() if which is not None else contextlib.nullcontext():
+        saved = _load_usable(folder, store)
     unused = [f"--{flag}" for flag in ("data", "cache", "name", "store", "precision") if where.get(flag) is not None]
     notes = (f"{' and '.join(unused)} has no effect: the head's folder says where it belongs",)
     return HeadWithTrunk(store, saved, typed, device, batch_size, which, notes if is_folder and unused else ())
 
 
-def _opened(folder: Path, store: FeatureStore) -> Opened:
-    """A head that can be asked about embeddings of its store."""
-    found = load_model(folder, store)
-    if found.sources["train"]["trunk"] != store.trunk.spec.fingerprint():
-        raise CacheError(f"head {found.name} was trained on embeddings of another trunk than {store.name}'s")
-    if has_diverged(found):
-        raise CacheError(f"head {found.name} diverged: its weights are not finite, and its answers mean nothing")
-    if isinstance(found, SavedHead) and store.dim not in (None, found.head.weight.shape[1]):
-        raise CacheError(
-            f"head {found.name} takes embeddings of {found.head.weight.shape[1]}, store {store.name} holds {store.dim}"
-        )
-    if isinstance(found, SavedClassifier) and found.classifier is None:
-        raise CacheError(f"{found.name} was kept without its model ({found.without_model}): it cannot be asked")
-    return found
+def _load_usable(folder: Path, store: FeatureStore) -> SavedModel:
+    """Return the model of a folder, which can predict on embeddings of its store."""
+    model = load_model(folder, store)
+    refuse_other_trunk(model, store.trunk.spec.fingerprint())
+    model.refuse_unusable(store)
+    return model

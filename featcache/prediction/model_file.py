@@ -13,7 +13,7 @@ from featcache.dataset import Asked
 from featcache.errors import MachineError, UsageError
 from featcache.files import describe_target, expand_home, publish, translate_os_errors
 from featcache.heads import LinearHead
-from featcache.heads.saved import SavedHead, ranked
+from featcache.heads.saved import rank_models
 from featcache.listing import readable
 from featcache.prediction.model import HeadWithTrunk, open_head
 from featcache.recipe import StoreOptions
@@ -71,9 +71,10 @@ def export_model(head: str | None, to: str | Path, **where: Unpack[StoreOptions]
     if to.suffix.lower() == ".onnx" and importlib.util.find_spec("onnx") is None:
         raise MachineError("ONNX files are written with onnx, which is not installed: pip install 'featcache[onnx]'")
     asking = open_head(head, **where)
-    if not isinstance(asking.saved, SavedHead):
+    layer = asking.saved.layer
+    if layer is None:
         raise UsageError(_no_layer(asking, Asked(**where)))
-    network = _network(asking, asking.saved.head)
+    network = _network(asking, layer)
     write = {".pt": _state_dict, ".onnx": _onnx}[to.suffix.lower()]
     about = to.with_suffix(".json")
     parameters = sum(value.numel() for value in network.parameters())
@@ -96,7 +97,7 @@ def _no_layer(asking: HeadWithTrunk, asked: Asked) -> str:
     reason = f"{asking.saved.name}: only a head of `featcache fit-head` is a layer of the network"
     if not asking.chosen:
         return reason
-    linear = next((one.name for one in ranked(asked)[0] if one.classifier == "linear" and not one.diverged), None)
+    linear = next((one.name for one in rank_models(asked)[0] if one.is_layer and not one.has_diverged), None)
     best = f"the best of those is {linear}: name it" if linear else "there is none yet: run `featcache fit-head`"
     return f"{reason}; {best}. ({asking.chosen})"
 

@@ -14,7 +14,7 @@ from featcache.arguments import checked
 from featcache.errors import DataError, UsageError
 from featcache.extraction import Settings
 from featcache.files import expand_home, open_file
-from featcache.heads.saved import finite
+from featcache.heads.saved import finite_or_none
 from featcache.listing import readable
 from featcache.media import (
     BadImageError,
@@ -95,7 +95,7 @@ class Timeline:
                     "first_frame": one.first,
                     "last_frame": one.last,
                     "class": one.label,
-                    "probability": finite(one.probability),
+                    "probability": finite_or_none(one.probability),
                 }
                 for one in self.segments()
             ],
@@ -142,7 +142,7 @@ def timeline(
     rows = [waiting.answers.get(digest) for digest in digests]
     good = [row for row, answer in enumerate(rows) if answer is not None]
     if not good:
-        raise DataError(f"{readable(video)}: {failed or 'no frame of it gives a finite embedding'}")
+        raise DataError(f"{readable(video)}: {failed or 'no frame of it gives a finite_or_none embedding'}")
     return Timeline(
         path=video,
         head=asking.saved.name,

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from featcache.heads import Fitted, Scores
-from featcache.heads.classifiers import rank, text_of
+from featcache.heads.classifiers import format_value, trial_merit_key
 from featcache.report.text import UNDEFINED, decimal, percent, printable
 
 _SHOWN = 20  # combinations; --json has them all
@@ -22,7 +22,7 @@ def classifier_fit_parts(fitted: Fitted) -> Iterator[RenderableType]:
         f"{len(fitted.trials)} settings, {fitted.seconds:.1f} s"
     )
     trials = fitted.trials
-    order = sorted(range(len(trials)), key=lambda index: rank(trials, index))
+    order = sorted(range(len(trials)), key=lambda index: trial_merit_key(trials, index))
     varied = [key for key in trials[0].settings if len({str(trial.settings[key]) for trial in trials}) > 1]
     keys = varied or [key for key in trials[0].settings if key != "random_state"]
     if fitted.val_rows is not None:
@@ -34,7 +34,7 @@ def classifier_fit_parts(fitted: Fitted) -> Iterator[RenderableType]:
         for position, index in enumerate(order[:_SHOWN]):
             trial = trials[index]
             mark = " *" if not position and len(trials) > 1 else ""
-            words = [printable(text_of(trial.settings[key])) for key in keys]
+            words = [printable(format_value(trial.settings[key])) for key in keys]
             if words:
                 words[0] += mark
             table.add_row(*map(Text, words), *_cells(trial.val), f"{trial.seconds:.2f}")

@@ -8,16 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import DataError
-from featcache.evaluation.predictions import CLIP_RULES, SplitPredictions, group_by_clip, label_predictions
-from featcache.heads.classifiers.answers import Answers as Said
+from featcache.evaluation.predictions import (
+    CLIP_RULES,
+    SplitPredictions,
+    group_by_clip,
+    label_predictions,
+)
+from featcache.heads.classifiers import ModelOutput
+from featcache.heads.classifiers.classifier import ModelOutput as Said
 from featcache.metrics import softmax
 
 NAMES = ("ant", "bee", "cat")
 
 
-def said(logits) -> Said:
+def said(logits) -> ModelOutput:
     shares = softmax(np.asarray(logits, np.float32))
-    return Said(shares.argmax(axis=1), shares)
+    return ModelOutput(shares.argmax(axis=1), shares)
 
 
 def images(logits, clips, truth_of, subjects=None) -> SplitPredictions:

@@ -135,7 +135,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
         "tests/store/test_store.py::test_a_row_is_stored_only_where_every_value_is_finite_and_fits",
     ),
     15: ("tests/store/test_listings.py::test_a_name_that_leads_out_of_the_cache_is_refused",),
-    16: ("tests/heads/test_saved.py::test_tensors_of_another_make_are_refused_and_nothing_is_executed",),
+    16: ("tests/heads/saved/test_linear.py::test_tensors_of_another_make_are_refused_and_nothing_is_executed",),
     17: (
         "tests/files/test_lock.py::test_a_stopped_holder_still_holds",
         "tests/files/test_lock.py::test_a_holder_that_dies_frees_the_lock",
@@ -178,7 +178,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
         "tests/report/test_terminal.py::test_markup_in_a_name_is_text",
     ),
     29: (
-        "tests/heads/test_saved.py::test_a_newer_format_and_an_unknown_setting_are_refused",
+        "tests/heads/saved/test_linear.py::test_a_newer_format_and_an_unknown_setting_are_refused",
         "tests/test_format.py::test_there_is_a_golden_cache_of_this_format",
         "tests/test_format.py::test_featcache_reads_the_golden_caches",
     ),
@@ -188,7 +188,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     ),
     32: ("tests/store/test_store.py::test_a_cache_that_may_not_be_written_to_can_be_read",),
     36: (
-        "tests/heads/classifiers/test_models.py::test_a_hostile_archive_is_refused_in_bounded_memory",
-        "tests/heads/classifiers/test_models.py::test_a_support_vector_machine_that_does_not_fit_itself_is_refused",
+        "tests/heads/saved/test_skops.py::test_a_hostile_archive_is_refused_in_bounded_memory",
+        "tests/heads/saved/test_skops.py::test_a_support_vector_machine_that_does_not_fit_itself_is_refused",
     ),
 }

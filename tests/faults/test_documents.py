@@ -19,7 +19,7 @@ from featcache.errors import CacheError, FeatcacheError
 from featcache.files import StatLog
 from featcache.files.sealed import seal_document, seal_line, unseal_document, unseal_line
 from featcache.files.stat_log import _unseal
-from featcache.heads.saved import linear, model, run_log
+from featcache.heads.saved import kinds, linear, run_log
 from featcache.report.page.build import build_page
 from featcache.report.page.gallery import Gallery
 from featcache.report.page.page import render_html
@@ -97,7 +97,7 @@ def use(made: dict[str, Any], name: str | None, data: st.DataObject) -> None:
         lambda: featcache.info(**made),
         lambda: featcache.repair(cache=made["cache"], dry_run=True),
         lambda: page(made, name),
-        lambda: [linear.library_versions(folder) for folder in (store.root / "heads").glob("*/*/*")],
+        lambda: [linear.load_head(folder).versions for folder in (store.root / "heads").glob("*/*/*")],
         lambda: [linear.read_history(folder) for folder in (store.root / "heads").glob("*/*/*")],
     )
     with contextlib.suppress(FeatcacheError):
@@ -133,12 +133,12 @@ def test_any_value_in_a_heads_document(made, kind, data, saw):
     """head.json and classifier.json with any value at any place, under a right checksum: refused, or of no harm."""
     saw("a value in head.json or classifier.json, under a right checksum", "refused, passed over, or of no harm")
     folder = next(path for path in made["cache"].rglob(f"{kind}*") if path.is_dir())
-    path = next(folder / name for name in model.MODEL_DOCUMENTS if (folder / name).exists())
+    path = next(folder / name for name in kinds.MODEL_DOCUMENTS if (folder / name).exists())
     document = unseal_document(path.read_bytes())
     with instead(path, seal_document(changed(document, data))):
         with contextlib.suppress(CacheError):
-            chosen = model.load_model(folder, featcache_store(made))
-            model.predict_rows(chosen, featcache.load("val", **made))
+            chosen = kinds.load_model(folder, featcache_store(made))
+            chosen.predict(featcache.load("val", **made))
         use(made, folder.name, data)
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.heads.classifiers import mutations
+from tests.heads.saved import mutations
 
 
 @pytest.mark.fault(36)

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 import featcache
 from featcache.dataset.request import Asked
 from featcache.evaluation.evaluate_head import predict_on_split
-from featcache.heads.classifiers.settings import parse
+from featcache.heads.classifiers import parse_settings
+from featcache.heads.classifiers.settings import format_value
 from featcache.heads.config import HeadConfig
 from featcache.recipe import HeadSection
 from featcache.report.page.build import build_page
-from featcache.report.page.commands import _quoted, classifier_words, format_value, head_flags
+from featcache.report.page.commands import _quoted, classifier_words, head_flags
 from tests.conftest import write_images
 
 COUNTS = {"train": {"0": 12, "1": 10, "2": 6}, "val": {"0": 4, "1": 4, "2": 3}, "test": {"0": 5, "1": 4, "2": 3}}
@@ -92,7 +93,7 @@ def test_every_combination_that_was_tried_is_typed(odd):
     featcache.extract(**where, **RANDOM)
     fitted = featcache.fit("knn", {"temperature": [0.1, 0.07], "k": [3, 1]}, **where).best
     again = featcache.fit(
-        "knn", {key: list(values) for key, values in parse(classifier_words(fitted)).items()}, **where
+        "knn", {key: list(values) for key, values in parse_settings(classifier_words(fitted)).items()}, **where
     )
     assert again.best.name == fitted.name
 
@@ -106,7 +107,7 @@ SIMPLE = st.one_of(
 @given(st.one_of(SIMPLE, st.lists(SIMPLE, max_size=3).map(tuple)))
 def test_a_value_is_typed_so_that_it_is_read_back(value):
     """Numbers, words that look like numbers, texts with commas and quotes, tuples: `settings.parse` gives the value."""
-    (read,) = parse([f"x={format_value(value)}"])["x"]
+    (read,) = parse_settings([f"x={format_value(value)}"])["x"]
     assert (read, type(read)) == (value, type(value))
 
 

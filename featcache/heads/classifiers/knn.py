@@ -21,64 +21,78 @@ import numpy.typing as npt
 
 from featcache.errors import UsageError
 from featcache.features import Features
-from featcache.heads.classifiers.answers import (
-    Answers,
-    Choices,
-    Found,
-    Labels,
-    Means,
-    Rows,
-    Trial,
-    best_of,
-    refuse_choice,
-    scores_of,
-)
+from featcache.heads.classifiers.classifier import Embeddings, Labels, ModelOutput, SettingChoices, score_output
 from featcache.heads.classifiers.settings import combinations, refuse_unknown
+from featcache.heads.classifiers.trials import (
+    SearchOptions,
+    SearchResult,
+    SearchTrial,
+    best_trial,
+    refuse_choice_without_val,
+)
 
 if TYPE_CHECKING:
     import torch
 
 QUERIES, TILE = 4_096, 8_192  # rows of a product: 128 MB of float32
 GROUP = 32  # columns of a tile that are looked at as one
-DEFAULTS: Choices = {"k": (20,), "temperature": (0.07,), "weights": ("temperature",)}
+DEFAULTS: SettingChoices = {"k": (20,), "temperature": (0.07,), "weights": ("temperature",)}
 WITH_VAL = (5, 10, 20, 50, 100, 200)  # the k to choose among where a val split can choose
 WEIGHTS = ("temperature", "uniform")
 
-Similarities = npt.NDArray[np.float32]
+Cosines = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Knn:
-    """The training rows are the classifier; `device` is where it computes."""
+    """k-NN: the training rows are the classifier."""
 
-    x: Rows
+    x: Embeddings  # of the training rows
     y: Labels
     classes: int
     k: int
     temperature: float
-    weights: str
-    device: str = "cpu"
+    weights: str  # one of WEIGHTS
+    device: str = "cpu"  # where rows are compared
 
-    def answer(self, x: Rows) -> Answers:
-        """Predictions, and the share of the vote that each class has."""
-        near, rows = neighbours(self.x, x, self.k, device=self.device)
-        return self.votes(near, self.y[rows])
+    @property
+    def gives_probabilities(self) -> bool:
+        """Always: the shares of the vote."""
+        return True
 
-    def votes(self, near: Similarities, labels: Labels) -> Answers:
-        """Answers from similarities and labels (rows, at least k), most similar first."""
-        near, labels = near[:, : self.k], labels[:, : self.k]
+    def predict(self, x: Embeddings) -> ModelOutput:
+        """Return the labels of embeddings (rows, dim), and the share of the vote that each class has."""
+        cosines, neighbours = find_neighbours(self.x, x, self.k, device=self.device)
+        return self.vote(cosines, self.y[neighbours])
+
+    def vote(self, cosines: Cosines, labels: Labels) -> ModelOutput:
+        """Return what the nearest rows vote for.
+
+        Args:
+            cosines: Of the nearest rows, (rows, at least k), most similar first.
+            labels: Of the same rows, (rows, at least k).
+        """
+        cosines, labels = cosines[:, : self.k], labels[:, : self.k]
         # Of exp(s / T) only ratios matter; taken from the nearest, none overflows.
-        scale = np.exp((near - near[:, :1]) / self.temperature) if self.weights == "temperature" else np.ones_like(near)
-        cells = np.arange(len(near))[:, None] * self.classes + labels
-        votes = np.bincount(cells.ravel(), scale.ravel(), minlength=len(near) * self.classes)
-        votes = votes.reshape(len(near), self.classes)
-        return Answers(votes.argmax(axis=1), (votes / votes.sum(axis=1, keepdims=True)).astype(np.float32))
+        is_weighted = self.weights == "temperature"
+        weight = np.exp((cosines - cosines[:, :1]) / self.temperature) if is_weighted else np.ones_like(cosines)
+        cells = np.arange(len(cosines))[:, None] * self.classes + labels
+        votes = np.bincount(cells.ravel(), weight.ravel(), minlength=len(cosines) * self.classes)
+        votes = votes.reshape(len(cosines), self.classes)
+        return ModelOutput(votes.argmax(axis=1), (votes / votes.sum(axis=1, keepdims=True)).astype(np.float32))
 
 
-def search_knn(train: Features, val: Features | None, choices: Choices, means: Means) -> Found:
-    """Every k, temperature and way to count, judged on val from one pass; nothing is trained.
+def search_knn(train: Features, val: Features | None, choices: SettingChoices, options: SearchOptions) -> SearchResult:
+    """Return every combination of k, temperature and weights, scored on val from one pass; nothing is trained.
+
+    Args:
+        train: The rows that become the classifier.
+        val: The split that chooses; None where there is none, and then one combination is all that can be asked for.
+        choices: The values of k, temperature and weights to choose among; what is not named has its default.
+        options: The device, and whom to tell how far it is.
 
     Raises:
+        CacheError: several combinations, and no val split.
         UsageError: a setting that k-NN does not have, or one out of its range.
     """
     refuse_unknown("knn", choices, tuple(DEFAULTS))
@@ -87,35 +101,47 @@ def search_knn(train: Features, val: Features | None, choices: Choices, means: M
         defaults["k"] = tuple(k for k in WITH_VAL if k <= len(train.y)) or (1,)
     elif len(train.y) < 20:
         defaults["k"] = (len(train.y),)
-    asked = combinations(_without_idle_temperatures({**defaults, **choices}))
-    refuse_choice(train, val, len(asked))
-    candidates = [_knn(train, means.device, **settings) for settings in asked]
+    tried = combinations(_without_idle_temperatures({**defaults, **choices}))
+    refuse_choice_without_val(train, val, len(tried))
+    candidates = [_knn(train, options.device, **settings) for settings in tried]
     began = time.perf_counter()
-    trials, answers = [], []
     if val is not None:
         largest = max(knn.k for knn in candidates)
-        near, rows = neighbours(train.x, val.x, largest, device=means.device, progress=means.progress)
-        labels = train.y[rows]
-    for settings, knn in zip(asked, candidates, strict=True):
-        found = None if val is None else scores_of(knn.votes(near, labels), val.y, knn.classes)
-        trials.append((settings, found))
-        answers.append(found)
-    share = (time.perf_counter() - began) / len(asked)
-    done = tuple(Trial(settings=settings, val=found, seconds=share) for settings, found in trials)
-    best = best_of(done)
-    on_val = None if val is None else candidates[best].votes(near, labels)
-    return Found(done, best, candidates[best], None, on_val)  # asked about its own rows, k-NN finds those rows
+        cosines, neighbours = find_neighbours(train.x, val.x, largest, device=options.device, progress=options.progress)
+        labels = train.y[neighbours]
+    scores = [
+        None if val is None else score_output(knn.vote(cosines, labels), val.y, knn.classes) for knn in candidates
+    ]
+    share = (time.perf_counter() - began) / len(tried)
+    trials = tuple(
+        SearchTrial(settings=settings, val=on_val, seconds=share)
+        for settings, on_val in zip(tried, scores, strict=True)
+    )
+    best = best_trial(trials)
+    output = None if val is None else candidates[best].vote(cosines, labels)
+    # No scores on train: the nearest of its own rows is each row itself.
+    return SearchResult(trials, best, candidates[best], None, output)
 
 
-def neighbours(
-    x: Rows,
-    queries: Rows,
+def find_neighbours(
+    x: Embeddings,
+    queries: Embeddings,
     k: int,
     *,
     device: str = "cpu",
     progress: Callable[[str, int, int], None] = lambda *_: None,
-) -> tuple[Similarities, Labels]:
-    """The k rows of `x` with the largest cosine to each query: (queries, k) cosines, falling, and row numbers.
+) -> tuple[Cosines, Labels]:
+    """Return the k rows with the largest cosine to each query, most similar first.
+
+    Args:
+        x: The rows to search, (rows, dim).
+        queries: The rows to search for, (queries, dim).
+        k: How many neighbours each query gets.
+        device: Where the products are computed.
+        progress: Gets the stage, the queries done and the queries to do.
+
+    Returns:
+        Their cosines (queries, k) float32, and their row numbers (queries, k) int64.
 
     Raises:
         UsageError: fewer than k rows.
@@ -125,9 +151,9 @@ def neighbours(
 
     if not 1 <= k <= len(x):
         raise UsageError(f"k is {k}, expected 1 to {len(x):,}: the training rows")
-    near = np.empty((len(queries), k), dtype=np.float32)
-    rows = np.empty((len(queries), k), dtype=np.int64)
-    everything = _tensor(x).to(device)
+    cosines = np.empty((len(queries), k), dtype=np.float32)
+    neighbours = np.empty((len(queries), k), dtype=np.int64)
+    rows = _tensor(x).to(device)
     with torch.inference_mode():
         product = torch.empty(min(QUERIES, len(queries)) * min(TILE, len(x)), device=device)
         for start in range(0, len(queries), QUERIES):
@@ -135,23 +161,26 @@ def neighbours(
             block = normalize(_tensor(queries[start : start + QUERIES]).to(device))
             best = at = None
             for first in range(0, len(x), TILE):
-                tile = normalize(everything[first : first + TILE])
+                tile = normalize(rows[first : first + TILE])
                 shape = len(block), len(tile)
-                cosines = torch.mm(block, tile.t(), out=product[: shape[0] * shape[1]].view(shape))
-                values, places = _candidates(cosines, k, best)
-                places += first
+                of_tile = torch.mm(block, tile.t(), out=product[: shape[0] * shape[1]].view(shape))
+                values, columns = _tile_candidates(of_tile, k, best)
+                columns += first
                 if best is not None and at is not None:
                     best, keep = torch.cat([best, values], 1).topk(min(k, first + len(tile)), dim=1)
-                    at = torch.cat([at, places], 1).gather(1, keep)
+                    at = torch.cat([at, columns], 1).gather(1, keep)
                 else:
-                    best, at = values, places
+                    best, at = values, columns
             if best is not None and at is not None:
-                near[start : start + QUERIES], rows[start : start + QUERIES] = best.cpu(), at.cpu()
-    return near, rows
+                cosines[start : start + QUERIES], neighbours[start : start + QUERIES] = best.cpu(), at.cpu()
+    return cosines, neighbours
 
 
-def _candidates(cosines: "torch.Tensor", k: int, best: "torch.Tensor | None") -> "tuple[torch.Tensor, torch.Tensor]":
-    """What of a tile (queries, rows) may be among the best k: values and columns, (queries, some), padded with -inf.
+def _tile_candidates(
+    cosines: "torch.Tensor", k: int, best: "torch.Tensor | None"
+) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Return what of a tile (queries, rows) may be among the best k: values and columns, (queries, some), padded with
+    -inf.
 
     Once k are known, only what beats the k-th of them matters: soon a few of a tile's thousands. The largest of each
     group of columns says where to look, so that the tile is read once, and in order.
@@ -166,16 +195,16 @@ def _candidates(cosines: "torch.Tensor", k: int, best: "torch.Tensor | None") ->
     query, group = (groups.amax(2) > least[:, None]).nonzero(as_tuple=True)
     if len(query) * GROUP * 4 > queries * rows:  # a tile full of near rows
         return cosines.topk(min(k, rows), dim=1)
-    part = groups[query, group]  # (groups found, GROUP)
-    found, column = (part > least[query, None]).nonzero(as_tuple=True)
-    owner = query[found]  # rising
+    part = groups[query, group]  # (groups with a candidate, GROUP)
+    row, column = (part > least[query, None]).nonzero(as_tuple=True)
+    owner = query[row]  # rising
     counts = torch.bincount(owner, minlength=queries)
     slot = torch.arange(len(owner), device=owner.device) - (counts.cumsum(0) - counts)[owner]
     width = int(counts.max())
     values = cosines.new_full((queries, width), -torch.inf)
     columns = torch.zeros(queries, width, dtype=torch.int64, device=cosines.device)
-    values[owner, slot] = part[found, column]
-    columns[owner, slot] = group[found] * GROUP + column
+    values[owner, slot] = part[row, column]
+    columns[owner, slot] = group[row] * GROUP + column
     return values, columns
 
 
@@ -189,12 +218,12 @@ def _knn(train: Features, device: str, *, k: object, temperature: object, weight
     return Knn(train.x, train.y, len(train.classes), k, float(temperature), str(weights), device)
 
 
-def _without_idle_temperatures(choices: Choices) -> Choices:
-    """Where every neighbour counts 1, temperatures make no difference: one of them stands for all."""
+def _without_idle_temperatures(choices: SettingChoices) -> SettingChoices:
+    """Return choices with one temperature where every neighbour counts 1: there they make no difference."""
     return {**choices, "temperature": choices["temperature"][:1]} if choices["weights"] == ("uniform",) else choices
 
 
-def _tensor(x: Rows) -> "torch.Tensor":
+def _tensor(x: Embeddings) -> "torch.Tensor":
     import torch
 
     # A mapped store is read-only, and torch has no such tensors; nothing here writes to it.

@@ -1,6 +1,6 @@
 """Ridge: least squares on one target a class, every regularisation strength from one eigendecomposition.
 
-With the rows weighted by w (1, or balanced over the classes), centred by their weighted means, and targets
+With the rows weighted by w (1, or balanced over the classes), centred by their weighted options, and targets
 Y (rows, classes) of +1 for a row's own class and -1 for others (one column where there are two classes):
 
     G = X' diag(w) X = V diag(s) V',   M = X' diag(w) Y         one pass over the rows, in float64
@@ -20,23 +20,19 @@ import numpy.typing as npt
 from featcache.errors import UsageError
 from featcache.features import Features
 from featcache.heads import BLOCK_ROWS, linear_logits
-from featcache.heads.classifiers.answers import (
-    Answers,
-    Choices,
-    Found,
-    Labels,
-    Means,
-    Rows,
-    Trial,
-    best_of,
-    refuse_choice,
-    scores_of,
-)
+from featcache.heads.classifiers.classifier import Embeddings, Labels, ModelOutput, SettingChoices, score_output
 from featcache.heads.classifiers.settings import combinations, refuse_unknown
+from featcache.heads.classifiers.trials import (
+    SearchOptions,
+    SearchResult,
+    SearchTrial,
+    best_trial,
+    refuse_choice_without_val,
+)
 
 Doubles = npt.NDArray[np.float64]
 
-DEFAULTS: Choices = {"alpha": (1.0,), "class_weight": (None,)}
+DEFAULTS: SettingChoices = {"alpha": (1.0,), "class_weight": (None,)}
 WITH_VAL = tuple(float(f"1e{power}") for power in range(-3, 7))  # the alpha to choose among where val can choose
 _BLOCK = 8_192  # rows in float64 at a time
 
@@ -49,18 +45,23 @@ class Ridge:
     bias: npt.NDArray[np.float32]  # (present classes,)
     present: Labels  # the classes that have training rows, rising
 
-    def answer(self, x: Rows) -> Answers:
-        """The class with the largest score; of equals, the first."""
+    @property
+    def gives_probabilities(self) -> bool:
+        """Never: its scores are no probabilities."""
+        return False
+
+    def predict(self, x: Embeddings) -> ModelOutput:
+        """Return the class with the largest score for embeddings (rows, dim); of equals, the first."""
         predicted = np.empty(len(x), dtype=np.int64)
         for start in range(0, len(x), BLOCK_ROWS):
-            z = linear_logits(x[start : start + BLOCK_ROWS], self.weight, self.bias)
-            predicted[start : start + BLOCK_ROWS] = self.present[z.argmax(axis=1)]
-        return Answers(predicted, None)
+            scores = linear_logits(x[start : start + BLOCK_ROWS], self.weight, self.bias)
+            predicted[start : start + BLOCK_ROWS] = self.present[scores.argmax(axis=1)]
+        return ModelOutput(predicted, None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Decomposed:
-    """The training rows, as far as ridge needs them."""
+class Eigendecomposition:
+    """The training rows as far as ridge needs them: enough to solve for any alpha."""
 
     mean: Doubles  # (dim,)
     target_mean: Doubles  # (targets,)
@@ -70,27 +71,27 @@ class Decomposed:
     present: Labels
 
     def solve(self, alpha: float) -> tuple[Doubles, Doubles]:
-        """Coef (targets, dim) and intercept (targets,), as scikit-learn has them."""
+        """Return coef (targets, dim) and intercept (targets,), as scikit-learn has them."""
         coef = (self.vectors @ (self.rotated / (self.values + alpha)[:, None])).T
         return coef, self.target_mean - coef @ self.mean
 
-    def ridge(self, alpha: float) -> Ridge:
-        """The classifier; two classes have one target, so the first class gets the opposite score."""
+    def to_ridge(self, alpha: float) -> Ridge:
+        """Return the classifier; two classes have one target, so the first class gets the opposite score."""
         coef, intercept = self.solve(alpha)
         if len(self.present) == 2:
             coef, intercept = np.vstack([-coef, coef]), np.concatenate([-intercept, intercept])
         return Ridge(coef.astype(np.float32, order="C"), intercept.astype(np.float32), self.present)
 
 
-def decompose(x: Rows, y: Labels, class_weight: str | None = None) -> Decomposed:
-    """One pass over x (rows, dim) and y (rows,), and one eigendecomposition."""
+def decompose(x: Embeddings, y: Labels, class_weight: str | None = None) -> Eigendecomposition:
+    """Return the eigendecomposition of the training rows, from one pass over x (rows, dim) and y (rows,)."""
     present, own = np.unique(y, return_inverse=True)
     support = np.bincount(own)
     weight = len(y) / (len(present) * support) if class_weight == "balanced" else np.ones(len(present))
     each = weight[own]  # (rows,)
     total = each.sum()
-    two = len(present) == 2
-    targets = np.array([[-1.0], [1.0]]) if two else 2 * np.eye(len(present)) - 1  # (present, targets)
+    is_binary = len(present) == 2
+    targets = np.array([[-1.0], [1.0]]) if is_binary else 2 * np.eye(len(present)) - 1  # (present, targets)
     target_mean = (weight * support) @ targets / total
     dim = x.shape[1]
     mean = np.zeros(dim)
@@ -106,40 +107,49 @@ def decompose(x: Rows, y: Labels, class_weight: str | None = None) -> Decomposed
         gram += block.T @ block  # NumPy computes one triangle of it
         moment += block.T @ (root[part, None] * (targets[own[part]] - target_mean))
     values, vectors = np.linalg.eigh(gram)
-    return Decomposed(mean, target_mean, values.clip(0), vectors, vectors.T @ moment, present)
+    return Eigendecomposition(mean, target_mean, values.clip(0), vectors, vectors.T @ moment, present)
 
 
-def search_ridge(train: Features, val: Features | None, choices: Choices, means: Means) -> Found:
-    """Every alpha, judged on val.
+def search_ridge(
+    train: Features, val: Features | None, choices: SettingChoices, options: SearchOptions
+) -> SearchResult:
+    """Return every alpha, scored on val, and the best ridge.
+
+    Args:
+        train: The rows to fit.
+        val: The split that chooses; None where there is none, and then one combination is all that can be asked for.
+        choices: The values of alpha and class_weight to choose among; what is not named has its default.
+        options: Whom to tell how far it is; ridge always uses all cores.
 
     Raises:
+        CacheError: several combinations, and no val split.
         UsageError: a setting that ridge does not have, or one out of its range.
     """
     refuse_unknown("ridge", choices, tuple(DEFAULTS))
     defaults = DEFAULTS if val is None else {**DEFAULTS, "alpha": WITH_VAL}
-    asked = combinations({**defaults, **choices})
-    refuse_choice(train, val, len(asked))
-    for settings in asked:
+    tried = combinations({**defaults, **choices})
+    refuse_choice_without_val(train, val, len(tried))
+    for settings in tried:
         alpha, balance = settings["alpha"], settings["class_weight"]
         if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha < np.inf:
             raise UsageError(f"alpha is {alpha!r}, expected a number above 0")
         if balance not in (None, "balanced"):
             raise UsageError(f"class_weight is {balance!r}, expected None or balanced")
     classes = len(train.classes)
-    decomposed: dict[object, Decomposed] = {}
-    trials, found, answers = [], [], []
-    for number, settings in enumerate(asked):
-        means.progress("fitting", number, len(asked))
+    decomposed: dict[object, Eigendecomposition] = {}
+    trials, ridges, outputs = [], [], []
+    for number, settings in enumerate(tried):
+        options.progress("fitting", number, len(tried))
         began = time.perf_counter()
         balance = settings["class_weight"]
         if balance not in decomposed:
             decomposed[balance] = decompose(train.x, train.y, None if balance is None else str(balance))
-        ridge = decomposed[balance].ridge(float(settings["alpha"]))  # type: ignore[arg-type]
-        on_val = None if val is None else ridge.answer(val.x)
-        judged = None if val is None or on_val is None else scores_of(on_val, val.y, classes)
-        trials.append(Trial(settings=settings, val=judged, seconds=time.perf_counter() - began))
-        found.append(ridge)
-        answers.append(on_val)
-    best = best_of(trials)
-    train_scores = scores_of(found[best].answer(train.x), train.y, classes)
-    return Found(tuple(trials), best, found[best], train_scores, answers[best])
+        ridge = decomposed[balance].to_ridge(float(settings["alpha"]))  # type: ignore[arg-type]
+        on_val = None if val is None else ridge.predict(val.x)
+        scores = None if val is None or on_val is None else score_output(on_val, val.y, classes)
+        trials.append(SearchTrial(settings=settings, val=scores, seconds=time.perf_counter() - began))
+        ridges.append(ridge)
+        outputs.append(on_val)
+    best = best_trial(trials)
+    train_scores = score_output(ridges[best].predict(train.x), train.y, classes)
+    return SearchResult(tuple(trials), best, ridges[best], train_scores, outputs[best])

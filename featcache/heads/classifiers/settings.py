@@ -7,41 +7,48 @@ from typing import Any
 
 from featcache.arguments import nearest_name
 from featcache.errors import UsageError
-from featcache.heads.classifiers.answers import Choices, Settings, Value
+from featcache.heads.classifiers.classifier import ClassifierSettings, SettingChoices, SettingValue
 
 MOST_COMBINATIONS = 10_000
 _LONGEST = 1_000  # characters of one setting
 
 
-def parse(words: Iterable[str]) -> dict[str, tuple[Value, ...]]:
-    """`KEY=VALUE` words as choices: a comma outside brackets and quotes separates values to choose among.
+def parse_settings(words: Iterable[str]) -> dict[str, tuple[SettingValue, ...]]:
+    """Return `KEY=VALUE` words as choices: a comma outside brackets and quotes separates values to choose among.
 
     Raises:
         UsageError: a word without `=`, a key twice, or no value.
     """
-    found: dict[str, tuple[Value, ...]] = {}
+    choices: dict[str, tuple[SettingValue, ...]] = {}
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key.isidentifier() or not text.strip():
             raise UsageError(f"{word[:80]!r}: expected KEY=VALUE, such as C=10 or k=5,20,200")
-        if key in found:
+        if key in choices:
             raise UsageError(f"{key} is given twice; separate the values to choose among by commas: {key}=1,2")
         if len(text) > _LONGEST:
             raise UsageError(f"{key}: {len(text):,} characters, expected at most {_LONGEST:,}")
-        found[key] = tuple(_value(part.strip(), key) for part in _split(text))
-    return found
+        choices[key] = tuple(_parse_value(part.strip(), key) for part in _split_values(text))
+    return choices
 
 
-def choices_of(settings: Mapping[str, Any]) -> dict[str, tuple[Value, ...]]:
-    """Settings of a recipe or a Python caller as choices: a list holds values to choose among, a tuple is a value."""
+def choices_from(settings: Mapping[str, Any]) -> dict[str, tuple[SettingValue, ...]]:
+    """Return settings of a recipe or a Python caller as choices.
+
+    Args:
+        settings: By name a value, or a list of values to choose among; a tuple is one value.
+
+    Raises:
+        UsageError: a value is none that a setting can have.
+    """
     return {
-        key: tuple(map(frozen, value)) if isinstance(value, list) else (frozen(value),)
+        key: tuple(map(freeze_value, value)) if isinstance(value, list) else (freeze_value(value),)
         for key, value in settings.items()
     }
 
 
-def combinations(choices: Choices) -> list[Settings]:
-    """Every combination, the last key fastest; a repeated value counts once.
+def combinations(choices: SettingChoices) -> list[ClassifierSettings]:
+    """Return every combination, the last key fastest; a repeated value counts once.
 
     Raises:
         UsageError: a key without a value, or too many combinations.
@@ -58,54 +65,54 @@ def combinations(choices: Choices) -> list[Settings]:
     return [dict(zip(choices, values, strict=True)) for values in itertools.product(*distinct)]
 
 
-def refuse_unknown(kind: str, choices: Choices, known: Sequence[str]) -> None:
-    """Name a setting that the classifier does not have.
+def refuse_unknown(kind: str, choices: SettingChoices, known: Sequence[str]) -> None:
+    """Do nothing where a classifier has all of these settings.
 
     Raises:
-        UsageError: there is one.
+        UsageError: it lacks one; the message names the closest that it has.
     """
     unknown = [key for key in choices if key not in known]
     if unknown:
         near = [close for key in unknown if (close := nearest_name(key, known)) is not None]
-        meant = f"did you mean {' and '.join(near)}? " if near else ""
-        there = ", ".join(sorted(known))
-        raise UsageError(f"{kind}: no setting {', '.join(map(repr, unknown))}; {meant}it has {there}")
+        suggestion = f"did you mean {' and '.join(near)}? " if near else ""
+        available = ", ".join(sorted(known))
+        raise UsageError(f"{kind}: no setting {', '.join(map(repr, unknown))}; {suggestion}it has {available}")
 
 
-def text_of(value: Value) -> str:
-    """A value as a name or a table shows it: 0.07, 256x64, balanced."""
+def format_value(value: SettingValue) -> str:
+    """Return a value as a name or a table shows it: 0.07, 256x64, balanced."""
     if isinstance(value, tuple):
-        return "x".join(map(text_of, value))
+        return "x".join(map(format_value, value))
     return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
-def frozen(value: Any) -> Value:
-    """A plain value; a list becomes a tuple.
+def freeze_value(value: Any) -> SettingValue:
+    """Return a value with every list in it made a tuple.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is, or holds, something else than numbers, words, True, False and None.
     """
     if isinstance(value, list | tuple):
-        return tuple(map(frozen, value))
+        return tuple(map(freeze_value, value))
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise UsageError(f"a setting is {type(value).__name__}, expected a number, a word, True, False, None or a tuple")
 
 
-def _value(text: str, key: str) -> Value:
+def _parse_value(text: str, key: str) -> SettingValue:
     if not text:
         raise UsageError(f"{key}: an empty value between commas")
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
-        found = ast.literal_eval(text)
+        literal = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text  # a word: balanced, l2, lsqr
-    return frozen(found)
+    return freeze_value(literal)
 
 
-def _split(text: str) -> list[str]:
-    """The parts between commas that stand in no bracket and no quote."""
+def _split_values(text: str) -> list[str]:
+    """Return the parts between commas that stand in no bracket and no quote."""
     parts, depth, quote = [""], 0, ""
     for character in text:
         if quote:

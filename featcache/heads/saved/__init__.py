@@ -1,4 +1,4 @@
-"""What is kept of a head, and finding it again."""
+"""Saved models: heads and classifiers on disk, the log of the runs that made them, and finding one of them again."""
 
 import lazy_loader
 

@@ -1,6 +1,11 @@
-"""What head.json, classifier.json and a line of runs.jsonl may say; `store.documents` opens and checks them."""
+"""What head.json, classifier.json and a line of runs.jsonl may say; `files.documents` opens and checks them.
 
-from typing import Annotated, Any
+Scores and checks are written here too: what is not finite is null, because JSON knows neither nan nor inf.
+"""
+
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -18,6 +23,10 @@ from featcache.files import (
     Text,
     validate,
 )
+from featcache.heads import Scores
+
+if TYPE_CHECKING:
+    from featcache.heads.optimum import Check  # scikit-learn takes a second to import, and reading a head needs none
 
 _DEEPEST = 16  # tuples inside one another, in the value of a setting
 
@@ -30,28 +39,28 @@ class ScoresDocument(Document):
     loss: Number | None
 
 
-class _Source(Document):
+class _SourceDocument(Document):
     """Where a split's features came from, as far as it is used."""
 
     trunk: SingleLine  # compared with the store's, and shown
     listing: SingleLine
 
 
-def _source(value: dict[str, str]) -> dict[str, str]:
-    validate(_Source, value)
+def _check_source(value: dict[str, str]) -> dict[str, str]:
+    validate(_SourceDocument, value)
     return value
 
 
-def _sources(value: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+def _require_train(value: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
     if "train" not in value:
         raise ValueError("expected at least the source of train")
     return value
 
 
 # With every key that stands there: a head is named by a hash over them.
-Source = Annotated[dict[Text, Text], AfterValidator(_source)]
-Sources = Annotated[dict[SingleLine, Source], AfterValidator(_sources)]
-Plain = None | bool | Integer | Number | Text
+SplitSource = Annotated[dict[Text, Text], AfterValidator(_check_source)]
+SplitSources = Annotated[dict[SingleLine, SplitSource], AfterValidator(_require_train)]
+PlainValue = None | bool | Integer | Number | Text
 
 
 def _setting(value: Any, depth: int = 0) -> Any:
@@ -60,24 +69,24 @@ def _setting(value: Any, depth: int = 0) -> Any:
         if depth == _DEEPEST:
             raise ValueError("expected fewer lists inside one another")
         return [_setting(inner, depth + 1) for inner in value]
-    return validate(_Plain, {"value": value}).value
+    return validate(_PlainDocument, {"value": value}).value
 
 
-class _Plain(Document):
-    value: Plain
+class _PlainDocument(Document):
+    value: PlainValue
 
 
 class HeadDocument(Document):
     """head.json: a linear head."""
 
     name: FolderName
-    config: dict[SingleLine, Plain]  # `HeadConfig` knows the settings
+    config: dict[SingleLine, PlainValue]  # `HeadConfig` knows the settings
     classes: list[Text]
     steps: Count
     train: ScoresDocument | None
     val: ScoresDocument | None
     best_epoch: Count | None = None  # heads before patience have none
-    sources: Sources
+    sources: SplitSources
     sha256: Sha256
     history_sha256: Sha256 | None = None  # the first heads have none
     versions: dict[SingleLine, SingleLine] = Field(default_factory=dict)
@@ -99,8 +108,8 @@ class ModelDocument(Document):
     sha256: Sha256
 
 
-class KeptAnswers(Document):
-    """A split whose predictions are kept."""
+class PredictionsDocument(Document):
+    """A split whose predictions are kept: the listing that they are of, and their file."""
 
     listing: Sha256
     sha256: Sha256
@@ -119,10 +128,10 @@ class ClassifierDocument(Document):
     train: ScoresDocument | None
     val: ScoresDocument | None
     seconds: Seconds
-    sources: Sources
+    sources: SplitSources
     model: ModelDocument | None
     without_model: Text
-    predictions: dict[Name, KeptAnswers]
+    predictions: dict[Name, PredictionsDocument]
     versions: dict[SingleLine, SingleLine] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -160,7 +169,7 @@ class CheckDocument(Document):
 
 
 class RunDocument(Document):
-    """A line of runs.jsonl: one fit-head."""
+    """A line of runs.jsonl: one run of fit-head, search or fit."""
 
     at: Count
     heads: list[FolderName]
@@ -172,3 +181,41 @@ class RunDocument(Document):
 
 HEAD = DocumentKind(HeadDocument, "head", "train the head again")
 CLASSIFIER = DocumentKind(ClassifierDocument, "classifier", "fit the classifier again")
+
+
+def finite_or_none(value: float) -> float | None:
+    """Return a number as JSON can hold it: None where it is nan or infinite."""
+    return float(value) if math.isfinite(value) else None
+
+
+def scores_to_json(scores: Scores | None) -> dict[str, float | None] | None:
+    """Return scores as JSON values; None stays None."""
+    return None if scores is None else {name: finite_or_none(value) for name, value in asdict(scores).items()}
+
+
+def scores_from_document(document: ScoresDocument | None) -> Scores | None:
+    """Return the scores that `scores_to_json` wrote; null is nan."""
+    if document is None:
+        return None
+    values = (document.accuracy, document.macro_recall, document.loss)
+    return Scores(*(math.nan if value is None else value for value in values))
+
+
+def check_to_json(check: "Check") -> dict[str, Any]:
+    """Return a check against the optimum as JSON values."""
+    return {
+        "objective": finite_or_none(check.objective),
+        "head_objective": finite_or_none(check.head_objective),
+        "gap": finite_or_none(check.gap),
+        "gap_share": finite_or_none(check.gap_share),
+        "gradient_norm": finite_or_none(check.gradient_norm),
+        "weight_decay": check.weight_decay,
+        "converged": check.converged,
+        "separable": check.separable,
+        "iterations": check.iterations,
+        "seconds": round(check.seconds, 3),
+        "train": scores_to_json(check.train),
+        "val": scores_to_json(check.val),
+        "tried": [asdict(trial) for trial in check.tried],
+        "sentence": check.sentence(),
+    }

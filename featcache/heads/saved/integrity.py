@@ -1,87 +1,93 @@
-"""The heads and classifiers of a store: what is wrong with each, and with the log of the runs that made them."""
+"""The models of a store, held against their documents: what is wrong with each, and with the log of the runs."""
 
 import os
 from pathlib import Path
 
 from featcache.errors import CacheError
 from featcache.files import AppendLog, list_folders
-from featcache.heads.saved import classifier, linear, model, run_log
+from featcache.heads.saved.kinds import check_model, has_model
+from featcache.heads.saved.run_log import RUNS, read_run_log
 from featcache.store import Problem, set_aside
 
 
 def verify_heads(root: Path, problems: list[Problem], notes: list[Problem]) -> None:
-    """Add what is wrong with the heads of the store at `root`, and what a killed run left behind."""
-    for folder in _folders(root):
-        if not _is_finished(folder):
-            said = f"{folder}: no head: a run was killed while it saved it; training it again finishes it"
-            notes.append(Problem(str(folder), "head", said))
-            continue
-        wrong = _wrong(folder)
-        if wrong:
-            problems.append(Problem(str(folder), "head", wrong))
-    for path in _logs(root):
-        try:
-            found = run_log.read_lines(path).log
-        except CacheError as error:
-            problems.append(Problem(str(path), "runs", str(error)))
-            continue
-        if found.damaged:
-            bad, every = len(found.damaged), len(found.lines) + len(found.damaged)
-            said = f"{path}: {bad} of {every} lines are damaged: which head is the newest cannot be known"
-            problems.append(Problem(str(path), "runs", f"{said}; `featcache repair` takes them out"))
-        if found.torn:
-            said = f"{path}: {found.torn:,} bytes of a last line that a crash cut short; the next fit-head removes them"
-            notes.append(Problem(str(path), "torn", said))
+    """Hold every model of a store, and the logs of the runs that made them, against their documents.
+
+    Args:
+        root: The folder of the store.
+        problems: Gets what is wrong.
+        notes: Gets what a killed run left behind.
+    """
+    for folder in _model_folders(root):
+        if not has_model(folder):
+            note = f"{folder}: no head: a run was killed while it was saving this one; train it again to finish it"
+            notes.append(Problem(str(folder), "head", note))
+        elif problem := _problem_of(folder):
+            problems.append(Problem(str(folder), "head", problem))
+    for path in _run_logs(root):
+        _verify_run_log(path, problems, notes)
 
 
 def repair_heads(root: Path, *, dry_run: bool) -> list[Path]:
-    """Move damaged heads out of the way, and take damaged lines out of the logs of runs; what was touched."""
+    """Move damaged models out of the way, and take damaged lines out of the logs of runs; return what was touched.
+
+    Args:
+        root: The folder of the store.
+        dry_run: Whether nothing is changed: what would be touched is returned.
+    """
     touched = []
-    for path in _folders(root):
-        if _is_finished(path) and _wrong(path):
-            touched.append(path)
+    for folder in _model_folders(root):
+        if has_model(folder) and _problem_of(folder):
+            touched.append(folder)
             if not dry_run:
-                set_aside(root, path)
-    for path in _logs(root):
+                set_aside(root, folder)
+    for path in _run_logs(root):
         try:
-            found = run_log.read_lines(path).log
+            log = read_run_log(path).log
         except CacheError:  # a pipe, a link, a folder: nothing of it can be kept
             touched.append(path)
             if not dry_run:
                 set_aside(root, path)
             continue
-        if found.damaged:
+        if log.damaged:
             touched.append(path)
             if not dry_run:
                 set_aside(root, path)
-                AppendLog(path).rewrite(found.lines)
+                AppendLog(path).rewrite(log.lines)
     return touched
 
 
-def _folders(root: Path) -> list[Path]:
+def _verify_run_log(path: Path, problems: list[Problem], notes: list[Problem]) -> None:
+    try:
+        log = read_run_log(path).log
+    except CacheError as error:
+        problems.append(Problem(str(path), "runs", str(error)))
+        return
+    if log.damaged:
+        bad, total = len(log.damaged), len(log.lines) + len(log.damaged)
+        problem = f"{path}: {bad} of {total} lines are damaged: nobody can say which head is the newest"
+        problems.append(Problem(str(path), "runs", f"{problem}; `featcache repair` takes them out"))
+    if log.torn:
+        note = f"{path}: {log.torn:,} bytes of a last line that a crash cut short; the next fit-head removes them"
+        notes.append(Problem(str(path), "torn", note))
+
+
+def _model_folders(root: Path) -> list[Path]:
     return [path for variant in _variants(root) for path in list_folders(variant) if not path.is_symlink()]
 
 
-def _logs(root: Path) -> list[Path]:
-    return [path for folder in _variants(root) if os.path.lexists(path := folder / run_log.RUNS)]
+def _run_logs(root: Path) -> list[Path]:
+    return [path for folder in _variants(root) if os.path.lexists(path := folder / RUNS)]
 
 
 def _variants(root: Path) -> list[Path]:
     return [variant for data_set in list_folders(root / "heads") for variant in list_folders(data_set)]
 
 
-def _is_finished(folder: Path) -> bool:
-    return any(os.path.lexists(folder / name) for name in model.MODEL_DOCUMENTS)
-
-
-def _wrong(folder: Path) -> str:
-    """What is wrong with a head or a classifier, or ""."""
+def _problem_of(folder: Path) -> str:
+    """Return what is wrong with a model, "" where nothing is."""
     try:
-        if model.is_classifier(folder):
-            classifier.check(folder)
-        else:
-            linear.load_head(folder)
-            linear.read_history(folder)
+        check_model(folder)
     except CacheError as error:
         return str(error)
     return ""

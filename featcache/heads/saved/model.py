@@ -1,65 +1,137 @@
-"""A name in the log of runs may be a linear head or another classifier: one way to read either, and to ask it."""
+"""What every saved model can be asked: `SavedModel`, the interface of heads and classifiers that a store keeps.
 
-import os
+A new kind of model is one module here: a class with the members of `SavedModel`, and a `ModelKind` that `kinds.KINDS`
+lists. Nothing else asks which kind a model is.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
+from featcache.errors import CacheError
 from featcache.features import Features
-from featcache.heads import BLOCK_ROWS
-from featcache.heads.classifiers import Answers
-from featcache.heads.saved import classifier, linear
-from featcache.heads.saved.classifier import SavedClassifier, refuse_foreign_trunk
-from featcache.heads.saved.linear import SavedHead
+from featcache.heads import LinearHead, Scores
+from featcache.heads.classifiers import ModelOutput, SearchTrial
 from featcache.store import FeatureStore
 
-Opened: TypeAlias = SavedHead | SavedClassifier
 
-MODEL_DOCUMENTS = (linear.DOCUMENT, classifier.DOCUMENT)  # published last: a folder with neither is nothing
+class RefusedModelError(Exception):
+    """A model that is not read, or could not be read back; the message says why."""
 
 
-def load_model(folder: Path, store: FeatureStore, *, device: str = "cpu") -> Opened:
-    """Read a head's or a classifier's folder. Nothing in it is executed.
+class SavedModel(Protocol):
+    """A trained model as its folder keeps it. All of it is data: nothing of a folder is ever executed."""
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept: `<store>/heads/<data set>/<variant>/<name>`."""
+
+    @property
+    def kind(self) -> str:
+        """What it is: "linear", "knn", "ridge", "sklearn.svm:SVC"."""
+
+    @property
+    def command(self) -> str:
+        """The command that trains such a model: "fit-head" or "fit"."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Its settings by name; of a linear head the learning rate and those that differ from the defaults."""
+
+    @property
+    def trials(self) -> tuple[SearchTrial, ...]:
+        """The combinations of settings that `featcache fit` tried; none for a linear head."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of its outputs."""
+
+    @property
+    def train(self) -> Scores | None:
+        """The scores on train, measured when it was trained; None where they mean nothing."""
+
+    @property
+    def val(self) -> Scores | None:
+        """The scores on val, measured when it was trained; None where there was no val split."""
+
+    @property
+    def sources(self) -> Mapping[str, Mapping[str, str]]:
+        """Where "train" and, if it was used, "val" came from: see `Features.source`."""
+
+    @property
+    def predictions(self) -> Mapping[str, Mapping[str, str]]:
+        """The splits whose predictions are kept: the listing's sha256 and the file's."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The packages that it was trained with, and their versions; empty where its document does not say."""
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether its weights are not finite, so that its predictions mean nothing."""
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether `predict` gives probabilities beside the labels."""
+
+    @property
+    def layer(self) -> LinearHead | None:
+        """The linear layer that it is; None where it is no layer of a network."""
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return what identifies it beside its sources, as pairs of a label and a text."""
+
+    def predict(self, features: Features) -> ModelOutput:
+        """Return its predictions on a split: those that are kept, where they are of that very listing.
+
+        Raises:
+            CacheError: features of another trunk, a damaged file, or neither a model nor predictions.
+        """
+
+    def predict_probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Return the probabilities (rows, classes) of embeddings (rows, dim); 1 for the label where there are none.
+
+        Raises:
+            CacheError: only its predictions are kept.
+        """
+
+    def refuse_unusable(self, store: FeatureStore) -> None:
+        """Do nothing where the model can predict on embeddings of `store`.
+
+        Raises:
+            CacheError: it has diverged, takes embeddings of another width, or only its predictions are kept.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ModelKind:
+    """How one kind of model is recognised and read."""
+
+    document: str  # the file that is published last: a folder without it holds no model of this kind
+    load: Callable[[Path, FeatureStore, str], SavedModel]  # the folder, its store, the device that predicts
+    describe: Callable[[Path], SavedModel]  # the same without what is large: cheap for any number of models
+    check: Callable[[Path], None]  # raises CacheError where a file is missing or damaged
+
+
+def refuse_other_trunk(model: SavedModel, trunk: str) -> None:
+    """Do nothing where `trunk`, a fingerprint, is the trunk that a model was trained on.
+
+    Embeddings of another trunk mean nothing to a model, even where their width is the same.
 
     Raises:
-        CacheError: neither, a damaged one, or one of a newer format.
+        CacheError: it is another trunk.
     """
-    return (
-        classifier.load_classifier(folder, store, device=device) if is_classifier(folder) else linear.load_head(folder)
-    )
-
-
-def describe(folder: Path) -> Opened:
-    """The same, without a classifier's model."""
-    return classifier.describe(folder) if is_classifier(folder) else linear.load_head(folder)
-
-
-def is_classifier(folder: Path) -> bool:
-    """Whether a folder holds a classifier; else it is a linear head, or nothing."""
-    return os.path.lexists(folder / classifier.DOCUMENT)
-
-
-def predict_rows(chosen: Opened, features: Features) -> Answers:
-    """What it says of a split.
-
-    Raises:
-        CacheError: features of another trunk; or a classifier that was kept without its model.
-    """
-    if isinstance(chosen, SavedClassifier):
-        return chosen.answer(features)
-    refuse_foreign_trunk(chosen.name, chosen.sources, features)
-    probabilities = np.empty((len(features.y), len(chosen.classes)), dtype=np.float32)
-    predicted = np.empty(len(features.y), dtype=np.int64)
-    for start in range(0, len(features.y), BLOCK_ROWS):
-        z = chosen.head.logits(features.x[start : start + BLOCK_ROWS])
-        predicted[start : start + BLOCK_ROWS] = z.argmax(axis=1)
-        with np.errstate(over="ignore", invalid="ignore"):  # a diverged head answers nan
-            z = np.exp(z - z.max(axis=1, keepdims=True))
-            probabilities[start : start + BLOCK_ROWS] = z / z.sum(axis=1, keepdims=True)
-    return Answers(predicted, probabilities)
-
-
-def has_diverged(chosen: Opened) -> bool:
-    """Whether its weights are not finite; only a linear head's can be."""
-    return isinstance(chosen, SavedHead) and chosen.head.diverged
+    own = model.sources["train"]["trunk"]
+    if own != trunk:
+        raise CacheError(
+            f"{model.name} was trained on embeddings of trunk {own[:8]}, these are of trunk {trunk[:8]}; name the "
+            f"store that it belongs to with --store"
+        )

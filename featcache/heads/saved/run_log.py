@@ -1,19 +1,22 @@
-"""The log of a data set's heads: one line for each fit-head, beside the folders of the heads (see `saved`).
+"""The log of a data set's models: one line for each `fit-head`, `search` or `fit`, beside the models' folders.
 
-stores/<store>/heads/<data set>/<variant>/runs.jsonl
+    stores/<store>/heads/<data set>/<variant>/runs.jsonl
+
+It says which models there are, which one a run chose, and what the check against the optimum found.
 """
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from featcache.errors import CacheError
 from featcache.features import Features, Streamed
 from featcache.files import AppendLog, LogContent, hold_lock, seal_line, validate
-from featcache.heads.saved.documents import RunDocument
-from featcache.heads.saved.linear import check_json, head_folder
+from featcache.heads.saved.documents import RunDocument, check_to_json
+from featcache.heads.saved.folders import heads_folder
+from featcache.heads.saved.model import SavedModel
 from featcache.store import FeatureStore
 
 if TYPE_CHECKING:
@@ -23,36 +26,45 @@ RUNS = "runs.jsonl"
 _WAIT_SECONDS = 60.0
 
 
-class Named(Protocol):
-    """A head or a classifier, as the log knows it."""
-
-    @property
-    def name(self) -> str:
-        """The name of its folder."""
-
-
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One fit-head, as the log of its data set has it."""
+class FitRun:
+    """One run of a command that trained models, as the log of its data set has it."""
 
     at: int  # time.time_ns when it ended
-    heads: tuple[str, ...]
+    heads: tuple[str, ...]  # the names of its models
     best: str | None  # None where every head diverged
     selected_by: str  # "" where nothing chose
-    check: Mapping[str, Any] | None = None  # of the best head, as `check_json` wrote it; None where it was left out
+    check: Mapping[str, Any] | None = None  # of the best head, see `check_to_json`; None where it was left out
     seconds: float = 0.0  # of the training, all heads together
 
     @property
     def gap_share(self) -> float | None:
-        """Of the best head, see `Check`; None where nobody checked, or it diverged."""
+        """The best head's share of the loss above the optimum, see `Check`; None where it is not known."""
         return None if self.check is None else self.check.get("gap_share")
 
 
+@dataclass(frozen=True, slots=True)
+class RunLog:
+    """A runs.jsonl as far as it holds."""
+
+    log: LogContent
+    runs: list[FitRun]  # of the lines that hold, in order
+
+
 def record_run(
-    store: FeatureStore, train: Features | Streamed, heads: Sequence[Named], best: str | None, selected_by: str,
-    check: "Check | None", seconds: float,
+    store: FeatureStore, train: Features | Streamed, models: Sequence[SavedModel], best: str | None,
+    selected_by: str, check: "Check | None", seconds: float,
 ) -> None:  # fmt: skip
-    """Add one fit-head to the log of its data set.
+    """Add one run to the log of its data set.
+
+    Args:
+        store: The store that the models were trained on.
+        train: The split that they were trained on.
+        models: All models that the run made.
+        best: The name of the one that it chose; None where every one diverged.
+        selected_by: What chose it, such as "macro recall on val"; "" where nothing did.
+        check: The check of the best one against the optimum; None where it was left out.
+        seconds: How long the training took, all models together.
 
     Raises:
         CacheError: another process holds the log, or what stands in its place is no file; the heads are saved.
@@ -60,69 +72,68 @@ def record_run(
     """
     line = {
         "at": time.time_ns(),
-        "heads": [head.name for head in heads],
+        "heads": [model.name for model in models],
         "best": best,
         "selected_by": selected_by,
-        "check": None if check is None else check_json(check),
+        "check": None if check is None else check_to_json(check),
         "seconds": round(seconds, 3),
     }
-    path = head_folder(store, train.source["data_set"], train.source["variant"]) / RUNS
-    with hold_lock(path.with_name(f".{RUNS}.lock"), wait=_WAIT_SECONDS) as held:
-        if not held:
+    path = heads_folder(store, train.source["data_set"], train.source["variant"]) / RUNS
+    with hold_lock(path.with_name(f".{RUNS}.lock"), wait=_WAIT_SECONDS) as is_held:
+        if not is_held:
             raise CacheError(
                 f"{path}: another process has been writing it for {_WAIT_SECONDS:g} s; the heads are saved"
             )
         log = AppendLog(path)
-        log.mend_end(read_lines(path).log.size)  # what a crash left of a line must not swallow this one
+        log.mend_end(read_run_log(path).log.size)  # what a crash left of a line must not swallow this one
         log.append(seal_line(line))
 
 
-def read_runs(store: FeatureStore, data_set: str, variant: str, *, newest: bool = True) -> list[Run]:
-    """Every fit-head on this store and data set, oldest first; a line that a crash cut short is left out.
+def read_runs(store: FeatureStore, data_set: str, variant: str, *, newest: bool = True) -> list[FitRun]:
+    """Return every run on a store and data set, oldest first; a line that a crash cut short is left out.
+
+    Args:
+        store: The store that the models were trained on.
+        data_set: The name of the data set.
+        variant: Which cut of it.
+        newest: Whether it matters which run is the newest: then a damaged line is an error, because nobody knows
+            whether that was it.
 
     Raises:
-        CacheError: a line is damaged, and the `newest` run is asked for: nobody knows whether that was it.
+        CacheError: a line is damaged or the log cannot be read, and `newest` is true.
     """
-    path = head_folder(store, data_set, variant) / RUNS
+    path = heads_folder(store, data_set, variant) / RUNS
     try:
-        found = read_lines(path)
+        content = read_run_log(path)
     except CacheError:
         if newest:
             raise
         return []
-    if found.log.damaged and newest:
-        number, wrong = found.log.damaged[0]
+    if content.log.damaged and newest:
+        number, problem = content.log.damaged[0]
         raise CacheError(
-            f"{path}: line {number} {wrong}: which head is the newest, or the best, cannot be known. Name the head, or "
-            f"`featcache repair` takes the line out"
+            f"{path}: line {number} {problem}: nobody can say which head is the newest, or the best. Name the head, "
+            f"or run `featcache repair`, which takes the line out"
         )
-    return found.runs
+    return content.runs
 
 
-def checks(every: Sequence[Run]) -> dict[str, Mapping[str, Any]]:
-    """The newest check of each head that was ever checked, by its name; `every` run is oldest first.
+def newest_checks(runs: Sequence[FitRun]) -> dict[str, Mapping[str, Any]]:
+    """Return the newest check of each head that was ever checked, by its name; `runs` are oldest first.
 
     A name stands for one set of settings and sources, so a head that was trained again without a check is the head
     that was checked before.
     """
-    return {run.best: run.check for run in every if run.best is not None and run.check is not None}
+    return {run.best: run.check for run in runs if run.best is not None and run.check is not None}
 
 
-@dataclass(frozen=True, slots=True)
-class Lines:
-    """A runs.jsonl as far as it holds."""
-
-    log: LogContent
-    runs: list[Run]  # of the lines that hold, in order
-
-
-def read_lines(path: Path) -> Lines:
+def read_run_log(path: Path) -> RunLog:
     """Return the lines of a runs.jsonl; none where there is no such file.
 
     Raises:
         CacheError: it cannot be read, or is no regular file.
     """
-    runs: list[Run] = []
+    runs: list[FitRun] = []
 
     def take(entry: dict[str, Any]) -> str:
         try:
@@ -132,9 +143,9 @@ def read_lines(path: Path) -> Lines:
         return ""
 
     try:
-        return Lines(AppendLog(path).read(take), runs)
+        return RunLog(AppendLog(path).read(take), runs)
     except FileNotFoundError:
-        return Lines(LogContent(), runs)
+        return RunLog(LogContent(), runs)
     except OSError as error:
         raise CacheError(
             f"{path}: the log of the heads cannot be read: {error.strerror}; `featcache repair` moves it aside, and "
@@ -142,6 +153,6 @@ def read_lines(path: Path) -> Lines:
         ) from None
 
 
-def _run(line: RunDocument) -> Run:
+def _run(line: RunDocument) -> FitRun:
     check = None if line.check is None else line.check.model_dump()
-    return Run(line.at, tuple(line.heads), line.best, line.selected_by, check, line.seconds)
+    return FitRun(line.at, tuple(line.heads), line.best, line.selected_by, check, line.seconds)

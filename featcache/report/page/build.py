@@ -3,14 +3,13 @@
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import featcache
 from featcache.errors import CacheError
 from featcache.evaluation import UNITS, HeadOnSplit
 from featcache.heads import HeadConfig
-from featcache.heads.saved import SavedClassifier, library_versions, load_head, read_history
+from featcache.heads.saved import describe_model, read_history
 from featcache.report.page.charts import Curve
 from featcache.report.page.commands import list_commands
 from featcache.report.page.page import Page
@@ -45,8 +44,10 @@ def _configs(head_on_split: HeadOnSplit) -> dict[str, HeadConfig]:
     """Return the settings of the heads of the run; those that are gone or damaged are left out."""
     configs = {}
     for name in head_on_split.run.heads:
-        with contextlib.suppress(CacheError):  # no linear head among them, where it is another classifier's run
-            configs[name] = load_head(head_on_split.head.folder.parent / name).head.config
+        with contextlib.suppress(CacheError):
+            layer = describe_model(head_on_split.head.folder.parent / name).layer
+            if layer is not None:  # another classifier's run has no linear head among its models
+                configs[name] = layer.config
     return configs
 
 
@@ -56,15 +57,18 @@ def _curves(head_on_split: HeadOnSplit, configs: Mapping[str, HeadConfig]) -> It
     rates = {name: f"lr {config.lr:g}" for name, config in configs.items()}
     rates_differ = len(set(rates.values())) == len(heads)
     for name in heads:
-        columns = read_history(head.folder.parent / name)
-        if columns.get("epoch"):
+        try:
+            columns = read_history(head.folder.parent / name)
+        except CacheError:  # missing or damaged, or of another kind of model: the page does without its curve
+            continue
+        if columns["epoch"]:
             label = rates[name] if rates_differ else name.rpartition("-")[0] or name
             epochs = tuple(int(epoch) for epoch in columns["epoch"])
             yield Curve(label, name == head.name, epochs, columns)
 
 
 def _why_no_check(head_on_split: HeadOnSplit) -> str:
-    if isinstance(head_on_split.head, SavedClassifier):
+    if head_on_split.head.layer is None:
         return "Not available: only linear heads are checked, and this is another classifier."
     if head_on_split.run.best != head_on_split.head.name:
         return "Not available: fit-head checks the best head of a sweep, and this is another one of it."
@@ -97,18 +101,13 @@ def _provenance(head_on_split: HeadOnSplit) -> Iterator[tuple[str, str]]:
         yield f"listing of {split}", split_source["listing"]
     if features.split not in head.sources:
         yield f"listing of {features.split}", source["listing"]
-    if isinstance(head, SavedClassifier):
-        yield "classifier", ", ".join([head.kind, *(f"{key} {value}" for key, value in head.settings.items())])
-    else:
-        yield "head", ", ".join(f"{name} {value}" for name, value in asdict(head.head.config).items())
-        yield "steps", f"{head.head.steps:,}"
+    yield from head.facts()
     for number, part in enumerate(trunk.provenance, start=1):
         versions = ", ".join(f"{package} {version}" for package, version in part.get("versions", {}).items())
         numbered = f" ({number})" if len(trunk.provenance) > 1 else ""
         batches = f"batches of {part.get('batch_size', '?')}"
         yield f"embedded on{numbered}", f"{part.get('device', '?')}, {batches}; {versions}"
-    trained_with = head.versions if isinstance(head, SavedClassifier) else library_versions(head.folder)
-    for name, value in trained_with.items():
+    for name, value in head.versions.items():
         yield f"trained with: {name}", value
     yield "reported with", f"featcache {featcache.__version__}"
 

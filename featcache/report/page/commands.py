@@ -12,8 +12,8 @@ from featcache.errors import FeatcacheError
 from featcache.evaluation import CLIP_RULES, HeadOnSplit
 from featcache.extraction import MAX_BAD
 from featcache.heads import HeadConfig
-from featcache.heads.classifiers import Value, parse
-from featcache.heads.saved import SavedClassifier
+from featcache.heads.classifiers import SettingValue, parse_settings
+from featcache.heads.saved import SavedModel
 from featcache.listing import data_source, in_order
 from featcache.recipe import DriveActData, HeadSection, absolute_pipeline
 from featcache.store import ExtractedListing, read_split_assignment
@@ -50,7 +50,7 @@ def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadCon
     early, late = _extracts(head_on_split)
     for flags in early:
         yield command_line("extract", where, flags, of_trunk)
-    if isinstance(head, SavedClassifier):
+    if head.command == "fit":
         kept: list[Flag] = [("--predict", split) for split in head.predictions if split != "val"]
         yield command_line(" ".join(["fit", *map(_quoted, (head.kind, *classifier_words(head)))]), where, named, kept)
     else:
@@ -92,21 +92,21 @@ def head_flags(configs: Sequence[HeadConfig], section: HeadSection) -> list[Flag
     return [*flags, ("--grid", " ".join(f"{name}={','.join(values)}" for name, values in varied.items()))]
 
 
-def classifier_words(head: SavedClassifier) -> list[str]:
+def classifier_words(head: SavedModel) -> list[str]:
     """Return the words KEY=VALUE,VALUE that `featcache fit` took: every combination that was tried, in its order."""
     trials = [trial.settings for trial in head.trials]
     values = {key: list(dict.fromkeys((type(t[key]), t[key]) for t in trials)) for key in trials[0]}
     # The last setting that was typed changes with every trial, the first one least often.
     changes = {key: next((n for n, t in enumerate(trials) if t[key] != trials[0][key]), len(trials)) for key in values}
     ordered = sorted(values, key=lambda key: -changes[key])
-    return [f"{key}={','.join(format_value(value) for _, value in values[key])}" for key in ordered]
+    return [f"{key}={','.join(value_as_typed(value) for _, value in values[key])}" for key in ordered]
 
 
-def format_value(value: Value) -> str:
-    """Return a value of a classifier's setting as `settings.parse` reads it."""
+def value_as_typed(value: SettingValue) -> str:
+    """Return a value of a classifier's setting as `parse_settings` reads it."""
     word = value if isinstance(value, str) else repr(value)
     try:
-        if value is not None and parse([f"x={word}"])["x"] == (value,) and word == word.strip():
+        if value is not None and parse_settings([f"x={word}"])["x"] == (value,) and word == word.strip():
             return word
     except FeatcacheError:
         pass
@@ -126,8 +126,7 @@ def _extracts(head_on_split: HeadOnSplit) -> tuple[list[list[Flag]], list[list[F
     """Return the flags of each extract before the head was trained, and of those after it."""
     store, request = head_on_split.store, head_on_split.request
     extracted = {key[2]: store.listing(key) for key in request.keys_of(store)}
-    predicted = head_on_split.head.predictions if isinstance(head_on_split.head, SavedClassifier) else {}
-    before = {*head_on_split.head.sources, *predicted}
+    before = {*head_on_split.head.sources, *head_on_split.head.predictions}
     needed = in_order({*before, head_on_split.features.split} & extracted.keys())
     flags = {split: _part(extracted[split]) for split in needed}
     try:

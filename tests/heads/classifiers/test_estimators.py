@@ -11,13 +11,13 @@ from sklearn.svm import SVC
 
 from featcache.errors import CacheError, UsageError
 from featcache.heads.classifiers import estimators
-from featcache.heads.classifiers.answers import Means
+from featcache.heads.classifiers.trials import SearchOptions
 from featcache.recipe import SHORT_NAMES
 from tests.builders import clusters
 
 
 def search(name, train, val, choices, foreign=False, **means):
-    return estimators.search_estimators(name, train, val, choices, Means(**means), foreign=foreign)
+    return estimators.search_estimators(name, train, val, choices, SearchOptions(**means), foreign=foreign)
 
 
 @pytest.mark.parametrize("name", sorted(SHORT_NAMES))
@@ -26,7 +26,7 @@ def test_every_short_name_learns(name):
     train, val = clusters(0, 120, classes=4, absent=1), clusters(1, 150, classes=4, absent=1)
     found = search(name, train, val, {})
     assert found.trials[0].val.macro_recall > 0.7
-    answer = found.classifier.answer(val.x)
+    answer = found.classifier.predict(val.x)
     assert set(answer.predicted.tolist()) <= {0, 2, 3}
     if answer.probabilities is not None:
         np.testing.assert_allclose(answer.probabilities.sum(axis=1), 1, atol=1e-5)
@@ -38,9 +38,9 @@ def test_answers_are_the_estimators_own():
     train, val = clusters(2), clusters(3, 40)
     found = search("logreg", train, val, {"C": (0.5,)})
     theirs = LogisticRegression(C=0.5, max_iter=1000).fit(train.x, train.y)
-    np.testing.assert_allclose(found.classifier.answer(val.x).probabilities, theirs.predict_proba(val.x), atol=1e-5)
+    np.testing.assert_allclose(found.classifier.predict(val.x).probabilities, theirs.predict_proba(val.x), atol=1e-5)
     svm = search("sklearn.svm:SVC", train, val, {"C": (10,)})
-    assert svm.classifier.answer(val.x).predicted.tolist() == SVC(C=10).fit(train.x, train.y).predict(val.x).tolist()
+    assert svm.classifier.predict(val.x).predicted.tolist() == SVC(C=10).fit(train.x, train.y).predict(val.x).tolist()
     assert np.isnan(svm.trials[0].val.loss)
 
 
@@ -110,5 +110,5 @@ def test_other_packages_are_for_the_command_line_alone(tmp_path, monkeypatch):
     assert not (tmp_path / "imported").exists()
     found = search("ofmine:Constant", train, None, {"a": (1,)}, foreign=True)
     assert found.classifier.model.settings == {"a": 1}
-    assert set(found.classifier.answer(train.x).predicted.tolist()) <= {0, 2}
+    assert set(found.classifier.predict(train.x).predicted.tolist()) <= {0, 2}
     sys.modules.pop("ofmine", None)

@@ -8,14 +8,14 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from featcache.errors import CacheError, UsageError
 from featcache.heads.classifiers import knn
-from featcache.heads.classifiers.answers import Means
+from featcache.heads.classifiers.trials import SearchOptions
 from tests.builders import clusters
 
 
 def test_neighbours_are_scikit_learns():
     """The same rows, most similar first, at the same cosines."""
     train, val = clusters(0, 500), clusters(1, 80)
-    near, rows = knn.neighbours(train.x, val.x, 20)
+    near, rows = knn.find_neighbours(train.x, val.x, 20)
     brute = NearestNeighbors(n_neighbors=20, algorithm="brute", metric="cosine").fit(train.x)
     distance, expected = brute.kneighbors(val.x)
     assert np.abs(near - (1 - distance)).max() < 1e-5
@@ -37,7 +37,7 @@ def test_tiles_do_not_show(rows, queries, k, tile, group, block, seed):
         patch.setattr(knn, "TILE", tile)
         patch.setattr(knn, "QUERIES", block)
         patch.setattr(knn, "GROUP", group)
-        near, at = knn.neighbours(x, q, k)
+        near, at = knn.find_neighbours(x, q, k)
     np.testing.assert_allclose(near, expected, atol=1e-5)
     assert all(len(set(one)) == k for one in at.tolist())
     np.testing.assert_allclose(np.take_along_axis(unit[0] @ unit[1].T, at, 1), near, atol=1e-5)
@@ -46,7 +46,7 @@ def test_tiles_do_not_show(rows, queries, k, tile, group, block, seed):
 def test_votes_are_weighted_by_temperature():
     """p(c) is the sum of exp(cosine / T) over the neighbours of class c, over that of all; written out."""
     train, val = clusters(2, 90), clusters(3, 25)
-    found = knn.Knn(train.x, train.y, 3, k=7, temperature=0.3, weights="temperature").answer(val.x)
+    found = knn.Knn(train.x, train.y, 3, k=7, temperature=0.3, weights="temperature").predict(val.x)
     doubles = [x.astype(np.float64) for x in (val.x, train.x)]
     unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in doubles]
     cosines = unit[0] @ unit[1].T
@@ -62,7 +62,7 @@ def test_votes_are_weighted_by_temperature():
 def test_uniform_votes_are_scikit_learns():
     """With weights=uniform, probabilities and predictions are KNeighborsClassifier's."""
     train, val = clusters(4, 200), clusters(5, 60)
-    found = knn.Knn(train.x, train.y, 3, k=5, temperature=0.07, weights="uniform").answer(val.x)
+    found = knn.Knn(train.x, train.y, 3, k=5, temperature=0.07, weights="uniform").predict(val.x)
     theirs = KNeighborsClassifier(n_neighbors=5, metric="cosine", algorithm="brute").fit(train.x, train.y)
     np.testing.assert_allclose(found.probabilities, theirs.predict_proba(val.x), atol=1e-6)
     assert found.predicted.tolist() == theirs.predict(val.x).tolist()
@@ -71,8 +71,8 @@ def test_uniform_votes_are_scikit_learns():
 def test_a_small_temperature_overflows_nothing():
     """exp(1 / 0.001) is no float; the votes are, and the nearest neighbour decides."""
     train, val = clusters(6), clusters(7, 20)
-    cold = knn.Knn(train.x, train.y, 3, k=5, temperature=0.001, weights="temperature").answer(val.x)
-    _, rows = knn.neighbours(train.x, val.x, 1)
+    cold = knn.Knn(train.x, train.y, 3, k=5, temperature=0.001, weights="temperature").predict(val.x)
+    _, rows = knn.find_neighbours(train.x, val.x, 1)
     assert np.isfinite(cold.probabilities).all()
     assert cold.predicted.tolist() == train.y[rows[:, 0]].tolist()
 
@@ -80,13 +80,13 @@ def test_a_small_temperature_overflows_nothing():
 def test_every_k_of_a_search_is_that_k_alone():
     """Many k and temperatures from one pass score as each of them asked alone; the best on val is chosen."""
     train, val = clusters(8, 150), clusters(9, 70)
-    found = knn.search_knn(train, val, {"k": (1, 5, 40), "temperature": (0.07, 1.0)}, Means())
+    found = knn.search_knn(train, val, {"k": (1, 5, 40), "temperature": (0.07, 1.0)}, SearchOptions())
     assert [trial.settings["k"] for trial in found.trials] == [1, 1, 5, 5, 40, 40]
     for trial in found.trials:
-        alone = knn.search_knn(train, val, {key: (value,) for key, value in trial.settings.items()}, Means())
+        alone = knn.search_knn(train, val, {key: (value,) for key, value in trial.settings.items()}, SearchOptions())
         assert alone.trials[0].val == trial.val
     assert found.trials[found.best].val.macro_recall == max(trial.val.macro_recall for trial in found.trials)
-    answer = found.classifier.answer(val.x)
+    answer = found.classifier.predict(val.x)
     assert answer.predicted.tolist() == found.on_val.predicted.tolist()
 
 
@@ -101,12 +101,12 @@ def test_every_k_of_a_search_is_that_k_alone():
 def test_a_setting_out_of_range_is_named(choices, words):
     """What was found and what is expected, exit code 2."""
     with pytest.raises(UsageError, match=words):
-        knn.search_knn(clusters(0), None, choices, Means())
+        knn.search_knn(clusters(0), None, choices, SearchOptions())
 
 
 def test_without_val_nothing_chooses():
     """One k is k-NN; several are an error that says what to extract. Few rows have a k that fits them."""
-    assert knn.search_knn(clusters(0), None, {}, Means()).classifier.k == 20
-    assert knn.search_knn(clusters(0, 7), None, {}, Means()).classifier.k == 7
+    assert knn.search_knn(clusters(0), None, {}, SearchOptions()).classifier.k == 20
+    assert knn.search_knn(clusters(0, 7), None, {}, SearchOptions()).classifier.k == 7
     with pytest.raises(CacheError, match="featcache extract --split val"):
-        knn.search_knn(clusters(0), None, {"k": (1, 2)}, Means())
+        knn.search_knn(clusters(0), None, {"k": (1, 2)}, SearchOptions())

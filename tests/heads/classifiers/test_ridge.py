@@ -8,7 +8,7 @@ from sklearn.linear_model import RidgeClassifier
 
 from featcache.errors import UsageError
 from featcache.heads.classifiers import ridge
-from featcache.heads.classifiers.answers import Means
+from featcache.heads.classifiers.trials import SearchOptions
 from tests.builders import clusters
 
 
@@ -33,20 +33,20 @@ def test_every_alpha_is_scikit_learns(seed, rows, classes, dim, balanced, alpha)
 def test_predictions_are_scikit_learns(classes):
     """On rows that were not trained on; a class without training rows is never answered."""
     train, val = clusters(0, 90, classes=classes + 1, absent=1), clusters(1, 200, classes=classes + 1)
-    found = ridge.search_ridge(train, None, {"alpha": (3.0,)}, Means()).classifier
+    found = ridge.search_ridge(train, None, {"alpha": (3.0,)}, SearchOptions()).classifier
     theirs = RidgeClassifier(alpha=3.0).fit(train.x, train.y)
-    assert found.answer(val.x).predicted.tolist() == theirs.predict(val.x).tolist()
-    assert found.answer(val.x).probabilities is None
+    assert found.predict(val.x).predicted.tolist() == theirs.predict(val.x).tolist()
+    assert found.predict(val.x).probabilities is None
 
 
 def test_the_best_alpha_on_val_is_chosen():
     """Of all alphas the one with the highest macro recall on val, and its scores are what its answers give."""
     train, val = clusters(2, 40, dim=30), clusters(3, 200, dim=30)
-    found = ridge.search_ridge(train, val, {"class_weight": (None, "balanced")}, Means())
+    found = ridge.search_ridge(train, val, {"class_weight": (None, "balanced")}, SearchOptions())
     assert len(found.trials) == 2 * len(ridge.WITH_VAL)
     best = max(trial.val.macro_recall for trial in found.trials)
     assert found.trials[found.best].val.macro_recall == best
-    predicted = found.classifier.answer(val.x).predicted
+    predicted = found.classifier.predict(val.x).predicted
     recall = np.mean([(predicted[val.y == label] == label).mean() for label in range(3)])
     assert recall == pytest.approx(best)
 
@@ -57,4 +57,4 @@ def test_the_best_alpha_on_val_is_chosen():
 def test_a_setting_out_of_range_is_named(choices):
     """What was found and what is expected, exit code 2."""
     with pytest.raises(UsageError):
-        ridge.search_ridge(clusters(0), None, choices, Means())
+        ridge.search_ridge(clusters(0), None, choices, SearchOptions())

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featcache.errors import UsageError
-from featcache.heads.classifiers.settings import choices_of, combinations, parse, text_of
+from featcache.heads.classifiers.settings import choices_from, combinations, format_value, parse_settings
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from featcache.heads.classifiers.settings import choices_of, combinations, parse
 )
 def test_what_is_typed_is_what_is_meant(word, expected):
     """A comma outside brackets and quotes separates choices; what is no literal is a word, and is never run."""
-    (found,) = parse([word]).values()
+    (found,) = parse_settings([word]).values()
     assert found == expected
     assert [type(value) for value in found] == [type(value) for value in expected]
 
@@ -33,13 +33,13 @@ def test_what_is_typed_is_what_is_meant(word, expected):
 def test_a_faulty_setting_is_named(words):
     """No `=`, no value, no name, a key twice, or a value of another kind: an error, exit code 2."""
     with pytest.raises(UsageError):
-        parse(words)
+        parse_settings(words)
 
 
 @given(st.dictionaries(st.sampled_from("abc"), st.lists(st.integers(0, 5) | st.booleans(), min_size=1, max_size=4)))
 def test_every_combination_stands_once(settings):
     """As many as the product of the distinct values; 1 and True are two values."""
-    found = combinations(choices_of(settings))
+    found = combinations(choices_from(settings))
     expected = 1
     for values in settings.values():
         expected *= len({(type(value), value) for value in values})
@@ -49,9 +49,9 @@ def test_every_combination_stands_once(settings):
 
 def test_a_list_chooses_and_a_tuple_is_a_value():
     """From Python: [1, 2] are two candidates, (1, 2) is one; a recipe's list in a list is a tuple."""
-    assert choices_of({"a": [1, 2], "b": (1, 2), "c": [[3, 4]]}) == {"a": (1, 2), "b": ((1, 2),), "c": ((3, 4),)}
-    assert text_of((256, 64)) == "256x64"
+    assert choices_from({"a": [1, 2], "b": (1, 2), "c": [[3, 4]]}) == {"a": (1, 2), "b": ((1, 2),), "c": ((3, 4),)}
+    assert format_value((256, 64)) == "256x64"
     with pytest.raises(UsageError, match="object"):
-        choices_of({"a": object()})
+        choices_from({"a": object()})
     with pytest.raises(UsageError, match="combinations"):
         combinations({"a": tuple(range(200)), "b": tuple(range(200))})

@@ -1,4 +1,4 @@
-"""Estimators of scikit-learn on disk, without pickle."""
+"""Estimators of scikit-learn on disk, as files of skops that are checked before anything of them is built."""
 
 import lazy_loader
 

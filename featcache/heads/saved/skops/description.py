@@ -2,8 +2,8 @@
 
 A .skops file is a zip archive: `schema.json`, a tree of nodes, and one `.npy` member an array. skops trusts both: it
 unpacks what is declared, and scikit-learn's C code then follows what was unpacked. So a file is first read here, as
-plain values, arrays that are views of its bytes, and `Instance` where an object would be built; only what passes
-(`shapes`) is given to skops. Nodes are read in skops's own order, because of two nodes of one id it keeps the first.
+plain values, arrays that are views of its bytes, and `DescribedObject` where an object would be built; only what passes
+(`rules`) is given to skops. Nodes are read in skops's own order, because of two nodes of one id it keeps the first.
 
 Memory beyond the file's own bytes: at most 64 MiB of schema text, some 200 bytes for each of 2^21 JSON values, and
 1 KiB for each of 2^17 members: below 700 MiB, whatever the file says.
@@ -39,8 +39,8 @@ class DescriptionError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Instance:
-    """An object as a file describes it."""
+class DescribedObject:
+    """An object as a file describes it: plain data, of which nothing was built."""
 
     type: str  # "sklearn.svm._classes.SVC"
     attributes: Mapping[str, Any]
@@ -53,7 +53,7 @@ class _TypeName:
 
 
 def describe(data: bytes) -> Any:
-    """Return what a .skops file describes: an `Instance` for a fitted estimator.
+    """Return what a .skops file describes: an `DescribedObject` for a fitted estimator.
 
     Raises:
         DescriptionError: it is no file as featcache has skops write it, or it declares more than it holds.
@@ -77,7 +77,7 @@ def describe(data: bytes) -> Any:
 
 
 def _members(data: bytes) -> dict[str, memoryview]:
-    """Every member of the archive by name, as views of `data`: stored as it is, named once, apart from the others."""
+    """Return every member of the archive by name, as views of `data`; each is stored as it is, once, and apart."""
     if data.count(b"PK\x01\x02") > MOST_MEMBERS:  # no entry of the directory is without it
         raise DescriptionError(f"it has more than {MOST_MEMBERS:,} members")
     try:
@@ -108,7 +108,7 @@ def _members(data: bytes) -> dict[str, memoryview]:
 
 
 def _read_array(name: str, content: memoryview) -> npt.NDArray[Any]:
-    """The array of one `.npy` member, a view of it: its header declares exactly the bytes that follow."""
+    """Return the array of one `.npy` member, a view of it, whose header declares exactly the bytes that follow."""
     file = io.BytesIO(bytes(content[: 1 << 14]))
     try:
         version = np.lib.format.read_magic(file)
@@ -130,41 +130,46 @@ def _read_array(name: str, content: memoryview) -> npt.NDArray[Any]:
 
 
 class _Reader:
-    """Reads nodes; `budget` is how many bytes of arrays all references together may mean."""
+    """Reads the nodes of a schema; `budget` is how many bytes of arrays all references together may stand for."""
 
     def __init__(self, members: Mapping[str, memoryview], budget: int) -> None:
         self._members = members
         self._budget = budget
-        self._known: dict[int, Any] = {}
+        self._read_before: dict[int, Any] = {}
         self._open: set[int] = set()
 
     def node(self, state: Mapping[str, Any], depth: int) -> Any:
-        """What a node describes; of two nodes of one id, what the first does."""
+        """Return what a node describes; of two nodes of one id, what the first does."""
         number = state.get("__id__")
         if number is not None and type(number) is not int:
             raise DescriptionError(f"an object's id is {str(number)[:40]!r}")
         if number in self._open or depth > _DEEPEST:
             raise DescriptionError("an object in it holds itself, or objects nest without end")
-        if number in self._known:
-            return self._again(self._known[number])
+        if number in self._read_before:
+            return self._reuse(self._read_before[number])
         if number:
             self._open.add(number)
         value = self._read(state, depth + 1)
         if number:
             self._open.discard(number)
-            self._known[number] = value
+            self._read_before[number] = value
         return value
 
-    def _again(self, value: Any) -> Any:
-        """May stand twice: arrays, plain values, unfitted estimators. Else few bytes could mean much work."""
-        parts = value.attributes.values() if isinstance(value, Instance) and value.type not in _SHARED else [value]
+    def _reuse(self, value: Any) -> Any:
+        """Return a value that stands in a second place: an array, a plain value, an unfitted estimator.
+
+        Anything else there is refused: few bytes could stand for much work.
+        """
+        parts = (
+            value.attributes.values() if isinstance(value, DescribedObject) and value.type not in _SHARED else [value]
+        )
         for part in parts:
             items = part.values() if isinstance(part, dict) else part if isinstance(part, list | tuple) else [part]
             for item in items:
                 if isinstance(item, np.ndarray) and item.dtype != object:
                     self._spend(item.nbytes)
                 elif isinstance(item, (*_PLAIN_TYPES, _TypeName)) or (
-                    isinstance(item, Instance) and item.type in _SHARED
+                    isinstance(item, DescribedObject) and item.type in _SHARED
                 ):
                     self._spend(8)
                 else:
@@ -242,16 +247,16 @@ def _plain(text: Any) -> Any:
         raise DescriptionError(f"a plain value in it is {text[:40]!r}") from None
 
 
-def _instance(name: str, attributes: Any, arguments: tuple[Any, ...] = ()) -> Instance:
+def _instance(name: str, attributes: Any, arguments: tuple[Any, ...] = ()) -> DescribedObject:
     if attributes == () or attributes is None:
         attributes = {}
     if not isinstance(attributes, dict) or not all(isinstance(key, str) for key in attributes):
         raise DescriptionError(f"the attributes of {name} have no names")
-    return Instance(name, attributes, arguments)
+    return DescribedObject(name, attributes, arguments)
 
 
 def _objects(items: list[Any], shape: Any) -> npt.NDArray[np.object_]:
-    """An array of objects, of one dimension or two."""
+    """Return an array of objects, of one dimension or two."""
     rows = items if isinstance(shape, tuple) and len(shape) == 2 else [items]
     edges = (len(rows), *{len(row) if isinstance(row, list) else -1 for row in rows})
     if len(edges) != 2 or (shape != edges if rows is items else shape != edges[1:]):

@@ -1,12 +1,12 @@
-"""The parts of fitted estimators that need more than a shape: trees, layers, random states, losses, support vectors."""
+"""The rules for parts of estimators that need more than a shape: trees, layers, random states, support vectors."""
 
 from typing import Any
 
 import numpy as np
 
-from featcache.heads.saved.skops.description import Instance
-from featcache.heads.saved.skops.shapes import (
-    Attributes,
+from featcache.heads.saved.skops.description import DescribedObject
+from featcache.heads.saved.skops.rules import (
+    AttributeRules,
     MisfitError,
     Rule,
     Sizes,
@@ -26,8 +26,8 @@ _LARGEST_SEED = 1 << 256
 
 
 def generator(value: Any, sizes: Sizes) -> None:
-    """A random state as NumPy writes it; it is built before anything can look at it."""
-    if isinstance(value, Instance) and value.type == "numpy.random._generator.Generator":
+    """Require a random state as NumPy writes it; it is built before anything can look at it."""
+    if isinstance(value, DescribedObject) and value.type == "numpy.random._generator.Generator":
         bits, seed = value.attributes.get("bit_generator"), value.attributes.get("seed_seq", {})
         plain_seed = isinstance(seed, dict) and set(seed) <= {"entropy", "spawn_key", "pool_size", "n_children_spawned"}
         if not plain_seed or seed.get("pool_size", 4) != 4 or not _is_seed(seed.get("entropy")):
@@ -37,7 +37,7 @@ def generator(value: Any, sizes: Sizes) -> None:
         plain(bits.get("state"), sizes)
         plain(seed.get("spawn_key", ()), sizes)
         return
-    if not isinstance(value, Instance) or value.type != "numpy.random.mtrand.RandomState":
+    if not isinstance(value, DescribedObject) or value.type != "numpy.random.mtrand.RandomState":
         raise MisfitError("is neither a seed nor a random state")
     state = value.attributes.get("state")
     if value.attributes.get("bit_generator") != "MT19937" or not isinstance(state, dict):
@@ -60,20 +60,20 @@ _COMPILED = (
 
 
 def compiled_loss(value: Any, _: Sizes) -> None:
-    """A loss of scikit-learn's: no state but a number or two."""
-    if not isinstance(value, Instance) or value.type not in _COMPILED or value.attributes:
+    """Require a loss of scikit-learn's: no state but a number or two."""
+    if not isinstance(value, DescribedObject) or value.type not in _COMPILED or value.attributes:
         raise MisfitError("is no loss that can be checked")
     if len(value.arguments) > 1 or not all(isinstance(item, int | float | np.number) for item in value.arguments):
         raise MisfitError("is a loss with other settings than a number")
 
 
-_INTERVAL = instance({"sklearn._loss.link.Interval": Attributes()})
+_INTERVAL = instance({"sklearn._loss.link.Interval": AttributeRules()})
 _LINK = instance(
-    {f"sklearn._loss.link.{name}": Attributes(interval_y_pred=optional(_INTERVAL))
+    {f"sklearn._loss.link.{name}": AttributeRules(interval_y_pred=optional(_INTERVAL))
      for name in ("MultinomialLogit", "LogitLink", "HalfLogitLink")}
 )  # fmt: skip
 BOOSTING_LOSS = instance(
-    {f"sklearn._loss.loss.{name}": Attributes(
+    {f"sklearn._loss.loss.{name}": AttributeRules(
         closs=compiled_loss, link=_LINK, interval_y_true=_INTERVAL, interval_y_pred=_INTERVAL,
         class_indexing_offsets=optional(equal(None)),
     ) for name in ("HalfMultinomialLoss", "HalfBinomialLoss", "ExponentialLoss")}
@@ -81,12 +81,12 @@ BOOSTING_LOSS = instance(
 
 
 def ridge_coefficients(value: Any, sizes: Sizes) -> None:
-    """A row for each class; one row alone may be without its first dimension."""
+    """Require a row for each class; one row alone may be without its first dimension."""
     array(*(("F",) if sizes["L"] == 1 and np.ndim(value) == 1 else ("L", "F")))(value, sizes)
 
 
 def support_vectors(attributes: Any, sizes: Sizes) -> None:
-    """Every class has its share of the support vectors, and both halves of the probabilities are there or none."""
+    """Require that the classes share the support vectors, and both halves of the probabilities or none."""
     if attributes["_n_support"].sum(dtype=np.int64) != sizes["S"] or not sizes["S"]:
         raise MisfitError(f"_n_support does not add up to the {sizes['S']} support vectors")
     if len(attributes["_probA"]) != len(attributes["_probB"]):
@@ -94,12 +94,12 @@ def support_vectors(attributes: Any, sizes: Sizes) -> None:
 
 
 def pair_probabilities(value: Any, sizes: Sizes) -> None:
-    """One number for each pair of classes, or none at all."""
+    """Require one number for each pair of classes, or none at all."""
     either(array(0, kinds="<f8"), array("P", kinds="<f8"))(value, sizes)
 
 
 def categories(attributes: Any, sizes: Sizes) -> None:
-    """A table (classes, categories) for each feature."""
+    """Require a table (classes, categories) for each feature."""
     for name in ("category_count_", "feature_log_prob_"):
         listed(unused, "F")(attributes[name], sizes)
         for part, width in zip(attributes[name], attributes["n_categories_"].tolist(), strict=True):
@@ -107,7 +107,7 @@ def categories(attributes: Any, sizes: Sizes) -> None:
 
 
 def rotations(attributes: Any, sizes: Sizes) -> None:
-    """A scaling (rank,) and a rotation (features, rank) for each class."""
+    """Require a scaling (rank,) and a rotation (features, rank) for each class."""
     for name in ("scalings_", "rotations_"):
         listed(unused, "C")(attributes[name], sizes)
     for scaling, rotation in zip(attributes["scalings_"], attributes["rotations_"], strict=True):
@@ -117,7 +117,7 @@ def rotations(attributes: Any, sizes: Sizes) -> None:
 
 
 def layers(attributes: Any, sizes: Sizes) -> None:
-    """The layers lead from the features to the outputs, each as wide as the one before it ends."""
+    """Require layers that lead from the features to the outputs, each as wide as the one before it ends."""
     weights, biases = attributes["coefs_"], attributes["intercepts_"]
     for values in (weights, biases):
         listed(unused, attributes["n_layers_"] - 1)(values, sizes)
@@ -132,14 +132,19 @@ def layers(attributes: Any, sizes: Sizes) -> None:
 
 
 def tree(outputs: str) -> Rule:
-    """A tree whose nodes lead to later nodes within it, ask for a feature there is, and hold (outputs,) values each.
+    """Return the rule for a tree: its nodes lead to later nodes within it, ask for a feature that there is, and hold
+    (outputs,) values each.
 
-    Its compiled code follows children and features unchecked, and copies as many nodes as `node_count` says.
+    A tree's compiled code follows children and features unchecked, and copies as many nodes as `node_count` says.
     """
     from sklearn.tree._tree import NODE_DTYPE
 
     def check(value: Any, sizes: Sizes) -> None:
-        if not isinstance(value, Instance) or value.type != "sklearn.tree._tree.Tree" or len(value.arguments) != 3:
+        if (
+            not isinstance(value, DescribedObject)
+            or value.type != "sklearn.tree._tree.Tree"
+            or len(value.arguments) != 3
+        ):
             raise MisfitError("is no tree that can be checked")
         width = sizes[outputs] if outputs else 1
         features, of_classes, number_of_outputs = value.arguments
@@ -161,7 +166,7 @@ def tree(outputs: str) -> Rule:
 
 
 def boosted_nodes(value: Any, sizes: Sizes) -> None:
-    """The nodes of one tree of histogram gradient boosting; none of them asks for a category, which embeddings lack."""
+    """Require the nodes of one tree of histogram gradient boosting; none asks for a category, which embeddings lack."""
     from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
 
     _check_nodes(value, PREDICTOR_RECORD_DTYPE)
@@ -184,23 +189,23 @@ def _check_children(left: Any, right: Any, feature: Any, leaf: Any, sizes: Sizes
 
 
 def with_own_classes(types: Any) -> Rule:
-    """An estimator that was fitted on some of the classes alone, which its `classes_` name."""
+    """Return the rule for an estimator that was fitted on some of the classes alone, which its `classes_` name."""
 
     def check(value: Any, sizes: Sizes) -> None:
-        if not isinstance(value, Instance) or value.type not in types:
+        if not isinstance(value, DescribedObject) or value.type not in types:
             raise MisfitError("is an estimator that cannot be checked")
         own: Any = value.attributes.get("classes_")
         array("own", kinds="iuf", low=0, high="C")(own, own_sizes := dict(sizes))
         if not own_sizes["own"] or (np.diff(own) <= 0).any():
             raise MisfitError("has classes in no order")
-        inner = Instance(value.type, {**value.attributes, "classes_": np.arange(own_sizes["own"])})
-        types[value.type].hold(inner, sizes_of(sizes["F"], own_sizes["own"]))
+        inner = DescribedObject(value.type, {**value.attributes, "classes_": np.arange(own_sizes["own"])})
+        types[value.type].check(inner, sizes_of(sizes["F"], own_sizes["own"]))
 
     return check
 
 
 def bagged(types: Any) -> Rule:
-    """The estimators of a bag, each on the features that `estimators_features_` names for it."""
+    """Return the rule for the estimators of a bag, each on the features that `estimators_features_` names for it."""
 
     def check(attributes: Any, sizes: Sizes) -> None:
         estimators, features = attributes["estimators_"], attributes["estimators_features_"]
@@ -214,7 +219,7 @@ def bagged(types: Any) -> Rule:
 
 
 def grid(types: Any) -> Rule:
-    """An array (iterations, L) of trees."""
+    """Return the rule for an array (iterations, L) of trees."""
 
     def check(value: Any, sizes: Sizes) -> None:
         if not isinstance(value, np.ndarray) or value.dtype != object or value.ndim != 2 or not len(value):

@@ -19,9 +19,9 @@ import featcache
 from featcache.errors import CacheError
 from featcache.files.sealed import seal_document, unseal_document
 from featcache.heads.fit_classifier import fit
-from featcache.heads.saved import classifier as kept
+from featcache.heads.saved import classifier_folder
 from featcache.heads.saved.classifier import SavedClassifier
-from featcache.heads.saved.skops import models
+from featcache.heads.saved.skops import estimator_file
 from featcache.store.store import FeatureStore
 from tests.builders import record_clusters
 
@@ -56,9 +56,9 @@ def test_a_classifier_comes_back_as_it_was_kept(tmp_path, name):
     """The same answers on a split that it never saw, the same settings, trials, scores and sources."""
     store = record_clusters(tmp_path, "train", "val", "test")
     made = fitted(tmp_path, name)
-    found = kept.load_classifier(made.folder, store)
+    found = classifier_folder.load_classifier(made.folder, store)
     test = load(tmp_path, "test")
-    before, after = made.classifier.answer(test.x), found.answer(test)
+    before, after = made.classifier.predict(test.x), found.predict(test)
     assert after.predicted.tolist() == before.predicted.tolist()
     if before.probabilities is not None:
         np.testing.assert_allclose(after.probabilities, before.probabilities, atol=1e-6)
@@ -71,7 +71,7 @@ def test_what_it_came_from_is_written_beside_it(tmp_path):
     """Listing, trunk spec in full, settings, versions; and the same fit again writes the same folder."""
     store = record_clusters(tmp_path, "train", "val")
     made = fitted(tmp_path, "logreg")
-    document = json.loads((made.folder / kept.DOCUMENT).read_bytes())
+    document = json.loads((made.folder / classifier_folder.DOCUMENT).read_bytes())
     assert document["sources"]["train"]["listing"] == store.listings[("toy", "all", "train")].sha256
     assert document["trunk"] == json.loads(json.dumps(store.trunk.spec.to_json()))
     assert {"featcache", "numpy", "scikit-learn", "skops"} <= set(document["versions"])
@@ -105,9 +105,9 @@ def test_a_flipped_byte_is_refused(tmp_path, name):
         for place in range(0, len(whole), max(1, len(whole) // 12)):
             path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
             with pytest.raises(CacheError):
-                kept.load_classifier(made.folder, store).answer(val)
+                classifier_folder.load_classifier(made.folder, store).predict(val)
         path.write_bytes(whole)
-    kept.load_classifier(made.folder, store).answer(val)
+    classifier_folder.load_classifier(made.folder, store).predict(val)
 
 
 @pytest.fixture(scope="module")
@@ -131,12 +131,12 @@ def copy(made: SavedClassifier, to: Path) -> SavedClassifier:
 
 def rewrite(made: SavedClassifier, data: bytes | None = None, **changes: object) -> None:
     """The same folder with other content, its checksums put right: what a stranger could hand over."""
-    document = unseal_document((made.folder / kept.DOCUMENT).read_bytes())
+    document = unseal_document((made.folder / classifier_folder.DOCUMENT).read_bytes())
     document.update(changes)
     if data is not None:
         (made.folder / document["model"]["file"]).write_bytes(data)
         document["model"]["sha256"] = hashlib.sha256(data).hexdigest()
-    (made.folder / kept.DOCUMENT).write_bytes(seal_document(document))
+    (made.folder / classifier_folder.DOCUMENT).write_bytes(seal_document(document))
 
 
 class Canary:
@@ -194,7 +194,7 @@ def test_a_foreign_model_is_refused_and_nothing_is_executed(tmp_path, once, monk
     }[kind]
     rewrite(made, data)
     with pytest.raises(CacheError):
-        kept.load_classifier(made.folder, store)
+        classifier_folder.load_classifier(made.folder, store)
     assert not canary.exists()
     assert "evil_module" not in sys.modules
 
@@ -205,7 +205,7 @@ def test_a_tree_that_leads_out_of_itself_is_refused(tmp_path, name):
     store = record_clusters(tmp_path, "train", "val")
     made = fitted(tmp_path, name)
     model = made.classifier.model
-    kept.load_classifier(made.folder, store)
+    classifier_folder.load_classifier(made.folder, store)
     if name == FOREST:
         state = model.estimators_[1].tree_.__getstate__()
         state["nodes"]["left_child"][0] = 10**6
@@ -215,7 +215,7 @@ def test_a_tree_that_leads_out_of_itself_is_refused(tmp_path, name):
         nodes["is_leaf"][0], nodes["left"][0] = 0, 10**6
     rewrite(made, dumps(model))
     with pytest.raises(CacheError, match="lies outside"):
-        kept.load_classifier(made.folder, store)
+        classifier_folder.load_classifier(made.folder, store)
 
 
 W = np.ones((3, 6), np.float32)
@@ -237,7 +237,7 @@ def test_a_ridge_of_another_make_is_refused(tmp_path, once, tensors):
     made = copy(made, tmp_path / "copy")
     rewrite(made, save_tensors(tensors))
     with pytest.raises(CacheError):
-        kept.load_classifier(made.folder, store)
+        classifier_folder.load_classifier(made.folder, store)
 
 
 @pytest.mark.parametrize("key", ["name", "classes", "settings", "trials", "sources", "model", "predictions", "present"])
@@ -248,7 +248,7 @@ def test_a_sealed_document_of_another_make_is_refused(tmp_path, once, key, value
     made = copy(made, tmp_path / "copy")
     rewrite(made, **{key: value})
     with pytest.raises(CacheError):
-        kept.load_classifier(made.folder, store)
+        classifier_folder.load_classifier(made.folder, store)
 
 
 def test_features_of_another_trunk_are_refused(tmp_path):
@@ -259,7 +259,7 @@ def test_features_of_another_trunk_are_refused(tmp_path):
     other = next(found for found in tmp_path.glob("stores/*") if found.name != store.name).name
     for split in ("val", "test"):
         with pytest.raises(CacheError, match="of trunk"):
-            made.answer(featcache.load(split, data="/data/toy", cache=tmp_path, store=other))
+            made.predict(featcache.load(split, data="/data/toy", cache=tmp_path, store=other))
 
 
 def test_a_model_that_cannot_be_kept_leaves_its_predictions(tmp_path, monkeypatch):
@@ -270,16 +270,17 @@ def test_a_model_that_cannot_be_kept_leaves_its_predictions(tmp_path, monkeypatc
     monkeypatch.syspath_prepend(tmp_path)
     store = record_clusters(tmp_path / "cache", "train", "val", "test")
     made = fitted(tmp_path / "cache", "ofmine2:Mine", foreign=True)
-    found = kept.load_classifier(made.folder, store)
+    found = classifier_folder.load_classifier(made.folder, store)
     assert found.classifier is None
     assert "ofmine2.Mine" in found.without_model
-    assert len(found.answer(load(tmp_path / "cache", "val")).predicted) == 30
+    assert len(found.predict(load(tmp_path / "cache", "val")).predicted) == 30
     with pytest.raises(CacheError, match="--predict test"):
-        found.answer(load(tmp_path / "cache", "test"))
+        found.predict(load(tmp_path / "cache", "test"))
     again = fitted(tmp_path / "cache", "ofmine2:Mine", foreign=True, predict=["test"])
-    assert len(kept.load_classifier(again.folder, store).answer(load(tmp_path / "cache", "test")).predicted) == 30
+    kept = classifier_folder.load_classifier(again.folder, store)
+    assert len(kept.predict(load(tmp_path / "cache", "test")).predicted) == 30
 
 
 def test_every_trusted_type_is_scikit_learns():
     """The list beyond skops's own holds nothing of any other package."""
-    assert all(name.startswith("sklearn.") for name in models.TRUSTED)
+    assert all(name.startswith("sklearn.") for name in estimator_file.TRUSTED)

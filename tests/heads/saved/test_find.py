@@ -15,9 +15,9 @@ import featcache
 from featcache.dataset.request import Asked
 from featcache.errors import CacheError, UsageError
 from featcache.heads.linear import LinearHead, Scores, best_of
-from featcache.heads.saved import linear as saved
-from featcache.heads.saved import run_log as runs
-from featcache.heads.saved.find import rank, which_head
+from featcache.heads.saved import linear, run_log
+from featcache.heads.saved.find import find_head
+from featcache.heads.saved.ranking import merit_key
 from tests.builders import CLASSES, fit_head, record_clusters, scored_head
 
 WHERE = {"data": "/data/toy"}
@@ -27,13 +27,13 @@ def made(cache, *heads: LinearHead, best: int | None = 0) -> list[str]:
     """One run that made these heads; their names."""
     store = Asked(**WHERE, cache=cache).stores()[0]
     train = featcache.load("train", **WHERE, cache=cache)
-    kept = [saved.save_head(store, head, train, None if head.val is None else train) for head in heads]
-    runs.record_run(store, train, kept, None if best is None else kept[best].name, "", None, 1.0)
+    kept = [linear.save_head(store, head, train, None if head.val is None else train) for head in heads]
+    run_log.record_run(store, train, kept, None if best is None else kept[best].name, "", None, 1.0)
     return [head.name for head in kept]
 
 
 def which(cache, head=None):
-    return which_head(Asked(**WHERE, cache=cache), head)
+    return find_head(Asked(**WHERE, cache=cache), head)
 
 
 HEADS = st.lists(
@@ -47,7 +47,7 @@ def test_the_best_of_one_run_is_the_one_that_the_run_chose(scores):
     """Of equals in macro recall, best and fit-head both take the lower loss, then the first."""
     heads = [replace(scored_head(1 + place, 0.0), val=Scores(0.5, *pair)) for place, pair in enumerate(scores)]
     chosen = best_of(heads)
-    ranks = [rank(head.val, diverged=False, at=7, is_best=place == chosen) for place, head in enumerate(heads)]
+    ranks = [merit_key(head.val, diverged=False, at=7, is_best=place == chosen) for place, head in enumerate(heads)]
     if chosen is not None and all(math.isfinite(loss) for _, loss in scores):
         assert min(range(len(heads)), key=ranks.__getitem__) == chosen
 
@@ -56,7 +56,7 @@ def test_the_best_of_one_run_is_the_one_that_the_run_chose(scores):
 def test_rank_is_by_macro_recall_then_the_newest(heads):
     """What diverged is last, what has no score on val before it; of the others the higher score, then the newest."""
     ranks = [
-        rank(None if macro is None else Scores(1.0, macro, 0.0), diverged=bad, at=at, is_best=True)
+        merit_key(None if macro is None else Scores(1.0, macro, 0.0), diverged=bad, at=at, is_best=True)
         for macro, bad, at in heads
     ]
     first = heads[min(range(len(heads)), key=ranks.__getitem__)]
@@ -95,19 +95,19 @@ def test_the_word_says_who_was_chosen_and_from_how_many(tmp_path):
     """The sentence has the head, how many were compared, its score, and the newest run's best where that is another."""
     record_clusters(tmp_path, "train", "val")
     (only,) = made(tmp_path, scored_head(1, 0.5))
-    assert which(tmp_path).chosen == f"head {only}: the only one with a score on val (macro recall 50.0 %)"
+    assert which(tmp_path).reason == f"head {only}: the only one with a score on val (macro recall 50.0 %)"
     (better,) = made(tmp_path, scored_head(2, 0.75))
-    assert which(tmp_path).chosen == f"head {better}: the best of 2 on val (macro recall 75.0 %)"
+    assert which(tmp_path).reason == f"head {better}: the best of 2 on val (macro recall 75.0 %)"
     (newest,) = made(tmp_path, scored_head(3, 0.25))
-    assert which(tmp_path).chosen == (
+    assert which(tmp_path).reason == (
         f"head {better}: the best of 3 on val (macro recall 75.0 %); the newest run's best is {newest}: name it, or "
         f"`latest`"
     )
-    assert which(tmp_path, "latest").chosen == (
+    assert which(tmp_path, "latest").reason == (
         f"head {newest}: the newest run's best; the best of 3 on val (macro recall 75.0 %) is {better}: name it, or "
         f"`best`"
     )
-    assert which(tmp_path, newest).chosen == ""
+    assert which(tmp_path, newest).reason == ""
     assert which(tmp_path, newest).sentence == f"head {newest}"
 
 
@@ -117,7 +117,7 @@ def test_without_a_score_on_val_the_newest_runs_best_is_meant(tmp_path):
     made(tmp_path, scored_head(1, None))
     (newest,) = made(tmp_path, scored_head(2, None))
     assert which(tmp_path).folder.name == newest
-    assert "since no head has a score on val" in which(tmp_path).chosen
+    assert "since no head has a score on val" in which(tmp_path).reason
     made(tmp_path, scored_head(3, 0.1))  # one that has
     assert which(tmp_path).folder.name.startswith("lr3")
     assert featcache.compare(**WHERE, cache=tmp_path).heads[0].name.startswith("lr3")
@@ -187,8 +187,8 @@ def test_finding_the_best_imports_no_torch(tmp_path):
     made(tmp_path, scored_head(1, 0.5))
     featcache.fit("logreg", **WHERE, cache=tmp_path)
     code = (
-        "import json, sys\nfrom featcache.dataset import Asked\nfrom featcache.heads.saved import which_head\n"
-        f"which_head(Asked(data='/data/toy', cache={str(tmp_path)!r}), 'best')\n"
+        "import json, sys\nfrom featcache.dataset import Asked\nfrom featcache.heads.saved import find_head\n"
+        f"find_head(Asked(data='/data/toy', cache={str(tmp_path)!r}), 'best')\n"
         "print(json.dumps([name for name in ('torch', 'sklearn', 'skops') if name in sys.modules]))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,7 @@
-"""The words in which `fitted` says what a fitted estimator holds, and how a described one is held to them.
+"""The rules that describe a fitted estimator, and how a described object is held to them.
+
+A rule is a function of a value and the sizes that are known; it raises MisfitError where the value breaks it. The
+functions below return rules, or are one.
 
 An array's shape is given in sizes: numbers, or names. F (features) and C (classes) are known; L = C, or 1 where C is 2
 (rows of a linear decision); P = C (C - 1) / 2 (pairs of classes); any other name means the edge of the first array
@@ -12,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from featcache.heads.saved.skops.description import Instance
+from featcache.heads.saved.skops.description import DescribedObject
 
 Sizes = dict[str, int]
 Rule = Callable[[Any, Sizes], None]  # raises MisfitError
@@ -25,15 +28,15 @@ class MisfitError(ValueError):
 
 
 def sizes_of(features: int, classes: int) -> Sizes:
-    """Return the sizes that follow from how many features and classes there are."""
+    """Return the sizes that follow from the numbers of features and classes."""
     pairs = classes * (classes - 1) // 2
     return {"F": features, "C": classes, "L": 1 if classes == 2 else classes, "P": pairs, "C-1": classes - 1}
 
 
-class Attributes:
-    """What an estimator's attributes have to be; what is not named must be a plain value that hides nothing."""
+class AttributeRules:
+    """The rules for an object's attributes; one without a rule must be plain, and hide nothing of its class."""
 
-    def __init__(self, *parts: "Attributes", also: Rule | None = None, **rules: Rule) -> None:
+    def __init__(self, *parts: "AttributeRules", also: Rule | None = None, **rules: Rule) -> None:
         self.rules: dict[str, Rule] = {}
         self.also: tuple[Rule, ...] = ()
         for part in parts:
@@ -42,31 +45,31 @@ class Attributes:
         self.rules |= rules
         self.also += (also,) if also else ()
 
-    def hold(self, instance: Instance, sizes: Sizes) -> None:
+    def check(self, described: DescribedObject, sizes: Sizes) -> None:
         """Hold an object to these rules.
 
         Raises:
             MisfitError: the first attribute that is missing, or is not as it has to be.
         """
-        short = instance.type.rpartition(".")[2]
-        module, _, name = instance.type.rpartition(".")
+        short = described.type.rpartition(".")[2]
+        module, _, name = described.type.rpartition(".")
         own = getattr(importlib.import_module(module), name)  # only types of the table come here
-        for key, value in instance.attributes.items():
+        for key, value in described.attributes.items():
             if key not in self.rules:
                 if hasattr(own, key):
                     raise MisfitError(f"{short} has a {key} of its own")
                 _within(f"{short}.{key}", plain, value, sizes)
         for key, rule in self.rules.items():
-            if key in instance.attributes:
-                _within(f"{short}.{key}", rule, instance.attributes[key], sizes)
+            if key in described.attributes:
+                _within(f"{short}.{key}", rule, described.attributes[key], sizes)
             elif not getattr(rule, "is_optional", False):
                 raise MisfitError(f"{short}.{key} is missing")
-        for check in self.also:
-            _within(short, check, instance.attributes, sizes)
+        for rule in self.also:
+            _within(short, rule, described.attributes, sizes)
 
 
 def optional(rule: Rule) -> Rule:
-    """The attribute may be missing; where it is there, the rule holds."""
+    """Return the rule that an attribute may be missing; where it is there, `rule` holds."""
 
     def check(value: Any, sizes: Sizes) -> None:
         rule(value, sizes)
@@ -76,7 +79,7 @@ def optional(rule: Rule) -> Rule:
 
 
 def either(*rules: Rule) -> Rule:
-    """One of several rules holds."""
+    """Return the rule that one of several rules holds."""
 
     def check(value: Any, sizes: Sizes) -> None:
         for rule in rules[:-1]:
@@ -92,9 +95,14 @@ def either(*rules: Rule) -> Rule:
 def array(
     *shape: Size, kinds: str = "f", low: float = -math.inf, high: float | str = math.inf, finite: bool = True
 ) -> Rule:
-    """An array of this shape; `kinds` are NumPy's kinds of dtype, or one dtype such as <f8. `high` may be a size.
+    """Return the rule that a value is an array of this shape.
 
-    Values lie within low and high, both included; `finite` False lets infinities through, nothing lets nan through.
+    Args:
+        shape: Its edges: numbers, or names of sizes.
+        kinds: NumPy's kinds of dtype, or one dtype such as <f8.
+        low: The least value.
+        high: The largest value, or the name of a size that all values lie below.
+        finite: Whether infinities are refused; nan always is.
     """
 
     def check(value: Any, sizes: Sizes) -> None:
@@ -118,7 +126,7 @@ def array(
 
 
 def number(low: float = -math.inf, high: float = math.inf) -> Rule:
-    """A finite number."""
+    """Return the rule that a value is a finite number."""
 
     def check(value: Any, _: Sizes) -> None:
         if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
@@ -130,7 +138,7 @@ def number(low: float = -math.inf, high: float = math.inf) -> Rule:
 
 
 def whole(low: Size = 0, high: Size = 1 << 31) -> Rule:
-    """A whole number; low and high may be sizes."""
+    """Return the rule that a value is a whole number; `low` and `high` may be names of sizes."""
 
     def check(value: Any, sizes: Sizes) -> None:
         least, most = (sizes[end] if isinstance(end, str) else end for end in (low, high))
@@ -141,7 +149,7 @@ def whole(low: Size = 0, high: Size = 1 << 31) -> Rule:
 
 
 def equal(*choices: Any) -> Rule:
-    """One of these plain values, of that very type."""
+    """Return the rule that a value is one of these plain values, and of that very type."""
 
     def check(value: Any, _: Sizes) -> None:
         if not any(type(value) is type(choice) and value == choice for choice in choices):
@@ -151,7 +159,7 @@ def equal(*choices: Any) -> Rule:
 
 
 def listed(rule: Rule, length: Size = "") -> Rule:
-    """A list of what the rule says, at least one; `length` may be a size."""
+    """Return the rule that a value is a list, not empty, of items that obey `rule`; `length` may be a size's name."""
 
     def check(value: Any, sizes: Sizes) -> None:
         if not isinstance(value, list | tuple) or not value:
@@ -164,19 +172,19 @@ def listed(rule: Rule, length: Size = "") -> Rule:
     return check
 
 
-def instance(types: Mapping[str, Attributes]) -> Rule:
-    """An object of one of these types, held to its attributes, with the sizes of what holds it."""
+def instance(types: Mapping[str, AttributeRules]) -> Rule:
+    """Return the rule that a value is an object of one of these types, which obeys the rules of its attributes."""
 
     def check(value: Any, sizes: Sizes) -> None:
-        if not isinstance(value, Instance) or value.type not in types:
+        if not isinstance(value, DescribedObject) or value.type not in types:
             raise MisfitError(f"is {_brief(value)}, which cannot be checked")
-        types[value.type].hold(value, sizes_of(sizes["F"], sizes["C"]))
+        types[value.type].check(value, sizes_of(sizes["F"], sizes["C"]))
 
     return check
 
 
 def plain(value: Any, _: Sizes) -> None:
-    """A plain value, or a short list or table of such."""
+    """Require a plain value, or a list or table of such."""
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     if not isinstance(value, (*_SCALARS, list, tuple, dict)):
         raise MisfitError(f"is {_brief(value)}, which cannot be checked")
@@ -185,7 +193,7 @@ def plain(value: Any, _: Sizes) -> None:
 
 
 def unused(value: Any, sizes: Sizes) -> None:
-    """What no prediction reads: plain values and arrays of numbers, in lists or tables."""
+    """Require plain values and arrays of numbers, in lists or tables: for what no prediction reads."""
     if isinstance(value, np.ndarray) and value.dtype != object:
         if value.dtype.names or value.dtype.kind not in "biuf":
             raise MisfitError(f"is an array of {value.dtype}")
@@ -197,7 +205,7 @@ def unused(value: Any, sizes: Sizes) -> None:
 
 
 def classes(value: Any, sizes: Sizes) -> None:
-    """The classes in order: 0, 1, 2, …, as featcache names them to every estimator."""
+    """Require the classes in order: 0, 1, 2, …, as featcache names them to every estimator."""
     array("C", kinds="iuf")(value, sizes)
     if not np.array_equal(value, np.arange(sizes["C"])):
         raise MisfitError(f"is no list of {sizes['C']} classes in order")
@@ -218,4 +226,4 @@ def _shape(shape: tuple[Size, ...], sizes: Sizes) -> str:
 def _brief(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype} {value.shape}"
-    return f"a {value.type}" if isinstance(value, Instance) else repr(value)[:60]
+    return f"a {value.type}" if isinstance(value, DescribedObject) else repr(value)[:60]

@@ -1,6 +1,6 @@
 """Random damage to model files, tried in a process of its own, because what is to be ruled out would end it.
 
-    python -m tests.heads.classifiers.mutations SEED COUNT
+    python -m tests.heads.saved.mutations SEED COUNT
 
 Each of COUNT files is refused, or it answers (rows,) labels of its own classes; the process ends with 0.
 """
@@ -16,7 +16,8 @@ import numpy as np
 from sklearn.utils import all_estimators
 from skops.io import dumps
 
-from featcache.heads.saved.skops import models
+from featcache.heads.saved import RefusedModelError
+from featcache.heads.saved.skops import estimator_file
 
 FEATURES, ROWS, CLASSES = 6, 48, 7
 SETTINGS = {
@@ -64,8 +65,8 @@ def fitted(classes=3, seed=0):
             except (TypeError, ValueError):  # it wants another estimator
                 continue
             try:
-                models._check_types(dumps(model))
-            except models.RefusedError:
+                estimator_file._check_types(dumps(model))
+            except RefusedModelError:
                 assert name in NOT_KEPT
                 continue
             yield name, settings, model, x
@@ -152,12 +153,12 @@ def main(seed, count):
         data = damaged(data, rng)
         say(f"{number} {name} {settings}: ")
         try:
-            estimator = models.estimator_of(data, present, CLASSES, FEATURES)
-        except models.RefusedError as error:
+            estimator = estimator_file.estimator_from_bytes(data, present, CLASSES, FEATURES)
+        except RefusedModelError as error:
             refused += 1
             say(f"{error}"[:100] + "\n")
             continue
-        answers = estimator.answer(x)
+        answers = estimator.predict(x)
         assert answers.predicted.shape == (len(x),)
         assert set(answers.predicted.tolist()) <= set(present.tolist())
         say("answers\n")

@@ -15,10 +15,11 @@ from sklearn.neighbors import RadiusNeighborsClassifier
 from sklearn.svm import SVC
 from skops.io import dumps
 
+from featcache.heads.classifiers import ModelOutput
 from featcache.heads.classifiers.estimators import Estimator
-from featcache.heads.saved.skops import models, own_models
-from featcache.heads.saved.skops.models import RefusedError
-from tests.heads.classifiers.mutations import CLASSES, FEATURES, fitted, members, packed
+from featcache.heads.saved import RefusedModelError, classifier_files
+from featcache.heads.saved.skops import estimator_file, own_models
+from tests.heads.saved.mutations import CLASSES, FEATURES, fitted, members, packed
 
 PRESENT = np.arange(0, 6, 2)
 
@@ -47,7 +48,7 @@ def svc(points):
 
 
 def read(data, present=PRESENT, features=FEATURES):
-    return models.estimator_of(data, present, CLASSES, features)
+    return estimator_file.estimator_from_bytes(data, present, CLASSES, features)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -56,8 +57,8 @@ def test_every_classifier_that_is_kept_can_be_checked_and_answers_as_before(clas
     tried = set()
     for name, settings, model, x in fitted(classes):
         present = np.arange(classes) * 2
-        before = Estimator(model, present, CLASSES).answer(x)
-        after = read(models.estimator_bytes(Estimator(model, present, CLASSES)), present).answer(x)
+        before = Estimator(model, present, CLASSES).predict(x)
+        after = read(estimator_file.estimator_to_bytes(Estimator(model, present, CLASSES)), present).predict(x)
         assert after.predicted.tolist() == before.predicted.tolist(), (name, settings)
         if before.probabilities is not None:
             np.testing.assert_array_equal(after.probabilities, before.probabilities, err_msg=f"{name} {settings}")
@@ -79,7 +80,7 @@ def test_every_classifier_that_is_kept_can_be_checked_and_answers_as_before(clas
 def test_a_support_vector_machine_that_does_not_fit_itself_is_refused(svc, attribute, value):
     """Libsvm reads what the lengths say and looks at nothing: each is held to the others."""
     broken = dumps_with(svc, attribute, value)
-    with pytest.raises(RefusedError):
+    with pytest.raises(RefusedModelError):
         read(broken)
 
 
@@ -99,7 +100,7 @@ def dumps_with(model, name, value):
 def test_a_model_of_another_width_is_refused(points):
     """A model belongs to embeddings of its own width; exit 3 where the store's are others."""
     data = dumps(LogisticRegression().fit(*points))
-    with pytest.raises(RefusedError, match="takes 6 features"):
+    with pytest.raises(RefusedModelError, match="takes 6 features"):
         read(data, features=8)
 
 
@@ -182,7 +183,7 @@ def test_a_hostile_archive_is_refused_in_bounded_memory(svc, kind):
     """Bombs, lies about sizes, names and members: one clear refusal, and less than 700 MiB."""
     data = hostile(kind, dumps(svc))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(RefusedError):
+    with pytest.raises(RefusedModelError):
         read(data)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 700 << 10
 
@@ -196,7 +197,7 @@ def test_one_array_under_many_names_is_refused(svc):
         many = [{**array, "__id__": 10**15 + number} for number in range(5000)]
         content["more"] = {**content["shape_fit_"], "__id__": 10**16, "content": many}
 
-    with pytest.raises(RefusedError, match="more often"):
+    with pytest.raises(RefusedModelError, match="more often"):
         read(schema_of(dumps(svc), repeat))
 
 
@@ -206,7 +207,7 @@ def test_an_object_in_two_places_is_refused(points):
     def cycle(schema):
         schema["content"]["content"]["coef_"] = {"__id__": schema["__id__"]}
 
-    with pytest.raises(RefusedError, match="holds itself"):
+    with pytest.raises(RefusedModelError, match="holds itself"):
         read(schema_of(dumps(LogisticRegression().fit(*points)), cycle))
 
 
@@ -219,22 +220,22 @@ def exotic(points):
 
 def test_what_this_user_fitted_here_is_read_though_it_cannot_be_checked(exotic, points, own_state):
     """Its sha256 stands in the user's own folder; any other bytes are refused, with the way out."""
-    data = models.estimator_bytes(exotic)
+    data = estimator_file.estimator_to_bytes(exotic)
     assert own_state.stat().st_mode & 0o777 == 0o600
-    after = read(data).answer(points[0])
-    np.testing.assert_array_equal(after.probabilities, exotic.answer(points[0]).probabilities)
-    models.estimator_bytes(exotic)  # other bytes: skops names members by address
+    after = read(data).predict(points[0])
+    np.testing.assert_array_equal(after.probabilities, exotic.predict(points[0]).probabilities)
+    estimator_file.estimator_to_bytes(exotic)  # other bytes: skops names members by address
     own_state.unlink()
-    with pytest.raises(RefusedError, match="only on the machine, and by the user, that fitted it"):
+    with pytest.raises(RefusedModelError, match="only on the machine, and by the user, that fitted it"):
         read(data)
 
 
 def test_a_list_that_others_can_write_to_says_nothing(exotic, own_state):
     """Else anybody on the machine could have any model read."""
-    data = models.estimator_bytes(exotic)
+    data = estimator_file.estimator_to_bytes(exotic)
     own_state.chmod(0o666)
     assert not own_models.is_known("ab" * 32)
-    with pytest.raises(RefusedError, match="cannot be checked"):
+    with pytest.raises(RefusedModelError, match="cannot be checked"):
         read(data)
 
 
@@ -242,21 +243,25 @@ def test_without_a_folder_of_the_users_own_the_model_is_not_kept(exotic, own_sta
     """A home that cannot be written: the fit says so and keeps the predictions alone."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
-    with pytest.raises(RefusedError, match="cannot be noted"):
-        models.estimator_bytes(exotic)
+    with pytest.raises(RefusedModelError, match="cannot be noted"):
+        estimator_file.estimator_to_bytes(exotic)
 
 
 def test_a_link_in_the_place_of_the_list_is_not_followed(exotic, own_state, tmp_path):
     """Nor is a pipe waited for."""
     own_state.parent.mkdir(parents=True)
     os.mkfifo(own_state)
-    with pytest.raises(RefusedError, match="cannot be noted"):
-        models.estimator_bytes(exotic)
+    with pytest.raises(RefusedModelError, match="cannot be noted"):
+        estimator_file.estimator_to_bytes(exotic)
     own_state.unlink()
     own_state.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(RefusedError, match="cannot be noted"):
-        models.estimator_bytes(exotic)
+    with pytest.raises(RefusedModelError, match="cannot be noted"):
+        estimator_file.estimator_to_bytes(exotic)
     assert not (tmp_path / "elsewhere").exists()
+
+
+def predictions(predicted, probabilities):
+    return classifier_files.output_to_bytes(ModelOutput(predicted, probabilities))
 
 
 def tensors_file(header, body=b""):
@@ -271,14 +276,14 @@ def tensors_file(header, body=b""):
         tensors_file({"predicted": {"dtype": "BF16", "shape": [3], "data_offsets": [0, 6]}}, bytes(6)),
         tensors_file({"predicted": {"dtype": "I32", "shape": [1 << 40], "data_offsets": [0, 12]}}, bytes(12)),
         tensors_file({f"t{number}": {"dtype": "I32", "shape": [0], "data_offsets": [0, 0]} for number in range(9999)}),
-        models.answers_bytes(np.zeros(4, np.int64), None), models.answers_bytes(np.full(3, 9), None),
-        models.answers_bytes(np.full(3, -1), None), models.answers_bytes(np.zeros(3, np.int64), np.zeros((3, 8))),
-        models.answers_bytes(np.zeros(3, np.int64), np.full((3, 7), np.nan)),
+        predictions(np.zeros(4, np.int64), None), predictions(np.full(3, 9), None),
+        predictions(np.full(3, -1), None), predictions(np.zeros(3, np.int64), np.zeros((3, 8))),
+        predictions(np.zeros(3, np.int64), np.full((3, 7), np.nan)),
     ],
 )  # fmt: skip
 def test_predictions_of_another_make_are_refused(data):
     """Headers that lie, other types, rows, classes and values: one refusal."""
-    with pytest.raises(RefusedError):
-        models.answers_of(data, 3, 7)
-    with pytest.raises(RefusedError):
-        models.ridge_of(data, 7)
+    with pytest.raises(RefusedModelError):
+        classifier_files.output_from_bytes(data, 3, 7)
+    with pytest.raises(RefusedModelError):
+        classifier_files.ridge_from_bytes(data, 7)

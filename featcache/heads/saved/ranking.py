@@ -1,0 +1,155 @@
+"""Every model of a data set in one order, best first: `featcache compare` shows it, and `best` is the first of it."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from featcache.dataset import Asked
+from featcache.errors import CacheError, FeatcacheError
+from featcache.heads import Scores
+from featcache.heads.saved.folders import heads_folder
+from featcache.heads.saved.kinds import describe_model
+from featcache.heads.saved.run_log import FitRun, newest_checks, read_runs
+from featcache.store import FeatureStore, ListingLine, read_listing
+
+_NAMED = 5  # heads in a note
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A model of the log of runs, as its folder describes it; the model itself is not held."""
+
+    name: str
+    folder: Path
+    store: FeatureStore
+    run: FitRun  # the newest that made it
+    check: Mapping[str, Any] | None  # the newest that was made of it
+    selected_by: str  # what chose it among those of a run; "" where nothing did
+    kind: str  # "linear", "knn", "sklearn.svm:SVC"
+    settings: Mapping[str, Any]  # those that differ from the defaults
+    train: Scores | None
+    val: Scores | None
+    val_listing: str  # the sha256 of the listing that it was scored on; "" where it was not
+    has_diverged: bool
+    is_layer: bool  # whether it can become the last layer of a network
+
+    @property
+    def has_val_score(self) -> bool:
+        """Whether its score on val can be compared with others'."""
+        return self.sort_key[0] == 0
+
+    @property
+    def sort_key(self) -> tuple[float, ...]:
+        """Its place in the order of merit, see `merit_key`."""
+        is_best = self.run.best == self.name
+        return merit_key(self.val, diverged=self.has_diverged, at=self.run.at, is_best=is_best)
+
+
+def merit_key(val: Scores | None, *, diverged: bool, at: int, is_best: bool) -> tuple[float, ...]:
+    """Return the key that sorts models by merit, best first: macro recall on val, then the lower loss, then the newest.
+
+    What has no score on val comes after all that have one, the newest run first and of a run its best; a head that
+    diverged comes last.
+
+    Args:
+        val: The scores on val as they were measured when the model was made.
+        diverged: Whether its weights mean nothing.
+        at: When the run that made it ended, in nanoseconds.
+        is_best: Whether it is the best of that run.
+    """
+    if diverged:
+        return 2, 0.0, 0.0, -at, not is_best
+    if val is None or not math.isfinite(val.macro_recall):
+        return 1, 0.0, 0.0, -at, not is_best
+    return 0, -val.macro_recall, val.loss if math.isfinite(val.loss) else math.inf, -at, not is_best
+
+
+def rank_models(request: Asked) -> tuple[list[Candidate], list[str]]:
+    """Return every model of a data set in the stores that are meant, best first; and notes on what was left out.
+
+    Raises:
+        CacheError: a log of runs is damaged.
+    """
+    candidates: list[Candidate] = []
+    notes: list[str] = []
+    for store in request.stores():
+        candidates += _candidates(request, store, notes)
+    return sorted(candidates, key=lambda candidate: candidate.sort_key), notes
+
+
+def notes_on_changed_val(request: Asked, candidates: Sequence[Candidate]) -> list[str]:
+    """Return a note that names the models whose scores on val are of other rows than val has now; none where all are.
+
+    Their scores cannot be compared with the others'.
+    """
+    rows: dict[tuple[str, str], bytes] = {}
+
+    def rows_of(store: FeatureStore, sha256: str) -> bytes:
+        if (store.name, sha256) not in rows:
+            rows[store.name, sha256] = _val_rows(request, store, sha256)
+        return rows[store.name, sha256]
+
+    outdated = []
+    for candidate in candidates:
+        now = candidate.store.listings.get(request.key("val"))
+        scored_on = candidate.val_listing
+        if not candidate.has_val_score or not scored_on or now is None or now.sha256 == scored_on:
+            continue
+        if rows_of(candidate.store, scored_on) != rows_of(candidate.store, now.sha256):
+            outdated.append(candidate.name)
+    if not outdated:
+        return []
+    more = f" and {len(outdated) - _NAMED:,} more" if len(outdated) > _NAMED else ""
+    return [
+        f"val has changed since these were scored on it: {', '.join(outdated[:_NAMED])}{more}; `featcache compare "
+        f"--split val` scores every head on val as it is now"
+    ]
+
+
+def selection_of(name: str, runs: Sequence[FitRun]) -> str:
+    """Return what chose a model in the newest run that chose it; "" where nothing did. `runs` are oldest first."""
+    return next((run.selected_by for run in reversed(runs) if run.best == name and run.selected_by), "")
+
+
+def _val_rows(request: Asked, store: FeatureStore, sha256: str) -> bytes:
+    """Return the classes, labels and digests of a listing of val as bytes that can be compared."""
+    data_set, variant, split = request.key("val")
+    try:
+        line = ListingLine(data_set=data_set, variant=variant, split=split, sha256=sha256)
+        extracted = read_listing(store.cache, line)
+    except (CacheError, ValueError):  # it is gone: nothing shows that it was the same
+        return sha256.encode()
+    text = json.dumps([extracted.listing.classes, extracted.listing.labels.tolist()]).encode()
+    return text + extracted.digests.tobytes()
+
+
+def _candidates(request: Asked, store: FeatureStore, notes: list[str]) -> Iterator[Candidate]:
+    """Yield each model of one store once, in the order in which they were first made; what cannot be read is a note."""
+    runs = read_runs(store, request.recipe.name, request.variant)
+    newest_run = {name: run for run in runs for name in run.heads}
+    checks = newest_checks(runs)
+    folder = heads_folder(store, request.recipe.name, request.variant)
+    for name, run in newest_run.items():
+        try:
+            model = describe_model(folder / name)
+        except FeatcacheError as error:
+            notes.append(f"{name} is left out: {error}")
+            continue
+        yield Candidate(
+            name=name,
+            folder=model.folder,
+            store=store,
+            run=run,
+            check=checks.get(name),
+            selected_by=selection_of(name, runs),
+            kind=model.kind,
+            settings=model.settings,
+            train=model.train,
+            val=model.val,
+            val_listing=model.sources.get("val", {}).get("listing", ""),
+            has_diverged=model.has_diverged,
+            is_layer=model.layer is not None,
+        )
