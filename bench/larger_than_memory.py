@@ -28,8 +28,8 @@ import numpy as np
 from heads import CLASSES, DIM, synthetic
 from machine import Result, document, table
 
-from featcache.features.in_memory import Features, features_of
-from featcache.features.streamed import WINDOW_BYTES, streamed_of
+from featcache.features.in_memory import Features, read_features
+from featcache.features.streamed import WINDOW_BYTES, open_streamed
 from featcache.files import StatLog
 from featcache.heads.config import HeadConfig
 from featcache.heads.training.train import train_heads
@@ -97,7 +97,7 @@ def read_through(root: Path, readers: int) -> float:
 def from_disk(root: Path, epochs: int, limit: int) -> dict[str, float]:
     """In the process of its own: train, and say how long it took and how much it held."""
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    train = streamed_of(FeatureStore.open(root, StatLog(root.parent.parent)), KEY)
+    train = open_streamed(FeatureStore.open(root, StatLog(root.parent.parent)), KEY)
     forgetting = 0.0
 
     def between(*_: int) -> None:
@@ -151,9 +151,9 @@ def loss(folder: Path, gb: float, rows: int, epochs: int, seeds: int) -> tuple[l
     """The final loss over seeds, from disk with windows of the same share of the store, and in memory."""
     root = build(folder / "small", rows)
     store = FeatureStore.open(root, StatLog(root.parent.parent))
-    features: Features = features_of(store, KEY)
+    features: Features = read_features(store, KEY)
     share = rows * DIM * 4 / (gb * 1e9)
-    streamed = streamed_of(
+    streamed = open_streamed(
         store, KEY, window_bytes=int(share * WINDOW_BYTES), piece_bytes=max(4 * DIM, int(share * CHUNK_BYTES))
     )
     found: dict[str, list[float]] = {"memory": [], "disk": []}

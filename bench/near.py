@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from machine import Result, document, table
 
-from featcache.dataset.near_duplicate_search import HELD, PASSING, nearest
+from featcache.dataset.nearest_rows import HELD, PASSING, find_nearest_rows
 from featcache.files import StatLog
-from featcache.listing.sources import data_source
+from featcache.listing.sources import resolve_source
 from featcache.recipe import read_recipe
 from featcache.store import ExtractedListing, create_store
 from featcache.trunks.architectures import architecture
@@ -64,7 +64,7 @@ def make(root: Path, train: int, val: int, classes: int = 1) -> tuple[Path, dict
     x["val"][planted] = x["train"][of] + 0.1 * chance.standard_normal((PLANTED, DIM), dtype=np.float32)
     arch = architecture("vit_b_16")
     spec = TrunkSpec(arch=arch.name, weights_sha256="0" * 64, transform=arch.transform)
-    laid = data_source(read_recipe(recipe))
+    laid = resolve_source(read_recipe(recipe))
     with create_store(root / "cache", spec, weights_name="near", stat_log=StatLog(root / "cache")).writer(
         shard_rows=BLOCK
     ) as writer:
@@ -125,7 +125,7 @@ def measure(train: int, val: int) -> tuple[list[Result], dict[str, float]]:
         shutil.rmtree(root, ignore_errors=True)
     expected = brute_force(a, b)
     began = time.perf_counter()
-    _, of_b = nearest(a, b, COSINE)
+    _, of_b = find_nearest_rows(a, b, COSINE)
     ours = time.perf_counter() - began
     alone = products_alone(a, b)
     if dict(zip(of_b.rows.tolist(), of_b.neighbours.tolist(), strict=True)) != expected:

@@ -26,10 +26,10 @@ from machine import Result, document, table
 from PIL import Image
 
 import featcache
-from featcache.dataset.request import Asked
+from featcache.dataset.request import DatasetRequest
 from featcache.evaluation.evaluate_head import predict_on_split
 from featcache.files import StatLog
-from featcache.listing.sources import data_source
+from featcache.listing.sources import resolve_source
 from featcache.machine import cores
 from featcache.recipe import read_recipe
 from featcache.report.page.build import build_page
@@ -82,7 +82,7 @@ def make(root: Path, rows: int) -> dict[str, Any]:
     recipe.write_text(f'name = "page"\n[data]\nlayout = "drive-act"\nroot = "{root}"\nview = "view"\nfold = 0\n')
     arch = architecture("vit_b_16")
     spec = TrunkSpec(arch=arch.name, weights_sha256="0" * 64, transform=arch.transform)
-    random, laid = np.random.default_rng(1), data_source(read_recipe(recipe))
+    random, laid = np.random.default_rng(1), resolve_source(read_recipe(recipe))
     centres = random.standard_normal((CLASSES, DIM), dtype=np.float32)
     with create_store(root / "cache", spec, weights_name="page", stat_log=StatLog(root / "cache")).writer(
         shard_rows=BLOCK
@@ -131,7 +131,7 @@ def measure(rows: int) -> tuple[list[Result], dict[str, float]]:
             )[1:]
         }
         size = (root / "report.html").stat().st_size
-        found, *runs["of it: load, ask the head"] = timed(lambda: predict_on_split(Asked(**where)))
+        found, *runs["of it: load, ask the head"] = timed(lambda: predict_on_split(DatasetRequest(**where)))
         page, *runs["of it: count, draw again"] = timed(lambda: build_page(found))
         shown, *runs["of it: thumbnails"] = timed(lambda: build_gallery(page.predictions, page.root))
         _, *runs["of it: HTML"] = timed(lambda: render_html(page, shown))

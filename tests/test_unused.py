@@ -171,11 +171,11 @@ def test_a_column_that_is_nearly_a_known_one_is_refused(tmp_path, column):
     """It would be left out in silence, and people or splits with it; a column of another name is none of ours."""
     path = tmp_path / "t.csv"
     path.write_text(f"path,label,{column},weather\n")
-    found = sheet.read(str(path), ["path", "label"], ["split", "clip", "subject"])
+    found = sheet.read_sheet(str(path), ["path", "label"], ["split", "clip", "subject"])
     assert [f"column {column!r} would be left out" in problem for problem in found.problems] == [True]
-    assert not sheet.read(str(path), ["path", "label", column], ["split", "clip", "subject"]).problems
+    assert not sheet.read_sheet(str(path), ["path", "label", column], ["split", "clip", "subject"]).problems
     with pytest.raises(DataError, match=r"no column 'Label'; .* did you mean 'label'\?"):
-        sheet.refuse("t.csv", sheet.read(str(path), ["Label"], []).problems)
+        sheet.refuse_problems("t.csv", sheet.read_sheet(str(path), ["Label"], []).problems)
 
 
 def test_advice_is_not_what_is_done_already():

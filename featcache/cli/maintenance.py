@@ -13,7 +13,7 @@ from featcache.errors import UsageError
 from featcache.recipe import StoreOptions
 
 if TYPE_CHECKING:
-    from featcache.maintenance import Tidied
+    from featcache.maintenance import GcSummary
 
 OneStore = Annotated[str | None, typer.Option("--store", help="One store: its name, or the start of its fingerprint.")]
 Wait = Annotated[float, typer.Option("--wait", help="Seconds to wait for a store that another process writes to.")]
@@ -37,7 +37,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Find every problem in the cache, not only the first one: logs, all hashes, listings, heads; --quick, --deep."""
-    from featcache.maintenance import HASHES, QUICK, examine
+    from featcache.maintenance import HASHES, QUICK, run_verification
     from featcache.report import ProgressBar, counted, time_left
 
     if quick and deep:
@@ -54,13 +54,13 @@ def verify(
             rate = f"{done / 1e6 / max(seconds, 1e-9):,.0f} MB/s  {time_left(done, total, seconds)}"
             bar.show("hashing", done // 10**6, total // 10**6, f"MB  {rate}")
 
-        examination = examine(cache=cache, store=store, depth=QUICK if quick else HASHES, progress=show)
+        examination = run_verification(cache=cache, store=store, depth=QUICK if quick else HASHES, progress=show)
         if deep:
-            from featcache.maintenance import embed_again
+            from featcache.maintenance import reembed_sample
             from featcache.recipe import resolve_recipe
 
             trunk_weights = weights or (resolve_recipe(pipeline).trunk.weights if pipeline else None)
-            embed_again(
+            reembed_sample(
                 examination, cache=cache, weights=trunk_weights, device=device, batch_size=batch_size, sample=sample,
                 progress=lambda name: bar.show(f"embedding a sample of {name}", 0, 1),
             )  # fmt: skip
@@ -107,11 +107,11 @@ def repair(
             echo(f"to be embedded again: {listing}: {shown_path(path)}")
         if len(repairs.embed_again) > _NAMED:
             echo(f"… and {len(repairs.embed_again) - _NAMED:,} more (--json lists them all)")
-        for problem in repairs.unmended:
+        for problem in repairs.unrepaired:
             echo(f"not repaired: {relative_paths(problem.message)}")
         images, extract = len(repairs.embed_again), "; run `featcache extract`" if repairs.embed_again else ""
         echo(f"{counted(len(repairs.actions), 'repair')}, {counted(images, 'image')} to be embedded again{extract}")
-    if repairs.unmended:
+    if repairs.unrepaired:
         raise typer.Exit(3)
 
 
@@ -147,7 +147,7 @@ def collect(
         echo("nothing was done; --apply does it")
 
 
-def _sentence_of(collection: "Tidied") -> str:
+def _sentence_of(collection: "GcSummary") -> str:
     """Return what gc did to one store, or would do."""
     from featcache.report import counted
 

@@ -59,7 +59,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Report the recall of each class and the confusion matrix of a head, with intervals; by image and by clip."""
-    from featcache.dataset import Asked
+    from featcache.dataset import DatasetRequest
     from featcache.evaluation import evaluate_folds, pair_predictions, predict_on_split
     from featcache.report import check_destination, print_evaluation, print_folds, print_pair, save_evaluation_csv
 
@@ -79,7 +79,7 @@ def report(
         else:
             print_folds(averaged, open_console())
         return
-    request = Asked(**options)
+    request = DatasetRequest(**options)
     examined = predict_on_split(request, head, **choices)  # type: ignore[arg-type]
     evaluation = examined.evaluation(by)
     if html is not None:

@@ -1,4 +1,4 @@
-"""What is asked of which data set, and what the data set contains."""
+"""Which data set is meant, what it contains, and which images it has twice."""
 
 import lazy_loader
 

@@ -1,9 +1,9 @@
-from .duplicates import Conflict as Conflict
 from .duplicates import Duplicates as Duplicates
-from .near_duplicate_search import Image as Image
+from .duplicates import ImageInSplit as ImageInSplit
+from .duplicates import LabelConflict as LabelConflict
 from .near_duplicate_search import NearDuplicates as NearDuplicates
 from .near_duplicate_search import near_duplicates as near_duplicates
-from .request import Asked as Asked
+from .request import DatasetRequest as DatasetRequest
 from .summary import Contents as Contents
 from .summary import SplitContents as SplitContents
 from .summary import describe as describe

@@ -1,4 +1,4 @@
-"""What a command or a function of the library is asked for: which data set, in which cache, in which store."""
+"""DatasetRequest: which data set a command or function works on, in which cache, and in which of its stores."""
 
 import os
 import warnings
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from featcache.errors import CacheError, UsageError
 from featcache.files import StatLog
-from featcache.listing import differing_settings, root_of, variant
+from featcache.listing import describe_differences, locate_root, name_variant
 from featcache.recipe import DriveActData, Recipe, resolve_recipe
 from featcache.store import (
     FeatureStore,
@@ -25,8 +25,11 @@ from featcache.store import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """The flags of `featcache.recipe.options`, and what they mean; made where a function begins: `Asked(**where)`."""
+class DatasetRequest:
+    """The options of `featcache.recipe.options`, and what they resolve to.
+
+    Every function that takes them begins with `DatasetRequest(**options)`. Nothing is read before it is needed.
+    """
 
     pipeline: str | None = None
     data: str | None = None
@@ -35,21 +38,21 @@ class Asked:
     store: str | None = None
     weights: str | None = None
     precision: str | None = None
-    fold: int | None = None  # of Drive&Act, where not the recipe's is meant
+    fold: int | None = None  # of Drive&Act; None is the recipe's
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The recipe that is meant.
+        """The recipe that the options name, with their overrides.
 
         Raises:
             UsageError: no such recipe, or a faulty one; or a fold of a data set that has none.
         """
-        found = resolve_recipe(self.pipeline, data=self.data, name=self.name)
+        recipe = resolve_recipe(self.pipeline, data=self.data, name=self.name)
         if self.fold is None:
-            return found
-        if not isinstance(found.data, DriveActData):
-            raise UsageError(f"--folds: {found.name} has no folds; only the layout drive-act has them. Leave it out.")
-        return found.override("data", fold=self.fold)
+            return recipe
+        if not isinstance(recipe.data, DriveActData):
+            raise UsageError(f"--folds: {recipe.name} has no folds; only the layout drive-act has them. Leave it out.")
+        return recipe.override("data", fold=self.fold)
 
     @cached_property
     def folder(self) -> Path:
@@ -57,32 +60,35 @@ class Asked:
         return cache_folder(self.cache)
 
     @cached_property
-    def known(self) -> StatLog:
-        """The memory of the cache."""
+    def stat_log(self) -> StatLog:
+        """The cache's memory of files that it has hashed."""
         return StatLog(self.folder)
 
     @cached_property
     def variant(self) -> str:
-        """Which cut of the data set."""
-        return variant(self.recipe)
+        """The name of the data set's variant: fold, view, cap, stride, assigned splits."""
+        return name_variant(self.recipe)
 
     def key(self, split: str) -> ListingKey:
-        """The name of one split's listing."""
+        """Return (data set, variant, split), which names one split's listing."""
         return self.recipe.name, self.variant, split
 
     def key_of(self, store: FeatureStore, split: str) -> ListingKey:
-        """The name of one split's listing, held against what the recipe says of the data.
+        """Return the key of one split's listing, once a store's listing agrees with the recipe.
+
+        Args:
+            store: a store that may hold the split; where it does not, there is nothing to compare.
+            split: the split's name.
 
         Raises:
-            CacheError: the listing was made from another folder than the one that is asked for, or laid out
-                otherwise.
+            CacheError: the listing was made from another folder than the recipe's, or with other data settings.
         """
         key = self.key(split)
         if key not in store.listings:
             return key
         root, settings = store.origin(key)
         self._refuse_other_root(store, key, root)
-        if differing := differing_settings(self.recipe, settings):
+        if differing := describe_differences(self.recipe, settings):
             raise CacheError(
                 f"{self.folder}: {'/'.join(key)} was extracted with other data settings: the recipe says {differing}. "
                 f"Use the recipe that it was extracted with, or run `featcache extract` with this one: what the cache "
@@ -91,13 +97,14 @@ class Asked:
         return key
 
     def _refuse_other_root(self, store: FeatureStore, key: ListingKey, root: str) -> None:
-        wanted = root_of(self.recipe)
+        """Accept a listing's root that the data set has moved away from, with a warning; refuse any other folder."""
+        wanted = locate_root(self.recipe)
         if is_same_folder(root, wanted):
             return
         before = store.listing(key)
         left = has_files(before)
-        if not left and os.path.isdir(wanted) and has_same_files(before, wanted, self.known):
-            self.known.try_flush()
+        if not left and os.path.isdir(wanted) and has_same_files(before, wanted, self.stat_log):
+            self.stat_log.try_flush()
             warnings.warn(f"{root} has moved to {wanted}; `featcache extract` notes that", stacklevel=3)
             return
         if not left and not os.path.exists(wanted) and not os.path.isdir(root):
@@ -115,12 +122,12 @@ class Asked:
         )
 
     def keys_of(self, store: FeatureStore) -> list[ListingKey]:
-        """The splits of this data set that a store holds."""
+        """Return the keys of the splits of this data set that a store holds."""
         return [key for key in store.listings if key[:2] == (self.recipe.name, self.variant)]
 
     @cached_property
-    def request(self) -> StoreRequest:
-        """What a store must be to be meant: what was typed, and what the recipe states of the trunk beside that.
+    def store_request(self) -> StoreRequest:
+        """What a store must match: the options that were typed, and what else the recipe states of the trunk.
 
         A store that is named outright stands for itself, whatever the recipe's [trunk] section says.
         """
@@ -134,24 +141,28 @@ class Asked:
         )
 
     def stores(self) -> list[FeatureStore]:
-        """The stores that hold this data set, or heads of it, and are what is asked for; none where no store does.
+        """Return the stores that match the request and hold this data set or heads of it; none where none holds it.
 
         Raises:
-            CacheError: stores hold it, and none of them is what is asked for; or the one that is named cannot be
-                opened.
+            CacheError: stores hold the data set, and none of them matches; or the one that is named cannot be opened.
         """
-        place = Path("heads", self.recipe.name, self.variant)
-        everywhere = find_stores(self.folder, self.known)
-        holding = [found for found in everywhere if self.keys_of(found) or (found.root / place).is_dir()]
-        fitting = [found for found in holding if self.request.is_met_by(found)]
-        if not fitting:
-            refuse_other_stores(self.folder, self.known, holding, self.request, f"{self.recipe.name}/{self.variant}")
-        return fitting
+        heads = Path("heads", self.recipe.name, self.variant)
+        holding = [
+            store
+            for store in find_stores(self.folder, self.stat_log)
+            if self.keys_of(store) or (store.root / heads).is_dir()
+        ]
+        matching = [store for store in holding if self.store_request.is_met_by(store)]
+        if not matching:
+            refuse_other_stores(
+                self.folder, self.stat_log, holding, self.store_request, f"{self.recipe.name}/{self.variant}"
+            )
+        return matching
 
     def store_of(self, split: str) -> FeatureStore:
-        """The one store that holds this split.
+        """Return the one store that matches the request and holds this split.
 
         Raises:
             CacheError: no store does, or several do; the message says how to go on.
         """
-        return choose_store(self.folder, self.known, self.key(split), self.request)
+        return choose_store(self.folder, self.stat_log, self.key(split), self.store_request)

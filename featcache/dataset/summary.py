@@ -1,4 +1,4 @@
-"""What is in a data set, before a GPU is spent: counted from its listings; no pixel is read, no file opened."""
+"""What a data set contains, counted from its listings before a GPU is spent: no pixel is read, no image opened."""
 
 import os
 from collections import Counter
@@ -9,25 +9,32 @@ from typing import Any, Unpack
 import numpy as np
 
 from featcache.arguments import checked
-from featcache.dataset.duplicates import Codes, Conflict, Duplicates, conflicts_of, duplicates_of, known_digests
-from featcache.dataset.request import Asked
+from featcache.dataset.duplicates import (
+    Codes,
+    Duplicates,
+    LabelConflict,
+    count_conflicts,
+    find_duplicates,
+    read_known_digests,
+)
+from featcache.dataset.request import DatasetRequest
 from featcache.errors import FeatcacheError, UsageError
-from featcache.listing import Leak, Listing, data_source, find_leaks, left_out_notes, video_and_frame
+from featcache.listing import Leak, Listing, find_leaks, note_leftovers, resolve_source, video_and_frame
 from featcache.recipe import DataOptions
 from featcache.store import Digests, find_broken_stores, read_split_assignment
 
-_FEW = 8  # files wanted of one folder, up to which asking for each is cheaper than listing the folder
+_MAX_STAT_CALLS = 8  # files of one folder, up to which asking for each is cheaper than listing the folder
 
 
 @dataclass(frozen=True, slots=True)
 class SplitContents:
-    """One split. An image is a path: one that stands in two rows is one image."""
+    """The counts of one split. An image is a path: one that stands in two rows is one image."""
 
     rows: int
     images: int
     shared_images: int  # in two or more rows
     conflicting_images: int  # under two or more labels
-    conflicts: tuple[Conflict, ...]  # most images first
+    conflicts: tuple[LabelConflict, ...]  # most images first
     clips: int
     subjects: int
     classes: Mapping[str, int]  # rows of each, in the order of the labels; 0 where this split lacks one
@@ -44,106 +51,121 @@ class SplitContents:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A data set, all its splits."""
+    """What a data set contains, split by split."""
 
     data_set: str
     variant: str
     root: str
     splits: Mapping[str, SplitContents]
-    cuts: tuple[Leak, ...]  # every two splits that share images, clips or subjects
+    leaks: tuple[Leak, ...]  # of every two splits that share images, clips or subjects
     duplicates: Duplicates | None = None  # None where nothing of it was extracted
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The document of `featcache data --json`."""
-        document = asdict(self)
-        for name, split in self.splits.items():
-            document["splits"][name]["lacking"] = split.lacking
-        document["cuts"] = [
+        """Return the document of `featcache data --json`."""
+        leaks = [
             {
-                "splits": (cut.one, cut.other),
-                "images": len(cut.paths),
-                "clips": len(cut.clips),
-                "subjects": cut.subjects,
+                "splits": (leak.split, leak.other_split),
+                "images": len(leak.paths),
+                "clips": len(leak.clips),
+                "subjects": leak.subjects,
             }
-            for cut in self.cuts
+            for leak in self.leaks
         ]
+        duplicates = None
         if self.duplicates is not None:
             across = self.duplicates.across_splits.items()
-            document["duplicates"]["across_splits"] = [{"splits": pair, "contents": count} for pair, count in across]
-        return document
+            duplicates = asdict(self.duplicates)
+            duplicates["across_splits"] = [{"splits": pair, "contents": count} for pair, count in across]
+        return {
+            "data_set": self.data_set,
+            "variant": self.variant,
+            "root": self.root,
+            "splits": {name: {**asdict(split), "lacking": split.lacking} for name, split in self.splits.items()},
+            "cuts": leaks,
+            "duplicates": duplicates,
+            "notes": self.notes,
+        }
 
 
 @checked
-def describe(*, splits: Sequence[str] | None = None, **where: Unpack[DataOptions]) -> Contents:
-    """What is in the data set that the recipe means; `splits` names some of its splits, without it all are meant.
+def describe(*, splits: Sequence[str] | None = None, **options: Unpack[DataOptions]) -> Contents:
+    """Return what the data set contains that the options name.
 
-    Files are looked for by listing their folders. Where the cache holds the data set, the digests that it has
-    show exact duplicates; a cache that cannot be read is a note, not an error.
+    Missing files are found by listing their folders. Where the cache holds the data set, the digests in it show exact
+    duplicates; a cache that cannot be read is a note, not an error.
+
+    Args:
+        splits: the splits to describe; all of them where it is left out.
+        **options: those of the command line that name a data set and a cache (`recipe.Where`).
 
     Raises:
         UsageError: no such recipe, or an empty list of splits.
         DataError: the data set, or a split of it, cannot be listed.
-        CacheError: who was dealt to which split cannot be read.
+        CacheError: the record of which image is in which split cannot be read.
     """
     if splits is not None and not splits:
         raise UsageError("splits is empty: name a split, or leave it out for every one")
-    asked = Asked(**where)
-    found = data_source(asked.recipe, read_split_assignment(asked.folder, asked.recipe.name, asked.variant))
-    listings = [found.listing(split) for split in (found.splits() if splits is None else dict.fromkeys(splits))]
-    notes = ((found.absent,) if found.absent else ()) + tuple(_remarks(listings))
-    missing = {listing.split: not_on_disk(listing) for listing in listings}
-    lost = find_broken_stores(asked.folder, asked.known).values()
-    notes = (*notes, *(f"exact duplicates were not looked for in a store: {error}" for error in lost))
+    request = DatasetRequest(**options)
+    source = resolve_source(request.recipe, read_split_assignment(request.folder, request.recipe.name, request.variant))
+    listings = [source.listing(split) for split in (source.splits() if splits is None else dict.fromkeys(splits))]
+    notes = ((source.unreadable,) if source.unreadable else ()) + tuple(_names_notes(listings))
+    missing = {listing.split: count_missing(listing) for listing in listings}
+    errors = find_broken_stores(request.folder, request.stat_log).values()
+    notes = (*notes, *(f"exact duplicates were not looked for in a store: {error}" for error in errors))
     try:
-        digests = known_digests(asked.folder, listings)
+        digests = read_known_digests(request.folder, listings)
     except FeatcacheError as error:
         notes = (*notes, f"exact duplicates were not looked for: {error}")
-        return contents(listings, missing=missing, notes=notes)
-    return contents(listings, missing=missing, digests=digests, notes=notes)
+        return count_contents(listings, missing=missing, notes=notes)
+    return count_contents(listings, missing=missing, digests=digests, notes=notes)
 
 
-def _remarks(listings: Sequence[Listing]) -> list[str]:
-    """What the listings say of the data set's names, each thing once."""
+def _names_notes(listings: Sequence[Listing]) -> list[str]:
+    """Return what a person should know of the names in the listings, as sentences, each once."""
     left_out = {path for listing in listings for path in listing.left_out}  # what stands beside the splits is in each
-    return [*left_out_notes(left_out), *dict.fromkeys(note for listing in listings for note in listing.notes)]
+    return [*note_leftovers(left_out), *dict.fromkeys(note for listing in listings for note in listing.notes)]
 
 
-def contents(
+def count_contents(
     listings: Sequence[Listing],
     *,
     missing: Mapping[str, int] | None = None,
     digests: Mapping[str, Digests] | None = None,
     notes: tuple[str, ...] = (),
 ) -> Contents:
-    """Count what stands in the splits of one data set.
+    """Return the counts of the splits of one data set.
 
-    `missing` is how many images of a split have no file yet; `digests` are (rows, 32) of a split, zeros where
-    a row's content is not known.
+    Args:
+        listings: one for each split.
+        missing: split -> how many of its images have no file; a split that is not in it was not looked at.
+        digests: split -> (rows, 32) uint8, zeros where a row's content is not known; without it no duplicates are
+            looked for.
+        notes: sentences for the result.
 
     Raises:
         ValueError: no listing, or listings that number their classes differently.
     """
     if len({listing.classes for listing in listings}) != 1:
         raise ValueError(f"the splits have {len({listing.classes for listing in listings})} lists of classes, not 1")
-    images = _number(listings)
+    columns = _number_images(listings)
     missing = missing or {}
     return Contents(
         data_set=listings[0].data_set,
         variant=listings[0].variant,
         root=listings[0].root,
         splits={
-            listing.split: _split(listing, column, missing.get(listing.split))
-            for listing, column in zip(listings, images, strict=True)
+            listing.split: _count_split(listing, images, missing.get(listing.split))
+            for listing, images in zip(listings, columns, strict=True)
         },
-        cuts=tuple(find_leaks(listings)),
-        duplicates=duplicates_of(listings, images, digests) if digests else None,
+        leaks=tuple(find_leaks(listings)),
+        duplicates=find_duplicates(listings, columns, digests) if digests else None,
         notes=notes,
     )
 
 
-def not_on_disk(listing: Listing) -> int:
-    """How many different images of a listing have no file yet, or no video. Folders are listed; no file is opened."""
+def count_missing(listing: Listing) -> int:
+    """Return how many different images of a listing have no file, or no video. Folders are listed, no file opened."""
     if listing.videos:
         frames = Counter(video_and_frame(path)[0] for path in set(listing.paths))
         return sum(count for video, count in frames.items() if not os.path.isfile(os.path.join(listing.root, video)))
@@ -151,12 +173,12 @@ def not_on_disk(listing: Listing) -> int:
     for path in listing.paths:
         above, separator, name = path.rpartition("/")
         wanted.setdefault(above + separator, set()).add(name)
-    return sum(len(names) - _found(os.path.join(listing.root, folder), names) for folder, names in wanted.items())
+    return sum(len(names) - _count_files(os.path.join(listing.root, folder), names) for folder, names in wanted.items())
 
 
-def _found(folder: str, names: set[str]) -> int:
-    """How many of these files a folder holds; none, where it cannot be looked into."""
-    if len(names) <= _FEW:
+def _count_files(folder: str, names: set[str]) -> int:
+    """Return how many of these files a folder holds; 0 where it cannot be read."""
+    if len(names) <= _MAX_STAT_CALLS:
         return sum(os.path.isfile(folder + name) for name in names)
     try:
         with os.scandir(folder) as entries:
@@ -165,35 +187,32 @@ def _found(folder: str, names: set[str]) -> int:
         return 0
 
 
-def _number(listings: Sequence[Listing]) -> list[Codes]:
-    """A number for each image, the same wherever it stands; one column, (rows,), for each listing."""
+def _number_images(listings: Sequence[Listing]) -> list[Codes]:
+    """Return a number for each row's image, the same wherever it stands; one column, (rows,), for each listing."""
     numbers: dict[str, int] = {}
-    one_root = len({listing.root for listing in listings}) == 1
+    have_one_root = len({listing.root for listing in listings}) == 1
     columns = []
     for listing in listings:
-        paths = listing.paths if one_root else [listing.file(row) for row in range(len(listing))]
+        paths = listing.paths if have_one_root else [listing.file(row) for row in range(len(listing))]
         column = (numbers.setdefault(path, len(numbers)) for path in paths)
         columns.append(np.fromiter(column, np.int64, len(listing)))
     return columns
 
 
-def _named(column: Sequence[str]) -> set[str]:
-    return set(column) - {""}
-
-
-def _split(listing: Listing, images: Codes, missing: int | None) -> SplitContents:
-    _, rows_of = np.unique(images, return_counts=True)
-    conflicting, conflicts = conflicts_of(images, listing.labels, listing.classes)
+def _count_split(listing: Listing, images: Codes, missing: int | None) -> SplitContents:
+    """Return the counts of one split; `images` is (rows,), equal where two rows have one image."""
+    _, rows_of_image = np.unique(images, return_counts=True)
+    conflicting, conflicts = count_conflicts(images, listing.labels, listing.classes)
     support = listing.support()
     occurring = support[support > 0]
     return SplitContents(
         rows=len(listing),
-        images=len(rows_of),
-        shared_images=int((rows_of > 1).sum()),
+        images=len(rows_of_image),
+        shared_images=int((rows_of_image > 1).sum()),
         conflicting_images=conflicting,
         conflicts=conflicts,
-        clips=len(_named(listing.clips)),
-        subjects=len(_named(listing.subjects)),
+        clips=len(set(listing.clips) - {""}),
+        subjects=len(set(listing.subjects) - {""}),
         classes=dict(zip(listing.classes, support.tolist(), strict=True)),
         imbalance=float(occurring.max() / occurring.min()) if len(occurring) else None,
         not_on_disk=missing,

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Unpack
 
 from featcache.arguments import checked
-from featcache.dataset import Asked
+from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, FeatcacheError, UsageError
 from featcache.evaluation.json_parts import finite_or_none
-from featcache.features import Features, features_of
+from featcache.features import Features, read_features
 from featcache.heads import Scores
 from featcache.heads.classifiers import format_value, score_output
 from featcache.heads.saved import (
@@ -100,7 +100,7 @@ def compare(*, split: str | None = None, sort: str = "macro_recall", **where: Un
     """
     if sort not in SORTS:
         raise UsageError(f"--sort: found {sort!r}, expected {', '.join(SORTS)}")
-    request = Asked(**where)
+    request = DatasetRequest(**where)
     candidates, notes = rank_models(request)
     features: dict[str, Features] = {}  # of `split`, by the store's name
     heads: list[ComparedHead] = []
@@ -111,7 +111,7 @@ def compare(*, split: str | None = None, sort: str = "macro_recall", **where: Un
             scored_on, scores = ("train", candidate.train) if candidate.val is None else ("val", candidate.val)
         else:
             if store.name not in features:
-                features[store.name] = features_of(store, key)
+                features[store.name] = read_features(store, key)
             scored_on, scores = split, _score(candidate, features[store.name], notes)
         heads.append(_compared(candidate, scored_on, scores, candidate.val if split is None else scores))
     if not heads:

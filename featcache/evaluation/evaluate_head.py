@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Unpack
 
 from featcache.arguments import checked
-from featcache.dataset import Asked
+from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, DataError, UsageError
 from featcache.evaluation.checks import notes_on, refuse_unfit
 from featcache.evaluation.evaluation import Evaluation, evaluate_predictions
@@ -14,7 +14,7 @@ from featcache.evaluation.predictions import (
     group_by_clip,
     label_predictions,
 )
-from featcache.features import Features, changes_since_extract, features_of
+from featcache.features import Features, changes_since_extract, read_features
 from featcache.heads.saved import (
     ChosenHead,
     FitRun,
@@ -35,7 +35,7 @@ Key = tuple[str, str, str]  # data set, variant, split
 class HeadOnSplit:
     """A head on a split: its predictions, and where both come from."""
 
-    request: Asked
+    request: DatasetRequest
     store: FeatureStore
     head: SavedModel
     choice: ChosenHead  # how the head was chosen, and the runs that made it
@@ -117,11 +117,11 @@ def evaluate(
         DataError: by clip, and there is none, or one has several classes.
     """
     options = {"split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects}
-    return predict_on_split(Asked(**where), head, **options).evaluation(by)  # type: ignore[arg-type]
+    return predict_on_split(DatasetRequest(**where), head, **options).evaluation(by)  # type: ignore[arg-type]
 
 
 def predict_on_split(
-    request: Asked,
+    request: DatasetRequest,
     head: str | None = None,
     *,
     split: str | None = None,
@@ -157,7 +157,7 @@ def predict_on_split(
     )
 
 
-def _resolve(request: Asked, head: str | None, split: str | None) -> tuple[ChosenHead, Key]:
+def _resolve(request: DatasetRequest, head: str | None, split: str | None) -> tuple[ChosenHead, Key]:
     """Return the head that is meant, and the listing of the split; no model and no embedding is read."""
     choice = find_head(request, head)
     split = _default_split(request, choice.store) if split is None else split
@@ -168,7 +168,7 @@ def _load(choice: ChosenHead, key: Key) -> tuple[SavedModel, Features]:
     """Return the model, and the embeddings that it is to predict on."""
     with choice.explain_choice_in_errors():
         model = load_model(choice.folder, choice.store)
-    return model, features_of(choice.store, key)
+    return model, read_features(choice.store, key)
 
 
 def _predict(model: SavedModel, features: Features) -> SplitPredictions:
@@ -203,7 +203,7 @@ def _group(
     return clips, note
 
 
-def _default_split(request: Asked, store: FeatureStore) -> str:
+def _default_split(request: DatasetRequest, store: FeatureStore) -> str:
     for split in ("test", "val"):
         if request.key(split) in store.listings:
             return split

@@ -3,13 +3,13 @@
 import shlex
 from collections.abc import Mapping
 
-from featcache.dataset import Asked
+from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError
 from featcache.heads.saved import read_runs
 from featcache.recipe import absolute_pipeline
 
 
-def refuse_missing_folds(folds: Mapping[int, Asked]) -> None:
+def refuse_missing_folds(folds: Mapping[int, DatasetRequest]) -> None:
     """Refuse an average over folds of which some have no head; each is named with the commands that make one.
 
     Args:
@@ -31,11 +31,11 @@ def refuse_missing_folds(folds: Mapping[int, Asked]) -> None:
     )
 
 
-def _has_head(request: Asked) -> bool:
+def _has_head(request: DatasetRequest) -> bool:
     return any(read_runs(store, request.recipe.name, request.variant, newest=False) for store in request.stores())
 
 
-def _commands(fold: int, request: Asked) -> str:
+def _commands(fold: int, request: DatasetRequest) -> str:
     """Return the recipe's setting, then the commands with the flags that this one was given."""
     recipe = absolute_pipeline(request.pipeline, data=request.data)
     flags = [("-p", recipe), ("--data", request.data), ("--name", request.name), ("--cache", request.cache)]

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from featcache.arguments import checked
-from featcache.dataset import Asked
+from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
 from featcache.evaluation.evaluate_head import UNITS, HeadOnSplit, predict_on_split
 from featcache.evaluation.evaluation import Evaluation
@@ -141,7 +141,7 @@ def evaluate_pair(
     Raises:
         CacheError: as `evaluate`; or the heads' stores hold other rows of the split.
     """
-    request = Asked(**where)
+    request = DatasetRequest(**where)
     first, second = (
         predict_on_split(
             request, name, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects
@@ -204,7 +204,7 @@ def evaluate_folds(
     """
     if not folds or len(set(folds)) != len(folds):
         raise UsageError(f"--folds: found {','.join(map(str, folds)) or 'none'}, expected different numbers: 0,1,2")
-    requests = [Asked(**where, fold=fold) for fold in folds]
+    requests = [DatasetRequest(**where, fold=fold) for fold in folds]
     refuse_missing_folds(dict(zip(folds, requests, strict=True)))
     heads = [
         predict_on_split(

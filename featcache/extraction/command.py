@@ -6,12 +6,21 @@ from dataclasses import replace
 from typing import Unpack
 
 from featcache.arguments import checked
-from featcache.dataset import Asked
+from featcache.dataset import DatasetRequest
 from featcache.errors import DataError, UsageError
 from featcache.extraction.job import ExtractJob
 from featcache.extraction.moved_root import refuse_another_root
 from featcache.extraction.summary import Progress, Settings, Summary
-from featcache.listing import Dealt, Leak, Listing, Source, data_source, find_leaks, settings_of, subset
+from featcache.listing import (
+    AssignedSplits,
+    DataSource,
+    Leak,
+    Listing,
+    find_leaks,
+    list_data_settings,
+    resolve_source,
+    take_subset,
+)
 from featcache.recipe import DataOptions, Recipe, TrunkKeywords, pick_options
 from featcache.store import read_split_assignment, write_split_assignment
 
@@ -51,40 +60,41 @@ def extract(
     """
     if seed is not None and limit is None and fraction is None:
         raise UsageError("--seed has no effect without --limit or --fraction: it draws the part that they ask for")
-    request = Asked(**pick_options(options, DataOptions))
+    request = DatasetRequest(**pick_options(options, DataOptions))
     recipe = request.recipe.override("trunk", **pick_options(options, TrunkKeywords))
-    data = data_source(recipe, read_split_assignment(request.folder, recipe.name, request.variant))
+    data = resolve_source(recipe, read_split_assignment(request.folder, recipe.name, request.variant))
     listings = [
-        subset(listing, limit=limit, fraction=fraction, seed=seed or 0) for listing in _listings(data, recipe, split)
+        take_subset(listing, limit=limit, fraction=fraction, seed=seed or 0)
+        for listing in _listings(data, recipe, split)
     ]
     job = ExtractJob(
-        recipe=recipe, cache=request.folder, known=request.known, settings=settings or Settings(), progress=progress
+        recipe=recipe, cache=request.folder, known=request.stat_log, settings=settings or Settings(), progress=progress
     )
     if request.name is None:
         root = listings[0].root  # all splits have one
         moved_from = refuse_another_root(
-            job.stores, cache=request.folder, data_set=recipe.name, root=root, known=request.known
+            job.stores, cache=request.folder, data_set=recipe.name, root=root, known=request.stat_log
         )
         job.moved_from = {listing.split: moved_from for listing in listings}
-    if isinstance(data, Dealt):
+    if isinstance(data, AssignedSplits):
         write_split_assignment(request.folder, recipe.name, request.variant, data.groups)
     job.leaks = _leaks(data)
     with contextlib.closing(job):
         return job.run_all(listings)
 
 
-def _listings(data: Source, recipe: Recipe, split: str | None) -> list[Listing]:
+def _listings(data: DataSource, recipe: Recipe, split: str | None) -> list[Listing]:
     """Return the listing of one split, or of every split, whole.
 
     Raises:
         DataError: no images, or images that the data set names and that are not there.
     """
     listings = [data.listing(name) for name in ([split] if split is not None else data.splits())]
-    if data.absent:
-        raise DataError(data.absent)
-    return [replace(listing, settings=settings_of(recipe, videos=listing.videos)) for listing in listings]
+    if data.unreadable:
+        raise DataError(data.unreadable)
+    return [replace(listing, settings=list_data_settings(recipe, videos=listing.videos)) for listing in listings]
 
 
-def _leaks(data: Source) -> list[Leak]:
+def _leaks(data: DataSource) -> list[Leak]:
     """Return what the splits of a data set share, those included that are not extracted now."""
-    return [] if data.apart else find_leaks([data.listing(split) for split in data.splits()])
+    return [] if data.has_disjoint_splits else find_leaks([data.listing(split) for split in data.splits()])

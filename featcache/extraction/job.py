@@ -19,7 +19,10 @@ from featcache.extraction.summary import Progress, Settings, Summary
 from featcache.extraction.timing import TimeBreakdown
 from featcache.extraction.trunk_process import TrunkProcess
 from featcache.files import StatLog, sweep_old_scratch
-from featcache.listing import Leak, Listing
+from featcache.listing import (
+    Leak,
+    Listing,
+)
 from featcache.recipe import Recipe
 from featcache.store import (
     FINGERPRINT_DIGITS,
@@ -225,7 +228,7 @@ class ExtractJob:
             part=listing.part,
             moved_from=self.moved_from.get(listing.split, ""),
             drift=self.drift.get(listing.split),
-            cuts=tuple(str(leak) for leak in self.leaks if listing.split in (leak.one, leak.other)),
+            cuts=tuple(str(leak) for leak in self.leaks if listing.split in (leak.split, leak.other_split)),
             transform=self._describe_transform(trunk.spec),
             trunk=f"{trunk.spec.arch}, weights {trunk.weights_name}, {trunk.spec.compute}",
             engine=self.devices.describe_engine() if embedded else "",

@@ -1,4 +1,4 @@
-"""What stage two works on: embeddings and labels, in memory or streamed."""
+"""Embeddings and labels of a split, in memory or streamed from disk; and as a file for other tools."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""featcache export: one split as one plain file, for everybody else's tools. Nothing in it is pickled.
+"""featcache export: one split as one plain file, for other tools. Nothing in it is pickled.
 
 .h5       /embeddings (rows, dim) float32, /labels int64, /paths, /clips, /subjects, /classes as bytes; attributes
 .npz      the same names, strings as fixed-width text
@@ -23,14 +23,19 @@ from featcache.files import describe_target, expand_home, sync_file, sync_folder
 from featcache.recipe import StoreOptions
 from featcache.store import write_hdf5
 
-SUFFIXES = (".h5", ".npz", ".parquet")
+EXPORT_SUFFIXES = (".h5", ".npz", ".parquet")
 
 
 @checked
-def export(split: str, to: str | Path, **where: Unpack[StoreOptions]) -> Features:
-    """Write one split of the cache to `to`, by its suffix .h5, .npz or .parquet; what was written.
+def export(split: str, to: str | Path, **options: Unpack[StoreOptions]) -> Features:
+    """Write one split of the cache to a file, and return what was written.
 
-    A file that stands there is replaced, once the new one is whole.
+    A file that stands there is replaced, once the new one is complete.
+
+    Args:
+        split: its name, such as "train".
+        to: the file; its suffix .h5, .npz or .parquet says in which format.
+        **options: those of `featcache.load`.
 
     Raises:
         UsageError: another suffix, no such folder, or .parquet without pyarrow.
@@ -38,24 +43,29 @@ def export(split: str, to: str | Path, **where: Unpack[StoreOptions]) -> Feature
         MachineError: the disk refuses.
     """
     path = Path(expand_home(to))
-    write = _writer(path)
-    found = load(split, **where)
+    write = _choose_writer(path)
+    features = load(split, **options)
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     with translate_os_errors(path):
         try:
-            write(found, scratch)
+            write(features, scratch)
             sync_file(scratch)
             os.replace(scratch, path)
             sync_folder(path.absolute().parent)
         finally:  # Ctrl-C included
             with contextlib.suppress(OSError):
                 os.unlink(scratch)
-    return found
+    return features
 
 
-def _writer(path: Path) -> Callable[[Features, Path], None]:
-    if path.suffix not in SUFFIXES:
-        raise UsageError(f"--to {path}: expected a name that ends in {', '.join(SUFFIXES)}")
+def _choose_writer(path: Path) -> Callable[[Features, Path], None]:
+    """Return the function that writes features to a file of this suffix.
+
+    Raises:
+        UsageError: another suffix, no such folder, a file that must not be replaced, or .parquet without pyarrow.
+    """
+    if path.suffix not in EXPORT_SUFFIXES:
+        raise UsageError(f"--to {path}: expected a name that ends in {', '.join(EXPORT_SUFFIXES)}")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"--to {path}: there is no folder {path.absolute().parent}")
     if path.is_dir():
@@ -71,52 +81,56 @@ def _writer(path: Path) -> Callable[[Features, Path], None]:
     return _write_hdf5 if path.suffix == ".h5" else _write_npz
 
 
-def _write_hdf5(found: Features, path: Path) -> None:
-    arrays: dict[str, npt.NDArray[Any]] = {"embeddings": found.x, "labels": found.y}
-    arrays |= {name: _as_bytes(column) for name, column in _texts(found).items()}
-    write_hdf5(path, arrays, _about(found))
+def _write_hdf5(features: Features, path: Path) -> None:
+    """Write features as HDF5, as the module's text says."""
+    arrays: dict[str, npt.NDArray[Any]] = {"embeddings": features.x, "labels": features.y}
+    arrays |= {name: _as_bytes(column) for name, column in _text_columns(features).items()}
+    write_hdf5(path, arrays, _provenance(features))
 
 
-def _write_npz(found: Features, path: Path) -> None:
-    texts = {name: np.array(column, dtype=np.str_) for name, column in _texts(found).items()}
-    about = np.array(json.dumps(_about(found)), dtype=np.str_)
+def _write_npz(features: Features, path: Path) -> None:
+    """Write features as .npz, as the module's text says."""
+    texts = {name: np.array(column, dtype=np.str_) for name, column in _text_columns(features).items()}
+    about = np.array(json.dumps(_provenance(features)), dtype=np.str_)
     with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, embeddings=found.x, labels=found.y, about=about, **texts)
+        np.savez(file, allow_pickle=False, embeddings=features.x, labels=features.y, about=about, **texts)
 
 
-def _write_parquet(found: Features, path: Path) -> None:
+def _write_parquet(features: Features, path: Path) -> None:
+    """Write features as Parquet, as the module's text says."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    embeddings = pa.FixedSizeListArray.from_arrays(pa.array(found.x.reshape(-1)), found.x.shape[1])
+    embeddings = pa.FixedSizeListArray.from_arrays(pa.array(features.x.reshape(-1)), features.x.shape[1])
     columns = {
         "embedding": embeddings,
-        "label": pa.array(found.y),
-        "class": pa.DictionaryArray.from_arrays(pa.array(found.y.astype(np.int32)), _as_arrow(found.classes)),
-        **{name: _as_arrow(column) for name, column in (("path", found.paths), ("clip", found.clips))},
-        "subject": _as_arrow(found.subjects),
+        "label": pa.array(features.y),
+        "class": pa.DictionaryArray.from_arrays(pa.array(features.y.astype(np.int32)), _as_arrow(features.classes)),
+        **{name: _as_arrow(column) for name, column in (("path", features.paths), ("clip", features.clips))},
+        "subject": _as_arrow(features.subjects),
     }
-    about = {"featcache": json.dumps(_about(found)), "classes": json.dumps(found.classes)}
+    about = {"featcache": json.dumps(_provenance(features)), "classes": json.dumps(features.classes)}
     pq.write_table(pa.table(columns, metadata=about), path, compression="none")  # embeddings do not compress
 
 
-def _texts(found: Features) -> dict[str, Sequence[str]]:
-    return {"paths": found.paths, "clips": found.clips, "subjects": found.subjects, "classes": found.classes}
+def _text_columns(features: Features) -> dict[str, Sequence[str]]:
+    """Return the columns of text, (rows,) each, and the classes."""
+    return {name: getattr(features, name) for name in ("paths", "clips", "subjects", "classes")}
 
 
-def _about(found: Features) -> dict[str, str]:
-    """Where it came from, as attributes or JSON."""
-    return {"split": found.split, "failed": str(found.failed), "part": found.part, **found.source}
+def _provenance(features: Features) -> dict[str, str]:
+    """Return where the features come from, for attributes or JSON."""
+    return {"split": features.split, "failed": str(features.failed), "part": features.part, **features.source}
 
 
 def _as_bytes(column: Sequence[str]) -> npt.NDArray[np.bytes_]:
-    """File names as the bytes that they are: they need not be UTF-8. At least one byte wide, which HDF5 asks for."""
+    """Return file names as bytes: they need not be UTF-8. At least one byte wide, which HDF5 asks for."""
     packed = [os.fsencode(text) for text in column]
     return np.array(packed, dtype=f"S{max(map(len, packed), default=0) or 1}")
 
 
 def _as_arrow(column: Sequence[str]) -> Any:
-    """Text; bytes where a name is no UTF-8."""
+    """Return a column as an Arrow array of text; of bytes where a name is not UTF-8."""
     import pyarrow as pa
 
     try:

@@ -1,4 +1,4 @@
-"""Features: what stage two works on. One split's embeddings and labels, in listing order."""
+"""Features: one split's embeddings and labels in memory, in listing order. Stage two works on them."""
 
 import os
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.arguments import checked
-from featcache.dataset import Asked
+from featcache.dataset import DatasetRequest
 from featcache.errors import DataError
-from featcache.listing import Listing, Source, data_source, root_of, variant
+from featcache.listing import DataSource, Listing, locate_root, name_variant, resolve_source
 from featcache.recipe import Recipe, StoreOptions
 from featcache.store import FeatureStore, read_split_assignment
 
@@ -48,23 +48,29 @@ class Features:
 
 
 @checked
-def load(split: str, **where: Unpack[StoreOptions]) -> Features:
-    """One split's embeddings and labels, as `featcache extract` left them. Needs neither torch nor the images.
+def load(split: str, **options: Unpack[StoreOptions]) -> Features:
+    """Return one split's embeddings and labels, as `featcache extract` left them. Needs neither torch nor the images.
 
-    `pipeline`, `data`, `cache` and `name` are the flags of the command line; `store`, `weights` and `precision`
-    choose, where several stores of the cache hold this split.
+    Args:
+        split: its name, such as "train".
+        **options: those of the command line: `pipeline`, `data`, `cache` and `name`; and `store`, `weights` and
+            `precision`, which choose where several stores of the cache hold this split.
 
     Raises:
         UsageError: no such recipe.
         CacheError: the split is not in the cache, or in several stores, or a file of it is damaged.
     """
-    asked = Asked(**where)
-    store = asked.store_of(split)
-    return features_of(store, asked.key_of(store, split))
+    request = DatasetRequest(**options)
+    store = request.store_of(split)
+    return read_features(store, request.key_of(store, split))
 
 
-def features_of(store: FeatureStore, key: tuple[str, str, str]) -> Features:
-    """The features of one (data set, variant, split) of a store.
+def read_features(store: FeatureStore, key: tuple[str, str, str]) -> Features:
+    """Return the features of one split of a store.
+
+    Args:
+        store: a store that holds the split.
+        key: (data set, variant, split).
 
     Raises:
         CacheError: no such listing, or a damaged file.
@@ -84,12 +90,12 @@ def features_of(store: FeatureStore, key: tuple[str, str, str]) -> Features:
         split=listing.split,
         failed=len(listing) - len(good),
         part=listing.part,
-        source=source_of(store, key, listing),
+        source=describe_origin(store, key, listing),
     )
 
 
-def source_of(store: FeatureStore, key: tuple[str, str, str], listing: Listing) -> dict[str, str]:
-    """Where a split's features come from; what a head records of them, and is held against."""
+def describe_origin(store: FeatureStore, key: tuple[str, str, str], listing: Listing) -> dict[str, str]:
+    """Return where a split's features come from: what a head records of them, and is compared with later."""
     return {
         "data_set": listing.data_set,
         "variant": listing.variant,
@@ -102,45 +108,50 @@ def source_of(store: FeatureStore, key: tuple[str, str, str], listing: Listing) 
 
 
 def changes_since_extract(store: FeatureStore, recipe: Recipe, splits: Sequence[str]) -> list[str]:
-    """What has changed in these splits' folders since they were extracted, a sentence for each that has.
+    """Return what has changed in these splits' folders since they were extracted, a sentence for each that has.
 
     Names and labels are compared, not contents: `featcache extract` finds an edited file. Where the images are not
-    on this machine, or only a part of a split was asked for, there is nothing to compare.
+    on this machine, or only a part of a split was extracted, there is nothing to compare.
+
+    Args:
+        store: the store that holds the splits.
+        recipe: names the data set, and where its images are.
+        splits: names of splits.
     """
-    cut = variant(recipe)
-    then = [store.listing((recipe.name, cut, split)).listing for split in splits]
-    then = [one for one in then if not one.part and os.path.isdir(root_of(recipe))]
-    if not then:
+    variant = name_variant(recipe)
+    extracted = [store.listing((recipe.name, variant, split)).listing for split in splits]
+    comparable = [listing for listing in extracted if not listing.part and os.path.isdir(locate_root(recipe))]
+    if not comparable:
         return []
-    laid = data_source(
-        recipe, read_split_assignment(store.cache, recipe.name, cut)
-    )  # one: what the splits share is read once
-    return [found for one in then if (found := _changed(one, laid))]
+    # One source for all splits: what they share is read once.
+    source = resolve_source(recipe, read_split_assignment(store.cache, recipe.name, variant))
+    return [sentence for listing in comparable if (sentence := _describe_change(listing, source))]
 
 
-def _changed(then: Listing, laid: Source) -> str:
+def _describe_change(extracted: Listing, source: DataSource) -> str:
+    """Return what has changed in one split since it was extracted, as a sentence; "" where nothing."""
     try:
-        now = laid.listing(then.split)
-        if laid.absent:
+        now = source.listing(extracted.split)
+        if source.unreadable:
             return ""
     except DataError as error:
-        return f"split {then.split!r} can no longer be listed: {error}"
-    before, after = _labels(then), _labels(now)
-    if before == after and then.classes == now.classes:
+        return f"split {extracted.split!r} can no longer be listed: {error}"
+    before, after = _labels_of_paths(extracted), _labels_of_paths(now)
+    if before == after and extracted.classes == now.classes:
         return ""
     new, gone = len(after.keys() - before.keys()), len(before.keys() - after.keys())
     other = sum(before[path] != after[path] for path in before.keys() & after.keys())
     relabelled = f", {other:,} under other labels" if other else ""
     return (
-        f"the folder of split {then.split!r} has changed since it was extracted ({new:,} new files, {gone:,} gone"
+        f"the folder of split {extracted.split!r} has changed since it was extracted ({new:,} new files, {gone:,} gone"
         f"{relabelled}); "
-        f"`featcache extract --split {then.split}` takes that in, and embeds only what is new"
+        f"`featcache extract --split {extracted.split}` takes that in, and embeds only what is new"
     )
 
 
-def _labels(listing: Listing) -> dict[str, list[str]]:
-    """The labels of each image, sorted: one may stand in several rows."""
-    found: dict[str, list[str]] = {}
+def _labels_of_paths(listing: Listing) -> dict[str, list[str]]:
+    """Return the labels of each path, sorted: one image may stand in several rows."""
+    labels_of: dict[str, list[str]] = {}
     for path, label in zip(listing.paths, listing.labels.tolist(), strict=True):
-        found.setdefault(path, []).append(listing.classes[label])
-    return {path: sorted(labels) for path, labels in found.items()}
+        labels_of.setdefault(path, []).append(listing.classes[label])
+    return {path: sorted(labels) for path, labels in labels_of.items()}

@@ -1,4 +1,4 @@
-"""One split that is read from disk as it is needed: for embeddings that do not fit into memory.
+"""Streamed: one split whose embeddings are read from disk as they are needed, where they do not fit into memory.
 
 Every epoch draws the pieces of the store in a new order and fills a window of memory with them; the rows of a window
 are shuffled, and while they are trained on, the next window is read. A window holds hundreds of pieces from all over
@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.arguments import checked
-from featcache.dataset import Asked
-from featcache.features.in_memory import source_of
+from featcache.dataset import DatasetRequest
+from featcache.features.in_memory import describe_origin
 from featcache.machine import available_memory
 from featcache.recipe import StoreOptions
 from featcache.store import (
@@ -57,14 +57,18 @@ class Streamed:
         return f"<Streamed {self.split}: {len(self.y):,} x {self.dim}, {len(self.classes)} classes, on disk>"
 
     def epoch(self, batch_size: int, generator: np.random.Generator) -> Iterator[tuple[Window, Rows, Rows]]:
-        """Every row once, in an order that `generator` draws, a window at a time.
+        """Yield every row once, in an order that `generator` draws, a window at a time.
 
         Each window is (x, drawn, rows): its embeddings are x[drawn], its labels y[rows], some whole batches; the last
         one's last batch may have fewer than `batch_size` rows. x is overwritten once the next window is asked for.
+
+        Args:
+            batch_size: rows of a batch.
+            generator: draws the order of the rows; two equal ones give the same order.
         """
-        order = spread([int(self.y[piece.rows[0]]) for piece in self.pieces], generator)
+        order = spread_evenly([int(self.y[piece.rows[0]]) for piece in self.pieces], generator)
         left, left_rows = np.empty((0, self.dim), dtype=np.float32), np.empty(0, dtype=np.int64)
-        for buffer, rows, last in self._filled([self.pieces[number] for number in order], room=batch_size):
+        for buffer, rows, last in self._fill_windows([self.pieces[number] for number in order], room=batch_size):
             x = buffer[batch_size - len(left) : batch_size + len(rows)]
             x[: len(left)] = left  # of the window before: its batches had to be whole
             rows = np.concatenate([left_rows, rows])
@@ -75,12 +79,15 @@ class Streamed:
             left, left_rows = x[shuffled[whole:]], rows[shuffled[whole:]]
 
     def blocks(self) -> Iterator[tuple[Window, Rows]]:
-        """Every row once, in the order of the disk: x and its rows of the split; x is overwritten by the next one."""
-        for buffer, rows, _ in self._filled(self.pieces, room=0):
+        """Yield every row once, in the order of the disk: (x, rows), x (n, dim) and its rows of the split, (n,).
+
+        x is overwritten once the next block is asked for.
+        """
+        for buffer, rows, _ in self._fill_windows(self.pieces, room=0):
             yield buffer[: len(rows)], rows
 
-    def _filled(self, pieces: Sequence[ShardChunk], *, room: int) -> Iterator[tuple[Window, Rows, bool]]:
-        """Windows that are filled from `room` on, the rows in them, and whether it is the last one."""
+    def _fill_windows(self, pieces: Sequence[ShardChunk], *, room: int) -> Iterator[tuple[Window, Rows, bool]]:
+        """Yield windows that are filled from row `room` on, the rows in them, and whether it is the last one."""
         longest = max(map(len, pieces), default=0)
         held = max(self.window_bytes // (4 * self.dim), longest)
         groups = list(iter_windows(pieces, min(held, len(self.y))))
@@ -97,38 +104,53 @@ class Streamed:
                 yield buffers[number % 2], rows, number + 1 == len(groups)
 
 
-def spread(classes: Sequence[int], generator: np.random.Generator) -> npt.NDArray[np.int64]:
-    """An order of the pieces, (pieces,), in which those of each class come in a random order and at even distances.
+def spread_evenly(classes: Sequence[int], generator: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return an order of the pieces, (pieces,), in which those of each class are shuffled and evenly spaced.
 
     Rows lie sorted by class, so a piece is of one class. In an order that is merely random a window of 256 pieces has
     now too much of a class, now too little, and a head follows that: its loss stayed 0.2 % above that of a training in
     memory, ten times the spread of the seeds (docs/decisions/057).
+
+    Args:
+        classes: (pieces,), the class of each piece.
+        generator: draws the order.
     """
-    kinds = np.asarray(classes, dtype=np.int64)
-    place = np.empty(len(kinds))
-    for kind in np.unique(kinds):
-        mine = generator.permutation(np.flatnonzero(kinds == kind))
-        place[mine] = (np.arange(len(mine)) + generator.random(len(mine))) / len(mine)
-    return np.argsort(place)
+    class_of_piece = np.asarray(classes, dtype=np.int64)
+    position = np.empty(len(class_of_piece))  # from 0 to 1
+    for label in np.unique(class_of_piece):
+        mine = generator.permutation(np.flatnonzero(class_of_piece == label))
+        position[mine] = (np.arange(len(mine)) + generator.random(len(mine))) / len(mine)
+    return np.argsort(position)
 
 
 @checked
-def stream(split: str, *, window_bytes: int = WINDOW_BYTES, **where: Unpack[StoreOptions]) -> Streamed:
-    """One split, its embeddings left on disk; the twin of `featcache.load` for what does not fit into memory.
+def stream(split: str, *, window_bytes: int = WINDOW_BYTES, **options: Unpack[StoreOptions]) -> Streamed:
+    """Return one split, its embeddings left on disk: `featcache.load` for what does not fit into memory.
+
+    Args:
+        split: its name, such as "train".
+        window_bytes: memory of one window of embeddings; two are held.
+        **options: those of `featcache.load`.
 
     Raises:
         UsageError: no such recipe.
         CacheError: the split is not in the cache, or in several stores, or a file of it is damaged.
     """
-    asked = Asked(**where)
-    store = asked.store_of(split)
-    return streamed_of(store, asked.key_of(store, split), window_bytes=window_bytes)
+    request = DatasetRequest(**options)
+    store = request.store_of(split)
+    return open_streamed(store, request.key_of(store, split), window_bytes=window_bytes)
 
 
-def streamed_of(
+def open_streamed(
     store: FeatureStore, key: ListingKey, *, window_bytes: int = WINDOW_BYTES, piece_bytes: int = CHUNK_BYTES
 ) -> Streamed:
-    """The split of one (data set, variant, split) of a store, as `features_of` has it, without x.
+    """Return one split of a store as `read_features` does, its embeddings left on disk.
+
+    Args:
+        store: a store that holds the split.
+        key: (data set, variant, split).
+        window_bytes: memory of one window of embeddings; two are held.
+        piece_bytes: what is read from one place of a shard at a time, at most.
 
     Raises:
         CacheError: no such listing, or a damaged file.
@@ -148,7 +170,7 @@ def streamed_of(
         split=listing.split,
         failed=len(listing) - len(good),
         part=listing.part,
-        source=source_of(store, key, listing),
+        source=describe_origin(store, key, listing),
         store=store,
         pieces=pieces,
         window_bytes=window_bytes,

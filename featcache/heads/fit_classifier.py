@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Unpack
 
 from featcache.arguments import checked
-from featcache.dataset import Asked
+from featcache.dataset import DatasetRequest
 from featcache.errors import UsageError
-from featcache.features import Features, features_of
+from featcache.features import Features, read_features
 from featcache.heads.classifiers import (
     ModelOutput,
     SearchOptions,
@@ -101,14 +101,14 @@ def fit(
     """
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs: found {jobs}, expected at least 1")
-    request = Asked(**where)
+    request = DatasetRequest(**where)
     search = find_search(classifier, foreign=foreign)  # before the embeddings are read: a wrong name costs no time
     _refuse_unused(classifier, device, jobs)
     choices = choices_from({**request.recipe.fit.get(classifier, {}), **(settings or {})})
     progress("reading", 0, 0)
     splits = read_splits(request)
     store, train, val = splits.source, splits.in_memory, splits.val
-    others = [features_of(store, request.key_of(store, split)) for split in dict.fromkeys(predict) if split != "val"]
+    others = [read_features(store, request.key_of(store, split)) for split in dict.fromkeys(predict) if split != "val"]
     for split in others:
         refuse_unfit(train, split)
 

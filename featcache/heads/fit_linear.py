@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from featcache.arguments import checked
-from featcache.dataset import Asked
+from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
 from featcache.features import Features, Streamed
 from featcache.heads.config import HeadConfig
@@ -97,7 +97,7 @@ def fit_head(
     """
     refuse_check_seconds(check_seconds)
     options, flags = pick_options(asked, StoreOptions), pick_options(asked, HeadKeywords)
-    request = Asked(**options)
+    request = DatasetRequest(**options)
     section = head_section(request.recipe, grid, {"lr": lr, **flags})
     configs = head_configs(section)
     progress("reading", 0, section.epochs)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from featcache.arguments import checked
-from featcache.dataset import Asked
+from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, MachineError, UsageError
 from featcache.files import AppendLog, describe_kind, make_folder, parse_json
 from featcache.heads.config import HeadConfig
@@ -122,7 +122,7 @@ def search(
     refuse_check_seconds(check_seconds)
     optuna = _import_optuna()
     options, flags = pick_options(asked, StoreOptions), pick_options(asked, HeadKeywords)
-    request = Asked(**options)
+    request = DatasetRequest(**options)
     searched = tuple(setting for setting in SPACE if flags.get(setting) is None)
     section = head_section(request.recipe, None, flags, searched=searched)
     (base, *others) = head_configs(section.model_copy(update={"lr": section.lr[:1]}))

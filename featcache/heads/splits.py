@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from featcache.dataset import Asked
+from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, DataError
-from featcache.features import RANDOM_TRUNK, Features, Streamed, changes_since_extract, features_of, streamed_of
+from featcache.features import RANDOM_TRUNK, Features, Streamed, changes_since_extract, open_streamed, read_features
 from featcache.listing import find_leaks
 from featcache.machine import available_memory
 from featcache.store import FeatureStore, is_same_folder
@@ -31,7 +31,7 @@ class Splits:
         return self.train
 
 
-def read_splits(request: Asked, *, from_disk: bool | None = False) -> Splits:
+def read_splits(request: DatasetRequest, *, from_disk: bool | None = False) -> Splits:
     """Return the train split and, where it is cached, val, of one trunk.
 
     Args:
@@ -53,8 +53,8 @@ def read_splits(request: Asked, *, from_disk: bool | None = False) -> Splits:
                 f"the training rows take {size / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: they are read from disk "
                 f"as they are needed, and the check, which needs them in memory, is left out"
             )
-    train = streamed_of(source, key) if from_disk else features_of(source, key)
-    val = features_of(source, request.key_of(source, "val")) if request.key("val") in source.listings else None
+    train = open_streamed(source, key) if from_disk else read_features(source, key)
+    val = read_features(source, request.key_of(source, "val")) if request.key("val") in source.listings else None
     refuse_unfit(train, val)
     both = [train] if val is None else [train, val]
     stale = changes_since_extract(source, request.recipe, [split.split for split in both])

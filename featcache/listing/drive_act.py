@@ -7,7 +7,7 @@ A row of the listing is a frame; a line of the CSV is a chunk of 3 s: a clip. A 
 rows, whatever their labels. Whether a frame is on disk shows when it is read.
 
 Frames are those of the pattern that the recipe names, `frames` or `videos`. Where it names neither, the folders of
-frames are taken where one is at its usual place, else the videos; where both are, the recipe must say which.
+frames are used if one is at its usual place, otherwise the videos; where both are there, the recipe must say which.
 """
 
 import os
@@ -23,22 +23,22 @@ from featcache.errors import DataError
 from featcache.listing import sheet
 from featcache.listing.listing import Listing, frame_path
 from featcache.listing.sheet import Sheet
-from featcache.listing.source import in_order
-from featcache.listing.spellings import apart_in_case, faults_of_spelling, look_alikes
+from featcache.listing.source import order_splits
+from featcache.listing.spellings import find_case_clashes, find_spelling_faults, note_look_alikes
 from featcache.recipe import FRAMES, VIDEOS, DriveActData
 
 ANNOTATIONS = "iccv_activities_3s/activities_3s"
-_NUMBERS = ("participant_id", "annotation_id", "frame_start", "frame_end", "chunk_id")
-_NAMES = ("file_id", "activity")
-_FILE = re.compile(r"midlevel\.chunks_90\.split_([0-9])\.(train|val|test)\.csv")
-_WHOLE = re.compile(r"[0-9]{1,7}")  # a week at 15 frames a second, and no memory is spent on nonsense
+_NUMBER_COLUMNS = ("participant_id", "annotation_id", "frame_start", "frame_end", "chunk_id")
+_NAME_COLUMNS = ("file_id", "activity")
+_FILE_NAME = re.compile(r"midlevel\.chunks_90\.split_([0-9])\.(train|val|test)\.csv")
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,7}")  # a week at 15 frames a second; larger ones would only cost memory
 _T = TypeVar("_T")
 
 
 class DriveAct:
-    """One view and one fold."""
+    """The splits of one view and one fold of Drive&Act; a `DataSource`."""
 
-    apart = False
+    has_disjoint_splits = False
 
     def __init__(self, data: DriveActData, *, data_set: str, variant: str) -> None:
         self.data, self.data_set, self.variant = data, data_set, variant
@@ -46,35 +46,35 @@ class DriveAct:
         self.folder = os.path.join(annotations, data.view)
 
     def splits(self) -> list[str]:
-        """The splits of the fold that have an annotation file.
+        """Return the splits of the fold that have an annotation file; train, val and test first.
 
         Raises:
             DataError: there is none; the message says what there is.
         """
-        found = in_order(split for fold, split in self._files if fold == self.data.fold)
-        if not found:
-            folds = ", ".join(sorted({str(fold) for fold, _ in self._files})) or "none"
+        names = order_splits(split for fold, split in self._file_names if fold == self.data.fold)
+        if not names:
+            folds = ", ".join(sorted({str(fold) for fold, _ in self._file_names})) or "none"
             raise DataError(
                 f"{self.folder}: no annotations of fold {self.data.fold}; found folds: {folds}; expected "
                 f"midlevel.chunks_90.split_{self.data.fold}.train.csv. Name another fold or view in the recipe."
             )
-        return found
+        return names
 
     def listing(self, split: str) -> Listing:
-        """The frames of one split, in the order of its file; the classes are those of every file of the view.
+        """Return the frames of one split, in the order of its file; the classes are those of every file of the view.
 
         Raises:
-            DataError: no such split, or faulty annotations, every fault named.
+            DataError: no such split, or faulty annotations; every fault is named.
         """
         if split not in (names := self.splits()):
             raise DataError(f"{self.folder}: fold {self.data.fold} has no split {split!r}; found {', '.join(names)}")
         chunks = self._sheets[self.data.fold, split]
-        name = self._files[self.data.fold, split]
-        sheet.refuse(self.folder, [*self._faults, *(f"{name}, {fault}" for fault in _faults(chunks))])
-        number = {column: _numbers(chunks, column) for column in _NUMBERS}
+        name = self._file_names[self.data.fold, split]
+        sheet.refuse_problems(self.folder, [*self._faults, *(f"{name}, {fault}" for fault in _chunk_faults(chunks))])
+        numbers = {column: _parse_numbers(chunks, column) for column in _NUMBER_COLUMNS}
         files, activities = chunks.columns["file_id"], chunks.columns["activity"]
-        clips = list(map("{}/{}/{}".format, files, number["annotation_id"].tolist(), number["chunk_id"].tolist()))
-        first, count = self._frames(number["frame_start"], number["frame_end"])
+        clips = list(map("{}/{}/{}".format, files, numbers["annotation_id"].tolist(), numbers["chunk_id"].tolist()))
+        first, count = self._select_frames(numbers["frame_start"], numbers["frame_end"])
         index = {activity: label for label, activity in enumerate(self._classes)}
         labels = np.array([index[activity] for activity in activities], dtype=np.int64)
         return Listing(
@@ -83,30 +83,30 @@ class DriveAct:
             split=split,
             root=os.path.abspath(self.data.root),
             classes=self._classes,
-            paths=self._paths(chunks, number, first, count),
+            paths=self._paths(chunks, numbers, first, count),
             labels=np.repeat(labels, count),
-            clips=_each(clips, count),
-            subjects=_each(list(map(str, number["participant_id"].tolist())), count),
-            notes=tuple(look_alikes("activity", self._classes)),
-            videos=self._there == "videos",
+            clips=_repeat(clips, count),
+            subjects=_repeat(list(map(str, numbers["participant_id"].tolist())), count),
+            notes=tuple(note_look_alikes("activity", self._classes)),
+            videos=self._media == "videos",
         )
 
     @property
-    def absent(self) -> str:
+    def unreadable(self) -> str:
         """Why no frame of this data set can be read, as a sentence; "" where some may be."""
-        if self._there:
+        if self._media:
             return ""
         return (
             f"{os.path.abspath(self.data.root)}: neither frames nor videos are here; looked for "
-            f"{' and '.join(self._usual(self._drives[0]))}. Name the folder that holds one of them with "
+            f"{' and '.join(self._usual_places(self._drives[0]))}. Name the folder that holds one of them with "
             f"--data DIR or as the root in the recipe (then the annotations too: `annotations`), or where they lie "
             f"below it as `frames` or `videos`."
         )
 
-    def _frames(
+    def _select_frames(
         self, start: npt.NDArray[np.int64], end: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Each chunk's first frame, and its number of rows, (chunks,).
+        """Return each chunk's first frame and its number of rows, both (chunks,).
 
         The cap goes before the stride: the rows of any stride are among those of stride 1.
         """
@@ -118,35 +118,38 @@ class DriveAct:
     def _paths(
         self,
         chunks: Sheet,
-        number: dict[str, npt.NDArray[np.int64]],
+        numbers: dict[str, npt.NDArray[np.int64]],
         first: npt.NDArray[np.int64],
         count: npt.NDArray[np.int64],
     ) -> tuple[str, ...]:
-        """The pattern, filled in: its ends once for each chunk, the frame's digits once for each number."""
+        """Return every row's path, (rows,): the pattern of frames or videos, filled in.
+
+        What stands before and after the frame's number is formatted once a chunk, a number once: a split has 10⁵ rows.
+        """
         pattern = self.data.frames or FRAMES
-        if self._there == "videos":
+        if self._media == "videos":
             pattern = frame_path(self.data.videos or VIDEOS, "{frame:06d}")
         before, spec, after = re.split(r"\{frame(?::([^{}]*))?\}", pattern)
-        fields = {name: chunks.columns[name] for name in _NAMES} | {
-            name: number[name].tolist() for name in ("participant_id", "annotation_id", "chunk_id")
+        fields = {name: chunks.columns[name] for name in _NAME_COLUMNS} | {
+            name: numbers[name].tolist() for name in ("participant_id", "annotation_id", "chunk_id")
         }
         rows = (dict(zip(fields, values, strict=True)) for values in zip(*fields.values(), strict=True))
         ends = [(before.format(**row, view=self.data.view), after.format(**row, view=self.data.view)) for row in rows]
         begins = np.cumsum(count) - count
-        place = np.arange(count.sum()) - np.repeat(begins, count)  # of a row in its chunk
-        frames, which = np.unique(np.repeat(first, count) + self.data.stride * place, return_inverse=True)
+        place_in_chunk = np.arange(count.sum()) - np.repeat(begins, count)
+        frames, index = np.unique(np.repeat(first, count) + self.data.stride * place_in_chunk, return_inverse=True)
         digits = [format(frame, spec or "d") for frame in frames.tolist()]
-        heads, tails = _each([head for head, _ in ends], count), _each([tail for _, tail in ends], count)
+        heads, tails = _repeat([head for head, _ in ends], count), _repeat([tail for _, tail in ends], count)
         return tuple(
-            head + digits[frame] + tail for head, frame, tail in zip(heads, which.tolist(), tails, strict=True)
+            head + digits[frame] + tail for head, frame, tail in zip(heads, index.tolist(), tails, strict=True)
         )
 
     @cached_property
-    def _there(self) -> str:
-        """Which are read, "frames" or "videos"; "" where the recipe does not say, and neither is at its usual place."""
+    def _media(self) -> str:
+        """What is read, "frames" or "videos"; "" where the recipe does not say, and neither is at its usual place."""
         if self.data.frames is not None or self.data.videos is not None:
             return "frames" if self.data.videos is None else "videos"
-        usual = [self._usual(drive) for drive in self._drives]
+        usual = [self._usual_places(drive) for drive in self._drives]
         frames = [folder for folder, _ in usual if os.path.isdir(folder)]
         videos = [video for _, video in usual if os.path.isfile(video)]
         if frames and videos:
@@ -159,10 +162,11 @@ class DriveAct:
     @cached_property
     def _drives(self) -> list[str]:
         """The file_id of every drive of the view, in the order of its files."""
-        return list(dict.fromkeys(file for found in self._sheets.values() for file in found.columns.get("file_id", ())))
+        columns = [chunks.columns.get("file_id", ()) for chunks in self._sheets.values()]
+        return list(dict.fromkeys(chain.from_iterable(columns)))
 
-    def _usual(self, drive: str) -> tuple[str, str]:
-        """Where the folder of a drive's frames, and its video, lie where the recipe names neither."""
+    def _usual_places(self, drive: str) -> tuple[str, str]:
+        """Return where the folder of a drive's frames, and its video, lie where the recipe names neither."""
         root = os.path.abspath(self.data.root)
         frame, video = (
             os.path.join(root, p.format(file_id=drive, view=self.data.view, frame=0)) for p in (FRAMES, VIDEOS)
@@ -170,7 +174,7 @@ class DriveAct:
         return os.path.dirname(frame), video
 
     @cached_property
-    def _files(self) -> dict[tuple[int, str], str]:
+    def _file_names(self) -> dict[tuple[int, str], str]:
         """(fold, split) -> file name, for every annotation file of the view."""
         try:
             names = sorted(os.listdir(self.folder))
@@ -180,66 +184,71 @@ class DriveAct:
                 f"expected <root>/{ANNOTATIONS}/<view>. Name the data set's folder with --data DIR or the root in the "
                 f"recipe, or the folder of the views as `annotations`."
             ) from None
-        return {(int(found[1]), found[2]): name for name in names if (found := _FILE.fullmatch(name))}
+        return {(int(match[1]), match[2]): name for name in names if (match := _FILE_NAME.fullmatch(name))}
 
     @cached_property
     def _sheets(self) -> dict[tuple[int, str], Sheet]:
+        """(fold, split) -> the chunks in its annotation file, for every file of the view."""
+        columns = (*_NUMBER_COLUMNS, *_NAME_COLUMNS)
         return {
-            key: sheet.read(os.path.join(self.folder, name), (*_NUMBERS, *_NAMES)) for key, name in self._files.items()
+            key: sheet.read_sheet(os.path.join(self.folder, name), columns) for key, name in self._file_names.items()
         }
 
     @cached_property
     def _faults(self) -> list[str]:
         """What keeps any file of the view from being read, or its names from being told apart."""
-        faults = [f"{self._files[key]}, {fault}" for key, found in self._sheets.items() for fault in found.problems]
-        for what in _NAMES:
-            names = [name for found in self._sheets.values() for name in found.columns.get(what, ())]
-            faults += faults_of_spelling(what, names, partial(self._place, what))
-        classes_of = {file: self._sheets[key].columns.get("activity", ()) for key, file in self._files.items()}
-        return faults or apart_in_case("activity", classes_of, partial(self._place, "activity"))
+        faults = [
+            f"{self._file_names[key]}, {fault}" for key, chunks in self._sheets.items() for fault in chunks.problems
+        ]
+        for column in _NAME_COLUMNS:
+            names = [name for chunks in self._sheets.values() for name in chunks.columns.get(column, ())]
+            faults += find_spelling_faults(column, names, partial(self._first_place, column))
+        classes_of = {file: self._sheets[key].columns.get("activity", ()) for key, file in self._file_names.items()}
+        return faults or find_case_clashes("activity", classes_of, partial(self._first_place, "activity"))
 
-    def _place(self, column: str, name: str) -> str:
-        """Where a name stands first: file and line."""
-        for key, found in self._sheets.items():
-            if name in (cells := found.columns.get(column, ())):
-                return f"{self._files[key]}, {found.place(cells.index(name))}"
+    def _first_place(self, column: str, name: str) -> str:
+        """Return the file and line where a column first has a name."""
+        for key, chunks in self._sheets.items():
+            if name in (cells := chunks.columns.get(column, ())):
+                return f"{self._file_names[key]}, {chunks.place(cells.index(name))}"
         raise ValueError(name)
 
     @cached_property
     def _classes(self) -> tuple[str, ...]:
-        """One list for all folds and splits: a split that lacks a class must not shift those behind it."""
-        return tuple(sorted({name for found in self._sheets.values() for name in found.columns["activity"]}))
+        """The activities of all folds and splits, sorted: a split that lacks one must not shift those after it."""
+        return tuple(sorted({name for chunks in self._sheets.values() for name in chunks.columns["activity"]}))
 
 
-def _faults(chunks: Sheet) -> list[str]:
-    """Every line that cannot be: a number that is none, an end before the start, a name that leaves the root."""
+def _chunk_faults(chunks: Sheet) -> list[str]:
+    """Return the faults of lines: a number that is none, an end before the start, a name that would leave the root."""
     faults: list[str] = []
-    labels: dict[tuple[str, str, str], tuple[str, str]] = {}
-    columns = (*_NUMBERS, *_NAMES)
-    if any(name not in chunks.columns for name in columns):  # said already
+    first_activity: dict[tuple[str, str, str], tuple[str, str]] = {}  # clip -> its activity, and on which line
+    columns = (*_NUMBER_COLUMNS, *_NAME_COLUMNS)
+    if any(name not in chunks.columns for name in columns):  # the sheet's own problems name it
         return faults
     if not len(chunks) and not chunks.problems:
         return ["line 2: no chunk in it"]
     for number, values in enumerate(zip(*(chunks.columns[name] for name in columns), strict=True)):
         row, place = dict(zip(columns, values, strict=True)), chunks.place(number)
-        bad = [name for name in _NUMBERS if not _WHOLE.fullmatch(row[name])]
+        bad = [name for name in _NUMBER_COLUMNS if not _WHOLE_NUMBER.fullmatch(row[name])]
         faults += [f"{place}: {name} is {row[name]!r}, expected a whole number of at most 7 digits" for name in bad]
         if not bad and int(row["frame_end"]) < int(row["frame_start"]):
             faults.append(f"{place}: frame_end {row['frame_end']} lies before frame_start {row['frame_start']}")
-        for name in _NAMES:  # both may stand in the path of a frame
+        for name in _NAME_COLUMNS:  # both may stand in the path of a frame
             if any(part in ("", ".", "..") for part in row[name].split("/")):
                 faults.append(f"{place}: {name} is {row[name]!r}, expected a name without empty parts, '.' and '..'")
         clip = (row["file_id"], row["annotation_id"], row["chunk_id"])
-        known, where = labels.setdefault(clip, (row["activity"], place))
-        if known != row["activity"]:
-            faults.append(f"{place}: a chunk under {row['activity']!r} that stands under {known!r} on {where}")
+        activity, first_place = first_activity.setdefault(clip, (row["activity"], place))
+        if activity != row["activity"]:
+            faults.append(f"{place}: a chunk under {row['activity']!r} that stands under {activity!r} on {first_place}")
     return faults
 
 
-def _numbers(chunks: Sheet, column: str) -> npt.NDArray[np.int64]:
+def _parse_numbers(chunks: Sheet, column: str) -> npt.NDArray[np.int64]:
+    """Return a column of whole numbers, (chunks,)."""
     return np.array(list(map(int, chunks.columns[column])), dtype=np.int64)
 
 
-def _each(values: list[_T], count: npt.NDArray[np.int64]) -> tuple[_T, ...]:
-    """Every chunk's value, once a row."""
+def _repeat(values: list[_T], count: npt.NDArray[np.int64]) -> tuple[_T, ...]:
+    """Return each chunk's value once for each of its rows, (rows,)."""
     return tuple(chain.from_iterable(map(repeat, values, count.tolist())))

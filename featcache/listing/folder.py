@@ -15,46 +15,50 @@ import numpy as np
 from featcache.errors import DataError
 from featcache.files import NAME_PATTERN
 from featcache.listing.folder_names import check_clips, check_names
-from featcache.listing.leftovers import SUFFIXES, is_left_out
+from featcache.listing.leftovers import IMAGE_SUFFIXES, is_left_out
 from featcache.listing.listing import Listing
-from featcache.listing.paths import name_bytes, shown_path
-from featcache.listing.source import in_order
+from featcache.listing.paths import encode_name, shown_path
+from featcache.listing.source import order_splits
 
-NAMED = 10  # folders in a message
+_NAMED = 10  # folders in a message
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """One image folder, as a recipe names it."""
+    """One image folder, as a recipe names it; a `DataSource`."""
 
     root: str
     data_set: str
     variant: str
 
-    apart = True
-    absent = ""
+    has_disjoint_splits = True
+    unreadable = ""
 
     def splits(self) -> list[str]:
-        """The folders at the top."""
-        return splits(self.root, data_set=self.data_set)
-
-    def listing(self, split: str) -> Listing:
-        """The rows of one split.
+        """Return the names of the folders at the top; train, val and test first.
 
         Raises:
-            DataError: what `list_folder` says, or a split that could not name a file of the cache.
+            DataError: what `find_splits` raises.
         """
-        found = list_folder(self.root, split, data_set=self.data_set, variant=self.variant)
+        return find_splits(self.root, data_set=self.data_set)
+
+    def listing(self, split: str) -> Listing:
+        """Return the rows of one split, sorted by class and path.
+
+        Raises:
+            DataError: what `list_folder` raises, or a split that could not name a file of the cache.
+        """
+        listing = list_folder(self.root, split, data_set=self.data_set, variant=self.variant)
         if not re.fullmatch(NAME_PATTERN, split):
             raise DataError(
-                f"{found.root}: split {split!r} would name a file of the cache; expected letters, digits, '.', '_' and "
-                f"'-' alone: rename its folder, or name the splits that are meant with --split"
+                f"{listing.root}: split {split!r} would name a file of the cache; expected letters, digits, '.', '_' "
+                f"and '-' alone: rename its folder, or name the splits that are meant with --split"
             )
-        return found
+        return listing
 
 
-def splits(root: str, *, data_set: str = "") -> list[str]:
-    """The splits that stand in an image folder, sorted; train, val and test first.
+def find_splits(root: str, *, data_set: str = "") -> list[str]:
+    """Return the splits of an image folder, sorted; train, val and test first.
 
     Raises:
         DataError: no such folder, or nothing in it that could be a split.
@@ -67,36 +71,43 @@ def splits(root: str, *, data_set: str = "") -> list[str]:
             f"Name yours with --data DIR, or the root in the recipe."
         )
     left_out: list[str] = []
-    found = [entry.name for entry in _entries(root, left_out, "") if _is_folder(entry) and not _is_cache(entry.path)]
-    if not found:
-        shown = f" but {', '.join(map(shown_path, left_out[:NAMED]))}" if left_out else ""
+    entries = _entries(root, left_out, "")
+    names = [entry.name for entry in entries if _is_folder(entry) and not _is_cache(entry.path)]
+    if not names:
+        shown = f" but {', '.join(map(shown_path, left_out[:_NAMED]))}" if left_out else ""
         raise DataError(
             f"{root}: no folder in it{shown}; expected <root>/<split>/<class>/.../image, for example train/cats/1.jpg"
         )
-    return in_order(found)
+    return order_splits(names)
 
 
 def _is_cache(folder: str) -> bool:
-    """Whether this is a featcache cache that lies among the splits, as it does under `--data .`."""
+    """Return whether this is a featcache cache that lies among the splits, as it does under `--data .`."""
     return os.path.isdir(os.path.join(folder, "stores")) and os.path.exists(os.path.join(folder, "stat.log"))
 
 
 def list_folder(root: str, split: str, *, data_set: str, variant: str = "all") -> Listing:
-    """The rows of one split, sorted by class and path; the classes are the union over all splits, sorted.
+    """Return the rows of one split, sorted by class and path; the classes are the union over all splits, sorted.
+
+    Args:
+        root: the image folder.
+        split: the name of a folder at its top.
+        data_set: the name that the listing is kept under, for messages too.
+        variant: the variant that the listing is kept under.
 
     Raises:
         DataError: a missing split, a folder that cannot be read, no class, or no image.
     """
     root = os.path.abspath(root)
-    names = splits(root, data_set=data_set)
+    names = find_splits(root, data_set=data_set)
     if split not in names:
-        more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-        raise DataError(f"{root}: no split {split!r} in it; found {', '.join(names[:NAMED])}{more}")
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        raise DataError(f"{root}: no split {split!r} in it; found {', '.join(names[:_NAMED])}{more}")
     left_out: list[str] = []
     _entries(root, left_out, "")
     entries = {name: _entries(os.path.join(root, name), left_out if name == split else [], name) for name in names}
-    classes_of = {name: [entry.name for entry in found if _is_folder(entry)] for name, found in entries.items()}
-    classes = sorted({name for found in classes_of.values() for name in found})
+    classes_of = {name: [entry.name for entry in in_split if _is_folder(entry)] for name, in_split in entries.items()}
+    classes = sorted({name for in_split in classes_of.values() for name in in_split})
     notes = check_names(root, names, classes_of)
     index = {name: label for label, name in enumerate(classes)}
 
@@ -111,9 +122,9 @@ def list_folder(root: str, split: str, *, data_set: str, variant: str = "all") -
         above = tuple(_identity(folder) for folder in (root, os.path.join(root, split), entry.path))
         start = f"{split}/{entry.name}/"
         files = _files(entry.path, start, above, left_out)
-        for below, name in sorted(files, key=lambda found: name_bytes("".join(found))):
+        for below, name in sorted(files, key=lambda file: encode_name("".join(file))):
             path = below + name
-            if name.lower().endswith(SUFFIXES):
+            if name.lower().endswith(IMAGE_SUFFIXES):
                 paths.append(path)
                 labels.append(index[entry.name])
                 clips.append(below[:-1] if below != start else "")
@@ -121,10 +132,10 @@ def list_folder(root: str, split: str, *, data_set: str, variant: str = "all") -
                 ignored.append(path)
     check_clips(root, clips)
     if not classes or not paths:
-        loose = [name for name in ignored if name.lower().endswith(SUFFIXES)]
-        found = f"{loose[0]}, right below the split" if loose else "no image"
+        loose = [name for name in ignored if name.lower().endswith(IMAGE_SUFFIXES)]
+        found_instead = f"{loose[0]}, right below the split" if loose else "no image"
         raise DataError(
-            f"{root}: split {split!r} has no image in a class folder; found {found}, expected "
+            f"{root}: split {split!r} has no image in a class folder; found {found_instead}, expected "
             f"{split}/<class>/.../image. Where the classes stand at the top, move them into a folder train/."
         )
     return Listing(
@@ -144,8 +155,11 @@ def list_folder(root: str, split: str, *, data_set: str, variant: str = "all") -
 
 
 def _entries(folder: str, left_out: list[str], below: str) -> list[os.DirEntry[str]]:
-    """What stands in a folder, sorted; leftovers are added to `left_out`, as paths below the root (`below` is its)."""
-    shown: list[os.DirEntry[str]] = []
+    """Return a folder's entries, sorted; leftovers are added to `left_out`, as paths below the root.
+
+    `below` is the folder's own path below the root, "" for the root itself.
+    """
+    kept: list[os.DirEntry[str]] = []
     leftovers: list[str] = []
     try:
         with os.scandir(folder) as entries:
@@ -153,19 +167,21 @@ def _entries(folder: str, left_out: list[str], below: str) -> list[os.DirEntry[s
                 if is_left_out(entry.path, top=not below):
                     leftovers.append(f"{below.rstrip('/')}/{entry.name}".lstrip("/"))
                 else:
-                    shown.append(entry)
+                    kept.append(entry)
     except OSError as error:
         raise DataError(f"{folder}: this folder cannot be read: {error.strerror}") from None
     left_out += sorted(leftovers)
-    return sorted(shown, key=lambda entry: name_bytes(entry.name))
+    return sorted(kept, key=lambda entry: encode_name(entry.name))
 
 
 def _identity(folder: str) -> tuple[int, int]:
+    """Return what is equal for two paths of one folder: its device and inode."""
     status = os.stat(folder)
     return status.st_dev, status.st_ino
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
     except OSError:  # a link that leads to itself, or where nobody may look: reading it fails, and says so
@@ -175,9 +191,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _files(
     folder: str, below: str, above: tuple[tuple[int, int], ...], left_out: list[str]
 ) -> Iterator[tuple[str, str]]:
-    """(folder below the root, with its slash; file name) of everything under `folder`; links are followed, no loops.
+    """Yield (folder below the root, with its slash; file name) for every file under `folder`, links followed.
 
     What is neither a file nor a folder (a FIFO, a dangling link) counts as a file: reading it fails, and says so.
+    `above` are the identities of the folders above: a link that leads back to one of them is refused.
     """
     for entry in _entries(folder, left_out, below):
         if not _is_folder(entry):

@@ -1,4 +1,4 @@
-"""What stands on both sides of a split: people, clips and images that a figure would be flattered by."""
+"""Leakage between splits: subjects, clips and images that stand in two of them, and flatter a score on one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from typing import Protocol
 _NAMED = 5
 
 
-class Part(Protocol):
-    """One split: a Listing, or its Features."""
+class SplitRows(Protocol):
+    """The rows of one split: a Listing, or its Features."""
 
     @property
     def split(self) -> str:
-        """Its name."""
+        """The split's name."""
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -30,32 +30,36 @@ class Part(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """Two splits of one data set that are not apart; what each has no name for is not counted."""
+    """What two splits of one data set share; rows without a subject or a clip count for none."""
 
-    one: str
-    other: str
+    split: str
+    other_split: str
     subjects: tuple[str, ...]  # that stand in both, sorted
     clips: tuple[str, ...]
     paths: tuple[str, ...]
 
     def __str__(self) -> str:
-        """A sentence."""
-        named = ", ".join(self.subjects[:_NAMED]) + (", …" if len(self.subjects) > _NAMED else "")
+        """Say what is shared, in one sentence."""
+        subjects = ", ".join(self.subjects[:_NAMED]) + (", …" if len(self.subjects) > _NAMED else "")
         parts = [
-            f"{len(found):,} {what if len(found) == 1 else what + 's'}" + (f" ({named})" if what == "subject" else "")
-            for what, found in (("subject", self.subjects), ("clip", self.clips), ("image", self.paths))
-            if found
+            f"{len(names):,} {what if len(names) == 1 else what + 's'}"
+            + (f" ({subjects})" if what == "subject" else "")
+            for what, names in (("subject", self.subjects), ("clip", self.clips), ("image", self.paths))
+            if names
         ]
         shared = " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]
-        return f"splits {self.one!r} and {self.other!r} share {shared}: a figure on one flatters a head from the other"
+        return (
+            f"splits {self.split!r} and {self.other_split!r} share {shared}: a figure on one flatters a head from the "
+            f"other"
+        )
 
 
-def find_leaks(parts: Sequence[Part]) -> list[Leak]:
-    """Every two splits that a subject, a clip or an image stands in both of; none where the splits are apart."""
-    names = [(set(part.subjects) - {""}, set(part.clips) - {""}, set(part.paths)) for part in parts]
-    found = []
-    for one, other in combinations(range(len(parts)), 2):
-        shared = [tuple(sorted(mine & yours)) for mine, yours in zip(names[one], names[other], strict=True)]
+def find_leaks(splits: Sequence[SplitRows]) -> list[Leak]:
+    """Return a leak for every two splits that share a subject, a clip or an image; none where they share nothing."""
+    names = [(set(rows.subjects) - {""}, set(rows.clips) - {""}, set(rows.paths)) for rows in splits]
+    leaks = []
+    for i, j in combinations(range(len(splits)), 2):
+        shared = [tuple(sorted(mine & theirs)) for mine, theirs in zip(names[i], names[j], strict=True)]
         if any(shared):
-            found.append(Leak(parts[one].split, parts[other].split, *shared))
-    return found
+            leaks.append(Leak(splits[i].split, splits[j].split, *shared))
+    return leaks

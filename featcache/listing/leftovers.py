@@ -1,9 +1,9 @@
-"""What operating systems, file servers and tools leave among a person's files: never data.
+"""Leftovers: what operating systems, file servers and tools leave among a person's files. They are never data.
 
 Names are matched on every component of a path below the root that was given; the root itself may have any name. Hidden
 entries (a leading dot) are left out whatever they are called: `._*`, `.DS_Store`, `.AppleDouble`, `.Trashes`,
 `.Spotlight-V100`, `.@__thumb`, `.zfs`, `.snapshot`, `.git`, `.ipynb_checkpoints`, `.nfs*`, `.stversions` and so on. The
-others stand here. Letters' case does not count: the systems that make most of them do not tell it either.
+others are listed here. Case does not matter: most of the systems that make them do not distinguish it either.
 """
 
 import os
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from featcache.listing.paths import shown_path
 
 # Files that are images by their names; see docs/images.md.
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
 
 _MADE_BY_SYSTEMS = frozenset(
     name.casefold()
@@ -45,54 +45,57 @@ _HIDDEN = {
     ".fuse_hidden*": re.compile(r"\.fuse_hidden[0-9a-f]+", re.IGNORECASE),
     ".dropbox*": re.compile(r"\.dropbox.*", re.DOTALL),
 }
-_CHOSEN_BY_PEOPLE = frozenset({"lost+found", "recycler", "cvs"})  # names that a class may well have, too
-_NAMED = 8  # in a note
+_CHOSEN_BY_PEOPLE = frozenset({"lost+found", "recycler", "cvs"})  # names that a class may have, too
+_NAMED = 8  # names in a note
 
 
 def is_leftover(name: str) -> bool:
-    """Whether no person gave a file or folder this name; hidden names are such, too."""
+    """Return whether only a system gives a file or folder this name; every hidden name is one."""
     if name.startswith(".") or name.casefold() in _MADE_BY_SYSTEMS:
         return True
     return any(pattern.fullmatch(name) for pattern in _PATTERNS.values())
 
 
 def may_be_leftover(name: str) -> bool:
-    """Whether a folder of this name is a system's or a person's: its place and what it holds decide."""
+    """Return whether a folder of this name may be a system's or a person's: its place and what it holds decide."""
     return name.casefold() in _CHOSEN_BY_PEOPLE and not is_leftover(name)
 
 
 def is_left_out(path: str, *, top: bool) -> bool:
-    """Whether what stands at this path is a leftover.
+    """Return whether the file or folder at this path is a leftover.
 
-    `top`: right below the root that was given. There a folder such as `lost+found` is the file system's; further down
-    it is a person's where an image lies in it (a class may have this name), and a system's where none does.
+    Args:
+        path: where it is; a folder is looked into only where its name does not decide.
+        top: whether it is right below the root that was given. There a folder such as `lost+found` is the file
+            system's; further down it is a person's if an image lies in it (a class may have this name), and a
+            system's if none does.
     """
     name = os.path.basename(path)
     return is_leftover(name) or (may_be_leftover(name) and (top or not _holds_image(path)) and not os.path.isfile(path))
 
 
 def _holds_image(folder: str) -> bool:
-    """Whether a file that is an image by its name lies in a folder, at any depth; no, where nobody may look."""
+    """Return whether a file with an image's suffix lies in a folder, at any depth; False if it cannot be read."""
     for _, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not is_leftover(name)]
-        if any(name.lower().endswith(SUFFIXES) and not is_leftover(name) for name in names):
+        if any(name.lower().endswith(IMAGE_SUFFIXES) and not is_leftover(name) for name in names):
             return True
     return False
 
 
-def left_out_notes(paths: Iterable[str]) -> list[str]:
-    """What was left out of a data set, as sentences: names and counts, beside the splits and in them."""
+def note_leftovers(paths: Iterable[str]) -> list[str]:
+    """Return what was left out of a data set, as sentences: names and counts, beside the splits and in them."""
     beside = [path for path in paths if "/" not in path]
     within = [path for path in paths if "/" in path]
-    notes = []
-    for place, some in (("beside the splits", beside), ("among the images", within)):
-        if some:
-            notes.append(f"{place}, {counted(some)}")
-    return notes
+    return [
+        f"{place}, {count_leftovers(leftovers)}"
+        for place, leftovers in (("beside the splits", beside), ("among the images", within))
+        if leftovers
+    ]
 
 
-def counted(paths: Iterable[str]) -> str:
-    """Which leftovers were left out, as the end of a sentence: "3 … were left out: @eaDir (2), .DS_Store (1)"."""
+def count_leftovers(paths: Iterable[str]) -> str:
+    """Return what was left out, as the end of a sentence: "3 … were left out: @eaDir (2), .DS_Store (1)"."""
     names = Counter(_family(os.path.basename(path)) for path in paths)
     shown = ", ".join(f"{shown_path(name)} ({count:,})" for name, count in names.most_common(_NAMED))
     more = f", and {len(names) - _NAMED:,} more names" if len(names) > _NAMED else ""
@@ -102,5 +105,6 @@ def counted(paths: Iterable[str]) -> str:
 
 
 def _family(name: str) -> str:
+    """Return the pattern that a note names in place of all names that match it; the name itself if none does."""
     patterns = _HIDDEN if name.startswith(".") else _PATTERNS
     return next((family for family, pattern in patterns.items() if pattern.fullmatch(name)), name)

@@ -1,4 +1,4 @@
-"""Listing: the rows of one split, column-wise. It names images; it reads no pixel of them."""
+"""Listing: the rows of one split, one tuple or array a column. It names images and reads no pixel of them."""
 
 import hashlib
 import os
@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import UsageError
-from featcache.listing.leftovers import left_out_notes
+from featcache.listing.leftovers import note_leftovers
 
-_FRAME = re.compile(r"(?s).+#(\d{6}|[1-9]\d{6,11})")
+_FRAME_PATH = re.compile(r"(?s).+#(\d{6}|[1-9]\d{6,11})")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Listing:
-    """One split of one cut (`variant`) of a data set."""
+    """One split of one variant of a data set."""
 
     data_set: str
     variant: str
@@ -28,12 +28,12 @@ class Listing:
     labels: npt.NDArray[np.int64]  # (rows,), an index into `classes`
     clips: tuple[str, ...]  # (rows,), "" where an image belongs to no clip
     subjects: tuple[str, ...]  # (rows,), "" where nobody is named
-    ignored: tuple[str, ...] = ()  # files that are no images by their name: not rows, but not hushed up either
+    ignored: tuple[str, ...] = ()  # files without an image's suffix: not rows, but reported
     part: str = ""  # how a subset was asked for ("limit 100"); "" is the whole split
     left_out: tuple[str, ...] = ()  # hidden entries and system leftovers, below the root; not kept on disk
     notes: tuple[str, ...] = ()  # what a person should know of its names, as sentences; not kept on disk
     videos: bool = False  # whether a path names a frame of a video, as `frame_path` writes it
-    settings: Mapping[str, str] = field(default_factory=dict)  # how it was laid out, see `listing.settings_of`
+    settings: Mapping[str, str] = field(default_factory=dict)  # how it was laid out, see `list_data_settings`
 
     def __post_init__(self) -> None:
         columns = (len(self.paths), len(self.labels), len(self.clips), len(self.subjects))
@@ -47,20 +47,25 @@ class Listing:
         return f"<Listing {self.data_set}/{self.variant}/{self.split}: {len(self):,} rows, {len(self.classes)} classes>"
 
     def file(self, row: int) -> str:
-        """The absolute path of one row's image."""
+        """Return the absolute path of one row's image."""
         return os.path.join(self.root, self.paths[row])
 
     def files(self) -> list[str]:
-        """The absolute path of every row's image."""
+        """Return the absolute path of every row's image, (rows,)."""
         root = os.path.join(self.root, "")
         return [path if path.startswith("/") else root + path for path in self.paths]
 
     def remarks(self) -> list[str]:
-        """What a person should know of the names in the folder or table: what was left out, what looks alike."""
-        return [*left_out_notes(self.left_out), *self.notes]
+        """Return what a person should know of the names in the folder or table: what was left out, what looks alike."""
+        return [*note_leftovers(self.left_out), *self.notes]
 
     def take(self, rows: npt.NDArray[np.int64], *, part: str = "") -> "Listing":
-        """The rows at these indices, in this order."""
+        """Return a listing of the rows at these indices, in this order.
+
+        Args:
+            rows: (n,), indices of rows.
+            part: how the subset was asked for, such as "limit 100"; "" where it is no part.
+        """
         return replace(
             self,
             paths=tuple(self.paths[row] for row in rows),
@@ -71,36 +76,43 @@ class Listing:
         )
 
     def support(self) -> npt.NDArray[np.int64]:
-        """How many rows each class has, (classes,)."""
+        """Return how many rows each class has, (classes,)."""
         return np.bincount(self.labels, minlength=len(self.classes))
 
 
 def frame_path(video: str, frame: str) -> str:
-    """The path of one frame: that of its video, and its number (from 0), such as "vp1/run.mp4#000123"."""
+    """Return the path of one frame: that of its video, and its number (from 0), such as "vp1/run.mp4#000123"."""
     return f"{video}#{frame}"
 
 
 def is_frame_path(path: str) -> bool:
-    """Whether a path is one that `frame_path` gives: a frame has one name, its number in six digits or as many as it
-    needs.
+    """Return whether `frame_path` could have made a path.
+
+    A frame has one name: its number is written in six digits, or in as many as it needs.
     """
-    return _FRAME.fullmatch(path) is not None
+    return _FRAME_PATH.fullmatch(path) is not None
 
 
 def video_and_frame(path: str) -> tuple[str, int]:
-    """The inverse of `frame_path`."""
+    """Return the path of a frame's video and the frame's number, from 0: the inverse of `frame_path`."""
     video, _, frame = path.rpartition("#")
     return video, int(frame)
 
 
-def subset(listing: Listing, *, limit: int | None = None, fraction: float | None = None, seed: int = 0) -> Listing:
-    """A stratified part of a listing for a first look: `limit` rows, or a `fraction` of them; in listing order.
+def take_subset(listing: Listing, *, limit: int | None = None, fraction: float | None = None, seed: int = 0) -> Listing:
+    """Return a stratified part of a listing for a first look, in listing order; the whole where no size is given.
 
     A row's turn depends on its own path and the seed alone, so a larger part contains a smaller one, and a few
     images added elsewhere change little. Every class gives its first row before any gives its second share.
 
+    Args:
+        listing: the rows of one split.
+        limit: how many rows, at least 1.
+        fraction: which share of the rows, above 0 and up to 1; not together with `limit`.
+        seed: from 0 to 2⁶³ - 1; another one draws other rows.
+
     Raises:
-        UsageError: both are given, or one is out of range.
+        UsageError: both sizes are given, or a number is out of range.
     """
     if limit is None and fraction is None:
         return listing
@@ -115,7 +127,7 @@ def subset(listing: Listing, *, limit: int | None = None, fraction: float | None
     wanted = limit if limit is not None else max(1, round(len(listing) * (fraction or 1.0)))
     if wanted >= len(listing):
         return listing
-    turn = np.array([draw(path, seed) for path in listing.paths], dtype=np.uint64)
+    turn = np.array([draw_number(path, seed) for path in listing.paths], dtype=np.uint64)
     share = np.empty(len(listing))
     for rows in _rows_by_class(listing.labels):
         share[rows[np.argsort(turn[rows], kind="stable")]] = np.arange(len(rows)) / len(rows)
@@ -124,13 +136,14 @@ def subset(listing: Listing, *, limit: int | None = None, fraction: float | None
     return listing.take(chosen, part=f"{part}, seed {seed}" if seed else part)
 
 
-def draw(path: str, seed: int) -> int:
-    """A number that depends on this name and the seed alone: who comes first in a seeded order."""
+def draw_number(path: str, seed: int) -> int:
+    """Return a 64-bit number that depends on a name and the seed alone, to put names into a seeded order."""
     digest = hashlib.blake2b(os.fsencode(path), digest_size=8, salt=seed.to_bytes(16, "little")).digest()
     return int.from_bytes(digest, "little")
 
 
 def _rows_by_class(labels: npt.NDArray[np.int64]) -> Sequence[npt.NDArray[np.int64]]:
+    """Return the rows of each class that has any, in listing order."""
     order = np.argsort(labels, kind="stable")
     _, starts = np.unique(labels[order], return_index=True)
     return np.split(order, starts[1:])

@@ -6,21 +6,21 @@ import sys
 _CODEC, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 
 
-def name_bytes(name: str) -> bytes:
-    """What the disk calls a file: os.fsencode, without its many questions, for those who sort a million names."""
+def encode_name(name: str) -> bytes:
+    """Return a file name's bytes on disk: os.fsencode without its checks, for sorting a million names."""
     return name.encode(_CODEC, _ERRORS)
 
 
 def shown_path(path: str) -> str:
-    """A path on one line of text: a newline or another control character in it stands as its escape."""
+    """Return a path as one line of text: a newline or another control character in it is shown as its escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in readable(path))
 
 
 def readable(path: str) -> str:
-    """A path as text that JSON and terminals can carry: bytes that are no UTF-8 are shown as escapes."""
+    """Return a path as text that JSON and terminals can carry: bytes that are not UTF-8 are shown as escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def is_text(name: str) -> bool:
-    """Whether a name from the disk or a table is text: UTF-8, no stray bytes."""
+    """Return whether a name from the disk or a table is valid UTF-8."""
     return name.isascii() or not any("\ud800" <= c <= "\udfff" for c in name)

@@ -1,4 +1,4 @@
-"""A table of text, column-wise, that remembers on which line each row stands; and one error for all its problems."""
+"""Sheet: a CSV or Parquet file as columns of text, with the line of each row; and one error for all its problems."""
 
 import csv
 import io
@@ -15,60 +15,67 @@ from featcache.files import BLOCK_BYTES, MAX_TABLE_BYTES, marked_encoding, open_
 from featcache.listing.paths import is_text, readable, shown_path
 from featcache.listing.spellings import same_name_key
 
-SHOWN = 20  # problems that an error names; the rest it counts
+MAX_NAMED = 20  # problems that an error names; it counts the rest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sheet:
-    """The columns that were asked for and are there, and what is wrong with the file as a table."""
+    """The requested columns that a table has, and what is wrong with the file as a table."""
 
-    columns: Mapping[str, Sequence[str]]
+    columns: Mapping[str, Sequence[str]]  # (rows,) each
     problems: tuple[str, ...]
-    lines: Sequence[int]  # (rows,), where each begins
-    unit: str = "line"  # Parquet has rows
+    lines: Sequence[int]  # (rows,), the line on which each row begins
+    unit: str = "line"  # "row" for Parquet, which has no lines
 
     def __len__(self) -> int:
         return len(self.lines)
 
     def place(self, row: int) -> str:
-        """Where a row stands in the file, as a person looks for it."""
+        """Return where a row stands in the file, such as "line 12"."""
         return f"{self.unit} {self.lines[row]}"
 
 
-def read(path: str, columns: Sequence[str], optional: Sequence[str] = (), *, paths: Sequence[str] = ()) -> Sheet:
-    """Read a CSV file (UTF-8, with or without a byte order mark; any line end), or a Parquet file by its name.
+def read_sheet(path: str, columns: Sequence[str], optional: Sequence[str] = (), *, paths: Sequence[str] = ()) -> Sheet:
+    """Return the columns of a CSV file (UTF-8, with or without a byte order mark; any line end), or of a Parquet file.
 
-    A column of `columns` that is not there is a problem; one of `optional` is left out. A cell is text, and one that is
-    not UTF-8 is a problem; but in the columns `paths` any bytes may stand, as `os.fsdecode` gives them.
+    Args:
+        path: the file; its suffix `.parquet` or `.pq` says that it is Parquet.
+        columns: names of columns that must be there; a missing one is a problem of the sheet.
+        optional: names of columns that are read where they are there.
+        paths: those of the columns in which any bytes may stand, as `os.fsdecode` gives them; a cell of any other
+            column that is not UTF-8 is a problem.
+
+    Returns:
+        The columns that are there, and every problem of the file as a table; none is raised.
 
     Raises:
         DataError: the file cannot be read.
         UsageError: a Parquet file, and pyarrow is not installed.
     """
     if path.lower().endswith((".parquet", ".pq")):
-        return _with_faults(_parquet(path, columns, optional), paths)
+        return _with_cell_problems(_read_parquet(path, columns, optional), paths)
     try:
-        data = _bytes(path)
+        data = _read_bytes(path)
     except OSError as error:
         raise DataError(f"{path}: this table cannot be read: {error.strerror}") from None
     if encoding := marked_encoding(data):
-        refuse(path, [f"line 1: this is {encoding}, not UTF-8; {suggest_utf8(encoding)}"])
+        refuse_problems(path, [f"line 1: this is {encoding}, not UTF-8; {suggest_utf8(encoding)}"])
     if b"\0" in data:
         line = data[: data.index(b"\0")].count(b"\n") + 1
-        refuse(path, [f"line {line}: a NUL byte: this is no text in UTF-8; save it as CSV in UTF-8"])
+        refuse_problems(path, [f"line {line}: a NUL byte: this is no text in UTF-8; save it as CSV in UTF-8"])
     text = data.decode("utf-8", "surrogateescape").lstrip("\ufeff")  # a path need not be UTF-8
-    return _with_faults(_csv(text, columns, optional), paths)
+    return _with_cell_problems(_parse_csv(text, columns, optional), paths)
 
 
-def _with_faults(sheet: Sheet, paths: Sequence[str]) -> Sheet:
-    """The same sheet; cells that no listing can hold are problems of it, one for each column."""
+def _with_cell_problems(sheet: Sheet, paths: Sequence[str]) -> Sheet:
+    """Return the sheet with one more problem for each column that has cells which no listing can hold."""
     problems = list(sheet.problems)
     for name, column in sheet.columns.items():
-        different = set(column)
-        kinds = [({value for value in different if "\0" in value}, "holds a NUL character")]
+        values = set(column)
+        bad_values = [({value for value in values if "\0" in value}, "holds a NUL character")]
         if name not in paths:
-            kinds.append(({value for value in different if not is_text(value)}, f"is not UTF-8; {suggest_utf8()}"))
-        for bad, reason in kinds:
+            bad_values.append(({value for value in values if not is_text(value)}, f"is not UTF-8; {suggest_utf8()}"))
+        for bad, reason in bad_values:
             rows = [row for row, value in enumerate(column) if value in bad] if bad else []
             if rows:
                 more = f" and in {len(rows) - 1:,} more" if len(rows) > 1 else ""
@@ -76,8 +83,8 @@ def _with_faults(sheet: Sheet, paths: Sequence[str]) -> Sheet:
     return replace(sheet, problems=tuple(problems))
 
 
-def _bytes(path: str) -> bytes:
-    """Return a table's bytes, no more than the block with its first NUL: of a file that is no text that is enough.
+def _read_bytes(path: str) -> bytes:
+    """Return a table's bytes, up to the block with its first NUL: that is enough to refuse a file that is not text.
 
     Raises:
         OSError: it cannot be read, is no regular file, or too large.
@@ -92,8 +99,12 @@ def _bytes(path: str) -> bytes:
     return b"".join(blocks)
 
 
-def refuse(where: str, problems: Sequence[str]) -> None:
-    """Nothing where there is no problem; else one error that names them.
+def refuse_problems(where: str, problems: Sequence[str]) -> None:
+    """Raise one error that names the problems, where there are any.
+
+    Args:
+        where: what has the problems: a file or a folder.
+        problems: a sentence each; the first `MAX_NAMED` are named, the others counted.
 
     Raises:
         DataError: there are problems.
@@ -101,11 +112,12 @@ def refuse(where: str, problems: Sequence[str]) -> None:
     if not problems:
         return
     count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
-    more = [f"… and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else []
-    raise DataError("\n  ".join([f"{where}: {count}", *problems[:SHOWN], *more]))
+    more = [f"… and {len(problems) - MAX_NAMED:,} more"] if len(problems) > MAX_NAMED else []
+    raise DataError("\n  ".join([f"{where}: {count}", *problems[:MAX_NAMED], *more]))
 
 
-def _csv(text: str, columns: Sequence[str], optional: Sequence[str]) -> Sheet:
+def _parse_csv(text: str, columns: Sequence[str], optional: Sequence[str]) -> Sheet:
+    """Return the sheet that CSV text holds; a line with another number of fields than the header is a problem."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     cells: list[str] = []  # row after row: a list of lists would keep the garbage collector busy for seconds
     lines: list[int] = []
@@ -121,20 +133,26 @@ def _csv(text: str, columns: Sequence[str], optional: Sequence[str]) -> Sheet:
                 problems.append(f"line {line}: found {len(row)} fields, expected {len(header)}")
     except csv.Error as error:
         problems.append(f"line {reader.line_num}: {error}; nothing behind it was read")
-    missing = _missing("line 1", header, columns, optional)
-    found = {name: cells[header.index(name) :: len(header)] for name in (*columns, *optional) if name in header}
-    return Sheet(found, (*missing, *problems), lines)
+    missing = _column_problems("line 1", header, columns, optional)
+    present = {name: cells[header.index(name) :: len(header)] for name in (*columns, *optional) if name in header}
+    return Sheet(present, (*missing, *problems), lines)
 
 
 def _numbered(reader: Any) -> Iterator[tuple[int, list[str]]]:
-    """Rows with the line that they begin on: a field in quotes may hold line ends."""
+    """Yield (line, row), the line being the one that the row begins on: a field in quotes may hold line ends."""
     line = reader.line_num + 1
     for row in reader:
         yield line, row
         line = reader.line_num + 1
 
 
-def _parquet(path: str, columns: Sequence[str], optional: Sequence[str]) -> Sheet:
+def _read_parquet(path: str, columns: Sequence[str], optional: Sequence[str]) -> Sheet:
+    """Return the sheet that a Parquet file holds.
+
+    Raises:
+        DataError: the file cannot be read, or is no Parquet.
+        UsageError: pyarrow is not installed.
+    """
     try:
         from pyarrow import ArrowException
         from pyarrow import parquet as pq
@@ -144,43 +162,45 @@ def _parquet(path: str, columns: Sequence[str], optional: Sequence[str]) -> Shee
             f"`python -m pip install pyarrow`, or save the table as CSV"
         ) from None
     try:
-        with os.fdopen(open_file(path, follow_links=True), "rb") as opened, pq.ParquetFile(opened) as file:
-            header = tuple(file.schema_arrow.names)
-            table = file.read([name for name in dict.fromkeys((*columns, *optional)) if name in header])
+        with os.fdopen(open_file(path, follow_links=True), "rb") as file, pq.ParquetFile(file) as parquet:
+            header = tuple(parquet.schema_arrow.names)
+            table = parquet.read([name for name in dict.fromkeys((*columns, *optional)) if name in header])
     except OSError as error:
         raise DataError(f"{path}: this table cannot be read: {error.strerror or error}") from None
     except ArrowException as error:
         raise DataError(f"{path}: this is no Parquet file: {error}") from None
-    found = {name: _texts(table.column(name)) for name in table.column_names}
-    missing = tuple(_missing("schema", header, columns, optional))
-    return Sheet(found, missing, range(1, table.num_rows + 1), unit="row")
+    present = {name: _column_as_text(table.column(name)) for name in table.column_names}
+    missing = tuple(_column_problems("schema", header, columns, optional))
+    return Sheet(present, missing, range(1, table.num_rows + 1), unit="row")
 
 
-def _texts(column: Any) -> tuple[str, ...]:
-    """The cells of a typed column as CSV would have them; an absent one is empty."""
+def _column_as_text(column: Any) -> tuple[str, ...]:
+    """Return the cells of a typed column as CSV would have them; a null is an empty cell."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):  # which need not hold UTF-8
         column = column.cast(pa.large_binary())
-    return tuple(map(_text, column.to_pylist()))
+    return tuple(map(_cell_as_text, column.to_pylist()))
 
 
-def _text(value: object) -> str:
+def _cell_as_text(value: object) -> str:
+    """Return one cell's value as text; "" for null and for not a number."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
     return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
 
 
-def _missing(where: str, header: Sequence[str], columns: Sequence[str], optional: Sequence[str]) -> list[str]:
+def _column_problems(where: str, header: Sequence[str], columns: Sequence[str], optional: Sequence[str]) -> list[str]:
+    """Return what is wrong with a table's columns: one that is missing, nearly named, or there twice."""
     problems = []
     for name in columns:
         if name not in header:
-            other = any(same_name_key(name) == same_name_key(found) for found in header)
-            show = ascii if other else lambda text: repr(readable(text))  # so that another spelling can be seen
+            is_respelled = any(same_name_key(name) == same_name_key(column) for column in header)
+            show = ascii if is_respelled else lambda text: repr(readable(text))  # in ASCII the spellings differ visibly
             shown = ", ".join(map(show, header)) or "nothing"
-            close = None if other else nearest_name(name, header)
+            close = None if is_respelled else nearest_name(name, header)
             meant = f"; did you mean {show(close)}?" if close else ""
             problems.append(f"{where}: no column {show(name)}; found {shown}{meant}")
     misspelt = [(name, other) for name in optional if name not in header for other in header if _is_like(other, name)]
@@ -195,7 +215,7 @@ def _missing(where: str, header: Sequence[str], columns: Sequence[str], optional
 
 
 def _is_like(column: str, name: str) -> bool:
-    """Whether a column is a known optional one in other case, blanks or a plural, or misspelt: "Splits", "splitt"."""
+    """Return whether a column's name is an optional one's in other case, blanks or plural, or misspelt ("splitt")."""
     plain = "".join(filter(str.isalnum, column.casefold()))
     is_misspelt = plain.isalpha() and plain[:1] == name[:1] and abs(len(plain) - len(name)) <= 1
     is_misspelt = is_misspelt and SequenceMatcher(None, plain, name).ratio() >= 0.8

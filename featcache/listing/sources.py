@@ -1,4 +1,4 @@
-"""The data set that a recipe names: where its rows come from, and under which name they are kept."""
+"""From a recipe to its data set: where the rows come from, and under which name and settings they are kept."""
 
 import os
 from collections.abc import Mapping
@@ -6,71 +6,76 @@ from collections.abc import Mapping
 from featcache.listing.drive_act import ANNOTATIONS, DriveAct
 from featcache.listing.folder import Folder
 from featcache.listing.listing import Listing
-from featcache.listing.source import Source
-from featcache.listing.split_assignment import Dealt
+from featcache.listing.source import DataSource
+from featcache.listing.split_assignment import AssignedSplits
 from featcache.listing.table import Table
 from featcache.recipe import FRAMES, VIDEOS, DriveActData, Recipe, TableData
 
-_NOTHING: Mapping[str, str] = {}
+_NO_GROUPS: Mapping[str, str] = {}
 
 
-def data_source(recipe: Recipe, dealt: Mapping[str, str] = _NOTHING) -> Source:
-    """The data set that a recipe names; what several of its splits need is read once.
+def resolve_source(recipe: Recipe, assigned: Mapping[str, str] = _NO_GROUPS) -> DataSource:
+    """Return the data set that a recipe names; what several of its splits need is read once.
 
-    `dealt`: where the recipe asks for splits, what was written down when they were dealt (see `store.dealt`).
+    Args:
+        recipe: its `data` section says where the images are and how they are laid out.
+        assigned: group -> split as an earlier run assigned them, where the recipe asks for splits; see
+            `store.read_split_assignment`.
     """
-    data, name, cut = recipe.data, recipe.name, variant(recipe)
-    laid: Source
+    data, name, variant = recipe.data, recipe.name, name_variant(recipe)
+    source: DataSource
     match data:
         case DriveActData():
-            laid = DriveAct(data, data_set=name, variant=cut)
+            source = DriveAct(data, data_set=name, variant=variant)
         case TableData():
-            laid = Table(data, data_set=name, variant=cut)
+            source = Table(data, data_set=name, variant=variant)
         case _:
-            laid = Folder(data.root, name, cut)
-    return laid if data.split is None else Dealt(laid, data.split, dealt)
+            source = Folder(data.root, name, variant)
+    return source if data.split is None else AssignedSplits(source, data.split, assigned)
 
 
-def splits(recipe: Recipe) -> list[str]:
-    """The splits that the recipe's data set has, or that the recipe asks for."""
-    return data_source(recipe).splits()
+def find_recipe_splits(recipe: Recipe) -> list[str]:
+    """Return the splits that the recipe's data set has, and those that the recipe asks for."""
+    return resolve_source(recipe).splits()
 
 
-def list_split(recipe: Recipe, split: str, dealt: Mapping[str, str] = _NOTHING) -> Listing:
-    """The rows of one split, as the recipe lays them out; `dealt` is `source`'s."""
-    return data_source(recipe, dealt).listing(split)
+def list_split(recipe: Recipe, split: str, assigned: Mapping[str, str] = _NO_GROUPS) -> Listing:
+    """Return the rows of one split, as the recipe lays them out; `assigned` is as for `resolve_source`."""
+    return resolve_source(recipe, assigned).listing(split)
 
 
-def variant(recipe: Recipe) -> str:
-    """The name of the cut of the data set that the recipe asks for: folds, views, caps, strides, dealt splits."""
+def name_variant(recipe: Recipe) -> str:
+    """Return the name of the variant that the recipe asks for: fold, view, cap, stride, assigned splits."""
     data = recipe.data
     parts = ["all"]
     if isinstance(data, DriveActData):
         parts = [f"fold{data.fold}", data.view, str(data.frames_per_chunk or "all")]
         parts += [f"stride{data.stride}"] if data.stride != 1 else []
     if data.split is not None:
-        asked = data.split
-        parts += [f"{name}{share:g}" for name, share in asked.shares.items() if name != "train"]
-        parts += [asked.by, f"seed{asked.seed}"]
+        parts += [f"{name}{share:g}" for name, share in data.split.shares.items() if name != "train"]
+        parts += [data.split.by, f"seed{data.split.seed}"]
     return "-".join(parts)
 
 
-def settings_of(recipe: Recipe, *, videos: bool | None = None) -> dict[str, str]:
-    """What decides which rows a listing has and which labels, beside its root and what its variant's name says.
+def list_data_settings(recipe: Recipe, *, videos: bool | None = None) -> dict[str, str]:
+    """Return the settings that decide a listing's rows and labels, beside its root and its variant's name.
 
-    `videos`: whether the rows turned out to be frames of videos, where the recipe leaves that to what is there.
+    Args:
+        recipe: its `data` section is read.
+        videos: whether the rows are frames of videos, where the recipe leaves that to what is on disk; None where
+            nobody has looked.
     """
     data = recipe.data
-    found: dict[str, str] = {"layout": data.layout}
+    settings: dict[str, str] = {"layout": data.layout}
     match data:
         case DriveActData():
             root = os.path.abspath(data.root)
-            there = os.path.abspath(data.annotations or os.path.join(root, ANNOTATIONS))
-            found["annotations"] = os.path.relpath(there, root)
+            annotations = os.path.abspath(data.annotations or os.path.join(root, ANNOTATIONS))
+            settings["annotations"] = os.path.relpath(annotations, root)
             usual = {None: "", True: VIDEOS, False: FRAMES}[videos]
-            found["frames"] = data.frames or data.videos or usual
+            settings["frames"] = data.frames or data.videos or usual
         case TableData():
-            found |= {
+            settings |= {
                 "table": os.path.basename(data.table),
                 "path_column": data.path_column,
                 "label_column": data.label_column,
@@ -79,26 +84,29 @@ def settings_of(recipe: Recipe, *, videos: bool | None = None) -> dict[str, str]
                 "subject_column": data.subject_column or "subject",
             }
     if data.split is not None:  # a variant's name has six digits of a share
-        found |= {name: repr(share) for name, share in data.split.shares.items() if name != "train"}
-    return found
+        settings |= {name: repr(share) for name, share in data.split.shares.items() if name != "train"}
+    return settings
 
 
-def differing_settings(recipe: Recipe, recorded: Mapping[str, str]) -> str:
-    """What a recipe says otherwise than a listing was laid out, as a sentence's part; "" where nothing.
+def describe_differences(recipe: Recipe, recorded: Mapping[str, str]) -> str:
+    """Return where a recipe's data settings differ from a listing's, as a part of a sentence; "" where nowhere.
 
-    A listing of an earlier version records nothing, and differs in nothing.
+    Args:
+        recipe: its `data` section is compared.
+        recorded: a listing's settings, as `list_data_settings` gave them; one of an earlier version has none, and
+            differs in nothing.
     """
     if not recorded:
         return ""
-    wanted = settings_of(recipe)
+    wanted = list_data_settings(recipe)
     if wanted.get("frames") == "" and recorded.get("frames") in (FRAMES, VIDEOS):
         del wanted["frames"]  # what lies at one of these two usual places is meant
     differing = [name for name, value in wanted.items() if recorded.get(name) != value]
     return " and ".join(f"{name} = {wanted[name]!r} where it had {recorded.get(name, 'none')!r}" for name in differing)
 
 
-def root_of(recipe: Recipe) -> str:
-    """The absolute folder that the paths of the recipe's listings are relative to."""
+def locate_root(recipe: Recipe) -> str:
+    """Return the absolute folder that the paths of the recipe's listings are relative to."""
     data = recipe.data
     if isinstance(data, TableData):
         return os.path.dirname(os.path.abspath(os.path.join(data.root, data.table)))

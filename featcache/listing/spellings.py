@@ -31,7 +31,7 @@ _NAMED = 5  # pairs in a note
 
 
 def same_name_key(name: str) -> str:
-    """Return what all spellings of one name share."""
+    """Return a key that all spellings of one name share."""
     if _PLAIN.fullmatch(name):
         return name
     parts = [" ".join(_UNSEEN.sub("", unicodedata.normalize("NFC", part)).split()) for part in name.split("/")]
@@ -43,69 +43,83 @@ def same_name_key(name: str) -> str:
 
 
 def look_alike_key(name: str) -> str:
-    """Return what all names share that a person may take for one another."""
+    """Return a key that all names share which a person may take for one another."""
     text = unicodedata.normalize("NFKC", same_name_key(name)).translate(_DASHES).translate(_HOMOGLYPHS)
-    if found := _POWER.fullmatch(text):
-        text = f"{found[1]}e+{found[2]}"
+    if power := _POWER.fullmatch(text):
+        text = f"{power[1]}e+{power[2]}"
     text = _number(text) or text
     return " ".join(re.sub(r"[-_\s]+", " ", unicodedata.normalize("NFC", text.casefold())).split())
 
 
 def _number(text: str) -> str:
-    """The exact value of a decimal number in one way to write it; "" where the text is none."""
-    found = _NUMBER.fullmatch(text)
-    if not found:
+    """Return one spelling for all that write the same decimal number; "" where the text is no number."""
+    match = _NUMBER.fullmatch(text)
+    if not match:
         return ""
-    sign, whole, part, power = found[1] or found[5], found[2] or "", found[3] or found[6] or "", int(found[4] or 0)
-    digits = (whole + part).lstrip("0")
-    short = digits.rstrip("0")
-    if not short:
+    sign, whole, fraction = match[1] or match[5], match[2] or "", match[3] or match[6] or ""
+    power = int(match[4] or 0)
+    digits = (whole + fraction).lstrip("0")
+    significant = digits.rstrip("0")
+    if not significant:
         return "number\n0"
-    return f"number\n{'-' if sign == '-' else ''}{short}e{power - len(part) + len(digits) - len(short)}"
+    exponent = power - len(fraction) + len(digits) - len(significant)
+    return f"number\n{'-' if sign == '-' else ''}{significant}e{exponent}"
 
 
-Place = Callable[[str], str]  # where a name stands first: a folder, a line of a table
+FirstPlace = Callable[[str], str]  # name -> where it stands first: a folder, a line of a table
 
 
-def faults_of_spelling(kind: str, names: Iterable[str], place: Place) -> list[str]:
-    """Name every two spellings of one name, each with where it stands; `kind` is "class", "label", "clip" …"""
+def find_spelling_faults(kind: str, names: Iterable[str], place: FirstPlace) -> list[str]:
+    """Return a fault for every two spellings of one name, each with where it stands.
+
+    Args:
+        kind: what the names name: "class", "label", "clip" …
+        names: names, in any order, repeated or not.
+        place: gives where a name stands first.
+    """
     return [
-        f"two spellings of one {kind}: {one!a} ({place(one)}) and {other!a} ({place(other)}), {_difference(one, other)}"
-        for group in _groups(names, same_name_key)
-        for one, other in pairwise(group)
+        f"two spellings of one {kind}: {first!a} ({place(first)}) and {second!a} ({place(second)}), "
+        f"{_explain_sameness(first, second)}"
+        for group in _group_by_key(names, same_name_key)
+        for first, second in pairwise(group)
     ]
 
 
-def look_alikes(kind: str, names: Iterable[str]) -> list[str]:
-    """Say which names a person may take for one another, in one sentence; none where none do."""
-    pairs = [pair for group in _groups(names, look_alike_key) for pair in pairwise(group)]
+def note_look_alikes(kind: str, names: Iterable[str]) -> list[str]:
+    """Return a sentence on the names that a person may take for one another, in a list; no sentence where none do."""
+    pairs = [pair for group in _group_by_key(names, look_alike_key) for pair in pairwise(group)]
     if not pairs:
         return []
-    shown = "; ".join(f"{one!a} and {other!a}" for one, other in pairs[:_NAMED])
+    shown = "; ".join(f"{first!a} and {second!a}" for first, second in pairs[:_NAMED])
     more = f"; and {len(pairs) - _NAMED:,} more pairs" if len(pairs) > _NAMED else ""
     plural = f"{kind}es" if kind.endswith("s") else f"{kind}s"
     return [f"{plural} that look alike and are taken for different ones: {shown}{more}"]
 
 
-def apart_in_case(kind: str, names_of: Mapping[str, Iterable[str]], place: Place) -> list[str]:
-    """Name every two classes that differ in upper and lower case alone and never stand in one split together.
+def find_case_clashes(kind: str, names_of: Mapping[str, Iterable[str]], place: FirstPlace) -> list[str]:
+    """Return a fault for every two classes that differ in upper and lower case alone and share no split.
 
     `A` and `a` may be two classes; then some split has both. Where none does, a head that learns from one split would
     never see the class that another split asks it for.
+
+    Args:
+        kind: what the names name: "class", "label" …
+        names_of: each split's names.
+        place: gives where a name stands first.
     """
     splits = {split: set(names) for split, names in names_of.items()}
     everything = sorted(set().union(*splits.values())) if splits else []
     return [
-        f"{kind} {one!a} ({place(one)}) and {kind} {other!a} ({place(other)}) differ in upper and lower case "
+        f"{kind} {first!a} ({place(first)}) and {kind} {second!a} ({place(second)}) differ in upper and lower case "
         f"alone, and no split has both"
-        for group in _groups(everything, lambda name: same_name_key(name).casefold())
-        for one, other in pairwise(group)
-        if not any(one in names and other in names for names in splits.values())
+        for group in _group_by_key(everything, lambda name: same_name_key(name).casefold())
+        for first, second in pairwise(group)
+        if not any(first in names and second in names for names in splits.values())
     ]
 
 
-def _groups(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
-    """The names that share a key with another one, sorted; blank ones are no names."""
+def _group_by_key(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
+    """Return the groups of names that share a key, sorted, each sorted; a blank name is in none."""
     different = set(names)
     keys: dict[str, list[str]] = {}
     for name in different:
@@ -115,14 +129,14 @@ def _groups(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
     return sorted(sorted(group) for shared, group in keys.items() if shared and len(group) > 1)
 
 
-def _difference(one: str, other: str) -> str:
-    """Why two names are the same."""
-    forms = [unicodedata.normalize("NFC", name) for name in (one, other)]
+def _explain_sameness(first: str, second: str) -> str:
+    """Return why two names are the same."""
+    forms = [unicodedata.normalize("NFC", name) for name in (first, second)]
     if forms[0] == forms[1]:
         return "which are the same in Unicode's normal form NFC"
     blanks = [" ".join(form.split()) for form in forms]
     if blanks[0] == blanks[1]:
         return "which differ in blanks alone"
-    if same_name_key(one).startswith("number\n"):
+    if same_name_key(first).startswith("number\n"):
         return "which are the same number"
     return "which differ in blanks or in characters that cannot be seen"

@@ -1,5 +1,6 @@
-"""A table that names images: a CSV or Parquet file with a path and a label column, and, where it has them, columns
-for split, clip and subject. Relative paths are relative to the table.
+"""A table of images: a CSV or Parquet file with the columns path and label, and optionally split, clip and subject.
+
+Relative paths are relative to the table.
 """
 
 import dataclasses
@@ -17,58 +18,58 @@ from featcache.listing import sheet
 from featcache.listing.listing import Listing
 from featcache.listing.paths import readable
 from featcache.listing.sheet import Sheet
-from featcache.listing.source import in_order
-from featcache.listing.spellings import apart_in_case, faults_of_spelling, look_alikes, same_name_key
+from featcache.listing.source import order_splits
+from featcache.listing.spellings import find_case_clashes, find_spelling_faults, note_look_alikes, same_name_key
 from featcache.recipe import TableData
 
-_NAMES = ("label", "split", "clip", "subject")  # columns that name something that other rows name too
+_NAME_COLUMNS = ("label", "split", "clip", "subject")  # whose names several rows share
 
 
 class Table:
-    """One table; its rows keep their order."""
+    """The splits of one table; its rows keep their order. A `DataSource`."""
 
-    apart = False
-    absent = ""
+    has_disjoint_splits = False
+    unreadable = ""
 
     def __init__(self, data: TableData, *, data_set: str, variant: str) -> None:
         self.data, self.data_set, self.variant = data, data_set, variant
         self.path = os.path.abspath(os.path.join(data.root, data.table))
 
     def splits(self) -> list[str]:
-        """The splits that its split column names; `train` where it has none.
+        """Return the splits that the split column names; `train` where the table has no such column.
 
         Raises:
             DataError: the table is missing, or faulty: every fault is named with its line.
         """
-        return in_order(self._read[1])
+        return order_splits(self._rows_and_splits[1])
 
     def listing(self, split: str) -> Listing:
-        """The rows of one split; the classes are those of the whole table, sorted.
+        """Return the rows of one split; the classes are those of the whole table, sorted.
 
         Raises:
             DataError: no such split, a missing table, or a faulty one: every fault is named with its line.
         """
-        whole, where = self._read
-        rows = np.flatnonzero(np.array([name == split for name in where], dtype=bool))
+        whole, splits = self._rows_and_splits
+        rows = np.flatnonzero(np.array([name == split for name in splits], dtype=bool))
         if not len(rows):
-            raise DataError(f"{self.path}: no row of split {split!r} in it; found {', '.join(in_order(where))}")
+            raise DataError(f"{self.path}: no row of split {split!r} in it; found {', '.join(order_splits(splits))}")
         return dataclasses.replace(whole.take(rows), split=split)
 
     @cached_property
-    def _read(self) -> tuple[Listing, Sequence[str]]:
-        """Every row, and the split of each."""
+    def _rows_and_splits(self) -> tuple[Listing, Sequence[str]]:
+        """Every row of the table, and the split of each, (rows,)."""
         data = self.data
-        given = {"split": data.split_column, "clip": data.clip_column, "subject": data.subject_column}
+        optional = {"split": data.split_column, "clip": data.clip_column, "subject": data.subject_column}
         wanted = {"path": data.path_column, "label": data.label_column}
-        wanted |= {what: name for what, name in given.items() if name is not None}
-        usual = [what for what in given if what not in wanted]  # taken where they are there
+        wanted |= {role: name for role, name in optional.items() if name is not None}
+        usual = [role for role in optional if role not in wanted]  # read where they are there
         path = [data.path_column] if list(wanted.values()).count(data.path_column) == 1 else []
-        found = sheet.read(self.path, list(wanted.values()), usual, paths=path)
-        names = wanted | {what: what for what in usual}
-        columns = {what: found.columns[name] for what, name in names.items() if name in found.columns}
-        faults = _faults(os.path.dirname(self.path), columns, found)
-        sheet.refuse(self.path, [*found.problems, *faults, *_spellings(columns, found)])
-        empty = ("",) * len(found)
+        table = sheet.read_sheet(self.path, list(wanted.values()), usual, paths=path)
+        names = wanted | {role: role for role in usual}
+        columns = {role: table.columns[name] for role, name in names.items() if name in table.columns}
+        faults = _row_faults(os.path.dirname(self.path), columns, table)
+        sheet.refuse_problems(self.path, [*table.problems, *faults, *_spelling_faults(columns, table)])
+        empty = ("",) * len(table)
         classes = sorted(set(columns["label"]))
         index = {name: label for label, name in enumerate(classes)}
         listing = Listing(
@@ -81,88 +82,95 @@ class Table:
             labels=np.array([index[name] for name in columns["label"]], dtype=np.int64),
             clips=tuple(columns.get("clip", empty)),
             subjects=tuple(columns.get("subject", empty)),
-            notes=tuple(note for what in _NAMES for note in look_alikes(what, columns.get(what, ())) if what != "clip"),
+            notes=tuple(
+                note
+                for role in _NAME_COLUMNS
+                for note in note_look_alikes(role, columns.get(role, ()))
+                if role != "clip"
+            ),
         )
-        return listing, columns.get("split", ("train",) * len(found))
+        return listing, columns.get("split", ("train",) * len(table))
 
 
-def _faults(folder: str, columns: Mapping[str, Sequence[str]], found: Sheet) -> list[str]:
-    """What is wrong with single rows, by line; whatever columns there are."""
-    if not len(found):
-        return [] if found.problems else ["no row below the header"]
+def _row_faults(folder: str, columns: Mapping[str, Sequence[str]], table: Sheet) -> list[str]:
+    """Return what is wrong with single rows, each with its line, in the order of the lines."""
+    if not len(table):
+        return [] if table.problems else ["no row below the header"]
     faults: list[tuple[int, str]] = []
-    for what in ("path", "label", "split"):
-        column = columns.get(what, ())
-        bad = {value: f"no {what}" for value in set(column) if not value.strip() or not same_name_key(value)}
-        if what == "split":
+    for role in ("path", "label", "split"):
+        column = columns.get(role, ())
+        bad = {value: f"no {role}" for value in set(column) if not value.strip() or not same_name_key(value)}
+        if role == "split":
             bad |= {
                 value: f"split {value!r} would name a file of the cache; expected letters, digits, '.', '_' and '-'"
                 for value in set(column) - set(bad)
                 if not re.fullmatch(NAME_PATTERN, value)
             }
         faults += [(row, bad[value]) for row, value in enumerate(column) if value in bad] if bad else []
-    for what in ("clip", "subject"):
-        column = columns.get(what, ())
+    for role in ("clip", "subject"):
+        column = columns.get(role, ())
         blank = {value for value in set(column) if value and not same_name_key(value)}
-        reason = f"a blank {what}; leave the cell empty where there is none"
+        reason = f"a blank {role}; leave the cell empty where there is none"
         faults += [(row, reason) for row, value in enumerate(column) if value in blank] if blank else []
-    faults += [(row, f"no file {readable(columns['path'][row])!r}") for row in _absent(folder, columns.get("path", ()))]
+    paths = columns.get("path", ())
+    faults += [(row, f"no file {readable(paths[row])!r}") for row in _missing_files(folder, paths)]
     if {"path", "label"} <= columns.keys():
-        faults += [(row, f"the same row as {found.place(before)}") for row, before in _repeated(columns)]
-    return [f"{found.place(row)}: {fault}" for row, fault in sorted(faults)]
+        faults += [(row, f"the same row as {table.place(before)}") for row, before in _repeated_rows(columns)]
+    return [f"{table.place(row)}: {fault}" for row, fault in sorted(faults)]
 
 
-def _spellings(columns: Mapping[str, Sequence[str]], found: Sheet) -> list[str]:
-    """Two spellings of one name in one column, whatever the split, each with its first line."""
+def _spelling_faults(columns: Mapping[str, Sequence[str]], table: Sheet) -> list[str]:
+    """Return a fault for every two spellings of one name in one column, whatever the split, with their first lines."""
     faults: list[str] = []
-    for what in _NAMES:
-        column = columns.get(what, ())
-        faults += faults_of_spelling(what, column, partial(_first, found, column))
+    for role in _NAME_COLUMNS:
+        column = columns.get(role, ())
+        faults += find_spelling_faults(role, column, partial(_first_place, table, column))
     if faults or not {"label", "split"} <= columns.keys():
         return [f"{fault}; spell it in one way" for fault in faults]
     labels: dict[str, set[str]] = {}
     for split, label in set(zip(columns["split"], columns["label"], strict=True)):
         labels.setdefault(split, set()).add(label)
-    apart = apart_in_case("label", labels, partial(_first, found, columns["label"]))
-    return [f"{fault}; spell it in one way" for fault in apart]
+    clashes = find_case_clashes("label", labels, partial(_first_place, table, columns["label"]))
+    return [f"{fault}; spell it in one way" for fault in clashes]
 
 
-def _first(sheet: Sheet, column: Sequence[str], name: str) -> str:
-    """Where a name stands first."""
-    return sheet.place(column.index(name))
+def _first_place(table: Sheet, column: Sequence[str], name: str) -> str:
+    """Return the line on which a column first has a name."""
+    return table.place(column.index(name))
 
 
-def _repeated(columns: Mapping[str, Sequence[str]]) -> Iterator[tuple[int, int]]:
-    """(row, earlier row) of rows that say the same; an image under two labels, or in two clips, is no such row."""
+def _repeated_rows(columns: Mapping[str, Sequence[str]]) -> Iterator[tuple[int, int]]:
+    """Yield (row, earlier row) for rows that are equal; an image under two labels, or in two clips, has none."""
     paths = [os.path.normpath(path) if "./" in path or "//" in path else path for path in columns["path"]]
-    often = {path for path, count in Counter(paths).items() if count > 1}
-    others = [column for what, column in columns.items() if what != "path"]
+    repeated = {path for path, count in Counter(paths).items() if count > 1}
+    others = [column for role, column in columns.items() if role != "path"]
     first: dict[tuple[str, ...], int] = {}
-    for row in [row for row, path in enumerate(paths) if path in often] if often else []:
+    for row in [row for row, path in enumerate(paths) if path in repeated] if repeated else []:
         before = first.setdefault((paths[row], *(column[row] for column in others)), row)
         if before != row:
             yield row, before
 
 
-def _absent(folder: str, paths: Sequence[str]) -> list[int]:
-    """The rows whose file is not there; every folder is looked into once, not every file."""
-    there: dict[str, set[str]] = {}
-    absent = []
+def _missing_files(folder: str, paths: Sequence[str]) -> list[int]:
+    """Return the rows whose file does not exist; each folder is listed once, instead of asking for each file."""
+    names_in: dict[str, set[str]] = {}
+    missing = []
     for row, path in enumerate(paths):
         if not path.strip():
             continue
         above, _, name = path.rpartition("/")
-        if above not in there:
-            there[above] = _names(os.path.join(folder, above or ("/" if path.startswith("/") else "")))
-        # A name may be found under another spelling of it, where the file system takes both for one.
-        if name not in there[above] and not os.path.isfile(os.path.join(folder, path)):
-            absent.append(row)
-    return absent
+        if above not in names_in:
+            names_in[above] = _file_names(os.path.join(folder, above or ("/" if path.startswith("/") else "")))
+        # A file may exist under another spelling of its name, where the file system takes both for one.
+        if name not in names_in[above] and not os.path.isfile(os.path.join(folder, path)):
+            missing.append(row)
+    return missing
 
 
-def _names(folder: str) -> set[str]:
+def _file_names(folder: str) -> set[str]:
+    """Return the names of a folder's files; none where it cannot be read, so that each is asked for by itself."""
     try:
-        with os.scandir(folder) as found:
-            return {entry.name for entry in found if not entry.is_dir()}
-    except OSError:  # each of its files is asked for, and is not there
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if not entry.is_dir()}
+    except OSError:
         return set()

@@ -1,4 +1,4 @@
-"""Keeping a cache well: what is wrong in it, mending it, and tidying it."""
+"""Keeping a cache in order: verifying it, repairing it, removing what it does not need, and saying what it holds."""
 
 import lazy_loader
 

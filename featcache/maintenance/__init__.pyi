@@ -1,9 +1,9 @@
-from .collection import Tidied as Tidied
+from .collection import GcSummary as GcSummary
 from .collection import gc as gc
 from .inventory import info as info
-from .reembed import embed_again as embed_again
+from .reembed import reembed_sample as reembed_sample
 from .repairing import repair as repair
 from .verification import HASHES as HASHES
 from .verification import QUICK as QUICK
-from .verification import examine as examine
+from .verification import run_verification as run_verification
 from .verification import verify as verify

@@ -1,4 +1,4 @@
-"""featcache gc: forget what no listing names, merge small shards, remove what the log has dropped."""
+"""featcache gc: drop the rows that no listing names, merge small shards, remove the files that the log has dropped."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 from featcache.arguments import checked
 from featcache.errors import CacheError
 from featcache.files import StatLog, sweep_old_scratch
-from featcache.maintenance.verification import store_folders
+from featcache.maintenance.folders import store_folders
 from featcache.store import (
     CommitLog,
     CompactionPlan,
@@ -21,8 +21,8 @@ from featcache.store import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tidied:
-    """What gc did to one store, or (where `applied` is not set) would do."""
+class GcSummary:
+    """What gc did to one store or, where `applied` is False, would do."""
 
     store: str
     applied: bool
@@ -37,7 +37,7 @@ class Tidied:
     removed: int  # bytes of files that were removed: of dropped shards
 
     def to_json(self) -> dict[str, Any]:
-        """An entry of the document of `featcache gc --json`."""
+        """Return an entry of the document of `featcache gc --json`."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
@@ -51,11 +51,18 @@ def gc(
     grace: float = 0.0,
     wait: float = 0.0,
     progress: Callable[[int, int], None] = lambda *_: None,
-) -> list[Tidied]:
-    """Tidy the stores of a cache, or one of them; without `apply`, say what that would do.
+) -> list[GcSummary]:
+    """Remove what the stores of a cache do not need, and return what that was, one summary for each store.
 
-    `everything`: forget also what an extract that has not ended has embedded. `grace`: files of dropped shards are
-    removed so many seconds after they were dropped, by this gc or the next.
+    Args:
+        cache: the cache's folder; None for the usual one.
+        store: a store's name, or the start of it or of its fingerprint; None for all stores.
+        apply: do it; without, return what would be done.
+        everything: drop also what an extract that has not ended has embedded.
+        grace: seconds for which the files of dropped shards stay, for readers on other machines; this gc or the next
+            removes them then.
+        wait: seconds to wait for a store that another process writes to.
+        progress: gets how many rows of a store have been rewritten, and how many will be.
 
     Raises:
         CacheError: no such cache or store; a damaged one (`featcache repair` comes first); one that is written to.
@@ -64,34 +71,33 @@ def gc(
     folder = cache_folder(cache)
     if not folder.is_dir():
         raise CacheError(f"{folder}: no cache here; name one with --cache")
-    roots = store_folders(folder, store)
-    stores = [FeatureStore.open(root, StatLog(folder)) for root in roots]
+    stores = [FeatureStore.open(root, StatLog(folder)) for root in store_folders(folder, store)]
     if not apply:
-        return [
-            _said(found, plan_compaction(found, everything=everything), applied=False, removed=0) for found in stores
-        ]
+        plans = [plan_compaction(opened, everything=everything) for opened in stores]
+        return [_summarize(opened, plan, applied=False, removed=0) for opened, plan in zip(stores, plans, strict=True)]
     sweep_old_scratch(folder)
-    done = []
-    for found in stores:
-        with found.writer(wait=wait) as writer:
-            now = writer.store
-            planned = plan_compaction(now, everything=everything)
-            total, written = sum(int(kept.sum()) for _, kept in planned.rewritten), [0]
+    summaries = []
+    for opened in stores:
+        with opened.writer(wait=wait) as writer:
+            locked = writer.store  # as it is now that no other process writes to it
+            plan = plan_compaction(locked, everything=everything)
+            total, written = sum(int(kept.sum()) for _, kept in plan.rewritten), [0]
 
             def more(rows: int, total: int = total, written: list[int] = written) -> None:
                 written[0] += rows
                 progress(written[0], total)
 
-            apply_compaction(now.root, planned, now, more)
-            log = CommitLog(now.root).read()
-            removed = remove_dropped(now.root, log, grace=grace)
-        found.stat_log.try_flush()
-        done.append(_said(now, planned, applied=True, removed=removed))
-    return done
+            apply_compaction(locked.root, plan, locked, more)
+            log = CommitLog(locked.root).read()
+            removed = remove_dropped(locked.root, log, grace=grace)
+        opened.stat_log.try_flush()
+        summaries.append(_summarize(locked, plan, applied=True, removed=removed))
+    return summaries
 
 
-def _said(store: FeatureStore, plan: CompactionPlan, *, applied: bool, removed: int) -> Tidied:
-    return Tidied(
+def _summarize(store: FeatureStore, plan: CompactionPlan, *, applied: bool, removed: int) -> GcSummary:
+    """Return what a plan does to a store; `removed` is the bytes of files that were removed."""
+    return GcSummary(
         store=store.name,
         applied=applied,
         rows=store.rows,

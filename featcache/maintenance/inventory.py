@@ -1,4 +1,4 @@
-"""What a cache holds."""
+"""featcache info: what a cache holds, store by store."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import featcache
 from featcache.arguments import checked
-from featcache.dataset import Asked
+from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError
 from featcache.heads.saved import MODEL_DOCUMENTS
 from featcache.recipe import DataOptions
@@ -22,24 +22,30 @@ from featcache.trunks import TrunkSource, WeightsMemo, architecture
 
 
 @checked
-def info(*, arch: str | None = None, weights: str | None = None, **where: Unpack[DataOptions]) -> dict[str, Any]:
-    """The trunk that the recipe asks for, and every store in the cache; the document of `featcache info --json`.
+def info(*, arch: str | None = None, weights: str | None = None, **options: Unpack[DataOptions]) -> dict[str, Any]:
+    """Return the trunk that the recipe asks for and every store in the cache: the document of `featcache info --json`.
 
-    `head_parameters` is null while the cache holds no listing of this data set, which alone knows its classes.
+    `head_parameters` is None while the cache holds no listing of this data set: only a listing knows its classes.
+
+    Args:
+        arch: the trunk's architecture; None is the recipe's.
+        weights: the trunk's weights; None is the recipe's.
+        **options: those of the command line that name a data set and a cache (`recipe.Where`).
 
     Raises:
         UsageError: the recipe, or its architecture.
     """
-    asked = Asked(**where)
-    recipe = asked.recipe.override("trunk", arch=arch, weights=weights)
+    request = DatasetRequest(**options)
+    recipe = request.recipe.override("trunk", arch=arch, weights=weights)
     shape = architecture(recipe.trunk.arch)
-    trunk = TrunkSource(recipe.trunk, WeightsMemo(asked.folder))
+    trunk = TrunkSource(recipe.trunk, WeightsMemo(request.folder))
     crop = trunk.transform.crop
-    stores = find_stores(asked.folder, asked.known)  # every one, whatever trunk the recipe asks for
-    classes = next((len(found.listing.classes) for store in stores for found in _listings(asked, store)), None)
+    stores = find_stores(request.folder, request.stat_log)  # every one, whatever trunk the recipe asks for
+    listings = (extracted.listing for store in stores for extracted in _readable_listings(request, store))
+    classes = next((len(listing.classes) for listing in listings), None)
     return {
         "version": featcache.__version__,
-        "cache": str(asked.folder),
+        "cache": str(request.folder),
         "data_set": recipe.name,
         "trunk": {
             "arch": shape.name,
@@ -50,12 +56,13 @@ def info(*, arch: str | None = None, weights: str | None = None, **where: Unpack
             "classes": classes,
             "head_parameters": None if classes is None else shape.head_parameters(classes),
         },
-        "stores": [_describe(store) for store in stores],
-        "damaged": {name: str(error) for name, error in find_broken_stores(asked.folder, asked.known).items()},
+        "stores": [_describe_store(store) for store in stores],
+        "damaged": {name: str(error) for name, error in find_broken_stores(request.folder, request.stat_log).items()},
     }
 
 
-def _describe(store: FeatureStore) -> dict[str, Any]:
+def _describe_store(store: FeatureStore) -> dict[str, Any]:
+    """Return an entry of `stores` in the document."""
     spec = store.trunk.spec
     return {
         "name": store.name,
@@ -66,32 +73,33 @@ def _describe(store: FeatureStore) -> dict[str, Any]:
         "rows": store.rows,
         "dim": store.dim,
         "shards": len(store.shards),
-        "bytes": sum(part.bytes for part in store.shards),
+        "bytes": sum(shard.bytes for shard in store.shards),
         "listings": ["/".join(key) for key in sorted(store.listings)],
-        "heads": len(_heads(store)),
-        "made": [{**entry, **_part(store, place)} for place, entry in enumerate(store.trunk.provenance)],
-        "made_by_unknown": sum(part.rows for part in store.shards if not _is_noted(store, part)),
+        "heads": len(_head_folders(store)),
+        "made": [{**entry, **_count_made(store, place)} for place, entry in enumerate(store.trunk.provenance)],
+        "made_by_unknown": sum(shard.rows for shard in store.shards if not _is_noted(store, shard)),
     }
 
 
-def _listings(asked: Asked, store: FeatureStore) -> Iterator[ExtractedListing]:
-    """The listings of this data set in a store that can be read."""
-    for key in asked.keys_of(store):
+def _readable_listings(request: DatasetRequest, store: FeatureStore) -> Iterator[ExtractedListing]:
+    """Yield the listings of this data set in a store, those that can be read."""
+    for key in request.keys_of(store):
         with contextlib.suppress(CacheError):  # `verify` names it
             yield store.listing(key)
 
 
-def _part(store: FeatureStore, place: int) -> dict[str, int]:
-    """How much of the store one making has made."""
-    parts = [part for part in store.shards if part.made == place]
-    return {"rows": sum(part.rows for part in parts), "shards": len(parts)}
+def _count_made(store: FeatureStore, place: int) -> dict[str, int]:
+    """Return how many rows and shards were embedded on one machine, the one at this place of the trunk's record."""
+    shards = [shard for shard in store.shards if shard.made == place]
+    return {"rows": sum(shard.rows for shard in shards), "shards": len(shards)}
 
 
-def _is_noted(store: FeatureStore, part: Shard) -> bool:
-    return part.made is not None and part.made < len(store.trunk.provenance)
+def _is_noted(store: FeatureStore, shard: Shard) -> bool:
+    """Return whether the trunk's record says on which machine a shard was embedded."""
+    return shard.made is not None and shard.made < len(store.trunk.provenance)
 
 
-def _heads(store: FeatureStore) -> list[Path]:
-    """The folders of its heads and classifiers; one without its document was never finished."""
-    found = [path for name in MODEL_DOCUMENTS for path in (store.root / "heads").glob(f"*/*/*/{name}")]
-    return sorted(path.parent for path in found)
+def _head_folders(store: FeatureStore) -> list[Path]:
+    """Return the folders of a store's heads and classifiers; one without its document was never finished."""
+    documents = [path for name in MODEL_DOCUMENTS for path in (store.root / "heads").glob(f"*/*/*/{name}")]
+    return sorted(path.parent for path in documents)

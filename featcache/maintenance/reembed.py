@@ -1,4 +1,4 @@
-"""verify --deep: a sample of the images that a store holds, read and embedded anew, and compared."""
+"""verify --deep: a sample of each store's images is read and embedded again, and compared with what the store holds."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,15 +14,15 @@ from featcache.extraction import (
 )
 from featcache.listing import shown_path
 from featcache.machine import cores
-from featcache.maintenance.verification import Examined
-from featcache.store import Problem, cache_folder
+from featcache.maintenance.verification import Verification
+from featcache.store import cache_folder
 from featcache.trunks import WeightsMemo, choose_device, find_weights, load_trunk, require_decoder
 
 SAMPLE = 32
 
 
-def embed_again(
-    found: Examined,
+def reembed_sample(
+    verification: Verification,
     *,
     cache: str | Path | None = None,
     weights: str | None = None,
@@ -31,50 +31,63 @@ def embed_again(
     sample: int = SAMPLE,
     progress: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Add to what `examine` found what a sample of each sound store's images says; `weights` where they have moved.
+    """Embed a sample of each sound store's images again, and add what that shows to a verification.
+
+    Args:
+        verification: what `run_verification` returned.
+        cache: the cache's folder; None for the usual one.
+        weights: where the trunk's weights are, where they have moved.
+        device: where the trunk runs: "auto", "cpu", "cuda" …
+        batch_size: images that are embedded at a time; None leaves it to the device.
+        sample: images of each store.
+        progress: gets the name of each store.
 
     Raises:
         UsageError, MachineError: no such device.
     """
     folder = cache_folder(cache)
-    Settings(device=device, batch_size=batch_size)  # which refuses what is none
-    for store in found.sound:
+    Settings(device=device, batch_size=batch_size)  # refuses what cannot be
+    for store in verification.sound_stores:
         if not store.rows:
             continue
         progress(store.name)
         try:
             source = find_weights(store.trunk.spec, store.trunk.weights_name, WeightsMemo(folder), weights)
         except FeatcacheError as error:
-            source, wrong = None, f": {error}"
+            source, reason = None, f": {error}"
         else:
-            wrong = ""
+            reason = ""
         if source is None:
-            way_out = f"{weights} are others" if weights and not wrong else "name them with --weights"
-            said = f"{store.root}: not compared: weights {store.trunk.weights_name} are not here; {way_out}"
-            found.notes.append(Problem(str(store.root), "deep", said + wrong))
+            way_out = f"{weights} are others" if weights and not reason else "name them with --weights"
+            message = f"{store.root}: not compared: weights {store.trunk.weights_name} are not here; {way_out}"
+            verification.add_note(store.root, "deep", message + reason)
             continue
         chosen = choose_device(device)
         try:
             require_decoder(store.trunk.spec.decoder, chosen)
         except MachineError as error:
-            found.notes.append(Problem(str(store.root), "deep", f"{store.root}: not compared: {error}"))
+            verification.add_note(store.root, "deep", f"{store.root}: not compared: {error}")
             continue
         trunk = load_trunk(source, store.trunk.spec, device=chosen, batch_size=batch_size)
-        held = [one for found_ in readable_listings(store) for one in drift_candidates(store, found_, 8 * sample)]
-        compared = compare_drift(store, held, trunk, workers=cores(), sample=sample)
-        found.compared += compared.compared
-        if not compared.compared:
-            said = f"{store.root}: not compared: none of the images that it holds is still where it was"
-            found.notes.append(Problem(str(store.root), "deep", said))
-        elif not compared.is_within_bound(store.trunk.spec.compute):
-            before = provenance_of(store, compared.digest)
-            said = (
-                f"{store.root}: embedded again, {shown_path(compared.worst)} comes out otherwise: "
-                f"{compared.describe(store.trunk.spec.compute)}. It was embedded on "
+        candidates = [
+            candidate
+            for extracted in readable_listings(store)
+            for candidate in drift_candidates(store, extracted, 8 * sample)
+        ]
+        drift = compare_drift(store, candidates, trunk, workers=cores(), sample=sample)
+        verification.compared += drift.compared
+        if not drift.compared:
+            message = f"{store.root}: not compared: none of the images that it holds is still where it was"
+            verification.add_note(store.root, "deep", message)
+        elif not drift.is_within_bound(store.trunk.spec.compute):
+            before = provenance_of(store, drift.digest)
+            verification.add_problem(
+                store.root,
+                "drift",
+                f"{store.root}: embedded again, {shown_path(drift.worst)} comes out otherwise: "
+                f"{drift.describe(store.trunk.spec.compute)}. It was embedded on "
                 f"{'a machine that nobody noted' if before is None else describe_provenance(before)}; here: "
-                f"{describe_provenance(trunk.provenance())}"
+                f"{describe_provenance(trunk.provenance())}",
             )
-            found.problems.append(Problem(str(store.root), "drift", said))
         else:
-            said = f"{store.root}: {compared.describe(store.trunk.spec.compute)}"
-            found.notes.append(Problem(str(store.root), "deep", said))
+            verification.add_note(store.root, "deep", f"{store.root}: {drift.describe(store.trunk.spec.compute)}")

@@ -1,4 +1,4 @@
-"""featcache repair: what is damaged is taken out and kept aside; what is whole and unknown is adopted."""
+"""featcache repair: what is damaged is moved aside and kept; whole shards that the log does not know are adopted."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -13,8 +13,9 @@ from featcache.arguments import checked
 from featcache.errors import CacheError, FeatcacheError
 from featcache.files import hold_store, sweep_old_scratch
 from featcache.heads.saved import repair_heads
-from featcache.listing import groups_of
-from featcache.maintenance.verification import store_folders, unknown_shards
+from featcache.listing import group_rows
+from featcache.maintenance.folders import store_folders, unknown_shards
+from featcache.maintenance.verification import problem_to_json
 from featcache.store import (
     LOG_NAME,
     TRUNK_FILE,
@@ -47,22 +48,22 @@ from featcache.trunks import ARCHITECTURES, DECODERS, RANDOM, TrunkSpec, Weights
 
 
 @dataclass(slots=True, eq=False)
-class Repaired:
-    """What was done, or (in a dry run) would be."""
+class RepairSummary:
+    """What a repair did or, in a dry run, would do."""
 
     dry_run: bool
     actions: list[Problem] = field(default_factory=list)  # kind: "dropped", "adopted", "log", "trunk", "head", …
-    unmended: list[Problem] = field(default_factory=list)  # what only a person can mend
+    unrepaired: list[Problem] = field(default_factory=list)  # what only a person can repair
     embed_again: list[tuple[str, str]] = field(default_factory=list)  # data set/variant/split, path of the image
 
     def to_json(self) -> dict[str, Any]:
-        """The document of `featcache repair --json`."""
-        plain = {
-            name: [{"where": one.where, "kind": one.kind, "message": one.message} for one in found]
-            for name, found in (("actions", self.actions), ("unmended", self.unmended))
+        """Return the document of `featcache repair --json`."""
+        return {
+            "dry_run": self.dry_run,
+            "actions": [problem_to_json(action) for action in self.actions],
+            "unmended": [problem_to_json(problem) for problem in self.unrepaired],
+            "embed_again": [{"listing": listing, "path": path} for listing, path in self.embed_again],
         }
-        again = [{"listing": listing, "path": path} for listing, path in self.embed_again]
-        return {"dry_run": self.dry_run, **plain, "embed_again": again}
 
 
 @checked
@@ -73,10 +74,15 @@ def repair(
     dry_run: bool = False,
     wait: float = 0.0,
     progress: Callable[[str], None] = lambda _: None,
-) -> Repaired:
-    """Mend every store of a cache, or one of them. Afterwards `featcache extract` embeds what was lost.
+) -> RepairSummary:
+    """Repair every store of a cache, or one of them. Afterwards `featcache extract` embeds what was lost.
 
-    `progress` gets the name of each file that is looked at.
+    Args:
+        cache: the cache's folder; None for the usual one.
+        store: a store's name, or the start of it or of its fingerprint; None for all stores.
+        dry_run: say what would be done, and do nothing.
+        wait: seconds to wait for a store that another process writes to.
+        progress: gets the name of each file that is checked.
 
     Raises:
         CacheError: no such cache or store; one that another process is writing to.
@@ -85,127 +91,132 @@ def repair(
     folder = cache_folder(cache)
     if not folder.is_dir():
         raise CacheError(f"{folder}: no cache here; name one with --cache")
-    done = Repaired(dry_run)
+    summary = RepairSummary(dry_run)
     for root in store_folders(folder, store):
         with contextlib.nullcontext() if dry_run else hold_store(root, wait=wait):
-            _Mending(folder, root, done, progress).run()
-    _mend_splits(folder, done)
+            _StoreRepair(folder, root, summary, progress).run()
+    _repair_splits(folder, summary)
     if not dry_run:
         sweep_old_scratch(folder)
-    return done
+    return summary
 
 
-class _Mending:
+class _StoreRepair:
     """The repair of one store, under its lock."""
 
-    def __init__(self, cache: Path, root: Path, done: Repaired, progress: Callable[[str], None]) -> None:
-        self.cache, self.root, self.done, self.progress = cache, root, done, progress
+    def __init__(self, cache: Path, root: Path, summary: RepairSummary, progress: Callable[[str], None]) -> None:
+        self.cache, self.root, self.summary, self.progress = cache, root, summary, progress
 
     def run(self) -> None:
-        """Trunk, log, shards, listings, heads: each step rests on those before it."""
-        if said := describe_foreign_trunk(self.root):
-            self.done.unmended.append(Problem(str(self.root), "trunk", said))
+        """Repair trunk, log, shards, listings and heads, in this order: each step rests on those before it."""
+        if reason := describe_foreign_trunk(self.root):
+            self.summary.unrepaired.append(Problem(str(self.root), "trunk", reason))
             return
-        dtype = self._trunk()
-        log = self._log()
-        bad = {part.name for part in log.commits.shards if self._is_damaged(part)}
-        kept = [part for part in log.commits.shards if part.name not in bad]
-        first = kept[0] if kept else None
-        adopted = list(self._adopted(log, dtype or (first.dtype if first else None), first.dim if first else None))
+        dtype = self._repair_trunk()
+        log = self._read_log()
+        damaged = {shard.name for shard in log.commits.shards if self._is_damaged(shard)}
+        sound = [shard for shard in log.commits.shards if shard.name not in damaged]
+        first = sound[0] if sound else None
+        adopted = list(self._adopt_shards(log, dtype or (first.dtype if first else None), first.dim if first else None))
         if log.damaged:
             lines = ", ".join(str(number) for number, _ in log.damaged)
-            self._act("log", self.root / LOG_NAME, f"written anew without its damaged lines ({lines})")
-        if not self.done.dry_run:
+            self._note("log", self.root / LOG_NAME, f"written anew without its damaged lines ({lines})")
+        if not self.summary.dry_run:
             repair_log(self.root, log, adopted)
-        for part in log.commits.shards:
-            if part.name in bad:
-                self._act("dropped", self.root / "shards" / part.name, f"{part.rows:,} rows dropped from the log")
-                if not self.done.dry_run:
-                    drop_shard(self.root, part)
-        whole = list(self._listings(log))
-        for folder in repair_heads(self.root, dry_run=self.done.dry_run):
-            self._act("head", folder, "damaged, moved aside; `featcache fit-head` makes it again")
-        self._say_what_is_lost([*kept, *adopted], whole)
+        for shard in log.commits.shards:
+            if shard.name in damaged:
+                self._note("dropped", self.root / "shards" / shard.name, f"{shard.rows:,} rows dropped from the log")
+                if not self.summary.dry_run:
+                    drop_shard(self.root, shard)
+        whole = list(self._keep_whole_listings(log))
+        for folder in repair_heads(self.root, dry_run=self.summary.dry_run):
+            self._note("head", folder, "damaged, moved aside; `featcache fit-head` makes it again")
+        self._note_lost_rows([*sound, *adopted], whole)
 
-    def _trunk(self) -> str | None:
-        """The dtype of this store's rows, from trunk.json as it is or as it can be made again."""
-        there = read_trunk_or_none(self.root)
-        if there is not None:
-            return there.spec.stored
-        known = list(_known_trunks(self.cache))
-        spec = find_spec(self.root, [spec for spec, _ in known])
+    def _repair_trunk(self) -> str | None:
+        """Return the dtype of this store's rows, from trunk.json as it is or as it can be written again; or None."""
+        record = read_trunk_or_none(self.root)
+        if record is not None:
+            return record.spec.stored
+        possible = list(_possible_trunks(self.cache))
+        spec = find_spec(self.root, [spec for spec, _ in possible])
         path = self.root / TRUNK_FILE
         if spec is not None:
-            asked = next((asked for known_spec, asked in known if known_spec == spec), "unknown")
-            self._act("trunk", path, "written anew: this is the trunk that the folder is named by")
+            weights = next((weights for candidate, weights in possible if candidate == spec), "unknown")
+            self._note("trunk", path, "written anew: this is the trunk that the folder is named by")
         else:
-            asked = ""
-            said = "which trunk this was cannot be told; extract with its weights and precision writes it again"
-            self._act("trunk", path, said)
-            self.done.unmended.append(Problem(str(path), "trunk", f"{path}: {said}; its shards are kept"))
-        if not self.done.dry_run:
-            repair_trunk_record(self.root, spec, asked)
+            weights = ""
+            reason = "which trunk this was cannot be told; extract with its weights and precision writes it again"
+            self._note("trunk", path, reason)
+            self.summary.unrepaired.append(Problem(str(path), "trunk", f"{path}: {reason}; its shards are kept"))
+        if not self.summary.dry_run:
+            repair_trunk_record(self.root, spec, weights)
         return None if spec is None else spec.stored
 
-    def _log(self) -> ReplayedLog:
+    def _read_log(self) -> ReplayedLog:
+        """Return the store's log; an empty one with damage where it cannot be read."""
         try:
             return CommitLog(self.root).replay()
         except CacheError:
             return ReplayedLog(Commits(), (), ((0, "is missing, with all others"),), 0)
 
-    def _is_damaged(self, part: Shard) -> bool:
-        self.progress(part.name)
-        return bool(check_shard(self.root / "shards", part))
+    def _is_damaged(self, shard: Shard) -> bool:
+        """Return whether a shard's file is not what the log says, or is gone."""
+        self.progress(shard.name)
+        return bool(check_shard(self.root / "shards", shard))
 
-    def _adopted(self, log: ReplayedLog, dtype: str | None, dim: int | None) -> Iterator[Shard]:
-        """Published shards that the log does not know, as lines for it; those that are damaged are moved aside."""
+    def _adopt_shards(self, log: ReplayedLog, dtype: str | None, dim: int | None) -> Iterator[Shard]:
+        """Yield the published shards that the log does not know, as lines for it; damaged ones are moved aside."""
         for path in unknown_shards(self.root, log):
             if dtype is None:
-                said = f"{path}: left as it is: which trunk it belongs to is not known"
-                self.done.unmended.append(Problem(str(path), "orphan", said))
+                message = f"{path}: left as it is: which trunk it belongs to is not known"
+                self.summary.unrepaired.append(Problem(str(path), "orphan", message))
                 continue
             self.progress(path.name)
             entry, wrong = examine_orphan(path, dim=dim, dtype=dtype)
             if entry is not None:
                 dim = entry.dim
-                self._act("adopted", path, f"{entry.rows:,} rows that the log did not know")
+                self._note("adopted", path, f"{entry.rows:,} rows that the log did not know")
                 yield entry
             else:
-                self._act("aside", path, f"not in the log, and no shard of this store ({wrong})")
-                if not self.done.dry_run:
+                self._note("aside", path, f"not in the log, and no shard of this store ({wrong})")
+                if not self.summary.dry_run:
                     set_aside(self.root, path)
 
-    def _listings(self, log: ReplayedLog) -> Iterator[ListingLine]:
+    def _keep_whole_listings(self, log: ReplayedLog) -> Iterator[ListingLine]:
+        """Yield the log's lines of whole listings; damaged ones are dropped from the log."""
         for line in log.commits.listings.values():
             wrong = check_listing(self.cache, line)
             if not wrong:
                 yield line
                 continue
-            said = f"damaged or missing; `featcache extract --split {line.split}` writes it again"
-            self._act("listing", listing_path(self.cache, line), said)
-            if not self.done.dry_run:
+            message = f"damaged or missing; `featcache extract --split {line.split}` writes it again"
+            self._note("listing", listing_path(self.cache, line), message)
+            if not self.summary.dry_run:
                 drop_listing(self.root, line)
 
-    def _say_what_is_lost(self, shards: list[Shard], lines: list[ListingLine]) -> None:
-        held = [read_digests(self.root / "shards", part) for part in shards]
+    def _note_lost_rows(self, shards: list[Shard], lines: list[ListingLine]) -> None:
+        """Note the images of these listings whose embeddings are in none of these shards."""
+        held = [read_digests(self.root / "shards", shard) for shard in shards]
         index = DigestIndex(np.concatenate(held) if held else np.empty((0, 32), dtype=np.uint8))
         for line in lines:
             extracted = read_listing(self.cache, line)
             good = extracted.embedded
             for row in good[index.find(extracted.digests[good]) < 0]:
-                self.done.embed_again.append(("/".join(line.key), extracted.listing.paths[int(row)]))
+                self.summary.embed_again.append(("/".join(line.key), extracted.listing.paths[int(row)]))
 
-    def _act(self, kind: str, path: Path, said: str) -> None:
-        self.done.actions.append(Problem(str(path), kind, f"{path}: {said}"))
+    def _note(self, kind: str, path: Path, message: str) -> None:
+        """Note one action, done or (in a dry run) to be done."""
+        self.summary.actions.append(Problem(str(path), kind, f"{path}: {message}"))
 
 
-def _known_trunks(cache: Path) -> Iterator[tuple[TrunkSpec, str]]:
-    """Every spec that the weights which this cache remembers could have made, with how they were asked for."""
-    for arch_name, asked, sha256 in WeightsMemo(cache).entries():
+def _possible_trunks(cache: Path) -> Iterator[tuple[TrunkSpec, str]]:
+    """Yield (spec, name of the weights) for every trunk that the weights which this cache remembers may have been."""
+    for arch_name, weights, sha256 in WeightsMemo(cache).entries():
         arch = ARCHITECTURES.get(arch_name)
         if arch is None:
             continue
-        name = RANDOM if asked.startswith(f"{RANDOM} ") else asked
+        name = RANDOM if weights.startswith(f"{RANDOM} ") else weights
         with contextlib.suppress(FeatcacheError):
             # A file may be one that torchvision published, or may have been taken for another by an earlier version.
             named = arch.published.get(name)
@@ -226,22 +237,26 @@ def _known_trunks(cache: Path) -> Iterator[tuple[TrunkSpec, str]]:
                 )  # fmt: skip
 
 
-def _mend_splits(cache: Path, done: Repaired) -> None:
-    """Splits that were dealt and whose record is damaged: what the listings say of them is written down again."""
+def _repair_splits(cache: Path, summary: RepairSummary) -> None:
+    """Write the damaged records of assigned splits again, from what the listings say of them."""
     for problem in check_splits(cache):
         path = Path(problem.where)
         data_set, variant = path.parts[-3:-1]
-        groups = dict(_dealt_groups(cache, data_set, variant))
-        said = f"written anew from the listings, {len(groups):,} groups" if groups else "moved aside; no listing says"
-        done.actions.append(Problem(str(path), "splits", f"{path}: damaged, {said}"))
-        if not done.dry_run:
+        groups = dict(_groups_in_listings(cache, data_set, variant))
+        action = (
+            f"written anew from the listings, {len(groups):,} groups"
+            if groups
+            else "moved aside; no listing tells which group is in which split"
+        )
+        summary.actions.append(Problem(str(path), "splits", f"{path}: damaged, {action}"))
+        if not summary.dry_run:
             set_aside(cache, path)
             if groups:
                 write_split_assignment(cache, data_set, variant, groups)
 
 
-def _dealt_groups(cache: Path, data_set: str, variant: str) -> Iterator[tuple[str, str]]:
-    """Group -> split, as the newest listings of any store have them; the variant's name says what a group is."""
+def _groups_in_listings(cache: Path, data_set: str, variant: str) -> Iterator[tuple[str, str]]:
+    """Yield (group, split) as the listings of all stores have them; the variant's name says what a group is."""
     by = variant.split("-")[-2] if variant.count("-") >= 2 else ""
     if by not in ("subject", "clip", "image"):
         return
@@ -251,4 +266,4 @@ def _dealt_groups(cache: Path, data_set: str, variant: str) -> Iterator[tuple[st
                 if (line.data_set, line.variant) == (data_set, variant):
                     with contextlib.suppress(FeatcacheError):
                         listing = read_listing(cache, line).listing
-                        yield from ((group, line.split) for group in groups_of(listing, by))
+                        yield from ((group, line.split) for group in group_rows(listing, by))

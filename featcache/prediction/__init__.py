@@ -1,4 +1,4 @@
-"""A head on new images and videos, and a head to take along."""
+"""A head on new images and videos, and a head as a file for other tools."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""A head on new images: embedded as its training images were. What the store holds is not embedded anew."""
+"""predict: a head on new images, embedded as its training images were. What the store holds is not embedded again."""
 
 import contextlib
 import os
@@ -16,41 +16,45 @@ from featcache.errors import DataError
 from featcache.extraction import Settings
 from featcache.files import expand_home
 from featcache.heads.saved import finite_or_none
-from featcache.listing import SUFFIXES, counted, is_left_out, readable
+from featcache.listing import IMAGE_SUFFIXES, count_leftovers, is_left_out, readable
 from featcache.loader import read_images
 from featcache.machine import cores
-from featcache.prediction.model import HeadWithTrunk, Waiting, open_head
+from featcache.prediction.batcher import PredictionBatcher
+from featcache.prediction.model import HeadWithTrunk, open_head
 from featcache.recipe import StoreOptions
 
 TOP = 5  # labels that are shown of an image
 _AHEAD = 64  # images that are read before the trunk asks for them
-_SAY_SECONDS = 0.1
+_PROGRESS_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """What a head says of some images, in the order in which they were named."""
+    """What a head predicts for some images, in the order in which they were named."""
 
     head: str
     trunk: str  # architecture, weights and precision, in words
     classes: tuple[str, ...]
     paths: tuple[str, ...]  # (rows,), as they were named
-    probabilities: npt.NDArray[np.float64]  # (rows, classes); nan where there is no answer
-    failed: tuple[str, ...]  # (rows,), why there is none; "" where there is one
+    probabilities: npt.NDArray[np.float64]  # (rows, classes); nan where an image could not be used
+    failed: tuple[str, ...]  # (rows,), why it could not; "" where it could
     embedded: int  # images that went through the trunk; of the others the store held the embedding
     seconds: float
     notes: tuple[str, ...] = ()
-    chosen: str = ""  # where a word stood for the head: which one that is and why, in a sentence
+    chosen: str = ""  # which head "best" or "latest" stood for, and why, in a sentence
 
     def top(self, row: int, count: int = TOP) -> list[tuple[str, float]]:
-        """The most probable labels of a row, each with its probability; none where there is no answer."""
+        """Return the most probable labels of a row, each with its probability, at most `count`.
+
+        There are none where the image could not be used.
+        """
         if self.failed[row]:
             return []
         order = np.argsort(-self.probabilities[row], kind="stable")[:count]
         return [(self.classes[label], float(self.probabilities[row, label])) for label in order]
 
     def to_json(self, count: int = TOP) -> dict[str, Any]:
-        """The keys of `featcache predict --json`."""
+        """Return the document of `featcache predict --json`, with at most `count` labels an image."""
         return {
             "head": self.head,
             "trunk": self.trunk,
@@ -83,15 +87,20 @@ def predict(
     batch_size: int | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
-    **where: Unpack[StoreOptions],
+    **options: Unpack[StoreOptions],
 ) -> Predictions:
-    """Ask a head about images: files, or folders of them; one path alone is one image, or one folder.
+    """Return what a head predicts for images. One that cannot be used is a row with its reason.
 
-    `head` is a name, the start of one, a head's folder; or "best" (None is the same), which `compare` shows first, or
-    "latest", the newest run's best.
-
-    `weights` says where the trunk's weights are, where the cache does not remember it. `progress` gets how many
-    images are done, and of how many. An image that cannot be used is a row with its reason.
+    Args:
+        head: a name, the start of one, or a head's folder; or "best" (None is the same), which `compare` shows first,
+            or "latest", the newest run's best.
+        images: files, or folders of them; one path alone is one image, or one folder.
+        device: where the trunk runs: "auto", "cpu", "cuda" …
+        batch_size: images that are embedded at a time; None leaves it to the device.
+        workers: processes that read and decode; None is one for each core.
+        progress: gets how many images are done, and of how many.
+        **options: those of `featcache.load`; `weights` says where the trunk's weights are, where the cache does not
+            remember it.
 
     Raises:
         UsageError: the recipe, or the device.
@@ -101,85 +110,100 @@ def predict(
     """
     began = time.monotonic()
     Settings(device=device, workers=workers, batch_size=batch_size)  # refuses what cannot be
-    asking = open_head(head, device=device, batch_size=batch_size, **where)
+    model = open_head(head, device=device, batch_size=batch_size, **options)
     left_out: list[str] = []
-    paths = tuple(path for named in images for path in images_in(named, left_out))
+    paths = tuple(path for named in images for path in find_images(named, left_out))
     if not paths:
         raise DataError("no image was named; name files, a folder, or - for a list of names on stdin")
-    digests, failed, answers, embedded = _ask(asking, paths, workers or cores(), progress)
-    nothing = np.full(len(asking.saved.classes), np.nan)
-    rows = [answers.get(digest) for digest in digests]
-    refusal = asking.store.trunk.spec.refusal
-    reasons = tuple(reason or (refusal if row is None else "") for reason, row in zip(failed, rows, strict=True))
+    answers = _predict_files(model, paths, workers or cores(), progress)
+    no_answer = np.full(len(model.saved.classes), np.nan)
+    refusal = model.store.trunk.spec.refusal
+    reasons = tuple(
+        reason or (refusal if row is None else "")
+        for reason, row in zip(answers.failed, answers.probabilities, strict=True)
+    )
     if all(reasons):
         raise DataError(f"{readable(paths[0])}: {reasons[0]}; none of {len(paths):,} images can be used")
     return Predictions(
-        head=asking.saved.name,
-        trunk=asking.sentence,
-        classes=asking.saved.classes,
+        head=model.saved.name,
+        trunk=model.sentence,
+        classes=model.saved.classes,
         paths=paths,
-        probabilities=np.array([nothing if row is None else row for row in rows]),
+        probabilities=np.array([no_answer if row is None else row for row in answers.probabilities]),
         failed=reasons,
-        embedded=embedded,
+        embedded=answers.embedded,
         seconds=time.monotonic() - began,
-        notes=(*asking.notes, *([counted(left_out)] if left_out else [])),
-        chosen=asking.chosen,
+        notes=(*model.notes, *([count_leftovers(left_out)] if left_out else [])),
+        chosen=model.chosen,
     )
 
 
-def _ask(
-    asking: HeadWithTrunk, paths: Sequence[str], workers: int, progress: Callable[[int, int], None]
-) -> tuple[list[bytes], list[str], dict[bytes, npt.NDArray[np.float64] | None], int]:
-    """Each file's digest, why it cannot be used, the answers by digest, and how many images were embedded."""
-    waiting, claimed, held = Waiting(asking), set[bytes](), set[bytes]()
+@dataclass(frozen=True, slots=True, eq=False)
+class _FileAnswers:
+    """The head's answers for files, in their order."""
+
+    probabilities: Sequence[npt.NDArray[np.float64] | None]  # (classes,) each; None without a finite embedding
+    failed: Sequence[str]  # why a file could not be read or decoded; "" where it could
+    embedded: int  # images that went through the trunk
+
+
+def _predict_files(
+    model: HeadWithTrunk, paths: Sequence[str], workers: int, progress: Callable[[int, int], None]
+) -> _FileAnswers:
+    """Return the head's answer for each file; equal files, and those that the store holds, are not embedded again."""
+    batcher, claimed, held = PredictionBatcher(model), set[bytes](), set[bytes]()
     digests, failed = [b""] * len(paths), [""] * len(paths)
 
-    def wanted(digest: bytes) -> bool:
+    def wants(digest: bytes) -> bool:
         if digest in claimed or digest in held:
             return False
-        (held if asking.holds(digest) else claimed).add(digest)
+        (held if model.holds(digest) else claimed).add(digest)
         return digest in claimed
 
-    broken: dict[bytes, str] = {}
-    said = time.monotonic()
+    undecodable: dict[bytes, str] = {}
+    reported = time.monotonic()
     files = [os.path.abspath(path) for path in paths]
-    with contextlib.closing(read_images(files, asking.transform, wanted, workers=workers, ahead=_AHEAD)) as images:
+    with contextlib.closing(read_images(files, model.transform, wants, workers=workers, ahead=_AHEAD)) as images:
         for image in images:
             digests[image.index], failed[image.index] = image.digest, image.failed
             if image.failed and image.digest:
-                broken[image.digest] = image.failed
+                undecodable[image.digest] = image.failed
             if image.pixels is not None:
-                waiting.add(image.digest, image.pixels)
-            if time.monotonic() - said > _SAY_SECONDS:
-                said = time.monotonic()
+                batcher.add(image.digest, image.pixels)
+            if time.monotonic() - reported > _PROGRESS_SECONDS:
+                reported = time.monotonic()
                 progress(image.index + 1, len(paths))
-    waiting.flush()
-    embedded = len(waiting.answers)
-    waiting.recall(sorted(held))
+    batcher.flush()
+    embedded = len(batcher.answers)
+    batcher.answer_stored(sorted(held))
     # Of equal files only one is decoded, and not always the first: a later one's worker may have asked before it.
-    failed = [reason or broken.get(digest, "") for reason, digest in zip(failed, digests, strict=True)]
-    return digests, failed, waiting.answers, embedded
+    failed = [reason or undecodable.get(digest, "") for reason, digest in zip(failed, digests, strict=True)]
+    return _FileAnswers([batcher.answers.get(digest) for digest in digests], failed, embedded)
 
 
-def images_in(named: str | Path, left_out: list[str] | None = None) -> list[str]:
-    """A file as it is named, its tilde expanded; of a folder every image file below it, sorted.
+def find_images(named: str | Path, left_out: list[str] | None = None) -> list[str]:
+    """Return a file as it is named, its tilde expanded; of a folder every image file below it, sorted.
 
-    Hidden entries and system leftovers below the folder are no images of a person's: they are added to `left_out`.
+    Args:
+        named: a file or a folder.
+        left_out: gets the hidden entries and system leftovers below the folder, which are no images.
 
     Raises:
         DataError: a folder without images, or one that cannot be read.
-        UsageError: a home folder that there is not.
+        UsageError: a home folder that does not exist.
     """
-    named = expand_home(named)
-    if not os.path.isdir(named):
-        return [named]
-    found = sorted(_files(named, [] if left_out is None else left_out), key=os.fsencode)
-    if not found:
-        raise DataError(f"{readable(named)}: no image in this folder, by the ends of their names")
-    return found
+    path = expand_home(named)
+    if not os.path.isdir(path):
+        return [path]
+    files = sorted(_image_files(path, [] if left_out is None else left_out), key=os.fsencode)
+    if not files:
+        raise DataError(f"{readable(path)}: no image in this folder, by the ends of their names")
+    return files
 
 
-def _files(folder: str, left_out: list[str]) -> Iterator[str]:
+def _image_files(folder: str, left_out: list[str]) -> Iterator[str]:
+    """Yield the files below a folder that are images by their names; leftovers are added to `left_out`."""
+
     def refuse(error: OSError) -> None:
         raise DataError(f"{readable(error.filename)}: this folder cannot be read: {error.strerror}")
 
@@ -188,5 +212,7 @@ def _files(folder: str, left_out: list[str]) -> Iterator[str]:
         left_out += sorted(os.path.join(here, name) for name in leftovers)
         folders[:] = [name for name in folders if name not in leftovers]
         yield from (
-            os.path.join(here, name) for name in names if name.lower().endswith(SUFFIXES) and name not in leftovers
+            os.path.join(here, name)
+            for name in names
+            if name.lower().endswith(IMAGE_SUFFIXES) and name not in leftovers
         )

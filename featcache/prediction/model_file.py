@@ -1,4 +1,4 @@
-"""A head and its trunk as one file for everybody else's tools: torchvision's own network, or ONNX."""
+"""export_model: a head and its trunk as one file for other tools: torchvision's own network, or ONNX."""
 
 import importlib.util
 import io
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from featcache.arguments import checked
-from featcache.dataset import Asked
+from featcache.dataset import DatasetRequest
 from featcache.errors import MachineError, UsageError
 from featcache.files import describe_target, expand_home, publish, translate_os_errors
 from featcache.heads import LinearHead
@@ -19,13 +19,13 @@ from featcache.prediction.model import HeadWithTrunk, open_head
 from featcache.recipe import StoreOptions
 from featcache.trunks import architecture
 
-SUFFIXES = (".pt", ".onnx")
+MODEL_SUFFIXES = (".pt", ".onnx")
 OPSET = 17  # the first that has layer normalisation as one operator
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written."""
+    """The files that `export_model` wrote."""
 
     model: Path
     about: Path  # the transform and the class names, JSON
@@ -33,10 +33,10 @@ class Exported:
     outputs: int
     head: str
     notes: tuple[str, ...]
-    chosen: str = ""  # where a word stood for the head: which one that is and why, in a sentence
+    chosen: str = ""  # which head "best" or "latest" stood for, and why, in a sentence
 
     def to_json(self) -> dict[str, Any]:
-        """The keys of `featcache export-model --json`."""
+        """Return the document of `featcache export-model --json`."""
         return {
             "model": readable(str(self.model)),
             "about": readable(str(self.about)),
@@ -49,11 +49,16 @@ class Exported:
 
 
 @checked
-def export_model(head: str | None, to: str | Path, **where: Unpack[StoreOptions]) -> Exported:
-    """Write trunk and head as one network, and beside it its transform and class names; `head` as for `predict`.
+def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOptions]) -> Exported:
+    """Write trunk and head as one network, and beside it its transform and class names; return what was written.
 
     `model.pt` is a state dict for torchvision's class (`vit_b_16(num_classes=N)`, strict); `model.onnx` takes `pixels`
     (n, 3, crop, crop) float32, normalised, and gives `logits` (n, N).
+
+    Args:
+        head: as for `predict`.
+        to: the file; its suffix .pt or .onnx says in which format. The names go to a .json file beside it.
+        **options: those of `featcache.load`.
 
     Raises:
         UsageError: `to` ends in something else, or its folder does not exist.
@@ -61,8 +66,8 @@ def export_model(head: str | None, to: str | Path, **where: Unpack[StoreOptions]
         MachineError: it cannot be written; or ONNX is asked for and not installed.
     """
     to = Path(expand_home(to))
-    if to.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--to {readable(str(to))}: expected a name that ends in {' or '.join(SUFFIXES)}")
+    if to.suffix.lower() not in MODEL_SUFFIXES:
+        raise UsageError(f"--to {readable(str(to))}: expected a name that ends in {' or '.join(MODEL_SUFFIXES)}")
     if not to.parent.is_dir() or to.is_dir():
         raise UsageError(f"--to {readable(str(to))}: expected a file in a folder that exists")
     for target in (to, to.with_suffix(".json")):
@@ -70,44 +75,45 @@ def export_model(head: str | None, to: str | Path, **where: Unpack[StoreOptions]
             raise UsageError(f"{readable(str(target))}: {problem}; name another file with --to")
     if to.suffix.lower() == ".onnx" and importlib.util.find_spec("onnx") is None:
         raise MachineError("ONNX files are written with onnx, which is not installed: pip install 'featcache[onnx]'")
-    asking = open_head(head, **where)
-    layer = asking.saved.layer
+    model = open_head(head, **options)
+    layer = model.saved.layer
     if layer is None:
-        raise UsageError(_no_layer(asking, Asked(**where)))
-    network = _network(asking, layer)
-    write = {".pt": _state_dict, ".onnx": _onnx}[to.suffix.lower()]
+        raise UsageError(_explain_no_layer(model, DatasetRequest(**options)))
+    network = _build_network(model, layer)
+    serialize = {".pt": _to_state_dict, ".onnx": _to_onnx}[to.suffix.lower()]
     about = to.with_suffix(".json")
     parameters = sum(value.numel() for value in network.parameters())
     with translate_os_errors(to):
-        _replace(to, write(network, asking.transform.crop))
-        _replace(about, json.dumps(_about(asking, to, parameters), indent=2, ensure_ascii=True).encode() + b"\n")
+        publish(to, serialize(network, model.transform.crop), replace=True)
+        description = json.dumps(_describe_model(model, to, parameters), indent=2, ensure_ascii=True)
+        publish(about, description.encode() + b"\n", replace=True)
     return Exported(
-        to,
-        about,
-        parameters,
-        len(asking.saved.classes),
-        asking.saved.name,
-        (*asking.notes, *_notes(asking)),
-        asking.chosen,
+        model=to,
+        about=about,
+        parameters=parameters,
+        outputs=len(model.saved.classes),
+        head=model.saved.name,
+        notes=(*model.notes, *_precision_notes(model)),
+        chosen=model.chosen,
     )
 
 
-def _no_layer(asking: HeadWithTrunk, asked: Asked) -> str:
-    """Why a classifier is not exported; where a word stood for it, which head can be."""
-    reason = f"{asking.saved.name}: only a head of `featcache fit-head` is a layer of the network"
-    if not asking.chosen:
+def _explain_no_layer(model: HeadWithTrunk, request: DatasetRequest) -> str:
+    """Return why a classifier is not exported and, if "best" or "latest" stood for it, which head can be."""
+    reason = f"{model.saved.name}: only a head of `featcache fit-head` is a layer of the network"
+    if not model.chosen:
         return reason
-    linear = next((one.name for one in rank_models(asked)[0] if one.is_layer and not one.has_diverged), None)
+    linear = next((one.name for one in rank_models(request)[0] if one.is_layer and not one.has_diverged), None)
     best = f"the best of those is {linear}: name it" if linear else "there is none yet: run `featcache fit-head`"
-    return f"{reason}; {best}. ({asking.chosen})"
+    return f"{reason}; {best}. ({model.chosen})"
 
 
-def _network(asking: HeadWithTrunk, head: LinearHead) -> Any:
-    """Torchvision's own module, with the trunk's tensors and the head in its classifier."""
+def _build_network(model: HeadWithTrunk, head: LinearHead) -> Any:
+    """Return torchvision's own module, with the trunk's tensors and the head as its classifier."""
     import torch
     from torchvision.models import VisionTransformer
 
-    spec = asking.store.trunk.spec
+    spec = model.store.trunk.spec
     arch = architecture(spec.arch)
     with torch.device("meta"):
         network = VisionTransformer(
@@ -117,16 +123,17 @@ def _network(asking: HeadWithTrunk, head: LinearHead) -> Any:
             num_heads=arch.heads,
             hidden_dim=arch.dim,
             mlp_dim=arch.mlp,
-            num_classes=len(asking.saved.classes),
+            num_classes=len(model.saved.classes),
         )
-    state = dict(asking.source.tensors)
+    state = dict(model.source.tensors)
     state["heads.head.weight"] = torch.from_numpy(head.weight)
     state["heads.head.bias"] = torch.from_numpy(head.bias)
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval()
 
 
-def _state_dict(network: Any, crop: int) -> bytes:  # noqa: ARG001 (as `_onnx`)
+def _to_state_dict(network: Any, crop: int) -> bytes:  # noqa: ARG001 (as `_to_onnx`)
+    """Return the bytes of a file with the network's state dict."""
     import torch
 
     file = io.BytesIO()
@@ -134,7 +141,8 @@ def _state_dict(network: Any, crop: int) -> bytes:  # noqa: ARG001 (as `_onnx`)
     return file.getvalue()
 
 
-def _onnx(network: Any, crop: int) -> bytes:
+def _to_onnx(network: Any, crop: int) -> bytes:
+    """Return the bytes of an ONNX file of the network, for images of `crop` x `crop` pixels."""
     import torch
 
     file = io.BytesIO()
@@ -149,22 +157,22 @@ def _onnx(network: Any, crop: int) -> bytes:
     return file.getvalue()
 
 
-def _about(asking: HeadWithTrunk, to: Path, parameters: int) -> dict[str, Any]:
-    """All that a stranger needs to use the file."""
-    spec = asking.store.trunk.spec
+def _describe_model(model: HeadWithTrunk, to: Path, parameters: int) -> dict[str, Any]:
+    """Return all that a stranger needs to use the file, as JSON values."""
+    spec = model.store.trunk.spec
     arch, transform = architecture(spec.arch), asdict(spec.transform)
     published = bool(arch.published)
-    made = (
-        f"torchvision.models.{arch.name}(num_classes={len(asking.saved.classes)}, image_size={spec.transform.crop})"
+    constructor = (
+        f"torchvision.models.{arch.name}(num_classes={len(model.saved.classes)}, image_size={spec.transform.crop})"
         if published
         else f"torchvision.models.VisionTransformer({spec.transform.crop}, {arch.patch}, {arch.depth}, {arch.heads}, "
-        f"{arch.dim}, {arch.mlp}, num_classes={len(asking.saved.classes)})"
+        f"{arch.dim}, {arch.mlp}, num_classes={len(model.saved.classes)})"
     )
     return {
         "model": to.name,
-        "network": made,
+        "network": constructor,
         "parameters": parameters,
-        "classes": list(asking.saved.classes),
+        "classes": list(model.saved.classes),
         "transform": {
             **transform,
             "in_words": "decode to RGB, resize the shorter edge, crop the centre square, divide by 255, subtract mean, "
@@ -175,15 +183,16 @@ def _about(asking: HeadWithTrunk, to: Path, parameters: int) -> dict[str, Any]:
             "shape": ["images", 3, spec.transform.crop, spec.transform.crop],
             "dtype": "float32",
         },
-        "output": {"name": "logits", "shape": ["images", len(asking.saved.classes)], "softmax": "not applied"},
-        "head": asking.saved.name,
-        "trunk": {"weights": asking.store.trunk.weights_name, "sha256": spec.weights_sha256, "compute": spec.compute},
-        "notes": [*asking.notes, *_notes(asking)],
+        "output": {"name": "logits", "shape": ["images", len(model.saved.classes)], "softmax": "not applied"},
+        "head": model.saved.name,
+        "trunk": {"weights": model.store.trunk.weights_name, "sha256": spec.weights_sha256, "compute": spec.compute},
+        "notes": [*model.notes, *_precision_notes(model)],
     }
 
 
-def _notes(asking: HeadWithTrunk) -> tuple[str, ...]:
-    spec = asking.store.trunk.spec
+def _precision_notes(model: HeadWithTrunk) -> tuple[str, ...]:
+    """Return a note where the file computes in another precision than the embeddings that the head was trained on."""
+    spec = model.store.trunk.spec
     if spec.compute == "float32" and spec.stored == "float32":
         return ()
     how = " and ".join(
@@ -193,8 +202,3 @@ def _notes(asking: HeadWithTrunk) -> tuple[str, ...]:
         f"the head was trained on embeddings in {how}; this file computes in float32, so its answers differ a little "
         f"from those of `featcache predict`",
     )
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """The whole file or nothing."""
-    publish(path, data, replace=True)

@@ -1,4 +1,4 @@
-"""A head on a video: what it sees, when."""
+"""timeline: a head on a video, and at what time it predicts which label."""
 
 import os
 import time
@@ -25,17 +25,18 @@ from featcache.media import (
     resize_and_crop,
     sample_frames,
 )
-from featcache.prediction.model import HeadWithTrunk, Waiting, open_head
+from featcache.prediction.batcher import PredictionBatcher
+from featcache.prediction.model import HeadWithTrunk, open_head
 from featcache.recipe import StoreOptions
 
-SUFFIXES = (".mp4", ".mov", ".m4v")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v")
 PER_SECOND = 2.0  # frames that are looked at
-_SAY_SECONDS = 0.1
+_PROGRESS_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of the video with one label."""
+    """A part of the video through which one label is the most probable."""
 
     start: float  # seconds, of its first frame
     end: float  # seconds, of the next one's first frame, or of the last frame of all
@@ -47,25 +48,25 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Timeline:
-    """What a head says of the frames of one video."""
+    """What a head predicts for the frames of one video."""
 
     path: str
     head: str
     trunk: str
     classes: tuple[str, ...]
-    frames: npt.NDArray[np.int64]  # (n,), the numbers of those that were looked at, from 0
-    at: npt.NDArray[np.float64]  # (n,), seconds
+    frames: npt.NDArray[np.int64]  # (n,), the numbers of those that were embedded, from 0
+    at: npt.NDArray[np.float64]  # (n,), their times in seconds
     probabilities: npt.NDArray[np.float64]  # (n, classes)
     failed: str  # why the video was not read to its end; "" where it was
     embedded: int
     seconds: float
     notes: tuple[str, ...] = ()
-    chosen: str = ""  # where a word stood for the head: which one that is and why, in a sentence
+    chosen: str = ""  # which head "best" or "latest" stood for, and why, in a sentence
 
     def segments(self) -> list[Segment]:
-        """The stretches between changes of the most probable label."""
+        """Return the parts of the video between changes of the most probable label, in order."""
         labels = self.probabilities.argmax(axis=1)
-        cuts = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
+        bounds = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
         return [
             Segment(
                 start=float(self.at[start]),
@@ -75,11 +76,11 @@ class Timeline:
                 label=self.classes[labels[start]],
                 probability=float(self.probabilities[start:end, labels[start]].mean()),
             )
-            for start, end in pairwise(cuts)
+            for start, end in pairwise(bounds)
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """The keys of `featcache predict VIDEO --json`."""
+        """Return the document of `featcache predict VIDEO --json`."""
         return {
             "head": self.head,
             "trunk": self.trunk,
@@ -90,14 +91,14 @@ class Timeline:
             "failed": self.failed or None,
             "segments": [
                 {
-                    "start": round(one.start, 3),
-                    "end": round(one.end, 3),
-                    "first_frame": one.first,
-                    "last_frame": one.last,
-                    "class": one.label,
-                    "probability": finite_or_none(one.probability),
+                    "start": round(segment.start, 3),
+                    "end": round(segment.end, 3),
+                    "first_frame": segment.first,
+                    "last_frame": segment.last,
+                    "class": segment.label,
+                    "probability": finite_or_none(segment.probability),
                 }
-                for one in self.segments()
+                for segment in self.segments()
             ],
             "seconds": round(self.seconds, 3),
             "notes": list(self.notes),
@@ -106,8 +107,8 @@ class Timeline:
 
 
 def is_video(path: str) -> bool:
-    """By the end of its name."""
-    return path.lower().endswith(SUFFIXES)
+    """Return whether a file is a video by the end of its name."""
+    return path.lower().endswith(VIDEO_SUFFIXES)
 
 
 @checked
@@ -119,11 +120,19 @@ def timeline(
     device: str = "auto",
     batch_size: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
-    **where: Unpack[StoreOptions],
+    **options: Unpack[StoreOptions],
 ) -> Timeline:
-    """Ask a head, named as for `predict`, about a video, `per_second` frames of each second (at most all of them).
+    """Return what a head predicts for the frames of a video.
 
-    `progress` gets how many frames have been decoded; how many there are nobody knows before the end.
+    Args:
+        head: as for `predict`.
+        video: the file.
+        per_second: frames of each second that are embedded; at most all of them.
+        device: where the trunk runs: "auto", "cpu", "cuda" …
+        batch_size: frames that are embedded at a time; None leaves it to the device.
+        progress: gets how many frames have been decoded; how many there are is not known before the end.
+        **options: those of `featcache.load`; `weights` says where the trunk's weights are, where the cache does not
+            remember it.
 
     Raises:
         UsageError: the recipe, the device, or `per_second`.
@@ -137,57 +146,67 @@ def timeline(
     began = time.monotonic()
     video = expand_home(video)
     require_video_decoder()
-    asking = open_head(head, device=device, batch_size=batch_size, **where)
-    frames, at, digests, failed, waiting, embedded = _look(asking, video, per_second, progress)
-    rows = [waiting.answers.get(digest) for digest in digests]
-    good = [row for row, answer in enumerate(rows) if answer is not None]
+    model = open_head(head, device=device, batch_size=batch_size, **options)
+    answers = _predict_frames(model, video, per_second, progress)
+    good = [row for row, answer in enumerate(answers.probabilities) if answer is not None]
     if not good:
-        raise DataError(f"{readable(video)}: {failed or 'no frame of it gives a finite_or_none embedding'}")
+        raise DataError(f"{readable(video)}: {answers.failed or 'no frame of it gives a finite embedding'}")
     return Timeline(
         path=video,
-        head=asking.saved.name,
-        trunk=asking.sentence,
-        classes=asking.saved.classes,
-        frames=np.array(frames, dtype=np.int64)[good],
-        at=np.array(at)[good],
-        probabilities=np.array([rows[row] for row in good]),
-        failed=failed,
-        embedded=embedded,
+        head=model.saved.name,
+        trunk=model.sentence,
+        classes=model.saved.classes,
+        frames=np.array(answers.frames, dtype=np.int64)[good],
+        at=np.array(answers.at)[good],
+        probabilities=np.array([answers.probabilities[row] for row in good]),
+        failed=answers.failed,
+        embedded=answers.embedded,
         seconds=time.monotonic() - began,
-        notes=asking.notes,
-        chosen=asking.chosen,
+        notes=model.notes,
+        chosen=model.chosen,
     )
 
 
-def _look(
-    asking: HeadWithTrunk, path: str, per_second: float, progress: Callable[[int], None]
-) -> tuple[Sequence[int], Sequence[float], Sequence[bytes], str, Waiting, int]:
-    """The frames' numbers, seconds and digests; why the video ended early; and the answers by digest."""
-    frames: list[int] = []
+@dataclass(frozen=True, slots=True, eq=False)
+class _FrameAnswers:
+    """The head's answers for the frames of a video, in their order."""
+
+    frames: Sequence[int]  # their numbers, from 0
+    at: Sequence[float]  # their times in seconds
+    probabilities: Sequence[npt.NDArray[np.float64] | None]  # (classes,) each; None without a finite embedding
+    failed: str  # why the video was not read to its end; "" where it was
+    embedded: int  # frames that went through the trunk
+
+
+def _predict_frames(
+    model: HeadWithTrunk, path: str, per_second: float, progress: Callable[[int], None]
+) -> _FrameAnswers:
+    """Return the head's answer for each sampled frame; what the store holds is not embedded again."""
+    numbers: list[int] = []
     at: list[float] = []
     digests: list[bytes] = []
     held: set[bytes] = set()
-    waiting, failed, said = Waiting(asking), "", time.monotonic()
+    batcher, failed, reported = PredictionBatcher(model), "", time.monotonic()
     try:
         with os.fdopen(open_file(path, follow_links=True), "rb") as file:
             content = hash_video(file)
-            for one in sample_frames(file, per_second):
-                digest = frame_digest(content, one.number)
-                frames.append(one.number)
-                at.append(one.seconds)
+            for frame in sample_frames(file, per_second):
+                digest = frame_digest(content, frame.number)
+                numbers.append(frame.number)
+                at.append(frame.seconds)
                 digests.append(digest)
-                if asking.holds(digest):
+                if model.holds(digest):
                     held.add(digest)
                 else:
-                    waiting.add(digest, resize_and_crop(one.pixels, asking.transform))
-                if time.monotonic() - said > _SAY_SECONDS:
-                    said = time.monotonic()
-                    progress(one.number + 1)
+                    batcher.add(digest, resize_and_crop(frame.pixels, model.transform))
+                if time.monotonic() - reported > _PROGRESS_SECONDS:
+                    reported = time.monotonic()
+                    progress(frame.number + 1)
     except OSError as error:
         raise DataError(f"{readable(path)}: cannot be read: {error.strerror}") from None
-    except (BadVideoError, BadImageError) as error:  # what came before it is right
+    except (BadVideoError, BadImageError) as error:  # the frames before it are right
         failed = str(error)
-    waiting.flush()
-    embedded = len(waiting.answers)
-    waiting.recall(sorted(held))
-    return frames, at, digests, failed, waiting, embedded
+    batcher.flush()
+    embedded = len(batcher.answers)
+    batcher.answer_stored(sorted(held))
+    return _FrameAnswers(numbers, at, [batcher.answers.get(digest) for digest in digests], failed, embedded)

@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from featcache.dataset import Conflict, Contents, Duplicates, Image, NearDuplicates, SplitContents
+from featcache.dataset import Contents, Duplicates, ImageInSplit, LabelConflict, NearDuplicates, SplitContents
 from featcache.report.console import print_parts
 from featcache.report.tables import disarm_formula, save_rows
 from featcache.report.text import UNDEFINED, bar, counted, percent, printable, shorten
@@ -192,7 +192,7 @@ def _findings(split: SplitContents, width: int) -> Iterator[Text]:
         yield Text(f"  {counted(len(split.ignored), 'file')} not taken for images: {named}")
 
 
-def _conflicts(conflicts: Sequence[Conflict], width: int) -> Iterator[Text]:
+def _conflicts(conflicts: Sequence[LabelConflict], width: int) -> Iterator[Text]:
     """Yield the pairs of labels that one image has, most images first."""
     for conflict in conflicts[:NAMED]:
         yield Text(f"  {conflict.images:>7,} {_both_names(conflict.labels, width - 10)}")
@@ -203,8 +203,8 @@ def _conflicts(conflicts: Sequence[Conflict], width: int) -> Iterator[Text]:
 def _between(summary: Contents) -> RenderableType:
     """Return what two splits share."""
     lines = [Text("between the splits", "bold")]
-    lines += [Text(f"  {printable(str(leak))}", "bold red") for leak in summary.cuts]
-    if not summary.cuts:
+    lines += [Text(f"  {printable(str(leak))}", "bold red") for leak in summary.leaks]
+    if not summary.leaks:
         named = (
             [split.clips for split in summary.splits.values()],
             [split.subjects for split in summary.splits.values()],
@@ -261,7 +261,7 @@ def _both_names(labels: Sequence[str], width: int) -> str:
     )
 
 
-def _cells(image: Image) -> tuple[str, str, str]:
+def _cells(image: ImageInSplit) -> tuple[str, str, str]:
     return image.split, image.label, image.path
 
 

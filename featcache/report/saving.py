@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Unpack
 
 from featcache.arguments import checked
-from featcache.dataset import Asked
+from featcache.dataset import DatasetRequest
 from featcache.errors import UsageError
 from featcache.evaluation import UNITS, Evaluation, predict_on_split
 from featcache.files import expand_home
@@ -54,7 +54,12 @@ def save_report(
     """
     path = _destination(path, ".html", ".png", ".csv")
     head_on_split = predict_on_split(
-        Asked(**where), head, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects
+        DatasetRequest(**where),
+        head,
+        split=split,
+        by=by,
+        clip_rule=clip_rule,
+        allow_shared_subjects=allow_shared_subjects,
     )
     evaluation = head_on_split.evaluation(by)
     if path.suffix.lower() == ".html":

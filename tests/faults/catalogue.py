@@ -109,7 +109,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     1: (
         "tests/end_to_end/test_killed.py::test_twenty_kills_change_nothing",
         "tests/store/test_store.py::test_a_writer_that_was_killed_leaves_its_commits_and_a_free_store",
-        "tests/upkeep/test_tidy.py::test_a_gc_that_dies_at_any_step_loses_nothing",
+        "tests/maintenance/test_collection.py::test_a_gc_that_dies_at_any_step_loses_nothing",
     ),
     2: (
         "tests/files/test_publishing.py::test_a_failure_at_any_step_leaves_the_old_file_or_the_new_one",

@@ -13,7 +13,7 @@ import featcache
 from featcache.errors import CacheError, FeatcacheError
 from featcache.files import StatLog
 from featcache.heads.saved import linear, run_log
-from featcache.maintenance.verification import examine
+from featcache.maintenance.verification import run_verification
 from featcache.store import CommitLog, commits, find_stores
 from tests.faults.conftest import reopened
 from tests.faults.world import World, overwrite
@@ -146,7 +146,7 @@ def test_random_bits_of_every_file(whole_cache, saw, portion):
         damaged[bit // 8] ^= 1 << bit % 8
         overwrite(path, bytes(damaged))
         place = f"bit {bit} of {path.relative_to(world.cache)}"
-        found = examine(cache=world.cache)
+        found = run_verification(cache=world.cache)
         relative = str(path.relative_to(world.cache))
         if path.name in MEMORIES:
             assert found.problems == [], place
@@ -199,7 +199,7 @@ def test_a_file_of_another_length_or_end(whole_cache, saw, how):
     for path in sorted(path for path in world.cache.rglob("*") if path.is_file() and path.name not in UNREAD):
         data = path.read_bytes()
         overwrite(path, HURTS[how](data))
-        found = examine(cache=world.cache)
+        found = run_verification(cache=world.cache)
         only_newline = path.suffix.startswith(".json") and how == "cut by 1 byte"  # what stands before it is whole
         told = found.problems
         if path.suffix == ".jsonl":  # a log that ends amid a line is as a crash leaves it: noted, and read up to there

@@ -105,10 +105,10 @@ def use(made: dict[str, Any], name: str | None, data: st.DataObject) -> None:
 
 
 def page(made: dict[str, Any], name: str | None) -> str:
-    from featcache.dataset.request import Asked
+    from featcache.dataset.request import DatasetRequest
     from featcache.evaluation.evaluate_head import predict_on_split
 
-    return render_html(build_page(predict_on_split(Asked(**made), name)), Gallery({}, {}, 0, 0))
+    return render_html(build_page(predict_on_split(DatasetRequest(**made), name)), Gallery({}, {}, 0, 0))
 
 
 def featcache_store(made: dict[str, Any]) -> Any:

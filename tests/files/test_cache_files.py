@@ -18,7 +18,7 @@ from featcache.files.cache_files import (
     read_cache_file,
 )
 from featcache.files.direct_io import ALIGNMENT_BYTES, AlignedBuffer, bypass_page_cache
-from featcache.maintenance.verification import examine
+from featcache.maintenance.verification import run_verification
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(tmp_path, monkeypatc
     with pytest.raises(CacheError, match="stores: cannot be listed"):
         list_folders(folder)
     with pytest.raises(CacheError, match="cannot be listed"):
-        examine(cache=tmp_path)
+        run_verification(cache=tmp_path)
 
 
 def test_the_folders_in_a_folder(tmp_path):

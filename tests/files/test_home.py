@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from featcache.dataset.request import Asked
+from featcache.dataset.request import DatasetRequest
 from featcache.errors import FeatcacheError, UsageError
 from featcache.files.home import expand_home
-from featcache.listing.sources import list_split, root_of
-from featcache.prediction.images import images_in
+from featcache.listing.sources import list_split, locate_root
+from featcache.prediction.images import find_images
 from featcache.recipe import check_recipe, resolve_recipe
 from featcache.store.catalog import cache_folder
 from featcache.trunks import weights
@@ -55,7 +55,7 @@ def test_every_path_of_a_recipe_is_expanded(home):
     assert (recipe.data.root, recipe.data.table, recipe.trunk.weights) == (
         f"{home}/d", f"{home}/t.csv", f"{home}/w.pth"
     )  # fmt: skip
-    assert root_of(recipe) == str(home)
+    assert locate_root(recipe) == str(home)
     act = {"layout": "drive-act", "root": "~", "annotations": "~/a", "view": "v", "fold": 0}
     assert check_recipe({"name": "t", "data": act}, where="test").data.annotations == f"{home}/a"
     with pytest.raises(UsageError, match=r"data\.frames: .*no leading '/' or '~/'"):
@@ -71,7 +71,7 @@ def test_flags_and_variables_are_expanded(home, monkeypatch):
     assert (resolve_recipe(data="~/d").data.root, resolve_recipe(data="~/d").name) == (f"{home}/d", "d")
     assert resolve_recipe(data="~").name == "home"
     assert resolve_recipe("~/r.toml", data="~/e").data.root == f"{home}/e"
-    assert (cache_folder("~/c"), cache_folder(Path("~/c")), Asked(cache="~/c").folder) == (home / "c",) * 3
+    assert (cache_folder("~/c"), cache_folder(Path("~/c")), DatasetRequest(cache="~/c").folder) == (home / "c",) * 3
     monkeypatch.setenv("FEATCACHE_CACHE", "~/e")
     assert cache_folder(None) == home / "e"
     assert weights.weights_path(architecture("vit_b_16"), "~/w.pth") == home / "w.pth"
@@ -87,8 +87,8 @@ def test_a_folder_of_images_is_found_through_its_tilde(home):
     (home / "d/train/cat").mkdir(parents=True)
     (home / "d/train/cat/1.png").touch()
     assert list_split(resolve_recipe(data="~/d"), "train").root == f"{home}/d"
-    assert images_in("~/d") == [f"{home}/d/train/cat/1.png"]
-    assert images_in("~/d/train/cat/1.png") == [f"{home}/d/train/cat/1.png"]
+    assert find_images("~/d") == [f"{home}/d/train/cat/1.png"]
+    assert find_images("~/d/train/cat/1.png") == [f"{home}/d/train/cat/1.png"]
 
 
 @pytest.mark.parametrize(

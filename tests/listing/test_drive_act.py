@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import DataError
-from featcache.listing.sources import data_source, list_split, root_of, splits, variant
+from featcache.listing.sources import find_recipe_splits, list_split, locate_root, name_variant, resolve_source
 from featcache.recipe import Recipe, check_recipe
 from tests.builders import DRIVE_ACT_HEADER, write_annotations
 from tests.conftest import SHARED
@@ -73,7 +73,7 @@ def test_a_row_is_a_frame_of_a_chunk(root):
     assert [found.classes[label] for label in found.labels[3:5]] == ["sitting_still", "eating"]
     assert (found.subjects[0], found.subjects[-1]) == ("1", "2")
     assert (found.root, found.variant, len(found)) == (str(root), "fold0-kinect_color-all", 14)
-    assert root_of(recipe_of(root)) == found.root
+    assert locate_root(recipe_of(root)) == found.root
     assert Counter(found.paths)[f"{RUN1}/img_000016.png"] == 2
 
 
@@ -98,16 +98,16 @@ def test_folds_share_frames_and_have_listings_of_their_own(root):
     write_annotations(root, fold=1, train=VAL, val=TRAIN)
     first, second = recipe_of(root), recipe_of(root, fold=1)
     assert set(list_split(first, "train").paths) == set(list_split(second, "val").paths)
-    assert variant(first) != variant(second) == "fold1-kinect_color-all"
+    assert name_variant(first) != name_variant(second) == "fold1-kinect_color-all"
 
 
 def test_the_splits_are_those_that_have_a_file(root, tmp_path):
     """A fold without a val file has no val split; other files in the folder are none of ours."""
-    assert splits(recipe_of(root)) == ["train", "val", "test"]
+    assert find_recipe_splits(recipe_of(root)) == ["train", "val", "test"]
     folder = root / "iccv_activities_3s/activities_3s/kinect_color"
     (folder / "midlevel.chunks_90.split_0.val.csv").unlink()
     (folder / "tasklevel.chunks_90.split_0.val.csv").write_text("nothing")
-    assert splits(recipe_of(root)) == ["train", "test"]
+    assert find_recipe_splits(recipe_of(root)) == ["train", "test"]
     assert "no split 'val'; found train, test" in refused(recipe_of(root), "val")
 
 
@@ -128,7 +128,8 @@ def test_cap_and_stride_are_those_of_a_plain_loop(tmp_path_factory, chunks, cap,
         for frame in range(start, start + more + 1)[:cap][::stride]
     ]
     assert list(zip(found.paths, found.clips, strict=True)) == expected
-    assert variant(recipe_of(root, **keys)).endswith(f"{cap or 'all'}" + (f"-stride{stride}" if stride > 1 else ""))
+    frames = f"{cap or 'all'}" + (f"-stride{stride}" if stride > 1 else "")
+    assert name_variant(recipe_of(root, **keys)).endswith(frames)
 
 
 def test_a_stride_adds_no_frame(root):
@@ -227,9 +228,9 @@ def test_a_file_that_is_no_table_says_so(root, data, said):
 def test_a_fold_a_view_or_a_root_that_is_not_there_says_what_is(root, tmp_path):
     """What is missing is named with what was found, and with the way out."""
     with pytest.raises(DataError, match=r"no annotations of fold 2; found folds: 0"):
-        splits(recipe_of(root, fold=2))
+        find_recipe_splits(recipe_of(root, fold=2))
     with pytest.raises(DataError, match=r"ceiling: the annotations .* cannot be read: No such file.*--data DIR"):
-        splits(recipe_of(root, view="ceiling"))
+        find_recipe_splits(recipe_of(root, view="ceiling"))
 
 
 def test_a_name_that_is_not_utf8_is_refused(tmp_path):
@@ -274,10 +275,10 @@ def test_any_line_is_read_or_refused(tmp_path_factory, rows):
 
 def test_a_source_reads_its_files_once(root, monkeypatch):
     """Every split of one command comes from one reading."""
-    laid = data_source(recipe_of(root))
+    laid = resolve_source(recipe_of(root))
     laid.listing("train")
     for path in root.rglob("*.csv"):
         path.unlink()
     assert [len(laid.listing(split)) for split in laid.splits()] == [14, 4, 1]
-    assert not laid.apart
+    assert not laid.has_disjoint_splits
     np.testing.assert_array_equal(laid.listing("test").labels, [3])

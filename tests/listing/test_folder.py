@@ -9,9 +9,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import DataError
-from featcache.listing.folder import SUFFIXES, list_folder
-from featcache.listing.folder import splits as folder_splits
-from featcache.listing.sources import list_split, splits
+from featcache.listing.folder import IMAGE_SUFFIXES, find_splits, list_folder
+from featcache.listing.sources import find_recipe_splits, list_split
 from featcache.listing.spellings import same_name_key
 from featcache.recipe import check_recipe
 
@@ -31,9 +30,9 @@ def listed(root: Path, split: str = "train"):
 def test_the_usual_splits_come_first(tmp_path):
     """train, val and test stand in this order before every other folder; files and hidden folders are none."""
     laid(tmp_path, *(f"{split}/a/1.png" for split in ("zoo", "test", "val", "train", "dev", ".git")), "notes.txt")
-    assert folder_splits(str(tmp_path)) == ["train", "val", "test", "dev", "zoo"]
+    assert find_splits(str(tmp_path)) == ["train", "val", "test", "dev", "zoo"]
     recipe = check_recipe({"name": "set", "data": {"root": str(tmp_path)}}, where="test")
-    assert splits(recipe) == folder_splits(str(tmp_path))
+    assert find_recipe_splits(recipe) == find_splits(str(tmp_path))
     assert list_split(recipe, "dev").data_set == "set"
 
 
@@ -95,7 +94,7 @@ def test_rows_are_sorted_by_class_then_path(tmp_path_factory, files):
     assert [found.classes[label] for label in found.labels] == [path.split("/")[1] for path in found.paths]
 
 
-@pytest.mark.parametrize("suffix", [*SUFFIXES, ".JPG", ".Png"])
+@pytest.mark.parametrize("suffix", [*IMAGE_SUFFIXES, ".JPG", ".Png"])
 def test_every_suffix_of_an_image_makes_a_row(tmp_path, suffix):
     """A file is a row by the end of its name, in any case of letters."""
     assert listed(laid(tmp_path, f"train/a/x{suffix}")).paths == (f"train/a/x{suffix}",)

@@ -7,9 +7,9 @@ import pytest
 
 from featcache.dataset.summary import describe
 from featcache.errors import DataError
-from featcache.listing.folder import list_folder, splits
-from featcache.listing.leftovers import counted, is_leftover, left_out_notes, may_be_leftover
-from featcache.prediction.images import images_in
+from featcache.listing.folder import find_splits, list_folder
+from featcache.listing.leftovers import count_leftovers, is_leftover, may_be_leftover, note_leftovers
+from featcache.prediction.images import find_images
 
 FOLDERS = (
     "__MACOSX", "__macosx", ".AppleDouble", ".Spotlight-V100", ".Trashes", ".fseventsd", ".TemporaryItems",
@@ -47,7 +47,7 @@ def test_a_folder_of_a_system_is_nothing_wherever_it_stands(tmp_path, name):
         tmp_path, *(f"{place}{name}/train/cat/1.png" for place in places), *(f"{place}{name}/x.jpg" for place in places)
     )
     found = listed(tmp_path)
-    assert splits(str(tmp_path)) == ["train"]
+    assert find_splits(str(tmp_path)) == ["train"]
     assert (found.classes, found.paths) == (("cat",), ("train/cat/1.png", "train/cat/clip/2.png"))
     assert (set(found.left_out), found.ignored) == ({place + name for place in places}, ())
 
@@ -77,19 +77,19 @@ def test_a_lost_and_found_of_a_file_system_is_no_class(tmp_path):
     """Without an image in it, or beside the splits, or where nobody may look, it is the file system's."""
     laid(tmp_path, "train/cat/1.png", "lost+found/#12345/1.png", "train/lost+found/#123", "train/cat/lost+found/.x.png")
     found = listed(tmp_path)
-    assert (splits(str(tmp_path)), found.classes) == (["train"], ("cat",))
+    assert (find_splits(str(tmp_path)), found.classes) == (["train"], ("cat",))
     assert set(found.left_out) == {"lost+found", "train/lost+found", "train/cat/lost+found"}
 
 
 def test_what_was_left_out_is_counted_by_name():
     """One sentence for what lies beside the splits, one for the rest; families of names are one name."""
     paths = ["__MACOSX", "train/cat/._1.png", "train/cat/._2.png", "train/.DS_Store", "val/@eaDir", "val/a\nb/.x\ny"]
-    assert left_out_notes(paths) == [
+    assert note_leftovers(paths) == [
         "beside the splits, 1 hidden entry or system leftover was left out: __MACOSX (1)",
         r"among the images, 5 hidden entries or system leftovers were left out: ._* (2), .DS_Store (1), @eaDir (1), "
         r".x\ny (1)",
     ]
-    assert counted([f".{n}" for n in range(20)]).endswith("and 12 more names")
+    assert count_leftovers([f".{n}" for n in range(20)]).endswith("and 12 more names")
 
 
 def test_data_says_each_once(tmp_path):
@@ -110,13 +110,13 @@ def test_a_root_may_have_any_name(tmp_path):
     """Only what stands below the root is looked at: a person may mean a hidden folder."""
     root = laid(tmp_path / ".cache" / "@eaDir", "train/cat/1.png")
     assert listed(root).paths == ("train/cat/1.png",)
-    assert [os.path.basename(path) for path in images_in(root)] == ["1.png"]
+    assert [os.path.basename(path) for path in find_images(root)] == ["1.png"]
 
 
 def test_a_root_with_leftovers_alone_names_them(tmp_path):
     """Where nothing else is there, the error says what was found."""
     with pytest.raises(DataError, match=r"no folder in it but \.git, __MACOSX; expected"):
-        splits(str(laid(tmp_path, "__MACOSX/train/a/1.png", ".git/x")))
+        find_splits(str(laid(tmp_path, "__MACOSX/train/a/1.png", ".git/x")))
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -124,9 +124,9 @@ def test_a_folder_given_to_predict_has_none_of_them(tmp_path, name):
     """`predict FOLDER` asks about a person's images alone, and counts the others; a file that is named is meant."""
     root = laid(tmp_path / "in", "a.png", "b/c.jpg", f"{name}/x.png", f"b/{name}/y.png", "b/._c.jpg", "b/Thumbs.db")
     left_out: list[str] = []
-    assert [os.path.relpath(path, root) for path in images_in(root, left_out)] == ["a.png", "b/c.jpg"]
+    assert [os.path.relpath(path, root) for path in find_images(root, left_out)] == ["a.png", "b/c.jpg"]
     assert len(left_out) == 4
-    assert images_in(root / name / "x.png") == [str(root / name / "x.png")]
+    assert find_images(root / name / "x.png") == [str(root / name / "x.png")]
 
 
 def test_no_name_of_a_person_is_taken_for_a_leftover():

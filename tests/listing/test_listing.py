@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featcache.errors import UsageError
-from featcache.listing.listing import Listing, subset
+from featcache.listing.listing import Listing, take_subset
 
 
 def listing_of(labels: list[int]) -> Listing:
@@ -61,7 +61,7 @@ def test_take_keeps_every_column_aligned(labels, data):
 def test_a_larger_part_contains_a_smaller_one(labels, one, other, seed):
     """Of two limits with one seed the smaller part's rows all stand in the larger, both in listing order."""
     listing = listing_of(labels)
-    few, many = (subset(listing, limit=limit, seed=seed) for limit in sorted((one, other)))
+    few, many = (take_subset(listing, limit=limit, seed=seed) for limit in sorted((one, other)))
     assert set(few.paths) <= set(many.paths)
     for part, limit in ((few, min(one, other)), (many, max(one, other))):
         assert len(part) == min(limit, len(listing))
@@ -72,7 +72,7 @@ def test_a_larger_part_contains_a_smaller_one(labels, one, other, seed):
 def test_a_part_is_stratified(labels, limit, seed):
     """Every class has its share of a part to within a row, and none goes empty while another gives a second share."""
     listing = listing_of(labels)
-    found = subset(listing, limit=limit, seed=seed)
+    found = take_subset(listing, limit=limit, seed=seed)
     whole, part = listing.support(), found.support()
     occurring = np.count_nonzero(whole)
     assert np.count_nonzero(part) == min(len(found), occurring)
@@ -88,17 +88,17 @@ def test_a_part_is_stratified(labels, limit, seed):
 def test_a_fraction_is_a_limit(labels, fraction, seed):
     """A fraction of the rows is as many rows as it rounds to, at least one, the same as that limit gives."""
     listing = listing_of(labels)
-    found = subset(listing, fraction=fraction, seed=seed)
+    found = take_subset(listing, fraction=fraction, seed=seed)
     assert len(found) == max(1, round(len(listing) * fraction))
-    assert found.paths == subset(listing, limit=len(found), seed=seed).paths
+    assert found.paths == take_subset(listing, limit=len(found), seed=seed).paths
 
 
 def test_a_rows_turn_depends_on_its_own_path():
     """Images added to another class move no row of a class into or out of its part but for the share that they take."""
     before = listing_of([0] * 20 + [1] * 20)
     after = listing_of([0] * 20 + [1] * 20 + [2] * 20)
-    few = {path for path in subset(before, limit=10).paths if path.startswith("train/0/")}
-    more = {path for path in subset(after, limit=15).paths if path.startswith("train/0/")}
+    few = {path for path in take_subset(before, limit=10).paths if path.startswith("train/0/")}
+    more = {path for path in take_subset(after, limit=15).paths if path.startswith("train/0/")}
     assert len(few) == 5
     assert few == more
 
@@ -106,17 +106,22 @@ def test_a_rows_turn_depends_on_its_own_path():
 def test_a_seed_chooses_other_rows():
     """Two seeds draw differently; the same seed draws the same."""
     listing = listing_of([0] * 200)
-    drawn = [subset(listing, limit=20, seed=seed).paths for seed in (0, 0, 1)]
+    drawn = [take_subset(listing, limit=20, seed=seed).paths for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_asking_for_all_is_the_whole_split():
     """No limit, a limit above the rows, and the fraction 1 are the listing itself, not a part of it."""
     listing = listing_of([0, 1, 2])
-    for part in (subset(listing), subset(listing, limit=3), subset(listing, limit=99), subset(listing, fraction=1.0)):
+    for part in (
+        take_subset(listing),
+        take_subset(listing, limit=3),
+        take_subset(listing, limit=99),
+        take_subset(listing, fraction=1.0),
+    ):
         assert part is listing
         assert part.part == ""
-    assert subset(listing, limit=2).part == "limit 2"
+    assert take_subset(listing, limit=2).part == "limit 2"
 
 
 @pytest.mark.parametrize(
@@ -136,4 +141,4 @@ def test_asking_for_all_is_the_whole_split():
 def test_a_part_that_cannot_be_is_refused(asked):
     """A size out of range, two sizes, or a seed out of range is the user's mistake, and said so."""
     with pytest.raises(UsageError, match=r"--limit|--fraction|--seed"):
-        subset(listing_of([0, 1]), **asked)
+        take_subset(listing_of([0, 1]), **asked)

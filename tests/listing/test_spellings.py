@@ -13,9 +13,14 @@ from hypothesis import strategies as st
 from featcache.dataset.summary import describe
 from featcache.errors import DataError
 from featcache.listing.folder import list_folder
-from featcache.listing.sources import data_source, list_split
-from featcache.listing.spellings import faults_of_spelling, look_alike_key, look_alikes, same_name_key
-from featcache.listing.split_assignment import in_new_spelling
+from featcache.listing.sources import list_split, resolve_source
+from featcache.listing.spellings import (
+    find_spelling_faults,
+    look_alike_key,
+    note_look_alikes,
+    same_name_key,
+)
+from featcache.listing.split_assignment import respell_groups
 from featcache.recipe import Recipe, check_recipe
 
 SAME = [
@@ -65,7 +70,7 @@ def test_spellings_of_one_name_share_a_key(one, other):
     """Unicode forms, blanks, what cannot be seen and ways to write a number make no other name."""
     assert one != other
     assert same_name_key(one) == same_name_key(other)
-    (fault,) = faults_of_spelling("label", [one, other], lambda name: "here")
+    (fault,) = find_spelling_faults("label", [one, other], lambda name: "here")
     assert ascii(one) in fault
     assert ascii(other) in fault
 
@@ -74,7 +79,7 @@ def test_spellings_of_one_name_share_a_key(one, other):
 def test_other_names_share_none(one, other):
     """Names that a person tells apart, and codes that merely look like numbers, stay two names."""
     assert same_name_key(one) != same_name_key(other)
-    assert not faults_of_spelling("label", [one, other], lambda name: "here")
+    assert not find_spelling_faults("label", [one, other], lambda name: "here")
 
 
 @pytest.mark.parametrize(
@@ -221,7 +226,7 @@ def test_a_blank_class_folder_is_refused(tmp_path):
 
 def test_splits_that_were_dealt_outlive_a_corrected_name(tmp_path):
     """A subject whose name was corrected stays in the split that it was dealt to."""
-    assert in_new_spelling({"vp1 ": "val", "vp2": "train"}, ["vp1", "vp2"]) == {
+    assert respell_groups({"vp1 ": "val", "vp2": "train"}, ["vp1", "vp2"]) == {
         "vp1 ": "val",
         "vp2": "train",
         "vp1": "val",
@@ -231,9 +236,9 @@ def test_splits_that_were_dealt_outlive_a_corrected_name(tmp_path):
     recipe = table(tmp_path, *rows, columns=columns)
     document = recipe.model_dump()
     document["data"]["split"] = {"val": 0.4, "by": "subject"}
-    before = data_source(check_recipe(document, where="test")).groups  # type: ignore[attr-defined]
+    before = resolve_source(check_recipe(document, where="test")).groups  # type: ignore[attr-defined]
     decomposed = {unicodedata.normalize("NFD", group): split for group, split in before.items()}
-    after = data_source(check_recipe(document, where="test"), decomposed).groups  # type: ignore[attr-defined]
+    after = resolve_source(check_recipe(document, where="test"), decomposed).groups  # type: ignore[attr-defined]
     assert {group: after[group] for group in before} == before
 
 
@@ -241,6 +246,6 @@ def test_many_names_take_little_time():
     """A quarter of a million different clips are looked through in a moment."""
     names = [f"train/class_{n % 34}/vp{n % 15}/run{n}b_2018-05-29-15-56-04.ids_1" for n in range(260_000)]
     begun = time.process_time()
-    assert not faults_of_spelling("clip", names, str)
+    assert not find_spelling_faults("clip", names, str)
     assert time.process_time() - begun < 5  # 1 s on one core
-    assert not look_alikes("class", names[:34])
+    assert not note_look_alikes("class", names[:34])

@@ -29,15 +29,16 @@ def test_every_frame_is_asked_about_where_as_many_are_wanted(made, video):
     assert (found.failed, found.embedded) == ("", 4 * RATE)
 
     from featcache.loader import read_frames
-    from featcache.prediction.model import Waiting, open_head
+    from featcache.prediction.batcher import PredictionBatcher
+    from featcache.prediction.model import open_head
 
-    asking = open_head(made.head, device="cpu", **made.where)
-    waiting = Waiting(asking)
-    read = read_frames([(str(video), 7)], asking.transform, lambda _: True, known={}, workers=1, ahead=2)
+    model = open_head(made.head, device="cpu", **made.where)
+    batcher = PredictionBatcher(model)
+    read = read_frames([(str(video), 7)], model.transform, lambda _: True, known={}, workers=1, ahead=2)
     for image in read:
-        waiting.add(image.digest, image.pixels)
-    waiting.flush()
-    (answer,) = waiting.answers.values()
+        batcher.add(image.digest, image.pixels)
+    batcher.flush()
+    (answer,) = batcher.answers.values()
     assert answer == pytest.approx(found.probabilities[7], abs=1e-6)
 
 

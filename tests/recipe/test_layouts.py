@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from featcache.errors import UsageError
 from featcache.files.documents import NAME_PATTERN
-from featcache.listing.sources import data_source, variant
+from featcache.listing.sources import name_variant, resolve_source
 from featcache.recipe import Recipe, check_recipe, resolve_recipe
 
 DRIVE_ACT = {"layout": "drive-act", "root": "x", "view": "kinect_color", "fold": 0}
@@ -37,7 +37,7 @@ def test_daa_is_complete(tmp_path, monkeypatch):
         "frames_per_chunk": 49,
         "stride": 1,
     }
-    assert variant(found) == "fold0-kinect_color-49"
+    assert name_variant(found) == "fold0-kinect_color-49"
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_daa_is_complete(tmp_path, monkeypatch):
 )
 def test_every_layout_has_its_source(data, kind):
     """The layout decides who lists the images; without one it is a folder."""
-    assert type(data_source(read(**data))).__name__ == kind
-    assert type(data_source(read(**data, split={"val": 0.1, "by": "image"}))).__name__ == "Dealt"
+    assert type(resolve_source(read(**data))).__name__ == kind
+    assert type(resolve_source(read(**data, split={"val": 0.1, "by": "image"}))).__name__ == "AssignedSplits"
 
 
 def test_every_problem_of_a_layout_is_named_at_once():
@@ -192,7 +192,7 @@ def test_a_variant_is_the_name_of_a_folder(view, cap, stride, val, test, seed):
     """Whatever a recipe may ask for, its variant is a permitted name of a folder in the cache."""
     split = {"val": val, "test": test, "by": "subject", "seed": seed}
     data = {**DRIVE_ACT, "view": view, "frames_per_chunk": cap, "stride": stride, "split": split}
-    assert re.fullmatch(NAME_PATTERN, variant(read(**data)))
+    assert re.fullmatch(NAME_PATTERN, name_variant(read(**data)))
 
 
 def test_a_flag_keeps_the_layout():

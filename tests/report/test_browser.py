@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import featcache
-from featcache.dataset.request import Asked
+from featcache.dataset.request import DatasetRequest
 from featcache.evaluation.evaluate_head import HeadOnSplit, predict_on_split
 from featcache.report.page.build import build_page
 from featcache.report.page.page import Page, save_html
@@ -50,7 +50,7 @@ def examined(tmp_path_factory: pytest.TempPathFactory) -> HeadOnSplit:
     drives = write_drives(tmp_path_factory.mktemp("drives"), rows=ROWS)
     where = {"data": str(drives.root), "cache": drives.cache}
     featcache.fit_head([0.01, 0.1], **where, epochs=4, batch_size=512, device="cpu", check_seconds=1)
-    return predict_on_split(Asked(**where))
+    return predict_on_split(DatasetRequest(**where))
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +244,7 @@ def test_hostile_names_do_nothing(chromium, tmp_path):
     where = {"data": str(drives.root), "cache": drives.cache}
     featcache.fit_head(0.1, **where, epochs=2, device="cpu", check_seconds=None)
     path = tmp_path / "report.html"
-    save_html(build_page(predict_on_split(Asked(**where))), path)
+    save_html(build_page(predict_on_split(DatasetRequest(**where))), path)
     seen = Watched(chromium, path, width=360)
     seen.tab.on("dialog", lambda dialog: seen.said.append(dialog.message))
     assert seen.tab.evaluate("document.documentElement.scrollWidth") <= 360

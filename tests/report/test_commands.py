@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import featcache
-from featcache.dataset.request import Asked
+from featcache.dataset.request import DatasetRequest
 from featcache.evaluation.evaluate_head import predict_on_split
 from featcache.heads.classifiers import parse_settings
 from featcache.heads.classifiers.settings import format_value
@@ -62,7 +62,7 @@ def test_a_head_is_made_again_in_an_empty_folder(odd):
     featcache.extract(**where, weights="net s.pth", precision="fp32", stored="float16", limit=20, seed=3)
     featcache.fit_head([0.1, 0.3], **where, grid="seed=0,1", epochs=3, schedule="plateau", plateau_epochs=2,
                        select="accuracy", device="cpu", check_seconds=None)  # fmt: skip
-    found = predict_on_split(Asked(**where))
+    found = predict_on_split(DatasetRequest(**where))
     commands = build_page(found).commands
     assert "--limit 20 --seed 3" in commands[0]
     paste(commands, odd / "pasted")
@@ -78,7 +78,7 @@ def test_a_classifier_is_made_again_in_an_empty_folder(odd):
         featcache.extract(split, **where, **RANDOM)
     fitted = featcache.fit("logreg", {"solver": "saga", "C": 0.5, "max_iter": 20}, predict="test", **where).best
     featcache.extract("val", **where, **RANDOM)
-    commands = build_page(predict_on_split(Asked(**where), fitted.name, split="val")).commands
+    commands = build_page(predict_on_split(DatasetRequest(**where), fitted.name, split="val")).commands
     assert [line.split(" ")[1] for line in commands] == ["extract", "extract", "fit", "extract", "report"]
     paste(commands, odd / "pasted")
     (again,) = (odd / "pasted" / "kept").rglob("classifier.json")

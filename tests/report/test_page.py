@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import featcache
-from featcache.dataset.request import Asked
+from featcache.dataset.request import DatasetRequest
 from featcache.evaluation.evaluate_head import predict_on_split
 from featcache.media import BadImageError, estimate_thumbnail_cost, make_thumbnail
 from featcache.metrics.confusion import calibration
@@ -56,13 +56,13 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(made) -> Page:
-    return build_page(predict_on_split(Asked(**made[1])))
+    return build_page(predict_on_split(DatasetRequest(**made[1])))
 
 
 def test_the_same_input_gives_the_same_bytes(made, page, tmp_path):
     """Twice written, from the cache on: not one byte differs."""
     save_html(page, tmp_path / "one.html")
-    save_html(build_page(predict_on_split(Asked(**made[1]))), tmp_path / "two.html")
+    save_html(build_page(predict_on_split(DatasetRequest(**made[1]))), tmp_path / "two.html")
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
 
 
@@ -105,7 +105,7 @@ def test_another_classifier_has_a_page_too(made, tmp_path):
     """One that gives no probabilities: no calibration and no confidence is claimed, and the command is its own."""
     where = made[1]
     ridge = featcache.fit("ridge", {"alpha": 1.0}, **where)
-    found = build_page(predict_on_split(Asked(**where), ridge.best.name))
+    found = build_page(predict_on_split(DatasetRequest(**where), ridge.best.name))
     shown = save_html(found, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text("utf-8")
     assert shown.thumbnails

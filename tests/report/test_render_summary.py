@@ -9,8 +9,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from featcache.dataset.near_duplicate_search import Between, Image, NearDuplicates, Pair
-from featcache.dataset.summary import contents
+from featcache.dataset.duplicates import ImageInSplit
+from featcache.dataset.near_duplicate_search import NearDuplicates, NearPair, SplitComparison
+from featcache.dataset.summary import count_contents
 from featcache.listing.listing import Listing
 from featcache.report.render_summary import (
     print_data_summary,
@@ -49,7 +50,7 @@ def drive_act():
         clips = [f"{split}-{label}" for label in labels.tolist()]
         listings.append(a_listing(split, labels, paths, clips, [f"vp{number}" for number in people]))
     digests = {"val": np.repeat(np.arange(3000, dtype=np.uint32), 3 * 8).view(np.uint8).reshape(9000, 32)}
-    return contents(listings, missing={"train": 12, "val": 0}, digests=digests, notes=("something is odd",))
+    return count_contents(listings, missing={"train": 12, "val": 0}, digests=digests, notes=("something is odd",))
 
 
 def hostile():
@@ -63,15 +64,17 @@ def hostile():
         for split in ("train", "[red]\x07")
     ]  # fmt: skip
     digests = {listing.split: np.ones((count + 1, 32), np.uint8) for listing in listings}
-    return contents(listings, missing={"train": 3}, digests=digests, notes=("[red]\x07",))
+    return count_contents(listings, missing={"train": 3}, digests=digests, notes=("[red]\x07",))
 
 
 def near(pairs=30, names=("train", "val"), path="run1/img_000123.png", label="eating"):
     found = []
     for number in range(pairs):
-        images = Image(names[0], f"{number}/{path}", label), Image(names[1], path, DRIVE_ACT[number])
-        found.append(Pair(1 - number / 1000, number < 3, images))
-    return NearDuplicates(0.95, "store", (Between(names, (1000, 200), (pairs, 25), min(3, pairs)),), tuple(found))
+        images = ImageInSplit(names[0], f"{number}/{path}", label), ImageInSplit(names[1], path, DRIVE_ACT[number])
+        found.append(NearPair(1 - number / 1000, number < 3, images))
+    return NearDuplicates(
+        0.95, "store", (SplitComparison(names, (1000, 200), (pairs, 25), min(3, pairs)),), tuple(found)
+    )
 
 
 def drawn(draw_it, found, width, **options):
@@ -139,7 +142,7 @@ def test_nothing_odd_is_a_few_lines():
         a_listing(split, [0, 1], [f"{split}/a/1.png", f"{split}/b/1.png"], ("", ""), ("", ""), classes=("a", "b"))
         for split in ("train", "val")
     ]
-    text = drawn(print_data_summary, contents(clean, missing={"train": 0, "val": 0}), 100)
+    text = drawn(print_data_summary, count_contents(clean, missing={"train": 0, "val": 0}), 100)
     assert "  no image appears in two splits\n  (the data set names no clip and no subject)\n" in text
     assert "not known before `featcache extract`" in text
     assert "rows\n" not in text.split("between")[1]

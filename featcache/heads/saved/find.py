@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featcache.dataset import Asked
+from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, FeatcacheError
 from featcache.heads.saved.folders import heads_folder
 from featcache.heads.saved.ranking import Candidate, notes_on_changed_val, rank_models, selection_of
@@ -47,7 +47,7 @@ class ChosenHead:
             raise
 
 
-def find_head(request: Asked, head: str | None) -> ChosenHead:
+def find_head(request: DatasetRequest, head: str | None) -> ChosenHead:
     """Return the model that is meant.
 
     Args:
@@ -71,21 +71,21 @@ def find_head(request: Asked, head: str | None) -> ChosenHead:
         problem = f"{len(fitting)} heads start with" if fitting else "no head is called"
         raise CacheError(
             f"{folder}: {problem} {head!r}; there are: {', '.join(fitting or stores)}; or {BEST}, or {LATEST}"
-            f"{describe_broken_stores(folder, request.known)}"
+            f"{describe_broken_stores(folder, request.stat_log)}"
         )
     name, store = fitting[0], stores[fitting[0]]
     return _find_named(request, name, store, [run for run, its_store in runs if its_store is store])
 
 
-def no_head_error(request: Asked) -> CacheError:
+def no_head_error(request: DatasetRequest) -> CacheError:
     """Return the error that no store holds a head of the data set; it names the stores that cannot be opened."""
     return CacheError(
         f"{request.folder}: no head of {request.recipe.name} in this cache; run `featcache fit-head` or `featcache "
-        f"fit` first{describe_broken_stores(request.folder, request.known)}"
+        f"fit` first{describe_broken_stores(request.folder, request.stat_log)}"
     )
 
 
-def _find_best(request: Asked, newest: FitRun, _: FeatureStore) -> ChosenHead:
+def _find_best(request: DatasetRequest, newest: FitRun, _: FeatureStore) -> ChosenHead:
     candidates, notes = rank_models(request)
     usable = [candidate for candidate in candidates if not candidate.has_diverged]
     if not usable:
@@ -109,7 +109,7 @@ def _find_best(request: Asked, newest: FitRun, _: FeatureStore) -> ChosenHead:
     )
 
 
-def _find_latest(request: Asked, newest: FitRun, store: FeatureStore) -> ChosenHead:
+def _find_latest(request: DatasetRequest, newest: FitRun, store: FeatureStore) -> ChosenHead:
     if newest.best is None:
         raise CacheError(
             f"{request.folder}: every head of the newest run of {request.recipe.name} diverged; run it again with a "
@@ -131,7 +131,7 @@ def _find_latest(request: Asked, newest: FitRun, store: FeatureStore) -> ChosenH
     )
 
 
-def _find_named(request: Asked, name: str, store: FeatureStore, runs: Sequence[FitRun]) -> ChosenHead:
+def _find_named(request: DatasetRequest, name: str, store: FeatureStore, runs: Sequence[FitRun]) -> ChosenHead:
     """Return a model by its whole name; `runs` are all of its store, oldest first."""
     return ChosenHead(
         folder=heads_folder(store, request.recipe.name, request.variant) / name,
@@ -149,7 +149,7 @@ def _why_best(best: Candidate, scored: int) -> str:
     return f"the best of {scored:,} on val {recall}" if scored > 1 else f"the only one with a score on val {recall}"
 
 
-def _nothing_usable(request: Asked, candidates: Sequence[Candidate], notes: Sequence[str]) -> str:
+def _nothing_usable(request: DatasetRequest, candidates: Sequence[Candidate], notes: Sequence[str]) -> str:
     diverged = "all of them diverged; run `featcache fit-head` with a lower --lr" if candidates else ""
     reasons = "; ".join(filter(None, [diverged, *notes]))
     return f"{request.folder}: no head of {request.recipe.name} in this cache can be used: {reasons}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featcache.dataset import Asked
+from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, FeatcacheError
 from featcache.heads import Scores
 from featcache.heads.saved.folders import heads_folder
@@ -67,7 +67,7 @@ def merit_key(val: Scores | None, *, diverged: bool, at: int, is_best: bool) -> 
     return 0, -val.macro_recall, val.loss if math.isfinite(val.loss) else math.inf, -at, not is_best
 
 
-def rank_models(request: Asked) -> tuple[list[Candidate], list[str]]:
+def rank_models(request: DatasetRequest) -> tuple[list[Candidate], list[str]]:
     """Return every model of a data set in the stores that are meant, best first; and notes on what was left out.
 
     Raises:
@@ -80,7 +80,7 @@ def rank_models(request: Asked) -> tuple[list[Candidate], list[str]]:
     return sorted(candidates, key=lambda candidate: candidate.sort_key), notes
 
 
-def notes_on_changed_val(request: Asked, candidates: Sequence[Candidate]) -> list[str]:
+def notes_on_changed_val(request: DatasetRequest, candidates: Sequence[Candidate]) -> list[str]:
     """Return a note that names the models whose scores on val are of other rows than val has now; none where all are.
 
     Their scores cannot be compared with the others'.
@@ -114,7 +114,7 @@ def selection_of(name: str, runs: Sequence[FitRun]) -> str:
     return next((run.selected_by for run in reversed(runs) if run.best == name and run.selected_by), "")
 
 
-def _val_rows(request: Asked, store: FeatureStore, sha256: str) -> bytes:
+def _val_rows(request: DatasetRequest, store: FeatureStore, sha256: str) -> bytes:
     """Return the classes, labels and digests of a listing of val as bytes that can be compared."""
     data_set, variant, split = request.key("val")
     try:
@@ -126,7 +126,7 @@ def _val_rows(request: Asked, store: FeatureStore, sha256: str) -> bytes:
     return text + extracted.digests.tobytes()
 
 
-def _candidates(request: Asked, store: FeatureStore, notes: list[str]) -> Iterator[Candidate]:
+def _candidates(request: DatasetRequest, store: FeatureStore, notes: list[str]) -> Iterator[Candidate]:
     """Yield each model of one store once, in the order in which they were first made; what cannot be read is a note."""
     runs = read_runs(store, request.recipe.name, request.variant)
     newest_run = {name: run for run in runs for name in run.heads}

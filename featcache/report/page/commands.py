@@ -14,13 +14,13 @@ from featcache.extraction import MAX_BAD
 from featcache.heads import HeadConfig
 from featcache.heads.classifiers import SettingValue, parse_settings
 from featcache.heads.saved import SavedModel
-from featcache.listing import data_source, in_order
+from featcache.listing import order_splits, resolve_source
 from featcache.recipe import DriveActData, HeadSection, absolute_pipeline
 from featcache.store import ExtractedListing, read_split_assignment
 from featcache.trunks import DECODERS, PRECISION, WeightsMemo
 
 Flag = tuple[str, object]  # its name and its value; "" where the name is all
-PART = re.compile(r"(limit|fraction) ([^,]+)(?:, seed (\d+))?")  # as `listing.subset` words it
+PART = re.compile(r"(limit|fraction) ([^,]+)(?:, seed (\d+))?")  # as `listing.take_subset` words it
 
 
 def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadConfig]) -> Iterator[str]:
@@ -127,11 +127,11 @@ def _extracts(head_on_split: HeadOnSplit) -> tuple[list[list[Flag]], list[list[F
     store, request = head_on_split.store, head_on_split.request
     extracted = {key[2]: store.listing(key) for key in request.keys_of(store)}
     before = {*head_on_split.head.sources, *head_on_split.head.predictions}
-    needed = in_order({*before, head_on_split.features.split} & extracted.keys())
+    needed = order_splits({*before, head_on_split.features.split} & extracted.keys())
     flags = {split: _part(extracted[split]) for split in needed}
     try:
         on_disk = set(
-            data_source(
+            resolve_source(
                 request.recipe, read_split_assignment(store.cache, request.recipe.name, request.variant)
             ).splits()
         )

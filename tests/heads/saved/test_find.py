@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import featcache
-from featcache.dataset.request import Asked
+from featcache.dataset.request import DatasetRequest
 from featcache.errors import CacheError, UsageError
 from featcache.heads.linear import LinearHead, Scores, best_of
 from featcache.heads.saved import linear, run_log
@@ -25,7 +25,7 @@ WHERE = {"data": "/data/toy"}
 
 def made(cache, *heads: LinearHead, best: int | None = 0) -> list[str]:
     """One run that made these heads; their names."""
-    store = Asked(**WHERE, cache=cache).stores()[0]
+    store = DatasetRequest(**WHERE, cache=cache).stores()[0]
     train = featcache.load("train", **WHERE, cache=cache)
     kept = [linear.save_head(store, head, train, None if head.val is None else train) for head in heads]
     run_log.record_run(store, train, kept, None if best is None else kept[best].name, "", None, 1.0)
@@ -33,7 +33,7 @@ def made(cache, *heads: LinearHead, best: int | None = 0) -> list[str]:
 
 
 def which(cache, head=None):
-    return find_head(Asked(**WHERE, cache=cache), head)
+    return find_head(DatasetRequest(**WHERE, cache=cache), head)
 
 
 HEADS = st.lists(

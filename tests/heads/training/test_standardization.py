@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 
 from featcache.features.in_memory import Features
-from featcache.features.streamed import Streamed, streamed_of
+from featcache.features.streamed import Streamed, open_streamed
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import score_split
 from featcache.heads.training.numba_stack import NumbaStack
@@ -98,7 +98,7 @@ def on_disk(train: Features, cache) -> Streamed:
     with store.writer() as writer:
         writer.append(names, train.x)
         writer.commit(extracted(listing(train.y, classes=train.classes), names))
-    return streamed_of(reopen(store), ("toy", "all", "train"), window_bytes=4_000)
+    return open_streamed(reopen(store), ("toy", "all", "train"), window_bytes=4_000)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 import featcache
 from featcache.errors import CacheError, UsageError
-from featcache.features.in_memory import features_of
-from featcache.features.streamed import Streamed, spread, streamed_of
+from featcache.features.in_memory import read_features
+from featcache.features.streamed import Streamed, open_streamed, spread_evenly
 from featcache.heads.config import HeadConfig
 from featcache.heads.training.cuda_graph import RECORDERS
 from featcache.heads.training.train import train_heads
@@ -50,8 +50,8 @@ def test_an_epoch_is_every_row_once(many, piece, window, batch, seed, free):
     """Whatever piece, window and batch are, and through the page cache or past it: each listed row once, its own
     embedding; every window but the last is whole batches.
     """
-    whole = features_of(many, KEY)
-    streamed = streamed_of(many, KEY, window_bytes=window, piece_bytes=piece)
+    whole = read_features(many, KEY)
+    streamed = open_streamed(many, KEY, window_bytes=window, piece_bytes=piece)
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("featcache.features.streamed.available_memory", lambda: free)
@@ -67,7 +67,7 @@ def test_an_epoch_is_every_row_once(many, piece, window, batch, seed, free):
 
 def test_all_but_the_embeddings_is_as_in_memory(many):
     """Labels, classes, paths, source: the same columns as `load` has, without the failed row."""
-    whole, streamed = features_of(many, KEY), streamed_of(many, KEY)
+    whole, streamed = read_features(many, KEY), open_streamed(many, KEY)
     for name in ("classes", "paths", "clips", "subjects", "split", "failed", "part", "source"):
         assert getattr(streamed, name) == getattr(whole, name), name
     assert streamed.y.tolist() == whole.y.tolist()
@@ -76,7 +76,7 @@ def test_all_but_the_embeddings_is_as_in_memory(many):
 
 def test_epochs_differ_and_a_seed_repeats_them(many):
     """Two epochs have two orders; the same seed has the same ones."""
-    streamed = streamed_of(many, KEY, window_bytes=3_000, piece_bytes=200)
+    streamed = open_streamed(many, KEY, window_bytes=3_000, piece_bytes=200)
 
     def orders(seed: int) -> list[list[int]]:
         generator = np.random.default_rng(seed)
@@ -90,7 +90,7 @@ def test_epochs_differ_and_a_seed_repeats_them(many):
 
 def test_a_window_is_mixed_from_all_over_the_store(many):
     """Rows lie sorted by class; every batch of a window of a tenth of the store still holds all three classes."""
-    streamed = streamed_of(many, KEY, window_bytes=60 * 24, piece_bytes=4 * 24)
+    streamed = open_streamed(many, KEY, window_bytes=60 * 24, piece_bytes=4 * 24)
     y = streamed.y
     windows = [y[rows] for *_, rows in streamed.epoch(50, np.random.default_rng(0))]
     batches = [set(window[at : at + 50].tolist()) for window in windows for at in range(0, len(window), 50)]
@@ -101,7 +101,7 @@ def test_a_window_is_mixed_from_all_over_the_store(many):
 def test_a_class_has_its_share_of_every_stretch(counts, seed):
     """Every piece once; however far one goes, each class had its share of the way to a few pieces."""
     kinds = np.repeat(np.arange(len(counts)), counts)
-    order = spread(kinds.tolist(), np.random.default_rng(seed))
+    order = spread_evenly(kinds.tolist(), np.random.default_rng(seed))
     assert np.sort(order).tolist() == list(range(len(kinds)))
     for kind, count in enumerate(counts):
         so_far = np.cumsum(kinds[order] == kind)
@@ -111,8 +111,8 @@ def test_a_class_has_its_share_of_every_stretch(counts, seed):
 
 def test_training_from_disk_ends_where_memory_ends(many):
     """The final loss is that of memory to the spread of its seeds, doubled; standardised heads too."""
-    whole = features_of(many, KEY)
-    streamed = streamed_of(many, KEY, window_bytes=120 * 24, piece_bytes=4 * 24)
+    whole = read_features(many, KEY)
+    streamed = open_streamed(many, KEY, window_bytes=120 * 24, piece_bytes=4 * 24)
     for extra in ({}, {"standardize": True}):
         configs = [HeadConfig(lr=0.1, epochs=12, batch_size=32, seed=seed, **extra) for seed in range(4)]
         memory = [head.train.loss for head in train_heads(whole, None, configs)]
@@ -122,9 +122,9 @@ def test_training_from_disk_ends_where_memory_ends(many):
 
 def test_one_window_and_one_batch_are_the_training_in_memory(many):
     """Where a batch is the whole split, order plays no part: disk and memory give one head, to rounding."""
-    whole, config = features_of(many, KEY), HeadConfig(lr=0.1, epochs=3, batch_size=1_000)
+    whole, config = read_features(many, KEY), HeadConfig(lr=0.1, epochs=3, batch_size=1_000)
     (memory,) = train_heads(whole, whole, [config])
-    (disk,) = train_heads(streamed_of(many, KEY), whole, [config])
+    (disk,) = train_heads(open_streamed(many, KEY), whole, [config])
     np.testing.assert_allclose(disk.weight, memory.weight, atol=1e-5)
     assert disk.train.accuracy == memory.train.accuracy
     assert disk.val.accuracy == memory.val.accuracy
@@ -137,14 +137,14 @@ def test_rows_from_disk_are_never_replayed(many, monkeypatch):
         raise AssertionError("recorded")
 
     monkeypatch.setitem(RECORDERS, "cpu", record)
-    (head,) = train_heads(streamed_of(many, KEY), None, [HeadConfig(epochs=3, batch_size=32)])
+    (head,) = train_heads(open_streamed(many, KEY), None, [HeadConfig(epochs=3, batch_size=32)])
     assert len(head.history) == 3
 
 
 def test_a_sampler_that_repeats_rows_needs_memory(many):
     """Balanced sampling from disk would read rows again and again: refused, with what does the same."""
     with pytest.raises(UsageError, match="class_weights"):
-        train_heads(streamed_of(many, KEY), None, [HeadConfig(sampler="balanced", epochs=1)])
+        train_heads(open_streamed(many, KEY), None, [HeadConfig(sampler="balanced", epochs=1)])
 
 
 def test_a_damaged_shard_is_an_error(tmp_path):

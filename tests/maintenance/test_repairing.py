@@ -9,7 +9,7 @@ import pytest
 
 import featcache
 from featcache.store import CommitLog, commits
-from tests.upkeep.conftest import Made, flip, overwrite
+from tests.maintenance.conftest import Made, flip, overwrite
 
 
 def lose_lines(made: Made) -> None:
@@ -72,7 +72,7 @@ def test_a_dry_run_changes_nothing_and_says_the_same(made, what):
     said = featcache.repair(cache=made.cache, dry_run=True)
     assert {path: path.read_bytes() for path in made.cache.rglob("*") if path.is_file()} == before
     done = featcache.repair(cache=made.cache)
-    assert (said.actions, said.unmended, said.embed_again) == (done.actions, done.unmended, done.embed_again)
+    assert (said.actions, said.unrepaired, said.embed_again) == (done.actions, done.unrepaired, done.embed_again)
     assert bool(done.actions) == (what != "the memories")  # which are no more than that
     assert json.loads(json.dumps(done.to_json()))["dry_run"] is False
 
@@ -145,7 +145,7 @@ def test_a_store_of_a_newer_format_is_left_to_those_who_know_it(made):
     (made.store / "trunk.json").write_bytes(seal_document({"format": 2}))
     before = {path: path.read_bytes() for path in made.store.rglob("*") if path.is_file()}
     done = featcache.repair(cache=made.cache)
-    assert [problem.kind for problem in done.unmended] == ["trunk"]
+    assert [problem.kind for problem in done.unrepaired] == ["trunk"]
     assert {path: path.read_bytes() for path in made.store.rglob("*") if path.is_file()} == before
 
 
@@ -236,8 +236,8 @@ def test_a_store_whose_folder_was_renamed_is_left_as_it_is(made):
     moved = there.rename(there.with_name("mine"))
     before = (moved / "trunk.json").read_bytes()
     done = featcache.repair(cache=made.cache)
-    assert [problem.kind for problem in done.unmended] == ["trunk"]
-    assert tail in done.unmended[0].message
+    assert [problem.kind for problem in done.unrepaired] == ["trunk"]
+    assert tail in done.unrepaired[0].message
     assert (moved / "trunk.json").read_bytes() == before
     moved.rename(there)
     assert featcache.verify(cache=made.cache) == []

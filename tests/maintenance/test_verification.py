@@ -9,19 +9,24 @@ import pytest
 import featcache
 from featcache import CacheError
 from featcache.files.sealed import seal_line
-from featcache.maintenance.verification import QUICK, examine
+from featcache.maintenance.verification import QUICK, run_verification
 from featcache.store import commits
-from tests.upkeep.conftest import Made, flip, overwrite
+from tests.maintenance.conftest import Made, flip, overwrite
 
 
 def kinds(cache: Path, **options) -> list[str]:
     return [problem.kind for problem in featcache.verify(cache=cache, **options)]
 
 
+@pytest.fixture
+def cache(made: Made) -> Path:
+    return made.cache
+
+
 def test_a_sound_cache_has_neither_problem_nor_note(made):
     """Every depth; and progress ends at all of the bytes."""
     said: list[tuple[int, int]] = []
-    found = examine(cache=made.cache, progress=lambda done, total: said.append((done, total)))
+    found = run_verification(cache=made.cache, progress=lambda done, total: said.append((done, total)))
     assert (found.problems, found.notes) == ([], [])
     assert said[-1] == (found.bytes, found.bytes) == (sum(path.stat().st_size for path in made.shards),) * 2
     assert kinds(made.cache, depth=QUICK) == []
@@ -72,7 +77,7 @@ def test_what_is_no_problem_is_noted(made):
     lines = log.read_bytes().splitlines(keepends=True)
     adds = [line for line in lines if b'{"add"' in line[:7]]
     log.write_bytes(b"".join(line for line in lines if line != adds[-1]) + adds[-1][:40])
-    found = examine(cache=made.cache)
+    found = run_verification(cache=made.cache)
     assert [problem.kind for problem in found.problems] == ["rows"]  # those of the shard that was taken from the log
     assert {note.kind for note in found.notes} == {"memory", "torn", "orphan"}
     assert "1 of" in next(note.message for note in found.notes if note.kind == "memory")
@@ -134,3 +139,55 @@ def test_an_extract_does_not_begin_anew_beside_its_own_damaged_store(made: Made)
     with pytest.raises(CacheError, match=r"line 1 is damaged.*featcache repair"):
         made.extract()
     assert len(list((made.cache / "stores").iterdir())) == 1
+
+
+def test_a_sound_cache_has_no_problem(cache):
+    """An empty list, and progress that ends at all of the bytes."""
+    said: list[tuple[int, int]] = []
+    assert featcache.verify(cache=cache, progress=lambda done, total: said.append((done, total))) == []
+    assert said[-1][0] == said[-1][1] == sum(path.stat().st_size for path in cache.rglob("shards/*.h5"))
+
+
+def test_every_problem_is_found_and_not_the_first_one(cache):
+    """A flipped bit, a missing and a cut shard, a damaged listing and head: five problems, each with its place."""
+    shards = sorted(cache.rglob("shards/*.h5"))
+    flip(shards[0])
+    shards[1].unlink()
+    overwrite(shards[2], shards[2].read_bytes()[:-64])
+    flip(next(cache.rglob("listings/**/val-*.h5")))
+    flip(next(cache.rglob("head.safetensors")))
+    found = featcache.verify(cache=cache)
+    assert [problem.kind for problem in found] == ["damaged", "missing", "size", "listing", "head"]
+    assert [Path(problem.where) for problem in found[:3]] == shards[:3]
+    assert found[3].where == "digits/all/val"
+    assert all(problem.message for problem in found)
+
+
+@pytest.mark.parametrize(("name", "kind"), [(commits.LOG_NAME, "log"), ("trunk.json", "trunk")])
+def test_a_store_that_cannot_be_opened_hides_no_other(cache, name, kind):
+    """A damaged log, or trunk.json, is one problem; the stores beside it are still checked."""
+    (store,) = (cache / "stores").iterdir()
+    shutil.copytree(store, store.with_name(f"zzz{store.name[-9:]}"))
+    flip(store / name)
+    flip(sorted(cache.rglob("zzz-*/shards/*.h5"))[0])
+    found = featcache.verify(cache=cache)
+    assert [(problem.kind, Path(problem.where).parts[-1][:3]) for problem in found] == [
+        (kind, name[:3]),
+        ("damaged", "000"),
+    ]
+
+
+def test_a_store_that_was_never_finished_is_no_problem_and_one_without_its_trunk_is(cache):
+    """A kill while a store is made leaves an empty folder, and nothing was lost; rows without a trunk.json are lost."""
+    (cache / "stores" / "half" / "shards").mkdir(parents=True)
+    (cache / "stores" / "half" / commits.LOG_NAME).write_bytes(b"")
+    assert featcache.verify(cache=cache) == []
+    next(cache.rglob("trunk.json")).unlink()
+    assert [problem.kind for problem in featcache.verify(cache=cache)] == ["trunk"]
+
+
+def test_no_cache_is_exit_class_3_and_an_empty_folder_has_no_problem(tmp_path):
+    """Exit class 3 where there is no folder; an empty folder has no problem."""
+    with pytest.raises(CacheError, match="no cache here"):
+        featcache.verify(cache=tmp_path / "none")
+    assert featcache.verify(cache=tmp_path) == []

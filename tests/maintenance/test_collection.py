@@ -12,7 +12,7 @@ import featcache
 from featcache.errors import CacheError
 from featcache.files import StatLog
 from featcache.store import FeatureStore, commits
-from tests.upkeep.conftest import Made, flip
+from tests.maintenance.conftest import Made, flip
 
 
 def open_store(made: Made) -> FeatureStore:
@@ -120,7 +120,7 @@ def test_a_grace_keeps_files_for_readers_elsewhere(made):
     """--grace: dropped files stay that long; a later gc removes them; verify notes them until then."""
     (done,) = featcache.gc(cache=made.cache, apply=True, grace=3600)
     assert (done.removed, len(made.shards)) == (0, 6)
-    (note,) = featcache.maintenance.verification.examine(cache=made.cache).notes
+    (note,) = featcache.maintenance.verification.run_verification(cache=made.cache).notes
     assert note.kind == "dropped"
     (later,) = featcache.gc(cache=made.cache, apply=True)
     assert later.removed > 0

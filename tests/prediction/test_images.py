@@ -11,7 +11,7 @@ import torch
 import featcache
 from featcache import CacheError, DataError
 from featcache.extraction import Settings
-from featcache.prediction.images import images_in
+from featcache.prediction.images import find_images
 from tests.conftest import ARCH, Nano
 
 
@@ -111,9 +111,9 @@ def test_a_folder_means_every_image_below_it_in_order(tmp_path):
     for name in ("b/2.JPG", "b/1.png", "a/deep/er/3.webp", ".hidden/4.png", "a/.5.png", "a/notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    found = [os.path.relpath(path, tmp_path) for path in images_in(tmp_path)]
+    found = [os.path.relpath(path, tmp_path) for path in find_images(tmp_path)]
     assert found == ["a/deep/er/3.webp", "b/1.png", "b/2.JPG"]
-    assert images_in("anything at all") == ["anything at all"]
+    assert find_images("anything at all") == ["anything at all"]
 
 
 def test_other_weights_are_refused(made, nano: Nano, tmp_path):

@@ -8,17 +8,17 @@ import torch
 
 from featcache import MachineError
 from featcache.files.sealed import seal_line
-from featcache.maintenance.reembed import embed_again
-from featcache.maintenance.verification import Examined, examine
+from featcache.maintenance.reembed import reembed_sample
+from featcache.maintenance.verification import Verification, run_verification
 from featcache.store import commits, hdf5
 from featcache.store.shard import build_shard
 from featcache.trunks.trunk import Trunk
-from tests.upkeep.conftest import Made
+from tests.maintenance.conftest import Made
 
 
-def deep(made: Made, **options) -> Examined:
-    found = examine(cache=made.cache)
-    embed_again(found, cache=made.cache, device="cpu", **{"batch_size": 4, "sample": 5, **options})
+def deep(made: Made, **options) -> Verification:
+    found = run_verification(cache=made.cache)
+    reembed_sample(found, cache=made.cache, device="cpu", **{"batch_size": 4, "sample": 5, **options})
     return found
 
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from featcache.errors import DataError, UsageError
 from featcache.listing.leakage import find_leaks
 from featcache.listing.listing import Listing
-from featcache.listing.sources import data_source, list_split, splits, variant
-from featcache.listing.split_assignment import Dealt, deal
+from featcache.listing.sources import find_recipe_splits, list_split, name_variant, resolve_source
+from featcache.listing.split_assignment import AssignedSplits, assign_groups
 from featcache.recipe import Recipe, SplitSection, check_recipe
 from tests.builders import write_table
-from tests.listing.test_table import recipe_of
+from tests.listing.conftest import recipe_of
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 
@@ -26,7 +26,7 @@ def asked(by: str = "subject", seed: int = 0, **shares: float) -> SplitSection:
 
 
 def dealt(groups: list[str], labels: list[int], split: SplitSection, before: Mapping[str, str] | None = None):
-    return deal(groups, np.array(labels, dtype=np.int64), split, before or {}, "/data")
+    return assign_groups(groups, np.array(labels, dtype=np.int64), split, before or {}, "/data")
 
 
 def table(root: Path, people: int, rows: int = 12, first: int = 0) -> Path:
@@ -40,7 +40,7 @@ def table(root: Path, people: int, rows: int = 12, first: int = 0) -> Path:
 
 
 def parts(recipe: Recipe, before: Mapping[str, str] | None = None) -> dict[str, Listing]:
-    laid = data_source(recipe, before or {})
+    laid = resolve_source(recipe, before or {})
     return {split: laid.listing(split) for split in laid.splits()}
 
 
@@ -138,7 +138,7 @@ def test_a_grouped_split_never_cuts_a_subject(tmp_path):
     """By subject no person stands in two splits; every row is in exactly one; the classes are one list."""
     recipe = recipe_of(table(tmp_path, 10), split={"val": 0.1, "test": 0.2, "by": "subject"})
     found = parts(recipe)
-    assert list(found) == splits(recipe) == ["train", "val", "test"]
+    assert list(found) == find_recipe_splits(recipe) == ["train", "val", "test"]
     assert [len(set(part.subjects)) for part in found.values()] == [7, 1, 2]
     assert find_leaks(list(found.values())) == []
     assert sum(map(len, found.values())) == 120
@@ -179,8 +179,8 @@ def test_the_same_image_in_two_splits_is_a_cut():
 def test_the_same_seed_gives_the_same_split_after_images_were_added(tmp_path, by):
     """What was written down holds: images added elsewhere join splits, and none that was dealt moves."""
     recipe = recipe_of(table(tmp_path, 6), split={"val": 0.2, "by": by, "seed": 3})
-    laid = data_source(recipe)
-    assert isinstance(laid, Dealt)
+    laid = resolve_source(recipe)
+    assert isinstance(laid, AssignedSplits)
     before = {split: set(laid.listing(split).paths) for split in laid.splits()}
     table(tmp_path, 9)  # three people more, and the six as they were
     after = parts(recipe, laid.groups)
@@ -192,10 +192,10 @@ def test_the_same_seed_gives_the_same_split_after_images_were_added(tmp_path, by
 def test_groups_that_are_away_keep_their_place(tmp_path):
     """A person who is taken out and put back stands in the split that they stood in."""
     recipe = recipe_of(table(tmp_path, 8), split={"val": 0.25, "by": "subject"})
-    first = data_source(recipe)
+    first = resolve_source(recipe)
     groups = dict(first.groups)
     table(tmp_path, 4, first=2)
-    second = data_source(recipe, groups)
+    second = resolve_source(recipe, groups)
     second.listing("train")
     assert second.groups == groups
     table(tmp_path, 8)
@@ -212,7 +212,7 @@ def test_a_split_that_the_data_set_has_stays_what_it_is(tmp_path):
     found = parts(recipe_of(root, split={"val": 0.25, "by": "image"}))
     assert {split: len(part) for split, part in found.items()} == {"train": 26, "val": 8, "test": 6}
     with pytest.raises(UsageError, match=r"data\.split\.test: the data set has a split 'test'"):
-        splits(recipe_of(root, split={"test": 0.25, "by": "image"}))
+        find_recipe_splits(recipe_of(root, split={"test": 0.25, "by": "image"}))
 
 
 def test_an_image_folder_is_dealt_too(tmp_path):
@@ -256,13 +256,13 @@ def test_too_few_groups_for_the_splits_are_refused(tmp_path):
     with pytest.raises(DataError, match="2 different by 'subject': too few for train, val, test"):
         list_split(recipe, "val")
     recipe = recipe_of(tmp_path, split={"val": 0.5, "by": "subject"})
-    with pytest.raises(DataError, match="no image of those that were dealt to split 'val' is left"):
+    with pytest.raises(DataError, match="none of the images that were assigned to split 'val' is left"):
         list_split(recipe, "val", {"p0": "train", "p1": "train", "p9": "val"})
 
 
 def test_every_way_to_ask_is_a_cut_of_its_own(tmp_path):
     """Shares, what is kept together and the seed stand in the variant, so that none overwrites another's listings."""
     asked = [{"val": 0.1}, {"val": 0.2}, {"test": 0.1}, {"val": 0.1, "test": 0.1}, {"val": 0.1, "seed": 1}]
-    names = [variant(recipe_of(tmp_path, split={**one, "by": by})) for one in asked for by in ("clip", "image")]
+    names = [name_variant(recipe_of(tmp_path, split={**one, "by": by})) for one in asked for by in ("clip", "image")]
     assert len(set(names)) == len(names)
     assert names[0] == "all-val0.1-clip-seed0"

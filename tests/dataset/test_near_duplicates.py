@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from featcache.dataset.near_duplicate_search import near_duplicates, nearest
+from featcache.dataset.near_duplicate_search import near_duplicates
+from featcache.dataset.nearest_rows import find_nearest_rows
 from featcache.errors import CacheError, UsageError
 from featcache.store.listings import ExtractedListing
 from tests.builders import listing, new_store
@@ -41,7 +42,7 @@ def sides(draw):
 def test_none_is_missed_whatever_the_blocks(both, cosine, held, passing):
     """Either side's rows are those that all cosines in float64 name, each with a nearest neighbour and its cosine."""
     a, b = both
-    of_a, of_b = nearest(a, b, cosine, held=held, passing=passing)
+    of_a, of_b = find_nearest_rows(a, b, cosine, held=held, passing=passing)
     check(of_a, cosines(a, b), cosine)
     check(of_b, cosines(b, a), cosine)
 
@@ -53,7 +54,7 @@ def test_planted_pairs_are_found(scale):
     a, b = (random.standard_normal((rows, 96)).astype(np.float32) for rows in (700, 500))
     here, there = random.permutation(700)[:40], random.permutation(500)[:40]
     b[there] = 3 * a[here] + 0.1 * random.standard_normal((40, 96)).astype(np.float32)
-    of_a, of_b = nearest(a * np.float32(scale), b, 0.98, held=128, passing=64)
+    of_a, of_b = find_nearest_rows(a * np.float32(scale), b, 0.98, held=128, passing=64)
     assert dict(zip(of_a.rows.tolist(), of_a.neighbours.tolist(), strict=True)) == dict(zip(here, there, strict=True))
     assert dict(zip(of_b.rows.tolist(), of_b.neighbours.tolist(), strict=True)) == dict(zip(there, here, strict=True))
     check(of_a, cosines(a, b), 0.98)
@@ -64,7 +65,7 @@ def test_the_threshold_is_held_in_float64():
     angles = np.arccos(0.98 + np.linspace(-2e-6, 2e-6, 41))
     a = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     b = np.array([[1, 0]], dtype=np.float32)
-    of_a, of_b = nearest(a, b, 0.98, held=7, passing=5)
+    of_a, of_b = find_nearest_rows(a, b, 0.98, held=7, passing=5)
     assert 15 < len(of_a.rows) < 26
     check(of_a, cosines(a, b), 0.98)
     check(of_b, cosines(b, a), 0.98)
@@ -91,7 +92,7 @@ def test_memory_stays_below_what_is_stated(cosine):
     a, b = Endless(rows, dim, 0), Endless(rows, dim, 1)
     tracemalloc.start()
     try:
-        of_a, _ = nearest(a, b, cosine, held=held, passing=passing)
+        of_a, _ = find_nearest_rows(a, b, cosine, held=held, passing=passing)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -140,7 +141,9 @@ def test_pairs_come_with_their_places(tmp_path):
 def test_progress_ends_at_all_products(tmp_path):
     """Progress never goes back, whatever the blocks, and ends when every image was held against every other split's."""
     seen = []
-    nearest(np.eye(5, 3, dtype=np.float32), np.eye(3, dtype=np.float32), 0.5, held=2, passing=2, progress=seen.append)
+    find_nearest_rows(
+        np.eye(5, 3, dtype=np.float32), np.eye(3, dtype=np.float32), 0.5, held=2, passing=2, progress=seen.append
+    )
     assert seen == sorted(seen)
     assert (len(seen), seen[-1]) == (2 * 3, 15)
     for split, rows in (("train", 3), ("val", 2), ("test", 4)):

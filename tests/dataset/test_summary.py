@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcache.dataset.duplicates import known_digests
-from featcache.dataset.summary import contents, describe, not_on_disk
+from featcache.dataset.duplicates import read_known_digests
+from featcache.dataset.summary import count_contents, count_missing, describe
 from featcache.listing.listing import Listing
 from tests import builders
 from tests.builders import new_store
@@ -62,7 +62,7 @@ def labels_by(found, column):
 @given(split_rows)
 def test_the_counts_of_a_split_are_those_of_a_plain_loop(found):
     """Rows, images, shared and conflicting ones with their labels, clips, subjects, classes, imbalance."""
-    split = contents([a_listing(found)]).splits["train"]
+    split = count_contents([a_listing(found)]).splits["train"]
     places, labels = Counter(row[0] for row in found), labels_by(found, 0)
     support = Counter(row[1] for row in found)
     assert (split.rows, split.images) == (len(found), len(places))
@@ -82,7 +82,7 @@ def test_the_counts_of_a_split_are_those_of_a_plain_loop(found):
 def test_exact_duplicates_are_those_of_a_plain_loop(train, val):
     """Contents under two or more paths, those of them in both splits and under two labels, and every row of these."""
     listings = [a_listing(train), a_listing(val, "val")]
-    found = contents(listings, digests={"train": digests_of(train), "val": digests_of(val)}).duplicates
+    found = count_contents(listings, digests={"train": digests_of(train), "val": digests_of(val)}).duplicates
     known = [(*row, split) for split, part in (("train", train), ("val", val)) for row in part if row[4]]
     of = {content: [row for row in known if row[4] == content] for content in {row[4] for row in known}}
     repeated = {content: part for content, part in of.items() if len({row[0] for row in part}) > 1}
@@ -106,14 +106,16 @@ def test_what_two_splits_share_is_named():
     """Images, clips and subjects that stand in two splits are there, in the document too; the unnamed are nobody."""
     train = a_listing([("1.png", 0, "c1", "vp1", 0), ("2.png", 0, "c2", "", 0), ("3.png", 1, "", "vp2", 0)])
     val = a_listing([("1.png", 0, "c1", "vp1", 0), ("4.png", 1, "", "", 0)], "val")
-    document = contents([train, val]).to_json()
+    document = count_contents([train, val]).to_json()
     assert document["cuts"] == [{"splits": ("train", "val"), "images": 1, "clips": 1, "subjects": ("vp1",)}]
-    assert contents([train, a_listing([("9.png", 0, "", "", 0)], "val")]).cuts == ()
+    assert count_contents([train, a_listing([("9.png", 0, "", "", 0)], "val")]).leaks == ()
 
 
 def test_the_keys_of_the_contract():
     """A split's document has the keys that the design names, and `classes` maps every name to its rows."""
-    split = contents([a_listing([("1.png", 0, "c1", "vp1", 0), ("1.png", 2, "c2", "vp1", 0)])]).to_json()["splits"]
+    split = count_contents([a_listing([("1.png", 0, "c1", "vp1", 0), ("1.png", 2, "c2", "vp1", 0)])]).to_json()[
+        "splits"
+    ]
     contract = {"rows": 2, "images": 1, "shared_images": 1, "conflicting_images": 1, "clips": 2, "subjects": 1}
     assert contract.items() <= split["train"].items()
     assert split["train"]["classes"] == {"a": 1, "b": 0, "c": 1, "looking (e.g. searching)": 0}
@@ -123,7 +125,7 @@ def test_the_keys_of_the_contract():
 def test_splits_that_number_their_classes_differently_are_refused():
     """Labels of two class lists cannot be counted together: every label behind a missing class would shift."""
     with pytest.raises(ValueError, match="2 lists of classes"):
-        contents([a_listing([]), a_listing([], "val", classes=CLASSES[1:])])
+        count_contents([a_listing([]), a_listing([], "val", classes=CLASSES[1:])])
 
 
 @pytest.mark.parametrize("count", [3, 30])  # few files of a folder are asked for, many are looked up in its list
@@ -141,7 +143,7 @@ def test_files_that_are_not_there_are_counted_once(tmp_path, count):
     missing += [f"no/folder/{number}.png" for number in range(count)] + ["loose.png/1.png"]
     paths = [*there, *missing, *missing, str(tmp_path / "loose.png")]
     listing = a_listing([(path, 0, "", "", 0) for path in paths], root=str(tmp_path))
-    assert not_on_disk(listing) == len(missing)
+    assert count_missing(listing) == len(missing)
 
 
 def test_a_data_set_of_260_000_rows_is_counted_in_time():
@@ -157,7 +159,7 @@ def test_a_data_set_of_260_000_rows_is_counted_in_time():
     )  # fmt: skip
     digests = random.integers(0, 256, (260_000, 32), dtype=np.uint8)
     start = time.process_time()
-    found = contents([listing], missing={"train": not_on_disk(listing)}, digests={"train": digests})
+    found = count_contents([listing], missing={"train": count_missing(listing)}, digests={"train": digests})
     assert time.process_time() - start < 3
     assert found.splits["train"].rows == 260_000
     assert found.splits["train"].not_on_disk == found.splits["train"].images
@@ -175,7 +177,7 @@ def test_digests_follow_their_paths(tmp_path):
     before = [("1.png", 0, "", "", 1), ("2.png", 0, "", "", 2), ("3.png", 1, "", "", 3)]
     extracted(tmp_path, a_listing(before), digests_of(before))
     now = a_listing([("3.png", 0, "", "", 0), ("9.png", 0, "", "", 0), ("1.png", 1, "", "", 0)])
-    assert known_digests(tmp_path, [now, a_listing([], "val")])["train"][:, 0].tolist() == [3, 0, 1]
+    assert read_known_digests(tmp_path, [now, a_listing([], "val")])["train"][:, 0].tolist() == [3, 0, 1]
 
 
 def test_the_store_that_knows_most_is_asked(tmp_path):
@@ -183,15 +185,15 @@ def test_the_store_that_knows_most_is_asked(tmp_path):
     found = [(f"{number}.png", 0, "", "", number) for number in range(1, 5)]
     extracted(tmp_path, a_listing(found[:2], part="limit 2"), digests_of(found[:2]))
     extracted(tmp_path, a_listing(found), digests_of(found), weights="cd")
-    assert known_digests(tmp_path, [a_listing(found)])["train"][:, 0].tolist() == [1, 2, 3, 4]
+    assert read_known_digests(tmp_path, [a_listing(found)])["train"][:, 0].tolist() == [1, 2, 3, 4]
 
 
 def test_without_an_extract_there_is_nothing_to_know(tmp_path):
     """No cache, and a cache of other data sets, give no digests; `duplicates` is then None."""
-    assert known_digests(tmp_path / "none", [a_listing([])]) == {}
+    assert read_known_digests(tmp_path / "none", [a_listing([])]) == {}
     extracted(tmp_path, a_listing([("1.png", 0, "", "", 1)], data_set="other"), np.ones((1, 32), np.uint8))
-    assert known_digests(tmp_path, [a_listing([("1.png", 0, "", "", 1)])]) == {}
-    assert contents([a_listing([])]).duplicates is None
+    assert read_known_digests(tmp_path, [a_listing([("1.png", 0, "", "", 1)])]) == {}
+    assert count_contents([a_listing([])]).duplicates is None
 
 
 def test_a_damaged_cache_is_a_note(tmp_path):
