@@ -8,7 +8,7 @@ WHEEL := build/wheel
 
 PYTHONS ?= python3.11 python3.12 python3.13
 
-.PHONY: demo test versions faults lint wheel-test bench clean browser
+.PHONY: demo test versions faults lint docs docs-generate docs-refresh wheel-test bench clean browser
 
 demo: $(VENV)/.runtime
 	$(BIN)/featcache demo
@@ -37,7 +37,22 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy bench/*.py
+	$(BIN)/mypy docs/*.py
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
+
+# The documentation as a site; nothing is fetched.
+docs: $(VENV)/.dev
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
+	@echo "build/docs/index.html"
+
+# What of the pages comes from the code itself: command line, recipe, public names, packages, decisions.
+docs-generate: $(VENV)/.dev
+	$(BIN)/python docs/generate.py
+
+# The real output in README.md and docs/: some ten minutes on two cores, in a temporary folder.
+docs-refresh: $(VENV)/.dev
+	$(BIN)/python docs/refresh.py
 
 # The end-to-end tests once more, against the wheel that a user would install: into the same environment, whose
 # editable install comes back afterwards, however they end.
