@@ -13,7 +13,7 @@ def main() -> None:
     """
     reserve = [bytes(_RESERVE)]  # for what is done once memory has ended
     try:
-        from featcache.os_refusals import refusal
+        from featcache.os_refusals import translate_refusal
 
         try:
             from featcache.cli import main as command_line
@@ -21,7 +21,7 @@ def main() -> None:
             command_line()
         except Exception as error:
             reserve.clear()
-            refused = refusal(error)
+            refused = translate_refusal(error)
             if refused is None or os.environ.get("FEATCACHE_DEBUG"):
                 raise
             _leave(f"error: {refused}")

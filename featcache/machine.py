@@ -13,19 +13,23 @@ NODES = Path("/sys/devices/system/node")  # of Linux: a folder for each group of
 
 
 def cores(root: Path = Path("/")) -> int:
-    """How many cores this process can keep busy: those it may run on, and no more than its control groups pay for.
+    """Return how many cores this process can keep busy: those it may run on, and that its control groups pay for.
 
-    `root`: where the system's own files stand.
+    Args:
+        root: Where the system's own files stand.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(allowed, quota(root) or allowed)
+    return min(allowed, core_quota(root) or allowed)
 
 
-def quota(root: Path = Path("/")) -> int | None:
-    """The cores that the control groups around this process pay for, rounded up; None where none sets a limit.
+def core_quota(root: Path = Path("/")) -> int | None:
+    """Return the cores that the control groups around this process pay for, rounded up; None where none sets a limit.
 
     A group's processes may compute for so many microseconds in each period, on all cores together, and then all wait
     for the next. Rounded up: with a quota of 1.5, two threads are a quarter faster than one (docs/decisions/090).
+
+    Args:
+        root: Where the system's own files stand.
     """
     limits = [
         _quota_of_second(folder) if second else _quota_of_first(folder) for folder, second in _groups(root, "cpu")
@@ -45,9 +49,10 @@ def _quota_of_second(folder: Path) -> float | None:
     return int(words[0]) / int(words[1])
 
 
-def domains() -> list[tuple[int, ...]]:
-    """The cores that this process may use, by the memory that is near to them; one domain where nobody says, and where
-    a quota does not pay for all of them.
+def numa_domains() -> list[tuple[int, ...]]:
+    """Return the cores that this process may use, by the memory that is near to them.
+
+    One domain where the system does not say, and where a quota does not pay for all of them.
     """
     if not hasattr(os, "sched_getaffinity"):
         return [tuple(range(cores()))]
@@ -56,35 +61,40 @@ def domains() -> list[tuple[int, ...]]:
         return [tuple(sorted(ours))]
     try:
         listed = [(node / "cpulist").read_text() for node in sorted(NODES.glob("node[0-9]*"))]
-        found = [tuple(sorted(ours & _cpus(text))) for text in listed]
+        domains = [tuple(sorted(ours & _cpus(text))) for text in listed]
     except (OSError, ValueError):
-        found = []
-    return [domain for domain in found if domain] or [tuple(sorted(ours))]
+        domains = []
+    return [domain for domain in domains if domain] or [tuple(sorted(ours))]
 
 
 def _cpus(text: str) -> set[int]:
-    """The numbers of a list such as 0-3,8-11."""
+    """Return the numbers of a list such as 0-3,8-11."""
     ends = [part.split("-") for part in text.strip().split(",") if part]
     return {number for part in ends for number in range(int(part[0]), int(part[-1]) + 1)}
 
 
 def available_memory(root: Path = Path("/")) -> int | None:
-    """Bytes, by the machine, the control groups that this process is in, and its own limits; None where the system
-    does not say. `root`: where the system's own files stand.
+    """Return the bytes that this process may still take; None where the system does not say.
+
+    By the machine, the control groups that this process is in, and its own limits.
+
+    Args:
+        root: Where the system's own files stand.
     """
     return min((*_of_machine(root), *_of_groups(root), *_of_process(root)), default=None)
 
 
 def memory_within_limits(root: Path = Path("/")) -> int | None:
-    """Bytes that this process's own limits leave it (`ulimit -v`, `ulimit -d`); None where there are none."""
+    """Return the bytes that this process's own limits (`ulimit -v`, `ulimit -d`) leave it; None without limits."""
     return min(_of_process(root), default=None)
 
 
 def limit_threads(root: Path = Path("/")) -> None:
-    """Where a quota pays for fewer cores than there are, let torch, BLAS and OpenMP have as many threads, unless
-    OMP_NUM_THREADS says how many. They read it when they are imported.
+    """Give torch, BLAS and OpenMP as many threads as a quota pays for, unless OMP_NUM_THREADS says how many.
+
+    They read it when they are imported. Without a quota nothing is done.
     """
-    if quota(root) is not None:
+    if core_quota(root) is not None:
         os.environ.setdefault("OMP_NUM_THREADS", str(cores(root)))
 
 
@@ -93,14 +103,15 @@ def _of_machine(root: Path) -> Iterator[int]:
 
 
 def _of_groups(root: Path) -> Iterator[int]:
-    """What is left of every group around this process: the innermost one need not be the narrowest."""
+    """Yield what is left of every group around this process: the innermost one need not be the narrowest."""
     for folder, second in _groups(root, "memory"):
         yield from _of_group(folder, _SECOND if second else _FIRST)
 
 
 def _groups(root: Path, controller: str) -> Iterator[tuple[Path, bool]]:
-    """The folders of the control groups around this process, and whether they are of the second version; of each
-    hierarchy from the innermost outwards.
+    """Yield the folders of the control groups around this process, and whether they are of the second version.
+
+    Of each hierarchy from the innermost outwards.
     """
     top = root / "sys/fs/cgroup"
     for line in _lines(root / "proc/self/cgroup"):
@@ -135,14 +146,14 @@ def _of_process(root: Path) -> Iterator[int]:
 
 
 def _kilobytes(path: Path, name: str) -> list[int]:
-    """Bytes that a line `name: 12 kB` says."""
+    """Return the bytes that a line `name: 12 kB` says; empty where there is no such line."""
     return [1024 * int(line.split()[1]) for line in _lines(path) if line.startswith(f"{name}:")]
 
 
 def _number(path: Path) -> int | None:
-    """What the file says; None where it says "max", or is not there."""
-    found = _lines(path)
-    return int(found[0]) if found and found[0].isdecimal() else None
+    """Return the number that a file says; None where it says "max", or is not there."""
+    lines = _lines(path)
+    return int(lines[0]) if lines and lines[0].isdecimal() else None
 
 
 def _lines(path: Path) -> list[str]:

@@ -47,29 +47,35 @@ _WORDS = {
 }  # fmt: skip
 
 
-def refusal(error: BaseException) -> MachineError | None:
-    """The error as the user is told of it, where the system's refusal is behind it; None where it is not.
+def translate_refusal(error: BaseException) -> MachineError | None:
+    """Return the error that the user is shown where the operating system refused something; None where it did not.
 
-    Behind it: itself, or what it was raised from, or during. A module whose library could not be mapped fails in many
-    ways after that.
+    It did where the error says so, or one that it was raised from, or during: a module whose library could not be
+    mapped fails in many ways after that.
+
+    Args:
+        error: What stopped the command.
     """
     chain = list(_chain(error))
-    found = next((text for behind in chain if (text := _exhausted(behind))), None)
-    found = found or next((text for behind in chain if (text := _denied(behind))), None)
-    return None if found is None else MachineError(found)
+    sentence = next((text for cause in chain if (text := _describe_exhausted(cause))), None)
+    sentence = sentence or next((text for cause in chain if (text := _describe_denied(cause))), None)
+    return None if sentence is None else MachineError(sentence)
 
 
-def exhaustion(error: BaseException) -> MachineError | None:
-    """The same, but for what has run out alone: memory, processes, open files.
+def translate_exhaustion(error: BaseException) -> MachineError | None:
+    """Return what `translate_refusal` does, but only where something has run out: memory, processes, open files.
 
     For errors that have a sentence already: "a.png cannot be read: too many open files" is not about a.png.
+
+    Args:
+        error: What stopped the command.
     """
-    found = next((text for behind in _chain(error) if (text := _exhausted(behind))), None)
-    return None if found is None else MachineError(found)
+    sentence = next((text for cause in _chain(error) if (text := _describe_exhausted(cause))), None)
+    return None if sentence is None else MachineError(sentence)
 
 
 def require_memory() -> None:
-    """Refuse limits of this process that its libraries would not survive.
+    """Do nothing where this process's own limits leave its libraries the memory that they cannot do without.
 
     Raises:
         MachineError: they leave too little.
@@ -96,21 +102,22 @@ def can_start_threads() -> bool:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, and those behind it."""
+    """Yield the error, and those that it was raised from or during."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:
-        behind = waiting.pop()
-        if behind is None or id(behind) in seen:
+        cause = waiting.pop()
+        if cause is None or id(cause) in seen:
             continue
-        seen.add(id(behind))
-        yield behind
-        waiting += [behind.__context__, behind.__cause__]
-        if isinstance(behind, BaseExceptionGroup):
-            waiting += behind.exceptions
+        seen.add(id(cause))
+        yield cause
+        waiting += [cause.__context__, cause.__cause__]
+        if isinstance(cause, BaseExceptionGroup):
+            waiting += cause.exceptions
 
 
-def _exhausted(error: BaseException) -> str | None:
+def _describe_exhausted(error: BaseException) -> str | None:
+    """Return the sentence for what has run out; None where nothing has."""
     if isinstance(error, MemoryError):
         return MEMORY
     if isinstance(error, OSError):
@@ -118,18 +125,19 @@ def _exhausted(error: BaseException) -> str | None:
             if error.errno in codes:
                 return text
     if isinstance(error, (OSError, ImportError, RuntimeError, SystemError)):
-        said = str(error).lower()
-        if isinstance(error, SystemError) and "without" in said and memory_within_limits() is not None:
+        message = str(error).lower()
+        if isinstance(error, SystemError) and "without" in message and memory_within_limits() is not None:
             return MEMORY  # "error return without exception set": there was no room for the exception
         for text, words in _WORDS.items():
-            if any(word in said for word in words):
+            if any(word in message for word in words):
                 return text
     return None
 
 
-def _denied(error: BaseException) -> str | None:
+def _describe_denied(error: BaseException) -> str | None:
+    """Return the sentence for what the system denied; None where it denied nothing."""
     if not isinstance(error, OSError) or error.errno is None or error.errno in _MISTAKES:
         return None
     where = f"{error.filename}: " if isinstance(error.filename, str) else ""
-    way_out = ROOM if error.errno in _ROOM else "mend that, and run the same command again"
+    way_out = ROOM if error.errno in _ROOM else "fix that, and run the same command again"
     return f"{where}the system refused it: {error.strerror}; {way_out}; what was committed before is safe"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from featcache.machine import available_memory, cores, limit_threads, quota
+from featcache.machine import available_memory, core_quota, cores, limit_threads
 
 MB = 2**20
 
@@ -70,7 +70,7 @@ def test_a_quota_of_processor_time_counts(tmp_path, groups, files, paid):
         tmp_path, {"proc/self/cgroup": groups} | {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
     )
     allowed = len(os.sched_getaffinity(0))
-    assert quota(root) == paid
+    assert core_quota(root) == paid
     assert cores(root) == min(allowed, paid or allowed)
 
 

@@ -23,7 +23,7 @@ from featcache.cli.output import echo_stderr
 from featcache.errors import FeatcacheError, MachineError, UsageError
 from featcache.files import expand_home
 from featcache.machine import limit_threads
-from featcache.os_refusals import PROCESSES, can_start_threads, exhaustion, refusal, require_memory
+from featcache.os_refusals import PROCESSES, can_start_threads, require_memory, translate_exhaustion, translate_refusal
 
 INTERRUPTED = 130
 _STDOUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
@@ -86,7 +86,7 @@ def main() -> None:
     try:
         app(prog_name="featcache")
     except OSError as error:  # --help and --version, which no command wraps
-        echo_stderr(f"error: {exhaustion(error) or f'the output cannot be written: {error.strerror}'}")
+        echo_stderr(f"error: {translate_exhaustion(error) or f'the output cannot be written: {error.strerror}'}")
         os._exit(5)
 
 
@@ -123,7 +123,7 @@ def _exit_with_code(command: Callable[..., None]) -> Callable[..., None]:
             echo_stderr("interrupted" + (safe if command.__name__ == "extract" else ""))
             raise typer.Exit(INTERRUPTED) from None
         except FeatcacheError as error:
-            cause = error if isinstance(error, MachineError) else exhaustion(error) or error
+            cause = error if isinstance(error, MachineError) else translate_exhaustion(error) or error
             echo_stderr(f"error: {cause}")
             raise typer.Exit(cause.exit_code) from None
         except BrokenPipeError:  # `featcache report | head`
@@ -138,7 +138,7 @@ def _exit_with_code(command: Callable[..., None]) -> Callable[..., None]:
                 raise typer.Exit(5) from None
             if os.environ.get("FEATCACHE_DEBUG"):
                 traceback.print_exc()
-            if (refused := refusal(error)) is not None:
+            if (refused := translate_refusal(error)) is not None:
                 echo_stderr(f"error: {refused}")
                 raise typer.Exit(refused.exit_code) from None
             echo_stderr(

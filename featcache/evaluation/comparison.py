@@ -174,6 +174,7 @@ def _sort(heads: Sequence[ComparedHead], column: str) -> list[ComparedHead]:
         return sorted(heads, key=lambda head: -head.at)
 
     def sort_key(head: ComparedHead) -> tuple[float, bool, float, int]:
+        """Known figures first, the best of them first; of equals the newest."""
         value = head.figure(column)
         kind = head.order[0] if column in _SCORES else 0  # what is not of this split, or diverged, is last
         if not math.isfinite(value):

@@ -94,9 +94,9 @@ class StoredImage:
 
 
 def has_been_compared(store: FeatureStore, provenance: Mapping[str, Any]) -> bool:
-    """Return whether this environment made the store's first rows, or was held against them.
+    """Return whether this environment made the store's first rows, or was compared with them.
 
-    Where nothing could be compared then, it was not.
+    Where none of the store's images could be read then, it was not.
     """
     entries = (entry for entry in store.trunk.provenance if is_same_provenance(entry, provenance))
     return not store.rows or any(_was_compared(entry) for entry in entries)
@@ -162,9 +162,14 @@ def compare_drift(
 
 
 def drift_candidates(store: FeatureStore, extracted: ExtractedListing, count: int) -> list[StoredImage]:
-    """Return at most `count` rows of a listing whose embedding the store holds, evenly spread.
+    """Return images of a listing whose embedding the store holds, evenly spread.
 
     Of videos, the earliest frames: a frame costs the decoding of all that stand before it.
+
+    Args:
+        store: What holds the embeddings.
+        extracted: The listing, with the digest of each row.
+        count: At most so many.
     """
     listing = extracted.listing
     held = np.flatnonzero(store.holds(extracted.digests))
@@ -205,7 +210,11 @@ def embedding_distances(
 
 
 def describe_provenance(entry: Mapping[str, Any]) -> str:
-    """Return in words what computed embeddings: hardware, engine, batch, versions."""
+    """Return in words what computed embeddings: hardware, engine, batch, versions.
+
+    Args:
+        entry: As a trunk's `provenance` returns it, and trunk.json has it.
+    """
     versions = ", ".join(f"{name} {number}" for name, number in dict(entry.get("versions", {})).items())
     return (
         f"{entry.get('device', '?')}, {entry.get('engine', '?')}, batches of {entry.get('batch_size', '?')}, {versions}"
@@ -213,7 +222,12 @@ def describe_provenance(entry: Mapping[str, Any]) -> str:
 
 
 def provenance_of(store: FeatureStore, digest: bytes) -> Mapping[str, Any] | None:
-    """Return what computed an embedding of this store, as trunk.json has it; None where nobody noted it."""
+    """Return what computed an embedding of this store, as trunk.json has it; None where it is not recorded.
+
+    Args:
+        store: What holds the embedding.
+        digest: Of the image, 32 bytes.
+    """
     shard = store.find_shard(digest)
     entries = store.trunk.provenance
     return None if shard is None or shard.made is None or shard.made >= len(entries) else entries[shard.made]

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from featcache.errors import UsageError
-from featcache.machine import domains
+from featcache.machine import numa_domains
 from featcache.trunks import choose_device
 
 EXPECTED = "auto, all, cpu, cuda, cuda:N, cuda:N,cuda:M or mps"
@@ -42,6 +42,6 @@ def _all_placements() -> list[Placement]:
         import torch
 
         return [Placement(f"cuda:{number}") for number in range(torch.cuda.device_count())]
-    if kind == "cpu" and len(parts := domains()) > 1:
+    if kind == "cpu" and len(parts := numa_domains()) > 1:
         return [Placement("cpu", cores) for cores in parts]
     return [Placement(kind)]

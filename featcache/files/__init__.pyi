@@ -58,7 +58,6 @@ from .safe_read import refuse_larger as refuse_larger
 from .sealed import parse_json as parse_json
 from .sealed import seal_document as seal_document
 from .sealed import seal_line as seal_line
-from .sealed import unseal_document as unseal_document
 from .stat_log import STAT_LOG_NAME as STAT_LOG_NAME
 from .stat_log import FileStat as FileStat
 from .stat_log import KnownFile as KnownFile

@@ -127,7 +127,7 @@ class AppendLog:
             yield [held]
 
     def append(self, *lines: bytes) -> None:
-        """Add sealed lines in one write. To a record only under its lock, and after `mend_end`.
+        """Add sealed lines in one write. To a record only under its lock, and after `repair_end`.
 
         Args:
             lines: As `seal_line` gives them, each with its newline.
@@ -141,7 +141,7 @@ class AppendLog:
         )  # or a torn line would swallow the next
         append_bytes(self.path, start + b"".join(lines), sync=not self.is_memory)
 
-    def mend_end(self, size: int) -> None:
+    def repair_end(self, size: int) -> None:
         """Cut off what a crash left of a last line, or end a whole one. Only under the lock.
 
         Args:

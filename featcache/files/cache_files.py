@@ -45,7 +45,7 @@ def list_folders(folder: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise CacheError(f"{folder}: cannot be listed: {error.strerror}; mend that, or name another --cache") from error
+        raise CacheError(f"{folder}: cannot be listed: {error.strerror}; fix that, or name another --cache") from error
 
 
 def is_missing(path: Path) -> bool:
@@ -59,7 +59,7 @@ def is_missing(path: Path) -> bool:
     except FileNotFoundError:
         return True
     except OSError as error:
-        raise CacheError(f"{path.parent}: cannot be looked into: {error.strerror}; mend that") from error
+        raise CacheError(f"{path.parent}: cannot be looked into: {error.strerror}; fix that") from error
     return False
 
 

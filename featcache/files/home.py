@@ -25,8 +25,8 @@ def expand_home(path: str | os.PathLike[str]) -> str:
         return expanded
     if user != "~" and os.path.lexists(text):
         return text
-    found = "HOME is not the absolute path of a folder" if user == "~" else f"there is no user {user[1:]!r} here"
+    problem = "HOME is not the absolute path of a folder" if user == "~" else f"there is no user {user[1:]!r} here"
     raise UsageError(
-        f"{text}: {user!r} at the start stands for a home folder, but {found}; "
+        f"{text}: {user!r} at the start stands for a home folder, but {problem}; "
         f"write the whole path, or ./{text} where the name begins with a tilde"
     )

@@ -18,14 +18,18 @@ _ABANDONED_SECONDS = 3600.0
 
 @contextlib.contextmanager
 def translate_os_errors(path: Path) -> Iterator[None]:
-    """Turn what the operating system refuses while `path` is written into an error that says the way out."""
+    """Turn what the operating system refuses while a file is written into an error that says the way out.
+
+    Raises:
+        MachineError: the system refused something in the block.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
             way_out = "make room (or name another --cache) and run the same command again; what is committed is safe"
         else:
-            way_out = "what was committed before is safe; mend the cause and run the same command again"
+            way_out = "what was committed before is safe; fix the cause and run the same command again"
         raise MachineError(f"{path}: cannot be written: {error.strerror or error}; {way_out}") from error
 
 

@@ -154,8 +154,8 @@ class StatLog:
                     pass
                 except OSError as error:
                     raise MachineError(
-                        f"{self.path}: what is remembered of files cannot be read: {error.strerror}; remove it: "
-                        f"it only spares work"
+                        f"{self.path}: the memory of files cannot be read: {error.strerror}; remove it: only time "
+                        f"is lost"
                     ) from None
                 self._newest = newest
         return self._newest

@@ -47,6 +47,11 @@ class Tensors:
 def check_file_hash(path: Path, sha256: str, *, way_out: str) -> None:
     """Do nothing where a file has this sha256; it is read in bounded memory.
 
+    Args:
+        path: The file.
+        sha256: 64 hex digits.
+        way_out: How the message ends.
+
     Raises:
         CacheError: it cannot be read, or is another file; the message ends with `way_out`.
     """
@@ -55,11 +60,16 @@ def check_file_hash(path: Path, sha256: str, *, way_out: str) -> None:
     except OSError as error:
         raise CacheError(f"{path}: cannot be read: {error.strerror}; {way_out}") from None
     if actual != sha256:
-        raise CacheError(f"{path}: damaged: its sha256 is another; {way_out}")
+        raise CacheError(f"{path}: damaged: its sha256 is not the one on record; {way_out}")
 
 
 def read_hashed_file(path: Path, sha256: str, *, way_out: str) -> bytes:
     """Return the bytes of a file whose sha256 a document of the cache says.
+
+    Args:
+        path: The file.
+        sha256: What the document says, 64 hex digits.
+        way_out: How the message ends.
 
     Raises:
         CacheError: it cannot be read, or is another file; the message ends with `way_out`.
@@ -69,12 +79,17 @@ def read_hashed_file(path: Path, sha256: str, *, way_out: str) -> bytes:
     except OSError as error:
         raise CacheError(f"{path}: cannot be read: {error.strerror}; {way_out}") from None
     if data is None:
-        raise CacheError(f"{path}: damaged: its sha256 is another; {way_out}")
+        raise CacheError(f"{path}: damaged: its sha256 is not the one on record; {way_out}")
     return data
 
 
 def read_tensors(path: Path, sha256: str, *, way_out: str) -> Tensors:
     """Return the tensors of a file whose sha256 a document of the cache says.
+
+    Args:
+        path: The file.
+        sha256: What the document says, 64 hex digits.
+        way_out: How the message ends.
 
     Raises:
         CacheError: as `read_hashed_file`; or it is no safetensors file.

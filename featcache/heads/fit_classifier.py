@@ -169,7 +169,7 @@ def _keep(
     train, val = splits.in_memory, splits.val
     best = save_classifier(splits.source, classifier, result, train, val, outputs, seconds)
     selected_by = SELECTED_BY if len(result.trials) > 1 else ""
-    record_run(splits.source, train, [best], best.name, selected_by, None, seconds)
+    record_run(splits.source, train, [best], best=best.name, seconds=seconds, selected_by=selected_by)
     return Fitted(
         best,
         selected_by,

@@ -175,7 +175,8 @@ def keep_heads(
         before_check()
         check = check_and_advise(best.head, trained, train, val, check_seconds, train_seconds, choose_device(device))
     seconds = train_seconds if begun is None else time.monotonic() - begun
-    record_run(splits.source, train, heads, None if best is None else best.name, selected_by, check, seconds)
+    best_name = None if best is None else best.name
+    record_run(splits.source, train, heads, best=best_name, seconds=seconds, selected_by=selected_by, check=check)
     return Fit(
         heads=heads,
         best=best,

@@ -69,7 +69,7 @@ class WorkerPool(ABC):
             reap(process)
         self.file.close()
 
-    def process(self, number: int) -> subprocess.Popen[bytes]:
+    def ensure_process(self, number: int) -> subprocess.Popen[bytes]:
         """Return the process of this thread, started where there is none.
 
         Raises:
@@ -85,7 +85,7 @@ class WorkerPool(ABC):
         return process
 
     def replace_dead(self, number: int) -> str:
-        """Clear away a process that has ended, so that `process` starts another in its place; return how it ended."""
+        """Clear away a process that has ended; `ensure_process` starts another. Return how it ended."""
         return reap(self.processes.pop(number))
 
     def _run(self, number: int) -> None:

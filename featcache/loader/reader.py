@@ -137,7 +137,7 @@ class _ImagePool(WorkerPool):
         one_at_a_time = False
         while remaining:
             files = dict([next(iter(remaining.items()))]) if one_at_a_time else dict(remaining)
-            process = self.process(number)
+            process = self.ensure_process(number)
             try:
                 self._request(process, files, remaining, decisions)
             except (EOFError, BrokenPipeError):

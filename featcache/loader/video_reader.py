@@ -111,7 +111,7 @@ class _VideoPool(WorkerPool):
     def _read(self, number: int, video: _Video) -> None:
         """Have a video decoded; by a second worker where the first one dies of it."""
         for _ in range(MAX_TRIES):
-            process = self.process(number)
+            process = self.ensure_process(number)
             try:
                 return self._request(process, video)
             except (EOFError, BrokenPipeError):

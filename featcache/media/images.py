@@ -68,9 +68,12 @@ def resize_and_crop(pixels: npt.NDArray[np.uint8], transform: ImageTransform) ->
 
 
 def may_be_image(head: bytes) -> bool:
-    """Return whether `decode_image` may give a picture of a file with these first bytes, 16 or more.
+    """Return whether `decode_image` may give a picture of a file that begins with these bytes.
 
-    Where it may not, these bytes alone make it say what it says of the whole file.
+    Where it may not, it says of these bytes alone what it says of the whole file.
+
+    Args:
+        head: The first bytes of the file, 16 or more.
     """
     Image.init()
     accept = [Image.OPEN[name][1] for name in FORMATS]
@@ -226,7 +229,7 @@ def convert_to_rgb(image: Image.Image) -> Image.Image:
 
 
 def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """Return a grey image, (height, width) uint8, as the bytes of a PNG file."""
+    """Return the bytes of a PNG file of a grey image, (height, width) uint8."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()

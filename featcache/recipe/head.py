@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le, Lt
-
-from featcache.recipe.settings import BelowOne, Count, NonNegative, Positive, Setting
+from featcache.recipe.settings import Setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,64 +12,79 @@ class HeadSettings:
 
     optimizer: Annotated[Literal["sgd", "adam", "adamw"], Setting("The optimizer.", several=True, short="")] = "sgd"
     lr: Annotated[
-        Positive,
-        Setting("The learning rate of the first step; several train side by side.", several=True, repeated=True),
+        float,
+        Setting("Learning rate of the first step; several train side by side.", gt=0, several=True, repeated=True),
     ] = 0.003
-    momentum: Annotated[BelowOne, Setting("The momentum of sgd.")] = 0.9
+    momentum: Annotated[float, Setting("The momentum of sgd.", ge=0, lt=1)] = 0.9
     weight_decay: Annotated[
-        NonNegative, Setting("Decay of the weights; the bias stays free.", several=True, short="wd")
+        float, Setting("Decay of the weights; the bias stays free.", ge=0, several=True, short="wd")
     ] = 0.0
     schedule: Annotated[
         Literal["cosine", "constant", "plateau"],
         Setting(
-            "How the learning rate falls; plateau takes a tenth of it whenever the loss on val has not fallen for "
+            "How the learning rate falls; plateau divides it by 10 whenever the loss on val has not fallen for "
             "plateau_epochs.",
             short="",
         ),
     ] = "cosine"
     warmup: Annotated[
-        NonNegative, Setting("Epochs over which the learning rate rises linearly before the schedule begins.")
+        float, Setting("Epochs over which the learning rate rises linearly before the schedule begins.", ge=0)
     ] = 0.0
     plateau_epochs: Annotated[
-        Count, Setting("Epochs without a lower loss on val, for the schedule plateau.", short="plateau")
+        int, Setting("Epochs without a lower loss on val, for the schedule plateau.", ge=1, short="plateau")
     ] = 10
     patience: Annotated[
-        Count | None,
+        int | None,
         Setting(
             "Epochs without a better score on val after which a head stops and keeps its best epoch; by default every "
-            "epoch is trained."
+            "epoch is trained.",
+            ge=1,
         ),
     ] = None
     class_weights: Annotated[
         Literal["none", "balanced"],
-        Setting("balanced gives every class the same weight in the loss.", several=True, short="weights"),
+        Setting(
+            "What a class weighs in the loss; balanced: each the same, however many rows it has.",
+            several=True,
+            short="weights",
+        ),
     ] = "none"
     sampler: Annotated[
         Literal["uniform", "balanced"],
-        Setting("balanced draws a class at random, then one of its rows.", several=True),
+        Setting("How training rows are drawn; balanced: a class at random, then one of its rows.", several=True),
     ] = "uniform"
     logit_adjustment: Annotated[
-        NonNegative,
+        float,
         Setting(
-            "tau: train on the logits + tau log(class share); 1 is the Bayes rule of macro recall (Menon et al. 2021).",
+            "tau: the loss is that of logits + tau log(class share); 1 is the Bayes rule of macro recall (Menon et al. "
+            "2021).",
+            ge=0,
             several=True,
             short="adjust",
         ),
     ] = 0.0
     label_smoothing: Annotated[
-        BelowOne, Setting("The share of a label that is spread evenly over all classes.", several=True, short="smooth")
+        float,
+        Setting(
+            "The share of a label that is spread evenly over all classes.", ge=0, lt=1, several=True, short="smooth"
+        ),
     ] = 0.0
     standardize: Annotated[
-        bool, Setting("Bring each dimension to mean 0 and deviation 1 over the training rows.", several=True)
+        bool,
+        Setting(
+            "Train on each dimension brought to mean 0 and deviation 1 over the training rows; the head takes the "
+            "embeddings as they are.",
+            several=True,
+        ),
     ] = False
     clip_norm: Annotated[
-        Positive | None,
-        Setting("The largest norm of a head's whole gradient, weights and bias together.", short="clip"),
+        float | None,
+        Setting("The largest norm of a head's whole gradient, weights and bias together.", gt=0, short="clip"),
     ] = 1.0
-    batch_size: Annotated[int, Ge(1), Le(2**31), Setting("Rows in one step.", short="batch")] = 1024
-    epochs: Annotated[int, Ge(1), Le(10_000), Setting("Passes over the training rows.")] = 90
+    batch_size: Annotated[int, Setting("Rows in one step.", ge=1, le=2**31, short="batch")] = 1024
+    epochs: Annotated[int, Setting("Passes over the training rows.", ge=1, le=10_000)] = 90
     seed: Annotated[
-        int, Ge(0), Lt(2**63), Setting("The seed of the order of the rows; the weights start at zero.", several=True)
+        int, Setting("Seed of the order of the rows; the weights start at zero.", ge=0, lt=2**63, several=True)
     ] = 0
 
 

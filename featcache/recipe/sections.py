@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -11,6 +11,17 @@ from featcache.files import expand_home
 from featcache.recipe.head import HeadSettings, SelectionSettings
 from featcache.recipe.settings import DeclaredSetting, declared_settings
 from featcache.recipe.trunk import TrunkSettings
+
+
+def _expand_home(path: str) -> str:
+    try:
+        return expand_home(path)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
+Text = Annotated[str, Field(min_length=1)]
+PathText = Annotated[str, Field(min_length=1), AfterValidator(_expand_home)]  # a tilde is the home folder
 
 
 class Section(BaseModel):
@@ -32,25 +43,23 @@ class Section(BaseModel):
 
 
 def _field_type(setting: DeclaredSetting) -> Any:
-    if not setting.about.several:
-        return Annotated[setting.annotation, Field(description=setting.about.help)]
-    several = tuple[setting.annotation, ...]  # type: ignore[name-defined]
-    return Annotated[several, BeforeValidator(_as_tuple), Field(min_length=1, description=setting.about.help)]
+    """Return the type of pydantic's field for a declared setting."""
+    about = setting.about
+    value: Any = Literal[setting.choices] if setting.choices else setting.kind
+    if setting.kind is str and not setting.choices:
+        value = Text
+    elif setting.kind in (int, float):
+        value = Annotated[value, Field(gt=about.gt, ge=about.ge, lt=about.lt, le=about.le)]
+    if setting.optional:
+        value = value | None
+    if not about.several:
+        return Annotated[value, Field(description=about.help)]
+    several = tuple[value, ...]
+    return Annotated[several, BeforeValidator(_as_tuple), Field(min_length=1, description=about.help)]
 
 
 def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
-def _expand_home(path: str) -> str:
-    try:
-        return expand_home(path)
-    except UsageError as error:
-        raise ValueError(str(error)) from None
-
-
-Text = Annotated[str, Field(min_length=1)]
-PathText = Annotated[str, Field(min_length=1), AfterValidator(_expand_home)]  # a tilde is the home folder
 
 
 class TrunkSection(Section, TrunkSettings, declares=(TrunkSettings,)):

@@ -16,32 +16,34 @@ import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
-
-from annotated_types import Ge, Gt, Le, Lt
-
-Positive = Annotated[float, Gt(0)]
-NonNegative = Annotated[float, Ge(0)]
-BelowOne = Annotated[float, Ge(0), Lt(1)]
-Count = Annotated[int, Ge(1)]
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Literal
 
 _NOUNS: Mapping[type, str] = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a declaration says of a setting beside its type, its range and its default.
+    """What a declaration says of a setting beside its type and its default.
 
     Attributes:
         help: what it does, in a sentence for `--help` and for the documentation.
-        several: whether a recipe and `--grid` take a list of values, and one head is trained for each.
+        gt: what a number must be above.
+        ge: what a number must at least be.
+        lt: what a number must be below.
+        le: what a number may at most be.
+        several: whether a recipe and `--grid` take a list of values; one head is trained for each.
         repeated: whether its option may be typed several times, which is such a list too.
         option: whether the command line has an option for it.
         short: how it is called in a head's name; None: by its own name.
     """
 
     help: str
+    _: KW_ONLY
+    gt: float | None = None
+    ge: float | None = None
+    lt: float | None = None
+    le: float | None = None
     several: bool = False
     repeated: bool = False
     option: bool = True
@@ -54,20 +56,16 @@ class DeclaredSetting:
 
     Attributes:
         name: as it is called in a recipe and in Python.
-        annotation: the type of one value with its limits: what a recipe is checked against.
         kind: str, int, float or bool.
-        choices: the words that there are; empty where it is a number or any text.
-        limits: of a number.
+        choices: the words that there are; empty where it is a number, a truth value or any text.
         optional: whether None is a value too.
         default: where nothing is said.
         about: what the declaration says beside that.
     """
 
     name: str
-    annotation: Any
     kind: type
     choices: tuple[str, ...]
-    limits: tuple[Gt | Ge | Lt | Le, ...]
     optional: bool
     default: Any
     about: Setting
@@ -82,14 +80,15 @@ class DeclaredSetting:
         """The permitted values in words: "sgd, adam or adamw", "from 0 to below 1"; "" where any will do."""
         if self.choices:
             return join_alternatives(self.choices)
-        low = next((_bound(limit) for limit in self.limits if isinstance(limit, Gt | Ge)), None)
-        if low is None:
+        about = self.about
+        if about.gt is None and about.ge is None:
             return ""
-        start = f"above {low:g}" if any(isinstance(limit, Gt) for limit in self.limits) else f"from {low:g}"
-        for limit in self.limits:
-            if isinstance(limit, Le | Lt):
-                return f"{start} to {_last(limit, self.kind)}"
-        return start if start.startswith("above") else f"{start} up"
+        start = f"above {about.gt:g}" if about.gt is not None else f"from {about.ge:g}"
+        if about.le is not None:
+            return f"{start} to {_in_words(about.le)}"
+        if about.lt is not None:
+            return f"{start} to below {about.lt:g}" if self.kind is float else f"{start} to {_in_words(about.lt - 1)}"
+        return start if about.gt is not None else f"{start} up"
 
     @property
     def expected(self) -> str:
@@ -103,10 +102,16 @@ class DeclaredSetting:
             return self.optional
         if self.kind in (str, bool):
             return isinstance(value, self.kind) and (not self.choices or value in self.choices)
-        number = int | float if self.kind is float else int
-        if not isinstance(value, number) or isinstance(value, bool) or not math.isfinite(value):
+        if not isinstance(value, int | float if self.kind is float else int) or isinstance(value, bool):
             return False
-        return all(_is_within(value, limit) for limit in self.limits)
+        about = self.about
+        return (
+            math.isfinite(value)
+            and (about.gt is None or value > about.gt)
+            and (about.ge is None or value >= about.ge)
+            and (about.lt is None or value < about.lt)
+            and (about.le is None or value <= about.le)
+        )
 
 
 def declared_settings(*declarations: type) -> dict[str, DeclaredSetting]:
@@ -126,53 +131,20 @@ def join_alternatives(words: Iterable[str]) -> str:
 
 
 def _declared(name: str, annotation: Any, default: Any) -> DeclaredSetting:
-    """Return a setting that is annotated as `Annotated[type, limits…, Setting(…)]`.
-
-    The type may be `Annotated[type, limits…] | None`.
-    """
-    value_type, *notes = typing.get_args(annotation)
-    about = next(note for note in notes if isinstance(note, Setting))
-    limits = [note for note in notes if note is not about]
-    checked = Annotated[(value_type, *limits)] if limits else value_type
+    """Return a setting that is annotated as `Annotated[type, Setting(…)]`; the type may be `type | None`."""
+    value_type, about = typing.get_args(annotation)
     optional = types.NoneType in typing.get_args(value_type)
     if optional:
         value_type = next(option for option in typing.get_args(value_type) if option is not types.NoneType)
-        if typing.get_origin(value_type) is Annotated:
-            value_type, *limits = typing.get_args(value_type)
     choices = typing.get_args(value_type) if typing.get_origin(value_type) is Literal else ()
-    return DeclaredSetting(
-        name=name,
-        annotation=checked,
-        kind=str if choices else value_type,
-        choices=choices,
-        limits=tuple(limit for limit in limits if isinstance(limit, Gt | Ge | Lt | Le)),
-        optional=optional,
-        default=default,
-        about=about,
-    )
+    return DeclaredSetting(name, str if choices else value_type, choices, optional, default, about)
 
 
-def _bound(limit: Gt | Ge | Lt | Le) -> Any:
-    (bound,) = (getattr(limit, field.name) for field in dataclasses.fields(limit))
-    return bound
-
-
-def _is_within(value: float, limit: Gt | Ge | Lt | Le) -> bool:
-    bound = _bound(limit)
-    if isinstance(limit, Gt):
-        return bool(value > bound)
-    if isinstance(limit, Ge):
-        return bool(value >= bound)
-    return bool(value < bound if isinstance(limit, Lt) else value <= bound)
-
-
-def _last(limit: Lt | Le, kind: type) -> str:
-    """The upper end of a range in words: "below 1", "10,000", "2^63 - 1"."""
-    bound = _bound(limit)
-    if kind is float:
-        return f"below {bound:g}" if isinstance(limit, Lt) else f"{bound:g}"
-    last = bound - 1 if isinstance(limit, Lt) else bound
-    for number, words in ((last, "2^{}"), (last + 1, "2^{} - 1")):
-        if number >= 1 << 31 and number & (number - 1) == 0:
-            return words.format(number.bit_length() - 1)
-    return f"{last:,}"
+def _in_words(limit: float) -> str:
+    """Return a limit as a person writes it: "0.5", "10,000", "2^31", "2^63 - 1"."""
+    if not isinstance(limit, int):
+        return f"{limit:g}"
+    for power, words in ((limit, "2^{}"), (limit + 1, "2^{} - 1")):
+        if power >= 1 << 31 and power & (power - 1) == 0:
+            return words.format(power.bit_length() - 1)
+    return f"{limit:,}"

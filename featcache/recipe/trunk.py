@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import MinLen
-
 from featcache.recipe.settings import Setting
 
 
@@ -13,9 +11,7 @@ class TrunkSettings:
     """Which frozen network, and how it is run."""
 
     arch: Annotated[str, Setting("The network: vit_b_16, vit_b_32, vit_l_16, …")] = "vit_b_16"
-    weights: Annotated[str, MinLen(1), Setting("A published name, a .pth or .safetensors file, or random.")] = (
-        "IMAGENET1K_V1"
-    )
+    weights: Annotated[str, Setting("A published name, a .pth or .safetensors file, or random.")] = "IMAGENET1K_V1"
     precision: Annotated[Literal["auto", "fp32", "bf16"], Setting("Arithmetic of the forward pass.")] = "auto"
     stored: Annotated[Literal["float32", "float16"], Setting("Type of the embeddings on disk.")] = "float32"
     exif: Annotated[

@@ -27,6 +27,7 @@ from .saving import save_predictions as save_predictions
 from .saving import save_report as save_report
 from .tables import save_evaluation_csv as save_evaluation_csv
 from .terminal import print_evaluation as print_evaluation
+from .text import UNDEFINED as UNDEFINED
 from .text import clock as clock
 from .text import counted as counted
 from .text import decimal as decimal

@@ -67,6 +67,7 @@ def time_left(done: int, total: int, seconds: float) -> str:
 
 
 def _columns(console: Console) -> Progress:
+    """Return the live bar: what is done, how much of it, the time so far, and the detail."""
     text = TextColumn("{task.description}", markup=False)
     counts = TextColumn("{task.completed:,.0f}/{task.total:,.0f}")
     detail = TextColumn("{task.fields[detail]}", markup=False)

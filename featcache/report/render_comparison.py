@@ -15,7 +15,12 @@ WIDE = 140  # columns of a terminal that has room for settings in full
 
 
 def comparison_parts(comparison: Comparison, width: int) -> Iterator[RenderableType]:
-    """Yield the table and its notes, `width` columns wide; a name says its settings, so narrow ones go without."""
+    """Yield the table of a comparison and its notes.
+
+    Args:
+        comparison: what is shown.
+        width: columns of the terminal; a name says its settings, so a narrow table goes without them.
+    """
     wide = width >= WIDE
     several = len({head.store for head in comparison.heads}) > 1
     table = Table(box=None, pad_edge=False, header_style="bold")

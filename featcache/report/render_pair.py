@@ -17,12 +17,22 @@ from featcache.report.text import percent, percent_number, printable, shorten
 
 
 def print_pair(pair: PairedEvaluation, console: Console) -> None:
-    """Print what differs between two heads, class by class."""
+    """Print what differs between two heads, class by class.
+
+    Args:
+        pair: what is printed.
+        console: where; its width decides what fits.
+    """
     print_parts(pair_parts(pair, console.width), console)
 
 
 def print_folds(folds: FoldsEvaluation, console: Console) -> None:
-    """Print the average of folds, and each fold."""
+    """Print the average of folds, and each fold.
+
+    Args:
+        folds: what is printed.
+        console: where; its width decides what fits.
+    """
     print_parts(folds_parts(folds, console.width), console)
 
 

@@ -15,7 +15,13 @@ from featcache.report.text import clock, percent, printable
 
 
 def print_predictions(predictions: Predictions, console: Console, count: int = TOP) -> None:
-    """Print one row an image: the label, how sure the head is, and what else it could be."""
+    """Print one row an image: the label, its probability, and what else it could be.
+
+    Args:
+        predictions: what is printed.
+        console: where; its width decides what fits.
+        count: labels of each image, most probable first.
+    """
     below = _common_folder(predictions.paths)
     if below:
         console.print(Text(f"in {printable(below)}", style="dim"), soft_wrap=False, overflow="fold")
@@ -35,7 +41,12 @@ def print_predictions(predictions: Predictions, console: Console, count: int = T
 
 
 def print_timeline(timeline: Timeline, console: Console) -> None:
-    """Print one row a segment of the video that has one label."""
+    """Print one row for each segment of a video that has one label.
+
+    Args:
+        timeline: what is printed.
+        console: where; its width decides what fits.
+    """
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for heading in ("from", "to", "frames"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -1,4 +1,4 @@
-"""What the two stages say of themselves when they are done, for the terminal."""
+"""What extract, fit-head and search print when they are done."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from rich.text import Text
 from featcache.extraction import Summary, describe_provenance
 from featcache.heads import best_of, merit
 from featcache.listing import shown_path
-from featcache.report.text import counted, percent
+from featcache.report.text import counted, decimal, percent
 
 if TYPE_CHECKING:
     from featcache.heads import Fit, Search
@@ -21,7 +21,11 @@ _NAMED = 10  # skipped images that are named
 
 
 def extract_warnings(summary: Summary) -> Iterator[str]:
-    """Yield what a person must know of an extract beside its figures, a line each."""
+    """Yield what a person must know of an extract beside its figures, a line each.
+
+    Args:
+        summary: what the extract returned.
+    """
     for path, reason in summary.failures[:_NAMED]:
         yield f"skipped {summary.data_set}/{shown_path(path)}: {reason}"
     if len(summary.failures) > _NAMED:
@@ -51,7 +55,11 @@ def extract_warnings(summary: Summary) -> Iterator[str]:
 
 
 def extract_sentence(summary: Summary) -> str:
-    """Return one extract in one line."""
+    """Return one extract in one line.
+
+    Args:
+        summary: what the extract returned.
+    """
     pace = f", {summary.images_per_second:,.1f} images/s" if summary.embedded else ""
     return (
         f"{summary.data_set}/{summary.split}: {summary.rows:,} images: {summary.embedded:,} embedded, "
@@ -60,7 +68,11 @@ def extract_sentence(summary: Summary) -> str:
 
 
 def extract_time_shares(summary: Summary) -> str:
-    """Return where the time of an extract went, in one line; "" where nothing was embedded."""
+    """Return where the time of an extract went, in one line; "" where nothing was embedded.
+
+    Args:
+        summary: what the extract returned.
+    """
     if not summary.shares:
         return ""
     share = {kind: f"{kind} {percent(value, 0)}" for kind, value in summary.shares.items()}
@@ -69,7 +81,11 @@ def extract_time_shares(summary: Summary) -> str:
 
 
 def fit_parts(fit: "Fit") -> list[RenderableType]:
-    """Return what a fit-head says, top to bottom: the rows, a line for each head, the check."""
+    """Return what fit-head prints, top to bottom: the rows, a line for each head, the check.
+
+    Args:
+        fit: what the training returned.
+    """
     settings = _settings_that_differ(fit)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in settings:
@@ -84,7 +100,7 @@ def fit_parts(fit: "Fit") -> list[RenderableType]:
         cells[0] += best
         for scores in (saved.head.train, saved.head.val):
             if scores is not None:
-                cells += [_loss(scores.loss), percent(scores.accuracy), percent(scores.macro_recall)]
+                cells += [decimal(scores.loss), percent(scores.accuracy), percent(scores.macro_recall)]
         table.add_row(*cells)
     val = "" if fit.val_rows is None else f", {fit.val_rows:,} to choose by"
     steps = sorted({saved.head.steps for saved in fit.heads})
@@ -104,7 +120,11 @@ def fit_parts(fit: "Fit") -> list[RenderableType]:
 
 
 def provenance_sentence(provenance: Mapping[str, Any]) -> str:
-    """Return what one part of a store was made with, and how far it stood from the parts before it."""
+    """Return what one part of a store was made with, and how far it lay from the parts before it.
+
+    Args:
+        provenance: the part's entry in the store's trunk.json.
+    """
     compared = provenance.get("drift")
     if compared is None:
         drift = ""
@@ -116,7 +136,11 @@ def provenance_sentence(provenance: Mapping[str, Any]) -> str:
 
 
 def search_parts(search: "Search") -> list[RenderableType]:
-    """Return what a search says: the trials, the best settings, then what fit-head says of them."""
+    """Return what a search prints: the trials, the best settings, then what fit-head prints of them.
+
+    Args:
+        search: what the search returned.
+    """
     best = search.fit.heads[0].head.config.changed
     settings = ", ".join(f"{name} {_cell(value)}" for name, value in best.items())
     text = f"{counted(search.trials, 'trial')}, {search.new:,} new, {search.pruned:,} of them pruned; best: {settings}"
@@ -153,11 +177,6 @@ def _why_not_accuracy(fit: "Fit") -> str:
         f"macro recall {percent(theirs.macro_recall)}, where this one has {percent(mine.accuracy)} and "
         f"{percent(mine.macro_recall)}"
     )
-
-
-def _loss(loss: float) -> str:
-    """Return a loss as it is shown here, where a diverged one may be huge."""
-    return f"{loss:.4f}" if loss < 1e4 else f"{loss:.3g}"
 
 
 def _cell(value: object) -> str:

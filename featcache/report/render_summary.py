@@ -22,17 +22,27 @@ SLIVER = "▏"  # the least bar: there is something
 
 
 def print_data_summary(summary: Contents, console: Console) -> None:
-    """Print what is in a data set, an empty line between its parts."""
+    """Print what is in a data set, an empty line between its parts.
+
+    Args:
+        summary: what is printed.
+        console: where; its width decides what fits.
+    """
     print_parts(summary_parts(summary, console.width), console)
 
 
 def print_near_duplicates(near: NearDuplicates, console: Console) -> None:
-    """Print the nearest pairs, and how many more there are."""
+    """Print the nearest pairs, and how many more there are.
+
+    Args:
+        near: what is printed.
+        console: where; its width decides what fits.
+    """
     print_parts(near_duplicates_parts(near, console.width), console)
 
 
 def summary_parts(summary: Contents, width: int) -> list[RenderableType]:
-    """Return the parts, top to bottom, each at most `width` columns wide."""
+    """Return the parts of a data set's summary, top to bottom, each at most `width` columns wide."""
     title = " · ".join(printable(name) for name in (summary.data_set, summary.variant))
     head = Group(Text(shorten(title, width), style="bold"), Text(printable(summary.root), overflow="fold"))
     parts: list[RenderableType] = [head, _splits(summary, width)]
@@ -210,10 +220,11 @@ def _between(summary: Contents) -> RenderableType:
             [split.subjects for split in summary.splits.values()],
         )
         kinds = ["image", *(kind for kind, counts in zip(("clip", "subject"), named, strict=True) if any(counts))]
-        unnamed = [kind for kind in ("clip", "subject") if kind not in kinds]
-        lines.append(Text(f"  no {' and no '.join(kinds)} appears in two splits"))
+        unnamed = [f"{kind}s" for kind in ("clip", "subject") if kind not in kinds]
+        listed = " or ".join(filter(None, [", ".join(kinds[:-1]), kinds[-1]]))
+        lines.append(Text(f"  no {listed} appears in two splits"))
         if unnamed:
-            lines.append(Text(f"  (the data set names no {' and no '.join(unnamed)})", "dim"))
+            lines.append(Text(f"  (the data set names no {' or '.join(unnamed)})", "dim"))
     return Group(*lines)
 
 

@@ -1,4 +1,4 @@
-"""What `featcache fit` says when it is done, for the terminal."""
+"""What `featcache fit` prints when it is done."""
 
 import math
 from collections.abc import Iterator
@@ -15,7 +15,11 @@ _SHOWN = 20  # combinations; --json has them all
 
 
 def classifier_fit_parts(fitted: Fitted) -> Iterator[RenderableType]:
-    """Yield, top to bottom: the rows, a line for each combination, best first, and what train says of the best."""
+    """Yield what fit prints: the rows, a line for each combination, best first, and the best one's scores on train.
+
+    Args:
+        fitted: what the fit returned.
+    """
     val = "" if fitted.val_rows is None else f", {fitted.val_rows:,} to choose by"
     yield Text(
         f"{printable(fitted.best.kind)}: {fitted.train_rows:,} rows to train on{val}; "

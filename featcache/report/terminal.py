@@ -199,7 +199,7 @@ def _counts(evaluation: Evaluation) -> list[list[str]]:
 
 def _shares(evaluation: Evaluation) -> list[list[str]]:
     """Return the cells as shares of their row, in per cent."""
-    return [[f"{100 * share:.0f}" if share else "·" for share in row] for row in _by_row(evaluation).tolist()]
+    return [[percent_number(share, 0) if share else "·" for share in row] for row in _by_row(evaluation).tolist()]
 
 
 def _by_row(evaluation: Evaluation) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

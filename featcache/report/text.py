@@ -12,14 +12,16 @@ def percent(share: float, decimals: int = 1) -> str:
     return UNDEFINED if math.isnan(share) else f"{100 * share:.{decimals}f} %"
 
 
-def percent_number(share: float, *, signed: bool = False) -> str:
+def percent_number(share: float, decimals: int = 1, *, signed: bool = False) -> str:
     """Return a share as "71.2", for a column that says "in %"; a dash where it is undefined."""
-    return UNDEFINED if math.isnan(share) else f"{100 * share:{'+' if signed else ''}.1f}"
+    return UNDEFINED if math.isnan(share) else f"{100 * share:{'+' if signed else ''}.{decimals}f}"
 
 
 def decimal(value: float) -> str:
-    """Return a loss as "0.6931"; a dash where it is undefined or infinite."""
-    return f"{value:.4f}" if math.isfinite(value) else UNDEFINED
+    """Return a loss as "0.6931", a huge one as "1.23e+09"; a dash where it is undefined or infinite."""
+    if not math.isfinite(value):
+        return UNDEFINED
+    return f"{value:.4f}" if value < 1e4 else f"{value:.3g}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -121,7 +121,10 @@ def create_store(
             write_trunk(root, TrunkRecord(spec, weights_name, weights_path))
     store = FeatureStore.open(root, stat_log)
     if store.trunk.spec != spec:
-        raise CacheError(f"{root}: the folder of this trunk's store holds another trunk's; name another --cache")
+        raise CacheError(
+            f"{root}: this folder is named after the trunk that is asked for, but holds the store of another; "
+            f"name another --cache"
+        )
     return store
 
 

@@ -33,7 +33,7 @@ class ListingLine:
     def __post_init__(self) -> None:
         names = all(type(name) is str and re.fullmatch(NAME_PATTERN, name) for name in self.key)
         if not names or not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise ValueError(f"{self.key} is no name of a listing")
+            raise ValueError(f"{self.key} is not a valid name of a listing")
 
     @property
     def key(self) -> ListingKey:
@@ -110,7 +110,7 @@ class CommitLog:
             ) from None
         return ReplayedLog(state.commits(content.size), content.lines, content.damaged, content.torn)
 
-    def mend_end(self, commits: Commits) -> None:
+    def repair_end(self, commits: Commits) -> None:
         """Remove what a crash left of a last line, or end a whole one; the first thing that a writer does.
 
         Args:
@@ -119,7 +119,7 @@ class CommitLog:
         Raises:
             MachineError: the disk refuses.
         """
-        self._lines.mend_end(commits.size)
+        self._lines.repair_end(commits.size)
 
     def add(self, shard: Shard) -> None:
         """Commit a published shard.
@@ -240,4 +240,4 @@ def _seal_added(shard: Shard) -> bytes:
     return seal_line({"add": {name: value for name, value in asdict(shard).items() if value is not None}})
 
 
-_WAY_OUT = "`featcache verify` lists what is damaged, `featcache repair` mends it."
+_WAY_OUT = "`featcache verify` lists what is damaged, `featcache repair` fixes it."

@@ -74,8 +74,8 @@ class ListingMeta(Document):
 
 SPLITS = DocumentKind(
     SplitsDocument, "record of splits",
-    "bring it back from a copy; or remove it, and `featcache extract` deals the data set anew",
+    "restore it from a copy; or remove it, and `featcache extract` assigns the splits anew",
 )  # fmt: skip
 TRUNK = DocumentKind(
-    TrunkDocument, "store", "`featcache repair` mends it", "use the featcache that made it, or another --cache"
+    TrunkDocument, "store", "run `featcache repair`", "use the featcache that made it, or another --cache"
 )

@@ -146,7 +146,7 @@ def listing_path(cache: Path, line: ListingLine) -> Path:
     """
     names = (line.data_set, line.variant, line.split)
     if not all(re.fullmatch(NAME_PATTERN, name) for name in names) or not re.fullmatch(r"[0-9a-f]{64}", line.sha256):
-        raise CacheError(f"{cache}: the log names a listing {'/'.join(names)!r}, which is no name of a listing")
+        raise CacheError(f"{cache}: the log names a listing {'/'.join(names)!r}, which is not a valid name")
     return cache / "listings" / line.data_set / line.variant / f"{line.split}-{line.sha256[:8]}.h5"
 
 

@@ -106,7 +106,7 @@ def repair_log(root: Path, log: ReplayedLog, adopted: Sequence[Shard]) -> Path |
     commit_log = CommitLog(root)
     path = commit_log.path
     if not log.damaged:
-        commit_log.mend_end(log.commits)
+        commit_log.repair_end(log.commits)
         for part in adopted:
             commit_log.add(part)
         return None
@@ -158,12 +158,10 @@ def find_spec(root: Path, candidates: Iterable[TrunkSpec]) -> TrunkSpec | None:
     """
     tail = root.name.rpartition("-")[2]
     fitting = {spec.fingerprint(): spec for spec in [*_salvage_spec(root), *candidates]}
-    found = [
-        spec
-        for fingerprint, spec in fitting.items()
-        if len(tail) == FINGERPRINT_DIGITS and fingerprint.startswith(tail)
-    ]
-    return found[0] if len(found) == 1 else None
+    if len(tail) != FINGERPRINT_DIGITS:
+        return None
+    named = [spec for fingerprint, spec in fitting.items() if fingerprint.startswith(tail)]
+    return named[0] if len(named) == 1 else None
 
 
 def repair_trunk_record(root: Path, spec: TrunkSpec | None, weights_name: str) -> Path | None:

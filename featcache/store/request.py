@@ -71,7 +71,7 @@ class StoreRequest:
             for name, settings in differing.items()
         ]
         raise CacheError(
-            f"{where}: no store that holds {what} is what was asked for: {', '.join(wanted)}; {', '.join(held)}; "
+            f"{where}: no store that holds {what} matches what was asked for: {', '.join(wanted)}; {', '.join(held)}; "
             f"run `featcache extract` with the trunk that is meant, or name a store with --store{also}"
         )
 

@@ -48,7 +48,9 @@ def write_split_assignment(cache: Path, data_set: str, variant: str, groups: Map
             raise CacheError(f"{path}: another process has been writing it for {_WAIT_SECONDS:g} s; run this one again")
         written = read_split_assignment(cache, data_set, variant)
         if any(groups.get(group, split) != split for group, split in written.items()):
-            raise CacheError(f"{path}: another extract has dealt these images to splits meanwhile; run this one again")
+            raise CacheError(
+                f"{path}: another extract has assigned these images to splits in the meantime; run this one again"
+            )
         splits: dict[str, list[str]] = {}
         for group, split in {**written, **groups}.items():
             splits.setdefault(split, []).append(group)

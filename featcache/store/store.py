@@ -222,7 +222,7 @@ class FeatureStore:
         with hold_store(self.root, wait=wait, waiting=waiting):
             log = CommitLog(self.root)
             commits = log.read()
-            log.mend_end(commits)
+            log.repair_end(commits)
             sweep_scratch(self.root)
             sweep_scratch(self.shard_folder)
             store = FeatureStore(self.root, read_trunk(self.root), commits, self.stat_log)

@@ -43,7 +43,7 @@ def read_trunk(root: Path) -> TrunkRecord:
     tail = spec.fingerprint()[:FINGERPRINT_DIGITS]
     if not root.name.endswith(f"-{tail}"):
         raise CacheError(
-            f"{path}: it describes trunk {tail}, and the folder is that of another; give the folder its name back, "
+            f"{path}: it describes trunk {tail}, but the folder is named after another; give the folder its own name, "
             f"which ends in -{tail}"
         )
     return TrunkRecord(spec, document.asked, document.weights, tuple(document.made))

@@ -70,6 +70,10 @@ def fast_precision(device: str) -> Compute:
 def require_decoder(decoder: Decoder, device: str) -> None:
     """Refuse a device that is to decode images and cannot.
 
+    Args:
+        decoder: What decodes the images.
+        device: As torch calls it.
+
     Raises:
         MachineError: the images are decoded by an NVIDIA GPU, and this device is none.
     """

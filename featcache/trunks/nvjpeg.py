@@ -44,7 +44,7 @@ def decode_rows(rows: Tensor, transform: ImageTransform, device: str) -> tuple[T
     """Decode, resize and crop a batch on the device.
 
     Args:
-        rows: (n, row_bytes) uint8, rows of `featcache.jpeg`, in the host's memory.
+        rows: (n, row_bytes) uint8, rows of `media.jpeg`, in the host's memory.
         transform: What is done to each image.
         device: As torch calls it.
 

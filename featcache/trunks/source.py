@@ -165,6 +165,11 @@ def tensors_sha256(arch: str, file: str, memo: WeightsMemo) -> str:
 
     What was read is remembered where the cache can be written.
 
+    Args:
+        arch: The architecture's name.
+        file: The checkpoint.
+        memo: The cache's memory of weights' hashes.
+
     Raises:
         MachineError: it is no checkpoint of this architecture; the message says what it is.
     """

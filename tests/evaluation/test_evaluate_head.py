@@ -71,7 +71,7 @@ def test_a_run_in_which_every_head_diverged_is_not_hushed_up(tmp_path):
     store = record_clusters(tmp_path, "train", "val")
     older = fit_head(tmp_path)
     train = featcache.load("train", pipeline=None, data="/data/toy", cache=tmp_path)
-    runs.record_run(store, train, [], None, "", None, 0.1)
+    runs.record_run(store, train, [], best=None, seconds=0.1)
     with pytest.raises(CacheError, match="newest run of toy diverged"):
         evaluate(tmp_path, "latest")
     assert evaluate(tmp_path).head == evaluate(tmp_path, older.best.name).head == older.best.name

@@ -108,7 +108,7 @@ FAULTS: dict[int, tuple[str, str]] = {
 ELSEWHERE: dict[int, tuple[str, ...]] = {
     1: (
         "tests/end_to_end/test_killed.py::test_twenty_kills_change_nothing",
-        "tests/store/test_store.py::test_a_writer_that_was_killed_leaves_its_commits_and_a_free_store",
+        "tests/store/test_writer.py::test_a_writer_that_was_killed_leaves_its_commits_and_a_free_store",
         "tests/maintenance/test_collection.py::test_a_gc_that_dies_at_any_step_loses_nothing",
     ),
     2: (
@@ -132,7 +132,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     10: ("tests/store/test_hdf5.py::test_a_well_formed_file_of_another_make_is_refused",),
     11: (
         "tests/extraction/test_bad_images.py::test_an_embedding_that_is_not_finite_is_refused_with_the_image_named",
-        "tests/store/test_store.py::test_a_row_is_stored_only_where_every_value_is_finite_and_fits",
+        "tests/store/test_writer.py::test_a_row_is_stored_only_where_every_value_is_finite_and_fits",
     ),
     15: ("tests/store/test_listings.py::test_a_name_that_leads_out_of_the_cache_is_refused",),
     16: ("tests/heads/saved/test_linear.py::test_tensors_of_another_make_are_refused_and_nothing_is_executed",),

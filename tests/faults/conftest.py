@@ -6,6 +6,7 @@ FEATCACHE_FAULTS=all runs the long counts in full and, where all tests of all fa
 import os
 import platform
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.conftest import Nano, single_thread, write_images
 from tests.faults import ledger
 from tests.faults.catalogue import ELSEWHERE
 from tests.faults.ledger import Case, Cases
+from tests.faults.strange_files import Place
 from tests.faults.world import World
 from tests.faults.zygote import Zygote
 
@@ -136,3 +138,38 @@ def hurt(small: World, tmp_path: Path) -> World:
 def reopened(world: World) -> FeatureStore:
     """The store as a process sees it that remembers nothing."""
     return FeatureStore.open(world.store, StatLog(world.cache / "nothing"))
+
+
+@pytest.fixture(scope="module")
+def place(nano) -> Iterator[Place]:
+    """Where somebody without rights may read: not below pytest's own folder, which is root's alone."""
+    with tempfile.TemporaryDirectory() as here:
+        weights = shutil.copy(nano.weights, Path(here, "nano.pth"))
+        os.utime(weights, ns=(10**18, 10**18))
+        Path(here).chmod(0o755)
+        yield Place(Path(here), Path(weights))
+
+
+@pytest.fixture
+def around(place, monkeypatch) -> Iterator[Path]:
+    """An empty folder that a command is run in."""
+    with tempfile.TemporaryDirectory(dir=place.here) as here:
+        Path(here).chmod(0o777)
+        monkeypatch.chdir(here)
+        yield Path(here)
+        os.chdir(place.here)
+
+
+@pytest.fixture
+def fresh(nano, tmp_path) -> World:
+    """Six images of two digits, not yet extracted."""
+    write_images(tmp_path / "digits", {"train": {"0": 3, "1": 3}})
+    return World(tmp_path / "digits", tmp_path / "cache", nano.weights)
+
+
+@pytest.fixture(scope="module")
+def many(nano, tmp_path_factory) -> World:
+    """200 images, shards of 4."""
+    here = tmp_path_factory.mktemp("many")
+    write_images(here / "digits", {"train": {str(digit): 20 for digit in range(10)}})
+    return World.undisturbed(here / "digits", here / "cache", nano.weights, shard_rows=4)

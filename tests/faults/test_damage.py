@@ -1,12 +1,10 @@
-"""Files that are no longer what they were: log lines, bits, ends, places."""
+"""Files that are no longer what they were: bits, ends, places."""
 
-import json
 import random
 import shutil
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import featcache
@@ -14,62 +12,9 @@ from featcache.errors import CacheError, FeatcacheError
 from featcache.files import StatLog
 from featcache.heads.saved import linear, run_log
 from featcache.maintenance.verification import run_verification
-from featcache.store import CommitLog, commits, find_stores
+from featcache.store import find_stores
 from tests.faults.conftest import reopened
 from tests.faults.world import World, overwrite
-
-
-def lines_of(world: World) -> list[bytes]:
-    return (world.store / commits.LOG_NAME).read_bytes().splitlines(keepends=True)
-
-
-def write_lines(world: World, lines: list[bytes]) -> None:
-    overwrite(world.store / commits.LOG_NAME, b"".join(lines))
-
-
-@pytest.mark.fault(6)
-def test_a_torn_last_line_at_every_length(hurt, small, saw):
-    """The last line cut anywhere is ignored, whatever it was; the next run goes on and ends as the undisturbed one."""
-    whole = lines_of(hurt)
-    for kept in range(1, len(whole[-1]) - 1, 40):
-        write_lines(hurt, [*whole[:-1], whole[-1][:kept]])
-        assert hurt.committed() == small.committed()
-        assert hurt.verify() == []
-        saw("the last line of the log torn", "ignored; the next writer cuts it off")
-    hurt.complete()
-    assert lines_of(hurt) == whole
-
-
-@pytest.mark.fault(6)
-def test_duplicate_lines_are_harmless(hurt, small, saw):
-    """Each line twice, in every order of the two, changes nothing."""
-    whole = lines_of(hurt)
-    for place in range(len(whole)):
-        for again in range(place, len(whole)):
-            write_lines(hurt, [*whole[: again + 1], whole[place], *whole[again + 1 :]])
-            assert hurt.committed() == small.committed()
-            hurt.same()
-            assert hurt.verify() == []
-            saw("a line of the log stands twice", "harmless")
-
-
-@pytest.mark.fault(6)
-def test_a_damaged_line_is_an_error_that_names_it(hurt, small, saw):
-    """A byte of any line but a torn last one: load, verify and extract name the line; repair mends it."""
-    whole = lines_of(hurt)
-    for place, line in enumerate(whole):
-        write_lines(hurt, [*whole[:place], line[:9] + b"~" + line[10:], *whole[place + 1 :]])
-        with pytest.raises(CacheError, match=f"line {place + 1} is damaged"):
-            reopened(hurt)
-        assert any(f"line {place + 1}" in problem.message for problem in hurt.verify())
-        with pytest.raises(FeatcacheError, match=f"line {place + 1}"):
-            hurt.extract()
-        featcache.repair(cache=hurt.cache)
-        hurt.complete()
-        assert hurt.committed() == small.committed()
-        saw("a damaged line of the log", "an error that names it; repaired, extracted: complete")
-        shutil.rmtree(hurt.cache)
-        shutil.copytree(small.cache, hurt.cache)
 
 
 @pytest.mark.fault(7)
@@ -272,61 +217,3 @@ def test_a_listing_that_stands_elsewhere(hurt, saw):
         assert hurt.extract()[0].embedded == 0
         hurt.complete()
         saw(f"a listing {harm}", "an error with the way out; extract writes it again, nothing embedded")
-
-
-@pytest.mark.fault(29)
-@pytest.mark.parametrize("number", [0, 2, 99, None, "1"])
-def test_a_store_of_another_format_is_refused(hurt, saw, number):
-    """trunk.json of a newer (or unknown older) format: every command says which it is and which are read."""
-    from featcache.files.sealed import seal_document, unseal_document
-
-    path = hurt.store / "trunk.json"
-    document = unseal_document(path.read_bytes())
-    assert document is not None
-    assert document["format"] == 1
-    overwrite(path, seal_document({**document, "format": number}))
-    for ask in (hurt.load, hurt.extract):
-        with pytest.raises(CacheError, match=f"format {number}, this featcache reads 1"):
-            ask()
-    assert any(f"format {number}" in problem.message for problem in hurt.verify())
-    featcache.repair(cache=hurt.cache)
-    assert unseal_document(path.read_bytes()) == {**document, "format": number}  # left to those who know it
-    saw("trunk.json of another format", "refused, both formats named; repair leaves it alone")
-
-
-@pytest.mark.fault(29)
-def test_what_a_newer_version_writes_into_a_log_or_listing_is_refused(hurt, small, saw):
-    """A line of an unknown kind, a shard with an unknown field, a listing of another version: named, not skipped."""
-    from featcache.files.sealed import seal_line, unseal_line
-    from featcache.store import listings
-
-    whole = lines_of(hurt)
-    add = unseal_line(whole[0][:-1])
-    assert add is not None
-    for entry in ({"index": {}}, {"add": {**add["add"], "compression": "zstd"}}):
-        write_lines(hurt, [*whole, seal_line(entry)])
-        with pytest.raises(CacheError, match=f"line {len(whole) + 1} is none that this version reads"):
-            reopened(hurt)
-        saw("a line that a newer version wrote", "refused, the line named")
-    write_lines(hurt, whole)
-    version, extracted = listings.VERSION, reopened(small).listing(("digits", "all", "train"))
-    try:
-        listings.VERSION = version + 1
-        newer = listings.write_listing(hurt.cache, extracted)
-    finally:
-        listings.VERSION = version
-    CommitLog(hurt.store).name_listing(newer)
-    with pytest.raises(CacheError, match="its version is 2, this featcache reads 1"):
-        hurt.load()
-    saw("a listing of a newer version", "refused, both versions named")
-
-
-@pytest.mark.fault(29)
-def test_a_spec_without_fields_that_came_later_is_read(hurt, small, saw):
-    """A field at its default is left out of trunk.json, so that a store from before that field keeps its identity."""
-    spec = json.loads((hurt.store / "trunk.json").read_bytes())["spec"]
-    known = {"arch", "weights_sha256", "transform"}
-    assert set(spec) >= known
-    assert "layer" not in spec
-    assert np.array_equal(hurt.load().x, small.truth["train"].x)
-    saw("a trunk.json that lacks the fields at their defaults", "read; the same store")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from featcache import MachineError
-from featcache.os_refusals import FILES, MEMORY, PROCESSES, exhaustion, refusal
+from featcache.os_refusals import FILES, MEMORY, PROCESSES, translate_exhaustion, translate_refusal
 from tests.conftest import ARCH
 
 pytestmark = pytest.mark.timeout(900)
@@ -106,7 +106,7 @@ def wrapped(error: BaseException, outer: BaseException) -> BaseException:
 def test_what_ran_out_is_told_however_it_is_wrapped(error, text, outer):
     """The sentence is about memory, threads or files, not about the last of the exceptions that followed."""
     raised = error if outer is None else wrapped(error, outer)
-    for found in (refusal(raised), exhaustion(raised)):
+    for found in (translate_refusal(raised), translate_exhaustion(raised)):
         assert isinstance(found, MachineError)
         assert str(found) == text
 
@@ -114,16 +114,16 @@ def test_what_ran_out_is_told_however_it_is_wrapped(error, text, outer):
 @pytest.mark.fault(37)
 def test_other_refusals_name_the_file():
     """An OSError that nothing else told of: which file, why, and exit 5."""
-    found = refusal(PermissionError(13, "Permission denied", "/some/file"))
+    found = translate_refusal(PermissionError(13, "Permission denied", "/some/file"))
     assert str(found).startswith("/some/file: the system refused it: Permission denied")
-    assert exhaustion(PermissionError(13, "Permission denied", "/some/file")) is None
+    assert translate_exhaustion(PermissionError(13, "Permission denied", "/some/file")) is None
 
 
 @pytest.mark.fault(37)
 @pytest.mark.parametrize("error", [ValueError("out of memory"), OSError(9, "Bad file descriptor"), KeyError("x")])
 def test_a_bug_stays_a_bug(error):
     """What the system has not refused is not blamed on it."""
-    assert refusal(error) is None
+    assert translate_refusal(error) is None
 
 
 @pytest.mark.fault(37)

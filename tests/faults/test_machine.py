@@ -30,8 +30,8 @@ import featcache
 from featcache import FeatcacheError
 from featcache.files import StatLog
 from featcache.store import commits, find_stores
+from tests.faults.attempts import shimmed
 from tests.faults.shim import Real
-from tests.faults.test_steps import shimmed
 from tests.faults.world import World, litter, overwrite
 
 PICTURES = 8

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from featcache.store import commits
+from tests.faults.attempts import shimmed
 from tests.faults.shim import Real
-from tests.faults.test_steps import shimmed
 from tests.faults.world import World
 
 

@@ -1,15 +1,20 @@
 """A data set, a cache, and what must hold of the cache whatever was done to it."""
 
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 import featcache
 from featcache import Features, Settings, Summary
 from featcache.files import StatLog
 from featcache.store import FeatureStore, Problem, find_stores, shard
+from featcache.store.commits import LOG_NAME
 from tests.conftest import ARCH
+
+KEY = ("digits", "all", "train")  # of the listing that a world's train split is
 
 
 @dataclass(frozen=True)
@@ -99,3 +104,33 @@ def litter(cache: Path) -> list[Path]:
 def overwrite(path: Path, data: bytes) -> None:
     path.chmod(0o644)
     path.write_bytes(data)
+
+
+def until(holds, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.002)
+
+
+def digests_in_order(store: FeatureStore) -> list[bytes]:
+    return [row.tobytes() for part in store.shards for row in shard.read_digests(store.shard_folder, part)]
+
+
+def paint(path: Path, seed: int, kind: str = "BMP") -> Path:
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, kind)
+    return path
+
+
+def row_of(world: World, path: str) -> bytes:
+    features = world.load()
+    return features.x[features.paths.index(path)].tobytes()
+
+
+def lines_of(world: World) -> list[bytes]:
+    return (world.store / LOG_NAME).read_bytes().splitlines(keepends=True)
+
+
+def write_lines(world: World, lines: list[bytes]) -> None:
+    overwrite(world.store / LOG_NAME, b"".join(lines))

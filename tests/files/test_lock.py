@@ -19,8 +19,8 @@ from featcache.files.lock import SOFT, hold_store
 HOLD = """
 import sys, time
 from pathlib import Path
-from featcache.files.lock import writing
-with writing(Path(sys.argv[1])):
+from featcache.files.lock import hold_store
+with hold_store(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """

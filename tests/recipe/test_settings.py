@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 import pytest
 import typer
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
@@ -41,9 +40,7 @@ TRUNK = declared_settings(TrunkSettings)
 class MoreSettings(HeadSettings):
     """The settings of a head, and one more: what adding a setting takes."""
 
-    dropout: Annotated[float, Ge(0), Lt(1), Setting("The share of the dimensions that is left out.", several=True)] = (
-        0.0
-    )
+    dropout: Annotated[float, Setting("The share of dimensions that is left out.", ge=0, lt=1, several=True)] = 0.0
 
 
 def options_of(command: str) -> dict[str, str]:
@@ -77,7 +74,7 @@ def test_one_declaration_is_all_that_a_new_setting_takes():
     assert [setting for setting in settings if settings[setting].about.several] == [*GRID_KEYS, "dropout"]
     option = option_of(declared_option(dropout))
     assert (option.opts, option.help, option.default) == (["--dropout"], help_of(dropout), None)
-    assert help_of(dropout) == "The share of the dimensions that is left out.  [from 0 to below 1; default: 0.0]"
+    assert help_of(dropout) == "The share of dimensions that is left out.  [from 0 to below 1; default: 0.0]"
     assert "    dropout: float | Sequence[float] | None\n" in typed_dict("MoreKeywords", "head", settings)
 
 
@@ -129,29 +126,30 @@ def test_every_setting_is_explained():
 
 
 @pytest.mark.parametrize(
-    ("annotation", "words"),
+    ("kind", "limits", "words"),
     [
-        (Annotated[float, Gt(0)], "a number above 0"),
-        (Annotated[float, Ge(0)], "a number from 0 up"),
-        (Annotated[float, Ge(0), Lt(1)], "a number from 0 to below 1"),
-        (Annotated[float, Ge(0), Le(1)], "a number from 0 to 1"),
-        (Annotated[int, Ge(1), Le(10_000)], "a whole number from 1 to 10,000"),
-        (Annotated[int, Ge(1), Le(2**31)], "a whole number from 1 to 2^31"),
-        (Annotated[int, Ge(0), Lt(2**63)], "a whole number from 0 to 2^63 - 1"),
-        (Annotated[int, Ge(1)] | None, "a whole number from 1 up, or None"),
-        (float, "a number"),
-        (str, "text"),
-        (bool, "true or false"),
-        (Literal["a"], "a"),
-        (Literal["a", "b", "c"], "a, b or c"),
+        (float, {"gt": 0}, "a number above 0"),
+        (float, {"ge": 0}, "a number from 0 up"),
+        (float, {"ge": 0, "lt": 1}, "a number from 0 to below 1"),
+        (float, {"ge": 0, "le": 1}, "a number from 0 to 1"),
+        (float, {"gt": 0, "le": 0.5}, "a number above 0 to 0.5"),
+        (int, {"ge": 1, "le": 10_000}, "a whole number from 1 to 10,000"),
+        (int, {"ge": 1, "le": 2**31}, "a whole number from 1 to 2^31"),
+        (int, {"ge": 0, "lt": 2**63}, "a whole number from 0 to 2^63 - 1"),
+        (int | None, {"ge": 1}, "a whole number from 1 up, or None"),
+        (float, {}, "a number"),
+        (str, {}, "text"),
+        (bool, {}, "true or false"),
+        (Literal["a"], {}, "a"),
+        (Literal["a", "b", "c"], {}, "a, b or c"),
     ],
 )
-def test_a_range_in_words(annotation, words):
+def test_a_range_in_words(kind, limits, words):
     """Errors and --help say what is permitted in the same words."""
 
     @dataclass
     class Some:
-        value: Annotated[annotation, Setting("What it does.")] = None
+        value: Annotated[kind, Setting("What it does.", **limits)] = None
 
     assert declared_settings(Some)["value"].expected == words
 

@@ -9,7 +9,8 @@ from PIL import Image
 from rich.console import Console
 
 from featcache.prediction import Predictions, Timeline
-from featcache.report.pictures.sheet import MOST, _draw_sheet, _ticks, save_sheet, save_strip
+from featcache.report.pictures.sheet import MOST, _draw_sheet, save_sheet
+from featcache.report.pictures.strip import _ticks, save_strip
 from featcache.report.pictures.style import picture_style
 from featcache.report.render_predictions import (
     print_predictions,

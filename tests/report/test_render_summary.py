@@ -143,7 +143,7 @@ def test_nothing_odd_is_a_few_lines():
         for split in ("train", "val")
     ]
     text = drawn(print_data_summary, count_contents(clean, missing={"train": 0, "val": 0}), 100)
-    assert "  no image appears in two splits\n  (the data set names no clip and no subject)\n" in text
+    assert "  no image appears in two splits\n  (the data set names no clips or subjects)\n" in text
     assert "not known before `featcache extract`" in text
     assert "rows\n" not in text.split("between")[1]
     assert not any(word in text for word in ("lacks", "not on disk", "not taken", "two or more rows"))

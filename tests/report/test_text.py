@@ -78,6 +78,7 @@ def test_a_figure_is_written_in_one_way():
         "-1.0",
         "–",
     ]
+    assert decimal(1.234e9) == "1.23e+09"
     assert [decimal(0.69314), decimal(math.nan), decimal(math.inf)] == ["0.6931", "–", "–"]
 
 

@@ -67,7 +67,7 @@ def test_a_torn_last_line_is_ignored_and_cut_by_the_next_writer(tmp_path):
         log = log_of(tmp_path, before, LINES[2][:cut])
         found = log.read()
         assert (found.shards, found.size) == ((SHARDS[0],), len(before))
-        log.mend_end(found)
+        log.repair_end(found)
         assert log.path.read_bytes() == before
         log.add(SHARDS[1])
         assert log.read().shards == (SHARDS[0], SHARDS[1])
@@ -76,7 +76,7 @@ def test_a_torn_last_line_is_ignored_and_cut_by_the_next_writer(tmp_path):
 def test_cutting_a_whole_log_changes_nothing(tmp_path):
     """A log that ends with a whole line keeps every byte."""
     log = log_of(tmp_path, *LINES)
-    log.mend_end(log.read())
+    log.repair_end(log.read())
     assert log.path.read_bytes() == b"".join(LINES)
 
 
@@ -94,7 +94,7 @@ def test_a_last_line_that_lacks_nothing_but_its_newline_is_committed(tmp_path):
     log = log_of(tmp_path, *LINES[:2], LINES[2][:-1])
     found = log.read()
     assert (found.shards, found.size) == ((SHARDS[0], SHARDS[1]), log.path.stat().st_size)
-    log.mend_end(found)
+    log.repair_end(found)
     log.add(SHARDS[2])
     assert log.read().shards == tuple(SHARDS[:3])
 

@@ -160,7 +160,7 @@ def test_a_listing_that_is_not_there_is_told(tmp_path, damage):
 def test_a_name_that_leads_out_of_the_cache_is_refused(tmp_path, field, bad):
     """No line can be made whose file would stand elsewhere than below listings/."""
     fields = {"data_set": "digits", "variant": "all", "split": "train", "sha256": "0" * 64}
-    with pytest.raises(ValueError, match="no name of a listing"):
+    with pytest.raises(ValueError, match="not a valid name of a listing"):
         listing_path(tmp_path, ListingLine(**{**fields, field: bad}))
 
 

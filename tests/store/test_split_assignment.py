@@ -38,7 +38,7 @@ def test_groups_are_added_and_none_is_lost(tmp_path):
 def test_a_group_that_another_process_dealt_otherwise_is_refused(tmp_path):
     """Two extracts that dealt at once: the second is refused, and the first one's word stands."""
     split_assignment.write_split_assignment(tmp_path, *KEY, {"a": "train"})
-    with pytest.raises(CacheError, match="another extract has dealt"):
+    with pytest.raises(CacheError, match="another extract has assigned"):
         split_assignment.write_split_assignment(tmp_path, *KEY, {"a": "val", "b": "val"})
     assert split_assignment.read_split_assignment(tmp_path, *KEY) == {"a": "train"}
 
@@ -57,7 +57,7 @@ def test_every_bit_is_checked(tmp_path):
             continue
         assert found == groups  # a bit of white space
     path.write_bytes(b"{}")
-    with pytest.raises(CacheError, match=r"splits\.json: damaged.*deals the data set anew"):
+    with pytest.raises(CacheError, match=r"splits\.json: damaged.*assigns the splits anew"):
         split_assignment.read_split_assignment(tmp_path, *KEY)
 
 

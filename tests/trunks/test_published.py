@@ -13,7 +13,7 @@ from featcache import CacheError, Settings
 from featcache.files import StatLog
 from featcache.recipe import TrunkSection
 from featcache.store import create_store
-from featcache.trunks import WeightsMemo, trunk, weights
+from featcache.trunks import WeightsMemo, find_weights, weights
 from featcache.trunks.architectures import ARCHITECTURES, PublishedWeights, architecture
 from featcache.trunks.source import TrunkSource
 from tests.conftest import ARCH, write_images
@@ -84,7 +84,7 @@ def test_a_store_of_an_earlier_version_stays_usable(nano, published, tmp_path, m
     with monkeypatch.context() as before:
         before.setitem(ARCHITECTURES, ARCH, replace(architecture(ARCH), published={}))
         (old,) = featcache.extract("train", **running, **where)
-    assert "no file that torchvision published" in old.transform
+    assert "not a file that torchvision published" in old.transform
     assert featcache.load("train", weights=str(published), **where).source["store"] == old.store
     record = create_store(
         cache, source(published, cache).spec("float32"), weights_name="nano.pth", stat_log=StatLog(cache)
@@ -100,6 +100,6 @@ def test_a_store_of_an_earlier_version_stays_usable(nano, published, tmp_path, m
         featcache.load("train", **where)
     assert featcache.load("train", store=old.store, **where).source["store"] == old.store
     spec = replace(record.spec, transform=architecture(ARCH).transform)
-    located = trunk.find_weights(spec, "nano.pth", WeightsMemo(cache), str(nano.weights))
+    located = find_weights(spec, "nano.pth", WeightsMemo(cache), str(nano.weights))
     assert located is not None
     assert located.spec("float32") == spec

@@ -56,7 +56,7 @@ def test_known_weights_are_not_opened_again(source, nano, tmp_path):
 import sys
 from pathlib import Path
 from featcache.recipe.recipe import TrunkSection
-from featcache.store import WeightsMemo
+from featcache.trunks import WeightsMemo
 from featcache.trunks.source import TrunkSource
 section = TrunkSection(arch="vit_nano_16", weights={str(nano.weights)!r})
 asked = TrunkSource(section, WeightsMemo(Path({cache!r})))

@@ -64,7 +64,7 @@ class Point:
 
 
 class SoftmaxRegression:
-    """f(W, b) = sum of the rows' losses / total + lambda / 2 |W|^2, computed in blocks of rows, on the device."""
+    """The objective f(W, b) = sum of the rows' losses / total + lambda / 2 |W|^2, computed in blocks on the device."""
 
     def __init__(self, x: torch.Tensor, y: torch.Tensor, target: LossTarget, total: float, weight_decay: float) -> None:
         """Take rows x (rows, dim), their classes y (rows,), their loss, its divisor and lambda."""
@@ -118,7 +118,7 @@ class SoftmaxRegression:
         return Point(weight, bias, value, d_weight, d_bias, all_right, spread)
 
     @torch.inference_mode()
-    def preconditioner(self) -> Callable[[Vector, Doubles], Vector]:
+    def make_preconditioner(self) -> Callable[[Vector, Doubles], Vector]:
         """Return H0 as a function of a gradient and of the mean of p (1 - p), (classes,)."""
         gram = (self.x.T @ self.x).double().cpu() / len(self.y)
         eigenvalues, q = torch.linalg.eigh(gram)
@@ -146,7 +146,7 @@ def minimise(
         is_done: whether a point is good enough.
         deadline: what the clock (`time.perf_counter`) may read at the end.
     """
-    h0 = problem.preconditioner()
+    h0 = problem.make_preconditioner()
     point, iterations = start, 0
     pairs: list[tuple[Vector, Vector]] = []
     longest = 0.0  # that an iteration took

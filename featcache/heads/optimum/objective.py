@@ -24,7 +24,7 @@ ABSENT_CLASS_NATS = 100.0
 
 
 class Objective:
-    """f of one head's settings on one set of rows, centred (and scaled where the head standardises)."""
+    """The objective f of one head's settings on one set of rows, centred (and scaled where the head standardizes)."""
 
     def __init__(self, config: HeadConfig, train: Features, device: str = "cpu") -> None:
         self.weight_decay, self.classes = max(config.weight_decay, MIN_WEIGHT_DECAY), len(train.classes)

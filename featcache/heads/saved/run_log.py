@@ -52,9 +52,15 @@ class RunLog:
 
 
 def record_run(
-    store: FeatureStore, train: Features | Streamed, models: Sequence[SavedModel], best: str | None,
-    selected_by: str, check: "Check | None", seconds: float,
-) -> None:  # fmt: skip
+    store: FeatureStore,
+    train: Features | Streamed,
+    models: Sequence[SavedModel],
+    *,
+    best: str | None,
+    seconds: float,
+    selected_by: str = "",
+    check: "Check | None" = None,
+) -> None:
     """Add one run to the log of its data set.
 
     Args:
@@ -62,9 +68,9 @@ def record_run(
         train: The split that they were trained on.
         models: All models that the run made.
         best: The name of the one that it chose; None where every one diverged.
-        selected_by: What chose it, such as "macro recall on val"; "" where nothing did.
-        check: The check of the best one against the optimum; None where it was left out.
         seconds: How long the training took, all models together.
+        selected_by: What chose the best one, such as "macro recall on val"; "" where nothing did.
+        check: The check of the best one against the optimum; None where it was left out.
 
     Raises:
         CacheError: another process holds the log, or what stands in its place is no file; the heads are saved.
@@ -85,7 +91,7 @@ def record_run(
                 f"{path}: another process has been writing it for {_WAIT_SECONDS:g} s; the heads are saved"
             )
         log = AppendLog(path)
-        log.mend_end(read_run_log(path).log.size)  # what a crash left of a line must not swallow this one
+        log.repair_end(read_run_log(path).log.size)  # what a crash left of a line must not swallow this one
         log.append(seal_line(line))
 
 

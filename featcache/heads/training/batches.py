@@ -17,7 +17,7 @@ from featcache.heads import HeadConfig
 from featcache.heads.training.cuda_graph import Recorder, find_recorder
 from featcache.heads.training.samplers import prefetched, sampled
 from featcache.heads.training.stack import EpochChunk, LabelledBlocks
-from featcache.machine import quota
+from featcache.machine import core_quota
 
 EpochIterator = Callable[[], Iterator[EpochChunk]]  # starts at the epoch's first chunk each time that it is called
 
@@ -120,7 +120,7 @@ def spare_core_for_readers(features: Features | Streamed) -> Iterator[None]:
     has: on two cores, two threads gathered at a third of the speed of one (docs/decisions/058).
     """
     threads = torch.get_num_threads()
-    most = min(threads, quota() or threads)
+    most = min(threads, core_quota() or threads)
     torch.set_num_threads(max(1, most - 1) if isinstance(features, Streamed) else most)
     try:
         yield

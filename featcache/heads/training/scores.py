@@ -27,7 +27,7 @@ class BatchLogits(NamedTuple):
 
 
 class RowScores:
-    """Of each row and head what `BatchLogits` has, on the device, for up to so many rows."""
+    """The `BatchLogits` of every row and head of a pass, kept on the device, for up to so many rows."""
 
     def __init__(self, rows: int, heads: int, device: str | torch.device) -> None:
         self.heads = heads
@@ -73,11 +73,11 @@ class RowScores:
 
 
 class ScoreCounts:
-    """The same, counted as it comes: of each head the bits lost, and the hits of each class. On the host.
+    """The loss and the hits of all heads, counted as they come, on the host.
 
     Attributes:
-        lost: (members, heads) float64; each member of a thread team counts for itself.
-        right: (members, heads, classes) int64.
+        lost: (members, heads) float64, bits of loss; each member of a thread team counts for itself.
+        right: (members, heads, classes) int64, rows of each class that were right.
     """
 
     def __init__(self, members: int, heads: int, classes: int) -> None:

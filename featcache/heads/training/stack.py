@@ -113,10 +113,10 @@ class HeadStack(ABC):
         self.steps = self.minus_lr.shape[1]
 
     def begin_epoch(self, epoch: int, lr_factors: Sequence[float]) -> None:
-        """Prepare epoch 0, 1, …
+        """Set the learning rates of an epoch.
 
         Args:
-            epoch: which one.
+            epoch: 0, 1, …
             lr_factors: what each config's rate is multiplied by: below 1 on a plateau, and 0 stops a head.
         """
         self._set_rates(epoch, self.minus_lr[epoch] * torch.tensor([lr_factors[head] for head in self.order]))

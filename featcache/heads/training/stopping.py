@@ -6,7 +6,7 @@ PLATEAU_FACTOR, PLATEAU_THRESHOLD = 0.1, 1e-4  # torch's ReduceLROnPlateau
 
 
 class HeadProgress:
-    """How far one head has come, epoch by epoch. The schedules that need no score are `HeadConfig.lr_at`.
+    """The progress of one head from epoch to epoch. The schedules that need no score are `HeadConfig.lr_at`.
 
     Attributes:
         lr_factor: what the schedule's learning rate is multiplied by: 1, less on a plateau, 0 once the head stopped.

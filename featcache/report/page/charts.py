@@ -47,53 +47,79 @@ def share_bar(share: float, kind: str) -> Markup:
 
 
 def draw_curves(curves: Sequence[Curve], column: str, *, share: bool, title: str) -> Markup | None:
-    """Return one panel: a column of the history of every head; None where no head has it."""
+    """Return one panel: a column of the history of every head; None where no head has it.
+
+    Args:
+        curves: of every head of the sweep.
+        column: the one that is drawn: "val_loss".
+        share: whether its values are shares, drawn from 0 to 100 %.
+        title: stands above the panel.
+    """
     drawn = [curve for curve in curves if len(_finite(curve.columns.get(column, ())))]
     if not drawn:
         return None
-    width, height, left, right, top, bottom = 460.0, 250.0, 44.0, 96.0, 30.0, 28.0
     values = np.concatenate([_finite(curve.columns[column]) for curve in drawn])
     last = max(max(curve.epochs) for curve in drawn)
-    low, high = (0.0, 1.0) if share else (0.0, float(np.quantile(values, 0.995)) or 1.0)
-    ticks = _ticks(low, high)
-    high = max(high, ticks[-1])
-
-    def x(epoch: float) -> float:
-        return left + (width - left - right) * (epoch - 1) / max(last - 1, 1)
-
-    def y(value: float) -> float:
-        return top + (height - top - bottom) * (1 - (min(max(value, low), high) - low) / (high - low))
-
-    parts = [f'<svg class="panel" viewBox="0 0 {_n(width)} {_n(height)}" role="img" aria-label="{escape(title)}">',
+    high = 1.0 if share else float(np.quantile(values, 0.995)) or 1.0
+    ticks = _ticks(0.0, high)
+    panel = _Panel(last, max(high, ticks[-1]))
+    size = f"{_n(panel.width)} {_n(panel.height)}"
+    parts = [f'<svg class="panel" viewBox="0 0 {size}" role="img" aria-label="{escape(title)}">',
              f'<text class="title" x="0" y="14">{escape(title)}</text>']  # fmt: skip
-    for tick in ticks:
-        label = percent(tick, 0) if share else f"{tick:g}"
-        parts.append(f'<path class="grid" d="M{_n(left)} {_n(y(tick))}H{_n(width - right)}"/>'
-                     f'<text class="tick end" x="{_n(left - 6)}" y="{_n(y(tick) + 3.5)}">{label}</text>')  # fmt: skip
+    parts += [panel.grid_line(tick, percent(tick, 0) if share else f"{tick:g}") for tick in ticks]
     parts += [
-        f'<text class="tick mid" x="{_n(x(epoch))}" y="{_n(height - 10)}">{epoch}</text>'
+        f'<text class="tick mid" x="{_n(panel.x(epoch))}" y="{_n(panel.height - 10)}">{epoch}</text>'
         for epoch in sorted({1, (1 + last) // 2, last})
     ]
     ends = []
     for number, curve in sorted(enumerate(drawn), key=lambda pair: pair[1].chosen):
-        step = max(1, len(curve.epochs) // POINTS)
         points = [(epoch, value) for epoch, value in zip(curve.epochs, curve.columns[column], strict=True)
                   if np.isfinite(value)]  # fmt: skip
-        thin = points[:-1:step] + points[-1:]
-        kind = "chosen" if curve.chosen else f"other d{number % 4}"
-        if len(thin) == 1:
-            parts.append(f'<circle class="{kind} dot" cx="{_n(x(thin[0][0]))}" cy="{_n(y(thin[0][1]))}" r="3"/>')
-        else:
-            line = "L".join(f"{_n(x(epoch))} {_n(y(value))}" for epoch, value in thin)
-            parts.append(f'<path class="{kind}" d="M{line}"/>')
+        step = max(1, len(curve.epochs) // POINTS)
+        thinned = points[:-1:step] + points[-1:]
+        parts.append(panel.line(thinned, "chosen" if curve.chosen else f"other d{number % 4}"))
         if curve.chosen or len(drawn) <= LABELLED:
-            ends.append((y(points[-1][1]), curve))
-    for height_at, curve in _spread_labels(ends, top, height - bottom):
+            ends.append((panel.y(points[-1][1]), curve))
+    parts += [panel.label(y, curve) for y, curve in _spread_labels(ends, panel.top, panel.height - panel.bottom)]
+    return Markup("".join([*parts, "</svg>"]))  # noqa: S704 (what is a name is escaped)
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """Where epochs and values lie in a panel of curves."""
+
+    last: int  # epoch
+    high: float  # value; the lowest is 0
+    width: float = 460.0
+    height: float = 250.0
+    left: float = 44.0
+    right: float = 96.0
+    top: float = 30.0
+    bottom: float = 28.0
+
+    def x(self, epoch: float) -> float:
+        return self.left + (self.width - self.left - self.right) * (epoch - 1) / max(self.last - 1, 1)
+
+    def y(self, value: float) -> float:
+        return self.top + (self.height - self.top - self.bottom) * (1 - min(max(value, 0.0), self.high) / self.high)
+
+    def grid_line(self, tick: float, label: str) -> str:
+        y = self.y(tick)
+        return (f'<path class="grid" d="M{_n(self.left)} {_n(y)}H{_n(self.width - self.right)}"/>'
+                f'<text class="tick end" x="{_n(self.left - 6)}" y="{_n(y + 3.5)}">{label}</text>')  # fmt: skip
+
+    def line(self, points: Sequence[tuple[int, float]], kind: str) -> str:
+        if len(points) == 1:
+            ((epoch, value),) = points
+            return f'<circle class="{kind} dot" cx="{_n(self.x(epoch))}" cy="{_n(self.y(value))}" r="3"/>'
+        path = "L".join(f"{_n(self.x(epoch))} {_n(self.y(value))}" for epoch, value in points)
+        return f'<path class="{kind}" d="M{path}"/>'
+
+    def label(self, y: float, curve: Curve) -> str:
         mark = " ●" if curve.chosen else ""
         kind = "label chosen" if curve.chosen else "label"
-        parts.append(f'<text class="{kind}" x="{_n(width - right + 7)}" y="{_n(height_at + 3.5)}">'
-                     f"{escape(curve.label)}{mark}</text>")  # fmt: skip
-    return Markup("".join([*parts, "</svg>"]))  # noqa: S704 (what is a name is escaped)
+        return (f'<text class="{kind}" x="{_n(self.width - self.right + 7)}" y="{_n(y + 3.5)}">'
+                f"{escape(curve.label)}{mark}</text>")  # fmt: skip
 
 
 def draw_reliability(calibration: Calibration) -> Markup:

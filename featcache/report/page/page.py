@@ -17,6 +17,7 @@ from markupsafe import Markup
 from featcache.evaluation import Evaluation, SplitPredictions
 from featcache.metrics import explain_too_few
 from featcache.report import (
+    UNDEFINED,
     check_destination,
     counted,
     decimal,
@@ -29,7 +30,7 @@ from featcache.report import (
 )
 from featcache.report.page import charts
 from featcache.report.page.charts import Curve
-from featcache.report.page.gallery import A_CELL, Gallery, build_gallery, describe_limits
+from featcache.report.page.gallery import Gallery, build_gallery, describe_limits
 from featcache.report.page.palette import shade_level, shade_rules
 
 LONGEST = 44  # cells of a class name in a table; the whole name is in its title
@@ -104,8 +105,8 @@ def render_html(page: Page, gallery: Gallery) -> str:
         panels=_panels(page.curves),
         reliability=charts.draw_reliability(evaluation.calibration) if evaluation.calibration else None,
         limits=describe_limits(gallery, list(gallery.rows)),
-        a_cell=A_CELL,
         gallery=gallery,
+        dash=UNDEFINED,
     )
 
 
@@ -124,7 +125,7 @@ def _matrix(evaluation: Evaluation) -> list[dict[str, Any]]:
             verb = "right" if i == j else f"taken for {names[j]}"
             cells.append({
                 "count": count,
-                "share": f"{100 * share:.0f}" if share >= 0.005 else "<1",
+                "share": percent_number(share, 0) if share >= 0.005 else "<1",
                 "shade": f"{'o' if i == j else 'x'}{shade_level(share)}",
                 "title": f"{names[i]}: {count:,} of {support:,} {verb} ({percent(share)})",
             })  # fmt: skip

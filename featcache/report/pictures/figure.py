@@ -124,6 +124,7 @@ def _title(evaluation: Evaluation, legible: Callable[[str], str]) -> list[tuple[
 
 
 def _draw_matrix(evaluation: Evaluation, axes: "Axes", cell: float, font: float) -> None:
+    """Draw the matrix: colours are shares of the row, texts are counts; rows without support are hatched."""
     import matplotlib as mpl
     from matplotlib.patches import Rectangle
 
@@ -147,6 +148,7 @@ def _draw_matrix(evaluation: Evaluation, axes: "Axes", cell: float, font: float)
 
 
 def _draw_names(axes: "Axes", names: list[str], font: float, named: slice, *, upright: bool) -> None:
+    """Write the classes' names beside the rows and below the columns."""
     ticks, shown = range(len(names))[named], names[named]
     axes.set_xticks(ticks, shown, fontsize=font, rotation=0 if upright else 90)
     axes.set_yticks(ticks, shown, fontsize=font)

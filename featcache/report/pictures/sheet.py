@@ -1,8 +1,10 @@
-"""Predictions as pictures: a contact sheet of images, and the labels of a video over time."""
+"""Predictions as a picture: a contact sheet of images."""
 
 import math
 import os
 import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +12,8 @@ import numpy as np
 
 from featcache.files import read_file
 from featcache.media import BadImageError, decode_preview
-from featcache.prediction import Predictions, Timeline
-from featcache.report import check_destination, clock, percent, save_bytes, shorten
+from featcache.prediction import Predictions
+from featcache.report import check_destination, percent, save_bytes, shorten
 from featcache.report.pictures.style import (
     BLUE,
     GREY,
@@ -38,10 +40,6 @@ SHOWN = 3  # labels below an image
 LINE = 0.17  # inches from line to line
 GAP = 0.3  # inches between cells
 POINTS = 8.0
-LANE = 0.24  # inches; of one label in a timeline
-TITLE = 80  # letters of a video's or a head's name
-STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds from tick to tick
-TICKS = 9  # at most
 
 
 def save_sheet(predictions: Predictions, path: Path) -> int:
@@ -66,20 +64,24 @@ def save_sheet(predictions: Predictions, path: Path) -> int:
     return min(MOST, len(predictions.paths))
 
 
-def save_strip(timeline: Timeline, path: Path) -> None:
-    """Draw a lane for each label that occurs, over time; below them its confidence.
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The sizes of a sheet in inches; every cell has the same."""
 
-    Args:
-        timeline: what is drawn.
-        path: the file; an existing one is replaced.
+    cell: float  # the width of a cell
+    image: float  # the height of its image
+    lines: int  # of text below an image
+    columns: int
+    top: float  # the height of the title and the notes
+    wide: float  # the sheet
+    high: float
 
-    Raises:
-        UsageError: as of `save_sheet`.
-        MachineError: as of `save_sheet`.
-    """
-    check_destination(path, ".png")
-    with picture_style():
-        save_bytes(path, encode_png(_draw_strip(timeline)))
+    def corner(self, row: int) -> tuple[float, float]:
+        """Return where the cell of a row begins, from the left and from the top."""
+        return (
+            GAP + row % self.columns * (self.cell + GAP),
+            self.top + row // self.columns * (self.image + self.lines * LINE + GAP),
+        )
 
 
 def _draw_sheet(predictions: Predictions) -> "Figure":
@@ -92,54 +94,87 @@ def _draw_sheet(predictions: Predictions) -> "Figure":
     pictures = [_picture(path) for path in predictions.paths[: len(rows)]]
     tops = [[(shorten(legible(name), LONGEST), share) for name, share in predictions.top(row, SHOWN)] for row in rows]
     names = [shorten(legible(os.path.basename(predictions.paths[row])), LONGEST) for row in rows]
-    percent_width = widest(figure, ["100.0 %"], POINTS) + 0.1
-    labels = [name for top in tops for name, _ in top]
-    label_width = widest(figure, labels, POINTS) * 1.15  # bold is wider
-    cell = max(2.0, widest(figure, names, POINTS), label_width + percent_width)
-    reason_lines = 4 * any(predictions.failed)  # longer than a label
-    lines = max(min(SHOWN, len(predictions.classes)) + 1, reason_lines)
-    shapes = [min(1.0, picture.shape[0] / picture.shape[1]) for picture in pictures if picture is not None]
-    high_image = cell * max(shapes, default=0.75)  # no more room than the pictures take
-    tall = high_image + lines * LINE + GAP
-    slide = math.ceil(math.sqrt(SLIDE * len(rows) * tall / (cell + GAP)))
-    columns = max(1, min(len(rows), max(slide, int((WIDE + GAP) / (cell + GAP)))))
-    deep = math.ceil(len(rows) / columns)
     left_out = len(predictions.paths) - len(rows)
     title = f"{shorten(legible(predictions.head), LONGEST)} · {predictions.trunk}"
-    below = [*predictions.notes, *([f"{left_out:,} more images are not shown"] if left_out else [])]
-    wide = max(columns * (cell + GAP) + GAP, *(widest(figure, [text], 10) * 1.15 + 2 * GAP for text in (title, *below)))
-    top = 0.45 + 0.2 * len(below)
-    high = top + deep * tall + GAP / 2
-    figure.set_size_inches(wide, high)
-    figure.text(GAP / wide, 1 - 0.25 / high, title, fontsize=10, fontweight="bold", va="center")
-    for number, text in enumerate(below):
-        figure.text(GAP / wide, 1 - (0.47 + 0.2 * number) / high, text, fontsize=9, color=RUST, va="center")
+    notes = [*predictions.notes, *([f"{left_out:,} more images are not shown"] if left_out else [])]
+    labels = [name for top in tops for name, _ in top]
+    reason_lines = 4 * any(predictions.failed)  # longer than a label
+    lines = max(min(SHOWN, len(predictions.classes)) + 1, reason_lines)
+    layout = _lay_out(figure, pictures, names, labels, [title, *notes], lines)
+    figure.set_size_inches(layout.wide, layout.high)
+    figure.text(GAP / layout.wide, 1 - 0.25 / layout.high, title, fontsize=10, fontweight="bold", va="center")
+    for number, text in enumerate(notes):
+        y = 1 - (0.47 + 0.2 * number) / layout.high
+        figure.text(GAP / layout.wide, y, text, fontsize=9, color=RUST, va="center")
     for row in rows:
-        x, y = GAP + row % columns * (cell + GAP), top + row // columns * tall  # inches from the left and the top
-        axes = figure.add_axes((x / wide, 1 - (y + high_image) / high, cell / wide, high_image / high))
-        axes.set_axis_off()
-        picture = pictures[row]
-        if picture is None:
-            axes.imshow(np.full((1, 1, 3), 0.92), aspect="auto")
-        else:
-            axes.imshow(picture, aspect="equal", interpolation="bilinear")
-
-        def write(line: int, left: float, text: str, x: float = x, y: float = y, **style: Any) -> None:
-            figure.text((x + left) / wide, 1 - (y + high_image + (line + 0.6) * LINE) / high, text, va="center",
-                        fontsize=POINTS, **style)  # fmt: skip
-
-        write(0, 0, names[row], color=GREY)
-        if predictions.failed[row]:
-            reason = textwrap.wrap(f"no answer: {legible(predictions.failed[row])}", _fitting(figure, cell))
-            for line, text in enumerate(reason[:lines], start=1):
-                write(line, 0, text, color=RUST)
-        for line, (name, share) in enumerate(tops[row], start=1):
-            bar_y = y + high_image + (line + 0.98) * LINE
-            for length, colour in ((cell, PALE), (cell * (0.0 if math.isnan(share) else share), BLUE)):
-                figure.add_artist(_line(x / wide, (x + length) / wide, 1 - bar_y / high, colour))
-            write(line, 0, name, fontweight="bold" if line == 1 else "normal")
-            write(line, cell, percent(share), ha="right", color=GREY)
+        _draw_image(figure, layout, row, pictures[row])
+        failed = f"no answer: {legible(predictions.failed[row])}" if predictions.failed[row] else ""
+        _draw_labels(figure, layout, row, names[row], tops[row], failed)
     return figure
+
+
+def _lay_out(
+    figure: "Figure", pictures: Sequence["np.ndarray | None"], names: Sequence[str], labels: Sequence[str],
+    heading: Sequence[str], lines: int,
+) -> _Layout:  # fmt: skip
+    """Return the sizes: cells as wide as the longest name, a sheet about as wide as a slide.
+
+    Args:
+        figure: which measures texts.
+        pictures: one for each cell.
+        names: of the images.
+        labels: of all cells.
+        heading: the title, then the notes.
+        lines: of text below an image.
+    """
+    percent_width = widest(figure, ["100.0 %"], POINTS) + 0.1
+    label_width = widest(figure, labels, POINTS) * 1.15  # bold is wider
+    cell = max(2.0, widest(figure, names, POINTS), label_width + percent_width)
+    shapes = [min(1.0, picture.shape[0] / picture.shape[1]) for picture in pictures if picture is not None]
+    image = cell * max(shapes, default=0.75)  # no more room than the pictures take
+    tall = image + lines * LINE + GAP
+    as_a_slide = math.ceil(math.sqrt(SLIDE * len(pictures) * tall / (cell + GAP)))
+    columns = max(1, min(len(pictures), max(as_a_slide, int((WIDE + GAP) / (cell + GAP)))))
+    deep = math.ceil(len(pictures) / columns)
+    wide = max(columns * (cell + GAP) + GAP, *(widest(figure, [text], 10) * 1.15 + 2 * GAP for text in heading))
+    top = 0.45 + 0.2 * (len(heading) - 1)
+    return _Layout(cell, image, lines, columns, top, wide, top + deep * tall + GAP / 2)
+
+
+def _draw_image(figure: "Figure", layout: _Layout, row: int, picture: "np.ndarray | None") -> None:
+    """Draw the image of a row; a grey frame where it can no longer be read."""
+    x, y = layout.corner(row)
+    wide, high = layout.wide, layout.high
+    axes = figure.add_axes((x / wide, 1 - (y + layout.image) / high, layout.cell / wide, layout.image / high))
+    axes.set_axis_off()
+    if picture is None:
+        axes.imshow(np.full((1, 1, 3), 0.92), aspect="auto")
+    else:
+        axes.imshow(picture, aspect="equal", interpolation="bilinear")
+
+
+def _draw_labels(
+    figure: "Figure", layout: _Layout, row: int, name: str, top: Sequence[tuple[str, float]], failed: str
+) -> None:
+    """Write below the image of a row its name, then its labels with their probabilities, or why there is none."""
+    x, y = layout.corner(row)
+    wide, high = layout.wide, layout.high
+
+    def write(line: int, left: float, text: str, **style: Any) -> None:
+        height = 1 - (y + layout.image + (line + 0.6) * LINE) / high
+        figure.text((x + left) / wide, height, text, va="center", fontsize=POINTS, **style)
+
+    write(0, 0, name, color=GREY)
+    reason = textwrap.wrap(failed, _fitting(figure, layout.cell)) if failed else []
+    for line, text in enumerate(reason[: layout.lines], start=1):
+        write(line, 0, text, color=RUST)
+    for line, (label, share) in enumerate(top, start=1):
+        bar_y = y + layout.image + (line + 0.98) * LINE
+        filled = layout.cell * (0.0 if math.isnan(share) else share)
+        for length, colour in ((layout.cell, PALE), (filled, BLUE)):
+            figure.add_artist(_line(x / wide, (x + length) / wide, 1 - bar_y / high, colour))
+        write(line, 0, label, fontweight="bold" if line == 1 else "normal")
+        write(line, layout.cell, percent(share), ha="right", color=GREY)
 
 
 def _fitting(figure: "Figure", inches: float) -> int:
@@ -159,60 +194,3 @@ def _picture(path: str) -> "np.ndarray | None":
         return decode_preview(read_file(path, LARGEST, follow_links=True), EDGE)
     except (OSError, BadImageError):
         return None
-
-
-def _draw_strip(timeline: Timeline) -> "Figure":
-    """Draw the labels in lanes over time, and the head's confidence below them."""
-    figure, legible = blank_figure(), make_legible()
-    segments = timeline.segments()
-    labels: list[str] = list(
-        dict.fromkeys(segment.label for segment in segments)
-    )  # in the order in which they first occur
-    names = [shorten(legible(name), LONGEST) for name in labels]
-    left = widest(figure, names, 9) + 0.5
-    long, lanes, confidence_height = 9.0, LANE * len(labels), 0.9
-    notes = [*timeline.notes, *([f"not read to its end: {timeline.failed}"] if timeline.failed else [])]
-    title = f"{shorten(legible(os.path.basename(timeline.path)), TITLE)} · {shorten(legible(timeline.head), TITLE)}"
-    top = 0.6 + 0.2 * len(notes)
-    wide = max(left + long + 0.4, *(widest(figure, [text], 10) * 1.15 + 0.6 for text in (title, *notes)))
-    high = top + lanes + 0.25 + confidence_height + 0.6
-    figure.set_size_inches(wide, high)
-    figure.text(0.3 / wide, 1 - 0.3 / high, title, fontsize=10, fontweight="bold", va="center")
-    for number, text in enumerate(notes):
-        figure.text(0.3 / wide, 1 - (0.52 + 0.2 * number) / high, legible(text), fontsize=9, color=RUST, va="center")
-    above = figure.add_axes((left / wide, 1 - (top + lanes) / high, long / wide, lanes / high))
-    below = figure.add_axes((left / wide, 0.6 / high, long / wide, confidence_height / high))
-    step = float(np.diff(timeline.at).min()) if len(timeline.at) > 1 else 1.0
-    for segment in segments:
-        end = (
-            segment.end if segment.end > segment.start else segment.start + step
-        )  # the last frame of all is seen as well
-        above.barh(labels.index(segment.label), end - segment.start, left=segment.start, height=0.72, color=BLUE)
-    above.set_yticks(range(len(names)), names, fontsize=9)
-    above.set_ylim(len(names) - 0.5, -0.5)
-    last = float(timeline.at[-1]) + step
-    confidence = timeline.probabilities.max(axis=1)
-    below.plot([*timeline.at, last], [*confidence, confidence[-1]], color=BLUE, linewidth=1, drawstyle="steps-post")
-    below.set_ylim(0, 1.02)
-    below.set_yticks([0, 0.5, 1], ["0", "50", "100 %"], fontsize=9, color=GREY)
-    below.set_ylabel("confidence", fontsize=9, color=GREY)
-    ticks, labels = _ticks(float(timeline.at[0]), last)
-    above.set_xticks(ticks, [""] * len(ticks))
-    below.set_xticks(ticks, labels, fontsize=9)
-    for axes in (above, below):
-        axes.set_xlim(float(timeline.at[0]), last)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-        axes.tick_params(length=2)
-        axes.set_axisbelow(True)
-        axes.grid(color=PALE, linewidth=0.6)  # from a label to its far lanes
-    return figure
-
-
-def _ticks(first: float, last: float) -> tuple[list[float], list[str]]:
-    """Return round seconds from `first` to `last`, and how they are written: with tenths where they differ by less."""
-    step = next(
-        (step for step in STEPS if (last - first) / step < TICKS), STEPS[-1] * math.ceil((last - first) / 30_000)
-    )
-    ticks = [step * number for number in range(math.ceil(first / step - 1e-9), math.floor(last / step + 1e-9) + 1)]
-    return ticks, [clock(tick) if step < 1 else clock(tick).removesuffix(".0") for tick in ticks]

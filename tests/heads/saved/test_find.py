@@ -28,7 +28,7 @@ def made(cache, *heads: LinearHead, best: int | None = 0) -> list[str]:
     store = DatasetRequest(**WHERE, cache=cache).stores()[0]
     train = featcache.load("train", **WHERE, cache=cache)
     kept = [linear.save_head(store, head, train, None if head.val is None else train) for head in heads]
-    run_log.record_run(store, train, kept, None if best is None else kept[best].name, "", None, 1.0)
+    run_log.record_run(store, train, kept, best=None if best is None else kept[best].name, seconds=1.0)
     return [head.name for head in kept]
 
 

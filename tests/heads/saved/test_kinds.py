@@ -8,7 +8,7 @@ import pytest
 
 import featcache
 from featcache.errors import CacheError
-from featcache.files import unseal_document
+from featcache.files.sealed import unseal_document
 from featcache.heads.classifiers import ModelOutput, SearchTrial
 from featcache.heads.linear import Scores
 from featcache.heads.saved import folders, kinds, run_log
@@ -82,20 +82,20 @@ def constant(tmp_path, monkeypatch):
     folder = folders.heads_folder(store, "toy", "all") / "constant-1"
     folders.publish_model(folder, {}, DOCUMENT, {"label": 1, "sources": sources})
     model = read_constant(folder)
-    run_log.record_run(store, train, [model], model.name, "", None, 1.0)
+    run_log.record_run(store, train, [model], best=model.name, seconds=1.0)
     return model
 
 
 def test_a_kind_that_is_listed_serves_every_command(tmp_path, constant):
     """It is best, is compared by its predictions, has a page, and export-model says that it is no layer."""
     comparison = featcache.compare(**WHERE, cache=tmp_path, split="test")
-    (line,) = [line for line in comparison.lines if line.classifier == "constant"]
+    (line,) = [head for head in comparison.to_json()["heads"] if head["classifier"] == "constant"]
     labels = featcache.load("test", **WHERE, cache=tmp_path).y
-    assert line.scores.accuracy == pytest.approx((labels == 1).mean())
-    assert line.settings == "label=1"
+    assert line["accuracy"] == pytest.approx((labels == 1).mean())
+    assert line["settings"] == "label=1"
     evaluation = featcache.evaluate(**WHERE, cache=tmp_path)
     assert evaluation.head == "constant-1"
-    assert evaluation.accuracy == line.scores.accuracy
+    assert evaluation.accuracy == line["accuracy"]
     page = tmp_path / "page.html"
     featcache.save_report(page, "constant-1", **WHERE, cache=tmp_path)
     assert CLASSES[1] in page.read_text()

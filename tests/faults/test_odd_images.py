@@ -1,4 +1,4 @@
-"""Images and their files: edited, touched, odd, enormous, badly named; and what keys a store."""
+"""Image files that are odd, enormous, out of reach, or badly named."""
 
 import io
 import os
@@ -7,7 +7,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import threading
 import time
 import unicodedata
 import zlib
@@ -15,157 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from featcache import DataError, FeatcacheError, MachineError
-from tests.conftest import ARCH, write_images
-from tests.faults.world import World
+from featcache import DataError
+from tests.conftest import ARCH
+from tests.faults.world import World, paint, row_of
 
 ROOT = Path(__file__).parents[2]
-OLD = 10**18  # nanoseconds: a time long past, as an old file has it
-
-
-@pytest.fixture
-def fresh(nano, tmp_path) -> World:
-    """Six images of two digits, not yet extracted."""
-    write_images(tmp_path / "digits", {"train": {"0": 3, "1": 3}})
-    return World(tmp_path / "digits", tmp_path / "cache", nano.weights)
-
-
-def paint(path: Path, seed: int, kind: str = "BMP") -> Path:
-    pixels = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path, kind)
-    return path
-
-
-def row_of(world: World, path: str) -> bytes:
-    features = world.load()
-    return features.x[features.paths.index(path)].tobytes()
-
-
-def anew(world: World, tmp_path: Path) -> World:
-    """What a cache without any memory makes of the same images."""
-    other = World(world.images, tmp_path / "anew", world.weights)
-    shutil.rmtree(other.cache, ignore_errors=True)
-    other.extract(max_bad=1.0)
-    return other
-
-
-@pytest.mark.fault(22)
-@pytest.mark.parametrize("how", ["in place", "replaced by a rename", "within a tick of being read"])
-def test_an_edited_image_is_embedded_anew(fresh, tmp_path, saw, portion, how):
-    """Same size, same mtime, other pixels; over and over, also right after the extract has read the old ones."""
-    path = paint(fresh.images / "train" / "0" / "x.bmp", 0)
-    os.utime(path, ns=(OLD, OLD))
-    fresh.extract()
-    for turn in range(1, portion(30, 6)):
-        before, size = row_of(fresh, "train/0/x.bmp"), path.stat().st_size
-        new = io.BytesIO()
-        pixels = np.random.default_rng(turn).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(new, "BMP")
-        if how == "replaced by a rename":
-            (tmp_path / "new").write_bytes(new.getvalue())
-            os.utime(tmp_path / "new", ns=(OLD, OLD))
-            (tmp_path / "new").rename(path)
-        else:
-            path.write_bytes(new.getvalue())
-            if how == "in place":
-                os.utime(path, ns=(OLD, OLD))
-        assert path.stat().st_size == size
-        assert fresh.extract()[0].embedded == 1
-        assert row_of(fresh, "train/0/x.bmp") != before
-        saw(f"an image edited, same size, {how}", "embedded anew")
-    assert fresh.load().x.tobytes() == anew(fresh, tmp_path).load().x.tobytes()
-
-
-@pytest.mark.fault(22)
-def test_an_image_that_is_edited_while_it_is_read(fresh, tmp_path, saw, portion):
-    """A thread rewrites an image all the time: the run ends, says so or takes one of its states whole; and when the
-    writing is over, the next extract gives what a new cache gives.
-    """
-    path = paint(fresh.images / "train" / "0" / "x.bmp", 0)
-    states = [paint(tmp_path / f"{seed}.bmp", seed).read_bytes() for seed in range(4)]
-    stop, writes = threading.Event(), [0]
-
-    def rewrite() -> None:
-        while not stop.is_set():
-            with path.open("r+b") as file:
-                file.write(states[writes[0] % 4])
-            writes[0] += 1
-
-    for _ in range(portion(20, 3)):
-        stop.clear()
-        thread = threading.Thread(target=rewrite)
-        thread.start()
-        try:
-            summary = fresh.extract(max_bad=1.0)[0]
-        finally:
-            stop.set()
-            thread.join()
-        assert summary.rows == 7
-        fresh.extract()
-        assert fresh.load().x.tobytes() == anew(fresh, tmp_path).load().x.tobytes()
-        saw("an image rewritten while it is read", "the next run embeds its last state")
-    saw("writes to that image", "none left a wrong embedding", writes[0])
-
-
-@pytest.mark.fault(23)
-def test_what_changes_no_pixel_embeds_nothing(fresh, tmp_path, saw):
-    """touch, chmod, a hard link, a rename, another class, the folder moved: nothing is embedded anew."""
-    fresh.extract()
-    one, two = fresh.images / "train" / "0" / "0000.png", fresh.images / "train" / "0" / "0001.png"
-    moved = World(tmp_path / "disk2" / "digits", fresh.cache, fresh.weights)
-    moved.images.parent.mkdir()
-    for what, change in (
-        ("touch", lambda: os.utime(one)),
-        ("chmod", lambda: one.chmod(0o600)),
-        ("a hard link elsewhere", lambda: os.link(one, tmp_path / "link.png")),
-        ("a hard link in its place", lambda: (os.link(two, tmp_path / "two"), os.replace(tmp_path / "two", two))),
-        ("a hard link beside it", lambda: os.link(one, fresh.images / "train" / "0" / "again.png")),
-        ("a copy under another name", lambda: shutil.copy(one, one.with_name("copy.png"))),
-        ("a rename", lambda: two.rename(two.with_name("zzz.png"))),
-        ("another class", lambda: one.rename(fresh.images / "train" / "1" / "moved.png")),
-        ("the data set moved", lambda: fresh.images.rename(moved.images)),
-    ):
-        change()
-        world = moved if moved.images.exists() else fresh
-        assert world.extract()[0].embedded == 0, what
-        saw(what, "nothing embedded")
-    assert moved.verify() == []
-
-
-@pytest.mark.fault(24)
-def test_what_is_keyed_makes_a_store_and_what_is_not_makes_none(fresh, tmp_path, saw):
-    """Weights, stored dtype, precision, orientation, each alone: a new store. Batch, workers, shards, paths: the same,
-    and the same bytes.
-    """
-    first = fresh.extract()[0].store
-    expected = fresh.load().x.tobytes()
-    for how in ({"batch_size": 2, "workers": 2}, {"workers": 3}, {"shard_rows": 1}, {"shard_seconds": 0.001}):
-        other = World(fresh.images, tmp_path / f"{sorted(how)}", fresh.weights)
-        assert other.extract(**how)[0].store == first
-        assert other.load().x.tobytes() == expected
-        saw(f"not keyed: {', '.join(sorted(how))}", "the same store, the same bytes")
-    copy = shutil.copy(fresh.weights, tmp_path / "renamed.pth")
-    os.utime(copy, ns=(OLD, OLD))
-    assert fresh.extract(weights=str(copy))[0].embedded == 0
-    saw("not keyed: the path of the weights", "the same store")
-    state = torch.load(fresh.weights, weights_only=True)
-    state["class_token"] = state["class_token"] + 1e-3
-    torch.save(state, tmp_path / "other.pth")
-    stores = {first}
-    for what, options in (
-        ("the weights' tensors", {"weights": str(tmp_path / "other.pth")}),
-        ("the stored dtype", {"stored": "float16"}),
-        ("the compute dtype", {"precision": "bf16"}),
-    ):
-        summary = fresh.extract(**options)[0]
-        assert summary.embedded == 6
-        assert summary.store not in stores
-        stores.add(summary.store)
-        saw(f"keyed: {what}", "a new store, everything embedded")
-    assert fresh.verify() == []
 
 
 def pictures(root: Path) -> dict[str, str]:
@@ -356,61 +211,3 @@ def test_names_are_lossless_on_disk_and_inert_on_the_terminal(fresh, saw):
         assert said.count("\nlines.png") == 0
     for what in NAMES:
         saw(f"a file name with {what}", "its own row, to the byte; inert on the terminal")
-
-
-def scaled(world: World, factor: float, path: Path) -> str:
-    """The same trunk with every embedding multiplied."""
-    state = torch.load(world.weights, weights_only=True)
-    for name in ("encoder.ln.weight", "encoder.ln.bias"):
-        state[name] = state[name] * factor
-    torch.save(state, path)
-    return str(path)
-
-
-@pytest.mark.fault(11)
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_hold_no_numbers(fresh, tmp_path, saw, value):
-    """One NaN or inf in their last layer: refused before any image is embedded."""
-    state = torch.load(fresh.weights, weights_only=True)
-    state["encoder.ln.bias"][3] = value
-    torch.save(state, tmp_path / "broken.pth")
-    with pytest.raises(MachineError, match="hold nan or inf"):
-        fresh.extract(weights=str(tmp_path / "broken.pth"))
-    saw(f"{value} in the weights", "exit 5, the tensor named")
-
-
-@pytest.mark.fault(11)
-def test_a_trunk_that_gives_no_numbers(fresh, tmp_path, saw):
-    """Every embedding overflows float32: no row is stored, the run ends with 4 and names images."""
-    fresh.extract()
-    smallest = float(np.abs(fresh.load().x).max(axis=1).min())
-    weights = scaled(fresh, 3.5e38 / smallest, tmp_path / "large.pth")
-    other = World(fresh.images, tmp_path / "other", fresh.weights)
-    with pytest.raises(DataError, match=r"(?s)images.*train/0/0000.png: .*not finite"):
-        other.extract(weights=weights)
-    assert other.committed() == {}
-    assert other.verify() == []
-    saw("inf out of the trunk, for every image", "no row stored, exit 4, the images named", 6)
-
-
-@pytest.mark.fault(11)
-def test_one_row_too_large_for_float16_is_named(fresh, tmp_path, saw):
-    """Where the trunk's values lie around 65504: those that float16 cannot hold are failures, the others are stored as
-    they are; float32 holds all.
-    """
-    fresh.extract()
-    largest = np.abs(fresh.load().x).max(axis=1)
-    weights = scaled(fresh, 65504 / float(np.median(largest)), tmp_path / "large.pth")
-    half = fresh.extract(weights=weights, stored="float16", max_bad=0.9)[0]
-    full = fresh.extract(weights=weights)[0]
-    x = fresh.load(store=full.store).x
-    over = {
-        path for path, row in zip(fresh.load(store=full.store).paths, np.abs(x).max(axis=1), strict=True) if row > 65504
-    }
-    assert {path for path, _ in half.failures} == over
-    assert 0 < len(over) < 6
-    kept = fresh.load(store=half.store)
-    assert np.isfinite(kept.x).all()
-    saw("an embedding that float16 cannot hold", "a failure, the image named; the others stored", len(over))
-    with pytest.raises(FeatcacheError):
-        fresh.extract(weights=weights, stored="float16", max_bad=0.0)
