@@ -139,4 +139,4 @@ def test_the_nearest_name(word, right):
 def test_a_checked_function_keeps_its_signature():
     """What `help` and an editor show of it is what was written."""
     assert list(inspect.signature(echo).parameters) == ["one", "several", "number", "where"]
-    assert featcache.extract.__module__ == "featcache.extraction.job"
+    assert featcache.extract.__module__ == "featcache.extraction.command"

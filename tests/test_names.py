@@ -6,9 +6,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1] / "featcache"
 
-# Still twice; a name leaves this list with its second meaning.
-TWICE = {"Asked", "Drift", "Examined", "InMemory", "Line", "Part", "Place", "Source", "Trunk", "Weights", "_Pool"}
-
 
 def class_names() -> dict[str, list[str]]:
     """Return where each class of the package is defined, by its name."""
@@ -22,5 +19,5 @@ def class_names() -> dict[str, list[str]]:
 
 def test_no_class_name_stands_twice() -> None:
     """Two classes of one name, in whatever packages, are told apart by nobody."""
-    twice = {name: places for name, places in class_names().items() if len(places) > 1 and name not in TWICE}
+    twice = {name: places for name, places in class_names().items() if len(places) > 1}
     assert twice == {}

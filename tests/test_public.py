@@ -36,6 +36,15 @@ def test_every_public_name_is_there_and_nothing_else_is():
         featcache.extrakt  # noqa: B018
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [("Folds", "FoldsEvaluation"), ("Paired", "PairedEvaluation"), ("difference", "evaluate_pair")]
+)
+def test_a_public_name_of_before_still_works(old: str, new: str) -> None:
+    """A name that was public under another word gives what it always gave, and says what it is called now."""
+    with pytest.warns(DeprecationWarning, match=f"featcache.{old} is called featcache.{new} now"):
+        assert getattr(featcache, old) is getattr(featcache, new)
+
+
 def test_all_that_a_command_does_is_offered():
     """What a command imports to do its work, and what that returns, can be reached as `featcache.NAME`."""
     work = (

@@ -18,7 +18,7 @@ def info(
 ) -> None:
     """List what the cache holds, and count the parameters of the trunk and of a head on it."""
     from featcache.maintenance import info
-    from featcache.report import counted, provenance_sentence
+    from featcache.report import counted, describe_embeddings
 
     inventory = info(arch=arch, weights=weights, **options)
     if as_json:
@@ -41,7 +41,7 @@ def info(
         for listing in store["listings"]:
             echo(f"  {listing}")
         for made in store["made"]:
-            echo(f"  {provenance_sentence(made)}")
+            echo(f"  {describe_embeddings(made)}")
         if store["made_by_unknown"]:
             echo(f"  {store['made_by_unknown']:,} embeddings: what made them was not recorded")
     for problem in inventory["damaged"].values():

@@ -4,7 +4,7 @@ from featcache.errors import CacheError
 from featcache.features import RANDOM_TRUNK, Features
 from featcache.heads.saved import SavedModel, refuse_other_trunk
 from featcache.listing import find_leaks
-from featcache.store import FeatureStore, is_same_folder
+from featcache.store import FeatureStore, ListingKey, is_same_folder
 
 _NAMED = 5  # subjects in an error
 
@@ -83,6 +83,6 @@ def _leaks_from_train(store: FeatureStore, features: Features) -> list[str]:
     return [str(leak) for leak in find_leaks([store.listing(train).listing, features])]
 
 
-def _train_key(features: Features) -> tuple[str, str, str]:
+def _train_key(features: Features) -> ListingKey:
     """Return the name of the listing of train that belongs to these features."""
     return features.source["data_set"], features.source["variant"], "train"

@@ -24,11 +24,9 @@ from featcache.heads.saved import (
 )
 from featcache.metrics import bootstrap_intervals, calibration
 from featcache.recipe import StoreOptions
-from featcache.store import FeatureStore
+from featcache.store import FeatureStore, ListingKey
 
 UNITS = ("image", "clip")  # what one row of an evaluation is
-
-Key = tuple[str, str, str]  # data set, variant, split
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -157,14 +155,14 @@ def predict_on_split(
     )
 
 
-def _resolve(request: DatasetRequest, head: str | None, split: str | None) -> tuple[ChosenHead, Key]:
+def _resolve(request: DatasetRequest, head: str | None, split: str | None) -> tuple[ChosenHead, ListingKey]:
     """Return the head that is meant, and the listing of the split; no model and no embedding is read."""
     choice = find_head(request, head)
     split = _default_split(request, choice.store) if split is None else split
     return choice, request.key_of(choice.store, split)
 
 
-def _load(choice: ChosenHead, key: Key) -> tuple[SavedModel, Features]:
+def _load(choice: ChosenHead, key: ListingKey) -> tuple[SavedModel, Features]:
     """Return the model, and the embeddings that it is to predict on."""
     with choice.explain_choice_in_errors():
         model = load_model(choice.folder, choice.store)

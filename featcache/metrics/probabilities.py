@@ -1,10 +1,14 @@
 """From logits to probabilities."""
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
+Real = TypeVar("Real", bound=np.floating)
 
-def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+
+def softmax(logits: npt.NDArray[Real]) -> npt.NDArray[Real]:
     """exp(z) / sum exp(z) of each row, (rows, classes) in the precision of the logits.
 
     Nothing overflows: a row's largest logit is subtracted first. A row that holds nan or inf, as a head that diverged
@@ -12,5 +16,5 @@ def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     """
     with np.errstate(invalid="ignore", over="ignore"):
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
-        shares: npt.NDArray[np.floating] = exponentials / exponentials.sum(axis=1, keepdims=True)
+        shares: npt.NDArray[Real] = exponentials / exponentials.sum(axis=1, keepdims=True)
     return shares

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from featcache.recipe.settings import Setting
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class HeadSettings:
     """How one linear head is trained; the defaults are the ViT paper's recipe for transfer, with 90 epochs."""
 

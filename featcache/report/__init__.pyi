@@ -12,11 +12,11 @@ from .render_predictions import print_predictions as print_predictions
 from .render_predictions import print_timeline as print_timeline
 from .render_predictions import save_predictions_csv as save_predictions_csv
 from .render_predictions import save_timeline_csv as save_timeline_csv
+from .render_stages import describe_embeddings as describe_embeddings
 from .render_stages import extract_sentence as extract_sentence
 from .render_stages import extract_time_shares as extract_time_shares
 from .render_stages import extract_warnings as extract_warnings
 from .render_stages import fit_parts as fit_parts
-from .render_stages import provenance_sentence as provenance_sentence
 from .render_stages import search_parts as search_parts
 from .render_summary import print_data_summary as print_data_summary
 from .render_summary import print_near_duplicates as print_near_duplicates

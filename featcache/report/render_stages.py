@@ -1,6 +1,7 @@
 """What extract, fit-head and search print when they are done."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
@@ -119,7 +120,7 @@ def fit_parts(fit: "Fit") -> list[RenderableType]:
     return parts
 
 
-def provenance_sentence(provenance: Mapping[str, Any]) -> str:
+def describe_embeddings(provenance: Mapping[str, Any]) -> str:
     """Return what one part of a store was made with, and how far it lay from the parts before it.
 
     Args:
@@ -150,7 +151,7 @@ def search_parts(search: "Search") -> list[RenderableType]:
 def _settings_that_differ(fit: "Fit") -> list[str]:
     configs = [saved.head.config for saved in fit.heads]
     return [
-        name for name in type(configs[0]).__slots__
+        name for name in (field.name for field in fields(configs[0]))
         if name == "lr" or any(getattr(config, name) != getattr(configs[0], name) for config in configs)
     ]  # fmt: skip
 

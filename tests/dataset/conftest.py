@@ -24,7 +24,7 @@ STAGE_TWO: dict[str, Callable[..., object]] = {
     "fit_head": lambda **where: featcache.fit_head(0.1, epochs=1, check_seconds=None, **where),
     "fit": lambda **where: featcache.fit("ridge", {"alpha": 1.0}, **where),
     "evaluate": lambda **where: featcache.evaluate(**where),
-    "difference": lambda **where: featcache.difference(None, "lr", **where),
+    "evaluate_pair": lambda **where: featcache.evaluate_pair(None, "lr", **where),
     "compare": lambda **where: featcache.compare(**where),
     "predict": lambda **where: featcache.predict("best", ["/nowhere/x.png"], **where),
     "near_duplicates": lambda **where: featcache.near_duplicates(0.9, **where),

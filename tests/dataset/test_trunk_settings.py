@@ -81,7 +81,7 @@ def files(tmp_path: Path) -> dict[str, str]:
     paths = {}
     for seed, name in ((1, "a"), (2, "b")):
         torch.manual_seed(seed)
-        state = trunk_weights.network(NANO, NANO.transform.crop).state_dict()
+        state = trunk_weights.build_network(NANO, NANO.transform.crop).state_dict()
         (tmp_path / name).mkdir()
         paths[name] = str(tmp_path / name / "model.pth")
         torch.save(state, paths[name])
@@ -96,7 +96,7 @@ def test_weights_are_compared_by_their_tensors(tmp_path, cache, files):
     the file is gone, the cache's memory or the name alone decides, and that is said.
     """
     root = photos(tmp_path / "photos")
-    sha256 = trunk_weights.digest(trunk_weights.load(NANO, files["a"]))
+    sha256 = trunk_weights.hash_tensors(trunk_weights.load_tensors(NANO, files["a"]))
     record(cache, recipe_of(root), sha256=sha256, asked="model.pth")
     stated = {
         name: write_recipe(tmp_path / f"{name}.toml", root, f'weights = "{path}"') for name, path in files.items()

@@ -69,8 +69,8 @@ def test_a_second_extract_waits_or_leaves(run, nano: Nano, images: Path, tmp_pat
     (store,) = (tmp_path / "here" / "cache" / "stores").iterdir()
     write_images(images, {"test": {"0": 2}})
     hold = (
-        "import sys, time\nfrom pathlib import Path\nfrom featcache.files.lock import writing\n"
-        "with writing(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(float(sys.argv[2]))\n"
+        "import sys, time\nfrom pathlib import Path\nfrom featcache.files.lock import hold_store\n"
+        "with hold_store(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(float(sys.argv[2]))\n"
     )
 
     def held(seconds: float) -> subprocess.Popen[bytes]:

@@ -158,7 +158,7 @@ def test_the_embeddings_of_train_are_not_read(tmp_path):
     train.write_bytes(rows.replace(x, bytes(len(x))))
     with pytest.raises(CacheError, match=train.name):
         featcache.load("train", data="/data/toy", cache=tmp_path)
-    assert evaluate(tmp_path).rows == len(store.listing(("toy", "all", "test")).good)
+    assert evaluate(tmp_path).rows == len(store.listing(("toy", "all", "test")).embedded)
     with pytest.raises(CacheError, match=r"vp7.*--allow-shared-subjects"):
         evaluate(tmp_path, split="val")
     assert evaluate(tmp_path, split="val", allow_shared_subjects=True).rows == 30

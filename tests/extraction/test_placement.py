@@ -18,11 +18,11 @@ def test_domains_are_read_as_linux_lists_them(tmp_path, monkeypatch):
     """Ranges and single cores; what this process may not use is left out; one domain where nobody says anything."""
     usable = os.sched_getaffinity(0)
     monkeypatch.setattr(machine, "NODES", tmp_path)
-    assert machine.domains() == [tuple(sorted(usable))]
+    assert machine.numa_domains() == [tuple(sorted(usable))]
     for number, text in enumerate((f"0-{max(usable)},5000-5003\n", "6000\n", "\n")):
         (tmp_path / f"node{number}").mkdir()
         (tmp_path / f"node{number}/cpulist").write_text(text)
-    assert machine.domains() == [tuple(sorted(usable))]
+    assert machine.numa_domains() == [tuple(sorted(usable))]
 
 
 def test_which_devices_are_meant(two_domains, monkeypatch):

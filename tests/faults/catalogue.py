@@ -141,7 +141,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
         "tests/files/test_lock.py::test_a_holder_that_dies_frees_the_lock",
     ),
     18: ("tests/loader/test_reader_processes.py::test_workers_do_not_outlive_a_parent_that_is_killed",),
-    20: ("tests/upkeep/test_tidy.py::test_readers_see_every_row_at_any_moment_of_a_gc",),
+    20: ("tests/maintenance/test_collection.py::test_readers_see_every_row_at_any_moment_of_a_gc",),
     21: ("tests/files/test_publishing.py::test_a_published_shard_is_read_only_and_a_document_is_not",),
     22: (
         "tests/extraction/test_job.py::test_an_edit_that_keeps_size_and_mtime_is_found",
@@ -174,7 +174,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     ),
     28: (
         "tests/report/test_tables.py::test_hostile_names_are_inert",
-        "tests/report/test_terminal.py::test_printable_is_inert_and_stays_as_it_is",
+        "tests/report/test_text.py::test_printable_is_inert_and_stays_as_it_is",
         "tests/report/test_terminal.py::test_markup_in_a_name_is_text",
     ),
     29: (

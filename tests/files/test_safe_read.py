@@ -30,7 +30,7 @@ ALLOWED = {
     "files/direct_io.py": "anonymous memory",
     "heads/optuna_search.py": "Optuna opens its study; the file was opened and read line by line before",
     "features/exporting.py": "writes the file of `export --to`, under a scratch name",
-    "report/tables.py": "writes a file of a report, under a scratch name",
+    "report/destination.py": "writes a file of a report, under a scratch name",
     "report/page/page.py": "the package's own templates",
     "listing/sheet.py": "pyarrow on a file that open_file gave",
     "media/images.py": "Pillow on bytes in memory",

@@ -21,11 +21,11 @@ from tests.listing.conftest import recipe_of
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 
 
-def asked(by: str = "subject", seed: int = 0, **shares: float) -> SplitSection:
+def section(by: str = "subject", seed: int = 0, **shares: float) -> SplitSection:
     return SplitSection(by=by, seed=seed, **(shares or {"val": 0.1, "test": 0.2}))
 
 
-def dealt(groups: list[str], labels: list[int], split: SplitSection, before: Mapping[str, str] | None = None):
+def assigned(groups: list[str], labels: list[int], split: SplitSection, before: Mapping[str, str] | None = None):
     return assign_groups(groups, np.array(labels, dtype=np.int64), split, before or {}, "/data")
 
 
@@ -40,8 +40,8 @@ def table(root: Path, people: int, rows: int = 12, first: int = 0) -> Path:
 
 
 def parts(recipe: Recipe, before: Mapping[str, str] | None = None) -> dict[str, Listing]:
-    laid = resolve_source(recipe, before or {})
-    return {split: laid.listing(split) for split in laid.splits()}
+    source = resolve_source(recipe, before or {})
+    return {split: source.listing(split) for split in source.splits()}
 
 
 def off(groups: list[str], labels: list[int], found: Mapping[str, str], split: SplitSection) -> float:
@@ -64,7 +64,7 @@ seeds = st.integers(0, 10**9 - 1)
 def test_every_group_goes_to_one_split_and_every_split_gets_one(rows, seed):
     """No subject is cut, and no split that was asked for is empty."""
     groups, labels = map(list, zip(*rows, strict=True))
-    found = dealt(groups, labels, asked(seed=seed))
+    found = assigned(groups, labels, section(seed=seed))
     assert found.keys() == set(groups)
     assert set(found.values()) == set(SHARES)
 
@@ -74,8 +74,8 @@ def test_every_group_goes_to_one_split_and_every_split_gets_one(rows, seed):
 def test_no_group_would_lie_better_elsewhere(rows, seed):
     """Stratified as far as the groups allow: moving any one of them brings the classes no nearer to their shares."""
     groups, labels = map(list, zip(*rows, strict=True))
-    split = asked(seed=seed)
-    found = dealt(groups, labels, split)
+    split = section(seed=seed)
+    found = assigned(groups, labels, split)
     best = off(groups, labels, found, split)
     for group, here in found.items():
         if list(found.values()).count(here) > 1:
@@ -89,8 +89,8 @@ def test_single_images_are_stratified_to_the_row(counts, seed, val, test):
     """By image, every class has its share of every split to within a row."""
     labels = np.repeat(np.arange(len(counts)), counts)
     groups = [str(number) for number in range(len(labels))]
-    split = asked("image", seed, val=val / 100, test=test / 100)
-    where = np.array(list(dealt(groups, labels.tolist(), split).values()))
+    split = section("image", seed, val=val / 100, test=test / 100)
+    where = np.array(list(assigned(groups, labels.tolist(), split).values()))
     for label, count in enumerate(counts):
         for name, share in split.shares.items():
             have = np.count_nonzero(where[labels == label] == name)
@@ -102,26 +102,26 @@ def test_single_images_are_stratified_to_the_row(counts, seed, val, test):
 def test_what_was_dealt_stays_when_groups_are_added(first, more, seed):
     """Rows and groups that are added move none that was dealt before."""
     groups, labels = map(list, zip(*first, strict=True))
-    before = dealt(groups, labels, asked(seed=seed))
+    before = assigned(groups, labels, section(seed=seed))
     new = [(f"new {group}", label) for group, label in more] + more
     groups, labels = map(list, zip(*(new + first), strict=True))
-    after = dealt(groups, labels, asked(seed=seed), before)
+    after = assigned(groups, labels, section(seed=seed), before)
     assert {group: after[group] for group in before} == before
-    assert dealt(groups, labels, asked(seed=seed), after) == after
+    assert assigned(groups, labels, section(seed=seed), after) == after
 
 
 @given(many, seeds, st.randoms())
 def test_the_order_of_the_rows_decides_nothing(rows, seed, random):
     """The same images and seed give the same splits, whatever order they are listed in."""
     shuffled = random.sample(rows, len(rows))
-    one, other = (dealt(*map(list, zip(*found, strict=True)), asked(seed=seed)) for found in (rows, shuffled))
+    one, other = (assigned(*map(list, zip(*found, strict=True)), section(seed=seed)) for found in (rows, shuffled))
     assert one == other
 
 
 def test_a_seed_deals_otherwise():
     """Two seeds deal like groups differently; the same seed deals the same."""
     groups = [f"p{number}" for number in range(40)]
-    found = [dealt(groups, [0] * 40, asked(seed=seed)) for seed in (0, 0, 1)]
+    found = [assigned(groups, [0] * 40, section(seed=seed)) for seed in (0, 0, 1)]
     assert found[0] == found[1] != found[2]
 
 
@@ -129,7 +129,7 @@ def test_new_groups_go_where_rows_are_missing():
     """With ten subjects dealt and as many added, the whole is nearer to its shares than the first ten alone allow."""
     groups = [f"p{number}" for number in range(10)]
     before = dict.fromkeys(groups[:9], "train") | {groups[9]: "val"}
-    found = dealt([f"p{number}" for number in range(20)], [0] * 20, asked(), before)
+    found = assigned([f"p{number}" for number in range(20)], [0] * 20, section(), before)
     assert sorted(found.values()).count("test") == 4
     assert sorted(found.values()).count("val") == 2
 
@@ -179,11 +179,11 @@ def test_the_same_image_in_two_splits_is_a_cut():
 def test_the_same_seed_gives_the_same_split_after_images_were_added(tmp_path, by):
     """What was written down holds: images added elsewhere join splits, and none that was dealt moves."""
     recipe = recipe_of(table(tmp_path, 6), split={"val": 0.2, "by": by, "seed": 3})
-    laid = resolve_source(recipe)
-    assert isinstance(laid, AssignedSplits)
-    before = {split: set(laid.listing(split).paths) for split in laid.splits()}
+    source = resolve_source(recipe)
+    assert isinstance(source, AssignedSplits)
+    before = {split: set(source.listing(split).paths) for split in source.splits()}
     table(tmp_path, 9)  # three people more, and the six as they were
-    after = parts(recipe, laid.groups)
+    after = parts(recipe, source.groups)
     for split, paths in before.items():
         assert paths <= set(after[split].paths)
     assert sum(map(len, after.values())) == 108
@@ -262,7 +262,7 @@ def test_too_few_groups_for_the_splits_are_refused(tmp_path):
 
 def test_every_way_to_ask_is_a_cut_of_its_own(tmp_path):
     """Shares, what is kept together and the seed stand in the variant, so that none overwrites another's listings."""
-    asked = [{"val": 0.1}, {"val": 0.2}, {"test": 0.1}, {"val": 0.1, "test": 0.1}, {"val": 0.1, "seed": 1}]
-    names = [name_variant(recipe_of(tmp_path, split={**one, "by": by})) for one in asked for by in ("clip", "image")]
+    splits = [{"val": 0.1}, {"val": 0.2}, {"test": 0.1}, {"val": 0.1, "test": 0.1}, {"val": 0.1, "seed": 1}]
+    names = [name_variant(recipe_of(tmp_path, split={**one, "by": by})) for one in splits for by in ("clip", "image")]
     assert len(set(names)) == len(names)
     assert names[0] == "all-val0.1-clip-seed0"

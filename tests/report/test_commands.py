@@ -14,11 +14,10 @@ import featcache
 from featcache.dataset.request import DatasetRequest
 from featcache.evaluation.evaluate_head import predict_on_split
 from featcache.heads.classifiers import parse_settings
-from featcache.heads.classifiers.settings import format_value
 from featcache.heads.config import HeadConfig
 from featcache.recipe import HeadSection
 from featcache.report.page.build import build_page
-from featcache.report.page.commands import _quoted, classifier_words, head_flags
+from featcache.report.page.commands import _quoted, classifier_words, head_flags, value_as_typed
 from tests.conftest import write_images
 
 COUNTS = {"train": {"0": 12, "1": 10, "2": 6}, "val": {"0": 4, "1": 4, "2": 3}, "test": {"0": 5, "1": 4, "2": 3}}
@@ -106,8 +105,8 @@ SIMPLE = st.one_of(
 
 @given(st.one_of(SIMPLE, st.lists(SIMPLE, max_size=3).map(tuple)))
 def test_a_value_is_typed_so_that_it_is_read_back(value):
-    """Numbers, words that look like numbers, texts with commas and quotes, tuples: `settings.parse` gives the value."""
-    (read,) = parse_settings([f"x={format_value(value)}"])["x"]
+    """Numbers, words that look like numbers, texts with commas and quotes, tuples: `parse_settings` gives the value."""
+    (read,) = parse_settings([f"x={value_as_typed(value)}"])["x"]
     assert (read, type(read)) == (value, type(value))
 
 

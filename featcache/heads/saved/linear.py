@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +30,8 @@ from featcache.heads.saved.folders import hashed_name, heads_folder, installed_v
 from featcache.heads.saved.history import HISTORY, HistoryColumns, history_bytes
 from featcache.heads.saved.history import read_history as read_history_file
 from featcache.heads.saved.model import ModelKind, refuse_other_trunk
+from featcache.metrics import softmax
 from featcache.store import FeatureStore
-
-Real = TypeVar("Real", bound=np.floating)
 
 DOCUMENT = "head.json"
 TENSORS = "head.safetensors"
@@ -118,12 +117,12 @@ class SavedHead:
         for start in range(0, len(features.y), BLOCK_ROWS):
             logits = self.head.logits(features.x[start : start + BLOCK_ROWS])
             predicted[start : start + BLOCK_ROWS] = logits.argmax(axis=1)
-            probabilities[start : start + BLOCK_ROWS] = _softmax(logits)
+            probabilities[start : start + BLOCK_ROWS] = softmax(logits)
         return ModelOutput(predicted, probabilities)
 
     def predict_probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Return the softmax, in float64, of the logits of embeddings (rows, dim): (rows, classes)."""
-        return _softmax(self.head.logits(x).astype(np.float64))
+        return softmax(self.head.logits(x).astype(np.float64))
 
     def refuse_unusable(self, store: FeatureStore) -> None:
         """Do nothing where the head can predict on embeddings of `store`.
@@ -233,14 +232,6 @@ def _read_document(folder: Path) -> HeadDocument:
     if document.name != folder.name:
         raise CacheError(f"{folder}: this is no head that this version reads: its name is {document.name!r}")
     return document
-
-
-def _softmax(logits: npt.NDArray[Real]) -> npt.NDArray[Real]:
-    """Return the softmax (rows, classes) of logits in their own precision; nan where a diverged head gives nan."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        shares: npt.NDArray[Real] = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
-        shares /= shares.sum(axis=1, keepdims=True)
-    return shares
 
 
 KIND: ModelKind = ModelKind(

@@ -187,8 +187,8 @@ def test_finding_the_best_imports_no_torch(tmp_path):
     made(tmp_path, scored_head(1, 0.5))
     featcache.fit("logreg", **WHERE, cache=tmp_path)
     code = (
-        "import json, sys\nfrom featcache.dataset import Asked\nfrom featcache.heads.saved import find_head\n"
-        f"find_head(Asked(data='/data/toy', cache={str(tmp_path)!r}), 'best')\n"
+        "import json, sys\nfrom featcache.dataset import DatasetRequest\nfrom featcache.heads.saved import find_head\n"
+        f"find_head(DatasetRequest(data='/data/toy', cache={str(tmp_path)!r}), 'best')\n"
         "print(json.dumps([name for name in ('torch', 'sklearn', 'skops') if name in sys.modules]))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
