@@ -46,8 +46,10 @@ docs: $(VENV)/.dev
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
 	@echo "build/docs/index.html"
 
-# What of the pages comes from the code itself: command line, recipe, public names, packages, decisions.
+# What follows from declarations: the keywords of a recipe's settings, and what of the pages comes from the code itself
+# (command line, recipe, public names, packages, decisions).
 docs-generate: $(VENV)/.dev
+	$(BIN)/python -m tests.recipe.write_keywords
 	$(BIN)/python docs/generate.py
 
 # The real output in README.md and docs/: some ten minutes on two cores, in a temporary folder.

@@ -81,6 +81,24 @@ class TestWhatIsShownExists:
             paths = set(re.findall(pattern, page.read_text())) - gone
             assert not [path for path in paths if not (ROOT / path).is_file()], page.name
 
+    def test_every_module_that_is_named_exists(self) -> None:
+        """A module that README or docs name from its package on, such as `store/shard.py`, is there."""
+        packages = "|".join(path.parent.name for path in ROOT.glob("featcache/*/__init__.py"))
+        pattern = rf"(?<![\w./-])(?:{packages})/[\w./-]+\.pyi?\b"
+        for page in (page for page in PAGES if page.name != "faults.md"):
+            paths = set(re.findall(pattern, page.read_text()))
+            assert not [path for path in paths if not (ROOT / "featcache" / path).is_file()], page.name
+
+    def test_every_module_that_a_decision_names_exists(self) -> None:
+        """A bare name of a file in a decision, such as `own_models.py`, is that of a file in the repository."""
+        names = {
+            path.name for folder in ("featcache", "tests", "bench", "docs") for path in (ROOT / folder).rglob("*.py*")
+        }
+        gone = {"extract.py", "checkpoints.py"}  # decisions 001 and 096 say what became of them
+        for page in ROOT.glob("docs/decisions/[0-9]*.md"):
+            named = set(re.findall(r"`(\w+\.pyi?)`", page.read_text())) - gone
+            assert not named - names, page.name
+
     @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
     def test_every_recipe_is_one(self, page: Path) -> None:
         """A TOML block is a recipe, or a part of one, that the checks accept."""
@@ -123,6 +141,12 @@ class TestWhatExistsIsDocumented:
         for argument in (one for one in COMMANDS[command].params if one.param_type_name == "argument"):
             assert f"`{argument.metavar or argument.name.upper()}`" in section
 
+    @pytest.mark.parametrize("name", ["command-line.md", "recipe.md"])
+    def test_every_option_and_setting_has_a_meaning(self, name: str) -> None:
+        """No row of the generated tables ends in an empty cell: what an option or a setting does is said."""
+        text = (REFERENCE / name).read_text()
+        assert not re.findall(r"^\| .* \|  \|$", text, re.MULTILINE)
+
     @pytest.mark.parametrize("command", COMMANDS)
     def test_every_command_is_shown_in_use(self, command: str) -> None:
         """README, the first steps or a guide show each command as one types it."""
@@ -161,6 +185,12 @@ class TestWhatExistsIsDocumented:
         """The index of decisions links each of them, in order."""
         linked = re.findall(r"\]\((\d{3}-[^)]+)\)", (ROOT / "docs/decisions/index.md").read_text())
         assert linked == sorted(path.name for path in ROOT.glob("docs/decisions/[0-9]*.md"))
+
+    def test_every_decision_has_a_title_of_one_form(self) -> None:
+        """The first line of a decision is its number, a colon and its title: `# 096: Stage one in pieces`."""
+        for path in ROOT.glob("docs/decisions/[0-9]*.md"):
+            first = path.read_text().split("\n", 1)[0]
+            assert re.fullmatch(rf"# {path.name[:3]}: \S.*", first), path.name
 
     def test_the_generated_parts_are_up_to_date(self) -> None:
         """What `docs/generate.py` would write now is what stands there."""

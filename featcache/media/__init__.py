@@ -1,4 +1,4 @@
-"""Images and videos: bytes become checked pixels. Only this package decodes."""
+"""Images and videos: bytes become checked pixels. Only this package decodes on a CPU."""
 
 import lazy_loader
 

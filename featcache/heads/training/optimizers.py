@@ -1,7 +1,7 @@
 """torch.optim's update rules for a stack of heads, each with its own settings.
 
-W is (heads, classes, dim + 1), the last column the bias; D its gradient after clipping; lr, momentum and decay are
-one number a head, and no decay touches the bias.
+W is (heads, classes, width): column dim is the bias, the columns after it stay zero. D is its gradient after clipping;
+lr, momentum and decay are one number a head, and no decay touches the bias.
 
     SGD     V <- momentum V + D + decay W                       W <- W - lr V
     Adam    D <- D + decay W

@@ -1,7 +1,7 @@
 """Many linear heads as one: a step reads a batch once and makes two matrix products for all of them.
 
-With X a batch and a column of ones beside it, (batch, dim + 1), and W (heads x classes, dim + 1), the bias its last
-column:
+With X a batch, (batch, width), and W the weights, (heads x classes, width): column dim of X is ones and that of W the
+biases; the columns after it are zeros that fill up a vector (`padded_width`).
 
     Z = W X' / ln 2                                 one product for all heads; logits in bits
     P = 2^(Z - max Z) / sum                         softmax over a head's classes; exp2 is 7 times as fast as exp
