@@ -75,7 +75,7 @@ def translate_exhaustion(error: BaseException) -> MachineError | None:
 
 
 def require_memory() -> None:
-    """Do nothing where this process's own limits leave its libraries the memory that they cannot do without.
+    """Raise a MachineError unless the limits of this process leave its libraries the memory that they need.
 
     Raises:
         MachineError: they leave too little.

@@ -66,7 +66,7 @@ def test_a_setting_of_the_recipe_that_does_not_matter_is_no_error(tmp_path, monk
     assert len(featcache.fit_head(**options, grid="optimizer=sgd,adam", momentum=0.7).heads) == 2
     with pytest.raises(UsageError, match="--momentum has no effect with adam"):
         featcache.fit_head(**options, momentum=0.7)
-    with pytest.raises(UsageError, match=r"lr stands in --grid and in a flag"):
+    with pytest.raises(UsageError, match=r"lr is given in --grid and by a flag"):
         featcache.fit_head(0.1, **options, grid="lr=0.1,0.2")
 
 

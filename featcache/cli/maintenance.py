@@ -25,7 +25,7 @@ _NAMED = 5  # images that repair names
 def verify(
     cache: Cache = None,
     store: OneStore = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Check sizes and logs alone, which takes no time.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Check sizes and logs only; nothing is hashed.")] = False,
     deep: Annotated[bool, typer.Option("--deep", help="Also embed a sample of the images again, and compare.")] = False,
     sample: Annotated[int, typer.Option("--sample", help="For --deep: images of each store.")] = 32,
     pipeline: Pipeline = None,

@@ -29,7 +29,7 @@ def help_of(setting: DeclaredSetting, *, default: bool = True) -> str:
     if default and setting.default is not None:
         value = str(setting.default)
         notes.append(f"default: {value.lower() if setting.kind is bool else value}")
-    return f"{setting.about.help}  [{'; '.join(notes)}]" if notes else setting.about.help
+    return f"{setting.declaration.help}  [{'; '.join(notes)}]" if notes else setting.declaration.help
 
 
 def declared_option(setting: DeclaredSetting) -> Any:
@@ -37,7 +37,7 @@ def declared_option(setting: DeclaredSetting) -> Any:
 
     Its default is None, which leaves the setting to the recipe.
     """
-    kind: Any = list[setting.kind] if setting.about.repeated else setting.kind  # type: ignore[name-defined]
+    kind: Any = list[setting.kind] if setting.declaration.repeated else setting.kind  # type: ignore[name-defined]
     names = f"{setting.option}/--no-{setting.option[2:]}" if setting.kind is bool else setting.option
     return Annotated[kind | None, typer.Option(names, help=help_of(setting))]
 

@@ -76,7 +76,7 @@ def near_duplicates(
     Args:
         cosine: above 0, at most 1; such as 0.98.
         progress: gets how many pairs of images were compared, and how many there are.
-        **options: those of the command line that name a data set, a cache and a store (`recipe.Stored`).
+        **options: those of the command line that name a data set, a cache and a store (`recipe.StoreOptions`).
 
     Raises:
         UsageError: no such recipe, or a cosine that is none.

@@ -97,7 +97,7 @@ def describe(*, splits: Sequence[str] | None = None, **options: Unpack[DataOptio
 
     Args:
         splits: the splits to describe; all of them where it is left out.
-        **options: those of the command line that name a data set and a cache (`recipe.Where`).
+        **options: those of the command line that name a data set and a cache (`recipe.DataOptions`).
 
     Raises:
         UsageError: no such recipe, or an empty list of splits.

@@ -40,7 +40,7 @@ class ComparedHead:
     seconds: float  # of the run that made it, over its heads
     at: int  # time.time_ns when that run ended
     store: str
-    order: tuple[float, ...]  # the order of merit, see `heads.saved.rank`
+    order: tuple[float, ...]  # the order of merit, see `heads.saved.merit_key`
 
     def figure(self, column: str) -> float:
         """Return one of macro_recall, accuracy, loss, gap and seconds; nan where it is not known."""

@@ -10,7 +10,7 @@ from featcache.recipe import absolute_pipeline
 
 
 def refuse_missing_folds(folds: Mapping[int, DatasetRequest]) -> None:
-    """Refuse an average over folds of which some have no head; each is named with the commands that make one.
+    """Raise a CacheError where some of these folds have no head; each is named with the commands that make one.
 
     Args:
         folds: what is asked for, by the fold's number.

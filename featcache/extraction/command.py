@@ -68,12 +68,16 @@ def extract(
         for listing in _listings(data, recipe, split)
     ]
     job = ExtractJob(
-        recipe=recipe, cache=request.folder, known=request.stat_log, settings=settings or Settings(), progress=progress
+        recipe=recipe,
+        cache=request.folder,
+        stat_log=request.stat_log,
+        settings=settings or Settings(),
+        progress=progress,
     )
     if request.name is None:
         root = listings[0].root  # all splits have one
         moved_from = refuse_another_root(
-            job.stores, cache=request.folder, data_set=recipe.name, root=root, known=request.stat_log
+            job.stores, cache=request.folder, data_set=recipe.name, root=root, stat_log=request.stat_log
         )
         job.moved_from = {listing.split: moved_from for listing in listings}
     if isinstance(data, AssignedSplits):

@@ -247,14 +247,14 @@ def _spread(images: Sequence[StoredImage], count: int) -> list[StoredImage]:
 
 
 def _read_unchanged(
-    tried: Sequence[StoredImage], known: StatLog, embedder: Embedder, *, workers: int, sample: int
+    tried: Sequence[StoredImage], stat_log: StatLog, embedder: Embedder, *, workers: int, sample: int
 ) -> list[tuple[StoredImage, npt.NDArray[np.uint8]]]:
     """Return those of these images that are still what they were, decoded; at most `sample`."""
     wanted = {image.digest for image in tried}
     transform, ahead = embedder.spec.transform, min(sample, len(tried))
     if tried[0].is_frame:
         frames = [video_and_frame(image.file) for image in tried]
-        videos = known.find_readable(video for video, _ in frames)
+        videos = stat_log.find_readable(video for video, _ in frames)
         reading = read_frames(frames, transform, wanted.__contains__, known=videos, workers=workers, ahead=ahead)
     else:
         files = [image.file for image in tried]

@@ -39,25 +39,25 @@ from featcache.trunks import PRECISION, TrunkSource, TrunkSpec, WeightsMemo, loa
 
 @dataclass(kw_only=True, eq=False)
 class ExtractJob:
-    """One command's extracts: they share the memory of the cache, the store and the trunk."""
+    """One command's extracts: they share the stat log of the cache, the store and the trunk."""
 
     recipe: Recipe
     cache: Path
-    known: StatLog
+    stat_log: StatLog
     settings: Settings
     progress: Callable[[Progress], None]
     moved_from: dict[str, str] = field(default_factory=dict)  # by split, where the folder stood before
     leaks: list[Leak] = field(default_factory=list)
     drift: dict[str, DriftComparison] = field(default_factory=dict)  # by split, what a comparison with old rows gave
-    planned: int = 0  # images that may have to be embedded, in this split …
-    later: Sequence[Listing] = ()  # … and in these: together they decide the engine
+    images_in_split: int = 0  # of the split that is extracted now, those that may have to be embedded
+    remaining_listings: Sequence[Listing] = ()  # still to be extracted: all images to come decide the engine
     opened: list[Device] = field(default_factory=list)  # what `close` ends
     timings: dict[str, TimeBreakdown] = field(default_factory=dict)  # by split, where the time went
 
     @cached_property
     def stores(self) -> list[FeatureStore]:
         """The stores of the cache, as they are before this command writes anything."""
-        return find_stores(self.cache, self.known)
+        return find_stores(self.cache, self.stat_log)
 
     @cached_property
     def source(self) -> TrunkSource:
@@ -77,7 +77,7 @@ class ExtractJob:
             spec,
             weights_name=self.source.label,
             weights_path=self.source.argument,
-            stat_log=self.known,
+            stat_log=self.stat_log,
             wait=self.settings.wait,
             waiting=self._report_waiting,
         ).root
@@ -119,13 +119,13 @@ class ExtractJob:
 
     def store(self) -> FeatureStore:
         """Return the store as it is committed now."""
-        return FeatureStore.open(self.root, self.known)
+        return FeatureStore.open(self.root, self.stat_log)
 
     def run_all(self, listings: Sequence[Listing]) -> list[Summary]:
         """Extract these splits, and return a summary of each, in this order."""
         summaries = []
         for number, listing in enumerate(listings, start=1):
-            self.later = listings[number:]
+            self.remaining_listings = listings[number:]
             summaries.append(self.run(listing))
         return summaries
 
@@ -143,7 +143,7 @@ class ExtractJob:
             ) as writer:  # fmt: skip
                 sweep_old_scratch(self.cache)
                 if len(todo):
-                    self.planned = len(todo)
+                    self.images_in_split = len(todo)
                     extraction = SplitExtraction(self, rows, todo, writer)
                     embedded, self.timings[listing.split] = extraction.embed(), extraction.timing
                     extracted = as_recorded(writer.store, rows.extracted())
@@ -156,8 +156,8 @@ class ExtractJob:
 
     def _missing(self, listing: Listing, store: FeatureStore) -> tuple[RowStates, npt.NDArray[np.int64]]:
         """Return what is known of a split's rows, and which of them must be read."""
-        rows = RowStates.remembered(listing, self.known, self.source.transform.key())
-        rows.forgive(store)
+        rows = RowStates.remembered(listing, self.stat_log, self.source.transform.key())
+        rows.forget_failures_of_held(store)
         if not self.settings.retry_failed:
             rows.remember_refused(store)
         return rows, rows.missing(store, retry_failed=self.settings.retry_failed)
@@ -165,9 +165,9 @@ class ExtractJob:
     def _count_images(self) -> int:
         """Return how many images this command may have to embed from now on, by what is known of its files now."""
         if self.settings.engine != "auto":  # it decides nothing, and of a split to come every file is looked up
-            return self.planned
+            return self.images_in_split
         store = self.store()
-        return self.planned + sum(len(self._missing(listing, store)[1]) for listing in self.later)
+        return self.images_in_split + sum(len(self._missing(listing, store)[1]) for listing in self.remaining_listings)
 
     def _report_waiting(self, who: str) -> None:
         self.progress(Progress("", f"waiting for the store: {who}", 0, 0, 0, 0.0))
@@ -177,7 +177,7 @@ class ExtractJob:
         is_open = self.recipe.trunk.precision == "auto" and spec not in held
         meant = [self.source.spec(compute) for compute in PRECISION.values()] if is_open else [spec]
         tails = tuple(f"-{spec.fingerprint()[:FINGERPRINT_DIGITS]}" for spec in meant)
-        for name, error in find_broken_stores(self.cache, self.known).items():
+        for name, error in find_broken_stores(self.cache, self.stat_log).items():
             if name.endswith(tails):
                 raise error
 

@@ -9,7 +9,7 @@ from featcache.store import FeatureStore, has_files, has_same_files, is_same_fol
 
 
 def refuse_another_root(
-    stores: Sequence[FeatureStore], *, cache: Path, data_set: str, root: str, known: StatLog
+    stores: Sequence[FeatureStore], *, cache: Path, data_set: str, root: str, stat_log: StatLog
 ) -> str:
     """Return where a data set's folder stood before it moved to `root`; "" where it stands as it did.
 
@@ -21,7 +21,7 @@ def refuse_another_root(
         cache: The cache's folder, for the message.
         data_set: The name.
         root: The folder that is extracted now under this name.
-        known: The cache's memory of files.
+        stat_log: What the cache remembers of files.
 
     Raises:
         CacheError: the name stands for another folder.
@@ -41,7 +41,7 @@ def refuse_another_root(
         old_root = before.listing.root
         if has_files(before):
             why = f"which is still there; {root} is another folder"
-        elif has_same_files(before, root, known):
+        elif has_same_files(before, root, stat_log):
             moved_from = old_root
             continue
         else:

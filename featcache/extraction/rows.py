@@ -1,4 +1,7 @@
-"""What is known of each row of a listing while it is extracted. Resume is subtraction."""
+"""What is known of each row of a listing while it is extracted.
+
+An extract that was stopped goes on where it was: it reads the rows that the store does not hold yet, and no others.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,69 +24,69 @@ class RowStates:
     """What is known of each row while an extract runs."""
 
     listing: Listing
-    known: list[KnownFile | None]
+    known_files: list[KnownFile | None]
     transform: str = ""  # which one decodes: another may make an image of what this one refuses, or the reverse
     refused: dict[bytes, str] = field(default_factory=dict)  # digests whose image decodes to nothing that can be stored
     # Which rows a store held when it was last asked, and which store that was.
     _held: tuple[FeatureStore, npt.NDArray[np.bool_]] | None = None
 
     @classmethod
-    def remembered(cls, listing: Listing, memory: StatLog, transform: str) -> "RowStates":
+    def remembered(cls, listing: Listing, stat_log: StatLog, transform: str) -> "RowStates":
         """Return the rows, with what the cache remembers of them."""
         files = listing.files()
         if not listing.videos:
-            return cls(listing, memory.look_up(files), transform)
+            return cls(listing, stat_log.look_up(files), transform)
         frames = [video_and_frame(file) for file in files]
-        videos = memory.find_readable(video for video, _ in frames)
-        known: list[KnownFile | None] = []
+        videos = stat_log.find_readable(video for video, _ in frames)
+        known_files: list[KnownFile | None] = []
         for file, (video, frame) in zip(files, frames, strict=True):
             if video not in videos:
-                known.append(None)
+                known_files.append(None)
                 continue
             status, video_digest = videos[video]
             digest = frame_digest(video_digest, frame)
-            failed = memory.find(file, status)
-            known.append(
+            failed = stat_log.find(file, status)
+            known_files.append(
                 KnownFile(status, digest)
                 if failed is None
                 else KnownFile(status, digest, failed.reason, failed.transform)
             )
-        return cls(listing, known, transform)
+        return cls(listing, known_files, transform)
 
     def __post_init__(self) -> None:
-        for row, state in enumerate(self.known):
+        for row, state in enumerate(self.known_files):
             if state is not None and state.reason and state.transform != self.transform:
-                self.known[row] = KnownFile(state.stat, state.digest)
+                self.known_files[row] = KnownFile(state.stat, state.digest)
 
     def missing(self, store: FeatureStore, *, retry_failed: bool) -> npt.NDArray[np.int64]:
         """Return the rows that must be read: files that are new or changed, and known ones that the store lacks."""
         lacks = ~self._is_held(store)
         has_failed = np.array([bool(reason) for reason in self.reasons()], dtype=bool)
-        is_new = np.array([state is None for state in self.known], dtype=bool)
+        is_new = np.array([state is None for state in self.known_files], dtype=bool)
         return np.flatnonzero(is_new | (has_failed & retry_failed) | (lacks & ~has_failed))
 
-    def forgive(self, store: FeatureStore) -> None:
+    def forget_failures_of_held(self, store: FeatureStore) -> None:
         """Forget why an image failed under another transform where this store holds its embedding."""
         for row in np.flatnonzero(self._is_held(store)):
-            state = self.known[row]
+            state = self.known_files[row]
             if state is not None and state.reason:
-                self.known[row] = KnownFile(state.stat, state.digest)
+                self.known_files[row] = KnownFile(state.stat, state.digest)
 
-    def take(self, row: int, image: ImageRead, memory: StatLog) -> None:
-        """Note what reading one row's file gave, here and in the cache's memory."""
+    def record_read(self, row: int, image: ImageRead, stat_log: StatLog) -> None:
+        """Note what reading one row's file gave, here and in the cache's stat log."""
         self._held = None
         if image.failed and image.digest:
             self.refused[image.digest] = image.failed
         if image.stat is None:
-            self.known[row] = KnownFile((0, 0, 0, 0), b"", image.failed)
+            self.known_files[row] = KnownFile((0, 0, 0, 0), b"", image.failed)
             return
-        self.known[row] = KnownFile(image.stat, image.digest, image.failed)
+        self.known_files[row] = KnownFile(image.stat, image.digest, image.failed)
         file = self.listing.file(row)
         if image.video:  # of a frame, only that it failed is remembered; the rest follows from its video
-            memory.remember(video_and_frame(file)[0], image.stat, image.video, read_at=image.read_at)
-            if not image.failed and memory.find(file, image.stat) is None:
+            stat_log.remember(video_and_frame(file)[0], image.stat, image.video, read_at=image.read_at)
+            if not image.failed and stat_log.find(file, image.stat) is None:
                 return
-        memory.remember(file, image.stat, image.digest, image.failed, read_at=image.read_at, transform=self.transform)
+        stat_log.remember(file, image.stat, image.digest, image.failed, read_at=image.read_at, transform=self.transform)
 
     def remember_refused(self, store: FeatureStore) -> None:
         """Leave out images whose embedding this store refused before: they have not changed."""
@@ -101,7 +104,7 @@ class RowStates:
     def reasons(self) -> tuple[str, ...]:
         """Return why a row has no embedding, (rows,); "" where nothing speaks against it."""
         return tuple(
-            "" if state is None else state.reason or self.refused.get(state.digest, "") for state in self.known
+            "" if state is None else state.reason or self.refused.get(state.digest, "") for state in self.known_files
         )
 
     def extracted(self) -> ExtractedListing:
@@ -109,7 +112,7 @@ class RowStates:
         return ExtractedListing(self.listing, self._digests(), self.reasons())
 
     def _digests(self) -> Digests:
-        return digest_column([state.digest if state else b"" for state in self.known])
+        return digest_column([state.digest if state else b"" for state in self.known_files])
 
     def _is_held(self, store: FeatureStore) -> npt.NDArray[np.bool_]:
         """Return which rows' images a store holds, (rows,); asked once of the same snapshot."""
@@ -119,7 +122,7 @@ class RowStates:
 
 
 def refuse_too_many(listing: Listing, reasons: Sequence[str], max_bad: float, *, read: int | None = None) -> None:
-    """Stop where too many images are bad.
+    """Raise a DataError where more images are bad than `max_bad` allows.
 
     Args:
         listing: The split that is extracted.

@@ -32,7 +32,7 @@ _BATCH = 64  # … of this size, where none was typed: the trunk, which knows be
 class ExtractContext(Protocol):
     """What a split's extraction needs of the command that it is a part of."""
 
-    known: StatLog
+    stat_log: StatLog
     settings: Settings
     drift: dict[str, DriftComparison]  # by split, what a comparison with the store's old rows gave
 
@@ -85,10 +85,10 @@ class SplitExtraction:
         with contextlib.closing(self._read()) as images:
             try:
                 for done, image in enumerate(self._timed(images), start=1):
-                    self.rows.take(int(self.todo[image.index]), image, job.known)
+                    self.rows.record_read(int(self.todo[image.index]), image, job.stat_log)
                     bad += bool(image.failed)
                     if bad > job.settings.max_bad * len(listing):
-                        read = sum(state is not None for state in self.rows.known)
+                        read = sum(state is not None for state in self.rows.known_files)
                         refuse_too_many(listing, self.rows.reasons(), job.settings.max_bad, read=read)
                     if image.pixels is not None:
                         self._add(image, image.pixels)
@@ -100,7 +100,7 @@ class SplitExtraction:
                 self._rescue(stopped)
                 raise
             finally:
-                job.known.try_flush()
+                job.stat_log.try_flush()
         return self.embedded
 
     def _timed(self, images: Iterator[ImageRead]) -> Iterator[ImageRead]:
@@ -123,8 +123,8 @@ class SplitExtraction:
         if not listing.videos:
             return read_images(files, job.source.transform, self._claim, workers=workers, ahead=ahead)
         frames = [video_and_frame(file) for file in files]
-        known = job.known.find_readable(video for video, _ in frames)
-        return read_frames(frames, job.source.transform, self._claim, known=known, workers=workers, ahead=ahead)
+        videos = job.stat_log.find_readable(video for video, _ in frames)
+        return read_frames(frames, job.source.transform, self._claim, known=videos, workers=workers, ahead=ahead)
 
     def _claim(self, digest: bytes) -> bool:
         """Return whether an image must be decoded; asked once a file, by the loader's threads in turn."""
@@ -215,4 +215,4 @@ class SplitExtraction:
             self.job.progress(Progress(split, stage, done, total, self.embedded, moment - self.begun, self._bound()))
         if moment - self.flushed > _FLUSH_SECONDS:
             self.flushed = moment
-            self.job.known.flush()
+            self.job.stat_log.flush()

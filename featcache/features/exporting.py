@@ -69,7 +69,7 @@ def _choose_writer(path: Path) -> Callable[[Features, Path], None]:
     if not path.absolute().parent.is_dir():
         raise UsageError(f"--to {path}: there is no folder {path.absolute().parent}")
     if path.is_dir():
-        raise UsageError(f"--to {path}: a folder stands there")
+        raise UsageError(f"--to {path}: there is a folder of that name")
     if problem := describe_target(path):
         raise UsageError(f"--to {path}: {problem}; name another file")
     if path.suffix == ".parquet":

@@ -87,7 +87,7 @@ def describe_refusal(error: OSError, path: str | Path, *, follow_links: bool) ->
 
 
 def refuse_special(handle: int, path: str | Path) -> None:
-    """Do nothing where a regular file is open; else close it.
+    """Close an open file and raise an OSError unless it is a regular one.
 
     Raises:
         OSError: it is a pipe, a device or a folder.
@@ -98,7 +98,7 @@ def refuse_special(handle: int, path: str | Path) -> None:
 
 
 def refuse_larger(handle: int, limit: int) -> None:
-    """Do nothing where an open file has at most `limit` bytes.
+    """Raise an OSError unless an open file has at most `limit` bytes.
 
     Raises:
         OSError: it has more.

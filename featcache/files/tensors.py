@@ -45,7 +45,7 @@ class Tensors:
 
 
 def check_file_hash(path: Path, sha256: str, *, way_out: str) -> None:
-    """Do nothing where a file has this sha256; it is read in bounded memory.
+    """Raise a CacheError unless a file has this sha256; it is read in bounded memory.
 
     Args:
         path: The file.

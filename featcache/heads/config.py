@@ -52,7 +52,7 @@ class HeadConfig(HeadSettings):
         return self.lr / 2 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
 
     @property
-    def batches(self) -> tuple[object, ...]:
+    def batch_key(self) -> tuple[object, ...]:
         """What decides which rows a step sees, and how: heads that agree in it train on the same batches."""
         return self.batch_size, self.epochs, self.seed, self.sampler, self.standardize
 
@@ -68,7 +68,7 @@ class HeadConfig(HeadSettings):
 
 def _named(name: str, value: object) -> str:
     """Return a setting as it stands in a head's name: `wd0.0001`, `adamw`, `standardize`."""
-    short = SETTINGS[name].about.short
+    short = SETTINGS[name].declaration.short
     return name if value is True else f"{name if short is None else short}{_text(value)}"
 
 

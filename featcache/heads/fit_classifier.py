@@ -91,7 +91,7 @@ def fit(
         device: Where k-NN compares rows; the others are fitted by the CPU.
         jobs: How many fits run at once; None: one a core.
         progress: Gets the stage, what is done and what there is to do.
-        where: The recipe, the data, the cache and the store: see `featcache.recipe.Stored`.
+        where: The recipe, the data, the cache and the store: see `featcache.recipe.StoreOptions`.
 
     Raises:
         UsageError: no such classifier or setting.

@@ -191,7 +191,7 @@ def keep_heads(
 
 
 def refuse_check_seconds(check_seconds: float | None) -> None:
-    """Do nothing where a check can take so long.
+    """Raise a UsageError unless a check may take so many seconds; None stands for no check.
 
     Raises:
         UsageError: it is not above 0, or longer than a day.
@@ -218,7 +218,7 @@ def head_section(
     """
     in_grid = {} if grid is None else parse_grid(grid)
     if twice := [name for name in in_grid if flags.get(name) is not None]:
-        raise UsageError(f"{twice[0]} stands in --grid and in a flag of its own; give it once")
+        raise UsageError(f"{twice[0]} is given in --grid and by a flag of its own; give it once")
     section = recipe.override("head", **(dict(flags) | in_grid)).head
     if flags.get("momentum") is not None and "sgd" not in section.optimizer and "optimizer" not in searched:
         raise UsageError(f"--momentum has no effect with {' and '.join(section.optimizer)}: it is a setting of sgd")

@@ -8,7 +8,7 @@ from featcache.errors import UsageError
 from featcache.heads.config import SETTINGS, HeadConfig
 from featcache.recipe import HeadKeywords, HeadSection, StoreOptions
 
-GRID_KEYS = tuple(name for name, setting in SETTINGS.items() if setting.about.several)
+GRID_KEYS = tuple(name for name, setting in SETTINGS.items() if setting.declaration.several)
 MOST_HEADS = 10_000  # a slip of the keyboard is not a grid
 
 

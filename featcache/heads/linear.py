@@ -149,15 +149,12 @@ def _summed_cross_entropy(z: npt.NDArray[np.float64], y: npt.NDArray[np.int64]) 
         return float(np.log(z.sum(axis=1, keepdims=True)).sum() - of_truth.sum())
 
 
-METRICS = ("macro_recall", "accuracy", "loss")
-
-
 def merit(scores: Scores, select: str) -> tuple[float, float]:
     """Return what is compared when `select` chooses, more is better: the score, then minus the loss; -inf if diverged.
 
     Args:
         scores: of one head on val.
-        select: one of METRICS.
+        select: "macro_recall", "accuracy" or "loss".
     """
     if not math.isfinite(scores.loss):
         return -math.inf, -math.inf
@@ -171,7 +168,7 @@ def best_of(heads: Sequence[LinearHead], select: str = "macro_recall") -> int | 
 
     Args:
         heads: what is chosen from.
-        select: one of METRICS.
+        select: "macro_recall", "accuracy" or "loss".
 
     Raises:
         ValueError: no heads, or several of which one was trained without a val split.

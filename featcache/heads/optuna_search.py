@@ -19,7 +19,7 @@ from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, MachineError, UsageError
 from featcache.files import AppendLog, describe_kind, make_folder, parse_json
-from featcache.heads.config import HeadConfig
+from featcache.heads.config import SETTINGS, HeadConfig
 from featcache.heads.fit_linear import (
     CHECK_SECONDS,
     Fit,
@@ -41,11 +41,17 @@ MOST_TRIALS = 100_000
 REPORTS = 10  # that the pruner gets of one trial on its way
 WORST = -1e9  # the merit of a head that diverged: Optuna knows no nan
 
+
+def _suggest_choice(trial: "optuna.trial.BaseTrial", name: str) -> Any:
+    """Return one of the choices that the declaration of a setting lists."""
+    return trial.suggest_categorical(name, SETTINGS[name].choices)
+
+
 SPACE: dict[str, Callable[["optuna.trial.BaseTrial"], Any]] = {
-    "optimizer": lambda trial: trial.suggest_categorical("optimizer", ["sgd", "adam", "adamw"]),
+    "optimizer": lambda trial: _suggest_choice(trial, "optimizer"),
     "lr": lambda trial: trial.suggest_float("lr", 1e-4, 1.0, log=True),
     "weight_decay": lambda trial: trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True),
-    "class_weights": lambda trial: trial.suggest_categorical("class_weights", ["none", "balanced"]),
+    "class_weights": lambda trial: _suggest_choice(trial, "class_weights"),
     "logit_adjustment": lambda trial: trial.suggest_float("logit_adjustment", 0.0, 1.5, step=0.25),
     "label_smoothing": lambda trial: trial.suggest_float("label_smoothing", 0.0, 0.2, step=0.05),
     "standardize": lambda trial: trial.suggest_categorical("standardize", [False, True]),

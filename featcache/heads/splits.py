@@ -62,7 +62,7 @@ def read_splits(request: DatasetRequest, *, from_disk: bool | None = False) -> S
 
 
 def refuse_unfit(train: Features | Streamed, val: Features | None) -> None:
-    """Do nothing where a classifier can learn from train, and val can judge it.
+    """Raise unless a classifier can learn from train, and val can judge it.
 
     Raises:
         DataError: a single class, or no rows.

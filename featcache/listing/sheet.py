@@ -211,7 +211,7 @@ def _column_problems(where: str, header: Sequence[str], columns: Sequence[str], 
         if other not in columns
     ]
     twice = [name for name in dict.fromkeys((*columns, *optional)) if header.count(name) > 1]
-    return problems + [f"{where}: column {name!r} stands there twice" for name in twice]
+    return problems + [f"{where}: there are two columns {name!r}" for name in twice]
 
 
 def _is_like(column: str, name: str) -> bool:

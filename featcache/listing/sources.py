@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from typing import assert_never
 
 from featcache.listing.drive_act import ANNOTATIONS, DriveAct
 from featcache.listing.folder import Folder
@@ -9,7 +10,7 @@ from featcache.listing.listing import Listing
 from featcache.listing.source import DataSource
 from featcache.listing.split_assignment import AssignedSplits
 from featcache.listing.table import Table
-from featcache.recipe import FRAMES, VIDEOS, DriveActData, Recipe, TableData
+from featcache.recipe import FRAMES, VIDEOS, DriveActData, FolderData, Recipe, TableData, UnknownData
 
 _NO_GROUPS: Mapping[str, str] = {}
 
@@ -29,8 +30,12 @@ def resolve_source(recipe: Recipe, assigned: Mapping[str, str] = _NO_GROUPS) -> 
             source = DriveAct(data, data_set=name, variant=variant)
         case TableData():
             source = Table(data, data_set=name, variant=variant)
-        case _:
+        case FolderData():
             source = Folder(data.root, name, variant)
+        case UnknownData():
+            raise AssertionError(f"the recipe's check let the layout {data.layout!r} pass")
+        case _:
+            assert_never(data)
     return source if data.split is None else AssignedSplits(source, data.split, assigned)
 
 

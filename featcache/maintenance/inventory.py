@@ -30,7 +30,7 @@ def info(*, arch: str | None = None, weights: str | None = None, **options: Unpa
     Args:
         arch: the trunk's architecture; None is the recipe's.
         weights: the trunk's weights; None is the recipe's.
-        **options: those of the command line that name a data set and a cache (`recipe.Where`).
+        **options: those of the command line that name a data set and a cache (`recipe.DataOptions`).
 
     Raises:
         UsageError: the recipe, or its architecture.

@@ -166,7 +166,7 @@ def _has_lost_lines(root: Path, log: ReplayedLog) -> bool:
     """
     heads = not log.commits.listings and any((root / "heads").glob("*/*/*"))
     numbers = (int(path.name.partition("-")[0]) for path in unknown_shards(root, log))
-    return heads or any(number > log.commits.numbers for number in numbers)
+    return heads or any(number > log.commits.shards_ever_added for number in numbers)
 
 
 def _check_shards(

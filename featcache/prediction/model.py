@@ -117,7 +117,7 @@ def open_head(
         head: its name or the start of one, its folder, "best" (None is the same) or "latest".
         device: where the trunk will run: "auto", "cpu", "cuda" …
         batch_size: images that are embedded at a time; None leaves it to the device.
-        **options: those of the command line that name a data set, a cache and a store (`recipe.Stored`).
+        **options: those of the command line that name a data set, a cache and a store (`recipe.StoreOptions`).
 
     Raises:
         UsageError: the recipe.

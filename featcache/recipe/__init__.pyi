@@ -1,8 +1,10 @@
 from .classifiers import SHORT_NAMES as SHORT_NAMES
 from .classifiers import SKLEARN as SKLEARN
 from .data import DriveActData as DriveActData
+from .data import FolderData as FolderData
 from .data import SplitSection as SplitSection
 from .data import TableData as TableData
+from .data import UnknownData as UnknownData
 from .head import HeadSettings as HeadSettings
 from .head import SelectionSettings as SelectionSettings
 from .keywords import HeadKeywords as HeadKeywords

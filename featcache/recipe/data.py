@@ -69,7 +69,9 @@ class DriveActData(DataSection):
     frames_per_chunk: Annotated[
         _Rows | None, Field(description="How many of a chunk's first frames are taken; by default all.")
     ] = None
-    stride: Annotated[_Rows, Field(description="Of those, every how-many-th is a row.")] = 1
+    stride: Annotated[
+        _Rows, Field(description="Frames from one row of a chunk to the next: 2 takes every second one.")
+    ] = 1
     frames: Annotated[
         Annotated[str, AfterValidator(check_frame_pattern)] | None,
         Field(description="Where a frame lies below the root: {file_id}/img_{frame:06d}.png."),
@@ -108,7 +110,7 @@ class TableData(DataSection):
     ] = None
 
 
-class _UnknownData(DataSection):
+class UnknownData(DataSection):
     """A layout that does not exist: only its name is refused, since its keys may belong to another layout."""
 
     model_config = ConfigDict(extra="ignore")
@@ -127,6 +129,6 @@ AnyData = Annotated[
     Annotated[FolderData, Tag("folder")]
     | Annotated[DriveActData, Tag("drive-act")]
     | Annotated[TableData, Tag("table")]
-    | Annotated[_UnknownData, Tag(UNKNOWN_LAYOUT)],  # never passes: its layout is none of the three
+    | Annotated[UnknownData, Tag(UNKNOWN_LAYOUT)],  # never passes: its layout is none of the three
     Discriminator(_layout_of),
 ]

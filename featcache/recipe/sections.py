@@ -39,23 +39,23 @@ class Section(BaseModel):
         declared = {name: _field_type(setting) for name, setting in settings.items()}
         cls.__annotations__ = declared | inspect.get_annotations(cls)
         for name, setting in settings.items():
-            setattr(cls, name, (setting.default,) if setting.about.several else setting.default)
+            setattr(cls, name, (setting.default,) if setting.declaration.several else setting.default)
 
 
 def _field_type(setting: DeclaredSetting) -> Any:
     """Return the type of pydantic's field for a declared setting."""
-    about = setting.about
+    declaration = setting.declaration
     value: Any = Literal[setting.choices] if setting.choices else setting.kind
     if setting.kind is str and not setting.choices:
         value = Text
     elif setting.kind in (int, float):
-        value = Annotated[value, Field(gt=about.gt, ge=about.ge, lt=about.lt, le=about.le)]
+        value = Annotated[value, Field(gt=declaration.gt, ge=declaration.ge, lt=declaration.lt, le=declaration.le)]
     if setting.optional:
         value = value | None
-    if not about.several:
-        return Annotated[value, Field(description=about.help)]
+    if not declaration.several:
+        return Annotated[value, Field(description=declaration.help)]
     several = tuple[value, ...]
-    return Annotated[several, BeforeValidator(_as_tuple), Field(min_length=1, description=about.help)]
+    return Annotated[several, BeforeValidator(_as_tuple), Field(min_length=1, description=declaration.help)]
 
 
 def _as_tuple(value: object) -> object:

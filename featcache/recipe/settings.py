@@ -60,7 +60,7 @@ class DeclaredSetting:
         choices: the words that there are; empty where it is a number, a truth value or any text.
         optional: whether None is a value too.
         default: where nothing is said.
-        about: what the declaration says beside that.
+        declaration: what the declaration says beside that.
     """
 
     name: str
@@ -68,7 +68,7 @@ class DeclaredSetting:
     choices: tuple[str, ...]
     optional: bool
     default: Any
-    about: Setting
+    declaration: Setting
 
     @property
     def option(self) -> str:
@@ -80,15 +80,19 @@ class DeclaredSetting:
         """The permitted values in words: "sgd, adam or adamw", "from 0 to below 1"; "" where any will do."""
         if self.choices:
             return join_alternatives(self.choices)
-        about = self.about
-        if about.gt is None and about.ge is None:
+        declaration = self.declaration
+        if declaration.gt is None and declaration.ge is None:
             return ""
-        start = f"above {about.gt:g}" if about.gt is not None else f"from {about.ge:g}"
-        if about.le is not None:
-            return f"{start} to {_in_words(about.le)}"
-        if about.lt is not None:
-            return f"{start} to below {about.lt:g}" if self.kind is float else f"{start} to {_in_words(about.lt - 1)}"
-        return start if about.gt is not None else f"{start} up"
+        start = f"above {declaration.gt:g}" if declaration.gt is not None else f"from {declaration.ge:g}"
+        if declaration.le is not None:
+            return f"{start} to {_in_words(declaration.le)}"
+        if declaration.lt is not None:
+            return (
+                f"{start} to below {declaration.lt:g}"
+                if self.kind is float
+                else f"{start} to {_in_words(declaration.lt - 1)}"
+            )
+        return start if declaration.gt is not None else f"{start} up"
 
     @property
     def expected(self) -> str:
@@ -104,13 +108,13 @@ class DeclaredSetting:
             return isinstance(value, self.kind) and (not self.choices or value in self.choices)
         if not isinstance(value, int | float if self.kind is float else int) or isinstance(value, bool):
             return False
-        about = self.about
+        declaration = self.declaration
         return (
             math.isfinite(value)
-            and (about.gt is None or value > about.gt)
-            and (about.ge is None or value >= about.ge)
-            and (about.lt is None or value < about.lt)
-            and (about.le is None or value <= about.le)
+            and (declaration.gt is None or value > declaration.gt)
+            and (declaration.ge is None or value >= declaration.ge)
+            and (declaration.lt is None or value < declaration.lt)
+            and (declaration.le is None or value <= declaration.le)
         )
 
 
@@ -132,12 +136,12 @@ def join_alternatives(words: Iterable[str]) -> str:
 
 def _declared(name: str, annotation: Any, default: Any) -> DeclaredSetting:
     """Return a setting that is annotated as `Annotated[type, Setting(…)]`; the type may be `type | None`."""
-    value_type, about = typing.get_args(annotation)
+    value_type, declaration = typing.get_args(annotation)
     optional = types.NoneType in typing.get_args(value_type)
     if optional:
         value_type = next(option for option in typing.get_args(value_type) if option is not types.NoneType)
     choices = typing.get_args(value_type) if typing.get_origin(value_type) is Literal else ()
-    return DeclaredSetting(name, str if choices else value_type, choices, optional, default, about)
+    return DeclaredSetting(name, str if choices else value_type, choices, optional, default, declaration)
 
 
 def _in_words(limit: float) -> str:

@@ -63,7 +63,7 @@ def choose_store(cache: Path, stat_log: StatLog, key: ListingKey, request: Store
 def refuse_other_stores(
     cache: Path, stat_log: StatLog, holding: Sequence[FeatureStore], request: StoreRequest, name: str
 ) -> None:
-    """Do nothing where no store holds what is asked for; else say in what those that do differ from the request.
+    """Raise a CacheError where other stores hold the data set; the message says how they differ from the request.
 
     Args:
         cache: The cache folder.

@@ -77,7 +77,7 @@ def check_listing(cache: Path, line: ListingLine, *, hashes: bool = True) -> lis
 
 
 def check_splits(cache: Path) -> list[Problem]:
-    """Return what is wrong with the splits that were dealt and written down in a cache."""
+    """Return what is wrong with the assignments of groups to splits that a cache has written down."""
     problems = []
     for folder in sorted((cache / "listings").glob("*/*")):
         path = folder / "splits.json"

@@ -52,7 +52,7 @@ class Commits:
 
     shards: tuple[Shard, ...] = ()
     listings: dict[ListingKey, ListingLine] = field(default_factory=dict)  # the newest of each key
-    numbers: int = 0  # how many shards were ever added: the next one's number
+    shards_ever_added: int = 0  # the number of the next one
     size: int = 0  # bytes of committed lines
     dropped: dict[str, float] = field(default_factory=dict)  # shards -> when they were dropped, seconds; 0.0: unknown
     unfinished: frozenset[str] = frozenset()  # shards that were added after the last listing
@@ -211,7 +211,7 @@ class _State:
         return Commits(
             shards=tuple(self.shards.values()),
             listings=self.listings,
-            numbers=len(self.added),
+            shards_ever_added=len(self.added),
             size=size,
             dropped=self.dropped,
             unfinished=frozenset(self.unfinished & self.shards.keys()),

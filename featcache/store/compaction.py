@@ -119,7 +119,7 @@ def apply_compaction(
     for group in plan.groups:
         for digests, rows in _merge_rows(group, store):
             stored = rows.astype(group[0][0].dtype)
-            number = log.read().numbers
+            number = log.read().shards_ever_added
             entry, data = shard.build_shard(number, digests, stored, made=group[0][0].made)
             publish(root / "shards" / entry.name, data)
             log.add(entry)

@@ -194,7 +194,7 @@ def read_listing_origin(cache: Path, line: ListingLine) -> tuple[str, dict[str, 
     """Return the folder that a logged listing was extracted from, and how it was laid out, without its rows.
 
     Raises:
-        CacheError: as `read`.
+        CacheError: as `read_listing`.
     """
 
     def decode(data: bytes) -> tuple[str, dict[str, str]]:

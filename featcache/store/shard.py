@@ -201,7 +201,7 @@ def gather_rows(
 
     Raises:
         CacheError: the file is missing, or of another size.
-        IndexError: a row that the shard does not have; a negative one counts from nowhere.
+        IndexError: a row below 0, or beyond the last one.
     """
     if not len(rows):
         return

@@ -15,7 +15,7 @@ _WAIT_SECONDS = 60.0
 
 
 def read_split_assignment(cache: Path, data_set: str, variant: str) -> dict[str, str]:
-    """Return which split each group is in, group -> split; empty where nothing was dealt yet.
+    """Return which split each group is in, group -> split; empty where nothing was assigned yet.
 
     Raises:
         CacheError: the file is damaged, or of a newer format.
@@ -36,7 +36,7 @@ def write_split_assignment(cache: Path, data_set: str, variant: str, groups: Map
         groups: Group (a subject, a clip, an image) -> split.
 
     Raises:
-        CacheError: another process has dealt one of these groups otherwise since `groups` was made.
+        CacheError: another process has assigned one of these groups otherwise since `groups` was made.
         MachineError: the disk refuses.
     """
     if read_split_assignment(cache, data_set, variant) == groups:

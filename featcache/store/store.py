@@ -264,15 +264,15 @@ class _ShardDigests:
         return shard.read_digests(self.folder, self.shard)
 
     def take(self, rows: npt.NDArray[np.int64]) -> Digests:
-        """Return some of them; a wrong one is none that anybody asks for."""
+        """Return the digests of these rows, not checked against the log: a damaged one only fails to be found."""
         return shard.read_some_digests(self.folder, self.shard, rows)
 
 
 def as_recorded(store: FeatureStore, extracted: ExtractedListing) -> ExtractedListing:
-    """Return the listing, without its data settings where that is the store's newest listing already.
+    """Return the listing in the form in which the store's newest one was written, with or without its data settings.
 
-    Listings of earlier versions have none. A listing whose rows are what they were keeps its bytes, and with them the
-    names of the heads that were trained on it.
+    Listings of earlier versions were written without. Where the rows are the same as in such a listing, it is used
+    again, byte for byte, so that the heads that were trained on it keep their names.
     """
     bare = replace(extracted, listing=replace(extracted.listing, settings={}))
     return bare if is_recorded(store, bare) else extracted

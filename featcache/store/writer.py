@@ -40,7 +40,9 @@ class StoreWriter:
     _waiting: list[tuple[Digests, npt.NDArray[np.float32]]] = field(default_factory=list)
     _made: int | None = None  # which entry of trunk.json's `made` computes them
     _since: float = 0.0  # when the first of them came, seconds
-    _refused: MachineError | None = None  # by the disk: a line behind one whose fsync failed could outlive it
+    # Why the disk refused a shard. Nothing more is written then: a later line of the log could reach the disk where the
+    # one before it, whose fsync failed, did not.
+    _disk_error: MachineError | None = None
 
     def append(self, digests: Digests, embeddings: npt.NDArray[np.float32]) -> bool:
         """Take rows; publish and commit a shard when it is full or old enough.
@@ -56,8 +58,8 @@ class StoreWriter:
             DataError: a row is not finite, or does not fit into the store's type; no row of the shard is stored.
             MachineError: the disk refuses, or has refused before: nothing more is written then.
         """
-        if self._refused is not None:
-            raise self._refused
+        if self._disk_error is not None:
+            raise self._disk_error
         if not len(digests):
             return False
         if not self._waiting:
@@ -82,7 +84,7 @@ class StoreWriter:
             self._publish(*map(np.concatenate, zip(*self._waiting, strict=True)))
         except Exception as error:
             self._waiting = []
-            self._refused = error if isinstance(error, MachineError) else None
+            self._disk_error = error if isinstance(error, MachineError) else None
             raise
         self._waiting = []
 
@@ -91,7 +93,7 @@ class StoreWriter:
         self.store.stat_log.flush()  # before the commit: what is embedded is never read again, whenever the kill comes
         stored = _as_stored(embeddings, self.store.trunk.spec.stored)
         log = CommitLog(self.store.root)
-        entry, data = shard.build_shard(log.read().numbers, digests, stored, made=self._made)
+        entry, data = shard.build_shard(log.read().shards_ever_added, digests, stored, made=self._made)
         make_folder(self.store.shard_folder)
         publish(self.store.shard_folder / entry.name, data)
         log.add(entry)

@@ -70,9 +70,9 @@ def test_what_a_store_refused_before_is_remembered_by_its_image(store):
 def test_a_row_that_was_read_is_known_here_and_to_the_cache(store, tmp_path):
     """Digest and outcome go to the row and to stat.log; all rows of a bad image have its reason."""
     rows, memory = RowStates(a_listing(3), [None] * 3), StatLog(tmp_path)
-    rows.take(0, ImageRead(0, digest_of(8), STAT, LONG_AFTER, "damaged"), memory)
-    rows.take(1, ImageRead(1, digest_of(8), STAT, LONG_AFTER), memory)  # the same bytes, and not decoded again
-    rows.take(2, ImageRead(2, digest_of(1), STAT, LONG_AFTER), memory)
+    rows.record_read(0, ImageRead(0, digest_of(8), STAT, LONG_AFTER, "damaged"), memory)
+    rows.record_read(1, ImageRead(1, digest_of(8), STAT, LONG_AFTER), memory)  # the same bytes, and not decoded again
+    rows.record_read(2, ImageRead(2, digest_of(1), STAT, LONG_AFTER), memory)
     assert rows.reasons() == ("damaged", "damaged", "")
     assert memory.find("/data/train/0/2.png", STAT) == KnownFile(STAT, digest_of(1), "")
     assert rows.extracted().digests.tobytes() == digest_of(8) * 2 + digest_of(1)
@@ -81,7 +81,7 @@ def test_a_row_that_was_read_is_known_here_and_to_the_cache(store, tmp_path):
 def test_a_file_that_could_not_be_read_has_zeros_and_its_reason(tmp_path: Path):
     """It keeps its row, so that rows stay aligned, and it is not remembered: it is asked for again."""
     rows, memory = RowStates(a_listing(2), [None] * 2), StatLog(tmp_path)
-    rows.take(1, ImageRead(0, failed="cannot be read: Permission denied"), memory)
+    rows.record_read(1, ImageRead(0, failed="cannot be read: Permission denied"), memory)
     memory.flush()
     assert not memory.path.exists()
     extracted = rows.extracted()
@@ -93,7 +93,7 @@ def test_an_image_that_this_store_holds_never_fails_for_another_trunks_sake(stor
     """What another transform could not use is no reason here, where the embedding stands already."""
     known = [KnownFile(STAT, digest_of(number), "too large when resized", "t") for number in (1, 9)]
     rows = RowStates(a_listing(2), list(known), "t")
-    rows.forgive(store)
+    rows.forget_failures_of_held(store)
     assert rows.reasons() == ("", "too large when resized")
 
 
@@ -104,7 +104,7 @@ def test_a_reason_counts_only_under_the_transform_that_gave_it(store):
     other = RowStates(a_listing(1), list(known), "other")
     assert other.reasons() == ("",)
     assert other.missing(store, retry_failed=False).tolist() == [0]
-    assert other.known[0].digest == digest_of(9)
+    assert other.known_files[0].digest == digest_of(9)
 
 
 def test_a_store_is_asked_once_for_a_listing(store, monkeypatch):
@@ -114,9 +114,9 @@ def test_a_store_is_asked_once_for_a_listing(store, monkeypatch):
         type(store), "holds", lambda self, digests: asked.append(len(digests)) or np.zeros(len(digests), bool)
     )
     rows = RowStates(a_listing(2), [KnownFile(STAT, digest_of(1), ""), None])
-    rows.forgive(store)
+    rows.forget_failures_of_held(store)
     rows.missing(store, retry_failed=False)
     assert asked == [2]
-    rows.take(1, ImageRead(1, digest_of(2), STAT, LONG_AFTER), StatLog(Path("/nowhere")))
+    rows.record_read(1, ImageRead(1, digest_of(2), STAT, LONG_AFTER), StatLog(Path("/nowhere")))
     rows.missing(store, retry_failed=False)
     assert asked == [2, 2]

@@ -92,7 +92,7 @@ def test_missing_columns_are_all_named_with_what_is_there(tmp_path):
     assert "4 problems" in message
     assert "line 1: no column 'label'; found 'path', 'species', 'species'" in message
     assert "line 1: no column 'film'" in message
-    assert "line 1: column 'species' stands there twice" in message
+    assert "line 1: there are two columns 'species'" in message
     assert "line 2: no file 'gone.png'" in message
 
 

@@ -68,10 +68,10 @@ def test_one_declaration_is_all_that_a_new_setting_takes():
         """A recipe's section of these settings."""
 
     assert MoreSection(dropout=[0.0, 0.5]).dropout == (0.0, 0.5)
-    assert MoreSection.model_json_schema()["properties"]["dropout"]["description"] == dropout.about.help
+    assert MoreSection.model_json_schema()["properties"]["dropout"]["description"] == dropout.declaration.help
     with pytest.raises(ValidationError, match="less than 1"):
         MoreSection(dropout=1.0)
-    assert [setting for setting in settings if settings[setting].about.several] == [*GRID_KEYS, "dropout"]
+    assert [setting for setting in settings if settings[setting].declaration.several] == [*GRID_KEYS, "dropout"]
     option = option_of(declared_option(dropout))
     assert (option.opts, option.help, option.default) == (["--dropout"], help_of(dropout), None)
     assert help_of(dropout) == "The share of dimensions that is left out.  [from 0 to below 1; default: 0.0]"
@@ -89,11 +89,11 @@ def test_a_setting_of_a_head_is_everywhere(name):
     """Each is a key of [head], an option of fit-head, a keyword of fit_head; those with lists are the grid's keys."""
     setting = (HEAD | SELECTION)[name]
     field = HeadSection.model_fields[name]
-    assert field.description == setting.about.help
-    assert field.default == ((setting.default,) if setting.about.several else setting.default)
+    assert field.description == setting.declaration.help
+    assert field.default == ((setting.default,) if setting.declaration.several else setting.default)
     assert options_of("fit-head")[name] == help_of(setting)
     assert name in keyword_types(featcache.fit_head)
-    assert (name in GRID_KEYS) == setting.about.several
+    assert (name in GRID_KEYS) == setting.declaration.several
 
 
 @pytest.mark.parametrize("name", TRUNK)
@@ -101,9 +101,9 @@ def test_a_setting_of_the_trunk_is_everywhere(name):
     """Each is a key of [trunk]; those with an option are one of extract, and a keyword of extract."""
     setting = TRUNK[name]
     field = TrunkSection.model_fields[name]
-    assert (field.description, field.default) == (setting.about.help, setting.default)
-    assert options_of("extract").get(name) == (help_of(setting) if setting.about.option else None)
-    assert (name in keyword_types(featcache.extract)) == setting.about.option
+    assert (field.description, field.default) == (setting.declaration.help, setting.default)
+    assert options_of("extract").get(name) == (help_of(setting) if setting.declaration.option else None)
+    assert (name in keyword_types(featcache.extract)) == setting.declaration.option
 
 
 def test_the_sections_have_no_other_keys():

@@ -21,7 +21,7 @@ def source() -> str:
     """Return the text of the module."""
     head = declared_settings(HeadSettings, SelectionSettings)
     head.pop("lr")  # the first parameter of fit_head itself; a search always looks for it
-    trunk = {name: setting for name, setting in declared_settings(TrunkSettings).items() if setting.about.option}
+    trunk = {name: setting for name, setting in declared_settings(TrunkSettings).items() if setting.declaration.option}
     return HEADER + typed_dict("HeadKeywords", "head", head) + typed_dict("TrunkKeywords", "trunk", trunk)
 
 
@@ -35,7 +35,7 @@ def typed_dict(name: str, section: str, settings: dict[str, DeclaredSetting]) ->
 def type_of(setting: DeclaredSetting) -> str:
     """Return the type of a keyword: one value, several where a list trains several heads, or None."""
     word = setting.kind.__name__
-    return f"{word} | Sequence[{word}] | None" if setting.about.several else f"{word} | None"
+    return f"{word} | Sequence[{word}] | None" if setting.declaration.several else f"{word} | None"
 
 
 if __name__ == "__main__":

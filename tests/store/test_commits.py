@@ -50,7 +50,7 @@ def test_what_was_added_is_read_in_order(tmp_path):
     found = log.read()
     assert found.shards == (SHARDS[0], SHARDS[1])
     assert found.listings[("digits", "all", "train")].sha256 == "f" * 64
-    assert (len(found.listings), found.numbers, found.size) == (2, 2, log.path.stat().st_size)
+    assert (len(found.listings), found.shards_ever_added, found.size) == (2, 2, log.path.stat().st_size)
 
 
 def test_an_empty_log_is_an_empty_store(tmp_path):
@@ -155,14 +155,14 @@ def test_a_line_in_the_wrong_place_is_no_damage_but_an_empty_one_is(tmp_path, lo
 def test_a_duplicate_add_is_harmless(tmp_path):
     """The same shard added twice is one shard, and takes one number."""
     found = log_of(tmp_path, LINES[0], *LINES, LINES[2]).read()
-    assert (found.shards, found.numbers) == ((SHARDS[0], SHARDS[1]), 2)
+    assert (found.shards, found.shards_ever_added) == ((SHARDS[0], SHARDS[1]), 2)
 
 
 def test_a_dropped_shard_is_gone_and_its_number_is_not_used_again(tmp_path):
     """`drop` takes a shard out; dropping one that is not there is harmless."""
     drop = seal_line({"drop": SHARDS[0].name})
     found = log_of(tmp_path, drop, *LINES, drop, drop).read()
-    assert (found.shards, found.numbers) == ((SHARDS[1],), 2)
+    assert (found.shards, found.shards_ever_added) == ((SHARDS[1],), 2)
 
 
 ADD = dataclasses.asdict(SHARDS[0])

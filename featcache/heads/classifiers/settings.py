@@ -66,7 +66,7 @@ def combinations(choices: SettingChoices) -> list[ClassifierSettings]:
 
 
 def refuse_unknown(kind: str, choices: SettingChoices, known: Sequence[str]) -> None:
-    """Do nothing where a classifier has all of these settings.
+    """Raise a UsageError unless a classifier has all of these settings.
 
     Raises:
         UsageError: it lacks one; the message names the closest that it has.

@@ -54,7 +54,7 @@ def best_trial(trials: Sequence[SearchTrial]) -> int:
 
 
 def refuse_choice_without_val(train: Features, val: Features | None, combinations: int) -> None:
-    """Do nothing where there is a val split, or nothing to choose.
+    """Raise a CacheError where there are several combinations to choose from, and no val split.
 
     Raises:
         CacheError: several combinations, and no val split that could choose one.

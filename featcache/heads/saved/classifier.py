@@ -102,7 +102,7 @@ class SavedClassifier:
         return certain
 
     def refuse_unusable(self, store: FeatureStore) -> None:  # noqa: ARG002 (its width was checked when it was read)
-        """Do nothing where the model is kept.
+        """Raise a CacheError unless the model is kept.
 
         Raises:
             CacheError: only its predictions are.

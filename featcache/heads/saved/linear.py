@@ -125,7 +125,7 @@ class SavedHead:
         return softmax(self.head.logits(x).astype(np.float64))
 
     def refuse_unusable(self, store: FeatureStore) -> None:
-        """Do nothing where the head can predict on embeddings of `store`.
+        """Raise a CacheError unless the head can predict on embeddings of `store`.
 
         Raises:
             CacheError: it has diverged, or takes embeddings of another width.

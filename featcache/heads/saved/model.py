@@ -104,7 +104,7 @@ class SavedModel(Protocol):
         """
 
     def refuse_unusable(self, store: FeatureStore) -> None:
-        """Do nothing where the model can predict on embeddings of `store`.
+        """Raise a CacheError unless the model can predict on embeddings of `store`.
 
         Raises:
             CacheError: it has diverged, takes embeddings of another width, or only its predictions are kept.
@@ -122,7 +122,7 @@ class ModelKind:
 
 
 def refuse_other_trunk(model: SavedModel, trunk: str) -> None:
-    """Do nothing where `trunk`, a fingerprint, is the trunk that a model was trained on.
+    """Raise a CacheError unless `trunk`, a fingerprint, is the trunk that a model was trained on.
 
     Embeddings of another trunk mean nothing to a model, even where their width is the same.
 

@@ -55,10 +55,10 @@ class StackLosses:
     Attributes:
         offset: (heads, classes, 1) float32, added to the logits in training, in bits; None where no head has any.
         plain: whether every head has the cross-entropy alone.
-        of_class: (classes, heads) w.
-        keep: (heads, 1, 1) 1 - e.
-        spread: (heads, classes, 1) e / C w; None where no head is smoothed.
-        spread_sum: (heads, 1, 1) its sum over the classes.
+        class_weights: (classes, heads) w.
+        one_minus_smoothing: (heads, 1, 1) 1 - e.
+        smoothed_weights: (heads, classes, 1) e / C w; None where no head is smoothed.
+        smoothed_weights_sum: (heads, 1, 1) its sum over the classes.
     """
 
     def __init__(self, configs: Sequence[HeadConfig], counts: npt.NDArray[np.int64], device: str) -> None:
@@ -70,11 +70,11 @@ class StackLosses:
         offsets = np.stack([logit_offsets(config, counts) for config in configs]) / LN_2
         self.offset = tensor(offsets)[:, :, None] if offsets.any() else None
         self.plain = not smoothing.any() and all(config.class_weights == "none" for config in configs)
-        self.of_class = tensor(weights.T)  # (classes, heads)
-        self.keep = tensor(1 - smoothing)[:, None, None]
-        spread = smoothing[:, None] / len(counts) * weights
-        self.spread = tensor(spread)[:, :, None] if smoothing.any() else None
-        self.spread_sum = tensor(spread.sum(axis=1))[:, None, None]
+        self.class_weights = tensor(weights.T)  # (classes, heads)
+        self.one_minus_smoothing = tensor(1 - smoothing)[:, None, None]
+        smoothed_weights = smoothing[:, None] / len(counts) * weights
+        self.smoothed_weights = tensor(smoothed_weights)[:, :, None] if smoothing.any() else None
+        self.smoothed_weights_sum = tensor(smoothed_weights.sum(axis=1))[:, None, None]
         self.minus_one = tensor(-1.0)
 
     def softmax_grad_(self, p: Tensor, y: Tensor, truth: Tensor) -> Tensor:
@@ -87,10 +87,10 @@ class StackLosses:
         """
         if self.plain:
             return p.scatter_add_(1, truth, self.minus_one.expand_as(truth))
-        of_row = self.of_class[y].t().unsqueeze(1)  # (heads, 1, rows)
+        of_row = self.class_weights[y].t().unsqueeze(1)  # (heads, 1, rows)
         scale = 1 / of_row.mean(2, keepdim=True)
-        kept = self.keep * of_row * scale
-        p.mul_(kept + self.spread_sum * scale)
-        if self.spread is not None:
-            p.sub_(self.spread * scale)
+        kept = self.one_minus_smoothing * of_row * scale
+        p.mul_(kept + self.smoothed_weights_sum * scale)
+        if self.smoothed_weights is not None:
+            p.sub_(self.smoothed_weights * scale)
         return p.scatter_add_(1, truth, kept.neg_())

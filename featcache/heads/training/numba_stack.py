@@ -15,7 +15,7 @@ from torch import Tensor
 
 from featcache.heads import Scores
 from featcache.heads.training.kernels import (
-    CACHE_LINE,
+    COUNTS_PER_CACHE_LINE,
     SGEMM,
     LossTerms,
     StackBuffers,
@@ -26,7 +26,7 @@ from featcache.heads.training.kernels import (
     score_rows,
     train_steps,
 )  # fmt: skip
-from featcache.heads.training.optimizers import BETA_1, BETA_2, EPS, bias_corrections
+from featcache.heads.training.optimizers import ADAM_OPTIMIZERS, BETA_1, BETA_2, EPS, bias_corrections
 from featcache.heads.training.scores import ScoreCounts
 from featcache.heads.training.stack import EpochChunk, HeadStack, LabelledBlocks, TrainingPlan
 
@@ -53,8 +53,8 @@ class NumbaStack(HeadStack):
         slices[:, :, self.dim] = 1
         self.buffers = StackBuffers(
             w=w,
-            first=np.zeros_like(w),
-            second=np.zeros((self.width, self.rule.adam), np.float32),
+            first_moment=np.zeros_like(w),
+            second_moment=np.zeros((self.width, self.rule.adam_columns), np.float32),
             batch=slices,
             z=np.zeros((members, share, columns), np.float32),
             parts=np.zeros((members, self.width, columns), np.float32),
@@ -67,7 +67,7 @@ class NumbaStack(HeadStack):
 
     def _precompile(self) -> None:
         """Compile what the team will do."""
-        nobody, counts = np.zeros((1, CACHE_LINE), np.int64), (self.counts.lost, self.counts.right)
+        nobody, counts = np.zeros((1, COUNTS_PER_CACHE_LINE), np.int64), (self.counts.loss_bits, self.counts.hits)
         x, rows = np.zeros((0, self.dim), np.float32), np.zeros(0, np.int64)
         nothing = self._inputs(x, rows, rows)
         precompile(train_steps, SGEMM, 0, nobody, nothing, self.loss_terms, self.buffers, self.rule, 0, 0, *counts)
@@ -87,14 +87,22 @@ class NumbaStack(HeadStack):
             heads=self.heads,
             plain=losses.plain,
             offset=np.zeros(0, np.float32) if losses.offset is None else losses.offset.flatten().numpy(),
-            of_class=losses.of_class.numpy(),
-            keep=losses.keep.flatten().numpy(),
-            spread=(nothing if losses.spread is None else losses.spread).flatten().numpy(),
-            spread_sum=losses.spread_sum.flatten().numpy(),
+            class_weights=losses.class_weights.numpy(),
+            one_minus_smoothing=losses.one_minus_smoothing.flatten().numpy(),
+            smoothed_weights=(nothing if losses.smoothed_weights is None else losses.smoothed_weights)
+            .flatten()
+            .numpy(),
+            smoothed_weights_sum=losses.smoothed_weights_sum.flatten().numpy(),
         )
 
     def _update_rule(self) -> UpdateRule:
-        """Return the optimizers' settings as the kernels take them, with room for an epoch's rates."""
+        """Return the optimizers' settings as the kernels take them, with room for an epoch's rates.
+
+        Raises:
+            ValueError: an optimizer that the kernels have no loop for.
+        """
+        if unknown := {config.optimizer for config in self.configs} - {*ADAM_OPTIMIZERS, "sgd"}:
+            raise ValueError(f"the compiled loops have no optimizer {', '.join(sorted(unknown))}")
 
         def by_column(values: list[float]) -> Floats:
             return np.repeat(np.array(values, np.float32), self.classes)
@@ -104,7 +112,7 @@ class NumbaStack(HeadStack):
         coupled = [0.0 if config.optimizer == "adamw" else config.weight_decay for config in configs]
         decoupled = [config.weight_decay if config.optimizer == "adamw" else 0.0 for config in configs]
         return UpdateRule(
-            adam=sum(config.optimizer != "sgd" for config in configs) * self.classes,
+            adam_columns=sum(config.optimizer in ADAM_OPTIMIZERS for config in configs) * self.classes,
             clip_norm=np.zeros(0, np.float32) if self.clip_norm is None else self.clip_norm.flatten().numpy(),
             momentum=by_column([config.momentum for config in configs]),
             decay=by_column(coupled if decays else []),
@@ -147,7 +155,7 @@ class NumbaStack(HeadStack):
         """Take one member's share of some steps."""
         train_steps(
             SGEMM, member, self.team.barrier_counts, inputs, self.loss_terms, self.buffers, self.rule, step, steps,
-            self.counts.lost, self.counts.right,
+            self.counts.loss_bits, self.counts.hits,
         )  # fmt: skip
 
     def train_scores(self, y: Tensor) -> list[Scores]:
@@ -170,4 +178,4 @@ class NumbaStack(HeadStack):
 
     def _score_rows(self, buffers: StackBuffers, counts: ScoreCounts, x: Floats, y: Longs, member: int) -> None:
         """Score one member's share of some rows."""
-        score_rows(SGEMM, member, x, y, self.loss_terms, buffers, counts.lost, counts.right)
+        score_rows(SGEMM, member, x, y, self.loss_terms, buffers, counts.loss_bits, counts.hits)

@@ -99,3 +99,6 @@ class Adam:
 
 
 OPTIMIZER_CLASSES: dict[str, type[Sgd] | type[Adam]] = {"sgd": Sgd, "adam": Adam, "adamw": Adam}
+# In which heads stand in a stack: `kernels.update_weights` wants the columns of Adam and AdamW before those of SGD.
+ADAM_OPTIMIZERS = ("adam", "adamw")
+STACK_ORDER = (*ADAM_OPTIMIZERS, "sgd")

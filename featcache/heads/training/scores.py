@@ -55,10 +55,10 @@ class RowScores:
     def compute(self, y: Tensor, classes: int) -> list[Scores]:
         """Return the scores of every head; y (rows seen,) are the labels in the order in which the rows came."""
         own, top, total = self.bits[:, : self.rows_seen * self.heads]
-        lost = self._by_head(total.log2() + top - own)
-        hits = self._by_head(self.answers[: self.rows_seen * self.heads]) == y
-        right = [torch.bincount(y[hit], minlength=classes).cpu().numpy() for hit in hits]
-        return compute_scores(lost.sum(1).tolist(), right, torch.bincount(y, minlength=classes).cpu().numpy())
+        loss_bits = self._by_head(total.log2() + top - own)
+        is_hit = self._by_head(self.answers[: self.rows_seen * self.heads]) == y
+        hits = [torch.bincount(y[of_head], minlength=classes).cpu().numpy() for of_head in is_hit]
+        return compute_scores(loss_bits.sum(1).tolist(), hits, torch.bincount(y, minlength=classes).cpu().numpy())
 
     def _by_head(self, flat: Tensor) -> Tensor:
         """Return (heads, rows seen), the rows in the order in which they came."""
@@ -76,28 +76,30 @@ class ScoreCounts:
     """The loss and the hits of all heads, counted as they come, on the host.
 
     Attributes:
-        lost: (members, heads) float64, bits of loss; each member of a thread team counts for itself.
-        right: (members, heads, classes) int64, rows of each class that were right.
+        loss_bits: (members, heads) float64, bits of loss; each member of a thread team counts for itself.
+        hits: (members, heads, classes) int64, rows of each class that were right.
     """
 
     def __init__(self, members: int, heads: int, classes: int) -> None:
-        self.lost = np.zeros((members, heads))
-        self.right = np.zeros((members, heads, classes), np.int64)
+        self.loss_bits = np.zeros((members, heads))
+        self.hits = np.zeros((members, heads, classes), np.int64)
 
     def reset(self) -> None:
         """Forget the last pass."""
-        self.lost[:], self.right[:] = 0, 0
+        self.loss_bits[:], self.hits[:] = 0, 0
 
     def compute(self, y: npt.NDArray[np.int64]) -> list[Scores]:
         """Return the scores of every head; y (rows,) are the labels of all rows."""
-        support = np.bincount(y, minlength=self.right.shape[2])
-        return compute_scores(self.lost.sum(0).tolist(), self.right.sum(0), support)
+        support = np.bincount(y, minlength=self.hits.shape[2])
+        return compute_scores(self.loss_bits.sum(0).tolist(), self.hits.sum(0), support)
 
 
-def compute_scores(lost: Sequence[float], right: Iterable[ClassCounts], support: ClassCounts) -> list[Scores]:
+def compute_scores(loss_bits: Sequence[float], hits: Iterable[ClassCounts], support: ClassCounts) -> list[Scores]:
     """Return the scores of each head from its bits of loss and its hits of each class; support (classes,) rows."""
     occurs, rows = support > 0, support.sum()
     return [
-        Scores(float(hits.sum() / rows), float((hits[occurs] / support[occurs]).mean()), bits * LN_2 / float(rows))
-        for hits, bits in zip(right, lost, strict=True)
+        Scores(
+            float(of_head.sum() / rows), float((of_head[occurs] / support[occurs]).mean()), bits * LN_2 / float(rows)
+        )
+        for of_head, bits in zip(hits, loss_bits, strict=True)
     ]

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from featcache.heads import HeadConfig, Scores
 from featcache.heads.training.losses import StackLosses
-from featcache.heads.training.optimizers import per_head
+from featcache.heads.training.optimizers import STACK_ORDER, per_head
 from featcache.heads.training.standardization import FeatureStatistics, Standardizer
 
 Floats = npt.NDArray[np.float32]
@@ -80,9 +80,9 @@ def padded_width(dim: int) -> int:
 class HeadStack(ABC):
     """The heads of one training, whatever computes their steps.
 
-    Inside, heads stand in the order of their optimizers (`order`); what goes in and out by head is in the order of the
-    configs. What a step reads and writes lies on the device and stays where it is: an epoch of steps can be recorded
-    (`cuda_graph`). A stack is used in a `with` block.
+    Inside, heads stand in the order of their optimizers (`order`, by `STACK_ORDER`); what goes in and out by head is in
+    the order of the configs. What a step reads and writes lies on the device and stays where it is: an epoch of steps
+    can be recorded (`cuda_graph`). A stack is used in a `with` block.
 
     Attributes:
         w: (heads, classes, width) float32, the weights as they are learnt; the bias is column `dim`.
@@ -98,7 +98,7 @@ class HeadStack(ABC):
 
     def __init__(self, plan: TrainingPlan) -> None:
         configs, classes = plan.configs, len(plan.statistics.class_counts)
-        self.order = sorted(range(len(configs)), key=lambda head: configs[head].optimizer)  # neighbours share one
+        self.order = sorted(range(len(configs)), key=lambda head: STACK_ORDER.index(configs[head].optimizer))
         self.configs = [configs[head] for head in self.order]
         self.heads, self.classes, self.dim = len(configs), classes, len(plan.statistics.mean)
         self.batch_size = plan.batch_size

@@ -66,7 +66,7 @@ def train_heads(
     _refuse_misfits(train, val, configs)
     passes: dict[tuple[object, ...], list[int]] = {}
     for index, config in enumerate(configs):
-        passes.setdefault(config.batches, []).append(index)
+        passes.setdefault(config.batch_key, []).append(index)
     if watch is not None and len({config.epochs for config in configs}) > 1:
         raise UsageError("heads that are watched need the same number of epochs.")
     epochs_done, epochs = 0, sum(configs[indices[0]].epochs for indices in passes.values())

@@ -122,8 +122,8 @@ def test_a_replay_gives_the_same_bits(stack):
     """
     heads, recordings = trained_by_replay(TRAIN, VAL, STACKS[stack])
     assert list(map(all_of, heads)) == list(map(all_of, train_heads(TRAIN, VAL, STACKS[stack])))
-    passes = list(dict.fromkeys(head.config.batches for head in heads))
-    longest = [max(len(head.history) for head in heads if head.config.batches == one) for one in passes]
+    passes = list(dict.fromkeys(head.config.batch_key for head in heads))
+    longest = [max(len(head.history) for head in heads if head.config.batch_key == one) for one in passes]
     assert [recording.replays for recording in recordings] == [epochs - 1 for epochs in longest]
     assert min(longest) > 1
 
@@ -135,7 +135,7 @@ def test_any_stack_is_replayed(configs, val):
     configs = configs if val else [replace(config, patience=None) for config in configs]
     heads, recordings = trained_by_replay(TRAIN, VAL if val else None, configs)
     assert list(map(all_of, heads)) == list(map(all_of, train_heads(TRAIN, VAL if val else None, configs)))
-    assert len(recordings) == len({config.batches for config in configs})
+    assert len(recordings) == len({config.batch_key for config in configs})
 
 
 def test_a_watch_stops_heads_between_replays():
@@ -211,7 +211,7 @@ def test_an_epoch_needs_nothing_from_the_host(stack):
     """On a device that is not the host an epoch takes and gives what lies there, waits for nothing, and is the same
     operators as the epoch before.
     """
-    configs = [config for config in STACKS[stack] if config.batches == STACKS[stack][0].batches]
+    configs = [config for config in STACKS[stack] if config.batch_key == STACKS[stack][0].batch_key]
     rows = len(TRAIN.y)
     with torch.inference_mode():
         there = RowsInMemory(TRAIN, "meta")

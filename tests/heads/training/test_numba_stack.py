@@ -9,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featcache.heads.config import HeadConfig
+from featcache.heads.config import SETTINGS, HeadConfig
 from featcache.heads.training import numba_stack
 from featcache.heads.training.numba_stack import NumbaStack
+from featcache.heads.training.optimizers import ADAM_OPTIMIZERS, OPTIMIZER_CLASSES, STACK_ORDER, Adam
 from featcache.heads.training.torch_stack import TorchStack
 from featcache.heads.training.train import train_heads
 from tests.builders import scaled_clusters
@@ -40,6 +41,24 @@ def test_equal_torchs_operations(configs, members, rows):
             assert one.train.loss == pytest.approx(two.train.loss, rel=1e-5, abs=1e-6)
             assert one.val.loss == pytest.approx(two.val.loss, rel=1e-5, abs=1e-6)
             assert one.train.accuracy == pytest.approx(two.train.accuracy, abs=2 / rows)
+
+
+@pytest.mark.parametrize("unordered", [True, False])
+def test_an_optimizer_without_a_loop_is_refused(monkeypatch, unordered):
+    """A new optimizer is trained by no other one's loop: neither unordered in a stack, nor after Adam's columns."""
+    config = replace(BASE)
+    object.__setattr__(config, "optimizer", "lion")
+    if not unordered:
+        monkeypatch.setattr("featcache.heads.training.stack.STACK_ORDER", (*STACK_ORDER, "lion"))
+    with pytest.raises(ValueError, match="not in tuple" if unordered else "no optimizer lion"):
+        trained([config], 1, TRAIN)
+
+
+def test_every_declared_optimizer_has_its_place():
+    """Those of the declaration are those that the stacks know, Adam's before all others."""
+    assert set(STACK_ORDER) == set(OPTIMIZER_CLASSES) == set(SETTINGS["optimizer"].choices)
+    assert STACK_ORDER[: len(ADAM_OPTIMIZERS)] == ADAM_OPTIMIZERS
+    assert [name for name in STACK_ORDER if OPTIMIZER_CLASSES[name] is Adam] == list(ADAM_OPTIMIZERS)
 
 
 @pytest.mark.parametrize("standardize", [False, True])

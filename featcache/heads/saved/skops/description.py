@@ -53,7 +53,7 @@ class _TypeName:
 
 
 def describe(data: bytes) -> Any:
-    """Return what a .skops file describes: an `DescribedObject` for a fitted estimator.
+    """Return what a .skops file describes: a `DescribedObject` for a fitted estimator.
 
     Raises:
         DescriptionError: it is no file as featcache has skops write it, or it declares more than it holds.

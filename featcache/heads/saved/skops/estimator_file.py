@@ -132,7 +132,7 @@ def _check_types(data: bytes) -> None:
 
 
 def check_width(own: int | None, expected: int | None) -> None:
-    """Do nothing where a model takes embeddings of this width, or one of the two is not known.
+    """Raise a RefusedModelError where a model takes embeddings of another width, as far as both are known.
 
     Raises:
         RefusedModelError: it takes others.
@@ -152,7 +152,7 @@ def _predict_once(estimator: Estimator, width: int) -> None:
 
 
 def check_present(present: Labels, columns: int, classes: int) -> None:
-    """Do nothing where `present` lists the classes of a model's outputs.
+    """Raise a RefusedModelError unless `present` lists the classes of a model's outputs.
 
     Args:
         present: Of each output, the class of the data set that it stands for.

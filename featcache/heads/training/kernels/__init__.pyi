@@ -4,7 +4,7 @@ from .softmax import LossTerms as LossTerms
 from .steps import StepInputs as StepInputs
 from .steps import score_rows as score_rows
 from .steps import train_steps as train_steps
-from .thread_team import CACHE_LINE as CACHE_LINE
+from .thread_team import COUNTS_PER_CACHE_LINE as COUNTS_PER_CACHE_LINE
 from .thread_team import ThreadTeam as ThreadTeam
 from .updates import StackBuffers as StackBuffers
 from .updates import UpdateRule as UpdateRule

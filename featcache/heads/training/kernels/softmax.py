@@ -23,10 +23,10 @@ class LossTerms(NamedTuple):
     heads: int
     plain: bool  # the cross-entropy alone
     offset: Floats  # (columns,) bits, or (0,)
-    of_class: Floats  # (classes, heads) w
-    keep: Floats  # (heads,) 1 - e
-    spread: Floats  # (columns,) e / C w
-    spread_sum: Floats  # (heads,) its sum
+    class_weights: Floats  # (classes, heads) w
+    one_minus_smoothing: Floats  # (heads,) 1 - e
+    smoothed_weights: Floats  # (columns,) e / C w
+    smoothed_weights_sum: Floats  # (heads,) its sum
 
 
 @compiled
@@ -66,7 +66,7 @@ def _softmax(z: Floats, top: Floats, total: Floats, exact: Doubles) -> None:
 
 @compiled
 def softmax_grad(
-    z: Floats, y: Longs, first: int, losses: LossTerms, train: bool, lost: Doubles, right: Longs, work: Floats
+    z: Floats, y: Longs, first: int, losses: LossTerms, train: bool, loss_bits: Doubles, hits: Longs, work: Floats
 ) -> None:
     """Turn logits in bits into the gradient by the logits, in place; what is known on the way is counted.
 
@@ -76,8 +76,8 @@ def softmax_grad(
         first: the place in the batch of the slice's first row.
         losses: what the heads are to learn.
         train: False where only the counts are wanted; z is then left as it is.
-        lost: (heads,) bits of loss, added to.
-        right: (heads, classes) rows whose class is the first with the highest logit, before the offset; added to.
+        loss_bits: (heads,) bits of loss, added to.
+        hits: (heads, classes) rows whose class is the first with the highest logit, before the offset; added to.
         work: (classes, ROWS) to work in.
     """
     rows, classes = len(z), len(work)
@@ -89,7 +89,7 @@ def softmax_grad(
         if train and not losses.plain:
             weight = 0.0
             for label in y:
-                weight += losses.of_class[label, h]
+                weight += losses.class_weights[label, h]
             scale = f32(len(y) / weight)
         left = h * classes
         for begin in range(0, rows, ROWS):
@@ -103,7 +103,7 @@ def softmax_grad(
             _column_max(work, top, answer)
             for r in range(count):
                 own[r] = work[labels[r], r]
-                right[h, labels[r]] += answer[r] == labels[r]
+                hits[h, labels[r]] += answer[r] == labels[r]
             if train and losses.offset.size:
                 for c in range(classes):
                     row = work[c]
@@ -114,7 +114,7 @@ def softmax_grad(
                     own[r] = work[labels[r], r]
             _softmax(work, top, total, exact[:count])
             for r in range(count):
-                lost[h] += np.float64(np.log2(total[r]) + (top[r] - own[r]))
+                loss_bits[h] += np.float64(np.log2(total[r]) + (top[r] - own[r]))
             if not train:
                 continue
             if losses.plain:
@@ -126,10 +126,10 @@ def softmax_grad(
                         row[r] /= total[r]
             else:
                 for r in range(count):
-                    kept[r] = losses.keep[h] * losses.of_class[labels[r], h] * scale
+                    kept[r] = losses.one_minus_smoothing[h] * losses.class_weights[labels[r], h] * scale
                 for c in range(classes):
                     row = work[c]
-                    more, less = losses.spread_sum[h] * scale, losses.spread[left + c] * scale
+                    more, less = losses.smoothed_weights_sum[h] * scale, losses.smoothed_weights[left + c] * scale
                     for r in range(count):
                         row[r] = fma(row[r] / total[r], kept[r] + more, -less)
             for r in range(count):

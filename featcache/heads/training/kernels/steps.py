@@ -52,10 +52,10 @@ Longs = npt.NDArray[np.int64]
 
 COMPILED_WITH = {  # see `softmax`
     "intrinsics": "fc8123373d20b956",
-    "softmax": "0aeb60c2ce4e923b",
-    "updates": "8bb22d9fa4bc3e64",
+    "softmax": "cc6e0a6f04897c44",
+    "updates": "c00f3b7418281a24",
 }
-ROWS_AHEAD, CACHE_LINE = 2, 16  # rows; float32s
+ROWS_AHEAD, FLOATS_PER_CACHE_LINE = 2, 16  # rows; of float32s
 LOG2_E = f32(1 / np.log(2))
 
 
@@ -81,7 +81,7 @@ def gather(x: Floats, rows: Longs, out: Floats) -> None:
     dim = x.shape[1]
     for i in range(len(rows)):
         if i + ROWS_AHEAD < len(rows):
-            for k in range(0, dim, CACHE_LINE):
+            for k in range(0, dim, FLOATS_PER_CACHE_LINE):
                 prefetch(x, rows[i + ROWS_AHEAD], k)
         row, copy = x[rows[i]], out[i]
         for k in range(dim):
@@ -103,7 +103,7 @@ def standardize(rows: Floats, mean_parts: Floats, inverse_std: Floats) -> None:
 @compiled
 def train_steps(
     sgemm_address: int, member: int, counts: Longs, inputs: StepInputs, losses: LossTerms, buffers: StackBuffers,
-    rule: UpdateRule, step: int, steps: int, lost: Doubles, right: Longs,
+    rule: UpdateRule, step: int, steps: int, loss_bits: Doubles, hits: Longs,
 ) -> None:  # fmt: skip
     """Take a member's share of the first so many batches; every member is called with the same arguments.
 
@@ -117,8 +117,8 @@ def train_steps(
         rule: how a step changes the weights.
         step: the place of the first batch in its epoch.
         steps: how many batches.
-        lost: (members, heads) bits of loss, added to.
-        right: (members, heads, classes) rows that were right, added to.
+        loss_bits: (members, heads) bits of loss, added to.
+        hits: (members, heads, classes) rows that were right, added to.
     """
     members, heads, dim, size = len(counts), losses.heads, inputs.x.shape[1], inputs.batch_size
     width, columns = buffers.w.shape
@@ -140,7 +140,7 @@ def train_steps(
             barrier(counts, member, count)
         if last > first:
             sgemm(sgemm_address, NO_TRANSPOSE, columns, last - first, width, LOG2_E, buffers.w, x, f32(0), z)
-            softmax_grad(z[: last - first], y, first, losses, True, lost[member], right[member], work)
+            softmax_grad(z[: last - first], y, first, losses, True, loss_bits[member], hits[member], work)
             sgemm(sgemm_address, TRANSPOSE, columns, width, last - first, ONE / f32(len(y)), z, x, f32(0), part)
         else:
             part[:] = f32(0)
@@ -156,8 +156,8 @@ def train_steps(
 
 @compiled
 def score_rows(
-    sgemm_address: int, member: int, x: Floats, y: Longs, losses: LossTerms, buffers: StackBuffers, lost: Doubles,
-    right: Longs,
+    sgemm_address: int, member: int, x: Floats, y: Longs, losses: LossTerms, buffers: StackBuffers, loss_bits: Doubles,
+    hits: Longs,
 ) -> None:  # fmt: skip
     """Score a member's share of rows, x (rows, dim), y (rows,) their classes; the rest is as in `train_steps`."""
     members, columns = len(buffers.z), buffers.w.shape[1]
@@ -171,4 +171,4 @@ def score_rows(
             for j in range(columns):
                 z[r, j] = LOG2_E * bias[j]
         sgemm(sgemm_address, NO_TRANSPOSE, columns, count, dim, LOG2_E, buffers.w, x[begin:], ONE, z)
-        softmax_grad(z[:count], y, begin, losses, False, lost[member], right[member], work)
+        softmax_grad(z[:count], y, begin, losses, False, loss_bits[member], hits[member], work)

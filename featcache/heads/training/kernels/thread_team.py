@@ -15,7 +15,7 @@ from threadpoolctl import ThreadpoolController
 from featcache.heads.training.kernels.intrinsics import precompile, signal, wait_until
 
 SPINS_BEFORE_SLEEP = 100_000  # some 200 us
-CACHE_LINE = 8  # int64s: no two members write to the same
+COUNTS_PER_CACHE_LINE = 8  # int64s: no two members write to the same
 PAST_EVERY_BARRIER = 2**62
 ONE_AT_A_TIME = threading.Lock()  # a team takes every core, and BLAS has one limit for all of the process
 
@@ -33,9 +33,9 @@ class ThreadTeam:
 
     def __init__(self, members: int) -> None:
         self.members = members
-        self.barrier_counts: npt.NDArray[np.int64] = np.zeros((members, CACHE_LINE), np.int64)
+        self.barrier_counts: npt.NDArray[np.int64] = np.zeros((members, COUNTS_PER_CACHE_LINE), np.int64)
         # Of member 0 the tasks begun, of the others those ended.
-        self._progress: npt.NDArray[np.int64] = np.zeros((members, CACHE_LINE), np.int64)
+        self._progress: npt.NDArray[np.int64] = np.zeros((members, COUNTS_PER_CACHE_LINE), np.int64)
         self._tasks_begun = 0
         self._task: Callable[[int], None] | None = None
         self._error: BaseException | None = None

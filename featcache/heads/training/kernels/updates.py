@@ -18,8 +18,8 @@ class StackBuffers(NamedTuple):
     """What a step changes, and the memory that the members work in."""
 
     w: Floats  # (width, columns)
-    first: Floats  # (width, columns) SGD's V, Adam's M
-    second: Floats  # (width, adam) Adam's S
+    first_moment: Floats  # (width, columns) SGD's V, Adam's M
+    second_moment: Floats  # (width, adam_columns) Adam's S
     batch: Floats  # (members, rows of a slice, width), a column of ones at dim
     z: Floats  # (members, rows of a slice, columns)
     parts: Floats  # (members, width, columns) of the gradient
@@ -29,7 +29,7 @@ class StackBuffers(NamedTuple):
 class UpdateRule(NamedTuple):
     """How a step changes the weights; a vector is (columns,), the columns of Adam's heads first."""
 
-    adam: int  # columns of heads that Adam or AdamW moves
+    adam_columns: int  # columns of heads that Adam or AdamW moves
     clip_norm: Floats  # (heads,) or (0,)
     momentum: Floats  # of SGD's
     decay: Floats  # of SGD's and Adam's; (0,) where no head has any
@@ -128,19 +128,19 @@ def update_weights(
 
     rate and of_m are (columns,) to work in.
     """
-    d, w, v, s = buffers.parts[0], buffers.w, buffers.first, buffers.second
+    d, w, v, s = buffers.parts[0], buffers.w, buffers.first_moment, buffers.second_moment
     classes = len(rate) // rule.minus_lr.shape[1]
     for j in range(len(rate)):
         rate[j], of_m[j] = rule.minus_lr[step, j // classes], rule.minus_lr_of_m[step, j // classes]
-    if rule.adam:
+    if rule.adam_columns:
         _adam(
             v, s, w, d, scale, rule.decay, rule.decoupled, rate, of_m, rule.share_of_s[step],
             rule.beta_1, rule.beta_2, rule.eps, dim, first, last,
         )  # fmt: skip
-    if not rule.adam:
+    if not rule.adam_columns:
         _sgd(v, w, d, scale, rule.momentum, rule.decay, rate, dim, first, last)
-    elif rule.adam < len(scale):  # columns that lie apart: slower
-        a = rule.adam
+    elif rule.adam_columns < len(scale):  # columns that lie apart: slower
+        a = rule.adam_columns
         _sgd(
             v[:, a:], w[:, a:], d[:, a:], scale[a:], rule.momentum[a:], rule.decay[a:], rate[a:], dim, first, last
         )  # fmt: skip
