@@ -21,7 +21,7 @@ def other_root(cache: Path, root: Path) -> str:
     """What extract says of this folder: where the data set stood before it moved; an error where it is another."""
     known = StatLog(cache)
     stores = [FeatureStore.open(path.parent, known) for path in (cache / "stores").glob("*/trunk.json")]
-    return refuse_another_root(stores, cache=cache, data_set="photos", root=str(root), known=known)
+    return refuse_another_root(stores, cache=cache, data_set="photos", root=str(root), stat_log=known)
 
 
 @pytest.mark.parametrize("same", [False, True])
