@@ -10,12 +10,10 @@ import numpy as np
 
 from featcache.evaluation import Evaluation
 from featcache.report import (
-    check_destination,
     counted,
     legible_ink,
     percent,
     percent_number,
-    save_bytes,
     shorten,
 )
 from featcache.report.pictures.style import (
@@ -25,9 +23,8 @@ from featcache.report.pictures.style import (
     PALE,
     RUST,
     blank_figure,
-    encode_png,
     make_legible,
-    picture_style,
+    save_png,
     widest,
 )
 
@@ -57,9 +54,7 @@ def save_evaluation_png(evaluation: Evaluation, path: Path) -> None:
         UsageError: the path does not end in .png, its folder does not exist, or it is a folder.
         MachineError: it cannot be written; what was there before is untouched.
     """
-    check_destination(path, ".png")
-    with picture_style():
-        save_bytes(path, encode_png(_draw(evaluation)))
+    save_png(lambda: _draw(evaluation), path)
 
 
 def _draw(evaluation: Evaluation) -> "Figure":

@@ -13,7 +13,7 @@ import numpy as np
 from featcache.files import read_file
 from featcache.media import BadImageError, decode_preview
 from featcache.prediction import Predictions
-from featcache.report import check_destination, percent, save_bytes, shorten
+from featcache.report import percent, shorten
 from featcache.report.pictures.style import (
     BLUE,
     GREY,
@@ -21,9 +21,8 @@ from featcache.report.pictures.style import (
     PALE,
     RUST,
     blank_figure,
-    encode_png,
     make_legible,
-    picture_style,
+    save_png,
     widest,
 )
 
@@ -58,9 +57,7 @@ def save_sheet(predictions: Predictions, path: Path) -> int:
         UsageError: the path does not end in .png, its folder does not exist, or it is a folder.
         MachineError: it cannot be written; what was there before is untouched.
     """
-    check_destination(path, ".png")
-    with picture_style():
-        save_bytes(path, encode_png(_draw_sheet(predictions)))
+    save_png(lambda: _draw_sheet(predictions), path)
     return min(MOST, len(predictions.paths))
 
 

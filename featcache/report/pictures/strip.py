@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featcache.prediction import Segment, Timeline
-from featcache.report import check_destination, clock, save_bytes, shorten
+from featcache.report import clock, shorten
 from featcache.report.pictures.style import (
     BLUE,
     GREY,
@@ -17,9 +17,8 @@ from featcache.report.pictures.style import (
     PALE,
     RUST,
     blank_figure,
-    encode_png,
     make_legible,
-    picture_style,
+    save_png,
     widest,
 )
 
@@ -46,9 +45,7 @@ def save_strip(timeline: Timeline, path: Path) -> None:
         UsageError: the path does not end in .png, its folder does not exist, or it is a folder.
         MachineError: it cannot be written; what was there before is untouched.
     """
-    check_destination(path, ".png")
-    with picture_style():
-        save_bytes(path, encode_png(_draw_strip(timeline)))
+    save_png(lambda: _draw_strip(timeline), path)
 
 
 def _draw_strip(timeline: Timeline) -> "Figure":

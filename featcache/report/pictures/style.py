@@ -1,11 +1,12 @@
-"""What all pictures share: fonts, colours, a blank figure, and its PNG."""
+"""What all pictures share: fonts, colours, a blank figure, and the PNG file that it becomes."""
 
 import contextlib
 import io
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featcache.report import printable
+from featcache.report import check_destination, printable, save_bytes
 
 if TYPE_CHECKING:  # importing matplotlib takes half a second, which only a picture should pay
     from matplotlib.figure import Figure
@@ -58,11 +59,22 @@ def blank_figure() -> "Figure":
     return figure
 
 
-def encode_png(figure: "Figure") -> bytes:
-    """Return the figure as the bytes of a PNG file; the same figure gives the same bytes."""
+def save_png(draw: Callable[[], "Figure"], path: Path) -> None:
+    """Write what `draw` draws, in the style of all pictures; the same figure gives the same bytes.
+
+    Args:
+        draw: called once the destination is known to be good.
+        path: the file; an existing one is replaced.
+
+    Raises:
+        UsageError: the path does not end in .png, its folder does not exist, or it is a folder.
+        MachineError: it cannot be written; what was there before is untouched.
+    """
+    check_destination(path, ".png")
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
-    return content.getvalue()
+    with picture_style():
+        draw().savefig(content, format="png", dpi=DPI, metadata={"Software": None})
+        save_bytes(path, content.getvalue())
 
 
 def widest(figure: "Figure", texts: Iterable[str], font: float) -> float:
