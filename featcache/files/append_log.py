@@ -91,17 +91,14 @@ class AppendLog:
         with os.fdopen(open_cache_file(self.path), "rb", buffering=0) as file:
             refuse_larger(file.fileno(), MAX_LOG_BYTES)
             while block := file.read(_BLOCK):
-                first, *others = block.split(b"\n")
-                size += len(first)
-                held = [*held, first] if size <= MAX_LINE_BYTES else []
-                if not others:
-                    continue
-                yield LogLine(b"".join(held) if size <= MAX_LINE_BYTES else None, size)
-                for data in others[:-1]:
-                    yield LogLine(data, len(data))
-                held, size = [others[-1]], len(others[-1])
+                *ended, rest = block.split(b"\n")
+                for part in ended:
+                    yield _join([*held, part], size + len(part))
+                    held, size = [], 0
+                size += len(rest)
+                held = [*held, rest] if size <= MAX_LINE_BYTES else []
         if size:
-            yield LogLine(b"".join(held) if size <= MAX_LINE_BYTES else None, size, whole=False)
+            yield _join(held, size, whole=False)
 
     def iter_blocks(self) -> Iterator[list[bytes]]:
         """Yield the lines, many at a time, without those that are longer than any such line.
@@ -115,14 +112,15 @@ class AppendLog:
         with os.fdopen(open_cache_file(self.path), "rb", buffering=0) as file:
             refuse_larger(file.fileno(), MAX_LOG_BYTES)
             while block := file.read(_BLOCK):
-                lines = (held + block).split(b"\n")
+                joined = held + block
+                lines = joined.split(b"\n")
                 held = lines.pop()
                 if skipping and lines:
                     del lines[0]
                     skipping = False
                 if len(held) > MAX_LINE_BYTES or skipping:
                     held, skipping = b"", True
-                yield lines
+                yield [line for line in lines if len(line) <= MAX_LINE_BYTES] if len(joined) > MAX_LINE_BYTES else lines
         if held:
             yield [held]
 
@@ -162,6 +160,11 @@ class AppendLog:
             MachineError: the disk refuses; the old log stands.
         """
         publish(self.path, b"".join(line + b"\n" for line in lines), replace=True)
+
+
+def _join(parts: list[bytes], size: int, *, whole: bool = True) -> LogLine:
+    """Return a line of so many bytes from its parts, which are not looked at where it is longer than any such line."""
+    return LogLine(b"".join(parts) if size <= MAX_LINE_BYTES else None, size, whole)
 
 
 def _is_torn(line: LogLine) -> bool:
