@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from featcache.errors import FeatcacheError, MachineError
-from featcache.files import FileStat, expand_home, read_file_stat
+from featcache.files import expand_home, now_ns, read_file_stat
 from featcache.media import Decoder, ImageTransform
 from featcache.recipe import TrunkSection
 from featcache.trunks import weights
@@ -41,6 +41,8 @@ class TrunkSource:
         self.section, self.memo, self.fixed_transform = section, memo, transform
         self.arch: Architecture = architecture(section.arch)
         self.kind = weights_kind(self.arch, section.weights)
+        self._named_at = now_ns()
+        self._before = read_file_stat(str(self.file)) if self.file else None  # its stat, before anything of it is read
         self.unused = ""  # which other tensors the file holds; known once it was read
 
     @property
@@ -114,26 +116,29 @@ class TrunkSource:
         file = self.file
         known = self.memo.find(self.arch.name, key, file, vouched=self.kind == "published")
         if known is None:
-            before = read_file_stat(str(file)) if file else None
             known = weights.hash_tensors(self.tensors)
-            self.remember(key, known, before)
+            self.remember(key, known)
         elif file is not None and self.file_sha256 and self.memo.file_sha256(self.arch.name, file) is None:
             with contextlib.suppress(MachineError):  # noted by an earlier version; where it cannot be, nothing is lost
-                self.remember(key, known, read_file_stat(str(file)))
+                self.remember(key, known)
         return known
 
-    def remember(self, key: str, sha256: str, before: FileStat | None) -> None:
+    def remember(self, key: str, sha256: str) -> None:
         """Note the hash of the tensors, and that of their file.
 
         Args:
             key: What stands for the weights in the memory.
-            sha256: Of the tensors.
-            before: The file's stat, when it was read.
+            sha256: Of the tensors, 64 hex digits.
+
+        Raises:
+            MachineError: the cache cannot be written to.
         """
         vouched = self.kind == "published"
+        fetched = self._before is None  # then what was hashed is what stands there now
         self.memo.remember(
-            self.arch.name, key, self.file, sha256, vouched=vouched, before=before, file_sha256=self.file_sha256
-        )
+            self.arch.name, key, self.file, sha256, vouched=vouched, before=self._before,
+            read_at=now_ns() if fetched else self._named_at, file_sha256=self.file_sha256,
+        )  # fmt: skip
 
     def spec(self, compute: Compute) -> TrunkSpec:
         """Return the identity of what this trunk makes at a precision."""
@@ -174,10 +179,9 @@ def tensors_sha256(arch: str, file: str, memo: WeightsMemo) -> str:
         MachineError: it is no checkpoint of this architecture; the message says what it is.
     """
     source = TrunkSource(TrunkSection(arch=arch, weights=file), memo)
-    before = read_file_stat(file)
     sha256 = weights.hash_tensors(source.tensors)
     with contextlib.suppress(MachineError):  # a cache that cannot be written to can still be read
-        source.remember(file, sha256, before)
+        source.remember(file, sha256)
     return sha256
 
 

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from featcache.errors import CacheError
-from featcache.files import FileStat, is_racy, make_folder, now_ns, publish, read_file_stat, seal_document
+from featcache.files import FileStat, is_racy, make_folder, publish, read_file_stat, seal_document
 from featcache.trunks.documents import WEIGHTS, RememberedWeights
 
 WEIGHTS_MEMO_NAME = "weights.json"
@@ -47,7 +47,7 @@ class WeightsMemo:
 
     def remember(
         self, arch: str, asked: str, file: Path | None, sha256: str, *, vouched: bool, before: FileStat | None,
-        file_sha256: str = "",
+        read_at: int, file_sha256: str = "",
     ) -> None:  # fmt: skip
         """Note the hash of what was just read.
 
@@ -60,13 +60,14 @@ class WeightsMemo:
             sha256: Of the tensors.
             vouched: As for `find`.
             before: The file's stat, before it was read.
+            read_at: `now_ns` before it was read.
             file_sha256: Of the file's bytes, where it was taken; else "".
 
         Raises:
             MachineError: the cache cannot be written to.
         """
         status = read_file_stat(str(file)) if file else None
-        if status and (is_racy(status, now_ns()) or (status != before and not vouched)):
+        if status and (is_racy(status, read_at) or (status != before and not vouched)):
             return
         key = _key(asked, file, vouched=vouched)
         others = [entry for entry in self._entries() if (entry.arch, entry.asked) != (arch, key)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from featcache.files.sealed import seal_document
-from featcache.files.stat_log import read_file_stat
+from featcache.files.stat_log import now_ns, read_file_stat
 from featcache.trunks.weights_memo import WEIGHTS_MEMO_NAME, WeightsMemo
 
 SHA = "5d" * 32
@@ -17,8 +17,8 @@ def remember(
     cache: Path, arch: str, asked: str, file: Path | None, sha256: str = SHA, *, vouched: bool = False
 ) -> None:
     """As a run does that reads the file in between: the stat first."""
-    before = read_file_stat(str(file)) if file else None
-    WeightsMemo(cache).remember(arch, asked, file, sha256, vouched=vouched, before=before)
+    read_at, before = now_ns(), read_file_stat(str(file)) if file else None
+    WeightsMemo(cache).remember(arch, asked, file, sha256, vouched=vouched, before=before, read_at=read_at)
 
 
 @pytest.fixture
@@ -65,6 +65,19 @@ def test_a_file_that_has_just_been_written_is_not_noted(tmp_path):
     os.utime(path, ns=(time.time_ns() + 10**9,) * 2)
     remember(tmp_path / "cache", "vit", str(path), path)
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_file_read_within_the_grain_of_its_writing_is_not_noted_however_long_hashing_takes(tmp_path):
+    """It could have been written once more while it was read, and show the same stat."""
+    path = tmp_path / "new.pth"
+    path.write_bytes(b"tensors")
+    read_at, before = now_ns(), read_file_stat(str(path))
+    time.sleep(0.05)
+    memo = WeightsMemo(tmp_path / "cache")
+    memo.remember("vit", str(path), path, SHA, vouched=False, before=before, read_at=read_at)
+    assert memo.find("vit", str(path), path, vouched=False) is None
+    memo.remember("vit", str(path), path, SHA, vouched=False, before=before, read_at=now_ns())
+    assert memo.find("vit", str(path), path, vouched=False) == SHA
 
 
 def test_a_published_name_stands_for_itself_where_its_file_is_missing(tmp_path, weights):
@@ -117,5 +130,5 @@ def test_a_file_that_was_replaced_while_it_was_hashed_is_not_known(tmp_path, wei
     other.rename(weights)
     memo = WeightsMemo(tmp_path / "cache")
     time.sleep(0.03)
-    memo.remember("vit", str(weights), weights, SHA, vouched=False, before=before)
+    memo.remember("vit", str(weights), weights, SHA, vouched=False, before=before, read_at=now_ns())
     assert memo.find("vit", str(weights), weights, vouched=False) is None
