@@ -18,7 +18,8 @@ def info(
 ) -> None:
     """List what the cache holds, and count the parameters of the trunk and of a head on it."""
     from featcache.maintenance import info
-    from featcache.report import counted, describe_embeddings
+    from featcache.report import describe_embeddings
+    from featcache.text import counted
 
     inventory = info(arch=arch, weights=weights, **options)
     if as_json:

@@ -38,7 +38,8 @@ def verify(
 ) -> None:
     """Find every problem in the cache, not only the first one: logs, all hashes, listings, heads; --quick, --deep."""
     from featcache.maintenance import HASHES, QUICK, run_verification
-    from featcache.report import ProgressBar, counted, time_left
+    from featcache.report import ProgressBar, time_left
+    from featcache.text import counted
 
     if quick and deep:
         raise UsageError("--quick and --deep were both given; leave one out")
@@ -91,7 +92,8 @@ def repair(
     """Take out what is damaged (it is moved to damaged/), adopt what is sound; extract then embeds the rest."""
     from featcache.listing import shown_path
     from featcache.maintenance import repair
-    from featcache.report import ProgressBar, counted
+    from featcache.report import ProgressBar
+    from featcache.text import counted
 
     with ProgressBar(open_console(stderr=True)) as bar:
         repairs = repair(
@@ -149,7 +151,7 @@ def collect(
 
 def _sentence_of(collection: "GcSummary") -> str:
     """Return what gc did to one store, or would do."""
-    from featcache.report import counted
+    from featcache.text import counted
 
     if collection.applied:
         forgot, turned, size = "forgot", "turned", f"{collection.removed / 1e6:,.1f} MB of files removed"

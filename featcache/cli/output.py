@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def echo(text: str) -> None:
     """Print a line, or several, on stdout."""
-    from featcache.report import printable
+    from featcache.text import printable
 
     print("\n".join(printable(line) for line in text.split("\n")))
 
@@ -20,7 +20,7 @@ def echo(text: str) -> None:
 def echo_stderr(text: str) -> None:
     """Print a line, or several, on stderr: an error, a warning, a note."""
     try:
-        from featcache.report import printable
+        from featcache.text import printable
     except (ImportError, MemoryError, OSError):  # where no file can be opened, or no memory had, only ASCII is shown
 
         def printable(name: str) -> str:

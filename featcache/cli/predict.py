@@ -111,7 +111,8 @@ def _from_stdin() -> list[str]:
 
 
 def _show(predictions: "Predictions", top: int, csv: Path | None, png: Path | None, *, as_json: bool) -> None:
-    from featcache.report import print_predictions, printable, save_predictions_csv
+    from featcache.report import print_predictions, save_predictions_csv
+    from featcache.text import printable
 
     if csv is not None:
         save_predictions_csv(predictions, csv, top)

@@ -15,6 +15,7 @@ from featcache.listing import Listing, shown_path, video_and_frame
 from featcache.loader import ImageRead
 from featcache.media import frame_digest
 from featcache.store import Digests, ExtractedListing, FeatureStore, digest_column
+from featcache.text import percent
 
 _NAMED = 5  # bad images that an error names
 
@@ -143,6 +144,6 @@ def refuse_too_many(listing: Listing, reasons: Sequence[str], max_bad: float, *,
     so_far = "" if looked_at >= len(listing) else f" (the run stopped after {looked_at:,} images)"
     raise DataError(
         f"{listing.root}: {len(bad)} of {len(listing):,} images of split {listing.split!r} cannot be used, more than "
-        f"the {max_bad:.2%} that --max-bad allows{so_far}; what was embedded is kept.{shown}{more}\n"
+        f"the {percent(max_bad, 2)} that --max-bad allows{so_far}; what was embedded is kept.{shown}{more}\n"
         f"Repair or remove them, or run again with --max-bad {enough:g} to leave them out."
     )

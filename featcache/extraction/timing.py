@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from featcache.media import Decoder
+from featcache.text import percent
 
 Activity = Literal["starting", "waiting", "computing", "writing"]
 MAX_WORKERS = 1024  # that --workers takes
@@ -112,7 +113,7 @@ class TimeBreakdown:
         """Return what holds the run back and what to try, a sentence; shares are of the time after the start."""
         starting = self.shares()["starting"]
         running = replace(self, spent={**self.spent, "starting": 0.0})
-        share = {activity: f"{100 * value:.0f} %" for activity, value in running.shares().items()}
+        share = {activity: percent(value, 0) for activity, value in running.shares().items()}
         busy = "worker is" if self.workers == 1 else "workers are"
         waits = f"the {self.device} waits {share['waiting']} of the time"
         match self.bottleneck():
@@ -139,5 +140,5 @@ class TimeBreakdown:
                     f"device-bound: the {self.device} computes {share['computing']} of the time; try a faster device"
                     f"{bf16} or another --engine"
                 )
-        start = f" (start-up was {100 * starting:.0f} % of this run; more images hide it)" if starting > 0.5 else ""
+        start = f" (start-up was {percent(starting, 0)} of this run; more images hide it)" if starting > 0.5 else ""
         return sentence + start

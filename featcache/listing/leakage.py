@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Protocol
 
+from featcache.text import counted
+
 _NAMED = 5
 
 
@@ -42,8 +44,7 @@ class Leak:
         """Say what is shared, in one sentence."""
         subjects = ", ".join(self.subjects[:_NAMED]) + (", …" if len(self.subjects) > _NAMED else "")
         parts = [
-            f"{len(names):,} {what if len(names) == 1 else what + 's'}"
-            + (f" ({subjects})" if what == "subject" else "")
+            counted(len(names), what) + (f" ({subjects})" if what == "subject" else "")
             for what, names in (("subject", self.subjects), ("clip", self.clips), ("image", self.paths))
             if names
         ]

@@ -3,6 +3,8 @@
 import os
 import sys
 
+from featcache.text import printable
+
 _CODEC, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 
 
@@ -13,7 +15,7 @@ def encode_name(name: str) -> bytes:
 
 def shown_path(path: str) -> str:
     """Return a path as one line of text: a newline or another control character in it is shown as its escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in readable(path))
+    return printable(readable(path))
 
 
 def readable(path: str) -> str:

@@ -14,6 +14,7 @@ from featcache.errors import DataError, UsageError
 from featcache.files import BLOCK_BYTES, MAX_TABLE_BYTES, marked_encoding, open_file, refuse_larger, suggest_utf8
 from featcache.listing.paths import is_text, readable, shown_path
 from featcache.listing.spellings import same_name_key
+from featcache.text import counted
 
 MAX_NAMED = 20  # problems that an error names; it counts the rest
 
@@ -111,7 +112,7 @@ def refuse_problems(where: str, problems: Sequence[str]) -> None:
     """
     if not problems:
         return
-    count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
+    count = counted(len(problems), "problem")
     more = [f"… and {len(problems) - MAX_NAMED:,} more"] if len(problems) > MAX_NAMED else []
     raise DataError("\n  ".join([f"{where}: {count}", *problems[:MAX_NAMED], *more]))
 

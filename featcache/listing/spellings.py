@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 
+from featcache.text import plural
+
 _NUMBER = re.compile(r"([+-]?)([0-9]+)(?:\.([0-9]*))?(?:[eE]([+-][0-9]{1,4}))?|([+-]?)\.([0-9]+)")
 _POWER = re.compile(r"([+-]?[0-9]+(?:\.[0-9]*)?)[eE]([0-9]{1,4})")  # "1e0": a number, or one of many codes
 _UNSEEN = re.compile(
@@ -92,8 +94,7 @@ def note_look_alikes(kind: str, names: Iterable[str]) -> list[str]:
         return []
     shown = "; ".join(f"{first!a} and {second!a}" for first, second in pairs[:_NAMED])
     more = f"; and {len(pairs) - _NAMED:,} more pairs" if len(pairs) > _NAMED else ""
-    plural = f"{kind}es" if kind.endswith("s") else f"{kind}s"
-    return [f"{plural} that look alike and are taken for different ones: {shown}{more}"]
+    return [f"{plural(kind)} that look alike and are taken for different ones: {shown}{more}"]
 
 
 def find_case_clashes(kind: str, names_of: Mapping[str, Iterable[str]], place: FirstPlace) -> list[str]:

@@ -15,6 +15,7 @@ from featcache.recipe.classifiers import ClassifierName, ClassifierSettings
 from featcache.recipe.data import AnyData
 from featcache.recipe.problems import problem_sentence
 from featcache.recipe.sections import HeadSection, Section, TrunkSection
+from featcache.text import counted
 
 
 class Recipe(Section):
@@ -54,5 +55,5 @@ def check_recipe(document: Mapping[str, Any], *, where: str) -> Recipe:
         return Recipe.model_validate(document)
     except ValidationError as error:
         problems = [problem_sentence(problem, tuple(Recipe.model_fields)) for problem in error.errors()]
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        count = counted(len(problems), "problem")
         raise UsageError("\n  ".join([f"{where}: {count}", *problems])) from None

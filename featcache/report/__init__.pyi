@@ -1,6 +1,7 @@
 from .console import PipeSafeConsole as PipeSafeConsole
 from .destination import check_destination as check_destination
 from .destination import save_bytes as save_bytes
+from .ink import legible_ink as legible_ink
 from .progress import ProgressBar as ProgressBar
 from .progress import time_left as time_left
 from .render_comparison import comparison_parts as comparison_parts
@@ -27,12 +28,3 @@ from .saving import save_predictions as save_predictions
 from .saving import save_report as save_report
 from .tables import save_evaluation_csv as save_evaluation_csv
 from .terminal import print_evaluation as print_evaluation
-from .text import UNDEFINED as UNDEFINED
-from .text import clock as clock
-from .text import counted as counted
-from .text import decimal as decimal
-from .text import legible_ink as legible_ink
-from .text import percent as percent
-from .text import percent_number as percent_number
-from .text import printable as printable
-from .text import shorten as shorten

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from featcache.errors import MachineError, UsageError
 from featcache.files import describe_target
-from featcache.report.text import printable
+from featcache.text import printable
 
 
 def check_destination(path: Path, suffix: str) -> None:

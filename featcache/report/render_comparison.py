@@ -9,7 +9,7 @@ from rich.text import Text
 
 from featcache.evaluation import Comparison
 from featcache.report.tables import blank_if_undefined, disarm_formula, save_rows
-from featcache.report.text import decimal, percent, printable
+from featcache.text import decimal, percent, printable
 
 WIDE = 140  # columns of a terminal that has room for settings in full
 

@@ -4,20 +4,24 @@ from rich.text import Text
 
 from featcache.evaluation import is_too_few
 from featcache.metrics import TOO_FEW, Interval, Intervals, explain_too_few
-from featcache.report.text import UNDEFINED, counted, percent
+from featcache.text import UNDEFINED, counted, percent, percent_number
 
 
-def interval_text(value: float, interval: Interval | None, between: str = "{:.1f} to {:.1f}") -> str:
+def interval_text(
+    value: float, interval: Interval | None, decimals: int = 1, *, joint: str = " to ", signed: bool = False
+) -> str:
     """Return a figure's interval in per cent, "too few" where none can be stated, a dash where it is undefined.
 
     Args:
         value: the figure.
         interval: its interval; None where there is none.
-        between: how the two ends are written.
+        decimals: of the two ends.
+        joint: what stands between them.
+        signed: whether a plus sign is written too.
     """
     if interval is None:
         return TOO_FEW if is_too_few(value, interval) else UNDEFINED
-    return between.format(100 * interval.low, 100 * interval.high)
+    return joint.join(percent_number(end, decimals, signed=signed) for end in (interval.low, interval.high))
 
 
 def describe_resampling(intervals: Intervals) -> Text:

@@ -13,7 +13,7 @@ from featcache.metrics import Interval
 from featcache.report.console import print_parts
 from featcache.report.render_intervals import describe_resampling, interval_text
 from featcache.report.terminal import NARROW
-from featcache.report.text import percent, percent_number, printable, shorten
+from featcache.text import percent, percent_number, printable, shorten
 
 
 def print_pair(pair: PairedEvaluation, console: Console) -> None:
@@ -116,7 +116,7 @@ def _table(headings: Sequence[str]) -> Table:
 def _cells(first: float, second: float, difference: float, interval: Interval | None) -> list[Text]:
     """Return two figures, their difference, and its interval with an asterisk where it leaves out 0."""
     leaves_out_zero = interval is not None and not interval.low <= 0 <= interval.high
-    between = interval_text(difference, interval, "{:+.1f} to {:+.1f}") + (" *" if leaves_out_zero else "  ")
+    between = interval_text(difference, interval, signed=True) + (" *" if leaves_out_zero else "  ")
     figures = (percent_number(first), percent_number(second), percent_number(difference, signed=True))
     return [Text(cell) for cell in (*figures, between)]
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from featcache.prediction import TOP, Predictions, Timeline
 from featcache.report.tables import blank_if_undefined, disarm_formula, save_rows
-from featcache.report.text import clock, percent, printable
+from featcache.text import clock, percent, printable
 
 
 def print_predictions(predictions: Predictions, console: Console, count: int = TOP) -> None:
@@ -28,7 +28,7 @@ def print_predictions(predictions: Predictions, console: Console, count: int = T
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("image", overflow="fold", ratio=2)
     table.add_column("label", overflow="fold", ratio=1)
-    table.add_column("", justify="right", no_wrap=True, min_width=len("100.0 %"))
+    table.add_column("", justify="right", no_wrap=True, min_width=len(percent(1)))
     table.add_column("else", overflow="fold", ratio=2)
     for row, path in enumerate(path.removeprefix(below) for path in predictions.paths):
         if predictions.failed[row]:

@@ -11,7 +11,7 @@ from rich.text import Text
 from featcache.extraction import Summary, describe_provenance
 from featcache.heads import best_of, merit
 from featcache.listing import shown_path
-from featcache.report.text import counted, decimal, percent
+from featcache.text import counted, decimal, percent
 
 if TYPE_CHECKING:
     from featcache.heads import Fit, Search

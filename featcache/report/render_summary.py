@@ -12,7 +12,7 @@ from rich.text import Text
 from featcache.dataset import Contents, Duplicates, ImageInSplit, LabelConflict, NearDuplicates, SplitContents
 from featcache.report.console import print_parts
 from featcache.report.tables import disarm_formula, save_rows
-from featcache.report.text import UNDEFINED, bar, counted, percent, printable, shorten
+from featcache.text import UNDEFINED, bar, counted, percent, printable, shorten
 
 NARROW = 80  # columns; under it words and gaps are shorter
 SHOWN = 20  # near-duplicates
@@ -285,7 +285,7 @@ def _ratio(split: SplitContents) -> str:
 def _share(count: int, total: int) -> str:
     if not count:
         return UNDEFINED
-    return percent(count / total) if count >= 0.0005 * total else "<0.1 %"
+    return percent(count / total) if count >= 0.0005 * total else f"<{percent(0.001)}"
 
 
 def _appear(count: int) -> str:

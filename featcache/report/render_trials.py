@@ -9,7 +9,7 @@ from rich.text import Text
 
 from featcache.heads import Fitted, Scores
 from featcache.heads.classifiers import format_value, trial_merit_key
-from featcache.report.text import UNDEFINED, decimal, percent, printable
+from featcache.text import UNDEFINED, decimal, percent, printable
 
 _SHOWN = 20  # combinations; --json has them all
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from featcache.evaluation import Evaluation
 from featcache.metrics import TOO_FEW
 from featcache.report.destination import check_destination, save_bytes
-from featcache.report.text import printable
+from featcache.text import printable
 
 
 def save_rows(header: Sequence[str], rows: Iterable[Sequence[object]], path: Path) -> None:

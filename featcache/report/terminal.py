@@ -12,17 +12,9 @@ from rich.text import Text
 
 from featcache.evaluation import Evaluation
 from featcache.report.console import print_parts
+from featcache.report.ink import legible_ink
 from featcache.report.render_intervals import describe_resampling, interval_text
-from featcache.report.text import (
-    UNDEFINED,
-    bar,
-    counted,
-    legible_ink,
-    percent,
-    percent_number,
-    printable,
-    shorten,
-)
+from featcache.text import UNDEFINED, bar, counted, percent, percent_number, printable, shorten
 
 NARROW = 80  # columns; under it words and gaps are shorter
 SHORT = 5  # cells; class names up to here can head the columns of the matrix
@@ -122,9 +114,8 @@ def _classes(evaluation: Evaluation, width: int) -> RenderableType:
     narrow = width < NARROW
     has_intervals = evaluation.intervals is not None
     headings = ("support", "recall", *(["95 %"] if has_intervals else []), "", "prec." if narrow else "precision", "F1")
-    between = "{:.0f}-{:.0f}" if narrow else "{:.1f}-{:.1f}"
     columns = zip(evaluation.recall.tolist(), evaluation.recall_intervals, strict=True)
-    spans = [interval_text(recall, interval, between) for recall, interval in columns]
+    spans = [interval_text(recall, interval, 0 if narrow else 1, joint="-") for recall, interval in columns]
     absent = f"no {evaluation.by}s"
     cells = max(8 if narrow else 16, len(absent))
     order = np.argsort(evaluation.recall, kind="stable")  # nan sorts last
@@ -167,7 +158,7 @@ def _confusions(evaluation: Evaluation, width: int) -> RenderableType:
         truth, taken = evaluation.classes[cell.truth], evaluation.classes[cell.predicted]
         counts = f"  {cell.count:,} of {evaluation.support[cell.truth]:,} "
         verb = f"{'was' if cell.count == 1 else 'were'} taken for "
-        share = f" ({percent(cell.share, 0)})" if cell.share >= 0.01 else " (under 1 %)"
+        share = f" ({percent(cell.share, 0)})" if cell.share >= 0.01 else f" (under {percent(0.01, 0)})"
         sentence = f"{counts}{_worded(truth)} {verb}{_worded(taken)}{share}"
         if cell_len(sentence) <= width:
             lines.append(Text(sentence))

@@ -147,10 +147,12 @@ def test_a_click_shows_the_images_of_that_cell(chromium, written):
         names = page.evaluation.classes
         assert dialog.locator("h2").inner_text() == f"{names[truth]} taken for {names[predicted]}"
         assert dialog.locator("code").all_inner_texts() == [answers.paths[row] for row in best]
+        count = f"{len(rows):,} images" if len(rows) > 1 else "1 image"
+        assert dialog.locator("#cell-count").inner_text() == f"{len(best)} of {count}, the most confident first"
         said = dialog.locator("span").all_inner_texts()
         assert said == [
-            f"{100 * round(float(answers.confidence[row]), 4):.1f} % {names[predicted]}; "
-            f"{100 * round(float(answers.probabilities[row, truth]), 4):.1f} % {names[truth]}"
+            f"{100 * float(answers.confidence[row]):.1f} % {names[predicted]}; "
+            f"{100 * float(answers.probabilities[row, truth]):.1f} % {names[truth]}"
             for row in best
         ]
         images = dialog.locator("img")

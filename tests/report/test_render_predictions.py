@@ -18,7 +18,7 @@ from featcache.report.render_predictions import (
     save_predictions_csv,
     save_timeline_csv,
 )
-from featcache.report.text import clock
+from featcache.text import clock
 
 HOSTILE = (
     "=cmd|' /C calc'!A0",

@@ -29,6 +29,7 @@ from featcache.errors import UsageError
 from featcache.features import Features
 from featcache.heads import HeadConfig, LinearHead, Scores, linear_logits, score_split
 from featcache.heads.optimum.objective import Objective
+from featcache.text import counted, percent, percent_at_least
 
 Doubles = npt.NDArray[np.float64]
 
@@ -74,7 +75,7 @@ class Check:
         split = "train" if self.val is None else "val"
         head, check = self.head_val or self.head_train, self.val or self.train
         reached = "the optimum" if self.converged else "the check"
-        stopped = f"stopped early, after {_iterations(self.iterations)} in {self.seconds:.0f} s"
+        stopped = f"stopped early, after {counted(self.iterations, 'iteration')} in {self.seconds:.0f} s"
         if not math.isfinite(self.head_objective):
             aside = "" if self.converged else f", which {stopped},"
             optimum = f"{reached}{aside} has {_describe(check)} on {split}"
@@ -87,13 +88,14 @@ class Check:
         """Return how far the objective could still fall; `stopped` says when the check stopped."""
         loss = f"training loss, including {_enumerate([*self.loss_terms, f'weight decay {self.weight_decay:g}'])},"
         if self.gap_share >= AT_OPTIMUM and self.converged:
-            return f"The head's {loss} could still fall by {_percent(self.gap_share)}"
+            return f"The head's {loss} could still fall by {percent_at_least(self.gap_share)}"
         if self.gap_share >= AT_OPTIMUM:
-            return f"The head's {loss} could still fall by at least {_percent(self.gap_share)} (the check {stopped})"
+            fall = percent_at_least(self.gap_share)
+            return f"The head's {loss} could still fall by at least {fall} (the check {stopped})"
         if self.converged:
-            return f"The head is at the optimum: its {loss} could fall by less than 0.1 %"
+            return f"The head is at the optimum: its {loss} could fall by less than {percent(AT_OPTIMUM)}"
         if self.iterations:
-            return f"The check {stopped}, having lowered the head's {loss} by less than 0.1 %"
+            return f"The check {stopped}, having lowered the head's {loss} by less than {percent(AT_OPTIMUM)}"
         return "The check had no time for a single iteration and cannot say how far the head is from the optimum"
 
     def advice(self) -> str:
@@ -104,9 +106,9 @@ class Check:
             return ""
         best = min(self.tried, key=lambda setting: setting.share)
         if best.share < NEAR_OPTIMUM:
-            return f"; raise {best.flag} ({best.value:g} comes within {_percent(NEAR_OPTIMUM)} of the optimum)"
+            return f"; raise {best.flag} (with {best.value:g} it could fall by less than {percent(NEAR_OPTIMUM, 0)})"
         if best.share < self.gap_share / 2:
-            return f"; raise {best.flag} (with {best.value:g} it could fall by only {_percent(best.share)})"
+            return f"; raise {best.flag} (with {best.value:g} it could fall by only {percent_at_least(best.share)})"
         tried = ", ".join(f"{setting.flag} {setting.value:g}" for setting in self.tried)
         return f"; none of the settings that were tried ({tried}) gets even half of the way"
 
@@ -176,16 +178,6 @@ def _enumerate(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _iterations(count: int) -> str:
-    """Return a number of iterations in words."""
-    return "1 iteration" if count == 1 else f"{count:,} iterations"
-
-
-def _percent(share: float) -> str:
-    """Return a share in percent, rounded down, so that "at least" stays true."""
-    return f"{math.floor(share * 100)} %" if share >= 0.01 else f"{math.floor(share * 1000) / 10:.1f} %"
-
-
 def _describe(scores: Scores) -> str:
     """Return scores in words."""
-    return f"macro recall {scores.macro_recall:.1%} and loss {scores.loss:.3f}".replace("%", " %")
+    return f"macro recall {percent(scores.macro_recall)} and loss {scores.loss:.3f}"

@@ -12,6 +12,7 @@ from featcache.heads.saved.folders import heads_folder
 from featcache.heads.saved.ranking import Candidate, notes_on_changed_val, rank_models, selection_of
 from featcache.heads.saved.run_log import FitRun, newest_checks, read_runs
 from featcache.store import FeatureStore, describe_broken_stores
+from featcache.text import percent
 
 BEST, LATEST = "best", "latest"  # words that stand for a head wherever one is named; no word is BEST
 METRIC = "macro recall on val"  # that `best` is chosen by
@@ -145,7 +146,7 @@ def _find_named(request: DatasetRequest, name: str, store: FeatureStore, runs: S
 def _why_best(best: Candidate, scored: int) -> str:
     if best.val is None or not best.has_val_score:
         return "the newest run's best, since no head has a score on val"
-    recall = f"(macro recall {100 * best.val.macro_recall:.1f} %)"
+    recall = f"(macro recall {percent(best.val.macro_recall)})"
     return f"the best of {scored:,} on val {recall}" if scored > 1 else f"the only one with a score on val {recall}"
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from markupsafe import Markup, escape
 
 from featcache.metrics import Calibration, Interval
-from featcache.report import percent
+from featcache.text import percent
 
 POINTS = 240  # of a curve; a longer one is thinned
 LABELLED = 12  # curves that have their labels; of more only the chosen one has

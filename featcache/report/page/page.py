@@ -16,22 +16,12 @@ from markupsafe import Markup
 
 from featcache.evaluation import Evaluation, SplitPredictions
 from featcache.metrics import explain_too_few
-from featcache.report import (
-    UNDEFINED,
-    check_destination,
-    counted,
-    decimal,
-    interval_text,
-    percent,
-    percent_number,
-    printable,
-    save_bytes,
-    shorten,
-)
+from featcache.report import check_destination, interval_text, save_bytes
 from featcache.report.page import charts
 from featcache.report.page.charts import Curve
 from featcache.report.page.gallery import Gallery, build_gallery, describe_limits
 from featcache.report.page.palette import shade_level, shade_rules
+from featcache.text import UNDEFINED, counted, decimal, percent, percent_number, printable, shorten
 
 LONGEST = 44  # cells of a class name in a table; the whole name is in its title
 LONGEST_TITLE = 320  # of a name in full: hostile ones are longer
@@ -125,6 +115,7 @@ def _matrix(evaluation: Evaluation) -> list[dict[str, Any]]:
             verb = "right" if i == j else f"taken for {names[j]}"
             cells.append({
                 "count": count,
+                "counted": counted(count, evaluation.by),
                 "share": percent_number(share, 0) if share >= 0.005 else "<1",
                 "shade": f"{'o' if i == j else 'x'}{shade_level(share)}",
                 "title": f"{names[i]}: {count:,} of {support:,} {verb} ({percent(share)})",
@@ -169,7 +160,7 @@ def _panels(curves: Sequence[Curve]) -> list[Markup]:
 
 
 def _data(page: Page, gallery: Gallery) -> Markup:
-    """Return what a click needs, as JSON that no name can end: every < stands as its escape."""
+    """Return what a click needs, its figures as text, as JSON that no name can end: every < stands as its escape."""
     predictions = page.predictions
     number_of = {image: number for number, image in enumerate(dict.fromkeys(gallery.thumbnails.values()))}
     thumbnail_of = {row: number_of[image] for row, image in gallery.thumbnails.items()}
@@ -183,7 +174,7 @@ def _data(page: Page, gallery: Gallery) -> Markup:
         "by": page.evaluation.by,
         "cells": {
             f"{truth},{predicted}": [
-                [_whole(predictions.names[row]), _rounded(confidence[row]), _rounded(of_truth[row]),
+                [_whole(predictions.names[row]), percent(float(confidence[row])), percent(float(of_truth[row])),
                  thumbnail_of.get(row, -1)]
                 for row in rows
             ]
@@ -195,10 +186,6 @@ def _data(page: Page, gallery: Gallery) -> Markup:
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return Markup(text)  # noqa: S704 (no sign that HTML knows is left in it)
-
-
-def _rounded(share: float) -> float | None:
-    return None if math.isnan(share) else round(float(share), 4)
 
 
 def _hash(text: str) -> str:

@@ -2,7 +2,6 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const matrix = document.getElementById("matrix");
-  const percent = (share) => (share === null ? "–" : `${(100 * share).toFixed(1)} %`);
   document.documentElement.classList.add("js");
   if (!matrix) return;
 
@@ -53,13 +52,12 @@
   const show = (cell) => {
     if (!place.has(cell) || !cell.title) return;
     const [i, j] = place.get(cell);
-    const found = data.cells[`${i},${j}`] || [];
-    const count = cell.querySelector("b").textContent;
+    const images = data.cells[`${i},${j}`] || [];
     document.getElementById("cell-title").textContent =
       i === j ? `${data.names[i]}, right` : `${data.names[i]} taken for ${data.names[j]}`;
     document.getElementById("cell-count").textContent =
-      `${found.length} of ${count} ${data.by}${count === "1" ? "" : "s"}, the most confident first`;
-    shown.replaceChildren(...found.map(([path, sure, truth, thumbnail]) => {
+      `${images.length} of ${cell.dataset.count}, the most confident first`;
+    shown.replaceChildren(...images.map(([path, sure, truth, thumbnail]) => {
       const item = document.createElement("li");
       let picture = document.createElement("div");
       if (thumbnail < 0) {
@@ -74,8 +72,8 @@
       name.textContent = path;
       const chances = document.createElement("span");
       chances.textContent = i === j
-        ? `${percent(sure)} ${data.names[j]}`
-        : `${percent(sure)} ${data.names[j]}; ${percent(truth)} ${data.names[i]}`;
+        ? `${sure} ${data.names[j]}`
+        : `${sure} ${data.names[j]}; ${truth} ${data.names[i]}`;
       item.append(picture, name, chances);
       return item;
     }));

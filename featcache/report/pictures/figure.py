@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featcache.evaluation import Evaluation
-from featcache.report import (
-    counted,
-    legible_ink,
-    percent,
-    percent_number,
-    shorten,
-)
+from featcache.report import legible_ink
 from featcache.report.pictures.style import (
     BLUE,
     GREY,
@@ -27,6 +21,7 @@ from featcache.report.pictures.style import (
     save_png,
     widest,
 )
+from featcache.text import counted, percent, percent_number, shorten
 
 if TYPE_CHECKING:  # importing matplotlib takes half a second, which only a picture should pay
     from matplotlib.axes import Axes

@@ -13,7 +13,6 @@ import numpy as np
 from featcache.files import read_file
 from featcache.media import BadImageError, decode_preview
 from featcache.prediction import Predictions
-from featcache.report import percent, shorten
 from featcache.report.pictures.style import (
     BLUE,
     GREY,
@@ -25,6 +24,7 @@ from featcache.report.pictures.style import (
     save_png,
     widest,
 )
+from featcache.text import percent, shorten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -124,7 +124,7 @@ def _lay_out(
         heading: the title, then the notes.
         lines: of text below an image.
     """
-    percent_width = widest(figure, ["100.0 %"], POINTS) + 0.1
+    percent_width = widest(figure, [percent(1)], POINTS) + 0.1
     label_width = widest(figure, labels, POINTS) * 1.15  # bold is wider
     cell = max(2.0, widest(figure, names, POINTS), label_width + percent_width)
     shapes = [min(1.0, picture.shape[0] / picture.shape[1]) for picture in pictures if picture is not None]

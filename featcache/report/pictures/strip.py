@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featcache.prediction import Segment, Timeline
-from featcache.report import clock, shorten
 from featcache.report.pictures.style import (
     BLUE,
     GREY,
@@ -21,6 +20,7 @@ from featcache.report.pictures.style import (
     save_png,
     widest,
 )
+from featcache.text import clock, percent, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,7 +91,7 @@ def _draw_confidence(axes: "Axes", timeline: Timeline, last: float) -> None:
     confidence = timeline.probabilities.max(axis=1)
     axes.plot([*timeline.at, last], [*confidence, confidence[-1]], color=BLUE, linewidth=1, drawstyle="steps-post")
     axes.set_ylim(0, 1.02)
-    axes.set_yticks([0, 0.5, 1], ["0", "50", "100 %"], fontsize=9, color=GREY)
+    axes.set_yticks([0, 0.5, 1], ["0", "50", percent(1, 0)], fontsize=9, color=GREY)
     axes.set_ylabel("confidence", fontsize=9, color=GREY)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featcache.report import check_destination, printable, save_bytes
+from featcache.report import check_destination, save_bytes
+from featcache.text import printable
 
 if TYPE_CHECKING:  # importing matplotlib takes half a second, which only a picture should pay
     from matplotlib.figure import Figure

@@ -7,6 +7,7 @@ network. What an optimizer keeps, counters, and a classifier are none of these.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from featcache.text import counted
 from featcache.trunks.checkpoints.weight_sets import WeightSet
 
 _MAX_DEPTH = 8  # keys above a tensor
@@ -41,7 +42,7 @@ def describe_unused(document: Any, used: Sequence[WeightSet]) -> str:
     shown = ", ".join(list(counts)[:_NAMED]) + (f" and {len(counts) - _NAMED:,} more" if len(counts) > _NAMED else "")
     total = sum(counts.values())
     return (
-        f"{total:,} further tensor{'s' * (total > 1)} under {shown} {'were' if total > 1 else 'was'} not used; where "
+        f"{counted(total, 'further tensor')} under {shown} {'were' if total > 1 else 'was'} not used; where "
         f"the weights that are meant are there, save them in a file of their own, by the names of the network"
     )
 

@@ -1,0 +1,11 @@
+from .figures import UNDEFINED as UNDEFINED
+from .figures import bar as bar
+from .figures import clock as clock
+from .figures import counted as counted
+from .figures import decimal as decimal
+from .figures import percent as percent
+from .figures import percent_at_least as percent_at_least
+from .figures import percent_number as percent_number
+from .figures import plural as plural
+from .names import printable as printable
+from .names import shorten as shorten

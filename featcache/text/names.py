@@ -1,0 +1,29 @@
+"""How names from strangers are shown: inert on the terminal, cut to a width."""
+
+from rich.cells import cell_len
+
+
+def printable(name: str) -> str:
+    r"""Return a name as it is safe to show: what a terminal would act on, or hide, stands as its escape.
+
+    Control characters (a newline, an ANSI escape), bidi and zero-width controls, line separators, unusual
+    spaces, unassigned code points and the surrogates of names that are not UTF-8 become `\n`, `\x1b`,
+    `\u202e`, `\udc80`. Everything else stays, a backslash too: what is printable already does not change, so
+    a whole message may go through it. rich's markup is not its concern: show names as `rich.text.Text`, never
+    as `str`.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
+
+
+def shorten(text: str, width: int) -> str:
+    """Return the text in at most `width` terminal cells, cut in the middle: class names differ at either end."""
+    if cell_len(text) <= width:
+        return text
+    if width < 1:
+        return ""
+    front, back = text[:width], text[-width:]
+    while cell_len(front) > width // 2:
+        front = front[:-1]
+    while cell_len(back) > (width - 1) // 2:
+        back = back[1:]
+    return f"{front}…{back}"
