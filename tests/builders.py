@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 import featcache
 from featcache.features.in_memory import Features
@@ -17,6 +18,9 @@ from featcache.heads.config import HeadConfig
 from featcache.heads.fit_linear import Fit
 from featcache.heads.linear import EpochRow, LinearHead, Scores
 from featcache.listing.listing import Listing
+from featcache.listing.sources import resolve_source
+from featcache.metrics.groups import Doubles, GroupCounts
+from featcache.recipe.recipe import Recipe
 from featcache.store.catalog import create_store
 from featcache.store.index import pack_digests
 from featcache.store.listings import ExtractedListing
@@ -45,6 +49,25 @@ HOSTILE = (
 DRIVE_ACT_HEADER = "participant_id,file_id,annotation_id,frame_start,frame_end,activity,chunk_id"
 
 Rows = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]  # x (rows, dim) and the labels y (rows,)
+
+
+# Splits and groups
+
+
+def find_recipe_splits(recipe: Recipe) -> list[str]:
+    """Return the splits that a recipe's data set has, and those that the recipe asks for."""
+    return resolve_source(recipe).splits()
+
+
+def list_split(recipe: Recipe, split: str, assigned: Mapping[str, str] | None = None) -> Listing:
+    """Return the rows of one split, as the recipe lays them out; `assigned` is as for `resolve_source`."""
+    return resolve_source(recipe, assigned or {}).listing(split)
+
+
+def dense_groups(unit: str, hits: Doubles, support: Doubles, count: npt.NDArray[np.int64]) -> GroupCounts:
+    """Return the groups of dense counts, both (kinds, heads, classes)."""
+    kinds, heads, _ = hits.shape
+    return GroupCounts(unit, heads, csr_array(hits.reshape(kinds, -1)), csr_array(support.reshape(kinds, -1)), count)
 
 
 # Trunks and stores

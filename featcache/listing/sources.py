@@ -6,7 +6,6 @@ from typing import assert_never
 
 from featcache.listing.drive_act import ANNOTATIONS, DriveAct
 from featcache.listing.folder import Folder
-from featcache.listing.listing import Listing
 from featcache.listing.source import DataSource
 from featcache.listing.split_assignment import AssignedSplits
 from featcache.listing.table import Table
@@ -37,16 +36,6 @@ def resolve_source(recipe: Recipe, assigned: Mapping[str, str] = _NO_GROUPS) -> 
         case _:
             assert_never(data)
     return source if data.split is None else AssignedSplits(source, data.split, assigned)
-
-
-def find_recipe_splits(recipe: Recipe) -> list[str]:
-    """Return the splits that the recipe's data set has, and those that the recipe asks for."""
-    return resolve_source(recipe).splits()
-
-
-def list_split(recipe: Recipe, split: str, assigned: Mapping[str, str] = _NO_GROUPS) -> Listing:
-    """Return the rows of one split, as the recipe lays them out; `assigned` is as for `resolve_source`."""
-    return resolve_source(recipe, assigned).listing(split)
 
 
 def name_variant(recipe: Recipe) -> str:

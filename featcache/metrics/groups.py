@@ -21,12 +21,6 @@ class GroupCounts:
     support: csr_array  # (kinds, heads * classes) float64; (kinds, classes) where all heads have the same rows
     count: npt.NDArray[np.int64]  # (kinds,), how many groups are of this kind
 
-    @classmethod
-    def from_dense(cls, unit: str, hits: Doubles, support: Doubles, count: npt.NDArray[np.int64]) -> "GroupCounts":
-        """Return the groups of dense counts, both (kinds, heads, classes)."""
-        kinds, heads, _ = hits.shape
-        return cls(unit, heads, csr_array(hits.reshape(kinds, -1)), csr_array(support.reshape(kinds, -1)), count)
-
     @property
     def number(self) -> int:
         """How many groups there are."""

@@ -67,11 +67,6 @@ def find_published_name(arch: Architecture, sha256: str) -> str:
     return next((name for name, published in arch.published.items() if sha256.startswith(published.prefix)), "")
 
 
-def load_tensors(arch: Architecture, weights: str, crop: int | None = None) -> dict[str, "Tensor"]:
-    """Return the tensors, as `load_with_note` does."""
-    return load_with_note(arch, weights, crop)[0]
-
-
 def load_with_note(arch: Architecture, weights: str, crop: int | None = None) -> tuple[dict[str, "Tensor"], str]:
     """Return a trunk's tensors, and which others their file holds.
 

@@ -13,6 +13,7 @@ from featcache.trunks import weights as trunk_weights
 from featcache.trunks.architectures import architecture
 from featcache.trunks.weights_memo import WeightsMemo
 from tests.dataset.conftest import STAGE_TWO, photos, recipe_of, record, write_recipe
+from tests.trunks.saving import load_tensors
 
 NANO = architecture("vit_nano_16")
 
@@ -96,7 +97,7 @@ def test_weights_are_compared_by_their_tensors(tmp_path, cache, files):
     the file is gone, the cache's memory or the name alone decides, and that is said.
     """
     root = photos(tmp_path / "photos")
-    sha256 = trunk_weights.hash_tensors(trunk_weights.load_tensors(NANO, files["a"]))
+    sha256 = trunk_weights.hash_tensors(load_tensors(NANO, files["a"]))
     record(cache, recipe_of(root), sha256=sha256, asked="model.pth")
     stated = {
         name: write_recipe(tmp_path / f"{name}.toml", root, f'weights = "{path}"') for name, path in files.items()

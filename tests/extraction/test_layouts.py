@@ -9,9 +9,8 @@ from PIL import Image
 
 import featcache
 from featcache import DataError, Settings
-from featcache.listing.sources import list_split
 from featcache.recipe import resolve_recipe
-from tests.builders import write_annotations, write_table
+from tests.builders import list_split, write_annotations, write_table
 from tests.conftest import ARCH, Nano, single_thread
 
 SETTINGS = Settings(device="cpu", workers=1, batch_size=4)

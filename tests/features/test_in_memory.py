@@ -141,7 +141,7 @@ def test_a_label_outside_the_classes_is_refused(label):
 
 def test_a_folder_that_changed_since_is_said(folder, tmp_path):
     """New, removed and re-labelled files and a vanished split give a sentence; an unchanged or absent folder none."""
-    from featcache.listing.sources import list_split
+    from tests.builders import list_split
 
     recipe = resolve_recipe(data=str(folder))
     store = new_store(tmp_path / "cache")

@@ -9,12 +9,13 @@ import pytest
 from featcache.dataset.request import DatasetRequest
 from featcache.errors import FeatcacheError, UsageError
 from featcache.files.home import expand_home
-from featcache.listing.sources import list_split, locate_root
+from featcache.listing.sources import locate_root
 from featcache.prediction.images import find_images
 from featcache.recipe import check_recipe, resolve_recipe
 from featcache.store.catalog import cache_folder
 from featcache.trunks import weights
 from featcache.trunks.architectures import architecture
+from tests.builders import list_split
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from featcache.errors import DataError
-from featcache.listing.sources import find_recipe_splits
 from featcache.recipe.recipe import Recipe, check_recipe
+from tests.builders import find_recipe_splits
 
 
 def recipe_of(root: Path, **keys: object) -> Recipe:

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import DataError
-from featcache.listing.sources import find_recipe_splits, list_split, locate_root, name_variant, resolve_source
+from featcache.listing.sources import locate_root, name_variant, resolve_source
 from featcache.recipe import Recipe, check_recipe
-from tests.builders import DRIVE_ACT_HEADER, write_annotations
+from tests.builders import DRIVE_ACT_HEADER, find_recipe_splits, list_split, write_annotations
 from tests.conftest import SHARED
 
 SEARCHING = "looking_or_moving_around (e.g. searching)"

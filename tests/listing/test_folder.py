@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from featcache.errors import DataError
 from featcache.listing.folder import IMAGE_SUFFIXES, find_splits, list_folder
-from featcache.listing.sources import find_recipe_splits, list_split
 from featcache.listing.spellings import same_name_key
 from featcache.recipe import check_recipe
+from tests.builders import find_recipe_splits, list_split
 
 
 def laid(root: Path, *files: str) -> Path:

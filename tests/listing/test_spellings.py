@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from featcache.dataset.summary import describe
 from featcache.errors import DataError
 from featcache.listing.folder import list_folder
-from featcache.listing.sources import list_split, resolve_source
+from featcache.listing.sources import resolve_source
 from featcache.listing.spellings import (
     find_spelling_faults,
     look_alike_key,
@@ -22,6 +22,7 @@ from featcache.listing.spellings import (
 )
 from featcache.listing.split_assignment import respell_groups
 from featcache.recipe import Recipe, check_recipe
+from tests.builders import list_split
 
 SAME = [
     ("caf\u00e9", "cafe\u0301"), ("cat", "cat "), ("cat", " cat"), ("hot dog", "hot  dog"), ("hot dog", "hot\u00a0dog"),

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from featcache.errors import DataError, UsageError
 from featcache.listing.leakage import find_leaks
 from featcache.listing.listing import Listing
-from featcache.listing.sources import find_recipe_splits, list_split, name_variant, resolve_source
+from featcache.listing.sources import name_variant, resolve_source
 from featcache.listing.split_assignment import AssignedSplits, assign_groups
 from featcache.recipe import Recipe, SplitSection, check_recipe
-from tests.builders import write_table
+from tests.builders import find_recipe_splits, list_split, write_table
 from tests.listing.conftest import recipe_of
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}

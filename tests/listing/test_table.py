@@ -6,8 +6,8 @@ import pytest
 
 from featcache.errors import DataError
 from featcache.listing import sheet
-from featcache.listing.sources import find_recipe_splits, list_split, locate_root, name_variant
-from tests.builders import write_table
+from featcache.listing.sources import locate_root, name_variant
+from tests.builders import find_recipe_splits, list_split, write_table
 from tests.listing.conftest import recipe_of, refused
 
 

@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import UsageError
-from featcache.listing.sources import find_recipe_splits, list_split
 from featcache.listing.spellings import same_name_key
 from featcache.recipe.recipe import Recipe
-from tests.builders import write_table
+from tests.builders import find_recipe_splits, list_split, write_table
 from tests.listing.conftest import recipe_of, refused
 
 

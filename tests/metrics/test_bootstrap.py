@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from featcache.metrics.bootstrap import bootstrap_differences, bootstrap_intervals
 from featcache.metrics.confusion import accuracy, confusion_matrix, macro_recall, per_class_recall
 from featcache.metrics.groups import GroupCounts, choose_unit, count_groups
+from tests.builders import dense_groups
 
 CLASSES = 8
 CENTRES = np.linspace(-2, 2, CLASSES)  # of each class's recall, on the logit scale
@@ -34,9 +35,7 @@ def people(random: np.random.Generator, subjects: int, missing: float) -> tuple[
 def as_images(hits: np.ndarray, rows: np.ndarray) -> GroupCounts:
     one = np.eye(CLASSES)
     count = np.concatenate([hits.sum(axis=0), (rows - hits).sum(axis=0)])
-    return GroupCounts.from_dense(
-        "image", np.concatenate([one, 0 * one])[:, None], np.concatenate([one, one])[:, None], count
-    )
+    return dense_groups("image", np.concatenate([one, 0 * one])[:, None], np.concatenate([one, one])[:, None], count)
 
 
 @pytest.mark.parametrize(("subjects", "missing"), [(3, 0.0), (5, 0.2), (10, 0.3), (15, 0.0)])
@@ -47,9 +46,7 @@ def test_intervals_over_subjects_cover_and_over_images_do_not(subjects, missing)
     random = np.random.default_rng(1)
     for _ in range(300):
         hits, rows = people(random, subjects, missing)
-        by_subject = GroupCounts.from_dense(
-            "subject", hits[:, None] * 1.0, rows[:, None] * 1.0, np.ones(subjects, np.int64)
-        )
+        by_subject = dense_groups("subject", hits[:, None] * 1.0, rows[:, None] * 1.0, np.ones(subjects, np.int64))
         for groups in (by_subject, as_images(hits, rows)):
             found = bootstrap_intervals(groups, resamples=1000)
             kept = covered[groups.unit]
@@ -81,7 +78,7 @@ def test_the_interval_of_a_difference_covers(subjects):
         chance = 1 / (1 + np.exp(-(person + np.array([shift, 0.0])[None, :, None])))
         hits = random.binomial(200, chance).astype(float)
         found = bootstrap_differences(
-            GroupCounts.from_dense("subject", hits, rows, np.ones(subjects, np.int64)), resamples=1000
+            dense_groups("subject", hits, rows, np.ones(subjects, np.int64)), resamples=1000
         ).accuracy
         covered.append(found.low <= truth <= found.high)
     assert 92 <= 100 * np.mean(covered) <= 97.5

@@ -15,8 +15,8 @@ from scipy.stats import binom, multinomial
 
 import featcache
 from featcache.metrics.bootstrap import bootstrap_differences, bootstrap_intervals
-from featcache.metrics.groups import GroupCounts, count_groups
-from tests.builders import digests, extracted, listing, new_store
+from featcache.metrics.groups import count_groups
+from tests.builders import dense_groups, digests, extracted, listing, new_store
 from tests.conftest import single_thread
 
 one_thread = pytest.fixture(autouse=True)(single_thread)
@@ -152,7 +152,7 @@ def test_the_interval_of_macro_recall_covers(sizes, chances):
         count = np.concatenate([right, np.array(sizes) - right])
         seen = count > 0
         found = bootstrap_intervals(
-            GroupCounts.from_dense("image", hits[seen], rows[seen], count[seen]), resamples=200
+            dense_groups("image", hits[seen], rows[seen], count[seen]), resamples=200
         ).macro_recall
         kept.append(found.low <= np.mean(chances) <= found.high)
     assert np.mean(kept) >= 0.92

@@ -11,9 +11,8 @@ from rich.text import Text
 
 from featcache.evaluation.evaluation import Evaluation
 from featcache.metrics.bootstrap import bootstrap_intervals
-from featcache.metrics.groups import GroupCounts
 from featcache.report.terminal import print_evaluation
-from tests.builders import DRIVE_ACT, HOSTILE
+from tests.builders import DRIVE_ACT, HOSTILE, dense_groups
 
 
 @pytest.fixture(autouse=True)
@@ -235,7 +234,7 @@ def with_intervals(make):
     share = np.arange(1, 8)[:, None] / 28  # of seven people, each with as much of every class
     hits, rows = (np.floor(share * count)[:, None] for count in (evaluation.confusion.diagonal(), evaluation.support))
     found = bootstrap_intervals(
-        GroupCounts.from_dense("subject", np.minimum(hits, rows), rows, np.ones(7, np.int64)), resamples=500
+        dense_groups("subject", np.minimum(hits, rows), rows, np.ones(7, np.int64)), resamples=500
     )
     clips = replace(evaluation, by="clip", rule="mean-logit", intervals=found)
     return replace(evaluation, intervals=found, beside=clips)

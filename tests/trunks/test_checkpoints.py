@@ -21,6 +21,7 @@ from featcache.errors import MachineError
 from featcache.trunks import weights
 from featcache.trunks.architectures import architecture
 from featcache.trunks.checkpoints import tensor_names
+from tests.trunks.saving import load_tensors
 
 NANO = architecture("vit_nano_16")
 B_16 = architecture("vit_b_16")
@@ -30,7 +31,7 @@ State = dict[str, torch.Tensor]
 
 @pytest.fixture(scope="module")
 def tensors(nano) -> State:
-    return weights.load_tensors(NANO, str(nano.weights))
+    return load_tensors(NANO, str(nano.weights))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def save(path: Path, document: object) -> str:
 
 def refused(asked: str, arch=NANO) -> str:
     with pytest.raises(MachineError) as caught:
-        weights.load_tensors(arch, asked)
+        load_tensors(arch, asked)
     return str(caught.value)
 
 
@@ -96,14 +97,14 @@ def test_wrapping_changes_nothing(tensors, tmp_path_factory, around, below):
         state = NAMES[wrapper](state)
     document = KEYS[below](state) if below else state
     path = save(tmp_path_factory.mktemp("x") / "x.pth", document)
-    assert weights.hash_tensors(weights.load_tensors(NANO, path)) == weights.hash_tensors(tensors)
+    assert weights.hash_tensors(load_tensors(NANO, path)) == weights.hash_tensors(tensors)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_widened(tmp_path, tensors, dtype):
     """Tensors saved in half precision are those numbers in float32."""
     half = {name: value.to(dtype) for name, value in tensors.items()}
-    found = weights.load_tensors(NANO, save(tmp_path / "x.pth", half))
+    found = load_tensors(NANO, save(tmp_path / "x.pth", half))
     assert all(torch.equal(found[name], half[name].float()) for name in tensors)
 
 
@@ -124,7 +125,7 @@ def test_of_several_sets_none_is_chosen(tmp_path, tensors, others, kind):
     said = refused(path)
     assert "it holds 2 sets of weights of this network, and they differ" in said
     follow(said, tmp_path)
-    found = weights.hash_tensors(weights.load_tensors(NANO, str(tmp_path / "x-weights.pth")))
+    found = weights.hash_tensors(load_tensors(NANO, str(tmp_path / "x-weights.pth")))
     assert found in (weights.hash_tensors(tensors), weights.hash_tensors(others))
 
 
@@ -136,9 +137,7 @@ def test_what_needs_code_says_how_to_save_the_tensors(tmp_path, tensors):
     said = refused(path)
     assert "argparse.Namespace" in said
     follow(said, tmp_path)
-    assert weights.hash_tensors(weights.load_tensors(NANO, str(tmp_path / "x-weights.pth"))) == weights.hash_tensors(
-        tensors
-    )
+    assert weights.hash_tensors(load_tensors(NANO, str(tmp_path / "x-weights.pth"))) == weights.hash_tensors(tensors)
 
 
 def test_a_whole_model_is_called_one(tmp_path):
@@ -157,7 +156,7 @@ def test_safetensors_under_any_name(tmp_path, tensors):
     save_file(state, tmp_path / "x.pth", metadata={"format": "pt"})
     torch.save(dict(tensors), tmp_path / "y.safetensors")
     for name in ("x.pth", "y.safetensors"):
-        assert weights.hash_tensors(weights.load_tensors(NANO, str(tmp_path / name))) == weights.hash_tensors(tensors)
+        assert weights.hash_tensors(load_tensors(NANO, str(tmp_path / name))) == weights.hash_tensors(tensors)
 
 
 def archive_of(content: bytes, name: str) -> bytes:
@@ -274,7 +273,7 @@ def test_zeros_in_the_place_of_a_checkpoint_are_not_held(tmp_path, name):
     tracemalloc.start()
     try:
         with pytest.raises(MachineError, match="not a complete checkpoint"):
-            weights.load_tensors(NANO, str(file))
+            load_tensors(NANO, str(file))
         assert tracemalloc.get_traced_memory()[1] < 1 << 28
     finally:
         tracemalloc.stop()

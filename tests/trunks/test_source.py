@@ -13,6 +13,7 @@ from featcache.recipe.recipe import TrunkSection
 from featcache.trunks import WeightsMemo, hardware, weights
 from featcache.trunks.architectures import architecture
 from featcache.trunks.source import TrunkSource, find_weights
+from tests.trunks.saving import load_tensors
 
 NANO, B_16 = architecture("vit_nano_16"), architecture("vit_b_16")
 
@@ -27,7 +28,7 @@ def test_a_source_says_what_was_asked_for(source, nano):
     spec = asked.spec("bfloat16")
     assert (spec.arch, spec.compute, spec.stored) == ("vit_nano_16", "bfloat16", "float16")
     assert spec.transform == replace(NANO.transform, exif="apply")
-    assert spec.weights_sha256 == weights.hash_tensors(weights.load_tensors(NANO, str(nano.weights)))
+    assert spec.weights_sha256 == weights.hash_tensors(load_tensors(NANO, str(nano.weights)))
     assert (asked.kind, asked.label) == ("file", "nano.pth")
     assert source(weights="random").label == "random"
 
@@ -69,7 +70,7 @@ assert "torch" not in sys.modules
 def test_changed_weights_are_noticed(source, tmp_path):
     """Other tensors under the same path and size are another trunk."""
     path = tmp_path / "x.pth"
-    state = weights.load_tensors(NANO, "random")
+    state = load_tensors(NANO, "random")
     torch.save(state, path)
     first = source(weights=str(path)).sha256
     time.sleep(0.05)

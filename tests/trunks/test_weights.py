@@ -15,7 +15,7 @@ from torchvision.models import VisionTransformer
 from featcache.errors import UsageError
 from featcache.trunks import weights
 from featcache.trunks.architectures import architecture, weights_kind
-from tests.trunks.saving import saved
+from tests.trunks.saving import load_tensors, saved
 
 NANO = architecture("vit_nano_16")
 
@@ -46,7 +46,7 @@ def test_a_name_means_one_thing(asked, kind):
 def test_an_unknown_name_lists_what_there_is(asked):
     """A name that is nothing is the user's mistake, answered with the names that there are."""
     with pytest.raises(UsageError, match=r"IMAGENET1K_V1, .*, a \.pth or \.safetensors file, random"):
-        weights.load_tensors(B_16, asked)
+        load_tensors(B_16, asked)
 
 
 def test_published_weights_of_another_architecture_are_unknown():
@@ -104,7 +104,7 @@ CARRIERS = {
 @pytest.mark.parametrize("carrier", CARRIERS)
 def test_the_digest_is_of_the_tensors_not_of_the_file(tmp_path, tensors, carrier):
     """However a .pth carries the tensors, what is loaded and its digest are the same."""
-    found = weights.load_tensors(NANO, saved(tmp_path / "x.pth", CARRIERS[carrier](tensors)))
+    found = load_tensors(NANO, saved(tmp_path / "x.pth", CARRIERS[carrier](tensors)))
     assert list(found) == list(tensors)
     assert all(torch.equal(found[name], tensors[name]) and found[name].dtype == torch.float32 for name in tensors)
     assert weights.hash_tensors(found) == weights.hash_tensors(tensors)
@@ -113,7 +113,7 @@ def test_the_digest_is_of_the_tensors_not_of_the_file(tmp_path, tensors, carrier
 @pytest.mark.parametrize("carrier", ["as it is", "with a classifier", "from DataParallel", "legacy names"])
 def test_safetensors_carry_the_same(tmp_path, tensors, carrier):
     """A .safetensors file is as good as a .pth."""
-    found = weights.load_tensors(NANO, saved(tmp_path / "x.safetensors", CARRIERS[carrier](tensors)))
+    found = load_tensors(NANO, saved(tmp_path / "x.safetensors", CARRIERS[carrier](tensors)))
     assert weights.hash_tensors(found) == weights.hash_tensors(tensors)
 
 
@@ -121,7 +121,7 @@ def test_torchvisions_own_checkpoint_is_taken_as_it_is(tmp_path):
     """What torch.save(model.state_dict()) of torchvision's own network with a classifier writes is loaded."""
     torch.manual_seed(0)
     model = VisionTransformer(64, 16, 2, 2, 64, 128, num_classes=7)
-    found = weights.load_tensors(NANO, saved(tmp_path / "own.pth", model.state_dict()))
+    found = load_tensors(NANO, saved(tmp_path / "own.pth", model.state_dict()))
     model.heads = Linear(64, 1)
     own = {name: value for name, value in model.state_dict().items() if not name.startswith("heads.")}
     assert found.keys() == own.keys()
@@ -151,10 +151,10 @@ def test_random_weights_are_the_same_every_time():
     """`random` is seeded, whatever the state of torch's generator, and leaves that as it was."""
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    one = weights.hash_tensors(weights.load_tensors(NANO, "random"))
+    one = weights.hash_tensors(load_tensors(NANO, "random"))
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    assert weights.hash_tensors(weights.load_tensors(NANO, "random")) == one
+    assert weights.hash_tensors(load_tensors(NANO, "random")) == one
     assert version("torch") in weights.memo_key("random")
 
 
@@ -162,6 +162,6 @@ def test_a_file_beside_its_like_is_its_own(tmp_path, nano):
     """A copy of the weights under another name, and one with spaces and non-ASCII letters in it, is the same trunk."""
     copy = tmp_path / "mine é ü.pth"
     shutil.copy(nano.weights, copy)
-    assert weights.hash_tensors(weights.load_tensors(NANO, str(copy))) == weights.hash_tensors(
-        weights.load_tensors(NANO, str(nano.weights))
+    assert weights.hash_tensors(load_tensors(NANO, str(copy))) == weights.hash_tensors(
+        load_tensors(NANO, str(nano.weights))
     )
