@@ -11,8 +11,9 @@ A block of real output is a fenced `console` block below a comment that says in 
 Each line that begins with `$ ` is run by bash in that world's folder; what it prints replaces the lines below it.
 Options stand behind the world: `; keep: REGEX` shows only the lines that match, `; first: N` only the first N lines (an
 ellipsis stands for the others), `; exit: N` says with which code the last command ends, `; before: NAME` calls a
-function of this script first. `<!-- prints: digits -->` stands above a `text` block that gets what the Python block
-before it prints.
+function of this script first. `; runs: COMMAND` is what runs in place of the block's first command; the other lines
+that begin with `$ ` are then its output. `<!-- prints: digits -->` stands above a `text` block that gets what the
+Python block before it prints.
 
 The worlds need no download: scikit-learn's handwritten digits, and pictures cut from its two photographs. The trunk's
 weights are random there, unless the published ones can be had.
@@ -115,23 +116,26 @@ def _refreshed(block: re.Match[str], before: str, world: World) -> str:
         return f"{head}```text\n{_run([sys.executable, '-c', code], world, 0)}```\n"
     parts = []
     commands = [line[2:] for line in block[4].splitlines() if line.startswith("$ ")]
-    if "make demo" in commands:  # which prints the commands that it runs, in the same way
-        commands = ["make demo"]
+    if "runs" in options:
+        commands = commands[:1]
     for number, command in enumerate(commands):
-        last = number == len(commands) - 1
-        output = _shell(command, world, int(options.get("exit", 0)) if last else 0)
+        code = int(options.get("exit", 0)) if number == len(commands) - 1 else 0
+        output = _run_once(options["runs"], world, code) if "runs" in options else _shell(command, world, code)
         parts.append(_shortened(f"$ {command}\n{output}", options))
     return f"{head}```console\n{chr(10).join(parts)}```\n"
 
 
-_DEMO: dict[str, str] = {}  # two pages show it; it runs once
+_OUTPUTS: dict[tuple[Path, str], str] = {}  # by the world's folder and the command
+
+
+def _run_once(command: str, world: World, code: int) -> str:
+    """Return what a command prints that several pages show."""
+    if (world.folder, command) not in _OUTPUTS:
+        _OUTPUTS[world.folder, command] = _shell(command, world, code)
+    return _OUTPUTS[world.folder, command]
 
 
 def _shell(command: str, world: World, code: int) -> str:
-    if command == "make demo":
-        if command not in _DEMO:
-            _DEMO[command] = _run(["featcache", "demo"], world, code)
-        return _DEMO[command]
     return _run(["bash", "-c", command], world, code)
 
 

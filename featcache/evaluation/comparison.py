@@ -80,7 +80,7 @@ class Comparison:
 
 
 @checked
-def compare(*, split: str | None = None, sort: str = "macro_recall", **where: Unpack[StoreOptions]) -> Comparison:
+def compare(*, split: str | None = None, sort: str = "macro_recall", **options: Unpack[StoreOptions]) -> Comparison:
     """Compare every head and classifier of the data set.
 
     The first one, in the order of macro recall, is the head that "best" means in every command and function.
@@ -89,7 +89,7 @@ def compare(*, split: str | None = None, sort: str = "macro_recall", **where: Un
         split: the split that each head predicts on now; None for the scores on val as they were measured when it was
             made. Nothing reads test unless it is named here.
         sort: the column to sort by, one of `SORTS`.
-        **where: the data set and its cache, as the flags of the command line name them.
+        **options: the data set and its cache, as the flags of the command line name them.
 
     Returns:
         The heads, best first, and what could not be compared.
@@ -100,7 +100,7 @@ def compare(*, split: str | None = None, sort: str = "macro_recall", **where: Un
     """
     if sort not in SORTS:
         raise UsageError(f"--sort: found {sort!r}, expected {', '.join(SORTS)}")
-    request = DatasetRequest(**where)
+    request = DatasetRequest(**options)
     candidates, notes = rank_models(request)
     features: dict[str, Features] = {}  # of `split`, by the store's name
     heads: list[ComparedHead] = []

@@ -93,7 +93,7 @@ def evaluate(
     by: str = UNITS[0],
     clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
-    **where: Unpack[StoreOptions],
+    **options: Unpack[StoreOptions],
 ) -> Evaluation:
     """Evaluate a head on a split.
 
@@ -104,7 +104,7 @@ def evaluate(
         by: "image" or "clip": what one prediction is about.
         clip_rule: one of `CLIP_RULES`: how a clip's prediction comes from those on its images; None for the first.
         allow_shared_subjects: whether people may stand in train too.
-        **where: the data set and its cache, as the flags of the command line name them.
+        **options: the data set and its cache, as the flags of the command line name them.
 
     Returns:
         The confusion matrix and all that follows from it, with intervals.
@@ -114,8 +114,14 @@ def evaluate(
         CacheError: no head, no split to evaluate on, another variant, other classes, or subjects in both splits.
         DataError: by clip, and there is none, or one has several classes.
     """
-    options = {"split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects}
-    return predict_on_split(DatasetRequest(**where), head, **options).evaluation(by)  # type: ignore[arg-type]
+    return predict_on_split(
+        DatasetRequest(**options),
+        head,
+        split=split,
+        by=by,
+        clip_rule=clip_rule,
+        allow_shared_subjects=allow_shared_subjects,
+    ).evaluation(by)
 
 
 def predict_on_split(

@@ -111,12 +111,12 @@ class Evaluation:
 
     @property
     def baseline_accuracy(self) -> float:
-        """What always answering with the largest class reaches; nan without rows."""
+        """What always predicting the largest class reaches; nan without rows."""
         return int(self.support.max()) / self.rows if self.rows else float("nan")
 
     @property
     def baseline_macro_recall(self) -> float:
-        """What always answering with one class that has support reaches; nan without rows."""
+        """What always predicting one class that has support reaches; nan without rows."""
         return 1 / self.classes_evaluated if self.rows else float("nan")
 
     @property

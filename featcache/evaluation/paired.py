@@ -122,7 +122,7 @@ def evaluate_pair(
     by: str = UNITS[0],
     clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
-    **where: Unpack[StoreOptions],
+    **options: Unpack[StoreOptions],
 ) -> PairedEvaluation:
     """Evaluate two heads on the same rows, and the differences between them.
 
@@ -133,7 +133,7 @@ def evaluate_pair(
         by: as of `evaluate`.
         clip_rule: as of `evaluate`.
         allow_shared_subjects: as of `evaluate`.
-        **where: as of `evaluate`.
+        **options: as of `evaluate`.
 
     Returns:
         Both evaluations, and the differences with their intervals.
@@ -141,7 +141,7 @@ def evaluate_pair(
     Raises:
         CacheError: as `evaluate`; or the heads' stores hold other rows of the split.
     """
-    request = DatasetRequest(**where)
+    request = DatasetRequest(**options)
     first, second = (
         predict_on_split(
             request, name, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects
@@ -182,7 +182,7 @@ def evaluate_folds(
     by: str = UNITS[0],
     clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
-    **where: Unpack[StoreOptions],
+    **options: Unpack[StoreOptions],
 ) -> FoldsEvaluation:
     """Evaluate each fold's own head on its own split, and average.
 
@@ -193,7 +193,7 @@ def evaluate_folds(
         by: as of `evaluate`.
         clip_rule: as of `evaluate`.
         allow_shared_subjects: as of `evaluate`.
-        **where: as of `evaluate`.
+        **options: as of `evaluate`.
 
     Returns:
         The evaluation of each fold, and their averages with intervals.
@@ -204,7 +204,7 @@ def evaluate_folds(
     """
     if not folds or len(set(folds)) != len(folds):
         raise UsageError(f"--folds: found {','.join(map(str, folds)) or 'none'}, expected different numbers: 0,1,2")
-    requests = [DatasetRequest(**where, fold=fold) for fold in folds]
+    requests = [DatasetRequest(**options, fold=fold) for fold in folds]
     refuse_missing_folds(dict(zip(folds, requests, strict=True)))
     heads = [
         predict_on_split(

@@ -60,7 +60,7 @@ class SplitPredictions:
 
 
 def label_predictions(
-    answers: ModelOutput,
+    output: ModelOutput,
     truth: npt.NDArray[np.int64],
     classes: tuple[str, ...],
     *,
@@ -68,12 +68,12 @@ def label_predictions(
     clips: tuple[str, ...],
     subjects: tuple[str, ...],
 ) -> SplitPredictions:
-    """Return what a model answered on the images of a split, beside their true classes, clips and subjects."""
-    probabilities = answers.probabilities
+    """Return what a model predicted on the images of a split, beside their true classes, clips and subjects."""
+    probabilities = output.probabilities
     return SplitPredictions(
-        by="image", truth=truth, predicted=answers.predicted, classes=classes, names=paths, paths=paths, clips=clips,
+        by="image", truth=truth, predicted=output.predicted, classes=classes, names=paths, paths=paths, clips=clips,
         subjects=subjects, has_probabilities=probabilities is not None,
-        probabilities=np.eye(len(classes), dtype=np.float32)[answers.predicted]
+        probabilities=np.eye(len(classes), dtype=np.float32)[output.predicted]
         if probabilities is None else probabilities,
     )  # fmt: skip
 
@@ -160,7 +160,7 @@ def _refuse_mixed(
         row, other = inside[mixed[0]], reference[mixed[0]]
         named = " and ".join(repr(images.classes[label]) for label in (images.truth[other], images.truth[row]))
         raise DataError(
-            f"clip {images.clips[row]!r} has images of {named}: one answer a clip needs one class a clip. "
+            f"clip {images.clips[row]!r} has images of {named}: one prediction a clip needs one class a clip. "
             f"Leave out --by clip, or name shorter clips."
         )
     for row, other in zip(inside.tolist(), reference.tolist(), strict=True):

@@ -78,7 +78,7 @@ def fit(
     device: str = "auto",
     jobs: int | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
-    **where: Unpack[StoreOptions],
+    **options: Unpack[StoreOptions],
 ) -> Fitted:
     """Fit a classifier on the cached train split and keep it.
 
@@ -91,7 +91,7 @@ def fit(
         device: Where k-NN compares rows; the others are fitted by the CPU.
         jobs: How many fits run at once; None: one a core.
         progress: Gets the stage, what is done and what there is to do.
-        where: The recipe, the data, the cache and the store: see `featcache.recipe.StoreOptions`.
+        **options: The recipe, the data, the cache and the store: see `featcache.recipe.StoreOptions`.
 
     Raises:
         UsageError: no such classifier or setting.
@@ -101,7 +101,7 @@ def fit(
     """
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs: found {jobs}, expected at least 1")
-    request = DatasetRequest(**where)
+    request = DatasetRequest(**options)
     search = find_search(classifier, foreign=foreign)  # before the embeddings are read: a wrong name costs no time
     _refuse_unused(classifier, device, jobs)
     choices = choices_from({**request.recipe.fit.get(classifier, {}), **(settings or {})})
@@ -115,8 +115,8 @@ def fit(
     from featcache.trunks import choose_device
 
     begun = time.perf_counter()
-    options = SearchOptions(device=choose_device(device), jobs=jobs or cores(), progress=progress)
-    result = search(train, val, choices, options)
+    search_options = SearchOptions(device=choose_device(device), jobs=jobs or cores(), progress=progress)
+    result = search(train, val, choices, search_options)
     seconds = time.perf_counter() - begun
     outputs = _predictions_to_keep(result, val, others)
     return _keep(classifier, result, splits, outputs, seconds)

@@ -72,7 +72,7 @@ def fit_head(
     check_seconds: float | None = CHECK_SECONDS,
     from_disk: bool | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
-    **asked: Unpack[HeadOptions],
+    **settings: Unpack[HeadOptions],
 ) -> Fit:
     """Train a head for each learning rate, or each point of a grid, on the cached train split; choose on val.
 
@@ -84,8 +84,8 @@ def fit_head(
         from_disk: Whether the training rows stay on disk and are read as they are needed; None: where they do not fit
             into memory.
         progress: Gets the stage ("reading", "training", "checking"), the epochs done and the epochs to do.
-        asked: Which features, and settings of the recipe's head section, `select` (the metric on val that chooses:
-            macro_recall, accuracy or loss) among them. What is None comes from the recipe.
+        **settings: Which features, and settings of the recipe's head section, `select` (the metric on val that
+            chooses: macro_recall, accuracy or loss) among them. What is None comes from the recipe.
 
     Returns:
         The heads, all of them saved, in the order of the grid, and the best of them.
@@ -96,7 +96,7 @@ def fit_head(
         DataError: a single class, or a split without rows.
     """
     refuse_check_seconds(check_seconds)
-    options, flags = pick_options(asked, StoreOptions), pick_options(asked, HeadKeywords)
+    options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)
     request = DatasetRequest(**options)
     section = head_section(request.recipe, grid, {"lr": lr, **flags})
     configs = head_configs(section)

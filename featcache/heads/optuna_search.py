@@ -105,7 +105,7 @@ def search(
     device: str = "auto",
     check_seconds: float | None = CHECK_SECONDS,
     progress: Callable[[str, int, int], None] = lambda *_: None,
-    **asked: Unpack[HeadOptions],
+    **settings: Unpack[HeadOptions],
 ) -> Search:
     """Search learning rate, weight decay, optimizer, class weights, logit adjustment, smoothing and standardisation.
 
@@ -116,8 +116,8 @@ def search(
         device: Where the heads are trained: "auto", "cpu", "cuda", "cuda:N" or "mps".
         check_seconds: How long the check against the optimum may take; None leaves it out.
         progress: Gets the stage, the trials done and the trials to do.
-        asked: Which features, and settings of the recipe's head section; one that is given is held fixed. `select` is
-            the metric on val that chooses.
+        **settings: Which features, and settings of the recipe's head section; one that is given is held fixed.
+            `select` is the metric on val that chooses.
 
     Raises:
         UsageError: `trials` or a flag is out of its range, or Optuna is not installed.
@@ -127,7 +127,7 @@ def search(
         raise UsageError(f"--trials: found {trials}, expected 1 to {MOST_TRIALS:,}")
     refuse_check_seconds(check_seconds)
     optuna = _import_optuna()
-    options, flags = pick_options(asked, StoreOptions), pick_options(asked, HeadKeywords)
+    options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)
     request = DatasetRequest(**options)
     searched = tuple(setting for setting in SPACE if flags.get(setting) is None)
     section = head_section(request.recipe, None, flags, searched=searched)

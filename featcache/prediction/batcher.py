@@ -1,4 +1,4 @@
-"""PredictionBatcher: collects images until they fill a batch of the trunk, and keeps the head's answers."""
+"""PredictionBatcher: collects images until they fill a batch of the trunk, and keeps the head's predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,15 +13,15 @@ from featcache.store import digest_column, find_storable
 
 @dataclass(slots=True, eq=False)
 class PredictionBatcher:
-    """Embeds images a batch at a time and asks the head about them; answers are kept by the image's digest."""
+    """Embeds images a batch at a time and the head predicts on them; predictions are kept by the image's digest."""
 
     model: HeadWithTrunk
-    answers: dict[bytes, npt.NDArray[np.float64] | None] = field(default_factory=dict)  # None: no finite embedding
+    predictions: dict[bytes, npt.NDArray[np.float64] | None] = field(default_factory=dict)  # None: no finite embedding
     _digests: list[bytes] = field(default_factory=list)  # of the images that wait
     _pixels: npt.NDArray[np.uint8] | None = None  # (batch, ...), theirs
 
     def add(self, digest: bytes, pixels: npt.NDArray[np.uint8]) -> None:
-        """Take one image, and answer for all that wait where it fills a batch.
+        """Take one image, and predict on all that wait where it fills a batch.
 
         Args:
             digest: names the image.
@@ -35,7 +35,7 @@ class PredictionBatcher:
             self.flush()
 
     def flush(self) -> None:
-        """Answer for all images that wait."""
+        """Predict on all images that wait."""
         if not self._digests or self._pixels is None:
             return
         stored = self.model.store.trunk.spec.stored
@@ -44,12 +44,12 @@ class PredictionBatcher:
         with np.errstate(over="ignore"):  # what float16 cannot hold is not finite
             x = x.astype(stored).astype(np.float32)  # as the head saw its training images
         for digest, good, row in zip(self._digests, finite, self.model.probabilities(x), strict=True):
-            self.answers[digest] = row if good else None
+            self.predictions[digest] = row if good else None
         self._digests = []
 
-    def answer_stored(self, digests: Sequence[bytes]) -> None:
-        """Answer for images whose embeddings the store holds: no trunk is needed."""
+    def predict_stored(self, digests: Sequence[bytes]) -> None:
+        """Predict on images whose embeddings the store holds: no trunk is needed."""
         if not digests:
             return
         x = self.model.store.load(digest_column(digests))
-        self.answers.update(zip(digests, self.model.probabilities(x), strict=True))
+        self.predictions.update(zip(digests, self.model.probabilities(x), strict=True))

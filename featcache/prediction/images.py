@@ -115,12 +115,12 @@ def predict(
     paths = tuple(path for named in images for path in find_images(named, left_out))
     if not paths:
         raise DataError("no image was named; name files, a folder, or - for a list of names on stdin")
-    answers = _predict_files(model, paths, workers or cores(), progress)
-    no_answer = np.full(len(model.saved.classes), np.nan)
+    predictions = _predict_files(model, paths, workers or cores(), progress)
+    undefined = np.full(len(model.saved.classes), np.nan)
     refusal = model.store.trunk.spec.refusal
     reasons = tuple(
         reason or (refusal if row is None else "")
-        for reason, row in zip(answers.failed, answers.probabilities, strict=True)
+        for reason, row in zip(predictions.failed, predictions.probabilities, strict=True)
     )
     if all(reasons):
         raise DataError(f"{readable(paths[0])}: {reasons[0]}; none of {len(paths):,} images can be used")
@@ -129,9 +129,9 @@ def predict(
         trunk=model.sentence,
         classes=model.saved.classes,
         paths=paths,
-        probabilities=np.array([no_answer if row is None else row for row in answers.probabilities]),
+        probabilities=np.array([undefined if row is None else row for row in predictions.probabilities]),
         failed=reasons,
-        embedded=answers.embedded,
+        embedded=predictions.embedded,
         seconds=time.monotonic() - began,
         notes=(*model.notes, *([count_leftovers(left_out)] if left_out else [])),
         chosen=model.chosen,
@@ -139,8 +139,8 @@ def predict(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _FileAnswers:
-    """The head's answers for files, in their order."""
+class _FilePredictions:
+    """The head's predictions for files, in their order."""
 
     probabilities: Sequence[npt.NDArray[np.float64] | None]  # (classes,) each; None without a finite embedding
     failed: Sequence[str]  # why a file could not be read or decoded; "" where it could
@@ -149,8 +149,8 @@ class _FileAnswers:
 
 def _predict_files(
     model: HeadWithTrunk, paths: Sequence[str], workers: int, progress: Callable[[int, int], None]
-) -> _FileAnswers:
-    """Return the head's answer for each file; equal files, and those that the store holds, are not embedded again."""
+) -> _FilePredictions:
+    """Return the head's prediction for each file; equal files, and those in the store, are not embedded again."""
     batcher, claimed, held = PredictionBatcher(model), set[bytes](), set[bytes]()
     digests, failed = [b""] * len(paths), [""] * len(paths)
 
@@ -174,11 +174,11 @@ def _predict_files(
                 reported = time.monotonic()
                 progress(image.index + 1, len(paths))
     batcher.flush()
-    embedded = len(batcher.answers)
-    batcher.answer_stored(sorted(held))
+    embedded = len(batcher.predictions)
+    batcher.predict_stored(sorted(held))
     # Of equal files only one is decoded, and not always the first: a later one's worker may have asked before it.
     failed = [reason or undecodable.get(digest, "") for reason, digest in zip(failed, digests, strict=True)]
-    return _FileAnswers([batcher.answers.get(digest) for digest in digests], failed, embedded)
+    return _FilePredictions([batcher.predictions.get(digest) for digest in digests], failed, embedded)
 
 
 def find_images(named: str | Path, left_out: list[str] | None = None) -> list[str]:

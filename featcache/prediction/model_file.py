@@ -199,6 +199,6 @@ def _precision_notes(model: HeadWithTrunk) -> tuple[str, ...]:
         filter(None, [spec.compute * (spec.compute != "float32"), "stored as float16" * (spec.stored != "float32")])
     )
     return (
-        f"the head was trained on embeddings in {how}; this file computes in float32, so its answers differ a little "
-        f"from those of `featcache predict`",
+        f"the head was trained on embeddings in {how}; this file computes in float32, so its predictions differ a "
+        f"little from those of `featcache predict`",
     )

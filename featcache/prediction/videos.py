@@ -147,20 +147,20 @@ def timeline(
     video = expand_home(video)
     require_video_decoder()
     model = open_head(head, device=device, batch_size=batch_size, **options)
-    answers = _predict_frames(model, video, per_second, progress)
-    good = [row for row, answer in enumerate(answers.probabilities) if answer is not None]
+    predictions = _predict_frames(model, video, per_second, progress)
+    good = [row for row, probabilities in enumerate(predictions.probabilities) if probabilities is not None]
     if not good:
-        raise DataError(f"{readable(video)}: {answers.failed or 'no frame of it gives a finite embedding'}")
+        raise DataError(f"{readable(video)}: {predictions.failed or 'no frame of it gives a finite embedding'}")
     return Timeline(
         path=video,
         head=model.saved.name,
         trunk=model.sentence,
         classes=model.saved.classes,
-        frames=np.array(answers.frames, dtype=np.int64)[good],
-        at=np.array(answers.at)[good],
-        probabilities=np.array([answers.probabilities[row] for row in good]),
-        failed=answers.failed,
-        embedded=answers.embedded,
+        frames=np.array(predictions.frames, dtype=np.int64)[good],
+        at=np.array(predictions.at)[good],
+        probabilities=np.array([predictions.probabilities[row] for row in good]),
+        failed=predictions.failed,
+        embedded=predictions.embedded,
         seconds=time.monotonic() - began,
         notes=model.notes,
         chosen=model.chosen,
@@ -168,8 +168,8 @@ def timeline(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _FrameAnswers:
-    """The head's answers for the frames of a video, in their order."""
+class _FramePredictions:
+    """The head's predictions for the frames of a video, in their order."""
 
     frames: Sequence[int]  # their numbers, from 0
     at: Sequence[float]  # their times in seconds
@@ -180,8 +180,8 @@ class _FrameAnswers:
 
 def _predict_frames(
     model: HeadWithTrunk, path: str, per_second: float, progress: Callable[[int], None]
-) -> _FrameAnswers:
-    """Return the head's answer for each sampled frame; what the store holds is not embedded again."""
+) -> _FramePredictions:
+    """Return the head's prediction for each sampled frame; what the store holds is not embedded again."""
     numbers: list[int] = []
     at: list[float] = []
     digests: list[bytes] = []
@@ -207,6 +207,6 @@ def _predict_frames(
     except (BadVideoError, BadImageError) as error:  # the frames before it are right
         failed = str(error)
     batcher.flush()
-    embedded = len(batcher.answers)
-    batcher.answer_stored(sorted(held))
-    return _FrameAnswers(numbers, at, [batcher.answers.get(digest) for digest in digests], failed, embedded)
+    embedded = len(batcher.predictions)
+    batcher.predict_stored(sorted(held))
+    return _FramePredictions(numbers, at, [batcher.predictions.get(digest) for digest in digests], failed, embedded)

@@ -32,7 +32,8 @@ def print_predictions(predictions: Predictions, console: Console, count: int = T
     table.add_column("else", overflow="fold", ratio=2)
     for row, path in enumerate(path.removeprefix(below) for path in predictions.paths):
         if predictions.failed[row]:
-            table.add_row(Text(printable(path)), Text("no answer", style="bold red"), "", Text(predictions.failed[row]))
+            reason = Text(predictions.failed[row])
+            table.add_row(Text(printable(path)), Text("no prediction", style="bold red"), "", reason)
             continue
         (label, share), *others = predictions.top(row, count)
         rest = ", ".join(f"{printable(name)} {percent(probability)}" for name, probability in others)

@@ -29,7 +29,7 @@ def save_report(
     clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
     progress: Callable[[int, int], None] = lambda *_: None,
-    **where: Unpack[StoreOptions],
+    **options: Unpack[StoreOptions],
 ) -> Evaluation:
     """Evaluate a head and write its page (.html), picture (.png) or table (.csv).
 
@@ -41,7 +41,7 @@ def save_report(
         clip_rule: as of `evaluate`.
         allow_shared_subjects: as of `evaluate`.
         progress: gets how many thumbnails of a page are made, and of how many.
-        **where: as of `evaluate`.
+        **options: as of `evaluate`.
 
     Returns:
         What the file shows.
@@ -54,7 +54,7 @@ def save_report(
     """
     path = _destination(path, ".html", ".png", ".csv")
     head_on_split = predict_on_split(
-        DatasetRequest(**where),
+        DatasetRequest(**options),
         head,
         split=split,
         by=by,

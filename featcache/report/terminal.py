@@ -19,7 +19,7 @@ from featcache.text import UNDEFINED, bar, counted, percent, percent_number, pri
 NARROW = 80  # columns; under it words and gaps are shorter
 SHORT = 5  # cells; class names up to here can head the columns of the matrix
 LEAST_LABEL = 13  # cells; with less than that for a row's number and name they cannot be told apart
-BLUES = ((222, 235, 247), (8, 48, 107))  # right answers, from none of a class to all of it
+BLUES = ((222, 235, 247), (8, 48, 107))  # right predictions, from none of a class to all of it
 ORANGES = ((254, 230, 206), (166, 54, 3))  # mistakes; blue and orange differ to every eye
 
 
@@ -62,12 +62,12 @@ def _headline(evaluation: Evaluation, width: int) -> RenderableType:
 
 
 def _baselines(evaluation: Evaluation, width: int) -> list[str]:
-    """Return which class the baseline answers: one sentence; one for each unit where their largest classes differ."""
+    """Return which class the baseline predicts: one sentence; one for each unit where their largest classes differ."""
     units = [unit for unit in (evaluation, evaluation.beside) if unit is not None and unit.largest_class is not None]
     several = len({unit.largest_class for unit in units}) > 1
     sentences = []
     for unit in units if several else units[:1]:
-        before = f"baseline{f' by {unit.by}' if several else ''}: always answering "
+        before = f"baseline{f' by {unit.by}' if several else ''}: always predicting "
         after = ", the largest class"
         name = unit.classes[unit.largest_class or 0]
         sentences.append(before + _worded(name, width - len(before + after)) + after)
@@ -152,7 +152,7 @@ def _confusions(evaluation: Evaluation, width: int) -> RenderableType:
     """Return the largest confusions, a sentence each; one that is too long is broken before its verb."""
     confusions = evaluation.largest_confusions
     if not confusions:
-        return Text("no confusions: every answer is right")
+        return Text("no confusions: every prediction is right")
     lines = [Text("largest confusions", style="bold")]
     for cell in confusions:
         truth, taken = evaluation.classes[cell.truth], evaluation.classes[cell.predicted]
@@ -233,7 +233,7 @@ def _grid(evaluation: Evaluation, cells: Sequence[Sequence[str]], width: int, ga
 
 
 def _shade(share: float, *, right: bool) -> Style:
-    """Return a background that deepens with the share, blue for right answers and orange for mistakes."""
+    """Return a background that deepens with the share, blue for right predictions and orange for mistakes."""
     low, high = BLUES if right else ORANGES
     red, green, blue = (round(a + share * (b - a)) for a, b in zip(low, high, strict=True))
     return Style(color=legible_ink(red / 255, green / 255, blue / 255), bgcolor=f"rgb({red},{green},{blue})")

@@ -1,7 +1,7 @@
 """Splits that a recipe asked for, written down: `cache/listings/<data set>/<variant>/splits.json`, sealed.
 
 Which group (a subject, a clip, an image) went to which split. What stands there stays as it is when images are added;
-new groups join it. Without the file the same recipe deals a data set that has grown anew.
+new groups join it. Without the file the same recipe assigns a data set that has grown anew.
 """
 
 from collections.abc import Mapping

@@ -35,8 +35,8 @@ def test_scores_of_a_matrix_worked_by_hand():
 
 
 @given(square)
-def test_the_baseline_is_an_evaluation_of_answering_with_the_largest_class(confusion):
-    """Baseline accuracy and macro recall are those of a head that always answers with the largest class."""
+def test_the_baseline_is_an_evaluation_of_predicting_the_largest_class(confusion):
+    """Baseline accuracy and macro recall are those of a head that always predicts the largest class."""
     found = an_evaluation(confusion)
     if not found.rows:
         assert found.largest_class is None

@@ -38,8 +38,8 @@ def test_every_frame_is_asked_about_where_as_many_are_wanted(made, video):
     for image in read:
         batcher.add(image.digest, image.pixels)
     batcher.flush()
-    (answer,) = batcher.answers.values()
-    assert answer == pytest.approx(found.probabilities[7], abs=1e-6)
+    (probabilities,) = batcher.predictions.values()
+    assert probabilities == pytest.approx(found.probabilities[7], abs=1e-6)
 
 
 def test_two_a_second_are_looked_at_unless_told(made, video):

@@ -163,7 +163,7 @@ def test_the_title_says_what_was_evaluated():
     lines = [text.get_text() for text in drawn(evaluation).texts]
     assert lines[0] == "hymenoptera · test · lr0.003"
     assert lines[1] == "93 images: accuracy 86.0 %, macro recall 84.1 % over 2 of 2 classes"
-    assert lines[2] == "always answering bees: accuracy 57.0 %, macro recall 50.0 %"
+    assert lines[2] == "always predicting bees: accuracy 57.0 %, macro recall 50.0 %"
     assert lines[-1] == "note: the trunk is random"
 
 

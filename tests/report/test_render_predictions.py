@@ -66,7 +66,7 @@ def test_the_table_fits_and_hides_nothing(width):
     assert "\u202e" not in text
     joined = "".join(line[: width // 3] for line in text.split("\n")).replace(" ", "")
     assert "aEND" in joined
-    assert "no answer" in text
+    assert "no prediction" in text
 
 
 def test_csv_has_a_row_an_image_and_no_formula(tmp_path):

@@ -115,14 +115,14 @@ def test_each_unit_names_the_class_of_its_own_baseline():
     images = an_evaluation([[2, 0], [0, 9]], ("ant", "bee"))
     clips = replace(an_evaluation([[3, 0], [0, 1]], ("ant", "bee")), by="clip")
     text = " ".join(drawn(replace(clips, beside=images), 100).split())
-    assert "baseline by clip: always answering ant, the largest class" in text
-    assert "baseline by image: always answering bee, the largest class" in text
+    assert "baseline by clip: always predicting ant, the largest class" in text
+    assert "baseline by image: always predicting bee, the largest class" in text
     same = replace(clips, beside=an_evaluation([[2, 0], [0, 1]], ("ant", "bee")))
-    assert drawn(same, 100).count("baseline: always answering ant, the largest class") == 1
+    assert drawn(same, 100).count("baseline: always predicting ant, the largest class") == 1
 
 
 def test_the_headline_sets_the_scores_beside_the_baseline():
-    """Accuracy and macro recall stand beside what always answering with the largest class reaches."""
+    """Accuracy and macro recall stand beside what always predicting the largest class reaches."""
     text = drawn(ants_and_bees(failed=2, selected_by="macro recall on val"), 100)
     lines = [line.split() for line in text.splitlines()]
     assert "hymenoptera · test · lr0.003" in text
@@ -130,7 +130,7 @@ def test_the_headline_sets_the_scores_beside_the_baseline():
     assert "93 images; 2 more could not be embedded and are left out" in text
     assert ["accuracy", "86.0", "%", "57.0", "%"] in lines
     assert ["2", "classes", "84.1", "%", "50.0", "%"] in [line[-6:] for line in lines]
-    assert "baseline: always answering bees, the largest class" in text
+    assert "baseline: always predicting bees, the largest class" in text
 
 
 @pytest.mark.parametrize("width", [100, 60])
@@ -181,8 +181,8 @@ def test_a_long_sentence_is_broken_before_its_verb():
 
 
 def test_a_perfect_head_has_no_confusions():
-    """Where every answer is right the report says so."""
-    assert "no confusions: every answer is right" in drawn(an_evaluation(np.eye(3), ("a", "b", "c")), 100)
+    """Where every prediction is right the report says so."""
+    assert "no confusions: every prediction is right" in drawn(an_evaluation(np.eye(3), ("a", "b", "c")), 100)
 
 
 def test_the_matrix_marks_its_diagonal():

@@ -128,7 +128,7 @@ def draw_reliability(calibration: Calibration) -> Markup:
     bins = len(calibration.count)
     cell = side / bins
     parts = [f'<svg class="panel square" viewBox="0 0 {_n(left + side + 14)} {_n(top + side + foot + 42)}" role="img" '
-             f'aria-label="Reliability diagram: the share of right answers by confidence">']  # fmt: skip
+             f'aria-label="Reliability diagram: the share of right predictions by confidence">']  # fmt: skip
     for tick in (0, 0.5, 1):
         y = top + side * (1 - tick)
         parts.append(f'<path class="grid" d="M{_n(left)} {_n(y)}h{_n(side)}"/>'

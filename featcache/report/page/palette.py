@@ -6,7 +6,7 @@ LEVELS = 12  # of shade; a cell of share s has level ceil(LEVELS sqrt(s)): small
 
 _Colour = tuple[int, int, int]
 _RAMPS: dict[str, dict[str, tuple[_Colour, _Colour]]] = {
-    # right answers (o) are blue, mistakes (x) orange: the two differ to every eye
+    # right predictions (o) are blue, mistakes (x) orange: the two differ to every eye
     "light": {"o": ((229, 239, 249), (12, 62, 120)), "x": ((253, 241, 229), (160, 58, 10))},
     "dark": {"o": ((28, 40, 58), (132, 188, 245)), "x": ((50, 37, 28), (247, 168, 98))},
 }

@@ -101,7 +101,7 @@ def _title(evaluation: Evaluation, legible: Callable[[str], str]) -> list[tuple[
     if evaluation.largest_class is not None:
         largest = shorten(legible(evaluation.classes[evaluation.largest_class]), LONGEST)
         lines.append(
-            f"always answering {largest}: accuracy {percent(evaluation.baseline_accuracy)}, "
+            f"always predicting {largest}: accuracy {percent(evaluation.baseline_accuracy)}, "
             f"macro recall {percent(evaluation.baseline_macro_recall)}"
         )
     lines.append("cells: counts, coloured by their share of the row")

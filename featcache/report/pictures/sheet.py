@@ -44,7 +44,7 @@ POINTS = 8.0
 def save_sheet(predictions: Predictions, path: Path) -> int:
     """Draw the first `MOST` images, each with its most probable labels.
 
-    An image that gave no answer stands there with its reason, one that can no longer be read as an empty frame.
+    An image that gave no prediction stands there with its reason, one that can no longer be read as an empty frame.
 
     Args:
         predictions: what is drawn.
@@ -105,7 +105,7 @@ def _draw_sheet(predictions: Predictions) -> "Figure":
         figure.text(GAP / layout.wide, y, text, fontsize=9, color=RUST, va="center")
     for row in rows:
         _draw_image(figure, layout, row, pictures[row])
-        failed = f"no answer: {legible(predictions.failed[row])}" if predictions.failed[row] else ""
+        failed = f"no prediction: {legible(predictions.failed[row])}" if predictions.failed[row] else ""
         _draw_labels(figure, layout, row, names[row], tops[row], failed)
     return figure
 
@@ -176,7 +176,7 @@ def _draw_labels(
 
 def _fitting(figure: "Figure", inches: float) -> int:
     """Return how many letters of a sentence fit."""
-    return int(inches / widest(figure, ["no answer: damaged or cut off"], POINTS) * 29)
+    return int(inches / widest(figure, ["no prediction: damaged or cut off"], POINTS) * 29)
 
 
 def _line(start: float, end: float, y: float, colour: str) -> "Line2D":

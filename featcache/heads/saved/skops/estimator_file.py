@@ -148,7 +148,7 @@ def _predict_once(estimator: Estimator, width: int) -> None:
             warnings.simplefilter("ignore")
             estimator.predict(np.zeros((1, width), dtype=np.float32))
     except Exception as error:  # whatever an estimator with missing or odd settings raises
-        raise RefusedModelError(f"it cannot answer: {type(error).__name__}: {error}") from None
+        raise RefusedModelError(f"it cannot predict: {type(error).__name__}: {error}") from None
 
 
 def check_present(present: Labels, columns: int, classes: int) -> None:
