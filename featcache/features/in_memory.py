@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Unpack
+from typing import TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from featcache.dataset import DatasetRequest
 from featcache.errors import DataError
 from featcache.listing import DataSource, Listing, locate_root, name_variant, resolve_source
 from featcache.recipe import Recipe, StoreOptions
-from featcache.store import FeatureStore, read_split_assignment
+from featcache.store import Digests, FeatureStore, read_split_assignment
 
 # What everything that quotes a score on such features must say.
 RANDOM_TRUNK = "the trunk's weights are random: these scores show that the pipeline works, not how good a model is"
@@ -75,13 +75,40 @@ def read_features(store: FeatureStore, key: tuple[str, str, str]) -> Features:
     Raises:
         CacheError: no such listing, or a damaged file.
     """
+    digests, columns = read_columns(store, key)
+    x = store.load(digests)
+    store.stat_log.try_flush()
+    return Features(x=x, **columns)
+
+
+class SplitColumns(TypedDict):
+    """What `Features` and `Streamed` say of a split alike: all but the embeddings."""
+
+    y: npt.NDArray[np.int64]
+    classes: tuple[str, ...]
+    paths: tuple[str, ...]
+    clips: tuple[str, ...]
+    subjects: tuple[str, ...]
+    split: str
+    failed: int
+    part: str
+    source: dict[str, str]
+
+
+def read_columns(store: FeatureStore, key: tuple[str, str, str]) -> tuple[Digests, SplitColumns]:
+    """Return the digests of a split's rows that have an embedding, and what is known of these rows.
+
+    Args:
+        store: a store that holds the split.
+        key: (data set, variant, split).
+
+    Raises:
+        CacheError: no such listing, or a damaged file.
+    """
     extracted = store.listing(key)
     listing, good = extracted.listing, extracted.embedded
-    x = store.load(extracted.digests[good])
-    store.stat_log.try_flush()
     rows = listing.take(good)
-    return Features(
-        x=x,
+    return extracted.digests[good], SplitColumns(
         y=rows.labels,
         classes=rows.classes,
         paths=rows.paths,
@@ -90,11 +117,11 @@ def read_features(store: FeatureStore, key: tuple[str, str, str]) -> Features:
         split=listing.split,
         failed=len(listing) - len(good),
         part=listing.part,
-        source=describe_origin(store, key, listing),
+        source=_describe_origin(store, key, listing),
     )
 
 
-def describe_origin(store: FeatureStore, key: tuple[str, str, str], listing: Listing) -> dict[str, str]:
+def _describe_origin(store: FeatureStore, key: tuple[str, str, str], listing: Listing) -> dict[str, str]:
     """Return where a split's features come from: what a head records of them, and is compared with later."""
     return {
         "data_set": listing.data_set,

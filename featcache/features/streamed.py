@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
-from featcache.features.in_memory import describe_origin
+from featcache.features.in_memory import read_columns
 from featcache.machine import available_memory
 from featcache.recipe import StoreOptions
 from featcache.store import (
@@ -155,23 +155,7 @@ def open_streamed(
     Raises:
         CacheError: no such listing, or a damaged file.
     """
-    extracted = store.listing(key)
-    listing, good = extracted.listing, extracted.embedded
-    pieces = plan_chunks(store, extracted.digests[good], chunk_bytes=piece_bytes)
+    digests, columns = read_columns(store, key)
+    pieces = plan_chunks(store, digests, chunk_bytes=piece_bytes)
     store.stat_log.try_flush()
-    rows = listing.take(good)
-    return Streamed(
-        y=rows.labels,
-        dim=store.dim or 0,
-        classes=rows.classes,
-        paths=rows.paths,
-        clips=rows.clips,
-        subjects=rows.subjects,
-        split=listing.split,
-        failed=len(listing) - len(good),
-        part=listing.part,
-        source=describe_origin(store, key, listing),
-        store=store,
-        pieces=pieces,
-        window_bytes=window_bytes,
-    )
+    return Streamed(dim=store.dim or 0, store=store, pieces=pieces, window_bytes=window_bytes, **columns)
