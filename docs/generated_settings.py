@@ -57,14 +57,13 @@ def _flags(option: Any) -> str:
 
 
 def _value(option: Any) -> str:
-    """Return the type and the range of an option's value; "" for a switch."""
+    """Return the type of an option's value; "" for a switch. Its range stands in its help."""
     if option.is_flag:
         return ""
     annotation = option.type_descriptor.annotation
     several = option.multiple or typing.get_origin(annotation) in (list, tuple)
     word = _type_word(annotation)
-    bounds = _bounds(getattr(option, "min", None), getattr(option, "max", None))
-    return f"{word}{bounds}{', may be repeated' if several else ''}"
+    return f"{word}{', may be repeated' if several else ''}"
 
 
 def _type_word(annotation: Any) -> str:
@@ -163,21 +162,17 @@ def _plain_kind(field: Schema) -> str:
     if field.get("type") == "array":
         return f"{_kind(field.get('items', {}))}; a list trains one head for each"
     word = {"integer": "whole number", "number": "number", "boolean": "`true` or `false`", "object": "tables"}
-    low, high = field.get("minimum"), field.get("maximum")
-    above, below = field.get("exclusiveMinimum"), field.get("exclusiveMaximum")
-    return word.get(field.get("type", ""), "text") + _bounds(low, high, above, below)
+    return ", ".join(filter(None, [word.get(field.get("type", ""), "text"), _range(field)]))
 
 
-def _bounds(low: Any = None, high: Any = None, above: Any = None, below: Any = None) -> str:
-    words = (("at least", low), ("above", above), ("at most", high), ("below", below))
-    text = ", ".join(f"{word} {_number(bound)}" for word, bound in words if bound is not None)
-    return f", {text}" if text else ""
+def _range(field: Schema) -> str:
+    """Return the range of a number as a message words it: "from 0 to below 1"; "" where it has none."""
+    from featcache.recipe import DeclaredSetting, Setting
 
-
-def _number(bound: float) -> str:
-    if isinstance(bound, int) and bound >= 2**31 and bound & (bound - 1) == 0:
-        return f"2^{bound.bit_length() - 1}"
-    return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
+    limits = {"exclusiveMinimum": "gt", "minimum": "ge", "exclusiveMaximum": "lt", "maximum": "le"}
+    declaration = Setting("", **{limit: field[key] for key, limit in limits.items() if key in field})
+    kind = int if field.get("type") == "integer" else float
+    return DeclaredSetting("", kind, (), optional=False, default=None, declaration=declaration).range
 
 
 def _plain_default(field: Schema, *, required: bool) -> str:

@@ -23,5 +23,6 @@ from .recipe import check_recipe as check_recipe
 from .sections import HeadSection as HeadSection
 from .sections import TrunkSection as TrunkSection
 from .settings import DeclaredSetting as DeclaredSetting
+from .settings import Setting as Setting
 from .settings import declared_settings as declared_settings
 from .trunk import TrunkSettings as TrunkSettings
