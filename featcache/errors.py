@@ -1,7 +1,7 @@
 """What can go wrong, and with which exit code the command line says so.
 
 0 done; 1 a bug; 2 the command line or the recipe; 3 the cache does not fit what was asked; 4 the data;
-5 the machine (disk full, no such device, weights out of reach); 130 interrupted.
+5 the machine (disk full, no such device, weights out of reach); 130 interrupted, 143 terminated.
 """
 
 

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -25,7 +26,7 @@ from featcache.files import expand_home
 from featcache.machine import limit_threads
 from featcache.os_refusals import PROCESSES, can_start_threads, require_memory, translate_exhaustion, translate_refusal
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143  # 128 + the number of SIGINT, of SIGTERM
 _STDOUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _TYPED: ContextVar[frozenset[str]] = ContextVar("options that were typed", default=frozenset())
 app = typer.Typer(
@@ -105,10 +106,7 @@ def _exit_with_code(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
-        for ending in (signal.SIGTERM, signal.SIGHUP):
-            with contextlib.suppress(ValueError):  # not in the main thread
-                if signal.getsignal(ending) is not signal.SIG_IGN:  # nohup
-                    signal.signal(ending, signal.default_int_handler)  # a batch system's end is a Ctrl-C
+        received = _interrupt_on_signals()
         try:
             with warnings.catch_warnings():  # an engine that failed, memory that ran out
                 warnings.showwarning = _show_each_warning_once()
@@ -121,7 +119,7 @@ def _exit_with_code(command: Callable[..., None]) -> Callable[..., None]:
                 raise typer.Exit(MachineError.exit_code) from None
             safe = "; what was committed is safe, and the same command continues from there"
             echo_stderr("interrupted" + (safe if command.__name__ == "extract" else ""))
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(TERMINATED if signal.SIGTERM in received else INTERRUPTED) from None
         except FeatcacheError as error:
             cause = error if isinstance(error, MachineError) else translate_exhaustion(error) or error
             echo_stderr(f"error: {cause}")
@@ -148,6 +146,21 @@ def _exit_with_code(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(1) from None
 
     return run
+
+
+def _interrupt_on_signals() -> list[int]:
+    """Make a batch system's end, and that of a terminal, the interruption that Ctrl-C is; return which ones came."""
+    received: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.default_int_handler(number, frame)
+
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        with contextlib.suppress(ValueError):  # not in the main thread
+            if signal.getsignal(ending) is not signal.SIG_IGN:  # nohup
+                signal.signal(ending, interrupt)
+    return received
 
 
 def _with_home(value: Any) -> Any:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import featcache
 from tests.conftest import Nano, write_images
@@ -52,8 +53,9 @@ def test_twenty_kills_change_nothing(nano: Nano, tmp_path: Path) -> None:
     assert not list((cache / "stores").rglob("*.partial"))
 
 
-def test_a_terminated_run_keeps_what_it_embedded(nano: Nano, tmp_path: Path) -> None:
-    """SIGTERM, a batch system's end, publishes what was embedded and leaves with 130; no worker stays behind."""
+@pytest.mark.parametrize(("ending", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 130)])
+def test_a_terminated_run_keeps_what_it_embedded(nano: Nano, tmp_path: Path, ending: signal.Signals, code: int) -> None:
+    """SIGTERM (143), Ctrl-C and a hangup (130) publish what was embedded; no worker stays behind."""
     root = write_images(tmp_path / "images", {"train": {str(digit): 150 for digit in range(10)}})
     cache = tmp_path / "cache"
     words = [sys.executable, "-m", "featcache", "extract", "--data", root, "--cache", cache, *nano.flags]
@@ -66,9 +68,9 @@ def test_a_terminated_run_keeps_what_it_embedded(nano: Nano, tmp_path: Path) -> 
         time.sleep(0.01)
     workers = _children(process.pid)
     assert workers
-    process.terminate()
+    process.send_signal(ending)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert b"interrupted; what was committed is safe" in told
     assert b"Traceback" not in told
     assert featcache.verify(cache=cache) == []
