@@ -8,12 +8,14 @@ import difflib
 import functools
 import inspect
 import os
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, TypeVar, Union, cast
 
 from featcache.errors import UsageError
+from featcache.text import value_text
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Class = TypeVar("Class", bound=type[Any])
@@ -25,7 +27,7 @@ _SYNONYMS = {
     "backbone": "arch", "dataset": "data", "root": "data", "folder": "data", "recipe": "pipeline", "config": "pipeline",
     "num_workers": "workers", "n_jobs": "jobs", "params": "settings", "n_trials": "trials", "output": "to",
 }  # fmt: skip
-_LONGEST = 80  # characters of a value that a message shows
+_MOST_BITS = 4096  # of a whole number: more is none of any setting, and Python writes none of 15,000 bits
 _IN_WORDS: Mapping[Any, str] = {
     str: "a non-empty string", int: "a whole number", float: "a number", bool: "True or False", type(None): "None",
 }  # fmt: skip
@@ -139,9 +141,7 @@ def _convert(function: str, word: str, value: Any, kind: Any) -> Any:
     try:
         return _fit(value, kind)
     except _MisfitError:
-        shown = " ".join(repr(value).split())  # an array's has lines
-        shown = shown if len(shown) <= _LONGEST else shown[: _LONGEST - 3] + "..."
-        raise ArgumentError(f"{function}(): {word} is {shown}, expected {_describe(kind)}") from None
+        raise ArgumentError(f"{function}(): {word} is {value_text(value)}, expected {_describe(kind)}") from None
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:
@@ -179,9 +179,10 @@ def _is_of(value: Any, kind: Any) -> bool:
     if kind in (inspect.Parameter.empty, Any):
         return True
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        fits = isinstance(value, float) or (isinstance(value, int) and abs(value) <= sys.float_info.max)
+        return fits and not isinstance(value, bool)
     if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _MOST_BITS
     origin = typing.get_origin(kind) or kind
     if origin is str and isinstance(value, str) and not value:  # of an unset variable: it would count as left out
         return False

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 
 from featcache.errors import UsageError
 from featcache.recipe import HeadSettings, declared_settings
+from featcache.text import value_text
 
 SETTINGS = declared_settings(HeadSettings)
 
@@ -19,7 +20,7 @@ class HeadConfig(HeadSettings):
 
     def __post_init__(self) -> None:
         problems = [
-            f"{name} is {getattr(self, name)!r}, expected {setting.expected}"
+            f"{name} is {value_text(getattr(self, name))}, expected {setting.expected}"
             for name, setting in SETTINGS.items()
             if not setting.accepts(getattr(self, name))
         ]

@@ -8,10 +8,9 @@ from pydantic import BaseModel
 from featcache.arguments import nearest_name, suggest_name
 from featcache.recipe.data import LAYOUTS, UNKNOWN_LAYOUT, DataSection, SplitSection
 from featcache.recipe.sections import HeadSection, TrunkSection
+from featcache.text import value_text
 
 Location = tuple[str | int, ...]
-
-_LONGEST = 80  # characters of a value that a message shows
 
 
 def problem_sentence(problem: Mapping[str, Any], top_keys: Iterable[str]) -> str:
@@ -30,10 +29,8 @@ def problem_sentence(problem: Mapping[str, Any], top_keys: Iterable[str]) -> str
         return f"{place}: unknown key; {_advice(location, layout, top_keys)}"
     if problem["type"] == "missing":
         return f"{place}: missing"
-    found = repr(problem["input"])
-    shown = found if len(found) < _LONGEST else found[: _LONGEST - 3] + "..."
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{place}: found {shown}; {message[0].lower()}{message[1:]}"
+    return f"{place}: found {value_text(problem['input'])}; {message[0].lower()}{message[1:]}"
 
 
 def _advice(location: Location, layout: str, top_keys: Iterable[str]) -> str:

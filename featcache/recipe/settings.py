@@ -12,7 +12,7 @@ tables of the documentation. Neither pydantic nor NumPy is imported here: `featc
 """
 
 import dataclasses
-import math
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -110,7 +110,7 @@ class DeclaredSetting:
             return False
         declaration = self.declaration
         return (
-            math.isfinite(value)
+            abs(value) <= sys.float_info.max  # nan, infinities, and whole numbers that no float can hold
             and (declaration.gt is None or value > declaration.gt)
             and (declaration.ge is None or value >= declaration.ge)
             and (declaration.lt is None or value < declaration.lt)

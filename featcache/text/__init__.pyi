@@ -9,3 +9,4 @@ from .figures import percent_number as percent_number
 from .figures import plural as plural
 from .names import printable as printable
 from .names import shorten as shorten
+from .names import value_text as value_text

@@ -1,6 +1,4 @@
-"""How names from strangers are shown: inert on the terminal, cut to a width."""
-
-from rich.cells import cell_len
+"""How names and values from strangers are shown: inert on the terminal, cut to a width."""
 
 
 def printable(name: str) -> str:
@@ -17,6 +15,8 @@ def printable(name: str) -> str:
 
 def shorten(text: str, width: int) -> str:
     """Return the text in at most `width` terminal cells, cut in the middle: class names differ at either end."""
+    from rich.cells import cell_len  # here, since every start of the package imports this module
+
     if cell_len(text) <= width:
         return text
     if width < 1:
@@ -27,3 +27,14 @@ def shorten(text: str, width: int) -> str:
     while cell_len(back) > (width - 1) // 2:
         back = back[1:]
     return f"{front}…{back}"
+
+
+def value_text(value: object, longest: int = 80) -> str:
+    """Return a value as a message shows it: in one line, of at most `longest` characters."""
+    try:
+        text = " ".join(repr(value).split())  # an array's has lines
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of more than 4,300 digits"
+    if len(text) > longest and isinstance(value, int):
+        return f"a number of {len(str(abs(value))):,} digits"
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."

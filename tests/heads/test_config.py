@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import UsageError
-from featcache.heads.config import HeadConfig
+from featcache.heads.config import SETTINGS, HeadConfig
 
 
 def test_recipe_steps():
@@ -104,6 +104,16 @@ def test_refused(wrong):
         HeadConfig(**wrong)
     assert repr(value) in str(caught.value)
     assert "expected" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [name for name, setting in SETTINGS.items() if setting.kind in (int, float)])
+@pytest.mark.parametrize("value", [10**400, -(10**400), 10**5000], ids=["400 digits", "negative", "5,000 digits"])
+def test_a_number_that_no_float_holds_is_refused(name, value):
+    """A whole number of hundreds of digits is refused as infinity is, in a message of one line."""
+    with pytest.raises(UsageError, match=name) as caught:
+        HeadConfig(**{name: value})
+    assert "expected" in str(caught.value)
+    assert len(str(caught.value)) < 200
 
 
 def test_all_problems_at_once():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from featcache.text import counted, decimal, percent, percent_at_least, percent_number, printable, shorten
+from featcache.text import counted, decimal, percent, percent_at_least, percent_number, printable, shorten, value_text
 
 
 @given(st.text(st.characters(), max_size=20))
@@ -58,6 +58,22 @@ def test_shorten_uses_the_width_it_has():
     assert shorten("looking_or_moving_around (e.g. searching)", 15) == "looking…rching)"
     assert shorten("abcdefghij", 5) == "ab…ij"
     assert shorten("abcdefghij", 6) == "abc…ij"
+
+
+@given(st.none() | st.text() | st.lists(st.text()), st.integers(3, 90))
+def test_a_value_is_one_line_that_fits(value, longest):
+    """Whatever the value, a message shows it in one line that is no longer than it may be, the start of its repr."""
+    text = value_text(value, longest)
+    assert "\n" not in text
+    assert len(text) <= longest
+    assert " ".join(repr(value).split()).startswith(text.removesuffix("..."))
+
+
+def test_a_huge_number_is_shown_as_its_number_of_digits():
+    """A whole number that no line holds, or that Python does not write, is counted instead of cut off."""
+    assert [value_text(-12), value_text(10**79)] == ["-12", "1" + 79 * "0"]
+    assert [value_text(10**400), value_text(-(10**1000))] == ["a number of 401 digits", "a number of 1,001 digits"]
+    assert value_text(10**5000) == value_text([10**5000]) == "a number of more than 4,300 digits"
 
 
 def test_a_figure_is_written_in_one_way():

@@ -94,6 +94,8 @@ def freeze_value(value: Any) -> SettingValue:
     """
     if isinstance(value, list | tuple):
         return tuple(map(freeze_value, value))
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise UsageError("a setting is a whole number of more than 64 bits, expected one of at most 64")
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise UsageError(f"a setting is {type(value).__name__}, expected a number, a word, True, False, None or a tuple")

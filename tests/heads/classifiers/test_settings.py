@@ -53,5 +53,7 @@ def test_a_list_chooses_and_a_tuple_is_a_value():
     assert format_value((256, 64)) == "256x64"
     with pytest.raises(UsageError, match="object"):
         choices_from({"a": object()})
+    with pytest.raises(UsageError, match="more than 64 bits"):
+        choices_from({"a": 10**400})
     with pytest.raises(UsageError, match="combinations"):
         combinations({"a": tuple(range(200)), "b": tuple(range(200))})

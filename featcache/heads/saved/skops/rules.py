@@ -10,6 +10,7 @@ that has it.
 
 import importlib
 import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -131,7 +132,7 @@ def number(low: float = -math.inf, high: float = math.inf) -> Rule:
     def check(value: Any, _: Sizes) -> None:
         if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
             raise MisfitError(f"is {_brief(value)}, expected a number")
-        if not (math.isfinite(value) and low <= value <= high):
+        if not max(low, -sys.float_info.max) <= value <= min(high, sys.float_info.max):  # nor nan
             raise MisfitError(f"is {_brief(value)}, expected {low} to {high}")
 
     return check
