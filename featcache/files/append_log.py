@@ -62,6 +62,9 @@ class AppendLog:
         Args:
             take: Gets the content of a line; returns what is wrong with it, or "".
 
+        Returns:
+            The lines that hold, the number of each other line with what is wrong with it, and how many bytes are torn.
+
         Raises:
             OSError: the log is missing, no regular file, a link, or too large.
         """
@@ -154,7 +157,10 @@ class AppendLog:
             append_bytes(self.path, b"\n", sync=True)
 
     def rewrite(self, lines: Iterable[bytes]) -> None:
-        """Publish the log anew with these lines, which have no newlines yet. Only under the lock, by repair.
+        """Publish the log anew with these lines. Only under the lock, by repair.
+
+        Args:
+            lines: As `seal_line` makes them, in their new order, but without their newlines.
 
         Raises:
             MachineError: the disk refuses; the old log stands.

@@ -19,7 +19,10 @@ MAX_HISTORY_BYTES = 1 << 28  # history.csv: more than a million epochs
 
 
 def open_cache_file(path: Path) -> int:
-    """Return a descriptor for reading a file of a cache.
+    """Return a descriptor for reading a file of a cache; the caller closes it.
+
+    Args:
+        path: The file, below the cache's folder; whoever gave the cache away may have put anything there.
 
     Raises:
         OSError: it is missing, no regular file, or a link; `strerror` says which.
@@ -31,6 +34,9 @@ def list_folders(folder: Path) -> list[Path]:
     """Return the folders in a folder of a cache, sorted; none where there is no such folder.
 
     A glob passes over what it may not list, and a store that nobody may look into would count as none.
+
+    Args:
+        folder: A folder of the cache, such as `stores`; it need not be there.
 
     Raises:
         CacheError: it cannot be listed: it is no folder, or may not be read.
@@ -51,6 +57,9 @@ def list_folders(folder: Path) -> list[Path]:
 def is_missing(path: Path) -> bool:
     """Whether nothing stands at a place of a cache.
 
+    Args:
+        path: Where a file or a folder of the cache would stand.
+
     Raises:
         CacheError: the folder around it may not be looked into, so nobody can say.
     """
@@ -66,6 +75,10 @@ def is_missing(path: Path) -> bool:
 def read_cache_file(path: Path, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
     """Return all bytes of a file of a cache.
 
+    Args:
+        path: The file, below the cache's folder.
+        limit: The most bytes that such a file can have; unless another is given, those of a document.
+
     Raises:
         OSError: it is missing, no regular file, a link, or larger than `limit`.
     """
@@ -74,6 +87,9 @@ def read_cache_file(path: Path, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
 
 def hash_cache_file(path: Path) -> str:
     """Return the sha256 of a file of a cache, 64 hex digits, in bounded memory.
+
+    Args:
+        path: The file, below the cache's folder.
 
     Raises:
         OSError: it is missing, no regular file, or a link.
@@ -85,6 +101,11 @@ def read_if_hash_matches(path: Path, sha256: str, limit: int) -> bytes | None:
     """Return all bytes of a file of a cache whose sha256 is this one; None where it is another.
 
     A large file is hashed before any of it is held: what is not the file that was meant takes no memory.
+
+    Args:
+        path: The file, below the cache's folder.
+        sha256: What a document or a log of the cache says of it, 64 hex digits.
+        limit: The most bytes that such a file can have.
 
     Raises:
         OSError: it is missing, no regular file, a link, or larger than `limit`.

@@ -38,7 +38,14 @@ class Document(BaseModel):
 
 
 def check_length(value: str) -> str:
-    """Return the text; a ValueError where it is longer than any that featcache writes."""
+    """Return a text that is no longer than any that featcache writes.
+
+    Args:
+        value: What stands in a document.
+
+    Raises:
+        ValueError: it has more than `MAX_TEXT_LENGTH` characters.
+    """
     if len(value) > MAX_TEXT_LENGTH:
         raise ValueError(f"expected at most {MAX_TEXT_LENGTH:,} characters")
     return value
@@ -121,6 +128,9 @@ class DocumentKind(Generic[D]):
     def read(self, path: Path) -> D:
         """Return what the document at `path` says.
 
+        Args:
+            path: Where the document stands, below the cache's folder.
+
         Raises:
             MissingError: there is none.
             DamagedError: it cannot be read, or does not match its checksum.
@@ -139,10 +149,16 @@ class DocumentKind(Generic[D]):
             raise DamagedError(f"{path}: cannot be read: {error.strerror}; {self.way_out}") from None
 
     def parse(self, data: bytes, path: Path) -> D:
-        """Return what the bytes of a document say; `path` is for the message.
+        """Return what the bytes of a document say.
+
+        Args:
+            data: All bytes of the document.
+            path: Where they were read, for the message.
 
         Raises:
-            NewerError, DocumentError: as `read`.
+            DamagedError: they do not match their checksum.
+            NewerError: they are of another format.
+            DocumentError: they say something that no such document says.
         """
         value = unseal_document(data)
         if value is None:
@@ -160,8 +176,11 @@ class DocumentKind(Generic[D]):
 def salvage_document(path: Path) -> Any:
     """Return the JSON of a document whose checksum need not hold: what repair may still learn from a damaged one.
 
+    Args:
+        path: The document, below the cache's folder.
+
     Raises:
-        OSError: it cannot be read.
+        OSError: it is missing, no regular file, a link, or larger than any document.
         ValueError: it is no JSON.
     """
     return parse_json(read_cache_file(path))
@@ -199,7 +218,11 @@ def _shown(value: object) -> str:
 
 
 def as_tuple(value: Any) -> Any:
-    """Return a JSON array as a tuple, anything else as it is."""
+    """Return a JSON array as a tuple, anything else as it is.
+
+    Args:
+        value: As `parse_json` gives it.
+    """
     return tuple(value) if isinstance(value, list) else value
 
 

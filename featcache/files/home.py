@@ -12,6 +12,9 @@ def expand_home(path: str | os.PathLike[str]) -> str:
     there the tilde would become a folder of that name. A file that is really called `~name`, where nobody of that
     name has a home, is taken as it stands; `./~` is never expanded.
 
+    Args:
+        path: As it was typed, absolute or relative to the working folder.
+
     Raises:
         UsageError: there is no such home folder.
     """

@@ -41,8 +41,10 @@ def hold_store(root: Path, *, wait: float = 0.0, waiting: Callable[[str], None] 
         waiting: Told once who is waited for.
 
     Raises:
-        CacheError: another process still holds it; the message says which, and since when.
-        UsageError: a time that is none.
+        CacheError: another process still holds it; the message says which, and since when. Or what stands in the place
+            of the lock is no lock file.
+        UsageError: `wait` is below 0, or not a number.
+        MachineError: the disk refuses.
     """
     if not wait >= 0:
         raise UsageError(f"--wait: found {wait}, expected at least 0 seconds")
@@ -75,7 +77,7 @@ def _write_note(note: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def hold_lock(path: Path, *, wait: float) -> Iterator[bool]:
-    """Hold a lock during the block; yield False where another process has held it all the time.
+    """Hold a lock during the block, or find out that another process holds it.
 
     It is given back at the end of the block, whatever ended it: an exception's traceback may keep the lock itself
     alive for as long as the process.
@@ -83,6 +85,9 @@ def hold_lock(path: Path, *, wait: float) -> Iterator[bool]:
     Args:
         path: The lock's file.
         wait: Seconds to wait for it.
+
+    Yields:
+        Whether the lock is held; False where another process has held it all the time.
 
     Raises:
         CacheError: what stands at `path` is no lock file: a pipe, a link, a device, a folder.

@@ -20,6 +20,9 @@ _ABANDONED_SECONDS = 3600.0
 def translate_os_errors(path: Path) -> Iterator[None]:
     """Turn what the operating system refuses while a file is written into an error that says the way out.
 
+    Args:
+        path: What is written, for the message.
+
     Raises:
         MachineError: the system refused something in the block.
     """
@@ -52,6 +55,10 @@ def publish(path: Path, data: bytes | memoryview, *, replace: bool = False) -> N
 
 def copy_file(path: Path, place: Path) -> None:
     """Publish the bytes of `path` under another name too, a piece at a time: however large it is, memory is not filled.
+
+    Args:
+        path: The file; a link is not followed.
+        place: Where the copy is to stand, read-only; its folder is there.
 
     Raises:
         MachineError: it cannot be read, or the disk refuses; no scratch file stays behind.
@@ -139,6 +146,9 @@ def truncate_file(path: Path, size: int) -> None:
 def make_folder(path: Path) -> None:
     """Create a folder and those above it; a power cut does not take a new one away, nor what is then put into it.
 
+    Args:
+        path: The folder; it may be there already.
+
     Raises:
         MachineError: the disk refuses, or something else stands there.
     """
@@ -157,7 +167,11 @@ def make_folder(path: Path) -> None:
 
 
 def move_file(path: Path, place: Path) -> None:
-    """Give a file or folder another name; its new folder must be there.
+    """Give a file or folder another name.
+
+    Args:
+        path: Where it stands.
+        place: Where it is to stand; its folder is there, and a file that has this name is replaced.
 
     Raises:
         MachineError: the disk refuses.
@@ -172,6 +186,9 @@ def move_file(path: Path, place: Path) -> None:
 def remove_file(path: Path) -> None:
     """Remove a file; one that is gone already is no error. Not durable until its folder is synced.
 
+    Args:
+        path: The file; of a link, the link itself is removed.
+
     Raises:
         MachineError: the disk refuses.
     """
@@ -180,14 +197,22 @@ def remove_file(path: Path) -> None:
 
 
 def sweep_scratch(folder: Path) -> None:
-    """Remove the scratch files of runs that were killed. Only under the writer's lock."""
+    """Remove the scratch files of runs that were killed. Only under the writer's lock.
+
+    Args:
+        folder: Where they are looked for; not in the folders below it.
+    """
     for litter in folder.glob(".*.partial"):
         with contextlib.suppress(OSError):
             os.unlink(litter)
 
 
 def sweep_old_scratch(cache: Path) -> None:
-    """Remove scratch files anywhere in a cache that nobody can still be writing: an hour old. Needs no lock."""
+    """Remove scratch files anywhere in a cache that nobody can still be writing: an hour old. Needs no lock.
+
+    Args:
+        cache: The cache's folder; all folders below it are looked through.
+    """
     for litter in cache.rglob(".*.partial"):
         with contextlib.suppress(OSError):
             if time.time() - litter.lstat().st_mtime > _ABANDONED_SECONDS:
@@ -212,7 +237,14 @@ def write_all(handle: int, data: bytes | memoryview) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Make what was written to a file durable."""
+    """Make what was written to a file durable.
+
+    Args:
+        path: The file, written and closed.
+
+    Raises:
+        OSError: the disk refuses, or a link stands there.
+    """
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         os.fsync(handle)
@@ -221,7 +253,14 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in this folder durable."""
+    """Make a rename in this folder durable.
+
+    Args:
+        folder: The folder in which a file got its name, or lost it.
+
+    Raises:
+        OSError: the disk refuses, or no folder stands there.
+    """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -26,12 +26,16 @@ _LINK = {errno.ELOOP, errno.EMLINK}  # what O_NOFOLLOW says of a link; the secon
 
 
 def describe_kind(mode: int) -> str:
-    """Return what a file of this `st_mode` is, in words; "" for a regular file."""
+    """Return what a file of this `st_mode` is, in words; "" for a regular file.
+
+    Args:
+        mode: The `st_mode` that `os.lstat` gives, or `os.stat` where links are followed.
+    """
     return next((name for is_kind, name in _KINDS if is_kind(mode)), "" if stat.S_ISREG(mode) else "no regular file")
 
 
 def open_file(path: str | Path, *, follow_links: bool) -> int:
-    """Return a descriptor for reading a regular file; nothing is waited for.
+    """Return a descriptor for reading a regular file, which the caller closes; nothing is waited for.
 
     Args:
         path: The file.
@@ -100,6 +104,10 @@ def refuse_special(handle: int, path: str | Path) -> None:
 def refuse_larger(handle: int, limit: int) -> None:
     """Raise an OSError unless an open file has at most `limit` bytes.
 
+    Args:
+        handle: The descriptor of the open file.
+        limit: The most bytes that it may have.
+
     Raises:
         OSError: it has more.
     """
@@ -110,6 +118,10 @@ def refuse_larger(handle: int, limit: int) -> None:
 
 def hash_file(path: str | Path, *, follow_links: bool) -> bytes:
     """Return the sha256 of a regular file, 32 bytes, in bounded memory however large it is.
+
+    Args:
+        path: The file.
+        follow_links: Whether the last part of the path may be a symbolic link.
 
     Raises:
         OSError: as `open_file`.
@@ -125,6 +137,9 @@ def describe_target(path: str | Path) -> str:
     """Return why no file can be written in the place of what stands at `path`, in words; "" where one can.
 
     A pipe or a device there would be replaced by a file, and whoever reads it would wait for ever.
+
+    Args:
+        path: Where a file is to be written, absolute or relative to the working folder; links are followed.
     """
     try:
         kind = describe_kind(os.stat(path).st_mode)

@@ -11,7 +11,11 @@ MAX_DEPTH = 64  # brackets inside one another; a document of ours has six
 
 
 def seal_line(value: dict[str, Any]) -> bytes:
-    """Return a line of JSON, newline included; its last key `sum` is the start of the sha256 of the bytes before it."""
+    """Return a line of JSON, newline included; its last key `sum` is the start of the sha256 of the bytes before it.
+
+    Args:
+        value: What the line says, as JSON has it; its keys stay in this order, and none is called `sum`.
+    """
     body = _ENCODER.encode(value).encode()[:-1]
     return body + _MARK + _checksum(body).encode() + b'"}\n'
 
@@ -34,7 +38,11 @@ def unseal_line(line: bytes) -> dict[str, Any] | None:
 
 
 def seal_document(value: dict[str, Any]) -> bytes:
-    """Return an indented JSON document; `sum` is the start of the sha256 of its canonical form without `sum`."""
+    """Return an indented JSON document; `sum` is the start of the sha256 of its canonical form without `sum`.
+
+    Args:
+        value: What the document says, as JSON has it.
+    """
     return json.dumps({**value, "sum": _checksum(_canonical(value))}, indent=2).encode() + b"\n"
 
 
@@ -51,6 +59,9 @@ def unseal_document(data: bytes) -> dict[str, Any] | None:
 
 def parse_json(data: bytes) -> Any:
     """Return the value that a JSON text stands for.
+
+    Args:
+        data: The text, UTF-8 without a byte order mark.
 
     Raises:
         ValueError: no JSON, no UTF-8, or more than `MAX_DEPTH` brackets inside one another: what comes after the

@@ -57,19 +57,36 @@ class StatLog:
         Args:
             path: Its absolute path.
             status: Its stat now.
+
+        Raises:
+            MachineError: stat.log is there and cannot be read.
         """
         known = self._find(path)
         return known if known is not None and known.stat == status else None
 
     def look_up(self, paths: Sequence[str]) -> list[KnownFile | None]:
-        """Return what `find` does for many absolute paths; None where a file is new, has changed, or is not there."""
+        """Return what is known of many files; None where a file is new, has changed, or is not there.
+
+        Args:
+            paths: Their absolute paths; the result is in this order.
+
+        Raises:
+            MachineError: as `find`.
+        """
         return [
             known if known is not None and known.stat == read_file_stat(path) else None
             for path, known in zip(paths, map(self._find, paths), strict=True)
         ]
 
     def find_readable(self, paths: Iterable[str]) -> dict[str, tuple[FileStat, bytes]]:
-        """Return stat and digest of those of these files that are remembered as they are now and could be read."""
+        """Return stat and digest, by path, of those files that are remembered as they are now and could be read.
+
+        Args:
+            paths: Absolute paths; repeated ones count once.
+
+        Raises:
+            MachineError: as `find`.
+        """
         distinct = list(dict.fromkeys(paths))
         pairs = zip(distinct, self.look_up(distinct), strict=True)
         return {path: (known.stat, known.digest) for path, known in pairs if known is not None and not known.reason}
@@ -88,6 +105,9 @@ class StatLog:
             reason: Why it gives no image; "" where it does.
             read_at: `now_ns` before it was read.
             transform: Under which transform it gives none.
+
+        Raises:
+            MachineError: as `find`.
         """
         if is_racy(status, read_at):
             return
@@ -184,7 +204,11 @@ def _unseal(line: bytes) -> KnownFile | None:
 
 
 def read_file_stat(path: str) -> FileStat | None:
-    """Return the stat of a regular file, links followed; None where there is none."""
+    """Return the stat of a regular file, links followed; None where there is none.
+
+    Args:
+        path: Where the file may be, absolute or relative to the working folder.
+    """
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -193,7 +217,11 @@ def read_file_stat(path: str) -> FileStat | None:
 
 
 def to_file_stat(status: os.stat_result) -> FileStat:
-    """Return the four numbers that say whether a file is still the one that was read."""
+    """Return the four numbers that say whether a file is still the one that was read: bytes, nanoseconds twice, inode.
+
+    Args:
+        status: As `os.stat` or `os.fstat` gives it.
+    """
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
@@ -201,6 +229,10 @@ def is_racy(status: FileStat, read_at: int) -> bool:
     """Whether the file is so young that another change could leave its stat as it is.
 
     Kernel clocks tick every 1 to 10 ms; file systems that keep whole seconds show it by their zeros.
+
+    Args:
+        status: The file's stat before it was read.
+        read_at: `now_ns` before it was read.
     """
     _, mtime, ctime, _ = status
     whole_seconds = mtime % 1_000_000_000 == 0 and ctime % 1_000_000_000 == 0

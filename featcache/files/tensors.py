@@ -104,6 +104,9 @@ def read_tensors(path: Path, sha256: str, *, way_out: str) -> Tensors:
 def parse_tensors(data: bytes) -> dict[str, npt.NDArray[Any]]:
     """Return the tensors of a file by name, each as large as the file says and holds.
 
+    Args:
+        data: All bytes of the file, whose sha256 was compared before.
+
     Raises:
         ValueError: it is no safetensors file, declares more than it holds, or has tensors that NumPy does not know.
     """
