@@ -22,7 +22,7 @@ def open_cache_file(path: Path) -> int:
     """Return a descriptor for reading a file of a cache; the caller closes it.
 
     Args:
-        path: The file, below the cache's folder; whoever gave the cache away may have put anything there.
+        path: The file, below the cache folder; whoever gave the cache away may have put anything there.
 
     Raises:
         OSError: it is missing, no regular file, or a link; `strerror` says which.
@@ -76,7 +76,7 @@ def read_cache_file(path: Path, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
     """Return all bytes of a file of a cache.
 
     Args:
-        path: The file, below the cache's folder.
+        path: The file, below the cache folder.
         limit: The most bytes that such a file can have; unless another is given, those of a document.
 
     Raises:
@@ -89,7 +89,7 @@ def hash_cache_file(path: Path) -> str:
     """Return the sha256 of a file of a cache, 64 hex digits, in bounded memory.
 
     Args:
-        path: The file, below the cache's folder.
+        path: The file, below the cache folder.
 
     Raises:
         OSError: it is missing, no regular file, or a link.
@@ -103,7 +103,7 @@ def read_if_hash_matches(path: Path, sha256: str, limit: int) -> bytes | None:
     A large file is hashed before any of it is held: what is not the file that was meant takes no memory.
 
     Args:
-        path: The file, below the cache's folder.
+        path: The file, below the cache folder.
         sha256: What a document or a log of the cache says of it, 64 hex digits.
         limit: The most bytes that such a file can have.
 

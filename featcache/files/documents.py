@@ -129,7 +129,7 @@ class DocumentKind(Generic[D]):
         """Return what the document at `path` says.
 
         Args:
-            path: Where the document stands, below the cache's folder.
+            path: Where the document stands, below the cache folder.
 
         Raises:
             MissingError: there is none.
@@ -177,7 +177,7 @@ def salvage_document(path: Path) -> Any:
     """Return the JSON of a document whose checksum need not hold: what repair may still learn from a damaged one.
 
     Args:
-        path: The document, below the cache's folder.
+        path: The document, below the cache folder.
 
     Raises:
         OSError: it is missing, no regular file, a link, or larger than any document.

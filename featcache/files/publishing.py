@@ -211,7 +211,7 @@ def sweep_old_scratch(cache: Path) -> None:
     """Remove scratch files anywhere in a cache that nobody can still be writing: an hour old. Needs no lock.
 
     Args:
-        cache: The cache's folder; all folders below it are looked through.
+        cache: The cache folder; all folders below it are looked through.
     """
     for litter in cache.rglob(".*.partial"):
         with contextlib.suppress(OSError):

@@ -48,8 +48,6 @@ from .shard import read_digests as read_digests
 from .split_assignment import read_split_assignment as read_split_assignment
 from .split_assignment import write_split_assignment as write_split_assignment
 from .store import FeatureStore as FeatureStore
-from .store import as_recorded as as_recorded
-from .store import is_recorded as is_recorded
 from .trunk_record import FINGERPRINT_DIGITS as FINGERPRINT_DIGITS
 from .trunk_record import TRUNK_FILE as TRUNK_FILE
 from .trunk_record import read_trunk as read_trunk
@@ -61,5 +59,7 @@ from .windows import plan_chunks as plan_chunks
 from .writer import SHARD_ROWS as SHARD_ROWS
 from .writer import SHARD_SECONDS as SHARD_SECONDS
 from .writer import StoreWriter as StoreWriter
+from .writer import as_recorded as as_recorded
 from .writer import find_storable as find_storable
+from .writer import is_recorded as is_recorded
 from .writer import is_same_provenance as is_same_provenance

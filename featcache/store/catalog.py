@@ -24,6 +24,9 @@ ANY_STORE = StoreRequest()
 def cache_folder(cache: str | Path | None) -> Path:
     """Return the cache that is meant: as given, else FEATCACHE_CACHE, else ./cache; absolute.
 
+    Args:
+        cache: The folder as a person types it; None or "": FEATCACHE_CACHE decides, or where that is not set, ./cache.
+
     Raises:
         UsageError: it begins with the tilde of a user who has no home folder.
     """
@@ -37,7 +40,7 @@ def choose_store(cache: Path, stat_log: StatLog, key: ListingKey, request: Store
         cache: The cache folder.
         stat_log: The memory of the cache.
         key: The listing's data set, variant and split.
-        request: What the store must be.
+        request: What the store must be; unless it is given, any store is.
 
     Raises:
         CacheError: no store is, or several are; the message says how to go on.
@@ -105,6 +108,7 @@ def create_store(
 
     Raises:
         CacheError: its folder is damaged, or another process is making it.
+        UsageError: `wait` is below 0.
         MachineError: the disk refuses.
     """
     existing = [store for store in find_stores(cache, stat_log) if store.trunk.spec == spec]
@@ -129,7 +133,15 @@ def create_store(
 
 
 def find_stores(cache: Path, stat_log: StatLog) -> list[FeatureStore]:
-    """Return the stores of a cache that can be opened, by name; `find_broken_stores` returns the others."""
+    """Return the stores of a cache that can be opened, by name; `find_broken_stores` returns the others.
+
+    Args:
+        cache: The cache folder; it need not be there.
+        stat_log: The memory of the cache, for the stores to use.
+
+    Raises:
+        CacheError: the folder of the stores cannot be listed.
+    """
     return [store for store in _open_all(cache, stat_log) if isinstance(store, FeatureStore)]
 
 
@@ -137,12 +149,27 @@ def find_broken_stores(cache: Path, stat_log: StatLog) -> dict[str, CacheError]:
     """Return the stores of a cache that cannot be opened, by name, with what is wrong.
 
     They stop nobody who needs another.
+
+    Args:
+        cache: The cache folder; it need not be there.
+        stat_log: The memory of the cache.
+
+    Raises:
+        CacheError: the folder of the stores cannot be listed.
     """
     return {broken[0].name: broken[1] for broken in _open_all(cache, stat_log) if isinstance(broken, tuple)}
 
 
 def describe_broken_stores(cache: Path, stat_log: StatLog) -> str:
-    """Return a line for each store that cannot be opened, for the end of a message that something is missing."""
+    """Return a line for each store that cannot be opened, for the end of a message that something is missing; or "".
+
+    Args:
+        cache: The cache folder; it need not be there.
+        stat_log: The memory of the cache.
+
+    Raises:
+        CacheError: the folder of the stores cannot be listed.
+    """
     broken = find_broken_stores(cache, stat_log).values()
     return "".join(f"\nA store that cannot be opened: {error}" for error in broken)
 

@@ -77,7 +77,11 @@ def check_listing(cache: Path, line: ListingLine, *, hashes: bool = True) -> lis
 
 
 def check_splits(cache: Path) -> list[Problem]:
-    """Return what is wrong with the assignments of groups to splits that a cache has written down."""
+    """Return what is wrong with the assignments of groups to splits that a cache has written down.
+
+    Args:
+        cache: The cache folder; all data sets and variants in it are looked at.
+    """
     problems = []
     for folder in sorted((cache / "listings").glob("*/*")):
         path = folder / "splits.json"
@@ -92,7 +96,11 @@ def check_splits(cache: Path) -> list[Problem]:
 
 
 def check_memories(cache: Path) -> list[Problem]:
-    """Return notes on stat.log and weights.json, which featcache remembers things in: what is lost costs only time."""
+    """Return notes on stat.log and weights.json, which featcache remembers things in: what is lost costs only time.
+
+    Args:
+        cache: The cache folder, in which the two files stand, or do not stand yet.
+    """
     notes = []
     path = cache / STAT_LOG_NAME
     try:

@@ -124,6 +124,9 @@ class CommitLog:
     def add(self, shard: Shard) -> None:
         """Commit a published shard.
 
+        Args:
+            shard: What the log is to say of it, as `build_shard` returned it.
+
         Raises:
             MachineError: the disk refuses; the line may stand or not.
         """
@@ -143,6 +146,9 @@ class CommitLog:
     def name_listing(self, line: ListingLine) -> None:
         """Commit a published listing.
 
+        Args:
+            line: What the log is to say of it, as `write_listing` returned it.
+
         Raises:
             MachineError: the disk refuses; the line may stand or not.
         """
@@ -150,6 +156,10 @@ class CommitLog:
 
     def rewrite(self, lines: Sequence[bytes], shards: Sequence[Shard]) -> None:
         """Publish the log anew: these lines as they were, then these shards. Only repair does so.
+
+        Args:
+            lines: Those that hold, without their newlines, as `replay` returns them.
+            shards: Published shards that the log is to have too.
 
         Raises:
             MachineError: the disk refuses; the old log stands.

@@ -129,12 +129,15 @@ def apply_compaction(
 
 
 def remove_dropped(root: Path, log: Commits, *, grace: float) -> int:
-    """Remove the files of shards that the log has dropped, and return how many bytes they had.
+    """Remove the files of shards that the log has dropped.
 
     Args:
         root: The store's folder.
         log: What its log says now.
         grace: How many seconds ago a shard must have been dropped: readers may still be opening it.
+
+    Returns:
+        The size of the files that were removed, bytes.
 
     Raises:
         MachineError: the disk refuses.

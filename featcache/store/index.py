@@ -91,6 +91,9 @@ class DigestIndex:
 
         Args:
             wanted: The digests, (n, 32) uint8.
+
+        Raises:
+            CacheError: a shard whose digests are not held in memory is missing, or of another size than the log says.
         """
         if not self._can_guess:
             return self._search(wanted)
@@ -205,6 +208,9 @@ def pack_digests(digests: list[bytes]) -> Digests:
 
 def digest_column(digests: Sequence[bytes]) -> Digests:
     """Return digests as (rows, 32) uint8; b"" stands for a file that could not be read, and becomes zeros.
+
+    Args:
+        digests: The sha256 of each row's file, 32 bytes, or b"".
 
     Raises:
         DataError: a digest has another length than 32 bytes.

@@ -139,7 +139,11 @@ def _meta(arrays: dict[str, hdf5.AnyArray]) -> ListingMeta:
 
 
 def listing_path(cache: Path, line: ListingLine) -> Path:
-    """Return where a logged listing stands.
+    """Return where a logged listing stands: `listings/<data set>/<variant>/<split>-<sha256[:8]>.h5` in the cache.
+
+    Args:
+        cache: The cache folder.
+        line: What a store's log says of the listing.
 
     Raises:
         CacheError: a name in the log could lead out of the cache.

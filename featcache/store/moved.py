@@ -13,7 +13,12 @@ from featcache.store.listings import ExtractedListing
 
 
 def is_same_folder(path: str, other: str) -> bool:
-    """Whether two paths lead to one folder: links, other spellings and other mounts of it count as the same."""
+    """Whether two paths lead to one folder: links, other spellings and other mounts of it count as the same.
+
+    Args:
+        path: One folder; it need not be there.
+        other: The other; it need not be there either.
+    """
     if os.path.realpath(path) == os.path.realpath(other):
         return True
     try:
@@ -23,7 +28,11 @@ def is_same_folder(path: str, other: str) -> bool:
 
 
 def has_files(extracted: ExtractedListing) -> bool:
-    """Whether the folder that a listing was extracted from still holds one of its files."""
+    """Whether the folder that a listing was extracted from still holds one of its files.
+
+    Args:
+        extracted: The listing as it was extracted; of videos, its files are the videos.
+    """
     listing = extracted.listing
     if not os.path.isdir(listing.root):
         return False
@@ -40,6 +49,9 @@ def has_same_files(extracted: ExtractedListing, root: str, stat_log: StatLog) ->
         extracted: The listing as it was extracted.
         root: The folder that is asked about.
         stat_log: The memory of the cache; what is read is remembered in it.
+
+    Raises:
+        MachineError: the memory of the cache cannot be read.
     """
     listing = extracted.listing
     files = list(dict.fromkeys(_file_of(extracted, path) for path in listing.paths))

@@ -31,11 +31,14 @@ DAMAGED_FOLDER = "damaged"
 
 
 def set_aside(folder: Path, path: Path) -> Path:
-    """Move a damaged file, or folder, out of the way, and return where it is now: below `folder`/damaged/.
+    """Move a damaged file, or folder, out of the way.
 
     Args:
         folder: A store's folder, or the cache's.
         path: The file, below `folder`.
+
+    Returns:
+        Where it is now: below `folder`/damaged/, with a number behind its name where something has this name already.
 
     Raises:
         MachineError: the disk refuses.
@@ -91,7 +94,7 @@ def examine_orphan(path: Path, *, dim: int | None, dtype: str) -> tuple[Shard | 
 
 
 def repair_log(root: Path, log: ReplayedLog, adopted: Sequence[Shard]) -> Path | None:
-    """Make a log whose every line holds, with some shards added; return where the old one is, if it was damaged.
+    """Make a log whose every line holds, with some shards added.
 
     The old log is copied before the new one takes its name: a kill leaves one of the two.
 
@@ -99,6 +102,9 @@ def repair_log(root: Path, log: ReplayedLog, adopted: Sequence[Shard]) -> Path |
         root: The store's folder.
         log: What its log says.
         adopted: Shards that become a part of the store.
+
+    Returns:
+        Where the old log is now; None where it was not damaged and has only been added to, or was missing.
 
     Raises:
         MachineError: the disk refuses.
@@ -120,7 +126,14 @@ def repair_log(root: Path, log: ReplayedLog, adopted: Sequence[Shard]) -> Path |
 
 
 def drop_shard(root: Path, part: Shard) -> Path | None:
-    """Take a damaged or missing shard out of the store; return where its file was moved to, None if it is missing.
+    """Take a damaged or missing shard out of the store.
+
+    Args:
+        root: The store's folder.
+        part: The shard, as the log has it.
+
+    Returns:
+        Where its file was moved to; None where it is missing.
 
     Raises:
         MachineError: the disk refuses.
@@ -133,7 +146,14 @@ def drop_shard(root: Path, part: Shard) -> Path | None:
 
 
 def drop_listing(root: Path, line: ListingLine) -> Path | None:
-    """Take a damaged or missing listing out of the store; return where its file was moved to, None if it is missing.
+    """Take a damaged or missing listing out of the store.
+
+    Args:
+        root: The folder of the store whose log names it.
+        line: What that log says of it.
+
+    Returns:
+        Where its file was moved to; None where it is missing.
 
     Raises:
         MachineError: the disk refuses.
@@ -165,12 +185,15 @@ def find_spec(root: Path, candidates: Iterable[TrunkSpec]) -> TrunkSpec | None:
 
 
 def repair_trunk_record(root: Path, spec: TrunkSpec | None, weights_name: str) -> Path | None:
-    """Write trunk.json anew; return where the damaged one was moved to, None if there was none.
+    """Write trunk.json anew.
 
     Args:
         root: The store's folder.
         spec: Which trunk it belongs to; None: nobody knows, and the next extract of that trunk writes it.
         weights_name: How its weights were named.
+
+    Returns:
+        Where the damaged one was moved to; None where there was none.
 
     Raises:
         MachineError: the disk refuses.
@@ -185,6 +208,9 @@ def describe_foreign_trunk(root: Path) -> str:
     """Return why a trunk.json that is whole cannot be read: it is of a newer format, or of another trunk.
 
     There is nothing to repair in it. "" where it is ours, damaged, or missing.
+
+    Args:
+        root: The store's folder, in which trunk.json stands, or should.
     """
     try:
         read_trunk(root)
@@ -196,7 +222,11 @@ def describe_foreign_trunk(root: Path) -> str:
 
 
 def read_trunk_or_none(root: Path) -> TrunkRecord | None:
-    """Return what trunk.json says; None where it cannot be read."""
+    """Return what trunk.json says; None where it cannot be read.
+
+    Args:
+        root: The store's folder, in which trunk.json stands, or should.
+    """
     try:
         return read_trunk(root)
     except CacheError:

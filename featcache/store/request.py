@@ -26,7 +26,14 @@ class StoreRequest:
     stated: Mapping[str, str] = field(default_factory=dict)  # those that the recipe states, and no flag replaces
 
     def differences(self, store: FeatureStore) -> dict[str, str]:
-        """Return what a store has instead of what is asked for, by setting; empty where it is what is asked for."""
+        """Return what a store has instead of what is asked for, by setting; empty where it is what is asked for.
+
+        Args:
+            store: One that may be meant. Where the weights are a file that this cache has not seen, the file is read.
+
+        Warns:
+            UserWarning: the weights are a file that is gone, and are taken for the store's by their name.
+        """
         if self.store is not None and not is_named(store.name, store.trunk.spec.fingerprint(), self.store):
             return {"store": store.name}
         held = trunk_settings(store)
@@ -44,7 +51,11 @@ class StoreRequest:
         return differing
 
     def is_met_by(self, store: FeatureStore) -> bool:
-        """Whether a store is what is asked for."""
+        """Whether a store is what is asked for.
+
+        Args:
+            store: One that may be meant, as for `differences`.
+        """
         return not self.differences(store)
 
     def refuse(self, where: str, what: str, others: Sequence[FeatureStore], also: str = "") -> NoReturn:
@@ -77,7 +88,13 @@ class StoreRequest:
 
 
 def is_named(name: str, fingerprint: str, wanted: str) -> bool:
-    """Whether `wanted` is a store's folder name, or the start of its fingerprint."""
+    """Whether `wanted` is a store's folder name, or the start of its fingerprint.
+
+    Args:
+        name: The store's folder name.
+        fingerprint: Of the store's trunk, 64 hex digits.
+        wanted: What a person typed; "" names no store.
+    """
     return wanted == name or (wanted != "" and fingerprint.startswith(wanted))
 
 

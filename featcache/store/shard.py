@@ -126,6 +126,10 @@ def add_digests_hash(folder: Path, shard: Shard) -> Shard:
 def read_digests(folder: Path, shard: Shard) -> Digests:
     """Return the digests of a shard, (rows, 32) uint8, checked against the log.
 
+    Args:
+        folder: The folder of the shards.
+        shard: What the log says of it.
+
     Raises:
         CacheError: they do not match the log, or the file is missing or of another size.
     """

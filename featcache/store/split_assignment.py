@@ -15,7 +15,12 @@ _WAIT_SECONDS = 60.0
 
 
 def read_split_assignment(cache: Path, data_set: str, variant: str) -> dict[str, str]:
-    """Return which split each group is in, group -> split; empty where nothing was assigned yet.
+    """Return which split each group (a subject, a clip, an image) is in; empty where nothing was assigned yet.
+
+    Args:
+        cache: The cache folder.
+        data_set: The name of the data set.
+        variant: Its variant, as `listing.name_variant` names it.
 
     Raises:
         CacheError: the file is damaged, or of a newer format.
@@ -32,11 +37,12 @@ def write_split_assignment(cache: Path, data_set: str, variant: str, groups: Map
     Args:
         cache: The cache folder.
         data_set: The name of the data set.
-        variant: Its variant.
+        variant: Its variant, as `listing.name_variant` names it.
         groups: Group (a subject, a clip, an image) -> split.
 
     Raises:
-        CacheError: another process has assigned one of these groups otherwise since `groups` was made.
+        CacheError: another process has assigned one of these groups otherwise since `groups` was made, or has held the
+            file for a minute; or the file is damaged.
         MachineError: the disk refuses.
     """
     if read_split_assignment(cache, data_set, variant) == groups:

@@ -1,10 +1,9 @@
 """FeatureStore: the embeddings of one trunk, addressed by the digest of the image."""
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import CacheError, MachineError
-from featcache.files import StatLog, hash_cache_file, hold_store, sweep_scratch
+from featcache.files import StatLog, hold_store, sweep_scratch
 from featcache.store import listings, shard
 from featcache.store.check import Problem, check_listing, check_shard
 from featcache.store.commits import CommitLog, Commits, ListingKey, ListingLine
@@ -48,6 +47,10 @@ class FeatureStore:
     @classmethod
     def open(cls, root: Path, stat_log: StatLog) -> "FeatureStore":
         """Return the store in a folder.
+
+        Args:
+            root: The store's folder, absolute: `stores/<its name>` in the cache.
+            stat_log: The memory of that cache.
 
         Raises:
             CacheError: no store, a damaged one, or one of a newer format.
@@ -114,7 +117,7 @@ class FeatureStore:
 
         Raises:
             CacheError: a digest that the store lacks, or a shard that does not match the log.
-            MachineError: they do not fit into memory.
+            MachineError: they do not fit into memory; or stat.log, the memory of the cache, cannot be read.
         """
         needed = len(digests) * (self.dim or 0) * 4
         if needed > _machine_memory():  # a listing of a few bytes a row can ask for a quarter of a megabyte a row
@@ -143,7 +146,7 @@ class FeatureStore:
             digests: Of images, (n, 32) uint8.
 
         Raises:
-            CacheError: a digest that the store lacks.
+            CacheError: a digest that the store lacks, or digests of a shard that do not match the log.
         """
         position = self._index.find(digests)
         if len(position) and position.min() < 0:
@@ -156,13 +159,24 @@ class FeatureStore:
         return numbers, position - self._index.starts[numbers]
 
     def find_shard(self, digest: bytes) -> Shard | None:
-        """Return the shard that holds the embedding of an image; None where none does."""
+        """Return the shard that holds the embedding of an image; None where none does.
+
+        Args:
+            digest: The sha256 of the image, 32 bytes.
+
+        Raises:
+            CacheError: the digests of a shard do not match the log.
+            DataError: `digest` has another length.
+        """
         position = self._index.find(digest_column([digest]))[0]
         ends = np.cumsum([part.rows for part in self.shards])
         return None if position < 0 else self.shards[int(np.searchsorted(ends, position, side="right"))]
 
     def listing(self, key: ListingKey) -> ExtractedListing:
         """Return the newest listing of a (data set, variant, split).
+
+        Args:
+            key: The names of these three, in this order.
 
         Raises:
             CacheError: there is none, or its file is missing or damaged.
@@ -173,6 +187,9 @@ class FeatureStore:
         """Return the folder that a listing was extracted from, and how it was laid out (see `Listing.settings`).
 
         Its rows are not looked at, which spares most of the time for a long one.
+
+        Args:
+            key: The names of its data set, variant and split.
 
         Raises:
             CacheError: as `listing`.
@@ -207,7 +224,7 @@ class FeatureStore:
         wait: float = 0.0,
         waiting: Callable[[str], None] = lambda _: None,
     ) -> Iterator[StoreWriter]:
-        """Hold the store for writing, and yield its writer, which sees what others committed until now.
+        """Hold the store for writing during the block.
 
         Args:
             shard_rows: How many rows make a shard full.
@@ -215,8 +232,12 @@ class FeatureStore:
             wait: Seconds to wait for another process that holds the store.
             waiting: Told once who is waited for.
 
+        Yields:
+            Its writer, which sees what others committed until now.
+
         Raises:
-            CacheError: another process still holds it.
+            CacheError: another process still holds it, or its log is damaged.
+            UsageError: `wait` is below 0.
             MachineError: the disk refuses.
         """
         with hold_store(self.root, wait=wait, waiting=waiting):
@@ -266,30 +287,6 @@ class _ShardDigests:
     def take(self, rows: npt.NDArray[np.int64]) -> Digests:
         """Return the digests of these rows, not checked against the log: a damaged one only fails to be found."""
         return shard.read_some_digests(self.folder, self.shard, rows)
-
-
-def as_recorded(store: FeatureStore, extracted: ExtractedListing) -> ExtractedListing:
-    """Return the listing in the form in which the store's newest one was written, with or without its data settings.
-
-    Listings of earlier versions were written without. Where the rows are the same as in such a listing, it is used
-    again, byte for byte, so that the heads that were trained on it keep their names.
-    """
-    bare = replace(extracted, listing=replace(extracted.listing, settings={}))
-    return bare if is_recorded(store, bare) else extracted
-
-
-def is_recorded(store: FeatureStore, extracted: ExtractedListing) -> bool:
-    """Whether this very listing is the newest one in the store's log, so that nothing needs to be written."""
-    listing = extracted.listing
-    line = store.listings.get((listing.data_set, listing.variant, listing.split))
-    if line is None:
-        return False
-    if hashlib.sha256(listings.encode_listing(extracted)).hexdigest() != line.sha256:
-        return False
-    try:
-        return hash_cache_file(listings.listing_path(store.cache, line)) == line.sha256
-    except OSError:
-        return False
 
 
 def _machine_memory() -> int:

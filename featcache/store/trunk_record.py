@@ -28,6 +28,9 @@ class TrunkRecord:
 def read_trunk(root: Path) -> TrunkRecord:
     """Return what the trunk.json in a store's folder says.
 
+    Args:
+        root: The store's folder, under its own name: the fingerprint in it is compared.
+
     Raises:
         CacheError: it is missing, damaged, of another format, or of another trunk than the folder's name says.
     """

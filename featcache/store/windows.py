@@ -53,6 +53,7 @@ class ShardChunk:
 
         Raises:
             CacheError: the shard ends early.
+            OSError: the disk refuses.
         """
         if buffer is not None:
             stretch = shard.view_rows(handle, self.shard, self.first, self.span, buffer)
@@ -75,6 +76,7 @@ def plan_chunks(store: FeatureStore, digests: Digests, *, chunk_bytes: int = CHU
 
     Raises:
         CacheError: an embedding that the store lacks, or a shard that does not match the log.
+        MachineError: the memory of the cache cannot be read.
     """
     shard_numbers, shard_rows = store.locate(digests)
     chunks = []
@@ -119,6 +121,9 @@ class WindowReader:
         Args:
             chunks: What the window is to hold; at least one.
             out: The window, (rows of all chunks, dim) float32; it belongs to the reader until `PendingWindow.wait`.
+
+        Returns:
+            What to wait for before the window is used.
 
         Raises:
             CacheError: a shard is missing, or has another size than the log says.
@@ -170,7 +175,8 @@ class PendingWindow:
         """Wait until the window is full, and return which rows of the split are in it, (rows,), in its order.
 
         Raises:
-            CacheError: a shard cannot be read any more.
+            CacheError: a shard ends early.
+            MachineError: the disk refuses.
         """
         for job in self.jobs:
             job.result()
@@ -196,7 +202,12 @@ def _read_all(queue: deque[_Read]) -> None:
 
 
 def iter_windows(chunks: Sequence[ShardChunk], rows: int) -> Iterator[list[ShardChunk]]:
-    """Yield the chunks in their order, as many at a time as fit into a window of so many rows; at least one."""
+    """Yield the chunks in their order, as many at a time as fit into a window of so many rows; at least one.
+
+    Args:
+        chunks: In the order in which they are to be read, such as a shuffled one.
+        rows: How many rows a window has; a chunk that has more of them gets a window to itself.
+    """
     window: list[ShardChunk] = []
     held = 0
     for chunk in chunks:

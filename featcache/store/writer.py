@@ -1,5 +1,6 @@
-"""StoreWriter: adds rows to a store, a shard at a time."""
+"""StoreWriter: adds rows to a store, a shard at a time; and whether a listing needs to be written at all."""
 
+import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import DataError, MachineError
-from featcache.files import make_folder, publish
+from featcache.files import hash_cache_file, make_folder, publish
 from featcache.store import listings, shard
 from featcache.store.commits import CommitLog
 from featcache.store.index import Digests
@@ -56,6 +57,7 @@ class StoreWriter:
 
         Raises:
             DataError: a row is not finite, or does not fit into the store's type; no row of the shard is stored.
+            CacheError: the store's log has been damaged.
             MachineError: the disk refuses, or has refused before: nothing more is written then.
         """
         if self._disk_error is not None:
@@ -75,7 +77,7 @@ class StoreWriter:
         """Publish and commit the rows that wait. After Ctrl-C they still wait, and another flush commits them.
 
         Raises:
-            DataError: as `append`.
+            DataError, CacheError: as `append`.
             MachineError: the disk refuses; these rows are lost, all committed ones stay.
         """
         if not self._waiting:
@@ -101,8 +103,11 @@ class StoreWriter:
     def commit(self, extracted: ExtractedListing) -> None:
         """Commit the rows that wait, and then the listing, which is complete with them.
 
+        Args:
+            extracted: The listing; each of its rows has an embedding, here or in the store, or a reason why not.
+
         Raises:
-            DataError, MachineError: as `flush`.
+            DataError, CacheError, MachineError: as `flush`.
         """
         self.flush()
         line = listings.write_listing(self.store.cache, extracted)
@@ -120,7 +125,7 @@ class StoreWriter:
             drift: How the rows to come were compared with those that the store holds; None: they were not.
 
         Raises:
-            DataError, MachineError: as `flush`.
+            DataError, CacheError, MachineError: as `flush`.
         """
         self.flush()
         root = self.store.root
@@ -138,8 +143,46 @@ class StoreWriter:
 
 
 def is_same_provenance(entry: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two entries of trunk.json's `made` name the same versions and hardware, whatever was compared then."""
+    """Whether two entries of trunk.json's `made` name the same versions and hardware, whatever was compared then.
+
+    Args:
+        entry: What a trunk's `provenance` returns, and what trunk.json has; its key `drift` does not count.
+        other: The entry that it is compared with.
+    """
     return {**entry, "drift": None} == {**other, "drift": None}
+
+
+def as_recorded(store: "FeatureStore", extracted: ExtractedListing) -> ExtractedListing:
+    """Return the listing in the form in which the store's newest one was written, with or without its data settings.
+
+    Listings of earlier versions were written without. Where the rows are the same as in such a listing, it is used
+    again, byte for byte, so that the heads that were trained on it keep their names.
+
+    Args:
+        store: The store as it is committed now.
+        extracted: The listing, with its data settings.
+    """
+    bare = replace(extracted, listing=replace(extracted.listing, settings={}))
+    return bare if is_recorded(store, bare) else extracted
+
+
+def is_recorded(store: "FeatureStore", extracted: ExtractedListing) -> bool:
+    """Whether this very listing is the newest one in the store's log, so that nothing needs to be written.
+
+    Args:
+        store: The store as it is committed now.
+        extracted: The listing in the form in which it would be written.
+    """
+    listing = extracted.listing
+    line = store.listings.get((listing.data_set, listing.variant, listing.split))
+    if line is None:
+        return False
+    if hashlib.sha256(listings.encode_listing(extracted)).hexdigest() != line.sha256:
+        return False
+    try:
+        return hash_cache_file(listings.listing_path(store.cache, line)) == line.sha256
+    except OSError:
+        return False
 
 
 def _as_stored(embeddings: npt.NDArray[np.float32], stored: str) -> npt.NDArray[Any]:

@@ -9,7 +9,8 @@ import featcache
 from featcache import CacheError
 from featcache.files.stat_log import StatLog
 from featcache.recipe.recipe import check_recipe
-from featcache.store.store import FeatureStore, as_recorded
+from featcache.store.store import FeatureStore
+from featcache.store.writer import as_recorded
 from tests.dataset.conftest import photos, recipe_of, record, write_recipe
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from featcache.errors import CacheError
 from featcache.store import commits
-from featcache.store.store import is_recorded
+from featcache.store.writer import is_recorded
 from tests.builders import new_store
 from tests.store.rows import KEY, again, an_extract, digest_of, digests_of, embeddings_of
 
