@@ -25,12 +25,15 @@ main(sys.argv[2], {})
 
 
 def start_process(module: str, settings: str, file: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start a process that runs `main(settings, descriptor of the file)` of a module of featcache, and return it.
+    """Start a process that runs `main(settings, descriptor of the file)` of a module of featcache.
 
     Args:
         module: The module's name, without "featcache.".
         settings: What its `main` needs to know, as JSON.
         file: Memory to share, as `create_shared_file` makes it.
+
+    Returns:
+        The process, with pipes to its standard input and from its standard output; Ctrl-C does not reach it.
 
     Raises:
         MachineError: it cannot be started.
@@ -64,6 +67,10 @@ def request(process: subprocess.Popen[bytes], message: object) -> Any:
 def send(process: subprocess.Popen[bytes], message: object) -> None:
     """Send a message, one line of JSON, to a process, without waiting for a reply.
 
+    Args:
+        process: As `start_process` returned it.
+        message: What JSON can carry.
+
     Raises:
         BrokenPipeError: it has ended.
     """
@@ -73,7 +80,13 @@ def send(process: subprocess.Popen[bytes], message: object) -> None:
 
 
 def recv(process: subprocess.Popen[bytes]) -> Any:
-    """Wait for the next message of a process, and return it.
+    """Wait for the next message of a process.
+
+    Args:
+        process: As `start_process` returned it.
+
+    Returns:
+        What the message says, as JSON has it.
 
     Raises:
         EOFError: it has ended.
@@ -86,7 +99,14 @@ def recv(process: subprocess.Popen[bytes]) -> Any:
 
 
 def reap(process: subprocess.Popen[bytes]) -> str:
-    """Close the pipes of a process that is ending, wait for its end, and return how it ended."""
+    """Close the pipes of a process that is ending, and wait for its end.
+
+    Args:
+        process: One that has been killed, or that ends when its standard input does.
+
+    Returns:
+        How it ended, as `wait_for_end` says it.
+    """
     for pipe in (process.stdin, process.stdout):
         with contextlib.suppress(OSError):
             if pipe is not None:
@@ -95,7 +115,14 @@ def reap(process: subprocess.Popen[bytes]) -> str:
 
 
 def wait_for_end(process: subprocess.Popen[bytes]) -> str:
-    """Wait for a process that is ending, and return how it ended: "signal 9", "exit 1"."""
+    """Wait for a process that is ending; its pipes stay open.
+
+    Args:
+        process: One that has been killed, or that ends by itself.
+
+    Returns:
+        How it ended: "signal 9" where a signal ended it, else "exit 1", by its exit code.
+    """
     code = process.wait()
     return f"signal {-code}" if code < 0 else f"exit {code}"
 

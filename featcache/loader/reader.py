@@ -46,7 +46,7 @@ def read_images(
     """Read and hash these files, decode those that are wanted, and yield what became of each, in order.
 
     Args:
-        paths: The files.
+        paths: The files, absolute: a worker's working folder is another.
         transform: What is done to each image.
         is_wanted: Says of a digest whether its image is to be decoded; called in other threads, one call at a time.
         workers: At most so many processes read and decode.

@@ -146,7 +146,15 @@ def _read_contents(file: BinaryIO, size: int) -> tuple[bytes, int, str]:
 
 
 def reply(replies: io.FileIO, message: object) -> None:
-    """Send a message, one line of JSON, to the parent."""
+    """Send a message, one line of JSON, to the parent.
+
+    Args:
+        replies: The standard output of this process, unbuffered.
+        message: What JSON can carry.
+
+    Raises:
+        BrokenPipeError: the parent has ended.
+    """
     replies.write(json.dumps(message).encode() + b"\n")
 
 
