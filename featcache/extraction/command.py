@@ -40,7 +40,7 @@ def extract(
     progress: Callable[[Progress], None] = lambda _: None,
     **options: Unpack[ExtractOptions],
 ) -> list[Summary]:
-    """Embed one split, or every split, of a data set, and return a summary of each.
+    """Embed what a cache lacks of one split, or of every split, of a data set.
 
     Args:
         split: Which split; None: all.
@@ -52,10 +52,14 @@ def extract(
         **options: Which data set and which cache, and the settings of the trunk that are given in place of the
             recipe's; see `ExtractOptions`.
 
+    Returns:
+        A summary of each split; of several, train, val and test come first.
+
     Raises:
-        UsageError: the recipe or a setting.
+        UsageError: the recipe, or a setting, asks for what cannot be.
         DataError: no images, or more than `max_bad` of them unreadable.
-        CacheError: the data set's name stands for another folder, or another process writes to this store.
+        CacheError: the data set's name stands for another folder, another process writes to this store, the store is
+            damaged, or its images come out differently on this machine.
         MachineError: weights out of reach, no such device, disk full.
     """
     if seed is not None and limit is None and fraction is None:

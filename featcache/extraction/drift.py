@@ -139,6 +139,13 @@ def compare_drift(
         embedder: The trunk, here.
         workers: How many processes read the images.
         sample: How many images to compare.
+
+    Returns:
+        The largest distances, and which image is furthest off its bound; of 0 images where none is unchanged.
+
+    Raises:
+        CacheError: a shard that holds one of the embeddings does not match the log.
+        MachineError: a worker process or the device fails.
     """
     tried = _spread(images, _TRIED * sample)
     unchanged: list[tuple[StoredImage, npt.NDArray[np.uint8]]] = []
@@ -170,6 +177,9 @@ def drift_candidates(store: FeatureStore, extracted: ExtractedListing, count: in
         store: What holds the embeddings.
         extracted: The listing, with the digest of each row.
         count: At most so many.
+
+    Raises:
+        CacheError: the digests of a shard do not match the log.
     """
     listing = extracted.listing
     held = np.flatnonzero(store.holds(extracted.digests))
@@ -181,7 +191,11 @@ def drift_candidates(store: FeatureStore, extracted: ExtractedListing, count: in
 
 
 def readable_listings(store: FeatureStore) -> Iterator[ExtractedListing]:
-    """Yield the listings of a store that can be read."""
+    """Yield the listings of a store that can be read.
+
+    Args:
+        store: Whose newest listings are meant, one of each data set, variant and split.
+    """
     for key in store.listings:
         with contextlib.suppress(CacheError):  # lost or damaged: an extract of that split writes it again
             yield store.listing(key)
@@ -227,6 +241,9 @@ def provenance_of(store: FeatureStore, digest: bytes) -> Mapping[str, Any] | Non
     Args:
         store: What holds the embedding.
         digest: Of the image, 32 bytes.
+
+    Raises:
+        CacheError: the digests of a shard do not match the log.
     """
     shard = store.find_shard(digest)
     entries = store.trunk.provenance
