@@ -90,10 +90,10 @@ def list_folder(root: str, split: str, *, data_set: str, variant: str = "all") -
     """Return the rows of one split, sorted by class and path; the classes are the union over all splits, sorted.
 
     Args:
-        root: the image folder.
-        split: the name of a folder at its top.
-        data_set: the name that the listing is kept under, for messages too.
-        variant: the variant that the listing is kept under.
+        root: The image folder.
+        split: The name of a folder at its top.
+        data_set: The name that the listing is kept under, for messages too.
+        variant: The variant that the listing is kept under.
 
     Raises:
         DataError: a missing split, a folder that cannot be read, no class, or no image.

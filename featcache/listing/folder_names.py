@@ -16,9 +16,9 @@ def check_names(root: str, splits: Sequence[str], classes_of: Mapping[str, Seque
     """Return what a person should know of the names of splits and classes, as sentences.
 
     Args:
-        root: the image folder, for messages.
-        splits: the names of the splits.
-        classes_of: each split's class folders.
+        root: The image folder, for messages.
+        splits: The names of the splits.
+        classes_of: Each split's class folders.
 
     Raises:
         DataError: a class that is no text, or two spellings of one name; every one is named with its place.

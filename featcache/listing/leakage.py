@@ -56,7 +56,11 @@ class Leak:
 
 
 def find_leaks(splits: Sequence[SplitRows]) -> list[Leak]:
-    """Return a leak for every two splits that share a subject, a clip or an image; none where they share nothing."""
+    """Return a leak for every two splits that share a subject, a clip or an image; none where they share nothing.
+
+    Args:
+        splits: The rows of each split of one data set; every two of them are compared.
+    """
     names = [(set(rows.subjects) - {""}, set(rows.clips) - {""}, set(rows.paths)) for rows in splits]
     leaks = []
     for i, j in combinations(range(len(splits)), 2):

@@ -65,8 +65,8 @@ def is_left_out(path: str, *, top: bool) -> bool:
     """Return whether the file or folder at this path is a leftover.
 
     Args:
-        path: where it is; a folder is looked into only where its name does not decide.
-        top: whether it is right below the root that was given. There a folder such as `lost+found` is the file
+        path: Where it is; a folder is looked into only where its name does not decide.
+        top: Whether it is right below the root that was given. There a folder such as `lost+found` is the file
             system's; further down it is a person's if an image lies in it (a class may have this name), and a
             system's if none does.
     """
@@ -84,7 +84,11 @@ def _holds_image(folder: str) -> bool:
 
 
 def note_leftovers(paths: Iterable[str]) -> list[str]:
-    """Return what was left out of a data set, as sentences: names and counts, beside the splits and in them."""
+    """Return what was left out of a data set, as sentences: names and counts, beside the splits and in them.
+
+    Args:
+        paths: What was left out, relative to the data set's root, with "/".
+    """
     beside = [path for path in paths if "/" not in path]
     within = [path for path in paths if "/" in path]
     return [
@@ -95,7 +99,11 @@ def note_leftovers(paths: Iterable[str]) -> list[str]:
 
 
 def count_leftovers(paths: Iterable[str]) -> str:
-    """Return what was left out, as the end of a sentence: "3 … were left out: @eaDir (2), .DS_Store (1)"."""
+    """Return what was left out, as the end of a sentence: "3 … were left out: @eaDir (2), .DS_Store (1)".
+
+    Args:
+        paths: What was left out, at least one path, relative to any folder; only the last part of each counts.
+    """
     names = Counter(_family(os.path.basename(path)) for path in paths)
     shown = ", ".join(f"{shown_path(name)} ({count:,})" for name, count in names.most_common(_NAMED))
     more = f", and {len(names) - _NAMED:,} more names" if len(names) > _NAMED else ""

@@ -47,7 +47,11 @@ class Listing:
         return f"<Listing {self.data_set}/{self.variant}/{self.split}: {len(self):,} rows, {len(self.classes)} classes>"
 
     def file(self, row: int) -> str:
-        """Return the absolute path of one row's image."""
+        """Return the absolute path of one row's image.
+
+        Args:
+            row: Which row, counted from 0.
+        """
         return os.path.join(self.root, self.paths[row])
 
     def files(self) -> list[str]:
@@ -64,7 +68,7 @@ class Listing:
 
         Args:
             rows: (n,), indices of rows.
-            part: how the subset was asked for, such as "limit 100"; "" where it is no part.
+            part: How the subset was asked for, such as "limit 100"; "" where it is no part.
         """
         return replace(
             self,
@@ -89,12 +93,22 @@ def is_frame_path(path: str) -> bool:
     """Return whether `frame_path` could have made a path.
 
     A frame has one name: its number is written in six digits, or in as many as it needs.
+
+    Args:
+        path: The path of a row, as a listing has it.
     """
     return _FRAME_PATH.fullmatch(path) is not None
 
 
 def video_and_frame(path: str) -> tuple[str, int]:
-    """Return the path of a frame's video and the frame's number, from 0: the inverse of `frame_path`."""
+    """Return the path of a frame's video and the frame's number, from 0: the inverse of `frame_path`.
+
+    Args:
+        path: Relative or absolute, as `frame_path` writes it.
+
+    Raises:
+        ValueError: no number stands at its end.
+    """
     video, _, frame = path.rpartition("#")
     return video, int(frame)
 
@@ -106,10 +120,10 @@ def take_subset(listing: Listing, *, limit: int | None = None, fraction: float |
     images added elsewhere change little. Every class gives its first row before any gives its second share.
 
     Args:
-        listing: the rows of one split.
-        limit: how many rows, at least 1.
-        fraction: which share of the rows, above 0 and up to 1; not together with `limit`.
-        seed: from 0 to 2⁶³ - 1; another one draws other rows.
+        listing: The rows of one split.
+        limit: How many rows, at least 1.
+        fraction: Which share of the rows, above 0 and up to 1; not together with `limit`.
+        seed: From 0 to 2⁶³ - 1; another one draws other rows.
 
     Raises:
         UsageError: both sizes are given, or a number is out of range.

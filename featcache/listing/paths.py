@@ -14,12 +14,20 @@ def encode_name(name: str) -> bytes:
 
 
 def shown_path(path: str) -> str:
-    """Return a path as one line of text: a newline or another control character in it is shown as its escape."""
+    """Return a path as one line of text: a newline or another control character in it is shown as its escape.
+
+    Args:
+        path: As `os.fsdecode` gives it.
+    """
     return printable(readable(path))
 
 
 def readable(path: str) -> str:
-    """Return a path as text that JSON and terminals can carry: bytes that are not UTF-8 are shown as escapes."""
+    """Return a path as text that JSON and terminals can carry: bytes that are not UTF-8 are shown as escapes.
+
+    Args:
+        path: As `os.fsdecode` gives it; a text from a table will do as well.
+    """
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

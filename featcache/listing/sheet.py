@@ -40,10 +40,10 @@ def read_sheet(path: str, columns: Sequence[str], optional: Sequence[str] = (), 
     """Return the columns of a CSV file (UTF-8, with or without a byte order mark; any line end), or of a Parquet file.
 
     Args:
-        path: the file; its suffix `.parquet` or `.pq` says that it is Parquet.
-        columns: names of columns that must be there; a missing one is a problem of the sheet.
-        optional: names of columns that are read where they are there.
-        paths: those of the columns in which any bytes may stand, as `os.fsdecode` gives them; a cell of any other
+        path: The file; its suffix `.parquet` or `.pq` says that it is Parquet.
+        columns: Names of columns that must be there; a missing one is a problem of the sheet.
+        optional: Names of columns that are read where they are there.
+        paths: Those of the columns in which any bytes may stand, as `os.fsdecode` gives them; a cell of any other
             column that is not UTF-8 is a problem.
 
     Returns:
@@ -104,8 +104,8 @@ def refuse_problems(where: str, problems: Sequence[str]) -> None:
     """Raise one error that names the problems, where there are any.
 
     Args:
-        where: what has the problems: a file or a folder.
-        problems: a sentence each; the first `MAX_NAMED` are named, the others counted.
+        where: What has the problems: a file or a folder.
+        problems: A sentence each; the first `MAX_NAMED` are named, the others counted.
 
     Raises:
         DataError: there are problems.

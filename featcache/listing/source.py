@@ -23,13 +23,30 @@ class DataSource(Protocol):
         """Why no image of it can be read, as a sentence; "" where some may be."""
 
     def splits(self) -> list[str]:
-        """Return the names of the splits; train, val and test first."""
+        """Return the names of the splits; train, val and test first.
+
+        Raises:
+            UsageError, DataError: as `listing`.
+        """
 
     def listing(self, split: str) -> Listing:
-        """Return the rows of one split."""
+        """Return the rows of one split.
+
+        Args:
+            split: Its name, one of `splits`.
+
+        Raises:
+            UsageError: the recipe asks for a split that the data set has already, or a table needs a reader that is not
+                installed.
+            DataError: there is no such split, or what is on disk does not fit the layout.
+        """
 
 
 def order_splits(names: Iterable[str]) -> list[str]:
-    """Return the names of splits, each once: train, val and test first, then the others, sorted."""
+    """Return the names of splits, each once: train, val and test first, then the others, sorted.
+
+    Args:
+        names: In any order; repeated or not.
+    """
     different = set(names)
     return [name for name in USUAL_SPLITS if name in different] + sorted(different - set(USUAL_SPLITS))

@@ -18,8 +18,8 @@ def resolve_source(recipe: Recipe, assigned: Mapping[str, str] = _NO_GROUPS) -> 
     """Return the data set that a recipe names; what several of its splits need is read once.
 
     Args:
-        recipe: its `data` section says where the images are and how they are laid out.
-        assigned: group -> split as an earlier run assigned them, where the recipe asks for splits; see
+        recipe: Its `data` section says where the images are and how they are laid out.
+        assigned: Group -> split as an earlier run assigned them, where the recipe asks for splits; see
             `store.read_split_assignment`.
     """
     data, name, variant = recipe.data, recipe.name, name_variant(recipe)
@@ -39,7 +39,11 @@ def resolve_source(recipe: Recipe, assigned: Mapping[str, str] = _NO_GROUPS) -> 
 
 
 def name_variant(recipe: Recipe) -> str:
-    """Return the name of the variant that the recipe asks for: fold, view, cap, stride, assigned splits."""
+    """Return the name of the variant that the recipe asks for: fold, view, cap, stride, assigned splits.
+
+    Args:
+        recipe: Its `data` section is read.
+    """
     data = recipe.data
     parts = ["all"]
     if isinstance(data, DriveActData):
@@ -55,8 +59,8 @@ def list_data_settings(recipe: Recipe, *, videos: bool | None = None) -> dict[st
     """Return the settings that decide a listing's rows and labels, beside its root and its variant's name.
 
     Args:
-        recipe: its `data` section is read.
-        videos: whether the rows are frames of videos, where the recipe leaves that to what is on disk; None where
+        recipe: Its `data` section is read.
+        videos: Whether the rows are frames of videos, where the recipe leaves that to what is on disk; None where
             nobody has looked.
     """
     data = recipe.data
@@ -86,8 +90,8 @@ def describe_differences(recipe: Recipe, recorded: Mapping[str, str]) -> str:
     """Return where a recipe's data settings differ from a listing's, as a part of a sentence; "" where nowhere.
 
     Args:
-        recipe: its `data` section is compared.
-        recorded: a listing's settings, as `list_data_settings` gave them; one of an earlier version has none, and
+        recipe: Its `data` section is compared.
+        recorded: A listing's settings, as `list_data_settings` gave them; one of an earlier version has none, and
             differs in nothing.
     """
     if not recorded:
@@ -100,7 +104,11 @@ def describe_differences(recipe: Recipe, recorded: Mapping[str, str]) -> str:
 
 
 def locate_root(recipe: Recipe) -> str:
-    """Return the absolute folder that the paths of the recipe's listings are relative to."""
+    """Return the absolute folder that the paths of the recipe's listings are relative to.
+
+    Args:
+        recipe: Its `data` section is read; a relative root in it counts from the working folder.
+    """
     data = recipe.data
     if isinstance(data, TableData):
         return os.path.dirname(os.path.abspath(os.path.join(data.root, data.table)))

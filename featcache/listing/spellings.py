@@ -75,9 +75,9 @@ def find_spelling_faults(kind: str, names: Iterable[str], place: FirstPlace) -> 
     """Return a fault for every two spellings of one name, each with where it stands.
 
     Args:
-        kind: what the names name: "class", "label", "clip" …
-        names: names, in any order, repeated or not.
-        place: gives where a name stands first.
+        kind: What the names name: "class", "label", "clip" …
+        names: Names, in any order, repeated or not.
+        place: Gives where a name stands first.
     """
     return [
         f"two spellings of one {kind}: {first!a} ({place(first)}) and {second!a} ({place(second)}), "
@@ -104,9 +104,9 @@ def find_case_clashes(kind: str, names_of: Mapping[str, Iterable[str]], place: F
     never see the class that another split asks it for.
 
     Args:
-        kind: what the names name: "class", "label" …
-        names_of: each split's names.
-        place: gives where a name stands first.
+        kind: What the names name: "class", "label" …
+        names_of: Each split's names.
+        place: Gives where a name stands first.
     """
     splits = {split: set(names) for split, names in names_of.items()}
     everything = sorted(set().union(*splits.values())) if splits else []

@@ -46,6 +46,7 @@ class AssignedSplits:
 
         Raises:
             UsageError: the data set has a split that is asked for.
+            DataError: what the data set's own layout raises.
         """
         own = self.source.splits()
         for split in self.section.shares:
@@ -55,6 +56,9 @@ class AssignedSplits:
 
     def listing(self, split: str) -> Listing:
         """Return the rows of one split.
+
+        Args:
+            split: Its name, one of `splits`.
 
         Raises:
             UsageError: the data set has a split that is asked for.
@@ -93,8 +97,8 @@ def group_rows(listing: Listing, by: str) -> Sequence[str]:
     """Return the group of each row, (rows,): rows of one group go to one split.
 
     Args:
-        listing: the rows.
-        by: what a group is: "subject", "clip" (an image that belongs to none is a group of its own), or "image".
+        listing: The rows.
+        by: What a group is: "subject", "clip" (an image that belongs to none is a group of its own), or "image".
 
     Raises:
         DataError: the data set names no clip, or leaves a row without a subject.
@@ -117,8 +121,8 @@ def respell_groups(recorded: Mapping[str, str], groups: Sequence[str]) -> dict[s
     So a data set whose names were corrected (a blank, a Unicode form) keeps its splits.
 
     Args:
-        recorded: group -> split.
-        groups: the names of the groups today; repeated or not.
+        recorded: Group -> split.
+        groups: The names of the groups today; repeated or not.
     """
     keys = {same_name_key(name): split for name, split in recorded.items()}
     respelled = {name: keys.get(same_name_key(name)) for name in set(groups) - recorded.keys()}
@@ -135,9 +139,9 @@ def assign_groups(
     Args:
         groups: (rows,), the group of each row.
         labels: (rows,), the class of each row.
-        section: the shares of the splits, and the seed.
-        recorded: group -> split; these stay where they are.
-        root: the data set's folder, for the message.
+        section: The shares of the splits, and the seed.
+        recorded: Group -> split; these stay where they are.
+        root: The data set's folder, for the message.
 
     Raises:
         DataError: fewer groups than splits.
