@@ -80,7 +80,7 @@ def near_duplicates(
 
     Raises:
         UsageError: no such recipe, or a cosine that is none.
-        CacheError: the cache does not hold two splits, or it holds them in several stores.
+        CacheError: the cache does not hold two splits, it holds them in several stores, or a file of it is damaged.
     """
     if not 0 < cosine <= 1:
         raise UsageError(f"--near: found {cosine:g}, expected a cosine above 0 and up to 1, such as 0.98")

@@ -56,7 +56,11 @@ class DatasetRequest:
 
     @cached_property
     def folder(self) -> Path:
-        """The cache folder, absolute."""
+        """The cache folder, absolute.
+
+        Raises:
+            UsageError: it begins with the tilde of a user who has no home folder.
+        """
         return cache_folder(self.cache)
 
     @cached_property
@@ -66,11 +70,22 @@ class DatasetRequest:
 
     @cached_property
     def variant(self) -> str:
-        """The name of the data set's variant: fold, view, cap, stride, assigned splits."""
+        """The name of the data set's variant: fold, view, cap, stride, assigned splits.
+
+        Raises:
+            UsageError: as `recipe`.
+        """
         return name_variant(self.recipe)
 
     def key(self, split: str) -> ListingKey:
-        """Return (data set, variant, split), which names one split's listing."""
+        """Return (data set, variant, split), which names one split's listing.
+
+        Args:
+            split: the split's name, such as "train"; no store need hold it.
+
+        Raises:
+            UsageError: as `recipe`.
+        """
         return self.recipe.name, self.variant, split
 
     def key_of(self, store: FeatureStore, split: str) -> ListingKey:
@@ -81,7 +96,9 @@ class DatasetRequest:
             split: the split's name.
 
         Raises:
-            CacheError: the listing was made from another folder than the recipe's, or with other data settings.
+            UsageError: as `recipe`.
+            CacheError: the listing is damaged, or was made from another folder than the recipe's, or with other data
+                settings.
         """
         key = self.key(split)
         if key not in store.listings:
@@ -122,7 +139,14 @@ class DatasetRequest:
         )
 
     def keys_of(self, store: FeatureStore) -> list[ListingKey]:
-        """Return the keys of the splits of this data set that a store holds."""
+        """Return the keys of the splits of this data set that a store holds; none where it holds none.
+
+        Args:
+            store: any store of the cache, whatever trunk it is of.
+
+        Raises:
+            UsageError: as `recipe`.
+        """
         return [key for key in store.listings if key[:2] == (self.recipe.name, self.variant)]
 
     @cached_property
@@ -130,6 +154,9 @@ class DatasetRequest:
         """What a store must match: the options that were typed, and what else the recipe states of the trunk.
 
         A store that is named outright stands for itself, whatever the recipe's [trunk] section says.
+
+        Raises:
+            UsageError: as `recipe`.
         """
         typed = {name: value for name in ("weights", "precision") if (value := getattr(self, name)) is not None}
         section = self.recipe.trunk
@@ -144,7 +171,9 @@ class DatasetRequest:
         """Return the stores that match the request and hold this data set or heads of it; none where none holds it.
 
         Raises:
-            CacheError: stores hold the data set, and none of them matches; or the one that is named cannot be opened.
+            UsageError: as `recipe`.
+            CacheError: stores hold the data set, and none of them matches; the one that is named cannot be opened; or
+                the cache cannot be read.
         """
         heads = Path("heads", self.recipe.name, self.variant)
         holding = [
@@ -162,7 +191,11 @@ class DatasetRequest:
     def store_of(self, split: str) -> FeatureStore:
         """Return the one store that matches the request and holds this split.
 
+        Args:
+            split: the split's name, such as "train".
+
         Raises:
+            UsageError: as `recipe`.
             CacheError: no store does, or several do; the message says how to go on.
         """
         return choose_store(self.folder, self.stat_log, self.key(split), self.store_request)

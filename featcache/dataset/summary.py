@@ -102,7 +102,7 @@ def describe(*, splits: Sequence[str] | None = None, **options: Unpack[DataOptio
     Raises:
         UsageError: no such recipe, or an empty list of splits.
         DataError: the data set, or a split of it, cannot be listed.
-        CacheError: the record of which image is in which split cannot be read.
+        CacheError: the record of which image is in which split, or the list of the cache's stores, cannot be read.
     """
     if splits is not None and not splits:
         raise UsageError("splits is empty: name a split, or leave it out for every one")
