@@ -96,7 +96,8 @@ def compare(*, split: str | None = None, sort: str = "macro_recall", **options: 
 
     Raises:
         UsageError: the recipe, or no such column.
-        CacheError: no head, or no such split.
+        CacheError: no head, no such split, or a damaged log of runs.
+        MachineError: the embeddings of the split do not fit into memory.
     """
     if sort not in SORTS:
         raise UsageError(f"--sort: found {sort!r}, expected {', '.join(SORTS)}")

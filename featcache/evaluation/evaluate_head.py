@@ -49,13 +49,21 @@ class HeadOnSplit:
         return self.choice.run
 
     def predictions(self, by: str) -> SplitPredictions:
-        """Return the predictions by "image" or by "clip"; the latter only where `predict_on_split` was asked for it."""
+        """Return the predictions by image or by clip.
+
+        Args:
+            by: what one prediction is about: "image"; or "clip", which `predict_on_split` must have been called with.
+        """
         chosen = self.clips if by == "clip" else self.images
         assert chosen is not None  # noqa: S101 (`predict_on_split` refused it)
         return chosen
 
     def evaluation(self, by: str = UNITS[0]) -> Evaluation:
-        """Return what follows from the predictions by "image" or by "clip", with the other unit's beside it."""
+        """Return what follows from the predictions by image or by clip, with those of the other unit beside it.
+
+        Args:
+            by: what one prediction is about, as for `predictions`.
+        """
         other = self.images if by == "clip" else self.clips
         notes = self.notes
         if by == "clip" and self.features.failed:
@@ -110,9 +118,11 @@ def evaluate(
         The confusion matrix and all that follows from it, with intervals.
 
     Raises:
-        UsageError: the recipe, `by` or `clip_rule`.
-        CacheError: no head, no split to evaluate on, another variant, other classes, or subjects in both splits.
-        DataError: by clip, and there is none, or one has several classes.
+        UsageError: the recipe; another `by` or `clip_rule` than these; or a rule where no image belongs to a clip.
+        CacheError: no head, no split to evaluate on, another variant, other classes, or subjects in both splits; or a
+            file of the cache is damaged.
+        DataError: by clip, and there is none, or one has several classes or subjects.
+        MachineError: the embeddings of the split do not fit into memory.
     """
     return predict_on_split(
         DatasetRequest(**options),
@@ -133,9 +143,26 @@ def predict_on_split(
     clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
 ) -> HeadOnSplit:
-    """Return the predictions of a head on a split; arguments and errors as of `evaluate`.
+    """Return the predictions of a head on a split.
 
     Only the embeddings of that split are read: what is said of train comes from its listing.
+
+    Args:
+        request: the data set, its cache, and the stores that are meant.
+        head: as of `evaluate`; None for the best.
+        split: the split's name; None for test, or val where there is no test.
+        by: "image" or "clip": what one prediction is to be about.
+        clip_rule: as of `evaluate`; None for the first of `CLIP_RULES`.
+        allow_shared_subjects: whether people may stand in train too.
+
+    Returns:
+        The predictions by image and, where the images belong to clips of one class each, by clip, whatever `by` is.
+
+    Raises:
+        UsageError: as `evaluate`.
+        CacheError: as `evaluate`.
+        DataError: as `evaluate`.
+        MachineError: as `evaluate`.
     """
     for flag, value, words in (("--by", by, UNITS), ("--clip-rule", clip_rule, CLIP_RULES)):
         if value is not None and value not in words:

@@ -12,7 +12,12 @@ def finite_or_none(value: float) -> float | None:
 
 
 def is_too_few(value: float, interval: Interval | None) -> bool:
-    """Return whether a figure that is defined has no interval: its groups are too few, see `bounds.Sample`."""
+    """Return whether a figure that is defined has no interval: its groups are too few, see `bounds.Sample`.
+
+    Args:
+        value: the figure, a share or the difference of two; nan where it is undefined.
+        interval: its interval; None where there is none.
+    """
     return interval is None and not math.isnan(value)
 
 

@@ -139,7 +139,10 @@ def evaluate_pair(
         Both evaluations, and the differences with their intervals.
 
     Raises:
-        CacheError: as `evaluate`; or the heads' stores hold other rows of the split.
+        UsageError: as `evaluate`.
+        CacheError: as `evaluate`; or the heads' stores hold other rows of the split, or none.
+        DataError: as `evaluate`.
+        MachineError: as `evaluate`.
     """
     request = DatasetRequest(**options)
     first, second = (
@@ -153,6 +156,11 @@ def evaluate_pair(
 
 def pair_predictions(first: HeadOnSplit, second: HeadOnSplit, by: str = UNITS[0]) -> PairedEvaluation:
     """Return the comparison of two heads that were evaluated on the same split.
+
+    Args:
+        first: the one head on the split.
+        second: the other head, which is subtracted.
+        by: "image" or "clip": what one prediction is about, as for `predict_on_split`.
 
     Raises:
         CacheError: the heads' stores hold other rows of the split, or none.
@@ -199,8 +207,10 @@ def evaluate_folds(
         The evaluation of each fold, and their averages with intervals.
 
     Raises:
-        UsageError: no fold, one twice, or a data set without folds.
-        CacheError: as `evaluate`, for any fold; or the folds have other classes.
+        UsageError: as `evaluate`; or no fold, one twice, or a data set without folds.
+        CacheError: as `evaluate`, for any fold; or the folds have other classes or splits, or one has no rows.
+        DataError: as `evaluate`, for any fold.
+        MachineError: as `evaluate`.
     """
     if not folds or len(set(folds)) != len(folds):
         raise UsageError(f"--folds: found {','.join(map(str, folds)) or 'none'}, expected different numbers: 0,1,2")
