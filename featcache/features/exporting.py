@@ -28,7 +28,7 @@ EXPORT_SUFFIXES = (".h5", ".npz", ".parquet")
 
 @checked
 def export(split: str, to: str | Path, **options: Unpack[StoreOptions]) -> Features:
-    """Write one split of the cache to a file, and return what was written.
+    """Write one split of the cache to a file.
 
     A file that stands there is replaced, once the new one is complete.
 
@@ -37,10 +37,13 @@ def export(split: str, to: str | Path, **options: Unpack[StoreOptions]) -> Featu
         to: the file; its suffix .h5, .npz or .parquet says in which format.
         **options: those of `featcache.load`.
 
+    Returns:
+        What the file holds, as `featcache.load` returns it.
+
     Raises:
-        UsageError: another suffix, no such folder, or .parquet without pyarrow.
-        CacheError: the split is not in the cache, or damaged.
-        MachineError: the disk refuses.
+        UsageError: another suffix, no such folder, .parquet without pyarrow, or no such recipe.
+        CacheError: the split is not in the cache, or in several stores, or a file of it is damaged.
+        MachineError: the disk refuses, or the embeddings do not fit into memory.
     """
     path = Path(expand_home(to))
     write = _choose_writer(path)

@@ -59,6 +59,7 @@ def load(split: str, **options: Unpack[StoreOptions]) -> Features:
     Raises:
         UsageError: no such recipe.
         CacheError: the split is not in the cache, or in several stores, or a file of it is damaged.
+        MachineError: the embeddings do not fit into memory; `featcache.stream` leaves them on disk.
     """
     request = DatasetRequest(**options)
     store = request.store_of(split)
@@ -74,6 +75,7 @@ def read_features(store: FeatureStore, key: tuple[str, str, str]) -> Features:
 
     Raises:
         CacheError: no such listing, or a damaged file.
+        MachineError: the embeddings do not fit into memory.
     """
     digests, columns = read_columns(store, key)
     x = store.load(digests)
@@ -143,7 +145,11 @@ def changes_since_extract(store: FeatureStore, recipe: Recipe, splits: Sequence[
     Args:
         store: the store that holds the splits.
         recipe: names the data set, and where its images are.
-        splits: names of splits.
+        splits: names of splits that the store holds.
+
+    Raises:
+        UsageError: the recipe asks for a split that the data set has itself.
+        CacheError: a listing, or the record of which image is in which split, is damaged.
     """
     variant = name_variant(recipe)
     extracted = [store.listing((recipe.name, variant, split)).listing for split in splits]

@@ -65,6 +65,9 @@ class Streamed:
         Args:
             batch_size: rows of a batch.
             generator: draws the order of the rows; two equal ones give the same order.
+
+        Raises:
+            CacheError: a shard is missing, or has another size than the store's log says.
         """
         order = spread_evenly([int(self.y[piece.rows[0]]) for piece in self.pieces], generator)
         left, left_rows = np.empty((0, self.dim), dtype=np.float32), np.empty(0, dtype=np.int64)
@@ -82,6 +85,9 @@ class Streamed:
         """Yield every row once, in the order of the disk: (x, rows), x (n, dim) and its rows of the split, (n,).
 
         x is overwritten once the next block is asked for.
+
+        Raises:
+            CacheError: a shard is missing, or has another size than the store's log says.
         """
         for buffer, rows, _ in self._fill_windows(self.pieces, room=0):
             yield buffer[: len(rows)], rows
