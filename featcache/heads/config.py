@@ -36,14 +36,22 @@ class HeadConfig(HeadSettings):
         return "-".join([f"lr{_text(self.lr)}", *others])
 
     def steps(self, rows: int) -> int:
-        """Return the steps of a training on `rows` rows: epochs x ceil(rows / batch_size), a partial one counts."""
+        """Return the steps of a training: epochs x ceil(rows / batch_size), a partial one counts.
+
+        Args:
+            rows: how many rows are trained on.
+        """
         return self.epochs * math.ceil(rows / self.batch_size)
 
     def lr_at(self, step: int, steps: int) -> float:
-        """Return the learning rate of step 0 … steps - 1, before any plateau.
+        """Return the learning rate of one step, before any plateau.
 
         lr (step + 1) / w in the w steps of the warm-up; then, for the cosine, half a wave over the rest, from `lr` to
         just above 0: lr / 2 (1 + cos(pi (step - w) / (steps - w))), torch's CosineAnnealingLR with T_max = steps - w.
+
+        Args:
+            step: from 0 to steps - 1, over all epochs.
+            steps: of the whole training, as `steps()` gives them.
         """
         warm = round(self.warmup * steps / self.epochs)
         if step < warm:

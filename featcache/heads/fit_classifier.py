@@ -93,11 +93,15 @@ def fit(
         progress: Gets the stage, what is done and what there is to do.
         **options: The recipe, the data, the cache and the store: see `featcache.recipe.StoreOptions`.
 
+    Returns:
+        The classifier that was chosen, saved, with every combination of settings that was tried.
+
     Raises:
-        UsageError: no such classifier or setting.
-        CacheError: the train split is not in the cache; or a choice, and no val split that could make it.
+        UsageError: the recipe; no such classifier, setting or device; or an option that has no effect on this one.
+        CacheError: a split is not in the cache, or a file of it is damaged; a choice, and no val split that could make
+            it; or another process holds the log of runs.
         DataError: a single class, or a split without rows.
-        MachineError: memory or disk are full.
+        MachineError: memory or disk are full, or no such device.
     """
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs: found {jobs}, expected at least 1")

@@ -92,8 +92,10 @@ def fit_head(
 
     Raises:
         UsageError: a setting or the recipe.
-        CacheError: the train split is not in the cache; or several heads, and no val split to choose by.
+        CacheError: the train split is not in the cache, or a file of it is damaged; several heads, or patience, and no
+            val split to choose by; or another process holds the log of runs.
         DataError: a single class, or a split without rows.
+        MachineError: no such device, or memory or disk are full.
     """
     refuse_check_seconds(check_seconds)
     options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)

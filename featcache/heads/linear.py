@@ -76,7 +76,10 @@ class LinearHead:
         return not (finite and self.train.loss < DIVERGED_LOSS)
 
     def logits(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return the logits of embeddings: x (rows, dim) float32 -> (rows, classes) float32.
+        """Return the logits of embeddings, (rows, classes) float32; nan where the head diverged.
+
+        Args:
+            x: (rows, dim) float32, as the trunk gave them.
 
         Raises:
             ValueError: x has another shape.
@@ -110,6 +113,9 @@ def score_split(logits: Callable[[npt.NDArray[np.float32]], Floats], features: F
     Args:
         logits: (rows, dim) float32 -> (rows, classes).
         features: the split.
+
+    Returns:
+        Accuracy and macro recall in 0 … 1, and the mean loss in nats.
     """
     return score_blocks(logits, [(features.x, features.y)], len(features.classes))
 
@@ -125,6 +131,12 @@ def score_blocks(
         logits: (rows, dim) float32 -> (rows, classes).
         blocks: x (any number, dim) and the labels y (any number,).
         classes: how many there are.
+
+    Returns:
+        The scores over all blocks, as of `score_split`; nan where no block has a row.
+
+    Raises:
+        ValueError: a label is no index into the classes.
     """
     confusion = np.zeros((classes, classes), dtype=np.int64)
     loss, rows = 0.0, 0

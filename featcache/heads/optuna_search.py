@@ -119,9 +119,15 @@ def search(
         **settings: Which features, and settings of the recipe's head section; one that is given is held fixed.
             `select` is the metric on val that chooses.
 
+    Returns:
+        How far the search has come, and the fit of the best settings: their head is saved.
+
     Raises:
-        UsageError: `trials` or a flag is out of its range, or Optuna is not installed.
-        CacheError: train or val is not in the cache.
+        UsageError: the recipe; a setting out of its range, or with several values; every trial diverged; or Optuna is
+            not installed.
+        CacheError: train or val is not in the cache, or a file of it is damaged; or the study's file is no study.
+        DataError: a single class, or a split without rows.
+        MachineError: no such device, or memory or disk are full.
     """
     if not 1 <= trials <= MOST_TRIALS:
         raise UsageError(f"--trials: found {trials}, expected 1 to {MOST_TRIALS:,}")

@@ -55,6 +55,9 @@ def score_output(output: ModelOutput, y: Labels, classes: int) -> Scores:
         output: The predictions of some rows.
         y: The labels (rows,) of the same rows.
         classes: How many classes there are.
+
+    Raises:
+        ValueError: there are more or fewer labels than predictions, or one is no index into the classes.
     """
     confusion = confusion_matrix(y, output.predicted, classes)
     loss = math.nan

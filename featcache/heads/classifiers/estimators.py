@@ -58,9 +58,15 @@ class Estimator:
         return getattr(self.model, "predict_proba", None) is not None
 
     def predict(self, x: Embeddings) -> ModelOutput:
-        """Return what the estimator predicts for embeddings (rows, dim), and its probabilities where it has some.
+        """Return what the estimator predicts for embeddings, and its probabilities where it has some.
 
         A class without training rows has probability 0.
+
+        Args:
+            x: (rows, dim) float32, as the trunk gave them.
+
+        Raises:
+            Exception: whatever the estimator raises, such as ValueError for embeddings of another width.
         """
         proba = getattr(self.model, "predict_proba", None)
         predicted = np.empty(len(x), dtype=np.int64)
@@ -115,6 +121,10 @@ def find_estimator_class(name: str, *, foreign: bool) -> type[Any]:
     Importing it runs its package. So only scikit-learn's are, unless `foreign`, which a person at the command line may
     grant and a recipe may not.
 
+    Args:
+        name: One of `SHORT_NAMES`, such as "logreg", or an import path, such as "sklearn.svm:SVC".
+        foreign: Whether classes of other packages than scikit-learn may be imported.
+
     Raises:
         UsageError: no such module or class, one of another package, or one that is no classifier.
     """
@@ -143,7 +153,7 @@ def find_estimator_class(name: str, *, foreign: bool) -> type[Any]:
 def search_estimators(
     name: str, train: Features, val: Features | None, choices: SettingChoices, options: SearchOptions, *, foreign: bool
 ) -> SearchResult:
-    """Fit every combination of settings, in parallel through joblib, and return them with their scores on val.
+    """Fit every combination of settings, in parallel through joblib, and score them on val.
 
     Args:
         name: A short name or an import path.
@@ -151,7 +161,10 @@ def search_estimators(
         val: The split that chooses; None where there is none, and then one combination is all that can be asked for.
         choices: The values of each setting to choose among; what is not named has the class's default, or ours.
         options: How many fits run at once, and whom to tell how far they are.
-        foreign: Whether classes of other packages than scikit-learn may be imported.
+        foreign: As for `find_estimator_class`.
+
+    Returns:
+        Every combination with its scores; and the best one, fitted, with its scores on train and predictions on val.
 
     Raises:
         UsageError: no such classifier, a setting that it refuses, or data that it cannot learn from.

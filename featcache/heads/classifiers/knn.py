@@ -61,7 +61,14 @@ class Knn:
         return True
 
     def predict(self, x: Embeddings) -> ModelOutput:
-        """Return the labels of embeddings (rows, dim), and the share of the vote that each class has."""
+        """Return the labels of embeddings, and the share of the vote that each class has.
+
+        Args:
+            x: (rows, dim) float32, as the trunk gave them.
+
+        Raises:
+            UsageError: there are fewer than k training rows.
+        """
         cosines, neighbours = find_neighbours(self.x, x, self.k, device=self.device)
         return self.vote(cosines, self.y[neighbours])
 

@@ -51,7 +51,14 @@ class Ridge:
         return False
 
     def predict(self, x: Embeddings) -> ModelOutput:
-        """Return the class with the largest score for embeddings (rows, dim); of equals, the first."""
+        """Return the class with the largest score for each embedding; of equals, the first.
+
+        Args:
+            x: (rows, dim) float32, as the trunk gave them.
+
+        Raises:
+            ValueError: x has another width than the training rows.
+        """
         predicted = np.empty(len(x), dtype=np.int64)
         for start in range(0, len(x), BLOCK_ROWS):
             scores = linear_logits(x[start : start + BLOCK_ROWS], self.weight, self.bias)

@@ -16,8 +16,11 @@ _LONGEST = 1_000  # characters of one setting
 def parse_settings(words: Iterable[str]) -> dict[str, tuple[SettingValue, ...]]:
     """Return `KEY=VALUE` words as choices: a comma outside brackets and quotes separates values to choose among.
 
+    Args:
+        words: As they are typed: "C=0.1,1,10", "hidden_layer_sizes=(256,64)".
+
     Raises:
-        UsageError: a word without `=`, a key twice, or no value.
+        UsageError: a word without `=`, a key twice, no value, or one that no setting can have or that is too long.
     """
     choices: dict[str, tuple[SettingValue, ...]] = {}
     for word in words:
@@ -80,7 +83,11 @@ def refuse_unknown(kind: str, choices: SettingChoices, known: Sequence[str]) -> 
 
 
 def format_value(value: SettingValue) -> str:
-    """Return a value as a name or a table shows it: 0.07, 256x64, balanced."""
+    """Return a value as a name or a table shows it: 0.07, 256x64, balanced.
+
+    Args:
+        value: Of a setting; a tuple's items are joined by x, a number is shown with at most 15 digits.
+    """
     if isinstance(value, tuple):
         return "x".join(map(format_value, value))
     return f"{value:.15g}" if isinstance(value, float) else str(value)
@@ -88,6 +95,9 @@ def format_value(value: SettingValue) -> str:
 
 def freeze_value(value: Any) -> SettingValue:
     """Return a value with every list in it made a tuple.
+
+    Args:
+        value: Of a setting, from TOML or from Python.
 
     Raises:
         UsageError: it is, or holds, something else than numbers, words, True, False and None.

@@ -41,7 +41,12 @@ class SearchResult:
 
 
 def trial_merit_key(trials: Sequence[SearchTrial] | Mapping[int, SearchTrial], index: int) -> tuple[float, float, int]:
-    """Return the key that sorts trials, best first: macro recall on val; of equals the lowest loss, then the first."""
+    """Return the key that sorts trials, best first: macro recall on val; of equals the lowest loss, then the first.
+
+    Args:
+        trials: All of a search, or by their index those that are done.
+        index: Which of them; it decides among equals, and where there are no scores on val.
+    """
     val = trials[index].val
     if val is None:
         return 0.0, 0.0, index
