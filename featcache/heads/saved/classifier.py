@@ -72,6 +72,9 @@ class SavedClassifier:
     def predict(self, features: Features) -> ModelOutput:
         """Return its predictions on a split: those that are kept, where they are of that very listing.
 
+        Args:
+            features: The split, as `featcache.load` gives it.
+
         Raises:
             CacheError: features of another trunk, a damaged file, or no model and no predictions.
         """
@@ -89,7 +92,10 @@ class SavedClassifier:
         return self.classifier.predict(features.x)
 
     def predict_probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Return the probabilities (rows, classes) of embeddings (rows, dim); 1 for the label where there are none.
+        """Return the probabilities of embeddings, (rows, classes) float64; 1 for the label where there are none.
+
+        Args:
+            x: (rows, dim) float32, as the trunk gave them.
 
         Raises:
             CacheError: only its predictions are kept.
@@ -103,6 +109,9 @@ class SavedClassifier:
 
     def refuse_unusable(self, store: FeatureStore) -> None:  # noqa: ARG002 (its width was checked when it was read)
         """Raise a CacheError unless the model is kept.
+
+        Args:
+            store: Whose embeddings it is to predict on.
 
         Raises:
             CacheError: only its predictions are.

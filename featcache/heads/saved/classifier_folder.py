@@ -57,7 +57,7 @@ def save_classifier(
     store: FeatureStore, kind: str, result: SearchResult, train: Features, val: Features | None,
     outputs: Mapping[str, tuple[Features, ModelOutput]], seconds: float,
 ) -> SavedClassifier:  # fmt: skip
-    """Write the folder of one classifier, and return the classifier as it is kept.
+    """Write the folder of one classifier.
 
     Args:
         store: The store that it was fitted on.
@@ -67,6 +67,9 @@ def save_classifier(
         val: The split that chose among the combinations; None where there was none.
         outputs: By split, the splits whose predictions are kept too, with those predictions.
         seconds: How long the search took.
+
+    Returns:
+        The classifier as it is kept: without its model where that cannot be written, and then with the reason.
 
     Raises:
         MachineError: the disk refuses.
@@ -190,7 +193,11 @@ def classifier_name(
 
 
 def trial_to_json(trial: SearchTrial) -> dict[str, Any]:
-    """Return one combination of settings, with its scores, as JSON values."""
+    """Return one combination of settings, with its scores, as JSON values.
+
+    Args:
+        trial: Of a search; where there was no val split its scores on val are None, and stay None.
+    """
     return {
         "settings": dict(trial.settings),
         "val": scores_to_json(trial.val),

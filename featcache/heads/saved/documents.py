@@ -184,12 +184,20 @@ CLASSIFIER = DocumentKind(ClassifierDocument, "classifier", "fit the classifier 
 
 
 def finite_or_none(value: float) -> float | None:
-    """Return a number as JSON can hold it: None where it is nan or infinite."""
+    """Return a number as JSON can hold it: None where it is nan or infinite.
+
+    Args:
+        value: Of any kind that `float` takes, NumPy's too.
+    """
     return float(value) if math.isfinite(value) else None
 
 
 def scores_to_json(scores: Scores | None) -> dict[str, float | None] | None:
-    """Return scores as JSON values; None stays None."""
+    """Return scores as JSON values, by their names; one that is not finite becomes None.
+
+    Args:
+        scores: On one split; None, where there are none, stays None.
+    """
     return None if scores is None else {name: finite_or_none(value) for name, value in asdict(scores).items()}
 
 
@@ -202,7 +210,11 @@ def scores_from_document(document: ScoresDocument | None) -> Scores | None:
 
 
 def check_to_json(check: "Check") -> dict[str, Any]:
-    """Return a check against the optimum as JSON values."""
+    """Return a check against the optimum as JSON values; a figure that is not finite becomes None.
+
+    Args:
+        check: Of one head; the weights of the optimum are left out.
+    """
     return {
         "objective": finite_or_none(check.objective),
         "head_objective": finite_or_none(check.head_objective),

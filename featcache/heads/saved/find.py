@@ -38,7 +38,13 @@ class ChosenHead:
 
     @contextlib.contextmanager
     def explain_choice_in_errors(self) -> Iterator[None]:
-        """Add to an error inside, where a word stood for this head, how it was chosen and which one is next."""
+        """Return a context that adds to an error how this head was chosen, and which one is next.
+
+        Where no word stood for the head, the error stays as it is.
+
+        Raises:
+            FeatcacheError: the one that was raised inside.
+        """
         try:
             yield
         except FeatcacheError as error:
@@ -56,7 +62,9 @@ def find_head(request: DatasetRequest, head: str | None) -> ChosenHead:
         head: "best" (None is the same), "latest", a name, or the start of one that no other has.
 
     Raises:
-        CacheError: there is none, or several fit.
+        UsageError: no such recipe, or a faulty one.
+        CacheError: there is none, several fit, every one that a word may stand for diverged, or the log of runs is
+            damaged.
     """
     data_set, variant, folder = request.recipe.name, request.variant, request.folder
     by_word = head in (None, BEST, LATEST)
@@ -79,7 +87,15 @@ def find_head(request: DatasetRequest, head: str | None) -> ChosenHead:
 
 
 def no_head_error(request: DatasetRequest) -> CacheError:
-    """Return the error that no store holds a head of the data set; it names the stores that cannot be opened."""
+    """Return the error that no store holds a head of the data set; it names the stores that cannot be opened.
+
+    Args:
+        request: The data set, its cache, and the stores that are meant.
+
+    Raises:
+        UsageError: no such recipe, or a faulty one.
+        CacheError: the cache cannot be read.
+    """
     return CacheError(
         f"{request.folder}: no head of {request.recipe.name} in this cache; run `featcache fit-head` or `featcache "
         f"fit` first{describe_broken_stores(request.folder, request.stat_log)}"

@@ -12,7 +12,13 @@ from featcache.store import FeatureStore
 
 
 def heads_folder(store: FeatureStore, data_set: str, variant: str) -> Path:
-    """Return the folder in which the models of a data set are kept, heads and classifiers alike."""
+    """Return the folder in which the models of a data set are kept, heads and classifiers alike.
+
+    Args:
+        store: The store that they were trained on.
+        data_set: The data set's name in the cache.
+        variant: The name of its variant: fold, view, cap, stride, assigned splits.
+    """
     return store.root / "heads" / data_set / variant
 
 

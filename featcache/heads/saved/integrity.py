@@ -17,6 +17,9 @@ def verify_heads(root: Path, problems: list[Problem], notes: list[Problem]) -> N
         root: The folder of the store.
         problems: Gets what is wrong.
         notes: Gets what a killed run left behind.
+
+    Raises:
+        CacheError: a folder of heads cannot be listed.
     """
     for folder in _model_folders(root):
         if not has_model(folder):
@@ -29,11 +32,18 @@ def verify_heads(root: Path, problems: list[Problem], notes: list[Problem]) -> N
 
 
 def repair_heads(root: Path, *, dry_run: bool) -> list[Path]:
-    """Move damaged models out of the way, and take damaged lines out of the logs of runs; return what was touched.
+    """Move damaged models out of the way, and take damaged lines out of the logs of runs.
 
     Args:
         root: The folder of the store.
-        dry_run: Whether nothing is changed: what would be touched is returned.
+        dry_run: Whether nothing is changed.
+
+    Returns:
+        The folders of the damaged models and the damaged logs, which were touched or, in a dry run, would be.
+
+    Raises:
+        CacheError: a folder of heads cannot be listed.
+        MachineError: the disk refuses.
     """
     touched = []
     for folder in _model_folders(root):

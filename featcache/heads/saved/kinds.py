@@ -24,12 +24,16 @@ def load_model(folder: Path, store: FeatureStore, *, device: str = "cpu") -> Sav
 
     Raises:
         CacheError: there is none, or a damaged one, or one of a newer format.
+        MachineError: the rows of k-NN do not fit into memory.
     """
     return _kind_of(folder).load(folder, store, device)
 
 
 def describe_model(folder: Path) -> SavedModel:
     """Return the model of a folder as its document describes it, without what is large.
+
+    Args:
+        folder: As for `load_model`.
 
     Raises:
         CacheError: as `load_model`.

@@ -106,7 +106,10 @@ class SavedHead:
         return [("head", settings), ("steps", f"{self.head.steps:,}")]
 
     def predict(self, features: Features) -> ModelOutput:
-        """Return labels and probabilities (float32) of a split, some rows at a time.
+        """Return labels and probabilities (float32) of a split, computed some rows at a time.
+
+        Args:
+            features: The split, as `featcache.load` gives it.
 
         Raises:
             CacheError: features of another trunk.
@@ -121,11 +124,21 @@ class SavedHead:
         return ModelOutput(predicted, probabilities)
 
     def predict_probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Return the softmax, in float64, of the logits of embeddings (rows, dim): (rows, classes)."""
+        """Return the softmax of the logits of embeddings, (rows, classes) float64.
+
+        Args:
+            x: (rows, dim) float32, as the trunk gave them.
+
+        Raises:
+            ValueError: x has another width than the weights.
+        """
         return softmax(self.head.logits(x).astype(np.float64))
 
     def refuse_unusable(self, store: FeatureStore) -> None:
-        """Raise a CacheError unless the head can predict on embeddings of `store`.
+        """Raise a CacheError unless the head can predict on embeddings of a store.
+
+        Args:
+            store: Whose embeddings it is to predict on; an empty one fits.
 
         Raises:
             CacheError: it has diverged, or takes embeddings of another width.
@@ -138,13 +151,16 @@ class SavedHead:
 
 
 def save_head(store: FeatureStore, head: LinearHead, train: Features | Streamed, val: Features | None) -> SavedHead:
-    """Write the folder of one head, and return the head as it is kept.
+    """Write the folder of one head.
 
     Args:
         store: The store that the head was trained on.
         head: The head, its history included.
         train: The split that it was trained on.
         val: The split that chose among its epochs or settings; None where there was none.
+
+    Returns:
+        The head with its name, its folder and where it came from.
 
     Raises:
         MachineError: the disk refuses.
@@ -207,6 +223,9 @@ def head_name(config: HeadConfig, sources: Mapping[str, Mapping[str, str]]) -> s
 
 def read_history(folder: Path) -> HistoryColumns:
     """Return the scores of a head after every epoch, column by column.
+
+    Args:
+        folder: The head's folder.
 
     Returns:
         "epoch", "train_loss", … "val_macro_recall"; nan where a cell is empty.

@@ -92,19 +92,28 @@ class SavedModel(Protocol):
     def predict(self, features: Features) -> ModelOutput:
         """Return its predictions on a split: those that are kept, where they are of that very listing.
 
+        Args:
+            features: The split, as `featcache.load` gives it.
+
         Raises:
             CacheError: features of another trunk, a damaged file, or neither a model nor predictions.
         """
 
     def predict_probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Return the probabilities (rows, classes) of embeddings (rows, dim); 1 for the label where there are none.
+        """Return the probabilities of embeddings, (rows, classes) float64; 1 for the label where there are none.
+
+        Args:
+            x: (rows, dim) float32, as the trunk gave them.
 
         Raises:
             CacheError: only its predictions are kept.
         """
 
     def refuse_unusable(self, store: FeatureStore) -> None:
-        """Raise a CacheError unless the model can predict on embeddings of `store`.
+        """Raise a CacheError unless the model can predict on embeddings of a store.
+
+        Args:
+            store: Whose embeddings it is to predict on.
 
         Raises:
             CacheError: it has diverged, takes embeddings of another width, or only its predictions are kept.
@@ -122,9 +131,13 @@ class ModelKind:
 
 
 def refuse_other_trunk(model: SavedModel, trunk: str) -> None:
-    """Raise a CacheError unless `trunk`, a fingerprint, is the trunk that a model was trained on.
+    """Raise a CacheError unless a trunk is the one that a model was trained on.
 
     Embeddings of another trunk mean nothing to a model, even where their width is the same.
+
+    Args:
+        model: What is to predict.
+        trunk: The fingerprint of the trunk that made the embeddings, 64 hex digits.
 
     Raises:
         CacheError: it is another trunk.

@@ -70,8 +70,12 @@ def merit_key(val: Scores | None, *, diverged: bool, at: int, is_best: bool) -> 
 def rank_models(request: DatasetRequest) -> tuple[list[Candidate], list[str]]:
     """Return every model of a data set in the stores that are meant, best first; and notes on what was left out.
 
+    Args:
+        request: The data set, its cache, and the stores that are meant.
+
     Raises:
-        CacheError: a log of runs is damaged.
+        UsageError: no such recipe, or a faulty one.
+        CacheError: a log of runs is damaged; or stores hold the data set, and none of them is meant.
     """
     candidates: list[Candidate] = []
     notes: list[str] = []
@@ -84,6 +88,13 @@ def notes_on_changed_val(request: DatasetRequest, candidates: Sequence[Candidate
     """Return a note that names the models whose scores on val are of other rows than val has now; none where all are.
 
     Their scores cannot be compared with the others'.
+
+    Args:
+        request: The data set, whose val split is looked up in each model's store.
+        candidates: The models, as `rank_models` gives them.
+
+    Raises:
+        UsageError: no such recipe, or a faulty one.
     """
     rows: dict[tuple[str, str], bytes] = {}
 

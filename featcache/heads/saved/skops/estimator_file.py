@@ -44,6 +44,9 @@ _WAY_OUT = (
 def estimator_to_bytes(estimator: Estimator) -> bytes:
     """Return an estimator in the format of skops; one that nobody can check is remembered as this user's own.
 
+    Args:
+        estimator: Fitted, by this user on this machine.
+
     Raises:
         RefusedModelError: it could not be read back without trusting code of another package, or without a list of the
             user's own models, which cannot be written.
@@ -133,6 +136,10 @@ def _check_types(data: bytes) -> None:
 
 def check_width(own: int | None, expected: int | None) -> None:
     """Raise a RefusedModelError where a model takes embeddings of another width, as far as both are known.
+
+    Args:
+        own: The width that the model takes; None where it does not say.
+        expected: That of the embeddings that it will predict; None where that is not known yet.
 
     Raises:
         RefusedModelError: it takes others.
