@@ -61,6 +61,10 @@ def precompile(function: Callable[..., object], *arguments: object) -> None:
     By a thread of its own, which a Ctrl-C leaves to itself: where one comes into LLVM's midst, llvmlite drops it, and
     then misses what was compiled.
 
+    Args:
+        function: What `compiled` returned.
+        *arguments: Of the types that it will be called with; their values make it return at once.
+
     Raises:
         BaseException: what the call raised.
     """

@@ -51,9 +51,9 @@ Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
 
 COMPILED_WITH = {  # see `softmax`
-    "intrinsics": "fc8123373d20b956",
-    "softmax": "cc6e0a6f04897c44",
-    "updates": "c00f3b7418281a24",
+    "intrinsics": "d2928d6f9cf45ab6",
+    "softmax": "20f675b7aa9fd2c9",
+    "updates": "2c1eb0e207f79153",
 }
 ROWS_AHEAD, FLOATS_PER_CACHE_LINE = 2, 16  # rows; of float32s
 LOG2_E = f32(1 / np.log(2))
@@ -159,7 +159,18 @@ def score_rows(
     sgemm_address: int, member: int, x: Floats, y: Longs, losses: LossTerms, buffers: StackBuffers, loss_bits: Doubles,
     hits: Longs,
 ) -> None:  # fmt: skip
-    """Score a member's share of rows, x (rows, dim), y (rows,) their classes; the rest is as in `train_steps`."""
+    """Score a member's share of rows; every member is called with the same arguments, and none waits for another.
+
+    Args:
+        sgemm_address: of `cython_blas.sgemm`.
+        member: 0, 1, …
+        x: (rows, dim) embeddings as they are, never standardized.
+        y: (rows,) their classes.
+        losses: what the heads are to learn; `heads` of it alone counts here.
+        buffers: the weights, and memory to work in.
+        loss_bits: (members, heads) bits of cross-entropy, added to.
+        hits: (members, heads, classes) rows that were right, added to.
+    """
     members, columns = len(buffers.z), buffers.w.shape[1]
     rows, dim = x.shape
     z, bias = buffers.z[member], buffers.w[dim]

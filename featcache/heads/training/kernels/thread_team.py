@@ -56,6 +56,9 @@ class ThreadTeam:
     def run(self, task: Callable[[int], None]) -> None:
         """Have every member do a task, and return when all are through with it.
 
+        Args:
+            task: Called with the member's number, 0 to members - 1; what it returns is dropped.
+
         Raises:
             BaseException: what a member's task raised; the caller's own comes first.
         """

@@ -10,7 +10,7 @@ from featcache.heads.training.kernels.intrinsics import ONE, compiled, f32, fma
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
-COMPILED_WITH = {"intrinsics": "fc8123373d20b956"}  # see `softmax`
+COMPILED_WITH = {"intrinsics": "d2928d6f9cf45ab6"}  # see `softmax`
 CLIP_EPS = 1e-6  # torch's clip_grad_norm_ adds it to the norm
 
 
