@@ -52,7 +52,7 @@ def gc(
     wait: float = 0.0,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> list[GcSummary]:
-    """Remove what the stores of a cache do not need, and return what that was, one summary for each store.
+    """Remove what the stores of a cache do not need.
 
     Args:
         cache: the cache's folder; None for the usual one.
@@ -64,7 +64,11 @@ def gc(
         wait: seconds to wait for a store that another process writes to.
         progress: gets how many rows of a store have been rewritten, and how many will be.
 
+    Returns:
+        What was removed from each store or, without `apply`, would be; in the order of their names.
+
     Raises:
+        UsageError: an argument that gc does not take.
         CacheError: no such cache or store; a damaged one (`featcache repair` comes first); one that is written to.
         MachineError: the disk refuses; nothing is lost.
     """

@@ -33,7 +33,9 @@ def info(*, arch: str | None = None, weights: str | None = None, **options: Unpa
         **options: those of the command line that name a data set and a cache (`recipe.DataOptions`).
 
     Raises:
-        UsageError: the recipe, or its architecture.
+        UsageError: the recipe, its architecture, or its weights.
+        CacheError: the cache cannot be read.
+        MachineError: the weights are a file that cannot be read.
     """
     request = DatasetRequest(**options)
     recipe = request.recipe.override("trunk", arch=arch, weights=weights)

@@ -43,7 +43,9 @@ def reembed_sample(
         progress: gets the name of each store.
 
     Raises:
-        UsageError, MachineError: no such device.
+        UsageError: no name of a device, or a batch size out of its range.
+        CacheError: a store was damaged since it was verified.
+        MachineError: no such device, or no memory for a single image.
     """
     folder = cache_folder(cache)
     Settings(device=device, batch_size=batch_size)  # refuses what cannot be

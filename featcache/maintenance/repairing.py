@@ -84,7 +84,11 @@ def repair(
         wait: seconds to wait for a store that another process writes to.
         progress: gets the name of each file that is checked.
 
+    Returns:
+        What was done or, in a dry run, would be; what only a person can repair; and which images were lost.
+
     Raises:
+        UsageError: an argument that repair does not take.
         CacheError: no such cache or store; one that another process is writing to.
         MachineError: the disk refuses; run it again.
     """

@@ -88,6 +88,7 @@ def run_verification(
         progress: gets the bytes of shards that were checked, and those that there are.
 
     Raises:
+        UsageError: no such depth.
         CacheError: there is no cache at this place, or no such store.
     """
     if depth not in (QUICK, HASHES):
@@ -247,6 +248,7 @@ def verify(
         progress: gets the bytes of shards that were checked, and those that there are.
 
     Raises:
+        UsageError: no such depth.
         CacheError: there is no cache at this place, or no such store.
     """
     return run_verification(cache=cache, store=store, depth=depth, progress=progress).problems
