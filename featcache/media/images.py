@@ -229,7 +229,11 @@ def convert_to_rgb(image: Image.Image) -> Image.Image:
 
 
 def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """Return the bytes of a PNG file of a grey image, (height, width) uint8."""
+    """Return the bytes of a PNG file of a grey image.
+
+    Args:
+        pixels: (height, width) uint8, 0 is black.
+    """
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()

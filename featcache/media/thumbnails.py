@@ -26,14 +26,22 @@ def make_thumbnail(data: bytes, edge: int) -> bytes:
 
 
 def make_frame_thumbnail(pixels: npt.NDArray[np.uint8], edge: int) -> bytes:
-    """Return what `make_thumbnail` does, of a decoded picture such as a frame: (height, width, 3) uint8, RGB."""
+    """Return what `make_thumbnail` does, of a picture that is decoded already, such as a frame of a video.
+
+    Args:
+        pixels: (height, width, 3) uint8, RGB.
+        edge: Its longer edge has at most so many pixels.
+    """
     return _encode_webp(Image.fromarray(pixels), edge)
 
 
 def estimate_thumbnail_cost(file: BinaryIO) -> int:
-    """Return what a thumbnail of this file costs, in pixels that are decoded in full; only its header is read.
+    """Return what a thumbnail of a file costs, in pixels that are decoded in full; only its header is read.
 
     A JPEG's are counted at an eighth: decoded at a fraction of its size it takes 1 to 4 ns a pixel, a PNG 20 to 26.
+
+    Args:
+        file: Of the image, open and at its start; where its metadata must be stripped, all of it is read.
 
     Raises:
         BadImageError: it has no header of a supported kind.

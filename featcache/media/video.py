@@ -50,7 +50,11 @@ def require_video_decoder() -> None:
 
 
 def hash_video(file: BinaryIO) -> bytes:
-    """Return the sha256 of a file's bytes, from the start, 32 bytes; in bounded memory."""
+    """Return the sha256 of a file's bytes, 32 bytes; in bounded memory.
+
+    Args:
+        file: The open video, at any place; it is read from the start, and left at the end.
+    """
     file.seek(0)
     digest = hashlib.sha256()
     while block := file.read(_BLOCK):
