@@ -94,7 +94,12 @@ def bootstrap_differences(
 
 
 def zero_intervals(groups: GroupCounts, *, level: float = LEVEL) -> Intervals:
-    """Return the intervals of the differences between a head and itself: 0 by definition, whatever the sample."""
+    """Return the intervals of the differences between a head and itself: 0 by definition, whatever the sample.
+
+    Args:
+        groups: what would be drawn again; a class without rows in it has no interval.
+        level: of confidence, which the intervals only state.
+    """
     zero = Interval(0.0, 0.0)
     recall = tuple(zero if is_seen else None for is_seen in (groups.rows.sum(axis=0) > 0).tolist())
     return Intervals(groups.unit, groups.number, 0, level, "the same head", zero, zero, recall)

@@ -13,7 +13,12 @@ Shares = npt.NDArray[np.float64]
 
 
 def confusion_matrix(truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer], classes: int) -> Counts:
-    """Count (truth, predicted) pairs; both (rows,) with values in 0 … classes - 1.
+    """Return how often each class was predicted for each, (classes, classes) int64.
+
+    Args:
+        truth: (rows,) integers, an index into the classes each.
+        predicted: (rows,) the same of the predictions.
+        classes: how many there are.
 
     Raises:
         ValueError: the two differ in length, or an index lies outside the classes.
@@ -28,30 +33,55 @@ def confusion_matrix(truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.i
 
 
 def per_class_recall(confusion: Counts) -> Shares:
-    """TP / (TP + FN): the diagonal over the row sums, (classes,); nan where a class never occurs."""
+    """Return the recall of each class, (classes,) float64; nan where a class never occurs.
+
+    TP / (TP + FN): the diagonal over the row sums.
+
+    Args:
+        confusion: (classes, classes) counts, rows the truth, columns the prediction.
+    """
     return _ratio(confusion.diagonal(), confusion.sum(axis=1))
 
 
 def per_class_precision(confusion: Counts) -> Shares:
-    """TP / (TP + FP): the diagonal over the column sums, (classes,); nan where a class is never predicted."""
+    """Return the precision of each class, (classes,) float64; nan where a class is never predicted.
+
+    TP / (TP + FP): the diagonal over the column sums.
+
+    Args:
+        confusion: (classes, classes) counts, rows the truth, columns the prediction.
+    """
     return _ratio(confusion.diagonal(), confusion.sum(axis=0))
 
 
 def per_class_f1(confusion: Counts) -> Shares:
-    """2 TP / (2 TP + FP + FN), (classes,); nan where a class neither occurs nor is predicted."""
+    """Return the F1 of each class, 2 TP / (2 TP + FP + FN), (classes,) float64.
+
+    It is nan where a class neither occurs nor is predicted.
+
+    Args:
+        confusion: (classes, classes) counts, rows the truth, columns the prediction.
+    """
     return _ratio(2 * confusion.diagonal(), confusion.sum(axis=0) + confusion.sum(axis=1))
 
 
 def accuracy(confusion: Counts) -> float:
-    """The share of rows on the diagonal; nan without rows."""
+    """Return the share of rows on the diagonal, in 0 … 1; nan without rows.
+
+    Args:
+        confusion: (classes, classes) counts, rows the truth, columns the prediction.
+    """
     return float(_ratio(np.trace(confusion), confusion.sum()))
 
 
 def macro_recall(confusion: Counts) -> float:
-    """The mean of recall over the classes that have support; nan where none has.
+    """Return the mean of recall over the classes that have support, in 0 … 1; nan where none has.
 
     This is scikit-learn's `balanced_accuracy_score`. Its `recall_score(average="macro")` differs: there a
     class that never occurs but was predicted counts as 0.
+
+    Args:
+        confusion: (classes, classes) counts, rows the truth, columns the prediction.
     """
     recall = per_class_recall(confusion)
     seen = recall[~np.isnan(recall)]
@@ -69,7 +99,12 @@ class Confusion:
 
 
 def largest_confusions(confusion: Counts, limit: int = 5) -> list[Confusion]:
-    """The off-diagonal cells with most rows, largest first; ties in reading order, empty cells left out."""
+    """Return the off-diagonal cells with most rows, largest first; ties in reading order, empty cells left out.
+
+    Args:
+        confusion: (classes, classes) counts, rows the truth, columns the prediction.
+        limit: how many cells at most.
+    """
     off = confusion.copy()
     np.fill_diagonal(off, 0)
     support = confusion.sum(axis=1)
@@ -93,11 +128,16 @@ class Calibration:
 
 
 def calibration(confidence: npt.NDArray[np.floating], right: npt.NDArray[np.bool_], bins: int = 15) -> Calibration:
-    """The reliability diagram and the expected calibration error; both (rows,), confidence in 0 … 1.
+    """Return the reliability diagram and the expected calibration error.
 
     Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks (ICML 2017), eq. 1 to 3: bin m holds
     confidences in ((m - 1) / bins, m / bins], and 0 goes to the first. Those of a diverged head, which are nan,
     are left out.
+
+    Args:
+        confidence: (rows,) the probability of the class that was predicted, in 0 … 1.
+        right: (rows,) whether that was the true class.
+        bins: how many equal parts 0 … 1 has.
     """
     is_defined = ~np.isnan(confidence)
     confidences, hits = confidence[is_defined].astype(np.float64), right[is_defined].astype(np.float64)

@@ -41,7 +41,15 @@ class GroupCounts:
 
 
 def choose_unit(subjects: Sequence[str], clips: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """Return what is drawn again, and its name for each row: subjects if all rows name one, else clips, else images."""
+    """Return what is drawn again, and its name for each row: subjects if all rows name one, else clips, else images.
+
+    Args:
+        subjects: (rows,) the person of each row; "" where nobody is named.
+        clips: (rows,) the clip of each row; "" where it belongs to none.
+
+    Returns:
+        "subject", "clip" or "image", and the names, (rows,); none for images, each of which is a group of its own.
+    """
     for unit, names in (("subject", subjects), ("clip", clips)):
         if len(names) and all(names):
             return unit, names
