@@ -44,9 +44,13 @@ class Predictions:
     chosen: str = ""  # which head "best" or "latest" stood for, and why, in a sentence
 
     def top(self, row: int, count: int = TOP) -> list[tuple[str, float]]:
-        """Return the most probable labels of a row, each with its probability, at most `count`.
+        """Return the most probable labels of an image, each with its probability, the highest first.
 
         There are none where the image could not be used.
+
+        Args:
+            row: the image's place in `paths`, from 0.
+            count: how many labels at most.
         """
         if self.failed[row]:
             return []
@@ -54,7 +58,11 @@ class Predictions:
         return [(self.classes[label], float(self.probabilities[row, label])) for label in order]
 
     def to_json(self, count: int = TOP) -> dict[str, Any]:
-        """Return the document of `featcache predict --json`, with at most `count` labels an image."""
+        """Return the document of `featcache predict --json`.
+
+        Args:
+            count: how many labels of each image at most, the most probable ones.
+        """
         return {
             "head": self.head,
             "trunk": self.trunk,
@@ -104,9 +112,9 @@ def predict(
 
     Raises:
         UsageError: the recipe, or the device.
-        CacheError: no such head; or its trunk's weights are not here, or others.
+        CacheError: no such head, or a damaged one; or its trunk's weights are not here, or others.
         DataError: no image at all, or none that can be used.
-        MachineError: no such device.
+        MachineError: no such device, or too little memory on it.
     """
     began = time.monotonic()
     Settings(device=device, workers=workers, batch_size=batch_size)  # refuses what cannot be

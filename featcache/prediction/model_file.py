@@ -50,7 +50,7 @@ class Exported:
 
 @checked
 def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOptions]) -> Exported:
-    """Write trunk and head as one network, and beside it its transform and class names; return what was written.
+    """Write trunk and head as one network, and beside it its transform and class names.
 
     `model.pt` is a state dict for torchvision's class (`vit_b_16(num_classes=N)`, strict); `model.onnx` takes `pixels`
     (n, 3, crop, crop) float32, normalised, and gives `logits` (n, N).
@@ -60,9 +60,13 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
         to: the file; its suffix .pt or .onnx says in which format. The names go to a .json file beside it.
         **options: those of `featcache.load`.
 
+    Returns:
+        Where both files are, which head it was, and what a user of the file must know.
+
     Raises:
-        UsageError: `to` ends in something else, or its folder does not exist.
-        CacheError: no such head; or its trunk's weights are not here, or others.
+        UsageError: the recipe; `to` ends in something else, or its folder does not exist; or a classifier of
+            `featcache fit`, which is no layer of a network.
+        CacheError: no such head, or a damaged one; or its trunk's weights are not here, or others.
         MachineError: it cannot be written; or ONNX is asked for and not installed.
     """
     to = Path(expand_home(to))

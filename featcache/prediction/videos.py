@@ -107,7 +107,11 @@ class Timeline:
 
 
 def is_video(path: str) -> bool:
-    """Return whether a file is a video by the end of its name."""
+    """Return whether a file is a video by the end of its name; nothing is opened.
+
+    Args:
+        path: of the file, .mp4, .mov or .m4v in upper or lower case.
+    """
     return path.lower().endswith(VIDEO_SUFFIXES)
 
 
@@ -136,9 +140,9 @@ def timeline(
 
     Raises:
         UsageError: the recipe, the device, or `per_second`.
-        CacheError: no such head; or its trunk's weights are not here, or others.
+        CacheError: no such head, or a damaged one; or its trunk's weights are not here, or others.
         DataError: the file cannot be read, or gives no frame.
-        MachineError: no such device, or no decoder (PyAV) on this machine.
+        MachineError: no such device, too little memory on it, or no decoder (PyAV) on this machine.
     """
     if not per_second > 0:
         raise UsageError(f"--per-second: found {per_second}, expected more than 0")
