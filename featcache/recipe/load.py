@@ -18,6 +18,9 @@ _STANDARD = "daa"
 def read_recipe(path: Path) -> Recipe:
     """Return the recipe in one file.
 
+    Args:
+        path: the TOML file; a link is followed, a pipe or a device refused.
+
     Raises:
         UsageError: it cannot be read, is not valid TOML, or does not say what a recipe must.
     """
@@ -63,6 +66,13 @@ def absolute_pipeline(pipeline: str | None, *, data: str | None) -> str | None:
     """Return what `--pipeline` takes in any folder for the recipe that `resolve_recipe` means in this one.
 
     None where it means none: an image folder with the defaults.
+
+    Args:
+        pipeline: as for `resolve_recipe`, in the current folder.
+        data: as for `resolve_recipe`; here it matters only whether there is one.
+
+    Raises:
+        UsageError: no recipe of this name.
     """
     if pipeline is None:
         local = Path(_LOCAL)

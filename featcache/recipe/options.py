@@ -25,5 +25,10 @@ class StoreOptions(DataOptions, total=False):
 
 
 def pick_options(options: Mapping[str, object], kind: type[Options]) -> Options:
-    """Return those of the options that are keys of one kind: of DataOptions, StoreOptions, or a section's keywords."""
+    """Return those of the options that are keys of one kind.
+
+    Args:
+        options: by name, those of several kinds.
+        kind: a TypedDict whose keys are picked: `DataOptions`, `StoreOptions`, or a section's keywords.
+    """
     return cast("Options", {name: value for name, value in options.items() if name in kind.__annotations__})

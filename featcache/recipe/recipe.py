@@ -30,7 +30,11 @@ class Recipe(Section):
     )
 
     def override(self, section: str, **settings: object) -> "Recipe":
-        """Return the same recipe with the settings that are not None put into a section, checked like the file itself.
+        """Return the same recipe with some settings of a section replaced, checked like the file itself.
+
+        Args:
+            section: "data", "trunk", "head" or "fit".
+            **settings: by the names of the section's keys; None leaves what the recipe says.
 
         Raises:
             UsageError: with every problem, a line each.

@@ -101,7 +101,11 @@ class DeclaredSetting:
         return f"{words}, or None" if self.optional else words
 
     def accepts(self, value: object) -> bool:
-        """Whether a value is of the right type and within the range; a whole number is a number too."""
+        """Whether a value is of the right type and within the range; a whole number is a number too.
+
+        Args:
+            value: anything; None is accepted where the setting is optional, True and False only as truth values.
+        """
         if value is None:
             return self.optional
         if self.kind in (str, bool):
@@ -119,7 +123,11 @@ class DeclaredSetting:
 
 
 def declared_settings(*declarations: type) -> dict[str, DeclaredSetting]:
-    """Return the settings of one or several declarations by their names, in their order."""
+    """Return the settings of one or several declarations by their names, in their order.
+
+    Args:
+        *declarations: dataclasses, each field of which is annotated with a `Setting`.
+    """
     settings = {}
     for declaration in declarations:
         annotations = typing.get_type_hints(declaration, include_extras=True)
