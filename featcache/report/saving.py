@@ -50,7 +50,7 @@ def save_report(
         UsageError: another suffix, or no such folder; else as `evaluate`.
         CacheError: as `evaluate`.
         DataError: as `evaluate`.
-        MachineError: it cannot be written; what was there before is untouched.
+        MachineError: it cannot be written, what was there before is untouched; else as `evaluate`.
     """
     path = _destination(path, ".html", ".png", ".csv")
     head_on_split = predict_on_split(

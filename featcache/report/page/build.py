@@ -21,6 +21,9 @@ def build_page(head_on_split: HeadOnSplit, by: str = UNITS[0]) -> Page:
     Args:
         head_on_split: the head and the split.
         by: "image" or "clip": what one row is.
+
+    Raises:
+        CacheError: the listing of the split, or of train, is damaged.
     """
     store, features = head_on_split.store, head_on_split.features
     check = head_on_split.choice.check
