@@ -49,11 +49,19 @@ class Architecture:
     published: dict[str, PublishedWeights] = field(default_factory=dict)
 
     def tokens(self, crop: int) -> int:
-        """Return how many tokens an image of `crop` x `crop` pixels has: its patches, and the class token."""
+        """Return how many tokens an image has: its patches, and the class token.
+
+        Args:
+            crop: The edge of the square image, pixels.
+        """
         return (crop // self.patch) ** 2 + 1
 
     def frozen_parameters(self, crop: int | None = None) -> int:
-        """Return how many parameters it has but for the classifier's; `crop`: the images' edge, pixels."""
+        """Return how many parameters it has but for the classifier's.
+
+        Args:
+            crop: The images' edge, pixels, on which the position embeddings depend; None: that of its own transform.
+        """
         dim = self.dim
         patches = 3 * self.patch**2 * dim + dim
         positions = self.tokens(crop or self.transform.crop) * dim
@@ -62,7 +70,11 @@ class Architecture:
         return patches + dim + positions + self.depth * (attention + mlp + 4 * dim) + 2 * dim
 
     def shapes(self, crop: int) -> dict[str, tuple[int, ...]]:
-        """Return torchvision's name and the shape of every tensor but the classifier's, in torchvision's order."""
+        """Return torchvision's name and the shape of every tensor but the classifier's, in torchvision's order.
+
+        Args:
+            crop: The images' edge, pixels, on which the position embeddings depend.
+        """
         dim = self.dim
         shapes: dict[str, tuple[int, ...]] = {
             "class_token": (1, 1, dim),
@@ -83,7 +95,11 @@ class Architecture:
         return {**shapes, "encoder.ln.weight": (dim,), "encoder.ln.bias": (dim,)}
 
     def head_parameters(self, classes: int) -> int:
-        """Return how many parameters a linear layer on the embedding has, bias included."""
+        """Return how many parameters a linear layer on the embedding has, bias included.
+
+        Args:
+            classes: How many outputs the layer has.
+        """
         return (self.dim + 1) * classes
 
 
@@ -126,6 +142,9 @@ ARCHITECTURES = {
 
 def architecture(name: str) -> Architecture:
     """Return the architecture of this name.
+
+    Args:
+        name: A key of `ARCHITECTURES`, such as "vit_b_16".
 
     Raises:
         UsageError: there is none.

@@ -60,7 +60,11 @@ class TrunkSource:
 
     @property
     def transform(self) -> ImageTransform:
-        """What is done to an image before the trunk sees it: the weights' own, and what the recipe says."""
+        """What is done to an image before the trunk sees it: the weights' own, and what the recipe says.
+
+        Raises:
+            MachineError: as `file_sha256`.
+        """
         if self.fixed_transform is not None:
             return self.fixed_transform
         own = self.arch.published[self.published].transform if self.published else self.arch.transform
@@ -68,21 +72,33 @@ class TrunkSource:
 
     @cached_property
     def published(self) -> str:
-        """Torchvision's name of these weights, which brings their transform; "" where they have none."""
+        """Torchvision's name of these weights, which brings their transform; "" where they have none.
+
+        Raises:
+            MachineError: as `file_sha256`.
+        """
         if self.kind != "file" or self.file is None:
             return self.section.weights if self.kind == "published" else ""
         return weights.find_published_name(self.arch, self.file_sha256)
 
     @cached_property
     def file_sha256(self) -> str:
-        """Of the bytes of the file, remembered by its stat; "" where there is none, or nothing to compare it with."""
+        """Of the bytes of the file, remembered by its stat; "" where there is none, or nothing to compare it with.
+
+        Raises:
+            MachineError: the file cannot be read.
+        """
         if self.kind != "file" or self.file is None or not self.arch.published or not self.file.is_file():
             return ""
         return self.memo.file_sha256(self.arch.name, self.file) or weights.hash_weights_file(self.file)
 
     @property
     def sentence(self) -> str:
-        """Which transform images get, and why this one."""
+        """Which transform images get, and why this one.
+
+        Raises:
+            MachineError: as `file_sha256`.
+        """
         own = self.transform
         how = f"images are resized to {own.resize} pixels ({own.interpolation}) and cropped to {own.crop}"
         if self.kind == "file" and self.published:
@@ -111,7 +127,11 @@ class TrunkSource:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the tensors; remembered by the file's stat, so that a known file is not even opened."""
+        """Of the tensors; remembered by the file's stat, so that a known file is not even opened.
+
+        Raises:
+            MachineError: it is not remembered, and the tensors are out of reach, damaged, or of another network.
+        """
         key = weights.memo_key(self.section.weights)
         file = self.file
         known = self.memo.find(self.arch.name, key, file, vouched=self.kind == "published")
@@ -141,7 +161,14 @@ class TrunkSource:
         )  # fmt: skip
 
     def spec(self, compute: Compute) -> TrunkSpec:
-        """Return the identity of what this trunk makes at a precision."""
+        """Return the identity of what this trunk makes at a precision.
+
+        Args:
+            compute: What the forward computes in, "float32" or "bfloat16".
+
+        Raises:
+            MachineError: as `sha256`.
+        """
         return TrunkSpec(
             arch=self.arch.name,
             weights_sha256=self.sha256,
@@ -158,6 +185,9 @@ class TrunkSource:
         Args:
             held: The specs of the stores that are there.
             device: Called for the device where that decides.
+
+        Raises:
+            MachineError: as `spec`.
         """
         if self.section.precision != "auto":
             return self.spec(PRECISION[self.section.precision])
@@ -176,6 +206,7 @@ def tensors_sha256(arch: str, file: str, memo: WeightsMemo) -> str:
         memo: The cache's memory of weights' hashes.
 
     Raises:
+        UsageError: no such architecture, or a name that is no file's.
         MachineError: it is no checkpoint of this architecture; the message says what it is.
     """
     source = TrunkSource(TrunkSection(arch=arch, weights=file), memo)

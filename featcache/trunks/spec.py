@@ -38,19 +38,22 @@ class TrunkSpec:
         return f"{refused}its embedding is not finite, or too large to be stored"
 
     def to_json(self) -> dict[str, Any]:
-        """The spec as plain values; a field at its default is left out, so a new field changes no old fingerprint."""
+        """Return the spec as JSON values; a field at its default is left out: a new one changes no old fingerprint."""
         document = _without_defaults(self)
         decoder = document["transform"].pop("decoder", None)  # it is read with the transform, but stands beside it
         return document if decoder is None else {**document, "decoder": decoder}
 
     def fingerprint(self) -> str:
-        """sha256 of the canonical JSON, 64 hex digits."""
+        """Return the sha256 of the canonical JSON, 64 hex digits."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     @classmethod
     def from_json(cls, document: Any) -> "TrunkSpec":
-        """The inverse of `to_json`.
+        """Return the spec that `to_json` wrote.
+
+        Args:
+            document: Parsed JSON from a file that may be anybody's: every key and value of it is checked.
 
         Raises:
             ValueError: a key or a value that this version does not know, one that is missing, or a field that stands

@@ -53,7 +53,11 @@ class Trunk:
         return buffer
 
     def lock_pages(self, memory: npt.NDArray[np.uint8]) -> None:
-        """Let CUDA copy from memory that is there already, as from a `buffer`; where it refuses, copies are slower."""
+        """Let CUDA copy from memory that is there already, as from a `buffer`; where it refuses, copies are slower.
+
+        Args:
+            memory: Of any shape, in one piece; it stays locked until the process ends. Off CUDA nothing is done to it.
+        """
         import torch
 
         if self.device.startswith("cuda"):
@@ -64,6 +68,16 @@ class Trunk:
         """Begin to copy a batch to the device, or to decode it there, beside what it computes.
 
         It may be called in another thread. The pixels must stay as they are until the batch is embedded.
+
+        Args:
+            pixels: (n, *transform.shape) uint8; where they are not in page-locked memory, as a `buffer` is on CUDA,
+                `embed` copies them.
+
+        Returns:
+            What `embed` takes.
+
+        Raises:
+            MachineError: the device's JPEG decoder fails.
         """
         import torch
 
@@ -93,7 +107,7 @@ class Trunk:
             (n, dim) float32; of an image that the device cannot decode, a row of nan.
 
         Raises:
-            MachineError: there is no memory for a single image.
+            MachineError: there is no memory for a single image, or the device's JPEG decoder fails.
         """
         import torch
 

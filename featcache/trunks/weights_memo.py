@@ -38,7 +38,12 @@ class WeightsMemo:
         return None
 
     def file_sha256(self, arch: str, file: Path) -> str | None:
-        """Return the sha256 of the bytes of this very file, 64 hex digits; None where it is not remembered."""
+        """Return the sha256 of the bytes of this very file, 64 hex digits; None where it is not remembered.
+
+        Args:
+            arch: The name of the architecture that it was read as.
+            file: The checkpoint; one that is gone, or has changed by its stat, is not remembered.
+        """
         status = read_file_stat(str(file))
         for entry in self._entries():
             if (entry.arch, entry.asked) == (arch, _key("", file, vouched=False)):

@@ -66,6 +66,12 @@ def _rename(tensors: Mapping[str, Any]) -> dict[str, Any]:
 def check_tensors(tensors: Mapping[str, Any], arch: Architecture, crop: int, weights: str) -> dict[str, "Tensor"]:
     """Return exactly the architecture's tensors, float32, in torchvision's names.
 
+    Args:
+        tensors: By name, one set of weights as a checkpoint has it; a classifier (`heads.…`) is left out.
+        arch: The network that they are to be of.
+        crop: The edge of the images that the network is for, pixels.
+        weights: What a message calls them: a file, or a published name.
+
     Raises:
         MachineError: they are of another network, or not finite; the message names what differs.
     """

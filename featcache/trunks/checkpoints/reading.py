@@ -19,6 +19,9 @@ _TEXT = {*range(0x20, 0x7F), 0x09, 0x0A, 0x0D}
 def read_checkpoint(file: Path) -> Any:
     """Return what a file holds, as it was saved: nothing in it is executed.
 
+    Args:
+        file: The checkpoint: of `torch.save` or safetensors, whatever its name ends in.
+
     Raises:
         MachineError: it is missing or no checkpoint; the message says what it is and what to do.
     """
