@@ -9,12 +9,20 @@ def printable(name: str) -> str:
     `\u202e`, `\udc80`. Everything else stays, a backslash too: what is printable already does not change, so
     a whole message may go through it. rich's markup is not its concern: show names as `rich.text.Text`, never
     as `str`.
+
+    Args:
+        name: A name, path or message, as it was found.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
 
 
 def shorten(text: str, width: int) -> str:
-    """Return the text in at most `width` terminal cells, cut in the middle: class names differ at either end."""
+    """Return the text in at most `width` terminal cells, cut in the middle: class names differ at either end.
+
+    Args:
+        text: One line.
+        width: Terminal cells; wide characters take two.
+    """
     from rich.cells import cell_len  # here, since every start of the package imports this module
 
     if cell_len(text) <= width:
@@ -30,7 +38,12 @@ def shorten(text: str, width: int) -> str:
 
 
 def value_text(value: object, longest: int = 80) -> str:
-    """Return a value as a message shows it: in one line, of at most `longest` characters."""
+    """Return a value as a message shows it: in one line, of at most `longest` characters.
+
+    Args:
+        value: What a user or a file gave, of any type.
+        longest: Characters.
+    """
     try:
         text = " ".join(repr(value).split())  # an array's has lines
     except ValueError:  # Python writes no whole number of more than 4,300 digits
