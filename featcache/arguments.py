@@ -44,6 +44,11 @@ class _MisfitError(Exception):
     """The value is of none of the types."""
 
 
+def synonym_of(word: str) -> str:
+    """Return our name for what other tools call so: "lr" for "learning-rate"; the word itself where there is none."""
+    return _SYNONYMS.get(word.lower().replace("-", "_"), word)
+
+
 def nearest_name(word: str, names: Iterable[str]) -> str | None:
     """Return the name that a misspelt one most likely means; None where none is near."""
     names = list(names)
@@ -118,8 +123,8 @@ def _check_arguments(function: Callable[..., Any], name: str) -> Callable[..., A
 
 
 def _advise(name: str, word: str, keywords: Mapping[str, Any]) -> str:
-    """Return the nearest setting of this function, else which other function has one of this name, else all."""
-    if nearest_name(word, keywords) is None and (others := _functions_with(word)):
+    """Return which other function has a setting of this name, else the nearest of this function, else all."""
+    if synonym_of(word) not in keywords and (others := _functions_with(word)):
         return f"{' and '.join(f'{other}()' for other in others)} takes it. {name}() takes {', '.join(keywords)}"
     return suggest_name(word, keywords)
 

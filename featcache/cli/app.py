@@ -9,16 +9,17 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from typer.core import TyperCommand
 
 import featcache
+from featcache.arguments import synonym_of
 from featcache.cli.options import expand_options
 from featcache.cli.output import echo_stderr
 from featcache.errors import FeatcacheError, MachineError, UsageError
@@ -40,7 +41,11 @@ app = typer.Typer(
 
 
 class _Command(TyperCommand):
-    """A command that takes an option once, and remembers which options were typed."""
+    """A command that takes an option once, and remembers which options were typed.
+
+    A name that other tools have for an option stands for it (`--learning-rate` for `--lr`), and several numbers of an
+    option that may be repeated can stand behind one comma: `--lr 0.01,0.03`.
+    """
 
     def make_parser(self, ctx: Any) -> Any:
         """Return the parser, which refuses an option that was typed twice: the first one would count for nothing."""
@@ -48,7 +53,7 @@ class _Command(TyperCommand):
         parse = parser.parse_args
 
         def parse_once(args: list[str]) -> Any:
-            values, rest, order = parse(args)
+            values, rest, order = parse(_use_own_names(args, {name for option in self.params for name in option.opts}))
             options: list[Any] = [parameter for parameter in order if parameter.param_type_name == "option"]
             for option in options:
                 repeatable = option.multiple or (option.is_flag and not option.secondary_opts)
@@ -56,11 +61,25 @@ class _Command(TyperCommand):
                     ctx.fail(f"{option.opts[0]} was given {options.count(option)} times; give it once")
                 if values.get(option.name) == "":
                     ctx.fail(f"{option.opts[0]} is empty: give it a value, or leave it out")
+                if option.multiple and get_args(option.type_descriptor.annotation) in ((float,), (int,)):
+                    values[option.name] = [number for text in values[option.name] for number in text.split(",")]
             _TYPED.set(frozenset(str(option.name) for option in options))
             return values, rest, order
 
         parser.parse_args = parse_once
         return parser
+
+
+def _use_own_names(args: Sequence[str], names: Collection[str]) -> list[str]:
+    """Return the words of a command line, each option that has another name in other tools under ours."""
+    words = list(args)
+    end = words.index("--") if "--" in words else len(words)
+    for number, word in enumerate(words[:end]):
+        name, equals, value = word.partition("=")
+        own = f"--{synonym_of(name[2:]).replace('_', '-')}" if name.startswith("--") else name
+        if name not in names and own in names:
+            words[number] = f"{own}{equals}{value}"
+    return words
 
 
 def refuse_unused(options: Collection[str], why: str) -> None:
@@ -95,7 +114,7 @@ def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable
     """Make a function a command of the app: its groups of options are expanded, and its errors become exit codes."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        app.command(name, cls=_Command)(expand_options(_exit_with_code(function)))
+        app.command(name, cls=_Command)(_exit_with_code(expand_options(function)))
         return function
 
     return register

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from featcache.cli.app import command
-from featcache.cli.options import Device, Json
+from featcache.cli.options import Device, Json, WithFolder
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.recipe import StoreOptions
 
@@ -55,7 +55,7 @@ def fit(
 
 @command()
 def compare(
-    options: StoreOptions,
+    options: Annotated[StoreOptions, WithFolder()],
     split: Annotated[
         str | None,
         typer.Option("--split", help="Evaluate every head on this split; by default, show the saved scores on val."),

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featcache.cli.app import command, refuse_unused
-from featcache.cli.options import Json, Precision, Store, Weights
-from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
+from featcache.cli.options import Folds, Json, Precision, Store, Weights, WithFolder, options_of_folds
+from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path, say_next
 from featcache.recipe import DataOptions, TrunkKeywords
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def data_set(
         float | None,
         typer.Option("--near", help="Also list images this near (a cosine) to one of another split; needs extract."),
     ] = None,
-    options: DataOptions,
+    options: Annotated[DataOptions, WithFolder()],
     store: Store = None,
     weights: Weights = None,
     precision: Precision = None,
@@ -70,13 +70,16 @@ def data_set(
         print_near_duplicates(pairs, open_console())
     if csv is not None:
         echo(f"wrote {relative_path(csv)}")
+    if contents.duplicates is None:
+        say_next("extract", options)
 
 
 @command()
 def extract(
     *,
     split: Annotated[str | None, typer.Option("--split", help="The split; by default all of them.")] = None,
-    options: DataOptions,
+    options: Annotated[DataOptions, WithFolder()],
+    folds: Folds = None,
     trunk: TrunkKeywords,
     device: Annotated[
         str, typer.Option("--device", help="auto, all, cpu, cuda, cuda:N, cuda:N,cuda:M or mps.")
@@ -125,23 +128,36 @@ def extract(
             detail = f"{rate}  {time_left(now.done, now.total, now.seconds)}  {now.bound}"
             bar.show(f"{now.split}", now.done, now.total, detail)
 
-        summaries = extract(
-            split, limit=limit, fraction=fraction, seed=seed, settings=settings, progress=show, **trunk, **options,
-        )  # fmt: skip
+        runs = [
+            (
+                fold,
+                extract(
+                    split, limit=limit, fraction=fraction, seed=seed, settings=settings, progress=show, **trunk,
+                    **of_fold,
+                ),
+            )
+            for fold, of_fold in options_of_folds(folds, options)
+        ]  # fmt: skip
+    summaries = [summary for _, of_fold in runs for summary in of_fold]
     warnings = [line for summary in summaries for line in extract_warnings(summary)]
     for line in dict.fromkeys(warnings):  # what is said of the whole data set stands in every summary
         echo_stderr(line)
     if as_json:
-        documents = [summary.to_json() for summary in summaries]
-        echo_json(documents[0] if split is not None else documents)
+        fold_key = [{} if fold is None else {"fold": fold} for fold, of_fold in runs for _ in of_fold]
+        documents = [{**summary.to_json(), **key} for summary, key in zip(summaries, fold_key, strict=True)]
+        echo_json(documents[0] if split is not None and folds is None else documents)
         return
-    for summary in summaries:
-        echo(extract_sentence(summary))
-        for line in (extract_time_shares(summary), summary.held_back):
-            if line:
-                echo(f"  {line}")
+    for fold, of_fold in runs:
+        if fold is not None:
+            echo(f"fold {fold}")
+        for summary in of_fold:
+            echo(extract_sentence(summary))
+            for line in (extract_time_shares(summary), summary.held_back):
+                if line:
+                    echo(f"  {line}")
     for engine_line in dict.fromkeys(summary.engine for summary in summaries if summary.engine):  # chosen once
         echo(engine_line)
     if summaries[0].transform:
         echo(summaries[0].transform)
     echo(f"{summaries[0].trunk}: {relative_path(Path(summaries[0].cache) / 'stores' / summaries[0].store)}")
+    say_next("fit-head", options, *([] if folds is None else ["--folds", folds]))

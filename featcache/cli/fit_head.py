@@ -5,8 +5,18 @@ from typing import Annotated
 import typer
 
 from featcache.cli.app import command, refuse_unused
-from featcache.cli.options import HEAD, CheckSeconds, Device, Json, NoCheck, help_of
-from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
+from featcache.cli.options import (
+    HEAD,
+    CheckSeconds,
+    Device,
+    Folds,
+    Json,
+    NoCheck,
+    WithFolder,
+    help_of,
+    options_of_folds,
+)
+from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path, say_next
 from featcache.recipe import HeadKeywords, StoreOptions
 
 
@@ -14,7 +24,8 @@ from featcache.recipe import HeadKeywords, StoreOptions
 def fit_head(
     *,
     lr: Annotated[list[float] | None, typer.Option("--lr", help=help_of(HEAD["lr"]))] = None,
-    options: StoreOptions,
+    options: Annotated[StoreOptions, WithFolder()],
+    folds: Folds = None,
     grid: Annotated[
         str | None,
         typer.Option("--grid", help='Train every combination: "lr=0.003,0.03 weight_decay=0,1e-4 seed=0,1".'),
@@ -41,16 +52,29 @@ def fit_head(
     if no_check:
         refuse_unused(["check_seconds"], "with --no-check")
     with ProgressBar(open_console(stderr=True)) as bar:
-        fit = fit_head(
-            lr, grid=grid, device=device, check_seconds=None if no_check else check_seconds, from_disk=from_disk,
-            progress=lambda stage, done, total: bar.show(stage, done, total, "epochs"), **settings, **options,
-        )  # fmt: skip
+        fits = [
+            (
+                fold,
+                fit_head(
+                    lr, grid=grid, device=device, check_seconds=None if no_check else check_seconds,
+                    from_disk=from_disk,
+                    progress=lambda stage, done, total: bar.show(stage, done, total, "epochs"), **settings, **of_fold,
+                ),
+            )
+            for fold, of_fold in options_of_folds(folds, options)
+        ]  # fmt: skip
     if as_json:
-        echo_json(fit.to_json())
+        documents = [fit.to_json() if fold is None else {"fold": fold, **fit.to_json()} for fold, fit in fits]
+        echo_json(documents[0] if folds is None else {"folds": documents})
     else:
-        for part in fit_parts(fit):
-            open_console().print(part)
-        if fit.best is not None:
-            echo(f"saved in {relative_path(fit.best.folder)}")
-    for note in fit.notes:
+        for fold, fit in fits:
+            if fold is not None:
+                echo(f"fold {fold}")
+            for part in fit_parts(fit):
+                open_console().print(part)
+            if fit.best is not None:
+                echo(f"saved in {relative_path(fit.best.folder)}")
+        if all(fit.best is not None for _, fit in fits):
+            say_next("report", options, *([] if folds is None else ["--folds", folds]))
+    for note in dict.fromkeys(note for _, fit in fits for note in fit.notes):
         echo_stderr(f"note: {note}")

@@ -1,9 +1,10 @@
 """`featcache info`."""
 
 from pathlib import Path
+from typing import Annotated
 
 from featcache.cli.app import command
-from featcache.cli.options import Arch, Json, Weights
+from featcache.cli.options import Arch, Json, Weights, WithFolder
 from featcache.cli.output import echo, echo_json, relative_path
 from featcache.recipe import DataOptions
 
@@ -11,7 +12,7 @@ from featcache.recipe import DataOptions
 @command()
 def info(
     *,
-    options: DataOptions,
+    options: Annotated[DataOptions, WithFolder()],
     arch: Arch = None,
     weights: Weights = None,
     as_json: Json = False,
@@ -28,7 +29,9 @@ def info(
     trunk = inventory["trunk"]
     classes = trunk["classes"] or 34
     head = (trunk["dim"] + 1) * classes
-    example = "" if trunk["classes"] else f" (an example: {inventory['data_set']!r} is not in this cache)"
+    name = inventory["data_set"]
+    absent = "this cache has no data set yet" if name is None else f"{name!r} is not in this cache"
+    example = "" if trunk["classes"] else f" (an example: {absent})"
     echo(f"featcache {inventory['version']}, cache {relative_path(Path(inventory['cache']))}")
     echo(f"trunk {trunk['arch']}, weights {trunk['weights']}: {trunk['frozen_parameters']:,} frozen parameters")
     echo(trunk["transform"])
@@ -48,4 +51,4 @@ def info(
     for problem in inventory["damaged"].values():
         echo(f"\ncannot be opened: {problem}")
     if not inventory["stores"]:
-        echo("no store yet: `featcache extract` creates one")
+        echo("no store yet: `featcache extract FOLDER` creates one")

@@ -1,12 +1,15 @@
 """The options of the command line: those that commands share, and those that a declaration in the recipe stands for."""
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
+from featcache.cli.output import echo_stderr
+from featcache.errors import UsageError
 from featcache.recipe import (
     DataOptions,
     DeclaredSetting,
@@ -49,7 +52,33 @@ Pipeline = Annotated[
         rich_help_panel=None,
     ),
 ]  # fmt: skip
-Data = Annotated[str | None, typer.Option("--data", help="The folder of images: <root>/<split>/<class>/…/image.")]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data", help="The folder of images (<split>/<class>/…/image, or <class>/…/image), of Drive&Act, or a table."
+    ),
+]
+Folder = Annotated[str | None, typer.Argument(metavar="FOLDER", help="The data set: the same as --data.")]
+Val = Annotated[
+    float | None, typer.Option("--val", help="Where there is no val split: the share of the images that becomes it.")
+]
+Test = Annotated[
+    float | None, typer.Option("--test", help="Where there is no test split: the share of the images that becomes it.")
+]
+SplitBy = Annotated[
+    str | None,
+    typer.Option(
+        "--split-by",
+        help="With --val or --test, what is never divided: subject, clip or image; by default the first of these that "
+        "the images have.",
+    ),
+]
+Fold = Annotated[int | None, typer.Option("--fold", help="Of Drive&Act: the published fold, 0, 1 or 2.")]
+View = Annotated[str | None, typer.Option("--view", help="Of Drive&Act: the camera, such as kinect_color.")]
+Stride = Annotated[int | None, typer.Option("--stride", help="Of Drive&Act: take every how-many-th frame of a chunk.")]
+Folds = Annotated[
+    str | None, typer.Option("--folds", help="Of Drive&Act: several folds, one after the other, such as 0,1,2.")
+]
 Cache = Annotated[str | None, typer.Option("--cache", help="The cache folder.  [env: FEATCACHE_CACHE; default: cache]")]
 Name = Annotated[str | None, typer.Option("--name", help="The data set's name in the cache.")]
 Store = Annotated[str | None, typer.Option("--store", help="Which store: its name, or the start of its fingerprint.")]
@@ -62,7 +91,10 @@ CheckSeconds = Annotated[float, typer.Option("--check-seconds", help="Seconds th
 NoCheck = Annotated[bool, typer.Option("--no-check", help="Leave out the comparison with the convex optimum.")]
 
 # A command's parameter of one of these types stands for the options that it is made of; see `expand_options`.
-_DATA = {"pipeline": Pipeline, "data": Data, "cache": Cache, "name": Name}
+_DATA = {
+    "pipeline": Pipeline, "data": Data, "cache": Cache, "name": Name,
+    "val": Val, "test": Test, "split_by": SplitBy, "fold": Fold, "view": View, "stride": Stride,
+}  # fmt: skip
 _GROUPS: Mapping[Any, Mapping[str, Any]] = {
     DataOptions: _DATA,
     StoreOptions: {**_DATA, "store": Store, "weights": Weights, "precision": Precision},
@@ -76,6 +108,46 @@ class Only:
     """Which options of a group a command has: `Annotated[HeadKeywords, Only(("epochs", "seed"))]`."""
 
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WithFolder:
+    """A group that also takes the data set as the command's argument: `Annotated[DataOptions, WithFolder()]`."""
+
+
+def is_data_folder(word: str) -> bool:
+    """Return whether a word that may be a head's name is a folder instead: that of a data set."""
+    from featcache.files import expand_home
+
+    return word not in ("best", "latest") and os.path.isdir(expand_home(word))
+
+
+def parse_folds(folds: str) -> list[int]:
+    """Return the numbers of --folds, such as those of "0,1,2".
+
+    Raises:
+        UsageError: they are no numbers, or one stands there twice.
+    """
+    try:
+        numbers = [int(number) for number in folds.split(",")]
+    except ValueError:
+        raise UsageError(f"--folds: found {folds!r}, expected numbers separated by commas: 0,1,2") from None
+    if len(set(numbers)) != len(numbers):
+        raise UsageError(f"--folds: found {folds!r}, expected each fold once: 0,1,2")
+    return numbers
+
+
+def options_of_folds(folds: str | None, options: Mapping[str, Any]) -> list[tuple[int | None, dict[str, Any]]]:
+    """Return each fold of --folds with the options of its run; the options as they are, and None, without --folds.
+
+    Raises:
+        UsageError: --folds is no list of numbers, or --fold was given too.
+    """
+    if folds is None:
+        return [(None, dict(options))]
+    if options["fold"] is not None:
+        raise UsageError("--fold and --folds were both given; leave one out")
+    return [(fold, {**options, "fold": fold}) for fold in parse_folds(folds)]
 
 
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -103,6 +175,9 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
 
     def run(**values: Any) -> None:
         collected = {name: {option: values.pop(option) for option in options} for name, options in groups.items()}
+        for group in collected.values():
+            _take_folder(group)
+            _say_local_recipe(group)
         command(**collected, **values)
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__
@@ -111,9 +186,28 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def _take_folder(group: dict[str, Any]) -> None:
+    """Put the folder that stands behind a command in the place of --data."""
+    folder = group.pop("folder", None)
+    if folder is not None and group["data"] is not None:
+        raise UsageError(f"the data set was given twice, as {folder} and as --data {group['data']}; give it once")
+    if folder is not None:
+        group["data"] = folder
+
+
+def _say_local_recipe(group: Mapping[str, Any]) -> None:
+    """Say on stderr that a featcache.toml lies in this folder and is read: nobody has typed it."""
+    if "pipeline" in group and group["pipeline"] is None and os.path.lexists("featcache.toml"):
+        replaced = "" if group["data"] is None else f", with {group['data']} as its root"
+        echo_stderr(f"note: using the recipe ./featcache.toml{replaced}")
+
+
 def _options_of(annotation: Any) -> Mapping[str, Any] | None:
     """Return the options that a parameter's type stands for; None where it is no group."""
     group, *notes = get_args(annotation) if get_origin(annotation) is Annotated else [annotation]
     options = _GROUPS.get(group) if isinstance(group, type) else None
+    if options is None:
+        return None
     only = next((note for note in notes if isinstance(note, Only)), None)
-    return options if options is None or only is None else {name: options[name] for name in only.names}
+    chosen = options if only is None else {name: options[name] for name in only.names}
+    return {"folder": Folder, **chosen} if any(isinstance(note, WithFolder) for note in notes) else chosen

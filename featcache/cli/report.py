@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featcache.cli.app import command
-from featcache.cli.options import Json
+from featcache.cli.options import Json, is_data_folder, parse_folds
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.errors import UsageError
 from featcache.recipe import StoreOptions
@@ -21,7 +21,10 @@ def report(
     *,
     head: Annotated[
         str | None,
-        typer.Argument(help="A head: its name or the start of it, best (the default: the first of compare) or latest."),
+        typer.Argument(
+            help="A head: its name or the start of it, best (the default: the first of compare) or latest. The folder "
+            "of a data set is taken for --data."
+        ),
     ] = None,
     split: Annotated[
         str | None, typer.Option("--split", help="The split; by default test if there is one, else val.")
@@ -63,17 +66,21 @@ def report(
     from featcache.evaluation import evaluate_folds, pair_predictions, predict_on_split
     from featcache.report import check_destination, print_evaluation, print_folds, print_pair, save_evaluation_csv
 
+    if head is not None and options["data"] is None and is_data_folder(head):
+        head, options["data"] = None, head
     files = [path for path in (html, png, csv) if path is not None]
     for path, suffix in ((html, ".html"), (png, ".png"), (csv, ".csv")):
         if path is not None:
             check_destination(path, suffix)
+    if folds is not None and options["fold"] is not None:
+        raise UsageError("--fold and --folds were both given; leave one out")
     if folds is not None and (files or against is not None):
         raise UsageError(
             "--folds: an average has no page, picture or table, and --against compares single heads; leave --folds out"
         )
     choices = {"split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects}
     if folds is not None:
-        averaged = evaluate_folds(_numbers(folds), head, **choices, **options)  # type: ignore[arg-type]
+        averaged = evaluate_folds(parse_folds(folds), head, **choices, **options)  # type: ignore[arg-type]
         if as_json:
             echo_json(averaged.to_json())
         else:
@@ -120,10 +127,3 @@ def _write_page(examined: "HeadOnSplit", by: str, path: Path) -> None:
         echo_stderr(f"note: thumbnails of {shown.wanted:,} frames took {time.monotonic() - begun:.0f} s")
     if shown.note:
         echo_stderr(f"note: {shown.note}")
-
-
-def _numbers(folds: str) -> list[int]:
-    try:
-        return [int(number) for number in folds.split(",")]
-    except ValueError:
-        raise UsageError(f"--folds: found {folds!r}, expected numbers separated by commas: 0,1,2") from None

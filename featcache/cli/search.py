@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from featcache.cli.app import command, refuse_unused
-from featcache.cli.options import CheckSeconds, Device, Json, NoCheck, Only
+from featcache.cli.options import CheckSeconds, Device, Json, NoCheck, Only, WithFolder
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.recipe import HeadKeywords, StoreOptions
 
@@ -16,7 +16,7 @@ def search(
     trials: Annotated[
         int, typer.Option("--trials", help="How many the study holds in the end, old ones included.")
     ] = 50,
-    options: StoreOptions,
+    options: Annotated[StoreOptions, WithFolder()],
     settings: Annotated[HeadKeywords, Only(("optimizer", "batch_size", "epochs", "seed", "select"))],
     device: Device = "auto",
     check_seconds: CheckSeconds = 30.0,

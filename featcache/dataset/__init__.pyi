@@ -4,6 +4,7 @@ from .duplicates import LabelConflict as LabelConflict
 from .near_duplicate_search import NearDuplicates as NearDuplicates
 from .near_duplicate_search import near_duplicates as near_duplicates
 from .request import DatasetRequest as DatasetRequest
+from .starter import write_starter as write_starter
 from .summary import Contents as Contents
 from .summary import SplitContents as SplitContents
 from .summary import describe as describe

@@ -1,15 +1,27 @@
 """DatasetRequest: which data set a command or function works on, in which cache, and in which of its stores."""
 
+import contextlib
 import os
+import shlex
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from featcache.errors import CacheError, UsageError
+from featcache.dataset.resolution import (
+    RecordedDivisions,
+    describe_division,
+    divide,
+    override_drive_act,
+    read_divisions,
+    recognize_recipe,
+)
+from featcache.dataset.split_names import describe_missing_split
+from featcache.dataset.typed_command import Flag, drive_act_flags, split_flags, type_command
+from featcache.errors import CacheError, FeatcacheError, UsageError
 from featcache.files import StatLog
-from featcache.listing import describe_differences, locate_root, name_variant
-from featcache.recipe import DriveActData, Recipe, resolve_recipe
+from featcache.listing import describe_differences, locate_root, name_variant, resolve_source
+from featcache.recipe import Recipe, has_local_recipe
 from featcache.store import (
     FeatureStore,
     ListingKey,
@@ -38,21 +50,76 @@ class DatasetRequest:
     store: str | None = None
     weights: str | None = None
     precision: str | None = None
+    val: float | None = None  # shares of the rows; None is the recipe's
+    test: float | None = None
+    split_by: str | None = None
     fold: int | None = None  # of Drive&Act; None is the recipe's
+    view: str | None = None
+    stride: int | None = None
 
-    @cached_property
+    @property
     def recipe(self) -> Recipe:
         """The recipe that the options name, with their overrides.
 
         Raises:
-            UsageError: no such recipe, or a faulty one; or a fold of a data set that has none.
+            UsageError: nothing names a data set; no such recipe, or a faulty one; a fold of a data set that has none;
+                or a division into splits that cannot be told.
         """
-        recipe = resolve_recipe(self.pipeline, data=self.data, name=self.name)
-        if self.fold is None:
-            return recipe
-        if not isinstance(recipe.data, DriveActData):
-            raise UsageError(f"--folds: {recipe.name} has no folds; only the layout drive-act has them. Leave it out.")
-        return recipe.override("data", fold=self.fold)
+        return self._resolved[0]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of how the data set is divided into splits, as sentences."""
+        return (note,) if (note := self._resolved[1]) else ()
+
+    @cached_property
+    def _resolved(self) -> tuple[Recipe, str]:
+        recipe = recognize_recipe(self.pipeline, self.data, self.name)
+        if not self.is_named and not os.path.exists(recipe.data.root):  # the standard recipe, and not its data
+            self._refuse_unnamed(recipe.name)
+        recipe = override_drive_act(recipe, {"fold": self.fold, "view": self.view, "stride": self.stride})
+        division = {"val": self.val, "test": self.test, "by": self.split_by}
+        typed = {name: value for name, value in division.items() if value is not None}
+        return divide(recipe, typed, lambda: self._read_divisions(recipe.name))
+
+    @property
+    def is_named(self) -> bool:
+        """Whether a data set is named: by a recipe, by a folder, or by the `featcache.toml` of this folder."""
+        return self.pipeline is not None or self.data is not None or has_local_recipe()
+
+    def _read_divisions(self, data_set: str) -> RecordedDivisions:
+        return read_divisions(self.folder, self.stat_log, data_set)
+
+    def data_sets(self) -> dict[str, str]:
+        """Return the data sets that the cache holds: name -> the folder that it was extracted from."""
+        roots: dict[str, str] = {}
+        for store in find_stores(self.folder, self.stat_log):
+            for key in sorted(store.listings):
+                with contextlib.suppress(CacheError):  # `verify` names a damaged listing
+                    roots[key[0]] = store.origin(key)[0]
+        return roots
+
+    def _refuse_unnamed(self, standard: str) -> None:
+        """Raise a UsageError that shows how to name a data set, unless the cache has that of the standard recipe."""
+        data_sets = self.data_sets()
+        if standard in data_sets:
+            return
+        here = os.path.join(os.getcwd(), "")
+        roots = [root.removeprefix(here) for root in data_sets.values() if os.path.isdir(root)]
+        examples = [f"--data {shlex.quote(root)}" for root in roots]
+        typed = f"type {' or '.join(examples)} (what this cache holds)" if examples else "type it, as in --data photos"
+        raise UsageError(
+            f"which data set? No folder is named, and there is no featcache.toml here. Name the folder of the images: "
+            f"{typed}. Or write it down once: `featcache init FOLDER` makes a featcache.toml."
+        )
+
+    def command_line(self, *words: str) -> str:
+        """Return a command for this data set as one types it here: the words, then the options that were typed."""
+        return type_command(self, *words)
+
+    def data_flags(self) -> list[Flag]:
+        """Return the flags of how the data set is laid out, where the recipe's file does not say it."""
+        return [*drive_act_flags(self), *split_flags(self)]
 
     @cached_property
     def folder(self) -> Path:
@@ -111,6 +178,18 @@ class DatasetRequest:
                 f"Use the recipe that it was extracted with, or run `featcache extract` with this one: what the cache "
                 f"holds is not embedded again."
             )
+        return key
+
+    def require_key(self, store: FeatureStore, split: str) -> ListingKey:
+        """Return the key of a split that a store holds, once its listing agrees with the recipe.
+
+        Raises:
+            CacheError: the store does not hold it, the data set has no such split, or as `key_of`.
+        """
+        key = self.key_of(store, split)
+        if key not in store.listings:
+            self.refuse_unknown_split(split)
+            raise CacheError(f"{store.root}: no embeddings of {'/'.join(key)}; {self.advise_extract(split)}")
         return key
 
     def _refuse_other_root(self, store: FeatureStore, key: ListingKey, root: str) -> None:
@@ -198,4 +277,46 @@ class DatasetRequest:
             UsageError: as `recipe`.
             CacheError: no store does, or several do; the message says how to go on.
         """
-        return choose_store(self.folder, self.stat_log, self.key(split), self.store_request)
+
+        def advise() -> str:
+            self.refuse_unknown_split(split)
+            return self.advise_extract(split)
+
+        return choose_store(self.folder, self.stat_log, self.key(split), self.store_request, advise=advise)
+
+    @cached_property
+    def cached_splits(self) -> frozenset[str]:
+        """The splits of this data set that some store of the cache holds."""
+        return frozenset(key[2] for store in find_stores(self.folder, self.stat_log) for key in self.keys_of(store))
+
+    @cached_property
+    def splits_on_disk(self) -> tuple[str, ...] | None:
+        """The splits of the data set as it lies on disk; None where it is not here, or cannot be listed."""
+        try:
+            return tuple(resolve_source(self.recipe).splits())
+        except FeatcacheError:
+            return None
+
+    def refuse_unknown_split(self, split: str) -> None:
+        """Refuse a split that neither the cache nor the data set on disk has: it is misspelt, or there is none.
+
+        Raises:
+            CacheError: there is none; the message names the nearest one.
+        """
+        if split not in self.cached_splits and (missing := self._describe_missing(split)):
+            raise CacheError(missing)
+
+    def advise_extract(self, split: str) -> str:
+        """Return what to do about a split that the cache lacks, as a sentence with a command to type."""
+        if missing := self._describe_missing(split):
+            return missing
+        words = ("--split", split) if self.cached_splits else ()
+        sections = () if self.cached_splits else self._read_divisions(self.recipe.name).sections
+        ways = "; or ".join(describe_division(section) for section in sections)
+        other = f" (the cache has {self.recipe.name} divided by {ways})" if ways else ""
+        return f"run `{self.command_line('extract', *words)}` first{other}"
+
+    def _describe_missing(self, split: str) -> str:
+        """Return that the data set has no such split; "" where it has, or where that cannot be told here."""
+        command = self.command_line("extract") if self.recipe.data.split is None else ""
+        return describe_missing_split(self.recipe.name, split, self.cached_splits, self.splits_on_disk, command)

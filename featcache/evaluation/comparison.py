@@ -107,7 +107,8 @@ def compare(*, split: str | None = None, sort: str = "macro_recall", **options: 
     heads: list[ComparedHead] = []
     for candidate in candidates:
         store = candidate.store
-        key = request.key_of(store, split or "train")  # whose heads these are, too
+        # Whose heads these are, too.
+        key = request.key_of(store, "train") if split is None else request.require_key(store, split)
         if split is None:
             scored_on, scores = ("train", candidate.train) if candidate.val is None else ("val", candidate.val)
         else:

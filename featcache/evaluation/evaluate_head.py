@@ -192,7 +192,7 @@ def _resolve(request: DatasetRequest, head: str | None, split: str | None) -> tu
     """Return the head that is meant, and the listing of the split; no model and no embedding is read."""
     choice = find_head(request, head)
     split = _default_split(request, choice.store) if split is None else split
-    return choice, request.key_of(choice.store, split)
+    return choice, request.require_key(choice.store, split)
 
 
 def _load(choice: ChosenHead, key: ListingKey) -> tuple[SavedModel, Features]:
@@ -240,5 +240,5 @@ def _default_split(request: DatasetRequest, store: FeatureStore) -> str:
             return split
     raise CacheError(
         f"{request.folder}: no split of {request.recipe.name} to evaluate on: neither test nor val is in store "
-        f"{store.name}. Run `featcache extract --split test` (or `--split val`) first."
+        f"{store.name}. Run `{request.command_line('extract', '--split', 'test')}` (or `--split val`) first."
     )

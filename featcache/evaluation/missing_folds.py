@@ -25,7 +25,7 @@ def refuse_missing_folds(folds: Mapping[int, DatasetRequest]) -> None:
     others = f" (it has one for {' and '.join(with_head)})" if with_head else ""
     named = " and ".join(f"fold {fold}" for fold in without)
     example = next(iter(without.values()))
-    lines = [f"  fold {fold}: {_commands(fold, request)}" for fold, request in without.items()]
+    lines = [f"  fold {fold}: {_commands(request)}" for fold, request in without.items()]
     raise CacheError(
         "\n".join([f"{example.folder}: {example.recipe.name} has no head for {named}{others}. To make one:", *lines])
     )
@@ -35,11 +35,12 @@ def _has_head(request: DatasetRequest) -> bool:
     return any(read_runs(store, request.recipe.name, request.variant, newest=False) for store in request.stores())
 
 
-def _commands(fold: int, request: DatasetRequest) -> str:
-    """Return the recipe's setting, then the commands with the flags that this one was given."""
+def _commands(request: DatasetRequest) -> str:
+    """Return the commands that make a head, with the flags that this one was given."""
     recipe = absolute_pipeline(request.pipeline, data=request.data)
-    flags = [("-p", recipe), ("--data", request.data), ("--name", request.name), ("--cache", request.cache)]
+    flags: list[tuple[str, object]] = [("-p", recipe), ("--data", request.data), ("--name", request.name)]
+    flags += [("--cache", request.cache), *request.data_flags()]
     options = "".join(f" {flag} {shlex.quote(str(value))}" for flag, value in flags if value is not None)
     is_extracted = any(request.key("train") in store.listings for store in request.stores())
     commands = [f"`featcache {command}{options}`" for command in (() if is_extracted else ("extract",)) + ("fit-head",)]
-    return f"set fold = {fold} in the recipe's [data], then run {' and '.join(commands)}"
+    return f"run {' and '.join(commands)}"

@@ -214,7 +214,7 @@ def evaluate_folds(
     """
     if not folds or len(set(folds)) != len(folds):
         raise UsageError(f"--folds: found {','.join(map(str, folds)) or 'none'}, expected different numbers: 0,1,2")
-    requests = [DatasetRequest(**options, fold=fold) for fold in folds]
+    requests = [replace(DatasetRequest(**options), fold=fold) for fold in folds]
     refuse_missing_folds(dict(zip(folds, requests, strict=True)))
     heads = [
         predict_on_split(

@@ -68,7 +68,9 @@ def extract(
     recipe = request.recipe.override("trunk", **pick_options(options, TrunkKeywords))
     data = resolve_source(recipe, read_split_assignment(request.folder, recipe.name, request.variant))
     listings = [
-        take_subset(listing, limit=limit, fraction=fraction, seed=seed or 0)
+        take_subset(
+            replace(listing, notes=(*listing.notes, *request.notes)), limit=limit, fraction=fraction, seed=seed or 0
+        )
         for listing in _listings(data, recipe, split)
     ]
     job = ExtractJob(

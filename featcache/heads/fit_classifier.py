@@ -112,7 +112,8 @@ def fit(
     progress("reading", 0, 0)
     splits = read_splits(request)
     store, train, val = splits.source, splits.in_memory, splits.val
-    others = [read_features(store, request.key_of(store, split)) for split in dict.fromkeys(predict) if split != "val"]
+    named = [split for split in dict.fromkeys(predict) if split != "val"]
+    others = [read_features(store, request.require_key(store, split)) for split in named]
     for split in others:
         refuse_unfit(train, split)
 

@@ -104,7 +104,7 @@ def fit_head(
     configs = head_configs(section)
     progress("reading", 0, section.epochs)
     splits = read_splits(request, from_disk=from_disk)
-    _refuse_choice_without_val(splits, configs)
+    _refuse_choice_without_val(request, splits, configs)
     unused = []
     if flags.get("select") is not None and len(configs) == 1 and configs[0].patience is None:
         unused.append(f"--select {section.select} chooses nothing: there is one head, and its last epoch is kept")
@@ -241,12 +241,12 @@ def notes_of_heads(train: Features | Streamed, val: Features | None, heads: Sequ
     return (*notes_of_splits(train, val), *diverged, *slow)
 
 
-def _refuse_choice_without_val(splits: Splits, configs: Sequence[HeadConfig]) -> None:
+def _refuse_choice_without_val(request: DatasetRequest, splits: Splits, configs: Sequence[HeadConfig]) -> None:
     if splits.val is None and (len(configs) > 1 or configs[0].patience):
         chooser = f"{len(configs)} heads" if len(configs) > 1 else "patience"
         raise CacheError(
             f"{splits.train.source['data_set']}: {chooser} and no val split in the cache to choose by (test is for the "
-            f"report alone). Run `featcache extract --split val`, or train one head, every epoch."
+            f"report alone); {request.advise_extract('val')}. Or train one head, every epoch."
         )
 
 

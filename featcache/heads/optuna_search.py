@@ -143,8 +143,8 @@ def search(
     splits = read_splits(request)
     if splits.val is None:
         raise CacheError(
-            f"{splits.train.source['data_set']}: a search needs a val split to choose by. Run `featcache extract "
-            f"--split val`."
+            f"{splits.train.source['data_set']}: a search needs a val split to choose by; "
+            f"{request.advise_extract('val')}."
         )
 
     from featcache.trunks import choose_device

@@ -1,3 +1,8 @@
+from .drive_act import ANNOTATIONS as ANNOTATIONS
+from .drive_act import find_views as find_views
+from .flat_folder import has_split_name as has_split_name
+from .flat_folder import is_flat as is_flat
+from .folder import find_splits as find_splits
 from .leakage import Leak as Leak
 from .leakage import find_leaks as find_leaks
 from .leftovers import IMAGE_SUFFIXES as IMAGE_SUFFIXES
@@ -10,7 +15,13 @@ from .listing import take_subset as take_subset
 from .listing import video_and_frame as video_and_frame
 from .paths import readable as readable
 from .paths import shown_path as shown_path
+from .recognition import TABLE_SUFFIXES as TABLE_SUFFIXES
+from .recognition import VIDEO_SUFFIXES as VIDEO_SUFFIXES
+from .recognition import RecognizedData as RecognizedData
+from .recognition import recognize_data as recognize_data
+from .source import USUAL_SPLITS as USUAL_SPLITS
 from .source import DataSource as DataSource
+from .source import nearest_split as nearest_split
 from .source import order_splits as order_splits
 from .sources import describe_differences as describe_differences
 from .sources import list_data_settings as list_data_settings

@@ -23,7 +23,7 @@ from featcache.errors import DataError
 from featcache.listing import sheet
 from featcache.listing.listing import Listing, frame_path
 from featcache.listing.sheet import Sheet
-from featcache.listing.source import order_splits
+from featcache.listing.source import describe_splits, order_splits
 from featcache.listing.spellings import find_case_clashes, find_spelling_faults, note_look_alikes
 from featcache.recipe import FRAMES, VIDEOS, DriveActData
 
@@ -56,7 +56,8 @@ class DriveAct:
             folds = ", ".join(sorted({str(fold) for fold, _ in self._file_names})) or "none"
             raise DataError(
                 f"{self.folder}: no annotations of fold {self.data.fold}; found folds: {folds}; expected "
-                f"midlevel.chunks_90.split_{self.data.fold}.train.csv. Name another fold or view in the recipe."
+                f"midlevel.chunks_90.split_{self.data.fold}.train.csv. Name another fold or view "
+                f"(--fold, --view, or in the recipe)."
             )
         return names
 
@@ -67,7 +68,8 @@ class DriveAct:
             DataError: no such split, or faulty annotations; every fault is named.
         """
         if split not in (names := self.splits()):
-            raise DataError(f"{self.folder}: fold {self.data.fold} has no split {split!r}; found {', '.join(names)}")
+            there = describe_splits(names, instead_of=split)
+            raise DataError(f"{self.folder}: fold {self.data.fold} has no split {split!r}; {there}")
         chunks = self._sheets[self.data.fold, split]
         name = self._file_names[self.data.fold, split]
         sheet.refuse_problems(self.folder, [*self._faults, *(f"{name}, {fault}" for fault in _chunk_faults(chunks))])
@@ -179,10 +181,11 @@ class DriveAct:
         try:
             names = sorted(os.listdir(self.folder))
         except OSError as error:
+            views = _other_views(os.path.dirname(self.folder))
             raise DataError(
                 f"{self.folder}: the annotations of data set {self.data_set!r} cannot be read: {error.strerror}; "
-                f"expected <root>/{ANNOTATIONS}/<view>. Name the data set's folder with --data DIR or the root in the "
-                f"recipe, or the folder of the views as `annotations`."
+                f"expected <root>/{ANNOTATIONS}/<view>{views}. Name the data set's "
+                f"folder with --data DIR or the root in the recipe, or the folder of the views as `annotations`."
             ) from None
         return {(int(match[1]), match[2]): name for name in names if (match := _FILE_NAME.fullmatch(name))}
 
@@ -217,6 +220,28 @@ class DriveAct:
     def _classes(self) -> tuple[str, ...]:
         """The activities of all folds and splits, sorted: a split that lacks one must not shift those after it."""
         return tuple(sorted({name for chunks in self._sheets.values() for name in chunks.columns["activity"]}))
+
+
+def find_views(annotations: str) -> list[str]:
+    """Return the views that have annotations in a folder of Drive&Act's, sorted; none where there is no such folder."""
+    try:
+        views = sorted(os.listdir(annotations))
+        return [view for view in views if any(map(_FILE_NAME.fullmatch, _file_names(os.path.join(annotations, view))))]
+    except OSError:
+        return []
+
+
+def _file_names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:  # a file, or a folder that may not be read
+        return []
+
+
+def _other_views(annotations: str) -> str:
+    """Return which views there are, for the end of a message; "" where there is none."""
+    views = find_views(annotations)
+    return f"; the views that are here: {', '.join(views)} (--view)" if views else ""
 
 
 def _chunk_faults(chunks: Sheet) -> list[str]:

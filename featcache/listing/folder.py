@@ -3,22 +3,25 @@
 The folder right above an image is its clip, where it is not the class folder itself. Hidden entries and what systems
 leave behind (`leftovers`) are no split, class or row: `Listing.left_out` names them. A file whose name does not end
 like an image's is no row either: `Listing.ignored` names it. A class is text and has one spelling; a path is bytes.
+
+A flat folder, `<root>/<class>/.../image`, has no splits: it is listed as one, whose rows `AssignedSplits` divides.
 """
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from featcache.errors import DataError
 from featcache.files import NAME_PATTERN
+from featcache.listing.flat_folder import POOL, is_flat, refuse_undivided
 from featcache.listing.folder_names import check_clips, check_names
 from featcache.listing.leftovers import IMAGE_SUFFIXES, is_left_out
 from featcache.listing.listing import Listing
 from featcache.listing.paths import encode_name, shown_path
-from featcache.listing.source import order_splits
+from featcache.listing.source import describe_splits, order_splits
 
 _NAMED = 10  # folders in a message
 
@@ -30,17 +33,23 @@ class Folder:
     root: str
     data_set: str
     variant: str
+    is_divided: bool = False  # whether splits are assigned to its rows, so that it may have none of its own
 
     has_disjoint_splits = True
     unreadable = ""
 
     def splits(self) -> list[str]:
-        """Return the names of the folders at the top; train, val and test first.
+        """Return the names of the folders at the top; train, val and test first. A flat folder is all train.
 
         Raises:
-            DataError: what `find_splits` raises.
+            DataError: what `find_splits` raises, or a flat folder whose rows nobody divides.
         """
-        return find_splits(self.root, data_set=self.data_set)
+        names = find_splits(self.root, data_set=self.data_set)
+        if not is_flat(self.root, names):
+            return names
+        if not self.is_divided:
+            refuse_undivided(self.root, names, self.data_set)
+        return [POOL]
 
     def listing(self, split: str) -> Listing:
         """Return the rows of one split, sorted by class and path.
@@ -48,7 +57,9 @@ class Folder:
         Raises:
             DataError: what `list_folder` raises, or a split that could not name a file of the cache.
         """
-        listing = list_folder(self.root, split, data_set=self.data_set, variant=self.variant)
+        listing = list_folder(
+            self.root, split, data_set=self.data_set, variant=self.variant, is_divided=self.is_divided
+        )
         if not re.fullmatch(NAME_PATTERN, split):
             raise DataError(
                 f"{listing.root}: split {split!r} would name a file of the cache; expected letters, digits, '.', '_' "
@@ -86,53 +97,42 @@ def _is_cache(folder: str) -> bool:
     return os.path.isdir(os.path.join(folder, "stores")) and os.path.exists(os.path.join(folder, "stat.log"))
 
 
-def list_folder(root: str, split: str, *, data_set: str, variant: str = "all") -> Listing:
+def list_folder(root: str, split: str, *, data_set: str, variant: str = "all", is_divided: bool = False) -> Listing:
     """Return the rows of one split, sorted by class and path; the classes are the union over all splits, sorted.
 
     Args:
         root: The image folder.
-        split: The name of a folder at its top.
+        split: The name of a folder at its top; of a flat folder, `train`.
         data_set: The name that the listing is kept under, for messages too.
         variant: The variant that the listing is kept under.
+        is_divided: Whether a flat folder is meant to be divided into splits.
 
     Raises:
-        DataError: a missing split, a folder that cannot be read, no class, or no image.
+        DataError: a missing split, a folder that cannot be read, no class, or no image; a flat folder that is not
+            divided.
     """
     root = os.path.abspath(root)
     names = find_splits(root, data_set=data_set)
-    if split not in names:
-        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-        raise DataError(f"{root}: no split {split!r} in it; found {', '.join(names[:_NAMED])}{more}")
+    flat = is_flat(root, names)
+    if flat and not is_divided:
+        refuse_undivided(root, names, data_set)
+    known = [POOL] if flat else names
+    if split not in known:
+        raise DataError(f"{root}: no split {split!r} in it; {describe_splits(known, instead_of=split)}")
     left_out: list[str] = []
-    _entries(root, left_out, "")
-    entries = {name: _entries(os.path.join(root, name), left_out if name == split else [], name) for name in names}
+    top = _entries(root, left_out, "")
+    if flat:
+        loose_images = [entry for entry in top if entry.name.lower().endswith(IMAGE_SUFFIXES) and not _is_folder(entry)]
+        entries = {POOL: [entry for entry in top if entry.name in names] + loose_images}
+    else:
+        entries = {name: _entries(os.path.join(root, name), left_out if name == split else [], name) for name in names}
     classes_of = {name: [entry.name for entry in in_split if _is_folder(entry)] for name, in_split in entries.items()}
     classes = sorted({name for in_split in classes_of.values() for name in in_split})
-    notes = check_names(root, names, classes_of)
-    index = {name: label for label, name in enumerate(classes)}
-
-    paths: list[str] = []
-    labels: list[int] = []
-    clips: list[str] = []
-    ignored: list[str] = []
-    for entry in entries[split]:
-        if not _is_folder(entry):
-            ignored.append(f"{split}/{entry.name}")
-            continue
-        above = tuple(_identity(folder) for folder in (root, os.path.join(root, split), entry.path))
-        start = f"{split}/{entry.name}/"
-        files = _files(entry.path, start, above, left_out)
-        for below, name in sorted(files, key=lambda file: encode_name("".join(file))):
-            path = below + name
-            if name.lower().endswith(IMAGE_SUFFIXES):
-                paths.append(path)
-                labels.append(index[entry.name])
-                clips.append(below[:-1] if below != start else "")
-            else:
-                ignored.append(path)
-    check_clips(root, clips)
-    if not classes or not paths:
-        loose = [name for name in ignored if name.lower().endswith(IMAGE_SUFFIXES)]
+    notes = check_names(root, [] if flat else names, classes_of, is_flat=flat)
+    rows = _list_rows(root, "" if flat else split, entries[split], classes, left_out)
+    check_clips(root, rows.clips)
+    if not classes or not rows.paths:
+        loose = [name for name in rows.ignored if name.lower().endswith(IMAGE_SUFFIXES)]
         found_instead = f"{loose[0]}, right below the split" if loose else "no image"
         raise DataError(
             f"{root}: split {split!r} has no image in a class folder; found {found_instead}, expected "
@@ -144,14 +144,49 @@ def list_folder(root: str, split: str, *, data_set: str, variant: str = "all") -
         split=split,
         root=root,
         classes=tuple(classes),
-        paths=tuple(paths),
-        labels=np.array(labels, dtype=np.int64),
-        clips=tuple(clips),
-        subjects=("",) * len(paths),
-        ignored=tuple(ignored),
+        paths=tuple(rows.paths),
+        labels=np.array(rows.labels, dtype=np.int64),
+        clips=tuple(rows.clips),
+        subjects=("",) * len(rows.paths),
+        ignored=tuple(rows.ignored),
         left_out=tuple(left_out),
         notes=tuple(notes),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of one split, and what lies beside them."""
+
+    paths: list[str]  # (rows,), below the root
+    labels: list[int]  # (rows,)
+    clips: list[str]  # (rows,)
+    ignored: list[str]  # paths of files that are no images by their names
+
+
+def _list_rows(
+    root: str, split: str, entries: Sequence["os.DirEntry[str]"], classes: Sequence[str], left_out: list[str]
+) -> _Rows:
+    """Return the rows below the class folders among these entries; `split` is "" where they stand at the top."""
+    rows = _Rows([], [], [], [])
+    index = {name: label for label, name in enumerate(classes)}
+    below_root = f"{split}/" if split else ""
+    for entry in entries:
+        if not _is_folder(entry):
+            rows.ignored.append(f"{below_root}{entry.name}")
+            continue
+        above = tuple(_identity(folder) for folder in (root, os.path.join(root, split), entry.path))
+        start = f"{below_root}{entry.name}/"
+        files = _files(entry.path, start, above, left_out)
+        for below, name in sorted(files, key=lambda file: encode_name("".join(file))):
+            path = below + name
+            if name.lower().endswith(IMAGE_SUFFIXES):
+                rows.paths.append(path)
+                rows.labels.append(index[entry.name])
+                rows.clips.append(below[:-1] if below != start else "")
+            else:
+                rows.ignored.append(path)
+    return rows
 
 
 def _entries(folder: str, left_out: list[str], below: str) -> list[os.DirEntry[str]]:

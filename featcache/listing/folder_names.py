@@ -12,13 +12,16 @@ _ONE_SPELLING = "Rename folders so that a name is spelled in one way"
 _TEXT = "Rename them; `convmv -r -f latin1 -t utf-8 --notest DIR` renames all whose names are Latin-1"
 
 
-def check_names(root: str, splits: Sequence[str], classes_of: Mapping[str, Sequence[str]]) -> list[str]:
+def check_names(
+    root: str, splits: Sequence[str], classes_of: Mapping[str, Sequence[str]], *, is_flat: bool = False
+) -> list[str]:
     """Return what a person should know of the names of splits and classes, as sentences.
 
     Args:
         root: The image folder, for messages.
         splits: The names of the splits.
         classes_of: Each split's class folders.
+        is_flat: Whether the class folders stand right below the root.
 
     Raises:
         DataError: a class that is no text, or two spellings of one name; every one is named with its place.
@@ -26,7 +29,7 @@ def check_names(root: str, splits: Sequence[str], classes_of: Mapping[str, Seque
     first: dict[str, str] = {}  # where a class stands first
     for split, names in classes_of.items():
         for name in names:
-            first.setdefault(name, f"{split}/{name}")
+            first.setdefault(name, name if is_flat else f"{split}/{name}")
 
     def place(name: str) -> str:
         return _as_ascii(first[name])

@@ -27,6 +27,7 @@ class Sheet:
     problems: tuple[str, ...]
     lines: Sequence[int]  # (rows,), the line on which each row begins
     unit: str = "line"  # "row" for Parquet, which has no lines
+    header: tuple[str, ...] = ()  # the names of all its columns
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -136,7 +137,7 @@ def _parse_csv(text: str, columns: Sequence[str], optional: Sequence[str]) -> Sh
         problems.append(f"line {reader.line_num}: {error}; nothing behind it was read")
     missing = _column_problems("line 1", header, columns, optional)
     present = {name: cells[header.index(name) :: len(header)] for name in (*columns, *optional) if name in header}
-    return Sheet(present, (*missing, *problems), lines)
+    return Sheet(present, (*missing, *problems), lines, header=tuple(header))
 
 
 def _numbered(reader: Any) -> Iterator[tuple[int, list[str]]]:
@@ -172,7 +173,7 @@ def _read_parquet(path: str, columns: Sequence[str], optional: Sequence[str]) ->
         raise DataError(f"{path}: this is no Parquet file: {error}") from None
     present = {name: _column_as_text(table.column(name)) for name in table.column_names}
     missing = tuple(_column_problems("schema", header, columns, optional))
-    return Sheet(present, missing, range(1, table.num_rows + 1), unit="row")
+    return Sheet(present, missing, range(1, table.num_rows + 1), unit="row", header=header)
 
 
 def _column_as_text(column: Any) -> tuple[str, ...]:

@@ -1,11 +1,15 @@
 """DataSource: a data set as a recipe lays it out. Each layout is one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from featcache.arguments import nearest_name
 from featcache.listing.listing import Listing
+from featcache.listing.paths import shown_path
 
 USUAL_SPLITS = ("train", "val", "test")
+_NAMED = 10  # splits in a message
+_SYNONYMS = {"valid": "val", "validation": "val", "dev": "val", "training": "train", "testing": "test"}
 
 
 class DataSource(Protocol):
@@ -50,3 +54,18 @@ def order_splits(names: Iterable[str]) -> list[str]:
     """
     different = set(names)
     return [name for name in USUAL_SPLITS if name in different] + sorted(different - set(USUAL_SPLITS))
+
+
+def nearest_split(split: str, names: Iterable[str]) -> str | None:
+    """Return the split that a misspelt name most likely means; None where none is near."""
+    names = list(names)
+    synonym = _SYNONYMS.get(split.casefold())
+    return synonym if synonym in names else nearest_name(split, names)
+
+
+def describe_splits(names: Sequence[str], *, instead_of: str) -> str:
+    """Return which splits there are, and which one a name that is none of them means, as the end of a message."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    close = nearest_split(instead_of, names)
+    meant = f"did you mean {shown_path(close)}? " if close else ""
+    return f"{meant}found {', '.join(map(shown_path, names[:_NAMED]))}{more}"

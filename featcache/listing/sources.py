@@ -30,7 +30,7 @@ def resolve_source(recipe: Recipe, assigned: Mapping[str, str] = _NO_GROUPS) -> 
         case TableData():
             source = Table(data, data_set=name, variant=variant)
         case FolderData():
-            source = Folder(data.root, name, variant)
+            source = Folder(data.root, name, variant, is_divided=data.split is not None)
         case UnknownData():
             raise AssertionError(f"the recipe's check let the layout {data.layout!r} pass")
         case _:

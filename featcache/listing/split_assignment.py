@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import DataError, UsageError
+from featcache.listing.flat_folder import POOL
 from featcache.listing.listing import Listing, draw_number
 from featcache.listing.source import DataSource, order_splits
 from featcache.listing.spellings import same_name_key
 from featcache.recipe import SplitSection
 
-POOL = "train"  # the split of the data set whose rows are assigned
 _LEAST_GAIN = 1e-6  # of a group's own weight: what a move must gain, so that moving ends
 
 
@@ -51,7 +51,10 @@ class AssignedSplits:
         own = self.source.splits()
         for split in self.section.shares:
             if split in own and split != POOL:
-                raise UsageError(f"data.split.{split}: the data set has a split {split!r}; leave it out of the recipe")
+                raise UsageError(
+                    f"data.split.{split}: the data set has a split {split!r}; leave it out of the recipe, or "
+                    f"--{split} out of the command"
+                )
         return order_splits([*own, *self.section.shares])
 
     def listing(self, split: str) -> Listing:
@@ -82,6 +85,16 @@ class AssignedSplits:
         recorded = self.recorded if self.section.by == "image" else respell_groups(self.recorded, groups)
         return {**recorded, **assign_groups(groups, self._pool.labels, self.section, recorded, self._pool.root)}
 
+    def largest_unit(self) -> str:
+        """Return the largest unit that the rows name and that a split need not cut: "subject", "clip" or "image".
+
+        Raises:
+            DataError: what the data set's own layout raises.
+        """
+        if all(self._pool.subjects):
+            return "subject"
+        return "clip" if any(self._pool.clips) else "image"
+
     @cached_property
     def _pool(self) -> Listing:
         """The rows that are assigned to splits."""
@@ -110,7 +123,7 @@ def group_rows(listing: Listing, by: str) -> Sequence[str]:
     if nameless and (by == "subject" or nameless == len(names)):
         raise DataError(
             f"{listing.root}: data.split.by is {by!r}, but {nameless:,} of {len(names):,} rows name no {by}; "
-            f"name it for every row, or keep together by something else"
+            f"name it for every row, or keep together by something else (--split-by image)"
         )
     return [name or path for name, path in zip(names, listing.paths, strict=True)] if nameless else names
 

@@ -18,7 +18,7 @@ from featcache.listing import sheet
 from featcache.listing.listing import Listing
 from featcache.listing.paths import readable
 from featcache.listing.sheet import Sheet
-from featcache.listing.source import order_splits
+from featcache.listing.source import describe_splits, order_splits
 from featcache.listing.spellings import find_case_clashes, find_spelling_faults, note_look_alikes, same_name_key
 from featcache.recipe import TableData
 
@@ -52,7 +52,8 @@ class Table:
         whole, splits = self._rows_and_splits
         rows = np.flatnonzero(np.array([name == split for name in splits], dtype=bool))
         if not len(rows):
-            raise DataError(f"{self.path}: no row of split {split!r} in it; found {', '.join(order_splits(splits))}")
+            there = describe_splits(order_splits(splits), instead_of=split)
+            raise DataError(f"{self.path}: no row of split {split!r} in it; {there}")
         return dataclasses.replace(whole.take(rows), split=split)
 
     @cached_property

@@ -2,15 +2,16 @@
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
 import featcache
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
-from featcache.errors import CacheError
+from featcache.errors import CacheError, UsageError
 from featcache.heads.saved import MODEL_DOCUMENTS
-from featcache.recipe import DataOptions
+from featcache.recipe import DataOptions, check_recipe
 from featcache.store import (
     ExtractedListing,
     FeatureStore,
@@ -20,11 +21,14 @@ from featcache.store import (
 )
 from featcache.trunks import TrunkSource, WeightsMemo, architecture
 
+_DEFAULTS = check_recipe({"name": "data", "data": {"root": "."}}, where="the defaults")  # where no data set is named
+
 
 @checked
 def info(*, arch: str | None = None, weights: str | None = None, **options: Unpack[DataOptions]) -> dict[str, Any]:
     """Return the trunk that the recipe asks for and every store in the cache: the document of `featcache info --json`.
 
+    Where no data set is named, it is the only one of the cache; `data_set` is None where the cache has none or several.
     `head_parameters` is None while the cache holds no listing of this data set: only a listing knows its classes.
 
     Args:
@@ -38,17 +42,18 @@ def info(*, arch: str | None = None, weights: str | None = None, **options: Unpa
         MachineError: the weights are a file that cannot be read.
     """
     request = DatasetRequest(**options)
-    recipe = request.recipe.override("trunk", arch=arch, weights=weights)
+    named = _name_data_set(request)
+    recipe = (_DEFAULTS if named is None else named.recipe).override("trunk", arch=arch, weights=weights)
     shape = architecture(recipe.trunk.arch)
     trunk = TrunkSource(recipe.trunk, WeightsMemo(request.folder))
     crop = trunk.transform.crop
     stores = find_stores(request.folder, request.stat_log)  # every one, whatever trunk the recipe asks for
-    listings = (extracted.listing for store in stores for extracted in _readable_listings(request, store))
-    classes = next((len(listing.classes) for listing in listings), None)
+    held = [] if named is None else [extracted for store in stores for extracted in _readable_listings(named, store)]
+    classes = next((len(extracted.listing.classes) for extracted in held), None)
     return {
         "version": featcache.__version__,
         "cache": str(request.folder),
-        "data_set": recipe.name,
+        "data_set": None if named is None else recipe.name,
         "trunk": {
             "arch": shape.name,
             "weights": recipe.trunk.weights,
@@ -61,6 +66,21 @@ def info(*, arch: str | None = None, weights: str | None = None, **options: Unpa
         "stores": [_describe_store(store) for store in stores],
         "damaged": {name: str(error) for name, error in find_broken_stores(request.folder, request.stat_log).items()},
     }
+
+
+def _name_data_set(request: DatasetRequest) -> DatasetRequest | None:
+    """Return a request for the data set that is named, else for the only one of the cache; None where neither is."""
+    if request.is_named:
+        return request
+    data_sets = request.data_sets()
+    if len(data_sets) == 1:
+        ((name, root),) = data_sets.items()
+        return replace(request, data=root, name=name)
+    try:
+        _ = request.recipe  # the standard one, where its data is here
+    except UsageError:
+        return None
+    return request
 
 
 def _describe_store(store: FeatureStore) -> dict[str, Any]:

@@ -9,7 +9,11 @@ from .head import HeadSettings as HeadSettings
 from .head import SelectionSettings as SelectionSettings
 from .keywords import HeadKeywords as HeadKeywords
 from .keywords import TrunkKeywords as TrunkKeywords
+from .load import DRIVE_ACT_RECIPE as DRIVE_ACT_RECIPE
+from .load import LOCAL_RECIPE as LOCAL_RECIPE
 from .load import absolute_pipeline as absolute_pipeline
+from .load import has_local_recipe as has_local_recipe
+from .load import name_after as name_after
 from .load import read_recipe as read_recipe
 from .load import resolve_recipe as resolve_recipe
 from .load import shipped_recipes as shipped_recipes

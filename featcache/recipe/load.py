@@ -11,8 +11,8 @@ from featcache.files import decode_utf8, expand_home, open_file, refuse_larger
 from featcache.recipe.recipe import Recipe, check_recipe
 
 _MOST_BYTES = 1 << 24
-_LOCAL = "featcache.toml"  # of the folder that a command is typed in
-_STANDARD = "daa"
+LOCAL_RECIPE = "featcache.toml"  # of the folder that a command is typed in
+DRIVE_ACT_RECIPE = "daa"
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -48,18 +48,29 @@ def resolve_recipe(pipeline: str | None = None, *, data: str | None = None, name
     """
     if pipeline is not None:
         recipe = read_recipe(_find(pipeline))
-    elif os.path.lexists(_LOCAL):
-        recipe = read_recipe(Path(_LOCAL))
+    elif os.path.lexists(LOCAL_RECIPE):
+        recipe = read_recipe(Path(LOCAL_RECIPE))
     elif data is not None:
-        folder_name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(expand_home(data)).resolve().name).lstrip("-._")[:100]
-        folder: dict[str, Any] = {"name": name or folder_name or "data", "data": {"root": data}}
+        folder: dict[str, Any] = {"name": name or name_after(data), "data": {"root": data}}
         return check_recipe(folder, where="the command line")
     else:
-        recipe = read_recipe(_find(_STANDARD))
+        recipe = read_recipe(_find(DRIVE_ACT_RECIPE))
     document = recipe.model_dump(exclude_unset=True)
     document["name"] = name or document["name"]
     document["data"]["root"] = data or document["data"]["root"]
     return check_recipe(document, where="the command line")
+
+
+def has_local_recipe() -> bool:
+    """Return whether there is a `featcache.toml` in this folder, which a command takes where it names no pipeline."""
+    return os.path.lexists(LOCAL_RECIPE)
+
+
+def name_after(path: str) -> str:
+    """Return the name in the cache of a data set that nobody named: that of its folder; a table's without suffix."""
+    resolved = Path(expand_home(path)).resolve()
+    name = f"{resolved.parent.name}-{resolved.stem}" if resolved.is_file() else resolved.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("-._")[:100] or "data"
 
 
 def absolute_pipeline(pipeline: str | None, *, data: str | None) -> str | None:
@@ -75,8 +86,8 @@ def absolute_pipeline(pipeline: str | None, *, data: str | None) -> str | None:
         UsageError: no recipe of this name.
     """
     if pipeline is None:
-        local = Path(_LOCAL)
-        return str(local.absolute()) if local.is_file() else None if data is not None else _STANDARD
+        local = Path(LOCAL_RECIPE)
+        return str(local.absolute()) if local.is_file() else None if data is not None else DRIVE_ACT_RECIPE
     path = _find(pipeline)
     return pipeline if path.parent == shipped_recipes() else str(path.absolute())
 

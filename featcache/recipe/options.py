@@ -14,6 +14,12 @@ class DataOptions(TypedDict, total=False):
     data: str | None  # the folder of the images
     cache: str | Path | None  # the cache folder; None: FEATCACHE_CACHE, else ./cache
     name: str | None  # the data set's name in the cache
+    val: float | None  # the share of the rows that becomes val, where the data set has no such split
+    test: float | None  # … and test
+    split_by: str | None  # what is never divided: subject, clip or image
+    fold: int | None  # of Drive&Act: the published fold
+    view: str | None  # of Drive&Act: the camera
+    stride: int | None  # of Drive&Act: frames from one row of a chunk to the next
 
 
 class StoreOptions(DataOptions, total=False):

@@ -33,7 +33,10 @@ def cache_folder(cache: str | Path | None) -> Path:
     return Path(expand_home(cache or os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE)).absolute()
 
 
-def choose_store(cache: Path, stat_log: StatLog, key: ListingKey, request: StoreRequest = ANY_STORE) -> FeatureStore:
+def choose_store(
+    cache: Path, stat_log: StatLog, key: ListingKey, request: StoreRequest = ANY_STORE, *,
+    advise: Callable[[], str] | None = None,
+) -> FeatureStore:  # fmt: skip
     """Return the one store that holds a listing and is what is asked for.
 
     Args:
@@ -41,6 +44,7 @@ def choose_store(cache: Path, stat_log: StatLog, key: ListingKey, request: Store
         stat_log: The memory of the cache.
         key: The listing's data set, variant and split.
         request: What the store must be; unless it is given, any store is.
+        advise: Returns what to do where no store holds the listing, or raises; None: to extract its split.
 
     Raises:
         CacheError: no store is, or several are; the message says how to go on.
@@ -57,9 +61,10 @@ def choose_store(cache: Path, stat_log: StatLog, key: ListingKey, request: Store
         )
     refuse_other_stores(cache, stat_log, holding, request, name)
     data_set, _, split = key
+    advice = f"run `featcache extract --split {split}` first" if advise is None else advise()
     raise CacheError(
-        f"{cache}: no embeddings of {data_set}, split {split!r}, are in this cache; run `featcache extract "
-        f"--split {split}` first, or name another --cache{describe_broken_stores(cache, stat_log)}"
+        f"{cache}: no embeddings of {data_set}, split {split!r}, are in this cache; "
+        f"{advice}, or name another --cache{describe_broken_stores(cache, stat_log)}"
     )
 
 

@@ -88,7 +88,7 @@ def test_a_head_from_disk(run: Run, extracted: tuple[str, ...]) -> None:
     ("words", "code", "message"),
     [
         (["fit", "nothing"], 2, "sklearn.svm:SVC"), (["fit", "knn", "k"], 2, "KEY=VALUE"),
-        (["fit", "knn", "--jobs", "0"], 2, "--jobs"), (["fit", "knn"], 3, "featcache extract --split train"),
+        (["fit", "knn", "--jobs", "0"], 2, "--jobs"), (["fit", "knn"], 3, "run `featcache extract /"),
         (["compare"], 3, "featcache fit-head"), (["compare", "--sort", "beauty"], 2, "macro_recall"),
         (["compare", "--csv", "a.txt"], 2, ".csv"),
     ],

@@ -72,7 +72,7 @@ def test_what_cannot_be_asked(run: Run, tmp_path: Path) -> None:
         (("--near", "1.5"), 2, "such as 0.98"),
         (("--csv", "a.txt"), 2, "expected .csv"),
         (("--split", "dev"), 4, "found train"),
-        (("--near", "0.9"), 3, "featcache extract --split train"),
+        (("--near", "0.9"), 3, f"`featcache extract {root}`"),
     ):
         told = run("data", "--data", root, *words)
         assert (told.code, message in told.err, told.out) == (code, True, ""), told.err

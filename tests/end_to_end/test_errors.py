@@ -42,7 +42,7 @@ BAD = {
     "classes at the top": (
         ["extract", "--data", "images/train", "--weights", "random"],
         4,
-        "Where the classes stand at the top",
+        "featcache extract images/train --val 0.15 --test 0.15",
     ),
     "an unknown key": (["extract", "-p", "unknown.toml"], 2, "did you mean weights?"),
     "several problems": (["extract", "-p", "several.toml"], 2, "3 problems"),
@@ -56,7 +56,7 @@ BAD = {
     "an unknown device": (["extract", "--data", "images", "--device", "tpu", "--weights", "random"], 2, "cuda"),
     "a number out of range": (["extract", "--data", "images", "--workers", "0"], 2, "--workers"),
     "limit and fraction": (["extract", "--data", "images", "--limit", "3", "--fraction", "0.5"], 2, "leave one out"),
-    "no cache yet": (["fit-head", "--data", "images"], 3, "featcache extract --split train"),
+    "no cache yet": (["fit-head", "--data", "images"], 3, "`featcache extract images`"),
     "nothing to report": (["report", "--data", "images"], 3, "featcache fit-head"),
     "a picture of a wrong kind": (["report", "--data", "images", "--png", "a.jpg"], 2, ".png"),
     "no cache to verify": (["verify", "--cache", "nothing"], 3, "no cache"),
@@ -115,7 +115,7 @@ def test_without_a_val_split_nothing_chooses(run: Run, nano: Nano, tmp_path: Pat
     assert "nothing chose this head" in one.err
     several = run("fit-head", "--data", root, "--lr", 0.1, "--lr", 0.2)
     assert several.code == 3
-    assert "featcache extract --split val" in several.err
+    assert f"`featcache extract {root} --val 0.15` takes it from train" in several.err
 
 
 def test_report_without_a_split_says_what_to_type(run: Run, nano: Nano, folder: Path) -> None:

@@ -49,7 +49,7 @@ def test_test_is_the_default_split_and_val_stands_in(tmp_path):
     assert evaluate(tmp_path, split="val").split == "val"
     train = evaluate(tmp_path, split="train")
     assert any("trained on" in note for note in train.notes)
-    with pytest.raises(CacheError, match="featcache extract --split holdout"):
+    with pytest.raises(CacheError, match="toy has no split 'holdout'; it has train, val, test"):
         evaluate(tmp_path, split="holdout")
 
 

@@ -178,8 +178,8 @@ def test_a_fold_without_a_head_is_named_with_the_commands_that_make_it_one(folds
     first, second = str(refused.value).split("\n")
     assert first.endswith("drives has no head for fold 2 (it has one for fold 0 and fold 1). To make one:")
     typed = f"-p {folds['pipeline']} --data /nowhere --cache '{cache}'"
-    assert second == f"  fold 2: set fold = 2 in the recipe's [data], then run `featcache fit-head {typed}`"
-    with pytest.raises(CacheError, match=r"fold 0: .* run `featcache extract .*` and `featcache fit-head "):
+    assert second == f"  fold 2: run `featcache fit-head {typed} --fold 2`"
+    with pytest.raises(CacheError, match=r"fold 0: run `featcache extract .*` and `featcache fit-head "):
         evaluate_folds([0, 1], **(where | {"cache": tmp_path / "none"}))
 
 

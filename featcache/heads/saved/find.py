@@ -96,9 +96,10 @@ def no_head_error(request: DatasetRequest) -> CacheError:
         UsageError: no such recipe, or a faulty one.
         CacheError: the cache cannot be read.
     """
+    extract = "" if request.cached_splits else f"`{request.command_line('extract')}` and "
     return CacheError(
-        f"{request.folder}: no head of {request.recipe.name} in this cache; run `featcache fit-head` or `featcache "
-        f"fit` first{describe_broken_stores(request.folder, request.stat_log)}"
+        f"{request.folder}: no head of {request.recipe.name} in this cache; run {extract}"
+        f"`{request.command_line('fit-head')}` first{describe_broken_stores(request.folder, request.stat_log)}"
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from featcache.errors import FeatcacheError
 from featcache.evaluation import CLIP_RULES, HeadOnSplit
 from featcache.extraction import MAX_BAD
+from featcache.files import expand_home
 from featcache.heads import HeadConfig
 from featcache.heads.classifiers import SettingValue, parse_settings
 from featcache.heads.saved import SavedModel
@@ -37,7 +38,9 @@ def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadCon
     trunk = head_on_split.store.trunk.spec
     precision = next(word for word, compute in PRECISION.items() if compute == trunk.compute)
     where: list[Flag] = [("--pipeline", absolute_pipeline(request.pipeline, data=request.data))]
-    where += [("--data", os.path.abspath(recipe.data.root)), ("--name", request.name), ("--cache", request.cache)]
+    root = recipe.data.root if request.data is None else expand_home(request.data)  # of a table, its file
+    where += [("--data", os.path.abspath(root)), ("--name", request.name), ("--cache", request.cache)]
+    where += request.data_flags()
     named: list[Flag] = [("--weights", weights), ("--precision", precision)]
     if comment:
         yield comment

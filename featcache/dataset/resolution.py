@@ -1,0 +1,196 @@
+"""From the options of a command to a recipe: what is recognised in a folder, and what flags say of the data."""
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from featcache.errors import CacheError, DataError, UsageError
+from featcache.files import StatLog, expand_home
+from featcache.listing import (
+    ANNOTATIONS,
+    TABLE_SUFFIXES,
+    AssignedSplits,
+    find_splits,
+    find_views,
+    is_flat,
+    resolve_source,
+)
+from featcache.recipe import (
+    DRIVE_ACT_RECIPE,
+    DriveActData,
+    FolderData,
+    Recipe,
+    SplitSection,
+    check_recipe,
+    has_local_recipe,
+    name_after,
+    resolve_recipe,
+    shipped_recipes,
+)
+from featcache.store import find_stores
+
+_UNIT = re.compile(r"-(subject|clip|image)-seed([0-9]+)$")  # how the variant of a divided data set ends
+
+Division = Mapping[str, object]  # val, test, by and seed, those that are stated
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedDivisions:
+    """How a data set of the cache is divided into splits, by the listings in its stores."""
+
+    sections: tuple[SplitSection, ...]
+    is_plain: bool  # whether it is there with its own splits, too
+
+
+def recognize_recipe(pipeline: str | None, data: str | None, name: str | None) -> Recipe:
+    """Return the recipe that a command means; where it names a folder alone, what lies in the folder decides.
+
+    A file is a table, a folder with Drive&Act's annotations is Drive&Act, any other is a folder of images.
+
+    Raises:
+        UsageError: no such recipe, or a faulty one; or several views of Drive&Act, none of them the recipe's.
+    """
+    if pipeline is not None or data is None or has_local_recipe():
+        return resolve_recipe(pipeline, data=data, name=name)
+    path = expand_home(data)
+    if path.lower().endswith(TABLE_SUFFIXES) and os.path.isfile(path):
+        table = {"layout": "table", "root": os.path.dirname(path) or ".", "table": os.path.basename(path)}
+        return check_recipe({"name": name or name_after(data), "data": table}, where="the command line")
+    views = find_views(os.path.join(path, *ANNOTATIONS.split("/")))
+    if not views:
+        return resolve_recipe(data=data, name=name)
+    shipped = resolve_recipe(str(shipped_recipes() / f"{DRIVE_ACT_RECIPE}.toml"), data=data, name=name)
+    document = shipped.model_dump(exclude_unset=True)
+    document.pop("trunk", None)  # nobody has stated it here, so that no store is held against it
+    if document["data"]["view"] not in views:
+        document["data"]["view"] = views[0]
+    return check_recipe(document, where="the command line")
+
+
+def override_drive_act(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
+    """Return the recipe with the fold, view and stride that were given; those that are None stay as they are.
+
+    Raises:
+        UsageError: one was given and the data set is not Drive&Act's, or it is out of its range.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    if not given:
+        return recipe
+    if not isinstance(recipe.data, DriveActData):
+        flags = " and ".join(f"--{name}" for name in given)
+        raise UsageError(
+            f"{flags}: {recipe.name} has no folds, views or strides; only the layout drive-act has them. Leave "
+            f"{'it' if len(given) == 1 else 'them'} out."
+        )
+    return recipe.override("data", **given)
+
+
+def divide(recipe: Recipe, typed: Division, recorded: Callable[[], RecordedDivisions]) -> tuple[Recipe, str]:
+    """Return the recipe with the splits that were asked for, and what a person should know of them; "" where nothing.
+
+    What is not stated is what the cache has: a flat folder that was divided stays divided in the same way, and shares
+    that were extracted keep the unit that they were extracted by. Where the cache has none, the unit is the largest
+    that the rows name.
+
+    Args:
+        recipe: its `data.split` is completed.
+        typed: the shares val and test, and the unit `by`, as far as they were given.
+        recorded: returns how the cache has the data set divided; called where that matters.
+
+    Raises:
+        UsageError: a unit without shares, or several divisions that could be meant.
+    """
+    section = recipe.data.split
+    if not typed and (section is not None or not _may_be_divided(recipe)):
+        return recipe, ""
+    wanted = {**({} if section is None else section.model_dump(exclude_unset=True)), **typed}
+    has_shares = "val" in wanted or "test" in wanted
+    if has_shares and "by" in wanted:
+        return recipe.override("data", split=wanted), ""
+    matching = [found for found in _applicable(recipe, wanted, recorded()) if _agrees(found, wanted)]
+    if len(matching) == 1:
+        note = f"{recipe.name} is divided as it was extracted: {describe_division(matching[0])}"
+        return _with_division(recipe, matching[0]), "" if has_shares else note
+    if matching:
+        ways = "; or ".join(describe_division(found) for found in matching)
+        raise UsageError(f"the cache has {recipe.name} divided in {len(matching)} ways; type one of them: {ways}")
+    if not wanted:
+        return recipe, ""
+    if not has_shares:
+        raise UsageError("--split-by has no effect without --val or --test: type a share, such as --val 0.15")
+    unit = _largest_unit(recipe, wanted)
+    note = f"no {unit} is divided between two splits; --split-by image divides single images"
+    return recipe.override("data", split={**wanted, "by": unit}), note if unit != "image" else ""
+
+
+def describe_division(section: SplitSection) -> str:
+    """Return a division as flags: "--val 0.15 --test 0.15 --split-by image"."""
+    return " ".join(f"{flag} {value}" for flag, value in division_flags(section))
+
+
+def division_flags(section: SplitSection) -> list[tuple[str, str]]:
+    """Return the flags of a command that divide a data set like this, with their values."""
+    shares = [(f"--{name}", f"{share:g}") for name, share in section.shares.items() if name != "train"]
+    return [*shares, ("--split-by", section.by)]
+
+
+def read_divisions(cache: Path, stat_log: StatLog, data_set: str) -> RecordedDivisions:
+    """Return the divisions in which a cache holds a data set; each once."""
+    sections: dict[str, SplitSection] = {}
+    is_plain = False
+    for store in find_stores(cache, stat_log):
+        for key in store.listings:
+            if key[0] != data_set or key[1] in sections:
+                continue
+            match = _UNIT.search(key[1])
+            if match is None:
+                is_plain = True
+                continue
+            with contextlib.suppress(CacheError):  # `verify` names a damaged one
+                settings = store.origin(key)[1]
+                shares = {name: float(settings[name]) for name in ("val", "test") if name in settings}
+                sections[key[1]] = SplitSection.model_validate({**shares, "by": match[1], "seed": int(match[2])})
+    return RecordedDivisions(tuple(sections.values()), is_plain)
+
+
+def _may_be_divided(recipe: Recipe) -> bool:
+    """Return whether a folder has no splits of its own, by what is on disk; True where it is not on this machine."""
+    data = recipe.data
+    if not isinstance(data, FolderData):
+        return False
+    if not os.path.isdir(data.root):
+        return True
+    try:
+        return is_flat(data.root, find_splits(data.root))
+    except DataError:  # nothing in it, or it cannot be read: listing it says so
+        return False
+
+
+def _applicable(recipe: Recipe, wanted: Division, recorded: RecordedDivisions) -> tuple[SplitSection, ...]:
+    """Return the divisions that may be meant; none where the data set itself is, and its folder is not here."""
+    is_absent = not wanted and recorded.is_plain and not os.path.isdir(recipe.data.root)
+    return () if is_absent else recorded.sections
+
+
+def _agrees(section: SplitSection, wanted: Division) -> bool:
+    """Return whether a division is what was asked for: the same shares, where any was stated, and the same unit."""
+    shares = {name: wanted[name] for name in ("val", "test") if name in wanted}
+    own = {name: share for name, share in section.shares.items() if name != "train"}
+    return (not shares or shares == own) and wanted.get("by", section.by) == section.by
+
+
+def _with_division(recipe: Recipe, section: SplitSection) -> Recipe:
+    stated = section.model_dump(exclude_none=True)
+    return recipe.override("data", split=stated)
+
+
+def _largest_unit(recipe: Recipe, wanted: Division) -> str:
+    """Return the largest unit that the rows name; "image" where they cannot be listed, which is reported elsewhere."""
+    source = resolve_source(recipe.override("data", split={**wanted, "by": "image"}))
+    try:
+        return source.largest_unit() if isinstance(source, AssignedSplits) else "image"
+    except DataError:
+        return "image"

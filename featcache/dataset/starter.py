@@ -1,0 +1,151 @@
+"""A recipe to start from: what `featcache init` writes for a folder, as commented TOML, and what it says of it."""
+
+import json
+import os
+import shlex
+from dataclasses import dataclass
+
+from featcache.listing import VIDEO_SUFFIXES, RecognizedData, has_split_name, recognize_data
+from featcache.recipe import DRIVE_ACT_RECIPE, name_after
+
+_NAMED = 5  # classes in a sentence
+
+_OPTIONAL = """\
+# What is left out has its default. Take the # away to change it; docs/reference/recipe.md has every setting.
+# [trunk]
+# arch = "vit_b_16"           # the network
+# weights = "IMAGENET1K_V1"   # a published name, the path of a .pth or .safetensors file, or "random"
+"""
+_OPTIONAL_HEAD = """\
+# [head]
+# lr = [0.003, 0.01, 0.03]    # several learning rates train side by side; the best on val is kept
+# epochs = 90
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StarterRecipe:
+    """A recipe that was written for what lies in a folder."""
+
+    text: str  # of featcache.toml
+    understood: str  # what was recognised, as a sentence
+    command: str  # what to type next
+
+
+def write_starter(path: str) -> StarterRecipe:
+    """Return a recipe for what lies in a folder, or for a table.
+
+    Args:
+        path: the folder, or the table, as it was typed.
+
+    Raises:
+        DataError: nothing in it is known.
+    """
+    data = recognize_data(path)
+    understood = _describe(data)
+    name = DRIVE_ACT_RECIPE if data.kind == "drive-act" else name_after(data.path)  # as where it is named by --data
+    lines = [
+        f"# {understood}",
+        "# featcache data, extract, fit-head and report read this file in the folder where they are typed.",
+        f"name = {_quoted(name)}   # the data set's name in the cache",
+        "",
+        "[data]",
+        *_data_lines(data),
+    ]
+    command = _frames_command(data.path) if data.kind == "videos" else "featcache data"
+    lines += ["", _OPTIONAL] + ([] if data.kind == "drive-act" else [_OPTIONAL_HEAD])
+    return StarterRecipe("\n".join(lines), understood, command)
+
+
+def _describe(data: RecognizedData) -> str:
+    """Return what was recognised, as one sentence."""
+    if data.kind == "splits":
+        return f"{data.path}: images in folders, with the splits {', '.join(data.names)}."
+    if data.kind == "classes":
+        more = f" and {len(data.names) - _NAMED:,} more" if len(data.names) > _NAMED else ""
+        named = ", ".join(data.names[:_NAMED]) + more
+        return f"{data.path}: images in a folder for each class ({named}), without splits."
+    if data.kind == "drive-act":
+        return f"{data.path}: Drive&Act, with the annotations of {', '.join(data.names)}."
+    if data.kind == "table":
+        columns = ", ".join(f"{role} in {column!r}" for role, column in data.columns.items())
+        return f"{data.path}: a table of images ({columns})."
+    return f"{data.path}: videos, of which featcache reads frames that were written as images."
+
+
+def _data_lines(data: RecognizedData) -> list[str]:
+    """Return the lines of [data]."""
+    if data.kind == "drive-act":
+        view = "kinect_color" if "kinect_color" in data.names else data.names[0]
+        others = f"   # here: {', '.join(data.names)}"
+        return [
+            'layout = "drive-act"',
+            _root(data.path),
+            f"view = {_quoted(view)}{others}",
+            "fold = 0                # 0, 1 or 2; --fold and --folds 0,1,2 take its place",
+            "frames_per_chunk = 49   # a chunk's first frames; 49 gives the published counts",
+            "# stride = 15           # of those, every fifteenth",
+            "",
+            "[head]   # that of the published baseline",
+            "lr = [0.003]",
+            "batch_size = 1024",
+            "epochs = 90",
+        ]
+    if data.kind == "table":
+        folder, table = os.path.split(data.path)
+        columns = [f"{role}_column = {_quoted(column)}" for role, column in data.columns.items()]
+        return ['layout = "table"', _root(folder or "."), f"table = {_quoted(table)}", *columns, *_split_lines(data)]
+    if data.kind == "videos":
+        return [
+            'root = "frames"   # <class>/<video>/<number>.jpg: write the frames there first, two a second, by',
+            *(f"#   {line}" for line in _frames_command(data.path).split("\n")),
+            *([] if has_split_name(data.names) else _split_section("clip", val=True, test=True)),
+        ]
+    layout = "<split>/<class>/…/image" if data.kind == "splits" else "<class>/…/image"
+    return [f"{_root(data.path)}   # {layout}", *_split_lines(data)]
+
+
+def _split_lines(data: RecognizedData) -> list[str]:
+    """Return the lines of [data.split], for the splits that the data set lacks; none where nothing is lacking."""
+    if data.kind == "table":
+        unit = next((role for role in ("subject", "clip") if role in data.columns), "image")
+        return [] if "split" in data.columns else _split_section(unit, val=True, test=True)
+    if data.kind == "classes":
+        return _split_section("clip" if data.has_clips else "image", val=True, test=True)
+    if "train" not in data.names:
+        return []
+    if "val" not in data.names:
+        return _split_section("image", val=True, test="test" not in data.names)
+    if "test" not in data.names:
+        note = "# There is no test split: report evaluates on val. This takes one from train:"
+        return ["", note, *(f"# {line}" for line in _split_section("image", val=False, test=True) if line)]
+    return []
+
+
+def _split_section(unit: str, *, val: bool, test: bool) -> list[str]:
+    lines = ["", "[data.split]   # taken from train" if not (val and test) else "[data.split]"]
+    lines += ["val = 0.15     # the share of the images that chooses the best head"] if val else []
+    lines += ["test = 0.15    # the share of the images that is kept for the report"] if test else []
+    by = f"by = {_quoted(unit)}"
+    return [*lines, f"{by:<15}# what is never divided: subject, clip (a folder of images) or image"]
+
+
+def _frames_command(path: str) -> str:
+    """Return the shell's lines that write the frames of every video as images."""
+    folder = shlex.quote(path.rstrip("/") or "/")
+    suffixes = " -o ".join(f"-iname '*{suffix}'" for suffix in VIDEO_SUFFIXES)
+    return (
+        f"(cd {folder} && find . -type f \\( {suffixes} \\)) | while read -r video; do\n"
+        f'  mkdir -p "frames/${{video%.*}}"\n'
+        f'  ffmpeg -nostdin -loglevel error -i {folder}/"$video" -vf fps=2 "frames/${{video%.*}}/%06d.jpg"\n'
+        f"done"
+    )
+
+
+def _root(path: str) -> str:
+    return f"root = {_quoted(path)}"
+
+
+def _quoted(text: str) -> str:
+    """Return a text as a basic string of TOML, whose escapes are JSON's."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,54 @@
+"""Commands for a data set as one types them, for messages: with the options that were typed, so that they work."""
+
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from featcache.dataset.resolution import division_flags
+from featcache.errors import UsageError
+from featcache.recipe import has_local_recipe
+
+if TYPE_CHECKING:
+    from featcache.dataset.request import DatasetRequest
+
+Flag = tuple[str, object]  # its name and its value
+
+_WITH_FOLDER = ("data", "extract", "fit-head", "search", "compare", "info")  # commands whose argument is the data set
+
+
+def type_command(request: "DatasetRequest", *words: str) -> str:
+    """Return a command for a data set: the words, then the data set and the options that were typed.
+
+    Shares and unit of its splits are left out where the cache has it divided so, and later commands find that.
+    """
+    takes_folder = words[0] in _WITH_FOLDER or (words[0] == "report" and os.path.isdir(request.data or ""))
+    flags: list[Flag] = [("" if takes_folder else "--data", request.data), ("--pipeline", request.pipeline)]
+    flags += [("--name", request.name), ("--cache", request.cache), *drive_act_flags(request)]
+    flags += [] if _is_divided_so(request) else split_flags(request)
+    shown = [f"{name} {shlex.quote(str(value))}".lstrip() for name, value in flags if value is not None]
+    return " ".join(["featcache", *words, *shown])
+
+
+def drive_act_flags(request: "DatasetRequest") -> Iterator[Flag]:
+    """Yield the flags that were typed of Drive&Act's fold, view and stride."""
+    flags = (("--fold", request.fold), ("--view", request.view), ("--stride", request.stride))
+    yield from ((name, value) for name, value in flags if value is not None)
+
+
+def split_flags(request: "DatasetRequest") -> Iterator[Flag]:
+    """Yield the flags that divide the data set as it is divided, where the recipe's file does not say it."""
+    section = request.recipe.data.split
+    is_in_file = request.pipeline is not None or has_local_recipe()
+    is_typed = (request.val, request.test, request.split_by) != (None, None, None)
+    if section is not None and (is_typed or not is_in_file):
+        yield from division_flags(section)
+
+
+def _is_divided_so(request: "DatasetRequest") -> bool:
+    """Return whether the data set is divided in the same way where no flag says so."""
+    try:
+        return replace(request, val=None, test=None, split_by=None).recipe.data.split == request.recipe.data.split
+    except UsageError:  # the cache has it divided in several ways
+        return False

@@ -1,0 +1,123 @@
+"""What lies in a folder that nobody has described yet: images in splits or classes, Drive&Act, a table, videos."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from featcache.errors import DataError
+from featcache.listing import sheet
+from featcache.listing.drive_act import ANNOTATIONS, find_views
+from featcache.listing.flat_folder import has_split_name, is_flat, list_folders
+from featcache.listing.folder import find_splits
+from featcache.listing.leftovers import IMAGE_SUFFIXES
+
+TABLE_SUFFIXES = (".csv", ".parquet", ".pq")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv")
+_MOST_FILES = 100_000  # that are looked at in search of a video
+_ROLES: Mapping[str, Sequence[str]] = {  # of a table's columns: how they are usually called
+    "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "photo"),
+    "label": ("label", "class", "category", "species", "target", "label_name", "class_name", "labels", "name"),
+    "split": ("split", "set", "subset", "partition"),
+    "clip": ("clip", "clip_id", "video", "video_id", "sequence"),
+    "subject": (
+        "subject", "subject_id", "person", "person_id", "participant", "participant_id", "patient", "patient_id",
+        "animal", "animal_id", "individual",
+    ),
+}  # fmt: skip
+
+Kind = Literal["splits", "classes", "drive-act", "table", "videos"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecognizedData:
+    """A data set as it was recognised."""
+
+    kind: Kind
+    path: str  # of its folder, or of the table
+    names: tuple[str, ...] = ()  # the splits, the classes, or the views
+    columns: Mapping[str, str] = field(default_factory=dict)  # of a table: path, label, split, … -> the column
+    has_clips: bool = False  # whether images lie in folders below their class
+
+
+def recognize_data(path: str) -> RecognizedData:
+    """Return what lies in a folder, or in the only one of its folders that has a data set; or which table a file is.
+
+    Args:
+        path: a folder, or a table.
+
+    Raises:
+        DataError: there is nothing there that could be a data set, or a table whose columns say nothing.
+    """
+    if os.path.isfile(path) and path.lower().endswith(TABLE_SUFFIXES):
+        return _recognize_table(path)
+    if not os.path.isdir(path):
+        raise DataError(f"{path}: {'no table' if os.path.exists(path) else 'no such folder'}; name a folder of images")
+    path = os.path.normpath(path)
+    here = _recognize_folder(path)
+    below = [] if here is not None else [_recognize_folder(os.path.normpath(folder)) for folder in list_folders(path)]
+    recognized = [data for data in (here, *below) if data is not None]
+    if len(recognized) == 1:
+        return recognized[0]
+    if recognized:
+        named = ", ".join(data.path for data in recognized)
+        raise DataError(f"{path}: several data sets are in it ({named}); name one of them: `featcache init FOLDER`")
+    raise DataError(
+        f"{path}: no data set is in it; expected images, as <class>/…/image or <split>/<class>/…/image, Drive&Act's "
+        f"{ANNOTATIONS}, a table (.csv, .parquet) of paths and labels, or videos"
+    )
+
+
+def _recognize_folder(path: str) -> RecognizedData | None:
+    """Return what lies in a folder itself; None where it is nothing that is known."""
+    if views := find_views(os.path.join(path, *ANNOTATIONS.split("/"))):
+        return RecognizedData(kind="drive-act", path=path, names=tuple(views))
+    try:
+        names = find_splits(path)
+    except DataError:
+        names = []
+    if is_flat(path, names):
+        has_clips = any(list_folders(os.path.join(path, name)) for name in names)
+        return RecognizedData(kind="classes", path=path, names=tuple(names), has_clips=has_clips)
+    if has_split_name(names) and _has_file(path, IMAGE_SUFFIXES):
+        return RecognizedData(kind="splits", path=path, names=tuple(names))
+    tables = [name for name in sorted(os.listdir(path)) if name.lower().endswith(TABLE_SUFFIXES)]
+    if len(tables) == 1:
+        return _recognize_table(os.path.normpath(os.path.join(path, tables[0])))
+    if tables:
+        raise DataError(f"{path}: several tables are in it ({', '.join(tables)}); name one: `featcache init TABLE`")
+    return RecognizedData(kind="videos", path=path, names=tuple(names)) if _has_file(path, VIDEO_SUFFIXES) else None
+
+
+def _recognize_table(path: str) -> RecognizedData:
+    """Return a table with the columns that it has, by what their names usually mean.
+
+    Raises:
+        DataError: no column is called like that of paths, or like that of labels.
+    """
+    header = sheet.read_sheet(path, ()).header
+    plain = {name.strip().casefold().replace(" ", "_").replace("-", "_"): name for name in reversed(header)}
+    columns = {
+        role: next(plain[usual] for usual in names if usual in plain)
+        for role, names in _ROLES.items()
+        if any(usual in plain for usual in names)
+    }
+    if missing := [role for role in ("path", "label") if role not in columns]:
+        settings = " and ".join(f"{role}_column" for role in missing)
+        raise DataError(
+            f"{path}: which column holds the {'s and the '.join(missing)}s? None of {', '.join(header) or 'none'} is "
+            f"called like it; rename it, or write it into featcache.toml as {settings}"
+        )
+    return RecognizedData(kind="table", path=path, columns=columns)
+
+
+def _has_file(folder: str, suffixes: tuple[str, ...]) -> bool:
+    """Return whether a file with one of these suffixes lies in a folder, at any depth; very many are not all seen."""
+    seen = 0
+    for _, _, names in os.walk(folder):
+        if any(name.lower().endswith(suffixes) for name in names):
+            return True
+        seen += len(names)
+        if seen > _MOST_FILES:
+            return False
+    return False

@@ -1,0 +1,159 @@
+"""Which data set the options of a command mean, and how it is divided."""
+
+from pathlib import Path
+
+import pytest
+
+import featcache
+from featcache.dataset import DatasetRequest
+from featcache.errors import CacheError, UsageError
+from featcache.recipe import DriveActData, SplitSection, TableData
+from tests.dataset.conftest import photos, record
+from tests.listing.test_flat_folder import flat, laid
+
+
+@pytest.fixture
+def pets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder without splits, in the folder where commands are typed."""
+    monkeypatch.chdir(tmp_path)
+    root = flat(tmp_path / "pets")
+    for number, path in enumerate(sorted(root.rglob("*.png"))):
+        path.write_bytes(bytes([number]))
+    return root
+
+
+def request(cache: Path, **options: object) -> DatasetRequest:
+    return DatasetRequest(**{"data": "pets", "cache": cache, **options})
+
+
+def division(request: DatasetRequest) -> dict[str, object]:
+    section = request.recipe.data.split
+    assert isinstance(section, SplitSection)
+    return section.model_dump(include={"val", "test", "by"}, exclude_none=True)
+
+
+def test_shares_on_the_command_line_divide(pets, cache):
+    """Without a unit it is the largest that the images have, and a note says so where it is not the image."""
+    asked = request(cache, val=0.25)
+    assert (division(asked), asked.notes) == ({"val": 0.25, "by": "image"}, ())
+    laid(pets, "ants/run1/1.png")
+    asked = request(cache, val=0.25)
+    assert division(asked)["by"] == "clip"
+    assert "no clip is divided" in asked.notes[0]
+
+
+def test_a_folder_stays_divided_as_it_was_extracted(pets, cache):
+    """Later commands need no flags; with the same shares the unit is that of the cache, and others divide anew."""
+    record(cache, request(cache, val=0.25, test=0.125, split_by="image").recipe)
+    whole = {"val": 0.25, "test": 0.125, "by": "image"}
+    laid(pets, "ants/run1/1.png")  # a new extract would divide by clip
+    again = request(cache)
+    assert division(again) == whole
+    assert "divided as it was extracted: --val 0.25 --test 0.125 --split-by image" in again.notes[0]
+    assert division(request(cache, val=0.25, test=0.125)) == whole
+    other = request(cache, val=0.5)
+    assert division(other) == {"val": 0.5, "by": "clip"}
+    assert other.advise_extract("train").endswith(
+        "(the cache has pets divided by --val 0.25 --test 0.125 --split-by image)"
+    )
+    assert len(featcache.load("val", data="pets", cache=cache).y) == 4
+
+
+def test_of_two_divisions_one_must_be_named(pets, cache):
+    """Both are shown as flags."""
+    for val in (0.25, 0.5):
+        record(cache, request(cache, val=val, split_by="image").recipe)
+    with pytest.raises(UsageError, match=r"divided in 2 ways; .*--val 0.25 --split-by image; or --val 0.5"):
+        _ = request(cache).recipe
+
+
+def test_images_that_are_elsewhere_stay_divided(pets, cache):
+    """Stage two needs no images: the division is that of the cache."""
+    record(cache, request(cache, val=0.25, split_by="image").recipe)
+    pets.rename(pets.with_name("gone"))
+    assert division(request(cache)) == {"val": 0.25, "by": "image"}
+
+
+def test_a_unit_without_a_share_is_refused(pets, cache):
+    """--split-by alone divides nothing."""
+    with pytest.raises(UsageError, match="--split-by has no effect without --val or --test"):
+        _ = request(cache, split_by="clip").recipe
+
+
+def test_shares_complete_what_the_recipe_says(pets, cache):
+    """A flag takes the place of one setting of [data.split]; the others stay."""
+    Path("r.toml").write_text('name = "pets"\n[data]\nroot = "pets"\nsplit = {val = 0.125, by = "image", seed = 4}\n')
+    recipe = DatasetRequest(pipeline="r.toml", val=0.25, cache=cache).recipe
+    assert recipe.data.split == SplitSection(val=0.25, by="image", seed=4)
+
+
+def test_drive_act_is_recognised_by_its_folder(tmp_path, cache):
+    """Its annotations make it Drive&Act; the view is the recipe's, or the one that is there; flags win."""
+    laid(tmp_path, "iccv_activities_3s/activities_3s/inner_mirror/midlevel.chunks_90.split_0.train.csv")
+    plain = DatasetRequest(data=str(tmp_path), cache=cache).recipe
+    assert isinstance(plain.data, DriveActData)
+    assert (plain.data.view, plain.data.fold, plain.data.frames_per_chunk) == ("inner_mirror", 0, 49)
+    flags = DatasetRequest(data=str(tmp_path), cache=cache, view="a_column", fold=2, stride=15)
+    assert flags.variant == "fold2-a_column-49-stride15"
+    assert list(flags.data_flags()) == [("--fold", 2), ("--view", "a_column"), ("--stride", 15)]
+
+
+def test_flags_of_drive_act_are_refused_elsewhere(pets, cache):
+    """A folder of images has no folds."""
+    with pytest.raises(UsageError, match=r"--fold and --stride: pets has no folds, views or strides; .*them out"):
+        _ = request(cache, fold=1, stride=2).recipe
+
+
+def test_a_table_needs_no_recipe(pets, cache):
+    """A file behind --data is a table; its name in the cache is made of its folder's and its own."""
+    (pets / "labels.csv").write_text("path,label\nants/1.png,a\n")
+    recipe = request(cache, data="pets/labels.csv").recipe
+    assert isinstance(recipe.data, TableData)
+    assert (recipe.name, recipe.data.table) == ("pets-labels", "labels.csv")
+
+
+def test_without_a_data_set_the_cache_says_which_it_has(pets, cache):
+    """Nothing named and no featcache.toml: no other data set is meant, and the message has what to type."""
+    with pytest.raises(UsageError, match=r"which data set\?.*as in --data photos.*featcache init FOLDER") as caught:
+        _ = DatasetRequest(cache=cache).recipe
+    assert "daa" not in str(caught.value)
+    record(cache, request(cache, val=0.25, split_by="image").recipe)
+    with pytest.raises(UsageError, match="type --data pets "):
+        _ = DatasetRequest(cache=cache).recipe
+
+
+def test_a_misspelt_split_is_never_advised(tmp_path, cache):
+    """Stage two names the split that is meant, whether the images are here or not."""
+    root = photos(tmp_path / "photos")
+    asked = DatasetRequest(data=str(root), cache=cache)
+    record(cache, asked.recipe)
+    for _ in range(2):
+        with pytest.raises(CacheError, match=r"photos has no split 'tets': did you mean test\?") as caught:
+            featcache.load("tets", data=str(root), cache=cache)
+        assert "--split tets" not in str(caught.value)
+        if root.exists():
+            root.rename(tmp_path / "gone")
+
+
+def test_a_split_that_is_only_on_disk_is_advised_with_the_whole_command(tmp_path, cache):
+    """The command has the options that were typed, so that it works when pasted."""
+    root = photos(tmp_path / "photos")
+    asked = DatasetRequest(data=str(root), cache=cache)
+    with pytest.raises(CacheError, match=rf"run `featcache extract {root} --cache {cache}` first"):
+        asked.store_of("train")
+    laid(root, "extra/a/1.png")
+    record(cache, asked.recipe)
+    laid(root, "later/a/1.png")
+    later = DatasetRequest(data=str(root), cache=cache)
+    with pytest.raises(CacheError, match=rf"run `featcache extract --split later {root} --cache {cache}` first"):
+        later.store_of("later")
+
+
+def test_a_split_that_nobody_has_is_taken_from_train(tmp_path, cache):
+    """Where there is no val at all, the advice is the share that makes one."""
+    root = photos(tmp_path / "photos")
+    (root / "val").rename(root / "other")
+    asked = DatasetRequest(data=str(root), cache=cache)
+    record(cache, asked.recipe)
+    with pytest.raises(CacheError, match=r"no split 'val' .*featcache extract .* --val 0.15` takes it"):
+        asked.store_of("val")

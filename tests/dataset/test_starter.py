@@ -1,0 +1,99 @@
+"""`featcache init`: a recipe for whatever lies in a folder."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from featcache.dataset import write_starter
+from featcache.errors import DataError
+from featcache.listing import resolve_source
+from featcache.recipe import Recipe, TableData, check_recipe
+from tests.dataset.conftest import photos
+from tests.listing.test_flat_folder import flat, laid
+
+
+def recipe_for(path: Path) -> tuple[Recipe, str]:
+    starter = write_starter(str(path))
+    return check_recipe(tomllib.loads(starter.text), where="test"), starter.understood
+
+
+def test_a_folder_with_splits(tmp_path):
+    """Its splits are named, and it is divided no further."""
+    recipe, understood = recipe_for(photos(tmp_path / "pets"))
+    assert "the splits train, val, test" in understood
+    assert (recipe.name, recipe.data.split) == ("pets", None)
+    assert resolve_source(recipe).splits() == ["train", "val", "test"]
+
+
+def test_a_folder_without_splits(tmp_path):
+    """Its classes are named, and it is divided into train, val and test."""
+    recipe, understood = recipe_for(flat(tmp_path / "pets"))
+    assert "(ants, bees), without splits" in understood
+    assert [len(resolve_source(recipe).listing(split)) for split in ("train", "val", "test")] == [12, 2, 2]
+
+
+def test_a_split_that_is_missing_is_taken_from_train(tmp_path):
+    """Without val, val is taken; without test, that is offered as a comment, since val can be reported on."""
+    for split in ("train", "test"):
+        laid(tmp_path / "no_val", *(f"{split}/a/{number}.png" for number in range(9)))
+        laid(tmp_path / "no_test", *(f"{'val' if split == 'test' else split}/a/{number}.png" for number in range(9)))
+    assert resolve_source(recipe_for(tmp_path / "no_val")[0]).splits() == ["train", "val", "test"]
+    assert resolve_source(recipe_for(tmp_path / "no_test")[0]).splits() == ["train", "val"]
+    assert "# test = 0.15" in write_starter(str(tmp_path / "no_test")).text
+
+
+def test_a_table_by_the_names_of_its_columns(tmp_path):
+    """The columns are recognised under the names that they usually have; a subject is not divided."""
+    flat(tmp_path)
+    rows = [f"{name}/{n}.png,{name},p{n}" for name in ("ants", "bees") for n in range(8)]
+    (tmp_path / "labels.csv").write_text("\n".join(["Image Path,species,patient_id", *rows]))
+    recipe, understood = recipe_for(tmp_path / "labels.csv")
+    assert "path in 'Image Path', label in 'species', subject in 'patient_id'" in understood
+    assert isinstance(recipe.data, TableData)
+    assert recipe.data.split is not None
+    assert recipe.data.split.by == "subject"
+    assert sum(len(resolve_source(recipe).listing(split)) for split in ("train", "val", "test")) == 16
+
+
+def test_a_table_that_says_nothing_is_refused_with_its_columns(tmp_path):
+    """Where no column is called like labels, the message names the columns and the setting."""
+    (tmp_path / "t.csv").write_text("file,a,b\nx.png,1,2\n")
+    with pytest.raises(DataError, match=r"which column holds the labels\? None of file, a, b .* label_column"):
+        write_starter(str(tmp_path / "t.csv"))
+
+
+def test_drive_act_by_its_annotations(tmp_path):
+    """The views that are there are named; the recipe has the published baseline's settings."""
+    laid(tmp_path, "iccv_activities_3s/activities_3s/inner_mirror/midlevel.chunks_90.split_0.train.csv")
+    recipe, understood = recipe_for(tmp_path)
+    assert "Drive&Act, with the annotations of inner_mirror" in understood
+    assert recipe.model_dump(include={"data": {"layout", "view", "fold", "frames_per_chunk"}}) == {
+        "data": {"layout": "drive-act", "view": "inner_mirror", "fold": 0, "frames_per_chunk": 49}
+    }
+
+
+def test_videos_get_the_command_that_writes_their_frames(tmp_path):
+    """The next command makes frames of them, and the recipe is of the folder where these will lie."""
+    laid(tmp_path / "clips", "ants/run1.mp4", "bees/run2.mov")
+    starter = write_starter(str(tmp_path / "clips"))
+    assert "ffmpeg" in starter.command
+    recipe = check_recipe(tomllib.loads(starter.text), where="test")
+    assert (recipe.data.root, recipe.data.split and recipe.data.split.by) == ("frames", "clip")
+
+
+def test_the_only_data_set_below_a_folder(tmp_path):
+    """A folder with one data set in it stands for that; of several, each is named."""
+    flat(tmp_path / "pets")
+    assert recipe_for(tmp_path)[0].name == "pets"
+    photos(tmp_path / "more")
+    with pytest.raises(DataError, match=r"several data sets .*more.*pets"):
+        write_starter(str(tmp_path))
+
+
+@pytest.mark.parametrize("files", [[], ["notes.txt"], ["a/b/c.txt"]])
+def test_nothing_that_is_known_is_refused(tmp_path, files):
+    """The message says what is expected."""
+    laid(tmp_path, *files)
+    with pytest.raises(DataError, match=r"no data set is in it; expected images"):
+        write_starter(str(tmp_path))

@@ -1,0 +1,78 @@
+"""What somebody types first: a folder behind the command, a folder without splits, Drive&Act, `featcache init`."""
+
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+from tests.builders import write_annotations
+from tests.conftest import Nano, Ran, write_images
+
+Run = Callable[..., Ran]
+
+
+def test_from_a_folder_without_splits_to_a_report(run: Run, nano: Nano, tmp_path: Path) -> None:
+    """The refusal has a command; it works when pasted, and so does each command that an answer ends with."""
+    here = tmp_path / "here"
+    write_images(here, {"photos": {"0": 14, "1": 14}})
+    refused = run("extract", "photos", *nano.flags)
+    assert refused.code == 4
+    (words,) = re.findall(r"^  featcache (extract .*)$", refused.err, re.MULTILINE)
+    told = run(*shlex.split(words), *nano.flags)
+    assert (told.code, "photos/val: 4 images: 4 embedded" in told.out) == (0, True), told.err
+    for extra in (("--learning-rate", "0.01,0.1", "--epochs", 2, "--no-check"), ()):
+        (words,) = re.findall(r"^next: featcache (.*)$", told.out, re.MULTILINE)
+        told = run(*shlex.split(words), *extra)
+        assert told.code == 0, told.err
+    assert "photos · test" in told.out
+    assert "daa" not in told.out + told.err
+    short = run("report", "photos", "--json")
+    assert json.loads(short.out)["split"] == "test"
+
+
+def test_init_writes_a_recipe_once(run: Run, tmp_path: Path) -> None:
+    """It says what it understood and what comes next, that command reads the file and says so once, and a second
+    init leaves it alone.
+    """
+    write_images(tmp_path / "here", {"photos": {"0": 4, "1": 4}})
+    told = run("init", "photos")
+    assert "photos: images in a folder for each class (0, 1), without splits." in told.out
+    assert told.out.endswith("next: featcache data\n")
+    recipe = tmp_path / "here/featcache.toml"
+    text = recipe.read_text()
+    assert tomllib.loads(text)["data"]["root"] == "photos"
+    counted = run("data")
+    assert counted.err.count("featcache.toml") == 1
+    again = run("init", "photos")
+    assert (again.code, "stays as it is" in again.err, recipe.read_text()) == (2, True, text)
+
+
+def test_all_folds_of_drive_act_from_its_folder_alone(run: Run, nano: Nano, tmp_path: Path) -> None:
+    """--folds extracts and fits each fold; a second fold embeds nothing anew, and the report averages them."""
+    root = tmp_path / "drives"
+    names = [f"vp{person}/run.kinect_color" for person in (1, 2, 3)]
+    for person, name in enumerate(names):
+        for frame in range(6):
+            path = root / name / f"img_{frame:06d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (32, 32), 60 * person + 40 * (frame % 2)).save(path)
+    lines = [
+        [f"{person},{name},{frame},{frame},{frame},{('eating', 'writing')[frame % 2]},0" for frame in range(6)]
+        for person, name in enumerate(names, start=1)
+    ]
+    for fold in range(3):
+        train, val, test = lines[fold:] + lines[:fold]
+        write_annotations(root, fold=fold, train=train, val=val, test=test)
+    every = json.loads(run("extract", root, "--folds", "0,1,2", *nano.flags, "--json").out)
+    assert [(part["fold"], part["split"]) for part in every] == [
+        (fold, split) for fold in range(3) for split in ("train", "val", "test")
+    ]
+    assert [sum(part["embedded"] for part in every if part["fold"] == fold) for fold in range(3)] == [6, 0, 0]
+    fits = json.loads(run("fit-head", root, "--folds", "0,1,2", "--epochs", 2, "--no-check", "--json").out)
+    assert [fit["fold"] for fit in fits["folds"]] == [0, 1, 2]
+    averaged = run("report", root, "--folds", "0,1,2", "--by", "clip")
+    assert "3 folds" in averaged.out, averaged.err
