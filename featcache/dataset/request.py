@@ -1,26 +1,26 @@
 """DatasetRequest: which data set a command or function works on, in which cache, and in which of its stores."""
 
-import contextlib
 import os
-import shlex
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from featcache.dataset.other_root import refuse_other_root
 from featcache.dataset.resolution import (
     RecordedDivisions,
     describe_division,
     divide,
+    list_data_sets,
     override_drive_act,
     read_divisions,
     recognize_recipe,
+    refuse_unnamed,
 )
 from featcache.dataset.split_names import describe_missing_split
 from featcache.dataset.typed_command import Flag, drive_act_flags, split_flags, type_command
-from featcache.errors import CacheError, FeatcacheError, UsageError
+from featcache.errors import CacheError, FeatcacheError
 from featcache.files import StatLog
-from featcache.listing import describe_differences, locate_root, name_variant, resolve_source
+from featcache.listing import describe_differences, name_variant, resolve_source
 from featcache.recipe import Recipe, has_local_recipe
 from featcache.store import (
     FeatureStore,
@@ -29,9 +29,6 @@ from featcache.store import (
     cache_folder,
     choose_store,
     find_stores,
-    has_files,
-    has_same_files,
-    is_same_folder,
     refuse_other_stores,
 )
 
@@ -76,7 +73,7 @@ class DatasetRequest:
     def _resolved(self) -> tuple[Recipe, str]:
         recipe = recognize_recipe(self.pipeline, self.data, self.name)
         if not self.is_named and not os.path.exists(recipe.data.root):  # the standard recipe, and not its data
-            self._refuse_unnamed(recipe.name)
+            refuse_unnamed(recipe.name, self.data_sets())
         recipe = override_drive_act(recipe, {"fold": self.fold, "view": self.view, "stride": self.stride})
         division = {"val": self.val, "test": self.test, "by": self.split_by}
         typed = {name: value for name, value in division.items() if value is not None}
@@ -92,29 +89,14 @@ class DatasetRequest:
 
     def data_sets(self) -> dict[str, str]:
         """Return the data sets that the cache holds: name -> the folder that it was extracted from."""
-        roots: dict[str, str] = {}
-        for store in find_stores(self.folder, self.stat_log):
-            for key in sorted(store.listings):
-                with contextlib.suppress(CacheError):  # `verify` names a damaged listing
-                    roots[key[0]] = store.origin(key)[0]
-        return roots
-
-    def _refuse_unnamed(self, standard: str) -> None:
-        """Raise a UsageError that shows how to name a data set, unless the cache has that of the standard recipe."""
-        data_sets = self.data_sets()
-        if standard in data_sets:
-            return
-        here = os.path.join(os.getcwd(), "")
-        roots = [root.removeprefix(here) for root in data_sets.values() if os.path.isdir(root)]
-        examples = [f"--data {shlex.quote(root)}" for root in roots]
-        typed = f"type {' or '.join(examples)} (what this cache holds)" if examples else "type it, as in --data photos"
-        raise UsageError(
-            f"which data set? No folder is named, and there is no featcache.toml here. Name the folder of the images: "
-            f"{typed}. Or write it down once: `featcache init FOLDER` makes a featcache.toml."
-        )
+        return list_data_sets(self.folder, self.stat_log)
 
     def command_line(self, *words: str) -> str:
-        """Return a command for this data set as one types it here: the words, then the options that were typed."""
+        """Return a command for this data set as one types it here: the words, then the options that were typed.
+
+        Args:
+            words: The command and its own arguments, such as "extract", "--split", "val".
+        """
         return type_command(self, *words)
 
     def data_flags(self) -> list[Flag]:
@@ -171,7 +153,7 @@ class DatasetRequest:
         if key not in store.listings:
             return key
         root, settings = store.origin(key)
-        self._refuse_other_root(store, key, root)
+        refuse_other_root(self, store, key, root)
         if differing := describe_differences(self.recipe, settings):
             raise CacheError(
                 f"{self.folder}: {'/'.join(key)} was extracted with other data settings: the recipe says {differing}. "
@@ -183,6 +165,10 @@ class DatasetRequest:
     def require_key(self, store: FeatureStore, split: str) -> ListingKey:
         """Return the key of a split that a store holds, once its listing agrees with the recipe.
 
+        Args:
+            store: A store that should hold the split.
+            split: The split's name.
+
         Raises:
             CacheError: the store does not hold it, the data set has no such split, or as `key_of`.
         """
@@ -191,31 +177,6 @@ class DatasetRequest:
             self.refuse_unknown_split(split)
             raise CacheError(f"{store.root}: no embeddings of {'/'.join(key)}; {self.advise_extract(split)}")
         return key
-
-    def _refuse_other_root(self, store: FeatureStore, key: ListingKey, root: str) -> None:
-        """Accept a listing's root that the data set has moved away from, with a warning; refuse any other folder."""
-        wanted = locate_root(self.recipe)
-        if is_same_folder(root, wanted):
-            return
-        before = store.listing(key)
-        left = has_files(before)
-        if not left and os.path.isdir(wanted) and has_same_files(before, wanted, self.stat_log):
-            self.stat_log.try_flush()
-            warnings.warn(f"{root} has moved to {wanted}; `featcache extract` notes that", stacklevel=3)
-            return
-        if not left and not os.path.exists(wanted) and not os.path.isdir(root):
-            warnings.warn(
-                f"neither {wanted} nor {root}, which {'/'.join(key)} was extracted from, is on this machine: they are "
-                f"taken for one data set by its name",
-                stacklevel=3,
-            )
-            return
-        back = f"Name {root} with --data" if os.path.isdir(root) else f"{root} is gone: put its images there again"
-        raise CacheError(
-            f"{self.folder}: {'/'.join(key)} was extracted from {root}, and {wanted} is asked for"
-            f"{'' if left else ', which does not hold all of its images as they were'}. {back}, or "
-            f"run `featcache extract --data {wanted} --name` with a name of its own, and type that name here too."
-        )
 
     def keys_of(self, store: FeatureStore) -> list[ListingKey]:
         """Return the keys of the splits of this data set that a store holds; none where it holds none.
@@ -300,6 +261,9 @@ class DatasetRequest:
     def refuse_unknown_split(self, split: str) -> None:
         """Refuse a split that neither the cache nor the data set on disk has: it is misspelt, or there is none.
 
+        Args:
+            split: The split's name.
+
         Raises:
             CacheError: there is none; the message names the nearest one.
         """
@@ -307,7 +271,11 @@ class DatasetRequest:
             raise CacheError(missing)
 
     def advise_extract(self, split: str) -> str:
-        """Return what to do about a split that the cache lacks, as a sentence with a command to type."""
+        """Return what to do about a split that the cache lacks, as a sentence with a command to type.
+
+        Args:
+            split: The split's name.
+        """
         if missing := self._describe_missing(split):
             return missing
         words = ("--split", split) if self.cached_splits else ()

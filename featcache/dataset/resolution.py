@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,38 @@ def recognize_recipe(pipeline: str | None, data: str | None, name: str | None) -
     return check_recipe(document, where="the command line")
 
 
+def refuse_unnamed(standard: str, data_sets: Mapping[str, str]) -> None:
+    """Raise a UsageError that shows how to name a data set, unless the cache has that of the standard recipe.
+
+    Args:
+        standard: The standard recipe's data set.
+        data_sets: Those of the cache: name -> folder.
+
+    Raises:
+        UsageError: the cache does not have it.
+    """
+    if standard in data_sets:
+        return
+    here = os.path.join(os.getcwd(), "")
+    roots = [root.removeprefix(here) for root in data_sets.values() if os.path.isdir(root)]
+    examples = [f"--data {shlex.quote(root)}" for root in roots]
+    typed = f"type {' or '.join(examples)} (what this cache holds)" if examples else "type it, as in --data photos"
+    raise UsageError(
+        f"which data set? No folder is named, and there is no featcache.toml here. Name the folder of the images: "
+        f"{typed}. Or write it down once: `featcache init FOLDER` makes a featcache.toml."
+    )
+
+
+def list_data_sets(cache: Path, stat_log: StatLog) -> dict[str, str]:
+    """Return the data sets that a cache holds: name -> the folder that it was extracted from."""
+    roots: dict[str, str] = {}
+    for store in find_stores(cache, stat_log):
+        for key in sorted(store.listings):
+            with contextlib.suppress(CacheError):  # `verify` names a damaged listing
+                roots[key[0]] = store.origin(key)[0]
+    return roots
+
+
 def override_drive_act(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
     """Return the recipe with the fold, view and stride that were given; those that are None stay as they are.
 
@@ -96,9 +129,9 @@ def divide(recipe: Recipe, typed: Division, recorded: Callable[[], RecordedDivis
     that the rows name.
 
     Args:
-        recipe: its `data.split` is completed.
-        typed: the shares val and test, and the unit `by`, as far as they were given.
-        recorded: returns how the cache has the data set divided; called where that matters.
+        recipe: Its `data.split` is completed.
+        typed: The shares val and test, and the unit `by`, as far as they were given.
+        recorded: Returns how the cache has the data set divided; called where that matters.
 
     Raises:
         UsageError: a unit without shares, or several divisions that could be meant.

@@ -11,11 +11,11 @@ def describe_missing_split(
     """Return that a data set has no split of this name, and which one is meant or how to get one.
 
     Args:
-        data_set: its name.
-        split: the name that was given.
-        cached: the splits that the cache holds.
-        on_disk: the splits that the data set has where it lies; None where that cannot be told.
-        command: the command that extracts it, to which shares can be added; "" where its splits are assigned already.
+        data_set: Its name.
+        split: The name that was given.
+        cached: The splits that the cache holds.
+        on_disk: The splits that the data set has where it lies; None where that cannot be told.
+        command: The command that extracts it, to which shares can be added; "" where its splits are assigned already.
 
     Returns:
         A sentence; "" where there is such a split, or where it may be on another machine.

@@ -36,7 +36,7 @@ def write_starter(path: str) -> StarterRecipe:
     """Return a recipe for what lies in a folder, or for a table.
 
     Args:
-        path: the folder, or the table, as it was typed.
+        path: The folder, or the table, as it was typed.
 
     Raises:
         DataError: nothing in it is known.

@@ -223,7 +223,11 @@ class DriveAct:
 
 
 def find_views(annotations: str) -> list[str]:
-    """Return the views that have annotations in a folder of Drive&Act's, sorted; none where there is no such folder."""
+    """Return the views that have annotations in a folder of Drive&Act's, sorted; none where there is no such folder.
+
+    Args:
+        annotations: The folder of the views.
+    """
     try:
         views = sorted(os.listdir(annotations))
         return [view for view in views if any(map(_FILE_NAME.fullmatch, _file_names(os.path.join(annotations, view))))]

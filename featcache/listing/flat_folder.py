@@ -23,8 +23,8 @@ def is_flat(root: str, names: Sequence[str]) -> bool:
     them have different names: clips do, while the classes below a split are those below another.
 
     Args:
-        root: the image folder.
-        names: the folders at its top.
+        root: The image folder.
+        names: The folders at its top.
     """
     if has_split_name(names):
         return False
@@ -33,7 +33,11 @@ def is_flat(root: str, names: Sequence[str]) -> bool:
 
 
 def has_split_name(names: Iterable[str]) -> bool:
-    """Return whether one of these folders is called like a split."""
+    """Return whether one of these folders is called like a split.
+
+    Args:
+        names: The folders' names.
+    """
     return any(name.casefold() in _SPLIT_NAMES for name in names)
 
 
@@ -41,9 +45,9 @@ def refuse_undivided(root: str, classes: Sequence[str], data_set: str) -> NoRetu
     """Raise the error of a flat folder that nobody divides: it shows the two ways to divide it, ready to be pasted.
 
     Args:
-        root: the image folder.
-        classes: the folders at its top.
-        data_set: the data set's name.
+        root: The image folder.
+        classes: The folders at its top.
+        data_set: The data set's name.
 
     Raises:
         DataError: always.

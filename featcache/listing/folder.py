@@ -71,6 +71,10 @@ class Folder:
 def find_splits(root: str, *, data_set: str = "") -> list[str]:
     """Return the splits of an image folder, sorted; train, val and test first.
 
+    Args:
+        root: The image folder.
+        data_set: The data set's name, for messages; "" where it has none.
+
     Raises:
         DataError: no such folder, or nothing in it that could be a split.
     """

@@ -44,7 +44,7 @@ def recognize_data(path: str) -> RecognizedData:
     """Return what lies in a folder, or in the only one of its folders that has a data set; or which table a file is.
 
     Args:
-        path: a folder, or a table.
+        path: A folder, or a table.
 
     Raises:
         DataError: there is nothing there that could be a data set, or a table whose columns say nothing.

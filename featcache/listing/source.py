@@ -57,7 +57,12 @@ def order_splits(names: Iterable[str]) -> list[str]:
 
 
 def nearest_split(split: str, names: Iterable[str]) -> str | None:
-    """Return the split that a misspelt name most likely means; None where none is near."""
+    """Return the split that a misspelt name most likely means; None where none is near.
+
+    Args:
+        split: The name that was given.
+        names: The splits that there are.
+    """
     names = list(names)
     synonym = _SYNONYMS.get(split.casefold())
     return synonym if synonym in names else nearest_name(split, names)

@@ -67,7 +67,11 @@ def has_local_recipe() -> bool:
 
 
 def name_after(path: str) -> str:
-    """Return the name in the cache of a data set that nobody named: that of its folder; a table's without suffix."""
+    """Return the name in the cache of a data set that nobody named: that of its folder; a table's without suffix.
+
+    Args:
+        path: The folder, or the table.
+    """
     resolved = Path(expand_home(path)).resolve()
     name = f"{resolved.parent.name}-{resolved.stem}" if resolved.is_file() else resolved.name
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("-._")[:100] or "data"
