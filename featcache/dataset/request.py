@@ -14,6 +14,7 @@ from featcache.dataset.resolution import (
     override_drive_act,
     read_divisions,
     recognize_recipe,
+    refuse_bad_flags,
     refuse_unnamed,
 )
 from featcache.dataset.split_names import describe_missing_split
@@ -74,9 +75,10 @@ class DatasetRequest:
         recipe = recognize_recipe(self.pipeline, self.data, self.name)
         if not self.is_named and not os.path.exists(recipe.data.root):  # the standard recipe, and not its data
             refuse_unnamed(recipe.name, self.data_sets())
-        recipe = override_drive_act(recipe, {"fold": self.fold, "view": self.view, "stride": self.stride})
         division = {"val": self.val, "test": self.test, "by": self.split_by}
         typed = {name: value for name, value in division.items() if value is not None}
+        refuse_bad_flags(typed if self.fold is None else {**typed, "fold": self.fold})
+        recipe = override_drive_act(recipe, {"fold": self.fold, "view": self.view, "stride": self.stride})
         return divide(recipe, typed, lambda: self._read_divisions(recipe.name))
 
     @property

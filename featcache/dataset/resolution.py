@@ -35,6 +35,8 @@ from featcache.store import find_stores
 
 _UNIT = re.compile(r"-(subject|clip|image)-seed([0-9]+)$")  # how the variant of a divided data set ends
 
+UNITS = ("subject", "clip", "image")
+FOLDS = (0, 1, 2)
 Division = Mapping[str, object]  # val, test, by and seed, those that are stated
 
 
@@ -101,6 +103,26 @@ def list_data_sets(cache: Path, stat_log: StatLog) -> dict[str, str]:
             with contextlib.suppress(CacheError):  # `verify` names a damaged listing
                 roots[key[0]] = store.origin(key)[0]
     return roots
+
+
+def refuse_bad_flags(flags: Mapping[str, object]) -> None:
+    """Refuse a value of a flag of the data that is out of its range, by the flag's name.
+
+    Args:
+        flags: the values that were given: val, test, by, fold.
+
+    Raises:
+        UsageError: one is none of what is expected.
+    """
+    for name, value in flags.items():
+        if name in ("val", "test") and not (isinstance(value, int | float) and 0 < value < 1):
+            raise UsageError(f"--{name}: found {value}, expected a share above 0 and below 1, such as 0.15")
+        if name == "by" and value not in UNITS:
+            raise UsageError(f"--split-by: found {value!r}, expected {', '.join(UNITS[:-1])} or {UNITS[-1]}")
+        if name == "fold" and value not in FOLDS:
+            raise UsageError(f"--fold: found {value}, expected 0, 1 or 2")
+    if sum(float(str(flags.get(name, 0))) for name in ("val", "test")) >= 1:
+        raise UsageError("--val and --test leave nothing to train on; expected shares that add up to less than 1")
 
 
 def override_drive_act(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:

@@ -89,9 +89,12 @@ def find_splits(root: str, *, data_set: str = "") -> list[str]:
     entries = _entries(root, left_out, "")
     names = [entry.name for entry in entries if _is_folder(entry) and not _is_cache(entry.path)]
     if not names:
+        images = any(entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries)
+        above = "; images lie right in it: where it is a class, name the folder above it" if images else ""
         shown = f" but {', '.join(map(shown_path, left_out[:_NAMED]))}" if left_out else ""
         raise DataError(
             f"{root}: no folder in it{shown}; expected <root>/<split>/<class>/.../image, for example train/cats/1.jpg"
+            f"{above}"
         )
     return order_splits(names)
 

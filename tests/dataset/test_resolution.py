@@ -157,3 +157,19 @@ def test_a_split_that_nobody_has_is_taken_from_train(tmp_path, cache):
     record(cache, asked.recipe)
     with pytest.raises(CacheError, match=r"no split 'val' .*featcache extract .* --val 0.15` takes it"):
         asked.store_of("val")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"val": 1.5}, "--val: found 1.5, expected a share"),
+        ({"test": 0.0}, "--test: found 0.0, expected a share"),
+        ({"val": 0.5, "test": 0.5}, "--val and --test leave nothing to train on"),
+        ({"val": 0.5, "split_by": "person"}, "--split-by: found 'person', expected subject, clip or image"),
+        ({"fold": 3}, "--fold: found 3, expected 0, 1 or 2"),
+    ],
+)
+def test_a_flag_out_of_its_range_is_refused_by_its_name(pets, cache, flags, said):
+    """The message names the flag that was typed, not the recipe's setting."""
+    with pytest.raises(UsageError, match=said):
+        _ = request(cache, **flags).recipe
