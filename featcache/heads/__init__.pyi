@@ -6,6 +6,7 @@ from .fit_linear import fit_head as fit_head
 from .linear import BLOCK_ROWS as BLOCK_ROWS
 from .linear import EpochRow as EpochRow
 from .linear import LinearHead as LinearHead
+from .linear import OutputLayer as OutputLayer
 from .linear import Scores as Scores
 from .linear import best_of as best_of
 from .linear import linear_logits as linear_logits

@@ -12,12 +12,13 @@ from featcache.features import Features
 from featcache.files import (
     read_hashed_file,
 )
-from featcache.heads import LinearHead, Scores
+from featcache.heads import LinearHead, OutputLayer, Scores
 from featcache.heads.classifiers import (
     Classifier,
     ClassifierSettings,
     ModelOutput,
     SearchTrial,
+    make_output_layer,
 )
 from featcache.heads.saved import RefusedModelError
 from featcache.heads.saved.classifier_files import output_from_bytes, predictions_file
@@ -62,8 +63,13 @@ class SavedClassifier:
 
     @property
     def layer(self) -> LinearHead | None:
-        """None: it is no layer of a network."""
+        """None: it is no head of `featcache fit-head`."""
         return None
+
+    @property
+    def output_layer(self) -> OutputLayer | None:
+        """The last layer of a network that answers as a linear classifier does; None where it is not linear."""
+        return None if self.classifier is None else make_output_layer(self.classifier, len(self.classes))
 
     def facts(self) -> list[tuple[str, str]]:
         """Return the kind and all settings in one text."""

@@ -14,10 +14,9 @@ import numpy.typing as npt
 
 from featcache.errors import CacheError
 from featcache.features import Features
-from featcache.heads import LinearHead, Scores
+from featcache.heads import LinearHead, OutputLayer, Scores
 from featcache.heads.classifiers import ModelOutput, SearchTrial
 from featcache.store import FeatureStore
-
 
 class RefusedModelError(Exception):
     """A model that is not read, or could not be read back; the message says why."""
@@ -84,7 +83,11 @@ class SavedModel(Protocol):
 
     @property
     def layer(self) -> LinearHead | None:
-        """The linear layer that it is; None where it is no layer of a network."""
+        """The head that `featcache fit-head` trained; None where it is another classifier."""
+
+    @property
+    def output_layer(self) -> OutputLayer | None:
+        """The last layer of a network that answers as it does; None where no linear layer does, or no model is kept."""
 
     def facts(self) -> list[tuple[str, str]]:
         """Return what identifies it beside its sources, as pairs of a label and a text."""
