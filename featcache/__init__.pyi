@@ -15,10 +15,13 @@ from .evaluation import Comparison as Comparison
 from .evaluation import Evaluation as Evaluation
 from .evaluation import FoldsEvaluation as FoldsEvaluation
 from .evaluation import PairedEvaluation as PairedEvaluation
+from .evaluation import SplitPredictions as SplitPredictions
 from .evaluation import compare as compare
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_folds as evaluate_folds
 from .evaluation import evaluate_pair as evaluate_pair
+from .evaluation import predict_folds as predict_folds
+from .evaluation import predict_split as predict_split
 from .extraction import Settings as Settings
 from .extraction import Summary as Summary
 from .extraction import extract as extract
@@ -43,5 +46,6 @@ from .prediction import Timeline as Timeline
 from .prediction import export_model as export_model
 from .prediction import predict as predict
 from .prediction import timeline as timeline
+from .report import save_folds_report as save_folds_report
 from .report import save_predictions as save_predictions
 from .report import save_report as save_report

@@ -134,6 +134,44 @@ def evaluate(
     ).evaluation(by)
 
 
+@checked
+def predict_split(
+    head: str | None = None,
+    *,
+    split: str | None = None,
+    by: str = UNITS[0],
+    clip_rule: str | None = None,
+    allow_shared_subjects: bool = False,
+    **options: Unpack[StoreOptions],
+) -> SplitPredictions:
+    """Return what a head predicts on every image of a split (by clip: on every clip), beside what is true.
+
+    `save_predictions` writes it as a table.
+
+    Args:
+        head: as of `evaluate`.
+        split: as of `evaluate`.
+        by: as of `evaluate`.
+        clip_rule: as of `evaluate`.
+        allow_shared_subjects: as of `evaluate`.
+        **options: as of `evaluate`.
+
+    Raises:
+        UsageError: as `evaluate`.
+        CacheError: as `evaluate`.
+        DataError: as `evaluate`.
+        MachineError: as `evaluate`.
+    """
+    return predict_on_split(
+        DatasetRequest(**options),
+        head,
+        split=split,
+        by=by,
+        clip_rule=clip_rule,
+        allow_shared_subjects=allow_shared_subjects,
+    ).predictions(by)
+
+
 def predict_on_split(
     request: DatasetRequest,
     head: str | None = None,
