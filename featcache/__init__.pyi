@@ -43,6 +43,7 @@ from .maintenance import verify as verify
 from .prediction import Exported as Exported
 from .prediction import Predictions as Predictions
 from .prediction import Timeline as Timeline
+from .prediction import embed as embed
 from .prediction import export_model as export_model
 from .prediction import predict as predict
 from .prediction import timeline as timeline
