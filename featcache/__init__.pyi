@@ -35,6 +35,7 @@ from .heads import Fitted as Fitted
 from .heads import Search as Search
 from .heads import fit as fit
 from .heads import fit_head as fit_head
+from .heads import keep_head as keep_head
 from .heads import search as search
 from .maintenance import gc as gc
 from .maintenance import info as info

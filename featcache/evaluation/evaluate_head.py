@@ -15,12 +15,15 @@ from featcache.evaluation.predictions import (
     label_predictions,
 )
 from featcache.features import Features, changes_since_extract, read_features
+from featcache.heads.classifiers import HeadFunction
 from featcache.heads.saved import (
     ChosenHead,
     FitRun,
     SavedModel,
+    choose_function,
     find_head,
     load_model,
+    make_function_head,
 )
 from featcache.metrics import bootstrap_intervals, calibration
 from featcache.recipe import StoreOptions
@@ -95,7 +98,7 @@ class HeadOnSplit:
 
 @checked
 def evaluate(
-    head: str | None = None,
+    head: str | HeadFunction | None = None,
     *,
     split: str | None = None,
     by: str = UNITS[0],
@@ -107,7 +110,10 @@ def evaluate(
 
     Args:
         head: a head's name, or the start of one that no other head of this data set has; "best" (as None), which
-            `compare` shows first; or "latest", the newest run's best.
+            `compare` shows first; or "latest", the newest run's best. Or a head of your own: a function that gets
+            embeddings (n, dim) float32, at most 16,384 at a time, and returns scores (n, classes), an array or tensor
+            with a column for each class in the order of `Features.classes`. The highest score is the prediction. Where
+            no score is below 0 and every row has a sum of 1, they are the probabilities; else their softmax is.
         split: the split's name; None for test, or val where there is no test.
         by: "image" or "clip": what one prediction is about.
         clip_rule: one of `CLIP_RULES`: how a clip's prediction comes from those on its images; None for the first.
@@ -118,7 +124,8 @@ def evaluate(
         The confusion matrix and all that follows from it, with intervals.
 
     Raises:
-        UsageError: the recipe; another `by` or `clip_rule` than these; or a rule where no image belongs to a clip.
+        UsageError: the recipe; another `by` or `clip_rule` than these; or a rule where no image belongs to a clip;
+            or your function returns scores of another shape, or not finite.
         CacheError: no head, no split to evaluate on, another variant, other classes, or subjects in both splits; or a
             file of the cache is damaged.
         DataError: by clip, and there is none, or one has several classes or subjects.
@@ -136,7 +143,7 @@ def evaluate(
 
 @checked
 def predict_split(
-    head: str | None = None,
+    head: str | HeadFunction | None = None,
     *,
     split: str | None = None,
     by: str = UNITS[0],
@@ -174,7 +181,7 @@ def predict_split(
 
 def predict_on_split(
     request: DatasetRequest,
-    head: str | None = None,
+    head: str | HeadFunction | None = None,
     *,
     split: str | None = None,
     by: str = UNITS[0],
@@ -206,7 +213,7 @@ def predict_on_split(
         if value is not None and value not in words:
             raise UsageError(f"{flag}: found {value!r}, expected {' or '.join(words)}")
     choice, key = _resolve(request, head, split)
-    model, features = _load(choice, key)
+    model, features = _load(choice, key, head)
     with choice.explain_choice_in_errors():
         refuse_unfit(model, choice.store, features, allow_shared_subjects=allow_shared_subjects)
         images = _predict(model, features)
@@ -226,18 +233,30 @@ def predict_on_split(
     )
 
 
-def _resolve(request: DatasetRequest, head: str | None, split: str | None) -> tuple[ChosenHead, ListingKey]:
+def _resolve(
+    request: DatasetRequest, head: str | HeadFunction | None, split: str | None
+) -> tuple[ChosenHead, ListingKey]:  # fmt: skip
     """Return the head that is meant, and the listing of the split; no model and no embedding is read."""
+    if head is not None and not isinstance(head, str):
+        split = split or _default_split_of_any(request)
+        store = request.store_of(split)
+        key = request.key_of(store, split)
+        return choose_function(head, store, key), key
     choice = find_head(request, head)
     split = _default_split(request, choice.store) if split is None else split
     return choice, request.key_of(choice.store, split)
 
 
-def _load(choice: ChosenHead, key: ListingKey) -> tuple[SavedModel, Features]:
+def _load(
+    choice: ChosenHead, key: ListingKey, head: str | HeadFunction | None
+) -> tuple[SavedModel, Features]:  # fmt: skip
     """Return the model, and the embeddings that it is to predict on."""
+    if head is not None and not isinstance(head, str):
+        features = read_features(choice.store, key)
+        return make_function_head(head, choice.store, features), features
     with choice.explain_choice_in_errors():
-        model = load_model(choice.folder, choice.store)
-    return model, read_features(choice.store, key)
+        saved = load_model(choice.folder, choice.store)
+    return saved, read_features(choice.store, key)
 
 
 def _predict(model: SavedModel, features: Features) -> SplitPredictions:
@@ -270,6 +289,11 @@ def _group(
         reason = note or f"no image of split {split!r} belongs to a clip"
         raise UsageError(f"--clip-rule {clip_rule} has no effect here: {reason}. Leave it out.")
     return clips, note
+
+
+def _default_split_of_any(request: DatasetRequest) -> str:
+    """Return test, where a store has it, else val."""
+    return "test" if any(request.key("test") in store.listings for store in request.stores()) else "val"
 
 
 def _default_split(request: DatasetRequest, store: FeatureStore) -> str:

@@ -12,6 +12,7 @@ from featcache.errors import CacheError
 from featcache.evaluation.evaluate_head import UNITS, HeadOnSplit, predict_on_split
 from featcache.evaluation.evaluation import Evaluation
 from featcache.evaluation.json_parts import finite_or_none, intervals_json, recalls_json
+from featcache.heads.classifiers import HeadFunction
 from featcache.metrics import (
     Intervals,
     Shares,
@@ -64,8 +65,8 @@ class PairedEvaluation:
 
 @checked
 def evaluate_pair(
-    head: str | None,
-    against: str,
+    head: str | HeadFunction | None,
+    against: str | HeadFunction,
     *,
     split: str | None = None,
     by: str = UNITS[0],
@@ -76,8 +77,8 @@ def evaluate_pair(
     """Evaluate two heads on the same rows, and the differences between them.
 
     Args:
-        head: the one head; None for the best.
-        against: the other head, which is subtracted.
+        head: the one head, as of `evaluate`; None for the best.
+        against: the other head, as of `evaluate`, which is subtracted.
         split: as of `evaluate`.
         by: as of `evaluate`.
         clip_rule: as of `evaluate`.

@@ -3,6 +3,7 @@ from .fit_classifier import Fitted as Fitted
 from .fit_classifier import fit as fit
 from .fit_linear import Fit as Fit
 from .fit_linear import fit_head as fit_head
+from .keep_function import keep_head as keep_head
 from .linear import BLOCK_ROWS as BLOCK_ROWS
 from .linear import EpochRow as EpochRow
 from .linear import LinearHead as LinearHead

@@ -17,6 +17,7 @@ from featcache.evaluation import (
     predict_on_split,
 )
 from featcache.files import expand_home
+from featcache.heads.classifiers import HeadFunction
 from featcache.listing import readable
 from featcache.prediction import TOP, Predictions, Timeline
 from featcache.recipe import StoreOptions
@@ -32,7 +33,7 @@ from featcache.report.tables import save_evaluation_csv
 @checked
 def save_report(
     path: str | Path,
-    head: str | None = None,
+    head: str | HeadFunction | None = None,
     *,
     split: str | None = None,
     by: str = UNITS[0],

@@ -23,7 +23,7 @@ from featcache.heads.classifiers import (
 from featcache.heads.saved import RefusedModelError
 from featcache.heads.saved.classifier_files import output_from_bytes, predictions_file
 from featcache.heads.saved.documents import CLASSIFIER
-from featcache.heads.saved.model import refuse_other_trunk
+from featcache.heads.saved.model import is_function, refuse_other_trunk
 from featcache.store import FeatureStore
 
 
@@ -90,10 +90,12 @@ class SavedClassifier:
             return _read_predictions(self.folder, features, kept["sha256"], len(self.classes))
         if self.classifier is None:
             splits = ", ".join(self.predictions) or "none"
+            how = f"`featcache fit {self.kind} --predict {features.split}` keeps"
+            if is_function(self.kind):
+                how = f"`featcache.keep_head(…, {self.kind.partition(':')[2]!r})` with the function keeps"
             raise CacheError(
                 f"{self.name} was kept without its model: {self.without_model}. Its predictions are kept for: "
-                f"{splits}. `featcache fit {self.kind} --predict {features.split}` keeps those of {features.split!r} "
-                f"too."
+                f"{splits}. {how} those of {features.split!r} too."
             )
         return self.classifier.predict(features.x)
 

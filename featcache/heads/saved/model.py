@@ -18,6 +18,9 @@ from featcache.heads import LinearHead, OutputLayer, Scores
 from featcache.heads.classifiers import ModelOutput, SearchTrial
 from featcache.store import FeatureStore
 
+FUNCTION = "function"  # the kind of a function of Python; of one whose predictions are kept, "function:NAME"
+
+
 class RefusedModelError(Exception):
     """A model that is not read, or could not be read back; the message says why."""
 
@@ -131,6 +134,11 @@ class ModelKind:
     load: Callable[[Path, FeatureStore, str], SavedModel]  # the folder, its store, the device that predicts
     describe: Callable[[Path], SavedModel]  # the same without what is large: cheap for any number of models
     check: Callable[[Path], None]  # raises CacheError where a file is missing or damaged
+
+
+def is_function(kind: str) -> bool:
+    """Return whether a model of this kind is a function of Python, kept or not."""
+    return kind.partition(":")[0] == FUNCTION
 
 
 def refuse_other_trunk(model: SavedModel, trunk: str) -> None:
