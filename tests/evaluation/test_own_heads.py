@@ -52,6 +52,21 @@ def test_it_gives_what_the_saved_head_gives(where, tmp_path):
     assert featcache.evaluate_pair(head.logits, "best", **where).accuracy == 0
 
 
+def test_a_method_is_called_by_its_class_too(where):
+    """`predict_proba` alone would say nothing; an object that can be called is called by its class."""
+    means = centroids(where)
+
+    class Mine:
+        def scores(self, x):
+            return means(x)
+
+        __call__ = scores
+
+    assert [featcache.evaluate(function, **where).head for function in (Mine().scores, Mine())] == [
+        "Mine.scores", "Mine",
+    ]  # fmt: skip
+
+
 def test_probabilities_are_taken_as_they_are_and_scores_through_a_softmax(where):
     """Rows without a negative score that sum to 1 are probabilities; a tensor that needs gradients is an array."""
     shares = np.array([0.7, 0.2, 0.1])
@@ -151,7 +166,7 @@ def test_a_kept_head_that_was_not_asked_about_a_split_says_how_to_keep_it(where,
     name = featcache.keep_head(centroids(where), "mine", **where).best.name
     with pytest.raises(CacheError, match=r"it is a function of Python.*featcache\.keep_head\(…, 'mine'\)"):
         featcache.evaluate(name, split="train", **where)
-    with pytest.raises(CacheError, match="cannot predict anything new"):
+    with pytest.raises(CacheError, match=r"cannot predict anything new. Call the function on `featcache\.embed"):
         featcache.predict(name, ["x.png"], **where)
     with pytest.raises(UsageError, match="expected letters, digits"):
         featcache.keep_head(centroids(where), "../mine", **where)

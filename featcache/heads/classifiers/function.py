@@ -1,5 +1,6 @@
 """A head of one's own: a function from embeddings to scores, as a classifier. Of it, only predictions can be kept."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -74,5 +75,7 @@ class FunctionClassifier:
 
 
 def name_of_function(function: HeadFunction) -> str:
-    """Return what a function is called; of an object that can be called, the name of its class."""
-    return str(getattr(function, "__name__", type(function).__name__))
+    """Return what a function is called: `GaussianNB.predict_proba` of a method, its class of an object."""
+    name = str(getattr(function, "__name__", type(function).__name__))
+    owner = getattr(function, "__self__", None)
+    return name if owner is None or inspect.ismodule(owner) else f"{type(owner).__name__}.{name}"

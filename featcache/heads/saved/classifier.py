@@ -128,9 +128,9 @@ class SavedClassifier:
 
     def _model(self) -> Classifier:
         if self.classifier is None:
-            raise CacheError(
-                f"{self.name} was kept without its model ({self.without_model}): it cannot predict anything new"
-            )
+            way_out = ". Call the function on `featcache.embed(images)`" if is_function(self.kind) else ""
+            reason = f"was kept without its model ({self.without_model})"
+            raise CacheError(f"{self.name} {reason}: it cannot predict anything new{way_out}")
         return self.classifier
 
 

@@ -99,9 +99,7 @@ class FunctionHead:
 
     def facts(self) -> list[tuple[str, str]]:
         """Return which function it is."""
-        function = self.classifier.function
-        module = getattr(function, "__module__", None) or type(function).__module__
-        return [("head", f"a function of Python: {module}.{name_of_function(function)}")]
+        return [("head", f"a function of Python: {name_of_function(self.classifier.function)}")]
 
     def predict(self, features: Features) -> ModelOutput:
         """Return labels and probabilities (float32) of a split.
