@@ -5,7 +5,7 @@ from typing import Unpack
 
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
-from featcache.errors import CacheError, DataError, UsageError
+from featcache.errors import DataError, UsageError
 from featcache.evaluation.checks import notes_on, refuse_unfit
 from featcache.evaluation.evaluation import Evaluation, evaluate_predictions
 from featcache.evaluation.predictions import (
@@ -14,20 +14,17 @@ from featcache.evaluation.predictions import (
     group_by_clip,
     label_predictions,
 )
-from featcache.features import Features, changes_since_extract, read_features
+from featcache.evaluation.resolve_head import load_head, resolve_head
+from featcache.features import Features, changes_since_extract
 from featcache.heads.classifiers import HeadFunction
 from featcache.heads.saved import (
     ChosenHead,
     FitRun,
     SavedModel,
-    choose_function,
-    find_head,
-    load_model,
-    make_function_head,
 )
 from featcache.metrics import bootstrap_intervals, calibration
 from featcache.recipe import StoreOptions
-from featcache.store import FeatureStore, ListingKey
+from featcache.store import FeatureStore
 
 UNITS = ("image", "clip")  # what one row of an evaluation is
 
@@ -212,8 +209,8 @@ def predict_on_split(
     for flag, value, words in (("--by", by, UNITS), ("--clip-rule", clip_rule, CLIP_RULES)):
         if value is not None and value not in words:
             raise UsageError(f"{flag}: found {value!r}, expected {' or '.join(words)}")
-    choice, key = _resolve(request, head, split)
-    model, features = _load(choice, key, head)
+    choice, key = resolve_head(request, head, split)
+    model, features = load_head(choice, key, head)
     with choice.explain_choice_in_errors():
         refuse_unfit(model, choice.store, features, allow_shared_subjects=allow_shared_subjects)
         images = _predict(model, features)
@@ -231,32 +228,6 @@ def predict_on_split(
         clips=clips,
         notes=tuple(filter(None, (*choice.notes, *changes, *notes, clip_note))),
     )
-
-
-def _resolve(
-    request: DatasetRequest, head: str | HeadFunction | None, split: str | None
-) -> tuple[ChosenHead, ListingKey]:  # fmt: skip
-    """Return the head that is meant, and the listing of the split; no model and no embedding is read."""
-    if head is not None and not isinstance(head, str):
-        split = split or _default_split_of_any(request)
-        store = request.store_of(split)
-        key = request.key_of(store, split)
-        return choose_function(head, store, key), key
-    choice = find_head(request, head)
-    split = _default_split(request, choice.store) if split is None else split
-    return choice, request.key_of(choice.store, split)
-
-
-def _load(
-    choice: ChosenHead, key: ListingKey, head: str | HeadFunction | None
-) -> tuple[SavedModel, Features]:  # fmt: skip
-    """Return the model, and the embeddings that it is to predict on."""
-    if head is not None and not isinstance(head, str):
-        features = read_features(choice.store, key)
-        return make_function_head(head, choice.store, features), features
-    with choice.explain_choice_in_errors():
-        saved = load_model(choice.folder, choice.store)
-    return saved, read_features(choice.store, key)
 
 
 def _predict(model: SavedModel, features: Features) -> SplitPredictions:
@@ -289,18 +260,3 @@ def _group(
         reason = note or f"no image of split {split!r} belongs to a clip"
         raise UsageError(f"--clip-rule {clip_rule} has no effect here: {reason}. Leave it out.")
     return clips, note
-
-
-def _default_split_of_any(request: DatasetRequest) -> str:
-    """Return test, where a store has it, else val."""
-    return "test" if any(request.key("test") in store.listings for store in request.stores()) else "val"
-
-
-def _default_split(request: DatasetRequest, store: FeatureStore) -> str:
-    for split in ("test", "val"):
-        if request.key(split) in store.listings:
-            return split
-    raise CacheError(
-        f"{request.folder}: no split of {request.recipe.name} to evaluate on: neither test nor val is in store "
-        f"{store.name}. Run `featcache extract --split test` (or `--split val`) first."
-    )

@@ -24,7 +24,11 @@ def require_pyarrow(wanted: str, otherwise: str) -> None:
 
 
 def arrow_text(column: Sequence[str]) -> Any:
-    """Return a column as an Arrow array of text; of bytes where a name is not UTF-8."""
+    """Return a column as an Arrow array of text; of bytes where a name is not UTF-8.
+
+    Args:
+        column: its values; names that are not UTF-8 as `os.fsdecode` gives them.
+    """
     import pyarrow as pa
 
     try:

@@ -12,7 +12,11 @@ from featcache.media.transform import BadImageError, ImageTransform
 
 
 def is_pillow_image(value: object) -> TypeGuard[Image.Image]:
-    """Return whether a value is an image that Pillow has opened or made."""
+    """Return whether a value is an image that Pillow has opened or made.
+
+    Args:
+        value: anything.
+    """
     return isinstance(value, Image.Image)
 
 

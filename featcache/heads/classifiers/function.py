@@ -36,6 +36,9 @@ class FunctionClassifier:
         The label is the first of the highest scores. Where no score is below 0 and every row has a sum of 1, they are
         the probabilities; else their softmax is.
 
+        Args:
+            x: embeddings (rows, dim) float32.
+
         Raises:
             UsageError: the function returns something else than a finite score for each row and class.
         """
@@ -45,7 +48,10 @@ class FunctionClassifier:
         return ModelOutput(scores.argmax(axis=1), probabilities.astype(np.float32))
 
     def scores(self, x: Embeddings) -> npt.NDArray[np.float64]:
-        """Return the function's scores for embeddings (rows, dim), (rows, classes), some rows at a time.
+        """Return the function's scores, (rows, classes) float64, asked for some rows at a time.
+
+        Args:
+            x: embeddings (rows, dim) float32.
 
         Raises:
             UsageError: as `predict`.
@@ -75,7 +81,11 @@ class FunctionClassifier:
 
 
 def name_of_function(function: HeadFunction) -> str:
-    """Return what a function is called: `GaussianNB.predict_proba` of a method, its class of an object."""
+    """Return what a function is called: `GaussianNB.predict_proba` of a method, its class of an object.
+
+    Args:
+        function: anything that can be called.
+    """
     name = str(getattr(function, "__name__", type(function).__name__))
     owner = getattr(function, "__self__", None)
     return name if owner is None or inspect.ismodule(owner) else f"{type(owner).__name__}.{name}"

@@ -137,7 +137,11 @@ class ModelKind:
 
 
 def is_function(kind: str) -> bool:
-    """Return whether a model of this kind is a function of Python, kept or not."""
+    """Return whether a model of this kind is a function of Python, kept or not.
+
+    Args:
+        kind: as `SavedModel.kind` has it.
+    """
     return kind.partition(":")[0] == FUNCTION
 
 
