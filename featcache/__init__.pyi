@@ -15,10 +15,13 @@ from .evaluation import Comparison as Comparison
 from .evaluation import Evaluation as Evaluation
 from .evaluation import FoldsEvaluation as FoldsEvaluation
 from .evaluation import PairedEvaluation as PairedEvaluation
+from .evaluation import SplitPredictions as SplitPredictions
 from .evaluation import compare as compare
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_folds as evaluate_folds
 from .evaluation import evaluate_pair as evaluate_pair
+from .evaluation import predict_folds as predict_folds
+from .evaluation import predict_split as predict_split
 from .extraction import Settings as Settings
 from .extraction import Summary as Summary
 from .extraction import extract as extract
@@ -32,6 +35,7 @@ from .heads import Fitted as Fitted
 from .heads import Search as Search
 from .heads import fit as fit
 from .heads import fit_head as fit_head
+from .heads import keep_head as keep_head
 from .heads import search as search
 from .maintenance import gc as gc
 from .maintenance import info as info
@@ -40,8 +44,10 @@ from .maintenance import verify as verify
 from .prediction import Exported as Exported
 from .prediction import Predictions as Predictions
 from .prediction import Timeline as Timeline
+from .prediction import embed as embed
 from .prediction import export_model as export_model
 from .prediction import predict as predict
 from .prediction import timeline as timeline
+from .report import save_folds_report as save_folds_report
 from .report import save_predictions as save_predictions
 from .report import save_report as save_report

@@ -1,8 +1,9 @@
 """`featcache report`."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +14,7 @@ from featcache.errors import UsageError
 from featcache.recipe import StoreOptions
 
 if TYPE_CHECKING:
-    from featcache.evaluation import HeadOnSplit
+    from featcache.evaluation import Evaluation, HeadOnSplit
 
 
 @command()
@@ -56,6 +57,13 @@ def report(
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Write the classes and the matrix as a table (.csv).")
     ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            "--predictions",
+            help="Write one row an image (.csv or .parquet): path, truth, prediction, clip, subject, probabilities.",
+        ),
+    ] = None,
     allow_shared_subjects: Annotated[
         bool, typer.Option("--allow-shared-subjects", help="Evaluate on people who are in train too.")
     ] = False,
@@ -63,40 +71,28 @@ def report(
 ) -> None:
     """Report the recall of each class and the confusion matrix of a head, with intervals; by image and by clip."""
     from featcache.dataset import DatasetRequest
-    from featcache.evaluation import evaluate_folds, pair_predictions, predict_on_split
-    from featcache.report import check_destination, print_evaluation, print_folds, print_pair, save_evaluation_csv
+    from featcache.evaluation import pair_predictions, predict_on_split
+    from featcache.report import print_evaluation, print_pair
 
     if head is not None and options["data"] is None and is_data_folder(head):
         head, options["data"] = None, head
-    files = [path for path in (html, png, csv) if path is not None]
-    for path, suffix in ((html, ".html"), (png, ".png"), (csv, ".csv")):
-        if path is not None:
-            check_destination(path, suffix)
     if folds is not None and options["fold"] is not None:
         raise UsageError("--fold and --folds were both given; leave one out")
-    if folds is not None and (files or against is not None):
-        raise UsageError(
-            "--folds: an average has no page, picture or table, and --against compares single heads; leave --folds out"
-        )
+    files = _ReportFiles(html, png, csv, predictions)
+    files.check()
     choices = {"split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects}
     if folds is not None:
-        averaged = evaluate_folds(parse_folds(folds), head, **choices, **options)  # type: ignore[arg-type]
-        if as_json:
-            echo_json(averaged.to_json())
-        else:
-            print_folds(averaged, open_console())
+        if png is not None or against is not None:
+            raise UsageError(
+                "--folds: an average has no picture, and --against compares single heads; leave --folds out, or have "
+                "its page with --html"
+            )
+        _report_folds(parse_folds(folds), head, choices, options, files, as_json=as_json)
         return
     request = DatasetRequest(**options)
     examined = predict_on_split(request, head, **choices)  # type: ignore[arg-type]
     evaluation = examined.evaluation(by)
-    if html is not None:
-        _write_page(examined, by, html)
-    if png is not None:
-        from featcache.report.pictures import save_evaluation_png
-
-        save_evaluation_png(evaluation, png)
-    if csv is not None:
-        save_evaluation_csv(evaluation, csv)
+    _write_files(examined, evaluation, files)
     compared = None
     if against is not None:
         compared = pair_predictions(examined, predict_on_split(request, against, **choices), by)  # type: ignore[arg-type]
@@ -104,11 +100,76 @@ def report(
         echo_json(evaluation.to_json() if compared is None else compared.to_json())
         return
     if compared is None:
-        print_evaluation(evaluation, open_console(), written=bool(files))
+        print_evaluation(evaluation, open_console(), written=any((html, png, csv)))
     else:
         print_pair(compared, open_console())
-    for path in files:
-        echo(f"wrote {relative_path(path)}")
+    _say_written(files)
+
+
+@dataclass(frozen=True, slots=True)
+class _ReportFiles:
+    """The files that a report is to write; None where one is not asked for."""
+
+    html: Path | None
+    png: Path | None
+    csv: Path | None
+    predictions: Path | None
+
+    def check(self) -> None:
+        """Refuse a file that cannot be written, before anything is read."""
+        from featcache.report import check_destination, check_table
+
+        for path, suffix in ((self.html, ".html"), (self.png, ".png"), (self.csv, ".csv")):
+            if path is not None:
+                check_destination(path, suffix)
+        if self.predictions is not None:
+            check_table(self.predictions, "--predictions")
+
+
+def _write_files(examined: "HeadOnSplit", evaluation: "Evaluation", files: _ReportFiles) -> None:
+    from featcache.report import save_evaluation_csv, save_split_predictions
+
+    if files.html is not None:
+        _write_page(examined, evaluation.by, files.html)
+    if files.png is not None:
+        from featcache.report.pictures import save_evaluation_png
+
+        save_evaluation_png(evaluation, files.png)
+    if files.csv is not None:
+        save_evaluation_csv(evaluation, files.csv)
+    if files.predictions is not None:
+        save_split_predictions(examined.predictions(evaluation.by), files.predictions)
+
+
+def _report_folds(
+    folds: list[int], head: str | None, choices: dict[str, Any], options: StoreOptions, files: _ReportFiles, *,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Print the average over folds, and write its files."""
+    from featcache.evaluation import average_folds, predict_on_folds
+    from featcache.report import print_folds, save_folds_csv, save_split_predictions
+
+    heads, by = predict_on_folds(folds, head, **choices, **options), choices["by"]
+    averaged = average_folds(heads, by)
+    if files.html is not None:
+        from featcache.report.page import save_folds_html
+
+        save_folds_html(averaged, heads, files.html)
+    if files.csv is not None:
+        save_folds_csv(averaged, files.csv)
+    if files.predictions is not None:
+        save_split_predictions({fold: part.predictions(by) for fold, part in heads.items()}, files.predictions)
+    if as_json:
+        echo_json(averaged.to_json())
+        return
+    print_folds(averaged, open_console())
+    _say_written(files)
+
+
+def _say_written(files: _ReportFiles) -> None:
+    for path in (files.html, files.png, files.csv, files.predictions):
+        if path is not None:
+            echo(f"wrote {relative_path(path)}")
 
 
 def _write_page(examined: "HeadOnSplit", by: str, path: Path) -> None:

@@ -4,11 +4,15 @@ from .evaluate_head import UNITS as UNITS
 from .evaluate_head import HeadOnSplit as HeadOnSplit
 from .evaluate_head import evaluate as evaluate
 from .evaluate_head import predict_on_split as predict_on_split
+from .evaluate_head import predict_split as predict_split
 from .evaluation import Evaluation as Evaluation
+from .folds import FoldsEvaluation as FoldsEvaluation
+from .folds import average_folds as average_folds
+from .folds import evaluate_folds as evaluate_folds
+from .folds import predict_folds as predict_folds
+from .folds import predict_on_folds as predict_on_folds
 from .json_parts import is_too_few as is_too_few
-from .paired import FoldsEvaluation as FoldsEvaluation
 from .paired import PairedEvaluation as PairedEvaluation
-from .paired import evaluate_folds as evaluate_folds
 from .paired import evaluate_pair as evaluate_pair
 from .paired import pair_predictions as pair_predictions
 from .predictions import CLIP_RULES as CLIP_RULES

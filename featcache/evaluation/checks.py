@@ -2,7 +2,7 @@
 
 from featcache.errors import CacheError
 from featcache.features import RANDOM_TRUNK, Features
-from featcache.heads.saved import SavedModel, refuse_other_trunk
+from featcache.heads.saved import SavedModel, is_function, refuse_other_trunk
 from featcache.listing import find_leaks
 from featcache.store import FeatureStore, ListingKey, is_same_folder
 
@@ -47,7 +47,9 @@ def notes_on(model: SavedModel, store: FeatureStore, features: Features, selecte
     notes = _leaks_from_train(store, features)
     if features.source["weights"] == "random":
         notes.append(RANDOM_TRUNK)
-    if features.split == "train":
+    if is_function(model.kind):
+        notes.append(f"{model.name} is a function of Python: which images it was trained on is not known")
+    elif features.split == "train":
         notes.append("these are the images that the head was trained on")
     if features.split == "val" and selected_by:
         notes.append("this head was chosen by its score on these very images, so the score is a little too good")

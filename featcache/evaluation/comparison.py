@@ -1,7 +1,8 @@
 """Every head and classifier of a data set in one table: settings, scores, distance to the optimum, seconds."""
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -11,10 +12,12 @@ from featcache.errors import CacheError, FeatcacheError, UsageError
 from featcache.evaluation.json_parts import finite_or_none
 from featcache.features import Features, read_features
 from featcache.heads import Scores
-from featcache.heads.classifiers import format_value, score_output
+from featcache.heads.classifiers import HeadFunction, format_value, score_output
 from featcache.heads.saved import (
+    FUNCTION,
     Candidate,
     load_model,
+    make_function_head,
     merit_key,
     no_head_error,
     notes_on_changed_val,
@@ -80,22 +83,31 @@ class Comparison:
 
 
 @checked
-def compare(*, split: str | None = None, sort: str = "macro_recall", **options: Unpack[StoreOptions]) -> Comparison:
+def compare(
+    *,
+    split: str | None = None,
+    sort: str = "macro_recall",
+    heads: Mapping[str, HeadFunction] | None = None,
+    **options: Unpack[StoreOptions],
+) -> Comparison:
     """Compare every head and classifier of the data set.
 
-    The first one, in the order of macro recall, is the head that "best" means in every command and function.
+    The first one that the cache holds, in the order of macro recall, is the head that "best" means in every command and
+    function.
 
     Args:
         split: the split that each head predicts on now; None for the scores on val as they were measured when it was
             made. Nothing reads test unless it is named here.
         sort: the column to sort by, one of `SORTS`.
+        heads: heads of your own to compare with, by the name that the table shows: functions from embeddings to scores,
+            as `evaluate` takes them. They are evaluated now, on `split`, or on val.
         **options: the data set and its cache, as the flags of the command line name them.
 
     Returns:
         The heads, best first, and what could not be compared.
 
     Raises:
-        UsageError: the recipe, or no such column.
+        UsageError: the recipe, or no such column; or a head of your own returns something else than scores.
         CacheError: no head, no such split, or a damaged log of runs.
         MachineError: the embeddings of the split do not fit into memory.
     """
@@ -104,7 +116,7 @@ def compare(*, split: str | None = None, sort: str = "macro_recall", **options: 
     request = DatasetRequest(**options)
     candidates, notes = rank_models(request)
     features: dict[str, Features] = {}  # of `split`, by the store's name
-    heads: list[ComparedHead] = []
+    compared = [_compare_function(request, split or "val", name, head) for name, head in (heads or {}).items()]
     for candidate in candidates:
         store = candidate.store
         # Whose heads these are, too.
@@ -115,12 +127,12 @@ def compare(*, split: str | None = None, sort: str = "macro_recall", **options: 
             if store.name not in features:
                 features[store.name] = read_features(store, key)
             scored_on, scores = split, _score(candidate, features[store.name], notes)
-        heads.append(_compared(candidate, scored_on, scores, candidate.val if split is None else scores))
-    if not heads:
+        compared.append(_compared(candidate, scored_on, scores, candidate.val if split is None else scores))
+    if not compared:
         raise no_head_error(request)
     if split is None:
         notes += notes_on_changed_val(request, candidates)
-    return Comparison(request.recipe.name, request.variant, tuple(_sort(heads, sort)), tuple(dict.fromkeys(notes)))
+    return Comparison(request.recipe.name, request.variant, tuple(_sort(compared, sort)), tuple(dict.fromkeys(notes)))
 
 
 def _compared(candidate: Candidate, split: str, scores: Scores | None, ranked_by: Scores | None) -> ComparedHead:
@@ -139,6 +151,19 @@ def _compared(candidate: Candidate, split: str, scores: Scores | None, ranked_by
         store=candidate.store.name,
         order=order,
     )
+
+
+def _compare_function(request: DatasetRequest, split: str, name: str, function: HeadFunction) -> ComparedHead:
+    """Return a head of one's own with its scores on a split, on the embeddings of the one store that holds it."""
+    store = request.store_of(split)
+    features = read_features(store, request.key_of(store, split))
+    head = make_function_head(function, store, features, name)
+    scores, at = score_output(head.predict(features), features.y, len(features.classes)), time.time_ns()
+    order = merit_key(scores, diverged=False, at=at, is_best=True)
+    return ComparedHead(
+        name=name, classifier=FUNCTION, settings="", split=split, scores=scores, gap=math.nan, seconds=0.0, at=at,
+        store=store.name, order=order,
+    )  # fmt: skip
 
 
 def _score(candidate: Candidate, features: Features, notes: list[str]) -> Scores | None:

@@ -5,7 +5,7 @@ from typing import Unpack
 
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
-from featcache.errors import CacheError, DataError, UsageError
+from featcache.errors import DataError, UsageError
 from featcache.evaluation.checks import notes_on, refuse_unfit
 from featcache.evaluation.evaluation import Evaluation, evaluate_predictions
 from featcache.evaluation.predictions import (
@@ -14,17 +14,17 @@ from featcache.evaluation.predictions import (
     group_by_clip,
     label_predictions,
 )
-from featcache.features import Features, changes_since_extract, read_features
+from featcache.evaluation.resolve_head import load_head, resolve_head
+from featcache.features import Features, changes_since_extract
+from featcache.heads.classifiers import HeadFunction
 from featcache.heads.saved import (
     ChosenHead,
     FitRun,
     SavedModel,
-    find_head,
-    load_model,
 )
 from featcache.metrics import bootstrap_intervals, calibration
 from featcache.recipe import StoreOptions
-from featcache.store import FeatureStore, ListingKey
+from featcache.store import FeatureStore
 
 UNITS = ("image", "clip")  # what one row of an evaluation is
 
@@ -95,7 +95,7 @@ class HeadOnSplit:
 
 @checked
 def evaluate(
-    head: str | None = None,
+    head: str | HeadFunction | None = None,
     *,
     split: str | None = None,
     by: str = UNITS[0],
@@ -107,7 +107,10 @@ def evaluate(
 
     Args:
         head: a head's name, or the start of one that no other head of this data set has; "best" (as None), which
-            `compare` shows first; or "latest", the newest run's best.
+            `compare` shows first; or "latest", the newest run's best. Or a head of your own: a function that gets
+            embeddings (n, dim) float32, at most 16,384 at a time, and returns scores (n, classes), an array or tensor
+            with a column for each class in the order of `Features.classes`. The highest score is the prediction. Where
+            no score is below 0 and every row has a sum of 1, they are the probabilities; else their softmax is.
         split: the split's name; None for test, or val where there is no test.
         by: "image" or "clip": what one prediction is about.
         clip_rule: one of `CLIP_RULES`: how a clip's prediction comes from those on its images; None for the first.
@@ -118,7 +121,8 @@ def evaluate(
         The confusion matrix and all that follows from it, with intervals.
 
     Raises:
-        UsageError: the recipe; another `by` or `clip_rule` than these; or a rule where no image belongs to a clip.
+        UsageError: the recipe; another `by` or `clip_rule` than these; or a rule where no image belongs to a clip;
+            or your function returns scores of another shape, or not finite.
         CacheError: no head, no split to evaluate on, another variant, other classes, or subjects in both splits; or a
             file of the cache is damaged.
         DataError: by clip, and there is none, or one has several classes or subjects.
@@ -134,9 +138,47 @@ def evaluate(
     ).evaluation(by)
 
 
+@checked
+def predict_split(
+    head: str | HeadFunction | None = None,
+    *,
+    split: str | None = None,
+    by: str = UNITS[0],
+    clip_rule: str | None = None,
+    allow_shared_subjects: bool = False,
+    **options: Unpack[StoreOptions],
+) -> SplitPredictions:
+    """Return what a head predicts on every image of a split (by clip: on every clip), beside what is true.
+
+    `save_predictions` writes it as a table.
+
+    Args:
+        head: as of `evaluate`.
+        split: as of `evaluate`.
+        by: as of `evaluate`.
+        clip_rule: as of `evaluate`.
+        allow_shared_subjects: as of `evaluate`.
+        **options: as of `evaluate`.
+
+    Raises:
+        UsageError: as `evaluate`.
+        CacheError: as `evaluate`.
+        DataError: as `evaluate`.
+        MachineError: as `evaluate`.
+    """
+    return predict_on_split(
+        DatasetRequest(**options),
+        head,
+        split=split,
+        by=by,
+        clip_rule=clip_rule,
+        allow_shared_subjects=allow_shared_subjects,
+    ).predictions(by)
+
+
 def predict_on_split(
     request: DatasetRequest,
-    head: str | None = None,
+    head: str | HeadFunction | None = None,
     *,
     split: str | None = None,
     by: str = UNITS[0],
@@ -167,8 +209,8 @@ def predict_on_split(
     for flag, value, words in (("--by", by, UNITS), ("--clip-rule", clip_rule, CLIP_RULES)):
         if value is not None and value not in words:
             raise UsageError(f"{flag}: found {value!r}, expected {' or '.join(words)}")
-    choice, key = _resolve(request, head, split)
-    model, features = _load(choice, key)
+    choice, key = resolve_head(request, head, split)
+    model, features = load_head(choice, key, head)
     with choice.explain_choice_in_errors():
         refuse_unfit(model, choice.store, features, allow_shared_subjects=allow_shared_subjects)
         images = _predict(model, features)
@@ -186,20 +228,6 @@ def predict_on_split(
         clips=clips,
         notes=tuple(filter(None, (*choice.notes, *changes, *notes, clip_note))),
     )
-
-
-def _resolve(request: DatasetRequest, head: str | None, split: str | None) -> tuple[ChosenHead, ListingKey]:
-    """Return the head that is meant, and the listing of the split; no model and no embedding is read."""
-    choice = find_head(request, head)
-    split = _default_split(request, choice.store) if split is None else split
-    return choice, request.require_key(choice.store, split)
-
-
-def _load(choice: ChosenHead, key: ListingKey) -> tuple[SavedModel, Features]:
-    """Return the model, and the embeddings that it is to predict on."""
-    with choice.explain_choice_in_errors():
-        model = load_model(choice.folder, choice.store)
-    return model, read_features(choice.store, key)
 
 
 def _predict(model: SavedModel, features: Features) -> SplitPredictions:
@@ -232,13 +260,3 @@ def _group(
         reason = note or f"no image of split {split!r} belongs to a clip"
         raise UsageError(f"--clip-rule {clip_rule} has no effect here: {reason}. Leave it out.")
     return clips, note
-
-
-def _default_split(request: DatasetRequest, store: FeatureStore) -> str:
-    for split in ("test", "val"):
-        if request.key(split) in store.listings:
-            return split
-    raise CacheError(
-        f"{request.folder}: no split of {request.recipe.name} to evaluate on: neither test nor val is in store "
-        f"{store.name}. Run `{request.command_line('extract', '--split', 'test')}` (or `--split val`) first."
-    )

@@ -1,7 +1,6 @@
-"""Two heads on the same rows, and one recipe on several folds."""
+"""Two heads on the same rows: the differences of their figures, with intervals."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Unpack
 
@@ -9,19 +8,15 @@ import numpy as np
 
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
-from featcache.errors import CacheError, UsageError
+from featcache.errors import CacheError
 from featcache.evaluation.evaluate_head import UNITS, HeadOnSplit, predict_on_split
 from featcache.evaluation.evaluation import Evaluation
 from featcache.evaluation.json_parts import finite_or_none, intervals_json, recalls_json
-from featcache.evaluation.missing_folds import refuse_missing_folds
-from featcache.evaluation.predictions import SplitPredictions
+from featcache.heads.classifiers import HeadFunction
 from featcache.metrics import (
     Intervals,
     Shares,
     bootstrap_differences,
-    bootstrap_intervals,
-    choose_unit,
-    count_groups,
     zero_intervals,
 )
 from featcache.recipe import StoreOptions
@@ -68,55 +63,10 @@ class PairedEvaluation:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class FoldsEvaluation:
-    """The figures of several folds, each by its own head, and their averages."""
-
-    numbers: tuple[int, ...]
-    folds: tuple[Evaluation, ...]
-    intervals: Intervals  # of the averages
-
-    @property
-    def accuracy(self) -> float:
-        """The mean of the folds' accuracies."""
-        return float(np.mean([fold.accuracy for fold in self.folds]))
-
-    @property
-    def macro_recall(self) -> float:
-        """The mean of the folds' macro recalls: the figure of Drive&Act's protocol, where they are by clip."""
-        return float(np.mean([fold.macro_recall for fold in self.folds]))
-
-    @cached_property
-    def recall(self) -> Shares:
-        """The mean over the folds in which a class has support, (classes,); nan where in none."""
-        recall = np.array([fold.recall for fold in self.folds])
-        is_defined = ~np.isnan(recall)
-        with np.errstate(invalid="ignore"):
-            mean: Shares = np.where(is_defined, recall, 0).sum(axis=0) / is_defined.sum(axis=0)
-        return mean
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the averages, and each fold's own report."""
-        first = self.folds[0]
-        return {
-            "split": first.split,
-            "by": first.by,
-            "clip_rule": first.rule or None,
-            "rows": sum(fold.rows for fold in self.folds),
-            "accuracy": finite_or_none(self.accuracy),
-            "macro_recall": finite_or_none(self.macro_recall),
-            "intervals": intervals_json(self.intervals, accuracy=self.accuracy, macro_recall=self.macro_recall),
-            "classes": recalls_json(first.classes, self.recall, self.intervals),
-            "folds": [
-                {"fold": number, **fold.to_json()} for number, fold in zip(self.numbers, self.folds, strict=True)
-            ],
-        }
-
-
 @checked
 def evaluate_pair(
-    head: str | None,
-    against: str,
+    head: str | HeadFunction | None,
+    against: str | HeadFunction,
     *,
     split: str | None = None,
     by: str = UNITS[0],
@@ -127,8 +77,8 @@ def evaluate_pair(
     """Evaluate two heads on the same rows, and the differences between them.
 
     Args:
-        head: the one head; None for the best.
-        against: the other head, which is subtracted.
+        head: the one head, as of `evaluate`; None for the best.
+        against: the other head, as of `evaluate`, which is subtracted.
         split: as of `evaluate`.
         by: as of `evaluate`.
         clip_rule: as of `evaluate`.
@@ -179,65 +129,3 @@ def pair_predictions(first: HeadOnSplit, second: HeadOnSplit, by: str = UNITS[0]
     is_same = (first.store.name, first.head.name) == (second.store.name, second.head.name)
     intervals = zero_intervals(groups) if is_same else bootstrap_differences(groups)
     return PairedEvaluation(first.evaluation(by), second.evaluation(by), intervals)
-
-
-@checked
-def evaluate_folds(
-    folds: Sequence[int],
-    head: str | None = None,
-    *,
-    split: str | None = None,
-    by: str = UNITS[0],
-    clip_rule: str | None = None,
-    allow_shared_subjects: bool = False,
-    **options: Unpack[StoreOptions],
-) -> FoldsEvaluation:
-    """Evaluate each fold's own head on its own split, and average.
-
-    Args:
-        folds: their numbers.
-        head: the start of a name that one head of each fold has; None for the best of each.
-        split: as of `evaluate`.
-        by: as of `evaluate`.
-        clip_rule: as of `evaluate`.
-        allow_shared_subjects: as of `evaluate`.
-        **options: as of `evaluate`.
-
-    Returns:
-        The evaluation of each fold, and their averages with intervals.
-
-    Raises:
-        UsageError: as `evaluate`; or no fold, one twice, or a data set without folds.
-        CacheError: as `evaluate`, for any fold; or the folds have other classes or splits, or one has no rows.
-        DataError: as `evaluate`, for any fold.
-        MachineError: as `evaluate`.
-    """
-    if not folds or len(set(folds)) != len(folds):
-        raise UsageError(f"--folds: found {','.join(map(str, folds)) or 'none'}, expected different numbers: 0,1,2")
-    requests = [replace(DatasetRequest(**options), fold=fold) for fold in folds]
-    refuse_missing_folds(dict(zip(folds, requests, strict=True)))
-    heads = [
-        predict_on_split(
-            request, head, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects
-        )
-        for request in requests
-    ]
-    predictions = [head_on_fold.predictions(by) for head_on_fold in heads]
-    if len({part.classes for part in predictions}) != 1 or len({part.features.split for part in heads}) != 1:
-        raise CacheError("the folds have other classes or other splits: extract them with one recipe, then fit heads")
-    if not all(len(part.truth) for part in predictions):
-        raise CacheError("a fold has no rows to evaluate on; run `featcache extract` for it first")
-    evaluations = tuple(replace(head_on_fold.evaluation(by), beside=None) for head_on_fold in heads)
-    return FoldsEvaluation(tuple(folds), evaluations, _average_intervals(predictions))
-
-
-def _average_intervals(folds: Sequence[SplitPredictions]) -> Intervals:
-    """Return the intervals of the folds' averages: people are drawn once for all of them."""
-    unit, names = choose_unit(
-        tuple(name for fold in folds for name in fold.subjects), tuple(name for fold in folds for name in fold.clips)
-    )
-    truth = np.concatenate([fold.truth for fold in folds])
-    number = np.repeat(np.arange(len(folds)), [len(fold.truth) for fold in folds])
-    is_own = number[:, None] == np.arange(len(folds))  # (rows, folds)
-    right = np.concatenate([fold.right for fold in folds])[:, None] & is_own
-    return bootstrap_intervals(count_groups(unit, names, truth, right, len(folds[0].classes), is_own))

@@ -1,3 +1,4 @@
+from .command import ExtractOptions as ExtractOptions
 from .command import extract as extract
 from .drift import compare_drift as compare_drift
 from .drift import describe_provenance as describe_provenance

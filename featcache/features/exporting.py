@@ -1,15 +1,19 @@
 """featcache export: one split as one plain file, for other tools. Nothing in it is pickled.
 
-.h5       /embeddings (rows, dim) float32, /labels int64, /paths, /clips, /subjects, /classes as bytes; attributes
+.h5       /embeddings (rows, dim) float32, /labels int64, /digests (rows, 32) uint8, /paths, /clips, /subjects, /classes
+          as bytes; attributes
 .npz      the same names, strings as fixed-width text
-.parquet  columns embedding (a list of dim float32), label, class, path, clip, subject; classes in the metadata
+.parquet  columns embedding (a list of dim float32), label, class, path, clip, subject, digest (64 hex digits); classes
+          in the metadata, where Hugging Face's datasets finds them too
+
+A digest is the sha256 of the image file; of a frame of a video, what docs/format.md says.
 """
 
 import contextlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -19,7 +23,15 @@ import numpy.typing as npt
 from featcache.arguments import checked
 from featcache.errors import UsageError
 from featcache.features.in_memory import Features, load
-from featcache.files import describe_target, expand_home, sync_file, sync_folder, translate_os_errors
+from featcache.files import (
+    arrow_text,
+    describe_target,
+    expand_home,
+    require_pyarrow,
+    sync_file,
+    sync_folder,
+    translate_os_errors,
+)
 from featcache.recipe import StoreOptions
 from featcache.store import write_hdf5
 
@@ -76,17 +88,14 @@ def _choose_writer(path: Path) -> Callable[[Features, Path], None]:
     if problem := describe_target(path):
         raise UsageError(f"--to {path}: {problem}; name another file")
     if path.suffix == ".parquet":
-        try:
-            import pyarrow  # noqa: F401 (asked for before the features are loaded)
-        except ImportError:
-            raise UsageError(f"--to {path}: Parquet needs pyarrow: pip install pyarrow; or .h5, .npz") from None
+        require_pyarrow(f"--to {path}", ".h5, .npz")
         return _write_parquet
     return _write_hdf5 if path.suffix == ".h5" else _write_npz
 
 
 def _write_hdf5(features: Features, path: Path) -> None:
     """Write features as HDF5, as the module's text says."""
-    arrays: dict[str, npt.NDArray[Any]] = {"embeddings": features.x, "labels": features.y}
+    arrays = _arrays(features)
     arrays |= {name: _as_bytes(column) for name, column in _text_columns(features).items()}
     write_hdf5(path, arrays, _provenance(features))
 
@@ -96,7 +105,7 @@ def _write_npz(features: Features, path: Path) -> None:
     texts = {name: np.array(column, dtype=np.str_) for name, column in _text_columns(features).items()}
     about = np.array(json.dumps(_provenance(features)), dtype=np.str_)
     with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, embeddings=features.x, labels=features.y, about=about, **texts)
+        np.savez(file, allow_pickle=False, **_arrays(features), about=about, **texts)
 
 
 def _write_parquet(features: Features, path: Path) -> None:
@@ -104,16 +113,40 @@ def _write_parquet(features: Features, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    embeddings = pa.FixedSizeListArray.from_arrays(pa.array(features.x.reshape(-1)), features.x.shape[1])
     columns = {
-        "embedding": embeddings,
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(features.x.reshape(-1)), features.x.shape[1]),
         "label": pa.array(features.y),
-        "class": pa.DictionaryArray.from_arrays(pa.array(features.y.astype(np.int32)), _as_arrow(features.classes)),
-        **{name: _as_arrow(column) for name, column in (("path", features.paths), ("clip", features.clips))},
-        "subject": _as_arrow(features.subjects),
+        "class": pa.DictionaryArray.from_arrays(pa.array(features.y.astype(np.int32)), arrow_text(features.classes)),
+        "path": arrow_text(features.paths),
+        "clip": arrow_text(features.clips),
+        "subject": arrow_text(features.subjects),
     }
-    about = {"featcache": json.dumps(_provenance(features)), "classes": json.dumps(features.classes)}
+    if features.digests is not None:
+        columns["digest"] = arrow_text([digest.tobytes().hex() for digest in features.digests])
+    about = {
+        "featcache": json.dumps(_provenance(features)),
+        "classes": json.dumps(features.classes),
+        "huggingface": json.dumps({"info": {"features": _hugging_face(features, columns)}}),
+    }
     pq.write_table(pa.table(columns, metadata=about), path, compression="none")  # embeddings do not compress
+
+
+def _hugging_face(features: Features, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns as the package `datasets` describes them, so that its labels have their classes' names."""
+    kinds = {name: getattr(column.type, "value_type", column.type) for name, column in columns.items()}
+    described: dict[str, Any] = {
+        name: {"dtype": str(kind), "_type": "Value"} for name, kind in kinds.items()
+    }  # "string", or "binary" where a name is not UTF-8
+    described["label"] = {"names": list(features.classes), "_type": "ClassLabel"}
+    of_row = {"dtype": "float32", "_type": "Value"}
+    described["embedding"] = {"feature": of_row, "length": features.x.shape[1], "_type": "Sequence"}
+    return described
+
+
+def _arrays(features: Features) -> dict[str, npt.NDArray[Any]]:
+    """Return the columns of numbers; digests only where they are known."""
+    arrays: dict[str, npt.NDArray[Any]] = {"embeddings": features.x, "labels": features.y}
+    return arrays if features.digests is None else {**arrays, "digests": features.digests}
 
 
 def _text_columns(features: Features) -> dict[str, Sequence[str]]:
@@ -130,13 +163,3 @@ def _as_bytes(column: Sequence[str]) -> npt.NDArray[np.bytes_]:
     """Return file names as bytes: they need not be UTF-8. At least one byte wide, which HDF5 asks for."""
     packed = [os.fsencode(text) for text in column]
     return np.array(packed, dtype=f"S{max(map(len, packed), default=0) or 1}")
-
-
-def _as_arrow(column: Sequence[str]) -> Any:
-    """Return a column as an Arrow array of text; of bytes where a name is not UTF-8."""
-    import pyarrow as pa
-
-    try:
-        return pa.array(column, type=pa.string())
-    except (UnicodeEncodeError, pa.ArrowInvalid):
-        return pa.array([os.fsencode(text) for text in column], type=pa.binary())

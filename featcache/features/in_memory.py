@@ -33,12 +33,14 @@ class Features:
     failed: int = 0  # rows of the listing that are left out, because their image could not be embedded
     part: str = ""  # "limit 100" where extract was asked for a part of the split
     source: dict[str, str] = field(default_factory=dict)  # data set, store, trunk, listing: where this came from
+    digests: npt.NDArray[np.uint8] | None = None  # (rows, 32), sha256 of each image's file; None where it is not known
 
     def __post_init__(self) -> None:
         rows = len(self.y)
-        for name in ("x", "paths", "clips", "subjects"):
-            if len(getattr(self, name)) != rows:
-                raise ValueError(f"{name} has {len(getattr(self, name))} rows, y has {rows}")
+        for name in ("x", "paths", "clips", "subjects", "digests"):
+            column = getattr(self, name)
+            if column is not None and len(column) != rows:
+                raise ValueError(f"{name} has {len(column)} rows, y has {rows}")
         if rows and not 0 <= self.y.min() <= self.y.max() < len(self.classes):
             raise ValueError(f"a label lies outside 0 … {len(self.classes) - 1}")
 
@@ -80,7 +82,7 @@ def read_features(store: FeatureStore, key: tuple[str, str, str]) -> Features:
     digests, columns = read_columns(store, key)
     x = store.load(digests)
     store.stat_log.try_flush()
-    return Features(x=x, **columns)
+    return Features(x=x, digests=digests, **columns)
 
 
 class SplitColumns(TypedDict):

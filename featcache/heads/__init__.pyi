@@ -3,9 +3,11 @@ from .fit_classifier import Fitted as Fitted
 from .fit_classifier import fit as fit
 from .fit_linear import Fit as Fit
 from .fit_linear import fit_head as fit_head
+from .keep_function import keep_head as keep_head
 from .linear import BLOCK_ROWS as BLOCK_ROWS
 from .linear import EpochRow as EpochRow
 from .linear import LinearHead as LinearHead
+from .linear import OutputLayer as OutputLayer
 from .linear import Scores as Scores
 from .linear import best_of as best_of
 from .linear import linear_logits as linear_logits

@@ -21,7 +21,14 @@ from featcache.heads.classifiers import (
     search_knn,
     search_ridge,
 )
-from featcache.heads.saved import SavedClassifier, record_run, save_classifier, scores_to_json, trial_to_json
+from featcache.heads.saved import (
+    SavedClassifier,
+    is_function,
+    record_run,
+    save_classifier,
+    scores_to_json,
+    trial_to_json,
+)
 from featcache.heads.splits import Splits, notes_of_splits, read_splits, refuse_unfit
 from featcache.machine import cores
 from featcache.recipe import StoreOptions
@@ -124,7 +131,7 @@ def fit(
     result = search(train, val, choices, search_options)
     seconds = time.perf_counter() - begun
     outputs = _predictions_to_keep(result, val, others)
-    return _keep(classifier, result, splits, outputs, seconds)
+    return keep_classifier(classifier, result, splits, outputs, seconds)
 
 
 def find_search(classifier: str, *, foreign: bool) -> SearchFunction:
@@ -166,11 +173,22 @@ def _predictions_to_keep(
     return outputs
 
 
-def _keep(
+def keep_classifier(
     classifier: str, result: SearchResult, splits: Splits, outputs: Mapping[str, tuple[Features, ModelOutput]],
     seconds: float,
 ) -> Fitted:  # fmt: skip
-    """Save the best classifier, and record the run."""
+    """Save the best classifier, and record the run.
+
+    Args:
+        classifier: Its kind, as it was asked for.
+        result: What was tried, and the best one, fitted.
+        splits: What it was fitted on, and what chose.
+        outputs: By split, the splits whose predictions are kept, with those predictions.
+        seconds: How long the search took.
+
+    Raises:
+        MachineError: the disk refuses.
+    """
     train, val = splits.in_memory, splits.val
     best = save_classifier(splits.source, classifier, result, train, val, outputs, seconds)
     selected_by = SELECTED_BY if len(result.trials) > 1 else ""
@@ -197,5 +215,7 @@ def _complaints(result: SearchResult) -> list[str]:
 def _note_without_model(best: SavedClassifier) -> list[str]:
     if best.classifier is not None:
         return []
+    if is_function(best.kind):
+        return [f"only its predictions are kept, for {', '.join(sorted(best.predictions)) or 'no split'}"]
     more = "" if "test" in best.predictions else "; `--predict test` keeps those of test too"
     return [f"only its predictions are kept, not the model: {best.without_model}{more}"]

@@ -47,6 +47,15 @@ class EpochRow:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class OutputLayer:
+    """A linear model as the last layer of a network: its answer is the class with the largest output."""
+
+    weight: npt.NDArray[np.float32]  # (classes, dim), of every class of the data set
+    bias: npt.NDArray[np.float32]  # (classes,)
+    is_softmax: bool  # whether the softmax of the outputs is the model's own probabilities
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class LinearHead:
     """One linear layer on the embeddings, and how it came to be."""
 
@@ -74,6 +83,11 @@ class LinearHead:
         """Whether a weight or a bias is no longer a finite number, or the loss on train is beyond any sense."""
         finite = np.isfinite(self.weight).all() and np.isfinite(self.bias).all()
         return not (finite and self.train.loss < DIVERGED_LOSS)
+
+    @property
+    def output_layer(self) -> OutputLayer:
+        """The head as the last layer of a network."""
+        return OutputLayer(self.weight, self.bias, is_softmax=True)
 
     def logits(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return the logits of embeddings, (rows, classes) float32; nan where the head diverged.

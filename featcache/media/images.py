@@ -157,10 +157,9 @@ def _load(data: bytes, *, upright: bool, at_least: int) -> tuple[Image.Image, tu
             if at_least and image.format == "JPEG":
                 image.draft(image.mode, (at_least, at_least))
             image.load()
-            if image.format == "PPM" and image.mode == "I":  # Pillow has brought its 10 or 16 bits to 0 … 65535
-                image = Image.fromarray(np.asarray(image).astype(np.uint16))
-            if upright and (turn := _read_turn(image)) is not None:
-                turned = image.transpose(turn)
+            image = narrow_wide_ppm(image)
+            if upright:
+                turned = turn_upright(image)
                 # A half turn and a mirror keep the sides; what swaps them shows in the sides, but for a square's.
                 size = size if turned.size == image.size else size[::-1]
                 image = turned
@@ -175,6 +174,19 @@ def _load(data: bytes, *, upright: bool, at_least: int) -> tuple[Image.Image, tu
     except Exception as error:  # a plugin raises whatever the bytes make it raise; a bad image is a row, not a crash
         raise BadImageError(describe_failure(error)) from None
     return image, size
+
+
+def narrow_wide_ppm(image: Image.Image) -> Image.Image:
+    """Return a PPM of 10 or 16 bits, which Pillow has brought to 0 … 65535, in 16 bits; any other image as it is."""
+    if image.format == "PPM" and image.mode == "I":
+        return Image.fromarray(np.asarray(image).astype(np.uint16))
+    return image
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    """Return an image as its orientation tag says that it is looked at; the image itself where it has none."""
+    turn = _read_turn(image)
+    return image if turn is None else image.transpose(turn)
 
 
 def describe_failure(error: Exception) -> str:

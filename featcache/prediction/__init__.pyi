@@ -1,3 +1,4 @@
+from .embedding import embed as embed
 from .images import TOP as TOP
 from .images import Predictions as Predictions
 from .images import predict as predict

@@ -11,15 +11,16 @@ from typing import Any, Unpack
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import MachineError, UsageError
-from featcache.files import describe_target, expand_home, publish, translate_os_errors
-from featcache.heads import LinearHead
+from featcache.files import describe_target, expand_home, parse_json, publish, read_file, translate_os_errors
+from featcache.heads import OutputLayer
 from featcache.heads.saved import rank_models
 from featcache.listing import readable
-from featcache.prediction.model import HeadWithTrunk, open_head
+from featcache.prediction.model import NO_PROBABILITIES, HeadWithTrunk, open_head
 from featcache.recipe import StoreOptions
 from featcache.trunks import architecture
 
 MODEL_SUFFIXES = (".pt", ".onnx")
+_MOST_BYTES = 1 << 24  # of the description of a model
 OPSET = 17  # the first that has layer normalisation as one operator
 
 
@@ -53,19 +54,21 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
     """Write trunk and head as one network, and beside it its transform and class names.
 
     `model.pt` is a state dict for torchvision's class (`vit_b_16(num_classes=N)`, strict); `model.onnx` takes `pixels`
-    (n, 3, crop, crop) float32, normalised, and gives `logits` (n, N).
+    (n, 3, crop, crop) float32, normalised, and gives `logits` (n, N). Any linear model can be exported: a head, or a
+    classifier such as logreg, ridge, lda or linear-svm. The largest of the `logits` is its answer; the JSON says
+    whether their softmax is its probabilities.
 
     Args:
         head: as for `predict`.
-        to: the file; its suffix .pt or .onnx says in which format. The names go to a .json file beside it.
+        to: the file; its suffix .pt or .onnx says in which format. Transform and names go to `model.json` beside it; to
+            `model.onnx.json` (`model.pt.json`) where `model.json` is there and not about this file.
         **options: those of `featcache.load`.
 
     Returns:
         Where both files are, which head it was, and what a user of the file must know.
 
     Raises:
-        UsageError: the recipe; `to` ends in something else, or its folder does not exist; or a classifier of
-            `featcache fit`, which is no layer of a network.
+        UsageError: the recipe; `to` ends in something else, or its folder does not exist; or the model is not linear.
         CacheError: no such head, or a damaged one; or its trunk's weights are not here, or others.
         MachineError: it cannot be written; or ONNX is asked for and not installed.
     """
@@ -74,22 +77,22 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
         raise UsageError(f"--to {readable(str(to))}: expected a name that ends in {' or '.join(MODEL_SUFFIXES)}")
     if not to.parent.is_dir() or to.is_dir():
         raise UsageError(f"--to {readable(str(to))}: expected a file in a folder that exists")
-    for target in (to, to.with_suffix(".json")):
+    about = _description_path(to)
+    for target in (to, about):
         if problem := describe_target(target):
             raise UsageError(f"{readable(str(target))}: {problem}; name another file with --to")
     if to.suffix.lower() == ".onnx" and importlib.util.find_spec("onnx") is None:
         raise MachineError("ONNX files are written with onnx, which is not installed: pip install 'featcache[onnx]'")
     model = open_head(head, **options)
-    layer = model.saved.layer
+    layer = model.saved.output_layer
     if layer is None:
         raise UsageError(_explain_no_layer(model, DatasetRequest(**options)))
     network = _build_network(model, layer)
     serialize = {".pt": _to_state_dict, ".onnx": _to_onnx}[to.suffix.lower()]
-    about = to.with_suffix(".json")
     parameters = sum(value.numel() for value in network.parameters())
     with translate_os_errors(to):
         publish(to, serialize(network, model.transform.crop), replace=True)
-        description = json.dumps(_describe_model(model, to, parameters), indent=2, ensure_ascii=True)
+        description = json.dumps(_describe_model(model, layer, to, parameters), indent=2, ensure_ascii=True)
         publish(about, description.encode() + b"\n", replace=True)
     return Exported(
         model=to,
@@ -97,23 +100,39 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
         parameters=parameters,
         outputs=len(model.saved.classes),
         head=model.saved.name,
-        notes=(*model.notes, *_precision_notes(model)),
+        notes=_notes(model, layer),
         chosen=model.chosen,
     )
 
 
+def _description_path(to: Path) -> Path:
+    """Return where the JSON beside a model goes: to `model.json`, unless that is there and about another file."""
+    about = to.with_suffix(".json")
+    try:
+        description = parse_json(read_file(about, _MOST_BYTES, follow_links=True))
+    except FileNotFoundError:
+        return about
+    except (OSError, ValueError):
+        description = None
+    is_own = isinstance(description, dict) and description.get("model") == to.name
+    return about if is_own else to.with_name(f"{to.name}.json")
+
+
 def _explain_no_layer(model: HeadWithTrunk, request: DatasetRequest) -> str:
     """Return why a classifier is not exported and, if "best" or "latest" stood for it, which head can be."""
-    reason = f"{model.saved.name}: only a head of `featcache fit-head` is a layer of the network"
+    reason = (
+        f"{model.saved.name}: only a linear model is a layer of the network: a head of `featcache fit-head`, or "
+        f"logreg, ridge, lda or linear-svm of `featcache fit`"
+    )
     if not model.chosen:
         return reason
-    linear = next((one.name for one in rank_models(request)[0] if one.is_layer and not one.has_diverged), None)
-    best = f"the best of those is {linear}: name it" if linear else "there is none yet: run `featcache fit-head`"
+    head = next((one.name for one in rank_models(request)[0] if one.is_head and not one.has_diverged), None)
+    best = f"the best of those is {head}: name it" if head else "there is no head yet: run `featcache fit-head`"
     return f"{reason}; {best}. ({model.chosen})"
 
 
-def _build_network(model: HeadWithTrunk, head: LinearHead) -> Any:
-    """Return torchvision's own module, with the trunk's tensors and the head as its classifier."""
+def _build_network(model: HeadWithTrunk, layer: OutputLayer) -> Any:
+    """Return torchvision's own module, with the trunk's tensors and the linear model as its classifier."""
     import torch
     from torchvision.models import VisionTransformer
 
@@ -130,8 +149,8 @@ def _build_network(model: HeadWithTrunk, head: LinearHead) -> Any:
             num_classes=len(model.saved.classes),
         )
     state = dict(model.source.tensors)
-    state["heads.head.weight"] = torch.from_numpy(head.weight)
-    state["heads.head.bias"] = torch.from_numpy(head.bias)
+    state["heads.head.weight"] = torch.from_numpy(layer.weight)
+    state["heads.head.bias"] = torch.from_numpy(layer.bias)
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval()
 
@@ -161,7 +180,7 @@ def _to_onnx(network: Any, crop: int) -> bytes:
     return file.getvalue()
 
 
-def _describe_model(model: HeadWithTrunk, to: Path, parameters: int) -> dict[str, Any]:
+def _describe_model(model: HeadWithTrunk, layer: OutputLayer, to: Path, parameters: int) -> dict[str, Any]:
     """Return all that a stranger needs to use the file, as JSON values."""
     spec = model.store.trunk.spec
     arch, transform = architecture(spec.arch), asdict(spec.transform)
@@ -187,11 +206,26 @@ def _describe_model(model: HeadWithTrunk, to: Path, parameters: int) -> dict[str
             "shape": ["images", 3, spec.transform.crop, spec.transform.crop],
             "dtype": "float32",
         },
-        "output": {"name": "logits", "shape": ["images", len(model.saved.classes)], "softmax": "not applied"},
+        "output": {
+            "name": "logits",
+            "shape": ["images", len(model.saved.classes)],
+            "softmax": "not applied",
+            "gives_probabilities": layer.is_softmax,
+        },
         "head": model.saved.name,
         "trunk": {"weights": model.store.trunk.weights_name, "sha256": spec.weights_sha256, "compute": spec.compute},
-        "notes": [*model.notes, *_precision_notes(model)],
+        "notes": list(_notes(model, layer)),
     }
+
+
+def _notes(model: HeadWithTrunk, layer: OutputLayer) -> tuple[str, ...]:
+    """Return what everyone who uses the file should know, as sentences."""
+    notes = [note for note in model.notes if note != NO_PROBABILITIES]
+    if not layer.is_softmax:
+        notes.append(
+            f"the largest of the outputs is the answer of {model.saved.name}; their softmax is not its probabilities"
+        )
+    return (*notes, *_precision_notes(model))
 
 
 def _precision_notes(model: HeadWithTrunk) -> tuple[str, ...]:

@@ -1,7 +1,10 @@
 from .console import PipeSafeConsole as PipeSafeConsole
 from .destination import check_destination as check_destination
 from .destination import save_bytes as save_bytes
+from .folds_table import save_folds_csv as save_folds_csv
 from .ink import legible_ink as legible_ink
+from .prediction_table import check_table as check_table
+from .prediction_table import save_split_predictions as save_split_predictions
 from .progress import ProgressBar as ProgressBar
 from .progress import time_left as time_left
 from .render_comparison import comparison_parts as comparison_parts
@@ -24,6 +27,7 @@ from .render_summary import print_near_duplicates as print_near_duplicates
 from .render_summary import save_near_duplicates_csv as save_near_duplicates_csv
 from .render_summary import save_summary_csv as save_summary_csv
 from .render_trials import classifier_fit_parts as classifier_fit_parts
+from .saving import save_folds_report as save_folds_report
 from .saving import save_predictions as save_predictions
 from .saving import save_report as save_report
 from .tables import save_evaluation_csv as save_evaluation_csv

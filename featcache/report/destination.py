@@ -9,21 +9,22 @@ from featcache.files import describe_target
 from featcache.text import printable
 
 
-def check_destination(path: Path, suffix: str) -> None:
+def check_destination(path: Path, *suffixes: str) -> None:
     """Refuse a path that no file can be written to; a command asks this before it works, not after.
 
     Args:
         path: where a file is wanted.
-        suffix: what its name must end in: ".csv".
+        *suffixes: what its name may end in: ".csv".
 
     Raises:
-        UsageError: the path does not end in `suffix`, its folder does not exist, or it is a folder.
+        UsageError: the path ends in none of `suffixes`, its folder does not exist, or it is a folder.
     """
     shown = printable(str(path))
-    if path.suffix.lower() != suffix:
+    if path.suffix.lower() not in suffixes:
+        expected = " or ".join(suffixes)
         raise UsageError(
-            f"{shown}: ends in {printable(path.suffix) or 'no suffix'}, expected {suffix}. "
-            f"Name a file that ends in {suffix}."
+            f"{shown}: ends in {printable(path.suffix) or 'no suffix'}, expected {expected}. "
+            f"Name a file that ends in {expected}."
         )
     if not path.parent.is_dir():
         folder = printable(str(path.parent))

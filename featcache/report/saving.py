@@ -1,20 +1,31 @@
 """Files for others to look at: the end of a file's name says what it becomes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
 
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import UsageError
-from featcache.evaluation import UNITS, Evaluation, predict_on_split
+from featcache.evaluation import (
+    UNITS,
+    Evaluation,
+    FoldsEvaluation,
+    SplitPredictions,
+    average_folds,
+    predict_on_folds,
+    predict_on_split,
+)
 from featcache.files import expand_home
+from featcache.heads.classifiers import HeadFunction
 from featcache.listing import readable
 from featcache.prediction import TOP, Predictions, Timeline
 from featcache.recipe import StoreOptions
 from featcache.report.destination import check_destination
-from featcache.report.page import build_page, save_html
+from featcache.report.folds_table import save_folds_csv
+from featcache.report.page import build_page, save_folds_html, save_html
 from featcache.report.pictures import save_evaluation_png, save_sheet, save_strip
+from featcache.report.prediction_table import TABLE_SUFFIXES, save_split_predictions
 from featcache.report.render_predictions import save_predictions_csv, save_timeline_csv
 from featcache.report.tables import save_evaluation_csv
 
@@ -22,7 +33,7 @@ from featcache.report.tables import save_evaluation_csv
 @checked
 def save_report(
     path: str | Path,
-    head: str | None = None,
+    head: str | HeadFunction | None = None,
     *,
     split: str | None = None,
     by: str = UNITS[0],
@@ -72,11 +83,63 @@ def save_report(
 
 
 @checked
-def save_predictions(predictions: Predictions | Timeline, path: str | Path, count: int | None = None) -> None:
-    """Write predictions as a table (.csv), or as a picture (.png): a contact sheet, of a video its strip.
+def save_folds_report(
+    path: str | Path,
+    folds: Sequence[int],
+    head: str | None = None,
+    *,
+    split: str | None = None,
+    by: str = UNITS[0],
+    clip_rule: str | None = None,
+    allow_shared_subjects: bool = False,
+    **options: Unpack[StoreOptions],
+) -> FoldsEvaluation:
+    """Evaluate each fold's own head, and write the average as a page (.html) or a table (.csv).
 
     Args:
-        predictions: what `predict` or `timeline` returned.
+        path: the file; its suffix says what is written. An existing one is replaced.
+        folds: as of `evaluate_folds`.
+        head: as of `evaluate_folds`.
+        split: as of `evaluate`.
+        by: as of `evaluate`.
+        clip_rule: as of `evaluate`.
+        allow_shared_subjects: as of `evaluate`.
+        **options: as of `evaluate`.
+
+    Returns:
+        What the file shows.
+
+    Raises:
+        UsageError: another suffix, or no such folder; else as `evaluate_folds`.
+        CacheError: as `evaluate_folds`.
+        DataError: as `evaluate`.
+        MachineError: it cannot be written; what was there before is untouched.
+    """
+    path = _destination(path, ".html", ".csv")
+    heads = predict_on_folds(
+        folds, head, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects, **options
+    )
+    averaged = average_folds(heads, by)
+    if path.suffix.lower() == ".html":
+        save_folds_html(averaged, heads, path)
+    else:
+        save_folds_csv(averaged, path)
+    return averaged
+
+
+@checked
+def save_predictions(
+    predictions: Predictions | Timeline | SplitPredictions | Mapping[int, SplitPredictions],
+    path: str | Path,
+    count: int | None = None,
+) -> None:
+    """Write predictions as a table (.csv), or as a picture (.png): a contact sheet, of a video its strip.
+
+    Those on a split are a table, .csv or .parquet, with one row an image: path, truth, prediction, clip, subject and
+    the probability of each class.
+
+    Args:
+        predictions: what `predict`, `timeline`, `predict_split` or `predict_folds` returned.
         path: the file; its suffix says what is written. An existing one is replaced.
         count: labels of each image in a table; None for five.
 
@@ -84,6 +147,11 @@ def save_predictions(predictions: Predictions | Timeline, path: str | Path, coun
         UsageError: another suffix, no such folder, or a count where none is used.
         MachineError: it cannot be written; what was there before is untouched.
     """
+    if isinstance(predictions, SplitPredictions | Mapping):
+        if count is not None:
+            raise UsageError("count has no effect on the predictions of a split: its table has every class")
+        save_split_predictions(predictions, _destination(path, *TABLE_SUFFIXES))
+        return
     path = _destination(path, ".png", ".csv")
     is_picture = path.suffix.lower() == ".png"
     if count is not None and (is_picture or isinstance(predictions, Timeline)):

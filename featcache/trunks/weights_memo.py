@@ -18,6 +18,7 @@ class WeightsMemo:
     """The hashes of weights that one cache remembers."""
 
     cache: Path
+    is_read_only: bool = False  # nothing is noted: for what only looks at a cache, or has none
 
     def find(self, arch: str, asked: str, file: Path | None, *, vouched: bool) -> str | None:
         """Return the tensors' sha256, 64 hex digits, if these very weights were hashed before; else None.
@@ -71,6 +72,8 @@ class WeightsMemo:
         Raises:
             MachineError: the cache cannot be written to.
         """
+        if self.is_read_only:
+            return
         status = read_file_stat(str(file)) if file else None
         if status and (is_racy(status, read_at) or (status != before and not vouched)):
             return

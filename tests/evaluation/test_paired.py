@@ -11,22 +11,12 @@ from rich.console import Console
 
 import featcache
 from featcache import CacheError, DataError, UsageError
-from featcache.evaluation.paired import evaluate_folds, evaluate_pair
-from featcache.files.stat_log import StatLog
+from featcache.evaluation.folds import evaluate_folds
+from featcache.evaluation.paired import evaluate_pair
 from featcache.report.render_pair import print_folds, print_pair
 from featcache.store.listings import ExtractedListing
-from featcache.store.store import FeatureStore
 from tests.builders import fit_head, record_clusters
-from tests.report.drives import write_drives
-
-RECIPE = """
-name = "drives"
-[data]
-layout = "drive-act"
-root = "nowhere"
-view = "kinect_color"
-fold = 0
-"""
+from tests.report.drives import write_drives, write_folds
 
 
 @pytest.fixture(scope="module")
@@ -125,28 +115,7 @@ def test_by_clip_is_refused_where_there_are_none(tmp_path):
 @pytest.fixture(scope="module")
 def folds(tmp_path_factory):
     """Three folds of Drive&Act's layout in one store, each with a head of its own."""
-    folder = tmp_path_factory.mktemp("folds")
-    made = write_drives(folder, rows=3000)
-    (folder / "drives.toml").write_text(RECIPE)
-    (root,) = (made.cache / "stores").iterdir()
-    store = FeatureStore.open(root, StatLog(made.cache))
-    with store.writer() as writer:
-        for split in ("train", "val", "test"):
-            whole = store.listing(("drives", "all", split))
-            for fold in range(3):
-                rows = np.flatnonzero(np.arange(len(whole.listing)) // 40 % 4 != fold)
-                listing = whole.listing.take(rows)
-                cut = type(listing)(**{name: getattr(listing, name) for name in listing.__slots__}
-                                    | {"variant": f"fold{fold}-kinect_color-all", "root": "/nowhere"})  # fmt: skip
-                writer.commit(ExtractedListing(cut, whole.digests[rows], tuple(whole.reasons[row] for row in rows)))
-    where = {"pipeline": str(folder / "drives.toml"), "data": "/nowhere", "cache": made.cache}
-    for fold in range(3):
-        recipe = folder / f"fold{fold}.toml"
-        recipe.write_text(RECIPE.replace("fold = 0", f"fold = {fold}"))
-        featcache.fit_head(
-            0.1, pipeline=str(recipe), data="/nowhere", cache=made.cache, epochs=2, device="cpu", check_seconds=None
-        )
-    return where
+    return write_folds(tmp_path_factory.mktemp("folds"))
 
 
 def test_folds_are_averaged(folds):

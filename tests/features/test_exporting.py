@@ -1,5 +1,6 @@
 """featcache export: one split as one plain file that everybody else's tools read."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ from featcache.features.exporting import _write_hdf5, _write_npz, _write_parquet
 from tests.conftest import ARCH, Nano, write_images
 
 pa = pytest.importorskip("pyarrow")
+pytest.importorskip("pyarrow.parquet")
 
 
 def some(paths: tuple[str, ...] = ("0/a.png", "0/ü=1.png", "1/c\n.png")) -> Features:
@@ -117,3 +119,50 @@ def test_a_failing_export_leaves_the_old_file_and_no_litter(made, tmp_path, monk
         featcache.export("train", path, **made)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".npz", ".parquet"])
+def test_every_row_has_the_digest_of_its_image(made, tmp_path, suffix):
+    """The sha256 of the file, as `sha256sum` prints it: bytes in .h5 and .npz, hexadecimal text in Parquet."""
+    path = tmp_path / f"features{suffix}"
+    written = featcache.export("train", path, **made)
+    expected = [hashlib.sha256((Path(made["data"]) / name).read_bytes()).hexdigest() for name in written.paths]
+    if suffix == ".parquet":
+        found = pa.parquet.read_table(path)["digest"].to_pylist()
+    elif suffix == ".h5":
+        with h5py.File(path) as file:
+            found = [row.tobytes().hex() for row in file["digests"][...]]
+    else:
+        with np.load(path, allow_pickle=False) as file:
+            found = [row.tobytes().hex() for row in file["digests"]]
+    assert found == expected
+
+
+@pytest.mark.parametrize("paths", [some().paths, ("0/\udcff\udc80.png",)], ids=["text", "not UTF-8"])
+def test_parquet_tells_hugging_face_the_names_of_the_classes(tmp_path, paths):
+    """Its metadata describe every column as `datasets` does: the label is a ClassLabel, the types are Arrow's."""
+    features = some(paths)
+    _write_parquet(features, tmp_path / "x.parquet")
+    schema = pa.parquet.read_schema(tmp_path / "x.parquet")
+    described = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+    assert list(described) == schema.names
+    assert described.pop("label") == {"names": list(features.classes), "_type": "ClassLabel"}
+    embedding = described.pop("embedding")
+    assert (embedding["_type"], embedding["length"], embedding["feature"]["dtype"]) == ("Sequence", 5, "float32")
+    assert schema.field("embedding").type == pa.list_(pa.float32(), 5)
+    assert schema.field("class").type.value_type == pa.string()
+    path = "string" if paths == some().paths else "binary"
+    assert {name: value["dtype"] for name, value in described.items()} == {
+        "class": "string", "path": path, "clip": "string", "subject": "string",
+    }  # fmt: skip
+
+
+def test_hugging_face_datasets_reads_the_classes(made, tmp_path):
+    """`load_dataset("parquet")` gives rows whose label is a ClassLabel with the names of the classes."""
+    datasets = pytest.importorskip("datasets")
+    path = tmp_path / "train.parquet"
+    written = featcache.export("train", path, **made)
+    rows = datasets.load_dataset("parquet", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))
+    assert rows.features["label"].names == list(written.classes)
+    assert rows["label"] == written.y.tolist()
+    np.testing.assert_array_equal(np.array(rows["embedding"], dtype=np.float32), written.x)

@@ -99,8 +99,50 @@ def test_what_cannot_be_is_refused_before_anything_is_written(made, tmp_path):
         featcache.export_model(made.head, tmp_path / "model.bin", **made.where)
     with pytest.raises(UsageError, match="a folder that exists"):
         featcache.export_model(made.head, tmp_path / "none" / "model.pt", **made.where)
-    with pytest.raises(UsageError, match="only a head of `featcache fit-head`"):
-        featcache.export_model(fit("ridge", **made.where).best.name, tmp_path / "model.pt", **made.where)
+    with pytest.raises(UsageError, match="only a linear model is a layer of the network: a head of"):
+        featcache.export_model(fit("knn", **made.where).best.name, tmp_path / "model.pt", **made.where)
     with pytest.raises(CacheError, match="no head is called"):
         featcache.export_model("nobody", tmp_path / "model.pt", **made.where)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["ridge", "logreg", "lda", "linear-svm"])
+def test_any_linear_model_answers_in_the_network_as_it_does_in_predict(insects, hymenoptera, tmp_path, kind):
+    """On 40 photographs: the same labels; where the JSON says so, the softmax of the outputs is its probabilities."""
+    from torchvision.models import VisionTransformer
+
+    name = featcache.fit(kind, **insects).best.name
+    done = featcache.export_model(name, tmp_path / "model.pt", **insects)
+    about = json.loads(done.about.read_text())
+    network = VisionTransformer(64, 16, 2, 2, 64, 128, num_classes=2).eval()
+    network.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True), strict=True)
+    found = featcache.predict(name, sorted((hymenoptera / "train").rglob("*.jpg"))[:40], **insects)
+    with torch.inference_mode():
+        logits = network(prepared(found.paths, about))
+    assert logits.argmax(dim=1).tolist() == found.probabilities.argmax(axis=1).tolist()
+    assert about["output"]["gives_probabilities"] == (kind in ("logreg", "lda"))
+    assert any("softmax is not its probabilities" in note for note in about["notes"]) == (kind not in ("logreg", "lda"))
+    if about["output"]["gives_probabilities"]:
+        assert np.abs(logits.softmax(dim=1).numpy() - found.probabilities).max() < 1e-4
+
+
+def test_two_files_of_one_name_have_each_their_own_description(made, tmp_path):
+    """`model.json` stays that of the file it is about; a second file's goes beside it, under that file's whole name."""
+    pytest.importorskip("onnx")
+    first = featcache.export_model(made.head, tmp_path / "model.pt", **made.where)
+    assert first.about == tmp_path / "model.json"
+    kept = first.about.read_bytes()
+    second = featcache.export_model(made.head, tmp_path / "model.onnx", **made.where)
+    assert second.about == tmp_path / "model.onnx.json"
+    assert first.about.read_bytes() == kept
+    assert json.loads(second.about.read_text())["model"] == "model.onnx"
+    assert featcache.export_model(made.head, tmp_path / "model.pt", **made.where).about == first.about
+
+
+def test_a_json_file_of_somebody_else_is_not_replaced(made, tmp_path):
+    """A `model.json` that describes no model, or is no JSON at all, stays as it is."""
+    for content in (b'{"layers": 3}', b"[]", b"\xff"):
+        (tmp_path / "model.json").write_bytes(content)
+        done = featcache.export_model(made.head, tmp_path / "model.pt", **made.where)
+        assert done.about.name == "model.pt.json"
+        assert (tmp_path / "model.json").read_bytes() == content

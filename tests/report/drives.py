@@ -6,11 +6,23 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+import featcache
+from featcache.files.stat_log import StatLog
+from featcache.store.listings import ExtractedListing
+from featcache.store.store import FeatureStore
 from tests.builders import DRIVE_ACT, digests, extracted, listing, new_store, reopen
 
 PICTURES = 12  # different ones of each class
 DIM = 24
 CLIP = 40  # frames
+RECIPE = """
+name = "drives"
+[data]
+layout = "drive-act"
+root = "nowhere"
+view = "kinect_color"
+fold = 0
+"""
 
 
 @dataclass(frozen=True)
@@ -68,3 +80,29 @@ def write_drives(folder: Path, classes: tuple[str, ...] = DRIVE_ACT, *, rows: in
             writer.commit(extracted(drives, names))
     reopen(store)
     return Drives(root, cache)
+
+
+def write_folds(folder: Path, rows: int = 3000) -> dict[str, object]:
+    """Three folds of Drive&Act's layout in one store, each with a head of its own; returned is where they lie."""
+    made = write_drives(folder, rows=rows)
+    (folder / "drives.toml").write_text(RECIPE)
+    (root,) = (made.cache / "stores").iterdir()
+    store = FeatureStore.open(root, StatLog(made.cache))
+    with store.writer() as writer:
+        for split in ("train", "val", "test"):
+            whole = store.listing(("drives", "all", split))
+            for fold in range(3):
+                chosen = np.flatnonzero(np.arange(len(whole.listing)) // 40 % 4 != fold)
+                part = whole.listing.take(chosen)
+                cut = type(part)(**{name: getattr(part, name) for name in part.__slots__}
+                                 | {"variant": f"fold{fold}-kinect_color-all", "root": "/nowhere"})  # fmt: skip
+                reasons = tuple(whole.reasons[row] for row in chosen)
+                writer.commit(ExtractedListing(cut, whole.digests[chosen], reasons))
+    where = {"pipeline": str(folder / "drives.toml"), "data": "/nowhere", "cache": made.cache}
+    for fold in range(3):
+        recipe = folder / f"fold{fold}.toml"
+        recipe.write_text(RECIPE.replace("fold = 0", f"fold = {fold}"))
+        featcache.fit_head(
+            0.1, pipeline=str(recipe), data="/nowhere", cache=made.cache, epochs=2, device="cpu", check_seconds=None
+        )
+    return where

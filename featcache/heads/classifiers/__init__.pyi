@@ -8,9 +8,13 @@ from .classifier import score_output as score_output
 from .estimators import Estimator as Estimator
 from .estimators import find_estimator_class as find_estimator_class
 from .estimators import search_estimators as search_estimators
+from .function import FunctionClassifier as FunctionClassifier
+from .function import HeadFunction as HeadFunction
+from .function import name_of_function as name_of_function
 from .knn import WEIGHTS as WEIGHTS
 from .knn import Knn as Knn
 from .knn import search_knn as search_knn
+from .output_layer import make_output_layer as make_output_layer
 from .ridge import Ridge as Ridge
 from .ridge import search_ridge as search_ridge
 from .settings import choices_from as choices_from

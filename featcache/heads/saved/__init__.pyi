@@ -10,6 +10,8 @@ from .find import ChosenHead as ChosenHead
 from .find import find_head as find_head
 from .find import no_head_error as no_head_error
 from .folders import heads_folder as heads_folder
+from .function_head import choose_function as choose_function
+from .function_head import make_function_head as make_function_head
 from .integrity import repair_heads as repair_heads
 from .integrity import verify_heads as verify_heads
 from .kinds import MODEL_DOCUMENTS as MODEL_DOCUMENTS
@@ -18,8 +20,10 @@ from .kinds import load_model as load_model
 from .linear import SavedHead as SavedHead
 from .linear import read_history as read_history
 from .linear import save_head as save_head
+from .model import FUNCTION as FUNCTION
 from .model import RefusedModelError as RefusedModelError
 from .model import SavedModel as SavedModel
+from .model import is_function as is_function
 from .model import refuse_other_trunk as refuse_other_trunk
 from .ranking import Candidate as Candidate
 from .ranking import merit_key as merit_key

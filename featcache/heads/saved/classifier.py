@@ -12,17 +12,18 @@ from featcache.features import Features
 from featcache.files import (
     read_hashed_file,
 )
-from featcache.heads import LinearHead, Scores
+from featcache.heads import LinearHead, OutputLayer, Scores
 from featcache.heads.classifiers import (
     Classifier,
     ClassifierSettings,
     ModelOutput,
     SearchTrial,
+    make_output_layer,
 )
 from featcache.heads.saved import RefusedModelError
 from featcache.heads.saved.classifier_files import output_from_bytes, predictions_file
 from featcache.heads.saved.documents import CLASSIFIER
-from featcache.heads.saved.model import refuse_other_trunk
+from featcache.heads.saved.model import is_function, refuse_other_trunk
 from featcache.store import FeatureStore
 
 
@@ -62,8 +63,13 @@ class SavedClassifier:
 
     @property
     def layer(self) -> LinearHead | None:
-        """None: it is no layer of a network."""
+        """None: it is no head of `featcache fit-head`."""
         return None
+
+    @property
+    def output_layer(self) -> OutputLayer | None:
+        """The last layer of a network that answers as a linear classifier does; None where it is not linear."""
+        return None if self.classifier is None else make_output_layer(self.classifier, len(self.classes))
 
     def facts(self) -> list[tuple[str, str]]:
         """Return the kind and all settings in one text."""
@@ -84,10 +90,12 @@ class SavedClassifier:
             return _read_predictions(self.folder, features, kept["sha256"], len(self.classes))
         if self.classifier is None:
             splits = ", ".join(self.predictions) or "none"
+            how = f"`featcache fit {self.kind} --predict {features.split}` keeps"
+            if is_function(self.kind):
+                how = f"`featcache.keep_head(…, {self.kind.partition(':')[2]!r})` with the function keeps"
             raise CacheError(
                 f"{self.name} was kept without its model: {self.without_model}. Its predictions are kept for: "
-                f"{splits}. `featcache fit {self.kind} --predict {features.split}` keeps those of {features.split!r} "
-                f"too."
+                f"{splits}. {how} those of {features.split!r} too."
             )
         return self.classifier.predict(features.x)
 
@@ -120,9 +128,9 @@ class SavedClassifier:
 
     def _model(self) -> Classifier:
         if self.classifier is None:
-            raise CacheError(
-                f"{self.name} was kept without its model ({self.without_model}): it cannot predict anything new"
-            )
+            way_out = ". Call the function on `featcache.embed(images)`" if is_function(self.kind) else ""
+            reason = f"was kept without its model ({self.without_model})"
+            raise CacheError(f"{self.name} {reason}: it cannot predict anything new{way_out}")
         return self.classifier
 
 

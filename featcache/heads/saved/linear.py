@@ -23,7 +23,7 @@ from featcache.files import (
     FORMAT,
     read_tensors,
 )
-from featcache.heads import BLOCK_ROWS, HeadConfig, LinearHead, Scores
+from featcache.heads import BLOCK_ROWS, HeadConfig, LinearHead, OutputLayer, Scores
 from featcache.heads.classifiers import ModelOutput, SearchTrial
 from featcache.heads.saved.documents import HEAD, HeadDocument, scores_from_document, scores_to_json
 from featcache.heads.saved.folders import hashed_name, heads_folder, installed_versions, publish_model
@@ -99,6 +99,11 @@ class SavedHead:
     def layer(self) -> LinearHead:
         """The head itself."""
         return self.head
+
+    @property
+    def output_layer(self) -> OutputLayer:
+        """The head as the last layer of a network."""
+        return self.head.output_layer
 
     def facts(self) -> list[tuple[str, str]]:
         """Return all settings in one text, and the steps of the training."""

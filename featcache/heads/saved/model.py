@@ -14,9 +14,11 @@ import numpy.typing as npt
 
 from featcache.errors import CacheError
 from featcache.features import Features
-from featcache.heads import LinearHead, Scores
+from featcache.heads import LinearHead, OutputLayer, Scores
 from featcache.heads.classifiers import ModelOutput, SearchTrial
 from featcache.store import FeatureStore
+
+FUNCTION = "function"  # the kind of a function of Python; of one whose predictions are kept, "function:NAME"
 
 
 class RefusedModelError(Exception):
@@ -84,7 +86,11 @@ class SavedModel(Protocol):
 
     @property
     def layer(self) -> LinearHead | None:
-        """The linear layer that it is; None where it is no layer of a network."""
+        """The head that `featcache fit-head` trained; None where it is another classifier."""
+
+    @property
+    def output_layer(self) -> OutputLayer | None:
+        """The last layer of a network that answers as it does; None where no linear layer does, or no model is kept."""
 
     def facts(self) -> list[tuple[str, str]]:
         """Return what identifies it beside its sources, as pairs of a label and a text."""
@@ -128,6 +134,15 @@ class ModelKind:
     load: Callable[[Path, FeatureStore, str], SavedModel]  # the folder, its store, the device that predicts
     describe: Callable[[Path], SavedModel]  # the same without what is large: cheap for any number of models
     check: Callable[[Path], None]  # raises CacheError where a file is missing or damaged
+
+
+def is_function(kind: str) -> bool:
+    """Return whether a model of this kind is a function of Python, kept or not.
+
+    Args:
+        kind: as `SavedModel.kind` has it.
+    """
+    return kind.partition(":")[0] == FUNCTION
 
 
 def refuse_other_trunk(model: SavedModel, trunk: str) -> None:

@@ -34,7 +34,7 @@ class Candidate:
     val: Scores | None
     val_listing: str  # the sha256 of the listing that it was scored on; "" where it was not
     has_diverged: bool
-    is_layer: bool  # whether it can become the last layer of a network
+    is_head: bool  # whether `featcache fit-head` trained it
 
     @property
     def has_val_score(self) -> bool:
@@ -162,5 +162,5 @@ def _candidates(request: DatasetRequest, store: FeatureStore, notes: list[str]) 
             val=model.val,
             val_listing=model.sources.get("val", {}).get("listing", ""),
             has_diverged=model.has_diverged,
-            is_layer=model.layer is not None,
+            is_head=model.layer is not None,
         )

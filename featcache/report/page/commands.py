@@ -14,7 +14,7 @@ from featcache.extraction import MAX_BAD
 from featcache.files import expand_home
 from featcache.heads import HeadConfig
 from featcache.heads.classifiers import SettingValue, parse_settings
-from featcache.heads.saved import SavedModel
+from featcache.heads.saved import SavedModel, is_function
 from featcache.listing import order_splits, resolve_source
 from featcache.recipe import DriveActData, HeadSection, absolute_pipeline
 from featcache.store import ExtractedListing, read_split_assignment
@@ -53,7 +53,9 @@ def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadCon
     early, late = _extracts(head_on_split)
     for flags in early:
         yield command_line("extract", where, flags, of_trunk)
-    if head.command == "fit":
+    if is_function(head.kind):
+        yield "# the head is a function of Python, which no command makes"
+    elif head.command == "fit":
         kept: list[Flag] = [("--predict", split) for split in head.predictions if split != "val"]
         yield command_line(" ".join(["fit", *map(_quoted, (head.kind, *classifier_words(head)))]), where, named, kept)
     else:
@@ -65,6 +67,9 @@ def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadCon
         yield command_line("fit-head", where, named, head_flags(configs, recipe.head), select, check)
     for flags in late:
         yield command_line("extract", where, flags, of_trunk)
+    if not head.command:
+        yield f'# featcache.save_report("report.html", {head.name}, …) wrote this page'
+        return
     options: list[Flag] = [("--split", head_on_split.features.split)]
     options += [("--by", "clip")] if by == "clip" else []
     options += [("--clip-rule", clips.rule)] if clips is not None and clips.rule != CLIP_RULES[0] else []

@@ -72,25 +72,19 @@ def save_html(
 
 def render_html(page: Page, gallery: Gallery) -> str:
     """Return the HTML of a page with its thumbnails."""
-    here = files("featcache.report.page")
-    style = (here / "style.css").read_text("utf-8") + shade_rules()
-    script = (here / "script.js").read_text("utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"name": _name, "whole": _whole, "plain": printable, "counted": counted}
-    environment.filters |= {"percent": percent, "percent_number": percent_number, "decimal": decimal}
-    environment.filters |= {"interval": interval_text, "explain_too_few": explain_too_few}
-    template = environment.from_string((here / "page.html").read_text("utf-8"))
+    style, script = read_style(), read_part("script.js")
+    template = make_environment().from_string(read_part("page.html"))
     evaluation = page.evaluation
     return template.render(
         page=page,
         evaluation=evaluation,
         units=[evaluation] + ([evaluation.beside] if evaluation.beside else []),
-        policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
+        policy=f"default-src 'none'; style-src {hash_source(style)}; script-src {hash_source(script)}; img-src data:; "
         f"base-uri 'none'; form-action 'none'",
         style=Markup(style),  # noqa: S704 (ours)
         script=Markup(script),  # noqa: S704 (ours)
         data=_data(page, gallery),
-        rows=_matrix(evaluation),
+        rows=matrix_rows(evaluation),
         classes=_classes(page),
         panels=_panels(page.curves),
         reliability=charts.draw_reliability(evaluation.calibration) if evaluation.calibration else None,
@@ -100,7 +94,26 @@ def render_html(page: Page, gallery: Gallery) -> str:
     )
 
 
-def _matrix(evaluation: Evaluation) -> list[dict[str, Any]]:
+def read_part(name: str) -> str:
+    """Return the text of a file of this package: a template, the style sheet, the script."""
+    return (files("featcache.report.page") / name).read_text("utf-8")
+
+
+def read_style() -> str:
+    """Return the style sheet, with the colours of the matrix."""
+    return read_part("style.css") + shade_rules()
+
+
+def make_environment() -> Environment:
+    """Return what the templates are rendered with: every value is escaped, and names and figures have their filters."""
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"name": _name, "whole": _whole, "plain": printable, "counted": counted}
+    environment.filters |= {"percent": percent, "percent_number": percent_number, "decimal": decimal}
+    environment.filters |= {"interval": interval_text, "explain_too_few": explain_too_few}
+    return environment
+
+
+def matrix_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Return, row by row, what the cells say: count, share, shade, and a sentence that names both classes."""
     names = [_name(name) for name in evaluation.classes]
     rows = []
@@ -188,7 +201,8 @@ def _data(page: Page, gallery: Gallery) -> Markup:
     return Markup(text)  # noqa: S704 (no sign that HTML knows is left in it)
 
 
-def _hash(text: str) -> str:
+def hash_source(text: str) -> str:
+    """Return how the page's policy names a style sheet or a script: by its sha256."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 

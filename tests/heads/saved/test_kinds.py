@@ -37,6 +37,7 @@ class Constant:
     has_diverged: bool = False
     gives_probabilities: bool = False
     layer: None = None
+    output_layer: None = None
 
     @property
     def settings(self):

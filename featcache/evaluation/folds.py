@@ -1,0 +1,226 @@
+"""One recipe on several folds: each fold's own head on its own split, and the average."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Unpack
+
+import numpy as np
+
+from featcache.arguments import checked
+from featcache.dataset import DatasetRequest
+from featcache.errors import CacheError, UsageError
+from featcache.evaluation.evaluate_head import UNITS, HeadOnSplit, predict_on_split
+from featcache.evaluation.evaluation import Evaluation
+from featcache.evaluation.json_parts import are_too_few, finite_or_none, intervals_json, recalls_json
+from featcache.evaluation.missing_folds import refuse_missing_folds
+from featcache.evaluation.predictions import SplitPredictions
+from featcache.metrics import (
+    Counts,
+    Intervals,
+    Shares,
+    bootstrap_intervals,
+    choose_unit,
+    count_groups,
+)
+from featcache.recipe import StoreOptions
+
+
+@dataclass(frozen=True, eq=False)
+class FoldsEvaluation:
+    """The figures of several folds, each by its own head, and their averages."""
+
+    numbers: tuple[int, ...]
+    folds: tuple[Evaluation, ...]
+    intervals: Intervals  # of the averages
+
+    @property
+    def accuracy(self) -> float:
+        """The mean of the folds' accuracies."""
+        return float(np.mean([fold.accuracy for fold in self.folds]))
+
+    @property
+    def macro_recall(self) -> float:
+        """The mean of the folds' macro recalls: the figure of Drive&Act's protocol, where they are by clip."""
+        return float(np.mean([fold.macro_recall for fold in self.folds]))
+
+    @cached_property
+    def recall(self) -> Shares:
+        """The mean over the folds in which a class has support, (classes,); nan where in none."""
+        recall = np.array([fold.recall for fold in self.folds])
+        is_defined = ~np.isnan(recall)
+        with np.errstate(invalid="ignore"):
+            mean: Shares = np.where(is_defined, recall, 0).sum(axis=0) / is_defined.sum(axis=0)
+        return mean
+
+    @property
+    def recall_is_too_few(self) -> tuple[bool, ...]:
+        """(classes,) whether a class has an average recall, but too few groups for an interval of it."""
+        return are_too_few(self.recall, self.intervals)
+
+    @cached_property
+    def confusion(self) -> Counts:
+        """The sum of the folds' confusion matrices, (classes, classes) int64; rows are the truth."""
+        confusion: Counts = np.sum([fold.confusion for fold in self.folds], axis=0)
+        return confusion
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What every report of a fold must show, each sentence once."""
+        return tuple(dict.fromkeys(note for fold in self.folds for note in fold.notes))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the averages, and each fold's own report."""
+        first = self.folds[0]
+        return {
+            "split": first.split,
+            "by": first.by,
+            "clip_rule": first.rule or None,
+            "rows": sum(fold.rows for fold in self.folds),
+            "accuracy": finite_or_none(self.accuracy),
+            "macro_recall": finite_or_none(self.macro_recall),
+            "intervals": intervals_json(self.intervals, accuracy=self.accuracy, macro_recall=self.macro_recall),
+            "classes": recalls_json(first.classes, self.recall, self.intervals),
+            "folds": [
+                {"fold": number, **fold.to_json()} for number, fold in zip(self.numbers, self.folds, strict=True)
+            ],
+        }
+
+
+@checked
+def evaluate_folds(
+    folds: Sequence[int],
+    head: str | None = None,
+    *,
+    split: str | None = None,
+    by: str = UNITS[0],
+    clip_rule: str | None = None,
+    allow_shared_subjects: bool = False,
+    **options: Unpack[StoreOptions],
+) -> FoldsEvaluation:
+    """Evaluate each fold's own head on its own split, and average.
+
+    Args:
+        folds: their numbers.
+        head: the start of a name that one head of each fold has; None for the best of each.
+        split: as of `evaluate`.
+        by: as of `evaluate`.
+        clip_rule: as of `evaluate`.
+        allow_shared_subjects: as of `evaluate`.
+        **options: as of `evaluate`.
+
+    Returns:
+        The evaluation of each fold, and their averages with intervals.
+
+    Raises:
+        UsageError: as `evaluate`; or no fold, one twice, or a data set without folds.
+        CacheError: as `evaluate`, for any fold; or the folds have other classes or splits, or one has no rows.
+        DataError: as `evaluate`, for any fold.
+        MachineError: as `evaluate`.
+    """
+    heads = predict_on_folds(
+        folds, head, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects, **options
+    )
+    return average_folds(heads, by)
+
+
+@checked
+def predict_folds(
+    folds: Sequence[int],
+    head: str | None = None,
+    *,
+    split: str | None = None,
+    by: str = UNITS[0],
+    clip_rule: str | None = None,
+    allow_shared_subjects: bool = False,
+    **options: Unpack[StoreOptions],
+) -> dict[int, SplitPredictions]:
+    """Return what each fold's own head predicts on its own split, by the fold's number.
+
+    Args:
+        folds: their numbers.
+        head: the start of a name that one head of each fold has; None for the best of each.
+        split: as of `evaluate`.
+        by: as of `evaluate`.
+        clip_rule: as of `evaluate`.
+        allow_shared_subjects: as of `evaluate`.
+        **options: as of `evaluate`.
+
+    Raises:
+        UsageError: as `evaluate_folds`.
+        CacheError: as `evaluate_folds`.
+        DataError: as `evaluate_folds`.
+        MachineError: as `evaluate_folds`.
+    """
+    heads = predict_on_folds(
+        folds, head, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects, **options
+    )
+    return {number: head_on_fold.predictions(by) for number, head_on_fold in heads.items()}
+
+
+def predict_on_folds(
+    folds: Sequence[int],
+    head: str | None = None,
+    *,
+    split: str | None = None,
+    by: str = UNITS[0],
+    clip_rule: str | None = None,
+    allow_shared_subjects: bool = False,
+    **options: Unpack[StoreOptions],
+) -> dict[int, HeadOnSplit]:
+    """Return each fold's own head on its own split, by the fold's number.
+
+    Args:
+        folds: as of `evaluate_folds`.
+        head: as of `evaluate_folds`.
+        split: as of `evaluate_folds`.
+        by: as of `evaluate_folds`.
+        clip_rule: as of `evaluate_folds`.
+        allow_shared_subjects: as of `evaluate_folds`.
+        **options: as of `evaluate_folds`.
+
+    Raises:
+        UsageError: as `evaluate_folds`.
+        CacheError: as `evaluate_folds`.
+        DataError: as `evaluate_folds`.
+        MachineError: as `evaluate_folds`.
+    """
+    if not folds or len(set(folds)) != len(folds):
+        raise UsageError(f"--folds: found {','.join(map(str, folds)) or 'none'}, expected different numbers: 0,1,2")
+    requests = {fold: replace(DatasetRequest(**options), fold=fold) for fold in folds}
+    refuse_missing_folds(requests)
+    heads = {
+        fold: predict_on_split(
+            request, head, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects
+        )
+        for fold, request in requests.items()
+    }
+    if len({(part.features.classes, part.features.split) for part in heads.values()}) != 1:
+        raise CacheError("the folds have other classes or other splits: extract them with one recipe, then fit heads")
+    if not all(len(part.predictions(by).truth) for part in heads.values()):
+        raise CacheError("a fold has no rows to evaluate on; run `featcache extract` for it first")
+    return heads
+
+
+def average_folds(heads: Mapping[int, HeadOnSplit], by: str = UNITS[0]) -> FoldsEvaluation:
+    """Return the evaluation of each fold and their averages.
+
+    Args:
+        heads: what `predict_on_folds` returned.
+        by: "image" or "clip": what one prediction is about.
+    """
+    evaluations = tuple(replace(part.evaluation(by), beside=None) for part in heads.values())
+    intervals = _average_intervals([part.predictions(by) for part in heads.values()])
+    return FoldsEvaluation(tuple(heads), evaluations, intervals)
+
+
+def _average_intervals(folds: Sequence[SplitPredictions]) -> Intervals:
+    """Return the intervals of the folds' averages: people are drawn once for all of them."""
+    unit, names = choose_unit(
+        tuple(name for fold in folds for name in fold.subjects), tuple(name for fold in folds for name in fold.clips)
+    )
+    truth = np.concatenate([fold.truth for fold in folds])
+    number = np.repeat(np.arange(len(folds)), [len(fold.truth) for fold in folds])
+    is_own = number[:, None] == np.arange(len(folds))  # (rows, folds)
+    right = np.concatenate([fold.right for fold in folds])[:, None] & is_own
+    return bootstrap_intervals(count_groups(unit, names, truth, right, len(folds[0].classes), is_own))
