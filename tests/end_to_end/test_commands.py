@@ -26,7 +26,7 @@ def test_it_is_the_wheel_that_runs(run: Run) -> None:
 
     assert "site-packages" in featcache.__file__
     assert {path.name for path in shipped_recipes().glob("*.toml")} == {"daa.toml", "digits.toml"}
-    assert "daa" in run("info").out
+    assert "daa" in run("info", "-p", "daa").out
 
 
 def test_the_way_of_the_first_user(run: Run, nano: Nano, folder: Path) -> None:
