@@ -89,7 +89,7 @@ class NumbaStack(HeadStack):
             heads=self.heads,
             plain=losses.plain,
             offset=np.zeros(0, np.float32) if losses.offset is None else losses.offset.flatten().numpy(),
-            class_weights=losses.class_weights.numpy(),
+            class_weights=np.ascontiguousarray(losses.class_weights.numpy()),  # one layout: compiled once
             one_minus_smoothing=losses.one_minus_smoothing.flatten().numpy(),
             smoothed_weights=(nothing if losses.smoothed_weights is None else losses.smoothed_weights)
             .flatten()
