@@ -8,8 +8,9 @@ Stage two on synthetic features of Drive&Act's size: 259,865 x 768 float32, 34 c
 - recipe: featcache.heads.training.train_heads, its running history and the final scores included; sweep8: eight at once
 - plain, dataloader: nn.Linear, torch.optim.SGD, clip_grad_norm_ and CosineAnnealingLR, without history; one
   indexes x[rows], the other has a TensorDataset and a DataLoader
-- ceiling: the same gather and the same two matrix products as the recipe's, alone; plain ceiling: as one writes them
-  with torch
+- ceiling: gather and two matrix products as the recipe's, alone, by BLAS; plain ceiling: as one writes them with torch
+- own products: the same by the recipe's products, whose sums depend on nothing beside them: what exactness costs
+- short: a training that is left to torch's operations, and the same by `exact`
 - on a GPU besides: rows to the device, what is left of the recipe without it, sixteen heads in one pass, and the
   certificate (the check of the recipe's head)
 - command: what `featcache fit-head` takes from the shell beside the training itself: start-up, reading, the files
@@ -31,6 +32,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from blas import NO_TRANSPOSE, SGEMM, TRANSPOSE, sgemm
 from machine import Result, alternate, document, table
 from near import CHUNK, make
 from sklearn.linear_model import LogisticRegression, SGDClassifier
@@ -44,15 +46,19 @@ from featcache.heads.optimum.lbfgs import Point, minimise
 from featcache.heads.optimum.objective import Objective
 from featcache.heads.training.batches import make_row_source
 from featcache.heads.training.cuda_graph import EpochReplay, find_recorder
-from featcache.heads.training.kernels.intrinsics import NO_TRANSPOSE, SGEMM, TRANSPOSE, compiled, f32, sgemm
-from featcache.heads.training.kernels.steps import Floats, Longs, gather
+from featcache.heads.training.kernels.intrinsics import compiled, f32
+from featcache.heads.training.kernels.products import multiply_gradient, multiply_logits
+from featcache.heads.training.kernels.steps import Floats, Longs, gather, share_of_rows
 from featcache.heads.training.kernels.thread_team import ThreadTeam
+from featcache.heads.training.kernels.tiles import LINE
+from featcache.heads.training.numba_stack import aligned_zeros
 from featcache.heads.training.samplers import shuffled
 from featcache.heads.training.stack import padded_width
 from featcache.heads.training.train import train_heads
 from featcache.trunks.hardware import choose_device
 
 ROWS, VAL_ROWS, DIM, CLASSES = 259_865, 56_024, 768, 34
+SHORT_ROWS = 400
 SWEEP = (0.001, 0.003, 0.006, 0.01, 0.02, 0.03, 0.06, 0.1)
 
 
@@ -112,7 +118,7 @@ def orders_on(x: torch.Tensor, config: HeadConfig) -> Iterator[torch.Tensor]:
 
 @torch.inference_mode()
 def ceiling(x: torch.Tensor, config: HeadConfig, heads: int = 1) -> None:
-    """The gather and the two products of every step, by the same calls as the recipe's, and nothing else."""
+    """The gather and the two products of every step, by BLAS, and nothing else."""
     if x.device.type == "cpu":
         ceiling_of_loops(x, config, heads)
         return
@@ -157,6 +163,35 @@ def ceiling_of_loops(x: torch.Tensor, config: HeadConfig, heads: int) -> None:
 
     def share(rows: Longs, member: int) -> None:
         gather_and_multiply(SGEMM, x.numpy(), rows, config.batch_size, member, batch, w, z[member], part[member])
+
+    with ThreadTeam(members) as team:
+        for order in shuffled(len(x), config.epochs, config.seed):
+            team.run(partial(share, order.numpy()))
+
+
+@compiled
+def gather_and_multiply_exactly(
+    x: Floats, rows: Longs, size: int, member: int, members: int, batch: Floats, w: Floats, z: Floats, d: Floats
+) -> None:
+    """A member's share of all batches, as `train_steps` takes it."""
+    lines = w.shape[1] // LINE
+    for start in range(0, len(rows), size):
+        drawn = rows[start : start + size]
+        first, last = share_of_rows(len(drawn), member, members)
+        gather(x, drawn[first:last], batch[first:last])
+        multiply_logits(w, batch, first, last, f32(1), z)
+        low, high = member * lines // members * LINE, (member + 1) * lines // members * LINE
+        multiply_gradient(z, batch, len(drawn), f32(1), low, high, d)
+
+
+def own_products(x: torch.Tensor, config: HeadConfig, heads: int = 1) -> None:
+    """The gather and the two products by the recipe's own calls, without a word between the members."""
+    members, width, wide = torch.get_num_threads(), padded_width(DIM), heads * CLASSES
+    batch, z = aligned_zeros(config.batch_size, width), aligned_zeros(wide, config.batch_size)
+    w, d = aligned_zeros(wide, width), aligned_zeros(wide, width)
+
+    def share(rows: Longs, member: int) -> None:
+        gather_and_multiply_exactly(x.numpy(), rows, config.batch_size, member, members, batch, w, z, d)
 
     with ThreadTeam(members) as team:
         for order in shuffled(len(x), config.epochs, config.seed):
@@ -214,6 +249,14 @@ def main() -> None:
         "dataloader": lambda: dataloader(*on_host, config, device),
         "SGDClassifier": lambda: sgd_classifier(train, config),
     }
+    if device == "cpu":
+        few, short = synthetic(SHORT_ROWS, seed=0), HeadConfig(lr=0.03, batch_size=64)
+        tasks |= {
+            "own products": lambda: own_products(x, config),
+            "own products of eight": lambda: own_products(x, config, len(SWEEP)),
+            "short": lambda: ours(few, None, [short]),
+            "short, exact": lambda: ours(few, None, [replace(short, exact=True)]),
+        }
     if device.startswith("cuda"):
         (head,) = ours(train, None, [config])
         sixteen = [*sweep, *(replace(head, weight_decay=1e-4) for head in sweep)]
@@ -237,6 +280,9 @@ def main() -> None:
         "recipe_vs_sgdclassifier": ("SGDClassifier", "recipe"),
         "sweep8_vs_one": ("sweep8", "recipe"),
         "sweep8_vs_ceiling": ("sweep8", "ceiling of eight"),
+        "exact_vs_blas": ("own products", "ceiling"),
+        "exact8_vs_blas": ("own products of eight", "ceiling of eight"),
+        "short_exact_vs_short": ("short, exact", "short"),
     }
     ratios = {
         name: timed[above].median / timed[below].median

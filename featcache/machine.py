@@ -1,15 +1,23 @@
-"""What this process may take of the machine: cores, the domains that they form, and memory."""
+"""What this process may take of the machine: cores, the domains that they form, memory, and BLAS's threads."""
 
 import math
 import os
 import resource
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 # Where a control group's limit, use, and pages that it would give back stand, by the version of control groups.
 _FIRST = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _SECOND = ("memory.max", "memory.current", "inactive_file")
 NODES = Path("/sys/devices/system/node")  # of Linux: a folder for each group of cores with its own memory
+_BLAS_LIMIT = threading.RLock()  # there is one for all of the process: of two that overlap, one would stay
 
 
 def cores(root: Path = Path("/")) -> int:
@@ -87,6 +95,27 @@ def available_memory(root: Path = Path("/")) -> int | None:
 def memory_within_limits(root: Path = Path("/")) -> int | None:
     """Return the bytes that this process's own limits (`ulimit -v`, `ulimit -d`) leave it; None without limits."""
     return min(_of_process(root), default=None)
+
+
+@contextmanager
+def single_blas_thread(libraries: "ThreadpoolController | None" = None) -> Iterator[None]:
+    """Have BLAS multiply on the thread that asks it to; whoever else asks for that waits.
+
+    How a product is shared out among threads decides its last bits.
+
+    Args:
+        libraries: Whose threads are limited; None: those that were loaded when this was first called, NumPy's among
+            them. To look for them takes a millisecond or two.
+    """
+    with _BLAS_LIMIT, (libraries or _loaded_libraries()).limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _loaded_libraries() -> "ThreadpoolController":
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def limit_threads(root: Path = Path("/")) -> None:

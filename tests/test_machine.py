@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from threadpoolctl import ThreadpoolController, threadpool_info
 
-from featcache.machine import available_memory, core_quota, cores, limit_threads
+from featcache.machine import available_memory, core_quota, cores, limit_threads, single_blas_thread
 
 MB = 2**20
 
@@ -148,3 +150,24 @@ def test_libraries_have_as_many_threads_as_the_quota_pays_for(tmp_path, monkeypa
     monkeypatch.setattr(os, "environ", {})
     limit_threads(system(tmp_path / "none", FREE))
     assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_blas_multiplies_on_one_thread():
+    """Within the limit, of whichever thread and however nested; afterwards it has as many as before."""
+
+    def blas_threads() -> list[int]:
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    def multiply() -> None:
+        for _ in range(20):
+            with single_blas_thread(libraries), single_blas_thread():
+                seen.append(max(blas_threads()))
+
+    before, seen, libraries = blas_threads(), [], ThreadpoolController()
+    threads = [threading.Thread(target=multiply) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [1] * 60
+    assert blas_threads() == before

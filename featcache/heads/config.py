@@ -63,7 +63,7 @@ class HeadConfig(HeadSettings):
     @property
     def batch_key(self) -> tuple[object, ...]:
         """What decides which rows a step sees, and how: heads that agree in it train on the same batches."""
-        return self.batch_size, self.epochs, self.seed, self.sampler, self.standardize
+        return self.batch_size, self.epochs, self.seed, self.sampler, self.standardize, self.exact
 
     @property
     def changed(self) -> dict[str, object]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from featcache.features import Features
 from featcache.heads.config import HeadConfig
+from featcache.machine import single_blas_thread
 from featcache.metrics import accuracy, confusion_matrix, macro_recall
 
 Floats = npt.NDArray[np.floating]
@@ -95,10 +96,13 @@ class LinearHead:
         Args:
             x: (rows, dim) float32, as the trunk gave them.
 
+        By one thread: by several, NumPy's product has other last bits, and scores with it.
+
         Raises:
             ValueError: x has another shape.
         """
-        return linear_logits(x, self.weight, self.bias)
+        with single_blas_thread():
+            return linear_logits(x, self.weight, self.bias)
 
 
 def linear_logits(x: npt.NDArray[Real], weight: npt.NDArray[Real], bias: npt.NDArray[Real]) -> npt.NDArray[Real]:

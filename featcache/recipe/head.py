@@ -86,6 +86,13 @@ class HeadSettings:
     seed: Annotated[
         int, Setting("Seed of the order of the rows; the weights start at zero.", ge=0, lt=2**63, several=True)
     ] = 0
+    exact: Annotated[
+        bool,
+        Setting(
+            "Give every head the bits that it has alone, however many heads train side by side and on however many "
+            "threads. On the CPU only; a short training takes a second longer."
+        ),
+    ] = False
 
 
 @dataclass(kw_only=True)

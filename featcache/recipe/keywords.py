@@ -23,6 +23,7 @@ class HeadKeywords(TypedDict, total=False):
     batch_size: int | None
     epochs: int | None
     seed: int | Sequence[int] | None
+    exact: bool | None
     select: str | None
 
 

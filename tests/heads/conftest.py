@@ -24,4 +24,4 @@ def steps_by(kind: type[HeadStack]):
 def either(request):
     """Each test of the module twice: by torch's operations, as on a GPU, and by the loops of a CPU."""
     with steps_by(request.param):
-        yield
+        yield request.param

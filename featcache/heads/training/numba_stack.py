@@ -1,7 +1,7 @@
 """The heads of a training on a CPU: their steps are those of `kernels`, by a team of threads.
 
-Weights lie as the products like them, (width, columns), columns being heads x classes. Python asks for some hundred
-steps at a time.
+Weights lie as (columns, width), columns being heads x classes. Python asks for some hundred steps at a time. A head's
+bits depend neither on the heads beside it nor on the number of threads (docs/decisions/102-a-head-equals-itself.md).
 """
 
 from collections.abc import Iterable
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from featcache.heads import Scores
 from featcache.heads.training.kernels import (
+    BLOCK_ROWS,
     COUNTS_PER_CACHE_LINE,
-    SGEMM,
+    LINE,
     LossTerms,
     StackBuffers,
     StepInputs,
@@ -33,8 +34,7 @@ from featcache.heads.training.stack import EpochChunk, HeadStack, LabelledBlocks
 Floats = npt.NDArray[np.float32]
 Longs = npt.NDArray[np.int64]
 
-MIN_SLICE_ROWS = 64  # of a member: with fewer, BLAS is busy packing the weights
-MAX_GRADIENT_PARTS = 2**26  # weights of all members' gradients: 256 MB
+MIN_SLICE_ROWS = 64  # of a member: with fewer, the members are busy meeting
 CALL_MULTIPLICATIONS = 2**33  # asked for at a time, at least a step: a quarter of a second without a Ctrl-C
 
 
@@ -43,35 +43,37 @@ class NumbaStack(HeadStack):
 
     def __init__(self, plan: TrainingPlan) -> None:
         super().__init__(plan)
-        columns = self.heads * self.classes
-        most = min(self.batch_size // MIN_SLICE_ROWS, MAX_GRADIENT_PARTS // (self.width * columns))
-        members = max(1, min(torch.get_num_threads(), most))
-        share = -(-self.batch_size // members)
+        columns, rows = self.heads * self.classes, -(-self.batch_size // BLOCK_ROWS) * BLOCK_ROWS
+        members = max(1, min(torch.get_num_threads(), self.batch_size // MIN_SLICE_ROWS))
         self.loss_terms, self.rule = self._loss_terms(), self._update_rule()
-        w = np.zeros((self.width, columns), np.float32)
-        slices = np.zeros((members, share, self.width), np.float32)
-        slices[:, :, self.dim] = 1
+        w, batch = aligned_zeros(columns, self.width), aligned_zeros(rows, self.width)
+        batch[:, self.dim] = 1
         self.buffers = StackBuffers(
             w=w,
-            first_moment=np.zeros_like(w),
-            second_moment=np.zeros((self.width, self.rule.adam_columns), np.float32),
-            batch=slices,
-            z=np.zeros((members, share, columns), np.float32),
-            parts=np.zeros((members, self.width, columns), np.float32),
-            squares=np.zeros((members, columns)),
+            first_moment=aligned_zeros(*w.shape),
+            second_moment=aligned_zeros(self.rule.adam_heads * self.classes, self.width),
+            batch=batch,
+            z=aligned_zeros(columns, rows),
+            gradient=aligned_zeros(*w.shape),
+            squares=np.zeros((columns, self.width // LINE)),
         )
-        self.w = torch.from_numpy(w).view(self.width, self.heads, self.classes).permute(1, 2, 0)
-        self.counts = ScoreCounts(members, self.heads, self.classes)
+        self.w = torch.from_numpy(w).view(self.heads, self.classes, self.width)
+        self.counts = self._new_counts(members)
         self.team = ThreadTeam(members)
         self._precompile()
+
+    def _new_counts(self, members: int) -> ScoreCounts:
+        """Return counts at zero."""
+        return ScoreCounts(len(self.buffers.batch) // BLOCK_ROWS, members, self.heads, self.classes)
 
     def _precompile(self) -> None:
         """Compile what the team will do."""
         nobody, counts = np.zeros((1, COUNTS_PER_CACHE_LINE), np.int64), (self.counts.loss_bits, self.counts.hits)
         x, rows = np.zeros((0, self.dim), np.float32), np.zeros(0, np.int64)
-        nothing = self._inputs(x, rows, rows)
-        precompile(train_steps, SGEMM, 0, nobody, nothing, self.loss_terms, self.buffers, self.rule, 0, 0, *counts)
-        precompile(score_rows, SGEMM, 0, x, rows, self.loss_terms, self.buffers, *counts)
+        precompile(
+            train_steps, 0, nobody, self._inputs(x, rows, rows), self.loss_terms, self.buffers, self.rule, 0, 0, *counts
+        )
+        precompile(score_rows, 0, 1, x, rows, 1, self.loss_terms, self.buffers, *counts)
 
     def __enter__(self) -> Self:
         self.team.__enter__()
@@ -87,7 +89,7 @@ class NumbaStack(HeadStack):
             heads=self.heads,
             plain=losses.plain,
             offset=np.zeros(0, np.float32) if losses.offset is None else losses.offset.flatten().numpy(),
-            class_weights=losses.class_weights.numpy(),
+            class_weights=np.ascontiguousarray(losses.class_weights.numpy()),  # one layout: compiled once
             one_minus_smoothing=losses.one_minus_smoothing.flatten().numpy(),
             smoothed_weights=(nothing if losses.smoothed_weights is None else losses.smoothed_weights)
             .flatten()
@@ -104,19 +106,15 @@ class NumbaStack(HeadStack):
         if unknown := {config.optimizer for config in self.configs} - {*ADAM_OPTIMIZERS, "sgd"}:
             raise ValueError(f"the compiled loops have no optimizer {', '.join(sorted(unknown))}")
 
-        def by_column(values: list[float]) -> Floats:
-            return np.repeat(np.array(values, np.float32), self.classes)
-
         configs, rates = self.configs, np.zeros((2, self.steps, self.heads), np.float32)
-        decays = any(config.weight_decay for config in configs)
         coupled = [0.0 if config.optimizer == "adamw" else config.weight_decay for config in configs]
         decoupled = [config.weight_decay if config.optimizer == "adamw" else 0.0 for config in configs]
         return UpdateRule(
-            adam_columns=sum(config.optimizer in ADAM_OPTIMIZERS for config in configs) * self.classes,
+            adam_heads=sum(config.optimizer in ADAM_OPTIMIZERS for config in configs),
             clip_norm=np.zeros(0, np.float32) if self.clip_norm is None else self.clip_norm.flatten().numpy(),
-            momentum=by_column([config.momentum for config in configs]),
-            decay=by_column(coupled if decays else []),
-            decoupled=by_column(decoupled),
+            momentum=np.array([config.momentum for config in configs], np.float32),
+            decay=np.array(coupled, np.float32),
+            decoupled=np.array(decoupled, np.float32),
             minus_lr=rates[0],
             minus_lr_of_m=rates[1],
             share_of_s=np.ones(self.steps, np.float32),
@@ -154,7 +152,7 @@ class NumbaStack(HeadStack):
     def _train_steps(self, inputs: StepInputs, step: int, steps: int, member: int) -> None:
         """Take one member's share of some steps."""
         train_steps(
-            SGEMM, member, self.team.barrier_counts, inputs, self.loss_terms, self.buffers, self.rule, step, steps,
+            member, self.team.barrier_counts, inputs, self.loss_terms, self.buffers, self.rule, step, steps,
             self.counts.loss_bits, self.counts.hits,
         )  # fmt: skip
 
@@ -164,11 +162,12 @@ class NumbaStack(HeadStack):
 
     def score(self, blocks: LabelledBlocks, rows: int) -> list[Scores]:  # noqa: ARG002 (counts need no room for them)
         """Return the scores on so many rows, by config."""
-        buffers, counts = self.buffers, ScoreCounts(self.team.members, self.heads, self.classes)
+        buffers, counts = self.buffers, self._new_counts(self.team.members)
         if self.standardizer is not None:
-            w = self.effective_weights().permute(2, 0, 1).reshape(buffers.w.shape).contiguous().numpy()
+            w = aligned_zeros(*buffers.w.shape)
+            w[:] = self.effective_weights().reshape(w.shape).numpy()
             buffers = buffers._replace(w=w)
-        labels, size = [], max(1, CALL_MULTIPLICATIONS // buffers.w.size)
+        labels, size = [], self.batch_size * max(1, CALL_MULTIPLICATIONS // (self.batch_size * buffers.w.size))
         for x, y in blocks:
             labels.append(y)
             for start in range(0, len(y), size):
@@ -178,4 +177,13 @@ class NumbaStack(HeadStack):
 
     def _score_rows(self, buffers: StackBuffers, counts: ScoreCounts, x: Floats, y: Longs, member: int) -> None:
         """Score one member's share of some rows."""
-        score_rows(SGEMM, member, x, y, self.loss_terms, buffers, counts.loss_bits, counts.hits)
+        score_rows(
+            member, self.team.members, x, y, self.batch_size, self.loss_terms, buffers, counts.loss_bits, counts.hits
+        )
+
+
+def aligned_zeros(rows: int, columns: int) -> Floats:
+    """Return zeros, (rows, columns), that begin with a cache line: a vector that lies in two of them loads slowly."""
+    memory = np.zeros(rows * columns + LINE, np.float32)
+    start = -memory.ctypes.data // memory.itemsize % LINE
+    return memory[start : start + rows * columns].reshape(rows, columns)

@@ -76,12 +76,14 @@ class ScoreCounts:
     """The loss and the hits of all heads, counted as they come, on the host.
 
     Attributes:
-        loss_bits: (members, heads) float64, bits of loss; each member of a thread team counts for itself.
-        hits: (members, heads, classes) int64, rows of each class that were right.
+        loss_bits: (blocks, heads) float64, bits of loss; each block of a batch's rows for itself, so that the order of
+            their sum depends on nothing else.
+        hits: (members, heads, classes) int64, rows of each class that were right; each member of a thread team counts
+            for itself.
     """
 
-    def __init__(self, members: int, heads: int, classes: int) -> None:
-        self.loss_bits = np.zeros((members, heads))
+    def __init__(self, blocks: int, members: int, heads: int, classes: int) -> None:
+        self.loss_bits = np.zeros((blocks, heads))
         self.hits = np.zeros((members, heads, classes), np.int64)
 
     def reset(self) -> None:
@@ -91,7 +93,8 @@ class ScoreCounts:
     def compute(self, y: npt.NDArray[np.int64]) -> list[Scores]:
         """Return the scores of every head; y (rows,) are the labels of all rows."""
         support = np.bincount(y, minlength=self.hits.shape[2])
-        return compute_scores(self.loss_bits.sum(0).tolist(), self.hits.sum(0), support)
+        in_turn = [sum(of_head) for of_head in self.loss_bits.T.tolist()]  # NumPy's order depends on the shape
+        return compute_scores(in_turn, self.hits.sum(0), support)
 
 
 def compute_scores(loss_bits: Sequence[float], hits: Iterable[ClassCounts], support: ClassCounts) -> list[Scores]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import best_of
+from featcache.heads.training.numba_stack import NumbaStack
 from featcache.heads.training.train import train_heads
 from tests.builders import uneven_clusters
 from tests.heads.training.problems import (
@@ -84,21 +85,24 @@ def test_partial_batch_is_kept():
     batch=st.integers(8, 40),
     seed=st.integers(0, 5),
 )
-def test_side_by_side_equals_alone(lrs, decay, clip, rows, batch, seed):
-    """Heads trained side by side equal the same heads trained alone, whatever their settings."""
+def test_side_by_side_equals_alone(either, lrs, decay, clip, rows, batch, seed):
+    """Heads trained side by side equal the same heads trained alone, whatever their settings; by our loops, exactly."""
     train = uneven_clusters(rows=rows)
     configs = [HeadConfig(lr=lr, batch_size=batch, epochs=3, seed=seed) for lr in lrs]
     configs.append(HeadConfig(lr=0.05, batch_size=batch, epochs=3, seed=seed, weight_decay=decay, clip_norm=clip))
     for head, config in zip(train_heads(train, None, configs), configs, strict=True):
         (alone,) = train_heads(train, None, [config])
         assert head.config == config
-        assert apart(head, alone.weight, alone.bias) < 1e-6
+        assert apart(head, alone.weight, alone.bias) <= (0 if either is NumbaStack else 1e-6)
 
 
 @settings(max_examples=25, deadline=None)
 @given(configs=st.lists(a_config, min_size=2, max_size=6), flip=st.randoms(use_true_random=False))
-def test_stacked_equals_alone_and_permuting_heads_permutes_results(configs, flip):
-    """Whatever heads stand side by side, and in whatever order, each equals itself trained alone, history included."""
+def test_stacked_equals_alone_and_permuting_heads_permutes_results(either, configs, flip):
+    """Whatever heads stand side by side, and in whatever order, each equals itself trained alone, history included.
+
+    By our loops, exactly.
+    """
     order = list(range(len(configs)))
     flip.shuffle(order)
     together = train_heads(TRAIN, VAL, configs)
@@ -107,19 +111,21 @@ def test_stacked_equals_alone_and_permuting_heads_permutes_results(configs, flip
         (alone,) = train_heads(TRAIN, VAL, [configs[index]])
         for head in (together[index], permuted[place]):
             assert head.config == configs[index]
-            assert apart(head, alone.weight, alone.bias) < 2e-5  # Adam's first steps magnify the last bit
             assert (head.best_epoch, len(head.history)) == (alone.best_epoch, len(alone.history))
+            if either is NumbaStack:
+                assert (head.history, apart(head, alone.weight, alone.bias)) == (alone.history, 0)
+            assert apart(head, alone.weight, alone.bias) < 2e-5  # Adam's first steps magnify the last bit
             np.testing.assert_allclose(
                 [row.train.loss for row in head.history], [row.train.loss for row in alone.history], rtol=1e-5
             )
 
 
-def test_order_of_heads_does_not_matter():
-    """Heads given in another order come back in that order, with the same weights."""
+def test_order_of_heads_does_not_matter(either):
+    """Heads given in another order come back in that order, with the same weights; by our loops, to the bit."""
     train = uneven_clusters()
     there, back = train_heads(train, None, CONFIGS), train_heads(train, None, CONFIGS[::-1])
     for one, other in zip(there, back[::-1], strict=True):
-        assert apart(one, other.weight, other.bias) < 1e-6
+        assert apart(one, other.weight, other.bias) <= (0 if either is NumbaStack else 1e-6)
 
 
 def test_diverging_neighbour_changes_nothing():

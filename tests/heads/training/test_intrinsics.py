@@ -1,22 +1,16 @@
 """The single instructions that our loops are made of."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcache.heads.training.kernels.intrinsics import NO_TRANSPOSE, SGEMM, TRANSPOSE, compiled, exp2, sgemm
+from featcache.heads.training.kernels.intrinsics import compiled, exp2
 
 
 @compiled
 def powers(x, out):
     for i in range(len(x)):
         out[i] = exp2(x[i])
-
-
-@compiled
-def product(sgemm_address, op_b, m, n, k, alpha, a, b, beta, c):
-    sgemm(sgemm_address, op_b, m, n, k, alpha, a, b, beta, c)
 
 
 def exp2_of(x):
@@ -38,15 +32,3 @@ def test_exp2_at_the_ends():
     ends = exp2_of([-127, -1e30, -np.inf, np.nan])
     assert ends[:3].tolist() == [2.0**-126] * 3
     assert np.isnan(ends[3])
-
-
-@pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (34, 7, 784), (5, 784, 3), (272, 64, 65)])
-def test_sgemm(m, n, k, turned):
-    """C becomes alpha B A (or B' A) + beta C, row by row as NumPy has them."""
-    rng = np.random.default_rng(0)
-    a, c = (rng.standard_normal(shape).astype(np.float32) for shape in ((k, m), (n, m)))
-    b = rng.standard_normal((k, n) if turned else (n, k)).astype(np.float32)
-    expected = 0.5 * (b.T if turned else b).astype(np.float64) @ a + 2.0 * c
-    product(SGEMM, TRANSPOSE if turned else NO_TRANSPOSE, m, n, k, np.float32(0.5), a, b, np.float32(2), c)
-    np.testing.assert_allclose(c, expected, rtol=1e-4, atol=1e-4)

@@ -128,6 +128,6 @@ def test_the_answer_is_numpys_argmax(rows):
     """The first of equals, and nan above all numbers: by the loops, by torch's operations and by NumPy."""
     z = np.array(rows, np.float32).reshape(-1, 3)
     top, place = np.empty(len(z), np.float32), np.empty(len(z), np.int32)
-    _column_max(np.ascontiguousarray(z.T), top, place)
+    _column_max(np.ascontiguousarray(z.T), 0, 3, 0, top, place)
     assert place.tolist() == z.argmax(axis=1).tolist() == torch.from_numpy(z).argmax(1).tolist()
     np.testing.assert_array_equal(top, z.max(axis=1))

@@ -50,7 +50,10 @@ def test_a_watch_stops_heads():
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_watch_over_heads_of_which_some_standardise(way):
-    """Heads that standardise and heads that do not are watched side by side, and each is what it is alone."""
+    """Heads that standardise and heads that do not are watched side by side, and each is what it is alone.
+
+    By our loops, to the bit.
+    """
     train, val = clusters(), clusters(seed=1)
     configs = [make_config(standardize=index % 2 == 0, lr=lr) for index, lr in enumerate((0.01, 0.02, 0.05, 0.1))]
     seen = []
@@ -67,6 +70,9 @@ def test_a_watch_over_heads_of_which_some_standardise(way):
     for place, (head, other) in enumerate(zip(heads, alone, strict=True)):
         assert seen[0][1][place] == pytest.approx(other.history[0].val.loss, rel=1e-5)
         assert head.history[1].val.loss == pytest.approx(other.history[1].val.loss, rel=1e-5)
+        if way[0] is NumbaStack:
+            assert seen[0][1][place] == other.history[0].val.loss
+            assert head.history[0] == other.history[0]
 
 
 @pytest.mark.usefixtures("either")

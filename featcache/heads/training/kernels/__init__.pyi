@@ -1,10 +1,11 @@
-from .intrinsics import SGEMM as SGEMM
 from .intrinsics import precompile as precompile
+from .softmax import BLOCK_ROWS as BLOCK_ROWS
 from .softmax import LossTerms as LossTerms
 from .steps import StepInputs as StepInputs
 from .steps import score_rows as score_rows
 from .steps import train_steps as train_steps
 from .thread_team import COUNTS_PER_CACHE_LINE as COUNTS_PER_CACHE_LINE
 from .thread_team import ThreadTeam as ThreadTeam
+from .tiles import LINE as LINE
 from .updates import StackBuffers as StackBuffers
 from .updates import UpdateRule as UpdateRule

@@ -1,4 +1,4 @@
-"""What compiled loops need that Python has no words for: single instructions, BLAS's matrix product, barriers.
+"""What compiled loops need that Python has no words for: single instructions and barriers.
 
 numba keeps what it compiled beside a function's file, or in the user's cache, and makes it anew when that file changes.
 It does not look at other files: a module that calls compiled functions of this one names its version, and so changes
@@ -19,14 +19,12 @@ import numpy.typing as npt
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba.core import cgutils
-from numba.extending import get_cython_function_address, intrinsic
+from numba.extending import intrinsic
 
 Longs = npt.NDArray[np.int64]
 F = TypeVar("F", bound=Callable[..., object])
 
 CGUTILS: Any = cgutils
-SGEMM: int = get_cython_function_address("scipy.linalg.cython_blas", "sgemm")
-NO_TRANSPOSE, TRANSPOSE = ord("N"), ord("T")  # as BLAS takes them
 SPINS_BEFORE_YIELD = 2**14  # some 30 us
 
 f32 = np.float32
@@ -103,7 +101,7 @@ def instruction(generator: Callable[..., Any]) -> Callable[..., Any]:
     return cast(Callable[..., Any], intrinsic(generator))
 
 
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, *indices: Any) -> Any:
+def element_pointer(context: Any, builder: Any, array_type: Any, array: Any, *indices: Any) -> Any:
     """Return the pointer to an array's element."""
     return CGUTILS.get_item_pointer(
         context, builder, array_type, context.make_array(array_type)(context, builder, array), list(indices)
@@ -146,7 +144,7 @@ def prefetch(context: Any, x: Any, row: Any, column: Any) -> Any:
     """Ask for the cache line of x[row, column], and go on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        line = _pointer(context, builder, signature.args[0], *arguments)
+        line = element_pointer(context, builder, signature.args[0], *arguments)
         word = ir.IntType(32)
         signature_of_prefetch = ir.FunctionType(ir.VoidType(), [line.type, word, word, word])
         function = CGUTILS.get_or_insert_function(builder.module, signature_of_prefetch, "llvm.prefetch.p0")
@@ -162,7 +160,7 @@ def load_acquire(context: Any, counts: Any, member: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         zero = context.get_constant(numba.intp, 0)
-        return builder.load_atomic(_pointer(context, builder, signature.args[0], *arguments, zero), "acquire", 8)
+        return builder.load_atomic(element_pointer(context, builder, signature.args[0], *arguments, zero), "acquire", 8)
 
     return numba.int64(counts, numba.intp), generate
 
@@ -173,43 +171,11 @@ def store_release(context: Any, counts: Any, member: Any, count: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         zero = context.get_constant(numba.intp, 0)
-        pointer = _pointer(context, builder, signature.args[0], *arguments[:2], zero)
+        pointer = element_pointer(context, builder, signature.args[0], *arguments[:2], zero)
         builder.store_atomic(arguments[2], pointer, "release", 8)
         return context.get_dummy_value()
 
     return numba.void(counts, numba.intp, numba.int64), generate
-
-
-@instruction
-def sgemm(
-    context: Any, address: Any, op_b: Any, m: Any, n: Any, k: Any, alpha: Any, a: Any, b: Any, beta: Any, c: Any
-) -> Any:
-    """Set C' = alpha A' op(B') + beta C', for a, b, c row-major arrays of contiguous rows; `cython_blas.sgemm`.
-
-    C is (n, m), A (k, m), and B (n, k) where op_b is NO_TRANSPOSE or (k, n) where it is TRANSPOSE.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address, op_b, m, n, k, alpha, a, b, beta, c = arguments
-        types = signature.args
-
-        def by_reference(value: Any) -> Any:
-            return CGUTILS.alloca_once_value(builder, value)
-
-        zero = context.get_constant(numba.intp, 0)
-        a, b, c = (_pointer(context, builder, types[i], array, zero, zero) for i, array in ((6, a), (7, b), (9, c)))
-        word, letter = ir.IntType(32), ir.IntType(8)
-        m, n, k = (builder.trunc(size, word) for size in (m, n, k))
-        transposed = builder.icmp_signed("==", op_b, context.get_constant(numba.intp, TRANSPOSE))
-        ldb = builder.select(transposed, n, k)
-        values = [letter(NO_TRANSPOSE), builder.trunc(op_b, letter), m, n, k, alpha, a, m, b, ldb, beta, c, m]
-        pointers = [value if isinstance(value.type, ir.PointerType) else by_reference(value) for value in values]
-        function = ir.FunctionType(ir.VoidType(), [pointer.type for pointer in pointers])
-        builder.call(builder.inttoptr(address, function.as_pointer()), pointers)
-        return context.get_dummy_value()
-
-    sizes = (numba.intp,) * 5
-    return numba.void(*sizes, numba.float32, a, b, numba.float32, c), generate
 
 
 @instruction

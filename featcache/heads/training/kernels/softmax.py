@@ -13,8 +13,9 @@ Longs = npt.NDArray[np.int64]
 Words = npt.NDArray[np.int32]
 
 # The beginnings of the files' sha256: numba compiles anew when this file changes.
-COMPILED_WITH = {"intrinsics": "d2928d6f9cf45ab6"}
+COMPILED_WITH = {"intrinsics": "d8767616a1fe5c9c"}
 ROWS = 128  # of a head, taken through the softmax together: with 34 classes 17 kB, half of the nearest cache
+BLOCK_ROWS = 32  # of a batch: no block is shared by two members, and each has a sum of losses of its own
 
 
 class LossTerms(NamedTuple):
@@ -30,16 +31,16 @@ class LossTerms(NamedTuple):
 
 
 @compiled
-def _column_max(z: Floats, top: Floats, answer: Words) -> None:
-    """Find the highest of each column, (count,), and its row, the first of equals; nan is higher than any number.
+def _column_max(z: Floats, left: int, right: int, begin: int, top: Floats, answer: Words) -> None:
+    """Find the highest of rows left to right of z in columns begin, begin + 1, …, and how far from left it stands.
 
-    That is NumPy's and torch's argmax. z (classes, ROWS).
+    The first of equals; nan is higher than any number: NumPy's and torch's argmax. top and answer (columns,).
     """
     for r in range(len(top)):
-        top[r] = z[0, r]
+        top[r] = z[left, begin + r]
         answer[r] = 0
-    for c in range(1, len(z)):
-        row, here = z[c], np.int32(c)
+    for c in range(left + 1, right):
+        row, here = z[c][begin : begin + len(top)], np.int32(c - left)
         for r in range(len(top)):
             higher = (not (row[r] <= top[r])) & (top[r] == top[r])
             top[r] = row[r] if higher else top[r]
@@ -47,15 +48,16 @@ def _column_max(z: Floats, top: Floats, answer: Words) -> None:
 
 
 @compiled
-def _softmax(z: Floats, top: Floats, total: Floats, exact: Doubles) -> None:
-    """Turn Z (classes, ROWS) into 2^(z - top), and total (count,) into its sum; exact (count,) is to work in.
+def _softmax(z: Floats, left: int, right: int, begin: int, top: Floats, total: Floats, exact: Doubles) -> None:
+    """Turn rows left to right of z, in columns begin, begin + 1, …, into 2^(z - top), and total into their sum.
 
-    In float32, what each class adds to a sum near 1 would be rounded to 6e-8, and a head's weights with it.
+    exact (columns,) is to work in: in float32, what each class adds to a sum near 1 would be rounded to 6e-8, and a
+    head's weights with it. top and total (columns,).
     """
     for r in range(len(top)):
         exact[r] = 0.0
-    for c in range(len(z)):
-        row = z[c]
+    for c in range(left, right):
+        row = z[c][begin : begin + len(top)]
         for r in range(len(top)):
             row[r] = exp2(row[r] - top[r])
         for r in range(len(top)):
@@ -66,21 +68,21 @@ def _softmax(z: Floats, top: Floats, total: Floats, exact: Doubles) -> None:
 
 @compiled
 def softmax_grad(
-    z: Floats, y: Longs, first: int, losses: LossTerms, train: bool, loss_bits: Doubles, hits: Longs, work: Floats
+    z: Floats, first: int, last: int, y: Longs, losses: LossTerms, train: bool, loss_bits: Doubles, hits: Longs
 ) -> None:
     """Turn logits in bits into the gradient by the logits, in place; what is known on the way is counted.
 
     Args:
-        z: (rows of the slice, columns).
+        z: (columns, rows), of a batch's rows.
+        first: the first row of the slice; a multiple of BLOCK_ROWS.
+        last: the row after its last.
         y: (rows of the batch,) classes.
-        first: the place in the batch of the slice's first row.
         losses: what the heads are to learn.
-        train: False where only the counts are wanted; z is then left as it is.
-        loss_bits: (heads,) bits of loss, added to.
+        train: False where only the counts are wanted.
+        loss_bits: (blocks of BLOCK_ROWS rows of a batch, heads) bits of loss, added to.
         hits: (heads, classes) rows whose class is the first with the highest logit, before the offset; added to.
-        work: (classes, ROWS) to work in.
     """
-    rows, classes = len(z), len(work)
+    classes = len(z) // losses.heads
     kept, all_own = np.empty(ROWS, np.float32), np.empty(ROWS, np.float32)
     all_top, all_total, exact = np.empty(ROWS, np.float32), np.empty(ROWS, np.float32), np.empty(ROWS)
     answer = np.empty(ROWS, np.int32)
@@ -91,50 +93,42 @@ def softmax_grad(
             for label in y:
                 weight += losses.class_weights[label, h]
             scale = f32(len(y) / weight)
-        left = h * classes
-        for begin in range(0, rows, ROWS):
-            count = min(ROWS, rows - begin)
-            for r in range(count):
-                row = z[begin + r, left : left + classes]
-                for c in range(classes):
-                    work[c, r] = row[c]
-            labels = y[first + begin : first + begin + count]
+        left, right = h * classes, (h + 1) * classes
+        for begin in range(first, last, ROWS):
+            count = min(ROWS, last - begin)
+            labels = y[begin : begin + count]
             own, top, total = all_own[:count], all_top[:count], all_total[:count]
-            _column_max(work, top, answer)
+            _column_max(z, left, right, begin, top, answer)
             for r in range(count):
-                own[r] = work[labels[r], r]
+                own[r] = z[left + labels[r], begin + r]
                 hits[h, labels[r]] += answer[r] == labels[r]
             if train and losses.offset.size:
-                for c in range(classes):
-                    row = work[c]
+                for c in range(left, right):
+                    row = z[c][begin : begin + count]
                     for r in range(count):
-                        row[r] += losses.offset[left + c]
-                _column_max(work, top, answer)
+                        row[r] += losses.offset[c]
+                _column_max(z, left, right, begin, top, answer)
                 for r in range(count):
-                    own[r] = work[labels[r], r]
-            _softmax(work, top, total, exact[:count])
+                    own[r] = z[left + labels[r], begin + r]
+            _softmax(z, left, right, begin, top, total, exact[:count])
             for r in range(count):
-                loss_bits[h] += np.float64(np.log2(total[r]) + (top[r] - own[r]))
+                loss_bits[(begin + r) // BLOCK_ROWS, h] += np.float64(np.log2(total[r]) + (top[r] - own[r]))
             if not train:
                 continue
             if losses.plain:
                 for r in range(count):
                     kept[r] = ONE
-                for c in range(classes):
-                    row = work[c]
+                for c in range(left, right):
+                    row = z[c][begin : begin + count]
                     for r in range(count):
                         row[r] /= total[r]
             else:
                 for r in range(count):
                     kept[r] = losses.one_minus_smoothing[h] * losses.class_weights[labels[r], h] * scale
-                for c in range(classes):
-                    row = work[c]
-                    more, less = losses.smoothed_weights_sum[h] * scale, losses.smoothed_weights[left + c] * scale
+                for c in range(left, right):
+                    row = z[c][begin : begin + count]
+                    more, less = losses.smoothed_weights_sum[h] * scale, losses.smoothed_weights[c] * scale
                     for r in range(count):
                         row[r] = fma(row[r] / total[r], kept[r] + more, -less)
             for r in range(count):
-                work[labels[r], r] -= kept[r]
-            for r in range(count):
-                row = z[begin + r, left : left + classes]
-                for c in range(classes):
-                    row[c] = work[c, r]
+                z[left + labels[r], begin + r] -= kept[r]

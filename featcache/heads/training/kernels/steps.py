@@ -5,20 +5,18 @@ the end of each. Here every thread, a member of a `ThreadTeam`, takes its slice 
 they meet three times (docs/decisions/065-steps-without-python.md). The formulas are the same: tests hold both against
 torch's layers, losses and optimizers, and against each other.
 
-A step by member m, with B_m its rows of the batch and K_m its rows of the weights, (width, heads x classes): the
-products are fastest with W that way round.
+A step by member m, with B_m its rows of the batch and K_m its columns of the weights, (heads x classes, width):
 
-    X_m = x[B_m], a column of ones                     gather
-    Z_m = X_m W log2 e, P_m, G_m                       softmax_grad
-    D_m = X_m' G_m / batch
+    X[B_m] = x[rows], a column of ones                  gather
+    Z[, B_m] = W X[B_m]' log2 e, P, G                   multiply_logits, softmax_grad
     all meet
-    D[K_m] = sum of D_m[K_m], squares of its columns   reduce_gradient
+    D[, K_m] = G X[, K_m] / batch, squares of its lines multiply_gradient, square_gradient
     all meet
-    V[K_m], W[K_m] by D clipped                        clip_scales, update_weights
-    all meet, each with its next X_m
+    V[, K_m], W[, K_m] by D clipped                     clip_scales, update_weights
+    all meet, each with its next X[B_m]
 
-Where the heads standardize, gathered rows are standardized before the products. These are BLAS's, one thread a call.
-Floats are float32, arrays C-contiguous; `columns` is heads x classes.
+Where the heads standardize, gathered rows are standardized before the products. No number is a sum that members share:
+which of them computes it, and what stands beside it, is all the same. Floats are float32, arrays C-contiguous.
 """
 
 from typing import NamedTuple
@@ -26,36 +24,30 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from featcache.heads.training.kernels.intrinsics import (
-    NO_TRANSPOSE,
-    ONE,
-    TRANSPOSE,
-    barrier,
-    compiled,
-    f32,
-    load_acquire,
-    prefetch,
-    sgemm,
-)  # fmt: skip
-from featcache.heads.training.kernels.softmax import ROWS, LossTerms, softmax_grad
+from featcache.heads.training.kernels.intrinsics import ONE, barrier, compiled, f32, load_acquire, prefetch
+from featcache.heads.training.kernels.products import multiply_gradient, multiply_logits
+from featcache.heads.training.kernels.softmax import BLOCK_ROWS, LossTerms, softmax_grad
+from featcache.heads.training.kernels.tiles import LINE
 from featcache.heads.training.kernels.updates import (
     StackBuffers,
     UpdateRule,
     clip_scales,
-    reduce_gradient,
+    square_gradient,
     update_weights,
-)  # fmt: skip
+)
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
 
 COMPILED_WITH = {  # see `softmax`
-    "intrinsics": "d2928d6f9cf45ab6",
-    "softmax": "20f675b7aa9fd2c9",
-    "updates": "2c1eb0e207f79153",
+    "intrinsics": "d8767616a1fe5c9c",
+    "products": "b8a3227b92d88a7e",
+    "softmax": "beef0d5d718e800f",
+    "tiles": "465d749c1389c5e9",
+    "updates": "f9e92daa61c8996b",
 }
-ROWS_AHEAD, FLOATS_PER_CACHE_LINE = 2, 16  # rows; of float32s
+ROWS_AHEAD = 2
 LOG2_E = f32(1 / np.log(2))
 
 
@@ -81,7 +73,7 @@ def gather(x: Floats, rows: Longs, out: Floats) -> None:
     dim = x.shape[1]
     for i in range(len(rows)):
         if i + ROWS_AHEAD < len(rows):
-            for k in range(0, dim, FLOATS_PER_CACHE_LINE):
+            for k in range(0, dim, LINE):
                 prefetch(x, rows[i + ROWS_AHEAD], k)
         row, copy = x[rows[i]], out[i]
         for k in range(dim):
@@ -101,14 +93,23 @@ def standardize(rows: Floats, mean_parts: Floats, inverse_std: Floats) -> None:
 
 
 @compiled
+def share_of_rows(rows: int, member: int, members: int) -> tuple[int, int]:
+    """Return a member's first row of a batch, and the one after its last: whole blocks, but for the batch's last."""
+    blocks = -(-rows // BLOCK_ROWS)
+    return (
+        min(rows, member * blocks // members * BLOCK_ROWS),
+        min(rows, (member + 1) * blocks // members * BLOCK_ROWS),
+    )
+
+
+@compiled
 def train_steps(
-    sgemm_address: int, member: int, counts: Longs, inputs: StepInputs, losses: LossTerms, buffers: StackBuffers,
-    rule: UpdateRule, step: int, steps: int, loss_bits: Doubles, hits: Longs,
+    member: int, counts: Longs, inputs: StepInputs, losses: LossTerms, buffers: StackBuffers, rule: UpdateRule,
+    step: int, steps: int, loss_bits: Doubles, hits: Longs,
 ) -> None:  # fmt: skip
     """Take a member's share of the first so many batches; every member is called with the same arguments.
 
     Args:
-        sgemm_address: of `cython_blas.sgemm`.
         member: 0, 1, …
         counts: (members, a cache line) of the barrier; all rows equal, before and after.
         inputs: the rows.
@@ -117,69 +118,62 @@ def train_steps(
         rule: how a step changes the weights.
         step: the place of the first batch in its epoch.
         steps: how many batches.
-        loss_bits: (members, heads) bits of loss, added to.
+        loss_bits: (blocks of a batch, heads) bits of loss, added to.
         hits: (members, heads, classes) rows that were right, added to.
     """
-    members, heads, dim, size = len(counts), losses.heads, inputs.x.shape[1], inputs.batch_size
-    width, columns = buffers.w.shape
-    x, z, part = buffers.batch[member], buffers.z[member], buffers.parts[member]
-    squares = buffers.squares
-    low, high = member * width // members, (member + 1) * width // members  # rows of the weights
-    work, scale = np.empty((columns // heads, ROWS), np.float32), np.ones(columns, np.float32)
-    rate, of_m = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    members, dim, size = len(counts), inputs.x.shape[1], inputs.batch_size
+    x, z, d = buffers.batch, buffers.z, buffers.gradient
+    lines, scale = x.shape[1] // LINE, np.ones(losses.heads, np.float32)
+    low, high = member * lines // members * LINE, (member + 1) * lines // members * LINE  # of the weights
     count = load_acquire(counts, member)
     for number in range(steps):
         batch = number * size
         y = inputs.y[batch : batch + size]
-        first, last = member * len(y) // members, (member + 1) * len(y) // members
-        gather(inputs.x, inputs.rows[batch + first : batch + last], x)
+        first, last = share_of_rows(len(y), member, members)
+        gather(inputs.x, inputs.rows[batch + first : batch + last], x[first:last])
         if inputs.inverse_std.size:
-            standardize(x[: last - first], inputs.mean_parts, inputs.inverse_std)
+            standardize(x[first:last], inputs.mean_parts, inputs.inverse_std)
         if number:
             count += 1
             barrier(counts, member, count)
-        if last > first:
-            sgemm(sgemm_address, NO_TRANSPOSE, columns, last - first, width, LOG2_E, buffers.w, x, f32(0), z)
-            softmax_grad(z[: last - first], y, first, losses, True, loss_bits[member], hits[member], work)
-            sgemm(sgemm_address, TRANSPOSE, columns, width, last - first, ONE / f32(len(y)), z, x, f32(0), part)
-        else:
-            part[:] = f32(0)
+        multiply_logits(buffers.w, x, first, last, LOG2_E, z)
+        softmax_grad(z, first, last, y, losses, True, loss_bits, hits[member])
         count += 1
         barrier(counts, member, count)
-        reduce_gradient(buffers.parts, low, high, squares[member])
+        multiply_gradient(z, x, len(y), ONE / f32(len(y)), low, high, d)
         if rule.clip_norm.size:
-            count += 1
-            barrier(counts, member, count)
-            clip_scales(squares, rule.clip_norm, scale)
-        update_weights(step + number, buffers, rule, scale, rate, of_m, dim, low, high)
+            square_gradient(d, low, high, buffers.squares)
+        count += 1
+        barrier(counts, member, count)
+        if rule.clip_norm.size:
+            clip_scales(buffers.squares, rule.clip_norm, scale)
+        update_weights(step + number, buffers, rule, scale, dim, low, high)
 
 
 @compiled
 def score_rows(
-    sgemm_address: int, member: int, x: Floats, y: Longs, losses: LossTerms, buffers: StackBuffers, loss_bits: Doubles,
-    hits: Longs,
+    member: int, members: int, x: Floats, y: Longs, batch_size: int, losses: LossTerms, buffers: StackBuffers,
+    loss_bits: Doubles, hits: Longs,
 ) -> None:  # fmt: skip
     """Score a member's share of rows; every member is called with the same arguments, and none waits for another.
 
     Args:
-        sgemm_address: of `cython_blas.sgemm`.
         member: 0, 1, …
+        members: how many there are.
         x: (rows, dim) embeddings as they are, never standardized.
         y: (rows,) their classes.
+        batch_size: how many rows are scored at a time, as a batch is.
         losses: what the heads are to learn; `heads` of it alone counts here.
         buffers: the weights, and memory to work in.
-        loss_bits: (members, heads) bits of cross-entropy, added to.
+        loss_bits: (blocks of a batch, heads) bits of cross-entropy, added to.
         hits: (members, heads, classes) rows that were right, added to.
     """
-    members, columns = len(buffers.z), buffers.w.shape[1]
-    rows, dim = x.shape
-    z, bias = buffers.z[member], buffers.w[dim]
-    work = np.empty((columns // losses.heads, ROWS), np.float32)
-    first, last = member * rows // members, (member + 1) * rows // members
-    for begin in range(first, last, len(z)):
-        count = min(len(z), last - begin)
-        for r in range(count):
-            for j in range(columns):
-                z[r, j] = LOG2_E * bias[j]
-        sgemm(sgemm_address, NO_TRANSPOSE, columns, count, dim, LOG2_E, buffers.w, x[begin:], ONE, z)
-        softmax_grad(z[:count], y, begin, losses, False, loss_bits[member], hits[member], work)
+    for begin in range(0, len(y), batch_size):
+        labels = y[begin : begin + batch_size]
+        first, last = share_of_rows(len(labels), member, members)
+        for r in range(first, last):
+            row, copy = x[begin + r], buffers.batch[r]
+            for k in range(len(row)):
+                copy[k] = row[k]
+        multiply_logits(buffers.w, buffers.batch, first, last, LOG2_E, buffers.z)
+        softmax_grad(buffers.z, first, last, labels, losses, False, loss_bits, hits[member])

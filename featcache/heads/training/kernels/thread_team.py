@@ -13,11 +13,12 @@ import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
 from featcache.heads.training.kernels.intrinsics import precompile, signal, wait_until
+from featcache.machine import single_blas_thread
 
 SPINS_BEFORE_SLEEP = 100_000  # some 200 us
 COUNTS_PER_CACHE_LINE = 8  # int64s: no two members write to the same
 PAST_EVERY_BARRIER = 2**62
-ONE_AT_A_TIME = threading.Lock()  # a team takes every core, and BLAS has one limit for all of the process
+ONE_AT_A_TIME = threading.Lock()  # a team takes every core
 
 
 class ThreadTeam:
@@ -62,7 +63,7 @@ class ThreadTeam:
         Raises:
             BaseException: what a member's task raised; the caller's own comes first.
         """
-        with ONE_AT_A_TIME, self._blas.limit(limits=1, user_api="blas"):
+        with ONE_AT_A_TIME, single_blas_thread(self._blas):
             self._task = task
             self._tasks_begun += 1
             try:

@@ -1,4 +1,4 @@
-"""Compiled loops from the members' parts of a gradient to every head's new weights: sums, clipping, SGD and Adam."""
+"""Compiled loops from a gradient to every head's new weights: clipping, SGD and Adam."""
 
 from typing import NamedTuple
 
@@ -6,33 +6,34 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.heads.training.kernels.intrinsics import ONE, compiled, f32, fma
+from featcache.heads.training.kernels.tiles import LINE, sum_of_squares
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
-COMPILED_WITH = {"intrinsics": "d2928d6f9cf45ab6"}  # see `softmax`
+COMPILED_WITH = {"intrinsics": "d8767616a1fe5c9c", "tiles": "465d749c1389c5e9"}  # see `softmax`
 CLIP_EPS = 1e-6  # torch's clip_grad_norm_ adds it to the norm
 
 
 class StackBuffers(NamedTuple):
-    """What a step changes, and the memory that the members work in."""
+    """What a step changes, and the memory that the members work in; `columns` is heads x classes."""
 
-    w: Floats  # (width, columns)
-    first_moment: Floats  # (width, columns) SGD's V, Adam's M
-    second_moment: Floats  # (width, adam_columns) Adam's S
-    batch: Floats  # (members, rows of a slice, width), a column of ones at dim
-    z: Floats  # (members, rows of a slice, columns)
-    parts: Floats  # (members, width, columns) of the gradient
-    squares: Doubles  # (members, columns)
+    w: Floats  # (columns, width)
+    first_moment: Floats  # (columns, width) SGD's V, Adam's M
+    second_moment: Floats  # (columns of Adam's heads, width) Adam's S
+    batch: Floats  # (rows, width), a column of ones at dim; some rows more than a batch has
+    z: Floats  # (columns, rows)
+    gradient: Floats  # (columns, width)
+    squares: Doubles  # (columns, lines of a row)
 
 
 class UpdateRule(NamedTuple):
-    """How a step changes the weights; a vector is (columns,), the columns of Adam's heads first."""
+    """How a step changes the weights; a vector is (heads,), Adam's and AdamW's heads first."""
 
-    adam_columns: int  # columns of heads that Adam or AdamW moves
-    clip_norm: Floats  # (heads,) or (0,)
+    adam_heads: int  # that Adam or AdamW moves
+    clip_norm: Floats  # inf for a head without clipping; (0,) where no head clips
     momentum: Floats  # of SGD's
-    decay: Floats  # of SGD's and Adam's; (0,) where no head has any
+    decay: Floats  # of SGD's and Adam's
     decoupled: Floats  # of AdamW's
     minus_lr: Floats  # (steps, heads)
     minus_lr_of_m: Floats  # (steps, heads)
@@ -43,104 +44,89 @@ class UpdateRule(NamedTuple):
 
 
 @compiled
-def reduce_gradient(parts: Floats, first: int, last: int, square: Doubles) -> None:
-    """Add up the members' parts in rows first to last of parts[0]; square (columns,) becomes the squares' sum there."""
-    columns, d = len(square), parts[0]
-    for j in range(columns):
-        square[j] = 0.0
-    for k in range(first, last):
-        for m in range(1, len(parts)):
-            for j in range(columns):
-                d[k, j] += parts[m, k, j]
-        for j in range(columns):
-            square[j] += np.float64(d[k, j]) * d[k, j]
+def square_gradient(d: Floats, low: int, high: int, squares: Doubles) -> None:
+    """Set squares[j, line] to the sum of the squares of a line of d, for the lines from low to high of each row.
+
+    Added up line by line the sum is the same, whichever member had which lines.
+    """
+    for j in range(len(d)):
+        for k in range(low, high, LINE):
+            squares[j, k // LINE] = sum_of_squares(d, j, k)
 
 
 @compiled
 def clip_scales(squares: Doubles, clip_norm: Floats, scale: Floats) -> None:
-    """Find what clips each column's gradient, (columns,): the same for all of a head; squares (members, columns)."""
-    classes = len(scale) // len(clip_norm)
+    """Find what clips each head's gradient, scale (heads,); squares (columns, lines)."""
+    classes = len(squares) // len(clip_norm)
     for h in range(len(clip_norm)):
+        scale[h] = ONE
+        if clip_norm[h] == np.inf:
+            continue
         square = 0.0
-        for m in range(len(squares)):
-            for j in range(h * classes, (h + 1) * classes):
-                square += squares[m, j]
-        clipped = f32(clip_norm[h] / (np.sqrt(square) + CLIP_EPS))
         for j in range(h * classes, (h + 1) * classes):
-            scale[j] = ONE if clipped > ONE else clipped  # nan where it is nan
+            for line in range(squares.shape[1]):
+                square += squares[j, line]
+        clipped = f32(clip_norm[h] / (np.sqrt(square) + CLIP_EPS))
+        if not clipped > ONE:  # nan too
+            scale[h] = clipped
 
 
 @compiled
 def _sgd(
-    v: Floats, w: Floats, d: Floats, scale: Floats, momentum: Floats, decay: Floats, rate: Floats, dim: int,
-    first: int, last: int,
+    v: Floats, w: Floats, d: Floats, scale: np.float32, momentum: np.float32, decay: np.float32, rate: np.float32,
+    weights: int,
 ) -> None:  # fmt: skip
-    """Take a step of SGD for rows first to last of (width, columns).
+    """Take a step of SGD for one row's part, (any number,), of which the first so many are no bias and may decay.
 
     In small loops: LLVM gives up on one whose arrays, for all it knows, overlap in more than eight ways.
     """
-    for k in range(first, last):
-        for j in range(v.shape[1]):
-            v[k, j] = fma(momentum[j], v[k, j], scale[j] * d[k, j])
-        if decay.size and k != dim:
-            for j in range(v.shape[1]):
-                v[k, j] = fma(decay[j], w[k, j], v[k, j])
-        for j in range(v.shape[1]):
-            w[k, j] = fma(rate[j], v[k, j], w[k, j])
+    for k in range(len(v)):
+        v[k] = fma(momentum, v[k], scale * d[k])
+    if decay:
+        for k in range(weights):
+            v[k] = fma(decay, w[k], v[k])
+    for k in range(len(v)):
+        w[k] = fma(rate, v[k], w[k])
 
 
 @compiled
 def _adam(
-    m: Floats, s: Floats, w: Floats, d: Floats, scale: Floats, coupled: Floats, decoupled: Floats, rate: Floats,
-    of_m: Floats, share_of_s: np.float32, beta_1: float, beta_2: float, eps: float, dim: int, first: int, last: int,
+    m: Floats, s: Floats, w: Floats, d: Floats, scale: np.float32, coupled: np.float32, decoupled: np.float32,
+    rate: np.float32, of_m: np.float32, share_of_s: np.float32, beta_1: float, beta_2: float, eps: float, weights: int,
 ) -> None:  # fmt: skip
-    """Take a step of Adam and AdamW for rows first to last and as many columns as s has; d is overwritten."""
+    """Take a step of Adam or AdamW for one row's part, as `_sgd`; d is overwritten."""
     of_gradient, of_square, less_of_square, epsilon = f32(1 - beta_1), f32(beta_2), f32(1 - beta_2), f32(eps)
-    for k in range(first, last):
-        for j in range(s.shape[1]):
-            d[k, j] *= scale[j]
-        if coupled.size and k != dim:
-            for j in range(s.shape[1]):
-                w[k, j] = fma(w[k, j], decoupled[j] * rate[j], w[k, j])
-            for j in range(s.shape[1]):
-                d[k, j] = fma(coupled[j], w[k, j], d[k, j])
-        for j in range(s.shape[1]):
-            m[k, j] = fma(of_gradient, d[k, j] - m[k, j], m[k, j])
-            s[k, j] = fma(of_square, s[k, j], less_of_square * d[k, j] * d[k, j])
-            d[k, j] = m[k, j] / (np.sqrt(s[k, j]) / share_of_s + epsilon)
-        for j in range(s.shape[1]):
-            w[k, j] = fma(of_m[j], d[k, j], w[k, j])
+    for k in range(len(d)):
+        d[k] *= scale
+    if decoupled:
+        for k in range(weights):
+            w[k] = fma(w[k], decoupled * rate, w[k])
+    if coupled:
+        for k in range(weights):
+            d[k] = fma(coupled, w[k], d[k])
+    for k in range(len(d)):
+        m[k] = fma(of_gradient, d[k] - m[k], m[k])
+        s[k] = fma(of_square, s[k], less_of_square * d[k] * d[k])
+        d[k] = m[k] / (np.sqrt(s[k]) / share_of_s + epsilon)
+    for k in range(len(d)):
+        w[k] = fma(of_m, d[k], w[k])
 
 
 @compiled
 def update_weights(
-    step: int,
-    buffers: StackBuffers,
-    rule: UpdateRule,
-    scale: Floats,
-    rate: Floats,
-    of_m: Floats,
-    dim: int,
-    first: int,
-    last: int,
+    step: int, buffers: StackBuffers, rule: UpdateRule, scale: Floats, dim: int, low: int, high: int
 ) -> None:
-    """Take one step of every head's optimizer for rows first to last of the weights; row dim, the bias, knows no decay.
-
-    rate and of_m are (columns,) to work in.
-    """
-    d, w, v, s = buffers.parts[0], buffers.w, buffers.first_moment, buffers.second_moment
-    classes = len(rate) // rule.minus_lr.shape[1]
-    for j in range(len(rate)):
-        rate[j], of_m[j] = rule.minus_lr[step, j // classes], rule.minus_lr_of_m[step, j // classes]
-    if rule.adam_columns:
-        _adam(
-            v, s, w, d, scale, rule.decay, rule.decoupled, rate, of_m, rule.share_of_s[step],
-            rule.beta_1, rule.beta_2, rule.eps, dim, first, last,
-        )  # fmt: skip
-    if not rule.adam_columns:
-        _sgd(v, w, d, scale, rule.momentum, rule.decay, rate, dim, first, last)
-    elif rule.adam_columns < len(scale):  # columns that lie apart: slower
-        a = rule.adam_columns
-        _sgd(
-            v[:, a:], w[:, a:], d[:, a:], scale[a:], rule.momentum[a:], rule.decay[a:], rate[a:], dim, first, last
-        )  # fmt: skip
+    """Take one step of every head's optimizer for weights low to high of each row; at dim, the bias knows no decay."""
+    heads = rule.minus_lr.shape[1]
+    classes, weights = len(buffers.w) // heads, max(0, min(high, dim) - low)
+    for j in range(len(buffers.w)):
+        h = j // classes
+        w, v, d = buffers.w[j][low:high], buffers.first_moment[j][low:high], buffers.gradient[j][low:high]
+        if h < rule.adam_heads:
+            _adam(
+                v, buffers.second_moment[j][low:high], w, d, scale[h], rule.decay[h], rule.decoupled[h],
+                rule.minus_lr[step, h], rule.minus_lr_of_m[step, h], rule.share_of_s[step],
+                rule.beta_1, rule.beta_2, rule.eps, weights,
+            )  # fmt: skip
+        else:
+            _sgd(v, w, d, scale[h], rule.momentum[h], rule.decay[h], rule.minus_lr[step, h], weights)
