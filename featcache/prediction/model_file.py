@@ -127,7 +127,7 @@ def _explain_no_layer(model: HeadWithTrunk, request: DatasetRequest) -> str:
     if not model.chosen:
         return reason
     head = next((one.name for one in rank_models(request)[0] if one.is_head and not one.has_diverged), None)
-    best = f"the best of those is {head}: name it" if head else "there is no head yet: run `featcache fit-head`"
+    best = f"the best head is {head}: name it" if head else "there is no head yet: run `featcache fit-head`"
     return f"{reason}; {best}. ({model.chosen})"
 
 

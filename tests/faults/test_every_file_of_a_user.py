@@ -125,7 +125,7 @@ for suffix, *flags in (
     (".html", "report", "--html"), (".png", "report", "--png"), (".csv", "report", "--csv"),
     (".csv", "predict", "--csv"), (".png", "predict", "--png"), (".csv", "compare", "--csv"),
     (".npz", "export", "val", "--to"), (".h5", "export", "--split", "val", "--to"),
-    (".pt", "export-model", "--to"), (".csv", "data", "--csv"),
+    (".pt", "export-model", "--to"), (".csv", "data", "--csv"), (".parquet", "report", "--predictions"),
 ):  # fmt: skip
     a_target(suffix, *flags)
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 # What writes elsewhere than to a cache, and why it may.
 ELSEWHERE = {
     "cli": "standard output and error where nobody takes them",
-    "report": "the files that --csv, --png, --html name",
+    "report": "the files that --csv, --png, --html, --predictions name",
     "features/exporting.py": "the file that `export --to` names",
     "loader": "shared memory: a file without a name",
 }
