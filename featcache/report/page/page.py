@@ -15,12 +15,15 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from featcache.evaluation import Evaluation, SplitPredictions
-from featcache.metrics import explain_too_few
+from featcache.metrics import LEVEL, Calibration, explain_too_few
 from featcache.report import check_destination, interval_text, save_bytes
 from featcache.report.page import charts
 from featcache.report.page.charts import Curve
-from featcache.report.page.gallery import Gallery, build_gallery, describe_limits
+from featcache.report.page.gallery import Gallery, build_gallery, describe_gallery
+from featcache.report.page.image_list import Cell, list_document
+from featcache.report.page.matrix_size import matrix_rules
 from featcache.report.page.palette import shade_level, shade_rules
+from featcache.report.page.reliability import SPARSE, draw_reliability, is_sparse
 from featcache.text import UNDEFINED, counted, decimal, percent, percent_number, printable, shorten
 
 LONGEST = 44  # cells of a class name in a table; the whole name is in its title
@@ -39,8 +42,12 @@ class Page:
     check: Mapping[str, Any] | None = None  # the certificate, as the log of runs has it
     check_note: str = ""  # where there is none: why
     train_support: tuple[int, ...] = ()  # rows of each class in train
+    trained: str = ""  # the day, "30 November 2026"
+    trunk: str = ""  # in words, without a hash
+    head: str = ""  # in words, without a hash
     commands: tuple[str, ...] = ()  # that make this report again
-    provenance: tuple[tuple[str, str], ...] = ()  # what else one must know for that: name, value
+    origin: tuple[tuple[str, str], ...] = ()  # what it was made from and on, in words: name, value
+    provenance: tuple[tuple[str, str], ...] = ()  # what else one must know to make it again: hashes, versions
     recipe: str = ""  # as JSON
 
 
@@ -73,12 +80,11 @@ def save_html(
 def render_html(page: Page, gallery: Gallery) -> str:
     """Return the HTML of a page with its thumbnails."""
     here = files("featcache.report.page")
-    style = (here / "style.css").read_text("utf-8") + shade_rules()
+    names = [_name(name) for name in page.evaluation.classes]
+    style = (here / "style.css").read_text("utf-8") + matrix_rules(names) + shade_rules()
     script = (here / "script.js").read_text("utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"name": _name, "whole": _whole, "plain": printable, "counted": counted}
-    environment.filters |= {"percent": percent, "percent_number": percent_number, "decimal": decimal}
-    environment.filters |= {"interval": interval_text, "explain_too_few": explain_too_few}
+    environment.filters |= _filters()
     template = environment.from_string((here / "page.html").read_text("utf-8"))
     evaluation = page.evaluation
     return template.render(
@@ -90,17 +96,36 @@ def render_html(page: Page, gallery: Gallery) -> str:
         style=Markup(style),  # noqa: S704 (ours)
         script=Markup(script),  # noqa: S704 (ours)
         data=_data(page, gallery),
-        rows=_matrix(evaluation),
+        rows=_matrix(evaluation, gallery.rows),
         classes=_classes(page),
         panels=_panels(page.curves),
-        reliability=charts.draw_reliability(evaluation.calibration) if evaluation.calibration else None,
-        limits=describe_limits(gallery, list(gallery.rows)),
+        reliability=draw_reliability(evaluation.calibration) if evaluation.calibration else None,
+        bins=_bins(evaluation.calibration) if evaluation.calibration else [],
+        sparse=SPARSE,
+        level=LEVEL,
+        listed=describe_gallery(gallery, page.predictions),
         gallery=gallery,
         dash=UNDEFINED,
     )
 
 
-def _matrix(evaluation: Evaluation) -> list[dict[str, Any]]:
+def _filters() -> dict[str, Callable[..., Any]]:
+    """Return what the template writes names and figures with."""
+    return {
+        "name": _name,
+        "breakable": _breakable,
+        "whole": _whole,
+        "plain": printable,
+        "counted": counted,
+        "percent": percent,
+        "percent_number": percent_number,
+        "decimal": decimal,
+        "interval": interval_text,
+        "explain_too_few": explain_too_few,
+    }
+
+
+def _matrix(evaluation: Evaluation, listed: Mapping[Cell, Sequence[int]]) -> list[dict[str, Any]]:
     """Return, row by row, what the cells say: count, share, shade, and a sentence that names both classes."""
     names = [_name(name) for name in evaluation.classes]
     rows = []
@@ -116,6 +141,7 @@ def _matrix(evaluation: Evaluation) -> list[dict[str, Any]]:
             cells.append({
                 "count": count,
                 "counted": counted(count, evaluation.by),
+                "listed": f"{len(listed.get((i, j), ())):,}",
                 "share": percent_number(share, 0) if share >= 0.005 else "<1",
                 "shade": f"{'o' if i == j else 'x'}{shade_level(share)}",
                 "title": f"{names[i]}: {count:,} of {support:,} {verb} ({percent(share)})",
@@ -159,29 +185,35 @@ def _panels(curves: Sequence[Curve]) -> list[Markup]:
     return [panel for panel in drawn if panel is not None]
 
 
+def _bins(calibration: Calibration) -> list[dict[str, Any]]:
+    """Return what is shown of each bin that has predictions, the highest confidence first."""
+    bins = len(calibration.count)
+    return [
+        {
+            "range": f"{percent_number(i / bins, 0)} to {percent_number((i + 1) / bins, 0)}",
+            "count": int(calibration.count[i]),
+            "confidence": float(calibration.confidence[i]),
+            "right": float(calibration.right[i]),
+            "interval": calibration.intervals[i],
+            "is_sparse": is_sparse(calibration, i),
+        }
+        for i in np.flatnonzero(calibration.count)[::-1].tolist()
+    ]
+
+
 def _data(page: Page, gallery: Gallery) -> Markup:
     """Return what a click needs, its figures as text, as JSON that no name can end: every < stands as its escape."""
-    predictions = page.predictions
     number_of = {image: number for number, image in enumerate(dict.fromkeys(gallery.thumbnails.values()))}
-    thumbnail_of = {row: number_of[image] for row, image in gallery.thumbnails.items()}
-    unknown = 0.0 if predictions.has_probabilities else np.nan  # votes are no probabilities
-    confidence = predictions.confidence + unknown
-    of_truth = predictions.probabilities[np.arange(len(predictions.truth)), predictions.truth] + unknown
     document = {
         "names": [shorten(printable(name), LONGEST_TITLE) for name in page.evaluation.classes],
         "recall": [None if math.isnan(share) else round(share, 6) for share in page.evaluation.recall.tolist()],
         "support": page.evaluation.support.tolist(),
         "by": page.evaluation.by,
-        "cells": {
-            f"{truth},{predicted}": [
-                [_whole(predictions.names[row]), percent(float(confidence[row])), percent(float(of_truth[row])),
-                 thumbnail_of.get(row, -1)]
-                for row in rows
-            ]
-            for (truth, predicted), rows in gallery.rows.items()
-        },
+        **list_document(
+            page.predictions, gallery.rows, {row: number_of[image] for row, image in gallery.thumbnails.items()}
+        ),
         "thumbnails": [base64.b64encode(image).decode() for image in number_of],
-    }  # fmt: skip
+    }
     text = json.dumps(document, separators=(",", ":"), allow_nan=False)
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
@@ -194,6 +226,11 @@ def _hash(text: str) -> str:
 
 def _name(name: str, width: int = LONGEST) -> str:
     return shorten(printable(name), width)
+
+
+def _breakable(name: str) -> Markup:
+    """Return a name that a line may break in, behind its underscores."""
+    return Markup("_<wbr>").join(_name(name).split("_"))  # each part is escaped
 
 
 def _whole(name: str) -> str:
