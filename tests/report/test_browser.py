@@ -217,6 +217,17 @@ def test_a_phone_shows_every_section_and_every_column(chromium, written):
         assert reached
 
 
+def test_paper_shows_what_is_folded_away(chromium, written):
+    """Hashes, the check's figures and the recipe are folded on the screen, open while the page is printed."""
+    _, path = written
+    seen = Watched(chromium, path)
+    opened = "[...document.querySelectorAll('details')].filter(part => part.open).length"
+    assert seen.tab.locator("details").count() == 3
+    for event, count in (("beforeprint", 3), ("afterprint", 0)):
+        seen.tab.evaluate(f"dispatchEvent(new Event('{event}'))")
+        assert seen.tab.evaluate(opened) == count
+
+
 @pytest.mark.parametrize("width", [1400, 800, 360])
 def test_the_matrix_takes_the_place_that_it_has(chromium, written, width):
     """On a wide screen it fills its box without scrolling; a cell is never smaller than 24 pixels."""

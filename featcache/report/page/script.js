@@ -3,6 +3,11 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const matrix = document.getElementById("matrix");
   document.documentElement.classList.add("js");
+
+  // Paper shows what is folded away.
+  const folded = document.querySelectorAll("details");
+  addEventListener("beforeprint", () => folded.forEach((part) => (part.open = true)));
+  addEventListener("afterprint", () => folded.forEach((part) => (part.open = false)));
   if (!matrix) return;
 
   // The order of the classes: rows and columns of the matrix and the rows of the list below it.
