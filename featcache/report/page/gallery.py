@@ -196,7 +196,7 @@ def describe_gallery(gallery: Gallery, predictions: SplitPredictions) -> str:
     total, listed = len(predictions.truth), sum(map(len, gallery.rows.values()))
     every = f"all {counted(total, predictions.by)}" if total > 1 else counted(total, predictions.by)
     if listed < total:
-        most = max(map(len, gallery.rows.values()))
+        most = max(map(len, gallery.rows.values()), default=0)
         every = f"{listed:,} of {counted(total, predictions.by)}, at most {most:,} of a cell to keep the page small"
     pictures = len({predictions.paths[row] for row in gallery.thumbnails})
     different = len({predictions.paths[row] for rows in gallery.rows.values() for row in rows})
