@@ -79,24 +79,19 @@ def save_html(
 
 def render_html(page: Page, gallery: Gallery) -> str:
     """Return the HTML of a page with its thumbnails."""
-    here = files("featcache.report.page")
-    names = [_name(name) for name in page.evaluation.classes]
-    style = (here / "style.css").read_text("utf-8") + matrix_rules(names) + shade_rules()
-    script = (here / "script.js").read_text("utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= _filters()
-    template = environment.from_string((here / "page.html").read_text("utf-8"))
+    style, script = read_style(page.evaluation.classes), read_part("script.js")
+    template = make_environment().from_string(read_part("page.html"))
     evaluation = page.evaluation
     return template.render(
         page=page,
         evaluation=evaluation,
         units=[evaluation] + ([evaluation.beside] if evaluation.beside else []),
-        policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
+        policy=f"default-src 'none'; style-src {hash_source(style)}; script-src {hash_source(script)}; img-src data:; "
         f"base-uri 'none'; form-action 'none'",
         style=Markup(style),  # noqa: S704 (ours)
         script=Markup(script),  # noqa: S704 (ours)
         data=_data(page, gallery),
-        rows=_matrix(evaluation, gallery.rows),
+        rows=matrix_rows(evaluation, gallery.rows),
         classes=_classes(page),
         panels=_panels(page.curves),
         reliability=draw_reliability(evaluation.calibration) if evaluation.calibration else None,
@@ -109,24 +104,40 @@ def render_html(page: Page, gallery: Gallery) -> str:
     )
 
 
-def _filters() -> dict[str, Callable[..., Any]]:
-    """Return what the template writes names and figures with."""
-    return {
-        "name": _name,
-        "breakable": _breakable,
-        "whole": _whole,
-        "plain": printable,
-        "counted": counted,
-        "percent": percent,
-        "percent_number": percent_number,
-        "decimal": decimal,
-        "interval": interval_text,
-        "explain_too_few": explain_too_few,
-    }
+def read_part(name: str) -> str:
+    """Return the text of a file of this package: a template, the style sheet, the script.
+
+    Args:
+        name: the file's name.
+    """
+    return (files("featcache.report.page") / name).read_text("utf-8")
 
 
-def _matrix(evaluation: Evaluation, listed: Mapping[Cell, Sequence[int]]) -> list[dict[str, Any]]:
-    """Return, row by row, what the cells say: count, share, shade, and a sentence that names both classes."""
+def read_style(classes: Sequence[str]) -> str:
+    """Return the style sheet, with the size and the colours of the matrix.
+
+    Args:
+        classes: their names.
+    """
+    return read_part("style.css") + matrix_rules([_name(name) for name in classes]) + shade_rules()
+
+
+def make_environment() -> Environment:
+    """Return what the templates are rendered with: every value is escaped, and names and figures have their filters."""
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"name": _name, "breakable": _breakable, "whole": _whole, "plain": printable}
+    environment.filters |= {"percent": percent, "percent_number": percent_number, "decimal": decimal}
+    environment.filters |= {"interval": interval_text, "explain_too_few": explain_too_few, "counted": counted}
+    return environment
+
+
+def matrix_rows(evaluation: Evaluation, listed: Mapping[Cell, Sequence[int]]) -> list[dict[str, Any]]:
+    """Return, row by row, what the cells say: count, share, shade, and a sentence that names both classes.
+
+    Args:
+        evaluation: whose matrix it is.
+        listed: the rows that each cell lists; none where a cell shows no images.
+    """
     names = [_name(name) for name in evaluation.classes]
     rows = []
     for i, counts in enumerate(evaluation.confusion.tolist()):
@@ -220,7 +231,12 @@ def _data(page: Page, gallery: Gallery) -> Markup:
     return Markup(text)  # noqa: S704 (no sign that HTML knows is left in it)
 
 
-def _hash(text: str) -> str:
+def hash_source(text: str) -> str:
+    """Return how the page's policy names a style sheet or a script: by its sha256.
+
+    Args:
+        text: all of it, as it stands in the page.
+    """
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
