@@ -1,7 +1,7 @@
 """python bench/page.py
 
 On a 2-core AMD EPYC, 2026-11-25: 5.2 s in all, 9.4 s of CPU (17.5 s before there was a limit on pixels); 6.6 s of CPU
-are the 385 thumbnails, decoding them alone takes 5.7 s. A page of 0.8 MB.
+are the 385 thumbnails, decoding them alone takes 5.7 s. The page has 2.5 MB since it lists all images (0.8 before).
 
 `featcache report --html` as it is typed, on a cache that is made for it: 90,000 rows of Drive&Act's 34 classes, and
 frames of 960x540 as PNG files on a local disk. Then stage by stage in this process, and the ceiling: decoding the

@@ -83,13 +83,15 @@ class HeadOnSplit:
             failed=self.features.failed if predictions.by == "image" else 0,
             selected_by=self.choice.selected_by,
         )
-        right = predictions.right
+        right, (unit, groups) = predictions.right, predictions.groups
         return replace(
             evaluation,
             chosen=self.choice.reason,
             rule=predictions.rule,
             intervals=bootstrap_intervals(predictions.count_groups(right[:, None])) if len(right) else None,
-            calibration=calibration(predictions.confidence, right) if predictions.has_probabilities else None,
+            calibration=calibration(predictions.confidence, right, unit=unit, groups=groups)
+            if predictions.has_probabilities
+            else None,
         )
 
 

@@ -69,14 +69,24 @@ def recalls_json(classes: tuple[str, ...], recall: Shares, intervals: Intervals)
 
 
 def calibration_json(calibration: Calibration) -> dict[str, Any]:
-    """Return the expected calibration error, and its bins."""
+    """Return the expected calibration error, and its bins with their intervals."""
     columns = zip(
-        calibration.count.tolist(), calibration.confidence.tolist(), calibration.right.tolist(), strict=True
-    )  # fmt: skip
+        calibration.count.tolist(),
+        calibration.confidence.tolist(),
+        calibration.right.tolist(),
+        calibration.intervals,
+        strict=True,
+    )
     return {
         "ece": finite_or_none(calibration.ece),
+        "unit": calibration.unit,
         "bins": [
-            {"count": count, "confidence": finite_or_none(confidence), "right": finite_or_none(right)}
-            for count, confidence, right in columns
+            {
+                "count": count,
+                "confidence": finite_or_none(confidence),
+                "right": finite_or_none(right),
+                "interval": interval_json(interval),
+            }
+            for count, confidence, right, interval in columns
         ],
     }

@@ -1,5 +1,6 @@
 """What a head predicts on every image of a split, and on every clip of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,6 +45,12 @@ class SplitPredictions:
         confidence: npt.NDArray[np.floating] = self.probabilities[np.arange(len(self.truth)), self.predicted]
         return confidence
 
+    @property
+    def groups(self) -> tuple[str, Sequence[str]]:
+        """What counts as one in an interval, and each row's; no names where each row is its own."""
+        unit, names = choose_unit(self.subjects, self.clips)
+        return ("clip", ()) if unit != "subject" and self.by == "clip" else (unit, names)
+
     def count_groups(self, right: npt.NDArray[np.bool_]) -> GroupCounts:
         """Return the groups that a bootstrap draws from these rows.
 
@@ -53,9 +60,7 @@ class SplitPredictions:
             right: (rows, columns) what is counted beside the rows of each class: whether each head's prediction is
                 right.
         """
-        unit, names = choose_unit(self.subjects, self.clips)
-        if unit != "subject" and self.by == "clip":
-            unit, names = "clip", ()
+        unit, names = self.groups
         return count_groups(unit, names, self.truth, right, len(self.classes))
 
 

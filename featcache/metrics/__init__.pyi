@@ -1,3 +1,4 @@
+from .bootstrap import LEVEL as LEVEL
 from .bootstrap import Interval as Interval
 from .bootstrap import Intervals as Intervals
 from .bootstrap import bootstrap_differences as bootstrap_differences
@@ -5,12 +6,10 @@ from .bootstrap import bootstrap_intervals as bootstrap_intervals
 from .bootstrap import zero_intervals as zero_intervals
 from .bounds import TOO_FEW as TOO_FEW
 from .bounds import explain_too_few as explain_too_few
-from .confusion import Calibration as Calibration
 from .confusion import Confusion as Confusion
 from .confusion import Counts as Counts
 from .confusion import Shares as Shares
 from .confusion import accuracy as accuracy
-from .confusion import calibration as calibration
 from .confusion import confusion_matrix as confusion_matrix
 from .confusion import largest_confusions as largest_confusions
 from .confusion import macro_recall as macro_recall
@@ -21,3 +20,5 @@ from .groups import GroupCounts as GroupCounts
 from .groups import choose_unit as choose_unit
 from .groups import count_groups as count_groups
 from .probabilities import softmax as softmax
+from .reliability import Calibration as Calibration
+from .reliability import calibration as calibration

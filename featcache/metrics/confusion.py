@@ -40,7 +40,7 @@ def per_class_recall(confusion: Counts) -> Shares:
     Args:
         confusion: (classes, classes) counts, rows the truth, columns the prediction.
     """
-    return _ratio(confusion.diagonal(), confusion.sum(axis=1))
+    return ratio(confusion.diagonal(), confusion.sum(axis=1))
 
 
 def per_class_precision(confusion: Counts) -> Shares:
@@ -51,7 +51,7 @@ def per_class_precision(confusion: Counts) -> Shares:
     Args:
         confusion: (classes, classes) counts, rows the truth, columns the prediction.
     """
-    return _ratio(confusion.diagonal(), confusion.sum(axis=0))
+    return ratio(confusion.diagonal(), confusion.sum(axis=0))
 
 
 def per_class_f1(confusion: Counts) -> Shares:
@@ -62,7 +62,7 @@ def per_class_f1(confusion: Counts) -> Shares:
     Args:
         confusion: (classes, classes) counts, rows the truth, columns the prediction.
     """
-    return _ratio(2 * confusion.diagonal(), confusion.sum(axis=0) + confusion.sum(axis=1))
+    return ratio(2 * confusion.diagonal(), confusion.sum(axis=0) + confusion.sum(axis=1))
 
 
 def accuracy(confusion: Counts) -> float:
@@ -71,7 +71,7 @@ def accuracy(confusion: Counts) -> float:
     Args:
         confusion: (classes, classes) counts, rows the truth, columns the prediction.
     """
-    return float(_ratio(np.trace(confusion), confusion.sum()))
+    return float(ratio(np.trace(confusion), confusion.sum()))
 
 
 def macro_recall(confusion: Counts) -> float:
@@ -117,39 +117,13 @@ def largest_confusions(confusion: Counts, limit: int = 5) -> list[Confusion]:
     ]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Calibration:
-    """How often predictions are right, beside how sure they are: equal bins of confidence from 0 to 1."""
-
-    count: Counts  # (bins,) predictions
-    confidence: Shares  # (bins,) their mean; nan in an empty bin
-    right: Shares  # (bins,) the share of them that is right; nan in an empty bin
-    ece: float  # the mean of |right - confidence|, weighted by count; nan without predictions
-
-
-def calibration(confidence: npt.NDArray[np.floating], right: npt.NDArray[np.bool_], bins: int = 15) -> Calibration:
-    """Return the reliability diagram and the expected calibration error.
-
-    Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks (ICML 2017), eq. 1 to 3: bin m holds
-    confidences in ((m - 1) / bins, m / bins], and 0 goes to the first. Those of a diverged head, which are nan,
-    are left out.
+def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Shares:
+    """Return part / whole, float64; nan where `whole` is 0.
 
     Args:
-        confidence: (rows,) the probability of the class that was predicted, in 0 … 1.
-        right: (rows,) whether that was the true class.
-        bins: how many equal parts 0 … 1 has.
+        part: counts or sums, of any shape.
+        whole: what they are a share of, of the same shape.
     """
-    is_defined = ~np.isnan(confidence)
-    confidences, hits = confidence[is_defined].astype(np.float64), right[is_defined].astype(np.float64)
-    edges = np.arange(1, bins) / bins
-    bin_of = np.searchsorted(edges, confidences, side="left")
-    count = np.bincount(bin_of, minlength=bins)
-    mean, share = (_ratio(np.bincount(bin_of, values, minlength=bins), count) for values in (confidences, hits))
-    gaps = np.where(count > 0, np.abs(np.nan_to_num(share - mean)), 0.0)
-    return Calibration(count, mean, share, float(_ratio((gaps * count).sum(), count.sum())))
-
-
-def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Shares:
     part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
     shares: Shares = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
     return shares

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from featcache.evaluation.evaluation import Evaluation, evaluate_predictions
+from featcache.metrics import calibration
 
 
 def an_evaluation(confusion, classes=None, **fields):
@@ -144,3 +145,16 @@ def test_hostile_names_pass_through_json_and_are_inert_in_it():
     assert text.isascii()
     assert text.isprintable()
     assert tuple(row["name"] for row in json.loads(text)["classes"]) == classes
+
+
+def test_each_bin_of_the_calibration_has_its_interval_in_json():
+    """Count, confidence, share and interval; an empty bin has none, and the unit of the intervals is named."""
+    bins = calibration(np.array([0.95, 0.97, 0.99]), np.array([True, True, False]))
+    document = dataclasses.replace(an_evaluation([[2, 1], [0, 0]], ("ants", "bees")), calibration=bins).to_json()[
+        "calibration"
+    ]
+    assert document.keys() == {"ece", "unit", "bins"}
+    assert document["unit"] == "image"
+    low, high = document["bins"][-1]["interval"]
+    assert 0 < low < 2 / 3 < high < 1
+    assert document["bins"][0] == {"count": 0, "confidence": None, "right": None, "interval": None}

@@ -129,25 +129,3 @@ def test_without_rows_everything_is_undefined(classes):
     assert np.isnan(scores).all()
     assert all(np.isnan(score(confusion)).all() for score in per_class)
     assert metrics.largest_confusions(confusion) == []
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=60))
-def test_calibration_is_that_of_a_plain_loop(pairs):
-    """Bin by bin as Guo et al. define it, (m - 1) / 15 < confidence <= m / 15; the bins hold every answer once."""
-    sure, right = np.array([one for one, _ in pairs]), np.array([hit for _, hit in pairs], dtype=bool)
-    found = metrics.calibration(sure, right)
-    assert found.count.sum() == len(pairs)
-    gap = 0.0
-    for m in range(15):
-        inside = [(one, hit) for one, hit in pairs if (m / 15 < one <= (m + 1) / 15) or (m == 0 and one == 0)]
-        assert found.count[m] == len(inside)
-        if inside:
-            mean, share = (float(np.mean([one[k] for one in inside])) for k in (0, 1))
-            gap += len(inside) / len(pairs) * abs(mean - share)
-    assert np.isnan(found.ece) if not pairs else found.ece == pytest.approx(gap)
-
-
-def test_a_diverged_heads_answers_are_no_calibration():
-    """Nan is left out, not put into a bin."""
-    found = metrics.calibration(np.array([np.nan, 0.5]), np.array([True, True]))
-    assert (found.count.sum(), found.ece) == (1, 0.5)

@@ -15,6 +15,7 @@ import featcache
 from featcache.dataset.request import DatasetRequest
 from featcache.evaluation.evaluate_head import HeadOnSplit, predict_on_split
 from featcache.report.page.build import build_page
+from featcache.report.page.image_list import A_PAGE
 from featcache.report.page.page import Page, save_html
 from tests.builders import HOSTILE
 from tests.report.drives import colour, write_drives
@@ -141,14 +142,16 @@ def test_a_click_shows_the_images_of_that_cell(chromium, written):
     for flat in np.argsort(-off, axis=None)[:3].tolist():
         truth, predicted = divmod(flat, 34)
         rows = np.flatnonzero((answers.truth == truth) & (answers.predicted == predicted))
-        best = rows[np.argsort(-answers.confidence[rows], kind="stable")][:6]
+        order = rows[np.argsort(-answers.confidence[rows], kind="stable")]
+        best = order[:A_PAGE]
         seen.cell(truth, predicted).click()
         dialog = seen.tab.locator("#cell")
         names = page.evaluation.classes
         assert dialog.locator("h2").inner_text() == f"{names[truth]} taken for {names[predicted]}"
         assert dialog.locator("code").all_inner_texts() == [answers.paths[row] for row in best]
         count = f"{len(rows):,} images" if len(rows) > 1 else "1 image"
-        assert dialog.locator("#cell-count").inner_text() == f"{len(best)} of {count}, the most confident first"
+        first_page = f"1 to {len(best)} of {count}, the most confident first"
+        assert dialog.locator("#cell-count").inner_text() == first_page
         said = dialog.locator("span").all_inner_texts()
         assert said == [
             f"{100 * float(answers.confidence[row]):.1f} % {names[predicted]}; "
@@ -156,8 +159,8 @@ def test_a_click_shows_the_images_of_that_cell(chromium, written):
             for row in best
         ]
         images = dialog.locator("img")
-        assert images.count() >= 1
-        for place in range(images.count()):
+        assert images.count() == len(best)
+        for place in range(6):
             data = images.nth(place).get_attribute("src").partition("base64,")[2]
             assert images.nth(place).evaluate("image => image.decode().then(() => image.naturalWidth)") == 96
             pixel = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB").getpixel((40, 20))
@@ -166,6 +169,76 @@ def test_a_click_shows_the_images_of_that_cell(chromium, written):
         seen.tab.keyboard.press("Escape")
         assert not dialog.is_visible()
     seen.clean(path)
+
+
+def test_every_image_of_a_cell_is_reached_page_by_page(chromium, written):
+    """Next goes on to the last image of the largest cell, the numbers say where one is, Previous comes back."""
+    page, path = written
+    answers = page.predictions
+    truth, predicted = np.unravel_index(page.evaluation.confusion.argmax(), (34, 34))
+    rows = np.flatnonzero((answers.truth == truth) & (answers.predicted == predicted))
+    order = rows[np.argsort(-answers.confidence[rows], kind="stable")]
+    seen = Watched(chromium, path)
+    seen.cell(truth, predicted).click()
+    dialog = seen.tab.locator("#cell")
+    assert dialog.locator("#earlier").is_disabled()
+    listed = seen.tab.evaluate(
+        "() => { const names = []; for (;;) {"
+        " names.push(...[...document.querySelectorAll('#shown code')].map(code => code.textContent));"
+        " if (document.getElementById('later').disabled) return names;"
+        " document.getElementById('later').click(); } }"
+    )
+    assert listed == [answers.names[row] for row in order]
+    last = len(rows) - (len(rows) - 1) % A_PAGE
+    assert dialog.locator("#cell-count").inner_text().startswith(f"{last:,} to {len(rows):,} of {len(rows):,} images")
+    dialog.locator("#earlier").click()
+    assert dialog.locator("code").first.inner_text() == answers.names[order[last - 1 - A_PAGE]]
+    seen.clean(path)
+
+
+def test_a_phone_shows_every_section_and_every_column(chromium, written):
+    """At 360 px nothing is left out: the sections and columns of a wide screen; a table that is wider scrolls alone."""
+    _, path = written
+    columns = "[...document.querySelectorAll('main th[scope=col], main h2, header dd')].filter(e => e.offsetWidth)"
+    what = f"{columns}.map(e => e.textContent.trim())"
+    wide, phone = Watched(chromium, path), Watched(chromium, path, width=360)
+    assert phone.tab.evaluate(what) == wide.tab.evaluate(what)
+    outside = (
+        "[...document.querySelectorAll('main *')].filter(e => !e.closest('.wide, pre, .hidden, svg'))"
+        ".filter(e => e.getBoundingClientRect().right > innerWidth + 1 && e.offsetWidth)"
+        ".map(e => e.outerHTML.slice(0, 90))"
+    )
+    assert phone.tab.evaluate(outside) == []
+    cut = "[...document.querySelectorAll('main *')].filter(e => getComputedStyle(e).textOverflow === 'ellipsis').length"
+    assert phone.tab.evaluate(cut) == 0
+    for place in range(phone.tab.locator(".wide").count()):
+        box = phone.tab.locator(".wide").nth(place)
+        reached = box.evaluate("b => { b.scrollLeft = 1e6; return b.scrollLeft + b.clientWidth >= b.scrollWidth - 1 }")
+        assert reached
+
+
+def test_paper_shows_what_is_folded_away(chromium, written):
+    """Hashes, the check's figures and the recipe are folded on the screen, open while the page is printed."""
+    _, path = written
+    seen = Watched(chromium, path)
+    opened = "[...document.querySelectorAll('details')].filter(part => part.open).length"
+    assert seen.tab.locator("details").count() == 3
+    for event, count in (("beforeprint", 3), ("afterprint", 0)):
+        seen.tab.evaluate(f"dispatchEvent(new Event('{event}'))")
+        assert seen.tab.evaluate(opened) == count
+
+
+@pytest.mark.parametrize("width", [1400, 800, 360])
+def test_the_matrix_takes_the_place_that_it_has(chromium, written, width):
+    """On a wide screen it fills its box without scrolling; a cell is never smaller than 24 pixels."""
+    _, path = written
+    seen = Watched(chromium, path, width=width)
+    box = seen.tab.locator(".place").evaluate("b => [b.scrollWidth, b.clientWidth, b.firstElementChild.offsetWidth]")
+    if width == 1400:
+        assert box[0] == box[1]
+        assert box[2] > 0.9 * box[1]
+    edges = "[...document.querySelectorAll('#matrix tbody td')].map(e => Math.min(e.offsetWidth, e.offsetHeight))"
+    assert min(seen.tab.evaluate(edges)) >= 24
 
 
 def test_counts_become_shares_and_hovering_names_both_classes(chromium, written):

@@ -7,6 +7,7 @@ import re
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,16 +17,21 @@ import featcache
 from featcache.dataset.request import DatasetRequest
 from featcache.evaluation.evaluate_head import predict_on_split
 from featcache.media import BadImageError, estimate_thumbnail_cost, make_thumbnail
-from featcache.metrics.confusion import calibration
+from featcache.metrics import calibration
 from featcache.report.page.build import build_page
-from featcache.report.page.charts import Curve, draw_curves, draw_reliability
-from featcache.report.page.gallery import A_CELL, EDGE, build_gallery
+from featcache.report.page.charts import Curve, draw_curves
+from featcache.report.page.gallery import EDGE, build_gallery, describe_gallery
+from featcache.report.page.image_list import A_PAGE, list_document
+from featcache.report.page.matrix_size import matrix_rules
 from featcache.report.page.page import Page, render_html, save_html
 from featcache.report.page.palette import LEVELS, shade_level, shade_rules
+from featcache.report.page.provenance import day
+from featcache.report.page.reliability import draw_reliability
+from featcache.text import percent, printable
 from tests.conftest import ARCH, Nano
 from tests.report.drives import write_drives
 
-VOID = {"meta", "link", "input", "img", "br"}
+VOID = {"meta", "link", "input", "img", "br", "wbr"}
 
 
 class Balanced(HTMLParser):
@@ -141,19 +147,65 @@ def test_without_its_images_the_page_is_whole_and_says_so(page, tmp_path):
     assert f"{part.unread:,} of {part.wanted:,} images could not be read" in part.note
 
 
-def test_a_cell_shows_its_most_confident_answers_within_the_limits(page):
-    """At most six a cell, by confidence; every cell's first image has its thumbnail before any cell's second."""
+def test_a_cell_lists_all_its_answers_and_thumbnails_go_round(page):
+    """Every answer of a cell, by confidence; every cell's first image has its thumbnail before any cell's second."""
     answers = page.predictions
     shown = build_gallery(answers, page.root, in_all=40)
     assert len({answers.paths[row] for row in shown.thumbnails}) == 40
     for (truth, predicted), rows in shown.rows.items():
         inside = np.flatnonzero((answers.truth == truth) & (answers.predicted == predicted))
-        best = inside[np.argsort(-answers.confidence[inside], kind="stable")][:A_CELL]
+        best = inside[np.argsort(-answers.confidence[inside], kind="stable")]
         assert list(rows) == best.tolist()
     largest = sorted(shown.rows, key=lambda cell: -page.evaluation.confusion[cell])[:20]
     assert all(shown.rows[cell][0] in shown.thumbnails for cell in largest)
     every = build_gallery(answers, page.root)
     assert every.thumbnails.keys() == {row for rows in every.rows.values() for row in rows}
+    assert describe_gallery(every, answers) == "all 4,000 images, each with a thumbnail"
+    assert describe_gallery(shown, answers).startswith("all 4,000 images; 40 of ")
+
+
+def decoded(document: dict[str, Any]) -> list[str]:
+    """The names of the list, as the page's script decodes them: in UTF-16 units."""
+    names, before = [], b""
+    for coded in document["images"]:
+        units, _, rest = coded.partition(" ")
+        before = before[: 2 * int(units)] + rest.encode("utf-16-le")
+        names.append(before.decode("utf-16-le"))
+    return names
+
+
+def test_the_list_holds_every_name_and_probability(page):
+    """Names that share their beginnings, and signs of four bytes, come back; so do both probabilities, as text."""
+    answers = page.predictions
+    strange = ("a/\U0001f41c1.png", "a/\U0001f41c2.png", "a/\U0001f41d2.png", "\u202e.png", "é.png")
+    answers = replace(answers, names=strange + tuple(f"{name}-{row}" for row, name in enumerate(answers.names[5:])))
+    rows = build_gallery(answers, "/nowhere").rows
+    document = list_document(answers, rows, {})
+    names = decoded(document)
+    assert len(set(names)) == len(answers.truth)
+    for (truth, predicted), of_cell in rows.items():
+        numbers, sure, *rest = document["cells"][f"{truth},{predicted}"]
+        assert [names[number] for number in numbers] == [printable(answers.names[row]) for row in of_cell]
+        columns = [(sure, predicted)] + ([(rest[0], truth)] if truth != predicted else [])
+        for column, label in columns:
+            shares = [document["percents"][number] for number in column]
+            assert shares == [percent(float(answers.probabilities[row, label])) for row in of_cell]
+        assert len(rest) == (truth != predicted)
+    longest = max(map(len, rows.values()))
+    assert (document["firsts"][1], document["lasts"][0]) == (str(A_PAGE + 1), str(A_PAGE))
+    assert len(document["firsts"]) == -(-longest // A_PAGE)
+
+
+def test_a_list_that_would_be_too_long_is_cut_and_says_so(page):
+    """The largest cells keep their most confident answers, small ones all; the page names both numbers."""
+    whole = build_gallery(page.predictions, page.root, in_all=0).rows
+    cut = build_gallery(page.predictions, page.root, list_bytes=30_000, in_all=5)
+    longest = max(map(len, cut.rows.values()))
+    assert 1 < longest < max(map(len, whole.values()))
+    assert cut.rows == {cell: rows[:longest] for cell, rows in whole.items()}
+    listed = sum(map(len, cut.rows.values()))
+    text = re.sub(r"\s+", " ", render_html(page, cut))
+    assert f"{listed:,} of 4,000 images, at most {longest:,} of a cell to keep the page small; 5 of" in text
 
 
 def test_large_images_are_fewer(page, tmp_path):
@@ -230,6 +282,62 @@ def test_without_rows_clips_check_or_curves_there_is_still_a_page(page, tmp_path
     assert "0 images" in text
     assert "Not known." in text
     assert 'id="matrix"' not in text
+
+
+def test_words_stand_before_any_hash(made, page):
+    """Title, day, data, trunk and head are in words at the top; hashes are folded away, and in the commands."""
+    text = render_html(page, build_gallery(page.predictions, page.root))
+    head, _, rest = text.partition("</header>")
+    shown = re.sub(r"<[^>]*>", " ", head.partition("<header>")[2])
+    for words in (
+        "drives",
+        "test",
+        page.trained,
+        "4,000 images",
+        "vit_nano_16, weights of the file nano.pth",
+        "linear",
+    ):
+        assert words in shown
+        assert shown.index(words) < shown.index(page.evaluation.head)
+    assert re.fullmatch(r"\d{1,2} [A-Z][a-z]+ 20\d\d", page.trained)
+    title = re.search("<title>(.*?)</title>", text)[1]
+    assert title.startswith("drives · test · linear, learning rate 0.1")
+    outside = re.sub(r"<details>.*?</details>|<script.*?</script>", "", rest, flags=re.DOTALL)
+    assert re.findall(r"\b[0-9a-f]{40,}\b", outside) == []
+    assert made[2].best.sources["train"]["trunk"] in text
+
+
+def test_a_day_is_written_the_same_everywhere():
+    """In UTC and in English; a number that is no time of day says nothing."""
+    assert day(1_764_460_800_000_000_000) == "30 November 2025"
+    assert [day(0), day(-5), day(10**40)] == ["", "", ""]
+
+
+def test_names_lie_flat_where_they_fit():
+    """Short names may lie above their columns, from a width on that grows with them; long ones stand upright."""
+    assert "--classes:2;" in matrix_rules(["ants", "bees"])
+    widths = [float(re.search(r"min-width:([\d.]+)em", matrix_rules(["ants"] * n))[1]) for n in (2, 3, 10)]
+    assert widths == sorted(widths)
+    assert "@container" not in matrix_rules(["ants", "looking_or_moving_around"])
+
+
+def test_sparse_bins_are_hollow_and_every_bin_has_its_figures(page):
+    """A bin of fewer than ten predictions is drawn hollow; count, share and interval of each stand in a table."""
+    sure, right = np.repeat([0.2, 0.9], [9, 10]), np.arange(19) % 2 == 0
+    drawn = draw_reliability(calibration(sure, right))
+    assert [drawn.count(f'class="{kind}"') for kind in ("hollow", "fill", "whisker")] == [1, 1, 2]
+    text = render_html(page, build_gallery(page.predictions, page.root))
+    table = re.search(r'<table class="list" id="bins">.*?</table>', text, re.DOTALL)[0]
+    bins = page.evaluation.calibration
+    assert bins.unit == "subject"
+    assert table.count("<tr") == 1 + np.count_nonzero(bins.count)
+    for count, share, interval in zip(bins.count, bins.right, bins.intervals, strict=True):
+        if count:
+            figures = f'{100 * share:.1f}</td><td class="n">'
+            figures += f"{100 * interval.low:.1f} to {100 * interval.high:.1f}" if interval else "too few"
+            assert f'<td class="n">{count:,}</td>' in table
+            assert figures in table
+    assert "intervals of Wilson, over subjects" in re.sub(r"\s+", " ", text)
 
 
 def test_every_shade_is_legible():

@@ -3,9 +3,7 @@
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-import featcache
 from featcache.errors import CacheError
 from featcache.evaluation import UNITS, HeadOnSplit
 from featcache.heads import HeadConfig
@@ -13,6 +11,7 @@ from featcache.heads.saved import describe_model, read_history
 from featcache.report.page.charts import Curve
 from featcache.report.page.commands import list_commands
 from featcache.report.page.page import Page
+from featcache.report.page.provenance import day, describe_head, describe_trunk, list_origin, list_provenance
 
 
 def build_page(head_on_split: HeadOnSplit, by: str = UNITS[0]) -> Page:
@@ -37,8 +36,12 @@ def build_page(head_on_split: HeadOnSplit, by: str = UNITS[0]) -> Page:
         check=check,
         check_note="" if check else _why_no_check(head_on_split),
         train_support=_train_support(head_on_split),
+        trained=day(head_on_split.run.at),
+        trunk=describe_trunk(head_on_split.store),
+        head=describe_head(head_on_split.head),
         commands=tuple(list_commands(head_on_split, by, list(configs.values()))),
-        provenance=tuple(_provenance(head_on_split)),
+        origin=tuple(list_origin(head_on_split)),
+        provenance=tuple(list_provenance(head_on_split)),
         recipe=json.dumps(head_on_split.request.recipe.model_dump(mode="json"), indent=2, ensure_ascii=True),
     )
 
@@ -87,38 +90,3 @@ def _train_support(head_on_split: HeadOnSplit) -> tuple[int, ...]:
     if train.listing.classes != head_on_split.features.classes:
         return ()
     return tuple(train.listing.take(train.embedded).support().tolist())
-
-
-def _provenance(head_on_split: HeadOnSplit) -> Iterator[tuple[str, str]]:
-    """Yield what must be the same for the same figures, and on what it was made."""
-    head, features = head_on_split.head, head_on_split.features
-    source, trunk = features.source, head_on_split.store.trunk
-    yield "data set", f"{source['data_set']}, {source['variant']}"
-    yield "images", source["root"]
-    yield "store", head_on_split.store.name
-    yield "trunk", trunk.spec.fingerprint()
-    for name, value in _flatten(trunk.spec.to_json()):
-        yield f"trunk: {name}", value
-    yield "weights asked for", trunk.weights_path or trunk.weights_name
-    for split, split_source in head.sources.items():
-        yield f"listing of {split}", split_source["listing"]
-    if features.split not in head.sources:
-        yield f"listing of {features.split}", source["listing"]
-    yield from head.facts()
-    for number, part in enumerate(trunk.provenance, start=1):
-        versions = ", ".join(f"{package} {version}" for package, version in part.get("versions", {}).items())
-        numbered = f" ({number})" if len(trunk.provenance) > 1 else ""
-        batches = f"batches of {part.get('batch_size', '?')}"
-        yield f"embedded on{numbered}", f"{part.get('device', '?')}, {batches}; {versions}"
-    for name, value in head.versions.items():
-        yield f"trained with: {name}", value
-    yield "reported with", f"featcache {featcache.__version__}"
-
-
-def _flatten(document: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the values of nested objects, each under the names that lead to it: "transform.resize"."""
-    for name, value in document.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", str(value)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
 
-from featcache.metrics import Calibration, Interval
+from featcache.metrics import Interval
 from featcache.text import percent
 
 POINTS = 240  # of a curve; a longer one is thinned
@@ -30,16 +30,18 @@ def recall_bar(share: float, interval: Interval | None) -> Markup:
     parts = ['<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">',
              '<rect class="rail" width="100" height="10"/>']  # fmt: skip
     if not np.isnan(share):
-        parts.append(f'<rect class="fill" width="{_n(100 * share)}" height="10"/>')
+        parts.append(f'<rect class="fill" width="{svg_number(100 * share)}" height="10"/>')
     if interval is not None:
         low, high = 100 * interval.low, 100 * interval.high
-        parts.append(f'<rect class="whisker" x="{_n(low)}" y="4" width="{_n(max(high - low, 0.4))}" height="2"/>')
+        parts.append(
+            f'<rect class="whisker" x="{svg_number(low)}" y="4" width="{svg_number(max(high - low, 0.4))}" height="2"/>'
+        )
     return Markup("".join([*parts, "</svg>"]))  # noqa: S704 (figures alone)
 
 
 def share_bar(share: float, kind: str) -> Markup:
     """Return a thin bar: a class's share, against the largest; `kind` is its class in the style sheet."""
-    width = _n(100 * share)
+    width = svg_number(100 * share)
     return Markup(  # noqa: S704 (figures alone)
         f'<svg class="bar thin" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="{kind}" width="{width}" height="10"/></svg>'
@@ -63,12 +65,12 @@ def draw_curves(curves: Sequence[Curve], column: str, *, share: bool, title: str
     high = 1.0 if share else float(np.quantile(values, 0.995)) or 1.0
     ticks = _ticks(0.0, high)
     panel = _Panel(last, max(high, ticks[-1]))
-    size = f"{_n(panel.width)} {_n(panel.height)}"
+    size = f"{svg_number(panel.width)} {svg_number(panel.height)}"
     parts = [f'<svg class="panel" viewBox="0 0 {size}" role="img" aria-label="{escape(title)}">',
              f'<text class="title" x="0" y="14">{escape(title)}</text>']  # fmt: skip
     parts += [panel.grid_line(tick, percent(tick, 0) if share else f"{tick:g}") for tick in ticks]
     parts += [
-        f'<text class="tick mid" x="{_n(panel.x(epoch))}" y="{_n(panel.height - 10)}">{epoch}</text>'
+        f'<text class="tick mid" x="{svg_number(panel.x(epoch))}" y="{svg_number(panel.height - 10)}">{epoch}</text>'
         for epoch in sorted({1, (1 + last) // 2, last})
     ]
     ends = []
@@ -104,50 +106,25 @@ class _Panel:
         return self.top + (self.height - self.top - self.bottom) * (1 - min(max(value, 0.0), self.high) / self.high)
 
     def grid_line(self, tick: float, label: str) -> str:
-        y = self.y(tick)
-        return (f'<path class="grid" d="M{_n(self.left)} {_n(y)}H{_n(self.width - self.right)}"/>'
-                f'<text class="tick end" x="{_n(self.left - 6)}" y="{_n(y + 3.5)}">{label}</text>')  # fmt: skip
+        y, right = self.y(tick), svg_number(self.width - self.right)
+        x, baseline = svg_number(self.left - 6), svg_number(y + 3.5)
+        return (f'<path class="grid" d="M{svg_number(self.left)} {svg_number(y)}H{right}"/>'
+                f'<text class="tick end" x="{x}" y="{baseline}">{label}</text>')  # fmt: skip
 
     def line(self, points: Sequence[tuple[int, float]], kind: str) -> str:
         if len(points) == 1:
             ((epoch, value),) = points
-            return f'<circle class="{kind} dot" cx="{_n(self.x(epoch))}" cy="{_n(self.y(value))}" r="3"/>'
-        path = "L".join(f"{_n(self.x(epoch))} {_n(self.y(value))}" for epoch, value in points)
+            return (
+                f'<circle class="{kind} dot" cx="{svg_number(self.x(epoch))}" cy="{svg_number(self.y(value))}" r="3"/>'
+            )
+        path = "L".join(f"{svg_number(self.x(epoch))} {svg_number(self.y(value))}" for epoch, value in points)
         return f'<path class="{kind}" d="M{path}"/>'
 
     def label(self, y: float, curve: Curve) -> str:
         mark = " ●" if curve.chosen else ""
         kind = "label chosen" if curve.chosen else "label"
-        return (f'<text class="{kind}" x="{_n(self.width - self.right + 7)}" y="{_n(y + 3.5)}">'
+        return (f'<text class="{kind}" x="{svg_number(self.width - self.right + 7)}" y="{svg_number(y + 3.5)}">'
                 f"{escape(curve.label)}{mark}</text>")  # fmt: skip
-
-
-def draw_reliability(calibration: Calibration) -> Markup:
-    """Return the reliability diagram: how often predictions are right by confidence, and below how many there are."""
-    left, top, side, foot = 44.0, 12.0, 240.0, 46.0
-    bins = len(calibration.count)
-    cell = side / bins
-    parts = [f'<svg class="panel square" viewBox="0 0 {_n(left + side + 14)} {_n(top + side + foot + 42)}" role="img" '
-             f'aria-label="Reliability diagram: the share of right predictions by confidence">']  # fmt: skip
-    for tick in (0, 0.5, 1):
-        y = top + side * (1 - tick)
-        parts.append(f'<path class="grid" d="M{_n(left)} {_n(y)}h{_n(side)}"/>'
-                     f'<text class="tick end" x="{_n(left - 6)}" y="{_n(y + 3.5)}">{percent(tick, 0)}</text>'
-                     f'<text class="tick mid" x="{_n(left + side * tick)}" y="{_n(top + side + foot + 18)}">'
-                     f"{percent(tick, 0)}</text>")  # fmt: skip
-    most = max(int(calibration.count.max()), 1)
-    for i in np.flatnonzero(calibration.count):
-        height = side * float(calibration.right[i])
-        x = left + cell * i + 1
-        parts.append(f'<rect class="fill" x="{_n(x)}" y="{_n(top + side - height)}" width="{_n(cell - 2)}" '
-                     f'height="{_n(height)}"/>')  # fmt: skip
-        tall = max((foot - 10) * int(calibration.count[i]) / most, 0.6)
-        parts.append(f'<rect class="count" x="{_n(x)}" y="{_n(top + side + foot - tall)}" width="{_n(cell - 2)}" '
-                     f'height="{_n(tall)}"/>')  # fmt: skip
-    parts.append(f'<path class="ideal" d="M{_n(left)} {_n(top + side)}L{_n(left + side)} {_n(top)}"/>'
-                 f'<text class="tick mid" x="{_n(left + side / 2)}" y="{_n(top + side + foot + 34)}">'
-                 f"confidence; below: predictions</text></svg>")  # fmt: skip
-    return Markup("".join(parts))  # noqa: S704 (figures alone)
 
 
 def _finite(values: Sequence[float]) -> npt.NDArray[np.float64]:
@@ -175,6 +152,10 @@ def _spread_labels(ends: list[tuple[float, Curve]], top: float, bottom: float) -
     return placed
 
 
-def _n(value: float) -> str:
-    """Return a number as SVG needs it: two decimals at most, the same on every machine."""
+def svg_number(value: float) -> str:
+    """Return a number as SVG needs it: two decimals at most, the same on every machine.
+
+    Args:
+        value: a place or a length; 0 stands for nan.
+    """
     return f"{value:.2f}".rstrip("0").rstrip(".") if value == value else "0"

@@ -30,14 +30,15 @@ def save_folds_html(folds: FoldsEvaluation, heads: Mapping[int, HeadOnSplit], pa
         MachineError: it cannot be written; what was there before is untouched.
     """
     check_destination(path, ".html")
-    style, first = read_style(), folds.folds[0]
+    first = folds.folds[0]
+    style = read_style(first.classes)
     page = make_environment().from_string(read_part("folds.html"))
     html = page.render(
         folds=folds,
         first=first,
         rows=[_row(number, fold) for number, fold in zip(folds.numbers, folds.folds, strict=True)],
         classes=_classes(folds),
-        matrix=matrix_rows(_together(folds)),
+        matrix=matrix_rows(_together(folds), {}),
         commands=[_command(folds, heads)],
         provenance=list(_provenance(heads)),
         policy=f"default-src 'none'; style-src {hash_source(style)}; img-src data:; base-uri 'none'; "

@@ -1,17 +1,15 @@
-"""Which images a cell of the matrix shows, and their thumbnails, made when the report is made."""
+"""The thumbnails of the images that a cell of the matrix lists, made when the report is made."""
 
 import contextlib
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
 from typing import BinaryIO
-
-import numpy as np
 
 from featcache.evaluation import SplitPredictions
 from featcache.files import open_file, refuse_larger
@@ -25,20 +23,19 @@ from featcache.media import (
     make_frame_thumbnail,
     make_thumbnail,
 )
+from featcache.report.page.image_list import LIST_BYTES, Cell, choose_rows
+from featcache.text import counted
 
-A_CELL = 6  # images that a cell shows
-IN_ALL = 900  # different images of a page
+IN_ALL = 900  # different images of a page that have a thumbnail
 PIXELS = 200_000_000  # that are decoded for them, in 5 s of CPU: 385 PNGs of 960x540; of JPEGs that size, all 900
 EDGE = 112  # pixels
-BYTES = 3_900_000  # of all thumbnails: with base64 and everything else a page stays under 6 MB
+PAGE_BYTES = 5_200_000  # of the list of images and of the thumbnails as base64: a page stays under 6 MB
 LARGEST = 2**28  # bytes of a file that is read for its thumbnail
-
-Cell = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """What the cells of the matrix show."""
+    """What the cells of the matrix list."""
 
     rows: dict[Cell, tuple[int, ...]]  # (truth, prediction) -> rows of the predictions, most confident first
     thumbnails: dict[int, bytes]  # row -> WebP
@@ -52,12 +49,12 @@ def build_gallery(
     root: str,
     *,
     videos: bool = False,
-    a_cell: int = A_CELL,
+    list_bytes: int = LIST_BYTES,
     in_all: int = IN_ALL,
     pixels: int = PIXELS,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Gallery:
-    """Choose each cell's most confident predictions, and make thumbnails of as many as the limits allow.
+    """List each cell's predictions, the most confident first, and make thumbnails of as many as the limits allow.
 
     Thumbnails go round: every cell's first image before any cell's second, large cells before small ones.
 
@@ -65,13 +62,14 @@ def build_gallery(
         predictions: of which the images are shown.
         root: the folder of the images.
         videos: whether the paths are those of frames of videos.
-        a_cell: images that a cell shows, at most.
-        in_all: different images, at most.
+        list_bytes: of the list, about, at most; where it would be longer, the largest cells are cut.
+        in_all: different images that have a thumbnail, at most.
         pixels: that are decoded for the thumbnails of image files, at most.
         progress: gets how many thumbnails are made, and of how many.
     """
-    rows = choose_rows(predictions, a_cell)
-    paths = _go_round(rows, predictions)[:in_all]
+    rows, size = choose_rows(predictions, list_bytes)
+    thumbnail_bytes = (PAGE_BYTES - size) * 3 // 4  # base64 makes four bytes of three
+    paths = _go_round(rows, predictions, in_all)
     if not paths:
         return Gallery(rows, {}, 0, 0)
     if not os.path.isdir(root):
@@ -86,11 +84,11 @@ def build_gallery(
         by_path[path] = image
         progress(len(by_path), len(paths))
     unread = sum(image is None for image in by_path.values())
-    fitting, size = dict[str, bytes](), 0
+    fitting: dict[str, bytes] = {}
     for path in paths:
         image = by_path[path]
-        if image is not None and size + len(image) <= BYTES:
-            fitting[path], size = image, size + len(image)
+        if image is not None and len(image) <= thumbnail_bytes:
+            fitting[path], thumbnail_bytes = image, thumbnail_bytes - len(image)
     path_of = {row: predictions.paths[row] for cell in rows.values() for row in cell}
     thumbnails = {row: fitting[path] for row, path in path_of.items() if path in fitting}
     return Gallery(rows, thumbnails, len(paths), unread, _note(len(paths), unread, root))
@@ -156,27 +154,16 @@ def _of_videos(root: Path, paths: list[str]) -> Iterator[tuple[str, bytes | None
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def choose_rows(predictions: SplitPredictions, a_cell: int) -> dict[Cell, tuple[int, ...]]:
-    """Return each cell's rows with the highest confidence, that first; of equals the first in the listing."""
-    count = len(predictions.classes)
-    keys = predictions.truth * count + predictions.predicted
-    order = np.lexsort((np.arange(len(keys)), -np.nan_to_num(predictions.confidence), keys))
-    cells, starts = np.unique(keys[order], return_index=True)
-    ends = [*starts[1:], len(order)][: len(starts)]
-    return {
-        (int(cell // count), int(cell % count)): tuple(order[start : min(end, start + a_cell)].tolist())
-        for cell, start, end in zip(cells, starts, ends, strict=True)
-    }
-
-
-def _go_round(rows: dict[Cell, tuple[int, ...]], predictions: SplitPredictions) -> list[str]:
-    """Return the different images of all cells: every cell's first, large cells before small ones, then the second …"""
-    count = len(predictions.classes)
-    size = np.bincount(predictions.truth * count + predictions.predicted, minlength=count * count)
-    largest = sorted(rows, key=lambda cell: (-size[cell[0] * count + cell[1]], cell))
-    longest = max(map(len, rows.values()), default=0)
-    turns = (rows[cell][turn] for turn in range(longest) for cell in largest if turn < len(rows[cell]))
-    return list(dict.fromkeys(predictions.paths[row] for row in turns))
+def _go_round(rows: dict[Cell, tuple[int, ...]], predictions: SplitPredictions, in_all: int) -> list[str]:
+    """Return at most so many images: of every cell the first, of large cells before small ones, then the second …"""
+    largest = sorted(rows, key=lambda cell: (-len(rows[cell]), cell))
+    paths: dict[str, None] = {}
+    for turn in range(max(map(len, rows.values()), default=0)):
+        for cell in largest:
+            if len(paths) == in_all or turn >= len(rows[cell]):
+                break  # the cells behind it are no larger
+            paths[predictions.paths[rows[cell][turn]]] = None
+    return list(paths)
 
 
 def _regular(path: Path, limit: int | None = LARGEST) -> BinaryIO:
@@ -199,10 +186,20 @@ def _note(wanted: int, unread: int, root: str) -> str:
     return f"{unread:,} of {wanted:,} images could not be read in {root} and have no thumbnail"
 
 
-def describe_limits(gallery: Gallery, cells: Sequence[Cell]) -> str:
-    """Return the limits in words."""
-    return (
-        f"at most {A_CELL} images a cell, the most confident predictions first; "
-        f"thumbnails of at most {IN_ALL:,} images, of fewer where they are large: "
-        f"{len(gallery.thumbnails):,} in {len(cells):,} cells"
-    )
+def describe_gallery(gallery: Gallery, predictions: SplitPredictions) -> str:
+    """Return in words how many images are listed, and how many of them have a thumbnail.
+
+    Args:
+        gallery: of these predictions.
+        predictions: all of the split.
+    """
+    total, listed = len(predictions.truth), sum(map(len, gallery.rows.values()))
+    every = f"all {counted(total, predictions.by)}" if total > 1 else counted(total, predictions.by)
+    if listed < total:
+        most = max(map(len, gallery.rows.values()), default=0)
+        every = f"{listed:,} of {counted(total, predictions.by)}, at most {most:,} of a cell to keep the page small"
+    pictures = len({predictions.paths[row] for row in gallery.thumbnails})
+    different = len({predictions.paths[row] for rows in gallery.rows.values() for row in rows})
+    if pictures == different:
+        return f"{every}, each with a thumbnail"
+    return f"{every}; {pictures:,} of {counted(different, 'picture')} have a thumbnail"

@@ -15,12 +15,15 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from featcache.evaluation import Evaluation, SplitPredictions
-from featcache.metrics import explain_too_few
+from featcache.metrics import LEVEL, Calibration, explain_too_few
 from featcache.report import check_destination, interval_text, save_bytes
 from featcache.report.page import charts
 from featcache.report.page.charts import Curve
-from featcache.report.page.gallery import Gallery, build_gallery, describe_limits
+from featcache.report.page.gallery import Gallery, build_gallery, describe_gallery
+from featcache.report.page.image_list import Cell, list_document
+from featcache.report.page.matrix_size import matrix_rules
 from featcache.report.page.palette import shade_level, shade_rules
+from featcache.report.page.reliability import SPARSE, draw_reliability, is_sparse
 from featcache.text import UNDEFINED, counted, decimal, percent, percent_number, printable, shorten
 
 LONGEST = 44  # cells of a class name in a table; the whole name is in its title
@@ -39,8 +42,12 @@ class Page:
     check: Mapping[str, Any] | None = None  # the certificate, as the log of runs has it
     check_note: str = ""  # where there is none: why
     train_support: tuple[int, ...] = ()  # rows of each class in train
+    trained: str = ""  # the day, "30 November 2026"
+    trunk: str = ""  # in words, without a hash
+    head: str = ""  # in words, without a hash
     commands: tuple[str, ...] = ()  # that make this report again
-    provenance: tuple[tuple[str, str], ...] = ()  # what else one must know for that: name, value
+    origin: tuple[tuple[str, str], ...] = ()  # what it was made from and on, in words: name, value
+    provenance: tuple[tuple[str, str], ...] = ()  # what else one must know to make it again: hashes, versions
     recipe: str = ""  # as JSON
 
 
@@ -72,7 +79,7 @@ def save_html(
 
 def render_html(page: Page, gallery: Gallery) -> str:
     """Return the HTML of a page with its thumbnails."""
-    style, script = read_style(), read_part("script.js")
+    style, script = read_style(page.evaluation.classes), read_part("script.js")
     template = make_environment().from_string(read_part("page.html"))
     evaluation = page.evaluation
     return template.render(
@@ -84,37 +91,53 @@ def render_html(page: Page, gallery: Gallery) -> str:
         style=Markup(style),  # noqa: S704 (ours)
         script=Markup(script),  # noqa: S704 (ours)
         data=_data(page, gallery),
-        rows=matrix_rows(evaluation),
+        rows=matrix_rows(evaluation, gallery.rows),
         classes=_classes(page),
         panels=_panels(page.curves),
-        reliability=charts.draw_reliability(evaluation.calibration) if evaluation.calibration else None,
-        limits=describe_limits(gallery, list(gallery.rows)),
+        reliability=draw_reliability(evaluation.calibration) if evaluation.calibration else None,
+        bins=_bins(evaluation.calibration) if evaluation.calibration else [],
+        sparse=SPARSE,
+        level=LEVEL,
+        listed=describe_gallery(gallery, page.predictions),
         gallery=gallery,
         dash=UNDEFINED,
     )
 
 
 def read_part(name: str) -> str:
-    """Return the text of a file of this package: a template, the style sheet, the script."""
+    """Return the text of a file of this package: a template, the style sheet, the script.
+
+    Args:
+        name: the file's name.
+    """
     return (files("featcache.report.page") / name).read_text("utf-8")
 
 
-def read_style() -> str:
-    """Return the style sheet, with the colours of the matrix."""
-    return read_part("style.css") + shade_rules()
+def read_style(classes: Sequence[str]) -> str:
+    """Return the style sheet, with the size and the colours of the matrix.
+
+    Args:
+        classes: their names.
+    """
+    return read_part("style.css") + matrix_rules([_name(name) for name in classes]) + shade_rules()
 
 
 def make_environment() -> Environment:
     """Return what the templates are rendered with: every value is escaped, and names and figures have their filters."""
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"name": _name, "whole": _whole, "plain": printable, "counted": counted}
+    environment.filters |= {"name": _name, "breakable": _breakable, "whole": _whole, "plain": printable}
     environment.filters |= {"percent": percent, "percent_number": percent_number, "decimal": decimal}
-    environment.filters |= {"interval": interval_text, "explain_too_few": explain_too_few}
+    environment.filters |= {"interval": interval_text, "explain_too_few": explain_too_few, "counted": counted}
     return environment
 
 
-def matrix_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Return, row by row, what the cells say: count, share, shade, and a sentence that names both classes."""
+def matrix_rows(evaluation: Evaluation, listed: Mapping[Cell, Sequence[int]]) -> list[dict[str, Any]]:
+    """Return, row by row, what the cells say: count, share, shade, and a sentence that names both classes.
+
+    Args:
+        evaluation: whose matrix it is.
+        listed: the rows that each cell lists; none where a cell shows no images.
+    """
     names = [_name(name) for name in evaluation.classes]
     rows = []
     for i, counts in enumerate(evaluation.confusion.tolist()):
@@ -129,6 +152,7 @@ def matrix_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
             cells.append({
                 "count": count,
                 "counted": counted(count, evaluation.by),
+                "listed": f"{len(listed.get((i, j), ())):,}",
                 "share": percent_number(share, 0) if share >= 0.005 else "<1",
                 "shade": f"{'o' if i == j else 'x'}{shade_level(share)}",
                 "title": f"{names[i]}: {count:,} of {support:,} {verb} ({percent(share)})",
@@ -172,29 +196,35 @@ def _panels(curves: Sequence[Curve]) -> list[Markup]:
     return [panel for panel in drawn if panel is not None]
 
 
+def _bins(calibration: Calibration) -> list[dict[str, Any]]:
+    """Return what is shown of each bin that has predictions, the highest confidence first."""
+    bins = len(calibration.count)
+    return [
+        {
+            "range": f"{percent_number(i / bins, 0)} to {percent_number((i + 1) / bins, 0)}",
+            "count": int(calibration.count[i]),
+            "confidence": float(calibration.confidence[i]),
+            "right": float(calibration.right[i]),
+            "interval": calibration.intervals[i],
+            "is_sparse": is_sparse(calibration, i),
+        }
+        for i in np.flatnonzero(calibration.count)[::-1].tolist()
+    ]
+
+
 def _data(page: Page, gallery: Gallery) -> Markup:
     """Return what a click needs, its figures as text, as JSON that no name can end: every < stands as its escape."""
-    predictions = page.predictions
     number_of = {image: number for number, image in enumerate(dict.fromkeys(gallery.thumbnails.values()))}
-    thumbnail_of = {row: number_of[image] for row, image in gallery.thumbnails.items()}
-    unknown = 0.0 if predictions.has_probabilities else np.nan  # votes are no probabilities
-    confidence = predictions.confidence + unknown
-    of_truth = predictions.probabilities[np.arange(len(predictions.truth)), predictions.truth] + unknown
     document = {
         "names": [shorten(printable(name), LONGEST_TITLE) for name in page.evaluation.classes],
         "recall": [None if math.isnan(share) else round(share, 6) for share in page.evaluation.recall.tolist()],
         "support": page.evaluation.support.tolist(),
         "by": page.evaluation.by,
-        "cells": {
-            f"{truth},{predicted}": [
-                [_whole(predictions.names[row]), percent(float(confidence[row])), percent(float(of_truth[row])),
-                 thumbnail_of.get(row, -1)]
-                for row in rows
-            ]
-            for (truth, predicted), rows in gallery.rows.items()
-        },
+        **list_document(
+            page.predictions, gallery.rows, {row: number_of[image] for row, image in gallery.thumbnails.items()}
+        ),
         "thumbnails": [base64.b64encode(image).decode() for image in number_of],
-    }  # fmt: skip
+    }
     text = json.dumps(document, separators=(",", ":"), allow_nan=False)
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
@@ -202,12 +232,21 @@ def _data(page: Page, gallery: Gallery) -> Markup:
 
 
 def hash_source(text: str) -> str:
-    """Return how the page's policy names a style sheet or a script: by its sha256."""
+    """Return how the page's policy names a style sheet or a script: by its sha256.
+
+    Args:
+        text: all of it, as it stands in the page.
+    """
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _name(name: str, width: int = LONGEST) -> str:
     return shorten(printable(name), width)
+
+
+def _breakable(name: str) -> Markup:
+    """Return a name that a line may break in, behind its underscores."""
+    return Markup("_<wbr>").join(_name(name).split("_"))  # each part is escaped
 
 
 def _whole(name: str) -> str:

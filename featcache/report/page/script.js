@@ -3,6 +3,11 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const matrix = document.getElementById("matrix");
   document.documentElement.classList.add("js");
+
+  // Paper shows what is folded away.
+  const folded = document.querySelectorAll("details");
+  addEventListener("beforeprint", () => folded.forEach((part) => (part.open = true)));
+  addEventListener("afterprint", () => folded.forEach((part) => (part.open = false)));
   if (!matrix) return;
 
   // The order of the classes: rows and columns of the matrix and the rows of the list below it.
@@ -46,39 +51,74 @@
   };
   matrix.addEventListener("mouseover", (event) => tell(event.target.closest("td")));
 
-  // The images of a cell.
+  // The names of the images: each begins as the one before it does.
+  let names;
+  const decode = () => {
+    let before = "";
+    return data.images.map((coded) => {
+      const gap = coded.indexOf(" ");
+      before = before.slice(0, Number(coded.slice(0, gap))) + coded.slice(gap + 1);
+      return before;
+    });
+  };
+
+  // The images of a cell, a page at a time.
   const dialog = document.getElementById("cell");
   const shown = document.getElementById("shown");
+  const earlier = document.getElementById("earlier");
+  const later = document.getElementById("later");
+  const picture = (number, name) => {
+    const thumbnail = data.thumbnail[number];
+    if (thumbnail === undefined) return [];
+    const image = document.createElement("img");
+    image.alt = `${data.by} ${name}`;
+    image.src = `data:image/webp;base64,${data.thumbnails[thumbnail]}`;
+    return [image];
+  };
+  let turn = () => {};
   const show = (cell) => {
     if (!place.has(cell) || !cell.title) return;
+    names ??= decode();
     const [i, j] = place.get(cell);
-    const images = data.cells[`${i},${j}`] || [];
+    const [images, sure, truth] = data.cells[`${i},${j}`] || [[], [], []];
     document.getElementById("cell-title").textContent =
       i === j ? `${data.names[i]}, right` : `${data.names[i]} taken for ${data.names[j]}`;
-    document.getElementById("cell-count").textContent =
-      `${images.length} of ${cell.dataset.count}, the most confident first`;
-    shown.replaceChildren(...images.map(([path, sure, truth, thumbnail]) => {
-      const item = document.createElement("li");
-      let picture = document.createElement("div");
-      if (thumbnail < 0) {
-        picture.className = "none";
-        picture.textContent = "no thumbnail";
-      } else {
-        picture = document.createElement("img");
-        picture.alt = `${data.by} ${path}`;
-        picture.src = `data:image/webp;base64,${data.thumbnails[thumbnail]}`;
-      }
-      const name = document.createElement("code");
-      name.textContent = path;
-      const chances = document.createElement("span");
-      chances.textContent = i === j
-        ? `${sure} ${data.names[j]}`
-        : `${sure} ${data.names[j]}; ${truth} ${data.names[i]}`;
-      item.append(picture, name, chances);
-      return item;
-    }));
+    const pages = Math.ceil(images.length / data.page);
+    let page = 0;
+    const fill = () => {
+      const first = page * data.page;
+      const last = page === pages - 1 ? cell.dataset.listed : data.lasts[page];
+      const part = cell.dataset.listed === cell.dataset.count.split(" ")[0] ? "" : `, ${cell.dataset.listed} of them listed`;
+      document.getElementById("cell-count").textContent =
+        `${data.firsts[page]} to ${last} of ${cell.dataset.count}${part}, the most confident first`;
+      shown.replaceChildren(...images.slice(first, first + data.page).map((number, at) => {
+        const item = document.createElement("li");
+        const name = document.createElement("code");
+        name.textContent = names[number];
+        const chances = document.createElement("span");
+        const predicted = `${data.percents[sure[first + at]]} ${data.names[j]}`;
+        chances.textContent =
+          i === j ? predicted : `${predicted}; ${data.percents[truth[first + at]]} ${data.names[i]}`;
+        const pictures = picture(number, names[number]);
+        if (!pictures.length) item.className = "none";
+        item.append(...pictures, name, chances);
+        return item;
+      }));
+      document.getElementById("turn").hidden = pages < 2;
+      earlier.disabled = page === 0;
+      later.disabled = page === pages - 1;
+    };
+    turn = (step) => {
+      page += step;
+      fill();
+      dialog.scrollTop = 0;
+    };
+    fill();
     dialog.showModal();
+    dialog.scrollTop = 0;
   };
+  earlier.addEventListener("click", () => turn(-1));
+  later.addEventListener("click", () => turn(1));
   matrix.addEventListener("click", (event) => show(event.target.closest("td")));
   document.getElementById("close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => {

@@ -1,0 +1,106 @@
+"""What a report was made from: for a reader in words, and for who makes it again with every hash and version."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import PurePath
+from typing import Any
+
+import featcache
+from featcache.evaluation import HeadOnSplit
+from featcache.heads.saved import SavedModel
+from featcache.store import FeatureStore
+
+_MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
+           "November", "December")  # fmt: skip
+_WORDS = {"lr": "learning rate"}  # of settings; others are their names
+
+
+def day(nanoseconds: int) -> str:
+    """Return the day, in UTC, as "30 November 2026"; "" where there is none.
+
+    Args:
+        nanoseconds: since 1970, as `time.time_ns` counts; a damaged log may hold any number.
+    """
+    try:
+        date = datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return ""
+    return f"{date.day} {_MONTHS[date.month - 1]} {date.year}" if nanoseconds > 0 else ""
+
+
+def describe_trunk(store: FeatureStore) -> str:
+    """Return the trunk in words: "vit_b_16, weights IMAGENET1K_V1, computed in bfloat16".
+
+    Args:
+        store: whose trunk it is.
+    """
+    record = store.trunk
+    name = record.weights_name
+    weights = f"weights of the file {name}" if PurePath(name).suffix else f"weights {name}"
+    weights = "random weights" if name == "random" else weights
+    return f"{record.spec.arch}, {weights}, computed in {record.spec.compute}"
+
+
+def describe_head(head: SavedModel) -> str:
+    """Return the head in words: "linear, learning rate 0.03, epochs 20".
+
+    Args:
+        head: the model.
+    """
+    settings = [f"{_WORDS.get(name, name.replace('_', ' '))} {value}" for name, value in head.settings.items()]
+    return ", ".join([head.kind, *settings])
+
+
+def list_origin(head_on_split: HeadOnSplit) -> Iterator[tuple[str, str]]:
+    """Yield what a reader wants to know of the making: a name, and a value in words.
+
+    Args:
+        head_on_split: the head and the split.
+    """
+    source, transform = head_on_split.features.source, head_on_split.store.trunk.spec.transform
+    yield "images", source["root"]
+    yield "preprocessing", f"resized to {transform.resize} pixels, {transform.crop} cut from the middle"
+    yield from head_on_split.head.facts()
+    yield from _embedded_on(head_on_split.store)
+
+
+def list_provenance(head_on_split: HeadOnSplit) -> Iterator[tuple[str, str]]:
+    """Yield what must be the same for the same figures: names, hashes and versions.
+
+    Args:
+        head_on_split: the head and the split.
+    """
+    head, features = head_on_split.head, head_on_split.features
+    source, trunk = features.source, head_on_split.store.trunk
+    yield "data set", f"{source['data_set']}, {source['variant']}"
+    yield "head", head.name
+    yield "store", head_on_split.store.name
+    yield "trunk", trunk.spec.fingerprint()
+    for name, value in _flatten(trunk.spec.to_json()):
+        yield f"trunk: {name}", value
+    yield "weights asked for", trunk.weights_path or trunk.weights_name
+    for split, split_source in head.sources.items():
+        yield f"listing of {split}", split_source["listing"]
+    if features.split not in head.sources:
+        yield f"listing of {features.split}", source["listing"]
+    for name, value in head.versions.items():
+        yield f"trained with: {name}", value
+    yield "reported with", f"featcache {featcache.__version__}"
+
+
+def _embedded_on(store: FeatureStore) -> Iterator[tuple[str, str]]:
+    """Yield on which machine, and with which versions, each part of a store was made."""
+    for place, part in enumerate(store.trunk.provenance, start=1):
+        versions = ", ".join(f"{package} {version}" for package, version in part.get("versions", {}).items())
+        numbered = f" ({place})" if len(store.trunk.provenance) > 1 else ""
+        batches = f"batches of {part.get('batch_size', '?')}"
+        yield f"embedded on{numbered}", f"{part.get('device', '?')}, {batches}; {versions}"
+
+
+def _flatten(document: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the values of nested objects, each under the names that lead to it: "transform.resize"."""
+    for name, value in document.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", str(value)
