@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from featcache.cli.app import command
-from featcache.cli.options import Device, Json
+from featcache.cli.options import Device, HeadName, Json
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.recipe import StoreOptions
 
@@ -30,6 +30,7 @@ def fit(
         int | None, typer.Option("--jobs", help="Fits that run at a time; by default one per core.")
     ] = None,
     device: Device = "auto",
+    head_name: HeadName = None,
     as_json: Json = False,
 ) -> None:
     """Fit any other classifier to the cached embeddings; its settings are chosen by macro recall on val."""
@@ -41,14 +42,14 @@ def fit(
     with ProgressBar(open_console(stderr=True)) as bar:
         fitted = fit(
             classifier, choices, predict=predict or (), foreign=True, jobs=jobs, device=device, progress=bar.show,
-            **options,
+            head_name=head_name, **options,
         )  # fmt: skip
     if as_json:
         echo_json(fitted.to_json())
     else:
         for part in classifier_fit_parts(fitted):
-            open_console().print(part)
-        echo(f"saved in {relative_path(fitted.best.folder)}")
+            open_console().print(part, crop=False)
+        echo(f"head {fitted.handles.describe(fitted.best.name)}: saved in {relative_path(fitted.best.folder)}")
     for note in fitted.notes:
         echo_stderr(f"note: {note}")
 
@@ -79,6 +80,6 @@ def compare(
         echo_json(comparison.to_json())
         return
     for part in comparison_parts(comparison, open_console().width):
-        open_console().print(part)
+        open_console().print(part, crop=False)
     if csv is not None:
         echo(f"wrote {relative_path(csv)}")

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from featcache.cli.app import command, refuse_unused
-from featcache.cli.options import HEAD, CheckSeconds, Device, Json, NoCheck, help_of
+from featcache.cli.options import HEAD, CheckSeconds, Device, HeadName, Json, NoCheck, help_of
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.recipe import HeadKeywords, StoreOptions
 
@@ -29,6 +29,7 @@ def fit_head(
         ),
     ] = None,
     no_check: NoCheck = False,
+    head_name: HeadName = None,
     as_json: Json = False,
 ) -> None:
     """Stage two: train linear heads on the cached embeddings, and hold the best against the convex optimum.
@@ -43,14 +44,15 @@ def fit_head(
     with ProgressBar(open_console(stderr=True)) as bar:
         fit = fit_head(
             lr, grid=grid, device=device, check_seconds=None if no_check else check_seconds, from_disk=from_disk,
+            head_name=head_name,
             progress=lambda stage, done, total: bar.show(stage, done, total, "epochs"), **settings, **options,
         )  # fmt: skip
     if as_json:
         echo_json(fit.to_json())
     else:
         for part in fit_parts(fit):
-            open_console().print(part)
+            open_console().print(part, crop=False)
         if fit.best is not None:
-            echo(f"saved in {relative_path(fit.best.folder)}")
+            echo(f"head {fit.handles.describe(fit.best.name)}: saved in {relative_path(fit.best.folder)}")
     for note in fit.notes:
         echo_stderr(f"note: {note}")

@@ -59,6 +59,10 @@ Precision = Annotated[str | None, typer.Option("--precision", help=help_of(TRUNK
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 CheckSeconds = Annotated[float, typer.Option("--check-seconds", help="Seconds that the check may take.")]
+HeadName = Annotated[
+    str | None,
+    typer.Option("--head-name", help="A name of your own for the best head, which stands for it from now on."),
+]
 NoCheck = Annotated[bool, typer.Option("--no-check", help="Leave out the comparison with the convex optimum.")]
 
 # A command's parameter of one of these types stands for the options that it is made of; see `expand_options`.

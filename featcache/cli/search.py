@@ -41,8 +41,9 @@ def search(
         echo_json(result.to_json())
     else:
         for part in search_parts(result):
-            open_console().print(part)
+            open_console().print(part, crop=False)
         if result.fit.best is not None:
-            echo(f"saved in {relative_path(result.fit.best.folder)}")
+            best = result.fit.best
+            echo(f"head {result.fit.handles.describe(best.name)}: saved in {relative_path(best.folder)}")
     for note in result.fit.notes:
         echo_stderr(f"note: {note}")

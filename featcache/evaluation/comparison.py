@@ -32,6 +32,8 @@ class ComparedHead:
     """One head or classifier of a comparison."""
 
     name: str
+    number: int  # of its handle, "#3", which stands for it wherever a head is named
+    given_name: str  # that a person gave it with --head-name; "" where nobody did
     classifier: str  # "linear", "knn", "sklearn.svm:SVC"
     settings: str  # what differs from the defaults
     split: str  # whose scores these are
@@ -43,7 +45,11 @@ class ComparedHead:
     order: tuple[float, ...]  # the order of merit, see `heads.saved.merit_key`
 
     def figure(self, column: str) -> float:
-        """Return one of macro_recall, accuracy, loss, gap and seconds; nan where it is not known."""
+        """Return one of macro_recall, accuracy, loss, gap and seconds; nan where it is not known.
+
+        Args:
+            column: Its name.
+        """
         if column in _SCORES:
             return math.nan if self.scores is None else float(getattr(self.scores, column))
         return float(getattr(self, column))
@@ -57,6 +63,7 @@ class Comparison:
     variant: str
     heads: tuple[ComparedHead, ...]
     notes: tuple[str, ...]
+    is_rescored: bool = False  # on a split that was named: the order is not the one that "best" follows
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of `featcache compare --json`."""
@@ -66,6 +73,8 @@ class Comparison:
             "heads": [
                 {
                     "name": head.name,
+                    "number": head.number,
+                    "given_name": head.given_name or None,
                     "classifier": head.classifier,
                     "settings": head.settings,
                     "split": head.split,
@@ -119,7 +128,9 @@ def compare(*, split: str | None = None, sort: str = "macro_recall", **options: 
         raise no_head_error(request)
     if split is None:
         notes += notes_on_changed_val(request, candidates)
-    return Comparison(request.recipe.name, request.variant, tuple(_sort(heads, sort)), tuple(dict.fromkeys(notes)))
+    return Comparison(
+        request.recipe.name, request.variant, tuple(_sort(heads, sort)), tuple(dict.fromkeys(notes)), split is not None
+    )
 
 
 def _compared(candidate: Candidate, split: str, scores: Scores | None, ranked_by: Scores | None) -> ComparedHead:
@@ -128,6 +139,8 @@ def _compared(candidate: Candidate, split: str, scores: Scores | None, ranked_by
     order = merit_key(ranked_by, diverged=candidate.has_diverged, at=run.at, is_best=run.best == candidate.name)
     return ComparedHead(
         name=candidate.name,
+        number=candidate.number,
+        given_name=candidate.given_name,
         classifier=candidate.kind,
         settings=_settings(candidate),
         split=split,

@@ -10,6 +10,8 @@ from .find import ChosenHead as ChosenHead
 from .find import find_head as find_head
 from .find import no_head_error as no_head_error
 from .folders import heads_folder as heads_folder
+from .handles import Handles as Handles
+from .handles import refuse_given_name as refuse_given_name
 from .integrity import repair_heads as repair_heads
 from .integrity import verify_heads as verify_heads
 from .kinds import MODEL_DOCUMENTS as MODEL_DOCUMENTS
