@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperCommand
 
 import featcache
+from featcache.cli.help import CommandGroup, example_lines, name_values, write_parameters
 from featcache.cli.options import expand_options
 from featcache.cli.output import echo_stderr
 from featcache.errors import FeatcacheError, MachineError, UsageError
@@ -30,8 +31,8 @@ INTERRUPTED, TERMINATED = 130, 143  # 128 + the number of SIGINT, of SIGTERM
 _STDOUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _TYPED: ContextVar[frozenset[str]] = ContextVar("options that were typed", default=frozenset())
 app = typer.Typer(
+    cls=CommandGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -41,6 +42,20 @@ app = typer.Typer(
 
 class _Command(TyperCommand):
     """A command that takes an option once, and remembers which options were typed."""
+
+    def __init__(self, name: str | None, **attributes: Any) -> None:
+        super().__init__(name, **attributes)
+        name_values(self.params)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, then the options."""
+        write_parameters(self.get_params(ctx), ctx, formatter)
+
+    def format_epilog(self, _ctx: Any, formatter: Any) -> None:
+        """Write an example of the command under its options."""
+        for line in example_lines(self.name):
+            formatter.write_paragraph()
+            formatter.write(f"{line}\n")
 
     def make_parser(self, ctx: Any) -> Any:
         """Return the parser, which refuses an option that was typed twice: the first one would count for nothing."""

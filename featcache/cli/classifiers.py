@@ -27,7 +27,7 @@ def fit(
         list[str] | None, typer.Option("--predict", help="Also save the predictions for this split.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", help="Fits that run at a time; by default one per core.")
+        int | None, typer.Option("--jobs", help="Fits that run at a time; by default one per core.  [from 1 up]")
     ] = None,
     device: Device = "auto",
     head_name: HeadName = None,
@@ -62,7 +62,8 @@ def compare(
         typer.Option("--split", help="Evaluate every head on this split; by default, show the saved scores on val."),
     ] = None,
     sort: Annotated[
-        str, typer.Option("--sort", help="macro_recall, accuracy, loss, gap, seconds, name or newest.")
+        str,
+        typer.Option("--sort", help="What to sort by.  [macro_recall, accuracy, loss, gap, seconds, name or newest]"),
     ] = "macro_recall",
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the table to this file (.csv).")] = None,
     as_json: Json = False,

@@ -14,7 +14,7 @@ from featcache.recipe import HeadKeywords, StoreOptions
 def search(
     *,
     trials: Annotated[
-        int, typer.Option("--trials", help="How many the study holds in the end, old ones included.")
+        int, typer.Option("--trials", help="How many the study holds in the end, old ones included.  [from 1 up]")
     ] = 50,
     options: StoreOptions,
     settings: Annotated[HeadKeywords, Only(("optimizer", "batch_size", "epochs", "seed", "select"))],
