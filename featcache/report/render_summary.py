@@ -215,14 +215,19 @@ def _between(summary: Contents) -> RenderableType:
     lines = [Text("between the splits", "bold")]
     lines += [Text(f"  {printable(str(leak))}", "bold red") for leak in summary.leaks]
     if not summary.leaks:
+        crossing = sum(summary.duplicates.across_splits.values()) if summary.duplicates else 0
+        noun = "path" if summary.duplicates is None or crossing else "image"  # one image may have two paths
         named = (
             [split.clips for split in summary.splits.values()],
             [split.subjects for split in summary.splits.values()],
         )
-        kinds = ["image", *(kind for kind, counts in zip(("clip", "subject"), named, strict=True) if any(counts))]
+        kinds = [noun, *(kind for kind, counts in zip(("clip", "subject"), named, strict=True) if any(counts))]
         unnamed = [f"{kind}s" for kind in ("clip", "subject") if kind not in kinds]
         listed = " or ".join(filter(None, [", ".join(kinds[:-1]), kinds[-1]]))
         lines.append(Text(f"  no {listed} appears in two splits"))
+        if crossing:
+            images = f"{counted(crossing, 'image')} {_appear(crossing)}"
+            lines.append(Text(f"  {images} in two splits under different paths: see below", "bold red"))
         if unnamed:
             lines.append(Text(f"  (the data set names no {' or '.join(unnamed)})", "dim"))
     return Group(*lines)
