@@ -121,7 +121,7 @@ def fit_head(
     _refuse_choice_without_val(splits, configs)
     unused = []
     if flags.get("select") is not None and len(configs) == 1 and configs[0].patience is None:
-        unused.append(f"--select {section.select} chooses nothing: there is one head, and its last epoch is kept")
+        unused.append(f"--select {section.select} has no effect: with a single head there is nothing to choose")
     if from_disk and check_seconds is not None:
         unused.append("the check needs the training rows in memory: it is left out with --from-disk")
 
@@ -246,7 +246,9 @@ def head_section(
     if flags.get("momentum") is not None and "sgd" not in section.optimizer and "optimizer" not in searched:
         raise UsageError(f"--momentum has no effect with {' and '.join(section.optimizer)}: it is a setting of sgd")
     if flags.get("plateau_epochs") is not None and section.schedule != "plateau":
-        raise UsageError(f"--plateau-epochs has no effect with --schedule {section.schedule}; it is one of plateau")
+        raise UsageError(
+            f"--plateau-epochs has no effect with --schedule {section.schedule}; it belongs to --schedule plateau"
+        )
     return section
 
 
@@ -264,10 +266,10 @@ def notes_of_heads(train: Features | Streamed, val: Features | None, heads: Sequ
 
 def _refuse_choice_without_val(splits: Splits, configs: Sequence[HeadConfig]) -> None:
     if splits.val is None and (len(configs) > 1 or configs[0].patience):
-        chooser = f"{len(configs)} heads" if len(configs) > 1 else "patience"
+        chooser = f"a choice among {len(configs)} heads" if len(configs) > 1 else "patience"
         raise CacheError(
-            f"{splits.train.source['data_set']}: {chooser} and no val split in the cache to choose by (test is for the "
-            f"report alone). Run `featcache extract --split val`, or train one head, every epoch."
+            f"{splits.train.source['data_set']}: {chooser} needs a val split, and the cache has none (test is kept "
+            f"for the report). Run `featcache extract --split val`, or train a single head without --patience."
         )
 
 

@@ -33,14 +33,15 @@ def extract_warnings(summary: Summary) -> Iterator[str]:
         yield f"skipped {len(summary.failures) - _NAMED} more images of {summary.split!r} (--json names them all)"
     if summary.ignored:
         shown = ", ".join(map(shown_path, summary.ignored[:3])) + (", …" if len(summary.ignored) > 3 else "")
-        yield f"note: {counted(len(summary.ignored), 'file')} of {summary.split!r} not taken for images: {shown}"
+        files = f"{counted(len(summary.ignored), 'file')} of {summary.split!r}"
+        yield f"note: {files} ignored, not images by their names: {shown}"
     yield from (f"note: {note}" for note in summary.notes)
     if summary.empty_classes:
         shown = ", ".join(summary.empty_classes[:5]) + (", …" if len(summary.empty_classes) > 5 else "")
         yield f"note: {summary.split!r} has no image of {counted(len(summary.empty_classes), 'class')}: {shown}"
     yield from (f"note: {cut}" for cut in summary.cuts)
     if summary.moved_from:
-        yield f"note: {summary.data_set}/{summary.split} has moved: it was {summary.moved_from}, with the same images"
+        yield f"note: {summary.data_set}/{summary.split} has moved here from {summary.moved_from}, with the same images"
     if summary.drift is not None and not summary.drift.compared:
         yield (
             "note: this store was made with other versions or hardware, and none of the images that it holds is where "
@@ -88,12 +89,12 @@ def fit_parts(fit: "Fit") -> list[RenderableType]:
         fit: what the training returned.
     """
     shown, left = _worth_showing(fit)
-    val = "" if fit.val_rows is None else f", {fit.val_rows:,} to choose by"
+    val = "" if fit.val_rows is None else f", {fit.val_rows:,} val rows to choose by"
     steps = sorted({saved.head.steps for saved in fit.heads})
     step_counts = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
     many_heads = "" if len(fit.heads) == 1 else f"{len(fit.heads):,} heads, "
     parts: list[RenderableType] = [
-        Text(f"{fit.train_rows:,} rows to train on{val}; {many_heads}{step_counts} steps each, {fit.seconds:.1f} s"),
+        Text(f"{fit.train_rows:,} training rows{val}; {many_heads}{step_counts} steps each, {fit.seconds:.1f} s"),
         FittingTable(_fit_columns(fit, shown), "--json has them all"),
     ]
     if left:

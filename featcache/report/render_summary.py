@@ -161,7 +161,7 @@ def _classes(name: str, split: SplitContents, width: int) -> RenderableType:
         )
         for label in order
     ]
-    title = Text(f"{shorten(printable(name), width // 2)}: rows of each class, most first", "bold")
+    title = Text(f"{shorten(printable(name), width // 2)}: rows of each class, largest first", "bold")
     return Group(title, _table("class", order, ("rows", "share", ""), rows, width))
 
 
@@ -199,7 +199,7 @@ def _findings(split: SplitContents, width: int) -> Iterator[Text]:
         yield Text(f"  {split.not_on_disk:,} of {counted(split.images, 'image')} {verb} not on disk yet")
     if split.ignored:
         named = ", ".join(map(printable, split.ignored[:NAMED])) + (", …" if len(split.ignored) > NAMED else "")
-        yield Text(f"  {counted(len(split.ignored), 'file')} not taken for images: {named}")
+        yield Text(f"  {counted(len(split.ignored), 'file')} ignored, not images by their names: {named}")
 
 
 def _conflicts(conflicts: Sequence[LabelConflict], width: int) -> Iterator[Text]:
@@ -242,7 +242,7 @@ def _duplicates(duplicates: Duplicates | None, width: int) -> RenderableType:
     out_of = f"of {counted(duplicates.images, 'image')} as last extracted"
     if not duplicates.repeated:
         return Group(title, Text(f"  none, {out_of}"))
-    repeated = f"{counted(duplicates.repeated, 'content')} {_appear(duplicates.repeated)}"
+    repeated = f"{counted(duplicates.repeated, 'different image')} {_appear(duplicates.repeated)}"
     lines.append(Text(f"  {repeated} under two or more paths ({out_of})"))
     for (first, second), count in duplicates.across_splits.items():
         if count:

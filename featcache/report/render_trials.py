@@ -10,7 +10,7 @@ from featcache.heads import Fitted, Scores
 from featcache.heads.classifiers import SearchTrial, format_value, trial_merit_key
 from featcache.report.columns import Column, FittingTable
 from featcache.report.render_stages import score_columns
-from featcache.text import UNDEFINED, decimal, percent, printable
+from featcache.text import UNDEFINED, counted, decimal, percent, printable
 
 _SHOWN = 20  # combinations; --json has them all
 
@@ -21,10 +21,10 @@ def classifier_fit_parts(fitted: Fitted) -> Iterator[RenderableType]:
     Args:
         fitted: what the fit returned.
     """
-    val = "" if fitted.val_rows is None else f", {fitted.val_rows:,} to choose by"
+    val = "" if fitted.val_rows is None else f", {fitted.val_rows:,} val rows to choose by"
     yield Text(
-        f"{printable(fitted.best.kind)}: {fitted.train_rows:,} rows to train on{val}; "
-        f"{len(fitted.trials)} settings, {fitted.seconds:.1f} s"
+        f"{printable(fitted.best.kind)}: {fitted.train_rows:,} training rows{val}; "
+        f"{counted(len(fitted.trials), 'combination')} of settings, {fitted.seconds:.1f} s"
     )
     trials = fitted.trials
     order = sorted(range(len(trials)), key=lambda index: trial_merit_key(trials, index))
@@ -40,7 +40,7 @@ def classifier_fit_parts(fitted: Fitted) -> Iterator[RenderableType]:
     if fitted.best.train is not None:
         recall, accuracy, loss = _cells(fitted.best.train)
         with_loss = "" if math.isnan(fitted.best.train.loss) else f", loss {loss}"
-        yield Text(f"on its own training rows: macro recall {recall}, accuracy {accuracy}{with_loss}")
+        yield Text(f"on the training rows: macro recall {recall}, accuracy {accuracy}{with_loss}")
 
 
 def _trial_columns(trials: Sequence[SearchTrial], keys: Sequence[str], *, is_choice: bool) -> list[Column]:

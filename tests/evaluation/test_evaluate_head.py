@@ -182,7 +182,7 @@ def test_what_a_reader_must_know_is_noted(tmp_path):
     record_clusters(tmp_path, "train", "val", asked="random", part="limit 30")
     fit_head(tmp_path, [0.1, 0.2])
     notes = " | ".join(evaluate(tmp_path).notes)
-    for said in ("weights are random", "limit 30", "chosen by its score on these very images"):
+    for said in ("weights are random", "limit 30", "chosen by its score on these images"):
         assert said in notes
 
 

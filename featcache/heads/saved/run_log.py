@@ -137,7 +137,7 @@ def read_runs(store: FeatureStore, data_set: str, variant: str, *, newest: bool 
     if content.log.damaged and newest:
         number, problem = content.log.damaged[0]
         raise CacheError(
-            f"{path}: line {number} {problem}: nobody can say which head is the newest, or the best. Name the head, "
+            f"{path}: line {number} {problem}: it is not known which head is the newest, or the best. Name the head, "
             f"or run `featcache repair`, which takes the line out"
         )
     return content.runs
@@ -179,7 +179,7 @@ def read_run_log(path: Path) -> RunLog:
         try:
             runs.append(_run(validate(RunDocument, entry)))
         except ValueError as error:
-            return f"is none that this version reads: {error}"
+            return f"cannot be read by this version: {error}"
         return ""
 
     try:
