@@ -20,6 +20,7 @@ from typer.core import TyperCommand
 
 import featcache
 from featcache.arguments import synonym_of
+from featcache.cli.help import CommandGroup, example_lines, name_values, write_parameters
 from featcache.cli.options import expand_options
 from featcache.cli.output import echo_stderr
 from featcache.errors import FeatcacheError, MachineError, UsageError
@@ -31,8 +32,8 @@ INTERRUPTED, TERMINATED = 130, 143  # 128 + the number of SIGINT, of SIGTERM
 _STDOUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _TYPED: ContextVar[frozenset[str]] = ContextVar("options that were typed", default=frozenset())
 app = typer.Typer(
+    cls=CommandGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -46,6 +47,20 @@ class _Command(TyperCommand):
     A name that other tools have for an option stands for it (`--learning-rate` for `--lr`), and several numbers of an
     option that may be repeated can stand behind one comma: `--lr 0.01,0.03`.
     """
+
+    def __init__(self, name: str | None, **attributes: Any) -> None:
+        super().__init__(name, **attributes)
+        name_values(self.params)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, then the options."""
+        write_parameters(self.get_params(ctx), ctx, formatter)
+
+    def format_epilog(self, _ctx: Any, formatter: Any) -> None:
+        """Write an example of the command under its options."""
+        for line in example_lines(self.name):
+            formatter.write_paragraph()
+            formatter.write(f"{line}\n")
 
     def make_parser(self, ctx: Any) -> Any:
         """Return the parser, which refuses an option that was typed twice: the first one would count for nothing."""

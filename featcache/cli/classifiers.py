@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from featcache.cli.app import command
-from featcache.cli.options import Device, Json, WithFolder
+from featcache.cli.options import Device, HeadName, Json, WithFolder
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.recipe import StoreOptions
 
@@ -27,9 +27,10 @@ def fit(
         list[str] | None, typer.Option("--predict", help="Also save the predictions for this split.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", help="Fits that run at a time; by default one per core.")
+        int | None, typer.Option("--jobs", help="Fits that run at a time; by default one per core.  [from 1 up]")
     ] = None,
     device: Device = "auto",
+    head_name: HeadName = None,
     as_json: Json = False,
 ) -> None:
     """Fit any other classifier to the cached embeddings; its settings are chosen by macro recall on val."""
@@ -41,14 +42,14 @@ def fit(
     with ProgressBar(open_console(stderr=True)) as bar:
         fitted = fit(
             classifier, choices, predict=predict or (), foreign=True, jobs=jobs, device=device, progress=bar.show,
-            **options,
+            head_name=head_name, **options,
         )  # fmt: skip
     if as_json:
         echo_json(fitted.to_json())
     else:
         for part in classifier_fit_parts(fitted):
-            open_console().print(part)
-        echo(f"saved in {relative_path(fitted.best.folder)}")
+            open_console().print(part, crop=False)
+        echo(f"head {fitted.handles.describe(fitted.best.name)}: saved in {relative_path(fitted.best.folder)}")
     for note in fitted.notes:
         echo_stderr(f"note: {note}")
 
@@ -61,7 +62,8 @@ def compare(
         typer.Option("--split", help="Evaluate every head on this split; by default, show the saved scores on val."),
     ] = None,
     sort: Annotated[
-        str, typer.Option("--sort", help="macro_recall, accuracy, loss, gap, seconds, name or newest.")
+        str,
+        typer.Option("--sort", help="What to sort by.  [macro_recall, accuracy, loss, gap, seconds, name or newest]"),
     ] = "macro_recall",
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the table to this file (.csv).")] = None,
     as_json: Json = False,
@@ -79,6 +81,6 @@ def compare(
         echo_json(comparison.to_json())
         return
     for part in comparison_parts(comparison, open_console().width):
-        open_console().print(part)
+        open_console().print(part, crop=False)
     if csv is not None:
         echo(f"wrote {relative_path(csv)}")

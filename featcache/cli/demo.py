@@ -26,12 +26,12 @@ def demo(cache: Cache = None) -> None:
     if not root.exists():
         echo(f"writing 500 scans of handwritten digits to {root}")
         digits.write_digits(root)
-    echo(f"asking for the pretrained weights (at most {digits.PROBE_SECONDS:.0f} s)")
+    echo(f"looking for the pretrained weights (at most {digits.PROBE_SECONDS:.0f} s)")
     trained = digits.pretrained()
     if not trained:
         echo(
-            "\n*** The pretrained weights are out of reach: the trunk is RANDOM (seeded); the scores below show the "
-            "pipeline, not the model. ***"
+            "\n*** The pretrained weights could not be downloaded: the trunk is RANDOM (seeded); the scores below show "
+            "the pipeline, not the model. ***"
         )
     for shown in digits.commands(trained=trained):
         echo(f"\n$ {shown}")

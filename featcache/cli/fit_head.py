@@ -10,6 +10,7 @@ from featcache.cli.options import (
     CheckSeconds,
     Device,
     Folds,
+    HeadName,
     Json,
     NoCheck,
     WithFolder,
@@ -40,6 +41,7 @@ def fit_head(
         ),
     ] = None,
     no_check: NoCheck = False,
+    head_name: HeadName = None,
     as_json: Json = False,
 ) -> None:
     """Stage two: train linear heads on the cached embeddings, and hold the best against the convex optimum.
@@ -57,7 +59,7 @@ def fit_head(
                 fold,
                 fit_head(
                     lr, grid=grid, device=device, check_seconds=None if no_check else check_seconds,
-                    from_disk=from_disk,
+                    from_disk=from_disk, head_name=head_name,
                     progress=lambda stage, done, total: bar.show(stage, done, total, "epochs"), **settings, **of_fold,
                 ),
             )
@@ -71,9 +73,9 @@ def fit_head(
             if fold is not None:
                 echo(f"fold {fold}")
             for part in fit_parts(fit):
-                open_console().print(part)
+                open_console().print(part, crop=False)
             if fit.best is not None:
-                echo(f"saved in {relative_path(fit.best.folder)}")
+                echo(f"head {fit.handles.describe(fit.best.name)}: saved in {relative_path(fit.best.folder)}")
         if all(fit.best is not None for _, fit in fits):
             say_next("report", options, *([] if folds is None else ["--folds", folds]))
     for note in dict.fromkeys(note for _, fit in fits for note in fit.notes):

@@ -80,14 +80,22 @@ Folds = Annotated[
     str | None, typer.Option("--folds", help="Of Drive&Act: several folds, one after the other, such as 0,1,2.")
 ]
 Cache = Annotated[str | None, typer.Option("--cache", help="The cache folder.  [env: FEATCACHE_CACHE; default: cache]")]
-Name = Annotated[str | None, typer.Option("--name", help="The data set's name in the cache.")]
+Name = Annotated[
+    str | None, typer.Option("--name", help="The data set's name in the cache; by default that of its folder.")
+]
 Store = Annotated[str | None, typer.Option("--store", help="Which store: its name, or the start of its fingerprint.")]
 Arch = Annotated[str | None, typer.Option("--arch", help=help_of(TRUNK["arch"], default=False))]
 Weights = Annotated[str | None, typer.Option("--weights", help=help_of(TRUNK["weights"], default=False))]
 Precision = Annotated[str | None, typer.Option("--precision", help=help_of(TRUNK["precision"], default=False))]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Device = Annotated[str, typer.Option("--device", help="Where to compute.  [auto, cpu, cuda, cuda:N or mps]")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
-CheckSeconds = Annotated[float, typer.Option("--check-seconds", help="Seconds that the check may take.")]
+CheckSeconds = Annotated[
+    float, typer.Option("--check-seconds", help="Seconds that the check may take.  [above 0 to 86,400]")
+]
+HeadName = Annotated[
+    str | None,
+    typer.Option("--head-name", help="A name of your own for the best head; every command takes it from now on."),
+]
 NoCheck = Annotated[bool, typer.Option("--no-check", help="Leave out the comparison with the convex optimum.")]
 
 # A command's parameter of one of these types stands for the options that it is made of; see `expand_options`.

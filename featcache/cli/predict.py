@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HeadName = Annotated[
     str,
     typer.Argument(
-        help="A head: its name, the start of it, or its folder; best (the first of compare); latest (the newest)."
+        help="A head: its number (3), its name or the start of it, its folder; best (the first of compare); latest."
     ),
 ]
 
@@ -33,17 +33,25 @@ def predict(
         list[str], typer.Argument(metavar="IMAGE…", help="Images, folders, one video, or - for names on stdin.")
     ],
     options: StoreOptions,
-    top: Annotated[int, typer.Option("--top", help="How many labels are shown for each image.")] = 5,
+    top: Annotated[int, typer.Option("--top", help="How many labels are shown for each image.  [from 1 up]")] = 5,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the predictions as a table (.csv).")] = None,
     png: Annotated[
         Path | None, typer.Option("--png", help="Write a contact sheet (.png); for a video, a strip.")
     ] = None,
     per_second: Annotated[
-        float, typer.Option("--per-second", help="Frames of a video that are looked at each second.")
+        float, typer.Option("--per-second", help="Frames of a video that are looked at each second.  [above 0]")
     ] = 2.0,
     device: Device = "auto",
-    workers: Annotated[int | None, typer.Option("--workers", help="Processes that read and decode.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images in one forward pass.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Processes that read and decode; by default as many as fit.  [from 0 up]"),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size", help="Images in one forward pass; by default as the device likes it.  [from 1 up]"
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Predict the labels of new images, with probabilities. --weights says where the trunk's weights are now."""

@@ -23,20 +23,21 @@ def report(
     head: Annotated[
         str | None,
         typer.Argument(
-            help="A head: its name or the start of it, best (the default: the first of compare) or latest. The folder "
-            "of a data set is taken for --data."
+            help="A head: its number (3), its name or the start of it; latest; or best, the default. The folder of a "
+            "data set is taken for --data."
         ),
     ] = None,
     split: Annotated[
         str | None, typer.Option("--split", help="The split; by default test if there is one, else val.")
     ] = None,
     options: StoreOptions,
-    by: Annotated[str, typer.Option("--by", help="What counts as one prediction: image or clip.")] = "image",
+    by: Annotated[str, typer.Option("--by", help="What counts as one prediction.  [image or clip]")] = "image",
     clip_rule: Annotated[
         str | None,
         typer.Option(
             "--clip-rule",
-            help="How a clip is predicted from its images: mean-probability (the default), mean-logit or majority.",
+            help="How a clip is predicted from its images.  [mean-probability, mean-logit or majority; default: "
+            "mean-probability]",
         ),
     ] = None,
     against: Annotated[

@@ -14,7 +14,7 @@ from featcache.recipe import HeadKeywords, StoreOptions
 def search(
     *,
     trials: Annotated[
-        int, typer.Option("--trials", help="How many the study holds in the end, old ones included.")
+        int, typer.Option("--trials", help="How many the study holds in the end, old ones included.  [from 1 up]")
     ] = 50,
     options: Annotated[StoreOptions, WithFolder()],
     settings: Annotated[HeadKeywords, Only(("optimizer", "batch_size", "epochs", "seed", "select"))],
@@ -41,8 +41,9 @@ def search(
         echo_json(result.to_json())
     else:
         for part in search_parts(result):
-            open_console().print(part)
+            open_console().print(part, crop=False)
         if result.fit.best is not None:
-            echo(f"saved in {relative_path(result.fit.best.folder)}")
+            best = result.fit.best
+            echo(f"head {result.fit.handles.describe(best.name)}: saved in {relative_path(best.folder)}")
     for note in result.fit.notes:
         echo_stderr(f"note: {note}")

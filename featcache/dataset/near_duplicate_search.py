@@ -90,8 +90,8 @@ def near_duplicates(
     splits = order_splits(key[2] for key in request.keys_of(store))
     if len(splits) < 2:
         raise CacheError(
-            f"{store.root}: holds the split {splits[0]!r} of {request.recipe.name} alone, and near-duplicates are "
-            f"looked for between two; run `featcache extract` for the others"
+            f"{store.root}: holds only split {splits[0]!r} of {request.recipe.name}, and near-duplicates are looked "
+            f"for between two splits; run `featcache extract` for the others"
         )
     images = [_SplitImages.read(store, request.key_of(store, split)) for split in splits]
     total = sum(len(a) * len(b) for a, b in combinations(images, 2))

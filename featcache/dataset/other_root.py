@@ -21,18 +21,18 @@ def refuse_other_root(request: "DatasetRequest", store: FeatureStore, key: Listi
     left = has_files(before)
     if not left and os.path.isdir(wanted) and has_same_files(before, wanted, request.stat_log):
         request.stat_log.try_flush()
-        warnings.warn(f"{root} has moved to {wanted}; `featcache extract` notes that", stacklevel=3)
+        warnings.warn(f"{root} has moved to {wanted}; `featcache extract` records the new place", stacklevel=3)
         return
     if not left and not os.path.exists(wanted) and not os.path.isdir(root):
         warnings.warn(
             f"neither {wanted} nor {root}, which {'/'.join(key)} was extracted from, is on this machine: they are "
-            f"taken for one data set by its name",
+            f"assumed to be the same data set, since its name is the same",
             stacklevel=3,
         )
         return
     back = f"Name {root} with --data" if os.path.isdir(root) else f"{root} is gone: put its images there again"
     raise CacheError(
-        f"{request.folder}: {'/'.join(key)} was extracted from {root}, and {wanted} is asked for"
+        f"{request.folder}: {'/'.join(key)} was extracted from {root}, and you asked for {wanted}"
         f"{'' if left else ', which does not hold all of its images as they were'}. {back}, or "
         f"run `featcache extract --data {wanted} --name` with a name of its own, and type that name here too."
     )

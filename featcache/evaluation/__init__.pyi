@@ -1,3 +1,4 @@
+from .comparison import ComparedHead as ComparedHead
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
 from .evaluate_head import UNITS as UNITS

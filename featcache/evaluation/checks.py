@@ -52,7 +52,7 @@ def notes_on(model: SavedModel, store: FeatureStore, features: Features, selecte
     elif features.split == "train":
         notes.append("these are the images that the head was trained on")
     if features.split == "val" and selected_by:
-        notes.append("this head was chosen by its score on these very images, so the score is a little too good")
+        notes.append("this head was chosen by its score on these images, so this score is a little too high")
     if features.part:
         notes.append(f"split {features.split!r} is a part of its folder ({features.part})")
     trained_in = model.sources["train"].get("root", "")

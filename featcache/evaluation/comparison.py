@@ -35,6 +35,8 @@ class ComparedHead:
     """One head or classifier of a comparison."""
 
     name: str
+    number: int  # of its handle, "#3", which stands for it wherever a head is named; 0 for a function, which has none
+    given_name: str  # that a person gave it with --head-name; "" where nobody did
     classifier: str  # "linear", "knn", "sklearn.svm:SVC"
     settings: str  # what differs from the defaults
     split: str  # whose scores these are
@@ -46,7 +48,11 @@ class ComparedHead:
     order: tuple[float, ...]  # the order of merit, see `heads.saved.merit_key`
 
     def figure(self, column: str) -> float:
-        """Return one of macro_recall, accuracy, loss, gap and seconds; nan where it is not known."""
+        """Return one of macro_recall, accuracy, loss, gap and seconds; nan where it is not known.
+
+        Args:
+            column: Its name.
+        """
         if column in _SCORES:
             return math.nan if self.scores is None else float(getattr(self.scores, column))
         return float(getattr(self, column))
@@ -60,6 +66,7 @@ class Comparison:
     variant: str
     heads: tuple[ComparedHead, ...]
     notes: tuple[str, ...]
+    is_rescored: bool = False  # on a split that was named: the order is not the one that "best" follows
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of `featcache compare --json`."""
@@ -69,6 +76,8 @@ class Comparison:
             "heads": [
                 {
                     "name": head.name,
+                    "number": head.number or None,
+                    "given_name": head.given_name or None,
                     "classifier": head.classifier,
                     "settings": head.settings,
                     "split": head.split,
@@ -132,7 +141,10 @@ def compare(
         raise no_head_error(request)
     if split is None:
         notes += notes_on_changed_val(request, candidates)
-    return Comparison(request.recipe.name, request.variant, tuple(_sort(compared, sort)), tuple(dict.fromkeys(notes)))
+    return Comparison(
+        request.recipe.name, request.variant, tuple(_sort(compared, sort)), tuple(dict.fromkeys(notes)),
+        split is not None,
+    )  # fmt: skip
 
 
 def _compared(candidate: Candidate, split: str, scores: Scores | None, ranked_by: Scores | None) -> ComparedHead:
@@ -141,6 +153,8 @@ def _compared(candidate: Candidate, split: str, scores: Scores | None, ranked_by
     order = merit_key(ranked_by, diverged=candidate.has_diverged, at=run.at, is_best=run.best == candidate.name)
     return ComparedHead(
         name=candidate.name,
+        number=candidate.number,
+        given_name=candidate.given_name,
         classifier=candidate.kind,
         settings=_settings(candidate),
         split=split,
@@ -161,7 +175,7 @@ def _compare_function(request: DatasetRequest, split: str, name: str, function: 
     scores, at = score_output(head.predict(features), features.y, len(features.classes)), time.time_ns()
     order = merit_key(scores, diverged=False, at=at, is_best=True)
     return ComparedHead(
-        name=name, classifier=FUNCTION, settings="", split=split, scores=scores, gap=math.nan, seconds=0.0, at=at,
+        name=name, number=0, given_name="", classifier=FUNCTION, settings="", split=split, scores=scores, gap=math.nan, seconds=0.0, at=at,
         store=store.name, order=order,
     )  # fmt: skip
 

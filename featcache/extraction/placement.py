@@ -32,7 +32,7 @@ def choose_placements(device: str) -> list[Placement]:
         return _all_placements()
     names = [re.sub(r":0+(?=\d)", ":", name) for name in device.split(",")]
     if len(set(names)) < len(names):
-        raise UsageError(f"--device {device}: the same device twice")
+        raise UsageError(f"--device {device}: it names the same device twice")
     return [Placement(choose_device(name)) for name in names]
 
 

@@ -186,5 +186,5 @@ def _find_problem(line: LogLine, take: Callable[[dict[str, Any]], str]) -> str:
     if entry is not None:
         return take(entry)
     if not line.whole:  # all of a line, and then another byte: no crash writes one too many
-        return "is damaged: its end is no newline"
+        return "is damaged: it does not end in a newline"
     return "is damaged: it does not match its checksum"

@@ -68,7 +68,7 @@ def _line(value: str) -> str:
 
 def _file_name(value: str) -> str:
     if not value or value in (".", "..") or "/" in value or "\\" in value or len(value) > 255:
-        raise ValueError("this is no name of a head")
+        raise ValueError("this is not the name of a head")
     return value
 
 
@@ -170,7 +170,7 @@ class DocumentKind(Generic[D]):
         try:
             return validate(self.schema, value)
         except ValueError as error:
-            raise DocumentError(f"{path}: this is no {self.noun} that this version reads: {error}") from None
+            raise DocumentError(f"{path}: this {self.noun} cannot be read by this version: {error}") from None
 
 
 def salvage_document(path: Path) -> Any:

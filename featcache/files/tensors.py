@@ -98,7 +98,7 @@ def read_tensors(path: Path, sha256: str, *, way_out: str) -> Tensors:
     try:
         return Tensors(path, parse_tensors(data))
     except ValueError as error:
-        raise CacheError(f"{path}: this is no file of tensors that this version reads: {error}") from None
+        raise CacheError(f"{path}: this file of tensors cannot be read by this version: {error}") from None
 
 
 def parse_tensors(data: bytes) -> dict[str, npt.NDArray[Any]]:
@@ -115,4 +115,4 @@ def parse_tensors(data: bytes) -> dict[str, npt.NDArray[Any]]:
     try:
         return load(data)
     except (SafetensorError, KeyError, TypeError) as error:  # the last two: a dtype that NumPy has not
-        raise ValueError(f"it is no safetensors file of NumPy's types: {error}") from None
+        raise ValueError(f"it is not a safetensors file of NumPy's types: {error}") from None

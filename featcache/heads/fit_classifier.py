@@ -22,9 +22,11 @@ from featcache.heads.classifiers import (
     search_ridge,
 )
 from featcache.heads.saved import (
+    Handles,
     SavedClassifier,
     is_function,
     record_run,
+    refuse_given_name,
     save_classifier,
     scores_to_json,
     trial_to_json,
@@ -49,6 +51,7 @@ class Fitted:
     val_rows: int | None
     seconds: float
     notes: tuple[str, ...]
+    handles: Handles  # the short names of all models of the data set
 
     @property
     def trials(self) -> tuple[SearchTrial, ...]:
@@ -61,6 +64,8 @@ class Fitted:
         return {
             "classifier": best.kind,
             "name": best.name,
+            "number": self.handles.numbers[best.name],
+            "given_name": self.handles.given_name(best.name) or None,
             "settings": dict(best.settings),
             "train": scores_to_json(best.train),
             "val": scores_to_json(best.val),
@@ -84,6 +89,7 @@ def fit(
     foreign: bool = False,
     device: str = "auto",
     jobs: int | None = None,
+    head_name: str | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
     **options: Unpack[StoreOptions],
 ) -> Fitted:
@@ -97,6 +103,7 @@ def fit(
         foreign: Whether classes of other packages than scikit-learn may be imported.
         device: Where k-NN compares rows; the others are fitted by the CPU.
         jobs: How many fits run at once; None: one a core.
+        head_name: A name for the classifier, which stands for it from now on; None leaves it without one.
         progress: Gets the stage, what is done and what there is to do.
         **options: The recipe, the data, the cache and the store: see `featcache.recipe.StoreOptions`.
 
@@ -112,6 +119,7 @@ def fit(
     """
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs: found {jobs}, expected at least 1")
+    refuse_given_name(head_name)
     request = DatasetRequest(**options)
     search = find_search(classifier, foreign=foreign)  # before the embeddings are read: a wrong name costs no time
     _refuse_unused(classifier, device, jobs)
@@ -131,7 +139,7 @@ def fit(
     result = search(train, val, choices, search_options)
     seconds = time.perf_counter() - begun
     outputs = _predictions_to_keep(result, val, others)
-    return keep_classifier(classifier, result, splits, outputs, seconds)
+    return keep_classifier(classifier, result, splits, outputs, seconds, head_name or "")
 
 
 def find_search(classifier: str, *, foreign: bool) -> SearchFunction:
@@ -175,7 +183,7 @@ def _predictions_to_keep(
 
 def keep_classifier(
     classifier: str, result: SearchResult, splits: Splits, outputs: Mapping[str, tuple[Features, ModelOutput]],
-    seconds: float,
+    seconds: float, given_name: str,
 ) -> Fitted:  # fmt: skip
     """Save the best classifier, and record the run.
 
@@ -185,6 +193,7 @@ def keep_classifier(
         splits: What it was fitted on, and what chose.
         outputs: By split, the splits whose predictions are kept, with those predictions.
         seconds: How long the search took.
+        given_name: What a person calls it, "" where nobody did.
 
     Raises:
         MachineError: the disk refuses.
@@ -192,14 +201,23 @@ def keep_classifier(
     train, val = splits.in_memory, splits.val
     best = save_classifier(splits.source, classifier, result, train, val, outputs, seconds)
     selected_by = SELECTED_BY if len(result.trials) > 1 else ""
-    record_run(splits.source, train, [best], best=best.name, seconds=seconds, selected_by=selected_by)
+    handles = record_run(
+        splits.source, train, [best], best=best.name, seconds=seconds, selected_by=selected_by, given_name=given_name
+    )
     return Fitted(
         best,
         selected_by,
         len(train.y),
         None if val is None else len(val.y),
         seconds,
-        (*splits.notes, *notes_of_splits(train, val), *_complaints(result), *_note_without_model(best)),
+        (
+            *splits.notes,
+            *notes_of_splits(train, val),
+            *_complaints(result),
+            *_note_without_model(best),
+            *handles.note_on_moved(given_name),
+        ),
+        handles,
     )
 
 

@@ -12,7 +12,15 @@ from featcache.features import Features, Streamed
 from featcache.heads.config import HeadConfig
 from featcache.heads.grid import HeadOptions, head_configs, parse_grid
 from featcache.heads.linear import LinearHead, best_of
-from featcache.heads.saved import SavedHead, check_to_json, record_run, save_head, scores_to_json
+from featcache.heads.saved import (
+    Handles,
+    SavedHead,
+    check_to_json,
+    record_run,
+    refuse_given_name,
+    save_head,
+    scores_to_json,
+)
 from featcache.heads.splits import Splits, notes_of_splits, read_splits
 from featcache.recipe import HeadKeywords, HeadSection, Recipe, StoreOptions, pick_options
 
@@ -36,6 +44,7 @@ class Fit:
     val_rows: int | None
     seconds: float  # of the training, val passes included
     notes: tuple[str, ...]
+    handles: Handles  # the short names of all models of the data set
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of `featcache fit-head --json`."""
@@ -43,6 +52,8 @@ class Fit:
             "heads": [
                 {
                     "name": saved.name,
+                    "number": self.handles.numbers[saved.name],
+                    "given_name": self.handles.given_name(saved.name) or None,
                     "lr": saved.head.config.lr,
                     "steps": saved.head.steps,
                     "epochs": saved.head.config.epochs,
@@ -71,6 +82,7 @@ def fit_head(
     device: str = "auto",
     check_seconds: float | None = CHECK_SECONDS,
     from_disk: bool | None = None,
+    head_name: str | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
     **settings: Unpack[HeadOptions],
 ) -> Fit:
@@ -83,6 +95,7 @@ def fit_head(
         check_seconds: How long the check against the optimum may take; None leaves it out.
         from_disk: Whether the training rows stay on disk and are read as they are needed; None: where they do not fit
             into memory.
+        head_name: A name for the best head, which stands for it from now on; None leaves it without one.
         progress: Gets the stage ("reading", "training", "checking"), the epochs done and the epochs to do.
         **settings: Which features, and settings of the recipe's head section, `select` (the metric on val that
             chooses: macro_recall, accuracy or loss) among them. What is None comes from the recipe.
@@ -98,6 +111,7 @@ def fit_head(
         MachineError: no such device, or memory or disk are full.
     """
     refuse_check_seconds(check_seconds)
+    refuse_given_name(head_name)
     options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)
     request = DatasetRequest(**options)
     section = head_section(request.recipe, grid, {"lr": lr, **flags})
@@ -107,7 +121,7 @@ def fit_head(
     _refuse_choice_without_val(request, splits, configs)
     unused = []
     if flags.get("select") is not None and len(configs) == 1 and configs[0].patience is None:
-        unused.append(f"--select {section.select} chooses nothing: there is one head, and its last epoch is kept")
+        unused.append(f"--select {section.select} has no effect: with a single head there is nothing to choose")
     if from_disk and check_seconds is not None:
         unused.append("the check needs the training rows in memory: it is left out with --from-disk")
 
@@ -133,6 +147,7 @@ def fit_head(
         train_seconds=seconds,
         device=device,
         notes=unused,
+        given_name=head_name or "",
         before_check=lambda: progress("checking", section.epochs, section.epochs),
     )
 
@@ -148,6 +163,7 @@ def keep_heads(
     device: str,
     begun: float | None = None,
     notes: Sequence[str] = (),
+    given_name: str = "",
     before_check: Callable[[], None] = lambda: None,
 ) -> Fit:
     """Save trained heads, check the best of them, and record the run.
@@ -162,6 +178,7 @@ def keep_heads(
         device: Where the check computes.
         begun: When the run began, by `time.monotonic`, where more than the training counts as its time.
         notes: What is noted before all else.
+        given_name: What a person calls the best head; "" where nobody named it.
         before_check: Called where a check begins.
     """
     train, val = splits.train, splits.val
@@ -178,7 +195,10 @@ def keep_heads(
         check = check_and_advise(best.head, trained, train, val, check_seconds, train_seconds, choose_device(device))
     seconds = train_seconds if begun is None else time.monotonic() - begun
     best_name = None if best is None else best.name
-    record_run(splits.source, train, heads, best=best_name, seconds=seconds, selected_by=selected_by, check=check)
+    handles = record_run(
+        splits.source, train, heads, best=best_name, seconds=seconds, selected_by=selected_by, check=check,
+        given_name=given_name,
+    )  # fmt: skip
     return Fit(
         heads=heads,
         best=best,
@@ -188,7 +208,8 @@ def keep_heads(
         train_rows=len(train.y),
         val_rows=None if val is None else len(val.y),
         seconds=seconds,
-        notes=(*notes, *splits.notes, *notes_of_heads(train, val, heads)),
+        notes=(*notes, *splits.notes, *notes_of_heads(train, val, heads), *handles.note_on_moved(given_name)),
+        handles=handles,
     )
 
 
@@ -225,7 +246,9 @@ def head_section(
     if flags.get("momentum") is not None and "sgd" not in section.optimizer and "optimizer" not in searched:
         raise UsageError(f"--momentum has no effect with {' and '.join(section.optimizer)}: it is a setting of sgd")
     if flags.get("plateau_epochs") is not None and section.schedule != "plateau":
-        raise UsageError(f"--plateau-epochs has no effect with --schedule {section.schedule}; it is one of plateau")
+        raise UsageError(
+            f"--plateau-epochs has no effect with --schedule {section.schedule}; it belongs to --schedule plateau"
+        )
     return section
 
 
@@ -243,10 +266,10 @@ def notes_of_heads(train: Features | Streamed, val: Features | None, heads: Sequ
 
 def _refuse_choice_without_val(request: DatasetRequest, splits: Splits, configs: Sequence[HeadConfig]) -> None:
     if splits.val is None and (len(configs) > 1 or configs[0].patience):
-        chooser = f"{len(configs)} heads" if len(configs) > 1 else "patience"
+        chooser = f"a choice among {len(configs)} heads" if len(configs) > 1 else "patience"
         raise CacheError(
-            f"{splits.train.source['data_set']}: {chooser} and no val split in the cache to choose by (test is for the "
-            f"report alone); {request.advise_extract('val')}. Or train one head, every epoch."
+            f"{splits.train.source['data_set']}: {chooser} needs a val split, and the cache has none (test is kept "
+            f"for the report); {request.advise_extract('val')}. Or train a single head without --patience."
         )
 
 

@@ -65,4 +65,4 @@ def keep_head(head: HeadFunction, head_name: str, **options: Unpack[StoreOptions
     seconds = time.perf_counter() - begun
     trial = SearchTrial(settings={}, val=scores, seconds=seconds)
     result = SearchResult((trial,), 0, function, on_train, on_val)
-    return keep_classifier(f"{FUNCTION}:{head_name}", result, splits, outputs, seconds)
+    return keep_classifier(f"{FUNCTION}:{head_name}", result, splits, outputs, seconds, "")

@@ -255,7 +255,7 @@ def _open_study(optuna: Any, folder: Path, space: _SearchSpace, sources: Sequenc
         raise MachineError(f"{path}: the study cannot be kept: {error.strerror}") from None
     except Exception as error:  # Optuna replays what a file says, and raises whatever that makes it raise
         raise CacheError(
-            f"{path}: this is no study: {type(error).__name__}: {error}; remove the file to begin a new one"
+            f"{path}: this is not a study: {type(error).__name__}: {error}; remove the file to begin a new one"
         ) from None
     return study  # type: ignore[no-any-return]
 
@@ -273,13 +273,13 @@ def _refuse_foreign(path: Path) -> None:
     try:
         for number, line in enumerate(AppendLog(path).iter_lines(), start=1):
             if line.data is None or (line.whole and not isinstance(parse_json(line.data), dict)):
-                raise CacheError(f"{path}: this is no study: line {number} is no JSON object; {way_out}")
+                raise CacheError(f"{path}: this is not a study: line {number} is not a JSON object; {way_out}")
     except FileNotFoundError:
         return
     except OSError as error:
         raise CacheError(f"{path}: this study cannot be read: {error.strerror}; {way_out}") from None
     except ValueError as error:
-        raise CacheError(f"{path}: this is no study: {error}; {way_out}") from None
+        raise CacheError(f"{path}: this is not a study: {error}; {way_out}") from None
 
 
 def _import_optuna() -> Any:

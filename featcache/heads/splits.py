@@ -108,9 +108,11 @@ def notes_of_splits(train: Features | Streamed, val: Features | None) -> list[st
             notes.append(f"{split.failed:,} images of split {split.split!r} have no embedding and are left out")
     absent = [name for label, name in enumerate(train.classes) if not (train.y == label).any()]
     if absent:
-        notes.append(f"no training image of {len(absent)} of {len(train.classes)} classes: {', '.join(absent[:5])}")
+        verb = "has" if len(absent) == 1 else "have"
+        lacking = f"{len(absent)} of {len(train.classes)} classes {verb} no training image"
+        notes.append(f"{lacking}: {', '.join(absent[:5])}")
     if val is None:
         notes.append(
-            "no val split in the cache: nothing chose this head, and no figure here was measured on unseen images"
+            "no val split in the cache: no head was selected, and none of these scores comes from unseen images"
         )
     return notes

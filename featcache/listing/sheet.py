@@ -64,7 +64,7 @@ def read_sheet(path: str, columns: Sequence[str], optional: Sequence[str] = (), 
         refuse_problems(path, [f"line 1: this is {encoding}, not UTF-8; {suggest_utf8(encoding)}"])
     if b"\0" in data:
         line = data[: data.index(b"\0")].count(b"\n") + 1
-        refuse_problems(path, [f"line {line}: a NUL byte: this is no text in UTF-8; save it as CSV in UTF-8"])
+        refuse_problems(path, [f"line {line}: a NUL byte: this is not text in UTF-8; save it as CSV in UTF-8"])
     text = data.decode("utf-8", "surrogateescape").lstrip("\ufeff")  # a path need not be UTF-8
     return _with_cell_problems(_parse_csv(text, columns, optional), paths)
 
@@ -170,7 +170,7 @@ def _read_parquet(path: str, columns: Sequence[str], optional: Sequence[str]) ->
     except OSError as error:
         raise DataError(f"{path}: this table cannot be read: {error.strerror or error}") from None
     except ArrowException as error:
-        raise DataError(f"{path}: this is no Parquet file: {error}") from None
+        raise DataError(f"{path}: this is not a Parquet file: {error}") from None
     present = {name: _column_as_text(table.column(name)) for name in table.column_names}
     missing = tuple(_column_problems("schema", header, columns, optional))
     return Sheet(present, missing, range(1, table.num_rows + 1), unit="row", header=header)

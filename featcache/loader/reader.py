@@ -152,11 +152,15 @@ class _ImagePool(WorkerPool):
                 if deaths[index] < MAX_TRIES:
                     continue
                 if not self.has_answered:
-                    raise MachineError(f"no loader process stays alive ({ending}); its output is above") from None
+                    raise MachineError(
+                        f"the loader processes keep crashing ({ending}); their output is above"
+                    ) from None
                 # With its digest, so that the same bytes elsewhere learn of it; without a stat: it may have been the
                 # machine.
                 digest = next((digest for file, digest in reversed(decisions) if file == index), b"")
-                self._finish(remaining, [ImageRead(index, digest, failed=f"the decoder process died on it ({ending})")])
+                self._finish(
+                    remaining, [ImageRead(index, digest, failed=f"the decoder process crashed on it ({ending})")]
+                )
 
     def _request(
         self,

@@ -119,10 +119,10 @@ class _VideoPool(WorkerPool):
                 if self.is_closed:
                     return None
         if not self.has_answered:
-            raise MachineError(f"no loader process stays alive ({ending}); its output is above")
+            raise MachineError(f"the loader processes keep crashing ({ending}); their output is above")
         # With its digest, so that the same bytes elsewhere learn of it; without a stat: it may have been the machine.
         video.digest, video.status, video.read_at = next(reversed(video.decided), b""), None, 0
-        self._fail(video, f"the decoder process died on it ({ending})")
+        self._fail(video, f"the decoder process crashed on it ({ending})")
         return None
 
     def _request(self, process: subprocess.Popen[bytes], video: _Video) -> None:

@@ -86,9 +86,9 @@ def reembed_sample(
             verification.add_problem(
                 store.root,
                 "drift",
-                f"{store.root}: embedded again, {shown_path(drift.worst)} comes out otherwise: "
+                f"{store.root}: embedded again, {shown_path(drift.worst)} comes out differently: "
                 f"{drift.describe(store.trunk.spec.compute)}. It was embedded on "
-                f"{'a machine that nobody noted' if before is None else describe_provenance(before)}; here: "
+                f"{'a machine that was not recorded' if before is None else describe_provenance(before)}; here: "
                 f"{describe_provenance(trunk.provenance())}",
             )
         else:

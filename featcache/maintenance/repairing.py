@@ -150,7 +150,7 @@ class _StoreRepair:
             self._note("trunk", path, "written anew: this is the trunk that the folder is named by")
         else:
             weights = ""
-            reason = "which trunk this was cannot be told; extract with its weights and precision writes it again"
+            reason = "it cannot be told which trunk this was; extract with its weights and precision writes it again"
             self._note("trunk", path, reason)
             self.summary.unrepaired.append(Problem(str(path), "trunk", f"{path}: {reason}; its shards are kept"))
         if not self.summary.dry_run:

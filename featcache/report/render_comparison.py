@@ -1,16 +1,18 @@
 """The comparison of heads as a table and as a CSV file."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from featcache.evaluation import Comparison
+from featcache.evaluation import ComparedHead, Comparison
+from featcache.report.columns import Column, FittingTable
 from featcache.report.tables import blank_if_undefined, disarm_formula, save_rows
-from featcache.text import decimal, percent, printable
+from featcache.text import UNDEFINED, counted, decimal, percent, printable
 
+DIVERGED = 2  # the first number of the order of merit of a head that diverged
 WIDE = 140  # columns of a terminal that has room for settings in full
 
 
@@ -21,33 +23,57 @@ def comparison_parts(comparison: Comparison, width: int) -> Iterator[RenderableT
         comparison: what is shown.
         width: columns of the terminal; a name says its settings, so a narrow table goes without them.
     """
-    wide = width >= WIDE
-    several = len({head.store for head in comparison.heads}) > 1
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("name", *(("classifier", "settings") if wide else ()), *(("store",) if several else ())):
-        table.add_column(f"\n{heading}", overflow="fold")
-    for heading in ("macro\nrecall", "\naccuracy", "\nloss", "\ngap", "\nseconds"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for head in comparison.heads:
-        cells = [
-            percent(head.figure("macro_recall")),
-            percent(head.figure("accuracy")),
-            decimal(head.figure("loss")),
-            percent(head.gap),
-            f"{head.seconds:,.1f}",
-        ]
-        settings = [head.classifier, head.settings] if wide else []
-        words = [head.name, *settings, *([head.store] if several else [])]
-        table.add_row(*(Text(printable(word)) for word in words), *cells)
-    splits = ", ".join(sorted({head.split for head in comparison.heads}))
-    yield Text(f"{printable(comparison.data_set)}: {len(comparison.heads)} classifiers, scores on {splits}")
-    yield table
+    heads = comparison.heads
+    splits = ", ".join(sorted({head.split for head in heads}))
+    yield Text(f"{printable(comparison.data_set)}: {counted(len(heads), 'head')}, scores on {splits}")
+    columns = [*_name_columns(comparison), *_word_columns(heads, wide=width >= WIDE), *_figure_columns(heads)]
+    yield FittingTable(columns, "--csv FILE and --json have them all")
     for note in comparison.notes:
         yield Text(f"note: {printable(note)}")
 
 
+def _name_columns(comparison: Comparison) -> list[Column]:
+    """Return the number of each head, with a mark on the one that `best` stands for, and its names."""
+    heads = comparison.heads
+    kept = [head for head in heads if head.number]  # all but functions of one's own
+    first = min(kept, key=lambda head: head.order, default=None)
+    best = None if first is None or first.order[0] == DIVERGED or comparison.is_rescored else first
+    numbers = [f"{_number(head)}{' *' if head is best else ''}" for head in heads]
+    legend = f"#: names a head in every command, such as `featcache report {kept[0].number}`" if kept else ""
+    if best is not None:
+        legend += "\n*: the head that `best` stands for"
+    columns = [Column(heading="#", cells=numbers, legend=legend, is_name=True)]
+    if any(head.given_name for head in heads):
+        columns.append(Column(heading="called", cells=[head.given_name for head in heads], is_name=True))
+    return [*columns, Column(heading="name", cells=[head.name for head in heads], is_name=True)]
+
+
+def _number(head: ComparedHead) -> str:
+    return f"#{head.number}" if head.number else UNDEFINED
+
+
+def _word_columns(heads: Sequence[ComparedHead], *, wide: bool) -> Iterator[Column]:
+    """Yield the classifier and the settings where a terminal is wide, and the store where there are several."""
+    if wide:
+        yield Column(heading="classifier", cells=[head.classifier for head in heads], is_name=True, rank=7)
+        yield Column(heading="settings", cells=[head.settings for head in heads], is_name=True, rank=8)
+    if len({head.store for head in heads}) > 1:
+        yield Column(heading="store", cells=[head.store for head in heads], is_name=True, rank=4)
+
+
+def _figure_columns(heads: Sequence[ComparedHead]) -> Iterator[Column]:
+    """Yield the scores, the gap and the seconds."""
+    yield Column(heading="macro recall", cells=[percent(head.figure("macro_recall")) for head in heads])
+    yield Column(heading="accuracy", cells=[percent(head.figure("accuracy")) for head in heads], rank=2)
+    yield Column(heading="loss", cells=[decimal(head.figure("loss")) for head in heads], rank=3)
+    explained = f"gap: the share of the training loss that lies above its optimum; {UNDEFINED}: not checked"
+    legend = explained if any(math.isfinite(head.gap) for head in heads) else ""
+    yield Column(heading="gap", cells=[percent(head.gap) for head in heads], legend=legend, rank=5)
+    yield Column(heading="seconds", cells=[f"{head.seconds:,.1f}" for head in heads], rank=6)
+
+
 def save_comparison_csv(comparison: Comparison, path: Path) -> None:
-    """Write one row a head: name, classifier, settings, split, its figures, store; shares in 0 … 1.
+    """Write one row a head: name, classifier, settings, split, its figures, store, number, given name; shares in 0 … 1.
 
     Args:
         comparison: what is written.
@@ -62,5 +88,5 @@ def save_comparison_csv(comparison: Comparison, path: Path) -> None:
     for head in comparison.heads:
         words = [disarm_formula(word) for word in (head.name, head.classifier, head.settings, head.split)]
         values = [blank_if_undefined(head.figure(column)) for column in figures]
-        rows.append([*words, *values, disarm_formula(head.store)])
-    save_rows(["name", "classifier", "settings", "split", *figures, "store"], rows, path)
+        rows.append([*words, *values, disarm_formula(head.store), head.number or "", disarm_formula(head.given_name)])
+    save_rows(["name", "classifier", "settings", "split", *figures, "store", "number", "given_name"], rows, path)

@@ -1,17 +1,17 @@
 """What extract, fit-head and search print when they are done."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from featcache.extraction import Summary, describe_provenance
-from featcache.heads import best_of, merit
+from featcache.heads import Scores, best_of, merit
 from featcache.listing import shown_path
-from featcache.text import counted, decimal, percent
+from featcache.report.columns import Column, FittingTable
+from featcache.text import UNDEFINED, counted, decimal, percent
 
 if TYPE_CHECKING:
     from featcache.heads import Fit, Search
@@ -33,14 +33,15 @@ def extract_warnings(summary: Summary) -> Iterator[str]:
         yield f"skipped {len(summary.failures) - _NAMED} more images of {summary.split!r} (--json names them all)"
     if summary.ignored:
         shown = ", ".join(map(shown_path, summary.ignored[:3])) + (", …" if len(summary.ignored) > 3 else "")
-        yield f"note: {counted(len(summary.ignored), 'file')} of {summary.split!r} not taken for images: {shown}"
+        files = f"{counted(len(summary.ignored), 'file')} of {summary.split!r}"
+        yield f"note: {files} ignored, not images by their names: {shown}"
     yield from (f"note: {note}" for note in summary.notes)
     if summary.empty_classes:
         shown = ", ".join(summary.empty_classes[:5]) + (", …" if len(summary.empty_classes) > 5 else "")
         yield f"note: {summary.split!r} has no image of {counted(len(summary.empty_classes), 'class')}: {shown}"
     yield from (f"note: {cut}" for cut in summary.cuts)
     if summary.moved_from:
-        yield f"note: {summary.data_set}/{summary.split} has moved: it was {summary.moved_from}, with the same images"
+        yield f"note: {summary.data_set}/{summary.split} has moved here from {summary.moved_from}, with the same images"
     if summary.drift is not None and not summary.drift.compared:
         yield (
             "note: this store was made with other versions or hardware, and none of the images that it holds is where "
@@ -87,29 +88,14 @@ def fit_parts(fit: "Fit") -> list[RenderableType]:
     Args:
         fit: what the training returned.
     """
-    settings = _settings_that_differ(fit)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in settings:
-        table.add_column(f"\n{name.replace('_', ' ')}")
-    for split in ("train", "val")[: 1 if fit.val_rows is None else 2]:
-        for heading in (f"{split}\nloss", "\naccuracy", "\nmacro recall"):
-            table.add_column(heading, justify="right", no_wrap=True)
     shown, left = _worth_showing(fit)
-    for saved in shown:
-        best = " *" if saved is fit.best and fit.selected_by else ""
-        cells = [_cell(getattr(saved.head.config, name)) for name in settings]
-        cells[0] += best
-        for scores in (saved.head.train, saved.head.val):
-            if scores is not None:
-                cells += [decimal(scores.loss), percent(scores.accuracy), percent(scores.macro_recall)]
-        table.add_row(*cells)
-    val = "" if fit.val_rows is None else f", {fit.val_rows:,} to choose by"
+    val = "" if fit.val_rows is None else f", {fit.val_rows:,} val rows to choose by"
     steps = sorted({saved.head.steps for saved in fit.heads})
     step_counts = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
     many_heads = "" if len(fit.heads) == 1 else f"{len(fit.heads):,} heads, "
     parts: list[RenderableType] = [
-        Text(f"{fit.train_rows:,} rows to train on{val}; {many_heads}{step_counts} steps each, {fit.seconds:.1f} s"),
-        table,
+        Text(f"{fit.train_rows:,} training rows{val}; {many_heads}{step_counts} steps each, {fit.seconds:.1f} s"),
+        FittingTable(_fit_columns(fit, shown), "--json has them all"),
     ]
     if left:
         parts.append(Text(f"… and {left:,} more heads (--json has them all)"))
@@ -118,6 +104,38 @@ def fit_parts(fit: "Fit") -> list[RenderableType]:
     if fit.check is not None:
         parts.append(Text(f"check: {fit.check.sentence()}"))
     return parts
+
+
+def _fit_columns(fit: "Fit", shown: Sequence["SavedHead"]) -> list[Column]:
+    """Return the number of each head, the settings that differ between them, and their scores on both splits."""
+    marks = [" *" if saved is fit.best and fit.selected_by else "" for saved in shown]
+    numbers = [f"#{fit.handles.numbers[saved.name]}{mark}" for saved, mark in zip(shown, marks, strict=True)]
+    columns = [Column(heading="#", cells=numbers, is_name=True)]
+    for name in _settings_that_differ(fit):
+        cells = [_cell(getattr(saved.head.config, name)) for saved in shown]
+        columns.append(Column(heading=name.replace("_", " "), cells=cells, is_name=True))
+    has_val = fit.val_rows is not None
+    columns += score_columns("train", [saved.head.train for saved in shown], (6, 5, 4 if has_val else 0))
+    return columns + (score_columns("val", [saved.head.val for saved in shown], (3, 2, 0)) if has_val else [])
+
+
+def score_columns(split: str, scores: Sequence[Scores | None], ranks: tuple[int, int, int]) -> list[Column]:
+    """Return the loss, the accuracy and the macro recall of each row on one split.
+
+    Args:
+        split: the split, which stands above them.
+        scores: of each row; None where there are none.
+        ranks: of the three columns: see `Column`.
+    """
+    loss, accuracy, recall = ranks
+    cells = [
+        (decimal(score.loss), percent(score.accuracy), percent(score.macro_recall)) if score else (UNDEFINED,) * 3
+        for score in scores
+    ]
+    return [
+        Column(heading=heading, cells=[row[number] for row in cells], group=split, rank=rank)
+        for number, (heading, rank) in enumerate((("loss", loss), ("accuracy", accuracy), ("macro recall", recall)))
+    ]
 
 
 def describe_embeddings(provenance: Mapping[str, Any]) -> str:

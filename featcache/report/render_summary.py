@@ -161,7 +161,7 @@ def _classes(name: str, split: SplitContents, width: int) -> RenderableType:
         )
         for label in order
     ]
-    title = Text(f"{shorten(printable(name), width // 2)}: rows of each class, most first", "bold")
+    title = Text(f"{shorten(printable(name), width // 2)}: rows of each class, largest first", "bold")
     return Group(title, _table("class", order, ("rows", "share", ""), rows, width))
 
 
@@ -199,7 +199,7 @@ def _findings(split: SplitContents, width: int) -> Iterator[Text]:
         yield Text(f"  {split.not_on_disk:,} of {counted(split.images, 'image')} {verb} not on disk yet")
     if split.ignored:
         named = ", ".join(map(printable, split.ignored[:NAMED])) + (", …" if len(split.ignored) > NAMED else "")
-        yield Text(f"  {counted(len(split.ignored), 'file')} not taken for images: {named}")
+        yield Text(f"  {counted(len(split.ignored), 'file')} ignored, not images by their names: {named}")
 
 
 def _conflicts(conflicts: Sequence[LabelConflict], width: int) -> Iterator[Text]:
@@ -215,14 +215,19 @@ def _between(summary: Contents) -> RenderableType:
     lines = [Text("between the splits", "bold")]
     lines += [Text(f"  {printable(str(leak))}", "bold red") for leak in summary.leaks]
     if not summary.leaks:
+        crossing = sum(summary.duplicates.across_splits.values()) if summary.duplicates else 0
+        noun = "path" if summary.duplicates is None or crossing else "image"  # one image may have two paths
         named = (
             [split.clips for split in summary.splits.values()],
             [split.subjects for split in summary.splits.values()],
         )
-        kinds = ["image", *(kind for kind, counts in zip(("clip", "subject"), named, strict=True) if any(counts))]
+        kinds = [noun, *(kind for kind, counts in zip(("clip", "subject"), named, strict=True) if any(counts))]
         unnamed = [f"{kind}s" for kind in ("clip", "subject") if kind not in kinds]
         listed = " or ".join(filter(None, [", ".join(kinds[:-1]), kinds[-1]]))
         lines.append(Text(f"  no {listed} appears in two splits"))
+        if crossing:
+            images = f"{counted(crossing, 'image')} {_appear(crossing)}"
+            lines.append(Text(f"  {images} in two splits under different paths: see below", "bold red"))
         if unnamed:
             lines.append(Text(f"  (the data set names no {' or '.join(unnamed)})", "dim"))
     return Group(*lines)
@@ -237,7 +242,7 @@ def _duplicates(duplicates: Duplicates | None, width: int) -> RenderableType:
     out_of = f"of {counted(duplicates.images, 'image')} as last extracted"
     if not duplicates.repeated:
         return Group(title, Text(f"  none, {out_of}"))
-    repeated = f"{counted(duplicates.repeated, 'content')} {_appear(duplicates.repeated)}"
+    repeated = f"{counted(duplicates.repeated, 'different image')} {_appear(duplicates.repeated)}"
     lines.append(Text(f"  {repeated} under two or more paths ({out_of})"))
     for (first, second), count in duplicates.across_splits.items():
         if count:

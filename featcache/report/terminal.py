@@ -144,7 +144,9 @@ def _classes(evaluation: Evaluation, width: int) -> RenderableType:
     title = Text("per class, lowest recall first; recall, precision, F1 in %", style="bold")
     parts: list[RenderableType] = [title, table]
     if np.isnan([evaluation.recall, evaluation.precision]).any():
-        parts.append(Text(f"{UNDEFINED}: undefined, for want of {evaluation.by}s or of predictions", style="dim"))
+        parts.append(
+            Text(f"{UNDEFINED}: undefined: no {evaluation.by} of the class, or none predicted as it", style="dim")
+        )
     return Group(*parts)
 
 

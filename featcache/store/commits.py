@@ -182,7 +182,7 @@ class _State:
         try:
             self._commit(entry)
         except (TypeError, ValueError) as error:
-            return f"is none that this version reads: {error}"
+            return f"cannot be read by this version: {error}"
         return ""
 
     def _commit(self, entry: dict[str, Any]) -> None:

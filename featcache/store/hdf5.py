@@ -116,7 +116,7 @@ def _checked(file: h5py.File, name: str) -> h5py.Dataset:
         raise ForeignFileError(f"/{name} is a link that leads elsewhere")
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
-        raise ForeignFileError(f"/{name} is no dataset")
+        raise ForeignFileError(f"/{name} is not a dataset")
     if (
         dataset.is_virtual
         or dataset.external

@@ -227,7 +227,7 @@ def _read_checked(cache: Path, line: ListingLine, decode: Callable[[bytes], _T])
     try:
         return decode(data)
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-        raise CacheError(f"{path}: this is no listing that this version reads: {error}") from None
+        raise CacheError(f"{path}: this listing cannot be read by this version: {error}") from None
 
 
 def _way_out(line: ListingLine) -> str:

@@ -46,7 +46,7 @@ def choose_engine(engine: str, device: str, images: int) -> EngineChoice:
         images: How many there are to embed.
     """
     if engine != "auto":
-        return EngineChoice(engine, "as asked")
+        return EngineChoice(engine, "as requested")
     kind = device.partition(":")[0]
     if kind not in PAYS:
         return EngineChoice("eager", f"nothing faster is tried on {kind}")

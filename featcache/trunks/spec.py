@@ -124,7 +124,7 @@ _SPEC: Mapping[str, tuple[bool, Callable[[Any], str]]] = {
 
 def _checked(document: Any, known: Mapping[str, tuple[bool, Callable[[Any], str]]], name: str) -> dict[str, Any]:
     if type(document) is not dict:
-        raise ValueError(f"its {name} is no object")
+        raise ValueError(f"its {name} is not an object")
     for key in document:
         if key not in known:
             raise ValueError(f"its {name} has a key {key[:60]!r}, which this version does not know")

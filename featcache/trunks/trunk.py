@@ -35,7 +35,7 @@ class Trunk:
     device: str
     batch_size: int  # halved where the device's memory runs out
     network: Any  # vit.ViT
-    engine: engines.EngineChoice = field(default_factory=lambda: engines.EngineChoice("eager", "as asked"))
+    engine: engines.EngineChoice = field(default_factory=lambda: engines.EngineChoice("eager", "as requested"))
     forward: Any = None  # the network as its engine runs it, see `prepare`; None: as it is
     copies: Any = None  # on CUDA, the stream of `upload`
     pinned: Any = None  # on CUDA, the page-locked memory that batches are copied from

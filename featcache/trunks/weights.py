@@ -157,7 +157,7 @@ def _download(arch: Architecture, name: str) -> dict[str, "Tensor"]:
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         reason = getattr(error, "reason", None) or str(error).splitlines()[0]
         raise MachineError(
-            f"weights {name} of {arch.name} are out of reach: {reason}. Copy {file.name} to {file.parent} "
+            f"weights {name} of {arch.name} could not be downloaded: {reason}. Copy {file.name} to {file.parent} "
             f"from a machine with a network, or name a file with --weights FILE; --weights random runs the "
             f"pipeline without a trained trunk."
         ) from None

@@ -115,7 +115,7 @@ def test_where_neither_folder_is_here_the_name_decides_and_that_is_said(tmp_path
     root = photos(tmp_path / "photos")
     record(cache, recipe_of(root))
     shutil.rmtree(root)
-    with pytest.warns(UserWarning, match="taken for one data set by its name"):
+    with pytest.warns(UserWarning, match="assumed to be the same data set"):
         featcache.load("train", data=str(tmp_path / "elsewhere" / "photos"), cache=cache)
 
 

@@ -112,7 +112,7 @@ def test_without_a_val_split_nothing_chooses(run: Run, nano: Nano, tmp_path: Pat
     run("extract", "--data", root, *nano.flags)
     one = run("fit-head", "--data", root, "--lr", 0.1, "--epochs", 5, "--no-check")
     assert one.code == 0
-    assert "nothing chose this head" in one.err
+    assert "no head was selected" in one.err
     several = run("fit-head", "--data", root, "--lr", 0.1, "--lr", 0.2)
     assert several.code == 3
     assert f"`featcache extract {root} --val 0.15` takes it from train" in several.err

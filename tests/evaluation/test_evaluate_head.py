@@ -62,7 +62,7 @@ def test_the_best_on_val_is_the_default_head(tmp_path):
     second = fit_head(tmp_path, 1e-7)
     assert second.best.head.val.macro_recall < max(head.head.val.macro_recall for head in first.heads)
     assert evaluate(tmp_path).head == evaluate(tmp_path, "best").head == found.head
-    assert f"the newest run's best is {second.best.name}: name it, or `latest`" in evaluate(tmp_path).chosen
+    assert f"the newest run's best is #4 {second.best.name}: name it, or `latest`" in evaluate(tmp_path).chosen
     assert (evaluate(tmp_path, "latest").head, evaluate(tmp_path, "latest").selected_by) == (second.best.name, "")
 
 
@@ -182,7 +182,7 @@ def test_what_a_reader_must_know_is_noted(tmp_path):
     record_clusters(tmp_path, "train", "val", asked="random", part="limit 30")
     fit_head(tmp_path, [0.1, 0.2])
     notes = " | ".join(evaluate(tmp_path).notes)
-    for said in ("weights are random", "limit 30", "chosen by its score on these very images"):
+    for said in ("weights are random", "limit 30", "chosen by its score on these images"):
         assert said in notes
 
 

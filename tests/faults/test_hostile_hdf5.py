@@ -97,7 +97,7 @@ def refused_everywhere(world: World, data: bytes) -> int:
         copies[0].load()
     forge_listing(copies[1], data)
     assert any(problem.kind == "listing" for problem in copies[1].verify())
-    with pytest.raises(CacheError, match="no listing that this version reads"):
+    with pytest.raises(CacheError, match="this listing cannot be read by this version"):
         copies[1].load()
     orphan = as_orphan(copies[2], data)
     featcache.repair(cache=copies[2].cache)

@@ -43,7 +43,7 @@ def test_what_a_newer_version_writes_into_a_log_or_listing_is_refused(hurt, smal
     assert add is not None
     for entry in ({"index": {}}, {"add": {**add["add"], "compression": "zstd"}}):
         write_lines(hurt, [*whole, seal_line(entry)])
-        with pytest.raises(CacheError, match=f"line {len(whole) + 1} is none that this version reads"):
+        with pytest.raises(CacheError, match=f"line {len(whole) + 1} cannot be read by this version"):
             reopened(hurt)
         saw("a line that a newer version wrote", "refused, the line named")
     write_lines(hurt, whole)

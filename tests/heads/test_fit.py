@@ -92,7 +92,7 @@ def test_several_learning_rates_need_a_val_split(tmp_path):
     found = fit(tmp_path, [0.1, 0.1])
     assert (len(found.heads), found.selected_by, found.val_rows) == (1, "", None)
     assert found.to_json()["heads"][0]["val"] is None
-    assert any("nothing chose this head" in note for note in found.notes)
+    assert any("no head was selected" in note for note in found.notes)
 
 
 def test_splits_of_different_class_lists_are_refused(tmp_path):
@@ -178,7 +178,12 @@ def test_what_a_reader_must_know_is_noted(tmp_path):
     x, y = SPLITS["train"]
     record(tmp_path, {"train": (x, np.minimum(y, 1))}, asked="random", part="limit 40", failed=2)
     notes = " | ".join(fit(tmp_path, 0.1).notes)
-    for said in ("weights are random", "limit 40", "2 images of split 'train'", "1 of 3 classes: cat"):
+    for said in (
+        "weights are random",
+        "limit 40",
+        "2 images of split 'train'",
+        "1 of 3 classes has no training image: cat",
+    ):
         assert said in notes
 
 

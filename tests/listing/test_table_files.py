@@ -156,4 +156,4 @@ def test_parquet_is_the_same_table(tmp_path):
     found = list_split(recipe, "train")
     assert (found.classes, found.labels.tolist(), found.clips) == (("1", "2"), [0, 1, 0], ("x", "", "y"))
     (tmp_path / "labels.parquet").write_bytes(b"PAR1, or not")
-    assert "no Parquet file" in refused(recipe)
+    assert "not a Parquet file" in refused(recipe)

@@ -132,7 +132,7 @@ def test_a_video_that_kills_its_workers_is_given_up(films):
                 time.sleep(0.1)
     assert kills == 2
     assert [found[at] for at in range(5)] == [""] * 5
-    assert "the decoder process died on it (signal 9)" in found[19]
+    assert "the decoder process crashed on it (signal 9)" in found[19]
     assert [found[at] for at in range(20, 40)] == [""] * 20
     assert len(found) == 40
 
@@ -140,7 +140,7 @@ def test_a_video_that_kills_its_workers_is_given_up(films):
 def test_workers_that_cannot_start_are_an_error(films, monkeypatch):
     """A worker that dies before it says anything is the machine's fault, not the videos'."""
     monkeypatch.setattr(process, "_MAIN", "raise SystemExit(3) #{}{}")
-    with pytest.raises(MachineError, match=r"no loader process stays alive \(exit 3\)"):
+    with pytest.raises(MachineError, match=r"the loader processes keep crashing \(exit 3\)"):
         read_all([(films[0], 0)])
 
 

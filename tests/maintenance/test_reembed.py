@@ -42,7 +42,7 @@ def test_rows_that_no_trunk_made_are_found(made):
     log.write_bytes(b"".join([seal_line({"add": fields}), *rest]))
     (problem,) = deep(made, sample=17).problems
     assert problem.kind == "drift"
-    assert "comes out otherwise" in problem.message
+    assert "comes out differently" in problem.message
 
 
 def test_what_cannot_be_compared_is_said(made, tmp_path):

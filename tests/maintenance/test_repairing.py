@@ -215,7 +215,7 @@ def test_a_run_that_names_a_head_elsewhere_is_refused(made, name):
     line = {"at": 2**62, "heads": [name], "best": name, "selected_by": "", "check": None, "seconds": 1}
     with next(made.cache.rglob("runs.jsonl")).open("ab") as file:
         file.write(seal_line(line))
-    with pytest.raises(featcache.CacheError, match="no name of a head"):
+    with pytest.raises(featcache.CacheError, match="not the name of a head"):
         featcache.evaluate(split="val", **made.where)
 
 

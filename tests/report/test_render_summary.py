@@ -3,13 +3,14 @@
 import csv
 import io
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from featcache.dataset.duplicates import ImageInSplit
+from featcache.dataset.duplicates import Duplicates, ImageInSplit
 from featcache.dataset.near_duplicate_search import NearDuplicates, NearPair, SplitComparison
 from featcache.dataset.summary import count_contents
 from featcache.listing.listing import Listing
@@ -132,7 +133,7 @@ def test_what_is_odd_is_said():
     assert f"12 of {train.images:,} images are not on disk yet" in text
     assert text.count("not on disk") == 1
     assert "'train' and 'val' share 1 subject (vp3)" in text
-    assert f"{found.duplicates.repeated:,} contents appear under two or more paths" in text
+    assert f"{found.duplicates.repeated:,} different images appear under two or more paths" in text
     assert "note: something is odd" in text
 
 
@@ -143,10 +144,21 @@ def test_nothing_odd_is_a_few_lines():
         for split in ("train", "val")
     ]
     text = drawn(print_data_summary, count_contents(clean, missing={"train": 0, "val": 0}), 100)
-    assert "  no image appears in two splits\n  (the data set names no clips or subjects)\n" in text
+    assert "  no path appears in two splits\n  (the data set names no clips or subjects)\n" in text
     assert "not known before `featcache extract`" in text
     assert "rows\n" not in text.split("between")[1]
-    assert not any(word in text for word in ("lacks", "not on disk", "not taken", "two or more rows"))
+    assert not any(word in text for word in ("lacks", "not on disk", "ignored", "two or more rows"))
+
+
+def test_an_image_under_two_paths_is_never_said_to_stand_in_one_split_alone():
+    """Where equal bytes stand in two splits, no line says that no image does."""
+    clean = [a_listing(split, [0], [f"{split}/a/1.png"], ("",), ("",), classes=("a",)) for split in ("train", "val")]
+    copies = Duplicates(2, 1, 1, {("train", "val"): 1}, 0, (), ())
+    summary = replace(count_contents(clean, missing={"train": 0, "val": 0}), duplicates=copies)
+    text = drawn(print_data_summary, summary, 100)
+    assert "no image" not in text
+    assert "no path appears in two splits\n  1 image appears in two splits under different paths: see below" in text
+    assert "1 in train and in val" in text
 
 
 def test_the_nearest_are_shown_and_the_rest_is_counted():

@@ -191,7 +191,7 @@ LISTING = dataclasses.asdict(a_listing())
 )
 def test_a_sealed_line_that_this_version_does_not_read_is_named(tmp_path, entry):
     """A newer version's line, or one that leads out of the cache, stops the reading; it is not passed over."""
-    with pytest.raises(CacheError, match="line 2 is none that this version reads"):
+    with pytest.raises(CacheError, match="line 2 cannot be read by this version"):
         log_of(tmp_path, LINES[0], seal_line(entry)).read()
 
 
@@ -264,5 +264,5 @@ def test_a_key_at_fault_is_named_in_plain_words(tmp_path, change, said):
         if kind == "add" and "split" in change:
             continue
         line = seal_line({kind: {name: value for name, value in fields.items() if value is not None}})
-        with pytest.raises(CacheError, match=f"line 1 is none that this version reads: {said}. `featcache verify`"):
+        with pytest.raises(CacheError, match=f"line 1 cannot be read by this version: {said}. `featcache verify`"):
             log_of(tmp_path, line).read()

@@ -211,5 +211,5 @@ def test_a_listing_that_contradicts_itself_is_refused(tmp_path, kind):
     path = listing_path(tmp_path, line)
     path.parent.mkdir(parents=True)
     path.write_bytes(data)
-    with pytest.raises(CacheError, match="no listing that this version reads"):
+    with pytest.raises(CacheError, match="this listing cannot be read by this version"):
         read_listing(tmp_path, line)

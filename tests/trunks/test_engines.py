@@ -65,7 +65,7 @@ def test_auto_is_decided_by_the_number_of_images(monkeypatch):
     assert engines.choose_engine("auto", "cuda:1", 10_000).name == "eager"
     assert engines.choose_engine("auto", "cuda:1", 260_000).name == "compile"
     assert engines.choose_engine("auto", "mps", 10**6).name == "eager"
-    assert engines.choose_engine("compile", "cpu", 1).sentence() == "engine compile: as asked"
+    assert engines.choose_engine("compile", "cpu", 1).sentence() == "engine compile: as requested"
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda _: None)
     assert engines.choose_engine("auto", "cpu", 10**6).name == "eager"
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda _: object())

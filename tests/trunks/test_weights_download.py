@@ -33,7 +33,7 @@ def offline(tmp_path, monkeypatch) -> Path:
 def test_weights_out_of_reach_say_what_to_do(offline, capsys):
     """Without a network the error names the file to bring, where to put it, and the other ways; stdout stays empty."""
     said = refused("IMAGENET1K_V1", B_16)
-    assert "weights IMAGENET1K_V1 of vit_b_16 are out of reach: " in said
+    assert "weights IMAGENET1K_V1 of vit_b_16 could not be downloaded: " in said
     assert f"Copy vit_b_16-c867db91.pth to {offline}" in said
     assert "--weights FILE" in said
     assert "--weights random" in said

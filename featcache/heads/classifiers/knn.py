@@ -157,7 +157,7 @@ def find_neighbours(
     from torch.nn.functional import normalize
 
     if not 1 <= k <= len(x):
-        raise UsageError(f"k is {k}, expected 1 to {len(x):,}: the training rows")
+        raise UsageError(f"k is {k}, expected 1 to {len(x):,}, the number of training rows")
     cosines = np.empty((len(queries), k), dtype=np.float32)
     neighbours = np.empty((len(queries), k), dtype=np.int64)
     rows = _tensor(x).to(device)

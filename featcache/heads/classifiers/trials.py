@@ -66,7 +66,8 @@ def refuse_choice_without_val(train: Features, val: Features | None, combination
     """
     if val is None and combinations > 1:
         raise CacheError(
-            f"{train.source.get('data_set', 'these features')}: {combinations} combinations of settings and no val "
-            f"split in the cache to choose by (test is for the report alone). Run `featcache extract --split val` (or "
-            f"with --val 0.15, where the data set has none), or name one value a setting."
+            f"{train.source.get('data_set', 'these features')}: a choice among "
+            f"{combinations} combinations of settings needs a val split, and the cache has none (test is kept for the "
+            f"report). Run `featcache extract --split val` (or with --val 0.15, where the data set has none), or give "
+            f"each setting a single value."
         )

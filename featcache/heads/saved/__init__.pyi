@@ -12,6 +12,8 @@ from .find import no_head_error as no_head_error
 from .folders import heads_folder as heads_folder
 from .function_head import choose_function as choose_function
 from .function_head import make_function_head as make_function_head
+from .handles import Handles as Handles
+from .handles import refuse_given_name as refuse_given_name
 from .integrity import repair_heads as repair_heads
 from .integrity import verify_heads as verify_heads
 from .kinds import MODEL_DOCUMENTS as MODEL_DOCUMENTS

@@ -140,4 +140,6 @@ def _read_predictions(folder: Path, features: Features, sha256: str, classes: in
     try:
         return output_from_bytes(data, len(features.y), classes)
     except RefusedModelError as error:
-        raise CacheError(f"{path}: these are no predictions of this split: {error}; fit the classifier again") from None
+        raise CacheError(
+            f"{path}: these are not predictions of this split: {error}; fit the classifier again"
+        ) from None

@@ -147,7 +147,7 @@ def load_classifier(folder: Path, store: FeatureStore, device: str = "cpu") -> S
     except RefusedModelError as error:
         raise CacheError(f"{folder}: this classifier is refused: {error}") from None
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise CacheError(f"{folder}: this is no classifier that this version reads: {error}") from None
+        raise CacheError(f"{folder}: this classifier cannot be read by this version: {error}") from None
     return replace(saved, classifier=classifier)
 
 
@@ -209,7 +209,7 @@ def trial_to_json(trial: SearchTrial) -> dict[str, Any]:
 def _read_document(folder: Path) -> ClassifierDocument:
     document = CLASSIFIER.read(folder / DOCUMENT)
     if document.name != folder.name:
-        raise CacheError(f"{folder}: this is no classifier that this version reads: its name is {document.name!r}")
+        raise CacheError(f"{folder}: this classifier cannot be read by this version: its name is {document.name!r}")
     return document
 
 

@@ -177,6 +177,8 @@ class RunDocument(Document):
     selected_by: SingleLine
     check: CheckDocument | None = None
     seconds: Seconds = 0.0
+    numbers: dict[FolderName, Count] = Field(default_factory=dict)  # earlier versions wrote none
+    given_name: SingleLine = ""
 
 
 HEAD = DocumentKind(HeadDocument, "head", "train the head again")

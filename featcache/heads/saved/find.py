@@ -9,12 +9,14 @@ from typing import Any
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, FeatcacheError
 from featcache.heads.saved.folders import heads_folder
+from featcache.heads.saved.handles import NEAREST, Handles, handles_of
 from featcache.heads.saved.ranking import Candidate, notes_on_changed_val, rank_models, selection_of
-from featcache.heads.saved.run_log import FitRun, newest_checks, read_runs
+from featcache.heads.saved.run_log import FitRun, newest_checks, read_all_runs, read_runs
 from featcache.store import FeatureStore, describe_broken_stores
 from featcache.text import percent
 
 BEST, LATEST = "best", "latest"  # words that stand for a head wherever one is named; no word is BEST
+_LISTED = 10  # heads in a message
 METRIC = "macro recall on val"  # that `best` is chosen by
 
 
@@ -25,6 +27,7 @@ class ChosenHead:
     folder: Path
     store: FeatureStore  # that it was trained on
     run: FitRun  # the newest that made it
+    handle: str  # "#3 lr0.1-1a2b3c4d", with the name that a person gave it
     check: Mapping[str, Any] | None  # the newest that was made of it
     selected_by: str  # what chose it among others; "" where nothing did
     reason: str = ""  # where a word stood for it: which head that is and why, in one sentence
@@ -34,7 +37,7 @@ class ChosenHead:
     @property
     def sentence(self) -> str:
         """Which head it is and, where a word stood for it, why."""
-        return self.reason or f"head {self.folder.name}"
+        return self.reason or f"head {self.handle}"
 
     @contextlib.contextmanager
     def explain_choice_in_errors(self) -> Iterator[None]:
@@ -59,7 +62,8 @@ def find_head(request: DatasetRequest, head: str | None) -> ChosenHead:
 
     Args:
         request: The data set, its cache, and the stores that are meant.
-        head: "best" (None is the same), "latest", a name, or the start of one that no other has.
+        head: "best" (None is the same), "latest", a number ("#3" or "3"), the name that a person gave, the name of the
+            model, or the start of one that no other has.
 
     Raises:
         UsageError: no such recipe, or a faulty one.
@@ -75,14 +79,12 @@ def find_head(request: DatasetRequest, head: str | None) -> ChosenHead:
     if head is None or by_word:
         return (_find_latest if head == LATEST else _find_best)(request, *runs[-1])
     stores = {name: store for run, store in runs for name in run.heads}
-    fitting = [head] if head in stores else [name for name in stores if name.startswith(head)]
-    if len(fitting) != 1:
-        problem = f"{len(fitting)} heads start with" if fitting else "no head is called"
-        raise CacheError(
-            f"{folder}: {problem} {head!r}; there are: {', '.join(fitting or stores)}; or {BEST}, or {LATEST}"
-            f"{describe_broken_stores(folder, request.stat_log)}"
-        )
-    name, store = fitting[0], stores[fitting[0]]
+    handles = handles_of(read_all_runs(runs[0][1], data_set, variant))
+    matching = handles.matches(head, stores)
+    if len(matching) != 1:
+        broken = describe_broken_stores(folder, request.stat_log)
+        raise CacheError(f"{folder}: {_ambiguous_or_unknown(head, matching, handles, list(stores))}{broken}")
+    name, store = matching[0], stores[matching[0]]
     return _find_named(request, name, store, [run for run, its_store in runs if its_store is store])
 
 
@@ -103,6 +105,17 @@ def no_head_error(request: DatasetRequest) -> CacheError:
     )
 
 
+def _ambiguous_or_unknown(head: str, matching: Sequence[str], handles: Handles, names: Sequence[str]) -> str:
+    """Return why a word stands for no single model, and which ones it may mean."""
+    if matching:
+        some = [handles.describe(name) for name in matching[:_LISTED]]
+        more = f" and {len(matching) - _LISTED:,} more" if len(matching) > _LISTED else ""
+        return f"{len(matching):,} heads start with {head!r}: {', '.join(some)}{more}; type more of the name, or #N"
+    nearest = ", ".join(handles.describe(name) for name in handles.nearest(head, names))
+    listed = "" if len(names) <= NEAREST else f"; `featcache compare` lists all {len(names):,}"
+    return f"no head is called {head!r}; the nearest: {nearest}; or {BEST}, or {LATEST}{listed}"
+
+
 def _find_best(request: DatasetRequest, newest: FitRun, _: FeatureStore) -> ChosenHead:
     candidates, notes = rank_models(request)
     usable = [candidate for candidate in candidates if not candidate.has_diverged]
@@ -110,19 +123,21 @@ def _find_best(request: DatasetRequest, newest: FitRun, _: FeatureStore) -> Chos
         raise CacheError(_nothing_usable(request, candidates, notes))
     best = usable[0]
     scored = [candidate for candidate in usable if candidate.has_val_score]
-    reason = f"head {best.name}: {_why_best(best, len(scored))}"
+    handles = _handles(request, best.store)
+    reason = f"head {handles.describe(best.name)}: {_why_best(best, len(scored))}"
     if newest.best is None:
         reason += "; every head of the newest run diverged"
     elif newest.best != best.name:
-        reason += f"; the newest run's best is {newest.best}: name it, or `{LATEST}`"
+        reason += f"; the newest run's best is {handles.describe(newest.best)}: name it, or `{LATEST}`"
     return ChosenHead(
         folder=best.folder,
+        handle=handles.describe(best.name),
         store=best.store,
         run=best.run,
         check=best.check,
         selected_by=METRIC if len(scored) > 1 else best.selected_by,
         reason=reason,
-        next_best=usable[1].name if len(usable) > 1 else "",
+        next_best=handles.describe(usable[1].name) if len(usable) > 1 else "",
         notes=(*notes, *notes_on_changed_val(request, scored)),
     )
 
@@ -135,12 +150,14 @@ def _find_latest(request: DatasetRequest, newest: FitRun, store: FeatureStore) -
         )
     usable = [candidate for candidate in rank_models(request)[0] if not candidate.has_diverged]
     latest = _find_named(request, newest.best, store, read_runs(store, request.recipe.name, request.variant))
-    reason = f"head {newest.best}: the newest run's best"
+    handles = _handles(request, store)
+    reason = f"head {handles.describe(newest.best)}: the newest run's best"
     if usable and usable[0].name != newest.best:
         scored = sum(candidate.has_val_score for candidate in usable)
-        reason += f"; {_why_best(usable[0], scored)} is {usable[0].name}: name it, or `{BEST}`"
+        reason += f"; {_why_best(usable[0], scored)} is {handles.describe(usable[0].name)}: name it, or `{BEST}`"
     return ChosenHead(
         folder=latest.folder,
+        handle=latest.handle,
         store=store,
         run=newest,
         check=latest.check,
@@ -153,11 +170,16 @@ def _find_named(request: DatasetRequest, name: str, store: FeatureStore, runs: S
     """Return a model by its whole name; `runs` are all of its store, oldest first."""
     return ChosenHead(
         folder=heads_folder(store, request.recipe.name, request.variant) / name,
+        handle=_handles(request, store).describe(name),
         store=store,
         run=[run for run in runs if name in run.heads][-1],
         check=newest_checks(runs).get(name),
         selected_by=selection_of(name, runs),
     )
+
+
+def _handles(request: DatasetRequest, store: FeatureStore) -> Handles:
+    return handles_of(read_all_runs(store, request.recipe.name, request.variant))
 
 
 def _why_best(best: Candidate, scored: int) -> str:

@@ -152,4 +152,6 @@ def choose_function(function: HeadFunction, store: FeatureStore, key: ListingKey
     """
     name = name_of_function(function)
     run = FitRun(at=0, heads=(name,), best=name, selected_by="")
-    return ChosenHead(folder=heads_folder(store, *key[:2]) / name, store=store, run=run, check=None, selected_by="")
+    return ChosenHead(
+        handle=name, folder=heads_folder(store, *key[:2]) / name, store=store, run=run, check=None, selected_by=""
+    )

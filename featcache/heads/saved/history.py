@@ -50,7 +50,7 @@ def read_history(folder: Path, sha256: str | None) -> HistoryColumns:
     try:
         return _parse(data)
     except (ValueError, csv.Error):
-        raise CacheError(f"{path}: damaged: this is no history of a head; {HEAD.way_out}") from None
+        raise CacheError(f"{path}: damaged: this is not the history of a head; {HEAD.way_out}") from None
 
 
 def _parse(data: bytes) -> HistoryColumns:
@@ -62,5 +62,5 @@ def _parse(data: bytes) -> HistoryColumns:
         for name, column in zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True)
     }
     if not all(1 <= epoch < 2**31 and epoch.is_integer() for epoch in columns["epoch"]):
-        raise ValueError("an epoch is no whole number")
+        raise ValueError("an epoch is not a whole number")
     return columns

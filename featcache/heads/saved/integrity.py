@@ -75,7 +75,7 @@ def _verify_run_log(path: Path, problems: list[Problem], notes: list[Problem]) -
         return
     if log.damaged:
         bad, total = len(log.damaged), len(log.lines) + len(log.damaged)
-        problem = f"{path}: {bad} of {total} lines are damaged: nobody can say which head is the newest"
+        problem = f"{path}: {bad} of {total} lines are damaged: it is not known which head is the newest"
         problems.append(Problem(str(path), "runs", f"{problem}; `featcache repair` takes them out"))
     if log.torn:
         note = f"{path}: {log.torn:,} bytes of a last line that a crash cut short; the next fit-head removes them"

@@ -214,7 +214,7 @@ def load_head(folder: Path) -> SavedHead:
             best_epoch=document.best_epoch,
         )
     except (UsageError, TypeError, ValueError) as error:
-        raise CacheError(f"{folder}: this is no head that this version reads: {error}") from None
+        raise CacheError(f"{folder}: this head cannot be read by this version: {error}") from None
     if len(document.classes) != len(head.weight):
         raise CacheError(f"{folder}: {len(document.classes)} class names for {len(head.weight)} outputs")
     return SavedHead(document.name, folder, head, tuple(document.classes), document.sources, document.versions)
@@ -254,7 +254,7 @@ def check_head(folder: Path) -> None:
 def _read_document(folder: Path) -> HeadDocument:
     document = HEAD.read(folder / DOCUMENT)
     if document.name != folder.name:
-        raise CacheError(f"{folder}: this is no head that this version reads: its name is {document.name!r}")
+        raise CacheError(f"{folder}: this head cannot be read by this version: its name is {document.name!r}")
     return document
 
 

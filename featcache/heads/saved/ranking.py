@@ -11,8 +11,9 @@ from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, FeatcacheError
 from featcache.heads import Scores
 from featcache.heads.saved.folders import heads_folder
+from featcache.heads.saved.handles import handles_of
 from featcache.heads.saved.kinds import describe_model
-from featcache.heads.saved.run_log import FitRun, newest_checks, read_runs
+from featcache.heads.saved.run_log import FitRun, newest_checks, read_all_runs, read_runs
 from featcache.store import FeatureStore, ListingLine, read_listing
 
 _NAMED = 5  # heads in a note
@@ -23,6 +24,8 @@ class Candidate:
     """A model of the log of runs, as its folder describes it; the model itself is not held."""
 
     name: str
+    number: int  # of its handle, "#3"
+    given_name: str  # that a person gave it; "" where nobody did
     folder: Path
     store: FeatureStore
     run: FitRun  # the newest that made it
@@ -141,6 +144,7 @@ def _candidates(request: DatasetRequest, store: FeatureStore, notes: list[str]) 
     """Yield each model of one store once, in the order in which they were first made; what cannot be read is a note."""
     runs = read_runs(store, request.recipe.name, request.variant)
     newest_run = {name: run for run in runs for name in run.heads}
+    handles = handles_of(read_all_runs(store, request.recipe.name, request.variant))
     checks = newest_checks(runs)
     folder = heads_folder(store, request.recipe.name, request.variant)
     for name, run in newest_run.items():
@@ -151,6 +155,8 @@ def _candidates(request: DatasetRequest, store: FeatureStore, notes: list[str]) 
             continue
         yield Candidate(
             name=name,
+            number=handles.numbers[name],
+            given_name=handles.given_name(name),
             folder=model.folder,
             store=store,
             run=run,

@@ -5,17 +5,19 @@
 It says which models there are, which one a run chose, and what the check against the optimum found.
 """
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcache.errors import CacheError
 from featcache.features import Features, Streamed
-from featcache.files import AppendLog, LogContent, hold_lock, seal_line, validate
+from featcache.files import AppendLog, LogContent, hold_lock, list_folders, seal_line, validate
 from featcache.heads.saved.documents import RunDocument, check_to_json
 from featcache.heads.saved.folders import heads_folder
+from featcache.heads.saved.handles import Handles, handles_of
 from featcache.heads.saved.model import SavedModel
 from featcache.store import FeatureStore
 
@@ -36,6 +38,8 @@ class FitRun:
     selected_by: str  # "" where nothing chose
     check: Mapping[str, Any] | None = None  # of the best head, see `check_to_json`; None where it was left out
     seconds: float = 0.0  # of the training, all heads together
+    numbers: Mapping[str, int] = field(default_factory=dict)  # of models, by name: see `handles`
+    given_name: str = ""  # that a person gave to the best one
 
     @property
     def gap_share(self) -> float | None:
@@ -60,7 +64,8 @@ def record_run(
     seconds: float,
     selected_by: str = "",
     check: "Check | None" = None,
-) -> None:
+    given_name: str = "",
+) -> Handles:
     """Add one run to the log of its data set.
 
     Args:
@@ -71,18 +76,23 @@ def record_run(
         seconds: How long the training took, all models together.
         selected_by: What chose the best one, such as "macro recall on val"; "" where nothing did.
         check: The check of the best one against the optimum; None where it was left out.
+        given_name: What a person calls the best one from now on; "" where nobody named it.
+
+    Returns:
+        The numbers and names of all models of the data set, this run's included.
 
     Raises:
         CacheError: another process holds the log, or what stands in its place is no file; the heads are saved.
         MachineError: the disk refuses.
     """
-    line = {
+    line: dict[str, Any] = {
         "at": time.time_ns(),
         "heads": [model.name for model in models],
         "best": best,
         "selected_by": selected_by,
         "check": None if check is None else check_to_json(check),
         "seconds": round(seconds, 3),
+        "given_name": given_name,
     }
     path = heads_folder(store, train.source["data_set"], train.source["variant"]) / RUNS
     with hold_lock(path.with_name(f".{RUNS}.lock"), wait=_WAIT_SECONDS) as is_held:
@@ -91,8 +101,17 @@ def record_run(
                 f"{path}: another process has been writing it for {_WAIT_SECONDS:g} s; the heads are saved"
             )
         log = AppendLog(path)
-        log.repair_end(read_run_log(path).log.size)  # what a crash left of a line must not swallow this one
+        own = read_run_log(path)
+        run = FitRun(line["at"], tuple(line["heads"]), best, selected_by, given_name=given_name)
+        others = read_all_runs(store, train.source["data_set"], train.source["variant"])
+        before = handles_of(others).given.get(given_name, "")
+        handles = replace(handles_of([*others, run]), moved_from="" if before == best else before)
+        recorded = {name for known in own.runs for name in known.numbers}
+        named = dict.fromkeys(name for known in (*own.runs, run) for name in known.heads)
+        line["numbers"] = {name: handles.numbers[name] for name in named if name not in recorded}
+        log.repair_end(own.log.size)  # what a crash left of a line must not swallow this one
         log.append(seal_line(line))
+    return handles
 
 
 def read_runs(store: FeatureStore, data_set: str, variant: str, *, newest: bool = True) -> list[FitRun]:
@@ -118,10 +137,25 @@ def read_runs(store: FeatureStore, data_set: str, variant: str, *, newest: bool 
     if content.log.damaged and newest:
         number, problem = content.log.damaged[0]
         raise CacheError(
-            f"{path}: line {number} {problem}: nobody can say which head is the newest, or the best. Name the head, "
+            f"{path}: line {number} {problem}: it is not known which head is the newest, or the best. Name the head, "
             f"or run `featcache repair`, which takes the line out"
         )
     return content.runs
+
+
+def read_all_runs(store: FeatureStore, data_set: str, variant: str) -> list[FitRun]:
+    """Return every run on a data set in all stores of a cache, oldest first; what cannot be read is left out.
+
+    Args:
+        store: Any store of the cache.
+        data_set: The name of the data set.
+        variant: Which cut of it.
+    """
+    runs: list[FitRun] = []
+    for root in list_folders(store.root.parent):
+        with contextlib.suppress(CacheError):
+            runs += read_run_log(root / "heads" / data_set / variant / RUNS).runs
+    return sorted(runs, key=lambda run: run.at)
 
 
 def newest_checks(runs: Sequence[FitRun]) -> dict[str, Mapping[str, Any]]:
@@ -145,7 +179,7 @@ def read_run_log(path: Path) -> RunLog:
         try:
             runs.append(_run(validate(RunDocument, entry)))
         except ValueError as error:
-            return f"is none that this version reads: {error}"
+            return f"cannot be read by this version: {error}"
         return ""
 
     try:
@@ -161,4 +195,6 @@ def read_run_log(path: Path) -> RunLog:
 
 def _run(line: RunDocument) -> FitRun:
     check = None if line.check is None else line.check.model_dump()
-    return FitRun(line.at, tuple(line.heads), line.best, line.selected_by, check, line.seconds)
+    return FitRun(
+        line.at, tuple(line.heads), line.best, line.selected_by, check, line.seconds, line.numbers, line.given_name
+    )

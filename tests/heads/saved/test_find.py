@@ -95,20 +95,20 @@ def test_the_word_says_who_was_chosen_and_from_how_many(tmp_path):
     """The sentence has the head, how many were compared, its score, and the newest run's best where that is another."""
     record_clusters(tmp_path, "train", "val")
     (only,) = made(tmp_path, scored_head(1, 0.5))
-    assert which(tmp_path).reason == f"head {only}: the only one with a score on val (macro recall 50.0 %)"
+    assert which(tmp_path).reason == f"head #1 {only}: the only one with a score on val (macro recall 50.0 %)"
     (better,) = made(tmp_path, scored_head(2, 0.75))
-    assert which(tmp_path).reason == f"head {better}: the best of 2 on val (macro recall 75.0 %)"
+    assert which(tmp_path).reason == f"head #2 {better}: the best of 2 on val (macro recall 75.0 %)"
     (newest,) = made(tmp_path, scored_head(3, 0.25))
     assert which(tmp_path).reason == (
-        f"head {better}: the best of 3 on val (macro recall 75.0 %); the newest run's best is {newest}: name it, or "
-        f"`latest`"
+        f"head #2 {better}: the best of 3 on val (macro recall 75.0 %); the newest run's best is #3 {newest}: name it, "
+        f"or `latest`"
     )
     assert which(tmp_path, "latest").reason == (
-        f"head {newest}: the newest run's best; the best of 3 on val (macro recall 75.0 %) is {better}: name it, or "
-        f"`best`"
+        f"head #3 {newest}: the newest run's best; the best of 3 on val (macro recall 75.0 %) is #2 {better}: name it, "
+        f"or `best`"
     )
     assert which(tmp_path, newest).reason == ""
-    assert which(tmp_path, newest).sentence == f"head {newest}"
+    assert which(tmp_path, newest).sentence == f"head #3 {newest}"
 
 
 def test_without_a_score_on_val_the_newest_runs_best_is_meant(tmp_path):
@@ -151,7 +151,7 @@ def test_a_best_head_that_does_not_fit_is_refused_with_the_next(tmp_path):
     record_clusters(tmp_path, "train", "val")
     made(tmp_path, scored_head(1, 0.9), scored_head(2, 0.8))
     record_clusters(tmp_path, "test", classes=(*CLASSES, "dog"))
-    with pytest.raises(CacheError, match=r"knows 3 classes.*the best of 2 on val.*the next on val is lr2-"):
+    with pytest.raises(CacheError, match=r"knows 3 classes.*the best of 2 on val.*the next on val is #2 lr2-"):
         featcache.evaluate(**WHERE, cache=tmp_path)
     with pytest.raises(CacheError) as refused:
         featcache.evaluate("lr1", **WHERE, cache=tmp_path)

@@ -125,7 +125,7 @@ def test_a_sealed_document_of_another_make_is_refused(kept, key, value):
 def test_values_that_nothing_here_writes_are_refused(kept, changes):
     """Infinity as a count, classes that are no names, a head that does not say for which trunk: no crash later on."""
     rewrite(kept, **changes)
-    with pytest.raises(CacheError, match="no head that this version reads"):
+    with pytest.raises(CacheError, match="this head cannot be read by this version"):
         saved.load_head(kept.folder)
 
 

@@ -49,5 +49,5 @@ def test_a_name_that_leads_elsewhere_is_refused(store, kept, name):
     """A log can come from anybody, and a head's name becomes a path."""
     (log := folders.heads_folder(store, "toy", "all") / run_log.RUNS).parent.mkdir(parents=True, exist_ok=True)
     log.write_bytes(seal_line({"at": 1, "heads": [name], "best": None, "selected_by": "", "check": None, "seconds": 0}))
-    with pytest.raises(CacheError, match="no name of a head"):
+    with pytest.raises(CacheError, match="not the name of a head"):
         run_log.read_runs(store, "toy", "all")

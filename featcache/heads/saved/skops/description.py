@@ -73,7 +73,7 @@ def describe(data: bytes) -> Any:
             raise DescriptionError("its schema names no protocol of skops")
         return _Reader(members, 2 * len(data)).node(state, 0)
     except (AttributeError, KeyError, TypeError, RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DescriptionError(f"its schema is none of skops: {type(error).__name__}: {error}") from None
+        raise DescriptionError(f"its schema is not one of skops: {type(error).__name__}: {error}") from None
 
 
 def _members(data: bytes) -> dict[str, memoryview]:
@@ -84,7 +84,7 @@ def _members(data: bytes) -> dict[str, memoryview]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries, end = sorted(archive.infolist(), key=lambda entry: entry.header_offset), archive.start_dir
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, OverflowError, EOFError) as error:
-        raise DescriptionError(f"it is no zip archive: {error}") from None
+        raise DescriptionError(f"it is not a zip archive: {error}") from None
     members: dict[str, memoryview] = {}
     whole, free = memoryview(data), 0  # everything before `free` belongs to a member
     for entry in entries:
@@ -203,7 +203,7 @@ class _Reader:
                 attributes = self.node(state["content"], depth)
                 arguments = self.node(state["__reduce__"]["args"], depth)
                 if not isinstance(arguments, tuple):
-                    raise DescriptionError(f"the arguments of {name} are no tuple")
+                    raise DescriptionError(f"the arguments of {name} are not a tuple")
                 return _instance(name, attributes, arguments)
             case "RandomStateNode", "numpy.random.mtrand.RandomState":
                 return _instance(name, self.node(state["content"], depth))

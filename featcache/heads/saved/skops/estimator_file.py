@@ -129,7 +129,7 @@ def _check_types(data: bytes) -> None:
     try:
         foreign = sorted(set(get_untrusted_types(file=io.BytesIO(data))) - TRUSTED)
     except Exception as error:
-        raise RefusedModelError(f"it is no file of skops: {type(error).__name__}: {error}") from None
+        raise RefusedModelError(f"it is not a file of skops: {type(error).__name__}: {error}") from None
     if foreign:
         raise RefusedModelError(f"it holds types that are not trusted: {', '.join(foreign[:5])}")
 

@@ -31,9 +31,9 @@ def generator(value: Any, sizes: Sizes) -> None:
         bits, seed = value.attributes.get("bit_generator"), value.attributes.get("seed_seq", {})
         plain_seed = isinstance(seed, dict) and set(seed) <= {"entropy", "spawn_key", "pool_size", "n_children_spawned"}
         if not plain_seed or seed.get("pool_size", 4) != 4 or not _is_seed(seed.get("entropy")):
-            raise MisfitError("is no seed of a random generator")
+            raise MisfitError("is not the seed of a random generator")
         if not isinstance(bits, dict) or bits.get("bit_generator") != "PCG64":
-            raise MisfitError("is no state of a random generator")
+            raise MisfitError("is not the state of a random generator")
         plain(bits.get("state"), sizes)
         plain(seed.get("spawn_key", ()), sizes)
         return
@@ -41,7 +41,7 @@ def generator(value: Any, sizes: Sizes) -> None:
         raise MisfitError("is neither a seed nor a random state")
     state = value.attributes.get("state")
     if value.attributes.get("bit_generator") != "MT19937" or not isinstance(state, dict):
-        raise MisfitError("is no state of MT19937")
+        raise MisfitError("is not a state of MT19937")
     array(624, kinds="<u4")(state.get("key"), sizes)
     whole(0, 624)(state.get("pos"), sizes)
 
@@ -62,7 +62,7 @@ _COMPILED = (
 def compiled_loss(value: Any, _: Sizes) -> None:
     """Require a loss of scikit-learn's: no state but a number or two."""
     if not isinstance(value, DescribedObject) or value.type not in _COMPILED or value.attributes:
-        raise MisfitError("is no loss that can be checked")
+        raise MisfitError("is not a loss that can be checked")
     if len(value.arguments) > 1 or not all(isinstance(item, int | float | np.number) for item in value.arguments):
         raise MisfitError("is a loss with other settings than a number")
 
@@ -145,7 +145,7 @@ def tree(outputs: str) -> Rule:
             or value.type != "sklearn.tree._tree.Tree"
             or len(value.arguments) != 3
         ):
-            raise MisfitError("is no tree that can be checked")
+            raise MisfitError("is not a tree that can be checked")
         width = sizes[outputs] if outputs else 1
         features, of_classes, number_of_outputs = value.arguments
         whole("F", "F")(features, sizes)
@@ -160,7 +160,7 @@ def tree(outputs: str) -> Rule:
         array(len(nodes), 1, width, kinds="<f8")(value.attributes["values"], sizes)
         _check_children(nodes["left_child"], nodes["right_child"], nodes["feature"], nodes["left_child"] == -1, sizes)
         if np.isnan(nodes["threshold"]).any():
-            raise MisfitError("has a threshold that is no number")
+            raise MisfitError("has a threshold that is not a number")
 
     return check
 
@@ -171,7 +171,7 @@ def boosted_nodes(value: Any, sizes: Sizes) -> None:
 
     _check_nodes(value, PREDICTOR_RECORD_DTYPE)
     if value["is_categorical"].any() or np.isnan(value["num_threshold"]).any() or not np.isfinite(value["value"]).all():
-        raise MisfitError("has a node that asks for a category, or a value that is no number")
+        raise MisfitError("has a node that asks for a category, or a value that is not a number")
     left, right, feature = (value[name].astype(np.int64) for name in ("left", "right", "feature_idx"))
     _check_children(left, right, feature, value["is_leaf"] != 0, sizes)
 
@@ -223,7 +223,7 @@ def grid(types: Any) -> Rule:
 
     def check(value: Any, sizes: Sizes) -> None:
         if not isinstance(value, np.ndarray) or value.dtype != object or value.ndim != 2 or not len(value):
-            raise MisfitError("is no table of trees")
+            raise MisfitError("is not a table of trees")
         if value.shape[1] != sizes["L"]:
             raise MisfitError(f"has {value.shape[1]} trees an iteration, expected {sizes['L']}")
         for item in value.ravel():

@@ -119,7 +119,7 @@ def array(
                 raise MisfitError(f"has shape {value.shape}, expected {_shape(shape, sizes)}")
         top = sizes[high] - 1 if isinstance(high, str) else high
         if value.dtype.kind == "f" and not (np.isfinite(value) if finite else ~np.isnan(value)).all():
-            raise MisfitError("has values that are no numbers")
+            raise MisfitError("has values that are not numbers")
         if value.size and not low <= value.min() <= value.max() <= top:
             raise MisfitError(f"has values outside {low} to {top}")
 
@@ -209,7 +209,7 @@ def classes(value: Any, sizes: Sizes) -> None:
     """Require the classes in order: 0, 1, 2, …, as featcache names them to every estimator."""
     array("C", kinds="iuf")(value, sizes)
     if not np.array_equal(value, np.arange(sizes["C"])):
-        raise MisfitError(f"is no list of {sizes['C']} classes in order")
+        raise MisfitError(f"is not a list of {sizes['C']} classes in order")
 
 
 def _within(place: str, rule: Rule, value: Any, sizes: Sizes) -> None:
