@@ -32,8 +32,8 @@ ALLOWED = {
     "report": HEAD | {"scipy"},  # intervals
     "predict best STORED": HEAD | {"PIL"},
     "predict best NEW": HEAD | {"PIL", "torch"},
-    "fit-head --no-check": HEAD | {"PIL", "torch"},
-    "fit-head": HEAD | {"PIL", "torch"},
+    "fit-head --no-check": HEAD | {"torch"},
+    "fit-head": HEAD | {"torch"},
 }
 
 
