@@ -98,7 +98,7 @@ def check_tensors(tensors: Mapping[str, Any], arch: Architecture, crop: int, wei
 
 
 def _is_finite(value: "Tensor") -> bool:
-    """Return whether no number is nan or infinite; by the extremes, which nan is among: a third of isfinite's time."""
+    """Return whether no number is nan or infinite; by the extremes, which nan is among: a fifth of isfinite's time."""
     return all(bool(extreme.isfinite()) for extreme in value.aminmax())
 
 
