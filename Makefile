@@ -75,6 +75,7 @@ browser:
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python bench/commands.py
 	$(BIN)/python bench/heads.py
 	$(BIN)/python bench/extract.py
 	$(BIN)/python bench/video.py

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 # One command that can be typed as it is, by the name of its command; `tests/end_to_end/test_help.py` parses each.
 EXAMPLES: Mapping[str, str] = {
+    "init": "featcache init photos",
     "data": "featcache data --data photos",
     "extract": "featcache extract --data photos",
     "fit-head": "featcache fit-head --data photos --lr 0.03 --head-name first",

@@ -175,8 +175,8 @@ def _compare_function(request: DatasetRequest, split: str, name: str, function: 
     scores, at = score_output(head.predict(features), features.y, len(features.classes)), time.time_ns()
     order = merit_key(scores, diverged=False, at=at, is_best=True)
     return ComparedHead(
-        name=name, number=0, given_name="", classifier=FUNCTION, settings="", split=split, scores=scores, gap=math.nan, seconds=0.0, at=at,
-        store=store.name, order=order,
+        name=name, number=0, given_name="", classifier=FUNCTION, settings="", split=split, scores=scores, gap=math.nan,
+        seconds=0.0, at=at, store=store.name, order=order,
     )  # fmt: skip
 
 

@@ -1,9 +1,10 @@
 """The parts that several JSON documents of evaluations share."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from featcache.metrics import Calibration, Interval, Intervals, Shares
+if TYPE_CHECKING:  # `compare` shows figures without intervals, and computes none
+    from featcache.metrics import Calibration, Interval, Intervals, Shares
 
 
 def finite_or_none(value: float) -> float | None:
@@ -11,7 +12,7 @@ def finite_or_none(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def is_too_few(value: float, interval: Interval | None) -> bool:
+def is_too_few(value: float, interval: "Interval | None") -> bool:
     """Return whether a figure that is defined has no interval: its groups are too few, see `bounds.Sample`.
 
     Args:
@@ -21,17 +22,17 @@ def is_too_few(value: float, interval: Interval | None) -> bool:
     return interval is None and not math.isnan(value)
 
 
-def are_too_few(recall: Shares, intervals: Intervals) -> tuple[bool, ...]:
+def are_too_few(recall: "Shares", intervals: "Intervals") -> tuple[bool, ...]:
     """Return `is_too_few` of each class, (classes,): of its recall, or of a difference between two recalls."""
     return tuple(is_too_few(value, interval) for value, interval in zip(recall.tolist(), intervals.recall, strict=True))
 
 
-def interval_json(interval: Interval | None) -> list[float] | None:
+def interval_json(interval: "Interval | None") -> list[float] | None:
     """Return [low, high]; None where there is none."""
     return None if interval is None else [interval.low, interval.high]
 
 
-def intervals_json(intervals: Intervals, *, accuracy: float, macro_recall: float) -> dict[str, Any]:
+def intervals_json(intervals: "Intervals", *, accuracy: float, macro_recall: float) -> dict[str, Any]:
     """Return what was drawn again, how often, and the intervals of two figures; those of recall stand by the classes.
 
     Args:
@@ -54,7 +55,7 @@ def intervals_json(intervals: Intervals, *, accuracy: float, macro_recall: float
     }
 
 
-def recalls_json(classes: tuple[str, ...], recall: Shares, intervals: Intervals) -> list[dict[str, Any]]:
+def recalls_json(classes: tuple[str, ...], recall: "Shares", intervals: "Intervals") -> list[dict[str, Any]]:
     """Return one entry a class: its name, its recall (or the difference of two) and the interval of that."""
     columns = zip(classes, recall.tolist(), intervals.recall, are_too_few(recall, intervals), strict=True)
     return [
@@ -68,7 +69,7 @@ def recalls_json(classes: tuple[str, ...], recall: Shares, intervals: Intervals)
     ]
 
 
-def calibration_json(calibration: Calibration) -> dict[str, Any]:
+def calibration_json(calibration: "Calibration") -> dict[str, Any]:
     """Return the expected calibration error, and its bins with their intervals."""
     columns = zip(
         calibration.count.tolist(),

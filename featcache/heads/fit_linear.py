@@ -189,10 +189,14 @@ def keep_heads(
     check = None
     if best is not None and check_seconds is not None and not isinstance(train, Streamed):
         from featcache.heads.optimum import check_and_advise
+        from featcache.heads.training import SMALL_MATRIX, one_thread
         from featcache.trunks import choose_device
 
         before_check()
-        check = check_and_advise(best.head, trained, train, val, check_seconds, train_seconds, choose_device(device))
+        with one_thread(where=train.x.size <= SMALL_MATRIX):
+            check = check_and_advise(
+                best.head, trained, train, val, check_seconds, train_seconds, choose_device(device)
+            )
     seconds = train_seconds if begun is None else time.monotonic() - begun
     best_name = None if best is None else best.name
     handles = record_run(

@@ -4,7 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -104,7 +104,7 @@ def predict(
             or "latest", the newest run's best.
         images: files, or folders of them; one path alone is one image, or one folder.
         device: where the trunk runs: "auto", "cpu", "cuda" …
-        batch_size: images that are embedded at a time; None leaves it to the device.
+        batch_size: images that are embedded at a time; None leaves it to the device and to how many there are.
         workers: processes that read and decode; None is one for each core.
         progress: gets how many images are done, and of how many.
         **options: those of `featcache.load`; `weights` says where the trunk's weights are, where the cache does not
@@ -123,7 +123,7 @@ def predict(
     paths = tuple(path for named in images for path in find_images(named, left_out))
     if not paths:
         raise DataError("no image was named; name files, a folder, or - for a list of names on stdin")
-    predictions = _predict_files(model, paths, workers or cores(), progress)
+    predictions = _predict_files(replace(model, images=len(paths)), paths, workers or cores(), progress)
     undefined = np.full(len(model.saved.classes), np.nan)
     refusal = model.store.trunk.spec.refusal
     reasons = tuple(
@@ -171,7 +171,8 @@ def _predict_files(
     undecodable: dict[bytes, str] = {}
     reported = time.monotonic()
     files = [os.path.abspath(path) for path in paths]
-    with contextlib.closing(read_images(files, model.transform, wants, workers=workers, ahead=_AHEAD)) as images:
+    ahead = min(_AHEAD, len(files))
+    with contextlib.closing(read_images(files, model.transform, wants, workers=workers, ahead=ahead)) as images:
         for image in images:
             digests[image.index], failed[image.index] = image.digest, image.failed
             if image.failed and image.digest:

@@ -28,7 +28,7 @@ from featcache.listing import locate_root
 from featcache.media import ImageTransform
 from featcache.recipe import StoreOptions
 from featcache.store import FeatureStore, StoreRequest, digest_column
-from featcache.trunks import Trunk, TrunkSource, WeightsMemo, choose_device, find_weights, load_trunk
+from featcache.trunks import Trunk, TrunkSource, WeightsMemo, choose_batch_size, choose_device, find_weights, load_trunk
 
 NO_PROBABILITIES = "this classifier gives labels, not probabilities: 1 stands for its label, 0 for every other"
 
@@ -42,6 +42,7 @@ class HeadWithTrunk:
     weights: str | None = None  # as typed; None where the cache's memory of where they are is enough
     device: str = "auto"
     batch_size: int | None = None
+    images: int | None = None  # that are embedded at most; None where nobody knows
     which: ChosenHead | None = None  # how the head was chosen; None where its folder was named
     unused: tuple[str, ...] = ()  # notes on options that were given and have no effect on this head
 
@@ -79,8 +80,10 @@ class HeadWithTrunk:
     @cached_property
     def trunk(self) -> Trunk:
         """The trunk, loaded onto the device."""
-        device = choose_device(self.device)
-        return load_trunk(self.source, self.store.trunk.spec, device=device, batch_size=self.batch_size)
+        device, batch_size = choose_device(self.device), self.batch_size
+        if batch_size is None and self.images is not None:
+            batch_size = choose_batch_size(device, self.images)
+        return load_trunk(self.source, self.store.trunk.spec, device=device, batch_size=batch_size)
 
     @property
     def sentence(self) -> str:
@@ -148,7 +151,9 @@ def open_head(
     names = ("data", "cache", "name", "store", "precision", "val", "test", "split_by", "fold", "view", "stride")
     unused = [f"--{name.replace('_', '-')}" for name in names if options.get(name) is not None]
     notes = (f"{' and '.join(unused)} has no effect: the head's folder says where it belongs",)
-    return HeadWithTrunk(store, saved, typed, device, batch_size, which, notes if is_folder and unused else ())
+    return HeadWithTrunk(
+        store, saved, typed, device, batch_size, which=which, unused=notes if is_folder and unused else ()
+    )
 
 
 def _load_usable(folder: Path, store: FeatureStore) -> SavedModel:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from featcache.extraction import Summary, describe_provenance
 from featcache.heads import Scores, best_of, merit
 from featcache.listing import shown_path
 from featcache.report.columns import Column, FittingTable
 from featcache.text import UNDEFINED, counted, decimal, percent
 
 if TYPE_CHECKING:
+    from featcache.extraction import Summary
     from featcache.heads import Fit, Search
     from featcache.heads.saved import SavedHead
 
@@ -21,7 +21,7 @@ _SHOWN = 20  # heads in a table
 _NAMED = 10  # skipped images that are named
 
 
-def extract_warnings(summary: Summary) -> Iterator[str]:
+def extract_warnings(summary: "Summary") -> Iterator[str]:
     """Yield what a person must know of an extract beside its figures, a line each.
 
     Args:
@@ -56,7 +56,7 @@ def extract_warnings(summary: Summary) -> Iterator[str]:
         yield f"note: {summary.split!r} is a part of its folder ({summary.part}) until it is extracted again"
 
 
-def extract_sentence(summary: Summary) -> str:
+def extract_sentence(summary: "Summary") -> str:
     """Return one extract in one line.
 
     Args:
@@ -69,7 +69,7 @@ def extract_sentence(summary: Summary) -> str:
     )
 
 
-def extract_time_shares(summary: Summary) -> str:
+def extract_time_shares(summary: "Summary") -> str:
     """Return where the time of an extract went, in one line; "" where nothing was embedded.
 
     Args:
@@ -144,6 +144,8 @@ def describe_embeddings(provenance: Mapping[str, Any]) -> str:
     Args:
         provenance: the part's entry in the store's trunk.json.
     """
+    from featcache.extraction import describe_provenance  # with what decodes images, which fit-head has no use for
+
     compared = provenance.get("drift")
     if compared is None:
         drift = ""

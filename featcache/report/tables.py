@@ -5,11 +5,13 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from featcache.evaluation import Evaluation
-from featcache.metrics import TOO_FEW
 from featcache.report.destination import check_destination, save_bytes
 from featcache.text import printable
+
+if TYPE_CHECKING:
+    from featcache.evaluation import Evaluation
 
 
 def save_rows(header: Sequence[str], rows: Iterable[Sequence[object]], path: Path) -> None:
@@ -43,7 +45,7 @@ def blank_if_undefined(value: float) -> float | str:
     return value if math.isfinite(value) else ""
 
 
-def save_evaluation_csv(evaluation: Evaluation, path: Path) -> None:
+def save_evaluation_csv(evaluation: "Evaluation", path: Path) -> None:
     r"""Write one row a class: class, support, recall with its interval, precision, f1, then a count a prediction.
 
     `recall_interval` says "too few" where a class's groups are too few for one, and nothing else.
@@ -60,6 +62,8 @@ def save_evaluation_csv(evaluation: Evaluation, path: Path) -> None:
         UsageError: the path does not end in .csv, its folder does not exist, or it is a folder.
         MachineError: it cannot be written; what was there before is untouched.
     """
+    from featcache.metrics import TOO_FEW  # with SciPy, which an evaluation has imported
+
     predicted = [f"predicted: {printable(name)}" for name in evaluation.classes]
     recall_columns = ["recall", "recall_low", "recall_high", "recall_interval"]
     columns = zip(

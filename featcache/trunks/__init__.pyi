@@ -7,6 +7,7 @@ from .documents import WEIGHTS as WEIGHTS
 from .engines import ENGINES as ENGINES
 from .engines import EngineChoice as EngineChoice
 from .hardware import BATCH as BATCH
+from .hardware import choose_batch_size as choose_batch_size
 from .hardware import choose_device as choose_device
 from .hardware import require_decoder as require_decoder
 from .source import DECODERS as DECODERS

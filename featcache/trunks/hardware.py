@@ -10,6 +10,7 @@ from featcache.media import Decoder
 
 Compute = Literal["float32", "bfloat16"]
 BATCH = {"cpu": 32, "cuda": 256, "mps": 64}  # images in one forward; a constant of the device, see Trunk.embed
+FEW = 8  # images for which a CPU's forward is that large; of the forwards that give the same bits, the smallest (003)
 _CPU = Path("/proc/cpuinfo")
 _BF16 = {"avx512_bf16", "amx_tile"}  # as Linux names what makes torch compute fast in bfloat16
 _DRIVERS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg", "/dev/nvhost-ctrl", "/dev/nvmap")
@@ -41,6 +42,18 @@ def choose_device(device: str) -> str:
     if counts[kind] <= int(number or 0):
         raise MachineError(f"--device {device}: this machine has no such device; --device auto takes what there is")
     return device
+
+
+def choose_batch_size(device: str, images: int) -> int:
+    """Return how many images a forward takes where only so many are to be embedded, and then no others beside them.
+
+    Every forward is padded to its whole batch, so that one image in a batch of 32 takes seconds of a CPU.
+
+    Args:
+        device: As torch calls it.
+        images: How many there are.
+    """
+    return FEW if device == "cpu" and images <= FEW else BATCH[device.partition(":")[0]]
 
 
 def device_name(device: str) -> str:
