@@ -82,6 +82,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python bench/near.py
 	$(BIN)/python bench/store.py
 	$(BIN)/python bench/classifiers.py
+	$(BIN)/python bench/default.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

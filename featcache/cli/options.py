@@ -29,9 +29,8 @@ TRUNK = declared_settings(TrunkSettings)
 def help_of(setting: DeclaredSetting, *, default: bool = True) -> str:
     """Return what --help says of a setting: what it does, its range, and its default."""
     notes = [setting.range] if setting.range else []
-    if default and setting.default is not None:
-        value = str(setting.default)
-        notes.append(f"default: {value.lower() if setting.kind is bool else value}")
+    if default and setting.default_text:
+        notes.append(f"default: {setting.default_text}")
     return f"{setting.declaration.help}  [{'; '.join(notes)}]" if notes else setting.declaration.help
 
 

@@ -14,5 +14,6 @@ from .linear import linear_logits as linear_logits
 from .linear import merit as merit
 from .linear import score_blocks as score_blocks
 from .linear import score_split as score_split
+from .linear import unit_rows as unit_rows
 from .optuna_search import Search as Search
 from .optuna_search import search as search

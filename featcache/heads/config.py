@@ -8,6 +8,7 @@ from featcache.recipe import HeadSettings, declared_settings
 from featcache.text import value_text
 
 SETTINGS = declared_settings(HeadSettings)
+_LATER = ("exact", "normalize")  # settings that head.json did not have from the beginning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,18 @@ class HeadConfig(HeadSettings):
     @property
     def batch_key(self) -> tuple[object, ...]:
         """What decides which rows a step sees, and how: heads that agree in it train on the same batches."""
-        return self.batch_size, self.epochs, self.seed, self.sampler, self.standardize, self.exact
+        return (
+            self.batch_size, self.epochs, self.seed, self.sampler, self.standardize, self.normalize, self.exact,
+        )  # fmt: skip
+
+    @property
+    def recorded(self) -> dict[str, object]:
+        """The settings as head.json has them: one that came later is left out at its default, as old heads lack it."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in _LATER or getattr(self, field.name) != field.default
+        }
 
     @property
     def changed(self) -> dict[str, object]:

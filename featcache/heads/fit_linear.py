@@ -10,6 +10,7 @@ from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
 from featcache.features import Features, Streamed
 from featcache.heads.config import HeadConfig
+from featcache.heads.default_grid import fill_in_defaults
 from featcache.heads.grid import HeadOptions, head_configs, parse_grid
 from featcache.heads.linear import LinearHead, best_of
 from featcache.heads.saved import (
@@ -89,7 +90,8 @@ def fit_head(
     """Train a head for each learning rate, or each point of a grid, on the cached train split; choose on val.
 
     Args:
-        lr: The learning rate, or several; None: as the recipe has it.
+        lr: The learning rate, or several; None: as the recipe has it, and where it has none a small grid: see
+            `featcache.heads.default_grid`.
         grid: What `--grid` takes: "lr=0.003,0.03 weight_decay=0,1e-4".
         device: Where the heads are trained: "auto", "cpu", "cuda", "cuda:N" or "mps".
         check_seconds: How long the check against the optimum may take; None leaves it out.
@@ -115,11 +117,13 @@ def fit_head(
     options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)
     request = DatasetRequest(**options)
     section = head_section(request.recipe, grid, {"lr": lr, **flags})
-    configs = head_configs(section)
+    head_configs(section)  # what is wrong with the settings is said before anything is read
     progress("reading", 0, section.epochs)
     splits = read_splits(request, from_disk=from_disk)
+    section, experiment = fill_in_defaults(section, len(splits.train.y), has_val=splits.val is not None)
+    configs = head_configs(section)
     _refuse_choice_without_val(request, splits, configs)
-    unused = []
+    unused = [experiment] if experiment else []
     if flags.get("select") is not None and len(configs) == 1 and configs[0].patience is None:
         unused.append(f"--select {section.select} has no effect: with a single head there is nothing to choose")
     if from_disk and check_seconds is not None:
@@ -189,14 +193,14 @@ def keep_heads(
     check = None
     if best is not None and check_seconds is not None and not isinstance(train, Streamed):
         from featcache.heads.optimum import check_and_advise
-        from featcache.heads.training import SMALL_MATRIX, one_thread
+        from featcache.heads.training import SMALL_MATRIX, normalize_rows, one_thread
         from featcache.trunks import choose_device
 
         before_check()
+        normalize = best.head.config.normalize
+        rows = normalize_rows(train, normalize), None if val is None else normalize_rows(val, normalize)
         with one_thread(where=train.x.size <= SMALL_MATRIX):
-            check = check_and_advise(
-                best.head, trained, train, val, check_seconds, train_seconds, choose_device(device)
-            )
+            check = check_and_advise(best.head, trained, *rows, check_seconds, train_seconds, choose_device(device))
     seconds = train_seconds if begun is None else time.monotonic() - begun
     best_name = None if best is None else best.name
     handles = record_run(

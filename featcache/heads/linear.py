@@ -101,8 +101,23 @@ class LinearHead:
         Raises:
             ValueError: x has another shape.
         """
+        rows = unit_rows(x) if self.config.normalize == "l2" else x
         with single_blas_thread():
-            return linear_logits(x, self.weight, self.bias)
+            return linear_logits(rows, self.weight, self.bias)
+
+
+def unit_rows(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return x / |x|, (rows, dim) float32: each row scaled to length 1, by itself; a row of zeros stays one.
+
+    Args:
+        x: (rows, dim) embeddings.
+    """
+    scaled = np.empty(x.shape, np.float32)
+    for start in range(0, len(x), BLOCK_ROWS):
+        part = x[start : start + BLOCK_ROWS].astype(np.float64)  # whose squares neither overflow nor vanish
+        length = np.sqrt(np.square(part).sum(axis=1, keepdims=True))
+        scaled[start : start + BLOCK_ROWS] = part / np.where(length > 0, length, 1)
+    return scaled
 
 
 def linear_logits(x: npt.NDArray[Real], weight: npt.NDArray[Real], bias: npt.NDArray[Real]) -> npt.NDArray[Real]:

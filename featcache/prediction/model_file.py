@@ -88,6 +88,8 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
     if layer is None:
         raise UsageError(_explain_no_layer(model, DatasetRequest(**options)))
     network = _build_network(model, layer)
+    if model.saved.settings.get("normalize", "none") != "none":
+        _normalize_embeddings(network, to)
     serialize = {".pt": _to_state_dict, ".onnx": _to_onnx}[to.suffix.lower()]
     parameters = sum(value.numel() for value in network.parameters())
     with translate_os_errors(to):
@@ -153,6 +155,28 @@ def _build_network(model: HeadWithTrunk, layer: OutputLayer) -> Any:
     state["heads.head.bias"] = torch.from_numpy(layer.bias)
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval()
+
+
+def _normalize_embeddings(network: Any, to: Path) -> None:
+    """Have a network scale its embeddings to length 1 before the head, as `featcache.heads.unit_rows` does.
+
+    Raises:
+        UsageError: the file is to be a state dict: torchvision's class has no such layer.
+    """
+    import torch
+
+    class UnitLength(torch.nn.Module):
+        """Scales rows, (any number, dim), to length 1."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.normalize(x, dim=1)
+
+    if to.suffix.lower() == ".pt":
+        raise UsageError(
+            f"--to {readable(str(to))}: the head was trained with --normalize l2, and torchvision's class does not "
+            f"scale embeddings to length 1; expected a name that ends in .onnx"
+        )
+    network.heads = torch.nn.Sequential(UnitLength(), network.heads)
 
 
 def _to_state_dict(network: Any, crop: int) -> bytes:  # noqa: ARG001 (as `_to_onnx`)

@@ -13,11 +13,24 @@ class HeadSettings:
     optimizer: Annotated[Literal["sgd", "adam", "adamw"], Setting("The optimizer.", several=True, short="")] = "sgd"
     lr: Annotated[
         float,
-        Setting("Learning rate of the first step; several train side by side.", gt=0, several=True, repeated=True),
+        Setting(
+            "Learning rate of the first step; several train side by side.",
+            gt=0,
+            several=True,
+            repeated=True,
+            unstated="several, of which val chooses",
+        ),
     ] = 0.003
     momentum: Annotated[float, Setting("The momentum of sgd.", ge=0, lt=1)] = 0.9
     weight_decay: Annotated[
-        float, Setting("Decay of the weights; the bias stays free.", ge=0, several=True, short="wd")
+        float,
+        Setting(
+            "Decay of the weights; the bias stays free.",
+            ge=0,
+            several=True,
+            short="wd",
+            unstated="0.0; without lr several, of which val chooses",
+        ),
     ] = 0.0
     schedule: Annotated[
         Literal["cosine", "constant", "plateau"],
@@ -77,11 +90,29 @@ class HeadSettings:
             several=True,
         ),
     ] = False
+    normalize: Annotated[
+        Literal["none", "l2"],
+        Setting(
+            "Whether embeddings are scaled to length 1, in training and in every prediction: for features that are "
+            "compared by angle.",
+            several=True,
+            short="",
+        ),
+    ] = "none"
     clip_norm: Annotated[
         float | None,
         Setting("The largest norm of a head's whole gradient, weights and bias together.", gt=0, short="clip"),
     ] = 1.0
-    batch_size: Annotated[int, Setting("Rows in one step.", ge=1, le=2**31, short="batch")] = 1024
+    batch_size: Annotated[
+        int,
+        Setting(
+            "Rows in one step.",
+            ge=1,
+            le=2**31,
+            short="batch",
+            unstated="1024; without lr at most a tenth of the training rows",
+        ),
+    ] = 1024
     epochs: Annotated[int, Setting("Passes over the training rows.", ge=1, le=10_000)] = 90
     seed: Annotated[
         int, Setting("Seed of the order of the rows; the weights start at zero.", ge=0, lt=2**63, several=True)

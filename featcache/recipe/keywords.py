@@ -19,6 +19,7 @@ class HeadKeywords(TypedDict, total=False):
     logit_adjustment: float | Sequence[float] | None
     label_smoothing: float | Sequence[float] | None
     standardize: bool | Sequence[bool] | None
+    normalize: str | Sequence[str] | None
     clip_norm: float | None
     batch_size: int | None
     epochs: int | None

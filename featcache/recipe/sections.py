@@ -69,7 +69,8 @@ class TrunkSection(Section, TrunkSettings, declares=(TrunkSettings,)):
 
 
 class HeadSection(Section, declares=(HeadSettings, SelectionSettings)):
-    """How linear heads are trained; the defaults are the ViT paper's recipe for transfer.
+    """How linear heads are trained; the defaults are the ViT paper's recipe for transfer. Without lr, fit-head trains a
+    small grid: `lr`, `weight_decay` and `batch_size` then follow from the number of training rows, unless given.
 
     A setting that may be a list holds a tuple of its values, and a head is trained for every combination.
     """

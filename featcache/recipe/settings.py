@@ -36,6 +36,7 @@ class Setting:
         repeated: whether its option may be typed several times, which is such a list too.
         option: whether the command line has an option for it.
         short: how it is called in a head's name; None: by its own name.
+        unstated: what `--help` and the documentation say holds where nobody states it, if that is no single value.
     """
 
     help: str
@@ -48,6 +49,7 @@ class Setting:
     repeated: bool = False
     option: bool = True
     short: str | None = None
+    unstated: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,14 @@ class DeclaredSetting:
     def option(self) -> str:
         """The option of the command line: `--weight-decay`."""
         return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def default_text(self) -> str:
+        """What holds where nobody states it, in words; "" where that is nothing."""
+        if self.declaration.unstated is not None:
+            return self.declaration.unstated
+        text = "" if self.default is None else str(self.default)
+        return text.lower() if self.kind is bool else text
 
     @property
     def range(self) -> str:

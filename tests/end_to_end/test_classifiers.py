@@ -33,7 +33,7 @@ def test_fit_report_and_compare(run: Run, extracted: tuple[str, ...], tmp_path: 
         ran = run("fit", *words, *extracted)
         assert ran.code == 0, ran.err
         assert "best by macro recall on val" in ran.out
-    assert run("fit-head", *extracted, "--epochs", 3, "--check-seconds", 1).code == 0
+    assert run("fit-head", *extracted, "--lr", 0.003, "--epochs", 3, "--check-seconds", 1).code == 0
     found = json.loads(run("compare", *extracted, "--json").out)
     assert {head["classifier"] for head in found["heads"]} == {"linear", "knn", "ridge", "sklearn.svm:SVC"}
     assert {head["split"] for head in found["heads"]} == {"val"}

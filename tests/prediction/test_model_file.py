@@ -146,3 +146,19 @@ def test_a_json_file_of_somebody_else_is_not_replaced(made, tmp_path):
         done = featcache.export_model(made.head, tmp_path / "model.pt", **made.where)
         assert done.about.name == "model.pt.json"
         assert (tmp_path / "model.json").read_bytes() == content
+
+
+def test_a_head_on_rows_of_length_one_is_exported_with_that_step(insects, hymenoptera, tmp_path):
+    """The ONNX file scales embeddings as `predict` does; a state dict has no place for it, and is refused."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    where = {key: insects[key] for key in ("data", "cache") if key in insects}
+    head = featcache.fit_head(0.3, normalize="l2", epochs=3, check_seconds=None, device="cpu", **where).heads[0]
+    with pytest.raises(UsageError, match=r"--normalize l2.*ends in \.onnx"):
+        featcache.export_model(head.name, tmp_path / "model.pt", **insects)
+    featcache.export_model(head.name, tmp_path / "model.onnx", **insects)
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    predictions = featcache.predict(head.name, [hymenoptera / "val" / "ants"], **insects)
+    pixels = prepared(predictions.paths[:20], json.loads((tmp_path / "model.json").read_text())).numpy()
+    logits = session.run(["logits"], {"pixels": pixels})[0]
+    theirs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert np.abs(theirs - predictions.probabilities[:20]).max() < 1e-4

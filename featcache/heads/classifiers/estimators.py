@@ -39,6 +39,11 @@ _DEFAULTS: Mapping[str, ClassifierSettings] = {
     "lda": {"solver": "lsqr", "shrinkage": "auto"},  # the others form no covariance that a small class supports
     "mlp": {"hidden_layer_sizes": (256,)},
 }
+# C of logistic regression where nobody gives one: from embeddings that need strong regularisation to those that need
+# hardly any. A fit of many rows takes minutes, and they need little.
+LOGREG_C = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0)
+LOGREG_C_OF_MANY_ROWS = (0.001, 0.1, 10.0)
+MANY_ROWS = 50_000
 _IGNORE_THREADS = ("LogisticRegression",)  # n_jobs does nothing there since 1.8, and complains
 _BLOCK = 16_384  # rows that are predicted at a time
 PROCESS_SECONDS = 10.0  # twice what processes with scikit-learn in them take to start
@@ -172,7 +177,8 @@ def search_estimators(
         MachineError: not enough memory.
     """
     estimator_class = find_estimator_class(name, foreign=foreign)
-    tried = combinations(_with_defaults(name, estimator_class, choices))
+    completed = _with_defaults(name, estimator_class, choices)
+    tried = combinations(completed if val is None else _with_default_choices(name, completed, len(train.y)))
     refuse_choice_without_val(train, val, len(tried))
     present, own = np.unique(train.y, return_inverse=True)
     task = _FittingTask(
@@ -218,6 +224,13 @@ def _with_defaults(name: str, estimator_class: type[Any], choices: SettingChoice
     if known is not None and "random_state" in known:
         defaults["random_state"] = 0
     return {**{key: (value,) for key, value in defaults.items()}, **choices}
+
+
+def _with_default_choices(name: str, choices: SettingChoices, rows: int) -> SettingChoices:
+    """Return the choices with several C of logistic regression where none is given, and val can choose among them."""
+    if name != "logreg" or "C" in choices or None in choices.get("penalty", ()):  # without a penalty C means nothing
+        return choices
+    return {"C": LOGREG_C if rows < MANY_ROWS else LOGREG_C_OF_MANY_ROWS, **choices}
 
 
 def _fit_all(task: _FittingTask, tried: Sequence[ClassifierSettings], jobs: int) -> Iterator[_FittedTrial]:

@@ -179,7 +179,7 @@ def save_head(store: FeatureStore, head: LinearHead, train: Features | Streamed,
     document = {
         "format": FORMAT,
         "name": name,
-        "config": asdict(head.config),
+        "config": head.config.recorded,
         "classes": train.classes,
         "steps": head.steps,
         "train": scores_to_json(head.train),

@@ -4,7 +4,7 @@ What a step computes is in `stack`; which rows it sees in `samplers`; what an ep
 """
 
 import math
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import count
@@ -17,6 +17,7 @@ from featcache.features import Features, Streamed
 from featcache.heads import EpochRow, HeadConfig, LinearHead, Scores, score_blocks, score_split
 from featcache.heads.training.batches import EpochIterator, RowSource, make_row_source, spare_core_for_readers
 from featcache.heads.training.cuda_graph import MAX_RECORDED_STEPS, EpochReplay
+from featcache.heads.training.normalization import normalize_rows
 from featcache.heads.training.stack import HeadStack, TrainingPlan
 from featcache.heads.training.standardization import FeatureStatistics, compute_statistics, embedding_dim
 from featcache.heads.training.stopping import HeadProgress
@@ -51,8 +52,8 @@ def train_heads(
     Args:
         train: the rows to learn from; held in memory, on the device where there is one, or read from disk.
         val: scored after every epoch; it decides what patience and a plateau ask for, and changes no other weight.
-        configs: heads that agree in batch_size, epochs, seed, sampler and standardize see the same batches and are
-            trained in one pass; the others in passes of their own.
+        configs: heads that agree in batch_size, epochs, seed, sampler, standardize and normalize see the same batches
+            and are trained in one pass; the others in passes of their own.
         select: the metric that patience goes by: macro_recall, accuracy or loss.
         device: where torch computes.
         progress: called after every epoch with (epochs done, epochs), over all passes.
@@ -84,23 +85,26 @@ def train_heads(
 
     heads: dict[int, LinearHead] = {}
     with torch.inference_mode(), spare_core_for_readers(train):
-        training = _Training(
-            train=make_row_source(train, device),
-            val=None if val is None else make_row_source(val, device),
-            statistics=compute_statistics(train, configs),
-            select=select,
-            end_epoch=end_epoch,
-            scores_every_epoch=watch is not None,
-        )
+        trainings: dict[str, _Training] = {}
+        for normalize in dict.fromkeys(config.normalize for config in configs):
+            rows = normalize_rows(train, normalize)
+            trainings[normalize] = _Training(
+                train=make_row_source(rows, device),
+                val=None if val is None else make_row_source(normalize_rows(val, normalize), device),
+                statistics=compute_statistics(rows, [config for config in configs if config.normalize == normalize]),
+                select=select,
+                end_epoch=end_epoch,
+                scores_every_epoch=watch is not None,
+            )
         side_by_side = [list(passes.values())] if watch is not None else [[indices] for indices in passes.values()]
         for group in side_by_side:
-            heads |= _train_group(training, configs, group, watch)
+            heads |= _train_group(trainings, configs, group, watch)
         return [_with_final_scores(heads[index], train, val) for index in range(len(configs))]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Training:
-    """What all passes of a training share."""
+    """What all passes of a training share whose heads learn from the same rows."""
 
     train: RowSource
     val: RowSource | None
@@ -111,12 +115,22 @@ class _Training:
 
 
 def _train_group(
-    training: _Training, configs: Sequence[HeadConfig], group: Sequence[Sequence[int]], watch: EpochCallback | None
-) -> dict[int, LinearHead]:
-    """Train a group of passes side by side, given by the indices of their heads; return the heads by index."""
+    trainings: Mapping[str, _Training], configs: Sequence[HeadConfig], group: Sequence[Sequence[int]],
+    watch: EpochCallback | None,
+) -> dict[int, LinearHead]:  # fmt: skip
+    """Train a group of passes side by side, given by the indices of their heads; return the heads by index.
+
+    Args:
+        trainings: by the heads' setting `normalize`.
+        configs: of all heads.
+        group: the heads of each pass, by their indices.
+        watch: as in `train_heads`.
+    """
     with ExitStack() as exits:
         passes = [
-            exits.enter_context(closing(_train_pass(training, [configs[index] for index in indices])))
+            exits.enter_context(
+                closing(_train_pass(trainings[configs[indices[0]].normalize], [configs[index] for index in indices]))
+            )
             for indices in group
         ]
         trained = _run_passes(passes, group, watch)

@@ -25,7 +25,7 @@ def test_every_short_name_learns(name):
     """Each beats chance by far on clusters, and knows which class an answer is where one has no training rows."""
     train, val = clusters(0, 120, classes=4, absent=1), clusters(1, 150, classes=4, absent=1)
     found = search(name, train, val, {})
-    assert found.trials[0].val.macro_recall > 0.7
+    assert found.trials[found.best].val.macro_recall > 0.7
     answer = found.classifier.predict(val.x)
     assert set(answer.predicted.tolist()) <= {0, 2, 3}
     if answer.probabilities is not None:
@@ -112,3 +112,12 @@ def test_other_packages_are_for_the_command_line_alone(tmp_path, monkeypatch):
     assert found.classifier.model.settings == {"a": 1}
     assert set(found.classifier.predict(train.x).predicted.tolist()) <= {0, 2}
     sys.modules.pop("ofmine", None)
+
+
+def test_logistic_regression_without_a_c_tries_several():
+    """Where val can choose; one that is given is all that is tried, and without val the class's own default holds."""
+    train, val = clusters(0), clusters(1)
+    assert [trial.settings["C"] for trial in search("logreg", train, val, {}).trials] == list(estimators.LOGREG_C)
+    assert [trial.settings["C"] for trial in search("logreg", train, val, {"C": (0.5,)}).trials] == [0.5]
+    (alone,) = search("logreg", train, None, {}).trials
+    assert "C" not in alone.settings
