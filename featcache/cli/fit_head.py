@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from featcache.cli.app import command, refuse_unused
-from featcache.cli.options import HEAD, CheckSeconds, Device, Json, NoCheck, help_of
+from featcache.cli.options import HEAD, CheckSeconds, Device, Json, NoCheck, chosen_check_seconds, help_of
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.recipe import HeadKeywords, StoreOptions
 
@@ -21,7 +21,7 @@ def fit_head(
     ] = None,
     settings: HeadKeywords,
     device: Device = "auto",
-    check_seconds: CheckSeconds = 30.0,
+    check_seconds: CheckSeconds = None,
     from_disk: Annotated[
         bool | None,
         typer.Option(
@@ -42,7 +42,8 @@ def fit_head(
         refuse_unused(["check_seconds"], "with --no-check")
     with ProgressBar(open_console(stderr=True)) as bar:
         fit = fit_head(
-            lr, grid=grid, device=device, check_seconds=None if no_check else check_seconds, from_disk=from_disk,
+            lr, grid=grid, device=device, check_seconds=chosen_check_seconds(check_seconds, no_check),
+            from_disk=from_disk,
             progress=lambda stage, done, total: bar.show(stage, done, total, "epochs"), **settings, **options,
         )  # fmt: skip
     if as_json:

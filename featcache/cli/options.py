@@ -58,7 +58,13 @@ Weights = Annotated[str | None, typer.Option("--weights", help=help_of(TRUNK["we
 Precision = Annotated[str | None, typer.Option("--precision", help=help_of(TRUNK["precision"], default=False))]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
-CheckSeconds = Annotated[float, typer.Option("--check-seconds", help="Seconds that the check may take.")]
+CheckSeconds = Annotated[
+    float | None,
+    typer.Option(
+        "--check-seconds",
+        help="Seconds that the check may take.  [default: 5, or a quarter of the training where that is more]",
+    ),
+]
 NoCheck = Annotated[bool, typer.Option("--no-check", help="Leave out the comparison with the convex optimum.")]
 
 # A command's parameter of one of these types stands for the options that it is made of; see `expand_options`.
@@ -69,6 +75,13 @@ _GROUPS: Mapping[Any, Mapping[str, Any]] = {
     HeadKeywords: {name: declared_option(HEAD[name]) for name in HeadKeywords.__annotations__},
     TrunkKeywords: {name: declared_option(TRUNK[name]) for name in TrunkKeywords.__annotations__},
 }
+
+
+def chosen_check_seconds(check_seconds: float | None, no_check: bool) -> float | str | None:
+    """Return what the functions take for `--check-seconds` and `--no-check`."""
+    if no_check:
+        return None
+    return "auto" if check_seconds is None else check_seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from featcache.recipe import HeadKeywords, HeadSection, Recipe, StoreOptions, pi
 if TYPE_CHECKING:
     from featcache.heads.optimum import Check
 
-CHECK_SECONDS = 30.0
+CHECK_SECONDS = "auto"
+LEAST_CHECK, CHECK_SHARE = 5.0, 0.25  # "auto": seconds, and of what the training took; the larger of the two
 LONGEST_CHECK = 86_400.0
 
 
@@ -69,7 +70,7 @@ def fit_head(
     *,
     grid: str | None = None,
     device: str = "auto",
-    check_seconds: float | None = CHECK_SECONDS,
+    check_seconds: float | str | None = CHECK_SECONDS,
     from_disk: bool | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
     **settings: Unpack[HeadOptions],
@@ -80,7 +81,8 @@ def fit_head(
         lr: The learning rate, or several; None: as the recipe has it.
         grid: What `--grid` takes: "lr=0.003,0.03 weight_decay=0,1e-4".
         device: Where the heads are trained: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        check_seconds: How long the check against the optimum may take; None leaves it out.
+        check_seconds: How long the check against the optimum may take; "auto": 5 s, or a quarter of the training where
+            that is more; None leaves it out.
         from_disk: Whether the training rows stay on disk and are read as they are needed; None: where they do not fit
             into memory.
         progress: Gets the stage ("reading", "training", "checking"), the epochs done and the epochs to do.
@@ -143,7 +145,7 @@ def keep_heads(
     select: str,
     *,
     is_choice: bool,
-    check_seconds: float | None,
+    check_seconds: float | str | None,
     train_seconds: float,
     device: str,
     begun: float | None = None,
@@ -157,7 +159,7 @@ def keep_heads(
         trained: The heads, in the order of the grid.
         select: The metric on val that chooses.
         is_choice: Whether the best one was chosen among others.
-        check_seconds: How long the check may take; None leaves it out.
+        check_seconds: How long the check may take, see `fit_head`; None leaves it out.
         train_seconds: How long the training took.
         device: Where the check computes.
         begun: When the run began, by `time.monotonic`, where more than the training counts as its time.
@@ -171,11 +173,16 @@ def keep_heads(
     selected_by = f"{select.replace('_', ' ')} on val" if is_choice and best is not None else ""
     check = None
     if best is not None and check_seconds is not None and not isinstance(train, Streamed):
+        before_check()
+        check_begun = time.perf_counter()  # what it imports counts
         from featcache.heads.optimum import check_and_advise
         from featcache.trunks import choose_device
 
-        before_check()
-        check = check_and_advise(best.head, trained, train, val, check_seconds, train_seconds, choose_device(device))
+        budget = seconds_of_check(check_seconds, train_seconds if begun is None else time.monotonic() - begun)
+        check = check_and_advise(
+            best.head, trained, train, val, budget, train_seconds, choose_device(device), select=select,
+            began=check_begun,
+        )  # fmt: skip
     seconds = train_seconds if begun is None else time.monotonic() - begun
     best_name = None if best is None else best.name
     record_run(splits.source, train, heads, best=best_name, seconds=seconds, selected_by=selected_by, check=check)
@@ -192,14 +199,26 @@ def keep_heads(
     )
 
 
-def refuse_check_seconds(check_seconds: float | None) -> None:
+def refuse_check_seconds(check_seconds: float | str | None) -> None:
     """Raise a UsageError unless a check may take so many seconds; None stands for no check.
 
     Raises:
-        UsageError: it is not above 0, or longer than a day.
+        UsageError: it is neither "auto" nor above 0, or longer than a day.
     """
-    if check_seconds is not None and not 0 < check_seconds <= LONGEST_CHECK:
-        raise UsageError(f"--check-seconds: found {check_seconds}, expected above 0 and at most {LONGEST_CHECK:,.0f}")
+    if check_seconds is None or check_seconds == CHECK_SECONDS:
+        return
+    if isinstance(check_seconds, str) or not 0 < check_seconds <= LONGEST_CHECK:
+        raise UsageError(
+            f"--check-seconds: found {check_seconds}, expected {CHECK_SECONDS!r}, or above 0 and at most "
+            f"{LONGEST_CHECK:,.0f}"
+        )
+
+
+def seconds_of_check(check_seconds: float | str, training_seconds: float) -> float:
+    """Return how long a check may take after a training of so many seconds."""
+    if isinstance(check_seconds, str):
+        return max(LEAST_CHECK, CHECK_SHARE * training_seconds)
+    return check_seconds
 
 
 def head_section(
