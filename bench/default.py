@@ -51,11 +51,13 @@ SCANS = 760  # of scikit-learn's digits, two fifths of them for test
 NOISE = (0.2, 0.4)
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MANY_C = tuple(float(c) for c in np.logspace(-6, 5, 45))
-LARGE = HeadSection(
-    lr=(0.003, 0.01, 0.03, 0.1, 0.3),
-    weight_decay=(0.0, 1e-4, 1e-2, 0.1, 1.0),
-    optimizer=("sgd", "adam"),
-    class_weights=("none", "balanced"),
+LARGE = HeadSection.model_validate(
+    {
+        "lr": [0.003, 0.01, 0.03, 0.1, 0.3],
+        "weight_decay": [0.0, 1e-4, 1e-2, 0.1, 1.0],
+        "optimizer": ["sgd", "adam"],
+        "class_weights": ["none", "balanced"],
+    }
 )  # 100 heads: the grid of docs/guides/sweeps.md
 DRAWS = 2_000  # of the test rows, for the interval
 
@@ -133,7 +135,8 @@ def embeddings(kept: Path | None) -> dict[str, dict[str, Rows]]:
             found[name] = embed_digits() if name == "digits" else embed_folder(SHARED / name)
             if file is not None:
                 pairs = found[name].items()
-                np.savez(file, **{f"{key}_{split}": pair[key == "y"] for split, pair in pairs for key in "xy"})
+                parts: dict[str, Any] = {f"{key}_{split}": pair[key == "y"] for split, pair in pairs for key in "xy"}
+                np.savez(file, **parts)
     return found
 
 

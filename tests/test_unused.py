@@ -9,7 +9,7 @@ import featcache.cli
 from featcache.cli.app import app
 from featcache.errors import DataError, UsageError
 from featcache.extraction.timing import TimeBreakdown
-from featcache.heads.fit_linear import notes_of_heads
+from featcache.heads.notes import notes_of_heads
 from featcache.heads.saved.linear import SavedHead
 from featcache.listing import sheet
 from featcache.recipe import check_recipe

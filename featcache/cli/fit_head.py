@@ -14,6 +14,7 @@ from featcache.cli.options import (
     Json,
     NoCheck,
     WithFolder,
+    chosen_check_seconds,
     help_of,
     options_of_folds,
 )
@@ -33,7 +34,7 @@ def fit_head(
     ] = None,
     settings: HeadKeywords,
     device: Device = "auto",
-    check_seconds: CheckSeconds = 30.0,
+    check_seconds: CheckSeconds = None,
     from_disk: Annotated[
         bool | None,
         typer.Option(
@@ -58,7 +59,7 @@ def fit_head(
             (
                 fold,
                 fit_head(
-                    lr, grid=grid, device=device, check_seconds=None if no_check else check_seconds,
+                    lr, grid=grid, device=device, check_seconds=chosen_check_seconds(check_seconds, no_check),
                     from_disk=from_disk, head_name=head_name,
                     progress=lambda stage, done, total: bar.show(stage, done, total, "epochs"), **settings, **of_fold,
                 ),

@@ -89,7 +89,12 @@ Precision = Annotated[str | None, typer.Option("--precision", help=help_of(TRUNK
 Device = Annotated[str, typer.Option("--device", help="Where to compute.  [auto, cpu, cuda, cuda:N or mps]")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 CheckSeconds = Annotated[
-    float, typer.Option("--check-seconds", help="Seconds that the check may take.  [above 0 to 86,400]")
+    float | None,
+    typer.Option(
+        "--check-seconds",
+        help="Seconds that the check may take.  [above 0 to 86,400; default: 5, or a quarter of the training where "
+        "that is more]",
+    ),
 ]
 HeadName = Annotated[
     str | None,
@@ -108,6 +113,13 @@ _GROUPS: Mapping[Any, Mapping[str, Any]] = {
     HeadKeywords: {name: declared_option(HEAD[name]) for name in HeadKeywords.__annotations__},
     TrunkKeywords: {name: declared_option(TRUNK[name]) for name in TrunkKeywords.__annotations__},
 }
+
+
+def chosen_check_seconds(check_seconds: float | None, no_check: bool) -> float | str | None:
+    """Return what the functions take for `--check-seconds` and `--no-check`."""
+    if no_check:
+        return None
+    return "auto" if check_seconds is None else check_seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from featcache.cli.app import command, refuse_unused
-from featcache.cli.options import CheckSeconds, Device, Json, NoCheck, Only, WithFolder
+from featcache.cli.options import CheckSeconds, Device, Json, NoCheck, Only, WithFolder, chosen_check_seconds
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.recipe import HeadKeywords, StoreOptions
 
@@ -19,7 +19,7 @@ def search(
     options: Annotated[StoreOptions, WithFolder()],
     settings: Annotated[HeadKeywords, Only(("optimizer", "batch_size", "epochs", "seed", "select"))],
     device: Device = "auto",
-    check_seconds: CheckSeconds = 30.0,
+    check_seconds: CheckSeconds = None,
     no_check: NoCheck = False,
     as_json: Json = False,
 ) -> None:
@@ -34,7 +34,7 @@ def search(
         refuse_unused(["check_seconds"], "with --no-check")
     with ProgressBar(open_console(stderr=True)) as bar:
         result = search(
-            trials, device=device, check_seconds=None if no_check else check_seconds,
+            trials, device=device, check_seconds=chosen_check_seconds(check_seconds, no_check),
             progress=lambda stage, done, total: bar.show(stage, done, total, "trials"), **settings, **options,
         )  # fmt: skip
     if as_json:

@@ -2,17 +2,18 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
-from featcache.features import Features, Streamed
+from featcache.features import Streamed
 from featcache.heads.config import HeadConfig
 from featcache.heads.default_grid import fill_in_defaults
 from featcache.heads.grid import HeadOptions, head_configs, parse_grid
 from featcache.heads.linear import LinearHead, best_of
+from featcache.heads.notes import notes_of_heads
 from featcache.heads.saved import (
     Handles,
     SavedHead,
@@ -22,13 +23,14 @@ from featcache.heads.saved import (
     save_head,
     scores_to_json,
 )
-from featcache.heads.splits import Splits, notes_of_splits, read_splits
+from featcache.heads.splits import Splits, read_splits
 from featcache.recipe import HeadKeywords, HeadSection, Recipe, StoreOptions, pick_options
 
 if TYPE_CHECKING:
     from featcache.heads.optimum import Check
 
-CHECK_SECONDS = 30.0
+CHECK_SECONDS = "auto"
+LEAST_CHECK, CHECK_SHARE = 5.0, 0.25  # "auto": seconds, and of what the training took; the larger of the two
 LONGEST_CHECK = 86_400.0
 
 
@@ -81,7 +83,7 @@ def fit_head(
     *,
     grid: str | None = None,
     device: str = "auto",
-    check_seconds: float | None = CHECK_SECONDS,
+    check_seconds: float | str | None = CHECK_SECONDS,
     from_disk: bool | None = None,
     head_name: str | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
@@ -94,7 +96,8 @@ def fit_head(
             `featcache.heads.default_grid`.
         grid: What `--grid` takes: "lr=0.003,0.03 weight_decay=0,1e-4".
         device: Where the heads are trained: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        check_seconds: How long the check against the optimum may take; None leaves it out.
+        check_seconds: How long the check against the optimum may take; "auto": 5 s, or a quarter of the training where
+            that is more; None leaves it out.
         from_disk: Whether the training rows stay on disk and are read as they are needed; None: where they do not fit
             into memory.
         head_name: A name for the best head, which stands for it from now on; None leaves it without one.
@@ -162,7 +165,7 @@ def keep_heads(
     select: str,
     *,
     is_choice: bool,
-    check_seconds: float | None,
+    check_seconds: float | str | None,
     train_seconds: float,
     device: str,
     begun: float | None = None,
@@ -177,7 +180,7 @@ def keep_heads(
         trained: The heads, in the order of the grid.
         select: The metric on val that chooses.
         is_choice: Whether the best one was chosen among others.
-        check_seconds: How long the check may take; None leaves it out.
+        check_seconds: How long the check may take, see `fit_head`; None leaves it out.
         train_seconds: How long the training took.
         device: Where the check computes.
         begun: When the run began, by `time.monotonic`, where more than the training counts as its time.
@@ -192,15 +195,18 @@ def keep_heads(
     selected_by = f"{select.replace('_', ' ')} on val" if is_choice and best is not None else ""
     check = None
     if best is not None and check_seconds is not None and not isinstance(train, Streamed):
+        before_check()
+        check_begun = time.perf_counter()  # what it imports counts
         from featcache.heads.optimum import check_and_advise
-        from featcache.heads.training import SMALL_MATRIX, normalize_rows, one_thread
+        from featcache.heads.training import normalize_rows
         from featcache.trunks import choose_device
 
-        before_check()
+        budget = seconds_of_check(check_seconds, train_seconds if begun is None else time.monotonic() - begun)
         normalize = best.head.config.normalize
         rows = normalize_rows(train, normalize), None if val is None else normalize_rows(val, normalize)
-        with one_thread(where=train.x.size <= SMALL_MATRIX):
-            check = check_and_advise(best.head, trained, *rows, check_seconds, train_seconds, choose_device(device))
+        check = check_and_advise(
+            best.head, trained, *rows, budget, train_seconds, choose_device(device), select=select, began=check_begun,
+        )  # fmt: skip
     seconds = train_seconds if begun is None else time.monotonic() - begun
     best_name = None if best is None else best.name
     handles = record_run(
@@ -221,14 +227,26 @@ def keep_heads(
     )
 
 
-def refuse_check_seconds(check_seconds: float | None) -> None:
+def refuse_check_seconds(check_seconds: float | str | None) -> None:
     """Raise a UsageError unless a check may take so many seconds; None stands for no check.
 
     Raises:
-        UsageError: it is not above 0, or longer than a day.
+        UsageError: it is neither "auto" nor above 0, or longer than a day.
     """
-    if check_seconds is not None and not 0 < check_seconds <= LONGEST_CHECK:
-        raise UsageError(f"--check-seconds: found {check_seconds}, expected above 0 and at most {LONGEST_CHECK:,.0f}")
+    if check_seconds is None or check_seconds == CHECK_SECONDS:
+        return
+    if isinstance(check_seconds, str) or not 0 < check_seconds <= LONGEST_CHECK:
+        raise UsageError(
+            f"--check-seconds: found {check_seconds}, expected {CHECK_SECONDS!r}, or above 0 and at most "
+            f"{LONGEST_CHECK:,.0f}"
+        )
+
+
+def seconds_of_check(check_seconds: float | str, training_seconds: float) -> float:
+    """Return how long a check may take after a training of so many seconds."""
+    if isinstance(check_seconds, str):
+        return max(LEAST_CHECK, CHECK_SHARE * training_seconds)
+    return check_seconds
 
 
 def head_section(
@@ -260,18 +278,6 @@ def head_section(
     return section
 
 
-def notes_of_heads(train: Features | Streamed, val: Features | None, heads: Sequence[SavedHead]) -> tuple[str, ...]:
-    """Return what a reader of these heads must know beside their scores."""
-    diverged = [
-        f"{saved.name} diverged: its loss grew without bounds{_lower_lr_advice(saved, heads)}"
-        for saved in heads
-        if saved.head.diverged
-    ]
-    warmups = sorted({saved.head.config.warmup for saved in heads if _is_warmup_within_a_step(saved)})
-    slow = [f"warmup {epochs:g} is less than one step: the learning rate does not rise" for epochs in warmups]
-    return (*notes_of_splits(train, val), *diverged, *slow)
-
-
 def _refuse_choice_without_val(request: DatasetRequest, splits: Splits, configs: Sequence[HeadConfig]) -> None:
     if splits.val is None and (len(configs) > 1 or configs[0].patience):
         chooser = f"a choice among {len(configs)} heads" if len(configs) > 1 else "patience"
@@ -279,20 +285,3 @@ def _refuse_choice_without_val(request: DatasetRequest, splits: Splits, configs:
             f"{splits.train.source['data_set']}: {chooser} needs a val split, and the cache has none (test is kept "
             f"for the report); {request.advise_extract('val')}. Or train a single head without --patience."
         )
-
-
-def _lower_lr_advice(diverged: SavedHead, heads: Sequence[SavedHead]) -> str:
-    """Return what to do about a head that diverged; where a lower rate of the same run did well, that it did."""
-    config = diverged.head.config
-    sound = [
-        saved.head.config.lr
-        for saved in heads
-        if not saved.head.diverged and saved.head.config == replace(config, lr=saved.head.config.lr)
-    ]
-    lower = [lr for lr in sound if lr < config.lr]
-    return f"; with --lr {max(lower):g} it did not" if lower else "; lower --lr"
-
-
-def _is_warmup_within_a_step(saved: SavedHead) -> bool:
-    config = saved.head.config
-    return config.warmup > 0 and not round(config.warmup * saved.head.steps / config.epochs)

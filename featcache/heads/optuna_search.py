@@ -103,7 +103,7 @@ def search(
     trials: int = 50,
     *,
     device: str = "auto",
-    check_seconds: float | None = CHECK_SECONDS,
+    check_seconds: float | str | None = CHECK_SECONDS,
     progress: Callable[[str, int, int], None] = lambda *_: None,
     **settings: Unpack[HeadOptions],
 ) -> Search:
@@ -114,7 +114,8 @@ def search(
     Args:
         trials: How many the study shall hold in the end, earlier ones included.
         device: Where the heads are trained: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        check_seconds: How long the check against the optimum may take; None leaves it out.
+        check_seconds: How long the check against the optimum may take; "auto": 5 s, or a quarter of the search where
+            that is more; None leaves it out.
         progress: Gets the stage, the trials done and the trials to do.
         **settings: Which features, and settings of the recipe's head section; one that is given is held fixed.
             `select` is the metric on val that chooses.
@@ -203,7 +204,12 @@ def _run_round(study: "optuna.Study", space: _SearchSpace, splits: Splits, count
 
 
 def _fit_best(
-    study: "optuna.Study", space: _SearchSpace, splits: Splits, device: str, check_seconds: float | None, begun: float
+    study: "optuna.Study",
+    space: _SearchSpace,
+    splits: Splits,
+    device: str,
+    check_seconds: float | str | None,
+    begun: float,
 ) -> Fit:
     """Train the best settings once more, alone, so that they are what fit-head makes of them; save and check."""
     import optuna

@@ -102,7 +102,7 @@ def fit_parts(fit: "Fit") -> list[RenderableType]:
     if fit.selected_by:
         parts.append(Text(f"* best by {fit.selected_by}{_why_not_accuracy(fit)}"))
     if fit.check is not None:
-        parts.append(Text(f"check: {fit.check.sentence()}"))
+        parts.append(Text(f"check ({fit.check.seconds:.1f} s): {fit.check.sentence()}"))
     return parts
 
 

@@ -12,7 +12,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 import featcache
 from featcache import CacheError, DataError, UsageError
-from featcache.heads.fit_linear import Fit
+from featcache.heads.fit_linear import Fit, seconds_of_check
 from tests.builders import DIM, cluster_rows, record
 
 
@@ -206,6 +206,16 @@ def test_flags_win_over_the_recipe_and_faults_are_told(tmp_path):
     ):
         with pytest.raises(UsageError):
             featcache.fit_head(**{**options, **bad})
+
+
+def test_the_check_has_a_budget_by_default(tmp_path):
+    """A quarter of the training, at least 5 s; another word than "auto" is refused."""
+    record(tmp_path, SPLITS)
+    assert fit(tmp_path, 0.1, check_seconds="auto").check.seconds < 6
+    assert (seconds_of_check("auto", 4.0), seconds_of_check("auto", 100.0)) == (5.0, 25.0)
+    assert seconds_of_check(3.0, 100.0) == 3.0
+    with pytest.raises(UsageError, match="--check-seconds: found soon, expected 'auto', or above 0"):
+        fit(tmp_path, 0.1, check_seconds="soon")
 
 
 def test_the_check_holds_the_best_head_against_the_optimum(tmp_path):

@@ -6,13 +6,15 @@ class by class and in the eigenvectors Q of S with eigenvalues l,
 
     H0 g = ((g Q) / (s_c l + lambda)) Q'
 
-with s as it is now. It costs one S and one eigendecomposition, and a product of (classes, dim) with (dim, dim) an
-iteration. Without it the directions in which rows hardly vary take hundreds of iterations.
+with s as it is now. It costs one S and one eigendecomposition, whatever lambda is, and a product of (classes, dim) with
+(dim, dim) an iteration; none where X stands in the eigenvectors already. Without it the directions in which rows hardly
+vary take hundreds of iterations. It is a first guess: of many rows some are enough, and of very wide ones the diagonal.
 """
 
+import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +31,8 @@ HALVINGS = 12
 BLOCK_ROWS = 8_192
 ROUNDING = {torch.float32: 1e-8, torch.float64: 1e-15}  # of f: less than this is not worth a step
 LEAST_CURVATURE = 1e-10
+CURVATURE_ROWS = 32_768  # of which S is the mean, at least
+MAX_EIGEN_WIDTH = 2_048  # eigenvectors of wider rows would take longer than they save
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +65,41 @@ class Point:
     d_bias: Doubles  # (classes,) of f
     all_right: bool  # every row's own logit is above all others
     spread: Doubles  # (classes,) mean of p (1 - p)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curvature:
+    """S = X'X / n of centred rows X (n, width), by its eigenvalues and eigenvectors."""
+
+    eigenvalues: torch.Tensor  # (width,) float64
+    eigenvectors: torch.Tensor | None  # (width, width) float64; None where X stands in them
+    least: float  # that counts as the mean of p (1 - p)
+
+    @classmethod
+    def of(cls, x: torch.Tensor) -> "Curvature":
+        """Return that of rows x (n, width): of every k-th where they are many, of the diagonal where they are wide."""
+        rows, width = x.shape
+        some = x[:: max(1, rows // max(CURVATURE_ROWS, 32 * width))]
+        least = 1e-3 / rows
+        if width > MAX_EIGEN_WIDTH:
+            return cls(some.square().mean(0).double().cpu(), None, least)
+        eigenvalues, eigenvectors = torch.linalg.eigh((some.T @ some).double().cpu() / len(some))
+        return cls(eigenvalues.clamp(min=0), eigenvectors, least)
+
+    def precondition(self, gradient: Vector, spread: Doubles, weight_decay: float) -> Vector:
+        """Return H0 times a gradient.
+
+        Args:
+            gradient: by the weights (classes, width) and by the biases (classes,).
+            spread: (classes,) the mean of p (1 - p).
+            weight_decay: lambda.
+        """
+        s = np.maximum(spread, self.least)
+        scale = torch.from_numpy(s)[:, None] * self.eigenvalues + weight_decay
+        d_weight = torch.from_numpy(gradient[0])
+        if self.eigenvectors is None:
+            return (d_weight / scale).numpy(), gradient[1] / s
+        return ((d_weight @ self.eigenvectors / scale) @ self.eigenvectors.T).numpy(), gradient[1] / s
 
 
 class SoftmaxRegression:
@@ -117,24 +156,36 @@ class SoftmaxRegression:
         value = total / self.total + self.weight_decay / 2 * float(np.sum(weight**2))
         return Point(weight, bias, value, d_weight, d_bias, all_right, spread)
 
-    @torch.inference_mode()
-    def make_preconditioner(self) -> Callable[[Vector, Doubles], Vector]:
-        """Return H0 as a function of a gradient and of the mean of p (1 - p), (classes,)."""
-        gram = (self.x.T @ self.x).double().cpu() / len(self.y)
-        eigenvalues, q = torch.linalg.eigh(gram)
-        eigenvalues = eigenvalues.clamp(min=0)
-        least = 1e-3 / len(self.y)
+    def with_rows(self, x: torch.Tensor) -> "SoftmaxRegression":
+        """Return the same objective of the same rows in another basis, (rows, width)."""
+        other = copy.copy(self)
+        other.x = x
+        return other
 
-        def h0(gradient: Vector, spread: Doubles) -> Vector:
-            s = np.maximum(spread, least)
-            scale = torch.from_numpy(s)[:, None] * eigenvalues + self.weight_decay
-            return ((torch.from_numpy(gradient[0]) @ q / scale) @ q.T).numpy(), gradient[1] / s
+    def with_weight_decay(self, weight_decay: float) -> "SoftmaxRegression":
+        """Return the same objective with another lambda; the rows are shared."""
+        other = copy.copy(self)
+        other.weight_decay = weight_decay
+        return other
 
-        return h0
+    def move(self, point: Point, weight_decay: float) -> Point:
+        """Return f and its gradient at a point that was evaluated with another lambda; it costs no pass over rows."""
+        added = self.weight_decay - weight_decay
+        return replace(
+            point,
+            value=point.value + added / 2 * float(np.sum(point.weight**2)),
+            d_weight=point.d_weight + added * point.weight,
+        )
 
 
 def minimise(
-    problem: SoftmaxRegression, start: Point, *, is_done: Callable[[Point], bool], deadline: float
+    problem: SoftmaxRegression,
+    start: Point,
+    *,
+    is_done: Callable[[Point], bool],
+    deadline: float,
+    curvature: Curvature | None = None,
+    worth: float = 0.0,
 ) -> tuple[Point, int]:
     """Return the lowest point that is reached, and how many iterations it took.
 
@@ -145,8 +196,15 @@ def minimise(
         start: where it begins.
         is_done: whether a point is good enough.
         deadline: what the clock (`time.perf_counter`) may read at the end.
+        curvature: of the objective's rows; None measures it.
+        worth: the share of f that a step must promise to lower it by, by the slope along it.
     """
-    h0 = problem.make_preconditioner()
+    worth = max(worth, ROUNDING[problem.x.dtype])
+    measured = Curvature.of(problem.x) if curvature is None else curvature
+
+    def h0(gradient: Vector, spread: Doubles) -> Vector:
+        return measured.precondition(gradient, spread, problem.weight_decay)
+
     point, iterations = start, 0
     pairs: list[tuple[Vector, Vector]] = []
     longest = 0.0  # that an iteration took
@@ -154,7 +212,7 @@ def minimise(
         began = time.perf_counter()
         step = _direction(point, pairs, h0)
         slope = _dot((point.d_weight, point.d_bias), step)
-        if -slope < ROUNDING[problem.x.dtype] * abs(point.value):
+        if -slope < worth * abs(point.value):
             break
         length = 1.0
         for _ in range(HALVINGS):

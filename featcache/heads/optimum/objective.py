@@ -1,17 +1,19 @@
 """The objective that a head is held against, of its own settings, on its own training rows; `check` has the formula."""
 
+import contextlib
 import math
-import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from threadpoolctl import ThreadpoolController
 
 from featcache.features import Features
 from featcache.heads import HeadConfig, LinearHead
-from featcache.heads.optimum.lbfgs import LossTarget, Point, SoftmaxRegression, minimise
-from featcache.heads.training import class_weights, compute_statistics, logit_offsets
+from featcache.heads.optimum.lbfgs import Curvature, LossTarget, Point, SoftmaxRegression, minimise
+from featcache.heads.training import class_weights, compute_statistics, logit_offsets, one_thread
 
 Doubles = npt.NDArray[np.float64]
 
@@ -19,17 +21,25 @@ MIN_WEIGHT_DECAY = 1e-6  # without any, separable rows have no finite optimum
 # Of the largest gradient entry, on rows centred and scaled to a mean square length of 1, as a share of the
 # objective: what lbfgs aims at, and what still counts as converged. float32 rows stop short of the first.
 AIM, TOLERANCE = 5e-6, 3e-5
+ROUGHLY = 1e-4  # what a step must promise to lower the objective by, as a share of it, where less is enough
 MAX_FLOAT64_BYTES = 128 * 2**20  # beyond it the rows stay float32: 1.6 times the iterations a second, half the memory
 ABSENT_CLASS_NATS = 100.0
+FEW_MULTIPLICATIONS = 10**8  # of a pass over the rows, some 5 ms of a core
+MAX_BASIS_WORK = 10**10  # rows^2 x dim, some two seconds: what finding a basis of the rows may cost
 
 
 class Objective:
-    """The objective f of one head's settings on one set of rows, centred (and scaled where the head standardizes)."""
+    """The objective f of one head's settings on one set of rows, centred (and scaled where the head standardizes).
+
+    The gradient of the loss by a class's weights is a sum of rows, so with lambda > 0 the optimum lies in their span.
+    Where there are fewer rows than dimensions it is looked for there: a `Point` has weights (classes, width), in an
+    orthonormal basis of the span, the eigenvectors of X'X. Products with W, |W|^2 and gradients are the same in it.
+    """
 
     def __init__(self, config: HeadConfig, train: Features, device: str = "cpu") -> None:
         self.weight_decay, self.classes = max(config.weight_decay, MIN_WEIGHT_DECAY), len(train.classes)
         rows, dim = train.x.shape
-        counts = np.bincount(train.y, minlength=self.classes)
+        counts = self.counts = np.bincount(train.y, minlength=self.classes)
         target = make_loss_target(config, counts)
         self.present = np.flatnonzero((counts > 0) | (target.each.any() * target.spread > 0))
         # Rounded to float32, so that what is subtracted there is known exactly.
@@ -45,54 +55,104 @@ class Objective:
         all_rows = counts @ target.a  # what they weigh; without smoothing, the sum of their weights
         self.share = (counts * target.kept + counts @ target.each * target.spread)[self.present] / all_rows
         total = float(counts @ (target.kept / (1 - config.label_smoothing)))
-        self.regression = SoftmaxRegression(
-            torch.from_numpy(centred).to(device), torch.from_numpy(train.y).to(device), target, total, self.weight_decay
-        )
+        x, y = torch.from_numpy(centred), torch.from_numpy(train.y).to(device)
+        self.regression = SoftmaxRegression(x.to(device), y, target, total, self.weight_decay)  # on rows as they are
+        self.basis: Doubles | None = None  # (dim, width); None where points have the weights themselves
+        self._in_basis, self._curvature = self.regression, None
+        if double and rows < dim and rows**2 * dim <= MAX_BASIS_WORK:
+            reduced, basis, self._curvature = _express_in_eigenvectors(x)
+            self._in_basis, self.basis = self.regression.with_rows(reduced.to(device)), basis.numpy()
 
-    def evaluate(self, head: LinearHead) -> Point:
-        """Return f and its gradient at a head's weights."""
-        weight = head.weight.astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):  # a diverged head has no f
-            return self.regression.evaluate(weight * self.std, head.bias + weight @ self.mean)
-
-    def weights_and_biases(self, point: Point) -> tuple[Doubles, Doubles]:
-        """Return a point's weights (classes, dim) and biases (classes,) on rows as they are."""
-        weight = point.weight / self.std
-        return weight, point.bias - weight @ self.mean
-
-    def gradient_norm(self, point: Point) -> float:
-        """Return |grad f| by the weights and biases that the head learns: on rows as they are, or standardized."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            from_zero = 0 if self.standardized else np.outer(point.d_bias, self.mean)
-            d_weight = point.d_weight + from_zero
-        return float(np.hypot(np.linalg.norm(d_weight), np.linalg.norm(point.d_bias)))
-
-    def minimise_from(self, head: LinearHead, deadline: float) -> tuple[Point, Point, int]:
-        """Return f at the head, f at the lowest point that was reached in time, and the iterations to it.
+    def evaluate(self, head: LinearHead, weight_decay: float | None = None) -> Point:
+        """Return f and its gradient at a head's weights (classes, dim).
 
         Args:
             head: may have diverged.
-            deadline: what the clock (`time.perf_counter`) may read at the end, the final scores included.
+            weight_decay: lambda; None for the objective's own.
         """
-        began = time.perf_counter()
-        at_head = self.evaluate(head)
-        zero = self.regression.evaluate(*self._centred(np.zeros_like(at_head.weight), self._best_biases()))
-        start = zero
-        if at_head.value < zero.value:  # never where the head is nan
-            start = self.regression.evaluate(*self._centred(at_head.weight, at_head.bias))
-        deadline -= time.perf_counter() - began  # for the final scores
-        best, iterations = minimise(self.regression, start, is_done=self._is_solved, deadline=deadline)
-        low = self.regression.evaluate(*self._centred(best.weight, best.bias)) if iterations else start
-        return at_head, min(low, start, key=lambda point: point.value), iterations
+        regression = self.regression.with_weight_decay(self.weight_decay if weight_decay is None else weight_decay)
+        weight = head.weight.astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):  # a diverged head has no f
+            return regression.evaluate(weight * self.std, head.bias + weight @ self.mean)
+
+    def weights_and_biases(self, point: Point) -> tuple[Doubles, Doubles]:
+        """Return a point's weights (classes, dim) and biases (classes,) on rows as they are."""
+        weight = (point.weight if self.basis is None else point.weight @ self.basis.T) / self.std
+        return weight, point.bias - weight @ self.mean
+
+    def gradient_norm(self, at_head: Point) -> float:
+        """Return |grad f| by the weights and biases that the head learns: on rows as they are, or standardized."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            from_zero = 0 if self.standardized else np.outer(at_head.d_bias, self.mean)
+            d_weight = at_head.d_weight + from_zero
+        return float(np.hypot(np.linalg.norm(d_weight), np.linalg.norm(at_head.d_bias)))
+
+    def start_at_zero(self) -> Point:
+        """Return f where all weights are zero, and the biases the best; it costs no product with the rows.
+
+        Logits do not depend on x there: each class's rows may stand at their mean.
+        """
+        rows, counts = self._in_basis, self.counts
+        classes = torch.from_numpy(np.flatnonzero(counts)).to(rows.y.device)
+        sums = torch.zeros(self.classes, rows.x.shape[1], dtype=rows.x.dtype, device=rows.x.device)
+        sums.index_add_(0, rows.y, rows.x)
+        means = sums[classes] / torch.from_numpy(counts).to(sums.device)[classes, None]
+        kept, each = rows.target.kept * counts, rows.target.each * counts
+        target = replace(rows.target, kept=kept, each=each)
+        by_class = SoftmaxRegression(means.to(sums.dtype), classes, target, rows.total, self.weight_decay)
+        weight = np.zeros((self.classes, rows.x.shape[1]))
+        return by_class.evaluate(*self._centred(weight, self._best_biases()))
+
+    def start_at_head(self, at_head: Point) -> Point:
+        """Return f at a head without what cannot lower it: f is no higher.
+
+        Args:
+            at_head: what `evaluate` returned.
+        """
+        weight = at_head.weight if self.basis is None else at_head.weight @ self.basis
+        return self._in_basis.evaluate(*self._centred(weight, at_head.bias))
+
+    def move(self, point: Point, weight_decay: float, to: float) -> Point:
+        """Return a point, evaluated with one lambda, with f and its gradient of another."""
+        return self._in_basis.with_weight_decay(to).move(point, weight_decay)
+
+    def minimise(self, start: Point, weight_decay: float, deadline: float, worth: float = 0.0) -> tuple[Point, int]:
+        """Return the lowest point that is reached in time with this lambda, and the iterations to it.
+
+        Args:
+            start: evaluated with this lambda.
+            weight_decay: lambda.
+            deadline: what the clock (`time.perf_counter`) may read at the end.
+            worth: the share of the objective that a step must promise to lower it by.
+        """
+        if self._curvature is None:
+            self._curvature = Curvature.of(self._in_basis.x)
+        regression = self._in_basis.with_weight_decay(weight_decay)
+        best, iterations = minimise(
+            regression,
+            start,
+            is_done=self._is_solved,
+            deadline=deadline,
+            curvature=self._curvature,
+            worth=worth,
+        )
+        if not iterations:
+            return start, 0
+        centred = regression.evaluate(*self._centred(best.weight, best.bias))
+        return min(centred, start, key=lambda point: point.value), iterations
 
     def is_converged(self, point: Point, tolerance: float = TOLERANCE) -> bool:
         """Return whether the largest entry of the gradient, on rows centred and scaled to length 1, is small enough."""
-        steepest = max(np.abs(point.d_weight).max() / self.length, np.abs(point.d_bias).max())
-        return bool(steepest <= tolerance * max(point.value, 1e-9))
+        d_weight = point.d_weight if self.basis is None else point.d_weight @ self.basis.T
+        return self._is_small(d_weight, point, tolerance)
 
     def _is_solved(self, point: Point) -> bool:
-        """Return whether a point is as good as lbfgs aims at."""
-        return len(self.present) == 1 or self.is_converged(point, AIM)
+        """Return whether a point is as good as lbfgs aims at; in the basis first, where looking costs less."""
+        return len(self.present) == 1 or (self._is_small(point.d_weight, point, AIM) and self.is_converged(point, AIM))
+
+    def _is_small(self, d_weight: Doubles, point: Point, tolerance: float) -> bool:
+        steepest = max(np.abs(d_weight).max() / self.length, np.abs(point.d_bias).max())
+        return bool(steepest <= tolerance * max(point.value, 1e-9))
 
     def _best_biases(self) -> Doubles:
         """Return the biases that are best without weights: the logarithms of the classes' shares of the loss."""
@@ -111,6 +171,33 @@ class Objective:
         new_bias[:] = bias[self.present].mean() - ABSENT_CLASS_NATS
         new_bias[self.present] = bias[self.present]
         return new_weight, new_bias
+
+
+def _express_in_eigenvectors(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Curvature]:
+    """Return fewer rows than dimensions in an orthonormal basis of their span, the basis, and the curvature in it.
+
+    X' = Q R, so X = R' Q'. With V the eigenvectors of R R' / n, whose eigenvalues are those of X'X / n, it is
+    X = (R' V) (Q V)'.
+
+    Args:
+        x: (rows, dim) float64.
+    """
+    q, r = torch.linalg.qr(x.T)
+    eigenvalues, v = torch.linalg.eigh(r @ r.T / len(x))
+    return r.T @ v, q @ v, Curvature(eigenvalues.clamp(min=0), None, 1e-3 / len(x))
+
+
+@contextlib.contextmanager
+def spare_threads(train: Features) -> Iterator[None]:
+    """Compute with one thread where a pass over the rows takes that one a few milliseconds.
+
+    Threads meet at the end of every operation. Where something else has one of two cores, each meeting waits until the
+    system gives it back, and a check of 120 rows took 12 s instead of 0.3.
+    """
+    is_small = train.x.size * len(train.classes) <= FEW_MULTIPLICATIONS
+    numpys = ThreadpoolController().limit(limits=1) if is_small else contextlib.nullcontext()
+    with numpys, one_thread(where=is_small):
+        yield
 
 
 def make_loss_target(config: HeadConfig, counts: npt.NDArray[np.int64]) -> LossTarget:

@@ -10,23 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, Field, model_validator
 
 from featcache.files import (
-    Count,
-    Document,
-    DocumentKind,
-    FolderName,
-    Integer,
-    Name,
-    Number,
-    Seconds,
-    Sha256,
-    SingleLine,
-    Text,
-    validate,
-)
+    Count, Document, DocumentKind, FolderName, Integer, Name, Number, Seconds, Sha256, SingleLine, Text, validate,
+)  # fmt: skip
 from featcache.heads import Scores
 
 if TYPE_CHECKING:
-    from featcache.heads.optimum import Check  # scikit-learn takes a second to import, and reading a head needs none
+    from featcache.heads.optimum import Check, RegularisedOptimum, ValDifference  # torch: reading a head needs none
 
 _DEEPEST = 16  # tuples inside one another, in the value of a setting
 
@@ -141,12 +130,37 @@ class ClassifierDocument(Document):
         return self
 
 
+class ValDifferenceDocument(Document):
+    """By how much a classifier is above a head on val, and the 95 % interval of that; null where it is undefined."""
+
+    metric: SingleLine
+    value: Number | None
+    low: Number | None
+    high: Number | None
+    unit: SingleLine
+    groups: Count
+
+
 class TriedDocument(Document):
-    """A setting that a check tried."""
+    """A setting that a check tried; an earlier version wrote the first three keys."""
 
     flag: SingleLine
     value: Number | None
     share: Number | None
+    settings: dict[SingleLine, PlainValue] = Field(default_factory=dict)
+    val: ScoresDocument | None = None
+    difference: ValDifferenceDocument | None = None
+
+
+class RegularisedDocument(Document):
+    """The optimum with one weight decay."""
+
+    weight_decay: Number
+    objective: Number | None
+    converged: bool
+    val: ScoresDocument
+    difference: ValDifferenceDocument | None = None  # of the one that is best on val, and so the next
+    logreg_c: Number | None = None
 
 
 class CheckDocument(Document):
@@ -166,6 +180,10 @@ class CheckDocument(Document):
     val: ScoresDocument | None = None
     tried: list[TriedDocument] = Field(default_factory=list)
     sentence: Text = ""
+    difference: ValDifferenceDocument | None = None
+    regularised: RegularisedDocument | None = None
+    path_complete: bool = False
+    path: list[RegularisedDocument] = Field(default_factory=list)
 
 
 class RunDocument(Document):
@@ -230,6 +248,44 @@ def check_to_json(check: "Check") -> dict[str, Any]:
         "seconds": round(check.seconds, 3),
         "train": scores_to_json(check.train),
         "val": scores_to_json(check.val),
-        "tried": [asdict(trial) for trial in check.tried],
+        "tried": [
+            {
+                "flag": trial.flag,
+                "value": trial.value,
+                "share": finite_or_none(trial.share),
+                "settings": dict(trial.settings),
+                "val": scores_to_json(trial.val),
+                "difference": _difference_to_json(trial.difference),
+            }
+            for trial in check.tried
+        ],
         "sentence": check.sentence(),
+        "difference": _difference_to_json(check.difference),
+        "regularised": None if check.regularised is None else _optimum_to_json(check.regularised)
+        | {"difference": _difference_to_json(check.regularised_difference), "logreg_c": check.logreg_c},
+        "path_complete": check.path.is_complete,
+        "path": list(map(_optimum_to_json, check.path.optima)),
+    }  # fmt: skip
+
+
+def _optimum_to_json(optimum: "RegularisedOptimum") -> dict[str, Any]:
+    return {
+        "weight_decay": optimum.weight_decay,
+        "objective": finite_or_none(optimum.point.value),
+        "converged": optimum.converged,
+        "val": scores_to_json(optimum.val),
+    }
+
+
+def _difference_to_json(difference: "ValDifference | None") -> dict[str, Any] | None:
+    if difference is None:
+        return None
+    interval = difference.interval
+    return {
+        "metric": difference.metric,
+        "value": finite_or_none(difference.value),
+        "low": finite_or_none(interval.low) if interval else None,
+        "high": finite_or_none(interval.high) if interval else None,
+        "unit": difference.unit,
+        "groups": difference.groups,
     }

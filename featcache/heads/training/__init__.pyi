@@ -4,6 +4,5 @@ from .losses import class_weights as class_weights
 from .losses import logit_offsets as logit_offsets
 from .normalization import normalize_rows as normalize_rows
 from .standardization import compute_statistics as compute_statistics
-from .threads import SMALL_MATRIX as SMALL_MATRIX
 from .threads import one_thread as one_thread
 from .train import train_heads as train_heads

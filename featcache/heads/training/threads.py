@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import torch
 
 SMALL_STEP = 2**23  # multiplications: 0.2 ms of a core
-SMALL_MATRIX = 2**20  # numbers: 1,365 embeddings of 768
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Advice: what is said to come near the optimum was trained, and comes near it."""
+"""Advice without val: what is said to come near the optimum was trained, and comes near it."""
 
 import re
 from dataclasses import replace
@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from featcache.heads.optimum.advice import check_and_advise
-from featcache.heads.optimum.check import NEAR_OPTIMUM, check_head
+from featcache.heads.optimum.check import check_head
+from featcache.heads.optimum.sentence import NEAR_OPTIMUM
 from featcache.heads.training.train import train_heads
 from tests.heads.optimum.problems import BASE, TRAIN
 

@@ -68,6 +68,7 @@ PROBLEMS = {
     "two classes": features(classes=2),
     "a class without rows": features(present=[0, 1, 3]),
     "two of four classes": features(present=[1, 3]),
+    "fewer rows than dimensions": features(rows=40, dim=60, offset=5.0),
     "small numbers": replace(features(), x=features().x / 1000),
 }
 

@@ -12,9 +12,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from featcache.heads.optimum.check import check_head
+from featcache.heads.optimum.objective import Objective
 from featcache.heads.training.torch_stack import TorchStack
 from featcache.heads.training.train import train_heads
-from tests.heads.optimum.problems import BASE, TRAIN
+from tests.heads.optimum.problems import BASE, TRAIN, noisy
 from tests.heads.training import reference
 from tests.heads.training.ways import by, clusters, make_config
 
@@ -91,3 +92,31 @@ def test_the_check_reaches_scipys_optimum(decay, weights, adjustment, smoothing,
 
     lowest = minimize(objective, np.zeros(4 * x.shape[1] + 4), method="L-BFGS-B", options={"maxfun": 10**6}).fun
     assert check_head(head, train, None).objective == pytest.approx(lowest, abs=2e-5)
+
+
+@pytest.mark.parametrize("other", ["weights", "smoothing", "adjustment", "all"])
+@pytest.mark.parametrize("rows", [40, 300])
+def test_zero_weights_need_no_pass_over_the_rows(rows, other):
+    """The objective and its gradient at zero weights, from the classes' means, are those of all rows."""
+    train = noisy(rows=rows, dim=60)
+    objective = Objective(replace(BASE, **OTHERS[other]), train)
+    fast = objective.start_at_zero()
+    assert (objective.basis is None) == (rows > 60)
+    whole = objective.move(objective._in_basis.evaluate(fast.weight, fast.bias), 1e-6, 1e-6)
+    assert fast.value == pytest.approx(whole.value, rel=1e-12)
+    np.testing.assert_allclose(fast.d_weight, whole.d_weight, atol=1e-12)
+    np.testing.assert_allclose(fast.spread, whole.spread, rtol=1e-9)
+
+
+def test_the_span_of_few_rows_holds_the_optimum():
+    """Fewer rows than dimensions: the optimum in their span is the one that is found among all weights."""
+    train = noisy(rows=50, dim=80)
+    (head,) = train_heads(train, None, [replace(BASE, weight_decay=1e-2)])
+    inside = check_head(head, train, None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("featcache.heads.optimum.objective.MAX_BASIS_WORK", 0)
+        among_all = check_head(head, train, None)
+    assert inside.converged
+    assert among_all.converged
+    assert inside.objective == pytest.approx(among_all.objective, rel=1e-8)
+    np.testing.assert_allclose(inside.weight, among_all.weight, atol=1e-3 * np.abs(among_all.weight).max())
