@@ -1,7 +1,8 @@
 """What fit-head trains where nobody gives a learning rate: a small grid, on batches that suit the number of rows.
 
 `bench/default.py` measured which grid; docs/decisions/105 has the choice. Where a learning rate is given, by a flag, in
-`--grid` or in a recipe, nothing here applies: every other setting is then what it says, or its declared default.
+`--grid` or in a recipe, or a list of anything else, nothing here applies: every other setting is then what it says, or
+its declared default.
 """
 
 import math
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from featcache.heads.config import SETTINGS
-from featcache.heads.grid import head_configs
+from featcache.heads.grid import GRID_KEYS, head_configs
 from featcache.recipe import HeadSection
 
 STEPS_PER_EPOCH = 10  # at least
@@ -33,9 +34,9 @@ def fill_in_defaults(section: HeadSection, rows: int, *, has_val: bool) -> tuple
         has_val: whether there is a split to choose by; without one, one head is trained.
 
     Returns:
-        The section itself and "" where a learning rate is given.
+        The section itself and "" where a learning rate is given, or a grid of other settings.
     """
-    if "lr" in section.model_fields_set:
+    if "lr" in section.model_fields_set or any(len(getattr(section, name)) > 1 for name in GRID_KEYS):
         return section, ""
     optimizers = section.optimizer if has_val else section.optimizer[:1]
     if has_val:

@@ -44,7 +44,7 @@ class HeadSettings:
         float, Setting("Epochs over which the learning rate rises linearly before the schedule begins.", ge=0)
     ] = 0.0
     plateau_epochs: Annotated[
-        int, Setting("Epochs without a lower loss on val, for the schedule plateau.", ge=1, short="plateau")
+        int, Setting("Epochs without a lower loss on val, for the schedule plateau.", ge=1, le=2**31, short="plateau")
     ] = 10
     patience: Annotated[
         int | None,
@@ -52,6 +52,7 @@ class HeadSettings:
             "Epochs without a better score on val after which a head stops and keeps its best epoch; by default every "
             "epoch is trained.",
             ge=1,
+            le=2**31,
         ),
     ] = None
     class_weights: Annotated[

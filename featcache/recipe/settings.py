@@ -124,7 +124,7 @@ class DeclaredSetting:
             return False
         declaration = self.declaration
         return (
-            (self.kind is int or abs(value) <= sys.float_info.max)  # nan, infinities, what no float can hold
+            abs(value) <= sys.float_info.max  # nan, infinities, and whole numbers that no float can hold
             and (declaration.gt is None or value > declaration.gt)
             and (declaration.ge is None or value >= declaration.ge)
             and (declaration.lt is None or value < declaration.lt)

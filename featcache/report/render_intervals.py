@@ -28,8 +28,8 @@ def describe_resampling(intervals: Intervals) -> Text:
     """Return what intervals mean, then where they come from."""
     level = percent(intervals.level, 0)
     return Text(
-        f"{level}: were other {intervals.unit}s drawn from the same population, {intervals.level * 100:.0f} of 100 "
-        f"such intervals would contain its true figure\n"
+        f"{level}: were other {intervals.unit}s drawn from the same population, "
+        f"{percent_number(intervals.level, 0)} of 100 such intervals would contain its true figure\n"
         f"intervals: {level}, {intervals.resamples:,} resamples of "
         f"{counted(intervals.groups, intervals.unit)}; {intervals.method}; a class that a resample lacks is left out "
         f"of its macro recall; {explain_too_few(intervals.unit)}",

@@ -44,10 +44,11 @@ def test_a_batch_gives_ten_steps_an_epoch(rows):
         HeadSection(lr=0.003),
         HeadSection(lr=(0.003, 0.01)),
         HeadSection(**parse_grid("lr=0.003 weight_decay=0.5")),
+        HeadSection(**parse_grid("optimizer=sgd,adam")),
         resolve_recipe("daa", data="x").head,
         resolve_recipe("digits").head,
     ],
-    ids=["a rate", "rates", "a grid", "daa", "digits"],
+    ids=["a rate", "rates", "a grid", "a grid without rates", "daa", "digits"],
 )
 def test_a_given_learning_rate_is_the_whole_experiment(section):
     """Typed, in a grid or in a recipe: every setting is what it says or its declared default, and nothing is noted."""
@@ -62,7 +63,7 @@ def test_a_typed_rate_has_its_old_name_and_bytes(tmp_path):
     assert [saved.head.config for saved in made.heads] == [HeadConfig(lr=0.003, epochs=2)]
     assert made.heads[0].name == "lr0.003-epochs2-4924c0cd"
     document = json.loads((made.heads[0].folder / "head.json").read_text())
-    assert list(document["config"]) == [name for name in SETTINGS if name != "normalize"]
+    assert list(document["config"]) == [name for name in SETTINGS if name not in ("exact", "normalize")]
     (alone,) = train_heads(features(*SPLITS["train"], CLASSES), None, [HeadConfig(lr=0.003, epochs=2)])
     np.testing.assert_array_equal(made.heads[0].head.weight, alone.weight)
 

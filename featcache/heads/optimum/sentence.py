@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from featcache.heads import Scores
-from featcache.text import counted, percent, percent_at_least
+from featcache.text import counted, percent, percent_at_least, percent_number
 
 if TYPE_CHECKING:
     from featcache.heads.optimum.check import Check, TriedSetting
@@ -164,8 +164,11 @@ def _interval(difference: "ValDifference") -> str:
     groups = counted(difference.groups, difference.unit)
     if difference.interval is None:
         return f"{groups} are too few to tell"
-    low, high = (100 * end for end in (difference.interval.low, difference.interval.high))
-    return f"{100 * difference.value:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f} over {groups}"
+    value, low, high = (
+        percent_number(end, signed=True)
+        for end in (difference.value, difference.interval.low, difference.interval.high)
+    )
+    return f"{value} points, 95 % interval {low} to {high} over {groups}"
 
 
 def _enumerate(words: Sequence[str]) -> str:

@@ -1,7 +1,6 @@
 from .classifier import SavedClassifier as SavedClassifier
 from .classifier_folder import save_classifier as save_classifier
 from .classifier_folder import trial_to_json as trial_to_json
-from .documents import check_to_json as check_to_json
 from .documents import finite_or_none as finite_or_none
 from .documents import scores_to_json as scores_to_json
 from .find import BEST as BEST
@@ -31,6 +30,7 @@ from .ranking import Candidate as Candidate
 from .ranking import merit_key as merit_key
 from .ranking import notes_on_changed_val as notes_on_changed_val
 from .ranking import rank_models as rank_models
+from .run_documents import check_to_json as check_to_json
 from .run_log import FitRun as FitRun
 from .run_log import read_runs as read_runs
 from .run_log import record_run as record_run

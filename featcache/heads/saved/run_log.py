@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from featcache.errors import CacheError
 from featcache.features import Features, Streamed
 from featcache.files import AppendLog, LogContent, hold_lock, list_folders, seal_line, validate
-from featcache.heads.saved.documents import RunDocument, check_to_json
 from featcache.heads.saved.folders import heads_folder
 from featcache.heads.saved.handles import Handles, handles_of
 from featcache.heads.saved.model import SavedModel
+from featcache.heads.saved.run_documents import RunDocument, check_to_json
 from featcache.store import FeatureStore
 
 if TYPE_CHECKING:

@@ -14,7 +14,11 @@ SMALL_STEP = 2**23  # multiplications: 0.2 ms of a core
 
 @contextlib.contextmanager
 def one_thread(*, where: bool) -> Iterator[None]:
-    """Have torch compute with a single thread, where that is so; with as many as before afterwards."""
+    """Have torch compute with a single thread, where that is so; with as many as before afterwards.
+
+    Args:
+        where: Whether a thread is enough.
+    """
     threads = torch.get_num_threads()
     if where:
         torch.set_num_threads(1)

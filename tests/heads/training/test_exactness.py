@@ -1,5 +1,6 @@
 """An exact head equals itself, to the bit: alone and among others, by one thread and by several."""
 
+from collections import defaultdict
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from featcache.errors import UsageError
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import best_of
 from featcache.heads.training.batches import make_row_source
+from featcache.heads.training.kernels.thread_team import ThreadTeam
 from featcache.heads.training.numba_stack import NumbaStack
 from featcache.heads.training.train import choose_stack, train_heads
 from tests.builders import scaled_clusters
@@ -98,6 +100,27 @@ def test_sizes(classes, dim, batch_size):
     torch.set_num_threads(1)
     for head, config in zip(together, configs, strict=True):
         assert_same_bits(head, train_heads(train, None, [config])[0])
+
+
+def test_members_score_in_memory_of_their_own(monkeypatch):
+    """No member that scores writes where another does, in a short batch at the end either: none waits for another."""
+    run, written = ThreadTeam.run, defaultdict(set)
+
+    def run_one_after_another(team, task):
+        if task.func.__name__ != "_score_rows":
+            return run(team, task)
+        batch = task.args[0].batch
+        for member in range(team.members):
+            before = batch.copy()
+            batch[:, : TRAIN.x.shape[1]] = np.nan
+            task(member)
+            written[member].update(np.flatnonzero(~np.isnan(batch[:, 0])).tolist())
+            batch[:] = before
+        return None
+
+    monkeypatch.setattr(ThreadTeam, "run", run_one_after_another)
+    trained([BASE], 3)
+    assert sum(map(len, written.values())) == len(set().union(*written.values())) == BASE.batch_size
 
 
 def test_exact_heads_are_trained_by_the_loops():

@@ -157,6 +157,9 @@ def score_rows(
 ) -> None:  # fmt: skip
     """Score a member's share of rows; every member is called with the same arguments, and none waits for another.
 
+    So a member has the same rows of every batch, also of a shorter one at the end: another may still be at the batch
+    before, in the memory of its own rows.
+
     Args:
         member: 0, 1, …
         members: how many there are.
@@ -168,9 +171,10 @@ def score_rows(
         loss_bits: (blocks of a batch, heads) bits of cross-entropy, added to.
         hits: (members, heads, classes) rows that were right, added to.
     """
+    own_first, own_last = share_of_rows(batch_size, member, members)
     for begin in range(0, len(y), batch_size):
         labels = y[begin : begin + batch_size]
-        first, last = share_of_rows(len(labels), member, members)
+        first, last = min(own_first, len(labels)), min(own_last, len(labels))
         for r in range(first, last):
             row, copy = x[begin + r], buffers.batch[r]
             for k in range(len(row)):
