@@ -237,3 +237,13 @@ def write_table(folder: Path, *rows: tuple[str, ...], name: str = "labels.csv", 
         (folder / name).parent.joinpath(path).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).parent.joinpath(path).touch()
     return folder
+
+
+def decode_image_list(document: dict[str, Any]) -> list[str]:
+    """The names of the list, as the page's script decodes them: in UTF-16 units."""
+    names, before = [], b""
+    for coded in document["images"]:
+        units, _, rest = coded.partition(" ")
+        before = before[: 2 * int(units)] + rest.encode("utf-16-le")
+        names.append(before.decode("utf-16-le"))
+    return names

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from featcache.dataset.resolution import division_flags
 from featcache.errors import UsageError
+from featcache.files import expand_home
 from featcache.recipe import has_local_recipe
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ def type_command(request: "DatasetRequest", *words: str) -> str:
     Shares and unit of its splits are left out where the cache has it divided so, and later commands find that.
     """
     takes_folder = words[0] in _WITH_FOLDER or (words[0] == "report" and os.path.isdir(request.data or ""))
-    flags: list[Flag] = [("" if takes_folder else "--data", request.data), ("--pipeline", request.pipeline)]
-    flags += [("--name", request.name), ("--cache", request.cache), *drive_act_flags(request)]
+    typed = (request.data, request.pipeline, request.cache)
+    data, pipeline, cache = (None if path is None else expand_home(path) for path in typed)
+    flags: list[Flag] = [("" if takes_folder else "--data", data), ("--pipeline", pipeline)]
+    flags += [("--name", request.name), ("--cache", cache), *drive_act_flags(request)]
     flags += [] if _is_divided_so(request) else split_flags(request)
     shown = [f"{name} {shlex.quote(str(value))}".lstrip() for name, value in flags if value is not None]
     return " ".join(["featcache", *words, *shown])

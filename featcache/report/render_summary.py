@@ -242,7 +242,8 @@ def _duplicates(duplicates: Duplicates | None, width: int) -> RenderableType:
     out_of = f"of {counted(duplicates.images, 'image')} as last extracted"
     if not duplicates.repeated:
         return Group(title, Text(f"  none, {out_of}"))
-    repeated = f"{counted(duplicates.repeated, 'different image')} {_appear(duplicates.repeated)}"
+    noun = "image" if duplicates.repeated == 1 else "different image"
+    repeated = f"{counted(duplicates.repeated, noun)} {_appear(duplicates.repeated)}"
     lines.append(Text(f"  {repeated} under two or more paths ({out_of})"))
     for (first, second), count in duplicates.across_splits.items():
         if count:

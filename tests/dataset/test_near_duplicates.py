@@ -166,7 +166,7 @@ def test_two_splits_of_one_store_are_needed(tmp_path):
     with pytest.raises(CacheError, match="featcache extract /no/where --name d"):
         near_duplicates(0.9, **words)
     extracted(tmp_path, "val", [[1, 0]], [1])
-    with pytest.raises(CacheError, match=r"'val' of d alone.*featcache extract"):
+    with pytest.raises(CacheError, match=r"only split 'val' of d,.*featcache extract"):
         near_duplicates(0.9, **words)
     extracted(tmp_path, "train", [[1, 0]], [2])
     assert len(near_duplicates(0.9, **words).pairs) == 1

@@ -52,7 +52,7 @@ def test_leaks_between_splits(run: Run, nano: Nano, tmp_path: Path) -> None:
 
     shown = run("data", "--data", root, "--near", 0.99999)
     assert shown.code == 0
-    assert "1 content appears under two or more paths" in shown.out
+    assert "1 image appears under two or more paths" in shown.out
     assert "  = train/0/0000.png\n    val/1/copied.png\n" in shown.out
     assert "  1.0000  train/1/0001.png\n          val/1/again.png\n" in shown.out
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 import featcache
 from featcache.listing.listing import video_and_frame
-from tests.builders import write_annotations
+from tests.builders import decode_image_list, write_annotations
 from tests.conftest import Nano
 from tests.end_to_end.test_killed import _committed
 from tests.extraction.test_videos import HIDDEN, SHOWN, chunk, film_of, fold_of, write_films
@@ -127,4 +127,5 @@ def thumbnails_of(page: str) -> list[tuple[str, np.ndarray]]:
     """Each path in the cells of a report's page, with its thumbnail."""
     document = json.loads(re.search(r"<script[^>]*application/json[^>]*>(.*?)</script>", page, re.DOTALL)[1])
     pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for data in document["thumbnails"]]
-    return [(path, pictures[number]) for cell in document["cells"].values() for path, _, _, number in cell]
+    names = decode_image_list(document)
+    return [(names[int(image)], pictures[number]) for image, number in document["thumbnail"].items()]

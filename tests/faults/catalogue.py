@@ -174,7 +174,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     ),
     28: (
         "tests/report/test_tables.py::test_hostile_names_are_inert",
-        "tests/report/test_text.py::test_printable_is_inert_and_stays_as_it_is",
+        "tests/text/test_text.py::test_printable_is_inert_and_stays_as_it_is",
         "tests/report/test_terminal.py::test_markup_in_a_name_is_text",
     ),
     29: (

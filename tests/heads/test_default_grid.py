@@ -83,7 +83,7 @@ def test_without_a_rate_a_grid_is_trained(tmp_path):
 
 
 def test_what_is_given_beside_the_rate_is_kept(tmp_path):
-    """Without --lr, --batch-size, --weight-decay, --optimizer and `--grid` are still what was typed."""
+    """Without --lr, --batch-size, --weight-decay and --optimizer are what was typed; a typed grid is the whole grid."""
     record(tmp_path, SPLITS)
     made = fit(tmp_path, epochs=2, batch_size=7, weight_decay=0.5, optimizer="adam")
     configs = [saved.head.config for saved in made.heads]
@@ -91,7 +91,7 @@ def test_what_is_given_beside_the_rate_is_kept(tmp_path):
     assert {(config.batch_size, config.weight_decay, config.optimizer) for config in configs} == {(7, 0.5, "adam")}
     by_grid = fit(tmp_path, epochs=2, grid="weight_decay=0.25 label_smoothing=0,0.1").heads
     assert {saved.head.config.weight_decay for saved in by_grid} == {0.25}
-    assert len(by_grid) == 2 * len(LEARNING_RATES["sgd"])
+    assert [saved.head.config.lr for saved in by_grid] == [HeadConfig().lr] * 2
 
 
 def test_without_val_one_head_is_trained(tmp_path):

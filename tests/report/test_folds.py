@@ -50,7 +50,7 @@ def test_the_table_has_the_averages_with_their_intervals_and_every_fold(written)
 class Tags(html.parser.HTMLParser):
     """The tags of a page that are open at its end, and the ids that it has."""
 
-    VOID = ("meta", "link", "input", "br", "rect")
+    VOID = ("meta", "link", "input", "br", "rect", "wbr")
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -7,7 +7,6 @@ import re
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +27,7 @@ from featcache.report.page.palette import LEVELS, shade_level, shade_rules
 from featcache.report.page.provenance import day
 from featcache.report.page.reliability import draw_reliability
 from featcache.text import percent, printable
+from tests.builders import decode_image_list
 from tests.conftest import ARCH, Nano
 from tests.report.drives import write_drives
 
@@ -164,16 +164,6 @@ def test_a_cell_lists_all_its_answers_and_thumbnails_go_round(page):
     assert describe_gallery(shown, answers).startswith("all 4,000 images; 40 of ")
 
 
-def decoded(document: dict[str, Any]) -> list[str]:
-    """The names of the list, as the page's script decodes them: in UTF-16 units."""
-    names, before = [], b""
-    for coded in document["images"]:
-        units, _, rest = coded.partition(" ")
-        before = before[: 2 * int(units)] + rest.encode("utf-16-le")
-        names.append(before.decode("utf-16-le"))
-    return names
-
-
 def test_the_list_holds_every_name_and_probability(page):
     """Names that share their beginnings, and signs of four bytes, come back; so do both probabilities, as text."""
     answers = page.predictions
@@ -181,7 +171,7 @@ def test_the_list_holds_every_name_and_probability(page):
     answers = replace(answers, names=strange + tuple(f"{name}-{row}" for row, name in enumerate(answers.names[5:])))
     rows = build_gallery(answers, "/nowhere").rows
     document = list_document(answers, rows, {})
-    names = decoded(document)
+    names = decode_image_list(document)
     assert len(set(names)) == len(answers.truth)
     for (truth, predicted), of_cell in rows.items():
         numbers, sure, *rest = document["cells"][f"{truth},{predicted}"]

@@ -68,5 +68,5 @@ def test_a_folder_that_is_named_by_another_trunk_is_refused(root):
 def test_an_entry_that_is_at_fault_has_one_place(root):
     """The message names the one place in `made` that does not fit, whole, and what was found there."""
     rewrite(root, made=[MADE, {**MADE, "versions": {"torch": 2}}])
-    with pytest.raises(CacheError, match=r"reads: made\.1\.versions\.torch: found 2; expected a valid string$"):
+    with pytest.raises(CacheError, match=r"version: made\.1\.versions\.torch: found 2; expected a valid string$"):
         read_trunk(root)
