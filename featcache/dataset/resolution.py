@@ -216,10 +216,19 @@ def _may_be_divided(recipe: Recipe) -> bool:
     data = recipe.data
     if not isinstance(data, FolderData):
         return False
-    if not os.path.isdir(data.root):
-        return True
+    return not os.path.isdir(data.root) or is_flat_folder(recipe)
+
+
+def is_flat_folder(recipe: Recipe) -> bool:
+    """Return whether the data set is a folder without splits of its own, `<root>/<class>/…/image`, that is here.
+
+    Args:
+        recipe: Of the data set.
+    """
+    if not isinstance(recipe.data, FolderData):
+        return False
     try:
-        return is_flat(data.root, find_splits(data.root))
+        return is_flat(recipe.data.root, find_splits(recipe.data.root))
     except DataError:  # nothing in it, or it cannot be read: listing it says so
         return False
 

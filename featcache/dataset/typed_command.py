@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from featcache.dataset.resolution import division_flags
+from featcache.dataset.resolution import division_flags, is_flat_folder
 from featcache.errors import UsageError
 from featcache.files import expand_home
 from featcache.recipe import has_local_recipe
@@ -30,6 +30,8 @@ def type_command(request: "DatasetRequest", *words: str) -> str:
     flags: list[Flag] = [("" if takes_folder else "--data", data), ("--pipeline", pipeline)]
     flags += [("--name", request.name), ("--cache", cache), *drive_act_flags(request)]
     flags += [] if _is_divided_so(request) else split_flags(request)
+    if words[0] == "extract" and request.recipe.data.split is None and is_flat_folder(request.recipe):
+        flags += [("--val", 0.15), ("--test", 0.15)]
     shown = [f"{name} {shlex.quote(str(value))}".lstrip() for name, value in flags if value is not None]
     return " ".join(["featcache", *words, *shown])
 

@@ -135,6 +135,9 @@ def fit_head(
     from featcache.heads.training import train_heads  # torch is imported where it is needed
     from featcache.trunks import choose_device
 
+    if device == "auto" and any(config.exact for config in configs):
+        device = "cpu"
+
     begun = time.monotonic()
     trained = train_heads(
         splits.train,

@@ -18,7 +18,7 @@ from featcache.heads.classifiers import (
     score_output,
 )
 from featcache.heads.fit_classifier import Fitted, keep_classifier
-from featcache.heads.saved import FUNCTION
+from featcache.heads.saved import FUNCTION, refuse_given_name
 from featcache.heads.splits import read_splits, refuse_unfit
 from featcache.recipe import StoreOptions
 
@@ -49,6 +49,7 @@ def keep_head(head: HeadFunction, head_name: str, **options: Unpack[StoreOptions
         raise UsageError(
             f"keep_head(): head_name is {head_name!r}, expected letters, digits, dots and dashes, such as my-mlp"
         )
+    refuse_given_name(head_name)
     request = DatasetRequest(**options)
     splits = read_splits(request)
     store, train, val = splits.source, splits.in_memory, splits.val
@@ -65,4 +66,4 @@ def keep_head(head: HeadFunction, head_name: str, **options: Unpack[StoreOptions
     seconds = time.perf_counter() - begun
     trial = SearchTrial(settings={}, val=scores, seconds=seconds)
     result = SearchResult((trial,), 0, function, on_train, on_val)
-    return keep_classifier(f"{FUNCTION}:{head_name}", result, splits, outputs, seconds, "")
+    return keep_classifier(f"{FUNCTION}:{head_name}", result, splits, outputs, seconds, head_name)

@@ -150,7 +150,7 @@ def search(
 
     from featcache.trunks import choose_device
 
-    on = choose_device(device)
+    on = choose_device("cpu" if device == "auto" and base.exact else device)
     folder = heads_folder(splits.source, request.recipe.name, request.variant)
     space = _SearchSpace(base, searched, section.select)
     study = _open_study(optuna, folder, space, [splits.train.source, splits.val.source])

@@ -111,7 +111,7 @@ class HeadSettings:
             ge=1,
             le=2**31,
             short="batch",
-            unstated="1024; without lr at most a tenth of the training rows",
+            unstated="1024; for fit-head without lr at most a tenth of the training rows",
         ),
     ] = 1024
     epochs: Annotated[int, Setting("Passes over the training rows.", ge=1, le=10_000)] = 90

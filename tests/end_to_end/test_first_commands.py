@@ -34,6 +34,15 @@ def test_from_a_folder_without_splits_to_a_report(run: Run, nano: Nano, tmp_path
     assert json.loads(short.out)["split"] == "test"
 
 
+def test_advice_on_a_folder_without_splits_divides_it(run: Run, tmp_path: Path) -> None:
+    """The extract that fit-head and report ask for is one that works when pasted: it has the shares of the splits."""
+    write_images(tmp_path / "here", {"photos": {"0": 4, "1": 4}})
+    for command in ("fit-head", "report"):
+        told = run(command, "photos")
+        assert told.code == 3
+        assert "`featcache extract photos --val 0.15 --test 0.15`" in told.err
+
+
 def test_init_writes_a_recipe_once(run: Run, tmp_path: Path) -> None:
     """It says what it understood and what comes next, that command reads the file and says so once, and a second
     init leaves it alone.

@@ -172,6 +172,16 @@ def test_a_kept_head_that_was_not_asked_about_a_split_says_how_to_keep_it(where,
         featcache.keep_head(centroids(where), "../mine", **where)
 
 
+def test_a_kept_head_has_its_name_as_one_given_by_a_person(where):
+    """A name that stands for something else is refused; otherwise every command takes it, before any it begins like."""
+    for name in ("best", "3"):
+        with pytest.raises(UsageError, match="--head-name"):
+            featcache.keep_head(centroids(where), name, **where)
+    kept = featcache.keep_head(centroids(where), "mine", **where)
+    assert kept.to_json()["given_name"] == "mine"
+    assert featcache.evaluate("mine", **where).head == kept.best.name
+
+
 def test_kept_again_under_its_name_it_is_replaced(where):
     """A better function under the same name is one head, not two."""
     featcache.keep_head(lambda x: np.zeros((len(x), 3)), "mine", **where)

@@ -27,6 +27,7 @@ BESIDE = (1, 3, 10)  # times the learning rate, beside another weight decay
 MARGIN = 1.5  # a trial may take longer than it is expected to
 OPTIMUM_SHARE = 0.6  # of the time, where the rest is enough for a trial
 _EPOCHS = declared_settings(HeadSettings)["epochs"]
+_BATCH_SIZE = declared_settings(HeadSettings)["batch_size"]
 
 
 def check_and_advise(
@@ -158,9 +159,12 @@ def _measure(other: LinearHead, check: Check, objective: Objective, trials: _Tri
         lowest, weight_decay = check.regularised.point.value, check.regularised.weight_decay
     value = objective.evaluate(other, weight_decay).value
     name = next(iter(settings))
+    value_of = settings[name]
+    if other.config.batch_size != _BATCH_SIZE.default:  # which a learning rate that is typed brings back
+        settings |= {"lr": other.config.lr, "batch_size": other.config.batch_size}
     trial = TriedSetting(
         flag=f"--{name.replace('_', '-')}",
-        value=settings[name],
+        value=value_of,
         share=max(0.0, 1 - lowest / value) if value > 0 else np.nan,  # where it diverged
         settings=settings,
     )

@@ -237,9 +237,10 @@ def _compare_on_val(
     if regularised is not own:
         regularised, iterations = polish(objective, regularised, val, deadline)
     head_val = head.val or score_split(head.logits, val)
+    is_logregs = not check.loss_terms and not head.config.standardize and head.config.normalize == "none"
     check = replace(
         check, val=own.val, head_val=head_val, regularised=regularised, iterations=check.iterations + iterations,
-        logreg_c=None if check.loss_terms or head.config.standardize else 1 / (regularised.weight_decay * rows),
+        logreg_c=1 / (regularised.weight_decay * rows) if is_logregs else None,
     )  # fmt: skip
     if not np.isfinite(check.head_objective):
         return check

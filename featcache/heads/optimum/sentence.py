@@ -163,7 +163,7 @@ def _interval(difference: "ValDifference") -> str:
     """Return a difference on val with its interval, or why there is none."""
     groups = counted(difference.groups, difference.unit)
     if difference.interval is None:
-        return f"{groups} are too few to tell"
+        return f"{groups} {'is' if difference.groups == 1 else 'are'} too few to tell"
     value, low, high = (
         percent_number(end, signed=True)
         for end in (difference.value, difference.interval.low, difference.interval.high)

@@ -92,6 +92,21 @@ def test_the_regularised_optimum_is_scikit_learns():
     assert check.regularised.point.value == pytest.approx(value + decay / 2 * (theirs.coef_**2).sum(), rel=1e-5)
 
 
+def test_no_logistic_regression_is_named_where_rows_are_scaled():
+    """`fit logreg` takes the rows as they are: it does not have the optimum of a head that normalizes."""
+    assert checked(LONG)[1].logreg_c is not None
+    assert checked(replace(LONG, normalize="l2"))[1].logreg_c is None
+
+
+def test_what_was_tried_can_be_typed():
+    """A learning rate that is typed brings back batches of 1,024: where a head has others, both are named."""
+    tried = checked(replace(LONG, batch_size=64))[1].tried
+    assert tried
+    for trial in tried:
+        assert trial.settings["batch_size"] == 64
+        assert "lr" in trial.settings
+
+
 def test_advice_that_is_taken_is_not_given():
     """A weight decay that stands in the sweep already is not tried again."""
     _, first = checked(LONG)
