@@ -18,7 +18,7 @@ import numpy.typing as npt
 from featcache.errors import DataError, UsageError
 from featcache.listing.flat_folder import POOL
 from featcache.listing.listing import Listing, draw_number
-from featcache.listing.source import DataSource, order_splits
+from featcache.listing.source import DataSource, describe_splits, order_splits
 from featcache.listing.spellings import same_name_key
 from featcache.recipe import SplitSection
 
@@ -65,9 +65,14 @@ class AssignedSplits:
 
         Raises:
             UsageError: the data set has a split that is asked for.
-            DataError: what the data set's own layout raises; too few groups; no row of the split is left.
+            DataError: no such split; what the data set's own layout raises; too few groups; no row of the split is
+                left.
         """
-        if split not in self.splits() or split not in self.section.shares:
+        if split not in self.splits():
+            raise DataError(
+                f"{self._pool.root}: no split {split!r} in it; {describe_splits(self.splits(), instead_of=split)}"
+            )
+        if split not in self.section.shares:
             return self.source.listing(split)
         rows = np.flatnonzero([self.groups[group] == split for group in self._group_of_row])
         if not len(rows):

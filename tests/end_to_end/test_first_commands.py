@@ -43,6 +43,14 @@ def test_advice_on_a_folder_without_splits_divides_it(run: Run, tmp_path: Path) 
         assert "`featcache extract photos --val 0.15 --test 0.15`" in told.err
 
 
+def test_a_misspelt_split_of_a_divided_folder_is_named(run: Run, nano: Nano, tmp_path: Path) -> None:
+    """The splits that the shares make are known as those of folders are; the nearest is proposed."""
+    write_images(tmp_path / "here", {"photos": {"0": 8, "1": 8}})
+    told = run("extract", "photos", "--val", "0.2", "--test", "0.2", "--split", "tets", *nano.flags)
+    assert told.code == 4
+    assert "no split 'tets' in it; did you mean test? found train, val, test" in told.err
+
+
 def test_init_writes_a_recipe_once(run: Run, tmp_path: Path) -> None:
     """It says what it understood and what comes next, that command reads the file and says so once, and a second
     init leaves it alone.
