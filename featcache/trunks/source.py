@@ -1,6 +1,7 @@
 """What a recipe asks for -> a TrunkSpec, without torch where its weights are known."""
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from featcache.errors import FeatcacheError, MachineError
-from featcache.files import expand_home, now_ns, read_file_stat
+from featcache.files import FileStat, expand_home, is_racy, now_ns, read_file_stat
 from featcache.media import Decoder, ImageTransform
 from featcache.recipe import TrunkSection
 from featcache.trunks import weights
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 PRECISION: dict[str, Compute] = {"fp32": "float32", "bf16": "bfloat16"}
 DECODERS: dict[Literal["exact", "fast", "gpu"], Decoder] = {"exact": "pillow", "fast": "pillow-fast", "gpu": "nvjpeg"}
+_GRAIN = 0.03  # seconds; a stat is young for 20 ms where a file system keeps fractions of a second
 
 
 class TrunkSource:
@@ -41,8 +43,7 @@ class TrunkSource:
         self.section, self.memo, self.fixed_transform = section, memo, transform
         self.arch: Architecture = architecture(section.arch)
         self.kind = weights_kind(self.arch, section.weights)
-        self._named_at = now_ns()
-        self._before = read_file_stat(str(self.file)) if self.file else None  # its stat, before anything of it is read
+        self._named_at, self._before = _look_at(self.file)  # before anything of it is read
         self.unused = ""  # which other tensors the file holds; known once it was read
 
     @property
@@ -193,6 +194,15 @@ class TrunkSource:
             return self.spec(PRECISION[self.section.precision])
         fitting = [spec for spec in map(self.spec, PRECISION.values()) if spec in held]
         return fitting[0] if len(fitting) == 1 else self.spec(fast_precision(device()))
+
+
+def _look_at(file: Path | None) -> tuple[int, FileStat | None]:
+    """Return the time and a file's stat; of one that was written just now, once its stat would show another change."""
+    looked_at, status = now_ns(), read_file_stat(str(file)) if file else None
+    if status is not None and is_racy(status, looked_at):
+        time.sleep(_GRAIN)
+        looked_at, status = now_ns(), read_file_stat(str(file))
+    return looked_at, status
 
 
 def tensors_sha256(arch: str, file: str, memo: WeightsMemo) -> str:
