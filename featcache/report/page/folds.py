@@ -79,15 +79,15 @@ def _together(folds: FoldsEvaluation) -> Evaluation:
 
 def _command(folds: FoldsEvaluation, heads: Mapping[int, HeadOnSplit]) -> str:
     """Return the command that makes the page again, once each fold has its head."""
-    one = next(iter(heads.values()))
-    request, first = one.request, folds.folds[0]
+    head_on_fold, first = next(iter(heads.values())), folds.folds[0]
+    request = head_on_fold.request
     recipe, root = absolute_pipeline(request.pipeline, data=request.data), os.path.abspath(request.recipe.data.root)
     where: list[Flag] = [("--pipeline", recipe), ("--data", root), ("--name", request.name), ("--cache", request.cache)]
     where += [("--store", request.store), ("--weights", request.weights), ("--precision", request.precision)]
     options: list[Flag] = [("--folds", ",".join(map(str, folds.numbers))), ("--split", first.split)]
     options += [("--by", first.by)] if first.by != UNITS[0] else []
     options += [("--clip-rule", first.rule)] if first.rule else []
-    options += [("--allow-shared-subjects", "")] if one.shared_subjects_allowed else []
+    options += [("--allow-shared-subjects", "")] if head_on_fold.shared_subjects_allowed else []
     return command_line("report", where, options, [("--html", "folds.html")])
 
 
