@@ -29,6 +29,7 @@ from featcache.machine import limit_threads
 from featcache.os_refusals import PROCESSES, can_start_threads, require_memory, translate_exhaustion, translate_refusal
 
 INTERRUPTED, TERMINATED = 130, 143  # 128 + the number of SIGINT, of SIGTERM
+_RESEND_SECONDS = 0.01
 _STDOUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _TYPED: ContextVar[frozenset[str]] = ContextVar("options that were typed", default=frozenset())
 app = typer.Typer(
@@ -118,6 +119,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an ASCII terminal shows escapes instead of failing
     limit_threads()
+    _resend_lost_interrupts()
     try:
         app(prog_name="featcache")
     except OSError as error:  # --help and --version, which no command wraps
@@ -195,6 +197,20 @@ def _interrupt_on_signals() -> list[int]:
             if signal.getsignal(ending) is not signal.SIG_IGN:  # nohup
                 signal.signal(ending, interrupt)
     return received
+
+
+def _resend_lost_interrupts() -> None:
+    """Interrupt again where an interruption fell into a destructor or a callback, in which Python drops exceptions."""
+    shown = sys.unraisablehook
+
+    def resend(dropped: Any) -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            signal.signal(signal.SIGALRM, signal.default_int_handler)
+            signal.setitimer(signal.ITIMER_REAL, _RESEND_SECONDS)  # not here: it would be dropped once more
+        else:
+            shown(dropped)
+
+    sys.unraisablehook = resend
 
 
 def _with_home(value: Any) -> Any:

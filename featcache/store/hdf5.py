@@ -5,6 +5,7 @@ leads elsewhere, no external or virtual storage, no filter.
 """
 
 import io
+import itertools
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ import numpy.typing as npt
 
 AnyArray = npt.NDArray[np.generic]
 
+_BUILT = itertools.count()  # of the files in memory: HDF5 refuses a name that an interrupted build has left open
+
 
 class ForeignFileError(ValueError):
     """A well-formed HDF5 file that is not one of ours; the message says in what."""
@@ -23,7 +26,8 @@ class ForeignFileError(ValueError):
 
 def build_file(arrays: Mapping[str, AnyArray]) -> tuple[bytes, dict[str, int]]:
     """Return the bytes of a file with these contiguous datasets, deterministic, and at which byte each one starts."""
-    with h5py.File("in memory", "w", driver="core", backing_store=False, libver=("v110", "v110")) as file:
+    unique = f"in memory {next(_BUILT)}"
+    with h5py.File(unique, "w", driver="core", backing_store=False, libver=("v110", "v110")) as file:
         for name, array in arrays.items():
             file.create_dataset(name, data=np.ascontiguousarray(array), track_times=False)
         file.flush()

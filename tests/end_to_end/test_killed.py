@@ -78,6 +78,34 @@ def test_a_terminated_run_keeps_what_it_embedded(nano: Nano, tmp_path: Path, end
     assert not [pid for pid in workers if os.path.exists(f"/proc/{pid}/stat") and "Z" not in _state(pid)]
 
 
+_LOST = """
+import os, signal, sys, time
+from featcache.cli import app
+
+class Destroyed:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        sys.getsizeof(self)  # the interruption is raised by here
+
+def command(*args, **options):
+    Destroyed()
+    time.sleep(30)
+    print("never interrupted")
+
+app.app = command
+signal.signal(signal.SIGINT, signal.default_int_handler)
+app.main()
+"""
+
+
+def test_an_interruption_within_a_destructor_still_interrupts() -> None:
+    """Ctrl-C that falls into a destructor, where Python drops exceptions, ends the run all the same, and quietly."""
+    done = subprocess.run([sys.executable, "-c", _LOST], capture_output=True, text=True, timeout=60)
+    assert "never" not in done.stdout
+    assert done.returncode == -signal.SIGINT
+    assert "ignored" not in done.stderr
+
+
 def test_a_run_under_nohup_outlives_its_terminal(nano: Nano, tmp_path: Path) -> None:
     """SIGHUP ends an extract as Ctrl-C does, but not one that nohup started."""
     root = write_images(tmp_path / "images", {"train": {str(digit): 40 for digit in range(4)}})

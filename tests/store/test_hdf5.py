@@ -122,3 +122,20 @@ def test_what_is_built_is_what_h5py_reads():
     """Anybody's h5py sees the arrays under their names."""
     with h5py.File(io.BytesIO(build_file({"a": A})[0])) as file:
         assert file["a"][1, 2] == 5
+
+
+def test_a_build_after_an_interrupted_one(monkeypatch):
+    """A build that Ctrl-C left, its file in memory still open, does not stand in the way of the next one."""
+    left = []
+    create = h5py.h5f.create
+
+    def interrupted(*args, **kwargs):
+        left.append(create(*args, **kwargs))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(h5py.h5f, "create", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            build_file({"embeddings": np.zeros((1, 2), np.float32)})
+    assert left
+    assert build_file({"embeddings": np.zeros((1, 2), np.float32)})
