@@ -34,7 +34,7 @@ from featcache.store import (
     find_stores,
     is_recorded,
 )
-from featcache.trunks import PRECISION, TrunkSource, TrunkSpec, WeightsMemo, load_trunk, require_decoder
+from featcache.trunks import PRECISION, TrunkSource, TrunkSpec, WeightsMemo, load_trunk, name_trunk, require_decoder
 
 
 @dataclass(kw_only=True, eq=False)
@@ -62,7 +62,7 @@ class ExtractJob:
     @cached_property
     def source(self) -> TrunkSource:
         """The trunk that the recipe asks for."""
-        return TrunkSource(self.recipe.trunk, WeightsMemo(self.cache))
+        return name_trunk(self.recipe.trunk, WeightsMemo(self.cache))
 
     @cached_property
     def root(self) -> Path:

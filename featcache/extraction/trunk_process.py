@@ -57,7 +57,7 @@ class TrunkProcess:
         self.batch_size = batch_size or BATCH[placement.device.partition(":")[0]]
         # One slot more than buffers, for pixels that stand elsewhere.
         layout: SlotLayout = {
-            "slots": BUFFERS + 1, "batch": self.batch_size, "image": spec.transform.shape, "dim": source.arch.dim,
+            "slots": BUFFERS + 1, "batch": self.batch_size, "image": spec.transform.shape, "dim": source.width,
         }  # fmt: skip
         section = source.section.model_dump()
         if source.kind == "file":

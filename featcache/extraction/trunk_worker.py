@@ -31,7 +31,7 @@ import numpy.typing as npt
 from featcache.errors import FeatcacheError
 from featcache.loader import reply
 from featcache.recipe import TrunkSection
-from featcache.trunks import Trunk, TrunkSource, TrunkSpec, UploadedBatch, WeightsMemo, load_trunk
+from featcache.trunks import Trunk, TrunkSpec, UploadedBatch, WeightsMemo, load_trunk, name_trunk
 
 
 def main(arguments: str, shared: int) -> None:
@@ -112,7 +112,7 @@ def _report_failure(device: str, replies: io.FileIO) -> Iterator[None]:
 
 
 def _load(settings: dict[str, Any]) -> Trunk:
-    source = TrunkSource(TrunkSection(**settings["section"]), WeightsMemo(Path(settings["cache"])))
+    source = name_trunk(TrunkSection(**settings["section"]), WeightsMemo(Path(settings["cache"])))
     return load_trunk(
         source, TrunkSpec.from_json(settings["spec"]), device=settings["device"],
         batch_size=settings["layout"]["batch"], engine=settings["engine"], images=settings["images"],

@@ -19,7 +19,7 @@ from featcache.store import (
     find_broken_stores,
     find_stores,
 )
-from featcache.trunks import TrunkSource, WeightsMemo, architecture
+from featcache.trunks import WeightsMemo, name_trunk
 
 _DEFAULTS = check_recipe({"name": "data", "data": {"root": "."}}, where="the defaults")  # where no data set is named
 
@@ -44,9 +44,7 @@ def info(*, arch: str | None = None, weights: str | None = None, **options: Unpa
     request = DatasetRequest(**options)
     named = _name_data_set(request)
     recipe = (_DEFAULTS if named is None else named.recipe).override("trunk", arch=arch, weights=weights)
-    shape = architecture(recipe.trunk.arch)
-    trunk = TrunkSource(recipe.trunk, WeightsMemo(request.folder))
-    crop = trunk.transform.crop
+    trunk = name_trunk(recipe.trunk, WeightsMemo(request.folder))
     stores = find_stores(request.folder, request.stat_log)  # every one, whatever trunk the recipe asks for
     held = [] if named is None else [extracted for store in stores for extracted in _readable_listings(named, store)]
     classes = next((len(extracted.listing.classes) for extracted in held), None)
@@ -55,13 +53,13 @@ def info(*, arch: str | None = None, weights: str | None = None, **options: Unpa
         "cache": str(request.folder),
         "data_set": None if named is None else recipe.name,
         "trunk": {
-            "arch": shape.name,
+            "arch": trunk.arch_name,
             "weights": recipe.trunk.weights,
             "transform": trunk.sentence,
-            "frozen_parameters": shape.frozen_parameters(crop),
-            "dim": shape.dim,
+            "frozen_parameters": trunk.frozen_parameters,
+            "dim": trunk.width,
             "classes": classes,
-            "head_parameters": None if classes is None else shape.head_parameters(classes),
+            "head_parameters": None if classes is None else (trunk.width + 1) * classes,
         },
         "stores": [_describe_store(store) for store in stores],
         "damaged": {name: str(error) for name, error in find_broken_stores(request.folder, request.stat_log).items()},

@@ -31,7 +31,7 @@ def decode_image(data: bytes, transform: ImageTransform) -> npt.NDArray[np.uint8
         transform: What is done to the image, and what decodes it.
 
     Returns:
-        (3, crop, crop) uint8, RGB; with the decoder "nvjpeg" a row of `media.jpeg`.
+        (3, height, width) uint8, RGB; with the decoder "nvjpeg" a row of `media.jpeg`.
 
     Raises:
         BadImageError: the bytes are no complete picture of a supported kind, or it is too large.
@@ -81,7 +81,7 @@ def may_be_image(head: bytes) -> bool:
 
 
 def _pack(pixels: npt.NDArray[np.uint8], transform: ImageTransform) -> npt.NDArray[np.uint8]:
-    """Return (3, crop, crop) pixels in the form that the transform's decoder hands on."""
+    """Return (3, height, width) pixels in the form that the transform's decoder hands on."""
     return jpeg.pack_pixels(pixels, transform.crop) if transform.decoder == "nvjpeg" else pixels
 
 
@@ -91,23 +91,25 @@ def _resize_window(image: Image.Image, full_size: tuple[int, int], transform: Im
     `image` may be decoded smaller; `full_size` is that of the whole picture, in which the crop's place is reckoned.
     """
     size = resized_size(full_size, transform)
-    left, top = (round((edge - transform.crop) / 2.0) for edge in size)
+    left, top = transform.corner(size)
     if left < 0 or top < 0:  # a crop that is larger than the resized image is padded
         return _resize_and_crop(image, transform)
     across, down = image.size[0] / size[0], image.size[1] / size[1]
-    box = (left * across, top * down, (left + transform.crop) * across, (top + transform.crop) * down)
+    height, width = transform.input_size
+    box = (left * across, top * down, (left + width) * across, (top + height) * down)
     method = Image.Resampling[transform.interpolation.upper()]
-    image = image.resize((transform.crop, transform.crop), method, box=box)
+    image = image.resize((width, height), method, box=box)
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
 def _resize_and_crop(image: Image.Image, transform: ImageTransform) -> npt.NDArray[np.uint8]:
-    """Return (3, crop, crop) uint8, with torchvision's rounding of sizes and places."""
+    """Return (3, height, width) uint8, with torchvision's rounding of sizes."""
     size = resized_size(image.size, transform)
     if size != image.size:
         image = image.resize(size, Image.Resampling[transform.interpolation.upper()])
-    left, top = (round((edge - transform.crop) / 2.0) for edge in size)  # torchvision's center_crop
-    image = image.crop((left, top, left + transform.crop, top + transform.crop))
+    left, top = transform.corner(size)
+    height, width = transform.input_size
+    image = image.crop((left, top, left + width, top + height))
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 

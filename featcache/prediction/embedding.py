@@ -20,7 +20,7 @@ from featcache.machine import cores
 from featcache.media import BadImageError, copy_image, is_pillow_image, prepare_pixels
 from featcache.recipe import DataOptions, TrunkKeywords, pick_options
 from featcache.store import FeatureStore, digest_column, find_storable, find_stores
-from featcache.trunks import Trunk, TrunkSource, TrunkSpec, WeightsMemo, architecture, choose_device, load_trunk
+from featcache.trunks import Trunk, TrunkSource, TrunkSpec, WeightsMemo, choose_device, load_trunk, name_trunk
 
 Rows = npt.NDArray[np.float32]
 _AHEAD = 64  # images that are read before the trunk asks for them
@@ -75,9 +75,9 @@ def embed(
     several = _list_images(images)
     request = DatasetRequest(**pick_options(options, DataOptions))
     section = request.recipe.override("trunk", **pick_options(options, TrunkKeywords)).trunk
-    source = TrunkSource(section, WeightsMemo(request.folder, is_read_only=True))
+    source = name_trunk(section, WeightsMemo(request.folder, is_read_only=True))
     if not several:
-        return np.empty((0, architecture(section.arch).dim), dtype=np.float32)
+        return np.empty((0, source.width), dtype=np.float32)
     stores = find_stores(request.folder, request.stat_log)
     chosen_device = choose_device(device)
     spec = source.choose([store.trunk.spec for store in stores], lambda: chosen_device)

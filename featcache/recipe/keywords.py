@@ -33,6 +33,9 @@ class TrunkKeywords(TypedDict, total=False):
 
     arch: str | None
     weights: str | None
+    layer: str | Sequence[str] | None
+    image_size: int | None
+    transform: str | None
     precision: str | None
     stored: str | None
     decode: str | None

@@ -67,6 +67,11 @@ class TrunkSection(Section, TrunkSettings, declares=(TrunkSettings,)):
 
     _expand_weights = field_validator("weights")(_expand_home)
 
+    @property
+    def changes_input(self) -> bool:
+        """Whether the network is to get other images than its own."""
+        return bool(self.image_size or self.transform)
+
 
 class HeadSection(Section, declares=(HeadSettings, SelectionSettings)):
     """How linear heads are trained; the defaults are the ViT paper's recipe for transfer. Without lr, fit-head trains a

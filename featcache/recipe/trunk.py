@@ -10,8 +10,26 @@ from featcache.recipe.settings import Setting
 class TrunkSettings:
     """Which frozen network, and how it is run."""
 
-    arch: Annotated[str, Setting("The network: vit_b_16, vit_b_32, vit_l_16, …")] = "vit_b_16"
-    weights: Annotated[str, Setting("A published name, a .pth or .safetensors file, or random.")] = "IMAGENET1K_V1"
+    arch: Annotated[
+        str, Setting("The network: a name of torchvision's, timm:NAME, hf:ORG/NAME, hf:FOLDER or open_clip:NAME/TAG.")
+    ] = "vit_b_16"
+    weights: Annotated[
+        str, Setting("A published name, a .pth or .safetensors file, or random; of other libraries pretrained.")
+    ] = "IMAGENET1K_V1"
+    layer: Annotated[
+        str,
+        Setting(
+            "Which vector is kept: auto, cls, mean, pooled, cls@-2, tokens, grid4, name:MODULE.",
+            several=True,
+            repeated=True,
+        ),
+    ] = "auto"
+    image_size: Annotated[
+        int, Setting("Edge of the input, pixels, of a network that is built for one size; 0 is its own.", ge=0, le=2048)
+    ] = 0
+    transform: Annotated[
+        str, Setting("What is done to images, where it is not the network's own: resize=36,crop=32,mean=0.5,std=0.5.")
+    ] = ""
     precision: Annotated[Literal["auto", "fp32", "bf16"], Setting("Arithmetic of the forward pass.")] = "auto"
     stored: Annotated[Literal["float32", "float16"], Setting("Type of the embeddings on disk.")] = "float32"
     exif: Annotated[

@@ -122,7 +122,7 @@ def create_store(
     slug = re.sub(r"[^a-z0-9_.]+", "_", weights_name.lower()).strip("_.")[:40]
     tail = spec.fingerprint()[:FINGERPRINT_DIGITS]
     begun = sorted((cache / "stores").glob(f"*-{tail}"))  # a run was killed there, or repair took its trunk.json out
-    root = begun[0] if begun else cache / "stores" / f"{spec.arch}-{slug}-{spec.layer}-{tail}"
+    root = begun[0] if begun else cache / "stores" / _folder_name(f"{spec.arch}-{slug}-{spec.layer}-{tail}")
     make_folder(root / "shards")
     with hold_store(root, wait=wait, waiting=waiting):
         if not (root / TRUNK_FILE).exists():
@@ -135,6 +135,11 @@ def create_store(
             f"name another --cache"
         )
     return store
+
+
+def _folder_name(text: str) -> str:
+    """Return a text with everything in it that a folder's name should not hold, colons and slashes, as underscores."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", text)
 
 
 def find_stores(cache: Path, stat_log: StatLog) -> list[FeatureStore]:

@@ -168,7 +168,12 @@ def weights_kind(arch: Architecture, weights: str) -> str:
         return "random"
     if weights in arch.published:
         return "published"
-    if weights.endswith(_SUFFIXES) or os.sep in weights:
+    if is_weights_file(weights):
         return "file"
     names = ", ".join([*arch.published, "a .pth or .safetensors file", RANDOM])
     raise UsageError(f"weights {weights!r}: no published weights of {arch.name} have this name; expected {names}")
+
+
+def is_weights_file(weights: str) -> bool:
+    """Return whether weights are named as a file is: by a suffix, or in a folder."""
+    return weights.endswith(_SUFFIXES) or os.sep in weights

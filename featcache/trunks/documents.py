@@ -1,6 +1,6 @@
 """What the documents about weights may say."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
@@ -15,6 +15,7 @@ class RememberedWeights(Document):
     stat: Annotated[StatNumbers | None, BeforeValidator(as_tuple)]
     sha256: Sha256
     file_sha256: Sha256 | None = None  # of the bytes of the file, where somebody took it
+    facts: dict[str, Any] | None = None  # of a library's network: what names its stores without importing the library
 
 
 class WeightsDocument(Document):

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from featcache.errors import FeatcacheError, MachineError
-from featcache.files import FileStat, expand_home, is_racy, now_ns, read_file_stat
+from featcache.errors import MachineError
+from featcache.files import FileStat, is_racy, now_ns, read_file_stat
 from featcache.media import Decoder, ImageTransform
 from featcache.recipe import TrunkSection
 from featcache.trunks import weights
@@ -45,6 +45,41 @@ class TrunkSource:
         self.kind = weights_kind(self.arch, section.weights)
         self._named_at, self._before = _look_at(self.file)  # before anything of it is read
         self.unused = ""  # which other tensors the file holds; known once it was read
+
+    @property
+    def arch_name(self) -> str:
+        """The network's name in specs."""
+        return self.arch.name
+
+    @property
+    def width(self) -> int:
+        """How many numbers the embedding has."""
+        return self.arch.dim
+
+    @property
+    def frozen_parameters(self) -> int:
+        """How many parameters it has, but for the classifier's.
+
+        Raises:
+            MachineError: as `file_sha256`.
+        """
+        return self.arch.frozen_parameters(self.transform.crop)
+
+    def build(self, spec: TrunkSpec, device: str) -> Any:
+        """Return the network on a device: uint8 pixels in, embeddings out.
+
+        Args:
+            spec: What it is to make.
+            device: As torch calls it.
+
+        Raises:
+            MachineError: as `tensors`.
+        """
+        import torch
+
+        from featcache.trunks import vit
+
+        return vit.build(self.tensors, self.arch, spec.transform, dtype=getattr(torch, spec.compute), device=device)
 
     @property
     def label(self) -> str:
@@ -203,55 +238,3 @@ def _look_at(file: Path | None) -> tuple[int, FileStat | None]:
         time.sleep(_GRAIN)
         looked_at, status = now_ns(), read_file_stat(str(file))
     return looked_at, status
-
-
-def tensors_sha256(arch: str, file: str, memo: WeightsMemo) -> str:
-    """Return the sha256 of an architecture's tensors in a file, 64 hex digits.
-
-    What was read is remembered where the cache can be written.
-
-    Args:
-        arch: The architecture's name.
-        file: The checkpoint.
-        memo: The cache's memory of weights' hashes.
-
-    Raises:
-        UsageError: no such architecture, or a name that is no file's.
-        MachineError: it is no checkpoint of this architecture; the message says what it is.
-    """
-    source = TrunkSource(TrunkSection(arch=arch, weights=file), memo)
-    sha256 = weights.hash_tensors(source.tensors)
-    with contextlib.suppress(MachineError):  # a cache that cannot be written to can still be read
-        source.remember(file, sha256)
-    return sha256
-
-
-def find_weights(spec: TrunkSpec, asked: str, memo: WeightsMemo, typed: str | None) -> TrunkSource | None:
-    """Return the weights that made a spec; None where those are not here, or are others.
-
-    They are looked for as typed; else where the cache remembers that they were, and by their name.
-
-    Args:
-        spec: The identity of a store.
-        asked: How its weights were asked for, as the store has it.
-        memo: The cache's memory of weights' hashes.
-        typed: `--weights`, or None.
-
-    Raises:
-        FeatcacheError: what was typed is none of this architecture's.
-    """
-    remembered = [name for arch, name, sha256 in memo.entries() if (arch, sha256) == (spec.arch, spec.weights_sha256)]
-    for name in [typed] if typed else [*remembered, asked]:
-        name = RANDOM if name.startswith(f"{RANDOM} ") else name
-        decode = next(word for word, decoder in DECODERS.items() if decoder == spec.decoder)
-        try:
-            section = TrunkSection(
-                arch=spec.arch, weights=expand_home(name), stored=spec.stored, exif=spec.transform.exif, decode=decode
-            )  # fmt: skip
-            source = TrunkSource(section, memo, spec.transform)
-            if source.spec(spec.compute) == spec:
-                return source
-        except FeatcacheError:
-            if typed:
-                raise
-    return None

@@ -10,6 +10,13 @@ from typing import Any, Literal, get_args
 
 from featcache.media import Decoder, ImageTransform
 
+# A bare name is torchvision's; library:name, with the slashes of a hub; package.module:callable.
+ARCH_PATTERN = (
+    r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}(:[A-Za-z0-9_][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,99})?)?"
+)
+LAYER_PATTERN = r"(cls|mean)(@-[1-9][0-9]?)?|pooled|tokens|grid[1-9][0-9]?|name:[A-Za-z0-9_.]{1,200}"
+INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")  # as Pillow has them
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrunkSpec:
@@ -22,9 +29,10 @@ class TrunkSpec:
     arch: str  # "vit_b_16"
     weights_sha256: str  # of the trunk's tensors, not of the file that carried them
     transform: ImageTransform
-    layer: Literal["cls"] = "cls"  # the class token after the final LayerNorm
+    layer: str = "cls"  # the class token after the final LayerNorm; others: `layers`
     compute: Literal["float32", "bfloat16"] = "float32"
     stored: Literal["float32", "float16"] = "float32"
+    config: str = ""  # sha256 of the library's configuration, where the name alone does not say what is computed
 
     @property
     def decoder(self) -> Decoder:
@@ -73,6 +81,13 @@ class TrunkSpec:
         return spec
 
 
+def check_transform(transform: ImageTransform) -> None:
+    """Raise a ValueError, which says what is wrong, unless this is a transform that a spec can hold."""
+    document = _without_defaults(transform)
+    document.pop("decoder", None)
+    _checked(document, _TRANSFORM, "transform")
+
+
 def _one_of(*known: Any) -> Callable[[Any], str]:
     """A rule: one of these values, of their type."""
     words = " or ".join(json.dumps(value) for value in known)
@@ -106,16 +121,21 @@ _TRANSFORM: Mapping[str, tuple[bool, Callable[[Any], str]]] = {
     "crop": (True, _edge),
     "mean": (True, _three(-_LARGEST_EDGE)),
     "std": (True, _three(0)),
-    "interpolation": (False, _one_of("bilinear", "bicubic")),
+    "interpolation": (False, _one_of(*INTERPOLATIONS)),
+    "fit": (False, _one_of("shorter", "squash")),
+    "height": (False, _edge),
+    "resize_height": (False, _edge),
+    "placement": (False, _one_of("round", "floor")),
     "antialias": (False, _one_of(True)),
     "exif": (False, _one_of("ignore", "apply")),
     "modes": (False, _one_of("rgb")),
 }
 _SPEC: Mapping[str, tuple[bool, Callable[[Any], str]]] = {
-    "arch": (True, _matches(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", "a name of letters, digits, dots, dashes")),
+    "arch": (True, _matches(ARCH_PATTERN, "a name of letters, digits, dots, dashes")),
     "weights_sha256": (True, _matches(r"[0-9a-f]{64}", "64 hex digits")),
     "transform": (True, lambda value: "" if isinstance(value, dict) else "an object"),
-    "layer": (False, _one_of("cls")),
+    "layer": (False, _matches(LAYER_PATTERN, "cls, mean, pooled, cls@-2, tokens, grid2, name:…")),
+    "config": (False, _matches(r"[0-9a-f]{64}", "64 hex digits")),
     "decoder": (False, _one_of(*get_args(Decoder))),
     "compute": (False, _one_of("float32", "bfloat16")),
     "stored": (False, _one_of("float32", "float16")),

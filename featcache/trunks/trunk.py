@@ -34,7 +34,7 @@ class Trunk:
     spec: TrunkSpec
     device: str
     batch_size: int  # halved where the device's memory runs out
-    network: Any  # vit.ViT
+    network: Any  # vit.ViT, or a LibraryNetwork
     engine: engines.EngineChoice = field(default_factory=lambda: engines.EngineChoice("eager", "as requested"))
     forward: Any = None  # the network as its engine runs it, see `prepare`; None: as it is
     copies: Any = None  # on CUDA, the stream of `upload`
@@ -177,9 +177,10 @@ class Trunk:
         """Build the forward for this batch size; where the engine fails, it is eager from here on, with a warning."""
         import torch
 
-        crop = self.spec.transform.crop
         with torch.inference_mode():
-            batch = torch.zeros(self.batch_size, 3, crop, crop, dtype=torch.uint8, device=self.device)
+            batch = torch.zeros(
+                self.batch_size, 3, *self.spec.transform.input_size, dtype=torch.uint8, device=self.device
+            )
             self.forward, self.engine = engines.build_forward(self.engine, self.network, batch)
 
     def provenance(self) -> dict[str, Any]:
@@ -225,8 +226,6 @@ def load_trunk(
     """
     import torch
 
-    from featcache.trunks import vit
-
     if weights.hash_tensors(source.tensors) != spec.weights_sha256:  # the spec may come from the memory of their hashes
         raise MachineError(
             f"weights {source.section.weights}: the file was replaced while this command ran; run it again"
@@ -238,7 +237,7 @@ def load_trunk(
         nvjpeg.require_nvjpeg(device)
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)  # of this thread: graphs are captured on the current device
-    network = vit.build(source.tensors, source.arch, spec.transform, dtype=getattr(torch, spec.compute), device=device)
+    network = source.build(spec, device)
     choice = engines.choose_engine(engine, device, images)
     trunk = Trunk(spec, device, batch_size or BATCH[device.partition(":")[0]], network, choice)
     trunk.prepare()  # now, not at the first batch: what is recorded of a run is the engine that it has

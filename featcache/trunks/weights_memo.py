@@ -5,12 +5,14 @@ A memory, never the truth: where it is lost or damaged, the weights are read and
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from featcache.errors import CacheError
 from featcache.files import FileStat, is_racy, make_folder, publish, read_file_stat, seal_document
 from featcache.trunks.documents import WEIGHTS, RememberedWeights
 
 WEIGHTS_MEMO_NAME = "weights.json"
+_NAMED_SETTINGS = {"arch", "weights", "image_size", "transform"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,6 +40,20 @@ class WeightsMemo:
                 return entry.sha256
         return None
 
+    def find_facts(self, arch: str, asked: str, file: Path | None) -> dict[str, Any] | None:
+        """Return what is remembered of a library's network with these very weights; None where nothing is.
+
+        Args:
+            arch: The network's name.
+            asked: How it and its weights are asked for, and with which version of the library.
+            file: The file that holds them; None where the name alone stands for one content.
+        """
+        status = read_file_stat(str(file)) if file else None
+        for entry in self._entries():
+            if (entry.arch, entry.asked) == (arch, asked) and entry.stat == status:
+                return entry.facts
+        return None
+
     def file_sha256(self, arch: str, file: Path) -> str | None:
         """Return the sha256 of the bytes of this very file, 64 hex digits; None where it is not remembered.
 
@@ -53,7 +69,7 @@ class WeightsMemo:
 
     def remember(
         self, arch: str, asked: str, file: Path | None, sha256: str, *, vouched: bool, before: FileStat | None,
-        read_at: int, file_sha256: str = "",
+        read_at: int, file_sha256: str = "", key: str = "", facts: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """Note the hash of what was just read.
 
@@ -68,6 +84,8 @@ class WeightsMemo:
             before: The file's stat, before it was read.
             read_at: `now_ns` before it was read.
             file_sha256: Of the file's bytes, where it was taken; else "".
+            key: What stands for the weights, where it is not their name or file.
+            facts: Of a library's network, as JSON.
 
         Raises:
             MachineError: the cache cannot be written to.
@@ -77,17 +95,29 @@ class WeightsMemo:
         status = read_file_stat(str(file)) if file else None
         if status and (is_racy(status, read_at) or (status != before and not vouched)):
             return
-        key = _key(asked, file, vouched=vouched)
+        key = key or _key(asked, file, vouched=vouched)
         others = [entry for entry in self._entries() if (entry.arch, entry.asked) != (arch, key)]
         kept = [entry.model_dump(mode="json", exclude_none=False) for entry in others]
         entry = {"arch": arch, "asked": key, "stat": list(status) if status else None, "sha256": sha256}
-        kept.append({**entry, "file_sha256": file_sha256} if file_sha256 else entry)
+        entry |= {"file_sha256": file_sha256} if file_sha256 else {}
+        kept.append({**entry, "facts": facts} if facts else entry)
         make_folder(self.cache)
         publish(self.cache / WEIGHTS_MEMO_NAME, seal_document({"format": 1, "weights": kept}), replace=True)
 
     def entries(self) -> list[tuple[str, str, str]]:
         """Return of each: the architecture, how the weights were asked for (a file: its path), the tensors' sha256."""
         return [(entry.arch, entry.asked, entry.sha256) for entry in self._entries()]
+
+    def settings_of(self, arch: str, sha256: str) -> list[dict[str, Any]]:
+        """Return how networks of libraries with these tensors were asked for, as settings of a [trunk] section.
+
+        Args:
+            arch: The network's name, in specs.
+            sha256: Of the tensors.
+        """
+        entries = [entry for entry in self._entries() if (entry.arch, entry.sha256) == (arch, sha256)]
+        found = [entry.facts.get("settings") for entry in entries if entry.facts]
+        return [settings for settings in found if isinstance(settings, dict) and settings.keys() <= _NAMED_SETTINGS]
 
     def _entries(self) -> list[RememberedWeights]:
         try:

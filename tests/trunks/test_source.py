@@ -12,7 +12,8 @@ import torch
 from featcache.recipe.recipe import TrunkSection
 from featcache.trunks import WeightsMemo, hardware, weights
 from featcache.trunks.architectures import architecture
-from featcache.trunks.source import TrunkSource, find_weights
+from featcache.trunks.naming import find_weights
+from featcache.trunks.source import TrunkSource
 from tests.trunks.saving import load_tensors
 
 NANO, B_16 = architecture("vit_nano_16"), architecture("vit_b_16")

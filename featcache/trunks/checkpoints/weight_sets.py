@@ -5,7 +5,7 @@ prefixes (`module.` of DistributedDataParallel, `_orig_mod.` of torch.compile, `
 module). All of that is taken off here. Where a file holds several sets of weights that differ, none is chosen.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,13 +50,20 @@ class WeightSet:
         return f"{{{cut} if name.startswith({self.prefix!r})}}"
 
 
-def find_weight_sets(document: Any) -> list[WeightSet]:
+def find_weight_sets(document: Any, anchors: Sequence[str] = _ANCHORS) -> list[WeightSet]:
     """Return every set of weights that a checkpoint holds, with all that wrappers put around its names taken off.
 
-    A set is the names below one prefix, where there is a ViT's class token, patch projection, positions or last
-    LayerNorm below it; where there is none anywhere, all names of a dictionary are one set.
+    A set is the names below one prefix, where there is one of `anchors` below it; where there is none anywhere, all
+    names of a dictionary are one set.
+
+    Args:
+        document: What the file holds.
+        anchors: Names of the network that no other prefix ends in; by default a ViT's class token, patch projection,
+            positions and last LayerNorm, as torchvision names them.
     """
-    return [weights for keys, state in _state_dicts(document, ()) for weights in _split_by_wrapper(keys, state)]
+    return [
+        weights for keys, state in _state_dicts(document, ()) for weights in _split_by_wrapper(keys, state, anchors)
+    ]
 
 
 def choose_weight_set(
@@ -105,25 +112,27 @@ def _state_dicts(value: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str,
         yield from _state_dicts(item, (*keys, name))
 
 
-def _split_by_wrapper(keys: tuple[str, ...], state: Mapping[str, Any]) -> Iterator[WeightSet]:
+def _split_by_wrapper(keys: tuple[str, ...], state: Mapping[str, Any], anchors: Sequence[str]) -> Iterator[WeightSet]:
     """Yield the sets of one dictionary: names that differ by a wrapper's part alone are of two sets."""
     spellings: dict[str, list[str]] = {}  # name without wrappers -> as it stands there
     for name in state:
         spellings.setdefault(".".join(part for part in name.split(".") if part not in _WRAPPERS), []).append(name)
     if all(len(names) == 1 for names in spellings.values()):
-        yield from _split_by_prefix(keys, {name: state[names[0]] for name, names in spellings.items()})
+        yield from _split_by_prefix(keys, {name: state[names[0]] for name, names in spellings.items()}, anchors)
         return
-    yield from _split_by_prefix(keys, {name: state[name] for name in spellings if name in state})
+    yield from _split_by_prefix(keys, {name: state[name] for name in spellings if name in state}, anchors)
     # The same names with a wrapper's part.
     wrapped = {name: names[-1] for name, names in spellings.items() if names[-1] != name}
     wrapper = next(part for part in next(iter(wrapped.values())).split(".") if part in _WRAPPERS)
-    yield from _split_by_prefix(keys, {name: state[original] for name, original in wrapped.items()}, wrapper)
+    yield from _split_by_prefix(keys, {name: state[original] for name, original in wrapped.items()}, anchors, wrapper)
 
 
-def _split_by_prefix(keys: tuple[str, ...], state: Mapping[str, Any], wrapper: str = "") -> Iterator[WeightSet]:
+def _split_by_prefix(
+    keys: tuple[str, ...], state: Mapping[str, Any], anchors: Sequence[str], wrapper: str = ""
+) -> Iterator[WeightSet]:
     """Yield the sets of one dictionary: each is what stands below one prefix."""
     prefixes = dict.fromkeys(
-        name.removesuffix(anchor) for name in state for anchor in _ANCHORS if f".{name}".endswith(f".{anchor}")
+        name.removesuffix(anchor) for name in state for anchor in anchors if f".{name}".endswith(f".{anchor}")
     )
     for prefix in prefixes or {"": None}:
         tensors = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -1,0 +1,1 @@
+from .library_source import LibrarySource as LibrarySource

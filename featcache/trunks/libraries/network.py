@@ -1,0 +1,55 @@
+"""A library's network as a trunk runs it: uint8 pixels in, the chosen layers out, side by side."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from featcache.media import ImageTransform
+from featcache.trunks.libraries.layers import LayerReader
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from featcache.trunks.libraries.base import LoadedNetwork
+
+
+class LibraryNetwork:
+    """Runs a network in evaluation mode; the weights are cast and moved once, when it is built."""
+
+    def __init__(
+        self, network: "LoadedNetwork", layers: Sequence[str], transform: ImageTransform, *, dtype: "torch.dtype",
+        device: str,
+    ) -> None:  # fmt: skip
+        """Cast a network, and move it to a device.
+
+        Args:
+            network: The network; it is changed.
+            layers: What is read of it, in this order.
+            transform: Has the mean and the standard deviation of the pixels.
+            dtype: What it computes in.
+            device: As torch calls it.
+        """
+        import torch
+
+        self.dtype = dtype
+        module: Any = network.module
+        is_convolutional = any(isinstance(part, torch.nn.BatchNorm2d) for part in module.modules())
+        self.memory_format = torch.channels_last if is_convolutional else torch.contiguous_format
+        module.to(device=device, dtype=dtype).to(memory_format=self.memory_format)
+        self.reader = LayerReader(network, layers)
+        mean, std = (torch.tensor(values, dtype=torch.float32) for values in (transform.mean, transform.std))
+        # torchvision's ToTensor and Normalize: x / 255, less the mean, over the deviation.
+        self.mean, self.std = (value.view(1, 3, 1, 1).to(device) for value in (mean, std))
+
+    @property
+    def positions(self) -> "Tensor":
+        """A tensor of the network's type, on its device."""
+        return self.mean.to(self.dtype)
+
+    def __call__(self, pixels: "Tensor") -> "Tensor":
+        """(n, 3, height, width) uint8 -> (n, sum of the layers' widths) float32; a layer of tokens is laid flat."""
+        import torch
+
+        normalised = pixels.float().div_(255).sub_(self.mean).div_(self.std)
+        inputs = normalised.to(self.dtype).contiguous(memory_format=self.memory_format)
+        return torch.cat([value.flatten(1).float() for value in self.reader(inputs)], dim=1)

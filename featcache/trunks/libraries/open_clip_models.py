@@ -1,0 +1,140 @@
+"""open_clip's image towers: `open_clip:ViT-B-32`, `open_clip:ViT-B-32/openai`."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from featcache.arguments import suggest_name
+from featcache.errors import UsageError
+from featcache.media import ImageTransform
+from featcache.trunks.libraries.base import (
+    FeatureMaps,
+    LoadedNetwork,
+    explain_unreachable,
+    freeze,
+    import_library,
+    spatial,
+    square,
+)  # fmt: skip
+from featcache.trunks.libraries.seeding import seeded
+from featcache.trunks.libraries.tensors import load_file
+from featcache.trunks.libraries.weights_kind import weights_kind
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class OpenClipModels:
+    """open_clip's models by their names, with the tag of a set of weights behind a slash."""
+
+    prefix = "open_clip"
+    package = "open_clip_torch"
+
+    def match_names(self, pattern: str) -> list[str]:
+        """Return the models that match, with the tags of their published weights."""
+        from fnmatch import fnmatch
+
+        names = [f"{model}/{tag}" for model, tag in self._open_clip().list_pretrained()]
+        return [
+            name
+            for name in names
+            if fnmatch(name.lower(), pattern.lower() if "*" in pattern else f"*{pattern.lower()}*")
+        ]
+
+    def load(self, name: str, weights: str, image_size: int) -> LoadedNetwork:
+        """Return an image tower with its weights, as `Library.load`."""
+        open_clip = self._open_clip()
+        model, _, tag = name.partition("/")
+        kind = weights_kind(weights)
+        if model not in open_clip.list_models():
+            raise UsageError(f"open_clip has no model {model!r}; {suggest_name(model, open_clip.list_models())}")
+        options: dict[str, Any] = {"force_image_size": image_size} if image_size else {}
+        tags = open_clip.list_pretrained_tags_by_model(model)
+        if kind == "published":
+            tag = tag if weights == "pretrained" else weights
+            if tag not in tags:
+                known = ", ".join(tags) or "none"
+                raise UsageError(
+                    f"open_clip:{model}: no published weights {tag!r}; expected open_clip:{model}/TAG, one of {known}"
+                )
+        elif tag and tag not in tags:
+            raise UsageError(f"open_clip:{model} has no tag {tag!r}; {suggest_name(tag, tags)}")
+        with seeded():
+            whole = open_clip.create_model(model, pretrained=None, precision="fp32", pretrained_hf=False, **options)
+        note = ""
+        if kind == "file":
+            note = load_file(whole.visual, weights, f"open_clip's {model}")
+        elif kind == "published":
+            way_out = "Copy the file from a machine with a network, and name it with --weights FILE"
+            with explain_unreachable(f"weights {tag} of open_clip:{model}", way_out):
+                whole = open_clip.create_model(model, pretrained=tag, precision="fp32", **options)
+        preprocess = dict(open_clip.get_model_preprocess_cfg(whole))
+        if tag and kind != "published":  # the transform that belongs to the tag
+            preprocess |= {
+                key: value for key, value in (open_clip.get_pretrained_cfg(model, tag) or {}).items() if key in _KEYS
+            }
+        return _network(whole.visual, preprocess, note, open_clip)
+
+    @staticmethod
+    def _open_clip() -> Any:
+        return import_library("open_clip", "open_clip_torch", "open-clip")
+
+
+_KEYS = ("mean", "std", "interpolation", "resize_mode")
+
+
+def _network(visual: Any, preprocess: dict[str, Any], note: str, open_clip: Any) -> LoadedNetwork:
+    """Return an image tower as a network."""
+    freeze(visual)
+    transform = transform_of(preprocess)
+    own_pixels = open_clip.image_transform_v2(open_clip.transform.PreprocessCfg(**preprocess), is_train=False)
+    if hasattr(visual, "trunk"):  # a tower of timm's, with a projection of open_clip's
+        from featcache.trunks.libraries import timm_models
+
+        inner = timm_models.network_of(visual.trunk, note, import_library("timm", "timm", "timm"))
+
+        def forward_trunk(pixels: "Tensor") -> FeatureMaps:
+            return replace(inner.forward(pixels), pooled=visual(pixels))
+
+        return replace(inner, module=visual, forward=forward_trunk, transform=transform, own_pixels=own_pixels)
+    is_vit = hasattr(visual, "ln_post")
+
+    def forward(pixels: "Tensor") -> FeatureMaps:
+        kept: dict[str, Tensor] = {}
+        if not is_vit:  # a ResNet of CLIP's
+            handle = visual.layer4.register_forward_hook(lambda _m, _i, output: kept.__setitem__("map", output))
+        else:
+            handle = visual.transformer.register_forward_hook(lambda _m, _i, output: kept.__setitem__("tokens", output))
+        try:
+            pooled = visual(pixels)
+        finally:
+            handle.remove()
+        if not is_vit:
+            return FeatureMaps(pooled, *spatial(kept["map"]))
+        tokens = visual.ln_post(kept["tokens"])
+        return FeatureMaps(pooled, tokens[:, 1:], square(tokens[:, 1:]), tokens[:, 0])
+
+    return LoadedNetwork(
+        visual, forward, transform, blocks=tuple(visual.transformer.resblocks) if is_vit else (),
+        norm=visual.ln_post if is_vit else None, prefix_tokens=int(is_vit), note=note, own_pixels=own_pixels,
+    )  # fmt: skip
+
+
+def transform_of(preprocess: dict[str, Any]) -> ImageTransform:
+    """Return the transform of an open_clip preprocessing configuration.
+
+    Raises:
+        UsageError: a step of it that is not reproduced here.
+    """
+    size = preprocess["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    mode = preprocess.get("resize_mode", "shortest")
+    if mode == "longest" or (mode == "shortest" and height != width):
+        raise UsageError(
+            f"open_clip's transform of this model cannot be reproduced: it resizes the {mode} edge and pads"
+        )
+    shape: dict[str, Any] = {"crop": width, "resize": width}
+    if mode == "squash":
+        shape |= {"fit": "squash"} | ({} if height == width else {"height": height, "resize_height": height})
+    return ImageTransform(
+        mean=tuple(preprocess["mean"]), std=tuple(preprocess["std"]), interpolation=preprocess["interpolation"], **shape
+    )

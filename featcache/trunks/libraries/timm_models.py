@@ -1,0 +1,124 @@
+"""timm's models: `timm:resnet50`, `timm:vit_small_patch14_dinov2.lvd142m`."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from featcache.arguments import suggest_name
+from featcache.errors import UsageError
+from featcache.media import ImageTransform
+from featcache.trunks.libraries.base import (
+    FeatureMaps,
+    LoadedNetwork,
+    explain_unreachable,
+    freeze,
+    import_library,
+    spatial,
+    square,
+)  # fmt: skip
+from featcache.trunks.libraries.seeding import seeded
+from featcache.trunks.libraries.tensors import load_file
+from featcache.trunks.libraries.weights_kind import weights_kind
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+class TimmModels:
+    """timm's models by their names, with the tag of a set of weights behind a dot."""
+
+    prefix = "timm"
+    package = "timm"
+
+    def match_names(self, pattern: str) -> list[str]:
+        """Return the models that match, with the tags of their published weights."""
+        names: list[str] = self._timm().list_models(pattern if "*" in pattern else f"*{pattern}*", include_tags=True)
+        return names
+
+    def load(self, name: str, weights: str, image_size: int) -> LoadedNetwork:
+        """Return a model with its weights, as `Library.load`."""
+        timm = self._timm()
+        model = name.partition(".")[0]
+        if not timm.is_model(model):
+            raise UsageError(f"timm has no model {model!r}; {suggest_name(model, timm.list_models())}")
+        options: dict[str, Any] = {"num_classes": 0}
+        if image_size:
+            options["img_size"] = image_size
+        kind, note = weights_kind(weights), ""
+        if kind == "published" and weights != "pretrained":
+            name = f"{model}.{weights}"
+        try:
+            with seeded():
+                module = timm.create_model(name, pretrained=False, **options)
+        except (RuntimeError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            hint = "; this network takes images of any size: leave --image-size out" if image_size else ""
+            raise UsageError(f"timm cannot build {name}: {reason}{hint}") from None
+        if kind == "file":
+            note = load_file(module, weights, f"timm's {name}", _converter(module))
+        elif kind == "published":
+            file = module.pretrained_cfg.get("hf_hub_id") or module.pretrained_cfg.get("url") or name
+            way_out = f"Copy {file} from a machine with a network, and name the file with --weights FILE"
+            with explain_unreachable(f"weights of timm's {name}", way_out):
+                module = timm.create_model(name, pretrained=True, **options)
+        return network_of(freeze(module), note, timm)
+
+    @staticmethod
+    def _timm() -> Any:
+        return import_library("timm", "timm", "timm")
+
+
+def network_of(module: "Module", note: str, timm: Any) -> LoadedNetwork:
+    """Return a timm model, built without its classifier, as a network."""
+    model: Any = module
+    config = timm.data.resolve_model_data_config(model)
+    prefix = int(getattr(model, "num_prefix_tokens", 0) or 0)
+    has_class_token = getattr(model, "cls_token", None) is not None
+    is_channels_last = "NHWC" in str(getattr(model, "output_fmt", "")) or "swin" in type(model).__name__.lower()
+
+    def forward(pixels: "Tensor") -> FeatureMaps:
+        features = model.forward_features(pixels)
+        pooled = model.forward_head(features, pre_logits=True)
+        if features.ndim == 3:
+            patches = features[:, prefix:]
+            return FeatureMaps(pooled, patches, square(patches), features[:, 0] if has_class_token else None)
+        if features.ndim == 4:
+            return FeatureMaps(pooled, *spatial(features.permute(0, 3, 1, 2) if is_channels_last else features))
+        return FeatureMaps(pooled)
+
+    blocks = getattr(model, "blocks", None) if hasattr(model, "patch_embed") and not is_channels_last else None
+    return LoadedNetwork(
+        module, forward, transform_of(config), note=note, is_channels_last=is_channels_last,
+        blocks=tuple(blocks) if blocks is not None else (), norm=getattr(model, "norm", None),
+        prefix_tokens=prefix if has_class_token else 0,
+        own_pixels=timm.data.create_transform(**config, is_training=False),
+    )  # fmt: skip
+
+
+def transform_of(config: dict[str, Any]) -> ImageTransform:
+    """Return the transform of a timm data configuration, as `timm.data.create_transform` builds it.
+
+    Raises:
+        UsageError: a step of it that is not reproduced here.
+    """
+    _, height, width = config["input_size"]
+    mode, percent = config.get("crop_mode") or "center", config["crop_pct"]
+    size = (int(height / percent), int(width / percent))  # timm: math.floor(x / crop_pct)
+    values: dict[str, Any] = {
+        "mean": tuple(config["mean"]), "std": tuple(config["std"]), "crop": width,
+        "interpolation": "bilinear" if config["interpolation"] == "random" else config["interpolation"],
+    }  # fmt: skip
+    if mode == "squash":
+        other: dict[str, Any] = {} if size[0] == size[1] else {"resize_height": size[0]}
+        return ImageTransform(resize=size[1], fit="squash", height=0 if height == width else height, **other, **values)
+    if mode != "center" or size[0] != size[1]:
+        raise UsageError(
+            f"timm's transform of this model cannot be reproduced: crop mode {mode!r} of {size[1]} x {size[0]}"
+        )
+    return ImageTransform(resize=size[0], height=0 if height == width else height, **values)
+
+
+def _converter(module: Any) -> Any:
+    """Return what makes timm's names of those that a model's authors published; None where timm has nothing for it."""
+    convert = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
+    return None if convert is None else lambda tensors: convert(tensors, module)

@@ -1,0 +1,88 @@
+"""Which trunk a recipe means, and where the weights of a store are."""
+
+import contextlib
+from typing import Any
+
+from featcache.errors import FeatcacheError, MachineError
+from featcache.files import expand_home
+from featcache.media import ImageTransform
+from featcache.recipe import TrunkSection
+from featcache.trunks import weights
+from featcache.trunks.architectures import ARCHITECTURES, RANDOM
+from featcache.trunks.source import DECODERS, TrunkSource
+from featcache.trunks.spec import TrunkSpec
+from featcache.trunks.weights_memo import WeightsMemo
+
+
+def name_trunk(section: TrunkSection, memo: WeightsMemo, transform: ImageTransform | None = None) -> TrunkSource:
+    """Return the trunk that is asked for; nothing is read yet.
+
+    Args:
+        section: The recipe's [trunk] section.
+        memo: The cache's memory of weights' hashes.
+        transform: That of a store that is there, where it is not to be what the weights would get today.
+
+    Raises:
+        UsageError: no such architecture, or no such weights.
+    """
+    if section.arch in ARCHITECTURES and set(section.layer) <= {"auto", "cls"} and not section.changes_input:
+        return TrunkSource(section, memo, transform)
+    from featcache.trunks.libraries import LibrarySource
+
+    return LibrarySource(section, memo, transform)
+
+
+def tensors_sha256(arch: str, file: str, memo: WeightsMemo) -> str:
+    """Return the sha256 of an architecture's tensors in a file, 64 hex digits.
+
+    What was read is remembered where the cache can be written.
+
+    Args:
+        arch: The architecture's name.
+        file: The checkpoint.
+        memo: The cache's memory of weights' hashes.
+
+    Raises:
+        UsageError: no such architecture, or a name that is no file's.
+        MachineError: it is no checkpoint of this architecture; the message says what it is.
+    """
+    source = name_trunk(TrunkSection(arch=arch, weights=file), memo)
+    sha256 = weights.hash_tensors(source.tensors)
+    with contextlib.suppress(MachineError):  # a cache that cannot be written to can still be read
+        source.remember(file, sha256)
+    return sha256
+
+
+def find_weights(spec: TrunkSpec, asked: str, memo: WeightsMemo, typed: str | None) -> TrunkSource | None:
+    """Return the weights that made a spec; None where those are not here, or are others.
+
+    They are looked for as typed; else where the cache remembers that they were, and by their name.
+
+    Args:
+        spec: The identity of a store.
+        asked: How its weights were asked for, as the store has it.
+        memo: The cache's memory of weights' hashes.
+        typed: `--weights`, or None.
+
+    Raises:
+        FeatcacheError: what was typed is none of this architecture's.
+    """
+    remembered = [name for arch, name, sha256 in memo.entries() if (arch, sha256) == (spec.arch, spec.weights_sha256)]
+    named: list[dict[str, Any]] = [
+        {"arch": spec.arch, "weights": RANDOM if name.startswith(f"{RANDOM} ") else name}
+        for name in ([typed] if typed else [*remembered, asked])
+    ]
+    further = {"stored": spec.stored, "exif": spec.transform.exif, "layer": spec.layer}
+    decode = next(word for word, decoder in DECODERS.items() if decoder == spec.decoder)
+    for settings in [*memo.settings_of(spec.arch, spec.weights_sha256), *named]:
+        try:
+            if typed:
+                settings = {**settings, "weights": expand_home(typed)}
+            section = TrunkSection(**{**settings, **further}, decode=decode)
+            source = name_trunk(section, memo, spec.transform)
+            if source.spec(spec.compute) == spec:
+                return source
+        except FeatcacheError:
+            if typed:
+                raise
+    return None
