@@ -55,8 +55,9 @@ def unseal_document(path: Path) -> dict:
     return value
 
 
-SPEC = {"arch", "weights_sha256", "transform", "layer", "decoder", "compute", "stored"}
+SPEC = {"arch", "weights_sha256", "transform", "layer", "config", "decoder", "compute", "stored"}
 TRANSFORM = {"resize", "crop", "mean", "std", "interpolation", "antialias", "exif", "modes"}
+TRANSFORM |= {"fit", "height", "resize_height", "placement"}
 
 
 def read_trunk(root: Path) -> dict:

@@ -175,5 +175,9 @@ def weights_kind(arch: Architecture, weights: str) -> str:
 
 
 def is_weights_file(weights: str) -> bool:
-    """Return whether weights are named as a file is: by a suffix, or in a folder."""
+    """Return whether weights are named as a file is: by a suffix, or in a folder.
+
+    Args:
+        weights: As `--weights` has them.
+    """
     return weights.endswith(_SUFFIXES) or os.sep in weights

@@ -82,7 +82,14 @@ class TrunkSpec:
 
 
 def check_transform(transform: ImageTransform) -> None:
-    """Raise a ValueError, which says what is wrong, unless this is a transform that a spec can hold."""
+    """Raise an error unless this is a transform that a spec can hold.
+
+    Args:
+        transform: What is done to an image.
+
+    Raises:
+        ValueError: a value is none; the message says which, and what was expected.
+    """
     document = _without_defaults(transform)
     document.pop("decoder", None)
     _checked(document, _TRANSFORM, "transform")

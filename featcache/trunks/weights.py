@@ -96,7 +96,11 @@ def load_with_note(arch: Architecture, weights: str, crop: int | None = None) ->
 
 
 def hash_tensors(tensors: Mapping[str, "Tensor"]) -> str:
-    """Return the sha256 over tensors: sorted by name, each with its name, shape and bytes; 64 hex digits."""
+    """Return the sha256 over tensors: sorted by name, each with its name, shape and bytes; 64 hex digits.
+
+    Args:
+        tensors: By name, on the CPU.
+    """
     running = hashlib.sha256()
     for name in sorted(tensors):
         array = tensors[name].contiguous().numpy()

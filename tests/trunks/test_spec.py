@@ -19,6 +19,7 @@ OTHER = {
     "layer": "mean",
     "compute": "bfloat16",
     "stored": "float16",
+    "config": "22" * 32,
 }
 OTHER_TRANSFORM = {
     "resize": 242,
@@ -30,11 +31,17 @@ OTHER_TRANSFORM = {
     "exif": "apply",
     "modes": "grey",
     "decoder": "pillow-fast",
+    "fit": "squash",
+    "height": 192,
+    "resize_height": 240,
+    "placement": "floor",
 }
 
 specs = st.builds(
     TrunkSpec,
-    arch=st.sampled_from(["vit_b_16", "vit_l_16"]),
+    arch=st.sampled_from(["vit_b_16", "timm:resnet50.a1_in1k", "hf:google/vit-base-patch16-224", "nets.small:Net"]),
+    layer=st.sampled_from(["cls", "mean", "pooled", "tokens", "grid4", "cls@-2", "mean@-12", "name:layer3.1"]),
+    config=st.sampled_from(["", "22" * 32]),
     weights_sha256=st.sampled_from(["00" * 32, "11" * 32]),
     compute=st.sampled_from(["float32", "bfloat16"]),
     stored=st.sampled_from(["float32", "float16"]),
@@ -44,7 +51,11 @@ specs = st.builds(
         crop=st.integers(1, 600),
         mean=st.tuples(*[st.floats(0, 1)] * 3),
         std=st.tuples(*[st.floats(0.01, 1)] * 3),
-        interpolation=st.sampled_from(["bilinear", "bicubic"]),
+        interpolation=st.sampled_from(["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]),
+        fit=st.sampled_from(["shorter", "squash"]),
+        height=st.integers(0, 600),
+        resize_height=st.integers(0, 600),
+        placement=st.sampled_from(["round", "floor"]),
         exif=st.sampled_from(["ignore", "apply"]),
         decoder=st.sampled_from(["pillow", "pillow-fast", "nvjpeg"]),
     ),
@@ -128,7 +139,10 @@ def test_a_spec_that_lacks_a_key_is_not_completed(key):
 @pytest.mark.parametrize(
     "change",
     [
-        {"layer": "mean"}, {"layer": "pooled"}, {"layer": "cls"}, {"layer": None}, {"compute": "float64"},
+        {"layer": "max"}, {"layer": "cls@0"}, {"layer": "cls@2"}, {"layer": "grid0"}, {"layer": "name:"},
+        {"layer": "name:a/b"}, {"layer": "cls"}, {"layer": None}, {"compute": "float64"}, {"config": ""},
+        {"config": "22"}, {"arch": "timm:"}, {"arch": ":a"}, {"arch": "a:b:c"}, {"arch": "hf:a/b/c"},
+        {"arch": "hf:a/.."}, {"arch": "hf:../b"},
         {"compute": "float32"}, {"stored": "int8"}, {"stored": "float32"}, {"decoder": "pillow"}, {"decoder": 1},
         {"arch": "a/b"}, {"arch": ""}, {"arch": ".."}, {"arch": 3}, {"arch": "a" * 101}, {"weights_sha256": "abc"},
         {"weights_sha256": "AB" * 32}, {"weights_sha256": 0}, {"transform": []}, {"transform": None}, {"more": 1},
@@ -147,7 +161,9 @@ def test_a_spec_of_another_make_is_refused(change):
         {"crop": 224.5}, {"crop": 224.0}, {"crop": None}, {"mean": [0.5, 0.5]}, {"mean": [0.5] * 4}, {"mean": 0.5},
         {"mean": [True, 0, 0]}, {"mean": ["0.5"] * 3}, {"mean": [float("nan")] * 3}, {"mean": [10**400] * 3},
         {"std": [0.0, 1.0, 1.0]}, {"std": [-1.0, 1.0, 1.0]}, {"std": [float("inf")] * 3}, {"std": "abc"},
-        {"interpolation": "lanczos"}, {"interpolation": "bilinear"}, {"antialias": False}, {"antialias": True},
+        {"interpolation": "lanczos3"}, {"fit": "longer"}, {"fit": "shorter"}, {"height": 0}, {"height": 1.5},
+        {"resize_height": 0}, {"resize_height": True}, {"placement": "round"}, {"placement": "ceil"},
+ {"interpolation": "bilinear"}, {"antialias": False}, {"antialias": True},
         {"antialias": 1}, {"exif": "ignore"}, {"exif": "rotate"}, {"modes": "grey"}, {"modes": "rgb"}, {"flip": True},
         {"decoder": "nvjpeg"},
     ],

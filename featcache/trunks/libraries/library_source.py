@@ -124,6 +124,9 @@ class LibrarySource(TrunkSource):
     def layer_width(self, layer: str) -> int:
         """Return how many numbers a layer has.
 
+        Args:
+            layer: Its name.
+
         Raises:
             UsageError: the network has no such layer.
         """
@@ -199,20 +202,34 @@ class LibrarySource(TrunkSource):
         return self.facts.sha256
 
     def spec(self, compute: Literal["float32", "bfloat16"]) -> TrunkSpec:
-        """Return the identity of what this trunk makes at a precision."""
+        """Return the identity of what this trunk makes at a precision.
+
+        Args:
+            compute: What the forward computes in.
+        """
         return TrunkSpec(
             arch=self.arch_name, weights_sha256=self.sha256, transform=self.transform, layer=self.layer,
             compute=compute, stored=self.section.stored, config=self.facts.config,
         )  # fmt: skip
 
     def choose(self, held: Sequence[TrunkSpec], device: Callable[[], str]) -> TrunkSpec:
-        """Return the spec to use, as `TrunkSource.choose`; a module of one's own computes in float32 unless asked."""
+        """Return the spec to use, as `TrunkSource.choose`; a module of one's own computes in float32 unless asked.
+
+        Args:
+            held: The specs of the stores that are there.
+            device: Called for the device where that decides.
+        """
         if self.library_name == "module" and self.section.precision == "auto":
             return self.spec("float32")
         return super().choose(held, device)
 
     def build(self, spec: TrunkSpec, device: str) -> Any:
-        """Return the network on a device, at the spec's precision."""
+        """Return the network on a device, at the spec's precision.
+
+        Args:
+            spec: What it is to make.
+            device: As torch calls it.
+        """
         import torch
 
         from featcache.trunks.libraries.network import LibraryNetwork
