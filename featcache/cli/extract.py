@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featcache.cli.app import command, refuse_unused
-from featcache.cli.options import Folds, Json, Precision, Store, Weights, WithFolder, options_of_folds
+from featcache.cli.options import Arch, Folds, Json, Layer, Precision, Store, Weights, WithFolder, options_of_folds
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path, say_next
 from featcache.recipe import DataOptions, TrunkKeywords
 
@@ -24,6 +24,8 @@ def data_set(
     ] = None,
     options: Annotated[DataOptions, WithFolder()],
     store: Store = None,
+    arch: Arch = None,
+    layer: Layer = None,
     weights: Weights = None,
     precision: Precision = None,
     csv: Annotated[
@@ -44,7 +46,9 @@ def data_set(
     )
 
     if near is None:
-        refuse_unused(("store", "weights", "precision"), "without --near: the data set is counted, not a store")
+        refuse_unused(
+            ("store", "arch", "layer", "weights", "precision"), "without --near: the data set is counted, not a store"
+        )
     if csv is not None:
         check_destination(csv, ".csv")
     contents = describe(splits=split, **options)
@@ -55,6 +59,8 @@ def data_set(
                 near,
                 progress=lambda done, total: bar.show("comparing", done // 10**6, total // 10**6, "million pairs"),
                 store=store,
+                arch=arch,
+                layer=layer,
                 weights=weights,
                 precision=precision,
                 **options,
@@ -145,7 +151,8 @@ def extract(
     if as_json:
         fold_key = [{} if fold is None else {"fold": fold} for fold, of_fold in runs for _ in of_fold]
         documents = [{**summary.to_json(), **key} for summary, key in zip(summaries, fold_key, strict=True)]
-        echo_json(documents[0] if split is not None and folds is None else documents)
+        is_single = split is not None and folds is None and len(documents) == 1
+        echo_json(documents[0] if is_single else documents)
         return
     for fold, of_fold in runs:
         if fold is not None:
@@ -159,5 +166,6 @@ def extract(
         echo(engine_line)
     if summaries[0].transform:
         echo(summaries[0].transform)
-    echo(f"{summaries[0].trunk}: {relative_path(Path(summaries[0].cache) / 'stores' / summaries[0].store)}")
-    say_next("fit-head", options, *([] if folds is None else ["--folds", folds]))
+    for store, summary in {summary.store: summary for summary in summaries}.items():
+        echo(f"{summary.trunk}: {relative_path(Path(summary.cache) / 'stores' / store)}")
+    say_next("fit-head", options, *([] if folds is None else ["--folds", folds]), store=summaries[0].store)

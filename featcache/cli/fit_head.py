@@ -78,6 +78,8 @@ def fit_head(
             if fit.best is not None:
                 echo(f"head {fit.handles.describe(fit.best.name)}: saved in {relative_path(fit.best.folder)}")
         if all(fit.best is not None for _, fit in fits):
-            say_next("report", options, *([] if folds is None else ["--folds", folds]))
+            best = next(fit.best for _, fit in fits if fit.best is not None)
+            words = [] if folds is None else ["--folds", folds]
+            say_next("report", options, *words, store=best.folder.parents[3].name)
     for note in dict.fromkeys(note for _, fit in fits for note in fit.notes):
         echo_stderr(f"note: {note}")

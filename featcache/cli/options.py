@@ -84,6 +84,9 @@ Name = Annotated[
 ]
 Store = Annotated[str | None, typer.Option("--store", help="Which store: its name, or the start of its fingerprint.")]
 Arch = Annotated[str | None, typer.Option("--arch", help=help_of(TRUNK["arch"], default=False))]
+Layer = Annotated[
+    str | None, typer.Option("--layer", help="Which of the layers that were extracted, such as cls, mean or pooled.")
+]
 Weights = Annotated[str | None, typer.Option("--weights", help=help_of(TRUNK["weights"], default=False))]
 Precision = Annotated[str | None, typer.Option("--precision", help=help_of(TRUNK["precision"], default=False))]
 Device = Annotated[str, typer.Option("--device", help="Where to compute.  [auto, cpu, cuda, cuda:N or mps]")]
@@ -109,7 +112,7 @@ _DATA = {
 }  # fmt: skip
 _GROUPS: Mapping[Any, Mapping[str, Any]] = {
     DataOptions: _DATA,
-    StoreOptions: {**_DATA, "store": Store, "weights": Weights, "precision": Precision},
+    StoreOptions: {**_DATA, "store": Store, "arch": Arch, "layer": Layer, "weights": Weights, "precision": Precision},
     HeadKeywords: {name: declared_option(HEAD[name]) for name in HeadKeywords.__annotations__},
     TrunkKeywords: {name: declared_option(TRUNK[name]) for name in TrunkKeywords.__annotations__},
 }

@@ -45,11 +45,11 @@ def open_console(*, stderr: bool = False) -> "Console":
     return PipeSafeConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
-def say_next(command: str, options: "DataOptions", *words: str) -> None:
-    """Print the command that comes next for this data set, as one types it here."""
+def say_next(command: str, options: "DataOptions", *words: str, store: str | None = None) -> None:
+    """Print the command that comes next for this data set, and for this store of it, as one types it here."""
     from featcache.dataset import DatasetRequest
 
-    echo(f"next: {DatasetRequest(**options).command_line(command, *words)}")
+    echo(f"next: {DatasetRequest(**options).command_line(command, *words, store=store)}")
 
 
 def relative_path(path: Path) -> str:

@@ -24,6 +24,7 @@ from featcache.files import StatLog
 from featcache.listing import describe_differences, name_variant, resolve_source
 from featcache.recipe import Recipe, has_local_recipe
 from featcache.store import (
+    STORE_SETTINGS,
     FeatureStore,
     ListingKey,
     StoreRequest,
@@ -46,6 +47,8 @@ class DatasetRequest:
     cache: str | Path | None = None
     name: str | None = None
     store: str | None = None
+    arch: str | None = None
+    layer: str | None = None
     weights: str | None = None
     precision: str | None = None
     val: float | None = None  # shares of the rows; None is the recipe's
@@ -93,13 +96,14 @@ class DatasetRequest:
         """Return the data sets that the cache holds: name -> the folder that it was extracted from."""
         return list_data_sets(self.folder, self.stat_log)
 
-    def command_line(self, *words: str) -> str:
+    def command_line(self, *words: str, store: str | None = None) -> str:
         """Return a command for this data set as one types it here: the words, then the options that were typed.
 
         Args:
             words: The command and its own arguments, such as "extract", "--split", "val".
+            store: The name of the store that is meant; where several hold the data set, its flags are added.
         """
-        return type_command(self, *words)
+        return type_command(self, *words, store=store)
 
     def data_flags(self) -> list[Flag]:
         """Return the flags of how the data set is laid out, where the recipe's file does not say it."""
@@ -200,7 +204,7 @@ class DatasetRequest:
         Raises:
             UsageError: as `recipe`.
         """
-        typed = {name: value for name in ("weights", "precision") if (value := getattr(self, name)) is not None}
+        typed = {name: value for name in STORE_SETTINGS if (value := getattr(self, name)) is not None}
         section = self.recipe.trunk
         stated = {} if self.store is not None else {name: getattr(section, name) for name in section.model_fields_set}
         return StoreRequest(

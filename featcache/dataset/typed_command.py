@@ -10,30 +10,43 @@ from featcache.dataset.resolution import division_flags, is_flat_folder
 from featcache.errors import UsageError
 from featcache.files import expand_home
 from featcache.recipe import has_local_recipe
+from featcache.store import find_stores, flags_that_name
 
 if TYPE_CHECKING:
     from featcache.dataset.request import DatasetRequest
 
 Flag = tuple[str, object]  # its name and its value
 
+_OF_A_TRUNK = ("extract", "fit-head", "fit", "search", "report", "compare", "predict", "export", "export-model")
 _WITH_FOLDER = ("data", "extract", "fit-head", "search", "compare", "info")  # commands whose argument is the data set
 
 
-def type_command(request: "DatasetRequest", *words: str) -> str:
+def type_command(request: "DatasetRequest", *words: str, store: str | None = None) -> str:
     """Return a command for a data set: the words, then the data set and the options that were typed.
 
-    Shares and unit of its splits are left out where the cache has it divided so, and later commands find that.
+    Where a store is named, its flags stand in place of those that were typed of the trunk. Shares and unit of the
+    splits are left out where the cache has the data set divided so, and later commands find that.
     """
     takes_folder = words[0] in _WITH_FOLDER or (words[0] == "report" and os.path.isdir(request.data or ""))
     typed = (request.data, request.pipeline, request.cache)
     data, pipeline, cache = (None if path is None else expand_home(path) for path in typed)
     flags: list[Flag] = [("" if takes_folder else "--data", data), ("--pipeline", pipeline)]
     flags += [("--name", request.name), ("--cache", cache), *drive_act_flags(request)]
+    if store is not None:
+        flags += _flags_of_store(request, store)
+    elif words[0] in _OF_A_TRUNK:
+        flags += [("--arch", request.arch), ("--layer", request.layer)]
     flags += [] if _is_divided_so(request) else split_flags(request)
     if words[0] == "extract" and request.recipe.data.split is None and is_flat_folder(request.recipe):
         flags += [("--val", 0.15), ("--test", 0.15)]
     shown = [f"{name} {shlex.quote(str(value))}".lstrip() for name, value in flags if value is not None]
     return " ".join(["featcache", *words, *shown])
+
+
+def _flags_of_store(request: "DatasetRequest", name: str) -> list[Flag]:
+    """Return the flags that choose a store of the data set where there are several; none where there is one."""
+    stores = [store for store in find_stores(request.folder, request.stat_log) if request.keys_of(store)]
+    return [flag for store in stores if store.name == name for flag in flags_that_name(store, stores)]
 
 
 def drive_act_flags(request: "DatasetRequest") -> Iterator[Flag]:

@@ -1,23 +1,24 @@
-"""One command's extracts: the trunk, its devices and the store, one split after the other."""
+"""One command's extracts: the trunk, its devices and the stores of its layers, one split after the other."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from featcache.errors import FeatcacheError
+from featcache.extraction.device_loading import open_devices
 from featcache.extraction.devices import Device, DevicePool
 from featcache.extraction.drift import DriftComparison
+from featcache.extraction.layer import LayerExtraction, LayerPlan, count_images
 from featcache.extraction.placement import Placement, choose_placements
 from featcache.extraction.rows import RowStates, refuse_too_many
 from featcache.extraction.run import SplitExtraction
 from featcache.extraction.summary import Progress, Settings, Summary
 from featcache.extraction.timing import TimeBreakdown
-from featcache.extraction.trunk_process import TrunkProcess
 from featcache.files import StatLog, sweep_old_scratch
 from featcache.listing import (
     Leak,
@@ -32,14 +33,13 @@ from featcache.store import (
     create_store,
     find_broken_stores,
     find_stores,
-    is_recorded,
 )
-from featcache.trunks import PRECISION, TrunkSource, TrunkSpec, WeightsMemo, load_trunk, name_trunk, require_decoder
+from featcache.trunks import PRECISION, TrunkSource, TrunkSpec, WeightsMemo, name_trunk, require_decoder
 
 
 @dataclass(kw_only=True, eq=False)
 class ExtractJob:
-    """One command's extracts: they share the stat log of the cache, the store and the trunk."""
+    """One command's extracts: they share the stat log of the cache, the stores and the trunk."""
 
     recipe: Recipe
     cache: Path
@@ -48,10 +48,12 @@ class ExtractJob:
     progress: Callable[[Progress], None]
     moved_from: dict[str, str] = field(default_factory=dict)  # by split, where the folder stood before
     leaks: list[Leak] = field(default_factory=list)
-    drift: dict[str, DriftComparison] = field(default_factory=dict)  # by split, what a comparison with old rows gave
-    images_in_split: int = 0  # of the split that is extracted now, those that may have to be embedded
+    # By split and store, what a comparison with old rows gave.
+    drift: dict[tuple[str, str], DriftComparison] = field(default_factory=dict)
     remaining_listings: Sequence[Listing] = ()  # still to be extracted: all images to come decide the engine
     opened: list[Device] = field(default_factory=list)  # what `close` ends
+    widths: dict[str, int] = field(default_factory=dict)  # of each layer that the devices give, in this order
+    pool: DevicePool | None = None  # until an image is to be embedded
     timings: dict[str, TimeBreakdown] = field(default_factory=dict)  # by split, where the time went
 
     @cached_property
@@ -65,109 +67,149 @@ class ExtractJob:
         return name_trunk(self.recipe.trunk, WeightsMemo(self.cache))
 
     @cached_property
-    def root(self) -> Path:
-        """The folder of the store that this job's trunk writes to."""
+    def roots(self) -> tuple[Path, ...]:
+        """The folder of each layer's store, in the order of the layers."""
         held = [store.trunk.spec for store in self.stores]
-        spec = self.source.choose(held, lambda: self.placements[0].device)
-        if spec not in held and spec.decoder == "nvjpeg":  # before there is an empty store; which may ask for torch
-            require_decoder(spec.decoder, self.placements[0].device)
-        self._refuse_damaged(spec, held)
-        return create_store(
-            self.cache,
-            spec,
-            weights_name=self.source.label,
-            weights_path=self.source.argument,
-            stat_log=self.stat_log,
-            wait=self.settings.wait,
-            waiting=self._report_waiting,
-        ).root
+        specs = self.source.choose(held, lambda: self.placements[0].device)
+        for spec in specs:  # all that can be refused is, before there is an empty store
+            if spec not in held:
+                self.source.layer_width(spec.layer)
+                if spec.decoder == "nvjpeg":  # which may ask for torch
+                    require_decoder(spec.decoder, self.placements[0].device)
+            self._refuse_damaged(spec, held)
+        return tuple(
+            create_store(
+                self.cache, spec, weights_name=self.source.label, weights_path=self.source.argument,
+                stat_log=self.stat_log, wait=self.settings.wait, waiting=self._report_waiting,
+            ).root
+            for spec in specs
+        )  # fmt: skip
 
     @cached_property
     def placements(self) -> list[Placement]:
         """Where the trunk runs."""
         return choose_placements(self.settings.device)
 
-    @cached_property
-    def devices(self) -> DevicePool:
-        """The devices, with the trunk on them."""
-        settings, spec, images = self.settings, self.store().trunk.spec, self._count_images()
-        if len(self.placements) == 1:
-            device = self.placements[0].device
-            _ = self.source.tensors  # read (or fetched) here, where Ctrl-C ends it; the device's thread cannot be ended
-            load = partial(
-                load_trunk, self.source, spec, device=device, batch_size=settings.batch_size, engine=settings.engine,
-                images=images,
+    def load_devices(self, layers: Sequence[LayerExtraction]) -> DevicePool:
+        """Return the devices, with the trunk on them, once each of these layers has its columns of what they give.
+
+        They are loaded when they are first needed; and again where a layer turns out to be lacking that they leave out.
+        """
+        stores = {layer.store.trunk.spec.layer: layer.store for layer in layers}
+        if self.pool is None or not stores.keys() <= self.widths.keys():
+            every, to_come = self._open_stores(), self._plan_remaining()
+            needed = stores.keys() | {plan.layer for plan in to_come if len(plan.todo)}
+            is_first = self.pool is None
+            self.close()
+            self.widths = {
+                store.trunk.spec.layer: store.dim or self.source.layer_width(store.trunk.spec.layer)
+                for store in every
+                if not is_first or store.trunk.spec.layer in needed
+            }
+            opening = open_devices(
+                self.source, layers[0].store.trunk.spec, self.widths, self.placements, self.settings,
+                images=count_images([*layers, *to_come]),
             )  # fmt: skip
-            self.opened = [Device(load)]
-        else:
-            if (file := self.source.file) is not None and not file.exists():
-                _ = self.source.tensors  # fetched once, not by every process
-            for placement in self.placements:
-                process = TrunkProcess(
-                    self.source, spec, placement, batch_size=settings.batch_size, engine=settings.engine,
-                    images=images // len(self.placements),
-                )  # fmt: skip
-                self.opened.append(Device(process.load, process.kill, process.close))
-        devices = DevicePool(self.opened)
-        devices.load()
-        return devices
+            for device in opening:
+                self.opened.append(device)
+            self.pool = DevicePool(self.opened)
+            self.pool.load()
+        ends = np.cumsum(list(self.widths.values()))
+        for layer in layers:
+            place = list(self.widths).index(layer.store.trunk.spec.layer)
+            layer.columns = slice(int(ends[place]) - self.widths[layer.store.trunk.spec.layer], int(ends[place]))
+        return self.pool
+
+    def _plan_remaining(self) -> list[LayerPlan]:
+        """Return what the splits to come ask of each layer, by what is known of their files now.
+
+        Every file of them is looked up; that is spared where it decides nothing.
+        """
+        stores = self._open_stores()
+        if self.settings.engine != "auto" and len(stores) == 1:
+            return []
+        return [plan for listing in self.remaining_listings for plan in self._plan(listing, stores)]
 
     def close(self) -> None:
         """End the devices' threads, and the processes that they have."""
         for device in self.opened:
             device.close()
+        self.opened = []
 
-    def store(self) -> FeatureStore:
-        """Return the store as it is committed now."""
-        return FeatureStore.open(self.root, self.stat_log)
+    def _open_stores(self) -> list[FeatureStore]:
+        """Return each layer's store as it is committed now, in the order of the layers."""
+        return [FeatureStore.open(root, self.stat_log) for root in self.roots]
 
     def run_all(self, listings: Sequence[Listing]) -> list[Summary]:
-        """Extract these splits, and return a summary of each, in this order."""
+        """Extract these splits, and return a summary of each, in this order; of several layers, one a layer."""
         summaries = []
         for number, listing in enumerate(listings, start=1):
             self.remaining_listings = listings[number:]
-            summaries.append(self.run(listing))
+            summaries += self.run(listing)
         return summaries
 
-    def run(self, listing: Listing) -> Summary:
-        """Embed what the store lacks of one split, record the listing, and return what was done."""
+    def run(self, listing: Listing) -> list[Summary]:
+        """Embed what the stores lack of one split, record the listing, and return what was done for each layer."""
         begun = time.monotonic()
-        settings, store = self.settings, self.store()
-        rows, todo = self._missing(listing, store)
-        extracted = as_recorded(store, rows.extracted())
-        embedded = 0
-        if len(todo) or not is_recorded(store, extracted):
-            with store.writer(
-                shard_rows=settings.shard_rows, shard_seconds=settings.shard_seconds, wait=settings.wait,
-                waiting=self._report_waiting,
-            ) as writer:  # fmt: skip
-                sweep_old_scratch(self.cache)
-                if len(todo):
-                    self.images_in_split = len(todo)
-                    extraction = SplitExtraction(self, rows, todo, writer)
-                    embedded, self.timings[listing.split] = extraction.embed(), extraction.timing
-                    extracted = as_recorded(writer.store, rows.extracted())
+        plans = self._plan(listing, self._open_stores())
+        open_plans = [plan for plan in plans if not plan.is_complete]
+        embedded = self._write(listing, open_plans) if open_plans else {}
+        seconds = time.monotonic() - begun
+        summaries = []
+        for plan in plans:
+            extracted = as_recorded(plan.store, plan.rows.extracted())
+            refuse_too_many(listing, extracted.reasons, self.settings.max_bad)
+            summaries.append(self._summary(extracted, plan.store, embedded.get(plan.store.name, 0), seconds))
+        return summaries
+
+    def _write(self, listing: Listing, plans: Sequence[LayerPlan]) -> dict[str, int]:
+        """Write what is lacking of a split, in lockstep, and return how many images that were, by store."""
+        settings = self.settings
+        with contextlib.ExitStack() as holding:
+            layers = {}
+            for plan in sorted(plans, key=lambda plan: plan.store.name):  # no two processes wait for each other
+                writer = holding.enter_context(
+                    plan.store.writer(
+                        shard_rows=settings.shard_rows, shard_seconds=settings.shard_seconds, wait=settings.wait,
+                        waiting=self._report_waiting,
+                    )
+                )  # fmt: skip
+                layers[plan.store.name] = LayerExtraction(plan.rows, plan.todo, writer)
+            in_order = [layers[plan.store.name] for plan in plans]
+            sweep_old_scratch(self.cache)
+            if any(len(layer.todo) for layer in in_order):
+                self._embed(listing, [layer for layer in in_order if len(layer.todo)])
+            for layer in in_order:
+                extracted = as_recorded(layer.store, layer.rows.extracted())
                 refuse_too_many(listing, extracted.reasons, settings.max_bad)
-                writer.commit(extracted)
-            if not self.store().holds(extracted.digests[extracted.embedded]).all():
-                raise FeatcacheError(f"{self.root}: rows are missing after an extract; please report this bug")
-        refuse_too_many(listing, extracted.reasons, settings.max_bad)
-        return self._summary(extracted, embedded, time.monotonic() - begun)
+                layer.writer.commit(extracted)
+        for layer in in_order:
+            extracted = layer.rows.extracted()
+            if (
+                not FeatureStore.open(layer.store.root, self.stat_log)
+                .holds(extracted.digests[extracted.embedded])
+                .all()
+            ):
+                raise FeatcacheError(f"{layer.store.root}: rows are missing after an extract; please report this bug")
+        return {layer.store.name: layer.embedded for layer in in_order}
 
-    def _missing(self, listing: Listing, store: FeatureStore) -> tuple[RowStates, npt.NDArray[np.int64]]:
-        """Return what is known of a split's rows, and which of them must be read."""
-        rows = RowStates.remembered(listing, self.stat_log, self.source.transform.key())
-        rows.forget_failures_of_held(store)
-        if not self.settings.retry_failed:
-            rows.remember_refused(store)
-        return rows, rows.missing(store, retry_failed=self.settings.retry_failed)
+    def _embed(self, listing: Listing, layers: Sequence[LayerExtraction]) -> None:
+        """Embed what these layers lack of a split."""
+        extraction = SplitExtraction(self, layers)
+        extraction.embed()
+        self.timings[listing.split] = extraction.timing
 
-    def _count_images(self) -> int:
-        """Return how many images this command may have to embed from now on, by what is known of its files now."""
-        if self.settings.engine != "auto":  # it decides nothing, and of a split to come every file is looked up
-            return self.images_in_split
-        store = self.store()
-        return self.images_in_split + sum(len(self._missing(listing, store)[1]) for listing in self.remaining_listings)
+    def _plan(self, listing: Listing, stores: Sequence[FeatureStore]) -> list[LayerPlan]:
+        """Return what is known of a split's rows, and which of them must be read, for each of these stores."""
+        known = RowStates.remembered(listing, self.stat_log, self.source.transform.key())
+        plans = []
+        for store in stores:
+            rows = known.copy()
+            rows.forget_failures_of_held(store)
+            if not self.settings.retry_failed:
+                rows.remember_refused(store)
+            plans.append(LayerPlan(store, rows, rows.missing(store, retry_failed=self.settings.retry_failed)))
+        return plans
 
     def _report_waiting(self, who: str) -> None:
         self.progress(Progress("", f"waiting for the store: {who}", 0, 0, 0, 0.0))
@@ -175,7 +217,7 @@ class ExtractJob:
     def _refuse_damaged(self, spec: TrunkSpec, held: Sequence[TrunkSpec]) -> None:
         """Stop where the store that would be added to is damaged: a new one beside it would embed everything again."""
         is_open = self.recipe.trunk.precision == "auto" and spec not in held
-        meant = [self.source.spec(compute) for compute in PRECISION.values()] if is_open else [spec]
+        meant = [self.source.spec(compute, spec.layer) for compute in PRECISION.values()] if is_open else [spec]
         tails = tuple(f"-{spec.fingerprint()[:FINGERPRINT_DIGITS]}" for spec in meant)
         for name, error in find_broken_stores(self.cache, self.stat_log).items():
             if name.endswith(tails):
@@ -204,8 +246,8 @@ class ExtractJob:
         unused = f"; {self.source.unused}" if self.source.unused else ""
         return self.source.sentence + also + unused
 
-    def _summary(self, extracted: ExtractedListing, embedded: int, seconds: float) -> Summary:
-        listing, trunk = extracted.listing, self.store().trunk
+    def _summary(self, extracted: ExtractedListing, store: FeatureStore, embedded: int, seconds: float) -> Summary:
+        listing, trunk = extracted.listing, store.trunk
         timing = self.timings.get(listing.split) if embedded else None
         rows = zip(listing.paths, extracted.reasons, strict=True)
         failures = tuple((path, reason) for path, reason in rows if reason)
@@ -220,18 +262,20 @@ class ExtractJob:
             seconds=seconds,
             images_per_second=embedded / seconds if embedded else 0.0,
             cache=str(self.cache),
-            store=self.root.name,
+            store=store.name,
+            layer=trunk.spec.layer,
             failures=failures,
             ignored=listing.ignored,
             notes=tuple(listing.remarks()),
             empty_classes=tuple(name for name, count in support if not count),
             part=listing.part,
             moved_from=self.moved_from.get(listing.split, ""),
-            drift=self.drift.get(listing.split),
+            drift=self.drift.get((listing.split, store.name)),
             cuts=tuple(str(leak) for leak in self.leaks if listing.split in (leak.split, leak.other_split)),
             transform=self._describe_transform(trunk.spec),
-            trunk=f"{trunk.spec.arch}, weights {trunk.weights_name}, {trunk.spec.compute}",
-            engine=self.devices.describe_engine() if embedded else "",
+            trunk=f"{trunk.spec.arch}, weights {trunk.weights_name}, {trunk.spec.compute}"
+            + ("" if len(self.roots) == 1 and trunk.spec.layer == "cls" else f", layer {trunk.spec.layer}"),
+            engine=self.pool.describe_engine() if embedded and self.pool is not None else "",
             held_back=timing.describe() if timing else "",
             shares=timing.shares() if timing else {},
         )

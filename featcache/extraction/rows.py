@@ -73,8 +73,24 @@ class RowStates:
             if state is not None and state.reason:
                 self.known_files[row] = KnownFile(state.stat, state.digest)
 
+    def copy(self) -> "RowStates":
+        """Return the same for another store: what is learnt of one is not of the other."""
+        return RowStates(self.listing, list(self.known_files), self.transform)
+
     def record_read(self, row: int, image: ImageRead, stat_log: StatLog) -> None:
         """Note what reading one row's file gave, here and in the cache's stat log."""
+        self.note_read(row, image)
+        if image.stat is None:
+            return
+        file = self.listing.file(row)
+        if image.video:  # of a frame, only that it failed is remembered; the rest follows from its video
+            stat_log.remember(video_and_frame(file)[0], image.stat, image.video, read_at=image.read_at)
+            if not image.failed and stat_log.find(file, image.stat) is None:
+                return
+        stat_log.remember(file, image.stat, image.digest, image.failed, read_at=image.read_at, transform=self.transform)
+
+    def note_read(self, row: int, image: ImageRead) -> None:
+        """Note what reading one row's file gave, here alone."""
         self._held = None
         if image.failed and image.digest:
             self.refused[image.digest] = image.failed
@@ -82,12 +98,6 @@ class RowStates:
             self.known_files[row] = KnownFile((0, 0, 0, 0), b"", image.failed)
             return
         self.known_files[row] = KnownFile(image.stat, image.digest, image.failed)
-        file = self.listing.file(row)
-        if image.video:  # of a frame, only that it failed is remembered; the rest follows from its video
-            stat_log.remember(video_and_frame(file)[0], image.stat, image.video, read_at=image.read_at)
-            if not image.failed and stat_log.find(file, image.stat) is None:
-                return
-        stat_log.remember(file, image.stat, image.digest, image.failed, read_at=image.read_at, transform=self.transform)
 
     def remember_refused(self, store: FeatureStore) -> None:
         """Leave out images whose embedding this store refused before: they have not changed."""

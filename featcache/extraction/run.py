@@ -2,16 +2,16 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import FeatcacheError
-from featcache.extraction import drift
 from featcache.extraction.devices import Buffer, DevicePool, EmbeddingBatch
-from featcache.extraction.drift import DriftComparison
+from featcache.extraction.drift import DriftComparison, has_been_compared
+from featcache.extraction.layer import LayerExtraction
 from featcache.extraction.rows import RowStates, refuse_too_many
 from featcache.extraction.summary import Progress, Settings
 from featcache.extraction.timing import Activity, TimeBreakdown
@@ -20,7 +20,6 @@ from featcache.listing import video_and_frame
 from featcache.loader import ImageRead, read_frames, read_images
 from featcache.machine import cores
 from featcache.media import copy_image
-from featcache.store import StoreWriter, digest_column, find_storable
 from featcache.trunks import TrunkSource
 
 _FLUSH_SECONDS = 5.0  # how much reading a kill may cost where nothing is embedded
@@ -34,7 +33,7 @@ class ExtractContext(Protocol):
 
     stat_log: StatLog
     settings: Settings
-    drift: dict[str, DriftComparison]  # by split, what a comparison with the store's old rows gave
+    drift: dict[tuple[str, str], DriftComparison]  # by split and store, what a comparison with old rows gave
 
     @property
     def source(self) -> TrunkSource:
@@ -44,26 +43,25 @@ class ExtractContext(Protocol):
     def progress(self) -> Callable[[Progress], None]:
         """Called with where the extract stands."""
 
-    @property
-    def devices(self) -> DevicePool:
-        """The devices, with the trunk on them, loaded when they are first asked for."""
+    def load_devices(self, layers: Sequence[LayerExtraction]) -> DevicePool:
+        """Return the devices, with the trunk on them, once each layer has its columns of what they give."""
 
 
 class SplitExtraction:
     """The main loop of one split: read what may be missing, embed what is, publish as it comes."""
 
-    def __init__(self, job: ExtractContext, rows: RowStates, todo: npt.NDArray[np.int64], writer: StoreWriter) -> None:
+    def __init__(self, job: ExtractContext, layers: Sequence[LayerExtraction]) -> None:
         """Prepare to embed.
 
         Args:
             job: The command that this is a part of.
-            rows: What is known of each row of the split.
-            todo: Which rows must be read.
-            writer: Where embeddings go.
+            layers: Those that are written, each with its store; at least one of them lacks rows.
         """
-        self.job, self.rows, self.todo, self.writer = job, rows, todo, writer
+        self.job, self.layers = job, layers
+        self.rows: RowStates = layers[0].rows  # of what concerns files, every layer knows the same
+        self.todo: npt.NDArray[np.int64] = np.unique(np.concatenate([layer.todo for layer in layers]))
+        todo, rows = self.todo, self.rows
         self.claimed: set[bytes] = set()  # decoded in this run: an image that stands in two rows is embedded once
-        self.embedded = 0
         self.devices: DevicePool | None = None  # until there is an image to embed
         self.buffer: Buffer | None = None  # the batch that is being filled …
         self.digests: list[bytes] = []  # … and its digests
@@ -71,12 +69,17 @@ class SplitExtraction:
         workers = min(job.settings.workers or cores(), most)
         self.timing = TimeBreakdown(
             workers, min(cores(), most), decoder=job.source.transform.decoder, videos=rows.listing.videos,
-            compute=writer.store.trunk.spec.compute, images=most,
+            compute=layers[0].store.trunk.spec.compute, images=most,
         )  # fmt: skip
         self.begun = self.reported = self.flushed = time.monotonic()
 
-    def embed(self) -> int:
-        """Embed the rows that the store lacks, and return how many images that were."""
+    @property
+    def embedded(self) -> int:
+        """How many images were embedded and can be stored, for one layer or for several at once."""
+        return max(layer.embedded for layer in self.layers)
+
+    def embed(self) -> None:
+        """Embed the rows that the stores lack."""
         job, listing = self.job, self.rows.listing
         is_settled = np.ones(len(listing), dtype=bool)
         is_settled[self.todo] = False
@@ -85,7 +88,7 @@ class SplitExtraction:
         with contextlib.closing(self._read()) as images:
             try:
                 for done, image in enumerate(self._timed(images), start=1):
-                    self.rows.record_read(int(self.todo[image.index]), image, job.stat_log)
+                    self._record(image)
                     bad += bool(image.failed)
                     if bad > job.settings.max_bad * len(listing):
                         read = sum(state is not None for state in self.rows.known_files)
@@ -101,7 +104,13 @@ class SplitExtraction:
                 raise
             finally:
                 job.stat_log.try_flush()
-        return self.embedded
+
+    def _record(self, image: ImageRead) -> None:
+        """Note what reading one file gave."""
+        row = int(self.todo[image.index])
+        self.rows.record_read(row, image, self.job.stat_log)
+        for layer in self.layers[1:]:
+            layer.rows.note_read(row, image)
 
     def _timed(self, images: Iterator[ImageRead]) -> Iterator[ImageRead]:
         """Yield the images as they come, and count the time that they were waited for."""
@@ -128,7 +137,7 @@ class SplitExtraction:
 
     def _claim(self, digest: bytes) -> bool:
         """Return whether an image must be decoded; asked once a file, by the loader's threads in turn."""
-        if digest in self.claimed or self.writer.store.holds(digest_column([digest]))[0]:
+        if digest in self.claimed or not any(layer.lacks(digest) for layer in self.layers):
             return False
         self.claimed.add(digest)
         return True
@@ -138,7 +147,7 @@ class SplitExtraction:
         if self.devices is None:
             self._report("loading the trunk", image.index, now=True)
             with self.timing.measure("starting"):
-                self.devices = self.job.devices
+                self.devices = self.job.load_devices(self.layers)
                 self._check_drift(self.devices, image.index)
             self.timing.device, self.timing.devices = self.devices.describe_device(), len(self.devices.devices)
         if self.buffer is None:
@@ -151,24 +160,18 @@ class SplitExtraction:
         self._store(self._finished())
 
     def _check_drift(self, devices: DevicePool, done: int) -> None:
-        """Before the first row, hold an environment that is new to this store against its rows, and note it.
+        """Before the first row, hold an environment that is new to a store against its rows, and note it.
 
         Raises:
             CacheError: the same images come out differently here.
         """
         job, provenance = self.job, devices.provenance()
-        if drift.has_been_compared(self.writer.store, provenance):
-            self.writer.record_provenance(provenance)
-            return
-        self._report("comparing with the embeddings that are there", done, now=True)
-        workers = job.settings.workers or cores()
-        comparisons = [
-            drift.check_drift(self.writer.store, self.rows.extracted(), device, workers=workers)
-            for device in devices.one_of_each_kind()
-        ]
-        worst = max(comparisons, key=lambda comparison: (comparison.cosine, comparison.norm))
-        job.drift[self.rows.listing.split] = worst
-        self.writer.record_provenance(provenance, worst.to_json())
+        if not all(has_been_compared(layer.store, provenance) for layer in self.layers):
+            self._report("comparing with the embeddings that are there", done, now=True)
+        for layer in self.layers:
+            comparison = layer.compare(devices, workers=job.settings.workers or cores())
+            if comparison is not None:
+                job.drift[self.rows.listing.split, layer.store.name] = comparison
 
     def _submit(self) -> None:
         """Let a device embed the batch, which need not be full."""
@@ -181,18 +184,11 @@ class SplitExtraction:
         return self.devices.finished(wait=wait) if self.devices is not None else iter(())
 
     def _store(self, batches: Iterable[tuple[list[bytes], EmbeddingBatch]]) -> None:
-        """Hand what can be stored to the writer, and name what cannot."""
+        """Hand each layer of what is embedded to its store."""
         for digests, embeddings in batches:
-            is_storable = find_storable(embeddings, self.writer.store.trunk.spec.stored)
-            kept = [digest for digest, storable in zip(digests, is_storable, strict=True) if storable]
-            reason = self.writer.store.trunk.spec.refusal
-            self.rows.refused |= {
-                digest: reason for digest, storable in zip(digests, is_storable, strict=True) if not storable
-            }
-            self.embedded += len(kept)
-            if kept:
-                with self.timing.measure("writing"):
-                    self.writer.append(digest_column(kept), embeddings[is_storable])
+            with self.timing.measure("writing"):
+                for layer in self.layers:
+                    layer.append(digests, embeddings)
 
     def _rescue(self, stopped: BaseException) -> None:
         """Publish what is embedded. An error waits for what was submitted; Ctrl-C only for what is begun."""
@@ -201,7 +197,9 @@ class SplitExtraction:
                 if self.devices is not None:
                     self._store(self.devices.rescue(wait=isinstance(stopped, Exception)))
             finally:  # a second Ctrl-C included
-                self.writer.flush()
+                with contextlib.ExitStack() as flushing:  # each is flushed, whatever becomes of the others
+                    for layer in reversed(self.layers):
+                        flushing.callback(layer.writer.flush)
 
     def _bound(self) -> str:
         return f"{self.timing.bottleneck()}-bound" if self.embedded else ""

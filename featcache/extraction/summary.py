@@ -44,6 +44,7 @@ class Summary:
     images_per_second: float  # embedded in this run, from the first file to the last commit; 0.0 without any
     cache: str
     store: str
+    layer: str
     failures: tuple[tuple[str, str], ...]  # (path, reason) of the rows without an embedding
     ignored: tuple[str, ...]  # files that are no images by their name
     empty_classes: tuple[str, ...]  # classes of the data set that this split lacks
@@ -70,6 +71,7 @@ class Summary:
             "images_per_second": round(self.images_per_second, 2),
             "cache": self.cache,
             "store": self.store,
+            "layer": self.layer,
             "data_set": self.data_set,
             "failures": [{"path": readable(path), "reason": reason} for path, reason in self.failures],
             "ignored": [readable(path) for path in self.ignored],

@@ -36,6 +36,8 @@ class TrunkProcess:
         spec: TrunkSpec,
         placement: Placement,
         *,
+        layers: tuple[str, ...],
+        dim: int,
         batch_size: int | None,
         engine: str,
         images: int,
@@ -46,6 +48,8 @@ class TrunkProcess:
             source: The trunk.
             spec: What it is to make.
             placement: Where it runs.
+            layers: Which are read from each forward, side by side.
+            dim: How many numbers they have together.
             batch_size: Images in one forward; None: the device's own number.
             engine: As `--engine` has it.
             images: How many there are to do: engine "auto" depends on it.
@@ -57,13 +61,13 @@ class TrunkProcess:
         self.batch_size = batch_size or BATCH[placement.device.partition(":")[0]]
         # One slot more than buffers, for pixels that stand elsewhere.
         layout: SlotLayout = {
-            "slots": BUFFERS + 1, "batch": self.batch_size, "image": spec.transform.shape, "dim": source.width,
+            "slots": BUFFERS + 1, "batch": self.batch_size, "image": spec.transform.shape, "dim": dim,
         }  # fmt: skip
-        section = source.section.model_dump()
+        section = source.section.model_dump(exclude_unset=True)
         if source.kind == "file":
-            section["weights"] = str(Path(section["weights"]).absolute())  # it runs in another folder
+            section["weights"] = str(Path(source.section.weights).absolute())  # it runs in another folder
         settings = {
-            "section": section, "spec": spec.to_json(), "cache": str(source.memo.cache.absolute()),
+            "section": section, "spec": spec.to_json(), "layers": layers, "cache": str(source.memo.cache.absolute()),
             "device": placement.device, "cores": placement.cores, "engine": engine, "images": images, "layout": layout,
         }  # fmt: skip
         self._file = create_shared_file(BatchSlots.size(layout))

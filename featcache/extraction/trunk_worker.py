@@ -114,7 +114,7 @@ def _report_failure(device: str, replies: io.FileIO) -> Iterator[None]:
 def _load(settings: dict[str, Any]) -> Trunk:
     source = name_trunk(TrunkSection(**settings["section"]), WeightsMemo(Path(settings["cache"])))
     return load_trunk(
-        source, TrunkSpec.from_json(settings["spec"]), device=settings["device"],
+        source, TrunkSpec.from_json(settings["spec"]), device=settings["device"], layers=tuple(settings["layers"]),
         batch_size=settings["layout"]["batch"], engine=settings["engine"], images=settings["images"],
     )  # fmt: skip
 

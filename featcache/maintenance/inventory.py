@@ -54,6 +54,7 @@ def info(*, arch: str | None = None, weights: str | None = None, **options: Unpa
         "data_set": None if named is None else recipe.name,
         "trunk": {
             "arch": trunk.arch_name,
+            "layer": list(trunk.layers),
             "weights": recipe.trunk.weights,
             "transform": trunk.sentence,
             "frozen_parameters": trunk.frozen_parameters,
@@ -87,6 +88,7 @@ def _describe_store(store: FeatureStore) -> dict[str, Any]:
     return {
         "name": store.name,
         "arch": spec.arch,
+        "layer": spec.layer,
         "weights": store.trunk.weights_name,
         "compute": spec.compute,
         "stored": spec.stored,

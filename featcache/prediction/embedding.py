@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from featcache.arguments import ArgumentError, checked
 from featcache.dataset import DatasetRequest
-from featcache.errors import DataError
+from featcache.errors import DataError, UsageError
 from featcache.extraction import ExtractOptions, Settings
 from featcache.files import expand_home
 from featcache.listing import readable
@@ -80,7 +80,9 @@ def embed(
         return np.empty((0, source.width), dtype=np.float32)
     stores = find_stores(request.folder, request.stat_log)
     chosen_device = choose_device(device)
-    spec = source.choose([store.trunk.spec for store in stores], lambda: chosen_device)
+    if len(source.layers) > 1:
+        raise UsageError(f"embed(): layer is {', '.join(source.layers)}, expected one")
+    (spec,) = source.choose([store.trunk.spec for store in stores], lambda: chosen_device)
     store = next((store for store in stores if store.trunk.spec == spec), None)
     return _Embedder(source, spec, store, chosen_device, batch_size).embed(several, workers or cores(), progress)
 

@@ -19,7 +19,7 @@ class TrunkSettings:
     layer: Annotated[
         str,
         Setting(
-            "Which vector is kept: auto, cls, mean, pooled, cls@-2, tokens, grid4, name:MODULE.",
+            "What is kept of a forward: auto, cls, mean, pooled, cls@-2, tokens, grid4, name:MODULE; several at once.",
             several=True,
             repeated=True,
         ),
@@ -31,7 +31,10 @@ class TrunkSettings:
         str, Setting("What is done to images, where it is not the network's own: resize=36,crop=32,mean=0.5,std=0.5.")
     ] = ""
     precision: Annotated[Literal["auto", "fp32", "bf16"], Setting("Arithmetic of the forward pass.")] = "auto"
-    stored: Annotated[Literal["float32", "float16"], Setting("Type of the embeddings on disk.")] = "float32"
+    stored: Annotated[
+        Literal["auto", "float32", "float16"],
+        Setting("Type of the embeddings on disk; auto is float32, and float16 of tokens and grids."),
+    ] = "auto"
     exif: Annotated[
         Literal["ignore", "apply"], Setting("What is done with a photograph's orientation tag.", option=False)
     ] = "ignore"

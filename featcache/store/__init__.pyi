@@ -39,7 +39,9 @@ from .repair_steps import read_trunk_or_none as read_trunk_or_none
 from .repair_steps import repair_log as repair_log
 from .repair_steps import repair_trunk_record as repair_trunk_record
 from .repair_steps import set_aside as set_aside
+from .request import STORE_SETTINGS as STORE_SETTINGS
 from .request import StoreRequest as StoreRequest
+from .request import flags_that_name as flags_that_name
 from .request import is_named as is_named
 from .shard import MAX_ROWS as MAX_ROWS
 from .shard import SHARD_NAME as SHARD_NAME

@@ -5,13 +5,14 @@ Stage two computes no TrunkSpec: it takes what holds the listing.
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from featcache.errors import CacheError
 from featcache.files import StatLog, expand_home, hold_store, is_missing, list_folders, make_folder
 from featcache.store.commits import CommitLog, ListingKey
-from featcache.store.request import StoreRequest
+from featcache.store.request import StoreRequest, flags_that_name
 from featcache.store.store import FeatureStore
 from featcache.store.trunk_record import FINGERPRINT_DIGITS, TRUNK_FILE, TrunkRecord, write_trunk
 from featcache.trunks import TrunkSpec
@@ -57,7 +58,7 @@ def choose_store(
     if fitting:
         raise CacheError(
             f"{cache}: {len(fitting)} stores hold {name}: {', '.join(store.name for store in fitting)}; "
-            f"name one with --store (or tell them apart with --weights or --precision)"
+            f"name one with {_describe_choice(fitting)}"
         )
     refuse_other_stores(cache, stat_log, holding, request, name)
     data_set, _, split = key
@@ -66,6 +67,15 @@ def choose_store(
         f"{cache}: no embeddings of {data_set}, split {split!r}, are in this cache; "
         f"{advice}, or name another --cache{describe_broken_stores(cache, stat_log)}"
     )
+
+
+def _describe_choice(stores: Sequence[FeatureStore]) -> str:
+    """Return what tells these stores apart, as flags to type: "--layer cls or --layer mean"."""
+    words = [
+        " ".join(f"{flag} {shlex.quote(value)}" for flag, value in flags_that_name(store, stores)) for store in stores
+    ]
+    choice = f"{', '.join(words[:-1])} or {words[-1]}"
+    return choice if "--store" in choice else f"{choice}, or with --store"
 
 
 def refuse_other_stores(

@@ -5,13 +5,15 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from featcache.errors import CacheError, FeatcacheError
 from featcache.files import describe_kind
 from featcache.store.store import FeatureStore
 from featcache.trunks import ARCHITECTURES, RANDOM, WeightsMemo, weights_kind
 
+STORE_SETTINGS = ("arch", "layer", "precision", "weights")  # of the trunk, that commands have flags for
+_OPEN = ("layer", "precision", "stored")  # of these, "auto" is any
 _MISSING = "is not here"
 _PRECISION = {"float32": "fp32", "bfloat16": "bf16"}
 _DECODE = {"pillow": "exact", "pillow-fast": "fast", "nvjpeg": "gpu"}
@@ -23,7 +25,7 @@ class StoreRequest:
 
     store: str | None = None  # its folder's name, or the start of its fingerprint
     typed: Mapping[str, str] = field(default_factory=dict)  # settings of the trunk that are flags
-    stated: Mapping[str, str] = field(default_factory=dict)  # those that the recipe states, and no flag replaces
+    stated: Mapping[str, Any] = field(default_factory=dict)  # those that the recipe states, and no flag replaces
 
     def differences(self, store: FeatureStore) -> dict[str, str]:
         """Return what a store has instead of what is asked for, by setting; empty where it is what is asked for.
@@ -41,7 +43,7 @@ class StoreRequest:
         differing = {
             name: held[name]
             for name, value in wanted.items()
-            if name != "weights" and value not in (held[name], *(("auto",) if name == "precision" else ()))
+            if name in held and name != "weights" and not _is_meant(name, value, held[name])
         }
         if not differing and "weights" in wanted:  # last: a file may have to be read
             # A bare name that is typed may be the one that a store is shown by.
@@ -72,9 +74,20 @@ class StoreRequest:
         """
         differing = {store.name: self.differences(store) for store in others}
         names = dict.fromkeys(name for settings in differing.values() for name in settings)
+        if names.keys() == {"layer"}:
+            held_layers = ", ".join(dict.fromkeys(settings["layer"] for settings in differing.values()))
+            layers = _values({**self.stated, **self.typed}["layer"])
+            raise CacheError(
+                f"{where}: no store that holds {what} has layer {' or '.join(layers)}; there is {held_layers}: name "
+                f"one with --layer, or run `featcache extract` with --layer {layers[0]} to add it{also}"
+            )
         flags = {"store": self.store, **self.typed}
         wanted = [f"--{name} {flags[name]} was typed" for name in names if flags.get(name) is not None]
-        wanted += [f"the recipe says {name} = {self.stated[name]!r}" for name in names if name in self.stated]
+        wanted += [
+            f"the recipe says {name} = {list(value) if isinstance(value, tuple) else value!r}"
+            for name, value in self.stated.items()
+            if name in names
+        ]
         held = [
             f"store {name} has {', '.join(f'{setting} {value}' for setting, value in settings.items())}"
             if "store" not in settings
@@ -103,12 +116,44 @@ def trunk_settings(store: FeatureStore) -> dict[str, str]:
     spec = store.trunk.spec
     return {
         "arch": spec.arch,
+        "layer": spec.layer,
         "weights": store.trunk.weights_name,
         "precision": _PRECISION[spec.compute],
         "decode": _DECODE[spec.decoder],
         "stored": spec.stored,
         "exif": spec.transform.exif,
     }
+
+
+def flags_that_name(store: FeatureStore, others: Sequence[FeatureStore]) -> list[tuple[str, str]]:
+    """Return the flags that tell a store from others, as few as do; none where there are no others.
+
+    Args:
+        store: The one that is meant.
+        others: Stores, it may be one of them.
+    """
+    left = [other for other in others if other.name != store.name]
+    own, flags = trunk_settings(store), list[tuple[str, str]]()
+    for name in STORE_SETTINGS:
+        alike = [other for other in left if trunk_settings(other)[name] == own[name]]
+        if len(alike) < len(left):
+            flags.append((f"--{name}", own[name]))
+        left = alike
+    return [("--store", store.name)] if left else flags
+
+
+def _is_meant(name: str, wanted: object, held: str) -> bool:
+    """Return whether a setting of a store is what is wanted: one value, or one of several."""
+    values = _values(wanted)
+    if name == "arch":  # of a folder, a store has the folder's own name
+        values = [
+            f"hf:{Path(value[3:]).name}" if value.startswith("hf:") and os.sep in value else value for value in values
+        ] + values
+    return held in values or ("auto" in values and name in _OPEN)
+
+
+def _values(wanted: object) -> list[str]:
+    return [str(value) for value in wanted] if isinstance(wanted, tuple) else [str(wanted)]
 
 
 def _other_weights(store: FeatureStore, wanted: str, *, label: bool) -> str | None:

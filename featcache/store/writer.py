@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SHARD_ROWS = 16_384
 SHARD_SECONDS = 60.0
+SHARD_BYTES = 1 << 28  # of rows that wait: sooner than by their number where a row is all tokens of an image
 
 
 @dataclass(slots=True, eq=False)
@@ -68,7 +69,8 @@ class StoreWriter:
             self._since = time.monotonic()
         self._waiting.append((digests, embeddings))
         waiting = sum(len(rows) for rows, _ in self._waiting)
-        if waiting < self.shard_rows and time.monotonic() - self._since < self.shard_seconds:
+        size = sum(rows.nbytes for _, rows in self._waiting)
+        if waiting < self.shard_rows and size < SHARD_BYTES and time.monotonic() - self._since < self.shard_seconds:
             return False
         self.flush()
         return True

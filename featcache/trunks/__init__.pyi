@@ -23,6 +23,8 @@ from .spec import check_transform as check_transform
 from .trunk import Trunk as Trunk
 from .trunk import UploadedBatch as UploadedBatch
 from .trunk import load_trunk as load_trunk
+from .vit_layers import resolve_layers as resolve_layers
+from .vit_layers import stored_type as stored_type
 from .weights import hash_tensors as hash_tensors
 from .weights import is_reachable as is_reachable
 from .weights_memo import WEIGHTS_MEMO_NAME as WEIGHTS_MEMO_NAME

@@ -3,7 +3,7 @@
 import contextlib
 from typing import Any
 
-from featcache.errors import FeatcacheError, MachineError
+from featcache.errors import FeatcacheError, MachineError, UsageError
 from featcache.files import expand_home
 from featcache.media import ImageTransform
 from featcache.recipe import TrunkSection
@@ -11,6 +11,7 @@ from featcache.trunks import weights
 from featcache.trunks.architectures import ARCHITECTURES, RANDOM
 from featcache.trunks.source import DECODERS, TrunkSource
 from featcache.trunks.spec import TrunkSpec
+from featcache.trunks.vit_layers import is_vit_layer
 from featcache.trunks.weights_memo import WeightsMemo
 
 
@@ -23,10 +24,20 @@ def name_trunk(section: TrunkSection, memo: WeightsMemo, transform: ImageTransfo
         transform: That of a store that is there, where it is not to be what the weights would get today.
 
     Raises:
-        UsageError: no such architecture, or no such weights.
+        UsageError: no such architecture, no such weights, or layers that no one forward has.
     """
-    if section.arch in ARCHITECTURES and set(section.layer) <= {"auto", "cls"} and not section.changes_input:
-        return TrunkSource(section, memo, transform)
+    if section.arch in ARCHITECTURES and not section.changes_input:
+        others = [layer for layer in section.layer if not is_vit_layer(layer)]
+        if not others:
+            return TrunkSource(section, memo, transform)
+        from featcache.trunks.libraries import check_layer
+
+        others = list(map(check_layer, others))
+        if len(others) < len(section.layer):
+            raise UsageError(
+                f"layer {others[0]}: of {section.arch} it is read from torchvision's own forward, the others are not; "
+                f"extract it in a run of its own"
+            )
     from featcache.trunks.libraries import LibrarySource
 
     return LibrarySource(section, memo, transform)

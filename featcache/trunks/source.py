@@ -16,6 +16,7 @@ from featcache.trunks import weights
 from featcache.trunks.architectures import RANDOM, Architecture, architecture, weights_kind
 from featcache.trunks.hardware import Compute, fast_precision
 from featcache.trunks.spec import TrunkSpec
+from featcache.trunks.vit_layers import resolve_layers, stored_type, vit_layer_width
 from featcache.trunks.weights_memo import WeightsMemo
 
 if TYPE_CHECKING:
@@ -52,9 +53,30 @@ class TrunkSource:
         return self.arch.name
 
     @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that are kept, in their order, each once.
+
+        Raises:
+            MachineError: "auto" is among them, and the network has to be read for it, as `tensors`.
+        """
+        return resolve_layers(self.section.layer)
+
+    @property
     def width(self) -> int:
-        """How many numbers the embedding has."""
-        return self.arch.dim
+        """How many numbers all layers have together."""
+        return sum(map(self.layer_width, self.layers))
+
+    def layer_width(self, layer: str) -> int:
+        """Return how many numbers a layer has.
+
+        Args:
+            layer: As "cls".
+
+        Raises:
+            UsageError: the network has no such layer.
+            MachineError: it has to be read for that, as `tensors`.
+        """
+        return vit_layer_width(self.arch, self.transform.crop, layer)
 
     @property
     def frozen_parameters(self) -> int:
@@ -65,12 +87,13 @@ class TrunkSource:
         """
         return self.arch.frozen_parameters(self.transform.crop)
 
-    def build(self, spec: TrunkSpec, device: str) -> Any:
-        """Return the network on a device: uint8 pixels in, embeddings out.
+    def build(self, spec: TrunkSpec, device: str, layers: tuple[str, ...]) -> Any:
+        """Return the network on a device: uint8 pixels in, layers out, side by side.
 
         Args:
-            spec: What it is to make.
+            spec: What it is to make; of several layers, the spec of one of them.
             device: As torch calls it.
+            layers: Which are kept, in this order.
 
         Raises:
             MachineError: as `tensors`.
@@ -79,7 +102,9 @@ class TrunkSource:
 
         from featcache.trunks import vit
 
-        return vit.build(self.tensors, self.arch, spec.transform, dtype=getattr(torch, spec.compute), device=device)
+        return vit.build(
+            self.tensors, self.arch, spec.transform, dtype=getattr(torch, spec.compute), device=device, layers=layers
+        )
 
     @property
     def label(self) -> str:
@@ -196,8 +221,24 @@ class TrunkSource:
             read_at=now_ns() if fetched else self._named_at, file_sha256=self.file_sha256,
         )  # fmt: skip
 
-    def spec(self, compute: Compute) -> TrunkSpec:
+    def spec(self, compute: Compute, layer: str | None = None) -> TrunkSpec:
         """Return the identity of what this trunk makes at a precision.
+
+        Args:
+            compute: What the forward computes in, "float32" or "bfloat16".
+            layer: Which of the layers, which the network need not have (`layer_width` refuses it); None: the first.
+
+        Raises:
+            MachineError: as `sha256`.
+        """
+        layer = self.layers[0] if layer is None else layer
+        return TrunkSpec(
+            arch=self.arch_name, weights_sha256=self.sha256, transform=self.transform, layer=layer,
+            compute=compute, stored=stored_type(self.section.stored, layer),
+        )  # fmt: skip
+
+    def specs(self, compute: Compute) -> tuple[TrunkSpec, ...]:
+        """Return the identity of each layer at a precision, in the order of `layers`.
 
         Args:
             compute: What the forward computes in, "float32" or "bfloat16".
@@ -205,16 +246,10 @@ class TrunkSource:
         Raises:
             MachineError: as `sha256`.
         """
-        return TrunkSpec(
-            arch=self.arch.name,
-            weights_sha256=self.sha256,
-            transform=self.transform,
-            compute=compute,
-            stored=self.section.stored,
-        )
+        return tuple(self.spec(compute, layer) for layer in self.layers)
 
-    def choose(self, held: Sequence[TrunkSpec], device: Callable[[], str]) -> TrunkSpec:
-        """Return the spec to use.
+    def choose(self, held: Sequence[TrunkSpec], device: Callable[[], str]) -> tuple[TrunkSpec, ...]:
+        """Return the spec of each layer, all of one precision.
 
         It is as typed; or with "auto" that of a store that fits otherwise, else what the device is fast in.
 
@@ -226,9 +261,9 @@ class TrunkSource:
             MachineError: as `spec`.
         """
         if self.section.precision != "auto":
-            return self.spec(PRECISION[self.section.precision])
-        fitting = [spec for spec in map(self.spec, PRECISION.values()) if spec in held]
-        return fitting[0] if len(fitting) == 1 else self.spec(fast_precision(device()))
+            return self.specs(PRECISION[self.section.precision])
+        fitting = [specs for specs in map(self.specs, PRECISION.values()) if any(spec in held for spec in specs)]
+        return fitting[0] if len(fitting) == 1 else self.specs(fast_precision(device()))
 
 
 def _look_at(file: Path | None) -> tuple[int, FileStat | None]:

@@ -104,7 +104,8 @@ class Trunk:
             pixels: (n, *transform.shape) uint8, or what `upload` made of it.
 
         Returns:
-            (n, dim) float32; of an image that the device cannot decode, a row of nan.
+            (n, dim) float32, dim being the sum of the layers' widths; of an image that the device cannot decode, a row
+            of nan.
 
         Raises:
             MachineError: there is no memory for a single image, or the device's JPEG decoder fails.
@@ -206,6 +207,7 @@ def load_trunk(
     spec: TrunkSpec,
     *,
     device: str,
+    layers: tuple[str, ...] = (),
     batch_size: int | None = None,
     engine: str = "eager",
     images: int = 0,
@@ -216,6 +218,7 @@ def load_trunk(
         source: Its weights.
         spec: What it is to make.
         device: As torch calls it.
+        layers: Which are read from each forward, side by side, in place of the spec's; none: that of the spec.
         batch_size: Images in one forward; None: the device's own number.
         engine: As `--engine` has it.
         images: How many there are to do: engine "auto" depends on it.
@@ -237,7 +240,7 @@ def load_trunk(
         nvjpeg.require_nvjpeg(device)
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)  # of this thread: graphs are captured on the current device
-    network = source.build(spec, device)
+    network = source.build(spec, device, layers or (spec.layer,))
     choice = engines.choose_engine(engine, device, images)
     trunk = Trunk(spec, device, batch_size or BATCH[device.partition(":")[0]], network, choice)
     trunk.prepare()  # now, not at the first batch: what is recorded of a run is the engine that it has

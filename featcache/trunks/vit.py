@@ -1,4 +1,4 @@
-"""The Vision Transformer's forward pass, for the class token and no more.
+"""The Vision Transformer's forward pass, for the layers that are kept and no more.
 
 Dosovitskiy et al., "An Image is Worth 16x16 Words" (2021), section 3.1, with torchvision's weights and names:
 
@@ -7,10 +7,13 @@ Dosovitskiy et al., "An Image is Worth 16x16 Words" (2021), section 3.1, with to
     z_l  = MLP(LN(z'_l)) + z'_l                l = 1 … L       (3)
     y    = LN(z_L^0)                                           (4)
 
-Of the last block only row 0 is ever read, so there (2) needs queries for one token (keys and values for all), and
-(3) one row: 7 % of the network is never computed. Shapes below: n images, t tokens, d width, h heads.
+Where only the class token is kept, of the last block only row 0 is ever read, so there (2) needs queries for one token
+(keys and values for all), and (3) one row: 7 % of the network is never computed. Other layers are read from the same
+forward (`vit_layers` has their names); the class token is computed in the same way beside them, so that its bytes do
+not depend on what else is kept. Shapes below: n images, t tokens, d width, h heads.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +24,7 @@ from torch.nn import functional as F  # noqa: N812 (as everybody calls it)
 
 from featcache.media import ImageTransform
 from featcache.trunks.architectures import Architecture
+from featcache.trunks.vit_layers import block_of, grid_edge, kind_of
 
 EPSILON = 1e-6  # torchvision's LayerNorm in ViT; torch's own default is 1e-5
 
@@ -116,12 +120,28 @@ class Block:
 
     def class_token(self, z: Tensor) -> Tensor:
         """(n, t, d) -> (n, 1, d): row 0 of what `__call__` gives."""
-        d = z.shape[-1]
         normed = self.norm_1(z)
-        first, asked = (x[:, :1].expand(-1, SAME_ROWS, -1) for x in (z, normed))  # each (n, SAME_ROWS, d)
-        query = self.qkv.part(slice(d))(asked)
-        key, value = self.qkv.part(slice(d, None))(normed).chunk(2, dim=-1)  # each (n, t, d)
-        first = first + self._attend(query, key, value)
+        return self._class_token(z, normed, *self._keys_and_values(normed))
+
+    def class_token_and_all(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, t, d) -> (n, 1, d) and (n, t, d): what `class_token` gives, bit for bit, and what `__call__` gives.
+
+        Keys and values are computed once; a few rows more of the rest cost nothing beside them.
+        """
+        normed = self.norm_1(z)
+        key, value = self._keys_and_values(normed)
+        tokens = z + self._attend(self.qkv.part(slice(z.shape[-1]))(normed), key, value)
+        return self._class_token(z, normed, key, value), tokens + self._mlp(tokens)
+
+    def _keys_and_values(self, normed: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, t, d) -> twice (n, t, d)."""
+        key, value = self.qkv.part(slice(normed.shape[-1], None))(normed).chunk(2, dim=-1)
+        return key, value
+
+    def _class_token(self, z: Tensor, normed: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Four times (n, t, d) -> (n, 1, d)."""
+        first, class_rows = (x[:, :1].expand(-1, SAME_ROWS, -1) for x in (z, normed))  # each (n, SAME_ROWS, d)
+        first = first + self._attend(self.qkv.part(slice(z.shape[-1]))(class_rows), key, value)
         return (first + self._mlp(first))[:, :1]
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -139,7 +159,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class ViT:
-    """uint8 pixels in, one class token an image out; the weights are cast once, when it is built."""
+    """uint8 pixels in, the layers of each image out; the weights are cast once, when it is built."""
 
     patch: int
     embed_patch: Linear  # 3 patch^2 -> d; holds 1/255, mean and std too
@@ -147,18 +167,69 @@ class ViT:
     positions: Tensor  # (t - 1, d): of the patches
     blocks: tuple[Block, ...]
     norm: Norm
+    layers: tuple[str, ...] = ("cls",)  # which are kept, in this order; each once
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """(n, 3, crop, crop) uint8 -> (n, d) float32."""
+        """(n, 3, crop, crop) uint8 -> (n, sum of the layers' widths) float32, side by side."""
+        z, rows = self._embed_patches(pixels), dict[str, Tensor]()
+        last = min(map(block_of, self.layers))  # counted from the end; what comes behind it is not computed
+        for number in range(len(self.blocks), max(last, 2) - 1, -1):
+            z = self.blocks[-number](z)
+            rows |= self._read(z, number)
+        if last == 1:
+            rows |= self._read_last(z)
+        kept = [rows[layer] for layer in self.layers]
+        return kept[0] if len(kept) == 1 else torch.cat(kept, dim=1)
+
+    def _read(self, z: Tensor, block: int) -> dict[str, Tensor]:
+        """Return the layers that are kept of a block's output, (n, t, d), each (n, width) float32.
+
+        Args:
+            z: The output.
+            block: Which one, counted from the end: 1 is the last.
+        """
+        layers = [layer for layer in self.layers if block_of(layer) == block]
+        if not layers:
+            return {}
+        if all(kind_of(layer) == "cls" for layer in layers):
+            return dict.fromkeys(layers, self.norm(z[:, :1])[:, 0].float())
+        tokens = self.norm(z).float()
+        return {layer: _reduce(tokens, layer) for layer in layers}
+
+    def _read_last(self, z: Tensor) -> dict[str, Tensor]:
+        """Return the layers of the last block, (n, width) float32 each, from its input, (n, t, d)."""
+        class_layers = [layer for layer in self.layers if block_of(layer) == 1 and kind_of(layer) in ("cls", "pooled")]
+        rows: dict[str, Tensor] = {}
+        if len(class_layers) == sum(block_of(layer) == 1 for layer in self.layers):
+            first = self.blocks[-1].class_token(z)
+        else:
+            first, z = self.blocks[-1].class_token_and_all(z)
+            rows = self._read(z, 1)
+        return rows | dict.fromkeys(class_layers, self.norm(first)[:, 0].float())  # equation (4)
+
+    def _embed_patches(self, pixels: Tensor) -> Tensor:
+        """(n, 3, crop, crop) uint8 -> (n, t, d), equation (1)."""
         n, _, height, width = pixels.shape
         p = self.patch
         grid = pixels.view(n, 3, height // p, p, width // p, p).permute(0, 2, 4, 1, 3, 5)  # (n, gh, gw, 3, p, p)
         centred = grid.reshape(n, -1, 3 * p * p).to(self.embed_patch.weight.dtype) - 128  # (n, t - 1, 3 p p)
         patches = self.embed_patch(centred) + self.positions  # (n, t - 1, d)
-        z = torch.cat([self.class_row.expand(n, -1, -1), patches], dim=1)  # (n, t, d), equation (1)
-        for block in self.blocks[:-1]:
-            z = block(z)
-        return self.norm(self.blocks[-1].class_token(z))[:, 0].float()  # equation (4)
+        return torch.cat([self.class_row.expand(n, -1, -1), patches], dim=1)
+
+
+def _reduce(tokens: Tensor, layer: str) -> Tensor:
+    """Return what a layer keeps of normalised tokens, the class token first: (n, t, d) -> (n, width) float32."""
+    kind = kind_of(layer)
+    if kind in ("cls", "pooled"):  # of the last block, `ViT` has another answer
+        return tokens[:, 0]
+    patches = tokens[:, 1:]
+    if kind == "mean":
+        return patches.mean(dim=1)
+    if kind == "tokens":
+        return patches.flatten(1)
+    edge = math.isqrt(patches.shape[1])
+    grid = patches.transpose(1, 2).reshape(len(patches), -1, edge, edge)  # (n, d, edge, edge)
+    return F.adaptive_avg_pool2d(grid, grid_edge(layer)).flatten(2).transpose(1, 2).flatten(1)
 
 
 def build(
@@ -168,6 +239,7 @@ def build(
     *,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
+    layers: tuple[str, ...] = ("cls",),
 ) -> ViT:
     """The network from torchvision's tensors (float32, without a classifier), cast and moved once.
 
@@ -211,4 +283,5 @@ def build(
         positions=cast(positions[0, 1:]),
         blocks=tuple(blocks),
         norm=norm("encoder.ln"),
+        layers=layers,
     )

@@ -37,6 +37,16 @@ def test_a_shard_is_committed_when_it_is_full_or_old(tmp_path):
         assert not writer.append(digests_of([12]), embeddings_of([12]))  # a new shard's minute begins
 
 
+def test_a_shard_of_wide_rows_is_committed_before_it_fills_the_memory(tmp_path, monkeypatch):
+    """Rows of all tokens of an image are published by their size, long before there are enough of them."""
+    rows = embeddings_of([1, 2, 3])
+    monkeypatch.setattr("featcache.store.writer.SHARD_BYTES", 2 * rows[0].nbytes)
+    with new_store(tmp_path).writer() as writer:
+        assert not writer.append(digests_of([1]), rows[:1])
+        assert writer.append(digests_of([2]), rows[1:2])
+        assert not writer.append(digests_of([3]), rows[2:])
+
+
 def test_ctrl_c_while_a_shard_is_published_leaves_its_rows_to_the_next_flush(tmp_path, monkeypatch):
     """What is embedded is published before anything else happens; what the disk refused is not tried again."""
     with new_store(tmp_path).writer() as writer:

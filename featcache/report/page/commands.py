@@ -17,8 +17,8 @@ from featcache.heads.classifiers import SettingValue, parse_settings
 from featcache.heads.saved import SavedModel, is_function
 from featcache.listing import order_splits, resolve_source
 from featcache.recipe import DriveActData, HeadSection, absolute_pipeline
-from featcache.store import ExtractedListing, read_split_assignment
-from featcache.trunks import DECODERS, PRECISION, WeightsMemo
+from featcache.store import ExtractedListing, find_stores, flags_that_name, read_split_assignment
+from featcache.trunks import DECODERS, PRECISION, WeightsMemo, stored_type
 
 Flag = tuple[str, object]  # its name and its value; "" where the name is all
 PART = re.compile(r"(limit|fraction) ([^,]+)(?:, seed (\d+))?")  # as `listing.take_subset` words it
@@ -47,7 +47,10 @@ def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadCon
     if isinstance(recipe.data, DriveActData) and not os.path.isabs(recipe.data.annotations or "/"):
         yield f"# run these in {_quoted(str(Path.cwd()))}: the recipe names its annotations from there"
     of_trunk: list[Flag] = [("--arch", trunk.arch), *named]
-    of_trunk += [("--stored", trunk.stored)] if trunk.stored != recipe.trunk.stored else []
+    of_trunk += [("--layer", trunk.layer)] if trunk.layer not in ("cls", *recipe.trunk.layer) else []
+    of_trunk += [("--stored", trunk.stored)] if trunk.stored != stored_type(recipe.trunk.stored, trunk.layer) else []
+    stores = [store for store in find_stores(request.folder, request.stat_log) if request.keys_of(store)]
+    named += [flag for flag in flags_that_name(head_on_split.store, stores) if flag[0] in ("--arch", "--layer")]
     decode = next(word for word, decoder in DECODERS.items() if decoder == trunk.decoder)
     of_trunk += [("--decode", decode)] if decode != recipe.trunk.decode else []
     early, late = _extracts(head_on_split)

@@ -83,7 +83,8 @@ def _command(folds: FoldsEvaluation, heads: Mapping[int, HeadOnSplit]) -> str:
     request = head_on_fold.request
     recipe, root = absolute_pipeline(request.pipeline, data=request.data), os.path.abspath(request.recipe.data.root)
     where: list[Flag] = [("--pipeline", recipe), ("--data", root), ("--name", request.name), ("--cache", request.cache)]
-    where += [("--store", request.store), ("--weights", request.weights), ("--precision", request.precision)]
+    where += [("--store", request.store), ("--arch", request.arch), ("--layer", request.layer)]
+    where += [("--weights", request.weights), ("--precision", request.precision)]
     options: list[Flag] = [("--folds", ",".join(map(str, folds.numbers))), ("--split", first.split)]
     options += [("--by", first.by)] if first.by != UNITS[0] else []
     options += [("--clip-rule", first.rule)] if first.rule else []

@@ -19,6 +19,9 @@ LAYER_WORDS = "auto, cls, mean, pooled, tokens, grid2, grid4, cls@-2 or name:MOD
 def check_layer(layer: str) -> str:
     """Return a layer's name.
 
+    Args:
+        layer: As a person types it.
+
     Raises:
         UsageError: it is none.
     """

@@ -13,7 +13,7 @@ from featcache.errors import MachineError, UsageError
 from featcache.files import expand_home, now_ns, read_file_stat
 from featcache.media import ImageTransform
 from featcache.recipe import TrunkSection
-from featcache.trunks import DECODERS, RANDOM, TrunkSource, TrunkSpec, WeightsMemo, hash_tensors
+from featcache.trunks import DECODERS, RANDOM, TrunkSource, TrunkSpec, WeightsMemo, hash_tensors, resolve_layers
 from featcache.trunks.libraries.facts import NetworkFacts, describe_files, describe_module, library_version
 from featcache.trunks.libraries.layers import AUTO, check_layer
 from featcache.trunks.libraries.registry import library_of, split_arch
@@ -48,7 +48,7 @@ class LibrarySource(TrunkSource):
             raise UsageError(f"--arch {section.arch}: expected {self.library_name}:NAME")
         self.weights = PRETRAINED if section.weights == _TORCHVISION_DEFAULT and self.library_name else section.weights
         self.kind: Literal["random", "file", "published"] = weights_kind(expand_home(self.weights))
-        self.layers = tuple(check_layer(layer) for layer in section.layer)
+        self.named_layers = tuple(check_layer(layer) for layer in section.layer)
         self._named_at, self._before = now_ns(), self._stat()
         self.unused = ""
 
@@ -111,33 +111,27 @@ class LibrarySource(TrunkSource):
         return f"{how} and cropped to {size}, {why}"
 
     @property
-    def width(self) -> int:
-        """How many numbers the embedding has."""
-        return self.layer_width(self.layer)
-
-    @property
-    def layer(self) -> str:
-        """The layer that is kept, "auto" decided: the class token, where there is one."""
-        first = self.layers[0]
-        return first if first != AUTO else "cls" if "cls" in self.facts.widths else "pooled"
+    def layers(self) -> tuple[str, ...]:
+        """The layers that are kept, in their order, each once; "auto" is the class token, where there is one."""
+        if AUTO not in self.named_layers:
+            return resolve_layers(self.named_layers)
+        auto = "cls" if "cls" in self.facts.widths else "pooled"
+        return resolve_layers([auto if layer == AUTO else layer for layer in self.named_layers])
 
     def layer_width(self, layer: str) -> int:
-        """Return how many numbers a layer has.
+        """Return how many numbers a layer has; the network is loaded where only a forward tells that.
 
         Args:
-            layer: Its name.
+            layer: As "cls".
 
         Raises:
             UsageError: the network has no such layer.
+            MachineError: as `loaded`.
         """
         widths = self.facts.widths
         if layer in widths:
             return widths[layer]
-        if layer.startswith("grid") and "tokens" in widths:
-            return widths["mean"] * int(layer.removeprefix("grid")) ** 2
-        if "@" in layer and "mean" in widths:
-            return widths["mean"]
-        if layer.startswith("name:"):
+        if "@" in layer or layer.startswith(("grid", "name:")):
             return self._probe([layer])[layer]
         raise UsageError(f"layer {layer}: {self.arch_name} has no such layer; it has {', '.join(widths)}")
 
@@ -201,34 +195,43 @@ class LibrarySource(TrunkSource):
         """Of the tensors."""
         return self.facts.sha256
 
-    def spec(self, compute: Literal["float32", "bfloat16"]) -> TrunkSpec:
-        """Return the identity of what this trunk makes at a precision.
+    def spec(self, compute: Literal["float32", "bfloat16"], layer: str | None = None) -> TrunkSpec:
+        """Return the identity of what this trunk makes at a precision, as `TrunkSource.spec`.
 
         Args:
-            compute: What the forward computes in.
-        """
-        return TrunkSpec(
-            arch=self.arch_name, weights_sha256=self.sha256, transform=self.transform, layer=self.layer,
-            compute=compute, stored=self.section.stored, config=self.facts.config,
-        )  # fmt: skip
+            compute: What the forward computes in, "float32" or "bfloat16".
+            layer: Which of the layers; None: the first.
 
-    def choose(self, held: Sequence[TrunkSpec], device: Callable[[], str]) -> TrunkSpec:
-        """Return the spec to use, as `TrunkSource.choose`; a module of one's own computes in float32 unless asked.
+        Raises:
+            FeatcacheError: as `loaded`.
+        """
+        return replace(super().spec(compute, layer), config=self.facts.config)
+
+    def choose(self, held: Sequence[TrunkSpec], device: Callable[[], str]) -> tuple[TrunkSpec, ...]:
+        """Return the specs to use, as `TrunkSource.choose`; a module of one's own computes in float32 unless asked.
 
         Args:
             held: The specs of the stores that are there.
             device: Called for the device where that decides.
+
+        Raises:
+            FeatcacheError: as `loaded`.
         """
         if self.library_name == "module" and self.section.precision == "auto":
-            return self.spec("float32")
+            return self.specs("float32")
         return super().choose(held, device)
 
-    def build(self, spec: TrunkSpec, device: str) -> Any:
+    def build(self, spec: TrunkSpec, device: str, layers: tuple[str, ...]) -> Any:
         """Return the network on a device, at the spec's precision.
 
         Args:
-            spec: What it is to make.
+            spec: What it is to make; of several layers, the spec of one of them.
             device: As torch calls it.
+            layers: Which are kept, in this order.
+
+        Raises:
+            UsageError: it has no such layer.
+            MachineError: as `loaded`.
         """
         import torch
 
@@ -236,38 +239,13 @@ class LibrarySource(TrunkSource):
 
         network = self.loaded
         del self.loaded  # its module is cast and moved now
-        return LibraryNetwork(network, [spec.layer], spec.transform, dtype=getattr(torch, spec.compute), device=device)
+        return LibraryNetwork(network, layers, spec.transform, dtype=getattr(torch, spec.compute), device=device)
 
     def _probe(self, layers: Sequence[str]) -> dict[str, int]:
         """Return the width of each of these layers that the network has, by one forward of a black image."""
-        import torch
+        from featcache.trunks.libraries.widths import measure_widths
 
-        from featcache.trunks.libraries.layers import LayerReader
-
-        network = self.loaded
-        assert network.transform is not None  # noqa: S101 (`loaded` refuses it)
-        widths: dict[str, int] = {}
-        pixels = torch.zeros(1, 3, *network.transform.input_size)
-        reader = LayerReader(network, [layer for layer in layers if layer.startswith("name:")])
-        with torch.inference_mode():
-            try:
-                named = reader(pixels)
-                maps = network.forward(pixels)
-            except (RuntimeError, TypeError, ValueError) as error:  # a network that does not take what it is given
-                raise UsageError(
-                    f"{self.arch_name}: its forward fails on images of {pixels.shape[3]} x {pixels.shape[2]}: "
-                    f"{str(error).splitlines()[0]}"
-                ) from None
-        widths |= {layer: value[0].numel() for layer, value in zip(reader.layers, named, strict=True)}
-        found = {
-            "cls": maps.cls,
-            "mean": None if maps.patches is None else maps.patches[:, 0],
-            "pooled": maps.pooled,
-            "tokens": maps.patches,
-        }
-        return widths | {
-            name: value[0].numel() for name, value in found.items() if value is not None and name in layers
-        }
+        return measure_widths(self.loaded, layers, self.arch_name)
 
     def _settings(self) -> dict[str, Any]:
         """Return what names this network from any folder, in the words of a recipe."""
