@@ -11,7 +11,7 @@ from featcache.cli.output import echo, echo_json, echo_stderr, open_console, rel
 from featcache.recipe import DataOptions, TrunkKeywords
 
 if TYPE_CHECKING:
-    from featcache.extraction import Progress
+    from featcache.extraction import Progress, Summary
 
 
 @command("data")
@@ -118,7 +118,7 @@ def extract(
 ) -> None:
     """Stage one: embed the images that the cache lacks. Safe to stop at any moment, safe to run again."""
     from featcache.extraction import Settings, extract
-    from featcache.report import ProgressBar, extract_sentence, extract_time_shares, extract_warnings, time_left
+    from featcache.report import ProgressBar, extract_warnings, time_left
 
     settings = Settings(
         device=device, engine=engine, workers=workers, batch_size=batch_size, max_bad=max_bad,
@@ -157,11 +157,7 @@ def extract(
     for fold, of_fold in runs:
         if fold is not None:
             echo(f"fold {fold}")
-        for summary in of_fold:
-            echo(extract_sentence(summary))
-            for line in (extract_time_shares(summary), summary.held_back):
-                if line:
-                    echo(f"  {line}")
+        _echo_summaries(of_fold)
     for engine_line in dict.fromkeys(summary.engine for summary in summaries if summary.engine):  # chosen once
         echo(engine_line)
     if summaries[0].transform:
@@ -169,3 +165,21 @@ def extract(
     for store, summary in {summary.store: summary for summary in summaries}.items():
         echo(f"{summary.trunk}: {relative_path(Path(summary.cache) / 'stores' / store)}")
     say_next("fit-head", options, *([] if folds is None else ["--folds", folds]), store=summaries[0].store)
+
+
+def _echo_summaries(summaries: "list[Summary]") -> None:
+    """Print what was done of each split: once for all layers of which the same is to be said."""
+    from featcache.report import extract_sentence, extract_time_shares
+
+    for split in dict.fromkeys(summary.split for summary in summaries):
+        by_sentence: dict[str, list[Summary]] = {}
+        for summary in summaries:
+            if summary.split == split:
+                by_sentence.setdefault(extract_sentence(summary), []).append(summary)
+        for sentence, alike in by_sentence.items():
+            layers = "" if len(by_sentence) == 1 else f"{', '.join(summary.layer for summary in alike)}: "
+            echo(f"{layers}{sentence}")
+        longest = max(summaries, key=lambda summary: (summary.split == split, summary.embedded))
+        for line in (extract_time_shares(longest), longest.held_back):
+            if line:
+                echo(f"  {line}")

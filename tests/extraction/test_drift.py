@@ -74,7 +74,7 @@ def test_beyond_the_bound_the_extract_stops(extract, tmp_path, monkeypatch, move
     real = Trunk.embed
     noise = np.random.default_rng(2).standard_normal(64).astype(np.float32)
     monkeypatch.setattr(Trunk, "embed", lambda self, pixels: real(self, pixels) + np.float32(moved) * noise)
-    monkeypatch.setattr("featcache.extraction.run.find_storable", lambda rows, _: np.ones(len(rows), dtype=bool))
+    monkeypatch.setattr("featcache.extraction.layer.find_storable", lambda rows, _: np.ones(len(rows), dtype=bool))
     if stands:
         assert 0 < extract("val", batch_size=3).drift.cosine < 1e-6
         return

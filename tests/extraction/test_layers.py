@@ -144,6 +144,29 @@ def test_an_interrupted_extract_of_layers_ends_with_the_same_embeddings(small, e
         assert load(small, layer=layer).x.tobytes() == expected.x.tobytes()
 
 
+def test_each_layer_is_compared_with_its_own_store(small, extract_layers):
+    """With another batch size, images that the stores hold are embedded again: every layer is within its bound."""
+    extract_layers(small, LAYERS, batch_size=4)
+    draw(small / "train" / "0" / "new.png", 1)
+    for summary in extract_layers(small, LAYERS, batch_size=8).values():
+        assert (summary.embedded, summary.drift.compared) == (1, 8)
+
+
+def test_the_command_prints_a_split_once_for_layers_that_are_alike(folder, nano, run):
+    """What differs is said of each; every store has its line, and the next command names a layer."""
+    words = ("extract", folder, *nano.flags, "--workers", "1")
+    run(*words, "--layer", "cls")
+    out = run(*words, "--layer", "cls", "--layer", "mean").out
+    assert "cls: digits/train: 28 images: 0 embedded, 28 reused" in out
+    assert "mean: digits/train: 28 images: 28 embedded, 0 reused" in out
+    out = run(*words, "--layer", "cls", "--layer", "mean").out
+    assert out.count("digits/train: 28 images: 0 embedded, 28 reused, 0 failed") == 1
+    assert out.count("layer cls: ") == out.count("layer mean: ") == 1
+    assert out.splitlines()[-1] == f"next: featcache fit-head {folder} --layer cls"
+    refused = run("fit-head", folder)
+    assert (refused.code, "name one with --layer cls or --layer mean" in refused.err) == (3, True)
+
+
 def test_several_devices_give_every_layer(small, extract_layers, load, tmp_path, two_domains):
     """A process for each device: the same bytes as of one, layer by layer."""
     extract_layers(small, LAYERS, device="all")
