@@ -101,7 +101,8 @@ def test_a_setting_of_the_trunk_is_everywhere(name):
     """Each is a key of [trunk]; those with an option are one of extract, and a keyword of extract."""
     setting = TRUNK[name]
     field = TrunkSection.model_fields[name]
-    assert (field.description, field.default) == (setting.declaration.help, setting.default)
+    default = (setting.default,) if setting.declaration.several else setting.default
+    assert (field.description, field.default) == (setting.declaration.help, default)
     assert options_of("extract").get(name) == (help_of(setting) if setting.declaration.option else None)
     assert (name in keyword_types(featcache.extract)) == setting.declaration.option
 
