@@ -89,6 +89,6 @@ def _advise_conversion(size: str) -> str:
     if arch not in ARCHITECTURES:
         return f"featcache reads torchvision's names, and of these networks it runs {_RUNS}"
     return (
-        f"featcache reads torchvision's names: copy the tensors into torchvision.models.{arch}() and save its state "
-        f"dict (mind that the transform may differ)."
+        f"they are read as those of torchvision.models.{arch}() where they fit it whole: --arch {arch}, with the image "
+        f"size that they are for (mind that the transform may differ)."
     )
