@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from featcache.files import read_file_stat
 from featcache.media import ImageTransform
@@ -23,10 +23,14 @@ class NetworkFacts:
     widths: dict[str, int]  # of `cls`, `mean`, `pooled`, and `tokens` laid flat; those that it has
     parameters: int
     config: str
+    positions: Literal["own", "interpolated"] = "own"
 
     def to_json(self, arch: str) -> dict[str, Any]:
         """Return it as JSON values; the checked part of it is a spec's."""
-        spec = TrunkSpec(arch=arch, weights_sha256=self.sha256, transform=self.transform, config=self.config)
+        spec = TrunkSpec(
+            arch=arch, weights_sha256=self.sha256, transform=self.transform, config=self.config,
+            positions=self.positions,
+        )  # fmt: skip
         return {"spec": spec.to_json(), "widths": self.widths, "parameters": self.parameters}
 
     @classmethod
@@ -35,7 +39,8 @@ class NetworkFacts:
         try:
             spec = TrunkSpec.from_json(document["spec"])
             widths = {str(name): int(width) for name, width in document["widths"].items()}
-            return cls(spec.weights_sha256, spec.transform, widths, int(document["parameters"]), spec.config)
+            parameters = int(document["parameters"])
+            return cls(spec.weights_sha256, spec.transform, widths, parameters, spec.config, spec.positions)
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
 

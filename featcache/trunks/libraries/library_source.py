@@ -158,7 +158,8 @@ class LibrarySource(TrunkSource):
         from featcache.trunks.libraries import own_module, pixels
 
         library, name = library_of(self.section.arch)
-        network = library.load(name, expand_home(self.weights), self.section.image_size)
+        size, interpolate = self.section.image_size, self.section.interpolate_positions
+        network = library.load(name, expand_home(self.weights), size, interpolate=interpolate)
         self.unused = network.note
         if self.section.transform:
             return replace(network, transform=state_transform(self.section.transform, network.transform))
@@ -170,7 +171,7 @@ class LibrarySource(TrunkSource):
     @cached_property
     def tensors(self) -> dict[str, "Tensor"]:
         """The frozen tensors, by the library's own names."""
-        state = self.loaded.module.state_dict()
+        state = self.loaded.module.state_dict() if self.loaded.named is None else self.loaded.named
         return {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
 
     @cached_property
@@ -187,6 +188,7 @@ class LibrarySource(TrunkSource):
             widths=self._probe(["cls", "mean", "pooled", "tokens"]),
             parameters=sum(value.numel() for value in network.module.parameters()),
             config=network.config,
+            positions="interpolated" if network.is_interpolated else "own",
         )
         with contextlib.suppress(MachineError):  # a cache that cannot be written to can still be read
             self.memo.remember(
@@ -209,7 +211,7 @@ class LibrarySource(TrunkSource):
         """
         return TrunkSpec(
             arch=self.arch_name, weights_sha256=self.sha256, transform=self.transform, layer=self.layer,
-            compute=compute, stored=self.section.stored, config=self.facts.config,
+            compute=compute, stored=self.section.stored, config=self.facts.config, positions=self.facts.positions,
         )  # fmt: skip
 
     def choose(self, held: Sequence[TrunkSpec], device: Callable[[], str]) -> TrunkSpec:
@@ -276,22 +278,22 @@ class LibrarySource(TrunkSource):
         if self.library_name == "hf" and folder.is_dir():
             arch = f"hf:{folder.absolute()}"
         settings = {"arch": arch, "weights": self.argument}
-        size = {"image_size": self.section.image_size} if self.section.image_size else {}
-        return {**settings, **size, **({"transform": self.section.transform} if self.section.transform else {})}
+        further = {name: getattr(self.section, name) for name in ("image_size", "interpolate_positions", "transform")}
+        return {**settings, **{name: value for name, value in further.items() if value}}
 
     @cached_property
     def _key(self) -> str:
         """What stands for the network and its weights in the memory: their names, and all that may change the facts."""
         parts = [self.argument, f"{self.library_name or 'torchvision'} {library_version(self.library_name)}"]
-        parts += [f"torch {version('torch')}"] if self.kind == "random" else []
+        parts += [f"torch {version('torch')}"] * (self.kind == "random")
         parts += [f"size {self.section.image_size}"] if self.section.image_size else []
-        parts += [f"transform {self.section.transform}"] if self.section.transform else []
+        parts += ["interpolated"] * self.section.interpolate_positions
+        parts += [f"transform {self.section.transform}"] * bool(self.section.transform)
         folder = Path(self.model_name).expanduser()
         if self.library_name == "hf":
             folder = Path(expand_home(self.weights)) if self.kind == "file" and os.path.isdir(self.weights) else folder
             parts += [str(folder.absolute()), describe_files(folder)] if folder.is_dir() else []
-        if self.library_name == "module":
-            parts.append(describe_module(self.model_name))
+        parts += [describe_module(self.model_name)] if self.library_name == "module" else []
         return " | ".join(parts)
 
     def _stat(self) -> Any:
