@@ -14,7 +14,7 @@ from featcache.files import expand_home, now_ns, read_file_stat
 from featcache.media import ImageTransform
 from featcache.recipe import TrunkSection
 from featcache.trunks import DECODERS, RANDOM, TrunkSource, TrunkSpec, WeightsMemo, hash_tensors
-from featcache.trunks.libraries.facts import NetworkFacts, describe_files, describe_module, library_version
+from featcache.trunks.libraries.facts import NetworkFacts, describe_source, library_version, name_network
 from featcache.trunks.libraries.layers import AUTO, check_layer
 from featcache.trunks.libraries.registry import library_of, split_arch
 from featcache.trunks.libraries.stated_transform import state_transform
@@ -55,9 +55,7 @@ class LibrarySource(TrunkSource):
     @property
     def arch_name(self) -> str:
         """The network's name in specs: of a folder, its own name alone."""
-        if self.library_name == "hf" and (os.sep in self.model_name[:1] or Path(self.model_name).expanduser().is_dir()):
-            return f"hf:{Path(self.model_name).expanduser().resolve().name}"
-        return self.section.arch
+        return name_network(self.section.arch)
 
     @property
     def label(self) -> str:
@@ -289,11 +287,8 @@ class LibrarySource(TrunkSource):
         parts += [f"size {self.section.image_size}"] if self.section.image_size else []
         parts += ["interpolated"] * self.section.interpolate_positions
         parts += [f"transform {self.section.transform}"] * bool(self.section.transform)
-        folder = Path(self.model_name).expanduser()
-        if self.library_name == "hf":
-            folder = Path(expand_home(self.weights)) if self.kind == "file" and os.path.isdir(self.weights) else folder
-            parts += [str(folder.absolute()), describe_files(folder)] if folder.is_dir() else []
-        parts += [describe_module(self.model_name)] if self.library_name == "module" else []
+        has_folder = self.kind == "file" and os.path.isdir(expand_home(self.weights))
+        parts += describe_source(self.library_name, expand_home(self.weights) if has_folder else self.model_name)
         return " | ".join(parts)
 
     def _stat(self) -> Any:

@@ -1,6 +1,5 @@
 """A checkpoint's tensors, held against a network of a library and loaded into it: all of them, or none."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from featcache.trunks.checkpoints import (
     interpolate_positions,
     read_checkpoint,
 )  # fmt: skip
+from featcache.trunks.libraries.classifiers import CLASSIFIERS, classifier_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,12 +27,10 @@ if TYPE_CHECKING:
 # Computed when the network is built, or counted in training: a checkpoint may lack them, or have them beside the rest.
 _DERIVED = ("num_batches_tracked", "relative_position_index", "position_ids", "attn_mask", "relative_coords_table")
 _UNREAD = ("mask_token",)  # of training on masked patches: a frozen network never reads it
-_CLASSIFIERS = (
-    "head", "heads", "head_dist", "fc", "classifier", "last_linear", "aux1", "aux2", "AuxLogits", "logits",
-    "cls_classifier", "distillation_classifier",
-)  # fmt: skip
 # A library may resize these without a word where it makes its own names of others.
 _SIZED = (*POSITION_NAMES, "relative_position_bias_table", "patch_embed.proj.weight")
+
+VIT_SPELLINGS = (("class_token", "conv_proj.weight"), *VIT_ANCHORS.values())  # torchvision's, and the others'
 
 Convert = Callable[[dict[str, Any]], dict[str, Any]]  # another spelling of names -> the network's own
 
@@ -46,7 +44,7 @@ class Expectation:
     convert: Convert | None = None  # makes the network's names of those that the file may have
     beside: tuple[str, ...] = ()  # first parts of names that such a checkpoint has beside the network's
     interpolate: bool = False  # position embeddings of another image size are interpolated
-    spellings: tuple[tuple[str, ...], ...] = tuple(VIT_ANCHORS.values())  # names of the file that `convert` takes
+    spellings: tuple[tuple[str, ...], ...] = VIT_SPELLINGS  # names of the file that `convert` takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +149,7 @@ def _choose(file: Path, document: Any, expectation: Expectation) -> tuple[dict[s
     notes = [f"taken from {chosen}"] if chosen.keys or chosen.prefix else []
     if any(name not in chosen.tensors for name in anchors):
         notes.append(f"its tensors were renamed to those of {expectation.what}")
-    if dropped := _classifier_names(document, expectation.beside):
+    if dropped := classifier_names(document, expected, expectation.beside):
         notes.append(f"its classifier was left out ({dropped})")
     notes += [unused] if (unused := describe_unused(document, [chosen])) and not expectation.beside else []
     return named[id(chosen)], notes
@@ -238,7 +236,7 @@ def _check(file: Path, tensors: dict[str, Any], expectation: Expectation) -> "di
     """
     expected = expectation.tensors
     missing = _missing(tensors, expectation)
-    beside = (*_CLASSIFIERS, *expectation.beside)
+    beside = (*CLASSIFIERS, *expectation.beside)
     foreign = [
         name
         for name in tensors
@@ -262,22 +260,6 @@ def _check(file: Path, tensors: dict[str, Any], expectation: Expectation) -> "di
             f"weights {file}: {counted(len(broken), 'tensor')} with nan or inf (first: {broken[0]}); save them again"
         )
     return ready
-
-
-def _classifier_names(document: Any, beside: tuple[str, ...], depth: int = 0) -> str:
-    """Return the names of classifiers' tensors in a checkpoint, at most two; "" where there are none."""
-    names = []
-    for key, value in document.items() if isinstance(document, Mapping) and depth < _DEPTH else ():
-        if isinstance(value, Mapping):
-            if inner := _classifier_names(value, beside, depth + 1):
-                return inner
-        elif _is_tensor(value) and _CLASSIFIER_PART.search(str(key)) and str(key).split(".")[0] not in beside:
-            names.append(str(key))
-    return ", ".join(names[:2]) + (", …" if len(names) > 2 else "")
-
-
-_DEPTH = 5  # keys above the names
-_CLASSIFIER_PART = re.compile(rf"(?:^|\.)(?:{'|'.join(_CLASSIFIERS)})\.(?:\d+\.|fc\.)?(?:weight|bias)$")
 
 
 def _is_needed(name: str) -> bool:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from featcache.arguments import suggest_name
-from featcache.errors import UsageError
+from featcache.errors import MachineError, UsageError
+from featcache.files import hash_file
 from featcache.media import ImageTransform
 from featcache.trunks.checkpoints import rename_vit
 from featcache.trunks.libraries.base import FeatureMaps, LoadedNetwork, explain_unreachable, freeze, spatial
@@ -65,6 +66,7 @@ class TorchvisionModels:
                 f"Copy {file} to the folder hub/checkpoints of torch's cache from a machine with a network, or name a "
                 f"file with --weights FILE"
             )
+            _require_whole(file, file_prefix(entry.url))
             with (
                 explain_unreachable(f"weights {weights} of {name}", way_out),
                 _network_timeout(_TIMEOUT),
@@ -107,6 +109,19 @@ class TorchvisionModels:
             cast("Any", module).aux_logits = False
         _remove_classifier(module)
         return module
+
+
+def _require_whole(file: str, prefix: str) -> None:
+    """Refuse a published file in torch's cache that is not what was published; torch.hub never looks.
+
+    Raises:
+        MachineError: it is damaged, or another one.
+    """
+    from torch import hub
+
+    path = Path(hub.get_dir()) / "checkpoints" / file
+    if path.is_file() and not hash_file(path, follow_links=True).hex().startswith(prefix):
+        raise MachineError(f"{path}: its sha256 does not start with {prefix}: damaged. Remove it to fetch it again.")
 
 
 def _to_own_names(tensors: dict[str, Any]) -> dict[str, Any]:
