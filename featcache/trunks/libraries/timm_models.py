@@ -68,17 +68,20 @@ class TimmModels:
             way_out = f"Copy {file} from a machine with a network, and name it with --weights FILE"
             with explain_unreachable(f"weights of timm's {name}", way_out):
                 module = timm.create_model(name, pretrained=True, **options)
-        return replace(network_of(freeze(module), loaded.note, timm), is_interpolated=loaded.is_interpolated)
+        return replace(
+            network_of(freeze(module), loaded.note, timm, image_size), is_interpolated=loaded.is_interpolated
+        )
 
     @staticmethod
     def _timm() -> Any:
         return import_library("timm", "timm", "timm")
 
 
-def network_of(module: "Module", note: str, timm: Any) -> LoadedNetwork:
+def network_of(module: "Module", note: str, timm: Any, image_size: int = 0) -> LoadedNetwork:
     """Return a timm model, built without its classifier, as a network."""
     model: Any = module
-    config = timm.data.resolve_model_data_config(model)
+    # What is published of it has the size of its weights, whatever the network was built for.
+    config = timm.data.resolve_model_data_config(model, args={"img_size": image_size} if image_size else {})
     prefix = int(getattr(model, "num_prefix_tokens", 0) or 0)
     has_class_token = getattr(model, "cls_token", None) is not None
     is_channels_last = "NHWC" in str(getattr(model, "output_fmt", "")) or "swin" in type(model).__name__.lower()

@@ -79,6 +79,9 @@ class TorchvisionModels:
             module.load_state_dict(tensors, strict=False)
             loaded = replace(loaded, note="")
         transforms = entry.transforms() if entry is not None else None
+        if image_size and transforms is not None:  # the same share of the image is kept
+            resize, crop = transforms.resize_size[0], transforms.crop_size[0]
+            transforms.resize_size, transforms.crop_size = [round(image_size * resize / crop)], [image_size]
         return replace(_network(freeze(module), transforms, loaded.note), is_interpolated=loaded.is_interpolated)
 
     @staticmethod

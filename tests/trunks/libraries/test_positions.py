@@ -8,7 +8,9 @@ from featcache.errors import MachineError
 from featcache.recipe import TrunkSection
 from featcache.trunks import WeightsMemo, name_trunk
 from featcache.trunks.checkpoints import interpolate_positions
+from featcache.trunks.libraries.pixels import require_equal_pixels
 from featcache.trunks.libraries.timm_models import TimmModels
+from featcache.trunks.libraries.torchvision_models import TorchvisionModels
 
 timm = pytest.importorskip("timm")
 NAME = "test_vit"  # timm's own small ViT
@@ -56,6 +58,20 @@ def test_published_weights_of_another_size_are_refused_before_they_are_fetched()
     """Published weights are for one image size: another one is refused, not resampled by the library."""
     with pytest.raises(MachineError, match=r"for images of 518 pixels, not 224.*--interpolate-positions"):
         TimmModels().load("vit_small_patch14_dinov2.lvd142m", "pretrained", 224)
+
+
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+def test_another_image_size_is_that_of_the_images_too(library):
+    """A network built for another image size is given images of that size."""
+    network = (
+        TorchvisionModels().load("vit_b_32", "random", 96)
+        if library == "torchvision"
+        else TimmModels().load(NAME, "random", 96)
+    )
+    assert network.transform.input_size == (96, 96)
+    require_equal_pixels(network, network.transform, library)
+    with torch.inference_mode():
+        assert network.forward(torch.zeros(1, 3, 96, 96)).pooled.shape[0] == 1
 
 
 def test_interpolated_positions_are_part_of_the_identity(file, tmp_path):
