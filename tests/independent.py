@@ -55,7 +55,7 @@ def unseal_document(path: Path) -> dict:
     return value
 
 
-SPEC = {"arch", "weights_sha256", "transform", "layer", "config", "decoder", "compute", "stored"}
+SPEC = {"arch", "weights_sha256", "transform", "layer", "config", "positions", "decoder", "compute", "stored"}
 TRANSFORM = {"resize", "crop", "mean", "std", "interpolation", "antialias", "exif", "modes"}
 TRANSFORM |= {"fit", "height", "resize_height", "placement"}
 

@@ -224,13 +224,14 @@ class ExtractJob:
                 raise error
 
     def _describe_transform(self, spec: TrunkSpec) -> str:
-        """Return, of weights from a file, which transform they got and what else is to be known of it.
+        """Return, of weights from a file, which transform they got and what else is to be known of it; of others, what
+        was done with their file.
 
         That is: the stores that these weights made under another transform, and, where the file was read, what else it
         holds.
         """
         if self.source.kind != "file":
-            return ""
+            return f"of the weights' file: {self.source.unused}" if self.source.unused else ""
         older = [
             store.name
             for store in self.stores

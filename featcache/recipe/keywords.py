@@ -35,6 +35,7 @@ class TrunkKeywords(TypedDict, total=False):
     weights: str | None
     layer: str | Sequence[str] | None
     image_size: int | None
+    interpolate_positions: bool | None
     transform: str | None
     precision: str | None
     stored: str | None

@@ -70,7 +70,7 @@ class TrunkSection(Section, TrunkSettings, declares=(TrunkSettings,)):
     @property
     def changes_input(self) -> bool:
         """Whether the network is to get other images than its own."""
-        return bool(self.image_size or self.transform)
+        return bool(self.image_size or self.transform or self.interpolate_positions)
 
 
 class HeadSection(Section, declares=(HeadSettings, SelectionSettings)):

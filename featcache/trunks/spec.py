@@ -32,6 +32,7 @@ class TrunkSpec:
     layer: str = "cls"  # the class token after the final LayerNorm; others: `layers`
     compute: Literal["float32", "bfloat16"] = "float32"
     stored: Literal["float32", "float16"] = "float32"
+    positions: Literal["own", "interpolated"] = "own"  # position embeddings: the weights', or made of another size's
     config: str = ""  # sha256 of the library's configuration, where the name alone does not say what is computed
 
     @property
@@ -143,6 +144,7 @@ _SPEC: Mapping[str, tuple[bool, Callable[[Any], str]]] = {
     "transform": (True, lambda value: "" if isinstance(value, dict) else "an object"),
     "layer": (False, _matches(LAYER_PATTERN, "cls, mean, pooled, cls@-2, tokens, grid2, name:…")),
     "config": (False, _matches(r"[0-9a-f]{64}", "64 hex digits")),
+    "positions": (False, _one_of("own", "interpolated")),
     "decoder": (False, _one_of(*get_args(Decoder))),
     "compute": (False, _one_of("float32", "bfloat16")),
     "stored": (False, _one_of("float32", "float16")),

@@ -83,7 +83,6 @@ def load_with_note(arch: Architecture, weights: str, crop: int | None = None) ->
     """
     crop = crop or transform_for(arch, weights).crop
     tensors: Mapping[str, Any]
-    note = ""
     match weights_kind(arch, weights):
         case "random":
             tensors = _random(arch)
@@ -91,8 +90,9 @@ def load_with_note(arch: Architecture, weights: str, crop: int | None = None) ->
             tensors = _download(arch, weights)
         case _:
             file = Path(expand_home(weights))
-            tensors, note = pick_tensors(file, read_checkpoint(file), arch, crop)
-    return check_tensors(tensors, arch, crop, weights), note
+            picked = pick_tensors(file, read_checkpoint(file), arch, crop)
+            return check_tensors(picked.tensors, arch, crop, weights, picked.original), picked.note
+    return check_tensors(tensors, arch, crop, weights), ""
 
 
 def hash_tensors(tensors: Mapping[str, "Tensor"]) -> str:

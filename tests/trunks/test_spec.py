@@ -20,6 +20,7 @@ OTHER = {
     "compute": "bfloat16",
     "stored": "float16",
     "config": "22" * 32,
+    "positions": "interpolated",
 }
 OTHER_TRANSFORM = {
     "resize": 242,
@@ -42,6 +43,7 @@ specs = st.builds(
     arch=st.sampled_from(["vit_b_16", "timm:resnet50.a1_in1k", "hf:google/vit-base-patch16-224", "nets.small:Net"]),
     layer=st.sampled_from(["cls", "mean", "pooled", "tokens", "grid4", "cls@-2", "mean@-12", "name:layer3.1"]),
     config=st.sampled_from(["", "22" * 32]),
+    positions=st.sampled_from(["own", "interpolated"]),
     weights_sha256=st.sampled_from(["00" * 32, "11" * 32]),
     compute=st.sampled_from(["float32", "bfloat16"]),
     stored=st.sampled_from(["float32", "float16"]),
@@ -141,6 +143,7 @@ def test_a_spec_that_lacks_a_key_is_not_completed(key):
     [
         {"layer": "max"}, {"layer": "cls@0"}, {"layer": "cls@2"}, {"layer": "grid0"}, {"layer": "name:"},
         {"layer": "name:a/b"}, {"layer": "cls"}, {"layer": None}, {"compute": "float64"}, {"config": ""},
+        {"positions": "own"},
         {"config": "22"}, {"arch": "timm:"}, {"arch": ":a"}, {"arch": "a:b:c"}, {"arch": "hf:a/b/c"},
         {"arch": "hf:a/.."}, {"arch": "hf:../b"},
         {"compute": "float32"}, {"stored": "int8"}, {"stored": "float32"}, {"decoder": "pillow"}, {"decoder": 1},

@@ -1,7 +1,12 @@
 from .matching import check_tensors as check_tensors
 from .matching import pick_tensors as pick_tensors
+from .positions import POSITION_NAMES as POSITION_NAMES
+from .positions import interpolate_positions as interpolate_positions
 from .reading import read_checkpoint as read_checkpoint
 from .unused_tensors import describe_unused as describe_unused
+from .vit_names import VIT_ANCHORS as VIT_ANCHORS
+from .vit_names import naming_of as naming_of
+from .vit_names import rename_vit as rename_vit
 from .weight_sets import WeightSet as WeightSet
 from .weight_sets import choose_weight_set as choose_weight_set
 from .weight_sets import find_weight_sets as find_weight_sets

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import tarfile
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,9 @@ def _read_torch(file: Path, head: bytes) -> Any:
     import torch
 
     try:
-        with file.open("rb") as opened:  # what it is shows in its bytes: torch.load goes by the end of a name
+        # What it is shows in its bytes: torch.load goes by the end of a name, and warns of what is refused below.
+        with file.open("rb") as opened, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             return torch.load(opened, map_location="cpu", weights_only=True)
     except OSError as error:
         raise MachineError(f"weights {file}: cannot be read: {error.strerror or error}") from None

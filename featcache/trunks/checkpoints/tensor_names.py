@@ -60,7 +60,11 @@ def _describe_torchvision(shapes: _Shapes) -> str:
         return f"These are torchvision's names of a ViT of {depth} blocks of {dim} with patches of {patch} pixels."
     positions = shapes.get("encoder.pos_embedding", (0, 0, 0))[1:2]
     edge = round((positions[0] - 1) ** 0.5) * patch if positions and positions[0] > 1 else 0
-    at = f" for images of {edge} pixels" if edge and edge != fitting[0].transform.crop else ""
+    at = (
+        f" for images of {edge} pixels (--image-size {edge}, or --interpolate-positions)"
+        if edge and edge != fitting[0].transform.crop
+        else ""
+    )
     return f"These are the tensors of torchvision's {fitting[0].name}{at}."
 
 
@@ -89,6 +93,6 @@ def _advise_conversion(size: str) -> str:
     if arch not in ARCHITECTURES:
         return f"featcache reads torchvision's names, and of these networks it runs {_RUNS}"
     return (
-        f"featcache reads torchvision's names: copy the tensors into torchvision.models.{arch}() and save its state "
-        f"dict (mind that the transform may differ)."
+        f"they are read as those of torchvision.models.{arch}() where they fit it whole: --arch {arch}, with the image "
+        f"size that they are for (mind that the transform may differ)."
     )

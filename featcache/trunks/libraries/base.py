@@ -41,6 +41,8 @@ class LoadedNetwork:
     is_channels_last: bool = False  # its maps are (n, rows, columns, d), as Swin's
     note: str = ""  # what was undone or left out in the weights' file, a part of a sentence
     config: str = ""  # see `TrunkSpec.config`
+    is_interpolated: bool = False  # see `TrunkSpec.positions`
+    named: "Mapping[str, Tensor] | None" = None  # its tensors as its library writes them; None: as the module has them
     own_pixels: Callable[[Any], Any] | None = None  # the library's own (3, h, w) float input of a Pillow image
 
 
@@ -50,13 +52,14 @@ class Library(Protocol):
     prefix: str  # "timm" in "timm:resnet50"; "" for torchvision's bare names
     package: str  # the distribution whose version is noted
 
-    def load(self, name: str, weights: str, image_size: int) -> LoadedNetwork:
+    def load(self, name: str, weights: str, image_size: int, *, interpolate: bool = False) -> LoadedNetwork:
         """Return a model with its weights.
 
         Args:
             name: As it stands behind the prefix.
             weights: "pretrained" or another published name, a file, or "random".
             image_size: The input's edge, pixels, for a network that is built for one; 0: its own.
+            interpolate: Interpolate position embeddings that are for another image size.
 
         Raises:
             UsageError: no such model, or no such weights.
@@ -99,8 +102,26 @@ def explain_unreachable(what: str, way_out: str) -> Iterator[None]:
     except MachineError:
         raise
     except Exception as error:  # hubs raise what their HTTP library raises
-        reason = next(iter(str(error).strip().splitlines()), "")[:200] or type(error).__name__
-        raise MachineError(f"{what} could not be fetched: {reason.rstrip('.')}. {way_out}") from None
+        raise MachineError(f"{what} could not be fetched: {_reason(error)}. {way_out}") from None
+
+
+def _reason(error: BaseException) -> str:
+    """Return why something could not be fetched, without a full stop; what hubs raise is known by name."""
+    causes = [error, error.__cause__, error.__context__]
+    for kind in (type(cause).__name__ for cause in causes if cause is not None):
+        if kind in _REASONS:
+            return _REASONS[kind]
+    lines = str(error).strip().splitlines()
+    return lines[0][:200].rstrip(".") if lines else type(error).__name__
+
+
+_REASONS = {
+    "GatedRepoError": "it is gated: accept its terms on its page, and log in with `hf auth login`",
+    "RepositoryNotFoundError": "the hub has no such network, or it is private",
+    "LocalEntryNotFoundError": "it is not in the hub's cache, and the hub is out of reach",
+    "OfflineModeIsEnabled": "it is not in the hub's cache, and HF_HUB_OFFLINE keeps off the hub",
+    "URLError": "its server is out of reach",
+}
 
 
 def freeze(module: "Module") -> "Module":
@@ -124,6 +145,3 @@ def square(tokens: "Tensor") -> "tuple[int, int]":
     """Return (rows, columns) of patch tokens, (n, t, d), of a square image."""
     edge = round(tokens.shape[1] ** 0.5)
     return (edge, edge) if edge * edge == tokens.shape[1] else (1, tokens.shape[1])
-
-
-Expected = Mapping[str, "Tensor"]

@@ -3,13 +3,14 @@
 import hashlib
 import importlib.util
 import os
+import re
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from featcache.files import read_file_stat
+from featcache.files import expand_home, read_file_stat
 from featcache.media import ImageTransform
 from featcache.trunks import TrunkSpec
 
@@ -23,10 +24,14 @@ class NetworkFacts:
     widths: dict[str, int]  # of `cls`, `mean`, `pooled`, and `tokens` laid flat; those that it has
     parameters: int
     config: str
+    positions: Literal["own", "interpolated"] = "own"
 
     def to_json(self, arch: str) -> dict[str, Any]:
         """Return it as JSON values; the checked part of it is a spec's."""
-        spec = TrunkSpec(arch=arch, weights_sha256=self.sha256, transform=self.transform, config=self.config)
+        spec = TrunkSpec(
+            arch=arch, weights_sha256=self.sha256, transform=self.transform, config=self.config,
+            positions=self.positions,
+        )  # fmt: skip
         return {"spec": spec.to_json(), "widths": self.widths, "parameters": self.parameters}
 
     @classmethod
@@ -35,7 +40,8 @@ class NetworkFacts:
         try:
             spec = TrunkSpec.from_json(document["spec"])
             widths = {str(name): int(width) for name, width in document["widths"].items()}
-            return cls(spec.weights_sha256, spec.transform, widths, int(document["parameters"]), spec.config)
+            parameters = int(document["parameters"])
+            return cls(spec.weights_sha256, spec.transform, widths, parameters, spec.config, spec.positions)
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
 
@@ -57,6 +63,46 @@ def describe_files(folder: Path) -> str:
     """Return the size and time of each file of a network's folder, as one word."""
     stats = sorted((path.name, read_file_stat(str(path))) for path in folder.iterdir() if path.is_file())
     return hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
+
+
+def describe_source(library: str, name: str) -> list[str]:
+    """Return words that change when what a name stands for does, where that lies on this machine.
+
+    Args:
+        library: As `split_arch` gives it. Of "hf" it is a folder's files, or the version in the hub's cache; of a
+            module of one's own its file.
+        name: Behind the library's prefix.
+    """
+    if library == "module":
+        return [describe_module(name)]
+    if library != "hf":
+        return []
+    folder = Path(expand_home(name))
+    return [str(folder.absolute()), describe_files(folder)] if folder.is_dir() else [describe_snapshot(name)]
+
+
+def describe_snapshot(name: str) -> str:
+    """Return which version of a network of the hub its cache holds, without importing the hub's library; "" for none.
+
+    Args:
+        name: ORG/NAME.
+    """
+    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or os.path.join(home, "hub")
+    head = Path(expand_home(cache)) / f"models--{name.replace('/', '--')}" / "refs" / "main"
+    try:
+        return head.read_text("ascii")[:100].strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def name_network(arch: str) -> str:
+    """Return what a network is called in specs: of a folder its own name, of the characters that those take."""
+    prefix, _, name = arch.partition(":")
+    folder = Path(expand_home(name))
+    if prefix != "hf" or not (name.startswith(os.sep) or folder.is_dir()):
+        return arch
+    return "hf:" + (re.sub(r"^[^A-Za-z0-9_]+|[^A-Za-z0-9._-]", "_", folder.resolve().name)[:100] or "_")
 
 
 def describe_module(name: str) -> str:

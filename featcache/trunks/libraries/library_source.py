@@ -14,7 +14,7 @@ from featcache.files import expand_home, now_ns, read_file_stat
 from featcache.media import ImageTransform
 from featcache.recipe import TrunkSection
 from featcache.trunks import DECODERS, RANDOM, TrunkSource, TrunkSpec, WeightsMemo, hash_tensors, resolve_layers
-from featcache.trunks.libraries.facts import NetworkFacts, describe_files, describe_module, library_version
+from featcache.trunks.libraries.facts import NetworkFacts, describe_source, library_version, name_network
 from featcache.trunks.libraries.layers import AUTO, check_layer
 from featcache.trunks.libraries.registry import library_of, split_arch
 from featcache.trunks.libraries.stated_transform import state_transform
@@ -55,9 +55,7 @@ class LibrarySource(TrunkSource):
     @property
     def arch_name(self) -> str:
         """The network's name in specs: of a folder, its own name alone."""
-        if self.library_name == "hf" and (os.sep in self.model_name[:1] or Path(self.model_name).expanduser().is_dir()):
-            return f"hf:{Path(self.model_name).expanduser().resolve().name}"
-        return self.section.arch
+        return name_network(self.section.arch)
 
     @property
     def label(self) -> str:
@@ -152,7 +150,8 @@ class LibrarySource(TrunkSource):
         from featcache.trunks.libraries import own_module, pixels
 
         library, name = library_of(self.section.arch)
-        network = library.load(name, expand_home(self.weights), self.section.image_size)
+        size, interpolate = self.section.image_size, self.section.interpolate_positions
+        network = library.load(name, expand_home(self.weights), size, interpolate=interpolate)
         self.unused = network.note
         if self.section.transform:
             return replace(network, transform=state_transform(self.section.transform, network.transform))
@@ -164,7 +163,7 @@ class LibrarySource(TrunkSource):
     @cached_property
     def tensors(self) -> dict[str, "Tensor"]:
         """The frozen tensors, by the library's own names."""
-        state = self.loaded.module.state_dict()
+        state = self.loaded.module.state_dict() if self.loaded.named is None else self.loaded.named
         return {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
 
     @cached_property
@@ -181,6 +180,7 @@ class LibrarySource(TrunkSource):
             widths=self._probe(["cls", "mean", "pooled", "tokens"]),
             parameters=sum(value.numel() for value in network.module.parameters()),
             config=network.config,
+            positions="interpolated" if network.is_interpolated else "own",
         )
         with contextlib.suppress(MachineError):  # a cache that cannot be written to can still be read
             self.memo.remember(
@@ -205,7 +205,8 @@ class LibrarySource(TrunkSource):
         Raises:
             FeatcacheError: as `loaded`.
         """
-        return replace(super().spec(compute, layer), config=self.facts.config)
+        spec = super().spec(compute, layer)
+        return replace(spec, config=self.facts.config, positions=self.facts.positions)
 
     def choose(self, held: Sequence[TrunkSpec], device: Callable[[], str]) -> tuple[TrunkSpec, ...]:
         """Return the specs to use, as `TrunkSource.choose`; a module of one's own computes in float32 unless asked.
@@ -254,22 +255,19 @@ class LibrarySource(TrunkSource):
         if self.library_name == "hf" and folder.is_dir():
             arch = f"hf:{folder.absolute()}"
         settings = {"arch": arch, "weights": self.argument}
-        size = {"image_size": self.section.image_size} if self.section.image_size else {}
-        return {**settings, **size, **({"transform": self.section.transform} if self.section.transform else {})}
+        further = {name: getattr(self.section, name) for name in ("image_size", "interpolate_positions", "transform")}
+        return {**settings, **{name: value for name, value in further.items() if value}}
 
     @cached_property
     def _key(self) -> str:
         """What stands for the network and its weights in the memory: their names, and all that may change the facts."""
         parts = [self.argument, f"{self.library_name or 'torchvision'} {library_version(self.library_name)}"]
-        parts += [f"torch {version('torch')}"] if self.kind == "random" else []
+        parts += [f"torch {version('torch')}"] * (self.kind == "random")
         parts += [f"size {self.section.image_size}"] if self.section.image_size else []
-        parts += [f"transform {self.section.transform}"] if self.section.transform else []
-        folder = Path(self.model_name).expanduser()
-        if self.library_name == "hf":
-            folder = Path(expand_home(self.weights)) if self.kind == "file" and os.path.isdir(self.weights) else folder
-            parts += [str(folder.absolute()), describe_files(folder)] if folder.is_dir() else []
-        if self.library_name == "module":
-            parts.append(describe_module(self.model_name))
+        parts += ["interpolated"] * self.section.interpolate_positions
+        parts += [f"transform {self.section.transform}"] * bool(self.section.transform)
+        has_folder = self.kind == "file" and os.path.isdir(expand_home(self.weights))
+        parts += describe_source(self.library_name, expand_home(self.weights) if has_folder else self.model_name)
         return " | ".join(parts)
 
     def _stat(self) -> Any:

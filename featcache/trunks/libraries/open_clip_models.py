@@ -1,5 +1,8 @@
 """open_clip's image towers: `open_clip:ViT-B-32`, `open_clip:ViT-B-32/openai`."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +19,7 @@ from featcache.trunks.libraries.base import (
     square,
 )  # fmt: skip
 from featcache.trunks.libraries.seeding import seeded
-from featcache.trunks.libraries.tensors import load_file
+from featcache.trunks.libraries.tensors import LoadedWeights, load_file, require_interpolation
 from featcache.trunks.libraries.weights_kind import weights_kind
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ class OpenClipModels:
             if fnmatch(name.lower(), pattern.lower() if "*" in pattern else f"*{pattern.lower()}*")
         ]
 
-    def load(self, name: str, weights: str, image_size: int) -> LoadedNetwork:
+    def load(self, name: str, weights: str, image_size: int, *, interpolate: bool = False) -> LoadedNetwork:
         """Return an image tower with its weights, as `Library.load`."""
         open_clip = self._open_clip()
         model, _, tag = name.partition("/")
@@ -52,41 +55,60 @@ class OpenClipModels:
         if kind == "published":
             tag = tag if weights == "pretrained" else weights
             if tag not in tags:
-                known = ", ".join(tags) or "none"
+                known = (
+                    ", ".join(tags[:_NAMED]) + (f", … ({len(tags)} in all)" if len(tags) > _NAMED else "")
+                ) or "none"
                 raise UsageError(
                     f"open_clip:{model}: no published weights {tag!r}; expected open_clip:{model}/TAG, one of {known}"
                 )
         elif tag and tag not in tags:
             raise UsageError(f"open_clip:{model} has no tag {tag!r}; {suggest_name(tag, tags)}")
-        with seeded():
+        with seeded(), _quiet():
             whole = open_clip.create_model(model, pretrained=None, precision="fp32", pretrained_hf=False, **options)
-        note = ""
+        loaded = LoadedWeights()
+        own_size = open_clip.get_model_config(model)["vision_cfg"].get("image_size")
         if kind == "file":
-            note = load_file(whole.visual, weights, f"open_clip's {model}")
+            loaded = load_file(whole.visual, weights, f"open_clip's {model}", interpolate=interpolate)
         elif kind == "published":
+            if image_size and image_size != own_size:
+                loaded = require_interpolation(f"open_clip:{name}", own_size, image_size, interpolate=interpolate)
             way_out = "Copy the file from a machine with a network, and name it with --weights FILE"
-            with explain_unreachable(f"weights {tag} of open_clip:{model}", way_out):
+            with explain_unreachable(f"weights {tag} of open_clip:{model}", way_out), _quiet():
                 whole = open_clip.create_model(model, pretrained=tag, precision="fp32", **options)
         preprocess = dict(open_clip.get_model_preprocess_cfg(whole))
         if tag and kind != "published":  # the transform that belongs to the tag
             preprocess |= {
                 key: value for key, value in (open_clip.get_pretrained_cfg(model, tag) or {}).items() if key in _KEYS
             }
-        return _network(whole.visual, preprocess, note, open_clip)
+        network = _network(whole.visual, preprocess, loaded.note, open_clip)
+        return replace(network, is_interpolated=loaded.is_interpolated)
 
     @staticmethod
     def _open_clip() -> Any:
         return import_library("open_clip", "open_clip_torch", "open-clip")
 
 
+_NAMED = 6  # tags in a message
 _KEYS = ("mean", "std", "interpolation", "resize_mode")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep from the terminal that a network is built without weights: they are loaded next."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
 
 
 def _network(visual: Any, preprocess: dict[str, Any], note: str, open_clip: Any) -> LoadedNetwork:
     """Return an image tower as a network."""
     freeze(visual)
     transform = transform_of(preprocess)
-    own_pixels = open_clip.image_transform_v2(open_clip.transform.PreprocessCfg(**preprocess), is_train=False)
+    own_pixels = open_clip.transform.image_transform_v2(open_clip.transform.PreprocessCfg(**preprocess), is_train=False)
     if hasattr(visual, "trunk"):  # a tower of timm's, with a projection of open_clip's
         from featcache.trunks.libraries import timm_models
 

@@ -9,7 +9,7 @@ from featcache.errors import FeatcacheError, UsageError
 from featcache.media import ImageTransform
 from featcache.trunks.libraries.base import FeatureMaps, LoadedNetwork, freeze, spatial, square
 from featcache.trunks.libraries.seeding import seeded
-from featcache.trunks.libraries.tensors import load_file
+from featcache.trunks.libraries.tensors import LoadedWeights, load_file
 from featcache.trunks.libraries.weights_kind import PRETRAINED, weights_kind
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class OwnModules:
         """Return nothing: there is no list of what can be imported."""
         return []
 
-    def load(self, name: str, weights: str, image_size: int) -> LoadedNetwork:
+    def load(self, name: str, weights: str, image_size: int, *, interpolate: bool = False) -> LoadedNetwork:
         """Return the module with its weights: "pretrained" are those that it comes with."""
         if image_size:
             raise UsageError("--image-size has no effect on a module of your own: its transform says the size")
@@ -42,8 +42,11 @@ class OwnModules:
             )
         module = self._make(name)
         transform = _transform(module, name)
-        note = load_file(module, weights, name) if kind == "file" else ""
-        return LoadedNetwork(freeze(module), lambda pixels: _maps(module(pixels), name), transform, note=note)
+        loaded = load_file(module, weights, name, interpolate=interpolate) if kind == "file" else LoadedWeights()
+        return LoadedNetwork(
+            freeze(module), lambda pixels: _maps(module(pixels), name), transform, note=loaded.note,
+            is_interpolated=loaded.is_interpolated,
+        )  # fmt: skip
 
     @staticmethod
     def _make(name: str) -> Any:

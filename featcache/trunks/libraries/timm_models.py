@@ -1,11 +1,13 @@
 """timm's models: `timm:resnet50`, `timm:vit_small_patch14_dinov2.lvd142m`."""
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from featcache.arguments import suggest_name
 from featcache.errors import UsageError
 from featcache.media import ImageTransform
+from featcache.trunks.checkpoints import rename_vit
 from featcache.trunks.libraries.base import (
     FeatureMaps,
     LoadedNetwork,
@@ -16,7 +18,7 @@ from featcache.trunks.libraries.base import (
     square,
 )  # fmt: skip
 from featcache.trunks.libraries.seeding import seeded
-from featcache.trunks.libraries.tensors import load_file
+from featcache.trunks.libraries.tensors import LoadedWeights, load_file, require_interpolation
 from featcache.trunks.libraries.weights_kind import weights_kind
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ class TimmModels:
         names: list[str] = self._timm().list_models(pattern if "*" in pattern else f"*{pattern}*", include_tags=True)
         return names
 
-    def load(self, name: str, weights: str, image_size: int) -> LoadedNetwork:
+    def load(self, name: str, weights: str, image_size: int, *, interpolate: bool = False) -> LoadedNetwork:
         """Return a model with its weights, as `Library.load`."""
         timm = self._timm()
         model = name.partition(".")[0]
@@ -44,7 +46,7 @@ class TimmModels:
         options: dict[str, Any] = {"num_classes": 0}
         if image_size:
             options["img_size"] = image_size
-        kind, note = weights_kind(weights), ""
+        kind, loaded = weights_kind(weights), LoadedWeights()
         if kind == "published" and weights != "pretrained":
             name = f"{model}.{weights}"
         try:
@@ -55,23 +57,31 @@ class TimmModels:
             hint = "; this network takes images of any size: leave --image-size out" if image_size else ""
             raise UsageError(f"timm cannot build {name}: {reason}{hint}") from None
         if kind == "file":
-            note = load_file(module, weights, f"timm's {name}", _converter(module))
+            loaded = load_file(module, weights, f"timm's {name}", _converter(module), interpolate=interpolate)
         elif kind == "published":
-            file = module.pretrained_cfg.get("hf_hub_id") or module.pretrained_cfg.get("url") or name
-            way_out = f"Copy {file} from a machine with a network, and name the file with --weights FILE"
+            published = timm.get_pretrained_cfg(name)
+            own_size = published.input_size[-1] if published is not None else image_size
+            if image_size and image_size != own_size:
+                loaded = require_interpolation(f"timm:{name}", own_size, image_size, interpolate=interpolate)
+            hub, url = (module.pretrained_cfg.get(key) for key in ("hf_hub_id", "url"))
+            file = f"model.safetensors of {hub} on the hub" if hub else url or "the file"
+            way_out = f"Copy {file} from a machine with a network, and name it with --weights FILE"
             with explain_unreachable(f"weights of timm's {name}", way_out):
                 module = timm.create_model(name, pretrained=True, **options)
-        return network_of(freeze(module), note, timm)
+        return replace(
+            network_of(freeze(module), loaded.note, timm, image_size), is_interpolated=loaded.is_interpolated
+        )
 
     @staticmethod
     def _timm() -> Any:
         return import_library("timm", "timm", "timm")
 
 
-def network_of(module: "Module", note: str, timm: Any) -> LoadedNetwork:
+def network_of(module: "Module", note: str, timm: Any, image_size: int = 0) -> LoadedNetwork:
     """Return a timm model, built without its classifier, as a network."""
     model: Any = module
-    config = timm.data.resolve_model_data_config(model)
+    # What is published of it has the size of its weights, whatever the network was built for.
+    config = timm.data.resolve_model_data_config(model, args={"img_size": image_size} if image_size else {})
     prefix = int(getattr(model, "num_prefix_tokens", 0) or 0)
     has_class_token = getattr(model, "cls_token", None) is not None
     is_channels_last = "NHWC" in str(getattr(model, "output_fmt", "")) or "swin" in type(model).__name__.lower()
@@ -119,6 +129,13 @@ def transform_of(config: dict[str, Any]) -> ImageTransform:
 
 
 def _converter(module: Any) -> Any:
-    """Return what makes timm's names of those that a model's authors published; None where timm has nothing for it."""
-    convert = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
-    return None if convert is None else lambda tensors: convert(tensors, module)
+    """Return what makes timm's names of those that a model's authors, or other libraries of a ViT, published."""
+    own = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
+
+    def convert(tensors: dict[str, Any]) -> dict[str, Any]:
+        renamed = rename_vit(tensors, "timm") if type(module).__name__ == "VisionTransformer" else None
+        if renamed is not None:
+            return renamed
+        return tensors if own is None else own(tensors, module)
+
+    return convert

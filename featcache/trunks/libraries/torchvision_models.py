@@ -5,14 +5,18 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from featcache.arguments import suggest_name
-from featcache.errors import UsageError
+from featcache.errors import MachineError, UsageError
+from featcache.files import hash_file
 from featcache.media import ImageTransform
+from featcache.trunks.checkpoints import rename_vit
 from featcache.trunks.libraries.base import FeatureMaps, LoadedNetwork, explain_unreachable, freeze, spatial
 from featcache.trunks.libraries.seeding import seeded
-from featcache.trunks.libraries.tensors import load_file
+from featcache.trunks.libraries.tensors import Expectation, LoadedWeights, load_file, pick_expected
 from featcache.trunks.libraries.weights_kind import PRETRAINED, weights_kind
 
 if TYPE_CHECKING:
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 _TIMEOUT = 30.0  # seconds without a byte from the server
+_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")  # DenseNet's, in the files that are published
 _INCEPTIONS = ("googlenet", "inception_v3")
 
 
@@ -37,7 +42,7 @@ class TorchvisionModels:
         names: list[str] = torchvision.models.list_models(module=torchvision.models, include=include)
         return names
 
-    def load(self, name: str, weights: str, image_size: int) -> LoadedNetwork:
+    def load(self, name: str, weights: str, image_size: int, *, interpolate: bool = False) -> LoadedNetwork:
         """Return a network with its weights, as `Library.load`."""
         import torchvision
 
@@ -45,7 +50,7 @@ class TorchvisionModels:
         if name not in names:
             raise UsageError(f"torchvision has no classification network {name!r}; {suggest_name(name, names)}")
         published = torchvision.models.get_model_weights(name)
-        kind, note = weights_kind(weights), ""
+        kind, loaded = weights_kind(weights), LoadedWeights()
         if weights == PRETRAINED:
             weights = "IMAGENET1K_V1" if "IMAGENET1K_V1" in published.__members__ else next(iter(published)).name
         if kind == "published" and weights not in published.__members__:
@@ -54,20 +59,30 @@ class TorchvisionModels:
         entry = published[weights] if kind == "published" else self._entry_of_file(published, weights, kind)
         module = self._build(name, entry, image_size)
         if kind == "file":
-            note = load_file(module, weights, f"torchvision's {name}")
+            loaded = load_file(module, weights, f"torchvision's {name}", _to_own_names, interpolate=interpolate)
         elif kind == "published":
             file = entry.url.rpartition("/")[2]
             way_out = (
                 f"Copy {file} to the folder hub/checkpoints of torch's cache from a machine with a network, or name a "
                 f"file with --weights FILE"
             )
-            with explain_unreachable(f"weights {weights} of {name}", way_out), _network_timeout(_TIMEOUT):
-                with redirect_stdout(sys.stderr):  # stdout is for results, and torch.hub writes there
-                    state = entry.get_state_dict(progress=True, check_hash=True, weights_only=True)
-                own = module.state_dict()
-                module.load_state_dict({key: value for key, value in state.items() if key in own}, strict=True)
+            _require_whole(file, file_prefix(entry.url))
+            with (
+                explain_unreachable(f"weights {weights} of {name}", way_out),
+                _network_timeout(_TIMEOUT),
+                redirect_stdout(sys.stderr),  # stdout is for results, and torch.hub writes there
+            ):
+                state = entry.get_state_dict(progress=True, check_hash=True, weights_only=True)
+            own = dict(module.state_dict())
+            expectation = Expectation(own, f"torchvision's {name}", _to_own_names, interpolate=interpolate)
+            tensors, loaded = pick_expected(Path(file), state, expectation)
+            module.load_state_dict(tensors, strict=False)
+            loaded = replace(loaded, note="")
         transforms = entry.transforms() if entry is not None else None
-        return _network(freeze(module), transforms, note)
+        if image_size and transforms is not None:  # the same share of the image is kept
+            resize, crop = transforms.resize_size[0], transforms.crop_size[0]
+            transforms.resize_size, transforms.crop_size = [round(image_size * resize / crop)], [image_size]
+        return replace(_network(freeze(module), transforms, loaded.note), is_interpolated=loaded.is_interpolated)
 
     @staticmethod
     def _entry_of_file(published: Any, weights: str, kind: str) -> Any:
@@ -97,6 +112,25 @@ class TorchvisionModels:
             cast("Any", module).aux_logits = False
         _remove_classifier(module)
         return module
+
+
+def _require_whole(file: str, prefix: str) -> None:
+    """Refuse a published file in torch's cache that is not what was published; torch.hub never looks.
+
+    Raises:
+        MachineError: it is damaged, or another one.
+    """
+    from torch import hub
+
+    path = Path(hub.get_dir()) / "checkpoints" / file
+    if path.is_file() and not hash_file(path, follow_links=True).hex().startswith(prefix):
+        raise MachineError(f"{path}: its sha256 does not start with {prefix}: damaged. Remove it to fetch it again.")
+
+
+def _to_own_names(tensors: dict[str, Any]) -> dict[str, Any]:
+    """Return tensors by the names that torchvision's modules have today, of an older file's or another library's."""
+    renamed = rename_vit(tensors, "torchvision") or tensors
+    return {_DENSE_LAYER.sub(r"\1\2", name): value for name, value in renamed.items()}
 
 
 def _remove_classifier(module: Any) -> None:

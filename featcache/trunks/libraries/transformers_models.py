@@ -3,25 +3,20 @@
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcache.errors import MachineError, UsageError
-from featcache.media import ImageTransform
-from featcache.trunks.libraries.base import (
-    FeatureMaps,
-    LoadedNetwork,
-    explain_unreachable,
-    freeze,
-    import_library,
-    spatial,
-    square,
-)  # fmt: skip
+from featcache.text import counted
+from featcache.trunks.checkpoints import read_checkpoint, rename_vit
+from featcache.trunks.libraries.base import FeatureMaps, LoadedNetwork, freeze, import_library, spatial, square
 from featcache.trunks.libraries.seeding import seeded
-from featcache.trunks.libraries.tensors import load_file
+from featcache.trunks.libraries.tensors import VIT_SPELLINGS, Expectation, LoadedWeights, pick_expected
+from featcache.trunks.libraries.transformers_files import find_folder, read_config, read_weights
+from featcache.trunks.libraries.transformers_pixels import transform_of
 from featcache.trunks.libraries.weights_kind import weights_kind
 
 if TYPE_CHECKING:
@@ -33,6 +28,10 @@ _PREFIX = {
     "siglip_vision_model": 0, "swin": 0, "swinv2": 0, "vit_msn": 1,
 }  # fmt: skip
 _TOWERS = {"clip": "CLIPVisionModel", "siglip": "SiglipVisionModel", "siglip2": "Siglip2VisionModel"}
+_TOWER_TYPES = ("clip_vision_model", "siglip_vision_model", "siglip2_vision_model")
+_BESIDE_TOWERS = ("text_model", "text_projection", "visual_projection", "logit_scale", "logit_bias")
+_PLAIN = ("vit", "deit", "vit_msn")  # other libraries have the same network under other names
+_WITHOUT_BLOCKS = ("swin", "swinv2")  # their blocks are of several widths
 _WITHOUT_POOLER = ("vit", "deit")  # their pooler is a layer that may never have been trained
 _REFUSED = {"vit_mae": "it drops patches at random; a ViT with its weights is model_type vit"}
 # What a configuration holds that no number of the network depends on.
@@ -41,7 +40,6 @@ _INCIDENTAL = (
     "problem_type", "finetuning_task", "_commit_hash", "return_dict", "use_cache", "output_attentions",
     "output_hidden_states", "_attn_implementation_autoset", "is_decoder", "task_specific_params",
 )  # fmt: skip
-_RESAMPLINGS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # by Pillow's numbers
 
 
 class TransformersModels:
@@ -54,23 +52,30 @@ class TransformersModels:
         """Return nothing: the hub has no list that fits a screen."""
         return []
 
-    def load(self, name: str, weights: str, image_size: int) -> LoadedNetwork:
+    def load(self, name: str, weights: str, image_size: int, *, interpolate: bool = False) -> LoadedNetwork:
         """Return a network with its weights, as `Library.load`; "pretrained" are those beside its configuration."""
         transformers = import_library("transformers", "transformers", "transformers")
         kind = weights_kind(weights)
         if kind == "published" and weights != "pretrained":
             raise UsageError(f"weights {weights!r} of hf:{name}: expected pretrained, a .safetensors file, or random")
-        folder = Path(name).expanduser()
-        source = str(folder) if folder.is_dir() else name
-        is_folder = folder.is_dir() or (kind == "file" and Path(weights).is_dir())
+        source = name
         if kind == "file" and Path(weights).is_dir():
             source, kind = weights, "published"
         with _quiet(transformers):
-            config, processor = _configuration(transformers, source, is_folder=is_folder)
+            folder = find_folder(source, with_weights=kind == "published")
+            read_config(folder, transformers)
+            config, processor = _configuration(transformers, folder)
             if image_size:
-                config.image_size = image_size
-            module, note = _build(transformers, config, source, weights, kind, is_folder=is_folder)
-        return _network(module, config, processor, note)
+                _resize(config, processor, image_size)
+            module = _empty(transformers, config, name)
+            if kind == "random":
+                with seeded():
+                    module = type(module)._from_config(module.config, **_options(config))
+                return _network(freeze(module), config, processor, "")
+            file, document = (Path(weights), read_checkpoint(Path(weights))) if kind == "file" else read_weights(folder)
+            filled, loaded = _fill(module, file, document, f"hf:{name}", interpolate=interpolate)
+        network = _network(freeze(filled), config, processor, loaded.note)
+        return replace(network, is_interpolated=loaded.is_interpolated)
 
 
 @contextmanager
@@ -89,62 +94,108 @@ def _quiet(transformers: Any) -> Iterator[None]:
         hub.setLevel(level)
 
 
-def _configuration(transformers: Any, source: str, *, is_folder: bool) -> tuple[Any, Any]:
+def _configuration(transformers: Any, folder: Path) -> tuple[Any, Any]:
     """Return a network's configuration, and its image processor on Pillow."""
-    if is_folder:
-        for file in ("config.json", "preprocessor_config.json"):
-            if not os.path.isfile(os.path.join(source, file)):
-                raise MachineError(
-                    f"{source}: this folder has no {file}; a network of transformers needs config.json, "
-                    f"preprocessor_config.json and model.safetensors, as save_pretrained writes them"
-                )
-    way_out = (
-        "Download the model's config.json, preprocessor_config.json and model.safetensors into a folder on a machine "
-        "with a network, and name that: --arch hf:FOLDER"
-    )
-    options = {"trust_remote_code": False, "local_files_only": is_folder}
+    options = {"trust_remote_code": False, "local_files_only": True}
     try:
-        with explain_unreachable(f"hf:{source}", way_out):
-            config = transformers.AutoConfig.from_pretrained(source, **options)
-            processor = transformers.AutoImageProcessor.from_pretrained(source, backend="pil", **options)
-    except MachineError as error:
-        if is_folder:
-            raise MachineError(f"{source}: not a network of transformers that can be read: {error}") from None
-        raise
+        config = transformers.AutoConfig.from_pretrained(str(folder), **options)
+        processor = transformers.AutoImageProcessor.from_pretrained(str(folder), backend="pil", **options)
+    except Exception as error:  # it reads anything, and checks little
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+        raise MachineError(f"{folder}: not a network of transformers that can be read: {reason}") from None
     return config, processor
 
 
-def _build(transformers: Any, config: Any, source: str, weights: str, kind: str, *, is_folder: bool) -> tuple[Any, str]:
-    """Return the vision tower with its weights, and a note."""
-    if why := _REFUSED.get(config.model_type):
-        raise UsageError(f"hf:{source} is a {config.model_type}: {why}")
-    tower = _TOWERS.get(config.model_type)
-    class_ = getattr(transformers, tower) if tower else transformers.AutoModel
-    vision = getattr(config, "vision_config", config) if tower else config
-    options: dict[str, Any] = {"add_pooling_layer": False} if config.model_type in _WITHOUT_POOLER else {}
-    if kind != "published":
-        with seeded():
-            try:
-                module = class_._from_config(vision, **options) if tower else class_.from_config(vision, **options)
-            except (ValueError, KeyError) as error:
-                raise UsageError(f"hf:{source}: {str(error).splitlines()[0]}") from None
-        note = load_file(module, weights, f"hf:{source}") if kind == "file" else ""
-        return freeze(module), note
+def _resize(config: Any, processor: Any, edge: int) -> None:
+    """Make a network, and its processor, one for images of another size."""
+    vision = getattr(config, "vision_config", config)
+    if not isinstance(getattr(vision, "image_size", None), int):
+        raise UsageError("this network takes images of any size: leave --image-size out")
+    size, crop = dict(processor.size), dict(getattr(processor, "crop_size", None) or {})
+    vision.image_size = edge
+    if size.get("shortest_edge"):
+        share = size["shortest_edge"] / crop["width"] if crop else 1
+        processor.size = type(processor.size)(**{**size, "shortest_edge": round(edge * share)})
+    else:
+        processor.size = type(processor.size)(**{**size, "height": edge, "width": edge})
+    if crop:
+        processor.crop_size = type(processor.crop_size)(**{**crop, "height": edge, "width": edge})
+
+
+def _options(config: Any) -> dict[str, Any]:
+    return {"add_pooling_layer": False} if config.model_type in _WITHOUT_POOLER else {}
+
+
+def _empty(transformers: Any, config: Any, name: str) -> Any:
+    """Return the vision network that a configuration describes, on torch's meta device: it takes no memory.
+
+    Raises:
+        UsageError: it describes no network, or none of images.
+    """
     import torch
 
-    with explain_unreachable(f"weights of hf:{source}", "Name a folder that holds them: --arch hf:FOLDER"):
-        module, info = class_.from_pretrained(
-            source, config=vision, output_loading_info=True, dtype=torch.float32, use_safetensors=True,
-            trust_remote_code=False, local_files_only=is_folder, **options,
+    if why := _REFUSED.get(config.model_type):
+        raise UsageError(f"hf:{name} is a {config.model_type}: {why}")
+    tower = _TOWERS.get(config.model_type)
+    try:
+        class_: Any = getattr(transformers, tower) if tower else transformers.AutoModel._model_mapping[type(config)]
+        with torch.device("meta"):
+            module = class_._from_config(
+                getattr(config, "vision_config", config) if tower else config, **_options(config)
+            )
+    except Exception as error:  # a configuration may say anything
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+        raise UsageError(f"hf:{name}: its config.json describes no network that can be built: {reason}") from None
+    if module.main_input_name != "pixel_values":
+        raise UsageError(f"hf:{name} is a {config.model_type}: it reads {module.main_input_name}, not images")
+    return module
+
+
+def _fill(module: Any, file: Path, document: Any, what: str, *, interpolate: bool) -> tuple[Any, LoadedWeights]:
+    """Return a network with the tensors of a checkpoint, all of them or none, and what was done."""
+    import torch
+
+    beside = _BESIDE_TOWERS if module.config.model_type in _TOWER_TYPES else ("pooler",)
+    expectation = Expectation(
+        _file_names(module), what, lambda tensors: _to_file_names(module, tensors), beside, interpolate,
+        (*VIT_SPELLINGS, tuple(name for name in module.state_dict() if ".0." in name)[:4]),
+    )  # fmt: skip
+    tensors, loaded = pick_expected(file, document, expectation)
+    try:
+        filled, info = type(module).from_pretrained(
+            None, config=module.config, state_dict=tensors, output_loading_info=True, dtype=torch.float32,
+            **({"add_pooling_layer": False} if getattr(module, "pooler", 0) is None else {}),
         )  # fmt: skip
-    if missing := sorted(info["missing_keys"]):
+    except Exception as error:  # of whatever the library does with names
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+        raise MachineError(f"weights {file}: transformers cannot load them into {what}: {reason}") from None
+    # `strict` is none of its options: what it did not fill would be random.
+    wrong = sorted({*info["missing_keys"], *info["unexpected_keys"], *map(str, info["mismatched_keys"])})
+    if wrong:
         raise MachineError(
-            f"weights of hf:{source}: {len(missing)} tensors missing (first: {missing[0]}): they would be random. The "
-            f"file is of another network, or of another version of transformers"
+            f"weights {file}: transformers left {counted(len(wrong), 'tensor')} of {what} out (first: {wrong[0]}), "
+            f"which would be random; another version of transformers may read them"
         )
-    if info.get("mismatched_keys"):
-        raise MachineError(f"weights of hf:{source}: tensors of another shape: {next(iter(info['mismatched_keys']))}")
-    return freeze(module), ""
+    return filled, loaded
+
+
+def _file_names(module: Any) -> dict[str, Any]:
+    """Return a network's tensors by the names that save_pretrained writes, which versions of the library share."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    state = module.state_dict()
+    named: dict[str, Any] = revert_weight_conversion(module, dict(state))
+    return named
+
+
+def _to_file_names(module: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Return tensors by the names of files: of those of the modules, or of a ViT of another library."""
+    renamed = rename_vit(tensors, "transformers")
+    if renamed is not None and module.config.model_type in _PLAIN:
+        return renamed
+    from transformers.core_model_loading import revert_weight_conversion
+
+    return dict(revert_weight_conversion(module, tensors))
 
 
 def _network(module: Any, config: Any, processor: Any, note: str) -> LoadedNetwork:
@@ -182,10 +233,11 @@ def _network(module: Any, config: Any, processor: Any, note: str) -> LoadedNetwo
             pooled = last[:, 0] if prefix else patches.mean(dim=1)
         return FeatureMaps(pooled.flatten(1), patches, square(patches), cls)
 
-    blocks, norm = _blocks_of(module) if prefix is not None else ((), None)
+    blocks, norm = _blocks_of(module) if prefix is not None and kind not in _WITHOUT_BLOCKS else ((), None)
     return LoadedNetwork(
         module, forward, transform_of(processor), blocks=blocks, norm=norm, prefix_tokens=prefix or 0, note=note,
-        config=_digest(vision), own_pixels=lambda image: processor(image, return_tensors="pt")["pixel_values"][0],
+        config=_digest(vision), named=_file_names(module),
+        own_pixels=lambda image: processor(image, return_tensors="pt")["pixel_values"][0],
     )  # fmt: skip
 
 
@@ -202,43 +254,13 @@ def _blocks_of(module: Any) -> tuple[tuple[Any, ...], Any]:
     return tuple(longest), norm
 
 
-def transform_of(processor: Any) -> ImageTransform:
-    """Return the transform of an image processor.
-
-    Raises:
-        UsageError: a step of it that is not reproduced here.
-    """
-    size: Any = processor.size
-    crop: Any = getattr(processor, "crop_size", None)
-    if abs((getattr(processor, "rescale_factor", None) or 1 / 255) * 255 - 1) > 1e-6 or not processor.do_rescale:
-        raise UsageError("this image processor does not divide the pixels by 255, which cannot be reproduced")
-    if not processor.do_resize:
-        raise UsageError(
-            "this image processor does not resize: its images would differ in size, which cannot be stored"
-        )
-    values: dict[str, Any] = {
-        "interpolation": _RESAMPLINGS[int(processor.resample)], "placement": "floor",
-        "mean": tuple(processor.image_mean) if processor.do_normalize else (0.0, 0.0, 0.0),
-        "std": tuple(processor.image_std) if processor.do_normalize else (1.0, 1.0, 1.0),
-    }  # fmt: skip
-    has_crop = bool(getattr(processor, "do_center_crop", False)) and crop
-    if size.get("shortest_edge") and has_crop and not size.get("longest_edge"):
-        height, width = crop["height"], crop["width"]
-        return ImageTransform(
-            resize=size["shortest_edge"], crop=width, height=0 if height == width else height, **values
-        )
-    if size.get("height") and size.get("width"):
-        height, width = (crop["height"], crop["width"]) if has_crop else (size["height"], size["width"])
-        other = {} if size["height"] == size["width"] else {"resize_height": size["height"]}
-        if not has_crop:
-            del values["placement"]  # nothing is cut: one transform, one identity
-        return ImageTransform(
-            resize=size["width"], fit="squash", crop=width, height=0 if height == width else height, **other, **values
-        )
-    raise UsageError(f"this image processor resizes to {dict(size)}, which cannot be reproduced")
-
-
 def _digest(config: Any) -> str:
     """Return the sha256 of what the network's numbers depend on in its configuration, 64 hex digits."""
-    values = {name: value for name, value in config.to_dict().items() if name not in _INCIDENTAL}
+    # What stands at its default is left out: a setting that a later version adds moves no identity.
+    default = type(config)().to_dict()
+    values = {
+        name: value
+        for name, value in config.to_dict().items()
+        if name == "model_type" or (name not in _INCIDENTAL and (name not in default or default[name] != value))
+    }
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
