@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featcache.cli.app import command, refuse_unused
-from featcache.cli.options import Folds, Json, Precision, Store, Weights, WithFolder, options_of_folds
+from featcache.cli.options import Arch, Folds, Json, Precision, Store, Weights, WithFolder, options_of_folds
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path, say_next
 from featcache.recipe import DataOptions, TrunkKeywords
 
@@ -24,6 +24,7 @@ def data_set(
     ] = None,
     options: Annotated[DataOptions, WithFolder()],
     store: Store = None,
+    arch: Arch = None,
     weights: Weights = None,
     precision: Precision = None,
     csv: Annotated[
@@ -44,7 +45,7 @@ def data_set(
     )
 
     if near is None:
-        refuse_unused(("store", "weights", "precision"), "without --near: the data set is counted, not a store")
+        refuse_unused(("store", "arch", "weights", "precision"), "without --near: the data set is counted, not a store")
     if csv is not None:
         check_destination(csv, ".csv")
     contents = describe(splits=split, **options)
@@ -55,6 +56,7 @@ def data_set(
                 near,
                 progress=lambda done, total: bar.show("comparing", done // 10**6, total // 10**6, "million pairs"),
                 store=store,
+                arch=arch,
                 weights=weights,
                 precision=precision,
                 **options,

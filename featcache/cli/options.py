@@ -109,7 +109,7 @@ _DATA = {
 }  # fmt: skip
 _GROUPS: Mapping[Any, Mapping[str, Any]] = {
     DataOptions: _DATA,
-    StoreOptions: {**_DATA, "store": Store, "weights": Weights, "precision": Precision},
+    StoreOptions: {**_DATA, "store": Store, "arch": Arch, "weights": Weights, "precision": Precision},
     HeadKeywords: {name: declared_option(HEAD[name]) for name in HeadKeywords.__annotations__},
     TrunkKeywords: {name: declared_option(TRUNK[name]) for name in TrunkKeywords.__annotations__},
 }

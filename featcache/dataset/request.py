@@ -46,6 +46,7 @@ class DatasetRequest:
     cache: str | Path | None = None
     name: str | None = None
     store: str | None = None
+    arch: str | None = None
     weights: str | None = None
     precision: str | None = None
     val: float | None = None  # shares of the rows; None is the recipe's
@@ -200,7 +201,7 @@ class DatasetRequest:
         Raises:
             UsageError: as `recipe`.
         """
-        typed = {name: value for name in ("weights", "precision") if (value := getattr(self, name)) is not None}
+        typed = {name: value for name in ("arch", "weights", "precision") if (value := getattr(self, name)) is not None}
         section = self.recipe.trunk
         stated = {} if self.store is not None else {name: getattr(section, name) for name in section.model_fields_set}
         return StoreRequest(

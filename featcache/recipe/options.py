@@ -26,6 +26,7 @@ class StoreOptions(DataOptions, total=False):
     """… and which store, where several hold the data set."""
 
     store: str | None  # a store's folder name, or the start of its fingerprint
+    arch: str | None  # the trunk's name; a module of one's own is imported only where this says so
     weights: str | None  # as they were named for extract
     precision: str | None  # fp32, bf16 or auto
 

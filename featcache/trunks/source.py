@@ -14,6 +14,7 @@ from featcache.media import Decoder, ImageTransform
 from featcache.recipe import TrunkSection
 from featcache.trunks import weights
 from featcache.trunks.architectures import RANDOM, Architecture, architecture, weights_kind
+from featcache.trunks.engines import EngineChoice, choose_engine
 from featcache.trunks.hardware import Compute, fast_precision
 from featcache.trunks.spec import TrunkSpec
 from featcache.trunks.weights_memo import WeightsMemo
@@ -195,6 +196,20 @@ class TrunkSource:
             self.arch.name, key, self.file, sha256, vouched=vouched, before=self._before,
             read_at=now_ns() if fetched else self._named_at, file_sha256=self.file_sha256,
         )  # fmt: skip
+
+    def choose_engine(self, engine: str, device: str, images: int) -> EngineChoice:
+        """Return how the forward is run, "auto" decided.
+
+        Args:
+            engine: One of `ENGINES`.
+            device: As torch calls it.
+            images: How many there are to embed.
+        """
+        return choose_engine(engine, device, images)
+
+    def portable_settings(self) -> dict[str, Any]:
+        """Return the settings of the section, with what names the weights from any folder."""
+        return {**self.section.model_dump(exclude_defaults=True), "weights": self.argument}
 
     def spec(self, compute: Compute) -> TrunkSpec:
         """Return the identity of what this trunk makes at a precision.

@@ -190,7 +190,7 @@ class Trunk:
             "device": device_name(self.device),
             "engine": self.engine.name,
             "batch_size": self.batch_size,
-            "versions": {name: version(name) for name in packages},
+            "versions": {name: version(name) for name in packages} | getattr(self.network, "versions", {}),
         }
 
 
@@ -238,7 +238,7 @@ def load_trunk(
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)  # of this thread: graphs are captured on the current device
     network = source.build(spec, device)
-    choice = engines.choose_engine(engine, device, images)
+    choice = source.choose_engine(engine, device, images)
     trunk = Trunk(spec, device, batch_size or BATCH[device.partition(":")[0]], network, choice)
     trunk.prepare()  # now, not at the first batch: what is recorded of a run is the engine that it has
     return trunk

@@ -42,6 +42,8 @@ class LoadedNetwork:
     note: str = ""  # what was undone or left out in the weights' file, a part of a sentence
     config: str = ""  # see `TrunkSpec.config`
     own_pixels: Callable[[Any], Any] | None = None  # the library's own (3, h, w) float input of a Pillow image
+    no_transform: str = ""  # why there is no `transform`, and what to do, a part of a sentence
+    keeps_layout: bool = False  # its forward may depend on how tensors lie in memory: it gets plain ones
 
 
 class Library(Protocol):
@@ -65,6 +67,9 @@ class Library(Protocol):
 
     def match_names(self, pattern: str) -> list[str]:
         """Return the models whose name holds a text, or matches a pattern with asterisks."""
+
+
+LIBRARY_PACKAGES = {"timm": "timm", "hf": "transformers", "open_clip": "open-clip"}  # prefix -> extra of featcache
 
 
 def import_library(module: str, package: str, extra: str) -> Any:

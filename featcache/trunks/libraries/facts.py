@@ -1,17 +1,19 @@
 """What names the stores of a library's network, so that neither it nor its library need be loaded for it."""
 
 import hashlib
-import importlib.util
-import os
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from featcache.errors import UsageError
 from featcache.files import read_file_stat
 from featcache.media import ImageTransform
 from featcache.trunks import TrunkSpec
+
+if TYPE_CHECKING:
+    from featcache.trunks.libraries.base import LoadedNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,38 @@ def describe_files(folder: Path) -> str:
     return hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
 
 
-def describe_module(name: str) -> str:
-    """Return the size and time of the file that an import path names, without importing it."""
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found = importlib.util.find_spec(name.partition(":")[0])
-    except (ImportError, ValueError):
-        return ""
-    return repr(read_file_stat(found.origin)) if found is not None and found.origin else ""
+def measure_widths(network: "LoadedNetwork", layers: Sequence[str], arch: str) -> dict[str, int]:
+    """Return the width of each of these layers that a network has, by one forward of a black image.
+
+    Args:
+        network: It, with its transform.
+        layers: Names of layers.
+        arch: What a message calls the network.
+
+    Raises:
+        UsageError: its forward fails on such an image, or it has no submodule of a name.
+    """
+    import torch
+
+    from featcache.trunks.libraries.layers import LayerReader
+
+    assert network.transform is not None  # noqa: S101 (one without is refused before)
+    pixels = torch.zeros(1, 3, *network.transform.input_size)
+    reader = LayerReader(network, [layer for layer in layers if layer.startswith("name:")])
+    with torch.inference_mode():
+        try:
+            named = reader(pixels)
+            maps = network.forward(pixels)
+        except (RuntimeError, TypeError, ValueError) as error:  # a network that does not take what it is given
+            raise UsageError(
+                f"{arch}: its forward fails on images of {pixels.shape[3]} x {pixels.shape[2]}: "
+                f"{str(error).splitlines()[0]}"
+            ) from None
+    widths = {layer: value[0].numel() for layer, value in zip(reader.layers, named, strict=True)}
+    known = {
+        "cls": maps.cls,
+        "mean": None if maps.patches is None else maps.patches[:, 0],
+        "pooled": maps.pooled,
+        "tokens": maps.patches,
+    }
+    return widths | {name: value[0].numel() for name, value in known.items() if value is not None and name in layers}

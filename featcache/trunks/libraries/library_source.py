@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -13,11 +14,21 @@ from featcache.errors import MachineError, UsageError
 from featcache.files import expand_home, now_ns, read_file_stat
 from featcache.media import ImageTransform
 from featcache.recipe import TrunkSection
-from featcache.trunks import DECODERS, RANDOM, TrunkSource, TrunkSpec, WeightsMemo, hash_tensors
-from featcache.trunks.libraries.facts import NetworkFacts, describe_files, describe_module, library_version
+from featcache.trunks import (
+    ARCH_PATTERN,
+    DECODERS,
+    RANDOM,
+    EngineChoice,
+    TrunkSource,
+    TrunkSpec,
+    WeightsMemo,
+    hash_tensors,
+)
+from featcache.trunks.libraries.facts import NetworkFacts, describe_files, library_version, measure_widths
+from featcache.trunks.libraries.import_path import describe_source, hash_source
 from featcache.trunks.libraries.layers import AUTO, check_layer
 from featcache.trunks.libraries.registry import library_of, split_arch
-from featcache.trunks.libraries.stated_transform import state_transform
+from featcache.trunks.libraries.stated_transform import describe_transform, state_transform
 from featcache.trunks.libraries.weights_kind import PRETRAINED, weights_kind
 
 if TYPE_CHECKING:
@@ -25,6 +36,10 @@ if TYPE_CHECKING:
 
     from featcache.trunks.libraries.base import LoadedNetwork
 
+_OWNERS = {"module": "as the module says"}
+_DISTRIBUTION = {
+    "": "torchvision", "timm": "timm", "hf": "transformers", "open_clip": "open_clip_torch", "module": "torch",
+}  # fmt: skip
 _TORCHVISION_DEFAULT = "IMAGENET1K_V1"  # the recipe's default, which other libraries call otherwise
 
 
@@ -46,6 +61,11 @@ class LibrarySource(TrunkSource):
         self.library_name, self.model_name = split_arch(section.arch)
         if not self.model_name:
             raise UsageError(f"--arch {section.arch}: expected {self.library_name}:NAME")
+        if not re.fullmatch(ARCH_PATTERN, self.arch_name):
+            raise UsageError(
+                f"--arch {section.arch}: expected a name of letters, digits, dots and dashes, behind timm:, hf:, "
+                f"open_clip: or a module's path and colon where it is not torchvision's"
+            )
         self.weights = PRETRAINED if section.weights == _TORCHVISION_DEFAULT and self.library_name else section.weights
         self.kind: Literal["random", "file", "published"] = weights_kind(expand_home(self.weights))
         self.layers = tuple(check_layer(layer) for layer in section.layer)
@@ -56,7 +76,8 @@ class LibrarySource(TrunkSource):
     def arch_name(self) -> str:
         """The network's name in specs: of a folder, its own name alone."""
         if self.library_name == "hf" and (os.sep in self.model_name[:1] or Path(self.model_name).expanduser().is_dir()):
-            return f"hf:{Path(self.model_name).expanduser().resolve().name}"
+            name = Path(self.model_name).expanduser().resolve().name
+            return f"hf:{re.sub('[^A-Za-z0-9._-]', '_', name)[:100]}"
         return self.section.arch
 
     @property
@@ -97,18 +118,9 @@ class LibrarySource(TrunkSource):
     @property
     def sentence(self) -> str:
         """Which transform images get, and why this one."""
-        own = self.transform
-        height, width = own.input_size
-        size = f"{width} x {height}" if own.height or own.fit == "squash" else str(width)
-        how = (
-            f"images are resized to {own.resize} x {own.resize_height or own.resize} pixels ({own.interpolation})"
-            if own.fit == "squash"
-            else f"images are resized to {own.resize} pixels ({own.interpolation})"
-        )
-        why = (
-            "as typed" if self.section.transform else f"as {self.library_name or 'torchvision'} has it for this network"
-        )
-        return f"{how} and cropped to {size}, {why}"
+        why = _OWNERS.get(self.library_name, f"as {_DISTRIBUTION[self.library_name]} has it for this network")
+        why = "as typed" if self.section.transform else why
+        return f"{describe_transform(self.transform)}, {why}"
 
     @property
     def width(self) -> int:
@@ -155,17 +167,21 @@ class LibrarySource(TrunkSource):
             MachineError: the library is not installed; weights out of reach, damaged, or another network's; or its
                 preprocessing cannot be reproduced.
         """
-        from featcache.trunks.libraries import own_module, pixels
+        from featcache.trunks.libraries import own_forward, pixels
 
         library, name = library_of(self.section.arch)
         network = library.load(name, expand_home(self.weights), self.section.image_size)
         self.unused = network.note
+        transform = network.transform
         if self.section.transform:
-            return replace(network, transform=state_transform(self.section.transform, network.transform))
-        if network.transform is None:
-            raise UsageError(f"{name}: it does not say what is done to an image before it: {own_module.HOW_TO_STATE}")
-        pixels.require_equal_pixels(network, network.transform, self.arch_name)
-        return network
+            transform = state_transform(self.section.transform, transform)
+        if transform is None:
+            raise UsageError(f"{name}: {network.no_transform}")
+        if not self.section.transform:
+            pixels.require_equal_pixels(network, transform, self.arch_name)
+        if isinstance(network.forward, own_forward.OwnForward):
+            own_forward.require_repeatable(network.forward, transform.input_size)
+        return replace(network, transform=transform)
 
     @cached_property
     def tensors(self) -> dict[str, "Tensor"]:
@@ -236,38 +252,26 @@ class LibrarySource(TrunkSource):
 
         network = self.loaded
         del self.loaded  # its module is cast and moved now
-        return LibraryNetwork(network, [spec.layer], spec.transform, dtype=getattr(torch, spec.compute), device=device)
+        versions = {_DISTRIBUTION[self.library_name]: library_version(self.library_name)}
+        if self.library_name == "module":  # its code is no part of the spec: other code is held against the old rows
+            versions = {self.model_name.partition(":")[0]: hash_source(self.model_name)}
+        return LibraryNetwork(
+            network, [spec.layer], spec.transform, dtype=getattr(torch, spec.compute), device=device, versions=versions
+        )
+
+    def choose_engine(self, engine: str, device: str, images: int) -> EngineChoice:
+        """Return the engine, as `TrunkSource.choose_engine`; code of one's own is not compiled unasked."""
+        if self.library_name == "module" and engine == "auto":
+            return EngineChoice("eager", "a module of your own is run as it is")
+        return super().choose_engine(engine, device, images)
+
+    def portable_settings(self) -> dict[str, Any]:
+        """Return the settings of the section, with what names the network and its weights from any folder."""
+        return {**super().portable_settings(), **self._settings()}
 
     def _probe(self, layers: Sequence[str]) -> dict[str, int]:
         """Return the width of each of these layers that the network has, by one forward of a black image."""
-        import torch
-
-        from featcache.trunks.libraries.layers import LayerReader
-
-        network = self.loaded
-        assert network.transform is not None  # noqa: S101 (`loaded` refuses it)
-        widths: dict[str, int] = {}
-        pixels = torch.zeros(1, 3, *network.transform.input_size)
-        reader = LayerReader(network, [layer for layer in layers if layer.startswith("name:")])
-        with torch.inference_mode():
-            try:
-                named = reader(pixels)
-                maps = network.forward(pixels)
-            except (RuntimeError, TypeError, ValueError) as error:  # a network that does not take what it is given
-                raise UsageError(
-                    f"{self.arch_name}: its forward fails on images of {pixels.shape[3]} x {pixels.shape[2]}: "
-                    f"{str(error).splitlines()[0]}"
-                ) from None
-        widths |= {layer: value[0].numel() for layer, value in zip(reader.layers, named, strict=True)}
-        found = {
-            "cls": maps.cls,
-            "mean": None if maps.patches is None else maps.patches[:, 0],
-            "pooled": maps.pooled,
-            "tokens": maps.patches,
-        }
-        return widths | {
-            name: value[0].numel() for name, value in found.items() if value is not None and name in layers
-        }
+        return measure_widths(self.loaded, layers, self.arch_name)
 
     def _settings(self) -> dict[str, Any]:
         """Return what names this network from any folder, in the words of a recipe."""
@@ -291,7 +295,7 @@ class LibrarySource(TrunkSource):
             folder = Path(expand_home(self.weights)) if self.kind == "file" and os.path.isdir(self.weights) else folder
             parts += [str(folder.absolute()), describe_files(folder)] if folder.is_dir() else []
         if self.library_name == "module":
-            parts.append(describe_module(self.model_name))
+            parts.append(describe_source(self.model_name))
         return " | ".join(parts)
 
     def _stat(self) -> Any:

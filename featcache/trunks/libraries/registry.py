@@ -1,9 +1,8 @@
 """Which library a name is of."""
 
 from featcache.errors import UsageError
+from featcache.recipe import LIBRARY_PREFIXES
 from featcache.trunks.libraries.base import Library
-
-PREFIXES = ("timm", "hf", "open_clip")
 
 
 def split_arch(arch: str) -> tuple[str, str]:
@@ -11,7 +10,7 @@ def split_arch(arch: str) -> tuple[str, str]:
     prefix, colon, name = arch.partition(":")
     if not colon:
         return "", arch
-    return (prefix, name) if prefix in PREFIXES else ("module", arch)
+    return (prefix, name) if prefix in LIBRARY_PREFIXES else ("module", arch)
 
 
 def library_of(arch: str) -> tuple[Library, str]:
