@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any, cast
 
-from featcache.arguments import suggest_name
 from featcache.errors import UsageError
 from featcache.media import ImageTransform
 from featcache.trunks.libraries.base import FeatureMaps, LoadedNetwork, explain_unreachable, freeze, spatial
@@ -43,7 +42,9 @@ class TorchvisionModels:
 
         names = torchvision.models.list_models(module=torchvision.models)
         if name not in names:
-            raise UsageError(f"torchvision has no classification network {name!r}; {suggest_name(name, names)}")
+            from featcache.trunks.libraries.zoo import suggest_trunk
+
+            raise UsageError(f"torchvision has no classification network {name!r}; {suggest_trunk(name)}")
         published = torchvision.models.get_model_weights(name)
         kind, note = weights_kind(weights), ""
         if weights == PRETRAINED:
