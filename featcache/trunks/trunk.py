@@ -195,7 +195,11 @@ class Trunk:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether this is what torch raises where a device's memory is spent."""
+    """Return whether this is what torch raises where a device's memory is spent.
+
+    Args:
+        error: It.
+    """
     import torch
 
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

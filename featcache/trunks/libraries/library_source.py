@@ -260,7 +260,13 @@ class LibrarySource(TrunkSource):
         )
 
     def choose_engine(self, engine: str, device: str, images: int) -> EngineChoice:
-        """Return the engine, as `TrunkSource.choose_engine`; code of one's own is not compiled unasked."""
+        """Return the engine, as `TrunkSource.choose_engine`; code of one's own is not compiled unasked.
+
+        Args:
+            engine: One of `ENGINES`.
+            device: As torch calls it.
+            images: How many there are to embed.
+        """
         if self.library_name == "module" and engine == "auto":
             return EngineChoice("eager", "a module of your own is run as it is")
         return super().choose_engine(engine, device, images)
