@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,7 +128,7 @@ def spatial(maps: "Tensor") -> "tuple[Tensor, tuple[int, int]]":
 
 def square(tokens: "Tensor") -> "tuple[int, int]":
     """Return (rows, columns) of patch tokens, (n, t, d), of a square image."""
-    edge = round(tokens.shape[1] ** 0.5)
+    edge = math.isqrt(int(tokens.shape[1]))  # under ONNX's tracing the shape is a tensor
     return (edge, edge) if edge * edge == tokens.shape[1] else (1, tokens.shape[1])
 
 

@@ -1,5 +1,6 @@
 """torchvision's classification networks, by their bare names: resnet50, alexnet, vgg16, convnext_tiny, …"""
 
+import math
 import re
 import socket
 import sys
@@ -135,7 +136,7 @@ def _network(module: "Module", transforms: Any, note: str) -> LoadedNetwork:
             handle.remove()
         found = kept.pop("map")
         if is_vit:
-            edge = round((found.shape[1] - 1) ** 0.5)
+            edge = math.isqrt(int(found.shape[1]) - 1)
             return FeatureMaps(pooled, found[:, 1:], (edge, edge), found[:, 0])
         if kind == "DenseNet":
             found = found.relu()
