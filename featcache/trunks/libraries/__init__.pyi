@@ -1,5 +1,4 @@
 from .layers import LayerReader as LayerReader
 from .library_source import LibrarySource as LibrarySource
-from .zoo import LIMIT as LIMIT
 from .zoo import TrunkList as TrunkList
 from .zoo import list_trunks as list_trunks

@@ -42,7 +42,7 @@ class NetworkFacts:
             return None
 
 
-_PACKAGES = {
+PACKAGES = {
     "": "torchvision", "timm": "timm", "hf": "transformers", "open_clip": "open_clip_torch", "module": "torch",
 }  # fmt: skip
 
@@ -50,7 +50,7 @@ _PACKAGES = {
 def library_version(library: str) -> str:
     """Return the version of a library that is installed, without importing it; "absent" where it is not."""
     try:
-        return version(_PACKAGES[library])
+        return version(PACKAGES[library])
     except PackageNotFoundError:
         return "absent"
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -15,7 +14,6 @@ from featcache.files import expand_home, now_ns, read_file_stat
 from featcache.media import ImageTransform
 from featcache.recipe import TrunkSection
 from featcache.trunks import (
-    ARCH_PATTERN,
     DECODERS,
     RANDOM,
     EngineChoice,
@@ -24,10 +22,10 @@ from featcache.trunks import (
     WeightsMemo,
     hash_tensors,
 )
-from featcache.trunks.libraries.facts import NetworkFacts, describe_files, library_version, measure_widths
+from featcache.trunks.libraries.facts import PACKAGES, NetworkFacts, describe_files, library_version, measure_widths
 from featcache.trunks.libraries.import_path import describe_source, hash_source
 from featcache.trunks.libraries.layers import AUTO, check_layer
-from featcache.trunks.libraries.registry import library_of, split_arch
+from featcache.trunks.libraries.registry import library_of, name_in_specs, split_arch
 from featcache.trunks.libraries.stated_transform import describe_transform, state_transform
 from featcache.trunks.libraries.weights_kind import PRETRAINED, weights_kind
 
@@ -37,9 +35,6 @@ if TYPE_CHECKING:
     from featcache.trunks.libraries.base import LoadedNetwork
 
 _OWNERS = {"module": "as the module says"}
-_DISTRIBUTION = {
-    "": "torchvision", "timm": "timm", "hf": "transformers", "open_clip": "open_clip_torch", "module": "torch",
-}  # fmt: skip
 _TORCHVISION_DEFAULT = "IMAGENET1K_V1"  # the recipe's default, which other libraries call otherwise
 
 
@@ -59,13 +54,7 @@ class LibrarySource(TrunkSource):
         """
         self.section, self.memo, self.fixed_transform = section, memo, transform
         self.library_name, self.model_name = split_arch(section.arch)
-        if not self.model_name:
-            raise UsageError(f"--arch {section.arch}: expected {self.library_name}:NAME")
-        if not re.fullmatch(ARCH_PATTERN, self.arch_name):
-            raise UsageError(
-                f"--arch {section.arch}: expected a name of letters, digits, dots and dashes, behind timm:, hf:, "
-                f"open_clip: or a module's path and colon where it is not torchvision's"
-            )
+        self.arch_in_specs = name_in_specs(section.arch)
         self.weights = PRETRAINED if section.weights == _TORCHVISION_DEFAULT and self.library_name else section.weights
         self.kind: Literal["random", "file", "published"] = weights_kind(expand_home(self.weights))
         self.layers = tuple(check_layer(layer) for layer in section.layer)
@@ -75,10 +64,7 @@ class LibrarySource(TrunkSource):
     @property
     def arch_name(self) -> str:
         """The network's name in specs: of a folder, its own name alone."""
-        if self.library_name == "hf" and (os.sep in self.model_name[:1] or Path(self.model_name).expanduser().is_dir()):
-            name = Path(self.model_name).expanduser().resolve().name
-            return f"hf:{re.sub('[^A-Za-z0-9._-]', '_', name)[:100]}"
-        return self.section.arch
+        return self.arch_in_specs
 
     @property
     def label(self) -> str:
@@ -118,7 +104,7 @@ class LibrarySource(TrunkSource):
     @property
     def sentence(self) -> str:
         """Which transform images get, and why this one."""
-        why = _OWNERS.get(self.library_name, f"as {_DISTRIBUTION[self.library_name]} has it for this network")
+        why = _OWNERS.get(self.library_name, f"as {PACKAGES[self.library_name]} has it for this network")
         why = "as typed" if self.section.transform else why
         return f"{describe_transform(self.transform)}, {why}"
 
@@ -252,7 +238,7 @@ class LibrarySource(TrunkSource):
 
         network = self.loaded
         del self.loaded  # its module is cast and moved now
-        versions = {_DISTRIBUTION[self.library_name]: library_version(self.library_name)}
+        versions = {PACKAGES[self.library_name]: library_version(self.library_name)}
         if self.library_name == "module":  # its code is no part of the spec: other code is held against the old rows
             versions = {self.model_name.partition(":")[0]: hash_source(self.model_name)}
         return LibraryNetwork(
