@@ -107,6 +107,19 @@ def test_a_run_that_has_nothing_to_do_imports_no_library(extracted, library):
     assert imported & HEAVY == set()
 
 
+def test_the_weights_that_are_typed_are_known_without_the_library(extracted):
+    """Export --weights FILE finds the store of a library's network by the file's stat, and imports nothing for it."""
+    flags = ["--data", str(extracted.data), "--cache", str(extracted.cache), "--arch", "timm:test_vit2"]
+    flags += ["--weights", extracted.trunks["timm"]["weights"]]
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "featcache", "export", "val", "--to", "val.npz", *flags],
+        capture_output=True, text=True, cwd=extracted.here, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-500:]
+    lines = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
+    assert {line.rpartition("|")[2].strip() for line in lines} & HEAVY == set()
+
+
 @pytest.mark.parametrize(
     ("name", "arch"),
     [
