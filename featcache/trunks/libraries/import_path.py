@@ -13,8 +13,9 @@ from typing import Any
 
 from featcache.arguments import nearest_name
 from featcache.errors import UsageError
-from featcache.files import read_file_stat
+from featcache.files import read_file, read_file_stat
 
+_MOST_BYTES = 1 << 24  # of a file of Python
 _MOST_FILES = 2_000  # of a package, whose stats are looked at
 
 
@@ -92,7 +93,7 @@ def hash_source(name: str) -> str:
     whole = hashlib.sha256()
     for file in _source_files(name):
         with contextlib.suppress(OSError):
-            whole.update(hashlib.sha256(file.read_bytes()).digest())
+            whole.update(hashlib.sha256(read_file(file, _MOST_BYTES, follow_links=True)).digest())
     return whole.hexdigest()[:12]
 
 
