@@ -44,8 +44,12 @@ class TrunkSource:
         self.section, self.memo, self.fixed_transform = section, memo, transform
         self.arch: Architecture = architecture(section.arch)
         self.kind = weights_kind(self.arch, section.weights)
-        self._named_at, self._before = _look_at(self.file)  # before anything of it is read
+        self._look_at_file()
         self.unused = ""  # which other tensors the file holds; known once it was read
+
+    def _look_at_file(self) -> None:
+        """Note the time and the file's stat, before anything of it is read."""
+        self._named_at, self._before = _look_at(self.file)
 
     @property
     def arch_name(self) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from featcache.errors import MachineError, UsageError
-from featcache.files import expand_home, now_ns, read_file_stat
+from featcache.files import expand_home
 from featcache.media import ImageTransform
 from featcache.recipe import TrunkSection
 from featcache.trunks import (
@@ -58,7 +58,7 @@ class LibrarySource(TrunkSource):
         self.weights = PRETRAINED if section.weights == _TORCHVISION_DEFAULT and self.library_name else section.weights
         self.kind: Literal["random", "file", "published"] = weights_kind(expand_home(self.weights))
         self.layers = tuple(check_layer(layer) for layer in section.layer)
-        self._named_at, self._before = now_ns(), self._stat()
+        self._look_at_file()
         self.unused = ""
 
     @property
@@ -289,6 +289,3 @@ class LibrarySource(TrunkSource):
         if self.library_name == "module":
             parts.append(describe_source(self.model_name))
         return " | ".join(parts)
-
-    def _stat(self) -> Any:
-        return read_file_stat(str(self.file)) if self.file else None
