@@ -2,9 +2,9 @@
 
 # Importing a module makes its functions commands, in the order of --help.
 from featcache.cli import init, extract, fit_head, report, search, classifiers, predict  # isort: skip
-from featcache.cli import info, maintenance, demo  # isort: skip
+from featcache.cli import info, trunks, maintenance, demo  # isort: skip
 from featcache.cli.app import main
 
-COMMANDS = (init, extract, fit_head, report, search, classifiers, predict, info, maintenance, demo)
+COMMANDS = (init, extract, fit_head, report, search, classifiers, predict, info, trunks, maintenance, demo)
 
 __all__ = ["COMMANDS", "main"]

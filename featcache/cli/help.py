@@ -21,6 +21,7 @@ EXAMPLES: Mapping[str, str] = {
     "predict": "featcache predict best new.jpg other.jpg --data photos",
     "export-model": "featcache export-model best --to model.pt --data photos",
     "info": "featcache info --data photos",
+    "trunks": "featcache trunks resnet50",
     "verify": "featcache verify --quick",
     "repair": "featcache repair --dry-run",
     "gc": "featcache gc --apply",

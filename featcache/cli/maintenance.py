@@ -29,6 +29,9 @@ def verify(
     deep: Annotated[bool, typer.Option("--deep", help="Also embed a sample of the images again, and compare.")] = False,
     sample: Annotated[int, typer.Option("--sample", help="For --deep: images of each store.")] = 32,
     pipeline: Pipeline = None,
+    arch: Annotated[
+        str | None, typer.Option("--arch", help="For --deep: a module of your own, package.module:callable, to import.")
+    ] = None,
     weights: Weights = None,
     device: Device = "auto",
     batch_size: Annotated[
@@ -44,7 +47,7 @@ def verify(
     if quick and deep:
         raise UsageError("--quick and --deep were both given; leave one out")
     if not deep:
-        refuse_unused(("sample", "pipeline", "weights", "device", "batch_size"), "without --deep")
+        refuse_unused(("sample", "pipeline", "arch", "weights", "device", "batch_size"), "without --deep")
     if sample < 1:
         raise UsageError(f"--sample: found {sample}, expected at least 1")
     begun = time.monotonic()
@@ -62,8 +65,8 @@ def verify(
 
             trunk_weights = weights or (resolve_recipe(pipeline).trunk.weights if pipeline else None)
             reembed_sample(
-                examination, cache=cache, weights=trunk_weights, device=device, batch_size=batch_size, sample=sample,
-                progress=lambda name: bar.show(f"embedding a sample of {name}", 0, 1),
+                examination, cache=cache, weights=trunk_weights, arch=arch, device=device, batch_size=batch_size,
+                sample=sample, progress=lambda name: bar.show(f"embedding a sample of {name}", 0, 1),
             )  # fmt: skip
     if as_json:
         echo_json({**examination.to_json(), "depth": "quick" if quick else "deep" if deep else "hashes"})

@@ -2,11 +2,12 @@
 
 import json
 import mmap
+import os
+import sys
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,11 +64,9 @@ class TrunkProcess:
         layout: SlotLayout = {
             "slots": BUFFERS + 1, "batch": self.batch_size, "image": spec.transform.shape, "dim": dim,
         }  # fmt: skip
-        section = source.section.model_dump(exclude_unset=True)
-        if source.kind == "file":
-            section["weights"] = str(Path(source.section.weights).absolute())  # it runs in another folder
         settings = {
-            "section": section, "spec": spec.to_json(), "layers": layers, "cache": str(source.memo.cache.absolute()),
+            "section": source.portable_settings(), "spec": spec.to_json(), "layers": layers, "folder": os.getcwd(),
+            "path": sys.path, "cache": str(source.memo.cache.absolute()),
             "device": placement.device, "cores": placement.cores, "engine": engine, "images": images, "layout": layout,
         }  # fmt: skip
         self._file = create_shared_file(BatchSlots.size(layout))

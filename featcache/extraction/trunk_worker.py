@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from featcache.errors import FeatcacheError
 from featcache.loader import reply
-from featcache.recipe import TrunkSection
+from featcache.recipe import TrunkSection, is_import_path
 from featcache.trunks import Trunk, TrunkSpec, UploadedBatch, WeightsMemo, load_trunk, name_trunk
 
 
@@ -112,6 +112,9 @@ def _report_failure(device: str, replies: io.FileIO) -> Iterator[None]:
 
 
 def _load(settings: dict[str, Any]) -> Trunk:
+    if is_import_path(settings["section"]["arch"]):  # a module of one's own is imported as the parent imported it
+        os.chdir(settings["folder"])
+        sys.path += [folder for folder in settings["path"] if folder not in sys.path]
     source = name_trunk(TrunkSection(**settings["section"]), WeightsMemo(Path(settings["cache"])))
     return load_trunk(
         source, TrunkSpec.from_json(settings["spec"]), device=settings["device"], layers=tuple(settings["layers"]),

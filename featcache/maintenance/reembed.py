@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from featcache.errors import FeatcacheError, MachineError
+from featcache.errors import CacheError, FeatcacheError, MachineError
 from featcache.extraction import (
     Settings,
     compare_drift,
@@ -26,6 +26,7 @@ def reembed_sample(
     *,
     cache: str | Path | None = None,
     weights: str | None = None,
+    arch: str | None = None,
     device: str = "auto",
     batch_size: int | None = None,
     sample: int = SAMPLE,
@@ -37,6 +38,7 @@ def reembed_sample(
         verification: what `run_verification` returned.
         cache: the cache's folder; None for the usual one.
         weights: where the trunk's weights are, where they have moved.
+        arch: a module of one's own that may be imported.
         device: where the trunk runs: "auto", "cpu", "cuda" …
         batch_size: images that are embedded at a time; None leaves it to the device.
         sample: images of each store.
@@ -54,7 +56,10 @@ def reembed_sample(
             continue
         progress(store.name)
         try:
-            source = find_weights(store.trunk.spec, store.trunk.weights_name, WeightsMemo(folder), weights)
+            source = find_weights(store.trunk.spec, store.trunk.weights_name, WeightsMemo(folder), weights, arch)
+        except CacheError as error:  # a module of one's own
+            verification.add_note(store.root, "deep", f"{store.root}: not compared: {error}")
+            continue
         except FeatcacheError as error:
             source, reason = None, f": {error}"
         else:

@@ -40,6 +40,7 @@ class HeadWithTrunk:
     store: FeatureStore
     saved: SavedModel
     weights: str | None = None  # as typed; None where the cache's memory of where they are is enough
+    arch: str | None = None  # as typed; only of a module of one's own it says something new: that it may be imported
     device: str = "auto"
     batch_size: int | None = None
     images: int | None = None  # that are embedded at most; None where nobody knows
@@ -61,10 +62,10 @@ class HeadWithTrunk:
         """Where the trunk's weights are.
 
         Raises:
-            CacheError: they are not here, or those that were typed are others.
+            CacheError: they are not here, those that were typed are others, or it is a module that nobody has typed.
         """
         record = self.store.trunk
-        source = find_weights(record.spec, record.weights_name, WeightsMemo(self.store.cache), self.weights)
+        source = find_weights(record.spec, record.weights_name, WeightsMemo(self.store.cache), self.weights, self.arch)
         if source is None and self.weights is not None:
             raise CacheError(
                 f"weights {self.weights} are not those that head {self.saved.name} was trained on: the embeddings of "
@@ -166,7 +167,14 @@ def open_head(
     unused = [f"--{name.replace('_', '-')}" for name in names if options.get(name) is not None]
     notes = (f"{' and '.join(unused)} has no effect: the head's folder says where it belongs",)
     return HeadWithTrunk(
-        store, saved, typed, device, batch_size, which=which, unused=notes if is_folder and unused else ()
+        store,
+        saved,
+        typed,
+        options.get("arch"),
+        device,
+        batch_size,
+        which=which,
+        unused=notes if is_folder and unused else (),
     )
 
 

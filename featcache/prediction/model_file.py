@@ -1,5 +1,6 @@
 """export_model: a head and its trunk as one file for other tools: torchvision's own network, or ONNX."""
 
+import contextlib
 import importlib.util
 import io
 import json
@@ -15,9 +16,16 @@ from featcache.files import describe_target, expand_home, parse_json, publish, r
 from featcache.heads import OutputLayer
 from featcache.heads.saved import rank_models
 from featcache.listing import readable
+from featcache.prediction.library_model import (
+    build_library_network,
+    describe_network,
+    describe_steps,
+    explain_onnx_failure,
+    require_equal_onnx,
+)
 from featcache.prediction.model import NO_PROBABILITIES, HeadWithTrunk, open_head
 from featcache.recipe import StoreOptions
-from featcache.trunks import architecture
+from featcache.trunks import ARCHITECTURES, architecture
 
 MODEL_SUFFIXES = (".pt", ".onnx")
 _MOST_BYTES = 1 << 24  # of the description of a model
@@ -87,13 +95,18 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
     layer = model.saved.output_layer
     if layer is None:
         raise UsageError(_explain_no_layer(model, DatasetRequest(**options)))
-    network = _build_network(model, layer)
+    is_own = _is_own_vit(model)
+    network = _build_network(model, layer) if is_own else build_library_network(model, layer)
     if model.saved.settings.get("normalize", "none") != "none":
         _normalize_embeddings(network, to)
     serialize = {".pt": _to_state_dict, ".onnx": _to_onnx}[to.suffix.lower()]
     parameters = sum(value.numel() for value in network.parameters())
     with translate_os_errors(to):
-        publish(to, serialize(network, model.transform.crop), replace=True)
+        with contextlib.nullcontext() if is_own else explain_onnx_failure(model.store.trunk.spec.arch):
+            content = serialize(network, model.transform.input_size)
+            if not is_own and to.suffix.lower() == ".onnx":
+                require_equal_onnx(network, content, model.transform.input_size, model.store.trunk.spec.arch)
+        publish(to, content, replace=True)
         description = json.dumps(_describe_model(model, layer, to, parameters), indent=2, ensure_ascii=True)
         publish(about, description.encode() + b"\n", replace=True)
     return Exported(
@@ -173,13 +186,13 @@ def _normalize_embeddings(network: Any, to: Path) -> None:
 
     if to.suffix.lower() == ".pt":
         raise UsageError(
-            f"--to {readable(str(to))}: the head was trained with --normalize l2, and torchvision's class does not "
+            f"--to {readable(str(to))}: the head was trained with --normalize l2, and the library's class does not "
             f"scale embeddings to length 1; expected a name that ends in .onnx"
         )
     network.heads = torch.nn.Sequential(UnitLength(), network.heads)
 
 
-def _to_state_dict(network: Any, crop: int) -> bytes:  # noqa: ARG001 (as `_to_onnx`)
+def _to_state_dict(network: Any, input_size: tuple[int, int]) -> bytes:  # noqa: ARG001 (as `_to_onnx`)
     """Return the bytes of a file with the network's state dict."""
     import torch
 
@@ -188,15 +201,15 @@ def _to_state_dict(network: Any, crop: int) -> bytes:  # noqa: ARG001 (as `_to_o
     return file.getvalue()
 
 
-def _to_onnx(network: Any, crop: int) -> bytes:
-    """Return the bytes of an ONNX file of the network, for images of `crop` x `crop` pixels."""
+def _to_onnx(network: Any, input_size: tuple[int, int]) -> bytes:
+    """Return the bytes of an ONNX file of the network, for images of (height, width) pixels."""
     import torch
 
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # this exporter is an old one, and says so; see docs/decisions/031-onnx.md
         torch.onnx.export(
-            network, (torch.zeros(2, 3, crop, crop),), file,  # type: ignore[arg-type]
+            network, (torch.zeros(2, 3, *input_size),), file,  # type: ignore[arg-type]
             dynamo=False, opset_version=OPSET,
             input_names=["pixels"], output_names=["logits"],
             dynamic_axes={"pixels": {0: "images"}, "logits": {0: "images"}},
@@ -207,27 +220,18 @@ def _to_onnx(network: Any, crop: int) -> bytes:
 def _describe_model(model: HeadWithTrunk, layer: OutputLayer, to: Path, parameters: int) -> dict[str, Any]:
     """Return all that a stranger needs to use the file, as JSON values."""
     spec = model.store.trunk.spec
-    arch, transform = architecture(spec.arch), asdict(spec.transform)
-    published = bool(arch.published)
-    constructor = (
-        f"torchvision.models.{arch.name}(num_classes={len(model.saved.classes)}, image_size={spec.transform.crop})"
-        if published
-        else f"torchvision.models.VisionTransformer({spec.transform.crop}, {arch.patch}, {arch.depth}, {arch.heads}, "
-        f"{arch.dim}, {arch.mlp}, num_classes={len(model.saved.classes)})"
-    )
     return {
         "model": to.name,
-        "network": constructor,
+        "network": _describe_constructor(model) if _is_own_vit(model) else describe_network(model),
         "parameters": parameters,
         "classes": list(model.saved.classes),
         "transform": {
-            **transform,
-            "in_words": "decode to RGB, resize the shorter edge, crop the centre square, divide by 255, subtract mean, "
-            "divide by std",
+            **asdict(spec.transform),
+            "in_words": describe_steps(spec.transform),
         },
         "input": {
             "name": "pixels",
-            "shape": ["images", 3, spec.transform.crop, spec.transform.crop],
+            "shape": ["images", 3, *spec.transform.input_size],
             "dtype": "float32",
         },
         "output": {
@@ -240,6 +244,24 @@ def _describe_model(model: HeadWithTrunk, layer: OutputLayer, to: Path, paramete
         "trunk": {"weights": model.store.trunk.weights_name, "sha256": spec.weights_sha256, "compute": spec.compute},
         "notes": list(_notes(model, layer)),
     }
+
+
+def _is_own_vit(model: HeadWithTrunk) -> bool:
+    """Return whether the trunk is one of our own ViTs, on its class token: the file is then torchvision's network."""
+    spec = model.store.trunk.spec
+    return spec.arch in ARCHITECTURES and spec.layer == "cls"
+
+
+def _describe_constructor(model: HeadWithTrunk) -> str:
+    """Return how torchvision makes the network that a model.pt of one of our own ViTs is for."""
+    spec, classes = model.store.trunk.spec, len(model.saved.classes)
+    arch, crop = architecture(spec.arch), spec.transform.crop
+    if arch.published:
+        return f"torchvision.models.{arch.name}(num_classes={classes}, image_size={crop})"
+    return (
+        f"torchvision.models.VisionTransformer({crop}, {arch.patch}, {arch.depth}, {arch.heads}, {arch.dim}, "
+        f"{arch.mlp}, num_classes={classes})"
+    )
 
 
 def _notes(model: HeadWithTrunk, layer: OutputLayer) -> tuple[str, ...]:

@@ -29,4 +29,6 @@ from .sections import TrunkSection as TrunkSection
 from .settings import DeclaredSetting as DeclaredSetting
 from .settings import Setting as Setting
 from .settings import declared_settings as declared_settings
+from .trunk import LIBRARY_PREFIXES as LIBRARY_PREFIXES
 from .trunk import TrunkSettings as TrunkSettings
+from .trunk import is_import_path as is_import_path

@@ -9,6 +9,7 @@ from typing import Any
 from featcache.errors import UsageError
 from featcache.files import decode_utf8, expand_home, open_file, refuse_larger
 from featcache.recipe.recipe import Recipe, check_recipe
+from featcache.recipe.trunk import is_import_path
 
 _MOST_BYTES = 1 << 24
 LOCAL_RECIPE = "featcache.toml"  # of the folder that a command is typed in
@@ -30,7 +31,13 @@ def read_recipe(path: Path) -> Recipe:
         raise UsageError(f"{path}: the recipe cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # not TOML, a number of 5,000 digits, brackets without end
         raise UsageError(f"{path}: this is not valid TOML: {error}") from None
-    return check_recipe(document, where=str(path))
+    recipe = check_recipe(document, where=str(path))
+    if is_import_path(recipe.trunk.arch):
+        raise UsageError(
+            f"{path}: trunk.arch = {recipe.trunk.arch!r} would import a module, which runs its code, and a recipe runs "
+            f"none; leave it out, and type --arch {recipe.trunk.arch}"
+        )
+    return recipe
 
 
 def resolve_recipe(pipeline: str | None = None, *, data: str | None = None, name: str | None = None) -> Recipe:

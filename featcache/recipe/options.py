@@ -26,7 +26,7 @@ class StoreOptions(DataOptions, total=False):
     """… and which store, where several hold the data set."""
 
     store: str | None  # a store's folder name, or the start of its fingerprint
-    arch: str | None  # as it was named for extract
+    arch: str | None  # as it was named for extract; a module of one's own is imported only where this says so
     layer: str | None  # such as cls
     weights: str | None  # as they were named for extract
     precision: str | None  # fp32, bf16 or auto

@@ -5,13 +5,29 @@ from typing import Annotated, Literal
 
 from featcache.recipe.settings import Setting
 
+LIBRARY_PREFIXES = ("timm", "hf", "open_clip")
+
+
+def is_import_path(arch: str) -> bool:
+    """Return whether a trunk is named by what makes it, `package.module:callable`: importing that runs code.
+
+    Args:
+        arch: As `--arch` has it.
+    """
+    prefix, colon, _ = arch.partition(":")
+    return bool(colon) and prefix not in LIBRARY_PREFIXES
+
 
 @dataclass(kw_only=True)
 class TrunkSettings:
     """Which frozen network, and how it is run."""
 
     arch: Annotated[
-        str, Setting("The network: a name of torchvision's, timm:NAME, hf:ORG/NAME, hf:FOLDER or open_clip:NAME/TAG.")
+        str,
+        Setting(
+            "The network: a name of torchvision's, timm:NAME, hf:ORG/NAME, hf:FOLDER, open_clip:NAME/TAG; or, typed "
+            "and never in a recipe, package.module:callable. `featcache trunks` lists them."
+        ),
     ] = "vit_b_16"
     weights: Annotated[
         str, Setting("A published name, a .pth or .safetensors file, or random; of other libraries pretrained.")

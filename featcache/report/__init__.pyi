@@ -27,6 +27,7 @@ from .render_summary import print_near_duplicates as print_near_duplicates
 from .render_summary import save_near_duplicates_csv as save_near_duplicates_csv
 from .render_summary import save_summary_csv as save_summary_csv
 from .render_trials import classifier_fit_parts as classifier_fit_parts
+from .render_trunks import trunk_list_parts as trunk_list_parts
 from .saving import save_folds_report as save_folds_report
 from .saving import save_predictions as save_predictions
 from .saving import save_report as save_report

@@ -186,6 +186,8 @@ def _other_file(store: FeatureStore, file: Path, memo: WeightsMemo, *, label: bo
     """Return what `_other_weights` does, of weights that are a file."""
     spec, weights_name = store.trunk.spec, store.trunk.weights_name
     problem = _find_problem(file)
+    if not problem and memo.is_remembered(spec.arch, spec.weights_sha256, file):
+        return None
     if not problem:
         try:
             sha256 = memo.find(spec.arch, str(file), file, vouched=False) or _sha256(spec.arch, str(file), store.cache)

@@ -17,11 +17,13 @@ from .naming import tensors_sha256 as tensors_sha256
 from .source import DECODERS as DECODERS
 from .source import PRECISION as PRECISION
 from .source import TrunkSource as TrunkSource
+from .spec import ARCH_PATTERN as ARCH_PATTERN
 from .spec import LAYER_PATTERN as LAYER_PATTERN
 from .spec import TrunkSpec as TrunkSpec
 from .spec import check_transform as check_transform
 from .trunk import Trunk as Trunk
 from .trunk import UploadedBatch as UploadedBatch
+from .trunk import is_out_of_memory as is_out_of_memory
 from .trunk import load_trunk as load_trunk
 from .vit_layers import resolve_layers as resolve_layers
 from .vit_layers import stored_type as stored_type

@@ -3,10 +3,10 @@
 import contextlib
 from typing import Any
 
-from featcache.errors import FeatcacheError, MachineError, UsageError
+from featcache.errors import CacheError, FeatcacheError, MachineError, UsageError
 from featcache.files import expand_home
 from featcache.media import ImageTransform
-from featcache.recipe import TrunkSection
+from featcache.recipe import TrunkSection, is_import_path
 from featcache.trunks import weights
 from featcache.trunks.architectures import ARCHITECTURES, RANDOM
 from featcache.trunks.source import DECODERS, TrunkSource
@@ -43,6 +43,19 @@ def name_trunk(section: TrunkSection, memo: WeightsMemo, transform: ImageTransfo
     return LibrarySource(section, memo, transform)
 
 
+def _refuse_import(arch: str, typed: str | None) -> None:
+    """Refuse to import a module that only a cache names: importing runs code, and a cache may be anybody's.
+
+    Raises:
+        CacheError: a trunk of this name would be imported, and nobody has typed it.
+    """
+    if is_import_path(arch) and typed != arch:
+        raise CacheError(
+            f"trunk {arch} is a module of your own: it is imported, which runs its code, only where it is typed. Add "
+            f"--arch {arch}"
+        )
+
+
 def tensors_sha256(arch: str, file: str, memo: WeightsMemo) -> str:
     """Return the sha256 of an architecture's tensors in a file, 64 hex digits.
 
@@ -56,7 +69,9 @@ def tensors_sha256(arch: str, file: str, memo: WeightsMemo) -> str:
     Raises:
         UsageError: no such architecture, or a name that is no file's.
         MachineError: it is no checkpoint of this architecture; the message says what it is.
+        CacheError: the architecture is a module of one's own, which is not imported for this.
     """
+    _refuse_import(arch, None)
     source = name_trunk(TrunkSection(arch=arch, weights=file), memo)
     sha256 = weights.hash_tensors(source.tensors)
     with contextlib.suppress(MachineError):  # a cache that cannot be written to can still be read
@@ -64,7 +79,9 @@ def tensors_sha256(arch: str, file: str, memo: WeightsMemo) -> str:
     return sha256
 
 
-def find_weights(spec: TrunkSpec, asked: str, memo: WeightsMemo, typed: str | None) -> TrunkSource | None:
+def find_weights(
+    spec: TrunkSpec, asked: str, memo: WeightsMemo, typed: str | None, arch: str | None = None
+) -> TrunkSource | None:
     """Return the weights that made a spec; None where those are not here, or are others.
 
     They are looked for as typed; else where the cache remembers that they were, and by their name.
@@ -74,10 +91,12 @@ def find_weights(spec: TrunkSpec, asked: str, memo: WeightsMemo, typed: str | No
         asked: How its weights were asked for, as the store has it.
         memo: The cache's memory of weights' hashes.
         typed: `--weights`, or None.
+        arch: `--arch`, or None. A module of one's own is imported only where it says so.
 
     Raises:
-        FeatcacheError: what was typed is none of this architecture's.
+        FeatcacheError: what was typed is none of this architecture's; or it is a module that nobody has typed.
     """
+    _refuse_import(spec.arch, arch)
     remembered = [name for arch, name, sha256 in memo.entries() if (arch, sha256) == (spec.arch, spec.weights_sha256)]
     named: list[dict[str, Any]] = [
         {"arch": spec.arch, "weights": RANDOM if name.startswith(f"{RANDOM} ") else name}

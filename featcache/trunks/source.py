@@ -14,6 +14,7 @@ from featcache.media import Decoder, ImageTransform
 from featcache.recipe import TrunkSection
 from featcache.trunks import weights
 from featcache.trunks.architectures import RANDOM, Architecture, architecture, weights_kind
+from featcache.trunks.engines import EngineChoice, choose_engine
 from featcache.trunks.hardware import Compute, fast_precision
 from featcache.trunks.spec import TrunkSpec
 from featcache.trunks.vit_layers import resolve_layers, stored_type, vit_layer_width
@@ -44,8 +45,12 @@ class TrunkSource:
         self.section, self.memo, self.fixed_transform = section, memo, transform
         self.arch: Architecture = architecture(section.arch)
         self.kind = weights_kind(self.arch, section.weights)
-        self._named_at, self._before = _look_at(self.file)  # before anything of it is read
+        self._look_at_file()
         self.unused = ""  # which other tensors the file holds; known once it was read
+
+    def _look_at_file(self) -> None:
+        """Note the time and the file's stat, before anything of it is read."""
+        self._named_at, self._before = _look_at(self.file)
 
     @property
     def arch_name(self) -> str:
@@ -220,6 +225,20 @@ class TrunkSource:
             self.arch.name, key, self.file, sha256, vouched=vouched, before=self._before,
             read_at=now_ns() if fetched else self._named_at, file_sha256=self.file_sha256,
         )  # fmt: skip
+
+    def choose_engine(self, engine: str, device: str, images: int) -> EngineChoice:
+        """Return how the forward is run, "auto" decided.
+
+        Args:
+            engine: One of `ENGINES`.
+            device: As torch calls it.
+            images: How many there are to embed.
+        """
+        return choose_engine(engine, device, images)
+
+    def portable_settings(self) -> dict[str, Any]:
+        """Return the settings of the section, with what names the weights from any folder."""
+        return {**self.section.model_dump(exclude_defaults=True), "weights": self.argument}
 
     def spec(self, compute: Compute, layer: str | None = None) -> TrunkSpec:
         """Return the identity of what this trunk makes at a precision.

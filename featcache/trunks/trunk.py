@@ -191,12 +191,16 @@ class Trunk:
             "device": device_name(self.device),
             "engine": self.engine.name,
             "batch_size": self.batch_size,
-            "versions": {name: version(name) for name in packages},
+            "versions": {name: version(name) for name in packages} | getattr(self.network, "versions", {}),
         }
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether this is what torch raises where a device's memory is spent."""
+    """Return whether this is what torch raises where a device's memory is spent.
+
+    Args:
+        error: It.
+    """
     import torch
 
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
@@ -241,7 +245,7 @@ def load_trunk(
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)  # of this thread: graphs are captured on the current device
     network = source.build(spec, device, layers or (spec.layer,))
-    choice = engines.choose_engine(engine, device, images)
+    choice = source.choose_engine(engine, device, images)
     trunk = Trunk(spec, device, batch_size or BATCH[device.partition(":")[0]], network, choice)
     trunk.prepare()  # now, not at the first batch: what is recorded of a run is the engine that it has
     return trunk

@@ -54,6 +54,21 @@ class WeightsMemo:
                 return entry.facts
         return None
 
+    def is_remembered(self, arch: str, sha256: str, file: Path) -> bool:
+        """Return whether a library's network had these tensors from this very file.
+
+        Args:
+            arch: The network's name, in specs.
+            sha256: Of the tensors.
+            file: The checkpoint; one that has changed by its stat is not remembered.
+        """
+        status = read_file_stat(str(file))
+        return status is not None and any(
+            (entry.arch, entry.sha256, entry.stat) == (arch, sha256, status)
+            and (entry.facts or {}).get("settings", {}).get("weights") == str(file.absolute())
+            for entry in self._entries()
+        )
+
     def file_sha256(self, arch: str, file: Path) -> str | None:
         """Return the sha256 of the bytes of this very file, 64 hex digits; None where it is not remembered.
 

@@ -200,7 +200,9 @@ def test_an_unknown_name_lists_the_known_ones(here):
     """A pipeline that exists nowhere is refused with the names that do exist."""
     (here / "pipelines").mkdir()
     (here / "pipelines/mine.toml").write_text(SMALLEST)
-    with pytest.raises(UsageError, match=r"no recipe 'yours'.*daa, digits, mine"):
+    with pytest.raises(
+        UsageError, match=r"no recipe 'yours'.*alexnet, daa, digits, hf-vit-base, mine, resnet34, timm-resnet50, vgg16"
+    ):
         resolve_recipe("yours")
 
 

@@ -18,7 +18,7 @@ from featcache.heads.saved import SavedModel, is_function
 from featcache.listing import order_splits, resolve_source
 from featcache.recipe import DriveActData, HeadSection, absolute_pipeline
 from featcache.store import ExtractedListing, find_stores, flags_that_name, read_split_assignment
-from featcache.trunks import DECODERS, PRECISION, WeightsMemo, stored_type
+from featcache.trunks import ARCHITECTURES, DECODERS, PRECISION, WeightsMemo, stored_type
 
 Flag = tuple[str, object]  # its name and its value; "" where the name is all
 PART = re.compile(r"(limit|fraction) ([^,]+)(?:, seed (\d+))?")  # as `listing.take_subset` words it
@@ -46,8 +46,7 @@ def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadCon
         yield comment
     if isinstance(recipe.data, DriveActData) and not os.path.isabs(recipe.data.annotations or "/"):
         yield f"# run these in {_quoted(str(Path.cwd()))}: the recipe names its annotations from there"
-    of_trunk: list[Flag] = [("--arch", trunk.arch), *named]
-    of_trunk += [("--layer", trunk.layer)] if trunk.layer not in ("cls", *recipe.trunk.layer) else []
+    of_trunk: list[Flag] = [*_network(head_on_split), *named]
     of_trunk += [("--stored", trunk.stored)] if trunk.stored != stored_type(recipe.trunk.stored, trunk.layer) else []
     stores = [store for store in find_stores(request.folder, request.stat_log) if request.keys_of(store)]
     named += [flag for flag in flags_that_name(head_on_split.store, stores) if flag[0] in ("--arch", "--layer")]
@@ -183,6 +182,17 @@ def _weights(head_on_split: HeadOnSplit) -> tuple[str, str]:
         record.weights_name,
         f"# of the weights the store knows the file's name alone: put its folder before {record.weights_name}",
     )
+
+
+def _network(head_on_split: HeadOnSplit) -> list[Flag]:
+    """Return the flags that name the network and its layer in any folder."""
+    spec = head_on_split.store.trunk.spec
+    if spec.arch in ARCHITECTURES and spec.layer == "cls":
+        return [("--arch", spec.arch)]
+    remembered = WeightsMemo(head_on_split.store.cache).settings_of(spec.arch, spec.weights_sha256)
+    settings = remembered[0] if remembered else {}
+    flags: list[Flag] = [("--arch", settings.get("arch", spec.arch)), ("--layer", spec.layer)]
+    return [*flags, ("--image-size", settings.get("image_size")), ("--transform", settings.get("transform"))]
 
 
 def _settings_without_flag(configs: Sequence[HeadConfig], section: HeadSection) -> list[str]:

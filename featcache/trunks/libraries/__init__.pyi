@@ -1,2 +1,5 @@
+from .layers import LayerReader as LayerReader
 from .layers import check_layer as check_layer
 from .library_source import LibrarySource as LibrarySource
+from .zoo import TrunkList as TrunkList
+from .zoo import list_trunks as list_trunks

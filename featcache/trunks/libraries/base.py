@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ class LoadedNetwork:
     is_interpolated: bool = False  # see `TrunkSpec.positions`
     named: "Mapping[str, Tensor] | None" = None  # its tensors as its library writes them; None: as the module has them
     own_pixels: Callable[[Any], Any] | None = None  # the library's own (3, h, w) float input of a Pillow image
+    no_transform: str = ""  # why there is no `transform`, and what to do, a part of a sentence
+    keeps_layout: bool = False  # its forward may depend on how tensors lie in memory: it gets plain ones
 
 
 class Library(Protocol):
@@ -68,6 +71,9 @@ class Library(Protocol):
 
     def match_names(self, pattern: str) -> list[str]:
         """Return the models whose name holds a text, or matches a pattern with asterisks."""
+
+
+LIBRARY_PACKAGES = {"timm": "timm", "hf": "transformers", "open_clip": "open-clip"}  # prefix -> extra of featcache
 
 
 def import_library(module: str, package: str, extra: str) -> Any:
@@ -143,5 +149,5 @@ def spatial(maps: "Tensor") -> "tuple[Tensor, tuple[int, int]]":
 
 def square(tokens: "Tensor") -> "tuple[int, int]":
     """Return (rows, columns) of patch tokens, (n, t, d), of a square image."""
-    edge = round(tokens.shape[1] ** 0.5)
+    edge = math.isqrt(int(tokens.shape[1]))  # under ONNX's tracing the shape is a tensor
     return (edge, edge) if edge * edge == tokens.shape[1] else (1, tokens.shape[1])

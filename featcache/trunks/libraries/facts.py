@@ -1,10 +1,8 @@
 """What names the stores of a library's network, so that neither it nor its library need be loaded for it."""
 
 import hashlib
-import importlib.util
 import os
 import re
-import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any, Literal
 from featcache.files import expand_home, read_file_stat
 from featcache.media import ImageTransform
 from featcache.trunks import TrunkSpec
+from featcache.trunks.libraries.import_path import describe_source as hash_stats
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class NetworkFacts:
             return None
 
 
-_PACKAGES = {
+PACKAGES = {
     "": "torchvision", "timm": "timm", "hf": "transformers", "open_clip": "open_clip_torch", "module": "torch",
 }  # fmt: skip
 
@@ -54,7 +53,7 @@ _PACKAGES = {
 def library_version(library: str) -> str:
     """Return the version of a library that is installed, without importing it; "absent" where it is not."""
     try:
-        return version(_PACKAGES[library])
+        return version(PACKAGES[library])
     except PackageNotFoundError:
         return "absent"
 
@@ -74,7 +73,7 @@ def describe_source(library: str, name: str) -> list[str]:
         name: Behind the library's prefix.
     """
     if library == "module":
-        return [describe_module(name)]
+        return [hash_stats(name)]
     if library != "hf":
         return []
     folder = Path(expand_home(name))
@@ -103,14 +102,3 @@ def name_network(arch: str) -> str:
     if prefix != "hf" or not (name.startswith(os.sep) or folder.is_dir()):
         return arch
     return "hf:" + (re.sub(r"^[^A-Za-z0-9_]+|[^A-Za-z0-9._-]", "_", folder.resolve().name)[:100] or "_")
-
-
-def describe_module(name: str) -> str:
-    """Return the size and time of the file that an import path names, without importing it."""
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found = importlib.util.find_spec(name.partition(":")[0])
-    except (ImportError, ValueError):
-        return ""
-    return repr(read_file_stat(found.origin)) if found is not None and found.origin else ""

@@ -10,14 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from featcache.errors import MachineError, UsageError
-from featcache.files import expand_home, now_ns, read_file_stat
+from featcache.files import expand_home
 from featcache.media import ImageTransform
 from featcache.recipe import TrunkSection
-from featcache.trunks import DECODERS, RANDOM, TrunkSource, TrunkSpec, WeightsMemo, hash_tensors, resolve_layers
-from featcache.trunks.libraries.facts import NetworkFacts, describe_source, library_version, name_network
+from featcache.trunks import (
+    DECODERS,
+    RANDOM,
+    EngineChoice,
+    TrunkSource,
+    TrunkSpec,
+    WeightsMemo,
+    hash_tensors,
+    resolve_layers,
+)  # fmt: skip
+from featcache.trunks.libraries.facts import PACKAGES, NetworkFacts, describe_source, library_version
+from featcache.trunks.libraries.import_path import hash_source
 from featcache.trunks.libraries.layers import AUTO, check_layer
-from featcache.trunks.libraries.registry import library_of, split_arch
-from featcache.trunks.libraries.stated_transform import state_transform
+from featcache.trunks.libraries.registry import library_of, name_in_specs, split_arch
+from featcache.trunks.libraries.stated_transform import describe_transform, state_transform
 from featcache.trunks.libraries.weights_kind import PRETRAINED, weights_kind
 
 if TYPE_CHECKING:
@@ -25,6 +35,7 @@ if TYPE_CHECKING:
 
     from featcache.trunks.libraries.base import LoadedNetwork
 
+_OWNERS = {"module": "as the module says"}
 _TORCHVISION_DEFAULT = "IMAGENET1K_V1"  # the recipe's default, which other libraries call otherwise
 
 
@@ -44,18 +55,17 @@ class LibrarySource(TrunkSource):
         """
         self.section, self.memo, self.fixed_transform = section, memo, transform
         self.library_name, self.model_name = split_arch(section.arch)
-        if not self.model_name:
-            raise UsageError(f"--arch {section.arch}: expected {self.library_name}:NAME")
+        self.arch_in_specs = name_in_specs(section.arch)
         self.weights = PRETRAINED if section.weights == _TORCHVISION_DEFAULT and self.library_name else section.weights
         self.kind: Literal["random", "file", "published"] = weights_kind(expand_home(self.weights))
         self.named_layers = tuple(check_layer(layer) for layer in section.layer)
-        self._named_at, self._before = now_ns(), self._stat()
+        self._look_at_file()
         self.unused = ""
 
     @property
     def arch_name(self) -> str:
         """The network's name in specs: of a folder, its own name alone."""
-        return name_network(self.section.arch)
+        return self.arch_in_specs
 
     @property
     def label(self) -> str:
@@ -95,18 +105,9 @@ class LibrarySource(TrunkSource):
     @property
     def sentence(self) -> str:
         """Which transform images get, and why this one."""
-        own = self.transform
-        height, width = own.input_size
-        size = f"{width} x {height}" if own.height or own.fit == "squash" else str(width)
-        how = (
-            f"images are resized to {own.resize} x {own.resize_height or own.resize} pixels ({own.interpolation})"
-            if own.fit == "squash"
-            else f"images are resized to {own.resize} pixels ({own.interpolation})"
-        )
-        why = (
-            "as typed" if self.section.transform else f"as {self.library_name or 'torchvision'} has it for this network"
-        )
-        return f"{how} and cropped to {size}, {why}"
+        why = _OWNERS.get(self.library_name, f"as {PACKAGES[self.library_name]} has it for this network")
+        why = "as typed" if self.section.transform else why
+        return f"{describe_transform(self.transform)}, {why}"
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -147,18 +148,22 @@ class LibrarySource(TrunkSource):
             MachineError: the library is not installed; weights out of reach, damaged, or another network's; or its
                 preprocessing cannot be reproduced.
         """
-        from featcache.trunks.libraries import own_module, pixels
+        from featcache.trunks.libraries import own_forward, pixels
 
         library, name = library_of(self.section.arch)
         size, interpolate = self.section.image_size, self.section.interpolate_positions
         network = library.load(name, expand_home(self.weights), size, interpolate=interpolate)
         self.unused = network.note
+        transform = network.transform
         if self.section.transform:
-            return replace(network, transform=state_transform(self.section.transform, network.transform))
-        if network.transform is None:
-            raise UsageError(f"{name}: it does not say what is done to an image before it: {own_module.HOW_TO_STATE}")
-        pixels.require_equal_pixels(network, network.transform, self.arch_name)
-        return network
+            transform = state_transform(self.section.transform, transform)
+        if transform is None:
+            raise UsageError(f"{name}: {network.no_transform}")
+        if not self.section.transform:
+            pixels.require_equal_pixels(network, transform, self.arch_name)
+        if isinstance(network.forward, own_forward.OwnForward):
+            own_forward.require_repeatable(network.forward, transform.input_size)
+        return replace(network, transform=transform)
 
     @cached_property
     def tensors(self) -> dict[str, "Tensor"]:
@@ -240,7 +245,28 @@ class LibrarySource(TrunkSource):
 
         network = self.loaded
         del self.loaded  # its module is cast and moved now
-        return LibraryNetwork(network, layers, spec.transform, dtype=getattr(torch, spec.compute), device=device)
+        versions = {PACKAGES[self.library_name]: library_version(self.library_name)}
+        if self.library_name == "module":  # its code is no part of the spec: other code is held against the old rows
+            versions = {self.model_name.partition(":")[0]: hash_source(self.model_name)}
+        return LibraryNetwork(
+            network, layers, spec.transform, dtype=getattr(torch, spec.compute), device=device, versions=versions
+        )
+
+    def choose_engine(self, engine: str, device: str, images: int) -> EngineChoice:
+        """Return the engine, as `TrunkSource.choose_engine`; code of one's own is not compiled unasked.
+
+        Args:
+            engine: One of `ENGINES`.
+            device: As torch calls it.
+            images: How many there are to embed.
+        """
+        if self.library_name == "module" and engine == "auto":
+            return EngineChoice("eager", "a module of your own is run as it is")
+        return super().choose_engine(engine, device, images)
+
+    def portable_settings(self) -> dict[str, Any]:
+        """Return the settings of the section, with what names the network and its weights from any folder."""
+        return {**super().portable_settings(), **self._settings()}
 
     def _probe(self, layers: Sequence[str]) -> dict[str, int]:
         """Return the width of each of these layers that the network has, by one forward of a black image."""
@@ -269,6 +295,3 @@ class LibrarySource(TrunkSource):
         has_folder = self.kind == "file" and os.path.isdir(expand_home(self.weights))
         parts += describe_source(self.library_name, expand_home(self.weights) if has_folder else self.model_name)
         return " | ".join(parts)
-
-    def _stat(self) -> Any:
-        return read_file_stat(str(self.file)) if self.file else None

@@ -1,6 +1,6 @@
 """A library's network as a trunk runs it: uint8 pixels in, the chosen layers out, side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from featcache.media import ImageTransform
@@ -18,7 +18,7 @@ class LibraryNetwork:
 
     def __init__(
         self, network: "LoadedNetwork", layers: Sequence[str], transform: ImageTransform, *, dtype: "torch.dtype",
-        device: str,
+        device: str, versions: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         """Cast a network, and move it to a device.
 
@@ -28,12 +28,14 @@ class LibraryNetwork:
             transform: Has the mean and the standard deviation of the pixels.
             dtype: What it computes in.
             device: As torch calls it.
+            versions: Of the library, or of one's own code; they are recorded with what is embedded.
         """
         import torch
 
-        self.dtype = dtype
+        self.dtype, self.versions = dtype, dict(versions or {})
         module: Any = network.module
         is_convolutional = any(isinstance(part, torch.nn.BatchNorm2d) for part in module.modules())
+        is_convolutional = is_convolutional and not network.keeps_layout
         self.memory_format = torch.channels_last if is_convolutional else torch.contiguous_format
         module.to(device=device, dtype=dtype).to(memory_format=self.memory_format)
         self.reader = LayerReader(network, layers)

@@ -49,7 +49,9 @@ class OpenClipModels:
         model, _, tag = name.partition("/")
         kind = weights_kind(weights)
         if model not in open_clip.list_models():
-            raise UsageError(f"open_clip has no model {model!r}; {suggest_name(model, open_clip.list_models())}")
+            from featcache.trunks.libraries.zoo import suggest_trunk
+
+            raise UsageError(f"open_clip has no model {model!r}; {suggest_trunk(name)}")
         options: dict[str, Any] = {"force_image_size": image_size} if image_size else {}
         tags = open_clip.list_pretrained_tags_by_model(model)
         if kind == "published":

@@ -1,24 +1,25 @@
 """A network of one's own, by the import path of what makes it: `mynets.small:SmallNet`."""
 
-import importlib
-import os
-import sys
+import copy
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from featcache.errors import FeatcacheError, UsageError
 from featcache.media import ImageTransform
-from featcache.trunks.libraries.base import FeatureMaps, LoadedNetwork, freeze, spatial, square
+from featcache.trunks.libraries.base import LoadedNetwork
+from featcache.trunks.libraries.import_path import describe_error, import_object
+from featcache.trunks.libraries.own_forward import OwnForward
+from featcache.trunks.libraries.own_transform import HOW_TO_STATE, read_transform
 from featcache.trunks.libraries.seeding import seeded
 from featcache.trunks.libraries.tensors import LoadedWeights, load_file
 from featcache.trunks.libraries.weights_kind import PRETRAINED, weights_kind
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-HOW_TO_STATE = (
-    "give the module an attribute, transform = {'resize': 36, 'crop': 32, 'mean': (…), 'std': (…), 'interpolation': "
-    "'bilinear'}, or type --transform resize=36,crop=32,mean=0.5/0.5/0.5,std=0.5/0.5/0.5"
-)
+    from torch.nn import Module
 
 
 class OwnModules:
@@ -38,75 +39,121 @@ class OwnModules:
         kind = weights_kind(weights)
         if kind == "published" and weights != PRETRAINED:
             raise UsageError(
-                f"weights {weights!r} of {name}: expected a .pth or .safetensors file, or pretrained (as it comes)"
+                f"weights {weights!r} of {name}: expected a .pth or .safetensors file, pretrained (as the module "
+                f"comes), or random"
             )
-        module = self._make(name)
-        transform = _transform(module, name)
+        module, maker = _make(name, kind)
         loaded = load_file(module, weights, name, interpolate=interpolate) if kind == "file" else LoadedWeights()
+        module.eval()  # not `freeze`: a module of one's own may return nothing here
+        module.requires_grad_(requires_grad=False)
+        transform, problem = _transform(module, maker)
         return LoadedNetwork(
-            freeze(module), lambda pixels: _maps(module(pixels), name), transform, note=loaded.note,
-            is_interpolated=loaded.is_interpolated,
+            module, OwnForward(module, name), transform, note=loaded.note,
+            is_interpolated=loaded.is_interpolated, no_transform=problem, keeps_layout=True,
+            own_pixels=_own_pixels(module, maker),
         )  # fmt: skip
 
-    @staticmethod
-    def _make(name: str) -> Any:
-        """Import a callable and call it.
 
-        Raises:
-            UsageError: there is none, it fails, or returns something else than a module.
-        """
-        path, _, attribute = name.partition(":")
-        if (here := os.getcwd()) not in sys.path:
-            sys.path.insert(0, here)
-        try:
-            make: Any = importlib.import_module(path)
-        except Exception as error:  # it runs a user's own code
-            raise UsageError(f"--arch {name}: {path} cannot be imported: {type(error).__name__}: {error}") from None
-        for part in attribute.split("."):
-            make = getattr(make, part, None)
-        if not callable(make):
-            raise UsageError(f"--arch {name}: {path} has no callable {attribute!r} that makes a torch.nn.Module")
-        import torch
+def _make(name: str, kind: str) -> tuple["Module", Any]:
+    """Return a module of one's own, and what made it.
 
-        try:
-            with seeded():
-                module = make()
-        except FeatcacheError:
-            raise
-        except Exception as error:  # a user's own code
-            raise UsageError(
-                f"--arch {name}: calling it without arguments failed: {type(error).__name__}: {error}"
-            ) from None
-        if not isinstance(module, torch.nn.Module):
-            raise UsageError(f"--arch {name}: it returned {type(module).__name__}, expected a torch.nn.Module")
-        return module
+    Args:
+        name: The import path.
+        kind: Of the weights, see `weights_kind`.
 
-
-def _maps(output: Any, name: str) -> FeatureMaps:
-    """Return what a module gave as maps: vectors, tokens of which the mean is taken, or a map."""
+    Raises:
+        UsageError: it cannot be imported or made; or its weights are not the same ones every time.
+    """
     import torch
 
-    value: Tensor = output
-    if not isinstance(value, torch.Tensor) or value.ndim not in (2, 3, 4):
-        shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(output).__name__
+    with _all_seeded(0):
+        maker = import_object(name)
+    if isinstance(maker, torch.nn.Module):
+        if kind == "random":
+            raise UsageError(f"--arch {name}: it is a module, with its weights: --weights random cannot draw others")
+        return copy.deepcopy(maker), maker
+    if not callable(maker):
         raise UsageError(
-            f"{name}: its forward gives {shape}, expected a tensor (images, width), (images, tokens, width) or "
-            f"(images, width, rows, columns)"
+            f"--arch {name}: it is of type {type(maker).__name__}, expected a torch.nn.Module, or a class or function "
+            f"that returns one"
         )
-    if value.ndim == 2:
-        return FeatureMaps(value)
-    patches, grid = spatial(value) if value.ndim == 4 else (value, square(value))
-    return FeatureMaps(patches.mean(dim=1), patches, grid)
+    module = _call(maker, name, 0)
+    if kind == "published" and not _is_equal(module, _call(maker, name, 1)):
+        raise UsageError(
+            f"--arch {name}: its weights are drawn at random whenever it is made; name a file of trained ones with "
+            f"--weights FILE, or type --weights random"
+        )
+    if kind == "random" and not _is_equal(module, _call(maker, name, 0)):
+        raise UsageError(
+            f"--arch {name}: its random weights are others each time, although every generator is seeded; save them "
+            f"once, and name the file with --weights FILE"
+        )
+    return module, maker
 
 
-def _transform(module: Any, name: str) -> ImageTransform | None:
+def _call(maker: Any, name: str, seed: int) -> "Module":
+    """Return what a callable makes, with random numbers drawn from a seed.
+
+    Raises:
+        UsageError: it fails, or returns something else than a module whose tensors are there.
+    """
+    import torch
+
+    try:
+        with _all_seeded(seed):
+            module = maker()
+    except FeatcacheError:
+        raise
+    except (Exception, SystemExit) as error:  # a user's own code
+        raise UsageError(f"--arch {name}: calling it without arguments failed: {describe_error(error)}") from None
+    if not isinstance(module, torch.nn.Module):
+        raise UsageError(f"--arch {name}: it returned a {type(module).__name__}, expected a torch.nn.Module")
+    lazy = [key for key, value in module.state_dict().items() if torch.nn.parameter.is_lazy(value)]
+    if lazy:
+        raise UsageError(f"--arch {name}: {lazy[0]} has no shape before a first forward; give its layer its width")
+    return module
+
+
+def _is_equal(first: "Module", second: "Module") -> bool:
+    """Whether two modules hold the same tensors."""
+    import torch
+
+    ours, theirs = first.state_dict(), second.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(value, theirs[key]) for key, value in ours.items())
+
+
+@contextmanager
+def _all_seeded(seed: int) -> Iterator[None]:
+    """Draw what torch, NumPy and Python draw within from a seed, and leave their generators as they were."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    np.random.seed(seed)
+    random.seed(seed)
+    try:
+        with seeded(seed):
+            yield
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
+
+
+def _attribute(module: Any, maker: Any) -> Any:
+    """Return the attribute `transform` of a module, or of the function that made it; None where there is none."""
     given = getattr(module, "transform", None)
-    if isinstance(given, ImageTransform) or given is None:
-        return given
-    if isinstance(given, dict):
-        values: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in given.items()}
-        try:
-            return ImageTransform(**values)
-        except TypeError as error:
-            raise UsageError(f"{name}: its transform cannot be read: {error}; {HOW_TO_STATE}") from None
-    raise UsageError(f"{name}: its transform is {type(given).__name__}, which cannot be read; {HOW_TO_STATE}")
+    return getattr(maker, "transform", None) if given is None else given
+
+
+def _transform(module: Any, maker: Any) -> tuple[ImageTransform | None, str]:
+    """Return the transform that a module says, or None and why."""
+    given = _attribute(module, maker)
+    if given is None:
+        return None, f"it does not say what is done to an image before it: {HOW_TO_STATE}"
+    try:
+        return read_transform(given), ""
+    except UsageError as error:
+        return None, f"{error}; {HOW_TO_STATE}"
+
+
+def _own_pixels(module: Any, maker: Any) -> Any:
+    """Return what torchvision's transform makes of an image, to hold ours against; None of a dict."""
+    given = _attribute(module, maker)
+    return given if callable(given) and not isinstance(given, ImageTransform | dict) else None

@@ -1,9 +1,13 @@
 """Which library a name is of."""
 
-from featcache.errors import UsageError
-from featcache.trunks.libraries.base import Library
+import os
+import re
+from pathlib import Path
 
-PREFIXES = ("timm", "hf", "open_clip")
+from featcache.errors import UsageError
+from featcache.recipe import LIBRARY_PREFIXES
+from featcache.trunks import ARCH_PATTERN
+from featcache.trunks.libraries.base import Library
 
 
 def split_arch(arch: str) -> tuple[str, str]:
@@ -11,7 +15,7 @@ def split_arch(arch: str) -> tuple[str, str]:
     prefix, colon, name = arch.partition(":")
     if not colon:
         return "", arch
-    return (prefix, name) if prefix in PREFIXES else ("module", arch)
+    return (prefix, name) if prefix in LIBRARY_PREFIXES else ("module", arch)
 
 
 def library_of(arch: str) -> tuple[Library, str]:
@@ -29,3 +33,26 @@ def library_of(arch: str) -> tuple[Library, str]:
     if not name:
         raise UsageError(f"--arch {arch}: expected {prefix}:NAME")
     return models.LIBRARIES[prefix], name
+
+
+def name_in_specs(arch: str) -> str:
+    """Return the network's name in specs: of a folder, its own name alone.
+
+    Args:
+        arch: As `--arch` has it.
+
+    Raises:
+        UsageError: nothing stands behind the library's prefix, or it is no name.
+    """
+    prefix, name = split_arch(arch)
+    if not name:
+        raise UsageError(f"--arch {arch}: expected {prefix}:NAME")
+    folder = Path(name).expanduser()
+    if prefix == "hf" and (name.startswith(os.sep) or folder.is_dir()):
+        arch = f"hf:{re.sub('[^A-Za-z0-9._-]', '_', folder.resolve().name)[:100]}"
+    if not re.fullmatch(ARCH_PATTERN, arch):
+        raise UsageError(
+            f"--arch {arch}: expected a name of letters, digits, dots and dashes, behind timm:, hf:, open_clip: or a "
+            f"module's path and colon where it is not torchvision's"
+        )
+    return arch

@@ -7,7 +7,7 @@ from featcache.errors import UsageError
 from featcache.media import ImageTransform
 from featcache.trunks import check_transform
 
-_KINDS: dict[str, type] = {
+TRANSFORM_KEYS: dict[str, type] = {
     "resize": int, "crop": int, "mean": tuple, "std": tuple, "interpolation": str, "fit": str, "height": int,
     "resize_height": int, "placement": str,
 }  # fmt: skip
@@ -26,9 +26,9 @@ def state_transform(text: str, own: ImageTransform | None) -> ImageTransform:
     values: dict[str, Any] = {}
     for part in text.split(","):
         key, equals, value = (word.strip() for word in part.partition("="))
-        if key not in _KINDS or not equals:
+        if key not in TRANSFORM_KEYS or not equals:
             raise UsageError(
-                f"--transform {text}: found {part!r}, expected KEY=VALUE with a key of {', '.join(_KINDS)}"
+                f"--transform {text}: found {part!r}, expected KEY=VALUE with a key of {', '.join(TRANSFORM_KEYS)}"
             )
         values[key] = _read(key, value, text)
     missing = [
@@ -44,14 +44,29 @@ def state_transform(text: str, own: ImageTransform | None) -> ImageTransform:
     return transform
 
 
+def describe_transform(transform: ImageTransform) -> str:
+    """Return what is done to an image before the trunk sees it, as the start of a sentence.
+
+    Args:
+        transform: It.
+    """
+    height, width = transform.input_size
+    size = f"{width} x {height}" if height != width else str(width)
+    if transform.fit == "shorter":
+        return f"images are resized to {transform.resize} pixels ({transform.interpolation}) and cropped to {size}"
+    resized = f"{transform.resize} x {transform.resize_height or transform.resize}"
+    cropped = "" if resized == f"{width} x {height}" else f" and cropped to {size}"
+    return f"images are squashed to {resized} pixels ({transform.interpolation}), whatever their shape{cropped}"
+
+
 def _read(key: str, value: str, text: str) -> Any:
     try:
-        if _KINDS[key] is int:
+        if TRANSFORM_KEYS[key] is int:
             return int(value)
-        if _KINDS[key] is tuple:
+        if TRANSFORM_KEYS[key] is tuple:
             numbers = tuple(float(number) for number in value.split("/"))
             return numbers * 3 if len(numbers) == 1 else numbers
     except ValueError:
-        expected = "a whole number" if _KINDS[key] is int else "numbers such as 0.5/0.5/0.5"
+        expected = "a whole number" if TRANSFORM_KEYS[key] is int else "numbers such as 0.5/0.5/0.5"
         raise UsageError(f"--transform {text}: {key} is {value!r}, expected {expected}") from None
     return value

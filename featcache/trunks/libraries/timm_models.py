@@ -4,7 +4,6 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from featcache.arguments import suggest_name
 from featcache.errors import UsageError
 from featcache.media import ImageTransform
 from featcache.trunks.checkpoints import rename_vit
@@ -42,7 +41,9 @@ class TimmModels:
         timm = self._timm()
         model = name.partition(".")[0]
         if not timm.is_model(model):
-            raise UsageError(f"timm has no model {model!r}; {suggest_name(model, timm.list_models())}")
+            from featcache.trunks.libraries.zoo import suggest_trunk
+
+            raise UsageError(f"timm has no model {model!r}; {suggest_trunk(name)}")
         options: dict[str, Any] = {"num_classes": 0}
         if image_size:
             options["img_size"] = image_size

@@ -1,5 +1,6 @@
 """torchvision's classification networks, by their bare names: resnet50, alexnet, vgg16, convnext_tiny, …"""
 
+import math
 import re
 import socket
 import sys
@@ -9,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from featcache.arguments import suggest_name
 from featcache.errors import MachineError, UsageError
 from featcache.files import hash_file
 from featcache.media import ImageTransform
@@ -48,7 +48,9 @@ class TorchvisionModels:
 
         names = torchvision.models.list_models(module=torchvision.models)
         if name not in names:
-            raise UsageError(f"torchvision has no classification network {name!r}; {suggest_name(name, names)}")
+            from featcache.trunks.libraries.zoo import suggest_trunk
+
+            raise UsageError(f"torchvision has no classification network {name!r}; {suggest_trunk(name)}")
         published = torchvision.models.get_model_weights(name)
         kind, loaded = weights_kind(weights), LoadedWeights()
         if weights == PRETRAINED:
@@ -168,7 +170,7 @@ def _network(module: "Module", transforms: Any, note: str) -> LoadedNetwork:
             handle.remove()
         found = kept.pop("map")
         if is_vit:
-            edge = round((found.shape[1] - 1) ** 0.5)
+            edge = math.isqrt(int(found.shape[1]) - 1)
             return FeatureMaps(pooled, found[:, 1:], (edge, edge), found[:, 0])
         if kind == "DenseNet":
             found = found.relu()
