@@ -42,9 +42,25 @@ def load_file(module: "Module", weights: str, what: str, convert: Convert | None
     document = read_checkpoint(file)
     expected = _expected(module)
     chosen, note = _choose(file, document, expected, convert)
-    tensors = _check(file, chosen, expected, what)
-    module.load_state_dict(tensors, strict=False)
+    fill(module, chosen, file, what)
     return note
+
+
+def fill(module: "Module", tensors: dict[str, Any], file: Path, what: str) -> None:
+    """Fill a network with tensors by its own names: whole, or not at all.
+
+    Args:
+        module: The network, without its classifier.
+        tensors: A classifier's among them are left out.
+        file: Where they are from.
+        what: The network, as a message names it.
+
+    Raises:
+        MachineError: they are not those of this network; the message says in what they differ.
+    """
+    own = module.state_dict()  # it carries the version of each part, which MNASNet refuses to be without
+    own.update(_check(file, tensors, own, what))
+    module.load_state_dict(own)
 
 
 def _expected(module: "Module") -> "dict[str, Tensor]":

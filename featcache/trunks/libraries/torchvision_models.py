@@ -5,6 +5,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from featcache.arguments import suggest_name
@@ -12,7 +13,7 @@ from featcache.errors import UsageError
 from featcache.media import ImageTransform
 from featcache.trunks.libraries.base import FeatureMaps, LoadedNetwork, explain_unreachable, freeze, spatial
 from featcache.trunks.libraries.seeding import seeded
-from featcache.trunks.libraries.tensors import load_file
+from featcache.trunks.libraries.tensors import fill, load_file
 from featcache.trunks.libraries.weights_kind import PRETRAINED, weights_kind
 
 if TYPE_CHECKING:
@@ -54,18 +55,20 @@ class TorchvisionModels:
         entry = published[weights] if kind == "published" else self._entry_of_file(published, weights, kind)
         module = self._build(name, entry, image_size)
         if kind == "file":
-            note = load_file(module, weights, f"torchvision's {name}")
+            note = load_file(module, weights, f"torchvision's {name}", _rename_dense_layers)
         elif kind == "published":
             file = entry.url.rpartition("/")[2]
             way_out = (
                 f"Copy {file} to the folder hub/checkpoints of torch's cache from a machine with a network, or name a "
                 f"file with --weights FILE"
             )
-            with explain_unreachable(f"weights {weights} of {name}", way_out), _network_timeout(_TIMEOUT):
-                with redirect_stdout(sys.stderr):  # stdout is for results, and torch.hub writes there
-                    state = entry.get_state_dict(progress=True, check_hash=True, weights_only=True)
-                own = module.state_dict()
-                module.load_state_dict({key: value for key, value in state.items() if key in own}, strict=True)
+            with (
+                explain_unreachable(f"weights {weights} of {name}", way_out),
+                _network_timeout(_TIMEOUT),
+                redirect_stdout(sys.stderr),  # stdout is for results, and torch.hub writes there
+            ):
+                state = entry.get_state_dict(progress=True, check_hash=True, weights_only=True)
+            fill(module, _rename_dense_layers(state), Path(file), f"torchvision's {name}")
         transforms = entry.transforms() if entry is not None else None
         return _network(freeze(module), transforms, note)
 
@@ -97,6 +100,14 @@ class TorchvisionModels:
             cast("Any", module).aux_logits = False
         _remove_classifier(module)
         return module
+
+
+def _rename_dense_layers(tensors: dict[str, Any]) -> dict[str, Any]:
+    """Return tensors by today's names: DenseNets were published with `norm.1` for `norm1`."""
+    return {
+        re.sub(r"(\.denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.", key): value
+        for key, value in tensors.items()
+    }
 
 
 def _remove_classifier(module: Any) -> None:
@@ -154,7 +165,10 @@ def _map_module(model: Any) -> Any:
         "ShuffleNetV2": "conv5", "RegNet": "trunk_output", "GoogLeNet": "inception5b", "Inception3": "Mixed_7c",
         "MaxVit": "blocks",
     }  # fmt: skip
-    return getattr(model, names.get(type(model).__name__, "features"), None)
+    from torch import nn
+
+    place = getattr(model, names.get(type(model).__name__, "features"), None)
+    return place[-1] if isinstance(place, nn.ModuleList) else place  # a list of modules is never called itself
 
 
 def transform_of(preset: Any) -> ImageTransform:
