@@ -89,13 +89,18 @@ def png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def set_weights(module: torch.nn.Module) -> None:
-    """Fill a network with numbers that are the same for every version of torch and of its library, by their names."""
+def set_weights(module: torch.nn.Module, prefix: str = "") -> None:
+    """Fill a network with numbers that are the same for every version of torch and of its library, by their names.
+
+    Args:
+        module: What is filled.
+        prefix: What stands before the names in the whole network, where this is a part of it.
+    """
     with torch.no_grad():
         for name, value in [*module.named_parameters(), *module.named_buffers()]:
             is_statistic = name.endswith(("running_mean", "running_var"))
             if is_statistic or isinstance(value, torch.nn.Parameter):
-                rng = np.random.default_rng(zlib.crc32(name.encode()))
+                rng = np.random.default_rng(zlib.crc32(f"{prefix}{name}".encode()))
                 low, high = _bounds(name, tuple(value.shape))
                 drawn = rng.random(value.shape, dtype=np.float32) * np.float32(high - low) + np.float32(low)
                 value.copy_(torch.from_numpy(np.asarray(drawn)))
