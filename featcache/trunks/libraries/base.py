@@ -39,6 +39,7 @@ class LoadedNetwork:
     blocks: "tuple[Module, ...]" = ()  # a transformer's, in order, for layers such as cls@-2
     norm: "Module | None" = None  # its last normalisation, which those layers go through
     prefix_tokens: int = 0  # tokens before the patches: the class token and registers
+    has_class_token: bool = True  # whether the first of those is one: a network may have registers alone
     is_channels_last: bool = False  # its maps are (n, rows, columns, d), as Swin's
     note: str = ""  # what was undone or left out in the weights' file, a part of a sentence
     config: str = ""  # see `TrunkSpec.config`
@@ -145,6 +146,20 @@ def spatial(maps: "Tensor") -> "tuple[Tensor, tuple[int, int]]":
         (n, rows x columns, d), and (rows, columns).
     """
     return maps.flatten(2).transpose(1, 2), (maps.shape[2], maps.shape[3])
+
+
+def has_channels_last(shape: tuple[int, ...], *, default: bool) -> bool:
+    """Return whether a map is (n, rows, columns, d), and not (n, d, rows, columns).
+
+    A network may hold both: torchvision's ConvNeXt is channels-first, and its blocks are not. The two equal ones of
+    the three numbers are the rows and columns.
+
+    Args:
+        shape: Of the map, of a square image.
+        default: The answer where the shape leaves it open.
+    """
+    _, first, middle, last = shape
+    return default if (first == middle) == (middle == last) else first == middle
 
 
 def square(tokens: "Tensor") -> "tuple[int, int]":

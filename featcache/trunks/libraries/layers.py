@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from featcache.errors import UsageError
 from featcache.trunks import LAYER_PATTERN
+from featcache.trunks.libraries.base import has_channels_last
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,7 +90,7 @@ class LayerReader:
             tokens = tokens if network.norm is None else network.norm(tokens)
             if kind == "mean":
                 self._hooked[layer] = tokens[:, network.prefix_tokens :].mean(dim=1)
-            elif network.prefix_tokens:
+            elif network.prefix_tokens and network.has_class_token:
                 self._hooked[layer] = tokens[:, 0]
             else:
                 raise UsageError(_NO_CLASS_TOKEN.format(layer=layer))
@@ -148,7 +149,7 @@ def _pool(output: Any, layer: str, *, is_channels_last: bool) -> "Tensor":
             f"layer {layer}: this module gives {type(value).__name__}, expected a tensor of 2 to 4 dimensions"
         )
     if value.ndim == 4:
-        return value.mean(dim=(1, 2) if is_channels_last else (2, 3))
+        return value.mean(dim=(1, 2) if has_channels_last(tuple(value.shape), default=is_channels_last) else (2, 3))
     return value.mean(dim=1) if value.ndim == 3 else value
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from featcache.media import ImageTransform
 from featcache.trunks.libraries.layers import LayerReader
+from featcache.trunks.libraries.steady import split_batch
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +39,7 @@ class LibraryNetwork:
         is_convolutional = is_convolutional and not network.keeps_layout
         self.memory_format = torch.channels_last if is_convolutional else torch.contiguous_format
         module.to(device=device, dtype=dtype).to(memory_format=self.memory_format)
+        self.is_on_cpu = torch.device(device).type == "cpu"
         self.reader = LayerReader(network, layers)
         mean, std = (torch.tensor(values, dtype=torch.float32) for values in (transform.mean, transform.std))
         # torchvision's ToTensor and Normalize: x / 255, less the mean, over the deviation.
@@ -50,6 +52,13 @@ class LibraryNetwork:
 
     def __call__(self, pixels: "Tensor") -> "Tensor":
         """(n, 3, height, width) uint8 -> (n, sum of the layers' widths) float32; a layer of tokens is laid flat."""
+        import torch
+
+        parts = split_batch(pixels) if self.is_on_cpu else [pixels]
+        return torch.cat([self._run(part) for part in parts])[: len(pixels)]
+
+    def _run(self, pixels: "Tensor") -> "Tensor":
+        """Return what `__call__` does, of all images in one forward."""
         import torch
 
         normalised = pixels.float().div_(255).sub_(self.mean).div_(self.std)

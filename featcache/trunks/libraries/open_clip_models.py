@@ -16,7 +16,6 @@ from featcache.trunks.libraries.base import (
     freeze,
     import_library,
     spatial,
-    square,
 )  # fmt: skip
 from featcache.trunks.libraries.seeding import seeded
 from featcache.trunks.libraries.tensors import LoadedWeights, load_file, require_interpolation
@@ -114,28 +113,31 @@ def _network(visual: Any, preprocess: dict[str, Any], note: str, open_clip: Any)
     if hasattr(visual, "trunk"):  # a tower of timm's, with a projection of open_clip's
         from featcache.trunks.libraries import timm_models
 
-        inner = timm_models.network_of(visual.trunk, note, import_library("timm", "timm", "timm"))
+        def read_pooled(features: "Tensor") -> "Tensor":  # as the tower's own forward
+            pooled: Tensor = visual.head(visual.trunk.forward_head(features))
+            return pooled
 
-        def forward_trunk(pixels: "Tensor") -> FeatureMaps:
-            return replace(inner.forward(pixels), pooled=visual(pixels))
-
-        return replace(inner, module=visual, forward=forward_trunk, transform=transform, own_pixels=own_pixels)
-    is_vit = hasattr(visual, "ln_post")
+        inner = timm_models.network_of(visual.trunk, note, import_library("timm", "timm", "timm"), read_pooled)
+        return replace(inner, module=visual, transform=transform, own_pixels=own_pixels)
+    # A tower that pools by attention (CoCa's) has its last normalisation behind that, of the pooled vector alone.
+    is_vit = hasattr(visual, "ln_post") and visual.attn_pool is None
+    place = visual.transformer if hasattr(visual, "transformer") else visual.layer4  # else a ResNet of CLIP's
 
     def forward(pixels: "Tensor") -> FeatureMaps:
-        kept: dict[str, Tensor] = {}
-        if not is_vit:  # a ResNet of CLIP's
-            handle = visual.layer4.register_forward_hook(lambda _m, _i, output: kept.__setitem__("map", output))
-        else:
-            handle = visual.transformer.register_forward_hook(lambda _m, _i, output: kept.__setitem__("tokens", output))
+        kept: list[Tensor] = []
+        handle = place.register_forward_hook(lambda _m, _i, output: kept.append(output))
         try:
-            pooled = visual(pixels)
+            output = visual(pixels)
         finally:
             handle.remove()
+        pooled, last = output[0] if isinstance(output, tuple) else output, kept[0]
+        if last.ndim == 4:
+            return FeatureMaps(pooled, *spatial(last))
         if not is_vit:
-            return FeatureMaps(pooled, *spatial(kept["map"]))
-        tokens = visual.ln_post(kept["tokens"])
-        return FeatureMaps(pooled, tokens[:, 1:], square(tokens[:, 1:]), tokens[:, 0])
+            return FeatureMaps(pooled)
+        tokens = visual.ln_post(last)
+        rows, columns = visual.grid_size
+        return FeatureMaps(pooled, tokens[:, 1:], (rows, columns), tokens[:, 0])
 
     return LoadedNetwork(
         visual, forward, transform, blocks=tuple(visual.transformer.resblocks) if is_vit else (),

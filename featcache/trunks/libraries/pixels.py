@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from featcache.trunks.libraries.base import LoadedNetwork
 
 _SIZES = ((231, 167), (167, 231), (500, 333), (301, 643), (97, 97))  # (width, height); odd, upright, lying, small
+_SPARES = (1, 2, 3, 4)  # pixels more than the shorter edge, at which libraries round a crop's corner differently
 
 
 def require_equal_pixels(network: "LoadedNetwork", transform: ImageTransform, arch: str) -> None:
@@ -31,10 +32,11 @@ def require_equal_pixels(network: "LoadedNetwork", transform: ImageTransform, ar
 
     mean, std = (np.array(values, dtype=np.float64)[:, None, None] for values in (transform.mean, transform.std))
     noise = np.random.default_rng(0)
-    for width, height in _SIZES:
+    spares = [(transform.resize + spare, transform.resize) for spare in _SPARES]
+    for width, height in [*_SIZES, *spares]:
         image = Image.fromarray(noise.integers(0, 256, (height, width, 3), dtype=np.uint8))
         file = io.BytesIO()
-        image.save(file, "PNG")
+        image.save(file, "PNG", compress_level=0)
         ours = decode_image(file.getvalue(), transform)
         theirs = np.asarray(network.own_pixels(image), dtype=np.float64)
         if theirs.shape != ours.shape:

@@ -73,8 +73,20 @@ def load_file(
     file = Path(expand_home(weights))
     expectation = Expectation(dict(module.state_dict()), what, convert, interpolate=interpolate)
     tensors, loaded = pick_expected(file, read_checkpoint(file), expectation)
-    module.load_state_dict(tensors, strict=False)
+    fill(module, tensors)
     return loaded
+
+
+def fill(module: "Module", tensors: "Mapping[str, Tensor]") -> None:
+    """Fill a network with tensors by its own names; what they lack stays as it is.
+
+    Args:
+        module: The network, without its classifier.
+        tensors: As `pick_expected` returns them.
+    """
+    own = module.state_dict()  # it carries the version of each part, which MNASNet refuses to be without
+    own.update(tensors)
+    module.load_state_dict(own)
 
 
 def require_interpolation(what: str, own: Any, wanted: int, *, interpolate: bool) -> LoadedWeights:

@@ -1,6 +1,7 @@
 """timm's models: `timm:resnet50`, `timm:vit_small_patch14_dinov2.lvd142m`."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from featcache.trunks.libraries.base import (
     LoadedNetwork,
     explain_unreachable,
     freeze,
+    has_channels_last,
     import_library,
     spatial,
     square,
@@ -23,6 +25,12 @@ from featcache.trunks.libraries.weights_kind import weights_kind
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
+
+
+# Transformers whose tokens go through the blocks as they come out of the network, the class token first. Others take
+# it up on the way (CaiT, XCiT, ConViT), so that the first token of a block is a patch.
+_PLAIN = {"VisionTransformer", "VisionTransformerRelPos", "Beit", "Eva"}
+_UNORDERED = ("Hiera",)  # its tokens stand window by window
 
 
 class TimmModels:
@@ -70,7 +78,7 @@ class TimmModels:
             with explain_unreachable(f"weights of timm's {name}", way_out):
                 module = timm.create_model(name, pretrained=True, **options)
         return replace(
-            network_of(freeze(module), loaded.note, timm, image_size), is_interpolated=loaded.is_interpolated
+            network_of(freeze(module), loaded.note, timm, image_size=image_size), is_interpolated=loaded.is_interpolated
         )
 
     @staticmethod
@@ -78,32 +86,60 @@ class TimmModels:
         return import_library("timm", "timm", "timm")
 
 
-def network_of(module: "Module", note: str, timm: Any, image_size: int = 0) -> LoadedNetwork:
-    """Return a timm model, built without its classifier, as a network."""
+def network_of(
+    module: "Module",
+    note: str,
+    timm: Any,
+    read_pooled: "Callable[[Tensor], Tensor] | None" = None,
+    image_size: int = 0,
+) -> LoadedNetwork:
+    """Return a timm model, built without its classifier, as a network.
+
+    Args:
+        module: The model.
+        note: As `LoadedNetwork.note`.
+        timm: The library.
+        read_pooled: What makes the pooled vector of the model's own features; None: its head, up to the classifier.
+        image_size: What the model was built for, pixels; 0: its own size.
+    """
     model: Any = module
-    # What is published of it has the size of its weights, whatever the network was built for.
-    config = timm.data.resolve_model_data_config(model, args={"img_size": image_size} if image_size else {})
+    size = {"input_size": (3, image_size, image_size)} if image_size else {}
+    config = timm.data.resolve_model_data_config(model, size)
     prefix = int(getattr(model, "num_prefix_tokens", 0) or 0)
     has_class_token = getattr(model, "cls_token", None) is not None
-    is_channels_last = "NHWC" in str(getattr(model, "output_fmt", "")) or "swin" in type(model).__name__.lower()
+    is_channels_last = "NHWC" in str(getattr(model, "output_fmt", ""))
+    is_plain = not _PLAIN.isdisjoint(base.__name__ for base in type(model).__mro__)
 
     def forward(pixels: "Tensor") -> FeatureMaps:
         features = model.forward_features(pixels)
-        pooled = model.forward_head(features, pre_logits=True)
-        if features.ndim == 3:
-            patches = features[:, prefix:]
-            return FeatureMaps(pooled, patches, square(patches), features[:, 0] if has_class_token else None)
+        pooled = model.forward_head(features, pre_logits=True) if read_pooled is None else read_pooled(features)
+        if isinstance(features, list | tuple) or features.ndim not in (3, 4):  # of several sizes, or none
+            return FeatureMaps(pooled)
         if features.ndim == 4:
-            return FeatureMaps(pooled, *spatial(features.permute(0, 3, 1, 2) if is_channels_last else features))
-        return FeatureMaps(pooled)
+            is_last = has_channels_last(tuple(features.shape), default=is_channels_last)
+            return FeatureMaps(pooled, *spatial(features.permute(0, 3, 1, 2) if is_last else features))
+        patches, cls = features[:, prefix:], features[:, 0] if has_class_token else None
+        # Of class tokens alone, as PiT gives, there are no patches behind a prefix.
+        grid = _grid_of(model, patches) if prefix or cls is None else None
+        return FeatureMaps(pooled, None if grid is None else patches, grid or (0, 0), cls)
 
-    blocks = getattr(model, "blocks", None) if hasattr(model, "patch_embed") and not is_channels_last else None
+    blocks = model.blocks if is_plain else ()
     return LoadedNetwork(
         module, forward, transform_of(config), note=note, is_channels_last=is_channels_last,
-        blocks=tuple(blocks) if blocks is not None else (), norm=getattr(model, "norm", None),
-        prefix_tokens=prefix if has_class_token else 0,
+        blocks=tuple(blocks), norm=getattr(model, "norm", None), prefix_tokens=prefix, has_class_token=has_class_token,
         own_pixels=timm.data.create_transform(**config, is_training=False),
     )  # fmt: skip
+
+
+def _grid_of(model: Any, patches: "Tensor") -> tuple[int, int] | None:
+    """Return (rows, columns) of patch tokens; None where they lie in no such order."""
+    if type(model).__name__ in _UNORDERED:
+        return None
+    rows, columns = getattr(getattr(model, "patch_embed", None), "grid_size", None) or (0, 0)
+    if rows * columns == patches.shape[1]:
+        return rows, columns
+    grid = square(patches)
+    return grid if grid[0] == grid[1] else None
 
 
 def transform_of(config: dict[str, Any]) -> ImageTransform:

@@ -16,7 +16,7 @@ from featcache.media import ImageTransform
 from featcache.trunks.checkpoints import rename_vit
 from featcache.trunks.libraries.base import FeatureMaps, LoadedNetwork, explain_unreachable, freeze, spatial
 from featcache.trunks.libraries.seeding import seeded
-from featcache.trunks.libraries.tensors import Expectation, LoadedWeights, load_file, pick_expected
+from featcache.trunks.libraries.tensors import Expectation, LoadedWeights, fill, load_file, pick_expected
 from featcache.trunks.libraries.weights_kind import PRETRAINED, weights_kind
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class TorchvisionModels:
             own = dict(module.state_dict())
             expectation = Expectation(own, f"torchvision's {name}", _to_own_names, interpolate=interpolate)
             tensors, loaded = pick_expected(Path(file), state, expectation)
-            module.load_state_dict(tensors, strict=False)
+            fill(module, tensors)
             loaded = replace(loaded, note="")
         transforms = entry.transforms() if entry is not None else None
         if image_size and transforms is not None:  # the same share of the image is kept
@@ -190,7 +190,10 @@ def _map_module(model: Any) -> Any:
         "ShuffleNetV2": "conv5", "RegNet": "trunk_output", "GoogLeNet": "inception5b", "Inception3": "Mixed_7c",
         "MaxVit": "blocks",
     }  # fmt: skip
-    return getattr(model, names.get(type(model).__name__, "features"), None)
+    from torch import nn
+
+    place = getattr(model, names.get(type(model).__name__, "features"), None)
+    return place[-1] if isinstance(place, nn.ModuleList) else place  # a list of modules is never called itself
 
 
 def transform_of(preset: Any) -> ImageTransform:
