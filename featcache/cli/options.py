@@ -13,6 +13,7 @@ from featcache.errors import UsageError
 from featcache.recipe import (
     DataOptions,
     DeclaredSetting,
+    DeviceSettings,
     HeadKeywords,
     HeadSettings,
     SelectionSettings,
@@ -22,7 +23,7 @@ from featcache.recipe import (
     declared_settings,
 )
 
-HEAD = declared_settings(HeadSettings, SelectionSettings)
+HEAD = declared_settings(HeadSettings, DeviceSettings, SelectionSettings)
 TRUNK = declared_settings(TrunkSettings)
 
 

@@ -24,6 +24,7 @@ from featcache.heads.saved import (
     scores_to_json,
 )
 from featcache.heads.splits import Splits, read_splits
+from featcache.heads.training_device import choose_training_device
 from featcache.recipe import HeadKeywords, HeadSection, Recipe, StoreOptions, pick_options
 
 if TYPE_CHECKING:
@@ -133,18 +134,15 @@ def fit_head(
         unused.append("the check needs the training rows in memory: it is left out with --from-disk")
 
     from featcache.heads.training import train_heads  # torch is imported where it is needed
-    from featcache.trunks import choose_device
 
-    if device == "auto" and any(config.exact for config in configs):
-        device = "cpu"
-
+    device = choose_training_device(device, exact=section.exact)
     begun = time.monotonic()
     trained = train_heads(
         splits.train,
         splits.val,
         configs,
         select=section.select,
-        device=choose_device(device),
+        device=device,
         progress=lambda done, epochs: progress("training", done, epochs),
     )
     seconds = time.monotonic() - begun

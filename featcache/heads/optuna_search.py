@@ -31,6 +31,7 @@ from featcache.heads.grid import HeadOptions, head_configs
 from featcache.heads.linear import Scores, merit
 from featcache.heads.saved import heads_folder
 from featcache.heads.splits import Splits, read_splits
+from featcache.heads.training_device import choose_training_device
 from featcache.recipe import HeadKeywords, StoreOptions, pick_options
 
 if TYPE_CHECKING:
@@ -148,9 +149,7 @@ def search(
             f"{request.advise_extract('val')}."
         )
 
-    from featcache.trunks import choose_device
-
-    on = choose_device("cpu" if device == "auto" and base.exact else device)
+    on = choose_training_device(device, exact=section.exact)
     folder = heads_folder(splits.source, request.recipe.name, request.variant)
     space = _SearchSpace(base, searched, section.select)
     study = _open_study(optuna, folder, space, [splits.train.source, splits.val.source])

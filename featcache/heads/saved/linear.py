@@ -36,6 +36,7 @@ from featcache.store import FeatureStore
 DOCUMENT = "head.json"
 TENSORS = "head.safetensors"
 LINEAR = "linear"  # the kind
+_DROPPED = ("exact",)  # settings of earlier heads that say nothing of what a head predicts
 _PACKAGES = ("featcache", "torch", "numpy")
 
 
@@ -202,9 +203,10 @@ def load_head(folder: Path) -> SavedHead:
     """
     document = _read_document(folder)
     tensors = read_tensors(folder / TENSORS, document.sha256, way_out=HEAD.way_out)
+    settings: dict[str, Any] = {name: value for name, value in document.config.items() if name not in _DROPPED}
     try:
         head = LinearHead(
-            config=HeadConfig(**document.config),  # type: ignore[arg-type]  # which checks every setting
+            config=HeadConfig(**settings),  # which checks every setting
             weight=tensors.take("weight", np.float32, 2),
             bias=tensors.take("bias", np.float32, 1),
             steps=document.steps,

@@ -35,6 +35,7 @@ Floats = npt.NDArray[np.float32]
 Longs = npt.NDArray[np.int64]
 
 MIN_SLICE_ROWS = 64  # of a member: with fewer, the members are busy meeting
+LEAST_SHARED_STEP = 2**21  # multiplications of a product: with fewer, a meeting costs what a member saves
 CALL_MULTIPLICATIONS = 2**33  # asked for at a time, at least a step: a quarter of a second without a Ctrl-C
 
 
@@ -45,6 +46,8 @@ class NumbaStack(HeadStack):
         super().__init__(plan)
         columns, rows = self.heads * self.classes, -(-self.batch_size // BLOCK_ROWS) * BLOCK_ROWS
         members = max(1, min(torch.get_num_threads(), self.batch_size // MIN_SLICE_ROWS))
+        if self.batch_size * self.width * columns < LEAST_SHARED_STEP:
+            members = 1
         self.loss_terms, self.rule = self._loss_terms(), self._update_rule()
         w, batch = aligned_zeros(columns, self.width), aligned_zeros(rows, self.width)
         batch[:, self.dim] = 1

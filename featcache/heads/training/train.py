@@ -23,7 +23,6 @@ from featcache.heads.training.standardization import FeatureStatistics, compute_
 from featcache.heads.training.stopping import HeadProgress
 from featcache.heads.training.torch_stack import TorchStack
 
-NUMBA_MULTIPLICATIONS = 10**11  # of a training, some 1.5 s of two cores: numba takes a second to get ready
 UNSCORED = Scores(math.nan, math.nan, math.nan)
 
 # Gets the epoch and every head's scores on val so far, and returns the heads (by index) that are to stop.
@@ -44,10 +43,9 @@ def train_heads(
 ) -> list[LinearHead]:
     """Train one head per config; each equals itself trained alone.
 
-    To the bit where the compiled loops train: where a config is `exact`, and on a CPU in any training that is long
-    enough for them alone (`choose_stack`). Elsewhere to the rounding of torch's products, which the number of heads and
-    of threads decides and a training magnifies: 1e-7 to 2e-5 of the weights' norm at learning rates up to 0.03; at 0.3
-    there is no bound.
+    On the CPU to the bit, on any number of threads. Elsewhere to the rounding of torch's products, which the number of
+    heads decides and a training magnifies: 1e-7 to 2e-5 of the weights' norm at learning rates up to 0.03; at 0.3 there
+    is no bound.
 
     Args:
         train: the rows to learn from; held in memory, on the device where there is one, or read from disk.
@@ -67,9 +65,9 @@ def train_heads(
 
     Raises:
         UsageError: no heads, a split without rows, a val that does not fit, patience without val, or a watch over
-            heads of different epochs, or an exact head elsewhere than on the CPU.
+            heads of different epochs.
     """
-    _refuse_misfits(train, val, configs, device)
+    _refuse_misfits(train, val, configs)
     passes: dict[tuple[object, ...], list[int]] = {}
     for index, config in enumerate(configs):
         passes.setdefault(config.batch_key, []).append(index)
@@ -176,7 +174,7 @@ def _train_pass(training: _Training, configs: Sequence[HeadConfig]) -> TrainingP
     """Train heads that see the same batches."""
     rows = training.train.y
     plan = TrainingPlan(configs=configs, statistics=training.statistics, rows=len(rows), device=str(rows.device))
-    with choose_stack(training.train, configs, len(training.statistics.class_counts))(plan) as stack:
+    with choose_stack(plan.device)(plan) as stack:
         return (yield from _train_epochs(stack, training, configs))
 
 
@@ -239,22 +237,19 @@ def _with_final_scores(head: LinearHead, train: Features | Streamed, val: Featur
     return replace(head, train=on_train, val=on_val, history=tuple(history))
 
 
-def choose_stack(train: RowSource, configs: Sequence[HeadConfig], classes: int) -> type[HeadStack]:
-    """Return what computes the steps: compiled loops on a CPU with work for seconds, torch's operations elsewhere.
+def choose_stack(device: str) -> type[HeadStack]:
+    """Return what computes the steps: compiled loops on the CPU, torch's operations elsewhere.
 
-    How much work there is depends on the number of heads, so exact heads are always trained by the loops.
+    The amount of work must not decide it: that depends on the number of heads, and the two round differently.
     """
-    multiplications = 2 * len(train.y) * configs[0].epochs * train.dim * classes * len(configs)
-    if train.y.device.type != "cpu" or not (configs[0].exact or multiplications >= NUMBA_MULTIPLICATIONS):
+    if device != "cpu":
         return TorchStack
     from featcache.heads.training.numba_stack import NumbaStack
 
     return NumbaStack
 
 
-def _refuse_misfits(
-    train: Features | Streamed, val: Features | None, configs: Sequence[HeadConfig], device: str
-) -> None:
+def _refuse_misfits(train: Features | Streamed, val: Features | None, configs: Sequence[HeadConfig]) -> None:
     """Refuse heads and splits that cannot be trained together.
 
     Raises:
@@ -262,11 +257,6 @@ def _refuse_misfits(
     """
     if not configs:
         raise UsageError("no heads to train: expected at least one learning rate.")
-    if device != "cpu" and any(config.exact for config in configs):
-        raise UsageError(
-            f"exact is kept on the CPU alone: found device {device}, expected cpu. Add --device cpu, or leave out "
-            f"--exact."
-        )
     if not len(train.y):
         raise UsageError("the training split has 0 rows, expected at least one.")
     if val is None:
