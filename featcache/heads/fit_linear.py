@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 CHECK_SECONDS = "auto"
 LEAST_CHECK, CHECK_SHARE = 5.0, 0.25  # "auto": seconds, and of what the training took; the larger of the two
 LONGEST_CHECK = 86_400.0
+COMPILING = "compiling the training loops, once after an installation"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +103,7 @@ def fit_head(
         from_disk: Whether the training rows stay on disk and are read as they are needed; None: where they do not fit
             into memory.
         head_name: A name for the best head, which stands for it from now on; None leaves it without one.
-        progress: Gets the stage ("reading", "training", "checking"), the epochs done and the epochs to do.
+        progress: Gets the stage ("reading", `COMPILING`, "training", "checking"), the epochs done and those to do.
         **settings: Which features, and settings of the recipe's head section, `select` (the metric on val that
             chooses: macro_recall, accuracy or loss) among them. What is None comes from the recipe.
 
@@ -144,6 +145,7 @@ def fit_head(
         select=section.select,
         device=device,
         progress=lambda done, epochs: progress("training", done, epochs),
+        on_compile=lambda: progress(COMPILING, 0, section.epochs),
     )
     seconds = time.monotonic() - begun
     return keep_heads(

@@ -22,6 +22,7 @@ from featcache.files import AppendLog, describe_kind, make_folder, parse_json
 from featcache.heads.config import SETTINGS, HeadConfig
 from featcache.heads.fit_linear import (
     CHECK_SECONDS,
+    COMPILING,
     Fit,
     head_section,
     keep_heads,
@@ -157,7 +158,7 @@ def search(
     begun, done, pruned = time.monotonic(), earlier, 0
     while done < trials:
         count = min(ROUND, trials - done)
-        pruned += _run_round(study, space, splits, count, on)
+        pruned += _run_round(study, space, splits, count, on, lambda: progress(COMPILING, earlier, trials))
         done += count
         progress("searching", done, trials)
     return Search(
@@ -169,7 +170,9 @@ def search(
     )
 
 
-def _run_round(study: "optuna.Study", space: _SearchSpace, splits: Splits, count: int, device: str) -> int:
+def _run_round(
+    study: "optuna.Study", space: _SearchSpace, splits: Splits, count: int, device: str, on_compile: Callable[[], None]
+) -> int:  # fmt: skip
     """Train `count` trials side by side and tell the study how they did; return how many of them were pruned."""
     import optuna
 
@@ -192,7 +195,9 @@ def _run_round(study: "optuna.Study", space: _SearchSpace, splits: Splits, count
         return pruned
 
     configs = [space.suggest(trial) for trial in trials]
-    heads = train_heads(splits.in_memory, splits.val, configs, select=space.select, device=device, watch=watch)
+    heads = train_heads(
+        splits.in_memory, splits.val, configs, select=space.select, device=device, watch=watch, on_compile=on_compile
+    )
     for index, (trial, head) in enumerate(zip(trials, heads, strict=True)):
         if index in pruned:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)

@@ -19,7 +19,7 @@ has it in compiled loops, for the CPU.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self, TypeVar
 
@@ -60,6 +60,7 @@ class TrainingPlan:
     statistics: FeatureStatistics  # of the training rows
     rows: int  # of the training split
     device: str  # where torch computes
+    on_compile: Callable[[], None] = lambda: None  # called where loops have to be compiled first
 
     @property
     def batch_size(self) -> int:

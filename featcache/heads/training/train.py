@@ -40,6 +40,7 @@ def train_heads(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
     watch: EpochCallback | None = None,
+    on_compile: Callable[[], None] = lambda: None,
 ) -> list[LinearHead]:
     """Train one head per config; each equals itself trained alone.
 
@@ -56,6 +57,7 @@ def train_heads(
         device: where torch computes.
         progress: called after every epoch with (epochs done, epochs), over all passes.
         watch: called after every epoch of all heads; it may stop some, which then keep what they have.
+        on_compile: called where the loops of the CPU have to be compiled first, which takes some ten seconds.
 
     Returns:
         The heads, in the order of `configs`. One that diverged is among them, with a loss of nan. `train` and `val` of
@@ -93,6 +95,7 @@ def train_heads(
                 select=select,
                 end_epoch=end_epoch,
                 scores_every_epoch=watch is not None,
+                on_compile=on_compile,
             )
         side_by_side = [list(passes.values())] if watch is not None else [[indices] for indices in passes.values()]
         for group in side_by_side:
@@ -110,6 +113,7 @@ class _Training:
     select: str
     end_epoch: Callable[[], None]  # called after every epoch of every pass
     scores_every_epoch: bool  # whether somebody looks at the scores on val after each epoch
+    on_compile: Callable[[], None]
 
 
 def _train_group(
@@ -173,7 +177,10 @@ def _run_passes(
 def _train_pass(training: _Training, configs: Sequence[HeadConfig]) -> TrainingPass:
     """Train heads that see the same batches."""
     rows = training.train.y
-    plan = TrainingPlan(configs=configs, statistics=training.statistics, rows=len(rows), device=str(rows.device))
+    plan = TrainingPlan(
+        configs=configs, statistics=training.statistics, rows=len(rows), device=str(rows.device),
+        on_compile=training.on_compile,
+    )  # fmt: skip
     with choose_stack(plan.device)(plan) as stack:
         return (yield from _train_epochs(stack, training, configs))
 
