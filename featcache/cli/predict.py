@@ -105,9 +105,8 @@ def export_model(
     if as_json:
         echo_json(exported.to_json())
     else:
-        if exported.chosen:
-            echo(exported.chosen)
-        echo(f"{exported.head}: {exported.parameters:,} parameters, {exported.outputs} outputs")
+        echo(exported.chosen or f"head {exported.handle or exported.head}")
+        echo(f"{exported.parameters:,} parameters, {exported.outputs} outputs")
         echo(f"wrote {relative_path(exported.model)} and {relative_path(exported.about)}")
     for note in exported.notes:
         echo_stderr(f"note: {note}")
@@ -131,7 +130,7 @@ def _show(predictions: "Predictions", top: int, csv: Path | None, png: Path | No
     if as_json:
         echo_json(predictions.to_json(top))
     else:
-        echo(predictions.chosen or f"head {predictions.head}")
+        echo(predictions.chosen or f"head {predictions.handle or predictions.head}")
         print_predictions(predictions, open_console(), top)
         _say_written(csv, png)
     for path, reason in zip(predictions.paths, predictions.failed, strict=True):
@@ -153,7 +152,7 @@ def _show_timeline(timeline: "Timeline", csv: Path | None, png: Path | None, *, 
     if as_json:
         echo_json(timeline.to_json())
     else:
-        echo(timeline.chosen or f"head {timeline.head}")
+        echo(timeline.chosen or f"head {timeline.handle or timeline.head}")
         print_timeline(timeline, open_console())
         _say_written(csv, png)
     if timeline.failed:

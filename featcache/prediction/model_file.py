@@ -34,6 +34,7 @@ class Exported:
     outputs: int
     head: str
     notes: tuple[str, ...]
+    handle: str = ""  # the head as `compare` lists it: "#3 lr0.1-1a2b3c4d"
     chosen: str = ""  # which head "best" or "latest" stood for, and why, in a sentence
 
     def to_json(self) -> dict[str, Any]:
@@ -103,6 +104,7 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
         outputs=len(model.saved.classes),
         head=model.saved.name,
         notes=_notes(model, layer),
+        handle=model.handle,
         chosen=model.chosen,
     )
 

@@ -39,7 +39,7 @@ def print_folds(folds: FoldsEvaluation, console: Console) -> None:
 def pair_parts(pair: PairedEvaluation, width: int) -> list[RenderableType]:
     """Return the figures of both heads, and the differences with their intervals; classes with the worst first."""
     first, second, intervals = pair.first, pair.second, pair.intervals
-    heads = [_describe_head(f"{letter}: ", side, width) for letter, side in (("A", first), ("B", second))]
+    heads = [Text(printable(f"{letter}: {side.sentence}")) for letter, side in (("A", first), ("B", second))]
     title = " · ".join(printable(name) for name in (first.data_set, first.split, first.unit))
     figures = _table(("", "A", "B", "A - B", "95 %"))
     for name, values, interval in (
@@ -80,7 +80,7 @@ def folds_parts(folds: FoldsEvaluation, width: int) -> list[RenderableType]:
         Text(""),
         style="bold",
     )
-    heads = [_describe_head(f"fold {number}: ", fold, width) for number, fold in numbered]
+    heads = [Text(printable(f"fold {number}: {fold.sentence}")) for number, fold in numbered]
     classes = _table(("class", "recall", "95 %"))
     for i in np.argsort(folds.recall, kind="stable").tolist():
         recall = float(folds.recall[i])
@@ -93,11 +93,6 @@ def folds_parts(folds: FoldsEvaluation, width: int) -> list[RenderableType]:
         Group(Text("recall by class in %, averaged over the folds that have it", style="bold"), classes),
         describe_resampling(folds.intervals),
     ]
-
-
-def _describe_head(before: str, side: Evaluation, width: int) -> Text:
-    """Return which head stands on a side; where a word stood for it, why it is that one."""
-    return Text(before + printable(side.chosen) if side.chosen else shorten(before + printable(side.head), width))
 
 
 def _notes(evaluations: Sequence[Evaluation]) -> list[Text]:

@@ -194,8 +194,8 @@ def _why_not_accuracy(fit: "Fit") -> str:
     if mine is None or theirs is None or getattr(mine, other) == getattr(theirs, other):
         return ""
     return (
-        f"; {other.replace('_', ' ')} would choose {fit.heads[chosen].name}: accuracy {percent(theirs.accuracy)} and "
-        f"macro recall {percent(theirs.macro_recall)}, where this one has {percent(mine.accuracy)} and "
+        f"; {other.replace('_', ' ')} would choose {fit.handles.describe(fit.heads[chosen].name)}: accuracy "
+        f"{percent(theirs.accuracy)} and macro recall {percent(theirs.macro_recall)}, where this one has {percent(mine.accuracy)} and "
         f"{percent(mine.macro_recall)}"
     )
 

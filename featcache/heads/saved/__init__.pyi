@@ -32,5 +32,6 @@ from .ranking import notes_on_changed_val as notes_on_changed_val
 from .ranking import rank_models as rank_models
 from .run_documents import check_to_json as check_to_json
 from .run_log import FitRun as FitRun
+from .run_log import list_handles as list_handles
 from .run_log import read_runs as read_runs
 from .run_log import record_run as record_run
