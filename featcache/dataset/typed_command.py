@@ -20,20 +20,27 @@ _WITH_FOLDER = ("data", "extract", "fit-head", "search", "compare", "info")  # c
 
 
 def type_command(request: "DatasetRequest", *words: str) -> str:
-    """Return a command for a data set: the words, then the data set and the options that were typed.
+    """Return a command for a data set: the words, with the data set and the options that were typed.
 
     Shares and unit of its splits are left out where the cache has it divided so, and later commands find that.
     """
-    takes_folder = words[0] in _WITH_FOLDER or (words[0] == "report" and os.path.isdir(request.data or ""))
+    names_head = words[0] == "report" and len(words) > 1 and not words[1].startswith("-")
+    takes_folder = words[0] in _WITH_FOLDER or (
+        words[0] == "report" and not names_head and os.path.isdir(request.data or "")
+    )
     typed = (request.data, request.pipeline, request.cache)
     data, pipeline, cache = (None if path is None else expand_home(path) for path in typed)
-    flags: list[Flag] = [("" if takes_folder else "--data", data), ("--pipeline", pipeline)]
+    folder = [shlex.quote(data)] if takes_folder and data is not None else []
+    flags: list[Flag] = [("--data", None if takes_folder else data), ("--pipeline", pipeline)]
     flags += [("--name", request.name), ("--cache", cache), *drive_act_flags(request)]
     flags += [] if _is_divided_so(request) else split_flags(request)
     if words[0] == "extract" and request.recipe.data.split is None and is_flat_folder(request.recipe):
         flags += [("--val", 0.15), ("--test", 0.15)]
-    shown = [f"{name} {shlex.quote(str(value))}".lstrip() for name, value in flags if value is not None]
-    return " ".join(["featcache", *words, *shown])
+    if words[0] not in ("data", "extract"):  # these make a store, or look at none
+        typed_store = (("store", request.store), ("weights", request.weights), ("precision", request.precision))
+        flags += [(f"--{name}", value) for name, value in typed_store]
+    shown = [f"{name} {shlex.quote(str(value))}" for name, value in flags if value is not None]
+    return " ".join(["featcache", words[0], *folder, *map(shlex.quote, words[1:]), *shown])
 
 
 def drive_act_flags(request: "DatasetRequest") -> Iterator[Flag]:

@@ -195,8 +195,8 @@ def _why_not_accuracy(fit: "Fit") -> str:
         return ""
     return (
         f"; {other.replace('_', ' ')} would choose {fit.handles.describe(fit.heads[chosen].name)}: accuracy "
-        f"{percent(theirs.accuracy)} and macro recall {percent(theirs.macro_recall)}, where this one has {percent(mine.accuracy)} and "
-        f"{percent(mine.macro_recall)}"
+        f"{percent(theirs.accuracy)} and macro recall {percent(theirs.macro_recall)}, where this one has "
+        f"{percent(mine.accuracy)} and {percent(mine.macro_recall)}"
     )
 
 
