@@ -3,6 +3,7 @@ from .classifier_folder import save_classifier as save_classifier
 from .classifier_folder import trial_to_json as trial_to_json
 from .documents import finite_or_none as finite_or_none
 from .documents import scores_to_json as scores_to_json
+from .documents import settings_in_words as settings_in_words
 from .find import BEST as BEST
 from .find import LATEST as LATEST
 from .find import ChosenHead as ChosenHead
