@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 import featcache
 from featcache.dataset.request import DatasetRequest
 from featcache.evaluation.evaluate_head import predict_on_split
-from featcache.heads.classifiers import parse_settings
+from featcache.heads.classifiers import parse_settings, value_as_typed
 from featcache.heads.config import HeadConfig
 from featcache.recipe import HeadSection
 from featcache.report.page.build import build_page
-from featcache.report.page.commands import _quoted, classifier_words, head_flags, value_as_typed
+from featcache.report.page.commands import _quoted, classifier_words, head_flags
 from tests.conftest import write_images
 
 COUNTS = {"train": {"0": 12, "1": 10, "2": 6}, "val": {"0": 4, "1": 4, "2": 3}, "test": {"0": 5, "1": 4, "2": 3}}
