@@ -20,7 +20,7 @@ _WITH_FOLDER = ("data", "extract", "fit-head", "search", "compare", "info")  # c
 
 
 def type_command(request: "DatasetRequest", *words: str) -> str:
-    """Return a command for a data set: the words, with the data set and the options that were typed.
+    """Return a command for a data set: the words, then the data set and the options that were typed.
 
     Shares and unit of its splits are left out where the cache has it divided so, and later commands find that.
     """
@@ -30,8 +30,7 @@ def type_command(request: "DatasetRequest", *words: str) -> str:
     )
     typed = (request.data, request.pipeline, request.cache)
     data, pipeline, cache = (None if path is None else expand_home(path) for path in typed)
-    folder = [shlex.quote(data)] if takes_folder and data is not None else []
-    flags: list[Flag] = [("--data", None if takes_folder else data), ("--pipeline", pipeline)]
+    flags: list[Flag] = [("" if takes_folder else "--data", data), ("--pipeline", pipeline)]
     flags += [("--name", request.name), ("--cache", cache), *drive_act_flags(request)]
     flags += [] if _is_divided_so(request) else split_flags(request)
     if words[0] == "extract" and request.recipe.data.split is None and is_flat_folder(request.recipe):
@@ -39,8 +38,8 @@ def type_command(request: "DatasetRequest", *words: str) -> str:
     if words[0] not in ("data", "extract"):  # these make a store, or look at none
         typed_store = (("store", request.store), ("weights", request.weights), ("precision", request.precision))
         flags += [(f"--{name}", value) for name, value in typed_store]
-    shown = [f"{name} {shlex.quote(str(value))}" for name, value in flags if value is not None]
-    return " ".join(["featcache", words[0], *folder, *map(shlex.quote, words[1:]), *shown])
+    shown = [f"{name} {shlex.quote(str(value))}".lstrip() for name, value in flags if value is not None]
+    return " ".join(["featcache", *map(shlex.quote, words), *shown])
 
 
 def drive_act_flags(request: "DatasetRequest") -> Iterator[Flag]:

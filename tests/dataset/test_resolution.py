@@ -145,7 +145,7 @@ def test_a_split_that_is_only_on_disk_is_advised_with_the_whole_command(tmp_path
     record(cache, asked.recipe)
     laid(root, "later/a/1.png")
     later = DatasetRequest(data=str(root), cache=cache)
-    with pytest.raises(CacheError, match=rf"run `featcache extract {root} --split later --cache {cache}` first"):
+    with pytest.raises(CacheError, match=rf"run `featcache extract --split later {root} --cache {cache}` first"):
         later.store_of("later")
 
 
