@@ -4,6 +4,9 @@
 5 the machine (disk full, no such device, weights out of reach); 130 interrupted, 143 terminated.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 
 class FeatcacheError(Exception):
     """Anything that featcache refuses. The message says what, found, expected, and the way out."""
@@ -33,3 +36,21 @@ class MachineError(FeatcacheError):
     """The machine: disk full, no such device, weights out of reach."""
 
     exit_code = 5
+
+
+@contextlib.contextmanager
+def name_fold_in_errors(fold: int | None) -> Iterator[None]:
+    """Return a context that puts the number of a fold before an error; where there is no fold, it stays as it is.
+
+    Args:
+        fold: The fold that is worked on; None where the data set is worked on as a whole.
+
+    Raises:
+        FeatcacheError: the one that was raised inside.
+    """
+    try:
+        yield
+    except FeatcacheError as error:
+        if fold is not None:
+            error.args = (f"fold {fold}: {error}",)
+        raise

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from featcache.cli.app import command
+from featcache.cli.next_command import say_next_after_compare, say_next_after_fit
 from featcache.cli.options import Device, HeadName, Json, WithFolder
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.recipe import StoreOptions
@@ -52,6 +53,8 @@ def fit(
         echo(f"head {fitted.handles.describe(fitted.best.name)}: saved in {relative_path(fitted.best.folder)}")
     for note in fitted.notes:
         echo_stderr(f"note: {note}")
+    if not as_json:
+        say_next_after_fit(options, fitted)
 
 
 @command()
@@ -84,3 +87,4 @@ def compare(
         open_console().print(part, crop=False)
     if csv is not None:
         echo(f"wrote {relative_path(csv)}")
+    say_next_after_compare(options, comparison, split)

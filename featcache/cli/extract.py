@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featcache.cli.app import command, refuse_unused
+from featcache.cli.next_command import say_next, say_next_after_extract
 from featcache.cli.options import Folds, Json, Precision, Store, Weights, WithFolder, options_of_folds
-from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path, say_next
+from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.recipe import DataOptions, TrunkKeywords
 
 if TYPE_CHECKING:
@@ -70,8 +71,7 @@ def data_set(
         print_near_duplicates(pairs, open_console())
     if csv is not None:
         echo(f"wrote {relative_path(csv)}")
-    if contents.duplicates is None:
-        say_next("extract", options)
+    say_next("extract" if contents.duplicates is None else "fit-head", options)
 
 
 @command()
@@ -160,4 +160,4 @@ def extract(
     if summaries[0].transform:
         echo(summaries[0].transform)
     echo(f"{summaries[0].trunk}: {relative_path(Path(summaries[0].cache) / 'stores' / summaries[0].store)}")
-    say_next("fit-head", options, *([] if folds is None else ["--folds", folds]))
+    say_next_after_extract(options, summaries[0], folds)

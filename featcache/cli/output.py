@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from featcache.recipe import DataOptions
-
 
 def echo(text: str) -> None:
     """Print a line, or several, on stdout."""
@@ -43,13 +41,6 @@ def open_console(*, stderr: bool = False) -> "Console":
     from featcache.report import PipeSafeConsole
 
     return PipeSafeConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
-
-
-def say_next(command: str, options: "DataOptions", *words: str) -> None:
-    """Print the command that comes next for this data set, as one types it here."""
-    from featcache.dataset import DatasetRequest
-
-    echo(f"next: {DatasetRequest(**options).command_line(command, *words)}")
 
 
 def relative_path(path: Path) -> str:

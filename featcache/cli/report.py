@@ -1,6 +1,7 @@
 """`featcache report`."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from featcache.cli.app import command
+from featcache.cli.next_command import say_next, say_next_after_report
 from featcache.cli.options import Json, is_data_folder, parse_folds
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.errors import UsageError
@@ -105,6 +107,7 @@ def report(
     else:
         print_pair(compared, open_console())
     _say_written(files)
+    say_next_after_report(options, [*([] if head is None else [head]), *_typed(choices)], examined, html)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,20 @@ def _report_folds(
         return
     print_folds(averaged, open_console())
     _say_written(files)
+    if files.html is None:
+        words = [*([] if head is None else [head]), "--folds", ",".join(map(str, folds)), *_typed(choices)]
+        say_next("report", options, *words, "--html", "folds.html")
+
+
+def _typed(choices: Mapping[str, Any]) -> list[str]:
+    """Return the words of the choices that are not what they are where nobody types them."""
+    words: list[str] = []
+    for name, value in choices.items():
+        if value is True:
+            words += [f"--{name.replace('_', '-')}"]
+        elif value not in (None, False) and (name, value) != ("by", "image"):
+            words += [f"--{name.replace('_', '-')}", value]
+    return words
 
 
 def _say_written(files: _ReportFiles) -> None:

@@ -24,7 +24,10 @@ def type_command(request: "DatasetRequest", *words: str) -> str:
 
     Shares and unit of its splits are left out where the cache has it divided so, and later commands find that.
     """
-    takes_folder = words[0] in _WITH_FOLDER or (words[0] == "report" and os.path.isdir(request.data or ""))
+    names_head = words[0] == "report" and len(words) > 1 and not words[1].startswith("-")
+    takes_folder = words[0] in _WITH_FOLDER or (
+        words[0] == "report" and not names_head and os.path.isdir(request.data or "")
+    )
     typed = (request.data, request.pipeline, request.cache)
     data, pipeline, cache = (None if path is None else expand_home(path) for path in typed)
     flags: list[Flag] = [("" if takes_folder else "--data", data), ("--pipeline", pipeline)]
@@ -32,8 +35,11 @@ def type_command(request: "DatasetRequest", *words: str) -> str:
     flags += [] if _is_divided_so(request) else split_flags(request)
     if words[0] == "extract" and request.recipe.data.split is None and is_flat_folder(request.recipe):
         flags += [("--val", 0.15), ("--test", 0.15)]
+    if words[0] not in ("data", "extract"):  # these make a store, or look at none
+        typed_store = (("store", request.store), ("weights", request.weights), ("precision", request.precision))
+        flags += [(f"--{name}", value) for name, value in typed_store]
     shown = [f"{name} {shlex.quote(str(value))}".lstrip() for name, value in flags if value is not None]
-    return " ".join(["featcache", *words, *shown])
+    return " ".join(["featcache", *map(shlex.quote, words), *shown])
 
 
 def drive_act_flags(request: "DatasetRequest") -> Iterator[Flag]:

@@ -27,6 +27,7 @@ from featcache.recipe import StoreOptions
 
 SORTS = ("macro_recall", "accuracy", "loss", "gap", "seconds", "name", "newest")
 _SCORES = ("macro_recall", "accuracy", "loss")
+_DIVERGED = 2  # the first number of the order of merit of a head that diverged
 _LOWEST_FIRST = ("loss", "gap", "seconds")
 
 
@@ -46,6 +47,11 @@ class ComparedHead:
     at: int  # time.time_ns when that run ended
     store: str
     order: tuple[float, ...]  # the order of merit, see `heads.saved.merit_key`
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether its weights are not finite, so that its predictions mean nothing."""
+        return self.order[0] == _DIVERGED
 
     def figure(self, column: str) -> float:
         """Return one of macro_recall, accuracy, loss, gap and seconds; nan where it is not known.

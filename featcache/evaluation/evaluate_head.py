@@ -86,6 +86,7 @@ class HeadOnSplit:
         right, (unit, groups) = predictions.right, predictions.groups
         return replace(
             evaluation,
+            handle=self.choice.handle,
             chosen=self.choice.reason,
             rule=predictions.rule,
             intervals=bootstrap_intervals(predictions.count_groups(right[:, None])) if len(right) else None,

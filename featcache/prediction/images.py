@@ -41,6 +41,7 @@ class Predictions:
     embedded: int  # images that went through the trunk; of the others the store held the embedding
     seconds: float
     notes: tuple[str, ...] = ()
+    handle: str = ""  # the head as `compare` lists it: "#3 lr0.1-1a2b3c4d"
     chosen: str = ""  # which head "best" or "latest" stood for, and why, in a sentence
 
     def top(self, row: int, count: int = TOP) -> list[tuple[str, float]]:
@@ -142,6 +143,7 @@ def predict(
         embedded=predictions.embedded,
         seconds=time.monotonic() - began,
         notes=(*model.notes, *([count_leftovers(left_out)] if left_out else [])),
+        handle=model.handle,
         chosen=model.chosen,
     )
 

@@ -21,6 +21,7 @@ from featcache.trunks import architecture
 
 MODEL_SUFFIXES = (".pt", ".onnx")
 _MOST_BYTES = 1 << 24  # of the description of a model
+UNIT_LENGTH = "each embedding is divided by its Euclidean length before the last layer"
 OPSET = 17  # the first that has layer normalisation as one operator
 
 
@@ -34,6 +35,7 @@ class Exported:
     outputs: int
     head: str
     notes: tuple[str, ...]
+    handle: str = ""  # the head as `compare` lists it: "#3 lr0.1-1a2b3c4d"
     chosen: str = ""  # which head "best" or "latest" stood for, and why, in a sentence
 
     def to_json(self) -> dict[str, Any]:
@@ -88,7 +90,7 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
     if layer is None:
         raise UsageError(_explain_no_layer(model, DatasetRequest(**options)))
     network = _build_network(model, layer)
-    if model.saved.settings.get("normalize", "none") != "none":
+    if _is_normalized(model):
         _normalize_embeddings(network, to)
     serialize = {".pt": _to_state_dict, ".onnx": _to_onnx}[to.suffix.lower()]
     parameters = sum(value.numel() for value in network.parameters())
@@ -103,6 +105,7 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
         outputs=len(model.saved.classes),
         head=model.saved.name,
         notes=_notes(model, layer),
+        handle=model.handle,
         chosen=model.chosen,
     )
 
@@ -155,6 +158,11 @@ def _build_network(model: HeadWithTrunk, layer: OutputLayer) -> Any:
     state["heads.head.bias"] = torch.from_numpy(layer.bias)
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval()
+
+
+def _is_normalized(model: HeadWithTrunk) -> bool:
+    """Return whether the head takes embeddings of length 1."""
+    return bool(model.saved.settings.get("normalize", "none") != "none")
 
 
 def _normalize_embeddings(network: Any, to: Path) -> None:
@@ -236,6 +244,7 @@ def _describe_model(model: HeadWithTrunk, layer: OutputLayer, to: Path, paramete
             "softmax": "not applied",
             "gives_probabilities": layer.is_softmax,
         },
+        "embedding": UNIT_LENGTH if _is_normalized(model) else None,
         "head": model.saved.name,
         "trunk": {"weights": model.store.trunk.weights_name, "sha256": spec.weights_sha256, "compute": spec.compute},
         "notes": list(_notes(model, layer)),
@@ -245,6 +254,8 @@ def _describe_model(model: HeadWithTrunk, layer: OutputLayer, to: Path, paramete
 def _notes(model: HeadWithTrunk, layer: OutputLayer) -> tuple[str, ...]:
     """Return what everyone who uses the file should know, as sentences."""
     notes = [note for note in model.notes if note != NO_PROBABILITIES]
+    if _is_normalized(model):
+        notes.append(f"between trunk and head, which torchvision's class does not have: {UNIT_LENGTH}")
     if not layer.is_softmax:
         notes.append(
             f"the largest of the outputs is the answer of {model.saved.name}; their softmax is not its probabilities"

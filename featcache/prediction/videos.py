@@ -61,6 +61,7 @@ class Timeline:
     embedded: int
     seconds: float
     notes: tuple[str, ...] = ()
+    handle: str = ""  # as of `Predictions`
     chosen: str = ""  # which head "best" or "latest" stood for, and why, in a sentence
 
     def segments(self) -> list[Segment]:
@@ -167,6 +168,7 @@ def timeline(
         embedded=predictions.embedded,
         seconds=time.monotonic() - began,
         notes=model.notes,
+        handle=model.handle,
         chosen=model.chosen,
     )
 

@@ -48,12 +48,8 @@ def evaluation_parts(evaluation: Evaluation, width: int, *, written: bool = Fals
 
 def _headline(evaluation: Evaluation, width: int) -> RenderableType:
     """Return whose evaluation it is, and its figures."""
-    title = " · ".join(printable(name) for name in (evaluation.data_set, evaluation.split, evaluation.head))
-    lines = [Text(shorten(title, width), style="bold")]
-    if evaluation.chosen:
-        lines.append(Text(printable(evaluation.chosen)))
-    elif evaluation.selected_by:
-        lines.append(Text(f"chosen by {printable(evaluation.selected_by)}"))
+    title = " · ".join(printable(name) for name in (evaluation.data_set, evaluation.split))
+    lines = [Text(shorten(title, width), style="bold"), Text(printable(evaluation.sentence))]
     lines.append(Text(counted(evaluation.rows, evaluation.by) + _left_out(evaluation)))
 
     scores = _scores(evaluation, width)

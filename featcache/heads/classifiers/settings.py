@@ -93,6 +93,21 @@ def format_value(value: SettingValue) -> str:
     return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
+def value_as_typed(value: SettingValue) -> str:
+    """Return a value as `parse_settings` reads it.
+
+    Args:
+        value: Of a setting.
+    """
+    word = value if isinstance(value, str) else repr(value)
+    try:
+        if value is not None and parse_settings([f"x={word}"])["x"] == (value,) and word == word.strip():
+            return word
+    except UsageError:
+        pass
+    return repr(value)
+
+
 def freeze_value(value: Any) -> SettingValue:
     """Return a value with every list in it made a tuple.
 

@@ -9,9 +9,9 @@ from typing import Any
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, FeatcacheError
 from featcache.heads.saved.folders import heads_folder
-from featcache.heads.saved.handles import NEAREST, Handles, handles_of
+from featcache.heads.saved.handles import NEAREST, Handles
 from featcache.heads.saved.ranking import Candidate, notes_on_changed_val, rank_models, selection_of
-from featcache.heads.saved.run_log import FitRun, newest_checks, read_all_runs, read_runs
+from featcache.heads.saved.run_log import FitRun, list_handles, newest_checks, read_runs
 from featcache.store import FeatureStore, describe_broken_stores
 from featcache.text import percent
 
@@ -79,7 +79,7 @@ def find_head(request: DatasetRequest, head: str | None) -> ChosenHead:
     if head is None or by_word:
         return (_find_latest if head == LATEST else _find_best)(request, *runs[-1])
     stores = {name: store for run, store in runs for name in run.heads}
-    handles = handles_of(read_all_runs(runs[0][1], data_set, variant))
+    handles = list_handles(runs[0][1], data_set, variant)
     matching = handles.matches(head, stores)
     if len(matching) != 1:
         broken = describe_broken_stores(folder, request.stat_log)
@@ -179,7 +179,7 @@ def _find_named(request: DatasetRequest, name: str, store: FeatureStore, runs: S
 
 
 def _handles(request: DatasetRequest, store: FeatureStore) -> Handles:
-    return handles_of(read_all_runs(store, request.recipe.name, request.variant))
+    return list_handles(store, request.recipe.name, request.variant)
 
 
 def _why_best(best: Candidate, scored: int) -> str:

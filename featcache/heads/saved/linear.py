@@ -25,7 +25,7 @@ from featcache.files import (
 )
 from featcache.heads import BLOCK_ROWS, HeadConfig, LinearHead, OutputLayer, Scores
 from featcache.heads.classifiers import ModelOutput, SearchTrial
-from featcache.heads.saved.documents import HEAD, HeadDocument, scores_from_document, scores_to_json
+from featcache.heads.saved.documents import HEAD, HeadDocument, scores_from_document, scores_to_json, settings_in_words
 from featcache.heads.saved.folders import hashed_name, heads_folder, installed_versions, publish_model
 from featcache.heads.saved.history import HISTORY, HistoryColumns, history_bytes
 from featcache.heads.saved.history import read_history as read_history_file
@@ -108,7 +108,7 @@ class SavedHead:
 
     def facts(self) -> list[tuple[str, str]]:
         """Return all settings in one text, and the steps of the training."""
-        settings = ", ".join(f"{name} {value}" for name, value in asdict(self.head.config).items())
+        settings = ", ".join(settings_in_words(asdict(self.head.config)))
         return [("head", settings), ("steps", f"{self.head.steps:,}")]
 
     def predict(self, features: Features) -> ModelOutput:

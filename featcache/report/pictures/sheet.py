@@ -92,7 +92,7 @@ def _draw_sheet(predictions: Predictions) -> "Figure":
     tops = [[(shorten(legible(name), LONGEST), share) for name, share in predictions.top(row, SHOWN)] for row in rows]
     names = [shorten(legible(os.path.basename(predictions.paths[row])), LONGEST) for row in rows]
     left_out = len(predictions.paths) - len(rows)
-    title = f"{shorten(legible(predictions.head), LONGEST)} · {predictions.trunk}"
+    title = f"{shorten(legible(predictions.handle or predictions.head), LONGEST)} · {predictions.trunk}"
     notes = [*predictions.notes, *([f"{left_out:,} more images are not shown"] if left_out else [])]
     labels = [name for top in tops for name, _ in top]
     reason_lines = 4 * any(predictions.failed)  # longer than a label

@@ -56,7 +56,8 @@ def _draw_strip(timeline: Timeline) -> "Figure":
     names = [shorten(legible(name), LONGEST) for name in labels]
     left, lanes = widest(figure, names, 9) + 0.5, LANE * len(labels)
     notes = [*timeline.notes, *([f"not read to its end: {timeline.failed}"] if timeline.failed else [])]
-    title = f"{shorten(legible(os.path.basename(timeline.path)), TITLE)} · {shorten(legible(timeline.head), TITLE)}"
+    named = (os.path.basename(timeline.path), timeline.handle or timeline.head)
+    title = " · ".join(shorten(legible(name), TITLE) for name in named)
     top = 0.6 + 0.2 * len(notes)
     wide = max(left + LONG + 0.4, *(widest(figure, [text], 10) * 1.15 + 0.6 for text in (title, *notes)))
     high = top + lanes + 0.25 + CONFIDENCE + 0.6
