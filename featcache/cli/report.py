@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,7 @@ from featcache.errors import UsageError
 from featcache.recipe import StoreOptions
 
 if TYPE_CHECKING:
-    from featcache.evaluation import Evaluation, HeadOnSplit
+    from featcache.evaluation import Evaluation, HeadOnSplit, SplitOptions
 
 
 @command()
@@ -81,7 +81,9 @@ def report(
         raise UsageError("--fold and --folds were both given; leave one out")
     files = _ReportFiles(html, png, csv, predictions)
     files.check()
-    choices = {"split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects}
+    choices: SplitOptions = {
+        "split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects,
+    }  # fmt: skip
     if folds is not None:
         if png is not None or against is not None:
             raise UsageError(
@@ -91,12 +93,12 @@ def report(
         _report_folds(parse_folds(folds), head, choices, options, files, as_json=as_json)
         return
     request = DatasetRequest(**options)
-    examined = predict_on_split(request, head, **choices)  # type: ignore[arg-type]
+    examined = predict_on_split(request, head, **choices)
     evaluation = examined.evaluation(by)
     _write_files(examined, evaluation, files)
     compared = None
     if against is not None:
-        compared = pair_predictions(examined, predict_on_split(request, against, **choices), by)  # type: ignore[arg-type]
+        compared = pair_predictions(examined, predict_on_split(request, against, **choices), by)
     if as_json:
         echo_json(evaluation.to_json() if compared is None else compared.to_json())
         return
@@ -143,7 +145,7 @@ def _write_files(examined: "HeadOnSplit", evaluation: "Evaluation", files: _Repo
 
 
 def _report_folds(
-    folds: list[int], head: str | None, choices: dict[str, Any], options: StoreOptions, files: _ReportFiles, *,
+    folds: list[int], head: str | None, choices: "SplitOptions", options: StoreOptions, files: _ReportFiles, *,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Print the average over folds, and write its files."""
