@@ -40,6 +40,11 @@ class StatLog:
     """What one cache remembers of files; `remember` collects, `flush` writes."""
 
     def __init__(self, cache: Path) -> None:
+        """Name the log of a cache; nothing is read yet.
+
+        Args:
+            cache: The cache's folder.
+        """
         self.path = cache / STAT_LOG_NAME
         self._log = AppendLog(self.path, is_memory=True)
         self._newest: dict[bytes, bytes | KnownFile] | None = None  # a line is unsealed when its file is asked for

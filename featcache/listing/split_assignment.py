@@ -34,6 +34,13 @@ class AssignedSplits:
     has_disjoint_splits = False
 
     def __init__(self, source: DataSource, section: SplitSection, recorded: Mapping[str, str]) -> None:
+        """Divide a data set; nothing is listed yet.
+
+        Args:
+            source: The data set, whose train split is divided.
+            section: The shares, the unit and the seed.
+            recorded: Group -> split, as they were assigned before; these stay where they are.
+        """
         self.source, self.section, self.recorded = source, section, recorded
 
     @property
