@@ -4,9 +4,10 @@ import contextlib
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from featcache.errors import CacheError, DataError, UsageError
 from featcache.files import StatLog, expand_home
@@ -168,7 +169,8 @@ def divide(recipe: Recipe, typed: Division, recorded: Callable[[], RecordedDivis
     has_shares = "val" in wanted or "test" in wanted
     if has_shares and "by" in wanted:
         return recipe.override("data", split=wanted), ""
-    matching = [found for found in _applicable(recipe, wanted, recorded()) if _agrees(found, wanted)]
+    sections = _applicable(recipe, wanted, recorded())
+    matching = [found for found in sections if _agrees(found, wanted)]
     if len(matching) == 1:
         note = f"{recipe.name} is divided as it was extracted: {describe_division(matching[0])}"
         return _with_division(recipe, matching[0]), "" if has_shares else note
@@ -178,12 +180,26 @@ def divide(recipe: Recipe, typed: Division, recorded: Callable[[], RecordedDivis
     if not wanted:
         return recipe, ""
     if not has_shares:
-        flags = [f"--split-{name}" for name in ("by", "seed") if name in wanted]
-        have_none = f"{' and '.join(flags)} {'has' if len(flags) == 1 else 'have'} no effect"
-        raise UsageError(f"{have_none} without --val or --test: type a share, such as --val 0.15")
-    unit = _largest_unit(recipe, wanted)
+        _refuse_without_shares(recipe.name, wanted, sections)
+    same_shares = {name: value for name, value in wanted.items() if name != "seed"}
+    units = {found.by for found in sections if _agrees(found, same_shares)}
+    unit = units.pop() if len(units) == 1 else _largest_unit(recipe, wanted)
     note = f"no {unit} is divided between two splits; --split-by image divides single images"
     return recipe.override("data", split={**wanted, "by": unit}), note if unit != "image" else ""
+
+
+def _refuse_without_shares(data_set: str, wanted: Division, sections: Sequence[SplitSection]) -> NoReturn:
+    """Refuse a unit or a seed without shares, where the cache has no division with it."""
+    typed = [f"--split-{name} {wanted[name]}" for name in ("by", "seed") if name in wanted]
+    if sections:
+        ways = "; or ".join(describe_division(found) for found in sections)
+        raise UsageError(
+            f"the cache has {data_set} divided by {ways}, and not by {' '.join(typed)}. Type one of these; or, for "
+            f"another division, the shares too: --val 0.15 --test 0.15 {' '.join(typed)}"
+        )
+    flags = [flag.rpartition(" ")[0] for flag in typed]
+    have_none = f"{' and '.join(flags)} {'has' if len(flags) == 1 else 'have'} no effect"
+    raise UsageError(f"{have_none} without --val or --test: type a share, such as --val 0.15")
 
 
 def describe_division(section: SplitSection) -> str:

@@ -97,6 +97,15 @@ def test_another_seed_is_another_division(pets, cache):
     assert "--split-seed 4" in request(cache, val=0.5, split_seed=4).command_line("extract")
 
 
+def test_a_new_seed_keeps_the_unit_and_needs_the_shares(pets, cache):
+    """The unit is that of the division which the cache has; the seed alone is refused with what there is."""
+    record(cache, request(cache, val=0.25, split_by="image").recipe)
+    laid(pets, "ants/run1/1.png")  # a new division would be by clip
+    assert division(request(cache, val=0.25, split_seed=1)) == {"val": 0.25, "by": "image"}
+    with pytest.raises(UsageError, match=r"by --val 0.25 --split-by image, and not by --split-seed 1\. Type one"):
+        _ = request(cache, split_seed=1).recipe
+
+
 def test_images_that_are_elsewhere_stay_divided(pets, cache):
     """Stage two needs no images: the division is that of the cache."""
     record(cache, request(cache, val=0.25, split_by="image").recipe)
