@@ -11,6 +11,7 @@ import typer
 from featcache.cli.output import echo_stderr
 from featcache.errors import UsageError
 from featcache.recipe import (
+    SPLIT_SEEDS,
     DataOptions,
     DeclaredSetting,
     DeviceSettings,
@@ -73,6 +74,14 @@ SplitBy = Annotated[
         "the images have.",
     ),
 ]
+SplitSeed = Annotated[
+    int | None,
+    typer.Option(
+        "--split-seed",
+        help="With --val or --test: another seed, another division.  "
+        f"[from {SPLIT_SEEDS.start} to {SPLIT_SEEDS[-1]:,}; default: {SPLIT_SEEDS.start}]",
+    ),
+]
 Fold = Annotated[int | None, typer.Option("--fold", help="Of Drive&Act: the published fold, 0, 1 or 2.")]
 View = Annotated[str | None, typer.Option("--view", help="Of Drive&Act: the camera, such as kinect_color.")]
 Stride = Annotated[int | None, typer.Option("--stride", help="Of Drive&Act: take every how-many-th frame of a chunk.")]
@@ -106,7 +115,8 @@ NoCheck = Annotated[bool, typer.Option("--no-check", help="Leave out the compari
 # A command's parameter of one of these types stands for the options that it is made of; see `expand_options`.
 _DATA = {
     "pipeline": Pipeline, "data": Data, "cache": Cache, "name": Name,
-    "val": Val, "test": Test, "split_by": SplitBy, "fold": Fold, "view": View, "stride": Stride,
+    "val": Val, "test": Test, "split_by": SplitBy, "split_seed": SplitSeed,
+    "fold": Fold, "view": View, "stride": Stride,
 }  # fmt: skip
 _GROUPS: Mapping[Any, Mapping[str, Any]] = {
     DataOptions: _DATA,

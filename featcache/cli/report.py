@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +16,7 @@ from featcache.errors import UsageError
 from featcache.recipe import StoreOptions
 
 if TYPE_CHECKING:
-    from featcache.evaluation import Evaluation, HeadOnSplit
+    from featcache.evaluation import Evaluation, HeadOnSplit, SplitOptions
 
 
 @command()
@@ -83,7 +83,9 @@ def report(
         raise UsageError("--fold and --folds were both given; leave one out")
     files = _ReportFiles(html, png, csv, predictions)
     files.check()
-    choices = {"split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects}
+    choices: SplitOptions = {
+        "split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects,
+    }  # fmt: skip
     if folds is not None:
         if png is not None or against is not None:
             raise UsageError(
@@ -93,12 +95,12 @@ def report(
         _report_folds(parse_folds(folds), head, choices, options, files, as_json=as_json)
         return
     request = DatasetRequest(**options)
-    examined = predict_on_split(request, head, **choices)  # type: ignore[arg-type]
+    examined = predict_on_split(request, head, **choices)
     evaluation = examined.evaluation(by)
     _write_files(examined, evaluation, files)
     compared = None
     if against is not None:
-        compared = pair_predictions(examined, predict_on_split(request, against, **choices), by)  # type: ignore[arg-type]
+        compared = pair_predictions(examined, predict_on_split(request, against, **choices), by)
     if as_json:
         echo_json(evaluation.to_json() if compared is None else compared.to_json())
         return
@@ -146,7 +148,7 @@ def _write_files(examined: "HeadOnSplit", evaluation: "Evaluation", files: _Repo
 
 
 def _report_folds(
-    folds: list[int], head: str | None, choices: dict[str, Any], options: StoreOptions, files: _ReportFiles, *,
+    folds: list[int], head: str | None, choices: "SplitOptions", options: StoreOptions, files: _ReportFiles, *,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Print the average over folds, and write its files."""
@@ -173,14 +175,14 @@ def _report_folds(
         say_next("report", options, *words, "--html", "folds.html")
 
 
-def _typed(choices: Mapping[str, Any]) -> list[str]:
+def _typed(choices: Mapping[str, object]) -> list[str]:
     """Return the words of the choices that are not what they are where nobody types them."""
     words: list[str] = []
     for name, value in choices.items():
         if value is True:
             words += [f"--{name.replace('_', '-')}"]
         elif value not in (None, False) and (name, value) != ("by", "image"):
-            words += [f"--{name.replace('_', '-')}", value]
+            words += [f"--{name.replace('_', '-')}", str(value)]
     return words
 
 

@@ -51,6 +51,7 @@ class DatasetRequest:
     val: float | None = None  # shares of the rows; None is the recipe's
     test: float | None = None
     split_by: str | None = None
+    split_seed: int | None = None
     fold: int | None = None  # of Drive&Act; None is the recipe's
     view: str | None = None
     stride: int | None = None
@@ -75,7 +76,7 @@ class DatasetRequest:
         recipe = recognize_recipe(self.pipeline, self.data, self.name)
         if not self.is_named and not os.path.exists(recipe.data.root):  # the standard recipe, and not its data
             refuse_unnamed(recipe.name, self.data_sets())
-        division = {"val": self.val, "test": self.test, "by": self.split_by}
+        division = {"val": self.val, "test": self.test, "by": self.split_by, "seed": self.split_seed}
         typed = {name: value for name, value in division.items() if value is not None}
         refuse_bad_flags(typed if self.fold is None else {**typed, "fold": self.fold})
         recipe = override_drive_act(recipe, {"fold": self.fold, "view": self.view, "stride": self.stride})

@@ -4,9 +4,10 @@ import contextlib
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from featcache.errors import CacheError, DataError, UsageError
 from featcache.files import StatLog, expand_home
@@ -21,6 +22,7 @@ from featcache.listing import (
 )
 from featcache.recipe import (
     DRIVE_ACT_RECIPE,
+    SPLIT_SEEDS,
     DriveActData,
     FolderData,
     Recipe,
@@ -109,7 +111,7 @@ def refuse_bad_flags(flags: Mapping[str, object]) -> None:
     """Refuse a value of a flag of the data that is out of its range, by the flag's name.
 
     Args:
-        flags: the values that were given: val, test, by, fold.
+        flags: the values that were given: val, test, by, seed, fold.
 
     Raises:
         UsageError: one is none of what is expected.
@@ -119,6 +121,8 @@ def refuse_bad_flags(flags: Mapping[str, object]) -> None:
             raise UsageError(f"--{name}: found {value}, expected a share above 0 and below 1, such as 0.15")
         if name == "by" and value not in UNITS:
             raise UsageError(f"--split-by: found {value!r}, expected {', '.join(UNITS[:-1])} or {UNITS[-1]}")
+        if name == "seed" and value not in SPLIT_SEEDS:
+            raise UsageError(f"--split-seed: found {value}, expected a whole number from 0 to {SPLIT_SEEDS[-1]:,}")
         if name == "fold" and value not in FOLDS:
             raise UsageError(f"--fold: found {value}, expected 0, 1 or 2")
     if sum(float(str(flags.get(name, 0))) for name in ("val", "test")) >= 1:
@@ -147,16 +151,16 @@ def divide(recipe: Recipe, typed: Division, recorded: Callable[[], RecordedDivis
     """Return the recipe with the splits that were asked for, and what a person should know of them; "" where nothing.
 
     What is not stated is what the cache has: a flat folder that was divided stays divided in the same way, and shares
-    that were extracted keep the unit that they were extracted by. Where the cache has none, the unit is the largest
-    that the rows name.
+    that were extracted keep the unit and the seed that they were extracted by. Where the cache has none, the unit is
+    the largest that the rows name.
 
     Args:
         recipe: Its `data.split` is completed.
-        typed: The shares val and test, and the unit `by`, as far as they were given.
+        typed: The shares val and test, the unit `by` and the seed, as far as they were given.
         recorded: Returns how the cache has the data set divided; called where that matters.
 
     Raises:
-        UsageError: a unit without shares, or several divisions that could be meant.
+        UsageError: a unit or a seed without shares, or several divisions that could be meant.
     """
     section = recipe.data.split
     if not typed and (section is not None or not _may_be_divided(recipe)):
@@ -165,7 +169,8 @@ def divide(recipe: Recipe, typed: Division, recorded: Callable[[], RecordedDivis
     has_shares = "val" in wanted or "test" in wanted
     if has_shares and "by" in wanted:
         return recipe.override("data", split=wanted), ""
-    matching = [found for found in _applicable(recipe, wanted, recorded()) if _agrees(found, wanted)]
+    sections = _applicable(recipe, wanted, recorded())
+    matching = [found for found in sections if _agrees(found, wanted)]
     if len(matching) == 1:
         note = f"{recipe.name} is divided as it was extracted: {describe_division(matching[0])}"
         return _with_division(recipe, matching[0]), "" if has_shares else note
@@ -175,10 +180,26 @@ def divide(recipe: Recipe, typed: Division, recorded: Callable[[], RecordedDivis
     if not wanted:
         return recipe, ""
     if not has_shares:
-        raise UsageError("--split-by has no effect without --val or --test: type a share, such as --val 0.15")
-    unit = _largest_unit(recipe, wanted)
+        _refuse_without_shares(recipe.name, wanted, sections)
+    same_shares = {name: value for name, value in wanted.items() if name != "seed"}
+    units = {found.by for found in sections if _agrees(found, same_shares)}
+    unit = units.pop() if len(units) == 1 else _largest_unit(recipe, wanted)
     note = f"no {unit} is divided between two splits; --split-by image divides single images"
     return recipe.override("data", split={**wanted, "by": unit}), note if unit != "image" else ""
+
+
+def _refuse_without_shares(data_set: str, wanted: Division, sections: Sequence[SplitSection]) -> NoReturn:
+    """Refuse a unit or a seed without shares, where the cache has no division with it."""
+    typed = [f"--split-{name} {wanted[name]}" for name in ("by", "seed") if name in wanted]
+    if sections:
+        ways = "; or ".join(describe_division(found) for found in sections)
+        raise UsageError(
+            f"the cache has {data_set} divided by {ways}, and not by {' '.join(typed)}. Type one of these; or, for "
+            f"another division, the shares too: --val 0.15 --test 0.15 {' '.join(typed)}"
+        )
+    flags = [flag.rpartition(" ")[0] for flag in typed]
+    have_none = f"{' and '.join(flags)} {'has' if len(flags) == 1 else 'have'} no effect"
+    raise UsageError(f"{have_none} without --val or --test: type a share, such as --val 0.15")
 
 
 def describe_division(section: SplitSection) -> str:
@@ -189,7 +210,8 @@ def describe_division(section: SplitSection) -> str:
 def division_flags(section: SplitSection) -> list[tuple[str, str]]:
     """Return the flags of a command that divide a data set like this, with their values."""
     shares = [(f"--{name}", f"{share:g}") for name, share in section.shares.items() if name != "train"]
-    return [*shares, ("--split-by", section.by)]
+    seed = [("--split-seed", str(section.seed))] if section.seed != SPLIT_SEEDS.start else []
+    return [*shares, ("--split-by", section.by), *seed]
 
 
 def read_divisions(cache: Path, stat_log: StatLog, data_set: str) -> RecordedDivisions:
@@ -240,10 +262,13 @@ def _applicable(recipe: Recipe, wanted: Division, recorded: RecordedDivisions) -
 
 
 def _agrees(section: SplitSection, wanted: Division) -> bool:
-    """Return whether a division is what was asked for: the same shares, where any was stated, and the same unit."""
+    """Return whether a division is what was asked for: what was stated of shares, unit and seed is the same."""
     shares = {name: wanted[name] for name in ("val", "test") if name in wanted}
     own = {name: share for name, share in section.shares.items() if name != "train"}
-    return (not shares or shares == own) and wanted.get("by", section.by) == section.by
+    has_shares = not shares or shares == own
+    return has_shares and all(
+        wanted.get(name, getattr(section, name)) == getattr(section, name) for name in ("by", "seed")
+    )
 
 
 def _with_division(recipe: Recipe, section: SplitSection) -> Recipe:

@@ -52,7 +52,7 @@ def split_flags(request: "DatasetRequest") -> Iterator[Flag]:
     """Yield the flags that divide the data set as it is divided, where the recipe's file does not say it."""
     section = request.recipe.data.split
     is_in_file = request.pipeline is not None or has_local_recipe()
-    is_typed = (request.val, request.test, request.split_by) != (None, None, None)
+    is_typed = any(option is not None for option in (request.val, request.test, request.split_by, request.split_seed))
     if section is not None and (is_typed or not is_in_file):
         yield from division_flags(section)
 
@@ -60,6 +60,7 @@ def split_flags(request: "DatasetRequest") -> Iterator[Flag]:
 def _is_divided_so(request: "DatasetRequest") -> bool:
     """Return whether the data set is divided in the same way where no flag says so."""
     try:
-        return replace(request, val=None, test=None, split_by=None).recipe.data.split == request.recipe.data.split
+        plain = replace(request, val=None, test=None, split_by=None, split_seed=None)
+        return plain.recipe.data.split == request.recipe.data.split
     except UsageError:  # the cache has it divided in several ways
         return False

@@ -34,6 +34,12 @@ from .documents import validate as validate
 from .encoding import decode_utf8 as decode_utf8
 from .encoding import marked_encoding as marked_encoding
 from .encoding import suggest_utf8 as suggest_utf8
+from .file_stat import FileStat as FileStat
+from .file_stat import is_racy as is_racy
+from .file_stat import now_ns as now_ns
+from .file_stat import read_file_stat as read_file_stat
+from .file_stat import to_file_stat as to_file_stat
+from .file_stat import wait_while_racy as wait_while_racy
 from .home import expand_home as expand_home
 from .lock import hold_lock as hold_lock
 from .lock import hold_store as hold_store
@@ -61,13 +67,8 @@ from .sealed import parse_json as parse_json
 from .sealed import seal_document as seal_document
 from .sealed import seal_line as seal_line
 from .stat_log import STAT_LOG_NAME as STAT_LOG_NAME
-from .stat_log import FileStat as FileStat
 from .stat_log import KnownFile as KnownFile
 from .stat_log import StatLog as StatLog
-from .stat_log import is_racy as is_racy
-from .stat_log import now_ns as now_ns
-from .stat_log import read_file_stat as read_file_stat
-from .stat_log import to_file_stat as to_file_stat
 from .tensors import check_file_hash as check_file_hash
 from .tensors import parse_tensors as parse_tensors
 from .tensors import read_hashed_file as read_hashed_file

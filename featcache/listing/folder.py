@@ -9,6 +9,7 @@ A flat folder, `<root>/<class>/.../image`, has no splits: it is listed as one, w
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ from featcache.listing.leftovers import IMAGE_SUFFIXES, is_left_out
 from featcache.listing.listing import Listing
 from featcache.listing.paths import encode_name, shown_path
 from featcache.listing.source import describe_splits, order_splits
+from featcache.listing.videos import find_videos
+from featcache.text import counted
 
 _NAMED = 10  # folders in a message
 
@@ -140,6 +143,12 @@ def list_folder(root: str, split: str, *, data_set: str, variant: str = "all", i
     check_clips(root, rows.clips)
     if not classes or not rows.paths:
         loose = [name for name in rows.ignored if name.lower().endswith(IMAGE_SUFFIXES)]
+        if not loose and (videos := find_videos(root)):
+            raise DataError(
+                f"{root}: no image is in a class folder, but {counted(len(videos), 'video')}, such as "
+                f"{shown_path(videos[0])}. `featcache init {shlex.quote(os.path.relpath(root))}` writes a recipe for "
+                f"{'it' if len(videos) == 1 else 'them'}."
+            )
         found_instead = f"{loose[0]}, right below the split" if loose else "no image"
         raise DataError(
             f"{root}: split {split!r} has no image in a class folder; found {found_instead}, expected "

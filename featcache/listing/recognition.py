@@ -10,10 +10,9 @@ from featcache.listing import sheet
 from featcache.listing.drive_act import ANNOTATIONS, find_views
 from featcache.listing.flat_folder import has_split_name, is_flat, list_folders
 from featcache.listing.folder import find_splits
-from featcache.listing.leftovers import IMAGE_SUFFIXES
+from featcache.listing.leftovers import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 TABLE_SUFFIXES = (".csv", ".parquet", ".pq")
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv")
 _MOST_FILES = 100_000  # that are looked at in search of a video
 _ROLES: Mapping[str, Sequence[str]] = {  # of a table's columns: how they are usually called
     "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "photo"),

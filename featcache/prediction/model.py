@@ -157,7 +157,20 @@ def open_head(
             request.key_of(store, "train")  # whose head this is: a folder that is asked for must be its images'
     with which.explain_choice_in_errors() if which is not None else contextlib.nullcontext():
         saved = _load_usable(folder, store)
-    names = ("data", "cache", "name", "store", "precision", "val", "test", "split_by", "fold", "view", "stride")
+    names = (
+        "data",
+        "cache",
+        "name",
+        "store",
+        "precision",
+        "val",
+        "test",
+        "split_by",
+        "split_seed",
+        "fold",
+        "view",
+        "stride",
+    )
     unused = [f"--{name.replace('_', '-')}" for name in names if options.get(name) is not None]
     notes = (f"{' and '.join(unused)} has no effect: the head's folder says where it belongs",)
     return HeadWithTrunk(

@@ -11,8 +11,8 @@ from rich.text import Text
 from featcache.evaluation import FoldsEvaluation, PairedEvaluation
 from featcache.metrics import Interval
 from featcache.report.console import print_parts
+from featcache.report.name_table import LEAST_NAME, NARROW
 from featcache.report.render_intervals import describe_resampling, interval_text
-from featcache.report.terminal import NARROW
 from featcache.text import percent, percent_number, printable, shorten
 
 
@@ -116,4 +116,4 @@ def _cells(first: float, second: float, difference: float, interval: Interval | 
 
 
 def _class_name(name: str, width: int) -> Text:
-    return Text(shorten(printable(name), max(8, width - (50 if width >= NARROW else 44))))
+    return Text(shorten(printable(name), max(LEAST_NAME, width - (50 if width >= NARROW else 44))))

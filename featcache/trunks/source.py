@@ -1,7 +1,6 @@
 """What a recipe asks for -> a TrunkSpec, without torch where its weights are known."""
 
 import contextlib
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from featcache.errors import FeatcacheError, MachineError
-from featcache.files import FileStat, expand_home, is_racy, now_ns, read_file_stat
+from featcache.files import FileStat, expand_home, is_racy, now_ns, read_file_stat, wait_while_racy
 from featcache.media import Decoder, ImageTransform
 from featcache.recipe import TrunkSection
 from featcache.trunks import weights
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 PRECISION: dict[str, Compute] = {"fp32": "float32", "bf16": "bfloat16"}
 DECODERS: dict[Literal["exact", "fast", "gpu"], Decoder] = {"exact": "pillow", "fast": "pillow-fast", "gpu": "nvjpeg"}
-_GRAIN = 0.03  # seconds; a stat is young for 20 ms where a file system keeps fractions of a second
+_LONGEST_WAIT = 0.03  # seconds; enough where a file system keeps fractions of a second
 
 
 class TrunkSource:
@@ -200,7 +199,7 @@ def _look_at(file: Path | None) -> tuple[int, FileStat | None]:
     """Return the time and a file's stat; of one that was written just now, once its stat would show another change."""
     looked_at, status = now_ns(), read_file_stat(str(file)) if file else None
     if status is not None and is_racy(status, looked_at):
-        time.sleep(_GRAIN)
+        wait_while_racy(status, looked_at, _LONGEST_WAIT)
         looked_at, status = now_ns(), read_file_stat(str(file))
     return looked_at, status
 

@@ -20,6 +20,7 @@ from featcache.report.pictures.style import (
     PALE,
     RUST,
     blank_figure,
+    draw_heading,
     make_legible,
     save_png,
     widest,
@@ -99,10 +100,7 @@ def _draw_sheet(predictions: Predictions) -> "Figure":
     lines = max(min(SHOWN, len(predictions.classes)) + 1, reason_lines)
     layout = _lay_out(figure, pictures, names, labels, [title, *notes], lines)
     figure.set_size_inches(layout.wide, layout.high)
-    figure.text(GAP / layout.wide, 1 - 0.25 / layout.high, title, fontsize=10, fontweight="bold", va="center")
-    for number, text in enumerate(notes):
-        y = 1 - (0.47 + 0.2 * number) / layout.high
-        figure.text(GAP / layout.wide, y, text, fontsize=9, color=RUST, va="center")
+    draw_heading(figure, title, notes, left=GAP, top=0.25)
     for row in rows:
         _draw_image(figure, layout, row, pictures[row])
         failed = f"no prediction: {legible(predictions.failed[row])}" if predictions.failed[row] else ""
