@@ -1,5 +1,7 @@
 """`featcache fit` and `featcache compare`."""
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -7,8 +9,9 @@ import typer
 
 from featcache.cli.app import command
 from featcache.cli.next_command import say_next_after_compare, say_next_after_fit
-from featcache.cli.options import Device, HeadName, Json, WithFolder
+from featcache.cli.options import Device, HeadName, Json, WithFolder, is_data_folder
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
+from featcache.errors import UsageError
 from featcache.recipe import StoreOptions
 
 
@@ -39,6 +42,7 @@ def fit(
     from featcache.heads.classifiers import parse_settings
     from featcache.report import ProgressBar, classifier_fit_parts
 
+    _refuse_folders(classifier, settings or ())
     choices = {key: list(values) for key, values in parse_settings(settings or ()).items()}
     with ProgressBar(open_console(stderr=True)) as bar:
         fitted = fit(
@@ -55,6 +59,17 @@ def fit(
         echo_stderr(f"note: {note}")
     if not as_json:
         say_next_after_fit(options, fitted)
+
+
+def _refuse_folders(classifier: str, settings: Sequence[str]) -> None:
+    """Refuse the folder of a data set where a classifier or one of its settings stands."""
+    if is_data_folder(classifier):
+        error = UsageError(f"{classifier!r} is a folder, expected a classifier; --data names the data set")
+        raise error.correct(classifier, f"logreg --data {shlex.quote(classifier)}")
+    for word in settings:
+        if "=" not in word and is_data_folder(word):
+            error = UsageError(f"{word!r} is a folder, expected KEY=VALUE; --data names the data set")
+            raise error.correct(word, f"--data {shlex.quote(word)}")
 
 
 @command()

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
@@ -9,6 +10,7 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 
 from featcache.cli.output import echo_stderr
+from featcache.cli.typed_data import remember_data_set
 from featcache.errors import UsageError
 from featcache.recipe import (
     SPLIT_SEEDS,
@@ -152,6 +154,22 @@ def is_data_folder(word: str) -> bool:
     return word not in ("best", "latest") and os.path.isdir(expand_home(word))
 
 
+def refuse_misspelt_folder(word: str | None, options: Mapping[str, Any]) -> None:
+    """Refuse the name of a folder that is not here, where a head may stand too and no data set is named.
+
+    Raises:
+        UsageError: a folder of nearly that name is here.
+    """
+    from featcache.files import nearest_path
+    from featcache.recipe import has_local_recipe
+
+    if word is None or word in ("best", "latest") or options["data"] or options["pipeline"] or has_local_recipe():
+        return
+    if (close := nearest_path(word)) is not None:
+        error = UsageError(f"{word!r} is no folder, and no data set is named did you mean {close}?")
+        raise error.correct(word, shlex.quote(close))
+
+
 def parse_folds(folds: str) -> list[int]:
     """Return the numbers of --folds, such as those of "0,1,2".
 
@@ -161,9 +179,11 @@ def parse_folds(folds: str) -> list[int]:
     try:
         numbers = [int(number) for number in folds.split(",")]
     except ValueError:
-        raise UsageError(f"--folds: found {folds!r}, expected numbers separated by commas: 0,1,2") from None
+        error = UsageError(f"--folds: found {folds!r}, expected numbers separated by commas: 0,1,2")
+        raise error.correct("--folds", "0,1,2") from None
     if len(set(numbers)) != len(numbers):
-        raise UsageError(f"--folds: found {folds!r}, expected each fold once: 0,1,2")
+        different = ",".join(map(str, dict.fromkeys(numbers)))
+        raise UsageError(f"--folds: found {folds!r}, expected each fold once: 0,1,2").correct("--folds", different)
     return numbers
 
 
@@ -176,7 +196,7 @@ def options_of_folds(folds: str | None, options: Mapping[str, Any]) -> list[tupl
     if folds is None:
         return [(None, dict(options))]
     if options["fold"] is not None:
-        raise UsageError("--fold and --folds were both given; leave one out")
+        raise UsageError("--fold and --folds were both given; leave one out").correct("--fold", None)
     return [(fold, {**options, "fold": fold}) for fold in parse_folds(folds)]
 
 
@@ -208,6 +228,8 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
         for group in collected.values():
             _take_folder(group)
             _say_local_recipe(group)
+            if "data" in group:
+                remember_data_set(group)
         command(**collected, **values)
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__
@@ -220,7 +242,8 @@ def _take_folder(group: dict[str, Any]) -> None:
     """Put the folder that stands behind a command in the place of --data."""
     folder = group.pop("folder", None)
     if folder is not None and group["data"] is not None:
-        raise UsageError(f"the data set was given twice, as {folder} and as --data {group['data']}; give it once")
+        error = UsageError(f"the data set was given twice, as {folder} and as --data {group['data']}; give it once")
+        raise error.correct("--data", None)
     if folder is not None:
         group["data"] = folder
 

@@ -20,14 +20,18 @@ def echo(text: str) -> None:
 def echo_stderr(text: str) -> None:
     """Print a line, or several, on stderr: an error, a warning, a note."""
     try:
+        from featcache.cli.typed_data import add_data_set
         from featcache.text import printable
     except (ImportError, MemoryError, OSError):  # where no file can be opened, or no memory had, only ASCII is shown
 
         def printable(name: str) -> str:
             return ascii(name)[1:-1]
 
+        def add_data_set(message: str) -> str:
+            return message
+
     with contextlib.suppress(OSError):  # nobody reads it; the exit code is there still
-        for line in text.split("\n"):
+        for line in add_data_set(text).split("\n"):
             print(printable(line), file=sys.stderr)
 
 

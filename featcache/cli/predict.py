@@ -1,6 +1,7 @@
 """`featcache predict` and `featcache export-model`."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ import typer
 
 from featcache.cli.app import command, refuse_unused
 from featcache.cli.next_command import say_next_after_predict
-from featcache.cli.options import Device, Json
+from featcache.cli.options import Device, Json, is_data_folder
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.errors import UsageError
 from featcache.files import expand_home
@@ -61,11 +62,12 @@ def predict(
     from featcache.prediction import is_video, predict, timeline
     from featcache.report import ProgressBar, check_destination
 
+    _refuse_as_head(head)
     for path, suffix in ((csv, ".csv"), (png, ".png")):
         if path is not None:
             check_destination(path, suffix)
     if top < 1:
-        raise UsageError(f"--top: found {top}, expected at least 1")
+        raise UsageError(f"--top: found {top}, expected at least 1").correct("--top", "5")
     Settings(device=device, workers=workers, batch_size=batch_size)  # refuses what cannot be
     named = [name for word in images for name in (_from_stdin() if word == "-" else [word])]
     videos = [name for name in named if is_video(name) and not os.path.isdir(expand_home(name))]
@@ -106,6 +108,7 @@ def export_model(
     """Write a head and its trunk as one file for torchvision or ONNX; transform and class names beside it, as JSON."""
     from featcache.prediction import export_model as export
 
+    _refuse_as_head(head)
     exported = export(head, to, **options)
     if as_json:
         echo_json(exported.to_json())
@@ -115,6 +118,23 @@ def export_model(
         echo(f"wrote {relative_path(exported.model)} and {relative_path(exported.about)}")
     for note in exported.notes:
         echo_stderr(f"note: {note}")
+
+
+def _refuse_as_head(word: str) -> None:
+    """Refuse an image, or the folder of a data set, that stands where a head does."""
+    from featcache.heads.saved import MODEL_DOCUMENTS
+    from featcache.listing import IMAGE_SUFFIXES
+
+    if word.lower().endswith(IMAGE_SUFFIXES):
+        error = UsageError(f"{word!r} is an image, expected a head before the images: a number, a name, best or latest")
+        raise error.correct(word, f"best {shlex.quote(word)}")
+    if is_data_folder(word) and not any(
+        os.path.lexists(os.path.join(expand_home(word), name)) for name in MODEL_DOCUMENTS
+    ):
+        error = UsageError(
+            f"{word!r} is a folder, expected a head: a number, a name, best or latest; --data names folders"
+        )
+        raise error.correct(word, f"best --data {shlex.quote(word)}")
 
 
 def _from_stdin() -> list[str]:

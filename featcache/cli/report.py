@@ -10,8 +10,9 @@ import typer
 
 from featcache.cli.app import command
 from featcache.cli.next_command import say_next, say_next_after_report
-from featcache.cli.options import Json, is_data_folder, parse_folds
+from featcache.cli.options import Json, is_data_folder, parse_folds, refuse_misspelt_folder
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
+from featcache.cli.typed_data import remember_data_set
 from featcache.errors import UsageError
 from featcache.recipe import StoreOptions
 
@@ -79,8 +80,10 @@ def report(
 
     if head is not None and options["data"] is None and is_data_folder(head):
         head, options["data"] = None, head
+        remember_data_set(options)
+    refuse_misspelt_folder(head, options)
     if folds is not None and options["fold"] is not None:
-        raise UsageError("--fold and --folds were both given; leave one out")
+        raise UsageError("--fold and --folds were both given; leave one out").correct("--fold", None)
     files = _ReportFiles(html, png, csv, predictions)
     files.check()
     choices: SplitOptions = {
@@ -88,10 +91,11 @@ def report(
     }  # fmt: skip
     if folds is not None:
         if png is not None or against is not None:
-            raise UsageError(
+            error = UsageError(
                 "--folds: an average has no picture, and --against compares single heads; leave --folds out, or have "
                 "its page with --html"
             )
+            raise error.correct("--png", None).correct("--against", None)
         _report_folds(parse_folds(folds), head, choices, options, files, as_json=as_json)
         return
     request = DatasetRequest(**options)

@@ -1,10 +1,12 @@
 """DatasetRequest: which data set a command or function works on, in which cache, and in which of its stores."""
 
 import os
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from featcache.dataset.missing_folder import refuse_missing_folder
 from featcache.dataset.other_root import refuse_other_root
 from featcache.dataset.resolution import (
     RecordedDivisions,
@@ -21,7 +23,7 @@ from featcache.dataset.split_names import describe_missing_split
 from featcache.dataset.typed_command import Flag, drive_act_flags, split_flags, type_command
 from featcache.errors import CacheError, FeatcacheError
 from featcache.files import StatLog
-from featcache.listing import describe_differences, name_variant, resolve_source
+from featcache.listing import describe_differences, name_variant, nearest_split, resolve_source
 from featcache.recipe import Recipe, has_local_recipe
 from featcache.store import (
     FeatureStore,
@@ -271,7 +273,8 @@ class DatasetRequest:
             CacheError: there is none; the message names the nearest one.
         """
         if split not in self.cached_splits and (missing := self._describe_missing(split)):
-            raise CacheError(missing)
+            close = nearest_split(split, {*self.cached_splits, *(self.splits_on_disk or ())})
+            raise CacheError(missing) if close is None else CacheError(missing).correct(split, shlex.quote(close))
 
     def advise_extract(self, split: str) -> str:
         """Return what to do about a split that the cache lacks, as a sentence with a command to type.
@@ -281,6 +284,8 @@ class DatasetRequest:
         """
         if missing := self._describe_missing(split):
             return missing
+        if not self.cached_splits:
+            refuse_missing_folder(self)
         words = ("--split", split) if self.cached_splits else ()
         sections = () if self.cached_splits else self._read_divisions(self.recipe.name).sections
         ways = "; or ".join(describe_division(section) for section in sections)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from featcache.arguments import nearest_name
 from featcache.errors import CacheError, DataError, UsageError
 from featcache.files import StatLog, expand_home
 from featcache.listing import (
@@ -21,6 +22,7 @@ from featcache.listing import (
     resolve_source,
 )
 from featcache.recipe import (
+    COMMAND_LINE,
     DRIVE_ACT_RECIPE,
     SPLIT_SEEDS,
     DriveActData,
@@ -63,7 +65,7 @@ def recognize_recipe(pipeline: str | None, data: str | None, name: str | None) -
     path = expand_home(data)
     if path.lower().endswith(TABLE_SUFFIXES) and os.path.isfile(path):
         table = {"layout": "table", "root": os.path.dirname(path) or ".", "table": os.path.basename(path)}
-        return check_recipe({"name": name or name_after(data), "data": table}, where="the command line")
+        return check_recipe({"name": name or name_after(data), "data": table}, where=COMMAND_LINE)
     views = find_views(os.path.join(path, *ANNOTATIONS.split("/")))
     if not views:
         return resolve_recipe(data=data, name=name)
@@ -72,7 +74,7 @@ def recognize_recipe(pipeline: str | None, data: str | None, name: str | None) -
     document.pop("trunk", None)  # nobody has stated it here, so that no store is held against it
     if document["data"]["view"] not in views:
         document["data"]["view"] = views[0]
-    return check_recipe(document, where="the command line")
+    return check_recipe(document, where=COMMAND_LINE)
 
 
 def refuse_unnamed(standard: str, data_sets: Mapping[str, str]) -> None:
@@ -91,10 +93,11 @@ def refuse_unnamed(standard: str, data_sets: Mapping[str, str]) -> None:
     roots = [root.removeprefix(here) for root in data_sets.values() if os.path.isdir(root)]
     examples = [f"--data {shlex.quote(root)}" for root in roots]
     typed = f"type {' or '.join(examples)} (what this cache holds)" if examples else "type it, as in --data photos"
-    raise UsageError(
+    error = UsageError(
         f"which data set? No folder is named, and there is no featcache.toml here. Name the folder of the images: "
-        f"{typed}. Or write it down once: `featcache init FOLDER` makes a featcache.toml."
+        f"{typed}. Or write it down once: featcache init FOLDER makes a featcache.toml."
     )
+    raise error.correct("--data", roots[0]) if roots else error
 
 
 def list_data_sets(cache: Path, stat_log: StatLog) -> dict[str, str]:
@@ -118,13 +121,18 @@ def refuse_bad_flags(flags: Mapping[str, object]) -> None:
     """
     for name, value in flags.items():
         if name in ("val", "test") and not (isinstance(value, int | float) and 0 < value < 1):
-            raise UsageError(f"--{name}: found {value}, expected a share above 0 and below 1, such as 0.15")
+            share = value / 100 if isinstance(value, int | float) and 5 <= value < 100 else 0.15
+            raise UsageError(f"--{name}: found {value}, expected a share above 0 and below 1, such as 0.15").correct(
+                f"--{name}", f"{share:g}"
+            )
         if name == "by" and value not in UNITS:
-            raise UsageError(f"--split-by: found {value!r}, expected {', '.join(UNITS[:-1])} or {UNITS[-1]}")
+            raise UsageError(f"--split-by: found {value!r}, expected {', '.join(UNITS[:-1])} or {UNITS[-1]}").correct(
+                "--split-by", nearest_name(str(value), UNITS) or UNITS[-1]
+            )
         if name == "seed" and value not in SPLIT_SEEDS:
             raise UsageError(f"--split-seed: found {value}, expected a whole number from 0 to {SPLIT_SEEDS[-1]:,}")
         if name == "fold" and value not in FOLDS:
-            raise UsageError(f"--fold: found {value}, expected 0, 1 or 2")
+            raise UsageError(f"--fold: found {value}, expected 0, 1 or 2").correct("--fold", "0")
     if sum(float(str(flags.get(name, 0))) for name in ("val", "test")) >= 1:
         raise UsageError("--val and --test leave nothing to train on; expected shares that add up to less than 1")
 
@@ -140,10 +148,13 @@ def override_drive_act(recipe: Recipe, settings: Mapping[str, object]) -> Recipe
         return recipe
     if not isinstance(recipe.data, DriveActData):
         flags = " and ".join(f"--{name}" for name in given)
-        raise UsageError(
+        error = UsageError(
             f"{flags}: {recipe.name} has no folds, views or strides; only the layout drive-act has them. Leave "
             f"{'it' if len(given) == 1 else 'them'} out."
-        )
+        ).correct("--folds", None)
+        for name in given:
+            error = error.correct(f"--{name}", None)
+        raise error
     return recipe.override("data", **given)
 
 
@@ -176,7 +187,10 @@ def divide(recipe: Recipe, typed: Division, recorded: Callable[[], RecordedDivis
         return _with_division(recipe, matching[0]), "" if has_shares else note
     if matching:
         ways = "; or ".join(describe_division(found) for found in matching)
-        raise UsageError(f"the cache has {recipe.name} divided in {len(matching)} ways; type one of them: {ways}")
+        error = UsageError(f"the cache has {recipe.name} divided in {len(matching)} ways; type one of them: {ways}")
+        for flag, value in division_flags(matching[-1]):
+            error = error.correct(flag, value)
+        raise error
     if not wanted:
         return recipe, ""
     if not has_shares:
@@ -199,7 +213,8 @@ def _refuse_without_shares(data_set: str, wanted: Division, sections: Sequence[S
         )
     flags = [flag.rpartition(" ")[0] for flag in typed]
     have_none = f"{' and '.join(flags)} {'has' if len(flags) == 1 else 'have'} no effect"
-    raise UsageError(f"{have_none} without --val or --test: type a share, such as --val 0.15")
+    error = UsageError(f"{have_none} without --val or --test: type a share, such as --val 0.15")
+    raise error.correct("--val", "0.15").correct("--test", "0.15")
 
 
 def describe_division(section: SplitSection) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
-from featcache.arguments import checked
+from featcache.arguments import checked, nearest_name
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, FeatcacheError, UsageError
 from featcache.evaluation.json_parts import finite_or_none
@@ -127,7 +127,8 @@ def compare(
         MachineError: the embeddings of the split do not fit into memory.
     """
     if sort not in SORTS:
-        raise UsageError(f"--sort: found {sort!r}, expected {', '.join(SORTS)}")
+        error = UsageError(f"--sort: found {sort!r}, expected {', '.join(SORTS)}")
+        raise error.correct("--sort", nearest_name(sort, SORTS) or SORTS[0])
     request = DatasetRequest(**options)
     candidates, notes = rank_models(request)
     features: dict[str, Features] = {}  # of `split`, by the store's name

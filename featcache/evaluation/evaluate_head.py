@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Unpack
 
-from featcache.arguments import checked
+from featcache.arguments import checked, nearest_name
 from featcache.dataset import DatasetRequest
 from featcache.errors import DataError, UsageError
 from featcache.evaluation.checks import notes_on, refuse_unfit
@@ -182,7 +182,8 @@ def predict_on_split(
     """
     for flag, value, words in (("--by", by, UNITS), ("--clip-rule", clip_rule, CLIP_RULES)):
         if value is not None and value not in words:
-            raise UsageError(f"{flag}: found {value!r}, expected {' or '.join(words)}")
+            error = UsageError(f"{flag}: found {value!r}, expected {' or '.join(words)}")
+            raise error.correct(flag, nearest_name(value, words) or words[0])
     choice, key = resolve_head(request, head, split)
     model, features = load_head(choice, key, head)
     with choice.explain_choice_in_errors():

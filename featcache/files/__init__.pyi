@@ -43,6 +43,7 @@ from .file_stat import wait_while_racy as wait_while_racy
 from .home import expand_home as expand_home
 from .lock import hold_lock as hold_lock
 from .lock import hold_store as hold_store
+from .nearest import nearest_path as nearest_path
 from .parquet import arrow_text as arrow_text
 from .parquet import require_pyarrow as require_pyarrow
 from .publishing import copy_file as copy_file

@@ -271,7 +271,12 @@ def head_section(
     in_grid = {} if grid is None else parse_grid(grid)
     if twice := [name for name in in_grid if flags.get(name) is not None]:
         raise UsageError(f"{twice[0]} is given in --grid and by a flag of its own; give it once")
-    section = recipe.override("head", **(dict(flags) | in_grid)).head
+    try:
+        section = recipe.override("head", **(dict(flags) | in_grid)).head
+    except UsageError as error:
+        if in_grid:
+            error.corrections = ()  # of flags: a value may stand in --grid
+        raise
     if flags.get("momentum") is not None and "sgd" not in section.optimizer and "optimizer" not in searched:
         raise UsageError(f"--momentum has no effect with {' and '.join(section.optimizer)}: it is a setting of sgd")
     if flags.get("plateau_epochs") is not None and section.schedule != "plateau":

@@ -141,7 +141,7 @@ def search(
         MachineError: no such device, or memory or disk are full.
     """
     if not 1 <= trials <= MOST_TRIALS:
-        raise UsageError(f"--trials: found {trials}, expected 1 to {MOST_TRIALS:,}")
+        raise UsageError(f"--trials: found {trials}, expected 1 to {MOST_TRIALS:,}").correct("--trials", "50")
     refuse_check_seconds(check_seconds)
     _require_optuna()
     options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)

@@ -76,22 +76,27 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
     """
     to = Path(expand_home(to))
     if to.suffix.lower() not in MODEL_SUFFIXES:
-        raise UsageError(f"--to {readable(str(to))}: expected a name that ends in {' or '.join(MODEL_SUFFIXES)}")
+        error = UsageError(f"--to {readable(str(to))}: expected a name that ends in {' or '.join(MODEL_SUFFIXES)}")
+        raise error.correct("--to", str(to.with_suffix(MODEL_SUFFIXES[0])))
     if not to.parent.is_dir() or to.is_dir():
-        raise UsageError(f"--to {readable(str(to))}: expected a file in a folder that exists")
+        error = UsageError(f"--to {readable(str(to))}: expected a file in a folder that exists")
+        raise error.correct("--to", to.with_suffix(to.suffix.lower()).name)
     about = _description_path(to)
     for target in (to, about):
         if problem := describe_target(target):
             raise UsageError(f"{readable(str(target))}: {problem}; name another file with --to")
     if to.suffix.lower() == ".onnx" and importlib.util.find_spec("onnx") is None:
-        raise MachineError("ONNX files are written with onnx, which is not installed: pip install 'featcache[onnx]'")
+        reason = "ONNX files are written with onnx, which is not installed: pip install 'featcache[onnx]', or write .pt"
+        raise MachineError(reason).correct("--to", str(to.with_suffix(".pt")))
     model = open_head(head, **options)
     layer = model.saved.output_layer
     if layer is None:
-        raise UsageError(_explain_no_layer(model, DatasetRequest(**options)))
+        raise _no_layer_error(head, model, DatasetRequest(**options))
+    if _is_normalized(model) and to.suffix.lower() == ".pt":
+        raise _needs_onnx(to)
     network = _build_network(model, layer)
     if _is_normalized(model):
-        _normalize_embeddings(network, to)
+        _normalize_embeddings(network)
     serialize = {".pt": _to_state_dict, ".onnx": _to_onnx}[to.suffix.lower()]
     parameters = sum(value.numel() for value in network.parameters())
     with translate_os_errors(to):
@@ -123,17 +128,20 @@ def _description_path(to: Path) -> Path:
     return about if is_own else to.with_name(f"{to.name}.json")
 
 
-def _explain_no_layer(model: HeadWithTrunk, request: DatasetRequest) -> str:
-    """Return why a classifier is not exported and, if "best" or "latest" stood for it, which head can be."""
+def _no_layer_error(typed: str | None, model: HeadWithTrunk, request: DatasetRequest) -> UsageError:
+    """Return why a classifier is not exported, and which head can be."""
     reason = (
         f"{model.saved.name}: only a linear model is a layer of the network: a head of `featcache fit-head`, or "
         f"logreg, ridge, lda or linear-svm of `featcache fit`"
     )
-    if not model.chosen:
-        return reason
+    if model.which is None:  # a folder was named
+        return UsageError(reason)
     head = next((one.name for one in rank_models(request)[0] if one.is_head and not one.has_diverged), None)
-    best = f"the best head is {head}: name it" if head else "there is no head yet: run `featcache fit-head`"
-    return f"{reason}; {best}. ({model.chosen})"
+    fit = request.command_line("fit-head")
+    best = f"the best head is {head}: name it" if head else f"there is no head yet: run `{fit}`"
+    chosen = f" ({model.chosen})" if model.chosen else ""
+    error = UsageError(f"{reason}; {best}.{chosen}")
+    return error.correct(typed or "best", head) if head else error
 
 
 def _build_network(model: HeadWithTrunk, layer: OutputLayer) -> Any:
@@ -165,12 +173,16 @@ def _is_normalized(model: HeadWithTrunk) -> bool:
     return bool(model.saved.settings.get("normalize", "none") != "none")
 
 
-def _normalize_embeddings(network: Any, to: Path) -> None:
-    """Have a network scale its embeddings to length 1 before the head, as `featcache.heads.unit_rows` does.
+def _needs_onnx(to: Path) -> UsageError:
+    """Return the error that torchvision's class, whose state dict the file is to be, has no layer that normalises."""
+    return UsageError(
+        f"--to {readable(str(to))}: the head was trained with --normalize l2, and torchvision's class does not scale "
+        f"embeddings to length 1; expected a name that ends in .onnx"
+    ).correct("--to", str(to.with_suffix(".onnx")))
 
-    Raises:
-        UsageError: the file is to be a state dict: torchvision's class has no such layer.
-    """
+
+def _normalize_embeddings(network: Any) -> None:
+    """Have a network scale its embeddings to length 1 before the head, as `featcache.heads.unit_rows` does."""
     import torch
 
     class UnitLength(torch.nn.Module):
@@ -179,11 +191,6 @@ def _normalize_embeddings(network: Any, to: Path) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.nn.functional.normalize(x, dim=1)
 
-    if to.suffix.lower() == ".pt":
-        raise UsageError(
-            f"--to {readable(str(to))}: the head was trained with --normalize l2, and torchvision's class does not "
-            f"scale embeddings to length 1; expected a name that ends in .onnx"
-        )
     network.heads = torch.nn.Sequential(UnitLength(), network.heads)
 
 

@@ -24,6 +24,7 @@ from .options import StoreOptions as StoreOptions
 from .options import pick_options as pick_options
 from .patterns import FRAMES as FRAMES
 from .patterns import VIDEOS as VIDEOS
+from .recipe import COMMAND_LINE as COMMAND_LINE
 from .recipe import Recipe as Recipe
 from .recipe import check_recipe as check_recipe
 from .sections import HeadSection as HeadSection
