@@ -112,7 +112,7 @@ def report(
         print_evaluation(evaluation, open_console(), written=any((html, png, csv)))
     else:
         print_pair(compared, open_console())
-    _say_written(files)
+    _say_written(files, "" if compared is None else f", about {evaluation.handle or examined.head.name} alone")
     say_next_after_report(options, [*([] if head is None else [head]), *_typed(choices)], examined, html)
 
 
@@ -190,10 +190,10 @@ def _typed(choices: Mapping[str, object]) -> list[str]:
     return words
 
 
-def _say_written(files: _ReportFiles) -> None:
+def _say_written(files: _ReportFiles, about: str = "") -> None:
     for path in (files.html, files.png, files.csv, files.predictions):
         if path is not None:
-            echo(f"wrote {relative_path(path)}")
+            echo(f"wrote {relative_path(path)}{about}")
 
 
 def _write_page(examined: "HeadOnSplit", by: str, path: Path) -> None:

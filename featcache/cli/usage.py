@@ -108,14 +108,16 @@ def _unknown_option(option: str, command: Any, ctx: Any, words: Sequence[str]) -
     arguments = {parameter.name for parameter in command.params if parameter.param_type_name == "argument"}
     if option[2:] in arguments:
         return UsageError(f"{option}: no option names the {option[2:]}; type it behind the command").correct(option, "")
+    if others and option.startswith("--"):
+        error = UsageError(f"{command.name} has no option {option}; it is one of {_several(others)}")
+        return error.correct(option, None)
     names = {name[2:] for name in own if name.startswith("--")}
     close = nearest_name(option[2:], sorted(names))
     if close is not None and option.startswith("--"):
         return UsageError(f"{command.name} has no option {option}; did you mean --{close}?").correct(
             option, f"--{close}"
         )
-    elsewhere = f"; it is an option of {_several(others)}" if others else ""
-    return UsageError(f"{command.name} has no option {option}{elsewhere}")
+    return UsageError(f"{command.name} has no option {option}")
 
 
 def _missing(parameter: Any, command: Any, words: Sequence[str]) -> UsageError:

@@ -32,7 +32,10 @@ def refuse_missing_folder(request: "DatasetRequest") -> None:
     names = sorted(data_sets, key=lambda name: name not in with_heads)
     roots = [os.path.relpath(data_sets[name]) if _is_below_here(data_sets[name]) else data_sets[name] for name in names]
     held = f"it holds {', '.join(roots)}" if roots else "it is empty"
-    error = CacheError(f"{request.data}: no such folder, and no embeddings of it in {request.folder} ({held})")
+    error = CacheError(
+        f"{request.data}: no such folder, and no embeddings of it in {request.folder} ({held}); `featcache extract "
+        f"FOLDER` embeds the images of a folder that is there"
+    )
     meant = nearest_name(request.data, roots) or nearest_path(request.data) or next(iter(roots), None)
     raise error if meant is None else error.correct(request.data, shlex.quote(meant))
 

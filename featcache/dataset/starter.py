@@ -15,14 +15,15 @@ from featcache.text import counted
 _NAMED = 5  # classes in a sentence
 
 _OPTIONAL = """\
-# What is left out has its default. Take the # away to change it; docs/reference/recipe.md has every setting.
+# What is left out has its default. Take a # away to type a setting; `featcache extract --help` and
+# `featcache fit-head --help` describe them all. Other weights than the published ones belong here, for all commands.
 # [trunk]
 # arch = "vit_b_16"           # the network
 # weights = "IMAGENET1K_V1"   # a published name, the path of a .pth or .safetensors file, or "random"
 """
 _OPTIONAL_HEAD = """\
 # [head]
-# lr = [0.003, 0.01, 0.03]    # several learning rates train side by side; the best on val is kept
+# lr = [0.003, 0.01, 0.03]    # these instead of the small grid that is the default; the best on val is kept
 # epochs = 90
 """
 

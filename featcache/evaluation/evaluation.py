@@ -127,6 +127,12 @@ class Evaluation:
         return 1 / self.classes_evaluated if self.rows else float("nan")
 
     @property
+    def is_like_guessing(self) -> bool:
+        """Whether the interval of macro recall reaches down to what always predicting one class reaches."""
+        interval = self.intervals.macro_recall if self.intervals else None
+        return interval is not None and interval.low <= self.baseline_macro_recall
+
+    @property
     def recall_intervals(self) -> tuple[Interval | None, ...]:
         """The interval of each class's recall, (classes,); None where none was asked for, or none can be stated."""
         return self.intervals.recall if self.intervals else (None,) * len(self.classes)

@@ -91,8 +91,7 @@ def find_splits(root: str, *, data_set: str = "") -> list[str]:
         above = "; images lie right in it: where it is a class, name the folder above it" if images else ""
         shown = f" but {', '.join(map(shown_path, left_out[:_NAMED]))}" if left_out else ""
         error = DataError(
-            f"{root}: no folder in it{shown}; expected <root>/<split>/<class>/.../image, for example train/cats/1.jpg"
-            f"{above}"
+            f"{root}: no folder in it{shown}; expected <root>/<class>/image or <root>/<split>/<class>/image{above}"
         )
         raise error.correct(root, shlex.quote(_data_set_above(root))) if images else error
     return order_splits(names)
@@ -105,8 +104,8 @@ def _no_folder_error(root: str, data_set: str) -> DataError:
     hint = f" Did you mean {shown_path(meant)}?" if meant else ""
     error = DataError(
         f"{root}: the folder of {f'data set {data_set!r}' if data_set else 'images'} "
-        f"{'is a file' if is_file else 'does not exist'}; expected <root>/<split>/<class>/.../image.{hint} "
-        f"Name yours with --data DIR, or the root in the recipe."
+        f"{'is a file' if is_file else 'does not exist'}; expected <root>/<class>/image or "
+        f"<root>/<split>/<class>/image.{hint} Name yours with --data DIR, or the root in the recipe."
     )
     return error.correct(root, shlex.quote(meant)) if meant else error
 

@@ -66,6 +66,11 @@ def _baselines(evaluation: Evaluation, width: int) -> list[str]:
         after = ", the largest class"
         name = unit.classes[unit.largest_class or 0]
         sentences.append(before + _worded(name, width - len(before + after)) + after)
+    if evaluation.is_like_guessing:
+        sentences.append(
+            f"macro recall may be no better than guessing: {counted(evaluation.rows, evaluation.by)} cannot tell it "
+            f"from {percent(evaluation.baseline_macro_recall)}"
+        )
     return sentences
 
 

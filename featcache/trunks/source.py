@@ -105,8 +105,8 @@ class TrunkSource:
             return f"{self.label} is torchvision's {self.published}, by its hash: {how}, as published with it"
         if self.kind == "file":
             return (
-                f"{self.label} is not a file that torchvision published for {self.arch.name}: {how}, the "
-                f"architecture's default"
+                f"{self.label}: {how}, the default of {self.arch.name}, because the file is none of those that "
+                f"torchvision published; make sure that the weights were trained so"
             )
         return f"{how}, {'as published with them' if self.published else 'the default of the architecture'}"
 

@@ -130,4 +130,4 @@ def test_a_file_that_cannot_be_is_refused(run, tmp_path):
     with pytest.raises(featcache.UsageError, match="count has no effect"):
         featcache.save_predictions(some(), tmp_path / "rows.csv", 3)
     ran = run("report", "--predictions", "rows.xlsx", "--data", tmp_path)
-    assert (ran.code, "ends in .xlsx, expected .csv or .parquet" in ran.err) == (2, True)
+    assert (ran.code, "expected a name that ends in .csv or .parquet" in ran.err) == (2, True)

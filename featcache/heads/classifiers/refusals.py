@@ -11,6 +11,10 @@ from featcache.recipe import SHORT_NAMES
 
 _REFUSED = re.compile(r"The '(\w+)' parameter of (\w+) must be (.+)\. Got (.+) instead\.")
 _RANGE = re.compile(r"an? (float|int) in the range ([\[(])(-?[\d.e-]+|-inf), ([\d.e+-]+|inf)([\])])")
+_OTHER_NAMES = {  # as they are called elsewhere
+    "svm": "linear-svm", "svc": "linear-svm", "linearsvc": "linear-svm", "logistic": "logreg", "lr": "logreg",
+    "logistic-regression": "logreg", "logisticregression": "logreg", "nearest-neighbours": "knn", "k-nn": "knn",
+}  # fmt: skip
 _NOUNS = {"float": "a number", "int": "a whole number"}
 
 
@@ -42,7 +46,7 @@ def unknown_classifier(name: str) -> UsageError:
         name: Neither a short name nor an import path.
     """
     names = ["knn", "ridge", *SHORT_NAMES]
-    close = nearest_name(name, names)
+    close = _OTHER_NAMES.get(name.lower().replace("_", "-")) or nearest_name(name, names)
     error = UsageError(
         f"no classifier {name[:80]!r}: {f'did you mean {close}? ' if close else ''}expected {', '.join(names)}, or an "
         f"import path such as sklearn.svm:SVC"

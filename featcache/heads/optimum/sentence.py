@@ -150,7 +150,7 @@ def _describe_weight_decays(check: "Check") -> list[str]:
         return [f"No other weight decay {better} on val{lower}."]
     if check.better_weight_decay is None:
         return [
-            f"No other weight decay {better}, as far as val can tell: the best of {len(optima) + 1} optima, at "
+            f"Another weight decay makes no difference that val can show: the best of {len(optima) + 1} optima, at "
             f"{optimum.weight_decay:g}, has {_scores(check, optimum.val)} ({_interval(difference)}){lower}."
         ]
     reached = "" if optimum.converged else ", as far as the check came,"
@@ -197,7 +197,7 @@ def _interval(difference: "ValDifference") -> str:
         percent_number(end, signed=True)
         for end in (difference.value, difference.interval.low, difference.interval.high)
     )
-    return f"{value} points, 95 % interval {low} to {high} over {groups}"
+    return f"{value} points against the head, 95 % interval {low} to {high} over {groups}"
 
 
 def _enumerate(words: Sequence[str]) -> str:

@@ -122,7 +122,7 @@ def _ambiguous_or_unknown(head: str, matching: Sequence[str], handles: Handles, 
     if is_number(head):
         return f"there is no head #{head.removeprefix('#')}; there are {handles.ranges(names)}"
     nearest = ", ".join(handles.describe(name) for name in handles.nearest(head, names))
-    return f"no head is called {head!r}; the nearest: {nearest}; or {BEST}, or {LATEST}"
+    return f"no head is called {head!r}; {f'the nearest: {nearest}; or' if nearest else 'expected'} {BEST}, or {LATEST}"
 
 
 def _find_best(request: DatasetRequest, newest: FitRun, _: FeatureStore) -> ChosenHead:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from featcache.heads.saved.run_log import FitRun  # which records the numbers
 
 NEAREST = 3  # models that a misspelt name may mean
+_NEAR = 0.25  # how much of two names must be the same, of 0 to 1
 _LONGEST = 40  # characters of a given name
 _GIVEN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,39}")
 _DIGEST = re.compile(r"-[0-9a-f]{8}$")  # how the names that featcache makes end
@@ -98,7 +99,7 @@ class Handles:
         )
 
     def nearest(self, word: str, names: Iterable[str]) -> list[str]:
-        """Return the models that a misspelt word may mean, the nearest first: at most `NEAREST`.
+        """Return the models that a misspelt word may mean, the nearest first: at most `NEAREST`, or none.
 
         Args:
             word: As a person typed it.
@@ -106,7 +107,10 @@ class Handles:
         """
         spellings = {name: name for name in names}
         spellings |= {given: model for given, model in self.given.items() if model in spellings}
-        close = difflib.get_close_matches(word, spellings, n=len(spellings) or 1, cutoff=0.0)
+        begins = any(spelling.startswith(word[:2]) for spelling in spellings)
+        if not begins and not difflib.get_close_matches(word, spellings, n=1, cutoff=_NEAR):
+            return []
+        close = difflib.get_close_matches(word, spellings, n=len(spellings), cutoff=0.0)
         return list(dict.fromkeys(spellings[spelling] for spelling in close))[:NEAREST]
 
 

@@ -61,7 +61,8 @@ def _describe_torchvision(shapes: _Shapes) -> str:
     positions = shapes.get("encoder.pos_embedding", (0, 0, 0))[1:2]
     edge = round((positions[0] - 1) ** 0.5) * patch if positions and positions[0] > 1 else 0
     at = f" for images of {edge} pixels" if edge and edge != fitting[0].transform.crop else ""
-    return f"These are the tensors of torchvision's {fitting[0].name}{at}."
+    advice = f": name the network too, with --arch {fitting[0].name}" if not at else ""
+    return f"These are the tensors of torchvision's {fitting[0].name}{at}{advice}."
 
 
 def _describe_timm(shapes: _Shapes) -> str:

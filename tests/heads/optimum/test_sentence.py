@@ -121,7 +121,8 @@ def test_without_val(check, sentence):
             on_val(above(-5.2), above(3.1), tried=(a_trial(2.7, weight_decay=0.01),), separable=True),
             f"Nothing to gain by training longer: the optimum of this objective is worse on val ({OPTIMUM_ON_VAL}; the "
             f"head has {HEAD_ON_VAL}). Try --weight-decay 0.01: a head trained with it has macro recall 74.9 % and "
-            f"loss 0.710 on val (+2.7 points, 95 % interval +1.7 to +3.7 over 100 images). The head's {LOSS} could "
+            f"loss 0.710 on val (+2.7 points against the head, 95 % interval +1.7 to +3.7 over 100 images). The "
+            f"head's {LOSS} could "
             f"still fall by 41 %; a linear head can classify every training row right.",
         ),
         (
@@ -133,10 +134,12 @@ def test_without_val(check, sentence):
         (
             on_val(above(-1.2), above(0.7)),
             f"Training longer makes no difference to macro recall that val can show, but raises the loss there: the "
-            f"optimum of this objective has {OPTIMUM_ON_VAL}; the head has {HEAD_ON_VAL} (-1.2 points, 95 % interval "
+            f"optimum of this objective has {OPTIMUM_ON_VAL}; the head has {HEAD_ON_VAL} (-1.2 points against "
+            f"the head, 95 % interval "
             f"-3.2 to +0.8 over 100 images). "
-            f"No other weight decay does better, as far as val can tell: the best of 3 optima, at 0.01, has macro "
-            f"recall 75.3 % and loss 0.700 (+0.7 points, 95 % interval -1.3 to +2.7 over 100 images). The head's "
+            f"Another weight decay makes no difference that val can show: the best of 3 optima, at 0.01, has macro "
+            f"recall 75.3 % and loss 0.700 (+0.7 points against the head, 95 % interval -1.3 to +2.7 over 100 "
+            f"images). The head's "
             f"{LOSS} could still fall by 41 %.",
         ),
         (
@@ -151,7 +154,8 @@ def test_without_val(check, sentence):
             f"Training longer pays in macro recall, but raises the loss on val: the optimum of this objective has "
             f"{OPTIMUM_ON_VAL}; the head has {HEAD_ON_VAL}. Try --lr 0.1: a head trained with it has macro recall "
             f"74.9 % and loss 0.710 on val (+3.0 "
-            f"points, 95 % interval +2.0 to +4.0 over 100 images). The head's {LOSS} could still fall by 41 %.",
+            f"points against the head, 95 % interval +2.0 to +4.0 over 100 images). The head's {LOSS} could "
+            f"still fall by 41 %.",
         ),
         (
             on_val(above(4.0), tried=(a_trial(0.3, lr=0.1), a_trial(0.2, epochs=270))),
@@ -164,7 +168,8 @@ def test_without_val(check, sentence):
             on_val(above(-5.2), above(3.1), no_time=True),
             f"Nothing to gain by training longer: the optimum of this objective is worse on val ({OPTIMUM_ON_VAL}; the "
             f"head has {HEAD_ON_VAL}). The optimum with weight decay 0.01 is better: macro recall 75.3 % and loss "
-            f"0.700 on val (+3.1 points, 95 % interval +1.1 to +5.1 over 100 images); `featcache fit logreg C=0.25` "
+            f"0.700 on val (+3.1 points against the head, 95 % interval +1.1 to +5.1 over 100 images); "
+            f"`featcache fit logreg C=0.25` "
             f"finds it; there was no time to train a head with it (--check-seconds gives more). The head's {LOSS} "
             f"could still fall by 41 %.",
         ),
@@ -209,7 +214,8 @@ def test_the_loss_is_spoken_of_where_it_moves_and_recall_does_not():
     assert check.sentence().startswith(
         "Training longer makes no difference to macro recall that val can show, but raises the loss there: the optimum "
         "of this objective has macro recall 67.1 % and loss 1.300; the head has macro recall 68.2 % and loss 0.650 "
-        "(-1.0 points, 95 % interval -3.0 to +1.0 over 100 images). No other weight decay has a better macro recall on "
+        "(-1.0 points against the head, 95 % interval -3.0 to +1.0 over 100 images). No other weight decay "
+        "has a better macro recall on "
         "val; the lowest loss there has weight decay 0.1, with macro recall 65.4 % and loss 0.646. "
     )
     worse = replace(check, difference=above(-5.0), head_val=Scores(0.72, 0.722, 1.5))
