@@ -36,8 +36,8 @@ from PIL import Image
 import featcache
 from featcache.extraction.rows import RowStates
 from featcache.files import StatLog
+from featcache.files.file_stat import now_ns, read_file_stat
 from featcache.files.sealed import seal_line
-from featcache.files.stat_log import now_ns, read_file_stat
 from featcache.listing.folder import list_folder
 from featcache.listing.listing import Listing
 from featcache.store import FeatureStore, create_store, find_stores

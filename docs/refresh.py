@@ -10,10 +10,10 @@ A block of real output is a fenced `console` block below a comment that says in 
 
 Each line that begins with `$ ` is run by bash in that world's folder; what it prints replaces the lines below it.
 Options stand behind the world: `; keep: REGEX` shows only the lines that match, `; first: N` only the first N lines (an
-ellipsis stands for the others), `; exit: N` says with which code the last command ends, `; before: NAME` calls a
-function of this script first. `; runs: COMMAND` is what runs in place of the block's first command; the other lines
-that begin with `$ ` are then its output. `<!-- prints: digits -->` stands above a `text` block that gets what the
-Python block before it prints.
+ellipsis stands for the others), `; exit: N` says with which code the last command ends (`; exit: 2 0 4` the code of
+each), `; before: NAME` calls a function of this script first. `; runs: COMMAND` is what runs in place of the block's
+first command; the other lines that begin with `$ ` are then its output. `<!-- prints: digits -->` stands above a `text`
+block that gets what the Python block before it prints.
 
 The worlds need no download: scikit-learn's handwritten digits, and pictures cut from its two photographs. The trunk's
 weights are random there, unless the published ones can be had.
@@ -38,6 +38,7 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 PAGES = (  # in this order within a world
     "docs/getting-started.md",
+    "docs/first-commands.md",
     "README.md",
     "docs/guides/own-images.md",
     "docs/guides/drive-and-act.md",
@@ -118,8 +119,9 @@ def _refreshed(block: re.Match[str], before: str, world: World) -> str:
     commands = [line[2:] for line in block[4].splitlines() if line.startswith("$ ")]
     if "runs" in options:
         commands = commands[:1]
-    for number, command in enumerate(commands):
-        code = int(options.get("exit", 0)) if number == len(commands) - 1 else 0
+    ends = [int(code) for code in options.get("exit", "0").split()]
+    ends = [0] * (len(commands) - len(ends)) + ends
+    for command, code in zip(commands, ends, strict=True):
         output = _run_once(options["runs"], world, code) if "runs" in options else _shell(command, world, code)
         parts.append(_shortened(f"$ {command}\n{output}", options))
     return f"{head}```console\n{chr(10).join(parts)}```\n"
@@ -212,6 +214,25 @@ def _photos(folder: Path) -> None:
     (folder / "photos/train/flower/040.jpg").write_bytes(b"<html>404 Not Found</html>")
 
 
+def _first(folder: Path) -> None:
+    """Write `photos/<split>/<class>/<number>.jpg` and, without splits, `flowers/<class>/<number>.jpg`: windows of
+    scikit-learn's two photographs.
+    """
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    random = np.random.default_rng(0)
+    places = [(f"photos/{split}", names) for split in ("train", "val", "test") for names in [("temple", "flower")]]
+    for place, classes in [*places, ("flowers", ("dahlia", "roof"))]:
+        for name in classes:
+            photograph = Image.fromarray(load_sample_images().images[name in ("flower", "dahlia")])  # 640x427
+            (folder / place / name).mkdir(parents=True)
+            for number in range(40 if place.endswith("train") else 20):
+                left, top = int(random.integers(640 - 200)), int(random.integers(427 - 150))
+                window = photograph.crop((left, top, left + 200, top + 150))
+                window.save(folder / place / name / f"{number:03d}.jpg", quality=90)
+
+
 ACTIVITIES = ("eating", "interacting_with_phone", "reading_newspaper", "sitting_still", "writing")
 SUBJECTS, CHUNK, RATE = 6, 45, 15  # people; frames of a chunk; frames a second
 
@@ -285,6 +306,7 @@ def _flip_a_bit(world: World) -> None:
 WORLDS: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
     "demo": (_nothing, {}),
     "digits": (_nothing, {"FEATCACHE_PIPELINE": "digits"}),
+    "first": (_first, {}),
     "photos": (_photos, {}),
     "drives": (_drives, {}),
 }

@@ -4,11 +4,43 @@
 5 the machine (disk full, no such device, weights out of reach); 130 interrupted, 143 terminated.
 """
 
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """How a command line that was refused becomes one that works: one of its words, or one option, is another.
+
+    Attributes:
+        wrong: a word as it was typed, or an option with its dashes.
+        right: what stands in its place, or the value that the option gets; another option, dashes and all, takes the
+            place of the option and keeps its value, and so does no text at all; None leaves the option out with its
+            value. An option that was not typed is added. Where `wrong` ends in "=", as in `C=`, it stands for the word
+            that begins so, and `right` for that word, or for the same beginning of it.
+    """
+
+    wrong: str
+    right: str | None
+
 
 class FeatcacheError(Exception):
     """Anything that featcache refuses. The message says what, found, expected, and the way out."""
 
     exit_code = 1
+    corrections: tuple[Correction, ...] = ()
+
+    def correct(self, wrong: str, right: str | None) -> Self:
+        """Return the error itself, with one more correction of the command line that led to it.
+
+        Args:
+            wrong: As in `Correction`.
+            right: As in `Correction`.
+        """
+        self.corrections = (*self.corrections, Correction(wrong, right))
+        return self
 
 
 class UsageError(FeatcacheError):
@@ -33,3 +65,21 @@ class MachineError(FeatcacheError):
     """The machine: disk full, no such device, weights out of reach."""
 
     exit_code = 5
+
+
+@contextlib.contextmanager
+def name_fold_in_errors(fold: int | None) -> Iterator[None]:
+    """Return a context that puts the number of a fold before an error; where there is no fold, it stays as it is.
+
+    Args:
+        fold: The fold that is worked on; None where the data set is worked on as a whole.
+
+    Raises:
+        FeatcacheError: the one that was raised inside.
+    """
+    try:
+        yield
+    except FeatcacheError as error:
+        if fold is not None:
+            error.args = (f"fold {fold}: {error}",)
+        raise

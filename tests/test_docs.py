@@ -22,6 +22,7 @@ from tests.conftest import Nano
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted(ROOT.glob("docs/**/*.md"))]
+RIGHT_PAGES = [page for page in PAGES if page.name != "first-commands.md"]  # that page shows wrong commands too
 REFERENCE = ROOT / "docs/reference"
 COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 NO_COMMAND = "featcache video frame 1"  # of docs/format.md: what a frame's digest begins with
@@ -59,7 +60,7 @@ def help_of(command: str) -> str:
 class TestWhatIsShownExists:
     """From the pages to the code."""
 
-    @pytest.mark.parametrize("words", shown_commands(*PAGES), ids=" ".join)
+    @pytest.mark.parametrize("words", shown_commands(*RIGHT_PAGES), ids=" ".join)
     def test_every_command_in_the_docs_exists(self, words: list[str]) -> None:
         """A command that README or docs show is one that featcache has, with the flags that are shown."""
         told = help_of(words[0])

@@ -1,5 +1,7 @@
 """What a package offers says what goes in and what comes out."""
 
+import dataclasses
+import functools
 import importlib
 import inspect
 import re
@@ -15,7 +17,7 @@ STUBS = sorted(stub.parent.relative_to(PACKAGE.parent).as_posix().replace("/", "
 
 
 def offered(package: str) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Yield the functions that a package offers, and the public methods of the classes that it offers, by name."""
+    """Yield the functions that a package offers, and the constructors and public methods of its classes, by name."""
     module = importlib.import_module(package)
     for name in module.__all__:
         thing = inspect.unwrap(getattr(module, name)) if callable(getattr(module, name)) else None
@@ -23,9 +25,26 @@ def offered(package: str) -> Iterator[tuple[str, Callable[..., Any]]]:
             yield name, thing
         elif inspect.isclass(thing) and thing.__module__.startswith("featcache"):
             for attribute, member in vars(thing).items():
-                function = getattr(member, "__func__", member)  # of a class method, a static method
-                if inspect.isfunction(function) and not attribute.startswith("_"):
+                function = inspect.unwrap(getattr(member, "__func__", member))  # of a class method, a static method
+                is_constructor = attribute == "__init__" and has_own_constructor(thing)
+                if inspect.isfunction(function) and (is_constructor or not attribute.startswith("_")):
                     yield f"{name}.{attribute}", function
+
+
+def has_own_constructor(class_: type) -> bool:
+    """Whether a person wrote it: not a dataclass's, whose fields say what they are, nor a protocol's."""
+    return not dataclasses.is_dataclass(class_) and not getattr(class_, "_is_protocol", False)
+
+
+def properties(package: str) -> Iterator[tuple[str, Any]]:
+    """Yield the public properties of the classes that a package offers, by name."""
+    module = importlib.import_module(package)
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if inspect.isclass(thing) and thing.__module__.startswith("featcache"):
+            for attribute, member in vars(thing).items():
+                if isinstance(member, property | functools.cached_property) and not attribute.startswith("_"):
+                    yield f"{name}.{attribute}", member
 
 
 def parameters(function: Callable[..., Any]) -> list[str]:
@@ -49,3 +68,9 @@ def undocumented(name: str, function: Callable[..., Any]) -> list[str]:
 def test_what_is_offered_says_what_goes_in_and_what_comes_out(package: str) -> None:
     """Every parameter stands under Args; a result is told by the first word of the docstring or under Returns."""
     assert [line for name, function in offered(package) for line in undocumented(name, function)] == []
+
+
+@pytest.mark.parametrize("package", STUBS)
+def test_every_property_that_is_offered_says_what_it_is(package: str) -> None:
+    """A property of a class that a package offers has a docstring."""
+    assert [name for name, member in properties(package) if not inspect.getdoc(member)] == []

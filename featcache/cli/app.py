@@ -20,9 +20,11 @@ from typer.core import TyperCommand
 
 import featcache
 from featcache.arguments import synonym_of
+from featcache.cli.corrections import error_text
 from featcache.cli.help import CommandGroup, example_lines, name_values, write_parameters
 from featcache.cli.options import expand_options
 from featcache.cli.output import echo_stderr
+from featcache.cli.usage import superfluous_words, unknown_command, usage_error
 from featcache.errors import FeatcacheError, MachineError, UsageError
 from featcache.files import expand_home
 from featcache.machine import limit_threads
@@ -32,8 +34,34 @@ INTERRUPTED, TERMINATED = 130, 143  # 128 + the number of SIGINT, of SIGTERM
 _RESEND_SECONDS = 0.01
 _STDOUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _TYPED: ContextVar[frozenset[str]] = ContextVar("options that were typed", default=frozenset())
+
+
+class _Group(CommandGroup):
+    """The app: what is wrong with a command line is said as other errors are, with the command to type instead."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that was typed; one that there is not is refused with the nearest."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise unknown_command(args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command line, and end with its code."""
+        try:
+            code = super().main(*args, **{**extra, "standalone_mode": False})
+        except FeatcacheError as error:  # of the parser; a command's own ended it already
+            _echo_error(error)
+            code = error.exit_code
+        except typer.TyperException as error:
+            error.show()  # type: ignore[attr-defined]
+            code = error.exit_code
+        except typer.Abort:
+            code = 1
+        sys.exit(code if isinstance(code, int) else 0)
+
+
 app = typer.Typer(
-    cls=CommandGroup,
+    cls=_Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -52,6 +80,18 @@ class _Command(TyperCommand):
     def __init__(self, name: str | None, **attributes: Any) -> None:
         super().__init__(name, **attributes)
         name_values(self.params)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the words of the command line; what the command does not take is refused in our words."""
+        words = list(args)
+        ctx.allow_extra_args = True  # they are refused here
+        try:
+            extra: list[str] = super().parse_args(ctx, args)
+        except typer.TyperException as error:
+            raise usage_error(error, self, ctx, words) from None
+        if extra and not ctx.resilient_parsing:
+            raise superfluous_words(extra, self, ctx)
+        return extra
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, then the options."""
@@ -107,7 +147,10 @@ def refuse_unused(options: Collection[str], why: str) -> None:
     typed = [f"--{name.replace('_', '-')}" for name in options if name in _TYPED.get()]
     if typed:
         verb = "has" if len(typed) == 1 else "have"
-        raise UsageError(f"{' and '.join(typed)} {verb} no effect {why}")
+        error = UsageError(f"{' and '.join(typed)} {verb} no effect {why}")
+        for option in typed:
+            error = error.correct(option, None)
+        raise error
 
 
 def main() -> None:
@@ -125,6 +168,12 @@ def main() -> None:
     except OSError as error:  # --help and --version, which no command wraps
         echo_stderr(f"error: {translate_exhaustion(error) or f'the output cannot be written: {error.strerror}'}")
         os._exit(5)
+
+
+def _echo_error(error: FeatcacheError) -> None:
+    """Print an error on stderr, with the command that comes next."""
+    names = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    echo_stderr(error_text(error, _use_own_names(sys.argv[1:], ()), names))
 
 
 def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -158,7 +207,7 @@ def _exit_with_code(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(TERMINATED if signal.SIGTERM in received else INTERRUPTED) from None
         except FeatcacheError as error:
             cause = error if isinstance(error, MachineError) else translate_exhaustion(error) or error
-            echo_stderr(f"error: {cause}")
+            _echo_error(cause)
             raise typer.Exit(cause.exit_code) from None
         except BrokenPipeError:  # `featcache report | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

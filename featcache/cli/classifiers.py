@@ -1,13 +1,17 @@
 """`featcache fit` and `featcache compare`."""
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from featcache.cli.app import command
-from featcache.cli.options import Device, HeadName, Json, WithFolder
+from featcache.cli.next_command import say_next_after_compare, say_next_after_fit
+from featcache.cli.options import Device, HeadName, Json, WithFolder, is_data_folder
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
+from featcache.errors import UsageError
 from featcache.recipe import StoreOptions
 
 
@@ -38,6 +42,7 @@ def fit(
     from featcache.heads.classifiers import parse_settings
     from featcache.report import ProgressBar, classifier_fit_parts
 
+    _refuse_folders(classifier, settings or ())
     choices = {key: list(values) for key, values in parse_settings(settings or ()).items()}
     with ProgressBar(open_console(stderr=True)) as bar:
         fitted = fit(
@@ -52,6 +57,19 @@ def fit(
         echo(f"head {fitted.handles.describe(fitted.best.name)}: saved in {relative_path(fitted.best.folder)}")
     for note in fitted.notes:
         echo_stderr(f"note: {note}")
+    if not as_json:
+        say_next_after_fit(options, fitted)
+
+
+def _refuse_folders(classifier: str, settings: Sequence[str]) -> None:
+    """Refuse the folder of a data set where a classifier or one of its settings stands."""
+    if is_data_folder(classifier):
+        error = UsageError(f"{classifier!r} is a folder, expected a classifier; --data names the data set")
+        raise error.correct(classifier, f"logreg --data {shlex.quote(classifier)}")
+    for word in settings:
+        if "=" not in word and is_data_folder(word):
+            error = UsageError(f"{word!r} is a folder, expected KEY=VALUE; --data names the data set")
+            raise error.correct(word, f"--data {shlex.quote(word)}")
 
 
 @command()
@@ -84,3 +102,4 @@ def compare(
         open_console().print(part, crop=False)
     if csv is not None:
         echo(f"wrote {relative_path(csv)}")
+    say_next_after_compare(options, comparison, split)

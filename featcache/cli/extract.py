@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featcache.cli.app import command, refuse_unused
+from featcache.cli.next_command import say_next, say_next_after_extract
 from featcache.cli.options import Arch, Folds, Json, Layer, Precision, Store, Weights, WithFolder, options_of_folds
-from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path, say_next
+from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.recipe import DataOptions, TrunkKeywords
 
 if TYPE_CHECKING:
@@ -76,8 +77,7 @@ def data_set(
         print_near_duplicates(pairs, open_console())
     if csv is not None:
         echo(f"wrote {relative_path(csv)}")
-    if contents.duplicates is None:
-        say_next("extract", options)
+    say_next("extract" if contents.duplicates is None else "fit-head", options)
 
 
 @command()
@@ -164,7 +164,7 @@ def extract(
         echo(summaries[0].transform)
     for store, summary in {summary.store: summary for summary in summaries}.items():
         echo(f"{summary.trunk}: {relative_path(Path(summary.cache) / 'stores' / store)}")
-    say_next("fit-head", options, *([] if folds is None else ["--folds", folds]), store=summaries[0].store)
+    say_next_after_extract(options, summaries[0], folds)
 
 
 def _echo_summaries(summaries: "list[Summary]") -> None:

@@ -1,10 +1,13 @@
 """`featcache fit-head`."""
 
-from typing import Annotated
+import functools
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from featcache.cli.app import command, refuse_unused
+from featcache.cli.next_command import say_next_after_fit_head
 from featcache.cli.options import (
     HEAD,
     CheckSeconds,
@@ -18,8 +21,13 @@ from featcache.cli.options import (
     help_of,
     options_of_folds,
 )
-from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path, say_next
+from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
+from featcache.errors import name_fold_in_errors
 from featcache.recipe import HeadKeywords, StoreOptions
+
+if TYPE_CHECKING:
+    from featcache.heads import Fit
+    from featcache.report import ProgressBar
 
 
 @command("fit-head")
@@ -50,36 +58,42 @@ def fit_head(
     A setting that is left out comes from the recipe; where the recipe does not state it, its default holds.
     """
     from featcache.heads import fit_head
-    from featcache.report import ProgressBar, fit_parts
+    from featcache.report import ProgressBar
 
     if no_check:
         refuse_unused(["check_seconds"], "with --no-check")
-    with ProgressBar(open_console(stderr=True)) as bar:
-        fits = [
-            (
-                fold,
-                fit_head(
-                    lr, grid=grid, device=device, check_seconds=chosen_check_seconds(check_seconds, no_check),
-                    from_disk=from_disk, head_name=head_name,
-                    progress=lambda stage, done, total: bar.show(stage, done, total, "epochs"), **settings, **of_fold,
-                ),
-            )
-            for fold, of_fold in options_of_folds(folds, options)
-        ]  # fmt: skip
+    fits: list[tuple[int | None, Fit]] = []
+    for fold, of_fold in options_of_folds(folds, options):
+        with name_fold_in_errors(fold), ProgressBar(open_console(stderr=True)) as bar:
+            show = functools.partial(_show_progress, bar)
+            fit = fit_head(
+                lr, grid=grid, device=device, check_seconds=chosen_check_seconds(check_seconds, no_check),
+                from_disk=from_disk, head_name=head_name, progress=show, **settings, **of_fold,
+            )  # fmt: skip
+        fits.append((fold, fit))
+        if not as_json:
+            _show(fold, fit)
     if as_json:
         documents = [fit.to_json() if fold is None else {"fold": fold, **fit.to_json()} for fold, fit in fits]
         echo_json(documents[0] if folds is None else {"folds": documents})
-    else:
-        for fold, fit in fits:
-            if fold is not None:
-                echo(f"fold {fold}")
-            for part in fit_parts(fit):
-                open_console().print(part, crop=False)
-            if fit.best is not None:
-                echo(f"head {fit.handles.describe(fit.best.name)}: saved in {relative_path(fit.best.folder)}")
-        if all(fit.best is not None for _, fit in fits):
-            best = next(fit.best for _, fit in fits if fit.best is not None)
-            words = [] if folds is None else ["--folds", folds]
-            say_next("report", options, *words, store=best.folder.parents[3].name)
     for note in dict.fromkeys(note for _, fit in fits for note in fit.notes):
         echo_stderr(f"note: {note}")
+    if not as_json and all(fit.best is not None for _, fit in fits):
+        say_next_after_fit_head(options, folds)
+
+
+def _show_progress(bar: "ProgressBar", stage: str, done: int, total: int) -> None:
+    bar.show(stage, done, total, "epochs")
+
+
+def _show(fold: int | None, fit: "Fit") -> None:
+    """Print what became of one fit, that of a fold under its number."""
+    from featcache.report import fit_parts
+
+    if fold is not None:
+        echo(f"fold {fold}")
+    for part in fit_parts(fit):
+        open_console().print(part, crop=False)
+    if fit.best is not None:
+        echo(f"head {fit.handles.describe(fit.best.name)}: saved in {relative_path(fit.best.folder)}")
+    sys.stdout.flush()  # in a pipe, too, each fold is to be seen as it ends

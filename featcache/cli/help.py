@@ -14,7 +14,7 @@ EXAMPLES: Mapping[str, str] = {
     "data": "featcache data --data photos",
     "extract": "featcache extract --data photos",
     "fit-head": "featcache fit-head --data photos --lr 0.03 --head-name first",
-    "report": "featcache report first --data photos --html report.html",
+    "report": "featcache report best --data photos --html report.html",
     "search": "featcache search --data photos --trials 50",
     "fit": "featcache fit logreg C=0.01,0.1,1,10 --data photos",
     "compare": "featcache compare --data photos --split test",
@@ -28,7 +28,11 @@ EXAMPLES: Mapping[str, str] = {
     "export": "featcache export test --to test.npz --data photos",
     "demo": "featcache demo",
 }
-FIRST_STEPS = ("featcache extract --data photos", "featcache fit-head --data photos", "featcache report --data photos")
+FIRST_STEPS = (
+    "featcache extract --data photos",
+    "featcache fit-head --data photos",
+    "featcache report --data photos --html page.html",
+)
 _WORDS = {float: "NUMBER", int: "N", Path: "FILE", str: "TEXT"}
 
 

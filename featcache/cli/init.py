@@ -1,13 +1,15 @@
 """`featcache init`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from featcache.cli.app import command
-from featcache.cli.output import echo
+from featcache.cli.output import echo, echo_stderr
 from featcache.errors import UsageError
+from featcache.text import printable
 
 
 @command()
@@ -27,7 +29,16 @@ def init(
             f"anew, rename it or type this in another folder"
         )
     starter = write_starter(expand_home(folder))
+    if starter.table is not None:
+        name, text = starter.table
+        if os.path.lexists(name):
+            raise UsageError(
+                f"there is a {name} here, and it stays as it is. Rename it, or type this in another folder"
+            )
+        publish(Path(name).absolute(), text.encode("utf-8", "surrogateescape"), replace=True)
     publish(Path(LOCAL_RECIPE).absolute(), starter.text.encode(), replace=True)
     echo(starter.understood)
-    echo(f"wrote {LOCAL_RECIPE}")
+    for note in starter.notes:
+        echo_stderr(f"note: {printable(note)}")
+    echo(f"wrote {LOCAL_RECIPE}" + (f" and {starter.table[0]}" if starter.table is not None else ""))
     echo(f"next: {starter.command}")

@@ -1,5 +1,6 @@
 """`featcache verify`, `repair`, `gc` and `export`."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featcache.cli.app import command, refuse_unused
-from featcache.cli.options import Cache, Device, Json, Pipeline, Weights
+from featcache.cli.options import Cache, Device, Json, Pipeline, Weights, is_data_folder
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path, relative_paths
 from featcache.errors import UsageError
 from featcache.recipe import StoreOptions
@@ -181,6 +182,9 @@ def export(
     """Write one split as one plain file for other tools: embeddings, labels, paths, clips, subjects, classes."""
     from featcache.features import export
 
+    if is_data_folder(split):
+        error = UsageError(f"{split!r} is a folder, expected a split; --data names the data set")
+        raise error.correct(split, f"test --data {shlex.quote(split)}")
     features = export(split, to, **options)
     size = to.stat().st_size
     if as_json:

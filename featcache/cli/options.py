@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
@@ -9,10 +10,13 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 
 from featcache.cli.output import echo_stderr
+from featcache.cli.typed_data import remember_data_set
 from featcache.errors import UsageError
 from featcache.recipe import (
+    SPLIT_SEEDS,
     DataOptions,
     DeclaredSetting,
+    DeviceSettings,
     HeadKeywords,
     HeadSettings,
     SelectionSettings,
@@ -22,7 +26,7 @@ from featcache.recipe import (
     declared_settings,
 )
 
-HEAD = declared_settings(HeadSettings, SelectionSettings)
+HEAD = declared_settings(HeadSettings, DeviceSettings, SelectionSettings)
 TRUNK = declared_settings(TrunkSettings)
 
 
@@ -72,6 +76,14 @@ SplitBy = Annotated[
         "the images have.",
     ),
 ]
+SplitSeed = Annotated[
+    int | None,
+    typer.Option(
+        "--split-seed",
+        help="With --val or --test: another seed, another division.  "
+        f"[from {SPLIT_SEEDS.start} to {SPLIT_SEEDS[-1]:,}; default: {SPLIT_SEEDS.start}]",
+    ),
+]
 Fold = Annotated[int | None, typer.Option("--fold", help="Of Drive&Act: the published fold, 0, 1 or 2.")]
 View = Annotated[str | None, typer.Option("--view", help="Of Drive&Act: the camera, such as kinect_color.")]
 Stride = Annotated[int | None, typer.Option("--stride", help="Of Drive&Act: take every how-many-th frame of a chunk.")]
@@ -108,7 +120,8 @@ NoCheck = Annotated[bool, typer.Option("--no-check", help="Leave out the compari
 # A command's parameter of one of these types stands for the options that it is made of; see `expand_options`.
 _DATA = {
     "pipeline": Pipeline, "data": Data, "cache": Cache, "name": Name,
-    "val": Val, "test": Test, "split_by": SplitBy, "fold": Fold, "view": View, "stride": Stride,
+    "val": Val, "test": Test, "split_by": SplitBy, "split_seed": SplitSeed,
+    "fold": Fold, "view": View, "stride": Stride,
 }  # fmt: skip
 _GROUPS: Mapping[Any, Mapping[str, Any]] = {
     DataOptions: _DATA,
@@ -144,6 +157,22 @@ def is_data_folder(word: str) -> bool:
     return word not in ("best", "latest") and os.path.isdir(expand_home(word))
 
 
+def refuse_misspelt_folder(word: str | None, options: Mapping[str, Any]) -> None:
+    """Refuse the name of a folder that is not here, where a head may stand too and no data set is named.
+
+    Raises:
+        UsageError: a folder of nearly that name is here.
+    """
+    from featcache.files import nearest_path
+    from featcache.recipe import has_local_recipe
+
+    if word is None or word in ("best", "latest") or options["data"] or options["pipeline"] or has_local_recipe():
+        return
+    if (close := nearest_path(word)) is not None:
+        error = UsageError(f"{word!r} is no folder, and no data set is named did you mean {close}?")
+        raise error.correct(word, shlex.quote(close))
+
+
 def parse_folds(folds: str) -> list[int]:
     """Return the numbers of --folds, such as those of "0,1,2".
 
@@ -153,9 +182,11 @@ def parse_folds(folds: str) -> list[int]:
     try:
         numbers = [int(number) for number in folds.split(",")]
     except ValueError:
-        raise UsageError(f"--folds: found {folds!r}, expected numbers separated by commas: 0,1,2") from None
+        error = UsageError(f"--folds: found {folds!r}, expected numbers separated by commas: 0,1,2")
+        raise error.correct("--folds", "0,1,2") from None
     if len(set(numbers)) != len(numbers):
-        raise UsageError(f"--folds: found {folds!r}, expected each fold once: 0,1,2")
+        different = ",".join(map(str, dict.fromkeys(numbers)))
+        raise UsageError(f"--folds: found {folds!r}, expected each fold once: 0,1,2").correct("--folds", different)
     return numbers
 
 
@@ -168,7 +199,7 @@ def options_of_folds(folds: str | None, options: Mapping[str, Any]) -> list[tupl
     if folds is None:
         return [(None, dict(options))]
     if options["fold"] is not None:
-        raise UsageError("--fold and --folds were both given; leave one out")
+        raise UsageError("--fold and --folds were both given; leave one out").correct("--fold", None)
     return [(fold, {**options, "fold": fold}) for fold in parse_folds(folds)]
 
 
@@ -200,6 +231,8 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
         for group in collected.values():
             _take_folder(group)
             _say_local_recipe(group)
+            if "data" in group:
+                remember_data_set(group)
         command(**collected, **values)
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__
@@ -212,7 +245,8 @@ def _take_folder(group: dict[str, Any]) -> None:
     """Put the folder that stands behind a command in the place of --data."""
     folder = group.pop("folder", None)
     if folder is not None and group["data"] is not None:
-        raise UsageError(f"the data set was given twice, as {folder} and as --data {group['data']}; give it once")
+        error = UsageError(f"the data set was given twice, as {folder} and as --data {group['data']}; give it once")
+        raise error.correct("--data", None)
     if folder is not None:
         group["data"] = folder
 

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from featcache.recipe import DataOptions
-
 
 def echo(text: str) -> None:
     """Print a line, or several, on stdout."""
@@ -22,14 +20,18 @@ def echo(text: str) -> None:
 def echo_stderr(text: str) -> None:
     """Print a line, or several, on stderr: an error, a warning, a note."""
     try:
+        from featcache.cli.typed_data import add_data_set
         from featcache.text import printable
     except (ImportError, MemoryError, OSError):  # where no file can be opened, or no memory had, only ASCII is shown
 
         def printable(name: str) -> str:
             return ascii(name)[1:-1]
 
+        def add_data_set(message: str) -> str:
+            return message
+
     with contextlib.suppress(OSError):  # nobody reads it; the exit code is there still
-        for line in text.split("\n"):
+        for line in add_data_set(text).split("\n"):
             print(printable(line), file=sys.stderr)
 
 
@@ -43,13 +45,6 @@ def open_console(*, stderr: bool = False) -> "Console":
     from featcache.report import PipeSafeConsole
 
     return PipeSafeConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
-
-
-def say_next(command: str, options: "DataOptions", *words: str, store: str | None = None) -> None:
-    """Print the command that comes next for this data set, and for this store of it, as one types it here."""
-    from featcache.dataset import DatasetRequest
-
-    echo(f"next: {DatasetRequest(**options).command_line(command, *words, store=store)}")
 
 
 def relative_path(path: Path) -> str:

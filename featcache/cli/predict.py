@@ -1,6 +1,7 @@
 """`featcache predict` and `featcache export-model`."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featcache.cli.app import command, refuse_unused
-from featcache.cli.options import Device, Json
+from featcache.cli.next_command import say_next_after_predict
+from featcache.cli.options import Device, Json, is_data_folder
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.errors import UsageError
 from featcache.files import expand_home
@@ -17,6 +19,7 @@ from featcache.recipe import StoreOptions
 if TYPE_CHECKING:
     from featcache.prediction import Predictions, Timeline
 
+TOP, PER_SECOND = 5, 2.0
 HeadName = Annotated[
     str,
     typer.Argument(
@@ -33,14 +36,14 @@ def predict(
         list[str], typer.Argument(metavar="IMAGE…", help="Images, folders, one video, or - for names on stdin.")
     ],
     options: StoreOptions,
-    top: Annotated[int, typer.Option("--top", help="How many labels are shown for each image.  [from 1 up]")] = 5,
+    top: Annotated[int, typer.Option("--top", help="How many labels are shown for each image.  [from 1 up]")] = TOP,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the predictions as a table (.csv).")] = None,
     png: Annotated[
         Path | None, typer.Option("--png", help="Write a contact sheet (.png); for a video, a strip.")
     ] = None,
     per_second: Annotated[
         float, typer.Option("--per-second", help="Frames of a video that are looked at each second.  [above 0]")
-    ] = 2.0,
+    ] = PER_SECOND,
     device: Device = "auto",
     workers: Annotated[
         int | None,
@@ -59,11 +62,12 @@ def predict(
     from featcache.prediction import is_video, predict, timeline
     from featcache.report import ProgressBar, check_destination
 
+    _refuse_as_head(head)
     for path, suffix in ((csv, ".csv"), (png, ".png")):
         if path is not None:
             check_destination(path, suffix)
     if top < 1:
-        raise UsageError(f"--top: found {top}, expected at least 1")
+        raise UsageError(f"--top: found {top}, expected at least 1").correct("--top", "5")
     Settings(device=device, workers=workers, batch_size=batch_size)  # refuses what cannot be
     named = [name for word in images for name in (_from_stdin() if word == "-" else [word])]
     videos = [name for name in named if is_video(name) and not os.path.isdir(expand_home(name))]
@@ -88,6 +92,9 @@ def predict(
         _show_timeline(over_time, csv, png, as_json=as_json)
     else:
         _show(predictions, top, csv, png, as_json=as_json)
+    if not as_json:
+        numbers = [f"--top={top}"] * (top != TOP) + [f"--per-second={per_second:g}"] * (per_second != PER_SECOND)
+        say_next_after_predict(options, [head, *images, *numbers], over_time if videos else predictions, csv)
 
 
 @command("export-model")
@@ -101,16 +108,33 @@ def export_model(
     """Write a head and its trunk as one file for torchvision or ONNX; transform and class names beside it, as JSON."""
     from featcache.prediction import export_model as export
 
+    _refuse_as_head(head)
     exported = export(head, to, **options)
     if as_json:
         echo_json(exported.to_json())
     else:
-        if exported.chosen:
-            echo(exported.chosen)
-        echo(f"{exported.head}: {exported.parameters:,} parameters, {exported.outputs} outputs")
+        echo(exported.chosen or f"head {exported.handle or exported.head}")
+        echo(f"{exported.parameters:,} parameters, {exported.outputs} outputs")
         echo(f"wrote {relative_path(exported.model)} and {relative_path(exported.about)}")
     for note in exported.notes:
         echo_stderr(f"note: {note}")
+
+
+def _refuse_as_head(word: str) -> None:
+    """Refuse an image, or the folder of a data set, that stands where a head does."""
+    from featcache.heads.saved import MODEL_DOCUMENTS
+    from featcache.listing import IMAGE_SUFFIXES
+
+    if word.lower().endswith(IMAGE_SUFFIXES):
+        error = UsageError(f"{word!r} is an image, expected a head before the images: a number, a name, best or latest")
+        raise error.correct(word, f"best {shlex.quote(word)}")
+    if is_data_folder(word) and not any(
+        os.path.lexists(os.path.join(expand_home(word), name)) for name in MODEL_DOCUMENTS
+    ):
+        error = UsageError(
+            f"{word!r} is a folder, expected a head: a number, a name, best or latest; --data names folders"
+        )
+        raise error.correct(word, f"best --data {shlex.quote(word)}")
 
 
 def _from_stdin() -> list[str]:
@@ -131,7 +155,7 @@ def _show(predictions: "Predictions", top: int, csv: Path | None, png: Path | No
     if as_json:
         echo_json(predictions.to_json(top))
     else:
-        echo(predictions.chosen or f"head {predictions.head}")
+        echo(predictions.chosen or f"head {predictions.handle or predictions.head}")
         print_predictions(predictions, open_console(), top)
         _say_written(csv, png)
     for path, reason in zip(predictions.paths, predictions.failed, strict=True):
@@ -153,7 +177,7 @@ def _show_timeline(timeline: "Timeline", csv: Path | None, png: Path | None, *, 
     if as_json:
         echo_json(timeline.to_json())
     else:
-        echo(timeline.chosen or f"head {timeline.head}")
+        echo(timeline.chosen or f"head {timeline.handle or timeline.head}")
         print_timeline(timeline, open_console())
         _say_written(csv, png)
     if timeline.failed:

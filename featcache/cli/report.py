@@ -1,20 +1,23 @@
 """`featcache report`."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from featcache.cli.app import command
-from featcache.cli.options import Json, is_data_folder, parse_folds
+from featcache.cli.next_command import say_next, say_next_after_report
+from featcache.cli.options import Json, is_data_folder, parse_folds, refuse_misspelt_folder
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
+from featcache.cli.typed_data import remember_data_set
 from featcache.errors import UsageError
 from featcache.recipe import StoreOptions
 
 if TYPE_CHECKING:
-    from featcache.evaluation import Evaluation, HeadOnSplit
+    from featcache.evaluation import Evaluation, HeadOnSplit, SplitOptions
 
 
 @command()
@@ -77,26 +80,31 @@ def report(
 
     if head is not None and options["data"] is None and is_data_folder(head):
         head, options["data"] = None, head
+        remember_data_set(options)
+    refuse_misspelt_folder(head, options)
     if folds is not None and options["fold"] is not None:
-        raise UsageError("--fold and --folds were both given; leave one out")
+        raise UsageError("--fold and --folds were both given; leave one out").correct("--fold", None)
     files = _ReportFiles(html, png, csv, predictions)
     files.check()
-    choices = {"split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects}
+    choices: SplitOptions = {
+        "split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects,
+    }  # fmt: skip
     if folds is not None:
         if png is not None or against is not None:
-            raise UsageError(
+            error = UsageError(
                 "--folds: an average has no picture, and --against compares single heads; leave --folds out, or have "
                 "its page with --html"
             )
+            raise error.correct("--png", None).correct("--against", None)
         _report_folds(parse_folds(folds), head, choices, options, files, as_json=as_json)
         return
     request = DatasetRequest(**options)
-    examined = predict_on_split(request, head, **choices)  # type: ignore[arg-type]
+    examined = predict_on_split(request, head, **choices)
     evaluation = examined.evaluation(by)
     _write_files(examined, evaluation, files)
     compared = None
     if against is not None:
-        compared = pair_predictions(examined, predict_on_split(request, against, **choices), by)  # type: ignore[arg-type]
+        compared = pair_predictions(examined, predict_on_split(request, against, **choices), by)
     if as_json:
         echo_json(evaluation.to_json() if compared is None else compared.to_json())
         return
@@ -104,7 +112,8 @@ def report(
         print_evaluation(evaluation, open_console(), written=any((html, png, csv)))
     else:
         print_pair(compared, open_console())
-    _say_written(files)
+    _say_written(files, "" if compared is None else f", about {evaluation.handle or examined.head.name} alone")
+    say_next_after_report(options, [*([] if head is None else [head]), *_typed(choices)], examined, html)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +152,7 @@ def _write_files(examined: "HeadOnSplit", evaluation: "Evaluation", files: _Repo
 
 
 def _report_folds(
-    folds: list[int], head: str | None, choices: dict[str, Any], options: StoreOptions, files: _ReportFiles, *,
+    folds: list[int], head: str | None, choices: "SplitOptions", options: StoreOptions, files: _ReportFiles, *,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Print the average over folds, and write its files."""
@@ -165,12 +174,26 @@ def _report_folds(
         return
     print_folds(averaged, open_console())
     _say_written(files)
+    if files.html is None:
+        words = [*([] if head is None else [head]), "--folds", ",".join(map(str, folds)), *_typed(choices)]
+        say_next("report", options, *words, "--html", "folds.html")
 
 
-def _say_written(files: _ReportFiles) -> None:
+def _typed(choices: Mapping[str, object]) -> list[str]:
+    """Return the words of the choices that are not what they are where nobody types them."""
+    words: list[str] = []
+    for name, value in choices.items():
+        if value is True:
+            words += [f"--{name.replace('_', '-')}"]
+        elif value not in (None, False) and (name, value) != ("by", "image"):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return words
+
+
+def _say_written(files: _ReportFiles, about: str = "") -> None:
     for path in (files.html, files.png, files.csv, files.predictions):
         if path is not None:
-            echo(f"wrote {relative_path(path)}")
+            echo(f"wrote {relative_path(path)}{about}")
 
 
 def _write_page(examined: "HeadOnSplit", by: str, path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from featcache.cli.app import command, refuse_unused
+from featcache.cli.next_command import say_next_after_search
 from featcache.cli.options import CheckSeconds, Device, Json, NoCheck, Only, WithFolder, chosen_check_seconds
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.recipe import HeadKeywords, StoreOptions
@@ -47,3 +48,5 @@ def search(
             echo(f"head {result.fit.handles.describe(best.name)}: saved in {relative_path(best.folder)}")
     for note in result.fit.notes:
         echo_stderr(f"note: {note}")
+    if not as_json:
+        say_next_after_search(options, result)

@@ -1,6 +1,7 @@
 from .duplicates import Duplicates as Duplicates
 from .duplicates import ImageInSplit as ImageInSplit
 from .duplicates import LabelConflict as LabelConflict
+from .missing_folder import refuse_missing_folder as refuse_missing_folder
 from .near_duplicate_search import NearDuplicates as NearDuplicates
 from .near_duplicate_search import near_duplicates as near_duplicates
 from .request import DatasetRequest as DatasetRequest

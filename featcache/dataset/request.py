@@ -1,27 +1,22 @@
 """DatasetRequest: which data set a command or function works on, in which cache, and in which of its stores."""
 
 import os
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from featcache.dataset.missing_folder import refuse_missing_folder
 from featcache.dataset.other_root import refuse_other_root
 from featcache.dataset.resolution import (
-    RecordedDivisions,
-    describe_division,
-    divide,
-    list_data_sets,
-    override_drive_act,
-    read_divisions,
-    recognize_recipe,
-    refuse_bad_flags,
-    refuse_unnamed,
-)
+    RecordedDivisions, describe_division, divide, list_data_sets, override_drive_act, read_divisions, recognize_recipe,
+    refuse_bad_flags, refuse_unnamed,
+)  # fmt: skip
 from featcache.dataset.split_names import describe_missing_split
 from featcache.dataset.typed_command import Flag, drive_act_flags, split_flags, type_command
 from featcache.errors import CacheError, FeatcacheError
 from featcache.files import StatLog
-from featcache.listing import describe_differences, name_variant, resolve_source
+from featcache.listing import describe_differences, name_variant, nearest_split, resolve_source
 from featcache.recipe import Recipe, has_local_recipe
 from featcache.store import (
     STORE_SETTINGS,
@@ -54,6 +49,7 @@ class DatasetRequest:
     val: float | None = None  # shares of the rows; None is the recipe's
     test: float | None = None
     split_by: str | None = None
+    split_seed: int | None = None
     fold: int | None = None  # of Drive&Act; None is the recipe's
     view: str | None = None
     stride: int | None = None
@@ -78,7 +74,7 @@ class DatasetRequest:
         recipe = recognize_recipe(self.pipeline, self.data, self.name)
         if not self.is_named and not os.path.exists(recipe.data.root):  # the standard recipe, and not its data
             refuse_unnamed(recipe.name, self.data_sets())
-        division = {"val": self.val, "test": self.test, "by": self.split_by}
+        division = {"val": self.val, "test": self.test, "by": self.split_by, "seed": self.split_seed}
         typed = {name: value for name, value in division.items() if value is not None}
         refuse_bad_flags(typed if self.fold is None else {**typed, "fold": self.fold})
         recipe = override_drive_act(recipe, {"fold": self.fold, "view": self.view, "stride": self.stride})
@@ -274,7 +270,8 @@ class DatasetRequest:
             CacheError: there is none; the message names the nearest one.
         """
         if split not in self.cached_splits and (missing := self._describe_missing(split)):
-            raise CacheError(missing)
+            close = nearest_split(split, {*self.cached_splits, *(self.splits_on_disk or ())})
+            raise CacheError(missing) if close is None else CacheError(missing).correct(split, shlex.quote(close))
 
     def advise_extract(self, split: str) -> str:
         """Return what to do about a split that the cache lacks, as a sentence with a command to type.
@@ -284,6 +281,8 @@ class DatasetRequest:
         """
         if missing := self._describe_missing(split):
             return missing
+        if not self.cached_splits:
+            refuse_missing_folder(self)
         words = ("--split", split) if self.cached_splits else ()
         sections = () if self.cached_splits else self._read_divisions(self.recipe.name).sections
         ways = "; or ".join(describe_division(section) for section in sections)

@@ -4,10 +4,12 @@ import contextlib
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
+from featcache.arguments import nearest_name
 from featcache.errors import CacheError, DataError, UsageError
 from featcache.files import StatLog, expand_home
 from featcache.listing import (
@@ -20,7 +22,9 @@ from featcache.listing import (
     resolve_source,
 )
 from featcache.recipe import (
+    COMMAND_LINE,
     DRIVE_ACT_RECIPE,
+    SPLIT_SEEDS,
     DriveActData,
     FolderData,
     Recipe,
@@ -61,7 +65,7 @@ def recognize_recipe(pipeline: str | None, data: str | None, name: str | None) -
     path = expand_home(data)
     if path.lower().endswith(TABLE_SUFFIXES) and os.path.isfile(path):
         table = {"layout": "table", "root": os.path.dirname(path) or ".", "table": os.path.basename(path)}
-        return check_recipe({"name": name or name_after(data), "data": table}, where="the command line")
+        return check_recipe({"name": name or name_after(data), "data": table}, where=COMMAND_LINE)
     views = find_views(os.path.join(path, *ANNOTATIONS.split("/")))
     if not views:
         return resolve_recipe(data=data, name=name)
@@ -70,7 +74,7 @@ def recognize_recipe(pipeline: str | None, data: str | None, name: str | None) -
     document.pop("trunk", None)  # nobody has stated it here, so that no store is held against it
     if document["data"]["view"] not in views:
         document["data"]["view"] = views[0]
-    return check_recipe(document, where="the command line")
+    return check_recipe(document, where=COMMAND_LINE)
 
 
 def refuse_unnamed(standard: str, data_sets: Mapping[str, str]) -> None:
@@ -89,10 +93,11 @@ def refuse_unnamed(standard: str, data_sets: Mapping[str, str]) -> None:
     roots = [root.removeprefix(here) for root in data_sets.values() if os.path.isdir(root)]
     examples = [f"--data {shlex.quote(root)}" for root in roots]
     typed = f"type {' or '.join(examples)} (what this cache holds)" if examples else "type it, as in --data photos"
-    raise UsageError(
+    error = UsageError(
         f"which data set? No folder is named, and there is no featcache.toml here. Name the folder of the images: "
-        f"{typed}. Or write it down once: `featcache init FOLDER` makes a featcache.toml."
+        f"{typed}. Or write it down once: featcache init FOLDER makes a featcache.toml."
     )
+    raise error.correct("--data", roots[0]) if roots else error
 
 
 def list_data_sets(cache: Path, stat_log: StatLog) -> dict[str, str]:
@@ -109,18 +114,25 @@ def refuse_bad_flags(flags: Mapping[str, object]) -> None:
     """Refuse a value of a flag of the data that is out of its range, by the flag's name.
 
     Args:
-        flags: the values that were given: val, test, by, fold.
+        flags: the values that were given: val, test, by, seed, fold.
 
     Raises:
         UsageError: one is none of what is expected.
     """
     for name, value in flags.items():
         if name in ("val", "test") and not (isinstance(value, int | float) and 0 < value < 1):
-            raise UsageError(f"--{name}: found {value}, expected a share above 0 and below 1, such as 0.15")
+            share = value / 100 if isinstance(value, int | float) and 5 <= value < 100 else 0.15
+            raise UsageError(f"--{name}: found {value}, expected a share above 0 and below 1, such as 0.15").correct(
+                f"--{name}", f"{share:g}"
+            )
         if name == "by" and value not in UNITS:
-            raise UsageError(f"--split-by: found {value!r}, expected {', '.join(UNITS[:-1])} or {UNITS[-1]}")
+            raise UsageError(f"--split-by: found {value!r}, expected {', '.join(UNITS[:-1])} or {UNITS[-1]}").correct(
+                "--split-by", nearest_name(str(value), UNITS) or UNITS[-1]
+            )
+        if name == "seed" and value not in SPLIT_SEEDS:
+            raise UsageError(f"--split-seed: found {value}, expected a whole number from 0 to {SPLIT_SEEDS[-1]:,}")
         if name == "fold" and value not in FOLDS:
-            raise UsageError(f"--fold: found {value}, expected 0, 1 or 2")
+            raise UsageError(f"--fold: found {value}, expected 0, 1 or 2").correct("--fold", "0")
     if sum(float(str(flags.get(name, 0))) for name in ("val", "test")) >= 1:
         raise UsageError("--val and --test leave nothing to train on; expected shares that add up to less than 1")
 
@@ -136,10 +148,13 @@ def override_drive_act(recipe: Recipe, settings: Mapping[str, object]) -> Recipe
         return recipe
     if not isinstance(recipe.data, DriveActData):
         flags = " and ".join(f"--{name}" for name in given)
-        raise UsageError(
+        error = UsageError(
             f"{flags}: {recipe.name} has no folds, views or strides; only the layout drive-act has them. Leave "
             f"{'it' if len(given) == 1 else 'them'} out."
-        )
+        ).correct("--folds", None)
+        for name in given:
+            error = error.correct(f"--{name}", None)
+        raise error
     return recipe.override("data", **given)
 
 
@@ -147,16 +162,16 @@ def divide(recipe: Recipe, typed: Division, recorded: Callable[[], RecordedDivis
     """Return the recipe with the splits that were asked for, and what a person should know of them; "" where nothing.
 
     What is not stated is what the cache has: a flat folder that was divided stays divided in the same way, and shares
-    that were extracted keep the unit that they were extracted by. Where the cache has none, the unit is the largest
-    that the rows name.
+    that were extracted keep the unit and the seed that they were extracted by. Where the cache has none, the unit is
+    the largest that the rows name.
 
     Args:
         recipe: Its `data.split` is completed.
-        typed: The shares val and test, and the unit `by`, as far as they were given.
+        typed: The shares val and test, the unit `by` and the seed, as far as they were given.
         recorded: Returns how the cache has the data set divided; called where that matters.
 
     Raises:
-        UsageError: a unit without shares, or several divisions that could be meant.
+        UsageError: a unit or a seed without shares, or several divisions that could be meant.
     """
     section = recipe.data.split
     if not typed and (section is not None or not _may_be_divided(recipe)):
@@ -165,20 +180,41 @@ def divide(recipe: Recipe, typed: Division, recorded: Callable[[], RecordedDivis
     has_shares = "val" in wanted or "test" in wanted
     if has_shares and "by" in wanted:
         return recipe.override("data", split=wanted), ""
-    matching = [found for found in _applicable(recipe, wanted, recorded()) if _agrees(found, wanted)]
+    sections = _applicable(recipe, wanted, recorded())
+    matching = [found for found in sections if _agrees(found, wanted)]
     if len(matching) == 1:
         note = f"{recipe.name} is divided as it was extracted: {describe_division(matching[0])}"
         return _with_division(recipe, matching[0]), "" if has_shares else note
     if matching:
         ways = "; or ".join(describe_division(found) for found in matching)
-        raise UsageError(f"the cache has {recipe.name} divided in {len(matching)} ways; type one of them: {ways}")
+        error = UsageError(f"the cache has {recipe.name} divided in {len(matching)} ways; type one of them: {ways}")
+        for flag, value in division_flags(matching[-1]):
+            error = error.correct(flag, value)
+        raise error
     if not wanted:
         return recipe, ""
     if not has_shares:
-        raise UsageError("--split-by has no effect without --val or --test: type a share, such as --val 0.15")
-    unit = _largest_unit(recipe, wanted)
+        _refuse_without_shares(recipe.name, wanted, sections)
+    same_shares = {name: value for name, value in wanted.items() if name != "seed"}
+    units = {found.by for found in sections if _agrees(found, same_shares)}
+    unit = units.pop() if len(units) == 1 else _largest_unit(recipe, wanted)
     note = f"no {unit} is divided between two splits; --split-by image divides single images"
     return recipe.override("data", split={**wanted, "by": unit}), note if unit != "image" else ""
+
+
+def _refuse_without_shares(data_set: str, wanted: Division, sections: Sequence[SplitSection]) -> NoReturn:
+    """Refuse a unit or a seed without shares, where the cache has no division with it."""
+    typed = [f"--split-{name} {wanted[name]}" for name in ("by", "seed") if name in wanted]
+    if sections:
+        ways = "; or ".join(describe_division(found) for found in sections)
+        raise UsageError(
+            f"the cache has {data_set} divided by {ways}, and not by {' '.join(typed)}. Type one of these; or, for "
+            f"another division, the shares too: --val 0.15 --test 0.15 {' '.join(typed)}"
+        )
+    flags = [flag.rpartition(" ")[0] for flag in typed]
+    have_none = f"{' and '.join(flags)} {'has' if len(flags) == 1 else 'have'} no effect"
+    error = UsageError(f"{have_none} without --val or --test: type a share, such as --val 0.15")
+    raise error.correct("--val", "0.15").correct("--test", "0.15")
 
 
 def describe_division(section: SplitSection) -> str:
@@ -189,7 +225,8 @@ def describe_division(section: SplitSection) -> str:
 def division_flags(section: SplitSection) -> list[tuple[str, str]]:
     """Return the flags of a command that divide a data set like this, with their values."""
     shares = [(f"--{name}", f"{share:g}") for name, share in section.shares.items() if name != "train"]
-    return [*shares, ("--split-by", section.by)]
+    seed = [("--split-seed", str(section.seed))] if section.seed != SPLIT_SEEDS.start else []
+    return [*shares, ("--split-by", section.by), *seed]
 
 
 def read_divisions(cache: Path, stat_log: StatLog, data_set: str) -> RecordedDivisions:
@@ -240,10 +277,13 @@ def _applicable(recipe: Recipe, wanted: Division, recorded: RecordedDivisions) -
 
 
 def _agrees(section: SplitSection, wanted: Division) -> bool:
-    """Return whether a division is what was asked for: the same shares, where any was stated, and the same unit."""
+    """Return whether a division is what was asked for: what was stated of shares, unit and seed is the same."""
     shares = {name: wanted[name] for name in ("val", "test") if name in wanted}
     own = {name: share for name, share in section.shares.items() if name != "train"}
-    return (not shares or shares == own) and wanted.get("by", section.by) == section.by
+    has_shares = not shares or shares == own
+    return has_shares and all(
+        wanted.get(name, getattr(section, name)) == getattr(section, name) for name in ("by", "seed")
+    )
 
 
 def _with_division(recipe: Recipe, section: SplitSection) -> Recipe:

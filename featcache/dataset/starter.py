@@ -3,22 +3,27 @@
 import json
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from featcache.dataset.video_table import PER_SECOND, VideoTable, tabulate_videos
 from featcache.listing import VIDEO_SUFFIXES, RecognizedData, has_split_name, recognize_data
+from featcache.media import has_video_decoder
 from featcache.recipe import DRIVE_ACT_RECIPE, name_after
+from featcache.text import counted
 
 _NAMED = 5  # classes in a sentence
 
 _OPTIONAL = """\
-# What is left out has its default. Take the # away to change it; docs/reference/recipe.md has every setting.
+# What is left out has its default. Take a # away to type a setting; `featcache extract --help` and
+# `featcache fit-head --help` describe them all. Other weights than the published ones belong here, for all commands.
 # [trunk]
 # arch = "vit_b_16"           # the network
 # weights = "IMAGENET1K_V1"   # a published name, the path of a .pth or .safetensors file, or "random"
 """
 _OPTIONAL_HEAD = """\
 # [head]
-# lr = [0.003, 0.01, 0.03]    # several learning rates train side by side; the best on val is kept
+# lr = [0.003, 0.01, 0.03]    # these instead of the small grid that is the default; the best on val is kept
 # epochs = 90
 """
 
@@ -30,6 +35,8 @@ class StarterRecipe:
     text: str  # of featcache.toml
     understood: str  # what was recognised, as a sentence
     command: str  # what to type next
+    notes: tuple[str, ...] = ()  # what a person should know beside that, as sentences
+    table: tuple[str, str] | None = None  # a table that the recipe names, to be written beside it: its name and text
 
 
 def write_starter(path: str) -> StarterRecipe:
@@ -42,19 +49,53 @@ def write_starter(path: str) -> StarterRecipe:
         DataError: nothing in it is known.
     """
     data = recognize_data(path)
-    understood = _describe(data)
     name = DRIVE_ACT_RECIPE if data.kind == "drive-act" else name_after(data.path)  # as where it is named by --data
+    if data.kind == "videos" and (videos := tabulate_videos(data.path)) is not None:
+        return _start_with_videos(data, name, videos)
+    understood = _describe(data)
+    command = _frames_command(data.path) if data.kind == "videos" else "featcache data"
+    text = _write_recipe(understood, name, _data_lines(data), has_head=data.kind == "drive-act")
+    return StarterRecipe(text, understood, command)
+
+
+def _write_recipe(understood: str, name: str, data_lines: list[str], *, has_head: bool) -> str:
+    """Return the text of a recipe; without a [head] section of its own it ends in one that is commented out."""
     lines = [
         f"# {understood}",
         "# featcache data, extract, fit-head and report read this file in the folder where they are typed.",
         f"name = {_quoted(name)}   # the data set's name in the cache",
         "",
         "[data]",
-        *_data_lines(data),
+        *data_lines,
     ]
-    command = _frames_command(data.path) if data.kind == "videos" else "featcache data"
-    lines += ["", _OPTIONAL] + ([] if data.kind == "drive-act" else [_OPTIONAL_HEAD])
-    return StarterRecipe("\n".join(lines), understood, command)
+    return "\n".join([*lines, "", _OPTIONAL] + ([] if has_head else [_OPTIONAL_HEAD]))
+
+
+def _start_with_videos(data: RecognizedData, name: str, videos: VideoTable) -> StarterRecipe:
+    """Return a recipe for videos that are decoded here, with the table of their frames."""
+    where = "with splits" if has_split_name(data.names) else "without splits"
+    understood = (
+        f"{data.path}: {counted(videos.videos, 'video')} in folders of {counted(len(videos.classes), 'class')} "
+        f"({_name_some(videos.classes)}), {where}. Its table has "
+        f"{videos.frames:,} frames, {PER_SECOND} of each second."
+    )
+    table = f"{name}-frames.csv"
+    lines = [
+        'layout = "table"',
+        'root = "."',
+        f"table = {_quoted(table)}   # a row for each frame: path#number, label, clip; add or remove rows as you like",
+        *([] if has_split_name(data.names) else _split_section("clip", val=True, test=True, clip="a video")),
+    ]
+    left_out = [f"left out: {video}" for video in videos.left_out[:_NAMED]]
+    if len(videos.left_out) > _NAMED:
+        left_out.append(f"left out: {counted(len(videos.left_out) - _NAMED, 'video')} more")
+    text = _write_recipe(understood, name, lines, has_head=False)
+    return StarterRecipe(text, understood, "featcache data", tuple(left_out), (table, videos.text))
+
+
+def _name_some(names: Sequence[str]) -> str:
+    """Return the first few names, and how many more there are."""
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
 
 
 def _describe(data: RecognizedData) -> str:
@@ -62,15 +103,14 @@ def _describe(data: RecognizedData) -> str:
     if data.kind == "splits":
         return f"{data.path}: images in folders, with the splits {', '.join(data.names)}."
     if data.kind == "classes":
-        more = f" and {len(data.names) - _NAMED:,} more" if len(data.names) > _NAMED else ""
-        named = ", ".join(data.names[:_NAMED]) + more
-        return f"{data.path}: images in a folder for each class ({named}), without splits."
+        return f"{data.path}: images in a folder for each class ({_name_some(data.names)}), without splits."
     if data.kind == "drive-act":
         return f"{data.path}: Drive&Act, with the annotations of {', '.join(data.names)}."
     if data.kind == "table":
         columns = ", ".join(f"{role} in {column!r}" for role, column in data.columns.items())
         return f"{data.path}: a table of images ({columns})."
-    return f"{data.path}: videos, of which featcache reads frames that were written as images."
+    needed = "" if has_video_decoder() else " With `pip install 'featcache[av]'`, init makes a table of them instead."
+    return f"{data.path}: videos, of which featcache reads frames that were written as images.{needed}"
 
 
 def _data_lines(data: RecognizedData) -> list[str]:
@@ -122,12 +162,12 @@ def _split_lines(data: RecognizedData) -> list[str]:
     return []
 
 
-def _split_section(unit: str, *, val: bool, test: bool) -> list[str]:
+def _split_section(unit: str, *, val: bool, test: bool, clip: str = "a folder of images") -> list[str]:
     lines = ["", "[data.split]   # taken from train" if not (val and test) else "[data.split]"]
     lines += ["val = 0.15     # the share of the images that chooses the best head"] if val else []
     lines += ["test = 0.15    # the share of the images that is kept for the report"] if test else []
     by = f"by = {_quoted(unit)}"
-    return [*lines, f"{by:<15}# what is never divided: subject, clip (a folder of images) or image"]
+    return [*lines, f"{by:<15}# what is never divided: subject, clip ({clip}) or image"]
 
 
 def _frames_command(path: str) -> str:

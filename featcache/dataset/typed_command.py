@@ -27,7 +27,10 @@ def type_command(request: "DatasetRequest", *words: str, store: str | None = Non
     Where a store is named, its flags stand in place of those that were typed of the trunk. Shares and unit of the
     splits are left out where the cache has the data set divided so, and later commands find that.
     """
-    takes_folder = words[0] in _WITH_FOLDER or (words[0] == "report" and os.path.isdir(request.data or ""))
+    names_head = words[0] == "report" and len(words) > 1 and not words[1].startswith("-")
+    takes_folder = words[0] in _WITH_FOLDER or (
+        words[0] == "report" and not names_head and os.path.isdir(request.data or "")
+    )
     typed = (request.data, request.pipeline, request.cache)
     data, pipeline, cache = (None if path is None else expand_home(path) for path in typed)
     flags: list[Flag] = [("" if takes_folder else "--data", data), ("--pipeline", pipeline)]
@@ -39,8 +42,11 @@ def type_command(request: "DatasetRequest", *words: str, store: str | None = Non
     flags += [] if _is_divided_so(request) else split_flags(request)
     if words[0] == "extract" and request.recipe.data.split is None and is_flat_folder(request.recipe):
         flags += [("--val", 0.15), ("--test", 0.15)]
+    if words[0] not in ("data", "extract"):  # these make a store, or look at none
+        typed_store = (("store", request.store), ("weights", request.weights), ("precision", request.precision))
+        flags += [(f"--{name}", value) for name, value in typed_store]
     shown = [f"{name} {shlex.quote(str(value))}".lstrip() for name, value in flags if value is not None]
-    return " ".join(["featcache", *words, *shown])
+    return " ".join(["featcache", *map(shlex.quote, words), *shown])
 
 
 def _flags_of_store(request: "DatasetRequest", name: str) -> list[Flag]:
@@ -59,7 +65,7 @@ def split_flags(request: "DatasetRequest") -> Iterator[Flag]:
     """Yield the flags that divide the data set as it is divided, where the recipe's file does not say it."""
     section = request.recipe.data.split
     is_in_file = request.pipeline is not None or has_local_recipe()
-    is_typed = (request.val, request.test, request.split_by) != (None, None, None)
+    is_typed = any(option is not None for option in (request.val, request.test, request.split_by, request.split_seed))
     if section is not None and (is_typed or not is_in_file):
         yield from division_flags(section)
 
@@ -67,6 +73,7 @@ def split_flags(request: "DatasetRequest") -> Iterator[Flag]:
 def _is_divided_so(request: "DatasetRequest") -> bool:
     """Return whether the data set is divided in the same way where no flag says so."""
     try:
-        return replace(request, val=None, test=None, split_by=None).recipe.data.split == request.recipe.data.split
+        plain = replace(request, val=None, test=None, split_by=None, split_seed=None)
+        return plain.recipe.data.split == request.recipe.data.split
     except UsageError:  # the cache has it divided in several ways
         return False

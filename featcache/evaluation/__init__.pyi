@@ -1,7 +1,6 @@
 from .comparison import ComparedHead as ComparedHead
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
-from .evaluate_head import UNITS as UNITS
 from .evaluate_head import HeadOnSplit as HeadOnSplit
 from .evaluate_head import evaluate as evaluate
 from .evaluate_head import predict_on_split as predict_on_split
@@ -13,6 +12,10 @@ from .folds import evaluate_folds as evaluate_folds
 from .folds import predict_folds as predict_folds
 from .folds import predict_on_folds as predict_on_folds
 from .json_parts import is_too_few as is_too_few
+from .options import UNITS as UNITS
+from .options import EvaluationOptions as EvaluationOptions
+from .options import SplitOptions as SplitOptions
+from .options import separate_options as separate_options
 from .paired import PairedEvaluation as PairedEvaluation
 from .paired import evaluate_pair as evaluate_pair
 from .paired import pair_predictions as pair_predictions

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
-from featcache.arguments import checked
+from featcache.arguments import checked, nearest_name
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, FeatcacheError, UsageError
 from featcache.evaluation.json_parts import finite_or_none
@@ -27,6 +27,7 @@ from featcache.recipe import StoreOptions
 
 SORTS = ("macro_recall", "accuracy", "loss", "gap", "seconds", "name", "newest")
 _SCORES = ("macro_recall", "accuracy", "loss")
+_DIVERGED = 2  # the first number of the order of merit of a head that diverged
 _LOWEST_FIRST = ("loss", "gap", "seconds")
 
 
@@ -46,6 +47,11 @@ class ComparedHead:
     at: int  # time.time_ns when that run ended
     store: str
     order: tuple[float, ...]  # the order of merit, see `heads.saved.merit_key`
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether its weights are not finite, so that its predictions mean nothing."""
+        return self.order[0] == _DIVERGED
 
     def figure(self, column: str) -> float:
         """Return one of macro_recall, accuracy, loss, gap and seconds; nan where it is not known.
@@ -121,7 +127,8 @@ def compare(
         MachineError: the embeddings of the split do not fit into memory.
     """
     if sort not in SORTS:
-        raise UsageError(f"--sort: found {sort!r}, expected {', '.join(SORTS)}")
+        error = UsageError(f"--sort: found {sort!r}, expected {', '.join(SORTS)}")
+        raise error.correct("--sort", nearest_name(sort, SORTS) or SORTS[0])
     request = DatasetRequest(**options)
     candidates, notes = rank_models(request)
     features: dict[str, Features] = {}  # of `split`, by the store's name

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import Unpack
 
-from featcache.arguments import checked
+from featcache.arguments import checked, nearest_name
 from featcache.dataset import DatasetRequest
 from featcache.errors import DataError, UsageError
 from featcache.evaluation.checks import notes_on, refuse_unfit
 from featcache.evaluation.evaluation import Evaluation, evaluate_predictions
+from featcache.evaluation.options import UNITS, EvaluationOptions, separate_options
 from featcache.evaluation.predictions import (
     CLIP_RULES,
     SplitPredictions,
@@ -23,10 +24,7 @@ from featcache.heads.saved import (
     SavedModel,
 )
 from featcache.metrics import bootstrap_intervals, calibration
-from featcache.recipe import StoreOptions
 from featcache.store import FeatureStore
-
-UNITS = ("image", "clip")  # what one row of an evaluation is
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -86,6 +84,7 @@ class HeadOnSplit:
         right, (unit, groups) = predictions.right, predictions.groups
         return replace(
             evaluation,
+            handle=self.choice.handle,
             chosen=self.choice.reason,
             rule=predictions.rule,
             intervals=bootstrap_intervals(predictions.count_groups(right[:, None])) if len(right) else None,
@@ -98,12 +97,7 @@ class HeadOnSplit:
 @checked
 def evaluate(
     head: str | HeadFunction | None = None,
-    *,
-    split: str | None = None,
-    by: str = UNITS[0],
-    clip_rule: str | None = None,
-    allow_shared_subjects: bool = False,
-    **options: Unpack[StoreOptions],
+    **options: Unpack[EvaluationOptions],
 ) -> Evaluation:
     """Evaluate a head on a split.
 
@@ -113,11 +107,10 @@ def evaluate(
             embeddings (n, dim) float32, at most 16,384 at a time, and returns scores (n, classes), an array or tensor
             with a column for each class in the order of `Features.classes`. The highest score is the prediction. Where
             no score is below 0 and every row has a sum of 1, they are the probabilities; else their softmax is.
-        split: the split's name; None for test, or val where there is no test.
-        by: "image" or "clip": what one prediction is about.
-        clip_rule: one of `CLIP_RULES`: how a clip's prediction comes from those on its images; None for the first.
-        allow_shared_subjects: whether people may stand in train too.
-        **options: the data set and its cache, as the flags of the command line name them.
+        **options: `split`, None for test, or val where there is no test; `by`, "image" or "clip": what one prediction
+            is about; `clip_rule`, one of `CLIP_RULES`: how a clip's prediction comes from those on its images, None for
+            the first; `allow_shared_subjects`, whether people may stand in train too; and the data set and its cache,
+            as the flags of the command line name them.
 
     Returns:
         The confusion matrix and all that follows from it, with intervals.
@@ -130,25 +123,14 @@ def evaluate(
         DataError: by clip, and there is none, or one has several classes or subjects.
         MachineError: the embeddings of the split do not fit into memory.
     """
-    return predict_on_split(
-        DatasetRequest(**options),
-        head,
-        split=split,
-        by=by,
-        clip_rule=clip_rule,
-        allow_shared_subjects=allow_shared_subjects,
-    ).evaluation(by)
+    request, choice, by = separate_options(options)
+    return predict_on_split(request, head, **choice).evaluation(by)
 
 
 @checked
 def predict_split(
     head: str | HeadFunction | None = None,
-    *,
-    split: str | None = None,
-    by: str = UNITS[0],
-    clip_rule: str | None = None,
-    allow_shared_subjects: bool = False,
-    **options: Unpack[StoreOptions],
+    **options: Unpack[EvaluationOptions],
 ) -> SplitPredictions:
     """Return what a head predicts on every image of a split (by clip: on every clip), beside what is true.
 
@@ -156,10 +138,6 @@ def predict_split(
 
     Args:
         head: as of `evaluate`.
-        split: as of `evaluate`.
-        by: as of `evaluate`.
-        clip_rule: as of `evaluate`.
-        allow_shared_subjects: as of `evaluate`.
         **options: as of `evaluate`.
 
     Raises:
@@ -168,14 +146,8 @@ def predict_split(
         DataError: as `evaluate`.
         MachineError: as `evaluate`.
     """
-    return predict_on_split(
-        DatasetRequest(**options),
-        head,
-        split=split,
-        by=by,
-        clip_rule=clip_rule,
-        allow_shared_subjects=allow_shared_subjects,
-    ).predictions(by)
+    request, choice, by = separate_options(options)
+    return predict_on_split(request, head, **choice).predictions(by)
 
 
 def predict_on_split(
@@ -210,7 +182,8 @@ def predict_on_split(
     """
     for flag, value, words in (("--by", by, UNITS), ("--clip-rule", clip_rule, CLIP_RULES)):
         if value is not None and value not in words:
-            raise UsageError(f"{flag}: found {value!r}, expected {' or '.join(words)}")
+            error = UsageError(f"{flag}: found {value!r}, expected {' or '.join(words)}")
+            raise error.correct(flag, nearest_name(value, words) or words[0])
     choice, key = resolve_head(request, head, split)
     model, features = load_head(choice, key, head)
     with choice.explain_choice_in_errors():

@@ -36,6 +36,7 @@ class Evaluation:
     """One head on one split: the confusion matrix, whose it is, and all that follows from it."""
 
     head: str
+    handle: str = ""  # the same as `compare` lists it: "#3 baseline (lr0.1-1a2b3c4d)"; "" where that is not known
     data_set: str
     split: str
     by: str = "image"  # what one row is
@@ -49,6 +50,12 @@ class Evaluation:
     intervals: Intervals | None = None
     calibration: Calibration | None = None
     beside: "Evaluation | None" = None  # the same predictions by the other unit: by clip, or by image
+
+    @property
+    def sentence(self) -> str:
+        """Which head it is and, where something chose it, why: every report begins with it."""
+        chosen_by = f", chosen by {self.selected_by}" if self.selected_by else ""
+        return self.chosen or f"head {self.handle or self.head}{chosen_by}"
 
     @property
     def unit(self) -> str:
@@ -118,6 +125,12 @@ class Evaluation:
     def baseline_macro_recall(self) -> float:
         """What always predicting one class that has support reaches; nan without rows."""
         return 1 / self.classes_evaluated if self.rows else float("nan")
+
+    @property
+    def is_like_guessing(self) -> bool:
+        """Whether the interval of macro recall reaches down to what always predicting one class reaches."""
+        interval = self.intervals.macro_recall if self.intervals else None
+        return interval is not None and interval.low <= self.baseline_macro_recall
 
     @property
     def recall_intervals(self) -> tuple[Interval | None, ...]:

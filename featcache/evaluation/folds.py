@@ -8,12 +8,12 @@ from typing import Any, Unpack
 import numpy as np
 
 from featcache.arguments import checked
-from featcache.dataset import DatasetRequest
-from featcache.errors import CacheError, UsageError
-from featcache.evaluation.evaluate_head import UNITS, HeadOnSplit, predict_on_split
+from featcache.errors import CacheError, UsageError, name_fold_in_errors
+from featcache.evaluation.evaluate_head import HeadOnSplit, predict_on_split
 from featcache.evaluation.evaluation import Evaluation
 from featcache.evaluation.json_parts import are_too_few, finite_or_none, intervals_json, recalls_json
 from featcache.evaluation.missing_folds import refuse_missing_folds
+from featcache.evaluation.options import UNITS, EvaluationOptions, separate_options
 from featcache.evaluation.predictions import SplitPredictions
 from featcache.metrics import (
     Counts,
@@ -23,7 +23,6 @@ from featcache.metrics import (
     choose_unit,
     count_groups,
 )
-from featcache.recipe import StoreOptions
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +32,7 @@ class FoldsEvaluation:
     numbers: tuple[int, ...]
     folds: tuple[Evaluation, ...]
     intervals: Intervals  # of the averages
+    settings_note: str = ""  # where the folds' heads have different settings: which, in a sentence
 
     @property
     def accuracy(self) -> float:
@@ -66,8 +66,9 @@ class FoldsEvaluation:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What every report of a fold must show, each sentence once."""
-        return tuple(dict.fromkeys(note for fold in self.folds for note in fold.notes))
+        """What every report must show of the average and of its folds, each sentence once."""
+        own = (self.settings_note,) if self.settings_note else ()
+        return tuple(dict.fromkeys((*own, *(note for fold in self.folds for note in fold.notes))))
 
     def to_json(self) -> dict[str, Any]:
         """Return the averages, and each fold's own report."""
@@ -84,6 +85,7 @@ class FoldsEvaluation:
             "folds": [
                 {"fold": number, **fold.to_json()} for number, fold in zip(self.numbers, self.folds, strict=True)
             ],
+            "notes": list(self.notes),
         }
 
 
@@ -91,22 +93,13 @@ class FoldsEvaluation:
 def evaluate_folds(
     folds: Sequence[int],
     head: str | None = None,
-    *,
-    split: str | None = None,
-    by: str = UNITS[0],
-    clip_rule: str | None = None,
-    allow_shared_subjects: bool = False,
-    **options: Unpack[StoreOptions],
+    **options: Unpack[EvaluationOptions],
 ) -> FoldsEvaluation:
     """Evaluate each fold's own head on its own split, and average.
 
     Args:
         folds: their numbers.
         head: the start of a name that one head of each fold has; None for the best of each.
-        split: as of `evaluate`.
-        by: as of `evaluate`.
-        clip_rule: as of `evaluate`.
-        allow_shared_subjects: as of `evaluate`.
         **options: as of `evaluate`.
 
     Returns:
@@ -118,32 +111,21 @@ def evaluate_folds(
         DataError: as `evaluate`, for any fold.
         MachineError: as `evaluate`.
     """
-    heads = predict_on_folds(
-        folds, head, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects, **options
-    )
-    return average_folds(heads, by)
+    heads = predict_on_folds(folds, head, **options)
+    return average_folds(heads, options.get("by", UNITS[0]))
 
 
 @checked
 def predict_folds(
     folds: Sequence[int],
     head: str | None = None,
-    *,
-    split: str | None = None,
-    by: str = UNITS[0],
-    clip_rule: str | None = None,
-    allow_shared_subjects: bool = False,
-    **options: Unpack[StoreOptions],
+    **options: Unpack[EvaluationOptions],
 ) -> dict[int, SplitPredictions]:
     """Return what each fold's own head predicts on its own split, by the fold's number.
 
     Args:
         folds: their numbers.
         head: the start of a name that one head of each fold has; None for the best of each.
-        split: as of `evaluate`.
-        by: as of `evaluate`.
-        clip_rule: as of `evaluate`.
-        allow_shared_subjects: as of `evaluate`.
         **options: as of `evaluate`.
 
     Raises:
@@ -152,31 +134,20 @@ def predict_folds(
         DataError: as `evaluate_folds`.
         MachineError: as `evaluate_folds`.
     """
-    heads = predict_on_folds(
-        folds, head, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects, **options
-    )
+    heads, by = predict_on_folds(folds, head, **options), options.get("by", UNITS[0])
     return {number: head_on_fold.predictions(by) for number, head_on_fold in heads.items()}
 
 
 def predict_on_folds(
     folds: Sequence[int],
     head: str | None = None,
-    *,
-    split: str | None = None,
-    by: str = UNITS[0],
-    clip_rule: str | None = None,
-    allow_shared_subjects: bool = False,
-    **options: Unpack[StoreOptions],
+    **options: Unpack[EvaluationOptions],
 ) -> dict[int, HeadOnSplit]:
     """Return each fold's own head on its own split, by the fold's number.
 
     Args:
         folds: as of `evaluate_folds`.
         head: as of `evaluate_folds`.
-        split: as of `evaluate_folds`.
-        by: as of `evaluate_folds`.
-        clip_rule: as of `evaluate_folds`.
-        allow_shared_subjects: as of `evaluate_folds`.
         **options: as of `evaluate_folds`.
 
     Raises:
@@ -187,18 +158,18 @@ def predict_on_folds(
     """
     if not folds or len(set(folds)) != len(folds):
         raise UsageError(f"--folds: found {','.join(map(str, folds)) or 'none'}, expected different numbers: 0,1,2")
-    requests = {fold: replace(DatasetRequest(**options), fold=fold) for fold in folds}
+    request, choice, by = separate_options(options)
+    requests = {fold: replace(request, fold=fold) for fold in folds}
     refuse_missing_folds(requests)
-    heads = {
-        fold: predict_on_split(
-            request, head, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects
-        )
-        for fold, request in requests.items()
-    }
+    heads = {}
+    for fold, on_fold in requests.items():
+        with name_fold_in_errors(fold):
+            heads[fold] = predict_on_split(on_fold, head, **choice)
     if len({(part.features.classes, part.features.split) for part in heads.values()}) != 1:
         raise CacheError("the folds have other classes or other splits: extract them with one recipe, then fit heads")
-    if not all(len(part.predictions(by).truth) for part in heads.values()):
-        raise CacheError("a fold has no rows to evaluate on; run `featcache extract` for it first")
+    if empty := [fold for fold, part in heads.items() if not len(part.predictions(by).truth)]:
+        extract = requests[empty[0]].command_line("extract")
+        raise CacheError(f"fold {empty[0]}: no rows to evaluate on; run `{extract}` first")
     return heads
 
 
@@ -211,7 +182,22 @@ def average_folds(heads: Mapping[int, HeadOnSplit], by: str = UNITS[0]) -> Folds
     """
     evaluations = tuple(replace(part.evaluation(by), beside=None) for part in heads.values())
     intervals = _average_intervals([part.predictions(by) for part in heads.values()])
-    return FoldsEvaluation(tuple(heads), evaluations, intervals)
+    return FoldsEvaluation(tuple(heads), evaluations, intervals, _describe_differences(heads))
+
+
+def _describe_differences(heads: Mapping[int, HeadOnSplit]) -> str:
+    """Return how the settings of the folds' heads differ, in a sentence; "" where they are the same."""
+    settings = {fold: {"classifier": part.head.kind, **part.head.settings} for fold, part in heads.items()}
+    names = dict.fromkeys(name for of_fold in settings.values() for name in of_fold)
+    differing = [name for name in names if len({repr(of_fold.get(name)) for of_fold in settings.values()}) > 1]
+    if not differing:
+        return ""
+    stated = [
+        f"fold {fold} has " + ", ".join(f"{name} {of_fold[name]}" for name in differing if name in of_fold)
+        for fold, of_fold in settings.items()
+        if any(name in of_fold for name in differing)
+    ]
+    return f"the folds' heads have different settings, so the average is not of one recipe: {'; '.join(stated)}"
 
 
 def _average_intervals(folds: Sequence[SplitPredictions]) -> Intervals:

@@ -7,11 +7,11 @@ from typing import Any, Unpack
 import numpy as np
 
 from featcache.arguments import checked
-from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError
-from featcache.evaluation.evaluate_head import UNITS, HeadOnSplit, predict_on_split
+from featcache.evaluation.evaluate_head import HeadOnSplit, predict_on_split
 from featcache.evaluation.evaluation import Evaluation
 from featcache.evaluation.json_parts import finite_or_none, intervals_json, recalls_json
+from featcache.evaluation.options import UNITS, EvaluationOptions, separate_options
 from featcache.heads.classifiers import HeadFunction
 from featcache.metrics import (
     Intervals,
@@ -19,7 +19,6 @@ from featcache.metrics import (
     bootstrap_differences,
     zero_intervals,
 )
-from featcache.recipe import StoreOptions
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,22 +66,13 @@ class PairedEvaluation:
 def evaluate_pair(
     head: str | HeadFunction | None,
     against: str | HeadFunction,
-    *,
-    split: str | None = None,
-    by: str = UNITS[0],
-    clip_rule: str | None = None,
-    allow_shared_subjects: bool = False,
-    **options: Unpack[StoreOptions],
+    **options: Unpack[EvaluationOptions],
 ) -> PairedEvaluation:
     """Evaluate two heads on the same rows, and the differences between them.
 
     Args:
         head: the one head, as of `evaluate`; None for the best.
         against: the other head, as of `evaluate`, which is subtracted.
-        split: as of `evaluate`.
-        by: as of `evaluate`.
-        clip_rule: as of `evaluate`.
-        allow_shared_subjects: as of `evaluate`.
         **options: as of `evaluate`.
 
     Returns:
@@ -94,13 +84,8 @@ def evaluate_pair(
         DataError: as `evaluate`.
         MachineError: as `evaluate`.
     """
-    request = DatasetRequest(**options)
-    first, second = (
-        predict_on_split(
-            request, name, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects
-        )
-        for name in (head, against)
-    )
+    request, choice, by = separate_options(options)
+    first, second = (predict_on_split(request, name, **choice) for name in (head, against))
     return pair_predictions(first, second, by)
 
 

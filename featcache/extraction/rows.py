@@ -152,8 +152,9 @@ def refuse_too_many(listing: Listing, reasons: Sequence[str], max_bad: float, *,
     more = f"\n  … and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
     enough = min(1.0, float(np.ceil(200 * len(bad) / looked_at)) / 100)
     so_far = "" if looked_at >= len(listing) else f" (the run stopped after {looked_at:,} images)"
-    raise DataError(
+    error = DataError(
         f"{listing.root}: {len(bad)} of {len(listing):,} images of split {listing.split!r} cannot be used, more than "
         f"the {percent(max_bad, 2)} that --max-bad allows{so_far}; what was embedded is kept.{shown}{more}\n"
         f"Repair or remove them, or run again with --max-bad {enough:g} to leave them out."
     )
+    raise error.correct("--max-bad", f"{enough:g}")

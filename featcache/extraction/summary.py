@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from featcache.arguments import checked_class
+from featcache.arguments import checked_class, nearest_name
 from featcache.errors import UsageError
 from featcache.extraction.drift import DriftComparison
 from featcache.extraction.placement import EXPECTED
@@ -103,9 +103,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|all|cpu|mps|cuda|cuda:\d{1,3}(,cuda:\d{1,3})*", self.device):
-            raise UsageError(f"--device {self.device}: expected {EXPECTED}")
+            raise UsageError(f"--device {self.device}: expected {EXPECTED}").correct("--device", "auto")
         if self.engine not in ENGINES:
-            raise UsageError(f"--engine {self.engine}: expected one of {', '.join(ENGINES)}")
+            error = UsageError(f"--engine {self.engine}: expected one of {', '.join(ENGINES)}")
+            raise error.correct("--engine", nearest_name(self.engine, ENGINES) or "auto")
         for name, most in (("workers", MAX_WORKERS), ("batch_size", 65_536), ("shard_rows", MAX_ROWS)):
             value = getattr(self, name)
             if value is not None and value > most:

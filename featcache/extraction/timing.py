@@ -18,6 +18,7 @@ from featcache.text import percent
 
 Activity = Literal["starting", "waiting", "computing", "writing"]
 MAX_WORKERS = 1024  # that --workers takes
+MOST = 0.5  # of a run: where starting takes more, a sentence says so
 ACTIVITIES: tuple[Activity, ...] = ("starting", "waiting", "computing", "writing")
 
 
@@ -115,30 +116,31 @@ class TimeBreakdown:
         running = replace(self, spent={**self.spent, "starting": 0.0})
         share = {activity: percent(value, 0) for activity, value in running.shares().items()}
         busy = "worker is" if self.workers == 1 else "workers are"
-        waits = f"the {self.device} waits {share['waiting']} of the time"
+        of_time = "of the time after start-up" if starting > MOST else "of the time"
+        waits = f"the {self.device} waits {share['waiting']} {of_time}"
         match self.bottleneck():
             case "read":
                 more = min(2 * self.workers, self.images, MAX_WORKERS)
                 parallel = f", or --workers {more} where the disk serves several at once" if more > self.workers else ""
                 sentence = (
-                    f"read-bound: {self.workers} {busy} reading {share['reading']} of the time, {waits}; try a faster "
+                    f"read-bound: {self.workers} {busy} reading {share['reading']} {of_time}, {waits}; try a faster "
                     f"disk{parallel}"
                 )
             case "decode":
                 sentence = (
-                    f"decode-bound: {self.workers} {busy} decoding {share['decoding']} of the time, {waits}; "
+                    f"decode-bound: {self.workers} {busy} decoding {share['decoding']} {of_time}, {waits}; "
                     f"try {' or '.join(self._faster_decoding())}"
                 )
             case "write":
                 sentence = (
-                    f"write-bound: publishing shards takes {share['writing']} of the time; try --cache on a faster "
+                    f"write-bound: publishing shards takes {share['writing']} {of_time}; try --cache on a faster "
                     f"disk, or larger shards (--shard-rows, --shard-seconds)"
                 )
             case _:
                 bf16 = ", --precision bf16 where it has it," if self.compute == "float32" else ""
                 sentence = (
-                    f"device-bound: the {self.device} computes {share['computing']} of the time; try a faster device"
+                    f"device-bound: the {self.device} computes {share['computing']} {of_time}; try a faster device"
                     f"{bf16} or another --engine"
                 )
-        start = f" (start-up was {percent(starting, 0)} of this run; more images hide it)" if starting > 0.5 else ""
+        start = f" (start-up was {percent(starting, 0)} of this run; more images hide it)" if starting > MOST else ""
         return sentence + start

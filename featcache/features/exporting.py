@@ -80,9 +80,10 @@ def _choose_writer(path: Path) -> Callable[[Features, Path], None]:
         UsageError: another suffix, no such folder, a file that must not be replaced, or .parquet without pyarrow.
     """
     if path.suffix not in EXPORT_SUFFIXES:
-        raise UsageError(f"--to {path}: expected a name that ends in {', '.join(EXPORT_SUFFIXES)}")
+        error = UsageError(f"--to {path}: expected a name that ends in {', '.join(EXPORT_SUFFIXES)}")
+        raise error.correct("--to", str(path.with_suffix(".npz")))
     if not path.absolute().parent.is_dir():
-        raise UsageError(f"--to {path}: there is no folder {path.absolute().parent}")
+        raise UsageError(f"--to {path}: there is no folder {path.absolute().parent}").correct("--to", path.name)
     if path.is_dir():
         raise UsageError(f"--to {path}: there is a folder of that name")
     if problem := describe_target(path):

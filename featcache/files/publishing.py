@@ -245,11 +245,7 @@ def sync_file(path: Path) -> None:
     Raises:
         OSError: the disk refuses, or a link stands there.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    _sync(path, os.O_NOFOLLOW)
 
 
 def sync_folder(folder: Path) -> None:
@@ -261,7 +257,11 @@ def sync_folder(folder: Path) -> None:
     Raises:
         OSError: the disk refuses, or no folder stands there.
     """
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(folder, os.O_DIRECTORY)
+
+
+def _sync(path: Path, flag: int) -> None:
+    handle = os.open(path, os.O_RDONLY | flag)
     try:
         os.fsync(handle)
     finally:

@@ -5,11 +5,8 @@ one more reading, nothing else; so does a line that is torn or damaged, or the l
 """
 
 import contextlib
-import os
 import re
-import stat
 import threading
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii
@@ -19,9 +16,8 @@ from featcache.errors import MachineError
 from featcache.files import publishing
 from featcache.files.append_log import AppendLog
 from featcache.files.documents import RememberedFile, validate
+from featcache.files.file_stat import FileStat, is_racy, read_file_stat
 from featcache.files.sealed import is_intact, seal_line, unseal_line
-
-FileStat = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode
 
 STAT_LOG_NAME = "stat.log"
 _STAT = b',"stat":['
@@ -44,6 +40,11 @@ class StatLog:
     """What one cache remembers of files; `remember` collects, `flush` writes."""
 
     def __init__(self, cache: Path) -> None:
+        """Name the log of a cache; nothing is read yet.
+
+        Args:
+            cache: The cache's folder.
+        """
         self.path = cache / STAT_LOG_NAME
         self._log = AppendLog(self.path, is_memory=True)
         self._newest: dict[bytes, bytes | KnownFile] | None = None  # a line is unsealed when its file is asked for
@@ -201,45 +202,3 @@ def _unseal(line: bytes) -> KnownFile | None:
     if not (remembered.reason or remembered.digest):  # an image has a digest
         return None
     return KnownFile(remembered.stat, bytes.fromhex(remembered.digest), remembered.reason, remembered.transform)
-
-
-def read_file_stat(path: str) -> FileStat | None:
-    """Return the stat of a regular file, links followed; None where there is none.
-
-    Args:
-        path: Where the file may be, absolute or relative to the working folder.
-    """
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return to_file_stat(status) if stat.S_ISREG(status.st_mode) else None
-
-
-def to_file_stat(status: os.stat_result) -> FileStat:
-    """Return the four numbers that say whether a file is still the one that was read: bytes, nanoseconds twice, inode.
-
-    Args:
-        status: As `os.stat` or `os.fstat` gives it.
-    """
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-
-
-def is_racy(status: FileStat, read_at: int) -> bool:
-    """Whether the file is so young that another change could leave its stat as it is.
-
-    Kernel clocks tick every 1 to 10 ms; file systems that keep whole seconds show it by their zeros.
-
-    Args:
-        status: The file's stat before it was read.
-        read_at: `now_ns` before it was read.
-    """
-    _, mtime, ctime, _ = status
-    whole_seconds = mtime % 1_000_000_000 == 0 and ctime % 1_000_000_000 == 0
-    grain = 2_000_000_000 if whole_seconds else 20_000_000
-    return max(mtime, ctime) + grain > read_at
-
-
-def now_ns() -> int:
-    """Return the time that `StatLog.remember` compares with file times, nanoseconds since 1970."""
-    return time.time_ns()

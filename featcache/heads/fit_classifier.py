@@ -17,6 +17,7 @@ from featcache.heads.classifiers import (
     SettingChoices,
     choices_from,
     find_estimator_class,
+    note_on_edges,
     search_estimators,
     search_knn,
     search_ridge,
@@ -139,7 +140,8 @@ def fit(
     result = search(train, val, choices, search_options)
     seconds = time.perf_counter() - begun
     outputs = _predictions_to_keep(result, val, others)
-    return keep_classifier(classifier, result, splits, outputs, seconds, head_name or "")
+    notes = note_on_edges(result, lambda *words: request.command_line("fit", classifier, *words), choices)
+    return keep_classifier(classifier, result, splits, outputs, seconds, head_name or "", notes)
 
 
 def find_search(classifier: str, *, foreign: bool) -> SearchFunction:
@@ -183,7 +185,7 @@ def _predictions_to_keep(
 
 def keep_classifier(
     classifier: str, result: SearchResult, splits: Splits, outputs: Mapping[str, tuple[Features, ModelOutput]],
-    seconds: float, given_name: str,
+    seconds: float, given_name: str, notes: Sequence[str] = (),
 ) -> Fitted:  # fmt: skip
     """Save the best classifier, and record the run.
 
@@ -194,6 +196,7 @@ def keep_classifier(
         outputs: By split, the splits whose predictions are kept, with those predictions.
         seconds: How long the search took.
         given_name: What a person calls it, "" where nobody did.
+        notes: What is noted beside what is known of the splits and the model.
 
     Raises:
         MachineError: the disk refuses.
@@ -213,6 +216,7 @@ def keep_classifier(
         (
             *splits.notes,
             *notes_of_splits(train, val),
+            *notes,
             *_complaints(result),
             *_note_without_model(best),
             *handles.note_on_moved(given_name),

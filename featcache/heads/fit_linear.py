@@ -24,6 +24,7 @@ from featcache.heads.saved import (
     scores_to_json,
 )
 from featcache.heads.splits import Splits, read_splits
+from featcache.heads.training_device import choose_training_device
 from featcache.recipe import HeadKeywords, HeadSection, Recipe, StoreOptions, pick_options
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 CHECK_SECONDS = "auto"
 LEAST_CHECK, CHECK_SHARE = 5.0, 0.25  # "auto": seconds, and of what the training took; the larger of the two
 LONGEST_CHECK = 86_400.0
+COMPILING = "compiling the training loops, once after an installation"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +103,7 @@ def fit_head(
         from_disk: Whether the training rows stay on disk and are read as they are needed; None: where they do not fit
             into memory.
         head_name: A name for the best head, which stands for it from now on; None leaves it without one.
-        progress: Gets the stage ("reading", "training", "checking"), the epochs done and the epochs to do.
+        progress: Gets the stage ("reading", `COMPILING`, "training", "checking"), the epochs done and those to do.
         **settings: Which features, and settings of the recipe's head section, `select` (the metric on val that
             chooses: macro_recall, accuracy or loss) among them. What is None comes from the recipe.
 
@@ -133,19 +135,17 @@ def fit_head(
         unused.append("the check needs the training rows in memory: it is left out with --from-disk")
 
     from featcache.heads.training import train_heads  # torch is imported where it is needed
-    from featcache.trunks import choose_device
 
-    if device == "auto" and any(config.exact for config in configs):
-        device = "cpu"
-
+    device = choose_training_device(device, exact=section.exact)
     begun = time.monotonic()
     trained = train_heads(
         splits.train,
         splits.val,
         configs,
         select=section.select,
-        device=choose_device(device),
+        device=device,
         progress=lambda done, epochs: progress("training", done, epochs),
+        on_compile=lambda: progress(COMPILING, 0, section.epochs),
     )
     seconds = time.monotonic() - begun
     return keep_heads(
@@ -271,7 +271,12 @@ def head_section(
     in_grid = {} if grid is None else parse_grid(grid)
     if twice := [name for name in in_grid if flags.get(name) is not None]:
         raise UsageError(f"{twice[0]} is given in --grid and by a flag of its own; give it once")
-    section = recipe.override("head", **(dict(flags) | in_grid)).head
+    try:
+        section = recipe.override("head", **(dict(flags) | in_grid)).head
+    except UsageError as error:
+        if in_grid:
+            error.corrections = ()  # of flags: a value may stand in --grid
+        raise
     if flags.get("momentum") is not None and "sgd" not in section.optimizer and "optimizer" not in searched:
         raise UsageError(f"--momentum has no effect with {' and '.join(section.optimizer)}: it is a setting of sgd")
     if flags.get("plateau_epochs") is not None and section.schedule != "plateau":

@@ -4,6 +4,7 @@ import math
 from itertools import product
 from typing import Any
 
+from featcache.arguments import nearest_name
 from featcache.errors import UsageError
 from featcache.heads.config import SETTINGS, HeadConfig
 from featcache.recipe import HeadKeywords, HeadSection, StoreOptions
@@ -27,11 +28,15 @@ def parse_grid(text: str) -> dict[str, list[Any]]:
         name, equals, values = word.partition("=")
         name = name.replace("-", "_")
         if not equals or not values:
-            raise UsageError(f'--grid: found {word!r}, expected setting=value,value as in "lr=0.003,0.03 seed=0,1"')
+            error = UsageError(f'--grid: found {word!r}, expected setting=value,value as in "lr=0.003,0.03 seed=0,1"')
+            raise error.correct("--grid", "lr=0.003,0.03")
         if name not in GRID_KEYS:
-            raise UsageError(
-                f"--grid: found {name!r}, expected {', '.join(GRID_KEYS)}; other settings have one value each"
+            close = nearest_name(name, GRID_KEYS)
+            meant = f"did you mean {close}? " if close else ""
+            error = UsageError(
+                f"--grid: found {name!r}; {meant}expected {', '.join(GRID_KEYS)}; other settings have one value each"
             )
+            raise error.correct("--grid", text.replace(word, f"{close}={values}") if close else "lr=0.003,0.03")
         if name in values_of:
             raise UsageError(f"--grid: {name} was given twice; give its values in one list")
         values_of[name] = [_parse_value(value) for value in values.split(",")]

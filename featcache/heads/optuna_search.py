@@ -2,13 +2,14 @@
 
 Trials are asked for in rounds and trained stacked: one read of a batch for all heads of a round. The study is a journal
 file beside the heads, one for each trunk, listing and search space: the same command again goes on where it was, and
-`trials` counts what the study holds, old ones included.
+`trials` counts what the study holds, old ones included. Where no batch size is given, batches are those of fit-head
+without a learning rate, ten steps an epoch or more; a study that was begun with the declared default goes on with it.
 """
 
 import hashlib
+import importlib.util
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +18,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
-from featcache.errors import CacheError, MachineError, UsageError
-from featcache.files import AppendLog, describe_kind, make_folder, parse_json
+from featcache.errors import CacheError, UsageError
 from featcache.heads.config import SETTINGS, HeadConfig
+from featcache.heads.default_grid import default_batch_size
 from featcache.heads.fit_linear import (
     CHECK_SECONDS,
+    COMPILING,
     Fit,
     head_section,
     keep_heads,
@@ -29,8 +31,10 @@ from featcache.heads.fit_linear import (
 )
 from featcache.heads.grid import HeadOptions, head_configs
 from featcache.heads.linear import Scores, merit
+from featcache.heads.optuna_study import open_study
 from featcache.heads.saved import heads_folder
 from featcache.heads.splits import Splits, read_splits
+from featcache.heads.training_device import choose_training_device
 from featcache.recipe import HeadKeywords, StoreOptions, pick_options
 
 if TYPE_CHECKING:
@@ -93,6 +97,12 @@ class _SearchSpace:
         rounded: dict[str, Any] = {name: float(f"{v:.3g}") if isinstance(v, float) else v for name, v in values.items()}
         return replace(self.base, **rounded)
 
+    def study_file(self, folder: Path, sources: Sequence[object]) -> Path:
+        """Return where the study of this space is kept, of these features: its name says both."""
+        fixed = {name: value for name, value in self.base.changed.items() if name not in self.searched}
+        text = json.dumps([fixed, list(self.searched), self.select, sources], sort_keys=True)
+        return folder / f"search-{hashlib.sha256(text.encode()).hexdigest()[:8]}.log"
+
     def merit(self, scores: Scores) -> float:
         """Return what the study maximises; not finite where a head diverged."""
         return merit(scores, self.select)[0]
@@ -131,9 +141,9 @@ def search(
         MachineError: no such device, or memory or disk are full.
     """
     if not 1 <= trials <= MOST_TRIALS:
-        raise UsageError(f"--trials: found {trials}, expected 1 to {MOST_TRIALS:,}")
+        raise UsageError(f"--trials: found {trials}, expected 1 to {MOST_TRIALS:,}").correct("--trials", "50")
     refuse_check_seconds(check_seconds)
-    optuna = _import_optuna()
+    _require_optuna()
     options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)
     request = DatasetRequest(**options)
     searched = tuple(setting for setting in SPACE if flags.get(setting) is None)
@@ -148,17 +158,19 @@ def search(
             f"{request.advise_extract('val')}."
         )
 
-    from featcache.trunks import choose_device
-
-    on = choose_device("cpu" if device == "auto" and base.exact else device)
+    on = choose_training_device(device, exact=section.exact)
     folder = heads_folder(splits.source, request.recipe.name, request.variant)
+    sources = [splits.train.source, splits.val.source]
     space = _SearchSpace(base, searched, section.select)
-    study = _open_study(optuna, folder, space, [splits.train.source, splits.val.source])
+    if "batch_size" not in section.model_fields_set and not space.study_file(folder, sources).exists():
+        space = replace(space, base=replace(base, batch_size=default_batch_size(len(splits.train.y))))
+    path = space.study_file(folder, sources)
+    study = open_study(path, seed=base.seed, startup_trials=ROUND, warmup_epochs=max(1, base.epochs // 10))
     earlier = len([trial for trial in study.trials if trial.state.is_finished()])
     begun, done, pruned = time.monotonic(), earlier, 0
     while done < trials:
         count = min(ROUND, trials - done)
-        pruned += _run_round(study, space, splits, count, on)
+        pruned += _run_round(study, space, splits, count, on, lambda: progress(COMPILING, earlier, trials))
         done += count
         progress("searching", done, trials)
     return Search(
@@ -166,11 +178,13 @@ def search(
         trials=done,
         new=done - earlier,
         pruned=pruned,
-        study=folder / f"search-{study.study_name}.log",
+        study=path,
     )
 
 
-def _run_round(study: "optuna.Study", space: _SearchSpace, splits: Splits, count: int, device: str) -> int:
+def _run_round(
+    study: "optuna.Study", space: _SearchSpace, splits: Splits, count: int, device: str, on_compile: Callable[[], None]
+) -> int:  # fmt: skip
     """Train `count` trials side by side and tell the study how they did; return how many of them were pruned."""
     import optuna
 
@@ -193,7 +207,9 @@ def _run_round(study: "optuna.Study", space: _SearchSpace, splits: Splits, count
         return pruned
 
     configs = [space.suggest(trial) for trial in trials]
-    heads = train_heads(splits.in_memory, splits.val, configs, select=space.select, device=device, watch=watch)
+    heads = train_heads(
+        splits.in_memory, splits.val, configs, select=space.select, device=device, watch=watch, on_compile=on_compile
+    )
     for index, (trial, head) in enumerate(zip(trials, heads, strict=True)):
         if index in pruned:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
@@ -235,62 +251,6 @@ def _fit_best(
     )
 
 
-def _open_study(optuna: Any, folder: Path, space: _SearchSpace, sources: Sequence[object]) -> "optuna.Study":
-    """Return the study of these features and this space, as far as it has come."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-
-    fixed = {name: value for name, value in space.base.changed.items() if name not in space.searched}
-    text = json.dumps([fixed, list(space.searched), space.select, sources], sort_keys=True)
-    name = hashlib.sha256(text.encode()).hexdigest()[:8]
-    make_folder(folder)
-    path = folder / f"search-{name}.log"
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    _refuse_foreign(path)
-    try:
-        backend = JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path)))
-        study: optuna.Study = optuna.create_study(
-            storage=JournalStorage(backend),
-            study_name=name,
-            load_if_exists=True,
-            direction="maximize",
-            sampler=optuna.samplers.TPESampler(seed=space.base.seed, constant_liar=True),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=ROUND, n_warmup_steps=max(1, space.base.epochs // 10)),
-        )
-    except OSError as error:
-        raise MachineError(f"{path}: the study cannot be kept: {error.strerror}") from None
-    except Exception as error:  # Optuna replays what a file says, and raises whatever that makes it raise
-        raise CacheError(
-            f"{path}: this is not a study: {type(error).__name__}: {error}; remove the file to begin a new one"
-        ) from None
-    return study  # type: ignore[no-any-return]
-
-
-def _refuse_foreign(path: Path) -> None:
-    """Hold a study's file against what it is before Optuna opens it: a regular file of lines of JSON.
-
-    Raises:
-        CacheError: a pipe, a link, a device, a folder stands in its place or in that of its lock; or it is no study.
-    """
-    way_out = "remove the file to begin a new study"
-    lock = path.with_name(path.name + ".lock")
-    if os.path.lexists(lock) and (kind := describe_kind(os.lstat(lock).st_mode)):
-        raise CacheError(f"{lock}: it is {kind}, expected the lock of a study; remove it")
-    try:
-        for number, line in enumerate(AppendLog(path).iter_lines(), start=1):
-            if line.data is None or (line.whole and not isinstance(parse_json(line.data), dict)):
-                raise CacheError(f"{path}: this is not a study: line {number} is not a JSON object; {way_out}")
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise CacheError(f"{path}: this study cannot be read: {error.strerror}; {way_out}") from None
-    except ValueError as error:
-        raise CacheError(f"{path}: this is not a study: {error}; {way_out}") from None
-
-
-def _import_optuna() -> Any:
-    try:
-        import optuna
-    except ImportError:
-        raise UsageError("featcache search needs Optuna: pip install 'featcache[search]'") from None
-    return optuna
+def _require_optuna() -> None:
+    if importlib.util.find_spec("optuna") is None:
+        raise UsageError("featcache search needs Optuna: pip install 'featcache[search]'")

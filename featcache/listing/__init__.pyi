@@ -5,18 +5,20 @@ from .flat_folder import is_flat as is_flat
 from .folder import find_splits as find_splits
 from .leakage import Leak as Leak
 from .leakage import find_leaks as find_leaks
+from .leftovers import DECODED_SUFFIXES as DECODED_SUFFIXES
 from .leftovers import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from .leftovers import VIDEO_SUFFIXES as VIDEO_SUFFIXES
 from .leftovers import count_leftovers as count_leftovers
 from .leftovers import is_left_out as is_left_out
 from .leftovers import note_leftovers as note_leftovers
 from .listing import Listing as Listing
+from .listing import frame_path as frame_path
 from .listing import is_frame_path as is_frame_path
 from .listing import take_subset as take_subset
 from .listing import video_and_frame as video_and_frame
 from .paths import readable as readable
 from .paths import shown_path as shown_path
 from .recognition import TABLE_SUFFIXES as TABLE_SUFFIXES
-from .recognition import VIDEO_SUFFIXES as VIDEO_SUFFIXES
 from .recognition import RecognizedData as RecognizedData
 from .recognition import recognize_data as recognize_data
 from .source import USUAL_SPLITS as USUAL_SPLITS
@@ -30,3 +32,4 @@ from .sources import name_variant as name_variant
 from .sources import resolve_source as resolve_source
 from .split_assignment import AssignedSplits as AssignedSplits
 from .split_assignment import group_rows as group_rows
+from .videos import find_videos as find_videos

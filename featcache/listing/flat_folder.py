@@ -55,7 +55,7 @@ def refuse_undivided(root: str, classes: Sequence[str], data_set: str) -> NoRetu
     more = f" and {len(classes) - _NAMED:,} more" if len(classes) > _NAMED else ""
     named = ", ".join(shown_path(name) for name in classes[:_NAMED]) + more
     typed = os.path.relpath(root) if os.path.abspath(root).startswith(os.path.join(os.getcwd(), "")) else root
-    raise DataError(
+    error = DataError(
         f"{root}: the folders in it are classes ({named}), and there is no train, val or test. Let featcache divide "
         f"the images, on the command line:\n"
         f"  featcache extract {shlex.quote(typed)} --val 0.15 --test 0.15\n"
@@ -66,6 +66,7 @@ def refuse_undivided(root: str, classes: Sequence[str], data_set: str) -> NoRetu
         f'(`featcache init {shlex.quote(typed)}` writes that file; by = "clip" keeps the images of one folder '
         f"together.)"
     )
+    raise error.correct("--val", "0.15").correct("--test", "0.15")
 
 
 def _has_clips(classes: Sequence[str]) -> bool:

@@ -9,19 +9,22 @@ A flat folder, `<root>/<class>/.../image`, has no splits: it is listed as one, w
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from featcache.errors import DataError
-from featcache.files import NAME_PATTERN
-from featcache.listing.flat_folder import POOL, is_flat, refuse_undivided
+from featcache.files import NAME_PATTERN, nearest_path
+from featcache.listing.flat_folder import POOL, has_split_name, is_flat, refuse_undivided
 from featcache.listing.folder_names import check_clips, check_names
 from featcache.listing.leftovers import IMAGE_SUFFIXES, is_left_out
 from featcache.listing.listing import Listing
 from featcache.listing.paths import encode_name, shown_path
-from featcache.listing.source import describe_splits, order_splits
+from featcache.listing.source import describe_splits, nearest_split, order_splits
+from featcache.listing.videos import find_videos
+from featcache.text import counted
 
 _NAMED = 10  # folders in a message
 
@@ -79,12 +82,7 @@ def find_splits(root: str, *, data_set: str = "") -> list[str]:
         DataError: no such folder, or nothing in it that could be a split.
     """
     if not os.path.isdir(root):
-        what = "is a file" if os.path.exists(root) else "does not exist"
-        raise DataError(
-            f"{root}: the folder of {f'data set {data_set!r}' if data_set else 'images'} {what}; "
-            f"expected <root>/<split>/<class>/.../image. "
-            f"Name yours with --data DIR, or the root in the recipe."
-        )
+        raise _no_folder_error(root, data_set)
     left_out: list[str] = []
     entries = _entries(root, left_out, "")
     names = [entry.name for entry in entries if _is_folder(entry) and not _is_cache(entry.path)]
@@ -92,11 +90,30 @@ def find_splits(root: str, *, data_set: str = "") -> list[str]:
         images = any(entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries)
         above = "; images lie right in it: where it is a class, name the folder above it" if images else ""
         shown = f" but {', '.join(map(shown_path, left_out[:_NAMED]))}" if left_out else ""
-        raise DataError(
-            f"{root}: no folder in it{shown}; expected <root>/<split>/<class>/.../image, for example train/cats/1.jpg"
-            f"{above}"
+        error = DataError(
+            f"{root}: no folder in it{shown}; expected <root>/<class>/image or <root>/<split>/<class>/image{above}"
         )
+        raise error.correct(root, shlex.quote(_data_set_above(root))) if images else error
     return order_splits(names)
+
+
+def _no_folder_error(root: str, data_set: str) -> DataError:
+    """Return the error that a data set's folder is not there, or is a file, with the folder that may be meant."""
+    is_file = os.path.exists(root)
+    meant = _data_set_above(os.path.dirname(root)) if is_file else nearest_path(root)
+    hint = f" Did you mean {shown_path(meant)}?" if meant else ""
+    error = DataError(
+        f"{root}: the folder of {f'data set {data_set!r}' if data_set else 'images'} "
+        f"{'is a file' if is_file else 'does not exist'}; expected <root>/<class>/image or "
+        f"<root>/<split>/<class>/image.{hint} Name yours with --data DIR, or the root in the recipe."
+    )
+    return error.correct(root, shlex.quote(meant)) if meant else error
+
+
+def _data_set_above(folder: str) -> str:
+    """Return the data set that a class's folder belongs to: the folder above it, or above its split."""
+    above = os.path.dirname(folder.rstrip(os.sep)) or "."
+    return (os.path.dirname(above) or ".") if has_split_name([os.path.basename(above)]) else above
 
 
 def _is_cache(folder: str) -> bool:
@@ -125,7 +142,9 @@ def list_folder(root: str, split: str, *, data_set: str, variant: str = "all", i
         refuse_undivided(root, names, data_set)
     known = [POOL] if flat else names
     if split not in known:
-        raise DataError(f"{root}: no split {split!r} in it; {describe_splits(known, instead_of=split)}")
+        error = DataError(f"{root}: no split {split!r} in it; {describe_splits(known, instead_of=split)}")
+        close = nearest_split(split, known)
+        raise error if close is None else error.correct(split, shlex.quote(close))
     left_out: list[str] = []
     top = _entries(root, left_out, "")
     if flat:
@@ -140,6 +159,12 @@ def list_folder(root: str, split: str, *, data_set: str, variant: str = "all", i
     check_clips(root, rows.clips)
     if not classes or not rows.paths:
         loose = [name for name in rows.ignored if name.lower().endswith(IMAGE_SUFFIXES)]
+        if not loose and (videos := find_videos(root)):
+            raise DataError(
+                f"{root}: no image is in a class folder, but {counted(len(videos), 'video')}, such as "
+                f"{shown_path(videos[0])}. `featcache init {shlex.quote(os.path.relpath(root))}` writes a recipe for "
+                f"{'it' if len(videos) == 1 else 'them'}."
+            )
         found_instead = f"{loose[0]}, right below the split" if loose else "no image"
         raise DataError(
             f"{root}: split {split!r} has no image in a class folder; found {found_instead}, expected "

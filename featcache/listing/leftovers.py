@@ -15,6 +15,9 @@ from featcache.listing.paths import shown_path
 
 # Files that are images by their names; see docs/images.md.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
+# Files that are videos by their names, and those of them that are decoded; see docs/videos.md.
+DECODED_SUFFIXES = (".mp4", ".mov", ".m4v")
+VIDEO_SUFFIXES = (*DECODED_SUFFIXES, ".avi", ".mkv")
 
 _MADE_BY_SYSTEMS = frozenset(
     name.casefold()

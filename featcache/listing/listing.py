@@ -85,7 +85,12 @@ class Listing:
 
 
 def frame_path(video: str, frame: str) -> str:
-    """Return the path of one frame: that of its video, and its number (from 0), such as "vp1/run.mp4#000123"."""
+    """Return the path of one frame: that of its video, and its number (from 0), such as "vp1/run.mp4#000123".
+
+    Args:
+        video: The path of the video.
+        frame: The frame's number, in six digits or as many as it needs.
+    """
     return f"{video}#{frame}"
 
 

@@ -1,19 +1,20 @@
 """What lies in a folder that nobody has described yet: images in splits or classes, Drive&Act, a table, videos."""
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from featcache.errors import DataError
+from featcache.files import nearest_path
 from featcache.listing import sheet
 from featcache.listing.drive_act import ANNOTATIONS, find_views
 from featcache.listing.flat_folder import has_split_name, is_flat, list_folders
 from featcache.listing.folder import find_splits
-from featcache.listing.leftovers import IMAGE_SUFFIXES
+from featcache.listing.leftovers import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 TABLE_SUFFIXES = (".csv", ".parquet", ".pq")
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv")
 _MOST_FILES = 100_000  # that are looked at in search of a video
 _ROLES: Mapping[str, Sequence[str]] = {  # of a table's columns: how they are usually called
     "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "photo"),
@@ -52,7 +53,10 @@ def recognize_data(path: str) -> RecognizedData:
     if os.path.isfile(path) and path.lower().endswith(TABLE_SUFFIXES):
         return _recognize_table(path)
     if not os.path.isdir(path):
-        raise DataError(f"{path}: {'no table' if os.path.exists(path) else 'no such folder'}; name a folder of images")
+        is_file = os.path.exists(path)
+        error = DataError(f"{path}: {'no table' if is_file else 'no such folder'}; name a folder of images")
+        close = None if is_file else nearest_path(path)
+        raise error if close is None else error.correct(path, shlex.quote(close))
     path = os.path.normpath(path)
     here = _recognize_folder(path)
     below = [] if here is not None else [_recognize_folder(os.path.normpath(folder)) for folder in list_folders(path)]
@@ -61,7 +65,8 @@ def recognize_data(path: str) -> RecognizedData:
         return recognized[0]
     if recognized:
         named = ", ".join(data.path for data in recognized)
-        raise DataError(f"{path}: several data sets are in it ({named}); name one of them: `featcache init FOLDER`")
+        example = f"`featcache init {shlex.quote(recognized[0].path)}`"
+        raise DataError(f"{path}: several data sets are in it ({named}); name one of them, as in {example}")
     raise DataError(
         f"{path}: no data set is in it; expected images, as <class>/…/image or <split>/<class>/…/image, Drive&Act's "
         f"{ANNOTATIONS}, a table (.csv, .parquet) of paths and labels, or videos"
@@ -85,7 +90,8 @@ def _recognize_folder(path: str) -> RecognizedData | None:
     if len(tables) == 1:
         return _recognize_table(os.path.normpath(os.path.join(path, tables[0])))
     if tables:
-        raise DataError(f"{path}: several tables are in it ({', '.join(tables)}); name one: `featcache init TABLE`")
+        example = f"`featcache init {shlex.quote(os.path.normpath(os.path.join(path, tables[0])))}`"
+        raise DataError(f"{path}: several tables are in it ({', '.join(tables)}); name one of them, as in {example}")
     return RecognizedData(kind="videos", path=path, names=tuple(names)) if _has_file(path, VIDEO_SUFFIXES) else None
 
 

@@ -34,6 +34,13 @@ class AssignedSplits:
     has_disjoint_splits = False
 
     def __init__(self, source: DataSource, section: SplitSection, recorded: Mapping[str, str]) -> None:
+        """Divide a data set; nothing is listed yet.
+
+        Args:
+            source: The data set, whose train split is divided.
+            section: The shares, the unit and the seed.
+            recorded: Group -> split, as they were assigned before; these stay where they are.
+        """
         self.source, self.section, self.recorded = source, section, recorded
 
     @property
@@ -77,8 +84,8 @@ class AssignedSplits:
         rows = np.flatnonzero([self.groups[group] == split for group in self._group_of_row])
         if not len(rows):
             raise DataError(
-                f"{self._pool.root}: none of the images that were assigned to split {split!r} is left; another seed "
-                f"in data.split assigns all of them anew"
+                f"{self._pool.root}: none of the images that were assigned to split {split!r} is left; another seed, "
+                f"such as --split-seed {self.section.seed + 1}, assigns all of them anew"
             )
         part = dataclasses.replace(self._pool.take(rows), split=split)
         return part if split == POOL else dataclasses.replace(part, ignored=(), left_out=())

@@ -1,6 +1,7 @@
 """A table of images: a CSV or Parquet file with the columns path and label, and optionally split, clip and subject.
 
-Relative paths are relative to the table.
+Relative paths are relative to the table. A path may also name a frame of a video, `clips/run1.mp4#000123`; then every
+path of the table does.
 """
 
 import dataclasses
@@ -15,7 +16,8 @@ import numpy as np
 from featcache.errors import DataError
 from featcache.files import NAME_PATTERN
 from featcache.listing import sheet
-from featcache.listing.listing import Listing
+from featcache.listing.leftovers import DECODED_SUFFIXES
+from featcache.listing.listing import Listing, is_frame_path, video_and_frame
 from featcache.listing.paths import readable
 from featcache.listing.sheet import Sheet
 from featcache.listing.source import describe_splits, order_splits
@@ -80,6 +82,7 @@ class Table:
             root=os.path.dirname(self.path),
             classes=tuple(classes),
             paths=tuple(columns["path"]),
+            videos=bool(len(table)) and all(map(_is_frame, columns["path"])),
             labels=np.array([index[name] for name in columns["label"]], dtype=np.int64),
             clips=tuple(columns.get("clip", empty)),
             subjects=tuple(columns.get("subject", empty)),
@@ -114,7 +117,13 @@ def _row_faults(folder: str, columns: Mapping[str, Sequence[str]], table: Sheet)
         reason = f"a blank {role}; leave the cell empty where there is none"
         faults += [(row, reason) for row, value in enumerate(column) if value in blank] if blank else []
     paths = columns.get("path", ())
-    faults += [(row, f"no file {readable(paths[row])!r}") for row in _missing_files(folder, paths)]
+    frames = list(map(_is_frame, paths))
+    if any(frames) and not all(frames):
+        faults.append(
+            (frames.index(False), "an image, where other rows name frames of videos: make two tables of them")
+        )
+    files = [video_and_frame(path)[0] if is_frame else path for path, is_frame in zip(paths, frames, strict=True)]
+    faults += [(row, f"no file {readable(files[row])!r}") for row in _missing_files(folder, files)]
     if {"path", "label"} <= columns.keys():
         faults += [(row, f"the same row as {table.place(before)}") for row, before in _repeated_rows(columns)]
     return [f"{table.place(row)}: {fault}" for row, fault in sorted(faults)]
@@ -150,6 +159,11 @@ def _repeated_rows(columns: Mapping[str, Sequence[str]]) -> Iterator[tuple[int, 
         before = first.setdefault((paths[row], *(column[row] for column in others)), row)
         if before != row:
             yield row, before
+
+
+def _is_frame(path: str) -> bool:
+    """Return whether a path names a frame of a video."""
+    return is_frame_path(path) and video_and_frame(path)[0].lower().endswith(DECODED_SUFFIXES)
 
 
 def _missing_files(folder: str, paths: Sequence[str]) -> list[int]:

@@ -13,7 +13,6 @@ not changed by then.
 import contextlib
 import json
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -21,11 +20,11 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from featcache.files import open_file
+from featcache.files import now_ns, open_file, to_file_stat, wait_while_racy
 from featcache.loader.worker import Channel, serve
 from featcache.media import BadImageError, BadVideoError, copy_image, decode_frames, hash_video, resize_and_crop
 
-_GRAIN, _WHOLE_SECONDS = 20_000_000, 2_000_000_000  # ns: a file as young as this may change without its stat showing it
+_LONGEST_WAIT = 2.0  # seconds; enough where a file system keeps whole seconds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,15 +62,11 @@ def _decode_videos(channel: Channel) -> None:
 def identify(file: BinaryIO, known: dict[str, Any] | None) -> dict[str, Any]:
     """Return the digest and the stat of an open video, or why there is none; hashed, unless it is what is known."""
     try:
-        before = os.fstat(file.fileno())
-        read_at = time.time_ns()
+        read_at = now_ns()
         if known is not None and known["stat"] == _read_status(file):
             return {**known, "read_at": read_at}
-        has_whole_seconds = before.st_mtime_ns % 10**9 == before.st_ctime_ns % 10**9 == 0
-        age = read_at - max(before.st_mtime_ns, before.st_ctime_ns)
-        if 0 <= age < (grain := _WHOLE_SECONDS if has_whole_seconds else _GRAIN):
-            time.sleep((grain - age) / 1e9)
-        status, read_at = _read_status(file), time.time_ns()
+        wait_while_racy(to_file_stat(os.fstat(file.fileno())), read_at, _LONGEST_WAIT)
+        status, read_at = _read_status(file), now_ns()
         digest = hash_video(file)
         if _read_status(file) != status:
             return {"failed": "it changed while it was read"}
@@ -108,8 +103,7 @@ def _hand_out(video: _OpenVideo, channel: Channel) -> None:
 
 
 def _read_status(file: BinaryIO) -> list[int]:
-    status = os.fstat(file.fileno())
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    return list(to_file_stat(os.fstat(file.fileno())))
 
 
 def _describe_unreadable(error: Exception) -> str:

@@ -21,3 +21,4 @@ from .video import has_video_decoder as has_video_decoder
 from .video import hash_video as hash_video
 from .video import require_video_decoder as require_video_decoder
 from .video import sample_frames as sample_frames
+from .video import sample_numbers as sample_numbers

@@ -8,12 +8,13 @@ has no checksums: as in a JPEG, a changed byte may pass for a picture.
 `docs/videos.md` states the outcomes. PyAV is an optional extra; nothing here needs torch.
 """
 
+import contextlib
 import hashlib
 import heapq
 import importlib.util
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +22,15 @@ import numpy.typing as npt
 from featcache.errors import MachineError
 from featcache.media.transform import MAX_PIXELS
 
+Frame = TypeVar("Frame")
+
 _DOMAIN = b"featcache video frame 1\0"  # no file's sha256 is taken of bytes that a frame's is taken of
 _BLOCK = 1 << 20
 # MP4 and MOV keep a table of their frames and of the time of each. Of others (Matroska, AVI, MPEG-TS) a damaged part
 # is left out without a word, and a playlist that is named like a video would open other files.
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2"
 _REMUX = "`ffmpeg -i VIDEO -c copy OUT.mp4` may make one"
+_NO_TIMES = f"its packets carry no timestamps; a video that has them is needed; {_REMUX}"
 _STRICT = {"err_detect": "crccheck+bitstream+buffer+explode", "max_pixels": str(MAX_PIXELS)}
 
 
@@ -124,39 +128,80 @@ def sample_frames(file: BinaryIO, per_second: float) -> Generator[SampledFrame, 
     Raises:
         BadVideoError: as `decode_frames`; what was yielded until then is right.
     """
-    due = first = 0.0
-    for number, frame in enumerate(_shown_frames(file)):
-        first = float(frame.time) if number == 0 else first
-        seconds = float(frame.time) - first
-        if seconds < due - 1e-6:  # a time base that cannot say 1/3 exactly
-            continue
-        due += (int((seconds - due) * per_second) + 1) / per_second  # a gap in the video is not made up for
+    timed = ((float(frame.time), frame) for frame in _shown_frames(file))
+    for number, seconds, frame in _sample(timed, per_second):
         if frame.width * frame.height > MAX_PIXELS:
             raise BadVideoError(f"frame {number}: more than {MAX_PIXELS / 1e6:.0f} megapixels")
         yield SampledFrame(number, seconds, frame.to_ndarray(format="rgb24"))
 
 
-def _shown_frames(file: BinaryIO) -> Iterator[Any]:
-    """Yield every frame that a player shows, in order."""
+def sample_numbers(file: BinaryIO, per_second: float) -> list[int]:
+    """Return the numbers of the frames that `sample_frames` yields, by the video's own table of times.
+
+    Nothing is decoded, so that damage inside a frame is not seen.
+
+    Args:
+        file: The open video.
+        per_second: How many frames of each second.
+
+    Raises:
+        BadVideoError: it is no video that can be decoded, or its frames carry no times.
+    """
+    with _open_stream(file) as (container, stream):
+        packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+        if any(packet.pts is None for packet in packets):
+            raise BadVideoError(_NO_TIMES)
+        times = sorted(float(packet.pts * packet.time_base) for packet in packets)
+    return [number for number, _, _ in _sample(((time, None) for time in times), per_second)]
+
+
+def _sample(timed: Iterable[tuple[float, Frame]], per_second: float) -> Iterator[tuple[int, float, Frame]]:
+    """Yield so many of the frames of each second: number, seconds from the first one, and the frame."""
+    due = first = 0.0
+    for number, (time, frame) in enumerate(timed):
+        first = time if number == 0 else first
+        seconds = time - first
+        if seconds < due - 1e-6:  # a time base that cannot say 1/3 exactly
+            continue
+        due += (int((seconds - due) * per_second) + 1) / per_second  # a gap in the video is not made up for
+        yield number, seconds, frame
+
+
+@contextlib.contextmanager
+def _open_stream(file: BinaryIO) -> Iterator[tuple[Any, Any]]:
+    """Yield the container and the stream of a video.
+
+    Raises:
+        BadVideoError: there is none that can be decoded.
+    """
     import av
 
     file.seek(0)
-    count = 0
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
     try:
         with av.open(file, "r", options=options, metadata_errors="replace", buffer_size=_BLOCK) as container:
             stream: Any = container.streams.best("video")
             if stream is None or stream.codec_context is None:
                 raise BadVideoError("no video stream in it that can be decoded")
-            stream.codec_context.options = _STRICT
-            stream.codec_context.thread_type = "NONE"  # the order of errors must not depend on the machine
-            pending: list[int] = []  # timestamps of the packets whose frame has not been shown
+            yield container, stream
+    except av.FFmpegError as error:
+        raise BadVideoError(f"no MP4 video that can be decoded; {_REMUX} ({error.strerror})") from None
+
+
+def _shown_frames(file: BinaryIO) -> Iterator[Any]:
+    """Yield every frame that a player shows, in order."""
+    import av
+
+    count = 0
+    with _open_stream(file) as (container, stream):
+        stream.codec_context.options = _STRICT
+        stream.codec_context.thread_type = "NONE"  # the order of errors must not depend on the machine
+        pending: list[int] = []  # timestamps of the packets whose frame has not been shown
+        try:
             for packet in container.demux(stream):
                 if packet.size and not packet.is_discard:
                     if packet.pts is None:
-                        raise BadVideoError(
-                            f"its packets carry no timestamps; a video that has them is needed; {_REMUX}"
-                        )
+                        raise BadVideoError(_NO_TIMES)
                     heapq.heappush(pending, packet.pts)
                 if packet.is_corrupt:
                     raise BadVideoError(f"cut off or damaged at or behind frame {count}")
@@ -165,11 +210,12 @@ def _shown_frames(file: BinaryIO) -> Iterator[Any]:
                         raise BadVideoError(_describe_loss(count))
                     yield frame
                     count += 1
-            if pending:
-                raise BadVideoError(_describe_loss(count))
-    except av.FFmpegError as error:
-        problem = f"damaged at or behind frame {count}" if count else f"no MP4 video that can be decoded; {_REMUX}"
-        raise BadVideoError(f"{problem} ({error.strerror})") from None
+        except av.FFmpegError as error:
+            if not count:
+                raise
+            raise BadVideoError(f"damaged at or behind frame {count} ({error.strerror})") from None
+        if pending:
+            raise BadVideoError(_describe_loss(count))
 
 
 def _describe_loss(frame: int) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from featcache.arguments import checked
 from featcache.errors import DataError
 from featcache.extraction import Settings
-from featcache.files import expand_home
+from featcache.files import expand_home, nearest_path
 from featcache.heads.saved import finite_or_none
 from featcache.listing import IMAGE_SUFFIXES, count_leftovers, is_left_out, readable
 from featcache.loader import read_images
@@ -41,6 +42,7 @@ class Predictions:
     embedded: int  # images that went through the trunk; of the others the store held the embedding
     seconds: float
     notes: tuple[str, ...] = ()
+    handle: str = ""  # the head as `compare` lists it: "#3 lr0.1-1a2b3c4d"
     chosen: str = ""  # which head "best" or "latest" stood for, and why, in a sentence
 
     def top(self, row: int, count: int = TOP) -> list[tuple[str, float]]:
@@ -131,7 +133,7 @@ def predict(
         for reason, row in zip(predictions.failed, predictions.probabilities, strict=True)
     )
     if all(reasons):
-        raise DataError(f"{readable(paths[0])}: {reasons[0]}; none of {len(paths):,} images can be used")
+        raise _no_usable_image(paths, reasons)
     return Predictions(
         head=model.saved.name,
         trunk=model.sentence,
@@ -142,6 +144,7 @@ def predict(
         embedded=predictions.embedded,
         seconds=time.monotonic() - began,
         notes=(*model.notes, *([count_leftovers(left_out)] if left_out else [])),
+        handle=model.handle,
         chosen=model.chosen,
     )
 
@@ -188,6 +191,14 @@ def _predict_files(
     # Of equal files only one is decoded, and not always the first: a later one's worker may have asked before it.
     failed = [reason or undecodable.get(digest, "") for reason, digest in zip(failed, digests, strict=True)]
     return _FilePredictions([batcher.predictions.get(digest) for digest in digests], failed, embedded)
+
+
+def _no_usable_image(paths: Sequence[str], reasons: Sequence[str]) -> DataError:
+    """Return the error that no image can be used, with the file that a misspelt name most likely means."""
+    first = f"{readable(paths[0])}: {reasons[0]}"
+    error = DataError(first if len(paths) == 1 else f"none of {len(paths):,} images can be used; the first: {first}")
+    close = None if os.path.lexists(paths[0]) else nearest_path(paths[0], suffixes=IMAGE_SUFFIXES)
+    return error if close is None else error.correct(paths[0], shlex.quote(close))
 
 
 def find_images(named: str | Path, left_out: list[str] | None = None) -> list[str]:

@@ -21,6 +21,7 @@ from featcache.heads.saved import (
     ChosenHead,
     SavedModel,
     find_head,
+    list_handles,
     load_model,
     refuse_other_trunk,
 )
@@ -51,6 +52,14 @@ class HeadWithTrunk:
     def chosen(self) -> str:
         """Which head "best" or "latest" stood for, and why, in a sentence; "" where the head was named."""
         return "" if self.which is None else self.which.reason
+
+    @property
+    def handle(self) -> str:
+        """The head as `compare` lists it: "#3 baseline (lr0.1-1a2b3c4d)"."""
+        if self.which is not None:
+            return self.which.handle
+        *_, data_set, variant, _ = self.saved.folder.parts
+        return list_handles(self.store, data_set, variant).describe(self.saved.name)
 
     @property
     def transform(self) -> ImageTransform:
@@ -160,6 +169,7 @@ def open_head(
         "val",
         "test",
         "split_by",
+        "split_seed",
         "fold",
         "view",
         "stride",

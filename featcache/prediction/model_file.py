@@ -2,9 +2,7 @@
 
 import contextlib
 import importlib.util
-import io
 import json
-import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -24,12 +22,13 @@ from featcache.prediction.library_model import (
     require_equal_onnx,
 )
 from featcache.prediction.model import NO_PROBABILITIES, HeadWithTrunk, open_head
+from featcache.prediction.serialized import to_onnx, to_state_dict
 from featcache.recipe import StoreOptions
 from featcache.trunks import ARCHITECTURES, architecture
 
 MODEL_SUFFIXES = (".pt", ".onnx")
 _MOST_BYTES = 1 << 24  # of the description of a model
-OPSET = 17  # the first that has layer normalisation as one operator
+UNIT_LENGTH = "each embedding is divided by its Euclidean length before the last layer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,7 @@ class Exported:
     outputs: int
     head: str
     notes: tuple[str, ...]
+    handle: str = ""  # the head as `compare` lists it: "#3 lr0.1-1a2b3c4d"
     chosen: str = ""  # which head "best" or "latest" stood for, and why, in a sentence
 
     def to_json(self) -> dict[str, Any]:
@@ -82,24 +82,29 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
     """
     to = Path(expand_home(to))
     if to.suffix.lower() not in MODEL_SUFFIXES:
-        raise UsageError(f"--to {readable(str(to))}: expected a name that ends in {' or '.join(MODEL_SUFFIXES)}")
+        error = UsageError(f"--to {readable(str(to))}: expected a name that ends in {' or '.join(MODEL_SUFFIXES)}")
+        raise error.correct("--to", str(to.with_suffix(MODEL_SUFFIXES[0])))
     if not to.parent.is_dir() or to.is_dir():
-        raise UsageError(f"--to {readable(str(to))}: expected a file in a folder that exists")
+        error = UsageError(f"--to {readable(str(to))}: expected a file in a folder that exists")
+        raise error.correct("--to", to.with_suffix(to.suffix.lower()).name)
     about = _description_path(to)
     for target in (to, about):
         if problem := describe_target(target):
             raise UsageError(f"{readable(str(target))}: {problem}; name another file with --to")
     if to.suffix.lower() == ".onnx" and importlib.util.find_spec("onnx") is None:
-        raise MachineError("ONNX files are written with onnx, which is not installed: pip install 'featcache[onnx]'")
+        reason = "ONNX files are written with onnx, which is not installed: pip install 'featcache[onnx]', or write .pt"
+        raise MachineError(reason).correct("--to", str(to.with_suffix(".pt")))
     model = open_head(head, **options)
     layer = model.saved.output_layer
     if layer is None:
-        raise UsageError(_explain_no_layer(model, DatasetRequest(**options)))
+        raise _no_layer_error(head, model, DatasetRequest(**options))
+    if _is_normalized(model) and to.suffix.lower() == ".pt":
+        raise _needs_onnx(to)
     is_own = _is_own_vit(model)
     network = _build_network(model, layer) if is_own else build_library_network(model, layer)
-    if model.saved.settings.get("normalize", "none") != "none":
-        _normalize_embeddings(network, to)
-    serialize = {".pt": _to_state_dict, ".onnx": _to_onnx}[to.suffix.lower()]
+    if _is_normalized(model):
+        _normalize_embeddings(network)
+    serialize = {".pt": to_state_dict, ".onnx": to_onnx}[to.suffix.lower()]
     parameters = sum(value.numel() for value in network.parameters())
     with translate_os_errors(to):
         with contextlib.nullcontext() if is_own else explain_onnx_failure(model.store.trunk.spec.arch):
@@ -116,6 +121,7 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
         outputs=len(model.saved.classes),
         head=model.saved.name,
         notes=_notes(model, layer),
+        handle=model.handle,
         chosen=model.chosen,
     )
 
@@ -133,17 +139,20 @@ def _description_path(to: Path) -> Path:
     return about if is_own else to.with_name(f"{to.name}.json")
 
 
-def _explain_no_layer(model: HeadWithTrunk, request: DatasetRequest) -> str:
-    """Return why a classifier is not exported and, if "best" or "latest" stood for it, which head can be."""
+def _no_layer_error(typed: str | None, model: HeadWithTrunk, request: DatasetRequest) -> UsageError:
+    """Return why a classifier is not exported, and which head can be."""
     reason = (
         f"{model.saved.name}: only a linear model is a layer of the network: a head of `featcache fit-head`, or "
         f"logreg, ridge, lda or linear-svm of `featcache fit`"
     )
-    if not model.chosen:
-        return reason
+    if model.which is None:  # a folder was named
+        return UsageError(reason)
     head = next((one.name for one in rank_models(request)[0] if one.is_head and not one.has_diverged), None)
-    best = f"the best head is {head}: name it" if head else "there is no head yet: run `featcache fit-head`"
-    return f"{reason}; {best}. ({model.chosen})"
+    fit = request.command_line("fit-head")
+    best = f"the best head is {head}: name it" if head else f"there is no head yet: run `{fit}`"
+    chosen = f" ({model.chosen})" if model.chosen else ""
+    error = UsageError(f"{reason}; {best}.{chosen}")
+    return error.correct(typed or "best", head) if head else error
 
 
 def _build_network(model: HeadWithTrunk, layer: OutputLayer) -> Any:
@@ -170,12 +179,21 @@ def _build_network(model: HeadWithTrunk, layer: OutputLayer) -> Any:
     return network.eval()
 
 
-def _normalize_embeddings(network: Any, to: Path) -> None:
-    """Have a network scale its embeddings to length 1 before the head, as `featcache.heads.unit_rows` does.
+def _is_normalized(model: HeadWithTrunk) -> bool:
+    """Return whether the head takes embeddings of length 1."""
+    return bool(model.saved.settings.get("normalize", "none") != "none")
 
-    Raises:
-        UsageError: the file is to be a state dict: torchvision's class has no such layer.
-    """
+
+def _needs_onnx(to: Path) -> UsageError:
+    """Return the error that torchvision's class, whose state dict the file is to be, has no layer that normalises."""
+    return UsageError(
+        f"--to {readable(str(to))}: the head was trained with --normalize l2, and torchvision's class does not scale "
+        f"embeddings to length 1; expected a name that ends in .onnx"
+    ).correct("--to", str(to.with_suffix(".onnx")))
+
+
+def _normalize_embeddings(network: Any) -> None:
+    """Have a network scale its embeddings to length 1 before the head, as `featcache.heads.unit_rows` does."""
     import torch
 
     class UnitLength(torch.nn.Module):
@@ -184,37 +202,7 @@ def _normalize_embeddings(network: Any, to: Path) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.nn.functional.normalize(x, dim=1)
 
-    if to.suffix.lower() == ".pt":
-        raise UsageError(
-            f"--to {readable(str(to))}: the head was trained with --normalize l2, and the library's class does not "
-            f"scale embeddings to length 1; expected a name that ends in .onnx"
-        )
     network.heads = torch.nn.Sequential(UnitLength(), network.heads)
-
-
-def _to_state_dict(network: Any, input_size: tuple[int, int]) -> bytes:  # noqa: ARG001 (as `_to_onnx`)
-    """Return the bytes of a file with the network's state dict."""
-    import torch
-
-    file = io.BytesIO()
-    torch.save({name: value.detach().contiguous() for name, value in network.state_dict().items()}, file)
-    return file.getvalue()
-
-
-def _to_onnx(network: Any, input_size: tuple[int, int]) -> bytes:
-    """Return the bytes of an ONNX file of the network, for images of (height, width) pixels."""
-    import torch
-
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # this exporter is an old one, and says so; see docs/decisions/031-onnx.md
-        torch.onnx.export(
-            network, (torch.zeros(2, 3, *input_size),), file,  # type: ignore[arg-type]
-            dynamo=False, opset_version=OPSET,
-            input_names=["pixels"], output_names=["logits"],
-            dynamic_axes={"pixels": {0: "images"}, "logits": {0: "images"}},
-        )  # fmt: skip
-    return file.getvalue()
 
 
 def _describe_model(model: HeadWithTrunk, layer: OutputLayer, to: Path, parameters: int) -> dict[str, Any]:
@@ -240,6 +228,7 @@ def _describe_model(model: HeadWithTrunk, layer: OutputLayer, to: Path, paramete
             "softmax": "not applied",
             "gives_probabilities": layer.is_softmax,
         },
+        "embedding": UNIT_LENGTH if _is_normalized(model) else None,
         "head": model.saved.name,
         "trunk": {"weights": model.store.trunk.weights_name, "sha256": spec.weights_sha256, "compute": spec.compute},
         "notes": list(_notes(model, layer)),
@@ -267,6 +256,8 @@ def _describe_constructor(model: HeadWithTrunk) -> str:
 def _notes(model: HeadWithTrunk, layer: OutputLayer) -> tuple[str, ...]:
     """Return what everyone who uses the file should know, as sentences."""
     notes = [note for note in model.notes if note != NO_PROBABILITIES]
+    if _is_normalized(model):
+        notes.append(f"between trunk and head, which torchvision's class does not have: {UNIT_LENGTH}")
     if not layer.is_softmax:
         notes.append(
             f"the largest of the outputs is the answer of {model.saved.name}; their softmax is not its probabilities"

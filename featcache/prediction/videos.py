@@ -15,7 +15,7 @@ from featcache.errors import DataError, UsageError
 from featcache.extraction import Settings
 from featcache.files import expand_home, open_file
 from featcache.heads.saved import finite_or_none
-from featcache.listing import readable
+from featcache.listing import DECODED_SUFFIXES, readable
 from featcache.media import (
     BadImageError,
     BadVideoError,
@@ -29,7 +29,6 @@ from featcache.prediction.batcher import PredictionBatcher
 from featcache.prediction.model import HeadWithTrunk, open_head
 from featcache.recipe import StoreOptions
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v")
 PER_SECOND = 2.0  # frames that are looked at
 _PROGRESS_SECONDS = 0.1
 
@@ -61,6 +60,7 @@ class Timeline:
     embedded: int
     seconds: float
     notes: tuple[str, ...] = ()
+    handle: str = ""  # as of `Predictions`
     chosen: str = ""  # which head "best" or "latest" stood for, and why, in a sentence
 
     def segments(self) -> list[Segment]:
@@ -112,7 +112,7 @@ def is_video(path: str) -> bool:
     Args:
         path: of the file, .mp4, .mov or .m4v in upper or lower case.
     """
-    return path.lower().endswith(VIDEO_SUFFIXES)
+    return path.lower().endswith(DECODED_SUFFIXES)
 
 
 @checked
@@ -167,6 +167,7 @@ def timeline(
         embedded=predictions.embedded,
         seconds=time.monotonic() - began,
         notes=model.notes,
+        handle=model.handle,
         chosen=model.chosen,
     )
 

@@ -5,6 +5,7 @@ from .data import FolderData as FolderData
 from .data import SplitSection as SplitSection
 from .data import TableData as TableData
 from .data import UnknownData as UnknownData
+from .head import DeviceSettings as DeviceSettings
 from .head import HeadSettings as HeadSettings
 from .head import SelectionSettings as SelectionSettings
 from .keywords import HeadKeywords as HeadKeywords
@@ -17,11 +18,13 @@ from .load import name_after as name_after
 from .load import read_recipe as read_recipe
 from .load import resolve_recipe as resolve_recipe
 from .load import shipped_recipes as shipped_recipes
+from .options import SPLIT_SEEDS as SPLIT_SEEDS
 from .options import DataOptions as DataOptions
 from .options import StoreOptions as StoreOptions
 from .options import pick_options as pick_options
 from .patterns import FRAMES as FRAMES
 from .patterns import VIDEOS as VIDEOS
+from .recipe import COMMAND_LINE as COMMAND_LINE
 from .recipe import Recipe as Recipe
 from .recipe import check_recipe as check_recipe
 from .sections import HeadSection as HeadSection

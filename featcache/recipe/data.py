@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from featcache.recipe.options import SPLIT_SEEDS
 from featcache.recipe.patterns import check_frame_pattern, check_video_pattern
 from featcache.recipe.sections import PathText, Section, Text
 
@@ -21,7 +22,10 @@ class SplitSection(Section):
         Literal["subject", "clip", "image"],
         Field(description="What is never divided: all rows of one subject, clip or image go to one split."),
     ]
-    seed: Annotated[int, Field(ge=0, lt=10**9, description="Another seed, another division.")] = 0
+    seed: Annotated[
+        int,
+        Field(ge=SPLIT_SEEDS.start, lt=SPLIT_SEEDS.stop, description="Another seed, another division."),
+    ] = SPLIT_SEEDS.start
 
     @property
     def shares(self) -> dict[str, float]:

@@ -118,11 +118,17 @@ class HeadSettings:
     seed: Annotated[
         int, Setting("Seed of the order of the rows; the weights start at zero.", ge=0, lt=2**63, several=True)
     ] = 0
+
+
+@dataclass(kw_only=True)
+class DeviceSettings:
+    """Where the heads of a training may be computed."""
+
     exact: Annotated[
         bool,
         Setting(
-            "Give every head the bits that it has alone, however many heads train side by side and on however many "
-            "threads. On the CPU only; a short training takes a second longer."
+            "Never train on a GPU. On the CPU a head has the same bits alone and among any others, on any number of "
+            "threads, with or without this setting; a GPU does not promise that."
         ),
     ] = False
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from featcache.errors import UsageError
 from featcache.files import decode_utf8, expand_home, open_file, refuse_larger
-from featcache.recipe.recipe import Recipe, check_recipe
+from featcache.recipe.recipe import COMMAND_LINE, Recipe, check_recipe
 from featcache.recipe.trunk import is_import_path
 
 _MOST_BYTES = 1 << 24
@@ -59,13 +59,13 @@ def resolve_recipe(pipeline: str | None = None, *, data: str | None = None, name
         recipe = read_recipe(Path(LOCAL_RECIPE))
     elif data is not None:
         folder: dict[str, Any] = {"name": name or name_after(data), "data": {"root": data}}
-        return check_recipe(folder, where="the command line")
+        return check_recipe(folder, where=COMMAND_LINE)
     else:
         recipe = read_recipe(_find(DRIVE_ACT_RECIPE))
     document = recipe.model_dump(exclude_unset=True)
     document["name"] = name or document["name"]
     document["data"]["root"] = data or document["data"]["root"]
-    return check_recipe(document, where="the command line")
+    return check_recipe(document, where=COMMAND_LINE)
 
 
 def has_local_recipe() -> bool:

@@ -6,6 +6,8 @@ from typing import TypedDict, TypeVar, cast
 
 Options = TypeVar("Options")
 
+SPLIT_SEEDS = range(10**9)  # of a division into splits; the first is the default
+
 
 class DataOptions(TypedDict, total=False):
     """Which data set, and which cache; what is left out is None."""
@@ -17,6 +19,7 @@ class DataOptions(TypedDict, total=False):
     val: float | None  # the share of the rows that becomes val, where the data set has no such split
     test: float | None  # … and test
     split_by: str | None  # what is never divided: subject, clip or image
+    split_seed: int | None  # of the division: one of SPLIT_SEEDS; another seed, another division
     fold: int | None  # of Drive&Act: the published fold
     view: str | None  # of Drive&Act: the camera
     stride: int | None  # of Drive&Act: frames from one row of a chunk to the next

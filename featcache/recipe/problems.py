@@ -1,26 +1,65 @@
 """What pydantic finds wrong with a recipe, in a sentence each: where, what was found, what was expected."""
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
 
 from featcache.arguments import nearest_name, suggest_name
+from featcache.errors import Correction
 from featcache.recipe.data import LAYOUTS, UNKNOWN_LAYOUT, DataSection, SplitSection
+from featcache.recipe.head import HeadSettings, SelectionSettings
 from featcache.recipe.sections import HeadSection, TrunkSection
+from featcache.recipe.settings import DeclaredSetting, declared_settings
+from featcache.recipe.trunk import TrunkSettings
 from featcache.text import value_text
 
 Location = tuple[str | int, ...]
+_DECLARED: Mapping[str, Mapping[str, DeclaredSetting]] = MappingProxyType(
+    {"head": declared_settings(HeadSettings, SelectionSettings), "trunk": declared_settings(TrunkSettings)}
+)
+
+
+def flag_sentence(problem: Mapping[str, Any], top_keys: Iterable[str]) -> str:
+    """Return one of pydantic's errors about what flags say as "--epochs: found 0, expected a whole number from 1 up".
+
+    Args:
+        problem: an item of `ValidationError.errors()`.
+        top_keys: the keys at the top of a recipe.
+    """
+    key, *_ = [part for part in problem["loc"][1:] if isinstance(part, str) and part not in LAYOUTS] or problem["loc"]
+    place, colon, rest = problem_sentence(problem, top_keys).partition(": ")
+    is_flag = problem["loc"][0] in (*_DECLARED, "name") or key in ("stride", "view", "fold")
+    return f"--{str(key).replace('_', '-')}{colon}{rest}" if is_flag else f"{place}{colon}{rest}"
+
+
+def flag_correction(problem: Mapping[str, Any]) -> Correction | None:
+    """Return a value that a setting's option takes, in the place of one that it does not; None for any other option.
+
+    Args:
+        problem: an item of `ValidationError.errors()`.
+    """
+    setting = _declared_at(problem["loc"])
+    if setting is None:
+        return None
+    value = setting.default if setting.default is not None else setting.declaration.ge
+    if setting.choices:
+        value = nearest_name(str(problem["input"]), setting.choices) or setting.default
+    return Correction(setting.option, f"{value:g}" if isinstance(value, int | float) else str(value))
 
 
 def problem_sentence(problem: Mapping[str, Any], top_keys: Iterable[str]) -> str:
-    """Return one of pydantic's errors as "head.epochs: found 0; input should be greater than or equal to 1".
+    """Return one of pydantic's errors as "head.epochs: found 0, expected a whole number from 1 up".
 
     Args:
         problem: an item of `ValidationError.errors()`.
         top_keys: the keys at the top of a recipe.
     """
     location = problem["loc"]
+    setting = _declared_at(location)
+    if setting is not None and problem["type"] not in ("extra_forbidden", "missing"):
+        return f"{_dotted(location)}: found {value_text(problem['input'])}, expected {setting.expected}"
     layout = location[1] if location[:1] == ("data",) and len(location) > 1 else ""
     if layout in {*LAYOUTS, UNKNOWN_LAYOUT}:  # which layout it was read as is no part of the place
         location = (location[0], *location[2:])
@@ -29,8 +68,44 @@ def problem_sentence(problem: Mapping[str, Any], top_keys: Iterable[str]) -> str
         return f"{place}: unknown key; {_advice(location, layout, top_keys)}"
     if problem["type"] == "missing":
         return f"{place}: missing"
+    found = f"{place}: found {value_text(problem['input'])}"
+    expected = _expected(problem)
+    if expected:
+        return f"{found}, expected {expected}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{place}: found {value_text(problem['input'])}; {message[0].lower()}{message[1:]}"
+    return f"{found}; {message[0].lower()}{message[1:]}"
+
+
+def _declared_at(location: Location) -> DeclaredSetting | None:
+    """Return the setting that a place is about, None where it is about none that is declared."""
+    section, key = (str(part) for part in (*location, "", "")[:2])
+    return _DECLARED.get(section, {}).get(key)
+
+
+def _expected(problem: Mapping[str, Any]) -> str:
+    """Return what was expected in our words, "" where pydantic's own have to do."""
+    limits = problem.get("ctx", {})
+    match problem["type"]:
+        case "greater_than":
+            return f"a number above {limits['gt']:g}"
+        case "greater_than_equal":
+            return f"a number from {limits['ge']:g} up"
+        case "less_than":
+            return f"a number below {limits['lt']:g}"
+        case "less_than_equal":
+            return f"a number up to {limits['le']:,}"
+        case "literal_error":
+            return str(limits["expected"]).replace("'", "")
+        case "int_type" | "int_parsing" | "int_from_float":
+            return "a whole number"
+        case "float_type" | "float_parsing" | "finite_number":
+            return "a number"
+        case "string_type":
+            return "text"
+        case "bool_type" | "bool_parsing":
+            return "true or false"
+        case _:
+            return ""
 
 
 def _advice(location: Location, layout: str, top_keys: Iterable[str]) -> str:

@@ -13,9 +13,11 @@ from featcache.errors import UsageError
 from featcache.files import NAME_PATTERN
 from featcache.recipe.classifiers import ClassifierName, ClassifierSettings
 from featcache.recipe.data import AnyData
-from featcache.recipe.problems import problem_sentence
+from featcache.recipe.problems import flag_correction, flag_sentence, problem_sentence
 from featcache.recipe.sections import HeadSection, Section, TrunkSection
 from featcache.text import counted
+
+COMMAND_LINE = "the command line"  # where what flags say is checked
 
 
 class Recipe(Section):
@@ -42,7 +44,7 @@ class Recipe(Section):
         given = {name: value for name, value in settings.items() if value is not None}
         document = self.model_dump(exclude_unset=True)  # what nobody stated stays unstated
         document[section] = {**document.get(section, {}), **given}
-        return check_recipe(document, where="the command line")
+        return check_recipe(document, where=COMMAND_LINE)
 
 
 def check_recipe(document: Mapping[str, Any], *, where: str) -> Recipe:
@@ -50,7 +52,7 @@ def check_recipe(document: Mapping[str, Any], *, where: str) -> Recipe:
 
     Args:
         document: the tables of a TOML file.
-        where: what an error names as the place of the problems: a path, or "the command line".
+        where: what an error names as the place of the problems: a path, or `COMMAND_LINE`.
 
     Raises:
         UsageError: with every problem in it, a line each.
@@ -58,6 +60,11 @@ def check_recipe(document: Mapping[str, Any], *, where: str) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        problems = [problem_sentence(problem, tuple(Recipe.model_fields)) for problem in error.errors()]
+        keys = tuple(Recipe.model_fields)
+        if where == COMMAND_LINE:
+            refused = UsageError("\n".join(flag_sentence(problem, keys) for problem in error.errors()))
+            refused.corrections = tuple(filter(None, map(flag_correction, error.errors())))
+            raise refused from None
+        problems = [problem_sentence(problem, keys) for problem in error.errors()]
         count = counted(len(problems), "problem")
         raise UsageError("\n  ".join([f"{where}: {count}", *problems])) from None

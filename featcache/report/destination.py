@@ -1,6 +1,7 @@
 """How every file of a report comes to lie where it was asked for: refused early, written whole or not at all."""
 
 import os
+import shlex
 import uuid
 from pathlib import Path
 
@@ -21,16 +22,15 @@ def check_destination(path: Path, *suffixes: str) -> None:
     """
     shown = printable(str(path))
     if path.suffix.lower() not in suffixes:
-        expected = " or ".join(suffixes)
-        raise UsageError(
-            f"{shown}: ends in {printable(path.suffix) or 'no suffix'}, expected {expected}. "
-            f"Name a file that ends in {expected}."
-        )
+        error = UsageError(f"{shown}: expected a name that ends in {' or '.join(suffixes)}")
+        raise error.correct(str(path), shlex.quote(str(path.with_suffix(suffixes[0]))))
     if not path.parent.is_dir():
         folder = printable(str(path.parent))
-        raise UsageError(f"{shown}: there is no folder {folder}. Make it (mkdir -p), or name another file.")
+        error = UsageError(f"{shown}: there is no folder {folder}. Make it (mkdir -p), or name another file.")
+        raise error.correct(str(path), shlex.quote(path.name))
     if path.is_dir():
-        raise UsageError(f"{shown}: is a folder, expected a file. Name a file in it, or another one.")
+        error = UsageError(f"{shown}: is a folder, expected a file. Name a file in it, or another one.")
+        raise error.correct(str(path), shlex.quote(str(path / f"report{suffixes[0]}")))
     if problem := describe_target(path):
         raise UsageError(f"{shown}: {problem}. Name another file.")
 

@@ -13,6 +13,11 @@ class ProgressBar:
     """A bar for a long piece of work; `show` may be called as often as one likes."""
 
     def __init__(self, console: Console) -> None:
+        """Prepare a bar, which is drawn while the block of its `with` runs.
+
+        Args:
+            console: Where it is drawn; on one that is no terminal a line is printed now and then.
+        """
         self._console = console
         self._live = None if not console.is_terminal else _columns(console)
         self._task: TaskID | None = None

@@ -12,7 +12,6 @@ from featcache.report.columns import Column, FittingTable
 from featcache.report.tables import blank_if_undefined, disarm_formula, save_rows
 from featcache.text import UNDEFINED, counted, decimal, percent, printable
 
-DIVERGED = 2  # the first number of the order of merit of a head that diverged
 WIDE = 140  # columns of a terminal that has room for settings in full
 
 
@@ -37,7 +36,7 @@ def _name_columns(comparison: Comparison) -> list[Column]:
     heads = comparison.heads
     kept = [head for head in heads if head.number]  # all but functions of one's own
     first = min(kept, key=lambda head: head.order, default=None)
-    best = None if first is None or first.order[0] == DIVERGED or comparison.is_rescored else first
+    best = None if first is None or first.has_diverged or comparison.is_rescored else first
     numbers = [f"{_number(head)}{' *' if head is best else ''}" for head in heads]
     legend = f"#: names a head in every command, such as `featcache report {kept[0].number}`" if kept else ""
     if best is not None:

@@ -8,11 +8,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from featcache.evaluation import Evaluation, FoldsEvaluation, PairedEvaluation
+from featcache.evaluation import FoldsEvaluation, PairedEvaluation
 from featcache.metrics import Interval
 from featcache.report.console import print_parts
+from featcache.report.name_table import LEAST_NAME, NARROW
 from featcache.report.render_intervals import describe_resampling, interval_text
-from featcache.report.terminal import NARROW
 from featcache.text import percent, percent_number, printable, shorten
 
 
@@ -39,7 +39,7 @@ def print_folds(folds: FoldsEvaluation, console: Console) -> None:
 def pair_parts(pair: PairedEvaluation, width: int) -> list[RenderableType]:
     """Return the figures of both heads, and the differences with their intervals; classes with the worst first."""
     first, second, intervals = pair.first, pair.second, pair.intervals
-    heads = [_describe_head(f"{letter}: ", side, width) for letter, side in (("A", first), ("B", second))]
+    heads = [Text(printable(f"{letter}: {side.sentence}")) for letter, side in (("A", first), ("B", second))]
     title = " · ".join(printable(name) for name in (first.data_set, first.split, first.unit))
     figures = _table(("", "A", "B", "A - B", "95 %"))
     for name, values, interval in (
@@ -54,7 +54,7 @@ def pair_parts(pair: PairedEvaluation, width: int) -> list[RenderableType]:
     key = Text("*: the interval of the difference does not contain 0", style="dim")
     return [
         Group(Text(shorten(title, width), style="bold"), *heads),
-        *_notes((first, second)),
+        *_notes((*first.notes, *second.notes)),
         figures,
         Group(Text("recall by class in %, A's largest losses first", style="bold"), classes, key),
         describe_resampling(intervals),
@@ -80,7 +80,7 @@ def folds_parts(folds: FoldsEvaluation, width: int) -> list[RenderableType]:
         Text(""),
         style="bold",
     )
-    heads = [_describe_head(f"fold {number}: ", fold, width) for number, fold in numbered]
+    heads = [Text(printable(f"fold {number}: {fold.sentence}")) for number, fold in numbered]
     classes = _table(("class", "recall", "95 %"))
     for i in np.argsort(folds.recall, kind="stable").tolist():
         recall = float(folds.recall[i])
@@ -88,22 +88,16 @@ def folds_parts(folds: FoldsEvaluation, width: int) -> list[RenderableType]:
         classes.add_row(_class_name(first.classes[i], width), *map(Text, cells))
     return [
         Group(Text(shorten(title, width), style="bold"), *heads),
-        *_notes(folds.folds),
+        *_notes(folds.notes),
         figures,
         Group(Text("recall by class in %, averaged over the folds that have it", style="bold"), classes),
         describe_resampling(folds.intervals),
     ]
 
 
-def _describe_head(before: str, side: Evaluation, width: int) -> Text:
-    """Return which head stands on a side; where a word stood for it, why it is that one."""
-    return Text(before + printable(side.chosen) if side.chosen else shorten(before + printable(side.head), width))
-
-
-def _notes(evaluations: Sequence[Evaluation]) -> list[Text]:
-    """Return the notes of all, each once."""
-    notes = dict.fromkeys(note for evaluation in evaluations for note in evaluation.notes)
-    return [Text(f"note: {printable(note)}", style="bold red") for note in notes]
+def _notes(notes: Sequence[str]) -> list[Text]:
+    """Return the notes, each once."""
+    return [Text(f"note: {printable(note)}", style="bold red") for note in dict.fromkeys(notes)]
 
 
 def _table(headings: Sequence[str]) -> Table:
@@ -122,4 +116,4 @@ def _cells(first: float, second: float, difference: float, interval: Interval | 
 
 
 def _class_name(name: str, width: int) -> Text:
-    return Text(shorten(printable(name), max(8, width - (50 if width >= NARROW else 44))))
+    return Text(shorten(printable(name), max(LEAST_NAME, width - (50 if width >= NARROW else 44))))

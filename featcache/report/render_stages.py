@@ -72,14 +72,18 @@ def extract_sentence(summary: "Summary") -> str:
 def extract_time_shares(summary: "Summary") -> str:
     """Return where the time of an extract went, in one line; "" where nothing was embedded.
 
+    What comes after start-up has shares of the time after it, as the sentence that says what held the run back.
+
     Args:
         summary: what the extract returned.
     """
     if not summary.shares:
         return ""
-    share = {kind: f"{kind} {percent(value, 0)}" for kind, value in summary.shares.items()}
-    main = ", ".join(share[kind] for kind in ("starting", "waiting", "computing", "writing"))
-    return f"time: {main}; of the workers': {share['reading']}, {share['decoding']}"
+    running = max(1 - summary.shares["starting"], 1e-9)
+    after = [f"{kind} {percent(summary.shares[kind] / running, 0)}" for kind in ("waiting", "computing", "writing")]
+    workers = [f"{kind} {percent(summary.shares[kind], 0)}" for kind in ("reading", "decoding")]  # after it, too
+    start = percent(summary.shares["starting"], 0)
+    return f"time: start-up {start}; after it {', '.join(after)}; of the workers' time {', '.join(workers)}"
 
 
 def fit_parts(fit: "Fit") -> list[RenderableType]:
@@ -194,9 +198,9 @@ def _why_not_accuracy(fit: "Fit") -> str:
     if mine is None or theirs is None or getattr(mine, other) == getattr(theirs, other):
         return ""
     return (
-        f"; {other.replace('_', ' ')} would choose {fit.heads[chosen].name}: accuracy {percent(theirs.accuracy)} and "
-        f"macro recall {percent(theirs.macro_recall)}, where this one has {percent(mine.accuracy)} and "
-        f"{percent(mine.macro_recall)}"
+        f"; {other.replace('_', ' ')} would choose {fit.handles.describe(fit.heads[chosen].name)}: accuracy "
+        f"{percent(theirs.accuracy)} and macro recall {percent(theirs.macro_recall)}, where this one has "
+        f"{percent(mine.accuracy)} and {percent(mine.macro_recall)}"
     )
 
 

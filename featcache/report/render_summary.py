@@ -1,23 +1,20 @@
 """What is in a data set, on the terminal and as CSV; and its near-duplicates."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rich import box
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from featcache.dataset import Contents, Duplicates, ImageInSplit, LabelConflict, NearDuplicates, SplitContents
 from featcache.report.console import print_parts
+from featcache.report.name_table import LEAST_NAME, NARROW, name_table
 from featcache.report.tables import disarm_formula, save_rows
 from featcache.text import UNDEFINED, bar, counted, percent, printable, shorten
 
-NARROW = 80  # columns; under it words and gaps are shorter
 SHOWN = 20  # near-duplicates
 NAMED = 5  # of anything else that could go on
-LEAST_NAME = 8  # cells
 SLIVER = "▏"  # the least bar: there is something
 
 
@@ -143,7 +140,7 @@ def _splits(summary: Contents, width: int) -> RenderableType:
         )
         for split in summary.splits.values()
     ]
-    table = _table("split", summary.splits, headings, rows, width)
+    table = name_table("split", summary.splits, headings, rows, width)
     key = "images: different paths; imbalance: rows of the largest class to those of the smallest"
     return Group(table, Text(key, "dim"))
 
@@ -162,23 +159,7 @@ def _classes(name: str, split: SplitContents, width: int) -> RenderableType:
         for label in order
     ]
     title = Text(f"{shorten(printable(name), width // 2)}: rows of each class, largest first", "bold")
-    return Group(title, _table("class", order, ("rows", "share", ""), rows, width))
-
-
-def _table(
-    first: str, names: Iterable[str], headings: Sequence[str], rows: Sequence[Sequence[str]], width: int
-) -> RenderableType:
-    """Return a table of names, cut to what the width leaves, and figures, which are never cut."""
-    padding = 0 if width < NARROW else 1  # and the box sets one column between any two
-    taken = sum(max(map(cell_len, column)) + 1 + padding for column in zip(headings, *rows, strict=True))
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, padding, 0, 0))
-    table.add_column(first, no_wrap=True)
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    for name, row in zip(names, rows, strict=True):
-        shown = Text(shorten(printable(name), max(LEAST_NAME, width - taken)))
-        table.add_row(shown, *(Text(cell) for cell in row), style="dim" if row[0] == "0" else "")
-    return table
+    return Group(title, name_table("class", order, ("rows", "share", ""), rows, width))
 
 
 def _findings(split: SplitContents, width: int) -> Iterator[Text]:

@@ -5,22 +5,22 @@ from pathlib import Path
 from typing import Unpack
 
 from featcache.arguments import checked
-from featcache.dataset import DatasetRequest
 from featcache.errors import UsageError
 from featcache.evaluation import (
     UNITS,
     Evaluation,
+    EvaluationOptions,
     FoldsEvaluation,
     SplitPredictions,
     average_folds,
     predict_on_folds,
     predict_on_split,
+    separate_options,
 )
 from featcache.files import expand_home
 from featcache.heads.classifiers import HeadFunction
 from featcache.listing import readable
 from featcache.prediction import TOP, Predictions, Timeline
-from featcache.recipe import StoreOptions
 from featcache.report.destination import check_destination
 from featcache.report.folds_table import save_folds_csv
 from featcache.report.page import build_page, save_folds_html, save_html
@@ -35,22 +35,14 @@ def save_report(
     path: str | Path,
     head: str | HeadFunction | None = None,
     *,
-    split: str | None = None,
-    by: str = UNITS[0],
-    clip_rule: str | None = None,
-    allow_shared_subjects: bool = False,
     progress: Callable[[int, int], None] = lambda *_: None,
-    **options: Unpack[StoreOptions],
+    **options: Unpack[EvaluationOptions],
 ) -> Evaluation:
     """Evaluate a head and write its page (.html), picture (.png) or table (.csv).
 
     Args:
         path: the file; its suffix says what is written. An existing one is replaced.
         head: as of `evaluate`.
-        split: as of `evaluate`.
-        by: as of `evaluate`.
-        clip_rule: as of `evaluate`.
-        allow_shared_subjects: as of `evaluate`.
         progress: gets how many thumbnails of a page are made, and of how many.
         **options: as of `evaluate`.
 
@@ -64,14 +56,8 @@ def save_report(
         MachineError: it cannot be written, what was there before is untouched; else as `evaluate`.
     """
     path = _destination(path, ".html", ".png", ".csv")
-    head_on_split = predict_on_split(
-        DatasetRequest(**options),
-        head,
-        split=split,
-        by=by,
-        clip_rule=clip_rule,
-        allow_shared_subjects=allow_shared_subjects,
-    )
+    request, choice, by = separate_options(options)
+    head_on_split = predict_on_split(request, head, **choice)
     evaluation = head_on_split.evaluation(by)
     if path.suffix.lower() == ".html":
         save_html(build_page(head_on_split, by), path, progress=progress)
@@ -87,12 +73,7 @@ def save_folds_report(
     path: str | Path,
     folds: Sequence[int],
     head: str | None = None,
-    *,
-    split: str | None = None,
-    by: str = UNITS[0],
-    clip_rule: str | None = None,
-    allow_shared_subjects: bool = False,
-    **options: Unpack[StoreOptions],
+    **options: Unpack[EvaluationOptions],
 ) -> FoldsEvaluation:
     """Evaluate each fold's own head, and write the average as a page (.html) or a table (.csv).
 
@@ -100,10 +81,6 @@ def save_folds_report(
         path: the file; its suffix says what is written. An existing one is replaced.
         folds: as of `evaluate_folds`.
         head: as of `evaluate_folds`.
-        split: as of `evaluate`.
-        by: as of `evaluate`.
-        clip_rule: as of `evaluate`.
-        allow_shared_subjects: as of `evaluate`.
         **options: as of `evaluate`.
 
     Returns:
@@ -116,10 +93,8 @@ def save_folds_report(
         MachineError: it cannot be written; what was there before is untouched.
     """
     path = _destination(path, ".html", ".csv")
-    heads = predict_on_folds(
-        folds, head, split=split, by=by, clip_rule=clip_rule, allow_shared_subjects=allow_shared_subjects, **options
-    )
-    averaged = average_folds(heads, by)
+    heads = predict_on_folds(folds, head, **options)
+    averaged = average_folds(heads, options.get("by", UNITS[0]))
     if path.suffix.lower() == ".html":
         save_folds_html(averaged, heads, path)
     else:

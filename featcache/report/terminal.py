@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from rich import box
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.style import Style
@@ -13,10 +12,10 @@ from rich.text import Text
 from featcache.evaluation import Evaluation
 from featcache.report.console import print_parts
 from featcache.report.ink import legible_ink
+from featcache.report.name_table import NARROW, name_table
 from featcache.report.render_intervals import describe_resampling, interval_text
 from featcache.text import UNDEFINED, bar, counted, percent, percent_number, printable, shorten
 
-NARROW = 80  # columns; under it words and gaps are shorter
 SHORT = 5  # cells; class names up to here can head the columns of the matrix
 LEAST_LABEL = 13  # cells; with less than that for a row's number and name they cannot be told apart
 BLUES = ((222, 235, 247), (8, 48, 107))  # right predictions, from none of a class to all of it
@@ -48,12 +47,8 @@ def evaluation_parts(evaluation: Evaluation, width: int, *, written: bool = Fals
 
 def _headline(evaluation: Evaluation, width: int) -> RenderableType:
     """Return whose evaluation it is, and its figures."""
-    title = " · ".join(printable(name) for name in (evaluation.data_set, evaluation.split, evaluation.head))
-    lines = [Text(shorten(title, width), style="bold")]
-    if evaluation.chosen:
-        lines.append(Text(printable(evaluation.chosen)))
-    elif evaluation.selected_by:
-        lines.append(Text(f"chosen by {printable(evaluation.selected_by)}"))
+    title = " · ".join(printable(name) for name in (evaluation.data_set, evaluation.split))
+    lines = [Text(shorten(title, width), style="bold"), Text(printable(evaluation.sentence))]
     lines.append(Text(counted(evaluation.rows, evaluation.by) + _left_out(evaluation)))
 
     scores = _scores(evaluation, width)
@@ -71,6 +66,11 @@ def _baselines(evaluation: Evaluation, width: int) -> list[str]:
         after = ", the largest class"
         name = unit.classes[unit.largest_class or 0]
         sentences.append(before + _worded(name, width - len(before + after)) + after)
+    if evaluation.is_like_guessing:
+        sentences.append(
+            f"macro recall may be no better than guessing: {counted(evaluation.rows, evaluation.by)} cannot tell it "
+            f"from {percent(evaluation.baseline_macro_recall)}"
+        )
     return sentences
 
 
@@ -130,17 +130,7 @@ def _classes(evaluation: Evaluation, width: int) -> RenderableType:
         )
         for i in order
     ]
-    padding = 0 if narrow else 1  # and the box sets one column between any two
-    taken = sum(max(map(len, column)) + 1 + padding for column in zip(headings, *rows, strict=True))
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, padding, 0, 0))
-    table.add_column("class", no_wrap=True)
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    for i, row in zip(order, rows, strict=True):
-        name = Text(shorten(printable(evaluation.classes[i]), max(8, width - taken)))
-        table.add_row(name, *(Text(cell) for cell in row), style="" if evaluation.support[i] else "dim")
-
+    table = name_table("class", [evaluation.classes[i] for i in order], headings, rows, width)
     title = Text("per class, lowest recall first; recall, precision, F1 in %", style="bold")
     parts: list[RenderableType] = [title, table]
     if np.isnan([evaluation.recall, evaluation.precision]).any():

@@ -72,6 +72,11 @@ class CommitLog:
     """The log of the store in one folder. Whoever adds to it holds the store's lock."""
 
     def __init__(self, root: Path) -> None:
+        """Name the log of a store; nothing is read yet.
+
+        Args:
+            root: The store's folder.
+        """
         self.path = root / LOG_NAME
         self._lines = AppendLog(self.path)
 

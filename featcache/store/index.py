@@ -66,6 +66,11 @@ class DigestIndex:
     """
 
     def __init__(self, digests: Digests | Sequence[DigestSource]) -> None:
+        """Read every digest once, and sort what is kept of each.
+
+        Args:
+            digests: (n, 32) uint8, or where they are read from, in commit order.
+        """
         self._sources: Sequence[DigestSource] = [DigestArray(digests)] if isinstance(digests, np.ndarray) else digests
         self.starts = np.cumsum([0, *map(len, self._sources)])
         rows = int(self.starts[-1])

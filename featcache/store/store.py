@@ -33,14 +33,17 @@ class FeatureStore:
 
     Where `gc` has meanwhile merged shards of the snapshot away, the snapshot is read anew: every embedding that a
     listing names stands in the shards that took their place.
-
-    Attributes:
-        root: The store's folder, absolute.
-        trunk: What its trunk.json says.
-        stat_log: The memory of the cache, which spares hashing a shard that was hashed before.
     """
 
     def __init__(self, root: Path, trunk: TrunkRecord, commits: Commits, stat_log: StatLog) -> None:
+        """Hold what was read of a store; `open` reads it. All but the commits are attributes under these names.
+
+        Args:
+            root: The store's folder, absolute.
+            trunk: What its trunk.json says.
+            commits: What its log says.
+            stat_log: The memory of the cache, which spares hashing a shard that was hashed before.
+        """
         self.root, self.trunk, self.stat_log = root, trunk, stat_log
         self._commits = commits
 

@@ -7,6 +7,7 @@ import torch to know which store it means.
 import os
 from dataclasses import dataclass, field, replace
 
+from featcache.arguments import nearest_name
 from featcache.errors import UsageError
 from featcache.media import ImageTransform
 
@@ -150,7 +151,8 @@ def architecture(name: str) -> Architecture:
         UsageError: there is none.
     """
     if name not in ARCHITECTURES:
-        raise UsageError(f"no architecture {name!r}; expected one of {', '.join(ARCHITECTURES)}")
+        error = UsageError(f"no architecture {name!r}; expected one of {', '.join(ARCHITECTURES)}")
+        raise error.correct("--arch", nearest_name(name, ARCHITECTURES) or next(iter(ARCHITECTURES)))
     return ARCHITECTURES[name]
 
 
@@ -171,7 +173,10 @@ def weights_kind(arch: Architecture, weights: str) -> str:
     if is_weights_file(weights):
         return "file"
     names = ", ".join([*arch.published, "a .pth or .safetensors file", RANDOM])
-    raise UsageError(f"weights {weights!r}: no published weights of {arch.name} have this name; expected {names}")
+    error = UsageError(f"weights {weights!r}: no published weights of {arch.name} have this name; expected {names}")
+    raise error.correct(
+        "--weights", nearest_name(weights, [*arch.published, RANDOM]) or next(iter(arch.published), RANDOM)
+    )
 
 
 def is_weights_file(weights: str) -> bool:

@@ -31,7 +31,7 @@ def choose_device(device: str) -> str:
     """
     kind, _, number = device.partition(":")
     if kind not in ("auto", *BATCH) or (number and not number.isdecimal()):
-        raise UsageError(f"--device {device}: expected auto, cpu, cuda, cuda:N or mps")
+        raise UsageError(f"--device {device}: expected auto, cpu, cuda, cuda:N or mps").correct("--device", "auto")
     if device == "cpu" or (device == "auto" and not _may_have_gpu()):
         return "cpu"
     import torch
@@ -40,7 +40,8 @@ def choose_device(device: str) -> str:
     if kind == "auto":
         return "cuda" if counts["cuda"] else "mps" if counts["mps"] else "cpu"
     if counts[kind] <= int(number or 0):
-        raise MachineError(f"--device {device}: this machine has no such device; --device auto takes what there is")
+        error = MachineError(f"--device {device}: this machine has no such device; --device auto takes what there is")
+        raise error.correct("--device", "auto")
     return device
 
 

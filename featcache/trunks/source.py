@@ -1,7 +1,6 @@
 """What a recipe asks for -> a TrunkSpec, without torch where its weights are known."""
 
 import contextlib
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from featcache.errors import MachineError
-from featcache.files import FileStat, is_racy, now_ns, read_file_stat
+from featcache.files import FileStat, is_racy, now_ns, read_file_stat, wait_while_racy
 from featcache.media import Decoder, ImageTransform
 from featcache.recipe import TrunkSection
 from featcache.trunks import weights
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 PRECISION: dict[str, Compute] = {"fp32": "float32", "bf16": "bfloat16"}
 DECODERS: dict[Literal["exact", "fast", "gpu"], Decoder] = {"exact": "pillow", "fast": "pillow-fast", "gpu": "nvjpeg"}
-_GRAIN = 0.03  # seconds; a stat is young for 20 ms where a file system keeps fractions of a second
+_LONGEST_WAIT = 0.03  # seconds; enough where a file system keeps fractions of a second
 
 
 class TrunkSource:
@@ -171,8 +170,8 @@ class TrunkSource:
             return f"{self.label} is torchvision's {self.published}, by its hash: {how}, as published with it"
         if self.kind == "file":
             return (
-                f"{self.label} is not a file that torchvision published for {self.arch.name}: {how}, the "
-                f"architecture's default"
+                f"{self.label}: {how}, the default of {self.arch.name}, because the file is none of those that "
+                f"torchvision published; make sure that the weights were trained so"
             )
         return f"{how}, {'as published with them' if self.published else 'the default of the architecture'}"
 
@@ -289,6 +288,6 @@ def _look_at(file: Path | None) -> tuple[int, FileStat | None]:
     """Return the time and a file's stat; of one that was written just now, once its stat would show another change."""
     looked_at, status = now_ns(), read_file_stat(str(file)) if file else None
     if status is not None and is_racy(status, looked_at):
-        time.sleep(_GRAIN)
+        wait_while_racy(status, looked_at, _LONGEST_WAIT)
         looked_at, status = now_ns(), read_file_stat(str(file))
     return looked_at, status

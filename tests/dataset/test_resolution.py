@@ -7,6 +7,7 @@ import pytest
 import featcache
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
+from featcache.listing import resolve_source
 from featcache.recipe import DriveActData, SplitSection, TableData
 from tests.dataset.conftest import photos, record
 from tests.listing.test_flat_folder import flat, laid
@@ -67,6 +68,44 @@ def test_of_two_divisions_one_must_be_named(pets, cache):
         _ = request(cache).recipe
 
 
+def test_a_seed_that_was_extracted_needs_no_flag_later(pets, cache):
+    """Without flags, and with the shares alone, the seed is that of the cache; the note shows it."""
+    record(cache, request(cache, val=0.25, split_by="image", split_seed=3).recipe)
+    again = request(cache)
+    assert "divided as it was extracted: --val 0.25 --split-by image --split-seed 3" in again.notes[0]
+    assert again.variant == request(cache, val=0.25).variant == "all-val0.25-image-seed3"
+
+
+def test_of_two_seeds_one_must_be_named(pets, cache):
+    """Each is shown as the flags that choose it; the seed alone chooses, too."""
+    for seed in (0, 1):
+        record(cache, request(cache, val=0.25, split_by="image", split_seed=seed).recipe)
+    with pytest.raises(UsageError, match=r"one of them: --val 0.25 --split-by image; or .*image --split-seed 1$"):
+        _ = request(cache).recipe
+    assert request(cache, split_seed=1).variant == "all-val0.25-image-seed1"
+    assert request(cache, val=0.25, split_by="image").variant == "all-val0.25-image-seed0"
+
+
+def test_another_seed_is_another_division(pets, cache):
+    """Seed 0 is what is divided without a seed; the seed is part of the command that is advised."""
+    rows = {
+        seed: resolve_source(request(cache, val=0.5, split_by="image", split_seed=seed).recipe).listing("val").paths
+        for seed in (None, *range(5))
+    }
+    assert rows[None] == rows[0]
+    assert len(set(rows.values())) > 1
+    assert "--split-seed 4" in request(cache, val=0.5, split_seed=4).command_line("extract")
+
+
+def test_a_new_seed_keeps_the_unit_and_needs_the_shares(pets, cache):
+    """The unit is that of the division which the cache has; the seed alone is refused with what there is."""
+    record(cache, request(cache, val=0.25, split_by="image").recipe)
+    laid(pets, "ants/run1/1.png")  # a new division would be by clip
+    assert division(request(cache, val=0.25, split_seed=1)) == {"val": 0.25, "by": "image"}
+    with pytest.raises(UsageError, match=r"by --val 0.25 --split-by image, and not by --split-seed 1\. Type one"):
+        _ = request(cache, split_seed=1).recipe
+
+
 def test_images_that_are_elsewhere_stay_divided(pets, cache):
     """Stage two needs no images: the division is that of the cache."""
     record(cache, request(cache, val=0.25, split_by="image").recipe)
@@ -75,9 +114,11 @@ def test_images_that_are_elsewhere_stay_divided(pets, cache):
 
 
 def test_a_unit_without_a_share_is_refused(pets, cache):
-    """--split-by alone divides nothing."""
+    """--split-by and --split-seed alone divide nothing."""
     with pytest.raises(UsageError, match="--split-by has no effect without --val or --test"):
         _ = request(cache, split_by="clip").recipe
+    with pytest.raises(UsageError, match="--split-seed has no effect without --val or --test"):
+        _ = request(cache, split_seed=1).recipe
 
 
 def test_shares_complete_what_the_recipe_says(pets, cache):
@@ -166,6 +207,7 @@ def test_a_split_that_nobody_has_is_taken_from_train(tmp_path, cache):
         ({"test": 0.0}, "--test: found 0.0, expected a share"),
         ({"val": 0.5, "test": 0.5}, "--val and --test leave nothing to train on"),
         ({"val": 0.5, "split_by": "person"}, "--split-by: found 'person', expected subject, clip or image"),
+        ({"val": 0.5, "split_seed": -1}, "--split-seed: found -1, expected a whole number from 0 to 999,999,999"),
         ({"fold": 3}, "--fold: found 3, expected 0, 1 or 2"),
     ],
 )

@@ -11,6 +11,7 @@ from featcache.listing import resolve_source
 from featcache.recipe import Recipe, TableData, check_recipe
 from tests.dataset.conftest import photos
 from tests.listing.test_flat_folder import flat, laid
+from tests.videos import RATE, pictures, write_video
 
 
 def recipe_for(path: Path) -> tuple[Recipe, str]:
@@ -80,6 +81,35 @@ def test_videos_get_the_command_that_writes_their_frames(tmp_path):
     assert "ffmpeg" in starter.command
     recipe = check_recipe(tomllib.loads(starter.text), where="test")
     assert (recipe.data.root, recipe.data.split and recipe.data.split.by) == ("frames", "clip")
+
+
+def test_videos_that_can_be_decoded_become_a_table_of_frames(tmp_path, monkeypatch):
+    """Every clip gives two frames of a second, under its class; what gives none is named, with the reason."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(6):
+        write_video(Path("clips") / ("ants", "bees")[number % 2] / f"run{number}.mp4", pictures(2 * RATE, first=number))
+    laid(Path("clips"), "loose.mp4", "bees/old.avi", "bees/broken.mp4")
+    starter = write_starter("clips")
+    assert starter.table is not None
+    Path(starter.table[0]).write_text(starter.table[1])
+    recipe = check_recipe(tomllib.loads(starter.text), where="test")
+    listings = [resolve_source(recipe).listing(split) for split in ("train", "val", "test")]
+    assert [(len(listing), listing.videos) for listing in listings] == [(16, True), (4, True), (4, True)]
+    assert {path[-7:] for listing in listings for path in listing.paths} == {"#000000", "#000008", "#000015", "#000023"}
+    classes = [[listing.classes[label] for label in listing.labels] for listing in listings]
+    assert [[clip.split("/")[0] for clip in listing.clips] for listing in listings] == classes
+    assert [note.split(":")[1].strip() for note in starter.notes] == ["bees/broken.mp4", "bees/old.avi", "loose.mp4"]
+
+
+def test_splits_of_videos_stay_what_they_are(tmp_path, monkeypatch):
+    """The folders at the top are the splits of the table, and it is divided no further."""
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "val"):
+        write_video(Path("clips") / split / "ants" / f"{split}.mp4", pictures(3))
+    starter = write_starter("clips")
+    assert starter.table is not None
+    Path(starter.table[0]).write_text(starter.table[1])
+    assert resolve_source(check_recipe(tomllib.loads(starter.text), where="test")).splits() == ["train", "val"]
 
 
 def test_the_only_data_set_below_a_folder(tmp_path):

@@ -15,6 +15,24 @@ from tests.conftest import Nano, Ran, write_images
 Run = Callable[..., Ran]
 
 
+def write_drives(root: Path) -> Path:
+    """Write a folder as Drive&Act's: six frames of each of three people, and the annotations of three folds."""
+    names = [f"vp{person}/run.kinect_color" for person in (1, 2, 3)]
+    for person, name in enumerate(names):
+        for frame in range(6):
+            path = root / name / f"img_{frame:06d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (32, 32), 60 * person + 40 * (frame % 2)).save(path)
+    lines = [
+        [f"{person},{name},{frame},{frame},{frame},{('eating', 'writing')[frame % 2]},0" for frame in range(6)]
+        for person, name in enumerate(names, start=1)
+    ]
+    for fold in range(3):
+        train, val, test = lines[fold:] + lines[:fold]
+        write_annotations(root, fold=fold, train=train, val=val, test=test)
+    return root
+
+
 def test_from_a_folder_without_splits_to_a_report(run: Run, nano: Nano, tmp_path: Path) -> None:
     """The refusal has a command; it works when pasted, and so does each command that an answer ends with."""
     here = tmp_path / "here"
@@ -70,20 +88,7 @@ def test_init_writes_a_recipe_once(run: Run, tmp_path: Path) -> None:
 
 def test_all_folds_of_drive_act_from_its_folder_alone(run: Run, nano: Nano, tmp_path: Path) -> None:
     """--folds extracts and fits each fold; a second fold embeds nothing anew, and the report averages them."""
-    root = tmp_path / "drives"
-    names = [f"vp{person}/run.kinect_color" for person in (1, 2, 3)]
-    for person, name in enumerate(names):
-        for frame in range(6):
-            path = root / name / f"img_{frame:06d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("L", (32, 32), 60 * person + 40 * (frame % 2)).save(path)
-    lines = [
-        [f"{person},{name},{frame},{frame},{frame},{('eating', 'writing')[frame % 2]},0" for frame in range(6)]
-        for person, name in enumerate(names, start=1)
-    ]
-    for fold in range(3):
-        train, val, test = lines[fold:] + lines[:fold]
-        write_annotations(root, fold=fold, train=train, val=val, test=test)
+    root = write_drives(tmp_path / "drives")
     every = json.loads(run("extract", root, "--folds", "0,1,2", *nano.flags, "--json").out)
     assert [(part["fold"], part["split"]) for part in every] == [
         (fold, split) for fold in range(3) for split in ("train", "val", "test")

@@ -24,6 +24,7 @@ COSTS = {
 }  # fmt: skip
 RECIPE = {"numpy", "pydantic", "rich", "filelock", "h5py"}  # a data set, a cache and a table of what is in them
 HEAD = RECIPE | {"safetensors"}
+TRAINING = HEAD | {"torch", "numba", "llvmlite", "scipy"}  # the loops; numba looks for SciPy's BLAS
 ALLOWED = {
     "--help": set(),
     "data": RECIPE,
@@ -32,8 +33,8 @@ ALLOWED = {
     "report": HEAD | {"scipy"},  # intervals
     "predict best STORED": HEAD | {"PIL"},
     "predict best NEW": HEAD | {"PIL", "torch"},
-    "fit-head --no-check": HEAD | {"torch"},
-    "fit-head": HEAD | {"torch", "scipy"},  # the check's intervals on val
+    "fit-head --no-check": TRAINING,
+    "fit-head": TRAINING,  # and SciPy for the check's intervals on val
 }
 
 

@@ -96,11 +96,11 @@ def test_a_head_is_named_by_its_name_or_a_beginning_that_is_its_own(tmp_path):
 
 
 def test_without_a_head_the_command_is_named(tmp_path):
-    """Exit class 3 and `featcache fit-head`, in an empty cache too."""
-    for cache in (tmp_path / "none", tmp_path):
-        with pytest.raises(CacheError, match="featcache fit-head"):
-            evaluate(cache)
+    """Exit class 3 and `featcache fit-head`; in an empty cache, of a folder that is not here, `featcache extract`."""
+    for cache, advised in ((tmp_path / "none", "featcache extract FOLDER"), (tmp_path, "featcache fit-head")):
         record_clusters(tmp_path, "train", "test")
+        with pytest.raises(CacheError, match=advised):
+            evaluate(cache)
 
 
 def test_a_head_whose_file_was_damaged_is_refused(tmp_path):

@@ -12,6 +12,7 @@ from PIL import Image
 import featcache
 from featcache.extraction import Settings, Summary, run
 from featcache.extraction.timing import TimeBreakdown
+from featcache.report import extract_time_shares
 from featcache.store import writer
 from featcache.trunks import vit
 
@@ -128,10 +129,24 @@ def test_start_up_is_said_where_it_is_most():
     """A job of a few images mostly starts: the sentence says so beside what held back the rest, and only then."""
     account = TimeBreakdown(2, 2, "CPU")
     account.spent |= {"starting": 5.0, "waiting": 1.0, "computing": 2.0, "writing": 1.0}
-    assert account.describe().startswith("device-bound: the CPU computes 50 % of the time;")
+    assert account.describe().startswith("device-bound: the CPU computes 50 % of the time after start-up;")
     assert account.describe().endswith("(start-up was 56 % of this run; more images hide it)")
     account.spent["starting"] = 1.0
     assert "start-up" not in account.describe()
+
+
+def test_the_line_of_shares_and_the_sentence_have_the_same_figures():
+    """Of a run that mostly starts, both give the shares of the time after the start."""
+    account = TimeBreakdown(2, 2, "CPU")
+    account.spent |= {"starting": 90.0, "waiting": 2.5, "computing": 7.0, "writing": 0.5}
+    assert "computes 70 % of the time after start-up" in account.describe()
+    summary = Summary(
+        data_set="photos", split="train", rows=1, embedded=1, reused=0, failed=0, seconds=100.0, images_per_second=0.01,
+        cache="cache", store="store", failures=(), ignored=(), empty_classes=(), part="", moved_from="", cuts=(),
+        trunk="vit_b_16", shares=account.shares(),
+    )  # fmt: skip
+    line = extract_time_shares(summary)
+    assert line.startswith("time: start-up 90 %; after it waiting 25 %, computing 70 %, writing 5 %; of the workers'")
 
 
 def test_more_workers_are_advised_only_where_there_are_cores():

@@ -220,3 +220,19 @@ def test_frames_whose_video_is_not_there_are_counted(films, trunk):
     assert [split.not_on_disk for split in contents.splits.values()] == [14, 0, 0]
     assert [split.videos for split in contents.splits.values()] == [2, 1, 1]
     assert contents.notes == ()
+
+
+def test_a_table_of_frames_has_the_embeddings_of_its_videos(films, trunk, tmp_path):
+    """Rows that name frames are decoded from the videos: what Drive&Act's own layout embeds is embedded again."""
+    name = fold_of(films, 0, 'videos = "{view}/{file_id}.mp4"')
+    featcache.extract("train", pipeline=name, settings=SETTINGS, **trunk)
+    of_drives = featcache.load("train", pipeline=name, cache=trunk["cache"])
+    labels = (of_drives.classes[label] for label in of_drives.y)
+    rows = [f"{path},{label}" for path, label in zip(of_drives.paths, labels, strict=True)]
+    (films / "frames.csv").write_text("\n".join(["path,label", *rows]))
+    table = recipe(tmp_path / "table.toml", f'layout = "table"\nroot = "{films}"\ntable = "frames.csv"')
+    other = {**trunk, "cache": str(tmp_path / "other")}
+    featcache.extract("train", pipeline=table, settings=SETTINGS, **other)
+    of_table = featcache.load("train", pipeline=table, cache=other["cache"])
+    assert of_table.paths == of_drives.paths
+    np.testing.assert_array_equal(of_table.x, of_drives.x)

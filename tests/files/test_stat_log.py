@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from featcache.errors import MachineError
+from featcache.files.file_stat import is_racy, now_ns, read_file_stat, to_file_stat
 from featcache.files.sealed import seal_line
-from featcache.files.stat_log import STAT_LOG_NAME, StatLog, is_racy, now_ns, read_file_stat, to_file_stat
+from featcache.files.stat_log import STAT_LOG_NAME, StatLog
 
 DIGEST = bytes(range(32))
 LATER = 10**10  # nanoseconds: far enough from a file's times that none is racy

@@ -20,6 +20,12 @@ def steps_by(kind: type[HeadStack]):
         yield
 
 
+def share_every_step(patch: pytest.MonkeyPatch) -> None:
+    """However small a step, all members of a team take part in it."""
+    patch.setattr("featcache.heads.training.numba_stack.MIN_SLICE_ROWS", 1)
+    patch.setattr("featcache.heads.training.numba_stack.LEAST_SHARED_STEP", 0)
+
+
 @pytest.fixture(scope="module", params=[TorchStack, NumbaStack])
 def either(request):
     """Each test of the module twice: by torch's operations, as on a GPU, and by the loops of a CPU."""

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from sklearn.metrics import balanced_accuracy_score
 
 import featcache
 from featcache import CacheError, DataError, UsageError
-from featcache.heads.fit_linear import Fit, seconds_of_check
+from featcache.heads.fit_linear import COMPILING, Fit, seconds_of_check
+from featcache.heads.training import numba_stack
 from tests.builders import DIM, cluster_rows, record
 
 
@@ -226,3 +228,18 @@ def test_the_check_holds_the_best_head_against_the_optimum(tmp_path):
     assert check["head_objective"] >= check["objective"] > 0
     assert check["sentence"]
     assert fit(tmp_path, 0.1).to_json()["check"] is None
+
+
+def test_loops_that_have_to_be_compiled_first_are_a_stage_of_their_own(tmp_path, monkeypatch):
+    """Where the training waits for the compiler, progress says so; where the loops are there already, it does not."""
+    record(tmp_path, SPLITS)
+    fit(tmp_path, 0.1)  # they are, from here on
+    stages: list[str] = []
+    fit(tmp_path, 0.1, progress=lambda stage, *_: stages.append(stage))
+    assert COMPILING not in stages
+    train_steps = numba_stack.train_steps
+    monkeypatch.setattr("featcache.heads.training.kernels.intrinsics.SECONDS_OF_LOADING", 0.01)
+    monkeypatch.setattr(numba_stack, "train_steps", lambda *of: (time.sleep(0.1), train_steps(*of)))
+    stages.clear()
+    fit(tmp_path, 0.1, epochs=2, progress=lambda stage, *_: stages.append(stage))
+    assert list(dict.fromkeys(stages)) == ["reading", COMPILING, "training"]

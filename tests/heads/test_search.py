@@ -4,6 +4,7 @@ import pytest
 
 import featcache
 from featcache import CacheError, UsageError
+from featcache.heads.default_grid import default_batch_size
 from tests.builders import record
 from tests.heads.test_fit import SPLITS
 
@@ -45,6 +46,25 @@ def test_pruning_stops_the_worse(tmp_path):
     found = searched(tmp_path, 40, epochs=12)
     assert 0 < found.pruned < 40
     assert len(found.fit.best.head.history) == 12
+
+
+def test_batches_suit_the_rows_where_no_size_is_given(tmp_path):
+    """They are those of fit-head without a learning rate; a size that is given is what is typed."""
+    record(tmp_path, SPLITS)
+    rows = searched(tmp_path, 1, batch_size=None).fit.train_rows
+    (head,) = searched(tmp_path, 1, batch_size=None).fit.heads
+    assert head.head.config.batch_size == default_batch_size(rows) < rows
+    (head,) = searched(tmp_path, 1, batch_size=1024).fit.heads
+    assert head.head.config.batch_size == 1024
+
+
+def test_a_study_of_an_earlier_version_goes_on(tmp_path):
+    """It was begun on the declared default: the same command adds to it, with the batches that it has."""
+    record(tmp_path, SPLITS)
+    begun = searched(tmp_path, 3, batch_size=1024)
+    on = searched(tmp_path, 4, batch_size=None)
+    assert (on.study, on.new) == (begun.study, 1)
+    assert on.fit.heads[0].head.config.batch_size == 1024
 
 
 def test_refused(tmp_path):

@@ -96,3 +96,10 @@ def test_a_misspelt_split_is_named_with_the_nearest(tmp_path):
     for split, meant in (("tets", "test"), ("validation", "val"), ("trian", "train")):
         with pytest.raises(DataError, match=rf"no split '{split}' in it; did you mean {meant}\? found train, val"):
             source.listing(split)
+
+
+def test_a_folder_of_videos_is_sent_to_init(tmp_path):
+    """No image is there, and the message names the command that makes a recipe of videos."""
+    laid(tmp_path, "ants/a.mp4", "bees/b.mp4")
+    with pytest.raises(DataError, match=r"but 2 videos, such as ants/a\.mp4\. `featcache init .*` writes a recipe"):
+        resolve_source(check_recipe({"name": "films", "data": {"root": str(tmp_path)}}, where="test")).listing("ants")

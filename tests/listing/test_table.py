@@ -154,3 +154,19 @@ def test_a_misspelt_split_column_does_not_make_every_row_train(tmp_path, column)
     assert any("would be left out" in problem for problem in found.problems)
     (tmp_path / "t.csv").write_text("path,label,split1,weight,slip\na.png,a,1,2,3\n")
     assert sheet.read_sheet(str(tmp_path / "t.csv"), ("path", "label"), ("split", "clip")).problems == ()
+
+
+def test_a_path_may_name_a_frame_of_a_video(tmp_path):
+    """Then every row does; the video must be there, and a frame of an image is no path."""
+    write_table(tmp_path, ("path", "label"), ("a.mp4#000000", "owl"), ("b/c.MOV#000012", "wren"), files=False)
+    assert "no file 'a.mp4'" in refused(recipe_of(tmp_path))
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "b" / "c.MOV").touch()
+    found = list_split(recipe_of(tmp_path), "train")
+    assert (found.videos, found.paths) == (True, ("a.mp4#000000", "b/c.MOV#000012"))
+    write_table(tmp_path, ("path", "label"), ("a.mp4#000000", "owl"), ("a.png", "wren"), files=False)
+    (tmp_path / "a.png").touch()
+    assert "line 3: an image, where other rows name frames of videos" in refused(recipe_of(tmp_path))
+    write_table(tmp_path, ("path", "label"), ("a.png#000000", "owl"), files=False)
+    assert "no file 'a.png#000000'" in refused(recipe_of(tmp_path))

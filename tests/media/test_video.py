@@ -12,7 +12,15 @@ import pytest
 
 from featcache.errors import MachineError
 from featcache.media import ImageTransform, decode_image, encode_png, resize_and_crop, video
-from featcache.media.video import BadVideoError, decode_frames, frame_digest, hash_video, require_video_decoder
+from featcache.media.video import (
+    BadVideoError,
+    decode_frames,
+    frame_digest,
+    hash_video,
+    require_video_decoder,
+    sample_frames,
+    sample_numbers,
+)
 from tests.videos import TICKS, nearest, pictures, remux, write_video
 
 FRAMES = 40
@@ -170,3 +178,11 @@ def test_nothing_is_imported_for_images_alone():
     code = "import sys, featcache.media.video, featcache.loader.video_worker; print({'torch', 'av'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("per_second", [0.7, 2, 1000])
+def test_frames_are_sampled_by_their_times_without_decoding(film, per_second):
+    """The numbers are those of the frames that are sampled where they are decoded."""
+    with film.open("rb") as file:
+        numbers = [frame.number for frame in sample_frames(file, per_second)]
+        assert sample_numbers(file, per_second) == numbers

@@ -156,6 +156,9 @@ def test_a_head_on_rows_of_length_one_is_exported_with_that_step(insects, hymeno
     with pytest.raises(UsageError, match=r"--normalize l2.*ends in \.onnx"):
         featcache.export_model(head.name, tmp_path / "model.pt", **insects)
     featcache.export_model(head.name, tmp_path / "model.onnx", **insects)
+    about = json.loads((tmp_path / "model.json").read_text())
+    assert about["embedding"] == "each embedding is divided by its Euclidean length before the last layer"
+    assert any(about["embedding"] in note for note in about["notes"])
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     predictions = featcache.predict(head.name, [hymenoptera / "val" / "ants"], **insects)
     pixels = prepared(predictions.paths[:20], json.loads((tmp_path / "model.json").read_text())).numpy()

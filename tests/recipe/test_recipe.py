@@ -241,7 +241,7 @@ def test_override_checks_what_it_puts_in():
     assert found.override("head", lr=[0.1, 0.2], epochs=None).head.lr == (0.1, 0.2)
     assert found.override("head", lr=0.5).head.lr == (0.5,)
     assert found.override("trunk") == found
-    with pytest.raises(UsageError, match=r"head\.epochs: found 0"):
+    with pytest.raises(UsageError, match="--epochs: found 0, expected a whole number from 1 to 10,000"):
         found.override("head", epochs=0)
 
 

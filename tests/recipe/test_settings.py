@@ -19,6 +19,7 @@ from featcache.errors import UsageError
 from featcache.heads.config import HeadConfig
 from featcache.heads.grid import GRID_KEYS
 from featcache.recipe import (
+    DeviceSettings,
     HeadSection,
     HeadSettings,
     SelectionSettings,
@@ -32,7 +33,7 @@ from featcache.recipe.settings import Setting
 from tests.recipe.write_keywords import KEYWORDS, source, typed_dict
 
 HEAD = declared_settings(HeadSettings)
-SELECTION = declared_settings(SelectionSettings)
+TRAINING = declared_settings(DeviceSettings, SelectionSettings)
 TRUNK = declared_settings(TrunkSettings)
 
 
@@ -84,10 +85,10 @@ def test_the_head_is_trained_with_every_declared_setting():
     assert HeadConfig()
 
 
-@pytest.mark.parametrize("name", HEAD | SELECTION)
+@pytest.mark.parametrize("name", HEAD | TRAINING)
 def test_a_setting_of_a_head_is_everywhere(name):
     """Each is a key of [head], an option of fit-head, a keyword of fit_head; those with lists are the grid's keys."""
-    setting = (HEAD | SELECTION)[name]
+    setting = (HEAD | TRAINING)[name]
     field = HeadSection.model_fields[name]
     assert field.description == setting.declaration.help
     assert field.default == ((setting.default,) if setting.declaration.several else setting.default)
@@ -109,7 +110,7 @@ def test_a_setting_of_the_trunk_is_everywhere(name):
 
 def test_the_sections_have_no_other_keys():
     """A key of a section that is not declared would be missing on the command line and in the documentation."""
-    assert list(HeadSection.model_fields) == [*HEAD, *SELECTION]
+    assert list(HeadSection.model_fields) == [*HEAD, *TRAINING]
     assert list(TrunkSection.model_fields) == list(TRUNK)
 
 

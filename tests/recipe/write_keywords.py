@@ -6,7 +6,14 @@ Editors and mypy read that module, and cannot read a declaration; a test fails w
 from pathlib import Path
 
 import featcache.recipe
-from featcache.recipe import DeclaredSetting, HeadSettings, SelectionSettings, TrunkSettings, declared_settings
+from featcache.recipe import (
+    DeclaredSetting,
+    DeviceSettings,
+    HeadSettings,
+    SelectionSettings,
+    TrunkSettings,
+    declared_settings,
+)
 
 KEYWORDS = Path(featcache.recipe.__file__).with_name("keywords.py")
 HEADER = '''\
@@ -19,7 +26,7 @@ from typing import TypedDict
 
 def source() -> str:
     """Return the text of the module."""
-    head = declared_settings(HeadSettings, SelectionSettings)
+    head = declared_settings(HeadSettings, DeviceSettings, SelectionSettings)
     head.pop("lr")  # the first parameter of fit_head itself; a search always looks for it
     trunk = {name: setting for name, setting in declared_settings(TrunkSettings).items() if setting.declaration.option}
     return HEADER + typed_dict("HeadKeywords", "head", head) + typed_dict("TrunkKeywords", "trunk", trunk)

@@ -1,6 +1,8 @@
 """The commands that a page prints make the head and its report again."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,11 +15,11 @@ from hypothesis import strategies as st
 import featcache
 from featcache.dataset.request import DatasetRequest
 from featcache.evaluation.evaluate_head import predict_on_split
-from featcache.heads.classifiers import parse_settings
+from featcache.heads.classifiers import parse_settings, value_as_typed
 from featcache.heads.config import HeadConfig
 from featcache.recipe import HeadSection
 from featcache.report.page.build import build_page
-from featcache.report.page.commands import _quoted, classifier_words, head_flags, value_as_typed
+from featcache.report.page.commands import _quoted, classifier_words, head_flags
 from tests.conftest import write_images
 
 COUNTS = {"train": {"0": 12, "1": 10, "2": 6}, "val": {"0": 4, "1": 4, "2": 3}, "test": {"0": 5, "1": 4, "2": 3}}
@@ -53,6 +55,23 @@ def paste(commands: tuple[str, ...], folder: Path) -> None:
 def heads_in(cache: Path) -> dict[str, bytes]:
     """Every file of weights below a cache, by its head's name."""
     return {path.parent.name: path.read_bytes() for path in cache.rglob("head.safetensors")}
+
+
+def test_the_recipe_of_a_page_is_that_of_its_head(tmp_path, nano):
+    """Where flags and the default grid chose, the recipe on the page has what they chose, and no default beside it."""
+    root = write_images(tmp_path / "pictures", COUNTS)
+    where = {"data": str(root), "cache": tmp_path / "cache"}
+    featcache.extract(**where, arch="vit_nano_16", weights=str(nano.weights), precision="fp32")
+    fitted = featcache.fit_head([0.1, 0.3], weight_decay=0.01, epochs=3, check_seconds=None, **where)
+    page = build_page(predict_on_split(DatasetRequest(**where)))
+    recipe, config = json.loads(page.recipe), fitted.best.head.config
+    assert (recipe["trunk"]["arch"], recipe["trunk"]["weights"]) == ("vit_nano_16", str(nano.weights))
+    assert recipe["trunk"]["precision"] == "fp32"
+    assert (recipe["head"]["lr"], recipe["head"]["weight_decay"], recipe["head"]["epochs"]) == ([config.lr], [0.01], 3)
+    (head,) = (value for name, value in page.origin if name == "head")
+    assert f"learning rate {config.lr:g}, " in head
+    assert ("patience none" in head, "standardize no" in head) == (True, True)
+    assert not re.search(r"\b(True|False|None)\b", head)
 
 
 def test_a_head_is_made_again_in_an_empty_folder(odd):

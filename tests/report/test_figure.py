@@ -211,7 +211,7 @@ def test_a_matplotlibrc_changes_nothing_and_is_left_alone(tmp_path):
 @pytest.mark.parametrize("name", ["a.jpg", "a", "missing/a.png"])
 def test_a_destination_that_cannot_be_is_refused_with_the_way_out(tmp_path, name):
     """A wrong suffix and a missing folder are UsageErrors, before anything is drawn."""
-    with pytest.raises(UsageError, match=r"Name a file|Make it"):
+    with pytest.raises(UsageError, match=r"Name a file|Make it|expected a name that ends in \.png"):
         save_evaluation_png(an_evaluation(("a", "b")), tmp_path / name)
 
 

@@ -79,7 +79,7 @@ def test_the_command_writes_the_file_of_the_library(run, where, tmp_path, suffix
     featcache.save_predictions(featcache.predict_split(by="clip", **where), ours)
     ran = run("report", "--by", "clip", "--data", where["data"], "--cache", where["cache"], "--predictions", theirs)
     assert ran.code == 0, ran.err
-    assert ran.out.endswith(f"wrote {theirs}\n")
+    assert f"wrote {theirs}\n" in ran.out
     assert ours.read_bytes() == theirs.read_bytes()
 
 
@@ -130,4 +130,4 @@ def test_a_file_that_cannot_be_is_refused(run, tmp_path):
     with pytest.raises(featcache.UsageError, match="count has no effect"):
         featcache.save_predictions(some(), tmp_path / "rows.csv", 3)
     ran = run("report", "--predictions", "rows.xlsx", "--data", tmp_path)
-    assert (ran.code, "ends in .xlsx, expected .csv or .parquet" in ran.err) == (2, True)
+    assert (ran.code, "expected a name that ends in .csv or .parquet" in ran.err) == (2, True)

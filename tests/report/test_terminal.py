@@ -121,12 +121,17 @@ def test_each_unit_names_the_class_of_its_own_baseline():
     assert drawn(same, 100).count("baseline: always predicting ant, the largest class") == 1
 
 
+def test_the_headline_names_a_head_as_compare_lists_it():
+    """Its number stands before its name, with the name that a person gave it."""
+    text = drawn(ants_and_bees(handle="#3 baseline (lr0.003-1a2b3c4d)"), 100)
+    assert text.startswith("hymenoptera · test\nhead #3 baseline (lr0.003-1a2b3c4d)\n")
+
+
 def test_the_headline_sets_the_scores_beside_the_baseline():
     """Accuracy and macro recall stand beside what always predicting the largest class reaches."""
     text = drawn(ants_and_bees(failed=2, selected_by="macro recall on val"), 100)
     lines = [line.split() for line in text.splitlines()]
-    assert "hymenoptera · test · lr0.003" in text
-    assert "chosen by macro recall on val" in text
+    assert text.startswith("hymenoptera · test\nhead lr0.003, chosen by macro recall on val\n")
     assert "93 images; 2 more could not be embedded and are left out" in text
     assert ["accuracy", "86.0", "%", "57.0", "%"] in lines
     assert ["2", "classes", "84.1", "%", "50.0", "%"] in [line[-6:] for line in lines]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from featcache.files.file_stat import now_ns, read_file_stat
 from featcache.files.sealed import seal_document
-from featcache.files.stat_log import now_ns, read_file_stat
 from featcache.trunks.weights_memo import WEIGHTS_MEMO_NAME, WeightsMemo
 
 SHA = "5d" * 32

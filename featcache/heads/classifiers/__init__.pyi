@@ -3,8 +3,8 @@ from .classifier import ClassifierSettings as ClassifierSettings
 from .classifier import Labels as Labels
 from .classifier import ModelOutput as ModelOutput
 from .classifier import SettingChoices as SettingChoices
-from .classifier import SettingValue as SettingValue
 from .classifier import score_output as score_output
+from .edges import note_on_edges as note_on_edges
 from .estimators import Estimator as Estimator
 from .estimators import find_estimator_class as find_estimator_class
 from .estimators import search_estimators as search_estimators
@@ -21,6 +21,7 @@ from .settings import choices_from as choices_from
 from .settings import format_value as format_value
 from .settings import freeze_value as freeze_value
 from .settings import parse_settings as parse_settings
+from .settings import value_as_typed as value_as_typed
 from .trials import SearchOptions as SearchOptions
 from .trials import SearchResult as SearchResult
 from .trials import SearchTrial as SearchTrial

@@ -21,6 +21,7 @@ from featcache.heads.classifiers.classifier import (
     SettingChoices,
     score_output,
 )
+from featcache.heads.classifiers.refusals import explain_refusal, unknown_class, unknown_classifier
 from featcache.heads.classifiers.settings import combinations, format_value, refuse_unknown
 from featcache.heads.classifiers.trials import (
     SearchOptions,
@@ -113,10 +114,7 @@ def resolve_import_path(name: str) -> str:
     """
     path = SHORT_NAMES.get(name, name)
     if not PATH.fullmatch(path):
-        raise UsageError(
-            f"no classifier {name[:80]!r}: expected knn, ridge, {', '.join(SHORT_NAMES)}, or an import path such as "
-            f"sklearn.svm:SVC"
-        )
+        raise unknown_classifier(name)
     return path
 
 
@@ -139,6 +137,8 @@ def find_estimator_class(name: str, *, foreign: bool) -> type[Any]:
     module, _, attribute = path.partition(":")
     try:
         estimator_class = getattr(importlib.import_module(module), attribute)
+    except AttributeError:
+        raise unknown_class(name, importlib.import_module(module), attribute) from None
     except Exception as error:  # a package can fail in any way when it is imported
         raise UsageError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from None
     if not isinstance(estimator_class, type) or not all(
@@ -265,8 +265,7 @@ def _fit(task: _FittingTask, number: int, settings: ClassifierSettings) -> _Fitt
             estimator = Estimator(model, task.present, task.classes)
             on_val = None if task.x_val is None else estimator.predict(task.x_val)
         except (ValueError, TypeError, AttributeError, ArithmeticError, np.linalg.LinAlgError) as error:
-            first = str(error).strip().split("\n")[0]
-            raise UsageError(f"{call} cannot be fitted: {type(error).__name__}: {first}") from None
+            raise explain_refusal(error, task.estimator_class, call) from None
     if uses_threads:
         model.set_params(n_jobs=None)  # of this machine, not of the classifier
     complaints = {" ".join(str(each.message).split("\n")[0].split()): each.category.__name__ for each in caught}

@@ -217,7 +217,8 @@ def _tile_candidates(
 
 def _knn(train: Features, device: str, *, k: object, temperature: object, weights: object) -> Knn:
     if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= len(train.y):
-        raise UsageError(f"k is {k!r}, expected a whole number from 1 to {len(train.y):,}: the training rows")
+        error = UsageError(f"k is {k!r}, expected a whole number from 1 to {len(train.y):,}: the training rows")
+        raise error.correct("k=", f"k={min(5, len(train.y))}")
     if not isinstance(temperature, int | float) or isinstance(temperature, bool) or not 1e-6 <= temperature <= 1e6:
         raise UsageError(f"temperature is {temperature!r}, expected a number from 1e-6 to 1e6")
     if weights not in WEIGHTS:

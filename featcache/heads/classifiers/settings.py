@@ -26,7 +26,8 @@ def parse_settings(words: Iterable[str]) -> dict[str, tuple[SettingValue, ...]]:
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key.isidentifier() or not text.strip():
-            raise UsageError(f"{word[:80]!r}: expected KEY=VALUE, such as C=10 or k=5,20,200")
+            error = UsageError(f"{word[:80]!r}: expected KEY=VALUE, such as C=10 or k=5,20,200")
+            raise error.correct(word, None)
         if key in choices:
             raise UsageError(f"{key} is given twice; separate the values to choose among by commas: {key}=1,2")
         if len(text) > _LONGEST:
@@ -79,7 +80,11 @@ def refuse_unknown(kind: str, choices: SettingChoices, known: Sequence[str]) -> 
         near = [close for key in unknown if (close := nearest_name(key, known)) is not None]
         suggestion = f"did you mean {' and '.join(near)}? " if near else ""
         available = ", ".join(sorted(known))
-        raise UsageError(f"{kind}: no setting {', '.join(map(repr, unknown))}; {suggestion}it has {available}")
+        error = UsageError(f"{kind}: no setting {', '.join(map(repr, unknown))}; {suggestion}it has {available}")
+        for key in unknown:
+            close = nearest_name(key, known)
+            error = error if close is None else error.correct(f"{key}=", f"{close}=")
+        raise error
 
 
 def format_value(value: SettingValue) -> str:
@@ -91,6 +96,21 @@ def format_value(value: SettingValue) -> str:
     if isinstance(value, tuple):
         return "x".join(map(format_value, value))
     return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def value_as_typed(value: SettingValue) -> str:
+    """Return a value as `parse_settings` reads it.
+
+    Args:
+        value: Of a setting.
+    """
+    word = value if isinstance(value, str) else repr(value)
+    try:
+        if value is not None and parse_settings([f"x={word}"])["x"] == (value,) and word == word.strip():
+            return word
+    except UsageError:
+        pass
+    return repr(value)
 
 
 def freeze_value(value: Any) -> SettingValue:

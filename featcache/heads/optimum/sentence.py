@@ -1,7 +1,8 @@
 """What a check says, in sentences: val first, the training objective second. Nothing here computes.
 
 Two claims about val are made only where the 95 % interval of the paired difference leaves out 0: that training longer
-would help or harm, and that another weight decay is better. Everything else is no difference that val can show.
+would help or harm, and that another weight decay is better. Everything else is no difference that val can show. They
+are about macro recall (or accuracy); where the loss on val moves the other way, or moves alone, the sentence says that.
 """
 
 import math
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from featcache.heads.optimum.difference import ValDifference
 
 NEAR_OPTIMUM = 0.01  # a head whose objective could fall by less than this share needs no advice
+LOSS_MOVES = 0.05  # the share by which a loss on val must change to be spoken of
 AT_OPTIMUM = 0.001  # one whose objective could fall by less than this share is called at the optimum
 MORE_TIME = "--check-seconds gives more"
 
@@ -45,14 +47,30 @@ def describe_check(check: "Check") -> str:
 def _describe_longer(check: "Check", difference: "ValDifference", scores: str) -> str:
     """Return what the objective's own optimum, as far as it was reached, says of training longer."""
     reached = "the optimum of this objective" if check.converged else "what the check reached of the optimum"
+    metric, moves = check.metric.replace("_", " "), _loss_moves(check)
     if difference.is_better:
+        if moves == "raises":
+            first = f"Training longer pays in {metric}, but raises the loss on val: {reached} has {scores}"
+            return f"{first}{_advise_longer(check)}"
         return f"Training longer pays: {reached} is better on val ({scores}){_advise_longer(check)}"
+    step = "Training longer" if check.converged else "Lowering this objective further"
+    if difference.is_worse and moves == "lowers":
+        return f"{step} makes {metric} on val worse, but lowers the loss there: {reached} has {scores}"
     if difference.is_worse and check.converged:
         return f"Nothing to gain by training longer: {reached} is worse on val ({scores})"
     if difference.is_worse:
         return f"Lowering this objective further makes val worse: {reached} has {scores}"
-    step = "Training longer" if check.converged else "Lowering this objective further"
-    return f"{step} makes no difference that val can show: {reached} has {scores} ({_interval(difference)})"
+    what = f" to {metric} that val can show, but {moves} the loss there" if moves else " that val can show"
+    return f"{step} makes no difference{what}: {reached} has {scores} ({_interval(difference)})"
+
+
+def _loss_moves(check: "Check") -> str:
+    """Return "raises" or "lowers" where the loss on val of the objective's own optimum is clearly another; else ""."""
+    if check.val is None or check.head_val is None or not math.isfinite(check.head_val.loss):
+        return ""
+    if check.val.loss > (1 + LOSS_MOVES) * check.head_val.loss:
+        return "raises"
+    return "lowers" if check.val.loss < (1 - LOSS_MOVES) * check.head_val.loss else ""
 
 
 def _describe_diverged(check: "Check") -> str:
@@ -126,12 +144,14 @@ def _describe_weight_decays(check: "Check") -> list[str]:
             f"None of the weight decays that there was time for, {optima[0].weight_decay:g} to "
             f"{optima[-1].weight_decay:g}, does better, as far as val can tell ({MORE_TIME})."
         ]
+    metric, lower = check.metric.replace("_", " "), _describe_lower_loss(check)
+    better = f"has a better {metric}" if lower else "does better"
     if optimum.weight_decay == check.weight_decay:
-        return ["No other weight decay does better on val."]
+        return [f"No other weight decay {better} on val{lower}."]
     if check.better_weight_decay is None:
         return [
-            f"No other weight decay does better, as far as val can tell: the best of {len(optima) + 1} optima, at "
-            f"{optimum.weight_decay:g}, has {_scores(check, optimum.val)} ({_interval(difference)})."
+            f"Another weight decay makes no difference that val can show: the best of {len(optima) + 1} optima, at "
+            f"{optimum.weight_decay:g}, has {_scores(check, optimum.val)} ({_interval(difference)}){lower}."
         ]
     reached = "" if optimum.converged else ", as far as the check came,"
     way = f"; `featcache fit logreg C={check.logreg_c:.3g}` finds it" if check.logreg_c and optimum.converged else ""
@@ -143,6 +163,15 @@ def _describe_weight_decays(check: "Check") -> list[str]:
         f"The optimum with weight decay {optimum.weight_decay:g}{reached} is better: {_scores(check, optimum.val)} on "
         f"val ({_interval(difference)}){way}."
     ]
+
+
+def _describe_lower_loss(check: "Check") -> str:
+    """Return which weight decay has a clearly lower loss on val than the optimum that is best there; "" for none."""
+    optimum = check.regularised
+    lowest = min(check.path.optima, key=lambda other: other.val.loss, default=None)
+    if optimum is None or lowest is None or not lowest.val.loss < (1 - LOSS_MOVES) * optimum.val.loss:
+        return ""
+    return f"; the lowest loss there has weight decay {lowest.weight_decay:g}, with {_scores(check, lowest.val)}"
 
 
 def name_settings(trial: "TriedSetting") -> str:
@@ -168,7 +197,7 @@ def _interval(difference: "ValDifference") -> str:
         percent_number(end, signed=True)
         for end in (difference.value, difference.interval.low, difference.interval.high)
     )
-    return f"{value} points, 95 % interval {low} to {high} over {groups}"
+    return f"{value} points against the head, 95 % interval {low} to {high} over {groups}"
 
 
 def _enumerate(words: Sequence[str]) -> str:

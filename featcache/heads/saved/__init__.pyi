@@ -3,6 +3,7 @@ from .classifier_folder import save_classifier as save_classifier
 from .classifier_folder import trial_to_json as trial_to_json
 from .documents import finite_or_none as finite_or_none
 from .documents import scores_to_json as scores_to_json
+from .documents import settings_in_words as settings_in_words
 from .find import BEST as BEST
 from .find import LATEST as LATEST
 from .find import ChosenHead as ChosenHead
@@ -32,5 +33,6 @@ from .ranking import notes_on_changed_val as notes_on_changed_val
 from .ranking import rank_models as rank_models
 from .run_documents import check_to_json as check_to_json
 from .run_log import FitRun as FitRun
+from .run_log import list_handles as list_handles
 from .run_log import read_runs as read_runs
 from .run_log import record_run as record_run

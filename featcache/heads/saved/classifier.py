@@ -22,7 +22,7 @@ from featcache.heads.classifiers import (
 )
 from featcache.heads.saved import RefusedModelError
 from featcache.heads.saved.classifier_files import output_from_bytes, predictions_file
-from featcache.heads.saved.documents import CLASSIFIER
+from featcache.heads.saved.documents import CLASSIFIER, settings_in_words
 from featcache.heads.saved.model import is_function, refuse_other_trunk
 from featcache.store import FeatureStore
 
@@ -73,7 +73,7 @@ class SavedClassifier:
 
     def facts(self) -> list[tuple[str, str]]:
         """Return the kind and all settings in one text."""
-        return [("classifier", ", ".join([self.kind, *(f"{key} {value}" for key, value in self.settings.items())]))]
+        return [("classifier", ", ".join([self.kind, *settings_in_words(self.settings)]))]
 
     def predict(self, features: Features) -> ModelOutput:
         """Return its predictions on a split: those that are kept, where they are of that very listing.

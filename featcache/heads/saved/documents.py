@@ -4,6 +4,7 @@ Scores are written here too: what is not finite is null, because JSON knows neit
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from featcache.files import (
 )  # fmt: skip
 from featcache.heads import Scores
 
+_WORDS = {"lr": "learning rate", "exact": "exact arithmetic"}  # of settings; others are their names
 _DEEPEST = 16  # tuples inside one another, in the value of a setting
 
 
@@ -166,3 +168,17 @@ def scores_from_document(document: ScoresDocument | None) -> Scores | None:
         return None
     values = (document.accuracy, document.macro_recall, document.loss)
     return Scores(*(math.nan if value is None else value for value in values))
+
+
+def settings_in_words(settings: Mapping[str, Any]) -> list[str]:
+    """Return settings as a reader has them: "learning rate 0.03", "standardize yes", "patience none".
+
+    Args:
+        settings: Of a head or of a classifier, by name.
+    """
+    words = {None: "none", True: "yes", False: "no"}
+    return [
+        f"{_WORDS.get(name, name.replace('_', ' '))} "
+        f"{words[value] if value is None or isinstance(value, bool) else value}"
+        for name, value in settings.items()
+    ]

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featcache.dataset import DatasetRequest
+from featcache.dataset import DatasetRequest, refuse_missing_folder
 from featcache.errors import CacheError, FeatcacheError
 from featcache.heads.saved.folders import heads_folder
-from featcache.heads.saved.handles import NEAREST, Handles, handles_of
+from featcache.heads.saved.handles import Handles, is_number
 from featcache.heads.saved.ranking import Candidate, notes_on_changed_val, rank_models, selection_of
-from featcache.heads.saved.run_log import FitRun, newest_checks, read_all_runs, read_runs
+from featcache.heads.saved.run_log import FitRun, list_handles, newest_checks, read_runs
 from featcache.store import FeatureStore, describe_broken_stores
 from featcache.text import percent
 
@@ -79,11 +79,15 @@ def find_head(request: DatasetRequest, head: str | None) -> ChosenHead:
     if head is None or by_word:
         return (_find_latest if head == LATEST else _find_best)(request, *runs[-1])
     stores = {name: store for run, store in runs for name in run.heads}
-    handles = handles_of(read_all_runs(runs[0][1], data_set, variant))
+    handles = list_handles(runs[0][1], data_set, variant)
     matching = handles.matches(head, stores)
     if len(matching) != 1:
         broken = describe_broken_stores(folder, request.stat_log)
-        raise CacheError(f"{folder}: {_ambiguous_or_unknown(head, matching, handles, list(stores))}{broken}")
+        reason = _ambiguous_or_unknown(head, matching, handles, list(stores))
+        listed = f"; `{request.command_line('compare')}` lists all {len(stores):,}"
+        error = CacheError(f"{folder}: {reason}{listed}{broken}")
+        nearest = [] if matching or is_number(head) else handles.nearest(head, stores)
+        raise error.correct(head, handles.handle(nearest[0]).removeprefix("#")) if nearest else error
     name, store = matching[0], stores[matching[0]]
     return _find_named(request, name, store, [run for run, its_store in runs if its_store is store])
 
@@ -98,6 +102,8 @@ def no_head_error(request: DatasetRequest) -> CacheError:
         UsageError: no such recipe, or a faulty one.
         CacheError: the cache cannot be read.
     """
+    if not request.cached_splits:
+        refuse_missing_folder(request)
     extract = "" if request.cached_splits else f"`{request.command_line('extract')}` and "
     return CacheError(
         f"{request.folder}: no head of {request.recipe.name} in this cache; run {extract}"
@@ -110,10 +116,13 @@ def _ambiguous_or_unknown(head: str, matching: Sequence[str], handles: Handles, 
     if matching:
         some = [handles.describe(name) for name in matching[:_LISTED]]
         more = f" and {len(matching) - _LISTED:,} more" if len(matching) > _LISTED else ""
-        return f"{len(matching):,} heads start with {head!r}: {', '.join(some)}{more}; type more of the name, or #N"
+        return (
+            f"{len(matching):,} heads start with {head!r}: {', '.join(some)}{more}; type more of the name, or a number"
+        )
+    if is_number(head):
+        return f"there is no head #{head.removeprefix('#')}; there are {handles.ranges(names)}"
     nearest = ", ".join(handles.describe(name) for name in handles.nearest(head, names))
-    listed = "" if len(names) <= NEAREST else f"; `featcache compare` lists all {len(names):,}"
-    return f"no head is called {head!r}; the nearest: {nearest}; or {BEST}, or {LATEST}{listed}"
+    return f"no head is called {head!r}; {f'the nearest: {nearest}; or' if nearest else 'expected'} {BEST}, or {LATEST}"
 
 
 def _find_best(request: DatasetRequest, newest: FitRun, _: FeatureStore) -> ChosenHead:
@@ -179,7 +188,7 @@ def _find_named(request: DatasetRequest, name: str, store: FeatureStore, runs: S
 
 
 def _handles(request: DatasetRequest, store: FeatureStore) -> Handles:
-    return handles_of(read_all_runs(store, request.recipe.name, request.variant))
+    return list_handles(store, request.recipe.name, request.variant)
 
 
 def _why_best(best: Candidate, scored: int) -> str:
@@ -190,6 +199,7 @@ def _why_best(best: Candidate, scored: int) -> str:
 
 
 def _nothing_usable(request: DatasetRequest, candidates: Sequence[Candidate], notes: Sequence[str]) -> str:
-    diverged = "all of them diverged; run `featcache fit-head` with a lower --lr" if candidates else ""
+    lower = request.command_line("fit-head", "--lr", "0.003")
+    diverged = f"all of them diverged; run `{lower}`, or a lower --lr" if candidates else ""
     reasons = "; ".join(filter(None, [diverged, *notes]))
     return f"{request.folder}: no head of {request.recipe.name} in this cache can be used: {reasons}"

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from featcache.heads.saved.run_log import FitRun  # which records the numbers
 
 NEAREST = 3  # models that a misspelt name may mean
+_NEAR = 0.25  # how much of two names must be the same, of 0 to 1
+_LONGEST = 40  # characters of a given name
 _GIVEN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,39}")
+_DIGEST = re.compile(r"-[0-9a-f]{8}$")  # how the names that featcache makes end
+_OWN_NAME = re.compile(rf"^lr[0-9]|{_DIGEST.pattern}")  # how they begin or end
 _RESERVED = ("best", "latest")
 
 
@@ -77,12 +81,25 @@ class Handles:
             return [word]
         if self.given.get(word) in names:
             return [self.given[word]]
-        if re.fullmatch(r"#?[0-9]{1,18}", word):
+        if is_number(word):
             return [name for name in names if self.numbers.get(name) == int(word.removeprefix("#"))]
         return [name for name in names if name.startswith(word)]
 
+    def ranges(self, names: Iterable[str]) -> str:
+        """Return the numbers of models in words: "#1 to #4, #7".
+
+        Args:
+            names: The models.
+        """
+        numbers = sorted(self.numbers[name] for name in names if name in self.numbers)
+        starts = [number for number in numbers if number - 1 not in numbers]
+        ends = [number for number in numbers if number + 1 not in numbers]
+        return ", ".join(
+            f"#{start}" if start == end else f"#{start} to #{end}" for start, end in zip(starts, ends, strict=True)
+        )
+
     def nearest(self, word: str, names: Iterable[str]) -> list[str]:
-        """Return the models that a misspelt word may mean, the nearest first: at most `NEAREST`.
+        """Return the models that a misspelt word may mean, the nearest first: at most `NEAREST`, or none.
 
         Args:
             word: As a person typed it.
@@ -90,7 +107,10 @@ class Handles:
         """
         spellings = {name: name for name in names}
         spellings |= {given: model for given, model in self.given.items() if model in spellings}
-        close = difflib.get_close_matches(word, spellings, n=len(spellings) or 1, cutoff=0.0)
+        begins = any(spelling.startswith(word[:2]) for spelling in spellings)
+        if not begins and not difflib.get_close_matches(word, spellings, n=1, cutoff=_NEAR):
+            return []
+        close = difflib.get_close_matches(word, spellings, n=len(spellings), cutoff=0.0)
         return list(dict.fromkeys(spellings[spelling] for spelling in close))[:NEAREST]
 
 
@@ -121,6 +141,15 @@ def handles_of(runs: "Sequence[FitRun]") -> Handles:
     return Handles(numbers, given)
 
 
+def is_number(word: str) -> bool:
+    """Return whether a word is a model's number: "#3" or "3".
+
+    Args:
+        word: As a person typed it.
+    """
+    return re.fullmatch(r"#?[0-9]{1,18}", word) is not None
+
+
 def refuse_given_name(name: str | None) -> None:
     """Raise a UsageError unless a model may have this name; None is no name.
 
@@ -128,14 +157,24 @@ def refuse_given_name(name: str | None) -> None:
         name: As a person typed it.
 
     Raises:
-        UsageError: it has other characters than a name may have, or stands for something else already.
+        UsageError: it has other characters than a name may have, or stands, or may stand, for something else already.
     """
     if name is None:
         return
+    permitted = _DIGEST.sub("", re.sub(r"[^A-Za-z0-9._-]+", "-", name))
+    other = f"my-{permitted}"[:_LONGEST]
     if name in _RESERVED:
-        raise UsageError(f"--head-name: {name!r} already stands for a head; choose another name")
+        error = UsageError(f"--head-name: {name!r} already stands for a head; choose another name")
+        raise error.correct("--head-name", other)
     if not _GIVEN_NAME.fullmatch(name):
-        raise UsageError(
-            f"--head-name: found {name!r}, expected a letter, then up to 39 letters, digits, dots, underscores or "
-            f"hyphens"
+        error = UsageError(
+            f"--head-name: found {name!r}, expected a letter, then up to {_LONGEST - 1} letters, digits, dots, "
+            f"underscores or hyphens"
         )
+        raise error.correct("--head-name", permitted[:_LONGEST] if permitted[:1].isalpha() else other)
+    if _OWN_NAME.search(name):
+        error = UsageError(
+            f"--head-name: {name!r} may be the name of another head, or its start: featcache names heads by their "
+            f"settings; choose another name"
+        )
+        raise error.correct("--head-name", other)

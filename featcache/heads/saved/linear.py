@@ -25,7 +25,7 @@ from featcache.files import (
 )
 from featcache.heads import BLOCK_ROWS, HeadConfig, LinearHead, OutputLayer, Scores
 from featcache.heads.classifiers import ModelOutput, SearchTrial
-from featcache.heads.saved.documents import HEAD, HeadDocument, scores_from_document, scores_to_json
+from featcache.heads.saved.documents import HEAD, HeadDocument, scores_from_document, scores_to_json, settings_in_words
 from featcache.heads.saved.folders import hashed_name, heads_folder, installed_versions, publish_model
 from featcache.heads.saved.history import HISTORY, HistoryColumns, history_bytes
 from featcache.heads.saved.history import read_history as read_history_file
@@ -36,6 +36,7 @@ from featcache.store import FeatureStore
 DOCUMENT = "head.json"
 TENSORS = "head.safetensors"
 LINEAR = "linear"  # the kind
+_DROPPED = ("exact",)  # settings of earlier heads that say nothing of what a head predicts
 _PACKAGES = ("featcache", "torch", "numpy")
 
 
@@ -107,7 +108,7 @@ class SavedHead:
 
     def facts(self) -> list[tuple[str, str]]:
         """Return all settings in one text, and the steps of the training."""
-        settings = ", ".join(f"{name} {value}" for name, value in asdict(self.head.config).items())
+        settings = ", ".join(settings_in_words(asdict(self.head.config)))
         return [("head", settings), ("steps", f"{self.head.steps:,}")]
 
     def predict(self, features: Features) -> ModelOutput:
@@ -202,9 +203,10 @@ def load_head(folder: Path) -> SavedHead:
     """
     document = _read_document(folder)
     tensors = read_tensors(folder / TENSORS, document.sha256, way_out=HEAD.way_out)
+    settings: dict[str, Any] = {name: value for name, value in document.config.items() if name not in _DROPPED}
     try:
         head = LinearHead(
-            config=HeadConfig(**document.config),  # type: ignore[arg-type]  # which checks every setting
+            config=HeadConfig(**settings),  # which checks every setting
             weight=tensors.take("weight", np.float32, 2),
             bias=tensors.take("bias", np.float32, 1),
             steps=document.steps,

@@ -11,9 +11,8 @@ from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, FeatcacheError
 from featcache.heads import Scores
 from featcache.heads.saved.folders import heads_folder
-from featcache.heads.saved.handles import handles_of
 from featcache.heads.saved.kinds import describe_model
-from featcache.heads.saved.run_log import FitRun, newest_checks, read_all_runs, read_runs
+from featcache.heads.saved.run_log import FitRun, list_handles, newest_checks, read_runs
 from featcache.store import FeatureStore, ListingLine, read_listing
 
 _NAMED = 5  # heads in a note
@@ -144,7 +143,7 @@ def _candidates(request: DatasetRequest, store: FeatureStore, notes: list[str]) 
     """Yield each model of one store once, in the order in which they were first made; what cannot be read is a note."""
     runs = read_runs(store, request.recipe.name, request.variant)
     newest_run = {name: run for run in runs for name in run.heads}
-    handles = handles_of(read_all_runs(store, request.recipe.name, request.variant))
+    handles = list_handles(store, request.recipe.name, request.variant)
     checks = newest_checks(runs)
     folder = heads_folder(store, request.recipe.name, request.variant)
     for name, run in newest_run.items():

@@ -158,6 +158,17 @@ def read_all_runs(store: FeatureStore, data_set: str, variant: str) -> list[FitR
     return sorted(runs, key=lambda run: run.at)
 
 
+def list_handles(store: FeatureStore, data_set: str, variant: str) -> Handles:
+    """Return the handles of all models of a data set, over all stores of a cache.
+
+    Args:
+        store: Any store of the cache.
+        data_set: The name of the data set.
+        variant: Which cut of it.
+    """
+    return handles_of(read_all_runs(store, data_set, variant))
+
+
 def newest_checks(runs: Sequence[FitRun]) -> dict[str, Mapping[str, Any]]:
     """Return the newest check of each head that was ever checked, by its name; `runs` are oldest first.
 

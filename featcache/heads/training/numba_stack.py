@@ -4,7 +4,7 @@ Weights lie as (columns, width), columns being heads x classes. Python asks for 
 bits depend neither on the heads beside it nor on the number of threads (docs/decisions/102-a-head-equals-itself.md).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Self
 
@@ -35,6 +35,7 @@ Floats = npt.NDArray[np.float32]
 Longs = npt.NDArray[np.int64]
 
 MIN_SLICE_ROWS = 64  # of a member: with fewer, the members are busy meeting
+LEAST_SHARED_STEP = 2**21  # multiplications of a product: with fewer, a meeting costs what a member saves
 CALL_MULTIPLICATIONS = 2**33  # asked for at a time, at least a step: a quarter of a second without a Ctrl-C
 
 
@@ -45,6 +46,8 @@ class NumbaStack(HeadStack):
         super().__init__(plan)
         columns, rows = self.heads * self.classes, -(-self.batch_size // BLOCK_ROWS) * BLOCK_ROWS
         members = max(1, min(torch.get_num_threads(), self.batch_size // MIN_SLICE_ROWS))
+        if self.batch_size * self.width * columns < LEAST_SHARED_STEP:
+            members = 1
         self.loss_terms, self.rule = self._loss_terms(), self._update_rule()
         w, batch = aligned_zeros(columns, self.width), aligned_zeros(rows, self.width)
         batch[:, self.dim] = 1
@@ -60,19 +63,20 @@ class NumbaStack(HeadStack):
         self.w = torch.from_numpy(w).view(self.heads, self.classes, self.width)
         self.counts = self._new_counts(members)
         self.team = ThreadTeam(members)
-        self._precompile()
+        self._precompile(plan.on_compile)
 
     def _new_counts(self, members: int) -> ScoreCounts:
         """Return counts at zero."""
         return ScoreCounts(len(self.buffers.batch) // BLOCK_ROWS, members, self.heads, self.classes)
 
-    def _precompile(self) -> None:
-        """Compile what the team will do."""
+    def _precompile(self, on_compile: Callable[[], None]) -> None:
+        """Compile what the team will do, or load it where that was done before."""
         nobody, counts = np.zeros((1, COUNTS_PER_CACHE_LINE), np.int64), (self.counts.loss_bits, self.counts.hits)
         x, rows = np.zeros((0, self.dim), np.float32), np.zeros(0, np.int64)
         precompile(
-            train_steps, 0, nobody, self._inputs(x, rows, rows), self.loss_terms, self.buffers, self.rule, 0, 0, *counts
-        )
+            train_steps, 0, nobody, self._inputs(x, rows, rows), self.loss_terms, self.buffers, self.rule, 0, 0,
+            *counts, when_slow=on_compile,
+        )  # fmt: skip
         precompile(score_rows, 0, 1, x, rows, 1, self.loss_terms, self.buffers, *counts)
 
     def __enter__(self) -> Self:

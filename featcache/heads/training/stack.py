@@ -14,12 +14,12 @@ Heads that standardize are a stack of their own: X is then (x - m) / s, and a he
 m W / s, on rows as they are. Standardized after the product, by the same algebra, what is left of a large mean is its
 rounding, and Adam takes whole steps by that.
 
-`HeadStack` is what both implementations are: `TorchStack` has the step in torch's operations, for GPUs and for what is
-done in a second; `NumbaStack` has it in compiled loops, for the CPU.
+`HeadStack` is what both implementations are: `TorchStack` has the step in torch's operations, for GPUs; `NumbaStack`
+has it in compiled loops, for the CPU.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self, TypeVar
 
@@ -60,6 +60,7 @@ class TrainingPlan:
     statistics: FeatureStatistics  # of the training rows
     rows: int  # of the training split
     device: str  # where torch computes
+    on_compile: Callable[[], None] = lambda: None  # called where loops have to be compiled first
 
     @property
     def batch_size(self) -> int:

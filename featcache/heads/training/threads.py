@@ -9,8 +9,6 @@ from collections.abc import Iterator
 
 import torch
 
-SMALL_STEP = 2**23  # multiplications: 0.2 ms of a core
-
 
 @contextlib.contextmanager
 def one_thread(*, where: bool) -> Iterator[None]:

@@ -1,8 +1,7 @@
-"""The heads of a training by torch's operations, for GPUs and for what is done in a second."""
+"""The heads of a training by torch's operations, for GPUs."""
 
 from collections.abc import Iterable
 from itertools import groupby
-from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -12,7 +11,6 @@ from featcache.heads.training.losses import LOG2_E
 from featcache.heads.training.optimizers import OPTIMIZER_CLASSES
 from featcache.heads.training.scores import RowScores
 from featcache.heads.training.stack import EpochChunk, HeadStack, LabelledBlocks, TrainingPlan
-from featcache.heads.training.threads import SMALL_STEP, one_thread
 
 MAX_SCORED_LOGITS = 2**20  # held at a time where rows are only scored, over all heads
 
@@ -35,18 +33,6 @@ class TorchStack(HeadStack):
             neighbours = list(group)
             part = slice(neighbours[0], neighbours[-1] + 1)
             self.optimizers.append((part, kind(self.configs[part], self.w[part], self.dim, self.steps)))
-
-        is_small = self.batch_size * self.width * columns < SMALL_STEP
-        self.threads = one_thread(where=is_small and self.x.device.type == "cpu")
-
-    def __enter__(self) -> Self:
-        """Take small steps with one thread."""
-        self.threads.__enter__()
-        return self
-
-    def __exit__(self, *why: Any) -> None:
-        """Compute with as many threads as before."""
-        self.threads.__exit__(*why)
 
     def _set_rates(self, epoch: int, minus_lr: Tensor) -> None:
         for part, optimizer in self.optimizers:

@@ -23,7 +23,6 @@ from featcache.heads.training.standardization import FeatureStatistics, compute_
 from featcache.heads.training.stopping import HeadProgress
 from featcache.heads.training.torch_stack import TorchStack
 
-NUMBA_MULTIPLICATIONS = 10**11  # of a training, some 1.5 s of two cores: numba takes a second to get ready
 UNSCORED = Scores(math.nan, math.nan, math.nan)
 
 # Gets the epoch and every head's scores on val so far, and returns the heads (by index) that are to stop.
@@ -41,13 +40,13 @@ def train_heads(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
     watch: EpochCallback | None = None,
+    on_compile: Callable[[], None] = lambda: None,
 ) -> list[LinearHead]:
     """Train one head per config; each equals itself trained alone.
 
-    To the bit where the compiled loops train: where a config is `exact`, and on a CPU in any training that is long
-    enough for them alone (`choose_stack`). Elsewhere to the rounding of torch's products, which the number of heads and
-    of threads decides and a training magnifies: 1e-7 to 2e-5 of the weights' norm at learning rates up to 0.03; at 0.3
-    there is no bound.
+    On the CPU to the bit, on any number of threads. Elsewhere to the rounding of torch's products, which the number of
+    heads decides and a training magnifies: 1e-7 to 2e-5 of the weights' norm at learning rates up to 0.03; at 0.3 there
+    is no bound.
 
     Args:
         train: the rows to learn from; held in memory, on the device where there is one, or read from disk.
@@ -58,6 +57,7 @@ def train_heads(
         device: where torch computes.
         progress: called after every epoch with (epochs done, epochs), over all passes.
         watch: called after every epoch of all heads; it may stop some, which then keep what they have.
+        on_compile: called where the loops of the CPU have to be compiled first, which takes some ten seconds.
 
     Returns:
         The heads, in the order of `configs`. One that diverged is among them, with a loss of nan. `train` and `val` of
@@ -67,9 +67,9 @@ def train_heads(
 
     Raises:
         UsageError: no heads, a split without rows, a val that does not fit, patience without val, or a watch over
-            heads of different epochs, or an exact head elsewhere than on the CPU.
+            heads of different epochs.
     """
-    _refuse_misfits(train, val, configs, device)
+    _refuse_misfits(train, val, configs)
     passes: dict[tuple[object, ...], list[int]] = {}
     for index, config in enumerate(configs):
         passes.setdefault(config.batch_key, []).append(index)
@@ -95,6 +95,7 @@ def train_heads(
                 select=select,
                 end_epoch=end_epoch,
                 scores_every_epoch=watch is not None,
+                on_compile=on_compile,
             )
         side_by_side = [list(passes.values())] if watch is not None else [[indices] for indices in passes.values()]
         for group in side_by_side:
@@ -112,6 +113,7 @@ class _Training:
     select: str
     end_epoch: Callable[[], None]  # called after every epoch of every pass
     scores_every_epoch: bool  # whether somebody looks at the scores on val after each epoch
+    on_compile: Callable[[], None]
 
 
 def _train_group(
@@ -175,8 +177,11 @@ def _run_passes(
 def _train_pass(training: _Training, configs: Sequence[HeadConfig]) -> TrainingPass:
     """Train heads that see the same batches."""
     rows = training.train.y
-    plan = TrainingPlan(configs=configs, statistics=training.statistics, rows=len(rows), device=str(rows.device))
-    with choose_stack(training.train, configs, len(training.statistics.class_counts))(plan) as stack:
+    plan = TrainingPlan(
+        configs=configs, statistics=training.statistics, rows=len(rows), device=str(rows.device),
+        on_compile=training.on_compile,
+    )  # fmt: skip
+    with choose_stack(plan.device)(plan) as stack:
         return (yield from _train_epochs(stack, training, configs))
 
 
@@ -239,22 +244,19 @@ def _with_final_scores(head: LinearHead, train: Features | Streamed, val: Featur
     return replace(head, train=on_train, val=on_val, history=tuple(history))
 
 
-def choose_stack(train: RowSource, configs: Sequence[HeadConfig], classes: int) -> type[HeadStack]:
-    """Return what computes the steps: compiled loops on a CPU with work for seconds, torch's operations elsewhere.
+def choose_stack(device: str) -> type[HeadStack]:
+    """Return what computes the steps: compiled loops on the CPU, torch's operations elsewhere.
 
-    How much work there is depends on the number of heads, so exact heads are always trained by the loops.
+    The amount of work must not decide it: that depends on the number of heads, and the two round differently.
     """
-    multiplications = 2 * len(train.y) * configs[0].epochs * train.dim * classes * len(configs)
-    if train.y.device.type != "cpu" or not (configs[0].exact or multiplications >= NUMBA_MULTIPLICATIONS):
+    if device != "cpu":
         return TorchStack
     from featcache.heads.training.numba_stack import NumbaStack
 
     return NumbaStack
 
 
-def _refuse_misfits(
-    train: Features | Streamed, val: Features | None, configs: Sequence[HeadConfig], device: str
-) -> None:
+def _refuse_misfits(train: Features | Streamed, val: Features | None, configs: Sequence[HeadConfig]) -> None:
     """Refuse heads and splits that cannot be trained together.
 
     Raises:
@@ -262,11 +264,6 @@ def _refuse_misfits(
     """
     if not configs:
         raise UsageError("no heads to train: expected at least one learning rate.")
-    if device != "cpu" and any(config.exact for config in configs):
-        raise UsageError(
-            f"exact is kept on the CPU alone: found device {device}, expected cpu. Add --device cpu, or leave out "
-            f"--exact."
-        )
     if not len(train.y):
         raise UsageError("the training split has 0 rows, expected at least one.")
     if val is None:

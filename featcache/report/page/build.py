@@ -1,7 +1,6 @@
 """From a head on a split to its page: the sweep's curves, the certificate, and how to make it again."""
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 
 from featcache.errors import CacheError
@@ -11,7 +10,14 @@ from featcache.heads.saved import describe_model, read_history
 from featcache.report.page.charts import Curve
 from featcache.report.page.commands import list_commands
 from featcache.report.page.page import Page
-from featcache.report.page.provenance import day, describe_head, describe_trunk, list_origin, list_provenance
+from featcache.report.page.provenance import (
+    day,
+    describe_head,
+    describe_recipe,
+    describe_trunk,
+    list_origin,
+    list_provenance,
+)
 
 
 def build_page(head_on_split: HeadOnSplit, by: str = UNITS[0]) -> Page:
@@ -42,7 +48,7 @@ def build_page(head_on_split: HeadOnSplit, by: str = UNITS[0]) -> Page:
         commands=tuple(list_commands(head_on_split, by, list(configs.values()))),
         origin=tuple(list_origin(head_on_split)),
         provenance=tuple(list_provenance(head_on_split)),
-        recipe=json.dumps(head_on_split.request.recipe.model_dump(mode="json"), indent=2, ensure_ascii=True),
+        recipe=describe_recipe(head_on_split),
     )
 
 

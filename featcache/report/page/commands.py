@@ -13,7 +13,7 @@ from featcache.evaluation import CLIP_RULES, HeadOnSplit
 from featcache.extraction import MAX_BAD
 from featcache.files import expand_home
 from featcache.heads import HeadConfig
-from featcache.heads.classifiers import SettingValue, parse_settings
+from featcache.heads.classifiers import value_as_typed
 from featcache.heads.saved import SavedModel, is_function
 from featcache.listing import order_splits, resolve_source
 from featcache.recipe import DriveActData, HeadSection, absolute_pipeline
@@ -110,17 +110,6 @@ def classifier_words(head: SavedModel) -> list[str]:
     changes = {key: next((n for n, t in enumerate(trials) if t[key] != trials[0][key]), len(trials)) for key in values}
     ordered = sorted(values, key=lambda key: -changes[key])
     return [f"{key}={','.join(value_as_typed(value) for _, value in values[key])}" for key in ordered]
-
-
-def value_as_typed(value: SettingValue) -> str:
-    """Return a value of a classifier's setting as `parse_settings` reads it."""
-    word = value if isinstance(value, str) else repr(value)
-    try:
-        if value is not None and parse_settings([f"x={word}"])["x"] == (value,) and word == word.strip():
-            return word
-    except FeatcacheError:
-        pass
-    return repr(value)
 
 
 def command_line(command: str, *flags: Sequence[Flag]) -> str:

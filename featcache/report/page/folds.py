@@ -14,7 +14,7 @@ from featcache.recipe import absolute_pipeline
 from featcache.report import check_destination, interval_text, save_bytes
 from featcache.report.page import charts
 from featcache.report.page.commands import Flag, command_line
-from featcache.report.page.page import hash_source, make_environment, matrix_rows, read_part, read_style
+from featcache.report.page.page import hash_source, make_environment, matrix_rows, read_style
 
 
 def save_folds_html(folds: FoldsEvaluation, heads: Mapping[int, HeadOnSplit], path: Path) -> None:
@@ -32,7 +32,7 @@ def save_folds_html(folds: FoldsEvaluation, heads: Mapping[int, HeadOnSplit], pa
     check_destination(path, ".html")
     first = folds.folds[0]
     style = read_style(first.classes)
-    page = make_environment().from_string(read_part("folds.html"))
+    page = make_environment().get_template("folds.html")
     html = page.render(
         folds=folds,
         first=first,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment
+from jinja2 import Environment, FunctionLoader
 from markupsafe import Markup
 
 from featcache.evaluation import Evaluation, SplitPredictions
@@ -80,7 +80,7 @@ def save_html(
 def render_html(page: Page, gallery: Gallery) -> str:
     """Return the HTML of a page with its thumbnails."""
     style, script = read_style(page.evaluation.classes), read_part("script.js")
-    template = make_environment().from_string(read_part("page.html"))
+    template = make_environment().get_template("page.html")
     evaluation = page.evaluation
     return template.render(
         page=page,
@@ -123,8 +123,8 @@ def read_style(classes: Sequence[str]) -> str:
 
 
 def make_environment() -> Environment:
-    """Return what the templates are rendered with: every value is escaped, and names and figures have their filters."""
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    """Return what loads and renders the templates: every value is escaped, names and figures have their filters."""
+    environment = Environment(loader=FunctionLoader(read_part), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"name": _name, "breakable": _breakable, "whole": _whole, "plain": printable}
     environment.filters |= {"percent": percent, "percent_number": percent_number, "decimal": decimal}
     environment.filters |= {"interval": interval_text, "explain_too_few": explain_too_few, "counted": counted}

@@ -1,18 +1,20 @@
 """What a report was made from: for a reader in words, and for who makes it again with every hash and version."""
 
+import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any
 
 import featcache
 from featcache.evaluation import HeadOnSplit
-from featcache.heads.saved import SavedModel
+from featcache.heads.saved import SavedModel, is_function, settings_in_words
 from featcache.store import FeatureStore
+from featcache.trunks import DECODERS, PRECISION
 
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
            "November", "December")  # fmt: skip
-_WORDS = {"lr": "learning rate"}  # of settings; others are their names
 
 
 def day(nanoseconds: int) -> str:
@@ -47,8 +49,34 @@ def describe_head(head: SavedModel) -> str:
     Args:
         head: the model.
     """
-    settings = [f"{_WORDS.get(name, name.replace('_', ' '))} {value}" for name, value in head.settings.items()]
-    return ", ".join([head.kind, *settings])
+    return ", ".join([head.kind, *settings_in_words(head.settings)])
+
+
+def describe_recipe(head_on_split: HeadOnSplit) -> str:
+    """Return the recipe that makes this trunk and this head, with every setting, as JSON.
+
+    Flags and the default grid may have said otherwise than the recipe that was read: what was made is what counts.
+
+    Args:
+        head_on_split: the head and the split.
+    """
+    record, head = head_on_split.store.trunk, head_on_split.head
+    document = head_on_split.request.recipe.model_dump(mode="json")
+    document["trunk"] |= {
+        "arch": record.spec.arch,
+        "weights": record.weights_path or record.weights_name,
+        "precision": next(word for word, compute in PRECISION.items() if compute == record.spec.compute),
+        "stored": record.spec.stored,
+        "exif": record.spec.transform.exif,
+        "decode": next(word for word, decoder in DECODERS.items() if decoder == record.spec.decoder),
+    }
+    section = document.pop("head")
+    document["fit"] = {} if head.layer is not None or is_function(head.kind) else {head.kind: dict(head.settings)}
+    if head.layer is not None:
+        made = {name: value for name, value in asdict(head.layer.config).items() if name in section}
+        listed = {name: [value] if isinstance(section[name], list) else value for name, value in made.items()}
+        document["head"] = section | listed
+    return json.dumps(document, indent=2, ensure_ascii=True, default=str)
 
 
 def list_origin(head_on_split: HeadOnSplit) -> Iterator[tuple[str, str]]:

@@ -92,7 +92,7 @@ def _draw(evaluation: Evaluation) -> "Figure":
 
 def _title(evaluation: Evaluation, legible: Callable[[str], str]) -> list[tuple[str, float, str]]:
     """Return the lines above the picture: text, size in points, colour."""
-    names = (evaluation.data_set, evaluation.split, evaluation.head)
+    names = (evaluation.data_set, evaluation.split, evaluation.handle or evaluation.head)
     over = f"{evaluation.classes_evaluated} of {len(evaluation.classes)} classes"
     lines = [
         f"{counted(evaluation.rows, evaluation.by)}: accuracy "

@@ -20,6 +20,7 @@ from featcache.report.pictures.style import (
     PALE,
     RUST,
     blank_figure,
+    draw_heading,
     make_legible,
     save_png,
     widest,
@@ -92,17 +93,14 @@ def _draw_sheet(predictions: Predictions) -> "Figure":
     tops = [[(shorten(legible(name), LONGEST), share) for name, share in predictions.top(row, SHOWN)] for row in rows]
     names = [shorten(legible(os.path.basename(predictions.paths[row])), LONGEST) for row in rows]
     left_out = len(predictions.paths) - len(rows)
-    title = f"{shorten(legible(predictions.head), LONGEST)} · {predictions.trunk}"
+    title = f"{shorten(legible(predictions.handle or predictions.head), LONGEST)} · {predictions.trunk}"
     notes = [*predictions.notes, *([f"{left_out:,} more images are not shown"] if left_out else [])]
     labels = [name for top in tops for name, _ in top]
     reason_lines = 4 * any(predictions.failed)  # longer than a label
     lines = max(min(SHOWN, len(predictions.classes)) + 1, reason_lines)
     layout = _lay_out(figure, pictures, names, labels, [title, *notes], lines)
     figure.set_size_inches(layout.wide, layout.high)
-    figure.text(GAP / layout.wide, 1 - 0.25 / layout.high, title, fontsize=10, fontweight="bold", va="center")
-    for number, text in enumerate(notes):
-        y = 1 - (0.47 + 0.2 * number) / layout.high
-        figure.text(GAP / layout.wide, y, text, fontsize=9, color=RUST, va="center")
+    draw_heading(figure, title, notes, left=GAP, top=0.25)
     for row in rows:
         _draw_image(figure, layout, row, pictures[row])
         failed = f"no prediction: {legible(predictions.failed[row])}" if predictions.failed[row] else ""

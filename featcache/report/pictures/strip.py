@@ -14,8 +14,8 @@ from featcache.report.pictures.style import (
     GREY,
     LONGEST,
     PALE,
-    RUST,
     blank_figure,
+    draw_heading,
     make_legible,
     save_png,
     widest,
@@ -56,14 +56,13 @@ def _draw_strip(timeline: Timeline) -> "Figure":
     names = [shorten(legible(name), LONGEST) for name in labels]
     left, lanes = widest(figure, names, 9) + 0.5, LANE * len(labels)
     notes = [*timeline.notes, *([f"not read to its end: {timeline.failed}"] if timeline.failed else [])]
-    title = f"{shorten(legible(os.path.basename(timeline.path)), TITLE)} · {shorten(legible(timeline.head), TITLE)}"
+    named = (os.path.basename(timeline.path), timeline.handle or timeline.head)
+    title = " · ".join(shorten(legible(name), TITLE) for name in named)
     top = 0.6 + 0.2 * len(notes)
     wide = max(left + LONG + 0.4, *(widest(figure, [text], 10) * 1.15 + 0.6 for text in (title, *notes)))
     high = top + lanes + 0.25 + CONFIDENCE + 0.6
     figure.set_size_inches(wide, high)
-    figure.text(0.3 / wide, 1 - 0.3 / high, title, fontsize=10, fontweight="bold", va="center")
-    for number, text in enumerate(notes):
-        figure.text(0.3 / wide, 1 - (0.52 + 0.2 * number) / high, legible(text), fontsize=9, color=RUST, va="center")
+    draw_heading(figure, title, [legible(note) for note in notes], left=0.3, top=0.3)
     above = figure.add_axes((left / wide, 1 - (top + lanes) / high, LONG / wide, lanes / high))
     below = figure.add_axes((left / wide, 0.6 / high, LONG / wide, CONFIDENCE / high))
     step = float(np.diff(timeline.at).min()) if len(timeline.at) > 1 else 1.0

@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,6 +76,22 @@ def save_png(draw: Callable[[], "Figure"], path: Path) -> None:
     with picture_style():
         draw().savefig(content, format="png", dpi=DPI, metadata={"Software": None})
         save_bytes(path, content.getvalue())
+
+
+def draw_heading(figure: "Figure", title: str, notes: Sequence[str], *, left: float, top: float) -> None:
+    """Write the title of a picture in bold, and its notes below it; the figure has its final size.
+
+    Args:
+        figure: Where they are written.
+        title: One line.
+        notes: A line each.
+        left: Inches from the left edge.
+        top: Inches from the upper edge to the middle of the title.
+    """
+    wide, high = figure.get_size_inches()
+    figure.text(left / wide, 1 - top / high, title, fontsize=10, fontweight="bold", va="center")
+    for number, text in enumerate(notes):
+        figure.text(left / wide, 1 - (top + 0.22 + 0.2 * number) / high, text, fontsize=9, color=RUST, va="center")
 
 
 def widest(figure: "Figure", texts: Iterable[str], font: float) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import MachineError
-from featcache.files import open_file
+from featcache.files import nearest_path, open_file
 
 _MAX_PICKLE = 1 << 26  # bytes of a pickle that are looked through
 _NAMED = 4  # classes in a message
@@ -59,9 +59,9 @@ def _read_head(file: Path) -> bytes:
         with os.fdopen(open_file(file, follow_links=True), "rb") as opened:
             head = opened.read(1024)
     except FileNotFoundError:
-        raise MachineError(
-            f"weights {file}: no such file; name a .pth or .safetensors file with --weights FILE"
-        ) from None
+        error = MachineError(f"weights {file}: no such file; name a .pth or .safetensors file with --weights FILE")
+        close = nearest_path(str(file), suffixes=(".pth", ".safetensors"))
+        raise (error if close is None else error.correct("--weights", close)) from None
     except OSError as error:
         raise MachineError(
             f"weights {file}: cannot be read: {error.strerror}; name a .pth or .safetensors file with --weights FILE"

@@ -63,7 +63,7 @@ def _describe_torchvision(shapes: _Shapes) -> str:
     at = (
         f" for images of {edge} pixels (--image-size {edge}, or --interpolate-positions)"
         if edge and edge != fitting[0].transform.crop
-        else ""
+        else f": name the network too, with --arch {fitting[0].name}"
     )
     return f"These are the tensors of torchvision's {fitting[0].name}{at}."
 

@@ -69,11 +69,12 @@ def test_complaints_of_a_solver_are_notes():
 @pytest.mark.parametrize(
     ("name", "choices", "words"),
     [
-        ("svm", {}, "linear-svm"), ("sklearn.svm.SVC", {}, "sklearn.svm:SVC"), ("sklearn.svm:SVMC", {}, "imported"),
+        ("svm", {}, "linear-svm"), ("sklearn.svm.SVC", {}, "sklearn.svm:SVC"),
+        ("sklearn.svm:SVMC", {}, "did you mean SVC"),
         ("sklearn.svm:SVR", {}, "regressor"), ("sklearn.preprocessing:StandardScaler", {}, "fit and predict"),
         ("os:system", {}, "scikit-learn"), ("sklearn.utils._testing:ignore_warnings", {}, "public"),
         ("sklearn.tests.test_base:MyEstimator", {}, "public"), ("sklearn.externals.array_api_compat:X", {}, "public"),
-        ("logreg", {"c": (1,)}, "it has"), ("logreg", {"C": (-1,)}, "cannot be fitted"),
+        ("logreg", {"c": (1,)}, "it has"), ("logreg", {"C": (-1,)}, "C is -1, expected a number above 0"),
         ("sklearn.ensemble:VotingClassifier", {}, "cannot be made"),
     ],
 )  # fmt: skip

@@ -75,9 +75,23 @@ def test_a_misspelt_name_proposes_the_three_nearest(tmp_path):
     with pytest.raises(CacheError, match="no head is called 'basline'; the nearest: #5 baseline ") as error:
         find_head(request, "basline")
     assert str(error.value).count("#") == 3
-    assert "`featcache compare` lists all 5" in str(error.value)
-    with pytest.raises(CacheError, match="no head is called '#9'"):
-        find_head(request, "#9")
+    assert "`featcache compare /data/toy" in str(error.value)
+    assert "lists all 5" in str(error.value)
+
+
+def test_a_number_that_no_head_has_is_answered_with_those_that_there_are(tmp_path):
+    """Not with heads of a similar spelling."""
+    record_clusters(tmp_path, "train", "val")
+    fit_head(tmp_path, [0.1, 0.2])
+    for word in ("#9", "9"):
+        with pytest.raises(CacheError, match="there is no head #9; there are #1 to #2; `featcache compare"):
+            find_head(DatasetRequest(**WHERE, cache=tmp_path), word)
+
+
+def test_the_numbers_of_heads_are_named_as_ranges():
+    """A gap begins a new range."""
+    handles = Handles({"a": 1, "b": 2, "c": 3, "d": 7})
+    assert handles.ranges("abcd") == "#1 to #3, #7"
 
 
 def test_a_number_that_two_stores_gave_at_once_is_ambiguous():
@@ -96,8 +110,12 @@ def test_a_number_that_is_recorded_is_never_given_to_another_head():
     assert handles_of(runs).numbers == {"a": 1, "b": 3, "c": 2}
 
 
-@pytest.mark.parametrize("name", ["best", "latest", "#3", "3", "a/b", "", "a" * 41, "a b", ".."])
+@pytest.mark.parametrize("name", ["best", "latest", "#3", "3", "a/b", "", "a" * 41, "a b", "..", "lr0.1", "x-1a2b3c4d"])
 def test_a_name_that_could_mean_something_else_is_refused(name):
-    """A word, a number, a path, or what a shell would take apart."""
-    with pytest.raises(UsageError, match="--head-name"):
+    """A word, a number, a path, what a shell would take apart, what heads are called by their settings; the name that
+    is proposed instead is none of these.
+    """
+    with pytest.raises(UsageError, match="--head-name") as error:
         refuse_given_name(name)
+    (correction,) = error.value.corrections
+    refuse_given_name(correction.right)

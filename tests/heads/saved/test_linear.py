@@ -139,6 +139,13 @@ def test_a_newer_format_and_an_unknown_setting_are_refused(kept):
         saved.load_head(kept.folder)
 
 
+def test_a_head_of_the_time_when_exact_was_its_setting_is_read(kept):
+    """A head.json with `exact`, which is no setting of a head today, gives the head with all its other settings."""
+    config = unseal_document((kept.folder / "head.json").read_bytes())["config"]
+    rewrite(kept, config={**config, "exact": True})
+    assert saved.load_head(kept.folder).head.config == kept.head.config
+
+
 class Canary:
     def __reduce__(self):
         return (Path("/tmp/canary-of-featcache").touch, ())

@@ -1,4 +1,4 @@
-"""An exact head equals itself, to the bit: alone and among others, by one thread and by several."""
+"""A head on the CPU equals itself, to the bit: alone and among others, by one thread and by several."""
 
 from collections import defaultdict
 from dataclasses import replace
@@ -10,18 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from featcache.errors import UsageError
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import best_of
-from featcache.heads.training.batches import make_row_source
 from featcache.heads.training.kernels.thread_team import ThreadTeam
-from featcache.heads.training.numba_stack import NumbaStack
-from featcache.heads.training.train import choose_stack, train_heads
+from featcache.heads.training.train import train_heads
 from tests.builders import scaled_clusters
+from tests.heads.conftest import share_every_step
 
 # Batches of 256, 256 and 88 rows, which four threads share; rows that end within a vector.
 TRAIN, VAL = scaled_clusters(rows=600, dim=37), scaled_clusters(rows=300, dim=37, seed=1)
-BASE = HeadConfig(epochs=3, batch_size=256, exact=True)
+BASE = HeadConfig(epochs=3, batch_size=256)
 
 a_head = st.fixed_dictionaries(
     {
@@ -38,6 +36,14 @@ a_head = st.fixed_dictionaries(
         "clip_norm": st.sampled_from([None, 0.1, 1.0]),
     }
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shared_steps():
+    """However small a step, threads share it."""
+    with pytest.MonkeyPatch.context() as patch:
+        share_every_step(patch)
+        yield
 
 
 def trained(configs, threads):
@@ -121,22 +127,3 @@ def test_members_score_in_memory_of_their_own(monkeypatch):
     monkeypatch.setattr(ThreadTeam, "run", run_one_after_another)
     trained([BASE], 3)
     assert sum(map(len, written.values())) == len(set().union(*written.values())) == BASE.batch_size
-
-
-def test_exact_heads_are_trained_by_the_loops():
-    """However short the training: how much work there is depends on the number of heads."""
-    source = make_row_source(TRAIN, "cpu")
-    assert choose_stack(source, [BASE], 5) is NumbaStack
-    assert choose_stack(source, [replace(BASE, exact=False)], 5) is not NumbaStack
-
-
-def test_exact_heads_and_others_train_in_passes_of_their_own():
-    """An exact head beside one that is not is what it is alone."""
-    together = train_heads(TRAIN, VAL, [replace(BASE, exact=False), BASE])
-    assert_same_bits(together[1], train_heads(TRAIN, VAL, [BASE])[0])
-
-
-def test_elsewhere_than_on_a_cpu_exact_is_refused():
-    """No other device keeps it, and the message says what to do."""
-    with pytest.raises(UsageError, match=r"found device cuda:1, expected cpu\. Add --device cpu, or leave out --exact"):
-        train_heads(TRAIN, VAL, [BASE], device="cuda:1")

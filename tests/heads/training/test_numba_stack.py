@@ -16,7 +16,7 @@ from featcache.heads.training.optimizers import ADAM_OPTIMIZERS, OPTIMIZER_CLASS
 from featcache.heads.training.torch_stack import TorchStack
 from featcache.heads.training.train import train_heads
 from tests.builders import scaled_clusters
-from tests.heads.conftest import steps_by
+from tests.heads.conftest import share_every_step, steps_by
 from tests.heads.training.problems import BASE, TRAIN, VAL, a_config, apart
 from tests.heads.training.ways import trained
 
@@ -127,7 +127,7 @@ def test_trainings_in_several_threads_at_once():
     alone = [trained([config], 2)[0] for config in configs]
     with pytest.MonkeyPatch.context() as patch, steps_by(NumbaStack), ThreadPoolExecutor(3) as pool:
         patch.setattr(torch, "get_num_threads", lambda: 2)
-        patch.setattr("featcache.heads.training.numba_stack.MIN_SLICE_ROWS", 1)
+        share_every_step(patch)
         together = list(pool.map(lambda config: train_heads(TRAIN, VAL, [config])[0], configs))
     for head, other in zip(together, alone, strict=True):
         np.testing.assert_array_equal(head.weight, other.weight)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from featcache.heads.config import HeadConfig
-from featcache.heads.training import one_thread, threads
-from featcache.heads.training.torch_stack import TorchStack
+from featcache.heads.training import numba_stack, one_thread
+from featcache.heads.training.kernels.thread_team import ThreadTeam
 from featcache.heads.training.train import train_heads
 from tests.builders import uneven_clusters
 
@@ -20,16 +20,15 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("small", "used"), [(threads.SMALL_STEP, 1), (0, 2)])
-def test_a_small_step_has_one_thread_and_a_large_one_all(small, used, monkeypatch):
-    """A training of small steps computes with one thread; one of large steps with all; both give them back."""
+@pytest.mark.parametrize(("least", "members"), [(numba_stack.LEAST_SHARED_STEP, 1), (0, 2)])
+def test_a_small_step_has_one_thread_and_a_large_one_all(least, members, monkeypatch):
+    """Two threads that meet in every small step are slower than one; a large step is shared by all."""
     seen = set()
-    step = TorchStack.step
-    monkeypatch.setattr("featcache.heads.training.torch_stack.SMALL_STEP", small)
-    monkeypatch.setattr(TorchStack, "step", lambda *of: (seen.add(torch.get_num_threads()), step(*of))[1])
+    run = ThreadTeam.run
+    monkeypatch.setattr(numba_stack, "LEAST_SHARED_STEP", least)
+    monkeypatch.setattr(ThreadTeam, "run", lambda team, task: (seen.add(team.members), run(team, task))[1])
     train_heads(uneven_clusters(), None, [HeadConfig(lr=0.1, epochs=2)])
-    assert seen == {used}
-    assert torch.get_num_threads() == 2
+    assert seen == {members}
 
 
 def test_threads_come_back_after_an_error():

@@ -22,7 +22,7 @@ from featcache.heads.training.samplers import sampled
 from featcache.heads.training.torch_stack import TorchStack
 from featcache.heads.training.train import train_heads
 from tests.builders import uneven_clusters
-from tests.heads.conftest import steps_by
+from tests.heads.conftest import share_every_step, steps_by
 from tests.heads.training import reference
 from tests.heads.training.problems import TRAIN, VAL
 
@@ -54,7 +54,7 @@ def by(way):
     kind, threads = way
     before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch, steps_by(kind):
-        patch.setattr("featcache.heads.training.numba_stack.MIN_SLICE_ROWS", 1)
+        share_every_step(patch)
         torch.set_num_threads(threads)
         try:
             yield
@@ -95,6 +95,6 @@ def trained(configs, members, train=TRAIN, val=VAL):
     """Train heads by so many threads of a team."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "get_num_threads", lambda: members)
-        patch.setattr("featcache.heads.training.numba_stack.MIN_SLICE_ROWS", 1)
+        share_every_step(patch)
         with steps_by(NumbaStack):
             return train_heads(train, val, configs)

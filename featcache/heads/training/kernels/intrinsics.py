@@ -26,6 +26,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 CGUTILS: Any = cgutils
 SPINS_BEFORE_YIELD = 2**14  # some 30 us
+SECONDS_OF_LOADING = 2.0  # what is on disk takes 0.5 of a core; compiling some ten
 
 f32 = np.float32
 ONE = f32(1)
@@ -53,7 +54,9 @@ def compiled(function: F) -> F:
         return cast(F, numba.njit(**options)(function))
 
 
-def precompile(function: Callable[..., object], *arguments: object) -> None:
+def precompile(
+    function: Callable[..., object], *arguments: object, when_slow: Callable[[], None] = lambda: None
+) -> None:
     """Compile a function by calling it with arguments that leave it nothing to do, before anybody waits for it.
 
     By a thread of its own, which a Ctrl-C leaves to itself: where one comes into LLVM's midst, llvmlite drops it, and
@@ -62,6 +65,7 @@ def precompile(function: Callable[..., object], *arguments: object) -> None:
     Args:
         function: What `compiled` returned.
         *arguments: Of the types that it will be called with; their values make it return at once.
+        when_slow: Called where it takes longer than loading from disk does.
 
     Raises:
         BaseException: what the call raised.
@@ -76,7 +80,10 @@ def precompile(function: Callable[..., object], *arguments: object) -> None:
 
     thread = threading.Thread(target=compile_here, name="numba", daemon=True)
     thread.start()
-    thread.join()
+    thread.join(SECONDS_OF_LOADING)
+    if thread.is_alive():
+        when_slow()
+        thread.join()
     if errors:
         raise errors[0]
 

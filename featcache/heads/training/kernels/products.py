@@ -27,7 +27,7 @@ from featcache.heads.training.kernels.tiles import (
 
 Floats = npt.NDArray[np.float32]
 
-COMPILED_WITH = {"intrinsics": "d8767616a1fe5c9c", "tiles": "465d749c1389c5e9"}  # see `softmax`
+COMPILED_WITH = {"intrinsics": "d6c859f190f8d6f4", "tiles": "4561fdcaf6076cfe"}  # see `softmax`
 ROW_BLOCK = 64  # rows of X in a part of a gradient's sum
 WIDTH_BLOCK = 1040  # of W and X in a part of a logit's sum: rows of a tile stay in the nearest cache
 COLUMN_BLOCK = 48  # of W, that stay in the second one

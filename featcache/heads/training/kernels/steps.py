@@ -41,11 +41,11 @@ Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
 
 COMPILED_WITH = {  # see `softmax`
-    "intrinsics": "d8767616a1fe5c9c",
-    "products": "b8a3227b92d88a7e",
-    "softmax": "beef0d5d718e800f",
-    "tiles": "465d749c1389c5e9",
-    "updates": "f9e92daa61c8996b",
+    "intrinsics": "d6c859f190f8d6f4",
+    "products": "89360a8c5359ff7f",
+    "softmax": "c98e690fb57df505",
+    "tiles": "4561fdcaf6076cfe",
+    "updates": "c81115cd3b7796bd",
 }
 ROWS_AHEAD = 2
 LOG2_E = f32(1 / np.log(2))

@@ -33,6 +33,11 @@ class ThreadTeam:
     """
 
     def __init__(self, members: int) -> None:
+        """Prepare a team, which starts with the block of its `with`.
+
+        Args:
+            members: How many threads there are, the caller's included.
+        """
         self.members = members
         self.barrier_counts: npt.NDArray[np.int64] = np.zeros((members, COUNTS_PER_CACHE_LINE), np.int64)
         # Of member 0 the tasks begun, of the others those ended.

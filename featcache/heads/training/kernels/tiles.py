@@ -29,7 +29,7 @@ from featcache.heads.training.kernels.vectors import (
     zeros,
 )
 
-COMPILED_WITH = {"intrinsics": "d8767616a1fe5c9c", "vectors": "4631a3c2a99bd494"}  # see `softmax`
+COMPILED_WITH = {"intrinsics": "d6c859f190f8d6f4", "vectors": "362b40aefe25e0ed"}  # see `softmax`
 ROW_TILE, COLUMN_TILE = (8 if MANY_REGISTERS else 4), 3  # of logits that are summed at once
 GRADIENT_TILE = 12 if LANES == 16 else 6  # columns
 LINE = 16  # float32s of a cache line

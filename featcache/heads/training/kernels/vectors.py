@@ -9,7 +9,7 @@ from llvmlite.binding import get_host_cpu_features
 
 from featcache.heads.training.kernels.intrinsics import CGUTILS, HAS_FMA, element_pointer
 
-COMPILED_WITH = {"intrinsics": "d8767616a1fe5c9c"}  # see `softmax`
+COMPILED_WITH = {"intrinsics": "d6c859f190f8d6f4"}  # see `softmax`
 FLOAT, WORD = ir.FloatType(), ir.IntType(32)
 _FEATURES = get_host_cpu_features()
 LANES = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx") else 4  # of a vector register

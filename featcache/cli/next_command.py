@@ -1,0 +1,138 @@
+"""The line that an answer ends with: the command that comes next, with the options that were typed, ready to paste."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featcache.cli.output import echo
+from featcache.errors import CacheError
+from featcache.recipe import DataOptions, StoreOptions
+
+if TYPE_CHECKING:
+    from featcache.evaluation import Comparison, HeadOnSplit
+    from featcache.extraction import Summary
+    from featcache.heads import Fitted, Search
+    from featcache.prediction import Predictions, Timeline
+
+
+def say_next(command: str, options: DataOptions, *words: str, store: str | None = None) -> None:
+    """Print the command that comes next for this data set, and for this store of it, as one types it here."""
+    from featcache.dataset import DatasetRequest
+
+    echo(f"next: {DatasetRequest(**options).command_line(command, *words, store=store)}")
+
+
+def say_next_after_extract(options: DataOptions, summary: "Summary", folds: str | None) -> None:
+    """Print the fit-head of what was extracted; with its store, where no other option tells it from others."""
+    from featcache.dataset import DatasetRequest
+
+    of_folds = [] if folds is None else ["--folds", folds]
+    first_fold: dict[str, Any] = {} if folds is None else {"fold": int(folds.split(",")[0])}
+    try:
+        DatasetRequest(**{**options, **first_fold}).stores()
+    except CacheError:  # the recipe states another trunk than the flags of this extract
+        say_next("fit-head", options, *of_folds, "--store", summary.store)
+    else:
+        say_next("fit-head", options, *of_folds, store=summary.store)
+
+
+def say_next_after_fit_head(options: StoreOptions, folds: str | None) -> None:
+    """Print the report of the best head; where the cache has no split for a report, the table of all heads."""
+    from featcache.dataset import DatasetRequest
+
+    if folds is not None:
+        say_next("report", options, "--folds", folds)
+    else:
+        say_next("report" if _can_report(DatasetRequest(**options).cached_splits) else "compare", options)
+
+
+def say_next_after_search(options: StoreOptions, search: "Search") -> None:
+    """Print the report of the head that the search found; nothing where it diverged."""
+    if search.fit.best is not None:
+        say_next("report", options, str(search.fit.handles.numbers[search.fit.best.name]))
+
+
+def say_next_after_fit(options: StoreOptions, fitted: "Fitted") -> None:
+    """Print the report of the classifier, on a split on which it can predict; where there is none, the table of all."""
+    from featcache.dataset import DatasetRequest
+
+    splits, best = DatasetRequest(**options).cached_splits, fitted.best
+    number = str(fitted.handles.numbers[best.name])
+    if best.classifier is not None and _can_report(splits):
+        say_next("report", options, number)
+    elif best.predictions:
+        split = next((split for split in ("test", "val") if split in best.predictions), min(best.predictions))
+        say_next("report", options, number, "--split", split)
+    else:
+        say_next("compare", options)
+
+
+def say_next_after_compare(options: StoreOptions, comparison: "Comparison", split: str | None) -> None:
+    """Print the report of the first head of the table that can have one."""
+    from featcache.dataset import DatasetRequest
+
+    usable = [head for head in comparison.heads if head.number and head.scores is not None and not head.has_diverged]
+    if not usable:
+        say_next("fit-head", options)
+    elif split is not None:
+        say_next("report", options, str(usable[0].number), "--split", split)
+    elif _can_report(DatasetRequest(**options).cached_splits):
+        say_next("report", options, str(usable[0].number))
+    else:
+        say_next("report", options, str(usable[0].number), "--split", "train")
+
+
+def say_next_after_report(
+    options: StoreOptions, typed: Sequence[str], examined: "HeadOnSplit", html: Path | None
+) -> None:
+    """Print the same report as a page; where there is one, a prediction for an image of the split, where one is here.
+
+    Args:
+        options: The data set, its cache and its store.
+        typed: The words of the report without those that name files.
+        examined: The head and the split.
+        html: The page that was written.
+    """
+    if html is None:
+        say_next("report", options, *typed, "--html", "report.html")
+        return
+    number = examined.choice.handle.partition(" ")[0].removeprefix("#")
+    root, paths = examined.features.source["root"], examined.features.paths
+    images = (os.path.join(root, path) for path in paths[:1])
+    image = next((image for image in images if os.path.isfile(image)), None)
+    if image is None:
+        say_next("compare", options)
+    else:
+        say_next("predict", options, number, os.path.relpath(image) if _is_below_here(image) else image)
+
+
+def say_next_after_predict(
+    options: StoreOptions, typed: Sequence[str], result: "Predictions | Timeline", csv: Path | None
+) -> None:
+    """Print the same predictions as a table where there are several; else, and where that is written, the report.
+
+    Args:
+        options: The data set, its cache and its store.
+        typed: The words of the prediction, the head first, without those that name files to write.
+        result: What was predicted.
+        csv: The table that was written.
+    """
+    from featcache.dataset import DatasetRequest
+
+    number = result.handle.partition(" ")[0].removeprefix("#")
+    is_of_data_set = not os.path.isdir(typed[0])  # the folder of a head says itself where it belongs
+    rows = len(result.segments()) if hasattr(result, "segments") else len(result.paths)
+    if csv is None and rows > 1 and "-" not in typed:
+        say_next("predict", options, *typed, "--csv", "predictions.csv")
+    elif is_of_data_set and _can_report(DatasetRequest(**options).cached_splits):
+        say_next("report", options, number)
+
+
+def _can_report(splits: frozenset[str]) -> bool:
+    """Return whether a cache has a split that a report is made of where none is named."""
+    return not splits.isdisjoint(("test", "val"))
+
+
+def _is_below_here(path: str) -> bool:
+    return os.path.realpath(path).startswith(os.path.join(os.path.realpath("."), ""))

@@ -1,0 +1,55 @@
+"""A data set that nobody has extracted and that is not here: the folder, or the name, is misspelt."""
+
+import os
+import shlex
+from typing import TYPE_CHECKING
+
+from featcache.arguments import nearest_name
+from featcache.errors import CacheError
+from featcache.files import expand_home, nearest_path
+from featcache.store import find_stores
+
+if TYPE_CHECKING:
+    from featcache.dataset.request import DatasetRequest
+
+
+def refuse_missing_folder(request: "DatasetRequest") -> None:
+    """Raise a CacheError unless the data set's folder is here, under a name that may still be extracted.
+
+    Args:
+        request: A data set that the cache does not hold.
+
+    Raises:
+        CacheError: the folder is not here; or it is in the cache under another name than --name says.
+    """
+    data_sets = request.data_sets()
+    if request.name is not None and request.data is not None:
+        _refuse_name_of_head(request, data_sets)
+    if request.data is None or os.path.exists(expand_home(request.data)):
+        return
+    stores = find_stores(request.folder, request.stat_log)
+    with_heads = {name for name in data_sets for store in stores if (store.root / "heads" / name).is_dir()}
+    names = sorted(data_sets, key=lambda name: name not in with_heads)
+    roots = [os.path.relpath(data_sets[name]) if _is_below_here(data_sets[name]) else data_sets[name] for name in names]
+    held = f"it holds {', '.join(roots)}" if roots else "it is empty"
+    error = CacheError(
+        f"{request.data}: no such folder, and no embeddings of it in {request.folder} ({held}); `featcache extract "
+        f"FOLDER` embeds the images of a folder that is there"
+    )
+    meant = nearest_name(request.data, roots) or nearest_path(request.data) or next(iter(roots), None)
+    raise error if meant is None else error.correct(request.data, shlex.quote(meant))
+
+
+def _refuse_name_of_head(request: "DatasetRequest", data_sets: dict[str, str]) -> None:
+    """Refuse a name that nothing was extracted under, where the folder was under another one."""
+    folder = os.path.realpath(expand_home(request.data or ""))
+    others = [name for name, root in data_sets.items() if os.path.realpath(root) == folder]
+    if others:
+        raise CacheError(
+            f"--name {request.name}: {request.data} is in this cache as {', '.join(others)}, and not under that name. "
+            f"--name names a data set, --head-name a head"
+        ).correct("--name", "--head-name")
+
+
+def _is_below_here(root: str) -> bool:
+    return root.startswith(os.path.join(os.getcwd(), ""))

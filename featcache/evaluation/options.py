@@ -1,0 +1,31 @@
+"""Which predictions of a head are evaluated: the keywords that every function has that evaluates one."""
+
+from typing import TypedDict
+
+from featcache.dataset import DatasetRequest
+from featcache.recipe import StoreOptions, pick_options
+
+UNITS = ("image", "clip")  # what one row of an evaluation is
+
+
+class SplitOptions(TypedDict, total=False):
+    """Which split, and what one prediction on it is about."""
+
+    split: str | None  # the split's name; None for test, or val where there is no test
+    by: str  # "image" or "clip": what one prediction is about; left out, "image"
+    clip_rule: str | None  # one of CLIP_RULES: how a clip's prediction comes from its images'; None for the first
+    allow_shared_subjects: bool  # whether people may stand in train too; left out, False
+
+
+class EvaluationOptions(SplitOptions, StoreOptions, total=False):
+    """… and of which data set, cache and store the head and the embeddings are."""
+
+
+def separate_options(options: EvaluationOptions) -> tuple[DatasetRequest, SplitOptions, str]:
+    """Return the data set and its cache, which predictions on it are meant, and what one of them is about.
+
+    Args:
+        options: all that a function was called with.
+    """
+    choice = pick_options(options, SplitOptions)
+    return DatasetRequest(**pick_options(options, StoreOptions)), choice, choice.get("by", UNITS[0])

@@ -1,0 +1,41 @@
+"""Commands in messages get the data set that was typed."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from featcache.cli.typed_data import add_data_set, remember_data_set
+
+
+@pytest.fixture(autouse=True)
+def _typed() -> Iterator[None]:
+    remember_data_set({"data": "my photos", "cache": "c", "name": None})
+    yield
+    remember_data_set({})
+
+
+@pytest.mark.parametrize(
+    ("message", "completed"),
+    [
+        ("run `featcache extract` again", "run `featcache extract 'my photos' --cache c` again"),
+        ("`featcache extract --split val` does", "`featcache extract --split val 'my photos' --cache c` does"),
+        ("run `featcache fit` and", "run `featcache fit --data 'my photos' --cache c` and"),
+    ],
+)
+def test_an_advised_command_is_one_to_paste(message: str, completed: str) -> None:
+    """The folder and the cache stand in it as they were typed, quoted."""
+    assert add_data_set(message) == completed
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "run `featcache extract photos` first",
+        "`featcache extract FOLDER` creates one",
+        "a head of `featcache fit-head`",
+        "`featcache verify` lists it",
+    ],
+)
+def test_a_command_that_is_complete_or_only_mentioned_stays(message: str) -> None:
+    """It names its data set already, needs none, or is not advised."""
+    assert add_data_set(message) == message
