@@ -9,8 +9,14 @@ from pathlib import Path
 from featcache.dataset.missing_folder import refuse_missing_folder
 from featcache.dataset.other_root import refuse_other_root
 from featcache.dataset.resolution import (
-    RecordedDivisions, describe_division, divide, list_data_sets, override_drive_act, read_divisions, recognize_recipe,
-    refuse_bad_flags, refuse_unnamed,
+    describe_division,
+    divide,
+    list_data_sets,
+    override_drive_act,
+    read_divisions,
+    recognize_recipe,
+    refuse_bad_flags,
+    refuse_unnamed,
 )  # fmt: skip
 from featcache.dataset.split_names import describe_missing_split
 from featcache.dataset.typed_command import Flag, drive_act_flags, split_flags, type_command
@@ -78,15 +84,12 @@ class DatasetRequest:
         typed = {name: value for name, value in division.items() if value is not None}
         refuse_bad_flags(typed if self.fold is None else {**typed, "fold": self.fold})
         recipe = override_drive_act(recipe, {"fold": self.fold, "view": self.view, "stride": self.stride})
-        return divide(recipe, typed, lambda: self._read_divisions(recipe.name))
+        return divide(recipe, typed, lambda: read_divisions(self.folder, self.stat_log, recipe.name))
 
     @property
     def is_named(self) -> bool:
         """Whether a data set is named: by a recipe, by a folder, or by the `featcache.toml` of this folder."""
         return self.pipeline is not None or self.data is not None or has_local_recipe()
-
-    def _read_divisions(self, data_set: str) -> RecordedDivisions:
-        return read_divisions(self.folder, self.stat_log, data_set)
 
     def data_sets(self) -> dict[str, str]:
         """Return the data sets that the cache holds: name -> the folder that it was extracted from."""
@@ -284,7 +287,8 @@ class DatasetRequest:
         if not self.cached_splits:
             refuse_missing_folder(self)
         words = ("--split", split) if self.cached_splits else ()
-        sections = () if self.cached_splits else self._read_divisions(self.recipe.name).sections
+        read = read_divisions(self.folder, self.stat_log, self.recipe.name)
+        sections = () if self.cached_splits else read.sections
         ways = "; or ".join(describe_division(section) for section in sections)
         other = f" (the cache has {self.recipe.name} divided by {ways})" if ways else ""
         return f"run `{self.command_line('extract', *words)}` first{other}"

@@ -6,6 +6,7 @@ import os
 import shlex
 from dataclasses import dataclass
 
+from featcache.files import open_file
 from featcache.listing import DECODED_SUFFIXES, find_videos, frame_path, has_split_name
 from featcache.media import BadVideoError, has_video_decoder, sample_numbers
 
@@ -73,5 +74,5 @@ def _sample_video(path: str) -> list[int]:
     if not path.lower().endswith(DECODED_SUFFIXES):
         source, target = shlex.quote(path), shlex.quote(f"{os.path.splitext(path)[0]}.mp4")
         raise BadVideoError(f"only MP4 and MOV are read; `ffmpeg -i {source} -c copy {target}` may make one")
-    with open(path, "rb") as file:
+    with os.fdopen(open_file(path, follow_links=True), "rb") as file:
         return sample_numbers(file, PER_SECOND)

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from featcache.files import expand_home, read_file_stat
+from featcache.files import expand_home, read_file, read_file_stat
 from featcache.media import ImageTransform
 from featcache.trunks import TrunkSpec
 from featcache.trunks.libraries.import_path import describe_source as hash_stats
@@ -90,7 +90,7 @@ def describe_snapshot(name: str) -> str:
     cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or os.path.join(home, "hub")
     head = Path(expand_home(cache)) / f"models--{name.replace('/', '--')}" / "refs" / "main"
     try:
-        return head.read_text("ascii")[:100].strip()
+        return read_file(head, 100, follow_links=True).decode("ascii").strip()
     except (OSError, ValueError):
         return ""
 

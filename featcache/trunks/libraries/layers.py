@@ -37,6 +37,10 @@ class LayerReader:
     def __init__(self, network: "LoadedNetwork", layers: Sequence[str]) -> None:
         """Prepare to read these layers, in this order.
 
+        Args:
+            network: The network.
+            layers: Their names.
+
         Raises:
             UsageError: the network has no such layer, as far as it shows before a forward.
         """

@@ -18,7 +18,7 @@ from featcache.trunks.libraries.base import (
     spatial,
 )  # fmt: skip
 from featcache.trunks.libraries.seeding import seeded
-from featcache.trunks.libraries.tensors import LoadedWeights, load_file, require_interpolation
+from featcache.trunks.libraries.tensors import LoadedWeights, load_weights_file, require_interpolation
 from featcache.trunks.libraries.weights_kind import weights_kind
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class OpenClipModels:
         loaded = LoadedWeights()
         own_size = open_clip.get_model_config(model)["vision_cfg"].get("image_size")
         if kind == "file":
-            loaded = load_file(whole.visual, weights, f"open_clip's {model}", interpolate=interpolate)
+            loaded = load_weights_file(whole.visual, weights, f"open_clip's {model}", interpolate=interpolate)
         elif kind == "published":
             if image_size and image_size != own_size:
                 loaded = require_interpolation(f"open_clip:{name}", own_size, image_size, interpolate=interpolate)

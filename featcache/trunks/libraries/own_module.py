@@ -15,7 +15,7 @@ from featcache.trunks.libraries.import_path import describe_error, import_object
 from featcache.trunks.libraries.own_forward import OwnForward
 from featcache.trunks.libraries.own_transform import HOW_TO_STATE, read_transform
 from featcache.trunks.libraries.seeding import seeded
-from featcache.trunks.libraries.tensors import LoadedWeights, load_file
+from featcache.trunks.libraries.tensors import LoadedWeights, load_weights_file
 from featcache.trunks.libraries.weights_kind import PRETRAINED, weights_kind
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ class OwnModules:
                 f"comes), or random"
             )
         module, maker = _make(name, kind)
-        loaded = load_file(module, weights, name, interpolate=interpolate) if kind == "file" else LoadedWeights()
+        loaded = (
+            load_weights_file(module, weights, name, interpolate=interpolate) if kind == "file" else LoadedWeights()
+        )
         module.eval()  # not `freeze`: a module of one's own may return nothing here
         module.requires_grad_(requires_grad=False)
         transform, problem = _transform(module, maker)

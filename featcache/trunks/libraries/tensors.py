@@ -55,7 +55,7 @@ class LoadedWeights:
     is_interpolated: bool = False  # its position embeddings are those of another image size
 
 
-def load_file(
+def load_weights_file(
     module: "Module", weights: str, what: str, convert: Convert | None = None, *, interpolate: bool = False
 ) -> LoadedWeights:
     """Load a checkpoint's tensors into a network, and return what was done.

@@ -19,7 +19,7 @@ from featcache.trunks.libraries.base import (
     square,
 )  # fmt: skip
 from featcache.trunks.libraries.seeding import seeded
-from featcache.trunks.libraries.tensors import LoadedWeights, load_file, require_interpolation
+from featcache.trunks.libraries.tensors import LoadedWeights, load_weights_file, require_interpolation
 from featcache.trunks.libraries.weights_kind import weights_kind
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class TimmModels:
             hint = "; this network takes images of any size: leave --image-size out" if image_size else ""
             raise UsageError(f"timm cannot build {name}: {reason}{hint}") from None
         if kind == "file":
-            loaded = load_file(module, weights, f"timm's {name}", _converter(module), interpolate=interpolate)
+            loaded = load_weights_file(module, weights, f"timm's {name}", _converter(module), interpolate=interpolate)
         elif kind == "published":
             published = timm.get_pretrained_cfg(name)
             own_size = published.input_size[-1] if published is not None else image_size

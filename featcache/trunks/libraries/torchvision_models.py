@@ -16,7 +16,7 @@ from featcache.media import ImageTransform
 from featcache.trunks.checkpoints import rename_vit
 from featcache.trunks.libraries.base import FeatureMaps, LoadedNetwork, explain_unreachable, freeze, spatial
 from featcache.trunks.libraries.seeding import seeded
-from featcache.trunks.libraries.tensors import Expectation, LoadedWeights, fill, load_file, pick_expected
+from featcache.trunks.libraries.tensors import Expectation, LoadedWeights, fill, load_weights_file, pick_expected
 from featcache.trunks.libraries.weights_kind import PRETRAINED, weights_kind
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class TorchvisionModels:
         entry = published[weights] if kind == "published" else self._entry_of_file(published, weights, kind)
         module = self._build(name, entry, image_size)
         if kind == "file":
-            loaded = load_file(module, weights, f"torchvision's {name}", _to_own_names, interpolate=interpolate)
+            loaded = load_weights_file(module, weights, f"torchvision's {name}", _to_own_names, interpolate=interpolate)
         elif kind == "published":
             file = entry.url.rpartition("/")[2]
             way_out = (
