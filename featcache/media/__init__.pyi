@@ -5,6 +5,7 @@ from .images import resize_and_crop as resize_and_crop
 from .jpeg import HEADER as HEADER
 from .jpeg import copy_image as copy_image
 from .opened import is_pillow_image as is_pillow_image
+from .opened import make_pillow_image as make_pillow_image
 from .opened import prepare_pixels as prepare_pixels
 from .thumbnails import decode_preview as decode_preview
 from .thumbnails import estimate_thumbnail_cost as estimate_thumbnail_cost

@@ -50,3 +50,12 @@ def prepare_pixels(image: Any, transform: ImageTransform) -> npt.NDArray[np.uint
     except Exception as error:  # a plugin raises whatever the bytes make it raise
         raise BadImageError(describe_failure(error)) from None
     return resize_and_crop(np.asarray(rgb), transform)
+
+
+def make_pillow_image(pixels: npt.NDArray[np.uint8]) -> Image.Image:
+    """Return pixels as an image of Pillow's, which other libraries take.
+
+    Args:
+        pixels: (height, width, 3) uint8, RGB.
+    """
+    return Image.fromarray(pixels)

@@ -1,12 +1,11 @@
 """Our pixels, held against a library's own, before the first image is embedded."""
 
-import io
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from featcache.errors import MachineError
-from featcache.media import ImageTransform, decode_image
+from featcache.media import ImageTransform, make_pillow_image, resize_and_crop
 
 if TYPE_CHECKING:
     from featcache.trunks.libraries.base import LoadedNetwork
@@ -28,17 +27,13 @@ def require_equal_pixels(network: "LoadedNetwork", transform: ImageTransform, ar
     """
     if network.own_pixels is None:
         return
-    from PIL import Image
-
     mean, std = (np.array(values, dtype=np.float64)[:, None, None] for values in (transform.mean, transform.std))
     noise = np.random.default_rng(0)
     spares = [(transform.resize + spare, transform.resize) for spare in _SPARES]
     for width, height in [*_SIZES, *spares]:
-        image = Image.fromarray(noise.integers(0, 256, (height, width, 3), dtype=np.uint8))
-        file = io.BytesIO()
-        image.save(file, "PNG", compress_level=0)
-        ours = decode_image(file.getvalue(), transform)
-        theirs = np.asarray(network.own_pixels(image), dtype=np.float64)
+        drawn = noise.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        ours = resize_and_crop(drawn, transform)
+        theirs = np.asarray(network.own_pixels(make_pillow_image(drawn)), dtype=np.float64)
         if theirs.shape != ours.shape:
             raise MachineError(
                 f"{arch}: its own preprocessing gives {theirs.shape[2]} x {theirs.shape[1]} pixels of an image of "
