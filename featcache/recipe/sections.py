@@ -47,7 +47,7 @@ def _field_type(setting: DeclaredSetting) -> Any:
     declaration = setting.declaration
     value: Any = Literal[setting.choices] if setting.choices else setting.kind
     if setting.kind is str and not setting.choices:
-        value = Text
+        value = Text if setting.default else str  # "" only where that is what is meant by leaving it out
     elif setting.kind in (int, float):
         value = Annotated[value, Field(gt=declaration.gt, ge=declaration.ge, lt=declaration.lt, le=declaration.le)]
     if setting.optional:

@@ -70,7 +70,7 @@ def test_what_cannot_be_asked(run: Run, tmp_path: Path) -> None:
     root = write_images(tmp_path / "digits", {"train": {"0": 1, "1": 1}})
     for words, code, message in (
         (("--near", "1.5"), 2, "such as 0.98"),
-        (("--csv", "a.txt"), 2, "expected .csv"),
+        (("--csv", "a.txt"), 2, "expected a name that ends in .csv"),
         (("--split", "dev"), 4, "found train"),
         (("--near", "0.9"), 3, f"`featcache extract {root}`"),
     ):

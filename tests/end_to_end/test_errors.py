@@ -49,7 +49,11 @@ BAD = {
     "no TOML": (["extract", "-p", "broken.toml"], 2, "not valid TOML"),
     "no recipe": (["extract", "-p", "nobody"], 2, "digits"),
     "no recipe file": (["extract", "-p", "no/where.toml"], 2, "No such file"),
-    "an unknown architecture": (["extract", "--data", "images", "--arch", "resnet"], 2, "vit_b_16"),
+    "an unknown architecture": (
+        ["extract", "--data", "images", "--arch", "vit_b_61"],
+        2,
+        "try: featcache extract --data images --arch vit_b_16",
+    ),
     "unknown weights": (["extract", "--data", "images", "--weights", "IMAGENET"], 2, "IMAGENET1K_V1"),
     "weights that are not there": (["extract", "--data", "images", "--weights", "no.pth"], 5, "no such file"),
     "weights that are no checkpoint": (["extract", "--data", "images", "--weights", "bad.pth"], 5, "checkpoint"),

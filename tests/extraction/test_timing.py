@@ -143,7 +143,7 @@ def test_the_line_of_shares_and_the_sentence_have_the_same_figures():
     summary = Summary(
         data_set="photos", split="train", rows=1, embedded=1, reused=0, failed=0, seconds=100.0, images_per_second=0.01,
         cache="cache", store="store", failures=(), ignored=(), empty_classes=(), part="", moved_from="", cuts=(),
-        trunk="vit_b_16", shares=account.shares(),
+        trunk="vit_b_16", layer="cls", shares=account.shares(),
     )  # fmt: skip
     line = extract_time_shares(summary)
     assert line.startswith("time: start-up 90 %; after it waiting 25 %, computing 70 %, writing 5 %; of the workers'")

@@ -80,7 +80,7 @@ def test_a_split_that_is_not_there_says_what_to_run(tmp_path):
     put(new_store(tmp_path))
     with pytest.raises(CacheError, match="featcache extract --split test"):
         load(tmp_path, "test")
-    with pytest.raises(CacheError, match="no embeddings of faces"):
+    with pytest.raises(CacheError, match="is in this cache as digits, and not under that name"):
         load(tmp_path, name="faces")
     with pytest.raises(CacheError, match="no embeddings"):
         load(tmp_path / "none")

@@ -28,7 +28,7 @@ ALLOWED = {
     "store/hdf5.py": "libhdf5 on bytes in memory, or on a descriptor that was opened and hashed",
     "store/plain_hdf5.py": "writes the file of `export --to`, under a scratch name",
     "files/direct_io.py": "anonymous memory",
-    "heads/optuna_search.py": "Optuna opens its study; the file was opened and read line by line before",
+    "heads/optuna_study.py": "Optuna opens its study; the file was opened and read line by line before",
     "features/exporting.py": "writes the file of `export --to`, under a scratch name",
     "report/destination.py": "writes a file of a report, under a scratch name",
     "report/page/page.py": "the package's own templates",

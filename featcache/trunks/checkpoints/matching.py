@@ -125,7 +125,7 @@ def check_tensors(
         shapes = {name: tuple(value.shape) for name, value in (original or tensors).items() if torch.is_tensor(value)}
         raise MachineError(
             f"weights {weights}: not those of torchvision's {arch.name} at {crop} pixels: {'; '.join(problems)}. "
-            f"{recognize_names(shapes) or 'Name the weights of this architecture, or the architecture of these.'}"
+            f"{recognize_names(shapes, arch.name) or 'Name the weights of this network, or the network of these.'}"
         )
     ready = {name: renamed[name].detach().to(torch.float32) for name in expected}
     broken = [name for name, value in ready.items() if not _is_finite(value)]

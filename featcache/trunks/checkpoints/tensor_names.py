@@ -9,15 +9,16 @@ _SIZES = {192: "Ti", 384: "S", 768: "B", 1024: "L", 1280: "H", 1408: "g", 1664: 
 _Shapes = Mapping[str, tuple[int, ...]]
 
 
-def recognize_names(shapes: _Shapes) -> str:
+def recognize_names(shapes: _Shapes, arch: str = "") -> str:
     """Return a sentence that says whose names these are and what to do; "" where they are nobody's that are known.
 
     Args:
         shapes: By name, the shape of each tensor.
+        arch: The network that they were taken for.
     """
     names = {re.sub(r"^(module|model|backbone|encoder|teacher|student|net|vit|visual\.trunk)\.", "", n) for n in shapes}
     if "conv_proj.weight" in shapes and "class_token" in shapes:
-        return _describe_torchvision(shapes)
+        return _describe_torchvision(shapes, arch)
     if _has(names, "Transformer/encoderblock_0", "encoderblock_0"):
         return "These are the names of the original ViT for JAX; featcache reads torchvision's."
     if _has(names, "patch_embed.proj.weight") and _has(names, "blocks.0.attn.qkv.weight"):
@@ -51,7 +52,7 @@ def _has(names: set[str], *parts: str) -> bool:
     return any(part in name for part in parts for name in names)
 
 
-def _describe_torchvision(shapes: _Shapes) -> str:
+def _describe_torchvision(shapes: _Shapes, arch: str) -> str:
     """Return which of torchvision's ViTs it is, and for which images."""
     dim, patch = shapes["conv_proj.weight"][0], shapes["conv_proj.weight"][-1]
     depth = 1 + max((int(match[1]) for n in shapes if (match := re.search(r"encoder_layer_(\d+)\.", n))), default=-1)
@@ -60,12 +61,12 @@ def _describe_torchvision(shapes: _Shapes) -> str:
         return f"These are torchvision's names of a ViT of {depth} blocks of {dim} with patches of {patch} pixels."
     positions = shapes.get("encoder.pos_embedding", (0, 0, 0))[1:2]
     edge = round((positions[0] - 1) ** 0.5) * patch if positions and positions[0] > 1 else 0
-    at = (
-        f" for images of {edge} pixels (--image-size {edge}, or --interpolate-positions)"
-        if edge and edge != fitting[0].transform.crop
-        else f": name the network too, with --arch {fitting[0].name}"
-    )
-    return f"These are the tensors of torchvision's {fitting[0].name}{at}."
+    name, at = fitting[0].name, ""
+    if edge and edge != fitting[0].transform.crop:
+        at = f" for images of {edge} pixels (--image-size {edge}, or --interpolate-positions)"
+    elif name != arch:
+        at = f": name the network too, with --arch {name}"
+    return f"These are the tensors of torchvision's {name}{at}."
 
 
 def _describe_timm(shapes: _Shapes) -> str:

@@ -108,13 +108,13 @@ def _apply(tensors: Mapping[str, Any], table: Mapping[str, str]) -> dict[str, An
         for before, after in table.items()
     ]
 
-    def rename(name: str) -> str:
+    def translate(name: str) -> str:
         for pattern, after in patterns:
             if match := pattern.match(name):
                 return after.format(*match.groups()) + name[match.end() :]
         return name
 
-    return {rename(name): value for name, value in tensors.items()}
+    return {translate(name): value for name, value in tensors.items()}
 
 
 def _name_as_in_files(tensors: Mapping[str, Any]) -> dict[str, Any]:

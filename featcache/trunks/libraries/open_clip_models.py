@@ -48,9 +48,9 @@ class OpenClipModels:
         model, _, tag = name.partition("/")
         kind = weights_kind(weights)
         if model not in open_clip.list_models():
-            from featcache.trunks.libraries.zoo import suggest_trunk
+            from featcache.trunks.libraries.zoo import no_trunk_error
 
-            raise UsageError(f"open_clip has no model {model!r}; {suggest_trunk(name)}")
+            raise no_trunk_error(f"open_clip has no model {model!r}", f"open_clip:{name}")
         options: dict[str, Any] = {"force_image_size": image_size} if image_size else {}
         tags = open_clip.list_pretrained_tags_by_model(model)
         if kind == "published":

@@ -49,9 +49,9 @@ class TimmModels:
         timm = self._timm()
         model = name.partition(".")[0]
         if not timm.is_model(model):
-            from featcache.trunks.libraries.zoo import suggest_trunk
+            from featcache.trunks.libraries.zoo import no_trunk_error
 
-            raise UsageError(f"timm has no model {model!r}; {suggest_trunk(name)}")
+            raise no_trunk_error(f"timm has no model {model!r}", f"timm:{name}")
         options: dict[str, Any] = {"num_classes": 0}
         if image_size:
             options["img_size"] = image_size

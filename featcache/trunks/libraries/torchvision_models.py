@@ -48,9 +48,9 @@ class TorchvisionModels:
 
         names = torchvision.models.list_models(module=torchvision.models)
         if name not in names:
-            from featcache.trunks.libraries.zoo import suggest_trunk
+            from featcache.trunks.libraries.zoo import no_trunk_error
 
-            raise UsageError(f"torchvision has no classification network {name!r}; {suggest_trunk(name)}")
+            raise no_trunk_error(f"torchvision has no classification network {name!r}", name)
         published = torchvision.models.get_model_weights(name)
         kind, loaded = weights_kind(weights), LoadedWeights()
         if weights == PRETRAINED:

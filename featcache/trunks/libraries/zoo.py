@@ -81,7 +81,7 @@ def list_trunks(pattern: str | None = None, *, memo: WeightsMemo, limit: int = L
     here = find_local_weights(names, memo)
     matching = list(here) if pattern is None else match_names(pattern, [*names, *here])
     if pattern is not None and not matching:
-        raise UsageError(f"no network is called {pattern!r}; {suggest_trunk(pattern)}{_missing_libraries()}")
+        raise no_trunk_error(f"no network is called {pattern!r}{_missing_libraries()}", pattern)
     trunks = [
         _describe(arch, here.get(arch, ())) if number < limit else NamedTrunk(arch=arch, weights=here.get(arch, ()))
         for number, arch in enumerate(matching)
@@ -125,12 +125,20 @@ def all_names() -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def suggest_trunk(arch: str) -> str:
-    """Return how a message about an unknown network ends: the nearest names of all libraries that are installed.
+def no_trunk_error(problem: str, arch: str) -> UsageError:
+    """Return the error that there is no such network, with the nearest of all libraries that are installed.
 
     Args:
+        problem: What there is not.
         arch: As typed, with or without the library's prefix.
     """
+    close = _near_trunks(arch)
+    if not close:
+        return UsageError(f"{problem}; `featcache trunks PART_OF_THE_NAME` lists what there is")
+    return UsageError(f"{problem}; did you mean {' or '.join(close)}?").correct("--arch", close[0])
+
+
+def _near_trunks(arch: str) -> list[str]:
     prefix, colon, word = arch.casefold().rpartition(":")
     by_word: dict[str, str] = {}
     for name in sorted(all_names(), key=lambda name: not name.startswith(prefix + colon)):  # of that library first
@@ -138,8 +146,7 @@ def suggest_trunk(arch: str) -> str:
         by_word.setdefault(bare, name)
         by_word.setdefault(bare.partition(".")[0].partition("/")[0], name.partition(".")[0].partition("/")[0])
     near = difflib.get_close_matches(word, by_word, n=_NEAREST, cutoff=0.7)
-    close = list(dict.fromkeys(by_word[found] for found in near))[:3]
-    return f"did you mean {' or '.join(close)}?" if close else "`featcache trunks PART_OF_THE_NAME` lists what there is"
+    return list(dict.fromkeys(by_word[found] for found in near))[:3]
 
 
 def _describe(arch: str, weights: Sequence[str]) -> NamedTrunk:
