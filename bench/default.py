@@ -18,6 +18,7 @@ and its val is taken for that). A figure is the median over the seeds.
 """
 
 import argparse
+import importlib
 import json
 import sys
 import time
@@ -68,14 +69,14 @@ Splits = tuple[Features, Features, Features]  # train, val, test
 
 def make_network() -> tuple[torch.nn.Module, Callable[[Any], torch.Tensor]]:
     """Return the network without its classifier, and its own transform."""
-    import timm
     from safetensors.torch import load_file
-    from timm.data import create_transform, resolve_model_data_config
 
+    timm: Any = importlib.import_module("timm")
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     network.load_state_dict(load_file(WEIGHTS), strict=True)
     network.reset_classifier(0)
-    return network.eval(), create_transform(**resolve_model_data_config(network), is_training=False)
+    config = timm.data.resolve_model_data_config(network)
+    return network.eval(), timm.data.create_transform(**config, is_training=False)
 
 
 def embed(images: Sequence[Callable[[], Any]], name: str) -> npt.NDArray[np.float32]:
