@@ -5,9 +5,9 @@ processor time, child processes included. --against names the Python of another 
 two take turns on the same cache, and each ratio is that of processor time, this checkout over the other. One run of
 each comes first and does not count: it writes bytecode.
 
-On 2 cores of an Intel Xeon (AMX) with other work on them, 2026-11-30, --runs 3, processor time: fit-head 3.1 s (0.37 of
-commit fc6b749), predict 5.0 (0.60), report 0.79 (0.95), compare 0.59 (0.73), extract 0.64 (0.96), --help 0.11 (0.92).
-Since compiled loops train few rows too, fit-head takes 3.9 s (1.22 of commit c5b3198).
+On 2 quiet cores of an Intel Xeon (AMX), 2026-11-30, --runs 3, seconds of the clock (and processor time over that of
+commit fc6b749): fit-head 2.99 (0.93), predict 2.90 (0.61), report 0.67 (1.03), compare --split test 0.49 (0.70),
+extract with nothing to do 0.53 (1.03), --help 0.11 (1.1).
 """
 
 import argparse
