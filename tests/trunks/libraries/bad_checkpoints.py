@@ -259,7 +259,7 @@ def message(case: Case, folder: Path, cache: Path) -> str:
     else:
         return "loaded"
     text = text.replace(case.section["weights"], "FILE") if os.sep in case.section["weights"] else text
-    text = re.sub(r"\([\d,]+ bytes\)", "(N bytes)", text.replace(str(folder), "FOLDER"))
+    text = re.sub(r"\([\d,]+ bytes\)", "(N bytes)", text.replace(str(folder), "FOLDER").replace(os.getcwd(), "HERE"))
     return mask_cache(re.sub(r"transformers \d+\.\d+\.\d+\S*", "transformers 5", text))
 
 
