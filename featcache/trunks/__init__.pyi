@@ -5,6 +5,7 @@ from .architectures import architecture as architecture
 from .architectures import is_weights_file as is_weights_file
 from .architectures import weights_kind as weights_kind
 from .documents import WEIGHTS as WEIGHTS
+from .downloads import network_timeout as network_timeout
 from .engines import ENGINES as ENGINES
 from .engines import EngineChoice as EngineChoice
 from .hardware import BATCH as BATCH
@@ -14,6 +15,7 @@ from .hardware import require_decoder as require_decoder
 from .naming import find_weights as find_weights
 from .naming import name_trunk as name_trunk
 from .naming import tensors_sha256 as tensors_sha256
+from .seeding import seeded as seeded
 from .source import DECODERS as DECODERS
 from .source import PRECISION as PRECISION
 from .source import TrunkSource as TrunkSource

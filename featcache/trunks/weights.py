@@ -6,13 +6,12 @@ architecture has; their sha256, not the file's, is what identifies the trunk.
 
 import hashlib
 import os
-import socket
 import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Mapping
+from contextlib import redirect_stdout, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +21,11 @@ from featcache.files import expand_home, hash_file
 from featcache.media import ImageTransform
 from featcache.trunks.architectures import RANDOM, Architecture, weights_kind
 from featcache.trunks.checkpoints import check_tensors, pick_tensors, read_checkpoint
+from featcache.trunks.downloads import network_timeout
+from featcache.trunks.seeding import SEED, seeded
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-SEED = 0  # of random weights
-_TIMEOUT = 30.0  # seconds without a byte from the server
 
 
 def weights_path(arch: Architecture, weights: str) -> Path | None:
@@ -130,10 +128,7 @@ def build_network(arch: Architecture, crop: int) -> Any:
 
 
 def _random(arch: Architecture) -> dict[str, "Tensor"]:
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+    with seeded():
         tensors: dict[str, Tensor] = build_network(arch, arch.transform.crop).state_dict()
     return tensors
 
@@ -153,7 +148,7 @@ def _download(arch: Architecture, name: str) -> dict[str, "Tensor"]:
         raise MachineError(f"{file}: its sha256 does not start with {prefix}: damaged. Remove it to fetch it again.")
     try:
         # stdout is for results, and torch.hub writes there.
-        with _network_timeout(_TIMEOUT), redirect_stdout(sys.stderr):
+        with network_timeout(), redirect_stdout(sys.stderr):
             weights = torchvision.models.get_model_weights(arch.name)[name]
             tensors: dict[str, Tensor] = weights.get_state_dict(
                 model_dir=str(file.parent), progress=True, check_hash=True, weights_only=True
@@ -178,17 +173,6 @@ def hash_weights_file(file: Path) -> str:
         return hash_file(file, follow_links=True).hex()
     except OSError as error:
         raise MachineError(f"weights {file}: cannot be read: {error.strerror}") from None
-
-
-@contextmanager
-def _network_timeout(seconds: float) -> Iterator[None]:
-    """Set a time limit on every network read: torch.hub sets none, and would wait for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def is_reachable(arch: Architecture, name: str, seconds: float) -> bool:

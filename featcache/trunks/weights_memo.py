@@ -131,8 +131,8 @@ class WeightsMemo:
             sha256: Of the tensors.
         """
         entries = [entry for entry in self._entries() if (entry.arch, entry.sha256) == (arch, sha256)]
-        found = [entry.facts.get("settings") for entry in entries if entry.facts]
-        return [settings for settings in found if isinstance(settings, dict) and settings.keys() <= _NAMED_SETTINGS]
+        noted = [entry.facts.get("settings") for entry in entries if entry.facts]
+        return [settings for settings in noted if isinstance(settings, dict) and settings.keys() <= _NAMED_SETTINGS]
 
     def _entries(self) -> list[RememberedWeights]:
         try:

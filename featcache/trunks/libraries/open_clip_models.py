@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from featcache.arguments import suggest_name
 from featcache.errors import UsageError
 from featcache.media import ImageTransform
+from featcache.trunks import seeded
 from featcache.trunks.libraries.base import (
     FeatureMaps,
     LoadedNetwork,
@@ -17,7 +18,6 @@ from featcache.trunks.libraries.base import (
     import_library,
     spatial,
 )  # fmt: skip
-from featcache.trunks.libraries.seeding import seeded
 from featcache.trunks.libraries.tensors import LoadedWeights, load_weights_file, require_interpolation
 from featcache.trunks.libraries.weights_kind import weights_kind
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from featcache.errors import FeatcacheError, UsageError
 from featcache.media import ImageTransform
+from featcache.trunks import seeded
 from featcache.trunks.libraries.base import LoadedNetwork
 from featcache.trunks.libraries.import_path import describe_error, import_object
 from featcache.trunks.libraries.own_forward import OwnForward
 from featcache.trunks.libraries.own_transform import HOW_TO_STATE, read_transform
-from featcache.trunks.libraries.seeding import seeded
 from featcache.trunks.libraries.tensors import LoadedWeights, load_weights_file
 from featcache.trunks.libraries.weights_kind import PRETRAINED, weights_kind
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from featcache.errors import UsageError
 from featcache.media import ImageTransform
+from featcache.trunks import seeded
 from featcache.trunks.checkpoints import rename_vit
 from featcache.trunks.libraries.base import (
     FeatureMaps,
@@ -18,7 +19,6 @@ from featcache.trunks.libraries.base import (
     spatial,
     square,
 )  # fmt: skip
-from featcache.trunks.libraries.seeding import seeded
 from featcache.trunks.libraries.tensors import LoadedWeights, load_weights_file, require_interpolation
 from featcache.trunks.libraries.weights_kind import weights_kind
 

@@ -2,10 +2,8 @@
 
 import math
 import re
-import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,9 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 from featcache.errors import MachineError, UsageError
 from featcache.files import hash_file
 from featcache.media import ImageTransform
+from featcache.trunks import network_timeout, seeded
 from featcache.trunks.checkpoints import rename_vit
 from featcache.trunks.libraries.base import FeatureMaps, LoadedNetwork, explain_unreachable, freeze, spatial
-from featcache.trunks.libraries.seeding import seeded
 from featcache.trunks.libraries.tensors import Expectation, LoadedWeights, fill, load_weights_file, pick_expected
 from featcache.trunks.libraries.weights_kind import PRETRAINED, weights_kind
 
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-_TIMEOUT = 30.0  # seconds without a byte from the server
 _DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")  # DenseNet's, in the files that are published
 _INCEPTIONS = ("googlenet", "inception_v3")
 
@@ -71,7 +68,7 @@ class TorchvisionModels:
             _require_whole(file, file_prefix(entry.url))
             with (
                 explain_unreachable(f"weights {weights} of {name}", way_out),
-                _network_timeout(_TIMEOUT),
+                network_timeout(),
                 redirect_stdout(sys.stderr),  # stdout is for results, and torch.hub writes there
             ):
                 state = entry.get_state_dict(progress=True, check_hash=True, weights_only=True)
@@ -168,13 +165,13 @@ def _network(module: "Module", transforms: Any, note: str) -> LoadedNetwork:
             pooled = model(pixels)
         finally:
             handle.remove()
-        found = kept.pop("map")
+        last_map = kept.pop("map")
         if is_vit:
-            edge = math.isqrt(int(found.shape[1]) - 1)
-            return FeatureMaps(pooled, found[:, 1:], (edge, edge), found[:, 0])
+            edge = math.isqrt(int(last_map.shape[1]) - 1)
+            return FeatureMaps(pooled, last_map[:, 1:], (edge, edge), last_map[:, 0])
         if kind == "DenseNet":
-            found = found.relu()
-        return FeatureMaps(pooled, *spatial(found.permute(0, 3, 1, 2) if kind == "SwinTransformer" else found))
+            last_map = last_map.relu()
+        return FeatureMaps(pooled, *spatial(last_map.permute(0, 3, 1, 2) if kind == "SwinTransformer" else last_map))
 
     return LoadedNetwork(
         module, forward, transform_of(transforms), note=note, is_channels_last=kind == "SwinTransformer",
@@ -211,18 +208,7 @@ def transform_of(preset: Any) -> ImageTransform:
     )  # fmt: skip
 
 
-@contextmanager
-def _network_timeout(seconds: float) -> Iterator[None]:
-    """Set a time limit on every network read: torch.hub sets none, and would wait for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
 def file_prefix(url: str) -> str:
     """Return the start of a published file's sha256, from its name: 8 hex digits; "" where it has none."""
-    found = re.search(r"-([0-9a-f]{8})\.pth$", url)
-    return found[1] if found else ""
+    match = re.search(r"-([0-9a-f]{8})\.pth$", url)
+    return match[1] if match else ""

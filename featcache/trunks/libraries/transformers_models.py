@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from featcache.errors import MachineError, UsageError
 from featcache.text import counted
+from featcache.trunks import seeded
 from featcache.trunks.checkpoints import read_checkpoint, rename_vit
 from featcache.trunks.libraries.base import FeatureMaps, LoadedNetwork, freeze, import_library, spatial, square
-from featcache.trunks.libraries.seeding import seeded
 from featcache.trunks.libraries.tensors import VIT_SPELLINGS, Expectation, LoadedWeights, pick_expected
 from featcache.trunks.libraries.transformers_files import find_folder, read_config, read_weights
 from featcache.trunks.libraries.transformers_pixels import transform_of

@@ -8,7 +8,11 @@ SEED = 0
 
 @contextmanager
 def seeded(seed: int = SEED) -> Iterator[None]:
-    """Draw what is drawn within from a seed, and leave torch's generator as it was."""
+    """Draw what is drawn within from a seed, and leave torch's generator as it was.
+
+    Args:
+        seed: Of torch's generator.
+    """
     import torch
 
     with torch.random.fork_rng(devices=[]):
