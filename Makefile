@@ -57,14 +57,12 @@ docs-refresh: $(VENV)/.dev
 	$(BIN)/python docs/refresh.py
 
 # The end-to-end tests once more, against the wheel that a user would install: into the same environment, whose
-# editable install comes back afterwards, however they end. Without those that a wheel cannot change and that take long:
-# kills, and pasting what each answer advises.
+# editable install comes back afterwards, however they end.
 wheel-test: $(VENV)/.dev
 	rm -rf $(WHEEL)
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEEL) .
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(WHEEL)/*.whl
-	FEATCACHE_TEST_WHEEL=1 $(BIN)/pytest --numprocesses 2 tests/end_to_end --ignore tests/end_to_end/test_killed.py \
-		--ignore tests/end_to_end/test_next_commands.py --ignore tests/end_to_end/test_first_answers.py; ended=$$?; \
+	FEATCACHE_TEST_WHEEL=1 $(BIN)/pytest --numprocesses 2 tests/end_to_end; ended=$$?; \
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall --editable . && exit $$ended
 
 # The browser that the page's test drives: the system's own. Elsewhere than on Debian, or without root, the test says

@@ -208,10 +208,17 @@ def test_a_matplotlibrc_changes_nothing_and_is_left_alone(tmp_path):
     assert (tmp_path / "styled.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a", "missing/a.png"])
-def test_a_destination_that_cannot_be_is_refused_with_the_way_out(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [
+        ("a.jpg", r"expected a name that ends in \.png"),
+        ("a", r"expected a name that ends in \.png"),
+        ("missing/a.png", "Name a file|Make it"),
+    ],
+)
+def test_a_destination_that_cannot_be_is_refused_with_the_way_out(tmp_path, name, way_out):
     """A wrong suffix and a missing folder are UsageErrors, before anything is drawn."""
-    with pytest.raises(UsageError, match=r"Name a file|Make it|expected a name that ends in \.png"):
+    with pytest.raises(UsageError, match=way_out):
         save_evaluation_png(an_evaluation(("a", "b")), tmp_path / name)
 
 
