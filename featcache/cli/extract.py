@@ -1,5 +1,6 @@
 """`featcache data` and `featcache extract`."""
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -118,7 +119,10 @@ def extract(
 ) -> None:
     """Stage one: embed the images that the cache lacks. Safe to stop at any moment, safe to run again."""
     from featcache.extraction import Settings, extract
+    from featcache.heads import compile_in_background
     from featcache.report import ProgressBar, extract_warnings, time_left
+
+    compile_once = cache(compile_in_background)
 
     settings = Settings(
         device=device, engine=engine, workers=workers, batch_size=batch_size, max_bad=max_bad,
@@ -130,6 +134,8 @@ def extract(
             if not now.split:  # it waits for another process
                 echo_stderr(f"note: {now.stage}")
                 return
+            if now.stage != "reading":  # there is something to embed, and a training comes next
+                compile_once()
             rate = f"{now.embedded / now.seconds:,.1f} images/s" if now.embedded and now.seconds else now.stage
             detail = f"{rate}  {time_left(now.done, now.total, now.seconds)}  {now.bound}"
             bar.show(f"{now.split}", now.done, now.total, detail)

@@ -14,6 +14,7 @@ from featcache.heads.default_grid import fill_in_defaults
 from featcache.heads.grid import HeadOptions, head_configs, parse_grid
 from featcache.heads.linear import LinearHead, best_of
 from featcache.heads.notes import notes_of_heads
+from featcache.heads.preparation import TrainingPreparation
 from featcache.heads.saved import (
     Handles,
     SavedHead,
@@ -124,6 +125,7 @@ def fit_head(
     section = head_section(request.recipe, grid, {"lr": lr, **flags})
     head_configs(section)  # what is wrong with the settings is said before anything is read
     progress("reading", 0, section.epochs)
+    preparation = TrainingPreparation()
     splits = read_splits(request, from_disk=from_disk)
     section, experiment = fill_in_defaults(section, len(splits.train.y), has_val=splits.val is not None)
     configs = head_configs(section)
@@ -134,6 +136,7 @@ def fit_head(
     if from_disk and check_seconds is not None:
         unused.append("the check needs the training rows in memory: it is left out with --from-disk")
 
+    preparation.wait(lambda: progress(COMPILING, 0, section.epochs))
     from featcache.heads.training import train_heads  # torch is imported where it is needed
 
     device = choose_training_device(device, exact=section.exact)

@@ -32,6 +32,7 @@ from featcache.heads.fit_linear import (
 from featcache.heads.grid import HeadOptions, head_configs
 from featcache.heads.linear import Scores, merit
 from featcache.heads.optuna_study import open_study
+from featcache.heads.preparation import TrainingPreparation
 from featcache.heads.saved import heads_folder
 from featcache.heads.splits import Splits, read_splits
 from featcache.heads.training_device import choose_training_device
@@ -151,6 +152,7 @@ def search(
     (base, *others) = head_configs(section.model_copy(update={"lr": section.lr[:1]}))
     if others:
         raise UsageError("search chooses one head: give a setting one value to hold it fixed, or none to search it")
+    preparation = TrainingPreparation()
     splits = read_splits(request)
     if splits.val is None:
         raise CacheError(
@@ -167,6 +169,7 @@ def search(
     path = space.study_file(folder, sources)
     study = open_study(path, seed=base.seed, startup_trials=ROUND, warmup_epochs=max(1, base.epochs // 10))
     earlier = len([trial for trial in study.trials if trial.state.is_finished()])
+    preparation.wait(lambda: progress(COMPILING, earlier, trials))
     begun, done, pruned = time.monotonic(), earlier, 0
     while done < trials:
         count = min(ROUND, trials - done)
