@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from featcache.errors import UsageError
 from featcache.media import ImageTransform
 from featcache.trunks import seeded
-from featcache.trunks.checkpoints import rename_vit
+from featcache.trunks.checkpoints import rename_efficientnet, rename_vit
 from featcache.trunks.libraries.base import (
     FeatureMaps,
     LoadedNetwork,
@@ -170,7 +170,11 @@ def _converter(module: Any) -> Any:
     own = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
 
     def convert(tensors: dict[str, Any]) -> dict[str, Any]:
-        renamed = rename_vit(tensors, "timm") if type(module).__name__ == "VisionTransformer" else None
+        renamed = None
+        if type(module).__name__ == "VisionTransformer":
+            renamed = rename_vit(tensors, "timm")
+        elif type(module).__name__ == "EfficientNet":
+            renamed = rename_efficientnet(tensors, module.state_dict())
         if renamed is not None:
             return renamed
         return tensors if own is None else own(tensors, module)
