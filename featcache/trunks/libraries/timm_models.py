@@ -20,7 +20,7 @@ from featcache.trunks.libraries.base import (
     square,
 )  # fmt: skip
 from featcache.trunks.libraries.tensors import LoadedWeights, load_weights_file, require_interpolation
-from featcache.trunks.libraries.weights_kind import weights_kind
+from featcache.trunks.libraries.weights_argument import classify_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +55,7 @@ class TimmModels:
         options: dict[str, Any] = {"num_classes": 0}
         if image_size:
             options["img_size"] = image_size
-        kind, loaded = weights_kind(weights), LoadedWeights()
+        kind, loaded = classify_weights(weights), LoadedWeights()
         if kind == "published" and weights != "pretrained":
             name = f"{model}.{weights}"
         try:

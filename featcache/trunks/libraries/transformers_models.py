@@ -17,7 +17,7 @@ from featcache.trunks.libraries.base import FeatureMaps, LoadedNetwork, freeze, 
 from featcache.trunks.libraries.tensors import SPELLINGS, Expectation, LoadedWeights, pick_expected
 from featcache.trunks.libraries.transformers_files import find_folder, read_config, read_weights
 from featcache.trunks.libraries.transformers_pixels import transform_of
-from featcache.trunks.libraries.weights_kind import weights_kind
+from featcache.trunks.libraries.weights_argument import classify_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +55,7 @@ class TransformersModels:
     def load(self, name: str, weights: str, image_size: int, *, interpolate: bool = False) -> LoadedNetwork:
         """Return a network with its weights, as `Library.load`; "pretrained" are those beside its configuration."""
         transformers = import_library("transformers", "transformers", "transformers")
-        kind = weights_kind(weights)
+        kind = classify_weights(weights)
         if kind == "published" and weights != "pretrained":
             raise UsageError(f"weights {weights!r} of hf:{name}: expected pretrained, a .safetensors file, or random")
         source = name
