@@ -15,8 +15,9 @@ each), `; before: NAME` calls a function of this script first. `; runs: COMMAND`
 first command; the other lines that begin with `$ ` are then its output. `<!-- prints: digits -->` stands above a `text`
 block that gets what the Python block before it prints.
 
-The worlds need no download: scikit-learn's handwritten digits, and pictures cut from its two photographs. The trunk's
-weights are random there, unless the published ones can be had.
+The worlds need no download: scikit-learn's handwritten digits, and pictures cut from its two photographs. The demo
+embeds the digits with the weights that a package brings: the pages are written where torchvision's are out of reach.
+Elsewhere the weights are random, as the commands say.
 """
 
 import argparse

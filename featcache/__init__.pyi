@@ -45,6 +45,7 @@ from .prediction import Exported as Exported
 from .prediction import Predictions as Predictions
 from .prediction import Timeline as Timeline
 from .prediction import embed as embed
+from .prediction import embed_layers as embed_layers
 from .prediction import export_model as export_model
 from .prediction import predict as predict
 from .prediction import timeline as timeline

@@ -147,6 +147,8 @@ def _convert(function: str, word: str, value: Any, kind: Any) -> Any:
         return _fit(value, kind)
     except _MisfitError:
         raise ArgumentError(f"{function}(): {word} is {value_text(value)}, expected {_describe(kind)}") from None
+    except ValueError as error:  # of a type that says itself how a value is taken
+        raise ArgumentError(f"{function}(): {word} cannot be taken: {error}") from None
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:
@@ -164,6 +166,8 @@ def _fit(value: Any, kind: Any) -> Any:
     alternatives = _alternatives(kind)
     for alternative in alternatives:
         if typing.get_origin(alternative) is not Sequence and _is_of(value, alternative):
+            if hasattr(alternative, "convert_argument"):
+                return alternative.convert_argument(value)
             return os.fspath(value) if isinstance(value, os.PathLike) else value
     for alternative in alternatives:
         if typing.get_origin(alternative) is Sequence:
@@ -215,4 +219,4 @@ def _describe_one(kind: Any) -> str:
         return "a dict"
     if isinstance(origin, type) and issubclass(origin, os.PathLike):
         return "a path"
-    return _IN_WORDS.get(origin) or f"featcache.{origin.__name__}"
+    return _IN_WORDS.get(origin) or getattr(origin, "in_words", None) or f"featcache.{origin.__name__}"

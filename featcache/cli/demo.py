@@ -27,13 +27,10 @@ def demo(cache: Cache = None) -> None:
         echo(f"writing 500 scans of handwritten digits to {root}")
         digits.write_digits(root)
     echo(f"looking for the pretrained weights (at most {digits.PROBE_SECONDS:.0f} s)")
-    trained = digits.pretrained()
-    if not trained:
-        echo(
-            "\n*** The pretrained weights could not be downloaded: the trunk is RANDOM (seeded); the scores below show "
-            "the pipeline, not the model. ***"
-        )
-    for shown in digits.commands(trained=trained):
+    trunk = digits.choose_trunk(root.parent)
+    if trunk.notice:
+        echo(trunk.notice)
+    for shown in digits.commands(trunk):
         echo(f"\n$ {shown}")
         sys.stdout.flush()
         environment = os.environ | ({"FEATCACHE_CACHE": cache} if cache else {})

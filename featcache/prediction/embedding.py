@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Unpack
 
 import numpy as np
@@ -66,25 +67,71 @@ def embed(
         (n, dim) float32, in the order of the images; (0, dim) of none.
 
     Raises:
-        UsageError: an element of another type, dtype or shape; the recipe, or the device.
+        UsageError: an element of another type, dtype or shape; the recipe, or the device; or several layers.
         DataError: an image that cannot be read, decoded or embedded; the message names the first one, and nothing is
             returned.
         MachineError: weights out of reach, no such device, out of memory.
     """
+    rows = _embed_layers(images, device, batch_size, workers, progress, options)
+    if len(rows) > 1:
+        raise UsageError(f"embed(): layer is {', '.join(rows)}, expected one; embed_layers() returns each of several")
+    return next(iter(rows.values()))
+
+
+@checked
+def embed_layers(
+    images: Any,
+    *,
+    device: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda *_: None,
+    **options: Unpack[ExtractOptions],
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the embeddings of images at several layers, of one forward; each is what `embed` returns of that layer.
+
+    Args:
+        images: one image or several, as for `embed`.
+        device: where the trunk runs: "auto", "cpu", "cuda", …
+        batch_size: images in one forward; None leaves it to the device.
+        workers: processes that read and decode files; None is one for each core.
+        progress: gets how many images are ready for the trunk, and of how many.
+        **options: those of `extract`; `layer=["cls", "mean"]` names the layers.
+
+    Returns:
+        By the layer's name, in the order of the layers: (n, dim) float32, in the order of the images.
+
+    Raises:
+        UsageError: as for `embed`; or the network has no such layer.
+        DataError: as for `embed`.
+        MachineError: as for `embed`.
+    """
+    return _embed_layers(images, device, batch_size, workers, progress, options)
+
+
+def _embed_layers(
+    images: Any, device: str, batch_size: int | None, workers: int | None, progress: Callable[[int, int], None],
+    options: ExtractOptions,
+) -> dict[str, Rows]:  # fmt: skip
+    """Return what `embed_layers` does."""
     Settings(device=device, batch_size=batch_size, workers=workers)  # refuses what cannot be
     several = _list_images(images)
     request = DatasetRequest(**pick_options(options, DataOptions))
     section = request.recipe.override("trunk", **pick_options(options, TrunkKeywords)).trunk
     source = name_trunk(section, WeightsMemo(request.folder, is_read_only=True))
+    widths = {layer: source.layer_width(layer) for layer in source.layers}
     if not several:
-        return np.empty((0, source.width), dtype=np.float32)
+        return {layer: np.empty((0, width), dtype=np.float32) for layer, width in widths.items()}
     stores = find_stores(request.folder, request.stat_log)
     chosen_device = choose_device(device)
-    if len(source.layers) > 1:
-        raise UsageError(f"embed(): layer is {', '.join(source.layers)}, expected one")
-    (spec,) = source.choose([store.trunk.spec for store in stores], lambda: chosen_device)
-    store = next((store for store in stores if store.trunk.spec == spec), None)
-    return _Embedder(source, spec, store, chosen_device, batch_size).embed(several, workers or cores(), progress)
+    specs = source.choose([store.trunk.spec for store in stores], lambda: chosen_device)
+    edges = np.cumsum([0, *widths.values()])
+    layers = [
+        _Layer(spec, slice(start, stop), next((store for store in stores if store.trunk.spec == spec), None))
+        for spec, (start, stop) in zip(specs, pairwise(edges), strict=True)
+    ]
+    embedder = _Embedder(source, layers, chosen_device, batch_size)
+    return dict(zip(widths, embedder.embed(several, workers or cores(), progress), strict=True))
 
 
 def _list_images(images: Any) -> list[Any]:
@@ -124,22 +171,52 @@ def _describe(image: Any) -> str:
 
 
 @dataclass(eq=False)
+class _Layer:
+    """One layer of what is embedded: the rows that are computed, each under its image's key."""
+
+    spec: TrunkSpec
+    columns: slice  # of what the trunk returns
+    store: FeatureStore | None  # of this layer, where the cache has one
+    rows: dict[bytes | int, Rows] = field(default_factory=dict)
+
+    def lacks(self, digest: bytes) -> bool:
+        """Return whether the image of a digest is not in the store."""
+        return self.store is None or not self.store.holds(digest_column([digest]))[0]
+
+    def keep(self, names: dict[bytes | int, str], rows: Rows) -> None:
+        """Keep the rows of images as they would be stored.
+
+        Raises:
+            DataError: one cannot be stored.
+        """
+        rows = rows[:, self.columns]
+        for name, is_storable in zip(names.values(), find_storable(rows, self.spec.stored), strict=True):
+            if not is_storable:
+                raise _refusal(name, self.spec.refusal)
+        self.rows.update(zip(names, rows.astype(self.spec.stored).astype(np.float32), strict=True))
+
+    def stack(self, keys: Sequence[bytes | int]) -> Rows:
+        """Return the rows of images, (n, dim): those that were computed, and the others from the store."""
+        if self.store is not None:
+            held = sorted({key for key in keys if isinstance(key, bytes) and key not in self.rows})
+            self.rows.update(zip(held, self.store.load(digest_column(held)), strict=True))
+        return np.stack([self.rows[key] for key in keys])
+
+
+@dataclass(eq=False)
 class _Embedder:
-    """The trunk, loaded when an image must be embedded, and the rows that are computed, each under a key."""
+    """The trunk, loaded when an image must be embedded, and the images that wait for it."""
 
     source: TrunkSource
-    spec: TrunkSpec
-    store: FeatureStore | None  # of this trunk, where the cache has one
+    layers: Sequence[_Layer]
     device: str
     batch_size: int | None
     trunk: Trunk | None = None
     pixels: npt.NDArray[np.uint8] | None = None  # the batch that is being filled …
-    waiting: list[bytes | int] = field(default_factory=list)  # … and the keys of its images
-    rows: dict[bytes | int, Rows] = field(default_factory=dict)
-    names: dict[bytes | int, str] = field(default_factory=dict)  # of the image that each key stands for
+    waiting: dict[bytes | int, str] = field(default_factory=dict)  # … and what its images are called, by their keys
 
-    def embed(self, images: Sequence[Any], workers: int, progress: Callable[[int, int], None]) -> Rows:
-        """Return the rows of images, (n, dim): of files by their digest, of all others by their number."""
+    def embed(self, images: Sequence[Any], workers: int, progress: Callable[[int, int], None]) -> list[Rows]:
+        """Return each layer's rows, (n, dim): of files by their digest, of all other images by their number."""
         keys: list[bytes | int] = list(range(len(images)))
         places = [place for place, image in enumerate(images) if isinstance(image, str)]
         done = 0
@@ -150,23 +227,20 @@ class _Embedder:
             if isinstance(image, str):
                 continue
             try:
-                self._add(place, f"images[{place}]", prepare_pixels(image, self.spec.transform))
+                self._add(place, f"images[{place}]", prepare_pixels(image, self.layers[0].spec.transform))
             except BadImageError as error:
                 raise _refusal(f"images[{place}]", str(error)) from None
             done += 1
             progress(done, len(images))
         self._flush()
-        if self.store is not None:
-            held = sorted({key for key in keys if isinstance(key, bytes) and key not in self.rows})
-            self.rows.update(zip(held, self.store.load(digest_column(held)), strict=True))
-        return np.stack([self.rows[key] for key in keys])
+        return [layer.stack(keys) for layer in self.layers]
 
     def _embed_files(self, paths: Sequence[str], workers: int) -> Iterable[bytes]:
-        """Yield the digest of each file, once its image is on its way through the trunk or known to be in the store."""
+        """Yield the digest of each file, once its image is on its way through the trunk, or known to be stored."""
         claimed: set[bytes] = set()
 
         def wants(digest: bytes) -> bool:
-            if digest in claimed or (self.store is not None and self.store.holds(digest_column([digest]))[0]):
+            if digest in claimed or not any(layer.lacks(digest) for layer in self.layers):
                 return False
             claimed.add(digest)
             return True
@@ -174,7 +248,7 @@ class _Embedder:
         if not paths:
             return
         files = [os.path.abspath(path) for path in paths]
-        reading = read_images(files, self.spec.transform, wants, workers=workers, ahead=_AHEAD)
+        reading = read_images(files, self.layers[0].spec.transform, wants, workers=workers, ahead=_AHEAD)
         with contextlib.closing(reading) as read:
             for image in read:
                 if image.failed:
@@ -186,12 +260,14 @@ class _Embedder:
     def _add(self, key: bytes | int, name: str, pixels: npt.NDArray[np.uint8]) -> None:
         """Take the pixels of one image, and embed all that wait where they fill a batch."""
         if self.trunk is None:
-            self.trunk = load_trunk(self.source, self.spec, device=self.device, batch_size=self.batch_size)
+            self.trunk = load_trunk(
+                self.source, self.layers[0].spec, device=self.device, batch_size=self.batch_size,
+                layers=tuple(layer.spec.layer for layer in self.layers),
+            )  # fmt: skip
         if self.pixels is None:
             self.pixels = self.trunk.buffer()
         copy_image(pixels, self.pixels[len(self.waiting)])
-        self.waiting.append(key)
-        self.names[key] = name
+        self.waiting[key] = name
         if len(self.waiting) == len(self.pixels):
             self._flush()
 
@@ -200,13 +276,9 @@ class _Embedder:
         if not self.waiting or self.trunk is None or self.pixels is None:
             return
         rows = self.trunk.embed(self.pixels[: len(self.waiting)])
-        storable = find_storable(rows, self.spec.stored)
-        for key, is_storable in zip(self.waiting, storable, strict=True):
-            if not is_storable:
-                raise _refusal(self.names[key], self.spec.refusal)
-        rows = rows.astype(self.spec.stored).astype(np.float32)
-        self.rows.update(zip(self.waiting, rows, strict=True))
-        self.waiting = []
+        for layer in self.layers:
+            layer.keep(self.waiting, rows)
+        self.waiting = {}
 
 
 def _refusal(name: str, reason: str) -> DataError:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TypedDict
 
+from featcache.recipe.network_object import NetworkName
+
 
 class HeadKeywords(TypedDict, total=False):
     """Settings of a recipe's [head] section; None: as the recipe has it."""
@@ -31,7 +33,7 @@ class HeadKeywords(TypedDict, total=False):
 class TrunkKeywords(TypedDict, total=False):
     """Settings of a recipe's [trunk] section; None: as the recipe has it."""
 
-    arch: str | None
+    arch: NetworkName | None
     weights: str | None
     layer: str | Sequence[str] | None
     image_size: int | None

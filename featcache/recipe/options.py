@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict, TypeVar, cast
 
+from featcache.recipe.network_object import NetworkName
+
 Options = TypeVar("Options")
 
 SPLIT_SEEDS = range(10**9)  # of a division into splits; the first is the default
@@ -29,7 +31,7 @@ class StoreOptions(DataOptions, total=False):
     """… and which store, where several hold the data set."""
 
     store: str | None  # a store's folder name, or the start of its fingerprint
-    arch: str | None  # as it was named for extract; a module of one's own is imported only where this says so
+    arch: NetworkName | None  # as for extract; a module of one's own is imported only where this says so
     layer: str | None  # such as cls
     weights: str | None  # as they were named for extract
     precision: str | None  # fp32, bf16 or auto

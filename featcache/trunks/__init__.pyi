@@ -6,6 +6,7 @@ from .architectures import is_weights_file as is_weights_file
 from .architectures import weights_kind as weights_kind
 from .documents import WEIGHTS as WEIGHTS
 from .downloads import network_timeout as network_timeout
+from .downloads import refuse_damaged_file as refuse_damaged_file
 from .engines import ENGINES as ENGINES
 from .engines import EngineChoice as EngineChoice
 from .hardware import BATCH as BATCH

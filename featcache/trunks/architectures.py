@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from featcache.arguments import nearest_name
 from featcache.errors import UsageError
 from featcache.media import ImageTransform
+from featcache.trunks.downloads import published_sha256
 
 RANDOM = "random"
 # .ckpt is Lightning's; the last five are none that a trunk can be read from, which is said once they are looked at.
@@ -33,7 +34,7 @@ class PublishedWeights:
     @property
     def prefix(self) -> str:
         """The start of the file's sha256, 8 hex digits."""
-        return self.file.rpartition("-")[2].partition(".")[0]
+        return published_sha256(self.file)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

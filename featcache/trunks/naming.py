@@ -6,7 +6,7 @@ from typing import Any
 from featcache.errors import CacheError, FeatcacheError, MachineError, UsageError
 from featcache.files import expand_home
 from featcache.media import ImageTransform
-from featcache.recipe import TrunkSection, is_import_path
+from featcache.recipe import TrunkSection, is_import_path, is_network_object
 from featcache.trunks import weights
 from featcache.trunks.architectures import ARCHITECTURES, RANDOM
 from featcache.trunks.source import DECODERS, TrunkSource
@@ -49,6 +49,8 @@ def _refuse_import(arch: str, typed: str | None) -> None:
     Raises:
         CacheError: a trunk of this name would be imported, and nobody has typed it.
     """
+    if is_network_object(arch) and typed != arch:
+        raise CacheError(f"trunk {arch} is a torch.nn.Module of a Python program: pass the same module there, as arch=")
     if is_import_path(arch) and typed != arch:
         raise CacheError(
             f"trunk {arch} is a module of your own: it is imported, which runs its code, only where it is typed. Add "

@@ -13,6 +13,7 @@ from featcache.media import Decoder, ImageTransform
 from featcache.recipe import TrunkSection
 from featcache.trunks import weights
 from featcache.trunks.architectures import RANDOM, Architecture, architecture, weights_kind
+from featcache.trunks.downloads import hash_weights_file
 from featcache.trunks.engines import EngineChoice, choose_engine
 from featcache.trunks.hardware import Compute, fast_precision
 from featcache.trunks.spec import TrunkSpec
@@ -39,17 +40,21 @@ class TrunkSource:
             transform: That of a store that is there, where it is not to be what the weights would get today.
 
         Raises:
-            UsageError: no such architecture, or no such weights.
+            UsageError: no such network, weights or layer.
         """
         self.section, self.memo, self.fixed_transform = section, memo, transform
-        self.arch: Architecture = architecture(section.arch)
-        self.kind = weights_kind(self.arch, section.weights)
-        self._look_at_file()
+        self._name_network()
+        self._named_at, self._before = _look_at(self.file)  # before anything of it is read
         self.unused = ""  # which other tensors the file holds; known once it was read
 
-    def _look_at_file(self) -> None:
-        """Note the time and the file's stat, before anything of it is read."""
-        self._named_at, self._before = _look_at(self.file)
+    def _name_network(self) -> None:
+        """Read from the section which network it is, and with which weights.
+
+        Raises:
+            UsageError: there is no such one.
+        """
+        self.arch: Architecture = architecture(self.section.arch)
+        self.kind = weights_kind(self.arch, self.section.weights)
 
     @property
     def arch_name(self) -> str:
@@ -155,7 +160,7 @@ class TrunkSource:
         """
         if self.kind != "file" or self.file is None or not self.arch.published or not self.file.is_file():
             return ""
-        return self.memo.file_sha256(self.arch.name, self.file) or weights.hash_weights_file(self.file)
+        return self.memo.file_sha256(self.arch.name, self.file) or hash_weights_file(self.file)
 
     @property
     def sentence(self) -> str:

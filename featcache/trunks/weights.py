@@ -4,7 +4,6 @@ Whatever the source, they end as torchvision's names in float32, without a class
 architecture has; their sha256, not the file's, is what identifies the trunk.
 """
 
-import hashlib
 import os
 import sys
 import threading
@@ -17,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcache.errors import MachineError
-from featcache.files import expand_home, hash_file
+from featcache.files import expand_home
+from featcache.files import hash_tensors as hash_tensors
 from featcache.media import ImageTransform
 from featcache.trunks.architectures import RANDOM, Architecture, weights_kind
 from featcache.trunks.checkpoints import check_tensors, pick_tensors, read_checkpoint
-from featcache.trunks.downloads import network_timeout
+from featcache.trunks.downloads import hash_weights_file, network_timeout, refuse_damaged_file
 from featcache.trunks.seeding import SEED, seeded
 
 if TYPE_CHECKING:
@@ -93,20 +93,6 @@ def load_with_note(arch: Architecture, weights: str, crop: int | None = None) ->
     return check_tensors(tensors, arch, crop, weights), ""
 
 
-def hash_tensors(tensors: Mapping[str, "Tensor"]) -> str:
-    """Return the sha256 over tensors: sorted by name, each with its name, shape and bytes; 64 hex digits.
-
-    Args:
-        tensors: By name, on the CPU.
-    """
-    running = hashlib.sha256()
-    for name in sorted(tensors):
-        array = tensors[name].contiguous().numpy()
-        running.update(f"{name} {array.shape} {array.dtype}\n".encode())
-        running.update(array.data)
-    return running.hexdigest()
-
-
 def build_network(arch: Architecture, crop: int) -> Any:
     """Return torchvision's own module for this architecture, its classifier removed, for images of crop x crop pixels.
 
@@ -142,10 +128,7 @@ def _download(arch: Architecture, name: str) -> dict[str, "Tensor"]:
 
     file = weights_path(arch, name)
     assert file is not None  # noqa: S101 (published weights have a file)
-    prefix = arch.published[name].prefix
-    # torch.hub checks what it downloads, not what it finds.
-    if file.exists() and not hash_weights_file(file).startswith(prefix):
-        raise MachineError(f"{file}: its sha256 does not start with {prefix}: damaged. Remove it to fetch it again.")
+    refuse_damaged_file(file)
     try:
         # stdout is for results, and torch.hub writes there.
         with network_timeout(), redirect_stdout(sys.stderr):
@@ -161,18 +144,6 @@ def _download(arch: Architecture, name: str) -> dict[str, "Tensor"]:
             f"pipeline without a trained trunk."
         ) from None
     return tensors
-
-
-def hash_weights_file(file: Path) -> str:
-    """Return the sha256 of a file's bytes, 64 hex digits.
-
-    Raises:
-        MachineError: it cannot be read, or is no regular file.
-    """
-    try:
-        return hash_file(file, follow_links=True).hex()
-    except OSError as error:
-        raise MachineError(f"weights {file}: cannot be read: {error.strerror}") from None
 
 
 def is_reachable(arch: Architecture, name: str, seconds: float) -> bool:

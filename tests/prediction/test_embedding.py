@@ -52,6 +52,36 @@ def test_opened_images_and_arrays_get_the_rows_of_their_files(photographs, elsew
     assert featcache.embed(mixed, **elsewhere).tobytes() == rows[:12].tobytes()
 
 
+def test_several_layers_are_those_of_one_forward(photographs, elsewhere):
+    """Each layer has the rows that it has alone, files and opened images alike; `embed` names this function."""
+    paths, _ = photographs
+    images = [*paths[:3], Image.open(paths[3])]
+    layers = featcache.embed_layers(images, layer=["cls", "mean", "tokens"], **elsewhere)
+    assert {name: rows.shape for name, rows in layers.items()} == {
+        "cls": (4, 64), "mean": (4, 64), "tokens": (4, 16 * 64),
+    }  # fmt: skip
+    assert layers["cls"].tobytes() == featcache.embed(images, layer="cls", **elsewhere).tobytes()
+    assert np.abs(layers["tokens"].reshape(4, 16, 64).mean(axis=1) - layers["mean"]).max() < 0.01  # of float16
+    assert [rows.shape for rows in featcache.embed_layers([], layer=["mean", "cls"], **elsewhere).values()] == [
+        (0, 64)
+    ] * 2
+    with pytest.raises(UsageError, match=r"layer is cls, mean, expected one; embed_layers\(\)"):
+        featcache.embed(images, layer=["cls", "mean"], **elsewhere)
+
+
+def test_what_one_layers_store_lacks_is_embedded_for_it(hymenoptera, trunk, tmp_path):
+    """Where a cache holds one of two layers, its rows are read, and the other's are computed."""
+    paths = sorted((hymenoptera / "val" / "ants").glob("*.jpg"))[:4]
+    (tmp_path / "photos" / "train" / "ants").mkdir(parents=True)
+    for path in paths:
+        (tmp_path / "photos" / "train" / "ants" / path.name).write_bytes(path.read_bytes())
+    where = {"data": str(tmp_path / "photos"), "cache": tmp_path / "cache"}
+    featcache.extract("train", settings=Settings(device="cpu"), **trunk, **where)
+    layers = featcache.embed_layers(paths, layer=["mean", "cls"], device="cpu", **trunk, **where)
+    assert layers["cls"].tobytes() == featcache.load("train", **where).x.tobytes()
+    assert layers["mean"].shape == (4, 64)
+
+
 def test_one_image_is_one_row(photographs, elsewhere):
     """A path, a PIL image or an array alone is (1, dim); an array of four dimensions is several images."""
     paths, rows = photographs

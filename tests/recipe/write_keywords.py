@@ -21,6 +21,8 @@ HEADER = '''\
 
 from collections.abc import Sequence
 from typing import TypedDict
+
+from featcache.recipe.network_object import NetworkName
 '''
 
 
@@ -41,7 +43,7 @@ def typed_dict(name: str, section: str, settings: dict[str, DeclaredSetting]) ->
 
 def type_of(setting: DeclaredSetting) -> str:
     """Return the type of a keyword: one value, several where a list trains several heads, or None."""
-    word = setting.kind.__name__
+    word = "NetworkName" if setting.name == "arch" else setting.kind.__name__  # in Python it may be the network itself
     return f"{word} | Sequence[{word}] | None" if setting.declaration.several else f"{word} | None"
 
 

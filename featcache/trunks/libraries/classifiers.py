@@ -5,7 +5,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 CLASSIFIERS = (
-    "head", "heads", "head_dist", "fc", "classifier", "last_linear", "aux1", "aux2", "AuxLogits", "logits",
+    "head", "heads", "head_dist", "fc", "classifier", "last_linear", "_fc", "aux1", "aux2", "AuxLogits", "logits",
     "cls_classifier", "distillation_classifier",
 )  # fmt: skip
 

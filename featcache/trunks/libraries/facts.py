@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import Any, Literal
 
 from featcache.files import expand_home, read_file, read_file_stat
 from featcache.media import ImageTransform
+from featcache.recipe import find_network_object
 from featcache.trunks import TrunkSpec
 from featcache.trunks.libraries.import_path import describe_source as hash_stats
+from featcache.trunks.libraries.import_path import hash_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,22 @@ def library_version(library: str) -> str:
         return "absent"
 
 
+def describe_versions(library: str, name: str) -> dict[str, str]:
+    """Return what is recorded with embeddings: the library's version; of a module of one's own, the hash of its code.
+
+    That code is no part of a spec: where it has changed, a few images are compared with the rows that are there.
+
+    Args:
+        library: As `split_arch` gives it.
+        name: Behind the library's prefix.
+    """
+    if library != "module":
+        return {PACKAGES[library]: library_version(library)}
+    module = find_network_object(name)
+    path = name.partition(":")[0] if module is None else type(module).__module__
+    return {path: hash_source(path)}
+
+
 def describe_files(folder: Path) -> str:
     """Return the size and time of each file of a network's folder, as one word."""
     stats = sorted((path.name, read_file_stat(str(path))) for path in folder.iterdir() if path.is_file())
@@ -86,19 +103,15 @@ def describe_snapshot(name: str) -> str:
     Args:
         name: ORG/NAME.
     """
-    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
-    cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or os.path.join(home, "hub")
-    head = Path(expand_home(cache)) / f"models--{name.replace('/', '--')}" / "refs" / "main"
+    head = hub_cache() / f"models--{name.replace('/', '--')}" / "refs" / "main"
     try:
         return read_file(head, 100, follow_links=True).decode("ascii").strip()
     except (OSError, ValueError):
         return ""
 
 
-def name_network(arch: str) -> str:
-    """Return what a network is called in specs: of a folder its own name, of the characters that those take."""
-    prefix, _, name = arch.partition(":")
-    folder = Path(expand_home(name))
-    if prefix != "hf" or not (name.startswith(os.sep) or folder.is_dir()):
-        return arch
-    return "hf:" + (re.sub(r"^[^A-Za-z0-9_]+|[^A-Za-z0-9._-]", "_", folder.resolve().name)[:100] or "_")
+def hub_cache() -> Path:
+    """Return the folder in which Hugging Face's libraries keep what they fetch; nothing of them is imported."""
+    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or os.path.join(home, "hub")
+    return Path(expand_home(cache))

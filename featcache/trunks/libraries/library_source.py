@@ -12,23 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from featcache.errors import MachineError, UsageError
 from featcache.files import expand_home
 from featcache.media import ImageTransform
-from featcache.recipe import TrunkSection
-from featcache.trunks import (
-    DECODERS,
-    RANDOM,
-    EngineChoice,
-    TrunkSource,
-    TrunkSpec,
-    WeightsMemo,
-    hash_tensors,
-    resolve_layers,
-)  # fmt: skip
-from featcache.trunks.libraries.facts import PACKAGES, NetworkFacts, describe_source, library_version
-from featcache.trunks.libraries.import_path import hash_source
+from featcache.recipe import is_network_object
+from featcache.trunks import DECODERS, RANDOM, EngineChoice, TrunkSource, TrunkSpec, hash_tensors, resolve_layers
+from featcache.trunks.libraries.facts import PACKAGES, NetworkFacts, describe_source, describe_versions, library_version
 from featcache.trunks.libraries.layers import AUTO, check_layer
 from featcache.trunks.libraries.registry import library_of, name_in_specs, split_arch
 from featcache.trunks.libraries.stated_transform import describe_transform, state_transform
-from featcache.trunks.libraries.weights_kind import PRETRAINED, weights_kind
+from featcache.trunks.libraries.weights_argument import PRETRAINED, classify_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,25 +32,18 @@ _TORCHVISION_DEFAULT = "IMAGENET1K_V1"  # the recipe's default, which other libr
 class LibrarySource(TrunkSource):
     """A network of timm, transformers, open_clip, torchvision's zoo, or one's own."""
 
-    def __init__(self, section: TrunkSection, memo: WeightsMemo, transform: ImageTransform | None = None) -> None:
-        """Name a trunk; nothing is read yet.
-
-        Args:
-            section: The recipe's [trunk] section.
-            memo: The cache's memory of weights' hashes.
-            transform: That of a store that is there, where it is not to be what the weights would get today.
+    def _name_network(self) -> None:
+        """Read from the section which network it is, and with which weights.
 
         Raises:
             UsageError: an empty name, or a layer that cannot be.
         """
-        self.section, self.memo, self.fixed_transform = section, memo, transform
+        section = self.section
         self.library_name, self.model_name = split_arch(section.arch)
         self.arch_in_specs = name_in_specs(section.arch)
         self.weights = PRETRAINED if section.weights == _TORCHVISION_DEFAULT and self.library_name else section.weights
-        self.kind: Literal["random", "file", "published"] = weights_kind(expand_home(self.weights))
+        self.kind = classify_weights(expand_home(self.weights))
         self.named_layers = tuple(check_layer(layer) for layer in section.layer)
-        self._look_at_file()
-        self.unused = ""
 
     @property
     def arch_name(self) -> str:
@@ -157,6 +140,7 @@ class LibrarySource(TrunkSource):
         transform = network.transform
         if self.section.transform:
             transform = state_transform(self.section.transform, transform)
+        transform = transform or self.fixed_transform  # that of a store, where the network itself does not say
         if transform is None:
             raise UsageError(f"{name}: {network.no_transform}")
         if not self.section.transform:
@@ -174,9 +158,10 @@ class LibrarySource(TrunkSource):
     @cached_property
     def facts(self) -> NetworkFacts:
         """What names its stores; remembered, so that a known network is not even imported."""
-        known = NetworkFacts.from_json(self.memo.find_facts(self.arch_name, self._key, self.file))
-        if known is not None:
-            return known
+        is_object = is_network_object(self.arch_name)  # it is here, whole, and its transform may have changed
+        known = None if is_object else self.memo.find_facts(self.arch_name, self._key, self.file)
+        if (facts := NetworkFacts.from_json(known)) is not None:
+            return facts
         network = self.loaded
         assert network.transform is not None  # noqa: S101 (`loaded` refuses it)
         facts = NetworkFacts(
@@ -187,6 +172,8 @@ class LibrarySource(TrunkSource):
             config=network.config,
             positions="interpolated" if network.is_interpolated else "own",
         )
+        if is_object:
+            return facts
         with contextlib.suppress(MachineError):  # a cache that cannot be written to can still be read
             self.memo.remember(
                 self.arch_name, self.label, self.file, facts.sha256, vouched=False, before=self._before,
@@ -245,9 +232,7 @@ class LibrarySource(TrunkSource):
 
         network = self.loaded
         del self.loaded  # its module is cast and moved now
-        versions = {PACKAGES[self.library_name]: library_version(self.library_name)}
-        if self.library_name == "module":  # its code is no part of the spec: other code is held against the old rows
-            versions = {self.model_name.partition(":")[0]: hash_source(self.model_name)}
+        versions = describe_versions(self.library_name, self.model_name)
         return LibraryNetwork(
             network, layers, spec.transform, dtype=getattr(torch, spec.compute), device=device, versions=versions
         )
@@ -265,7 +250,16 @@ class LibrarySource(TrunkSource):
         return super().choose_engine(engine, device, images)
 
     def portable_settings(self) -> dict[str, Any]:
-        """Return the settings of the section, with what names the network and its weights from any folder."""
+        """Return the settings of the section, with what names the network and its weights from any folder.
+
+        Raises:
+            UsageError: it is a module that was handed over, which has no name in another process.
+        """
+        if is_network_object(self.arch_name):
+            raise UsageError(
+                f"{self.arch_name}: a module that is handed over runs on one device; name the one with device, or give "
+                f"its import path as arch, package.module:callable, for several"
+            )
         return {**super().portable_settings(), **self._settings()}
 
     def _probe(self, layers: Sequence[str]) -> dict[str, int]:

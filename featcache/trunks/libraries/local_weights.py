@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from featcache.trunks import ARCHITECTURES, WeightsMemo
-from featcache.trunks.libraries.weights_kind import PRETRAINED
+from featcache.trunks.libraries.facts import hub_cache
+from featcache.trunks.libraries.weights_argument import PRETRAINED
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.pt")
 
@@ -48,12 +49,6 @@ def _hub(names: frozenset[str]) -> Iterator[tuple[str, str]]:
                 yield f"timm:{model}", PRETRAINED
         else:
             yield f"hf:{name}", PRETRAINED
-
-
-def hub_cache() -> Path:
-    """Return the folder in which Hugging Face's libraries keep what they fetch; nothing of them is imported."""
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
-    return Path(os.environ.get("HF_HUB_CACHE") or Path(home, "hub")).expanduser()
 
 
 def list_hub_models(folder: Path) -> list[str]:

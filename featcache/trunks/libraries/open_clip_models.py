@@ -19,7 +19,7 @@ from featcache.trunks.libraries.base import (
     spatial,
 )  # fmt: skip
 from featcache.trunks.libraries.tensors import LoadedWeights, load_weights_file, require_interpolation
-from featcache.trunks.libraries.weights_kind import weights_kind
+from featcache.trunks.libraries.weights_argument import classify_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +46,7 @@ class OpenClipModels:
         """Return an image tower with its weights, as `Library.load`."""
         open_clip = self._open_clip()
         model, _, tag = name.partition("/")
-        kind = weights_kind(weights)
+        kind = classify_weights(weights)
         if model not in open_clip.list_models():
             from featcache.trunks.libraries.zoo import no_trunk_error
 

@@ -1,4 +1,4 @@
-"""A network of one's own, by the import path of what makes it: `mynets.small:SmallNet`."""
+"""A network of one's own: by the import path of what makes it, `mynets.small:SmallNet`, or a module as an object."""
 
 import copy
 import random
@@ -10,13 +10,14 @@ import numpy as np
 
 from featcache.errors import FeatcacheError, UsageError
 from featcache.media import ImageTransform
+from featcache.recipe import find_network_object, is_network_object
 from featcache.trunks import seeded
 from featcache.trunks.libraries.base import LoadedNetwork
 from featcache.trunks.libraries.import_path import describe_error, import_object
 from featcache.trunks.libraries.own_forward import OwnForward
 from featcache.trunks.libraries.own_transform import HOW_TO_STATE, read_transform
 from featcache.trunks.libraries.tensors import LoadedWeights, load_weights_file
-from featcache.trunks.libraries.weights_kind import PRETRAINED, weights_kind
+from featcache.trunks.libraries.weights_argument import PRETRAINED, classify_weights
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -36,7 +37,7 @@ class OwnModules:
         """Return the module with its weights: "pretrained" are those that it comes with."""
         if image_size:
             raise UsageError("--image-size has no effect on a module of your own: its transform says the size")
-        kind = weights_kind(weights)
+        kind = classify_weights(weights)
         if kind == "published" and weights != PRETRAINED:
             raise UsageError(
                 f"weights {weights!r} of {name}: expected a .pth or .safetensors file, pretrained (as the module "
@@ -61,13 +62,15 @@ def _make(name: str, kind: str) -> tuple["Module", Any]:
 
     Args:
         name: The import path.
-        kind: Of the weights, see `weights_kind`.
+        kind: Of the weights, see `classify_weights`.
 
     Raises:
         UsageError: it cannot be imported or made; or its weights are not the same ones every time.
     """
     import torch
 
+    if is_network_object(name):
+        return _copy(name, kind)
     with _all_seeded(0):
         maker = import_object(name)
     if isinstance(maker, torch.nn.Module):
@@ -91,6 +94,26 @@ def _make(name: str, kind: str) -> tuple["Module", Any]:
             f"once, and name the file with --weights FILE"
         )
     return module, maker
+
+
+def _copy(name: str, kind: str) -> tuple["Module", "Module"]:
+    """Return a copy, float32 on the CPU, of a module that a program handed over, and the module.
+
+    Raises:
+        UsageError: this program has none of this name; other weights are asked for; or it cannot be copied.
+    """
+    module = find_network_object(name)
+    if module is None:
+        raise UsageError(
+            f"arch {name}: this was a torch.nn.Module in a Python program; pass the same module there, as arch="
+        )
+    if kind != "published":
+        raise UsageError(f"arch {name}: a module has its weights; load others into it, and leave weights out")
+    try:
+        copied: Module = copy.deepcopy(module).cpu().float()
+    except Exception as error:  # of whatever the module holds
+        raise UsageError(f"arch {name}: it cannot be copied: {describe_error(error)}") from None
+    return copied, module
 
 
 def _call(maker: Any, name: str, seed: int) -> "Module":

@@ -9,6 +9,7 @@ from featcache.errors import MachineError
 from featcache.files import expand_home
 from featcache.text import counted
 from featcache.trunks.checkpoints import (
+    EFFICIENTNET_ANCHORS,
     POSITION_NAMES,
     VIT_ANCHORS,
     WeightSet,
@@ -30,7 +31,8 @@ _UNREAD = ("mask_token",)  # of training on masked patches: a frozen network nev
 # A library may resize these without a word where it makes its own names of others.
 _SIZED = (*POSITION_NAMES, "relative_position_bias_table", "patch_embed.proj.weight")
 
-VIT_SPELLINGS = (("class_token", "conv_proj.weight"), *VIT_ANCHORS.values())  # torchvision's, and the others'
+# Of the tensors of a ViT torchvision's and the others', and of an EfficientNet.
+SPELLINGS = (("class_token", "conv_proj.weight"), *VIT_ANCHORS.values(), EFFICIENTNET_ANCHORS)
 
 Convert = Callable[[dict[str, Any]], dict[str, Any]]  # another spelling of names -> the network's own
 
@@ -44,7 +46,7 @@ class Expectation:
     convert: Convert | None = None  # makes the network's names of those that the file may have
     beside: tuple[str, ...] = ()  # first parts of names that such a checkpoint has beside the network's
     interpolate: bool = False  # position embeddings of another image size are interpolated
-    spellings: tuple[tuple[str, ...], ...] = VIT_SPELLINGS  # names of the file that `convert` takes
+    spellings: tuple[tuple[str, ...], ...] = SPELLINGS  # names of the file that `convert` takes
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from featcache.errors import UsageError
 from featcache.media import ImageTransform
 from featcache.trunks import seeded
-from featcache.trunks.checkpoints import rename_vit
+from featcache.trunks.checkpoints import rename_efficientnet, rename_vit
 from featcache.trunks.libraries.base import (
     FeatureMaps,
     LoadedNetwork,
@@ -20,7 +20,7 @@ from featcache.trunks.libraries.base import (
     square,
 )  # fmt: skip
 from featcache.trunks.libraries.tensors import LoadedWeights, load_weights_file, require_interpolation
-from featcache.trunks.libraries.weights_kind import weights_kind
+from featcache.trunks.libraries.weights_argument import classify_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +55,7 @@ class TimmModels:
         options: dict[str, Any] = {"num_classes": 0}
         if image_size:
             options["img_size"] = image_size
-        kind, loaded = weights_kind(weights), LoadedWeights()
+        kind, loaded = classify_weights(weights), LoadedWeights()
         if kind == "published" and weights != "pretrained":
             name = f"{model}.{weights}"
         try:
@@ -170,7 +170,11 @@ def _converter(module: Any) -> Any:
     own = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
 
     def convert(tensors: dict[str, Any]) -> dict[str, Any]:
-        renamed = rename_vit(tensors, "timm") if type(module).__name__ == "VisionTransformer" else None
+        renamed = None
+        if type(module).__name__ == "VisionTransformer":
+            renamed = rename_vit(tensors, "timm")
+        elif type(module).__name__ == "EfficientNet":
+            renamed = rename_efficientnet(tensors, module.state_dict())
         if renamed is not None:
             return renamed
         return tensors if own is None else own(tensors, module)

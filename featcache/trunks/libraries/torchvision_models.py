@@ -8,14 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from featcache.errors import MachineError, UsageError
-from featcache.files import hash_file
+from featcache.errors import UsageError
 from featcache.media import ImageTransform
-from featcache.trunks import network_timeout, seeded
+from featcache.trunks import network_timeout, refuse_damaged_file, seeded
 from featcache.trunks.checkpoints import rename_vit
 from featcache.trunks.libraries.base import FeatureMaps, LoadedNetwork, explain_unreachable, freeze, spatial
 from featcache.trunks.libraries.tensors import Expectation, LoadedWeights, fill, load_weights_file, pick_expected
-from featcache.trunks.libraries.weights_kind import PRETRAINED, weights_kind
+from featcache.trunks.libraries.weights_argument import PRETRAINED, classify_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +41,7 @@ class TorchvisionModels:
     def load(self, name: str, weights: str, image_size: int, *, interpolate: bool = False) -> LoadedNetwork:
         """Return a network with its weights, as `Library.load`."""
         import torchvision
+        from torch import hub
 
         names = torchvision.models.list_models(module=torchvision.models)
         if name not in names:
@@ -49,7 +49,7 @@ class TorchvisionModels:
 
             raise no_trunk_error(f"torchvision has no classification network {name!r}", name)
         published = torchvision.models.get_model_weights(name)
-        kind, loaded = weights_kind(weights), LoadedWeights()
+        kind, loaded = classify_weights(weights), LoadedWeights()
         if weights == PRETRAINED:
             weights = "IMAGENET1K_V1" if "IMAGENET1K_V1" in published.__members__ else next(iter(published)).name
         if kind == "published" and weights not in published.__members__:
@@ -65,7 +65,7 @@ class TorchvisionModels:
                 f"Copy {file} to the folder hub/checkpoints of torch's cache from a machine with a network, or name a "
                 f"file with --weights FILE"
             )
-            _require_whole(file, file_prefix(entry.url))
+            refuse_damaged_file(Path(hub.get_dir()) / "checkpoints" / file)
             with (
                 explain_unreachable(f"weights {weights} of {name}", way_out),
                 network_timeout(),
@@ -111,19 +111,6 @@ class TorchvisionModels:
             cast("Any", module).aux_logits = False
         _remove_classifier(module)
         return module
-
-
-def _require_whole(file: str, prefix: str) -> None:
-    """Refuse a published file in torch's cache that is not what was published; torch.hub never looks.
-
-    Raises:
-        MachineError: it is damaged, or another one.
-    """
-    from torch import hub
-
-    path = Path(hub.get_dir()) / "checkpoints" / file
-    if path.is_file() and not hash_file(path, follow_links=True).hex().startswith(prefix):
-        raise MachineError(f"{path}: its sha256 does not start with {prefix}: damaged. Remove it to fetch it again.")
 
 
 def _to_own_names(tensors: dict[str, Any]) -> dict[str, Any]:
@@ -206,9 +193,3 @@ def transform_of(preset: Any) -> ImageTransform:
         resize=resize[0], crop=crop[0], mean=tuple(preset.mean), std=tuple(preset.std),
         interpolation=preset.interpolation.value,
     )  # fmt: skip
-
-
-def file_prefix(url: str) -> str:
-    """Return the start of a published file's sha256, from its name: 8 hex digits; "" where it has none."""
-    match = re.search(r"-([0-9a-f]{8})\.pth$", url)
-    return match[1] if match else ""

@@ -14,10 +14,10 @@ from featcache.text import counted
 from featcache.trunks import seeded
 from featcache.trunks.checkpoints import read_checkpoint, rename_vit
 from featcache.trunks.libraries.base import FeatureMaps, LoadedNetwork, freeze, import_library, spatial, square
-from featcache.trunks.libraries.tensors import VIT_SPELLINGS, Expectation, LoadedWeights, pick_expected
+from featcache.trunks.libraries.tensors import SPELLINGS, Expectation, LoadedWeights, pick_expected
 from featcache.trunks.libraries.transformers_files import find_folder, read_config, read_weights
 from featcache.trunks.libraries.transformers_pixels import transform_of
-from featcache.trunks.libraries.weights_kind import weights_kind
+from featcache.trunks.libraries.weights_argument import classify_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +55,7 @@ class TransformersModels:
     def load(self, name: str, weights: str, image_size: int, *, interpolate: bool = False) -> LoadedNetwork:
         """Return a network with its weights, as `Library.load`; "pretrained" are those beside its configuration."""
         transformers = import_library("transformers", "transformers", "transformers")
-        kind = weights_kind(weights)
+        kind = classify_weights(weights)
         if kind == "published" and weights != "pretrained":
             raise UsageError(f"weights {weights!r} of hf:{name}: expected pretrained, a .safetensors file, or random")
         source = name
@@ -158,7 +158,7 @@ def _fill(module: Any, file: Path, document: Any, what: str, *, interpolate: boo
     beside = _BESIDE_TOWERS if module.config.model_type in _TOWER_TYPES else ("pooler",)
     expectation = Expectation(
         _file_names(module), what, lambda tensors: _to_file_names(module, tensors), beside, interpolate,
-        (*VIT_SPELLINGS, tuple(name for name in module.state_dict() if ".0." in name)[:4]),
+        (*SPELLINGS, tuple(name for name in module.state_dict() if ".0." in name)[:4]),
     )  # fmt: skip
     tensors, loaded = pick_expected(file, document, expectation)
     try:

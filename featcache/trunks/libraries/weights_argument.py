@@ -8,7 +8,7 @@ from featcache.trunks import RANDOM, is_weights_file
 PRETRAINED = "pretrained"
 
 
-def weights_kind(weights: str) -> Literal["random", "file", "published"]:
+def classify_weights(weights: str) -> Literal["random", "file", "published"]:
     """Return whether weights are random ones, a file (or folder), or published under a name."""
     if weights == RANDOM:
         return "random"
