@@ -7,7 +7,7 @@ from featcache.arguments import checked, nearest_name
 from featcache.dataset import DatasetRequest
 from featcache.errors import DataError, UsageError
 from featcache.evaluation.checks import notes_on, refuse_unfit
-from featcache.evaluation.evaluation import Evaluation, evaluate_predictions
+from featcache.evaluation.evaluation import Evaluation, TemperatureEffect, evaluate_predictions
 from featcache.evaluation.options import UNITS, EvaluationOptions, separate_options
 from featcache.evaluation.predictions import (
     CLIP_RULES,
@@ -22,8 +22,10 @@ from featcache.heads.saved import (
     ChosenHead,
     FitRun,
     SavedModel,
+    SavedTemperature,
+    read_temperature,
 )
-from featcache.metrics import bootstrap_intervals, calibration
+from featcache.metrics import Calibration, apply_temperature, bootstrap_intervals, calibration
 from featcache.store import FeatureStore
 
 
@@ -38,6 +40,8 @@ class HeadOnSplit:
     shared_subjects_allowed: bool  # whether --allow-shared-subjects was given
     features: Features
     images: SplitPredictions
+    uncalibrated: SplitPredictions  # the same by image, with the model's own probabilities
+    temperature: SavedTemperature | None  # that made `images` of them; None where the model has none
     clips: SplitPredictions | None  # None where no image belongs to a clip, or a clip has no single class
     notes: tuple[str, ...]
 
@@ -81,17 +85,21 @@ class HeadOnSplit:
             failed=self.features.failed if predictions.by == "image" else 0,
             selected_by=self.choice.selected_by,
         )
-        right, (unit, groups) = predictions.right, predictions.groups
+        right = predictions.right
         return replace(
             evaluation,
             handle=self.choice.handle,
             chosen=self.choice.reason,
             rule=predictions.rule,
             intervals=bootstrap_intervals(predictions.count_groups(right[:, None])) if len(right) else None,
-            calibration=calibration(predictions.confidence, right, unit=unit, groups=groups)
-            if predictions.has_probabilities
-            else None,
+            calibration=_calibration(predictions),
+            temperature=None if predictions is self.clips else self._temperature(),
         )
+
+    def _temperature(self) -> TemperatureEffect | None:
+        """Return what the temperature does to the calibration of the images."""
+        before = _calibration(self.uncalibrated)
+        return None if self.temperature is None or before is None else TemperatureEffect(self.temperature, before)
 
 
 @checked
@@ -188,8 +196,9 @@ def predict_on_split(
     model, features = load_head(choice, key, head)
     with choice.explain_choice_in_errors():
         refuse_unfit(model, choice.store, features, allow_shared_subjects=allow_shared_subjects)
-        images = _predict(model, features)
-    clips, clip_note = _group(images, by, clip_rule, key[2])
+        uncalibrated = _predict(model, features)
+        temperature = read_temperature(model.folder)
+    clips, clip_note = _group(uncalibrated, by, clip_rule, key[2])
     changes = changes_since_extract(choice.store, request.recipe, [key[2]])
     notes = notes_on(model, choice.store, features, choice.selected_by)
     return HeadOnSplit(
@@ -199,7 +208,9 @@ def predict_on_split(
         choice=choice,
         shared_subjects_allowed=allow_shared_subjects,
         features=features,
-        images=images,
+        images=_calibrate(uncalibrated, temperature),
+        uncalibrated=uncalibrated,
+        temperature=temperature,
         clips=clips,
         notes=tuple(filter(None, (*choice.notes, *changes, *notes, clip_note))),
     )
@@ -211,6 +222,21 @@ def _predict(model: SavedModel, features: Features) -> SplitPredictions:
         model.predict(features), features.y, features.classes,
         paths=features.paths, clips=features.clips, subjects=features.subjects,
     )  # fmt: skip
+
+
+def _calibrate(images: SplitPredictions, temperature: SavedTemperature | None) -> SplitPredictions:
+    """Return the predictions with the probabilities that a temperature makes of theirs."""
+    if temperature is None or temperature.value is None or not images.has_probabilities:
+        return images
+    return replace(images, probabilities=apply_temperature(images.probabilities, temperature.value))
+
+
+def _calibration(predictions: SplitPredictions) -> Calibration | None:
+    """Return how often predictions are right beside how sure they are; None without probabilities."""
+    if not predictions.has_probabilities:
+        return None
+    unit, groups = predictions.groups
+    return calibration(predictions.confidence, predictions.right, unit=unit, groups=groups)
 
 
 def _group(

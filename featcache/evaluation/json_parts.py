@@ -80,6 +80,7 @@ def calibration_json(calibration: "Calibration") -> dict[str, Any]:
     )
     return {
         "ece": finite_or_none(calibration.ece),
+        "ece_interval": interval_json(calibration.ece_interval),
         "unit": calibration.unit,
         "bins": [
             {

@@ -22,3 +22,6 @@ from .groups import count_groups as count_groups
 from .probabilities import softmax as softmax
 from .reliability import Calibration as Calibration
 from .reliability import calibration as calibration
+from .temperature import apply_temperature as apply_temperature
+from .temperature import fit_temperature as fit_temperature
+from .temperature import mean_loss as mean_loss

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from featcache.evaluation import Evaluation, SplitPredictions
 from featcache.metrics import LEVEL, Calibration, explain_too_few
-from featcache.report import check_destination, interval_text, save_bytes
+from featcache.report import check_destination, interval_text, save_bytes, temperature_sentence
 from featcache.report.page import charts
 from featcache.report.page.charts import Curve
 from featcache.report.page.gallery import Gallery, build_gallery, describe_gallery
@@ -96,6 +96,7 @@ def render_html(page: Page, gallery: Gallery) -> str:
         panels=_panels(page.curves),
         reliability=draw_reliability(evaluation.calibration) if evaluation.calibration else None,
         bins=_bins(evaluation.calibration) if evaluation.calibration else [],
+        temperature=temperature_sentence(evaluation),
         sparse=SPARSE,
         level=LEVEL,
         listed=describe_gallery(gallery, page.predictions),
