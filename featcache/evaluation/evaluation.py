@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featcache.evaluation.conformal import ConformalSets
 from featcache.evaluation.json_parts import (
     are_too_few,
     calibration_json,
     finite_or_none,
     interval_json,
     intervals_json,
+    risk_json,
 )
 from featcache.heads.saved import SavedTemperature
 from featcache.metrics import (
@@ -21,6 +23,7 @@ from featcache.metrics import (
     Counts,
     Interval,
     Intervals,
+    RiskCoverage,
     Shares,
     accuracy,
     confusion_matrix,
@@ -68,6 +71,8 @@ class Evaluation:
     intervals: Intervals | None = None
     calibration: Calibration | None = None
     temperature: TemperatureEffect | None = None  # None where the model has none, and by clip
+    risk: RiskCoverage | None = None  # None where there are no probabilities
+    conformal: ConformalSets | None = None  # None where no level was given
     beside: "Evaluation | None" = None  # the same predictions by the other unit: by clip, or by image
 
     @property
@@ -194,6 +199,8 @@ class Evaluation:
             else intervals_json(self.intervals, accuracy=self.accuracy, macro_recall=self.macro_recall),
             "calibration": None if self.calibration is None else calibration_json(self.calibration),
             "temperature": None if self.temperature is None else self.temperature.to_json(),
+            "risk_coverage": None if self.risk is None else risk_json(self.risk),
+            "conformal": None if self.conformal is None else self.conformal.to_json(),
             "beside": beside,
             "chosen": self.chosen or None,
         }

@@ -14,6 +14,7 @@ from featcache.report.console import print_parts
 from featcache.report.ink import legible_ink
 from featcache.report.name_table import NARROW, name_table
 from featcache.report.render_calibration import calibration_sentences
+from featcache.report.render_conformal import conformal_parts
 from featcache.report.render_intervals import describe_resampling, interval_text
 from featcache.text import UNDEFINED, bar, counted, percent, percent_number, printable, shorten
 
@@ -41,6 +42,8 @@ def evaluation_parts(evaluation: Evaluation, width: int, *, written: bool = Fals
     parts.append(_classes(evaluation, width))
     if evaluation.intervals is not None:
         parts.append(describe_resampling(evaluation.intervals))
+    if evaluation.conformal is not None and evaluation.rows:
+        parts.append(conformal_parts(evaluation.conformal, width))
     if evaluation.rows:
         parts += [_confusions(evaluation, width), _matrix(evaluation, width, written=written)]
     return parts

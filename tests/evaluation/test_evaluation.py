@@ -98,7 +98,8 @@ def test_json_has_the_keys_of_the_contract():
         "confusion",
     }
     assert document.keys() == promised | {
-        "failed", "data_set", "notes", "clip_rule", "intervals", "calibration", "temperature", "beside", "chosen",
+        "failed", "data_set", "notes", "clip_rule", "intervals", "calibration", "temperature", "risk_coverage",
+            "conformal", "beside", "chosen",
     }  # fmt: skip
     assert (document["head"], document["data_set"], document["split"]) == ("lr0.003", "hymenoptera", "test")
     assert (document["by"], document["rows"], document["failed"]) == ("image", 4, 1)
