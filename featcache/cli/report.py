@@ -47,6 +47,14 @@ def report(
         str | None,
         typer.Option("--against", help="Another head to compare with: what differs, and how certain that is."),
     ] = None,
+    conformal: Annotated[
+        float | None,
+        typer.Option(
+            "--conformal",
+            help="Give each prediction a set of classes, calibrated on val, and report how many of the sets hold the "
+            "true class and how large they are: 0.9 for 90 %.  [above 0 and below 1]",
+        ),
+    ] = None,
     folds: Annotated[
         str | None,
         typer.Option("--folds", help="Folds, such as 0,1,2: each with its own head, and the average (Drive&Act)."),
@@ -82,12 +90,16 @@ def report(
         head, options["data"] = None, head
         remember_data_set(options)
     refuse_misspelt_folder(head, options)
+    if conformal is not None and against is not None:
+        error = UsageError("--conformal: the sets are those of one head; leave it out, or leave out --against")
+        raise error.correct("--conformal", None)
     if folds is not None and options["fold"] is not None:
         raise UsageError("--fold and --folds were both given; leave one out").correct("--fold", None)
     files = _ReportFiles(html, png, csv, predictions)
     files.check()
     choices: SplitOptions = {
         "split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects,
+        "conformal": conformal,
     }  # fmt: skip
     if folds is not None:
         if png is not None or against is not None:

@@ -1,6 +1,7 @@
 from .comparison import ComparedHead as ComparedHead
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
+from .conformal import ConformalSets as ConformalSets
 from .evaluate_head import HeadOnSplit as HeadOnSplit
 from .evaluate_head import evaluate as evaluate
 from .evaluate_head import predict_on_split as predict_on_split

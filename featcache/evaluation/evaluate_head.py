@@ -5,25 +5,24 @@ from typing import Unpack
 
 from featcache.arguments import checked, nearest_name
 from featcache.dataset import DatasetRequest
-from featcache.errors import DataError, UsageError
+from featcache.errors import UsageError
 from featcache.evaluation.checks import notes_on, refuse_unfit
-from featcache.evaluation.evaluation import Evaluation, evaluate_predictions
+from featcache.evaluation.conformal import ConformalSets, make_sets, refuse_level, refuse_sets
+from featcache.evaluation.evaluation import Evaluation, TemperatureEffect, evaluate_predictions
+from featcache.evaluation.model_predictions import calibrate_images, group_images, predict_images
 from featcache.evaluation.options import UNITS, EvaluationOptions, separate_options
-from featcache.evaluation.predictions import (
-    CLIP_RULES,
-    SplitPredictions,
-    group_by_clip,
-    label_predictions,
-)
+from featcache.evaluation.predictions import CLIP_RULES, SplitPredictions
 from featcache.evaluation.resolve_head import load_head, resolve_head
-from featcache.features import Features, changes_since_extract
+from featcache.features import Features, changes_since_extract, read_features
 from featcache.heads.classifiers import HeadFunction
 from featcache.heads.saved import (
     ChosenHead,
     FitRun,
     SavedModel,
+    SavedTemperature,
+    read_temperature,
 )
-from featcache.metrics import bootstrap_intervals, calibration
+from featcache.metrics import Calibration, bootstrap_intervals, calibration, risk_coverage
 from featcache.store import FeatureStore
 
 
@@ -38,7 +37,10 @@ class HeadOnSplit:
     shared_subjects_allowed: bool  # whether --allow-shared-subjects was given
     features: Features
     images: SplitPredictions
+    uncalibrated: SplitPredictions  # the same by image, with the model's own probabilities
+    temperature: SavedTemperature | None  # that made `images` of them; None where the model has none
     clips: SplitPredictions | None  # None where no image belongs to a clip, or a clip has no single class
+    sets: ConformalSets | None  # of the unit that was asked for; None where no level was given
     notes: tuple[str, ...]
 
     @property
@@ -54,7 +56,8 @@ class HeadOnSplit:
         """
         chosen = self.clips if by == "clip" else self.images
         assert chosen is not None  # noqa: S101 (`predict_on_split` refused it)
-        return chosen
+        is_theirs = self.sets is not None and self.sets.predictions is chosen
+        return replace(chosen, sets=self.sets.members) if self.sets is not None and is_theirs else chosen
 
     def evaluation(self, by: str = UNITS[0]) -> Evaluation:
         """Return what follows from the predictions by image or by clip, with those of the other unit beside it.
@@ -67,7 +70,7 @@ class HeadOnSplit:
         if by == "clip" and self.features.failed:
             notes = (*notes, f"{self.features.failed:,} images could not be embedded and are missing from their clips")
         beside = None if other is None else self._evaluate(other)
-        return replace(self._evaluate(self.predictions(by)), beside=beside, notes=notes)
+        return replace(self._evaluate(self.predictions(by)), beside=beside, notes=notes, conformal=self.sets)
 
     def _evaluate(self, predictions: SplitPredictions) -> Evaluation:
         evaluation = evaluate_predictions(
@@ -81,17 +84,22 @@ class HeadOnSplit:
             failed=self.features.failed if predictions.by == "image" else 0,
             selected_by=self.choice.selected_by,
         )
-        right, (unit, groups) = predictions.right, predictions.groups
+        right = predictions.right
         return replace(
             evaluation,
             handle=self.choice.handle,
             chosen=self.choice.reason,
             rule=predictions.rule,
             intervals=bootstrap_intervals(predictions.count_groups(right[:, None])) if len(right) else None,
-            calibration=calibration(predictions.confidence, right, unit=unit, groups=groups)
-            if predictions.has_probabilities
-            else None,
+            calibration=_calibration(predictions),
+            temperature=None if predictions.by == "clip" else self._temperature(),
+            risk=risk_coverage(predictions.confidence, right) if predictions.has_probabilities else None,
         )
+
+    def _temperature(self) -> TemperatureEffect | None:
+        """Return what the temperature does to the calibration of the images."""
+        before = _calibration(self.uncalibrated)
+        return None if self.temperature is None or before is None else TemperatureEffect(self.temperature, before)
 
 
 @checked
@@ -109,8 +117,9 @@ def evaluate(
             no score is below 0 and every row has a sum of 1, they are the probabilities; else their softmax is.
         **options: `split`, None for test, or val where there is no test; `by`, "image" or "clip": what one prediction
             is about; `clip_rule`, one of `CLIP_RULES`: how a clip's prediction comes from those on its images, None for
-            the first; `allow_shared_subjects`, whether people may stand in train too; and the data set and its cache,
-            as the flags of the command line name them.
+            the first; `allow_shared_subjects`, whether people may stand in train too; `conformal`, the share of
+            conformal sets, calibrated on val, that are to hold the true class; and the data set and its cache, as the
+            flags of the command line name them.
 
     Returns:
         The confusion matrix and all that follows from it, with intervals.
@@ -158,6 +167,7 @@ def predict_on_split(
     by: str = UNITS[0],
     clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
+    conformal: float | None = None,
 ) -> HeadOnSplit:
     """Return the predictions of a head on a split.
 
@@ -170,6 +180,7 @@ def predict_on_split(
         by: "image" or "clip": what one prediction is to be about.
         clip_rule: as of `evaluate`; None for the first of `CLIP_RULES`.
         allow_shared_subjects: whether people may stand in train too.
+        conformal: the share of conformal sets that are to hold the true class; None makes no sets.
 
     Returns:
         The predictions by image and, where the images belong to clips of one class each, by clip, whatever `by` is.
@@ -184,12 +195,20 @@ def predict_on_split(
         if value is not None and value not in words:
             error = UsageError(f"{flag}: found {value!r}, expected {' or '.join(words)}")
             raise error.correct(flag, nearest_name(value, words) or words[0])
+    refuse_level(conformal)
     choice, key = resolve_head(request, head, split)
     model, features = load_head(choice, key, head)
     with choice.explain_choice_in_errors():
         refuse_unfit(model, choice.store, features, allow_shared_subjects=allow_shared_subjects)
-        images = _predict(model, features)
-    clips, clip_note = _group(images, by, clip_rule, key[2])
+        uncalibrated = predict_images(model, features)
+        temperature = read_temperature(model.folder)
+    images = calibrate_images(uncalibrated, temperature)
+    clips, clip_note = group_images(uncalibrated, by, clip_rule, key[2])
+    sets = None
+    if conformal is not None:
+        refuse_sets(key[2], has_probabilities=images.has_probabilities, name=model.name)
+        on_val = _predict_val(request, choice, model, by, clip_rule)
+        sets = make_sets(clips if by == "clip" and clips is not None else images, on_val, conformal)
     changes = changes_since_extract(choice.store, request.recipe, [key[2]])
     notes = notes_on(model, choice.store, features, choice.selected_by)
     return HeadOnSplit(
@@ -200,38 +219,29 @@ def predict_on_split(
         shared_subjects_allowed=allow_shared_subjects,
         features=features,
         images=images,
+        uncalibrated=uncalibrated,
+        temperature=temperature,
         clips=clips,
+        sets=sets,
         notes=tuple(filter(None, (*choice.notes, *changes, *notes, clip_note))),
     )
 
 
-def _predict(model: SavedModel, features: Features) -> SplitPredictions:
-    """Return the model's prediction on every image, beside what is true of it."""
-    return label_predictions(
-        model.predict(features), features.y, features.classes,
-        paths=features.paths, clips=features.clips, subjects=features.subjects,
-    )  # fmt: skip
+def _predict_val(
+    request: DatasetRequest, choice: ChosenHead, model: SavedModel, by: str, clip_rule: str | None
+) -> SplitPredictions:
+    """Return what a model predicts on val, by image with its temperature or by clip, as on the split."""
+    val = read_features(choice.store, request.require_key(choice.store, "val"))
+    with choice.explain_choice_in_errors():
+        refuse_unfit(model, choice.store, val, allow_shared_subjects=True)
+        on_val = predict_images(model, val)
+    clips = group_images(on_val, by, clip_rule, "val")[0] if by == "clip" else None
+    return clips or calibrate_images(on_val, read_temperature(model.folder))
 
 
-def _group(
-    images: SplitPredictions, by: str, clip_rule: str | None, split: str
-) -> tuple[SplitPredictions | None, str]:  # fmt: skip
-    """Return the predictions by clip, and what a reader must know of them; (None, the reason) where there are none.
-
-    Raises:
-        DataError: by clip, and there is none, or one has several classes.
-        UsageError: a rule for clips where there are none.
-    """
-    clips, note = None, ""
-    try:
-        clips = group_by_clip(images, clip_rule or CLIP_RULES[0]) if by == "clip" or any(images.clips) else None
-    except DataError as error:
-        if by == "clip":
-            raise
-        note = f"no figures by clip: {error}"
-    if clips is not None and clips.left_out:
-        note = f"{clips.left_out:,} images belong to no clip and are left out of the figures by clip"
-    if clips is None and clip_rule is not None:
-        reason = note or f"no image of split {split!r} belongs to a clip"
-        raise UsageError(f"--clip-rule {clip_rule} has no effect here: {reason}. Leave it out.")
-    return clips, note
+def _calibration(predictions: SplitPredictions) -> Calibration | None:
+    """Return how often predictions are right beside how sure they are; None without probabilities."""
+    if not predictions.has_probabilities:
+        return None
+    unit, groups = predictions.groups
+    return calibration(predictions.confidence, predictions.right, unit=unit, groups=groups)

@@ -7,19 +7,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featcache.evaluation.conformal import ConformalSets
 from featcache.evaluation.json_parts import (
     are_too_few,
     calibration_json,
     finite_or_none,
     interval_json,
     intervals_json,
+    risk_json,
 )
+from featcache.heads.saved import SavedTemperature
 from featcache.metrics import (
     Calibration,
     Confusion,
     Counts,
     Interval,
     Intervals,
+    RiskCoverage,
     Shares,
     accuracy,
     confusion_matrix,
@@ -29,6 +33,23 @@ from featcache.metrics import (
     per_class_precision,
     per_class_recall,
 )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TemperatureEffect:
+    """What a model's temperature does to its calibration on a split."""
+
+    fitted: SavedTemperature
+    before: Calibration  # of the model's own probabilities
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the temperature, what it was fitted on, and the expected calibration error without it."""
+        return {
+            "value": self.fitted.value,
+            "rows": self.fitted.rows,
+            "ece_before": finite_or_none(self.before.ece),
+            "ece_before_interval": interval_json(self.before.ece_interval),
+        }
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)  # no slots: what follows from the matrix is computed once
@@ -49,6 +70,9 @@ class Evaluation:
     rule: str = ""  # by clip: how a clip's prediction comes from those on its images, see `predictions.CLIP_RULES`
     intervals: Intervals | None = None
     calibration: Calibration | None = None
+    temperature: TemperatureEffect | None = None  # None where the model has none, and by clip
+    risk: RiskCoverage | None = None  # None where there are no probabilities
+    conformal: ConformalSets | None = None  # None where no level was given
     beside: "Evaluation | None" = None  # the same predictions by the other unit: by clip, or by image
 
     @property
@@ -174,6 +198,9 @@ class Evaluation:
             if self.intervals is None
             else intervals_json(self.intervals, accuracy=self.accuracy, macro_recall=self.macro_recall),
             "calibration": None if self.calibration is None else calibration_json(self.calibration),
+            "temperature": None if self.temperature is None else self.temperature.to_json(),
+            "risk_coverage": None if self.risk is None else risk_json(self.risk),
+            "conformal": None if self.conformal is None else self.conformal.to_json(),
             "beside": beside,
             "chosen": self.chosen or None,
         }

@@ -159,6 +159,9 @@ def predict_on_folds(
     if not folds or len(set(folds)) != len(folds):
         raise UsageError(f"--folds: found {','.join(map(str, folds)) or 'none'}, expected different numbers: 0,1,2")
     request, choice, by = separate_options(options)
+    if choice.get("conformal") is not None:
+        error = UsageError("--conformal: the sets are those of one head; leave it out, or leave out --folds")
+        raise error.correct("--conformal", None)
     requests = {fold: replace(request, fold=fold) for fold in folds}
     refuse_missing_folds(requests)
     heads = {}

@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # `compare` shows figures without intervals, and computes none
-    from featcache.metrics import Calibration, Interval, Intervals, Shares
+    from featcache.metrics import Calibration, Interval, Intervals, RiskCoverage, Shares
 
 
 def finite_or_none(value: float) -> float | None:
@@ -80,6 +80,7 @@ def calibration_json(calibration: "Calibration") -> dict[str, Any]:
     )
     return {
         "ece": finite_or_none(calibration.ece),
+        "ece_interval": interval_json(calibration.ece_interval),
         "unit": calibration.unit,
         "bins": [
             {
@@ -90,4 +91,13 @@ def calibration_json(calibration: "Calibration") -> dict[str, Any]:
             }
             for count, confidence, right, interval in columns
         ],
+    }
+
+
+def risk_json(risk: "RiskCoverage") -> dict[str, Any]:
+    """Return the area, and the curve at coverages of 1 % to 100 %."""
+    shares = [percent / 100 for percent in range(1, 101)] if len(risk.risk) else []
+    return {
+        "area": finite_or_none(risk.area),
+        "curve": [{"coverage": share, "risk": risk.risk_at(share)} for share in shares],
     }

@@ -32,6 +32,7 @@ class SplitPredictions:
     clips: tuple[str, ...]  # (rows,), "" where there is none
     subjects: tuple[str, ...]  # (rows,), "" where nobody is named
     left_out: int = 0  # images that belong to no clip
+    sets: npt.NDArray[np.bool_] | None = None  # (rows, classes), which classes each conformal set holds; None: no sets
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:

@@ -17,6 +17,7 @@ from .documents import DamagedError as DamagedError
 from .documents import Document as Document
 from .documents import DocumentError as DocumentError
 from .documents import DocumentKind as DocumentKind
+from .documents import Finite as Finite
 from .documents import FolderName as FolderName
 from .documents import Integer as Integer
 from .documents import MissingError as MissingError

@@ -26,6 +26,7 @@ from featcache.heads.saved import (
     Handles,
     SavedClassifier,
     is_function,
+    keep_temperature,
     record_run,
     refuse_given_name,
     save_classifier,
@@ -53,6 +54,7 @@ class Fitted:
     seconds: float
     notes: tuple[str, ...]
     handles: Handles  # the short names of all models of the data set
+    temperature: float | None = None  # None without val, and where the classifier has none
 
     @property
     def trials(self) -> tuple[SearchTrial, ...]:
@@ -77,6 +79,7 @@ class Fitted:
             "model": best.classifier is not None,
             "seconds": round(self.seconds, 3),
             "folder": str(best.folder),
+            "temperature": self.temperature,
             "notes": list(self.notes),
         }
 
@@ -203,6 +206,7 @@ def keep_classifier(
     """
     train, val = splits.in_memory, splits.val
     best = save_classifier(splits.source, classifier, result, train, val, outputs, seconds)
+    temperature = keep_temperature(best, val)
     selected_by = SELECTED_BY if len(result.trials) > 1 else ""
     handles = record_run(
         splits.source, train, [best], best=best.name, seconds=seconds, selected_by=selected_by, given_name=given_name
@@ -222,6 +226,7 @@ def keep_classifier(
             *handles.note_on_moved(given_name),
         ),
         handles,
+        temperature,
     )
 
 

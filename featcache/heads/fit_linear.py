@@ -19,6 +19,7 @@ from featcache.heads.saved import (
     Handles,
     SavedHead,
     check_to_json,
+    keep_temperature,
     record_run,
     refuse_given_name,
     save_head,
@@ -51,6 +52,7 @@ class Fit:
     seconds: float  # of the training, val passes included
     notes: tuple[str, ...]
     handles: Handles  # the short names of all models of the data set
+    temperatures: Mapping[str, float | None]  # by the head's name; None where it has none
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of `featcache fit-head --json`."""
@@ -69,6 +71,7 @@ class Fit:
                     "best_epoch": saved.head.best_epoch,
                     "settings": saved.head.config.changed,
                     "folder": str(saved.folder),
+                    "temperature": self.temperatures[saved.name],
                 }
                 for saved in self.heads
             ],
@@ -196,6 +199,7 @@ def keep_heads(
     """
     train, val = splits.train, splits.val
     heads = tuple(save_head(splits.source, head, train, val) for head in trained)
+    temperatures = {saved.name: keep_temperature(saved, val) for saved in heads}
     chosen = best_of(trained, select)
     best = None if chosen is None else heads[chosen]
     selected_by = f"{select.replace('_', ' ')} on val" if is_choice and best is not None else ""
@@ -230,6 +234,7 @@ def keep_heads(
         seconds=seconds,
         notes=(*notes, *splits.notes, *notes_of_heads(train, val, heads), *handles.note_on_moved(given_name)),
         handles=handles,
+        temperatures=temperatures,
     )
 
 

@@ -6,6 +6,8 @@ from .bootstrap import bootstrap_intervals as bootstrap_intervals
 from .bootstrap import zero_intervals as zero_intervals
 from .bounds import TOO_FEW as TOO_FEW
 from .bounds import explain_too_few as explain_too_few
+from .conformal import conformal_sets as conformal_sets
+from .conformal import conformal_threshold as conformal_threshold
 from .confusion import Confusion as Confusion
 from .confusion import Counts as Counts
 from .confusion import Shares as Shares
@@ -22,3 +24,9 @@ from .groups import count_groups as count_groups
 from .probabilities import softmax as softmax
 from .reliability import Calibration as Calibration
 from .reliability import calibration as calibration
+from .reliability import wilson_interval as wilson_interval
+from .selective import RiskCoverage as RiskCoverage
+from .selective import risk_coverage as risk_coverage
+from .temperature import apply_temperature as apply_temperature
+from .temperature import fit_temperature as fit_temperature
+from .temperature import mean_loss as mean_loss

@@ -21,6 +21,7 @@ class Calibration:
     confidence: Shares  # (bins,) their mean; nan in an empty bin
     right: Shares  # (bins,) the share of them that is right; nan in an empty bin
     ece: float  # the mean of |right - confidence|, weighted by count; nan without predictions
+    ece_interval: Interval | None  # None without predictions, or where there are too few groups
     intervals: tuple[Interval | None, ...]  # (bins,) of `right`; None in an empty bin, or where its groups are too few
     unit: str  # what the intervals count as one: "subject", "clip" or "image"
 
@@ -59,7 +60,30 @@ def calibration(
     group = group[is_defined] if len(groups) else np.arange(len(hits))
     inside = [bin_of == part for part in range(bins)]
     intervals = tuple(wilson_interval(hits[rows], group[rows] if len(groups) else None) for rows in inside)
-    return Calibration(count, mean, share, ece, intervals, unit)
+    signs = np.sign(np.nan_to_num(share - mean))
+    ece_interval = _ece_interval(signs[bin_of] * (hits - confidences), group)
+    return Calibration(count, mean, share, ece, ece_interval, intervals, unit)
+
+
+def _ece_interval(
+    gaps: npt.NDArray[np.float64], group: npt.NDArray[np.integer], level: float = LEVEL
+) -> Interval | None:
+    """Return the interval of the expected calibration error: Student's t with groups - 1 degrees of freedom.
+
+    With each bin's sign fixed, the error is the mean over the rows of sign (right - confidence), and its variance that
+    of a mean whose rows come in groups (linearised, as Korn and Graubard's above).
+
+    Args:
+        gaps: (rows,) sign (right - confidence); their mean is the error.
+        group: (rows,) the number of each row's group.
+        level: of confidence.
+    """
+    number = len(np.unique(group))
+    if number < FEWEST_ALIKE:
+        return None
+    ece = float(gaps.mean())
+    reach = float(stdtrit(number - 1, (1 + level) / 2) * np.sqrt(_variance_between(gaps - ece, group, number)))
+    return Interval(max(0.0, ece - reach), min(1.0, ece + reach))
 
 
 def wilson_interval(

@@ -44,6 +44,7 @@ class Predictions:
     notes: tuple[str, ...] = ()
     handle: str = ""  # the head as `compare` lists it: "#3 lr0.1-1a2b3c4d"
     chosen: str = ""  # which head "best" or "latest" stood for, and why, in a sentence
+    temperature: float | None = None  # by which the probabilities were calibrated; None where the head has none
 
     def top(self, row: int, count: int = TOP) -> list[tuple[str, float]]:
         """Return the most probable labels of an image, each with its probability, the highest first.
@@ -85,6 +86,7 @@ class Predictions:
             "seconds": round(self.seconds, 3),
             "notes": list(self.notes),
             "chosen": self.chosen or None,
+            "temperature": self.temperature,
         }
 
 
@@ -146,6 +148,7 @@ def predict(
         notes=(*model.notes, *([count_leftovers(left_out)] if left_out else [])),
         handle=model.handle,
         chosen=model.chosen,
+        temperature=model.temperature,
     )
 
 

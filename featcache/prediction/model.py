@@ -23,10 +23,12 @@ from featcache.heads.saved import (
     find_head,
     list_handles,
     load_model,
+    read_temperature,
     refuse_other_trunk,
 )
 from featcache.listing import locate_root
 from featcache.media import ImageTransform
+from featcache.metrics import apply_temperature
 from featcache.recipe import StoreOptions
 from featcache.store import FeatureStore, StoreRequest, digest_column
 from featcache.trunks import Trunk, TrunkSource, WeightsMemo, choose_batch_size, choose_device, find_weights, load_trunk
@@ -95,6 +97,12 @@ class HeadWithTrunk:
             batch_size = choose_batch_size(device, self.images)
         return load_trunk(self.source, self.store.trunk.spec, device=device, batch_size=batch_size)
 
+    @cached_property
+    def temperature(self) -> float | None:
+        """What divides the head's logits before their softmax; None where nothing does."""
+        kept = read_temperature(self.saved.folder)
+        return None if kept is None or not self.saved.gives_probabilities else kept.value
+
     @property
     def sentence(self) -> str:
         """Architecture, weights and precision of the trunk, in words."""
@@ -113,8 +121,9 @@ class HeadWithTrunk:
         return bool(self.store.holds(digest_column([digest]))[0])
 
     def probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Return (rows, classes) float64 for embeddings (rows, dim): a head's softmax, or what a classifier says."""
-        return self.saved.predict_probabilities(x)
+        """Return (rows, classes) float64 for embeddings (rows, dim), by the head's temperature where it has one."""
+        probabilities = self.saved.predict_probabilities(x)
+        return probabilities if self.temperature is None else apply_temperature(probabilities, self.temperature)
 
 
 def open_head(

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
+import numpy as np
+
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import MachineError, UsageError
@@ -98,6 +100,7 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
     layer = model.saved.output_layer
     if layer is None:
         raise _no_layer_error(head, model, DatasetRequest(**options))
+    layer = _divide_by_temperature(model, layer)
     if _is_normalized(model) and to.suffix.lower() == ".pt":
         raise _needs_onnx(to)
     is_own = _is_own_vit(model)
@@ -124,6 +127,17 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
         handle=model.handle,
         chosen=model.chosen,
     )
+
+
+def _divide_by_temperature(model: HeadWithTrunk, layer: OutputLayer) -> OutputLayer:
+    """Return a layer the softmax of whose outputs is what `predict` gives; where no softmax is, the layer itself."""
+    if model.temperature is None or not layer.is_softmax:
+        return layer
+    weight, bias = (
+        np.asarray(part / model.temperature, dtype=np.float32)
+        for part in (layer.weight.astype(np.float64), layer.bias.astype(np.float64))
+    )
+    return OutputLayer(weight, bias, is_softmax=True)
 
 
 def _description_path(to: Path) -> Path:
@@ -227,6 +241,7 @@ def _describe_model(model: HeadWithTrunk, layer: OutputLayer, to: Path, paramete
             "shape": ["images", len(model.saved.classes)],
             "softmax": "not applied",
             "gives_probabilities": layer.is_softmax,
+            "divided_by_temperature": model.temperature if layer.is_softmax else None,
         },
         "embedding": UNIT_LENGTH if _is_normalized(model) else None,
         "head": model.saved.name,

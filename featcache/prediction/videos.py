@@ -61,6 +61,7 @@ class Timeline:
     seconds: float
     notes: tuple[str, ...] = ()
     handle: str = ""  # as of `Predictions`
+    temperature: float | None = None  # as of `Predictions`
     chosen: str = ""  # which head "best" or "latest" stood for, and why, in a sentence
 
     def segments(self) -> list[Segment]:
@@ -103,6 +104,7 @@ class Timeline:
             "seconds": round(self.seconds, 3),
             "notes": list(self.notes),
             "chosen": self.chosen or None,
+            "temperature": self.temperature,
         }
 
 
@@ -169,6 +171,7 @@ def timeline(
         notes=model.notes,
         handle=model.handle,
         chosen=model.chosen,
+        temperature=model.temperature,
     )
 
 

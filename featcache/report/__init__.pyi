@@ -7,8 +7,11 @@ from .prediction_table import check_table as check_table
 from .prediction_table import save_split_predictions as save_split_predictions
 from .progress import ProgressBar as ProgressBar
 from .progress import time_left as time_left
+from .render_calibration import risk_sentence as risk_sentence
+from .render_calibration import temperature_sentence as temperature_sentence
 from .render_comparison import comparison_parts as comparison_parts
 from .render_comparison import save_comparison_csv as save_comparison_csv
+from .render_conformal import conformal_sentences as conformal_sentences
 from .render_intervals import interval_text as interval_text
 from .render_pair import print_folds as print_folds
 from .render_pair import print_pair as print_pair

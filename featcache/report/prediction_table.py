@@ -36,6 +36,7 @@ def check_table(path: Path, flag: str) -> None:
 def save_split_predictions(predictions: SplitPredictions | Mapping[int, SplitPredictions], path: Path) -> None:
     """Write one row an image: path, truth, prediction, clip, subject, then `probability: CLASS` for each class.
 
+    With conformal sets `set` (the names, " | " between them) and `set size` follow.
     By clip a row is a clip, and its path that of its middle image. Of several folds, the first column is `fold`. Where
     a classifier gives no probabilities, their cells are empty. In CSV, names are those of `save_evaluation_csv`: none
     is run as a formula by a spreadsheet. In Parquet, names are as they are, bytes where one is not UTF-8.
@@ -59,7 +60,8 @@ def save_split_predictions(predictions: SplitPredictions | Mapping[int, SplitPre
 def _header(folds: Mapping[Any, SplitPredictions]) -> list[str]:
     first = next(iter(folds.values()))
     number = [] if None in folds else ["fold"]
-    return [*number, *_COLUMNS, *(f"probability: {printable(name)}" for name in first.classes)]
+    sets = [] if first.sets is None else ["set", "set size"]
+    return [*number, *_COLUMNS, *(f"probability: {printable(name)}" for name in first.classes), *sets]
 
 
 def _csv_rows(folds: Mapping[Any, SplitPredictions]) -> Iterator[list[object]]:
@@ -68,9 +70,23 @@ def _csv_rows(folds: Mapping[Any, SplitPredictions]) -> Iterator[list[object]]:
         classes = [disarm_formula(name) for name in part.classes]
         labels = zip(part.truth.tolist(), part.predicted.tolist(), strict=True)
         names = zip(part.paths, part.clips, part.subjects, strict=True)
+        sets = _sets(part)
         for (path, clip, subject), (truth, predicted), figures in zip(names, labels, _figures(part), strict=True):
             words = [disarm_formula(path), classes[truth], classes[predicted], disarm_formula(clip)]
-            yield [*number, *words, disarm_formula(subject), *figures]
+            yield [*number, *words, disarm_formula(subject), *figures, *_set_cells(sets)]
+
+
+def _set_cells(sets: Iterator[tuple[str, int]]) -> list[object]:
+    """Return the cells of the next row's set; none where there are no sets."""
+    cells = next(sets, None)
+    return [] if cells is None else [disarm_formula(cells[0]), cells[1]]
+
+
+def _sets(part: SplitPredictions) -> Iterator[tuple[str, int]]:
+    """Yield the classes of each row's set in one cell, "ants | bees", and how many they are; nothing without sets."""
+    for row in () if part.sets is None else part.sets:
+        names = [part.classes[label] for label in np.flatnonzero(row)]
+        yield " | ".join(names), len(names)
 
 
 def _figures(part: SplitPredictions) -> Iterator[Sequence[str]]:
@@ -96,6 +112,9 @@ def _parquet_bytes(folds: Mapping[Any, SplitPredictions]) -> bytes:
     columns += [arrow_text([name for part in parts for name in _texts(part, column)]) for column in _COLUMNS]
     shares = np.concatenate([_known(part) for part in parts])
     columns += [pa.array(share, from_pandas=True) for share in shares.T]  # nan is a missing value
+    sets = [cells for part in parts for cells in _sets(part)]
+    if parts[0].sets is not None:
+        columns += [arrow_text([names for names, _ in sets]), pa.array([size for _, size in sets], pa.int64())]
     file = io.BytesIO()
     pq.write_table(pa.Table.from_arrays(columns, names=_header(folds)), file)
     return file.getvalue()

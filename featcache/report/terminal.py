@@ -13,6 +13,8 @@ from featcache.evaluation import Evaluation
 from featcache.report.console import print_parts
 from featcache.report.ink import legible_ink
 from featcache.report.name_table import NARROW, name_table
+from featcache.report.render_calibration import calibration_sentences
+from featcache.report.render_conformal import conformal_parts
 from featcache.report.render_intervals import describe_resampling, interval_text
 from featcache.text import UNDEFINED, bar, counted, percent, percent_number, printable, shorten
 
@@ -40,6 +42,8 @@ def evaluation_parts(evaluation: Evaluation, width: int, *, written: bool = Fals
     parts.append(_classes(evaluation, width))
     if evaluation.intervals is not None:
         parts.append(describe_resampling(evaluation.intervals))
+    if evaluation.conformal is not None and evaluation.rows:
+        parts.append(conformal_parts(evaluation.conformal, width))
     if evaluation.rows:
         parts += [_confusions(evaluation, width), _matrix(evaluation, width, written=written)]
     return parts
@@ -52,8 +56,9 @@ def _headline(evaluation: Evaluation, width: int) -> RenderableType:
     lines.append(Text(counted(evaluation.rows, evaluation.by) + _left_out(evaluation)))
 
     scores = _scores(evaluation, width)
+    calibration = [Text(sentence) for sentence in calibration_sentences(evaluation)]
     baselines = [Text(sentence, style="dim") for sentence in _baselines(evaluation, width)]
-    return Group(*lines, Text(), scores, *baselines)
+    return Group(*lines, Text(), scores, *baselines, *calibration)
 
 
 def _baselines(evaluation: Evaluation, width: int) -> list[str]:

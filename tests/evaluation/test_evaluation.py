@@ -98,7 +98,8 @@ def test_json_has_the_keys_of_the_contract():
         "confusion",
     }
     assert document.keys() == promised | {
-        "failed", "data_set", "notes", "clip_rule", "intervals", "calibration", "beside", "chosen",
+        "failed", "data_set", "notes", "clip_rule", "intervals", "calibration", "temperature", "risk_coverage",
+            "conformal", "beside", "chosen",
     }  # fmt: skip
     assert (document["head"], document["data_set"], document["split"]) == ("lr0.003", "hymenoptera", "test")
     assert (document["by"], document["rows"], document["failed"]) == ("image", 4, 1)
@@ -153,7 +154,7 @@ def test_each_bin_of_the_calibration_has_its_interval_in_json():
     document = dataclasses.replace(an_evaluation([[2, 1], [0, 0]], ("ants", "bees")), calibration=bins).to_json()[
         "calibration"
     ]
-    assert document.keys() == {"ece", "unit", "bins"}
+    assert document.keys() == {"ece", "ece_interval", "unit", "bins"}
     assert document["unit"] == "image"
     low, high = document["bins"][-1]["interval"]
     assert 0 < low < 2 / 3 < high < 1

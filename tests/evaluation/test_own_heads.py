@@ -44,8 +44,10 @@ def test_a_function_is_evaluated_as_a_head_is(where):
 
 
 def test_it_gives_what_the_saved_head_gives(where, tmp_path):
-    """The logits of a saved head as a function: the same matrix, the same probabilities."""
-    head = fit_head(tmp_path).best.head
+    """The logits of a saved head as a function: the same matrix, the same probabilities but for its temperature."""
+    best = fit_head(tmp_path).best
+    head = best.head
+    (best.folder / "temperature.json").unlink()
     saved, own = featcache.predict_split(**where), featcache.predict_split(head.logits, **where)
     np.testing.assert_array_equal(own.predicted, saved.predicted)
     np.testing.assert_allclose(own.probabilities, saved.probabilities, atol=1e-6)

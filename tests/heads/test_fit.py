@@ -32,7 +32,7 @@ SPLITS = {"train": cluster_rows(1), "val": cluster_rows(2), "test": cluster_rows
 
 
 def test_the_same_command_gives_the_same_bytes(tmp_path):
-    """head.safetensors, head.json and history.csv, in the same cache; the weights and history in another one too."""
+    """All four files of a head, in the same cache; the weights and history in another one too."""
     record(tmp_path / "a", SPLITS)
     record(tmp_path / "b", dict(reversed(SPLITS.items())))
     first, second, elsewhere = (
@@ -40,7 +40,7 @@ def test_the_same_command_gives_the_same_bytes(tmp_path):
         files(fit(tmp_path / "a", 0.1)),
         files(fit(tmp_path / "b", 0.1)),
     )
-    assert first.keys() == {"head.safetensors", "head.json", "history.csv"}
+    assert first.keys() == {"head.safetensors", "head.json", "history.csv", "temperature.json"}
     assert first == second
     assert first == elsewhere
     assert files(fit(tmp_path / "a", 0.1, seed=1))["head.safetensors"] != first["head.safetensors"]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from featcache.metrics import calibration
 from featcache.metrics.reliability import wilson_interval
@@ -79,3 +80,20 @@ def test_empty_bins_have_no_interval_and_the_unit_is_named():
     assert bins.intervals == (None,) * 15
     single = calibration(np.array([0.2, 0.9]), np.array([True, False]))
     assert [i for i, interval in enumerate(single.intervals) if interval is not None] == [2, 13]
+
+
+def test_the_errors_interval_is_that_of_a_mean_over_groups():
+    """Where all rows lie in one bin: Student's t of the rows' |right - confidence|, as scipy.stats has it; by group."""
+    rng = np.random.default_rng(0)
+    right = rng.random(60) < 0.5
+    sure = np.full(60, 0.95)
+    found = calibration(sure, right)
+    deviations = sure - right
+    low, high = stats.t.interval(0.95, 59, loc=deviations.mean(), scale=stats.sem(deviations))
+    assert (found.ece_interval.low, found.ece_interval.high) == pytest.approx((low, high))
+    people = [str(row // 10) for row in range(60)]
+    of_people = calibration(sure, right, unit="subject", groups=people)
+    means = deviations.reshape(6, 10).mean(axis=1)
+    low, high = stats.t.interval(0.95, 5, loc=means.mean(), scale=stats.sem(means))
+    assert (of_people.ece_interval.low, of_people.ece_interval.high) == pytest.approx((max(low, 0), min(high, 1)))
+    assert calibration(sure, right, unit="subject", groups=["a"] * 60).ece_interval is None

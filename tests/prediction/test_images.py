@@ -44,10 +44,13 @@ def test_new_images_are_embedded_as_the_training_images_were(made, tmp_path):
 
 
 def test_it_is_what_torchvision_computes(made):
-    """Decoded, transformed, forwarded and answered by torchvision's own parts, the probabilities are the same."""
+    """Decoded, transformed, forwarded and answered by torchvision's own parts, the logits over the head's temperature:
+    the probabilities are the same.
+    """
     from PIL import Image
     from torchvision.transforms import v2
 
+    from featcache.heads.saved import read_temperature
     from featcache.heads.saved.linear import load_head
     from featcache.trunks.architectures import architecture
     from featcache.trunks.weights import build_network
@@ -65,7 +68,8 @@ def test_it_is_what_torchvision_computes(made):
     pixels = torch.stack([prepare(Image.open(path).convert("RGB")) for path in found.paths])
     with torch.inference_mode():
         z = trunk(pixels) @ torch.from_numpy(head.weight).T + torch.from_numpy(head.bias)
-    assert np.allclose(found.probabilities, z.softmax(dim=1).numpy(), atol=1e-5)
+    assert found.temperature == read_temperature(folder).value == found.to_json()["temperature"]
+    assert np.allclose(found.probabilities, (z / (found.temperature or 1)).softmax(dim=1).numpy(), atol=1e-5)
 
 
 def test_the_same_bytes_are_embedded_once_and_answered_everywhere(made, tmp_path):

@@ -36,3 +36,6 @@ from .run_log import FitRun as FitRun
 from .run_log import list_handles as list_handles
 from .run_log import read_runs as read_runs
 from .run_log import record_run as record_run
+from .temperature import SavedTemperature as SavedTemperature
+from .temperature import keep_temperature as keep_temperature
+from .temperature import read_temperature as read_temperature

@@ -14,6 +14,7 @@ from featcache.files import (
     Count,
     Document,
     DocumentKind,
+    Finite,
     FolderName,
     Integer,
     Name,
@@ -140,8 +141,19 @@ class ClassifierDocument(Document):
         return self
 
 
+class TemperatureDocument(Document):
+    """temperature.json: what divides a model's logits before their softmax."""
+
+    model_sha256: Sha256  # of the model's own document
+    temperature: Annotated[Finite, Field(gt=0)] | None
+    rows: Count
+    loss_before: Number | None
+    loss: Number | None
+
+
 HEAD = DocumentKind(HeadDocument, "head", "train the head again")
 CLASSIFIER = DocumentKind(ClassifierDocument, "classifier", "fit the classifier again")
+TEMPERATURE = DocumentKind(TemperatureDocument, "temperature", "train the head again, which writes it anew")
 
 
 def finite_or_none(value: float) -> float | None:

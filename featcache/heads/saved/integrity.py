@@ -7,6 +7,7 @@ from featcache.errors import CacheError
 from featcache.files import AppendLog, list_folders
 from featcache.heads.saved.kinds import check_model, has_model
 from featcache.heads.saved.run_log import RUNS, read_run_log
+from featcache.heads.saved.temperature import read_temperature
 from featcache.store import Problem, set_aside
 
 
@@ -98,6 +99,7 @@ def _problem_of(folder: Path) -> str:
     """Return what is wrong with a model, "" where nothing is."""
     try:
         check_model(folder)
+        read_temperature(folder)
     except CacheError as error:
         return str(error)
     return ""

@@ -50,6 +50,11 @@ def check_model(folder: Path) -> None:
     _kind_of(folder).check(folder)
 
 
+def model_document(folder: Path) -> Path:
+    """Return the document that is published last, and without which a folder holds no model."""
+    return folder / _kind_of(folder).document
+
+
 def has_model(folder: Path) -> bool:
     """Whether a model was saved whole: one of the documents that are published last is there."""
     return any(os.path.lexists(folder / document) for document in MODEL_DOCUMENTS)

@@ -16,7 +16,14 @@ from markupsafe import Markup
 
 from featcache.evaluation import Evaluation, SplitPredictions
 from featcache.metrics import LEVEL, Calibration, explain_too_few
-from featcache.report import check_destination, interval_text, save_bytes
+from featcache.report import (
+    check_destination,
+    conformal_sentences,
+    interval_text,
+    risk_sentence,
+    save_bytes,
+    temperature_sentence,
+)
 from featcache.report.page import charts
 from featcache.report.page.charts import Curve
 from featcache.report.page.gallery import Gallery, build_gallery, describe_gallery
@@ -24,6 +31,7 @@ from featcache.report.page.image_list import Cell, list_document
 from featcache.report.page.matrix_size import matrix_rules
 from featcache.report.page.palette import shade_level, shade_rules
 from featcache.report.page.reliability import SPARSE, draw_reliability, is_sparse
+from featcache.report.page.risk import draw_risk
 from featcache.text import UNDEFINED, counted, decimal, percent, percent_number, printable, shorten
 
 LONGEST = 44  # cells of a class name in a table; the whole name is in its title
@@ -96,6 +104,10 @@ def render_html(page: Page, gallery: Gallery) -> str:
         panels=_panels(page.curves),
         reliability=draw_reliability(evaluation.calibration) if evaluation.calibration else None,
         bins=_bins(evaluation.calibration) if evaluation.calibration else [],
+        temperature=temperature_sentence(evaluation),
+        risk=draw_risk(evaluation.risk) if evaluation.risk and evaluation.rows else None,
+        risk_sentence=risk_sentence(evaluation.risk) if evaluation.risk and evaluation.rows else "",
+        conformal=conformal_sentences(evaluation.conformal) if evaluation.conformal and evaluation.rows else [],
         sparse=SPARSE,
         level=LEVEL,
         listed=describe_gallery(gallery, page.predictions),

@@ -19,7 +19,7 @@ import featcache
 from featcache.errors import CacheError
 from featcache.files.sealed import seal_document, unseal_document
 from featcache.heads.fit_classifier import fit
-from featcache.heads.saved import classifier_folder
+from featcache.heads.saved import classifier_folder, read_temperature
 from featcache.heads.saved.classifier import SavedClassifier
 from featcache.heads.saved.skops import estimator_file
 from featcache.store.store import FeatureStore
@@ -93,6 +93,11 @@ def test_no_file_of_a_classifier_is_pickle(tmp_path):
                 assert {Path(name).suffix for name in names} <= {".json", ".npy"}
 
 
+def _predict(folder, store, val):
+    classifier_folder.load_classifier(folder, store).predict(val)
+    read_temperature(folder)
+
+
 @pytest.mark.parametrize("name", ["knn", "ridge", FOREST])
 def test_a_flipped_byte_is_refused(tmp_path, name):
     """No byte of any file changes without an error that says to fit it again, or names what is damaged."""
@@ -105,7 +110,7 @@ def test_a_flipped_byte_is_refused(tmp_path, name):
         for place in range(0, len(whole), max(1, len(whole) // 12)):
             path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
             with pytest.raises(CacheError):
-                classifier_folder.load_classifier(made.folder, store).predict(val)
+                _predict(made.folder, store, val)
         path.write_bytes(whole)
     classifier_folder.load_classifier(made.folder, store).predict(val)
 
