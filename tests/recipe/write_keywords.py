@@ -41,7 +41,7 @@ def typed_dict(name: str, section: str, settings: dict[str, DeclaredSetting]) ->
 
 def type_of(setting: DeclaredSetting) -> str:
     """Return the type of a keyword: one value, several where a list trains several heads, or None."""
-    word = setting.kind.__name__
+    word = f"{setting.kind.__name__} | int" if setting.declaration.is_numbers else setting.kind.__name__
     return f"{word} | Sequence[{word}] | None" if setting.declaration.several else f"{word} | None"
 
 

@@ -1,0 +1,53 @@
+"""A head as the last part of a network that is exported: a torch module, and what a stranger must know of it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from featcache.heads.modules import ModuleHead
+from featcache.heads.saved import SavedModel
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadModule:
+    """What stands behind the trunk.
+
+    Attributes:
+        module: from embeddings (rows, width) to outputs (rows, classes), for inference.
+        words: the expression of torch that makes such a module.
+        is_layer: whether it is one linear layer, which torchvision's own class has.
+        is_softmax: whether the softmax of the outputs is the model's own probabilities.
+    """
+
+    module: "nn.Module"
+    words: str
+    is_layer: bool
+    is_softmax: bool
+
+
+def make_head_module(saved: SavedModel) -> HeadModule | None:
+    """Return a model as a torch module; None where it is neither linear nor a torch module.
+
+    Args:
+        saved: a head or a classifier.
+
+    Raises:
+        ValueError: its tensors are not those of such a head.
+    """
+    import torch
+
+    from featcache.heads.modules import describe_module  # which imports torch
+
+    if isinstance(saved.layer, ModuleHead):
+        module = saved.layer.module()
+        return HeadModule(module, describe_module(module), is_layer=False, is_softmax=True)
+    layer = saved.output_layer
+    if layer is None:
+        return None
+    linear = torch.nn.Linear(layer.weight.shape[1], layer.weight.shape[0], device="meta")
+    state = {"weight": torch.from_numpy(layer.weight), "bias": torch.from_numpy(layer.bias)}
+    linear.load_state_dict(state, assign=True)
+    linear.requires_grad_(requires_grad=False)
+    return HeadModule(linear, "torch.nn.Linear", is_layer=True, is_softmax=layer.is_softmax)
