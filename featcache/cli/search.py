@@ -18,7 +18,7 @@ def search(
         int, typer.Option("--trials", help="How many the study holds in the end, old ones included.  [from 1 up]")
     ] = 50,
     options: Annotated[StoreOptions, WithFolder()],
-    settings: Annotated[HeadKeywords, Only(("optimizer", "batch_size", "epochs", "seed", "select"))],
+    settings: Annotated[HeadKeywords, Only(("head", "optimizer", "batch_size", "epochs", "seed", "select"))],
     device: Device = "auto",
     check_seconds: CheckSeconds = None,
     no_check: NoCheck = False,

@@ -72,6 +72,7 @@ from .stat_log import STAT_LOG_NAME as STAT_LOG_NAME
 from .stat_log import KnownFile as KnownFile
 from .stat_log import StatLog as StatLog
 from .tensor_hash import hash_tensors as hash_tensors
+from .tensors import Tensors as Tensors
 from .tensors import check_file_hash as check_file_hash
 from .tensors import parse_tensors as parse_tensors
 from .tensors import read_hashed_file as read_hashed_file

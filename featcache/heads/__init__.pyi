@@ -5,6 +5,7 @@ from .fit_linear import Fit as Fit
 from .fit_linear import fit_head as fit_head
 from .keep_function import keep_head as keep_head
 from .linear import BLOCK_ROWS as BLOCK_ROWS
+from .linear import DIVERGED_LOSS as DIVERGED_LOSS
 from .linear import EpochRow as EpochRow
 from .linear import LinearHead as LinearHead
 from .linear import OutputLayer as OutputLayer

@@ -1,14 +1,15 @@
-"""HeadConfig: how one linear head is trained. Plain values; no torch."""
+"""HeadConfig: which head is trained, and how. Plain values; no torch."""
 
 import math
 from dataclasses import dataclass, fields
 
 from featcache.errors import UsageError
-from featcache.recipe import HeadSettings, declared_settings
+from featcache.recipe import LINEAR, HeadSettings, declared_settings
 from featcache.text import value_text
 
 SETTINGS = declared_settings(HeadSettings)
-_LATER = ("normalize",)  # settings that head.json did not have from the beginning
+# Settings that head.json did not have from the beginning.
+_LATER = ("normalize", "head", *(name for name, setting in SETTINGS.items() if setting.declaration.heads))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,7 @@ class HeadConfig(HeadSettings):
     """
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", SETTINGS["hidden"].as_kept(self.hidden))  # 2048 is "2048"
         problems = [
             f"{name} is {value_text(getattr(self, name))}, expected {setting.expected}"
             for name, setting in SETTINGS.items()
@@ -32,9 +34,19 @@ class HeadConfig(HeadSettings):
 
     @property
     def name(self) -> str:
-        """The learning rate, then whatever differs from the defaults: `lr0.003`, `lr0.01-wd0.0001-seed1`."""
-        others = [_named(name, value) for name, value in self.changed.items() if name != "lr"]
-        return "-".join([f"lr{_text(self.lr)}", *others])
+        """A module's kind, the learning rate, and whatever differs from the defaults: `lr0.003`, `mlp-lr0.01-wd0.1`."""
+        others = [_named(name, value) for name, value in self.changed.items() if name not in ("lr", "head")]
+        return "-".join([*([] if self.is_linear else [self.head]), f"lr{_text(self.lr)}", *others])
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the head is one linear layer; else it is a torch module."""
+        return self.head == LINEAR
+
+    @property
+    def hidden_widths(self) -> tuple[int, ...]:
+        """The units of each hidden layer."""
+        return tuple(map(int, self.hidden.split(",")))
 
     def steps(self, rows: int) -> int:
         """Return the steps of a training: epochs x ceil(rows / batch_size), a partial one counts.
@@ -64,15 +76,20 @@ class HeadConfig(HeadSettings):
     @property
     def batch_key(self) -> tuple[object, ...]:
         """What decides which rows a step sees, and how: heads that agree in it train on the same batches."""
-        return (self.batch_size, self.epochs, self.seed, self.sampler, self.standardize, self.normalize)
+        return (self.head, self.batch_size, self.epochs, self.seed, self.sampler, self.standardize, self.normalize)
+
+    @property
+    def applicable(self) -> dict[str, object]:
+        """The settings that this head has; what only other heads have is left out."""
+        return {name: getattr(self, name) for name, setting in SETTINGS.items() if setting.applies_to(self.head)}
 
     @property
     def recorded(self) -> dict[str, object]:
         """The settings as head.json has them: one that came later is left out at its default, as old heads lack it."""
         return {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if field.name not in _LATER or getattr(self, field.name) != field.default
+            name: value
+            for name, value in self.applicable.items()
+            if name not in _LATER or not self.is_linear or value != SETTINGS[name].default
         }
 
     @property
@@ -88,8 +105,9 @@ class HeadConfig(HeadSettings):
 def _named(name: str, value: object) -> str:
     """Return a setting as it stands in a head's name: `wd0.0001`, `adamw`, `standardize`."""
     short = SETTINGS[name].declaration.short
-    return name if value is True else f"{name if short is None else short}{_text(value)}"
+    label = name if short is None else short
+    return label if value is True else f"{label}{_text(value)}"
 
 
 def _text(value: object) -> str:
-    return f"{value:.15g}" if isinstance(value, float) else str(value).lower()
+    return f"{value:.15g}" if isinstance(value, float) else str(value).lower().replace(",", "x")

@@ -11,7 +11,7 @@ from typing import Any
 
 from featcache.heads.config import SETTINGS
 from featcache.heads.grid import GRID_KEYS, head_configs
-from featcache.recipe import HeadSection
+from featcache.recipe import LINEAR, HeadSection
 
 STEPS_PER_EPOCH = 10  # at least
 # By optimizer: of embeddings whose rows have a length of 10 to 40, with the gradient clipped at 1.
@@ -20,6 +20,13 @@ LEARNING_RATES: Mapping[str, tuple[float, ...]] = {
     "adam": (0.0001, 0.001, 0.01),
     "adamw": (0.0001, 0.001, 0.01),
 }
+# Of heads that are torch modules, whose first weights are not zero.
+MODULE_LEARNING_RATES: Mapping[str, tuple[float, ...]] = {
+    "sgd": (0.01, 0.03, 0.1),
+    "adam": (0.0001, 0.0003, 0.001),
+    "adamw": (0.0001, 0.0003, 0.001),
+}
+LEAST_MODULE_BATCH = 64  # rows: a step of a module takes nearly as long on 16
 WEIGHT_DECAYS = (0.0, 0.001, 0.1)
 MANY_ROWS = 50_000  # from here on one weight decay will do: rows enough hold the weights, and each head costs seconds
 WITHOUT_VAL = {"sgd": 0.003, "adam": 0.001, "adamw": 0.001}  # of the one head, where nothing can choose
@@ -39,27 +46,33 @@ def fill_in_defaults(section: HeadSection, rows: int, *, has_val: bool) -> tuple
     if "lr" in section.model_fields_set or any(len(getattr(section, name)) > 1 for name in GRID_KEYS):
         return section, ""
     optimizers = section.optimizer if has_val else section.optimizer[:1]
+    is_linear = section.head == LINEAR
+    by_optimizer = LEARNING_RATES if is_linear else MODULE_LEARNING_RATES
     if has_val:
-        rates = sorted({rate for optimizer in optimizers for rate in LEARNING_RATES[optimizer]})
+        rates = sorted({rate for optimizer in optimizers for rate in by_optimizer[optimizer]})
     else:
         rates = [WITHOUT_VAL[optimizers[0]]]
     settings: dict[str, Any] = {"lr": tuple(rates)}
-    if "weight_decay" not in section.model_fields_set and has_val and rows < MANY_ROWS:
+    if "weight_decay" not in section.model_fields_set and has_val and is_linear and rows < MANY_ROWS:
         settings["weight_decay"] = WEIGHT_DECAYS
     if "batch_size" not in section.model_fields_set:
-        settings["batch_size"] = default_batch_size(rows)
+        settings["batch_size"] = default_batch_size(rows, section.head)
     filled = section.model_copy(update=settings)
     return filled, _describe(filled, rows)
 
 
-def default_batch_size(rows: int) -> int:
+def default_batch_size(rows: int, head: str) -> int:
     """Return the rows of a batch: the declared default, or the power of two that gives ten steps an epoch or more.
+
+    Of a head that is a torch module, at least `LEAST_MODULE_BATCH`.
 
     Args:
         rows: how many rows are trained on.
+        head: as `--head` has it.
     """
     usual: int = SETTINGS["batch_size"].default
-    return min(usual, 1 << max(0, (rows // STEPS_PER_EPOCH).bit_length() - 1))
+    least = 1 if head == LINEAR else LEAST_MODULE_BATCH
+    return min(usual, max(least, 1 << max(0, (rows // STEPS_PER_EPOCH).bit_length() - 1)))
 
 
 def _describe(section: HeadSection, rows: int) -> str:

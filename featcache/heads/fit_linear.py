@@ -1,7 +1,7 @@
-"""Stage two: train linear heads on cached embeddings, choose one, and hold it against the optimum."""
+"""Stage two: train heads on cached embeddings, choose one, and hold a linear one against the optimum."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -11,9 +11,11 @@ from featcache.errors import CacheError, UsageError
 from featcache.features import Streamed
 from featcache.heads.config import HeadConfig
 from featcache.heads.default_grid import fill_in_defaults
-from featcache.heads.grid import HeadOptions, head_configs, parse_grid
+from featcache.heads.given_settings import head_section
+from featcache.heads.grid import HeadOptions, head_configs
 from featcache.heads.linear import LinearHead, best_of
-from featcache.heads.notes import notes_of_heads
+from featcache.heads.modules import TrainedHead
+from featcache.heads.notes import compare_with_linear, notes_of_heads
 from featcache.heads.preparation import TrainingPreparation
 from featcache.heads.saved import (
     Handles,
@@ -27,7 +29,7 @@ from featcache.heads.saved import (
 )
 from featcache.heads.splits import Splits, read_splits
 from featcache.heads.training_device import choose_training_device
-from featcache.recipe import HeadKeywords, HeadSection, Recipe, StoreOptions, pick_options
+from featcache.recipe import LINEAR, HeadKeywords, StoreOptions, pick_options
 
 if TYPE_CHECKING:
     from featcache.heads.optimum import Check
@@ -97,6 +99,8 @@ def fit_head(
 ) -> Fit:
     """Train a head for each learning rate, or each point of a grid, on the cached train split; choose on val.
 
+    `head` says which: "linear" (one layer), or "mlp" with `hidden`, `activation`, `dropout` and `batch_norm`.
+
     Args:
         lr: The learning rate, or several; None: as the recipe has it, and where it has none a small grid: see
             `featcache.heads.default_grid`.
@@ -126,6 +130,7 @@ def fit_head(
     options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)
     request = DatasetRequest(**options)
     section = head_section(request.recipe, grid, {"lr": lr, **flags})
+    refuse_check_of_module(section.head, check_seconds)
     head_configs(section)  # what is wrong with the settings is said before anything is read
     progress("reading", 0, section.epochs)
     preparation = TrainingPreparation()
@@ -136,7 +141,7 @@ def fit_head(
     unused = [experiment] if experiment else []
     if flags.get("select") is not None and len(configs) == 1 and configs[0].patience is None:
         unused.append(f"--select {section.select} has no effect: with a single head there is nothing to choose")
-    if from_disk and check_seconds is not None:
+    if from_disk and check_seconds is not None and section.head == LINEAR:
         unused.append("the check needs the training rows in memory: it is left out with --from-disk")
 
     preparation.wait(lambda: progress(COMPILING, 0, section.epochs))
@@ -170,7 +175,7 @@ def fit_head(
 
 def keep_heads(
     splits: Splits,
-    trained: Sequence[LinearHead],
+    trained: Sequence[TrainedHead],
     select: str,
     *,
     is_choice: bool,
@@ -204,7 +209,8 @@ def keep_heads(
     best = None if chosen is None else heads[chosen]
     selected_by = f"{select.replace('_', ' ')} on val" if is_choice and best is not None else ""
     check = None
-    if best is not None and check_seconds is not None and not isinstance(train, Streamed):
+    linear = [head for head in trained if isinstance(head, LinearHead)]
+    if best is not None and isinstance(best.head, LinearHead) and check_seconds and not isinstance(train, Streamed):
         before_check()
         check_begun = time.perf_counter()  # what it imports counts
         from featcache.heads.optimum import check_and_advise
@@ -215,7 +221,7 @@ def keep_heads(
         normalize = best.head.config.normalize
         rows = normalize_rows(train, normalize), None if val is None else normalize_rows(val, normalize)
         check = check_and_advise(
-            best.head, trained, *rows, budget, train_seconds, choose_device(device), select=select, began=check_begun,
+            best.head, linear, *rows, budget, train_seconds, choose_device(device), select=select, began=check_begun,
         )  # fmt: skip
     seconds = train_seconds if begun is None else time.monotonic() - begun
     best_name = None if best is None else best.name
@@ -232,7 +238,13 @@ def keep_heads(
         train_rows=len(train.y),
         val_rows=None if val is None else len(val.y),
         seconds=seconds,
-        notes=(*notes, *splits.notes, *notes_of_heads(train, val, heads), *handles.note_on_moved(given_name)),
+        notes=(
+            *notes,
+            *splits.notes,
+            *notes_of_heads(train, val, heads),
+            *compare_with_linear(splits.source, best, handles),
+            *handles.note_on_moved(given_name),
+        ),
         handles=handles,
         temperatures=temperatures,
     )
@@ -253,45 +265,24 @@ def refuse_check_seconds(check_seconds: float | str | None) -> None:
         )
 
 
+def refuse_check_of_module(head: str, check_seconds: float | str | None) -> None:
+    """Raise a UsageError where somebody gives the check of a head that has none a number of seconds.
+
+    Raises:
+        UsageError: the head is no linear one.
+    """
+    if head != LINEAR and check_seconds not in (None, CHECK_SECONDS):
+        raise UsageError(
+            f"--check-seconds has no effect with --head {head}: only a linear head has a convex optimum to be held "
+            f"against; leave it out"
+        ).correct("--check-seconds", None)
+
+
 def seconds_of_check(check_seconds: float | str, training_seconds: float) -> float:
     """Return how long a check may take after a training of so many seconds."""
     if isinstance(check_seconds, str):
         return max(LEAST_CHECK, CHECK_SHARE * training_seconds)
     return check_seconds
-
-
-def head_section(
-    recipe: Recipe, grid: str | None, flags: Mapping[str, object], *, searched: Collection[str] = ()
-) -> HeadSection:
-    """Return the recipe's head section, with what `--grid` and the flags say in its place.
-
-    A setting that was given and has no effect on any head is refused; one that the recipe states is not.
-
-    Args:
-        recipe: The recipe.
-        grid: What `--grid` says; None where it was not given.
-        flags: Settings by name; None where one was not given.
-        searched: The settings that may take any value later.
-
-    Raises:
-        UsageError: a setting out of its range, one that is given twice, or one that has no effect.
-    """
-    in_grid = {} if grid is None else parse_grid(grid)
-    if twice := [name for name in in_grid if flags.get(name) is not None]:
-        raise UsageError(f"{twice[0]} is given in --grid and by a flag of its own; give it once")
-    try:
-        section = recipe.override("head", **(dict(flags) | in_grid)).head
-    except UsageError as error:
-        if in_grid:
-            error.corrections = ()  # of flags: a value may stand in --grid
-        raise
-    if flags.get("momentum") is not None and "sgd" not in section.optimizer and "optimizer" not in searched:
-        raise UsageError(f"--momentum has no effect with {' and '.join(section.optimizer)}: it is a setting of sgd")
-    if flags.get("plateau_epochs") is not None and section.schedule != "plateau":
-        raise UsageError(
-            f"--plateau-epochs has no effect with --schedule {section.schedule}; it belongs to --schedule plateau"
-        )
-    return section
 
 
 def _refuse_choice_without_val(request: DatasetRequest, splits: Splits, configs: Sequence[HeadConfig]) -> None:

@@ -39,7 +39,10 @@ def parse_grid(text: str) -> dict[str, list[Any]]:
             raise error.correct("--grid", text.replace(word, f"{close}={values}") if close else "lr=0.003,0.03")
         if name in values_of:
             raise UsageError(f"--grid: {name} was given twice; give its values in one list")
-        values_of[name] = [_parse_value(value) for value in values.split(",")]
+        is_numbers = SETTINGS[name].declaration.is_numbers
+        values_of[name] = [
+            value.replace("x", ",") if is_numbers else _parse_value(value) for value in values.split(",")
+        ]
     if not values_of:
         raise UsageError(
             '--grid: found nothing, expected setting=value,value as in "lr=0.003,0.03 weight_decay=0,1e-4"'
@@ -50,11 +53,13 @@ def parse_grid(text: str) -> dict[str, list[Any]]:
 def head_configs(section: HeadSection) -> list[HeadConfig]:
     """Return one config for each combination of the section's lists, the last list fastest; equal ones once.
 
+    A setting that the head does not have is left at its default, whatever the recipe says.
+
     Raises:
         UsageError: the lists make more heads than anybody means.
     """
-    settings = section.model_dump(include=set(SETTINGS))
-    lists = {name: settings.pop(name) for name in GRID_KEYS}
+    settings = section.model_dump(include={name for name in SETTINGS if SETTINGS[name].applies_to(section.head)})
+    lists = {name: settings.pop(name) for name in GRID_KEYS if name in settings}
     count = math.prod(map(len, lists.values()))
     if count > MOST_HEADS:
         raise UsageError(f"the grid has {count:,} heads, expected at most {MOST_HEADS:,}; shorten a list")

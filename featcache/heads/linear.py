@@ -4,9 +4,9 @@ Training is in `training`; a head that was saved needs no torch to be used again
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,18 @@ class EpochRow:
     val: Scores | None
 
 
+class ScoredHead(Protocol):
+    """Whatever has scores on train and, where there is such a split, on val."""
+
+    @property
+    def train(self) -> Scores:
+        """The scores on train."""
+
+    @property
+    def val(self) -> Scores | None:
+        """The scores on val."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class OutputLayer:
     """A linear model as the last layer of a network: its answer is the class with the largest output."""
@@ -78,6 +90,21 @@ class LinearHead:
     def __repr__(self) -> str:
         classes, dim = self.weight.shape
         return f"<LinearHead {self.config.name}: {dim} -> {classes}, {self.steps:,} steps>"
+
+    @property
+    def width(self) -> int:
+        """The numbers of an embedding."""
+        return int(self.weight.shape[1])
+
+    @property
+    def classes(self) -> int:
+        """How many outputs it has."""
+        return len(self.weight)
+
+    @property
+    def tensors(self) -> Mapping[str, Floats]:
+        """The weights and biases by name, as they are saved."""
+        return {"weight": self.weight, "bias": self.bias}
 
     @property
     def diverged(self) -> bool:
@@ -206,7 +233,7 @@ def merit(scores: Scores, select: str) -> tuple[float, float]:
     return (-scores.loss if select == "loss" else getattr(scores, select)), -scores.loss
 
 
-def best_of(heads: Sequence[LinearHead], select: str = "macro_recall") -> int | None:
+def best_of(heads: Sequence[ScoredHead], select: str = "macro_recall") -> int | None:
     """Return the index of the head that is best on val; of equals the one with the lowest loss, then the first.
 
     A head whose loss is not finite never wins: None where that is every head. One head alone needs no val.

@@ -1,11 +1,17 @@
 """What a reader of trained heads must know beside their scores: which diverged, and what had no effect."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 
+from featcache.errors import FeatcacheError
 from featcache.features import Features, Streamed
-from featcache.heads.saved import SavedHead
+from featcache.heads.linear import Scores, merit
+from featcache.heads.saved import Handles, SavedHead, describe_model, heads_folder, read_runs
 from featcache.heads.splits import notes_of_splits
+from featcache.recipe import LINEAR
+from featcache.store import FeatureStore
+from featcache.text import percent
 
 
 def notes_of_heads(train: Features | Streamed, val: Features | None, heads: Sequence[SavedHead]) -> tuple[str, ...]:
@@ -18,6 +24,48 @@ def notes_of_heads(train: Features | Streamed, val: Features | None, heads: Sequ
     warmups = sorted({saved.head.config.warmup for saved in heads if _is_warmup_within_a_step(saved)})
     slow = [f"warmup {epochs:g} is less than one step: the learning rate does not rise" for epochs in warmups]
     return (*notes_of_splits(train, val), *diverged, *slow)
+
+
+def compare_with_linear(store: FeatureStore, best: SavedHead | None, handles: Handles) -> tuple[str, ...]:
+    """Return what stands in for the check of a head that is a torch module: the best linear head on the same val.
+
+    Args:
+        store: that the heads were trained on.
+        best: the best head of a run; None where every head diverged.
+        handles: the short names of all models of the data set.
+    """
+    if best is None or best.kind == LINEAR:
+        return ()
+    reason = f"no check: a head of kind {best.kind} has no single optimum to be held against"
+    name, scores = _best_linear(store, best)
+    if best.val is None:
+        return (f"{reason}, and there is no val split to compare it with a linear head on",)
+    if scores is None:
+        return (f"{reason}, and there is no linear head yet to compare it with: fit-head without --head trains one",)
+    return (
+        f"{reason}; on val its macro recall is {percent(best.val.macro_recall)}, that of the best linear head, "
+        f"{handles.describe(name)}, {percent(scores.macro_recall)}",
+    )
+
+
+def _best_linear(store: FeatureStore, beside: SavedHead) -> tuple[str, Scores | None]:
+    """Return the name and the val scores of the best linear head that was scored on the same val; ("", None) if none.
+
+    Args:
+        store: whose heads are looked at.
+        beside: the head whose data set, variant and val are meant.
+    """
+    source, listing = beside.sources["train"], beside.sources.get("val", {}).get("listing")
+    folder = heads_folder(store, source["data_set"], source["variant"])
+    scored: dict[str, Scores] = {}
+    for name in dict.fromkeys(name for run in read_runs(store, source["data_set"], source["variant"], newest=False)
+                              for name in run.heads):  # fmt: skip
+        with contextlib.suppress(FeatcacheError):
+            model = describe_model(folder / name)
+            if model.kind == LINEAR and model.val is not None and model.sources["val"]["listing"] == listing:
+                scored[name] = model.val
+    best = max(scored, key=lambda name: merit(scored[name], "macro_recall"), default="")
+    return best, scored.get(best)
 
 
 def _lower_lr_advice(diverged: SavedHead, heads: Sequence[SavedHead]) -> str:

@@ -25,10 +25,11 @@ from featcache.heads.fit_linear import (
     CHECK_SECONDS,
     COMPILING,
     Fit,
-    head_section,
     keep_heads,
+    refuse_check_of_module,
     refuse_check_seconds,
 )
+from featcache.heads.given_settings import head_section
 from featcache.heads.grid import HeadOptions, head_configs
 from featcache.heads.linear import Scores, merit
 from featcache.heads.optuna_study import open_study
@@ -60,6 +61,8 @@ SPACE: dict[str, Callable[["optuna.trial.BaseTrial"], Any]] = {
     "logit_adjustment": lambda trial: trial.suggest_float("logit_adjustment", 0.0, 1.5, step=0.25),
     "label_smoothing": lambda trial: trial.suggest_float("label_smoothing", 0.0, 0.2, step=0.05),
     "standardize": lambda trial: trial.suggest_categorical("standardize", [False, True]),
+    "hidden": lambda trial: trial.suggest_categorical("hidden", ["256", "512", "1024", "2048"]),
+    "dropout": lambda trial: trial.suggest_float("dropout", 0.0, 0.7, step=0.1),
 }
 
 
@@ -120,6 +123,8 @@ def search(
 ) -> Search:
     """Search learning rate, weight decay, optimizer, class weights, logit adjustment, smoothing and standardisation.
 
+    Of an mlp, the units of one hidden layer and dropout, too.
+
     The best on val is trained once more, saved and checked as fit-head does it.
 
     Args:
@@ -147,8 +152,10 @@ def search(
     _require_optuna()
     options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)
     request = DatasetRequest(**options)
-    searched = tuple(setting for setting in SPACE if flags.get(setting) is None)
+    kind = flags.get("head") or request.recipe.head.head
+    searched = tuple(name for name in SPACE if flags.get(name) is None and SETTINGS[name].applies_to(kind))
     section = head_section(request.recipe, None, flags, searched=searched)
+    refuse_check_of_module(section.head, check_seconds)
     (base, *others) = head_configs(section.model_copy(update={"lr": section.lr[:1]}))
     if others:
         raise UsageError("search chooses one head: give a setting one value to hold it fixed, or none to search it")
@@ -165,7 +172,7 @@ def search(
     sources = [splits.train.source, splits.val.source]
     space = _SearchSpace(base, searched, section.select)
     if "batch_size" not in section.model_fields_set and not space.study_file(folder, sources).exists():
-        space = replace(space, base=replace(base, batch_size=default_batch_size(len(splits.train.y))))
+        space = replace(space, base=replace(base, batch_size=default_batch_size(len(splits.train.y), base.head)))
     path = space.study_file(folder, sources)
     study = open_study(path, seed=base.seed, startup_trials=ROUND, warmup_epochs=max(1, base.epochs // 10))
     earlier = len([trial for trial in study.trials if trial.state.is_finished()])

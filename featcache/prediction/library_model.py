@@ -8,26 +8,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featcache.errors import FeatcacheError, UsageError
-from featcache.heads import OutputLayer
 from featcache.media import ImageTransform
 from featcache.prediction.model import HeadWithTrunk
 from featcache.trunks.libraries import LayerReader, LibrarySource
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 _DIFFERENCE = 1e-3  # of the largest logit, between the network and its ONNX file
 
 
-def build_library_network(model: HeadWithTrunk, layer: OutputLayer) -> Any:
-    """Return a network of another library with a linear model on the layer that the head was trained on.
+def build_library_network(model: HeadWithTrunk, head: "nn.Module") -> Any:
+    """Return a network of another library with a head on the layer that the head was trained on.
 
     Args:
         model: The head, and where its trunk is.
-        layer: The linear model.
+        head: The head, from embeddings (rows, width) to logits.
 
     Returns:
-        A `torch.nn.Module` from normalised pixels to logits: `trunk` is the library's own, `heads` the linear model.
+        A `torch.nn.Module` from normalised pixels to logits: `trunk` is the library's own, `heads` the head.
 
     Raises:
         CacheError: the trunk's weights are not here.
@@ -49,22 +48,21 @@ def build_library_network(model: HeadWithTrunk, layer: OutputLayer) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.trunk = network.module
-            self.heads: torch.nn.Module = torch.nn.Linear(layer.weight.shape[1], layer.weight.shape[0])
+            self.heads = head
 
         def forward(self, pixels: "Tensor") -> "Tensor":
             logits: Tensor = self.heads(reader(pixels)[0].flatten(1))
             return logits
 
-    built = LibraryNetworkWithHead()
-    built.heads.load_state_dict({"weight": torch.from_numpy(layer.weight), "bias": torch.from_numpy(layer.bias)})
-    return built.eval().requires_grad_(requires_grad=False)
+    return LibraryNetworkWithHead().eval().requires_grad_(requires_grad=False)
 
 
-def describe_network(model: HeadWithTrunk) -> str:
+def describe_network(model: HeadWithTrunk, head: str) -> str:
     """Return what the tensors of a model.pt belong to, in the words of its library.
 
     Args:
         model: The head, and where its trunk is.
+        head: The head's module, as torch makes it.
     """
     spec = model.store.trunk.spec
     prefix, _, name = spec.arch.rpartition(":") if ":" in spec.arch else ("", "", spec.arch)
@@ -74,7 +72,7 @@ def describe_network(model: HeadWithTrunk) -> str:
         "hf": f"the vision network of transformers' {name}",
         "open_clip": f"open_clip.create_model({name!r}).visual",
     }.get(prefix, f"{spec.arch} as it was imported")
-    return f"trunk.*: {maker}, without its classifier; heads.*: torch.nn.Linear on its layer {spec.layer}"
+    return f"trunk.*: {maker}, without its classifier; heads.*: {head} on its layer {spec.layer}"
 
 
 def describe_steps(transform: ImageTransform) -> str:

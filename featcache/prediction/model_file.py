@@ -7,15 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
-import numpy as np
-
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import MachineError, UsageError
 from featcache.files import describe_target, expand_home, parse_json, publish, read_file, translate_os_errors
-from featcache.heads import OutputLayer
 from featcache.heads.saved import rank_models
 from featcache.listing import readable
+from featcache.prediction.head_module import HeadModule, make_head_module
 from featcache.prediction.library_model import (
     build_library_network,
     describe_network,
@@ -64,9 +62,9 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
     """Write trunk and head as one network, and beside it its transform and class names.
 
     `model.pt` is a state dict for torchvision's class (`vit_b_16(num_classes=N)`, strict); `model.onnx` takes `pixels`
-    (n, 3, crop, crop) float32, normalised, and gives `logits` (n, N). Any linear model can be exported: a head, or a
-    classifier such as logreg, ridge, lda or linear-svm. The largest of the `logits` is its answer; the JSON says
-    whether their softmax is its probabilities.
+    (n, 3, crop, crop) float32, normalised, and gives `logits` (n, N). A head can be exported, and any linear
+    classifier: logreg, ridge, lda or linear-svm; of an mlp, the JSON says which `heads` torchvision's class then has.
+    The largest of the `logits` is the model's answer; the JSON says whether their softmax is its probabilities.
 
     Args:
         head: as for `predict`.
@@ -97,14 +95,13 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
         reason = "ONNX files are written with onnx, which is not installed: pip install 'featcache[onnx]', or write .pt"
         raise MachineError(reason).correct("--to", str(to.with_suffix(".pt")))
     model = open_head(head, **options)
-    layer = model.saved.output_layer
-    if layer is None:
+    tail = make_head_module(model.saved, model.temperature)
+    if tail is None:
         raise _no_layer_error(head, model, DatasetRequest(**options))
-    layer = _divide_by_temperature(model, layer)
     if _is_normalized(model) and to.suffix.lower() == ".pt":
         raise _needs_onnx(to)
     is_own = _is_own_vit(model)
-    network = _build_network(model, layer) if is_own else build_library_network(model, layer)
+    network = _build_network(model, tail) if is_own else build_library_network(model, tail.module)
     if _is_normalized(model):
         _normalize_embeddings(network)
     serialize = {".pt": to_state_dict, ".onnx": to_onnx}[to.suffix.lower()]
@@ -115,7 +112,7 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
             if not is_own and to.suffix.lower() == ".onnx":
                 require_equal_onnx(network, content, model.transform.input_size, model.store.trunk.spec.arch)
         publish(to, content, replace=True)
-        description = json.dumps(_describe_model(model, layer, to, parameters), indent=2, ensure_ascii=True)
+        description = json.dumps(_describe_model(model, tail, to, parameters), indent=2, ensure_ascii=True)
         publish(about, description.encode() + b"\n", replace=True)
     return Exported(
         model=to,
@@ -123,21 +120,10 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
         parameters=parameters,
         outputs=len(model.saved.classes),
         head=model.saved.name,
-        notes=_notes(model, layer),
+        notes=_notes(model, tail),
         handle=model.handle,
         chosen=model.chosen,
     )
-
-
-def _divide_by_temperature(model: HeadWithTrunk, layer: OutputLayer) -> OutputLayer:
-    """Return a layer the softmax of whose outputs is what `predict` gives; where no softmax is, the layer itself."""
-    if model.temperature is None or not layer.is_softmax:
-        return layer
-    weight, bias = (
-        np.asarray(part / model.temperature, dtype=np.float32)
-        for part in (layer.weight.astype(np.float64), layer.bias.astype(np.float64))
-    )
-    return OutputLayer(weight, bias, is_softmax=True)
 
 
 def _description_path(to: Path) -> Path:
@@ -156,8 +142,8 @@ def _description_path(to: Path) -> Path:
 def _no_layer_error(typed: str | None, model: HeadWithTrunk, request: DatasetRequest) -> UsageError:
     """Return why a classifier is not exported, and which head can be."""
     reason = (
-        f"{model.saved.name}: only a linear model is a layer of the network: a head of `featcache fit-head`, or "
-        f"logreg, ridge, lda or linear-svm of `featcache fit`"
+        f"{model.saved.name}: only a head of `featcache fit-head`, or logreg, ridge, lda or linear-svm of "
+        f"`featcache fit`, is the last part of a network"
     )
     if model.which is None:  # a folder was named
         return UsageError(reason)
@@ -169,8 +155,8 @@ def _no_layer_error(typed: str | None, model: HeadWithTrunk, request: DatasetReq
     return error.correct(typed or "best", head) if head else error
 
 
-def _build_network(model: HeadWithTrunk, layer: OutputLayer) -> Any:
-    """Return torchvision's own module, with the trunk's tensors and the linear model as its classifier."""
+def _build_network(model: HeadWithTrunk, tail: HeadModule) -> Any:
+    """Return torchvision's own module, with the trunk's tensors and the head as its classifier."""
     import torch
     from torchvision.models import VisionTransformer
 
@@ -186,9 +172,11 @@ def _build_network(model: HeadWithTrunk, layer: OutputLayer) -> Any:
             mlp_dim=arch.mlp,
             num_classes=len(model.saved.classes),
         )
-    state = dict(model.source.tensors)
-    state["heads.head.weight"] = torch.from_numpy(layer.weight)
-    state["heads.head.bias"] = torch.from_numpy(layer.bias)
+    if tail.is_layer:
+        network.heads.head = tail.module
+    else:
+        network.heads = tail.module
+    state = {**network.state_dict(), **model.source.tensors}
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval()
 
@@ -219,12 +207,12 @@ def _normalize_embeddings(network: Any) -> None:
     network.heads = torch.nn.Sequential(UnitLength(), network.heads)
 
 
-def _describe_model(model: HeadWithTrunk, layer: OutputLayer, to: Path, parameters: int) -> dict[str, Any]:
+def _describe_model(model: HeadWithTrunk, tail: HeadModule, to: Path, parameters: int) -> dict[str, Any]:
     """Return all that a stranger needs to use the file, as JSON values."""
     spec = model.store.trunk.spec
     return {
         "model": to.name,
-        "network": _describe_constructor(model) if _is_own_vit(model) else describe_network(model),
+        "network": _describe_constructor(model, tail) if _is_own_vit(model) else describe_network(model, tail.words),
         "parameters": parameters,
         "classes": list(model.saved.classes),
         "transform": {
@@ -240,13 +228,13 @@ def _describe_model(model: HeadWithTrunk, layer: OutputLayer, to: Path, paramete
             "name": "logits",
             "shape": ["images", len(model.saved.classes)],
             "softmax": "not applied",
-            "gives_probabilities": layer.is_softmax,
-            "divided_by_temperature": model.temperature if layer.is_softmax else None,
+            "gives_probabilities": tail.is_softmax,
+            "divided_by_temperature": model.temperature if tail.is_softmax else None,
         },
         "embedding": UNIT_LENGTH if _is_normalized(model) else None,
         "head": model.saved.name,
         "trunk": {"weights": model.store.trunk.weights_name, "sha256": spec.weights_sha256, "compute": spec.compute},
-        "notes": list(_notes(model, layer)),
+        "notes": list(_notes(model, tail)),
     }
 
 
@@ -256,24 +244,25 @@ def _is_own_vit(model: HeadWithTrunk) -> bool:
     return spec.arch in ARCHITECTURES and spec.layer == "cls"
 
 
-def _describe_constructor(model: HeadWithTrunk) -> str:
+def _describe_constructor(model: HeadWithTrunk, tail: HeadModule) -> str:
     """Return how torchvision makes the network that a model.pt of one of our own ViTs is for."""
     spec, classes = model.store.trunk.spec, len(model.saved.classes)
     arch, crop = architecture(spec.arch), spec.transform.crop
+    behind = "" if tail.is_layer else f", with heads = {tail.words}"
     if arch.published:
-        return f"torchvision.models.{arch.name}(num_classes={classes}, image_size={crop})"
+        return f"torchvision.models.{arch.name}(num_classes={classes}, image_size={crop}){behind}"
     return (
         f"torchvision.models.VisionTransformer({crop}, {arch.patch}, {arch.depth}, {arch.heads}, {arch.dim}, "
-        f"{arch.mlp}, num_classes={classes})"
+        f"{arch.mlp}, num_classes={classes}){behind}"
     )
 
 
-def _notes(model: HeadWithTrunk, layer: OutputLayer) -> tuple[str, ...]:
+def _notes(model: HeadWithTrunk, tail: HeadModule) -> tuple[str, ...]:
     """Return what everyone who uses the file should know, as sentences."""
     notes = [note for note in model.notes if note != NO_PROBABILITIES]
     if _is_normalized(model):
         notes.append(f"between trunk and head, which torchvision's class does not have: {UNIT_LENGTH}")
-    if not layer.is_softmax:
+    if not tail.is_softmax:
         notes.append(
             f"the largest of the outputs is the answer of {model.saved.name}; their softmax is not its probabilities"
         )

@@ -18,6 +18,7 @@ from .load import name_after as name_after
 from .load import read_recipe as read_recipe
 from .load import resolve_recipe as resolve_recipe
 from .load import shipped_recipes as shipped_recipes
+from .modules import LINEAR as LINEAR
 from .network_object import NetworkObject as NetworkObject
 from .network_object import find_network_object as find_network_object
 from .network_object import is_network_object as is_network_object
@@ -35,6 +36,7 @@ from .sections import TrunkSection as TrunkSection
 from .settings import DeclaredSetting as DeclaredSetting
 from .settings import Setting as Setting
 from .settings import declared_settings as declared_settings
+from .settings import join_alternatives as join_alternatives
 from .trunk import LIBRARY_PREFIXES as LIBRARY_PREFIXES
 from .trunk import TrunkSettings as TrunkSettings
 from .trunk import is_import_path as is_import_path

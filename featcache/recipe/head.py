@@ -1,14 +1,15 @@
-"""The settings of a linear head: a recipe's [head] section, `--grid`, and the options of fit-head and search."""
+"""The settings of a head: a recipe's [head] section, `--grid`, and the options of fit-head and search."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from featcache.recipe.modules import ModuleSettings
 from featcache.recipe.settings import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadSettings:
-    """How one linear head is trained; the defaults are the ViT paper's recipe for transfer, with 90 epochs."""
+class HeadSettings(ModuleSettings):
+    """Which head is trained, and how; the defaults are the ViT paper's recipe for transfer, with 90 epochs."""
 
     optimizer: Annotated[Literal["sgd", "adam", "adamw"], Setting("The optimizer.", several=True, short="")] = "sgd"
     lr: Annotated[
@@ -116,7 +117,13 @@ class HeadSettings:
     ] = 1024
     epochs: Annotated[int, Setting("Passes over the training rows.", ge=1, le=10_000)] = 90
     seed: Annotated[
-        int, Setting("Seed of the order of the rows; the weights start at zero.", ge=0, lt=2**63, several=True)
+        int,
+        Setting(
+            "Seed of the order of the rows, and of a module's first weights and dropout; a linear head starts at zero.",
+            ge=0,
+            lt=2**63,
+            several=True,
+        ),
     ] = 0
 
 

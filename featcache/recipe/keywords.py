@@ -9,6 +9,11 @@ from featcache.recipe.network_object import NetworkName
 class HeadKeywords(TypedDict, total=False):
     """Settings of a recipe's [head] section; None: as the recipe has it."""
 
+    head: str | None
+    hidden: str | int | Sequence[str | int] | None
+    activation: str | Sequence[str] | None
+    dropout: float | Sequence[float] | None
+    batch_norm: bool | Sequence[bool] | None
     optimizer: str | Sequence[str] | None
     momentum: float | None
     weight_decay: float | Sequence[float] | None

@@ -46,7 +46,9 @@ def _field_type(setting: DeclaredSetting) -> Any:
     """Return the type of pydantic's field for a declared setting."""
     declaration = setting.declaration
     value: Any = Literal[setting.choices] if setting.choices else setting.kind
-    if setting.kind is str and not setting.choices:
+    if declaration.pattern:
+        value = Annotated[str, Field(pattern=rf"^(?:{declaration.pattern})$"), BeforeValidator(setting.as_kept)]
+    elif setting.kind is str and not setting.choices:
         value = Text if setting.default else str  # "" only where that is what is meant by leaving it out
     elif setting.kind in (int, float):
         value = Annotated[value, Field(gt=declaration.gt, ge=declaration.ge, lt=declaration.lt, le=declaration.le)]
@@ -74,7 +76,7 @@ class TrunkSection(Section, TrunkSettings, declares=(TrunkSettings,)):
 
 
 class HeadSection(Section, declares=(HeadSettings, DeviceSettings, SelectionSettings)):
-    """How linear heads are trained; the defaults are the ViT paper's recipe for transfer. Without lr, fit-head trains a
+    """How heads are trained; the defaults are the ViT paper's recipe for transfer. Without lr, fit-head trains a
     small grid: `lr`, `weight_decay` and `batch_size` then follow from the number of training rows, unless given.
 
     A setting that may be a list holds a tuple of its values, and a head is trained for every combination.

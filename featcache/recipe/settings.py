@@ -12,6 +12,7 @@ tables of the documentation. Neither pydantic nor NumPy is imported here: `featc
 """
 
 import dataclasses
+import re
 import sys
 import types
 import typing
@@ -36,6 +37,11 @@ class Setting:
         repeated: whether its option may be typed several times, which is such a list too.
         option: whether the command line has an option for it.
         short: how it is called in a head's name; None: by its own name.
+        heads: of which heads it is a setting; empty: of all.
+        pattern: a regular expression that a text must match as a whole.
+        form: the texts that match it, in words.
+        is_numbers: whether the text consists of whole numbers: one number may then stand without quotes, and in
+            `--grid` an x separates them, as a comma separates values there.
         unstated: what `--help` and the documentation say holds where nobody states it, if that is no single value.
     """
 
@@ -49,6 +55,10 @@ class Setting:
     repeated: bool = False
     option: bool = True
     short: str | None = None
+    heads: tuple[str, ...] = ()
+    pattern: str = ""
+    form: str = ""
+    is_numbers: bool = False
     unstated: str | None = None
 
 
@@ -91,6 +101,8 @@ class DeclaredSetting:
         if self.choices:
             return join_alternatives(self.choices)
         declaration = self.declaration
+        if declaration.form:
+            return declaration.form
         if declaration.gt is None and declaration.ge is None:
             return ""
         start = f"above {declaration.gt:g}" if declaration.gt is not None else f"from {declaration.ge:g}"
@@ -107,8 +119,27 @@ class DeclaredSetting:
     @property
     def expected(self) -> str:
         """What a message says was expected: "a whole number from 1 up, or None"."""
-        words = self.range if self.choices else f"{_NOUNS[self.kind]} {self.range}".strip()
+        is_whole = self.choices or self.declaration.form
+        words = self.range if is_whole else f"{_NOUNS[self.kind]} {self.range}".strip()
         return f"{words}, or None" if self.optional else words
+
+    def applies_to(self, head: str) -> bool:
+        """Whether it is a setting of this head.
+
+        Args:
+            head: "linear", "mlp" …, as `--head` has it.
+        """
+        return not self.declaration.heads or head in self.declaration.heads
+
+    def as_kept(self, value: object) -> object:
+        """Return a value as it is kept: a whole number that stands for a text of numbers becomes that text.
+
+        Args:
+            value: as it was written.
+        """
+        if not self.declaration.is_numbers or not isinstance(value, int) or isinstance(value, bool):
+            return value
+        return str(value) if abs(value) < 10**9 else value
 
     def accepts(self, value: object) -> bool:
         """Whether a value is of the right type and within the range; a whole number is a number too.
@@ -119,7 +150,9 @@ class DeclaredSetting:
         if value is None:
             return self.optional
         if self.kind in (str, bool):
-            return isinstance(value, self.kind) and (not self.choices or value in self.choices)
+            value = self.as_kept(value)
+            is_one = isinstance(value, self.kind) and (not self.choices or value in self.choices)
+            return is_one and (not self.declaration.pattern or bool(re.fullmatch(self.declaration.pattern, str(value))))
         if not isinstance(value, int | float if self.kind is float else int) or isinstance(value, bool):
             return False
         declaration = self.declaration
@@ -147,7 +180,11 @@ def declared_settings(*declarations: type) -> dict[str, DeclaredSetting]:
 
 
 def join_alternatives(words: Iterable[str]) -> str:
-    """Return words as a sentence lists them: "sgd, adam or adamw"."""
+    """Return words as a sentence lists them: "sgd, adam or adamw".
+
+    Args:
+        words: one or more.
+    """
     *others, last = words
     return f"{', '.join(others)} or {last}" if others else last
 

@@ -54,10 +54,13 @@ def test_first_and_last_rate():
         (HeadConfig(clip_norm=None, epochs=10, seed=3), "lr0.003-clipnone-epochs10-seed3"),
         (HeadConfig(momentum=0.0, batch_size=64), "lr0.003-momentum0-batch64"),
         (HeadConfig(optimizer="adamw", standardize=True, patience=5), "lr0.003-adamw-patience5-standardize"),
+        (HeadConfig(head="mlp"), "mlp-lr0.003"),
+        (HeadConfig(head="mlp", hidden="512,256", lr=0.1, dropout=0.3), "mlp-lr0.1-hidden512x256-dropout0.3"),
+        (HeadConfig(head="mlp", hidden=64, activation="gelu", batch_norm=True), "mlp-lr0.003-hidden64-gelu-batchnorm"),
     ],
 )
 def test_name(config, name):
-    """A head is named by its learning rate and by what differs from the defaults."""
+    """A head is named by what it is, its learning rate and what differs from the defaults."""
     assert config.name == name
 
 
@@ -72,6 +75,11 @@ def test_different_rates_have_different_names(one, other):
     "wrong",
     [
         {"optimizer": "adagrad"},
+        {"head": "cnn"},
+        {"hidden": "512,"},
+        {"hidden": "0"},
+        {"hidden": True},
+        {"dropout": 1.0},
         {"schedule": "linear"},
         {"warmup": 90.0},
         {"warmup": -1},

@@ -99,7 +99,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(made, tmp_path):
         featcache.export_model(made.head, tmp_path / "model.bin", **made.where)
     with pytest.raises(UsageError, match="a folder that exists"):
         featcache.export_model(made.head, tmp_path / "none" / "model.pt", **made.where)
-    with pytest.raises(UsageError, match="only a linear model is a layer of the network: a head of"):
+    with pytest.raises(UsageError, match="only a head of `featcache fit-head`, or logreg, ridge, lda or"):
         featcache.export_model(fit("knn", **made.where).best.name, tmp_path / "model.pt", **made.where)
     with pytest.raises(CacheError, match="no head is called"):
         featcache.export_model("nobody", tmp_path / "model.pt", **made.where)
@@ -165,3 +165,31 @@ def test_a_head_on_rows_of_length_one_is_exported_with_that_step(insects, hymeno
     logits = session.run(["logits"], {"pixels": pixels})[0]
     theirs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert np.abs(theirs - predictions.probabilities[:20]).max() < 1e-4
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".onnx"])
+def test_an_mlp_answers_in_the_network_as_it_does_in_predict(insects, hymenoptera, tmp_path, suffix):
+    """Its layers stand in the place of the class's own; the JSON says which; 40 photographs agree to 1e-4."""
+    from torchvision.models import VisionTransformer
+
+    name = featcache.fit_head(
+        0.05, head="mlp", hidden="16,8", dropout=0.2, standardize=True, epochs=5, device="cpu", **insects
+    ).best.name
+    if suffix == ".onnx":
+        pytest.importorskip("onnx")
+    done = featcache.export_model(name, tmp_path / f"model{suffix}", **insects)
+    about = json.loads(done.about.read_text())
+    found = featcache.predict(name, sorted((hymenoptera / "train").rglob("*.jpg"))[:40], **insects)
+    pixels = prepared(found.paths, about)
+    if suffix == ".pt":
+        constructor, _, heads = about["network"].partition(", with heads = ")
+        assert constructor == "torchvision.models.VisionTransformer(64, 16, 2, 2, 64, 128, num_classes=2)"
+        network = VisionTransformer(64, 16, 2, 2, 64, 128, num_classes=2)
+        network.heads = eval(heads, {"torch": torch})
+        network.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True), strict=True)
+        with torch.inference_mode():
+            logits = network.eval()(pixels)
+    else:
+        session = pytest.importorskip("onnxruntime").InferenceSession(tmp_path / "model.onnx")
+        logits = torch.from_numpy(session.run(["logits"], {"pixels": pixels.numpy()})[0])
+    assert np.abs(logits.softmax(dim=1).numpy() - found.probabilities).max() < 1e-4

@@ -201,7 +201,8 @@ def test_an_unknown_name_lists_the_known_ones(here):
     (here / "pipelines").mkdir()
     (here / "pipelines/mine.toml").write_text(SMALLEST)
     with pytest.raises(
-        UsageError, match=r"no recipe 'yours'.*alexnet, daa, digits, hf-vit-base, mine, resnet34, timm-resnet50, vgg16"
+        UsageError,
+        match=r"no recipe 'yours'.*alexnet, daa, digits, hf-vit-base, mine, resnet34, resnet50-mlp, timm-resnet50, vgg",
     ):
         resolve_recipe("yours")
 

@@ -41,7 +41,7 @@ TRUNK = declared_settings(TrunkSettings)
 class MoreSettings(HeadSettings):
     """The settings of a head, and one more: what adding a setting takes."""
 
-    dropout: Annotated[float, Setting("The share of dimensions that is left out.", ge=0, lt=1, several=True)] = 0.0
+    mixup: Annotated[float, Setting("The share of rows that are mixed.", ge=0, lt=1, several=True)] = 0.0
 
 
 def options_of(command: str) -> dict[str, str]:
@@ -63,20 +63,20 @@ def option_of(annotation: object) -> typing.Any:
 def test_one_declaration_is_all_that_a_new_setting_takes():
     """From one line follow the recipe's key, its checks, its lists, the grid's key, the option and the keyword."""
     settings = declared_settings(MoreSettings)
-    dropout = settings["dropout"]
+    mixup = settings["mixup"]
 
     class MoreSection(Section, declares=(MoreSettings,)):
         """A recipe's section of these settings."""
 
-    assert MoreSection(dropout=[0.0, 0.5]).dropout == (0.0, 0.5)
-    assert MoreSection.model_json_schema()["properties"]["dropout"]["description"] == dropout.declaration.help
+    assert MoreSection(mixup=[0.0, 0.5]).mixup == (0.0, 0.5)
+    assert MoreSection.model_json_schema()["properties"]["mixup"]["description"] == mixup.declaration.help
     with pytest.raises(ValidationError, match="less than 1"):
-        MoreSection(dropout=1.0)
-    assert [setting for setting in settings if settings[setting].declaration.several] == [*GRID_KEYS, "dropout"]
-    option = option_of(declared_option(dropout))
-    assert (option.opts, option.help, option.default) == (["--dropout"], help_of(dropout), None)
-    assert help_of(dropout) == "The share of dimensions that is left out.  [from 0 to below 1; default: 0.0]"
-    assert "    dropout: float | Sequence[float] | None\n" in typed_dict("MoreKeywords", "head", settings)
+        MoreSection(mixup=1.0)
+    assert [setting for setting in settings if settings[setting].declaration.several] == [*GRID_KEYS, "mixup"]
+    option = option_of(declared_option(mixup))
+    assert (option.opts, option.help, option.default) == (["--mixup"], help_of(mixup), None)
+    assert help_of(mixup) == "The share of rows that are mixed.  [from 0 to below 1; default: 0.0]"
+    assert "    mixup: float | Sequence[float] | None\n" in typed_dict("MoreKeywords", "head", settings)
 
 
 def test_the_head_is_trained_with_every_declared_setting():

@@ -43,7 +43,11 @@ def typed_dict(name: str, section: str, settings: dict[str, DeclaredSetting]) ->
 
 def type_of(setting: DeclaredSetting) -> str:
     """Return the type of a keyword: one value, several where a list trains several heads, or None."""
-    word = "NetworkName" if setting.name == "arch" else setting.kind.__name__  # in Python it may be the network itself
+    word = setting.kind.__name__
+    if setting.name == "arch":
+        word = "NetworkName"  # in Python it may be the network itself
+    elif setting.declaration.is_numbers:
+        word = f"{word} | int"
     return f"{word} | Sequence[{word}] | None" if setting.declaration.several else f"{word} | None"
 
 

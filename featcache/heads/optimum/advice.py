@@ -103,7 +103,7 @@ class _Trials:
         heads = train_heads(
             self.train, self.val if needs_val else None, configs, select=self.select, device=self.device, watch=watch
         )
-        return [] if is_cut else heads
+        return [] if is_cut else [head for head in heads if isinstance(head, LinearHead)]
 
 
 def _try_on_val(check: Check, objective: Objective, trials: _Trials) -> tuple[list[TriedSetting], bool]:

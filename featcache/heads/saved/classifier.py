@@ -12,7 +12,7 @@ from featcache.features import Features
 from featcache.files import (
     read_hashed_file,
 )
-from featcache.heads import LinearHead, OutputLayer, Scores
+from featcache.heads import OutputLayer, Scores
 from featcache.heads.classifiers import (
     Classifier,
     ClassifierSettings,
@@ -20,6 +20,7 @@ from featcache.heads.classifiers import (
     SearchTrial,
     make_output_layer,
 )
+from featcache.heads.modules import TrainedHead
 from featcache.heads.saved import RefusedModelError
 from featcache.heads.saved.classifier_files import output_from_bytes, predictions_file
 from featcache.heads.saved.documents import CLASSIFIER, settings_in_words
@@ -62,7 +63,7 @@ class SavedClassifier:
         return self.classifier is None or self.classifier.gives_probabilities
 
     @property
-    def layer(self) -> LinearHead | None:
+    def layer(self) -> TrainedHead | None:
         """None: it is no head of `featcache fit-head`."""
         return None
 

@@ -28,6 +28,7 @@ from featcache.files import (
 from featcache.heads import Scores
 
 _WORDS = {"lr": "learning rate", "exact": "exact arithmetic"}  # of settings; others are their names
+MOST_WIDTH = 1 << 24  # numbers of an embedding, tokens and all
 _DEEPEST = 16  # tuples inside one another, in the value of a setting
 
 
@@ -77,11 +78,12 @@ class _PlainDocument(Document):
 
 
 class HeadDocument(Document):
-    """head.json: a linear head."""
+    """head.json: a head of fit-head, linear or a torch module."""
 
     name: FolderName
     config: dict[SingleLine, PlainValue]  # `HeadConfig` knows the settings
     classes: list[Text]
+    width: Annotated[Count, Field(ge=1, le=MOST_WIDTH)] | None = None  # of an embedding; a linear head has none
     steps: Count
     train: ScoresDocument | None
     val: ScoresDocument | None

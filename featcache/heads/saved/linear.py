@@ -1,4 +1,4 @@
-"""Linear heads on disk: one folder a head, below the store that it was trained on; no pickle anywhere.
+"""Heads of fit-head on disk: one folder a head, below the store that it was trained on; no pickle anywhere.
 
     stores/<store>/heads/<data set>/<variant>/<head>/          head.safetensors, head.json, history.csv
 
@@ -9,7 +9,7 @@ named by its settings, its trunk and its listings; training it again writes the 
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,10 @@ from safetensors.numpy import save as save_tensors
 
 from featcache.errors import CacheError, UsageError
 from featcache.features import Features, Streamed
-from featcache.files import (
-    FORMAT,
-    read_tensors,
-)
+from featcache.files import FORMAT, Tensors, read_tensors
 from featcache.heads import BLOCK_ROWS, HeadConfig, LinearHead, OutputLayer, Scores
 from featcache.heads.classifiers import ModelOutput, SearchTrial
+from featcache.heads.modules import ModuleHead, TrainedHead
 from featcache.heads.saved.documents import HEAD, HeadDocument, scores_from_document, scores_to_json, settings_in_words
 from featcache.heads.saved.folders import hashed_name, heads_folder, installed_versions, publish_model
 from featcache.heads.saved.history import HISTORY, HistoryColumns, history_bytes
@@ -35,26 +33,25 @@ from featcache.store import FeatureStore
 
 DOCUMENT = "head.json"
 TENSORS = "head.safetensors"
-LINEAR = "linear"  # the kind
 _DROPPED = ("exact",)  # settings of earlier heads that say nothing of what a head predicts
 _PACKAGES = ("featcache", "torch", "numpy")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SavedHead:
-    """A linear head with what it came from; a `SavedModel`."""
+    """A head of fit-head with what it came from; a `SavedModel`."""
 
     name: str
     folder: Path
-    head: LinearHead  # its history is in history.csv
+    head: TrainedHead  # its history is in history.csv
     classes: tuple[str, ...]
     sources: Mapping[str, Mapping[str, str]]  # "train" and, where it was used, "val": see Features.source
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
-        """Always "linear"."""
-        return LINEAR
+        """What `--head` calls it: "linear", "mlp"."""
+        return self.head.config.head
 
     @property
     def command(self) -> str:
@@ -97,18 +94,18 @@ class SavedHead:
         return True
 
     @property
-    def layer(self) -> LinearHead:
+    def layer(self) -> TrainedHead:
         """The head itself."""
         return self.head
 
     @property
-    def output_layer(self) -> OutputLayer:
-        """The head as the last layer of a network."""
+    def output_layer(self) -> OutputLayer | None:
+        """A linear head as the last layer of a network; None where it is more than that."""
         return self.head.output_layer
 
     def facts(self) -> list[tuple[str, str]]:
         """Return all settings in one text, and the steps of the training."""
-        settings = ", ".join(settings_in_words(asdict(self.head.config)))
+        settings = ", ".join(settings_in_words(self.head.config.applicable))
         return [("head", settings), ("steps", f"{self.head.steps:,}")]
 
     def predict(self, features: Features) -> ModelOutput:
@@ -151,12 +148,12 @@ class SavedHead:
         """
         if self.has_diverged:
             raise CacheError(f"head {self.name} diverged: its weights are not finite, and its predictions mean nothing")
-        width = self.head.weight.shape[1]
+        width = self.head.width
         if store.dim not in (None, width):
             raise CacheError(f"head {self.name} takes embeddings of {width}, store {store.name} holds {store.dim}")
 
 
-def save_head(store: FeatureStore, head: LinearHead, train: Features | Streamed, val: Features | None) -> SavedHead:
+def save_head(store: FeatureStore, head: TrainedHead, train: Features | Streamed, val: Features | None) -> SavedHead:
     """Write the folder of one head.
 
     Args:
@@ -175,13 +172,14 @@ def save_head(store: FeatureStore, head: LinearHead, train: Features | Streamed,
     name = head_name(head.config, sources)
     folder = heads_folder(store, train.source["data_set"], train.source["variant"]) / name
     versions = installed_versions(_PACKAGES)
-    tensors = save_tensors({"weight": np.ascontiguousarray(head.weight), "bias": np.ascontiguousarray(head.bias)})
+    tensors = save_tensors({name: np.asarray(array, order="C") for name, array in head.tensors.items()})
     history = history_bytes(head.history)
     document = {
         "format": FORMAT,
         "name": name,
         "config": head.config.recorded,
         "classes": train.classes,
+        **({} if isinstance(head, LinearHead) else {"width": head.width}),
         "steps": head.steps,
         "train": scores_to_json(head.train),
         "val": scores_to_json(head.val),
@@ -205,21 +203,31 @@ def load_head(folder: Path) -> SavedHead:
     tensors = read_tensors(folder / TENSORS, document.sha256, way_out=HEAD.way_out)
     settings: dict[str, Any] = {name: value for name, value in document.config.items() if name not in _DROPPED}
     try:
-        head = LinearHead(
-            config=HeadConfig(**settings),  # which checks every setting
-            weight=tensors.take("weight", np.float32, 2),
-            bias=tensors.take("bias", np.float32, 1),
-            steps=document.steps,
-            history=(),
-            train=scores_from_document(document.train) or Scores(math.nan, math.nan, math.nan),
-            val=scores_from_document(document.val),
-            best_epoch=document.best_epoch,
-        )
+        head = _head(HeadConfig(**settings), document, tensors)  # the config checks every setting
     except (UsageError, TypeError, ValueError) as error:
         raise CacheError(f"{folder}: this head cannot be read by this version: {error}") from None
-    if len(document.classes) != len(head.weight):
-        raise CacheError(f"{folder}: {len(document.classes)} class names for {len(head.weight)} outputs")
+    if len(document.classes) != head.classes:
+        raise CacheError(f"{folder}: {len(document.classes)} class names for {head.classes} outputs")
     return SavedHead(document.name, folder, head, tuple(document.classes), document.sources, document.versions)
+
+
+def _head(config: HeadConfig, document: HeadDocument, tensors: Tensors) -> TrainedHead:
+    """Return a head from its document and its tensors.
+
+    Raises:
+        ValueError: a tensor is missing, or of another type or number of dimensions than it must have.
+    """
+    on_train = scores_from_document(document.train) or Scores(math.nan, math.nan, math.nan)
+    on_val = scores_from_document(document.val)
+    if config.is_linear:
+        weight, bias = tensors.take("weight", np.float32, 2), tensors.take("bias", np.float32, 1)
+        return LinearHead(config, weight, bias, document.steps, (), on_train, on_val, document.best_epoch)
+    if document.width is None:
+        raise ValueError(f"width is missing, the width of an embedding that a head of kind {config.head} takes")
+    return ModuleHead(
+        config, document.width, len(document.classes), tensors.arrays, document.steps, (), on_train, on_val,
+        document.best_epoch,
+    )  # fmt: skip
 
 
 def head_name(config: HeadConfig, sources: Mapping[str, Mapping[str, str]]) -> str:
@@ -243,13 +251,28 @@ def read_history(folder: Path) -> HistoryColumns:
     return read_history_file(folder, _read_document(folder).history_sha256)
 
 
+def load_usable_head(folder: Path) -> SavedHead:
+    """Return the head of a folder whose tensors are those that its settings say; of a module, that takes torch.
+
+    Raises:
+        CacheError: as `load_head`; or a tensor is missing, one too many, or of another type or shape.
+    """
+    saved = load_head(folder)
+    if isinstance(saved.head, ModuleHead):
+        try:
+            saved.head.check_tensors()
+        except ValueError as error:
+            raise CacheError(f"{folder}: this head cannot be read by this version: {error}") from None
+    return saved
+
+
 def check_head(folder: Path) -> None:
     """Hold every file of a head against head.json.
 
     Raises:
         CacheError: one is missing or damaged, or the head is of a newer format.
     """
-    load_head(folder)
+    load_usable_head(folder)
     read_history(folder)
 
 
@@ -261,5 +284,8 @@ def _read_document(folder: Path) -> HeadDocument:
 
 
 KIND: ModelKind = ModelKind(
-    document=DOCUMENT, load=lambda folder, _store, _device: load_head(folder), describe=load_head, check=check_head
+    document=DOCUMENT,
+    load=lambda folder, _store, _device: load_usable_head(folder),
+    describe=load_head,
+    check=check_head,
 )

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from featcache.errors import CacheError
 from featcache.features import Features
-from featcache.heads import LinearHead, OutputLayer, Scores
+from featcache.heads import OutputLayer, Scores
 from featcache.heads.classifiers import ModelOutput, SearchTrial
+from featcache.heads.modules import TrainedHead
 from featcache.store import FeatureStore
 
 FUNCTION = "function"  # the kind of a function of Python; of one whose predictions are kept, "function:NAME"
@@ -38,7 +39,7 @@ class SavedModel(Protocol):
 
     @property
     def kind(self) -> str:
-        """What it is: "linear", "knn", "ridge", "sklearn.svm:SVC"."""
+        """What it is: "linear", "mlp", "knn", "ridge", "sklearn.svm:SVC"."""
 
     @property
     def command(self) -> str:
@@ -46,11 +47,11 @@ class SavedModel(Protocol):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Its settings by name; of a linear head the learning rate and those that differ from the defaults."""
+        """Its settings by name; of a head the learning rate and those that differ from the defaults."""
 
     @property
     def trials(self) -> tuple[SearchTrial, ...]:
-        """The combinations of settings that `featcache fit` tried; none for a linear head."""
+        """The combinations of settings that `featcache fit` tried; none for a head of fit-head."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -85,7 +86,7 @@ class SavedModel(Protocol):
         """Whether `predict` gives probabilities beside the labels."""
 
     @property
-    def layer(self) -> LinearHead | None:
+    def layer(self) -> TrainedHead | None:
         """The head that `featcache fit-head` trained; None where it is another classifier."""
 
     @property

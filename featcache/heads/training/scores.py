@@ -26,6 +26,28 @@ class BatchLogits(NamedTuple):
     answer: Tensor  # int64, the first class with the highest logit
 
 
+def softmax_and_scores_(z: Tensor, truth: Tensor, kept: BatchLogits, offset: Tensor | None = None) -> Tensor:
+    """Turn a batch's logits into probabilities, in place, note what its scores take, and return them.
+
+    Args:
+        z: (heads, classes, rows) logits in bits.
+        truth: (heads, 1, rows) the class of each row.
+        kept: where the scores are noted.
+        offset: (heads, classes, 1), added before the softmax: of the loss, and of no answer.
+    """
+    own, top, total, answer = kept
+    torch.gather(z, 1, truth, out=own)
+    torch.argmax(z, 1, keepdim=True, out=answer)  # the first of equals; nan is higher than any number
+    torch.gather(z, 1, answer, out=top)
+    if offset is not None:
+        z.add_(offset)
+        torch.gather(z, 1, truth, out=own)
+        torch.amax(z, 1, keepdim=True, out=top)
+    z.sub_(top).exp2_()
+    torch.sum(z, 1, keepdim=True, out=total)
+    return z.div_(total)
+
+
 class RowScores:
     """The `BatchLogits` of every row and head of a pass, kept on the device, for up to so many rows."""
 

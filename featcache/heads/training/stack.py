@@ -14,21 +14,23 @@ Heads that standardize are a stack of their own: X is then (x - m) / s, and a he
 m W / s, on rows as they are. Standardized after the product, by the same algebra, what is left of a large mean is its
 rounding, and Adam takes whole steps by that.
 
-`HeadStack` is what both implementations are: `TorchStack` has the step in torch's operations, for GPUs; `NumbaStack`
-has it in compiled loops, for the CPU.
+`HeadStack` is what all implementations are: `TorchStack` has the step in torch's operations, for GPUs; `NumbaStack`
+has it in compiled loops, for the CPU; `ModuleStack` trains heads that are torch modules.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from featcache.heads import HeadConfig, Scores
+from featcache.heads import EpochRow, HeadConfig, LinearHead, Scores
+from featcache.heads.modules import TrainedHead
 from featcache.heads.training.losses import StackLosses
 from featcache.heads.training.optimizers import STACK_ORDER, per_head
 from featcache.heads.training.standardization import FeatureStatistics, Standardizer
@@ -36,6 +38,7 @@ from featcache.heads.training.standardization import FeatureStatistics, Standard
 Floats = npt.NDArray[np.float32]
 Value = TypeVar("Value")
 
+UNSCORED = Scores(math.nan, math.nan, math.nan)
 VECTOR_LANES = 16  # float32s of a vector
 
 LabelledBlocks = Iterator[tuple[Tensor, Tensor]]  # x (rows, dim) and y (rows,), on the device, valid until the next
@@ -93,9 +96,11 @@ class HeadStack(ABC):
         minus_lr: (epochs, steps, heads) float32 on the host, before any plateau.
         clip_norm: (heads, 1, 1), inf for a head without clipping; None where no head clips.
         standardizer: None where rows are learnt from as they are.
+        can_be_recorded: whether an epoch of steps asks the host for nothing (`cuda_graph`).
     """
 
     w: Tensor
+    can_be_recorded = True
 
     def __init__(self, plan: TrainingPlan) -> None:
         configs, classes = plan.configs, len(plan.statistics.class_counts)
@@ -137,6 +142,28 @@ class HeadStack(ABC):
     @abstractmethod
     def score(self, blocks: LabelledBlocks, rows: int) -> list[Scores]:
         """Return the scores on so many rows, by config: of the heads as they are saved, without logit adjustment."""
+
+    def copy_weights(self, head: int) -> Any:
+        """Return a copy of the weights of a config's head, for `restore_weights`."""
+        return self.w[self.position(head)].clone()
+
+    def restore_weights(self, head: int, weights: Any) -> None:
+        """Give a config's head the weights that it had when they were copied."""
+        self.w[self.position(head)] = weights
+
+    def trained_heads(
+        self, histories: Sequence[Sequence[EpochRow]], best_epochs: Sequence[int | None]
+    ) -> list[TrainedHead]:  # fmt: skip
+        """Return the heads, by config, with their histories and best epochs; they have no scores yet."""
+        weight, bias = self.weights_and_biases()
+        return [
+            LinearHead(
+                config, weight[head], bias[head], self.steps * len(history), tuple(history), UNSCORED, None, best_epoch
+            )
+            for head, (config, history, best_epoch) in enumerate(
+                zip(self.by_config(self.configs), histories, best_epochs, strict=True)
+            )
+        ]
 
     def effective_weights(self) -> Tensor:
         """Return the heads as they are saved and meet rows that are not standardized, (heads, classes, width)."""

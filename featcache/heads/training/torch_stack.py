@@ -9,7 +9,7 @@ from torch import Tensor
 from featcache.heads import Scores
 from featcache.heads.training.losses import LOG2_E
 from featcache.heads.training.optimizers import OPTIMIZER_CLASSES
-from featcache.heads.training.scores import RowScores
+from featcache.heads.training.scores import RowScores, softmax_and_scores_
 from featcache.heads.training.stack import EpochChunk, HeadStack, LabelledBlocks, TrainingPlan
 
 MAX_SCORED_LOGITS = 2**20  # held at a time where rows are only scored, over all heads
@@ -83,21 +83,12 @@ class TorchStack(HeadStack):
 
     def _softmax(self, w: Tensor, x: Tensor, truth: Tensor, row_scores: RowScores, *, adjust: bool = True) -> Tensor:
         """Return P (heads, classes, rows), and note the rows' scores on the way; truth (heads, 1, rows)."""
-        own, top, total, answer = row_scores.reserve(len(x))
+        kept = row_scores.reserve(len(x))
         w = w.view(-1, self.width)
         z = self.z[: len(w) * len(x)].view(len(w), -1)
         torch.addmm(z, w, x.t(), beta=0, alpha=LOG2_E, out=z)
-        z = z.view(self.heads, self.classes, -1)
-        torch.gather(z, 1, truth, out=own)
-        torch.argmax(z, 1, keepdim=True, out=answer)  # the first of equals; nan is higher than any number
-        torch.gather(z, 1, answer, out=top)
-        if adjust and self.losses.offset is not None:
-            z.add_(self.losses.offset)
-            torch.gather(z, 1, truth, out=own)
-            torch.amax(z, 1, keepdim=True, out=top)
-        z.sub_(top).exp2_()
-        torch.sum(z, 1, keepdim=True, out=total)
-        return z.div_(total)
+        offset = self.losses.offset if adjust else None
+        return softmax_and_scores_(z.view(self.heads, self.classes, -1), truth, kept, offset)
 
 
 def clip_each_head(d: Tensor, max_norm: Tensor) -> None:

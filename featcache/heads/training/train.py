@@ -1,20 +1,21 @@
-"""Train linear heads side by side: one read of a batch, one matrix product, every head its own settings.
+"""Train heads side by side: one read of a batch, of linear heads one matrix product, every head its own settings.
 
 What a step computes is in `stack`; which rows it sees in `samplers`; what an epoch's score does in `stopping`.
 """
 
-import math
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from featcache.errors import UsageError
 from featcache.features import Features, Streamed
-from featcache.heads import EpochRow, HeadConfig, LinearHead, Scores, score_blocks, score_split
+from featcache.heads import EpochRow, HeadConfig, Scores, score_blocks, score_split
+from featcache.heads.modules import TrainedHead
 from featcache.heads.training.batches import EpochIterator, RowSource, make_row_source, spare_core_for_readers
 from featcache.heads.training.cuda_graph import MAX_RECORDED_STEPS, EpochReplay
 from featcache.heads.training.normalization import normalize_rows
@@ -23,12 +24,10 @@ from featcache.heads.training.standardization import FeatureStatistics, compute_
 from featcache.heads.training.stopping import HeadProgress
 from featcache.heads.training.torch_stack import TorchStack
 
-UNSCORED = Scores(math.nan, math.nan, math.nan)
-
 # Gets the epoch and every head's scores on val so far, and returns the heads (by index) that are to stop.
 EpochCallback = Callable[[int, Sequence[Scores | None]], Collection[int]]
 # Yields every head's scores on val after each epoch, is sent the heads that are to stop, and returns all heads.
-TrainingPass = Generator[list[Scores | None], Collection[int], list[LinearHead]]
+TrainingPass = Generator[list[Scores | None], Collection[int], list[TrainedHead]]
 
 
 def train_heads(
@@ -41,18 +40,18 @@ def train_heads(
     progress: Callable[[int, int], None] | None = None,
     watch: EpochCallback | None = None,
     on_compile: Callable[[], None] = lambda: None,
-) -> list[LinearHead]:
+) -> list[TrainedHead]:
     """Train one head per config; each equals itself trained alone.
 
-    On the CPU to the bit, on any number of threads. Elsewhere to the rounding of torch's products, which the number of
-    heads decides and a training magnifies: 1e-7 to 2e-5 of the weights' norm at learning rates up to 0.03; at 0.3 there
-    is no bound.
+    On the CPU to the bit, a linear head on any number of threads. Elsewhere to the rounding of torch's products, which
+    the number of heads decides and a training magnifies: 1e-7 to 2e-5 of the weights' norm at learning rates up to
+    0.03; at 0.3 there is no bound.
 
     Args:
         train: the rows to learn from; held in memory, on the device where there is one, or read from disk.
         val: scored after every epoch; it decides what patience and a plateau ask for, and changes no other weight.
-        configs: heads that agree in batch_size, epochs, seed, sampler, standardize and normalize see the same batches
-            and are trained in one pass; the others in passes of their own.
+        configs: heads that agree in head, batch_size, epochs, seed, sampler, standardize and normalize see the same
+            batches and are trained in one pass; the others in passes of their own.
         select: the metric that patience goes by: macro_recall, accuracy or loss.
         device: where torch computes.
         progress: called after every epoch with (epochs done, epochs), over all passes.
@@ -83,7 +82,7 @@ def train_heads(
         if progress is not None:
             progress(epochs_done, epochs)
 
-    heads: dict[int, LinearHead] = {}
+    heads: dict[int, TrainedHead] = {}
     with torch.inference_mode(), spare_core_for_readers(train):
         trainings: dict[str, _Training] = {}
         for normalize in dict.fromkeys(config.normalize for config in configs):
@@ -119,7 +118,7 @@ class _Training:
 def _train_group(
     trainings: Mapping[str, _Training], configs: Sequence[HeadConfig], group: Sequence[Sequence[int]],
     watch: EpochCallback | None,
-) -> dict[int, LinearHead]:  # fmt: skip
+) -> dict[int, TrainedHead]:  # fmt: skip
     """Train a group of passes side by side, given by the indices of their heads; return the heads by index.
 
     Args:
@@ -145,7 +144,7 @@ def _train_group(
 
 def _run_passes(
     passes: Sequence[TrainingPass], indices: Sequence[Sequence[int]], watch: EpochCallback | None
-) -> list[list[LinearHead]]:
+) -> list[list[TrainedHead]]:
     """Take passes through their epochs side by side, and return the heads of each.
 
     Args:
@@ -155,7 +154,7 @@ def _run_passes(
     """
     on_val: dict[int, Scores | None] = {}
     to_stop: Collection[int] = ()
-    ended: dict[int, list[LinearHead]] = {}
+    ended: dict[int, list[TrainedHead]] = {}
     for epoch in count():
         for number, (training_pass, own) in enumerate(zip(passes, indices, strict=True)):
             if number in ended:
@@ -181,7 +180,7 @@ def _train_pass(training: _Training, configs: Sequence[HeadConfig]) -> TrainingP
         configs=configs, statistics=training.statistics, rows=len(rows), device=str(rows.device),
         on_compile=training.on_compile,
     )  # fmt: skip
-    with choose_stack(plan.device)(plan) as stack:
+    with choose_stack(plan.device, configs[0])(plan) as stack:
         return (yield from _train_epochs(stack, training, configs))
 
 
@@ -191,14 +190,15 @@ def _train_epochs(stack: HeadStack, training: _Training, configs: Sequence[HeadC
     heads = [HeadProgress(config, training.select) for config in configs]
     needs_val = training.scores_every_epoch or any(c.patience or c.schedule == "plateau" for c in configs)
     history: list[list[EpochRow]] = [[] for _ in configs]
-    best_weights: dict[int, Tensor] = {}  # of the best epoch of heads with patience
+    best_weights: dict[int, Any] = {}  # of the best epoch of heads with patience
 
     def train_epoch(epoch_chunks: EpochIterator) -> list[Tensor]:
         """Train one epoch, and return the labels in the order that was drawn."""
         return stack.train_epoch(epoch_chunks())
 
     steps = first.steps(len(train.y)) // first.epochs  # of an epoch
-    train_or_replay = EpochReplay(train_epoch, train.recorder if steps <= MAX_RECORDED_STEPS else None)
+    is_recorded = stack.can_be_recorded and steps <= MAX_RECORDED_STEPS
+    train_or_replay = EpochReplay(train_epoch, train.recorder if is_recorded else None)
     for epoch, epoch_chunks in enumerate(train.epochs(first), start=1):
         stack.begin_epoch(epoch - 1, [head.lr_factor for head in heads])
         labels = train_or_replay(epoch_chunks)
@@ -211,25 +211,18 @@ def _train_epochs(stack: HeadStack, training: _Training, configs: Sequence[HeadC
             if not head.stopped:
                 history[index].append(EpochRow(epoch, on_train[index], on_val[index]))
                 if head.record_epoch(epoch, on_train[index], on_val[index]):
-                    best_weights[index] = stack.w[stack.position(index)].clone()
+                    best_weights[index] = stack.copy_weights(index)
         for index in (yield on_val) or ():
             heads[index].stop()
         training.end_epoch()
         if all(head.stopped for head in heads):
             break
     for index, weights in best_weights.items():
-        stack.w[stack.position(index)] = weights
-    weight, bias = stack.weights_and_biases()
-    return [
-        LinearHead(
-            config, weight[index], bias[index], steps * len(history[index]), tuple(history[index]), UNSCORED, None,
-            best_epoch=heads[index].best_epoch,
-        )
-        for index, config in enumerate(configs)
-    ]  # fmt: skip
+        stack.restore_weights(index, weights)
+    return stack.trained_heads(history, [head.best_epoch for head in heads])
 
 
-def _with_final_scores(head: LinearHead, train: Features | Streamed, val: Features | None) -> LinearHead:
+def _with_final_scores(head: TrainedHead, train: Features | Streamed, val: Features | None) -> TrainedHead:
     """Return the head with its scores, computed in NumPy as a loaded head computes them: the same numbers."""
     if isinstance(train, Streamed):
         blocks = ((x, train.y[rows]) for x, rows in train.blocks())
@@ -244,11 +237,15 @@ def _with_final_scores(head: LinearHead, train: Features | Streamed, val: Featur
     return replace(head, train=on_train, val=on_val, history=tuple(history))
 
 
-def choose_stack(device: str) -> type[HeadStack]:
-    """Return what computes the steps: compiled loops on the CPU, torch's operations elsewhere.
+def choose_stack(device: str, config: HeadConfig) -> type[HeadStack]:
+    """Return what computes the steps: of linear heads compiled loops on the CPU, torch's operations elsewhere.
 
     The amount of work must not decide it: that depends on the number of heads, and the two round differently.
     """
+    if not config.is_linear:
+        from featcache.heads.training.module_stack import ModuleStack
+
+        return ModuleStack
     if device != "cpu":
         return TorchStack
     from featcache.heads.training.numba_stack import NumbaStack

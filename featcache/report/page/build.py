@@ -7,6 +7,7 @@ from featcache.errors import CacheError
 from featcache.evaluation import UNITS, HeadOnSplit
 from featcache.heads import HeadConfig
 from featcache.heads.saved import describe_model, read_history
+from featcache.recipe import LINEAR
 from featcache.report.page.charts import Curve
 from featcache.report.page.commands import list_commands
 from featcache.report.page.page import Page
@@ -58,7 +59,7 @@ def _configs(head_on_split: HeadOnSplit) -> dict[str, HeadConfig]:
     for name in head_on_split.run.heads:
         with contextlib.suppress(CacheError):
             layer = describe_model(head_on_split.head.folder.parent / name).layer
-            if layer is not None:  # another classifier's run has no linear head among its models
+            if layer is not None:  # another classifier's run has no head of fit-head among its models
                 configs[name] = layer.config
     return configs
 
@@ -80,8 +81,9 @@ def _curves(head_on_split: HeadOnSplit, configs: Mapping[str, HeadConfig]) -> It
 
 
 def _why_no_check(head_on_split: HeadOnSplit) -> str:
-    if head_on_split.head.layer is None:
-        return "Not available: only linear heads are checked, and this is another classifier."
+    if head_on_split.head.kind != LINEAR:
+        kind = "a torch module" if head_on_split.head.layer is not None else "another classifier"
+        return f"Not available: only linear heads have an optimum to be held against, and this is {kind}."
     if head_on_split.run.best != head_on_split.head.name:
         return "Not available: fit-head checks the best head of a sweep, and this is another one of it."
     return "Not available: fit-head ran without the check (--no-check), or the training rows did not fit into memory."

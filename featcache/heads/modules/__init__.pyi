@@ -1,0 +1,6 @@
+from .build import describe_module as describe_module
+from .build import seeded_module as seeded_module
+from .dropout import seed_dropout as seed_dropout
+from .loading import collect_tensors as collect_tensors
+from .module_head import ModuleHead as ModuleHead
+from .module_head import TrainedHead as TrainedHead

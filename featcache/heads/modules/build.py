@@ -1,0 +1,67 @@
+"""The torch module of a head: nothing but torch's own layers, from its settings."""
+
+import torch
+from torch import nn
+
+from featcache.heads import HeadConfig
+from featcache.heads.modules.dropout import Dropout, Perceptron
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
+
+
+def build_module(config: HeadConfig, width: int, classes: int) -> nn.Module:
+    """Return the module of a head, (rows, width) -> (rows, classes), as torch initialises it on the current device.
+
+    Args:
+        config: the head's settings.
+        width: of an embedding.
+        classes: how many there are.
+    """
+    layers: list[nn.Module] = []
+    for units in config.hidden_widths:
+        layers.append(nn.Linear(width, units, bias=not config.batch_norm))  # which takes the mean out again
+        if config.batch_norm:
+            layers.append(nn.BatchNorm1d(units))
+        layers.append(ACTIVATIONS[config.activation]())
+        if config.dropout:
+            layers.append(Dropout(config.dropout))
+        width = units
+    return Perceptron(*layers, nn.Linear(width, classes))
+
+
+def seeded_module(config: HeadConfig, width: int, classes: int) -> nn.Module:
+    """Return the module of a head with the first weights that its seed stands for: the same on every device.
+
+    Args:
+        config: the head's settings.
+        width: of an embedding.
+        classes: how many there are.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)
+        return build_module(config, width, classes)
+
+
+def describe_module(module: nn.Module) -> str:
+    """Return the expression that makes a module of torch's own layers: "torch.nn.Sequential(torch.nn.Linear(…".
+
+    Args:
+        module: as `build_module` returns it.
+    """
+    layers = ", ".join(_describe_layer(layer) for layer in module.children())
+    return f"torch.nn.Sequential({layers})"
+
+
+def _describe_layer(layer: nn.Module) -> str:
+    """Return the expression that makes one layer."""
+    match layer:
+        case nn.Linear():
+            without = ", bias=False" if layer.bias is None else ""
+            arguments = f"{layer.in_features}, {layer.out_features}{without}"
+        case nn.BatchNorm1d():
+            arguments = f"{layer.num_features}"
+        case nn.Dropout():
+            arguments = f"{layer.p:g}"
+        case _:
+            arguments = ""
+    return f"torch.nn.{type(layer).__name__}({arguments})"

@@ -1,0 +1,68 @@
+"""A head as the last part of a network that is exported: a torch module, and what a stranger must know of it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from featcache.heads.modules import ModuleHead
+from featcache.heads.saved import SavedModel
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadModule:
+    """What stands behind the trunk.
+
+    Attributes:
+        module: from embeddings (rows, width) to outputs (rows, classes), for inference.
+        words: the expression of torch that makes such a module.
+        is_layer: whether it is one linear layer, which torchvision's own class has.
+        is_softmax: whether the softmax of the outputs is the model's own probabilities.
+    """
+
+    module: "nn.Module"
+    words: str
+    is_layer: bool
+    is_softmax: bool
+
+
+def make_head_module(saved: SavedModel, temperature: float | None = None) -> HeadModule | None:
+    """Return a model as a torch module; None where it is neither linear nor a torch module.
+
+    Args:
+        saved: a head or a classifier.
+        temperature: what its outputs are divided by, so that their softmax is what `predict` gives; None: by nothing.
+            Where no softmax is taken of them, they are left as they are.
+
+    Raises:
+        ValueError: its tensors are not those of such a head.
+    """
+    import torch
+
+    from featcache.heads.modules import describe_module  # which imports torch
+
+    if isinstance(saved.layer, ModuleHead):
+        module = saved.layer.module()
+        if temperature is not None:
+            _divide_outputs([part for part in module.modules() if isinstance(part, torch.nn.Linear)][-1], temperature)
+        return HeadModule(module, describe_module(module), is_layer=False, is_softmax=True)
+    layer = saved.output_layer
+    if layer is None:
+        return None
+    linear = torch.nn.Linear(layer.weight.shape[1], layer.weight.shape[0], device="meta")
+    state = {"weight": torch.from_numpy(layer.weight), "bias": torch.from_numpy(layer.bias)}
+    linear.load_state_dict(state, assign=True)
+    linear.requires_grad_(requires_grad=False)
+    if temperature is not None and layer.is_softmax:
+        _divide_outputs(linear, temperature)
+    return HeadModule(linear, "torch.nn.Linear", is_layer=True, is_softmax=layer.is_softmax)
+
+
+def _divide_outputs(linear: "nn.Linear", temperature: float) -> None:
+    """Divide what a torch.nn.Linear gives, in double precision; its tensors are replaced, not changed."""
+    import torch
+
+    for name, part in list(linear.named_parameters()):
+        divided = (part.detach().double() / temperature).float()
+        setattr(linear, name, torch.nn.Parameter(divided, requires_grad=False))

@@ -1,0 +1,53 @@
+"""Which head is trained, and the settings of those that are torch modules; `head` has what all heads share."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from featcache.recipe.settings import Setting
+
+LINEAR = "linear"
+_WIDTHS = r"[1-9][0-9]{0,4}(,[1-9][0-9]{0,4}){0,7}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleSettings:
+    """What stands on the embeddings: one linear layer, or a torch module with settings of its own."""
+
+    head: Annotated[
+        Literal["linear", "mlp"],
+        Setting("What is trained on the embeddings: one linear layer, or a multilayer perceptron.", short=""),
+    ] = "linear"
+    hidden: Annotated[
+        str,
+        Setting(
+            "Units of each hidden layer: 2048, or 512,256 for two layers (512x256 in --grid).",
+            several=True,
+            heads=("mlp",),
+            pattern=_WIDTHS,
+            form="one to eight numbers from 1 to 99,999, separated by commas",
+            is_numbers=True,
+        ),
+    ] = "2048"
+    activation: Annotated[
+        Literal["relu", "gelu", "silu", "tanh"],
+        Setting("The function behind each hidden layer.", several=True, heads=("mlp",), short=""),
+    ] = "relu"
+    dropout: Annotated[
+        float,
+        Setting(
+            "The share of a hidden layer's units that each step of the training leaves out.",
+            ge=0,
+            lt=1,
+            several=True,
+            heads=("mlp",),
+        ),
+    ] = 0.0
+    batch_norm: Annotated[
+        bool,
+        Setting(
+            "Normalise each hidden unit over the batch, before its activation.",
+            several=True,
+            heads=("mlp",),
+            short="batchnorm",
+        ),
+    ] = False
