@@ -84,6 +84,7 @@ class HeadOnSplit:
         right, (unit, groups) = predictions.right, predictions.groups
         return replace(
             evaluation,
+            variant=self.request.variant,
             handle=self.choice.handle,
             chosen=self.choice.reason,
             rule=predictions.rule,
