@@ -21,6 +21,7 @@ Elsewhere the weights are random, as the commands say.
 """
 
 import argparse
+import itertools
 import os
 import platform
 import re
@@ -235,29 +236,40 @@ def _first(folder: Path) -> None:
 
 
 ACTIVITIES = ("eating", "interacting_with_phone", "reading_newspaper", "sitting_still", "writing")
+TASKS = ("eat_drink", "read_write", "read_write", "rest", "read_write")  # that the activities belong to
+ACTIONS = (  # in each of them, on which object, and where
+    ("holding", "sandwich", "mouth"), ("holding", "phone", "lap"), ("holding", "newspaper", "lap"),
+    ("resting", "nothing", "lap"), ("writing", "pen", "lap"),
+)  # fmt: skip
+LEVELS = {  # level -> the names of its target columns, and their values during each activity
+    "midlevel": ("activity", ACTIVITIES),
+    "tasklevel": ("activity", TASKS),
+    "objectlevel": ("activity,object,location", [",".join(values) for values in ACTIONS]),
+}
 SUBJECTS, CHUNK, RATE = 6, 45, 15  # people; frames of a chunk; frames a second
 
 
 def _drives(folder: Path) -> None:
-    """Write Drive&Act's folders in small: six people, a video each, and the annotations of three folds."""
+    """Write Drive&Act's folders in small: six people, a video each, and annotations of three folds at three levels."""
     root = folder / "data/drive_and_act"
     order = [(activity, part) for part in range(3) for activity in range(len(ACTIVITIES))]
     for subject in range(1, SUBJECTS + 1):
         _write_video(root / f"kinect_color/vp{subject}/run1.kinect_color.mp4", subject, [place for place, _ in order])
     annotations = root / "iccv_activities_3s/activities_3s/kinect_color"
     annotations.mkdir(parents=True)
-    header = "participant_id,file_id,annotation_id,frame_start,frame_end,activity,chunk_id"
-    for fold in range(3):
+    for fold, level in itertools.product(range(3), LEVELS):
+        columns, values = LEVELS[level]
+        header = f"participant_id,file_id,annotation_id,frame_start,frame_end,{columns},chunk_id"
         test = {2 * fold + 1, 2 * fold + 2}
         val = {(2 * fold + 2) % SUBJECTS + 1}
         for split, people in (("train", set(range(1, SUBJECTS + 1)) - test - val), ("val", val), ("test", test)):
             lines = [
                 f"{subject},vp{subject}/run1.kinect_color,{place},{place * CHUNK},{(place + 1) * CHUNK - 1},"
-                f"{ACTIVITIES[activity]},0"
+                f"{values[activity]},0"
                 for subject in sorted(people)
                 for place, (activity, _) in enumerate(order)
             ]
-            path = annotations / f"midlevel.chunks_90.split_{fold}.{split}.csv"
+            path = annotations / f"{level}.chunks_90.split_{fold}.{split}.csv"
             path.write_text("\n".join([header, *lines]) + "\n")
     (folder / "featcache.toml").write_text(_toml_of("docs/guides/drive-and-act.md"))
 

@@ -47,6 +47,7 @@ HOSTILE = (
     "caf\udce9", "漢字クラス" * 9, "🐜🐝", "x" * 300, "\t=cmd", ":smile:", "é" * 40,
 )  # fmt: skip
 DRIVE_ACT_HEADER = "participant_id,file_id,annotation_id,frame_start,frame_end,activity,chunk_id"
+OBJECT_HEADER = "participant_id,file_id,annotation_id,frame_start,frame_end,activity,object,location,chunk_id"
 
 Rows = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]  # x (rows, dim) and the labels y (rows,)
 
@@ -218,13 +219,21 @@ def scored_head(lr: float, macro_recall: float | None, *, diverged: bool = False
 # Files that users bring
 
 
-def write_annotations(root: Path, *, fold: int = 0, view: str = "kinect_color", **splits: list[str]) -> Path:
+def write_annotations(
+    root: Path,
+    *,
+    fold: int = 0,
+    view: str = "kinect_color",
+    level: str = "midlevel",
+    header: str = DRIVE_ACT_HEADER,
+    **splits: list[str],
+) -> Path:
     """Write lines of Drive&Act's annotations, a file for each split, and return `root`."""
     folder = root / "iccv_activities_3s/activities_3s" / view
     folder.mkdir(parents=True, exist_ok=True)
     for split, lines in splits.items():
-        path = folder / f"midlevel.chunks_90.split_{fold}.{split}.csv"
-        path.write_bytes(("\n".join([DRIVE_ACT_HEADER, *lines]) + "\n").encode("utf-8", "surrogateescape"))
+        path = folder / f"{level}.chunks_90.split_{fold}.{split}.csv"
+        path.write_bytes(("\n".join([header, *lines]) + "\n").encode("utf-8", "surrogateescape"))
     return root
 
 

@@ -21,7 +21,7 @@ from featcache.cli.options import (
     help_of,
     options_of_folds,
 )
-from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
+from featcache.cli.output import echo, echo_json, echo_parts, echo_stderr, open_console, relative_path
 from featcache.errors import name_fold_in_errors
 from featcache.recipe import HeadKeywords, StoreOptions
 
@@ -92,8 +92,7 @@ def _show(fold: int | None, fit: "Fit") -> None:
 
     if fold is not None:
         echo(f"fold {fold}")
-    for part in fit_parts(fit):
-        open_console().print(part, crop=False)
+    echo_parts(fit_parts(fit))
     if fit.best is not None:
         echo(f"head {fit.handles.describe(fit.best.name)}: saved in {relative_path(fit.best.folder)}")
     sys.stdout.flush()  # in a pipe, too, each fold is to be seen as it ends

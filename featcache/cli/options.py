@@ -87,6 +87,14 @@ SplitSeed = Annotated[
 Fold = Annotated[int | None, typer.Option("--fold", help="Of Drive&Act: the published fold, 0, 1 or 2.")]
 View = Annotated[str | None, typer.Option("--view", help="Of Drive&Act: the camera, such as kinect_color.")]
 Stride = Annotated[int | None, typer.Option("--stride", help="Of Drive&Act: take every how-many-th frame of a chunk.")]
+Level = Annotated[
+    str | None,
+    typer.Option("--level", help="Of Drive&Act: which annotations, midlevel (activities), tasklevel or objectlevel."),
+]
+Target = Annotated[
+    str | None,
+    typer.Option("--target", help="Of Drive&Act: the column to predict, where a level has several: --target object."),
+]
 Folds = Annotated[
     str | None, typer.Option("--folds", help="Of Drive&Act: several folds, one after the other, such as 0,1,2.")
 ]
@@ -121,7 +129,7 @@ NoCheck = Annotated[bool, typer.Option("--no-check", help="Leave out the compari
 _DATA = {
     "pipeline": Pipeline, "data": Data, "cache": Cache, "name": Name,
     "val": Val, "test": Test, "split_by": SplitBy, "split_seed": SplitSeed,
-    "fold": Fold, "view": View, "stride": Stride,
+    "fold": Fold, "view": View, "stride": Stride, "level": Level, "target": Target,
 }  # fmt: skip
 _GROUPS: Mapping[Any, Mapping[str, Any]] = {
     DataOptions: _DATA,

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collections.abc import Sequence
+
+    from rich.console import Console, RenderableType
 
 
 def echo(text: str) -> None:
@@ -45,6 +47,17 @@ def open_console(*, stderr: bool = False) -> "Console":
     from featcache.report import PipeSafeConsole
 
     return PipeSafeConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def echo_parts(parts: "Sequence[RenderableType]") -> None:
+    """Print tables and texts on stdout; a command that a text advises gets the data set that was typed."""
+    from rich.text import Text
+
+    from featcache.cli.typed_data import add_data_set
+
+    for part in parts:
+        shown = Text(add_data_set(part.plain)) if isinstance(part, Text) and "`featcache " in part.plain else part
+        open_console().print(shown, crop=False)
 
 
 def relative_path(path: Path) -> str:

@@ -7,7 +7,7 @@ import typer
 from featcache.cli.app import command, refuse_unused
 from featcache.cli.next_command import say_next_after_search
 from featcache.cli.options import CheckSeconds, Device, Json, NoCheck, Only, WithFolder, chosen_check_seconds
-from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
+from featcache.cli.output import echo, echo_json, echo_parts, echo_stderr, open_console, relative_path
 from featcache.recipe import HeadKeywords, StoreOptions
 
 
@@ -41,8 +41,7 @@ def search(
     if as_json:
         echo_json(result.to_json())
     else:
-        for part in search_parts(result):
-            open_console().print(part, crop=False)
+        echo_parts(search_parts(result))
         if result.fit.best is not None:
             best = result.fit.best
             echo(f"head {result.fit.handles.describe(best.name)}: saved in {relative_path(best.folder)}")

@@ -11,7 +11,7 @@ from typing import Any
 
 _TYPED: ContextVar[Mapping[str, Any]] = ContextVar("options of the data set", default={})  # noqa: B039 (never changed)
 _ADVISED = re.compile(r"(`featcache extract|(?:[Rr]un|and) `featcache (?:fit-head|fit|compare)(?= |`))([^`]*)`")
-_FLAGS = ("pipeline", "name", "cache", "fold", "view")
+_FLAGS = ("pipeline", "name", "cache", "fold", "view", "stride", "level", "target")
 
 
 def remember_data_set(options: Mapping[str, Any]) -> None:

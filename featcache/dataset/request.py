@@ -12,12 +12,11 @@ from featcache.dataset.resolution import (
     describe_division,
     divide,
     list_data_sets,
-    override_drive_act,
     read_divisions,
     recognize_recipe,
-    refuse_bad_flags,
     refuse_unnamed,
 )  # fmt: skip
+from featcache.dataset.row_flags import override_drive_act, pick_drive_act_settings, refuse_bad_flags
 from featcache.dataset.split_names import describe_missing_split
 from featcache.dataset.typed_command import Flag, drive_act_flags, split_flags, type_command
 from featcache.errors import CacheError, FeatcacheError
@@ -59,6 +58,8 @@ class DatasetRequest:
     fold: int | None = None  # of Drive&Act; None is the recipe's
     view: str | None = None
     stride: int | None = None
+    level: str | None = None
+    target: str | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -82,8 +83,9 @@ class DatasetRequest:
             refuse_unnamed(recipe.name, self.data_sets())
         division = {"val": self.val, "test": self.test, "by": self.split_by, "seed": self.split_seed}
         typed = {name: value for name, value in division.items() if value is not None}
-        refuse_bad_flags(typed if self.fold is None else {**typed, "fold": self.fold})
-        recipe = override_drive_act(recipe, {"fold": self.fold, "view": self.view, "stride": self.stride})
+        of_drive_act = pick_drive_act_settings(self)
+        refuse_bad_flags({**typed, **of_drive_act})
+        recipe = override_drive_act(recipe, of_drive_act)
         return divide(recipe, typed, lambda: read_divisions(self.folder, self.stat_log, recipe.name))
 
     @property
@@ -124,11 +126,7 @@ class DatasetRequest:
 
     @cached_property
     def variant(self) -> str:
-        """The name of the data set's variant: fold, view, cap, stride, assigned splits.
-
-        Raises:
-            UsageError: as `recipe`.
-        """
+        """The name of the data set's variant; see `listing.name_variant`. Raises as `recipe`."""
         return name_variant(self.recipe)
 
     def key(self, split: str) -> ListingKey:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from featcache.arguments import nearest_name
 from featcache.errors import CacheError, DataError, UsageError
 from featcache.files import StatLog, expand_home
 from featcache.listing import (
@@ -25,7 +24,6 @@ from featcache.recipe import (
     COMMAND_LINE,
     DRIVE_ACT_RECIPE,
     SPLIT_SEEDS,
-    DriveActData,
     FolderData,
     Recipe,
     SplitSection,
@@ -39,8 +37,6 @@ from featcache.store import find_stores
 
 _UNIT = re.compile(r"-(subject|clip|image)-seed([0-9]+)$")  # how the variant of a divided data set ends
 
-UNITS = ("subject", "clip", "image")
-FOLDS = (0, 1, 2)
 Division = Mapping[str, object]  # val, test, by and seed, those that are stated
 
 
@@ -108,54 +104,6 @@ def list_data_sets(cache: Path, stat_log: StatLog) -> dict[str, str]:
             with contextlib.suppress(CacheError):  # `verify` names a damaged listing
                 roots[key[0]] = store.origin(key)[0]
     return roots
-
-
-def refuse_bad_flags(flags: Mapping[str, object]) -> None:
-    """Refuse a value of a flag of the data that is out of its range, by the flag's name.
-
-    Args:
-        flags: the values that were given: val, test, by, seed, fold.
-
-    Raises:
-        UsageError: one is none of what is expected.
-    """
-    for name, value in flags.items():
-        if name in ("val", "test") and not (isinstance(value, int | float) and 0 < value < 1):
-            share = value / 100 if isinstance(value, int | float) and 5 <= value < 100 else 0.15
-            raise UsageError(f"--{name}: found {value}, expected a share above 0 and below 1, such as 0.15").correct(
-                f"--{name}", f"{share:g}"
-            )
-        if name == "by" and value not in UNITS:
-            raise UsageError(f"--split-by: found {value!r}, expected {', '.join(UNITS[:-1])} or {UNITS[-1]}").correct(
-                "--split-by", nearest_name(str(value), UNITS) or UNITS[-1]
-            )
-        if name == "seed" and value not in SPLIT_SEEDS:
-            raise UsageError(f"--split-seed: found {value}, expected a whole number from 0 to {SPLIT_SEEDS[-1]:,}")
-        if name == "fold" and value not in FOLDS:
-            raise UsageError(f"--fold: found {value}, expected 0, 1 or 2").correct("--fold", "0")
-    if sum(float(str(flags.get(name, 0))) for name in ("val", "test")) >= 1:
-        raise UsageError("--val and --test leave nothing to train on; expected shares that add up to less than 1")
-
-
-def override_drive_act(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
-    """Return the recipe with the fold, view and stride that were given; those that are None stay as they are.
-
-    Raises:
-        UsageError: one was given and the data set is not Drive&Act's, or it is out of its range.
-    """
-    given = {name: value for name, value in settings.items() if value is not None}
-    if not given:
-        return recipe
-    if not isinstance(recipe.data, DriveActData):
-        flags = " and ".join(f"--{name}" for name in given)
-        error = UsageError(
-            f"{flags}: {recipe.name} has no folds, views or strides; only the layout drive-act has them. Leave "
-            f"{'it' if len(given) == 1 else 'them'} out."
-        ).correct("--folds", None)
-        for name in given:
-            error = error.correct(f"--{name}", None)
-        raise error
-    return recipe.override("data", **given)
 
 
 def divide(recipe: Recipe, typed: Division, recorded: Callable[[], RecordedDivisions]) -> tuple[Recipe, str]:

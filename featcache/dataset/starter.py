@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featcache.dataset.video_table import PER_SECOND, VideoTable, tabulate_videos
-from featcache.listing import VIDEO_SUFFIXES, RecognizedData, has_split_name, recognize_data
+from featcache.listing import VIDEO_SUFFIXES, RecognizedData, has_one_target, has_split_name, recognize_data, usual_view
 from featcache.media import has_video_decoder
-from featcache.recipe import DRIVE_ACT_RECIPE, name_after
+from featcache.recipe import DRIVE_ACT_RECIPE, LEVELS, name_after
 from featcache.text import counted
 
 _NAMED = 5  # classes in a sentence
@@ -105,7 +105,7 @@ def _describe(data: RecognizedData) -> str:
     if data.kind == "classes":
         return f"{data.path}: images in a folder for each class ({_name_some(data.names)}), without splits."
     if data.kind == "drive-act":
-        return f"{data.path}: Drive&Act, with the annotations of {', '.join(data.names)}."
+        return f"{data.path}: Drive&Act, with the annotations of {', '.join(data.names)} ({', '.join(data.levels)})."
     if data.kind == "table":
         columns = ", ".join(f"{role} in {column!r}" for role, column in data.columns.items())
         return f"{data.path}: a table of images ({columns})."
@@ -116,12 +116,11 @@ def _describe(data: RecognizedData) -> str:
 def _data_lines(data: RecognizedData) -> list[str]:
     """Return the lines of [data]."""
     if data.kind == "drive-act":
-        view = "kinect_color" if "kinect_color" in data.names else data.names[0]
-        others = f"   # here: {', '.join(data.names)}"
         return [
             'layout = "drive-act"',
             _root(data.path),
-            f"view = {_quoted(view)}{others}",
+            f"view = {_quoted(usual_view(data.names))}   # here: {', '.join(data.names)}",
+            *_level_lines(data),
             "fold = 0                # 0, 1 or 2; --fold and --folds 0,1,2 take its place",
             "frames_per_chunk = 49   # a chunk's first frames; 49 gives the published counts",
             "# stride = 15           # of those, every fifteenth",
@@ -143,6 +142,14 @@ def _data_lines(data: RecognizedData) -> list[str]:
         ]
     layout = "<split>/<class>/…/image" if data.kind == "splits" else "<class>/…/image"
     return [f"{_root(data.path)}   # {layout}", *_split_lines(data)]
+
+
+def _level_lines(data: RecognizedData) -> list[str]:
+    """Return the lines of the level of Drive&Act's annotations; a comment where it is the usual one."""
+    usual, *_ = data.levels
+    is_default = usual == LEVELS[0]
+    line = f"{'# ' if is_default else ''}level = {_quoted(usual)}   # here: {', '.join(data.levels)}"
+    return [line] if has_one_target(usual) else [line, '# target = "activity"   # the column that is predicted']
 
 
 def _split_lines(data: RecognizedData) -> list[str]:

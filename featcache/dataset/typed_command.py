@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from featcache.dataset.resolution import division_flags, is_flat_folder
+from featcache.dataset.row_flags import pick_drive_act_settings
 from featcache.errors import UsageError
 from featcache.files import expand_home
 from featcache.recipe import has_local_recipe
@@ -56,9 +57,8 @@ def _flags_of_store(request: "DatasetRequest", name: str) -> list[Flag]:
 
 
 def drive_act_flags(request: "DatasetRequest") -> Iterator[Flag]:
-    """Yield the flags that were typed of Drive&Act's fold, view and stride."""
-    flags = (("--fold", request.fold), ("--view", request.view), ("--stride", request.stride))
-    yield from ((name, value) for name, value in flags if value is not None)
+    """Yield the flags that were typed of Drive&Act's fold, view, stride, level and target."""
+    yield from ((f"--{name}", value) for name, value in pick_drive_act_settings(request).items())
 
 
 def split_flags(request: "DatasetRequest") -> Iterator[Flag]:

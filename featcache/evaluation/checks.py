@@ -5,6 +5,7 @@ from featcache.features import RANDOM_TRUNK, Features
 from featcache.heads.saved import SavedModel, is_function, refuse_other_trunk
 from featcache.listing import find_leaks
 from featcache.store import FeatureStore, ListingKey, is_same_folder
+from featcache.text import counted
 
 _NAMED = 5  # subjects in an error
 
@@ -72,8 +73,9 @@ def _refuse_shared_subjects(store: FeatureStore, features: Features) -> None:
     shared = sorted((trained_on & set(features.subjects)) - {""})
     if shared:
         raise CacheError(
-            f"split {features.split!r} shares {len(shared)} subjects with train ({', '.join(shared[:_NAMED])}): a "
-            f"figure on it would flatter the head. --allow-shared-subjects evaluates all the same."
+            f"split {features.split!r} shares {counted(len(shared), 'subject')} with train "
+            f"({', '.join(shared[:_NAMED])}): a figure on it would flatter the head. --allow-shared-subjects evaluates "
+            f"all the same."
         )
 
 

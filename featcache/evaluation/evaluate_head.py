@@ -87,6 +87,7 @@ class HeadOnSplit:
         right = predictions.right
         return replace(
             evaluation,
+            variant=self.request.variant,
             handle=self.choice.handle,
             chosen=self.choice.reason,
             rule=predictions.rule,

@@ -59,6 +59,7 @@ class Evaluation:
     head: str
     handle: str = ""  # the same as `compare` lists it: "#3 baseline (lr0.1-1a2b3c4d)"; "" where that is not known
     data_set: str
+    variant: str = ""  # of the data set; "" where that is not known
     split: str
     by: str = "image"  # what one row is
     classes: tuple[str, ...]
@@ -183,6 +184,7 @@ class Evaluation:
         return {
             "head": self.head,
             "data_set": self.data_set,
+            "variant": self.variant or None,
             "split": self.split,
             "by": self.by,
             "rows": self.rows,

@@ -41,6 +41,7 @@ from .file_stat import now_ns as now_ns
 from .file_stat import read_file_stat as read_file_stat
 from .file_stat import to_file_stat as to_file_stat
 from .file_stat import wait_while_racy as wait_while_racy
+from .home import contract_home as contract_home
 from .home import expand_home as expand_home
 from .lock import hold_lock as hold_lock
 from .lock import hold_store as hold_store

@@ -1,6 +1,8 @@
 """Paths as a person types them: a tilde at the start stands for a home folder, wherever a path is taken from."""
 
 import os
+import re
+from collections.abc import Callable
 
 from featcache.errors import UsageError
 
@@ -33,3 +35,18 @@ def expand_home(path: str | os.PathLike[str]) -> str:
         f"{text}: {user!r} at the start stands for a home folder, but {problem}; "
         f"write the whole path, or ./{text} where the name begins with a tilde"
     )
+
+
+def contract_home(text: str, *, escape: Callable[[str], str] = str) -> str:
+    """Return a text in which every path below the home folder of the user begins with a tilde: "~/photos".
+
+    It is for what is shared: another reader need not know what the home folder, and so the user, is called.
+
+    Args:
+        text: A path, or a text of any length that has paths in it.
+        escape: Returns a path as it is written in the text, such as with the entities of HTML.
+    """
+    home = os.path.expanduser("~").rstrip("/")
+    if not os.path.isabs(home) or escape(home) not in text:
+        return text
+    return re.sub(rf"(?<![A-Za-z0-9+/=_.-]){re.escape(escape(home))}(?=/|[^A-Za-z0-9+=_.-]|$)", "~", text)

@@ -1,5 +1,8 @@
-from .drive_act import ANNOTATIONS as ANNOTATIONS
-from .drive_act import find_views as find_views
+from .drive_act_annotations import has_one_target as has_one_target
+from .drive_act_annotations import refuse_unnamed_target as refuse_unnamed_target
+from .drive_act_files import ANNOTATIONS as ANNOTATIONS
+from .drive_act_files import find_views as find_views
+from .drive_act_files import usual_view as usual_view
 from .flat_folder import has_split_name as has_split_name
 from .flat_folder import is_flat as is_flat
 from .folder import find_splits as find_splits
@@ -30,6 +33,7 @@ from .sources import list_data_settings as list_data_settings
 from .sources import locate_root as locate_root
 from .sources import name_variant as name_variant
 from .sources import resolve_source as resolve_source
+from .sources import title_data_set as title_data_set
 from .split_assignment import AssignedSplits as AssignedSplits
 from .split_assignment import group_rows as group_rows
 from .videos import find_videos as find_videos

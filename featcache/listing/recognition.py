@@ -9,7 +9,7 @@ from typing import Literal
 from featcache.errors import DataError
 from featcache.files import nearest_path
 from featcache.listing import sheet
-from featcache.listing.drive_act import ANNOTATIONS, find_views
+from featcache.listing.drive_act_files import ANNOTATIONS, find_levels, find_views, usual_view
 from featcache.listing.flat_folder import has_split_name, is_flat, list_folders
 from featcache.listing.folder import find_splits
 from featcache.listing.leftovers import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -38,6 +38,7 @@ class RecognizedData:
     path: str  # of its folder, or of the table
     names: tuple[str, ...] = ()  # the splits, the classes, or the views
     columns: Mapping[str, str] = field(default_factory=dict)  # of a table: path, label, split, … -> the column
+    levels: tuple[str, ...] = ()  # of Drive&Act: those that the usual view has
     has_clips: bool = False  # whether images lie in folders below their class
 
 
@@ -76,7 +77,8 @@ def recognize_data(path: str) -> RecognizedData:
 def _recognize_folder(path: str) -> RecognizedData | None:
     """Return what lies in a folder itself; None where it is nothing that is known."""
     if views := find_views(os.path.join(path, *ANNOTATIONS.split("/"))):
-        return RecognizedData(kind="drive-act", path=path, names=tuple(views))
+        levels = find_levels(os.path.join(path, *ANNOTATIONS.split("/")), usual_view(views))
+        return RecognizedData(kind="drive-act", path=path, names=tuple(views), levels=tuple(levels))
     try:
         names = find_splits(path)
     except DataError:

@@ -1,15 +1,18 @@
 """From a recipe to its data set: where the rows come from, and under which name and settings they are kept."""
 
 import os
+import re
 from collections.abc import Mapping
 from typing import assert_never
 
-from featcache.listing.drive_act import ANNOTATIONS, DriveAct
+from featcache.listing.drive_act import DriveAct
+from featcache.listing.drive_act_annotations import has_one_target
+from featcache.listing.drive_act_files import ANNOTATIONS
 from featcache.listing.folder import Folder
 from featcache.listing.source import DataSource
 from featcache.listing.split_assignment import AssignedSplits
 from featcache.listing.table import Table
-from featcache.recipe import FRAMES, VIDEOS, DriveActData, FolderData, Recipe, TableData, UnknownData
+from featcache.recipe import ACTIVITY, FRAMES, LEVELS, VIDEOS, DriveActData, FolderData, Recipe, TableData, UnknownData
 
 _NO_GROUPS: Mapping[str, str] = {}
 
@@ -39,7 +42,7 @@ def resolve_source(recipe: Recipe, assigned: Mapping[str, str] = _NO_GROUPS) -> 
 
 
 def name_variant(recipe: Recipe) -> str:
-    """Return the name of the variant that the recipe asks for: fold, view, cap, stride, assigned splits.
+    """Return the name of the variant that the recipe asks for: fold, view, cap, stride, level, target, assigned splits.
 
     Args:
         recipe: Its `data` section is read.
@@ -49,10 +52,30 @@ def name_variant(recipe: Recipe) -> str:
     if isinstance(data, DriveActData):
         parts = [f"fold{data.fold}", data.view, str(data.frames_per_chunk or "all")]
         parts += [f"stride{data.stride}"] if data.stride != 1 else []
+        parts += [data.level] if data.level != LEVELS[0] else []
+        parts += [re.sub(r"[^A-Za-z0-9._]+", "_", target)[:40]] if (target := _stated_target(data)) else []
     if data.split is not None:
         parts += [f"{name}{share:g}" for name, share in data.split.shares.items() if name != "train"]
         parts += [data.split.by, f"seed{data.split.seed}"]
     return "-".join(parts)
+
+
+def title_data_set(data_set: str, variant: str, *, all_folds: bool = False) -> str:
+    """Return the data set as a heading names it: with its variant where it has several, "daa · fold0-kinect_color-49".
+
+    Args:
+        data_set: Its name.
+        variant: That of its variant; "" where that is not known.
+        all_folds: Whether the heading is of several folds: the variant is that of one.
+    """
+    shown = re.sub(r"^fold[0-9]+-", "", variant) if all_folds else variant
+    is_whole = not variant or variant.split("-")[0] == "all"  # as it is, or with splits that featcache made
+    return data_set if is_whole else f"{data_set} · {shown}"
+
+
+def _stated_target(data: DriveActData) -> str | None:
+    """Return the column that is predicted, where it is stated and not the only one of its level."""
+    return None if data.target == ACTIVITY and has_one_target(data.level) else data.target
 
 
 def list_data_settings(recipe: Recipe, *, videos: bool | None = None) -> dict[str, str]:
@@ -72,6 +95,8 @@ def list_data_settings(recipe: Recipe, *, videos: bool | None = None) -> dict[st
             settings["annotations"] = os.path.relpath(annotations, root)
             usual = {None: "", True: VIDEOS, False: FRAMES}[videos]
             settings["frames"] = data.frames or data.videos or usual
+            if target := _stated_target(data):  # a variant's name has what of it a folder can be called
+                settings["target"] = target
         case TableData():
             settings |= {
                 "table": os.path.basename(data.table),

@@ -182,6 +182,8 @@ def open_head(
         "fold",
         "view",
         "stride",
+        "level",
+        "target",
     )
     unused = [f"--{name.replace('_', '-')}" for name in names if options.get(name) is not None]
     notes = (f"{' and '.join(unused)} has no effect: the head's folder says where it belongs",)

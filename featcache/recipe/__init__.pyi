@@ -1,5 +1,7 @@
 from .classifiers import SHORT_NAMES as SHORT_NAMES
 from .classifiers import SKLEARN as SKLEARN
+from .data import ACTIVITY as ACTIVITY
+from .data import LEVELS as LEVELS
 from .data import DriveActData as DriveActData
 from .data import FolderData as FolderData
 from .data import SplitSection as SplitSection

@@ -12,6 +12,9 @@ from featcache.recipe.sections import PathText, Section, Text
 _Share = Annotated[float, Field(gt=0, lt=1)]  # of the data set's rows
 _Rows = Annotated[int, Field(ge=1, le=99_999)]
 
+LEVELS = ("midlevel", "tasklevel", "objectlevel")  # of Drive&Act's annotations; the first is the default
+ACTIVITY = "activity"  # the column that midlevel and tasklevel have to predict
+
 
 class SplitSection(Section):
     """The splits that a data set lacks: `val` and `test` are taken from its train split."""
@@ -70,6 +73,17 @@ class DriveActData(DataSection):
         str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,23}$", description="The camera, such as kinect_color.")
     ]
     fold: Annotated[int, Field(ge=0, le=2, description="The published fold: 0, 1 or 2.")]
+    level: Annotated[
+        Literal["midlevel", "tasklevel", "objectlevel"],
+        Field(description="Which annotations: those of activities, of tasks, or of actions with their objects."),
+    ] = "midlevel"
+    target: Annotated[
+        Text | None,
+        Field(
+            description="The column of the annotations that is predicted, where a level has several; objectlevel has "
+            'them, the others have "activity".'
+        ),
+    ] = None
     frames_per_chunk: Annotated[
         _Rows | None, Field(description="How many of a chunk's first frames are taken; by default all.")
     ] = None

@@ -25,6 +25,8 @@ class DataOptions(TypedDict, total=False):
     fold: int | None  # of Drive&Act: the published fold
     view: str | None  # of Drive&Act: the camera
     stride: int | None  # of Drive&Act: frames from one row of a chunk to the next
+    level: str | None  # of Drive&Act: midlevel, tasklevel or objectlevel
+    target: str | None  # of Drive&Act: the column that is predicted, where a level has several
 
 
 class StoreOptions(DataOptions, total=False):

@@ -30,7 +30,7 @@ def flag_sentence(problem: Mapping[str, Any], top_keys: Iterable[str]) -> str:
     """
     key, *_ = [part for part in problem["loc"][1:] if isinstance(part, str) and part not in LAYOUTS] or problem["loc"]
     place, colon, rest = problem_sentence(problem, top_keys).partition(": ")
-    is_flag = problem["loc"][0] in (*_DECLARED, "name") or key in ("stride", "view", "fold")
+    is_flag = problem["loc"][0] in (*_DECLARED, "name") or key in ("fold", "view", "stride", "level", "target")
     return f"--{str(key).replace('_', '-')}{colon}{rest}" if is_flag else f"{place}{colon}{rest}"
 
 
@@ -115,7 +115,9 @@ def _advice(location: Location, layout: str, top_keys: Iterable[str]) -> str:
     owners = dict.fromkeys(name for name, keys in _keys_of_sections() if key in keys and name != _dotted(section))
     if nearest_name(key, known) is None and owners:
         return f"it belongs to {' or '.join(f'[{name}]' for name in owners)}"
-    return suggest_name(key, known)
+    layouts = [name for name in LAYOUTS if layout and name != layout and key in LAYOUTS[name].model_fields]
+    elsewhere = f"; only the layout {' or '.join(layouts)} has it" if layouts and section == ("data",) else ""
+    return f"{suggest_name(key, known)}{elsewhere}"
 
 
 def _sections(layout: str) -> dict[str, type[BaseModel]]:

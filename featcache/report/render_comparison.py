@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from featcache.evaluation import ComparedHead, Comparison
+from featcache.listing import title_data_set
 from featcache.report.columns import Column, FittingTable
 from featcache.report.tables import blank_if_undefined, disarm_formula, save_rows
 from featcache.text import UNDEFINED, counted, decimal, percent, printable
@@ -24,7 +25,8 @@ def comparison_parts(comparison: Comparison, width: int) -> Iterator[RenderableT
     """
     heads = comparison.heads
     splits = ", ".join(sorted({head.split for head in heads}))
-    yield Text(f"{printable(comparison.data_set)}: {counted(len(heads), 'head')}, scores on {splits}")
+    data_set = printable(title_data_set(comparison.data_set, comparison.variant))
+    yield Text(f"{data_set}: {counted(len(heads), 'head')}, scores on {splits}")
     columns = [*_name_columns(comparison), *_word_columns(heads, wide=width >= WIDE), *_figure_columns(heads)]
     yield FittingTable(columns, "--csv FILE and --json have them all")
     for note in comparison.notes:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from featcache.evaluation import FoldsEvaluation, PairedEvaluation
+from featcache.listing import title_data_set
 from featcache.metrics import Interval
 from featcache.report.console import print_parts
 from featcache.report.name_table import LEAST_NAME, NARROW
@@ -40,7 +41,8 @@ def pair_parts(pair: PairedEvaluation, width: int) -> list[RenderableType]:
     """Return the figures of both heads, and the differences with their intervals; classes with the worst first."""
     first, second, intervals = pair.first, pair.second, pair.intervals
     heads = [Text(printable(f"{letter}: {side.sentence}")) for letter, side in (("A", first), ("B", second))]
-    title = " · ".join(printable(name) for name in (first.data_set, first.split, first.unit))
+    data_set = title_data_set(first.data_set, first.variant)
+    title = " · ".join(printable(name) for name in (data_set, first.split, first.unit))
     figures = _table(("", "A", "B", "A - B", "95 %"))
     for name, values, interval in (
         ("accuracy", (first.accuracy, second.accuracy, pair.accuracy), intervals.accuracy),
@@ -65,7 +67,8 @@ def folds_parts(folds: FoldsEvaluation, width: int) -> list[RenderableType]:
     """Return the average, each fold's own figures with its head, and the average recall of each class."""
     first = folds.folds[0]
     numbered = list(zip(folds.numbers, folds.folds, strict=True))
-    title = f"{printable(first.data_set)} · {printable(first.split)} · {first.unit} · {len(numbered)} folds"
+    data_set = title_data_set(first.data_set, first.variant, all_folds=True)
+    title = f"{printable(data_set)} · {printable(first.split)} · {first.unit} · {len(numbered)} folds"
     figures = _table(("", "macro recall", "95 %", "accuracy", f"{first.by}s"))
     for number, fold in numbered:
         interval = fold.intervals.macro_recall if fold.intervals else None

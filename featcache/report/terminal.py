@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from featcache.evaluation import Evaluation
+from featcache.listing import title_data_set
 from featcache.report.console import print_parts
 from featcache.report.ink import legible_ink
 from featcache.report.name_table import NARROW, name_table
@@ -51,7 +52,8 @@ def evaluation_parts(evaluation: Evaluation, width: int, *, written: bool = Fals
 
 def _headline(evaluation: Evaluation, width: int) -> RenderableType:
     """Return whose evaluation it is, and its figures."""
-    title = " · ".join(printable(name) for name in (evaluation.data_set, evaluation.split))
+    data_set = title_data_set(evaluation.data_set, evaluation.variant)
+    title = " · ".join(printable(name) for name in (data_set, evaluation.split))
     lines = [Text(shorten(title, width), style="bold"), Text(printable(evaluation.sentence))]
     lines.append(Text(counted(evaluation.rows, evaluation.by) + _left_out(evaluation)))
 

@@ -1,5 +1,7 @@
 """How names and values from strangers are shown: inert on the terminal, cut to a width."""
 
+from collections.abc import Sequence
+
 
 def printable(name: str) -> str:
     r"""Return a name as it is safe to show: what a terminal would act on, or hide, stands as its escape.
@@ -51,3 +53,12 @@ def value_text(value: object, longest: int = 80) -> str:
     if len(text) > longest and isinstance(value, int):
         return f"a number of {len(str(abs(value))):,} digits"
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def enumerate_words(words: Sequence[str]) -> str:
+    """Return words as in a sentence: "a", "a and b", "a, b and c".
+
+    Args:
+        words: In their order; none gives "".
+    """
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

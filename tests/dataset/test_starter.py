@@ -74,6 +74,19 @@ def test_drive_act_by_its_annotations(tmp_path):
     }
 
 
+def test_the_levels_of_drive_act_are_named(tmp_path):
+    """Midlevel is the default and a comment; where it is not there, the recipe names the level that is."""
+    folder = "iccv_activities_3s/activities_3s/inner_mirror"
+    laid(tmp_path, *(f"{folder}/{level}.chunks_90.split_0.train.csv" for level in ("objectlevel", "midlevel")))
+    recipe, understood = recipe_for(tmp_path)
+    assert "inner_mirror (midlevel, objectlevel)" in understood
+    assert '# level = "midlevel"   # here: midlevel, objectlevel' in write_starter(str(tmp_path)).text
+    (tmp_path / folder / "midlevel.chunks_90.split_0.train.csv").unlink()
+    recipe, _ = recipe_for(tmp_path)
+    assert recipe.model_dump(include={"data": {"level"}}) == {"data": {"level": "objectlevel"}}
+    assert "# target = " in write_starter(str(tmp_path)).text
+
+
 def test_videos_get_the_command_that_writes_their_frames(tmp_path):
     """The next command makes frames of them, and the recipe is of the folder where these will lie."""
     laid(tmp_path / "clips", "ants/run1.mp4", "bees/run2.mov")

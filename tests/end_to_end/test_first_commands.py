@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.builders import write_annotations
+from tests.builders import OBJECT_HEADER, write_annotations
 from tests.conftest import Nano, Ran, write_images
 
 Run = Callable[..., Ran]
@@ -84,6 +84,37 @@ def test_init_writes_a_recipe_once(run: Run, tmp_path: Path) -> None:
     assert counted.err.count("featcache.toml") == 1
     again = run("init", "photos")
     assert (again.code, "stays as it is" in again.err, recipe.read_text()) == (2, True, text)
+
+
+def test_a_level_of_drive_act_by_a_flag(run: Run, nano: Nano, tmp_path: Path) -> None:
+    """--level stands in every command that an answer ends with; a level that is misspelt, that is not here, that has
+    several columns, or that another data set cannot have is one sentence, and a command that works where there is one.
+    """
+    root = write_drives(tmp_path / "drives")
+    rows = [("1,vp{0}/run.kinect_color,{1},{1},{1},open,{2},seat,0", frame, "ab"[frame % 2]) for frame in range(6)]
+    for person, split in enumerate(("train", "val", "test"), start=1):
+        lines = [f"{person}{row[1:].format(person, frame, name)}" for row, frame, name in rows]
+        write_annotations(root, level="objectlevel", header=OBJECT_HEADER, **{split: lines})
+    wrong = run("data", root, "--level", "objekt")
+    assert (wrong.code, "did you mean objectlevel?" in wrong.err) == (2, True)
+    several = run(*shlex.split(re.findall(r"^try: featcache (.*)$", wrong.err, re.MULTILINE)[0]))
+    assert (several.code, "columns that can be predicted: activity, object and location" in several.err) == (2, True)
+    told = run("extract", root, "--level", "objectlevel", "--target", "object", *nano.flags)
+    assert "note: objectlevel: the classes are those of the column 'object'" in told.err
+    for extra in (("--epochs", 2, "--no-check"), ()):
+        (words,) = re.findall(r"^next: featcache (.*)$", told.out, re.MULTILINE)
+        assert "--level objectlevel --target object" in words
+        told = run(*shlex.split(words), *extra)
+        assert told.code == 0, told.err
+    assert "-objectlevel-object" in told.out
+    absent = run("extract", root, "--level", "tasklevel", *nano.flags)
+    assert absent.code == 4
+    assert "no annotations of the level tasklevel; found midlevel and objectlevel" in absent.err
+    write_images(tmp_path / "here", {"photos": {"0": 4, "1": 4}})
+    other = run("data", "photos", "--level", "tasklevel")
+    assert (other.code, "--level: photos has no levels; only the layout drive-act has them" in other.err) == (2, True)
+    assert "try: featcache data photos\n" in other.err
+    assert "(midlevel, objectlevel)" in run("init", root).out
 
 
 def test_all_folds_of_drive_act_from_its_folder_alone(run: Run, nano: Nano, tmp_path: Path) -> None:

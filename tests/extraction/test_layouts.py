@@ -71,6 +71,28 @@ def test_a_second_fold_embeds_only_what_the_first_did_not_hold(drives, trunk, tm
     assert not any(summary.cuts for summaries in found for summary in summaries)
 
 
+def test_a_second_level_embeds_nothing_and_has_heads_of_its_own(drives, trunk):
+    """Frames are shared: tasklevel adds listings, no embedding; its heads, classes and tables are never midlevel's."""
+    tasks = {"train": ["1,vp1/run,9,0,3,resting,0", "1,vp1/run,9,4,5,working,1"], "val": ["2,vp2/run,9,0,5,working,0"]}
+    write_annotations(drives, level="tasklevel", **tasks)
+    options = {"pipeline": fold_of(drives, 0), "cache": trunk["cache"]}
+    featcache.extract(pipeline=options["pipeline"], settings=SETTINGS, **trunk)
+    shards = set(Path(trunk["cache"]).glob("stores/*/shards/*"))
+    second = featcache.extract(pipeline=options["pipeline"], level="tasklevel", settings=SETTINGS, **trunk)
+    assert [(summary.rows, summary.embedded, summary.engine) for summary in second] == [(6, 0, ""), (6, 0, "")]
+    assert set(Path(trunk["cache"]).glob("stores/*/shards/*")) == shards
+    fits = [
+        featcache.fit_head(0.1, **options, level=level, epochs=2, check_seconds=None)
+        for level in ("midlevel", "tasklevel")
+    ]
+    assert [fit.best.classes for fit in fits] == [("sitting", "writing"), ("resting", "working")]
+    tables = [featcache.compare(**options, level=level) for level in ("midlevel", "tasklevel")]
+    assert [[head.name for head in table.heads] for table in tables] == [[fit.best.name] for fit in fits]
+    assert [table.variant for table in tables] == [
+        "fold0-kinect_color-all", "fold0-kinect_color-all-tasklevel",
+    ]  # fmt: skip
+
+
 def test_a_frame_that_is_not_on_disk_is_a_row_that_fails(drives, trunk, tmp_path):
     """A missing frame is named at extract, and its row left out of the features; the rest stays aligned."""
     (drives / "vp1/run/img_000001.png").unlink()

@@ -8,7 +8,7 @@ import pytest
 
 from featcache.dataset.request import DatasetRequest
 from featcache.errors import FeatcacheError, UsageError
-from featcache.files.home import expand_home
+from featcache.files.home import contract_home, expand_home
 from featcache.listing.sources import locate_root
 from featcache.prediction.images import find_images
 from featcache.recipe import check_recipe, resolve_recipe
@@ -111,6 +111,18 @@ def test_no_command_makes_a_folder_named_tilde(home, tmp_path, run, words):
     assert not list((tmp_path / "here").iterdir())
     assert "~" not in ran.out + ran.err
     assert (home / "x.csv").exists() == (words[0] == "data")
+
+
+@pytest.mark.parametrize(
+    ("text", "contracted"),
+    [
+        ("in {}/a b and {}", "in ~/a b and ~"), ("{}x/y", "{}x/y"), ("/mnt{}/y", "/mnt{}/y"), ('"{}/x"', '"~/x"'),
+        ("AB+{}/CD", "AB+{}/CD"),
+    ],
+)  # fmt: skip
+def test_paths_below_the_home_folder_begin_with_a_tilde(home, text, contracted):
+    """In a text that is shared; a path that only resembles one stays as it is, and so does what is no path."""
+    assert contract_home(text.format(home, home)) == contracted.format(home, home)
 
 
 def test_files_that_the_library_writes_are_expanded(home, tmp_path):

@@ -36,6 +36,7 @@ def test_daa_is_complete(tmp_path, monkeypatch):
         "fold": 0,
         "frames_per_chunk": 49,
         "stride": 1,
+        "level": "midlevel",
     }
     assert name_variant(found) == "fold0-kinect_color-49"
 
@@ -72,6 +73,7 @@ def test_every_problem_of_a_layout_is_named_at_once():
 def test_a_key_of_another_layout_is_unknown():
     """An image folder has no fold, a table no view."""
     assert "data.fold: unknown key; expected layout, root, split" in refused(root="x", fold=0)
+    assert refused(root="x", level="tasklevel").endswith("layout, root, split; only the layout drive-act has it")
     assert "data.view: unknown key" in refused(**TABLE, view="x")
     assert "data.table: missing" in refused(layout="table", root="x")
 

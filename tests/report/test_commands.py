@@ -1,5 +1,6 @@
 """The commands that a page prints make the head and its report again."""
 
+import html
 import json
 import os
 import re
@@ -103,6 +104,20 @@ def test_a_classifier_is_made_again_in_an_empty_folder(odd):
     assert again.parent.name == fitted.name
     name = "predictions-test.safetensors"
     assert (again.parent / name).read_bytes() == (fitted.folder / name).read_bytes()
+
+
+def test_a_page_names_no_home_folder(odd, monkeypatch):
+    """Paths below it begin with a tilde, whatever a shell makes of the rest; the commands work when pasted."""
+    monkeypatch.setenv("HOME", str(odd))
+    where = {"data": str(odd / "my pictures"), "cache": str(odd / "kept")}
+    featcache.extract(**where, **RANDOM)
+    fitted = featcache.fit("ridge", **where).best
+    featcache.save_report("page.html", fitted.name, **where)
+    page = (odd / "page.html").read_text("utf-8")
+    assert (odd.name in html.unescape(page), "~/my pictures" in page) == (False, True)
+    commands = build_page(predict_on_split(DatasetRequest(**where), fitted.name)).commands
+    assert all("--data ~/'my pictures' --cache ~/kept" in line for line in commands)
+    paste(commands, odd / "pasted")
 
 
 def test_every_combination_that_was_tried_is_typed(odd):

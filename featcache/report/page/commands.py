@@ -204,7 +204,13 @@ def _text(value: object) -> str:
 
 
 def _quoted(word: str) -> str:
-    """Return a word as a shell takes it; with escapes where a terminal or a page could not show it as it is."""
+    """Return a word as a shell takes it; with escapes where a terminal or a page could not show it as it is.
+
+    A path below the home folder begins with a tilde, which the shell expands: a page that is shared names no user.
+    """
+    home = os.path.join(os.path.expanduser("~"), "")
+    if len(home) > 1 and os.path.isabs(home) and len(word) > len(home) and word.startswith(home):
+        return f"~/{_quoted(word.removeprefix(home))}"
     if word.isascii() and word.isprintable():
         return shlex.quote(word)
     if word.isprintable() and "\\" not in word:

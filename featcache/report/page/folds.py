@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 import featcache
 from featcache.evaluation import UNITS, Evaluation, FoldsEvaluation, HeadOnSplit
+from featcache.files import contract_home
+from featcache.listing import title_data_set
 from featcache.recipe import absolute_pipeline
 from featcache.report import check_destination, interval_text, save_bytes
 from featcache.report.page import charts
@@ -36,6 +38,7 @@ def save_folds_html(folds: FoldsEvaluation, heads: Mapping[int, HeadOnSplit], pa
     html = page.render(
         folds=folds,
         first=first,
+        data_title=title_data_set(first.data_set, first.variant, all_folds=True),
         rows=[_row(number, fold) for number, fold in zip(folds.numbers, folds.folds, strict=True)],
         classes=_classes(folds),
         matrix=matrix_rows(_together(folds), {}),
@@ -45,7 +48,7 @@ def save_folds_html(folds: FoldsEvaluation, heads: Mapping[int, HeadOnSplit], pa
         f"form-action 'none'",
         style=Markup(style),  # noqa: S704 (ours)
     )
-    save_bytes(path, html.encode())
+    save_bytes(path, contract_home(html, escape=escape).encode())
 
 
 def _row(number: int, fold: Evaluation) -> dict[str, Any]:
@@ -85,6 +88,7 @@ def _command(folds: FoldsEvaluation, heads: Mapping[int, HeadOnSplit]) -> str:
     where: list[Flag] = [("--pipeline", recipe), ("--data", root), ("--name", request.name), ("--cache", request.cache)]
     where += [("--store", request.store), ("--arch", request.arch), ("--layer", request.layer)]
     where += [("--weights", request.weights), ("--precision", request.precision)]
+    where += [flag for flag in request.data_flags() if flag[0] != "--fold"]
     options: list[Flag] = [("--folds", ",".join(map(str, folds.numbers))), ("--split", first.split)]
     options += [("--by", first.by)] if first.by != UNITS[0] else []
     options += [("--clip-rule", first.rule)] if first.rule else []

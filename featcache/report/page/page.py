@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FunctionLoader
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from featcache.evaluation import Evaluation, SplitPredictions
+from featcache.files import contract_home
+from featcache.listing import title_data_set
 from featcache.metrics import LEVEL, Calibration, explain_too_few
 from featcache.report import (
     check_destination,
@@ -58,6 +60,11 @@ class Page:
     provenance: tuple[tuple[str, str], ...] = ()  # what else one must know to make it again: hashes, versions
     recipe: str = ""  # as JSON
 
+    @property
+    def data_title(self) -> str:
+        """The data set, and its variant where it has several."""
+        return title_data_set(self.evaluation.data_set, self.evaluation.variant)
+
 
 def save_html(
     page: Page,
@@ -86,11 +93,11 @@ def save_html(
 
 
 def render_html(page: Page, gallery: Gallery) -> str:
-    """Return the HTML of a page with its thumbnails."""
+    """Return the HTML of a page with its thumbnails; paths below the home folder begin with a tilde."""
     style, script = read_style(page.evaluation.classes), read_part("script.js")
     template = make_environment().get_template("page.html")
     evaluation = page.evaluation
-    return template.render(
+    html = template.render(
         page=page,
         evaluation=evaluation,
         units=[evaluation] + ([evaluation.beside] if evaluation.beside else []),
@@ -114,6 +121,7 @@ def render_html(page: Page, gallery: Gallery) -> str:
         gallery=gallery,
         dash=UNDEFINED,
     )
+    return contract_home(html, escape=escape)
 
 
 def read_part(name: str) -> str:

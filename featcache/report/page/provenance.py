@@ -9,6 +9,7 @@ from typing import Any
 
 import featcache
 from featcache.evaluation import HeadOnSplit
+from featcache.files import contract_home
 from featcache.heads.saved import SavedModel, is_function, settings_in_words
 from featcache.store import FeatureStore
 from featcache.trunks import DECODERS, PRECISION
@@ -76,7 +77,8 @@ def describe_recipe(head_on_split: HeadOnSplit) -> str:
         made = {name: value for name, value in asdict(head.layer.config).items() if name in section}
         listed = {name: [value] if isinstance(section[name], list) else value for name, value in made.items()}
         document["head"] = section | listed
-    return json.dumps(document, indent=2, ensure_ascii=True, default=str)
+    text = json.dumps(document, indent=2, ensure_ascii=True, default=str)
+    return contract_home(text, escape=lambda path: json.dumps(path)[1:-1])
 
 
 def list_origin(head_on_split: HeadOnSplit) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,9 @@ from threadpoolctl import threadpool_limits
 from featcache.heads.linear import merit
 from featcache.heads.optimum.advice import check_and_advise
 from featcache.heads.optimum.difference import measure_difference
+from featcache.heads.optimum.sentence import name_settings
 from featcache.heads.training.train import train_heads
+from featcache.text import percent
 from tests.heads.optimum.problems import BASE, CLEAN_VAL, NOISY, TRAIN, clusters, noisy
 
 GENTLE = replace(BASE, batch_size=30, lr=0.01, epochs=5)
@@ -38,7 +40,7 @@ def test_an_optimum_that_is_worse_on_val_is_no_aim():
     assert check.difference.is_worse
     assert check.gap_share > 0.5
     assert check.val.loss < check.head_val.loss
-    assert check.sentence().startswith("Training longer makes macro recall on val worse, but lowers the loss there: ")
+    assert check.sentence().startswith("Nothing to do for macro recall: longer training makes it worse on val, ")
     assert not any(trial.settings.keys() <= {"lr", "epochs"} for trial in check.tried)
 
 
@@ -59,7 +61,8 @@ def test_a_larger_rate_is_advised_where_val_gains_by_it():
     """A head that was stopped too early is told what was trained and is better on val."""
     head, check = checked(replace(GENTLE, lr=1e-5), train=TRAIN, val=clusters(seed=1))
     assert check.difference.is_better
-    assert check.sentence().startswith("Training longer pays: the optimum of this objective is better on val")
+    assert check.sentence().startswith(f"Try {name_settings(check.best_trial)}: a head trained with it has ")
+    assert f"it would have macro recall {percent(check.val.macro_recall)} " in check.sentence()
     (better,) = train_heads(TRAIN, None, [replace(head.config, **check.best_trial.settings)])
     assert check.best_trial.val.macro_recall > head.val.macro_recall
     assert np.array_equal(better.weight, train_heads(TRAIN, None, [better.config])[0].weight)
@@ -125,7 +128,7 @@ def test_a_tiny_val_split_decides_nothing():
     assert not check.difference.is_better
     assert not check.difference.is_worse
     assert check.tried == ()
-    assert "no difference to macro recall that val can show" in check.sentence()
+    assert check.sentence().startswith("Nothing to do for macro recall, but longer training would lower the loss")
 
 
 def test_the_interval_is_that_of_a_paired_difference():
@@ -161,7 +164,7 @@ def test_a_trial_that_takes_too_long_is_cut():
     check = check_and_advise(head, [head], NOISY, CLEAN_VAL, 2.0, 1e-6, "cpu")
     assert time.perf_counter() - began < 1.2 * 2.0 + 0.5
     assert check.tried == ()
-    assert "there was no time to train a head with it" in check.sentence()
+    assert "There was no time to train a head for it" in check.sentence()
 
 
 def test_without_time_nothing_is_claimed():
@@ -171,8 +174,7 @@ def test_without_time_nothing_is_claimed():
     assert (check.iterations, check.difference, check.regularised, check.tried) == (0, None, None, ())
     assert check.gap >= 0
     assert check.sentence() == (
-        "The check had no time for a single iteration and cannot say how far the head is from the optimum "
-        "(--check-seconds gives more)."
+        "Nothing is known of the optimum: the check had no time for a single iteration (--check-seconds gives more)."
     )
 
 

@@ -1,0 +1,97 @@
+"""Flags that say which rows of a data set are meant: their ranges, and those that only Drive&Act has."""
+
+from collections.abc import Mapping
+from typing import NoReturn
+
+from featcache.arguments import nearest_name
+from featcache.errors import UsageError
+from featcache.listing import refuse_unnamed_target
+from featcache.recipe import LEVELS, SPLIT_SEEDS, DriveActData, Recipe
+from featcache.text import enumerate_words
+
+UNITS = ("subject", "clip", "image")
+FOLDS = (0, 1, 2)
+DRIVE_ACT_FLAGS = {  # settings of the layout drive-act that are flags too, and what they choose among
+    "fold": "folds", "view": "views", "stride": "strides", "level": "levels", "target": "target columns",
+}  # fmt: skip
+
+
+def pick_drive_act_settings(options: object) -> dict[str, object]:
+    """Return those settings of Drive&Act that were given: name -> value.
+
+    Args:
+        options: Has them as attributes; None where one was not given.
+    """
+    return {name: value for name in DRIVE_ACT_FLAGS if (value := getattr(options, name)) is not None}
+
+
+def refuse_bad_flags(flags: Mapping[str, object]) -> None:
+    """Refuse a value of a flag of the data that is out of its range, by the flag's name.
+
+    Args:
+        flags: the values that were given: val, test, by, seed, fold, level.
+
+    Raises:
+        UsageError: one is none of what is expected.
+    """
+    for name, value in flags.items():
+        if name in ("val", "test") and not (isinstance(value, int | float) and 0 < value < 1):
+            share = value / 100 if isinstance(value, int | float) and 5 <= value < 100 else 0.15
+            raise UsageError(f"--{name}: found {value}, expected a share above 0 and below 1, such as 0.15").correct(
+                f"--{name}", f"{share:g}"
+            )
+        if name == "by" and value not in UNITS:
+            raise UsageError(f"--split-by: found {value!r}, expected {', '.join(UNITS[:-1])} or {UNITS[-1]}").correct(
+                "--split-by", nearest_name(str(value), UNITS) or UNITS[-1]
+            )
+        if name == "seed" and value not in SPLIT_SEEDS:
+            raise UsageError(f"--split-seed: found {value}, expected a whole number from 0 to {SPLIT_SEEDS[-1]:,}")
+        if name == "fold" and value not in FOLDS:
+            raise UsageError(f"--fold: found {value}, expected 0, 1 or 2").correct("--fold", "0")
+        if name == "level" and value not in LEVELS:
+            _refuse_unknown_level(str(value))
+    if sum(float(str(flags.get(name, 0))) for name in ("val", "test")) >= 1:
+        raise UsageError("--val and --test leave nothing to train on; expected shares that add up to less than 1")
+
+
+def _refuse_unknown_level(level: str) -> NoReturn:
+    """Refuse a level that Drive&Act does not have, with the nearest one."""
+    levels = {known.removesuffix("level"): known for known in LEVELS}  # mid, task, object
+    close = nearest_name(level, LEVELS) or levels.get(nearest_name(level, levels) or "")
+    meant = f"; did you mean {close}?" if close else ""
+    error = UsageError(f"--level: found {level!r}, expected {', '.join(LEVELS[:-1])} or {LEVELS[-1]}{meant}")
+    raise error.correct("--level", close or LEVELS[0])
+
+
+def override_drive_act(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
+    """Return the recipe with those of `DRIVE_ACT_FLAGS` that were given.
+
+    Args:
+        recipe: Of any layout.
+        settings: The values that were given, by name.
+
+    Raises:
+        UsageError: one was given and the data set is not Drive&Act's; it is out of its range; or the level has several
+            columns that can be predicted, and none of them is named.
+    """
+    if not isinstance(recipe.data, DriveActData):
+        if settings:
+            _refuse_drive_act_flags(recipe, settings)
+        return recipe
+    recipe = recipe.override("data", **settings) if settings else recipe
+    if isinstance(recipe.data, DriveActData):
+        refuse_unnamed_target(recipe.data, data_set=recipe.name)
+    return recipe
+
+
+def _refuse_drive_act_flags(recipe: Recipe, settings: Mapping[str, object]) -> NoReturn:
+    """Refuse flags of Drive&Act for another data set."""
+    flags = enumerate_words([f"--{name}" for name in settings])
+    lacking = " or ".join(DRIVE_ACT_FLAGS[name] for name in settings)
+    error = UsageError(
+        f"{flags}: {recipe.name} has no {lacking}; only the layout drive-act has them. Leave "
+        f"{'it' if len(settings) == 1 else 'them'} out."
+    ).correct("--folds", None)
+    for name in settings:
+        error = error.correct(f"--{name}", None)
+    raise error
