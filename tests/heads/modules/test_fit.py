@@ -33,7 +33,8 @@ def fit(store: FeatureStore, lr=0.1, **options):
 def test_a_head_comes_back_as_it_was_saved(store):
     """Tensors bit for bit, settings, scores and what it answers; nothing but safetensors and JSON is written."""
     best = fit(store, dropout=0.2, batch_norm=True, standardize=True).best
-    assert {path.name for path in best.folder.iterdir()} == {"head.safetensors", "head.json", "history.csv"}
+    files = {"head.safetensors", "head.json", "history.csv", "temperature.json"}
+    assert {path.name for path in best.folder.iterdir()} == files
     again = load_usable_head(best.folder).head
     assert {name: value.tobytes() for name, value in again.tensors.items()} == {
         name: value.tobytes() for name, value in best.head.tensors.items()
