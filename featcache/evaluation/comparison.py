@@ -24,6 +24,7 @@ from featcache.heads.saved import (
     rank_models,
 )
 from featcache.recipe import StoreOptions
+from featcache.store import label_features
 
 SORTS = ("macro_recall", "accuracy", "loss", "gap", "seconds", "name", "newest")
 _SCORES = ("macro_recall", "accuracy", "loss")
@@ -46,6 +47,7 @@ class ComparedHead:
     seconds: float  # of the run that made it, over its heads
     at: int  # time.time_ns when that run ended
     store: str
+    features: str  # the layer that it takes, "cls"; of several side by side "cls+mean"
     order: tuple[float, ...]  # the order of merit, see `heads.saved.merit_key`
 
     @property
@@ -90,6 +92,7 @@ class Comparison:
                     **{column: finite_or_none(head.figure(column)) for column in (*_SCORES, "gap")},
                     "seconds": round(head.seconds, 3),
                     "store": head.store,
+                    "features": head.features,
                 }
                 for head in self.heads
             ],
@@ -170,6 +173,7 @@ def _compared(candidate: Candidate, split: str, scores: Scores | None, ranked_by
         seconds=run.seconds / len(run.heads),
         at=run.at,
         store=candidate.store.name,
+        features=label_features(candidate.store.parts),
         order=order,
     )
 
@@ -183,7 +187,7 @@ def _compare_function(request: DatasetRequest, split: str, name: str, function: 
     order = merit_key(scores, diverged=False, at=at, is_best=True)
     return ComparedHead(
         name=name, number=0, given_name="", classifier=FUNCTION, settings="", split=split, scores=scores, gap=math.nan,
-        seconds=0.0, at=at, store=store.name, order=order,
+        seconds=0.0, at=at, store=store.name, features=label_features(store.parts), order=order,
     )  # fmt: skip
 
 

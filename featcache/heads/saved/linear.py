@@ -18,7 +18,7 @@ import numpy.typing as npt
 from safetensors.numpy import save as save_tensors
 
 from featcache.errors import CacheError, UsageError
-from featcache.features import Features, Streamed
+from featcache.features import Features, Streamed, read_widths
 from featcache.files import (
     FORMAT,
     read_tensors,
@@ -214,9 +214,12 @@ def load_head(folder: Path) -> SavedHead:
             train=scores_from_document(document.train) or Scores(math.nan, math.nan, math.nan),
             val=scores_from_document(document.val),
             best_epoch=document.best_epoch,
+            widths=read_widths(document.sources["train"]),
         )
     except (UsageError, TypeError, ValueError) as error:
         raise CacheError(f"{folder}: this head cannot be read by this version: {error}") from None
+    if head.widths and sum(head.widths) != head.weight.shape[1]:
+        raise CacheError(f"{folder}: parts of {sum(head.widths)} columns for weights of {head.weight.shape[1]}")
     if len(document.classes) != len(head.weight):
         raise CacheError(f"{folder}: {len(document.classes)} class names for {len(head.weight)} outputs")
     return SavedHead(document.name, folder, head, tuple(document.classes), document.sources, document.versions)
