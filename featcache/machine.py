@@ -81,6 +81,11 @@ def _cpus(text: str) -> set[int]:
     return {number for part in ends for number in range(int(part[0]), int(part[-1]) + 1)}
 
 
+def total_memory() -> int:
+    """Return how many bytes of memory this machine has."""
+    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
 def available_memory(root: Path = Path("/")) -> int | None:
     """Return the bytes that this process may still take; None where the system does not say.
 

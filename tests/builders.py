@@ -134,6 +134,33 @@ def record_clusters(cache: Path, *splits: str, **options: Any) -> FeatureStore:
     return record(cache, {split: cluster_rows(len(split) * 7 + ord(split[0]), 30) for split in splits}, **options)
 
 
+def record_layer(
+    cache: Path, layer: str, dim: int, splits: Sequence[str] = ("train", "val"), *, rows: int = 30,
+    absent: Iterable[int] = (), refused: Iterable[int] = (), **changes: Any,
+) -> dict[str, npt.NDArray[np.float32]]:  # fmt: skip
+    """Put a layer's rows of /data/toy into its store, in an order of its own; return x of each split, (rows, dim).
+
+    Image i has the same digest whatever the layer. The listing does not have the rows `absent`; those `refused` are in
+    it without an embedding.
+    """
+    store, x = new_store(cache, layer=layer, **changes), {}
+    good = [row for row in range(rows) if row not in {*absent, *refused}]
+    listed = [row for row in range(rows) if row not in {*absent}]
+    with store.writer(shard_rows=7) as writer:
+        for split in splits:
+            rng = np.random.default_rng([len(split), dim, *layer.encode()])
+            y = np.arange(rows) % 3
+            x[split] = (np.eye(3, dim)[y] + rng.standard_normal((rows, dim)) / 2).astype(np.float32)
+            names, order = digests(f"{split}{row}" for row in range(rows)), rng.permutation(good)
+            for start in range(0, len(order), 7):  # a shard each
+                some = order[start : start + 7]
+                writer.append(names[some], x[split][some])
+            of = listing(y[listed], split=split, paths=tuple(f"{split}/{row}.png" for row in listed))
+            reasons = tuple("its embedding is not finite" if row in {*refused} else "" for row in listed)
+            writer.commit(ExtractedListing(of, names[listed], reasons))
+    return x
+
+
 # Rows and features
 
 

@@ -48,6 +48,11 @@ def info(
             echo(f"  {describe_embeddings(made)}")
         if store["made_by_unknown"]:
             echo(f"  {store['made_by_unknown']:,} embeddings: what made them was not recorded")
+    for features in inventory["features"]:
+        echo(
+            f"\n{features['name']}: {features['dim'] or 0:,} columns, {features['features']} of "
+            f"{' and '.join(features['stores'])}, {counted(features['heads'], 'head')}"
+        )
     for problem in inventory["damaged"].values():
         echo(f"\ncannot be opened: {problem}")
     if not inventory["stores"]:

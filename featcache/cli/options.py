@@ -17,6 +17,7 @@ from featcache.recipe import (
     DataOptions,
     DeclaredSetting,
     DeviceSettings,
+    FeatureSettings,
     HeadKeywords,
     HeadSettings,
     SelectionSettings,
@@ -28,6 +29,7 @@ from featcache.recipe import (
 
 HEAD = declared_settings(HeadSettings, DeviceSettings, SelectionSettings)
 TRUNK = declared_settings(TrunkSettings)
+FEATURES = declared_settings(FeatureSettings)
 
 
 def help_of(setting: DeclaredSetting, *, default: bool = True) -> str:
@@ -109,6 +111,7 @@ Layer = Annotated[
 ]
 Weights = Annotated[str | None, typer.Option("--weights", help=help_of(TRUNK["weights"], default=False))]
 Precision = Annotated[str | None, typer.Option("--precision", help=help_of(TRUNK["precision"], default=False))]
+Features = Annotated[str | None, typer.Option("--features", help=help_of(FEATURES["features"], default=False))]
 Device = Annotated[str, typer.Option("--device", help="Where to compute.  [auto, cpu, cuda, cuda:N or mps]")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 CheckSeconds = Annotated[
@@ -133,10 +136,13 @@ _DATA = {
 }  # fmt: skip
 _GROUPS: Mapping[Any, Mapping[str, Any]] = {
     DataOptions: _DATA,
-    StoreOptions: {**_DATA, "store": Store, "arch": Arch, "layer": Layer, "weights": Weights, "precision": Precision},
+    StoreOptions: {
+        **_DATA, "store": Store, "arch": Arch, "layer": Layer, "weights": Weights, "precision": Precision,
+        "features": Features,
+    },
     HeadKeywords: {name: declared_option(HEAD[name]) for name in HeadKeywords.__annotations__},
     TrunkKeywords: {name: declared_option(TRUNK[name]) for name in TrunkKeywords.__annotations__},
-}
+}  # fmt: skip
 
 
 def chosen_check_seconds(check_seconds: float | None, no_check: bool) -> float | str | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from featcache.dataset.meant_stores import find_feature_parts, find_meant_stores, find_store_of
 from featcache.dataset.missing_folder import refuse_missing_folder
 from featcache.dataset.other_root import refuse_other_root
 from featcache.dataset.resolution import (
@@ -25,13 +26,12 @@ from featcache.listing import describe_differences, name_variant, nearest_split,
 from featcache.recipe import Recipe, has_local_recipe
 from featcache.store import (
     STORE_SETTINGS,
+    FeaturePart,
     FeatureStore,
     ListingKey,
     StoreRequest,
     cache_folder,
-    choose_store,
     find_stores,
-    refuse_other_stores,
 )
 
 
@@ -51,6 +51,7 @@ class DatasetRequest:
     layer: str | None = None
     weights: str | None = None
     precision: str | None = None
+    features: str | None = None
     val: float | None = None  # shares of the rows; None is the recipe's
     test: float | None = None
     split_by: str | None = None
@@ -210,29 +211,30 @@ class DatasetRequest:
             stated={name: value for name, value in sorted(stated.items()) if name not in typed},
         )
 
+    @cached_property
+    def feature_parts(self) -> tuple[FeaturePart, ...]:
+        """What the features are made of: as typed, else as the recipe says; none where a layer or a store is typed.
+
+        Raises:
+            UsageError: as `recipe`; they are none; or a layer or a store is typed beside them.
+        """
+        return find_feature_parts(self)
+
     def stores(self) -> list[FeatureStore]:
         """Return the stores that match the request and hold this data set or heads of it; none where none holds it.
+
+        Where features are named, it is one: their stores side by side. Else those of heads that were trained on several
+        stores together are among them.
 
         Raises:
             UsageError: as `recipe`.
             CacheError: stores hold the data set, and none of them matches; the one that is named cannot be opened; or
                 the cache cannot be read.
         """
-        heads = Path("heads", self.recipe.name, self.variant)
-        holding = [
-            store
-            for store in find_stores(self.folder, self.stat_log)
-            if self.keys_of(store) or (store.root / heads).is_dir()
-        ]
-        matching = [store for store in holding if self.store_request.is_met_by(store)]
-        if not matching:
-            refuse_other_stores(
-                self.folder, self.stat_log, holding, self.store_request, f"{self.recipe.name}/{self.variant}"
-            )
-        return matching
+        return find_meant_stores(self)
 
     def store_of(self, split: str) -> FeatureStore:
-        """Return the one store that matches the request and holds this split.
+        """Return the one store that matches the request and holds this split; of several features, theirs together.
 
         Args:
             split: the split's name, such as "train".
@@ -241,12 +243,7 @@ class DatasetRequest:
             UsageError: as `recipe`.
             CacheError: no store does, or several do; the message says how to go on.
         """
-
-        def advise() -> str:
-            self.refuse_unknown_split(split)
-            return self.advise_extract(split)
-
-        return choose_store(self.folder, self.stat_log, self.key(split), self.store_request, advise=advise)
+        return find_store_of(self, split)
 
     @cached_property
     def cached_splits(self) -> frozenset[str]:

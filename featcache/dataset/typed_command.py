@@ -40,6 +40,7 @@ def type_command(request: "DatasetRequest", *words: str, store: str | None = Non
         flags += _flags_of_store(request, store)
     elif words[0] in _OF_A_TRUNK:
         flags += [("--arch", request.arch), ("--layer", request.layer)]
+        flags += [("--features", request.features)] if words[0] != "extract" else []
     flags += [] if _is_divided_so(request) else split_flags(request)
     if words[0] == "extract" and request.recipe.data.split is None and is_flat_folder(request.recipe):
         flags += [("--val", 0.15), ("--test", 0.15)]
@@ -52,6 +53,8 @@ def type_command(request: "DatasetRequest", *words: str, store: str | None = Non
 
 def _flags_of_store(request: "DatasetRequest", name: str) -> list[Flag]:
     """Return the flags that choose a store of the data set where there are several; none where there is one."""
+    if request.feature_parts:
+        return [("--features", request.features)]
     stores = [store for store in find_stores(request.folder, request.stat_log) if request.keys_of(store)]
     return [flag for store in stores if store.name == name for flag in flags_that_name(store, stores)]
 

@@ -1,7 +1,7 @@
 """Whether a head may be evaluated on a split, and what a reader of the figures must know."""
 
 from featcache.errors import CacheError
-from featcache.features import RANDOM_TRUNK, Features
+from featcache.features import RANDOM_TRUNK, Features, has_random_trunk
 from featcache.heads.saved import SavedModel, is_function, refuse_other_trunk
 from featcache.listing import find_leaks
 from featcache.store import FeatureStore, ListingKey, is_same_folder
@@ -19,7 +19,7 @@ def refuse_unfit(model: SavedModel, store: FeatureStore, features: Features, *, 
         CacheError: the head is of another trunk or has other classes; train lies in another folder; or a subject
             stands in train too and `allow_shared_subjects` is not set.
     """
-    refuse_other_trunk(model, store.trunk.spec.fingerprint())
+    refuse_other_trunk(model, store.fingerprint)
     train = _train_key(features)
     if train in store.listings and not is_same_folder(store.origin(train)[0], features.source["root"]):
         raise CacheError(
@@ -46,7 +46,7 @@ def notes_on(model: SavedModel, store: FeatureStore, features: Features, selecte
         selected_by: what chose the head among others; "" where nothing did.
     """
     notes = _leaks_from_train(store, features)
-    if features.source["weights"] == "random":
+    if has_random_trunk(features.source):
         notes.append(RANDOM_TRUNK)
     if is_function(model.kind):
         notes.append(f"{model.name} is a function of Python: which images it was trained on is not known")

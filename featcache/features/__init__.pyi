@@ -2,8 +2,10 @@ from .exporting import export as export
 from .in_memory import RANDOM_TRUNK as RANDOM_TRUNK
 from .in_memory import Features as Features
 from .in_memory import changes_since_extract as changes_since_extract
+from .in_memory import has_random_trunk as has_random_trunk
 from .in_memory import load as load
 from .in_memory import read_features as read_features
+from .in_memory import read_widths as read_widths
 from .streamed import Streamed as Streamed
 from .streamed import open_streamed as open_streamed
 from .streamed import stream as stream

@@ -1,7 +1,7 @@
 """Features: one split's embeddings and labels in memory, in listing order. Stage two works on them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict, Unpack
 
@@ -13,7 +13,9 @@ from featcache.dataset import DatasetRequest
 from featcache.errors import DataError
 from featcache.listing import DataSource, Listing, locate_root, name_variant, resolve_source
 from featcache.recipe import Recipe, StoreOptions
-from featcache.store import Digests, FeatureStore, read_split_assignment
+from featcache.store import Digests, FeatureStore, label_features, read_split_assignment
+
+_JOINED = " + "  # between the weights of several trunks
 
 # What everything that quotes a score on such features must say.
 RANDOM_TRUNK = "the trunk's weights are random: these scores show that the pipeline works, not how good a model is"
@@ -44,6 +46,11 @@ class Features:
         if rows and not 0 <= self.y.min() <= self.y.max() < len(self.classes):
             raise ValueError(f"a label lies outside 0 … {len(self.classes) - 1}")
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """How many columns each part has, where several stores stand side by side; () where there is one."""
+        return read_widths(self.source)
+
     def __repr__(self) -> str:
         rows, dim = self.x.shape
         return f"<Features {self.split or '?'}: {rows:,} x {dim}, {len(self.classes)} classes, {self.failed} failed>"
@@ -55,12 +62,15 @@ def load(split: str, **options: Unpack[StoreOptions]) -> Features:
 
     Args:
         split: its name, such as "train".
-        **options: those of the command line: `pipeline`, `data`, `cache` and `name`; and `store`, `weights` and
-            `precision`, which choose where several stores of the cache hold this split.
+        **options: those of the command line: `pipeline`, `data`, `cache` and `name`; `store`, `layer`, `weights` and
+            `precision`, which choose where several stores of the cache hold this split; and `features`, several layers
+            side by side, of one trunk ("cls+mean") or of several ("resnet34/pooled+vit_b_16/cls"): x is what
+            `numpy.concatenate` makes of theirs along the columns, in this order, joined by the images' digests.
 
     Raises:
         UsageError: no such recipe.
-        CacheError: the split is not in the cache, or in several stores, or a file of it is damaged.
+        CacheError: the split is not in the cache, or in several stores, or a file of it is damaged; or of several
+            features, one lacks images that another has.
         MachineError: the embeddings do not fit into memory; `featcache.stream` leaves them on disk.
     """
     request = DatasetRequest(**options)
@@ -127,15 +137,44 @@ def read_columns(store: FeatureStore, key: tuple[str, str, str]) -> tuple[Digest
 
 def _describe_origin(store: FeatureStore, key: tuple[str, str, str], listing: Listing) -> dict[str, str]:
     """Return where a split's features come from: what a head records of them, and is compared with later."""
-    return {
+    origin = {
         "data_set": listing.data_set,
         "variant": listing.variant,
         "root": listing.root,
         "store": store.name,
-        "trunk": store.trunk.spec.fingerprint(),
-        "weights": store.trunk.weights_name,
+        "trunk": store.fingerprint,
+        "weights": _JOINED.join(dict.fromkeys(part.trunk.weights_name for part in store.parts)),
         "listing": store.listings[key].sha256,
     }
+    if len(store.parts) == 1:
+        return origin
+    return origin | {
+        "features": label_features(store.parts),
+        "stores": "+".join(part.name for part in store.parts),
+        "widths": "+".join(str(part.dim or 0) for part in store.parts),
+    }
+
+
+def read_widths(source: Mapping[str, str]) -> tuple[int, ...]:
+    """Return how many columns each part of some features has, in their order; () where they are of one store.
+
+    Args:
+        source: As `Features.source` and the documents of heads have it.
+
+    Raises:
+        ValueError: its widths are no numbers.
+    """
+    widths = source.get("widths", "")
+    return tuple(map(int, widths.split("+"))) if widths else ()
+
+
+def has_random_trunk(source: Mapping[str, str]) -> bool:
+    """Return whether the weights of a trunk that made some features are random.
+
+    Args:
+        source: As `Features.source` has it.
+    """
+    return "random" in source["weights"].split(_JOINED)
 
 
 def changes_since_extract(store: FeatureStore, recipe: Recipe, splits: Sequence[str]) -> list[str]:

@@ -16,11 +16,12 @@ import numpy.typing as npt
 
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
-from featcache.features.in_memory import read_columns
+from featcache.features.in_memory import read_columns, read_widths
 from featcache.machine import available_memory
 from featcache.recipe import StoreOptions
 from featcache.store import (
     CHUNK_BYTES,
+    Digests,
     FeatureStore,
     ListingKey,
     ShardChunk,
@@ -50,8 +51,14 @@ class Streamed:
     part: str
     source: dict[str, str]
     store: FeatureStore = field(repr=False)
-    pieces: Sequence[ShardChunk] = field(repr=False)
+    pieces: Sequence[ShardChunk] = field(repr=False)  # of the store; of several side by side, of the first
     window_bytes: int = WINDOW_BYTES
+    digests: Digests | None = field(default=None, repr=False)  # (rows, 32), where several stores stand side by side
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """How many columns each part has, where several stores stand side by side; () where there is one."""
+        return read_widths(self.source)
 
     def __repr__(self) -> str:
         return f"<Streamed {self.split}: {len(self.y):,} x {self.dim}, {len(self.classes)} classes, on disk>"
@@ -98,16 +105,34 @@ class Streamed:
         held = max(self.window_bytes // (4 * self.dim), longest)
         groups = list(iter_windows(pieces, min(held, len(self.y))))
         size = room + min(held, len(self.y))
-        buffers = [np.empty((size, self.dim), dtype=np.float32) for _ in groups[:2]]
+        first, *others = self.store.parts
+        width = first.dim or 0
+        buffers = [np.empty((size, width), dtype=np.float32) for _ in groups[:2]]
+        wide = np.empty((size, self.dim), dtype=np.float32) if others else None
         size_of_all, free = 4 * self.dim * len(self.y), available_memory()
-        with closing(WindowReader(self.store, past_cache=free is not None and size_of_all > free)) as filler:
+        with closing(WindowReader(first, past_cache=free is not None and size_of_all > free)) as filler:
             filling = filler.start(groups[0], buffers[0][room:]) if groups else None
             for number in range(len(groups)):
                 assert filling is not None  # noqa: S101 (begun above, or a window ago)
                 rows = filling.wait()
                 if number + 1 < len(groups):  # into the buffer that was worked on before this one
                     filling = filler.start(groups[number + 1], buffers[(number + 1) % 2][room:])
-                yield buffers[number % 2], rows, number + 1 == len(groups)
+                buffer = buffers[number % 2]
+                if wide is not None:
+                    window = wide[room : room + len(rows)]
+                    window[:, :width] = buffer[room : room + len(rows)]
+                    self._fill_other_parts(window, rows)
+                    buffer = wide
+                yield buffer, rows, number + 1 == len(groups)
+
+    def _fill_other_parts(self, window: Window, rows: Rows) -> None:
+        """Write the embeddings of all stores but the first into a window that has the first one's."""
+        assert self.digests is not None  # noqa: S101 (`open_streamed` gave them)
+        start = self.store.parts[0].dim or 0
+        for part in self.store.parts[1:]:
+            end = start + (part.dim or 0)
+            part.load_into(self.digests[rows], window[:, start:end])
+            start = end
 
 
 def spread_evenly(classes: Sequence[int], generator: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -162,6 +187,9 @@ def open_streamed(
         CacheError: no such listing, or a damaged file.
     """
     digests, columns = read_columns(store, key)
-    pieces = plan_chunks(store, digests, chunk_bytes=piece_bytes)
+    pieces = plan_chunks(store.parts[0], digests, chunk_bytes=piece_bytes)
     store.stat_log.try_flush()
-    return Streamed(dim=store.dim or 0, store=store, pieces=pieces, window_bytes=window_bytes, **columns)
+    return Streamed(
+        dim=store.dim or 0, store=store, pieces=pieces, window_bytes=window_bytes,
+        digests=digests if len(store.parts) > 1 else None, **columns,
+    )  # fmt: skip

@@ -80,6 +80,7 @@ class LinearHead:
     train: Scores  # of the final weights
     val: Scores | None
     best_epoch: int | None = None  # whose weights these are, where a head with patience kept its best
+    widths: tuple[int, ...] = ()  # of the parts of its features, where several layers or trunks stand side by side
 
     def __post_init__(self) -> None:
         if self.weight.ndim != 2 or self.bias.shape != (len(self.weight),):
@@ -128,22 +129,30 @@ class LinearHead:
         Raises:
             ValueError: x has another shape.
         """
-        rows = unit_rows(x) if self.config.normalize == "l2" else x
+        rows = unit_rows(x, self.widths) if self.config.normalize == "l2" else x
         with single_blas_thread():
             return linear_logits(rows, self.weight, self.bias)
 
 
-def unit_rows(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def unit_rows(x: npt.NDArray[np.float32], widths: Sequence[int] = ()) -> npt.NDArray[np.float32]:
     """Return x / |x|, (rows, dim) float32: each row scaled to length 1, by itself; a row of zeros stays one.
+
+    Where several layers or trunks stand side by side, each part is scaled by itself: else the one with the longest
+    vectors would count for nearly all. So do SUR (Dvornik et al. 2020) and Head2Toe (Evci et al. 2022, its
+    "unit_vector"); DINOv2's linear evaluation concatenates layers as they are, which is what "none" does.
 
     Args:
         x: (rows, dim) embeddings.
+        widths: Of the parts, dim together; () where there is one.
     """
     scaled = np.empty(x.shape, np.float32)
+    ends = np.cumsum(widths or (x.shape[1],)).tolist()
     for start in range(0, len(x), BLOCK_ROWS):
-        part = x[start : start + BLOCK_ROWS].astype(np.float64)  # whose squares neither overflow nor vanish
-        length = np.sqrt(np.square(part).sum(axis=1, keepdims=True))
-        scaled[start : start + BLOCK_ROWS] = part / np.where(length > 0, length, 1)
+        rows = slice(start, start + BLOCK_ROWS)
+        for first, end in zip([0, *ends], ends, strict=False):
+            part = x[rows, first:end].astype(np.float64)  # whose squares neither overflow nor vanish
+            length = np.sqrt(np.square(part).sum(axis=1, keepdims=True))
+            scaled[rows, first:end] = part / np.where(length > 0, length, 1)
     return scaled
 
 

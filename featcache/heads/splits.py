@@ -6,7 +6,15 @@ import numpy as np
 
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, DataError
-from featcache.features import RANDOM_TRUNK, Features, Streamed, changes_since_extract, open_streamed, read_features
+from featcache.features import (
+    RANDOM_TRUNK,
+    Features,
+    Streamed,
+    changes_since_extract,
+    has_random_trunk,
+    open_streamed,
+    read_features,
+)
 from featcache.listing import find_leaks
 from featcache.machine import available_memory
 from featcache.store import FeatureStore, is_same_folder
@@ -56,6 +64,7 @@ def read_splits(request: DatasetRequest, *, from_disk: bool | None = False) -> S
     train = open_streamed(source, key) if from_disk else read_features(source, key)
     val = read_features(source, request.key_of(source, "val")) if request.key("val") in source.listings else None
     refuse_unfit(train, val)
+    source.publish_record()  # where heads of several stores will be kept
     both = [train] if val is None else [train, val]
     stale = changes_since_extract(source, request.recipe, [split.split for split in both])
     return Splits(source, train, val, (*notes, *stale, *map(str, find_leaks(both))))
@@ -97,7 +106,7 @@ def refuse_unfit(train: Features | Streamed, val: Features | None) -> None:
 def notes_of_splits(train: Features | Streamed, val: Features | None) -> list[str]:
     """Return what a person must know of the splits beside the scores."""
     notes = []
-    if train.source["weights"] == "random":
+    if has_random_trunk(train.source):
         notes.append(RANDOM_TRUNK)
     for split in (train, val):
         if split is not None and split.part:

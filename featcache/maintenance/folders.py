@@ -6,7 +6,7 @@ from pathlib import Path
 
 from featcache.errors import CacheError
 from featcache.files import list_folders
-from featcache.store import LOG_NAME, SHARD_NAME, TRUNK_FILE, ReplayedLog, is_named, read_trunk
+from featcache.store import LOG_NAME, SHARD_NAME, TRUNK_FILE, ReplayedLog, is_concatenation, is_named, read_trunk
 
 
 def store_folders(cache: Path, store: str | None) -> list[Path]:
@@ -26,6 +26,17 @@ def store_folders(cache: Path, store: str | None) -> list[Path]:
         names = ", ".join(path.name for path in matching or every_folder)
         raise CacheError(f"{cache}: {count} {store!r}; there are: {names}")
     return [path for path in matching if _was_begun(path)]
+
+
+def concatenation_folders(cache: Path, store: str | None) -> list[Path]:
+    """Return the folders of heads that were trained on several stores together, those too that cannot be opened.
+
+    Args:
+        cache: the cache's folder.
+        store: the name of one of them; None for all.
+    """
+    folders = list_folders(cache / "stores")
+    return [path for path in folders if is_concatenation(path) and store in (None, path.name)]
 
 
 def unknown_shards(root: Path, log: ReplayedLog) -> Iterator[Path]:

@@ -17,7 +17,9 @@ from featcache.store import (
     FeatureStore,
     Shard,
     find_broken_stores,
+    find_concatenations,
     find_stores,
+    label_features,
 )
 from featcache.trunks import WeightsMemo, name_trunk
 
@@ -63,6 +65,16 @@ def info(*, arch: str | None = None, weights: str | None = None, **options: Unpa
             "head_parameters": None if classes is None else (trunk.width + 1) * classes,
         },
         "stores": [_describe_store(store) for store in stores],
+        "features": [
+            {
+                "name": store.name,
+                "features": label_features(store.parts),
+                "stores": [part.name for part in store.parts],
+                "dim": store.dim,
+                "heads": len(_head_folders(store)),
+            }
+            for store in find_concatenations(request.folder, request.stat_log)
+        ],
         "damaged": {name: str(error) for name, error in find_broken_stores(request.folder, request.stat_log).items()},
     }
 

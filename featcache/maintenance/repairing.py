@@ -14,7 +14,8 @@ from featcache.errors import CacheError, FeatcacheError
 from featcache.files import hold_store, sweep_old_scratch
 from featcache.heads.saved import repair_heads
 from featcache.listing import group_rows
-from featcache.maintenance.folders import store_folders, unknown_shards
+from featcache.maintenance.folders import concatenation_folders, store_folders, unknown_shards
+from featcache.maintenance.repair_features import repair_concatenation
 from featcache.maintenance.verification import problem_to_json
 from featcache.store import (
     LOG_NAME,
@@ -99,6 +100,10 @@ def repair(
     for root in store_folders(folder, store):
         with contextlib.nullcontext() if dry_run else hold_store(root, wait=wait):
             _StoreRepair(folder, root, summary, progress).run()
+    for root in concatenation_folders(folder, store):
+        actions, unrepaired = repair_concatenation(root, dry_run=dry_run)
+        summary.actions += actions
+        summary.unrepaired += unrepaired
     _repair_splits(folder, summary)
     if not dry_run:
         sweep_old_scratch(folder)

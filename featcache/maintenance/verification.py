@@ -13,8 +13,9 @@ from featcache.errors import CacheError, FeatcacheError, UsageError
 from featcache.files import StatLog
 from featcache.heads.saved import verify_heads
 from featcache.machine import cores
-from featcache.maintenance.folders import store_folders, unknown_shards
+from featcache.maintenance.folders import concatenation_folders, store_folders, unknown_shards
 from featcache.store import (
+    FEATURES_FILE,
     TRUNK_FILE,
     CommitLog,
     Commits,
@@ -26,6 +27,7 @@ from featcache.store import (
     check_memories,
     check_shard,
     check_splits,
+    open_store,
     read_listing,
     read_trunk,
 )
@@ -109,6 +111,8 @@ def run_verification(
         _check_leftovers(read, verification)
         if hashes:
             verify_heads(read.root, verification.problems, verification.notes)
+    for root in concatenation_folders(folder, store):
+        _check_concatenation(root, verification, hashes=hashes)
     if hashes:
         verification.problems += check_splits(folder)
         verification.notes += check_memories(folder)
@@ -218,6 +222,16 @@ def _check_listings(cache: Path, store: _ReadStore, verification: Verification, 
                 f"{store.root}: {lacking:,} embeddings of {name} are not in this store; `featcache extract` embeds "
                 f"them again",
             )
+
+
+def _check_concatenation(root: Path, verification: Verification, *, hashes: bool) -> None:
+    """Check that the stores of heads on several of them are here, and these heads."""
+    try:
+        open_store(root, StatLog(root.parent.parent))
+    except CacheError as error:
+        verification.add_problem(root / FEATURES_FILE, "features", str(error))
+    if hashes:
+        verify_heads(root, verification.problems, verification.notes)
 
 
 def _check_leftovers(store: _ReadStore, verification: Verification) -> None:

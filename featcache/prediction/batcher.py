@@ -1,55 +1,52 @@
-"""PredictionBatcher: collects images until they fill a batch of the trunk, and keeps the head's predictions."""
+"""EmbeddingBatcher: collects images until they fill a batch of a trunk, and keeps what is made of their embeddings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from featcache.media import copy_image
-from featcache.prediction.model import HeadWithTrunk
-from featcache.store import digest_column, find_storable
+from featcache.prediction.head_trunk import HeadTrunk
+from featcache.store import digest_column
 
 
 @dataclass(slots=True, eq=False)
-class PredictionBatcher:
-    """Embeds images a batch at a time and the head predicts on them; predictions are kept by the image's digest."""
+class EmbeddingBatcher:
+    """Embeds images a batch at a time; what `finish` makes of each row is kept by the image's digest."""
 
-    model: HeadWithTrunk
-    predictions: dict[bytes, npt.NDArray[np.float64] | None] = field(default_factory=dict)  # None: no finite embedding
+    trunk: HeadTrunk
+    finish: Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]  # (n, dim) -> (n, …): predictions, or the rows
+    rows: dict[bytes, npt.NDArray[Any] | None] = field(default_factory=dict)  # None: no finite embedding
     _digests: list[bytes] = field(default_factory=list)  # of the images that wait
     _pixels: npt.NDArray[np.uint8] | None = None  # (batch, ...), theirs
 
     def add(self, digest: bytes, pixels: npt.NDArray[np.uint8]) -> None:
-        """Take one image, and predict on all that wait where it fills a batch.
+        """Take one image, and embed all that wait where it fills a batch.
 
         Args:
             digest: names the image.
             pixels: as `media` decodes it for the trunk's transform.
         """
         if self._pixels is None:
-            self._pixels = np.empty((self.model.trunk.batch_size, *pixels.shape), dtype=np.uint8)
+            self._pixels = np.empty((self.trunk.trunk.batch_size, *pixels.shape), dtype=np.uint8)
         copy_image(pixels, self._pixels[len(self._digests)])
         self._digests.append(digest)
         if len(self._digests) == len(self._pixels):
             self.flush()
 
     def flush(self) -> None:
-        """Predict on all images that wait."""
+        """Embed all images that wait."""
         if not self._digests or self._pixels is None:
             return
-        stored = self.model.store.trunk.spec.stored
-        x = self.model.trunk.embed(self._pixels[: len(self._digests)])
-        finite = find_storable(x, stored)
-        with np.errstate(over="ignore"):  # what float16 cannot hold is not finite
-            x = x.astype(stored).astype(np.float32)  # as the head saw its training images
-        for digest, good, row in zip(self._digests, finite, self.model.probabilities(x), strict=True):
-            self.predictions[digest] = row if good else None
+        x, is_storable = self.trunk.embed(self._pixels[: len(self._digests)])
+        for digest, good, row in zip(self._digests, is_storable, self.finish(x), strict=True):
+            self.rows[digest] = row if good else None
         self._digests = []
 
-    def predict_stored(self, digests: Sequence[bytes]) -> None:
-        """Predict on images whose embeddings the store holds: no trunk is needed."""
-        if not digests:
-            return
-        x = self.model.store.load(digest_column(digests))
-        self.predictions.update(zip(digests, self.model.probabilities(x), strict=True))
+    def take_stored(self, digests: Sequence[bytes]) -> None:
+        """Take images whose embeddings the store holds: no trunk is needed."""
+        if digests:
+            x = self.trunk.store.load(digest_column(digests))
+            self.rows.update(zip(digests, self.finish(x), strict=True))

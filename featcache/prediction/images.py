@@ -4,7 +4,7 @@ import contextlib
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -20,11 +20,13 @@ from featcache.heads.saved import finite_or_none
 from featcache.listing import IMAGE_SUFFIXES, count_leftovers, is_left_out, readable
 from featcache.loader import read_images
 from featcache.machine import cores
-from featcache.prediction.batcher import PredictionBatcher
+from featcache.prediction.batcher import EmbeddingBatcher
+from featcache.prediction.head_trunk import HeadTrunk
 from featcache.prediction.model import HeadWithTrunk, open_head
 from featcache.recipe import StoreOptions
 
 TOP = 5  # labels that are shown of an image
+_KEPT_FILES = 1 << 14  # whose embeddings by each of several trunks are held at a time
 _AHEAD = 64  # images that are read before the trunk asks for them
 _PROGRESS_SECONDS = 0.1
 
@@ -129,11 +131,7 @@ def predict(
         raise DataError("no image was named; name files, a folder, or - for a list of names on stdin")
     predictions = _predict_files(replace(model, images=len(paths)), paths, workers or cores(), progress)
     undefined = np.full(len(model.saved.classes), np.nan)
-    refusal = model.store.trunk.spec.refusal
-    reasons = tuple(
-        reason or (refusal if row is None else "")
-        for reason, row in zip(predictions.failed, predictions.probabilities, strict=True)
-    )
+    reasons = tuple(predictions.failed)
     if all(reasons):
         raise _no_usable_image(paths, reasons)
     return Predictions(
@@ -141,9 +139,9 @@ def predict(
         trunk=model.sentence,
         classes=model.saved.classes,
         paths=paths,
-        probabilities=np.array([undefined if row is None else row for row in predictions.probabilities]),
+        probabilities=np.array([undefined if row is None else row for row in predictions.rows]),
         failed=reasons,
-        embedded=predictions.embedded,
+        embedded=len(predictions.embedded),
         seconds=time.monotonic() - began,
         notes=(*model.notes, *([count_leftovers(left_out)] if left_out else [])),
         handle=model.handle,
@@ -153,32 +151,63 @@ def predict(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _FilePredictions:
-    """The head's predictions for files, in their order."""
+class _FileRows:
+    """What was made of files, in their order."""
 
-    probabilities: Sequence[npt.NDArray[np.float64] | None]  # (classes,) each; None without a finite embedding
-    failed: Sequence[str]  # why a file could not be read or decoded; "" where it could
-    embedded: int  # images that went through the trunk
+    rows: Sequence[npt.NDArray[Any] | None]  # probabilities (classes,), or embeddings (dim,); None where it failed
+    failed: Sequence[str]  # why a file could not be read, decoded or embedded; "" where it could
+    embedded: Set[bytes]  # digests of the images that went through the trunk
 
 
 def _predict_files(
     model: HeadWithTrunk, paths: Sequence[str], workers: int, progress: Callable[[int, int], None]
-) -> _FilePredictions:
+) -> _FileRows:
     """Return the head's prediction for each file; equal files, and those in the store, are not embedded again."""
-    batcher, claimed, held = PredictionBatcher(model), set[bytes](), set[bytes]()
+    if len(model.trunks) == 1:
+        return _embed_files(model.trunks[0], lambda x: model.probabilities(model.join([x])), paths, workers, progress)
+    parts = []
+    for start in range(0, len(paths), _KEPT_FILES):
+        parts.append(_predict_by_several(model, paths[start : start + _KEPT_FILES], workers))
+        progress(min(start + _KEPT_FILES, len(paths)), len(paths))
+    return _FileRows(
+        [row for part in parts for row in part.rows],
+        [reason for part in parts for reason in part.failed],
+        {digest for part in parts for digest in part.embedded},
+    )
+
+
+def _predict_by_several(model: HeadWithTrunk, paths: Sequence[str], workers: int) -> _FileRows:
+    """Return the prediction for each file of a head on several trunks: each file goes through each trunk once."""
+    of_trunks = [_embed_files(trunk, lambda x: x, paths, workers, lambda *_: None) for trunk in model.trunks]
+    failed = [next(filter(None, reasons), "") for reasons in zip(*(part.failed for part in of_trunks), strict=True)]
+    good = [place for place, reason in enumerate(failed) if not reason]
+    rows: list[npt.NDArray[Any] | None] = [None] * len(paths)
+    if good:
+        x = model.join([np.array([part.rows[place] for place in good]) for part in of_trunks])
+        for place, row in zip(good, model.probabilities(x), strict=True):
+            rows[place] = row
+    return _FileRows(rows, failed, {digest for part in of_trunks for digest in part.embedded})
+
+
+def _embed_files(
+    trunk: HeadTrunk, finish: Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]], paths: Sequence[str],
+    workers: int, progress: Callable[[int, int], None],
+) -> _FileRows:  # fmt: skip
+    """Return what `finish` makes of each file's embedding by one trunk, of a row alone or among others."""
+    batcher, claimed, held = EmbeddingBatcher(trunk, finish), set[bytes](), set[bytes]()
     digests, failed = [b""] * len(paths), [""] * len(paths)
 
     def wants(digest: bytes) -> bool:
         if digest in claimed or digest in held:
             return False
-        (held if model.holds(digest) else claimed).add(digest)
+        (held if trunk.holds(digest) else claimed).add(digest)
         return digest in claimed
 
     undecodable: dict[bytes, str] = {}
     reported = time.monotonic()
     files = [os.path.abspath(path) for path in paths]
     ahead = min(_AHEAD, len(files))
-    with contextlib.closing(read_images(files, model.transform, wants, workers=workers, ahead=ahead)) as images:
+    with contextlib.closing(read_images(files, trunk.transform, wants, workers=workers, ahead=ahead)) as images:
         for image in images:
             digests[image.index], failed[image.index] = image.digest, image.failed
             if image.failed and image.digest:
@@ -189,11 +218,15 @@ def _predict_files(
                 reported = time.monotonic()
                 progress(image.index + 1, len(paths))
     batcher.flush()
-    embedded = len(batcher.predictions)
-    batcher.predict_stored(sorted(held))
+    embedded = set(batcher.rows)
+    batcher.take_stored(sorted(held))
+    rows = [batcher.rows.get(digest) for digest in digests]
     # Of equal files only one is decoded, and not always the first: a later one's worker may have asked before it.
-    failed = [reason or undecodable.get(digest, "") for reason, digest in zip(failed, digests, strict=True)]
-    return _FilePredictions([batcher.predictions.get(digest) for digest in digests], failed, embedded)
+    failed = [
+        reason or undecodable.get(digest, "") or (trunk.spec.refusal if row is None else "")
+        for reason, digest, row in zip(failed, digests, rows, strict=True)
+    ]
+    return _FileRows(rows, failed, embedded)
 
 
 def _no_usable_image(paths: Sequence[str], reasons: Sequence[str]) -> DataError:

@@ -9,8 +9,11 @@ import numpy as np
 
 from featcache.errors import FeatcacheError, UsageError
 from featcache.media import ImageTransform
+from featcache.prediction.head_module import HeadModule
+from featcache.prediction.head_trunk import HeadTrunk
 from featcache.prediction.model import HeadWithTrunk
-from featcache.trunks.libraries import LayerReader, LibrarySource
+from featcache.trunks import ARCHITECTURES, architecture
+from featcache.trunks.libraries import LayerReader, LibrarySource, wrap_vision_transformer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,7 +22,7 @@ _DIFFERENCE = 1e-3  # of the largest logit, between the network and its ONNX fil
 
 
 def build_library_network(model: HeadWithTrunk, head: "nn.Module") -> Any:
-    """Return a network of another library with a head on the layer that the head was trained on.
+    """Return a network with a head on the layer, or on the layers side by side, that the head was trained on.
 
     Args:
         model: The head, and where its trunk is.
@@ -30,19 +33,18 @@ def build_library_network(model: HeadWithTrunk, head: "nn.Module") -> Any:
 
     Raises:
         CacheError: the trunk's weights are not here.
-        UsageError: no class of the library has a classifier on this layer.
+        UsageError: the head takes features of several trunks.
     """
     import torch
 
-    source = model.source
-    if not isinstance(source, LibrarySource):
-        spec = model.store.trunk.spec
-        raise UsageError(
-            f"{model.saved.name}: it was trained on layer {spec.layer} of {spec.arch}, and torchvision's class has its "
-            f"classifier on cls alone; export a head of layer cls"
-        )
-    network = source.loaded
-    reader = LayerReader(network, [model.store.trunk.spec.layer])
+    trunk = model.only_trunk
+    source = trunk.source
+    if isinstance(source, LibrarySource):
+        network = source.loaded
+    else:
+        unused = HeadModule(torch.nn.Linear(source.arch.dim, 1), "", is_layer=True, is_softmax=True)  # is taken out
+        network = wrap_vision_transformer(build_vision_transformer(trunk, unused, 1))
+    reader = LayerReader(network, trunk.layers)
 
     class LibraryNetworkWithHead(torch.nn.Module):
         def __init__(self) -> None:
@@ -51,10 +53,51 @@ def build_library_network(model: HeadWithTrunk, head: "nn.Module") -> Any:
             self.heads = head
 
         def forward(self, pixels: "Tensor") -> "Tensor":
-            logits: Tensor = self.heads(reader(pixels)[0].flatten(1))
+            rows = torch.cat([value.flatten(1) for value in reader(pixels)], dim=1)
+            logits: Tensor = self.heads(rows)
             return logits
 
     return LibraryNetworkWithHead().eval().requires_grad_(requires_grad=False)
+
+
+def build_vision_transformer(trunk: HeadTrunk, head: HeadModule, classes: int) -> Any:
+    """Return torchvision's own module, with the trunk's tensors and a head as its classifier.
+
+    Args:
+        trunk: One of our own Vision Transformers.
+        head: The head's module.
+        classes: How many outputs it has.
+    """
+    import torch
+    from torchvision.models import VisionTransformer
+
+    arch = architecture(trunk.spec.arch)
+    with torch.device("meta"):
+        network = VisionTransformer(
+            image_size=trunk.transform.crop, patch_size=arch.patch, num_layers=arch.depth, num_heads=arch.heads,
+            hidden_dim=arch.dim, mlp_dim=arch.mlp, num_classes=classes,
+        )  # fmt: skip
+    if head.is_layer:
+        network.heads.head = head.module
+    else:
+        network.heads = head.module
+    network.load_state_dict({**network.state_dict(), **trunk.source.tensors}, strict=True, assign=True)
+    return network.eval()
+
+
+def describe_vision_transformer(trunk: HeadTrunk, options: str = "") -> str:
+    """Return how torchvision makes one of our own Vision Transformers.
+
+    Args:
+        trunk: It.
+        options: Further arguments, such as "num_classes=2".
+    """
+    arch, crop = architecture(trunk.spec.arch), trunk.transform.crop
+    if arch.published:
+        words = ", ".join(filter(None, [options, f"image_size={crop}"]))
+        return f"torchvision.models.{arch.name}({words})"
+    shape = f"{crop}, {arch.patch}, {arch.depth}, {arch.heads}, {arch.dim}, {arch.mlp}"
+    return f"torchvision.models.VisionTransformer({', '.join(filter(None, [shape, options]))})"
 
 
 def describe_network(model: HeadWithTrunk, head: str) -> str:
@@ -64,7 +107,8 @@ def describe_network(model: HeadWithTrunk, head: str) -> str:
         model: The head, and where its trunk is.
         head: The head's module, as torch makes it.
     """
-    spec = model.store.trunk.spec
+    trunk = model.only_trunk
+    spec, several = trunk.spec, len(trunk.layers) > 1
     prefix, _, name = spec.arch.rpartition(":") if ":" in spec.arch else ("", "", spec.arch)
     maker = {
         "": f"torchvision.models.{name}()",
@@ -72,7 +116,9 @@ def describe_network(model: HeadWithTrunk, head: str) -> str:
         "hf": f"the vision network of transformers' {name}",
         "open_clip": f"open_clip.create_model({name!r}).visual",
     }.get(prefix, f"{spec.arch} as it was imported")
-    return f"trunk.*: {maker}, without its classifier; heads.*: {head} on its layer {spec.layer}"
+    maker = describe_vision_transformer(trunk) if spec.arch in ARCHITECTURES else maker
+    layers = f"its layers {'+'.join(trunk.layers)}, side by side" if several else f"its layer {spec.layer}"
+    return f"trunk.*: {maker}, without its classifier; heads.*: {head} on {layers}"
 
 
 def describe_steps(transform: ImageTransform) -> str:

@@ -1,7 +1,8 @@
-"""HeadWithTrunk: a saved head behind the trunk that it was trained on, from pixels to probabilities."""
+"""HeadWithTrunk: a saved head behind the trunk, or trunks, that it was trained on, from pixels to probabilities."""
 
 import contextlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.dataset import DatasetRequest
-from featcache.errors import CacheError
+from featcache.errors import CacheError, UsageError
 from featcache.features import RANDOM_TRUNK
 from featcache.files import StatLog, expand_home
 from featcache.heads.saved import (
@@ -27,18 +28,18 @@ from featcache.heads.saved import (
     refuse_other_trunk,
 )
 from featcache.listing import locate_root
-from featcache.media import ImageTransform
 from featcache.metrics import apply_temperature
+from featcache.prediction.head_trunk import HeadTrunk
 from featcache.recipe import StoreOptions
-from featcache.store import FeatureStore, StoreRequest, digest_column
-from featcache.trunks import Trunk, TrunkSource, WeightsMemo, choose_batch_size, choose_device, find_weights, load_trunk
+from featcache.store import FeatureStore, StoreRequest, concatenate, open_store, trunk_without_layer
+from featcache.trunks import TrunkSpec
 
 NO_PROBABILITIES = "this classifier gives labels, not probabilities: 1 stands for its label, 0 for every other"
 
 
 @dataclass(frozen=True, eq=False)
 class HeadWithTrunk:
-    """A saved head, its store, and the trunk that made the store; loaded when an image must be embedded."""
+    """A saved head, its store, and the trunks that made the store; loaded when an image must be embedded."""
 
     store: FeatureStore
     saved: SavedModel
@@ -63,39 +64,40 @@ class HeadWithTrunk:
         *_, data_set, variant, _ = self.saved.folder.parts
         return list_handles(self.store, data_set, variant).describe(self.saved.name)
 
-    @property
-    def transform(self) -> ImageTransform:
-        """What is done to an image before it is embedded, as to those that the head was trained on."""
-        return self.store.trunk.spec.transform
+    @cached_property
+    def trunks(self) -> tuple[HeadTrunk, ...]:
+        """The trunks whose embeddings the head takes: each once, however many of its layers."""
+        return tuple(
+            HeadTrunk(
+                store=concatenate(parts), head=self.saved.name, is_only_one=len(self._parts_of_trunks) == 1,
+                weights=self.weights, arch=self.arch, device=self.device, batch_size=self.batch_size,
+                images=self.images,
+            )
+            for parts in self._parts_of_trunks
+        )  # fmt: skip
 
     @property
-    def source(self) -> TrunkSource:
-        """Where the trunk's weights are.
+    def _parts_of_trunks(self) -> list[list[FeatureStore]]:
+        """The stores of the head's features, those of one trunk together."""
+        of_trunk: dict[TrunkSpec, list[FeatureStore]] = {}
+        for part in self.store.parts:
+            of_trunk.setdefault(trunk_without_layer(part.trunk.spec), []).append(part)
+        return list(of_trunk.values())
+
+    @property
+    def only_trunk(self) -> HeadTrunk:
+        """The trunk, of a head that takes embeddings of one.
 
         Raises:
-            CacheError: they are not here, those that were typed are others, or it is a module that nobody has typed.
+            UsageError: it takes those of several.
         """
-        record = self.store.trunk
-        source = find_weights(record.spec, record.weights_name, WeightsMemo(self.store.cache), self.weights, self.arch)
-        if source is None and self.weights is not None:
-            raise CacheError(
-                f"weights {self.weights} are not those that head {self.saved.name} was trained on: the embeddings of "
-                f"{self.store.name} were made by weights {record.weights_name}. Name these with --weights."
+        if len(self.trunks) > 1:
+            names = " and ".join(trunk.spec.arch for trunk in self.trunks)
+            raise UsageError(
+                f"{self.saved.name}: it was trained on features of {len(self.trunks)} trunks, {names}, which are not "
+                f"one network: only a head on layers of one trunk can be exported"
             )
-        if source is None:
-            raise CacheError(
-                f"the trunk of head {self.saved.name} is not here: its weights are {record.weights_name}. "
-                f"Name their file with --weights."
-            )
-        return source
-
-    @cached_property
-    def trunk(self) -> Trunk:
-        """The trunk, loaded onto the device."""
-        device, batch_size = choose_device(self.device), self.batch_size
-        if batch_size is None and self.images is not None:
-            batch_size = choose_batch_size(device, self.images)
-        return load_trunk(self.source, self.store.trunk.spec, device=device, batch_size=batch_size)
+        return self.trunks[0]
 
     @cached_property
     def temperature(self) -> float | None:
@@ -105,20 +107,30 @@ class HeadWithTrunk:
 
     @property
     def sentence(self) -> str:
-        """Architecture, weights and precision of the trunk, in words."""
-        record = self.store.trunk
-        return f"{record.spec.arch}, weights {record.weights_name}, {record.spec.compute}"
+        """Architecture, weights and precision of the trunk, in words; of several, of each."""
+        return " + ".join(trunk.sentence for trunk in self.trunks)
+
+    def join(self, rows: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        """Return the embeddings of the trunks as the head takes them, (n, dim).
+
+        Args:
+            rows: Of each trunk, in the order of `trunks`, (n, its width).
+        """
+        if len(self.store.parts) == 1:
+            return rows[0]
+        columns: dict[str, npt.NDArray[np.float32]] = {}
+        for x, parts in zip(rows, self._parts_of_trunks, strict=True):
+            ends = np.cumsum([part.dim or 0 for part in parts]).tolist()
+            columns |= {part.name: x[:, end - (part.dim or 0) : end] for part, end in zip(parts, ends, strict=True)}
+        return np.concatenate([columns[part.name] for part in self.store.parts], axis=1)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What everyone who reads a prediction of this head should know, as sentences."""
         notes = (*self.unused, *(() if self.which is None else self.which.notes))
-        notes = (*notes, RANDOM_TRUNK) if self.store.trunk.weights_name == "random" else notes
+        is_random = any(trunk.weights_name == "random" for trunk in self.trunks)
+        notes = (*notes, RANDOM_TRUNK) if is_random else notes
         return notes if self.saved.gives_probabilities else (*notes, NO_PROBABILITIES)
-
-    def holds(self, digest: bytes) -> bool:
-        """Return whether the store has the embedding of the image with this digest."""
-        return bool(self.store.holds(digest_column([digest]))[0])
 
     def probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Return (rows, classes) float64 for embeddings (rows, dim), by the head's temperature where it has one."""
@@ -153,11 +165,12 @@ def open_head(
         folder = Path(path).absolute()  # <store>/heads/<data set>/<variant>/<head>
         if len(folder.parents) < 6:
             raise CacheError(f"{folder}: expected the folder of a head in a cache: …/stores/…/heads/…/…/{folder.name}")
-        store = FeatureStore.open(folder.parents[3], StatLog(folder.parents[5]))
+        store = open_store(folder.parents[3], StatLog(folder.parents[5]))
         if typed is not None and not StoreRequest(typed={"weights": typed}).is_met_by(store):
             raise CacheError(
                 f"weights {typed} are not those that head {folder.name} was trained on: the embeddings of {store.name} "
-                f"were made by weights {store.trunk.weights_name}. Name these with --weights."
+                f"were made by weights {' + '.join(part.trunk.weights_name for part in store.parts)}. Name these with "
+                f"--weights."
             )
         which = None
     else:
@@ -175,6 +188,7 @@ def open_head(
         "arch",
         "layer",
         "precision",
+        "features",
         "val",
         "test",
         "split_by",
@@ -202,6 +216,6 @@ def open_head(
 def _load_usable(folder: Path, store: FeatureStore) -> SavedModel:
     """Return the model of a folder, which can predict on embeddings of its store."""
     model = load_model(folder, store)
-    refuse_other_trunk(model, store.trunk.spec.fingerprint())
+    refuse_other_trunk(model, store.fingerprint)
     model.refuse_unusable(store)
     return model

@@ -2,7 +2,9 @@
 
 import contextlib
 import importlib.util
+import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -16,15 +18,17 @@ from featcache.listing import readable
 from featcache.prediction.head_module import HeadModule, make_head_module
 from featcache.prediction.library_model import (
     build_library_network,
+    build_vision_transformer,
     describe_network,
     describe_steps,
+    describe_vision_transformer,
     explain_onnx_failure,
     require_equal_onnx,
 )
 from featcache.prediction.model import NO_PROBABILITIES, HeadWithTrunk, open_head
 from featcache.prediction.serialized import to_onnx, to_state_dict
 from featcache.recipe import StoreOptions
-from featcache.trunks import ARCHITECTURES, architecture
+from featcache.trunks import ARCHITECTURES
 
 MODEL_SUFFIXES = (".pt", ".onnx")
 _MOST_BYTES = 1 << 24  # of the description of a model
@@ -76,7 +80,8 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
         Where both files are, which head it was, and what a user of the file must know.
 
     Raises:
-        UsageError: the recipe; `to` ends in something else, or its folder does not exist; or the model is not linear.
+        UsageError: the recipe; `to` ends in something else, or its folder does not exist; the model is not linear; or
+            it takes features of several trunks, which are no one network (several layers of one are).
         CacheError: no such head, or a damaged one; or its trunk's weights are not here, or others.
         MachineError: it cannot be written; or ONNX is asked for and not installed.
     """
@@ -101,16 +106,18 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
     if _is_normalized(model) and to.suffix.lower() == ".pt":
         raise _needs_onnx(to)
     is_own = _is_own_vit(model)
-    network = _build_network(model, tail) if is_own else build_library_network(model, tail.module)
+    trunk = model.only_trunk
+    classes = len(model.saved.classes)
+    network = build_vision_transformer(trunk, tail, classes) if is_own else build_library_network(model, tail.module)
     if _is_normalized(model):
-        _normalize_embeddings(network)
+        _normalize_embeddings(network, [part.dim or 0 for part in model.store.parts])
     serialize = {".pt": to_state_dict, ".onnx": to_onnx}[to.suffix.lower()]
     parameters = sum(value.numel() for value in network.parameters())
     with translate_os_errors(to):
-        with contextlib.nullcontext() if is_own else explain_onnx_failure(model.store.trunk.spec.arch):
-            content = serialize(network, model.transform.input_size)
+        with contextlib.nullcontext() if is_own else explain_onnx_failure(trunk.spec.arch):
+            content = serialize(network, trunk.transform.input_size)
             if not is_own and to.suffix.lower() == ".onnx":
-                require_equal_onnx(network, content, model.transform.input_size, model.store.trunk.spec.arch)
+                require_equal_onnx(network, content, trunk.transform.input_size, trunk.spec.arch)
         publish(to, content, replace=True)
         description = json.dumps(_describe_model(model, tail, to, parameters), indent=2, ensure_ascii=True)
         publish(about, description.encode() + b"\n", replace=True)
@@ -155,35 +162,17 @@ def _no_layer_error(typed: str | None, model: HeadWithTrunk, request: DatasetReq
     return error.correct(typed or "best", head) if head else error
 
 
-def _build_network(model: HeadWithTrunk, tail: HeadModule) -> Any:
-    """Return torchvision's own module, with the trunk's tensors and the head as its classifier."""
-    import torch
-    from torchvision.models import VisionTransformer
-
-    spec = model.store.trunk.spec
-    arch = architecture(spec.arch)
-    with torch.device("meta"):
-        network = VisionTransformer(
-            image_size=spec.transform.crop,
-            patch_size=arch.patch,
-            num_layers=arch.depth,
-            num_heads=arch.heads,
-            hidden_dim=arch.dim,
-            mlp_dim=arch.mlp,
-            num_classes=len(model.saved.classes),
-        )
-    if tail.is_layer:
-        network.heads.head = tail.module
-    else:
-        network.heads = tail.module
-    state = {**network.state_dict(), **model.source.tensors}
-    network.load_state_dict(state, strict=True, assign=True)
-    return network.eval()
-
-
 def _is_normalized(model: HeadWithTrunk) -> bool:
     """Return whether the head takes embeddings of length 1."""
     return bool(model.saved.settings.get("normalize", "none") != "none")
+
+
+def _unit_length(model: HeadWithTrunk) -> str:
+    """Return what is done to embeddings before the last layer of a head that takes them at length 1."""
+    widths = [str(part.dim) for part in model.store.parts]
+    if len(widths) == 1:
+        return UNIT_LENGTH
+    return f"each part of an embedding, {' and '.join(widths)} columns, is divided by its length before the last layer"
 
 
 def _needs_onnx(to: Path) -> UsageError:
@@ -194,22 +183,25 @@ def _needs_onnx(to: Path) -> UsageError:
     ).correct("--to", str(to.with_suffix(".onnx")))
 
 
-def _normalize_embeddings(network: Any) -> None:
+def _normalize_embeddings(network: Any, widths: Sequence[int]) -> None:
     """Have a network scale its embeddings to length 1 before the head, as `featcache.heads.unit_rows` does."""
     import torch
 
     class UnitLength(torch.nn.Module):
-        """Scales rows, (any number, dim), to length 1."""
+        """Scales the parts of rows, (any number, dim), each to length 1."""
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.nn.functional.normalize(x, dim=1)
+            ends = list(itertools.accumulate(widths))
+            parts = [x[:, end - width : end] for width, end in zip(widths, ends, strict=True)]
+            return torch.cat([torch.nn.functional.normalize(part, dim=1) for part in parts], dim=1)
 
     network.heads = torch.nn.Sequential(UnitLength(), network.heads)
 
 
 def _describe_model(model: HeadWithTrunk, tail: HeadModule, to: Path, parameters: int) -> dict[str, Any]:
     """Return all that a stranger needs to use the file, as JSON values."""
-    spec = model.store.trunk.spec
+    trunk = model.only_trunk
+    spec = trunk.spec
     return {
         "model": to.name,
         "network": _describe_constructor(model, tail) if _is_own_vit(model) else describe_network(model, tail.words),
@@ -231,37 +223,30 @@ def _describe_model(model: HeadWithTrunk, tail: HeadModule, to: Path, parameters
             "gives_probabilities": tail.is_softmax,
             "divided_by_temperature": model.temperature if tail.is_softmax else None,
         },
-        "embedding": UNIT_LENGTH if _is_normalized(model) else None,
+        "embedding": _unit_length(model) if _is_normalized(model) else None,
         "head": model.saved.name,
-        "trunk": {"weights": model.store.trunk.weights_name, "sha256": spec.weights_sha256, "compute": spec.compute},
+        "trunk": {"weights": trunk.weights_name, "sha256": spec.weights_sha256, "compute": spec.compute},
         "notes": list(_notes(model, tail)),
     }
 
 
 def _is_own_vit(model: HeadWithTrunk) -> bool:
     """Return whether the trunk is one of our own ViTs, on its class token: the file is then torchvision's network."""
-    spec = model.store.trunk.spec
-    return spec.arch in ARCHITECTURES and spec.layer == "cls"
+    trunk = model.only_trunk
+    return trunk.spec.arch in ARCHITECTURES and trunk.layers == ("cls",)
 
 
 def _describe_constructor(model: HeadWithTrunk, tail: HeadModule) -> str:
     """Return how torchvision makes the network that a model.pt of one of our own ViTs is for."""
-    spec, classes = model.store.trunk.spec, len(model.saved.classes)
-    arch, crop = architecture(spec.arch), spec.transform.crop
-    behind = "" if tail.is_layer else f", with heads = {tail.words}"
-    if arch.published:
-        return f"torchvision.models.{arch.name}(num_classes={classes}, image_size={crop}){behind}"
-    return (
-        f"torchvision.models.VisionTransformer({crop}, {arch.patch}, {arch.depth}, {arch.heads}, {arch.dim}, "
-        f"{arch.mlp}, num_classes={classes}){behind}"
-    )
+    maker = describe_vision_transformer(model.only_trunk, f"num_classes={len(model.saved.classes)}")
+    return maker if tail.is_layer else f"{maker}, with heads = {tail.words}"
 
 
 def _notes(model: HeadWithTrunk, tail: HeadModule) -> tuple[str, ...]:
     """Return what everyone who uses the file should know, as sentences."""
     notes = [note for note in model.notes if note != NO_PROBABILITIES]
     if _is_normalized(model):
-        notes.append(f"between trunk and head, which torchvision's class does not have: {UNIT_LENGTH}")
+        notes.append(f"between trunk and head, which torchvision's class does not have: {_unit_length(model)}")
     if not tail.is_softmax:
         notes.append(
             f"the largest of the outputs is the answer of {model.saved.name}; their softmax is not its probabilities"
@@ -271,12 +256,11 @@ def _notes(model: HeadWithTrunk, tail: HeadModule) -> tuple[str, ...]:
 
 def _precision_notes(model: HeadWithTrunk) -> tuple[str, ...]:
     """Return a note where the file computes in another precision than the embeddings that the head was trained on."""
-    spec = model.store.trunk.spec
-    if spec.compute == "float32" and spec.stored == "float32":
+    specs = [part.trunk.spec for part in model.store.parts]
+    compute, is_rounded = specs[0].compute, any(spec.stored != "float32" for spec in specs)
+    if compute == "float32" and not is_rounded:
         return ()
-    how = " and ".join(
-        filter(None, [spec.compute * (spec.compute != "float32"), "stored as float16" * (spec.stored != "float32")])
-    )
+    how = " and ".join(filter(None, [compute * (compute != "float32"), "stored as float16" * is_rounded]))
     return (
         f"the head was trained on embeddings in {how}; this file computes in float32, so its predictions differ a "
         f"little from those of `featcache predict`",

@@ -25,7 +25,8 @@ from featcache.media import (
     resize_and_crop,
     sample_frames,
 )
-from featcache.prediction.batcher import PredictionBatcher
+from featcache.prediction.batcher import EmbeddingBatcher
+from featcache.prediction.head_trunk import HeadTrunk
 from featcache.prediction.model import HeadWithTrunk, open_head
 from featcache.recipe import StoreOptions
 
@@ -193,8 +194,8 @@ def _predict_frames(
     numbers: list[int] = []
     at: list[float] = []
     digests: list[bytes] = []
-    held: set[bytes] = set()
-    batcher, failed, reported = PredictionBatcher(model), "", time.monotonic()
+    passes = [_TrunkPass(trunk, EmbeddingBatcher(trunk, _finish(model)), set()) for trunk in model.trunks]
+    failed, reported = "", time.monotonic()
     try:
         with os.fdopen(open_file(path, follow_links=True), "rb") as file:
             content = hash_video(file)
@@ -203,10 +204,8 @@ def _predict_frames(
                 numbers.append(frame.number)
                 at.append(frame.seconds)
                 digests.append(digest)
-                if model.holds(digest):
-                    held.add(digest)
-                else:
-                    batcher.add(digest, resize_and_crop(frame.pixels, model.transform))
+                for trunk_pass in passes:
+                    trunk_pass.add(digest, frame.pixels)
                 if time.monotonic() - reported > _PROGRESS_SECONDS:
                     reported = time.monotonic()
                     progress(frame.number + 1)
@@ -214,7 +213,47 @@ def _predict_frames(
         raise DataError(f"{readable(path)}: cannot be read: {error.strerror}") from None
     except (BadVideoError, BadImageError) as error:  # the frames before it are right
         failed = str(error)
-    batcher.flush()
-    embedded = len(batcher.predictions)
-    batcher.predict_stored(sorted(held))
-    return _FramePredictions(numbers, at, [batcher.predictions.get(digest) for digest in digests], failed, embedded)
+    embedded = set[bytes]().union(*(trunk_pass.end() for trunk_pass in passes))
+    return _FramePredictions(numbers, at, _predict_rows(model, passes, digests), failed, len(embedded))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _TrunkPass:
+    """The frames of a video on their way through one trunk."""
+
+    trunk: HeadTrunk
+    batcher: EmbeddingBatcher
+    held: set[bytes]  # frames whose embeddings the store has
+
+    def add(self, digest: bytes, pixels: npt.NDArray[np.uint8]) -> None:
+        """Take a frame; what the store holds is not embedded again."""
+        if self.trunk.holds(digest):
+            self.held.add(digest)
+        else:
+            self.batcher.add(digest, resize_and_crop(pixels, self.trunk.transform))
+
+    def end(self) -> set[bytes]:
+        """Embed what waits, take what the store holds, and return the digests of what went through the trunk."""
+        self.batcher.flush()
+        embedded = set(self.batcher.rows)
+        self.batcher.take_stored(sorted(self.held))
+        return embedded
+
+
+def _finish(model: HeadWithTrunk) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]:
+    """Return what is kept of embeddings: of a head on one trunk its predictions, else they themselves."""
+    return (lambda x: model.probabilities(model.join([x]))) if len(model.trunks) == 1 else lambda x: x
+
+
+def _predict_rows(
+    model: HeadWithTrunk, passes: Sequence[_TrunkPass], digests: Sequence[bytes]
+) -> list[npt.NDArray[np.float64] | None]:
+    """Return the prediction on each frame, None where a trunk gave no finite embedding."""
+    if len(passes) == 1:
+        return [passes[0].batcher.rows.get(digest) for digest in digests]
+    rows: list[npt.NDArray[np.float64] | None] = []
+    for digest in digests:
+        of_trunks = [trunk_pass.batcher.rows.get(digest) for trunk_pass in passes]
+        whole = [row[None] for row in of_trunks if row is not None]
+        rows.append(model.probabilities(model.join(whole))[0] if len(whole) == len(of_trunks) else None)
+    return rows

@@ -7,6 +7,7 @@ from .data import FolderData as FolderData
 from .data import SplitSection as SplitSection
 from .data import TableData as TableData
 from .data import UnknownData as UnknownData
+from .features import FeatureSettings as FeatureSettings
 from .head import DeviceSettings as DeviceSettings
 from .head import HeadSettings as HeadSettings
 from .head import SelectionSettings as SelectionSettings

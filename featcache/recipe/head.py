@@ -96,7 +96,7 @@ class HeadSettings(ModuleSettings):
         Literal["none", "l2"],
         Setting(
             "Whether embeddings are scaled to length 1, in training and in every prediction: for features that are "
-            "compared by angle.",
+            "compared by angle; of several features each part by itself.",
             several=True,
             short="",
         ),

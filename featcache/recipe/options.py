@@ -37,6 +37,7 @@ class StoreOptions(DataOptions, total=False):
     layer: str | None  # such as cls
     weights: str | None  # as they were named for extract
     precision: str | None  # fp32, bf16 or auto
+    features: str | None  # several layers side by side, of one trunk or of several: "cls+mean"
 
 
 def pick_options(options: Mapping[str, object], kind: type[Options]) -> Options:

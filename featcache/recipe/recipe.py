@@ -5,7 +5,7 @@ defaults of the declarations.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, ValidationError
 
@@ -13,6 +13,7 @@ from featcache.errors import UsageError
 from featcache.files import NAME_PATTERN
 from featcache.recipe.classifiers import ClassifierName, ClassifierSettings
 from featcache.recipe.data import AnyData
+from featcache.recipe.features import FeatureSettings
 from featcache.recipe.problems import flag_correction, flag_sentence, problem_sentence
 from featcache.recipe.sections import HeadSection, Section, TrunkSection
 from featcache.text import counted
@@ -20,8 +21,11 @@ from featcache.text import counted
 COMMAND_LINE = "the command line"  # where what flags say is checked
 
 
-class Recipe(Section):
+class Recipe(Section, declares=(FeatureSettings,)):
     """One data set, one trunk, one way to train heads."""
+
+    if TYPE_CHECKING:
+        features: str  # mypy cannot see what is declared elsewhere
 
     name: Annotated[str, Field(pattern=NAME_PATTERN, description="The data set's name in the cache.")]
     data: AnyData

@@ -11,8 +11,9 @@ from featcache.evaluation import ComparedHead, Comparison
 from featcache.listing import title_data_set
 from featcache.report.columns import Column, FittingTable
 from featcache.report.tables import blank_if_undefined, disarm_formula, save_rows
-from featcache.text import UNDEFINED, counted, decimal, percent, printable
+from featcache.text import UNDEFINED, counted, decimal, percent, printable, shorten
 
+LONGEST_FEATURES = 64  # cells of a wide terminal: of several trunks their names are cut in the middle
 WIDE = 140  # columns of a terminal that has room for settings in full
 
 
@@ -54,12 +55,25 @@ def _number(head: ComparedHead) -> str:
 
 
 def _word_columns(heads: Sequence[ComparedHead], *, wide: bool) -> Iterator[Column]:
-    """Yield the classifier and the settings where a terminal is wide, and the store where there are several."""
+    """Yield classifier and settings where a terminal is wide, and features and store where there are several."""
     if wide:
         yield Column(heading="classifier", cells=[head.classifier for head in heads], is_name=True, rank=7)
         yield Column(heading="settings", cells=[head.settings for head in heads], is_name=True, rank=8)
+    if len({head.features for head in heads}) > 1:
+        longest = LONGEST_FEATURES if wide else LONGEST_FEATURES // 2
+        cells = [shorten(_by_trunk(head.features), longest) for head in heads]
+        yield Column(heading="features", cells=cells, is_name=True, rank=1)
     if len({head.store for head in heads}) > 1:
         yield Column(heading="store", cells=[head.store for head in heads], is_name=True, rank=4)
+
+
+def _by_trunk(features: str) -> str:
+    """Return features for a reader: "timm:a/cls+timm:a/mean+b/pooled" as "a cls+mean, b pooled"."""
+    layers_of: dict[str, list[str]] = {}
+    for part in features.split("+"):
+        trunk, _, layer = part.rpartition("/")
+        layers_of.setdefault(trunk.rpartition(":")[2], []).append(layer)
+    return ", ".join(f"{trunk} {'+'.join(layers)}".strip() for trunk, layers in layers_of.items())
 
 
 def _figure_columns(heads: Sequence[ComparedHead]) -> Iterator[Column]:
@@ -74,7 +88,9 @@ def _figure_columns(heads: Sequence[ComparedHead]) -> Iterator[Column]:
 
 
 def save_comparison_csv(comparison: Comparison, path: Path) -> None:
-    """Write one row a head: name, classifier, settings, split, its figures, store, number, given name; shares in 0 … 1.
+    """Write one row a head: name, classifier, settings, split, its figures, store, number, given name, features.
+
+    Shares are numbers in 0 … 1.
 
     Args:
         comparison: what is written.
@@ -89,5 +105,7 @@ def save_comparison_csv(comparison: Comparison, path: Path) -> None:
     for head in comparison.heads:
         words = [disarm_formula(word) for word in (head.name, head.classifier, head.settings, head.split)]
         values = [blank_if_undefined(head.figure(column)) for column in figures]
-        rows.append([*words, *values, disarm_formula(head.store), head.number or "", disarm_formula(head.given_name)])
-    save_rows(["name", "classifier", "settings", "split", *figures, "store", "number", "given_name"], rows, path)
+        names = [disarm_formula(head.given_name), disarm_formula(head.features)]
+        rows.append([*words, *values, disarm_formula(head.store), head.number or "", *names])
+    columns = ["name", "classifier", "settings", "split", *figures, "store", "number", "given_name", "features"]
+    save_rows(columns, rows, path)

@@ -3,7 +3,9 @@ from .catalog import choose_store as choose_store
 from .catalog import create_store as create_store
 from .catalog import describe_broken_stores as describe_broken_stores
 from .catalog import find_broken_stores as find_broken_stores
+from .catalog import find_concatenations as find_concatenations
 from .catalog import find_stores as find_stores
+from .catalog import open_store as open_store
 from .catalog import refuse_other_stores as refuse_other_stores
 from .check import Problem as Problem
 from .check import check_listing as check_listing
@@ -20,6 +22,14 @@ from .compaction import CompactionPlan as CompactionPlan
 from .compaction import apply_compaction as apply_compaction
 from .compaction import plan_compaction as plan_compaction
 from .compaction import remove_dropped as remove_dropped
+from .concatenated_store import FEATURES_FILE as FEATURES_FILE
+from .concatenated_store import concatenate as concatenate
+from .concatenated_store import is_concatenation as is_concatenation
+from .concatenated_store import label_features as label_features
+from .concatenated_store import trunk_without_layer as trunk_without_layer
+from .extract_commands import trunk_flags as trunk_flags
+from .feature_parts import FeaturePart as FeaturePart
+from .feature_parts import parse_features as parse_features
 from .index import DigestIndex as DigestIndex
 from .index import Digests as Digests
 from .index import digest_column as digest_column

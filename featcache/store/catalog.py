@@ -12,6 +12,13 @@ from pathlib import Path
 from featcache.errors import CacheError
 from featcache.files import StatLog, expand_home, hold_store, is_missing, list_folders, make_folder
 from featcache.store.commits import CommitLog, ListingKey
+from featcache.store.concatenated_store import (
+    ConcatenatedStore,
+    is_concatenation,
+    label_features,
+    open_concatenation,
+    trunk_without_layer,
+)
 from featcache.store.request import StoreRequest, flags_that_name
 from featcache.store.store import FeatureStore
 from featcache.store.trunk_record import FINGERPRINT_DIGITS, TRUNK_FILE, TrunkRecord, write_trunk
@@ -50,7 +57,10 @@ def choose_store(
     Raises:
         CacheError: no store is, or several are; the message says how to go on.
     """
-    holding = [store for store in find_stores(cache, stat_log) if key in store.listings]
+    stores = find_stores(cache, stat_log)
+    if request.store is not None:  # it may be the name of several together
+        stores += find_concatenations(cache, stat_log)
+    holding = [store for store in stores if key in store.listings]
     fitting = [store for store in holding if request.is_met_by(store)]
     if len(fitting) == 1:
         return fitting[0]
@@ -60,7 +70,7 @@ def choose_store(
             f"{cache}: {len(fitting)} stores hold {name}: {', '.join(store.name for store in fitting)}; "
             f"name one with {_describe_choice(fitting)}"
         )
-    refuse_other_stores(cache, stat_log, holding, request, name)
+    refuse_other_stores(cache, stat_log, [store for store in holding if len(store.parts) == 1], request, name)
     data_set, _, split = key
     advice = f"run `featcache extract --split {split}` first" if advise is None else advise()
     raise CacheError(
@@ -75,7 +85,11 @@ def _describe_choice(stores: Sequence[FeatureStore]) -> str:
         " ".join(f"{flag} {shlex.quote(value)}" for flag, value in flags_that_name(store, stores)) for store in stores
     ]
     choice = f"{', '.join(words[:-1])} or {words[-1]}"
-    return choice if "--store" in choice else f"{choice}, or with --store"
+    choice = choice if "--store" in choice else f"{choice}, or with --store"
+    layers, trunks = {store.trunk.spec.layer for store in stores}, {trunk_without_layer(s.trunk.spec) for s in stores}
+    if len(layers) < len(stores) or len(trunks) > 1:
+        return choice
+    return f"{choice}; or take them together with --features {label_features(stores)}"
 
 
 def refuse_other_stores(
@@ -165,6 +179,46 @@ def find_stores(cache: Path, stat_log: StatLog) -> list[FeatureStore]:
     return [store for store in _open_all(cache, stat_log) if isinstance(store, FeatureStore)]
 
 
+def find_concatenations(cache: Path, stat_log: StatLog) -> list[ConcatenatedStore]:
+    """Return the stores of a cache that heads were trained on together, by name; those that can be opened.
+
+    Args:
+        cache: The cache folder; it need not be there.
+        stat_log: The memory of the cache, for the stores to use.
+
+    Raises:
+        CacheError: the folder of the stores cannot be listed.
+    """
+    opened = _open_concatenations(cache, find_stores(cache, stat_log))
+    return [store for store in opened if isinstance(store, ConcatenatedStore)]
+
+
+def _open_concatenations(
+    cache: Path, stores: Sequence[FeatureStore]
+) -> Iterator[ConcatenatedStore | tuple[Path, CacheError]]:  # fmt: skip
+    for root in list_folders(cache / "stores"):
+        try:
+            if is_concatenation(root):
+                yield open_concatenation(root, stores)
+        except CacheError as error:
+            yield root, error
+
+
+def open_store(root: Path, stat_log: StatLog) -> FeatureStore:
+    """Return the store in a folder, or the stores together whose heads the folder has.
+
+    Args:
+        root: The folder, absolute: `stores/<its name>` in the cache.
+        stat_log: The memory of that cache.
+
+    Raises:
+        CacheError: no store, a damaged one, one of a newer format, or one of those that belong together is missing.
+    """
+    if is_concatenation(root):
+        return open_concatenation(root, find_stores(root.parent.parent, stat_log))
+    return FeatureStore.open(root, stat_log)
+
+
 def find_broken_stores(cache: Path, stat_log: StatLog) -> dict[str, CacheError]:
     """Return the stores of a cache that cannot be opened, by name, with what is wrong.
 
@@ -177,7 +231,10 @@ def find_broken_stores(cache: Path, stat_log: StatLog) -> dict[str, CacheError]:
     Raises:
         CacheError: the folder of the stores cannot be listed.
     """
-    return {broken[0].name: broken[1] for broken in _open_all(cache, stat_log) if isinstance(broken, tuple)}
+    opened = list(_open_all(cache, stat_log))
+    stores = [store for store in opened if isinstance(store, FeatureStore)]
+    every = [*opened, *_open_concatenations(cache, stores)]
+    return {broken[0].name: broken[1] for broken in every if isinstance(broken, tuple)}
 
 
 def describe_broken_stores(cache: Path, stat_log: StatLog) -> str:

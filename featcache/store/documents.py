@@ -4,7 +4,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidatorFunctionWrapHandler, WrapValidator
 
-from featcache.files import Count, Document, DocumentKind, Integer, Name, Number, Text, check_length
+from featcache.files import (
+    Count,
+    Document,
+    DocumentKind,
+    FolderName,
+    Integer,
+    Name,
+    Number,
+    Sha256,
+    SingleLine,
+    Text,
+    check_length,
+)  # fmt: skip
 
 
 class SplitsDocument(Document):
@@ -57,6 +69,21 @@ class TrunkDocument(Document):
     made: list[WrittenProvenance]
 
 
+class PartDocument(Document):
+    """One store of a concatenation."""
+
+    store: FolderName
+    trunk: Sha256  # its fingerprint
+    layer: SingleLine
+    width: Count
+
+
+class FeaturesDocument(Document):
+    """features.json: the stores whose embeddings stand side by side, in the order of their columns."""
+
+    parts: Annotated[list[PartDocument], Field(min_length=2)]
+
+
 class ListingMeta(Document):
     """`meta` of a listing."""
 
@@ -78,4 +105,7 @@ SPLITS = DocumentKind(
 )  # fmt: skip
 TRUNK = DocumentKind(
     TrunkDocument, "store", "run `featcache repair`", "use the featcache that made it, or another --cache"
+)
+FEATURES = DocumentKind(
+    FeaturesDocument, "record of concatenated features", "remove its folder, and train the heads again"
 )

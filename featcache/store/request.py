@@ -15,7 +15,7 @@ from featcache.trunks import ARCHITECTURES, RANDOM, WeightsMemo, weights_kind
 STORE_SETTINGS = ("arch", "layer", "precision", "weights")  # of the trunk, that commands have flags for
 _OPEN = ("layer", "precision", "stored")  # of these, "auto" is any
 _MISSING = "is not here"
-_PRECISION = {"float32": "fp32", "bfloat16": "bf16"}
+PRECISION_WORDS = {"float32": "fp32", "bfloat16": "bf16"}
 _DECODE = {"pillow": "exact", "pillow-fast": "fast", "nvjpeg": "gpu"}
 
 
@@ -36,8 +36,15 @@ class StoreRequest:
         Warns:
             UserWarning: the weights are a file that is gone, and are taken for the store's by their name.
         """
-        if self.store is not None and not is_named(store.name, store.trunk.spec.fingerprint(), self.store):
+        fingerprint = store.fingerprint if len(store.parts) == 1 else ""  # several together go by their name alone
+        if self.store is not None and not is_named(store.name, fingerprint, self.store):
             return {"store": store.name}
+        differing: dict[str, str] = {}
+        for part in store.parts:  # of several side by side, each must be what is asked for
+            differing |= self._differences_of_trunk(part)
+        return differing
+
+    def _differences_of_trunk(self, store: FeatureStore) -> dict[str, str]:
         held = trunk_settings(store)
         wanted = {**self.stated, **self.typed}
         differing = {
@@ -118,7 +125,7 @@ def trunk_settings(store: FeatureStore) -> dict[str, str]:
         "arch": spec.arch,
         "layer": spec.layer,
         "weights": store.trunk.weights_name,
-        "precision": _PRECISION[spec.compute],
+        "precision": PRECISION_WORDS[spec.compute],
         "decode": _DECODE[spec.decoder],
         "stored": spec.stored,
         "exif": spec.transform.exif,

@@ -188,11 +188,7 @@ def check_shard_hash(folder: Path, shard: Shard, stat_log: StatLog) -> None:
 
 
 def gather_rows(
-    folder: Path,
-    shard: Shard,
-    rows: npt.NDArray[np.int64],
-    out: npt.NDArray[np.float32],
-    to: npt.NDArray[np.int64],
+    folder: Path, shard: Shard, rows: npt.NDArray[np.int64], out: npt.NDArray[np.float32], to: npt.NDArray[np.int64]
 ) -> None:
     """Set out[to] = embeddings[rows], as float32. Stretches of consecutive rows are read in place.
 
@@ -200,7 +196,7 @@ def gather_rows(
         folder: The folder of the shards.
         shard: The shard.
         rows: Which of its rows, (n,).
-        out: Where they go, contiguous, (…, dim) float32.
+        out: Where they go, (…, dim) float32; it may be some columns of a wider array.
         to: Which rows of `out`, (n,).
 
     Raises:
@@ -215,11 +211,12 @@ def gather_rows(
     try:
         breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(to) != 1)) + 1
         starts, ends = np.concatenate(([0], breaks)), np.concatenate((breaks, [len(rows)]))
-        direct = (ends - starts >= _LONG_RUN) & (shard.dtype == "float32")
+        in_place = shard.dtype == "float32" and out.flags.c_contiguous
+        direct = (ends - starts >= _LONG_RUN) & in_place
         size = shard.row_bytes
         offsets = shard.embeddings_offset + rows[starts[direct]] * size
         begins, lengths = to[starts[direct]] * size, (ends - starts)[direct] * size
-        data = out.data.cast("B")
+        data = out.data.cast("B") if in_place else memoryview(b"")
         for offset, begin, length in zip(offsets.tolist(), begins.tolist(), lengths.tolist(), strict=True):
             _read_into(handle, data[begin : begin + length], offset)
         scattered = np.flatnonzero(np.repeat(~direct, ends - starts))

@@ -1,9 +1,8 @@
 """FeatureStore: the embeddings of one trunk, addressed by the digest of the image."""
 
 import contextlib
-import os
+import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -13,12 +12,14 @@ import numpy.typing as npt
 
 from featcache.errors import CacheError, MachineError
 from featcache.files import StatLog, hold_store, sweep_scratch
+from featcache.machine import total_memory
 from featcache.store import listings, shard
 from featcache.store.check import Problem, check_listing, check_shard
 from featcache.store.commits import CommitLog, Commits, ListingKey, ListingLine
 from featcache.store.index import DigestIndex, Digests, digest_column, group_positions, run_in_threads
 from featcache.store.listings import ExtractedListing
 from featcache.store.shard import Shard
+from featcache.store.shard_digests import ShardDigests
 from featcache.store.trunk_record import TrunkRecord, read_trunk
 from featcache.store.writer import SHARD_ROWS, SHARD_SECONDS, StoreWriter
 
@@ -44,8 +45,8 @@ class FeatureStore:
             commits: What its log says.
             stat_log: The memory of the cache, which spares hashing a shard that was hashed before.
         """
-        self.root, self.trunk, self.stat_log = root, trunk, stat_log
-        self._commits = commits
+        self.root, self.stat_log = root, stat_log
+        self._trunk, self._commits = trunk, commits
 
     @classmethod
     def open(cls, root: Path, stat_log: StatLog) -> "FeatureStore":
@@ -60,6 +61,24 @@ class FeatureStore:
         """
         trunk = read_trunk(root)
         return cls(root, trunk, CommitLog(root).read(), stat_log)
+
+    @property
+    def trunk(self) -> TrunkRecord:
+        """What its trunk.json says."""
+        return self._trunk
+
+    @property
+    def parts(self) -> "tuple[FeatureStore, ...]":
+        """The stores whose embeddings stand side by side in a row of this one: itself alone."""
+        return (self,)
+
+    @property
+    def fingerprint(self) -> str:
+        """What its embeddings were made by: the sha256 of the trunk's spec, 64 hex digits."""
+        return self.trunk.spec.fingerprint()
+
+    def publish_record(self) -> None:
+        """Do nothing: its record, trunk.json, is there."""
 
     @property
     def cache(self) -> Path:
@@ -123,24 +142,37 @@ class FeatureStore:
             MachineError: they do not fit into memory; or stat.log, the memory of the cache, cannot be read.
         """
         needed = len(digests) * (self.dim or 0) * 4
-        if needed > _machine_memory():  # a listing of a few bytes a row can ask for a quarter of a megabyte a row
+        if needed > total_memory():  # a listing of a few bytes a row can ask for a quarter of a megabyte a row
             raise MachineError(
                 f"{self.root}: {needed / 1e9:,.1f} GB of embeddings do not fit into this machine's memory"
             )
-        return self._ask_current(lambda: self._load(digests))
-
-    def _load(self, digests: Digests) -> npt.NDArray[np.float32]:
-        """Return the embeddings of these digests as this snapshot has them."""
-        shard_numbers, shard_rows = self.locate(digests)
         out = np.empty((len(digests), self.dim or 0), dtype=np.float32)
-
-        def read(group: tuple[int, npt.NDArray[np.int64]]) -> None:
-            part, positions = self.shards[group[0]], group[1]
-            shard.check_shard_hash(self.shard_folder, part, self.stat_log)
-            shard.gather_rows(self.shard_folder, part, shard_rows[positions], out, positions)
-
-        run_in_threads(read, group_positions(shard_numbers))
+        self.load_into(digests, out)
         return out
+
+    def load_into(self, digests: Digests, out: npt.NDArray[np.float32]) -> None:
+        """Write what `load` returns into an array.
+
+        Args:
+            digests: Of images, (n, 32) uint8.
+            out: (n, dim) float32; it may be some columns of a wider array.
+
+        Raises:
+            CacheError: as `load`.
+            MachineError: stat.log, the memory of the cache, cannot be read.
+        """
+
+        def load_current() -> None:
+            numbers, rows = self.locate(digests)
+
+            def read(group: tuple[int, npt.NDArray[np.int64]]) -> None:
+                part, positions = self.shards[group[0]], group[1]
+                shard.check_shard_hash(self.shard_folder, part, self.stat_log)
+                shard.gather_rows(self.shard_folder, part, rows[positions], out, positions)
+
+            run_in_threads(read, group_positions(numbers))
+
+        self._ask_current(load_current)
 
     def locate(self, digests: Digests) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return where the embeddings of these digests stand: the number of the shard, (n,), and the row in it, (n,).
@@ -211,22 +243,15 @@ class FeatureStore:
         Args:
             progress: Gets the bytes of each file that was looked at.
         """
-        problems = []
-        for part in self.shards:
-            problems += check_shard(self.shard_folder, part, progress=progress)
-        for line in self.listings.values():
-            problems += check_listing(self.cache, line)
-        return problems
+        problems = [check_shard(self.shard_folder, part, progress=progress) for part in self.shards]
+        problems += [check_listing(self.cache, line) for line in self.listings.values()]
+        return list(itertools.chain.from_iterable(problems))
 
     @contextlib.contextmanager
     def writer(
-        self,
-        *,
-        shard_rows: int = SHARD_ROWS,
-        shard_seconds: float = SHARD_SECONDS,
-        wait: float = 0.0,
+        self, *, shard_rows: int = SHARD_ROWS, shard_seconds: float = SHARD_SECONDS, wait: float = 0.0,
         waiting: Callable[[str], None] = lambda _: None,
-    ) -> Iterator[StoreWriter]:
+    ) -> Iterator[StoreWriter]:  # fmt: skip
         """Hold the store for writing during the block.
 
         Args:
@@ -255,7 +280,7 @@ class FeatureStore:
     @cached_property
     def _index(self) -> DigestIndex:
         """Which row holds a digest, of all shards together."""
-        return DigestIndex([_ShardDigests(self.shard_folder, part) for part in self.shards])
+        return DigestIndex([ShardDigests(self.shard_folder, part) for part in self.shards])
 
     def _ask_current(self, ask: Callable[[], _T]) -> _T:
         """Return the answer of this snapshot; of the newest one, where shards of this one have been dropped."""
@@ -271,27 +296,3 @@ class FeatureStore:
         self._commits = newest
         self.__dict__.pop("_index", None)
         return ask()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _ShardDigests:
-    """A shard's digests, where they stand: read once for their hash, and again where a question could mean them."""
-
-    folder: Path
-    shard: Shard
-
-    def __len__(self) -> int:
-        return self.shard.rows
-
-    def read_all(self) -> Digests:
-        """Return all of them, checked against the log."""
-        return shard.read_digests(self.folder, self.shard)
-
-    def take(self, rows: npt.NDArray[np.int64]) -> Digests:
-        """Return the digests of these rows, not checked against the log: a damaged one only fails to be found."""
-        return shard.read_some_digests(self.folder, self.shard, rows)
-
-
-def _machine_memory() -> int:
-    """Return how many bytes of memory this machine has."""
-    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

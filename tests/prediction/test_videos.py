@@ -29,16 +29,17 @@ def test_every_frame_is_asked_about_where_as_many_are_wanted(made, video):
     assert (found.failed, found.embedded) == ("", 4 * RATE)
 
     from featcache.loader import read_frames
-    from featcache.prediction.batcher import PredictionBatcher
+    from featcache.prediction.batcher import EmbeddingBatcher
     from featcache.prediction.model import open_head
 
     model = open_head(made.head, device="cpu", **made.where)
-    batcher = PredictionBatcher(model)
-    read = read_frames([(str(video), 7)], model.transform, lambda _: True, known={}, workers=1, ahead=2)
+    (trunk,) = model.trunks
+    batcher = EmbeddingBatcher(trunk, model.probabilities)
+    read = read_frames([(str(video), 7)], trunk.transform, lambda _: True, known={}, workers=1, ahead=2)
     for image in read:
         batcher.add(image.digest, image.pixels)
     batcher.flush()
-    (probabilities,) = batcher.predictions.values()
+    (probabilities,) = batcher.rows.values()
     assert probabilities == pytest.approx(found.probabilities[7], abs=1e-6)
 
 

@@ -32,6 +32,7 @@ class ModuleHead:
         train: the scores of the final weights.
         val: the same on val; None where there was no val split.
         best_epoch: whose weights these are, where a head with patience kept its best.
+        widths: of the parts of its features, where several layers or trunks stand side by side.
     """
 
     config: HeadConfig
@@ -43,6 +44,7 @@ class ModuleHead:
     train: Scores
     val: Scores | None
     best_epoch: int | None = None
+    widths: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         return f"<ModuleHead {self.config.name}: {self.width} -> {self.classes}, {self.steps:,} steps>"
@@ -94,7 +96,7 @@ class ModuleHead:
             raise ValueError(f"x has shape {x.shape}; this head takes (rows, {self.width})")
         from featcache.heads.modules.loading import compute_logits
 
-        return compute_logits(self, unit_rows(x) if self.config.normalize == "l2" else x)
+        return compute_logits(self, unit_rows(x, self.widths) if self.config.normalize == "l2" else x)
 
 
 TrainedHead: TypeAlias = LinearHead | ModuleHead

@@ -79,7 +79,7 @@ def save_classifier(
     name = classifier_name(kind, best.settings, result.trials, sources)
     model, data, without_model = model_to_file(store, result.classifier, train)
     files = {model: data} if data is not None else {}
-    predictions = {}
+    predictions, specs = {}, [part.trunk.spec.to_json() for part in store.parts]
     for split, (features, output) in outputs.items():
         files[predictions_file(split)] = output_to_bytes(output)
         sha256 = hashlib.sha256(files[predictions_file(split)]).hexdigest()
@@ -112,7 +112,7 @@ def save_classifier(
         "train": scores_to_json(saved.train),
         "val": scores_to_json(saved.val),
         "seconds": round(seconds, 3),
-        "trunk": store.trunk.spec.to_json(),
+        **({"trunk": specs[0]} if len(specs) == 1 else {"trunks": specs}),
         "sources": sources,
         "model": None if data is None else {"file": model, "sha256": hashlib.sha256(data).hexdigest()},
         "without_model": without_model,

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from safetensors.numpy import save as save_tensors
 
 from featcache.errors import CacheError, UsageError
-from featcache.features import Features, Streamed
+from featcache.features import Features, Streamed, read_widths
 from featcache.files import FORMAT, Tensors, read_tensors
 from featcache.heads import BLOCK_ROWS, HeadConfig, LinearHead, OutputLayer, Scores
 from featcache.heads.classifiers import ModelOutput, SearchTrial
@@ -206,6 +206,8 @@ def load_head(folder: Path) -> SavedHead:
         head = _head(HeadConfig(**settings), document, tensors)  # the config checks every setting
     except (UsageError, TypeError, ValueError) as error:
         raise CacheError(f"{folder}: this head cannot be read by this version: {error}") from None
+    if head.widths and sum(head.widths) != head.width:
+        raise CacheError(f"{folder}: parts of {sum(head.widths)} columns for weights of {head.width}")
     if len(document.classes) != head.classes:
         raise CacheError(f"{folder}: {len(document.classes)} class names for {head.classes} outputs")
     return SavedHead(document.name, folder, head, tuple(document.classes), document.sources, document.versions)
@@ -218,15 +220,17 @@ def _head(config: HeadConfig, document: HeadDocument, tensors: Tensors) -> Train
         ValueError: a tensor is missing, or of another type or number of dimensions than it must have.
     """
     on_train = scores_from_document(document.train) or Scores(math.nan, math.nan, math.nan)
-    on_val = scores_from_document(document.val)
+    on_val, widths = scores_from_document(document.val), read_widths(document.sources["train"])
     if config.is_linear:
         weight, bias = tensors.take("weight", np.float32, 2), tensors.take("bias", np.float32, 1)
-        return LinearHead(config, weight, bias, document.steps, (), on_train, on_val, document.best_epoch)
+        return LinearHead(
+            config, weight, bias, document.steps, (), on_train, on_val, document.best_epoch, widths
+        )  # fmt: skip
     if document.width is None:
         raise ValueError(f"width is missing, the width of an embedding that a head of kind {config.head} takes")
     return ModuleHead(
         config, document.width, len(document.classes), tensors.arrays, document.steps, (), on_train, on_val,
-        document.best_epoch,
+        document.best_epoch, widths,
     )  # fmt: skip
 
 

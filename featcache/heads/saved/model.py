@@ -153,7 +153,7 @@ def refuse_other_trunk(model: SavedModel, trunk: str) -> None:
 
     Args:
         model: What is to predict.
-        trunk: The fingerprint of the trunk that made the embeddings, 64 hex digits.
+        trunk: The fingerprint of the trunk that made the embeddings, 64 hex digits; those of several, joined by "+".
 
     Raises:
         CacheError: it is another trunk.
@@ -161,6 +161,11 @@ def refuse_other_trunk(model: SavedModel, trunk: str) -> None:
     own = model.sources["train"]["trunk"]
     if own != trunk:
         raise CacheError(
-            f"{model.name} was trained on embeddings of trunk {own[:8]}, these are of trunk {trunk[:8]}; name the "
-            f"store that it belongs to with --store"
+            f"{model.name} was trained on embeddings of trunk {_shorten(own)}, these are of trunk {_shorten(trunk)}; "
+            f"name the store that it belongs to with --store"
         )
+
+
+def _shorten(trunk: str) -> str:
+    """Return the first digits of a fingerprint, of several those of each."""
+    return "+".join(fingerprint[:8] for fingerprint in trunk.split("+"))

@@ -20,12 +20,12 @@ class _UnitStreamed(Streamed):
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield every row once, as `Streamed.epoch`."""
         for x, drawn, rows in super().epoch(batch_size, generator):
-            yield unit_rows(x), drawn, rows
+            yield unit_rows(x, self.widths), drawn, rows
 
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield every row once, as `Streamed.blocks`."""
         for x, rows in super().blocks():
-            yield unit_rows(x), rows
+            yield unit_rows(x, self.widths), rows
 
 
 def normalize_rows(split: Split, normalize: str) -> Split:
@@ -33,10 +33,11 @@ def normalize_rows(split: Split, normalize: str) -> Split:
 
     Args:
         split: its rows as the trunk gave them.
-        normalize: "none" (the split itself) or "l2" (rows of length 1; in memory, a copy).
+        normalize: "none" (the split itself) or "l2" (rows, or of several features each part of them, of length 1; in
+            memory, a copy).
     """
     if normalize == "none":
         return split
     if isinstance(split, Streamed):
         return _UnitStreamed(**{field.name: getattr(split, field.name) for field in fields(split)})
-    return replace(split, x=unit_rows(split.x))
+    return replace(split, x=unit_rows(split.x, split.widths))

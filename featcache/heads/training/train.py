@@ -224,6 +224,7 @@ def _train_epochs(stack: HeadStack, training: _Training, configs: Sequence[HeadC
 
 def _with_final_scores(head: TrainedHead, train: Features | Streamed, val: Features | None) -> TrainedHead:
     """Return the head with its scores, computed in NumPy as a loaded head computes them: the same numbers."""
+    head = replace(head, widths=train.widths)
     if isinstance(train, Streamed):
         blocks = ((x, train.y[rows]) for x, rows in train.blocks())
         on_train = score_blocks(head.logits, blocks, len(train.classes))

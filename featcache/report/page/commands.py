@@ -17,10 +17,9 @@ from featcache.heads.classifiers import value_as_typed
 from featcache.heads.saved import SavedModel, is_function
 from featcache.listing import order_splits, resolve_source
 from featcache.recipe import DriveActData, HeadSection, absolute_pipeline
-from featcache.store import ExtractedListing, find_stores, flags_that_name, read_split_assignment
-from featcache.trunks import ARCHITECTURES, DECODERS, PRECISION, WeightsMemo, stored_type
+from featcache.report.page.trunk_flags import Flag, TrunkFlags, extracts_of_trunks, name_features
+from featcache.store import ExtractedListing, read_split_assignment
 
-Flag = tuple[str, object]  # its name and its value; "" where the name is all
 PART = re.compile(r"(limit|fraction) ([^,]+)(?:, seed (\d+))?")  # as `listing.take_subset` words it
 
 
@@ -34,27 +33,19 @@ def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadCon
     """
     request, head, clips = head_on_split.request, head_on_split.head, head_on_split.clips
     recipe = request.recipe
-    weights, comment = _weights(head_on_split)
-    trunk = head_on_split.store.trunk.spec
-    precision = next(word for word, compute in PRECISION.items() if compute == trunk.compute)
+    parts = head_on_split.store.parts
     where: list[Flag] = [("--pipeline", absolute_pipeline(request.pipeline, data=request.data))]
     root = recipe.data.root if request.data is None else expand_home(request.data)  # of a table, its file
     where += [("--data", os.path.abspath(root)), ("--name", request.name), ("--cache", request.cache)]
     where += request.data_flags()
-    named: list[Flag] = [("--weights", weights), ("--precision", precision)]
-    if comment:
-        yield comment
+    trunks = [TrunkFlags(part, recipe) for part in parts]
+    yield from dict.fromkeys(trunk.comment for trunk in trunks if trunk.comment)
     if isinstance(recipe.data, DriveActData) and not os.path.isabs(recipe.data.annotations or "/"):
         yield f"# run these in {_quoted(str(Path.cwd()))}: the recipe names its annotations from there"
-    of_trunk: list[Flag] = [*_network(head_on_split), *named]
-    of_trunk += [("--stored", trunk.stored)] if trunk.stored != stored_type(recipe.trunk.stored, trunk.layer) else []
-    stores = [store for store in find_stores(request.folder, request.stat_log) if request.keys_of(store)]
-    named += [flag for flag in flags_that_name(head_on_split.store, stores) if flag[0] in ("--arch", "--layer")]
-    decode = next(word for word, decoder in DECODERS.items() if decoder == trunk.decoder)
-    of_trunk += [("--decode", decode)] if decode != recipe.trunk.decode else []
+    named = name_features(head_on_split, trunks)
     early, late = _extracts(head_on_split)
     for flags in early:
-        yield command_line("extract", where, flags, of_trunk)
+        yield from (command_line("extract", where, flags, of_trunk) for of_trunk in extracts_of_trunks(trunks))
     if is_function(head.kind):
         yield "# the head is a function of Python, which no command makes"
     elif head.command == "fit":
@@ -68,7 +59,7 @@ def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadCon
         check: list[Flag] = [("--no-check", "")] if head_on_split.choice.check is None else []
         yield command_line("fit-head", where, named, head_flags(configs, recipe.head), select, check)
     for flags in late:
-        yield command_line("extract", where, flags, of_trunk)
+        yield from (command_line("extract", where, flags, of_trunk) for of_trunk in extracts_of_trunks(trunks))
     if not head.command:
         yield f'# featcache.save_report("report.html", {head.name}, …) wrote this page'
         return
@@ -151,37 +142,6 @@ def _part(extracted: ExtractedListing) -> list[Flag]:
         flags = [(f"--{match[1]}", match[2]), ("--seed", match[3])]
     bad = 1 - len(extracted.embedded) / max(1, len(extracted.listing))
     return [*flags, ("--max-bad", f"{bad + 5e-4:.3f}")] if bad > MAX_BAD else flags
-
-
-def _weights(head_on_split: HeadOnSplit) -> tuple[str, str]:
-    """Return what --weights takes in any folder, and a comment where that is not known."""
-    record = head_on_split.store.trunk
-    memo = WeightsMemo(head_on_split.store.cache).entries()
-    paths = [name for arch, name, sha256 in memo if (arch, sha256) == (record.spec.arch, record.spec.weights_sha256)]
-    files = [
-        name
-        for name in (record.weights_path, *paths)
-        if name.startswith("/") and name.endswith(f"/{record.weights_name}")
-    ]
-    if files:
-        return next((name for name in files if os.path.isfile(name)), files[0]), ""
-    if record.weights_path or not Path(record.weights_name).suffix:
-        return record.weights_path or record.weights_name, ""
-    return (
-        record.weights_name,
-        f"# of the weights the store knows the file's name alone: put its folder before {record.weights_name}",
-    )
-
-
-def _network(head_on_split: HeadOnSplit) -> list[Flag]:
-    """Return the flags that name the network and its layer in any folder."""
-    spec = head_on_split.store.trunk.spec
-    if spec.arch in ARCHITECTURES and spec.layer == "cls":
-        return [("--arch", spec.arch)]
-    remembered = WeightsMemo(head_on_split.store.cache).settings_of(spec.arch, spec.weights_sha256)
-    settings = remembered[0] if remembered else {}
-    flags: list[Flag] = [("--arch", settings.get("arch", spec.arch)), ("--layer", spec.layer)]
-    return [*flags, ("--image-size", settings.get("image_size")), ("--transform", settings.get("transform"))]
 
 
 def _settings_without_flag(configs: Sequence[HeadConfig], section: HeadSection) -> list[str]:

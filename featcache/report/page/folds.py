@@ -15,8 +15,9 @@ from featcache.listing import title_data_set
 from featcache.recipe import absolute_pipeline
 from featcache.report import check_destination, interval_text, save_bytes
 from featcache.report.page import charts
-from featcache.report.page.commands import Flag, command_line
+from featcache.report.page.commands import command_line
 from featcache.report.page.page import hash_source, make_environment, matrix_rows, read_style
+from featcache.report.page.trunk_flags import Flag
 
 
 def save_folds_html(folds: FoldsEvaluation, heads: Mapping[int, HeadOnSplit], path: Path) -> None:

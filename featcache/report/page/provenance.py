@@ -11,7 +11,7 @@ import featcache
 from featcache.evaluation import HeadOnSplit
 from featcache.files import contract_home
 from featcache.heads.saved import SavedModel, is_function, settings_in_words
-from featcache.store import FeatureStore
+from featcache.store import FeatureStore, label_features
 from featcache.trunks import DECODERS, PRECISION
 
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
@@ -37,6 +37,9 @@ def describe_trunk(store: FeatureStore) -> str:
     Args:
         store: whose trunk it is.
     """
+    if len(store.parts) > 1:
+        trunks = dict.fromkeys(map(describe_trunk, store.parts))
+        return f"{label_features(store.parts)} of {' and of '.join(trunks)}"
     record = store.trunk
     name = record.weights_name
     weights = f"weights of the file {name}" if PurePath(name).suffix else f"weights {name}"
@@ -61,8 +64,10 @@ def describe_recipe(head_on_split: HeadOnSplit) -> str:
     Args:
         head_on_split: the head and the split.
     """
-    record, head = head_on_split.store.trunk, head_on_split.head
+    store, head = head_on_split.store, head_on_split.head
+    record = store.parts[0].trunk  # of several trunks a recipe names the first
     document = head_on_split.request.recipe.model_dump(mode="json")
+    document["features"] = label_features(store.parts) if len(store.parts) > 1 else ""
     document["trunk"] |= {
         "arch": record.spec.arch,
         "weights": record.weights_path or record.weights_name,
@@ -87,11 +92,12 @@ def list_origin(head_on_split: HeadOnSplit) -> Iterator[tuple[str, str]]:
     Args:
         head_on_split: the head and the split.
     """
-    source, transform = head_on_split.features.source, head_on_split.store.trunk.spec.transform
+    source, parts = head_on_split.features.source, head_on_split.store.parts
     yield "images", source["root"]
-    yield "preprocessing", f"resized to {transform.resize} pixels, {transform.crop} cut from the middle"
+    for transform in dict.fromkeys(part.trunk.spec.transform for part in parts):
+        yield "preprocessing", f"resized to {transform.resize} pixels, {transform.crop} cut from the middle"
     yield from head_on_split.head.facts()
-    yield from _embedded_on(head_on_split.store)
+    yield from dict.fromkeys(origin for part in parts for origin in _embedded_on(part))
 
 
 def list_provenance(head_on_split: HeadOnSplit) -> Iterator[tuple[str, str]]:
@@ -101,14 +107,17 @@ def list_provenance(head_on_split: HeadOnSplit) -> Iterator[tuple[str, str]]:
         head_on_split: the head and the split.
     """
     head, features = head_on_split.head, head_on_split.features
-    source, trunk = features.source, head_on_split.store.trunk
+    source, parts = features.source, head_on_split.store.parts
     yield "data set", f"{source['data_set']}, {source['variant']}"
     yield "head", head.name
-    yield "store", head_on_split.store.name
-    yield "trunk", trunk.spec.fingerprint()
-    for name, value in _flatten(trunk.spec.to_json()):
-        yield f"trunk: {name}", value
-    yield "weights asked for", trunk.weights_path or trunk.weights_name
+    if len(parts) > 1:
+        yield "features", label_features(parts)
+    for store in parts:
+        yield "store", store.name
+        yield "trunk", store.fingerprint
+        for name, value in _flatten(store.trunk.spec.to_json()):
+            yield f"trunk: {name}", value
+        yield "weights asked for", store.trunk.weights_path or store.trunk.weights_name
     for split, split_source in head.sources.items():
         yield f"listing of {split}", split_source["listing"]
     if features.split not in head.sources:

@@ -137,6 +137,16 @@ def _remove_classifier(module: Any) -> None:
             return
 
 
+def wrap_vision_transformer(module: "Module") -> LoadedNetwork:
+    """Return torchvision's VisionTransformer, with weights and without a classifier, as layers are read of it.
+
+    Args:
+        module: It; its classifier is taken out.
+    """
+    _remove_classifier(module)
+    return _network(freeze(module), None, "")
+
+
 def _network(module: "Module", transforms: Any, note: str) -> LoadedNetwork:
     model: Any = module
     kind = type(model).__name__
@@ -161,7 +171,8 @@ def _network(module: "Module", transforms: Any, note: str) -> LoadedNetwork:
         return FeatureMaps(pooled, *spatial(last_map.permute(0, 3, 1, 2) if kind == "SwinTransformer" else last_map))
 
     return LoadedNetwork(
-        module, forward, transform_of(transforms), note=note, is_channels_last=kind == "SwinTransformer",
+        module, forward, None if transforms is None else transform_of(transforms), note=note,
+        is_channels_last=kind == "SwinTransformer",
         blocks=tuple(model.encoder.layers) if is_vit else (), norm=model.encoder.ln if is_vit else None,
         prefix_tokens=int(is_vit), own_pixels=transforms,
     )  # fmt: skip

@@ -1,0 +1,102 @@
+"""One split as several stores list it: the rows that all of them have, or what one of them lacks, in a sentence."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NoReturn
+
+from featcache.errors import CacheError
+from featcache.store.commits import ListingKey
+from featcache.store.extract_commands import extract_commands
+from featcache.store.listings import ExtractedListing
+from featcache.store.store import FeatureStore
+
+_NAMED = 3  # images in a message
+
+
+def join_listings(stores: Sequence[FeatureStore], key: ListingKey) -> ExtractedListing:
+    """Return the rows of the first store's listing, each with its reason where a store says that it has no embedding.
+
+    An image that one trunk could not embed is known to its store, and is left out of all. An image that a store knows
+    nothing of was never shown to its trunk: that is an error, for every store.
+
+    Args:
+        stores: Two or more that hold the listing.
+        key: The names of its data set, variant and split.
+
+    Raises:
+        CacheError: a store lacks rows, or has them in other classes; or the file of a listing is damaged.
+    """
+    first, *others = (store.listing(key) for store in stores)
+    reasons = list(first.reasons)
+    for store, other in zip(stores[1:], others, strict=True):
+        if lacking := _rows_that_lack(other, store, first):
+            _refuse(stores, key, store, lacking)
+        if lacking := _rows_that_lack(first, stores[0], other):
+            _refuse(stores, key, stores[0], lacking)
+        _refuse_other_classes(stores, key, store, first, other)
+        reason_of = dict(zip(other.listing.paths, other.reasons, strict=True))
+        reasons = [reason or reason_of.get(path, "") for reason, path in zip(reasons, first.listing.paths, strict=True)]
+    return replace(first, reasons=tuple(reasons))
+
+
+def refuse_missing_split(lacking: Sequence[FeatureStore], stores: Sequence[FeatureStore], key: ListingKey) -> NoReturn:
+    """Raise the error that some stores of a concatenation do not hold a split.
+
+    Args:
+        lacking: The stores that do not.
+        stores: All of the concatenation.
+        key: The names of the data set, the variant and the split.
+
+    Raises:
+        CacheError: always.
+    """
+    names = " and ".join(store.name for store in lacking)
+    others = " and ".join(store.name for store in stores if store not in lacking)
+    raise CacheError(
+        f"{stores[0].cache}: split {key[2]!r} of {key[0]} is in {others} and not in {names}: to put their features "
+        f"side by side, run {extract_commands(lacking, key[2])}"
+    )
+
+
+def _rows_that_lack(of: ExtractedListing, store: FeatureStore, wanted: ExtractedListing) -> list[str]:
+    """Return the paths of the rows that have an embedding in one listing, and of which another store knows nothing."""
+    embedded = wanted.embedded
+    is_held = store.holds(wanted.digests[embedded])
+    known = dict(zip(of.listing.paths, of.reasons, strict=True))
+    paths = wanted.listing.paths
+    listed = {digest.tobytes() for digest in of.digests}
+    return [
+        paths[row]
+        for row, held in zip(embedded.tolist(), is_held.tolist(), strict=True)
+        if not known.get(paths[row]) and not (held and wanted.digests[row].tobytes() in listed)
+    ]
+
+
+def _refuse_other_classes(
+    stores: Sequence[FeatureStore], key: ListingKey, store: FeatureStore, first: ExtractedListing,
+    other: ExtractedListing,
+) -> None:  # fmt: skip
+    classes = [_class_of_paths(extracted) for extracted in (first, other)]
+    differing = [path for path in classes[0] if classes[1].get(path, classes[0][path]) != classes[0][path]]
+    if not differing:
+        return
+    path = differing[0]
+    raise CacheError(
+        f"{store.cache}: {len(differing):,} images of split {key[2]!r} of {key[0]} are in another class in "
+        f"{store.name} than in {stores[0].name}, such as {path}: {classes[1][path]} and {classes[0][path]}; run "
+        f"{extract_commands(stores, key[2])}: what is there is not embedded again"
+    )
+
+
+def _class_of_paths(extracted: ExtractedListing) -> dict[str, str]:
+    listing = extracted.listing
+    return {path: listing.classes[label] for path, label in zip(listing.paths, listing.labels.tolist(), strict=True)}
+
+
+def _refuse(stores: Sequence[FeatureStore], key: ListingKey, store: FeatureStore, lacking: Sequence[str]) -> NoReturn:
+    others = " and ".join(other.name for other in stores if other is not store)
+    some = ", ".join(lacking[:_NAMED]) + (", …" if len(lacking) > _NAMED else "")
+    raise CacheError(
+        f"{store.cache}: {store.name} lacks {len(lacking):,} images of split {key[2]!r} of {key[0]} that {others} "
+        f"has: {some}; run {extract_commands(stores, key[2])}: what is there is not embedded again"
+    )
