@@ -19,6 +19,7 @@ from .load import read_recipe as read_recipe
 from .load import resolve_recipe as resolve_recipe
 from .load import shipped_recipes as shipped_recipes
 from .modules import LINEAR as LINEAR
+from .modules import TEMPORAL as TEMPORAL
 from .options import SPLIT_SEEDS as SPLIT_SEEDS
 from .options import DataOptions as DataOptions
 from .options import StoreOptions as StoreOptions
