@@ -4,12 +4,12 @@ import math
 from dataclasses import dataclass, fields
 
 from featcache.errors import UsageError
-from featcache.recipe import LINEAR, HeadSettings, declared_settings
+from featcache.recipe import LINEAR, TEMPORAL, HeadSettings, declared_settings
 from featcache.text import value_text
 
 SETTINGS = declared_settings(HeadSettings)
 # Settings that head.json did not have from the beginning.
-_LATER = ("normalize", "head", *(name for name, setting in SETTINGS.items() if setting.declaration.heads))
+_LATER = ("normalize", "head", *(name for name, setting in SETTINGS.items() if not setting.applies_to(LINEAR)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,19 @@ class HeadConfig(HeadSettings):
     def is_linear(self) -> bool:
         """Whether the head is one linear layer; else it is a torch module."""
         return self.head == LINEAR
+
+    @property
+    def is_over_clips(self) -> bool:
+        """Whether a row of the head is a clip, and not an image."""
+        return self.head == TEMPORAL
+
+    def row_width(self, width: int) -> int:
+        """Return the numbers of one row of the head: an embedding, or the frames of a clip and how many there are.
+
+        Args:
+            width: of an embedding.
+        """
+        return self.frames * width + 1 if self.is_over_clips else width
 
     @property
     def hidden_widths(self) -> tuple[int, ...]:

@@ -61,7 +61,7 @@ def fill_in_defaults(section: HeadSection, rows: int, *, has_val: bool) -> tuple
     return filled, _describe(filled, rows)
 
 
-def default_batch_size(rows: int, head: str) -> int:
+def default_batch_size(rows: int, head: str = LINEAR) -> int:
     """Return the rows of a batch: the declared default, or the power of two that gives ten steps an epoch or more.
 
     Of a head that is a torch module, at least `LEAST_MODULE_BATCH`.

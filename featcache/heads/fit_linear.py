@@ -27,9 +27,9 @@ from featcache.heads.saved import (
     save_head,
     scores_to_json,
 )
-from featcache.heads.splits import Splits, read_splits
+from featcache.heads.splits import Splits, read_splits, refuse_clips_on_disk, splits_by_clip
 from featcache.heads.training_device import choose_training_device
-from featcache.recipe import LINEAR, HeadKeywords, StoreOptions, pick_options
+from featcache.recipe import LINEAR, TEMPORAL, HeadKeywords, StoreOptions, pick_options
 
 if TYPE_CHECKING:
     from featcache.heads.optimum import Check
@@ -134,7 +134,10 @@ def fit_head(
     head_configs(section)  # what is wrong with the settings is said before anything is read
     progress("reading", 0, section.epochs)
     preparation = TrainingPreparation()
-    splits = read_splits(request, from_disk=from_disk)
+    splits = read_splits(request, from_disk=False if section.head == TEMPORAL else from_disk)
+    if section.head == TEMPORAL:
+        refuse_clips_on_disk(from_disk)
+        splits = splits_by_clip(splits, section.frames)
     section, experiment = fill_in_defaults(section, len(splits.train.y), has_val=splits.val is not None)
     configs = head_configs(section)
     _refuse_choice_without_val(request, splits, configs)

@@ -42,6 +42,9 @@ def compare_with_linear(store: FeatureStore, best: SavedHead | None, handles: Ha
         return (f"{reason}, and there is no val split to compare it with a linear head on",)
     if scores is None:
         return (f"{reason}, and there is no linear head yet to compare it with: fit-head without --head trains one",)
+    if best.head.config.is_over_clips:
+        return (f"{reason}; `featcache report {best.name} --against {name} --split val --by clip` compares it with the "
+                f"vote of the best linear head over the frames of a clip",)  # fmt: skip
     return (
         f"{reason}; on val its macro recall is {percent(best.val.macro_recall)}, that of the best linear head, "
         f"{handles.describe(name)}, {percent(scores.macro_recall)}",

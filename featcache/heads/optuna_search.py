@@ -35,9 +35,9 @@ from featcache.heads.linear import Scores, merit
 from featcache.heads.optuna_study import open_study
 from featcache.heads.preparation import TrainingPreparation
 from featcache.heads.saved import heads_folder
-from featcache.heads.splits import Splits, read_splits
+from featcache.heads.splits import Splits, read_splits, splits_by_clip
 from featcache.heads.training_device import choose_training_device
-from featcache.recipe import HeadKeywords, StoreOptions, pick_options
+from featcache.recipe import TEMPORAL, HeadKeywords, StoreOptions, pick_options
 
 if TYPE_CHECKING:
     import optuna
@@ -161,6 +161,8 @@ def search(
         raise UsageError("search chooses one head: give a setting one value to hold it fixed, or none to search it")
     preparation = TrainingPreparation()
     splits = read_splits(request)
+    if section.head == TEMPORAL:
+        splits = splits_by_clip(splits, section.frames)
     if splits.val is None:
         raise CacheError(
             f"{splits.train.source['data_set']}: a search needs a val split to choose by; "

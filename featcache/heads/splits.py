@@ -1,11 +1,11 @@
 """The train and val splits as stage two needs them, and what must be noted of them; for heads and classifiers alike."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from featcache.dataset import DatasetRequest
-from featcache.errors import CacheError, DataError
+from featcache.errors import CacheError, DataError, UsageError
 from featcache.features import (
     RANDOM_TRUNK,
     Features,
@@ -15,6 +15,7 @@ from featcache.features import (
     open_streamed,
     read_features,
 )
+from featcache.heads.modules import features_by_clip
 from featcache.listing import find_leaks
 from featcache.machine import available_memory
 from featcache.store import FeatureStore, is_same_folder
@@ -68,6 +69,39 @@ def read_splits(request: DatasetRequest, *, from_disk: bool | None = False) -> S
     both = [train] if val is None else [train, val]
     stale = changes_since_extract(source, request.recipe, [split.split for split in both])
     return Splits(source, train, val, (*notes, *stale, *map(str, find_leaks(both))))
+
+
+def splits_by_clip(splits: Splits, frames: int) -> Splits:
+    """Return the splits with one row a clip, and a note that says so.
+
+    Args:
+        splits: One row an image, in memory.
+        frames: Of a clip that are looked at, at most.
+
+    Raises:
+        DataError: a split without clips, or a clip of several classes.
+    """
+    train = features_by_clip(splits.in_memory, frames)
+    val = None if splits.val is None else features_by_clip(splits.val, frames)
+    refuse_unfit(train, val)
+    counts = [f"{len(train.y):,} clips of train" + ("" if val is None else f" and {len(val.y):,} of val")]
+    outside = sum(clip == "" for split in (splits.in_memory, splits.val) if split is not None for clip in split.clips)
+    if outside:
+        counts.append(f"{outside:,} images belong to none and are left out")
+    note = f"a row of this head is a clip: {'; '.join(counts)}; its scores count clips, those of other heads images"
+    return replace(splits, train=train, val=val, notes=(*splits.notes, note))
+
+
+def refuse_clips_on_disk(from_disk: bool | None) -> None:
+    """Raise a UsageError where clips are to be trained on from disk.
+
+    Raises:
+        UsageError: `from_disk` is true.
+    """
+    if from_disk:
+        raise UsageError(
+            "--from-disk: a head over clips gathers the frames of each clip in memory; leave the option out"
+        ).correct("--from-disk", None)
 
 
 def refuse_unfit(train: Features | Streamed, val: Features | None) -> None:

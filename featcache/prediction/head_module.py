@@ -28,7 +28,7 @@ class HeadModule:
 
 
 def make_head_module(saved: SavedModel, temperature: float | None = None) -> HeadModule | None:
-    """Return a model as a torch module; None where it is neither linear nor a torch module.
+    """Return a model as a torch module; None where it is no linear one, and no module that takes a single image.
 
     Args:
         saved: a head or a classifier.
@@ -42,6 +42,8 @@ def make_head_module(saved: SavedModel, temperature: float | None = None) -> Hea
 
     from featcache.heads.modules import describe_module  # which imports torch
 
+    if saved.layer is not None and saved.layer.config.is_over_clips:
+        return None
     if isinstance(saved.layer, ModuleHead):
         module = saved.layer.module()
         if temperature is not None:

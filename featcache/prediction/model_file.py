@@ -148,9 +148,14 @@ def _description_path(to: Path) -> Path:
 
 def _no_layer_error(typed: str | None, model: HeadWithTrunk, request: DatasetRequest) -> UsageError:
     """Return why a classifier is not exported, and which head can be."""
+    is_over_clips = model.saved.layer is not None and model.saved.layer.config.is_over_clips
     reason = (
-        f"{model.saved.name}: only a head of `featcache fit-head`, or logreg, ridge, lda or linear-svm of "
-        f"`featcache fit`, is the last part of a network"
+        f"{model.saved.name} takes the frames of a clip, and the network one image"
+        if is_over_clips
+        else (
+            f"{model.saved.name}: only a head of `featcache fit-head`, or logreg, ridge, lda or linear-svm of "
+            f"`featcache fit`, is the last part of a network"
+        )
     )
     if model.which is None:  # a folder was named
         return UsageError(reason)

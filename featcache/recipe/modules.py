@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from featcache.recipe.settings import Setting
 
-LINEAR = "linear"
+LINEAR, TEMPORAL = "linear", "temporal"
+ON_IMAGES = ("linear", "mlp")  # heads whose rows are images; those of temporal are clips
 _WIDTHS = r"[1-9][0-9]{0,4}(,[1-9][0-9]{0,4}){0,7}"
 
 
@@ -14,8 +15,12 @@ class ModuleSettings:
     """What stands on the embeddings: one linear layer, or a torch module with settings of its own."""
 
     head: Annotated[
-        Literal["linear", "mlp"],
-        Setting("What is trained on the embeddings: one linear layer, or a multilayer perceptron.", short=""),
+        Literal["linear", "mlp", "temporal"],
+        Setting(
+            "What is trained on the embeddings: a linear layer, a multilayer perceptron, or a head over clips in time "
+            "order.",
+            short="",
+        ),
     ] = "linear"
     hidden: Annotated[
         str,
@@ -51,3 +56,22 @@ class ModuleSettings:
             short="batchnorm",
         ),
     ] = False
+    frames: Annotated[
+        int,
+        Setting(
+            "Frames of a clip that a head over clips looks at; of a longer clip as many, evenly spread.",
+            ge=1,
+            le=1024,
+            heads=("temporal",),
+        ),
+    ] = 32
+    over_time: Annotated[
+        Literal["attention", "convolution", "mean"],
+        Setting(
+            "How the frames of a clip become one: attention that knows the time, a small convolution over time, or "
+            "their mean.",
+            several=True,
+            heads=("temporal",),
+            short="",
+        ),
+    ] = "attention"

@@ -5,18 +5,24 @@ from torch import nn
 
 from featcache.heads import HeadConfig
 from featcache.heads.modules.dropout import Dropout, Perceptron
+from featcache.heads.modules.temporal import build_temporal
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
 
 def build_module(config: HeadConfig, width: int, classes: int) -> nn.Module:
-    """Return the module of a head, (rows, width) -> (rows, classes), as torch initialises it on the current device.
+    """Return the module of a head, as torch initialises it on the current device.
+
+    It takes rows (any number, width), or of a head over clips (any number, frames x width + 1), and returns logits
+    (any number, classes).
 
     Args:
         config: the head's settings.
         width: of an embedding.
         classes: how many there are.
     """
+    if config.is_over_clips:
+        return build_temporal(config, width, classes)
     layers: list[nn.Module] = []
     for units in config.hidden_widths:
         layers.append(nn.Linear(width, units, bias=not config.batch_norm))  # which takes the mean out again

@@ -56,7 +56,7 @@ def compute_logits(head: ModuleHead, x: npt.NDArray[np.float32]) -> npt.NDArray[
     module = _checked_module(head).eval()
     logits = np.empty((len(x), head.classes), np.float32)
     for start in range(0, len(x), ROWS):
-        block = torch.zeros(ROWS, head.width)
+        block = torch.zeros(ROWS, head.config.row_width(head.width))
         rows = len(x[start : start + ROWS])
         block[:rows] = torch.tensor(x[start : start + ROWS])
         _standardize_(block, head)

@@ -87,13 +87,15 @@ class ModuleHead:
         """Return the logits of embeddings, (rows, classes) float32; nan where the head diverged.
 
         Args:
-            x: (rows, width) float32, as the trunk gave them.
+            x: (rows, width) float32, as the trunk gave them; of a head over clips (clips, frames x width + 1), as
+                `group_frames` makes them.
 
         Raises:
             ValueError: x has another shape.
         """
-        if x.ndim != 2 or x.shape[1] != self.width:
-            raise ValueError(f"x has shape {x.shape}; this head takes (rows, {self.width})")
+        expected = self.config.row_width(self.width)
+        if x.ndim != 2 or x.shape[1] != expected:
+            raise ValueError(f"x has shape {x.shape}; this head takes (rows, {expected})")
         from featcache.heads.modules.loading import compute_logits
 
         return compute_logits(self, unit_rows(x, self.widths) if self.config.normalize == "l2" else x)

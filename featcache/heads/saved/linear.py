@@ -22,7 +22,7 @@ from featcache.features import Features, Streamed, read_widths
 from featcache.files import FORMAT, Tensors, read_tensors
 from featcache.heads import BLOCK_ROWS, HeadConfig, LinearHead, OutputLayer, Scores
 from featcache.heads.classifiers import ModelOutput, SearchTrial
-from featcache.heads.modules import ModuleHead, TrainedHead
+from featcache.heads.modules import ModuleHead, TrainedHead, group_frames
 from featcache.heads.saved.documents import HEAD, HeadDocument, scores_from_document, scores_to_json, settings_in_words
 from featcache.heads.saved.folders import hashed_name, heads_folder, installed_versions, publish_model
 from featcache.heads.saved.history import HISTORY, HistoryColumns, history_bytes
@@ -111,6 +111,8 @@ class SavedHead:
     def predict(self, features: Features) -> ModelOutput:
         """Return labels and probabilities (float32) of a split, computed some rows at a time.
 
+        Of a head over clips, each image has those of its clip; one that belongs to none is a clip of one frame.
+
         Args:
             features: The split, as `featcache.load` gives it.
 
@@ -120,6 +122,10 @@ class SavedHead:
         refuse_other_trunk(self, features.source.get("trunk", "unknown"))
         probabilities = np.empty((len(features.y), len(self.classes)), dtype=np.float32)
         predicted = np.empty(len(features.y), dtype=np.int64)
+        if self.head.config.is_over_clips:
+            clips = group_frames(features.x, features.clips, self.head.config.frames)
+            logits = self.head.logits(clips.x)[clips.clip_of]
+            return ModelOutput(logits.argmax(axis=1), softmax(logits))
         for start in range(0, len(features.y), BLOCK_ROWS):
             logits = self.head.logits(features.x[start : start + BLOCK_ROWS])
             predicted[start : start + BLOCK_ROWS] = logits.argmax(axis=1)
@@ -127,7 +133,7 @@ class SavedHead:
         return ModelOutput(predicted, probabilities)
 
     def predict_probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Return the softmax of the logits of embeddings, (rows, classes) float64.
+        """Return the softmax of the logits of embeddings, (rows, classes) float64; over clips, each is one of its own.
 
         Args:
             x: (rows, dim) float32, as the trunk gave them.
@@ -135,6 +141,8 @@ class SavedHead:
         Raises:
             ValueError: x has another width than the weights.
         """
+        if self.head.config.is_over_clips:
+            x = group_frames(x, [""] * len(x), self.head.config.frames).x
         return softmax(self.head.logits(x).astype(np.float64))
 
     def refuse_unusable(self, store: FeatureStore) -> None:

@@ -40,7 +40,7 @@ class TrainedModule:
     def __init__(self, config: HeadConfig, plan: TrainingPlan) -> None:
         counts = plan.statistics.class_counts
         self.config = config
-        self.module = seeded_module(config, len(plan.statistics.mean), len(counts)).to(plan.device)
+        self.module = seeded_module(config, embedding_width(plan), len(counts)).to(plan.device)
         self.parameters = list(self.module.parameters())
         self.losses = StackLosses([config], counts, plan.device)
         self.optimizer = make_optimizer(config, self.module, plan.device)
@@ -94,6 +94,7 @@ class ModuleStack(HeadStack):
             self.device = torch.device(plan.device)
             self.members = [TrainedModule(config, plan) for config in self.configs]
             self.row_scores = RowScores(plan.rows, self.heads, plan.device)
+            self.embedding_width = embedding_width(plan)
             self.x = torch.zeros(max(self.batch_size, SCORED_ROWS), self.dim, device=plan.device)
         self.exits = contextlib.ExitStack()
 
@@ -160,7 +161,7 @@ class ModuleStack(HeadStack):
         members = self.by_config(self.members)
         return [
             ModuleHead(
-                member.config, self.dim, self.classes, self._tensors(member), self.steps * len(history),
+                member.config, self.embedding_width, self.classes, self._tensors(member), self.steps * len(history),
                 tuple(history), UNSCORED, None, best_epoch,
             )
             for member, history, best_epoch in zip(members, histories, best_epochs, strict=True)
@@ -192,6 +193,12 @@ class ModuleStack(HeadStack):
         if self.standardizer is not None:
             self.standardizer.standardize_(rows)
         return rows
+
+
+def embedding_width(plan: TrainingPlan) -> int:
+    """Return the width of an embedding: of heads over clips, a row is several embeddings and their number."""
+    config, width = plan.configs[0], len(plan.statistics.mean)
+    return (width - 1) // config.frames if config.is_over_clips else width
 
 
 def make_optimizer(config: HeadConfig, module: nn.Module, device: str) -> torch.optim.Optimizer:
