@@ -25,6 +25,7 @@ from featcache.heads.saved import (
 )
 from featcache.metrics import bootstrap_intervals, calibration
 from featcache.store import FeatureStore
+from featcache.text import counted
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -65,7 +66,10 @@ class HeadOnSplit:
         other = self.images if by == "clip" else self.clips
         notes = self.notes
         if by == "clip" and self.features.failed:
-            notes = (*notes, f"{self.features.failed:,} images could not be embedded and are missing from their clips")
+            notes = (
+                *notes,
+                f"missing from their clips: {counted(self.features.failed, 'image')} that could not be embedded",
+            )
         beside = None if other is None else self._evaluate(other)
         return replace(self._evaluate(self.predictions(by)), beside=beside, notes=notes)
 
@@ -231,7 +235,7 @@ def _group(
             raise
         note = f"no figures by clip: {error}"
     if clips is not None and clips.left_out:
-        note = f"{clips.left_out:,} images belong to no clip and are left out of the figures by clip"
+        note = f"left out of the figures by clip: {counted(clips.left_out, 'image')} that are in no clip"
     if clips is None and clip_rule is not None:
         reason = note or f"no image of split {split!r} belongs to a clip"
         raise UsageError(f"--clip-rule {clip_rule} has no effect here: {reason}. Leave it out.")

@@ -44,6 +44,7 @@ class Predictions:
     notes: tuple[str, ...] = ()
     handle: str = ""  # the head as `compare` lists it: "#3 lr0.1-1a2b3c4d"
     chosen: str = ""  # which head "best" or "latest" stood for, and why, in a sentence
+    is_exportable: bool = False  # whether `export_model` writes trunk and head as one network, as a .pt
 
     def top(self, row: int, count: int = TOP) -> list[tuple[str, float]]:
         """Return the most probable labels of an image, each with its probability, the highest first.
@@ -146,6 +147,7 @@ def predict(
         notes=(*model.notes, *([count_leftovers(left_out)] if left_out else [])),
         handle=model.handle,
         chosen=model.chosen,
+        is_exportable=model.is_exportable,
     )
 
 

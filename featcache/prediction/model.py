@@ -33,6 +33,8 @@ from featcache.trunks import Trunk, TrunkSource, WeightsMemo, choose_batch_size,
 
 NO_PROBABILITIES = "this classifier gives labels, not probabilities: 1 stands for its label, 0 for every other"
 
+USUAL_LAYERS = ("cls", "pooled")  # what a network's own classifier sits on
+
 
 @dataclass(frozen=True, eq=False)
 class HeadWithTrunk:
@@ -60,6 +62,12 @@ class HeadWithTrunk:
             return self.which.handle
         *_, data_set, variant, _ = self.saved.folder.parts
         return list_handles(self.store, data_set, variant).describe(self.saved.name)
+
+    @property
+    def is_exportable(self) -> bool:
+        """Whether trunk and head can be written as one network, as a .pt: a linear head on the usual vector."""
+        is_normalized = self.saved.settings.get("normalize", "none") != "none"
+        return self.saved.output_layer is not None and not is_normalized and self.store.trunk.spec.layer in USUAL_LAYERS
 
     @property
     def transform(self) -> ImageTransform:

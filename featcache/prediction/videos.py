@@ -62,6 +62,7 @@ class Timeline:
     notes: tuple[str, ...] = ()
     handle: str = ""  # as of `Predictions`
     chosen: str = ""  # which head "best" or "latest" stood for, and why, in a sentence
+    is_exportable: bool = False  # whether `export_model` writes trunk and head as one network, as a .pt
 
     def segments(self) -> list[Segment]:
         """Return the parts of the video between changes of the most probable label, in order."""
@@ -169,6 +170,7 @@ def timeline(
         notes=model.notes,
         handle=model.handle,
         chosen=model.chosen,
+        is_exportable=model.is_exportable,
     )
 
 
