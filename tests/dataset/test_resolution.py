@@ -6,7 +6,7 @@ import pytest
 
 import featcache
 from featcache.dataset import DatasetRequest
-from featcache.errors import CacheError, UsageError
+from featcache.errors import CacheError, UsageError, name_fold_in_errors
 from featcache.listing import resolve_source
 from featcache.recipe import DriveActData, SplitSection, TableData
 from tests.dataset.conftest import photos, record
@@ -215,6 +215,12 @@ def test_a_flag_out_of_its_range_is_refused_by_its_name(pets, cache, flags, said
     """The message names the flag that was typed, not the recipe's setting."""
     with pytest.raises(UsageError, match=said):
         _ = request(cache, **flags).recipe
+
+
+def test_folds_of_another_data_set_are_refused_as_they_were_typed(pets, cache):
+    """--folds is refused once, for all of them, and not as the --fold of the first."""
+    with pytest.raises(UsageError, match=r"^--folds: pets has no folds; "), name_fold_in_errors(0):
+        _ = request(cache, fold=0).recipe
 
 
 def test_an_advised_extract_takes_the_trunk_that_the_cache_has(pets, cache, tmp_path):
