@@ -80,6 +80,8 @@ def name_fold_in_errors(fold: int | None) -> Iterator[None]:
     try:
         yield
     except FeatcacheError as error:
-        if fold is not None:
+        if any(correction.wrong == "--folds" for correction in error.corrections):  # of every fold the same is wrong
+            error.args = (str(error).replace("--fold", "--folds", int(fold is not None)),)
+        elif fold is not None:
             error.args = (f"fold {fold}: {error}",)
         raise

@@ -1,6 +1,8 @@
 """`featcache data` and `featcache extract`."""
 
-from functools import cache
+import sys
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +12,12 @@ from featcache.cli.app import command, refuse_unused
 from featcache.cli.next_command import say_next, say_next_after_extract
 from featcache.cli.options import Arch, Folds, Json, Layer, Precision, Store, Weights, WithFolder, options_of_folds
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
+from featcache.errors import name_fold_in_errors
 from featcache.recipe import DataOptions, TrunkKeywords
 
 if TYPE_CHECKING:
     from featcache.extraction import Progress, Summary
+    from featcache.report import ProgressBar
 
 
 @command("data")
@@ -22,7 +26,7 @@ def data_set(
     split: Annotated[list[str] | None, typer.Option("--split", help="A split, or several; by default all.")] = None,
     near: Annotated[
         float | None,
-        typer.Option("--near", help="Also list images this near (a cosine) to one of another split; needs extract."),
+        typer.Option("--near", help="Also list images of two splits whose cosine is this or more, such as 0.98."),
     ] = None,
     options: Annotated[DataOptions, WithFolder()],
     store: Store = None,
@@ -120,57 +124,79 @@ def extract(
     """Stage one: embed the images that the cache lacks. Safe to stop at any moment, safe to run again."""
     from featcache.extraction import Settings, extract
     from featcache.heads import compile_in_background
-    from featcache.report import ProgressBar, extract_warnings, time_left
+    from featcache.report import ProgressBar
 
     compile_once = cache(compile_in_background)
-
     settings = Settings(
         device=device, engine=engine, workers=workers, batch_size=batch_size, max_bad=max_bad,
         retry_failed=retry_failed, shard_rows=shard_rows, shard_seconds=shard_seconds, wait=wait,
     )  # fmt: skip
-    with ProgressBar(open_console(stderr=True)) as bar:
-
-        def show(now: "Progress") -> None:
-            if not now.split:  # it waits for another process
-                echo_stderr(f"note: {now.stage}")
-                return
-            if now.stage != "reading":  # there is something to embed, and a training comes next
-                compile_once()
-            rate = f"{now.embedded / now.seconds:,.1f} images/s" if now.embedded and now.seconds else now.stage
-            detail = f"{rate}  {time_left(now.done, now.total, now.seconds)}  {now.bound}"
-            bar.show(f"{now.split}", now.done, now.total, detail)
-
-        runs = [
-            (
-                fold,
-                extract(
-                    split, limit=limit, fraction=fraction, seed=seed, settings=settings, progress=show, **trunk,
-                    **of_fold,
-                ),
-            )
-            for fold, of_fold in options_of_folds(folds, options)
-        ]  # fmt: skip
-    summaries = [summary for _, of_fold in runs for summary in of_fold]
-    warnings = [line for summary in summaries for line in extract_warnings(summary)]
-    for line in dict.fromkeys(warnings):  # what is said of the whole data set stands in every summary
-        echo_stderr(line)
+    runs: list[tuple[int | None, list[Summary]]] = []
+    warned: set[str] = set()
+    for fold, of_fold in options_of_folds(folds, options):
+        with name_fold_in_errors(fold), ProgressBar(open_console(stderr=True)) as bar:
+            summaries = extract(
+                split, limit=limit, fraction=fraction, seed=seed, settings=settings,
+                progress=partial(_show_progress, bar, compile_once), **trunk, **of_fold,
+            )  # fmt: skip
+        runs.append((fold, summaries))
+        _warn(summaries, warned)
+        if not as_json:
+            _show(fold, summaries)
     if as_json:
-        fold_key = [{} if fold is None else {"fold": fold} for fold, of_fold in runs for _ in of_fold]
-        documents = [{**summary.to_json(), **key} for summary, key in zip(summaries, fold_key, strict=True)]
+        documents = [
+            {**summary.to_json(), **({} if fold is None else {"fold": fold})}
+            for fold, summaries in runs
+            for summary in summaries
+        ]
         is_single = split is not None and folds is None and len(documents) == 1
         echo_json(documents[0] if is_single else documents)
         return
-    for fold, of_fold in runs:
-        if fold is not None:
-            echo(f"fold {fold}")
-        _echo_summaries(of_fold)
-    for engine_line in dict.fromkeys(summary.engine for summary in summaries if summary.engine):  # chosen once
-        echo(engine_line)
+    every = [summary for _, summaries in runs for summary in summaries]
+    _echo_trunk(every)
+    say_next_after_extract(options, every[0], folds)
+
+
+def _show_progress(bar: "ProgressBar", before_embedding: Callable[[], None], now: "Progress") -> None:
+    """Show how far a split is, and call `before_embedding` where there is something to embed."""
+    from featcache.report import time_left
+
+    if not now.split:  # it waits for another process
+        echo_stderr(f"note: {now.stage}")
+        return
+    if now.stage != "reading":
+        before_embedding()
+    rate = f"{now.embedded / now.seconds:,.1f} images/s" if now.embedded and now.seconds else now.stage
+    detail = f"{rate}  {time_left(now.done, now.total, now.seconds)}  {now.bound}"
+    bar.show(f"{now.split}", now.done, now.total, detail)
+
+
+def _warn(summaries: "list[Summary]", warned: set[str]) -> None:
+    """Print what a person must know, each line once: what is said of the whole data set stands in every summary."""
+    from featcache.report import extract_warnings
+
+    for line in (line for summary in summaries for line in extract_warnings(summary)):
+        if line not in warned:
+            echo_stderr(line)
+        warned.add(line)
+
+
+def _show(fold: int | None, summaries: "list[Summary]") -> None:
+    """Print what was done of each split, that of a fold under its number."""
+    if fold is not None:
+        echo(f"fold {fold}")
+    _echo_summaries(summaries)
+    sys.stdout.flush()  # in a pipe, too, each fold is to be seen as it ends
+
+
+def _echo_trunk(summaries: "list[Summary]") -> None:
+    """Print how the forward ran, with which transform, and where the embeddings are."""
+    for engine in dict.fromkeys(summary.engine for summary in summaries if summary.engine):  # chosen once
+        echo(engine)
     if summaries[0].transform:
         echo(summaries[0].transform)
     for store, summary in {summary.store: summary for summary in summaries}.items():
         echo(f"{summary.trunk}: {relative_path(Path(summary.cache) / 'stores' / store)}")
-    say_next_after_extract(options, summaries[0], folds)
 
 
 def _echo_summaries(summaries: "list[Summary]") -> None:

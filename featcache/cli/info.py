@@ -1,7 +1,7 @@
 """`featcache info`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from featcache.cli.app import command
 from featcache.cli.options import Arch, Json, Weights, WithFolder
@@ -27,21 +27,18 @@ def info(
         echo_json(inventory)
         return
     trunk = inventory["trunk"]
-    classes = trunk["classes"] or 34
-    head = (trunk["dim"] + 1) * classes
-    name = inventory["data_set"]
-    absent = "this cache has no data set yet" if name is None else f"{name!r} is not in this cache"
-    example = "" if trunk["classes"] else f" (an example: {absent})"
     echo(f"featcache {inventory['version']}, cache {relative_path(Path(inventory['cache']))}")
-    echo(f"trunk {trunk['arch']}, weights {trunk['weights']}: {trunk['frozen_parameters']:,} frozen parameters")
-    echo(trunk["transform"])
-    echo(f"head of {classes} classes: {head:,} parameters{example}")
+    has_trunk = trunk["stores"] or not inventory["stores"] or arch is not None or weights is not None
+    if has_trunk:
+        _echo_trunk(trunk, inventory["data_set"])
     for store in inventory["stores"]:
         echo(
             f"\n{store['name']}: {store['rows']:,} embeddings of {store['dim'] or 0} ({store['compute']}, stored as "
             f"{store['stored']}), {counted(store['shards'], 'shard')}, {store['bytes'] / 1e6:,.1f} MB, "
             f"{counted(store['heads'], 'head')}"
         )
+        if not has_trunk and trunk["classes"]:
+            echo(f"  head of {trunk['classes']} classes: {(store['dim'] + 1) * trunk['classes']:,} parameters")
         for listing in store["listings"]:
             echo(f"  {listing}")
         for made in store["made"]:
@@ -53,7 +50,27 @@ def info(
             f"\n{features['name']}: {features['dim'] or 0:,} columns, {features['features']} of "
             f"{' and '.join(features['stores'])}, {counted(features['heads'], 'head')}"
         )
+    if not has_trunk:
+        echo(f"\n{_absent_trunk(trunk)}")
     for problem in inventory["damaged"].values():
         echo(f"\ncannot be opened: {problem}")
     if not inventory["stores"]:
         echo("no store yet: `featcache extract FOLDER` creates one")
+
+
+def _echo_trunk(trunk: dict[str, Any], data_set: str | None) -> None:
+    """Print the trunk that the recipe or the options mean, and the size of a head on it."""
+    classes = trunk["classes"] or 34
+    absent = "this cache has no data set yet" if data_set is None else f"{data_set!r} is not in this cache"
+    example = "" if trunk["classes"] else f" (an example: {absent})"
+    echo(f"trunk {trunk['arch']}, weights {trunk['weights']}: {trunk['frozen_parameters']:,} frozen parameters")
+    echo(trunk["transform"])
+    echo(f"head of {classes} classes: {(trunk['dim'] + 1) * classes:,} parameters{example}")
+
+
+def _absent_trunk(trunk: dict[str, Any]) -> str:
+    """Return that no store is of the trunk that the recipe names, or that an extract takes by default."""
+    name = f"{trunk['arch']}, weights {trunk['weights']}"
+    if trunk["is_stated"]:
+        return f"the recipe's trunk is another, {name}: no store of this cache is of it"
+    return f"no store is of {name}, which an extract takes where --arch and --weights name nothing else"

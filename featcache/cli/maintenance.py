@@ -10,6 +10,7 @@ import typer
 from featcache.cli.app import command, refuse_unused
 from featcache.cli.options import Cache, Device, Json, Pipeline, Weights, is_data_folder
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path, relative_paths
+from featcache.cli.typed_data import add_data_set, remember_cache
 from featcache.errors import UsageError
 from featcache.recipe import StoreOptions
 
@@ -69,13 +70,14 @@ def verify(
                 examination, cache=cache, weights=trunk_weights, arch=arch, device=device, batch_size=batch_size,
                 sample=sample, progress=lambda name: bar.show(f"embedding a sample of {name}", 0, 1),
             )  # fmt: skip
+    remember_cache(cache)
     if as_json:
         echo_json({**examination.to_json(), "depth": "quick" if quick else "deep" if deep else "hashes"})
     else:
         for problem in examination.problems:
-            echo(f"{problem.kind}: {relative_paths(problem.message)}")
+            echo(add_data_set(f"{problem.kind}: {relative_paths(problem.message)}"))
         for note in examination.notes:
-            echo(f"note: {relative_paths(note.message)}")
+            echo(add_data_set(f"note: {relative_paths(note.message)}"))
         size, seconds = examination.bytes, examination.seconds
         rate = f", {size / 1e6 / max(seconds, 1e-9):,.0f} MB/s" if size > 10**6 else ""
         read = "sizes and logs" if quick else f"{size / 1e6:,.1f} MB of shards hashed"
@@ -104,19 +106,21 @@ def repair(
             cache=cache, store=store, dry_run=dry_run, wait=wait,
             progress=lambda name: bar.show(f"looking at {name}", 0, 1),
         )  # fmt: skip
+    remember_cache(cache)
     if as_json:
         echo_json(repairs.to_json())
     else:
         for action in repairs.actions:
-            echo(f"{'would be ' if dry_run else ''}{action.kind}: {relative_paths(action.message)}")
+            echo(add_data_set(f"{'would be ' if dry_run else ''}{action.kind}: {relative_paths(action.message)}"))
         for listing, path in repairs.embed_again[:_NAMED]:
             echo(f"to be embedded again: {listing}: {shown_path(path)}")
         if len(repairs.embed_again) > _NAMED:
             echo(f"… and {len(repairs.embed_again) - _NAMED:,} more (--json lists them all)")
         for problem in repairs.unrepaired:
-            echo(f"not repaired: {relative_paths(problem.message)}")
+            echo(add_data_set(f"not repaired: {relative_paths(problem.message)}"))
         images, extract = len(repairs.embed_again), "; run `featcache extract`" if repairs.embed_again else ""
-        echo(f"{counted(len(repairs.actions), 'repair')}, {counted(images, 'image')} to be embedded again{extract}")
+        repaired = f"{counted(len(repairs.actions), 'repair')}, {counted(images, 'image')} to be embedded again"
+        echo(add_data_set(f"{repaired}{extract}"))
     if repairs.unrepaired:
         raise typer.Exit(3)
 
@@ -181,6 +185,7 @@ def export(
 ) -> None:
     """Write one split as one plain file for other tools: embeddings, labels, paths, clips, subjects, classes."""
     from featcache.features import export
+    from featcache.text import counted
 
     if is_data_folder(split):
         error = UsageError(f"{split!r} is a folder, expected a split; --data names the data set")
@@ -191,5 +196,5 @@ def export(
         echo_json({"split": split, "file": str(to), "rows": len(features.y), "dim": features.x.shape[1], "bytes": size})
         return
     if features.failed:
-        echo_stderr(f"note: {features.failed:,} images of this split have no embedding and are left out")
+        echo_stderr(f"note: left out: {counted(features.failed, 'image')} of this split without an embedding")
     echo(f"wrote {relative_path(to)}: {len(features.y):,} rows of {features.x.shape[1]}, {size / 1e6:,.1f} MB")

@@ -110,7 +110,9 @@ def say_next_after_report(
 def say_next_after_predict(
     options: StoreOptions, typed: Sequence[str], result: "Predictions | Timeline", csv: Path | None
 ) -> None:
-    """Print the same predictions as a table where there are several; else, and where that is written, the report.
+    """Print the same predictions as a table where there are several; else, and where that is written, the export.
+
+    Where the head cannot be exported, or `model.pt` is there already, the table of all heads comes next.
 
     Args:
         options: The data set, its cache and its store.
@@ -118,15 +120,15 @@ def say_next_after_predict(
         result: What was predicted.
         csv: The table that was written.
     """
-    from featcache.dataset import DatasetRequest
-
     number = result.handle.partition(" ")[0].removeprefix("#")
     is_of_data_set = not os.path.isdir(typed[0])  # the folder of a head says itself where it belongs
     rows = len(result.segments()) if hasattr(result, "segments") else len(result.paths)
     if csv is None and rows > 1 and "-" not in typed:
         say_next("predict", options, *typed, "--csv", "predictions.csv")
-    elif is_of_data_set and _can_report(DatasetRequest(**options).cached_splits):
-        say_next("report", options, number)
+    elif is_of_data_set and result.is_exportable and not os.path.lexists("model.pt"):
+        say_next("export-model", options, number, "--to", "model.pt")
+    elif is_of_data_set:
+        say_next("compare", options)
 
 
 def _can_report(splits: frozenset[str]) -> bool:

@@ -88,7 +88,7 @@ SplitSeed = Annotated[
 ]
 Fold = Annotated[int | None, typer.Option("--fold", help="Of Drive&Act: the published fold, 0, 1 or 2.")]
 View = Annotated[str | None, typer.Option("--view", help="Of Drive&Act: the camera, such as kinect_color.")]
-Stride = Annotated[int | None, typer.Option("--stride", help="Of Drive&Act: take every how-many-th frame of a chunk.")]
+Stride = Annotated[int | None, typer.Option("--stride", help="Of Drive&Act: take every Nth frame of a chunk only.")]
 Level = Annotated[
     str | None,
     typer.Option("--level", help="Of Drive&Act: which annotations, midlevel (activities), tasklevel or objectlevel."),
@@ -183,7 +183,7 @@ def refuse_misspelt_folder(word: str | None, options: Mapping[str, Any]) -> None
     if word is None or word in ("best", "latest") or options["data"] or options["pipeline"] or has_local_recipe():
         return
     if (close := nearest_path(word)) is not None:
-        error = UsageError(f"{word!r} is no folder, and no data set is named did you mean {close}?")
+        error = UsageError(f"{word!r} is no folder, and no data set is named; did you mean {close}?")
         raise error.correct(word, shlex.quote(close))
 
 

@@ -51,9 +51,7 @@ def predict(
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(
-            "--batch-size", help="Images in one forward pass; by default as the device likes it.  [from 1 up]"
-        ),
+        typer.Option("--batch-size", help="Images in one forward pass; by default what suits the device.  [from 1 up]"),
     ] = None,
     as_json: Json = False,
 ) -> None:

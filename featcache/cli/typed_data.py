@@ -3,6 +3,8 @@
 The functions of the library do not know how their data set was named; where they advise a command, it is a bare one.
 """
 
+import contextlib
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -11,6 +13,7 @@ from typing import Any
 
 _TYPED: ContextVar[Mapping[str, Any]] = ContextVar("options of the data set", default={})  # noqa: B039 (never changed)
 _ADVISED = re.compile(r"(`featcache extract|(?:[Rr]un|and) `featcache (?:fit-head|fit|compare)(?= |`))([^`]*)`")
+_OF_CACHE = re.compile(r"`featcache (repair|verify|gc)([^`]*)`")  # commands that take no data set
 _FLAGS = ("pipeline", "name", "cache", "fold", "view", "stride", "level", "target")
 
 
@@ -29,7 +32,32 @@ def add_data_set(message: str) -> str:
     Args:
         message: An error, a warning or a note.
     """
-    return _ADVISED.sub(_with_data_set, message)
+    return _OF_CACHE.sub(_with_cache, _ADVISED.sub(_with_data_set, message))
+
+
+def remember_cache(cache: str | None) -> None:
+    """Remember the cache of a command that takes no data set, and the cache's data set where it has a single one.
+
+    Args:
+        cache: As it was typed; None where it was not.
+    """
+    from featcache.dataset import DatasetRequest
+    from featcache.errors import FeatcacheError
+
+    _TYPED.set({"cache": cache})
+    with contextlib.suppress(FeatcacheError):  # the command itself says what is wrong
+        request = DatasetRequest(cache=cache)
+        data_sets = {} if request.is_named else request.data_sets()
+        if len(data_sets) == 1:
+            _TYPED.set({"cache": cache, "data": os.path.relpath(*data_sets.values())})
+
+
+def _with_cache(match: re.Match[str]) -> str:
+    command, rest = match.groups()
+    cache = _TYPED.get().get("cache")
+    if cache is None or "--cache" in rest.split():
+        return match[0]
+    return f"`featcache {command}{rest} --cache {shlex.quote(str(cache))}`"
 
 
 def _with_data_set(match: re.Match[str]) -> str:

@@ -32,10 +32,18 @@ def unknown_command(name: str, names: Sequence[str]) -> UsageError:
         name: As it was typed.
         names: Those of all commands.
     """
-    meant = _COMMANDS.get(name.lower()) or nearest_name(name, names)
+    meant = _COMMANDS.get(name.lower()) or nearest_name(name, names) or _fit_of(name)
     if meant is None:
         return UsageError(f"there is no command {name!r}; expected {', '.join(names)}")
     return UsageError(f"there is no command {name!r}; did you mean {meant}?").correct(name, meant)
+
+
+def _fit_of(name: str) -> str | None:
+    """Return the command that fits a classifier of this name, or of nearly this one; None where there is none."""
+    from featcache.heads.classifiers import nearest_classifier
+
+    classifier = nearest_classifier(name)
+    return None if classifier is None else f"fit {classifier}"
 
 
 def usage_error(error: typer.TyperException, command: Any, ctx: Any, words: Sequence[str]) -> FeatcacheError:

@@ -95,7 +95,7 @@ class DatasetRequest:
         return self.pipeline is not None or self.data is not None or has_local_recipe()
 
     def data_sets(self) -> dict[str, str]:
-        """Return the data sets that the cache holds: name -> the folder that it was extracted from."""
+        """Return the data sets that the cache holds: name -> the folder, or table, that it was extracted from."""
         return list_data_sets(self.folder, self.stat_log)
 
     def command_line(self, *words: str, store: str | None = None) -> str:

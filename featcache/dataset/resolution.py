@@ -86,7 +86,7 @@ def refuse_unnamed(standard: str, data_sets: Mapping[str, str]) -> None:
     if standard in data_sets:
         return
     here = os.path.join(os.getcwd(), "")
-    roots = [root.removeprefix(here) for root in data_sets.values() if os.path.isdir(root)]
+    roots = [root.removeprefix(here) for root in data_sets.values() if os.path.exists(root)]
     examples = [f"--data {shlex.quote(root)}" for root in roots]
     typed = f"type {' or '.join(examples)} (what this cache holds)" if examples else "type it, as in --data photos"
     error = UsageError(
@@ -97,12 +97,13 @@ def refuse_unnamed(standard: str, data_sets: Mapping[str, str]) -> None:
 
 
 def list_data_sets(cache: Path, stat_log: StatLog) -> dict[str, str]:
-    """Return the data sets that a cache holds: name -> the folder that it was extracted from."""
+    """Return the data sets that a cache holds: name -> the folder, or the table, that it was extracted from."""
     roots: dict[str, str] = {}
     for store in find_stores(cache, stat_log):
         for key in sorted(store.listings):
             with contextlib.suppress(CacheError):  # `verify` names a damaged listing
-                roots[key[0]] = store.origin(key)[0]
+                root, settings = store.origin(key)
+                roots[key[0]] = os.path.join(root, settings["table"]) if "table" in settings else root
     return roots
 
 

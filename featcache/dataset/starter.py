@@ -148,7 +148,8 @@ def _level_lines(data: RecognizedData) -> list[str]:
     """Return the lines of the level of Drive&Act's annotations; a comment where it is the usual one."""
     usual, *_ = data.levels
     is_default = usual == LEVELS[0]
-    line = f"{'# ' if is_default else ''}level = {_quoted(usual)}   # here: {', '.join(data.levels)}"
+    note = f"here: {', '.join(data.levels)}; --level takes its place"
+    line = f"{'# ' if is_default else ''}level = {_quoted(usual)}   # {note}"
     return [line] if has_one_target(usual) else [line, '# target = "activity"   # the column that is predicted']
 
 

@@ -11,7 +11,8 @@ from featcache.dataset.row_flags import pick_drive_act_settings
 from featcache.errors import UsageError
 from featcache.files import expand_home
 from featcache.recipe import has_local_recipe
-from featcache.store import find_stores, flags_that_name
+from featcache.store import FeatureStore, find_stores, flags_that_name
+from featcache.trunks import WeightsMemo
 
 if TYPE_CHECKING:
     from featcache.dataset.request import DatasetRequest
@@ -42,6 +43,8 @@ def type_command(request: "DatasetRequest", *words: str, store: str | None = Non
         flags += [("--arch", request.arch), ("--layer", request.layer)]
         flags += [("--features", request.features)] if words[0] != "extract" else []
     flags += [] if _is_divided_so(request) else split_flags(request)
+    if words[0] == "extract":
+        flags += _flags_of_only_trunk(request)
     if words[0] == "extract" and request.recipe.data.split is None and is_flat_folder(request.recipe):
         flags += [("--val", 0.15), ("--test", 0.15)]
     if words[0] not in ("data", "extract"):  # these make a store, or look at none
@@ -57,6 +60,31 @@ def _flags_of_store(request: "DatasetRequest", name: str) -> list[Flag]:
         return [("--features", request.features)]
     stores = [store for store in find_stores(request.folder, request.stat_log) if request.keys_of(store)]
     return [flag for store in stores if store.name == name for flag in flags_that_name(store, stores)]
+
+
+def _flags_of_only_trunk(request: "DatasetRequest") -> list[Flag]:
+    """Return the flags of the trunk that the cache has the data set by, where it is one, and nothing names another.
+
+    An extract of another fold, level or part would else take the default trunk, and embed every image once more.
+    """
+    if request.arch is not None or request.weights is not None or request.recipe.trunk.model_fields_set:
+        return []
+    stores = [store for store in find_stores(request.folder, request.stat_log) if _holds(store, request.recipe.name)]
+    trunks = {(store.trunk.spec.arch, store.trunk.spec.weights_sha256): store.trunk for store in stores}
+    if len(trunks) != 1:
+        return []
+    ((arch, sha256), record), *_ = trunks.items()
+    settings = next(iter(WeightsMemo(request.folder).settings_of(arch, sha256)), {})
+    arch, weights = settings.get("arch", arch), settings.get("weights") or record.weights_path or record.weights_name
+    is_gone = os.path.splitext(weights)[1] != "" and not os.path.isfile(expand_home(weights))
+    usual = request.recipe.trunk
+    is_usual = (arch, weights) == (usual.arch, usual.weights)
+    return [] if is_usual or is_gone else [("--arch", arch), ("--weights", weights)]
+
+
+def _holds(store: FeatureStore, data_set: str) -> bool:
+    """Return whether a store holds a listing of a data set, of whatever variant."""
+    return any(key[0] == data_set for key in store.listings)
 
 
 def drive_act_flags(request: "DatasetRequest") -> Iterator[Flag]:

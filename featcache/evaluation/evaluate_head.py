@@ -24,6 +24,7 @@ from featcache.heads.saved import (
 )
 from featcache.metrics import Calibration, bootstrap_intervals, calibration, risk_coverage
 from featcache.store import FeatureStore
+from featcache.text import counted
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -68,7 +69,10 @@ class HeadOnSplit:
         other = self.images if by == "clip" else self.clips
         notes = self.notes
         if by == "clip" and self.features.failed:
-            notes = (*notes, f"{self.features.failed:,} images could not be embedded and are missing from their clips")
+            notes = (
+                *notes,
+                f"missing from their clips: {counted(self.features.failed, 'image')} that could not be embedded",
+            )
         beside = None if other is None else self._evaluate(other)
         return replace(self._evaluate(self.predictions(by)), beside=beside, notes=notes, conformal=self.sets)
 

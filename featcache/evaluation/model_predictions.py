@@ -7,6 +7,7 @@ from featcache.evaluation.predictions import CLIP_RULES, SplitPredictions, group
 from featcache.features import Features
 from featcache.heads.saved import SavedModel, SavedTemperature
 from featcache.metrics import apply_temperature
+from featcache.text import counted
 
 
 def predict_images(model: SavedModel, features: Features) -> SplitPredictions:
@@ -47,7 +48,7 @@ def group_images(
             raise
         note = f"no figures by clip: {error}"
     if clips is not None and clips.left_out:
-        note = f"{clips.left_out:,} images belong to no clip and are left out of the figures by clip"
+        note = f"left out of the figures by clip: {counted(clips.left_out, 'image')} that are in no clip"
     if clips is None and clip_rule is not None:
         reason = note or f"no image of split {split!r} belongs to a clip"
         raise UsageError(f"--clip-rule {clip_rule} has no effect here: {reason}. Leave it out.")

@@ -195,6 +195,10 @@ class DevicePool:
         sentences = dict.fromkeys(device.trunk.engine.sentence() for device in self.devices)
         return "; ".join(sentences) + (f", on each of {len(self.devices)} devices" if len(self.devices) > 1 else "")
 
+    def has_faster_engine(self) -> bool:
+        """Return whether another engine may be faster for as many images as are to be embedded."""
+        return any(device.trunk.engine.is_worth_changing for device in self.devices)
+
     def describe_device(self) -> str:
         """Return a device as a person calls it: "CPU", "average GPU"."""
         kind = self.devices[0].trunk.device.partition(":")[0]

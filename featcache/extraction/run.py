@@ -150,6 +150,7 @@ class SplitExtraction:
                 self.devices = self.job.load_devices(self.layers)
                 self._check_drift(self.devices, image.index)
             self.timing.device, self.timing.devices = self.devices.describe_device(), len(self.devices.devices)
+            self.timing.has_faster_engine = self.devices.has_faster_engine()
         if self.buffer is None:
             with self.timing.measure("computing"):  # it waits only where every device does
                 self.buffer = self.devices.buffer()

@@ -34,6 +34,7 @@ class TimeBreakdown:
     images: int = 2**62  # that are to be read: no more workers have something to do
     videos: bool = False  # the images are frames of videos, on which --decode has no effect
     devices: int = 1
+    has_faster_engine: bool = True  # whether another engine may be faster for as many images as are to be embedded
     spent: dict[Activity, float] = field(default_factory=lambda: dict.fromkeys(ACTIVITIES, 0.0))  # of a device's time
     reading: float = 0.0  # of the loader's processes, all together
     decoding: float = 0.0
@@ -137,10 +138,9 @@ class TimeBreakdown:
                     f"disk, or larger shards (--shard-rows, --shard-seconds)"
                 )
             case _:
-                bf16 = ", --precision bf16 where it has it," if self.compute == "float32" else ""
-                sentence = (
-                    f"device-bound: the {self.device} computes {share['computing']} {of_time}; try a faster device"
-                    f"{bf16} or another --engine"
-                )
+                ways = ["a faster device", *(["--precision bf16 where it has it"] if self.compute == "float32" else [])]
+                ways += ["another --engine"] if self.has_faster_engine else []
+                computes = f"the {self.device} computes {share['computing']} {of_time}"
+                sentence = f"device-bound: {computes}; try {' or '.join(ways)}"
         start = f" (start-up was {percent(starting, 0)} of this run; more images hide it)" if starting > MOST else ""
         return sentence + start

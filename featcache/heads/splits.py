@@ -19,6 +19,7 @@ from featcache.heads.modules import features_by_clip
 from featcache.listing import find_leaks
 from featcache.machine import available_memory
 from featcache.store import FeatureStore, is_same_folder
+from featcache.text import counted
 
 SHARE_OF_MEMORY = 0.7  # that the training rows may take
 
@@ -148,7 +149,7 @@ def notes_of_splits(train: Features | Streamed, val: Features | None) -> list[st
                 f"split {split.split!r} is a part of its folder ({split.part}); extract it again for all of it"
             )
         if split is not None and split.failed:
-            notes.append(f"{split.failed:,} images of split {split.split!r} have no embedding and are left out")
+            notes.append(f"left out: {counted(split.failed, 'image')} of split {split.split!r} without an embedding")
     absent = [name for label, name in enumerate(train.classes) if not (train.y == label).any()]
     if absent:
         verb = "has" if len(absent) == 1 else "have"

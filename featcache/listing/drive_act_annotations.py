@@ -211,12 +211,20 @@ class DriveActAnnotations:
 
 
 def has_one_target(level: str) -> bool:
-    """Return whether the published files of a level have one column to predict, `activity`."""
+    """Return whether the published files of a level have one column to predict, `activity`.
+
+    Args:
+        level: One of `LEVELS`.
+    """
     return level != "objectlevel"
 
 
 def refuse_unnamed_target(data: DriveActData, *, data_set: str) -> None:
     """Refuse a recipe that names none of several columns that can be predicted, where the annotations are here.
+
+    Args:
+        data: The recipe's `data` section.
+        data_set: The data set's name.
 
     Raises:
         UsageError: it does, or names one that is none of them.

@@ -88,7 +88,7 @@ def find_splits(root: str, *, data_set: str = "") -> list[str]:
     names = [entry.name for entry in entries if _is_folder(entry) and not _is_cache(entry.path)]
     if not names:
         images = any(entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries)
-        above = "; images lie right in it: where it is a class, name the folder above it" if images else ""
+        above = ". It holds images: if it is one class, name the folder above it" if images else ""
         shown = f" but {', '.join(map(shown_path, left_out[:_NAMED]))}" if left_out else ""
         error = DataError(
             f"{root}: no folder in it{shown}; expected <root>/<class>/image or <root>/<split>/<class>/image{above}"

@@ -63,6 +63,8 @@ def info(*, arch: str | None = None, weights: str | None = None, **options: Unpa
             "dim": trunk.width,
             "classes": classes,
             "head_parameters": None if classes is None else (trunk.width + 1) * classes,
+            "is_stated": bool(recipe.trunk.model_fields_set & {"arch", "weights"}),
+            "stores": sum(store.trunk.spec.arch == trunk.arch_name for store in stores),
         },
         "stores": [_describe_store(store) for store in stores],
         "features": [

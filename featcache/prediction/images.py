@@ -47,6 +47,7 @@ class Predictions:
     handle: str = ""  # the head as `compare` lists it: "#3 lr0.1-1a2b3c4d"
     chosen: str = ""  # which head "best" or "latest" stood for, and why, in a sentence
     temperature: float | None = None  # by which the probabilities were calibrated; None where the head has none
+    is_exportable: bool = False  # whether `export_model` writes trunk and head as one network, as a .pt
 
     def top(self, row: int, count: int = TOP) -> list[tuple[str, float]]:
         """Return the most probable labels of an image, each with its probability, the highest first.
@@ -147,6 +148,7 @@ def predict(
         handle=model.handle,
         chosen=model.chosen,
         temperature=model.temperature,
+        is_exportable=model.is_exportable,
     )
 
 

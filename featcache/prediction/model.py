@@ -36,6 +36,8 @@ from featcache.trunks import TrunkSpec
 
 NO_PROBABILITIES = "this classifier gives labels, not probabilities: 1 stands for its label, 0 for every other"
 
+USUAL_LAYERS = ("cls", "pooled")  # what a network's own classifier sits on
+
 
 @dataclass(frozen=True, eq=False)
 class HeadWithTrunk:
@@ -63,6 +65,13 @@ class HeadWithTrunk:
             return self.which.handle
         *_, data_set, variant, _ = self.saved.folder.parts
         return list_handles(self.store, data_set, variant).describe(self.saved.name)
+
+    @property
+    def is_exportable(self) -> bool:
+        """Whether trunk and head can be written as one network, as a .pt: a linear head on the usual vector."""
+        is_normalized = self.saved.settings.get("normalize", "none") != "none"
+        is_usual = len(self.store.parts) == 1 and self.store.trunk.spec.layer in USUAL_LAYERS
+        return self.saved.output_layer is not None and not is_normalized and is_usual
 
     @cached_property
     def trunks(self) -> tuple[HeadTrunk, ...]:

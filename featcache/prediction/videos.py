@@ -64,6 +64,7 @@ class Timeline:
     handle: str = ""  # as of `Predictions`
     temperature: float | None = None  # as of `Predictions`
     chosen: str = ""  # which head "best" or "latest" stood for, and why, in a sentence
+    is_exportable: bool = False  # whether `export_model` writes trunk and head as one network, as a .pt
 
     def segments(self) -> list[Segment]:
         """Return the parts of the video between changes of the most probable label, in order."""
@@ -173,6 +174,7 @@ def timeline(
         handle=model.handle,
         chosen=model.chosen,
         temperature=model.temperature,
+        is_exportable=model.is_exportable,
     )
 
 

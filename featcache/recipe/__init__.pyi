@@ -1,3 +1,4 @@
+from .classifiers import OWN_CLASSIFIERS as OWN_CLASSIFIERS
 from .classifiers import SHORT_NAMES as SHORT_NAMES
 from .classifiers import SKLEARN as SKLEARN
 from .data import ACTIVITY as ACTIVITY

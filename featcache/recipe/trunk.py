@@ -44,7 +44,7 @@ class TrunkSettings:
         int, Setting("Edge of the input, pixels, of a network that is built for one size; 0 is its own.", ge=0, le=2048)
     ] = 0
     interpolate_positions: Annotated[
-        bool, Setting("Interpolate position embeddings that are for another image size, which are refused else.")
+        bool, Setting("Interpolate position embeddings that are for another image size, which are refused otherwise.")
     ] = False
     transform: Annotated[
         str, Setting("What is done to images, where it is not the network's own: resize=36,crop=32,mean=0.5,std=0.5.")

@@ -34,7 +34,7 @@ def extract_warnings(summary: "Summary") -> Iterator[str]:
     if summary.ignored:
         shown = ", ".join(map(shown_path, summary.ignored[:3])) + (", …" if len(summary.ignored) > 3 else "")
         files = f"{counted(len(summary.ignored), 'file')} of {summary.split!r}"
-        yield f"note: {files} ignored, not images by their names: {shown}"
+        yield f"note: {files} ignored, whose names are not those of images: {shown}"
     yield from (f"note: {note}" for note in summary.notes)
     if summary.empty_classes:
         shown = ", ".join(summary.empty_classes[:5]) + (", …" if len(summary.empty_classes) > 5 else "")

@@ -180,7 +180,7 @@ def _findings(split: SplitContents, width: int) -> Iterator[Text]:
         yield Text(f"  {split.not_on_disk:,} of {counted(split.images, 'image')} {verb} not on disk yet")
     if split.ignored:
         named = ", ".join(map(printable, split.ignored[:NAMED])) + (", …" if len(split.ignored) > NAMED else "")
-        yield Text(f"  {counted(len(split.ignored), 'file')} ignored, not images by their names: {named}")
+        yield Text(f"  {counted(len(split.ignored), 'file')} ignored, whose names are not those of images: {named}")
 
 
 def _conflicts(conflicts: Sequence[LabelConflict], width: int) -> Iterator[Text]:

@@ -31,6 +31,7 @@ class EngineChoice:
 
     name: str
     why: str
+    is_worth_changing: bool = True  # whether another engine may be faster for so many images on this device
 
     def sentence(self) -> str:
         """Return one line for a person."""
@@ -49,9 +50,10 @@ def choose_engine(engine: str, device: str, images: int) -> EngineChoice:
         return EngineChoice(engine, "as requested")
     kind = device.partition(":")[0]
     if kind not in PAYS:
-        return EngineChoice("eager", f"nothing faster is tried on {kind}")
+        return EngineChoice("eager", f"nothing faster is tried on {kind}", is_worth_changing=False)
     if images < PAYS[kind]:
-        return EngineChoice("eager", f"{images:,} images are fewer than the {PAYS[kind]:,} from which compiling pays")
+        why = f"{images:,} images are fewer than the {PAYS[kind]:,} from which compiling pays"
+        return EngineChoice("eager", why, is_worth_changing=False)
     if kind == "cuda":
         return EngineChoice("compile", f"{images:,} images pay for the compilation")
     if importlib.util.find_spec("openvino") is None:

@@ -19,6 +19,8 @@ def _typed() -> Iterator[None]:
     [
         ("run `featcache extract` again", "run `featcache extract 'my photos' --cache c` again"),
         ("`featcache extract --split val` does", "`featcache extract --split val 'my photos' --cache c` does"),
+        ("`featcache verify` lists it", "`featcache verify --cache c` lists it"),
+        ("`featcache repair` adopts the shards", "`featcache repair --cache c` adopts the shards"),
         ("run `featcache fit` and", "run `featcache fit --data 'my photos' --cache c` and"),
     ],
 )
@@ -33,7 +35,7 @@ def test_an_advised_command_is_one_to_paste(message: str, completed: str) -> Non
         "run `featcache extract photos` first",
         "`featcache extract FOLDER` creates one",
         "a head of `featcache fit-head`",
-        "`featcache verify` lists it",
+        "`featcache gc --cache other` removes them",
     ],
 )
 def test_a_command_that_is_complete_or_only_mentioned_stays(message: str) -> None:

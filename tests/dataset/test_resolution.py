@@ -6,7 +6,7 @@ import pytest
 
 import featcache
 from featcache.dataset import DatasetRequest
-from featcache.errors import CacheError, UsageError
+from featcache.errors import CacheError, UsageError, name_fold_in_errors
 from featcache.listing import resolve_source
 from featcache.recipe import DriveActData, SplitSection, TableData
 from tests.dataset.conftest import photos, record
@@ -215,3 +215,22 @@ def test_a_flag_out_of_its_range_is_refused_by_its_name(pets, cache, flags, said
     """The message names the flag that was typed, not the recipe's setting."""
     with pytest.raises(UsageError, match=said):
         _ = request(cache, **flags).recipe
+
+
+def test_folds_of_another_data_set_are_refused_as_they_were_typed(pets, cache):
+    """--folds is refused once, for all of them, and not as the --fold of the first."""
+    with pytest.raises(UsageError, match=r"^--folds: pets has no folds; "), name_fold_in_errors(0):
+        _ = request(cache, fold=0).recipe
+
+
+def test_an_advised_extract_takes_the_trunk_that_the_cache_has(pets, cache, tmp_path):
+    """Of another division, fold or level, too: the default trunk would embed every image once more."""
+    weights = tmp_path / "net.pth"
+    weights.touch()
+    record(cache, request(cache, val=0.25, split_by="image").recipe, asked=str(weights))
+    other = request(cache, val=0.5)
+    assert f"--weights {weights}" in other.command_line("extract")
+    assert "--weights other.pth" in request(cache, val=0.5, weights="other.pth").command_line("fit-head")
+    assert "--weights" not in request(cache, val=0.5, arch="vit_l_16").command_line("extract")
+    weights.unlink()
+    assert "--weights" not in other.command_line("extract")

@@ -80,7 +80,7 @@ def test_the_levels_of_drive_act_are_named(tmp_path):
     laid(tmp_path, *(f"{folder}/{level}.chunks_90.split_0.train.csv" for level in ("objectlevel", "midlevel")))
     recipe, understood = recipe_for(tmp_path)
     assert "inner_mirror (midlevel, objectlevel)" in understood
-    assert '# level = "midlevel"   # here: midlevel, objectlevel' in write_starter(str(tmp_path)).text
+    assert '# level = "midlevel"   # here: midlevel, objectlevel; --level' in write_starter(str(tmp_path)).text
     (tmp_path / folder / "midlevel.chunks_90.split_0.train.csv").unlink()
     recipe, _ = recipe_for(tmp_path)
     assert recipe.model_dump(include={"data": {"level"}}) == {"data": {"level": "objectlevel"}}

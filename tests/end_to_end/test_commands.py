@@ -74,6 +74,14 @@ def test_the_way_of_the_first_user(run: Run, nano: Nano, folder: Path) -> None:
     assert (verified["problems"], verified["notes"], verified["depth"], verified["compared"]) == ([], [], "hashes", 0)
 
 
+def test_info_counts_a_head_on_the_stores_that_there_are(run: Run, extracted: Path) -> None:
+    """Where no store is of the trunk that an extract takes by default, the answer says that, and begins with them."""
+    told = run("info", extracted)
+    assert "head of 3 classes: 195 parameters" in told.out
+    assert "no store is of vit_b_16, weights IMAGENET1K_V1, which an extract takes where" in told.out
+    assert "85,798,656" not in told.out
+
+
 def test_the_trunk_of_the_first_user_has_its_known_size(run: Run) -> None:
     """`featcache info` states the frozen parameters of ViT-B/16, and those of a head of 34 classes."""
     assert json.loads(run("info", "--json").out)["trunk"]["frozen_parameters"] == 85_798_656

@@ -31,7 +31,9 @@ def test_each_answer_leads_to_the_next(run: Run, folder: Path, extracted: Path) 
         )
         assert str(folder) in words
         commands.append(words[0])
-    assert commands == ["fit-head", "report", "report", "predict", "report"]
+    exported = run(*words)
+    assert (exported.code, "wrote model.pt" in exported.out) == (0, True), exported.err
+    assert commands == ["fit-head", "report", "report", "predict", "export-model"]
 
 
 @pytest.mark.parametrize(
@@ -58,12 +60,12 @@ def test_a_comparison_leads_to_the_report_of_its_first_head(run: Run, extracted:
 
 
 def test_several_predictions_are_written_next(run: Run, extracted: Path) -> None:
-    """The command is the one that was typed, with --csv; the answer to it leads to the report."""
+    """The command is the one that was typed, with --csv; the answer to it leads to the export."""
     assert run("fit", "ridge", "alpha=1", "--data", extracted).code == 0
     words = next_words(run("predict", "best", extracted / "test" / "0", "--top", 2, "--data", extracted))
     written = run(*words)
     assert "wrote predictions.csv" in written.out
-    assert next_words(written)[0] == "report"
+    assert next_words(written)[:4] == ["export-model", "1", "--to", "model.pt"]
 
 
 def test_with_two_stores_the_next_command_names_one(run: Run, nano: Nano, extracted: Path) -> None:

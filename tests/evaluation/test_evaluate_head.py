@@ -62,7 +62,7 @@ def test_the_best_on_val_is_the_default_head(tmp_path):
     second = fit_head(tmp_path, 1e-7)
     assert second.best.head.val.macro_recall < max(head.head.val.macro_recall for head in first.heads)
     assert evaluate(tmp_path).head == evaluate(tmp_path, "best").head == found.head
-    assert f"the newest run's best is #4 {second.best.name}: name it, or `latest`" in evaluate(tmp_path).chosen
+    assert f"; `latest` is #4 {second.best.name}, the best of the newest run" in evaluate(tmp_path).chosen
     assert (evaluate(tmp_path, "latest").head, evaluate(tmp_path, "latest").selected_by) == (second.best.name, "")
 
 

@@ -35,6 +35,14 @@ def test_info_counts_the_parameters_of_vit_b_16(tmp_path):
     assert found["stores"] == []
 
 
+def test_info_says_whether_a_store_is_of_the_trunk(made: Made, nano: Nano):
+    """Beside the trunk that is meant stands how many stores are of it, and whether the recipe or an option names it."""
+    other = featcache.info(data=str(made.images), cache=made.cache)["trunk"]
+    assert (other["arch"], other["is_stated"], other["stores"]) == ("vit_b_16", False, 0)
+    typed = featcache.info(data=str(made.images), cache=made.cache, arch=ARCH, weights=str(nano.weights))["trunk"]
+    assert (typed["is_stated"], typed["stores"]) == (True, 1)
+
+
 def test_info_refuses_what_it_does_not_know(tmp_path):
     """An unknown architecture is exit class 2."""
     with pytest.raises(UsageError, match="vit_z"):

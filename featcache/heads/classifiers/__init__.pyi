@@ -15,6 +15,7 @@ from .knn import WEIGHTS as WEIGHTS
 from .knn import Knn as Knn
 from .knn import search_knn as search_knn
 from .output_layer import make_output_layer as make_output_layer
+from .refusals import nearest_classifier as nearest_classifier
 from .ridge import Ridge as Ridge
 from .ridge import search_ridge as search_ridge
 from .settings import choices_from as choices_from

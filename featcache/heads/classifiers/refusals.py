@@ -7,13 +7,17 @@ from typing import Any
 
 from featcache.arguments import nearest_name
 from featcache.errors import UsageError
-from featcache.recipe import SHORT_NAMES
+from featcache.recipe import OWN_CLASSIFIERS, SHORT_NAMES
 
 _REFUSED = re.compile(r"The '(\w+)' parameter of (\w+) must be (.+)\. Got (.+) instead\.")
 _RANGE = re.compile(r"an? (float|int) in the range ([\[(])(-?[\d.e-]+|-inf), ([\d.e+-]+|inf)([\])])")
 _OTHER_NAMES = {  # as they are called elsewhere
     "svm": "linear-svm", "svc": "linear-svm", "linearsvc": "linear-svm", "logistic": "logreg", "lr": "logreg",
     "logistic-regression": "logreg", "logisticregression": "logreg", "nearest-neighbours": "knn", "k-nn": "knn",
+    "random-forest": "sklearn.ensemble:RandomForestClassifier", "rf": "sklearn.ensemble:RandomForestClassifier",
+    "randomforest": "sklearn.ensemble:RandomForestClassifier", "decision-tree": "sklearn.tree:DecisionTreeClassifier",
+    "gradient-boosting": "sklearn.ensemble:HistGradientBoostingClassifier",
+    "naive-bayes": "sklearn.naive_bayes:GaussianNB",
 }  # fmt: skip
 _NOUNS = {"float": "a number", "int": "a whole number"}
 
@@ -39,14 +43,23 @@ def explain_refusal(error: Exception, estimator_class: type[Any], call: str) -> 
     return explained.correct(f"{key}=", f"{key}={default:g}" if isinstance(default, float) else f"{key}={default}")
 
 
+def nearest_classifier(name: str) -> str | None:
+    """Return the classifier that a name most likely means, as `featcache fit` takes it; None where none is near.
+
+    Args:
+        name: Neither a short name nor an import path.
+    """
+    close = _OTHER_NAMES.get(name.lower().replace("_", "-"))
+    return close or nearest_name(name, [*OWN_CLASSIFIERS, *SHORT_NAMES])
+
+
 def unknown_classifier(name: str) -> UsageError:
     """Return the error that no classifier has this name, with the nearest.
 
     Args:
         name: Neither a short name nor an import path.
     """
-    names = ["knn", "ridge", *SHORT_NAMES]
-    close = _OTHER_NAMES.get(name.lower().replace("_", "-")) or nearest_name(name, names)
+    names, close = [*OWN_CLASSIFIERS, *SHORT_NAMES], nearest_classifier(name)
     error = UsageError(
         f"no classifier {name[:80]!r}: {f'did you mean {close}? ' if close else ''}expected {', '.join(names)}, or an "
         f"import path such as sklearn.svm:SVC"

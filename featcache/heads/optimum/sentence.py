@@ -49,8 +49,7 @@ def _advise(check: "Check", difference: "ValDifference") -> str:
     if difference.is_better:
         return "Train longer, with more --epochs or a larger --lr."
     if difference.interval is None:
-        are = "is" if difference.groups == 1 else "are"
-        return f"Nothing to advise: {_groups(difference)} of val {are} too few to tell which head is better."
+        return f"Nothing to advise: val has {_groups(difference)}, too few to tell which head is better."
     return _advise_nothing(check, difference)
 
 

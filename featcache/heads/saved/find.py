@@ -137,7 +137,7 @@ def _find_best(request: DatasetRequest, newest: FitRun, _: FeatureStore) -> Chos
     if newest.best is None:
         reason += "; every head of the newest run diverged"
     elif newest.best != best.name:
-        reason += f"; the newest run's best is {handles.describe(newest.best)}: name it, or `{LATEST}`"
+        reason += f"; `{LATEST}` is {handles.describe(newest.best)}, the best of the newest run"
     return ChosenHead(
         folder=best.folder,
         handle=handles.describe(best.name),
@@ -160,10 +160,10 @@ def _find_latest(request: DatasetRequest, newest: FitRun, store: FeatureStore) -
     usable = [candidate for candidate in rank_models(request)[0] if not candidate.has_diverged]
     latest = _find_named(request, newest.best, store, read_runs(store, request.recipe.name, request.variant))
     handles = _handles(request, store)
-    reason = f"head {handles.describe(newest.best)}: the newest run's best"
+    reason = f"head {handles.describe(newest.best)}: the best of the newest run"
     if usable and usable[0].name != newest.best:
         scored = sum(candidate.has_val_score for candidate in usable)
-        reason += f"; {_why_best(usable[0], scored)} is {handles.describe(usable[0].name)}: name it, or `{BEST}`"
+        reason += f"; `{BEST}` is {handles.describe(usable[0].name)}, {_why_best(usable[0], scored)}"
     return ChosenHead(
         folder=latest.folder,
         handle=latest.handle,
@@ -193,7 +193,7 @@ def _handles(request: DatasetRequest, store: FeatureStore) -> Handles:
 
 def _why_best(best: Candidate, scored: int) -> str:
     if best.val is None or not best.has_val_score:
-        return "the newest run's best, since no head has a score on val"
+        return "the best of the newest run, since no head has a score on val"
     recall = f"(macro recall {percent(best.val.macro_recall)})"
     return f"the best of {scored:,} on val {recall}" if scored > 1 else f"the only one with a score on val {recall}"
 

@@ -166,7 +166,7 @@ WORSE = f"{NOW} {OPTIMUM_ON_VAL} (-5.2 points, 95 % interval -7.2 to -3.2 over 1
         ),
         (
             on_val(above(4.0, None), path=RegularisationPath()),
-            f"Nothing to advise: 100 images of val are too few to tell which head is better. {NOW} {OPTIMUM_ON_VAL}.",
+            f"Nothing to advise: val has 100 images, too few to tell which head is better. {NOW} {OPTIMUM_ON_VAL}.",
         ),
         (
             on_val(above(-1.0), path=RegularisationPath()),

@@ -100,12 +100,12 @@ def test_the_word_says_who_was_chosen_and_from_how_many(tmp_path):
     assert which(tmp_path).reason == f"head #2 {better}: the best of 2 on val (macro recall 75.0 %)"
     (newest,) = made(tmp_path, scored_head(3, 0.25))
     assert which(tmp_path).reason == (
-        f"head #2 {better}: the best of 3 on val (macro recall 75.0 %); the newest run's best is #3 {newest}: name it, "
-        f"or `latest`"
+        f"head #2 {better}: the best of 3 on val (macro recall 75.0 %); `latest` is #3 {newest}, the "
+        f"best of the newest run"
     )
     assert which(tmp_path, "latest").reason == (
-        f"head #3 {newest}: the newest run's best; the best of 3 on val (macro recall 75.0 %) is #2 {better}: name it, "
-        f"or `best`"
+        f"head #3 {newest}: the best of the newest run; `best` is #2 {better}, the best of 3 on val (macro recall "
+        f"75.0 %)"
     )
     assert which(tmp_path, newest).reason == ""
     assert which(tmp_path, newest).sentence == f"head #3 {newest}"
