@@ -33,10 +33,14 @@ def info(
     absent = "this cache has no data set yet" if name is None else f"{name!r} is not in this cache"
     example = "" if trunk["classes"] else f" (an example: {absent})"
     echo(f"featcache {inventory['version']}, cache {relative_path(Path(inventory['cache']))}")
-    echo(f"trunk {trunk['arch']}, weights {trunk['weights']}: {trunk['frozen_parameters']:,} frozen parameters")
+    stores = inventory["stores"]
+    is_absent = stores and all(store["arch"] != trunk["arch"] for store in stores)
+    absent_trunk = " (what `extract` would take now; no store here is of it)" if is_absent else ""
+    parameters = f"{trunk['frozen_parameters']:,} frozen parameters{absent_trunk}"
+    echo(f"trunk {trunk['arch']}, weights {trunk['weights']}: {parameters}")
     echo(trunk["transform"])
     echo(f"head of {classes} classes: {head:,} parameters{example}")
-    for store in inventory["stores"]:
+    for store in stores:
         echo(
             f"\n{store['name']}: {store['rows']:,} embeddings of {store['dim'] or 0} ({store['compute']}, stored as "
             f"{store['stored']}), {counted(store['shards'], 'shard')}, {store['bytes'] / 1e6:,.1f} MB, "
@@ -50,5 +54,5 @@ def info(
             echo(f"  {store['made_by_unknown']:,} embeddings: what made them was not recorded")
     for problem in inventory["damaged"].values():
         echo(f"\ncannot be opened: {problem}")
-    if not inventory["stores"]:
+    if not stores:
         echo("no store yet: `featcache extract FOLDER` creates one")
