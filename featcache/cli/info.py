@@ -28,10 +28,11 @@ def info(
         return
     trunk = inventory["trunk"]
     echo(f"featcache {inventory['version']}, cache {relative_path(Path(inventory['cache']))}")
-    has_trunk = trunk["stores"] or not inventory["stores"] or arch is not None or weights is not None
+    stores = inventory["stores"]
+    has_trunk = trunk["stores"] or not stores or arch is not None or weights is not None
     if has_trunk:
         _echo_trunk(trunk, inventory["data_set"])
-    for store in inventory["stores"]:
+    for store in stores:
         echo(
             f"\n{store['name']}: {store['rows']:,} embeddings of {store['dim'] or 0} ({store['compute']}, stored as "
             f"{store['stored']}), {counted(store['shards'], 'shard')}, {store['bytes'] / 1e6:,.1f} MB, "
@@ -54,7 +55,7 @@ def info(
         echo(f"\n{_absent_trunk(trunk)}")
     for problem in inventory["damaged"].values():
         echo(f"\ncannot be opened: {problem}")
-    if not inventory["stores"]:
+    if not stores:
         echo("no store yet: `featcache extract FOLDER` creates one")
 
 

@@ -56,7 +56,7 @@ def gc(
 
     Args:
         cache: the cache's folder; None for the usual one.
-        store: a store's name, or the start of it or of its fingerprint; None for all stores.
+        store: a store's name, or the start of its fingerprint; None for all stores.
         apply: do it; without, return what would be done.
         everything: drop also what an extract that has not ended has embedded.
         grace: seconds for which the files of dropped shards stay, for readers on other machines; this gc or the next

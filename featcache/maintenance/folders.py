@@ -14,7 +14,7 @@ def store_folders(cache: Path, store: str | None) -> list[Path]:
 
     Args:
         cache: the cache's folder.
-        store: a store's name, or the start of it or of its fingerprint; None for all stores.
+        store: a store's name, or the start of its fingerprint; None for all stores.
 
     Raises:
         CacheError: there is no store of this name, or several begin with it.

@@ -11,7 +11,7 @@ from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
 from featcache.heads.saved import MODEL_DOCUMENTS
-from featcache.recipe import DataOptions, check_recipe
+from featcache.recipe import DataOptions, NetworkName, check_recipe
 from featcache.store import (
     ExtractedListing,
     FeatureStore,
@@ -27,7 +27,9 @@ _DEFAULTS = check_recipe({"name": "data", "data": {"root": "."}}, where="the def
 
 
 @checked
-def info(*, arch: str | None = None, weights: str | None = None, **options: Unpack[DataOptions]) -> dict[str, Any]:
+def info(
+    *, arch: NetworkName | None = None, weights: str | None = None, **options: Unpack[DataOptions]
+) -> dict[str, Any]:
     """Return the trunk that the recipe asks for and every store in the cache: the document of `featcache info --json`.
 
     Where no data set is named, it is the only one of the cache; `data_set` is None where the cache has none or several.

@@ -80,7 +80,7 @@ def repair(
 
     Args:
         cache: the cache's folder; None for the usual one.
-        store: a store's name, or the start of it or of its fingerprint; None for all stores.
+        store: a store's name, or the start of its fingerprint; None for all stores.
         dry_run: say what would be done, and do nothing.
         wait: seconds to wait for a store that another process writes to.
         progress: gets the name of each file that is checked.

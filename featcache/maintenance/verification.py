@@ -85,7 +85,7 @@ def run_verification(
 
     Args:
         cache: the cache's folder; None for the usual one.
-        store: a store's name, or the start of it or of its fingerprint; None for all stores.
+        store: a store's name, or the start of its fingerprint; None for all stores.
         depth: `QUICK` (sizes and logs) or `HASHES` (all bytes).
         progress: gets the bytes of shards that were checked, and those that there are.
 
@@ -257,7 +257,7 @@ def verify(
 
     Args:
         cache: the cache's folder; None for the usual one.
-        store: a store's name, or the start of it or of its fingerprint; None for all stores.
+        store: a store's name, or the start of its fingerprint; None for all stores.
         depth: "quick" (sizes and logs) or "hashes" (all bytes).
         progress: gets the bytes of shards that were checked, and those that there are.
 

@@ -24,6 +24,7 @@ from .load import resolve_recipe as resolve_recipe
 from .load import shipped_recipes as shipped_recipes
 from .modules import LINEAR as LINEAR
 from .modules import TEMPORAL as TEMPORAL
+from .network_object import NetworkName as NetworkName
 from .network_object import NetworkObject as NetworkObject
 from .network_object import find_network_object as find_network_object
 from .network_object import is_network_object as is_network_object

@@ -81,6 +81,12 @@ def tensors_sha256(arch: str, file: str, memo: WeightsMemo) -> str:
     return sha256
 
 
+def _input_settings(spec: TrunkSpec) -> dict[str, Any]:
+    """Return the settings of a network that was built for the images of a spec, where that is not its own size."""
+    settings: dict[str, Any] = {"image_size": spec.transform.crop}
+    return {**settings, "interpolate_positions": True} if spec.positions == "interpolated" else settings
+
+
 def find_weights(
     spec: TrunkSpec, asked: str, memo: WeightsMemo, typed: str | None, arch: str | None = None
 ) -> TrunkSource | None:
@@ -104,8 +110,10 @@ def find_weights(
         {"arch": spec.arch, "weights": RANDOM if name.startswith(f"{RANDOM} ") else name}
         for name in ([typed] if typed else [*remembered, asked])
     ]
+    named += [{**settings, **_input_settings(spec)} for settings in named if not is_import_path(spec.arch)]
     further = {"stored": spec.stored, "exif": spec.transform.exif, "layer": spec.layer}
     decode = next(word for word, decoder in DECODERS.items() if decoder == spec.decoder)
+    refusals: list[FeatcacheError] = []
     for settings in [*memo.settings_of(spec.arch, spec.weights_sha256), *named]:
         try:
             if typed:
@@ -114,7 +122,8 @@ def find_weights(
             source = name_trunk(section, memo, spec.transform)
             if source.spec(spec.compute) == spec:
                 return source
-        except FeatcacheError:
-            if typed:
-                raise
+        except FeatcacheError as error:
+            refusals.append(error)
+    if typed and refusals:
+        raise refusals[0]
     return None

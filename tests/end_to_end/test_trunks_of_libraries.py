@@ -1,6 +1,8 @@
 """Networks of several libraries over one data set: from files of their own formats to one table, and nothing twice."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import featcache
 from featcache.extraction import Settings
@@ -132,3 +135,62 @@ def test_a_recipe_that_ships_names_its_network(name, arch):
     recipe = read_recipe(shipped_recipes() / f"{name}.toml")
     assert (recipe.name, recipe.trunk.arch) == ("photos", arch)
     assert "weights" not in recipe.trunk.model_fields_set
+
+
+THEIRS = """
+from pathlib import Path
+
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+
+Path("ran").touch()
+
+
+class TheirConfig(PretrainedConfig):
+    model_type = "theirs"
+
+
+class Theirs(PreTrainedModel):
+    config_class = TheirConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.patches = torch.nn.Conv2d(3, 8, 16, stride=16)
+        self.post_init()
+
+    def forward(self, pixels):
+        return BaseModelOutput(last_hidden_state=self.patches(pixels).flatten(2).transpose(1, 2))
+"""
+
+
+def test_code_that_a_folder_brings_runs_only_in_a_module_of_ones_own(tmp_path):
+    """A folder with code of its own is refused as hf:FOLDER; the guide's module around it, typed by its path, runs."""
+    page = (Path(__file__).parents[2] / "docs/guides/trunks.md").read_text()
+    module = re.search(r"```python\n(# mynets/hub\.py.*?)```", page, re.DOTALL)[1]
+    here = tmp_path / "here"
+    (here / "mynets").mkdir(parents=True)
+    (here / "mynets" / "hub.py").write_text(module.replace('"resize": 256, "crop": 224', '"resize": 32, "crop": 32'))
+    folder = here / "models" / "theirs"
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    (folder / "theirs.py").write_text(THEIRS)
+    classes = {"AutoConfig": "theirs.TheirConfig", "AutoModel": "theirs.Theirs"}
+    (folder / "config.json").write_text(json.dumps({"model_type": "theirs", "auto_map": classes}))
+    tensors = {"patches.weight": torch.rand(8, 3, 16, 16), "patches.bias": torch.rand(8)}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    data = write_images(tmp_path / "digits", {"train": {"0": 3, "1": 3}})
+
+    def extract(arch):
+        command = [sys.executable, "-m", "featcache", "extract", str(data), "--arch", arch, "--device", "cpu"]
+        environment = {**os.environ, "HF_HOME": str(tmp_path / "hub")}
+        return subprocess.run(command, cwd=here, capture_output=True, text=True, env=environment, check=False)
+
+    refused = extract("hf:models/theirs")
+    assert refused.returncode == 5
+    assert "brings Python code of its own (auto_map), which is never run" in refused.stderr
+    assert not (here / "ran").exists()
+
+    embedded = extract("mynets.hub:Trusted")
+    assert embedded.returncode == 0, embedded.stderr[-500:]
+    assert "6 embedded" in embedded.stdout
+    assert (here / "ran").exists()

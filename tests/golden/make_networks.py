@@ -27,7 +27,7 @@ Loop = tuple[torch.nn.Module, Callable[[Image.Image], torch.Tensor], Callable[[t
 # Where torchvision's networks have their last map, as its own feature extractor names the place.
 _PLACES = {
     "resnet34": "layer4", "resnet50": "layer4", "densenet121": "relu", "swin_t": "permute", "googlenet": "inception5b",
-    "regnet_x_400mf": "trunk_output", "shufflenet_v2_x0_5": "conv5", "mnasnet0_5": "layers",
+    "inception_v3": "Mixed_7c", "regnet_x_400mf": "trunk_output", "shufflenet_v2_x0_5": "conv5", "mnasnet0_5": "layers",
 }  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def _torchvision(name: str) -> Loop:
     import torchvision
     from torchvision.models.feature_extraction import create_feature_extractor
 
-    options = {"transform_input": True, "init_weights": False} if name == "googlenet" else {}
+    options = {"transform_input": True, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
     model = torchvision.models.get_model(name, **options).eval()
     linear = [part for part in model.modules() if isinstance(part, torch.nn.Linear)]
     last = linear[-1] if linear else model.classifier[1]

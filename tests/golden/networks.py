@@ -47,6 +47,7 @@ NETWORKS = (
     Network("mobilenet_v3_small", MAP),
     Network("squeezenet1_1", MAP),
     Network("googlenet", MAP),
+    Network("inception_v3", MAP),
     Network("regnet_x_400mf", MAP),
     Network("shufflenet_v2_x0_5", MAP),
     Network("mnasnet0_5", MAP),

@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from featcache.errors import MachineError
 from featcache.recipe import TrunkSection
-from featcache.trunks import WeightsMemo, name_trunk
+from featcache.trunks import WeightsMemo, find_weights, name_trunk
 from featcache.trunks.checkpoints import interpolate_positions
 from featcache.trunks.libraries.pixels import require_equal_pixels
 from featcache.trunks.libraries.timm_models import TimmModels
@@ -86,3 +86,14 @@ def test_interpolated_positions_are_part_of_the_identity(file, tmp_path):
     assert spec(image_size=96, interpolate_positions=True) == own
     for _ in range(2):  # read, then remembered
         assert spec(image_size=160, interpolate_positions=True).to_json()["positions"] == "interpolated"
+
+
+@pytest.mark.parametrize("edge", [96, 160])
+def test_what_a_store_was_made_with_is_found_where_the_memory_is_lost(file, tmp_path, edge):
+    """The weights of a network of another image size are found by its spec alone, interpolated or not."""
+    settings = {"image_size": edge, "interpolate_positions": edge != 96}
+    section = TrunkSection(arch=f"timm:{NAME}", weights=str(file), **settings)
+    spec = name_trunk(section, WeightsMemo(tmp_path / "cache")).spec("float32")
+    source = find_weights(spec, file.name, WeightsMemo(tmp_path / "other"), str(file))
+    assert source is not None
+    assert source.spec("float32") == spec
