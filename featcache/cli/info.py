@@ -37,9 +37,10 @@ def info(
     echo(trunk["transform"])
     echo(f"head of {classes} classes: {head:,} parameters{example}")
     for store in inventory["stores"]:
+        view = "" if store["view"] is None else f", {store['view']}"
         echo(
             f"\n{store['name']}: {store['rows']:,} embeddings of {store['dim'] or 0} ({store['compute']}, stored as "
-            f"{store['stored']}), {counted(store['shards'], 'shard')}, {store['bytes'] / 1e6:,.1f} MB, "
+            f"{store['stored']}){view}, {counted(store['shards'], 'shard')}, {store['bytes'] / 1e6:,.1f} MB, "
             f"{counted(store['heads'], 'head')}"
         )
         for listing in store["listings"]:

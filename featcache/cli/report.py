@@ -43,6 +43,10 @@ def report(
             "mean-probability]",
         ),
     ] = None,
+    test_views: Annotated[
+        bool,
+        typer.Option("--test-views", help="Average the probabilities over each image and its embedded views."),
+    ] = False,
     against: Annotated[
         str | None,
         typer.Option("--against", help="Another head to compare with: what differs, and how certain that is."),
@@ -88,6 +92,7 @@ def report(
     files.check()
     choices: SplitOptions = {
         "split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects,
+        "test_views": test_views,
     }  # fmt: skip
     if folds is not None:
         if png is not None or against is not None:

@@ -224,7 +224,7 @@ class DatasetRequest:
         holding = [
             store
             for store in find_stores(self.folder, self.stat_log)
-            if self.keys_of(store) or (store.root / heads).is_dir()
+            if self.store_request.may_mean(store) and (self.keys_of(store) or (store.root / heads).is_dir())
         ]
         matching = [store for store in holding if self.store_request.is_met_by(store)]
         if not matching:

@@ -51,7 +51,11 @@ def type_command(request: "DatasetRequest", *words: str, store: str | None = Non
 
 def _flags_of_store(request: "DatasetRequest", name: str) -> list[Flag]:
     """Return the flags that choose a store of the data set where there are several; none where there is one."""
-    stores = [store for store in find_stores(request.folder, request.stat_log) if request.keys_of(store)]
+    stores = [
+        store
+        for store in find_stores(request.folder, request.stat_log)
+        if request.keys_of(store) and (store.trunk.spec.view is None or store.name == name)
+    ]
     return [flag for store in stores if store.name == name for flag in flags_that_name(store, stores)]
 
 

@@ -16,8 +16,9 @@ from featcache.evaluation.predictions import (
     label_predictions,
 )
 from featcache.evaluation.resolve_head import load_head, resolve_head
+from featcache.evaluation.view_predictions import predict_with_views
 from featcache.features import Features, changes_since_extract
-from featcache.heads.classifiers import HeadFunction
+from featcache.heads.classifiers import HeadFunction, ModelOutput
 from featcache.heads.saved import (
     ChosenHead,
     FitRun,
@@ -109,8 +110,9 @@ def evaluate(
             no score is below 0 and every row has a sum of 1, they are the probabilities; else their softmax is.
         **options: `split`, None for test, or val where there is no test; `by`, "image" or "clip": what one prediction
             is about; `clip_rule`, one of `CLIP_RULES`: how a clip's prediction comes from those on its images, None for
-            the first; `allow_shared_subjects`, whether people may stand in train too; and the data set and its cache,
-            as the flags of the command line name them.
+            the first; `allow_shared_subjects`, whether people may stand in train too; `test_views`, whether the
+            probabilities are averaged over each image and its embedded views; and the data set and its cache, as the
+            flags of the command line name them.
 
     Returns:
         The confusion matrix and all that follows from it, with intervals.
@@ -158,6 +160,7 @@ def predict_on_split(
     by: str = UNITS[0],
     clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
+    test_views: bool = False,
 ) -> HeadOnSplit:
     """Return the predictions of a head on a split.
 
@@ -170,6 +173,7 @@ def predict_on_split(
         by: "image" or "clip": what one prediction is to be about.
         clip_rule: as of `evaluate`; None for the first of `CLIP_RULES`.
         allow_shared_subjects: whether people may stand in train too.
+        test_views: whether the probabilities are averaged over each image and its embedded views.
 
     Returns:
         The predictions by image and, where the images belong to clips of one class each, by clip, whatever `by` is.
@@ -188,7 +192,11 @@ def predict_on_split(
     model, features = load_head(choice, key, head)
     with choice.explain_choice_in_errors():
         refuse_unfit(model, choice.store, features, allow_shared_subjects=allow_shared_subjects)
-        images = _predict(model, features)
+        if test_views:
+            output, view_note = predict_with_views(request, choice.store, key, model, features)
+        else:
+            output, view_note = model.predict(features), ""
+    images = _label(output, features)
     clips, clip_note = _group(images, by, clip_rule, key[2])
     changes = changes_since_extract(choice.store, request.recipe, [key[2]])
     notes = notes_on(model, choice.store, features, choice.selected_by)
@@ -201,14 +209,14 @@ def predict_on_split(
         features=features,
         images=images,
         clips=clips,
-        notes=tuple(filter(None, (*choice.notes, *changes, *notes, clip_note))),
+        notes=tuple(filter(None, (*choice.notes, *changes, *notes, view_note, clip_note))),
     )
 
 
-def _predict(model: SavedModel, features: Features) -> SplitPredictions:
+def _label(output: ModelOutput, features: Features) -> SplitPredictions:
     """Return the model's prediction on every image, beside what is true of it."""
     return label_predictions(
-        model.predict(features), features.y, features.classes,
+        output, features.y, features.classes,
         paths=features.paths, clips=features.clips, subjects=features.subjects,
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ class SplitOptions(TypedDict, total=False):
     by: str  # "image" or "clip": what one prediction is about; left out, "image"
     clip_rule: str | None  # one of CLIP_RULES: how a clip's prediction comes from its images'; None for the first
     allow_shared_subjects: bool  # whether people may stand in train too; left out, False
+    test_views: bool  # whether probabilities are averaged over each image and its embedded views; left out, False
 
 
 class EvaluationOptions(SplitOptions, StoreOptions, total=False):

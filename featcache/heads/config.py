@@ -8,7 +8,7 @@ from featcache.recipe import HeadSettings, declared_settings
 from featcache.text import value_text
 
 SETTINGS = declared_settings(HeadSettings)
-_LATER = ("normalize",)  # settings that head.json did not have from the beginning
+_LATER = ("normalize", "views")  # settings that head.json did not have from the beginning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class HeadConfig(HeadSettings):
     @property
     def batch_key(self) -> tuple[object, ...]:
         """What decides which rows a step sees, and how: heads that agree in it train on the same batches."""
-        return (self.batch_size, self.epochs, self.seed, self.sampler, self.standardize, self.normalize)
+        return (self.batch_size, self.epochs, self.seed, self.sampler, self.standardize, self.normalize, self.views)
 
     @property
     def recorded(self) -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
-from featcache.features import Streamed
+from featcache.features import Streamed, drop_views
 from featcache.heads.config import HeadConfig
 from featcache.heads.default_grid import fill_in_defaults
 from featcache.heads.grid import HeadOptions, head_configs, parse_grid
@@ -124,7 +124,10 @@ def fit_head(
     section = head_section(request.recipe, grid, {"lr": lr, **flags})
     head_configs(section)  # what is wrong with the settings is said before anything is read
     progress("reading", 0, section.epochs)
-    splits = read_splits(request, from_disk=from_disk)
+    with_views = any(section.views)
+    if flags.get("augment") is not None and not with_views:
+        raise UsageError("--augment has no effect without --views: it names the views that are drawn from")
+    splits = read_splits(request, from_disk=from_disk, with_views=with_views, augment=section.augment)
     section, experiment = fill_in_defaults(section, len(splits.train.y), has_val=splits.val is not None)
     configs = head_configs(section)
     _refuse_choice_without_val(request, splits, configs)
@@ -192,7 +195,8 @@ def keep_heads(
         before_check: Called where a check begins.
     """
     train, val = splits.train, splits.val
-    heads = tuple(save_head(splits.source, head, train, val) for head in trained)
+    plain = train if isinstance(train, Streamed) else drop_views(train)
+    heads = tuple(save_head(splits.source, head, train if head.config.views else plain, val) for head in trained)
     chosen = best_of(trained, select)
     best = None if chosen is None else heads[chosen]
     selected_by = f"{select.replace('_', ' ')} on val" if is_choice and best is not None else ""

@@ -151,7 +151,7 @@ def search(
     (base, *others) = head_configs(section.model_copy(update={"lr": section.lr[:1]}))
     if others:
         raise UsageError("search chooses one head: give a setting one value to hold it fixed, or none to search it")
-    splits = read_splits(request)
+    splits = read_splits(request, with_views=base.views, augment=section.augment)
     if splits.val is None:
         raise CacheError(
             f"{splits.train.source['data_set']}: a search needs a val split to choose by; "

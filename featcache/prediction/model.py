@@ -26,7 +26,8 @@ from featcache.heads.saved import (
     refuse_other_trunk,
 )
 from featcache.listing import locate_root
-from featcache.media import ImageTransform
+from featcache.media import ImageTransform, View
+from featcache.prediction.test_time_views import choose_views
 from featcache.recipe import StoreOptions
 from featcache.store import FeatureStore, StoreRequest, digest_column
 from featcache.trunks import Trunk, TrunkSource, WeightsMemo, choose_batch_size, choose_device, find_weights, load_trunk
@@ -46,6 +47,7 @@ class HeadWithTrunk:
     batch_size: int | None = None
     images: int | None = None  # that are embedded at most; None where nobody knows
     which: ChosenHead | None = None  # how the head was chosen; None where its folder was named
+    with_views: bool = False  # whether probabilities are averaged over each image and views of it
     unused: tuple[str, ...] = ()  # notes on options that were given and have no effect on this head
 
     @property
@@ -65,6 +67,15 @@ class HeadWithTrunk:
     def transform(self) -> ImageTransform:
         """What is done to an image before it is embedded, as to those that the head was trained on."""
         return self.store.trunk.spec.transform
+
+    @cached_property
+    def views(self) -> tuple[View | None, ...]:
+        """None, the plain image, and the views that probabilities are averaged over: those of the head's training.
+
+        Raises:
+            CacheError: it was trained on plain images, and the cache has views of none or of several sets.
+        """
+        return (None, *choose_views(self.store, self.saved)) if self.with_views else (None,)
 
     @property
     def source(self) -> TrunkSource:
@@ -105,12 +116,14 @@ class HeadWithTrunk:
     def notes(self) -> tuple[str, ...]:
         """What everyone who reads a prediction of this head should know, as sentences."""
         notes = (*self.unused, *(() if self.which is None else self.which.notes))
+        if self.with_views:
+            notes = (*notes, f"the probabilities are the mean over each image and {len(self.views) - 1} views of it")
         notes = (*notes, RANDOM_TRUNK) if self.store.trunk.weights_name == "random" else notes
         return notes if self.saved.gives_probabilities else (*notes, NO_PROBABILITIES)
 
     def holds(self, digest: bytes) -> bool:
-        """Return whether the store has the embedding of the image with this digest."""
-        return bool(self.store.holds(digest_column([digest]))[0])
+        """Return whether the store has all that is predicted on of the image with this digest; of views it has not."""
+        return not self.with_views and bool(self.store.holds(digest_column([digest]))[0])
 
     def probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Return (rows, classes) float64 for embeddings (rows, dim): a head's softmax, or what a classifier says."""
@@ -122,6 +135,7 @@ def open_head(
     *,
     device: str = "auto",
     batch_size: int | None = None,
+    with_views: bool = False,
     **options: Unpack[StoreOptions],
 ) -> HeadWithTrunk:
     """Return the head that is meant, with its store and its trunk.
@@ -130,6 +144,7 @@ def open_head(
         head: its name or the start of one, its folder, "best" (None is the same) or "latest".
         device: where the trunk will run: "auto", "cpu", "cuda" …
         batch_size: images that are embedded at a time; None leaves it to the device.
+        with_views: whether probabilities are averaged over each image and views of it.
         **options: those of the command line that name a data set, a cache and a store (`recipe.StoreOptions`).
 
     Raises:
@@ -184,6 +199,7 @@ def open_head(
         device,
         batch_size,
         which=which,
+        with_views=with_views,
         unused=notes if is_folder and unused else (),
     )
 

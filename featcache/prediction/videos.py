@@ -203,7 +203,7 @@ def _predict_frames(
                 if model.holds(digest):
                     held.add(digest)
                 else:
-                    batcher.add(digest, resize_and_crop(frame.pixels, model.transform))
+                    batcher.add((digest, 0), resize_and_crop(frame.pixels, model.transform))
                 if time.monotonic() - reported > _PROGRESS_SECONDS:
                     reported = time.monotonic()
                     progress(frame.number + 1)
@@ -214,4 +214,6 @@ def _predict_frames(
     batcher.flush()
     embedded = len(batcher.predictions)
     batcher.predict_stored(sorted(held))
-    return _FramePredictions(numbers, at, [batcher.predictions.get(digest) for digest in digests], failed, embedded)
+    return _FramePredictions(
+        numbers, at, [batcher.predictions.get((digest, 0)) for digest in digests], failed, embedded
+    )

@@ -48,7 +48,11 @@ def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadCon
         yield f"# run these in {_quoted(str(Path.cwd()))}: the recipe names its annotations from there"
     of_trunk: list[Flag] = [*_network(head_on_split), *named]
     of_trunk += [("--stored", trunk.stored)] if trunk.stored != stored_type(recipe.trunk.stored, trunk.layer) else []
-    stores = [store for store in find_stores(request.folder, request.stat_log) if request.keys_of(store)]
+    stores = [
+        store
+        for store in find_stores(request.folder, request.stat_log)
+        if request.keys_of(store) and store.trunk.spec.view is None
+    ]
     named += [flag for flag in flags_that_name(head_on_split.store, stores) if flag[0] in ("--arch", "--layer")]
     decode = next(word for word, decoder in DECODERS.items() if decoder == trunk.decoder)
     of_trunk += [("--decode", decode)] if decode != recipe.trunk.decode else []

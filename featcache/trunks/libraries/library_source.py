@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from featcache.errors import MachineError, UsageError
 from featcache.files import expand_home
-from featcache.media import ImageTransform
+from featcache.media import ImageTransform, View
 from featcache.recipe import TrunkSection
 from featcache.trunks import (
     DECODERS,
     RANDOM,
+    Compute,
     EngineChoice,
     TrunkSource,
     TrunkSpec,
@@ -200,17 +201,18 @@ class LibrarySource(TrunkSource):
         """Of the tensors."""
         return self.facts.sha256
 
-    def spec(self, compute: Literal["float32", "bfloat16"], layer: str | None = None) -> TrunkSpec:
+    def spec(self, compute: Compute, layer: str | None = None, view: View | None = None) -> TrunkSpec:
         """Return the identity of what this trunk makes at a precision, as `TrunkSource.spec`.
 
         Args:
             compute: What the forward computes in, "float32" or "bfloat16".
             layer: Which of the layers; None: the first.
+            view: Of each image; None: the plain one.
 
         Raises:
             FeatcacheError: as `loaded`.
         """
-        spec = super().spec(compute, layer)
+        spec = super().spec(compute, layer, view)
         return replace(spec, config=self.facts.config, positions=self.facts.positions)
 
     def choose(self, held: Sequence[TrunkSpec], device: Callable[[], str]) -> tuple[TrunkSpec, ...]:
