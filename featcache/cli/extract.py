@@ -164,7 +164,7 @@ def extract(
         echo(summaries[0].transform)
     for store, summary in {summary.store: summary for summary in summaries}.items():
         echo(f"{summary.trunk}: {relative_path(Path(summary.cache) / 'stores' / store)}")
-    say_next_after_extract(options, summaries[0], folds)
+    say_next_after_extract(options, summaries, folds)
 
 
 def _echo_summaries(summaries: "list[Summary]") -> None:

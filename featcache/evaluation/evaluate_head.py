@@ -37,6 +37,7 @@ class HeadOnSplit:
     head: SavedModel
     choice: ChosenHead  # how the head was chosen, and the runs that made it
     shared_subjects_allowed: bool  # whether --allow-shared-subjects was given
+    test_views: bool = False  # whether --test-views was given
     features: Features
     images: SplitPredictions
     clips: SplitPredictions | None  # None where no image belongs to a clip, or a clip has no single class
@@ -206,6 +207,7 @@ def predict_on_split(
         head=model,
         choice=choice,
         shared_subjects_allowed=allow_shared_subjects,
+        test_views=test_views,
         features=features,
         images=images,
         clips=clips,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from featcache.dataset import DatasetRequest
-from featcache.errors import CacheError, DataError
+from featcache.errors import CacheError, DataError, UsageError
 from featcache.features import (
     RANDOM_TRUNK,
     Features,
@@ -53,11 +53,16 @@ def read_splits(
         augment: Which set of views, where there are several.
 
     Raises:
-        UsageError: views that would have to be read from disk.
+        UsageError: views that would have to be read from disk, or the store of a single view.
         CacheError: train is not in the cache, or lacks a view, or the two don't fit together.
         DataError: a single class, or a split without rows.
     """
     source = request.store_of("train")
+    if source.trunk.spec.view is not None:
+        raise UsageError(
+            f"--store {source.name}: it holds {source.trunk.spec.view}; a head is trained on the plain images, or with "
+            f"fit-head --views on all views"
+        )
     notes = []
     key = request.key_of(source, "train")
     copies = 1 + (len(find_views(request, source, key, augment).stores) if with_views else 0)

@@ -1,5 +1,6 @@
 """Heads on views, from pictures to figures: training, the check, averages at test, and predictions on new images."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,9 @@ def test_views_that_are_not_there_are_one_sentence(extracted, trunk, tmp_path):
         featcache.fit_head(0.05, **extracted, **TRAINING, augment="color")
     with pytest.raises(UsageError, match="held in memory"):
         featcache.fit_head(0.05, **extracted, **TRAINING, views=True, augment="none", from_disk=True)
+    store = next(store["name"] for store in featcache.info(**extracted)["stores"] if store["view"])
+    with pytest.raises(UsageError, match=r"it holds view 1 of .*; a head is trained on the plain images, or with"):
+        featcache.fit_head(0.05, **extracted, **TRAINING, store=store)
     root = write_images(tmp_path / "digits", {"train": {"0": 4, "1": 4}})
     options = {"data": str(root), "cache": str(tmp_path / "cache")}
     settings = Settings(device="cpu", workers=1)
@@ -147,11 +151,17 @@ def test_the_command_line_takes_views(extracted, nano, run):
     named = ["--data", extracted["data"], "--cache", extracted["cache"]]
     fit = run("fit-head", *named, "--lr", 0.05, "--epochs", 4, "--views", "--augment", NAMED, "--no-check")
     assert (fit.code, "each step draws one of 2 views (flip=1,crop=0.3,color)" in fit.err) == (0, True)
-    report = run("report", "latest", *named, "--test-views")
+    page = Path(extracted["cache"]).with_name("report.html")
+    report = run("report", "latest", *named, "--test-views", "--html", page)
     assert (report.code, "its 2 views of" in " ".join((report.out + report.err).split())) == (0, True)
+    text = page.read_text("utf-8")
+    assert re.search(r"featcache extract .* --views 2 --augment flip=1,crop=0.3,color", text)
+    assert re.search(r"featcache fit-head .* --views .*--augment flip=1,crop=0.3,color", text)
+    assert re.search(r"featcache report .* --test-views --html", text)
     file = next(Path(extracted["data"], "val").rglob("*.png"))
     assert run("predict", "latest", file, *named, "--test-views", "--weights", nano.weights).code == 0
     again = run("extract", *named, *nano.flags, "--views", 2, "--augment", NAMED)
     assert "digits/train: 36 images: 0 embedded, 36 reused" in again.out
     assert "view 2 of flip=1,crop=0.3,color: " in again.out
+    assert again.out.splitlines()[-1].startswith("next: featcache fit-head --views ")
     assert load_file(next(Path(extracted["cache"]).rglob("head.safetensors"))).keys() == {"weight", "bias"}

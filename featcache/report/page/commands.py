@@ -14,7 +14,7 @@ from featcache.extraction import MAX_BAD
 from featcache.files import expand_home
 from featcache.heads import HeadConfig
 from featcache.heads.classifiers import value_as_typed
-from featcache.heads.saved import SavedModel, is_function
+from featcache.heads.saved import SavedModel, drawn_views, is_function
 from featcache.listing import order_splits, resolve_source
 from featcache.recipe import DriveActData, HeadSection, absolute_pipeline
 from featcache.store import ExtractedListing, find_stores, flags_that_name, read_split_assignment
@@ -56,6 +56,9 @@ def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadCon
     named += [flag for flag in flags_that_name(head_on_split.store, stores) if flag[0] in ("--arch", "--layer")]
     decode = next(word for word, decoder in DECODERS.items() if decoder == trunk.decoder)
     of_trunk += [("--decode", decode)] if decode != recipe.trunk.decode else []
+    augment, views = drawn_views(head)
+    set_of_views: list[Flag] = [("--augment", augment)] if views else []
+    of_trunk += [("--views", views), *set_of_views] if views else []
     early, late = _extracts(head_on_split)
     for flags in early:
         yield command_line("extract", where, flags, of_trunk)
@@ -70,7 +73,7 @@ def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadCon
         chosen_by = head_on_split.run.selected_by.removesuffix(" on val").replace(" ", "_")
         select: list[Flag] = [("--select", chosen_by)] if chosen_by not in ("", recipe.head.select) else []
         check: list[Flag] = [("--no-check", "")] if head_on_split.choice.check is None else []
-        yield command_line("fit-head", where, named, head_flags(configs, recipe.head), select, check)
+        yield command_line("fit-head", where, named, head_flags(configs, recipe.head), set_of_views, select, check)
     for flags in late:
         yield command_line("extract", where, flags, of_trunk)
     if not head.command:
@@ -80,6 +83,7 @@ def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadCon
     options += [("--by", "clip")] if by == "clip" else []
     options += [("--clip-rule", clips.rule)] if clips is not None and clips.rule != CLIP_RULES[0] else []
     options += [("--allow-shared-subjects", "")] if head_on_split.shared_subjects_allowed else []
+    options += [("--test-views", "")] if head_on_split.test_views else []
     yield command_line(f"report {_quoted(head.name)}", where, named, options, [("--html", "report.html")])
 
 
