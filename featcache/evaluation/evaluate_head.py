@@ -112,8 +112,8 @@ def evaluate(
         **options: `split`, None for test, or val where there is no test; `by`, "image" or "clip": what one prediction
             is about; `clip_rule`, one of `CLIP_RULES`: how a clip's prediction comes from those on its images, None for
             the first; `allow_shared_subjects`, whether people may stand in train too; `test_views`, whether the
-            probabilities are averaged over each image and its embedded views; and the data set and its cache, as the
-            flags of the command line name them.
+            probabilities are averaged over each image and its embedded views, and `augment`, of which set; and the data
+            set and its cache, as the flags of the command line name them.
 
     Returns:
         The confusion matrix and all that follows from it, with intervals.
@@ -162,6 +162,7 @@ def predict_on_split(
     clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
     test_views: bool = False,
+    augment: str | None = None,
 ) -> HeadOnSplit:
     """Return the predictions of a head on a split.
 
@@ -175,6 +176,7 @@ def predict_on_split(
         clip_rule: as of `evaluate`; None for the first of `CLIP_RULES`.
         allow_shared_subjects: whether people may stand in train too.
         test_views: whether the probabilities are averaged over each image and its embedded views.
+        augment: with `test_views`, over which set of views; None for those of the training, or the only set.
 
     Returns:
         The predictions by image and, where the images belong to clips of one class each, by clip, whatever `by` is.
@@ -189,12 +191,14 @@ def predict_on_split(
         if value is not None and value not in words:
             error = UsageError(f"{flag}: found {value!r}, expected {' or '.join(words)}")
             raise error.correct(flag, nearest_name(value, words) or words[0])
+    if augment is not None and not test_views:
+        raise UsageError("--augment has no effect without --test-views: it names the views that are averaged over")
     choice, key = resolve_head(request, head, split)
     model, features = load_head(choice, key, head)
     with choice.explain_choice_in_errors():
         refuse_unfit(model, choice.store, features, allow_shared_subjects=allow_shared_subjects)
         if test_views:
-            output, view_note = predict_with_views(request, choice.store, key, model, features)
+            output, view_note = predict_with_views(request, choice.store, key, model, features, augment)
         else:
             output, view_note = model.predict(features), ""
     images = _label(output, features)

@@ -13,8 +13,9 @@ from featcache.store import FeatureStore, ListingKey
 
 
 def predict_with_views(
-    request: DatasetRequest, store: FeatureStore, key: ListingKey, model: SavedModel, features: Features
-) -> tuple[ModelOutput, str]:
+    request: DatasetRequest, store: FeatureStore, key: ListingKey, model: SavedModel, features: Features,
+    augment: str | None,
+) -> tuple[ModelOutput, str]:  # fmt: skip
     """Return a model's mean probabilities over each image and its views, and what they are, in a sentence.
 
     Probabilities are averaged and not logits, as Krizhevsky et al. (2012, section 4.1) average over ten crops: a model
@@ -24,15 +25,16 @@ def predict_with_views(
         request: The data set; it names the command that makes views.
         store: That of the plain images.
         key: (data set, variant, split).
-        model: What predicts. One that was trained on views gets views of the same set.
+        model: What predicts.
         features: The plain images.
+        augment: Which set of views; None: that of the model's training, or the only one that there is.
 
     Raises:
         UsageError: the model gives labels and no probabilities.
         CacheError: there are no such views, several sets of which none is the model's, or an image lacks one.
         MachineError: they do not fit into memory.
     """
-    views = find_views(request, store, key, drawn_views(model)[0])
+    views = find_views(request, store, key, augment or drawn_views(model)[0])
     outputs = [model.predict(replace(features, x=x)) for x in (features.x, *read_views(request, features, views))]
     probabilities = [output.probabilities for output in outputs if output.probabilities is not None]
     if len(probabilities) < len(outputs):
@@ -40,5 +42,5 @@ def predict_with_views(
             f"--test-views: {model.name} gives labels and no probabilities that could be averaged; leave it out"
         ).correct("--test-views", None)
     mean = np.stack(probabilities).mean(axis=0, dtype=np.float64).astype(np.float32)
-    note = f"the probabilities are the mean over each image and its {views.sentence} (--test-views)"
+    note = f"{model.name}: probabilities are the mean over each image and its {views.sentence} (--test-views)"
     return ModelOutput(mean.argmax(axis=1), mean), note

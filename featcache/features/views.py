@@ -12,6 +12,7 @@ from featcache.features.in_memory import Features
 from featcache.listing import shown_path
 from featcache.media import make_views
 from featcache.store import FeatureStore, ListingKey, find_stores
+from featcache.trunks import WeightsMemo
 
 _SOURCE_KEYS = ("views", "augment")  # of `Features.source`, beside those of a split without views
 _NAMED = 3  # images without a view that an error names
@@ -176,4 +177,15 @@ def _extract_command(request: DatasetRequest, store: FeatureStore, augment: str,
     if "--arch" in flags or store.trunk.weights_name != recipe.weights:
         flags["--weights"] = store.trunk.weights_path or store.trunk.weights_name
     words = [word for name, value in flags.items() if value for word in (name, value)]
-    return request.command_line("extract", *words)
+    return request.command_line("extract", *words, *_input_flags(store))
+
+
+def _input_flags(store: FeatureStore) -> list[str]:
+    """Return the flags that gave a store's trunk other images than its own, as the cache remembers them."""
+    spec = store.trunk.spec
+    remembered = WeightsMemo(store.cache).settings_of(spec.arch, spec.weights_sha256)
+    settings = remembered[0] if remembered else {}
+    words = ["--interpolate-positions"] * bool(settings.get("interpolate_positions"))
+    for name, flag in (("image_size", "--image-size"), ("transform", "--transform")):
+        words += [flag, str(settings[name])] if settings.get(name) else []
+    return words

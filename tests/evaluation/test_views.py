@@ -96,6 +96,16 @@ def test_test_views_are_the_mean_of_probabilities(extracted):
     np.testing.assert_allclose(predictions.probabilities, mean, rtol=1e-5)
     found = featcache.evaluate(fit.best.name, **extracted, test_views=True)
     assert f"the mean over each image and its 2 views of {NAMED} (--test-views)" in " ".join(found.notes)
+    plain = featcache.fit_head(0.05, **extracted, **TRAINING, check_seconds=None)
+    pair = featcache.evaluate_pair(fit.best.name, plain.best.name, **extracted, test_views=True)
+    assert pair.first.confusion.tolist() == found.confusion.tolist()
+    assert pair.second.confusion.tolist() == featcache.evaluate(plain.best.name, **extracted).confusion.tolist()
+    with pytest.raises(CacheError, match="2 sets of views"):
+        featcache.evaluate(plain.best.name, **extracted, test_views=True)
+    same = featcache.evaluate(plain.best.name, **extracted, test_views=True, augment="none")
+    assert same.confusion.tolist() == pair.second.confusion.tolist()
+    with pytest.raises(UsageError, match="no effect without --test-views"):
+        featcache.evaluate(plain.best.name, **extracted, augment="none")
 
 
 def test_predict_averages_over_the_views_of_new_images(extracted, trunk):
