@@ -231,9 +231,7 @@ def _head(config: HeadConfig, document: HeadDocument, tensors: Tensors) -> Train
     on_val, widths = scores_from_document(document.val), read_widths(document.sources["train"])
     if config.is_linear:
         weight, bias = tensors.take("weight", np.float32, 2), tensors.take("bias", np.float32, 1)
-        return LinearHead(
-            config, weight, bias, document.steps, (), on_train, on_val, document.best_epoch, widths
-        )  # fmt: skip
+        return LinearHead(config, weight, bias, document.steps, (), on_train, on_val, document.best_epoch, widths)
     if document.width is None:
         raise ValueError(f"width is missing, the width of an embedding that a head of kind {config.head} takes")
     return ModuleHead(
@@ -249,10 +247,7 @@ def head_name(config: HeadConfig, sources: Mapping[str, Mapping[str, str]]) -> s
 
 
 def read_history(folder: Path) -> HistoryColumns:
-    """Return the scores of a head after every epoch, column by column.
-
-    Args:
-        folder: The head's folder.
+    """Return the scores of the head of a folder after every epoch, column by column.
 
     Returns:
         "epoch", "train_loss", … "val_macro_recall"; nan where a cell is empty.
