@@ -126,7 +126,8 @@ def fit_head(
     progress("reading", 0, section.epochs)
     with_views = any(section.views)
     if flags.get("augment") is not None and not with_views:
-        raise UsageError("--augment has no effect without --views: it names the views that are drawn from")
+        error = UsageError("--augment has no effect without --views: it names the views that are drawn from")
+        raise error.correct("--augment", None)
     splits = read_splits(request, from_disk=from_disk, with_views=with_views, augment=section.augment)
     section, experiment = fill_in_defaults(section, len(splits.train.y), has_val=splits.val is not None)
     configs = head_configs(section)
