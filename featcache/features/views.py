@@ -160,7 +160,7 @@ def refuse_views_from_disk(augment: str) -> None:
     raise UsageError(
         f"--views: the views{named} are held in memory with the training rows, and these are read from disk; train "
         f"without --views, or with --in-memory where all of them fit"
-    )
+    ).correct("--from-disk", None)
 
 
 def multiple_stores_error(store: FeatureStore) -> UsageError:

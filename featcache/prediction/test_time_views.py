@@ -42,10 +42,10 @@ def choose_views(store: FeatureStore, model: SavedModel) -> tuple[View, ...]:
     ]
     sets = {view.augment for view in views}
     if len(sets) != 1:
-        held = f"there are {len(sets)} sets, {' and '.join(sorted(sets))}" if sets else "there are none"
+        held = f"{len(sets)} sets of views ({'; '.join(sorted(sets))})" if sets else "no views"
         raise CacheError(
-            f"{store.root}: {model.name} was trained on plain images, and {held} of views in this cache to take; "
-            f"train a head with `featcache fit-head --views`"
+            f"{store.root}: {model.name} was trained on plain images, and this cache has {held}; leave --test-views "
+            f"out, or take a head that was trained with `featcache fit-head --views`"
         )
     return tuple(sorted(views, key=lambda view: view.number))
 

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 import featcache
 from featcache import CacheError, Settings, UsageError
 from featcache.features import stack_views
-from featcache.metrics import softmax
+from featcache.metrics import apply_temperature, conformal_threshold, softmax
 from tests.conftest import ARCH, single_thread, write_images
 
 one_thread = pytest.fixture(autouse=True, scope="module")(single_thread)
@@ -86,12 +86,13 @@ def test_the_check_is_of_the_mean_over_all_views(extracted):
 
 
 def test_test_views_are_the_mean_of_probabilities(extracted):
-    """Over the plain image and its views, of whatever gives probabilities; the note says over what."""
+    """Over the plain image and its views, each calibrated by the temperature; the note says over what."""
     fit = featcache.fit_head(0.05, **extracted, **TRAINING, views=True, augment=NAMED, check_seconds=None)
     stores = {store["view"]: store["name"] for store in featcache.info(**extracted)["stores"]}
     names = [stores[None], *(stores[f"view {number} of {NAMED}"] for number in (1, 2))]
     splits = [featcache.load("val", **extracted, store=name) for name in names]
-    mean = np.mean([softmax(fit.best.head.logits(split.x)) for split in splits], axis=0)
+    own = [softmax(fit.best.head.logits(split.x)) for split in splits]
+    mean = np.mean([apply_temperature(shares, fit.temperatures[fit.best.name]) for shares in own], axis=0)
     predictions = featcache.predict_split(fit.best.name, **extracted, test_views=True)
     np.testing.assert_allclose(predictions.probabilities, mean, rtol=1e-5)
     found = featcache.evaluate(fit.best.name, **extracted, test_views=True)
@@ -106,6 +107,14 @@ def test_test_views_are_the_mean_of_probabilities(extracted):
     assert same.confusion.tolist() == pair.second.confusion.tolist()
     with pytest.raises(UsageError, match="no effect without --test-views"):
         featcache.evaluate(plain.best.name, **extracted, augment="none")
+
+
+def test_conformal_sets_with_test_views_are_calibrated_on_the_views_of_val(extracted):
+    """The threshold is that of the mean probabilities of val, as the sets are of those of the split."""
+    fit = featcache.fit_head(0.05, **extracted, **TRAINING, views=True, augment=NAMED, check_seconds=None)
+    val = featcache.predict_split(fit.best.name, **extracted, split="val", test_views=True)
+    evaluation = featcache.evaluate(fit.best.name, **extracted, split="train", test_views=True, conformal=0.8)
+    assert evaluation.sets.threshold == conformal_threshold(val.probabilities, val.truth, 0.8)
 
 
 def test_predict_averages_over_the_views_of_new_images(extracted, trunk):
