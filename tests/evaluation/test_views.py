@@ -114,7 +114,7 @@ def test_conformal_sets_with_test_views_are_calibrated_on_the_views_of_val(extra
     fit = featcache.fit_head(0.05, **extracted, **TRAINING, views=True, augment=NAMED, check_seconds=None)
     val = featcache.predict_split(fit.best.name, **extracted, split="val", test_views=True)
     evaluation = featcache.evaluate(fit.best.name, **extracted, split="train", test_views=True, conformal=0.8)
-    assert evaluation.sets.threshold == conformal_threshold(val.probabilities, val.truth, 0.8)
+    assert evaluation.conformal.threshold == conformal_threshold(val.probabilities, val.truth, 0.8)
 
 
 def test_predict_averages_over_the_views_of_new_images(extracted, trunk):

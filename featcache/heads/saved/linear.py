@@ -31,8 +31,7 @@ from featcache.heads.saved.model import ModelKind, refuse_other_trunk
 from featcache.metrics import softmax
 from featcache.store import FeatureStore
 
-DOCUMENT = "head.json"
-TENSORS = "head.safetensors"
+DOCUMENT, TENSORS = "head.json", "head.safetensors"
 _DROPPED = ("exact",)  # settings of earlier heads that say nothing of what a head predicts
 _PACKAGES = ("featcache", "torch", "numpy")
 
@@ -247,7 +246,10 @@ def head_name(config: HeadConfig, sources: Mapping[str, Mapping[str, str]]) -> s
 
 
 def read_history(folder: Path) -> HistoryColumns:
-    """Return the scores of the head of a folder after every epoch, column by column.
+    """Return the scores of a head after every epoch, column by column.
+
+    Args:
+        folder: The head's folder.
 
     Returns:
         "epoch", "train_loss", … "val_macro_recall"; nan where a cell is empty.
