@@ -39,8 +39,8 @@ def head_section(
     if foreign := [name for name in given if not SETTINGS[name].applies_to(section.head)]:
         raise _foreign_setting(foreign[0], section.head, in_grid)
     if flags.get("augment") is not None and not has_views(section):
-        error = UsageError("--augment has no effect without --views: it names the views that are drawn from")
-        raise error.correct("--augment", None)
+        unused = UsageError("--augment has no effect without --views: it names the views that are drawn from")
+        raise unused.correct("--augment", None)
     if flags.get("plateau_epochs") is not None and section.schedule != "plateau":
         raise UsageError(
             f"--plateau-epochs has no effect with --schedule {section.schedule}; it belongs to --schedule plateau"
