@@ -209,3 +209,45 @@ def load(cache: Path, store: str, key: tuple[str, str, str], *, by_hdf5: bool = 
         "paths": [listing["paths"][row] for row in good],
         "failed": len(listing["reasons"]) - len(good),
     }
+
+
+def load_together(cache: Path, folder: str, key: tuple[str, str, str]) -> dict:
+    """What featcache.load gives of several stores side by side, whose parts features.json names."""
+    features = unseal_document(cache / "stores" / folder / "features.json")
+    parts = features["parts"]
+    joined = "+".join(part["trunk"] for part in parts)
+    if features["format"] != 1 or not folder.endswith("-" + hashlib.sha256(joined.encode()).hexdigest()[:8]):
+        raise RefusedError("features.json is of another folder, or another format")
+    found = [load(cache, find_store(cache, part["trunk"]), key) for part in parts]
+    paths = [set(one["paths"]) for one in found]
+    good = [row for row, path in enumerate(found[0]["paths"]) if all(path in of for of in paths)]
+    places = [{path: row for row, path in enumerate(one["paths"])} for one in found]
+    kept = [found[0]["paths"][row] for row in good]
+    columns = [one["x"][[place[path] for path in kept]] for one, place in zip(found, places, strict=True)]
+    if [x.shape[1] for x in columns] != [part["width"] for part in parts]:
+        raise RefusedError("features.json has other widths")
+    return {"x": np.concatenate(columns, axis=1), "y": [found[0]["y"][row] for row in good], "paths": kept}
+
+
+def find_store(cache: Path, fingerprint: str) -> str:
+    for root in sorted((cache / "stores").iterdir()):
+        if (root / "trunk.json").is_file():
+            spec = read_trunk(root)["spec"]
+            if hashlib.sha256(canonical(spec)).hexdigest() == fingerprint:
+                return root.name
+    raise RefusedError(f"no store of trunk {fingerprint}")
+
+
+def read_weight(head: Path) -> np.ndarray:
+    """The weight of a head, (classes, dim), whose file is checked against head.json."""
+    document, data = unseal_document(head / "head.json"), read_file(head / "head.safetensors")
+    if hashlib.sha256(data).hexdigest() != document["sha256"]:
+        raise RefusedError(f"{head}: damaged")
+    size = int.from_bytes(data[:8], "little")
+    about = json.loads(data[8 : 8 + size])["weight"]
+    start, end = about["data_offsets"]
+    weight = np.frombuffer(data[8 + size + start : 8 + size + end], "<f4").reshape(about["shape"])
+    widths = document["sources"]["train"].get("widths")
+    if widths is not None and sum(map(int, widths.split("+"))) != weight.shape[1]:
+        raise RefusedError(f"{head}: other widths")
+    return weight

@@ -16,7 +16,7 @@ import pytest
 import featcache
 from featcache.store.index import pack_digests
 from tests import independent
-from tests.builders import new_store, reopen
+from tests.builders import fit_head, new_store, record_layer, reopen
 from tests.independent import RefusedError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -89,6 +89,23 @@ def test_both_readers_see_the_same_in_a_new_store(tmp_path, stored):
             held.setdefault(name.tobytes(), row.astype(np.float32).tobytes())
     wanted = digests[[0, 1, 3]]
     assert store.load(wanted).tobytes() == b"".join(held[name.tobytes()] for name in wanted)
+
+
+@pytest.mark.parametrize("refused", [(), (2, 9)], ids=["one listing", "two listings"])
+def test_both_readers_see_the_same_in_several_stores_together(tmp_path, refused):
+    """features.json and the stores that it names give the rows that featcache.load gives, and the head's widths."""
+    record_layer(tmp_path, "cls", 6)
+    record_layer(tmp_path, "mean", 4, refused=refused)
+    head = fit_head(tmp_path, features="mean+cls").best
+    assert head is not None
+    (folder,) = (path.name for path in (tmp_path / "stores").iterdir() if path.name.startswith("features-"))
+    for split in ("train", "val"):
+        theirs = independent.load_together(tmp_path, folder, ("toy", "all", split))
+        ours = featcache.load(split, data="/data/toy", cache=tmp_path, features="mean+cls")
+        assert (ours.x.tobytes(), ours.y.tolist()) == (theirs["x"].tobytes(), theirs["y"])
+        assert [os.fsencode(path) for path in ours.paths] == theirs["paths"]
+        assert ours.failed == len(refused)
+    assert independent.read_weight(head.folder).tobytes() == head.head.weight.tobytes()
 
 
 def test_both_readers_refuse_the_same_bits(golden):

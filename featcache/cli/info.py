@@ -50,7 +50,7 @@ def info(
             echo(f"  {store['made_by_unknown']:,} embeddings: what made them was not recorded")
     for features in inventory["features"]:
         echo(
-            f"\n{features['name']}: {features['dim'] or 0} columns, {features['features']} of "
+            f"\n{features['name']}: {features['dim'] or 0:,} columns, {features['features']} of "
             f"{' and '.join(features['stores'])}, {counted(features['heads'], 'head')}"
         )
     for problem in inventory["damaged"].values():

@@ -24,7 +24,7 @@ from featcache.heads.saved import (
     rank_models,
 )
 from featcache.recipe import StoreOptions
-from featcache.store import label_features
+from featcache.store import label_features, trunk_without_layer
 
 SORTS = ("macro_recall", "accuracy", "loss", "gap", "seconds", "name", "newest")
 _SCORES = ("macro_recall", "accuracy", "loss")
@@ -47,7 +47,7 @@ class ComparedHead:
     seconds: float  # of the run that made it, over its heads
     at: int  # time.time_ns when that run ended
     store: str
-    features: str  # the layer that it takes, "cls"; of several side by side "cls+mean"
+    features: str  # as `--features` names them: "cls", "cls+mean"; where heads are of several trunks, "vit_b_16/cls"
     order: tuple[float, ...]  # the order of merit, see `heads.saved.merit_key`
 
     @property
@@ -136,6 +136,7 @@ def compare(
     candidates, notes = rank_models(request)
     features: dict[str, Features] = {}  # of `split`, by the store's name
     compared = [_compare_function(request, split or "val", name, head) for name, head in (heads or {}).items()]
+    trunks = {trunk_without_layer(part.trunk.spec) for candidate in candidates for part in candidate.store.parts}
     for candidate in candidates:
         store = candidate.store
         # Whose heads these are, too.
@@ -146,7 +147,8 @@ def compare(
             if store.name not in features:
                 features[store.name] = read_features(store, key)
             scored_on, scores = split, _score(candidate, features[store.name], notes)
-        compared.append(_compared(candidate, scored_on, scores, candidate.val if split is None else scores))
+        ranked_by = candidate.val if split is None else scores
+        compared.append(_compared(candidate, scored_on, scores, ranked_by, with_trunk=len(trunks) > 1))
     if not compared:
         raise no_head_error(request)
     if split is None:
@@ -157,7 +159,9 @@ def compare(
     )  # fmt: skip
 
 
-def _compared(candidate: Candidate, split: str, scores: Scores | None, ranked_by: Scores | None) -> ComparedHead:
+def _compared(
+    candidate: Candidate, split: str, scores: Scores | None, ranked_by: Scores | None, *, with_trunk: bool
+) -> ComparedHead:
     """Return a candidate with its scores on a split; `ranked_by` are those that its place follows from."""
     run = candidate.run
     order = merit_key(ranked_by, diverged=candidate.has_diverged, at=run.at, is_best=run.best == candidate.name)
@@ -173,7 +177,7 @@ def _compared(candidate: Candidate, split: str, scores: Scores | None, ranked_by
         seconds=run.seconds / len(run.heads),
         at=run.at,
         store=candidate.store.name,
-        features=label_features(candidate.store.parts),
+        features=label_features(candidate.store.parts, with_trunk=with_trunk),
         order=order,
     )
 

@@ -12,7 +12,7 @@ from featcache.report.columns import Column, FittingTable
 from featcache.report.tables import blank_if_undefined, disarm_formula, save_rows
 from featcache.text import UNDEFINED, counted, decimal, percent, printable, shorten
 
-LONGEST_FEATURES = 48  # cells of a wide terminal: of several trunks their names are cut in the middle
+LONGEST_FEATURES = 64  # cells of a wide terminal: of several trunks their names are cut in the middle
 WIDE = 140  # columns of a terminal that has room for settings in full
 
 
@@ -59,10 +59,19 @@ def _word_columns(heads: Sequence[ComparedHead], *, wide: bool) -> Iterator[Colu
         yield Column(heading="settings", cells=[head.settings for head in heads], is_name=True, rank=8)
     if len({head.features for head in heads}) > 1:
         longest = LONGEST_FEATURES if wide else LONGEST_FEATURES // 2
-        cells = [shorten(head.features, longest) for head in heads]
+        cells = [shorten(_by_trunk(head.features), longest) for head in heads]
         yield Column(heading="features", cells=cells, is_name=True, rank=1)
     if len({head.store for head in heads}) > 1:
         yield Column(heading="store", cells=[head.store for head in heads], is_name=True, rank=4)
+
+
+def _by_trunk(features: str) -> str:
+    """Return features for a reader: "timm:a/cls+timm:a/mean+b/pooled" as "a cls+mean, b pooled"."""
+    layers_of: dict[str, list[str]] = {}
+    for part in features.split("+"):
+        trunk, _, layer = part.rpartition("/")
+        layers_of.setdefault(trunk.rpartition(":")[2], []).append(layer)
+    return ", ".join(f"{trunk} {'+'.join(layers)}".strip() for trunk, layers in layers_of.items())
 
 
 def _figure_columns(heads: Sequence[ComparedHead]) -> Iterator[Column]:

@@ -175,14 +175,15 @@ def trunk_without_layer(spec: TrunkSpec) -> TrunkSpec:
     return replace(spec, layer="cls", stored="float32")
 
 
-def label_features(stores: Sequence[FeatureStore]) -> str:
+def label_features(stores: Sequence[FeatureStore], *, with_trunk: bool = False) -> str:
     """Return how features are called: "cls", "cls+mean"; across trunks "vit_b_16/cls+resnet50/pooled".
 
     Args:
         stores: One or several, in the order of their columns.
+        with_trunk: Whether the trunk is named where it is the only one.
     """
     specs = [store.trunk.spec for store in stores]
-    if len(set(map(trunk_without_layer, specs))) == 1:
+    if not with_trunk and len(set(map(trunk_without_layer, specs))) == 1:
         return JOINED_BY.join(spec.layer for spec in specs)
     names = [f"{spec.arch}/{spec.layer}" for spec in specs]
     if len(set(names)) < len(names):
