@@ -12,11 +12,13 @@ from .errors import FeatcacheError as FeatcacheError
 from .errors import MachineError as MachineError
 from .errors import UsageError as UsageError
 from .evaluation import Comparison as Comparison
+from .evaluation import CrossValidation as CrossValidation
 from .evaluation import Evaluation as Evaluation
 from .evaluation import FoldsEvaluation as FoldsEvaluation
 from .evaluation import PairedEvaluation as PairedEvaluation
 from .evaluation import SplitPredictions as SplitPredictions
 from .evaluation import compare as compare
+from .evaluation import cross_validate as cross_validate
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_folds as evaluate_folds
 from .evaluation import evaluate_pair as evaluate_pair

@@ -2,6 +2,8 @@ from .comparison import ComparedHead as ComparedHead
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
 from .conformal import ConformalSets as ConformalSets
+from .cross_validation import CrossValidation as CrossValidation
+from .cross_validation import cross_validate as cross_validate
 from .evaluate_head import HeadOnSplit as HeadOnSplit
 from .evaluate_head import evaluate as evaluate
 from .evaluate_head import predict_on_split as predict_on_split

@@ -12,6 +12,7 @@ from .render_calibration import temperature_sentence as temperature_sentence
 from .render_comparison import comparison_parts as comparison_parts
 from .render_comparison import save_comparison_csv as save_comparison_csv
 from .render_conformal import conformal_sentences as conformal_sentences
+from .render_cross_validation import print_cross_validation as print_cross_validation
 from .render_intervals import interval_text as interval_text
 from .render_pair import print_folds as print_folds
 from .render_pair import print_pair as print_pair
