@@ -15,6 +15,8 @@ from .evaluation import Comparison as Comparison
 from .evaluation import CrossValidation as CrossValidation
 from .evaluation import Evaluation as Evaluation
 from .evaluation import FoldsEvaluation as FoldsEvaluation
+from .evaluation import LabelIssue as LabelIssue
+from .evaluation import LabelIssues as LabelIssues
 from .evaluation import PairedEvaluation as PairedEvaluation
 from .evaluation import SplitPredictions as SplitPredictions
 from .evaluation import compare as compare
@@ -22,6 +24,7 @@ from .evaluation import cross_validate as cross_validate
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_folds as evaluate_folds
 from .evaluation import evaluate_pair as evaluate_pair
+from .evaluation import find_label_issues as find_label_issues
 from .evaluation import predict_folds as predict_folds
 from .evaluation import predict_split as predict_split
 from .extraction import Settings as Settings

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from featcache.cli.next_command import say_next
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.recipe import HeadKeywords, StoreOptions
 
@@ -39,3 +40,5 @@ def run_cross_validation(
             echo(f"wrote {relative_path(predictions)}")
     for note in result.unseen.notes:
         echo_stderr(f"note: {note}")
+    if not as_json:
+        say_next("data", options, "--label-issues")

@@ -15,6 +15,9 @@ from .folds import evaluate_folds as evaluate_folds
 from .folds import predict_folds as predict_folds
 from .folds import predict_on_folds as predict_on_folds
 from .json_parts import is_too_few as is_too_few
+from .label_issues import LabelIssue as LabelIssue
+from .label_issues import LabelIssues as LabelIssues
+from .label_issues import find_label_issues as find_label_issues
 from .options import UNITS as UNITS
 from .options import EvaluationOptions as EvaluationOptions
 from .options import SplitOptions as SplitOptions
