@@ -8,11 +8,12 @@ from featcache.dataset import DatasetRequest
 from featcache.errors import UsageError
 from featcache.evaluation.checks import notes_on, refuse_unfit
 from featcache.evaluation.conformal import ConformalSets, make_sets, refuse_level, refuse_sets
-from featcache.evaluation.evaluation import Evaluation, TemperatureEffect, evaluate_predictions
+from featcache.evaluation.evaluation import Evaluation, TemperatureEffect
 from featcache.evaluation.model_predictions import calibrate_images, group_images, predict_images
 from featcache.evaluation.options import UNITS, EvaluationOptions, separate_options
 from featcache.evaluation.predictions import CLIP_RULES, SplitPredictions
 from featcache.evaluation.resolve_head import load_head, resolve_head
+from featcache.evaluation.row_evaluation import calibrate_predictions, evaluate_rows
 from featcache.features import Features, changes_since_extract, read_features
 from featcache.heads.classifiers import HeadFunction
 from featcache.heads.saved import (
@@ -22,7 +23,6 @@ from featcache.heads.saved import (
     SavedTemperature,
     read_temperature,
 )
-from featcache.metrics import Calibration, bootstrap_intervals, calibration, risk_coverage
 from featcache.store import FeatureStore
 from featcache.text import counted
 
@@ -77,33 +77,22 @@ class HeadOnSplit:
         return replace(self._evaluate(self.predictions(by)), beside=beside, notes=notes, conformal=self.sets)
 
     def _evaluate(self, predictions: SplitPredictions) -> Evaluation:
-        evaluation = evaluate_predictions(
-            predictions.truth,
-            predictions.predicted,
-            predictions.classes,
+        return evaluate_rows(
+            predictions,
             head=self.head.name,
             data_set=self.request.recipe.name,
             split=self.features.split,
-            by=predictions.by,
             failed=self.features.failed if predictions.by == "image" else 0,
             selected_by=self.choice.selected_by,
-        )
-        right = predictions.right
-        return replace(
-            evaluation,
             variant=self.request.variant,
             handle=self.choice.handle,
             chosen=self.choice.reason,
-            rule=predictions.rule,
-            intervals=bootstrap_intervals(predictions.count_groups(right[:, None])) if len(right) else None,
-            calibration=_calibration(predictions),
             temperature=None if predictions.by == "clip" else self._temperature(),
-            risk=risk_coverage(predictions.confidence, right) if predictions.has_probabilities else None,
         )
 
     def _temperature(self) -> TemperatureEffect | None:
         """Return what the temperature does to the calibration of the images."""
-        before = _calibration(self.uncalibrated)
+        before = calibrate_predictions(self.uncalibrated)
         return None if self.temperature is None or before is None else TemperatureEffect(self.temperature, before)
 
 
@@ -242,11 +231,3 @@ def _predict_val(
         on_val = predict_images(model, val)
     clips = group_images(on_val, by, clip_rule, "val")[0] if by == "clip" else None
     return clips or calibrate_images(on_val, read_temperature(model.folder))
-
-
-def _calibration(predictions: SplitPredictions) -> Calibration | None:
-    """Return how often predictions are right beside how sure they are; None without probabilities."""
-    if not predictions.has_probabilities:
-        return None
-    unit, groups = predictions.groups
-    return calibration(predictions.confidence, predictions.right, unit=unit, groups=groups)
