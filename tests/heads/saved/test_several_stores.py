@@ -10,6 +10,7 @@ import pytest
 
 import featcache
 from featcache import CacheError
+from featcache.files.sealed import seal_document, unseal_document
 from featcache.heads.linear import unit_rows
 from featcache.heads.saved.kinds import load_model
 from featcache.heads.saved.linear import load_head
@@ -184,3 +185,18 @@ def test_a_head_does_not_take_other_features(cache):
     fit_head(cache, features="cls+mean")
     with pytest.raises(CacheError, match="no head of toy in this cache"):
         featcache.evaluate("1", split="val", cache=cache, features="mean+cls", **WHERE)
+
+
+@pytest.mark.parametrize("widths", ["6+x", "-1+11", "6+5", "10+", "0+10"])
+def test_widths_that_do_not_fit_the_weights_are_refused(cache, widths):
+    """Under a right checksum, too: a head whose parts are no widths, or others than its columns, is not read."""
+    head = fit_head(cache, features="cls+mean").best
+    assert head is not None
+    path = head.folder / "head.json"
+    document = unseal_document(path.read_bytes())
+    assert document is not None
+    document["sources"]["train"]["widths"] = widths
+    path.chmod(0o644)
+    path.write_bytes(seal_document(document))
+    with pytest.raises(CacheError, match=r"cannot be read by this version|parts of 11 columns for weights of 10"):
+        load_head(head.folder)
