@@ -241,16 +241,17 @@ class LibrarySource(TrunkSource):
         """
         import torch
 
-        from featcache.trunks.libraries.network import LibraryNetwork
+        from featcache.trunks.libraries.running import build_network
 
-        network = self.loaded
+        network, is_own = self.loaded, self.library_name == "module"
         del self.loaded  # its module is cast and moved now
         versions = {PACKAGES[self.library_name]: library_version(self.library_name)}
-        if self.library_name == "module":  # its code is no part of the spec: other code is held against the old rows
+        if is_own:  # its code is no part of the spec: other code is held against the old rows
             versions = {self.model_name.partition(":")[0]: hash_source(self.model_name)}
-        return LibraryNetwork(
-            network, layers, spec.transform, dtype=getattr(torch, spec.compute), device=device, versions=versions
-        )
+        return build_network(
+            network, layers, spec.transform, dtype=getattr(torch, spec.compute), device=device, versions=versions,
+            package="" if is_own else PACKAGES[self.library_name],
+        )  # fmt: skip
 
     def choose_engine(self, engine: str, device: str, images: int) -> EngineChoice:
         """Return the engine, as `TrunkSource.choose_engine`; code of one's own is not compiled unasked.
