@@ -117,7 +117,7 @@ def _embed_layers(
     Settings(device=device, batch_size=batch_size, workers=workers)  # refuses what cannot be
     several = _list_images(images)
     request = DatasetRequest(**pick_options(options, DataOptions))
-    section = request.recipe.override("trunk", **pick_options(options, TrunkKeywords)).trunk
+    section = request.recipe_of_trunk.override("trunk", **pick_options(options, TrunkKeywords)).trunk
     source = name_trunk(section, WeightsMemo(request.folder, is_read_only=True))
     widths = {layer: source.layer_width(layer) for layer in source.layers}
     if not several:
