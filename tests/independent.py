@@ -6,6 +6,7 @@ Of HDF5 it uses h5py for listings, and for shards only where `by_hdf5` is asked 
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import stat
@@ -55,7 +56,8 @@ def unseal_document(path: Path) -> dict:
     return value
 
 
-SPEC = {"arch", "weights_sha256", "transform", "layer", "config", "positions", "decoder", "compute", "stored"}
+SPEC = {"arch", "weights_sha256", "transform", "layer", "config", "positions", "decoder", "compute", "stored", "view"}
+VIEW = {"number", "seed", "flip", "crop", "color"}
 TRANSFORM = {"resize", "crop", "mean", "std", "interpolation", "antialias", "exif", "modes"}
 TRANSFORM |= {"fit", "height", "resize_height", "placement"}
 
@@ -66,9 +68,37 @@ def read_trunk(root: Path) -> dict:
         raise RefusedError(f"format {trunk['format']}")
     if not set(trunk["spec"]) <= SPEC or not set(trunk["spec"]["transform"]) <= TRANSFORM:
         raise RefusedError("an unknown key in spec")
+    if not set(trunk["spec"].get("view", {"number": 1})) <= VIEW or trunk["spec"].get("view", VIEW) in ({}, None):
+        raise RefusedError("an unknown key in view")
     if not root.name.endswith("-" + hashlib.sha256(canonical(trunk["spec"])).hexdigest()[:8]):
         raise RefusedError("the folder is named by another trunk")
     return trunk
+
+
+def view_number(view: dict, digest: bytes, purpose: str, count: int) -> float:
+    """Return the uniform number u(purpose, count) of a view and an image."""
+    head = f"featcache view 1\0{view.get('seed', 0)}\0{view['number']}\0{purpose}\0".encode()
+    block = hashlib.sha256(head + digest + count.to_bytes(4, "big")).digest()
+    return (int.from_bytes(block[:8], "big") >> 11) / 2**53
+
+
+def crop_of_view(view: dict, size: tuple[int, int], digest: bytes) -> tuple[int, int, int, int] | None:
+    """Return (left, top, width, height) of a view's crop; None where none of ten lies within the image."""
+    count = 0
+
+    def between(low: float, high: float) -> float:
+        nonlocal count
+        count += 1
+        return low + (high - low) * view_number(view, digest, "crop", count)
+
+    for _ in range(10):
+        area = size[0] * size[1] * between(view["crop"], 1)
+        ratio = math.exp(between(-1, 1) * math.log(4 / 3))
+        width, height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < width <= size[0] and 0 < height <= size[1]:
+            top = int(between(0, size[1] - height + 1))
+            return int(between(0, size[0] - width + 1)), top, width, height
+    return None
 
 
 ADD = {

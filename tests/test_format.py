@@ -12,8 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import featcache
+from featcache.media import View
+from featcache.media.views import draw_colors, draw_crop, draw_flip
 from featcache.store.index import pack_digests
 from tests import independent
 from tests.builders import fit_head, new_store, record_layer, reopen
@@ -106,6 +110,34 @@ def test_both_readers_see_the_same_in_several_stores_together(tmp_path, refused)
         assert [os.fsencode(path) for path in ours.paths] == theirs["paths"]
         assert ours.failed == len(refused)
     assert independent.read_weight(head.folder).tobytes() == head.head.weight.tobytes()
+
+
+@given(st.binary(min_size=32, max_size=32), st.integers(1, 99), st.integers(0, 10**18 - 1), st.floats(0.01, 1))
+def test_a_view_is_drawn_as_the_document_says(digest, number, seed, crop):
+    """Crop and flip of a view follow from the document alone: a reader can make the pixels of any row again."""
+    document = {"number": number, "seed": seed, "crop": crop, "flip": 0.5}
+    view = View(**document)
+    expected = independent.crop_of_view(document, (640, 480), digest)
+    assert expected in (None, draw_crop(view, (640, 480), digest))
+    assert draw_flip(view, digest) == (independent.view_number(document, digest, "flip", 1) < 0.5)
+    colors = dict(draw_colors(View(number=number, seed=seed, color=crop), digest))
+    uniform = independent.view_number(document, digest, "color", 2)
+    assert colors["contrast"] == 1 - crop + (1 + crop - (1 - crop)) * uniform
+
+
+def test_the_independent_reader_knows_views(tmp_path):
+    """A store of a view is read as any other; one whose view has an unknown key is refused."""
+    store = new_store(tmp_path, view=View(number=2, crop=0.08))
+    assert independent.read_trunk(store.root)["spec"]["view"] == {"number": 2, "crop": 0.08}
+    document = json.loads((store.root / "trunk.json").read_text())
+    document["spec"]["view"]["blur"] = 0.5
+    del document["sum"]
+    document["sum"] = hashlib.sha256(independent.canonical(document)).hexdigest()[:16]
+    (store.root / "trunk.json").write_text(json.dumps(document))
+    with pytest.raises(RefusedError, match="view"):
+        independent.read_trunk(store.root)
+    with pytest.raises(featcache.CacheError, match="blur"):
+        reopen(store)
 
 
 def test_both_readers_refuse_the_same_bits(golden):

@@ -181,7 +181,7 @@ def extract(
         return
     every = [summary for _, summaries in runs for summary in summaries]
     _echo_trunk(every)
-    say_next_after_extract(options, every[0], folds)
+    say_next_after_extract(options, every, folds)
 
 
 def _show_progress(bar: "ProgressBar", before_embedding: Callable[[], None], now: "Progress") -> None:
@@ -227,7 +227,7 @@ def _echo_trunk(summaries: "list[Summary]") -> None:
 
 
 def _echo_summaries(summaries: "list[Summary]") -> None:
-    """Print what was done of each split: once for all layers of which the same is to be said."""
+    """Print what was done of each split: once for all layers and views of which the same is to be said."""
     from featcache.report import extract_sentence, extract_time_shares
 
     for split in dict.fromkeys(summary.split for summary in summaries):
@@ -236,9 +236,19 @@ def _echo_summaries(summaries: "list[Summary]") -> None:
             if summary.split == split:
                 by_sentence.setdefault(extract_sentence(summary), []).append(summary)
         for sentence, alike in by_sentence.items():
-            layers = "" if len(by_sentence) == 1 else f"{', '.join(summary.layer for summary in alike)}: "
-            echo(f"{layers}{sentence}")
+            of_what = "" if len(by_sentence) == 1 else f"{_name_stores(alike)}: "
+            echo(f"{of_what}{sentence}")
         longest = max(summaries, key=lambda summary: (summary.split == split, summary.embedded))
         for line in (extract_time_shares(longest), longest.held_back):
             if line:
                 echo(f"  {line}")
+
+
+def _name_stores(summaries: "list[Summary]") -> str:
+    """Return which layers, and which views of them, these summaries are of."""
+    layers: dict[str, list[str]] = {}
+    for summary in summaries:
+        name = "plain" if summary.view is None else f"view {summary.view.number}"
+        layers.setdefault(summary.layer, []).append(name)
+    has_views = any(names != ["plain"] for names in layers.values())
+    return ", ".join(f"{layer} ({', '.join(names)})" if has_views else layer for layer, names in layers.items())

@@ -33,9 +33,10 @@ def info(
     if has_trunk:
         _echo_trunk(trunk, inventory["data_set"])
     for store in stores:
+        view = "" if store["view"] is None else f", {store['view']}"
         echo(
             f"\n{store['name']}: {store['rows']:,} embeddings of {store['dim'] or 0} ({store['compute']}, stored as "
-            f"{store['stored']}), {counted(store['shards'], 'shard')}, {store['bytes'] / 1e6:,.1f} MB, "
+            f"{store['stored']}){view}, {counted(store['shards'], 'shard')}, {store['bytes'] / 1e6:,.1f} MB, "
             f"{counted(store['heads'], 'head')}"
         )
         if not has_trunk and trunk["classes"]:

@@ -23,11 +23,13 @@ def say_next(command: str, options: DataOptions, *words: str, store: str | None 
     echo(f"next: {DatasetRequest(**options).command_line(command, *words, store=store)}")
 
 
-def say_next_after_extract(options: DataOptions, summary: "Summary", folds: str | None) -> None:
+def say_next_after_extract(options: DataOptions, summaries: Sequence["Summary"], folds: str | None) -> None:
     """Print the fit-head of what was extracted; with its store, where no other option tells it from others."""
     from featcache.dataset import DatasetRequest
 
+    summary = summaries[0]
     of_folds = [] if folds is None else ["--folds", folds]
+    of_folds += ["--views"] if any(other.view is not None for other in summaries) else []
     first_fold: dict[str, Any] = {} if folds is None else {"fold": int(folds.split(",")[0])}
     try:
         DatasetRequest(**{**options, **first_fold}).stores()

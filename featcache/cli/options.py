@@ -24,10 +24,11 @@ from featcache.recipe import (
     StoreOptions,
     TrunkKeywords,
     TrunkSettings,
+    ViewSettings,
     declared_settings,
 )
 
-HEAD = declared_settings(HeadSettings, DeviceSettings, SelectionSettings)
+HEAD = declared_settings(HeadSettings, DeviceSettings, ViewSettings, SelectionSettings)
 TRUNK = declared_settings(TrunkSettings)
 FEATURES = declared_settings(FeatureSettings)
 

@@ -44,6 +44,10 @@ def predict(
     per_second: Annotated[
         float, typer.Option("--per-second", help="Frames of a video that are looked at each second.  [above 0]")
     ] = PER_SECOND,
+    test_views: Annotated[
+        bool,
+        typer.Option("--test-views", help="Average the probabilities over each image and views of it."),
+    ] = False,
     device: Device = "auto",
     workers: Annotated[
         int | None,
@@ -72,6 +76,7 @@ def predict(
     if videos and len(named) > 1:
         raise UsageError(f"{videos[0]}: a video must be the only input; found {len(named) - 1} more")
     if videos:
+        refuse_unused(["test_views"], "on a video: its frames are averaged over time")
         refuse_unused(("top", "workers"), "on a video: each stretch has one label, and a single process decodes")
     else:
         refuse_unused(["per_second"], "on images")
@@ -84,14 +89,18 @@ def predict(
         else:
             predictions = predict(
                 head, named, device=device, batch_size=batch_size, workers=workers,
-                progress=lambda done, total: bar.show("images", done, total), **options,
+                test_views=test_views, progress=lambda done, total: bar.show("images", done, total), **options,
             )  # fmt: skip
     if videos:
         _show_timeline(over_time, csv, png, as_json=as_json)
     else:
         _show(predictions, top, csv, png, as_json=as_json)
     if not as_json:
-        numbers = [f"--top={top}"] * (top != TOP) + [f"--per-second={per_second:g}"] * (per_second != PER_SECOND)
+        numbers = (
+            ["--test-views"] * test_views
+            + [f"--top={top}"] * (top != TOP)
+            + [f"--per-second={per_second:g}"] * (per_second != PER_SECOND)
+        )
         say_next_after_predict(options, [head, *images, *numbers], over_time if videos else predictions, csv)
 
 

@@ -43,9 +43,19 @@ def report(
             "mean-probability]",
         ),
     ] = None,
+    test_views: Annotated[
+        bool,
+        typer.Option("--test-views", help="Average the probabilities over each image and its embedded views."),
+    ] = False,
+    augment: Annotated[
+        str | None, typer.Option("--augment", help="With --test-views: which set of views, where there are several.")
+    ] = None,
     against: Annotated[
         str | None,
-        typer.Option("--against", help="Another head to compare with: what differs, and how certain that is."),
+        typer.Option(
+            "--against",
+            help="Another head to compare with (on plain images): what differs, and how certain that is.",
+        ),
     ] = None,
     conformal: Annotated[
         float | None,
@@ -83,7 +93,7 @@ def report(
 ) -> None:
     """Report the recall of each class and the confusion matrix of a head, with intervals; by image and by clip."""
     from featcache.dataset import DatasetRequest
-    from featcache.evaluation import pair_predictions, predict_on_split
+    from featcache.evaluation import pair_predictions, predict_on_split, without_views
     from featcache.report import print_evaluation, print_pair
 
     if head is not None and options["data"] is None and is_data_folder(head):
@@ -99,7 +109,7 @@ def report(
     files.check()
     choices: SplitOptions = {
         "split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects,
-        "conformal": conformal,
+        "conformal": conformal, "test_views": test_views, "augment": augment,
     }  # fmt: skip
     if folds is not None:
         if png is not None or against is not None:
@@ -116,7 +126,7 @@ def report(
     _write_files(examined, evaluation, files)
     compared = None
     if against is not None:
-        compared = pair_predictions(examined, predict_on_split(request, against, **choices), by)
+        compared = pair_predictions(examined, predict_on_split(request, against, **without_views(choices)), by)
     if as_json:
         echo_json(evaluation.to_json() if compared is None else compared.to_json())
         return

@@ -38,7 +38,7 @@ def find_meant_stores(request: "DatasetRequest") -> list[FeatureStore]:
     holding = [
         store
         for store in find_stores(request.folder, request.stat_log)
-        if request.keys_of(store) or (store.root / heads).is_dir()
+        if request.store_request.may_mean(store) and (request.keys_of(store) or (store.root / heads).is_dir())
     ]
     if request.feature_parts:
         return [choose_features(request, request.feature_parts, holding)] if holding else []

@@ -58,7 +58,11 @@ def _flags_of_store(request: "DatasetRequest", name: str) -> list[Flag]:
     """Return the flags that choose a store of the data set where there are several; none where there is one."""
     if request.feature_parts:
         return [("--features", request.features)]
-    stores = [store for store in find_stores(request.folder, request.stat_log) if request.keys_of(store)]
+    stores = [
+        store
+        for store in find_stores(request.folder, request.stat_log)
+        if request.keys_of(store) and (store.trunk.spec.view is None or store.name == name)
+    ]
     return [flag for store in stores if store.name == name for flag in flags_that_name(store, stores)]
 
 

@@ -22,6 +22,7 @@ from .options import UNITS as UNITS
 from .options import EvaluationOptions as EvaluationOptions
 from .options import SplitOptions as SplitOptions
 from .options import separate_options as separate_options
+from .options import without_views as without_views
 from .paired import PairedEvaluation as PairedEvaluation
 from .paired import evaluate_pair as evaluate_pair
 from .paired import pair_predictions as pair_predictions

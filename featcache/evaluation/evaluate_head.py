@@ -9,11 +9,12 @@ from featcache.errors import UsageError
 from featcache.evaluation.checks import notes_on, refuse_unfit
 from featcache.evaluation.conformal import ConformalSets, make_sets, refuse_level, refuse_sets
 from featcache.evaluation.evaluation import Evaluation, TemperatureEffect
-from featcache.evaluation.model_predictions import calibrate_images, group_images, predict_images
+from featcache.evaluation.model_predictions import group_images
 from featcache.evaluation.options import UNITS, EvaluationOptions, separate_options
 from featcache.evaluation.predictions import CLIP_RULES, SplitPredictions
 from featcache.evaluation.resolve_head import load_head, resolve_head
 from featcache.evaluation.row_evaluation import calibrate_predictions, evaluate_rows
+from featcache.evaluation.view_predictions import ImagePredictor
 from featcache.features import Features, changes_since_extract, read_features
 from featcache.heads.classifiers import HeadFunction
 from featcache.heads.saved import (
@@ -36,6 +37,8 @@ class HeadOnSplit:
     head: SavedModel
     choice: ChosenHead  # how the head was chosen, and the runs that made it
     shared_subjects_allowed: bool  # whether --allow-shared-subjects was given
+    test_views: bool = False  # whether --test-views was given
+    augment: str | None = None  # the set of views that --augment named; None where it was not given
     features: Features
     images: SplitPredictions
     uncalibrated: SplitPredictions  # the same by image, with the model's own probabilities
@@ -112,8 +115,9 @@ def evaluate(
         **options: `split`, None for test, or val where there is no test; `by`, "image" or "clip": what one prediction
             is about; `clip_rule`, one of `CLIP_RULES`: how a clip's prediction comes from those on its images, None for
             the first; `allow_shared_subjects`, whether people may stand in train too; `conformal`, the share of
-            conformal sets, calibrated on val, that are to hold the true class; and the data set and its cache, as the
-            flags of the command line name them.
+            conformal sets, calibrated on val, that are to hold the true class; `test_views`, whether the probabilities
+            are averaged over each image and its embedded views, and `augment`, of which set; and the data set and its
+            cache, as the flags of the command line name them.
 
     Returns:
         The confusion matrix and all that follows from it, with intervals.
@@ -162,6 +166,8 @@ def predict_on_split(
     clip_rule: str | None = None,
     allow_shared_subjects: bool = False,
     conformal: float | None = None,
+    test_views: bool = False,
+    augment: str | None = None,
 ) -> HeadOnSplit:
     """Return the predictions of a head on a split.
 
@@ -175,6 +181,8 @@ def predict_on_split(
         clip_rule: as of `evaluate`; None for the first of `CLIP_RULES`.
         allow_shared_subjects: whether people may stand in train too.
         conformal: the share of conformal sets that are to hold the true class; None makes no sets.
+        test_views: whether the probabilities are averaged over each image and its embedded views.
+        augment: with `test_views`, over which set of views; None for those of the training, or the only set.
 
     Returns:
         The predictions by image and, where the images belong to clips of one class each, by clip, whatever `by` is.
@@ -190,18 +198,20 @@ def predict_on_split(
             error = UsageError(f"{flag}: found {value!r}, expected {' or '.join(words)}")
             raise error.correct(flag, nearest_name(value, words) or words[0])
     refuse_level(conformal)
+    if augment is not None and not test_views:
+        raise UsageError("--augment has no effect without --test-views: it names the views that are averaged over")
     choice, key = resolve_head(request, head, split)
     model, features = load_head(choice, key, head)
     with choice.explain_choice_in_errors():
         refuse_unfit(model, choice.store, features, allow_shared_subjects=allow_shared_subjects)
-        uncalibrated = predict_images(model, features)
         temperature = read_temperature(model.folder)
-    images = calibrate_images(uncalibrated, temperature)
+        predictor = ImagePredictor(request, choice.store, model, temperature, test_views, augment)
+        images, uncalibrated, view_note = predictor.predict(features, key)
     clips, clip_note = group_images(uncalibrated, by, clip_rule, key[2])
     sets = None
     if conformal is not None:
         refuse_sets(key[2], has_probabilities=images.has_probabilities, name=model.name)
-        on_val = _predict_val(request, choice, model, by, clip_rule)
+        on_val = _predict_val(predictor, choice, by, clip_rule)
         sets = make_sets(clips if by == "clip" and clips is not None else images, on_val, conformal)
     changes = changes_since_extract(choice.store, request.recipe, [key[2]])
     notes = notes_on(model, choice.store, features, choice.selected_by)
@@ -211,23 +221,24 @@ def predict_on_split(
         head=model,
         choice=choice,
         shared_subjects_allowed=allow_shared_subjects,
+        test_views=test_views,
+        augment=augment,
         features=features,
         images=images,
         uncalibrated=uncalibrated,
         temperature=temperature,
         clips=clips,
         sets=sets,
-        notes=tuple(filter(None, (*choice.notes, *changes, *notes, clip_note))),
+        notes=tuple(filter(None, (*choice.notes, *changes, *notes, view_note, clip_note))),
     )
 
 
-def _predict_val(
-    request: DatasetRequest, choice: ChosenHead, model: SavedModel, by: str, clip_rule: str | None
-) -> SplitPredictions:
-    """Return what a model predicts on val, by image with its temperature or by clip, as on the split."""
-    val = read_features(choice.store, request.require_key(choice.store, "val"))
+def _predict_val(predictor: ImagePredictor, choice: ChosenHead, by: str, clip_rule: str | None) -> SplitPredictions:
+    """Return what a model predicts on val as it does on the split: with or without views, by image or by clip."""
+    key = predictor.request.require_key(choice.store, "val")
+    val = read_features(choice.store, key)
     with choice.explain_choice_in_errors():
-        refuse_unfit(model, choice.store, val, allow_shared_subjects=True)
-        on_val = predict_images(model, val)
-    clips = group_images(on_val, by, clip_rule, "val")[0] if by == "clip" else None
-    return clips or calibrate_images(on_val, read_temperature(model.folder))
+        refuse_unfit(predictor.model, choice.store, val, allow_shared_subjects=True)
+        images, uncalibrated, _ = predictor.predict(val, key)
+    clips = group_images(uncalibrated, by, clip_rule, "val")[0] if by == "clip" else None
+    return clips or images

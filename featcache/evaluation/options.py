@@ -16,6 +16,8 @@ class SplitOptions(TypedDict, total=False):
     clip_rule: str | None  # one of CLIP_RULES: how a clip's prediction comes from its images'; None for the first
     allow_shared_subjects: bool  # whether people may stand in train too; left out, False
     conformal: float | None  # the share of conformal sets that are to hold the true class; None makes no sets
+    test_views: bool  # whether probabilities are averaged over each image and its embedded views; left out, False
+    augment: str | None  # with test_views, over which set of views; None for those of the training, or the only set
 
 
 class EvaluationOptions(SplitOptions, StoreOptions, total=False):
@@ -30,3 +32,12 @@ def separate_options(options: EvaluationOptions) -> tuple[DatasetRequest, SplitO
     """
     choice = pick_options(options, SplitOptions)
     return DatasetRequest(**pick_options(options, StoreOptions)), choice, choice.get("by", UNITS[0])
+
+
+def without_views(choice: SplitOptions) -> SplitOptions:
+    """Return the same options, predictions being on the plain images: those of a head that another is held against.
+
+    Args:
+        choice: Which predictions of the other head are meant.
+    """
+    return {**choice, "test_views": False, "augment": None}

@@ -11,7 +11,7 @@ from featcache.errors import CacheError
 from featcache.evaluation.evaluate_head import HeadOnSplit, predict_on_split
 from featcache.evaluation.evaluation import Evaluation
 from featcache.evaluation.json_parts import finite_or_none, intervals_json, recalls_json
-from featcache.evaluation.options import UNITS, EvaluationOptions, separate_options
+from featcache.evaluation.options import UNITS, EvaluationOptions, separate_options, without_views
 from featcache.heads.classifiers import HeadFunction
 from featcache.metrics import (
     Intervals,
@@ -73,7 +73,7 @@ def evaluate_pair(
     Args:
         head: the one head, as of `evaluate`; None for the best.
         against: the other head, as of `evaluate`, which is subtracted.
-        **options: as of `evaluate`.
+        **options: as of `evaluate`; `test_views` is about the one head, the other one gets the plain images.
 
     Returns:
         Both evaluations, and the differences with their intervals.
@@ -85,7 +85,8 @@ def evaluate_pair(
         MachineError: as `evaluate`.
     """
     request, choice, by = separate_options(options)
-    first, second = (predict_on_split(request, name, **choice) for name in (head, against))
+    first = predict_on_split(request, head, **choice)
+    second = predict_on_split(request, against, **without_views(choice))
     return pair_predictions(first, second, by)
 
 

@@ -66,6 +66,8 @@ def extract(
         raise UsageError("--seed has no effect without --limit or --fraction: it draws the part that they ask for")
     request = DatasetRequest(**pick_options(options, DataOptions))
     recipe = request.recipe.override("trunk", **pick_options(options, TrunkKeywords))
+    if options.get("augment") is not None and not recipe.trunk.views:
+        raise UsageError("--augment has no effect without --views: it says what a view is").correct("--views", "4")
     data = resolve_source(recipe, read_split_assignment(request.folder, recipe.name, request.variant))
     listings = [
         take_subset(

@@ -6,17 +6,25 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from featcache.media import View
 from featcache.trunks import EngineChoice, TrunkSpec
 
 BUFFERS = 2  # of each device: one is filled while the other is embedded
 
 PixelBatch = npt.NDArray[np.uint8]  # (rows, 3, crop, crop), or (rows, …) of `featcache.media.jpeg`
 EmbeddingBatch = npt.NDArray[np.float32]  # (rows, dim)
+
+
+class ViewOfImage(NamedTuple):
+    """What one row of a batch is."""
+
+    digest: bytes  # of the image
+    view: View | None  # which view of it; None: the plain image
 
 
 class LoadedTrunk(Protocol):
@@ -119,7 +127,7 @@ class DevicePool:
     def __init__(self, devices: Sequence[Device]) -> None:
         self.devices = tuple(devices)
         self._free: queue.SimpleQueue[Buffer] = queue.SimpleQueue()
-        self._submitted: deque[tuple[list[bytes], Future[EmbeddingBatch]]] = deque()
+        self._submitted: deque[tuple[list[ViewOfImage], Future[EmbeddingBatch]]] = deque()
 
     def load(self) -> None:
         """Wait until every trunk is loaded.
@@ -135,15 +143,17 @@ class DevicePool:
         """Return a buffer to fill; wait for one where every device has its hands full."""
         return self._free.get()
 
-    def submit(self, buffer: Buffer, digests: list[bytes], during: Callable[[], AbstractContextManager[None]]) -> None:
+    def submit(
+        self, buffer: Buffer, images: list[ViewOfImage], during: Callable[[], AbstractContextManager[None]]
+    ) -> None:
         """Embed the first rows of a buffer.
 
         Args:
             buffer: What `buffer` returned, filled.
-            digests: One for each row that is to be embedded.
+            images: One for each row that is to be embedded.
             during: Its context surrounds the forward, in the device's thread.
         """
-        batch = buffer.device.trunk.upload(buffer.pixels[: len(digests)])
+        batch = buffer.device.trunk.upload(buffer.pixels[: len(images)])
 
         def embed(trunk: LoadedTrunk) -> EmbeddingBatch:
             try:
@@ -152,21 +162,21 @@ class DevicePool:
             finally:
                 self._free.put(buffer)
 
-        self._submitted.append((digests, buffer.device.begin(embed)))
+        self._submitted.append((images, buffer.device.begin(embed)))
 
-    def finished(self, *, wait: bool = False) -> Iterator[tuple[list[bytes], EmbeddingBatch]]:
+    def finished(self, *, wait: bool = False) -> Iterator[tuple[list[ViewOfImage], EmbeddingBatch]]:
         """Yield what is embedded, in the order in which it was submitted; with `wait`, all of it.
 
         Raises:
             MachineError: a device has no memory for one image, or its process has died.
         """
         while self._submitted and (wait or self._submitted[0][1].done()):
-            digests, future = self._submitted[0]
+            images, future = self._submitted[0]
             embeddings = future.result()  # Ctrl-C while it is waited for leaves the batch to `rescue`
             self._submitted.popleft()
-            yield digests, embeddings
+            yield images, embeddings
 
-    def rescue(self, *, wait: bool) -> Iterator[tuple[list[bytes], EmbeddingBatch]]:
+    def rescue(self, *, wait: bool) -> Iterator[tuple[list[ViewOfImage], EmbeddingBatch]]:
         """Yield what is embedded of all that was submitted, where a run ends early.
 
         Args:
@@ -176,9 +186,9 @@ class DevicePool:
             for _, future in self._submitted:
                 future.cancel()
         while self._submitted:
-            digests, future = self._submitted.popleft()
+            images, future = self._submitted.popleft()
             if not future.cancelled() and future.exception() is None:
-                yield digests, future.result()
+                yield images, future.result()
 
     def provenance(self) -> dict[str, Any]:
         """Return versions and hardware; where devices differ, the words of each, and the smallest batch."""

@@ -268,14 +268,16 @@ def _read_unchanged(
 ) -> list[tuple[StoredImage, npt.NDArray[np.uint8]]]:
     """Return those of these images that are still what they were, decoded; at most `sample`."""
     wanted = {image.digest for image in tried}
-    transform, ahead = embedder.spec.transform, min(sample, len(tried))
+    transform, views, ahead = embedder.spec.transform, (embedder.spec.view,), min(sample, len(tried))
     if tried[0].is_frame:
         frames = [video_and_frame(image.file) for image in tried]
         videos = stat_log.find_readable(video for video, _ in frames)
-        reading = read_frames(frames, transform, wanted.__contains__, known=videos, workers=workers, ahead=ahead)
+        reading = read_frames(
+            frames, transform, wanted.__contains__, known=videos, views=views, workers=workers, ahead=ahead
+        )
     else:
         files = [image.file for image in tried]
-        reading = read_images(files, transform, wanted.__contains__, workers=workers, ahead=ahead)
+        reading = read_images(files, transform, wanted.__contains__, views=views, workers=workers, ahead=ahead)
     unchanged: list[tuple[StoredImage, npt.NDArray[np.uint8]]] = []
     with contextlib.closing(reading):
         for read in reading:

@@ -68,7 +68,7 @@ class ExtractJob:
 
     @cached_property
     def roots(self) -> tuple[Path, ...]:
-        """The folder of each layer's store, in the order of the layers."""
+        """The folder of each layer's store, view by view, in the order of the layers."""
         held = [store.trunk.spec for store in self.stores]
         specs = self.source.choose(held, lambda: self.placements[0].device)
         for spec in specs:  # all that can be refused is, before there is an empty store
@@ -217,7 +217,9 @@ class ExtractJob:
     def _refuse_damaged(self, spec: TrunkSpec, held: Sequence[TrunkSpec]) -> None:
         """Stop where the store that would be added to is damaged: a new one beside it would embed everything again."""
         is_open = self.recipe.trunk.precision == "auto" and spec not in held
-        meant = [self.source.spec(compute, spec.layer) for compute in PRECISION.values()] if is_open else [spec]
+        meant = (
+            [self.source.spec(compute, spec.layer, spec.view) for compute in PRECISION.values()] if is_open else [spec]
+        )
         tails = tuple(f"-{spec.fingerprint()[:FINGERPRINT_DIGITS]}" for spec in meant)
         for name, error in find_broken_stores(self.cache, self.stat_log).items():
             if name.endswith(tails):
@@ -265,6 +267,7 @@ class ExtractJob:
             cache=str(self.cache),
             store=store.name,
             layer=trunk.spec.layer,
+            view=trunk.spec.view,
             failures=failures,
             ignored=listing.ignored,
             notes=tuple(listing.remarks()),
@@ -275,7 +278,8 @@ class ExtractJob:
             cuts=tuple(str(leak) for leak in self.leaks if listing.split in (leak.split, leak.other_split)),
             transform=self._describe_transform(trunk.spec),
             trunk=f"{trunk.spec.arch}, weights {trunk.weights_name}, {trunk.spec.compute}"
-            + ("" if len(self.roots) == 1 and trunk.spec.layer == "cls" else f", layer {trunk.spec.layer}"),
+            + ("" if len(self.roots) == 1 and trunk.spec.layer == "cls" else f", layer {trunk.spec.layer}")
+            + ("" if trunk.spec.view is None else f", {trunk.spec.view}"),
             engine=self.pool.describe_engine() if embedded and self.pool is not None else "",
             held_back=timing.describe() if timing else "",
             shares=timing.shares() if timing else {},

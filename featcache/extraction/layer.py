@@ -1,4 +1,4 @@
-"""One layer's part of a split's extract: the store that its rows go to, and what is known of them there."""
+"""One layer's part of a split's extract, of the images or of a view of them: its store, and what is known there."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +10,7 @@ from featcache.extraction import drift
 from featcache.extraction.devices import Device, DevicePool, EmbeddingBatch, PixelBatch
 from featcache.extraction.drift import DriftComparison
 from featcache.extraction.rows import RowStates
+from featcache.media import View
 from featcache.store import FeatureStore, StoreWriter, as_recorded, digest_column, find_storable, is_recorded
 from featcache.trunks import TrunkSpec
 
@@ -50,6 +51,11 @@ class LayerPlan:
         return self.store.trunk.spec.layer
 
     @property
+    def view(self) -> View | None:
+        """The view that the layer is of; None: the plain image."""
+        return self.store.trunk.spec.view
+
+    @property
     def is_complete(self) -> bool:
         """Whether the store has the split's rows and its listing, so that nothing is written."""
         return not len(self.todo) and is_recorded(self.store, as_recorded(self.store, self.rows.extracted()))
@@ -69,6 +75,11 @@ class LayerExtraction:
     def store(self) -> FeatureStore:
         """The store as it was when its lock was taken."""
         return self.writer.store
+
+    @property
+    def view(self) -> View | None:
+        """The view that the layer is of; None: the plain image."""
+        return self.store.trunk.spec.view
 
     def lacks(self, digest: bytes) -> bool:
         """Return whether an image must be embedded for this layer.
@@ -123,13 +134,13 @@ class LayerExtraction:
 
 
 def count_images(parts: Iterable[LayerPlan | LayerExtraction]) -> int:
-    """Return how many images may have to be embedded: of each split, those of the layer that lacks most.
+    """Return how many images may have to be embedded: of each split and view, those of the layer that lacks most.
 
     Args:
         parts: Layers of the splits.
     """
-    by_split: dict[str, int] = {}
+    most: dict[tuple[str, View | None], int] = {}
     for part in parts:
-        split = part.rows.listing.split
-        by_split[split] = max(by_split.get(split, 0), len(part.todo))
-    return sum(by_split.values())
+        key = part.rows.listing.split, part.view
+        most[key] = max(most.get(key, 0), len(part.todo))
+    return sum(most.values())

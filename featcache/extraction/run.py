@@ -3,13 +3,13 @@
 import contextlib
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import FeatcacheError
-from featcache.extraction.devices import Buffer, DevicePool, EmbeddingBatch
+from featcache.extraction.devices import Buffer, DevicePool, EmbeddingBatch, ViewOfImage
 from featcache.extraction.drift import DriftComparison, has_been_compared
 from featcache.extraction.layer import LayerExtraction
 from featcache.extraction.rows import RowStates, refuse_too_many
@@ -19,13 +19,21 @@ from featcache.files import StatLog
 from featcache.listing import video_and_frame
 from featcache.loader import ImageRead, read_frames, read_images
 from featcache.machine import cores
-from featcache.media import copy_image
+from featcache.media import View, copy_image
 from featcache.trunks import TrunkSource
 
 _FLUSH_SECONDS = 5.0  # how much reading a kill may cost where nothing is embedded
 _REPORT_SECONDS = 0.1
 _BATCHES_AHEAD = 2  # that are read and decoded before the trunk asks for them …
 _BATCH = 64  # … of this size, where none was typed: the trunk, which knows better, is not loaded yet
+
+
+class LoaderOptions(TypedDict):
+    """What reading images and reading frames are both asked for."""
+
+    views: Sequence[View | None]
+    workers: int
+    ahead: int
 
 
 class ExtractContext(Protocol):
@@ -60,11 +68,12 @@ class SplitExtraction:
         self.job, self.layers = job, layers
         self.rows: RowStates = layers[0].rows  # of what concerns files, every layer knows the same
         self.todo: npt.NDArray[np.int64] = np.unique(np.concatenate([layer.todo for layer in layers]))
+        self.views = tuple(dict.fromkeys(layer.view for layer in layers))  # that are made of each image
         todo, rows = self.todo, self.rows
         self.claimed: set[bytes] = set()  # decoded in this run: an image that stands in two rows is embedded once
         self.devices: DevicePool | None = None  # until there is an image to embed
         self.buffer: Buffer | None = None  # the batch that is being filled …
-        self.digests: list[bytes] = []  # … and its digests
+        self.images: list[ViewOfImage] = []  # … and what its rows are
         most = max(1, len(todo))  # of workers that have something to do, and so of cores that they could use
         workers = min(job.settings.workers or cores(), most)
         self.timing = TimeBreakdown(
@@ -75,8 +84,8 @@ class SplitExtraction:
 
     @property
     def embedded(self) -> int:
-        """How many images were embedded and can be stored, for one layer or for several at once."""
-        return max(layer.embedded for layer in self.layers)
+        """How many images and views were embedded and can be stored, for one layer or for several at once."""
+        return sum(max(layer.embedded for layer in self.layers if layer.view == view) for view in self.views)
 
     def embed(self) -> None:
         """Embed the rows that the stores lack."""
@@ -93,8 +102,8 @@ class SplitExtraction:
                     if bad > job.settings.max_bad * len(listing):
                         read = sum(state is not None for state in self.rows.known_files)
                         refuse_too_many(listing, self.rows.reasons(), job.settings.max_bad, read=read)
-                    if image.pixels is not None:
-                        self._add(image, image.pixels)
+                    if image.views is not None:
+                        self._add(image, image.views)
                     self._report("embedding" if self.claimed else "reading", done)
                 self._submit()
                 with self.timing.measure("computing"):
@@ -127,13 +136,14 @@ class SplitExtraction:
 
     def _read(self) -> Generator[ImageRead, None, None]:
         job, listing = self.job, self.rows.listing
-        workers, ahead = self.timing.workers, _BATCHES_AHEAD * (job.settings.batch_size or _BATCH)
+        ahead = max(1, _BATCHES_AHEAD * (job.settings.batch_size or _BATCH) // len(self.views))
+        loading: LoaderOptions = {"views": self.views, "workers": self.timing.workers, "ahead": ahead}
         files = [listing.file(int(row)) for row in self.todo]
         if not listing.videos:
-            return read_images(files, job.source.transform, self._claim, workers=workers, ahead=ahead)
+            return read_images(files, job.source.transform, self._claim, **loading)
         frames = [video_and_frame(file) for file in files]
         videos = job.stat_log.find_readable(video for video, _ in frames)
-        return read_frames(frames, job.source.transform, self._claim, known=videos, workers=workers, ahead=ahead)
+        return read_frames(frames, job.source.transform, self._claim, known=videos, **loading)
 
     def _claim(self, digest: bytes) -> bool:
         """Return whether an image must be decoded; asked once a file, by the loader's threads in turn."""
@@ -142,23 +152,36 @@ class SplitExtraction:
         self.claimed.add(digest)
         return True
 
-    def _add(self, image: ImageRead, pixels: npt.NDArray[np.uint8]) -> None:
-        """Add an image to the batch that is being filled, and submit that when it is full."""
+    def _add(self, image: ImageRead, views: npt.NDArray[np.uint8]) -> None:
+        """Add those views of an image that a store lacks to the batch that is being filled; submit it when it is full.
+
+        Args:
+            image: The file.
+            views: Its pixels, (views, …).
+        """
+        devices = self._loaded_devices(image.index)
+        for view, pixels in zip(self.views, views, strict=True):
+            if not any(layer.view == view and layer.lacks(image.digest) for layer in self.layers):
+                continue
+            if self.buffer is None:
+                with self.timing.measure("computing"):  # it waits only where every device does
+                    self.buffer = devices.buffer()
+            copy_image(pixels, self.buffer.pixels[len(self.images)])
+            self.images.append(ViewOfImage(image.digest, view))
+            if len(self.images) == len(self.buffer.pixels):
+                self._submit()
+        self._store(self._finished())
+
+    def _loaded_devices(self, done: int) -> DevicePool:
+        """Return the devices, loaded and compared with what the stores hold where that is not done yet."""
         if self.devices is None:
-            self._report("loading the trunk", image.index, now=True)
+            self._report("loading the trunk", done, now=True)
             with self.timing.measure("starting"):
                 self.devices = self.job.load_devices(self.layers)
-                self._check_drift(self.devices, image.index)
+                self._check_drift(self.devices, done)
             self.timing.device, self.timing.devices = self.devices.describe_device(), len(self.devices.devices)
             self.timing.has_faster_engine = self.devices.has_faster_engine()
-        if self.buffer is None:
-            with self.timing.measure("computing"):  # it waits only where every device does
-                self.buffer = self.devices.buffer()
-        copy_image(pixels, self.buffer.pixels[len(self.digests)])
-        self.digests.append(image.digest)
-        if len(self.digests) == len(self.buffer.pixels):
-            self._submit()
-        self._store(self._finished())
+        return self.devices
 
     def _check_drift(self, devices: DevicePool, done: int) -> None:
         """Before the first row, hold an environment that is new to a store against its rows, and note it.
@@ -178,18 +201,21 @@ class SplitExtraction:
         """Let a device embed the batch, which need not be full."""
         if self.devices is not None and self.buffer is not None:
             with self.timing.measure("computing"):  # where the device decodes, this is where it does
-                self.devices.submit(self.buffer, self.digests, self.timing.measure_device)
-            self.buffer, self.digests = None, []
+                self.devices.submit(self.buffer, self.images, self.timing.measure_device)
+            self.buffer, self.images = None, []
 
-    def _finished(self, *, wait: bool = False) -> Iterator[tuple[list[bytes], EmbeddingBatch]]:
+    def _finished(self, *, wait: bool = False) -> Iterator[tuple[list[ViewOfImage], EmbeddingBatch]]:
         return self.devices.finished(wait=wait) if self.devices is not None else iter(())
 
-    def _store(self, batches: Iterable[tuple[list[bytes], EmbeddingBatch]]) -> None:
-        """Hand each layer of what is embedded to its store."""
-        for digests, embeddings in batches:
+    def _store(self, batches: Iterable[tuple[list[ViewOfImage], EmbeddingBatch]]) -> None:
+        """Hand each layer of what is embedded to the store of its view."""
+        for images, embeddings in batches:
             with self.timing.measure("writing"):
                 for layer in self.layers:
-                    layer.append(digests, embeddings)
+                    rows = [row for row, image in enumerate(images) if image.view == layer.view]
+                    part = embeddings if len(rows) == len(images) else embeddings[rows]
+                    if rows:
+                        layer.append([images[row].digest for row in rows], part)
 
     def _rescue(self, stopped: BaseException) -> None:
         """Publish what is embedded. An error waits for what was submitted; Ctrl-C only for what is begun."""
@@ -210,8 +236,13 @@ class SplitExtraction:
         moment = time.monotonic()
         if now or moment - self.reported > _REPORT_SECONDS or done in (0, len(self.todo)):
             self.reported = moment
-            split, total = self.rows.listing.split, len(self.todo)
-            self.job.progress(Progress(split, stage, done, total, self.embedded, moment - self.begun, self._bound()))
+            split, views = self.rows.listing.split, len(self.views)
+            self.job.progress(
+                Progress(
+                    split, stage, done * views, len(self.todo) * views, self.embedded, moment - self.begun,
+                    self._bound(),
+                )
+            )  # fmt: skip
         if moment - self.flushed > _FLUSH_SECONDS:
             self.flushed = moment
             self.job.stat_log.flush()

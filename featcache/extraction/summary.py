@@ -11,6 +11,7 @@ from featcache.extraction.drift import DriftComparison
 from featcache.extraction.placement import EXPECTED
 from featcache.extraction.timing import MAX_WORKERS
 from featcache.listing import readable
+from featcache.media import View
 from featcache.store import MAX_ROWS, SHARD_ROWS, SHARD_SECONDS
 from featcache.trunks import ENGINES
 
@@ -23,8 +24,8 @@ class Progress:
 
     split: str
     stage: str  # "reading", "loading the trunk", "embedding"
-    done: int  # files of this split that are finished
-    total: int  # files of this split that had to be looked at
+    done: int  # files of this split that are finished, each counted once for every view of it
+    total: int  # files of this split that had to be looked at, counted likewise
     embedded: int
     seconds: float  # since the first file was asked for
     bound: str = ""  # what holds it back so far: "decode-bound", …; "" while nothing is embedded
@@ -57,6 +58,7 @@ class Summary:
     held_back: str = ""  # the sentence that says what held it back; "" where nothing was embedded
     shares: Mapping[str, float] = field(default_factory=dict)  # of the time; see extraction.timing
     notes: tuple[str, ...] = ()  # what was left out of the folder, and names that look alike, a sentence each
+    view: View | None = None  # whose embeddings these are; None: those of the plain images
     drift: DriftComparison | None = None  # what holding a new environment against the store gave; None: none was new
 
     def to_json(self) -> dict[str, Any]:
@@ -72,6 +74,7 @@ class Summary:
             "cache": self.cache,
             "store": self.store,
             "layer": self.layer,
+            "view": None if self.view is None else str(self.view),
             "data_set": self.data_set,
             "failures": [{"path": readable(path), "reason": reason} for path, reason in self.failures],
             "ignored": [readable(path) for path in self.ignored],

@@ -9,3 +9,10 @@ from .in_memory import read_widths as read_widths
 from .streamed import Streamed as Streamed
 from .streamed import open_streamed as open_streamed
 from .streamed import stream as stream
+from .views import attach_views as attach_views
+from .views import drop_views as drop_views
+from .views import find_views as find_views
+from .views import multiple_stores_error as multiple_stores_error
+from .views import read_views as read_views
+from .views import refuse_views_from_disk as refuse_views_from_disk
+from .views import stack_views as stack_views

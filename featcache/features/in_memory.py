@@ -36,6 +36,7 @@ class Features:
     part: str = ""  # "limit 100" where extract was asked for a part of the split
     source: dict[str, str] = field(default_factory=dict)  # data set, store, trunk, listing: where this came from
     digests: npt.NDArray[np.uint8] | None = None  # (rows, 32), sha256 of each image's file; None where it is not known
+    views: npt.NDArray[np.float32] | None = None  # (views, rows, dim), augmented views of the images; None without any
 
     def __post_init__(self) -> None:
         rows = len(self.y)

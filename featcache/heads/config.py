@@ -9,7 +9,13 @@ from featcache.text import value_text
 
 SETTINGS = declared_settings(HeadSettings)
 # Settings that head.json did not have from the beginning.
-_LATER = ("normalize", "head", *(name for name, setting in SETTINGS.items() if not setting.applies_to(LINEAR)))
+_LATER = (
+    "normalize",
+    "views",
+    "head",
+    *(name for name, setting in SETTINGS.items() if not setting.applies_to(LINEAR)),
+)
+_LATER_THAN_MODULES = ("views",)  # and of heads that are modules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +95,10 @@ class HeadConfig(HeadSettings):
     @property
     def batch_key(self) -> tuple[object, ...]:
         """What decides which rows a step sees, and how: heads that agree in it train on the same batches."""
-        return (self.head, self.batch_size, self.epochs, self.seed, self.sampler, self.standardize, self.normalize)
+        return (
+            self.head, self.batch_size, self.epochs, self.seed, self.sampler, self.standardize, self.normalize,
+            self.views,
+        )  # fmt: skip
 
     @property
     def applicable(self) -> dict[str, object]:
@@ -99,10 +108,11 @@ class HeadConfig(HeadSettings):
     @property
     def recorded(self) -> dict[str, object]:
         """The settings as head.json has them: one that came later is left out at its default, as old heads lack it."""
+        later = _LATER if self.is_linear else _LATER_THAN_MODULES
         return {
             name: value
             for name, value in self.applicable.items()
-            if name not in _LATER or not self.is_linear or value != SETTINGS[name].default
+            if name not in later or value != SETTINGS[name].default
         }
 
     @property

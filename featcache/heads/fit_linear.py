@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
-from featcache.features import Streamed
+from featcache.features import Streamed, drop_views
 from featcache.heads.config import HeadConfig
 from featcache.heads.default_grid import fill_in_defaults
-from featcache.heads.given_settings import head_section
+from featcache.heads.given_settings import has_views, head_section
 from featcache.heads.grid import HeadOptions, head_configs
 from featcache.heads.linear import LinearHead, best_of
 from featcache.heads.modules import TrainedHead
@@ -135,7 +135,10 @@ def fit_head(
     head_configs(section)  # what is wrong with the settings is said before anything is read
     progress("reading", 0, section.epochs)
     preparation = TrainingPreparation()
-    splits = read_splits(request, from_disk=False if section.head == TEMPORAL else from_disk)
+    splits = read_splits(
+        request, from_disk=False if section.head == TEMPORAL else from_disk, with_views=has_views(section),
+        augment=section.augment,
+    )  # fmt: skip
     if section.head == TEMPORAL:
         refuse_clips_on_disk(from_disk)
         splits = splits_by_clip(splits, section.frames)
@@ -209,7 +212,8 @@ def keep_heads(
         before_check: Called where a check begins.
     """
     train, val = splits.train, splits.val
-    heads = tuple(save_head(splits.source, head, train, val) for head in trained)
+    plain = train if isinstance(train, Streamed) else drop_views(train)
+    heads = tuple(save_head(splits.source, head, train if head.config.views else plain, val) for head in trained)
     temperatures = {saved.name: keep_temperature(saved, val) for saved in heads}
     chosen = best_of(trained, select)
     best = None if chosen is None else heads[chosen]
@@ -286,9 +290,7 @@ def refuse_check_of_module(head: str, check_seconds: float | str | None) -> None
 
 def seconds_of_check(check_seconds: float | str, training_seconds: float) -> float:
     """Return how long a check may take after a training of so many seconds."""
-    if isinstance(check_seconds, str):
-        return max(LEAST_CHECK, CHECK_SHARE * training_seconds)
-    return check_seconds
+    return max(LEAST_CHECK, CHECK_SHARE * training_seconds) if isinstance(check_seconds, str) else check_seconds
 
 
 def _refuse_choice_without_val(request: DatasetRequest, splits: Splits, configs: Sequence[HeadConfig]) -> None:

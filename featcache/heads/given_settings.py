@@ -38,11 +38,19 @@ def head_section(
     given = [name for name in SETTINGS if flags.get(name) is not None or name in in_grid]
     if foreign := [name for name in given if not SETTINGS[name].applies_to(section.head)]:
         raise _foreign_setting(foreign[0], section.head, in_grid)
+    if flags.get("augment") is not None and not has_views(section):
+        unused = UsageError("--augment has no effect without --views: it names the views that are drawn from")
+        raise unused.correct("--augment", None)
     if flags.get("plateau_epochs") is not None and section.schedule != "plateau":
         raise UsageError(
             f"--plateau-epochs has no effect with --schedule {section.schedule}; it belongs to --schedule plateau"
         )
     return section
+
+
+def has_views(section: HeadSection) -> bool:
+    """Return whether a head of this section learns from views; one over clips never does, whatever the recipe says."""
+    return SETTINGS["views"].applies_to(section.head) and any(section.views)
 
 
 def _foreign_setting(name: str, head: str, in_grid: Collection[str]) -> UsageError:

@@ -161,7 +161,7 @@ def search(
     if others:
         raise UsageError("search chooses one head: give a setting one value to hold it fixed, or none to search it")
     preparation = TrainingPreparation()
-    splits = read_splits(request)
+    splits = read_splits(request, with_views=base.views, augment=section.augment)
     if section.head == TEMPORAL:
         splits = splits_by_clip(splits, section.frames)
     if section.head == ATTENTION:

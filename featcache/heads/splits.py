@@ -10,10 +10,13 @@ from featcache.features import (
     RANDOM_TRUNK,
     Features,
     Streamed,
+    attach_views,
     changes_since_extract,
+    find_views,
     has_random_trunk,
     open_streamed,
     read_features,
+    refuse_views_from_disk,
 )
 from featcache.heads.modules import features_by_clip
 from featcache.listing import find_leaks
@@ -41,35 +44,60 @@ class Splits:
         return self.train
 
 
-def read_splits(request: DatasetRequest, *, from_disk: bool | None = False) -> Splits:
+def read_splits(
+    request: DatasetRequest, *, from_disk: bool | None = False, with_views: bool = False, augment: str = ""
+) -> Splits:
     """Return the train split and, where it is cached, val, of one trunk.
 
     Args:
         request: The data set, its cache, and the store that is meant.
         from_disk: Whether the training rows stay on disk; None: where they do not fit into the memory that is free.
+        with_views: Whether the training images come with their views.
+        augment: Which set of views, where there are several.
 
     Raises:
-        CacheError: train is not in the cache, or the two don't fit together.
+        UsageError: views that would have to be read from disk, or the store of a single view.
+        CacheError: train is not in the cache, or lacks a view, or the two don't fit together.
         DataError: a single class, or a split without rows.
     """
     source = request.store_of("train")
+    _refuse_view(source)
     notes = []
     key = request.key_of(source, "train")
+    copies = 1 + (len(find_views(request, source, key, augment).stores) if with_views else 0)
     if from_disk is None:
-        size, free = len(source.listing(key).embedded) * (source.dim or 0) * 4, available_memory()
+        size, free = copies * len(source.listing(key).embedded) * (source.dim or 0) * 4, available_memory()
         from_disk = free is not None and size > SHARE_OF_MEMORY * free
         if from_disk and free is not None:
             notes.append(
                 f"the training rows take {size / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: they are read from disk "
                 f"as they are needed, and the check, which needs them in memory, is left out"
             )
+    if from_disk and with_views:
+        refuse_views_from_disk(augment)
     train = open_streamed(source, key) if from_disk else read_features(source, key)
+    if with_views and isinstance(train, Features):
+        train = attach_views(request, source, train, augment)
+        notes.append(
+            f"each step draws one of {copies - 1} {'view' if copies == 2 else 'views'} ({train.source['augment']}) of "
+            f"an image; the curve of train is of these, and the final scores are of the plain images"
+        )
     val = read_features(source, request.key_of(source, "val")) if request.key("val") in source.listings else None
     refuse_unfit(train, val)
     source.publish_record()  # where heads of several stores will be kept
     both = [train] if val is None else [train, val]
     stale = changes_since_extract(source, request.recipe, [split.split for split in both])
     return Splits(source, train, val, (*notes, *stale, *map(str, find_leaks(both))))
+
+
+def _refuse_view(source: FeatureStore) -> None:
+    """Raise a UsageError where a store holds a single view."""
+    views = [part.trunk.spec.view for part in source.parts if part.trunk.spec.view is not None]
+    if views:
+        raise UsageError(
+            f"--store {source.name}: it holds {views[0]}; a head is trained on the plain images, or with "
+            f"fit-head --views on all views"
+        )
 
 
 def splits_by_clip(splits: Splits, frames: int) -> Splits:

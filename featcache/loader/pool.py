@@ -5,12 +5,13 @@ import queue
 import subprocess
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 
 from featcache.loader.process import create_shared_file, reap, start_process
 from featcache.loader.worker import transform_to_json
-from featcache.media import ImageTransform
+from featcache.media import ImageTransform, View
 
 MAX_TRIES = 2  # how many workers a file, read by itself, may take down before it is given up
 
@@ -18,21 +19,24 @@ MAX_TRIES = 2  # how many workers a file, read by itself, may take down before i
 class WorkerPool(ABC):
     """Worker processes, a thread of the parent for each, and a ring of slots in shared memory."""
 
-    def __init__(self, module: str, transform: ImageTransform, *, workers: int, ahead: int) -> None:
+    def __init__(
+        self, module: str, transform: ImageTransform, views: Sequence[View | None], *, workers: int, ahead: int
+    ) -> None:
         """Prepare the memory and the threads; `begin` starts them.
 
         Args:
             module: The module of this package that holds the workers' `main`.
             transform: What is done to each image.
+            views: Which of each image are made; None is the plain one.
             workers: How many processes.
             ahead: At most so many images are held decoded.
 
         Raises:
             MachineError: there is no room for the memory.
         """
-        self.module, self.settings = module, transform_to_json(transform)
+        self.module, self.settings = module, transform_to_json(transform, views)
         slots = ahead + workers
-        shape = (slots, *transform.shape)
+        shape = (slots, len(views), *transform.shape)
         self.file = create_shared_file(math.prod(shape))
         self.memory = np.memmap(self.file, np.uint8, "r", shape=shape)
         self.free: queue.SimpleQueue[int | None] = queue.SimpleQueue()

@@ -14,10 +14,11 @@ import numpy.typing as npt
 from featcache.errors import MachineError
 from featcache.loader.pool import MAX_TRIES, WorkerPool
 from featcache.loader.process import recv, request, send
-from featcache.media import ImageTransform
+from featcache.media import ImageTransform, View
 
 _MAX_FILES = 8  # that a worker is asked for at once …
 _MAX_SECONDS = 0.02  # … as long as all of them take no more than so many seconds
+PLAIN: tuple[View | None, ...] = (None,)  # of each image nothing but what the trunk's own transform makes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +34,7 @@ class ImageRead:
     video: bytes = b""  # of a frame, sha256 of its video, whose stat this is then
     reading: float = 0.0  # seconds that its process spent reading and hashing it
     decoding: float = 0.0  # seconds that it spent decoding it
+    views: npt.NDArray[np.uint8] | None = None  # all views that were asked for, in their order; `pixels` is the first
 
 
 def read_images(
@@ -40,6 +42,7 @@ def read_images(
     transform: ImageTransform,
     is_wanted: Callable[[bytes], bool],
     *,
+    views: Sequence[View | None] = PLAIN,
     workers: int,
     ahead: int,
 ) -> Generator[ImageRead, None, None]:
@@ -49,17 +52,19 @@ def read_images(
         paths: The files, absolute: a worker's working folder is another.
         transform: What is done to each image.
         is_wanted: Says of a digest whether its image is to be decoded; called in other threads, one call at a time.
+        views: Which of each image are made; None is the plain one.
         workers: At most so many processes read and decode.
         ahead: At most so many images are held decoded.
 
     Yields:
-        An `ImageRead` for each file. Its `pixels` are a view into memory that is used again: valid until the next
+        An `ImageRead` for each file. Its pixels are a view into memory that is used again: valid until the next
         image is asked for.
 
     Raises:
         MachineError: a worker process cannot be started, or no worker stays alive.
     """
-    pool = _ImagePool(paths, transform, is_wanted, workers=min(workers, max(1, len(paths))), ahead=ahead)
+    workers = min(workers, max(1, len(paths)))
+    pool = _ImagePool(paths, transform, is_wanted, views=views, workers=workers, ahead=ahead)
     try:
         pool.begin()  # inside: Ctrl-C may come while the workers start
         yield from pool.results()
@@ -76,10 +81,11 @@ class _ImagePool(WorkerPool):
         transform: ImageTransform,
         is_wanted: Callable[[bytes], bool],
         *,
+        views: Sequence[View | None],
         workers: int,
         ahead: int,
     ) -> None:
-        super().__init__("worker", transform, workers=workers, ahead=ahead)
+        super().__init__("worker", transform, views, workers=workers, ahead=ahead)
         self.paths, self.is_wanted = paths, is_wanted
         self.next = 0  # this and `done` are guarded by the lock, as calls of `is_wanted` are
         self.done: dict[int, tuple[ImageRead, int]] = {}  # by index, with the slot to give back
@@ -188,8 +194,9 @@ class _ImagePool(WorkerPool):
         finished = []
         for image, outcome in zip(wanted, decoded, strict=True):
             failed = outcome.get("failed", "")
-            pixels = None if failed else self.memory[files[image.index]]
-            finished.append(replace(image, failed=failed, pixels=pixels, decoding=outcome["seconds"]))
+            views = None if failed else self.memory[files[image.index]]
+            pixels = None if views is None else views[0]
+            finished.append(replace(image, failed=failed, pixels=pixels, views=views, decoding=outcome["seconds"]))
         self._finish(remaining, finished)
 
     def _finish(self, remaining: dict[int, int], images: Sequence[ImageRead]) -> None:

@@ -10,8 +10,8 @@ from featcache.errors import MachineError
 from featcache.files import FileStat
 from featcache.loader.pool import MAX_TRIES, WorkerPool
 from featcache.loader.process import request, send
-from featcache.loader.reader import ImageRead
-from featcache.media import ImageTransform, frame_digest, require_video_decoder
+from featcache.loader.reader import PLAIN, ImageRead
+from featcache.media import ImageTransform, View, frame_digest, require_video_decoder
 
 
 def read_frames(
@@ -20,6 +20,7 @@ def read_frames(
     is_wanted: Callable[[bytes], bool],
     *,
     known: Mapping[str, tuple[FileStat, bytes]],
+    views: Sequence[View | None] = PLAIN,
     workers: int,
     ahead: int,
 ) -> Generator[ImageRead, None, None]:
@@ -33,6 +34,7 @@ def read_frames(
         transform: What is done to each frame.
         is_wanted: Says of a frame's digest whether it is to be decoded; called in other threads, one call at a time.
         known: By path, the stat and the sha256 of videos that need not be hashed again.
+        views: Which of each frame are made; None is the plain one.
         workers: At most so many processes decode.
         ahead: At most so many frames are held decoded.
 
@@ -43,7 +45,7 @@ def read_frames(
         MachineError: PyAV is not installed, a worker cannot be started, or none stays alive.
     """
     require_video_decoder()
-    pool = _VideoPool(frames, transform, is_wanted, known=known, workers=workers, ahead=ahead)
+    pool = _VideoPool(frames, transform, is_wanted, known=known, views=views, workers=workers, ahead=ahead)
     try:
         pool.begin()  # inside: Ctrl-C may come while the workers start
         yield from pool.results()
@@ -74,13 +76,14 @@ class _VideoPool(WorkerPool):
         is_wanted: Callable[[bytes], bool],
         *,
         known: Mapping[str, tuple[FileStat, bytes]],
+        views: Sequence[View | None],
         workers: int,
         ahead: int,
     ) -> None:
         rows: dict[str, dict[int, list[int]]] = {}  # video -> frame -> its places in what was asked for
         for index, (path, frame) in enumerate(frames):
             rows.setdefault(path, {}).setdefault(frame, []).append(index)
-        super().__init__("video_worker", transform, workers=min(workers, max(1, len(rows))), ahead=ahead)
+        super().__init__("video_worker", transform, views, workers=min(workers, max(1, len(rows))), ahead=ahead)
         self.count, self.is_wanted, self.known = len(frames), is_wanted, known
         self.videos = deque(rows.items())  # this and `done` are guarded by the lock, as calls of `is_wanted` are
         self.done: deque[tuple[ImageRead, int | None]] = deque()  # with the slot to give back
@@ -182,14 +185,15 @@ class _VideoPool(WorkerPool):
     ) -> None:
         """Hand one frame on, to every row that asked for it; the pixels, in a slot, to the first."""
         digest = frame_digest(video.digest, frame) if video.digest else b""
+        views = None if slot is None else self.memory[slot]
         with self.lock:
             for index in video.remaining.pop(frame):
                 image = ImageRead(
                     index, digest, video.status, video.read_at, failed, video=video.digest,
-                    pixels=None if slot is None else self.memory[slot], reading=seconds[0], decoding=seconds[1],
+                    pixels=None if views is None else views[0], views=views, reading=seconds[0], decoding=seconds[1],
                 )  # fmt: skip
                 self.done.append((image, slot))
-                slot, seconds = None, (0.0, 0.0)
+                slot, views, seconds = None, None, (0.0, 0.0)
             self.lock.notify()
 
     def _fail(self, video: _Video, reason: str) -> None:

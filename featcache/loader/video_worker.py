@@ -22,7 +22,15 @@ import numpy.typing as npt
 
 from featcache.files import now_ns, open_file, to_file_stat, wait_while_racy
 from featcache.loader.worker import Channel, serve
-from featcache.media import BadImageError, BadVideoError, copy_image, decode_frames, hash_video, resize_and_crop
+from featcache.media import (
+    BadImageError,
+    BadVideoError,
+    copy_image,
+    decode_frames,
+    frame_digest,
+    hash_video,
+    resize_views,
+)
 
 _LONGEST_WAIT = 2.0  # seconds; enough where a file system keeps whole seconds
 
@@ -32,6 +40,7 @@ class _OpenVideo:
     """A video that is being decoded."""
 
     file: BinaryIO
+    digest: bytes  # sha256
     status: list[int]  # its stat, when it was hashed
     wanted: list[int]  # numbers of frames, ascending
     decoded: Iterator[tuple[int, npt.NDArray[np.uint8]]]  # these frames, each with its number
@@ -56,7 +65,8 @@ def _decode_videos(channel: Channel) -> None:
             if "failed" not in identity:
                 wanted = json.loads(channel.requests.readline() or b'{"frames": []}')["frames"]
                 with contextlib.closing(decode_frames(file, wanted)) as decoded:
-                    _hand_out(_OpenVideo(file, identity["stat"], wanted, decoded), channel)
+                    digest = bytes.fromhex(identity["digest"])
+                    _hand_out(_OpenVideo(file, digest, identity["stat"], wanted, decoded), channel)
 
 
 def identify(file: BinaryIO, known: dict[str, Any] | None) -> dict[str, Any]:
@@ -95,7 +105,10 @@ def _hand_out(video: _OpenVideo, channel: Channel) -> None:
             channel.reply({"failed": f"damaged: {error}"})
             return
         try:
-            copy_image(resize_and_crop(pixels, channel.transform), channel.slots[json.loads(line)["slot"]])
+            slot = channel.slots[json.loads(line)["slot"]]
+            views = resize_views(pixels, channel.transform, channel.views, frame_digest(video.digest, frame))
+            for view, place in zip(views, slot, strict=True):
+                copy_image(view, place)
         except BadImageError as error:
             channel.reply({"frame": frame, "failed": str(error)})
         else:

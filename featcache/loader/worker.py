@@ -7,7 +7,7 @@ A line of JSON each:
     > [true, false, …]                              (whether to decode each that was read, where any was)
     < [{"seconds": …} or {"failed": reason, …}, …]  (of each that was to be decoded, where any was)
 
-The pixels stand in the slot of the file.
+The pixels stand in the slot of the file, those of each view one behind the other.
 
 Several files at a time, because a request costs as much time as reading a small file. The first reply may be shorter
 than its request: once a worker holds 64 MiB of what it has read, it replies, and is asked for the rest again.
@@ -26,14 +26,14 @@ import mmap
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from featcache.files import BLOCK_BYTES, open_file
-from featcache.media import BadImageError, ImageTransform, copy_image, decode_image, may_be_image
+from featcache.media import BadImageError, ImageTransform, View, copy_image, decode_views, may_be_image
 
 _MAX_BYTES = 1 << 30  # a file larger than this is no picture that fits the limit on pixels
 _MAX_HELD = 1 << 26  # bytes of files that a worker has read before it decodes
@@ -46,7 +46,8 @@ class Channel:
     """What a worker has to work with: its parent's requests, the replies to them, and the memory for pixels."""
 
     transform: ImageTransform
-    slots: npt.NDArray[np.uint8]  # (slots, *transform.shape), shared with the parent
+    views: Sequence[View | None]  # that are made of each image; None: the plain one
+    slots: npt.NDArray[np.uint8]  # (slots, views, *transform.shape), shared with the parent
     requests: BinaryIO
     replies: io.FileIO
 
@@ -61,27 +62,28 @@ def main(settings: str, shared: int) -> None:
 
 
 def serve(settings: str, shared: int, loop: Callable[[Channel], None]) -> None:
-    """Run a worker's loop on what `main` was given: the transform as JSON, and the descriptor of the memory."""
+    """Run a worker's loop on what `main` was given: transform and views as JSON, and the descriptor of the memory."""
     fields = json.loads(settings)
+    views = [None if view is None else View(**view) for view in fields.pop("views", [None])]
     transform = ImageTransform(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
-    slots = np.frombuffer(mmap.mmap(shared, 0), dtype=np.uint8).reshape(-1, *transform.shape)
+    slots = np.frombuffer(mmap.mmap(shared, 0), dtype=np.uint8).reshape(-1, len(views), *transform.shape)
     with contextlib.suppress(BrokenPipeError):  # the parent died while something was read or decoded for it
         # Unbuffered: what could not be said must not be said again at exit.
         replies = io.FileIO(sys.stdout.fileno(), "w", closefd=False)
-        loop(Channel(transform, slots, sys.stdin.buffer, replies))
+        loop(Channel(transform, views, slots, sys.stdin.buffer, replies))
 
 
 def _read_and_decode(channel: Channel) -> None:
     while line := channel.requests.readline():
         outcomes: list[dict[str, Any]] = []
-        readable: list[tuple[bytes, int]] = []  # a file's bytes, and the slot for its pixels
+        readable: list[tuple[bytes, bytes, int]] = []  # a file's bytes, its digest, and the slot for its pixels
         held = 0
         for path, slot in json.loads(line):
             begun = time.perf_counter()
             data, outcome = read_and_hash(path)
             outcomes.append(outcome | {"seconds": time.perf_counter() - begun})
             if data is not None:
-                readable.append((data, slot))
+                readable.append((data, bytes.fromhex(outcome["digest"]), slot))
                 held += len(data)
             if held > _MAX_HELD:
                 break
@@ -89,17 +91,18 @@ def _read_and_decode(channel: Channel) -> None:
         if not readable or not (line := channel.requests.readline()):
             continue
         decoded = []
-        for (data, slot), is_wanted in zip(readable, json.loads(line), strict=True):
+        for (data, digest, slot), is_wanted in zip(readable, json.loads(line), strict=True):
             if is_wanted:
-                decoded.append(_decode(data, channel.transform, channel.slots[slot]))
+                decoded.append(_decode(data, digest, channel, channel.slots[slot]))
         if decoded:
             channel.reply(decoded)
 
 
-def _decode(data: bytes, transform: ImageTransform, slot: npt.NDArray[np.uint8]) -> dict[str, Any]:
+def _decode(data: bytes, digest: bytes, channel: Channel, slot: npt.NDArray[np.uint8]) -> dict[str, Any]:
     begun = time.perf_counter()
     try:
-        copy_image(decode_image(data, transform), slot)
+        for pixels, place in zip(decode_views(data, channel.transform, channel.views, digest), slot, strict=True):
+            copy_image(pixels, place)
     except BadImageError as error:
         return {"failed": str(error), "seconds": time.perf_counter() - begun}
     return {"seconds": time.perf_counter() - begun}
@@ -158,6 +161,7 @@ def reply(replies: io.FileIO, message: object) -> None:
     replies.write(json.dumps(message).encode() + b"\n")
 
 
-def transform_to_json(transform: ImageTransform) -> str:
+def transform_to_json(transform: ImageTransform, views: Sequence[View | None] = (None,)) -> str:
     """Return what `main` needs to know, as one argument."""
-    return json.dumps(dataclasses.asdict(transform))
+    as_json = [None if view is None else dataclasses.asdict(view) for view in views]
+    return json.dumps(dataclasses.asdict(transform) | ({"views": as_json} if any(views) else {}))

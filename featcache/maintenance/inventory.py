@@ -105,6 +105,7 @@ def _describe_store(store: FeatureStore) -> dict[str, Any]:
         "name": store.name,
         "arch": spec.arch,
         "layer": spec.layer,
+        "view": None if spec.view is None else str(spec.view),
         "weights": store.trunk.weights_name,
         "compute": spec.compute,
         "stored": spec.stored,

@@ -1,3 +1,5 @@
+from .decoded_views import decode_views as decode_views
+from .decoded_views import resize_views as resize_views
 from .images import decode_image as decode_image
 from .images import encode_png as encode_png
 from .images import may_be_image as may_be_image
@@ -23,3 +25,6 @@ from .video import hash_video as hash_video
 from .video import require_video_decoder as require_video_decoder
 from .video import sample_frames as sample_frames
 from .video import sample_numbers as sample_numbers
+from .views import MOST_VIEWS as MOST_VIEWS
+from .views import View as View
+from .views import make_views as make_views

@@ -117,7 +117,10 @@ def _embed_layers(
     Settings(device=device, batch_size=batch_size, workers=workers)  # refuses what cannot be
     several = _list_images(images)
     request = DatasetRequest(**pick_options(options, DataOptions))
-    section = request.recipe_of_trunk.override("trunk", **pick_options(options, TrunkKeywords)).trunk
+    if options.get("views") or options.get("augment") is not None:
+        raise UsageError("embed(): views and augment were given, and it embeds plain images; leave them out")
+    settings = {**pick_options(options, TrunkKeywords), "views": 0}
+    section = request.recipe_of_trunk.override("trunk", **settings).trunk
     source = name_trunk(section, WeightsMemo(request.folder, is_read_only=True))
     widths = {layer: source.layer_width(layer) for layer in source.layers}
     if not several:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import CacheError
-from featcache.media import ImageTransform
+from featcache.media import ImageTransform, View
 from featcache.store import FeatureStore, StoreRequest, digest_column, find_storable
 from featcache.trunks import (
     Trunk,
@@ -33,6 +33,7 @@ class HeadTrunk:
     device: str = "auto"
     batch_size: int | None = None
     images: int | None = None  # that are embedded at most; None where nobody knows
+    views: tuple[View | None, ...] = (None,)  # of each image, that are embedded; None is the plain one
 
     @property
     def spec(self) -> TrunkSpec:
@@ -94,8 +95,8 @@ class HeadTrunk:
         return load_trunk(self.source, self.spec, device=device, batch_size=batch_size, layers=self.layers)
 
     def holds(self, digest: bytes) -> bool:
-        """Return whether the store has the embedding of the image with this digest, of every layer."""
-        return bool(self.store.holds(digest_column([digest]))[0])
+        """Return whether the store has all that is embedded of the image with this digest; of views it has not."""
+        return not any(self.views) and bool(self.store.holds(digest_column([digest]))[0])
 
     def embed(self, pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Return the embeddings of images as the store would hold them, and whether it could.

@@ -23,6 +23,7 @@ from featcache.machine import cores
 from featcache.prediction.batcher import EmbeddingBatcher
 from featcache.prediction.head_trunk import HeadTrunk
 from featcache.prediction.model import HeadWithTrunk, open_head
+from featcache.prediction.test_time_views import average_views
 from featcache.recipe import StoreOptions
 
 TOP = 5  # labels that are shown of an image
@@ -101,6 +102,7 @@ def predict(
     device: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
+    test_views: bool = False,
     progress: Callable[[int, int], None] = lambda *_: None,
     **options: Unpack[StoreOptions],
 ) -> Predictions:
@@ -113,6 +115,8 @@ def predict(
         device: where the trunk runs: "auto", "cpu", "cuda" …
         batch_size: images that are embedded at a time; None leaves it to the device and to how many there are.
         workers: processes that read and decode; None is one for each core.
+        test_views: whether the probabilities are averaged over each image and as many views of it as the head was
+            trained on; all of them are embedded.
         progress: gets how many images are done, and of how many.
         **options: those of `featcache.load`; `weights` says where the trunk's weights are, where the cache does not
             remember it.
@@ -125,7 +129,7 @@ def predict(
     """
     began = time.monotonic()
     Settings(device=device, workers=workers, batch_size=batch_size)  # refuses what cannot be
-    model = open_head(head, device=device, batch_size=batch_size, **options)
+    model = open_head(head, device=device, batch_size=batch_size, with_views=test_views, **options)
     left_out: list[str] = []
     paths = tuple(path for named in images for path in find_images(named, left_out))
     if not paths:
@@ -209,20 +213,21 @@ def _embed_files(
     reported = time.monotonic()
     files = [os.path.abspath(path) for path in paths]
     ahead = min(_AHEAD, len(files))
-    with contextlib.closing(read_images(files, trunk.transform, wants, workers=workers, ahead=ahead)) as images:
+    reading = read_images(files, trunk.transform, wants, views=trunk.views, workers=workers, ahead=ahead)
+    with contextlib.closing(reading) as images:
         for image in images:
             digests[image.index], failed[image.index] = image.digest, image.failed
             if image.failed and image.digest:
                 undecodable[image.digest] = image.failed
-            if image.pixels is not None:
-                batcher.add(image.digest, image.pixels)
+            for place, pixels in enumerate(() if image.views is None else image.views):
+                batcher.add((image.digest, place), pixels)
             if time.monotonic() - reported > _PROGRESS_SECONDS:
                 reported = time.monotonic()
                 progress(image.index + 1, len(paths))
     batcher.flush()
-    embedded = set(batcher.rows)
+    embedded = batcher.digests
     batcher.take_stored(sorted(held))
-    rows = [batcher.rows.get(digest) for digest in digests]
+    rows = average_views(batcher.rows, digests, len(trunk.views))
     # Of equal files only one is decoded, and not always the first: a later one's worker may have asked before it.
     failed = [
         reason or undecodable.get(digest, "") or (trunk.spec.refusal if row is None else "")

@@ -28,8 +28,10 @@ from featcache.heads.saved import (
     refuse_other_trunk,
 )
 from featcache.listing import locate_root
+from featcache.media import View
 from featcache.metrics import apply_temperature
 from featcache.prediction.head_trunk import HeadTrunk
+from featcache.prediction.test_time_views import choose_views
 from featcache.recipe import StoreOptions
 from featcache.store import FeatureStore, StoreRequest, concatenate, open_store, trunk_without_layer
 from featcache.trunks import TrunkSpec
@@ -51,6 +53,7 @@ class HeadWithTrunk:
     batch_size: int | None = None
     images: int | None = None  # that are embedded at most; None where nobody knows
     which: ChosenHead | None = None  # how the head was chosen; None where its folder was named
+    with_views: bool = False  # whether probabilities are averaged over each image and views of it
     unused: tuple[str, ...] = ()  # notes on options that were given and have no effect on this head
 
     @property
@@ -80,10 +83,20 @@ class HeadWithTrunk:
             HeadTrunk(
                 store=concatenate(parts), head=self.saved.name, is_only_one=len(self._parts_of_trunks) == 1,
                 weights=self.weights, arch=self.arch, device=self.device, batch_size=self.batch_size,
-                images=self.images,
+                images=self.images, views=self.views,
             )
             for parts in self._parts_of_trunks
         )  # fmt: skip
+
+    @cached_property
+    def views(self) -> tuple[View | None, ...]:
+        """None, the plain image, and the views that probabilities are averaged over: those of the head's training.
+
+        Raises:
+            UsageError: it takes features of several stores, or gives no probabilities.
+            CacheError: it was trained on plain images, and the cache has views of none or of several sets.
+        """
+        return (None, *choose_views(self.store, self.saved)) if self.with_views else (None,)
 
     @property
     def _parts_of_trunks(self) -> list[list[FeatureStore]]:
@@ -137,12 +150,17 @@ class HeadWithTrunk:
     def notes(self) -> tuple[str, ...]:
         """What everyone who reads a prediction of this head should know, as sentences."""
         notes = (*self.unused, *(() if self.which is None else self.which.notes))
+        if self.with_views:
+            notes = (*notes, f"the probabilities are the mean over each image and {len(self.views) - 1} views of it")
         is_random = any(trunk.weights_name == "random" for trunk in self.trunks)
         notes = (*notes, RANDOM_TRUNK) if is_random else notes
         return notes if self.saved.gives_probabilities else (*notes, NO_PROBABILITIES)
 
     def probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Return (rows, classes) float64 for embeddings (rows, dim), by the head's temperature where it has one."""
+        """Return (rows, classes) float64 for embeddings (rows, dim), by the head's temperature where it has one.
+
+        Those of each view of an image are calibrated first, and averaged then.
+        """
         probabilities = self.saved.predict_probabilities(x)
         return probabilities if self.temperature is None else apply_temperature(probabilities, self.temperature)
 
@@ -152,6 +170,7 @@ def open_head(
     *,
     device: str = "auto",
     batch_size: int | None = None,
+    with_views: bool = False,
     **options: Unpack[StoreOptions],
 ) -> HeadWithTrunk:
     """Return the head that is meant, with its store and its trunk.
@@ -160,6 +179,7 @@ def open_head(
         head: its name or the start of one, its folder, "best" (None is the same) or "latest".
         device: where the trunk will run: "auto", "cpu", "cuda" …
         batch_size: images that are embedded at a time; None leaves it to the device.
+        with_views: whether probabilities are averaged over each image and views of it.
         **options: those of the command line that name a data set, a cache and a store (`recipe.StoreOptions`).
 
     Raises:
@@ -218,6 +238,7 @@ def open_head(
         device,
         batch_size,
         which=which,
+        with_views=with_views,
         unused=notes if is_folder and unused else (),
     )
 

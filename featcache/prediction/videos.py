@@ -232,12 +232,12 @@ class _TrunkPass:
         if self.trunk.holds(digest):
             self.held.add(digest)
         else:
-            self.batcher.add(digest, resize_and_crop(pixels, self.trunk.transform))
+            self.batcher.add((digest, 0), resize_and_crop(pixels, self.trunk.transform))
 
     def end(self) -> set[bytes]:
         """Embed what waits, take what the store holds, and return the digests of what went through the trunk."""
         self.batcher.flush()
-        embedded = set(self.batcher.rows)
+        embedded = self.batcher.digests
         self.batcher.take_stored(sorted(self.held))
         return embedded
 
@@ -252,10 +252,10 @@ def _predict_rows(
 ) -> list[npt.NDArray[np.float64] | None]:
     """Return the prediction on each frame, None where a trunk gave no finite embedding."""
     if len(passes) == 1:
-        return [passes[0].batcher.rows.get(digest) for digest in digests]
+        return [passes[0].batcher.rows.get((digest, 0)) for digest in digests]
     rows: list[npt.NDArray[np.float64] | None] = []
     for digest in digests:
-        of_trunks = [trunk_pass.batcher.rows.get(digest) for trunk_pass in passes]
+        of_trunks = [trunk_pass.batcher.rows.get((digest, 0)) for trunk_pass in passes]
         whole = [row[None] for row in of_trunks if row is not None]
         rows.append(model.probabilities(model.join(whole))[0] if len(whole) == len(of_trunks) else None)
     return rows

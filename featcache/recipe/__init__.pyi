@@ -12,6 +12,7 @@ from .features import FeatureSettings as FeatureSettings
 from .head import DeviceSettings as DeviceSettings
 from .head import HeadSettings as HeadSettings
 from .head import SelectionSettings as SelectionSettings
+from .head import ViewSettings as ViewSettings
 from .keywords import HeadKeywords as HeadKeywords
 from .keywords import TrunkKeywords as TrunkKeywords
 from .load import DRIVE_ACT_RECIPE as DRIVE_ACT_RECIPE

@@ -103,6 +103,14 @@ class HeadSettings(ModuleSettings):
             short="",
         ),
     ] = "none"
+    views: Annotated[
+        bool,
+        Setting(
+            "Train on the views of the training images that were embedded: each step draws one of an image's views.",
+            several=True,
+            heads=ON_VECTORS,
+        ),
+    ] = False
     clip_norm: Annotated[
         float | None,
         Setting("The largest norm of a head's whole gradient, weights and bias together.", gt=0, short="clip"),
@@ -140,6 +148,19 @@ class DeviceSettings:
             "threads, with or without this setting; a GPU does not promise that."
         ),
     ] = False
+
+
+@dataclass(kw_only=True)
+class ViewSettings:
+    """Which views a training draws from."""
+
+    augment: Annotated[
+        str,
+        Setting(
+            "Which set of views, as --augment of extract named it; needed where there are several.",
+            unstated="the only one",
+        ),
+    ] = ""
 
 
 @dataclass(kw_only=True)

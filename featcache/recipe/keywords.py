@@ -31,11 +31,13 @@ class HeadKeywords(TypedDict, total=False):
     label_smoothing: float | Sequence[float] | None
     standardize: bool | Sequence[bool] | None
     normalize: str | Sequence[str] | None
+    views: bool | Sequence[bool] | None
     clip_norm: float | None
     batch_size: int | None
     epochs: int | None
     seed: int | Sequence[int] | None
     exact: bool | None
+    augment: str | None
     select: str | None
 
 
@@ -50,4 +52,6 @@ class TrunkKeywords(TypedDict, total=False):
     transform: str | None
     precision: str | None
     stored: str | None
+    views: int | None
+    augment: str | None
     decode: str | None

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from featcache.errors import UsageError
 from featcache.files import expand_home
-from featcache.recipe.head import DeviceSettings, HeadSettings, SelectionSettings
+from featcache.recipe.head import DeviceSettings, HeadSettings, SelectionSettings, ViewSettings
 from featcache.recipe.settings import DeclaredSetting, declared_settings
 from featcache.recipe.trunk import TrunkSettings
 
@@ -75,7 +75,7 @@ class TrunkSection(Section, TrunkSettings, declares=(TrunkSettings,)):
         return bool(self.image_size or self.transform or self.interpolate_positions)
 
 
-class HeadSection(Section, declares=(HeadSettings, DeviceSettings, SelectionSettings)):
+class HeadSection(Section, declares=(HeadSettings, DeviceSettings, ViewSettings, SelectionSettings)):
     """How heads are trained; the defaults are the ViT paper's recipe for transfer. Without lr, fit-head trains a
     small grid: `lr`, `weight_decay` and `batch_size` then follow from the number of training rows, unless given.
 

@@ -54,6 +54,21 @@ class TrunkSettings:
         Literal["auto", "float32", "float16"],
         Setting("Type of the embeddings on disk; auto is float32, and float16 of tokens and grids."),
     ] = "auto"
+    views: Annotated[
+        int,
+        Setting(
+            "How many augmented views of each image are embedded beside the plain one; each costs a forward.",
+            ge=0,
+            le=99,
+        ),
+    ] = 0
+    augment: Annotated[
+        str,
+        Setting(
+            "What a view is: flip, crop and color, each with a strength or without, as in flip,crop=0.3,color=0.2; "
+            "seed=1 draws others; none is the plain image."
+        ),
+    ] = "flip,crop"
     exif: Annotated[
         Literal["ignore", "apply"], Setting("What is done with a photograph's orientation tag.", option=False)
     ] = "ignore"

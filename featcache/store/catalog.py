@@ -60,7 +60,7 @@ def choose_store(
     stores = find_stores(cache, stat_log)
     if request.store is not None:  # it may be the name of several together
         stores += find_concatenations(cache, stat_log)
-    holding = [store for store in stores if key in store.listings]
+    holding = [store for store in stores if key in store.listings and request.may_mean(store)]
     fitting = [store for store in holding if request.is_met_by(store)]
     if len(fitting) == 1:
         return fitting[0]
@@ -146,7 +146,7 @@ def create_store(
     slug = re.sub(r"[^a-z0-9_.]+", "_", weights_name.lower()).strip("_.")[:40]
     tail = spec.fingerprint()[:FINGERPRINT_DIGITS]
     begun = sorted((cache / "stores").glob(f"*-{tail}"))  # a run was killed there, or repair took its trunk.json out
-    root = begun[0] if begun else cache / "stores" / _folder_name(f"{spec.arch}-{slug}-{spec.layer}-{tail}")
+    root = begun[0] if begun else cache / "stores" / _folder_name(f"{spec.arch}-{slug}-{_part(spec)}-{tail}")
     make_folder(root / "shards")
     with hold_store(root, wait=wait, waiting=waiting):
         if not (root / TRUNK_FILE).exists():
@@ -159,6 +159,11 @@ def create_store(
             f"name another --cache"
         )
     return store
+
+
+def _part(spec: TrunkSpec) -> str:
+    """Return which part of a forward a store holds: its layer and, of views, which one."""
+    return spec.layer if spec.view is None else f"{spec.layer}-view{spec.view.number}"
 
 
 def _folder_name(text: str) -> str:

@@ -27,6 +27,14 @@ class StoreRequest:
     typed: Mapping[str, str] = field(default_factory=dict)  # settings of the trunk that are flags
     stated: Mapping[str, Any] = field(default_factory=dict)  # those that the recipe states, and no flag replaces
 
+    def may_mean(self, store: FeatureStore) -> bool:
+        """Whether a store is one of plain images: one of their views is meant only where it is named outright.
+
+        Args:
+            store: Any of the cache.
+        """
+        return self.store is not None or all(part.trunk.spec.view is None for part in store.parts)
+
     def differences(self, store: FeatureStore) -> dict[str, str]:
         """Return what a store has instead of what is asked for, by setting; empty where it is what is asked for.
 

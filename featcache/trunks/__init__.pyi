@@ -10,6 +10,7 @@ from .downloads import refuse_damaged_file as refuse_damaged_file
 from .engines import ENGINES as ENGINES
 from .engines import EngineChoice as EngineChoice
 from .hardware import BATCH as BATCH
+from .hardware import Compute as Compute
 from .hardware import choose_batch_size as choose_batch_size
 from .hardware import choose_device as choose_device
 from .hardware import require_decoder as require_decoder

@@ -120,7 +120,7 @@ def find_weights(
                 settings = {**settings, "weights": expand_home(typed)}
             section = TrunkSection(**{**settings, **further}, decode=decode)
             source = name_trunk(section, memo, spec.transform)
-            if source.spec(spec.compute) == spec:
+            if source.spec(spec.compute, view=spec.view) == spec:
                 return source
         except FeatcacheError as error:
             refusals.append(error)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from featcache.errors import MachineError
 from featcache.files import FileStat, is_racy, now_ns, read_file_stat, wait_while_racy
-from featcache.media import Decoder, ImageTransform
+from featcache.media import Decoder, ImageTransform, View
 from featcache.recipe import TrunkSection
 from featcache.trunks import weights
 from featcache.trunks.architectures import RANDOM, Architecture, architecture, weights_kind
@@ -17,6 +17,7 @@ from featcache.trunks.downloads import hash_weights_file
 from featcache.trunks.engines import EngineChoice, choose_engine
 from featcache.trunks.hardware import Compute, fast_precision
 from featcache.trunks.spec import TrunkSpec
+from featcache.trunks.views import list_views
 from featcache.trunks.vit_layers import resolve_layers, stored_type, vit_layer_width
 from featcache.trunks.weights_memo import WeightsMemo
 
@@ -244,12 +245,13 @@ class TrunkSource:
         """Return the settings of the section, with what names the weights from any folder."""
         return {**self.section.model_dump(exclude_defaults=True), "weights": self.argument}
 
-    def spec(self, compute: Compute, layer: str | None = None) -> TrunkSpec:
+    def spec(self, compute: Compute, layer: str | None = None, view: View | None = None) -> TrunkSpec:
         """Return the identity of what this trunk makes at a precision.
 
         Args:
             compute: What the forward computes in, "float32" or "bfloat16".
             layer: Which of the layers, which the network need not have (`layer_width` refuses it); None: the first.
+            view: Of each image; None: the plain one.
 
         Raises:
             MachineError: as `sha256`.
@@ -257,11 +259,11 @@ class TrunkSource:
         layer = self.layers[0] if layer is None else layer
         return TrunkSpec(
             arch=self.arch_name, weights_sha256=self.sha256, transform=self.transform, layer=layer,
-            compute=compute, stored=stored_type(self.section.stored, layer),
+            compute=compute, stored=stored_type(self.section.stored, layer), view=view,
         )  # fmt: skip
 
     def specs(self, compute: Compute) -> tuple[TrunkSpec, ...]:
-        """Return the identity of each layer at a precision, in the order of `layers`.
+        """Return the identity of each layer of each view at a precision, in the order of `list_views` and `layers`.
 
         Args:
             compute: What the forward computes in, "float32" or "bfloat16".
@@ -269,10 +271,10 @@ class TrunkSource:
         Raises:
             MachineError: as `sha256`.
         """
-        return tuple(self.spec(compute, layer) for layer in self.layers)
+        return tuple(self.spec(compute, layer, view) for view in list_views(self.section) for layer in self.layers)
 
     def choose(self, held: Sequence[TrunkSpec], device: Callable[[], str]) -> tuple[TrunkSpec, ...]:
-        """Return the spec of each layer, all of one precision.
+        """Return the spec of each layer of each view, all of one precision.
 
         It is as typed; or with "auto" that of a store that fits otherwise, else what the device is fast in.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, get_args
 
-from featcache.media import Decoder, ImageTransform
+from featcache.media import MOST_VIEWS, Decoder, ImageTransform, View
 
 # A bare name is torchvision's; library:name, with the slashes of a hub; package.module:callable.
 ARCH_PATTERN = (
@@ -34,6 +34,7 @@ class TrunkSpec:
     stored: Literal["float32", "float16"] = "float32"
     positions: Literal["own", "interpolated"] = "own"  # position embeddings: the weights', or made of another size's
     config: str = ""  # sha256 of the library's configuration, where the name alone does not say what is computed
+    view: View | None = None  # which augmentation of each image; None: the plain image
 
     @property
     def decoder(self) -> Decoder:
@@ -73,9 +74,11 @@ class TrunkSpec:
         if "decoder" in values:
             transform["decoder"] = values.pop("decoder")
         transform["mean"], transform["std"] = tuple(transform["mean"]), tuple(transform["std"])
-        spec = cls(**{**values, "transform": ImageTransform(**transform)})
-        left_out = _at_default(document, spec.to_json()) or _at_default(
-            values["transform"], spec.to_json()["transform"]
+        view = View(**_checked(values["view"], _VIEW, "view")) if "view" in values else None
+        spec = cls(**{**values, "transform": ImageTransform(**transform), "view": view})
+        parts, canonical = [name for name in ("transform", "view") if name in values], spec.to_json()
+        left_out = _at_default(document, canonical) or ", ".join(
+            filter(None, (_at_default(values[part], canonical[part]) for part in parts))
         )
         if left_out:
             raise ValueError(f"its {left_out} is at the default, where it has to be left out")
@@ -122,6 +125,17 @@ def _three(low: float) -> Callable[[Any], str]:
     return rule
 
 
+def _share(value: Any) -> str:
+    return "" if type(value) in (int, float) and 0 < value <= 1 else "a number above 0 and at most 1"
+
+
+def _whole(least: int, most: int) -> Callable[[Any], str]:
+    """A rule: a whole number from `least` to `most`."""
+    return lambda value: (
+        "" if type(value) is int and least <= value <= most else f"a whole number from {least} to {most}"
+    )
+
+
 # A rule returns "" for a value that this version knows, else what it expected.
 _LARGEST_EDGE = 1 << 14  # pixels
 _TRANSFORM: Mapping[str, tuple[bool, Callable[[Any], str]]] = {
@@ -138,6 +152,13 @@ _TRANSFORM: Mapping[str, tuple[bool, Callable[[Any], str]]] = {
     "exif": (False, _one_of("ignore", "apply")),
     "modes": (False, _one_of("rgb")),
 }
+_VIEW: Mapping[str, tuple[bool, Callable[[Any], str]]] = {
+    "number": (True, _whole(1, MOST_VIEWS)),
+    "seed": (False, _whole(0, 10**18 - 1)),
+    "flip": (False, _share),
+    "crop": (False, _share),
+    "color": (False, _share),
+}
 _SPEC: Mapping[str, tuple[bool, Callable[[Any], str]]] = {
     "arch": (True, _matches(ARCH_PATTERN, "a name of letters, digits, dots, dashes")),
     "weights_sha256": (True, _matches(r"[0-9a-f]{64}", "64 hex digits")),
@@ -148,6 +169,7 @@ _SPEC: Mapping[str, tuple[bool, Callable[[Any], str]]] = {
     "decoder": (False, _one_of(*get_args(Decoder))),
     "compute": (False, _one_of("float32", "bfloat16")),
     "stored": (False, _one_of("float32", "float16")),
+    "view": (False, lambda value: "" if isinstance(value, dict) else "an object"),
 }
 
 

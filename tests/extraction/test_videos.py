@@ -126,6 +126,17 @@ def test_a_frames_embedding_is_that_of_its_png(films, trunk, tmp_path):
     np.testing.assert_array_equal(of_files.x, of_videos.x)
 
 
+def test_views_of_frames_stand_beside_them(films, trunk):
+    """A view that does nothing has the frames' own embeddings, bit by bit; each frame is decoded once for both."""
+    name = fold_of(films, 0)
+    summaries = featcache.extract("train", pipeline=name, settings=SETTINGS, views=1, augment="none", **trunk)
+    assert [(one.rows, one.embedded, one.failed) for one in summaries] == [(32, 28, 0)] * 2
+    plain, view = (
+        featcache.load("train", pipeline=name, cache=trunk["cache"], store=one.store).x for one in summaries
+    )  # fmt: skip
+    np.testing.assert_array_equal(view, plain)
+
+
 def test_a_second_fold_a_stride_a_relabelling_embed_only_what_is_new(films, trunk, monkeypatch):
     """After fold 0, fold 1 embeds the writing of two people alone, fold 2 nothing, and no video is hashed again."""
     folds = [fold_of(films, fold) for fold in range(3)]

@@ -23,4 +23,4 @@ def test_few_images_get_the_probabilities_that_they_get_among_many(made):
 
 def test_a_batch_size_that_was_given_holds(made):
     """Neither few images nor many change a batch size that was given."""
-    assert open_head(made.head, batch_size=3, **made.where).trunk.batch_size == 3
+    assert open_head(made.head, batch_size=3, **made.where).only_trunk.trunk.batch_size == 3

@@ -25,6 +25,7 @@ from featcache.recipe import (
     SelectionSettings,
     TrunkSection,
     TrunkSettings,
+    ViewSettings,
     declared_settings,
     resolve_recipe,
 )
@@ -33,7 +34,7 @@ from featcache.recipe.settings import Setting
 from tests.recipe.write_keywords import KEYWORDS, source, typed_dict
 
 HEAD = declared_settings(HeadSettings)
-TRAINING = declared_settings(DeviceSettings, SelectionSettings)
+TRAINING = declared_settings(DeviceSettings, ViewSettings, SelectionSettings)
 TRUNK = declared_settings(TrunkSettings)
 
 

@@ -12,6 +12,7 @@ from featcache.recipe import (
     HeadSettings,
     SelectionSettings,
     TrunkSettings,
+    ViewSettings,
     declared_settings,
 )
 
@@ -28,7 +29,7 @@ from featcache.recipe.network_object import NetworkName
 
 def source() -> str:
     """Return the text of the module."""
-    head = declared_settings(HeadSettings, DeviceSettings, SelectionSettings)
+    head = declared_settings(HeadSettings, DeviceSettings, ViewSettings, SelectionSettings)
     head.pop("lr")  # the first parameter of fit_head itself; a search always looks for it
     trunk = {name: setting for name, setting in declared_settings(TrunkSettings).items() if setting.declaration.option}
     return HEADER + typed_dict("HeadKeywords", "head", head) + typed_dict("TrunkKeywords", "trunk", trunk)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcache.media import ImageTransform
+from featcache.media import ImageTransform, View
 from featcache.trunks.architectures import architecture
 from featcache.trunks.spec import TrunkSpec
 
@@ -21,6 +21,7 @@ OTHER = {
     "stored": "float16",
     "config": "22" * 32,
     "positions": "interpolated",
+    "view": View(number=1),
 }
 OTHER_TRANSFORM = {
     "resize": 242,
@@ -44,6 +45,15 @@ specs = st.builds(
     layer=st.sampled_from(["cls", "mean", "pooled", "tokens", "grid4", "cls@-2", "mean@-12", "name:layer3.1"]),
     config=st.sampled_from(["", "22" * 32]),
     positions=st.sampled_from(["own", "interpolated"]),
+    view=st.none()
+    | st.builds(
+        View,
+        number=st.integers(1, 99),
+        seed=st.integers(0, 3),
+        flip=st.sampled_from([0.0, 0.5]),
+        crop=st.sampled_from([0.0, 0.08, 1.0]),
+        color=st.sampled_from([0.0, 0.4]),
+    ),
     weights_sha256=st.sampled_from(["00" * 32, "11" * 32]),
     compute=st.sampled_from(["float32", "bfloat16"]),
     stored=st.sampled_from(["float32", "float16"]),
@@ -93,7 +103,17 @@ def test_each_field_alone_changes_the_fingerprint(field):
     """Another value of one field is another store."""
     changed = replace(SPEC, **{field: OTHER[field]})
     assert changed.fingerprint() != SPEC.fingerprint()
-    assert changed.to_json()[field] == OTHER[field]
+    other = OTHER[field]
+    assert changed.to_json()[field] == ({"number": other.number} if isinstance(other, View) else other)
+
+
+@pytest.mark.parametrize("change", [{"number": 2}, {"seed": 1}, {"flip": 0.5}, {"crop": 0.08}, {"color": 0.4}])
+def test_each_field_of_the_view_alone_changes_the_fingerprint(change):
+    """Another number, seed or strength is another store; what is not done to an image is left out."""
+    plain, changed = replace(SPEC, view=View(number=1)), replace(SPEC, view=View(**{"number": 1, **change}))
+    assert changed.fingerprint() != plain.fingerprint()
+    assert changed.to_json()["view"] == {"number": 1, **change}
+    assert {field.name for field in fields(View)} == {"number", "seed", "flip", "crop", "color"}
 
 
 @pytest.mark.parametrize("field", OTHER_TRANSFORM)
@@ -176,3 +196,18 @@ def test_a_transform_of_another_make_is_refused(change):
     document = json.loads(json.dumps(SPEC.to_json()))
     with pytest.raises(ValueError):  # noqa: PT011 (each says something else)
         TrunkSpec.from_json({**document, "transform": {**document["transform"], **change}})
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        [], None, "flip", {}, {"number": 0}, {"number": 100}, {"number": True}, {"number": 1.0}, {"number": "1"},
+        {"seed": 1}, {"number": 1, "seed": 0}, {"number": 1, "seed": -1}, {"number": 1, "seed": 10**18},
+        {"number": 1, "flip": 0}, {"number": 1, "flip": 0.0}, {"number": 1, "flip": True}, {"number": 1, "crop": 1.5},
+        {"number": 1, "color": float("nan")}, {"number": 1, "color": "0.4"}, {"number": 1, "blur": 0.1},
+    ],
+)  # fmt: skip
+def test_a_view_of_another_make_is_refused(view):
+    """So is each MUST on `view`."""
+    with pytest.raises(ValueError):  # noqa: PT011 (each says something else)
+        TrunkSpec.from_json({**json.loads(json.dumps(SPEC.to_json())), "view": view})

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from featcache.features import Features
+from featcache.features import Features, drop_views, stack_views
 from featcache.heads import HeadConfig, LinearHead, Scores, score_split
 from featcache.heads.optimum.check import Check, TriedSetting, compare_with_optimum, refuse_no_time_or_rows
 from featcache.heads.optimum.difference import measure_difference
@@ -39,7 +39,8 @@ def check_and_advise(
     Args:
         head: one of `trained`.
         trained: the heads of one fit.
-        train: the rows that they were trained on.
+        train: the rows that they were trained on. Of a head that drew views, the objective is the mean loss over all
+            views of each image, which is what the draws are of on average.
         val: what is better is better on it; None compares training objectives.
         seconds: the time for all of it; trials are left out where they would not fit, and cut where they take longer.
         training_seconds: what training the heads took, all together.
@@ -55,11 +56,13 @@ def check_and_advise(
     deadline = began + seconds
     cost_of_one = MARGIN * training_seconds / len(trained)  # at least what a head costs: side by side they are cheaper
     share = OPTIMUM_SHARE if cost_of_one < (1 - OPTIMUM_SHARE) * seconds else 1.0
-    with spare_threads(train):
-        objective = Objective(head.config, train, device)
+    rows = stack_views(train) if head.config.views else drop_views(train)  # of the objective: every view of each image
+    measured = replace(head, train=score_split(head.logits, rows)) if head.config.views else head
+    with spare_threads(rows):
+        objective = Objective(head.config, rows, device)
         now = time.perf_counter()
         check = compare_with_optimum(
-            objective, head, train, val, deadline=now + share * (deadline - now), select=select
+            objective, measured, rows, val, deadline=now + share * (deadline - now), select=select
         )  # fmt: skip
         trials = _Trials(head, trained, train, val, device, select, deadline, cost_of_one)
         tried, has_candidates = (_try_on_train if val is None else _try_on_val)(check, objective, trials)

@@ -266,5 +266,6 @@ def _loss_terms(config: HeadConfig) -> tuple[str, ...]:
         "balanced draws": config.sampler != "uniform",
         "label smoothing": config.label_smoothing > 0,
         "logit adjustment": config.logit_adjustment > 0,
+        "views": config.views,
     }
     return tuple(term for term, is_used in terms.items() if is_used)

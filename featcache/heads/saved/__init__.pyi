@@ -25,6 +25,7 @@ from .linear import save_head as save_head
 from .model import FUNCTION as FUNCTION
 from .model import RefusedModelError as RefusedModelError
 from .model import SavedModel as SavedModel
+from .model import drawn_views as drawn_views
 from .model import is_function as is_function
 from .model import refuse_other_trunk as refuse_other_trunk
 from .ranking import Candidate as Candidate

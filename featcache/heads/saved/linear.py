@@ -31,8 +31,7 @@ from featcache.heads.saved.model import ModelKind, refuse_other_trunk
 from featcache.metrics import softmax
 from featcache.store import FeatureStore
 
-DOCUMENT = "head.json"
-TENSORS = "head.safetensors"
+DOCUMENT, TENSORS = "head.json", "head.safetensors"
 _DROPPED = ("exact",)  # settings of earlier heads that say nothing of what a head predicts
 _PACKAGES = ("featcache", "torch", "numpy")
 
@@ -231,9 +230,7 @@ def _head(config: HeadConfig, document: HeadDocument, tensors: Tensors) -> Train
     on_val, widths = scores_from_document(document.val), read_widths(document.sources["train"])
     if config.is_linear:
         weight, bias = tensors.take("weight", np.float32, 2), tensors.take("bias", np.float32, 1)
-        return LinearHead(
-            config, weight, bias, document.steps, (), on_train, on_val, document.best_epoch, widths
-        )  # fmt: skip
+        return LinearHead(config, weight, bias, document.steps, (), on_train, on_val, document.best_epoch, widths)
     if document.width is None:
         raise ValueError(f"width is missing, the width of an embedding that a head of kind {config.head} takes")
     return ModuleHead(

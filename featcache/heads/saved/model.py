@@ -146,6 +146,16 @@ def is_function(kind: str) -> bool:
     return kind.partition(":")[0] == FUNCTION
 
 
+def drawn_views(model: SavedModel) -> tuple[str, int]:
+    """Return which set of views a model was trained on, in the words of `--augment`, and how many; ("", 0) for none.
+
+    Args:
+        model: Any.
+    """
+    source = model.sources.get("train", {})
+    return source.get("augment", ""), len(list(filter(None, source.get("views", "").split(","))))
+
+
 def refuse_other_trunk(model: SavedModel, trunk: str) -> None:
     """Raise a CacheError unless a trunk is the one that a model was trained on.
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from featcache.errors import UsageError
-from featcache.features import Features, Streamed
+from featcache.features import Features, Streamed, stack_views
 from featcache.heads import HeadConfig
 from featcache.heads.training.cuda_graph import Recorder, find_recorder
-from featcache.heads.training.samplers import prefetched, sampled
+from featcache.heads.training.samplers import draw_views, prefetched, sampled
 from featcache.heads.training.stack import EpochChunk, LabelledBlocks
 from featcache.machine import core_quota
 
@@ -43,13 +43,15 @@ class RowSource(Protocol):
 
 
 class RowsInMemory:
-    """Rows that lie on the device."""
+    """Rows that lie on the device; of images with views, the rows of all views, one view behind the other."""
 
     def __init__(self, features: Features, device: str) -> None:
+        self.views = 1 if features.views is None else len(features.views)
+        x = stack_views(features).x
         with warnings.catch_warnings():
             # A memory-mapped store is read-only, and torch has no such tensors. Nothing here writes to x or y.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            self.x = torch.from_numpy(np.ascontiguousarray(features.x, dtype=np.float32)).to(device)
+            self.x = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)).to(device)
             self.labels = torch.from_numpy(np.ascontiguousarray(features.y, dtype=np.int64))  # y on the host
         self.y = self.labels.to(device)
         self.dim = self.x.shape[1]
@@ -57,16 +59,21 @@ class RowsInMemory:
 
     def epochs(self, config: HeadConfig) -> Iterator[EpochIterator]:
         """Yield each epoch as one chunk, its rows from all over memory."""
-        order, y = torch.empty_like(self.y), torch.empty_like(self.y)
-        draws = sampled(self.labels, config)
+        order, rows, y = torch.empty_like(self.y), torch.empty_like(self.y), torch.empty_like(self.y)
+        draws = draw_views(sampled(self.labels, config), self.views, config.seed)
         for drawn in draws if self.recorder is None else prefetched(draws):
-            order = drawn.to(self.y.device) if self.recorder is None else order.copy_(drawn)
+            if self.recorder is None:
+                order, rows = drawn.images.to(self.y.device), drawn.rows.to(self.y.device)
+            else:
+                order.copy_(drawn.images)
+                rows.copy_(drawn.rows)
             torch.index_select(self.y, 0, order, out=y)  # once an epoch: the steps take slices
-            yield partial(iter, [EpochChunk(self.x, order, y)])
+            yield partial(iter, [EpochChunk(self.x, rows, y)])
 
     def blocks(self) -> LabelledBlocks:
-        """Yield all rows, in the order of the listing."""
-        yield self.x, self.y
+        """Yield all rows, in the order of the listing, view by view."""
+        for start in range(0, len(self.x), len(self.y)):
+            yield self.x[start : start + len(self.y)], self.y
 
 
 class RowsOnDisk:

@@ -40,4 +40,5 @@ def normalize_rows(split: Split, normalize: str) -> Split:
         return split
     if isinstance(split, Streamed):
         return _UnitStreamed(**{field.name: getattr(split, field.name) for field in fields(split)})
-    return replace(split, x=unit_rows(split.x, split.widths))
+    views = None if split.views is None else np.stack([unit_rows(view, split.widths) for view in split.views])
+    return replace(split, x=unit_rows(split.x, split.widths), views=views)

@@ -2,11 +2,21 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from featcache.heads import HeadConfig
+
+Draw = TypeVar("Draw")
+
+
+class DrawnRows(NamedTuple):
+    """What an epoch draws, in the order of its steps."""
+
+    images: Tensor  # (rows,) int64, which image each row is of: its place among the labels
+    rows: Tensor  # (rows,) int64, where the embedding of the view that was drawn stands
 
 
 def shuffled(rows: int, epochs: int, seed: int) -> Iterator[Tensor]:
@@ -44,7 +54,25 @@ def sampled(y: Tensor, config: HeadConfig) -> Iterator[Tensor]:
     return shuffled(len(y), config.epochs, config.seed)
 
 
-def prefetched(draws: Iterator[Tensor]) -> Iterator[Tensor]:
+def draw_views(orders: Iterator[Tensor], views: int, seed: int) -> Iterator[DrawnRows]:
+    """Yield what each epoch draws, with one of the views of each image, every one equally likely.
+
+    The views have random numbers of their own: the images come in the order that they come in without views.
+
+    Args:
+        orders: which images each epoch draws, (rows,) int64, all of the same length.
+        views: how many there are of each image; row `view * rows + image` has the embedding of one.
+        seed: of the random numbers.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for order in orders:
+        if views == 1:
+            yield DrawnRows(order, order)
+        else:
+            yield DrawnRows(order, torch.randint(views, order.shape, generator=generator) * len(order) + order)
+
+
+def prefetched(draws: Iterator[Draw]) -> Iterator[Draw]:
     """Yield the same draws, each made by a thread while the epoch before it trains, so that a GPU need not wait."""
     with ThreadPoolExecutor(1) as thread:
         upcoming = thread.submit(next, draws, None)

@@ -34,10 +34,12 @@ def compute_statistics(train: Features | Streamed, configs: Sequence[HeadConfig]
     as constant is scikit-learn's StandardScaler's: a variance that is within the rounding of such sums.
 
     Args:
-        train: the training rows.
+        train: the training rows; of rows with views, mean and deviation are those of all views.
         configs: the heads that are trained on them.
     """
     counts, rows = np.bincount(train.y, minlength=len(train.classes)), len(train.y)
+    if not isinstance(train, Streamed) and train.views is not None:
+        rows *= len(train.views)
     mean, residual, square = (np.zeros(embedding_dim(train)) for _ in range(3))
     if not any(config.standardize for config in configs):
         return FeatureStatistics(counts, mean, np.ones_like(mean))
@@ -64,7 +66,10 @@ def embedding_dim(features: Features | Streamed) -> int:
 
 def _blocks(train: Features | Streamed) -> Iterator[npt.NDArray[np.float32]]:
     """Yield all rows once, a bounded number at a time."""
-    windows = (x for x, _ in train.blocks()) if isinstance(train, Streamed) else iter([train.x])
+    if isinstance(train, Streamed):
+        windows: Iterator[npt.NDArray[np.float32]] = (x for x, _ in train.blocks())
+    else:
+        windows = iter([train.x] if train.views is None else train.views)
     for x in windows:
         for start in range(0, len(x), BLOCK_ROWS):
             yield x[start : start + BLOCK_ROWS]

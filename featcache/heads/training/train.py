@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from featcache.errors import UsageError
-from featcache.features import Features, Streamed
+from featcache.features import Features, Streamed, drop_views
 from featcache.heads import EpochRow, HeadConfig, Scores, score_blocks, score_split
 from featcache.heads.modules import TrainedHead
 from featcache.heads.training.batches import EpochIterator, RowSource, make_row_source, spare_core_for_readers
@@ -23,6 +23,8 @@ from featcache.heads.training.stack import HeadStack, TrainingPlan
 from featcache.heads.training.standardization import FeatureStatistics, compute_statistics, embedding_dim
 from featcache.heads.training.stopping import HeadProgress
 from featcache.heads.training.torch_stack import TorchStack
+
+_RowsKey = tuple[str, bool]  # of a head: how its rows are scaled, and whether they are views
 
 # Gets the epoch and every head's scores on val so far, and returns the heads (by index) that are to stop.
 EpochCallback = Callable[[int, Sequence[Scores | None]], Collection[int]]
@@ -48,10 +50,11 @@ def train_heads(
     0.03; at 0.3 there is no bound.
 
     Args:
-        train: the rows to learn from; held in memory, on the device where there is one, or read from disk.
+        train: the rows to learn from; held in memory, on the device where there is one, or read from disk. A head whose
+            config has `views` draws one of the views of each image, the others learn from the plain images.
         val: scored after every epoch; it decides what patience and a plateau ask for, and changes no other weight.
-        configs: heads that agree in head, batch_size, epochs, seed, sampler, standardize and normalize see the same
-            batches and are trained in one pass; the others in passes of their own.
+        configs: heads that agree in head, batch_size, epochs, seed, sampler, standardize, normalize and views see the
+            same batches and are trained in one pass; the others in passes of their own.
         select: the metric that patience goes by: macro_recall, accuracy or loss.
         device: where torch computes.
         progress: called after every epoch with (epochs done, epochs), over all passes.
@@ -84,13 +87,14 @@ def train_heads(
 
     heads: dict[int, TrainedHead] = {}
     with torch.inference_mode(), spare_core_for_readers(train):
-        trainings: dict[str, _Training] = {}
-        for normalize in dict.fromkeys(config.normalize for config in configs):
-            rows = normalize_rows(train, normalize)
-            trainings[normalize] = _Training(
+        trainings: dict[_RowsKey, _Training] = {}
+        for key in dict.fromkeys(map(_rows_key, configs)):
+            normalize, with_views = key
+            rows = normalize_rows(train if with_views or isinstance(train, Streamed) else drop_views(train), normalize)
+            trainings[key] = _Training(
                 train=make_row_source(rows, device),
                 val=None if val is None else make_row_source(normalize_rows(val, normalize), device),
-                statistics=compute_statistics(rows, [config for config in configs if config.normalize == normalize]),
+                statistics=compute_statistics(rows, [config for config in configs if _rows_key(config) == key]),
                 select=select,
                 end_epoch=end_epoch,
                 scores_every_epoch=watch is not None,
@@ -100,6 +104,10 @@ def train_heads(
         for group in side_by_side:
             heads |= _train_group(trainings, configs, group, watch)
         return [_with_final_scores(heads[index], train, val) for index in range(len(configs))]
+
+
+def _rows_key(config: HeadConfig) -> _RowsKey:
+    return config.normalize, config.views
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -116,13 +124,13 @@ class _Training:
 
 
 def _train_group(
-    trainings: Mapping[str, _Training], configs: Sequence[HeadConfig], group: Sequence[Sequence[int]],
+    trainings: Mapping[_RowsKey, _Training], configs: Sequence[HeadConfig], group: Sequence[Sequence[int]],
     watch: EpochCallback | None,
 ) -> dict[int, TrainedHead]:  # fmt: skip
     """Train a group of passes side by side, given by the indices of their heads; return the heads by index.
 
     Args:
-        trainings: by the heads' setting `normalize`.
+        trainings: by what says which rows the heads learn from.
         configs: of all heads.
         group: the heads of each pass, by their indices.
         watch: as in `train_heads`.
@@ -130,7 +138,7 @@ def _train_group(
     with ExitStack() as exits:
         passes = [
             exits.enter_context(
-                closing(_train_pass(trainings[configs[indices[0]].normalize], [configs[index] for index in indices]))
+                closing(_train_pass(trainings[_rows_key(configs[indices[0]])], [configs[index] for index in indices]))
             )
             for indices in group
         ]
@@ -264,6 +272,8 @@ def _refuse_misfits(train: Features | Streamed, val: Features | None, configs: S
         raise UsageError("no heads to train: expected at least one learning rate.")
     if not len(train.y):
         raise UsageError("the training split has 0 rows, expected at least one.")
+    if any(config.views for config in configs) and (isinstance(train, Streamed) or train.views is None):
+        raise UsageError("a head is to be trained on views, and the training split has none.")
     if val is None:
         if any(config.patience for config in configs):
             raise UsageError("patience waits for a better score on val, and there is no val split; leave it out.")

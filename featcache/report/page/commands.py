@@ -14,7 +14,7 @@ from featcache.extraction import MAX_BAD
 from featcache.files import expand_home
 from featcache.heads import HeadConfig
 from featcache.heads.classifiers import value_as_typed
-from featcache.heads.saved import SavedModel, is_function
+from featcache.heads.saved import SavedModel, drawn_views, is_function
 from featcache.listing import order_splits, resolve_source
 from featcache.recipe import DriveActData, HeadSection, absolute_pipeline
 from featcache.report.page.trunk_flags import Flag, TrunkFlags, extracts_of_trunks, name_features
@@ -43,9 +43,13 @@ def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadCon
     if isinstance(recipe.data, DriveActData) and not os.path.isabs(recipe.data.annotations or "/"):
         yield f"# run these in {_quoted(str(Path.cwd()))}: the recipe names its annotations from there"
     named = name_features(head_on_split, trunks)
+    augment, views = drawn_views(head)
+    set_of_views: list[Flag] = [("--augment", augment)] if views else []
+    of_trunks = extracts_of_trunks(trunks)
+    of_trunks = [[*flags, ("--views", views), *set_of_views] if views else flags for flags in of_trunks]
     early, late = _extracts(head_on_split)
     for flags in early:
-        yield from (command_line("extract", where, flags, of_trunk) for of_trunk in extracts_of_trunks(trunks))
+        yield from (command_line("extract", where, flags, of_trunk) for of_trunk in of_trunks)
     if is_function(head.kind):
         yield "# the head is a function of Python, which no command makes"
     elif head.command == "fit":
@@ -57,9 +61,9 @@ def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadCon
         chosen_by = head_on_split.run.selected_by.removesuffix(" on val").replace(" ", "_")
         select: list[Flag] = [("--select", chosen_by)] if chosen_by not in ("", recipe.head.select) else []
         check: list[Flag] = [("--no-check", "")] if head_on_split.choice.check is None else []
-        yield command_line("fit-head", where, named, head_flags(configs, recipe.head), select, check)
+        yield command_line("fit-head", where, named, head_flags(configs, recipe.head), set_of_views, select, check)
     for flags in late:
-        yield from (command_line("extract", where, flags, of_trunk) for of_trunk in extracts_of_trunks(trunks))
+        yield from (command_line("extract", where, flags, of_trunk) for of_trunk in of_trunks)
     if not head.command:
         yield f'# featcache.save_report("report.html", {head.name}, …) wrote this page'
         return
@@ -67,6 +71,7 @@ def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadCon
     options += [("--by", "clip")] if by == "clip" else []
     options += [("--clip-rule", clips.rule)] if clips is not None and clips.rule != CLIP_RULES[0] else []
     options += [("--allow-shared-subjects", "")] if head_on_split.shared_subjects_allowed else []
+    options += [("--test-views", ""), ("--augment", head_on_split.augment)] if head_on_split.test_views else []
     yield command_line(f"report {_quoted(head.name)}", where, named, options, [("--html", "report.html")])
 
 

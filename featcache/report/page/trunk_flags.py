@@ -94,7 +94,11 @@ def name_features(head_on_split: HeadOnSplit, trunks: Sequence[TrunkFlags]) -> l
         trunks: Of each store of its features, in the order of their columns.
     """
     request, parts = head_on_split.request, head_on_split.store.parts
-    stores = [store for store in find_stores(request.folder, request.stat_log) if request.keys_of(store)]
+    stores = [
+        store
+        for store in find_stores(request.folder, request.stat_log)
+        if request.keys_of(store) and store.trunk.spec.view is None
+    ]
     if len(parts) == 1:
         told_apart = flags_that_name(parts[0], stores)
         return [*trunks[0].chosen, *(flag for flag in told_apart if flag[0] in ("--arch", "--layer"))]

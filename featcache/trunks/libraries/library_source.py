@@ -7,13 +7,22 @@ from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from featcache.errors import MachineError, UsageError
 from featcache.files import expand_home
-from featcache.media import ImageTransform
+from featcache.media import ImageTransform, View
 from featcache.recipe import is_network_object
-from featcache.trunks import DECODERS, RANDOM, EngineChoice, TrunkSource, TrunkSpec, hash_tensors, resolve_layers
+from featcache.trunks import (
+    DECODERS,
+    RANDOM,
+    Compute,
+    EngineChoice,
+    TrunkSource,
+    TrunkSpec,
+    hash_tensors,
+    resolve_layers,
+)
 from featcache.trunks.libraries.facts import PACKAGES, NetworkFacts, describe_source, describe_versions, library_version
 from featcache.trunks.libraries.layers import AUTO, check_layer
 from featcache.trunks.libraries.registry import library_of, name_in_specs, split_arch
@@ -53,10 +62,8 @@ class LibrarySource(TrunkSource):
     @property
     def label(self) -> str:
         """The weights as a person names them; of a file, its name without the folder."""
-        if self.kind != "file":
-            return self.weights
-        name = Path(self.weights).name
-        return f"./{name}" if name == RANDOM else name
+        name = Path(self.weights).name if self.kind == "file" else self.weights
+        return f"./{name}" if self.kind == "file" and name == RANDOM else name
 
     @property
     def argument(self) -> str:
@@ -187,17 +194,18 @@ class LibrarySource(TrunkSource):
         """Of the tensors."""
         return self.facts.sha256
 
-    def spec(self, compute: Literal["float32", "bfloat16"], layer: str | None = None) -> TrunkSpec:
+    def spec(self, compute: Compute, layer: str | None = None, view: View | None = None) -> TrunkSpec:
         """Return the identity of what this trunk makes at a precision, as `TrunkSource.spec`.
 
         Args:
             compute: What the forward computes in, "float32" or "bfloat16".
             layer: Which of the layers; None: the first.
+            view: Of each image; None: the plain one.
 
         Raises:
             FeatcacheError: as `loaded`.
         """
-        spec = super().spec(compute, layer)
+        spec = super().spec(compute, layer, view)
         return replace(spec, config=self.facts.config, positions=self.facts.positions)
 
     def choose(self, held: Sequence[TrunkSpec], device: Callable[[], str]) -> tuple[TrunkSpec, ...]:

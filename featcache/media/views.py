@@ -1,0 +1,210 @@
+"""Views: seeded augmentations of an image, as torchvision's transforms v2 has them, that depend on nothing else.
+
+What happens to an image is drawn from the view's seed and number and the digest of the image's file: not from the
+order of the files, the split, the machine, or the version of any library. The steps are torchvision's on Pillow's
+images, bit by bit, in the order of its presets: RandomResizedCrop, RandomHorizontalFlip, ColorJitter.
+"""
+
+import hashlib
+import math
+import re
+from dataclasses import dataclass, fields
+from decimal import Decimal
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from featcache.errors import UsageError
+from featcache.media.transform import ImageTransform
+
+DEFAULT_STRENGTHS = {"flip": 0.5, "crop": 0.08, "color": 0.4}
+MOST_VIEWS = 99
+_RATIO = (3 / 4, 4 / 3)  # width to height of a crop, RandomResizedCrop's
+_LOG_4_3 = Decimal("0.28768207245178092744")
+_TRIES = 10  # at a crop that lies within the image, RandomResizedCrop's
+_HUE_SHARE = 4  # the hue moves by a quarter of the strength, in turns of the colour wheel
+_EXPECTED = "none, or flip, crop and color separated by commas, each with or without a strength, as flip,crop=0.3"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One of the views of every image. Without flip, crop and color it is the plain image."""
+
+    number: int  # from 1; other views are drawn independently
+    seed: int = 0
+    flip: float = 0.0  # the probability of a horizontal flip
+    crop: float = 0.0  # the smallest share of the image's area that a random crop has; 0: the trunk's own crop
+    color: float = 0.0  # how far brightness, contrast and saturation may move from 1; the hue moves a quarter of it
+
+    @property
+    def augment(self) -> str:
+        """What is done, in the words of `--augment`; the views of one set have it in common."""
+        words = [
+            name if getattr(self, name) == usual else f"{name}={getattr(self, name):.15g}"
+            for name, usual in DEFAULT_STRENGTHS.items()
+            if getattr(self, name)
+        ]
+        return ",".join([*(words or ["none"]), *([f"seed={self.seed}"] if self.seed else [])])
+
+    def __str__(self) -> str:
+        """Return which view of which set it is, in words."""
+        return f"view {self.number} of {self.augment}"
+
+
+def make_views(augment: str, count: int) -> tuple[View, ...]:
+    """Return views 1 to `count` of a set.
+
+    Args:
+        augment: "none", or flip, crop and color with commas between them, each with or without a strength:
+            "flip,crop=0.3,color"; and "seed=1" for another draw.
+        count: How many.
+
+    Raises:
+        UsageError: a word that is none of these, twice the same, or a strength out of its range.
+    """
+    values: dict[str, float] = {}
+    for word in augment.replace(" ", "").split(","):
+        name, equals, text = word.partition("=")
+        if word == "none":
+            continue
+        if name not in (*DEFAULT_STRENGTHS, "seed") or name in values or bool(equals) != bool(text):
+            raise _refusal(augment, word)
+        values[name] = _strength(augment, name, text)
+    if "none" in augment and values.keys() - {"seed"}:
+        raise _refusal(augment, "none")
+    seed = int(values.pop("seed", 0))
+    return tuple(View(number=number, seed=seed, **values) for number in range(1, count + 1))
+
+
+def _strength(augment: str, name: str, text: str) -> float:
+    """Return the strength that a word of `--augment` has, its usual one where none is typed."""
+    if name == "seed":
+        if re.fullmatch(r"0|[1-9][0-9]{0,17}", text):
+            return int(text)
+        raise _refusal(augment, f"seed={text}")
+    if not text:
+        return DEFAULT_STRENGTHS[name]
+    try:
+        value = float(text)
+    except ValueError:
+        raise _refusal(augment, f"{name}={text}") from None
+    if not 0 < value <= 1:
+        raise UsageError(f"--augment {augment}: found {name}={text}, expected a strength above 0 and at most 1")
+    return value
+
+
+def _refusal(augment: str, word: str) -> UsageError:
+    return UsageError(f"--augment {augment}: found {word!r}, expected {_EXPECTED}").correct("--augment", "flip,crop")
+
+
+def augment_image(image: Image.Image, view: View, transform: ImageTransform, digest: bytes) -> Image.Image:
+    """Return a view of an image: its crop resized to the trunk's input, or the image itself; then flip and colours.
+
+    Args:
+        image: RGB. Where the view crops, the whole decoded image; else what the trunk's own crop gave.
+        view: What is done.
+        transform: Has the size of the trunk's input, and the interpolation.
+        digest: Of the image's file, 32 bytes.
+    """
+    if view.crop:
+        left, top, width, height = draw_crop(view, image.size, digest)
+        size = transform.input_size[::-1]
+        method = Image.Resampling[transform.interpolation.upper()]
+        image = image.crop((left, top, left + width, top + height)).resize(size, method)
+    if draw_flip(view, digest):
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    for name, factor in draw_colors(view, digest):
+        image = _ADJUST[name](image, factor)
+    return image
+
+
+class _Draws:
+    """Numbers that follow from a view's seed and number, an image's digest, and what they are drawn for."""
+
+    def __init__(self, view: View, digest: bytes, purpose: str) -> None:
+        self._start = f"featcache view 1\0{view.seed}\0{view.number}\0{purpose}\0".encode() + digest
+        self._count = 0
+
+    def between(self, low: float, high: float) -> float:
+        """Return the next number, evenly distributed over low … high."""
+        self._count += 1
+        block = hashlib.sha256(self._start + self._count.to_bytes(4, "big")).digest()
+        return low + (high - low) * ((int.from_bytes(block[:8], "big") >> 11) / 2**53)
+
+    def below(self, count: int) -> int:
+        """Return the next whole number, from 0 to count - 1."""
+        return min(int(self.between(0, count)), count - 1)
+
+
+def draw_crop(view: View, size: tuple[int, int], digest: bytes) -> tuple[int, int, int, int]:
+    """Return (left, top, width, height) of a view's crop, pixels, as torchvision's RandomResizedCrop draws it.
+
+    Args:
+        view: Whose `crop` is the smallest share of the area.
+        size: (width, height) of the image, pixels.
+        digest: Of the image's file, 32 bytes.
+    """
+    draws, (width, height) = _Draws(view, digest, "crop"), size
+    for _ in range(_TRIES):
+        area = width * height * draws.between(view.crop, 1.0)
+        # Decimal rounds exp correctly everywhere, which C's libraries need not.
+        ratio = float((Decimal(draws.between(-1.0, 1.0)) * _LOG_4_3).exp())
+        across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < across <= width and 0 < down <= height:
+            top = draws.below(height - down + 1)
+            return draws.below(width - across + 1), top, across, down
+    return _centre_crop(width, height)
+
+
+def _centre_crop(width: int, height: int) -> tuple[int, int, int, int]:
+    """Return the largest crop in the middle whose ratio is permitted: of images too long for any other."""
+    narrowest, widest = _RATIO
+    if width / height < narrowest:
+        across, down = width, round(width / narrowest)
+    elif width / height > widest:
+        across, down = round(height * widest), height
+    else:
+        across, down = width, height
+    return (width - across) // 2, (height - down) // 2, across, down
+
+
+def draw_flip(view: View, digest: bytes) -> bool:
+    """Return whether a view shows an image mirrored.
+
+    Args:
+        view: Whose `flip` is the probability.
+        digest: Of the image's file, 32 bytes.
+    """
+    return view.flip > 0 and _Draws(view, digest, "flip").between(0, 1) < view.flip
+
+
+def draw_colors(view: View, digest: bytes) -> list[tuple[str, float]]:
+    """Return what is done to the colours in which order, as torchvision's ColorJitter draws it: (name, factor) each.
+
+    Args:
+        view: Whose `color` is the strength.
+        digest: Of the image's file, 32 bytes.
+    """
+    if not view.color:
+        return []
+    draws, strength = _Draws(view, digest, "color"), view.color
+    factors = {name: draws.between(1 - strength, 1 + strength) for name in ("brightness", "contrast", "saturation")}
+    factors["hue"] = draws.between(-strength / _HUE_SHARE, strength / _HUE_SHARE)
+    places = {name: draws.between(0, 1) for name in factors}
+    return sorted(factors.items(), key=lambda item: places[item[0]])
+
+
+def _turn_hue(image: Image.Image, factor: float) -> Image.Image:
+    """Return an image with its hue turned by so many turns, in 8 bits, as torchvision's adjust_hue does."""
+    hue, saturation, value = image.convert("HSV").split()
+    turned = np.asarray(hue) + np.int32(factor * 255).astype(np.uint8)  # uint8: it goes round
+    return Image.merge("HSV", (Image.fromarray(turned), saturation, value)).convert("RGB")
+
+
+_ADJUST = {
+    "brightness": lambda image, factor: ImageEnhance.Brightness(image).enhance(factor),
+    "contrast": lambda image, factor: ImageEnhance.Contrast(image).enhance(factor),
+    "saturation": lambda image, factor: ImageEnhance.Color(image).enhance(factor),
+    "hue": _turn_hue,
+}
+VIEW_FIELDS = tuple(field.name for field in fields(View))
