@@ -100,7 +100,8 @@ def fit_head(
 ) -> Fit:
     """Train a head for each learning rate, or each point of a grid, on the cached train split; choose on val.
 
-    `head` says which: "linear" (one layer), or "mlp" with `hidden`, `activation`, `dropout` and `batch_norm`.
+    `head` says which: "linear" (one layer), "mlp", "attention" (over an image's tokens) or "temporal" (over a clip's
+    frames); docs/guides/heads.md has the settings of each.
 
     Args:
         lr: The learning rate, or several; None: as the recipe has it, and where it has none a small grid: see
@@ -159,14 +160,10 @@ def fit_head(
     device = choose_training_device(device, exact=section.exact)
     begun = time.monotonic()
     trained = train_heads(
-        splits.train,
-        splits.val,
-        configs,
-        select=section.select,
-        device=device,
+        splits.train, splits.val, configs, select=section.select, device=device,
         progress=lambda done, epochs: progress("training", done, epochs),
         on_compile=lambda: progress(COMPILING, 0, section.epochs),
-    )
+    )  # fmt: skip
     seconds = time.monotonic() - begun
     return keep_heads(
         splits,
