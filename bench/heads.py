@@ -217,7 +217,7 @@ def plain_ceiling(x: torch.Tensor, config: HeadConfig) -> None:
 
 def by_torchs_operations(train: Features, config: HeadConfig) -> None:
     """A training on the CPU by the operations that a GPU takes; two threads would wait for each other."""
-    by_torch = patch("featcache.heads.training.train.choose_stack", lambda _device: TorchStack)
+    by_torch = patch("featcache.heads.training.train.choose_stack", lambda *_, **__: TorchStack)
     with by_torch, one_thread(where=True):
         train_heads(train, None, [config])
 

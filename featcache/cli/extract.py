@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featcache.cli.app import command, refuse_unused
+from featcache.cli.label_issues import list_label_issues
 from featcache.cli.next_command import say_next, say_next_after_extract
 from featcache.cli.options import Arch, Folds, Json, Layer, Precision, Store, Weights, WithFolder, options_of_folds
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
-from featcache.errors import name_fold_in_errors
-from featcache.recipe import DataOptions, TrunkKeywords
+from featcache.errors import UsageError, name_fold_in_errors
+from featcache.recipe import DataOptions, StoreOptions, TrunkKeywords
 
 if TYPE_CHECKING:
     from featcache.extraction import Progress, Summary
@@ -28,6 +29,14 @@ def data_set(
         float | None,
         typer.Option("--near", help="Also list images of two splits whose cosine is this or more, such as 0.98."),
     ] = None,
+    label_issues: Annotated[
+        bool,
+        typer.Option(
+            "--label-issues",
+            help="Instead, list the images of train and val whose label is probably wrong, by heads that have not seen "
+            "them; needs extract, and cleanlab.",
+        ),
+    ] = False,
     options: Annotated[DataOptions, WithFolder()],
     store: Store = None,
     arch: Arch = None,
@@ -36,7 +45,15 @@ def data_set(
     precision: Precision = None,
     csv: Annotated[
         Path | None,
-        typer.Option("--csv", help="Write the counts per class and split as a table; with --near, the pairs."),
+        typer.Option(
+            "--csv",
+            help="Write the counts per class and split as a table; with --near, the pairs; with "
+            "--label-issues, the images.",
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", help="With --label-issues, write a page (.html) with the images and both labels."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -51,6 +68,16 @@ def data_set(
         save_summary_csv,
     )
 
+    if label_issues:
+        refuse_unused(("split", "near"), "with --label-issues")
+        chosen: StoreOptions = {
+            **options, "store": store, "arch": arch, "layer": layer, "weights": weights, "precision": precision,
+            "features": None,
+        }  # fmt: skip
+        list_label_issues(chosen, csv=csv, html=html, as_json=as_json)
+        return
+    if html is not None:
+        raise UsageError("--html belongs to --label-issues").correct("--html", None)
     if near is None:
         refuse_unused(
             ("store", "arch", "layer", "weights", "precision"), "without --near: the data set is counted, not a store"

@@ -2,11 +2,13 @@
 
 import functools
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from featcache.cli.app import command, refuse_unused
+from featcache.cli.cross_validation import run_cross_validation
 from featcache.cli.next_command import say_next_after_fit_head
 from featcache.cli.options import (
     HEAD,
@@ -22,7 +24,7 @@ from featcache.cli.options import (
     options_of_folds,
 )
 from featcache.cli.output import echo, echo_json, echo_parts, echo_stderr, open_console, relative_path
-from featcache.errors import name_fold_in_errors
+from featcache.errors import UsageError, name_fold_in_errors
 from featcache.recipe import HeadKeywords, StoreOptions
 
 if TYPE_CHECKING:
@@ -51,6 +53,22 @@ def fit_head(
     ] = None,
     no_check: NoCheck = False,
     head_name: HeadName = None,
+    cross_validate: Annotated[
+        int | None,
+        typer.Option(
+            "--cross-validate",
+            help="Instead of keeping heads, divide the rows of train and val into so many folds, by subject, clip or "
+            "image, and predict each fold by heads that were trained on the others.  [from 2 to 100]",
+        ),
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            "--predictions",
+            help="With --cross-validate, write one row an image (.csv or .parquet): fold, path, truth, prediction, "
+            "clip, subject, probabilities.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Stage two: train linear heads on the cached embeddings, and hold the best against the convex optimum.
@@ -60,6 +78,15 @@ def fit_head(
     from featcache.heads import fit_head
     from featcache.report import ProgressBar
 
+    if cross_validate is not None:
+        refuse_unused(["folds", "check_seconds", "no_check", "from_disk", "head_name"], "with --cross-validate")
+        run_cross_validation(
+            cross_validate, lr, grid, settings, options, device=device, predictions=predictions, as_json=as_json
+        )
+        return
+    if predictions is not None:
+        error = UsageError("--predictions belongs to --cross-validate; of a head, `featcache report` writes them")
+        raise error.correct("--predictions", None)
     if no_check:
         refuse_unused(["check_seconds"], "with --no-check")
     fits: list[tuple[int | None, Fit]] = []

@@ -73,6 +73,11 @@ class DatasetRequest:
         return self._resolved[0]
 
     @property
+    def recipe_of_trunk(self) -> Recipe:
+        """The recipe, for what it says of the trunk: where no data set is named, the standard recipe."""
+        return self.recipe if self.is_named else recognize_recipe(self.pipeline, self.data, self.name)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know of how the data set is divided into splits, as sentences."""
         return (note,) if (note := self._resolved[1]) else ()

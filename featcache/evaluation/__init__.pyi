@@ -2,6 +2,8 @@ from .comparison import ComparedHead as ComparedHead
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
 from .conformal import ConformalSets as ConformalSets
+from .cross_validation import CrossValidation as CrossValidation
+from .cross_validation import cross_validate as cross_validate
 from .evaluate_head import HeadOnSplit as HeadOnSplit
 from .evaluate_head import evaluate as evaluate
 from .evaluate_head import predict_on_split as predict_on_split
@@ -13,6 +15,9 @@ from .folds import evaluate_folds as evaluate_folds
 from .folds import predict_folds as predict_folds
 from .folds import predict_on_folds as predict_on_folds
 from .json_parts import is_too_few as is_too_few
+from .label_issues import LabelIssue as LabelIssue
+from .label_issues import LabelIssues as LabelIssues
+from .label_issues import find_label_issues as find_label_issues
 from .options import UNITS as UNITS
 from .options import EvaluationOptions as EvaluationOptions
 from .options import SplitOptions as SplitOptions

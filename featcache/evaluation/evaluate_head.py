@@ -8,11 +8,12 @@ from featcache.dataset import DatasetRequest
 from featcache.errors import UsageError
 from featcache.evaluation.checks import notes_on, refuse_unfit
 from featcache.evaluation.conformal import ConformalSets, make_sets, refuse_level, refuse_sets
-from featcache.evaluation.evaluation import Evaluation, TemperatureEffect, evaluate_predictions
+from featcache.evaluation.evaluation import Evaluation, TemperatureEffect
 from featcache.evaluation.model_predictions import group_images
 from featcache.evaluation.options import UNITS, EvaluationOptions, separate_options
 from featcache.evaluation.predictions import CLIP_RULES, SplitPredictions
 from featcache.evaluation.resolve_head import load_head, resolve_head
+from featcache.evaluation.row_evaluation import calibrate_predictions, evaluate_rows
 from featcache.evaluation.view_predictions import ImagePredictor
 from featcache.features import Features, changes_since_extract, read_features
 from featcache.heads.classifiers import HeadFunction
@@ -23,7 +24,6 @@ from featcache.heads.saved import (
     SavedTemperature,
     read_temperature,
 )
-from featcache.metrics import Calibration, bootstrap_intervals, calibration, risk_coverage
 from featcache.store import FeatureStore
 from featcache.text import counted
 
@@ -80,33 +80,22 @@ class HeadOnSplit:
         return replace(self._evaluate(self.predictions(by)), beside=beside, notes=notes, conformal=self.sets)
 
     def _evaluate(self, predictions: SplitPredictions) -> Evaluation:
-        evaluation = evaluate_predictions(
-            predictions.truth,
-            predictions.predicted,
-            predictions.classes,
+        return evaluate_rows(
+            predictions,
             head=self.head.name,
             data_set=self.request.recipe.name,
             split=self.features.split,
-            by=predictions.by,
             failed=self.features.failed if predictions.by == "image" else 0,
             selected_by=self.choice.selected_by,
-        )
-        right = predictions.right
-        return replace(
-            evaluation,
             variant=self.request.variant,
             handle=self.choice.handle,
             chosen=self.choice.reason,
-            rule=predictions.rule,
-            intervals=bootstrap_intervals(predictions.count_groups(right[:, None])) if len(right) else None,
-            calibration=_calibration(predictions),
             temperature=None if predictions.by == "clip" else self._temperature(),
-            risk=risk_coverage(predictions.confidence, right) if predictions.has_probabilities else None,
         )
 
     def _temperature(self) -> TemperatureEffect | None:
         """Return what the temperature does to the calibration of the images."""
-        before = _calibration(self.uncalibrated)
+        before = calibrate_predictions(self.uncalibrated)
         return None if self.temperature is None or before is None else TemperatureEffect(self.temperature, before)
 
 
@@ -253,11 +242,3 @@ def _predict_val(predictor: ImagePredictor, choice: ChosenHead, by: str, clip_ru
         images, uncalibrated, _ = predictor.predict(val, key)
     clips = group_images(uncalibrated, by, clip_rule, "val")[0] if by == "clip" else None
     return clips or images
-
-
-def _calibration(predictions: SplitPredictions) -> Calibration | None:
-    """Return how often predictions are right beside how sure they are; None without probabilities."""
-    if not predictions.has_probabilities:
-        return None
-    unit, groups = predictions.groups
-    return calibration(predictions.confidence, predictions.right, unit=unit, groups=groups)

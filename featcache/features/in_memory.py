@@ -163,10 +163,13 @@ def read_widths(source: Mapping[str, str]) -> tuple[int, ...]:
         source: As `Features.source` and the documents of heads have it.
 
     Raises:
-        ValueError: its widths are no numbers.
+        ValueError: its widths are no whole numbers above 0.
     """
-    widths = source.get("widths", "")
-    return tuple(map(int, widths.split("+"))) if widths else ()
+    text = source.get("widths", "")
+    widths = tuple(map(int, text.split("+"))) if text else ()
+    if any(width < 1 for width in widths):
+        raise ValueError(f"widths: found {text[:80]!r}, expected whole numbers above 0, joined by plus signs")
+    return widths
 
 
 def has_random_trunk(source: Mapping[str, str]) -> bool:

@@ -1,8 +1,12 @@
 from .config import HeadConfig as HeadConfig
+from .cross_validation import OutOfFold as OutOfFold
+from .cross_validation import predict_out_of_fold as predict_out_of_fold
+from .cross_validation import take_rows as take_rows
 from .fit_classifier import Fitted as Fitted
 from .fit_classifier import fit as fit
 from .fit_linear import Fit as Fit
 from .fit_linear import fit_head as fit_head
+from .grid import HeadOptions as HeadOptions
 from .keep_function import keep_head as keep_head
 from .linear import BLOCK_ROWS as BLOCK_ROWS
 from .linear import DIVERGED_LOSS as DIVERGED_LOSS

@@ -28,8 +28,9 @@ from featcache.heads.saved import (
     scores_to_json,
 )
 from featcache.heads.splits import Splits, read_splits, refuse_clips_on_disk, splits_by_clip
+from featcache.heads.tokens import count_tokens
 from featcache.heads.training_device import choose_training_device
-from featcache.recipe import LINEAR, TEMPORAL, HeadKeywords, StoreOptions, pick_options
+from featcache.recipe import ATTENTION, LINEAR, TEMPORAL, HeadKeywords, StoreOptions, pick_options
 
 if TYPE_CHECKING:
     from featcache.heads.optimum import Check
@@ -99,7 +100,8 @@ def fit_head(
 ) -> Fit:
     """Train a head for each learning rate, or each point of a grid, on the cached train split; choose on val.
 
-    `head` says which: "linear" (one layer), or "mlp" with `hidden`, `activation`, `dropout` and `batch_norm`.
+    `head` says which: "linear" (one layer), "mlp", "attention" (over an image's tokens) or "temporal" (over a clip's
+    frames); docs/guides/heads.md has the settings of each.
 
     Args:
         lr: The learning rate, or several; None: as the recipe has it, and where it has none a small grid: see
@@ -141,6 +143,8 @@ def fit_head(
     if section.head == TEMPORAL:
         refuse_clips_on_disk(from_disk)
         splits = splits_by_clip(splits, section.frames)
+    if section.head == ATTENTION:
+        section = count_tokens(section, splits.source)
     section, experiment = fill_in_defaults(section, len(splits.train.y), has_val=splits.val is not None)
     configs = head_configs(section)
     _refuse_choice_without_val(request, splits, configs)
@@ -156,14 +160,10 @@ def fit_head(
     device = choose_training_device(device, exact=section.exact)
     begun = time.monotonic()
     trained = train_heads(
-        splits.train,
-        splits.val,
-        configs,
-        select=section.select,
-        device=device,
+        splits.train, splits.val, configs, select=section.select, device=device,
         progress=lambda done, epochs: progress("training", done, epochs),
         on_compile=lambda: progress(COMPILING, 0, section.epochs),
-    )
+    )  # fmt: skip
     seconds = time.monotonic() - begun
     return keep_heads(
         splits,

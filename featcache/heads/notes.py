@@ -41,7 +41,10 @@ def compare_with_linear(store: FeatureStore, best: SavedHead | None, handles: Ha
     if best.val is None:
         return (f"{reason}, and there is no val split to compare it with a linear head on",)
     if scores is None:
-        return (f"{reason}, and there is no linear head yet to compare it with: fit-head without --head trains one",)
+        return (
+            f"{reason}, and these embeddings have no linear head yet to compare it with: fit-head without --head "
+            f"trains one",
+        )
     if best.head.config.is_over_clips:
         return (f"{reason}; `featcache report {best.name} --against {name} --split val --by clip` compares it with the "
                 f"vote of the best linear head over the frames of a clip",)  # fmt: skip

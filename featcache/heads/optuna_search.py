@@ -36,8 +36,9 @@ from featcache.heads.optuna_study import open_study
 from featcache.heads.preparation import TrainingPreparation
 from featcache.heads.saved import heads_folder
 from featcache.heads.splits import Splits, read_splits, splits_by_clip
+from featcache.heads.tokens import count_tokens
 from featcache.heads.training_device import choose_training_device
-from featcache.recipe import TEMPORAL, HeadKeywords, StoreOptions, pick_options
+from featcache.recipe import ATTENTION, TEMPORAL, HeadKeywords, StoreOptions, pick_options
 
 if TYPE_CHECKING:
     import optuna
@@ -163,6 +164,8 @@ def search(
     splits = read_splits(request, with_views=base.views, augment=section.augment)
     if section.head == TEMPORAL:
         splits = splits_by_clip(splits, section.frames)
+    if section.head == ATTENTION:
+        base = replace(base, tokens=count_tokens(section, splits.source).tokens)
     if splits.val is None:
         raise CacheError(
             f"{splits.train.source['data_set']}: a search needs a val split to choose by; "

@@ -119,7 +119,8 @@ def _embed_layers(
     request = DatasetRequest(**pick_options(options, DataOptions))
     if options.get("views") or options.get("augment") is not None:
         raise UsageError("embed(): views and augment were given, and it embeds plain images; leave them out")
-    section = request.recipe.override("trunk", **{**pick_options(options, TrunkKeywords), "views": 0}).trunk
+    settings = {**pick_options(options, TrunkKeywords), "views": 0}
+    section = request.recipe_of_trunk.override("trunk", **settings).trunk
     source = name_trunk(section, WeightsMemo(request.folder, is_read_only=True))
     widths = {layer: source.layer_width(layer) for layer in source.layers}
     if not several:

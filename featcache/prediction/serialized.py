@@ -1,7 +1,9 @@
 """A network as the bytes of a file: PyTorch's state dict, or ONNX."""
 
+import contextlib
 import io
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 OPSET = 17  # the first that has layer normalisation as one operator
@@ -21,7 +23,7 @@ def to_onnx(network: Any, input_size: tuple[int, int]) -> bytes:
     import torch
 
     file = io.BytesIO()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _decomposed_attention():
         warnings.simplefilter("ignore")  # this exporter is an old one, and says so; see docs/decisions/031-onnx.md
         torch.onnx.export(
             network, (torch.zeros(2, 3, *input_size),), file,  # type: ignore[arg-type]
@@ -30,3 +32,16 @@ def to_onnx(network: Any, input_size: tuple[int, int]) -> bytes:
             dynamic_axes={"pixels": {0: "images"}, "logits": {0: "images"}},
         )  # fmt: skip
     return file.getvalue()
+
+
+@contextlib.contextmanager
+def _decomposed_attention() -> Iterator[None]:
+    """Have torch's attention layer compute in operations that ONNX has, instead of the one that only torch has."""
+    from torch.backends import mha
+
+    was_enabled = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        mha.set_fastpath_enabled(was_enabled)

@@ -23,6 +23,7 @@ from .load import name_after as name_after
 from .load import read_recipe as read_recipe
 from .load import resolve_recipe as resolve_recipe
 from .load import shipped_recipes as shipped_recipes
+from .modules import ATTENTION as ATTENTION
 from .modules import LINEAR as LINEAR
 from .modules import TEMPORAL as TEMPORAL
 from .network_object import NetworkName as NetworkName

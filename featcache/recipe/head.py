@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from featcache.recipe.modules import ON_IMAGES, ModuleSettings
+from featcache.recipe.modules import ON_VECTORS, ModuleSettings
 from featcache.recipe.settings import Setting
 
 
@@ -90,7 +90,7 @@ class HeadSettings(ModuleSettings):
             "Train on each dimension brought to mean 0 and deviation 1 over the training rows; the head takes the "
             "embeddings as they are.",
             several=True,
-            heads=ON_IMAGES,
+            heads=ON_VECTORS,
         ),
     ] = False
     normalize: Annotated[
@@ -99,7 +99,7 @@ class HeadSettings(ModuleSettings):
             "Whether embeddings are scaled to length 1, in training and in every prediction: for features that are "
             "compared by angle; of several features each part by itself.",
             several=True,
-            heads=ON_IMAGES,
+            heads=ON_VECTORS,
             short="",
         ),
     ] = "none"
@@ -108,7 +108,7 @@ class HeadSettings(ModuleSettings):
         Setting(
             "Train on the views of the training images that were embedded: each step draws one of an image's views.",
             several=True,
-            heads=ON_IMAGES,
+            heads=ON_VECTORS,
         ),
     ] = False
     clip_norm: Annotated[

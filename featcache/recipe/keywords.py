@@ -14,6 +14,8 @@ class HeadKeywords(TypedDict, total=False):
     activation: str | Sequence[str] | None
     dropout: float | Sequence[float] | None
     batch_norm: bool | Sequence[bool] | None
+    queries: int | Sequence[int] | None
+    tokens: int | None
     frames: int | None
     over_time: str | Sequence[str] | None
     optimizer: str | Sequence[str] | None

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from featcache.recipe.settings import Setting
 
-LINEAR, TEMPORAL = "linear", "temporal"
-ON_IMAGES = ("linear", "mlp")  # heads whose rows are images; those of temporal are clips
+LINEAR, ATTENTION, TEMPORAL = "linear", "attention", "temporal"
+ON_VECTORS = ("linear", "mlp")  # heads that take an embedding as one vector
 _WIDTHS = r"[1-9][0-9]{0,4}(,[1-9][0-9]{0,4}){0,7}"
 
 
@@ -15,10 +15,10 @@ class ModuleSettings:
     """What stands on the embeddings: one linear layer, or a torch module with settings of its own."""
 
     head: Annotated[
-        Literal["linear", "mlp", "temporal"],
+        Literal["linear", "mlp", "attention", "temporal"],
         Setting(
-            "What is trained on the embeddings: a linear layer, a multilayer perceptron, or a head over clips in time "
-            "order.",
+            "What is trained on the embeddings: a linear layer, a multilayer perceptron, attention over an image's "
+            "tokens, or a head over clips in time order.",
             short="",
         ),
     ] = "linear"
@@ -56,6 +56,26 @@ class ModuleSettings:
             short="batchnorm",
         ),
     ] = False
+    queries: Annotated[
+        int,
+        Setting(
+            "Learned queries of attention over tokens; 0: one for each class.",
+            ge=0,
+            le=64,
+            several=True,
+            heads=("attention",),
+        ),
+    ] = 8
+    tokens: Annotated[
+        int,
+        Setting(
+            "Tokens of an image; of a grid layer they follow from its name (grid4: 16).",
+            ge=0,
+            le=65_536,
+            heads=("attention",),
+            unstated="those of the grid",
+        ),
+    ] = 0
     frames: Annotated[
         int,
         Setting(

@@ -29,6 +29,17 @@ from .trunk import Trunk as Trunk
 from .trunk import UploadedBatch as UploadedBatch
 from .trunk import is_out_of_memory as is_out_of_memory
 from .trunk import load_trunk as load_trunk
+from .vit import Pooling as Pooling
+from .vit import ViT as ViT
+from .vit import cast_network as cast_network
+from .vit import fold_transform as fold_transform
+from .vit_blocks import Activation as Activation
+from .vit_blocks import Block as Block
+from .vit_blocks import Linear as Linear
+from .vit_blocks import Mlp as Mlp
+from .vit_blocks import Norm as Norm
+from .vit_blocks import Rotation as Rotation
+from .vit_layers import is_vit_layer as is_vit_layer
 from .vit_layers import resolve_layers as resolve_layers
 from .vit_layers import stored_type as stored_type
 from .weights import hash_tensors as hash_tensors

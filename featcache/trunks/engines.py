@@ -6,23 +6,38 @@ An engine that cannot be had falls back to the eager forward with a warning: an 
 import importlib.util
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from featcache.trunks.vit import ViT
-
     Forward = Callable[[Tensor], Tensor]
+
+
+class Network(Protocol):
+    """What an engine runs: uint8 pixels in, layers out."""
+
+    @property
+    def weight(self) -> "Tensor":
+        """A tensor of its type, on its device."""
+
+    def __call__(self, pixels: "Tensor") -> "Tensor":
+        """(n, 3, height, width) uint8 -> (n, width) float32."""
+
+    def in_float32(self) -> "AbstractContextManager[Network]":
+        """Return the network with its weights in float32, for as long as the context lasts."""
+
 
 ENGINES = ("auto", "eager", "compile", "openvino")
 
 # From so many images on compiling pays: the minute or so that it costs (measured), times the images that the eager
 # forward does in that time, over the share of time that it saves. docs/decisions/041.
 PAYS = {"cuda": 50_000, "cpu": 5_000}
+_REQUEST = 8  # images of one request to OpenVINO, of which several are on their way
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,31 +76,55 @@ def choose_engine(engine: str, device: str, images: int) -> EngineChoice:
     return EngineChoice("openvino", f"{images:,} images pay for building it")
 
 
-def build_forward(choice: EngineChoice, network: "ViT", pixels: "Tensor") -> tuple["Forward", EngineChoice]:
+def build_forward(choice: EngineChoice, network: "Network", pixels: "Tensor") -> tuple["Forward", EngineChoice]:
     """Return the forward of an engine, and which engine that is: eager, with a warning, where the chosen one fails.
 
     Args:
         choice: The engine that is meant.
         network: The trunk.
-        pixels: A full batch, uint8, on which the forward is tried.
+        pixels: As many images as each forward has, uint8, on which it is tried.
+
+    Returns:
+        What takes any multiple of so many images.
     """
+    plain = run_in_parts(network, len(pixels))
     if choice.name == "eager":
-        return network, choice
+        return plain, choice
     try:
-        forward = _compile(network) if choice.name == "compile" else _convert_to_openvino(network, pixels)
+        if choice.name == "compile":
+            forward = run_in_parts(_compile(network), len(pixels))
+        else:
+            forward = _convert_to_openvino(network, pixels[:_REQUEST])
         forward(pixels)
     except Exception as error:  # a compiler fails in any way that it likes
         reason = next(iter(str(error).strip().splitlines()), "")[:200] or type(error).__name__
         warnings.warn(f"engine {choice.name} failed, continuing with eager: {reason}", RuntimeWarning, stacklevel=2)
-        return network, EngineChoice("eager", f"{choice.name} failed")
+        return plain, EngineChoice("eager", f"{choice.name} failed")
     return forward, choice
 
 
-def _compile(network: "ViT") -> "Forward":
+def run_in_parts(forward: "Forward", part: int) -> "Forward":
+    """Return a forward of any multiple of so many images, that many at a time.
+
+    Args:
+        forward: Of so many images.
+        part: How many.
+    """
+    import torch
+
+    def run(pixels: "Tensor") -> "Tensor":
+        return (
+            forward(pixels) if len(pixels) == part else torch.cat([forward(few) for few in torch.split(pixels, part)])
+        )
+
+    return run
+
+
+def _compile(network: "Network") -> "Forward":
     """Return inductor's forward; with CUDA graphs on a GPU, since the batch has one size all run long."""
     import torch
 
-    if network.positions.device.type == "cuda":
+    if network.weight.device.type == "cuda":
         inner = torch.compile(network.__call__, mode="reduce-overhead", dynamic=False)
 
         def forward(pixels: "Tensor") -> "Tensor":
@@ -97,8 +136,8 @@ def _compile(network: "ViT") -> "Forward":
     return torch.compile(network.__call__, dynamic=False)
 
 
-def _convert_to_openvino(network: "ViT", pixels: "Tensor") -> "Forward":
-    """Return OpenVINO's forward on the CPU, at the network's own precision."""
+def _convert_to_openvino(network: "Network", pixels: "Tensor") -> "Forward":
+    """Return OpenVINO's forward on the CPU, at the network's own precision, several requests at a time."""
     import openvino
     import torch
 
@@ -107,26 +146,21 @@ def _convert_to_openvino(network: "ViT", pixels: "Tensor") -> "Forward":
             rows: Tensor = plain(pixels)
             return rows
 
-    dtype = network.positions.dtype
-    plain = _cast(network, torch.float32)  # what bfloat16 rounded stays rounded
-    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+    hint = "bf16" if network.weight.dtype == torch.bfloat16 else "f32"
+    # What bfloat16 rounded stays rounded.
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(), network.in_float32() as plain:
         warnings.simplefilter("ignore")  # OpenVINO traces by torch.jit.trace, which torch deprecates
         model = openvino.convert_model(Module(), example_input=pixels.clone(), input=list(pixels.shape))
-    hint = "bf16" if dtype == torch.bfloat16 else "f32"
-    options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
-    compiled = openvino.compile_model(model, "CPU", options)
+    options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "THROUGHPUT"}
+    queue = openvino.AsyncInferQueue(openvino.compile_model(model, "CPU", options))
+    rows: dict[int, np.ndarray] = {}
+    queue.set_callback(lambda request, number: rows.__setitem__(number, np.array(request.get_output_tensor(0).data)))
 
     def forward(batch: "Tensor") -> "Tensor":
-        rows = compiled([np.ascontiguousarray(batch.numpy())])[0]
-        return torch.from_numpy(np.array(rows, dtype=np.float32))
+        parts = torch.split(batch, len(pixels))
+        for number, part in enumerate(parts):
+            queue.start_async([np.ascontiguousarray(part.numpy())], number)
+        queue.wait_all()
+        return torch.from_numpy(np.concatenate([rows.pop(number) for number in range(len(parts))]))
 
     return forward
-
-
-def _cast(value: Any, dtype: Any) -> Any:
-    """Return a copy of nested dataclasses and tuples, with every tensor of another dtype."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{field.name: _cast(getattr(value, field.name), dtype) for field in fields(value)})
-    if isinstance(value, tuple):
-        return tuple(_cast(item, dtype) for item in value)
-    return value.to(dtype) if hasattr(value, "to") else value

@@ -1,7 +1,7 @@
 """A loaded, frozen trunk on a device: uint8 pixels in, embeddings out."""
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from featcache.errors import MachineError
 from featcache.trunks import engines, weights
 from featcache.trunks.hardware import BATCH, device_name, require_decoder
+from featcache.trunks.parts import choose_part
 from featcache.trunks.source import TrunkSource
 from featcache.trunks.spec import TrunkSpec
 
@@ -33,11 +34,12 @@ class Trunk:
 
     spec: TrunkSpec
     device: str
-    batch_size: int  # halved where the device's memory runs out
+    batch_size: int  # images that are embedded at a time; halved where the device's memory runs out
     network: Any  # vit.ViT, or a LibraryNetwork
     engine: engines.EngineChoice = field(default_factory=lambda: engines.EngineChoice("eager", "as requested"))
     forward: Any = None  # the network as its engine runs it, see `prepare`; None: as it is
     copies: Any = None  # on CUDA, the stream of `upload`
+    part: int = 0  # images of each forward; 0: all of a batch
     pinned: Any = None  # on CUDA, the page-locked memory that batches are copied from
 
     def buffer(self) -> npt.NDArray[np.uint8]:
@@ -96,9 +98,9 @@ class Trunk:
     def embed(self, pixels: npt.NDArray[np.uint8] | UploadedBatch) -> npt.NDArray[np.float32]:
         """Return the embeddings of images, `batch_size` of them at a time.
 
-        Every forward is padded to the full batch: kernels, and with them the order of sums, are chosen by shape, so
-        that a row would otherwise depend on how many neighbours it has. Where the device's memory runs out, the batch
-        is halved, for good, and the images are done again.
+        Every forward is padded to the same number of images: kernels, and with them the order of sums, are chosen by
+        shape, so that a row would otherwise depend on how many neighbours it has. Where the device's memory runs out,
+        the batch is halved, for good, and the images are done again.
 
         Args:
             pixels: (n, *transform.shape) uint8, or what `upload` made of it.
@@ -137,8 +139,8 @@ class Trunk:
         count = len(images)
         with torch.inference_mode():
             batch, refused = self._send(images)
-            if count < self.batch_size:
-                batch = torch.cat([batch, batch.new_zeros(self.batch_size - count, *batch.shape[1:])])
+            if missing := -count % (self.part or self.batch_size):
+                batch = torch.cat([batch, batch.new_zeros(missing, *batch.shape[1:])])
             rows: npt.NDArray[np.float32] = (self.forward or self.network)(batch)[:count].cpu().numpy()
         rows[list(refused)] = np.nan
         return rows
@@ -168,6 +170,7 @@ class Trunk:
         if self.batch_size == 1:
             raise MachineError(f"{self.device}: out of memory for a single image; try another --device") from None
         self.batch_size //= 2
+        self.part = min(self.part, self.batch_size)
         self.pinned = None
         warnings.warn(f"{self.device} is out of memory: continuing with batches of {self.batch_size}", stacklevel=3)
         if self.device.startswith("cuda"):
@@ -180,7 +183,7 @@ class Trunk:
 
         with torch.inference_mode():
             batch = torch.zeros(
-                self.batch_size, 3, *self.spec.transform.input_size, dtype=torch.uint8, device=self.device
+                self.part or self.batch_size, 3, *self.spec.transform.input_size, dtype=torch.uint8, device=self.device
             )
             self.forward, self.engine = engines.build_forward(self.engine, self.network, batch)
 
@@ -190,8 +193,8 @@ class Trunk:
         return {
             "device": device_name(self.device),
             "engine": self.engine.name,
-            "batch_size": self.batch_size,
-            "versions": {name: version(name) for name in packages} | getattr(self.network, "versions", {}),
+            "batch_size": self.part or self.batch_size,
+            "versions": {name: version(name) for name in packages} | dict(self.network.versions),
         }
 
 
@@ -225,7 +228,7 @@ def load_trunk(
         layers: Which are read from each forward, side by side, in place of the spec's; none: that of the spec.
         batch_size: Images in one forward; None: the device's own number.
         engine: As `--engine` has it.
-        images: How many there are to do: engine "auto" depends on it.
+        images: How many there are to do: engine "auto" and the size of each forward depend on it.
 
     Raises:
         MachineError: the weights are out of reach, not those that the spec was made from, or no such device; or it
@@ -246,6 +249,10 @@ def load_trunk(
         torch.cuda.set_device(device)  # of this thread: graphs are captured on the current device
     network = source.build(spec, device, layers or (spec.layer,))
     choice = source.choose_engine(engine, device, images)
+    if network.note:
+        choice = replace(choice, why=f"{choice.why}; {network.note}")
     trunk = Trunk(spec, device, batch_size or BATCH[device.partition(":")[0]], network, choice)
+    if choice.name == "eager" or network.part:
+        trunk.part = choose_part(network, device, trunk.batch_size, images)
     trunk.prepare()  # now, not at the first batch: what is recorded of a run is the engine that it has
     return trunk

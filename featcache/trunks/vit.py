@@ -1,6 +1,6 @@
 """The Vision Transformer's forward pass, for the layers that are kept and no more.
 
-Dosovitskiy et al., "An Image is Worth 16x16 Words" (2021), section 3.1, with torchvision's weights and names:
+Dosovitskiy et al., "An Image is Worth 16x16 Words" (2021), section 3.1:
 
     z_0  = [x_class; x_1 E; …; x_N E] + E_pos                  (1)
     z'_l = MSA(LN(z_(l-1))) + z_(l-1)          l = 1 … L       (2)
@@ -13,10 +13,10 @@ forward (`vit_layers` has their names); the class token is computed in the same 
 not depend on what else is kept. Shapes below: n images, t tokens, d width, h heads.
 """
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -24,137 +24,40 @@ from torch.nn import functional as F  # noqa: N812 (as everybody calls it)
 
 from featcache.media import ImageTransform
 from featcache.trunks.architectures import Architecture
+from featcache.trunks.vit_blocks import Block, Linear, Mlp, Norm
 from featcache.trunks.vit_layers import block_of, grid_edge, kind_of
 
-EPSILON = 1e-6  # torchvision's LayerNorm in ViT; torch's own default is 1e-5
-
-# The class token goes through the last block this many times over, and one answer is kept. With few rows MKL takes
-# other paths, whose last bits depend on where in the batch an image stands (measured: matrices of 2, 3, 5-7 and 9-11
-# rows; never of a multiple of 8, nor from 12 on). An interrupted run puts images elsewhere in their batches, and must
-# end with the same bytes, whatever the batch size.
-SAME_ROWS = 8
-
 
 @dataclass(frozen=True, slots=True)
-class Linear:
-    """x W^T + b."""
+class Pooling:
+    """What the network's own classifier reads of its normalised tokens: the layer `pooled`."""
 
-    weight: Tensor  # (out, in)
-    bias: Tensor  # (out,)
+    tokens: Literal["class", "patches", "all", "class and patches", "first two"] = "class"  # the mean of each
+    norm: Norm | None = None
+    head: Any = None  # a Linear, or a library's own module; behind the normalisation
+    attention: torch.nn.Module | None = None  # in place of a mean
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """(…, in) -> (…, out)."""
-        if _fuses(x):
-            found: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
-            return found
-        return F.linear(x, self.weight, self.bias)
+    @property
+    def reads_class_token(self) -> bool:
+        """Whether the class token is all that it reads."""
+        return self.tokens == "class" and self.attention is None
 
-    def gelu(self, x: Tensor) -> Tensor:
-        """The same through gelu, (…, in) -> (…, out)."""
-        if _fuses(x):
-            found: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "gelu", [], "none")
-            return found
-        return F.gelu(F.linear(x, self.weight, self.bias))
+    def __call__(self, tokens: Tensor, prefix: int) -> Tensor:
+        """Normalised tokens, (n, t, d), of which `prefix` are no patches -> (n, width) float32."""
+        pooled = self._choose(tokens, prefix)
+        pooled = pooled if self.norm is None else self.norm(pooled)
+        return (pooled if self.head is None else self.head(pooled)).float()
 
-    def part(self, rows: slice) -> "Linear":
-        """Some of the outputs; a view, nothing is copied."""
-        return Linear(self.weight[rows], self.bias[rows])
-
-
-def _fuses(x: Tensor) -> bool:
-    """Whether oneDNN's own product serves: bias and gelu in the pass that writes the product, not in one each.
-
-    F.linear on a CPU first spreads the bias over the output, then adds the product to it, and gelu reads and writes
-    it all again: a fifth of the forward (measured, docs/decisions/040). The operator is the one that inductor
-    compiles frozen linear layers to.
-    """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-        return False
-    return x.device.type == "cpu" and has_fused(x.dtype)
-
-
-@cache
-def has_fused(dtype: torch.dtype) -> bool:
-    """Whether torch has the operator, and it computes on this CPU: an internal name, so that it is asked, not trusted.
-
-    In bfloat16 oneDNN has it from AVX-512 on; F.linear computes everywhere.
-    """
-    x, weight = torch.eye(8, dtype=dtype), (torch.arange(64) / 16).view(8, 8).to(dtype)
-    bias = torch.ones(8, dtype=dtype)
-    try:
-        found = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "none")
-    except (AttributeError, RuntimeError):
-        return False
-    return torch.allclose(found, F.gelu(F.linear(x, weight, bias)), rtol=1e-5 if dtype == torch.float32 else 0.02)
-
-
-@dataclass(frozen=True, slots=True)
-class Norm:
-    """Layer normalisation over the width."""
-
-    weight: Tensor  # (d,)
-    bias: Tensor  # (d,)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(…, d) -> (…, d)."""
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, EPSILON)
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Equations (2) and (3)."""
-
-    norm_1: Norm
-    qkv: Linear  # d -> 3 d: queries, keys, values, in this order
-    out: Linear
-    norm_2: Norm
-    up: Linear  # d -> mlp
-    down: Linear  # mlp -> d
-    heads: int
-
-    def __call__(self, z: Tensor) -> Tensor:
-        """(n, t, d) -> (n, t, d)."""
-        query, key, value = self.qkv(self.norm_1(z)).chunk(3, dim=-1)  # each (n, t, d)
-        z = z + self._attend(query, key, value)
-        return z + self._mlp(z)
-
-    def class_token(self, z: Tensor) -> Tensor:
-        """(n, t, d) -> (n, 1, d): row 0 of what `__call__` gives."""
-        normed = self.norm_1(z)
-        return self._class_token(z, normed, *self._keys_and_values(normed))
-
-    def class_token_and_all(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, t, d) -> (n, 1, d) and (n, t, d): what `class_token` gives, bit for bit, and what `__call__` gives.
-
-        Keys and values are computed once; a few rows more of the rest cost nothing beside them.
-        """
-        normed = self.norm_1(z)
-        key, value = self._keys_and_values(normed)
-        tokens = z + self._attend(self.qkv.part(slice(z.shape[-1]))(normed), key, value)
-        return self._class_token(z, normed, key, value), tokens + self._mlp(tokens)
-
-    def _keys_and_values(self, normed: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, t, d) -> twice (n, t, d)."""
-        key, value = self.qkv.part(slice(normed.shape[-1], None))(normed).chunk(2, dim=-1)
-        return key, value
-
-    def _class_token(self, z: Tensor, normed: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Four times (n, t, d) -> (n, 1, d)."""
-        first, class_rows = (x[:, :1].expand(-1, SAME_ROWS, -1) for x in (z, normed))  # each (n, SAME_ROWS, d)
-        first = first + self._attend(self.qkv.part(slice(z.shape[-1]))(class_rows), key, value)
-        return (first + self._mlp(first))[:, :1]
-
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """(n, s, d) queries over (n, t, d) keys and values -> (n, s, d)."""
-
-        def by_head(x: Tensor) -> Tensor:  # (n, ., d) -> (n, h, ., d / h)
-            return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
-
-        mixed = F.scaled_dot_product_attention(by_head(query), by_head(key), by_head(value))  # (n, h, s, d / h)
-        return self.out(mixed.transpose(1, 2).flatten(2))
-
-    def _mlp(self, z: Tensor) -> Tensor:
-        return self.down(self.up.gelu(self.norm_2(z)))
+    def _choose(self, tokens: Tensor, prefix: int) -> Tensor:
+        patches = tokens if self.tokens == "all" else tokens[:, prefix:]
+        if self.attention is not None:
+            pooled: Tensor = self.attention(patches)
+            return pooled
+        if self.tokens == "class":
+            return tokens[:, 0]
+        if self.tokens == "class and patches":
+            return torch.cat([tokens[:, 0], patches.mean(dim=1)], dim=1)
+        return (tokens[:, :2] if self.tokens == "first two" else patches).mean(dim=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,15 +65,37 @@ class ViT:
     """uint8 pixels in, the layers of each image out; the weights are cast once, when it is built."""
 
     patch: int
+    grid: tuple[int, int]  # rows and columns of patches
     embed_patch: Linear  # 3 patch^2 -> d; holds 1/255, mean and std too
-    class_row: Tensor  # (1, 1, d): the class token with its position
-    positions: Tensor  # (t - 1, d): of the patches
+    prefix: Tensor  # (1, k, d): the class token and registers, with their positions
+    positions: Tensor | None  # (t - k, d): of the patches
     blocks: tuple[Block, ...]
-    norm: Norm
+    norm: Norm | None
     layers: tuple[str, ...] = ("cls",)  # which are kept, in this order; each once
+    pre_norm: Norm | None = None  # before the first block
+    pooling: Pooling = field(default_factory=Pooling)
+    has_class_token: bool = True  # whether the first of the prefix is one
+    part: int = 0  # images of every forward on a CPU; 0: as many as are given
+    versions: tuple[tuple[str, str], ...] = ()  # of the library that it is from; recorded with what is embedded
+    note: str = ""  # what is said of it beside the engine, a part of a sentence
+
+    @property
+    def weight(self) -> Tensor:
+        """A tensor of the network's type, on its device."""
+        return self.embed_patch.weight
+
+    @contextmanager
+    def in_float32(self) -> Iterator["ViT"]:
+        """Yield a copy with its weights in float32."""
+        yield cast_network(self, torch.float32)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens an image has."""
+        return self.grid[0] * self.grid[1] + self.prefix.shape[1]
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """(n, 3, crop, crop) uint8 -> (n, sum of the layers' widths) float32, side by side."""
+        """(n, 3, height, width) uint8 -> (n, sum of the layers' widths) float32, side by side."""
         z, rows = self._embed_patches(pixels), dict[str, Tensor]()
         last = min(map(block_of, self.layers))  # counted from the end; what comes behind it is not computed
         for number in range(len(self.blocks), max(last, 2) - 1, -1):
@@ -192,44 +117,94 @@ class ViT:
         if not layers:
             return {}
         if all(kind_of(layer) == "cls" for layer in layers):
-            return dict.fromkeys(layers, self.norm(z[:, :1])[:, 0].float())
-        tokens = self.norm(z).float()
-        return {layer: _reduce(tokens, layer) for layer in layers}
+            return dict.fromkeys(layers, self._normalise(z[:, :1])[:, 0].float())
+        tokens = self._normalise(z)
+        rows = {layer: self.pooling(tokens, self.prefix.shape[1]) for layer in layers if kind_of(layer) == "pooled"}
+        tokens = tokens.float()
+        return {layer: self._reduce(tokens, layer) for layer in layers if layer not in rows} | rows
 
     def _read_last(self, z: Tensor) -> dict[str, Tensor]:
         """Return the layers of the last block, (n, width) float32 each, from its input, (n, t, d)."""
-        class_layers = [layer for layer in self.layers if block_of(layer) == 1 and kind_of(layer) in ("cls", "pooled")]
+        if not self.has_class_token:
+            return self._read(self.blocks[-1](z), 1)
+        layers = [layer for layer in self.layers if block_of(layer) == 1]
+        kinds = ("cls", "pooled") if self.pooling.reads_class_token else ("cls",)
         rows: dict[str, Tensor] = {}
-        if len(class_layers) == sum(block_of(layer) == 1 for layer in self.layers):
+        if all(kind_of(layer) in kinds for layer in layers):
             first = self.blocks[-1].class_token(z)
         else:
             first, z = self.blocks[-1].class_token_and_all(z)
             rows = self._read(z, 1)
-        return rows | dict.fromkeys(class_layers, self.norm(first)[:, 0].float())  # equation (4)
+        first = self._normalise(first)  # equation (4)
+        rows |= {layer: first[:, 0].float() for layer in layers if kind_of(layer) == "cls"}
+        return rows | {layer: self.pooling(first, 1) for layer in layers if kind_of(layer) == "pooled" and kinds[1:]}
+
+    def _normalise(self, z: Tensor) -> Tensor:
+        return z if self.norm is None else self.norm(z)
 
     def _embed_patches(self, pixels: Tensor) -> Tensor:
-        """(n, 3, crop, crop) uint8 -> (n, t, d), equation (1)."""
-        n, _, height, width = pixels.shape
-        p = self.patch
-        grid = pixels.view(n, 3, height // p, p, width // p, p).permute(0, 2, 4, 1, 3, 5)  # (n, gh, gw, 3, p, p)
-        centred = grid.reshape(n, -1, 3 * p * p).to(self.embed_patch.weight.dtype) - 128  # (n, t - 1, 3 p p)
-        patches = self.embed_patch(centred) + self.positions  # (n, t - 1, d)
-        return torch.cat([self.class_row.expand(n, -1, -1), patches], dim=1)
+        """(n, 3, height, width) uint8 -> (n, t, d), equation (1)."""
+        n, (rows, columns), p = len(pixels), self.grid, self.patch
+        grid = pixels.view(n, 3, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)  # (n, gh, gw, 3, p, p)
+        centred = grid.reshape(n, -1, 3 * p * p).to(self.embed_patch.weight.dtype) - 128  # (n, t - k, 3 p p)
+        patches = self.embed_patch(centred)  # (n, t - k, d)
+        patches = patches if self.positions is None else patches + self.positions
+        z = torch.cat([self.prefix.expand(n, -1, -1), patches], dim=1)
+        return z if self.pre_norm is None else self.pre_norm(z)
+
+    def _reduce(self, tokens: Tensor, layer: str) -> Tensor:
+        """Return what a layer keeps of normalised tokens, the prefix first: (n, t, d) -> (n, width) float32."""
+        kind = kind_of(layer)
+        if kind == "cls":  # of the last block, `_read_last` has another answer
+            return tokens[:, 0]
+        patches = tokens[:, self.prefix.shape[1] :]
+        if kind == "mean":
+            return patches.mean(dim=1)
+        if kind == "tokens":
+            return patches.flatten(1)
+        grid = patches.transpose(1, 2).reshape(len(patches), -1, *self.grid)  # (n, d, rows, columns)
+        return F.adaptive_avg_pool2d(grid, grid_edge(layer)).flatten(2).transpose(1, 2).flatten(1)
 
 
-def _reduce(tokens: Tensor, layer: str) -> Tensor:
-    """Return what a layer keeps of normalised tokens, the class token first: (n, t, d) -> (n, width) float32."""
-    kind = kind_of(layer)
-    if kind in ("cls", "pooled"):  # of the last block, `ViT` has another answer
-        return tokens[:, 0]
-    patches = tokens[:, 1:]
-    if kind == "mean":
-        return patches.mean(dim=1)
-    if kind == "tokens":
-        return patches.flatten(1)
-    edge = math.isqrt(patches.shape[1])
-    grid = patches.transpose(1, 2).reshape(len(patches), -1, edge, edge)  # (n, d, edge, edge)
-    return F.adaptive_avg_pool2d(grid, grid_edge(layer)).flatten(2).transpose(1, 2).flatten(1)
+def cast_network(value: Any, dtype: torch.dtype, device: str | torch.device | None = None) -> Any:
+    """Return a copy of nested dataclasses and tuples, with every tensor of another type, in one piece, on a device.
+
+    Args:
+        value: As a `ViT`.
+        dtype: Of its tensors.
+        device: Of them; None: where they are.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        names = [entry.name for entry in fields(value)]
+        return replace(value, **{name: cast_network(getattr(value, name), dtype, device) for name in names})
+    if isinstance(value, tuple):
+        return tuple(cast_network(item, dtype, device) for item in value)
+    if isinstance(value, torch.nn.Module):
+        import copy
+
+        return copy.deepcopy(value).to(device=device, dtype=dtype)
+    return value.to(device=device, dtype=dtype).contiguous() if isinstance(value, Tensor) else value
+
+
+def fold_transform(weight: Tensor, bias: Tensor | None, transform: ImageTransform) -> Linear:
+    """Return the patch projection of pixels less 128, from that of normalised pixels.
+
+    The normalisation folds into it: W ((x / 255 - mean) / std) + b = W' (x - 128) + b' with W' = W / (255 std) and
+    b' = b + W ((128 / 255 - mean) / std). Pixels less 128 are whole numbers that bfloat16 holds exactly and that lie
+    around zero, so W' is rounded no more harmfully than W would be.
+
+    Args:
+        weight: (d, 3, p, p) of a convolution whose stride is its size.
+        bias: (d,).
+        transform: Has mean and standard deviation.
+
+    Returns:
+        It in float64.
+    """
+    weight = weight.double()
+    mean, std = (torch.tensor(v, dtype=torch.float64).view(3, 1, 1) for v in (transform.mean, transform.std))
+    shift = (weight * ((128 / 255 - mean) / std)).sum(dim=(1, 2, 3))
+    return Linear((weight / (255 * std)).flatten(1), shift if bias is None else bias.double() + shift)
 
 
 def build(
@@ -241,47 +216,37 @@ def build(
     device: str | torch.device = "cpu",
     layers: tuple[str, ...] = ("cls",),
 ) -> ViT:
-    """The network from torchvision's tensors (float32, without a classifier), cast and moved once.
-
-    The normalisation folds into the patch projection: W ((x / 255 - mean) / std) + b = W' (x - 128) + b' with
-    W' = W / (255 std) and b' = b + W ((128 / 255 - mean) / std). Pixels less 128 are whole numbers that bfloat16
-    holds exactly and that lie around zero, so W' is rounded no more harmfully than W would be.
-    """
-
-    def cast(x: Tensor) -> Tensor:
-        return x.to(device=device, dtype=dtype).contiguous()
+    """The network from torchvision's tensors (float32, without a classifier), cast and moved once."""
 
     def linear(name: str, kind: str = ".") -> Linear:
-        return Linear(cast(tensors[f"{name}{kind}weight"]), cast(tensors[f"{name}{kind}bias"]))
+        return Linear(tensors[f"{name}{kind}weight"], tensors[f"{name}{kind}bias"])
 
     def norm(name: str) -> Norm:
-        return Norm(cast(tensors[f"{name}.weight"]), cast(tensors[f"{name}.bias"]))
+        return Norm(tensors[f"{name}.weight"], tensors[f"{name}.bias"])
 
-    weight = tensors["conv_proj.weight"].double()  # (d, 3, p, p)
-    mean, std = (torch.tensor(v, dtype=torch.float64).view(3, 1, 1) for v in (transform.mean, transform.std))
-    shift = (weight * ((128 / 255 - mean) / std)).sum(dim=(1, 2, 3))
-    embed_patch = Linear(cast((weight / (255 * std)).flatten(1)), cast(tensors["conv_proj.bias"].double() + shift))
-    positions = tensors["encoder.pos_embedding"]  # (1, t, d)
-    blocks = []
-    for number in range(arch.depth):
-        name = f"encoder.layers.encoder_layer_{number}"
-        blocks.append(
-            Block(
-                norm_1=norm(f"{name}.ln_1"),
-                qkv=linear(f"{name}.self_attention.in_proj", "_"),
-                out=linear(f"{name}.self_attention.out_proj"),
-                norm_2=norm(f"{name}.ln_2"),
-                up=linear(f"{name}.mlp.0"),
-                down=linear(f"{name}.mlp.3"),
-                heads=arch.heads,
-            )
+    def block(name: str) -> Block:
+        return Block(
+            norm_1=norm(f"{name}.ln_1"),
+            qkv=linear(f"{name}.self_attention.in_proj", "_"),
+            out=linear(f"{name}.self_attention.out_proj"),
+            norm_2=norm(f"{name}.ln_2"),
+            mlp=Mlp(linear(f"{name}.mlp.0"), linear(f"{name}.mlp.3")),
+            heads=arch.heads,
         )
-    return ViT(
-        patch=arch.patch,
-        embed_patch=embed_patch,
-        class_row=cast(tensors["class_token"] + positions[:, :1]),
-        positions=cast(positions[0, 1:]),
-        blocks=tuple(blocks),
-        norm=norm("encoder.ln"),
-        layers=layers,
+
+    positions, edge = tensors["encoder.pos_embedding"], transform.crop // arch.patch  # (1, t, d)
+    network: ViT = cast_network(
+        ViT(
+            patch=arch.patch,
+            grid=(edge, edge),
+            embed_patch=fold_transform(tensors["conv_proj.weight"], tensors["conv_proj.bias"], transform),
+            prefix=tensors["class_token"] + positions[:, :1],
+            positions=positions[0, 1:],
+            blocks=tuple(block(f"encoder.layers.encoder_layer_{number}") for number in range(arch.depth)),
+            norm=norm("encoder.ln"),
+            layers=layers,
+        ),
+        dtype,
+        device,
     )
+    return network

@@ -62,6 +62,7 @@ def extracted(tmp_path_factory) -> Zoo:
         "torchvision": {"arch": "squeezenet1_1", "weights": str(root / "squeezenet.pth")},
         "timm": {"arch": "timm:test_vit2", "weights": str(root / "test_vit2.pth")},
         "transformers": {"arch": f"hf:{root / 'tiny-vit'}"},
+        "open_clip": {"arch": "open_clip:ViT-S-32", "weights": "random"},
         "own": {"arch": "ownnet:Net", "weights": "random"},
     }
     zoo = Zoo(data, root / "cache", root, trunks)
@@ -91,10 +92,10 @@ def featcache_free_squeezenet() -> dict[str, torch.Tensor]:
 def test_the_heads_of_all_trunks_stand_in_one_table(extracted):
     """Compare lists heads behind networks of every library together."""
     table = featcache.compare(data=str(extracted.data), cache=extracted.cache)
-    assert len({head.store for head in table.heads}) == len(table.heads) == 4
+    assert len({head.store for head in table.heads}) == len(table.heads) == 5
 
 
-@pytest.mark.parametrize("library", ["torchvision", "timm", "transformers", "own"])
+@pytest.mark.parametrize("library", ["torchvision", "timm", "transformers", "open_clip", "own"])
 def test_a_run_that_has_nothing_to_do_imports_no_library(extracted, library):
     """An extract of what the cache holds imports neither torch nor the network's library, nor code of one's own."""
     flags = [word for name, value in extracted.trunks[library].items() for word in (f"--{name}", value)]

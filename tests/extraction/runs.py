@@ -55,3 +55,25 @@ def scaled(nano: Nano, factor: float, path: Path) -> Path:
 def held(root: Path, cache: Path) -> int:
     """How many rows the stores of a cache hold of a data set."""
     return sum(store["rows"] for store in featcache.info(data=str(root), cache=cache)["stores"])
+
+
+# A program that extracts layers and is killed behind a commit of one of their logs.
+KILLED = """
+import os, signal, sys
+import featcache
+from featcache.store.commits import CommitLog
+data, cache, arch, weights, left, name, layers = sys.argv[1:]
+left, plain = int(left), getattr(CommitLog, name)
+def commit(*arguments):
+    global left
+    plain(*arguments)
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+setattr(CommitLog, name, commit)
+settings = featcache.Settings(device="cpu", workers=1, batch_size=4, shard_rows=5)
+featcache.extract(
+    "train", data=data, cache=cache, arch=arch, weights=weights, precision="fp32", layer=layers.split(","),
+    settings=settings,
+)
+"""

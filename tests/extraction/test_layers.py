@@ -14,7 +14,7 @@ import featcache
 from featcache import CacheError, Settings, Summary, UsageError
 from featcache.extraction import Progress
 from tests.conftest import ARCH, single_thread
-from tests.extraction.runs import counts, draw
+from tests.extraction.runs import KILLED, counts, draw
 
 Extract = Callable[..., Summary]
 LAYERS = ["cls", "mean", "grid2", "mean@-2"]
@@ -86,27 +86,6 @@ def test_layers_that_lack_different_rows_are_completed_together(small, extract_l
     assert rows == {"cls": 16, "mean": 16, "tokens": 16}
 
 
-KILLED = """
-import os, signal, sys
-import featcache
-from featcache.store.commits import CommitLog
-data, cache, arch, weights, left, name = sys.argv[1:]
-left, plain = int(left), getattr(CommitLog, name)
-def commit(*arguments):
-    global left
-    plain(*arguments)
-    left -= 1
-    if not left:
-        os.kill(os.getpid(), signal.SIGKILL)
-setattr(CommitLog, name, commit)
-settings = featcache.Settings(device="cpu", workers=1, batch_size=4, shard_rows=5)
-featcache.extract(
-    "train", data=data, cache=cache, arch=arch, weights=weights, precision="fp32", layer=["cls", "mean"],
-    settings=settings,
-)
-"""
-
-
 @pytest.mark.parametrize(
     ("commits", "kind", "left"), [(1, "add", [6, 14]), (3, "add", [0, 6]), (1, "name_listing", [0, 0])]
 )
@@ -114,7 +93,7 @@ def test_a_kill_between_two_layers_commits_costs_nothing(
     small, nano, extract_layers, load, tmp_path, commits, kind, left
 ):
     """SIGKILL when one layer's shard, or listing, is committed and the other's is not; then one run to the end."""
-    words = [sys.executable, "-c", KILLED, small, tmp_path / "cache", ARCH, nano.weights, commits, kind]
+    words = [sys.executable, "-c", KILLED, small, tmp_path / "cache", ARCH, nano.weights, commits, kind, "cls,mean"]
     assert subprocess.run(list(map(str, words)), check=False).returncode == -signal.SIGKILL
     summaries = extract_layers(small, ["cls", "mean"])
     assert [summary.embedded for summary in summaries.values()] == left

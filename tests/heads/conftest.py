@@ -16,7 +16,7 @@ one_thread = pytest.fixture(autouse=True, scope="module")(single_thread)
 def steps_by(kind: type[HeadStack]):
     """Whatever the device and the work, heads are trained by this one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("featcache.heads.training.train.choose_stack", lambda *of: kind)
+        patch.setattr("featcache.heads.training.train.choose_stack", lambda *_, **__: kind)
         yield
 
 

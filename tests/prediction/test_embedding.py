@@ -52,6 +52,13 @@ def test_opened_images_and_arrays_get_the_rows_of_their_files(photographs, elsew
     assert featcache.embed(mixed, **elsewhere).tobytes() == rows[:12].tobytes()
 
 
+def test_no_data_set_need_be_named(photographs, trunk, tmp_path, monkeypatch):
+    """In a folder without a recipe, images and a trunk are enough."""
+    monkeypatch.chdir(tmp_path)
+    paths, rows = photographs
+    assert featcache.embed(paths[:2], **trunk, device="cpu").tobytes() == rows[:2].tobytes()
+
+
 def test_several_layers_are_those_of_one_forward(photographs, elsewhere):
     """Each layer has the rows that it has alone, files and opened images alike; `embed` names this function."""
     paths, _ = photographs

@@ -10,7 +10,7 @@ from torchvision.models import VisionTransformer
 from torchvision.transforms import functional as F  # noqa: N812 (as everybody calls it)
 
 from featcache.media import decode_image
-from featcache.trunks import vit, weights
+from featcache.trunks import vit, vit_blocks, weights
 from featcache.trunks.architectures import Architecture, architecture
 
 NANO, B_16 = architecture("vit_nano_16"), architecture("vit_b_16")
@@ -206,10 +206,10 @@ def test_a_cpu_without_the_fused_product(dtype, monkeypatch):
     with torch.inference_mode():
         expected = built(pixels)
         monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", refuses)
-        vit.has_fused.cache_clear()
+        vit_blocks.has_fused.cache_clear()
         try:
             found = built(pixels)
-            assert not vit.has_fused(dtype)
+            assert not vit_blocks.has_fused(dtype)
         finally:
-            vit.has_fused.cache_clear()
+            vit_blocks.has_fused.cache_clear()
     assert torch.linalg.vector_norm(found - expected) < 0.02 * torch.linalg.vector_norm(expected)

@@ -4,8 +4,10 @@ import torch
 from torch import nn
 
 from featcache.heads import HeadConfig
+from featcache.heads.modules.attention import TokenAttention, TokenAttentionByClass, build_attention
 from featcache.heads.modules.dropout import Dropout, Perceptron
 from featcache.heads.modules.temporal import build_temporal
+from featcache.recipe import ATTENTION
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
@@ -20,9 +22,14 @@ def build_module(config: HeadConfig, width: int, classes: int) -> nn.Module:
         config: the head's settings.
         width: of an embedding.
         classes: how many there are.
+
+    Raises:
+        ValueError: an embedding is not so many tokens.
     """
     if config.is_over_clips:
         return build_temporal(config, width, classes)
+    if config.head == ATTENTION:
+        return build_attention(config, width, classes)
     layers: list[nn.Module] = []
     for units in config.hidden_widths:
         layers.append(nn.Linear(width, units, bias=not config.batch_norm))  # which takes the mean out again
@@ -51,9 +58,13 @@ def seeded_module(config: HeadConfig, width: int, classes: int) -> nn.Module:
 def describe_module(module: nn.Module) -> str:
     """Return the expression that makes a module of torch's own layers: "torch.nn.Sequential(torch.nn.Linear(…".
 
+    Of attention over tokens, the name of its class.
+
     Args:
         module: as `build_module` returns it.
     """
+    if isinstance(module, TokenAttention | TokenAttentionByClass):
+        return f"featcache.heads.modules.attention.{type(module).__name__}, over {module.tokens} tokens"
     layers = ", ".join(_describe_layer(layer) for layer in module.children())
     return f"torch.nn.Sequential({layers})"
 

@@ -55,7 +55,7 @@ def features_by_clip(features: Features, frames: int) -> Features:
         raise DataError(
             f"{features.source.get('root', '')}: no image of split {features.split!r} belongs to a clip, and --head "
             f"temporal learns from clips; name the clips in a table, or train another head"
-        )
+        ).correct("--head", "mlp")
     clips = [features.clips[image] for image in inside]
     grouped = group_frames(features.x[inside], clips, frames)
     labels, first = features.y[inside], grouped.first

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from featcache.heads.modules.build import build_module
-from featcache.heads.modules.module_head import INVERSE_STD, MEAN, MODULE, ROWS, ModuleHead
+from featcache.heads.modules.module_head import INVERSE_STD, MEAN, MODULE, ModuleHead
+
+ROWS = 1_024  # computed at a time, so that a row's logits do not depend on how many rows are asked for
+MOST_NUMBERS = 2**24  # of these rows together: 64 MiB
 
 
 def collect_tensors(
@@ -55,12 +58,14 @@ def compute_logits(head: ModuleHead, x: npt.NDArray[np.float32]) -> npt.NDArray[
     """
     module = _checked_module(head).eval()
     logits = np.empty((len(x), head.classes), np.float32)
-    for start in range(0, len(x), ROWS):
-        block = torch.zeros(ROWS, head.config.row_width(head.width))
-        rows = len(x[start : start + ROWS])
-        block[:rows] = torch.tensor(x[start : start + ROWS])
+    width = head.config.row_width(head.width)
+    size = max(1, min(ROWS, MOST_NUMBERS // width))
+    for start in range(0, len(x), size):
+        block = torch.zeros(size, width)
+        rows = len(x[start : start + size])
+        block[:rows] = torch.tensor(x[start : start + size])
         _standardize_(block, head)
-        logits[start : start + ROWS] = module(block)[:rows].numpy()
+        logits[start : start + size] = module(block)[:rows].numpy()
     return logits
 
 

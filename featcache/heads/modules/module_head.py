@@ -12,7 +12,6 @@ from featcache.heads import DIVERGED_LOSS, EpochRow, HeadConfig, LinearHead, Sco
 if TYPE_CHECKING:
     from torch import nn
 
-ROWS = 1_024  # computed at a time, so that a row's logits do not depend on how many rows are asked for
 MEAN, INVERSE_STD = "input.mean", "input.inverse_std"  # tensors of a head that standardizes
 MODULE = "module."  # what the names of the module's own tensors begin with
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.files import make_folder, publish, seal_document
+from featcache.heads import HeadConfig
 from featcache.store import FeatureStore
 
 
@@ -51,3 +52,9 @@ def installed_versions(packages: Iterable[str]) -> dict[str, str]:
         except PackageNotFoundError:  # a module of the user's own
             continue
     return versions
+
+
+def head_name(config: HeadConfig, sources: Mapping[str, Mapping[str, str]]) -> str:
+    """Return the name of a head's folder: its settings in words, and a hash over them, the trunk and the listings."""
+    made_from = {"config": config.changed, "sources": {split: dict(source) for split, source in sources.items()}}
+    return hashed_name(config.name, made_from)

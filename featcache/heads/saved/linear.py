@@ -24,7 +24,7 @@ from featcache.heads import BLOCK_ROWS, HeadConfig, LinearHead, OutputLayer, Sco
 from featcache.heads.classifiers import ModelOutput, SearchTrial
 from featcache.heads.modules import ModuleHead, TrainedHead, group_frames
 from featcache.heads.saved.documents import HEAD, HeadDocument, scores_from_document, scores_to_json, settings_in_words
-from featcache.heads.saved.folders import hashed_name, heads_folder, installed_versions, publish_model
+from featcache.heads.saved.folders import head_name, heads_folder, installed_versions, publish_model
 from featcache.heads.saved.history import HISTORY, HistoryColumns, history_bytes
 from featcache.heads.saved.history import read_history as read_history_file
 from featcache.heads.saved.model import ModelKind, refuse_other_trunk
@@ -237,12 +237,6 @@ def _head(config: HeadConfig, document: HeadDocument, tensors: Tensors) -> Train
         config, document.width, len(document.classes), tensors.arrays, document.steps, (), on_train, on_val,
         document.best_epoch, widths,
     )  # fmt: skip
-
-
-def head_name(config: HeadConfig, sources: Mapping[str, Mapping[str, str]]) -> str:
-    """Return the name of a head's folder: its settings in words, and a hash over them, the trunk and the listings."""
-    made_from = {"config": config.changed, "sources": {split: dict(source) for split, source in sources.items()}}
-    return hashed_name(config.name, made_from)
 
 
 def read_history(folder: Path) -> HistoryColumns:

@@ -26,7 +26,7 @@ from featcache.heads.training.stack import UNSCORED, EpochChunk, HeadStack, Labe
 from featcache.heads.training.threads import one_thread
 
 SMALL = 2**28  # multiplications of a head's forward pass: below that a second thread costs more than it saves
-SCORED_ROWS = 1_024  # at a time
+SCORED_ROWS, SCORED_NUMBERS = 1_024, 2**24  # at most at a time, rows and numbers in them
 
 
 class TrainedModule:
@@ -95,7 +95,8 @@ class ModuleStack(HeadStack):
             self.members = [TrainedModule(config, plan) for config in self.configs]
             self.row_scores = RowScores(plan.rows, self.heads, plan.device)
             self.embedding_width = embedding_width(plan)
-            self.x = torch.zeros(max(self.batch_size, SCORED_ROWS), self.dim, device=plan.device)
+            self.scored_rows = max(1, min(SCORED_ROWS, SCORED_NUMBERS // self.dim))
+            self.x = torch.zeros(max(self.batch_size, self.scored_rows), self.dim, device=plan.device)
         self.exits = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -137,10 +138,10 @@ class ModuleStack(HeadStack):
             row_scores = RowScores(rows, self.heads, self.device)
             for x, y in blocks:
                 labels.append(y)
-                for start in range(0, len(y), SCORED_ROWS):
-                    truth = y[start : start + SCORED_ROWS]
+                for start in range(0, len(y), self.scored_rows):
+                    truth = y[start : start + self.scored_rows]
                     block = self.x[: len(truth)]
-                    block.copy_(x[start : start + SCORED_ROWS])
+                    block.copy_(x[start : start + self.scored_rows])
                     self._score_block(self._standardized(block), truth.view(1, 1, -1), row_scores)
         return self.by_config(row_scores.compute(torch.cat(labels), self.classes))
 

@@ -188,7 +188,7 @@ def _train_pass(training: _Training, configs: Sequence[HeadConfig]) -> TrainingP
         configs=configs, statistics=training.statistics, rows=len(rows), device=str(rows.device),
         on_compile=training.on_compile,
     )  # fmt: skip
-    with choose_stack(plan.device, configs[0])(plan) as stack:
+    with choose_stack(plan.device, is_linear=configs[0].is_linear)(plan) as stack:
         return (yield from _train_epochs(stack, training, configs))
 
 
@@ -246,12 +246,12 @@ def _with_final_scores(head: TrainedHead, train: Features | Streamed, val: Featu
     return replace(head, train=on_train, val=on_val, history=tuple(history))
 
 
-def choose_stack(device: str, config: HeadConfig) -> type[HeadStack]:
+def choose_stack(device: str, *, is_linear: bool = True) -> type[HeadStack]:
     """Return what computes the steps: of linear heads compiled loops on the CPU, torch's operations elsewhere.
 
     The amount of work must not decide it: that depends on the number of heads, and the two round differently.
     """
-    if not config.is_linear:
+    if not is_linear:
         from featcache.heads.training.module_stack import ModuleStack
 
         return ModuleStack

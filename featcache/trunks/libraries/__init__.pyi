@@ -1,3 +1,4 @@
+from .base import LoadedNetwork as LoadedNetwork
 from .layers import LayerReader as LayerReader
 from .layers import check_layer as check_layer
 from .library_source import LibrarySource as LibrarySource

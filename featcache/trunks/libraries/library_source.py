@@ -236,14 +236,15 @@ class LibrarySource(TrunkSource):
         """
         import torch
 
-        from featcache.trunks.libraries.network import LibraryNetwork
+        from featcache.trunks.libraries.running import build_network
 
-        network = self.loaded
+        network, is_own = self.loaded, self.library_name == "module"
         del self.loaded  # its module is cast and moved now
         versions = describe_versions(self.library_name, self.model_name)
-        return LibraryNetwork(
-            network, layers, spec.transform, dtype=getattr(torch, spec.compute), device=device, versions=versions
-        )
+        return build_network(
+            network, layers, spec.transform, dtype=getattr(torch, spec.compute), device=device, versions=versions,
+            package="" if is_own else PACKAGES[self.library_name],
+        )  # fmt: skip
 
     def choose_engine(self, engine: str, device: str, images: int) -> EngineChoice:
         """Return the engine, as `TrunkSource.choose_engine`; code of one's own is not compiled unasked.

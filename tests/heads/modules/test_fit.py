@@ -79,7 +79,9 @@ def test_rows_may_stay_on_disk(store):
 def test_what_stands_in_for_the_check_is_one_sentence(store):
     """There is no optimum to hold it against: it is said, with what the best linear head has on the same val."""
     (note,) = [note for note in fit(store).notes if note.startswith("no check")]
-    assert note.endswith("there is no linear head yet to compare it with: fit-head without --head trains one")
+    assert note.endswith(
+        "these embeddings have no linear head yet to compare it with: fit-head without --head trains one"
+    )
     linear = fit_head(store.cache).best
     found = fit(store, check_seconds="auto")
     (note,) = [note for note in found.notes if note.startswith("no check")]

@@ -10,9 +10,12 @@ import pytest
 
 import featcache
 from featcache import CacheError
+from featcache.files.sealed import seal_document, unseal_document
 from featcache.heads.linear import unit_rows
+from featcache.heads.saved.kinds import load_model
 from featcache.heads.saved.linear import load_head
-from tests.builders import fit_head, record_layer
+from featcache.store.catalog import open_store
+from tests.builders import StatLog, fit_head, record_layer
 
 WHERE = {"data": "/data/toy"}
 
@@ -79,17 +82,21 @@ def test_compare_scores_each_head_on_its_own_features(cache):
     fit_head(cache, layer="cls")
     made = {head.name: head.scores for head in featcache.compare(cache=cache, **WHERE).heads}
     now = {head.name: head.scores for head in featcache.compare(split="val", cache=cache, **WHERE).heads}
-    assert now == made
     assert len(now) == 2
+    for name, scores in now.items():
+        assert (scores.accuracy, scores.macro_recall) == (made[name].accuracy, made[name].macro_recall)
+        assert scores.loss == pytest.approx(made[name].loss)
 
 
-@pytest.mark.parametrize("classifier", ["knn", "ridge", "logreg"])
+@pytest.mark.parametrize("classifier", ["knn", "ridge"])
 def test_other_classifiers_are_kept_and_read_again(cache, classifier):
     """k-NN finds its rows in all stores by digest; each answers as it did when it was fitted."""
     fitted = featcache.fit(classifier, cache=cache, features="cls+mean", **WHERE)
-    evaluation = featcache.evaluate(fitted.best.name, split="train", cache=cache, **WHERE)
-    assert fitted.best.train is not None
-    assert evaluation.accuracy == pytest.approx(fitted.best.train.accuracy)
+    output = load_model(fitted.best.folder, open_store(fitted.best.folder.parents[3], StatLog(cache)))
+    x = featcache.load("val", cache=cache, features="cls+mean", **WHERE).x
+    assert fitted.best.classifier is not None
+    expected = fitted.best.classifier.predict(x)
+    assert (output.predict_probabilities(x).argmax(axis=1) == expected.predicted).all()
     document = json.loads((fitted.best.folder / "classifier.json").read_text())
     assert ([spec["layer"] for spec in document["trunks"][1:]], "trunk" in document) == (["mean"], False)
 
@@ -178,3 +185,18 @@ def test_a_head_does_not_take_other_features(cache):
     fit_head(cache, features="cls+mean")
     with pytest.raises(CacheError, match="no head of toy in this cache"):
         featcache.evaluate("1", split="val", cache=cache, features="mean+cls", **WHERE)
+
+
+@pytest.mark.parametrize("widths", ["6+x", "-1+11", "6+5", "10+", "0+10"])
+def test_widths_that_do_not_fit_the_weights_are_refused(cache, widths):
+    """Under a right checksum, too: a head whose parts are no widths, or others than its columns, is not read."""
+    head = fit_head(cache, features="cls+mean").best
+    assert head is not None
+    path = head.folder / "head.json"
+    document = unseal_document(path.read_bytes())
+    assert document is not None
+    document["sources"]["train"]["widths"] = widths
+    path.chmod(0o644)
+    path.write_bytes(seal_document(document))
+    with pytest.raises(CacheError, match=r"cannot be read by this version|parts of 11 columns for weights of 10"):
+        load_head(head.folder)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from featcache.errors import UsageError
+from featcache.heads.training.module_stack import ModuleStack
 from featcache.heads.training.numba_stack import NumbaStack
 from featcache.heads.training.torch_stack import TorchStack
 from featcache.heads.training.train import choose_stack, train_heads
@@ -130,9 +131,10 @@ def test_splits_that_do_not_fit():
 
 
 def test_the_cpu_takes_the_loops():
-    """On the CPU heads are trained by the compiled loops, elsewhere by torch's operations."""
+    """On the CPU linear heads are trained by the compiled loops, else by torch's operations; modules by neither."""
     assert choose_stack("cpu") is NumbaStack
     assert {choose_stack(device) for device in ("cuda", "cuda:1", "mps")} == {TorchStack}
+    assert {choose_stack(device, is_linear=False) for device in ("cpu", "cuda")} == {ModuleStack}
 
 
 def test_a_training_that_is_broken_off():
