@@ -20,7 +20,7 @@ from featcache.features import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.default_grid import fill_in_defaults
 from featcache.heads.fit_linear import COMPILING
-from featcache.heads.given_settings import head_section
+from featcache.heads.given_settings import has_views, head_section
 from featcache.heads.grid import HeadOptions, head_configs
 from featcache.heads.linear import BLOCK_ROWS, Scores, merit
 from featcache.heads.modules import TrainedHead
@@ -80,7 +80,7 @@ def predict_out_of_fold(
         The rows with their folds, and the probabilities that heads of the chosen settings give them.
 
     Raises:
-        UsageError: the number of folds, a setting or the recipe; or patience, which would need rows of its own.
+        UsageError: the number of folds, a setting or the recipe; views; or patience, which would need rows of its own.
         CacheError: the train split is not in the cache, or a file of it is damaged.
         DataError: fewer subjects, clips or images than folds; a single class.
         MachineError: no such device, or memory is full.
@@ -97,6 +97,10 @@ def predict_out_of_fold(
             f"--cross-validate predicts images one by one, and --head {TEMPORAL} takes the frames of a clip together: "
             f"leave out one of the two"
         ).correct("--cross-validate", None)
+    if has_views(section):
+        raise UsageError(
+            "--cross-validate trains on plain images: leave out --views, or take it out of the recipe"
+        ).correct("--views", None)
     progress("reading", 0, section.epochs)
     splits = read_splits(request)
     both = [splits.in_memory, *([] if splits.val is None else [splits.val])]

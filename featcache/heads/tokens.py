@@ -16,8 +16,13 @@ def count_tokens(section: HeadSection, store: FeatureStore) -> HeadSection:
 
     Raises:
         CacheError: its layer has no tokens.
-        UsageError: their number is not known, or does not divide an embedding.
+        UsageError: their number is not known, or does not divide an embedding; or several stores side by side.
     """
+    if len(store.parts) > 1:
+        raise UsageError(
+            f"--head attention chooses among the tokens of one layer, and these features are of {len(store.parts)}: "
+            f"name one with --layer in place of --features"
+        )
     layer, width = store.trunk.spec.layer, store.dim or 0
     if not layer.startswith(("grid", "tokens", "name:")):
         raise CacheError(

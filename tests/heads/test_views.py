@@ -40,10 +40,14 @@ def test_a_perceptron_on_views_that_do_nothing_is_the_one_on_plain_images(cache)
     assert "views" in viewed.best.sources["train"]
 
 
-def test_a_head_over_clips_takes_no_views(cache):
-    """It is refused by the setting's name, and so is a set of views without any."""
+def test_what_takes_no_views_refuses_them(cache):
+    """Heads over clips and tokens, and cross-validation; and a set of views is refused where none are drawn."""
     with pytest.raises(UsageError, match="--views has no effect with --head temporal: it is a setting of linear"):
         fit_head(cache, layer="cls", head="temporal", views=True)
+    with pytest.raises(UsageError, match="--views has no effect with --head attention: it is a setting of linear"):
+        fit_head(cache, layer="cls", head="attention", views=True)
+    with pytest.raises(UsageError, match="--cross-validate trains on plain images: leave out --views"):
+        featcache.cross_validate(2, 0.1, data="/data/toy", cache=cache, layer="cls", views=True)
     with pytest.raises(UsageError, match="--augment has no effect without --views"):
         fit_head(cache, layer="cls", augment="flip")
 
@@ -52,6 +56,8 @@ def test_features_of_several_stores_have_no_views(cache):
     """In training and at test: one sentence that says of which features, and the way out."""
     with pytest.raises(UsageError, match=r"embeddings of one store, and these are of 2, cls\+mean; leave them out, or"):
         fit_head(cache, features="cls+mean", views=True)
+    with pytest.raises(UsageError, match="the tokens of one layer, and these features are of 2: name one with --layer"):
+        fit_head(cache, features="cls+mean", head="attention")
     head = fit_head(cache, features="cls+mean").best
     assert head is not None
     options = {"data": "/data/toy", "cache": cache, "features": "cls+mean"}

@@ -113,7 +113,7 @@ class SavedHead:
         Of a head over clips, each image has those of its clip; one that belongs to none is a clip of one frame.
 
         Args:
-            features: The split, as `featcache.load` gives it.
+            features: The split, as `featcache.load` gives it; or of a head over clips with a row for each clip.
 
         Raises:
             CacheError: features of another trunk.
@@ -121,7 +121,7 @@ class SavedHead:
         refuse_other_trunk(self, features.source.get("trunk", "unknown"))
         probabilities = np.empty((len(features.y), len(self.classes)), dtype=np.float32)
         predicted = np.empty(len(features.y), dtype=np.int64)
-        if self.head.config.is_over_clips:
+        if self.head.config.is_over_clips and features.x.shape[1] == self.head.width:
             clips = group_frames(features.x, features.clips, self.head.config.frames)
             logits = self.head.logits(clips.x)[clips.clip_of]
             return ModelOutput(logits.argmax(axis=1), softmax(logits))

@@ -205,7 +205,7 @@ def test_a_head_over_clips_stands_beside_the_vote_with_its_interval(cache):
 def test_it_comes_back_as_it_was_saved_and_a_single_frame_is_a_clip(cache):
     """Read again it answers the same; on an image alone, too."""
     from featcache.dataset import DatasetRequest
-    from featcache.heads.saved import find_head, load_model
+    from featcache.heads.saved import find_head, load_model, read_temperature
 
     choice = find_head(DatasetRequest(data="/data/toy", cache=cache), "attention")
     saved = load_model(choice.folder, choice.store)
@@ -213,6 +213,9 @@ def test_it_comes_back_as_it_was_saved_and_a_single_frame_is_a_clip(cache):
     probabilities = saved.predict_probabilities(SPLITS["test"].x[:3])
     assert probabilities.shape == (3, 2)
     assert np.allclose(probabilities.sum(axis=1), 1)
+    kept = read_temperature(saved.folder)
+    assert kept is not None
+    assert kept.rows == 60  # clips of val
 
 
 def test_what_cannot_be_is_one_sentence(cache, tmp_path):
