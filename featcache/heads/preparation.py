@@ -86,12 +86,18 @@ def compile_in_background() -> None:
     """Have another process compile the loops of a training where that is still to be done, and do not wait for it.
 
     It gives way to all others, lives some ten seconds, and says nothing: whoever trains first compiles what is lacking.
+    While one is at it no other is started: it holds a lock on one of the modules.
     """
-    if are_compiled():
+    if os.name != "posix" or are_compiled():
         return
+    import fcntl
+
     package = str(Path(featcache.__file__).parent.parent)
-    nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), (KERNELS / "steps.py").open("rb") as module:
+        fcntl.flock(module, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        actions = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
+        held = (os.POSIX_SPAWN_DUP2, module.fileno(), module.fileno() + 1)  # the lock is the child's from now on
         os.posix_spawn(
-            sys.executable, [sys.executable, "-c", COMPILE, package], os.environ, file_actions=nowhere, setpgroup=0
+            sys.executable, [sys.executable, "-c", COMPILE, package], os.environ, file_actions=[*actions, held],
+            setpgroup=0,
         )  # fmt: skip

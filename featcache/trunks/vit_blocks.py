@@ -51,7 +51,12 @@ class Linear:
         return F.linear(x, self.weight, self.bias)
 
     def activated(self, x: Tensor, activation: Activation) -> Tensor:
-        """The same through an activation, (…, in) -> (…, out)."""
+        """Return the same through an activation, (…, out).
+
+        Args:
+            x: (…, in).
+            activation: One of `Activation`.
+        """
         if _fuses(x):
             name, algorithm = _FUSED[activation]
             product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, name, [], algorithm)
@@ -59,14 +64,23 @@ class Linear:
         return _activate(F.linear(x, self.weight, self.bias), activation)
 
     def times(self, x: Tensor, factor: Tensor) -> Tensor:
-        """The same times a factor, (…, in) and (…, out) -> (…, out)."""
+        """Return the same times a factor, (…, out).
+
+        Args:
+            x: (…, in).
+            factor: (…, out).
+        """
         if _fuses(x):
             product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, factor, self.weight, self.bias, "mul")
             return product
         return F.linear(x, self.weight, self.bias) * factor
 
     def part(self, rows: slice) -> "Linear":
-        """Some of the outputs; a view, nothing is copied."""
+        """Return the layer of some of the outputs; a view, nothing is copied.
+
+        Args:
+            rows: Which outputs.
+        """
         return Linear(self.weight[rows], None if self.bias is None else self.bias[rows])
 
 
@@ -169,14 +183,21 @@ class Block:
         return z + self.mlp(self.norm_2(z))
 
     def class_token(self, z: Tensor) -> Tensor:
-        """(n, t, d) -> (n, 1, d): row 0 of what `__call__` gives."""
+        """Return row 0 of what `__call__` gives, (n, 1, d).
+
+        Args:
+            z: (n, t, d).
+        """
         normed = self.norm_1(z)
         return self._class_token(z, normed, *self._keys_and_values(normed))
 
     def class_token_and_all(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, t, d) -> (n, 1, d) and (n, t, d): what `class_token` gives, bit for bit, and what `__call__` gives.
+        """Return what `class_token` gives, (n, 1, d), bit for bit, and what `__call__` gives, (n, t, d).
 
         Keys and values are computed once; a few rows more of the rest cost nothing beside them.
+
+        Args:
+            z: (n, t, d).
         """
         normed = self.norm_1(z)
         key, value = self._keys_and_values(normed)

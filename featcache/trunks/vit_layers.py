@@ -13,7 +13,11 @@ _KEPT = re.compile(r"(cls|mean)(@-[1-9][0-9]?)?|pooled|tokens|grid[1-9][0-9]?")
 
 
 def is_vit_layer(layer: str) -> bool:
-    """Return whether the fast forward keeps a layer of this name; other names are read from a library's network."""
+    """Return whether the fast forward keeps a layer of this name; other names are read from a library's network.
+
+    Args:
+        layer: The layer's name.
+    """
     return layer == AUTO_LAYER or _KEPT.fullmatch(layer) is not None
 
 

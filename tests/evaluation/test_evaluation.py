@@ -99,7 +99,7 @@ def test_json_has_the_keys_of_the_contract():
     }
     assert document.keys() == promised | {
         "failed", "data_set", "notes", "clip_rule", "intervals", "calibration", "temperature", "risk_coverage",
-            "conformal", "beside", "chosen",
+            "conformal", "beside", "chosen", "variant",
     }  # fmt: skip
     assert (document["head"], document["data_set"], document["split"]) == ("lr0.003", "hymenoptera", "test")
     assert (document["by"], document["rows"], document["failed"]) == ("image", 4, 1)

@@ -1,6 +1,7 @@
 """What a training needs is fetched before it begins: beside the reading of its rows, and behind an extract."""
 
 import os
+import subprocess
 import sys
 import time
 
@@ -83,6 +84,33 @@ def test_another_process_compiles_what_trains(tmp_path, monkeypatch):
     while not all(list(tmp_path.rglob(f"{loop}-*.nbi")) for loop in preparation.LOOPS):
         assert time.monotonic() < deadline, "nothing was compiled"
         time.sleep(0.2)
+
+
+def test_two_processes_do_not_compile_at_once(tmp_path, monkeypatch):
+    """While a process compiles no other is started; another may be when it has ended."""
+    started = []
+
+    def spawn(*words, **options):
+        started.append(subprocess_that_sleeps(options["file_actions"]))
+        return started[-1].pid
+
+    def subprocess_that_sleeps(actions):
+        (_, lock, _), *_ = [action for action in actions if action[0] == os.POSIX_SPAWN_DUP2]
+        return subprocess.Popen(["sleep", "60"], pass_fds=[lock])
+
+    monkeypatch.setattr(preparation, "are_compiled", lambda: False)
+    monkeypatch.setattr(preparation.os, "posix_spawn", spawn)
+    monkeypatch.setattr(preparation, "KERNELS", tmp_path)
+    (tmp_path / "steps.py").touch()
+    compile_in_background()
+    compile_in_background()
+    assert len(started) == 1
+    started[0].kill()
+    started[0].wait()
+    compile_in_background()
+    assert len(started) == 2
+    started[1].kill()
+    started[1].wait()
 
 
 def test_an_extract_that_embeds_has_the_loops_compiled_beside_it(nano, tmp_path, monkeypatch):
