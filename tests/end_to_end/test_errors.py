@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Nano, Ran, write_images
+from tests.conftest import ARCH, Nano, Ran, write_images
 
 Run = Callable[..., Ran]
 
@@ -119,7 +119,8 @@ def test_without_a_val_split_nothing_chooses(run: Run, nano: Nano, tmp_path: Pat
     assert "no head was selected" in one.err
     several = run("fit-head", "--data", root, "--lr", 0.1, "--lr", 0.2)
     assert several.code == 3
-    assert f"`featcache extract {root} --val 0.15` takes it from train" in several.err
+    network = f"--arch {ARCH} --weights {nano.weights}"
+    assert f"`featcache extract {root} {network} --val 0.15` takes it from train" in several.err
 
 
 def test_report_without_a_split_says_what_to_type(run: Run, nano: Nano, folder: Path) -> None:

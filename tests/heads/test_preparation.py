@@ -79,6 +79,8 @@ def test_another_process_compiles_what_trains(tmp_path, monkeypatch):
     """What `compile_in_background` starts leaves compiled loops where numba keeps them."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(preparation, "are_compiled", lambda: False)
+    monkeypatch.setattr(preparation, "KERNELS", tmp_path)  # whose module is locked: an extract may be compiling now
+    (tmp_path / "steps.py").touch()
     compile_in_background()
     deadline = time.monotonic() + 300  # some ten seconds on an idle machine
     while not all(list(tmp_path.rglob(f"{loop}-*.nbi")) for loop in preparation.LOOPS):

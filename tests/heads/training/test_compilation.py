@@ -90,7 +90,7 @@ configs = [
     HeadConfig(optimizer=optimizer, epochs=20, batch_size=200, lr=0.01, weight_decay=decay)
     for optimizer in ("adam", "adamw", "sgd") for decay in (0.0, 0.01)
 ]
-train.choose_stack = lambda *of: NumbaStack
+train.choose_stack = lambda *_, **__: NumbaStack
 for head in train.train_heads(rows, rows, configs):
     print(hashlib.sha256(head.weight.tobytes() + head.bias.tobytes() + repr(head.history).encode()).hexdigest())
 """
