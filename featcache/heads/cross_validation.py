@@ -26,9 +26,10 @@ from featcache.heads.linear import BLOCK_ROWS, Scores, merit
 from featcache.heads.modules import TrainedHead
 from featcache.heads.row_folds import Folds, divide_rows, unit_of_rows
 from featcache.heads.splits import read_splits
+from featcache.heads.tokens import count_tokens
 from featcache.heads.training_device import choose_training_device
 from featcache.metrics import accuracy, confusion_matrix, macro_recall, mean_loss, softmax
-from featcache.recipe import TEMPORAL, HeadKeywords, StoreOptions, pick_options
+from featcache.recipe import ATTENTION, TEMPORAL, HeadKeywords, StoreOptions, pick_options
 
 FEWEST_FOLDS, MOST_FOLDS = 2, 100
 
@@ -105,6 +106,8 @@ def predict_out_of_fold(
     splits = read_splits(request)
     both = [splits.in_memory, *([] if splits.val is None else [splits.val])]
     by, rows = unit_of_rows(both), concatenate_rows(both)
+    if section.head == ATTENTION:
+        section = count_tokens(section, splits.source)
     section, experiment = fill_in_defaults(section, len(rows.y) * (folds - 1) // folds, has_val=True)
     configs = head_configs(section)
     _refuse_patience(configs)
