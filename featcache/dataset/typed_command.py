@@ -43,7 +43,7 @@ def type_command(request: "DatasetRequest", *words: str, store: str | None = Non
         flags += [("--arch", request.arch), ("--layer", request.layer)]
         flags += [("--features", request.features)] if words[0] != "extract" else []
     flags += [] if _is_divided_so(request) else split_flags(request)
-    if words[0] == "extract":
+    if words[0] == "extract" and not {"--arch", "--weights"} & set(words):
         flags += _flags_of_only_trunk(request)
     if words[0] == "extract" and request.recipe.data.split is None and is_flat_folder(request.recipe):
         flags += [("--val", 0.15), ("--test", 0.15)]

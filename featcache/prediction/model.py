@@ -34,6 +34,7 @@ from featcache.prediction.head_trunk import HeadTrunk
 from featcache.prediction.test_time_views import choose_views
 from featcache.recipe import StoreOptions
 from featcache.store import FeatureStore, StoreRequest, concatenate, open_store, trunk_without_layer
+from featcache.text import counted
 from featcache.trunks import TrunkSpec
 
 NO_PROBABILITIES = "this classifier gives labels, not probabilities: 1 stands for its label, 0 for every other"
@@ -151,7 +152,8 @@ class HeadWithTrunk:
         """What everyone who reads a prediction of this head should know, as sentences."""
         notes = (*self.unused, *(() if self.which is None else self.which.notes))
         if self.with_views:
-            notes = (*notes, f"the probabilities are the mean over each image and {len(self.views) - 1} views of it")
+            count = counted(len(self.views) - 1, "view")
+            notes = (*notes, f"the probabilities are the mean over each image and {count} of it")
         is_random = any(trunk.weights_name == "random" for trunk in self.trunks)
         notes = (*notes, RANDOM_TRUNK) if is_random else notes
         return notes if self.saved.gives_probabilities else (*notes, NO_PROBABILITIES)

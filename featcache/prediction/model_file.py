@@ -27,7 +27,7 @@ from featcache.prediction.library_model import (
 )
 from featcache.prediction.model import NO_PROBABILITIES, HeadWithTrunk, open_head
 from featcache.prediction.serialized import to_onnx, to_state_dict
-from featcache.recipe import StoreOptions
+from featcache.recipe import TEMPORAL, StoreOptions
 from featcache.trunks import ARCHITECTURES
 
 MODEL_SUFFIXES = (".pt", ".onnx")
@@ -159,9 +159,12 @@ def _no_layer_error(typed: str | None, model: HeadWithTrunk, request: DatasetReq
     )
     if model.which is None:  # a folder was named
         return UsageError(reason)
-    head = next((one.name for one in rank_models(request)[0] if one.is_head and not one.has_diverged), None)
+    ranked = (one for one in rank_models(request)[0] if one.is_head and not one.has_diverged)
+    head = next((one.name for one in ranked if one.kind != TEMPORAL), None)
     fit = request.command_line("fit-head")
-    best = f"the best head is {head}: name it" if head else f"there is no head yet: run `{fit}`"
+    best = (
+        f"the best head that can be exported is {head}: name it" if head else f"there is no such head yet: run `{fit}`"
+    )
     chosen = f" ({model.chosen})" if model.chosen else ""
     error = UsageError(f"{reason}; {best}.{chosen}")
     return error.correct(typed or "best", head) if head else error

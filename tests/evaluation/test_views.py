@@ -146,8 +146,10 @@ def test_views_that_are_not_there_are_one_sentence(extracted, trunk, tmp_path):
     """None at all, none of that kind, several kinds, or images without: each with what to type."""
     with pytest.raises(CacheError, match=r"2 sets of views .*; name --augment flip=1,crop=0.3,color or --augment none"):
         featcache.fit_head(0.05, **extracted, **TRAINING, views=True)
-    with pytest.raises(CacheError, match=r"no views of color .*; run `featcache extract --views 4 --augment color "):
+    none = r"no views of color .*; run `featcache extract --views 4 --augment color "
+    with pytest.raises(CacheError, match=none) as caught:
         featcache.fit_head(0.05, **extracted, **TRAINING, views=True, augment="color")
+    assert [str(caught.value).count(flag) for flag in ("--arch ", "--weights ")] == [1, 1]
     with pytest.raises(UsageError, match="augment has no effect without --views"):
         featcache.fit_head(0.05, **extracted, **TRAINING, augment="color")
     with pytest.raises(UsageError, match="held in memory"):

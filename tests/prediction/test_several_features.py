@@ -126,6 +126,25 @@ def test_layers_of_one_trunk_are_one_network(where, new, tmp_path, name):
     assert torch.from_numpy(logits).softmax(1).numpy() == pytest.approx(predictions.probabilities, abs=1e-4)
 
 
+@pytest.mark.parametrize("settings", [{}, {"head": "attention"}])
+def test_a_grid_of_patches_is_part_of_a_network(where, new, nano, tmp_path, settings):
+    """The ONNX file takes any number of images, whether a linear head or attention reads the cells."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    where = {**where, "cache": str(tmp_path / "cache")}
+    for split in ("train", "val"):
+        running = Settings(device="cpu", batch_size=8)
+        featcache.extract(
+            split, arch=ARCH, weights=str(nano.weights), layer="grid2", settings=running, precision="fp32", **where
+        )
+    featcache.fit_head([0.05], epochs=5, check_seconds=None, device="cpu", **settings, **where)
+    featcache.export_model("best", tmp_path / "model.onnx", **where)
+    about = json.loads((tmp_path / "model.json").read_text())
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    logits = session.run(["logits"], {"pixels": prepared(new, about).numpy()})[0]
+    predictions = featcache.predict("best", new, device="cpu", **where)
+    assert torch.from_numpy(logits).softmax(1).numpy() == pytest.approx(predictions.probabilities, abs=1e-3)
+
+
 def test_two_trunks_are_not_one_network(where, tmp_path):
     """The error names both, and nothing is written."""
     with pytest.raises(UsageError, match=f"features of 2 trunks, {ARCH} and {OTHER}, which are not one network"):

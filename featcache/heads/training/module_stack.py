@@ -46,7 +46,8 @@ class TrainedModule:
         self.optimizer = make_optimizer(config, self.module, plan.device)
         self.normalized = [layer for layer in self.module.modules() if isinstance(layer, nn.BatchNorm1d)]
         self.generators = [torch.default_generator, *_generators(plan.device)]
-        self.identity = json.dumps(config.changed, sort_keys=True)
+        changed = {name: value for name, value in config.changed.items() if name != "views"}
+        self.identity = json.dumps(changed, sort_keys=True)  # without views: one of the plain image changes nothing
         self.module.train()
 
     def step(self, number: int, lr: float, x: Tensor, y: Tensor, kept: BatchLogits) -> None:

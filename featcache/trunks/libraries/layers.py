@@ -135,11 +135,12 @@ def pool_grid(patches: "Tensor", grid: tuple[int, int], edge: int) -> "Tensor":
     Raises:
         UsageError: there are fewer rows or columns than that.
     """
+    import torch
     from torch.nn.functional import adaptive_avg_pool2d
 
     if edge > min(grid):
         raise UsageError(f"layer grid{edge}: the network has {grid[0]} x {grid[1]} patches")
-    image = patches.transpose(1, 2).reshape(len(patches), patches.shape[2], *grid)
+    image = torch.unflatten(patches.transpose(1, 2), 2, grid)  # an ONNX file would keep len(patches)
     return adaptive_avg_pool2d(image, edge).flatten(2).transpose(1, 2)
 
 

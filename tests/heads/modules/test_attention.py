@@ -118,3 +118,13 @@ def test_what_cannot_be_is_one_sentence(tmp_path):
     with pytest.raises(UsageError, match="7 tokens do not divide the 128 numbers"):
         fit_head(tmp_path / "tokens", head="attention", tokens=7)
     assert fit_head(tmp_path / "tokens", head="attention", tokens=16, epochs=1).best is not None
+
+
+def test_cross_validation_knows_the_tokens_of_a_grid(tmp_path):
+    """As `fit_head` does: attention over grid4 finds the token, for images that no head has seen."""
+    record_tokens(tmp_path)
+    found = featcache.cross_validate(
+        2, 0.01, head="attention", optimizer="adam", epochs=40, batch_size=64, data="/data/toy", cache=tmp_path
+    )
+    assert found.unseen.configs[0].tokens == TOKENS
+    assert found.evaluation.accuracy > 0.9

@@ -231,5 +231,7 @@ def test_what_cannot_be_is_one_sentence(cache, tmp_path):
         fit_head(cache, head="temporal", standardize=True)
     with pytest.raises(UsageError, match="takes the frames of a clip, and the network one image"):
         featcache.export_model("attention", tmp_path / "model.pt", data="/data/toy", cache=cache)
+    with pytest.raises(UsageError, match=r"the best head that can be exported is lr0\.01-batch16-epochs20-"):
+        featcache.export_model("best", tmp_path / "model.pt", data="/data/toy", cache=cache)
     with pytest.raises(UsageError, match="--over-time has no effect with --head linear: it is a setting of temporal"):
         fit_head(cache, over_time="mean")

@@ -164,7 +164,7 @@ def test_the_rule_serves_classifiers_and_the_model_file(tmp_path):
     made(tmp_path, scored_head(1, 0.0))
     knn = featcache.fit("knn", {"k": 3}, **WHERE, cache=tmp_path).best
     assert which(tmp_path).folder.name == knn.name
-    with pytest.raises(UsageError, match=r"is the last part of a network.*the best head is lr1-"):
+    with pytest.raises(UsageError, match=r"is the last part of a network.*the best head that can be exported is lr1-"):
         featcache.export_model("best", tmp_path / "model.pt", **WHERE, cache=tmp_path)
 
 

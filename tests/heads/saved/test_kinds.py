@@ -100,7 +100,9 @@ def test_a_kind_that_is_listed_serves_every_command(tmp_path, constant):
     page = tmp_path / "page.html"
     featcache.save_report(page, "constant-1", **WHERE, cache=tmp_path)
     assert CLASSES[1] in page.read_text()
-    with pytest.raises(featcache.UsageError, match=r"is the last part of a network; the best head is lr1-"):
+    with pytest.raises(
+        featcache.UsageError, match=r"is the last part of a network; the best head that can be exported is lr1-"
+    ):
         featcache.export_model("best", tmp_path / "model.pt", **WHERE, cache=tmp_path)
 
 

@@ -36,6 +36,15 @@ def test_a_single_view_that_is_the_plain_image_changes_nothing(changes):
     assert (head.train, head.val, head.history) == (expected.train, expected.val, expected.history)
 
 
+def test_dropout_is_the_same_on_a_single_view_that_is_the_plain_image():
+    """An MLP's masks are drawn by its settings, and whether it draws views is none of these."""
+    plain = replace(BASE, head="mlp", hidden="8", dropout=0.3, epochs=3)
+    (expected,) = train_heads(TRAIN, VAL, [plain])
+    (head,) = train_heads(replace(TRAIN, views=TRAIN.x[None].copy()), VAL, [replace(plain, views=True)])
+    assert all(np.array_equal(value, head.tensors[name]) for name, value in expected.tensors.items())
+    assert (head.train, head.val, head.history) == (expected.train, expected.val, expected.history)
+
+
 def test_each_step_draws_one_view_of_each_image():
     """The images come in the order of a training without views; of each, every view is drawn as often."""
     y = torch.from_numpy(scaled_clusters(rows=6000).y)
