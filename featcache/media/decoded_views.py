@@ -8,7 +8,8 @@ from PIL import Image
 
 from featcache.media.images import convert_to_rgb, decode_image, open_image, resize_and_crop
 from featcache.media.transform import ImageTransform
-from featcache.media.views import View, augment_image
+from featcache.media.view_pixels import augment_image
+from featcache.media.views import View
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -1,8 +1,8 @@
 """Views: seeded augmentations of an image, as torchvision's transforms v2 has them, that depend on nothing else.
 
 What happens to an image is drawn from the view's seed and number and the digest of the image's file: not from the
-order of the files, the split, the machine, or the version of any library. The steps are torchvision's on Pillow's
-images, bit by bit, in the order of its presets: RandomResizedCrop, RandomHorizontalFlip, ColorJitter.
+order of the files, the split, the machine, or the version of any library. `view_pixels` does it; nothing is imported
+here that takes long, since every spec may have a view.
 """
 
 import hashlib
@@ -11,11 +11,7 @@ import re
 from dataclasses import dataclass, fields
 from decimal import Decimal
 
-import numpy as np
-from PIL import Image, ImageEnhance
-
 from featcache.errors import UsageError
-from featcache.media.transform import ImageTransform
 
 DEFAULT_STRENGTHS = {"flip": 0.5, "crop": 0.08, "color": 0.4}
 MOST_VIEWS = 99
@@ -97,27 +93,6 @@ def _refusal(augment: str, word: str) -> UsageError:
     return UsageError(f"--augment {augment}: found {word!r}, expected {_EXPECTED}").correct("--augment", "flip,crop")
 
 
-def augment_image(image: Image.Image, view: View, transform: ImageTransform, digest: bytes) -> Image.Image:
-    """Return a view of an image: its crop resized to the trunk's input, or the image itself; then flip and colours.
-
-    Args:
-        image: RGB. Where the view crops, the whole decoded image; else what the trunk's own crop gave.
-        view: What is done.
-        transform: Has the size of the trunk's input, and the interpolation.
-        digest: Of the image's file, 32 bytes.
-    """
-    if view.crop:
-        left, top, width, height = draw_crop(view, image.size, digest)
-        size = transform.input_size[::-1]
-        method = Image.Resampling[transform.interpolation.upper()]
-        image = image.crop((left, top, left + width, top + height)).resize(size, method)
-    if draw_flip(view, digest):
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    for name, factor in draw_colors(view, digest):
-        image = _ADJUST[name](image, factor)
-    return image
-
-
 class _Draws:
     """Numbers that follow from a view's seed and number, an image's digest, and what they are drawn for."""
 
@@ -194,17 +169,4 @@ def draw_colors(view: View, digest: bytes) -> list[tuple[str, float]]:
     return sorted(factors.items(), key=lambda item: places[item[0]])
 
 
-def _turn_hue(image: Image.Image, factor: float) -> Image.Image:
-    """Return an image with its hue turned by so many turns, in 8 bits, as torchvision's adjust_hue does."""
-    hue, saturation, value = image.convert("HSV").split()
-    turned = np.asarray(hue) + np.int32(factor * 255).astype(np.uint8)  # uint8: it goes round
-    return Image.merge("HSV", (Image.fromarray(turned), saturation, value)).convert("RGB")
-
-
-_ADJUST = {
-    "brightness": lambda image, factor: ImageEnhance.Brightness(image).enhance(factor),
-    "contrast": lambda image, factor: ImageEnhance.Contrast(image).enhance(factor),
-    "saturation": lambda image, factor: ImageEnhance.Color(image).enhance(factor),
-    "hue": _turn_hue,
-}
 VIEW_FIELDS = tuple(field.name for field in fields(View))
