@@ -110,20 +110,20 @@ def find_weights(
         {"arch": spec.arch, "weights": RANDOM if name.startswith(f"{RANDOM} ") else name}
         for name in ([typed] if typed else [*remembered, asked])
     ]
-    named += [{**settings, **_input_settings(spec)} for settings in named if not is_import_path(spec.arch)]
+    sized = [{**settings, **_input_settings(spec)} for settings in named if not is_import_path(spec.arch)]
     further = {"stored": spec.stored, "exif": spec.transform.exif, "layer": spec.layer}
     decode = next(word for word, decoder in DECODERS.items() if decoder == spec.decoder)
     refusals: list[FeatcacheError] = []
-    for settings in [*memo.settings_of(spec.arch, spec.weights_sha256), *named]:
+    for settings in [*memo.settings_of(spec.arch, spec.weights_sha256), *named, *sized]:
         try:
-            if typed:
-                settings = {**settings, "weights": expand_home(typed)}
-            section = TrunkSection(**{**settings, **further}, decode=decode)
+            stated = {**settings, "weights": expand_home(typed)} if typed else settings
+            section = TrunkSection(**{**stated, **further}, decode=decode)
             source = name_trunk(section, memo, spec.transform)
             if source.spec(spec.compute, view=spec.view) == spec:
                 return source
         except FeatcacheError as error:
-            refusals.append(error)
+            if settings not in sized:  # a size that nobody stated is only tried
+                refusals.append(error)
     if typed and refusals:
         raise refusals[0]
     return None
