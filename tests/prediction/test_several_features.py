@@ -88,9 +88,14 @@ def test_each_trunk_runs_once_for_an_image(where, new, nano, monkeypatch, name, 
         columns = [mean, other, cls]
     (head,) = [head for head in featcache.compare(**where).heads if head.given_name == name]
     folder = Path(where["cache"], "stores", head.store, "heads", "digits", "all", head.name)
+    from featcache.heads.saved import read_temperature
     from featcache.heads.saved.linear import load_head
+    from featcache.metrics import apply_temperature
 
     expected = load_head(folder).predict_probabilities(np.concatenate(columns, axis=1))
+    kept = read_temperature(folder)
+    assert kept is not None
+    expected = expected if kept.value is None else apply_temperature(expected, kept.value)
     assert predictions.probabilities == pytest.approx(expected, abs=1e-6)
 
 
