@@ -74,6 +74,25 @@ def _number_unless_best(options: StoreOptions, fits: Sequence[tuple[int | None, 
     return [str(numbers.pop())] if len(numbers) == 1 else []
 
 
+def say_next_after_cross_validation(options: StoreOptions) -> None:
+    """Print the search for doubtful labels in the same store; of features, which it does not take, their fit-head."""
+    if options.get("features") is None:
+        say_next("data", options, "--label-issues")
+    else:
+        say_next("fit-head", options)
+
+
+def say_next_fit_head(options: DataOptions) -> None:
+    """Print fit-head; where several stores hold the data set, with the flags of the first one that has train."""
+    from featcache.dataset import DatasetRequest
+
+    request, store = DatasetRequest(**options), None
+    with contextlib.suppress(FeatcacheError):  # fit-head says what is wrong
+        stores = [store.name for store in request.stores() if request.key("train") in store.listings]
+        store = stores[0] if len(stores) > 1 else None
+    say_next("fit-head", options, store=store)
+
+
 def say_next_after_search(options: StoreOptions, search: "Search") -> None:
     """Print the report of the head that the search found; nothing where it diverged."""
     if search.fit.best is not None:
@@ -101,7 +120,7 @@ def say_next_after_compare(options: StoreOptions, comparison: "Comparison", spli
 
     usable = [head for head in comparison.heads if head.number and head.scores is not None and not head.has_diverged]
     if not usable:
-        say_next("fit-head", options)
+        say_next_fit_head(options)
     elif split is not None:
         say_next("report", options, str(usable[0].number), "--split", split)
     elif _can_report(DatasetRequest(**options).cached_splits):
