@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from featcache.cli.next_command import say_next
+from featcache.cli.next_command import say_next_after_cross_validation
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.recipe import HeadKeywords, StoreOptions
 
@@ -41,4 +41,4 @@ def run_cross_validation(
     for note in result.unseen.notes:
         echo_stderr(f"note: {note}")
     if not as_json:
-        say_next("data", options, "--label-issues")
+        say_next_after_cross_validation(options)

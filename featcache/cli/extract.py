@@ -10,7 +10,7 @@ import typer
 
 from featcache.cli.app import command, refuse_unused
 from featcache.cli.label_issues import list_label_issues
-from featcache.cli.next_command import say_next, say_next_after_extract
+from featcache.cli.next_command import say_next, say_next_after_extract, say_next_fit_head
 from featcache.cli.options import Arch, Folds, Json, Layer, Precision, Store, Weights, WithFolder, options_of_folds
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.errors import UsageError, name_fold_in_errors
@@ -109,7 +109,10 @@ def data_set(
         print_near_duplicates(pairs, open_console())
     if csv is not None:
         echo(f"wrote {relative_path(csv)}")
-    say_next("extract" if contents.duplicates is None else "fit-head", options)
+    if contents.duplicates is None:
+        say_next("extract", options)
+    else:
+        say_next_fit_head(options)
 
 
 @command()

@@ -106,7 +106,7 @@ def fit_head(
     for note in dict.fromkeys(note for _, fit in fits for note in fit.notes):
         echo_stderr(f"note: {note}")
     if not as_json and all(fit.best is not None for _, fit in fits):
-        say_next_after_fit_head(options, folds)
+        say_next_after_fit_head(options, fits, folds)
 
 
 def _show_progress(bar: "ProgressBar", stage: str, done: int, total: int) -> None:

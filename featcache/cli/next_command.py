@@ -1,18 +1,19 @@
 """The line that an answer ends with: the command that comes next, with the options that were typed, ready to paste."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcache.cli.output import echo
-from featcache.errors import CacheError
+from featcache.errors import CacheError, FeatcacheError
 from featcache.recipe import DataOptions, StoreOptions
 
 if TYPE_CHECKING:
     from featcache.evaluation import Comparison, HeadOnSplit
     from featcache.extraction import Summary
-    from featcache.heads import Fitted, Search
+    from featcache.heads import Fit, Fitted, Search
     from featcache.prediction import Predictions, Timeline
 
 
@@ -39,14 +40,57 @@ def say_next_after_extract(options: DataOptions, summaries: Sequence["Summary"],
         say_next("fit-head", options, *of_folds, store=summary.store)
 
 
-def say_next_after_fit_head(options: StoreOptions, folds: str | None) -> None:
-    """Print the report of the best head; where the cache has no split for a report, the table of all heads."""
+def say_next_after_fit_head(options: StoreOptions, fits: Sequence[tuple[int | None, "Fit"]], folds: str | None) -> None:
+    """Print the report of the head that was chosen; where the cache has no split for a report, the table of all heads.
+
+    Args:
+        options: The data set, its cache and its store.
+        fits: Each fit, with its fold; every one has a best head.
+        folds: As they were typed; None without folds.
+    """
     from featcache.dataset import DatasetRequest
 
+    head = _number_unless_best(options, fits)
     if folds is not None:
-        say_next("report", options, "--folds", folds)
+        say_next("report", options, *head, "--folds", folds)
+    elif _can_report(DatasetRequest(**options).cached_splits):
+        say_next("report", options, *head)
     else:
-        say_next("report" if _can_report(DatasetRequest(**options).cached_splits) else "compare", options)
+        say_next("compare", options)
+
+
+def _number_unless_best(options: StoreOptions, fits: Sequence[tuple[int | None, "Fit"]]) -> list[str]:
+    """Return the number of the chosen head; nothing where a report takes it anyway, or where folds differ in it."""
+    from featcache.dataset import DatasetRequest
+    from featcache.heads.saved import find_head
+
+    chosen = [(fold, fit.best, fit.handles.numbers[fit.best.name]) for fold, fit in fits if fit.best is not None]
+    with contextlib.suppress(FeatcacheError):  # the report would say what is wrong
+        of_fold: list[StoreOptions] = [options if fold is None else {**options, "fold": fold} for fold, *_ in chosen]
+        best = [find_head(DatasetRequest(**each), None).folder for each in of_fold]
+        if best == [head.folder for _, head, _ in chosen]:
+            return []
+    numbers = {number for *_, number in chosen}
+    return [str(numbers.pop())] if len(numbers) == 1 else []
+
+
+def say_next_after_cross_validation(options: StoreOptions) -> None:
+    """Print the search for doubtful labels in the same store; of features, which it does not take, their fit-head."""
+    if options.get("features") is None:
+        say_next("data", options, "--label-issues")
+    else:
+        say_next("fit-head", options)
+
+
+def say_next_fit_head(options: DataOptions) -> None:
+    """Print fit-head; where several stores hold the data set, with the flags of the first one that has train."""
+    from featcache.dataset import DatasetRequest
+
+    request, store = DatasetRequest(**options), None
+    with contextlib.suppress(FeatcacheError):  # fit-head says what is wrong
+        stores = [store.name for store in request.stores() if request.key("train") in store.listings]
+        store = stores[0] if len(stores) > 1 else None
+    say_next("fit-head", options, store=store)
 
 
 def say_next_after_search(options: StoreOptions, search: "Search") -> None:
@@ -76,7 +120,7 @@ def say_next_after_compare(options: StoreOptions, comparison: "Comparison", spli
 
     usable = [head for head in comparison.heads if head.number and head.scores is not None and not head.has_diverged]
     if not usable:
-        say_next("fit-head", options)
+        say_next_fit_head(options)
     elif split is not None:
         say_next("report", options, str(usable[0].number), "--split", split)
     elif _can_report(DatasetRequest(**options).cached_splits):

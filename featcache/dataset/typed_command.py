@@ -33,21 +33,22 @@ def type_command(request: "DatasetRequest", *words: str, store: str | None = Non
     takes_folder = words[0] in _WITH_FOLDER or (
         words[0] == "report" and not names_head and os.path.isdir(request.data or "")
     )
+    is_of_heads = words[0] == "data" and "--label-issues" in words
     typed = (request.data, request.pipeline, request.cache)
     data, pipeline, cache = (None if path is None else expand_home(path) for path in typed)
     flags: list[Flag] = [("" if takes_folder else "--data", data), ("--pipeline", pipeline)]
     flags += [("--name", request.name), ("--cache", cache), *drive_act_flags(request)]
     if store is not None:
         flags += _flags_of_store(request, store)
-    elif words[0] in _OF_A_TRUNK:
+    elif words[0] in _OF_A_TRUNK or is_of_heads:
         flags += [("--arch", request.arch), ("--layer", request.layer)]
-        flags += [("--features", request.features)] if words[0] != "extract" else []
+        flags += [("--features", request.features)] if words[0] not in ("data", "extract") else []
     flags += [] if _is_divided_so(request) else split_flags(request)
     if words[0] == "extract" and not {"--arch", "--weights"} & set(words):
         flags += _flags_of_only_trunk(request)
     if words[0] == "extract" and request.recipe.data.split is None and is_flat_folder(request.recipe):
         flags += [("--val", 0.15), ("--test", 0.15)]
-    if words[0] not in ("data", "extract"):  # these make a store, or look at none
+    if words[0] not in ("data", "extract") or is_of_heads:  # these make a store, or look at none
         typed_store = (("store", request.store), ("weights", request.weights), ("precision", request.precision))
         flags += [(f"--{name}", value) for name, value in typed_store]
     shown = [f"{name} {shlex.quote(str(value))}".lstrip() for name, value in flags if value is not None]

@@ -1,17 +1,21 @@
 """Conformal sets of a split's predictions: calibrated on val, measured on the split, by subject."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from featcache.errors import UsageError
+from featcache.dataset import DatasetRequest
+from featcache.errors import FeatcacheError, UsageError
 from featcache.evaluation.json_parts import finite_or_none, interval_json
 from featcache.evaluation.predictions import SplitPredictions
 from featcache.metrics import Interval, conformal_sets, conformal_threshold, wilson_interval
+
+TEST_SHARE = 0.15  # of the test split that is advised where there is none
+SETS_ON_TRAIN = "the coverage of the conformal sets shows nothing here, on images that the head was trained on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,7 @@ def refuse_level(level: float | None) -> None:
     raise error.correct("--conformal", f"{level / 100:g}" if 1 < level < 100 else "0.9")
 
 
-def refuse_sets(split: str, *, has_probabilities: bool, name: str) -> None:
+def refuse_sets(request: DatasetRequest, split: str, *, has_probabilities: bool, name: str) -> None:
     """Raise a UsageError unless sets can be made for a split.
 
     Raises:
@@ -139,7 +143,27 @@ def refuse_sets(split: str, *, has_probabilities: bool, name: str) -> None:
     if split == "val":
         raise UsageError(
             "--conformal calibrates the sets on val, so on val itself their coverage is what was asked for and shows "
-            "nothing. Name another split with --split."
+            f"nothing. {_advise_test(request)}."
         )
     if not has_probabilities:
         raise UsageError(f"--conformal: {name} gives labels, not probabilities, so there is nothing to make sets from")
+
+
+def _advise_test(request: DatasetRequest) -> str:
+    """Return how to have a split other than val to measure the sets on, as a sentence without its full stop."""
+    if "test" in request.cached_splits:
+        return "Name test with --split test"
+    if "test" in (request.splits_on_disk or ()):
+        return f"Run `{request.command_line('extract', '--split', 'test')}` first, and name test with --split test"
+    section = request.recipe.data.split
+    division: dict[str, Any] = (
+        {} if section is None else {"val": section.val, "split_by": section.by, "split_seed": section.seed}
+    )
+    try:
+        extract = replace(request, **{**division, "test": TEST_SHARE}).command_line("extract")
+    except FeatcacheError:  # a data set that is not divided by shares
+        return "Name another split with --split"
+    return (
+        f"There is no test split to measure them on: run `{extract}` first, then fit-head and this report with "
+        f"--test {TEST_SHARE:g} as well"
+    )

@@ -7,7 +7,7 @@ from featcache.arguments import checked, nearest_name
 from featcache.dataset import DatasetRequest
 from featcache.errors import UsageError
 from featcache.evaluation.checks import notes_on, refuse_unfit
-from featcache.evaluation.conformal import ConformalSets, make_sets, refuse_level, refuse_sets
+from featcache.evaluation.conformal import SETS_ON_TRAIN, ConformalSets, make_sets, refuse_level, refuse_sets
 from featcache.evaluation.evaluation import Evaluation, TemperatureEffect
 from featcache.evaluation.model_predictions import group_images
 from featcache.evaluation.options import UNITS, EvaluationOptions, separate_options
@@ -22,6 +22,7 @@ from featcache.heads.saved import (
     FitRun,
     SavedModel,
     SavedTemperature,
+    is_function,
     read_temperature,
 )
 from featcache.store import FeatureStore
@@ -210,11 +211,13 @@ def predict_on_split(
     clips, clip_note = group_images(uncalibrated, by, clip_rule, key[2])
     sets = None
     if conformal is not None:
-        refuse_sets(key[2], has_probabilities=images.has_probabilities, name=model.name)
+        refuse_sets(request, key[2], has_probabilities=images.has_probabilities, name=model.name)
         on_val = _predict_val(predictor, choice, by, clip_rule)
         sets = make_sets(clips if by == "clip" and clips is not None else images, on_val, conformal)
     changes = changes_since_extract(choice.store, request.recipe, [key[2]])
     notes = notes_on(model, choice.store, features, choice.selected_by)
+    if sets is not None and key[2] == "train" and not is_function(model.kind):
+        notes.append(SETS_ON_TRAIN)
     return HeadOnSplit(
         request=request,
         store=choice.store,

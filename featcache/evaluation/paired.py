@@ -1,6 +1,6 @@
 """Two heads on the same rows: the differences of their figures, with intervals."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Unpack
 
@@ -52,6 +52,7 @@ class PairedEvaluation:
                 "head": self.second.head,
                 "accuracy": finite_or_none(self.second.accuracy),
                 "macro_recall": finite_or_none(self.second.macro_recall),
+                "notes": list(self.second.notes),
                 "difference": {
                     "accuracy": finite_or_none(self.accuracy),
                     "macro_recall": finite_or_none(self.macro_recall),
@@ -112,6 +113,14 @@ def pair_predictions(first: HeadOnSplit, second: HeadOnSplit, by: str = UNITS[0]
     if not len(predictions[0].truth):
         raise CacheError(f"split {first.features.split!r} has no rows to compare heads on")
     groups = predictions[0].count_groups(np.stack([head.right for head in predictions], axis=1))
-    is_same = (first.store.name, first.head.name) == (second.store.name, second.head.name)
-    intervals = zero_intervals(groups) if is_same else bootstrap_differences(groups)
-    return PairedEvaluation(first.evaluation(by), second.evaluation(by), intervals)
+    intervals = zero_intervals(groups) if _identity(first) == _identity(second) else bootstrap_differences(groups)
+    evaluated = second.evaluation(by)
+    if first.test_views and not second.test_views:
+        note = f"B, {second.head.name}, is on plain images: --test-views is about A alone"
+        evaluated = replace(evaluated, notes=(*evaluated.notes, note))
+    return PairedEvaluation(first.evaluation(by), evaluated, intervals)
+
+
+def _identity(head: HeadOnSplit) -> tuple[object, ...]:
+    """Return what determines a head's predictions on given rows: the head, and the views it is averaged over."""
+    return head.store.name, head.head.name, head.test_views, head.augment

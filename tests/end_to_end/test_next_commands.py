@@ -78,6 +78,29 @@ def test_with_two_stores_the_next_command_names_one(run: Run, nano: Nano, extrac
     assert run(*report).code == 0
 
 
+def test_with_two_trunks_each_advice_names_one(run: Run, nano: Nano, extracted: Path) -> None:
+    """The fit-head after `data`, and the search for doubtful labels after a cross-validation."""
+    assert run("extract", extracted, "--arch", "vit_nano_16", "--weights", "random", "--precision", "fp32").code == 0
+    assert run("fit-head", extracted, "--lr", "0.1", "--epochs", "2").code == 3
+    fit = next_words(run("data", extracted))
+    assert run(*fit, "--lr", "0.1", "--epochs", "2", "--no-check").code == 0
+    chosen = ["--arch", "vit_nano_16", "--weights", "random"]
+    validated = run("fit-head", extracted, *chosen, "--cross-validate", "2", "--lr", "0.1", "--epochs", "2")
+    words = next_words(validated)
+    assert words[:2] == ["data", "--label-issues"]
+    assert words[words.index("--weights") + 1] == "random"
+
+
+def test_the_report_that_comes_next_is_of_the_head_just_trained(run: Run, extracted: Path) -> None:
+    """By its number where another head is the best of the data set; a report of the best needs none."""
+    flags = ["--data", extracted, "--no-check"]
+    best = next_words(run("fit-head", *flags, "--lr", "0.1", "--epochs", "30"))
+    assert not best[1].isdigit()
+    worse = next_words(run("fit-head", *flags, "--lr", "1e-7", "--epochs", "1"))
+    assert worse[:2] == ["report", "2"]
+    assert "head #2 " in run(*worse).out
+
+
 def test_folds_are_shown_as_they_end(run: Run, nano: Nano, tmp_path: Path) -> None:
     """A fold that fails leaves those before it on the screen, and is named; no next command is advised."""
     root = write_drives(tmp_path / "drives")

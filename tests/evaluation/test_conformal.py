@@ -2,12 +2,14 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
 
 import featcache
 from featcache import CacheError, UsageError
+from featcache.evaluation.conformal import SETS_ON_TRAIN
 from tests.builders import fit_head, record_clusters
 from tests.conftest import single_thread
 
@@ -63,6 +65,24 @@ def test_what_cannot_be_is_one_sentence(where, tmp_path):
     fit_head(tmp_path / "other", 0.05)
     with pytest.raises(CacheError, match="val"):
         featcache.evaluate(conformal=0.9, data="/data/toy", cache=tmp_path / "other")
+
+
+def test_on_val_alone_the_refusal_says_how_to_have_a_test_split(tmp_path, run):
+    """With the extract to paste, after which fit-head and the report take the same share; where test is there, it."""
+    record_clusters(tmp_path, "train", "val")
+    fit_head(tmp_path, 0.05)
+    options = ["--data", "/data/toy", "--cache", tmp_path, "--conformal", "0.9"]
+    told = " ".join(run("report", *options).err.split())
+    assert re.search(r"no test split to measure them on: run `featcache extract /data/toy [^`]*--test 0.15", told), told
+    assert "then fit-head and this report with --test 0.15 as well" in told
+    record_clusters(tmp_path, "test")
+    assert "Name test with --split test" in run("report", *options, "--split", "val").err
+
+
+def test_on_train_they_are_noted_as_worthless(where):
+    """The head has seen these images."""
+    assert SETS_ON_TRAIN in featcache.evaluate(conformal=0.9, split="train", **where).notes
+    assert SETS_ON_TRAIN not in featcache.evaluate(conformal=0.9, **where).notes
 
 
 def test_terminal_page_table_and_json_show_them(where, tmp_path, run):

@@ -109,6 +109,21 @@ def test_test_views_are_the_mean_of_probabilities(extracted):
         featcache.evaluate(plain.best.name, **extracted, augment="none")
 
 
+def test_a_head_with_test_views_against_itself_differs_as_two_heads_do(extracted, run):
+    """The interval is that of both sides' predictions; the terminal and the JSON say that B is on plain images."""
+    fit = featcache.fit_head(0.05, **extracted, **TRAINING, views=True, augment=NAMED, check_seconds=None)
+    name = fit.best.name
+    pair = featcache.evaluate_pair(name, name, **extracted, test_views=True, split="train")
+    assert pair.intervals.resamples > 0
+    assert featcache.evaluate_pair(name, name, **extracted, split="train").intervals.resamples == 0
+    note = f"B, {name}, is on plain images: --test-views is about A alone"
+    assert note in pair.to_json()["against"]["notes"]
+    flags = ["--data", extracted["data"], "--cache", extracted["cache"], "--test-views"]
+    shown = " ".join(run("report", name, "--against", name, *flags).out.split())
+    assert note in shown
+    assert "same head" not in shown
+
+
 def test_conformal_sets_with_test_views_are_calibrated_on_the_views_of_val(extracted):
     """The threshold is that of the mean probabilities of val, as the sets are of those of the split."""
     fit = featcache.fit_head(0.05, **extracted, **TRAINING, views=True, augment=NAMED, check_seconds=None)
