@@ -207,6 +207,7 @@ def _describe_model(model: HeadWithTrunk, tail: HeadModule, to: Path, parameters
     """Return all that a stranger needs to use the file, as JSON values."""
     trunk = model.only_trunk
     spec = trunk.spec
+    temperature = model.temperature if tail.is_softmax else None
     return {
         "model": to.name,
         "network": _describe_constructor(model, tail) if _is_own_vit(model) else describe_network(model, tail.words),
@@ -226,13 +227,24 @@ def _describe_model(model: HeadWithTrunk, tail: HeadModule, to: Path, parameters
             "shape": ["images", len(model.saved.classes)],
             "softmax": "not applied",
             "gives_probabilities": tail.is_softmax,
-            "divided_by_temperature": model.temperature if tail.is_softmax else None,
+            "divided_by_temperature": temperature,
+            "temperature": None if temperature is None else {"value": temperature, "applied": True},
         },
         "embedding": _unit_length(model) if _is_normalized(model) else None,
         "head": model.saved.name,
         "trunk": {"weights": trunk.weights_name, "sha256": spec.weights_sha256, "compute": spec.compute},
-        "notes": list(_notes(model, tail)),
+        "notes": [*_notes(model, tail), *_temperature_notes(temperature)],
     }
+
+
+def _temperature_notes(temperature: float | None) -> list[str]:
+    """Return a note that nobody has to divide by the head's temperature once more."""
+    if temperature is None:
+        return []
+    return [
+        f"the outputs are already divided by the head's temperature {temperature:.4g}: their softmax is what "
+        f"`featcache predict` prints"
+    ]
 
 
 def _is_own_vit(model: HeadWithTrunk) -> bool:

@@ -54,6 +54,16 @@ def test_the_librarys_own_class_and_the_head_answer_as_predict_does(cache, predi
     assert about["input"]["shape"] == ["images", 3, 160, 160]
 
 
+def test_the_json_says_that_the_temperature_is_applied(cache, tmp_path):
+    """Its number, that it is applied, and a note that says so."""
+    featcache.export_model(None, tmp_path / "model.pt", **cache)
+    about = json.loads((tmp_path / "model.json").read_text())
+    value = about["output"]["divided_by_temperature"]
+    assert value > 0
+    assert about["output"]["temperature"] == {"value": value, "applied": True}
+    assert f"the outputs are already divided by the head's temperature {value:.4g}: " in " ".join(about["notes"])
+
+
 def test_onnxruntime_answers_as_predict_does_behind_a_library(cache, predictions, tmp_path):
     """The ONNX file takes any number of images, and agrees to 1e-4."""
     onnxruntime = pytest.importorskip("onnxruntime")
