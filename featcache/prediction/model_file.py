@@ -127,7 +127,7 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
         parameters=parameters,
         outputs=len(model.saved.classes),
         head=model.saved.name,
-        notes=_notes(model, tail),
+        notes=_notes(model, tail, to),
         handle=model.handle,
         chosen=model.chosen,
     )
@@ -233,7 +233,7 @@ def _describe_model(model: HeadWithTrunk, tail: HeadModule, to: Path, parameters
         "embedding": _unit_length(model) if _is_normalized(model) else None,
         "head": model.saved.name,
         "trunk": {"weights": trunk.weights_name, "sha256": spec.weights_sha256, "compute": spec.compute},
-        "notes": [*_notes(model, tail), *_temperature_notes(temperature)],
+        "notes": [*_notes(model, tail, to), *_temperature_notes(temperature)],
     }
 
 
@@ -259,11 +259,15 @@ def _describe_constructor(model: HeadWithTrunk, tail: HeadModule) -> str:
     return maker if tail.is_layer else f"{maker}, with heads = {tail.words}"
 
 
-def _notes(model: HeadWithTrunk, tail: HeadModule) -> tuple[str, ...]:
+def _notes(model: HeadWithTrunk, tail: HeadModule, to: Path) -> tuple[str, ...]:
     """Return what everyone who uses the file should know, as sentences."""
     notes = [note for note in model.notes if note != NO_PROBABILITIES]
     if _is_normalized(model):
         notes.append(f"between trunk and head, which torchvision's class does not have: {_unit_length(model)}")
+    if tail.needs_featcache and to.suffix.lower() == ".pt":
+        notes.append(
+            f"building this head needs featcache ({tail.words}); an .onnx file, where it can be written, does not"
+        )
     if not tail.is_softmax:
         notes.append(
             f"the largest of the outputs is the answer of {model.saved.name}; their softmax is not its probabilities"

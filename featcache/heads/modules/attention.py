@@ -52,7 +52,7 @@ def attend(rows: Tensor, tokens: int, queries: nn.Module) -> Tensor:
         tokens: of an image.
         queries: tokens (images, tokens, width) -> scores (images, tokens, queries).
     """
-    x = rows.reshape(len(rows), tokens, -1)
+    x = rows.reshape(rows.shape[0], tokens, -1)  # `len` would be a constant in an ONNX file
     weights = queries(x).softmax(dim=1)
     means: Tensor = weights.transpose(1, 2) @ x
     return means

@@ -139,7 +139,7 @@ def pool_grid(patches: "Tensor", grid: tuple[int, int], edge: int) -> "Tensor":
 
     if edge > min(grid):
         raise UsageError(f"layer grid{edge}: the network has {grid[0]} x {grid[1]} patches")
-    image = patches.transpose(1, 2).reshape(len(patches), patches.shape[2], *grid)
+    image = patches.transpose(1, 2).reshape(patches.shape[0], patches.shape[2], *grid)
     return adaptive_avg_pool2d(image, edge).flatten(2).transpose(1, 2)
 
 
