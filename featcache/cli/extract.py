@@ -18,7 +18,7 @@ from featcache.recipe import DataOptions, StoreOptions, TrunkKeywords
 
 if TYPE_CHECKING:
     from featcache.extraction import Progress, Summary
-    from featcache.report import ProgressBar
+    from featcache.report import Pace, ProgressBar
 
 
 @command("data")
@@ -154,7 +154,7 @@ def extract(
     """Stage one: embed the images that the cache lacks. Safe to stop at any moment, safe to run again."""
     from featcache.extraction import Settings, extract
     from featcache.heads import compile_in_background
-    from featcache.report import ProgressBar
+    from featcache.report import Pace, ProgressBar
 
     compile_once = cache(compile_in_background)
     settings = Settings(
@@ -167,7 +167,7 @@ def extract(
         with name_fold_in_errors(fold), ProgressBar(open_console(stderr=True)) as bar:
             summaries = extract(
                 split, limit=limit, fraction=fraction, seed=seed, settings=settings,
-                progress=partial(_show_progress, bar, compile_once), **trunk, **of_fold,
+                progress=partial(_show_progress, bar, Pace(), compile_once), **trunk, **of_fold,
             )  # fmt: skip
         runs.append((fold, summaries))
         _warn(summaries, warned)
@@ -187,17 +187,16 @@ def extract(
     say_next_after_extract(options, every, folds)
 
 
-def _show_progress(bar: "ProgressBar", before_embedding: Callable[[], None], now: "Progress") -> None:
+def _show_progress(bar: "ProgressBar", pace: "Pace", before_embedding: Callable[[], None], now: "Progress") -> None:
     """Show how far a split is, and call `before_embedding` where there is something to embed."""
-    from featcache.report import time_left
-
     if not now.split:  # it waits for another process
         echo_stderr(f"note: {now.stage}")
         return
     if now.stage != "reading":
         before_embedding()
     rate = f"{now.embedded / now.seconds:,.1f} images/s" if now.embedded and now.seconds else now.stage
-    detail = f"{rate}  {time_left(now.done, now.total, now.seconds)}  {now.bound}"
+    left = pace.time_left(now.split, now.done, now.total, now.seconds) if now.embedded else ""
+    detail = f"{rate}  {left}  {now.bound}"
     bar.show(f"{now.split}", now.done, now.total, detail)
 
 

@@ -26,6 +26,11 @@ class HeadModule:
     is_layer: bool
     is_softmax: bool
 
+    @property
+    def needs_featcache(self) -> bool:
+        """Whether a class of featcache makes the module, and none of torch's."""
+        return not self.words.startswith("torch.")
+
 
 def make_head_module(saved: SavedModel, temperature: float | None = None) -> HeadModule | None:
     """Return a model as a torch module; None where it is no linear one, and no module that takes a single image.

@@ -127,7 +127,7 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
         parameters=parameters,
         outputs=len(model.saved.classes),
         head=model.saved.name,
-        notes=_notes(model, tail),
+        notes=_notes(model, tail, to),
         handle=model.handle,
         chosen=model.chosen,
     )
@@ -210,6 +210,7 @@ def _describe_model(model: HeadWithTrunk, tail: HeadModule, to: Path, parameters
     """Return all that a stranger needs to use the file, as JSON values."""
     trunk = model.only_trunk
     spec = trunk.spec
+    temperature = model.temperature if tail.is_softmax else None
     return {
         "model": to.name,
         "network": _describe_constructor(model, tail) if _is_own_vit(model) else describe_network(model, tail.words),
@@ -229,13 +230,24 @@ def _describe_model(model: HeadWithTrunk, tail: HeadModule, to: Path, parameters
             "shape": ["images", len(model.saved.classes)],
             "softmax": "not applied",
             "gives_probabilities": tail.is_softmax,
-            "divided_by_temperature": model.temperature if tail.is_softmax else None,
+            "divided_by_temperature": temperature,
+            "temperature": None if temperature is None else {"value": temperature, "applied": True},
         },
         "embedding": _unit_length(model) if _is_normalized(model) else None,
         "head": model.saved.name,
         "trunk": {"weights": trunk.weights_name, "sha256": spec.weights_sha256, "compute": spec.compute},
-        "notes": list(_notes(model, tail)),
+        "notes": [*_notes(model, tail, to), *_temperature_notes(temperature)],
     }
+
+
+def _temperature_notes(temperature: float | None) -> list[str]:
+    """Return a note that nobody has to divide by the head's temperature once more."""
+    if temperature is None:
+        return []
+    return [
+        f"the outputs are already divided by the head's temperature {temperature:.4g}: their softmax is what "
+        f"`featcache predict` prints"
+    ]
 
 
 def _is_own_vit(model: HeadWithTrunk) -> bool:
@@ -250,11 +262,15 @@ def _describe_constructor(model: HeadWithTrunk, tail: HeadModule) -> str:
     return maker if tail.is_layer else f"{maker}, with heads = {tail.words}"
 
 
-def _notes(model: HeadWithTrunk, tail: HeadModule) -> tuple[str, ...]:
+def _notes(model: HeadWithTrunk, tail: HeadModule, to: Path) -> tuple[str, ...]:
     """Return what everyone who uses the file should know, as sentences."""
     notes = [note for note in model.notes if note != NO_PROBABILITIES]
     if _is_normalized(model):
         notes.append(f"between trunk and head, which torchvision's class does not have: {_unit_length(model)}")
+    if tail.needs_featcache and to.suffix.lower() == ".pt":
+        notes.append(
+            f"building this head needs featcache ({tail.words}); an .onnx file, where it can be written, does not"
+        )
     if not tail.is_softmax:
         notes.append(
             f"the largest of the outputs is the answer of {model.saved.name}; their softmax is not its probabilities"

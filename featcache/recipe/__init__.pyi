@@ -46,5 +46,7 @@ from .settings import Setting as Setting
 from .settings import declared_settings as declared_settings
 from .settings import join_alternatives as join_alternatives
 from .trunk import LIBRARY_PREFIXES as LIBRARY_PREFIXES
+from .trunk import OWN_WEIGHTS as OWN_WEIGHTS
 from .trunk import TrunkSettings as TrunkSettings
 from .trunk import is_import_path as is_import_path
+from .trunk import is_own_weights as is_own_weights

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from featcache.recipe.settings import Setting
 
 LIBRARY_PREFIXES = ("timm", "hf", "open_clip")
+OWN_WEIGHTS = "own"  # those that a module of one's own comes with
 
 
 def is_import_path(arch: str) -> bool:
@@ -16,6 +17,16 @@ def is_import_path(arch: str) -> bool:
     """
     prefix, colon, _ = arch.partition(":")
     return bool(colon) and prefix not in LIBRARY_PREFIXES
+
+
+def is_own_weights(arch: str, weights: str) -> bool:
+    """Return whether weights are named as those that a module of one's own comes with.
+
+    Args:
+        arch: As `--arch` has it.
+        weights: As typed, or as a store has them: "own", or "pretrained" as in earlier versions.
+    """
+    return is_import_path(arch) and weights in (OWN_WEIGHTS, "pretrained")
 
 
 @dataclass(kw_only=True)

@@ -5,6 +5,7 @@ from .folds_table import save_folds_csv as save_folds_csv
 from .ink import legible_ink as legible_ink
 from .prediction_table import check_table as check_table
 from .prediction_table import save_split_predictions as save_split_predictions
+from .progress import Pace as Pace
 from .progress import ProgressBar as ProgressBar
 from .progress import time_left as time_left
 from .render_calibration import risk_sentence as risk_sentence

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 _LINE_SECONDS = 15.0  # between lines where nobody watches
+_PACE_SECONDS = 5.0  # after the first batch, before a pace is believed
 
 
 class ProgressBar:
@@ -69,6 +70,25 @@ def time_left(done: int, total: int, seconds: float) -> str:
     if rest < 90:
         return f"{rest:.0f} s left"
     return f"{rest / 60:.0f} min left" if rest < 5400 else f"{rest / 3600:.1f} h left"
+
+
+class Pace:
+    """The pace of each stage since its first batch: what comes before is start-up, which the rest does not repeat."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, tuple[int, float]] = {}  # (done, seconds) after the first batch
+
+    def time_left(self, stage: str, done: int, total: int, seconds: float) -> str:
+        """Return the time that is left, in words; "" in the first five seconds after the first batch.
+
+        Args:
+            stage: What is done; each has a pace of its own.
+            done: How much is done, of the first batch at least.
+            total: Of how much.
+            seconds: Since the stage began.
+        """
+        first, begun = self._first.setdefault(stage, (done, seconds))
+        return "" if seconds - begun < _PACE_SECONDS else time_left(done - first, total - first, seconds - begun)
 
 
 def _columns(console: Console) -> Progress:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from featcache.errors import CacheError, FeatcacheError
 from featcache.files import describe_kind
+from featcache.recipe import is_own_weights
 from featcache.store.store import FeatureStore
 from featcache.trunks import ARCHITECTURES, RANDOM, WeightsMemo, weights_kind
 
@@ -177,6 +178,8 @@ def _other_weights(store: FeatureStore, wanted: str, *, label: bool) -> str | No
     Tensors are compared, by their sha256, wherever it can be had; names, where it cannot.
     """
     spec, name, memo = store.trunk.spec, store.trunk.weights_name, WeightsMemo(store.cache)
+    if is_own_weights(spec.arch, wanted) and is_own_weights(spec.arch, name):  # their name in earlier versions, too
+        return None
     arch = ARCHITECTURES.get(spec.arch)
     try:
         sort = weights_kind(arch, wanted) if arch is not None else "file"

@@ -1,6 +1,7 @@
 """A head behind a library's network, as one file for other tools."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,8 +34,6 @@ def cache(tmp_path_factory, request) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def predictions(cache) -> featcache.Predictions:
-    from pathlib import Path
-
     paths = sorted((Path(str(cache["data"])) / "val").rglob("*.png"))
     return featcache.predict(None, paths, device="cpu", workers=1, **cache)
 
@@ -52,6 +51,16 @@ def test_the_librarys_own_class_and_the_head_answer_as_predict_does(cache, predi
     assert np.abs(logits.softmax(1).numpy() - predictions.probabilities).max() < 1e-4
     assert about["network"].startswith("trunk.*: timm.create_model('test_resnet', num_classes=0)")
     assert about["input"]["shape"] == ["images", 3, 160, 160]
+
+
+def test_the_json_says_that_the_temperature_is_applied(cache, tmp_path):
+    """Its number, that it is applied, and a note that says so."""
+    featcache.export_model(None, tmp_path / "model.pt", **cache)
+    about = json.loads((tmp_path / "model.json").read_text())
+    value = about["output"]["divided_by_temperature"]
+    assert value > 0
+    assert about["output"]["temperature"] == {"value": value, "applied": True}
+    assert f"the outputs are already divided by the head's temperature {value:.4g}: " in " ".join(about["notes"])
 
 
 def test_onnxruntime_answers_as_predict_does_behind_a_library(cache, predictions, tmp_path):
@@ -78,3 +87,26 @@ def test_a_network_that_onnx_cannot_express_is_one_sentence(cache, tmp_path, mon
         f"{ARCH} cannot be written as ONNX: Unsupported: aten::something. --to model.pt writes its tensors instead"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_attention_head_says_what_its_files_need(cache, tmp_path):
+    """The state dict needs featcache's class, as its notes say; the ONNX file does not, and answers as predict does."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    where = {"data": cache["data"], "cache": tmp_path / "cache"}
+    weights = str(Path(str(cache["cache"])).parent / "small.pth")
+    featcache.extract(
+        arch=ARCH, weights=weights, layer="grid5", precision="fp32", settings=Settings(device="cpu", workers=1), **where
+    )
+    featcache.fit_head([0.01], head="attention", epochs=2, check_seconds=None, device="cpu", **where)
+    needed = "building this head needs featcache (featcache.heads.modules.attention."
+    done = featcache.export_model(None, tmp_path / "model.pt", **where)
+    assert any(note.startswith(needed) for note in done.notes)
+    assert set(done.notes) <= set(json.loads(done.about.read_text())["notes"])
+    done = featcache.export_model(None, tmp_path / "other.onnx", **where)
+    assert not any(note.startswith(needed) for note in done.notes)
+    paths = sorted((Path(str(cache["data"])) / "val").rglob("*.png"))
+    predicted = featcache.predict(None, paths, device="cpu", workers=1, **where)
+    session = onnxruntime.InferenceSession(str(done.model), providers=["CPUExecutionProvider"])
+    pixels = prepared(predicted.paths, json.loads(done.about.read_text())).numpy()
+    logits = torch.from_numpy(session.run(["logits"], {"pixels": pixels})[0])
+    assert np.abs(logits.softmax(1).numpy() - predicted.probabilities).max() < 1e-4

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from featcache.report.progress import ProgressBar, time_left
+from featcache.report.progress import Pace, ProgressBar, time_left
 
 
 def test_a_terminal_shows_what_is_done_and_what_is_left() -> None:
@@ -39,3 +39,11 @@ def test_a_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_time_left_follows_the_pace(done: int, seconds: float, words: str) -> None:
     """The time left is what the rest takes at the pace so far; without a pace nothing is claimed."""
     assert time_left(done, 100, seconds) == words
+
+
+def test_start_up_is_no_pace() -> None:
+    """A run whose first batch came after a minute does not claim an hour: the time left is at the pace since then."""
+    pace = Pace()
+    assert [pace.time_left("train", done, 490, seconds) for done, seconds in ((2, 58.0), (66, 60.0))] == ["", ""]
+    assert pace.time_left("train", 246, 490, 63.0) == "5 s left"
+    assert pace.time_left("val", 10, 100, 30.0) == ""

@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import featcache
 from featcache import CacheError, Settings, UsageError
 from featcache.arguments import ArgumentError
 from featcache.recipe import NetworkObject
+from featcache.store.trunk_record import read_trunk, write_trunk
 from tests.conftest import single_thread, write_images
 
 one_thread = pytest.fixture(autouse=True, scope="module")(single_thread)
@@ -137,6 +139,23 @@ def test_what_cannot_be_is_one_sentence(where, module, options, words):
 
 
 def test_without_a_transform_it_is_refused(where):
-    """A module that does not say what is done to an image is refused, with how to say it."""
-    with pytest.raises(UsageError, match="does not say what is done to an image"):
+    """A module that does not say what is done to an image is refused, with how to say it in Python."""
+    way_out = 'does not say what is done to an image.*or pass transform="resize=36'
+    with pytest.raises(UsageError, match=way_out) as refused:
         featcache.extract("train", arch=Net(), settings=Settings(device="cpu"), **where)
+    assert "--transform" not in str(refused.value)
+
+
+def test_its_weights_are_called_its_own(where, extract):
+    """Neither the summary nor the store says "pretrained"; a store that does, of an earlier version, holds the rows."""
+    net = Net()
+    summary = extract(net)
+    assert ", weights own, " in summary.trunk
+    assert "-own-" in summary.store
+    root = where["cache"] / "stores" / summary.store
+    old = root.with_name(summary.store.replace("-own-", "-pretrained-"))
+    root.rename(old)
+    write_trunk(old, replace(read_trunk(old), weights_name="pretrained", weights_path="pretrained"))
+    assert extract(net).embedded == 0
+    for weights in ({}, {"weights": "own"}, {"weights": "pretrained"}):
+        assert len(featcache.load("train", arch=net, **weights, **where).x) == 18

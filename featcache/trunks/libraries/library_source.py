@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from featcache.errors import MachineError, UsageError
 from featcache.files import expand_home
 from featcache.media import ImageTransform, View
-from featcache.recipe import is_network_object
+from featcache.recipe import OWN_WEIGHTS, is_network_object
 from featcache.trunks import (
     DECODERS,
     RANDOM,
@@ -27,7 +27,7 @@ from featcache.trunks.libraries.facts import PACKAGES, NetworkFacts, describe_so
 from featcache.trunks.libraries.layers import AUTO, check_layer
 from featcache.trunks.libraries.registry import library_of, name_in_specs, split_arch
 from featcache.trunks.libraries.stated_transform import describe_transform, state_transform
-from featcache.trunks.libraries.weights_argument import PRETRAINED, classify_weights
+from featcache.trunks.libraries.weights_argument import PRETRAINED, name_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +51,7 @@ class LibrarySource(TrunkSource):
         self.library_name, self.model_name = split_arch(section.arch)
         self.arch_in_specs = name_in_specs(section.arch)
         self.weights = PRETRAINED if section.weights == _TORCHVISION_DEFAULT and self.library_name else section.weights
-        self.kind = classify_weights(expand_home(self.weights))
+        self.weights, self.kind = name_weights(section.arch, self.weights)
         self.named_layers = tuple(check_layer(layer) for layer in section.layer)
 
     @property
@@ -95,9 +95,8 @@ class LibrarySource(TrunkSource):
     @property
     def sentence(self) -> str:
         """Which transform images get, and why this one."""
-        why = _OWNERS.get(self.library_name, f"as {PACKAGES[self.library_name]} has it for this network")
-        why = "as typed" if self.section.transform else why
-        return f"{describe_transform(self.transform)}, {why}"
+        own = _OWNERS.get(self.library_name, f"as {PACKAGES[self.library_name]} has it for this network")
+        return f"{describe_transform(self.transform)}, {'as typed' if self.section.transform else own}"
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -290,7 +289,8 @@ class LibrarySource(TrunkSource):
     @cached_property
     def _key(self) -> str:
         """What stands for the network and its weights in the memory: their names, and all that may change the facts."""
-        parts = [self.argument, f"{self.library_name or 'torchvision'} {library_version(self.library_name)}"]
+        named = PRETRAINED if self.weights == OWN_WEIGHTS else self.argument  # "pretrained", as in earlier versions
+        parts = [named, f"{self.library_name or 'torchvision'} {library_version(self.library_name)}"]
         parts += [f"torch {version('torch')}"] * (self.kind == "random")
         parts += [f"size {self.section.image_size}"] if self.section.image_size else []
         parts += ["interpolated"] * self.section.interpolate_positions

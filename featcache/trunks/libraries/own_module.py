@@ -10,14 +10,14 @@ import numpy as np
 
 from featcache.errors import FeatcacheError, UsageError
 from featcache.media import ImageTransform
-from featcache.recipe import find_network_object, is_network_object
+from featcache.recipe import find_network_object, is_network_object, is_own_weights
 from featcache.trunks import seeded
 from featcache.trunks.libraries.base import LoadedNetwork
 from featcache.trunks.libraries.import_path import describe_error, import_object
 from featcache.trunks.libraries.own_forward import OwnForward
-from featcache.trunks.libraries.own_transform import HOW_TO_STATE, read_transform
+from featcache.trunks.libraries.own_transform import how_to_state, read_transform
 from featcache.trunks.libraries.tensors import LoadedWeights, load_weights_file
-from featcache.trunks.libraries.weights_argument import PRETRAINED, classify_weights
+from featcache.trunks.libraries.weights_argument import classify_weights
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -34,14 +34,15 @@ class OwnModules:
         return []
 
     def load(self, name: str, weights: str, image_size: int, *, interpolate: bool = False) -> LoadedNetwork:
-        """Return the module with its weights: "pretrained" are those that it comes with."""
+        """Return the module with its weights: "own" are those that it comes with."""
         if image_size:
             raise UsageError("--image-size has no effect on a module of your own: its transform says the size")
-        kind = classify_weights(weights)
-        if kind == "published" and weights != PRETRAINED:
+        is_own = is_own_weights(name, weights)
+        kind = "published" if is_own else classify_weights(weights)
+        if kind == "published" and not is_own:
             raise UsageError(
-                f"weights {weights!r} of {name}: expected a .pth or .safetensors file, pretrained (as the module "
-                f"comes), or random"
+                f"weights {weights!r} of {name}: expected a .pth or .safetensors file, own (as the module comes), or "
+                f"random"
             )
         module, maker = _make(name, kind)
         loaded = (
@@ -49,7 +50,7 @@ class OwnModules:
         )
         module.eval()  # not `freeze`: a module of one's own may return nothing here
         module.requires_grad_(requires_grad=False)
-        transform, problem = _transform(module, maker)
+        transform, problem = _transform(module, maker, how_to_state(is_object=is_network_object(name)))
         return LoadedNetwork(
             module, OwnForward(module, name), transform, note=loaded.note,
             is_interpolated=loaded.is_interpolated, no_transform=problem, keeps_layout=True,
@@ -167,15 +168,15 @@ def _attribute(module: Any, maker: Any) -> Any:
     return getattr(maker, "transform", None) if given is None else given
 
 
-def _transform(module: Any, maker: Any) -> tuple[ImageTransform | None, str]:
+def _transform(module: Any, maker: Any, way_out: str) -> tuple[ImageTransform | None, str]:
     """Return the transform that a module says, or None and why."""
     given = _attribute(module, maker)
     if given is None:
-        return None, f"it does not say what is done to an image before it: {HOW_TO_STATE}"
+        return None, f"it does not say what is done to an image before it: {way_out}"
     try:
         return read_transform(given), ""
     except UsageError as error:
-        return None, f"{error}; {HOW_TO_STATE}"
+        return None, f"{error}; {way_out}"
 
 
 def _own_pixels(module: Any, maker: Any) -> Any:

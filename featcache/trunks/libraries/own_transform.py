@@ -9,11 +9,21 @@ from featcache.media import ImageTransform
 from featcache.trunks import check_transform
 from featcache.trunks.libraries.stated_transform import TRANSFORM_KEYS
 
-HOW_TO_STATE = (
+_TYPED = "resize=36,crop=32,mean=0.5/0.5/0.5,std=0.5/0.5/0.5,interpolation=bilinear"
+_AS_ATTRIBUTE = (
     "give the module an attribute, transform = {'resize': 36, 'crop': 32, 'mean': 0.5, 'std': 0.5, 'interpolation': "
-    "'bilinear'}, or torchvision's Compose of Resize, CenterCrop, ToTensor and Normalize; or type --transform "
-    "resize=36,crop=32,mean=0.5/0.5/0.5,std=0.5/0.5/0.5,interpolation=bilinear"
+    "'bilinear'}, or torchvision's Compose of Resize, CenterCrop, ToTensor and Normalize"
 )
+
+
+def how_to_state(*, is_object: bool) -> str:
+    """Return how a module's transform is stated, as the end of a sentence.
+
+    Args:
+        is_object: The module was handed over as an object, so that there is no command line.
+    """
+    typed = f'pass transform="{_TYPED}"' if is_object else f'type --transform {_TYPED} (in Python, transform="…")'
+    return f"{_AS_ATTRIBUTE}; or {typed}"
 
 
 def read_transform(value: Any) -> ImageTransform:
