@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,7 @@ from featcache.dataset.row_flags import pick_drive_act_settings
 from featcache.errors import UsageError
 from featcache.files import expand_home
 from featcache.recipe import has_local_recipe
-from featcache.store import FeatureStore, find_stores, flags_that_name
-from featcache.trunks import WeightsMemo
+from featcache.store import FeatureStore, find_stores, flags_that_name, trunk_flags
 
 if TYPE_CHECKING:
     from featcache.dataset.request import DatasetRequest
@@ -44,8 +43,8 @@ def type_command(request: "DatasetRequest", *words: str, store: str | None = Non
         flags += [("--arch", request.arch), ("--layer", request.layer)]
         flags += [("--features", request.features)] if words[0] not in ("data", "extract") else []
     flags += [] if _is_divided_so(request) else split_flags(request)
-    if words[0] == "extract" and not {"--arch", "--weights"} & set(words):
-        flags += _flags_of_only_trunk(request)
+    if words[0] == "extract":
+        flags += _flags_of_cached_trunk(request, {*words, *(name for name, value in flags if value is not None)})
     if words[0] == "extract" and request.recipe.data.split is None and is_flat_folder(request.recipe):
         flags += [("--val", 0.15), ("--test", 0.15)]
     if words[0] not in ("data", "extract") or is_of_heads:  # these make a store, or look at none
@@ -67,24 +66,37 @@ def _flags_of_store(request: "DatasetRequest", name: str) -> list[Flag]:
     return [flag for store in stores if store.name == name for flag in flags_that_name(store, stores)]
 
 
-def _flags_of_only_trunk(request: "DatasetRequest") -> list[Flag]:
-    """Return the flags of the trunk that the cache has the data set by, where it is one, and nothing names another.
+def _flags_of_cached_trunk(request: "DatasetRequest", given: Collection[str]) -> list[Flag]:
+    """Return the flags of the trunk that the cache has the data set by: of the one that is typed, else of the first.
 
-    An extract of another fold, level or part would else take the default trunk, and embed every image once more.
+    An extract of another fold, division or part would else take the default trunk, and embed every image once more.
+
+    Args:
+        request: The data set, and what was typed of the trunk.
+        given: Flags that the command has already.
     """
-    if request.arch is not None or request.weights is not None or request.recipe.trunk.model_fields_set:
+    if request.recipe.trunk.model_fields_set or not {"--weights", "--store"}.isdisjoint(given):
         return []
-    stores = [store for store in find_stores(request.folder, request.stat_log) if _holds(store, request.recipe.name)]
-    trunks = {(store.trunk.spec.arch, store.trunk.spec.weights_sha256): store.trunk for store in stores}
-    if len(trunks) != 1:
+    wanted = request.store_request
+    stores = [
+        store
+        for store in find_stores(request.folder, request.stat_log)
+        if _holds(store, request.recipe.name) and wanted.may_mean(store) and wanted.is_met_by(store)
+    ]
+    usual, flags = request.recipe.trunk, [dict(trunk_flags(store)) for store in stores]
+    is_typed = wanted.store is not None or bool(wanted.typed)
+    if not stores or (not is_typed and any(_trunk(of) == (usual.arch, usual.weights) for of in flags)):
+        return [("--weights", request.weights), ("--precision", request.precision)]
+    first = flags[0]
+    if os.path.splitext(first["--weights"])[1] and not os.path.isfile(expand_home(first["--weights"])):
         return []
-    ((arch, sha256), record), *_ = trunks.items()
-    settings = next(iter(WeightsMemo(request.folder).settings_of(arch, sha256)), {})
-    arch, weights = settings.get("arch", arch), settings.get("weights") or record.weights_path or record.weights_name
-    is_gone = os.path.splitext(weights)[1] != "" and not os.path.isfile(expand_home(weights))
-    usual = request.recipe.trunk
-    is_usual = (arch, weights) == (usual.arch, usual.weights)
-    return [] if is_usual or is_gone else [("--arch", arch), ("--weights", weights)]
+    layers = [store.trunk.spec.layer for store, of in zip(stores, flags, strict=True) if of == first]
+    named = [("--layer", layer) for layer in layers] if layers != ["cls"] else []
+    return [(name, value) for name, value in (*first.items(), *named) if name not in given]
+
+
+def _trunk(flags: Mapping[str, str]) -> tuple[str, str]:
+    return flags["--arch"], flags["--weights"]
 
 
 def _holds(store: FeatureStore, data_set: str) -> bool:

@@ -91,6 +91,21 @@ def test_with_two_trunks_each_advice_names_one(run: Run, nano: Nano, extracted: 
     assert words[words.index("--weights") + 1] == "random"
 
 
+def test_the_extract_of_another_division_has_the_trunk_of_the_cache(run: Run, nano: Nano, folder: Path) -> None:
+    """With --weights, and with --arch where nobody typed it: without them it would download others."""
+    root = folder / "train"
+    assert run("extract", root, "--val", "0.2", *nano.flags).code == 0
+    for typed in ([], ["--arch", "vit_nano_16"]):
+        for words in (["report", "--data", root], ["fit-head", root]):
+            told = run(*words, "--test", "0.3", *typed)
+            assert told.code == 3
+            (advised,) = re.findall(r"run `featcache (extract [^`]*)`", told.err)
+            advice = shlex.split(advised)
+            assert [advice.count(flag) for flag in ("--arch", "--weights", "--precision")] == [1, 1, 1], advised
+            assert advice[advice.index("--weights") + 1] == str(nano.weights)
+    assert "0 embedded" in run(*advice).out
+
+
 def test_the_report_that_comes_next_is_of_the_head_just_trained(run: Run, extracted: Path) -> None:
     """By its number where another head is the best of the data set; a report of the best needs none."""
     flags = ["--data", extracted, "--no-check"]
