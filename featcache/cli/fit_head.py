@@ -71,7 +71,7 @@ def fit_head(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Stage two: train linear heads on the cached embeddings, and hold the best against the convex optimum.
+    """Stage two: train heads on the cached embeddings, and hold the best linear one against the convex optimum.
 
     A setting that is left out comes from the recipe; where the recipe does not state it, its default holds.
     """

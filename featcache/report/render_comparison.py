@@ -55,7 +55,7 @@ def _number(head: ComparedHead) -> str:
 
 
 def _word_columns(heads: Sequence[ComparedHead], *, wide: bool) -> Iterator[Column]:
-    """Yield classifier and settings where a terminal is wide, and features and store where there are several."""
+    """Yield classifier and settings where a terminal is wide, several features, and stores that these do not tell."""
     if wide:
         yield Column(heading="classifier", cells=[head.classifier for head in heads], is_name=True, rank=7)
         yield Column(heading="settings", cells=[head.settings for head in heads], is_name=True, rank=8)
@@ -63,7 +63,7 @@ def _word_columns(heads: Sequence[ComparedHead], *, wide: bool) -> Iterator[Colu
         longest = LONGEST_FEATURES if wide else LONGEST_FEATURES // 2
         cells = [shorten(_by_trunk(head.features), longest) for head in heads]
         yield Column(heading="features", cells=cells, is_name=True, rank=1)
-    if len({head.store for head in heads}) > 1:
+    if len({(head.store, head.features) for head in heads}) > len({head.features for head in heads}):
         yield Column(heading="store", cells=[head.store for head in heads], is_name=True, rank=4)
 
 
@@ -84,7 +84,8 @@ def _figure_columns(heads: Sequence[ComparedHead]) -> Iterator[Column]:
     explained = f"gap: the share of the training loss that lies above its optimum; {UNDEFINED}: not checked"
     legend = explained if any(math.isfinite(head.gap) for head in heads) else ""
     yield Column(heading="gap", cells=[percent(head.gap) for head in heads], legend=legend, rank=5)
-    yield Column(heading="seconds", cells=[f"{head.seconds:,.1f}" for head in heads], rank=6)
+    told = "seconds: of the run that made the head, divided by its heads"
+    yield Column(heading="seconds", cells=[f"{head.seconds:,.1f}" for head in heads], legend=told, rank=6)
 
 
 def save_comparison_csv(comparison: Comparison, path: Path) -> None:

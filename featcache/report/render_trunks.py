@@ -18,7 +18,8 @@ def trunk_list_parts(listed: TrunkList) -> Iterator[RenderableType]:
     """
     if listed.pattern is None:
         yield _libraries(listed)
-        yield "" if listed.trunks else "\nno published weights are on this machine yet"
+        none = "\nno published weights are on this machine yet; `--weights FILE` names a file with others"
+        yield "" if listed.trunks else none
     shown = listed.trunks[: listed.details]
     if not shown:
         return

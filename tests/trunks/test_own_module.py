@@ -15,6 +15,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 import featcache
 from featcache import CacheError, UsageError
+from featcache.errors import Correction
 from featcache.extraction import Settings
 from featcache.media import ImageTransform
 from featcache.recipe.recipe import TrunkSection
@@ -73,6 +74,15 @@ def refusal(arch: str, tmp_path: Path, **section: object) -> str:
         _ = source(arch, tmp_path, **section).facts
     assert "\n" not in str(refused.value)
     return str(refused.value)
+
+
+def test_a_dot_in_place_of_the_colon_is_corrected(write, tmp_path):
+    """`own_net.Net` of a module that is here is answered with `own_net:Net`; of one that is not, with what there is."""
+    write("own_net", NET)
+    with pytest.raises(UsageError, match="a module of your own is named own_net:Net") as refused:
+        _ = source("own_net.Net", tmp_path).facts
+    assert refused.value.corrections == (Correction("--arch", "own_net:Net"),)
+    assert "of your own" not in refusal("no_such_net.Net", tmp_path)
 
 
 def save_weights(file: Path) -> torch.nn.Module:

@@ -4,6 +4,7 @@ from .matching import check_tensors as check_tensors
 from .matching import pick_tensors as pick_tensors
 from .positions import POSITION_NAMES as POSITION_NAMES
 from .positions import interpolate_positions as interpolate_positions
+from .positions import own_image_size as own_image_size
 from .reading import read_checkpoint as read_checkpoint
 from .unused_tensors import describe_unused as describe_unused
 from .vit_names import VIT_ANCHORS as VIT_ANCHORS

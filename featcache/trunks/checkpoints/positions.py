@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor
 
 POSITION_NAMES = ("pos_embed", "position_embedding", "positional_embedding")  # parts of their tensors' names
@@ -24,6 +26,19 @@ def grid_edge(count: int, other: int) -> tuple[int, int] | None:
         if all(edge and edge**2 + prefix == number for edge, number in zip(edges, (count, other), strict=True)):
             return prefix, edges[0]
     return None
+
+
+def own_image_size(positions: "Tensor", others: "Tensor", tensors: "Iterable[Tensor]") -> int | None:
+    """Return the edge of the images that position embeddings are for, pixels; None where it does not follow.
+
+    Args:
+        positions: (1, t, d) or (t, d).
+        others: Those for another image size.
+        tensors: The network's, among which is the convolution that makes the patches.
+    """
+    patches = [v.shape[3] for v in tensors if v.ndim == 4 and v.shape[1] == 3 and v.shape[2] == v.shape[3]]
+    grid = grid_edge(positions.shape[-2], others.shape[-2]) if 1 < positions.ndim == others.ndim else None
+    return grid[1] * patches[0] if grid is not None and len(patches) == 1 else None
 
 
 def interpolate_positions(positions: "Tensor", count: int) -> "Tensor | None":

@@ -56,6 +56,18 @@ def import_object(name: str) -> Any:
     return value
 
 
+def as_import_path(name: str) -> str:
+    """Return the import path that a name with a dot in place of the colon is; "" where there is no such module.
+
+    Args:
+        name: As typed: `tiny.Tiny`, which is `tiny:Tiny`.
+    """
+    path, dot, attribute = name.rpartition(".")
+    if not dot or not attribute.isidentifier() or not all(part.isidentifier() for part in path.split(".")):
+        return ""
+    return f"{path}:{attribute}" if _source_files(f"{path}:{attribute}") else ""
+
+
 def describe_error(error: BaseException) -> str:
     """Return what a user's own code raised, and in which line of which file, as part of a sentence."""
     text = next(iter(str(error).strip().splitlines()), "")[:300].rstrip(".")

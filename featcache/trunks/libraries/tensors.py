@@ -17,6 +17,7 @@ from featcache.trunks.checkpoints import (
     describe_unused,
     find_weight_sets,
     interpolate_positions,
+    own_image_size,
     read_checkpoint,
 )  # fmt: skip
 from featcache.trunks.libraries.classifiers import CLASSIFIERS, classifier_names
@@ -226,10 +227,13 @@ def _fit_positions(file: Path, tensors: dict[str, Any], expectation: Expectation
         value, wanted = tensors[name], expected[name]
         shapes = f"{name} is {tuple(getattr(value, 'shape', ()))}, and {expectation.what} has {tuple(wanted.shape)}"
         if not expectation.interpolate:
-            raise MachineError(
+            size = own_image_size(value, wanted, expected.values()) if _is_tensor(value) else None
+            error = MachineError(
                 f"weights {file}: its position embeddings are for images of another size: {shapes}; name the size that "
-                f"the weights are for with --image-size, or interpolate them with --interpolate-positions"
+                f"the weights are for with --image-size{f' {size}' if size else ''}, or interpolate them with "
+                f"--interpolate-positions"
             )
+            raise error.correct("--image-size", str(size)) if size else error
         resized = interpolate_positions(value, wanted.shape[-2]) if _may_fit(name, value, expectation) else None
         if resized is None:
             raise MachineError(f"weights {file}: its position embeddings cannot be interpolated: {shapes}")

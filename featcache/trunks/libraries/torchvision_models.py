@@ -13,6 +13,7 @@ from featcache.media import ImageTransform
 from featcache.trunks import network_timeout, refuse_damaged_file, seeded
 from featcache.trunks.checkpoints import rename_vit
 from featcache.trunks.libraries.base import FeatureMaps, LoadedNetwork, explain_unreachable, freeze, spatial
+from featcache.trunks.libraries.import_path import as_import_path
 from featcache.trunks.libraries.tensors import Expectation, LoadedWeights, fill, load_weights_file, pick_expected
 from featcache.trunks.libraries.weights_argument import PRETRAINED, classify_weights
 
@@ -47,6 +48,9 @@ class TorchvisionModels:
         if name not in names:
             from featcache.trunks.libraries.zoo import no_trunk_error
 
+            if path := as_import_path(name):
+                reason = f"torchvision has no classification network {name!r}; a module of your own is named {path}"
+                raise UsageError(reason).correct("--arch", path)
             raise no_trunk_error(f"torchvision has no classification network {name!r}", name)
         published = torchvision.models.get_model_weights(name)
         kind, loaded = classify_weights(weights), LoadedWeights()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from featcache.errors import MachineError
+from featcache.errors import Correction, MachineError
 from featcache.recipe import TrunkSection
 from featcache.trunks import WeightsMemo, find_weights, name_trunk
 from featcache.trunks.checkpoints import interpolate_positions
@@ -36,8 +36,12 @@ def test_interpolation_is_timms_own():
 
 def test_another_size_is_refused_unless_asked_for(file):
     """Weights for 96 pixels do not load at 160 in silence; asked for, they do, and the note says so."""
-    with pytest.raises(MachineError, match=r"for images of another size: pos_embed is .*--interpolate-positions"):
+    with pytest.raises(
+        MachineError, match=r"for images of another size: pos_embed is .*--interpolate-positions"
+    ) as refused:
         TimmModels().load(NAME, str(file), 160)
+    assert "with --image-size 96, or" in str(refused.value)
+    assert refused.value.corrections == (Correction("--image-size", "96"),)
     network = TimmModels().load(NAME, str(file), 160, interpolate=True)
     assert network.is_interpolated
     assert "pos_embed was interpolated from 37 to 101 positions" in network.note
