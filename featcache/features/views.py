@@ -11,8 +11,7 @@ from featcache.errors import CacheError, UsageError
 from featcache.features.in_memory import Features
 from featcache.listing import shown_path
 from featcache.media import make_views
-from featcache.store import FeatureStore, ListingKey, find_stores, label_features
-from featcache.trunks import WeightsMemo
+from featcache.store import FeatureStore, ListingKey, find_stores, label_features, trunk_flags
 
 _SOURCE_KEYS = ("views", "augment")  # of `Features.source`, beside those of a split without views
 _NAMED = 3  # images without a view that an error names
@@ -182,24 +181,16 @@ def _number(store: FeatureStore) -> int:
 
 def _extract_command(request: DatasetRequest, store: FeatureStore, augment: str, count: int) -> str:
     """Return the command that embeds so many views with a store's trunk."""
-    spec, recipe = store.trunk.spec, request.recipe.trunk
-    flags = {"--views": str(count), "--augment": augment}
-    if request.arch is None and spec.arch != recipe.arch:
-        flags["--arch"] = spec.arch
+    spec, named = store.trunk.spec, dict(trunk_flags(store))
+    if request.arch is not None:
+        del named["--arch"]  # it is repeated as it was typed
+    flags = {"--views": str(count), "--augment": augment, **named}
     if request.layer is None and spec.layer != "cls":
         flags["--layer"] = spec.layer
-    if "--arch" in flags or store.trunk.weights_name != recipe.weights:
-        flags["--weights"] = store.trunk.weights_path or store.trunk.weights_name
-    words = [word for name, value in flags.items() if value for word in (name, value)]
-    return request.command_line("extract", *words, *_input_flags(store))
+    words = [word for pair in flags.items() for word in pair]
+    return request.command_line("extract", *words, *_fitted_positions(store))
 
 
-def _input_flags(store: FeatureStore) -> list[str]:
-    """Return the flags that gave a store's trunk other images than its own, as the cache remembers them."""
-    spec = store.trunk.spec
-    remembered = WeightsMemo(store.cache).settings_of(spec.arch, spec.weights_sha256)
-    settings = remembered[0] if remembered else {}
-    words = ["--interpolate-positions"] * bool(settings.get("interpolate_positions"))
-    for name, flag in (("image_size", "--image-size"), ("transform", "--transform")):
-        words += [flag, str(settings[name])] if settings.get(name) else []
-    return words
+def _fitted_positions(store: FeatureStore) -> list[str]:
+    """Return the flag of a trunk whose position embeddings were interpolated."""
+    return ["--interpolate-positions"] if store.trunk.spec.positions == "interpolated" else []
