@@ -269,7 +269,8 @@ def main() -> None:
         }
     if device.startswith("cuda"):
         (head,) = ours(train, None, [config])
-        sixteen = [*sweep, *(replace(head, weight_decay=1e-4) for head in sweep)]
+        assert isinstance(head, LinearHead)
+        sixteen = [*sweep, *(replace(one, weight_decay=1e-4) for one in sweep)]
         tasks |= {
             "rows to the device": lambda: make_row_source(train, device),
             "sweep16": lambda: ours(train, None, sixteen),

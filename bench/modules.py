@@ -13,6 +13,7 @@ turns, and the ratios compare neighbours in time.
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -88,7 +89,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     features = synthetic(round(ROWS * arguments.share), seed=0)
-    tasks = {
+    tasks: dict[str, Callable[[], object]] = {
         f"{arguments.heads} heads": lambda: train(features, arguments.heads),
         "products": lambda: products(features, arguments.heads),
     }

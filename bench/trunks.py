@@ -74,8 +74,8 @@ PLAIN_VITS = ("ViT-B/16, torchvision", "ViT-S/14 DINOv2, timm", "ViT-B/32, open_
 def ours(arch: str, size: int, cache: Path) -> Callable[[], object]:
     """Return featcache's forward of `IMAGES` images, as an extract of a large data set has it."""
     is_own = arch.startswith("vit_")
-    options = {} if is_own or "vit" not in arch.lower() else {"image_size": size}
-    section = TrunkSection(arch=arch, weights="random", precision="bf16", **options)
+    image_size = 0 if is_own or "vit" not in arch.lower() else size
+    section = TrunkSection(arch=arch, weights="random", precision="bf16", image_size=image_size)
     source = (TrunkSource if is_own else LibrarySource)(section, WeightsMemo(cache))
     trunk = load_trunk(source, source.specs("bfloat16")[0], device="cpu", images=4_000)
     print(f"{arch}: {trunk.engine.sentence()}, {trunk.part} images a forward", file=sys.stderr)
@@ -91,7 +91,9 @@ def plain(make: Callable[[], Any], size: int) -> dict[str, Callable[[], object]]
     is_cnn = any(isinstance(part, torch.nn.Conv2d) and part.kernel_size == (3, 3) for part in network.modules())
     is_cnn = is_cnn or "ConvNeXt" in type(network).__name__
     pixels = torch.randn(IMAGES, 3, size, size, dtype=torch.bfloat16)
-    loops = {f"batch {batch}": partial(_loop, network, pixels, batch) for batch in BATCHES}
+    loops: dict[str, Callable[[], object]] = {
+        f"batch {batch}": partial(_loop, network, pixels, batch) for batch in BATCHES
+    }
     if is_cnn:
         import copy
 
@@ -140,8 +142,8 @@ def measure(runs: int, chosen: str) -> tuple[list[Result], dict[str, float]]:
 
 
 def _rate(result: Result) -> Result:
-    rates = (IMAGES / value for value in (result.median, result.max, result.min))
-    return Result(result.name, "images/s", *rates, result.runs)
+    median, least, most = (IMAGES / value for value in (result.median, result.max, result.min))
+    return Result(result.name, "images/s", median, least, most, result.runs)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Batch normalisations folded into the convolutions before them: a frozen network computes the same in fewer passes."""
 
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +14,7 @@ class FoldedNorm(nn.Identity):
     """Stands where a batch normalisation stood."""
 
 
-def fold_batch_norms(module: nn.Module) -> list[Replaced]:
+def fold_batch_norms(module: nn.Module, read: Collection[nn.Module] = ()) -> list[Replaced]:
     """Fold every batch normalisation that stands behind a convolution into it, in place.
 
     Which do is read from the order in which a module's parts were made: whoever calls this holds what the network gives
@@ -21,6 +22,8 @@ def fold_batch_norms(module: nn.Module) -> list[Replaced]:
 
     Args:
         module: In evaluation mode.
+        read: Modules whose output is a layer. A convolution among them is kept beside the folded one, as its part
+            `unfolded`, which gives what the convolution gave.
 
     Returns:
         What was replaced, for `restore`.
@@ -28,10 +31,13 @@ def fold_batch_norms(module: nn.Module) -> list[Replaced]:
     replaced: list[Replaced] = []
     for parent, (first, convolution), (second, norm) in list(_neighbours(module)):
         replaced += [(parent, first, convolution), (parent, second, norm)]
-        setattr(parent, first, nn.utils.fusion.fuse_conv_bn_eval(convolution, norm))
+        folded: Any = nn.utils.fusion.fuse_conv_bn_eval(convolution, norm)
+        if any(part is convolution for part in read):
+            folded.unfolded = convolution
+        setattr(parent, first, folded)
         # timm's normalisations bring their activation.
-        rest = [norm.drop, norm.act] if hasattr(norm, "act") else []
-        setattr(parent, second, nn.Sequential(FoldedNorm(), *rest))
+        rest = {"drop": norm.drop, "act": norm.act} if hasattr(norm, "act") else {}
+        setattr(parent, second, nn.Sequential(OrderedDict(folded=FoldedNorm(), **rest)))
     return replaced
 
 

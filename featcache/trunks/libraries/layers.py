@@ -77,9 +77,13 @@ class LayerReader:
             modules = dict(network.module.named_modules())
             if name not in modules:
                 raise UsageError(f"layer {layer}: the network has no module {name!r}; {_near(name, modules)}")
-            return modules[name], lambda _m, _i, output: self._hooked.__setitem__(
-                layer, _pool(output, layer, is_channels_last=network.is_channels_last)
-            )
+
+            def keep_output(module: Any, inputs: Any, output: Any) -> None:
+                if hasattr(module, "unfolded"):  # its normalisation was folded into it
+                    output = module.unfolded(*inputs)
+                self._hooked[layer] = _pool(output, layer, is_channels_last=network.is_channels_last)
+
+            return modules[name], keep_output
         kind, _, number = layer.partition("@")
         if not network.blocks:
             raise UsageError(

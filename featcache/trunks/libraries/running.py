@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from featcache.errors import UsageError
 from featcache.media import ImageTransform
 from featcache.trunks import ViT, cast_network
 from featcache.trunks.libraries.folding import fold_batch_norms, restore
@@ -40,9 +41,16 @@ def build_network(
         UsageError: it has no such layer.
     """
     note = ""
+    modules = [layer for layer in layers if layer.startswith("name:")]
+    others = [layer for layer in layers if layer not in modules]
     if package:
         try:
-            fast = build_plain_vit(network, layers, transform, dtype=dtype, device=device)
+            fast = build_plain_vit(network, others or layers, transform, dtype=dtype, device=device)
+            if modules:  # a layer has the same bits whatever is kept beside it
+                raise UsageError(
+                    f"layer {modules[0]}: it is read from {package}'s own forward, the others are not; extract it in a "
+                    f"run of its own"
+                )
             return replace(fast, versions=tuple(versions.items()), note="the fast forward of ViTs")
         except NotPlainError as error:
             note = f"{package}'s own module ({error})"
@@ -83,11 +91,13 @@ def build_plain_vit(
 def _fold(network: "LoadedNetwork", layers: Sequence[str], transform: ImageTransform) -> None:
     """Fold a network's batch normalisations into its convolutions, in place, where that changes no layer by 1e-5."""
     has_norms = any(isinstance(part, torch.nn.BatchNorm2d) for part in network.module.modules())
-    if not has_norms or any(layer.startswith("name:") for layer in layers):  # modules that are read would change
+    if not has_norms:
         return
+    names = [layer.removeprefix("name:") for layer in layers if layer.startswith("name:")]
+    read = [module for name, module in network.module.named_modules() if name in names]
     with torch.no_grad():
         before = _read_noise(network, layers, transform)
-        replaced = fold_batch_norms(network.module)
+        replaced = fold_batch_norms(network.module, read)
         try:
             is_equal = all(map(_is_equal, _read_noise(network, layers, transform), before))
         except (RuntimeError, TypeError, AttributeError):  # it looks into the modules that were replaced

@@ -1,5 +1,7 @@
 """Batch normalisations are folded into convolutions where that changes nothing, and only there."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -73,9 +75,26 @@ def test_a_normalisation_that_stands_elsewhere_stays():
     assert norms(network.module) == 1
 
 
-@pytest.mark.parametrize(("layers", "package"), [(("name:0",), "timm"), (("pooled",), "")])
-def test_a_module_that_is_read_or_ones_own_is_left_alone(layers, package):
-    """Layers read from a module by its name, and modules of one's own, are those of the module as it was made."""
+def test_a_module_of_ones_own_is_left_alone():
+    """Nothing is folded where the network is no library's."""
     network = small(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
-    run(network, layers, package=package)
+    run(network, ("pooled",), package="")
     assert norms(network.module) == 1
+
+
+def test_a_folded_convolution_is_read_as_it_was():
+    """Its output is a layer like any other, and what is kept beside it has the bits that it has alone."""
+    torch.manual_seed(3)
+    first = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+    for norm in (first[1], first[4]):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    second, third = copy.deepcopy(first), copy.deepcopy(first)
+    pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    layers = ("pooled", "name:0", "name:1", "name:3")
+    with torch.inference_mode():
+        expected = LibraryNetwork(small(first), layers, TRANSFORM, dtype=torch.float32, device="cpu")(pixels)
+        beside, alone = run(small(second), layers)(pixels), run(small(third))(pixels)
+    assert norms(second) == 0
+    assert ((beside - expected).norm(dim=1) / expected.norm(dim=1)).max() < 1e-5
+    assert torch.equal(beside[:, : alone.shape[1]], alone)
