@@ -119,7 +119,7 @@ def test_without_a_val_split_nothing_chooses(run: Run, nano: Nano, tmp_path: Pat
     assert "no head was selected" in one.err
     several = run("fit-head", "--data", root, "--lr", 0.1, "--lr", 0.2)
     assert several.code == 3
-    network = f"--arch {ARCH} --weights {nano.weights}"
+    network = f"--arch {ARCH} --weights {nano.weights} --precision fp32"
     assert f"`featcache extract {root} {network} --val 0.15` takes it from train" in several.err
 
 
