@@ -137,5 +137,5 @@ def contradicted_labels(
     present, compact = np.unique(labels, return_inverse=True)  # cleanlab wants rows of every class
     shares = probabilities[:, present].astype(np.float64)
     shares /= np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    found = find_doubtful(compact, shares, return_indices_ranked_by="self_confidence", n_jobs=1)
-    return np.asarray(found, dtype=np.int64)
+    doubtful = find_doubtful(compact, shares, return_indices_ranked_by="self_confidence", n_jobs=1)
+    return np.asarray(doubtful, dtype=np.int64)

@@ -84,8 +84,8 @@ def _figure_columns(heads: Sequence[ComparedHead]) -> Iterator[Column]:
     explained = f"gap: the share of the training loss that lies above its optimum; {UNDEFINED}: not checked"
     legend = explained if any(math.isfinite(head.gap) for head in heads) else ""
     yield Column(heading="gap", cells=[percent(head.gap) for head in heads], legend=legend, rank=5)
-    told = "seconds: of the run that made the head, divided by its heads"
-    yield Column(heading="seconds", cells=[f"{head.seconds:,.1f}" for head in heads], legend=told, rank=6)
+    legend = "seconds: of the run that made the head, divided by its heads"
+    yield Column(heading="seconds", cells=[f"{head.seconds:,.1f}" for head in heads], legend=legend, rank=6)
 
 
 def save_comparison_csv(comparison: Comparison, path: Path) -> None:

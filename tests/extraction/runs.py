@@ -57,12 +57,12 @@ def held(root: Path, cache: Path) -> int:
     return sum(store["rows"] for store in featcache.info(data=str(root), cache=cache)["stores"])
 
 
-# A program that extracts layers and is killed behind a commit of one of their logs.
+# A program that extracts layers, and views where a number of them is given, and is killed behind a commit of a log.
 KILLED = """
 import os, signal, sys
 import featcache
 from featcache.store.commits import CommitLog
-data, cache, arch, weights, left, name, layers = sys.argv[1:]
+data, cache, arch, weights, left, name, layers, *views = sys.argv[1:]
 left, plain = int(left), getattr(CommitLog, name)
 def commit(*arguments):
     global left
@@ -74,6 +74,6 @@ setattr(CommitLog, name, commit)
 settings = featcache.Settings(device="cpu", workers=1, batch_size=4, shard_rows=5)
 featcache.extract(
     "train", data=data, cache=cache, arch=arch, weights=weights, precision="fp32", layer=layers.split(","),
-    settings=settings,
+    views=int(views[0]) if views else 0, settings=settings,
 )
 """

@@ -13,7 +13,7 @@ import featcache
 from featcache import Settings, UsageError
 from featcache.extraction import Progress
 from tests.conftest import ARCH, single_thread
-from tests.extraction.runs import counts, draw
+from tests.extraction.runs import KILLED, counts, draw
 
 one_thread = pytest.fixture(autouse=True)(single_thread)
 
@@ -93,29 +93,9 @@ def test_progress_counts_views(small, extract_views):
     assert (told[-1].done, told[-1].total) == (4, 4)
 
 
-KILLED = """
-import os, signal, sys
-import featcache
-from featcache.store.commits import CommitLog
-data, cache, arch, weights, left = sys.argv[1:]
-left, plain = int(left), CommitLog.add
-def commit(*arguments):
-    global left
-    plain(*arguments)
-    left -= 1
-    if not left:
-        os.kill(os.getpid(), signal.SIGKILL)
-CommitLog.add = commit
-featcache.extract(
-    "train", data=data, cache=cache, arch=arch, weights=weights, precision="fp32", views=2,
-    settings=featcache.Settings(device="cpu", workers=1, batch_size=4, shard_rows=5),
-)
-"""
-
-
 def test_a_kill_between_the_commits_of_two_views_costs_nothing(small, nano, extract_views, rows, load, tmp_path):
     """SIGKILL when some views' shards are committed; then one run to the end has the bytes of an undisturbed one."""
-    words = [sys.executable, "-c", KILLED, small, tmp_path / "cache", ARCH, nano.weights, 4]
+    words = [sys.executable, "-c", KILLED, small, tmp_path / "cache", ARCH, nano.weights, 4, "add", "cls", 2]
     assert subprocess.run(list(map(str, words)), check=False).returncode == -signal.SIGKILL
     summaries = extract_views(small, 2)
     assert 0 < min(summary.embedded for summary in summaries.values()) < 14

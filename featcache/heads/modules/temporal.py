@@ -13,6 +13,7 @@ stands behind the last frame is replaced before anything is computed: it changes
 """
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ CHANNELS = 128  # of the convolution
 WAVES = 4  # of the encoding of time
 
 
-class ClipModule(nn.Module):
+class ClipModule(nn.Module, ABC):
     """What the heads over clips share: frames and mask from rows, and logits from what became of the frames."""
 
     def __init__(self, frames: int, pooled: int, classes: int) -> None:
@@ -40,9 +41,9 @@ class ClipModule(nn.Module):
         logits: Tensor = self.output(self.pool(torch.where(mask[:, :, None], x, 0.0), mask, lengths))
         return logits
 
+    @abstractmethod
     def pool(self, x: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
         """Return one vector a clip from x (clips, frames, width), mask (clips, frames) and lengths (clips, 1)."""
-        raise NotImplementedError
 
 
 class MeanOfFrames(ClipModule):

@@ -148,8 +148,8 @@ def _reorder(qkv: Linear, heads: int) -> Linear:
     """Return queries and keys with the numbers of each head in two halves; products of both stay what they are."""
     dim = qkv.weight.shape[0] // 3
     within = _halves(dim // heads)
-    one = torch.cat([head * (dim // heads) + within for head in range(heads)])
-    order = torch.cat([one, dim + one, torch.arange(2 * dim, 3 * dim)])
+    queries = torch.cat([head * (dim // heads) + within for head in range(heads)])
+    order = torch.cat([queries, dim + queries, torch.arange(2 * dim, 3 * dim)])
     return Linear(qkv.weight[order], None if qkv.bias is None else qkv.bias[order])
 
 
