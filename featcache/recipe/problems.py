@@ -9,15 +9,20 @@ from pydantic import BaseModel
 from featcache.arguments import nearest_name, suggest_name
 from featcache.errors import Correction
 from featcache.recipe.data import LAYOUTS, UNKNOWN_LAYOUT, DataSection, SplitSection
+from featcache.recipe.finetune import FinetuneSettings
 from featcache.recipe.head import HeadSettings, SelectionSettings
-from featcache.recipe.sections import HeadSection, TrunkSection
+from featcache.recipe.sections import FinetuneSection, HeadSection, TrunkSection
 from featcache.recipe.settings import DeclaredSetting, declared_settings
 from featcache.recipe.trunk import TrunkSettings
 from featcache.text import value_text
 
 Location = tuple[str | int, ...]
 _DECLARED: Mapping[str, Mapping[str, DeclaredSetting]] = MappingProxyType(
-    {"head": declared_settings(HeadSettings, SelectionSettings), "trunk": declared_settings(TrunkSettings)}
+    {
+        "head": declared_settings(HeadSettings, SelectionSettings),
+        "trunk": declared_settings(TrunkSettings),
+        "finetune": declared_settings(FinetuneSettings),
+    }
 )
 
 
@@ -126,6 +131,7 @@ def _sections(layout: str) -> dict[str, type[BaseModel]]:
         "data.split": SplitSection,
         "trunk": TrunkSection,
         "head": HeadSection,
+        "finetune": FinetuneSection,
     }
 
 

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from featcache.errors import UsageError
 from featcache.files import expand_home
+from featcache.recipe.finetune import FinetuneSettings
 from featcache.recipe.head import DeviceSettings, HeadSettings, SelectionSettings, ViewSettings
 from featcache.recipe.settings import DeclaredSetting, declared_settings
 from featcache.recipe.trunk import TrunkSettings
@@ -89,6 +90,16 @@ class HeadSection(Section, declares=(HeadSettings, DeviceSettings, ViewSettings,
 
     @model_validator(mode="after")
     def _warms_up_in_time(self) -> "HeadSection":
+        if self.warmup >= self.epochs:
+            raise ValueError(f"warmup takes {self.warmup:g} of {self.epochs} epochs; expected fewer")
+        return self
+
+
+class FinetuneSection(Section, FinetuneSettings, declares=(FinetuneSettings,)):
+    """How `featcache finetune` trains the network end to end; its metric on val is that of [head], `select`."""
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> "FinetuneSection":
         if self.warmup >= self.epochs:
             raise ValueError(f"warmup takes {self.warmup:g} of {self.epochs} epochs; expected fewer")
         return self

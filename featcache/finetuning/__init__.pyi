@@ -1,0 +1,3 @@
+from .command import Finetuned as Finetuned
+from .command import FinetuneProgress as FinetuneProgress
+from .command import finetune as finetune
