@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 from dataclasses import replace
 
@@ -115,9 +116,10 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     assert (tensors["network.head"].sum(), state["step"]) == (0, 1)
 
 
-def test_the_same_call_goes_on_and_other_images_do_not(finetune, folder, monkeypatch, tmp_path):
+def test_the_same_call_goes_on_and_other_images_do_not(finetune, places, monkeypatch, tmp_path):
     """Stopped after an epoch, the same call goes on to the same file of weights; with another image it begins anew."""
-    settings = {"unfreeze": 1, "lr": 1e-2}
+    data = shutil.copytree(places["data"], tmp_path / "digits")
+    settings = {"unfreeze": 1, "lr": 1e-2, "epochs": 2, "data": str(data)}
     whole = finetune(**settings, cache=str(tmp_path / "whole"))
     save = Checkpoint.save
 
@@ -125,21 +127,21 @@ def test_the_same_call_goes_on_and_other_images_do_not(finetune, folder, monkeyp
         save(self, *what)
         raise _Killed
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Checkpoint, "save", save_and_die)
-        with pytest.raises(_Killed):
-            finetune(**settings)
-    again = finetune(**settings)
+    def finetune_and_die():
+        with monkeypatch.context() as patched:
+            patched.setattr(Checkpoint, "save", save_and_die)
+            with pytest.raises(_Killed):
+                finetune(**settings, cache=str(tmp_path / "cache"))
+
+    finetune_and_die()
+    again = finetune(**settings, cache=str(tmp_path / "cache"))
     assert again.resumed_from == 1
     assert again.weights.name == whole.weights.name
     assert again.weights.read_bytes() == whole.weights.read_bytes()
     assert again.fit.heads[0].head.history == whole.fit.heads[0].head.history
-    assert not list((tmp_path / "cache" / "finetuned").glob("unfinished/*"))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Checkpoint, "save", save_and_die)
-        with pytest.raises(_Killed):
-            finetune(**settings)
-    next(iter(sorted((folder / "train" / "0").iterdir()))).unlink()
-    assert finetune(**settings).resumed_from is None
-    assert len(list((tmp_path / "cache" / "finetuned" / "unfinished").iterdir())) == 1
+    unfinished = tmp_path / "cache" / "finetuned" / "unfinished"
+    assert not unfinished.exists()
+    for _ in range(2):
+        finetune_and_die()
+        min((data / "train" / "0").iterdir()).unlink()
+    assert len(list(unfinished.iterdir())) == 2

@@ -1,37 +1,46 @@
 """Where a training starts: at the trunk's weights, at random ones, or at a head that was trained before."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
 import featcache
+from featcache.dataset.request import DatasetRequest
+from featcache.finetuning.settings import finetune_section
+from featcache.finetuning.start import find_start
 from featcache.heads.saved.linear import read_history
+from tests.conftest import write_images
+from tests.finetuning.conftest import COUNTS, TRUNK_SETTINGS
+from tests.finetuning.small import run, training
 
 
-def test_a_start_from_a_head_begins_at_its_own_score(trained_head, finetune):
-    """LP-FT's epoch 0 is the head's score on val, to the last bit, and the network's own forward gives it, too."""
+def test_a_start_from_a_head_begins_at_its_own_score(trained_head, finetune, places):
+    """LP-FT's epoch 0 is the head's score to the last bit; the network's own forward gives it, and the store stays."""
+    head = trained_head.best.head
+    root = trained_head.best.folder.parents[3]
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     result = finetune(start=f"head {trained_head.best.name}", lr=1e-12, weight_decay=0.0, epochs=1)
 
-    assert result.at_start.val == trained_head.best.head.val
-    assert result.at_start.train == trained_head.best.head.train
+    assert (result.at_start.train, result.at_start.val) == (head.train, head.val)
     columns = read_history(result.fit.heads[0].folder)
     assert columns["epoch"] == (0.0, 1.0)
-    assert columns["val_accuracy"][0] == trained_head.best.head.val.accuracy
-    moved = result.fit.heads[0].head.val
-    assert moved.accuracy == trained_head.best.head.val.accuracy
-    assert moved.loss == pytest.approx(trained_head.best.head.val.loss, rel=1e-5)
+    assert columns["val_accuracy"][0] == head.val.accuracy
+    unmoved = result.fit.heads[0].head.val
+    assert (unmoved.accuracy, unmoved.macro_recall) == (head.val.accuracy, head.val.macro_recall)
+    assert unmoved.loss == pytest.approx(head.val.loss, rel=1e-5)
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 
 def test_a_head_alone_learns_what_fit_head_learns(trained_head, finetune, places):
     """With all but the head frozen, fine-tuning on the same batches gives fit-head's weights to 1e-5."""
     settings = {
-        "lr": 0.1,
-        "epochs": 3,
-        "batch_size": 8,
-        "optimizer": "sgd",
-        "weight_decay": 0.01,
-        "label_smoothing": 0.1,
-    }
-    frozen = featcache.fit_head(check_seconds=None, **settings, **places).best.head
+        "lr": 0.1, "epochs": 3, "batch_size": 8, "optimizer": "sgd", "weight_decay": 0.01, "label_smoothing": 0.1,
+        "class_weights": "balanced", "warmup": 1.0,
+    }  # fmt: skip
+    trunk = {"store": trained_head.best.folder.parents[3].name}
+    frozen = featcache.fit_head(check_seconds=None, **settings, **places, **trunk).best.head
     tuned = finetune(unfreeze=0, **settings).fit.heads[0].head
 
     scale = float(np.abs(frozen.weight).max())
@@ -39,63 +48,81 @@ def test_a_head_alone_learns_what_fit_head_learns(trained_head, finetune, places
     assert np.abs(tuned.bias - frozen.bias).max() < 1e-5 * scale
 
 
-@pytest.mark.parametrize("start", ["weights", "scratch"])
-def test_the_trunk_learns_with_its_head(start, finetune):
-    """The whole network learns: its trunk has other weights afterwards, in a store of its own."""
-    result = finetune(start=start, lr=1e-3, epochs=2)
+def test_frozen_and_tuned_are_compared_on_the_same_rows(trained_head, finetune, places):
+    """A tuned head is one like any other: a report against the frozen one, compare, predict and the page take it."""
+    result = finetune(start=f"head {trained_head.best.name}", lr=1e-3, head_name="tuned")
+    data = {name: places[name] for name in ("data", "cache")}
+    pair = featcache.evaluate_pair("tuned", trained_head.best.name, **data)
 
-    assert result.learning_parameters == result.parameters
+    assert pair.first.head == result.fit.heads[0].name
+    assert pair.accuracy == pair.first.accuracy - pair.second.accuracy
+    assert result.fit.heads[0].name in [head.name for head in featcache.compare(**data).heads]
+    image = min((Path(places["data"]) / "test").rglob("*.png"))
+    assert featcache.predict("tuned", [str(image)], **data).failed == ("",)
+    page = Path(places["cache"]) / "page.html"
+    featcache.save_report(page, "tuned", **data)
+    assert f"featcache finetune --data {places['data']}" in page.read_text()
+    assert "Not available: the trunk was trained with this head" in page.read_text()
+
+
+def test_a_network_is_trained_from_scratch(finetune, other_cache):
+    """From random weights the whole network learns, in a cache without a store of the data set."""
+    result = finetune(start="scratch", lr=1e-3, epochs=2, cache=other_cache)
+
     head = result.fit.heads[0]
-    assert head.head.finetuned["start"] == start
-    assert head.folder.is_relative_to(result.weights.parents[1] / "stores")
+    assert result.learning_parameters == result.parameters
+    assert head.head.finetuned == {"start": "scratch"}
+    assert head.folder.is_relative_to(Path(other_cache) / "stores")
     assert head.head.train.loss < np.log(3)
 
 
-def test_random_weights_follow_from_the_seed(finetune):
-    """From scratch, another seed begins with other weights, and the same seed ends with the same ones."""
-    first, again, other = (finetune(start="scratch", seed=seed, epochs=1).weights for seed in (1, 1, 2))
+def test_random_weights_follow_from_the_seed(places, other_cache):
+    """From scratch another seed begins with other weights, and the same seed with the same ones."""
+    request = DatasetRequest(data=places["data"], cache=other_cache)
+    recipe = request.recipe.override("trunk", **TRUNK_SETTINGS)
 
-    assert first.read_bytes() == again.read_bytes() != other.read_bytes()
+    def first_weights(seed: int) -> torch.Tensor:
+        section = finetune_section(recipe, {"start": "scratch", "seed": seed})
+        return find_start(request, section, recipe.trunk).load().module.conv_proj.weight
+
+    assert torch.equal(first_weights(1), first_weights(1))
+    assert not torch.equal(first_weights(1), first_weights(2))
 
 
-def test_only_the_last_blocks_learn(finetune, nano):
-    """With --unfreeze 1 the tensors of all other blocks are those of the trunk's weights."""
-    import torch
-    from safetensors.torch import load_file
+def test_only_the_last_blocks_learn():
+    """With unfreeze 1 the last block, what stands behind it and the head change, and no other tensor does."""
+    small = training(unfreeze=1, epochs=1)
+    before = {name: value.clone() for name, value in small.network.trunk.state_dict().items()}
+    run(small)
 
-    before = torch.load(nano.weights, weights_only=True)
-    after = load_file(finetune(unfreeze=1, lr=1e-2, epochs=1).weights)
-    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
-    blocks = {name.split(".")[2] for name in changed if name.startswith("encoder.layers")}
-    assert blocks == {max(name.split(".")[2] for name in before if name.startswith("encoder.layers"))}
+    changed = {name for name, value in small.network.trunk.state_dict().items() if not torch.equal(value, before[name])}
+    last = max(name.split(".")[2] for name in before if name.startswith("encoder.layers"))
+    assert {name.split(".")[2] for name in changed if name.startswith("encoder.layers")} == {last}
     assert "encoder.ln.weight" in changed
     assert not {"class_token", "conv_proj.weight", "encoder.pos_embedding"} & changed
 
 
-def test_a_head_of_other_classes_is_refused(trained_head, finetune, folder):
-    """A class more than the head knows is an error in one sentence, and the head is still there."""
-    (folder / "train" / "2").rename(folder / "train" / "7")
+def test_more_blocks_than_there_are_is_refused():
+    """A network of fewer blocks says how many it has."""
+    with pytest.raises(featcache.UsageError, match=r"--unfreeze 99: this network has \d+ blocks; leave --unfreeze out"):
+        training(unfreeze=99)
 
-    with pytest.raises(featcache.CacheError, match=r"head #1 .* was trained on 3 classes, and .* has 4 \(new: 7\)"):
-        finetune(start="head 1")
+
+def test_the_learning_rate_falls_from_block_to_block():
+    """Layer-wise decay: the head and what stands behind the last block at 1, each block at 0.5 of the next."""
+    groups = training(unfreeze=None).network.parameter_groups(0.5, 0.1)
+    scales = sorted({group["lr_scale"] for group in groups}, reverse=True)
+    assert scales == [0.5**depth for depth in range(len(scales))]
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.1}
+    assert all(parameter.ndim > 1 for group in groups if group["weight_decay"] for parameter in group["params"])
+
+
+def test_a_head_of_other_classes_is_refused(trained_head, finetune, places, tmp_path):
+    """A class that the head does not know is an error in one sentence, and the head is still there."""
+    counts = {**COUNTS, "train": {**COUNTS["train"], "7": 3}}
+    other = write_images(tmp_path / "digits", counts)
+
+    with pytest.raises(featcache.CacheError, match="7") as raised:
+        finetune(start="head 1", data=str(other), name="digits")
+    assert "\n" not in str(raised.value)
     assert trained_head.best.folder.is_dir()
-
-
-def test_the_frozen_store_stays_as_it_is(trained_head, finetune, places):
-    """Fine-tuning writes no byte into the store of the trunk that it starts from."""
-    root = trained_head.best.folder.parents[3]
-    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    finetune(start="head best")
-
-    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
-
-
-def test_frozen_and_tuned_are_compared_on_the_same_rows(trained_head, finetune, places):
-    """A report of the tuned head against the frozen one has the difference with its interval; predict takes it, too."""
-    result = finetune(start="head 1", lr=1e-3)
-    pair = featcache.evaluate_pair("2", "1", **places)
-
-    assert pair.first.head == result.fit.heads[0].name
-    assert pair.accuracy == pair.first.accuracy - pair.second.accuracy
-    image = next(iter(sorted((result.weights.parents[2] / "digits" / "test").rglob("*.png"))))
-    assert featcache.predict("2", [str(image)], **places).failed == ("",)

@@ -11,8 +11,9 @@ import featcache
 from featcache.evaluation import HeadOnSplit
 from featcache.files import contract_home
 from featcache.heads.saved import SavedModel, is_function, settings_in_words
+from featcache.recipe import FROM_SCRATCH
 from featcache.store import FeatureStore, label_features
-from featcache.trunks import DECODERS, PRECISION
+from featcache.trunks import DECODERS, PRECISION, RANDOM
 
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
            "November", "December")  # fmt: skip
@@ -80,11 +81,22 @@ def describe_recipe(head_on_split: HeadOnSplit) -> str:
     section = document.pop("head")
     document["fit"] = {} if head.layer is not None or is_function(head.kind) else {head.kind: dict(head.settings)}
     if head.layer is not None:
-        made = {name: value for name, value in asdict(head.layer.config).items() if name in section}
+        settings = asdict(head.layer.config)
+        made = {name: value for name, value in settings.items() if name in section}
         listed = {name: [value] if isinstance(section[name], list) else value for name, value in made.items()}
-        document["head"] = section | listed
+        tuned = head.layer.finetuned
+        document["head"] = section if tuned else section | listed
+        if tuned:
+            named = {**settings, **tuned}
+            document["finetune"] |= {name: named[name] for name in document["finetune"] if name in named}
+            document["trunk"]["weights"] = _first_weights(tuned, document["trunk"]["weights"])
     text = json.dumps(document, indent=2, ensure_ascii=True, default=str)
     return contract_home(text, escape=lambda path: json.dumps(path)[1:-1])
+
+
+def _first_weights(finetuned: Mapping[str, Any], own: str) -> str:
+    """Return which weights a trunk that was trained with its head began with; of a start from a head, its own now."""
+    return RANDOM if finetuned["start"] == FROM_SCRATCH else str(finetuned.get("weights", own))
 
 
 def list_origin(head_on_split: HeadOnSplit) -> Iterator[tuple[str, str]]:
