@@ -1,0 +1,3 @@
+from .augmentation import TrainingAugmentation as TrainingAugmentation
+from .augmentation_text import describe_augmentation as describe_augmentation
+from .augmentation_text import read_augmentation as read_augmentation
