@@ -25,7 +25,16 @@ PAGES = [README, *sorted(ROOT.glob("docs/**/*.md"))]
 RIGHT_PAGES = [page for page in PAGES if page.name != "first-commands.md"]  # that page shows wrong commands too
 REFERENCE = ROOT / "docs/reference"
 COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-TABLES = ("data", "trunk", "head", "augmentation", "fit", "split", "cnn")  # keys of a recipe that hold others
+TABLES = (
+    "data",
+    "trunk",
+    "head",
+    "augmentation",
+    "finetune",
+    "fit",
+    "split",
+    "cnn",
+)  # keys of a recipe that hold others
 NO_COMMAND = "featcache video frame 1"  # of docs/format.md: what a frame's digest begins with
 
 

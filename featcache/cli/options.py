@@ -18,6 +18,8 @@ from featcache.recipe import (
     DeclaredSetting,
     DeviceSettings,
     FeatureSettings,
+    FinetuneKeywords,
+    FinetuneSettings,
     HeadKeywords,
     HeadSettings,
     SelectionSettings,
@@ -31,6 +33,9 @@ from featcache.recipe import (
 HEAD = declared_settings(HeadSettings, DeviceSettings, ViewSettings, SelectionSettings)
 TRUNK = declared_settings(TrunkSettings)
 FEATURES = declared_settings(FeatureSettings)
+FINETUNE = declared_settings(FinetuneSettings)
+
+_RENAMED = {"start": "--from"}  # options that are called otherwise than their settings: `from` is a word of Python's
 
 
 def help_of(setting: DeclaredSetting, *, default: bool = True) -> str:
@@ -47,7 +52,8 @@ def declared_option(setting: DeclaredSetting) -> Any:
     Its default is None, which leaves the setting to the recipe.
     """
     kind: Any = list[setting.kind] if setting.declaration.repeated else setting.kind  # type: ignore[name-defined]
-    names = f"{setting.option}/--no-{setting.option[2:]}" if setting.kind is bool else setting.option
+    option = _RENAMED.get(setting.name, setting.option)
+    names = f"{option}/--no-{option[2:]}" if setting.kind is bool else option
     return Annotated[kind | None, typer.Option(names, help=help_of(setting))]
 
 
@@ -143,6 +149,7 @@ _GROUPS: Mapping[Any, Mapping[str, Any]] = {
     },
     HeadKeywords: {name: declared_option(HEAD[name]) for name in HeadKeywords.__annotations__},
     TrunkKeywords: {name: declared_option(TRUNK[name]) for name in TrunkKeywords.__annotations__},
+    FinetuneKeywords: {name: declared_option(FINETUNE[name]) for name in FinetuneKeywords.__annotations__},
 }  # fmt: skip
 
 

@@ -11,8 +11,9 @@ from featcache.errors import Correction
 from featcache.recipe.augmentation import AugmentationSettings
 from featcache.recipe.cnn import CnnSettings
 from featcache.recipe.data import LAYOUTS, UNKNOWN_LAYOUT, DataSection, SplitSection
+from featcache.recipe.finetune import FinetuneSettings
 from featcache.recipe.head import HeadSettings, SelectionSettings
-from featcache.recipe.sections import AugmentationSection, CnnSection, HeadSection, TrunkSection
+from featcache.recipe.sections import AugmentationSection, CnnSection, FinetuneSection, HeadSection, TrunkSection
 from featcache.recipe.settings import DeclaredSetting, declared_settings
 from featcache.recipe.trunk import TrunkSettings
 from featcache.text import value_text
@@ -24,6 +25,7 @@ _DECLARED: Mapping[str, Mapping[str, DeclaredSetting]] = MappingProxyType(
         "trunk": declared_settings(TrunkSettings),
         "trunk.cnn": declared_settings(CnnSettings),
         "augmentation": declared_settings(AugmentationSettings),
+        "finetune": declared_settings(FinetuneSettings),
     }
 )
 
@@ -136,6 +138,7 @@ def _sections(layout: str) -> dict[str, type[BaseModel]]:
         "trunk.cnn": CnnSection,
         "head": HeadSection,
         "augmentation": AugmentationSection,
+        "finetune": FinetuneSection,
     }
 
 

@@ -10,6 +10,7 @@ from featcache.errors import UsageError
 from featcache.files import expand_home
 from featcache.recipe.augmentation import AugmentationSettings
 from featcache.recipe.cnn import CNN, CnnSettings
+from featcache.recipe.finetune import FinetuneSettings
 from featcache.recipe.head import DeviceSettings, HeadSettings, SelectionSettings, ViewSettings
 from featcache.recipe.settings import DeclaredSetting, declared_settings
 from featcache.recipe.trunk import TrunkSettings
@@ -73,6 +74,11 @@ class CnnSection(Section, CnnSettings, declares=(CnnSettings,)):
 class AugmentationSection(Section, AugmentationSettings, declares=(AugmentationSettings,)):
     """What is done to training images, drawn anew in each epoch; 0 is that it is not done. Val and test stay plain."""
 
+    @property
+    def is_any(self) -> bool:
+        """Whether anything is done."""
+        return bool(self.model_dump(exclude_defaults=True))
+
 
 class TrunkSection(Section, TrunkSettings, declares=(TrunkSettings,)):
     """Which frozen network, and how it is run."""
@@ -107,6 +113,16 @@ class HeadSection(Section, declares=(HeadSettings, DeviceSettings, ViewSettings,
 
     @model_validator(mode="after")
     def _warms_up_in_time(self) -> "HeadSection":
+        if self.warmup >= self.epochs:
+            raise ValueError(f"warmup takes {self.warmup:g} of {self.epochs} epochs; expected fewer")
+        return self
+
+
+class FinetuneSection(Section, FinetuneSettings, declares=(FinetuneSettings,)):
+    """How `featcache finetune` trains the network end to end; its metric on val is that of [head], `select`."""
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> "FinetuneSection":
         if self.warmup >= self.epochs:
             raise ValueError(f"warmup takes {self.warmup:g} of {self.epochs} epochs; expected fewer")
         return self

@@ -24,6 +24,8 @@ from featcache.recipe import (
     CnnSection,
     CnnSettings,
     DeviceSettings,
+    FinetuneSection,
+    FinetuneSettings,
     HeadSection,
     HeadSettings,
     SelectionSettings,
@@ -41,6 +43,7 @@ from tests.recipe.write_keywords import KEYWORDS, source, typed_dict
 HEAD = declared_settings(HeadSettings)
 TRAINING = declared_settings(DeviceSettings, ViewSettings, SelectionSettings)
 TRUNK = declared_settings(TrunkSettings)
+FINETUNE = declared_settings(FinetuneSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,12 +117,23 @@ def test_a_setting_of_the_trunk_is_everywhere(name):
     assert (name in keyword_types(featcache.extract)) == setting.declaration.option
 
 
+@pytest.mark.parametrize("name", FINETUNE)
+def test_a_setting_of_finetuning_is_everywhere(name):
+    """Each is a key of [finetune], an option of finetune, and a keyword of finetune."""
+    setting = FINETUNE[name]
+    field = FinetuneSection.model_fields[name]
+    assert (field.description, field.default) == (setting.declaration.help, setting.default)
+    assert options_of("finetune")[name] == help_of(setting)
+    assert name in keyword_types(featcache.finetune)
+
+
 def test_the_sections_have_no_other_keys():
     """A key of a section that is not declared would be missing on the command line and in the documentation."""
     assert list(HeadSection.model_fields) == [*HEAD, *TRAINING]
     assert list(TrunkSection.model_fields) == [*TRUNK, "cnn"]  # a table within the table, of declared settings too
     assert list(CnnSection.model_fields) == list(declared_settings(CnnSettings))
     assert list(AugmentationSection.model_fields) == list(declared_settings(AugmentationSettings))
+    assert list(FinetuneSection.model_fields) == list(FINETUNE)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +173,7 @@ def test_the_keywords_are_those_of_the_declarations():
 
 def test_every_setting_is_explained():
     """A setting is explained in a sentence; so is each key of the other sections."""
-    sections = [HeadSection, TrunkSection, *(type(resolve_recipe("daa", data="x").data),)]
+    sections = [HeadSection, TrunkSection, FinetuneSection, *(type(resolve_recipe("daa", data="x").data),)]
     for section in sections:
         for name, field in section.model_fields.items():
             assert re.fullmatch(r"\S.*[.…]", field.description or ""), name
@@ -219,5 +233,5 @@ def test_the_declaration_is_the_only_place():
     """Beside the declaration and what is written from it, no module of recipe/ or cli/ lists settings."""
     package = Path(featcache.__file__).parent
     texts = {path: path.read_text("utf-8") for folder in ("recipe", "cli") for path in (package / folder).glob("*.py")}
-    places = {path.name for path, text in texts.items() if "label_smoothing" in text}
-    assert places == {"head.py", "keywords.py"}
+    places = {str(path.relative_to(package)) for path, text in texts.items() if "label_smoothing" in text}
+    assert places == {"recipe/head.py", "recipe/finetune.py", "recipe/keywords.py"}
