@@ -68,7 +68,7 @@ def plain(network: TrainableNetwork, images: SplitImages, config: HeadConfig) ->
     mean, std, y = network.mean, network.std, images.labels
     parameters = [*trunk.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
-    for rows in torch.randperm(len(images)).split(config.batch_size):
+    for rows in torch.split(torch.randperm(len(images)), config.batch_size):
         pixels = images.pixels[rows].float().div_(255).sub_(mean).div_(std)
         optimizer.zero_grad()
         functional.cross_entropy(head(reader(pixels)[0].flatten(1)), y[rows]).backward()  # type: ignore[no-untyped-call]

@@ -26,6 +26,14 @@ def finetune(
         TrunkKeywords,
         Only(("arch", "weights", "layer", "image_size", "interpolate_positions", "transform", "precision", "decode")),
     ],
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            "--augment",
+            help="What is done to training images, each with a strength or without: flip, vertical_flip, crop, color, "
+            "rotation, randaugment, erase, mixup, cutmix, as in flip,crop=0.3; none is nothing.",
+        ),
+    ] = None,
     device: Device = "auto",
     workers: Annotated[
         int | None, typer.Option("--workers", help="Processes that read and decode; by default as many as cores.")
@@ -53,7 +61,8 @@ def finetune(
     with ProgressBar(open_console(stderr=True)) as bar:
         result = finetune(
             device=device, workers=workers, checkpoint_minutes=checkpoint_minutes, restart=restart, select=select,
-            head_name=head_name, store=store, progress=lambda now: _show(bar, now), **settings, **network, **options,
+            head_name=head_name, augment=augment, store=store, progress=lambda now: _show(bar, now), **settings,
+            **network, **options,
         )  # fmt: skip
     head = result.fit.heads[0]
     if as_json:

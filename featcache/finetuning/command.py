@@ -14,12 +14,14 @@ from typing import Any, Unpack
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, MachineError, UsageError
+from featcache.finetuning.augmentation_text import read_augmentation
 from featcache.finetuning.listings import SplitListings, list_splits
 from featcache.finetuning.settings import finetune_section
 from featcache.finetuning.start import Start, find_start
 from featcache.heads import EpochRow, Fit
 from featcache.heads.saved import refuse_given_name, scores_to_json
 from featcache.recipe import (
+    AugmentationSection,
     DataOptions,
     FinetuneKeywords,
     FinetuneSection,
@@ -93,6 +95,7 @@ def finetune(
     checkpoint_minutes: float | None = None,
     restart: bool = False,
     head_name: str | None = None,
+    augment: str | None = None,
     progress: Callable[[FinetuneProgress], None] = lambda _: None,
     **options: Unpack[FinetuneOptions],
 ) -> Finetuned:
@@ -106,6 +109,8 @@ def finetune(
         checkpoint_minutes: Minutes between checkpoints within an epoch; None: one after each epoch.
         restart: Begin again where an unfinished training of the same settings has a checkpoint.
         head_name: A name for the head, which stands for it from now on; None leaves it without one.
+        augment: What is done to the training images, in place of the recipe's [augmentation]: "none", or names with
+            commas between them, each with or without a strength, as "flip,crop=0.3,mixup".
         progress: Called with where it stands.
         **options: Which data set; which trunk, or where several stores hold it the head's; and settings of the
             recipe's [finetune] section, `start` ("weights", "scratch" or "head NAME") among them, and `select`, the
@@ -124,7 +129,7 @@ def finetune(
     if checkpoint_minutes is not None and not 0 < checkpoint_minutes <= 1e6:
         raise UsageError(f"--checkpoint-minutes: found {checkpoint_minutes:g}, expected a number above 0")
     _require_lightning()
-    job = _prepare(options)
+    job = _prepare(options, augment)
     from featcache.finetuning.job import run_job  # torch and Lightning are imported where they are needed
 
     return run_job(
@@ -141,18 +146,20 @@ class FinetuneJob:
     options: DataOptions
     trunk: TrunkKeywords  # the settings of the trunk that were given
     section: FinetuneSection
+    augmentation: AugmentationSection
     select: str
     splits: SplitListings
     start: Start
 
 
-def _prepare(options: Mapping[str, Any]) -> FinetuneJob:
+def _prepare(options: Mapping[str, Any], augment: str | None) -> FinetuneJob:
     """Return what is asked for; what is wrong with it is said before anything is read."""
     data = pick_options(options, DataOptions)
     trunk = pick_options(options, TrunkKeywords)
     named = {name: options.get(name) for name in ("store", "arch", "weights")}
     request = DatasetRequest(**data, **named)
     section = finetune_section(request.recipe, pick_options(options, FinetuneKeywords))
+    augmentation = request.recipe.augmentation if augment is None else read_augmentation(augment)
     select = request.recipe.override("head", select=options.get("select")).head.select
     recipe = request.recipe.override("trunk", **trunk)
     splits = list_splits(request)
@@ -163,7 +170,7 @@ def _prepare(options: Mapping[str, Any]) -> FinetuneJob:
     if start.head is not None:
         _refuse_trunk_of_head(trunk, options)
         _refuse_other_classes(start, splits)
-    return FinetuneJob(request, data, trunk, section, select, splits, start)
+    return FinetuneJob(request, data, trunk, section, augmentation, select, splits, start)
 
 
 def _refuse_trunk_of_head(trunk: Mapping[str, Any], options: Mapping[str, Any]) -> None:

@@ -12,7 +12,8 @@ from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, FeatcacheError
 from featcache.extraction import Progress, extract
 from featcache.extraction import Settings as ExtractSettings
-from featcache.finetuning.batches import Augmentation
+from featcache.finetuning.augmentation import TrainingAugmentation
+from featcache.finetuning.augmentation_text import describe_augmentation
 from featcache.finetuning.checkpoints import Checkpoint
 from featcache.finetuning.command import Finetuned, FinetuneJob, FinetuneProgress
 from featcache.finetuning.images import SplitImages, load_images
@@ -113,7 +114,7 @@ def _begin(job: FinetuneJob, loaded: Any, train: SplitImages, val: SplitImages |
     counts = np.bincount(train.labels.numpy(), minlength=len(train.listing.classes))
     plan = FinetunePlan(
         config=config, schedule=Schedule(config, len(train), section.accumulate), train=train, val=val,
-        select=job.select, layer_decay=section.layer_decay, ema=section.ema, augmentation=_augmentation(job),
+        select=job.select, layer_decay=section.layer_decay, ema=section.ema, augmentation=_augmentation(job, train),
         class_weights=() if section.class_weights == "none" else tuple(class_weights(config, counts).tolist()),
     )  # fmt: skip
     return Training(network, plan, at_start)
@@ -125,9 +126,11 @@ def _first(count: int) -> Any:
     return torch.arange(count)
 
 
-def _augmentation(_job: FinetuneJob) -> Augmentation:
-    """Return what is done to the training images."""
-    return Augmentation()
+def _augmentation(job: FinetuneJob, train: SplitImages) -> TrainingAugmentation | None:
+    """Return what is done to the training images; None where that is nothing."""
+    if not job.augmentation.is_any:
+        return None
+    return TrainingAugmentation(job.augmentation, train.transform, job.section.seed)
 
 
 def _resume(training: Training, checkpoint: Checkpoint) -> int | None:
@@ -158,6 +161,7 @@ def _training_name(job: FinetuneJob, train: SplitImages, val: SplitImages | None
             "start": job.start.identity,
             "layer": job.start.layer,
             "settings": settings,
+            "augment": describe_augmentation(job.augmentation),
             "select": job.select,
             "splits": splits,
         }
@@ -175,6 +179,7 @@ def _recorded(job: FinetuneJob) -> dict[str, Any]:
     return recorded_settings(
         job.section, head="" if head is None else head.saved.name,
         weights=job.start.source.argument if is_named else "",
+        augment=describe_augmentation(job.augmentation) if job.augmentation.is_any else "",
     )  # fmt: skip
 
 

@@ -53,18 +53,22 @@ def head_config(section: FinetuneSection, normalize: str) -> HeadConfig:
     return HeadConfig(**shared, normalize=normalize)  # type: ignore[arg-type]
 
 
-def recorded_settings(section: FinetuneSection, *, head: str = "", weights: str = "") -> dict[str, Any]:
+def recorded_settings(
+    section: FinetuneSection, *, head: str = "", weights: str = "", augment: str = ""
+) -> dict[str, Any]:
     """Return what head.json says of a fine-tuning beside the settings of a head: what differs from the defaults.
 
     Args:
         section: How the network is trained.
         head: The name of the head that it started from; "" where there was none.
         weights: How the first weights were named; "" where they were random, or a head's.
+        augment: What was done to the training images; "" where that was nothing.
     """
     start = f"{FROM_HEAD} {head}" if head else section.start
     own = {name: getattr(section, name) for name in SETTINGS if name not in (*_OF_HEADS, "start")}
     changed = {name: value for name, value in own.items() if value != SETTINGS[name].default}
-    return {"start": start, **({"weights": weights} if weights else {}), **changed}
+    named = {"weights": weights, "augment": augment}
+    return {"start": start, **{name: words for name, words in named.items() if words}, **changed}
 
 
 def training_name(made_from: Mapping[str, Any]) -> str:

@@ -110,7 +110,8 @@ def find_start(request: DatasetRequest, section: FinetuneSection, trunk: TrunkSe
     source = name_trunk(trunk, memo)
     layer = _only_layer(source)
     seed = section.seed if is_scratch else None
-    identity = f"random {seed}" if is_scratch else source.spec("float32", layer).fingerprint()
+    network = source.spec("float32", layer).fingerprint()
+    identity = f"random {seed} of {network}" if is_scratch else network
     return Start(source, layer, identity, seed=seed)
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.nn import functional
 
+from featcache.finetuning.augmentation import TrainingAugmentation
 from featcache.finetuning.averages import WeightAverage
-from featcache.finetuning.batches import Augmentation, EpochBatches
+from featcache.finetuning.batches import EpochBatches
 from featcache.finetuning.checkpoints import Checkpoint
 from featcache.finetuning.images import SplitImages
 from featcache.finetuning.network import TrainableNetwork
@@ -21,7 +22,7 @@ from featcache.finetuning.state import RunningScores, TrainingState
 from featcache.heads import EpochRow, HeadConfig, Scores, score_blocks
 from featcache.heads.training import HeadProgress
 
-_DROPOUT = 3  # a purpose of random numbers, beside those of `batches`
+_DROPOUT = 3  # a purpose of random numbers
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW,
 }  # fmt: skip
@@ -42,7 +43,7 @@ class FinetunePlan:
     select: str  # the metric on val that patience goes by
     layer_decay: float = 1.0
     ema: float = 0.0
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: TrainingAugmentation | None = None
     class_weights: tuple[float, ...] = ()  # (classes,) in the loss; () is the same for all
     checkpoint: Checkpoint | None = None
     checkpoint_seconds: float | None = None  # between checkpoints within an epoch; None: one after each epoch

@@ -1,6 +1,10 @@
+from .augmentation import AugmentationSettings as AugmentationSettings
 from .classifiers import OWN_CLASSIFIERS as OWN_CLASSIFIERS
 from .classifiers import SHORT_NAMES as SHORT_NAMES
 from .classifiers import SKLEARN as SKLEARN
+from .cnn import CNN as CNN
+from .cnn import CNN_BLOCKS as CNN_BLOCKS
+from .cnn import CnnSettings as CnnSettings
 from .data import ACTIVITY as ACTIVITY
 from .data import LEVELS as LEVELS
 from .data import DriveActData as DriveActData
@@ -44,6 +48,8 @@ from .patterns import VIDEOS as VIDEOS
 from .recipe import COMMAND_LINE as COMMAND_LINE
 from .recipe import Recipe as Recipe
 from .recipe import check_recipe as check_recipe
+from .sections import AugmentationSection as AugmentationSection
+from .sections import CnnSection as CnnSection
 from .sections import FinetuneSection as FinetuneSection
 from .sections import HeadSection as HeadSection
 from .sections import TrunkSection as TrunkSection

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from featcache.finetuning.augmentation import TrainingAugmentation
+from featcache.finetuning.augmentation_text import read_augmentation
 from featcache.finetuning.checkpoints import Checkpoint
 from featcache.finetuning.images import SplitImages
 from featcache.finetuning.interruption import Interruption
@@ -34,6 +36,12 @@ def images(split: str, rows: int) -> SplitImages:
     return SplitImages(
         listing(labels, split=split), source.transform, np.arange(rows), digests, (), torch.from_numpy(pixels), 1
     )
+
+
+def augmentation(text: str) -> TrainingAugmentation:
+    """Return what is done to the small trunk's images, in the words of `--augment`."""
+    source = name_trunk(TRUNK, WeightsMemo(Path(), is_read_only=True))
+    return TrainingAugmentation(read_augmentation(text), source.transform)
 
 
 def training(

@@ -13,12 +13,13 @@ from featcache.errors import CacheError, MachineError
 from featcache.finetuning.checkpoints import Checkpoint
 from featcache.finetuning.interruption import Interruption
 from featcache.finetuning.training import Training
-from tests.finetuning.small import resumed, run, training
+from tests.finetuning.small import augmentation, resumed, run, training
 
 PLANS = {
     "plain": {},
     "sgd": {"optimizer": "sgd", "schedule": "plateau", "plateau_epochs": 1},
     "averaged": {"plan": {"ema": 0.5, "layer_decay": 0.7}, "accumulate": 2, "warmup": 1.0},
+    "augmented": {"plan": {"augmentation": augmentation("flip,crop=0.3,rotation,mixup,cutmix")}},
     "patient": {"patience": 1, "lr": 1.0, "epochs": 6, "unfreeze": None},
 }
 

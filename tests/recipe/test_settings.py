@@ -19,6 +19,10 @@ from featcache.errors import UsageError
 from featcache.heads.config import HeadConfig
 from featcache.heads.grid import GRID_KEYS
 from featcache.recipe import (
+    AugmentationSection,
+    AugmentationSettings,
+    CnnSection,
+    CnnSettings,
     DeviceSettings,
     FinetuneSection,
     FinetuneSettings,
@@ -28,6 +32,7 @@ from featcache.recipe import (
     TrunkSection,
     TrunkSettings,
     ViewSettings,
+    check_recipe,
     declared_settings,
     resolve_recipe,
 )
@@ -125,8 +130,40 @@ def test_a_setting_of_finetuning_is_everywhere(name):
 def test_the_sections_have_no_other_keys():
     """A key of a section that is not declared would be missing on the command line and in the documentation."""
     assert list(HeadSection.model_fields) == [*HEAD, *TRAINING]
-    assert list(TrunkSection.model_fields) == list(TRUNK)
+    assert list(TrunkSection.model_fields) == [*TRUNK, "cnn"]  # a table within the table, of declared settings too
+    assert list(CnnSection.model_fields) == list(declared_settings(CnnSettings))
+    assert list(AugmentationSection.model_fields) == list(declared_settings(AugmentationSettings))
     assert list(FinetuneSection.model_fields) == list(FINETUNE)
+
+
+@pytest.mark.parametrize(
+    ("section", "settings", "said"),
+    [
+        ("trunk.cnn", {"filters": 0}, "trunk.cnn.filters: found 0, expected a whole number from 1 to 1,024"),
+        ("trunk.cnn", {"filter_size": "2"}, "trunk.cnn.filter_size: found '2', expected one odd number from 1 to 11"),
+        ("trunk.cnn", {"filter_size": "3,3"}, "or five of them separated by commas"),
+        ("trunk.cnn", {"progression": "tripling"}, "found 'tripling', expected constant, doubling or halving"),
+        ("trunk.cnn", {"filtres": 3}, "trunk.cnn.filtres: unknown key; did you mean filters?"),
+        ("augmentation", {"flip": 2}, "augmentation.flip: found 2, expected a number from 0 to 1"),
+        ("augmentation", {"randaugment": 1.5}, "augmentation.randaugment: found 1.5, expected a whole number"),
+        ("augmentation", {"colour": 1}, "augmentation.colour: unknown key; did you mean color?"),
+    ],
+)
+def test_a_table_without_options_is_checked_likewise(section, settings, said):
+    """A wrong setting of [trunk.cnn] or [augmentation] is named by its place, with what is expected."""
+    *tables, last = section.split(".")
+    table = {tables[0]: {"arch": "cnn", last: settings}} if tables else {last: settings}
+    with pytest.raises(UsageError, match=re.escape(said)):
+        check_recipe({"name": "a", "data": {"root": "a"}, **table}, where="some.toml")
+
+
+def test_the_shape_of_a_cnn_beside_another_network_is_refused():
+    """[trunk.cnn] would be taken and not used where arch names another network; at its defaults it says nothing."""
+    with pytest.raises(UsageError, match=r"\[trunk.cnn\] has the settings of arch = 'cnn', and arch is 'resnet50'"):
+        check_recipe(
+            {"name": "a", "data": {"root": "a"}, "trunk": {"arch": "resnet50", "cnn": {"dense": 3}}}, where="a"
+        )
+    assert TrunkSection(arch="resnet50", cnn={"dense": 256}).cnn == CnnSection()
 
 
 def test_the_keywords_are_those_of_the_declarations():
