@@ -3,7 +3,7 @@
 What happens to an image in an epoch is drawn as that of a view is: from the seed, the number of the epoch and the
 digest of the image's file. So a run that was stopped and goes on draws the same, in whatever order and thread, and no
 generator of torch's moves. Flips, crops and colours are those of view 1, 2, … of `extract --views`, bit by bit; the
-rest is torchvision's transforms v2, in the order of its presets.
+rest is torchvision's transforms v2, one after the other: vertical flip, rotation, RandAugment, erasing.
 """
 
 import math
