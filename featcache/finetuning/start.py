@@ -13,6 +13,7 @@ from featcache.heads import EpochRow, LinearHead, Scores, score_split
 from featcache.heads.saved import ChosenHead, SavedHead, find_head, load_model
 from featcache.recipe import FROM_HEAD, FROM_SCRATCH, FinetuneSection, TrunkSection, is_network_object
 from featcache.store import FeatureStore
+from featcache.text import percent
 from featcache.trunks import RANDOM, TrunkSource, WeightsMemo, drawing_from, find_weights, name_trunk
 
 if TYPE_CHECKING:
@@ -176,5 +177,5 @@ def require_same_network(
     if not difference <= _MOST_DIFFERENCE[store.trunk.spec.compute]:
         raise CacheError(
             f"{store.name}: the network gives other embeddings of the same images than the store holds (by "
-            f"{difference:.0%} of their length), and the head is made for those; run `featcache verify`"
+            f"{percent(difference, 0)} of their length), and the head is made for those; run `featcache verify`"
         )
