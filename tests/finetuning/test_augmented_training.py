@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -105,7 +106,7 @@ def test_a_cnn_is_trained_from_scratch_and_kept(places, tmp_path):
     assert featcache.evaluate(**where).rows == 12
     again = featcache.finetune(epochs=2, batch_size=8, workers=1, device="cpu", **where)
     assert again.fit.heads[0].name == result.fit.heads[0].name
-    (image,) = sorted((tmp_path / "digits/test/0").iterdir())[:1]
+    (image,) = sorted((Path(places["data"]) / "test/0").iterdir())[:1]
     predictions = featcache.predict(None, [image], **where)
     assert (predictions.failed, predictions.probabilities.shape) == (("",), (1, 3))
 
