@@ -22,4 +22,4 @@ from .linear import score_split as score_split
 from .linear import unit_rows as unit_rows
 from .optuna_search import Search as Search
 from .optuna_search import search as search
-from .preparation import compile_in_background as compile_in_background
+from .preparation import BackgroundCompilation as BackgroundCompilation

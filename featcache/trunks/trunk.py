@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import MachineError
+from featcache.machine import keep_large_blocks
 from featcache.trunks import engines, weights
 from featcache.trunks.hardware import BATCH, device_name, require_decoder
 from featcache.trunks.parts import choose_part
@@ -247,6 +248,8 @@ def load_trunk(
         nvjpeg.require_nvjpeg(device)
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)  # of this thread: graphs are captured on the current device
+    if device == "cpu":
+        keep_large_blocks()
     network = source.build(spec, device, layers or (spec.layer,))
     choice = source.choose_engine(engine, device, images)
     if network.note:
