@@ -130,11 +130,11 @@ def _loop(network: Any, pixels: torch.Tensor, batch: int) -> object:
 
 
 def fastest(loops: Mapping[str, Callable[[], object]]) -> tuple[str, Callable[[], object]]:
-    """Return the fastest of several loops: after one that warms up, the better of two times each."""
+    """Return the fastest of several loops: after one that warms up, the best of four times each."""
     seconds: dict[str, float] = {}
     for name, loop in loops.items():
         loop()
-        seconds[name] = min(_seconds(loop) for _ in range(2))
+        seconds[name] = min(_seconds(loop) for _ in range(4))
     best = min(seconds, key=lambda name: seconds[name])
     return best, loops[best]
 
