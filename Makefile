@@ -78,6 +78,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python bench/commands.py
 	$(BIN)/python bench/heads.py
+	$(BIN)/python bench/forward.py
 	$(BIN)/python bench/extract.py
 	$(BIN)/python bench/video.py
 	$(BIN)/python bench/near.py

@@ -16,30 +16,24 @@ too; so that runs once as it does in a process without featcache, and once with 
 """
 
 import argparse
-import ctypes
-import platform
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from forward import fastest, untouched
 from machine import Result, alternate, document, table
 
-from featcache.machine import keep_large_blocks
 from featcache.recipe import TrunkSection
 from featcache.trunks import TrunkSource, WeightsMemo, load_trunk
 from featcache.trunks.libraries import LibrarySource
 
 BATCHES = (8, 16, 32)
 IMAGES = 64  # of a run; every batch divides it
-# A process starts with glibc's own settings, which end here once it has freed a block of 32 MiB (mallopt(3)).
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_THRESHOLDS = {_M_MMAP_THRESHOLD: 32 << 20, _M_TRIM_THRESHOLD: 64 << 20}
 
 
 def torchvision_network(name: str) -> Any:
@@ -111,38 +105,9 @@ def plain(make: Callable[[], Any], size: int) -> dict[str, Callable[[], object]]
     return loops
 
 
-def untouched(loop: Callable[[], object]) -> object:
-    """Run a loop under the settings that glibc has where nothing changed them."""
-    if platform.libc_ver()[0] != "glibc":
-        return loop()
-    libc = ctypes.CDLL(None)
-    for which, size in _THRESHOLDS.items():
-        libc.mallopt(which, size)
-    try:
-        return loop()
-    finally:
-        keep_large_blocks()
-
-
 def _loop(network: Any, pixels: torch.Tensor, batch: int) -> object:
     with torch.inference_mode():
         return torch.cat([network(part).float() for part in torch.split(pixels, batch)]).numpy()
-
-
-def fastest(loops: Mapping[str, Callable[[], object]]) -> tuple[str, Callable[[], object]]:
-    """Return the fastest of several loops: after one that warms up, the best of four times each."""
-    seconds: dict[str, float] = {}
-    for name, loop in loops.items():
-        loop()
-        seconds[name] = min(_seconds(loop) for _ in range(4))
-    best = min(seconds, key=lambda name: seconds[name])
-    return best, loops[best]
-
-
-def _seconds(task: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    task()
-    return time.perf_counter() - began
 
 
 def measure(runs: int, chosen: str) -> tuple[list[Result], dict[str, float]]:
