@@ -12,7 +12,7 @@ from featcache.cli.next_command import say_next_after_compare, say_next_after_fi
 from featcache.cli.options import Device, HeadName, Json, WithFolder, is_data_folder
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.errors import UsageError
-from featcache.recipe import StoreOptions
+from featcache.recipe import KeptHeadOptions, StoreOptions
 
 
 @command()
@@ -74,7 +74,7 @@ def _refuse_folders(classifier: str, settings: Sequence[str]) -> None:
 
 @command()
 def compare(
-    options: Annotated[StoreOptions, WithFolder()],
+    options: Annotated[KeptHeadOptions, WithFolder()],
     split: Annotated[
         str | None,
         typer.Option("--split", help="Evaluate every head on this split; by default, show the saved scores on val."),
