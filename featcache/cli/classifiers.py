@@ -30,6 +30,14 @@ def fit(
     predict: Annotated[
         list[str] | None, typer.Option("--predict", help="Also save the predictions for this split.")
     ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            "--protocol",
+            help="Try what a published evaluation tries: dinov2 is 45 values of C for logreg; for knn, k 10, 20, 100 "
+            "and 200 with temperature 0.07.  [dinov2]",
+        ),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", help="Fits that run at a time; by default one per core.  [from 1 up]")
     ] = None,
@@ -47,7 +55,7 @@ def fit(
     with ProgressBar(open_console(stderr=True)) as bar:
         fitted = fit(
             classifier, choices, predict=predict or (), foreign=True, jobs=jobs, device=device, progress=bar.show,
-            head_name=head_name, **options,
+            head_name=head_name, protocol=protocol, **options,
         )  # fmt: skip
     if as_json:
         echo_json(fitted.to_json())
