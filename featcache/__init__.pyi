@@ -14,6 +14,8 @@ from .errors import UsageError as UsageError
 from .evaluation import Comparison as Comparison
 from .evaluation import CrossValidation as CrossValidation
 from .evaluation import Evaluation as Evaluation
+from .evaluation import FewShotCurve as FewShotCurve
+from .evaluation import FewShotPoint as FewShotPoint
 from .evaluation import FoldsEvaluation as FoldsEvaluation
 from .evaluation import LabelIssue as LabelIssue
 from .evaluation import LabelIssues as LabelIssues
@@ -24,6 +26,7 @@ from .evaluation import cross_validate as cross_validate
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_folds as evaluate_folds
 from .evaluation import evaluate_pair as evaluate_pair
+from .evaluation import few_shot_curve as few_shot_curve
 from .evaluation import find_label_issues as find_label_issues
 from .evaluation import predict_folds as predict_folds
 from .evaluation import predict_split as predict_split

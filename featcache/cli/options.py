@@ -20,6 +20,7 @@ from featcache.recipe import (
     FeatureSettings,
     HeadKeywords,
     HeadSettings,
+    KeptHeadOptions,
     SelectionSettings,
     StoreOptions,
     TrunkKeywords,
@@ -113,6 +114,13 @@ Layer = Annotated[
 Weights = Annotated[str | None, typer.Option("--weights", help=help_of(TRUNK["weights"], default=False))]
 Precision = Annotated[str | None, typer.Option("--precision", help=help_of(TRUNK["precision"], default=False))]
 Features = Annotated[str | None, typer.Option("--features", help=help_of(FEATURES["features"], default=False))]
+HeadClass = Annotated[
+    str | None,
+    typer.Option(
+        "--head-class",
+        help="Of a head that is a module of your own: its class, package.module:Class, which is imported only so.",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="Where to compute.  [auto, cpu, cuda, cuda:N or mps]")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 CheckSeconds = Annotated[
@@ -135,12 +143,14 @@ _DATA = {
     "val": Val, "test": Test, "split_by": SplitBy, "split_seed": SplitSeed,
     "fold": Fold, "view": View, "stride": Stride, "level": Level, "target": Target,
 }  # fmt: skip
+_STORE = {
+    **_DATA, "store": Store, "arch": Arch, "layer": Layer, "weights": Weights, "precision": Precision,
+    "features": Features,
+}  # fmt: skip
 _GROUPS: Mapping[Any, Mapping[str, Any]] = {
     DataOptions: _DATA,
-    StoreOptions: {
-        **_DATA, "store": Store, "arch": Arch, "layer": Layer, "weights": Weights, "precision": Precision,
-        "features": Features,
-    },
+    StoreOptions: _STORE,
+    KeptHeadOptions: {**_STORE, "head_class": HeadClass},
     HeadKeywords: {name: declared_option(HEAD[name]) for name in HeadKeywords.__annotations__},
     TrunkKeywords: {name: declared_option(TRUNK[name]) for name in TrunkKeywords.__annotations__},
 }  # fmt: skip

@@ -14,7 +14,7 @@ from featcache.cli.options import Json, is_data_folder, parse_folds, refuse_miss
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.cli.typed_data import remember_data_set
 from featcache.errors import UsageError
-from featcache.recipe import StoreOptions
+from featcache.recipe import KeptHeadOptions
 
 if TYPE_CHECKING:
     from featcache.evaluation import Evaluation, HeadOnSplit, SplitOptions
@@ -33,7 +33,7 @@ def report(
     split: Annotated[
         str | None, typer.Option("--split", help="The split; by default test if there is one, else val.")
     ] = None,
-    options: StoreOptions,
+    options: KeptHeadOptions,
     by: Annotated[str, typer.Option("--by", help="What counts as one prediction.  [image or clip]")] = "image",
     clip_rule: Annotated[
         str | None,
@@ -174,7 +174,7 @@ def _write_files(examined: "HeadOnSplit", evaluation: "Evaluation", files: _Repo
 
 
 def _report_folds(
-    folds: list[int], head: str | None, choices: "SplitOptions", options: StoreOptions, files: _ReportFiles, *,
+    folds: list[int], head: str | None, choices: "SplitOptions", options: KeptHeadOptions, files: _ReportFiles, *,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Print the average over folds, and write its files."""

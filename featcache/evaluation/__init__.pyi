@@ -9,6 +9,9 @@ from .evaluate_head import evaluate as evaluate
 from .evaluate_head import predict_on_split as predict_on_split
 from .evaluate_head import predict_split as predict_split
 from .evaluation import Evaluation as Evaluation
+from .few_shots import FewShotCurve as FewShotCurve
+from .few_shots import FewShotPoint as FewShotPoint
+from .few_shots import few_shot_curve as few_shot_curve
 from .folds import FoldsEvaluation as FoldsEvaluation
 from .folds import average_folds as average_folds
 from .folds import evaluate_folds as evaluate_folds

@@ -23,7 +23,7 @@ from featcache.heads.saved import (
     notes_on_changed_val,
     rank_models,
 )
-from featcache.recipe import StoreOptions
+from featcache.recipe import KeptHeadOptions
 from featcache.store import label_features, trunk_without_layer
 
 SORTS = ("macro_recall", "accuracy", "loss", "gap", "seconds", "name", "newest")
@@ -106,7 +106,7 @@ def compare(
     split: str | None = None,
     sort: str = "macro_recall",
     heads: Mapping[str, HeadFunction] | None = None,
-    **options: Unpack[StoreOptions],
+    **options: Unpack[KeptHeadOptions],
 ) -> Comparison:
     """Compare every head and classifier of the data set.
 

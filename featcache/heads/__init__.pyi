@@ -2,6 +2,9 @@ from .config import HeadConfig as HeadConfig
 from .cross_validation import OutOfFold as OutOfFold
 from .cross_validation import predict_out_of_fold as predict_out_of_fold
 from .cross_validation import take_rows as take_rows
+from .few_shots import FewShots as FewShots
+from .few_shots import ShotLevel as ShotLevel
+from .few_shots import predict_few_shots as predict_few_shots
 from .fit_classifier import Fitted as Fitted
 from .fit_classifier import fit as fit
 from .fit_linear import Fit as Fit
@@ -23,3 +26,4 @@ from .linear import unit_rows as unit_rows
 from .optuna_search import Search as Search
 from .optuna_search import search as search
 from .preparation import BackgroundCompilation as BackgroundCompilation
+from .shots import USUAL_SHOTS as USUAL_SHOTS

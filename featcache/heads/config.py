@@ -1,10 +1,11 @@
 """HeadConfig: which head is trained, and how. Plain values; no torch."""
 
 import math
+import re
 from dataclasses import dataclass, fields
 
 from featcache.errors import UsageError
-from featcache.recipe import LINEAR, TEMPORAL, HeadSettings, declared_settings
+from featcache.recipe import LINEAR, TEMPORAL, HeadSettings, declared_settings, is_own_head
 from featcache.text import value_text
 
 SETTINGS = declared_settings(HeadSettings)
@@ -40,14 +41,23 @@ class HeadConfig(HeadSettings):
 
     @property
     def name(self) -> str:
-        """A module's kind, the learning rate, and whatever differs from the defaults: `lr0.003`, `mlp-lr0.01-wd0.1`."""
+        """A module's kind, the learning rate, and whatever differs from the defaults: `lr0.003`, `mlp-lr0.01-wd0.1`.
+
+        The kind of a head of one's own is the last word of its path.
+        """
         others = [_named(name, value) for name, value in self.changed.items() if name not in ("lr", "head")]
-        return "-".join([*([] if self.is_linear else [self.head]), f"lr{_text(self.lr)}", *others])
+        kind = re.split("[:.]", self.head.partition("@")[0])[-1] if self.is_own else self.head
+        return "-".join([*([] if self.is_linear else [kind]), f"lr{_text(self.lr)}", *others])
 
     @property
     def is_linear(self) -> bool:
         """Whether the head is one linear layer; else it is a torch module."""
         return self.head == LINEAR
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the head is a torch module of one's own, named by its import path."""
+        return is_own_head(self.head)
 
     @property
     def is_over_clips(self) -> bool:

@@ -30,7 +30,7 @@ from featcache.heads.saved import (
 from featcache.heads.splits import Splits, read_splits, refuse_clips_on_disk, splits_by_clip
 from featcache.heads.tokens import count_tokens
 from featcache.heads.training_device import choose_training_device
-from featcache.recipe import ATTENTION, LINEAR, TEMPORAL, HeadKeywords, StoreOptions, pick_options
+from featcache.recipe import LINEAR, TEMPORAL, HeadKeywords, StoreOptions, pick_options
 
 if TYPE_CHECKING:
     from featcache.heads.optimum import Check
@@ -143,8 +143,7 @@ def fit_head(
     if section.head == TEMPORAL:
         refuse_clips_on_disk(from_disk)
         splits = splits_by_clip(splits, section.frames)
-    if section.head == ATTENTION:
-        section = count_tokens(section, splits.source)
+    section = count_tokens(section, splits.source)
     section, experiment = fill_in_defaults(section, len(splits.train.y), has_val=splits.val is not None)
     configs = head_configs(section)
     _refuse_choice_without_val(request, splits, configs)

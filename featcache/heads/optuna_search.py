@@ -38,7 +38,7 @@ from featcache.heads.saved import heads_folder
 from featcache.heads.splits import Splits, read_splits, splits_by_clip
 from featcache.heads.tokens import count_tokens
 from featcache.heads.training_device import choose_training_device
-from featcache.recipe import ATTENTION, TEMPORAL, HeadKeywords, StoreOptions, pick_options
+from featcache.recipe import TEMPORAL, HeadKeywords, StoreOptions, pick_options
 
 if TYPE_CHECKING:
     import optuna
@@ -164,7 +164,7 @@ def search(
     splits = read_splits(request, with_views=base.views, augment=section.augment)
     if section.head == TEMPORAL:
         splits = splits_by_clip(splits, section.frames)
-    if section.head == ATTENTION:
+    if SETTINGS["tokens"].applies_to(section.head):
         base = replace(base, tokens=count_tokens(section, splits.source).tokens)
     if splits.val is None:
         raise CacheError(

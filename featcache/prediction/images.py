@@ -24,7 +24,7 @@ from featcache.prediction.batcher import EmbeddingBatcher
 from featcache.prediction.head_trunk import HeadTrunk
 from featcache.prediction.model import HeadWithTrunk, open_head
 from featcache.prediction.test_time_views import average_views
-from featcache.recipe import StoreOptions
+from featcache.recipe import KeptHeadOptions
 
 TOP = 5  # labels that are shown of an image
 _KEPT_FILES = 1 << 14  # whose embeddings by each of several trunks are held at a time
@@ -104,7 +104,7 @@ def predict(
     workers: int | None = None,
     test_views: bool = False,
     progress: Callable[[int, int], None] = lambda *_: None,
-    **options: Unpack[StoreOptions],
+    **options: Unpack[KeptHeadOptions],
 ) -> Predictions:
     """Return what a head predicts for images. One that cannot be used is a row with its reason.
 

@@ -32,7 +32,7 @@ from featcache.media import View
 from featcache.metrics import apply_temperature
 from featcache.prediction.head_trunk import HeadTrunk
 from featcache.prediction.test_time_views import choose_views
-from featcache.recipe import StoreOptions
+from featcache.recipe import KeptHeadOptions
 from featcache.store import FeatureStore, StoreRequest, concatenate, open_store, trunk_without_layer
 from featcache.text import counted
 from featcache.trunks import TrunkSpec
@@ -173,7 +173,7 @@ def open_head(
     device: str = "auto",
     batch_size: int | None = None,
     with_views: bool = False,
-    **options: Unpack[StoreOptions],
+    **options: Unpack[KeptHeadOptions],
 ) -> HeadWithTrunk:
     """Return the head that is meant, with its store and its trunk.
 
@@ -182,7 +182,7 @@ def open_head(
         device: where the trunk will run: "auto", "cpu", "cuda" …
         batch_size: images that are embedded at a time; None leaves it to the device.
         with_views: whether probabilities are averaged over each image and views of it.
-        **options: those of the command line that name a data set, a cache and a store (`recipe.StoreOptions`).
+        **options: those of the command line that name a data set, a cache and a store (`recipe.KeptHeadOptions`).
 
     Raises:
         UsageError: the recipe.

@@ -27,7 +27,7 @@ from featcache.prediction.library_model import (
 )
 from featcache.prediction.model import NO_PROBABILITIES, HeadWithTrunk, open_head
 from featcache.prediction.serialized import to_onnx, to_state_dict
-from featcache.recipe import TEMPORAL, StoreOptions
+from featcache.recipe import TEMPORAL, KeptHeadOptions
 from featcache.trunks import ARCHITECTURES
 
 MODEL_SUFFIXES = (".pt", ".onnx")
@@ -62,7 +62,7 @@ class Exported:
 
 
 @checked
-def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOptions]) -> Exported:
+def export_model(head: str | None, to: str | Path, **options: Unpack[KeptHeadOptions]) -> Exported:
     """Write trunk and head as one network, and beside it its transform and class names.
 
     `model.pt` is a state dict for torchvision's class (`vit_b_16(num_classes=N)`, strict); `model.onnx` takes `pixels`
@@ -114,10 +114,11 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
     serialize = {".pt": to_state_dict, ".onnx": to_onnx}[to.suffix.lower()]
     parameters = sum(value.numel() for value in network.parameters())
     with translate_os_errors(to):
-        with contextlib.nullcontext() if is_own else explain_onnx_failure(trunk.spec.arch):
+        explained = tail.own_class or ("" if is_own else trunk.spec.arch)
+        with explain_onnx_failure(explained) if explained else contextlib.nullcontext():
             content = serialize(network, trunk.transform.input_size)
-            if not is_own and to.suffix.lower() == ".onnx":
-                require_equal_onnx(network, content, trunk.transform.input_size, trunk.spec.arch)
+            if explained and to.suffix.lower() == ".onnx":
+                require_equal_onnx(network, content, trunk.transform.input_size, explained)
         publish(to, content, replace=True)
         description = json.dumps(_describe_model(model, tail, to, parameters), indent=2, ensure_ascii=True)
         publish(about, description.encode() + b"\n", replace=True)
@@ -271,6 +272,8 @@ def _notes(model: HeadWithTrunk, tail: HeadModule, to: Path) -> tuple[str, ...]:
         notes.append(
             f"building this head needs featcache ({tail.words}); an .onnx file, where it can be written, does not"
         )
+    if tail.own_class and to.suffix.lower() == ".pt":
+        notes.append(f"building this head needs its class, {tail.own_class}; an .onnx file does not")
     if not tail.is_softmax:
         notes.append(
             f"the largest of the outputs is the answer of {model.saved.name}; their softmax is not its probabilities"

@@ -14,6 +14,11 @@ from .render_comparison import comparison_parts as comparison_parts
 from .render_comparison import save_comparison_csv as save_comparison_csv
 from .render_conformal import conformal_sentences as conformal_sentences
 from .render_cross_validation import print_cross_validation as print_cross_validation
+from .render_few_shots import few_shot_title as few_shot_title
+from .render_few_shots import picture_floor as picture_floor
+from .render_few_shots import print_few_shots as print_few_shots
+from .render_few_shots import shots_text as shots_text
+from .render_few_shots import spread_text as spread_text
 from .render_intervals import interval_text as interval_text
 from .render_label_issues import label_issues_sentence as label_issues_sentence
 from .render_label_issues import print_label_issues as print_label_issues

@@ -6,3 +6,5 @@ from .dropout import seed_dropout as seed_dropout
 from .loading import collect_tensors as collect_tensors
 from .module_head import ModuleHead as ModuleHead
 from .module_head import TrainedHead as TrainedHead
+from .own import Deployed as Deployed
+from .own import explain_own_failure as explain_own_failure

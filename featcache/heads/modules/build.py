@@ -6,6 +6,7 @@ from torch import nn
 from featcache.heads import HeadConfig
 from featcache.heads.modules.attention import TokenAttention, TokenAttentionByClass, build_attention
 from featcache.heads.modules.dropout import Dropout, Perceptron
+from featcache.heads.modules.own import build_own
 from featcache.heads.modules.temporal import build_temporal
 from featcache.recipe import ATTENTION
 
@@ -25,7 +26,11 @@ def build_module(config: HeadConfig, width: int, classes: int) -> nn.Module:
 
     Raises:
         ValueError: an embedding is not so many tokens.
+        UsageError: of a head of one's own, as `build_own`.
+        CacheError: of a head of one's own, as `build_own`.
     """
+    if config.is_own:
+        return build_own(config, width, classes)
     if config.is_over_clips:
         return build_temporal(config, width, classes)
     if config.head == ATTENTION:

@@ -19,7 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from featcache.heads import EpochRow, HeadConfig, Scores
-from featcache.heads.modules import ModuleHead, TrainedHead, collect_tensors, seed_dropout, seeded_module
+from featcache.heads.modules import (
+    ModuleHead,
+    TrainedHead,
+    collect_tensors,
+    explain_own_failure,
+    seed_dropout,
+    seeded_module,
+)
 from featcache.heads.training.losses import LOG2_E, StackLosses
 from featcache.heads.training.scores import BatchLogits, RowScores, softmax_and_scores_
 from featcache.heads.training.stack import UNSCORED, EpochChunk, HeadStack, LabelledBlocks, TrainingPlan
@@ -63,7 +70,7 @@ class TrainedModule:
         self._seed_dropout(number)
         for layer in self.normalized:
             layer.train(len(x) > 1)  # one row has no deviation: the running statistics stand in
-        with torch.enable_grad():
+        with torch.enable_grad(), explain_own_failure(self.config, x):
             logits = self.module(x)
         truth = y.view(1, 1, -1)
         z = (logits.detach() * LOG2_E).t().contiguous().unsqueeze(0)
