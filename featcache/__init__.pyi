@@ -38,6 +38,8 @@ from .features import Streamed as Streamed
 from .features import export as export
 from .features import load as load
 from .features import stream as stream
+from .finetuning import Finetuned as Finetuned
+from .finetuning import finetune as finetune
 from .heads import Fit as Fit
 from .heads import Fitted as Fitted
 from .heads import Search as Search

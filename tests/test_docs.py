@@ -25,6 +25,16 @@ PAGES = [README, *sorted(ROOT.glob("docs/**/*.md"))]
 RIGHT_PAGES = [page for page in PAGES if page.name != "first-commands.md"]  # that page shows wrong commands too
 REFERENCE = ROOT / "docs/reference"
 COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+TABLES = (
+    "data",
+    "trunk",
+    "head",
+    "augmentation",
+    "finetune",
+    "fit",
+    "split",
+    "cnn",
+)  # keys of a recipe that hold others
 NO_COMMAND = "featcache video frame 1"  # of docs/format.md: what a frame's digest begins with
 
 
@@ -157,7 +167,7 @@ class TestWhatExistsIsDocumented:
     def test_every_setting_of_a_recipe(self) -> None:
         """The reference has every key of every table of a recipe."""
         rows = re.findall(r"^\| `(\w+)` \|", (REFERENCE / "recipe.md").read_text(), re.MULTILINE)
-        assert {name for _, name in settings_of(Recipe)} <= {*rows, "data", "trunk", "head", "fit", "split"}
+        assert {name for _, name in settings_of(Recipe)} <= {*rows, *TABLES}
 
     def test_every_public_name(self) -> None:
         """The reference has every name that `featcache` offers."""

@@ -22,7 +22,7 @@ import featcache
 from featcache.arguments import synonym_of
 from featcache.cli.corrections import error_text
 from featcache.cli.help import CommandGroup, example_lines, name_values, write_parameters
-from featcache.cli.options import expand_options
+from featcache.cli.options import expand_options, is_data_folder
 from featcache.cli.output import echo_stderr
 from featcache.cli.usage import superfluous_words, unknown_command, usage_error
 from featcache.errors import FeatcacheError, MachineError, UsageError
@@ -83,6 +83,7 @@ class _Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take the words of the command line; what the command does not take is refused in our words."""
+        args = _join_start(args) if self.name == "finetune" else args
         words = list(args)
         ctx.allow_extra_args = True  # they are refused here
         try:
@@ -135,6 +136,17 @@ def _use_own_names(args: Sequence[str], names: Collection[str]) -> list[str]:
         own = f"--{synonym_of(name[2:]).replace('_', '-')}" if name.startswith("--") else name
         if name not in names and own in names:
             words[number] = f"{own}{equals}{value}"
+    return words
+
+
+def _join_start(args: Sequence[str]) -> list[str]:
+    """Return the words of finetune with `--from head NAME` as one option and its value; a folder is no head."""
+    words = list(args)
+    for place in [place for place, word in enumerate(words[:-2]) if word == "--from" and words[place + 1] == "head"]:
+        name = words[place + 2]
+        if not name.startswith("-") and not is_data_folder(name):
+            words[place + 1 : place + 3] = [f"head {name}"]
+            break
     return words
 
 
@@ -203,7 +215,7 @@ def _exit_with_code(command: Callable[..., None]) -> Callable[..., None]:
                 echo_stderr(f"error: {PROCESSES}")
                 raise typer.Exit(MachineError.exit_code) from None
             safe = "; what was committed is safe, and the same command continues from there"
-            echo_stderr("interrupted" + (safe if command.__name__ == "extract" else ""))
+            echo_stderr("interrupted" + (safe if command.__name__ in ("extract", "finetune") else ""))
             raise typer.Exit(TERMINATED if signal.SIGTERM in received else INTERRUPTED) from None
         except FeatcacheError as error:
             cause = error if isinstance(error, MachineError) else translate_exhaustion(error) or error

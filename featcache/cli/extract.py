@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featcache.cli.app import command, refuse_unused
+from featcache.cli.folds import options_of_folds
 from featcache.cli.label_issues import list_label_issues
 from featcache.cli.next_command import say_next, say_next_after_extract, say_next_fit_head
-from featcache.cli.options import Arch, Folds, Json, Layer, Precision, Store, Weights, WithFolder, options_of_folds
+from featcache.cli.options import Arch, Folds, Json, Layer, Precision, Store, Weights, WithFolder
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.errors import UsageError, name_fold_in_errors
 from featcache.recipe import DataOptions, StoreOptions, TrunkKeywords

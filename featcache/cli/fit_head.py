@@ -10,6 +10,7 @@ import typer
 from featcache.cli.app import command, refuse_unused
 from featcache.cli.cross_validation import run_cross_validation
 from featcache.cli.few_shots import run_few_shots
+from featcache.cli.folds import options_of_folds
 from featcache.cli.next_command import say_next_after_fit_head
 from featcache.cli.options import (
     HEAD,
@@ -22,7 +23,6 @@ from featcache.cli.options import (
     WithFolder,
     chosen_check_seconds,
     help_of,
-    options_of_folds,
 )
 from featcache.cli.output import echo, echo_json, echo_parts, echo_stderr, open_console, relative_path
 from featcache.errors import UsageError, name_fold_in_errors

@@ -16,6 +16,7 @@ EXAMPLES: Mapping[str, str] = {
     "fit-head": "featcache fit-head --data photos --lr 0.03 --head-name first",
     "report": "featcache report best --data photos --html report.html",
     "search": "featcache search --data photos --trials 50",
+    "finetune": "featcache finetune --data photos --from head best --unfreeze 2",
     "fit": "featcache fit logreg C=0.01,0.1,1,10 --data photos",
     "compare": "featcache compare --data photos --split test",
     "predict": "featcache predict best new.jpg other.jpg --data photos",

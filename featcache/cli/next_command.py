@@ -13,6 +13,7 @@ from featcache.recipe import DataOptions, StoreOptions
 if TYPE_CHECKING:
     from featcache.evaluation import Comparison, HeadOnSplit
     from featcache.extraction import Summary
+    from featcache.finetuning import Finetuned
     from featcache.heads import Fit, Fitted, Search
     from featcache.prediction import Predictions, Timeline
 
@@ -97,6 +98,20 @@ def say_next_after_search(options: StoreOptions, search: "Search") -> None:
     """Print the report of the head that the search found; nothing where it diverged."""
     if search.fit.best is not None:
         say_next("report", options, str(search.fit.handles.numbers[search.fit.best.name]))
+
+
+def say_next_after_finetune(options: DataOptions, result: "Finetuned") -> None:
+    """Print the report of the fine-tuned network, against the head that it started from where there was one."""
+    from featcache.dataset import DatasetRequest
+
+    handles, head = result.fit.handles, result.fit.heads[0]
+    number = str(handles.numbers[head.name])
+    started_from = handles.numbers.get(result.start.partition(" ")[2])
+    against = [] if started_from is None else ["--against", str(started_from)]
+    if result.fit.best is None or not _can_report(DatasetRequest(**options).cached_splits):
+        say_next("compare", options)
+    else:
+        say_next("report", options, number, *against)
 
 
 def say_next_after_fit(options: StoreOptions, fitted: "Fitted") -> None:

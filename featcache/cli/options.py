@@ -18,6 +18,8 @@ from featcache.recipe import (
     DeclaredSetting,
     DeviceSettings,
     FeatureSettings,
+    FinetuneKeywords,
+    FinetuneSettings,
     HeadKeywords,
     HeadSettings,
     KeptHeadOptions,
@@ -32,6 +34,9 @@ from featcache.recipe import (
 HEAD = declared_settings(HeadSettings, DeviceSettings, ViewSettings, SelectionSettings)
 TRUNK = declared_settings(TrunkSettings)
 FEATURES = declared_settings(FeatureSettings)
+FINETUNE = declared_settings(FinetuneSettings)
+
+_RENAMED = {"start": "--from"}  # options that are called otherwise than their settings: `from` is a word of Python's
 
 
 def help_of(setting: DeclaredSetting, *, default: bool = True) -> str:
@@ -48,7 +53,8 @@ def declared_option(setting: DeclaredSetting) -> Any:
     Its default is None, which leaves the setting to the recipe.
     """
     kind: Any = list[setting.kind] if setting.declaration.repeated else setting.kind  # type: ignore[name-defined]
-    names = f"{setting.option}/--no-{setting.option[2:]}" if setting.kind is bool else setting.option
+    option = _RENAMED.get(setting.name, setting.option)
+    names = f"{option}/--no-{option[2:]}" if setting.kind is bool else option
     return Annotated[kind | None, typer.Option(names, help=help_of(setting))]
 
 
@@ -153,6 +159,7 @@ _GROUPS: Mapping[Any, Mapping[str, Any]] = {
     KeptHeadOptions: {**_STORE, "head_class": HeadClass},
     HeadKeywords: {name: declared_option(HEAD[name]) for name in HeadKeywords.__annotations__},
     TrunkKeywords: {name: declared_option(TRUNK[name]) for name in TrunkKeywords.__annotations__},
+    FinetuneKeywords: {name: declared_option(FINETUNE[name]) for name in FinetuneKeywords.__annotations__},
 }  # fmt: skip
 
 
@@ -196,36 +203,6 @@ def refuse_misspelt_folder(word: str | None, options: Mapping[str, Any]) -> None
     if (close := nearest_path(word)) is not None:
         error = UsageError(f"{word!r} is no folder, and no data set is named; did you mean {close}?")
         raise error.correct(word, shlex.quote(close))
-
-
-def parse_folds(folds: str) -> list[int]:
-    """Return the numbers of --folds, such as those of "0,1,2".
-
-    Raises:
-        UsageError: they are no numbers, or one stands there twice.
-    """
-    try:
-        numbers = [int(number) for number in folds.split(",")]
-    except ValueError:
-        error = UsageError(f"--folds: found {folds!r}, expected numbers separated by commas: 0,1,2")
-        raise error.correct("--folds", "0,1,2") from None
-    if len(set(numbers)) != len(numbers):
-        different = ",".join(map(str, dict.fromkeys(numbers)))
-        raise UsageError(f"--folds: found {folds!r}, expected each fold once: 0,1,2").correct("--folds", different)
-    return numbers
-
-
-def options_of_folds(folds: str | None, options: Mapping[str, Any]) -> list[tuple[int | None, dict[str, Any]]]:
-    """Return each fold of --folds with the options of its run; the options as they are, and None, without --folds.
-
-    Raises:
-        UsageError: --folds is no list of numbers, or --fold was given too.
-    """
-    if folds is None:
-        return [(None, dict(options))]
-    if options["fold"] is not None:
-        raise UsageError("--fold and --folds were both given; leave one out").correct("--fold", None)
-    return [(fold, {**options, "fold": fold}) for fold in parse_folds(folds)]
 
 
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -5,6 +5,7 @@ from .drift import describe_provenance as describe_provenance
 from .drift import drift_candidates as drift_candidates
 from .drift import provenance_of as provenance_of
 from .drift import readable_listings as readable_listings
+from .rows import refuse_too_many as refuse_too_many
 from .summary import MAX_BAD as MAX_BAD
 from .summary import Progress as Progress
 from .summary import Settings as Settings

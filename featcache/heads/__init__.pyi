@@ -9,6 +9,7 @@ from .fit_classifier import Fitted as Fitted
 from .fit_classifier import fit as fit
 from .fit_linear import Fit as Fit
 from .fit_linear import fit_head as fit_head
+from .fit_linear import keep_heads as keep_heads
 from .grid import HeadOptions as HeadOptions
 from .keep_function import keep_head as keep_head
 from .linear import BLOCK_ROWS as BLOCK_ROWS
@@ -27,3 +28,5 @@ from .optuna_search import Search as Search
 from .optuna_search import search as search
 from .preparation import BackgroundCompilation as BackgroundCompilation
 from .shots import USUAL_SHOTS as USUAL_SHOTS
+from .splits import Splits as Splits
+from .splits import read_splits as read_splits

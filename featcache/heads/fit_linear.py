@@ -192,7 +192,7 @@ def keep_heads(
     given_name: str = "",
     before_check: Callable[[], None] = lambda: None,
 ) -> Fit:
-    """Save trained heads, check the best of them, and record the run.
+    """Return trained heads as they are kept, with the check of the best; the run is recorded.
 
     Args:
         splits: What the heads were trained on and are chosen by.

@@ -5,8 +5,8 @@ Training is in `training`; a head that was saved needs no torch to be used again
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +81,7 @@ class LinearHead:
     val: Scores | None
     best_epoch: int | None = None  # whose weights these are, where a head with patience kept its best
     widths: tuple[int, ...] = ()  # of the parts of its features, where several layers or trunks stand side by side
+    finetuned: Mapping[str, Any] = field(default_factory=dict)  # how its trunk was trained with it; {}: it was frozen
 
     def __post_init__(self) -> None:
         if self.weight.ndim != 2 or self.bias.shape != (len(self.weight),):

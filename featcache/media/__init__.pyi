@@ -25,6 +25,9 @@ from .video import hash_video as hash_video
 from .video import require_video_decoder as require_video_decoder
 from .video import sample_frames as sample_frames
 from .video import sample_numbers as sample_numbers
+from .view_pixels import augment_pixels as augment_pixels
+from .views import DEFAULT_STRENGTHS as DEFAULT_STRENGTHS
 from .views import MOST_VIEWS as MOST_VIEWS
 from .views import View as View
+from .views import ViewDraws as ViewDraws
 from .views import make_views as make_views

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from featcache.media.images import convert_to_rgb, decode_image, open_image, resize_and_crop
 from featcache.media.transform import ImageTransform
-from featcache.media.view_pixels import augment_image
+from featcache.media.view_pixels import augment_pixels
 from featcache.media.views import View
 
 Pixels = npt.NDArray[np.uint8]
@@ -55,6 +54,4 @@ def resize_views(
 
 def _make_view(pixels: Pixels, plain: Pixels, view: View, transform: ImageTransform, digest: bytes) -> Pixels:
     """Return one view, (3, height, width) uint8: of the whole image where it crops, else of the plain one's crop."""
-    image = Image.fromarray(pixels if view.crop else np.ascontiguousarray(plain.transpose(1, 2, 0)))
-    augmented = augment_image(image, view, transform, digest)
-    return np.ascontiguousarray(np.asarray(augmented).transpose(2, 0, 1))
+    return augment_pixels(pixels if view.crop else plain.transpose(1, 2, 0), view, transform, digest)

@@ -4,10 +4,27 @@ RandomResizedCrop, RandomHorizontalFlip, ColorJitter; `views` has what is drawn.
 """
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageEnhance
 
 from featcache.media.transform import ImageTransform
 from featcache.media.views import View, draw_colors, draw_crop, draw_flip
+
+
+def augment_pixels(
+    pixels: npt.NDArray[np.uint8], view: View, transform: ImageTransform, digest: bytes
+) -> npt.NDArray[np.uint8]:
+    """Return a view of decoded pixels, (3, height, width) uint8.
+
+    Args:
+        pixels: (height, width, 3) uint8, RGB: what the view is cropped from; of a view that does not crop, what the
+            trunk's own crop gave.
+        view: What is done.
+        transform: Has the size of the trunk's input, and the interpolation.
+        digest: Of the image's file, 32 bytes.
+    """
+    augmented = augment_image(Image.fromarray(np.ascontiguousarray(pixels)), view, transform, digest)
+    return np.ascontiguousarray(np.asarray(augmented).transpose(2, 0, 1))
 
 
 def augment_image(image: Image.Image, view: View, transform: ImageTransform, digest: bytes) -> Image.Image:

@@ -93,21 +93,37 @@ def _refusal(augment: str, word: str) -> UsageError:
     return UsageError(f"--augment {augment}: found {word!r}, expected {_EXPECTED}").correct("--augment", "flip,crop")
 
 
-class _Draws:
+class ViewDraws:
     """Numbers that follow from a view's seed and number, an image's digest, and what they are drawn for."""
 
     def __init__(self, view: View, digest: bytes, purpose: str) -> None:
+        """Start the numbers of one purpose.
+
+        Args:
+            view: Has the seed and the number.
+            digest: Of the image's file, 32 bytes.
+            purpose: What is drawn: other purposes have other numbers.
+        """
         self._start = f"featcache view 1\0{view.seed}\0{view.number}\0{purpose}\0".encode() + digest
         self._count = 0
 
     def between(self, low: float, high: float) -> float:
-        """Return the next number, evenly distributed over low … high."""
+        """Return the next number, evenly distributed over low … high.
+
+        Args:
+            low: The least.
+            high: The largest.
+        """
         self._count += 1
         block = hashlib.sha256(self._start + self._count.to_bytes(4, "big")).digest()
         return low + (high - low) * ((int.from_bytes(block[:8], "big") >> 11) / 2**53)
 
     def below(self, count: int) -> int:
-        """Return the next whole number, from 0 to count - 1."""
+        """Return the next whole number, from 0 to count - 1.
+
+        Args:
+            count: How many there are.
+        """
         return min(int(self.between(0, count)), count - 1)
 
 
@@ -119,7 +135,7 @@ def draw_crop(view: View, size: tuple[int, int], digest: bytes) -> tuple[int, in
         size: (width, height) of the image, pixels.
         digest: Of the image's file, 32 bytes.
     """
-    draws, (width, height) = _Draws(view, digest, "crop"), size
+    draws, (width, height) = ViewDraws(view, digest, "crop"), size
     for _ in range(_TRIES):
         area = width * height * draws.between(view.crop, 1.0)
         # Decimal rounds exp correctly everywhere, which C's libraries need not.
@@ -150,7 +166,7 @@ def draw_flip(view: View, digest: bytes) -> bool:
         view: Whose `flip` is the probability.
         digest: Of the image's file, 32 bytes.
     """
-    return view.flip > 0 and _Draws(view, digest, "flip").between(0, 1) < view.flip
+    return view.flip > 0 and ViewDraws(view, digest, "flip").between(0, 1) < view.flip
 
 
 def draw_colors(view: View, digest: bytes) -> list[tuple[str, float]]:
@@ -162,7 +178,7 @@ def draw_colors(view: View, digest: bytes) -> list[tuple[str, float]]:
     """
     if not view.color:
         return []
-    draws, strength = _Draws(view, digest, "color"), view.color
+    draws, strength = ViewDraws(view, digest, "color"), view.color
     factors = {name: draws.between(1 - strength, 1 + strength) for name in ("brightness", "contrast", "saturation")}
     factors["hue"] = draws.between(-strength / _HUE_SHARE, strength / _HUE_SHARE)
     places = {name: draws.between(0, 1) for name in factors}

@@ -1,6 +1,10 @@
+from .augmentation import AugmentationSettings as AugmentationSettings
 from .classifiers import OWN_CLASSIFIERS as OWN_CLASSIFIERS
 from .classifiers import SHORT_NAMES as SHORT_NAMES
 from .classifiers import SKLEARN as SKLEARN
+from .cnn import CNN as CNN
+from .cnn import CNN_BLOCKS as CNN_BLOCKS
+from .cnn import CnnSettings as CnnSettings
 from .data import ACTIVITY as ACTIVITY
 from .data import LEVELS as LEVELS
 from .data import DriveActData as DriveActData
@@ -9,10 +13,15 @@ from .data import SplitSection as SplitSection
 from .data import TableData as TableData
 from .data import UnknownData as UnknownData
 from .features import FeatureSettings as FeatureSettings
+from .finetune import FROM_HEAD as FROM_HEAD
+from .finetune import FROM_SCRATCH as FROM_SCRATCH
+from .finetune import FROM_WEIGHTS as FROM_WEIGHTS
+from .finetune import FinetuneSettings as FinetuneSettings
 from .head import DeviceSettings as DeviceSettings
 from .head import HeadSettings as HeadSettings
 from .head import SelectionSettings as SelectionSettings
 from .head import ViewSettings as ViewSettings
+from .keywords import FinetuneKeywords as FinetuneKeywords
 from .keywords import HeadKeywords as HeadKeywords
 from .keywords import TrunkKeywords as TrunkKeywords
 from .load import DRIVE_ACT_RECIPE as DRIVE_ACT_RECIPE
@@ -44,6 +53,9 @@ from .patterns import VIDEOS as VIDEOS
 from .recipe import COMMAND_LINE as COMMAND_LINE
 from .recipe import Recipe as Recipe
 from .recipe import check_recipe as check_recipe
+from .sections import AugmentationSection as AugmentationSection
+from .sections import CnnSection as CnnSection
+from .sections import FinetuneSection as FinetuneSection
 from .sections import HeadSection as HeadSection
 from .sections import TrunkSection as TrunkSection
 from .settings import DeclaredSetting as DeclaredSetting

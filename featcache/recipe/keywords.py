@@ -56,3 +56,28 @@ class TrunkKeywords(TypedDict, total=False):
     views: int | None
     augment: str | None
     decode: str | None
+
+
+class FinetuneKeywords(TypedDict, total=False):
+    """Settings of a recipe's [finetune] section; None: as the recipe has it."""
+
+    start: str | None
+    unfreeze: int | None
+    optimizer: str | None
+    lr: float | None
+    layer_decay: float | None
+    momentum: float | None
+    weight_decay: float | None
+    schedule: str | None
+    warmup: float | None
+    plateau_epochs: int | None
+    patience: int | None
+    class_weights: str | None
+    label_smoothing: float | None
+    clip_norm: float | None
+    batch_size: int | None
+    accumulate: int | None
+    ema: float | None
+    mixed: str | None
+    epochs: int | None
+    seed: int | None

@@ -8,16 +8,25 @@ from pydantic import BaseModel
 
 from featcache.arguments import nearest_name, suggest_name
 from featcache.errors import Correction
+from featcache.recipe.augmentation import AugmentationSettings
+from featcache.recipe.cnn import CnnSettings
 from featcache.recipe.data import LAYOUTS, UNKNOWN_LAYOUT, DataSection, SplitSection
+from featcache.recipe.finetune import FinetuneSettings
 from featcache.recipe.head import HeadSettings, SelectionSettings
-from featcache.recipe.sections import HeadSection, TrunkSection
+from featcache.recipe.sections import AugmentationSection, CnnSection, FinetuneSection, HeadSection, TrunkSection
 from featcache.recipe.settings import DeclaredSetting, declared_settings
 from featcache.recipe.trunk import TrunkSettings
 from featcache.text import value_text
 
 Location = tuple[str | int, ...]
 _DECLARED: Mapping[str, Mapping[str, DeclaredSetting]] = MappingProxyType(
-    {"head": declared_settings(HeadSettings, SelectionSettings), "trunk": declared_settings(TrunkSettings)}
+    {
+        "head": declared_settings(HeadSettings, SelectionSettings),
+        "trunk": declared_settings(TrunkSettings),
+        "trunk.cnn": declared_settings(CnnSettings),
+        "augmentation": declared_settings(AugmentationSettings),
+        "finetune": declared_settings(FinetuneSettings),
+    }
 )
 
 
@@ -78,7 +87,8 @@ def problem_sentence(problem: Mapping[str, Any], top_keys: Iterable[str]) -> str
 
 def _declared_at(location: Location) -> DeclaredSetting | None:
     """Return the setting that a place is about, None where it is about none that is declared."""
-    section, key = (str(part) for part in (*location, "", "")[:2])
+    depth = 2 if _dotted(location[:2]) in _DECLARED else 1
+    section, key = _dotted(location[:depth]), _dotted(location[depth : depth + 1])
     return _DECLARED.get(section, {}).get(key)
 
 
@@ -125,7 +135,10 @@ def _sections(layout: str) -> dict[str, type[BaseModel]]:
         "data": LAYOUTS.get(layout, DataSection),
         "data.split": SplitSection,
         "trunk": TrunkSection,
+        "trunk.cnn": CnnSection,
         "head": HeadSection,
+        "augmentation": AugmentationSection,
+        "finetune": FinetuneSection,
     }
 
 

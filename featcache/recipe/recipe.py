@@ -15,7 +15,7 @@ from featcache.recipe.classifiers import ClassifierName, ClassifierSettings
 from featcache.recipe.data import AnyData
 from featcache.recipe.features import FeatureSettings
 from featcache.recipe.problems import flag_correction, flag_sentence, problem_sentence
-from featcache.recipe.sections import HeadSection, Section, TrunkSection
+from featcache.recipe.sections import AugmentationSection, FinetuneSection, HeadSection, Section, TrunkSection
 from featcache.text import counted
 
 COMMAND_LINE = "the command line"  # where what flags say is checked
@@ -31,6 +31,8 @@ class Recipe(Section, declares=(FeatureSettings,)):
     data: AnyData
     trunk: TrunkSection = TrunkSection()
     head: HeadSection = HeadSection()
+    augmentation: AugmentationSection = AugmentationSection()
+    finetune: FinetuneSection = FinetuneSection()
     fit: dict[ClassifierName, ClassifierSettings] = Field(
         default={}, description="For each classifier that `featcache fit` fits, its settings."
     )
@@ -39,7 +41,7 @@ class Recipe(Section, declares=(FeatureSettings,)):
         """Return the same recipe with some settings of a section replaced, checked like the file itself.
 
         Args:
-            section: "data", "trunk", "head" or "fit".
+            section: "data", "trunk", "head", "finetune" or "fit".
             **settings: by the names of the section's keys; None leaves what the recipe says.
 
         Raises:

@@ -8,6 +8,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from featcache.errors import UsageError
 from featcache.files import expand_home
+from featcache.recipe.augmentation import AugmentationSettings
+from featcache.recipe.cnn import CNN, CnnSettings
+from featcache.recipe.finetune import FinetuneSettings
 from featcache.recipe.head import DeviceSettings, HeadSettings, SelectionSettings, ViewSettings
 from featcache.recipe.settings import DeclaredSetting, declared_settings
 from featcache.recipe.trunk import TrunkSettings
@@ -66,10 +69,31 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
+class CnnSection(Section, CnnSettings, declares=(CnnSettings,)):
+    """The network that `arch = "cnn"` names: five blocks of convolution and pooling, and a dense layer."""
+
+
+class AugmentationSection(Section, AugmentationSettings, declares=(AugmentationSettings,)):
+    """What is done to training images, drawn anew in each epoch; 0 is that it is not done. Val and test stay plain."""
+
+    @property
+    def is_any(self) -> bool:
+        """Whether anything is done."""
+        return bool(self.model_dump(exclude_defaults=True))
+
+
 class TrunkSection(Section, TrunkSettings, declares=(TrunkSettings,)):
     """Which frozen network, and how it is run."""
 
+    cnn: Annotated[CnnSection, Field(description="The settings of the network cnn.")] = CnnSection()
+
     _expand_weights = field_validator("weights")(_expand_home)
+
+    @model_validator(mode="after")
+    def _uses_its_cnn(self) -> "TrunkSection":
+        if self.arch != CNN and self.cnn != CnnSection():
+            raise ValueError(f"[trunk.cnn] has the settings of arch = {CNN!r}, and arch is {self.arch!r}; leave it out")
+        return self
 
     @property
     def changes_input(self) -> bool:
@@ -91,6 +115,16 @@ class HeadSection(Section, declares=(HeadSettings, DeviceSettings, ViewSettings,
 
     @model_validator(mode="after")
     def _warms_up_in_time(self) -> "HeadSection":
+        if self.warmup >= self.epochs:
+            raise ValueError(f"warmup takes {self.warmup:g} of {self.epochs} epochs; expected fewer")
+        return self
+
+
+class FinetuneSection(Section, FinetuneSettings, declares=(FinetuneSettings,)):
+    """How `featcache finetune` trains the network end to end; its metric on val is that of [head], `select`."""
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> "FinetuneSection":
         if self.warmup >= self.epochs:
             raise ValueError(f"warmup takes {self.warmup:g} of {self.epochs} epochs; expected fewer")
         return self

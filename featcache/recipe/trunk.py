@@ -36,8 +36,9 @@ class TrunkSettings:
     arch: Annotated[
         str,
         Setting(
-            "The network: a name of torchvision's, timm:NAME, hf:ORG/NAME, hf:FOLDER, open_clip:NAME/TAG; or, typed "
-            "and never in a recipe, package.module:callable. `featcache trunks` lists them."
+            "The network: a name of torchvision's, timm:NAME, hf:ORG/NAME, hf:FOLDER, open_clip:NAME/TAG, or cnn (its "
+            "shape: [trunk.cnn]); or, typed and never in a recipe, package.module:callable. `featcache trunks` lists "
+            "them."
         ),
     ] = "vit_b_16"
     weights: Annotated[

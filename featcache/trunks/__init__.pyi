@@ -14,9 +14,11 @@ from .hardware import Compute as Compute
 from .hardware import choose_batch_size as choose_batch_size
 from .hardware import choose_device as choose_device
 from .hardware import require_decoder as require_decoder
+from .naming import FINETUNED_FOLDER as FINETUNED_FOLDER
 from .naming import find_weights as find_weights
 from .naming import name_trunk as name_trunk
 from .naming import tensors_sha256 as tensors_sha256
+from .seeding import drawing_from as drawing_from
 from .seeding import seeded as seeded
 from .source import DECODERS as DECODERS
 from .source import PRECISION as PRECISION
@@ -42,6 +44,7 @@ from .vit_blocks import Rotation as Rotation
 from .vit_layers import is_vit_layer as is_vit_layer
 from .vit_layers import resolve_layers as resolve_layers
 from .vit_layers import stored_type as stored_type
+from .weights import build_network as build_network
 from .weights import hash_tensors as hash_tensors
 from .weights import is_reachable as is_reachable
 from .weights_memo import WEIGHTS_MEMO_NAME as WEIGHTS_MEMO_NAME

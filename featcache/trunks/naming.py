@@ -1,6 +1,7 @@
 """Which trunk a recipe means, and where the weights of a store are."""
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 from featcache.errors import CacheError, FeatcacheError, MachineError, UsageError
@@ -13,6 +14,8 @@ from featcache.trunks.source import DECODERS, TrunkSource
 from featcache.trunks.spec import TrunkSpec
 from featcache.trunks.vit_layers import is_vit_layer
 from featcache.trunks.weights_memo import WeightsMemo
+
+FINETUNED_FOLDER = "finetuned"  # below a cache: the weights of trunks that were trained in it
 
 
 def name_trunk(section: TrunkSection, memo: WeightsMemo, transform: ImageTransform | None = None) -> TrunkSource:
@@ -87,6 +90,11 @@ def _input_settings(spec: TrunkSpec) -> dict[str, Any]:
     return {**settings, "interpolate_positions": True} if spec.positions == "interpolated" else settings
 
 
+def _finetuned(cache: Path, sha256: str) -> list[str]:
+    """Return the files of a cache that may hold these tensors, of a trunk that was fine-tuned in it."""
+    return [str(path) for path in sorted((cache / FINETUNED_FOLDER).glob(f"*-{sha256[:8]}.safetensors"))]
+
+
 def find_weights(
     spec: TrunkSpec, asked: str, memo: WeightsMemo, typed: str | None, arch: str | None = None
 ) -> TrunkSource | None:
@@ -108,7 +116,7 @@ def find_weights(
     remembered = [name for arch, name, sha256 in memo.entries() if (arch, sha256) == (spec.arch, spec.weights_sha256)]
     named: list[dict[str, Any]] = [
         {"arch": spec.arch, "weights": RANDOM if name.startswith(f"{RANDOM} ") else name}
-        for name in ([typed] if typed else [*remembered, asked])
+        for name in ([typed] if typed else [*remembered, asked, *_finetuned(memo.cache, spec.weights_sha256)])
     ]
     sized = [{**settings, **_input_settings(spec)} for settings in named if not is_import_path(spec.arch)]
     further = {"stored": spec.stored, "exif": spec.transform.exif, "layer": spec.layer}

@@ -97,6 +97,10 @@ def build_network(arch: Architecture, crop: int) -> Any:
     """Return torchvision's own module for this architecture, its classifier removed, for images of crop x crop pixels.
 
     It is on the meta device where that is set.
+
+    Args:
+        arch: The architecture.
+        crop: The images' edge, pixels.
     """
     from torch.nn import Identity
     from torchvision.models import VisionTransformer

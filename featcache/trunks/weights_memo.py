@@ -12,7 +12,7 @@ from featcache.files import FileStat, is_racy, make_folder, publish, read_file_s
 from featcache.trunks.documents import WEIGHTS, RememberedWeights
 
 WEIGHTS_MEMO_NAME = "weights.json"
-_NAMED_SETTINGS = {"arch", "weights", "image_size", "transform", "interpolate_positions"}
+_NAMED_SETTINGS = {"arch", "weights", "image_size", "transform", "interpolate_positions", "cnn"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -19,13 +19,20 @@ from featcache.errors import UsageError
 from featcache.heads.config import HeadConfig
 from featcache.heads.grid import GRID_KEYS
 from featcache.recipe import (
+    AugmentationSection,
+    AugmentationSettings,
+    CnnSection,
+    CnnSettings,
     DeviceSettings,
+    FinetuneSection,
+    FinetuneSettings,
     HeadSection,
     HeadSettings,
     SelectionSettings,
     TrunkSection,
     TrunkSettings,
     ViewSettings,
+    check_recipe,
     declared_settings,
     resolve_recipe,
 )
@@ -36,6 +43,7 @@ from tests.recipe.write_keywords import KEYWORDS, source, typed_dict
 HEAD = declared_settings(HeadSettings)
 TRAINING = declared_settings(DeviceSettings, ViewSettings, SelectionSettings)
 TRUNK = declared_settings(TrunkSettings)
+FINETUNE = declared_settings(FinetuneSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +117,53 @@ def test_a_setting_of_the_trunk_is_everywhere(name):
     assert (name in keyword_types(featcache.extract)) == setting.declaration.option
 
 
+@pytest.mark.parametrize("name", FINETUNE)
+def test_a_setting_of_finetuning_is_everywhere(name):
+    """Each is a key of [finetune], an option of finetune, and a keyword of finetune."""
+    setting = FINETUNE[name]
+    field = FinetuneSection.model_fields[name]
+    assert (field.description, field.default) == (setting.declaration.help, setting.default)
+    assert options_of("finetune")[name] == help_of(setting)
+    assert name in keyword_types(featcache.finetune)
+
+
 def test_the_sections_have_no_other_keys():
     """A key of a section that is not declared would be missing on the command line and in the documentation."""
     assert list(HeadSection.model_fields) == [*HEAD, *TRAINING]
-    assert list(TrunkSection.model_fields) == list(TRUNK)
+    assert list(TrunkSection.model_fields) == [*TRUNK, "cnn"]  # a table within the table, of declared settings too
+    assert list(CnnSection.model_fields) == list(declared_settings(CnnSettings))
+    assert list(AugmentationSection.model_fields) == list(declared_settings(AugmentationSettings))
+    assert list(FinetuneSection.model_fields) == list(FINETUNE)
+
+
+@pytest.mark.parametrize(
+    ("section", "settings", "said"),
+    [
+        ("trunk.cnn", {"filters": 0}, "trunk.cnn.filters: found 0, expected a whole number from 1 to 1,024"),
+        ("trunk.cnn", {"filter_size": "2"}, "trunk.cnn.filter_size: found '2', expected one odd number from 1 to 11"),
+        ("trunk.cnn", {"filter_size": "3,3"}, "or five of them separated by commas"),
+        ("trunk.cnn", {"progression": "tripling"}, "found 'tripling', expected constant, doubling or halving"),
+        ("trunk.cnn", {"filtres": 3}, "trunk.cnn.filtres: unknown key; did you mean filters?"),
+        ("augmentation", {"flip": 2}, "augmentation.flip: found 2, expected a number from 0 to 1"),
+        ("augmentation", {"randaugment": 1.5}, "augmentation.randaugment: found 1.5, expected a whole number"),
+        ("augmentation", {"colour": 1}, "augmentation.colour: unknown key; did you mean color?"),
+    ],
+)
+def test_a_table_without_options_is_checked_likewise(section, settings, said):
+    """A wrong setting of [trunk.cnn] or [augmentation] is named by its place, with what is expected."""
+    *tables, last = section.split(".")
+    table = {tables[0]: {"arch": "cnn", last: settings}} if tables else {last: settings}
+    with pytest.raises(UsageError, match=re.escape(said)):
+        check_recipe({"name": "a", "data": {"root": "a"}, **table}, where="some.toml")
+
+
+def test_the_shape_of_a_cnn_beside_another_network_is_refused():
+    """[trunk.cnn] would be taken and not used where arch names another network; at its defaults it says nothing."""
+    with pytest.raises(UsageError, match=r"\[trunk.cnn\] has the settings of arch = 'cnn', and arch is 'resnet50'"):
+        check_recipe(
+            {"name": "a", "data": {"root": "a"}, "trunk": {"arch": "resnet50", "cnn": {"dense": 3}}}, where="a"
+        )
+    assert TrunkSection(arch="resnet50", cnn={"dense": 256}).cnn == CnnSection()
 
 
 def test_the_keywords_are_those_of_the_declarations():
@@ -122,7 +173,7 @@ def test_the_keywords_are_those_of_the_declarations():
 
 def test_every_setting_is_explained():
     """A setting is explained in a sentence; so is each key of the other sections."""
-    sections = [HeadSection, TrunkSection, *(type(resolve_recipe("daa", data="x").data),)]
+    sections = [HeadSection, TrunkSection, FinetuneSection, *(type(resolve_recipe("daa", data="x").data),)]
     for section in sections:
         for name, field in section.model_fields.items():
             assert re.fullmatch(r"\S.*[.…]", field.description or ""), name
@@ -182,5 +233,5 @@ def test_the_declaration_is_the_only_place():
     """Beside the declaration and what is written from it, no module of recipe/ or cli/ lists settings."""
     package = Path(featcache.__file__).parent
     texts = {path: path.read_text("utf-8") for folder in ("recipe", "cli") for path in (package / folder).glob("*.py")}
-    places = {path.name for path, text in texts.items() if "label_smoothing" in text}
-    assert places == {"head.py", "keywords.py"}
+    places = {str(path.relative_to(package)) for path, text in texts.items() if "label_smoothing" in text}
+    assert places == {"recipe/head.py", "recipe/finetune.py", "recipe/keywords.py"}

@@ -9,6 +9,7 @@ import featcache.recipe
 from featcache.recipe import (
     DeclaredSetting,
     DeviceSettings,
+    FinetuneSettings,
     HeadSettings,
     SelectionSettings,
     TrunkSettings,
@@ -33,7 +34,9 @@ def source() -> str:
     head = declared_settings(HeadSettings, DeviceSettings, ViewSettings, SelectionSettings)
     head.pop("lr")  # the first parameter of fit_head itself; a search always looks for it
     trunk = {name: setting for name, setting in declared_settings(TrunkSettings).items() if setting.declaration.option}
-    return HEADER + typed_dict("HeadKeywords", "head", head) + typed_dict("TrunkKeywords", "trunk", trunk)
+    finetune = declared_settings(FinetuneSettings)
+    sections = {"Head": head, "Trunk": trunk, "Finetune": finetune}
+    return HEADER + "".join(typed_dict(f"{name}Keywords", name.lower(), part) for name, part in sections.items())
 
 
 def typed_dict(name: str, section: str, settings: dict[str, DeclaredSetting]) -> str:

@@ -55,6 +55,11 @@ class ModuleHead:
         return not (finite and self.train.loss < DIVERGED_LOSS)
 
     @property
+    def finetuned(self) -> Mapping[str, Any]:
+        """Nothing: the trunk under a module is frozen."""
+        return {}
+
+    @property
     def output_layer(self) -> None:
         """None: it is more than a linear layer; see `module`."""
         return

@@ -92,6 +92,7 @@ class HeadDocument(Document):
     sha256: Sha256
     history_sha256: Sha256 | None = None  # the first heads have none
     versions: dict[SingleLine, SingleLine] = Field(default_factory=dict)
+    finetuned: dict[SingleLine, PlainValue] = Field(default_factory=dict)  # of a head whose trunk was frozen, nothing
 
 
 class TrialDocument(Document):

@@ -54,7 +54,23 @@ def installed_versions(packages: Iterable[str]) -> dict[str, str]:
     return versions
 
 
-def head_name(config: HeadConfig, sources: Mapping[str, Mapping[str, str]]) -> str:
-    """Return the name of a head's folder: its settings in words, and a hash over them, the trunk and the listings."""
-    made_from = {"config": config.changed, "sources": {split: dict(source) for split, source in sources.items()}}
-    return hashed_name(config.name, made_from)
+def head_name(
+    config: HeadConfig, sources: Mapping[str, Mapping[str, str]], finetuned: Mapping[str, Any] | None = None
+) -> str:
+    """Return the name of a head's folder: its settings in words, and a hash over them, the trunk and the listings.
+
+    Args:
+        config: Its settings.
+        sources: Of each split, where it came from.
+        finetuned: How its trunk was trained with it, as head.json has it; None or {} where that was frozen.
+    """
+    made_from: dict[str, Any] = {
+        "config": config.changed, "sources": {split: dict(source) for split, source in sources.items()},
+    }  # fmt: skip
+    if not finetuned:
+        return hashed_name(config.name, made_from)
+    start = str(finetuned.get("start", "")).partition(" ")[0]
+    part = [f"unfreeze{finetuned['unfreeze']}"] if "unfreeze" in finetuned else []
+    words = "-".join(["finetune", start, *part, f"lr{config.lr:.15g}"])
+    settings = {name: value for name, value in finetuned.items() if name != "weights"}  # a path: what they are counts
+    return hashed_name(words, {**made_from, "finetuned": settings})

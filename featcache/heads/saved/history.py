@@ -61,6 +61,6 @@ def _parse(data: bytes) -> HistoryColumns:
         name: tuple(float(cell) if cell else math.nan for cell in column)
         for name, column in zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True)
     }
-    if not all(1 <= epoch < 2**31 and epoch.is_integer() for epoch in columns["epoch"]):
+    if not all(0 <= epoch < 2**31 and epoch.is_integer() for epoch in columns["epoch"]):
         raise ValueError("an epoch is not a whole number")
     return columns

@@ -55,12 +55,12 @@ class SavedHead:
     @property
     def command(self) -> str:
         """The command that trains such a head."""
-        return "fit-head"
+        return "finetune" if self.head.finetuned else "fit-head"
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """The learning rate, and the settings that differ from the defaults."""
-        return {"lr": self.head.config.lr, **self.head.config.changed}
+        return {**self.head.finetuned, "lr": self.head.config.lr, **self.head.config.changed}
 
     @property
     def trials(self) -> tuple[SearchTrial, ...]:
@@ -105,7 +105,8 @@ class SavedHead:
     def facts(self) -> list[tuple[str, str]]:
         """Return all settings in one text, and the steps of the training."""
         settings = ", ".join(settings_in_words(self.head.config.applicable))
-        return [("head", settings), ("steps", f"{self.head.steps:,}")]
+        tuned = ", ".join(settings_in_words(self.head.finetuned))
+        return [("fine-tuned", tuned)] * bool(tuned) + [("head", settings), ("steps", f"{self.head.steps:,}")]
 
     def predict(self, features: Features) -> ModelOutput:
         """Return labels and probabilities (float32) of a split, computed some rows at a time.
@@ -176,7 +177,7 @@ def save_head(store: FeatureStore, head: TrainedHead, train: Features | Streamed
         MachineError: the disk refuses.
     """
     sources = {"train": train.source} | ({"val": val.source} if val is not None else {})
-    name = head_name(head.config, sources)
+    name = head_name(head.config, sources, head.finetuned)
     folder = heads_folder(store, train.source["data_set"], train.source["variant"]) / name
     versions = installed_versions(_PACKAGES)
     tensors = save_tensors({name: np.asarray(array, order="C") for name, array in head.tensors.items()})
@@ -195,6 +196,7 @@ def save_head(store: FeatureStore, head: TrainedHead, train: Features | Streamed
         "sha256": hashlib.sha256(tensors).hexdigest(),
         "history_sha256": hashlib.sha256(history).hexdigest(),
         "versions": versions,
+        **({"finetuned": dict(head.finetuned)} if head.finetuned else {}),
     }
     publish_model(folder, {TENSORS: tensors, HISTORY: history}, DOCUMENT, document)
     return SavedHead(name, folder, head, train.classes, sources, versions)
@@ -230,7 +232,8 @@ def _head(config: HeadConfig, document: HeadDocument, tensors: Tensors) -> Train
     on_val, widths = scores_from_document(document.val), read_widths(document.sources["train"])
     if config.is_linear:
         weight, bias = tensors.take("weight", np.float32, 2), tensors.take("bias", np.float32, 1)
-        return LinearHead(config, weight, bias, document.steps, (), on_train, on_val, document.best_epoch, widths)
+        steps, best_epoch, tuned = document.steps, document.best_epoch, document.finetuned
+        return LinearHead(config, weight, bias, steps, (), on_train, on_val, best_epoch, widths, tuned)
     if document.width is None:
         raise ValueError(f"width is missing, the width of an embedding that a head of kind {config.head} takes")
     return ModuleHead(

@@ -4,6 +4,8 @@ from .losses import class_weights as class_weights
 from .losses import logit_offsets as logit_offsets
 from .normalization import normalize_rows as normalize_rows
 from .preparation import compile_loops as compile_loops
+from .samplers import shuffled as shuffled
 from .standardization import compute_statistics as compute_statistics
+from .stopping import HeadProgress as HeadProgress
 from .threads import one_thread as one_thread
 from .train import train_heads as train_heads

@@ -23,6 +23,11 @@ def shuffled(rows: int, epochs: int, seed: int) -> Iterator[Tensor]:
     """Yield the order in which each epoch draws the rows, (rows,) int64.
 
     These are the draws of torch's `RandomSampler(…, generator=torch.Generator().manual_seed(seed))`.
+
+    Args:
+        rows: How many there are.
+        epochs: How many orders are drawn.
+        seed: Of the draws.
     """
     generator = torch.Generator().manual_seed(seed)
     for _ in range(epochs):

@@ -15,6 +15,12 @@ class HeadProgress:
     """
 
     def __init__(self, config: HeadConfig, select: str) -> None:
+        """Begin before the first epoch.
+
+        Args:
+            config: The head's settings.
+            select: The metric on val that chooses its best epoch.
+        """
         self.config, self.select = config, select
         self.lr_factor = 1.0
         self.best_epoch: int | None = None
@@ -23,7 +29,13 @@ class HeadProgress:
         self._lowest_loss, self._epochs_since_lowest = float("inf"), 0
 
     def record_epoch(self, epoch: int, train: Scores, val: Scores | None) -> bool:
-        """Take in an epoch's scores and return whether it is the head's best so far, by the metric that selects."""
+        """Return whether an epoch is the head's best so far, by the metric that selects; what follows is taken in.
+
+        Args:
+            epoch: From 1.
+            train: Its scores on train.
+            val: Its scores on val; None where there is no such split.
+        """
         if self.stopped:
             return False
         if self.config.schedule == "plateau":

@@ -81,6 +81,8 @@ def _curves(head_on_split: HeadOnSplit, configs: Mapping[str, HeadConfig]) -> It
 
 
 def _why_no_check(head_on_split: HeadOnSplit) -> str:
+    if head_on_split.head.command == "finetune":
+        return "Not available: the trunk was trained with this head, and such a training has no convex optimum."
     if head_on_split.head.kind != LINEAR:
         kind = "a torch module" if head_on_split.head.layer is not None else "another classifier"
         return f"Not available: only linear heads have an optimum to be held against, and this is {kind}."

@@ -14,9 +14,16 @@ from featcache.extraction import MAX_BAD
 from featcache.files import expand_home
 from featcache.heads import HeadConfig
 from featcache.heads.classifiers import value_as_typed
-from featcache.heads.saved import SavedModel, drawn_views, is_function
+from featcache.heads.saved import SavedHead, SavedModel, drawn_views, is_function
 from featcache.listing import order_splits, resolve_source
-from featcache.recipe import DriveActData, HeadSection, absolute_pipeline
+from featcache.recipe import (
+    FROM_HEAD,
+    DriveActData,
+    FinetuneSettings,
+    HeadSection,
+    absolute_pipeline,
+    declared_settings,
+)
 from featcache.report.page.trunk_flags import Flag, TrunkFlags, extracts_of_trunks, name_features
 from featcache.store import ExtractedListing, read_split_assignment
 
@@ -48,10 +55,13 @@ def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadCon
     of_trunks = extracts_of_trunks(trunks)
     of_trunks = [[*flags, ("--views", views), *set_of_views] if views else flags for flags in of_trunks]
     early, late = _extracts(head_on_split)
-    for flags in early:
+    is_tuned = isinstance(head, SavedHead) and bool(head.head.finetuned)  # which embeds the images itself
+    for flags in [] if is_tuned else early:
         yield from (command_line("extract", where, flags, of_trunk) for of_trunk in of_trunks)
     if is_function(head.kind):
         yield "# the head is a function of Python, which no command makes"
+    elif isinstance(head, SavedHead) and is_tuned:
+        yield from _finetune(head, where, trunks[0])
     elif head.command == "fit":
         kept: list[Flag] = [("--predict", split) for split in head.predictions if split != "val"]
         yield command_line(" ".join(["fit", *map(_quoted, (head.kind, *classifier_words(head)))]), where, named, kept)
@@ -73,6 +83,31 @@ def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadCon
     options += [("--allow-shared-subjects", "")] if head_on_split.shared_subjects_allowed else []
     options += [("--test-views", ""), ("--augment", head_on_split.augment)] if head_on_split.test_views else []
     yield command_line(f"report {_quoted(head.name)}", where, named, options, [("--html", "report.html")])
+
+
+def _finetune(head: SavedHead, where: Sequence[Flag], trunk: TrunkFlags) -> Iterator[str]:
+    """Yield the command that trains a network again, and as a comment what it starts from."""
+    declared = declared_settings(FinetuneSettings)
+    made = {**_settings_of(head), **head.head.finetuned}
+    start = str(made.pop("start"))
+    flags: list[Flag] = [("--from", start)]
+    if start.startswith(FROM_HEAD):
+        yield f"# {start}: the page of that head has the commands that train it"
+    else:
+        own = [("--weights", made["weights"])] if "weights" in made else []
+        flags += [*trunk.network_flags(), *own]
+    flags += [
+        (declared[name].option, _text(value))
+        for name, value in made.items()
+        if name in declared and value != declared[name].default and value is not None
+    ]
+    yield command_line("finetune", where, flags)
+
+
+def _settings_of(head: SavedHead) -> dict[str, Any]:
+    """Return the settings of a head by name."""
+    config = head.head.config
+    return {field.name: getattr(config, field.name) for field in fields(config)}
 
 
 def head_flags(configs: Sequence[HeadConfig], section: HeadSection) -> list[Flag]:

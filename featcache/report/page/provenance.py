@@ -53,7 +53,8 @@ def describe_head(head: SavedModel) -> str:
     Args:
         head: the model.
     """
-    return ", ".join([head.kind, *settings_in_words(head.settings)])
+    kind = "fine-tuned network" if head.command == "finetune" else head.kind
+    return ", ".join([kind, *settings_in_words(head.settings)])
 
 
 def describe_recipe(head_on_split: HeadOnSplit) -> str:

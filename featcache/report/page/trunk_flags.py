@@ -51,6 +51,10 @@ class TrunkFlags:
         compute = self.store.trunk.spec.compute
         return [("--weights", self.weights), ("--precision", next(w for w, c in PRECISION.items() if c == compute))]
 
+    def network_flags(self) -> list[Flag]:
+        """Return the flags that name the network and its layer, and not its weights."""
+        return self._network([self.store.trunk.spec.layer])
+
     def extract(self, layers: Sequence[str]) -> list[Flag]:
         """Return the flags with which extract makes the stores of this trunk.
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from featcache.files import expand_home, read_file, read_file_stat
 from featcache.media import ImageTransform
-from featcache.recipe import find_network_object
+from featcache.recipe import CNN, find_network_object
 from featcache.trunks import TrunkSpec
 from featcache.trunks.libraries.import_path import describe_source as hash_stats
 from featcache.trunks.libraries.import_path import hash_source
@@ -48,6 +48,7 @@ class NetworkFacts:
 
 PACKAGES = {
     "": "torchvision", "timm": "timm", "hf": "transformers", "open_clip": "open_clip_torch", "module": "torch",
+    CNN: "torch",
 }  # fmt: skip
 
 

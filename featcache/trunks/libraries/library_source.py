@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from featcache.errors import MachineError, UsageError
 from featcache.files import expand_home
 from featcache.media import ImageTransform, View
-from featcache.recipe import OWN_WEIGHTS, is_network_object
+from featcache.recipe import CNN, OWN_WEIGHTS, is_network_object
 from featcache.trunks import (
     DECODERS,
     RANDOM,
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from featcache.trunks.libraries.base import LoadedNetwork
 
-_OWNERS = {"module": "as the module says"}
+_OWNERS = {"module": "as the module says", CNN: "its own"}
+_NAMING = {"image_size", "interpolate_positions", "transform", "cnn"}  # settings that say which network it is, too
 _TORCHVISION_DEFAULT = "IMAGENET1K_V1"  # the recipe's default, which other libraries call otherwise
 
 
@@ -139,7 +140,7 @@ class LibrarySource(TrunkSource):
         """
         from featcache.trunks.libraries import own_forward, pixels
 
-        library, name = library_of(self.section.arch)
+        library, name = library_of(self.section.arch, self.section.cnn)
         size, interpolate = self.section.image_size, self.section.interpolate_positions
         network = library.load(name, expand_home(self.weights), size, interpolate=interpolate)
         self.unused = network.note
@@ -278,13 +279,11 @@ class LibrarySource(TrunkSource):
 
     def _settings(self) -> dict[str, Any]:
         """Return what names this network from any folder, in the words of a recipe."""
-        arch = self.section.arch
-        folder = Path(self.model_name).expanduser()
+        arch, folder = self.section.arch, Path(self.model_name).expanduser()
         if self.library_name == "hf" and folder.is_dir():
             arch = f"hf:{folder.absolute()}"
-        settings = {"arch": arch, "weights": self.argument}
-        further = {name: getattr(self.section, name) for name in ("image_size", "interpolate_positions", "transform")}
-        return {**settings, **{name: value for name, value in further.items() if value}}
+        named = self.section.model_dump(include=_NAMING, exclude_defaults=True)
+        return {"arch": arch, "weights": self.argument, **named}
 
     @cached_property
     def _key(self) -> str:
@@ -295,6 +294,7 @@ class LibrarySource(TrunkSource):
         parts += [f"size {self.section.image_size}"] if self.section.image_size else []
         parts += ["interpolated"] * self.section.interpolate_positions
         parts += [f"transform {self.section.transform}"] * bool(self.section.transform)
+        parts += [f"cnn {self.section.cnn}"] * (self.library_name == CNN)
         has_folder = self.kind == "file" and os.path.isdir(expand_home(self.weights))
         parts += describe_source(self.library_name, expand_home(self.weights) if has_folder else self.model_name)
         return " | ".join(parts)

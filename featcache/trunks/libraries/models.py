@@ -1,6 +1,7 @@
-"""The libraries that there are."""
+"""The libraries that there are; and the network cnn, which none of them has."""
 
 from featcache.trunks.libraries.base import Library
+from featcache.trunks.libraries.convolutional import ConvolutionalNetworks
 from featcache.trunks.libraries.open_clip_models import OpenClipModels
 from featcache.trunks.libraries.own_module import OwnModules
 from featcache.trunks.libraries.timm_models import TimmModels
@@ -11,3 +12,5 @@ LIBRARIES: dict[str, Library] = {
     library.prefix: library
     for library in (TorchvisionModels(), TimmModels(), TransformersModels(), OpenClipModels(), OwnModules())
 }
+
+__all__ = ["LIBRARIES", "ConvolutionalNetworks"]

@@ -5,24 +5,27 @@ import re
 from pathlib import Path
 
 from featcache.errors import UsageError
-from featcache.recipe import LIBRARY_PREFIXES
+from featcache.recipe import CNN, LIBRARY_PREFIXES, CnnSection
 from featcache.trunks import ARCH_PATTERN
 from featcache.trunks.libraries.base import Library
 
 
 def split_arch(arch: str) -> tuple[str, str]:
     """Return ("timm", "resnet50") of "timm:resnet50"; ("", name) of torchvision's; ("module", path) of a path."""
+    if arch == CNN:
+        return CNN, CNN
     prefix, colon, name = arch.partition(":")
     if not colon:
         return "", arch
     return (prefix, name) if prefix in LIBRARY_PREFIXES else ("module", arch)
 
 
-def library_of(arch: str) -> tuple[Library, str]:
+def library_of(arch: str, cnn: CnnSection | None = None) -> tuple[Library, str]:
     """Return the library that a name is of, and the name there.
 
     Args:
         arch: As `--arch` has it.
+        cnn: The settings of the network cnn; None: its defaults.
 
     Raises:
         UsageError: the name is empty behind its prefix.
@@ -32,6 +35,8 @@ def library_of(arch: str) -> tuple[Library, str]:
     prefix, name = split_arch(arch)
     if not name:
         raise UsageError(f"--arch {arch}: expected {prefix}:NAME")
+    if prefix == CNN:
+        return models.ConvolutionalNetworks(cnn or CnnSection()), name
     return models.LIBRARIES[prefix], name
 
 

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from featcache.errors import UsageError
+from featcache.recipe import CNN
 from featcache.trunks import ARCHITECTURES, WeightsMemo
 from featcache.trunks.libraries.base import LIBRARY_PACKAGES
 from featcache.trunks.libraries.facts import library_version
@@ -118,7 +119,7 @@ def all_names() -> tuple[str, ...]:
     """Return every name that the libraries list which are installed, as `--arch` takes it."""
     from featcache.trunks.libraries.models import LIBRARIES
 
-    names: list[str] = [*ARCHITECTURES]
+    names: list[str] = [*ARCHITECTURES, CNN]
     for prefix, library in LIBRARIES.items():
         if _is_installed(prefix):
             names += [f"{prefix}:{name}" if prefix else name for name in library.match_names("")]
@@ -205,7 +206,7 @@ def _libraries(names: Sequence[str]) -> tuple[ZooLibrary, ...]:
     for prefix, example in _EXAMPLES.items():
         extra = LIBRARY_PACKAGES.get(prefix, "")
         installed = _is_installed(prefix)
-        listed = sum((name.partition(":")[0] if ":" in name else "") == prefix for name in names)
+        listed = sum((name.partition(":")[0] if ":" in name else "") == prefix for name in names if name != CNN)
         libraries.append(
             ZooLibrary(
                 name={"": "torchvision", "hf": "transformers", "module": "your own"}.get(prefix, prefix),

@@ -1,0 +1,5 @@
+"""The baseline that a frozen trunk is held against: the same splits, the network trained end to end."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,52 @@
+"""What finetune prints when it is done."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from featcache.heads import EpochRow
+from featcache.report.columns import Column, FittingTable
+from featcache.report.render_stages import score_columns
+from featcache.text import counted
+
+if TYPE_CHECKING:
+    from featcache.finetuning import Finetuned
+
+_SHOWN = 12  # epochs in the table
+
+
+def finetune_parts(result: "Finetuned") -> list[RenderableType]:
+    """Return what finetune prints, top to bottom: what was trained, the epochs, and which of them is kept.
+
+    Args:
+        result: What the training returned.
+    """
+    fit, head = result.fit, result.fit.heads[0].head
+    val = "" if fit.val_rows is None else f", {fit.val_rows:,} of val"
+    share = f"{result.learning_parameters:,} of {result.parameters:,} parameters learn"
+    pace = f", {result.images_per_second:,.1f} images/s" if result.images_per_second else ""
+    resumed = "" if result.resumed_from is None else f"; continued in epoch {result.resumed_from + 1}"
+    parts: list[RenderableType] = [
+        Text(f"{fit.train_rows:,} training images{val}; from {result.start}; {share}"),
+        Text(f"{counted(result.epochs, 'epoch')}, {head.steps:,} steps, {fit.seconds:.1f} s{pace}{resumed}"),
+    ]
+    rows = _worth_showing(head.history, head.best_epoch)
+    epochs = [f"{row.epoch}{' *' if row.epoch == head.best_epoch else ''}" for row in rows]
+    columns = [Column(heading="epoch", cells=epochs, is_name=True)]
+    columns += score_columns("train", [row.train for row in rows], (6, 5, 4 if fit.val_rows is not None else 0))
+    if fit.val_rows is not None:
+        columns += score_columns("val", [row.val for row in rows], (3, 2, 0))
+    parts.append(FittingTable(columns, "--json has them all"))
+    if head.best_epoch is not None:
+        parts.append(Text(f"* the epoch that is kept, the best by {fit.select.replace('_', ' ')} on val"))
+    return parts
+
+
+def _worth_showing(history: Sequence[EpochRow], best: int | None) -> list[EpochRow]:
+    """Return the first and the last epoch, the one that is kept, and some between them, evenly spread."""
+    if len(history) <= _SHOWN:
+        return list(history)
+    places = {round(number * (len(history) - 1) / (_SHOWN - 1)) for number in range(_SHOWN)}
+    return [row for place, row in enumerate(history) if place in places or row.epoch == best]
