@@ -2,7 +2,10 @@ from .classifiers import OWN_CLASSIFIERS as OWN_CLASSIFIERS
 from .classifiers import SHORT_NAMES as SHORT_NAMES
 from .classifiers import SKLEARN as SKLEARN
 from .data import ACTIVITY as ACTIVITY
+from .data import LABEL as LABEL
+from .data import LABELS as LABELS
 from .data import LEVELS as LEVELS
+from .data import VALUE as VALUE
 from .data import DriveActData as DriveActData
 from .data import FolderData as FolderData
 from .data import SplitSection as SplitSection
