@@ -21,11 +21,13 @@ from .evaluation import LabelIssue as LabelIssue
 from .evaluation import LabelIssues as LabelIssues
 from .evaluation import PairedEvaluation as PairedEvaluation
 from .evaluation import SplitPredictions as SplitPredictions
+from .evaluation import TargetEvaluation as TargetEvaluation
 from .evaluation import compare as compare
 from .evaluation import cross_validate as cross_validate
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_folds as evaluate_folds
 from .evaluation import evaluate_pair as evaluate_pair
+from .evaluation import evaluate_targets as evaluate_targets
 from .evaluation import few_shot_curve as few_shot_curve
 from .evaluation import find_label_issues as find_label_issues
 from .evaluation import predict_folds as predict_folds

@@ -12,12 +12,15 @@ from .fit_linear import fit_head as fit_head
 from .fit_linear import keep_heads as keep_heads
 from .grid import HeadOptions as HeadOptions
 from .keep_function import keep_head as keep_head
+from .kept_targets import NO_TARGETS as NO_TARGETS
+from .kept_targets import KeptTargets as KeptTargets
 from .linear import BLOCK_ROWS as BLOCK_ROWS
 from .linear import DIVERGED_LOSS as DIVERGED_LOSS
 from .linear import EpochRow as EpochRow
 from .linear import LinearHead as LinearHead
 from .linear import OutputLayer as OutputLayer
 from .linear import Scores as Scores
+from .linear import TargetScores as TargetScores
 from .linear import best_of as best_of
 from .linear import linear_logits as linear_logits
 from .linear import merit as merit
@@ -30,3 +33,10 @@ from .preparation import BackgroundCompilation as BackgroundCompilation
 from .shots import USUAL_SHOTS as USUAL_SHOTS
 from .splits import Splits as Splits
 from .splits import read_splits as read_splits
+from .target_scores import answers_of as answers_of
+from .target_scores import choose_kept as choose_kept
+from .target_scores import compute_outputs as compute_outputs
+from .target_scores import score_outputs as score_outputs
+from .target_scores import score_targets as score_targets
+from .target_scores import thresholds_of as thresholds_of
+from .target_scores import truth_of as truth_of

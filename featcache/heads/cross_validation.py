@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from featcache.dataset import DatasetRequest
 from featcache.errors import UsageError
-from featcache.features import Features
+from featcache.features import Features, refuse_targets
 from featcache.heads.config import HeadConfig
 from featcache.heads.default_grid import fill_in_defaults
 from featcache.heads.fit_linear import COMPILING
@@ -26,10 +26,11 @@ from featcache.heads.linear import BLOCK_ROWS, Scores, merit
 from featcache.heads.modules import TrainedHead
 from featcache.heads.row_folds import Folds, divide_rows, unit_of_rows
 from featcache.heads.splits import read_splits
+from featcache.heads.target_settings import fit_to_targets
 from featcache.heads.tokens import count_tokens
 from featcache.heads.training_device import choose_training_device
 from featcache.metrics import accuracy, confusion_matrix, macro_recall, mean_loss, softmax
-from featcache.recipe import TEMPORAL, HeadKeywords, StoreOptions, pick_options
+from featcache.recipe import LABEL, TEMPORAL, HeadKeywords, StoreOptions, pick_options
 
 FEWEST_FOLDS, MOST_FOLDS = 2, 100
 
@@ -91,7 +92,8 @@ def predict_out_of_fold(
         raise error.correct("--cross-validate", "5")
     options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)
     request = DatasetRequest(**options)
-    section = head_section(request.recipe, grid, {"lr": lr, **flags})
+    refuse_targets(request.recipe, "--cross-validate")
+    section = fit_to_targets(head_section(request.recipe, grid, {"lr": lr, **flags}), LABEL)
     head_configs(section)  # what is wrong with the settings is said before anything is read
     if section.head == TEMPORAL:
         raise UsageError(

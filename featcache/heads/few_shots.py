@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
-from featcache.features import Features, read_features
+from featcache.features import Features, read_features, refuse_targets
 from featcache.heads.config import HeadConfig
 from featcache.heads.cross_validation import head_logits, score_logits, take_rows
 from featcache.heads.default_grid import fill_in_defaults
@@ -28,10 +28,11 @@ from featcache.heads.modules import TrainedHead, features_by_clip
 from featcache.heads.row_folds import unit_of_rows
 from featcache.heads.shots import parse_shots, rank_labels, refuse_scarce, refuse_tries
 from featcache.heads.splits import Splits, notes_of_splits, read_splits, refuse_unfit, splits_by_clip
+from featcache.heads.target_settings import fit_to_targets
 from featcache.heads.tokens import count_tokens
 from featcache.heads.training_device import choose_training_device
 from featcache.listing import find_leaks
-from featcache.recipe import TEMPORAL, HeadKeywords, HeadSection, StoreOptions, pick_options
+from featcache.recipe import LABEL, TEMPORAL, HeadKeywords, HeadSection, StoreOptions, pick_options
 
 _Progress = Callable[[str, int, int], None]
 
@@ -103,7 +104,8 @@ def predict_few_shots(
     refuse_tries(tries)
     options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)
     request = DatasetRequest(**options)
-    section = head_section(request.recipe, grid, {"lr": lr, **flags})
+    refuse_targets(request.recipe, "--shots")
+    section = fit_to_targets(head_section(request.recipe, grid, {"lr": lr, **flags}), LABEL)
     head_configs(section)  # what is wrong with the settings is said before anything is read
     if has_views(section):
         raise UsageError("--shots trains on plain images: leave out --views, or take it out of the recipe").correct(

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import UsageError
-from featcache.features import Features, read_features
+from featcache.features import Features, read_features, refuse_targets
 from featcache.heads.classifiers import (
     LOGREG_C,
     ModelOutput,
@@ -133,6 +133,7 @@ def fit(
         raise UsageError(f"--jobs: found {jobs}, expected at least 1")
     refuse_given_name(head_name)
     request = DatasetRequest(**options)
+    refuse_targets(request.recipe, "fit")
     search = find_search(classifier, foreign=foreign)  # before the embeddings are read: a wrong name costs no time
     refuse_protocol(protocol, classifier, choices_from(settings or {}))
     _refuse_unused(classifier, device, jobs, protocol)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from featcache.heads.modules import ModuleHead
 from featcache.heads.saved import SavedModel
-from featcache.recipe import head_path
+from featcache.recipe import LABEL, head_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,7 +58,8 @@ def make_head_module(saved: SavedModel, temperature: float | None = None) -> Hea
         module = saved.layer.module()
         if temperature is not None:
             _divide_outputs([part for part in module.modules() if isinstance(part, torch.nn.Linear)][-1], temperature)
-        return HeadModule(module, describe_module(module), is_layer=False, is_softmax=True)
+        is_softmax = saved.layer.config.targets == LABEL
+        return HeadModule(module, describe_module(module), is_layer=False, is_softmax=is_softmax)
     layer = saved.output_layer
     if layer is None:
         return None

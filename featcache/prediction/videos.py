@@ -155,6 +155,7 @@ def timeline(
     video = expand_home(video)
     require_video_decoder()
     model = open_head(head, device=device, batch_size=batch_size, **options)
+    model.refuse_targets(f"{readable(video)}: the timeline of a video")
     predictions = _predict_frames(model, video, per_second, progress)
     good = [row for row, probabilities in enumerate(predictions.probabilities) if probabilities is not None]
     if not good:

@@ -6,7 +6,10 @@ from .cnn import CNN as CNN
 from .cnn import CNN_BLOCKS as CNN_BLOCKS
 from .cnn import CnnSettings as CnnSettings
 from .data import ACTIVITY as ACTIVITY
+from .data import LABEL as LABEL
+from .data import LABELS as LABELS
 from .data import LEVELS as LEVELS
+from .data import VALUE as VALUE
 from .data import DriveActData as DriveActData
 from .data import FolderData as FolderData
 from .data import SplitSection as SplitSection

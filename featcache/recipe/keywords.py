@@ -26,6 +26,8 @@ class HeadKeywords(TypedDict, total=False):
     warmup: float | None
     plateau_epochs: int | None
     patience: int | None
+    loss: str | None
+    huber_delta: float | None
     class_weights: str | Sequence[str] | None
     sampler: str | Sequence[str] | None
     logit_adjustment: float | Sequence[float] | None

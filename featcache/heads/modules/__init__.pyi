@@ -1,4 +1,5 @@
 from .build import describe_module as describe_module
+from .build import output_layer as output_layer
 from .build import seeded_module as seeded_module
 from .clips import features_by_clip as features_by_clip
 from .clips import group_frames as group_frames
