@@ -1,7 +1,10 @@
 """What each step of an epoch gets: pixels, augmented where that is asked for, and labels."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -36,19 +39,23 @@ class EpochBatches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield pixels (n, 3, height, width), labels (n,), and what is to be predicted: the labels, or shares."""
-        for rows, pixels in zip(self.order, self.images.batches(self.order), strict=True):
-            labels = self.labels[rows]
-            yield (pixels, labels, labels) if self.augmentation is None else self._augment(pixels, rows, labels)
+        with ThreadPoolExecutor(self.images.workers) as threads:
+            for rows, pixels in zip(self.order, self.images.batches(self.order), strict=True):
+                labels = self.labels[rows]
+                if self.augmentation is None:
+                    yield pixels, labels, labels
+                else:
+                    yield self._augment(self.augmentation, pixels, rows, threads)
 
-    def _augment(self, pixels: Tensor, rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _augment(
+        self, augmentation: TrainingAugmentation, pixels: Tensor, rows: Tensor, threads: ThreadPoolExecutor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return a batch as the network gets it; what is drawn depends on the epoch and on the images alone."""
-        assert self.augmentation is not None  # noqa: S101 (the caller has looked)
-        digests = [self.images.digests[row] for row in rows.tolist()]
-        for place, digest in enumerate(digests):
-            shown = self.augmentation.augment(pixels[place].numpy(), digest, self.epoch)
-            pixels[place] = torch.from_numpy(shown)
-        if not self.augmentation.mixes:
-            return pixels, labels, labels
+        digests, labels = [self.images.digests[row] for row in rows.tolist()], self.labels[rows]
+        shown = threads.map(augmentation.augment, pixels.numpy(), digests, repeat(self.epoch))
+        augmented = torch.from_numpy(np.stack(list(shown)))
+        if not augmentation.mixes:
+            return augmented, labels, labels
         targets = functional.one_hot(labels, len(self.images.listing.classes)).float()
-        mixed, shares = self.augmentation.mix(pixels.float(), targets, digests, self.epoch)
+        mixed, shares = augmentation.mix(augmented.float(), targets, digests, self.epoch)
         return mixed, labels, shares

@@ -1,6 +1,7 @@
 """A training with augmentation, and one of the network `cnn`: recipe and command, through to the head that is kept."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +89,10 @@ def test_the_flag_stands_for_the_recipes_section(finetune, places, tmp_path):
     where = recipe(places, tmp_path, "[augmentation]\nflip = 0.5\n")
     made = {text: finetune(**{**where, "data": None}, augment=text) for text in (None, "none", "rotation,mixup=0.4")}
     heads = {text: result.fit.heads[0] for text, result in made.items()}
+    page = tmp_path / "page.html"
+    featcache.save_report(page, heads["rotation,mixup=0.4"].name, **where)
+    assert "--augment rotation,mixup=0.4" in page.read_text()
+    assert re.search(r"rotation&#34;: 15.0|&quot;rotation&quot;: 15.0|\"rotation\": 15.0", page.read_text())
     assert [heads[text].head.finetuned.get("augment") for text in made] == ["flip", None, "rotation,mixup=0.4"]
     assert len({head.name for head in heads.values()}) == 3
 

@@ -96,6 +96,8 @@ def _finetune(head: SavedHead, where: Sequence[Flag], trunk: TrunkFlags) -> Iter
     else:
         own = [("--weights", made["weights"])] if "weights" in made else []
         flags += [*trunk.network_flags(), *own]
+    if "augment" in made or trunk.recipe.augmentation.is_any:
+        flags += [("--augment", made.get("augment", "none"))]
     flags += [
         (declared[name].option, _text(value))
         for name, value in made.items()

@@ -10,6 +10,7 @@ from typing import Any
 import featcache
 from featcache.evaluation import HeadOnSplit
 from featcache.files import contract_home
+from featcache.finetuning import read_augmentation
 from featcache.heads.saved import SavedModel, is_function, settings_in_words
 from featcache.recipe import FROM_SCRATCH
 from featcache.store import FeatureStore, label_features
@@ -89,6 +90,7 @@ def describe_recipe(head_on_split: HeadOnSplit) -> str:
         if tuned:
             named = {**settings, **tuned}
             document["finetune"] |= {name: named[name] for name in document["finetune"] if name in named}
+            document["augmentation"] = read_augmentation(str(tuned.get("augment", "none"))).model_dump(mode="json")
             document["trunk"]["weights"] = _first_weights(tuned, document["trunk"]["weights"])
     text = json.dumps(document, indent=2, ensure_ascii=True, default=str)
     return contract_home(text, escape=lambda path: json.dumps(path)[1:-1])
