@@ -13,8 +13,9 @@ PYTHONS ?= python3.11 python3.12 python3.13
 demo: $(VENV)/.runtime
 	$(BIN)/featcache demo
 
+# Tests that have just run elsewhere can be left out: make test LEFT_OUT=--ignore=tests/end_to_end
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 2 $(LEFT_OUT)
 
 # The tests under every Python that is promised, each in an environment of its own (5 GB) that stays in build/. One that
 # is not here is named, and none is run; a failing one does not stop the others.
@@ -77,6 +78,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python bench/commands.py
 	$(BIN)/python bench/heads.py
+	$(BIN)/python bench/forward.py
 	$(BIN)/python bench/extract.py
 	$(BIN)/python bench/video.py
 	$(BIN)/python bench/near.py

@@ -33,6 +33,7 @@ step tests 110 "$python" -m pytest -q -p no:cacheprovider tests/trunks/test_hard
     tests/trunks/test_trunk.py tests/trunks/test_engines.py tests/heads/training/test_cuda_graph.py
 step heads 120 "$python" bench/heads.py --json --epochs "$epochs" --runs 1 --lbfgs 0 --no-command \
     --without dataloader --without SGDClassifier
-step extract 200 "$python" bench/extract.py --json --images "$images" --runs 1
+step forward 90 "$python" bench/forward.py --json --runs 3
+step extract 130 "$python" bench/extract.py --json --images "$images" --runs 1
 step classifiers 40 "$python" bench/classifiers.py --json --only knn --no-peers --queries "$queries" --runs 1
 "$python" bench/gpu_table.py "$log" $dry_run

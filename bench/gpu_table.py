@@ -12,7 +12,7 @@ from machine import describe, number
 
 PAGE = Path(__file__).parent.parent / "docs/benchmarks.md"
 BEGIN, END = "<!-- written by bench/gpu.sh -->", "<!-- /written by bench/gpu.sh -->"
-STEPS = ("tests", "heads", "extract", "classifiers")
+STEPS = ("tests", "heads", "forward", "extract", "classifiers")
 
 
 def rows_of(step: str, folder: Path) -> list[str]:

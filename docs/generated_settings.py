@@ -151,16 +151,18 @@ def _definitions(field: Schema, definitions: dict[str, Schema]) -> list[Schema]:
 def _kind(field: Schema) -> str:
     """Return the type and the range of a value in words."""
     choices = [choice for choice in field.get("anyOf", [field]) if choice.get("type") != "null"]
-    return " or ".join(dict.fromkeys(_plain_kind(choice) for choice in choices))
+    may_be_missing = len(choices) < len(field.get("anyOf", choices))  # a setting of the data, no grid of heads
+    return " or ".join(dict.fromkeys(_plain_kind(choice, is_grid=not may_be_missing) for choice in choices))
 
 
-def _plain_kind(field: Schema) -> str:
+def _plain_kind(field: Schema, *, is_grid: bool = True) -> str:
     if "const" in field:
         return f'`"{field["const"]}"`'
     if "enum" in field:
         return ", ".join(f'`"{value}"`' for value in field["enum"])
     if field.get("type") == "array":
-        return f"{_kind(field.get('items', {}))}; a list trains one head for each"
+        item = _kind(field.get("items", {}))
+        return f"{item}; a list trains one head for each" if is_grid else f"{item}, or a list of it"
     word = {"integer": "whole number", "number": "number", "boolean": "`true` or `false`", "object": "tables"}
     return ", ".join(filter(None, [word.get(field.get("type", ""), "text"), _range(field)]))
 

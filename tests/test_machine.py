@@ -1,6 +1,7 @@
 """What a process may take of the machine."""
 
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -171,3 +172,31 @@ def test_blas_multiplies_on_one_thread():
         thread.join()
     assert seen == [1] * 60
     assert blas_threads() == before
+
+
+_LARGE = """
+import resource, numpy
+from featcache.machine import keep_large_blocks
+if {}:
+    keep_large_blocks()
+def touch():
+    block = numpy.empty(100 << 20, dtype=numpy.uint8)
+    block[::4096] = 1
+for _ in range(3):
+    touch()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    touch()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are those of glibc")
+def test_a_large_block_is_cleared_by_the_system_once():
+    """Memory of 100 MB that is freed and taken again ten times has its pages still, and would not otherwise."""
+    kept, not_kept = (
+        int(subprocess.run([sys.executable, "-c", _LARGE.format(keep)], capture_output=True, check=True).stdout)
+        for keep in (True, False)
+    )
+    assert kept < 1000
+    assert not_kept > 1000

@@ -12,7 +12,7 @@ from featcache.cli.next_command import say_next_after_compare, say_next_after_fi
 from featcache.cli.options import Device, HeadName, Json, WithFolder, is_data_folder
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.errors import UsageError
-from featcache.recipe import StoreOptions
+from featcache.recipe import KeptHeadOptions, StoreOptions
 
 
 @command()
@@ -29,6 +29,14 @@ def fit(
     ] = None,
     predict: Annotated[
         list[str] | None, typer.Option("--predict", help="Also save the predictions for this split.")
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            "--protocol",
+            help="Try what a published evaluation tries: dinov2 is 45 values of C for logreg; for knn, k 10, 20, 100 "
+            "and 200 with temperature 0.07.  [dinov2]",
+        ),
     ] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", help="Fits that run at a time; by default one per core.  [from 1 up]")
@@ -47,7 +55,7 @@ def fit(
     with ProgressBar(open_console(stderr=True)) as bar:
         fitted = fit(
             classifier, choices, predict=predict or (), foreign=True, jobs=jobs, device=device, progress=bar.show,
-            head_name=head_name, **options,
+            head_name=head_name, protocol=protocol, **options,
         )  # fmt: skip
     if as_json:
         echo_json(fitted.to_json())
@@ -74,7 +82,7 @@ def _refuse_folders(classifier: str, settings: Sequence[str]) -> None:
 
 @command()
 def compare(
-    options: Annotated[StoreOptions, WithFolder()],
+    options: Annotated[KeptHeadOptions, WithFolder()],
     split: Annotated[
         str | None,
         typer.Option("--split", help="Evaluate every head on this split; by default, show the saved scores on val."),

@@ -2,16 +2,17 @@
 
 import sys
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from featcache.cli.app import command, refuse_unused
+from featcache.cli.folds import options_of_folds
 from featcache.cli.label_issues import list_label_issues
 from featcache.cli.next_command import say_next, say_next_after_extract, say_next_fit_head
-from featcache.cli.options import Arch, Folds, Json, Layer, Precision, Store, Weights, WithFolder, options_of_folds
+from featcache.cli.options import Arch, Folds, Json, Layer, Precision, Store, Weights, WithFolder
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.errors import UsageError, name_fold_in_errors
 from featcache.recipe import DataOptions, StoreOptions, TrunkKeywords
@@ -153,26 +154,26 @@ def extract(
 ) -> None:
     """Stage one: embed the images that the cache lacks. Safe to stop at any moment, safe to run again."""
     from featcache.extraction import Settings, extract
-    from featcache.heads import compile_in_background
+    from featcache.heads import BackgroundCompilation
     from featcache.report import Pace, ProgressBar
 
-    compile_once = cache(compile_in_background)
     settings = Settings(
         device=device, engine=engine, workers=workers, batch_size=batch_size, max_bad=max_bad,
         retry_failed=retry_failed, shard_rows=shard_rows, shard_seconds=shard_seconds, wait=wait,
     )  # fmt: skip
     runs: list[tuple[int | None, list[Summary]]] = []
     warned: set[str] = set()
-    for fold, of_fold in options_of_folds(folds, options):
-        with name_fold_in_errors(fold), ProgressBar(open_console(stderr=True)) as bar:
-            summaries = extract(
-                split, limit=limit, fraction=fraction, seed=seed, settings=settings,
-                progress=partial(_show_progress, bar, Pace(), compile_once), **trunk, **of_fold,
-            )  # fmt: skip
-        runs.append((fold, summaries))
-        _warn(summaries, warned)
-        if not as_json:
-            _show(fold, summaries)
+    with BackgroundCompilation() as compilation:
+        for fold, of_fold in options_of_folds(folds, options):
+            with name_fold_in_errors(fold), ProgressBar(open_console(stderr=True)) as bar:
+                summaries = extract(
+                    split, limit=limit, fraction=fraction, seed=seed, settings=settings,
+                    progress=partial(_show_progress, bar, Pace(), compilation.start), **trunk, **of_fold,
+                )  # fmt: skip
+            runs.append((fold, summaries))
+            _warn(summaries, warned)
+            if not as_json:
+                _show(fold, summaries)
     if as_json:
         documents = [
             {**summary.to_json(), **({} if fold is None else {"fold": fold})}

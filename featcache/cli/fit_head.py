@@ -9,6 +9,8 @@ import typer
 
 from featcache.cli.app import command, refuse_unused
 from featcache.cli.cross_validation import run_cross_validation
+from featcache.cli.few_shots import run_few_shots
+from featcache.cli.folds import options_of_folds
 from featcache.cli.next_command import say_next_after_fit_head
 from featcache.cli.options import (
     HEAD,
@@ -21,7 +23,6 @@ from featcache.cli.options import (
     WithFolder,
     chosen_check_seconds,
     help_of,
-    options_of_folds,
 )
 from featcache.cli.output import echo, echo_json, echo_parts, echo_stderr, open_console, relative_path
 from featcache.errors import UsageError, name_fold_in_errors
@@ -30,6 +31,8 @@ from featcache.recipe import HeadKeywords, StoreOptions
 if TYPE_CHECKING:
     from featcache.heads import Fit
     from featcache.report import ProgressBar
+
+_ONLY_OF_KEPT_HEADS = ("folds", "check_seconds", "no_check", "from_disk", "head_name")
 
 
 @command("fit-head")
@@ -69,6 +72,21 @@ def fit_head(
             "clip, subject, probabilities.",
         ),
     ] = None,
+    shots: Annotated[
+        str | None,
+        typer.Option(
+            "--shots",
+            help="Instead of keeping heads, train them on so many labels of each class, and show macro recall against "
+            "the number of labels: 1,2,4,8,16,all.",
+        ),
+    ] = None,
+    tries: Annotated[
+        int | None,
+        typer.Option("--tries", help="With --shots, draws of each number of labels.  [from 1 to 40; default: 10]"),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="With --shots, write the curve as a page (.html).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Stage two: train heads on the cached embeddings, and hold the best linear one against the convex optimum.
@@ -78,8 +96,13 @@ def fit_head(
     from featcache.heads import fit_head
     from featcache.report import ProgressBar
 
+    if shots is not None:
+        refuse_unused([*_ONLY_OF_KEPT_HEADS, "cross_validate", "predictions"], "with --shots")
+        run_few_shots(shots, tries, lr, grid, settings, options, device=device, html=html, as_json=as_json)
+        return
+    refuse_unused(["tries", "html"], "without --shots")
     if cross_validate is not None:
-        refuse_unused(["folds", "check_seconds", "no_check", "from_disk", "head_name"], "with --cross-validate")
+        refuse_unused(_ONLY_OF_KEPT_HEADS, "with --cross-validate")
         run_cross_validation(
             cross_validate, lr, grid, settings, options, device=device, predictions=predictions, as_json=as_json
         )

@@ -22,6 +22,7 @@ from featcache.recipe import (
     FinetuneSettings,
     HeadKeywords,
     HeadSettings,
+    KeptHeadOptions,
     SelectionSettings,
     StoreOptions,
     TrunkKeywords,
@@ -119,6 +120,13 @@ Layer = Annotated[
 Weights = Annotated[str | None, typer.Option("--weights", help=help_of(TRUNK["weights"], default=False))]
 Precision = Annotated[str | None, typer.Option("--precision", help=help_of(TRUNK["precision"], default=False))]
 Features = Annotated[str | None, typer.Option("--features", help=help_of(FEATURES["features"], default=False))]
+HeadClass = Annotated[
+    str | None,
+    typer.Option(
+        "--head-class",
+        help="Of a head that is a module of your own: its class, package.module:Class, which is imported only so.",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="Where to compute.  [auto, cpu, cuda, cuda:N or mps]")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 CheckSeconds = Annotated[
@@ -141,12 +149,14 @@ _DATA = {
     "val": Val, "test": Test, "split_by": SplitBy, "split_seed": SplitSeed,
     "fold": Fold, "view": View, "stride": Stride, "level": Level, "target": Target,
 }  # fmt: skip
+_STORE = {
+    **_DATA, "store": Store, "arch": Arch, "layer": Layer, "weights": Weights, "precision": Precision,
+    "features": Features,
+}  # fmt: skip
 _GROUPS: Mapping[Any, Mapping[str, Any]] = {
     DataOptions: _DATA,
-    StoreOptions: {
-        **_DATA, "store": Store, "arch": Arch, "layer": Layer, "weights": Weights, "precision": Precision,
-        "features": Features,
-    },
+    StoreOptions: _STORE,
+    KeptHeadOptions: {**_STORE, "head_class": HeadClass},
     HeadKeywords: {name: declared_option(HEAD[name]) for name in HeadKeywords.__annotations__},
     TrunkKeywords: {name: declared_option(TRUNK[name]) for name in TrunkKeywords.__annotations__},
     FinetuneKeywords: {name: declared_option(FINETUNE[name]) for name in FinetuneKeywords.__annotations__},
@@ -193,36 +203,6 @@ def refuse_misspelt_folder(word: str | None, options: Mapping[str, Any]) -> None
     if (close := nearest_path(word)) is not None:
         error = UsageError(f"{word!r} is no folder, and no data set is named; did you mean {close}?")
         raise error.correct(word, shlex.quote(close))
-
-
-def parse_folds(folds: str) -> list[int]:
-    """Return the numbers of --folds, such as those of "0,1,2".
-
-    Raises:
-        UsageError: they are no numbers, or one stands there twice.
-    """
-    try:
-        numbers = [int(number) for number in folds.split(",")]
-    except ValueError:
-        error = UsageError(f"--folds: found {folds!r}, expected numbers separated by commas: 0,1,2")
-        raise error.correct("--folds", "0,1,2") from None
-    if len(set(numbers)) != len(numbers):
-        different = ",".join(map(str, dict.fromkeys(numbers)))
-        raise UsageError(f"--folds: found {folds!r}, expected each fold once: 0,1,2").correct("--folds", different)
-    return numbers
-
-
-def options_of_folds(folds: str | None, options: Mapping[str, Any]) -> list[tuple[int | None, dict[str, Any]]]:
-    """Return each fold of --folds with the options of its run; the options as they are, and None, without --folds.
-
-    Raises:
-        UsageError: --folds is no list of numbers, or --fold was given too.
-    """
-    if folds is None:
-        return [(None, dict(options))]
-    if options["fold"] is not None:
-        raise UsageError("--fold and --folds were both given; leave one out").correct("--fold", None)
-    return [(fold, {**options, "fold": fold}) for fold in parse_folds(folds)]
 
 
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -14,7 +14,7 @@ from featcache.cli.options import Device, Json, is_data_folder
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.errors import UsageError
 from featcache.files import expand_home
-from featcache.recipe import StoreOptions
+from featcache.recipe import KeptHeadOptions
 
 if TYPE_CHECKING:
     from featcache.prediction import Predictions, Timeline
@@ -35,7 +35,7 @@ def predict(
     images: Annotated[
         list[str], typer.Argument(metavar="IMAGE…", help="Images, folders, one video, or - for names on stdin.")
     ],
-    options: StoreOptions,
+    options: KeptHeadOptions,
     top: Annotated[int, typer.Option("--top", help="How many labels are shown for each image.  [from 1 up]")] = TOP,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the predictions as a table (.csv).")] = None,
     png: Annotated[
@@ -109,7 +109,7 @@ def export_model(
     *,
     head: HeadName,
     to: Annotated[Path, typer.Option("--to", help="The file: model.pt (with torchvision's names) or model.onnx.")],
-    options: StoreOptions,
+    options: KeptHeadOptions,
     as_json: Json = False,
 ) -> None:
     """Write a head and its trunk as one file for torchvision or ONNX; transform and class names beside it, as JSON."""

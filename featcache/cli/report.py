@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featcache.cli.app import command
+from featcache.cli.folds import parse_folds
 from featcache.cli.next_command import say_next, say_next_after_report
-from featcache.cli.options import Json, is_data_folder, parse_folds, refuse_misspelt_folder
+from featcache.cli.options import Json, is_data_folder, refuse_misspelt_folder
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
+from featcache.cli.report_targets import report_targets
 from featcache.cli.typed_data import remember_data_set
 from featcache.errors import UsageError
-from featcache.recipe import StoreOptions
+from featcache.recipe import LABEL, KeptHeadOptions
 
 if TYPE_CHECKING:
     from featcache.evaluation import Evaluation, HeadOnSplit, SplitOptions
@@ -33,7 +35,7 @@ def report(
     split: Annotated[
         str | None, typer.Option("--split", help="The split; by default test if there is one, else val.")
     ] = None,
-    options: StoreOptions,
+    options: KeptHeadOptions,
     by: Annotated[str, typer.Option("--by", help="What counts as one prediction.  [image or clip]")] = "image",
     clip_rule: Annotated[
         str | None,
@@ -111,6 +113,11 @@ def report(
         "split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects,
         "conformal": conformal, "test_views": test_views, "augment": augment,
     }  # fmt: skip
+    if _has_targets(options):
+        given = {**choices, "against": against, "folds": folds, "png": png}
+        wanted = {"html": html, "csv": csv, "predictions": predictions}
+        report_targets(DatasetRequest(**options), head, options, given, wanted, as_json=as_json)
+        return
     if folds is not None:
         if png is not None or against is not None:
             error = UsageError(
@@ -136,6 +143,13 @@ def report(
         print_pair(compared, open_console())
     _say_written(files, "" if compared is None else f", about {evaluation.handle or examined.head.name} alone")
     say_next_after_report(options, [*([] if head is None else [head]), *_typed(choices)], examined, html)
+
+
+def _has_targets(options: KeptHeadOptions) -> bool:
+    """Return whether rows have several labels or numbers, and not one class each."""
+    from featcache.dataset import DatasetRequest
+
+    return DatasetRequest(**options).recipe.data.target_kind != LABEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +188,7 @@ def _write_files(examined: "HeadOnSplit", evaluation: "Evaluation", files: _Repo
 
 
 def _report_folds(
-    folds: list[int], head: str | None, choices: "SplitOptions", options: StoreOptions, files: _ReportFiles, *,
+    folds: list[int], head: str | None, choices: "SplitOptions", options: KeptHeadOptions, files: _ReportFiles, *,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Print the average over folds, and write its files."""

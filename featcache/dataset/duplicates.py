@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.files import StatLog
-from featcache.listing import Listing
+from featcache.listing import Listing, label_codes
 from featcache.store import DigestIndex, Digests, ExtractedListing, find_stores, is_same_folder
 
 Codes = npt.NDArray[np.int64]  # (rows,), equal where two rows mean the same thing
@@ -58,15 +58,17 @@ def find_duplicates(listings: Sequence[Listing], images: Sequence[Codes], digest
     split = np.repeat(chosen, [len(listings[i]) for i in chosen])
     row = np.concatenate([np.arange(len(listings[i])) for i in chosen])
     image = np.concatenate([images[i] for i in chosen])
-    label = np.concatenate([listings[i].labels for i in chosen])
+    codes, names = label_codes([listings[i] for i in chosen])
+    label = np.concatenate(codes)
     has_digest = digest.any(axis=1)  # zeros: not extracted, or not readable
-    digest, split, row, image, label = (column[has_digest] for column in (digest, split, row, image, label))
+    split, row, image, label = (column[has_digest] for column in (split, row, image, label))
+    digest = digest[has_digest]
 
     content = DigestIndex(digest).find(digest)  # the first row with these bytes
     repeated = _with_several(content, image)
     twice = np.isin(content, repeated)
     of_split = {i: _distinct(content[twice & (split == i)]) for i in chosen}
-    conflicting, conflicts = count_conflicts(content[twice], label[twice], listings[0].classes)
+    conflicting, conflicts = count_conflicts(content[twice], label[twice], names)
 
     crossing = np.concatenate([_with_several(content, split), _with_several(content, label)])
     rows = np.flatnonzero(twice & np.isin(content, crossing))
@@ -147,7 +149,7 @@ def _look_up(listing: Listing, extracted: ExtractedListing) -> Digests:
 
 def _image_in_split(listing: Listing, row: int) -> ImageInSplit:
     """Return the image of one row of a listing."""
-    return ImageInSplit(listing.split, listing.paths[row], listing.classes[listing.labels[row]])
+    return ImageInSplit(listing.split, listing.paths[row], listing.label_text(row))
 
 
 def _with_several(codes: Codes, others: Codes) -> Codes:

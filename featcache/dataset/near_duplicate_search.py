@@ -133,7 +133,7 @@ class _SplitImages:
     def image(self, number: int) -> ImageInSplit:
         """Return the image with this number, from 0."""
         row, listing = self.rows[number], self.listing
-        return ImageInSplit(listing.split, listing.paths[row], listing.classes[listing.labels[row]])
+        return ImageInSplit(listing.split, listing.paths[row], listing.label_text(row))
 
 
 def _compare(

@@ -52,6 +52,7 @@ class DatasetRequest:
     weights: str | None = None
     precision: str | None = None
     features: str | None = None
+    head_class: str | None = None  # of a kept head that is a module of one's own
     val: float | None = None  # shares of the rows; None is the recipe's
     test: float | None = None
     split_by: str | None = None

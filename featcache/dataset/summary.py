@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Unpack
 
 import numpy as np
@@ -19,11 +19,21 @@ from featcache.dataset.duplicates import (
 )
 from featcache.dataset.request import DatasetRequest
 from featcache.errors import FeatcacheError, UsageError
-from featcache.listing import Leak, Listing, find_leaks, note_leftovers, resolve_source, video_and_frame
-from featcache.recipe import DataOptions
+from featcache.listing import Leak, Listing, find_leaks, label_codes, note_leftovers, resolve_source, video_and_frame
+from featcache.recipe import LABEL, VALUE, DataOptions
 from featcache.store import Digests, find_broken_stores, read_split_assignment
 
 _MAX_STAT_CALLS = 8  # files of one folder, up to which asking for each is cheaper than listing the folder
+
+
+@dataclass(frozen=True, slots=True)
+class NumberContents:
+    """What a number to predict is, over the rows of one split."""
+
+    lowest: float
+    mean: float
+    highest: float
+    deviation: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,8 @@ class SplitContents:
     not_on_disk: int | None  # images; None where nobody looked
     videos: int | None  # that the images are frames of; None where they are files
     ignored: tuple[str, ...]
+    targets: str = LABEL  # LABELS: `classes` are labels, of which a row has several or none; VALUE: numbers
+    numbers: Mapping[str, NumberContents] = field(default_factory=dict)  # of VALUE, by name
 
     @property
     def lacking(self) -> tuple[str, ...]:
@@ -81,11 +93,21 @@ class Contents:
             "data_set": self.data_set,
             "variant": self.variant,
             "root": self.root,
-            "splits": {name: {**asdict(split), "lacking": split.lacking} for name, split in self.splits.items()},
+            "splits": {name: _split_json(split) for name, split in self.splits.items()},
             "cuts": leaks,
             "duplicates": duplicates,
             "notes": self.notes,
         }
+
+
+def _split_json(split: SplitContents) -> dict[str, Any]:
+    """Return the counts of one split; what only labels or numbers have is left out of others."""
+    document = {**asdict(split), "lacking": split.lacking}
+    if split.targets == LABEL:
+        del document["targets"]
+    if split.targets != VALUE:
+        del document["numbers"]
+    return document
 
 
 @checked
@@ -202,9 +224,11 @@ def _number_images(listings: Sequence[Listing]) -> list[Codes]:
 def _count_split(listing: Listing, images: Codes, missing: int | None) -> SplitContents:
     """Return the counts of one split; `images` is (rows,), equal where two rows have one image."""
     _, rows_of_image = np.unique(images, return_counts=True)
-    conflicting, conflicts = count_conflicts(images, listing.labels, listing.classes)
+    (codes,), names = label_codes([listing])
+    conflicting, conflicts = count_conflicts(images, codes, names)
     support = listing.support()
     occurring = support[support > 0]
+    is_of_numbers = listing.targets is not None and listing.targets.kind == VALUE
     return SplitContents(
         rows=len(listing),
         images=len(rows_of_image),
@@ -214,8 +238,18 @@ def _count_split(listing: Listing, images: Codes, missing: int | None) -> SplitC
         clips=len(set(listing.clips) - {""}),
         subjects=len(set(listing.subjects) - {""}),
         classes=dict(zip(listing.classes, support.tolist(), strict=True)),
-        imbalance=float(occurring.max() / occurring.min()) if len(occurring) else None,
+        imbalance=float(occurring.max() / occurring.min()) if len(occurring) and not is_of_numbers else None,
         not_on_disk=missing,
         videos=len({video_and_frame(path)[0] for path in listing.paths}) if listing.videos else None,
         ignored=listing.ignored,
+        targets=LABEL if listing.targets is None else listing.targets.kind,
+        numbers=_describe_numbers(listing),
     )
+
+
+def _describe_numbers(listing: Listing) -> dict[str, NumberContents]:
+    """Return what the numbers of a listing are; none where it has none, or no row."""
+    if listing.targets is None or listing.targets.kind != VALUE or not len(listing):
+        return {}
+    figures = [getattr(listing.targets.values, name)(axis=0).tolist() for name in ("min", "mean", "max", "std")]
+    return {name: NumberContents(*of_number) for name, *of_number in zip(listing.classes, *figures, strict=True)}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Flag = tuple[str, object]  # its name and its value
 
 _OF_A_TRUNK = ("extract", "fit-head", "fit", "search", "report", "compare", "predict", "export", "export-model")
+_OF_A_HEAD = ("report", "compare", "predict", "export-model")
 _WITH_FOLDER = ("data", "extract", "fit-head", "search", "compare", "info")  # commands whose argument is the data set
 
 
@@ -50,6 +51,7 @@ def type_command(request: "DatasetRequest", *words: str, store: str | None = Non
     if words[0] not in ("data", "extract") or is_of_heads:  # these make a store, or look at none
         typed_store = (("store", request.store), ("weights", request.weights), ("precision", request.precision))
         flags += [(f"--{name}", value) for name, value in typed_store]
+    flags += [("--head-class", request.head_class)] if words[0] in _OF_A_HEAD else []
     shown = [f"{name} {shlex.quote(str(value))}".lstrip() for name, value in flags if value is not None]
     return " ".join(["featcache", *map(shlex.quote, words), *shown])
 

@@ -9,11 +9,17 @@ from .evaluate_head import evaluate as evaluate
 from .evaluate_head import predict_on_split as predict_on_split
 from .evaluate_head import predict_split as predict_split
 from .evaluation import Evaluation as Evaluation
+from .few_shots import FewShotCurve as FewShotCurve
+from .few_shots import FewShotPoint as FewShotPoint
+from .few_shots import few_shot_curve as few_shot_curve
 from .folds import FoldsEvaluation as FoldsEvaluation
 from .folds import average_folds as average_folds
 from .folds import evaluate_folds as evaluate_folds
 from .folds import predict_folds as predict_folds
 from .folds import predict_on_folds as predict_on_folds
+from .head_on_targets import HeadOnTargets as HeadOnTargets
+from .head_on_targets import evaluate_targets as evaluate_targets
+from .head_on_targets import predict_on_targets as predict_on_targets
 from .json_parts import is_too_few as is_too_few
 from .label_issues import LabelIssue as LabelIssue
 from .label_issues import LabelIssues as LabelIssues
@@ -28,3 +34,5 @@ from .paired import evaluate_pair as evaluate_pair
 from .paired import pair_predictions as pair_predictions
 from .predictions import CLIP_RULES as CLIP_RULES
 from .predictions import SplitPredictions as SplitPredictions
+from .target_evaluation import TargetEvaluation as TargetEvaluation
+from .target_evaluation import TargetPredictions as TargetPredictions

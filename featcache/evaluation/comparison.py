@@ -10,12 +10,13 @@ from featcache.arguments import checked, nearest_name
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, FeatcacheError, UsageError
 from featcache.evaluation.json_parts import finite_or_none
-from featcache.features import Features, read_features
+from featcache.features import Features, read_features, targets_error
 from featcache.heads import Scores
 from featcache.heads.classifiers import HeadFunction, format_value, score_output
 from featcache.heads.saved import (
     FUNCTION,
     Candidate,
+    SavedHead,
     load_model,
     make_function_head,
     merit_key,
@@ -23,13 +24,15 @@ from featcache.heads.saved import (
     notes_on_changed_val,
     rank_models,
 )
-from featcache.recipe import StoreOptions
+from featcache.metrics import LABEL_METRICS, LOWER_IS_BETTER, VALUE_FIGURES
+from featcache.recipe import LABEL, LABELS, VALUE, KeptHeadOptions
 from featcache.store import label_features, trunk_without_layer
 
 SORTS = ("macro_recall", "accuracy", "loss", "gap", "seconds", "name", "newest")
-_SCORES = ("macro_recall", "accuracy", "loss")
+_METRICS = {LABEL: SORTS[:2], LABELS: LABEL_METRICS, VALUE: VALUE_FIGURES}
+_CHIEF = tuple(metrics[0] for metrics in _METRICS.values())
 _DIVERGED = 2  # the first number of the order of merit of a head that diverged
-_LOWEST_FIRST = ("loss", "gap", "seconds")
+_LOWEST_FIRST = ("loss", "gap", "seconds", *LOWER_IS_BETTER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +59,20 @@ class ComparedHead:
         return self.order[0] == _DIVERGED
 
     def figure(self, column: str) -> float:
-        """Return one of macro_recall, accuracy, loss, gap and seconds; nan where it is not known.
+        """Return a metric, the loss, the gap or the seconds; nan where it is not known.
 
         Args:
             column: Its name.
         """
-        if column in _SCORES:
-            return math.nan if self.scores is None else float(getattr(self.scores, column))
-        return float(getattr(self, column))
+        if column in ("gap", "seconds"):
+            return float(getattr(self, column))
+        return math.nan if self.scores is None else self.scores.figure(column)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics of its scores, the one that chooses first; those of classes where there are no scores."""
+        metrics = () if self.scores is None else tuple(self.scores.metrics)
+        return metrics or ("macro_recall", "accuracy")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +84,7 @@ class Comparison:
     heads: tuple[ComparedHead, ...]
     notes: tuple[str, ...]
     is_rescored: bool = False  # on a split that was named: the order is not the one that "best" follows
+    metrics: tuple[str, ...] = ("macro_recall", "accuracy")  # that the heads of this data set have, the chief first
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of `featcache compare --json`."""
@@ -89,7 +99,7 @@ class Comparison:
                     "classifier": head.classifier,
                     "settings": head.settings,
                     "split": head.split,
-                    **{column: finite_or_none(head.figure(column)) for column in (*_SCORES, "gap")},
+                    **{column: finite_or_none(head.figure(column)) for column in (*self.metrics, "loss", "gap")},
                     "seconds": round(head.seconds, 3),
                     "store": head.store,
                     "features": head.features,
@@ -106,7 +116,7 @@ def compare(
     split: str | None = None,
     sort: str = "macro_recall",
     heads: Mapping[str, HeadFunction] | None = None,
-    **options: Unpack[StoreOptions],
+    **options: Unpack[KeptHeadOptions],
 ) -> Comparison:
     """Compare every head and classifier of the data set.
 
@@ -129,10 +139,16 @@ def compare(
         CacheError: no head, no such split, or a damaged log of runs.
         MachineError: the embeddings of the split do not fit into memory.
     """
-    if sort not in SORTS:
-        error = UsageError(f"--sort: found {sort!r}, expected {', '.join(SORTS)}")
-        raise error.correct("--sort", nearest_name(sort, SORTS) or SORTS[0])
     request = DatasetRequest(**options)
+    kind = request.recipe.data.target_kind
+    metrics = _METRICS[kind]
+    sorts = (*metrics, *SORTS[2:])
+    sort = metrics[0] if sort == SORTS[0] else sort  # the default
+    if sort not in sorts:
+        error = UsageError(f"--sort: found {sort!r}, expected {', '.join(sorts)}")
+        raise error.correct("--sort", nearest_name(sort, sorts) or sorts[0])
+    if heads and kind != LABEL:
+        raise targets_error(kind, "compare(heads=…), with functions of your own,")
     candidates, notes = rank_models(request)
     features: dict[str, Features] = {}  # of `split`, by the store's name
     compared = [_compare_function(request, split or "val", name, head) for name, head in (heads or {}).items()]
@@ -145,7 +161,7 @@ def compare(
             scored_on, scores = ("train", candidate.train) if candidate.val is None else ("val", candidate.val)
         else:
             if store.name not in features:
-                features[store.name] = read_features(store, key)
+                features[store.name] = read_features(store, key, any_targets=True)
             scored_on, scores = split, _score(candidate, features[store.name], notes)
         ranked_by = candidate.val if split is None else scores
         compared.append(_compared(candidate, scored_on, scores, ranked_by, with_trunk=len(trunks) > 1))
@@ -155,7 +171,7 @@ def compare(
         notes += notes_on_changed_val(request, candidates)
     return Comparison(
         request.recipe.name, request.variant, tuple(_sort(compared, sort)), tuple(dict.fromkeys(notes)),
-        split is not None,
+        split is not None, metrics,
     )  # fmt: skip
 
 
@@ -201,6 +217,8 @@ def _score(candidate: Candidate, features: Features, notes: list[str]) -> Scores
         model = load_model(candidate.folder, candidate.store)
         if model.classes != features.classes:
             raise CacheError(f"{candidate.name} knows other classes than split {features.split!r}")
+        if isinstance(model, SavedHead) and features.targets is not None:
+            return model.score_targets(features)
         return score_output(model.predict(features), features.y, len(features.classes))
     except FeatcacheError as error:
         notes.append(str(error))
@@ -221,8 +239,8 @@ def _settings(candidate: Candidate) -> str:
 
 
 def _sort(heads: Sequence[ComparedHead], column: str) -> list[ComparedHead]:
-    """Return the heads, best first: by macro recall in the order that `best` means; whatever is not known last."""
-    if column == "macro_recall":
+    """Return the heads, best first: by the chief metric in the order that `best` means; whatever is not known last."""
+    if column in _CHIEF:
         return sorted(heads, key=lambda head: head.order)
     if column == "name":
         return sorted(heads, key=lambda head: (head.name, -head.at))
@@ -232,7 +250,7 @@ def _sort(heads: Sequence[ComparedHead], column: str) -> list[ComparedHead]:
     def sort_key(head: ComparedHead) -> tuple[float, bool, float, int]:
         """Known figures first, the best of them first; of equals the newest."""
         value = head.figure(column)
-        kind = head.order[0] if column in _SCORES else 0  # what is not of this split, or diverged, is last
+        kind = 0 if column in ("gap", "seconds") else head.order[0]  # what is not of this split, or diverged, is last
         if not math.isfinite(value):
             return kind, True, 0.0, -head.at
         return kind, False, value if column in _LOWEST_FIRST else -value, -head.at

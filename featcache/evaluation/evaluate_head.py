@@ -15,7 +15,7 @@ from featcache.evaluation.predictions import CLIP_RULES, SplitPredictions
 from featcache.evaluation.resolve_head import load_head, resolve_head
 from featcache.evaluation.row_evaluation import calibrate_predictions, evaluate_rows
 from featcache.evaluation.view_predictions import ImagePredictor
-from featcache.features import Features, changes_since_extract, read_features
+from featcache.features import Features, changes_since_extract, read_features, refuse_targets
 from featcache.heads.classifiers import HeadFunction
 from featcache.heads.saved import (
     ChosenHead,
@@ -198,6 +198,7 @@ def predict_on_split(
         if value is not None and value not in words:
             error = UsageError(f"{flag}: found {value!r}, expected {' or '.join(words)}")
             raise error.correct(flag, nearest_name(value, words) or words[0])
+    refuse_targets(request.recipe, "this evaluation")
     refuse_level(conformal)
     if augment is not None and not test_views:
         raise UsageError("--augment has no effect without --test-views: it names the views that are averaged over")

@@ -3,7 +3,7 @@
 from typing import TypedDict
 
 from featcache.dataset import DatasetRequest
-from featcache.recipe import StoreOptions, pick_options
+from featcache.recipe import KeptHeadOptions, pick_options
 
 UNITS = ("image", "clip")  # what one row of an evaluation is
 
@@ -20,7 +20,7 @@ class SplitOptions(TypedDict, total=False):
     augment: str | None  # with test_views, over which set of views; None for those of the training, or the only set
 
 
-class EvaluationOptions(SplitOptions, StoreOptions, total=False):
+class EvaluationOptions(SplitOptions, KeptHeadOptions, total=False):
     """… and of which data set, cache and store the head and the embeddings are."""
 
 
@@ -31,7 +31,7 @@ def separate_options(options: EvaluationOptions) -> tuple[DatasetRequest, SplitO
         options: all that a function was called with.
     """
     choice = pick_options(options, SplitOptions)
-    return DatasetRequest(**pick_options(options, StoreOptions)), choice, choice.get("by", UNITS[0])
+    return DatasetRequest(**pick_options(options, KeptHeadOptions)), choice, choice.get("by", UNITS[0])
 
 
 def without_views(choice: SplitOptions) -> SplitOptions:

@@ -5,6 +5,7 @@ from featcache.errors import CacheError
 from featcache.features import Features, read_features
 from featcache.heads.classifiers import HeadFunction
 from featcache.heads.saved import ChosenHead, SavedModel, choose_function, find_head, load_model, make_function_head
+from featcache.recipe import remember_typed_head
 from featcache.store import FeatureStore, ListingKey
 
 
@@ -17,6 +18,7 @@ def resolve_head(
         store = request.store_of(split)
         key = request.require_key(store, split)
         return choose_function(head, store, key), key
+    remember_typed_head(request.head_class or "")
     choice = find_head(request, head)
     split = _default_split(request, choice.store) if split is None else split
     return choice, request.require_key(choice.store, split)

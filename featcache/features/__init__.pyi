@@ -9,6 +9,8 @@ from .in_memory import read_widths as read_widths
 from .streamed import Streamed as Streamed
 from .streamed import open_streamed as open_streamed
 from .streamed import stream as stream
+from .target_refusals import refuse_targets as refuse_targets
+from .target_refusals import targets_error as targets_error
 from .views import attach_views as attach_views
 from .views import drop_views as drop_views
 from .views import find_views as find_views

@@ -6,6 +6,9 @@
 .parquet  columns embedding (a list of dim float32), label, class, path, clip, subject, digest (64 hex digits); classes
           in the metadata, where Hugging Face's datasets finds them too
 
+Where a row has several labels or numbers, `targets` (rows, outputs) float64 stands for the labels (1 where a row has
+the label), `classes` names its columns, and Parquet has a column for each.
+
 A digest is the sha256 of the image file; of a frame of a video, what docs/format.md says.
 """
 
@@ -32,7 +35,7 @@ from featcache.files import (
     sync_folder,
     translate_os_errors,
 )
-from featcache.recipe import StoreOptions
+from featcache.recipe import LABELS, StoreOptions
 from featcache.store import write_hdf5
 
 EXPORT_SUFFIXES = (".h5", ".npz", ".parquet")
@@ -116,8 +119,7 @@ def _write_parquet(features: Features, path: Path) -> None:
 
     columns = {
         "embedding": pa.FixedSizeListArray.from_arrays(pa.array(features.x.reshape(-1)), features.x.shape[1]),
-        "label": pa.array(features.y),
-        "class": pa.DictionaryArray.from_arrays(pa.array(features.y.astype(np.int32)), arrow_text(features.classes)),
+        **_target_columns(features),
         "path": arrow_text(features.paths),
         "clip": arrow_text(features.clips),
         "subject": arrow_text(features.subjects),
@@ -132,13 +134,29 @@ def _write_parquet(features: Features, path: Path) -> None:
     pq.write_table(pa.table(columns, metadata=about), path, compression="none")  # embeddings do not compress
 
 
+def _target_columns(features: Features) -> dict[str, Any]:
+    """Return label and class of each row; or a column for each of several labels or numbers, by its name."""
+    import pyarrow as pa
+
+    if features.targets is None:
+        codes = pa.array(features.y.astype(np.int32))
+        return {
+            "label": pa.array(features.y),
+            "class": pa.DictionaryArray.from_arrays(codes, arrow_text(features.classes)),
+        }
+    kind = np.bool_ if features.targets.kind == LABELS else np.float64
+    columns = zip(features.classes, features.targets.values.T.astype(kind), strict=True)
+    return {f"target: {name}": pa.array(values) for name, values in columns}
+
+
 def _hugging_face(features: Features, columns: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns as the package `datasets` describes them, so that its labels have their classes' names."""
     kinds = {name: getattr(column.type, "value_type", column.type) for name, column in columns.items()}
     described: dict[str, Any] = {
         name: {"dtype": str(kind), "_type": "Value"} for name, kind in kinds.items()
     }  # "string", or "binary" where a name is not UTF-8
-    described["label"] = {"names": list(features.classes), "_type": "ClassLabel"}
+    if features.targets is None:
+        described["label"] = {"names": list(features.classes), "_type": "ClassLabel"}
     of_row = {"dtype": "float32", "_type": "Value"}
     described["embedding"] = {"feature": of_row, "length": features.x.shape[1], "_type": "Sequence"}
     return described
@@ -146,7 +164,8 @@ def _hugging_face(features: Features, columns: Mapping[str, Any]) -> dict[str, A
 
 def _arrays(features: Features) -> dict[str, npt.NDArray[Any]]:
     """Return the columns of numbers; digests only where they are known."""
-    arrays: dict[str, npt.NDArray[Any]] = {"embeddings": features.x, "labels": features.y}
+    arrays: dict[str, npt.NDArray[Any]] = {"embeddings": features.x}
+    arrays |= {"labels": features.y} if features.targets is None else {"targets": features.targets.values}
     return arrays if features.digests is None else {**arrays, "digests": features.digests}
 
 

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import DataError
-from featcache.listing import DataSource, Listing, locate_root, name_variant, resolve_source
+from featcache.features.target_refusals import targets_error
+from featcache.listing import DataSource, Listing, RowTargets, locate_root, name_variant, resolve_source
 from featcache.recipe import Recipe, StoreOptions
 from featcache.store import Digests, FeatureStore, label_features, read_split_assignment
 
@@ -37,6 +38,7 @@ class Features:
     source: dict[str, str] = field(default_factory=dict)  # data set, store, trunk, listing: where this came from
     digests: npt.NDArray[np.uint8] | None = None  # (rows, 32), sha256 of each image's file; None where it is not known
     views: npt.NDArray[np.float32] | None = None  # (views, rows, dim), augmented views of the images; None without any
+    targets: RowTargets | None = None  # several labels or numbers a row: then y is 0, and `classes` names the targets
 
     def __post_init__(self) -> None:
         rows = len(self.y)
@@ -44,6 +46,8 @@ class Features:
             column = getattr(self, name)
             if column is not None and len(column) != rows:
                 raise ValueError(f"{name} has {len(column)} rows, y has {rows}")
+        if self.targets is not None and self.targets.values.shape != (rows, len(self.classes)):
+            raise ValueError(f"targets have shape {self.targets.values.shape}, y has {rows} rows")
         if rows and not 0 <= self.y.min() <= self.y.max() < len(self.classes):
             raise ValueError(f"a label lies outside 0 … {len(self.classes) - 1}")
 
@@ -76,24 +80,28 @@ def load(split: str, **options: Unpack[StoreOptions]) -> Features:
     """
     request = DatasetRequest(**options)
     store = request.store_of(split)
-    return read_features(store, request.key_of(store, split))
+    return read_features(store, request.key_of(store, split), any_targets=True)
 
 
-def read_features(store: FeatureStore, key: tuple[str, str, str]) -> Features:
+def read_features(store: FeatureStore, key: tuple[str, str, str], *, any_targets: bool = False) -> Features:
     """Return the features of one split of a store.
 
     Args:
         store: a store that holds the split.
         key: (data set, variant, split).
+        any_targets: whether the caller knows rows with several labels or numbers, and not one class each alone.
 
     Raises:
+        UsageError: the rows have several labels or numbers, and the caller knows classes alone.
         CacheError: no such listing, or a damaged file.
         MachineError: the embeddings do not fit into memory.
     """
-    digests, columns = read_columns(store, key)
+    digests, columns, targets = _read_columns(store, key)
+    if targets is not None and not any_targets:
+        raise targets_error(targets.kind, "this")
     x = store.load(digests)
     store.stat_log.try_flush()
-    return Features(x=x, digests=digests, **columns)
+    return Features(x=x, digests=digests, targets=targets, **columns)
 
 
 class SplitColumns(TypedDict):
@@ -118,12 +126,23 @@ def read_columns(store: FeatureStore, key: tuple[str, str, str]) -> tuple[Digest
         key: (data set, variant, split).
 
     Raises:
+        UsageError: the rows have several labels or numbers.
         CacheError: no such listing, or a damaged file.
     """
+    digests, columns, targets = _read_columns(store, key)
+    if targets is not None:
+        raise targets_error(targets.kind, "reading rows from disk")
+    return digests, columns
+
+
+def _read_columns(
+    store: FeatureStore, key: tuple[str, str, str]
+) -> tuple[Digests, SplitColumns, RowTargets | None]:  # fmt: skip
+    """Return what `read_columns` does, and the targets of rows that have no single class."""
     extracted = store.listing(key)
     listing, good = extracted.listing, extracted.embedded
     rows = listing.take(good)
-    return extracted.digests[good], SplitColumns(
+    columns = SplitColumns(
         y=rows.labels,
         classes=rows.classes,
         paths=rows.paths,
@@ -134,6 +153,7 @@ def read_columns(store: FeatureStore, key: tuple[str, str, str]) -> tuple[Digest
         part=listing.part,
         source=_describe_origin(store, key, listing),
     )
+    return extracted.digests[good], columns, rows.targets
 
 
 def _describe_origin(store: FeatureStore, key: tuple[str, str, str], listing: Listing) -> dict[str, str]:
@@ -230,6 +250,6 @@ def _describe_change(extracted: Listing, source: DataSource) -> str:
 def _labels_of_paths(listing: Listing) -> dict[str, list[str]]:
     """Return the labels of each path, sorted: one image may stand in several rows."""
     labels_of: dict[str, list[str]] = {}
-    for path, label in zip(listing.paths, listing.labels.tolist(), strict=True):
-        labels_of.setdefault(path, []).append(listing.classes[label])
+    for row, path in enumerate(listing.paths):
+        labels_of.setdefault(path, []).append(listing.label_text(row))
     return {path: sorted(labels) for path, labels in labels_of.items()}

@@ -1,10 +1,11 @@
 """HeadConfig: which head is trained, and how. Plain values; no torch."""
 
 import math
+import re
 from dataclasses import dataclass, fields
 
 from featcache.errors import UsageError
-from featcache.recipe import LINEAR, TEMPORAL, HeadSettings, declared_settings
+from featcache.recipe import LABEL, LABELS, LINEAR, TEMPORAL, VALUE, HeadSettings, declared_settings, is_own_head
 from featcache.text import value_text
 
 SETTINGS = declared_settings(HeadSettings)
@@ -13,9 +14,11 @@ _LATER = (
     "normalize",
     "views",
     "head",
+    "loss",
+    "huber_delta",
     *(name for name, setting in SETTINGS.items() if not setting.applies_to(LINEAR)),
 )
-_LATER_THAN_MODULES = ("views",)  # and of heads that are modules
+_LATER_THAN_MODULES = ("views", "loss", "huber_delta")  # and of heads that are modules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +43,14 @@ class HeadConfig(HeadSettings):
 
     @property
     def name(self) -> str:
-        """A module's kind, the learning rate, and whatever differs from the defaults: `lr0.003`, `mlp-lr0.01-wd0.1`."""
-        others = [_named(name, value) for name, value in self.changed.items() if name not in ("lr", "head")]
-        return "-".join([*([] if self.is_linear else [self.head]), f"lr{_text(self.lr)}", *others])
+        """A module's kind, the learning rate, and whatever differs from the defaults: `lr0.003`, `mlp-lr0.01-wd0.1`.
+
+        The kind of a head of one's own is the last word of its path.
+        """
+        usual = () if self.loss == "huber" else ("loss",)  # which follows from the targets, as the folder's name does
+        others = [_named(name, value) for name, value in self.changed.items() if name not in ("lr", "head", *usual)]
+        kind = re.split("[:.]", self.head.partition("@")[0])[-1] if self.is_own else self.head
+        return "-".join([*([] if self.is_linear else [kind]), f"lr{_text(self.lr)}", *others])
 
     @property
     def is_linear(self) -> bool:
@@ -50,9 +58,19 @@ class HeadConfig(HeadSettings):
         return self.head == LINEAR
 
     @property
+    def is_own(self) -> bool:
+        """Whether the head is a torch module of one's own, named by its import path."""
+        return is_own_head(self.head)
+
+    @property
     def is_over_clips(self) -> bool:
         """Whether a row of the head is a clip, and not an image."""
         return self.head == TEMPORAL
+
+    @property
+    def targets(self) -> str:
+        """What it predicts of a row: LABEL (one class), LABELS (several), or VALUE (numbers); its loss says it."""
+        return {"cross_entropy": LABEL, "binary_cross_entropy": LABELS}.get(self.loss, VALUE)
 
     def row_width(self, width: int) -> int:
         """Return the numbers of one row of the head: an embedding, or the frames of a clip and how many there are.

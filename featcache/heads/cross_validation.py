@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from featcache.dataset import DatasetRequest
 from featcache.errors import UsageError
-from featcache.features import Features
+from featcache.features import Features, refuse_targets
 from featcache.heads.config import HeadConfig
 from featcache.heads.default_grid import fill_in_defaults
 from featcache.heads.fit_linear import COMPILING
@@ -26,10 +26,11 @@ from featcache.heads.linear import BLOCK_ROWS, Scores, merit
 from featcache.heads.modules import TrainedHead
 from featcache.heads.row_folds import Folds, divide_rows, unit_of_rows
 from featcache.heads.splits import read_splits
+from featcache.heads.target_settings import fit_to_targets
 from featcache.heads.tokens import count_tokens
 from featcache.heads.training_device import choose_training_device
 from featcache.metrics import accuracy, confusion_matrix, macro_recall, mean_loss, softmax
-from featcache.recipe import ATTENTION, TEMPORAL, HeadKeywords, StoreOptions, pick_options
+from featcache.recipe import LABEL, TEMPORAL, HeadKeywords, StoreOptions, pick_options
 
 FEWEST_FOLDS, MOST_FOLDS = 2, 100
 
@@ -91,7 +92,8 @@ def predict_out_of_fold(
         raise error.correct("--cross-validate", "5")
     options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)
     request = DatasetRequest(**options)
-    section = head_section(request.recipe, grid, {"lr": lr, **flags})
+    refuse_targets(request.recipe, "--cross-validate")
+    section = fit_to_targets(head_section(request.recipe, grid, {"lr": lr, **flags}), LABEL)
     head_configs(section)  # what is wrong with the settings is said before anything is read
     if section.head == TEMPORAL:
         raise UsageError(
@@ -106,8 +108,7 @@ def predict_out_of_fold(
     splits = read_splits(request)
     both = [splits.in_memory, *([] if splits.val is None else [splits.val])]
     by, rows = unit_of_rows(both), concatenate_rows(both)
-    if section.head == ATTENTION:
-        section = count_tokens(section, splits.source)
+    section = count_tokens(section, splits.source)
     section, experiment = fill_in_defaults(section, len(rows.y) * (folds - 1) // folds, has_val=True)
     configs = head_configs(section)
     _refuse_patience(configs)
@@ -115,7 +116,7 @@ def predict_out_of_fold(
     device = choose_training_device(device, exact=section.exact)
     begun = time.monotonic()
     outputs = _predict_folds(rows, fold, configs, device, progress)
-    scores = [_score(logits, rows.y, len(rows.classes)) for logits in outputs]
+    scores = [score_logits(logits, rows.y, len(rows.classes)) for logits in outputs]
     best = max(range(len(configs)), key=lambda index: merit(scores[index], section.select))
     if not math.isfinite(scores[best].loss):
         raise UsageError(f"--cross-validate: every one of {len(configs)} heads diverged in a fold; lower --lr")
@@ -200,18 +201,30 @@ def _predict_folds(
             on_compile=lambda: progress(COMPILING, 0, 1),
         )  # fmt: skip
         for of_config, head in zip(logits, heads, strict=True):
-            of_config[held_out] = _head_logits(head, rows.x[held_out])
+            of_config[held_out] = head_logits(head, rows.x[held_out])
     return logits
 
 
-def _head_logits(head: TrainedHead, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return a head's logits, computed some rows at a time; nan where it diverged."""
+def head_logits(head: TrainedHead, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return a head's logits, (rows, classes), computed some rows at a time; nan where it diverged.
+
+    Args:
+        head: one that was trained just now.
+        x: (rows, width) as the head takes them.
+    """
     blocks = [head.logits(x[start : start + BLOCK_ROWS]) for start in range(0, len(x), BLOCK_ROWS)]
     logits = np.concatenate(blocks) if blocks else np.empty((0, head.classes), dtype=np.float32)
     return np.full_like(logits, np.nan) if head.diverged else logits
 
 
-def _score(logits: npt.NDArray[np.float32], y: npt.NDArray[np.int64], classes: int) -> Scores:
+def score_logits(logits: npt.NDArray[np.float32], y: npt.NDArray[np.int64], classes: int) -> Scores:
+    """Return the scores of logits; the loss is nan where the head diverged.
+
+    Args:
+        logits: (rows, classes).
+        y: (rows,) the labels.
+        classes: how many there are.
+    """
     confusion = confusion_matrix(y, logits.argmax(axis=1), classes)
     return Scores(accuracy(confusion), macro_recall(confusion), mean_loss(softmax(logits.astype(np.float64)), y))
 

@@ -8,8 +8,9 @@ from typing import Any, Unpack
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import UsageError
-from featcache.features import Features, read_features
+from featcache.features import Features, read_features, refuse_targets
 from featcache.heads.classifiers import (
+    LOGREG_C,
     ModelOutput,
     SearchOptions,
     SearchResult,
@@ -17,9 +18,12 @@ from featcache.heads.classifiers import (
     SettingChoices,
     choices_from,
     find_estimator_class,
+    knn_choices,
     note_on_edges,
+    refuse_protocol,
     search_estimators,
     search_knn,
+    search_logreg_path,
     search_ridge,
 )
 from featcache.heads.saved import (
@@ -94,6 +98,7 @@ def fit(
     device: str = "auto",
     jobs: int | None = None,
     head_name: str | None = None,
+    protocol: str | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
     **options: Unpack[StoreOptions],
 ) -> Fitted:
@@ -108,6 +113,9 @@ def fit(
         device: Where k-NN compares rows; the others are fitted by the CPU.
         jobs: How many fits run at once; None: one a core.
         head_name: A name for the classifier, which stands for it from now on; None leaves it without one.
+        protocol: "dinov2" tries what DINOv2's evaluation tries: for "logreg" 45 values of C, by one path of optima of
+            our own; for "knn" k 10, 20, 100 and 200 with temperature 0.07. It states all settings, and a recipe's
+            `[fit]` section is not asked.
         progress: Gets the stage, what is done and what there is to do.
         **options: The recipe, the data, the cache and the store: see `featcache.recipe.StoreOptions`.
 
@@ -125,12 +133,17 @@ def fit(
         raise UsageError(f"--jobs: found {jobs}, expected at least 1")
     refuse_given_name(head_name)
     request = DatasetRequest(**options)
+    refuse_targets(request.recipe, "fit")
     search = find_search(classifier, foreign=foreign)  # before the embeddings are read: a wrong name costs no time
-    _refuse_unused(classifier, device, jobs)
-    choices = choices_from({**request.recipe.fit.get(classifier, {}), **(settings or {})})
+    refuse_protocol(protocol, classifier, choices_from(settings or {}))
+    _refuse_unused(classifier, device, jobs, protocol)
+    choices: SettingChoices = choices_from({**request.recipe.fit.get(classifier, {}), **(settings or {})})
     progress("reading", 0, 0)
     splits = read_splits(request)
     store, train, val = splits.source, splits.in_memory, splits.val
+    notes: list[str] = []
+    if protocol is not None:
+        search, choices, notes = _follow_protocol(classifier, len(train.y))
     named = [split for split in dict.fromkeys(predict) if split != "val"]
     others = [read_features(store, request.require_key(store, split)) for split in named]
     for split in others:
@@ -143,7 +156,8 @@ def fit(
     result = search(train, val, choices, search_options)
     seconds = time.perf_counter() - begun
     outputs = _predictions_to_keep(result, val, others)
-    notes = note_on_edges(result, lambda *words: request.command_line("fit", classifier, *words), choices)
+    if protocol is None:
+        notes = note_on_edges(result, lambda *words: request.command_line("fit", classifier, *words), choices)
     return keep_classifier(classifier, result, splits, outputs, seconds, head_name or "", notes)
 
 
@@ -167,10 +181,18 @@ def find_search(classifier: str, *, foreign: bool) -> SearchFunction:
     return search
 
 
-def _refuse_unused(classifier: str, device: str, jobs: int | None) -> None:
-    if device not in ("auto", "cpu") and classifier != "knn":
+def _follow_protocol(classifier: str, rows: int) -> tuple[SearchFunction, SettingChoices, list[str]]:
+    """Return the search of a protocol's classifier, what it chooses among, and what is noted of that."""
+    if classifier == "logreg":
+        return search_logreg_path, {"C": LOGREG_C}, []
+    choices, note = knn_choices(rows)
+    return search_knn, choices, [note] if note else []
+
+
+def _refuse_unused(classifier: str, device: str, jobs: int | None, protocol: str | None) -> None:
+    if device not in ("auto", "cpu") and classifier != "knn" and protocol is None:
         raise UsageError(f"--device {device} has no effect: {classifier} is fitted by the CPU; leave it out")
-    if jobs is not None and classifier in ("knn", "ridge"):
+    if jobs is not None and (classifier in ("knn", "ridge") or protocol is not None):
         raise UsageError(f"--jobs has no effect: {classifier} is fitted in one pass, by all cores; leave it out")
 
 

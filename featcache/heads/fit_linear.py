@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
-from featcache.errors import CacheError, UsageError
+from featcache.errors import CacheError
 from featcache.features import Streamed, drop_views
+from featcache.heads.check_seconds import (
+    CHECK_SECONDS,
+    refuse_check_of_module,
+    refuse_check_seconds,
+    seconds_of_check,
+)
 from featcache.heads.config import HeadConfig
 from featcache.heads.default_grid import fill_in_defaults
 from featcache.heads.given_settings import has_views, head_section
@@ -28,16 +34,14 @@ from featcache.heads.saved import (
     scores_to_json,
 )
 from featcache.heads.splits import Splits, read_splits, refuse_clips_on_disk, splits_by_clip
+from featcache.heads.target_settings import fit_to_targets, never_from_disk, refuse_check_of_targets
 from featcache.heads.tokens import count_tokens
 from featcache.heads.training_device import choose_training_device
-from featcache.recipe import ATTENTION, LINEAR, TEMPORAL, HeadKeywords, StoreOptions, pick_options
+from featcache.recipe import LABEL, LINEAR, TEMPORAL, HeadKeywords, StoreOptions, pick_options
 
 if TYPE_CHECKING:
     from featcache.heads.optimum import Check
 
-CHECK_SECONDS = "auto"
-LEAST_CHECK, CHECK_SHARE = 5.0, 0.25  # "auto": seconds, and of what the training took; the larger of the two
-LONGEST_CHECK = 86_400.0
 COMPILING = "compiling the training loops, once after an installation"
 
 
@@ -133,18 +137,21 @@ def fit_head(
     request = DatasetRequest(**options)
     section = head_section(request.recipe, grid, {"lr": lr, **flags})
     refuse_check_of_module(section.head, check_seconds)
+    kind = request.recipe.data.target_kind
+    refuse_check_of_targets(kind, check_seconds, CHECK_SECONDS)
+    section = fit_to_targets(section, kind, [name for name, value in flags.items() if value is not None])
+    from_disk = never_from_disk(kind, from_disk)
     head_configs(section)  # what is wrong with the settings is said before anything is read
     progress("reading", 0, section.epochs)
     preparation = TrainingPreparation()
     splits = read_splits(
         request, from_disk=False if section.head == TEMPORAL else from_disk, with_views=has_views(section),
-        augment=section.augment,
+        augment=section.augment, any_targets=True,
     )  # fmt: skip
     if section.head == TEMPORAL:
         refuse_clips_on_disk(from_disk)
         splits = splits_by_clip(splits, section.frames)
-    if section.head == ATTENTION:
-        section = count_tokens(section, splits.source)
+    section = count_tokens(section, splits.source)
     section, experiment = fill_in_defaults(section, len(splits.train.y), has_val=splits.val is not None)
     configs = head_configs(section)
     _refuse_choice_without_val(request, splits, configs)
@@ -154,7 +161,8 @@ def fit_head(
     if from_disk and check_seconds is not None and section.head == LINEAR:
         unused.append("the check needs the training rows in memory: it is left out with --from-disk")
 
-    preparation.wait(lambda: progress(COMPILING, 0, section.epochs))
+    if kind == LABEL:
+        preparation.wait(lambda: progress(COMPILING, 0, section.epochs))
     from featcache.heads.training import train_heads  # torch is imported where it is needed
 
     device = choose_training_device(device, exact=section.exact)
@@ -211,13 +219,19 @@ def keep_heads(
     train, val = splits.train, splits.val
     plain = train if isinstance(train, Streamed) else drop_views(train)
     heads = tuple(save_head(splits.source, head, train if head.config.views else plain, val) for head in trained)
-    temperatures = {saved.name: keep_temperature(saved, val) for saved in heads}
+    temperatures = {saved.name: keep_temperature(saved, val) if saved.gives_probabilities else None for saved in heads}
     chosen = best_of(trained, select)
     best = None if chosen is None else heads[chosen]
     selected_by = f"{select.replace('_', ' ')} on val" if is_choice and best is not None else ""
     check = None
-    linear = [head for head in trained if isinstance(head, LinearHead)]
-    if best is not None and isinstance(best.head, LinearHead) and check_seconds and not isinstance(train, Streamed):
+    linear = [head for head in trained if isinstance(head, LinearHead) and head.config.targets == LABEL]
+    if (
+        best is not None
+        and best.head in linear
+        and isinstance(best.head, LinearHead)
+        and check_seconds
+        and not isinstance(train, Streamed)
+    ):
         before_check()
         check_begun = time.perf_counter()  # what it imports counts
         from featcache.heads.optimum import check_and_advise
@@ -255,39 +269,6 @@ def keep_heads(
         handles=handles,
         temperatures=temperatures,
     )
-
-
-def refuse_check_seconds(check_seconds: float | str | None) -> None:
-    """Raise a UsageError unless a check may take so many seconds; None stands for no check.
-
-    Raises:
-        UsageError: it is neither "auto" nor above 0, or longer than a day.
-    """
-    if check_seconds is None or check_seconds == CHECK_SECONDS:
-        return
-    if isinstance(check_seconds, str) or not 0 < check_seconds <= LONGEST_CHECK:
-        raise UsageError(
-            f"--check-seconds: found {check_seconds}, expected {CHECK_SECONDS!r}, or above 0 and at most "
-            f"{LONGEST_CHECK:,.0f}"
-        )
-
-
-def refuse_check_of_module(head: str, check_seconds: float | str | None) -> None:
-    """Raise a UsageError where somebody gives the check of a head that has none a number of seconds.
-
-    Raises:
-        UsageError: the head is no linear one.
-    """
-    if head != LINEAR and check_seconds not in (None, CHECK_SECONDS):
-        raise UsageError(
-            f"--check-seconds has no effect with --head {head}: only a linear head has a convex optimum to be held "
-            f"against; leave it out"
-        ).correct("--check-seconds", None)
-
-
-def seconds_of_check(check_seconds: float | str, training_seconds: float) -> float:
-    """Return how long a check may take after a training of so many seconds."""
-    return max(LEAST_CHECK, CHECK_SHARE * training_seconds) if isinstance(check_seconds, str) else check_seconds
 
 
 def _refuse_choice_without_val(request: DatasetRequest, splits: Splits, configs: Sequence[HeadConfig]) -> None:

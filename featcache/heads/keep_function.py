@@ -7,7 +7,7 @@ from typing import Unpack
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import UsageError
-from featcache.features import Features, read_features
+from featcache.features import Features, read_features, refuse_targets
 from featcache.files import NAME_PATTERN
 from featcache.heads.classifiers import (
     FunctionClassifier,
@@ -51,6 +51,7 @@ def keep_head(head: HeadFunction, head_name: str, **options: Unpack[StoreOptions
         )
     refuse_given_name(head_name)
     request = DatasetRequest(**options)
+    refuse_targets(request.recipe, "keep_head()")
     splits = read_splits(request)
     store, train, val = splits.source, splits.in_memory, splits.val
     begun = time.perf_counter()

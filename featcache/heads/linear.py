@@ -13,8 +13,10 @@ import numpy.typing as npt
 
 from featcache.features import Features
 from featcache.heads.config import HeadConfig
+from featcache.heads.kept_targets import NO_TARGETS, KeptTargets
 from featcache.machine import single_blas_thread
-from featcache.metrics import accuracy, confusion_matrix, macro_recall
+from featcache.metrics import LOWER_IS_BETTER, accuracy, confusion_matrix, macro_recall
+from featcache.recipe import LABEL
 
 Floats = npt.NDArray[np.floating]
 Real = TypeVar("Real", bound=np.floating)
@@ -31,6 +33,33 @@ class Scores:
     accuracy: float
     macro_recall: float  # mean recall over the classes that have rows in the split
     loss: float  # mean cross-entropy, nats; nan or inf where the head diverged
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The metrics of several labels or numbers a row, by name; none of classes."""
+        return {}
+
+    @property
+    def chief(self) -> str:
+        """The metric that chooses where nobody names one: macro recall, or the first of the others."""
+        return next(iter(self.metrics), "macro_recall")
+
+    def figure(self, name: str) -> float:
+        """Return a metric or the loss by its name; nan where it is none of these scores.
+
+        Args:
+            name: of a metric, or "loss".
+        """
+        if name in self.metrics:
+            return self.metrics[name]
+        return float(getattr(self, name, math.nan))
+
+
+@dataclass(frozen=True, slots=True)
+class TargetScores(Scores):
+    """How a head on several labels a row, or on numbers, does on one split; accuracy and macro recall are nan."""
+
+    metrics: Mapping[str, float] = field(default_factory=dict)  # the one that chooses first
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +111,7 @@ class LinearHead:
     best_epoch: int | None = None  # whose weights these are, where a head with patience kept its best
     widths: tuple[int, ...] = ()  # of the parts of its features, where several layers or trunks stand side by side
     finetuned: Mapping[str, Any] = field(default_factory=dict)  # how its trunk was trained with it; {}: it was frozen
+    targets: KeptTargets = NO_TARGETS
 
     def __post_init__(self) -> None:
         if self.weight.ndim != 2 or self.bias.shape != (len(self.weight),):
@@ -117,7 +147,7 @@ class LinearHead:
     @property
     def output_layer(self) -> OutputLayer:
         """The head as the last layer of a network."""
-        return OutputLayer(self.weight, self.bias, is_softmax=True)
+        return OutputLayer(self.weight, self.bias, is_softmax=self.config.targets == LABEL)
 
     def logits(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return the logits of embeddings, (rows, classes) float32; nan where the head diverged.
@@ -236,11 +266,14 @@ def merit(scores: Scores, select: str) -> tuple[float, float]:
 
     Args:
         scores: of one head on val.
-        select: "macro_recall", "accuracy" or "loss".
+        select: the name of a metric, or "loss".
     """
     if not math.isfinite(scores.loss):
         return -math.inf, -math.inf
-    return (-scores.loss if select == "loss" else getattr(scores, select)), -scores.loss
+    figure = scores.figure(select)
+    if math.isnan(figure):  # of a metric that is undefined on these rows
+        return -math.inf, -scores.loss
+    return (-figure if select in ("loss", *LOWER_IS_BETTER) else figure), -scores.loss
 
 
 def best_of(heads: Sequence[ScoredHead], select: str = "macro_recall") -> int | None:

@@ -9,7 +9,8 @@ from featcache.features import Features, Streamed
 from featcache.heads.linear import Scores, merit
 from featcache.heads.saved import Handles, SavedHead, describe_model, heads_folder, read_runs
 from featcache.heads.splits import notes_of_splits
-from featcache.recipe import LINEAR
+from featcache.heads.target_settings import note_on_targets
+from featcache.recipe import LABEL, LINEAR
 from featcache.store import FeatureStore
 from featcache.text import percent
 
@@ -23,7 +24,8 @@ def notes_of_heads(train: Features | Streamed, val: Features | None, heads: Sequ
     ]
     warmups = sorted({saved.head.config.warmup for saved in heads if _is_warmup_within_a_step(saved)})
     slow = [f"warmup {epochs:g} is less than one step: the learning rate does not rise" for epochs in warmups]
-    return (*notes_of_splits(train, val), *diverged, *slow)
+    of_targets = note_on_targets(train, val, heads[0].head.targets) if isinstance(train, Features) and heads else []
+    return (*notes_of_splits(train, val), *of_targets, *diverged, *slow)
 
 
 def compare_with_linear(store: FeatureStore, best: SavedHead | None, handles: Handles) -> tuple[str, ...]:
@@ -34,7 +36,7 @@ def compare_with_linear(store: FeatureStore, best: SavedHead | None, handles: Ha
         best: the best head of a run; None where every head diverged.
         handles: the short names of all models of the data set.
     """
-    if best is None or best.kind == LINEAR:
+    if best is None or best.kind == LINEAR or best.head.config.targets != LABEL:
         return ()
     reason = f"no check: a head of kind {best.kind} has no single optimum to be held against"
     name, scores = _best_linear(store, best)

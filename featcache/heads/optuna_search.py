@@ -19,15 +19,14 @@ from typing import TYPE_CHECKING, Any, Unpack
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
+from featcache.features import refuse_targets
+from featcache.heads.check_seconds import CHECK_SECONDS, refuse_check_of_module, refuse_check_seconds
 from featcache.heads.config import SETTINGS, HeadConfig
 from featcache.heads.default_grid import default_batch_size
 from featcache.heads.fit_linear import (
-    CHECK_SECONDS,
     COMPILING,
     Fit,
     keep_heads,
-    refuse_check_of_module,
-    refuse_check_seconds,
 )
 from featcache.heads.given_settings import head_section
 from featcache.heads.grid import HeadOptions, head_configs
@@ -36,9 +35,10 @@ from featcache.heads.optuna_study import open_study
 from featcache.heads.preparation import TrainingPreparation
 from featcache.heads.saved import heads_folder
 from featcache.heads.splits import Splits, read_splits, splits_by_clip
+from featcache.heads.target_settings import fit_to_targets
 from featcache.heads.tokens import count_tokens
 from featcache.heads.training_device import choose_training_device
-from featcache.recipe import ATTENTION, TEMPORAL, HeadKeywords, StoreOptions, pick_options
+from featcache.recipe import LABEL, TEMPORAL, HeadKeywords, StoreOptions, pick_options
 
 if TYPE_CHECKING:
     import optuna
@@ -153,9 +153,10 @@ def search(
     _require_optuna()
     options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)
     request = DatasetRequest(**options)
+    refuse_targets(request.recipe, "search")
     kind = flags.get("head") or request.recipe.head.head
     searched = tuple(name for name in SPACE if flags.get(name) is None and SETTINGS[name].applies_to(kind))
-    section = head_section(request.recipe, None, flags, searched=searched)
+    section = fit_to_targets(head_section(request.recipe, None, flags, searched=searched), LABEL)
     refuse_check_of_module(section.head, check_seconds)
     (base, *others) = head_configs(section.model_copy(update={"lr": section.lr[:1]}))
     if others:
@@ -164,7 +165,7 @@ def search(
     splits = read_splits(request, with_views=base.views, augment=section.augment)
     if section.head == TEMPORAL:
         splits = splits_by_clip(splits, section.frames)
-    if section.head == ATTENTION:
+    if SETTINGS["tokens"].applies_to(section.head):
         base = replace(base, tokens=count_tokens(section, splits.source).tokens)
     if splits.val is None:
         raise CacheError(

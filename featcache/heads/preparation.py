@@ -5,10 +5,12 @@ To import torch and numba takes two seconds, every time; to compile the loops so
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import featcache
 
@@ -82,22 +84,40 @@ def are_compiled(kernels: Path = KERNELS) -> bool:
     return min(newest) > changed
 
 
-def compile_in_background() -> None:
-    """Have another process compile the loops of a training where that is still to be done, and do not wait for it.
+class BackgroundCompilation:
+    """A process that compiles the loops of a training where that is still to be done, while something else is done.
 
     It gives way to all others, lives some ten seconds, and says nothing: whoever trains first compiles what is lacking.
-    While one is at it no other is started: it holds a lock on one of the modules.
+    While one is at it no other is started: it holds a lock on one of the modules. As a context it outlives what is
+    done within, unless that failed or was interrupted.
     """
-    if os.name != "posix" or are_compiled():
-        return
-    import fcntl
 
-    package = str(Path(featcache.__file__).parent.parent)
-    with contextlib.suppress(OSError), (KERNELS / "steps.py").open("rb") as module:
-        fcntl.flock(module, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        actions = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
-        held = (os.POSIX_SPAWN_DUP2, module.fileno(), module.fileno() + 1)  # the lock is the child's from now on
-        os.posix_spawn(
-            sys.executable, [sys.executable, "-c", COMPILE, package], os.environ, file_actions=[*actions, held],
-            setpgroup=0,
-        )  # fmt: skip
+    def __init__(self) -> None:
+        self._was_asked, self._pid = False, 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self._pid:  # ours until it is waited for, whether it has ended or not
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+
+    def start(self) -> None:
+        """Start it where it is needed, and do not wait for it; only the first call does anything."""
+        if self._was_asked:
+            return
+        self._was_asked = True
+        if os.name != "posix" or are_compiled():
+            return
+        import fcntl
+
+        package = str(Path(featcache.__file__).parent.parent)
+        with contextlib.suppress(OSError), (KERNELS / "steps.py").open("rb") as module:
+            fcntl.flock(module, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            actions = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
+            held = (os.POSIX_SPAWN_DUP2, module.fileno(), module.fileno() + 1)  # the lock is the child's from now on
+            self._pid = os.posix_spawn(
+                sys.executable, [sys.executable, "-c", COMPILE, package], os.environ, file_actions=[*actions, held],
+                setpgroup=0,
+            )  # fmt: skip

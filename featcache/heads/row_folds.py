@@ -40,7 +40,7 @@ def divide_rows(rows: Features, by: str, folds: int, seed: int) -> Folds:
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    group, first = _groups(rows, by)
+    group, first = number_groups(rows, by)
     if len(first) < folds:
         raise DataError(
             f"--cross-validate {folds} needs {folds} {by}s or more, since none may stand in two folds; there are "
@@ -63,8 +63,14 @@ def divide_rows(rows: Features, by: str, folds: int, seed: int) -> Folds:
     return fold[group] if by == "image" else fold
 
 
-def _groups(rows: Features, by: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the number of each row's group, numbered as they appear, and the first row of each group."""
+def number_groups(rows: Features, by: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the number of each row's group, numbered as they appear, and the first row of each group.
+
+    Args:
+        rows: what is grouped.
+        by: "subject", "clip" or "image"; by clip, an image that belongs to none is a group of its own, and by image,
+            files of the same bytes are one.
+    """
     digests = [row.tobytes() for row in rows.digests] if rows.digests is not None else list(rows.paths)
     names: Sequence[object] = digests
     if by == "subject":

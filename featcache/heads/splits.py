@@ -21,6 +21,7 @@ from featcache.features import (
 from featcache.heads.modules import features_by_clip
 from featcache.listing import find_leaks
 from featcache.machine import available_memory
+from featcache.recipe import LABELS, VALUE
 from featcache.store import FeatureStore, is_same_folder
 from featcache.text import counted
 
@@ -45,7 +46,12 @@ class Splits:
 
 
 def read_splits(
-    request: DatasetRequest, *, from_disk: bool | None = False, with_views: bool = False, augment: str = ""
+    request: DatasetRequest,
+    *,
+    from_disk: bool | None = False,
+    with_views: bool = False,
+    augment: str = "",
+    any_targets: bool = False,
 ) -> Splits:
     """Return the train split and, where it is cached, val, of one trunk.
 
@@ -54,6 +60,7 @@ def read_splits(
         from_disk: Whether the training rows stay on disk; None: where they do not fit into the memory that is free.
         with_views: Whether the training images come with their views.
         augment: Which set of views, where there are several.
+        any_targets: Whether the caller knows rows with several labels or numbers, too.
 
     Raises:
         UsageError: views that would have to be read from disk, or the store of a single view.
@@ -75,14 +82,16 @@ def read_splits(
             )
     if from_disk and with_views:
         refuse_views_from_disk(augment)
-    train = open_streamed(source, key) if from_disk else read_features(source, key)
+    train = open_streamed(source, key) if from_disk else read_features(source, key, any_targets=any_targets)
     if with_views and isinstance(train, Features):
         train = attach_views(request, source, train, augment)
         notes.append(
             f"each step draws one of {copies - 1} {'view' if copies == 2 else 'views'} ({train.source['augment']}) of "
             f"an image; the curve of train is of these, and the final scores are of the plain images"
         )
-    val = read_features(source, request.key_of(source, "val")) if request.key("val") in source.listings else None
+    val = None
+    if request.key("val") in source.listings:
+        val = read_features(source, request.key_of(source, "val"), any_targets=any_targets)
     refuse_unfit(train, val)
     source.publish_record()  # where heads of several stores will be kept
     both = [train] if val is None else [train, val]
@@ -141,7 +150,9 @@ def refuse_unfit(train: Features | Streamed, val: Features | None) -> None:
         CacheError: the two were extracted from different folders, or with different classes.
     """
     labels = np.unique(train.y)
-    if len(labels) < 2:
+    if isinstance(train, Features) and train.targets is not None:
+        _refuse_targets_without_spread(train)
+    elif len(labels) < 2:
         content = f"only class {train.classes[labels[0]]!r}" if len(labels) else "no row"
         raise DataError(
             f"{train.source['root']}: split 'train' has {content} with an embedding; a classifier needs two classes. "
@@ -166,6 +177,30 @@ def refuse_unfit(train: Features | Streamed, val: Features | None) -> None:
         )
 
 
+def _refuse_targets_without_spread(train: Features) -> None:
+    """Raise a DataError where nothing can be learnt: no row, no label of any row, or a number that is always the same.
+
+    Raises:
+        DataError: see above.
+    """
+    assert train.targets is not None  # noqa: S101 (the caller looked)
+    values, where = train.targets.values, f"{train.source['root']}: split 'train' has"
+    if not len(values):
+        raise DataError(f"{where} no row with an embedding; repair its images, and run `featcache extract` again")
+    varies = (values != values[0]).any(axis=0)
+    if train.targets.kind == LABELS and not varies.any():
+        raise DataError(
+            f"{where} the same labels in every row; a head needs a label that some rows have and others lack. Add such "
+            f"images, and run `featcache extract --split train` again."
+        )
+    if train.targets.kind == VALUE and not varies.all():
+        name = train.classes[int(np.flatnonzero(~varies)[0])]
+        raise DataError(
+            f"{where} the same {name} in every row; nothing can be learnt of it. Take it out of target_columns, or add "
+            f"images with other values."
+        )
+
+
 def notes_of_splits(train: Features | Streamed, val: Features | None) -> list[str]:
     """Return what a person must know of the splits beside the scores."""
     notes = []
@@ -178,8 +213,9 @@ def notes_of_splits(train: Features | Streamed, val: Features | None) -> list[st
             )
         if split is not None and split.failed:
             notes.append(f"left out: {counted(split.failed, 'image')} of split {split.split!r} without an embedding")
+    has_classes = isinstance(train, Streamed) or train.targets is None
     absent = [name for label, name in enumerate(train.classes) if not (train.y == label).any()]
-    if absent:
+    if absent and has_classes:
         verb = "has" if len(absent) == 1 else "have"
         lacking = f"{len(absent)} of {len(train.classes)} classes {verb} no training image"
         notes.append(f"{lacking}: {', '.join(absent[:5])}")

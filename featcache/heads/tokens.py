@@ -3,21 +3,28 @@
 import re
 
 from featcache.errors import CacheError, UsageError
-from featcache.recipe import HeadSection
+from featcache.recipe import ATTENTION, HeadSection, is_own_head
 from featcache.store import FeatureStore
 
 
 def count_tokens(section: HeadSection, store: FeatureStore) -> HeadSection:
-    """Return the head section with the tokens of a store's embeddings in it.
+    """Return the head section with the tokens of a store's embeddings in it; that of a head without tokens as it is.
+
+    A head of one's own has the tokens of a grid, and of any other layer those that were stated; else rows are vectors.
 
     Args:
-        section: of a head over tokens.
+        section: of any head.
         store: that the head is trained on.
 
     Raises:
         CacheError: its layer has no tokens.
         UsageError: their number is not known, or does not divide an embedding; or several stores side by side.
     """
+    if is_own_head(section.head):
+        grid = re.fullmatch(r"grid(\d+)", store.trunk.spec.layer) if len(store.parts) == 1 else None
+        return section.model_copy(update={"tokens": section.tokens or (int(grid[1]) ** 2 if grid else 0)})
+    if section.head != ATTENTION:
+        return section
     if len(store.parts) > 1:
         raise UsageError(
             f"--head attention chooses among the tokens of one layer, and these features are of {len(store.parts)}: "

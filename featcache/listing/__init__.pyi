@@ -17,6 +17,7 @@ from .leftovers import note_leftovers as note_leftovers
 from .listing import Listing as Listing
 from .listing import frame_path as frame_path
 from .listing import is_frame_path as is_frame_path
+from .listing import label_codes as label_codes
 from .listing import take_subset as take_subset
 from .listing import video_and_frame as video_and_frame
 from .paths import readable as readable
@@ -36,4 +37,6 @@ from .sources import resolve_source as resolve_source
 from .sources import title_data_set as title_data_set
 from .split_assignment import AssignedSplits as AssignedSplits
 from .split_assignment import group_rows as group_rows
+from .targets import RowTargets as RowTargets
+from .targets import describe_targets as describe_targets
 from .videos import find_videos as find_videos

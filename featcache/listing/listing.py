@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from featcache.errors import UsageError
 from featcache.listing.leftovers import note_leftovers
+from featcache.listing.targets import RowTargets
 
 _FRAME_PATH = re.compile(r"(?s).+#(\d{6}|[1-9]\d{6,11})")
 
@@ -34,11 +35,14 @@ class Listing:
     notes: tuple[str, ...] = ()  # what a person should know of its names, as sentences; not kept on disk
     videos: bool = False  # whether a path names a frame of a video, as `frame_path` writes it
     settings: Mapping[str, str] = field(default_factory=dict)  # how it was laid out, see `list_data_settings`
+    targets: RowTargets | None = None  # of rows without one class each: `labels` is 0, `classes` names the targets
 
     def __post_init__(self) -> None:
         columns = (len(self.paths), len(self.labels), len(self.clips), len(self.subjects))
         if len(set(columns)) != 1:
             raise ValueError(f"paths, labels, clips, subjects have {columns} rows")
+        if self.targets is not None and self.targets.values.shape != (len(self.paths), len(self.classes)):
+            raise ValueError(f"targets have shape {self.targets.values.shape} for {len(self.classes)} names")
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -77,11 +81,40 @@ class Listing:
             clips=tuple(self.clips[row] for row in rows),
             subjects=tuple(self.subjects[row] for row in rows),
             part=part,
+            targets=None if self.targets is None else self.targets.take(rows),
         )
 
+    def label_text(self, row: int) -> str:
+        """Return what one row is: its class; its labels, "red | round"; or its numbers.
+
+        Args:
+            row: Which row, counted from 0.
+        """
+        if self.targets is None:
+            return self.classes[int(self.labels[row])]
+        return self.targets.describe(self.classes, row)
+
     def support(self) -> npt.NDArray[np.int64]:
-        """Return how many rows each class has, (classes,)."""
+        """Return how many rows each class, or label, has, (classes,)."""
+        if self.targets is not None:
+            return self.targets.support()
         return np.bincount(self.labels, minlength=len(self.classes))
+
+
+def label_codes(listings: Sequence[Listing]) -> tuple[list[npt.NDArray[np.int64]], tuple[str, ...]]:
+    """Return a number for each row, equal where two rows have the same class, labels or numbers, and what each means.
+
+    Args:
+        listings: Of one data set, with the same classes.
+    """
+    if all(listing.targets is None for listing in listings):
+        return [listing.labels for listing in listings], listings[0].classes
+    names: dict[str, int] = {}
+    codes = [
+        np.array([names.setdefault(listing.label_text(row), len(names)) for row in range(len(listing))], np.int64)
+        for listing in listings
+    ]
+    return codes, tuple(names)
 
 
 def frame_path(video: str, frame: str) -> str:

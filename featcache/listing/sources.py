@@ -1,5 +1,6 @@
 """From a recipe to its data set: where the rows come from, and under which name and settings they are kept."""
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -12,7 +13,19 @@ from featcache.listing.folder import Folder
 from featcache.listing.source import DataSource
 from featcache.listing.split_assignment import AssignedSplits
 from featcache.listing.table import Table
-from featcache.recipe import ACTIVITY, FRAMES, LEVELS, VIDEOS, DriveActData, FolderData, Recipe, TableData, UnknownData
+from featcache.recipe import (
+    ACTIVITY,
+    FRAMES,
+    LABEL,
+    LEVELS,
+    VALUE,
+    VIDEOS,
+    DriveActData,
+    FolderData,
+    Recipe,
+    TableData,
+    UnknownData,
+)
 
 _NO_GROUPS: Mapping[str, str] = {}
 
@@ -53,11 +66,18 @@ def name_variant(recipe: Recipe) -> str:
         parts = [f"fold{data.fold}", data.view, str(data.frames_per_chunk or "all")]
         parts += [f"stride{data.stride}"] if data.stride != 1 else []
         parts += [data.level] if data.level != LEVELS[0] else []
-        parts += [re.sub(r"[^A-Za-z0-9._]+", "_", target)[:40]] if (target := _stated_target(data)) else []
+        parts += [_as_name(target)] if (target := _stated_target(data)) else []
+    if isinstance(data, TableData) and data.targets != LABEL:
+        parts += [data.targets, *([_as_name("_".join(data.target_columns))] if data.target_columns else [])]
     if data.split is not None:
         parts += [f"{name}{share:g}" for name, share in data.split.shares.items() if name != "train"]
         parts += [data.split.by, f"seed{data.split.seed}"]
     return "-".join(parts)
+
+
+def _as_name(text: str) -> str:
+    """Return a text as a part of a variant's name, which has at most 40 characters of it."""
+    return re.sub(r"[^A-Za-z0-9._]+", "_", text)[:40]
 
 
 def title_data_set(data_set: str, variant: str, *, all_folds: bool = False) -> str:
@@ -106,9 +126,20 @@ def list_data_settings(recipe: Recipe, *, videos: bool | None = None) -> dict[st
                 "clip_column": data.clip_column or "clip",
                 "subject_column": data.subject_column or "subject",
             }
+            settings |= _target_settings(data)
     if data.split is not None:  # a variant's name has six digits of a share
         settings |= {name: repr(share) for name, share in data.split.shares.items() if name != "train"}
     return settings
+
+
+def _target_settings(data: TableData) -> dict[str, str]:
+    """Return the settings of a table's targets; none where each row has one class, as tables always could."""
+    if data.targets == LABEL:
+        return {}
+    if data.targets == VALUE or data.target_columns is not None:
+        return {"targets": data.targets, "target_columns": json.dumps(data.columns_of_targets)}
+    names = {} if data.label_names is None else {"label_names": json.dumps(data.label_names)}
+    return {"targets": data.targets, "label_separator": data.separator, **names}
 
 
 def describe_differences(recipe: Recipe, recorded: Mapping[str, str]) -> str:

@@ -22,7 +22,8 @@ from featcache.listing.paths import readable
 from featcache.listing.sheet import Sheet
 from featcache.listing.source import describe_splits, order_splits
 from featcache.listing.spellings import find_case_clashes, find_spelling_faults, note_look_alikes, same_name_key
-from featcache.recipe import TableData
+from featcache.listing.targets import RowTargets, parse_targets
+from featcache.recipe import LABEL, TableData
 
 _NAME_COLUMNS = ("label", "split", "clip", "subject")  # whose names several rows share
 
@@ -63,17 +64,21 @@ class Table:
         """Every row of the table, and the split of each, (rows,)."""
         data = self.data
         optional = {"split": data.split_column, "clip": data.clip_column, "subject": data.subject_column}
-        wanted = {"path": data.path_column, "label": data.label_column}
+        is_of_classes = data.targets == LABEL
+        wanted = {"path": data.path_column, **({"label": data.label_column} if is_of_classes else {})}
+        wanted |= {} if is_of_classes else {f"target {name}": name for name in data.columns_of_targets}
         wanted |= {role: name for role, name in optional.items() if name is not None}
         usual = [role for role in optional if role not in wanted]  # read where they are there
         path = [data.path_column] if list(wanted.values()).count(data.path_column) == 1 else []
         table = sheet.read_sheet(self.path, list(wanted.values()), usual, paths=path)
         names = wanted | {role: role for role in usual}
         columns = {role: table.columns[name] for role, name in names.items() if name in table.columns}
-        faults = _row_faults(os.path.dirname(self.path), columns, table)
-        sheet.refuse_problems(self.path, [*table.problems, *faults, *_spelling_faults(columns, table)])
+        targets = None if is_of_classes else parse_targets(data, table)
+        faults = _row_faults(os.path.dirname(self.path), columns, table, () if targets is None else targets.faults)
+        spellings = [] if targets is None else [f"{fault}; spell it in one way" for fault in targets.spellings]
+        sheet.refuse_problems(self.path, [*table.problems, *faults, *_spelling_faults(columns, table), *spellings])
         empty = ("",) * len(table)
-        classes = sorted(set(columns["label"]))
+        classes = sorted(set(columns["label"])) if targets is None else targets.names
         index = {name: label for label, name in enumerate(classes)}
         listing = Listing(
             data_set=self.data_set,
@@ -83,7 +88,9 @@ class Table:
             classes=tuple(classes),
             paths=tuple(columns["path"]),
             videos=bool(len(table)) and all(map(_is_frame, columns["path"])),
-            labels=np.array([index[name] for name in columns["label"]], dtype=np.int64),
+            labels=np.array([index[name] for name in columns["label"]], dtype=np.int64)
+            if targets is None
+            else np.zeros(len(table), np.int64),
             clips=tuple(columns.get("clip", empty)),
             subjects=tuple(columns.get("subject", empty)),
             notes=tuple(
@@ -91,16 +98,20 @@ class Table:
                 for role in _NAME_COLUMNS
                 for note in note_look_alikes(role, columns.get(role, ()))
                 if role != "clip"
-            ),
+            )
+            + (() if targets is None else targets.notes),
+            targets=None if targets is None else RowTargets(data.targets, targets.values),
         )
         return listing, columns.get("split", ("train",) * len(table))
 
 
-def _row_faults(folder: str, columns: Mapping[str, Sequence[str]], table: Sheet) -> list[str]:
+def _row_faults(
+    folder: str, columns: Mapping[str, Sequence[str]], table: Sheet, of_targets: Sequence[tuple[int, str]] = ()
+) -> list[str]:
     """Return what is wrong with single rows, each with its line, in the order of the lines."""
     if not len(table):
         return [] if table.problems else ["no row below the header"]
-    faults: list[tuple[int, str]] = []
+    faults = list(of_targets)
     for role in ("path", "label", "split"):
         column = columns.get(role, ())
         bad = {value: f"no {role}" for value in set(column) if not value.strip() or not same_name_key(value)}
@@ -124,7 +135,7 @@ def _row_faults(folder: str, columns: Mapping[str, Sequence[str]], table: Sheet)
         )
     files = [video_and_frame(path)[0] if is_frame else path for path, is_frame in zip(paths, frames, strict=True)]
     faults += [(row, f"no file {readable(files[row])!r}") for row in _missing_files(folder, files)]
-    if {"path", "label"} <= columns.keys():
+    if "path" in columns and any(role.startswith(("label", "target ")) for role in columns):
         faults += [(row, f"the same row as {table.place(before)}") for row, before in _repeated_rows(columns)]
     return [f"{table.place(row)}: {fault}" for row, fault in sorted(faults)]
 

@@ -1,10 +1,10 @@
 from .embedding import embed as embed
 from .embedding import embed_layers as embed_layers
-from .images import TOP as TOP
-from .images import Predictions as Predictions
 from .images import predict as predict
 from .model_file import Exported as Exported
 from .model_file import export_model as export_model
+from .predictions import TOP as TOP
+from .predictions import Predictions as Predictions
 from .videos import Segment as Segment
 from .videos import Timeline as Timeline
 from .videos import is_video as is_video

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from featcache.heads.modules import ModuleHead
 from featcache.heads.saved import SavedModel
+from featcache.recipe import LABEL, head_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,17 +20,19 @@ class HeadModule:
         words: the expression of torch that makes such a module.
         is_layer: whether it is one linear layer, which torchvision's own class has.
         is_softmax: whether the softmax of the outputs is the model's own probabilities.
+        own_class: of a head of one's own, its import path; "" of all others.
     """
 
     module: "nn.Module"
     words: str
     is_layer: bool
     is_softmax: bool
+    own_class: str = ""
 
     @property
     def needs_featcache(self) -> bool:
         """Whether a class of featcache makes the module, and none of torch's."""
-        return not self.words.startswith("torch.")
+        return not self.own_class and not self.words.startswith("torch.")
 
 
 def make_head_module(saved: SavedModel, temperature: float | None = None) -> HeadModule | None:
@@ -49,11 +52,14 @@ def make_head_module(saved: SavedModel, temperature: float | None = None) -> Hea
 
     if saved.layer is not None and saved.layer.config.is_over_clips:
         return None
+    if isinstance(saved.layer, ModuleHead) and saved.layer.config.is_own:
+        return _make_own(saved.layer, temperature)
     if isinstance(saved.layer, ModuleHead):
         module = saved.layer.module()
         if temperature is not None:
             _divide_outputs([part for part in module.modules() if isinstance(part, torch.nn.Linear)][-1], temperature)
-        return HeadModule(module, describe_module(module), is_layer=False, is_softmax=True)
+        is_softmax = saved.layer.config.targets == LABEL
+        return HeadModule(module, describe_module(module), is_layer=False, is_softmax=is_softmax)
     layer = saved.output_layer
     if layer is None:
         return None
@@ -64,6 +70,17 @@ def make_head_module(saved: SavedModel, temperature: float | None = None) -> Hea
     if temperature is not None and layer.is_softmax:
         _divide_outputs(linear, temperature)
     return HeadModule(linear, "torch.nn.Linear", is_layer=True, is_softmax=layer.is_softmax)
+
+
+def _make_own(head: ModuleHead, temperature: float | None) -> HeadModule:
+    """Return a head of one's own as a torch module; what stands before and behind the class is a part of it."""
+    from featcache.heads.modules import Deployed
+
+    module, path = head.module(), head_path(head.config.head)
+    assert isinstance(module, Deployed)  # noqa: S101 (a head of one's own is)
+    module.temperature = temperature or 1.0
+    words = f"(heads.head({path}) of (x - heads.mean) * heads.inverse_std) / {module.temperature:.6g}"
+    return HeadModule(module, words, is_layer=False, is_softmax=True, own_class=path)
 
 
 def _divide_outputs(linear: "nn.Linear", temperature: float) -> None:

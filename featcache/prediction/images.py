@@ -16,82 +16,19 @@ from featcache.arguments import checked
 from featcache.errors import DataError
 from featcache.extraction import Settings
 from featcache.files import expand_home, nearest_path
-from featcache.heads.saved import finite_or_none
 from featcache.listing import IMAGE_SUFFIXES, count_leftovers, is_left_out, readable
 from featcache.loader import read_images
 from featcache.machine import cores
 from featcache.prediction.batcher import EmbeddingBatcher
 from featcache.prediction.head_trunk import HeadTrunk
 from featcache.prediction.model import HeadWithTrunk, open_head
+from featcache.prediction.predictions import Predictions
 from featcache.prediction.test_time_views import average_views
-from featcache.recipe import StoreOptions
+from featcache.recipe import KeptHeadOptions
 
-TOP = 5  # labels that are shown of an image
 _KEPT_FILES = 1 << 14  # whose embeddings by each of several trunks are held at a time
 _AHEAD = 64  # images that are read before the trunk asks for them
 _PROGRESS_SECONDS = 0.1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Predictions:
-    """What a head predicts for some images, in the order in which they were named."""
-
-    head: str
-    trunk: str  # architecture, weights and precision, in words
-    classes: tuple[str, ...]
-    paths: tuple[str, ...]  # (rows,), as they were named
-    probabilities: npt.NDArray[np.float64]  # (rows, classes); nan where an image could not be used
-    failed: tuple[str, ...]  # (rows,), why it could not; "" where it could
-    embedded: int  # images that went through the trunk; of the others the store held the embedding
-    seconds: float
-    notes: tuple[str, ...] = ()
-    handle: str = ""  # the head as `compare` lists it: "#3 lr0.1-1a2b3c4d"
-    chosen: str = ""  # which head "best" or "latest" stood for, and why, in a sentence
-    temperature: float | None = None  # by which the probabilities were calibrated; None where the head has none
-    is_exportable: bool = False  # whether `export_model` writes trunk and head as one network, as a .pt
-
-    def top(self, row: int, count: int = TOP) -> list[tuple[str, float]]:
-        """Return the most probable labels of an image, each with its probability, the highest first.
-
-        There are none where the image could not be used.
-
-        Args:
-            row: the image's place in `paths`, from 0.
-            count: how many labels at most.
-        """
-        if self.failed[row]:
-            return []
-        order = np.argsort(-self.probabilities[row], kind="stable")[:count]
-        return [(self.classes[label], float(self.probabilities[row, label])) for label in order]
-
-    def to_json(self, count: int = TOP) -> dict[str, Any]:
-        """Return the document of `featcache predict --json`.
-
-        Args:
-            count: how many labels of each image at most, the most probable ones.
-        """
-        return {
-            "head": self.head,
-            "trunk": self.trunk,
-            "classes": list(self.classes),
-            "images": [
-                {
-                    "path": readable(path),
-                    "top": [
-                        {"class": name, "probability": finite_or_none(share)} for name, share in self.top(row, count)
-                    ],
-                    "failed": self.failed[row] or None,
-                }
-                for row, path in enumerate(self.paths)
-            ],
-            "rows": len(self.paths),
-            "embedded": self.embedded,
-            "failed": sum(map(bool, self.failed)),
-            "seconds": round(self.seconds, 3),
-            "notes": list(self.notes),
-            "chosen": self.chosen or None,
-            "temperature": self.temperature,
-        }
 
 
 @checked
@@ -104,7 +41,7 @@ def predict(
     workers: int | None = None,
     test_views: bool = False,
     progress: Callable[[int, int], None] = lambda *_: None,
-    **options: Unpack[StoreOptions],
+    **options: Unpack[KeptHeadOptions],
 ) -> Predictions:
     """Return what a head predicts for images. One that cannot be used is a row with its reason.
 
@@ -130,6 +67,8 @@ def predict(
     began = time.monotonic()
     Settings(device=device, workers=workers, batch_size=batch_size)  # refuses what cannot be
     model = open_head(head, device=device, batch_size=batch_size, with_views=test_views, **options)
+    if test_views:
+        model.refuse_targets("--test-views, the mean over views,")
     left_out: list[str] = []
     paths = tuple(path for named in images for path in find_images(named, left_out))
     if not paths:
@@ -153,6 +92,8 @@ def predict(
         chosen=model.chosen,
         temperature=model.temperature,
         is_exportable=model.is_exportable,
+        targets=model.targets,
+        thresholds=model.thresholds,
     )
 
 

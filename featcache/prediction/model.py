@@ -15,11 +15,13 @@ from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
 from featcache.features import RANDOM_TRUNK
 from featcache.files import StatLog, expand_home
+from featcache.heads import thresholds_of
 from featcache.heads.saved import (
     BEST,
     LATEST,
     MODEL_DOCUMENTS,
     ChosenHead,
+    SavedHead,
     SavedModel,
     find_head,
     list_handles,
@@ -32,7 +34,7 @@ from featcache.media import View
 from featcache.metrics import apply_temperature
 from featcache.prediction.head_trunk import HeadTrunk
 from featcache.prediction.test_time_views import choose_views
-from featcache.recipe import StoreOptions
+from featcache.recipe import LABEL, LABELS, KeptHeadOptions
 from featcache.store import FeatureStore, StoreRequest, concatenate, open_store, trunk_without_layer
 from featcache.text import counted
 from featcache.trunks import TrunkSpec
@@ -156,13 +158,42 @@ class HeadWithTrunk:
             notes = (*notes, f"the probabilities are the mean over each image and {count} of it")
         is_random = any(trunk.weights_name == "random" for trunk in self.trunks)
         notes = (*notes, RANDOM_TRUNK) if is_random else notes
-        return notes if self.saved.gives_probabilities else (*notes, NO_PROBABILITIES)
+        has_none = not self.saved.gives_probabilities and self.targets == LABEL
+        return (*notes, NO_PROBABILITIES) if has_none else notes
+
+    @property
+    def targets(self) -> str:
+        """What it predicts of an image: LABEL, LABELS or VALUE."""
+        return LABEL if self.saved.layer is None else self.saved.layer.config.targets
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """From which probability on each label is predicted; () of a class or of numbers."""
+        if self.saved.layer is None or self.targets != LABELS:
+            return ()
+        return tuple(thresholds_of(self.saved.layer.targets, len(self.saved.classes)).tolist())
+
+    def refuse_targets(self, what: str) -> None:
+        """Raise a UsageError where it predicts several labels or numbers, which something does not know.
+
+        Args:
+            what: what that is, as the sentence begins.
+
+        Raises:
+            UsageError: see above.
+        """
+        if self.targets != LABEL:
+            kind = "several labels" if self.targets == LABELS else "numbers"
+            raise UsageError(f"{what} is of one class an image, and {self.saved.name} predicts {kind}; give it images")
 
     def probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Return (rows, classes) float64 for embeddings (rows, dim), by the head's temperature where it has one.
 
-        Those of each view of an image are calibrated first, and averaged then.
+        Those of each view of an image are calibrated first, and averaged then. Of several labels each has its own
+        probability; of numbers they are the numbers.
         """
+        if isinstance(self.saved, SavedHead) and self.targets != LABEL:
+            return self.saved.predict_targets(x)
         probabilities = self.saved.predict_probabilities(x)
         return probabilities if self.temperature is None else apply_temperature(probabilities, self.temperature)
 
@@ -173,7 +204,7 @@ def open_head(
     device: str = "auto",
     batch_size: int | None = None,
     with_views: bool = False,
-    **options: Unpack[StoreOptions],
+    **options: Unpack[KeptHeadOptions],
 ) -> HeadWithTrunk:
     """Return the head that is meant, with its store and its trunk.
 
@@ -182,7 +213,7 @@ def open_head(
         device: where the trunk will run: "auto", "cpu", "cuda" …
         batch_size: images that are embedded at a time; None leaves it to the device.
         with_views: whether probabilities are averaged over each image and views of it.
-        **options: those of the command line that name a data set, a cache and a store (`recipe.StoreOptions`).
+        **options: those of the command line that name a data set, a cache and a store (`recipe.KeptHeadOptions`).
 
     Raises:
         UsageError: the recipe.

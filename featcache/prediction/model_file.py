@@ -12,9 +12,10 @@ from typing import Any, Unpack
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import MachineError, UsageError
-from featcache.files import describe_target, expand_home, parse_json, publish, read_file, translate_os_errors
+from featcache.files import describe_target, expand_home, publish, translate_os_errors
 from featcache.heads.saved import rank_models
 from featcache.listing import readable
+from featcache.prediction.description_path import description_path
 from featcache.prediction.head_module import HeadModule, make_head_module
 from featcache.prediction.library_model import (
     build_library_network,
@@ -27,11 +28,10 @@ from featcache.prediction.library_model import (
 )
 from featcache.prediction.model import NO_PROBABILITIES, HeadWithTrunk, open_head
 from featcache.prediction.serialized import to_onnx, to_state_dict
-from featcache.recipe import TEMPORAL, StoreOptions
+from featcache.recipe import LABEL, LABELS, TEMPORAL, KeptHeadOptions
 from featcache.trunks import ARCHITECTURES
 
 MODEL_SUFFIXES = (".pt", ".onnx")
-_MOST_BYTES = 1 << 24  # of the description of a model
 UNIT_LENGTH = "each embedding is divided by its Euclidean length before the last layer"
 
 
@@ -62,7 +62,7 @@ class Exported:
 
 
 @checked
-def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOptions]) -> Exported:
+def export_model(head: str | None, to: str | Path, **options: Unpack[KeptHeadOptions]) -> Exported:
     """Write trunk and head as one network, and beside it its transform and class names.
 
     `model.pt` is a state dict for torchvision's class (`vit_b_16(num_classes=N)`, strict); `model.onnx` takes `pixels`
@@ -92,7 +92,7 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
     if not to.parent.is_dir() or to.is_dir():
         error = UsageError(f"--to {readable(str(to))}: expected a file in a folder that exists")
         raise error.correct("--to", to.with_suffix(to.suffix.lower()).name)
-    about = _description_path(to)
+    about = description_path(to)
     for target in (to, about):
         if problem := describe_target(target):
             raise UsageError(f"{readable(str(target))}: {problem}; name another file with --to")
@@ -114,10 +114,11 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
     serialize = {".pt": to_state_dict, ".onnx": to_onnx}[to.suffix.lower()]
     parameters = sum(value.numel() for value in network.parameters())
     with translate_os_errors(to):
-        with contextlib.nullcontext() if is_own else explain_onnx_failure(trunk.spec.arch):
+        explained = tail.own_class or ("" if is_own else trunk.spec.arch)
+        with explain_onnx_failure(explained) if explained else contextlib.nullcontext():
             content = serialize(network, trunk.transform.input_size)
-            if not is_own and to.suffix.lower() == ".onnx":
-                require_equal_onnx(network, content, trunk.transform.input_size, trunk.spec.arch)
+            if explained and to.suffix.lower() == ".onnx":
+                require_equal_onnx(network, content, trunk.transform.input_size, explained)
         publish(to, content, replace=True)
         description = json.dumps(_describe_model(model, tail, to, parameters), indent=2, ensure_ascii=True)
         publish(about, description.encode() + b"\n", replace=True)
@@ -131,19 +132,6 @@ def export_model(head: str | None, to: str | Path, **options: Unpack[StoreOption
         handle=model.handle,
         chosen=model.chosen,
     )
-
-
-def _description_path(to: Path) -> Path:
-    """Return where the JSON beside a model goes: to `model.json`, unless that is there and about another file."""
-    about = to.with_suffix(".json")
-    try:
-        description = parse_json(read_file(about, _MOST_BYTES, follow_links=True))
-    except FileNotFoundError:
-        return about
-    except (OSError, ValueError):
-        description = None
-    is_own = isinstance(description, dict) and description.get("model") == to.name
-    return about if is_own else to.with_name(f"{to.name}.json")
 
 
 def _no_layer_error(typed: str | None, model: HeadWithTrunk, request: DatasetRequest) -> UsageError:
@@ -232,12 +220,21 @@ def _describe_model(model: HeadWithTrunk, tail: HeadModule, to: Path, parameters
             "gives_probabilities": tail.is_softmax,
             "divided_by_temperature": temperature,
             "temperature": None if temperature is None else {"value": temperature, "applied": True},
+            **_describe_targets(model),
         },
         "embedding": _unit_length(model) if _is_normalized(model) else None,
         "head": model.saved.name,
         "trunk": {"weights": trunk.weights_name, "sha256": spec.weights_sha256, "compute": spec.compute},
         "notes": [*_notes(model, tail, to), *_temperature_notes(temperature)],
     }
+
+
+def _describe_targets(model: HeadWithTrunk) -> dict[str, Any]:
+    """Return what the outputs are where they are no logits of classes: of labels or numbers."""
+    if model.targets == LABEL:
+        return {}
+    thresholds = {"thresholds": list(model.thresholds)} if model.targets == LABELS else {}
+    return {"targets": model.targets, "sigmoid": "not applied" if thresholds else None, **thresholds}
 
 
 def _temperature_notes(temperature: float | None) -> list[str]:
@@ -271,7 +268,15 @@ def _notes(model: HeadWithTrunk, tail: HeadModule, to: Path) -> tuple[str, ...]:
         notes.append(
             f"building this head needs featcache ({tail.words}); an .onnx file, where it can be written, does not"
         )
-    if not tail.is_softmax:
+    if tail.own_class and to.suffix.lower() == ".pt":
+        notes.append(f"building this head needs its class, {tail.own_class}; an .onnx file does not")
+    if model.targets != LABEL:
+        notes.append(
+            "the sigmoid of an output is the probability of its label, which is predicted from its threshold on"
+            if model.targets == LABELS
+            else "the outputs are the numbers, in their own units"
+        )
+    elif not tail.is_softmax:
         notes.append(
             f"the largest of the outputs is the answer of {model.saved.name}; their softmax is not its probabilities"
         )

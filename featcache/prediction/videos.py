@@ -28,7 +28,7 @@ from featcache.media import (
 from featcache.prediction.batcher import EmbeddingBatcher
 from featcache.prediction.head_trunk import HeadTrunk
 from featcache.prediction.model import HeadWithTrunk, open_head
-from featcache.recipe import StoreOptions
+from featcache.recipe import KeptHeadOptions
 
 PER_SECOND = 2.0  # frames that are looked at
 _PROGRESS_SECONDS = 0.1
@@ -128,7 +128,7 @@ def timeline(
     device: str = "auto",
     batch_size: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
-    **options: Unpack[StoreOptions],
+    **options: Unpack[KeptHeadOptions],
 ) -> Timeline:
     """Return what a head predicts for the frames of a video.
 
@@ -155,6 +155,7 @@ def timeline(
     video = expand_home(video)
     require_video_decoder()
     model = open_head(head, device=device, batch_size=batch_size, **options)
+    model.refuse_targets(f"{readable(video)}: the timeline of a video")
     predictions = _predict_frames(model, video, per_second, progress)
     good = [row for row, probabilities in enumerate(predictions.probabilities) if probabilities is not None]
     if not good:

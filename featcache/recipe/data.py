@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from featcache.recipe.options import SPLIT_SEEDS
 from featcache.recipe.patterns import check_frame_pattern, check_video_pattern
@@ -14,6 +14,17 @@ _Rows = Annotated[int, Field(ge=1, le=99_999)]
 
 LEVELS = ("midlevel", "tasklevel", "objectlevel")  # of Drive&Act's annotations; the first is the default
 ACTIVITY = "activity"  # the column that midlevel and tasklevel have to predict
+LABEL, LABELS, VALUE = "label", "labels", "value"  # what a row has to be predicted: one class, several labels, numbers
+
+
+def _as_names(names: object) -> object:
+    """Return a list of TOML as a tuple, and one name alone as a tuple of it."""
+    if isinstance(names, str):
+        return (names,)
+    return tuple(names) if isinstance(names, list) else names
+
+
+_Names = Annotated[tuple[Text, ...], BeforeValidator(_as_names)]
 
 
 class SplitSection(Section):
@@ -53,6 +64,11 @@ class DataSection(Section):
         PathText, Field(description="The folder of the data set; relative to the folder that a command is typed in.")
     ]
     split: Annotated[SplitSection | None, Field(description="The splits that the data set lacks.")] = None
+
+    @property
+    def target_kind(self) -> str:
+        """What a row has to be predicted: LABEL, LABELS or VALUE. Only a table has another than one class."""
+        return LABEL
 
 
 class FolderData(DataSection):
@@ -115,7 +131,24 @@ class TableData(DataSection):
     layout: Annotated[Literal["table"], Field(description="A table of images.")] = "table"
     table: Annotated[PathText, Field(description="The table: below the root, or an absolute path.")]
     path_column: Annotated[Text, Field(description="The column of the images' paths.")] = "path"
-    label_column: Annotated[Text, Field(description="The column of the classes.")] = "label"
+    targets: Annotated[
+        Literal["label", "labels", "value"],
+        Field(description="What a row has to be predicted: one class, several labels, or one or several numbers."),
+    ] = "label"
+    label_column: Annotated[Text, Field(description="The column of the classes, or of the labels of each row.")] = (
+        "label"
+    )
+    label_separator: Annotated[
+        Text | None, Field(description='What stands between the labels of a cell; by default "|".')
+    ] = None
+    label_names: Annotated[
+        _Names | None,
+        Field(description="The labels that there are, in the order of the outputs; by default those that occur."),
+    ] = None
+    target_columns: Annotated[
+        _Names | None,
+        Field(description='The columns of the numbers, by default "value"; or of labels, each a column of 0 and 1.'),
+    ] = None
     split_column: Annotated[
         Text | None,
         Field(description='The column of the splits; by default "split" where there is one, else every row is train.'),
@@ -126,6 +159,39 @@ class TableData(DataSection):
     subject_column: Annotated[
         Text | None, Field(description='The column of the subjects; by default "subject" where there is one.')
     ] = None
+
+    @property
+    def target_kind(self) -> str:
+        """What a row has to be predicted: LABEL, LABELS or VALUE."""
+        return self.targets
+
+    @property
+    def columns_of_targets(self) -> tuple[str, ...]:
+        """The columns that hold the targets of a row: one of cells, or one for each label or number."""
+        if self.target_columns is not None:
+            return self.target_columns
+        return ("value",) if self.targets == VALUE else (self.label_column,)
+
+    @property
+    def separator(self) -> str:
+        """What stands between the labels of a cell."""
+        return self.label_separator or "|"
+
+    @model_validator(mode="after")
+    def _has_settings_of_its_targets(self) -> "TableData":
+        in_cells = self.targets == LABELS and self.target_columns is None
+        for name in ("label_separator", "label_names"):
+            if getattr(self, name) is not None and not in_cells:
+                raise ValueError(f'{name} is for cells with several labels: targets = "labels", without target_columns')
+        if self.target_columns is not None and self.targets == LABEL:
+            raise ValueError('target_columns has no effect with one class a row; set targets to "labels" or "value"')
+        if "label_column" in self.model_fields_set and self.targets != LABEL and not in_cells:
+            raise ValueError("label_column has no effect beside the columns of the targets; leave it out")
+        for name in ("label_names", "target_columns"):
+            names = getattr(self, name)
+            if names is not None and (not names or len(set(names)) < len(names)):
+                raise ValueError(f"{name}: expected at least one name, and each once")
+        return self
 
 
 class UnknownData(DataSection):

@@ -56,10 +56,27 @@ class HeadSettings(ModuleSettings):
             le=2**31,
         ),
     ] = None
+    loss: Annotated[
+        Literal["cross_entropy", "binary_cross_entropy", "squared_error", "huber"],
+        Setting(
+            "What is minimised; of numbers squared_error or huber, whose errors count in deviations of the number.",
+            short="",
+            unstated="cross_entropy of one class, binary_cross_entropy of several labels, squared_error of numbers",
+        ),
+    ] = "cross_entropy"
+    huber_delta: Annotated[
+        float,
+        Setting(
+            "For the loss huber: the error from which on it grows linearly, in deviations of the number.",
+            gt=0,
+            short="delta",
+        ),
+    ] = 1.0
     class_weights: Annotated[
         Literal["none", "balanced"],
         Setting(
-            "What a class weighs in the loss; balanced: each the same, however many rows it has.",
+            "What a class weighs in the loss; balanced: each the same, however many rows it has. Of several labels a "
+            "row, the rows that have a label weigh as much as those that lack it.",
             several=True,
             short="weights",
         ),
@@ -168,5 +185,21 @@ class SelectionSettings:
     """How the best of several heads is chosen."""
 
     select: Annotated[
-        Literal["macro_recall", "accuracy", "loss"], Setting("The metric on val that chooses the best head.")
+        Literal[
+            "macro_recall",
+            "accuracy",
+            "loss",
+            "mean_average_precision",
+            "macro_f1",
+            "micro_f1",
+            "r2",
+            "mae",
+            "rmse",
+            "spearman",
+        ],
+        Setting(
+            "The metric on val that chooses the best head; of several labels a row mean_average_precision, macro_f1 "
+            "or micro_f1, of numbers r2, mae, rmse or spearman, of anything the loss.",
+            unstated="macro_recall; mean_average_precision of several labels, r2 of numbers",
+        ),
     ] = "macro_recall"

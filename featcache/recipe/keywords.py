@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from featcache.recipe.network_object import NetworkName
+from featcache.recipe.own_head import HeadWord
 
 
 class HeadKeywords(TypedDict, total=False):
     """Settings of a recipe's [head] section; None: as the recipe has it."""
 
-    head: str | None
+    head: HeadWord | None
     hidden: str | int | Sequence[str | int] | None
     activation: str | Sequence[str] | None
     dropout: float | Sequence[float] | None
@@ -25,6 +26,8 @@ class HeadKeywords(TypedDict, total=False):
     warmup: float | None
     plateau_epochs: int | None
     patience: int | None
+    loss: str | None
+    huber_delta: float | None
     class_weights: str | Sequence[str] | None
     sampler: str | Sequence[str] | None
     logit_adjustment: float | Sequence[float] | None

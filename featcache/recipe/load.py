@@ -8,6 +8,7 @@ from typing import Any
 
 from featcache.errors import UsageError
 from featcache.files import decode_utf8, expand_home, open_file, refuse_larger
+from featcache.recipe.modules import is_own_head
 from featcache.recipe.recipe import COMMAND_LINE, Recipe, check_recipe
 from featcache.recipe.trunk import is_import_path
 
@@ -36,6 +37,11 @@ def read_recipe(path: Path) -> Recipe:
         raise UsageError(
             f"{path}: trunk.arch = {recipe.trunk.arch!r} would import a module, which runs its code, and a recipe runs "
             f"none; leave it out, and type --arch {recipe.trunk.arch}"
+        )
+    if is_own_head(recipe.head.head):
+        raise UsageError(
+            f"{path}: head.head = {recipe.head.head!r} would import a module, which runs its code, and a recipe runs "
+            f"none; leave it out, and type --head {recipe.head.head}"
         )
     return recipe
 

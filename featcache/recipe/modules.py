@@ -1,13 +1,26 @@
 """Which head is trained, and the settings of those that are torch modules; `head` has what all heads share."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from featcache.recipe.settings import Setting
 
 LINEAR, ATTENTION, TEMPORAL = "linear", "attention", "temporal"
-ON_VECTORS = ("linear", "mlp")  # heads that take an embedding as one vector
+OWN_HEAD = "package.module:Class"  # what stands for all heads of one's own
+ON_VECTORS = ("linear", "mlp", OWN_HEAD)  # heads that take an embedding as one vector
+_WORD = r"[A-Za-z_]\w*"
+OWN_HEAD_PATTERN = rf"{_WORD}(\.{_WORD})*:{_WORD}(\.{_WORD})*(@[0-9a-f]{{8}})?"
 _WIDTHS = r"[1-9][0-9]{0,4}(,[1-9][0-9]{0,4}){0,7}"
+
+
+def is_own_head(head: str) -> bool:
+    """Return whether a head is named by what makes it, `package.module:Class`: importing that runs code.
+
+    Args:
+        head: as `--head` has it.
+    """
+    return re.fullmatch(OWN_HEAD_PATTERN, head, re.ASCII) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +31,10 @@ class ModuleSettings:
         Literal["linear", "mlp", "attention", "temporal"],
         Setting(
             "What is trained on the embeddings: a linear layer, a multilayer perceptron, attention over an image's "
-            "tokens, or a head over clips in time order.",
+            "tokens, a head over clips in time order, or a torch.nn.Module of your own, typed and never in a recipe.",
             short="",
+            other_pattern=OWN_HEAD_PATTERN,
+            other_form=OWN_HEAD,
         ),
     ] = "linear"
     hidden: Annotated[
@@ -72,7 +87,7 @@ class ModuleSettings:
             "Tokens of an image; of a grid layer they follow from its name (grid4: 16).",
             ge=0,
             le=65_536,
-            heads=("attention",),
+            heads=("attention", OWN_HEAD),
             unstated="those of the grid",
         ),
     ] = 0

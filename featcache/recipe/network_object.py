@@ -15,10 +15,19 @@ _PREFIX = "object:"
 _objects: "weakref.WeakValueDictionary[str, Module]" = weakref.WeakValueDictionary()
 
 
+def is_network(value: Any) -> bool:
+    """Return whether a value is a `torch.nn.Module`; torch is not imported for it.
+
+    Args:
+        value: anything.
+    """
+    torch = sys.modules.get("torch")  # whoever has a module has imported it
+    return torch is not None and isinstance(value, torch.nn.Module)
+
+
 class _IsModule(type):
     def __instancecheck__(cls, value: Any) -> bool:
-        torch = sys.modules.get("torch")  # whoever has a module has imported it
-        return torch is not None and isinstance(value, torch.nn.Module)
+        return is_network(value)
 
 
 class NetworkObject(metaclass=_IsModule):
@@ -45,7 +54,7 @@ class NetworkObject(metaclass=_IsModule):
         if lazy:
             raise ValueError(f"{lazy[0]} has no shape before a first forward; give its layer its width")
         word = re.sub("[^A-Za-z0-9_]", "_", type(value).__name__)[:80]
-        name = f"{_PREFIX}{word}-{hash_tensors(_plain_tensors(value))[:8]}"
+        name = f"{_PREFIX}{word}-{hash_module(value)[:8]}"
         _objects[name] = value
         return name
 
@@ -54,6 +63,15 @@ if TYPE_CHECKING:
     NetworkName: TypeAlias = Any
 else:  # what functions take as `arch`; once their arguments are checked, it is a name
     NetworkName = str | NetworkObject
+
+
+def hash_module(module: "Module") -> str:
+    """Return the hash of a module's tensors, 64 hex digits: the same wherever they are, and in whichever precision.
+
+    Args:
+        module: its tensors have shapes.
+    """
+    return hash_tensors(_plain_tensors(module))
 
 
 def _plain_tensors(module: "Module") -> "dict[str, Tensor]":

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypedDict, TypeVar, cast
 
 from featcache.recipe.network_object import NetworkName
+from featcache.recipe.own_head import HeadWord
 
 Options = TypeVar("Options")
 
@@ -38,6 +39,12 @@ class StoreOptions(DataOptions, total=False):
     weights: str | None  # as they were named for extract
     precision: str | None  # fp32, bf16 or auto
     features: str | None  # several layers side by side, of one trunk or of several: "cls+mean"
+
+
+class KeptHeadOptions(StoreOptions, total=False):
+    """… and what makes a kept head that is a module of one's own."""
+
+    head_class: HeadWord | None  # package.module:Class, or the class itself; it is imported only where this says so
 
 
 def pick_options(options: Mapping[str, object], kind: type[Options]) -> Options:

@@ -49,7 +49,9 @@ def _field_type(setting: DeclaredSetting) -> Any:
     """Return the type of pydantic's field for a declared setting."""
     declaration = setting.declaration
     value: Any = Literal[setting.choices] if setting.choices else setting.kind
-    if declaration.pattern:
+    if setting.choices and declaration.other_pattern:
+        value = Annotated[str, Field(pattern=rf"^(?:{'|'.join(setting.choices)}|{declaration.other_pattern})$")]
+    elif declaration.pattern:
         value = Annotated[str, Field(pattern=rf"^(?:{declaration.pattern})$"), BeforeValidator(setting.as_kept)]
     elif setting.kind is str and not setting.choices:
         value = Text if setting.default else str  # "" only where that is what is meant by leaving it out

@@ -40,6 +40,8 @@ class Setting:
         heads: of which heads it is a setting; empty: of all.
         pattern: a regular expression that a text must match as a whole.
         form: the texts that match it, in words.
+        other_pattern: of a choice of words, a regular expression for what may stand in their place.
+        other_form: what matches it, in one word, which also stands for it in `heads`.
         is_numbers: whether the text consists of whole numbers: one number may then stand without quotes, and in
             `--grid` an x separates them, as a comma separates values there.
         unstated: what `--help` and the documentation say holds where nobody states it, if that is no single value.
@@ -58,6 +60,8 @@ class Setting:
     heads: tuple[str, ...] = ()
     pattern: str = ""
     form: str = ""
+    other_pattern: str = ""
+    other_form: str = ""
     is_numbers: bool = False
     unstated: str | None = None
 
@@ -99,7 +103,7 @@ class DeclaredSetting:
     def range(self) -> str:
         """The permitted values in words: "sgd, adam or adamw", "from 0 to below 1"; "" where any will do."""
         if self.choices:
-            return join_alternatives(self.choices)
+            return join_alternatives(filter(None, [*self.choices, self.declaration.other_form]))
         declaration = self.declaration
         if declaration.form:
             return declaration.form
@@ -127,9 +131,14 @@ class DeclaredSetting:
         """Whether it is a setting of this head.
 
         Args:
-            head: "linear", "mlp" …, as `--head` has it.
+            head: "linear", "mlp" …, as `--head` has it; an import path is one of `OWN_HEAD`.
         """
-        return not self.declaration.heads or head in self.declaration.heads
+        heads = self.declaration.heads
+        return not heads or head in heads or (":" in head and any(":" in other for other in heads))
+
+    def _is_choice(self, word: str) -> bool:
+        other = self.declaration.other_pattern
+        return word in self.choices or bool(other and re.fullmatch(other, word, re.ASCII))
 
     def as_kept(self, value: object) -> object:
         """Return a value as it is kept: a whole number that stands for a text of numbers becomes that text.
@@ -151,7 +160,7 @@ class DeclaredSetting:
             return self.optional
         if self.kind in (str, bool):
             value = self.as_kept(value)
-            is_one = isinstance(value, self.kind) and (not self.choices or value in self.choices)
+            is_one = isinstance(value, self.kind) and (not self.choices or self._is_choice(str(value)))
             return is_one and (not self.declaration.pattern or bool(re.fullmatch(self.declaration.pattern, str(value))))
         if not isinstance(value, int | float if self.kind is float else int) or isinstance(value, bool):
             return False

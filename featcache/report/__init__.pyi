@@ -3,6 +3,7 @@ from .destination import check_destination as check_destination
 from .destination import save_bytes as save_bytes
 from .folds_table import save_folds_csv as save_folds_csv
 from .ink import legible_ink as legible_ink
+from .metrics_in_words import metric_interval_text as metric_interval_text
 from .prediction_table import check_table as check_table
 from .prediction_table import save_split_predictions as save_split_predictions
 from .progress import Pace as Pace
@@ -14,6 +15,11 @@ from .render_comparison import comparison_parts as comparison_parts
 from .render_comparison import save_comparison_csv as save_comparison_csv
 from .render_conformal import conformal_sentences as conformal_sentences
 from .render_cross_validation import print_cross_validation as print_cross_validation
+from .render_few_shots import few_shot_title as few_shot_title
+from .render_few_shots import picture_floor as picture_floor
+from .render_few_shots import print_few_shots as print_few_shots
+from .render_few_shots import shots_text as shots_text
+from .render_few_shots import spread_text as spread_text
 from .render_finetune import finetune_parts as finetune_parts
 from .render_intervals import interval_text as interval_text
 from .render_label_issues import label_issues_sentence as label_issues_sentence
@@ -35,6 +41,13 @@ from .render_summary import print_data_summary as print_data_summary
 from .render_summary import print_near_duplicates as print_near_duplicates
 from .render_summary import save_near_duplicates_csv as save_near_duplicates_csv
 from .render_summary import save_summary_csv as save_summary_csv
+from .render_targets import baseline_lines as baseline_lines
+from .render_targets import headings as headings
+from .render_targets import intervals_sentence as intervals_sentence
+from .render_targets import output_cells as output_cells
+from .render_targets import print_target_evaluation as print_target_evaluation
+from .render_targets import save_target_evaluation_csv as save_target_evaluation_csv
+from .render_targets import save_target_predictions as save_target_predictions
 from .render_trials import classifier_fit_parts as classifier_fit_parts
 from .render_trunks import trunk_list_parts as trunk_list_parts
 from .saving import save_folds_report as save_folds_report

@@ -11,7 +11,7 @@ from featcache.evaluation import ComparedHead, Comparison
 from featcache.listing import title_data_set
 from featcache.report.columns import Column, FittingTable
 from featcache.report.tables import blank_if_undefined, disarm_formula, save_rows
-from featcache.text import UNDEFINED, counted, decimal, percent, printable, shorten
+from featcache.text import METRIC_WORDS, UNDEFINED, counted, decimal, metric_text, percent, printable, shorten
 
 LONGEST_FEATURES = 64  # cells of a wide terminal: of several trunks their names are cut in the middle
 WIDE = 140  # columns of a terminal that has room for settings in full
@@ -28,7 +28,7 @@ def comparison_parts(comparison: Comparison, width: int) -> Iterator[RenderableT
     splits = ", ".join(sorted({head.split for head in heads}))
     data_set = printable(title_data_set(comparison.data_set, comparison.variant))
     yield Text(f"{data_set}: {counted(len(heads), 'head')}, scores on {splits}")
-    columns = [*_name_columns(comparison), *_word_columns(heads, wide=width >= WIDE), *_figure_columns(heads)]
+    columns = [*_name_columns(comparison), *_word_columns(heads, wide=width >= WIDE), *_figure_columns(comparison)]
     yield FittingTable(columns, "--csv FILE and --json have them all")
     for note in comparison.notes:
         yield Text(f"note: {printable(note)}")
@@ -76,14 +76,18 @@ def _by_trunk(features: str) -> str:
     return ", ".join(f"{trunk} {'+'.join(layers)}".strip() for trunk, layers in layers_of.items())
 
 
-def _figure_columns(heads: Sequence[ComparedHead]) -> Iterator[Column]:
+def _figure_columns(comparison: Comparison) -> Iterator[Column]:
     """Yield the scores, the gap and the seconds."""
-    yield Column(heading="macro recall", cells=[percent(head.figure("macro_recall")) for head in heads])
-    yield Column(heading="accuracy", cells=[percent(head.figure("accuracy")) for head in heads], rank=2)
+    heads = comparison.heads
+    for number, name in enumerate(comparison.metrics):
+        cells = [metric_text(name, head.figure(name)) for head in heads]
+        yield Column(heading=METRIC_WORDS[name], cells=cells, rank=2 if number else 0)
     yield Column(heading="loss", cells=[decimal(head.figure("loss")) for head in heads], rank=3)
+    has_check = "macro_recall" in comparison.metrics  # which is against the optimum for classes
     explained = f"gap: the share of the training loss that lies above its optimum; {UNDEFINED}: not checked"
     legend = explained if any(math.isfinite(head.gap) for head in heads) else ""
-    yield Column(heading="gap", cells=[percent(head.gap) for head in heads], legend=legend, rank=5)
+    if has_check:
+        yield Column(heading="gap", cells=[percent(head.gap) for head in heads], legend=legend, rank=5)
     legend = "seconds: of the run that made the head, divided by its heads"
     yield Column(heading="seconds", cells=[f"{head.seconds:,.1f}" for head in heads], legend=legend, rank=6)
 
@@ -101,7 +105,7 @@ def save_comparison_csv(comparison: Comparison, path: Path) -> None:
         UsageError: the path does not end in .csv, or its folder does not exist.
         MachineError: it cannot be written.
     """
-    figures = ("macro_recall", "accuracy", "loss", "gap", "seconds")
+    figures = (*comparison.metrics, "loss", "gap", "seconds")
     rows = []
     for head in comparison.heads:
         words = [disarm_formula(word) for word in (head.name, head.classifier, head.settings, head.split)]

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from featcache.prediction import TOP, Predictions, Timeline
+from featcache.recipe import LABEL, LABELS
 from featcache.report.tables import blank_if_undefined, disarm_formula, save_rows
 from featcache.text import clock, percent, printable
 
@@ -25,6 +26,9 @@ def print_predictions(predictions: Predictions, console: Console, count: int = T
     below = _common_folder(predictions.paths)
     if below:
         console.print(Text(f"in {printable(below)}", style="dim"), soft_wrap=False, overflow="fold")
+    if predictions.targets != LABEL:
+        console.print(_targets_table(predictions, below, count))
+        return
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("image", overflow="fold", ratio=2)
     table.add_column("label", overflow="fold", ratio=1)
@@ -39,6 +43,41 @@ def print_predictions(predictions: Predictions, console: Console, count: int = T
         rest = ", ".join(f"{printable(name)} {percent(probability)}" for name, probability in others)
         table.add_row(Text(printable(path)), Text(printable(label), style="bold"), percent(share), Text(rest))
     console.print(table)
+
+
+def _targets_table(predictions: Predictions, below: str, count: int) -> Table:
+    """Return one row an image: the labels that are predicted and the most probable ones, or a column a number."""
+    is_labels = predictions.targets == LABELS
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("image", overflow="fold", ratio=2)
+    headings = ["labels", "probabilities"] if is_labels else [printable(name) for name in predictions.classes]
+    for heading in headings:
+        table.add_column(heading, overflow="fold", justify="left" if is_labels else "right", ratio=2)
+    for row, path in enumerate(path.removeprefix(below) for path in predictions.paths):
+        top = predictions.top(row, count)
+        if predictions.failed[row]:
+            cells = [f"no prediction: {predictions.failed[row]}"]
+        elif is_labels:
+            labels = " | ".join(map(printable, predictions.labels(row))) or "none"
+            cells = [labels, ", ".join(f"{printable(name)} {percent(share)}" for name, share in top)]
+        else:
+            cells = [f"{value:.6g}" for _, value in top]
+        table.add_row(*map(Text, (printable(path), *cells)))
+    return table
+
+
+def _targets_rows(predictions: Predictions) -> tuple[list[str], list[list[object]]]:
+    """Return the header and the rows of a table of labels, with the probability of each, or of numbers."""
+    is_labels = predictions.targets == LABELS
+    names = [printable(name) for name in predictions.classes]
+    header = ["path", *(["labels"] if is_labels else []), *([f"probability: {name}" for name in names]
+              if is_labels else names), "failed"]  # fmt: skip
+    rows: list[list[object]] = []
+    for row, path in enumerate(predictions.paths):
+        labels = [disarm_formula(" | ".join(predictions.labels(row)))] if is_labels else []
+        figures = [blank_if_undefined(value) for value in predictions.probabilities[row].tolist()]
+        rows.append([disarm_formula(path), *labels, *figures, disarm_formula(predictions.failed[row])])
+    return header, rows
 
 
 def print_timeline(timeline: Timeline, console: Console) -> None:
@@ -64,6 +103,9 @@ def print_timeline(timeline: Timeline, console: Console) -> None:
 def save_predictions_csv(predictions: Predictions, path: Path, count: int = TOP) -> None:
     """Write one row an image: path, then label_1, probability_1, … and why there is none.
 
+    Of several labels an image the columns are path, labels (" | " between them) and the probability of each label, of
+    numbers path and a column for each.
+
     Names and paths as in `save_evaluation_csv`: one line a row, and none that a spreadsheet would run as a formula.
 
     Args:
@@ -75,6 +117,9 @@ def save_predictions_csv(predictions: Predictions, path: Path, count: int = TOP)
         UsageError: the path does not end in .csv, its folder does not exist, or it is a folder.
         MachineError: it cannot be written; what was there before is untouched.
     """
+    if predictions.targets != LABEL:
+        save_rows(*_targets_rows(predictions), path)
+        return
     count = min(count, len(predictions.classes))
     headings = [f"{column}_{number}" for number in range(1, count + 1) for column in ("label", "probability")]
     rows = []

@@ -10,7 +10,7 @@ from rich.text import Text
 from featcache.heads import Scores, best_of, merit
 from featcache.listing import shown_path
 from featcache.report.columns import Column, FittingTable
-from featcache.text import UNDEFINED, counted, decimal, percent
+from featcache.text import METRIC_WORDS, UNDEFINED, counted, decimal, metric_text, percent
 
 if TYPE_CHECKING:
     from featcache.extraction import Summary
@@ -132,6 +132,17 @@ def score_columns(split: str, scores: Sequence[Scores | None], ranks: tuple[int,
         ranks: of the three columns: see `Column`.
     """
     loss, accuracy, recall = ranks
+    names = next((list(score.metrics) for score in scores if score is not None and score.metrics), [])
+    if names:  # several labels or numbers a row; of train, the chief metric alone
+        ranked = {"loss": loss, **dict.fromkeys(names[:0:-1], accuracy), names[0]: recall}
+        return [
+            Column(
+                heading=METRIC_WORDS[name], group=split, rank=rank,
+                cells=[UNDEFINED if score is None else _metric_cell(name, score) for score in scores],
+            )
+            for name, rank in ranked.items()
+            if split != "train" or name in ("loss", names[0])
+        ]  # fmt: skip
     cells = [
         (decimal(score.loss), percent(score.accuracy), percent(score.macro_recall)) if score else (UNDEFINED,) * 3
         for score in scores
@@ -140,6 +151,11 @@ def score_columns(split: str, scores: Sequence[Scores | None], ranks: tuple[int,
         Column(heading=heading, cells=[row[number] for row in cells], group=split, rank=rank)
         for number, (heading, rank) in enumerate((("loss", loss), ("accuracy", accuracy), ("macro recall", recall)))
     ]
+
+
+def _metric_cell(name: str, score: Scores) -> str:
+    value = score.figure(name)
+    return decimal(value) if name == "loss" else metric_text(name, value)
 
 
 def describe_embeddings(provenance: Mapping[str, Any]) -> str:
@@ -190,6 +206,8 @@ def _worth_showing(fit: "Fit") -> tuple[list["SavedHead"], int]:
 
 def _why_not_accuracy(fit: "Fit") -> str:
     """Return which head another metric would have chosen, and what each of the two has; "" for the same one."""
+    if fit.best is not None and fit.best.head.train.metrics:
+        return ""
     other = "accuracy" if fit.select != "accuracy" else "macro_recall"
     chosen = best_of([saved.head for saved in fit.heads], other)
     if fit.best is None or chosen is None or fit.heads[chosen] is fit.best:

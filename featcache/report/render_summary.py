@@ -8,6 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from featcache.dataset import Contents, Duplicates, ImageInSplit, LabelConflict, NearDuplicates, SplitContents
+from featcache.recipe import LABEL, LABELS, VALUE
 from featcache.report.console import print_parts
 from featcache.report.name_table import LEAST_NAME, NARROW, name_table
 from featcache.report.tables import disarm_formula, save_rows
@@ -121,12 +122,13 @@ def save_near_duplicates_csv(near: NearDuplicates, path: Path) -> None:
 def _splits(summary: Contents, width: int) -> RenderableType:
     """Return one row a split, all its numbers."""
     narrow = width < NARROW
+    kinds = {split.targets for split in summary.splits.values()}
     headings = (
         "rows",
         "images",
         "clips",
         "subj." if narrow else "subjects",
-        "classes",
+        "classes" if LABEL in kinds else "labels" if LABELS in kinds else "numbers",
         "imbal." if narrow else "imbalance",
     )
     rows = [
@@ -141,12 +143,17 @@ def _splits(summary: Contents, width: int) -> RenderableType:
         for split in summary.splits.values()
     ]
     table = name_table("split", summary.splits, headings, rows, width)
-    key = "images: different paths; imbalance: rows of the largest class to those of the smallest"
+    largest = "label" if LABELS in kinds else "class"
+    imbalance = "" if VALUE in kinds else f"; imbalance: rows of the largest {largest} to those of the smallest"
+    key = f"images: different paths{imbalance}"
     return Group(table, Text(key, "dim"))
 
 
 def _classes(name: str, split: SplitContents, width: int) -> RenderableType:
-    """Return one row a class, the largest first; a bar is as long as the class's share of the largest one."""
+    """Return one row a class (label, number), the largest first; a bar is as long as its share of the largest one."""
+    if split.targets == VALUE:
+        return _numbers(name, split, width)
+    noun = "class" if split.targets == LABEL else "label"
     largest = max(split.classes.values(), default=0)
     order = sorted(split.classes, key=lambda label: -split.classes[label])  # stable: then as they are numbered
     cells = 12 if width < NARROW else 24
@@ -158,8 +165,19 @@ def _classes(name: str, split: SplitContents, width: int) -> RenderableType:
         )
         for label in order
     ]
-    title = Text(f"{shorten(printable(name), width // 2)}: rows of each class, largest first", "bold")
-    return Group(title, name_table("class", order, ("rows", "share", ""), rows, width))
+    title = Text(f"{shorten(printable(name), width // 2)}: rows of each {noun}, largest first", "bold")
+    return Group(title, name_table(noun, order, ("rows", "share", ""), rows, width))
+
+
+def _numbers(name: str, split: SplitContents, width: int) -> RenderableType:
+    """Return one row a number that is predicted: the lowest, the mean, the highest and the deviation."""
+    rows = [
+        [f"{value:.4g}" for value in (number.lowest, number.mean, number.highest, number.deviation)]
+        for number in split.numbers.values()
+    ]
+    title = Text(f"{shorten(printable(name), width // 2)}: the numbers to predict", "bold")
+    headings = ("lowest", "mean", "highest", "deviation")
+    return Group(title, name_table("number", split.numbers, headings, rows, width))
 
 
 def _findings(split: SplitContents, width: int) -> Iterator[Text]:
@@ -170,9 +188,10 @@ def _findings(split: SplitContents, width: int) -> Iterator[Text]:
     if split.conflicting_images:
         yield Text(f"  {split.conflicting_images:,} of them under two or more labels:", "bold")
         yield from _conflicts(split.conflicts, width)
-    if split.lacking:
+    if split.lacking and split.targets != VALUE:
         named = ", ".join(map(printable, split.lacking[:NAMED])) + (", …" if len(split.lacking) > NAMED else "")
-        yield Text(f"  lacks {counted(len(split.lacking), 'class')}: {named}")
+        noun = "class" if split.targets == LABEL else "label"
+        yield Text(f"  lacks {counted(len(split.lacking), noun)}: {named}")
     if split.videos is not None:
         yield Text(f"  images are frames of {counted(split.videos, 'video')}")
     if split.not_on_disk:

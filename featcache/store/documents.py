@@ -1,6 +1,6 @@
 """What the documents of a store and of its listings may say: one schema each."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidatorFunctionWrapHandler, WrapValidator
 
@@ -97,6 +97,7 @@ class ListingMeta(Document):
     part: Text
     videos: bool = False
     data: dict[Text, Text] = Field(default_factory=dict)  # the settings of the data set; earlier versions wrote none
+    targets: Literal["labels", "value"] | None = None  # what the dataset `targets` has; None: each row has one class
 
 
 SPLITS = DocumentKind(

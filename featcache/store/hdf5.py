@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import h5py
 import numpy as np
@@ -35,21 +36,27 @@ def build_file(arrays: Mapping[str, AnyArray]) -> tuple[bytes, dict[str, int]]:
         return bytes(file.id.get_file_image()), offsets
 
 
-def parse_file(data: bytes, expected: Mapping[str, tuple[str, int]]) -> dict[str, AnyArray]:
+def parse_file(
+    data: bytes,
+    expected: Mapping[str, tuple[str, int]],
+    optional: Mapping[str, tuple[str, int]] = MappingProxyType({}),
+) -> dict[str, AnyArray]:
     """Return the arrays of a file whose hash was right.
 
     Args:
         data: The file.
         expected: The dtype and the number of dimensions of each dataset, by name.
+        optional: The same of datasets that may be missing.
 
     Raises:
         ForeignFileError: another set of names, dtypes or shapes, or storage that is not in the file itself.
     """
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            if set(file) != set(expected):
+            if set(file) - set(optional) != set(expected):
                 raise ForeignFileError(f"it holds {sorted(file)}, expected {sorted(expected)}")
-            return {name: _dataset(file, name, *expected[name], limit=len(data)) for name in expected}
+            kinds = {name: kind for name, kind in {**expected, **optional}.items() if name in file}
+            return {name: _dataset(file, name, *kind, limit=len(data)) for name, kind in kinds.items()}
     except (OSError, RuntimeError, KeyError) as error:
         raise ForeignFileError(f"HDF5 cannot read it: {error}") from None
 

@@ -90,7 +90,7 @@ def _refuse_other_classes(
 
 def _class_of_paths(extracted: ExtractedListing) -> dict[str, str]:
     listing = extracted.listing
-    return {path: listing.classes[label] for path, label in zip(listing.paths, listing.labels.tolist(), strict=True)}
+    return {path: listing.label_text(row) for row, path in enumerate(listing.paths)}
 
 
 def _refuse(stores: Sequence[FeatureStore], key: ListingKey, store: FeatureStore, lacking: Sequence[str]) -> NoReturn:

@@ -4,7 +4,8 @@
 
 Datasets, all contiguous: `meta` (JSON as uint8), `paths` (the names' bytes, each ended by NUL), `labels` int64,
 `digests` (rows, 32) uint8, and for clips, subjects and reasons a table of the different strings (NUL-ended bytes)
-with a code per row. Names are kept as bytes: a file name need not be UTF-8.
+with a code per row. Where a row has several labels or numbers to predict, version 2 has them as `targets`
+(rows, outputs) float64, and `labels` is 0. Names are kept as bytes: a file name need not be UTF-8.
 """
 
 import hashlib
@@ -30,12 +31,12 @@ from featcache.files import (
     read_if_hash_matches,
     validate,
 )
-from featcache.listing import Listing, is_frame_path
+from featcache.listing import Listing, RowTargets, is_frame_path
 from featcache.store import hdf5
 from featcache.store.commits import ListingLine
 from featcache.store.documents import ListingMeta
 
-VERSION = 1
+VERSION, WITH_TARGETS = 1, 2
 _T = TypeVar("_T")
 _CODED = ("clips", "subjects", "reasons")
 _EXPECTED = {
@@ -46,6 +47,7 @@ _EXPECTED = {
     **{f"{name}_names": ("uint8", 1) for name in _CODED},
     **{f"{name}_codes": ("int32", 1) for name in _CODED},
 }
+_TARGETS = {"targets": ("float64", 2)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +68,7 @@ def encode_listing(extracted: ExtractedListing) -> bytes:
     """Return the bytes of a listing's file; the same listing gives the same bytes."""
     listing = extracted.listing
     meta = {
-        "version": VERSION,
+        "version": VERSION if listing.targets is None else WITH_TARGETS,
         "data_set": listing.data_set,
         "variant": listing.variant,
         "split": listing.split,
@@ -76,12 +78,14 @@ def encode_listing(extracted: ExtractedListing) -> bytes:
         "part": listing.part,
         **({"videos": True} if listing.videos else {}),
         **({"data": dict(sorted(listing.settings.items()))} if listing.settings else {}),
+        **({"targets": listing.targets.kind} if listing.targets is not None else {}),
     }
     arrays: dict[str, hdf5.AnyArray] = {
         "meta": np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8),
         "paths": _pack(listing.paths),
         "labels": listing.labels,
         "digests": extracted.digests,
+        **({"targets": listing.targets.values} if listing.targets is not None else {}),
     }
     for name, column in zip(_CODED, (listing.clips, listing.subjects, extracted.reasons), strict=True):
         table = {value: code for code, value in enumerate(dict.fromkeys(column))}
@@ -96,8 +100,7 @@ def decode_listing(data: bytes) -> ExtractedListing:
     Raises:
         ValueError: the file is none of ours, of a newer version, or contradicts itself.
     """
-    arrays = hdf5.parse_file(data, _EXPECTED)
-    meta = _meta(arrays)
+    arrays, meta = _parse(data)
     columns = {}
     for name in _CODED:
         names, codes = _unpack(arrays[f"{name}_names"]), arrays[f"{name}_codes"].astype(np.int32)
@@ -118,6 +121,7 @@ def decode_listing(data: bytes) -> ExtractedListing:
         part=meta.part,
         videos=meta.videos,
         settings=meta.data,
+        targets=None if meta.targets is None else RowTargets(meta.targets, arrays["targets"].astype(np.float64)),
     )
     if listing.videos and not all(map(is_frame_path, listing.paths)):
         raise ValueError("a row of a video names no frame")
@@ -130,12 +134,17 @@ def decode_listing(data: bytes) -> ExtractedListing:
     return ExtractedListing(listing, digests, columns["reasons"])
 
 
-def _meta(arrays: dict[str, hdf5.AnyArray]) -> ListingMeta:
-    """Return the checked `meta` of a listing."""
-    meta = parse_json(arrays["meta"].tobytes())
-    if isinstance(meta, dict) and meta.get("version") != VERSION:
-        raise ValueError(f"its version is {str(meta.get('version'))[:40]}, this featcache reads {VERSION}")
-    return validate(ListingMeta, meta)
+def _parse(data: bytes) -> tuple[dict[str, hdf5.AnyArray], ListingMeta]:
+    """Return the arrays of a listing, and its checked `meta`."""
+    arrays = hdf5.parse_file(data, _EXPECTED, _TARGETS)
+    document = parse_json(arrays["meta"].tobytes())
+    version = document.get("version") if isinstance(document, dict) else VERSION
+    if version not in (VERSION, WITH_TARGETS) or isinstance(version, bool):
+        raise ValueError(f"its version is {str(version)[:40]}, this featcache reads {VERSION} and {WITH_TARGETS}")
+    meta = validate(ListingMeta, document)
+    if not (meta.targets is not None) == ("targets" in arrays) == (version == WITH_TARGETS):
+        raise ValueError("version 2 is that of listings with targets, and of no others")
+    return arrays, meta
 
 
 def listing_path(cache: Path, line: ListingLine) -> Path:
@@ -202,7 +211,7 @@ def read_listing_origin(cache: Path, line: ListingLine) -> tuple[str, dict[str, 
     """
 
     def decode(data: bytes) -> tuple[str, dict[str, str]]:
-        meta = _meta(hdf5.parse_file(data, _EXPECTED))
+        _, meta = _parse(data)
         _refuse_another(line, meta)
         return meta.root, dict(meta.data)
 

@@ -7,6 +7,8 @@ from .figures import percent as percent
 from .figures import percent_at_least as percent_at_least
 from .figures import percent_number as percent_number
 from .figures import plural as plural
+from .metrics import METRIC_WORDS as METRIC_WORDS
+from .metrics import metric_text as metric_text
 from .names import enumerate_words as enumerate_words
 from .names import printable as printable
 from .names import shorten as shorten

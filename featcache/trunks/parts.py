@@ -1,4 +1,4 @@
-"""How many images each forward on a CPU has: as many as are fastest there, of those that give the same bits."""
+"""How a forward on a CPU is run: with as many images, and weights laid out, as is fastest there without other bits."""
 
 import time
 from dataclasses import replace
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # From so many images on the measurement, six forwards of two blocks, costs less than it saves.
 MEASURED_FROM = 500
 _PARTS = (16, 8)  # tried beside the whole batch
+_TRIES = 3  # timed runs of each layout of the weights, of which the fastest counts
+_WORTHWHILE = 0.98  # of the time: to keep two layouts of the weights takes twice their memory
 
 
 def choose_part(network: Any, device: str, batch_size: int, images: int) -> int:
@@ -38,8 +40,8 @@ def choose_part(network: Any, device: str, batch_size: int, images: int) -> int:
 def measure_part(network: "ViT", batch_size: int) -> int:
     """Return the fastest of a few numbers of images, of those that give the bits of the whole batch.
 
-    A large result of a layer is mapped and cleared anew each time by the allocator, and falls out of the caches; a
-    small one leaves threads without work. The kernels of a linear layer are chosen by its number of rows, in bfloat16
+    A large result of a layer falls out of the caches, and is mapped and cleared anew by many an allocator; a small one
+    leaves threads without work. The kernels of a linear layer are chosen by its number of rows, in bfloat16
     with other last bits for some widths. Two blocks of noise show both, since all blocks have the same shapes.
 
     Args:
@@ -48,19 +50,50 @@ def measure_part(network: "ViT", batch_size: int) -> int:
     """
     import torch
 
-    short = replace(
-        network,
-        blocks=(network.blocks[0], network.blocks[-1]),
-        layers=tuple(layer for layer in network.layers if block_of(layer) == 1) or ("cls",),
-    )
-    edges = [edge * network.patch for edge in network.grid]
-    noise = torch.Generator().manual_seed(0)
+    short, pixels = _shorten(network), _noise(network, batch_size)
     with torch.inference_mode():
-        pixels = torch.randint(0, 256, (batch_size, 3, *edges), dtype=torch.uint8, generator=noise)
         rows = short(pixels)
         parts = [part for part in _PARTS if torch.equal(_run(short, pixels, part), rows)]
         seconds = {part: min(_time(short, pixels, part) for _ in range(2)) for part in (batch_size, *parts)}
     return min(seconds, key=lambda part: seconds[part])
+
+
+def pack_weights(network: "ViT", part: int) -> "ViT":
+    """Return the network with its weights in the layout that oneDNN prefers, where that is faster and changes no bit.
+
+    Args:
+        network: The trunk.
+        part: How many images each forward has; others are run with the weights as they are.
+    """
+    import torch
+
+    from featcache.trunks.vit_blocks import has_fused
+
+    if not has_fused(network.weight.dtype):
+        return network
+    short, pixels, inputs = _shorten(network), _noise(network, part), part * network.tokens
+    packed = replace(short, blocks=tuple(block.pack(inputs) for block in short.blocks))
+    with torch.inference_mode():
+        if not torch.equal(packed(pixels), short(pixels)):
+            return network
+        before, after = (min(_time(choice, pixels, part) for _ in range(_TRIES)) for choice in (short, packed))
+    if after > before * _WORTHWHILE:
+        return network
+    return replace(network, blocks=tuple(block.pack(inputs) for block in network.blocks))
+
+
+def _shorten(network: "ViT") -> "ViT":
+    """Return the first and the last of its blocks, which have the shapes of all."""
+    layers = tuple(layer for layer in network.layers if block_of(layer) == 1) or ("cls",)
+    return replace(network, blocks=(network.blocks[0], network.blocks[-1]), layers=layers)
+
+
+def _noise(network: "ViT", images: int) -> "Tensor":
+    """Return noise, (images, 3, height, width) uint8, the same in every process."""
+    import torch
+
+    edges = [edge * network.patch for edge in network.grid]
+    return torch.randint(0, 256, (images, 3, *edges), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def _run(network: "ViT", pixels: "Tensor", part: int) -> "Tensor":

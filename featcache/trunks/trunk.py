@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import MachineError
+from featcache.machine import keep_large_blocks
 from featcache.trunks import engines, weights
 from featcache.trunks.hardware import BATCH, device_name, require_decoder
-from featcache.trunks.parts import choose_part
+from featcache.trunks.parts import MEASURED_FROM, choose_part, pack_weights
 from featcache.trunks.source import TrunkSource
 from featcache.trunks.spec import TrunkSpec
 
@@ -247,6 +248,8 @@ def load_trunk(
         nvjpeg.require_nvjpeg(device)
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)  # of this thread: graphs are captured on the current device
+    if device == "cpu":
+        keep_large_blocks()
     network = source.build(spec, device, layers or (spec.layer,))
     choice = source.choose_engine(engine, device, images)
     if network.note:
@@ -254,5 +257,7 @@ def load_trunk(
     trunk = Trunk(spec, device, batch_size or BATCH[device.partition(":")[0]], network, choice)
     if choice.name == "eager" or network.part:
         trunk.part = choose_part(network, device, trunk.batch_size, images)
+    if choice.name == "eager" and device == "cpu" and images >= MEASURED_FROM and not network.part:
+        trunk.network = pack_weights(network, trunk.part)
     trunk.prepare()  # now, not at the first batch: what is recorded of a run is the engine that it has
     return trunk

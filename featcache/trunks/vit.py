@@ -183,7 +183,9 @@ def cast_network(value: Any, dtype: torch.dtype, device: str | torch.device | No
         import copy
 
         return copy.deepcopy(value).to(device=device, dtype=dtype)
-    return value.to(device=device, dtype=dtype).contiguous() if isinstance(value, Tensor) else value
+    if isinstance(value, Tensor):  # a packed weight is for one type and device
+        return None if value.is_mkldnn else value.to(device=device, dtype=dtype).contiguous()
+    return value
 
 
 def fold_transform(weight: Tensor, bias: Tensor | None, transform: ImageTransform) -> Linear:

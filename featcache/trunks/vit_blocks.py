@@ -5,7 +5,7 @@ linear layer before it, separate queries, keys and values into one product, Quic
 pairs of a rotary embedding into its two halves. Shapes below: n images, t tokens, d width, h heads.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -42,11 +42,13 @@ class Linear:
 
     weight: Tensor  # (out, in)
     bias: Tensor | None  # (out,)
+    packed: Tensor | None = None  # the weight in oneDNN's own layout, for products of `packed_rows` inputs
+    packed_rows: int = 0
 
     def __call__(self, x: Tensor) -> Tensor:
         """(…, in) -> (…, out)."""
         if _fuses(x):
-            product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+            product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight(x), self.bias, "none", [], "")
             return product
         return F.linear(x, self.weight, self.bias)
 
@@ -59,7 +61,8 @@ class Linear:
         """
         if _fuses(x):
             name, algorithm = _FUSED[activation]
-            product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, name, [], algorithm)
+            weight = self._weight(x)
+            product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, self.bias, name, [], algorithm)
             return product
         return _activate(F.linear(x, self.weight, self.bias), activation)
 
@@ -82,6 +85,17 @@ class Linear:
             rows: Which outputs.
         """
         return Linear(self.weight[rows], None if self.bias is None else self.bias[rows])
+
+    def pack(self, rows: int) -> "Linear":
+        """Return the layer with its weight in the layout that oneDNN prefers, beside the plain one.
+
+        Args:
+            rows: Inputs of each product for which it is used, (rows, in).
+        """
+        return replace(self, packed=torch.ops.mkldnn._reorder_linear_weight(self.weight, rows), packed_rows=rows)
+
+    def _weight(self, x: Tensor) -> Tensor:
+        return self.weight if self.packed is None or x.shape[:-1].numel() != self.packed_rows else self.packed
 
 
 def _fuses(x: Tensor) -> bool:
@@ -181,6 +195,16 @@ class Block:
         query, key, value = self.qkv(self.norm_1(z)).chunk(3, dim=-1)  # each (n, t, d)
         z = z + self._attend(self._queries(query), self._keys(key), value)
         return z + self.mlp(self.norm_2(z))
+
+    def pack(self, rows: int) -> "Block":
+        """Return the block with its weights packed, as `Linear.pack` does.
+
+        Args:
+            rows: Images times tokens.
+        """
+        up, down, gated = self.mlp.up.pack(rows), self.mlp.down.pack(rows), self.mlp.gated
+        mlp = replace(self.mlp, up=up, down=down, gated=None if gated is None else gated.pack(rows))
+        return replace(self, qkv=self.qkv.pack(rows), out=self.out.pack(rows), mlp=mlp)
 
     def class_token(self, z: Tensor) -> Tensor:
         """Return row 0 of what `__call__` gives, (n, 1, d).

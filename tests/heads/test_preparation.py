@@ -1,6 +1,8 @@
 """What a training needs is fetched before it begins: beside the reading of its rows, and behind an extract."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +14,7 @@ import featcache
 from featcache import MachineError
 from featcache.cli.app import app
 from featcache.heads import preparation, training
-from featcache.heads.preparation import TrainingPreparation, are_compiled, compile_in_background
+from featcache.heads.preparation import BackgroundCompilation, TrainingPreparation, are_compiled
 from tests.builders import cluster_rows, record
 from tests.conftest import ARCH, write_images
 
@@ -76,12 +78,12 @@ def test_loops_are_compiled_until_one_of_their_files_changes(tmp_path):
 
 
 def test_another_process_compiles_what_trains(tmp_path, monkeypatch):
-    """What `compile_in_background` starts leaves compiled loops where numba keeps them."""
+    """What `BackgroundCompilation` starts leaves compiled loops where numba keeps them."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(preparation, "are_compiled", lambda: False)
     monkeypatch.setattr(preparation, "KERNELS", tmp_path)  # whose module is locked: an extract may be compiling now
     (tmp_path / "steps.py").touch()
-    compile_in_background()
+    BackgroundCompilation().start()
     deadline = time.monotonic() + 300  # some ten seconds on an idle machine
     while not all(list(tmp_path.rglob(f"{loop}-*.nbi")) for loop in preparation.LOOPS):
         assert time.monotonic() < deadline, "nothing was compiled"
@@ -104,21 +106,53 @@ def test_two_processes_do_not_compile_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(preparation.os, "posix_spawn", spawn)
     monkeypatch.setattr(preparation, "KERNELS", tmp_path)
     (tmp_path / "steps.py").touch()
-    compile_in_background()
-    compile_in_background()
+    BackgroundCompilation().start()
+    BackgroundCompilation().start()
     assert len(started) == 1
     started[0].kill()
     started[0].wait()
-    compile_in_background()
+    BackgroundCompilation().start()
     assert len(started) == 2
     started[1].kill()
     started[1].wait()
 
 
+def test_an_interrupted_command_leaves_no_compiler_behind(tmp_path, monkeypatch):
+    """The process outlives what is done beside it, but is ended where that was interrupted."""
+    monkeypatch.setattr(preparation, "are_compiled", lambda: False)
+    monkeypatch.setattr(preparation, "KERNELS", tmp_path)
+    monkeypatch.setattr(preparation, "COMPILE", "import time; time.sleep(60)")
+    (tmp_path / "steps.py").touch()
+    for is_interrupted in (False, True):
+        processes = []
+        monkeypatch.setattr(preparation.os, "posix_spawn", spawn_into(processes))
+        expected = pytest.raises(KeyboardInterrupt) if is_interrupted else contextlib.nullcontext()
+        with expected, BackgroundCompilation() as compilation:
+            compilation.start()
+            if is_interrupted:
+                raise KeyboardInterrupt
+        if not is_interrupted:
+            assert os.waitpid(processes[0], os.WNOHANG) == (0, 0)
+            os.kill(processes[0], signal.SIGKILL)
+            os.waitpid(processes[0], 0)
+        with pytest.raises(ChildProcessError):
+            os.waitpid(processes[0], 0)
+
+
+def spawn_into(processes, spawn=os.posix_spawn):
+    """Return posix_spawn, which keeps the numbers of the processes too."""
+
+    def spawn_and_keep(*args, **options):
+        processes.append(spawn(*args, **options))
+        return processes[-1]
+
+    return spawn_and_keep
+
+
 def test_an_extract_that_embeds_has_the_loops_compiled_beside_it(nano, tmp_path, monkeypatch):
     """Once, however many images and splits; an extract that embeds nothing starts no other process."""
     started = []
-    monkeypatch.setattr("featcache.heads.compile_in_background", lambda: started.append(1))
+    monkeypatch.setattr(preparation, "are_compiled", lambda: started.append(1) or True)
     folder = write_images(tmp_path / "digits", {"train": {"0": 6, "1": 5}, "val": {"0": 2, "1": 2}})
     words = ["extract", str(folder), "--cache", str(tmp_path / "cache"), "--arch", ARCH, "--weights", str(nano.weights)]
     for _ in range(2):

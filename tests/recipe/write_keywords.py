@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from featcache.recipe.network_object import NetworkName
+from featcache.recipe.own_head import HeadWord
 '''
 
 
@@ -50,6 +51,8 @@ def type_of(setting: DeclaredSetting) -> str:
     word = setting.kind.__name__
     if setting.name == "arch":
         word = "NetworkName"  # in Python it may be the network itself
+    elif setting.name == "head":
+        word = "HeadWord"  # in Python it may be a class of one's own
     elif setting.declaration.is_numbers:
         word = f"{word} | int"
     return f"{word} | Sequence[{word}] | None" if setting.declaration.several else f"{word} | None"

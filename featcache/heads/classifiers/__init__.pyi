@@ -15,6 +15,10 @@ from .knn import WEIGHTS as WEIGHTS
 from .knn import Knn as Knn
 from .knn import search_knn as search_knn
 from .output_layer import make_output_layer as make_output_layer
+from .protocols import LOGREG_C as LOGREG_C
+from .protocols import knn_choices as knn_choices
+from .protocols import refuse_protocol as refuse_protocol
+from .protocols import search_logreg_path as search_logreg_path
 from .refusals import nearest_classifier as nearest_classifier
 from .ridge import Ridge as Ridge
 from .ridge import search_ridge as search_ridge

@@ -6,7 +6,8 @@ from torch import nn
 from featcache.heads import HeadConfig
 from featcache.heads.modules.attention import TokenAttention, TokenAttentionByClass, build_attention
 from featcache.heads.modules.dropout import Dropout, Perceptron
-from featcache.heads.modules.temporal import build_temporal
+from featcache.heads.modules.own import build_own
+from featcache.heads.modules.temporal import ClipModule, build_temporal
 from featcache.recipe import ATTENTION
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
@@ -25,11 +26,20 @@ def build_module(config: HeadConfig, width: int, classes: int) -> nn.Module:
 
     Raises:
         ValueError: an embedding is not so many tokens.
+        UsageError: of a head of one's own, as `build_own`.
+        CacheError: of a head of one's own, as `build_own`.
     """
+    if config.is_own:
+        return build_own(config, width, classes)
     if config.is_over_clips:
         return build_temporal(config, width, classes)
     if config.head == ATTENTION:
         return build_attention(config, width, classes)
+    if config.is_linear:  # on several labels or numbers: other linear heads are no torch modules
+        layer = nn.Linear(width, classes)
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        return Perceptron(layer)
     layers: list[nn.Module] = []
     for units in config.hidden_widths:
         layers.append(nn.Linear(width, units, bias=not config.batch_norm))  # which takes the mean out again
@@ -53,6 +63,18 @@ def seeded_module(config: HeadConfig, width: int, classes: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
         return build_module(config, width, classes)
+
+
+def output_layer(module: nn.Module) -> nn.Linear | None:
+    """Return the last linear layer of a module of `build_module`, whose outputs are those of the module.
+
+    Args:
+        module: of a head; of any other, None may come back.
+    """
+    if isinstance(module, Perceptron):
+        return next(layer for layer in reversed(list(module.children())) if isinstance(layer, nn.Linear))
+    is_ours = isinstance(module, ClipModule | TokenAttention | TokenAttentionByClass)
+    return module.output if is_ours else None  # type: ignore[return-value]  # mypy takes it for any attribute
 
 
 def describe_module(module: nn.Module) -> str:

@@ -58,8 +58,13 @@ def features_by_clip(features: Features, frames: int) -> Features:
         ).correct("--head", "mlp")
     clips = [features.clips[image] for image in inside]
     grouped = group_frames(features.x[inside], clips, frames)
-    labels, first = features.y[inside], grouped.first
+    labels, first = features.y[inside] if features.targets is None else features.targets.codes()[inside], grouped.first
     if len(mixed := np.flatnonzero(labels[first][grouped.clip_of] != labels)):
+        if features.targets is not None:
+            raise DataError(
+                f"clip {clips[mixed[0]]!r} has images with different {features.targets.kind}: --head temporal needs "
+                f"the same for all images of a clip; name shorter clips, or train another head"
+            )
         here, there = labels[mixed[0]], labels[first][grouped.clip_of][mixed[0]]
         raise DataError(
             f"clip {clips[mixed[0]]!r} has images of {features.classes[there]!r} and {features.classes[here]!r}: "
@@ -74,4 +79,5 @@ def features_by_clip(features: Features, frames: int) -> Features:
         clips=tuple(features.clips[row] for row in rows),
         subjects=tuple(features.subjects[row] for row in rows),
         digests=None,
+        targets=None if features.targets is None else features.targets.take(rows),
     )

@@ -7,8 +7,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from featcache.heads.modules.build import build_module
+from featcache.heads.modules.build import build_module, seeded_module
 from featcache.heads.modules.module_head import INVERSE_STD, MEAN, MODULE, ModuleHead
+from featcache.heads.modules.own import Deployed, explain_own_failure
 
 ROWS = 1_024  # computed at a time, so that a row's logits do not depend on how many rows are asked for
 MOST_NUMBERS = 2**24  # of these rows together: 64 MiB
@@ -40,7 +41,9 @@ def load_module(head: ModuleHead) -> nn.Module:
         ValueError: a tensor is missing, one too many, or of another type or shape than the settings say.
     """
     module = _checked_module(head)
-    if head.config.standardize:
+    if head.config.is_own:
+        module = _deploy(module, head)
+    elif head.config.standardize:
         _fold_standardization(module, head)
     return module.eval().requires_grad_(requires_grad=False)
 
@@ -65,7 +68,8 @@ def compute_logits(head: ModuleHead, x: npt.NDArray[np.float32]) -> npt.NDArray[
         rows = len(x[start : start + size])
         block[:rows] = torch.tensor(x[start : start + size])
         _standardize_(block, head)
-        logits[start : start + size] = module(block)[:rows].numpy()
+        with explain_own_failure(head.config, block):
+            logits[start : start + size] = module(block)[:rows].numpy()
     return logits
 
 
@@ -75,8 +79,7 @@ def check_tensors(head: ModuleHead) -> None:
     Raises:
         ValueError: as `load_module`.
     """
-    with torch.device("meta"):
-        expected = build_module(head.config, head.width, head.classes).state_dict()
+    expected = _unfilled_module(head).state_dict()
     wanted = {f"{MODULE}{name}": (tuple(value.shape), _numpy_name(value)) for name, value in expected.items()}
     if head.config.standardize:
         wanted |= {MEAN: ((2, head.width), "float32"), INVERSE_STD: ((head.width,), "float32")}
@@ -89,12 +92,27 @@ def check_tensors(head: ModuleHead) -> None:
 def _checked_module(head: ModuleHead) -> nn.Module:
     """Return the module of a head with its tensors in it."""
     check_tensors(head)
-    with torch.device("meta"):
-        module = build_module(head.config, head.width, head.classes)
+    module = _unfilled_module(head)
     names = [name.removeprefix(MODULE) for name in head.tensors if name.startswith(MODULE)]
     state = {name: torch.tensor(head.tensors[f"{MODULE}{name}"]) for name in names}
     module.load_state_dict(state, strict=True, assign=True)
     return module
+
+
+def _unfilled_module(head: ModuleHead) -> nn.Module:
+    """Return the module of a head before its tensors are in it: one of our own takes no memory for them."""
+    if head.config.is_own:  # its constructor may compute, and it may hold more than its state dict
+        return seeded_module(head.config, head.width, head.classes)
+    with torch.device("meta"):
+        return build_module(head.config, head.width, head.classes)
+
+
+def _deploy(module: nn.Module, head: ModuleHead) -> nn.Module:
+    """Return a module of one's own behind the standardization that the head learned with, if there is one."""
+    if not head.config.standardize:
+        return Deployed(module, torch.zeros(head.width), torch.ones(head.width))
+    mean = torch.tensor(head.tensors[MEAN], dtype=torch.float64).sum(0).float()
+    return Deployed(module, mean, torch.tensor(head.tensors[INVERSE_STD]))
 
 
 def _standardize_(rows: Tensor, head: ModuleHead) -> None:

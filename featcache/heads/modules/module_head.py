@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from featcache.heads import DIVERGED_LOSS, EpochRow, HeadConfig, LinearHead, Scores, unit_rows
+from featcache.heads import DIVERGED_LOSS, NO_TARGETS, EpochRow, HeadConfig, KeptTargets, LinearHead, Scores, unit_rows
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,6 +32,7 @@ class ModuleHead:
         val: the same on val; None where there was no val split.
         best_epoch: whose weights these are, where a head with patience kept its best.
         widths: of the parts of its features, where several layers or trunks stand side by side.
+        targets: what it keeps of several labels or numbers.
     """
 
     config: HeadConfig
@@ -44,6 +45,7 @@ class ModuleHead:
     val: Scores | None
     best_epoch: int | None = None
     widths: tuple[int, ...] = ()
+    targets: KeptTargets = NO_TARGETS
 
     def __repr__(self) -> str:
         return f"<ModuleHead {self.config.name}: {self.width} -> {self.classes}, {self.steps:,} steps>"

@@ -33,6 +33,7 @@ from featcache.features import Features
 from featcache.heads import HeadConfig, LinearHead, Scores, merit, score_split
 from featcache.heads.optimum.difference import ValDifference, difference_metric, measure_difference
 from featcache.heads.optimum.lbfgs import Point
+from featcache.heads.optimum.logreg_path import logreg_c
 from featcache.heads.optimum.objective import Objective, spare_threads
 from featcache.heads.optimum.path import (
     RegularisationPath,
@@ -240,7 +241,7 @@ def _compare_on_val(
     is_logregs = not check.loss_terms and not head.config.standardize and head.config.normalize == "none"
     check = replace(
         check, val=own.val, head_val=head_val, regularised=regularised, iterations=check.iterations + iterations,
-        logreg_c=1 / (regularised.weight_decay * rows) if is_logregs else None,
+        logreg_c=logreg_c(regularised.weight_decay, rows, len(objective.present)) if is_logregs else None,
     )  # fmt: skip
     if not np.isfinite(check.head_objective):
         return check

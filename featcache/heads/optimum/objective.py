@@ -46,7 +46,7 @@ class Objective:
         self.mean = train.x.mean(axis=0, dtype=np.float64).astype(np.float32)
         self.standardized = config.standardize
         self.std = compute_statistics(train, [config]).std if config.standardize else np.ones(dim)
-        double = rows * dim * 8 <= MAX_FLOAT64_BYTES and device != "mps"
+        double = self.is_double = rows * dim * 8 <= MAX_FLOAT64_BYTES and device != "mps"
         centred = np.subtract(train.x, self.mean, dtype=np.float64 if double else np.float32)
         if config.standardize:
             centred /= self.std

@@ -19,7 +19,6 @@ from .integrity import verify_heads as verify_heads
 from .kinds import MODEL_DOCUMENTS as MODEL_DOCUMENTS
 from .kinds import describe_model as describe_model
 from .kinds import load_model as load_model
-from .linear import SavedHead as SavedHead
 from .linear import read_history as read_history
 from .linear import save_head as save_head
 from .model import FUNCTION as FUNCTION
@@ -37,6 +36,7 @@ from .run_log import FitRun as FitRun
 from .run_log import list_handles as list_handles
 from .run_log import read_runs as read_runs
 from .run_log import record_run as record_run
+from .saved_head import SavedHead as SavedHead
 from .temperature import SavedTemperature as SavedTemperature
 from .temperature import keep_temperature as keep_temperature
 from .temperature import read_temperature as read_temperature

@@ -5,7 +5,6 @@ Scores are written here too: what is not finite is null, because JSON knows neit
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
@@ -25,7 +24,7 @@ from featcache.files import (
     Text,
     validate,
 )  # fmt: skip
-from featcache.heads import Scores
+from featcache.heads import Scores, TargetScores
 
 _WORDS = {"lr": "learning rate", "exact": "exact arithmetic"}  # of settings; others are their names
 MOST_WIDTH = 1 << 24  # numbers of an embedding, tokens and all
@@ -35,9 +34,16 @@ _DEEPEST = 16  # tuples inside one another, in the value of a setting
 class ScoresDocument(Document):
     """Scores on one split; null is undefined."""
 
-    accuracy: Number | None
-    macro_recall: Number | None
+    accuracy: Number | None = None
+    macro_recall: Number | None = None
     loss: Number | None
+    metrics: dict[SingleLine, Number | None] | None = None  # of several labels or numbers a row, instead of the others
+
+    @model_validator(mode="after")
+    def _has_its_metrics(self) -> "ScoresDocument":
+        if self.metrics is None and not {"accuracy", "macro_recall"} <= self.model_fields_set:
+            raise ValueError("expected accuracy and macro_recall, or metrics")
+        return self
 
 
 class _SourceDocument(Document):
@@ -93,6 +99,8 @@ class HeadDocument(Document):
     history_sha256: Sha256 | None = None  # the first heads have none
     versions: dict[SingleLine, SingleLine] = Field(default_factory=dict)
     finetuned: dict[SingleLine, PlainValue] = Field(default_factory=dict)  # of a head whose trunk was frozen, nothing
+    thresholds: list[Finite] = Field(default_factory=list)  # of labels, see `KeptTargets`
+    deviation: list[Finite] = Field(default_factory=list)  # of numbers
 
 
 class TrialDocument(Document):
@@ -168,21 +176,35 @@ def finite_or_none(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def scores_to_json(scores: Scores | None) -> dict[str, float | None] | None:
+def scores_to_json(scores: Scores | None) -> dict[str, Any] | None:
     """Return scores as JSON values, by their names; one that is not finite becomes None.
 
     Args:
         scores: On one split; None, where there are none, stays None.
     """
-    return None if scores is None else {name: finite_or_none(value) for name, value in asdict(scores).items()}
+    if scores is None:
+        return None
+    if scores.metrics:
+        return {"loss": finite_or_none(scores.loss), "metrics": _finite_values(scores.metrics)}
+    values = {"accuracy": scores.accuracy, "macro_recall": scores.macro_recall, "loss": scores.loss}
+    return _finite_values(values)
+
+
+def _finite_values(values: Mapping[str, float]) -> dict[str, Any]:
+    return {name: finite_or_none(value) for name, value in values.items()}
 
 
 def scores_from_document(document: ScoresDocument | None) -> Scores | None:
     """Return the scores that `scores_to_json` wrote; null is nan."""
     if document is None:
         return None
-    values = (document.accuracy, document.macro_recall, document.loss)
-    return Scores(*(math.nan if value is None else value for value in values))
+    accuracy, macro_recall, loss = map(_or_nan, (document.accuracy, document.macro_recall, document.loss))
+    metrics = {name: _or_nan(value) for name, value in (document.metrics or {}).items()}
+    return TargetScores(accuracy, macro_recall, loss, metrics) if metrics else Scores(accuracy, macro_recall, loss)
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def settings_in_words(settings: Mapping[str, Any]) -> list[str]:

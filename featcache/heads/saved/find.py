@@ -13,11 +13,10 @@ from featcache.heads.saved.handles import Handles, is_number
 from featcache.heads.saved.ranking import Candidate, notes_on_changed_val, rank_models, selection_of
 from featcache.heads.saved.run_log import FitRun, list_handles, newest_checks, read_runs
 from featcache.store import FeatureStore, describe_broken_stores
-from featcache.text import percent
+from featcache.text import METRIC_WORDS, metric_text
 
 BEST, LATEST = "best", "latest"  # words that stand for a head wherever one is named; no word is BEST
 _LISTED = 10  # heads in a message
-METRIC = "macro recall on val"  # that `best` is chosen by
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -144,7 +143,7 @@ def _find_best(request: DatasetRequest, newest: FitRun, _: FeatureStore) -> Chos
         store=best.store,
         run=best.run,
         check=best.check,
-        selected_by=METRIC if len(scored) > 1 else best.selected_by,
+        selected_by=f"{_chief(best)} on val" if len(scored) > 1 else best.selected_by,
         reason=reason,
         next_best=handles.describe(usable[1].name) if len(usable) > 1 else "",
         notes=(*notes, *notes_on_changed_val(request, scored)),
@@ -194,8 +193,13 @@ def _handles(request: DatasetRequest, store: FeatureStore) -> Handles:
 def _why_best(best: Candidate, scored: int) -> str:
     if best.val is None or not best.has_val_score:
         return "the best of the newest run, since no head has a score on val"
-    recall = f"(macro recall {percent(best.val.macro_recall)})"
-    return f"the best of {scored:,} on val {recall}" if scored > 1 else f"the only one with a score on val {recall}"
+    figure = f"({_chief(best)} {metric_text(best.val.chief, best.val.figure(best.val.chief))})"
+    return f"the best of {scored:,} on val {figure}" if scored > 1 else f"the only one with a score on val {figure}"
+
+
+def _chief(best: Candidate) -> str:
+    """Return the metric that `best` is chosen by, in words."""
+    return METRIC_WORDS["macro_recall" if best.val is None else best.val.chief]
 
 
 def _nothing_usable(request: DatasetRequest, candidates: Sequence[Candidate], notes: Sequence[str]) -> str:

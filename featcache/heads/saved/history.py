@@ -11,6 +11,7 @@ from featcache.errors import CacheError
 from featcache.files import MAX_HISTORY_BYTES, read_cache_file
 from featcache.heads import EpochRow
 from featcache.heads.saved.documents import HEAD
+from featcache.metrics import LABEL_METRICS, VALUE_FIGURES
 
 HISTORY = "history.csv"
 _SCORES = ("loss", "accuracy", "macro_recall")
@@ -23,11 +24,22 @@ def history_bytes(history: Sequence[EpochRow]) -> bytes:
     """Return history.csv: one row an epoch; the columns of val are empty where there was no val split."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(_COLUMNS)
+    columns = _columns_of(history)
+    table.writerow(["epoch", *(f"{split}_{score}" for split, score in columns)])
     for row in history:
-        values = [getattr(split, score) if split else "" for split in (row.train, row.val) for score in _SCORES]
-        table.writerow([row.epoch, *values])
+        splits = {"train": row.train, "val": row.val}
+        figures = [None if (scores := splits[split]) is None else scores.figure(score) for split, score in columns]
+        table.writerow([row.epoch, *("" if figure is None else figure for figure in figures)])
     return text.getvalue().encode()
+
+
+def _columns_of(history: Sequence[EpochRow]) -> list[tuple[str, str]]:
+    """Return split and score of each column: of several labels or numbers a row the loss, and on val their metrics."""
+    metrics = next((list(row.val.metrics) for row in history if row.val is not None), [])
+    is_of_targets = bool(metrics) or any(math.isnan(row.train.accuracy) for row in history)
+    if not is_of_targets:
+        return [(split, score) for split in ("train", "val") for score in _SCORES]
+    return [("train", "loss"), ("val", "loss"), *(("val", metric) for metric in metrics)]
 
 
 def read_history(folder: Path, sha256: str | None) -> HistoryColumns:
@@ -53,9 +65,15 @@ def read_history(folder: Path, sha256: str | None) -> HistoryColumns:
         raise CacheError(f"{path}: damaged: this is not the history of a head; {HEAD.way_out}") from None
 
 
+def _is_of_targets(names: Sequence[str]) -> bool:
+    """Return whether columns are those of several labels or numbers a row."""
+    known = {f"val_{metric}" for metric in (*LABEL_METRICS, *VALUE_FIGURES)}
+    return list(names[:3]) == ["epoch", "train_loss", "val_loss"] and set(names[3:]) <= known
+
+
 def _parse(data: bytes) -> HistoryColumns:
     names, *rows = list(csv.reader(io.StringIO(data.decode())))
-    if names != list(_COLUMNS):
+    if names != list(_COLUMNS) and not _is_of_targets(names):
         raise ValueError("other columns")
     columns = {
         name: tuple(float(cell) if cell else math.nan for cell in column)

@@ -8,157 +8,29 @@ named by its settings, its trunk and its listings; training it again writes the 
 
 import hashlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from safetensors.numpy import save as save_tensors
 
 from featcache.errors import CacheError, UsageError
 from featcache.features import Features, Streamed, read_widths
 from featcache.files import FORMAT, Tensors, read_tensors
-from featcache.heads import BLOCK_ROWS, HeadConfig, LinearHead, OutputLayer, Scores
-from featcache.heads.classifiers import ModelOutput, SearchTrial
-from featcache.heads.modules import ModuleHead, TrainedHead, group_frames
-from featcache.heads.saved.documents import HEAD, HeadDocument, scores_from_document, scores_to_json, settings_in_words
+from featcache.heads import HeadConfig, KeptTargets, LinearHead, Scores
+from featcache.heads.modules import ModuleHead, TrainedHead
+from featcache.heads.saved.documents import HEAD, HeadDocument, scores_from_document, scores_to_json
 from featcache.heads.saved.folders import head_name, heads_folder, installed_versions, publish_model
 from featcache.heads.saved.history import HISTORY, HistoryColumns, history_bytes
 from featcache.heads.saved.history import read_history as read_history_file
-from featcache.heads.saved.model import ModelKind, refuse_other_trunk
-from featcache.metrics import softmax
+from featcache.heads.saved.model import ModelKind
+from featcache.heads.saved.saved_head import SavedHead
 from featcache.store import FeatureStore
 
 DOCUMENT, TENSORS = "head.json", "head.safetensors"
 _DROPPED = ("exact",)  # settings of earlier heads that say nothing of what a head predicts
 _PACKAGES = ("featcache", "torch", "numpy")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SavedHead:
-    """A head of fit-head with what it came from; a `SavedModel`."""
-
-    name: str
-    folder: Path
-    head: TrainedHead  # its history is in history.csv
-    classes: tuple[str, ...]
-    sources: Mapping[str, Mapping[str, str]]  # "train" and, where it was used, "val": see Features.source
-    versions: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def kind(self) -> str:
-        """What `--head` calls it: "linear", "mlp"."""
-        return self.head.config.head
-
-    @property
-    def command(self) -> str:
-        """The command that trains such a head."""
-        return "finetune" if self.head.finetuned else "fit-head"
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """The learning rate, and the settings that differ from the defaults."""
-        return {**self.head.finetuned, "lr": self.head.config.lr, **self.head.config.changed}
-
-    @property
-    def trials(self) -> tuple[SearchTrial, ...]:
-        """None: a head is trained with one set of settings."""
-        return ()
-
-    @property
-    def train(self) -> Scores:
-        """The scores on train."""
-        return self.head.train
-
-    @property
-    def val(self) -> Scores | None:
-        """The scores on val; None where there was no val split."""
-        return self.head.val
-
-    @property
-    def predictions(self) -> Mapping[str, Mapping[str, str]]:
-        """None: a head predicts anew faster than its predictions could be read."""
-        return {}
-
-    @property
-    def has_diverged(self) -> bool:
-        """Whether its weights are not finite, or its loss is beyond any sense."""
-        return self.head.diverged
-
-    @property
-    def gives_probabilities(self) -> bool:
-        """Always: the softmax of the logits."""
-        return True
-
-    @property
-    def layer(self) -> TrainedHead:
-        """The head itself."""
-        return self.head
-
-    @property
-    def output_layer(self) -> OutputLayer | None:
-        """A linear head as the last layer of a network; None where it is more than that."""
-        return self.head.output_layer
-
-    def facts(self) -> list[tuple[str, str]]:
-        """Return all settings in one text, and the steps of the training."""
-        settings = ", ".join(settings_in_words(self.head.config.applicable))
-        tuned = ", ".join(settings_in_words(self.head.finetuned))
-        return [("fine-tuned", tuned)] * bool(tuned) + [("head", settings), ("steps", f"{self.head.steps:,}")]
-
-    def predict(self, features: Features) -> ModelOutput:
-        """Return labels and probabilities (float32) of a split, computed some rows at a time.
-
-        Of a head over clips, each image has those of its clip; one that belongs to none is a clip of one frame.
-
-        Args:
-            features: The split, as `featcache.load` gives it; or of a head over clips with a row for each clip.
-
-        Raises:
-            CacheError: features of another trunk.
-        """
-        refuse_other_trunk(self, features.source.get("trunk", "unknown"))
-        probabilities = np.empty((len(features.y), len(self.classes)), dtype=np.float32)
-        predicted = np.empty(len(features.y), dtype=np.int64)
-        if self.head.config.is_over_clips and features.x.shape[1] == self.head.width:
-            clips = group_frames(features.x, features.clips, self.head.config.frames)
-            logits = self.head.logits(clips.x)[clips.clip_of]
-            return ModelOutput(logits.argmax(axis=1), softmax(logits))
-        for start in range(0, len(features.y), BLOCK_ROWS):
-            logits = self.head.logits(features.x[start : start + BLOCK_ROWS])
-            predicted[start : start + BLOCK_ROWS] = logits.argmax(axis=1)
-            probabilities[start : start + BLOCK_ROWS] = softmax(logits)
-        return ModelOutput(predicted, probabilities)
-
-    def predict_probabilities(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Return the softmax of the logits of embeddings, (rows, classes) float64; over clips, each is one of its own.
-
-        Args:
-            x: (rows, dim) float32, as the trunk gave them.
-
-        Raises:
-            ValueError: x has another width than the weights.
-        """
-        if self.head.config.is_over_clips:
-            x = group_frames(x, [""] * len(x), self.head.config.frames).x
-        return softmax(self.head.logits(x).astype(np.float64))
-
-    def refuse_unusable(self, store: FeatureStore) -> None:
-        """Raise a CacheError unless the head can predict on embeddings of a store.
-
-        Args:
-            store: Whose embeddings it is to predict on; an empty one fits.
-
-        Raises:
-            CacheError: it has diverged, or takes embeddings of another width.
-        """
-        if self.has_diverged:
-            raise CacheError(f"head {self.name} diverged: its weights are not finite, and its predictions mean nothing")
-        width = self.head.width
-        if store.dim not in (None, width):
-            raise CacheError(f"head {self.name} takes embeddings of {width}, store {store.name} holds {store.dim}")
 
 
 def save_head(store: FeatureStore, head: TrainedHead, train: Features | Streamed, val: Features | None) -> SavedHead:
@@ -197,6 +69,7 @@ def save_head(store: FeatureStore, head: TrainedHead, train: Features | Streamed
         "history_sha256": hashlib.sha256(history).hexdigest(),
         "versions": versions,
         **({"finetuned": dict(head.finetuned)} if head.finetuned else {}),
+        **{name: list(values) for name, values in asdict(head.targets).items() if values},
     }
     publish_model(folder, {TENSORS: tensors, HISTORY: history}, DOCUMENT, document)
     return SavedHead(name, folder, head, train.classes, sources, versions)
@@ -230,15 +103,18 @@ def _head(config: HeadConfig, document: HeadDocument, tensors: Tensors) -> Train
     """
     on_train = scores_from_document(document.train) or Scores(math.nan, math.nan, math.nan)
     on_val, widths = scores_from_document(document.val), read_widths(document.sources["train"])
+    targets = KeptTargets(tuple(document.thresholds), tuple(document.deviation))
     if config.is_linear:
         weight, bias = tensors.take("weight", np.float32, 2), tensors.take("bias", np.float32, 1)
-        steps, best_epoch, tuned = document.steps, document.best_epoch, document.finetuned
-        return LinearHead(config, weight, bias, steps, (), on_train, on_val, best_epoch, widths, tuned)
+        return LinearHead(
+            config, weight, bias, document.steps, (), on_train, on_val, document.best_epoch, widths,
+            finetuned=document.finetuned, targets=targets,
+        )  # fmt: skip
     if document.width is None:
         raise ValueError(f"width is missing, the width of an embedding that a head of kind {config.head} takes")
     return ModuleHead(
         config, document.width, len(document.classes), tensors.arrays, document.steps, (), on_train, on_val,
-        document.best_epoch, widths,
+        document.best_epoch, widths, targets,
     )  # fmt: skip
 
 
@@ -278,7 +154,8 @@ def check_head(folder: Path) -> None:
     Raises:
         CacheError: one is missing or damaged, or the head is of a newer format.
     """
-    load_usable_head(folder)
+    if not load_head(folder).head.config.is_own:  # a class of one's own is not imported for this
+        load_usable_head(folder)
     read_history(folder)
 
 

@@ -51,7 +51,7 @@ class Candidate:
 
 
 def merit_key(val: Scores | None, *, diverged: bool, at: int, is_best: bool) -> tuple[float, ...]:
-    """Return the key that sorts models by merit, best first: macro recall on val, then the lower loss, then the newest.
+    """Return the key that sorts models by merit: the chief metric on val, then the lower loss, then the newest.
 
     What has no score on val comes after all that have one, the newest run first and of a run its best; a head that
     diverged comes last.
@@ -64,9 +64,9 @@ def merit_key(val: Scores | None, *, diverged: bool, at: int, is_best: bool) -> 
     """
     if diverged:
         return 2, 0.0, 0.0, -at, not is_best
-    if val is None or not math.isfinite(val.macro_recall):
+    if val is None or not math.isfinite(val.figure(val.chief)):
         return 1, 0.0, 0.0, -at, not is_best
-    return 0, -val.macro_recall, val.loss if math.isfinite(val.loss) else math.inf, -at, not is_best
+    return 0, -val.figure(val.chief), val.loss if math.isfinite(val.loss) else math.inf, -at, not is_best
 
 
 def rank_models(request: DatasetRequest) -> tuple[list[Candidate], list[str]]:
@@ -136,7 +136,8 @@ def _val_rows(request: DatasetRequest, store: FeatureStore, sha256: str) -> byte
     except (CacheError, ValueError):  # it is gone: nothing shows that it was the same
         return sha256.encode()
     text = json.dumps([extracted.listing.classes, extracted.listing.labels.tolist()]).encode()
-    return text + extracted.digests.tobytes()
+    targets = extracted.listing.targets
+    return text + extracted.digests.tobytes() + (b"" if targets is None else targets.values.tobytes())
 
 
 def _candidates(request: DatasetRequest, store: FeatureStore, notes: list[str]) -> Iterator[Candidate]:

@@ -26,7 +26,7 @@ class RowSource(Protocol):
     """The rows of a split, on their way to the heads.
 
     Attributes:
-        y: (rows,) int64 labels, on the device.
+        y: (rows,) int64 labels, on the device; where a row has several labels or numbers, (rows, outputs) float32.
         dim: the width of an embedding.
         recorder: where it is not None, every epoch goes through the same memory, and can be recorded.
     """
@@ -54,12 +54,15 @@ class RowsInMemory:
             self.x = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)).to(device)
             self.labels = torch.from_numpy(np.ascontiguousarray(features.y, dtype=np.int64))  # y on the host
         self.y = self.labels.to(device)
+        if features.targets is not None:
+            self.y = torch.from_numpy(features.targets.values.astype(np.float32)).to(device)
         self.dim = self.x.shape[1]
         self.recorder = find_recorder(self.y.device)
 
     def epochs(self, config: HeadConfig) -> Iterator[EpochIterator]:
         """Yield each epoch as one chunk, its rows from all over memory."""
-        order, rows, y = torch.empty_like(self.y), torch.empty_like(self.y), torch.empty_like(self.y)
+        order, rows = (torch.empty(len(self.y), dtype=torch.int64, device=self.y.device) for _ in range(2))
+        y = torch.empty_like(self.y)
         draws = draw_views(sampled(self.labels, config), self.views, config.seed)
         for drawn in draws if self.recorder is None else prefetched(draws):
             if self.recorder is None:

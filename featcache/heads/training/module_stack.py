@@ -19,7 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from featcache.heads import EpochRow, HeadConfig, Scores
-from featcache.heads.modules import ModuleHead, TrainedHead, collect_tensors, seed_dropout, seeded_module
+from featcache.heads.modules import (
+    ModuleHead,
+    TrainedHead,
+    collect_tensors,
+    explain_own_failure,
+    seed_dropout,
+    seeded_module,
+)
 from featcache.heads.training.losses import LOG2_E, StackLosses
 from featcache.heads.training.scores import BatchLogits, RowScores, softmax_and_scores_
 from featcache.heads.training.stack import UNSCORED, EpochChunk, HeadStack, LabelledBlocks, TrainingPlan
@@ -63,7 +70,7 @@ class TrainedModule:
         self._seed_dropout(number)
         for layer in self.normalized:
             layer.train(len(x) > 1)  # one row has no deviation: the running statistics stand in
-        with torch.enable_grad():
+        with torch.enable_grad(), explain_own_failure(self.config, x):
             logits = self.module(x)
         truth = y.view(1, 1, -1)
         z = (logits.detach() * LOG2_E).t().contiguous().unsqueeze(0)
@@ -88,12 +95,13 @@ class ModuleStack(HeadStack):
     """Heads that are torch modules; each takes its own steps on the batches that all of them see."""
 
     can_be_recorded = False
+    kind: type[TrainedModule] = TrainedModule
 
     def __init__(self, plan: TrainingPlan) -> None:
         super().__init__(plan)
-        with _own_gradients():
+        with own_gradients():
             self.device = torch.device(plan.device)
-            self.members = [TrainedModule(config, plan) for config in self.configs]
+            self.members = [self.kind(config, plan) for config in self.configs]
             self.row_scores = RowScores(plan.rows, self.heads, plan.device)
             self.embedding_width = embedding_width(plan)
             self.scored_rows = max(1, min(SCORED_ROWS, SCORED_NUMBERS // self.dim))
@@ -118,7 +126,7 @@ class ModuleStack(HeadStack):
         """Take an epoch's steps, and return the labels that they saw, in their order."""
         self.row_scores.reset()
         step, labels = 0, []
-        with _own_gradients():
+        with own_gradients():
             for x, rows, y in chunks:
                 labels.append(y)
                 for start in range(0, len(y), self.batch_size):
@@ -135,7 +143,7 @@ class ModuleStack(HeadStack):
     def score(self, blocks: LabelledBlocks, rows: int) -> list[Scores]:
         """Return the scores on so many rows, by config."""
         labels = []
-        with _for_inference(self.members):
+        with for_inference(self.members):
             row_scores = RowScores(rows, self.heads, self.device)
             for x, y in blocks:
                 labels.append(y)
@@ -153,7 +161,7 @@ class ModuleStack(HeadStack):
 
     def restore_weights(self, head: int, weights: Any) -> None:
         """Give a config's head the tensors that it had when they were copied."""
-        with _own_gradients():
+        with own_gradients():
             self.members[self.position(head)].module.load_state_dict(weights)
 
     def trained_heads(
@@ -238,19 +246,19 @@ def clip_gradient(parameters: Sequence[Tensor], max_norm: float) -> None:
 
 
 @contextlib.contextmanager
-def _own_gradients() -> Iterator[None]:
+def own_gradients() -> Iterator[None]:
     """Have tensors that autograd may use, in a training that runs in inference mode; gradients only where enabled."""
     with torch.inference_mode(mode=False), torch.no_grad():
         yield
 
 
 @contextlib.contextmanager
-def _for_inference(members: Sequence[TrainedModule]) -> Iterator[None]:
+def for_inference(members: Sequence[TrainedModule]) -> Iterator[None]:
     """Have modules compute as they will once they are saved."""
     for member in members:
         member.module.eval()
     try:
-        with _own_gradients():
+        with own_gradients():
             yield
     finally:
         for member in members:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from featcache.features import Features, Streamed
 from featcache.heads import HeadConfig
+from featcache.recipe import VALUE
 
 Doubles = npt.NDArray[np.float64]
 
@@ -25,6 +26,8 @@ class FeatureStatistics:
     class_counts: npt.NDArray[np.int64]  # (classes,) rows
     mean: Doubles  # (dim,)
     std: Doubles  # (dim,), 1 where a dimension is constant
+    target_mean: Doubles | None = None  # (outputs,) of numbers that are predicted; None where there are none
+    target_std: Doubles | None = None  # (outputs,), 1 where a number is constant
 
 
 def compute_statistics(train: Features | Streamed, configs: Sequence[HeadConfig]) -> FeatureStatistics:
@@ -37,12 +40,13 @@ def compute_statistics(train: Features | Streamed, configs: Sequence[HeadConfig]
         train: the training rows; of rows with views, mean and deviation are those of all views.
         configs: the heads that are trained on them.
     """
-    counts, rows = np.bincount(train.y, minlength=len(train.classes)), len(train.y)
+    counts, rows = _count_rows(train), len(train.y)
+    of_targets = _target_statistics(train)
     if not isinstance(train, Streamed) and train.views is not None:
         rows *= len(train.views)
     mean, residual, square = (np.zeros(embedding_dim(train)) for _ in range(3))
     if not any(config.standardize for config in configs):
-        return FeatureStatistics(counts, mean, np.ones_like(mean))
+        return FeatureStatistics(counts, mean, np.ones_like(mean), *of_targets)
     with np.errstate(over="ignore", invalid="ignore"):  # of rows that are not finite: the head diverges
         for x in _blocks(train):
             mean += x.sum(axis=0, dtype=np.float64)
@@ -56,7 +60,23 @@ def compute_statistics(train: Features | Streamed, configs: Sequence[HeadConfig]
         std = np.sqrt(variance)
         constant = variance <= rows * FLOAT64_EPS * variance + (rows * mean * FLOAT64_EPS) ** 2
         std[constant | (std < MIN_STD)] = 1
-    return FeatureStatistics(counts, mean, std)
+    return FeatureStatistics(counts, mean, std, *of_targets)
+
+
+def _count_rows(train: Features | Streamed) -> npt.NDArray[np.int64]:
+    """Return how many training rows each class, or label, has, (classes,)."""
+    if isinstance(train, Features) and train.targets is not None:
+        return train.targets.support()
+    return np.bincount(train.y, minlength=len(train.classes))
+
+
+def _target_statistics(train: Features | Streamed) -> tuple[Doubles | None, Doubles | None]:
+    """Return the mean and the deviation of the numbers that are predicted; None where there are none."""
+    if isinstance(train, Streamed) or train.targets is None or train.targets.kind != VALUE:
+        return None, None
+    std = train.targets.values.std(axis=0)
+    std[~(std > MIN_STD)] = 1
+    return train.targets.values.mean(axis=0), std
 
 
 def embedding_dim(features: Features | Streamed) -> int:

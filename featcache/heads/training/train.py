@@ -5,7 +5,7 @@ What a step computes is in `stack`; which rows it sees in `samplers`; what an ep
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -14,15 +14,17 @@ from torch import Tensor
 
 from featcache.errors import UsageError
 from featcache.features import Features, Streamed, drop_views
-from featcache.heads import EpochRow, HeadConfig, Scores, score_blocks, score_split
+from featcache.heads import EpochRow, HeadConfig, Scores
 from featcache.heads.modules import TrainedHead
 from featcache.heads.training.batches import EpochIterator, RowSource, make_row_source, spare_core_for_readers
 from featcache.heads.training.cuda_graph import MAX_RECORDED_STEPS, EpochReplay
+from featcache.heads.training.final_scores import with_final_scores
 from featcache.heads.training.normalization import normalize_rows
 from featcache.heads.training.stack import HeadStack, TrainingPlan
 from featcache.heads.training.standardization import FeatureStatistics, compute_statistics, embedding_dim
 from featcache.heads.training.stopping import HeadProgress
 from featcache.heads.training.torch_stack import TorchStack
+from featcache.recipe import LABEL
 
 _RowsKey = tuple[str, bool]  # of a head: how its rows are scaled, and whether they are views
 
@@ -103,7 +105,7 @@ def train_heads(
         side_by_side = [list(passes.values())] if watch is not None else [[indices] for indices in passes.values()]
         for group in side_by_side:
             heads |= _train_group(trainings, configs, group, watch)
-        return [_with_final_scores(heads[index], train, val) for index in range(len(configs))]
+        return [with_final_scores(heads[index], train, val) for index in range(len(configs))]
 
 
 def _rows_key(config: HeadConfig) -> _RowsKey:
@@ -188,7 +190,7 @@ def _train_pass(training: _Training, configs: Sequence[HeadConfig]) -> TrainingP
         configs=configs, statistics=training.statistics, rows=len(rows), device=str(rows.device),
         on_compile=training.on_compile,
     )  # fmt: skip
-    with choose_stack(plan.device, is_linear=configs[0].is_linear)(plan) as stack:
+    with choose_stack(plan.device, is_linear=configs[0].is_linear, targets=configs[0].targets)(plan) as stack:
         return (yield from _train_epochs(stack, training, configs))
 
 
@@ -230,27 +232,15 @@ def _train_epochs(stack: HeadStack, training: _Training, configs: Sequence[HeadC
     return stack.trained_heads(history, [head.best_epoch for head in heads])
 
 
-def _with_final_scores(head: TrainedHead, train: Features | Streamed, val: Features | None) -> TrainedHead:
-    """Return the head with its scores, computed in NumPy as a loaded head computes them: the same numbers."""
-    head = replace(head, widths=train.widths)
-    if isinstance(train, Streamed):
-        blocks = ((x, train.y[rows]) for x, rows in train.blocks())
-        on_train = score_blocks(head.logits, blocks, len(train.classes))
-    else:
-        on_train = score_split(head.logits, train)
-    if val is None:
-        return replace(head, train=on_train)
-    on_val, history = score_split(head.logits, val), list(head.history)
-    kept = (head.best_epoch or len(history)) - 1  # the epoch whose weights these are
-    history[kept] = replace(history[kept], val=on_val)
-    return replace(head, train=on_train, val=on_val, history=tuple(history))
-
-
-def choose_stack(device: str, *, is_linear: bool = True) -> type[HeadStack]:
+def choose_stack(device: str, *, is_linear: bool = True, targets: str = LABEL) -> type[HeadStack]:
     """Return what computes the steps: of linear heads compiled loops on the CPU, torch's operations elsewhere.
 
     The amount of work must not decide it: that depends on the number of heads, and the two round differently.
     """
+    if targets != LABEL:
+        from featcache.heads.training.target_stack import TargetStack
+
+        return TargetStack
     if not is_linear:
         from featcache.heads.training.module_stack import ModuleStack
 

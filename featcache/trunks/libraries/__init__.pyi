@@ -1,4 +1,6 @@
 from .base import LoadedNetwork as LoadedNetwork
+from .import_path import describe_error as describe_error
+from .import_path import import_object as import_object
 from .layers import LayerReader as LayerReader
 from .layers import check_layer as check_layer
 from .library_source import LibrarySource as LibrarySource

@@ -19,11 +19,12 @@ _MOST_BYTES = 1 << 24  # of a file of Python
 _MOST_FILES = 2_000  # of a package, whose stats are looked at
 
 
-def import_object(name: str) -> Any:
+def import_object(name: str, option: str = "--arch") -> Any:
     """Return what an import path names.
 
     Args:
         name: package.module:object, where the current folder comes before all that is installed.
+        option: that it was typed with, for what an error says.
 
     Raises:
         UsageError: there is no such module or object, or importing it fails.
@@ -32,7 +33,7 @@ def import_object(name: str) -> Any:
     if path.endswith(".py") or not all(part.isidentifier() for part in path.split(".")):
         dotted = path.removesuffix(".py").strip("./").replace("/", ".")
         raise UsageError(
-            f"--arch {name}: {path} is no module's name; a module of your own is named as Python imports it: "
+            f"{option} {name}: {path} is no module's name; a module of your own is named as Python imports it: "
             f"{dotted}:{attribute}"
         )
     with _current_folder_first():
@@ -41,17 +42,17 @@ def import_object(name: str) -> Any:
         except ModuleNotFoundError as error:
             if error.name is not None and f"{path}.".startswith(f"{error.name}."):
                 raise UsageError(
-                    f"--arch {name}: there is no module {error.name} in {os.getcwd()} or among the installed packages"
+                    f"{option} {name}: there is no module {error.name} in {os.getcwd()} or among the installed packages"
                 ) from None
-            raise UsageError(f"--arch {name}: {path} cannot be imported: {describe_error(error)}") from None
+            raise UsageError(f"{option} {name}: {path} cannot be imported: {describe_error(error)}") from None
         except (Exception, SystemExit) as error:  # it runs a user's own code
-            raise UsageError(f"--arch {name}: {path} cannot be imported: {describe_error(error)}") from None
+            raise UsageError(f"{option} {name}: {path} cannot be imported: {describe_error(error)}") from None
     for part in attribute.split("."):
         names = [known for known in dir(value) if not known.startswith("_")]
         if not hasattr(value, part):
             near = nearest_name(part, names)
             hint = f"; did you mean {near}?" if near else ""
-            raise UsageError(f"--arch {name}: {path} has no {part!r}{hint}")
+            raise UsageError(f"{option} {name}: {path} has no {part!r}{hint}")
         value = getattr(value, part)
     return value
 
@@ -69,7 +70,11 @@ def as_import_path(name: str) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return what a user's own code raised, and in which line of which file, as part of a sentence."""
+    """Return what a user's own code raised, and in which line of which file, as part of a sentence.
+
+    Args:
+        error: as it was raised.
+    """
     text = next(iter(str(error).strip().splitlines()), "")[:300].rstrip(".")
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg} ({error.filename}, line {error.lineno})"

@@ -1,0 +1,88 @@
+"""`featcache report` of a head on several labels a row, or on numbers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featcache.cli.next_command import say_next
+from featcache.cli.output import echo, echo_json, open_console, relative_path
+from featcache.errors import UsageError
+from featcache.recipe import KeptHeadOptions
+
+if TYPE_CHECKING:
+    from featcache.dataset import DatasetRequest
+
+_OF_CLASSES: Mapping[str, str] = {
+    "clip_rule": "a clip has the mean of its images",
+    "test_views": "views are averaged for classes",
+    "augment": "views are averaged for classes",
+    "against": "pairs are compared on classes; `featcache compare --split test` has both heads",
+    "conformal": "conformal sets are sets of classes",
+    "folds": "folds are averaged for classes",
+    "png": "the picture is that of a confusion matrix; --html FILE writes a page",
+}
+
+
+def report_targets(
+    request: "DatasetRequest", head: str | None, options: KeptHeadOptions, given: Mapping[str, object],
+    files: Mapping[str, Path | None], *, as_json: bool,
+) -> None:  # fmt: skip
+    """Print the report, and write its files.
+
+    Args:
+        request: the data set, whose rows have several labels or numbers.
+        head: as it was typed.
+        options: the data set and its cache, for the command that comes next.
+        given: what was typed of the report's other options, by the names of the function's parameters.
+        files: html, csv and predictions; None where one is not wanted.
+        as_json: whether the document is printed instead.
+    """
+    from featcache.evaluation import predict_on_targets
+    from featcache.report import print_target_evaluation, save_target_evaluation_csv, save_target_predictions
+
+    _refuse_options_of_classes(request.recipe.data.target_kind, given)
+    examined = predict_on_targets(
+        request, head, split=_text(given["split"]), by=str(given["by"]),
+        allow_shared_subjects=bool(given["allow_shared_subjects"]),
+    )  # fmt: skip
+    evaluation = examined.evaluation()
+    if files["html"] is not None:
+        from featcache.report.page import save_targets_html
+
+        save_targets_html(examined, evaluation, files["html"])
+    if files["csv"] is not None:
+        save_target_evaluation_csv(evaluation, files["csv"])
+    if files["predictions"] is not None:
+        save_target_predictions(examined.predictions, files["predictions"])
+    if as_json:
+        echo_json(evaluation.to_json())
+        return
+    print_target_evaluation(evaluation, open_console())
+    for path in files.values():
+        if path is not None:
+            echo(f"wrote {relative_path(path)}")
+    if files["html"] is None:
+        words = [*([] if head is None else [head]), *_typed(given)]
+        say_next("report", options, *words, "--html", "report.html")
+    else:
+        say_next("compare", options)
+
+
+def _refuse_options_of_classes(kind: str, given: Mapping[str, object]) -> None:
+    """Refuse what a report of classes alone can do."""
+    for name, reason in _OF_CLASSES.items():
+        if given.get(name) not in (None, False):
+            flag = f"--{name.replace('_', '-')}"
+            error = UsageError(f"{flag}: {reason}, and the recipe says targets = {kind!r}; leave it out")
+            raise error.correct(flag, None)
+
+
+def _typed(given: Mapping[str, object]) -> list[str]:
+    """Return the words of the options that were typed."""
+    split = [] if given["split"] is None else ["--split", str(given["split"])]
+    by = [] if given["by"] == "image" else ["--by", str(given["by"])]
+    return [*split, *by, *(["--allow-shared-subjects"] if given["allow_shared_subjects"] else [])]
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,19 @@
+"""What a head on several labels, or on numbers, keeps beside its weights. Plain values."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTargets:
+    """What is known of the targets where a head was trained; empty for a head on classes.
+
+    Attributes:
+        thresholds: of each label, from which probability on it is predicted; chosen on val, () where there was none.
+        deviation: of each number over the training rows: the unit in which the loss measures errors.
+    """
+
+    thresholds: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+
+
+NO_TARGETS = KeptTargets()  # of a head on classes

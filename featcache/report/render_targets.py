@@ -1,0 +1,203 @@
+"""The evaluation of several labels or numbers a row: on the terminal, and as CSV files."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from featcache.evaluation import TargetEvaluation, TargetPredictions
+from featcache.listing import describe_targets, title_data_set
+from featcache.metrics import TOO_FEW
+from featcache.recipe import LABELS
+from featcache.report.console import print_parts
+from featcache.report.metrics_in_words import metric_interval_text
+from featcache.report.name_table import name_table
+from featcache.report.tables import blank_if_undefined, disarm_formula, save_rows
+from featcache.text import METRIC_WORDS, counted, metric_text, percent_number, printable, shorten
+
+
+def print_target_evaluation(evaluation: TargetEvaluation, console: Console) -> None:
+    """Print the report of several labels or numbers, an empty line between its parts.
+
+    Args:
+        evaluation: what is printed.
+        console: where; its width decides what fits.
+    """
+    print_parts(target_evaluation_parts(evaluation, console.width), console)
+
+
+def target_evaluation_parts(evaluation: TargetEvaluation, width: int) -> list[RenderableType]:
+    """Return the parts of the report, top to bottom."""
+    parts: list[RenderableType] = [_headline(evaluation, width)]
+    parts += [Text(f"note: {printable(note)}", style="bold red") for note in evaluation.notes]
+    parts.append(_outputs(evaluation, width))
+    if evaluation.intervals is not None:
+        parts.append(Text(intervals_sentence(evaluation), style="dim"))
+    return parts
+
+
+def intervals_sentence(evaluation: TargetEvaluation) -> str:
+    """Return what the intervals are, and where they come from; "" where there are none.
+
+    Args:
+        evaluation: what is shown.
+    """
+    intervals = evaluation.intervals
+    if intervals is None:
+        return ""
+    drawn = counted(intervals.groups, intervals.unit)
+    return (
+        f"intervals: {intervals.level:.0%}, {intervals.resamples:,} resamples of {drawn}; bootstrap standard error, "
+        f"Student's t with {intervals.unit}s - 1 degrees of freedom; {TOO_FEW}: fewer than 3 {intervals.unit}s, or no "
+        f"spread between them"
+    ).replace("%,", " %,")
+
+
+def headings(evaluation: TargetEvaluation) -> list[str]:
+    """Return the headings of the figures of each label or number.
+
+    Args:
+        evaluation: what is shown.
+    """
+    if evaluation.kind == LABELS:
+        return ["rows", "average precision", "interval", "F1", "interval", "threshold"]
+    return [word for name in evaluation.output_names for word in (METRIC_WORDS[name], "interval")]
+
+
+def output_cells(evaluation: TargetEvaluation, output: int) -> list[str]:
+    """Return the cells of one label or number, as `headings` has them.
+
+    Args:
+        evaluation: what is shown.
+        output: the place of the label or number, from 0.
+    """
+    figures = zip(
+        evaluation.output_names, evaluation.outputs[output].tolist(), evaluation.output_intervals(output), strict=True
+    )
+    cells = [
+        text
+        for name, value, interval in figures
+        for text in (metric_text(name, value).removesuffix(" %"), metric_interval_text(name, value, interval))
+    ]
+    if evaluation.kind != LABELS:
+        return cells
+    return [f"{evaluation.support[output]:,}", *cells, f"{evaluation.predictions.thresholds[output]:.3f}"]
+
+
+def _headline(evaluation: TargetEvaluation, width: int) -> RenderableType:
+    data_set = title_data_set(evaluation.data_set, evaluation.variant)
+    title = " · ".join(printable(name) for name in (data_set, evaluation.split))
+    failed = f"; {counted(evaluation.failed, 'image')} without an embedding left out" if evaluation.failed else ""
+    lines = [Text(shorten(title, width), style="bold"), Text(printable(evaluation.sentence))]
+    lines.append(Text(counted(evaluation.rows, evaluation.predictions.by) + failed))
+    scores = Table.grid(padding=(0, 3))
+    for column in range(3):
+        scores.add_column(justify="right" if column else "left", no_wrap=True)
+    scores.add_row("", "this head", "95 %")
+    for name, interval in zip(evaluation.metric_names, evaluation.overall_intervals, strict=True):
+        value = evaluation.metrics[name]
+        cells = (metric_text(name, value), metric_interval_text(name, value, interval))
+        scores.add_row(f"{METRIC_WORDS[name]}{_over(evaluation, name)}", *cells)
+    return Group(*lines, Text(), scores, *(Text(line, style="dim") for line in baseline_lines(evaluation)))
+
+
+def _over(evaluation: TargetEvaluation, name: str) -> str:
+    """Return over which labels or numbers a metric is the mean, for its line."""
+    if evaluation.kind != LABELS:
+        return f", mean of {len(evaluation.names)} numbers" if len(evaluation.names) > 1 else ""
+    if name != "mean_average_precision":
+        return ""
+    seen = sum(map(bool, evaluation.support))
+    return f" over {seen} of {len(evaluation.names)} labels"
+
+
+def baseline_lines(evaluation: TargetEvaluation) -> list[str]:
+    """Return what guessing would reach, a sentence each.
+
+    Args:
+        evaluation: what is shown.
+    """
+    if evaluation.kind == LABELS:
+        precision = percent_number(evaluation.baseline)
+        return [f"baseline: rows in a random order have a mean average precision of {precision} %"]
+    return ["baseline: always answering the mean has an R2 of 0"]
+
+
+def _outputs(evaluation: TargetEvaluation, width: int) -> RenderableType:
+    rows = [output_cells(evaluation, output) for output in range(len(evaluation.names))]
+    if evaluation.kind == LABELS:
+        table = name_table("label", evaluation.names, headings(evaluation), rows, width)
+        return Group(table, Text("figures in %, but for the threshold", style="dim"))
+    words = [METRIC_WORDS[name] for name in evaluation.output_names]
+    lines = [[word, *row[2 * at : 2 * at + 2]] for row in rows for at, word in enumerate(words)]
+    names = [name if not at else "" for name in evaluation.names for at in range(len(words))]
+    table = name_table("number", names, ("figure", "", "interval"), lines, width)
+    return Group(table, Text("MAE and RMSE in the number's unit", style="dim"))
+
+
+def save_target_evaluation_csv(evaluation: TargetEvaluation, path: Path) -> None:
+    """Write one row a label or number: its name, of a label its rows and threshold, then each figure with its interval.
+
+    Args:
+        evaluation: what is written.
+        path: the file; an existing one is replaced.
+
+    Raises:
+        UsageError: the path does not end in .csv, its folder does not exist, or it is a folder.
+        MachineError: it cannot be written; what was there before is untouched.
+    """
+    is_labels = evaluation.kind == LABELS
+    figures = [column for name in evaluation.output_names for column in (name, f"{name}_low", f"{name}_high")]
+    header = ["label" if is_labels else "number", *(["support", "threshold"] if is_labels else []), *figures]
+    save_rows(header, _csv_rows(evaluation), path)
+
+
+def _csv_rows(evaluation: TargetEvaluation) -> Iterator[list[object]]:
+    for output, name in enumerate(evaluation.names):
+        cells: list[object] = [disarm_formula(name)]
+        if evaluation.kind == LABELS:
+            cells += [evaluation.support[output], float(evaluation.predictions.thresholds[output])]
+        for value, interval in zip(evaluation.outputs[output], evaluation.output_intervals(output), strict=True):
+            ends = (math.nan, math.nan) if interval is None else (interval.low, interval.high)
+            cells += [blank_if_undefined(float(figure)) for figure in (value, *ends)]
+        yield cells
+
+
+def save_target_predictions(predictions: TargetPredictions, path: Path) -> None:
+    """Write one row an image (or clip) as CSV: path, truth, prediction, clip, subject, then a column a label or number.
+
+    Of labels `truth` and `prediction` have the names with " | " between them, and the further columns the
+    probabilities; of numbers they are `truth: NAME` and `prediction: NAME`.
+
+    Args:
+        predictions: what is written.
+        path: the file, .csv; an existing one is replaced.
+
+    Raises:
+        UsageError: another suffix, no such folder, or a folder.
+        MachineError: it cannot be written; what was there before is untouched.
+    """
+    names = [printable(name) for name in predictions.names]
+    if predictions.kind == LABELS:
+        figures = [f"probability: {name}" for name in names]
+    else:
+        figures = [f"{what}: {name}" for name in names for what in ("truth", "prediction")]
+    save_rows(["path", "truth", "prediction", "clip", "subject", *figures], _prediction_rows(predictions), path)
+
+
+def _prediction_rows(part: TargetPredictions) -> Iterator[list[object]]:
+    predicted = part.predicted
+    for row, path in enumerate(part.paths):
+        words = [describe_targets(part.kind, part.names, values[row].tolist()) for values in (part.truth, predicted)]
+        texts = [disarm_formula(word) for word in (path, *words, part.clips[row], part.subjects[row])]
+        yield [*texts, *_numbers(part, row)]
+
+
+def _numbers(part: TargetPredictions, row: int) -> Sequence[object]:
+    if part.kind == LABELS:
+        return [blank_if_undefined(value) for value in part.answers[row].tolist()]
+    pairs = zip(part.truth[row].tolist(), part.answers[row].tolist(), strict=True)
+    return [blank_if_undefined(value) for pair in pairs for value in pair]
