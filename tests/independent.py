@@ -200,8 +200,9 @@ def read_listing(cache: Path, one: dict) -> dict:
     with h5py.File(io.BytesIO(data)) as file:
         arrays = {name: file[name][...] for name in file}
     found = json.loads(arrays["meta"].tobytes())
-    if found["version"] != 1:
+    if found["version"] not in (1, 2) or (found["version"] == 2) != ("targets" in arrays):
         raise RefusedError("a newer listing")
+    found["values"] = arrays["targets"].tolist() if found["version"] == 2 else None
     found["paths"] = arrays["paths"].tobytes().split(b"\0")[:-1]
     found["labels"] = arrays["labels"].tolist()
     found["digests"] = [digest.tobytes() for digest in arrays["digests"]]

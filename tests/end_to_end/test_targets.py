@@ -10,6 +10,7 @@ from PIL import Image
 
 import featcache
 from featcache import UsageError
+from tests import independent
 from tests.conftest import Nano
 from tests.end_to_end.conftest import Run
 
@@ -89,6 +90,15 @@ def test_numbers_from_the_table_to_a_prediction(tmp_path, nano):
     predicted = featcache.predict("best", [str(tmp_path / "numbers/3.png")], device="cpu", workers=1, **where)
     assert predicted.probabilities[0, 0] == pytest.approx(evaluation.predictions.answers[0, 0], abs=1e-4)
     assert featcache.load("train", **where).targets.values.shape == (30, 1)
+
+
+def test_another_reader_of_the_format_finds_them(where):
+    """What docs/format.md says of a listing with targets is what is on disk."""
+    cache, features = Path(where["cache"]), featcache.load("train", **where)
+    log = independent.read_log(cache / "stores" / features.source["store"] / "commits.jsonl")
+    listing = independent.read_listing(cache, log.listings["pictures", "all-labels", "train"])
+    assert listing["values"] == features.targets.values.tolist()
+    assert (tuple(listing["classes"]), listing["targets"]) == (features.classes, "labels")
 
 
 def test_a_report_prints_and_writes_them(where, tmp_path, run: Run):
