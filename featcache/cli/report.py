@@ -16,7 +16,7 @@ from featcache.cli.output import echo, echo_json, echo_stderr, open_console, rel
 from featcache.cli.report_targets import report_targets
 from featcache.cli.typed_data import remember_data_set
 from featcache.errors import UsageError
-from featcache.recipe import LABEL, KeptHeadOptions
+from featcache.recipe import KeptHeadOptions
 
 if TYPE_CHECKING:
     from featcache.evaluation import Evaluation, HeadOnSplit, SplitOptions
@@ -148,6 +148,7 @@ def report(
 def _has_targets(options: KeptHeadOptions) -> bool:
     """Return whether rows have several labels or numbers, and not one class each."""
     from featcache.dataset import DatasetRequest
+    from featcache.recipe import LABEL
 
     return DatasetRequest(**options).recipe.data.target_kind != LABEL
 
