@@ -19,9 +19,10 @@ from featcache.finetuning.augmentation_text import read_augmentation
 from featcache.finetuning.listings import SplitListings, list_splits
 from featcache.finetuning.settings import finetune_section
 from featcache.finetuning.start import Start, find_start
-from featcache.heads import EpochRow, Fit
+from featcache.heads import EpochRow, Fit, fit_to_targets
 from featcache.heads.saved import refuse_given_name, scores_to_json
 from featcache.recipe import (
+    LABEL,
     AugmentationSection,
     DataOptions,
     FinetuneKeywords,
@@ -162,7 +163,7 @@ def _prepare(options: Mapping[str, Any], augment: str | None) -> FinetuneJob:
     refuse_targets(request.recipe, "finetune")
     section = finetune_section(request.recipe, pick_options(options, FinetuneKeywords))
     augmentation = request.recipe.augmentation if augment is None else read_augmentation(augment)
-    select = request.recipe.override("head", select=options.get("select")).head.select
+    select = fit_to_targets(request.recipe.override("head", select=options.get("select")).head, LABEL).select
     recipe = request.recipe.override("trunk", **trunk)
     splits = list_splits(request)
     if splits.val is None and (section.patience is not None or section.schedule == "plateau"):

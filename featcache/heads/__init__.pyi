@@ -40,3 +40,4 @@ from .target_scores import score_outputs as score_outputs
 from .target_scores import score_targets as score_targets
 from .target_scores import thresholds_of as thresholds_of
 from .target_scores import truth_of as truth_of
+from .target_settings import fit_to_targets as fit_to_targets
