@@ -14,6 +14,7 @@ from typing import Any, Unpack
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, MachineError, UsageError
+from featcache.features import refuse_targets
 from featcache.finetuning.augmentation_text import read_augmentation
 from featcache.finetuning.listings import SplitListings, list_splits
 from featcache.finetuning.settings import finetune_section
@@ -158,6 +159,7 @@ def _prepare(options: Mapping[str, Any], augment: str | None) -> FinetuneJob:
     trunk = pick_options(options, TrunkKeywords)
     named = {name: options.get(name) for name in ("store", "arch", "weights")}
     request = DatasetRequest(**data, **named)
+    refuse_targets(request.recipe, "finetune")
     section = finetune_section(request.recipe, pick_options(options, FinetuneKeywords))
     augmentation = request.recipe.augmentation if augment is None else read_augmentation(augment)
     select = request.recipe.override("head", select=options.get("select")).head.select
