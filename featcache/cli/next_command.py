@@ -4,17 +4,18 @@ import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from featcache.cli.output import echo
 from featcache.errors import CacheError, FeatcacheError
-from featcache.recipe import DataOptions, StoreOptions
+from featcache.recipe import DataOptions, KeptHeadOptions, StoreOptions, head_path, is_own_head
 
 if TYPE_CHECKING:
     from featcache.evaluation import Comparison, HeadOnSplit
     from featcache.extraction import Summary
     from featcache.finetuning import Finetuned
     from featcache.heads import Fit, Fitted, Search
+    from featcache.heads.saved import SavedHead
     from featcache.prediction import Predictions, Timeline
 
 
@@ -51,13 +52,27 @@ def say_next_after_fit_head(options: StoreOptions, fits: Sequence[tuple[int | No
     """
     from featcache.dataset import DatasetRequest
 
-    head = _number_unless_best(options, fits)
+    head, own = _number_unless_best(options, fits), _with_class_of(options, [fit.best for _, fit in fits])
     if folds is not None:
-        say_next("report", options, *head, "--folds", folds)
+        say_next("report", own, *head, "--folds", folds)
     elif _can_report(DatasetRequest(**options).cached_splits):
-        say_next("report", options, *head)
+        say_next("report", own, *head)
     else:
         say_next("compare", options)
+
+
+def _with_class_of(options: StoreOptions, heads: Sequence["SavedHead | None"]) -> KeptHeadOptions:
+    """Return the options that a command for these heads takes: of a module of one's own, its class too."""
+    kinds = {saved.kind for saved in heads if saved is not None}
+    return _with_class(options, kinds.pop() if len(kinds) == 1 else "")
+
+
+def _with_class(options: StoreOptions, kind: str) -> KeptHeadOptions:
+    """Return the options that a command for a head of this kind takes."""
+    own = cast("KeptHeadOptions", {**options})
+    if is_own_head(kind):
+        own["head_class"] = head_path(kind)
+    return own
 
 
 def _number_unless_best(options: StoreOptions, fits: Sequence[tuple[int | None, "Fit"]]) -> list[str]:
@@ -96,8 +111,9 @@ def say_next_fit_head(options: DataOptions) -> None:
 
 def say_next_after_search(options: StoreOptions, search: "Search") -> None:
     """Print the report of the head that the search found; nothing where it diverged."""
-    if search.fit.best is not None:
-        say_next("report", options, str(search.fit.handles.numbers[search.fit.best.name]))
+    best = search.fit.best
+    if best is not None:
+        say_next("report", _with_class_of(options, [best]), str(search.fit.handles.numbers[best.name]))
 
 
 def say_next_after_finetune(options: DataOptions, result: "Finetuned") -> None:
@@ -136,12 +152,14 @@ def say_next_after_compare(options: StoreOptions, comparison: "Comparison", spli
     usable = [head for head in comparison.heads if head.number and head.scores is not None and not head.has_diverged]
     if not usable:
         say_next_fit_head(options)
-    elif split is not None:
-        say_next("report", options, str(usable[0].number), "--split", split)
+        return
+    own = _with_class(options, usable[0].classifier)
+    if split is not None:
+        say_next("report", own, str(usable[0].number), "--split", split)
     elif _can_report(DatasetRequest(**options).cached_splits):
-        say_next("report", options, str(usable[0].number))
+        say_next("report", own, str(usable[0].number))
     else:
-        say_next("report", options, str(usable[0].number), "--split", "train")
+        say_next("report", own, str(usable[0].number), "--split", "train")
 
 
 def say_next_after_report(

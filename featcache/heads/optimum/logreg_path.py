@@ -16,6 +16,7 @@ import numpy.typing as npt
 from featcache.features import Features
 from featcache.heads import HeadConfig
 from featcache.heads.optimum.objective import Objective, spare_threads
+from featcache.machine import single_blas_thread
 
 # What a step must promise to lower the objective by, as a share of it: of rows in float64, and of more rows.
 PRECISELY, CLOSELY = 1e-9, 1e-5
@@ -69,18 +70,19 @@ def solve_logreg_path(
     """
     present, own = np.unique(train.y, return_inverse=True)
     rows = replace(train, y=own, classes=tuple(train.classes[label] for label in present))
-    with spare_threads(rows):
-        objective = Objective(HeadConfig(), rows, device)
+    with spare_threads(rows), single_blas_thread():
+        objective = Objective(HeadConfig(), rows, device, is_for_path=True)
         point, before = objective.start_at_zero(), objective.weight_decay
-        if worth is None:
-            worth = PRECISELY if objective.is_double else CLOSELY
-        for c in sorted(values):
-            began, decay = time.perf_counter(), logreg_weight_decay(c, len(rows.y), len(present))
+    if worth is None:
+        worth = PRECISELY if objective.is_double else CLOSELY
+    for c in sorted(values):
+        began, decay = time.perf_counter(), logreg_weight_decay(c, len(rows.y), len(present))
+        with spare_threads(rows), single_blas_thread():  # NumPy has vectors alone here: its threads would wait
             point = objective.move(point, before, decay)
             point, iterations = objective.minimise(point, decay, math.inf, worth)
-            before = decay
             weight, bias = objective.weights_and_biases(point)
-            yield LogregOptimum(
+        before = decay
+        yield LogregOptimum(
                 c, weight.astype(np.float32), bias.astype(np.float32), point.value, iterations,
                 time.perf_counter() - began,
             )  # fmt: skip

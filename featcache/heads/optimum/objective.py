@@ -12,7 +12,7 @@ from threadpoolctl import ThreadpoolController
 
 from featcache.features import Features
 from featcache.heads import HeadConfig, LinearHead
-from featcache.heads.optimum.lbfgs import Curvature, LossTarget, Point, SoftmaxRegression, minimise
+from featcache.heads.optimum.lbfgs import MAX_EIGEN_WIDTH, Curvature, LossTarget, Point, SoftmaxRegression, minimise
 from featcache.heads.training import class_weights, compute_statistics, logit_offsets, one_thread
 
 Doubles = npt.NDArray[np.float64]
@@ -23,6 +23,8 @@ MIN_WEIGHT_DECAY = 1e-6  # without any, separable rows have no finite optimum
 AIM, TOLERANCE = 5e-6, 3e-5
 ROUGHLY = 1e-4  # what a step must promise to lower the objective by, as a share of it, where less is enough
 MAX_FLOAT64_BYTES = 128 * 2**20  # beyond it the rows stay float32: 1.6 times the iterations a second, half the memory
+PATH_FLOAT64_BYTES = 4 * 2**20  # the same for a path of many lambdas
+FEW_ROWS_A_COLUMN = 32  # up to here a product with the eigenvectors costs as much as a tenth of a pass over the rows
 ABSENT_CLASS_NATS = 100.0
 FEW_MULTIPLICATIONS = 10**8  # of a pass over the rows, some 5 ms of a core
 MAX_BASIS_WORK = 10**10  # rows^2 x dim, some two seconds: what finding a basis of the rows may cost
@@ -36,7 +38,19 @@ class Objective:
     orthonormal basis of the span, the eigenvectors of X'X. Products with W, |W|^2 and gradients are the same in it.
     """
 
-    def __init__(self, config: HeadConfig, train: Features, device: str = "cpu") -> None:
+    def __init__(
+        self, config: HeadConfig, train: Features, device: str = "cpu", *, is_for_path: bool = False
+    ) -> None:  # fmt: skip
+        """Take a head's settings and the rows of its objective.
+
+        Args:
+            config: the settings.
+            train: the rows.
+            device: where torch computes.
+            is_for_path: whether many lambdas are solved from no head: rows are then float32 where they are more than a
+                few, and where they are not many times their width, in the eigenvectors of X'X, which spares a product
+                of the gradient with these in each iteration.
+        """
         self.weight_decay, self.classes = max(config.weight_decay, MIN_WEIGHT_DECAY), len(train.classes)
         rows, dim = train.x.shape
         counts = self.counts = np.bincount(train.y, minlength=self.classes)
@@ -46,7 +60,8 @@ class Objective:
         self.mean = train.x.mean(axis=0, dtype=np.float64).astype(np.float32)
         self.standardized = config.standardize
         self.std = compute_statistics(train, [config]).std if config.standardize else np.ones(dim)
-        double = self.is_double = rows * dim * 8 <= MAX_FLOAT64_BYTES and device != "mps"
+        most_bytes = PATH_FLOAT64_BYTES if is_for_path else MAX_FLOAT64_BYTES
+        double = self.is_double = rows * dim * 8 <= most_bytes and device != "mps"
         centred = np.subtract(train.x, self.mean, dtype=np.float64 if double else np.float32)
         if config.standardize:
             centred /= self.std
@@ -62,6 +77,12 @@ class Objective:
         if double and rows < dim and rows**2 * dim <= MAX_BASIS_WORK:
             reduced, basis, self._curvature = _express_in_eigenvectors(x)
             self._in_basis, self.basis = self.regression.with_rows(reduced.to(device)), basis.numpy()
+        elif is_for_path and dim <= MAX_EIGEN_WIDTH and rows <= FEW_ROWS_A_COLUMN * dim:
+            measured = Curvature.of(self.regression.x)
+            rotation, self._curvature = measured.eigenvectors, Curvature(measured.eigenvalues, None, measured.least)
+            assert rotation is not None  # noqa: S101 (rows of this width have them)
+            self._in_basis = self.regression.with_rows(self.regression.x @ rotation.to(device, self.regression.x.dtype))
+            self.basis = rotation.numpy()
 
     def evaluate(self, head: LinearHead, weight_decay: float | None = None) -> Point:
         """Return f and its gradient at a head's weights (classes, dim).

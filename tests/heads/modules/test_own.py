@@ -146,6 +146,7 @@ def test_a_class_is_imported_only_where_it_is_typed(typed, store):
     run, where, imported = typed
     fitted = run("fit-head", *where, "--head", "mine:Gated", "--lr", "0.1", "--epochs", "2", "--head-name", "gated")
     assert fitted.code == 0, fitted.err
+    assert fitted.out.splitlines()[-1].endswith("--head-class mine:Gated")
     imported.unlink()
     assert run("compare", *where).code == 0
     problems: list[object] = []
