@@ -92,7 +92,10 @@ class TrunkSection(Section, TrunkSettings, declares=(TrunkSettings,)):
     @model_validator(mode="after")
     def _uses_its_cnn(self) -> "TrunkSection":
         if self.arch != CNN and self.cnn != CnnSection():
-            raise ValueError(f"[trunk.cnn] has the settings of arch = {CNN!r}, and arch is {self.arch!r}; leave it out")
+            raise ValueError(
+                f'[trunk.cnn] has the settings of arch = "{CNN}", and arch is "{self.arch}"; name that arch, or leave '
+                f"the table out"
+            )
         return self
 
     @property

@@ -159,7 +159,9 @@ def test_a_table_without_options_is_checked_likewise(section, settings, said):
 
 def test_the_shape_of_a_cnn_beside_another_network_is_refused():
     """[trunk.cnn] would be taken and not used where arch names another network; at its defaults it says nothing."""
-    with pytest.raises(UsageError, match=r"\[trunk.cnn\] has the settings of arch = 'cnn', and arch is 'resnet50'"):
+    with pytest.raises(
+        UsageError, match=r'\[trunk.cnn\] has the settings of arch = "cnn", and arch is "resnet50"; name'
+    ):
         check_recipe(
             {"name": "a", "data": {"root": "a"}, "trunk": {"arch": "resnet50", "cnn": {"dense": 3}}}, where="a"
         )
