@@ -24,6 +24,7 @@ from featcache.heads.training import LN_2, LOG2_E
 
 Doubles = npt.NDArray[np.float64]
 Vector = tuple[Doubles, Doubles]  # what belongs to the weights, and to the biases
+Pairs = list[tuple[Vector, Vector]]  # steps, and how the gradient changed along each
 
 MEMORY = 20  # pairs of step and change of gradient
 SUFFICIENT = 1e-4  # Armijo's share of the slope
@@ -186,6 +187,7 @@ def minimise(
     deadline: float,
     curvature: Curvature | None = None,
     worth: float = 0.0,
+    pairs: Pairs | None = None,
 ) -> tuple[Point, int]:
     """Return the lowest point that is reached, and how many iterations it took.
 
@@ -198,6 +200,7 @@ def minimise(
         deadline: what the clock (`time.perf_counter`) may read at the end.
         curvature: of the objective's rows; None measures it.
         worth: the share of f that a step must promise to lower it by, by the slope along it.
+        pairs: steps and changes of gradient of this objective from an earlier search, which are changed; None: none.
     """
     worth = max(worth, ROUNDING[problem.x.dtype])
     measured = Curvature.of(problem.x) if curvature is None else curvature
@@ -206,7 +209,7 @@ def minimise(
         return measured.precondition(gradient, spread, problem.weight_decay)
 
     point, iterations = start, 0
-    pairs: list[tuple[Vector, Vector]] = []
+    pairs = [] if pairs is None else pairs
     longest = 0.0  # that an iteration took
     while not is_done(point) and time.perf_counter() + longest < deadline:
         began = time.perf_counter()
@@ -235,7 +238,18 @@ def minimise(
     return point, iterations
 
 
-def _direction(point: Point, pairs: list[tuple[Vector, Vector]], h0: Callable[[Vector, Doubles], Vector]) -> Vector:
+def move_pairs(pairs: Pairs, added: float) -> None:
+    """Have steps and changes of gradient stand for an objective whose lambda is so much larger, in place.
+
+    Args:
+        pairs: as `minimise` left them; those of too little curvature are taken out.
+        added: to lambda, of which the change of gradient has `added` times the step of the weights.
+    """
+    moved = [(s, (change[0] + added * s[0], change[1])) for s, change in pairs]
+    pairs[:] = [(s, change) for s, change in moved if _dot(s, change) > LEAST_CURVATURE * _norm(s) * _norm(change)]
+
+
+def _direction(point: Point, pairs: Pairs, h0: Callable[[Vector, Doubles], Vector]) -> Vector:
     """Return -H g by the two loops of L-BFGS, with H0 as p has it now, scaled to the newest pair."""
     q: Vector = (point.d_weight.copy(), point.d_bias.copy())
     alphas = []

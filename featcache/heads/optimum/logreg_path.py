@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from featcache.features import Features
 from featcache.heads import HeadConfig
+from featcache.heads.optimum.lbfgs import Pairs, move_pairs
 from featcache.heads.optimum.objective import Objective, spare_threads
 from featcache.machine import single_blas_thread
 
@@ -75,11 +76,15 @@ def solve_logreg_path(
         point, before = objective.start_at_zero(), objective.weight_decay
     if worth is None:
         worth = PRECISELY if objective.is_double else CLOSELY
+    pairs: Pairs = []
+    earlier = point
     for c in sorted(values):
         began, decay = time.perf_counter(), logreg_weight_decay(c, len(rows.y), len(present))
         with spare_threads(rows), single_blas_thread():  # NumPy has vectors alone here: its threads would wait
-            point = objective.move(point, before, decay)
-            point, iterations = objective.minimise(point, decay, math.inf, worth)
+            move_pairs(pairs, decay - before)
+            start = objective.extrapolate(earlier, objective.move(point, before, decay), decay)
+            earlier = point
+            point, iterations = objective.minimise(start, decay, math.inf, worth, pairs)
             weight, bias = objective.weights_and_biases(point)
         before = decay
         yield LogregOptimum(

@@ -12,7 +12,15 @@ from threadpoolctl import ThreadpoolController
 
 from featcache.features import Features
 from featcache.heads import HeadConfig, LinearHead
-from featcache.heads.optimum.lbfgs import MAX_EIGEN_WIDTH, Curvature, LossTarget, Point, SoftmaxRegression, minimise
+from featcache.heads.optimum.lbfgs import (
+    MAX_EIGEN_WIDTH,
+    Curvature,
+    LossTarget,
+    Pairs,
+    Point,
+    SoftmaxRegression,
+    minimise,
+)
 from featcache.heads.training import class_weights, compute_statistics, logit_offsets, one_thread
 
 Doubles = npt.NDArray[np.float64]
@@ -137,7 +145,9 @@ class Objective:
         """Return a point, evaluated with one lambda, with f and its gradient of another."""
         return self._in_basis.with_weight_decay(to).move(point, weight_decay)
 
-    def minimise(self, start: Point, weight_decay: float, deadline: float, worth: float = 0.0) -> tuple[Point, int]:
+    def minimise(
+        self, start: Point, weight_decay: float, deadline: float, worth: float = 0.0, pairs: Pairs | None = None
+    ) -> tuple[Point, int]:
         """Return the lowest point that is reached in time with this lambda, and the iterations to it.
 
         Args:
@@ -145,6 +155,7 @@ class Objective:
             weight_decay: lambda.
             deadline: what the clock (`time.perf_counter`) may read at the end.
             worth: the share of the objective that a step must promise to lower it by.
+            pairs: as of `lbfgs.minimise`.
         """
         if self._curvature is None:
             self._curvature = Curvature.of(self._in_basis.x)
@@ -156,11 +167,24 @@ class Objective:
             deadline=deadline,
             curvature=self._curvature,
             worth=worth,
+            pairs=pairs,
         )
         if not iterations:
             return start, 0
         centred = regression.evaluate(*self._centred(best.weight, best.bias))
         return min(centred, start, key=lambda point: point.value), iterations
+
+    def extrapolate(self, before: Point, point: Point, weight_decay: float) -> Point:
+        """Return the lower of a point and of the one that lies as far beyond it as another lies before it.
+
+        Args:
+            before: the optimum of a stronger lambda.
+            point: the optimum of the next one, evaluated with `weight_decay`.
+            weight_decay: lambda, weaker than that by the same factor.
+        """
+        weight, bias = 2 * point.weight - before.weight, 2 * point.bias - before.bias
+        beyond = self._in_basis.with_weight_decay(weight_decay).evaluate(weight, bias)
+        return min(point, beyond, key=lambda candidate: candidate.value)
 
     def is_converged(self, point: Point, tolerance: float = TOLERANCE) -> bool:
         """Return whether the largest entry of the gradient, on rows centred and scaled to length 1, is small enough."""
