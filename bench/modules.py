@@ -53,7 +53,7 @@ def clips(share: float) -> Features:
 
 def train_over_time(rows: Features) -> None:
     """An epoch of the head over clips; the scores of the saved head are left out."""
-    with patch("featcache.heads.training.train._with_final_scores", lambda head, *_: head):
+    with patch("featcache.heads.training.train.with_final_scores", lambda head, *_: head):
         train_heads(rows, None, [OVER_TIME])
 
 
@@ -64,7 +64,7 @@ def configs(count: int) -> list[HeadConfig]:
 
 def train(features: Features, count: int) -> None:
     """All heads side by side; the scores of the saved heads, which any way of training needs, are left out."""
-    with patch("featcache.heads.training.train._with_final_scores", lambda head, *_: head):
+    with patch("featcache.heads.training.train.with_final_scores", lambda head, *_: head):
         train_heads(features, None, configs(count))
 
 
