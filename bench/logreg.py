@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from heads import CLASSES, ROWS, VAL_ROWS, like_embeddings, synthetic
@@ -52,7 +53,7 @@ def small(rows: int, seed: int) -> Features:
     return Features(x, y, tuple(f"class {i}" for i in range(CLASSES)), none, none, none)
 
 
-def timed(name: str, task: Callable[[], list]) -> Taken:
+def timed(name: str, task: Callable[[], list[Any]]) -> Taken:
     wall, processor = time.perf_counter(), time.process_time()
     value = task()
     taken = Taken(value, time.perf_counter() - wall, time.process_time() - processor)
@@ -78,7 +79,7 @@ def objective(weight: np.ndarray, bias: np.ndarray, train: Features, c: float) -
 
 
 def compare(name: str, train: Features, val: Features, runs: int) -> tuple[list[Result], dict[str, float]]:
-    tasks: dict[str, Callable[[], list]] = {
+    tasks: dict[str, Callable[[], list[Any]]] = {
         "path of 3": lambda: list(solve_logreg_path(train, THREE)),
         "scikit-learn, 3": lambda: fit_each(train),
         "path of 45": lambda: list(solve_logreg_path(train, LOGREG_C)),
@@ -120,7 +121,8 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the 259,865 rows")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    results, ratios = [], {}
+    results: list[Result] = []
+    ratios: dict[str, float] = {}
     if arguments.only != "large":
         found, of = compare("small", small(SMALL_ROWS, 0), small(1_000, 1), arguments.runs)
         results, ratios = results + found, ratios | of
