@@ -51,8 +51,8 @@ def intervals_sentence(evaluation: TargetEvaluation) -> str:
     drawn = counted(intervals.groups, intervals.unit)
     return (
         f"intervals: {percent(intervals.level, 0)}, {intervals.resamples:,} resamples of {drawn}; bootstrap standard "
-        f"error, Student's t with {intervals.unit}s - 1 degrees of freedom; {TOO_FEW}: fewer than 3 {intervals.unit}s, or no "
-        f"spread between them"
+        f"error, Student's t with {intervals.unit}s - 1 degrees of freedom; {TOO_FEW}: fewer than 3 "
+        f"{intervals.unit}s, or no spread between them"
     )
 
 
