@@ -53,7 +53,11 @@ def small(rows: int, seed: int) -> Features:
     return Features(x, y, tuple(f"class {i}" for i in range(CLASSES)), none, none, none)
 
 
+<<<<<<< HEAD
 def timed(name: str, task: Callable[[], Any]) -> Taken:
+=======
+def timed(name: str, task: Callable[[], list[Any]]) -> Taken:
+>>>>>>> cnn19
     wall, processor = time.perf_counter(), time.process_time()
     value = task()
     taken = Taken(value, time.perf_counter() - wall, time.process_time() - processor)
@@ -79,7 +83,11 @@ def objective(weight: np.ndarray, bias: np.ndarray, train: Features, c: float) -
 
 
 def compare(name: str, train: Features, val: Features, runs: int) -> tuple[list[Result], dict[str, float]]:
+<<<<<<< HEAD
     tasks: dict[str, Callable[[], Any]] = {
+=======
+    tasks: dict[str, Callable[[], list[Any]]] = {
+>>>>>>> cnn19
         "path of 3": lambda: list(solve_logreg_path(train, THREE)),
         "scikit-learn, 3": lambda: fit_each(train),
         "path of 45": lambda: list(solve_logreg_path(train, LOGREG_C)),

@@ -16,7 +16,7 @@ from featcache.report.console import print_parts
 from featcache.report.metrics_in_words import metric_interval_text
 from featcache.report.name_table import name_table
 from featcache.report.tables import blank_if_undefined, disarm_formula, save_rows
-from featcache.text import METRIC_WORDS, counted, metric_text, percent_number, printable, shorten
+from featcache.text import METRIC_WORDS, counted, metric_text, percent, printable, shorten
 
 
 def print_target_evaluation(evaluation: TargetEvaluation, console: Console) -> None:
@@ -50,10 +50,10 @@ def intervals_sentence(evaluation: TargetEvaluation) -> str:
         return ""
     drawn = counted(intervals.groups, intervals.unit)
     return (
-        f"intervals: {intervals.level:.0%}, {intervals.resamples:,} resamples of {drawn}; bootstrap standard error, "
-        f"Student's t with {intervals.unit}s - 1 degrees of freedom; {TOO_FEW}: fewer than 3 {intervals.unit}s, or no "
-        f"spread between them"
-    ).replace("%,", " %,")
+        f"intervals: {percent(intervals.level, 0)}, {intervals.resamples:,} resamples of {drawn}; bootstrap standard "
+        f"error, Student's t with {intervals.unit}s - 1 degrees of freedom; {TOO_FEW}: fewer than 3 "
+        f"{intervals.unit}s, or no spread between them"
+    )
 
 
 def headings(evaluation: TargetEvaluation) -> list[str]:
@@ -121,8 +121,7 @@ def baseline_lines(evaluation: TargetEvaluation) -> list[str]:
         evaluation: what is shown.
     """
     if evaluation.kind == LABELS:
-        precision = percent_number(evaluation.baseline)
-        return [f"baseline: rows in a random order have a mean average precision of {precision} %"]
+        return [f"baseline: rows in a random order have a mean average precision of {percent(evaluation.baseline)}"]
     return ["baseline: always answering the mean has an R2 of 0"]
 
 
