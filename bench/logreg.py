@@ -26,7 +26,7 @@ from sklearn.linear_model import LogisticRegression
 
 from featcache.features.in_memory import Features
 from featcache.heads.classifiers.protocols import LOGREG_C
-from featcache.heads.optimum.logreg_path import solve_logreg_path
+from featcache.heads.optimum.logreg_path import LogregOptimum, solve_logreg_path
 
 THREE = (LOGREG_C[8], LOGREG_C[20], LOGREG_C[28])  # 1e-4, 0.1, 10
 SMALL_ROWS, SMALL_DIM = 3_019, 1_280
@@ -37,7 +37,7 @@ MOST_ITERATIONS = 1_000
 class Taken:
     """What a task returned, and its seconds."""
 
-    value: Any
+    value: list[LogregOptimum] | list[LogisticRegression]
     wall: float
     processor: float
 
@@ -53,11 +53,7 @@ def small(rows: int, seed: int) -> Features:
     return Features(x, y, tuple(f"class {i}" for i in range(CLASSES)), none, none, none)
 
 
-<<<<<<< HEAD
-def timed(name: str, task: Callable[[], Any]) -> Taken:
-=======
 def timed(name: str, task: Callable[[], list[Any]]) -> Taken:
->>>>>>> cnn19
     wall, processor = time.perf_counter(), time.process_time()
     value = task()
     taken = Taken(value, time.perf_counter() - wall, time.process_time() - processor)
@@ -83,11 +79,7 @@ def objective(weight: np.ndarray, bias: np.ndarray, train: Features, c: float) -
 
 
 def compare(name: str, train: Features, val: Features, runs: int) -> tuple[list[Result], dict[str, float]]:
-<<<<<<< HEAD
-    tasks: dict[str, Callable[[], Any]] = {
-=======
     tasks: dict[str, Callable[[], list[Any]]] = {
->>>>>>> cnn19
         "path of 3": lambda: list(solve_logreg_path(train, THREE)),
         "scikit-learn, 3": lambda: fit_each(train),
         "path of 45": lambda: list(solve_logreg_path(train, LOGREG_C)),

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from featcache.evaluation import TargetEvaluation, TargetPredictions
 from featcache.listing import describe_targets, title_data_set
-from featcache.metrics import TOO_FEW
+from featcache.metrics import LEVEL, TOO_FEW
 from featcache.recipe import LABELS
 from featcache.report.console import print_parts
 from featcache.report.metrics_in_words import metric_interval_text
@@ -51,8 +51,8 @@ def intervals_sentence(evaluation: TargetEvaluation) -> str:
     drawn = counted(intervals.groups, intervals.unit)
     return (
         f"intervals: {percent(intervals.level, 0)}, {intervals.resamples:,} resamples of {drawn}; bootstrap standard "
-        f"error, Student's t with {intervals.unit}s - 1 degrees of freedom; {TOO_FEW}: fewer than 3 "
-        f"{intervals.unit}s, or no spread between them"
+        f"error, Student's t with {intervals.unit}s - 1 degrees of freedom; {TOO_FEW}: fewer than 3 {intervals.unit}s, "
+        f"or no spread between them"
     )
 
 
@@ -96,7 +96,7 @@ def _headline(evaluation: TargetEvaluation, width: int) -> RenderableType:
     scores = Table.grid(padding=(0, 3))
     for column in range(3):
         scores.add_column(justify="right" if column else "left", no_wrap=True)
-    scores.add_row("", "this head", "95 %")
+    scores.add_row("", "this head", percent(LEVEL, 0))
     for name, interval in zip(evaluation.metric_names, evaluation.overall_intervals, strict=True):
         value = evaluation.metrics[name]
         cells = (metric_text(name, value), metric_interval_text(name, value, interval))
@@ -121,7 +121,8 @@ def baseline_lines(evaluation: TargetEvaluation) -> list[str]:
         evaluation: what is shown.
     """
     if evaluation.kind == LABELS:
-        return [f"baseline: rows in a random order have a mean average precision of {percent(evaluation.baseline)}"]
+        precision = percent(evaluation.baseline)
+        return [f"baseline: rows in a random order have a mean average precision of {precision}"]
     return ["baseline: always answering the mean has an R2 of 0"]
 
 
