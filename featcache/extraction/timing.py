@@ -138,7 +138,8 @@ class TimeBreakdown:
                     f"disk, or larger shards (--shard-rows, --shard-seconds)"
                 )
             case _:
-                ways = ["a faster device", *(["--precision bf16 where it has it"] if self.compute == "float32" else [])]
+                faster = "a machine with a GPU" if self.device == "CPU" else "a faster GPU"
+                ways = [faster, *(["--precision bf16 where it has it"] if self.compute == "float32" else [])]
                 ways += ["another --engine"] if self.has_faster_engine else []
                 computes = f"the {self.device} computes {share['computing']} {of_time}"
                 sentence = f"device-bound: {computes}; try {' or '.join(ways)}"
