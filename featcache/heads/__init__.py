@@ -1,4 +1,4 @@
-"""Stage two: linear heads, and the convex optimum that they are held against."""
+"""Stage two: heads and classifiers on embeddings, and the convex optimum that linear heads are held against."""
 
 import lazy_loader
 
