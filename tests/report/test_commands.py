@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import featcache
@@ -138,6 +138,8 @@ SIMPLE = st.one_of(
 
 
 @given(st.one_of(SIMPLE, st.lists(SIMPLE, max_size=3).map(tuple)))
+@example(",',\"")  # in quotes, and one of them escaped
+@example("\\,'\"")
 def test_a_value_is_typed_so_that_it_is_read_back(value):
     """Numbers, words that look like numbers, texts with commas and quotes, tuples: `parse_settings` gives the value."""
     (read,) = parse_settings([f"x={value_as_typed(value)}"])["x"]

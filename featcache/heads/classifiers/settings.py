@@ -145,10 +145,11 @@ def _parse_value(text: str, key: str) -> SettingValue:
 
 def _split_values(text: str) -> list[str]:
     """Return the parts between commas that stand in no bracket and no quote."""
-    parts, depth, quote = [""], 0, ""
+    parts, depth, quote, is_escaped = [""], 0, "", False
     for character in text:
         if quote:
-            quote = "" if character == quote else quote
+            quote = "" if character == quote and not is_escaped else quote
+            is_escaped = character == "\\" and not is_escaped
         elif character in "'\"":
             quote = character
         elif character in "([{":
