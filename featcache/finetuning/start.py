@@ -106,9 +106,10 @@ def find_start(request: DatasetRequest, section: FinetuneSection, trunk: TrunkSe
             f"again; give its import path, package.module:callable"
         )
     is_scratch = section.start == FROM_SCRATCH
+    source = name_trunk(trunk, memo) if trunk.model_fields_set & {"arch", "weights"} else _of_cache(request, memo)
+    source = source or name_trunk(trunk, memo)
     if is_scratch:
-        trunk = trunk.model_copy(update={"weights": RANDOM})
-    source = name_trunk(trunk, memo)
+        source = name_trunk(source.section.model_copy(update={"weights": RANDOM}), memo)
     layer = _only_layer(source)
     seed = section.seed if is_scratch else None
     network = source.spec("float32", layer).fingerprint()
@@ -140,14 +141,24 @@ def _from_head(request: DatasetRequest, name: str | None, memo: WeightsMemo) -> 
         )
     if model.has_diverged:
         raise UsageError(f"head {choice.handle} diverged: its weights are no start; train one with a lower --lr")
-    spec = store.trunk.spec
-    source = find_weights(spec, store.trunk.weights_name, memo, request.weights, request.arch)
+    spec, source = store.trunk.spec, _trunk_of(store, f"the trunk of head {choice.handle}", request, memo)
+    return Start(source, spec.layer, f"{spec.fingerprint()} {model.name}", StartHead(choice, model, model.head))
+
+
+def _of_cache(request: DatasetRequest, memo: WeightsMemo) -> TrunkSource | None:
+    """Return the trunk that embedded the data set, which stage two takes too; None where nothing is embedded."""
+    if "train" not in request.cached_splits:
+        return None
+    return _trunk_of(request.store_of("train"), "the trunk that embedded these images", request, memo)
+
+
+def _trunk_of(store: FeatureStore, called: str, request: DatasetRequest, memo: WeightsMemo) -> TrunkSource:
+    source = find_weights(store.trunk.spec, store.trunk.weights_name, memo, request.weights, request.arch)
     if source is None:
         raise CacheError(
-            f"the trunk of head {choice.handle} is not here: its weights are {store.trunk.weights_name}. Name their "
-            f"file with --weights."
+            f"{called} is not here: its weights are {store.trunk.weights_name}. Name their file with --weights."
         )
-    return Start(source, spec.layer, f"{spec.fingerprint()} {model.name}", StartHead(choice, model, model.head))
+    return source
 
 
 def require_same_network(

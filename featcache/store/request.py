@@ -11,7 +11,7 @@ from featcache.errors import CacheError, FeatcacheError
 from featcache.files import describe_kind
 from featcache.recipe import is_own_weights
 from featcache.store.store import FeatureStore
-from featcache.trunks import ARCHITECTURES, RANDOM, WeightsMemo, weights_kind
+from featcache.trunks import ARCHITECTURES, RANDOM, TrunkSpec, WeightsMemo, weights_kind
 
 STORE_SETTINGS = ("arch", "layer", "precision", "weights")  # of the trunk, that commands have flags for
 _OPEN = ("layer", "precision", "stored")  # of these, "auto" is any
@@ -208,10 +208,9 @@ def _other_file(store: FeatureStore, file: Path, memo: WeightsMemo, *, label: bo
         return None
     if not problem:
         try:
-            sha256 = memo.find(spec.arch, str(file), file, vouched=False) or _sha256(spec.arch, str(file), store.cache)
+            return None if _made_from(spec, file, memo) else " (other tensors)"
         except FeatcacheError as error:
             return f" ({error})"
-        return None if sha256 == spec.weights_sha256 else " (other tensors)"
     before = [sha256 for arch, name, sha256 in memo.entries() if (arch, name) == (spec.arch, str(file.absolute()))]
     same = spec.weights_sha256 in before if before else file.name == weights_name
     if same and label:
@@ -234,8 +233,12 @@ def _find_problem(file: Path) -> str:
     return f"is {kind}, expected a file" if kind else ""
 
 
-def _sha256(arch: str, weights: str, cache: Path) -> str:
-    """Return the sha256 of the tensors in a file that this cache has not seen yet, and remember it."""
-    from featcache.trunks import tensors_sha256  # which takes urllib along: stage two seldom comes here
+def _made_from(spec: TrunkSpec, file: Path, memo: WeightsMemo) -> bool:
+    """Return whether a spec has the tensors of a file; one that this cache does not know is read, and remembered."""
+    from featcache.trunks import find_weights, tensors_sha256  # which take urllib along: stage two seldom comes here
 
-    return tensors_sha256(arch, weights, WeightsMemo(cache))
+    if spec.arch not in ARCHITECTURES:  # what else than the file names a library's network, the cache may know
+        return find_weights(spec, file.name, memo, str(file)) is not None
+    known = memo.find(spec.arch, str(file), file, vouched=False)
+    sha256: str = known or tensors_sha256(spec.arch, str(file), memo)
+    return sha256 == spec.weights_sha256

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 import featcache
+from featcache import CacheError
 from featcache.extraction import Settings
 from featcache.recipe import read_recipe, shipped_recipes
 from tests.conftest import write_images
@@ -122,6 +123,19 @@ def test_the_weights_that_are_typed_are_known_without_the_library(extracted):
     assert done.returncode == 0, done.stderr[-500:]
     lines = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
     assert {line.rpartition("|")[2].strip() for line in lines} & HEAVY == set()
+
+
+def test_a_copy_of_the_weights_is_known_by_its_tensors(extracted, tmp_path):
+    """A file that this cache has never read, of a library's network: its store is found, and not for other weights."""
+    where = {"data": str(extracted.data), "cache": extracted.cache}
+    copy, other = tmp_path / "copy.pth", tmp_path / "other.pth"
+    copy.write_bytes(Path(extracted.trunks["timm"]["weights"]).read_bytes())
+    meant = featcache.load("val", arch="timm:test_vit2", **where).source
+    assert featcache.load("val", weights=str(copy), **where).source == meant
+
+    torch.save(timm.create_model("test_vit2").state_dict(), other)
+    with pytest.raises(CacheError, match="other tensors"):
+        featcache.load("val", arch="timm:test_vit2", weights=str(other), **where)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from featcache.dataset.request import DatasetRequest
 from featcache.finetuning.settings import finetune_section
 from featcache.finetuning.start import find_start
 from featcache.heads.saved.linear import read_history
-from tests.conftest import write_images
+from tests.conftest import ARCH, write_images
 from tests.finetuning.conftest import COUNTS, TRUNK_SETTINGS
 from tests.finetuning.small import run, training
 
@@ -63,6 +63,16 @@ def test_frozen_and_tuned_are_compared_on_the_same_rows(trained_head, finetune, 
     featcache.save_report(page, "tuned", **data)
     assert f"featcache finetune --data {places['data']}" in page.read_text()
     assert "Not available: the trunk was trained with this head" in page.read_text()
+
+
+def test_without_a_name_it_is_the_network_that_embedded_the_images(trained_head, places):
+    """As in stage two; from scratch it is that network with random weights."""
+    request = DatasetRequest(data=places["data"], cache=places["cache"])
+    spec = trained_head.best.folder.parents[3].name
+    for start in ("weights", "scratch"):
+        source = find_start(request, finetune_section(request.recipe, {"start": start}), request.recipe.trunk).source
+        assert source.arch_name == ARCH
+        assert source.section.weights == "random" if start == "scratch" else spec.startswith(source.arch_name)
 
 
 def test_a_network_is_trained_from_scratch(finetune, other_cache):
