@@ -132,7 +132,9 @@ class RowStates:
         return self._held[1]
 
 
-def refuse_too_many(listing: Listing, reasons: Sequence[str], max_bad: float, *, read: int | None = None) -> None:
+def refuse_too_many(
+    listing: Listing, reasons: Sequence[str], max_bad: float, *, read: int | None = None, is_fixed: bool = False
+) -> None:
     """Raise a DataError where more images are bad than `max_bad` allows.
 
     Args:
@@ -140,6 +142,7 @@ def refuse_too_many(listing: Listing, reasons: Sequence[str], max_bad: float, *,
         reasons: Why each row has no embedding, (rows,); "" where nothing speaks against it.
         max_bad: The share of images that may be bad.
         read: How many images were looked at so far; None: all.
+        is_fixed: Whether the command has no option that allows more.
 
     Raises:
         DataError: more are bad than `max_bad` allows; the message names the first ones.
@@ -150,11 +153,16 @@ def refuse_too_many(listing: Listing, reasons: Sequence[str], max_bad: float, *,
         return
     shown = "".join(f"\n  {shown_path(listing.paths[row])}: {reasons[row]}" for row in bad[:_NAMED])
     more = f"\n  … and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+    refused = f"{listing.root}: {len(bad)} of {len(listing):,} images of split {listing.split!r} cannot be used"
+    if is_fixed:
+        raise DataError(
+            f"{refused}, more than the {percent(max_bad, 2)} that may be left out.{shown}{more}\nRepair or remove them."
+        )
     enough = min(1.0, float(np.ceil(200 * len(bad) / looked_at)) / 100)
     so_far = "" if looked_at >= len(listing) else f" (the run stopped after {looked_at:,} images)"
     error = DataError(
-        f"{listing.root}: {len(bad)} of {len(listing):,} images of split {listing.split!r} cannot be used, more than "
-        f"the {percent(max_bad, 2)} that --max-bad allows{so_far}; what was embedded is kept.{shown}{more}\n"
+        f"{refused}, more than the {percent(max_bad, 2)} that --max-bad allows{so_far}; "
+        f"what was embedded is kept.{shown}{more}\n"
         f"Repair or remove them, or run again with --max-bad {enough:g} to leave them out."
     )
     raise error.correct("--max-bad", f"{enough:g}")

@@ -96,7 +96,7 @@ def load_images(
                 pixels[image.index] = torch.from_numpy(np.array(image.pixels))
             digests[image.index] = image.digest
             progress(listing.split, done, len(listing))
-    refuse_too_many(listing, reasons, MAX_BAD)
+    refuse_too_many(listing, reasons, MAX_BAD, is_fixed=True)
     rows = np.flatnonzero(np.array([not reason for reason in reasons], dtype=bool))
     if pixels is not None and len(rows) < len(listing):
         pixels = pixels[torch.from_numpy(rows)]

@@ -113,6 +113,9 @@ def _parse_cells(data: TableData, cells: Sequence[str], table: Sheet) -> ParsedT
     labels_of = {cell: [label.strip() for label in cell.split(data.separator)] for cell in set(cells)}
     labels_of = {cell: [label for label in labels if label] for cell, labels in labels_of.items()}
     occurring = {label for labels in labels_of.values() for label in labels}
+    if not occurring and data.label_names is None and len(cells):
+        fault = f"no row has a label in column {data.label_column!r}; give some, or name another label_column"
+        return ParsedTargets((), np.zeros((len(cells), 0)), ((0, fault),))
     names = tuple(sorted(occurring)) if data.label_names is None else data.label_names
     index = {name: place for place, name in enumerate(names)}
     values = np.zeros((len(cells), len(names)))

@@ -1,5 +1,6 @@
 """Where a training starts: at the trunk's weights, at random ones, or at a head that was trained before."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 import featcache
 from featcache.dataset.request import DatasetRequest
+from featcache.errors import DataError
 from featcache.finetuning.settings import finetune_section
 from featcache.finetuning.start import find_start
 from featcache.heads.saved.linear import read_history
@@ -136,3 +138,13 @@ def test_a_head_of_other_classes_is_refused(trained_head, finetune, places, tmp_
         finetune(start="head 1", data=str(other), name="digits")
     assert "\n" not in str(raised.value)
     assert trained_head.best.folder.is_dir()
+
+
+def test_bad_images_are_named_and_no_option_that_is_not_there(finetune, places, tmp_path):
+    """More than 1 % unreadable: each by its path, and the way out is one that finetune has."""
+    shutil.copytree(places["data"], tmp_path / "broken")
+    (tmp_path / "broken" / "train" / "0" / "0003.png").write_bytes(b"no image")
+    with pytest.raises(DataError) as refused:
+        finetune(data=str(tmp_path / "broken"), cache=str(tmp_path / "cache"))
+    assert "more than the 1.00 % that may be left out.\n  train/0/0003.png: no image" in str(refused.value)
+    assert "--max-bad" not in str(refused.value)

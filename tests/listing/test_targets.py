@@ -46,6 +46,7 @@ def test_numbers_stand_in_columns(tmp_path):
     [
         ({"targets": "labels", "label_names": ["red", "round"]}, ("red|rond",),
          "line 2: label 'rond' is none of the recipe's label_names; did you mean round?"),
+        ({"targets": "labels"}, ("", " | "), "line 2: no row has a label in column 'label'; give some"),
         ({"targets": "labels"}, ("red|re\u0301d", "réd"), "two spellings of one label"),
         ({"targets": "value", "target_columns": ["label"]}, ("dark",),
          "line 2: label is 'dark', which is no number; expected one such as 0.25"),

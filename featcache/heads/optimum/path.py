@@ -79,6 +79,8 @@ def walk_path(
         iteration_seconds: how long an iteration is expected to take.
     """
     weight_decays = list_weight_decays(objective)
+    if not weight_decays:  # embeddings that hardly differ: the weakest would already be too strong
+        return RegularisationPath(is_complete=True)
     affordable = (deadline - time.perf_counter()) / max(iteration_seconds, 1e-9)
     stride = math.ceil(FEWEST_ITERATIONS * len(weight_decays) / affordable) if affordable > 0 else math.inf
     if stride > WIDEST_STRIDE:

@@ -216,6 +216,14 @@ def test_no_time_at_all():
     assert check.sentence().startswith("Nothing is known of the optimum: the check had no time for a single iteration")
 
 
+def test_embeddings_that_hardly_differ():
+    """Where every weight decay of the path would be too strong, none is tried, and nothing is wanting."""
+    train, val = (replace(some, x=some.x * np.float32(1e-3)) for some in (features(), features(seed=1)))
+    check = check_head(a_head(train, val), train, val)
+    assert check.path.optima == ()
+    assert check.path.is_complete
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_diverged_head(bad):
     """A head that diverged has no distance; the check still finds the optimum and the sentence says both."""
