@@ -8,7 +8,7 @@ WHEEL := build/wheel
 
 PYTHONS ?= python3.11 python3.12 python3.13
 
-.PHONY: demo test versions faults lint docs docs-generate docs-refresh wheel-test bench clean browser
+.PHONY: demo test versions faults finetune-kills lint docs docs-generate docs-refresh wheel-test bench clean browser
 
 demo: $(VENV)/.runtime
 	$(BIN)/featcache demo
@@ -32,6 +32,10 @@ versions:
 faults: $(VENV)/.dev
 	rm -rf build/faults
 	FEATCACHE_FAULTS=all $(BIN)/python -m pytest -m fault --timeout 1800 tests
+
+# SIGKILL at twenty random moments of a real training, in two ways of training; `make test` has two such kills.
+finetune-kills: $(VENV)/.dev
+	FEATCACHE_FAULTS=all $(BIN)/python -m pytest -q -s --timeout 1800 tests/finetuning/test_kills.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -41,7 +41,9 @@ from .features import export as export
 from .features import load as load
 from .features import stream as stream
 from .finetuning import Finetuned as Finetuned
+from .finetuning import FinetuneSearch as FinetuneSearch
 from .finetuning import finetune as finetune
+from .finetuning import search_finetune as search_finetune
 from .heads import Fit as Fit
 from .heads import Fitted as Fitted
 from .heads import Search as Search

@@ -28,6 +28,8 @@ WHERE = {"data": "/data/toy"}
         ("report -p a --pipeline b", "--pipeline was given 2 times"),
         ("fit-head --no-check --check-seconds 3", "--check-seconds has no effect with --no-check"),
         ("search --no-check --check-seconds 3", "--check-seconds has no effect with --no-check"),
+        ("search --finetune --no-check --head mlp", "--head and --no-check have no effect with --finetune"),
+        ("search --from scratch --workers 2", "--from and --workers have no effect without --finetune"),
         ("fit-head --optimizer adam --momentum 0.5", "--momentum has no effect with adam"),
         ("fit-head --plateau-epochs 3", "--plateau-epochs has no effect with --schedule cosine"),
         ("search --optimizer adamw --trials 2 --trials 3", "--trials was given 2 times"),

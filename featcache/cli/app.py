@@ -22,7 +22,7 @@ import featcache
 from featcache.arguments import synonym_of
 from featcache.cli.corrections import error_text
 from featcache.cli.help import CommandGroup, example_lines, name_values, write_parameters
-from featcache.cli.options import expand_options, is_data_folder
+from featcache.cli.options import RENAMED, expand_options, is_data_folder
 from featcache.cli.output import echo_stderr
 from featcache.cli.usage import superfluous_words, unknown_command, usage_error
 from featcache.errors import FeatcacheError, MachineError, UsageError
@@ -83,7 +83,7 @@ class _Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take the words of the command line; what the command does not take is refused in our words."""
-        args = _join_start(args) if self.name == "finetune" else args
+        args = _join_start(args) if self.name in ("finetune", "search") else args
         words = list(args)
         ctx.allow_extra_args = True  # they are refused here
         try:
@@ -156,7 +156,7 @@ def refuse_unused(options: Collection[str], why: str) -> None:
     Raises:
         UsageError: one of them was typed.
     """
-    typed = [f"--{name.replace('_', '-')}" for name in options if name in _TYPED.get()]
+    typed = [RENAMED.get(name, f"--{name.replace('_', '-')}") for name in options if name in _TYPED.get()]
     if typed:
         verb = "has" if len(typed) == 1 else "have"
         error = UsageError(f"{' and '.join(typed)} {verb} no effect {why}")

@@ -61,7 +61,7 @@ def finetune(
     with ProgressBar(open_console(stderr=True)) as bar:
         result = finetune(
             device=device, workers=workers, checkpoint_minutes=checkpoint_minutes, restart=restart, select=select,
-            head_name=head_name, augment=augment, store=store, progress=lambda now: _show(bar, now), **settings,
+            head_name=head_name, augment=augment, store=store, progress=lambda now: show_training(bar, now), **settings,
             **network, **options,
         )  # fmt: skip
     head = result.fit.heads[0]
@@ -77,12 +77,17 @@ def finetune(
         say_next_after_finetune(options, result)
 
 
-def _show(bar: "ProgressBar", now: "FinetuneProgress") -> None:
-    """Show where the work is, with its pace and the time that is left."""
+def show_training(bar: "ProgressBar", now: "FinetuneProgress") -> None:
+    """Show where the work is, with its pace and the time that is left; of a search, which trial it is.
+
+    Args:
+        bar: Where it is shown.
+        now: Where the work stands.
+    """
     from featcache.report import time_left
 
     done = now.done - now.begun_with
     pace = f"{done / now.seconds:,.1f} images/s  {time_left(done, now.total - now.begun_with, now.seconds)}"
-    is_epoch = now.stage.startswith("epoch")
+    is_epoch = "epoch " in now.stage
     stage, detail = ("training", f"{now.stage}  {pace}") if is_epoch else (now.stage, pace)
     bar.show(stage, now.done, now.total, detail if done and now.seconds > 1 else "")

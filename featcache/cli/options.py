@@ -36,7 +36,7 @@ TRUNK = declared_settings(TrunkSettings)
 FEATURES = declared_settings(FeatureSettings)
 FINETUNE = declared_settings(FinetuneSettings)
 
-_RENAMED = {"start": "--from"}  # options that are called otherwise than their settings: `from` is a word of Python's
+RENAMED = {"start": "--from"}  # options that are called otherwise than their settings: `from` is a word of Python's
 
 
 def help_of(setting: DeclaredSetting, *, default: bool = True) -> str:
@@ -53,7 +53,7 @@ def declared_option(setting: DeclaredSetting) -> Any:
     Its default is None, which leaves the setting to the recipe.
     """
     kind: Any = list[setting.kind] if setting.declaration.repeated else setting.kind  # type: ignore[name-defined]
-    option = _RENAMED.get(setting.name, setting.option)
+    option = RENAMED.get(setting.name, setting.option)
     names = f"{option}/--no-{option[2:]}" if setting.kind is bool else option
     return Annotated[kind | None, typer.Option(names, help=help_of(setting))]
 

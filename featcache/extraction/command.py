@@ -1,9 +1,9 @@
 """Stage one: embed what the store lacks. Safe to stop at any moment, safe to run again."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Unpack
+from typing import Any, Unpack
 
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
@@ -27,6 +27,8 @@ from featcache.store import read_split_assignment, write_split_assignment
 
 class ExtractOptions(DataOptions, TrunkKeywords, total=False):
     """What extract takes: which data set, and which settings of the trunk."""
+
+    cnn: Mapping[str, Any] | None  # the settings of arch cnn, in place of the recipe's [trunk.cnn]
 
 
 @checked
@@ -65,7 +67,7 @@ def extract(
     if seed is not None and limit is None and fraction is None:
         raise UsageError("--seed has no effect without --limit or --fraction: it draws the part that they ask for")
     request = DatasetRequest(**pick_options(options, DataOptions))
-    recipe = request.recipe.override("trunk", **pick_options(options, TrunkKeywords))
+    recipe = request.recipe.override("trunk", **pick_options(options, TrunkKeywords), cnn=options.get("cnn"))
     if options.get("augment") is not None and not recipe.trunk.views:
         raise UsageError("--augment has no effect without --views: it says what a view is").correct("--views", "4")
     data = resolve_source(recipe, read_split_assignment(request.folder, recipe.name, request.variant))

@@ -4,3 +4,5 @@ from .augmentation_text import read_augmentation as read_augmentation
 from .command import Finetuned as Finetuned
 from .command import FinetuneProgress as FinetuneProgress
 from .command import finetune as finetune
+from .search import FinetuneSearch as FinetuneSearch
+from .search import search_finetune as search_finetune

@@ -29,6 +29,7 @@ from featcache.recipe import (
     FinetuneSection,
     NetworkName,
     TrunkKeywords,
+    TrunkSection,
     pick_options,
 )
 
@@ -86,6 +87,7 @@ class FinetuneOptions(DataOptions, FinetuneKeywords, total=False):
     transform: str | None
     precision: str | None  # of the embeddings that are kept
     decode: str | None
+    cnn: Mapping[str, Any] | None  # the settings of arch cnn, in place of the recipe's [trunk.cnn]
     select: str | None
 
 
@@ -128,10 +130,9 @@ def finetune(
         MachineError: weights out of reach, no such device, or memory or disk are full.
     """
     refuse_given_name(head_name)
-    if checkpoint_minutes is not None and not 0 < checkpoint_minutes <= 1e6:
-        raise UsageError(f"--checkpoint-minutes: found {checkpoint_minutes:g}, expected a number above 0")
-    _require_lightning()
-    job = _prepare(options, augment)
+    refuse_bad_minutes(checkpoint_minutes)
+    require_lightning()
+    job = prepare_job(options, augment)
     from featcache.finetuning.job import run_job  # torch and Lightning are imported where they are needed
 
     return run_job(
@@ -147,6 +148,7 @@ class FinetuneJob:
     request: DatasetRequest
     options: DataOptions
     trunk: TrunkKeywords  # the settings of the trunk that were given
+    network: TrunkSection  # the recipe's trunk, with these
     section: FinetuneSection
     augmentation: AugmentationSection
     select: str
@@ -154,8 +156,16 @@ class FinetuneJob:
     start: Start
 
 
-def _prepare(options: Mapping[str, Any], augment: str | None) -> FinetuneJob:
-    """Return what is asked for; what is wrong with it is said before anything is read."""
+def prepare_job(options: Mapping[str, Any], augment: str | None) -> FinetuneJob:
+    """Return what is asked for; what is wrong with it is said before anything is read.
+
+    Args:
+        options: As `finetune` takes them.
+        augment: What is done to the training images; None: what the recipe says.
+
+    Raises:
+        FeatcacheError: as `finetune`.
+    """
     data = pick_options(options, DataOptions)
     trunk = pick_options(options, TrunkKeywords)
     named = {name: options.get(name) for name in ("store", "arch", "weights")}
@@ -164,7 +174,7 @@ def _prepare(options: Mapping[str, Any], augment: str | None) -> FinetuneJob:
     section = finetune_section(request.recipe, pick_options(options, FinetuneKeywords))
     augmentation = request.recipe.augmentation if augment is None else read_augmentation(augment)
     select = fit_to_targets(request.recipe.override("head", select=options.get("select")).head, LABEL).select
-    recipe = request.recipe.override("trunk", **trunk)
+    recipe = request.recipe.override("trunk", **trunk, cnn=options.get("cnn"))
     splits = list_splits(request)
     if splits.val is None and (section.patience is not None or section.schedule == "plateau"):
         what = "patience" if section.patience is not None else "the schedule plateau"
@@ -173,7 +183,7 @@ def _prepare(options: Mapping[str, Any], augment: str | None) -> FinetuneJob:
     if start.head is not None:
         _refuse_trunk_of_head(trunk, options)
         _refuse_other_classes(start, splits)
-    return FinetuneJob(request, data, trunk, section, augmentation, select, splits, start)
+    return FinetuneJob(request, data, trunk, recipe.trunk, section, augmentation, select, splits, start)
 
 
 def _refuse_trunk_of_head(trunk: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -202,6 +212,24 @@ def _refuse_other_classes(start: Start, splits: SplitListings) -> None:
     )
 
 
-def _require_lightning() -> None:
+def refuse_bad_minutes(minutes: float | None) -> None:
+    """Refuse minutes between checkpoints that are none.
+
+    Args:
+        minutes: As typed; None: not typed.
+
+    Raises:
+        UsageError: they are not above 0.
+    """
+    if minutes is not None and not 0 < minutes <= 1e6:
+        raise UsageError(f"--checkpoint-minutes: found {minutes:g}, expected a number above 0")
+
+
+def require_lightning() -> None:
+    """Refuse to go on without Lightning.
+
+    Raises:
+        MachineError: it is not installed.
+    """
     if importlib.util.find_spec("lightning") is None:
         raise MachineError("lightning is not installed: pip install 'featcache[finetune]'")

@@ -1,39 +1,32 @@
 """One fine-tuning from the images to the head that is kept."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from featcache.dataset import DatasetRequest
-from featcache.errors import CacheError, FeatcacheError
+from featcache.errors import FeatcacheError
 from featcache.extraction import Progress, extract
 from featcache.extraction import Settings as ExtractSettings
-from featcache.finetuning.augmentation import TrainingAugmentation
 from featcache.finetuning.augmentation_text import describe_augmentation
-from featcache.finetuning.checkpoints import Checkpoint
 from featcache.finetuning.command import Finetuned, FinetuneJob, FinetuneProgress
 from featcache.finetuning.images import SplitImages, load_images
-from featcache.finetuning.interruption import Interruption
-from featcache.finetuning.network import TrainableNetwork
-from featcache.finetuning.running import run_training
-from featcache.finetuning.schedule import Schedule
-from featcache.finetuning.settings import head_config, recorded_settings, training_name
-from featcache.finetuning.start import SAMPLE, require_same_network
-from featcache.finetuning.training import FinetunePlan, Training
-from featcache.finetuning.trunk_file import keep_trunk, name_tensors
+from featcache.finetuning.prepared import prepare_training
+from featcache.finetuning.settings import recorded_settings
+from featcache.finetuning.training import Training
+from featcache.finetuning.trunk_file import keep_trunk
 from featcache.heads import EpochRow, Fit, HeadConfig, LinearHead, Splits, keep_heads, read_splits, score_split
-from featcache.heads.training import class_weights
-from featcache.recipe import FROM_WEIGHTS, TrunkKeywords
-from featcache.store import digest_column
+from featcache.recipe import CNN, FROM_WEIGHTS, TrunkKeywords
 from featcache.trunks import PRECISION, choose_device
+
+if TYPE_CHECKING:
+    pass
 
 
 @dataclass(slots=True, eq=False)
-class _Stages:
+class Stages:
     """What is reported: the stage, and how long this kind of work has taken."""
 
     report: Callable[[FinetuneProgress], None]
@@ -41,7 +34,7 @@ class _Stages:
 
     def show(self, stage: str, done: int, total: int) -> None:
         """Report how far a stage is; epochs are one kind of work."""
-        kind = "epoch" if stage.startswith("epoch") else stage
+        kind = "epoch" if "epoch " in stage else stage
         begun, first = self.begun.setdefault(kind, (time.monotonic(), done))
         self.report(FinetuneProgress(stage, done, total, time.monotonic() - begun, first))
 
@@ -53,40 +46,31 @@ class _Stages:
 
 def run_job(
     job: FinetuneJob, *, device: str, workers: int | None, checkpoint_minutes: float | None, restart: bool,
-    head_name: str, progress: Callable[[FinetuneProgress], None],
+    head_name: str, progress: Callable[[FinetuneProgress], None], images: Sequence[SplitImages] | None = None,
 ) -> Finetuned:  # fmt: skip
-    """Train, embed the data set with the trained trunk, and keep the head; see `finetune`."""
-    begun, stages, on = time.monotonic(), _Stages(progress), choose_device(device)
-    transform = job.start.source.transform
-    images = [
-        load_images(
-            listing, transform, lambda split, *counts: stages.show(f"reading {split}", *counts), workers=workers
-        )
-        for listing in job.splits.every
-    ]
-    train, val = images[0], images[1] if len(images) > 1 else None
-    loaded = job.start.load()
-    names = name_tensors(loaded)
-    training = _begin(job, loaded, train, val)
-    checkpoint = Checkpoint(job.request.folder, _training_name(job, train, val))
-    if restart:
-        checkpoint.remove()
-    resumed_from = _resume(training, checkpoint)
-    interruption = Interruption()
-    training.plan = replace(
-        training.plan, checkpoint=checkpoint, is_stopping=interruption.is_requested, progress=stages.show,
-        checkpoint_seconds=None if checkpoint_minutes is None else 60 * checkpoint_minutes,
-    )  # fmt: skip
+    """Train, embed the data set with the trained trunk, and keep the head; see `finetune`.
+
+    Args:
+        job: What is asked for.
+        device: As for `finetune`, as the rest.
+        workers: Likewise.
+        checkpoint_minutes: Likewise.
+        restart: Likewise.
+        head_name: Likewise; "" leaves the head without a name.
+        progress: Likewise.
+        images: Train and, where there is one, val, where they are decoded already.
+    """
+    begun, stages, on = time.monotonic(), Stages(progress), choose_device(device)
+    prepared = prepare_training(job, images or read_splits_of(job, stages, workers), restart=restart)
+    training = prepared.training
     before, training_begun = _images_done(training), time.monotonic()
-    run_training(
-        training, device=on, mixed=job.section.mixed, interruption=interruption, accumulate=job.section.accumulate
-    )
+    prepared.run(device=on, checkpoint_minutes=checkpoint_minutes, progress=stages.show)
     seconds, trained = time.monotonic() - training_begun, _images_done(training) - before
-    best_epoch = training.keep()
+    best_epoch, resumed_from = training.keep(), prepared.resumed_from
     words = f"{job.request.recipe.name}-{job.section.start.partition(' ')[0]}"
-    weights, sha256 = keep_trunk(loaded, names, job.request.folder, words)
+    weights, sha256 = keep_trunk(prepared.network, prepared.names, job.request.folder, words)
     fit = _keep(job, training, best_epoch, weights, sha256, stages, workers, time.monotonic() - begun, head_name)
-    checkpoint.remove()
+    prepared.checkpoint.remove()
     learning, every = training.network.count_learning()
     at_start = None if job.start.head is None else training.state.history[0]
     return Finetuned(
@@ -96,76 +80,20 @@ def run_job(
     )  # fmt: skip
 
 
-def _begin(job: FinetuneJob, loaded: Any, train: SplitImages, val: SplitImages | None) -> Training:
-    """Return the training at its beginning."""
-    head, section = job.start.head, job.section
-    config = head_config(section, "none" if head is None else head.head.config.normalize)
-    network = TrainableNetwork(
-        loaded, job.start.layer, job.start.source.layer_width(job.start.layer), len(train.listing.classes),
-        train.transform, unfreeze=section.unfreeze, normalize=config.normalize,
-    )  # fmt: skip
-    at_start = None
-    if head is not None:
-        network.load_head(head.head.weight, head.head.bias)
-        at_start = head.scores(job.request)
-        sample = digest_column(list(train.digests[:SAMPLE]))
-        pixels = next(train.batches([_first(len(sample))]))
-        require_same_network(network, head.store, sample, pixels)
-    counts = np.bincount(train.labels.numpy(), minlength=len(train.listing.classes))
-    plan = FinetunePlan(
-        config=config, schedule=Schedule(config, len(train), section.accumulate), train=train, val=val,
-        select=job.select, layer_decay=section.layer_decay, ema=section.ema, augmentation=_augmentation(job, train),
-        class_weights=() if section.class_weights == "none" else tuple(class_weights(config, counts).tolist()),
-    )  # fmt: skip
-    return Training(network, plan, at_start)
+def read_splits_of(job: FinetuneJob, stages: Stages, workers: int | None) -> list[SplitImages]:
+    """Return train and, where there is one, val, decoded.
 
+    Args:
+        job: What is asked for.
+        stages: Is shown how far the reading is.
+        workers: Processes that read and decode; None: as many as there are cores.
+    """
 
-def _first(count: int) -> Any:
-    import torch
+    def show(split: str, done: int, total: int) -> None:
+        stages.show(f"reading {split}", done, total)
 
-    return torch.arange(count)
-
-
-def _augmentation(job: FinetuneJob, train: SplitImages) -> TrainingAugmentation | None:
-    """Return what is done to the training images; None where that is nothing."""
-    if not job.augmentation.is_any:
-        return None
-    return TrainingAugmentation(job.augmentation, train.transform, job.section.seed)
-
-
-def _resume(training: Training, checkpoint: Checkpoint) -> int | None:
-    """Go on from the checkpoint, and return in which epoch, from 0; None where there is none."""
-    found = checkpoint.load()
-    if found is None:
-        return None
-    try:
-        training.resume(*found)
-    except (ValueError, KeyError) as error:
-        raise CacheError(
-            f"{checkpoint.folder}: this is no checkpoint of this training: {error}; remove the folder, and it begins "
-            f"again"
-        ) from None
-    return training.state.epoch
-
-
-def _training_name(job: FinetuneJob, train: SplitImages, val: SplitImages | None) -> str:
-    """Return what stands for the training: the first weights, the settings, and the images with their classes."""
-    splits = [
-        [split.listing.classes, split.labels.tolist(), [digest.hex() for digest in split.digests]]
-        for split in (train, val)
-        if split is not None
-    ]
-    settings = job.section.model_dump(exclude={"start"})
-    return training_name(
-        {
-            "start": job.start.identity,
-            "layer": job.start.layer,
-            "settings": settings,
-            "augment": describe_augmentation(job.augmentation),
-            "select": job.select,
-            "splits": splits,
-        }
-    )
+    transform = job.start.source.transform
+    return [load_images(listing, transform, show, workers=workers) for listing in job.splits.every]
 
 
 def _images_done(training: Training) -> int:
@@ -184,7 +112,7 @@ def _recorded(job: FinetuneJob) -> dict[str, Any]:
 
 
 def _keep(
-    job: FinetuneJob, training: Training, best_epoch: int | None, weights: Path, sha256: str, stages: _Stages,
+    job: FinetuneJob, training: Training, best_epoch: int | None, weights: Path, sha256: str, stages: Stages,
     workers: int | None, seconds: float, head_name: str,
 ) -> Fit:  # fmt: skip
     """Embed every split with the trained trunk, and keep the head in the store of these embeddings."""
@@ -192,7 +120,7 @@ def _keep(
     stated = {name: getattr(section, name) for name in section.model_fields_set if name in takes}
     trunk: dict[str, Any] = {
         **stated, "arch": section.arch, "weights": str(weights), "layer": [job.start.layer], "views": 0,
-        "precision": _precision(job),
+        "precision": _precision(job), "cnn": section.cnn.model_dump() if section.arch == CNN else None,
     }  # fmt: skip
     trunk.pop("augment", None)  # it says what a view is
     summaries = extract(settings=ExtractSettings(workers=workers), progress=stages.show_extract, **job.options, **trunk)

@@ -1,7 +1,7 @@
 """The training as Lightning runs it: what a step computes, and what is written down between steps."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,7 @@ class FinetunePlan:
     checkpoint_seconds: float | None = None  # between checkpoints within an epoch; None: one after each epoch
     is_stopping: Callable[[], bool] = lambda: False  # asked after every step
     progress: Callable[[str, int, int], None] = lambda *_: None  # stage, images done, images to do
+    gives_up: Callable[[Sequence[EpochRow]], bool] = lambda _: False  # asked after every epoch, with those so far
 
 
 class Training(LightningModule):
@@ -188,9 +189,10 @@ class Training(LightningModule):
             with self.average.in_place():
                 self.best = _copies(self.network.learning_tensors())
         self.save()
-        if plan.is_stopping() and state.epoch < plan.config.epochs and not progress.stopped:
+        is_done = progress.stopped or plan.gives_up(state.history)
+        if plan.is_stopping() and state.epoch < plan.config.epochs and not is_done:
             raise StoppedError
-        if progress.stopped:
+        if is_done:
             self.trainer.should_stop = True
 
     # Scores, and what is kept

@@ -29,6 +29,7 @@ from .linear import score_split as score_split
 from .linear import unit_rows as unit_rows
 from .optuna_search import Search as Search
 from .optuna_search import search as search
+from .optuna_study import open_study as open_study
 from .preparation import BackgroundCompilation as BackgroundCompilation
 from .shots import USUAL_SHOTS as USUAL_SHOTS
 from .splits import Splits as Splits

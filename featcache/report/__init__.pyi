@@ -21,6 +21,7 @@ from .render_few_shots import print_few_shots as print_few_shots
 from .render_few_shots import shots_text as shots_text
 from .render_few_shots import spread_text as spread_text
 from .render_finetune import finetune_parts as finetune_parts
+from .render_finetune import finetune_search_parts as finetune_search_parts
 from .render_intervals import interval_text as interval_text
 from .render_label_issues import label_issues_sentence as label_issues_sentence
 from .render_label_issues import print_label_issues as print_label_issues

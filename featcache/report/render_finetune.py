@@ -8,11 +8,11 @@ from rich.text import Text
 
 from featcache.heads import EpochRow
 from featcache.report.columns import Column, FittingTable
-from featcache.report.render_stages import score_columns
+from featcache.report.render_stages import score_columns, setting_text
 from featcache.text import counted
 
 if TYPE_CHECKING:
-    from featcache.finetuning import Finetuned
+    from featcache.finetuning import Finetuned, FinetuneSearch
 
 _SHOWN = 12  # epochs in the table
 
@@ -27,7 +27,8 @@ def finetune_parts(result: "Finetuned") -> list[RenderableType]:
     val = "" if fit.val_rows is None else f", {fit.val_rows:,} of val"
     share = f"{result.learning_parameters:,} of {result.parameters:,} parameters learn"
     pace = f", {result.images_per_second:,.1f} images/s" if result.images_per_second else ""
-    resumed = "" if result.resumed_from is None else f"; continued in epoch {result.resumed_from + 1}"
+    resumed_from = result.epochs if result.resumed_from is None else result.resumed_from
+    resumed = "" if resumed_from >= result.epochs else f"; continued in epoch {resumed_from + 1}"
     parts: list[RenderableType] = [
         Text(f"{fit.train_rows:,} training images{val}; from {result.start}; {share}"),
         Text(f"{counted(result.epochs, 'epoch')}, {head.steps:,} steps, {fit.seconds:.1f} s{pace}{resumed}"),
@@ -42,6 +43,17 @@ def finetune_parts(result: "Finetuned") -> list[RenderableType]:
     if head.best_epoch is not None:
         parts.append(Text(f"* the epoch that is kept, the best by {fit.select.replace('_', ' ')} on val"))
     return parts
+
+
+def finetune_search_parts(result: "FinetuneSearch") -> list[RenderableType]:
+    """Return what a search over fine-tunings prints: the trials, the best settings, then what finetune prints of them.
+
+    Args:
+        result: What the search returned.
+    """
+    settings = ", ".join(f"{name} {setting_text(value)}" for name, value in result.settings.items())
+    trials = f"{counted(result.trials, 'trial')}, {result.new:,} new, {result.pruned:,} of them pruned"
+    return [Text(f"{trials}; best: {settings or 'nothing is searched'}"), *finetune_parts(result.tuned)]
 
 
 def _worth_showing(history: Sequence[EpochRow], best: int | None) -> list[EpochRow]:

@@ -116,7 +116,7 @@ def _fit_columns(fit: "Fit", shown: Sequence["SavedHead"]) -> list[Column]:
     numbers = [f"#{fit.handles.numbers[saved.name]}{mark}" for saved, mark in zip(shown, marks, strict=True)]
     columns = [Column(heading="#", cells=numbers, is_name=True)]
     for name in _settings_that_differ(fit):
-        cells = [_cell(getattr(saved.head.config, name)) for saved in shown]
+        cells = [setting_text(getattr(saved.head.config, name)) for saved in shown]
         columns.append(Column(heading=name.replace("_", " "), cells=cells, is_name=True))
     has_val = fit.val_rows is not None
     columns += score_columns("train", [saved.head.train for saved in shown], (6, 5, 4 if has_val else 0))
@@ -183,7 +183,7 @@ def search_parts(search: "Search") -> list[RenderableType]:
         search: what the search returned.
     """
     best = search.fit.heads[0].head.config.changed
-    settings = ", ".join(f"{name} {_cell(value)}" for name, value in best.items())
+    settings = ", ".join(f"{name} {setting_text(value)}" for name, value in best.items())
     text = f"{counted(search.trials, 'trial')}, {search.new:,} new, {search.pruned:,} of them pruned; best: {settings}"
     return [Text(text), *fit_parts(search.fit)]
 
@@ -222,6 +222,10 @@ def _why_not_accuracy(fit: "Fit") -> str:
     )
 
 
-def _cell(value: object) -> str:
-    """Return the value of a setting as it is shown."""
+def setting_text(value: object) -> str:
+    """Return the value of a setting as it is shown.
+
+    Args:
+        value: a number, a word, or whether something is done.
+    """
     return f"{value:g}" if isinstance(value, float) else str(value).lower()

@@ -1,0 +1,163 @@
+"""A training where it stands: at its beginning, or at the checkpoint of one that was stopped."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from featcache.errors import CacheError
+from featcache.finetuning.augmentation import TrainingAugmentation
+from featcache.finetuning.augmentation_text import describe_augmentation
+from featcache.finetuning.checkpoints import Checkpoint
+from featcache.finetuning.command import FinetuneJob
+from featcache.finetuning.images import SplitImages
+from featcache.finetuning.interruption import Interruption
+from featcache.finetuning.network import TrainableNetwork
+from featcache.finetuning.running import run_training
+from featcache.finetuning.schedule import Schedule
+from featcache.finetuning.settings import head_config, training_name
+from featcache.finetuning.start import SAMPLE, require_same_network
+from featcache.finetuning.training import FinetunePlan, Training
+from featcache.finetuning.trunk_file import name_tensors
+from featcache.heads import EpochRow
+from featcache.heads.training import class_weights
+from featcache.store import digest_column
+
+if TYPE_CHECKING:
+    from featcache.trunks.libraries import LoadedNetwork
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedTraining:
+    """A training where it stands: at its beginning, or at its checkpoint."""
+
+    job: FinetuneJob
+    training: Training
+    network: "LoadedNetwork"
+    names: dict[str, str]  # of the network's tensors, in a file of weights: their names in the module
+    checkpoint: Checkpoint
+    resumed_from: int | None  # the epoch, from 0; None where it begins
+
+    def run(
+        self, *, device: str, checkpoint_minutes: float | None, progress: Callable[[str, int, int], None],
+        gives_up: Callable[[Sequence[EpochRow]], bool] = lambda _: False,
+    ) -> None:  # fmt: skip
+        """Train from where it stands to its end.
+
+        Args:
+            device: As torch calls it.
+            checkpoint_minutes: As for `finetune`.
+            progress: Gets the stage, the images done, and those to do.
+            gives_up: Asked after every epoch, with all so far, whether this training is not worth going on with.
+
+        Raises:
+            FeatcacheError: as `run_training`.
+        """
+        interruption, section = Interruption(), self.job.section
+        self.training.plan = replace(
+            self.training.plan, checkpoint=self.checkpoint, is_stopping=interruption.is_requested, progress=progress,
+            checkpoint_seconds=None if checkpoint_minutes is None else 60 * checkpoint_minutes, gives_up=gives_up,
+        )  # fmt: skip
+        run_training(
+            self.training, device=device, mixed=section.mixed, interruption=interruption, accumulate=section.accumulate
+        )
+
+
+def prepare_training(job: FinetuneJob, images: Sequence[SplitImages], *, restart: bool = False) -> PreparedTraining:
+    """Return a training at its checkpoint; where it has none, at its beginning.
+
+    Args:
+        job: What is asked for.
+        images: Train and, where there is one, val.
+        restart: Remove the checkpoint first.
+
+    Raises:
+        CacheError: the checkpoint is damaged, or the network is not that of the head that it starts from.
+        FeatcacheError: as `Start.load`.
+    """
+    train, val = images[0], images[1] if len(images) > 1 else None
+    loaded = job.start.load()
+    names = name_tensors(loaded)
+    training = _begin(job, loaded, train, val)
+    checkpoint = checkpoint_of(job, images)
+    if restart:
+        checkpoint.remove()
+    return PreparedTraining(job, training, loaded, names, checkpoint, _resume(training, checkpoint))
+
+
+def _begin(job: FinetuneJob, loaded: Any, train: SplitImages, val: SplitImages | None) -> Training:
+    """Return the training at its beginning."""
+    head, section = job.start.head, job.section
+    config = head_config(section, "none" if head is None else head.head.config.normalize)
+    network = TrainableNetwork(
+        loaded, job.start.layer, job.start.source.layer_width(job.start.layer), len(train.listing.classes),
+        train.transform, unfreeze=section.unfreeze, normalize=config.normalize,
+    )  # fmt: skip
+    at_start = None
+    if head is not None:
+        network.load_head(head.head.weight, head.head.bias)
+        at_start = head.scores(job.request)
+        sample = digest_column(list(train.digests[:SAMPLE]))
+        pixels = next(train.batches([torch.arange(len(sample))]))
+        require_same_network(network, head.store, sample, pixels)
+    counts = np.bincount(train.labels.numpy(), minlength=len(train.listing.classes))
+    plan = FinetunePlan(
+        config=config, schedule=Schedule(config, len(train), section.accumulate), train=train, val=val,
+        select=job.select, layer_decay=section.layer_decay, ema=section.ema, augmentation=_augmentation(job, train),
+        class_weights=() if section.class_weights == "none" else tuple(class_weights(config, counts).tolist()),
+    )  # fmt: skip
+    return Training(network, plan, at_start)
+
+
+def _augmentation(job: FinetuneJob, train: SplitImages) -> TrainingAugmentation | None:
+    """Return what is done to the training images; None where that is nothing."""
+    if not job.augmentation.is_any:
+        return None
+    return TrainingAugmentation(job.augmentation, train.transform, job.section.seed)
+
+
+def _resume(training: Training, checkpoint: Checkpoint) -> int | None:
+    """Go on from the checkpoint, and return in which epoch, from 0; None where there is none."""
+    found = checkpoint.load()
+    if found is None:
+        return None
+    try:
+        training.resume(*found)
+    except (ValueError, KeyError) as error:
+        raise CacheError(
+            f"{checkpoint.folder}: this is no checkpoint of this training: {error}; remove the folder, and it begins "
+            f"again"
+        ) from None
+    return training.state.epoch
+
+
+def checkpoint_of(job: FinetuneJob, images: Sequence[SplitImages]) -> Checkpoint:
+    """Return the place of a training's checkpoint.
+
+    Args:
+        job: What is asked for.
+        images: Train and, where there is one, val.
+    """
+    return Checkpoint(job.request.folder, training_name(identify_training(job, images)))
+
+
+def identify_training(job: FinetuneJob, images: Sequence[SplitImages]) -> dict[str, Any]:
+    """Return what a training is made of, as JSON: the first weights, the settings, the images with their classes.
+
+    Args:
+        job: What is asked for.
+        images: Train and, where there is one, val.
+    """
+    splits = [
+        [split.listing.classes, split.labels.tolist(), [digest.hex() for digest in split.digests]] for split in images
+    ]
+    return {
+        "start": job.start.identity,
+        "layer": job.start.layer,
+        "settings": job.section.model_dump(exclude={"start"}),
+        "augment": describe_augmentation(job.augmentation),
+        "select": job.select,
+        "splits": splits,
+    }
