@@ -22,6 +22,7 @@ from featcache.finetuning.start import Start, find_start
 from featcache.heads import EpochRow, Fit, fit_to_targets
 from featcache.heads.saved import refuse_given_name, scores_to_json
 from featcache.recipe import (
+    FROM_SCRATCH,
     LABEL,
     AugmentationSection,
     DataOptions,
@@ -32,6 +33,7 @@ from featcache.recipe import (
     TrunkSection,
     pick_options,
 )
+from featcache.trunks import RANDOM
 
 _OF_TRUNKS = ("image_size", "interpolate_positions", "transform", "decode")  # that a head's own trunk has already
 
@@ -179,6 +181,10 @@ def prepare_job(options: Mapping[str, Any], augment: str | None) -> FinetuneJob:
     if splits.val is None and (section.patience is not None or section.schedule == "plateau"):
         what = "patience" if section.patience is not None else "the schedule plateau"
         raise CacheError(f"{recipe.name}: {what} needs a val split, and the data set has none; leave it out")
+    if section.start == FROM_SCRATCH and trunk.get("weights") not in (None, RANDOM):
+        raise UsageError("--weights has no effect with --from scratch: the weights are random").correct(
+            "--weights", None
+        )
     start = find_start(request, section, recipe.trunk)
     if start.head is not None:
         _refuse_trunk_of_head(trunk, options)

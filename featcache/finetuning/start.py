@@ -106,10 +106,11 @@ def find_start(request: DatasetRequest, section: FinetuneSection, trunk: TrunkSe
             f"again; give its import path, package.module:callable"
         )
     is_scratch = section.start == FROM_SCRATCH
-    source = name_trunk(trunk, memo) if trunk.model_fields_set & {"arch", "weights"} else _of_cache(request, memo)
-    source = source or name_trunk(trunk, memo)
+    source = None if trunk.model_fields_set & {"arch", "weights"} else _of_cache(request, memo)
+    named = trunk if source is None else source.section
     if is_scratch:
-        source = name_trunk(source.section.model_copy(update={"weights": RANDOM}), memo)
+        source = name_trunk(named.model_copy(update={"weights": RANDOM}), memo)
+    source = source or name_trunk(named, memo)
     layer = _only_layer(source)
     seed = section.seed if is_scratch else None
     network = source.spec("float32", layer).fingerprint()

@@ -38,7 +38,8 @@ def finetune(places: dict[str, str], nano: Nano) -> Finetune:
     def call(**settings: Any) -> featcache.Finetuned:
         small = {"epochs": 3, "batch_size": 8, "workers": 1, "device": "cpu"}
         start = str(settings.get("start", ""))
-        trunk = {} if start.startswith("head") else {"weights": str(nano.weights), **TRUNK_SETTINGS}
+        weights = {} if start == "scratch" else {"weights": str(nano.weights)}
+        trunk = {} if start.startswith("head") else {**weights, **TRUNK_SETTINGS}
         return featcache.finetune(**{**small, **trunk, **places, **settings})
 
     return call

@@ -68,13 +68,13 @@ def test_frozen_and_tuned_are_compared_on_the_same_rows(trained_head, finetune, 
 
 
 def test_without_a_name_it_is_the_network_that_embedded_the_images(trained_head, places):
-    """As in stage two; from scratch it is that network with random weights."""
-    request = DatasetRequest(data=places["data"], cache=places["cache"])
-    spec = trained_head.best.folder.parents[3].name
+    """As in stage two, where the store may be named; from scratch it is that network with random weights."""
+    store = trained_head.best.folder.parents[3].name
+    request = DatasetRequest(**places, store=store)
     for start in ("weights", "scratch"):
         source = find_start(request, finetune_section(request.recipe, {"start": start}), request.recipe.trunk).source
         assert source.arch_name == ARCH
-        assert source.section.weights == "random" if start == "scratch" else spec.startswith(source.arch_name)
+        assert (source.section.weights == "random") == (start == "scratch")
 
 
 def test_a_network_is_trained_from_scratch(finetune, other_cache):
@@ -86,6 +86,12 @@ def test_a_network_is_trained_from_scratch(finetune, other_cache):
     assert head.head.finetuned == {"start": "scratch"}
     assert head.folder.is_relative_to(Path(other_cache) / "stores")
     assert head.head.train.loss < np.log(3)
+
+
+def test_weights_beside_random_ones_are_refused(finetune):
+    """--weights FILE has no effect with --from scratch, and is not passed over."""
+    with pytest.raises(featcache.UsageError, match="--weights has no effect with --from scratch"):
+        finetune(start="scratch", weights="other.pth")
 
 
 def test_random_weights_follow_from_the_seed(places, other_cache):

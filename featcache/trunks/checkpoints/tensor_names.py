@@ -25,27 +25,30 @@ def recognize_names(shapes: _Shapes, arch: str = "") -> str:
         return _describe_timm(shapes)
     if _has(names, "visual.class_embedding", "visual.conv1.weight"):
         size = _describe_size(shapes, r"visual\.conv1\.weight", r"visual\.transformer\.resblocks\.(\d+)\.")
-        return f"These are the names of CLIP's {size}, {_UNLIKE} (its QuickGELU and first LayerNorm differ)."
+        return f"These are the names of CLIP's {size}, {_unlike('open_clip')}."
     if _has(names, "vision_model.embeddings.patch_embedding.weight"):
         pattern = r"vision_model\.encoder\.layers\.(\d+)\."
         size = _describe_size(shapes, r"vision_model\.embeddings\.patch_embedding\.weight", pattern)
-        return f"These are Hugging Face's names of the {size} of CLIP or SigLIP, {_UNLIKE}."
+        return f"These are Hugging Face's names of the {size} of CLIP or SigLIP, {_unlike('hf')}."
     if _has(names, "embeddings.patch_embeddings.projection.weight"):
         size = _describe_size(shapes, r"embeddings\.patch_embeddings\.projection\.weight", r"\blayer\.(\d+)\.")
         if any("layer_scale" in name for name in shapes):
-            return f"These are Hugging Face's names of DINOv2's {size}, {_UNLIKE} (it has LayerScale)."
+            return f"These are Hugging Face's names of DINOv2's {size}, {_unlike('hf')}."
         return f"These are Hugging Face's names of a {size}; {_advise_conversion(size)}"
     if _has(names, "relative_position_bias_table"):
-        return "These are the names of a Swin Transformer, which featcache does not run; it runs " + _RUNS
+        return "These are the names of a Swin Transformer" + _NAME_IT
     if _has(names, "layer1.0.conv1.weight") and _has(names, "bn1.running_mean", "bn1.weight"):
-        return "These are the names of a ResNet, which featcache does not run; it runs " + _RUNS
+        return "These are the names of a ResNet" + _NAME_IT
     if _has(names, "features.0.0.weight", "features.0.weight", "conv_stem.weight", "stem.0.weight"):
-        return "These are the names of a convolutional network, which featcache does not run; it runs " + _RUNS
+        return "These are the names of a convolutional network" + _NAME_IT
     return ""
 
 
-_UNLIKE = "a network that torchvision's ViT is not: featcache does not run it"
-_RUNS = ", ".join(name for name in ARCHITECTURES if name != "vit_nano_16") + "."
+_NAME_IT = ": say which one with --arch, such as timm:NAME; `featcache trunks` lists them."
+
+
+def _unlike(library: str) -> str:
+    return f"another network than torchvision's ViT: say which one with --arch {library}:NAME"
 
 
 def _has(names: set[str], *parts: str) -> bool:
@@ -72,7 +75,7 @@ def _describe_torchvision(shapes: _Shapes, arch: str) -> str:
 def _describe_timm(shapes: _Shapes) -> str:
     size = _describe_size(shapes, r"patch_embed\.proj\.weight", r"\bblocks\.(\d+)\.")
     if any(name.endswith((".ls1.gamma", "register_tokens", "reg_token")) for name in shapes):
-        return f"These are timm's names of DINOv2's {size}, {_UNLIKE} (it has LayerScale or register tokens)."
+        return f"These are timm's names of DINOv2's {size}, {_unlike('timm')}."
     if any("decoder_embed" in name for name in shapes):
         return f"These are the names of MAE's {size} with its decoder, which timm has too; {_advise_conversion(size)}"
     if any("last_layer" in name or "head.mlp" in name for name in shapes):
@@ -92,7 +95,7 @@ def _describe_size(shapes: _Shapes, projection: str, block: str) -> str:
 def _advise_conversion(size: str) -> str:
     arch = size.lower().replace("-", "_").replace("/", "_")
     if arch not in ARCHITECTURES:
-        return f"featcache reads torchvision's names, and of these networks it runs {_RUNS}"
+        return f"say which one with --arch, such as timm:{arch}; `featcache trunks` lists them."
     return (
         f"they are read as those of torchvision.models.{arch}() where they fit it whole: --arch {arch}, with the image "
         f"size that they are for (mind that the transform may differ)."
