@@ -52,6 +52,7 @@ from .publishing import copy_file as copy_file
 from .publishing import make_folder as make_folder
 from .publishing import move_file as move_file
 from .publishing import publish as publish
+from .publishing import remove_empty_folder as remove_empty_folder
 from .publishing import remove_file as remove_file
 from .publishing import sweep_old_scratch as sweep_old_scratch
 from .publishing import sweep_scratch as sweep_scratch

@@ -196,6 +196,16 @@ def remove_file(path: Path) -> None:
         os.unlink(path)
 
 
+def remove_empty_folder(path: Path) -> None:
+    """Remove a folder in which nothing is left; one that holds something stays.
+
+    Args:
+        path: The folder.
+    """
+    with contextlib.suppress(OSError):
+        os.rmdir(path)
+
+
 def sweep_scratch(folder: Path) -> None:
     """Remove the scratch files of runs that were killed. Only under the writer's lock.
 

@@ -7,7 +7,6 @@ when the new tensors are on disk, and only then the old ones are removed: whenev
 checkpoint is there.
 """
 
-import contextlib
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +25,7 @@ from featcache.files import (
     make_folder,
     publish,
     read_hashed_file,
+    remove_empty_folder,
     remove_file,
     seal_document,
     sweep_scratch,
@@ -109,6 +109,5 @@ class Checkpoint:
         """Remove the checkpoint: the training is done, and its result is kept."""
         for file in (*self.folder.glob(DOCUMENT), *self.folder.glob("tensors-*.safetensors")):
             remove_file(file)
-        with contextlib.suppress(OSError):  # one that holds something else stays
-            self.folder.rmdir()
-            self.folder.parent.rmdir()
+        for folder in (self.folder, self.folder.parent):  # of other trainings
+            remove_empty_folder(folder)

@@ -49,12 +49,12 @@ def test_what_a_newer_version_writes_into_a_log_or_listing_is_refused(hurt, smal
     write_lines(hurt, whole)
     version, extracted = listings.VERSION, reopened(small).listing(("digits", "all", "train"))
     try:
-        listings.VERSION = version + 1
+        listings.VERSION = listings.WITH_TARGETS + 1
         newer = listings.write_listing(hurt.cache, extracted)
     finally:
         listings.VERSION = version
     CommitLog(hurt.store).name_listing(newer)
-    with pytest.raises(CacheError, match="its version is 2, this featcache reads 1"):
+    with pytest.raises(CacheError, match="its version is 3, this featcache reads 1 and 2"):
         hurt.load()
     saw("a listing of a newer version", "refused, both versions named")
 
