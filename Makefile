@@ -15,7 +15,7 @@ demo: $(VENV)/.runtime
 
 # Tests that have just run elsewhere can be left out: make test LEFT_OUT=--ignore=tests/end_to_end
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses 2 $(LEFT_OUT)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(LEFT_OUT)
 
 # The tests under every Python that is promised, each in an environment of its own (5 GB) that stays in build/. One that
 # is not here is named, and none is run; a failing one does not stop the others.
@@ -67,7 +67,7 @@ wheel-test: $(VENV)/.dev
 	rm -rf $(WHEEL)
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEEL) .
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(WHEEL)/*.whl
-	FEATCACHE_TEST_WHEEL=1 $(BIN)/pytest --numprocesses 2 tests/end_to_end; ended=$$?; \
+	FEATCACHE_TEST_WHEEL=1 $(BIN)/pytest --numprocesses 2 --dist worksteal tests/end_to_end; ended=$$?; \
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall --editable . && exit $$ended
 
 # The browser that the page's test drives: the system's own. Elsewhere than on Debian, or without root, the test says
