@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _FIRST = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _SECOND = ("memory.max", "memory.current", "inactive_file")
 NODES = Path("/sys/devices/system/node")  # of Linux: a folder for each group of cores with its own memory
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as malloc.h of glibc numbers them
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # as malloc.h of glibc numbers them
 _KEPT_BYTES = 1 << 30
 _BLAS_LIMIT = threading.RLock()  # there is one for all of the process: of two that overlap, one would stay
 
@@ -147,6 +147,7 @@ def keep_large_blocks() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        libc.mallopt(_M_ARENA_MAX, 1)  # those of other threads give a block of this size back all the same
 
 
 def _of_machine(root: Path) -> Iterator[int]:
