@@ -169,7 +169,7 @@ def measure(images: int, runs: int) -> tuple[list[Result], dict[str, float]]:
         seconds = {found.name: found.median for found in files}
         in_forward = IMAGES[device.partition(":")[0]]
         counts = dict.fromkeys(tasks, images) | {"command, PNG frames": images // 4, "forward": in_forward}
-        rates = [_rate(found, counts[found.name]) if found.name in counts else found for found in files]
+        rates = [found.rate(counts[found.name]) if found.name in counts else found for found in files]
         memory = []
         for count in SIZES:
             many = photographs(scratch / f"many{count}", count, different=20)
@@ -185,10 +185,6 @@ def measure(images: int, runs: int) -> tuple[list[Result], dict[str, float]]:
         return rates + memory, ratios
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _rate(found: Result, images: int) -> Result:
-    return Result(found.name, "images/s", images / found.median, images / found.max, images / found.min, found.runs)
 
 
 def main() -> None:

@@ -172,7 +172,7 @@ def _loop(network: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor,
         return torch.cat([network(few).float() for few in torch.split(pixels, batch)]).cpu().numpy()
 
 
-def openvino_loops(_: str) -> dict[str, Loop]:
+def openvino_loops() -> dict[str, Loop]:
     """Return the loop over torchvision's whole network in OpenVINO, for every batch, by each of its hints."""
     import openvino
 
@@ -199,7 +199,7 @@ def _infer(queue: Any, pixels: Any, batch: int) -> object:
     return np.concatenate([rows[start] for start in sorted(rows)])
 
 
-def ceiling(_: str, device: str) -> dict[str, Loop]:
+def ceiling(device: str) -> dict[str, Loop]:
     """Return the products of a block alone, repeated to the 32.70 GFLOP an image, for every batch."""
     return {f"batch {batch}": _products(batch, device) for batch in _batches(device)}
 
@@ -238,8 +238,8 @@ def contenders(device: str, cache: Path) -> dict[str, Callable[[], dict[str, Loo
     }
     made |= {name: partial(peer, make, dtype, device) for name, make, dtype in networks()}
     if _kind(device) == "cpu":
-        made["OpenVINO, the whole network"] = partial(openvino_loops, device)
-    return made | {"ceiling": partial(ceiling, "", device)}
+        made["OpenVINO, the whole network"] = openvino_loops
+    return made | {"ceiling": partial(ceiling, device)}
 
 
 def measure(runs: int, only: str) -> tuple[list[Result], dict[str, float]]:
@@ -258,12 +258,7 @@ def measure(runs: int, only: str) -> tuple[list[Result], dict[str, float]]:
         taken = {result.name: result for result in alternate(tasks, runs)}
     best = min(result.median for name, result in taken.items() if name.startswith("featcache"))
     ratios = {f"ours_vs_{name}": result.median / best for name, result in taken.items()}
-    return [_rate(result, IMAGES[_kind(device)]) for result in taken.values()], ratios
-
-
-def _rate(result: Result, images: int) -> Result:
-    median, least, most = (images / value for value in (result.median, result.max, result.min))
-    return Result(result.name, "images/s", median, least, most, result.runs)
+    return [result.rate(IMAGES[_kind(device)]) for result in taken.values()], ratios
 
 
 def main() -> None:

@@ -28,6 +28,10 @@ class Result:
     def of(cls, name: str, unit: str, values: Sequence[float]) -> "Result":
         return cls(name, unit, statistics.median(values), min(values), max(values), len(values))
 
+    def rate(self, images: int) -> "Result":
+        """Images a second, of seconds for so many images."""
+        return Result(self.name, "images/s", images / self.median, images / self.max, images / self.min, self.runs)
+
 
 def describe() -> str:
     """CPU model, cores, accelerator if there is one, and the versions that matter; no names, no paths."""

@@ -132,14 +132,9 @@ def measure(runs: int, chosen: str) -> tuple[list[Result], dict[str, float]]:
             )
         ratios[f"{arch}_vs_plain"] = taken[1].median / taken[0].median
         ratios[f"{arch}_vs_plain_with_large_blocks_kept"] = taken[2].median / taken[0].median
-        results += [_rate(result) for result in taken]
+        results += [result.rate(IMAGES) for result in taken]
     vits = [ratios[f"{TRUNKS[name][0]}_vs_plain"] for name in PLAIN_VITS if chosen in name]
     return results, ratios | ({"slowest_plain_vit_vs_plain": min(vits)} if vits else {})
-
-
-def _rate(result: Result) -> Result:
-    median, least, most = (IMAGES / value for value in (result.median, result.max, result.min))
-    return Result(result.name, "images/s", median, least, most, result.runs)
 
 
 def main() -> None:
