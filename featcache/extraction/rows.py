@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from featcache.containers import split_member_path
 from featcache.errors import CacheError, DataError
 from featcache.files import KnownFile, StatLog
 from featcache.listing import Listing, shown_path, video_and_frame
@@ -36,7 +37,8 @@ class RowStates:
         """Return the rows, with what the cache remembers of them."""
         files = listing.files()
         if not listing.videos:
-            return cls(listing, stat_log.look_up(files), transform)
+            containers = [container for container, _ in map(split_member_path, files)] if listing.members else None
+            return cls(listing, stat_log.look_up(files, containers), transform)
         frames = [video_and_frame(file) for file in files]
         videos = stat_log.find_readable(video for video, _ in frames)
         known_files: list[KnownFile | None] = []

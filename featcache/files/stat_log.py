@@ -65,18 +65,21 @@ class StatLog:
         known = self._find(path)
         return known if known is not None and known.stat == status else None
 
-    def look_up(self, paths: Sequence[str]) -> list[KnownFile | None]:
+    def look_up(self, paths: Sequence[str], containers: Sequence[str] | None = None) -> list[KnownFile | None]:
         """Return what is known of many files; None where a file is new, has changed, or is not there.
 
         Args:
             paths: Their absolute paths; the result is in this order.
+            containers: Of images inside other files, the file that each is in; its stat is that of the image.
 
         Raises:
             MachineError: as `find`.
         """
+        files = paths if containers is None else containers
+        stats = {} if containers is None else {file: read_file_stat(file) for file in set(containers)}
         return [
-            known if known is not None and known.stat == read_file_stat(path) else None
-            for path, known in zip(paths, map(self._find, paths), strict=True)
+            known if known is not None and known.stat == (stats[file] if stats else read_file_stat(file)) else None
+            for file, known in zip(files, map(self._find, paths), strict=True)
         ]
 
     def find_readable(self, paths: Iterable[str]) -> dict[str, tuple[FileStat, bytes]]:

@@ -3,12 +3,13 @@
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from featcache.containers import MemberPath, split_member_path
 from featcache.errors import UsageError
 from featcache.listing.leftovers import note_leftovers
 from featcache.listing.targets import RowTargets
@@ -34,6 +35,7 @@ class Listing:
     left_out: tuple[str, ...] = ()  # hidden entries and system leftovers, below the root; not kept on disk
     notes: tuple[str, ...] = ()  # what a person should know of its names, as sentences; not kept on disk
     videos: bool = False  # whether a path names a frame of a video, as `frame_path` writes it
+    members: bool = False  # whether a path names an image in a container, as `containers.member_path` writes it
     settings: Mapping[str, str] = field(default_factory=dict)  # how it was laid out, see `list_data_settings`
     targets: RowTargets | None = None  # of rows without one class each: `labels` is 0, `classes` names the targets
 
@@ -62,6 +64,15 @@ class Listing:
         """Return the absolute path of every row's image, (rows,)."""
         root = os.path.join(self.root, "")
         return [path if path.startswith("/") else root + path for path in self.paths]
+
+    def image_paths(self, rows: Iterable[int] | None = None) -> list[str | MemberPath]:
+        """Return what is read for rows: the absolute path of a file, or of a container with the image's key there.
+
+        Args:
+            rows: Which rows, counted from 0; None: every row.
+        """
+        files = self.files() if rows is None else [self.file(row) for row in rows]
+        return [split_member_path(file) for file in files] if self.members else [*files]
 
     def remarks(self) -> list[str]:
         """Return what a person should know of the names in the folder or table: what was left out, what looks alike."""
