@@ -118,7 +118,9 @@ class Training(LightningModule):
         return optimizer
 
     def on_train_start(self) -> None:
-        """Tell whoever waits for it that Lightning has begun."""
+        """Go on with the scale of the loss that a checkpoint has, and tell whoever waits that Lightning has begun."""
+        if self.state.scaler:
+            self.trainer.precision_plugin.load_state_dict(self.state.scaler)
         self.on_ready()
 
     def on_train_epoch_start(self) -> None:
@@ -212,6 +214,7 @@ class Training(LightningModule):
         if self.plan.checkpoint is None:
             return
         optimizer = self.trainer.optimizers[0].state_dict()["state"]
+        self.state.scaler = self.trainer.precision_plugin.state_dict()
         self.plan.checkpoint.save(
             {
                 **{f"network.{name}": value for name, value in self.network.learning_tensors().items()},
