@@ -56,8 +56,8 @@ class TrainingState:
             history = [
                 EpochRow(epoch, _scores(train) or _UNKNOWN, _scores(val)) for epoch, train, val in document["history"]
             ]
-            done = (int(document[name]) for name in ("epoch", "batch", "step"))
-            return cls(running, *done, history, dict(document.get("scaler", {})))
+            epoch, batch, step = (int(document[name]) for name in ("epoch", "batch", "step"))
+            return cls(running, epoch, batch, step, history, dict(document.get("scaler", {})))
         except (KeyError, TypeError) as error:
             raise ValueError(f"it is no state of a training: {error!r}") from None
 
