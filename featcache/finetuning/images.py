@@ -40,7 +40,9 @@ class SplitImages:
 
     @property
     def labels(self) -> Tensor:
-        """(images,) int64, an index into the classes."""
+        """(images,) int64, an index into the classes; or (images, outputs) float32, labels or numbers."""
+        if self.listing.targets is not None:
+            return torch.from_numpy(self.listing.targets.values[self.rows].astype(np.float32))
         return torch.from_numpy(np.ascontiguousarray(self.listing.labels[self.rows]))
 
     def batches(self, order: Sequence[Tensor]) -> Iterator[Tensor]:
@@ -133,6 +135,7 @@ def _read(
         return True
 
     if not listing.videos:
-        return read_images(listing.image_paths(rows), transform, is_wanted, workers=workers, ahead=_AHEAD)
+        images = [listing.image_path(row) for row in rows]
+        return read_images(images, transform, is_wanted, workers=workers, ahead=_AHEAD)
     frames = [video_and_frame(listing.file(row)) for row in rows]
     return read_frames(frames, transform, is_wanted, known={}, workers=workers, ahead=_AHEAD)

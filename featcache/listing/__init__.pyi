@@ -1,3 +1,8 @@
+from .columns import CodedColumn as CodedColumn
+from .columns import TextColumn as TextColumn
+from .columns import distinct_texts as distinct_texts
+from .columns import find_filled as find_filled
+from .columns import take_texts as take_texts
 from .container_collection import list_container as list_container
 from .container_files import has_split_files as has_split_files
 from .container_files import is_of_containers as is_of_containers

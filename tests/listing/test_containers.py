@@ -271,7 +271,7 @@ def test_a_table_names_images_in_containers(tmp_path):
     )
     listing = resolve_source(recipe).listing("train")
     assert listing.members
-    assert listing.image_paths()[0] == (str(tmp_path / "a.tar"), "2.jpg")
+    assert listing.image_path(0) == (str(tmp_path / "a.tar"), "2.jpg")
     write_table(tmp_path, ("path", "label"), ("a.tar#2.jpg", "x"), ("b.tar#1.jpg", "y"), files=False)
     with pytest.raises(DataError, match=r"line 3: no file 'b\.tar'"):
         resolve_source(recipe).splits()
