@@ -26,11 +26,12 @@ class RayNodes:
         Args:
             folder: Of Ray's own files; its path is short, because sockets stand in it.
         """
+        os.environ.update(PATIENT, RAY_TMPDIR=str(folder))  # before Ray is imported
         from ray.cluster_utils import Cluster
 
         self._cluster = Cluster(
             initialize_head=True,
-            head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False, "temp_dir": str(folder)},
+            head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False},
         )
         self.nodes: list[Any] = []
         for _ in range(3):
