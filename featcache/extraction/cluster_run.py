@@ -27,6 +27,7 @@ from featcache.extraction.timing import TimeBreakdown
 from featcache.extraction.worker_environments import WorkerEnvironments
 from featcache.extraction.worker_messages import LoadedWorker, PartitionReply, PublishedShard
 from featcache.files import StatLog
+from featcache.listing import find_filled
 from featcache.store import StoreWriter
 
 _WAIT_SECONDS = 0.5
@@ -76,7 +77,8 @@ class ClusterExtraction:
         self.made: dict[PoolWorker, dict[str, int]] = {}  # by store, what a worker's shards name as `made`
         self._timings: list[Mapping[str, Any]] = []  # of partitions that are done
         self.environments = WorkerEnvironments(layers, writers, job.drift)
-        self._bad = sum(bool(reason) for reason in self.rows.reasons())
+        has_failed = find_filled(self.rows.reasons())
+        self._bad = int(has_failed.sum()) - int(has_failed[self.todo].sum())
         self._is_read = np.zeros(len(self.rows.listing), dtype=bool)
         self._embedded = 0  # of partitions that are done
         self._unrecorded: tuple[PoolWorker, PartitionReply] | None = None  # a reply that Ctrl-C may have cut short
@@ -235,7 +237,7 @@ class ClusterExtraction:
         """
         listing, settings = self.rows.listing, self.job.settings
         if self._bad > settings.max_bad * len(listing):
-            read = sum(state is not None for state in self.rows.known_files)
+            read = int(self.rows.known_files.is_known.sum())
             refuse_too_many(listing, self.rows.reasons(), settings.max_bad, read=read)
 
     def _refuse_silence(self) -> None:

@@ -34,7 +34,7 @@ from featcache.extraction.worker_messages import (
     PublishedShard,
     WorkerSettings,
 )
-from featcache.files import StatLog
+from featcache.files import KnownFiles, StatLog
 from featcache.loader import ImageRead
 from featcache.recipe import TrunkSection, is_import_path
 from featcache.store import Digests, FeatureStore, Shard, ShardPublisher
@@ -231,7 +231,7 @@ class PartitionWorker:
     def _layer(self, task: PartitionTask, name: str) -> LayerExtraction:
         """Return what a partition asks of one layer."""
         outbox, settings = self._job.outbox, self._job.settings
-        rows = PartitionRows(task.listing, list(task.known_files), self._job.source.transform.key())
+        rows = PartitionRows(task.listing, KnownFiles.of(task.known_files), self._job.source.transform.key())
         rows.refused |= task.refused[name]
         rows.outbox = outbox
 

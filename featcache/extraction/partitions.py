@@ -1,6 +1,5 @@
 """The rows that a split lacks, cut into parts for workers: by ranges of digests where those are known."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +7,6 @@ import numpy.typing as npt
 
 from featcache.extraction.rows import RowStates
 from featcache.listing import video_and_frame
-from featcache.store import Digests, digest_column
 
 LEAST_ROWS = 256  # of a partition: below that, handing it over costs more than it evens out
 
@@ -50,8 +48,7 @@ def cut_partitions(
 
 def _by_digest(rows: RowStates, todo: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Return unknown files in their order, then known ones by digest; and whether another image begins, (n,) both."""
-    digests = _known_digests(rows, todo)
-    words = np.ascontiguousarray(digests).view(">u8")
+    words = np.ascontiguousarray(rows.known_files.digests[todo]).view(">u8")
     order = np.lexsort([*words.T[::-1]])  # stable, and the zeros of the unknown come first
     sorted_words = words[order]
     is_first = np.ones(len(todo), dtype=bool)
@@ -68,8 +65,3 @@ def _by_video(rows: RowStates, todo: npt.NDArray[np.int64]) -> tuple[npt.NDArray
     is_first = np.ones(len(todo), dtype=bool)
     is_first[1:] = np.diff(videos[order]) != 0
     return order, is_first
-
-
-def _known_digests(rows: RowStates, chosen: Sequence[int] | npt.NDArray[np.int64]) -> Digests:
-    states = (rows.known_files[row] for row in chosen)
-    return digest_column([state.digest if state is not None else b"" for state in states])

@@ -11,7 +11,7 @@ from featcache.extraction.layer import LayerExtraction
 from featcache.extraction.partitions import Partition
 from featcache.extraction.rows import RowStates
 from featcache.extraction.worker_messages import PartitionTask
-from featcache.store import Digests, digest_column
+from featcache.store import Digests
 
 
 @dataclass(slots=True, eq=False)
@@ -32,9 +32,8 @@ class RunningPartition:
             rows: What is known of the split's rows.
             layers: Those that are written.
         """
-        states = [rows.known_files[row] for row in self.partition.rows]
-        digests = digest_column([state.digest if state is not None else b"" for state in states])
-        has_failed = np.array([state is not None and bool(state.reason) for state in states], dtype=bool)
+        digests = rows.known_files.digests[self.partition.rows]
+        has_failed = rows.known_files.reasons[self.partition.rows] != 0
         is_left = ~self.is_read
         for layer in layers:
             is_lacking = ~layer.store.holds(digests) & ~_is_in(digests, self.committed.get(layer.store.name, []))
@@ -60,7 +59,7 @@ def partition_task(
         partition: Its rows.
         numbers: By store, the number of its next shard.
     """
-    digests = {state.digest for row in partition.rows if (state := rows.known_files[row]) is not None}
+    digests = {digest.tobytes() for digest in rows.known_files.digests[partition.rows]}
     return PartitionTask(
         listing=rows.listing.take(partition.rows),
         known_files=[rows.known_files[row] for row in partition.rows],

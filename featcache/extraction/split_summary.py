@@ -3,7 +3,10 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from featcache.extraction.summary import Summary
+from featcache.listing import find_filled
 from featcache.store import ExtractedListing, FeatureStore
 from featcache.trunks import TrunkSpec
 
@@ -25,8 +28,8 @@ def summarize_split(
     """
     listing, trunk = extracted.listing, store.trunk
     timing = job.timings.get(listing.split) if embedded else None
-    rows = zip(listing.paths, extracted.reasons, strict=True)
-    failures = tuple((path, reason) for path, reason in rows if reason)
+    failed = np.flatnonzero(find_filled(extracted.reasons)).tolist()
+    failures = tuple((listing.paths[row], extracted.reasons[row]) for row in failed)
     support = zip(listing.classes, listing.support(), strict=True)
     return Summary(
         data_set=listing.data_set,

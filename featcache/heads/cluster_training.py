@@ -23,6 +23,7 @@ from featcache.cluster import (
 )
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, MachineError
+from featcache.features import EmbeddingPool
 from featcache.heads.config import HeadConfig
 from featcache.heads.modules import TrainedHead
 from featcache.heads.splits import Splits, read_splits, splits_by_clip
@@ -44,15 +45,18 @@ class SplitsRequest:
     with_views: bool = False
     augment: str = ""
 
-    def read(self) -> Splits:
+    def read(self, pool: EmbeddingPool | None = None) -> Splits:
         """Return the splits.
+
+        Args:
+            pool: Of embeddings that were read before; None: they are read for this call alone.
 
         Raises:
             UsageError, CacheError, DataError: as `read_splits`.
         """
         splits = read_splits(
             DatasetRequest(**self.options), from_disk=False if self.head == TEMPORAL else self.from_disk,
-            with_views=self.with_views, augment=self.augment, any_targets=True,
+            with_views=self.with_views, augment=self.augment, any_targets=True, pool=pool,
         )  # fmt: skip
         return splits_by_clip(splits, self.frames) if self.head == TEMPORAL else splits
 
