@@ -130,6 +130,30 @@ HeadClass = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="Where to compute.  [auto, cpu, cuda, cuda:N or mps]")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        help="Work on the nodes of a Ray cluster: auto (the one that this machine is a node of), local (this machine "
+        "alone), or HOST:PORT of its head node.",
+    ),
+]
+RayGpus = Annotated[
+    float | None,
+    typer.Option(
+        "--ray-gpus",
+        help="With --ray, the GPUs of each worker, or a share of one, such as 0.5; by default 1 where the cluster has "
+        "any.",
+    ),
+]
+RayCpus = Annotated[
+    float | None,
+    typer.Option("--ray-cpus", help="With --ray, the cores of each worker; by default an equal share of its node's."),
+]
+RayWorkers = Annotated[
+    int | None,
+    typer.Option("--ray-workers", help="With --ray, how many workers; by default one a GPU, else one a node."),
+]
 CheckSeconds = Annotated[
     float | None,
     typer.Option(
