@@ -149,9 +149,9 @@ def _read_columns(
     columns = SplitColumns(
         y=rows.labels,
         classes=rows.classes,
-        paths=rows.paths,
-        clips=rows.clips,
-        subjects=rows.subjects,
+        paths=tuple(rows.paths),
+        clips=tuple(rows.clips),
+        subjects=tuple(rows.subjects),
         split=listing.split,
         failed=len(listing) - len(good),
         part=listing.part,
@@ -238,6 +238,8 @@ def _describe_change(extracted: Listing, source: DataSource) -> str:
             return ""
     except DataError as error:
         return f"split {extracted.split!r} can no longer be listed: {error}"
+    if extracted.has_same_rows(now):
+        return ""
     before, after = _labels_of_paths(extracted), _labels_of_paths(now)
     if before == after and extracted.classes == now.classes:
         return ""

@@ -1,5 +1,6 @@
 from .append_log import AppendLog as AppendLog
 from .append_log import LogContent as LogContent
+from .cache_files import MAX_DOCUMENT_BYTES as MAX_DOCUMENT_BYTES
 from .cache_files import MAX_HISTORY_BYTES as MAX_HISTORY_BYTES
 from .cache_files import MAX_LISTING_BYTES as MAX_LISTING_BYTES
 from .cache_files import hash_cache_file as hash_cache_file
@@ -43,6 +44,8 @@ from .file_stat import to_file_stat as to_file_stat
 from .file_stat import wait_while_racy as wait_while_racy
 from .home import contract_home as contract_home
 from .home import expand_home as expand_home
+from .known_files import KnownFile as KnownFile
+from .known_files import KnownFiles as KnownFiles
 from .lock import hold_lock as hold_lock
 from .lock import hold_store as hold_store
 from .nearest import nearest_path as nearest_path
@@ -52,6 +55,7 @@ from .publishing import copy_file as copy_file
 from .publishing import make_folder as make_folder
 from .publishing import move_file as move_file
 from .publishing import publish as publish
+from .publishing import publish_blocks as publish_blocks
 from .publishing import remove_empty_folder as remove_empty_folder
 from .publishing import remove_file as remove_file
 from .publishing import sweep_old_scratch as sweep_old_scratch
@@ -71,7 +75,6 @@ from .sealed import parse_json as parse_json
 from .sealed import seal_document as seal_document
 from .sealed import seal_line as seal_line
 from .stat_log import STAT_LOG_NAME as STAT_LOG_NAME
-from .stat_log import KnownFile as KnownFile
 from .stat_log import StatLog as StatLog
 from .tensor_hash import hash_tensors as hash_tensors
 from .tensors import Tensors as Tensors

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featcache.files.cache_files import MAX_DOCUMENT_BYTES, MAX_LOG_BYTES, open_cache_file
+from featcache.files.cache_files import MAX_DOCUMENT_BYTES, MAX_LOG_BYTES, MAX_MEMORY_BYTES, open_cache_file
 from featcache.files.publishing import append_bytes, ends_with_newline, publish, truncate_file
 from featcache.files.safe_read import refuse_larger
 from featcache.files.sealed import unseal_line
@@ -92,7 +92,7 @@ class AppendLog:
         held: list[bytes] = []  # of the line that is being read
         size = 0
         with os.fdopen(open_cache_file(self.path), "rb", buffering=0) as file:
-            refuse_larger(file.fileno(), MAX_LOG_BYTES)
+            refuse_larger(file.fileno(), MAX_MEMORY_BYTES if self.is_memory else MAX_LOG_BYTES)
             while block := file.read(_BLOCK):
                 *ended, rest = block.split(b"\n")
                 for part in ended:
@@ -103,29 +103,36 @@ class AppendLog:
         if size:
             yield _join(held, size, whole=False)
 
-    def iter_blocks(self) -> Iterator[list[bytes]]:
-        """Yield the lines, many at a time, without those that are longer than any such line.
+    def iter_blocks(self, start: int = 0) -> Iterator[tuple[int, list[bytes]]]:
+        """Yield consecutive lines, many at a time, with the place of the first, bytes from the start of the file.
 
-        `iter_lines` for a memory of a million lines, in a third of the time: nobody asks which lines they were.
+        `iter_lines` for a memory of a million lines, in a third of the time: nobody asks which lines they were. Lines
+        that are longer than any such line are left out.
+
+        Args:
+            start: Where to begin, at the start of a line.
 
         Raises:
             OSError: the log is missing, no regular file, a link, or too large.
         """
-        held, skipping = b"", False  # the line that is being read; whether its beginning was let go
+        at, held, is_cut = start, b"", False  # `held` begins at `at`; whether the line that is read was too long
         with os.fdopen(open_cache_file(self.path), "rb", buffering=0) as file:
-            refuse_larger(file.fileno(), MAX_LOG_BYTES)
+            refuse_larger(file.fileno(), MAX_MEMORY_BYTES if self.is_memory else MAX_LOG_BYTES)
+            file.seek(start)
             while block := file.read(_BLOCK):
                 joined = held + block
-                lines = joined.split(b"\n")
-                held = lines.pop()
-                if skipping and lines:
-                    del lines[0]
-                    skipping = False
-                if len(held) > MAX_LINE_BYTES or skipping:
-                    held, skipping = b"", True
-                yield [line for line in lines if len(line) <= MAX_LINE_BYTES] if len(joined) > MAX_LINE_BYTES else lines
+                *lines, held = joined.split(b"\n")
+                if is_cut and lines:
+                    at, is_cut = at + len(lines.pop(0)) + 1, False
+                if len(joined) > MAX_LINE_BYTES:
+                    yield from _without_long_lines(at, lines)
+                elif lines:
+                    yield at, lines
+                at += sum(map(len, lines)) + len(lines)
+                if len(held) > MAX_LINE_BYTES or is_cut:
+                    at, held, is_cut = at + len(held), b"", True
         if held:
-            yield [held]
+            yield at, [held]
 
     def append(self, *lines: bytes) -> None:
         """Add sealed lines in one write. To a record only under its lock, and after `repair_end`.
@@ -166,6 +173,14 @@ class AppendLog:
             MachineError: the disk refuses; the old log stands.
         """
         publish(self.path, b"".join(line + b"\n" for line in lines), replace=True)
+
+
+def _without_long_lines(at: int, lines: Iterable[bytes]) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield each of some consecutive lines that is no longer than any line may be, with its place."""
+    for line in lines:
+        if len(line) <= MAX_LINE_BYTES:
+            yield at, [line]
+        at += len(line) + 1
 
 
 def _join(parts: list[bytes], size: int, *, whole: bool = True) -> LogLine:

@@ -53,6 +53,19 @@ def publish(path: Path, data: bytes | memoryview, *, replace: bool = False) -> N
     _publish(path, [data], replace=replace)
 
 
+def publish_blocks(path: Path, blocks: Iterable[bytes | memoryview]) -> None:
+    """Publish consecutive blocks as one read-only file, as `publish` does: they need not be held together.
+
+    Args:
+        path: Where it is to stand; its folder is there.
+        blocks: Its bytes.
+
+    Raises:
+        MachineError: as `publish`.
+    """
+    _publish(path, blocks, replace=False)
+
+
 def copy_file(path: Path, place: Path) -> None:
     """Publish the bytes of `path` under another name too, a piece at a time: however large it is, memory is not filled.
 

@@ -17,6 +17,7 @@ from featcache.features import Features
 from featcache.finetuning.augmentation_text import describe_augmentation
 from featcache.finetuning.command import Finetuned, FinetuneJob, FinetuneProgress
 from featcache.finetuning.images import SplitImages, load_images
+from featcache.finetuning.loggers import LoggerChoice
 from featcache.finetuning.prepared import prepare_training
 from featcache.finetuning.settings import recorded_settings
 from featcache.finetuning.training import Training
@@ -61,6 +62,7 @@ class Stages:
 def run_job(
     job: FinetuneJob, *, device: str, workers: int | None, checkpoint_minutes: float | None, restart: bool,
     head_name: str, progress: Callable[[FinetuneProgress], None], images: Sequence[SplitImages] | None = None,
+    logger: LoggerChoice | None = None,
 ) -> Finetuned:  # fmt: skip
     """Train, embed the data set with the trained trunk, and keep the head; see `finetune`.
 
@@ -73,12 +75,13 @@ def run_job(
         head_name: Likewise; "" leaves the head without a name.
         progress: Likewise.
         images: Train and, where there is one, val, where they are decoded already.
+        logger: Where the scores of every epoch go, too.
     """
     begun, stages, on = time.monotonic(), Stages(progress), choose_device(device)
     prepared = prepare_training(job, images or read_splits_of(job, stages, workers), restart=restart)
     training = prepared.training
     before, training_begun = _images_done(training), time.monotonic()
-    prepared.run(device=on, checkpoint_minutes=checkpoint_minutes, progress=stages.show)
+    prepared.run(device=on, checkpoint_minutes=checkpoint_minutes, progress=stages.show, logger=logger)
     seconds, trained = time.monotonic() - training_begun, _images_done(training) - before
     best_epoch, resumed_from = training.keep(), prepared.resumed_from
     words = f"{job.request.recipe.name}-{job.section.start.partition(' ')[0]}"

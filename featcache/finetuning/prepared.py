@@ -14,6 +14,7 @@ from featcache.finetuning.checkpoints import Checkpoint
 from featcache.finetuning.command import FinetuneJob
 from featcache.finetuning.images import SplitImages
 from featcache.finetuning.interruption import Interruption
+from featcache.finetuning.loggers import LoggerChoice
 from featcache.finetuning.network import TrainableNetwork
 from featcache.finetuning.objectives import make_objective
 from featcache.finetuning.running import run_training
@@ -42,9 +43,14 @@ class PreparedTraining:
     checkpoint: Checkpoint
     resumed_from: int | None  # the epoch, from 0; None where it begins
 
+    @property
+    def name(self) -> str:
+        """What stands for the training, the same in every run of it."""
+        return self.checkpoint.folder.name
+
     def run(
         self, *, device: str, checkpoint_minutes: float | None, progress: Callable[[str, int, int], None],
-        gives_up: Callable[[Sequence[EpochRow]], bool] = lambda _: False,
+        gives_up: Callable[[Sequence[EpochRow]], bool] = lambda _: False, logger: LoggerChoice | None = None,
     ) -> None:  # fmt: skip
         """Train from where it stands to its end.
 
@@ -53,6 +59,7 @@ class PreparedTraining:
             checkpoint_minutes: As for `finetune`.
             progress: Gets the stage, the images done, and those to do.
             gives_up: Asked after every epoch, with all so far, whether this training is not worth going on with.
+            logger: Where the scores of every epoch go, too.
 
         Raises:
             FeatcacheError: as `run_training`.
@@ -63,8 +70,9 @@ class PreparedTraining:
             checkpoint_seconds=None if checkpoint_minutes is None else 60 * checkpoint_minutes, gives_up=gives_up,
         )  # fmt: skip
         run_training(
-            self.training, device=device, mixed=section.mixed, interruption=interruption, accumulate=section.accumulate
-        )
+            self.training, device=device, mixed=section.mixed, interruption=interruption,
+            accumulate=section.accumulate, logger=logger and logger.make(self.job.request.recipe.name, self.name),
+        )  # fmt: skip
 
 
 def prepare_training(job: FinetuneJob, images: Sequence[SplitImages], *, restart: bool = False) -> PreparedTraining:

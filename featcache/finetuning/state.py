@@ -37,6 +37,7 @@ class TrainingState:
     batch: int = 0  # batches of the next one that are done
     step: int = 0  # steps of the optimizer, of the whole training
     history: list[EpochRow] = field(default_factory=list)  # with epoch 0 where the training starts from a head
+    scaler: dict[str, float] = field(default_factory=dict)  # what float16 multiplies the loss by; else nothing
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -45,6 +46,7 @@ class TrainingState:
             "confusion": self.running.confusion.tolist(), "loss": self.running.loss,
             "rows": self.running.rows,
             "history": [[row.epoch, _numbers(row.train), _numbers(row.val)] for row in self.history],
+            **({"scaler": self.scaler} if self.scaler else {}),
         }  # fmt: skip
 
     @classmethod
@@ -60,7 +62,8 @@ class TrainingState:
             history = [
                 EpochRow(epoch, _scores(train) or _UNKNOWN, _scores(val)) for epoch, train, val in document["history"]
             ]
-            return cls(running, int(document["epoch"]), int(document["batch"]), int(document["step"]), history)
+            epoch, batch, step = (int(document[name]) for name in ("epoch", "batch", "step"))
+            return cls(running, epoch, batch, step, history, dict(document.get("scaler", {})))
         except (KeyError, TypeError) as error:
             raise ValueError(f"it is no state of a training: {error!r}") from None
 

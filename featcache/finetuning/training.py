@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
 from featcache.finetuning.augmentation import TrainingAugmentation
@@ -15,6 +16,7 @@ from featcache.finetuning.averages import WeightAverage
 from featcache.finetuning.batches import EpochBatches
 from featcache.finetuning.checkpoints import Checkpoint
 from featcache.finetuning.images import SplitImages
+from featcache.finetuning.loggers import figures_of
 from featcache.finetuning.network import TrainableNetwork
 from featcache.finetuning.objectives import make_objective
 from featcache.finetuning.schedule import Schedule, derive_seed
@@ -115,7 +117,12 @@ class Training(LightningModule):
         return optimizer
 
     def on_train_start(self) -> None:
-        """Tell whoever waits for it that Lightning has begun."""
+        """Go on with the scale of the loss that a checkpoint has, and tell whoever waits that Lightning has begun."""
+        if self.state.scaler:
+            self.trainer.precision_plugin.load_state_dict(self.state.scaler)
+        begins_anew = self.state.step == 0 or any(isinstance(logger, CSVLogger) for logger in self.trainer.loggers)
+        for row in self.state.history if begins_anew else ():  # epoch 0, and what a new table has to hold again
+            self._log_epoch(row)
         self.on_ready()
 
     def on_train_epoch_start(self) -> None:
@@ -170,6 +177,7 @@ class Training(LightningModule):
         state, plan = self.state, self.plan
         on_val = None if plan.val is None else self.score(plan.val)
         state.history.append(EpochRow(state.epoch + 1, state.running.scores(), on_val))
+        self._log_epoch(state.history[-1])
         state.epoch, state.batch, state.running = state.epoch + 1, 0, self._no_scores()
         progress = self.progress_of_head
         if progress.best_epoch == state.epoch:
@@ -181,6 +189,10 @@ class Training(LightningModule):
             raise StoppedError
         if is_done:
             self.trainer.should_stop = True
+
+    def _log_epoch(self, row: EpochRow) -> None:
+        for logger in self.trainer.loggers:
+            logger.log_metrics(figures_of(row), step=row.epoch)
 
     # Scores, and what is kept
 
@@ -196,6 +208,7 @@ class Training(LightningModule):
         if self.plan.checkpoint is None:
             return
         optimizer = self.trainer.optimizers[0].state_dict()["state"]
+        self.state.scaler = self.trainer.precision_plugin.state_dict()
         self.plan.checkpoint.save(
             {
                 **{f"network.{name}": value for name, value in self.network.learning_tensors().items()},
