@@ -17,6 +17,7 @@ from featcache.files import publishing
 from featcache.files.append_log import AppendLog
 from featcache.files.documents import RememberedFile, validate
 from featcache.files.file_stat import FileStat, is_racy, read_file_stat
+from featcache.files.objects import ObjectPath
 from featcache.files.sealed import is_intact, seal_line, unseal_line
 
 STAT_LOG_NAME = "stat.log"
@@ -45,7 +46,7 @@ class StatLog:
         Args:
             cache: The cache's folder.
         """
-        self.path = cache / STAT_LOG_NAME
+        self.path = _memory_folder(cache) / STAT_LOG_NAME
         self._log = AppendLog(self.path, is_memory=True)
         self._newest: dict[bytes, bytes | KnownFile] | None = None  # a line is unsealed when its file is asked for
         self._older: dict[bytes, list[bytes | KnownFile]] = {}  # what the newest replaced: it may prove damaged
@@ -180,6 +181,15 @@ class StatLog:
                     ) from None
                 self._newest = newest
         return self._newest
+
+
+def _memory_folder(cache: Path) -> Path:
+    """Return where a cache remembers files: in itself; of a bucket, beside the local copies where these are kept."""
+    if not isinstance(cache, ObjectPath):
+        return cache
+    from featcache.files.objects import memory_folder
+
+    return memory_folder(cache) or cache
 
 
 def _key(path: str) -> bytes:

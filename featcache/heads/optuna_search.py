@@ -20,6 +20,7 @@ from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
 from featcache.features import refuse_targets
+from featcache.files.objects import refuse_remote
 from featcache.heads.check_seconds import CHECK_SECONDS, refuse_check_of_module, refuse_check_seconds
 from featcache.heads.config import SETTINGS, HeadConfig
 from featcache.heads.default_grid import default_batch_size
@@ -153,6 +154,7 @@ def search(
     _require_optuna()
     options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)
     request = DatasetRequest(**options)
+    refuse_remote(request.folder, "search", "its study")
     refuse_targets(request.recipe, "search")
     kind = flags.get("head") or request.recipe.head.head
     searched = tuple(name for name in SPACE if flags.get(name) is None and SETTINGS[name].applies_to(kind))
