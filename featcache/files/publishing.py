@@ -51,9 +51,6 @@ def publish(path: Path, data: bytes | memoryview, *, replace: bool = False) -> N
     Raises:
         MachineError: the disk is full, the folder read-only, …; no scratch file stays behind.
     """
-    if isinstance(path, ObjectPath):
-        path.publish(data, replace=replace)
-        return
     _publish(path, [data], replace=replace)
 
 
@@ -88,7 +85,10 @@ def copy_file(path: Path, place: Path) -> None:
 
 
 def _publish(path: Path, blocks: Iterable[bytes | memoryview], *, replace: bool) -> None:
-    """Write a file under a scratch name, make it durable, and give it its name."""
+    """Write a file under a scratch name, make it durable, and give it its name; an object is there whole or not."""
+    if isinstance(path, ObjectPath):
+        path.publish(b"".join(blocks), replace=replace)
+        return
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     with translate_os_errors(path):
         try:
