@@ -54,10 +54,10 @@ def _run_on_targets(
 ) -> None:  # fmt: skip
     """Cross-validate heads on several labels or numbers, as `run_cross_validation` does those on classes."""
     from featcache.evaluation import cross_validate_targets
-    from featcache.report import ProgressBar, check_destination, print_target_cross_validation, save_target_predictions
+    from featcache.report import ProgressBar, check_table, print_target_cross_validation, save_target_predictions
 
     if predictions is not None:
-        check_destination(predictions, ".csv")
+        check_table(predictions, "--predictions")
     with ProgressBar(open_console(stderr=True)) as bar:
         result = cross_validate_targets(
             folds, lr, grid=grid, device=device, **settings, **options,
