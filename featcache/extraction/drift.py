@@ -104,28 +104,35 @@ def has_been_compared(store: FeatureStore, provenance: Mapping[str, Any]) -> boo
     return not store.rows or any(_was_compared(entry) for entry in entries)
 
 
-def check_drift(
-    store: FeatureStore, extracted: ExtractedListing, embedder: Embedder, *, workers: int
-) -> DriftComparison:
-    """Compare images of the listing that is extracted now, and of those that the store was given before.
+def images_to_compare(store: FeatureStore, extracted: ExtractedListing) -> list[StoredImage]:
+    """Return images of the listing that is extracted now, and of those that the store was given before.
 
     Raises:
-        CacheError: they come out differently here; the message names both environments.
+        CacheError: the digests of a shard do not match the log.
     """
-    images = [
-        image
-        for listing in (extracted, *readable_listings(store))
-        for image in drift_candidates(store, listing, _CANDIDATES)
-    ]
-    comparison = compare_drift(store, images, embedder, workers=workers)
+    listings = (extracted, *readable_listings(store))
+    return [image for listing in listings for image in drift_candidates(store, listing, _CANDIDATES)]
+
+
+def refuse_drift(store: FeatureStore, comparison: DriftComparison, provenance: Mapping[str, Any]) -> None:
+    """Refuse to add rows where images of the store came out differently.
+
+    Args:
+        store: What holds them.
+        comparison: What `compare_drift` gave.
+        provenance: What computed them now.
+
+    Raises:
+        CacheError: they did; the message names both environments.
+    """
     if comparison.is_within_bound(store.trunk.spec.compute):
-        return comparison
-    provenance = provenance_of(store, comparison.digest)
-    then = "not recorded" if provenance is None else describe_provenance(provenance)
+        return
+    entry = provenance_of(store, comparison.digest)
+    then = "not recorded" if entry is None else describe_provenance(entry)
     raise CacheError(
         f"{store.root}: images that this store holds come out differently here: "
         f"{comparison.describe(store.trunk.spec.compute)}; the worst is {shown_path(comparison.worst)}.\n"
-        f"  the store: {then}\n  here:      {describe_provenance(embedder.provenance())}\n"
+        f"  the store: {then}\n  here:      {describe_provenance(provenance)}\n"
         f"Nothing was added. Extract where the store was made, or into another --cache."
     )
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
+from featcache.files.objects import refuse_remote
 from featcache.heads.check_seconds import CHECK_SECONDS, refuse_check_of_module, refuse_check_seconds
 from featcache.heads.config import SETTINGS, HeadConfig
 from featcache.heads.default_grid import default_batch_size
@@ -150,6 +151,7 @@ def search(
     _require_optuna()
     options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)
     request = DatasetRequest(**options)
+    refuse_remote(request.folder, "search", "its study")
     kind, targets = flags.get("head") or request.recipe.head.head, request.recipe.data.target_kind
     refuse_check_of_targets(targets, check_seconds, CHECK_SECONDS)
     of_classes = settings_of_classes(targets)
