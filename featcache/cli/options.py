@@ -222,10 +222,11 @@ class WithFolder:
 
 def is_data_folder(word: str) -> bool:
     """Return whether a word that may be a head's name is a data set instead: a folder, or containers of images."""
-    from featcache.containers import is_container_path
+    from featcache.containers import is_container_path, is_hub_name
     from featcache.files import expand_home
 
-    return word not in ("best", "latest") and (os.path.isdir(expand_home(word)) or is_container_path(word))
+    is_other = is_container_path(word) or is_hub_name(word)
+    return word not in ("best", "latest") and (is_other or os.path.isdir(expand_home(word)))
 
 
 def refuse_misspelt_folder(word: str | None, options: Mapping[str, Any]) -> None:
