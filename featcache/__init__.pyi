@@ -20,13 +20,17 @@ from .evaluation import FoldsEvaluation as FoldsEvaluation
 from .evaluation import LabelIssue as LabelIssue
 from .evaluation import LabelIssues as LabelIssues
 from .evaluation import PairedEvaluation as PairedEvaluation
+from .evaluation import PairedTargets as PairedTargets
 from .evaluation import SplitPredictions as SplitPredictions
+from .evaluation import TargetCrossValidation as TargetCrossValidation
 from .evaluation import TargetEvaluation as TargetEvaluation
 from .evaluation import compare as compare
 from .evaluation import cross_validate as cross_validate
+from .evaluation import cross_validate_targets as cross_validate_targets
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_folds as evaluate_folds
 from .evaluation import evaluate_pair as evaluate_pair
+from .evaluation import evaluate_target_pair as evaluate_target_pair
 from .evaluation import evaluate_targets as evaluate_targets
 from .evaluation import few_shot_curve as few_shot_curve
 from .evaluation import find_label_issues as find_label_issues
@@ -49,6 +53,7 @@ from .heads import Fitted as Fitted
 from .heads import Search as Search
 from .heads import fit as fit
 from .heads import fit_head as fit_head
+from .heads import fit_targets as fit_targets
 from .heads import keep_head as keep_head
 from .heads import search as search
 from .maintenance import copy_cache as copy_cache

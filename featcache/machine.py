@@ -5,14 +5,17 @@ import os
 import platform
 import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
+
+_Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
 
 # Where a control group's limit, use, and pages that it would give back stand, by the version of control groups.
 _FIRST = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
@@ -103,6 +106,31 @@ def available_memory(root: Path = Path("/")) -> int | None:
 def memory_within_limits(root: Path = Path("/")) -> int | None:
     """Return the bytes that this process's own limits (`ulimit -v`, `ulimit -d`) leave it; None without limits."""
     return min(_of_process(root), default=None)
+
+
+def run_in_threads(do: Callable[[_Item], _Answer], items: Sequence[_Item], *, most: int = 8) -> list[_Answer]:
+    """Return what `do` returns for every item, in as many threads as there are cores, and at most `most`.
+
+    For reading, hashing and arithmetic on arrays, which let go of the interpreter. The first error is raised; what had
+    not begun by then is left out.
+
+    Args:
+        do: Called with an item, in any thread.
+        items: The answers are in their order.
+        most: Of threads.
+    """
+    threads = min(len(items), most, cores())
+    if threads < 2:
+        return [do(item) for item in items]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="featcache") as pool:
+        jobs = [pool.submit(do, item) for item in items]
+        try:
+            return [job.result() for job in jobs]
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 @contextmanager

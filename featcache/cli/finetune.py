@@ -47,6 +47,13 @@ def finetune(
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin again, where an unfinished training would be continued.")
     ] = False,
+    logger: Annotated[
+        str | None,
+        typer.Option("--logger", help="Gets the scores of every epoch, too: csv, tensorboard, wandb or mlflow."),
+    ] = None,
+    log_folder: Annotated[
+        str | None, typer.Option("--log-folder", help="Where the logger's files go; by default ./logs.")
+    ] = None,
     head_name: HeadName = None,
     as_json: Json = False,
 ) -> None:
@@ -61,8 +68,8 @@ def finetune(
     with ProgressBar(open_console(stderr=True)) as bar:
         result = finetune(
             device=device, workers=workers, checkpoint_minutes=checkpoint_minutes, restart=restart, select=select,
-            head_name=head_name, augment=augment, store=store, progress=lambda now: show_training(bar, now), **settings,
-            **network, **options,
+            head_name=head_name, augment=augment, store=store, logger=logger, log_folder=log_folder,
+            progress=lambda now: show_training(bar, now), **settings, **network, **options,
         )  # fmt: skip
     head = result.fit.heads[0]
     if as_json:

@@ -1,7 +1,6 @@
 """`featcache fit-head`."""
 
 import functools
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +23,8 @@ from featcache.cli.options import (
     chosen_check_seconds,
     help_of,
 )
-from featcache.cli.output import echo, echo_json, echo_parts, echo_stderr, open_console, relative_path
+from featcache.cli.output import echo_json, echo_stderr, open_console
+from featcache.cli.several_targets import run_targets, show_fit
 from featcache.errors import UsageError, name_fold_in_errors
 from featcache.recipe import HeadKeywords, StoreOptions
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from featcache.heads import Fit
     from featcache.report import ProgressBar
 
-_ONLY_OF_KEPT_HEADS = ("folds", "check_seconds", "no_check", "from_disk", "head_name")
+_ONLY_OF_KEPT_HEADS = ("folds", "targets", "check_seconds", "no_check", "from_disk", "head_name")
 
 
 @command("fit-head")
@@ -41,6 +41,14 @@ def fit_head(
     lr: Annotated[list[float] | None, typer.Option("--lr", help=help_of(HEAD["lr"]))] = None,
     options: Annotated[StoreOptions, WithFolder()],
     folds: Folds = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            "--targets",
+            help="Of Drive&Act: several levels or columns, whose heads are trained on embeddings that are read once: "
+            "midlevel,tasklevel,objectlevel:object.",
+        ),
+    ] = None,
     grid: Annotated[
         str | None,
         typer.Option("--grid", help='Train every combination: "lr=0.003,0.03 weight_decay=0,1e-4 seed=0,1".'),
@@ -112,6 +120,11 @@ def fit_head(
         raise error.correct("--predictions", None)
     if no_check:
         refuse_unused(["check_seconds"], "with --no-check")
+    if targets is not None:
+        refuse_unused(["folds", "from_disk", "head_name"], "with --targets")
+        budget = chosen_check_seconds(check_seconds, no_check)
+        run_targets(targets.split(","), lr, grid, settings, options, device, budget, as_json=as_json)
+        return
     fits: list[tuple[int | None, Fit]] = []
     for fold, of_fold in options_of_folds(folds, options):
         with name_fold_in_errors(fold), ProgressBar(open_console(stderr=True)) as bar:
@@ -122,7 +135,7 @@ def fit_head(
             )  # fmt: skip
         fits.append((fold, fit))
         if not as_json:
-            _show(fold, fit)
+            show_fit(fit, "" if fold is None else f"fold {fold}")
     if as_json:
         documents = [fit.to_json() if fold is None else {"fold": fold, **fit.to_json()} for fold, fit in fits]
         echo_json(documents[0] if folds is None else {"folds": documents})
@@ -134,15 +147,3 @@ def fit_head(
 
 def _show_progress(bar: "ProgressBar", stage: str, done: int, total: int) -> None:
     bar.show(stage, done, total, "epochs")
-
-
-def _show(fold: int | None, fit: "Fit") -> None:
-    """Print what became of one fit, that of a fold under its number."""
-    from featcache.report import fit_parts
-
-    if fold is not None:
-        echo(f"fold {fold}")
-    echo_parts(fit_parts(fit))
-    if fit.best is not None:
-        echo(f"head {fit.handles.describe(fit.best.name)}: saved in {relative_path(fit.best.folder)}")
-    sys.stdout.flush()  # in a pipe, too, each fold is to be seen as it ends

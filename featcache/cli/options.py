@@ -269,7 +269,7 @@ def _take_folder(group: dict[str, Any]) -> None:
 def _say_local_recipe(group: Mapping[str, Any]) -> None:
     """Say on stderr that a featcache.toml lies in this folder and is read: nobody has typed it."""
     if "pipeline" in group and group["pipeline"] is None and os.path.lexists("featcache.toml"):
-        replaced = "" if group["data"] is None else f", with {group['data']} as its root"
+        replaced = "" if group["data"] is None else f" for {group['data']}"
         echo_stderr(f"note: using the recipe ./featcache.toml{replaced}")
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from featcache.errors import CacheError
 from featcache.listing import locate_root
+from featcache.recipe import name_after
 from featcache.store import FeatureStore, ListingKey, has_files, has_same_files, is_same_folder
 
 if TYPE_CHECKING:
@@ -31,8 +32,10 @@ def refuse_other_root(request: "DatasetRequest", store: FeatureStore, key: Listi
         )
         return
     back = f"Name {root} with --data" if os.path.isdir(root) else f"{root} is gone: put its images there again"
-    raise CacheError(
+    name = name_after(wanted)
+    error = CacheError(
         f"{request.folder}: {'/'.join(key)} was extracted from {root}, and you asked for {wanted}"
-        f"{'' if left else ', which does not hold all of its images as they were'}. {back}, or "
-        f"run `featcache extract --data {wanted} --name` with a name of its own, and type that name here too."
+        f"{'' if left else ', which does not hold all of its images as they were'}. {back}, or give the other data set "
+        f"a name of its own, in every command: --name {name}"
     )
+    raise error if name == request.recipe.name else error.correct("--name", name)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from featcache.dataset.video_table import PER_SECOND, VideoTable, tabulate_videos
 from featcache.listing import VIDEO_SUFFIXES, RecognizedData, has_one_target, has_split_name, recognize_data, usual_view
 from featcache.media import has_video_decoder
-from featcache.recipe import DRIVE_ACT_RECIPE, LEVELS, name_after
+from featcache.recipe import DRIVE_ACT_RECIPE, LABEL, LABELS, LEVELS, VALUE, name_after
 from featcache.text import counted
 
 _NAMED = 5  # classes in a sentence
+_TARGET_WORDS = {LABEL: "label", LABELS: "several labels", VALUE: "numbers"}
 
 _OPTIONAL = """\
 # What is left out has its default. Take a # away to type a setting; `featcache extract --help` and
@@ -107,7 +108,10 @@ def _describe(data: RecognizedData) -> str:
     if data.kind == "drive-act":
         return f"{data.path}: Drive&Act, with the annotations of {', '.join(data.names)} ({', '.join(data.levels)})."
     if data.kind == "table":
-        columns = ", ".join(f"{role} in {column!r}" for role, column in data.columns.items())
+        words = _TARGET_WORDS | {role: role for role in data.columns if role != "label"}
+        columns = ", ".join(
+            f"{words[data.targets if role == 'label' else role]} in {column!r}" for role, column in data.columns.items()
+        )
         return f"{data.path}: a table of images ({columns})."
     needed = "" if has_video_decoder() else " With `pip install 'featcache[av]'`, init makes a table of them instead."
     return f"{data.path}: videos, of which featcache reads frames that were written as images.{needed}"
@@ -132,8 +136,8 @@ def _data_lines(data: RecognizedData) -> list[str]:
         ]
     if data.kind == "table":
         folder, table = os.path.split(data.path)
-        columns = [f"{role}_column = {_quoted(column)}" for role, column in data.columns.items()]
-        return ['layout = "table"', _root(folder or "."), f"table = {_quoted(table)}", *columns, *_split_lines(data)]
+        lines = ['layout = "table"', _root(folder or "."), f"table = {_quoted(table)}"]
+        return [*lines, *_column_lines(data), *_split_lines(data)]
     if data.kind == "videos":
         return [
             'root = "frames"   # <class>/<video>/<number>.jpg: write the frames there first, two a second, by',
@@ -142,6 +146,19 @@ def _data_lines(data: RecognizedData) -> list[str]:
         ]
     layout = "<split>/<class>/…/image" if data.kind == "splits" else "<class>/…/image"
     return [f"{_root(data.path)}   # {layout}", *_split_lines(data)]
+
+
+def _column_lines(data: RecognizedData) -> list[str]:
+    """Return the lines of a table's columns, and of what its rows have to be predicted where that is not one class."""
+    columns = dict(data.columns)
+    label = columns.pop("label")
+    lines = [f"{role}_column = {_quoted(column)}" for role, column in columns.items()]
+    if data.targets == VALUE:
+        note = "   # numbers; for classes: label_column in place of these two lines"
+        return [*lines, f'targets = "value"{note}', f"target_columns = [{_quoted(label)}]"]
+    lines.append(f"label_column = {_quoted(label)}")
+    note = "   # several in a cell, with | between them; take this line away where | belongs to a class's name"
+    return [*lines, f'targets = "labels"{note}'] if data.targets == LABELS else lines
 
 
 def _level_lines(data: RecognizedData) -> list[str]:

@@ -19,7 +19,16 @@ from featcache.dataset.duplicates import (
 )
 from featcache.dataset.request import DatasetRequest
 from featcache.errors import FeatcacheError, UsageError
-from featcache.listing import Leak, Listing, find_leaks, label_codes, note_leftovers, resolve_source, video_and_frame
+from featcache.listing import (
+    Leak,
+    Listing,
+    distinct_texts,
+    find_leaks,
+    label_codes,
+    note_leftovers,
+    resolve_source,
+    video_and_frame,
+)
 from featcache.recipe import LABEL, VALUE, DataOptions
 from featcache.store import Digests, find_broken_stores, read_split_assignment
 
@@ -235,8 +244,8 @@ def _count_split(listing: Listing, images: Codes, missing: int | None) -> SplitC
         shared_images=int((rows_of_image > 1).sum()),
         conflicting_images=conflicting,
         conflicts=conflicts,
-        clips=len(set(listing.clips) - {""}),
-        subjects=len(set(listing.subjects) - {""}),
+        clips=len(distinct_texts(listing.clips) - {""}),
+        subjects=len(distinct_texts(listing.subjects) - {""}),
         classes=dict(zip(listing.classes, support.tolist(), strict=True)),
         imbalance=float(occurring.max() / occurring.min()) if len(occurring) and not is_of_numbers else None,
         not_on_disk=missing,

@@ -184,7 +184,9 @@ def drift_candidates(store: FeatureStore, extracted: ExtractedListing, count: in
     listing = extracted.listing
     held = np.flatnonzero(store.holds(extracted.digests))
     if listing.videos:
-        rows = held[np.argsort([video_and_frame(listing.paths[row])[1] for row in held], kind="stable")[:count]]
+        rows = held[
+            np.argsort([video_and_frame(listing.paths[row])[1] for row in held.tolist()], kind="stable")[:count]
+        ]
     else:
         rows = held[np.unique(np.linspace(0, len(held) - 1, count).astype(int))] if len(held) else held
     return [StoredImage(listing.file(int(row)), extracted.digests[row].tobytes(), listing.videos) for row in rows]

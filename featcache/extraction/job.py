@@ -23,6 +23,7 @@ from featcache.files import StatLog, sweep_old_scratch
 from featcache.listing import (
     Leak,
     Listing,
+    find_filled,
 )
 from featcache.recipe import Recipe
 from featcache.store import (
@@ -252,8 +253,8 @@ class ExtractJob:
     def _summary(self, extracted: ExtractedListing, store: FeatureStore, embedded: int, seconds: float) -> Summary:
         listing, trunk = extracted.listing, store.trunk
         timing = self.timings.get(listing.split) if embedded else None
-        rows = zip(listing.paths, extracted.reasons, strict=True)
-        failures = tuple((path, reason) for path, reason in rows if reason)
+        failed = np.flatnonzero(find_filled(extracted.reasons)).tolist()
+        failures = tuple((listing.paths[row], extracted.reasons[row]) for row in failed)
         support = zip(listing.classes, listing.support(), strict=True)
         return Summary(
             data_set=listing.data_set,

@@ -5,19 +5,45 @@ An extract that was stopped goes on where it was: it reads the rows that the sto
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import CacheError, DataError
-from featcache.files import KnownFile, StatLog
-from featcache.listing import Listing, shown_path, video_and_frame
+from featcache.files import KnownFile, KnownFiles, StatLog
+from featcache.listing import CodedColumn, Listing, find_filled, shown_path, video_and_frame
 from featcache.loader import ImageRead
 from featcache.media import frame_digest
-from featcache.store import Digests, ExtractedListing, FeatureStore, digest_column
+from featcache.store import DigestIndex, Digests, ExtractedListing, FeatureStore, pack_digests
 from featcache.text import percent
 
 _NAMED = 5  # bad images that an error names
+
+
+class FilesOfRows(Sequence[str]):
+    """The absolute paths of some rows' images, each made when it is asked for."""
+
+    def __init__(self, listing: Listing, rows: npt.NDArray[np.int64]) -> None:
+        """Name the images of some rows.
+
+        Args:
+            listing: The listing.
+            rows: Which of its rows, (n,).
+        """
+        self._listing, self._rows = listing, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> "FilesOfRows": ...
+    def __getitem__(self, at: int | slice) -> "str | FilesOfRows":
+        if isinstance(at, slice):
+            return FilesOfRows(self._listing, self._rows[at])
+        return self._listing.file(int(self._rows[at]))
 
 
 @dataclass(slots=True, eq=False)
@@ -25,7 +51,7 @@ class RowStates:
     """What is known of each row while an extract runs."""
 
     listing: Listing
-    known_files: list[KnownFile | None]
+    known_files: KnownFiles
     transform: str = ""  # which one decodes: another may make an image of what this one refuses, or the reverse
     refused: dict[bytes, str] = field(default_factory=dict)  # digests whose image decodes to nothing that can be stored
     # Which rows a store held when it was last asked, and which store that was.
@@ -34,20 +60,18 @@ class RowStates:
     @classmethod
     def remembered(cls, listing: Listing, stat_log: StatLog, transform: str) -> "RowStates":
         """Return the rows, with what the cache remembers of them."""
-        files = listing.files()
         if not listing.videos:
-            return cls(listing, stat_log.look_up(files), transform)
-        frames = [video_and_frame(file) for file in files]
-        videos = stat_log.find_readable(video for video, _ in frames)
-        known_files: list[KnownFile | None] = []
-        for file, (video, frame) in zip(files, frames, strict=True):
+            return cls(listing, stat_log.look_up(listing.iter_files()), transform)
+        videos = stat_log.find_readable(video_and_frame(file)[0] for file in listing.iter_files())
+        known_files = KnownFiles(len(listing))
+        for row, file in enumerate(listing.iter_files()):
+            video, frame = video_and_frame(file)
             if video not in videos:
-                known_files.append(None)
                 continue
             status, video_digest = videos[video]
             digest = frame_digest(video_digest, frame)
             failed = stat_log.find(file, status)
-            known_files.append(
+            known_files[row] = (
                 KnownFile(status, digest)
                 if failed is None
                 else KnownFile(status, digest, failed.reason, failed.transform)
@@ -55,27 +79,23 @@ class RowStates:
         return cls(listing, known_files, transform)
 
     def __post_init__(self) -> None:
-        for row, state in enumerate(self.known_files):
-            if state is not None and state.reason and state.transform != self.transform:
-                self.known_files[row] = KnownFile(state.stat, state.digest)
+        self.known_files = KnownFiles.of(self.known_files)
+        self.known_files.forget_reasons(self.known_files.failed_otherwise(self.transform))
 
     def missing(self, store: FeatureStore, *, retry_failed: bool) -> npt.NDArray[np.int64]:
         """Return the rows that must be read: files that are new or changed, and known ones that the store lacks."""
         lacks = ~self._is_held(store)
-        has_failed = np.array([bool(reason) for reason in self.reasons()], dtype=bool)
-        is_new = np.array([state is None for state in self.known_files], dtype=bool)
+        has_failed = find_filled(self.reasons())
+        is_new = ~self.known_files.is_known
         return np.flatnonzero(is_new | (has_failed & retry_failed) | (lacks & ~has_failed))
 
     def forget_failures_of_held(self, store: FeatureStore) -> None:
         """Forget why an image failed under another transform where this store holds its embedding."""
-        for row in np.flatnonzero(self._is_held(store)):
-            state = self.known_files[row]
-            if state is not None and state.reason:
-                self.known_files[row] = KnownFile(state.stat, state.digest)
+        self.known_files.forget_reasons(self._is_held(store))
 
     def copy(self) -> "RowStates":
         """Return the same for another store: what is learnt of one is not of the other."""
-        return RowStates(self.listing, list(self.known_files), self.transform)
+        return RowStates(self.listing, self.known_files.copy(), self.transform)
 
     def record_read(self, row: int, image: ImageRead, stat_log: StatLog) -> None:
         """Note what reading one row's file gave, here and in the cache's stat log."""
@@ -107,23 +127,27 @@ class RowStates:
                 before = store.listing(key)
             except CacheError:  # lost or damaged: this extract writes it again
                 return
-            for row in np.flatnonzero(np.array([bool(reason) for reason in before.reasons], dtype=bool)):
+            for row in np.flatnonzero(find_filled(before.reasons)).tolist():
                 digest = before.digests[row].tobytes()
                 if any(digest):
                     self.refused[digest] = before.reasons[row]
 
-    def reasons(self) -> tuple[str, ...]:
+    def reasons(self) -> Sequence[str]:
         """Return why a row has no embedding, (rows,); "" where nothing speaks against it."""
-        return tuple(
-            "" if state is None else state.reason or self.refused.get(state.digest, "") for state in self.known_files
-        )
+        codes, texts = self.known_files.reasons.copy(), list(self.known_files.texts)
+        if self.refused:
+            place = DigestIndex(pack_digests(list(self.refused))).find(self._digests())
+            of_image = (place >= 0) & (codes == 0) & self.known_files.is_known
+            codes[of_image] = len(texts) + place[of_image]
+            texts += self.refused.values()
+        return CodedColumn(texts, codes)
 
     def extracted(self) -> ExtractedListing:
-        """Return the listing with what became of each row."""
+        """Return the listing with what became of each row; its digests are those of this object, and not copied."""
         return ExtractedListing(self.listing, self._digests(), self.reasons())
 
     def _digests(self) -> Digests:
-        return digest_column([state.digest if state else b"" for state in self.known_files])
+        return self.known_files.digests
 
     def _is_held(self, store: FeatureStore) -> npt.NDArray[np.bool_]:
         """Return which rows' images a store holds, (rows,); asked once of the same snapshot."""
@@ -148,7 +172,7 @@ def refuse_too_many(
         DataError: more are bad than `max_bad` allows; the message names the first ones.
     """
     looked_at = len(listing) if read is None else max(read, 1)
-    bad = [row for row, reason in enumerate(reasons) if reason]
+    bad = np.flatnonzero(find_filled(reasons)).tolist()
     if len(bad) <= max_bad * len(listing):
         return
     shown = "".join(f"\n  {shown_path(listing.paths[row])}: {reasons[row]}" for row in bad[:_NAMED])

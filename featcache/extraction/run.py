@@ -12,14 +12,15 @@ from featcache.errors import FeatcacheError
 from featcache.extraction.devices import Buffer, DevicePool, EmbeddingBatch, ViewOfImage
 from featcache.extraction.drift import DriftComparison, has_been_compared
 from featcache.extraction.layer import LayerExtraction
-from featcache.extraction.rows import RowStates, refuse_too_many
+from featcache.extraction.rows import FilesOfRows, RowStates, refuse_too_many
 from featcache.extraction.summary import Progress, Settings
 from featcache.extraction.timing import Activity, TimeBreakdown
 from featcache.files import StatLog
-from featcache.listing import video_and_frame
+from featcache.listing import find_filled, video_and_frame
 from featcache.loader import ImageRead, read_frames, read_images
 from featcache.machine import cores
 from featcache.media import View, copy_image
+from featcache.store import DigestSet
 from featcache.trunks import TrunkSource
 
 _FLUSH_SECONDS = 5.0  # how much reading a kill may cost where nothing is embedded
@@ -70,7 +71,7 @@ class SplitExtraction:
         self.todo: npt.NDArray[np.int64] = np.unique(np.concatenate([layer.todo for layer in layers]))
         self.views = tuple(dict.fromkeys(layer.view for layer in layers))  # that are made of each image
         todo, rows = self.todo, self.rows
-        self.claimed: set[bytes] = set()  # decoded in this run: an image that stands in two rows is embedded once
+        self.claimed = DigestSet()  # decoded in this run: an image that stands in two rows is embedded once
         self.devices: DevicePool | None = None  # until there is an image to embed
         self.buffer: Buffer | None = None  # the batch that is being filled …
         self.images: list[ViewOfImage] = []  # … and what its rows are
@@ -92,7 +93,7 @@ class SplitExtraction:
         job, listing = self.job, self.rows.listing
         is_settled = np.ones(len(listing), dtype=bool)
         is_settled[self.todo] = False
-        bad = sum(bool(reason) for reason, settled in zip(self.rows.reasons(), is_settled, strict=True) if settled)
+        bad = int((find_filled(self.rows.reasons()) & is_settled).sum())
         self._report("reading", 0)
         with contextlib.closing(self._read()) as images:
             try:
@@ -100,7 +101,7 @@ class SplitExtraction:
                     self._record(image)
                     bad += bool(image.failed)
                     if bad > job.settings.max_bad * len(listing):
-                        read = sum(state is not None for state in self.rows.known_files)
+                        read = int(self.rows.known_files.is_known.sum())
                         refuse_too_many(listing, self.rows.reasons(), job.settings.max_bad, read=read)
                     if image.views is not None:
                         self._add(image, image.views)
@@ -138,7 +139,7 @@ class SplitExtraction:
         job, listing = self.job, self.rows.listing
         ahead = max(1, _BATCHES_AHEAD * (job.settings.batch_size or _BATCH) // len(self.views))
         loading: LoaderOptions = {"views": self.views, "workers": self.timing.workers, "ahead": ahead}
-        files = [listing.file(int(row)) for row in self.todo]
+        files = FilesOfRows(listing, self.todo)
         if not listing.videos:
             return read_images(files, job.source.transform, self._claim, **loading)
         frames = [video_and_frame(file) for file in files]

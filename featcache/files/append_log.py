@@ -12,10 +12,11 @@ never held whole.
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO, RawIOBase
 from pathlib import Path
 from typing import Any
 
-from featcache.files.cache_files import MAX_DOCUMENT_BYTES, MAX_LOG_BYTES, open_cache_file
+from featcache.files.cache_files import MAX_DOCUMENT_BYTES, MAX_LOG_BYTES, MAX_MEMORY_BYTES, open_cache_file
 from featcache.files.objects import ObjectPath
 from featcache.files.publishing import append_bytes, ends_with_newline, publish, truncate_file
 from featcache.files.safe_read import refuse_larger
@@ -92,49 +93,60 @@ class AppendLog:
         """
         held: list[bytes] = []  # of the line that is being read
         size = 0
-        for block in self._read_blocks():
-            *ended, rest = block.split(b"\n")
-            for part in ended:
-                yield _join([*held, part], size + len(part))
-                held, size = [], 0
-            size += len(rest)
-            held = [*held, rest] if size <= MAX_LINE_BYTES else []
+        with self.open_to_read() as file:
+            while block := file.read(_BLOCK):
+                *ended, rest = block.split(b"\n")
+                for part in ended:
+                    yield _join([*held, part], size + len(part))
+                    held, size = [], 0
+                size += len(rest)
+                held = [*held, rest] if size <= MAX_LINE_BYTES else []
         if size:
             yield _join(held, size, whole=False)
 
-    def iter_blocks(self) -> Iterator[list[bytes]]:
-        """Yield the lines, many at a time, without those that are longer than any such line.
+    def iter_blocks(self, start: int = 0) -> Iterator[tuple[int, list[bytes]]]:
+        """Yield consecutive lines, many at a time, with the place of the first, bytes from the start of the file.
 
-        `iter_lines` for a memory of a million lines, in a third of the time: nobody asks which lines they were.
+        `iter_lines` for a memory of a million lines, in a third of the time: nobody asks which lines they were. Lines
+        that are longer than any such line are left out.
+
+        Args:
+            start: Where to begin, at the start of a line.
 
         Raises:
             OSError: the log is missing, no regular file, a link, or too large.
         """
-        held, skipping = b"", False  # the line that is being read; whether its beginning was let go
-        for block in self._read_blocks():
-            joined = held + block
-            lines = joined.split(b"\n")
-            held = lines.pop()
-            if skipping and lines:
-                del lines[0]
-                skipping = False
-            if len(held) > MAX_LINE_BYTES or skipping:
-                held, skipping = b"", True
-            yield [line for line in lines if len(line) <= MAX_LINE_BYTES] if len(joined) > MAX_LINE_BYTES else lines
+        at, held, is_cut = start, b"", False  # `held` begins at `at`; whether the line that is read was too long
+        with self.open_to_read() as file:
+            file.seek(start)
+            while block := file.read(_BLOCK):
+                joined = held + block
+                *lines, held = joined.split(b"\n")
+                if is_cut and lines:
+                    at, is_cut = at + len(lines.pop(0)) + 1, False
+                if len(joined) > MAX_LINE_BYTES:
+                    yield from _without_long_lines(at, lines)
+                elif lines:
+                    yield at, lines
+                at += sum(map(len, lines)) + len(lines)
+                if len(held) > MAX_LINE_BYTES or is_cut:
+                    at, held, is_cut = at + len(held), b"", True
         if held:
-            yield [held]
+            yield at, [held]
 
-    def _read_blocks(self) -> Iterator[bytes]:
-        """Yield the bytes of the log, some at a time."""
+    def open_to_read(self) -> RawIOBase | BytesIO:
+        """Return the log as a file that is open for reading; of one in an object store, all of it in memory.
+
+        Raises:
+            OSError: the log is missing, no regular file, a link, or too large.
+        """
         if isinstance(self.path, ObjectPath):
             from featcache.files.objects import NumberedLog
 
-            yield from NumberedLog(self.path).read()
-            return
-        with os.fdopen(open_cache_file(self.path), "rb", buffering=0) as file:
-            refuse_larger(file.fileno(), MAX_LOG_BYTES)
-            while block := file.read(_BLOCK):
-                yield block
+            return BytesIO(b"".join(NumberedLog(self.path).read()))
+        file = os.fdopen(open_cache_file(self.path), "rb", buffering=0)
+        refuse_larger(file.fileno(), MAX_MEMORY_BYTES if self.is_memory else MAX_LOG_BYTES)
+        return file
 
     def append(self, *lines: bytes) -> None:
         """Add sealed lines in one write. To a record only under its lock, and after `repair_end`.
@@ -188,6 +200,14 @@ class AppendLog:
             rewrite_log(self.path, list(lines))
             return
         publish(self.path, b"".join(line + b"\n" for line in lines), replace=True)
+
+
+def _without_long_lines(at: int, lines: Iterable[bytes]) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield each of some consecutive lines that is no longer than any line may be, with its place."""
+    for line in lines:
+        if len(line) <= MAX_LINE_BYTES:
+            yield at, [line]
+        at += len(line) + 1
 
 
 def _join(parts: list[bytes], size: int, *, whole: bool = True) -> LogLine:

@@ -14,8 +14,9 @@ from featcache.files.objects import ObjectPath
 from featcache.files.safe_read import hash_file, open_file, read_file
 
 MAX_DOCUMENT_BYTES = 1 << 26  # bytes: trunk.json, weights.json, splits.json, head.json
-MAX_LOG_BYTES = 1 << 32  # stat.log and commits.jsonl
-MAX_LISTING_BYTES = 1 << 32
+MAX_LOG_BYTES = 1 << 32  # commits.jsonl and runs.jsonl
+MAX_MEMORY_BYTES = 1 << 36  # stat.log: of some 230 bytes a file, 16 are in memory
+MAX_LISTING_BYTES = 1 << 36  # of which only what is looked at is in memory
 MAX_TENSORS_BYTES = 1 << 32  # head.safetensors, model.safetensors, model.skops, predictions
 MAX_HISTORY_BYTES = 1 << 28  # history.csv: more than a million epochs
 

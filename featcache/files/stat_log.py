@@ -2,39 +2,39 @@
 
 "Is this file the one that I know?" is answered by (size, mtime_ns, ctime_ns, inode), as git does. A mismatch costs
 one more reading, nothing else; so does a line that is torn or damaged, or the loss of the whole file.
+
+The log stays on disk. Where few files are looked up, the lines of their folder are read; where many are, all lines are
+indexed, and the line of a file is read again when it is looked up.
 """
 
 import contextlib
 import re
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO, RawIOBase
+from itertools import islice
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 
+import numpy as np
+
 from featcache.errors import MachineError
 from featcache.files import publishing
-from featcache.files.append_log import AppendLog
+from featcache.files.append_log import MAX_LINE_BYTES, AppendLog
 from featcache.files.documents import RememberedFile, validate
 from featcache.files.file_stat import FileStat, is_racy, read_file_stat
+from featcache.files.known_files import KnownFile, KnownFiles, LineIndex, hash_texts
 from featcache.files.objects import ObjectPath
 from featcache.files.sealed import is_intact, seal_line, unseal_line
 
 STAT_LOG_NAME = "stat.log"
+_TOGETHER = 1 << 16  # files that are looked up together, and lines that are held of one folder
+_WINDOW = 1 << 16  # bytes of the log that are read together where lines of it are looked at again
+_FOLDERS = 2  # in which files are looked up one by one before the whole log is indexed
 _STAT = b',"stat":['
 _USUAL = re.compile(  # a file that gave an image; its name was compared as bytes already
     rb'\{"path":"[^\n]*","stat":\[(\d+),(-?\d+),(-?\d+),(\d+)\],"digest":"([0-9a-f]{64})","reason":"","sum":"[0-9a-f]{16}"\}'
 )
-
-
-@dataclass(frozen=True, slots=True)
-class KnownFile:
-    """One file as it was read."""
-
-    stat: FileStat
-    digest: bytes  # sha256 of its bytes, 32 bytes; b"" where it could not be read
-    reason: str = ""  # why it gives no image; "" where it does
-    transform: str = ""  # under which transform it gives none: the start of its sha256
 
 
 class StatLog:
@@ -48,10 +48,12 @@ class StatLog:
         """
         self.path = _memory_folder(cache) / STAT_LOG_NAME
         self._log = AppendLog(self.path, is_memory=True)
-        self._newest: dict[bytes, bytes | KnownFile] | None = None  # a line is unsealed when its file is asked for
-        self._older: dict[bytes, list[bytes | KnownFile]] = {}  # what the newest replaced: it may prove damaged
+        self._recent: dict[bytes, KnownFile] = {}  # what this process has remembered and not found again in the log
+        self._folders: dict[bytes, dict[bytes, list[bytes]]] = {}  # the lines about a folder's files, the newest last
+        self._index: LineIndex | None = None  # of all lines, once many files are looked up …
+        self._indexed = 0  # … up to this byte
         self._pending: list[bytes] = []
-        self._reading = threading.Lock()
+        self._reading = threading.RLock()
 
     def find(self, path: str, status: FileStat) -> KnownFile | None:
         """Return what is known of a file, if it is still the one that was read; else None.
@@ -66,19 +68,35 @@ class StatLog:
         known = self._find(path)
         return known if known is not None and known.stat == status else None
 
-    def look_up(self, paths: Sequence[str]) -> list[KnownFile | None]:
+    def look_up(self, paths: Iterable[str]) -> KnownFiles:
         """Return what is known of many files; None where a file is new, has changed, or is not there.
 
         Args:
-            paths: Their absolute paths; the result is in this order.
+            paths: Their absolute paths; the result is in this order. Few of them are held at a time.
 
         Raises:
             MachineError: as `find`.
         """
-        return [
-            known if known is not None and known.stat == read_file_stat(path) else None
-            for path, known in zip(paths, map(self._find, paths), strict=True)
-        ]
+        parts, coming = [KnownFiles(0)], iter(paths)
+        while some := list(islice(coming, _TOGETHER)):
+            parts.append(self._look_up(some))
+        return KnownFiles.join(parts)
+
+    def _look_up(self, paths: Sequence[str]) -> KnownFiles:
+        """Return what is known of some files."""
+        keys = list(map(_key, paths))
+        files = {row: self._recent[key] for row, key in enumerate(keys) if key in self._recent} if self._recent else {}
+        places = self._index_all().newest(hash_texts(keys, len(keys)))
+        rows = np.argsort(places, kind="stable")
+        rows = rows[places[rows] >= 0]
+        for row, line in zip(rows.tolist(), self._lines_at(places[rows].tolist()), strict=False):
+            known = _unseal(line) if line.startswith(keys[row] + _STAT) else None
+            if (known := known or self._find_indexed(keys[row])) is not None:
+                files.setdefault(row, known)
+        known_files = KnownFiles(len(paths))
+        same = [row for row, known in files.items() if known.stat == read_file_stat(paths[row])]
+        known_files.note(same, [files[row] for row in same])
+        return known_files
 
     def find_readable(self, paths: Iterable[str]) -> dict[str, tuple[FileStat, bytes]]:
         """Return stat and digest, by path, of those files that are remembered as they are now and could be read.
@@ -116,7 +134,7 @@ class StatLog:
         known = KnownFile(status, digest, reason, transform if reason else "")
         if self._find(path) == known:
             return
-        self._read()[_key(path)] = known
+        self._recent[_key(path)] = known
         line = {"path": path, "stat": status, "digest": digest.hex(), "reason": reason}
         line |= {"transform": known.transform} if known.transform else {}
         self._pending.append(seal_line(line))
@@ -132,6 +150,9 @@ class StatLog:
         publishing.make_folder(self.path.parent)
         self._log.append(*self._pending)
         self._pending.clear()
+        if len(self._recent) > _TOGETHER and self._index is not None:
+            self._read_on()  # they are found in the log again
+            self._recent.clear()
 
     def try_flush(self) -> None:
         """Append what was remembered if that is possible: a cache that cannot be written to can still be read."""
@@ -149,38 +170,80 @@ class StatLog:
 
     def _find(self, path: str) -> KnownFile | None:
         """Return the newest sound line about a file, whatever its stat is now."""
-        lines, key = self._read(), _key(path)
-        while isinstance(newest := lines.get(key), bytes):
-            known = _unseal(newest)
-            if known is not None:
-                lines[key] = known
-            elif older := self._older.get(key):
-                lines[key] = older.pop()
-            else:
-                del lines[key]
-        return newest
-
-    def _read(self) -> dict[bytes, bytes | KnownFile]:
-        """Return the newest line of every path, by how it begins."""
+        key = _key(path)
+        if (known := self._recent.get(key)) is not None:
+            return known
+        folder = key[: key.rindex(b"/") + 1] if b"/" in key else key
         with self._reading:
-            if self._newest is None:
-                newest: dict[bytes, bytes | KnownFile] = {}
-                try:
-                    for lines in self._log.iter_blocks():
-                        for line in lines:
-                            key = line.partition(_STAT)[0]
-                            if key in newest:
-                                self._older.setdefault(key, []).append(newest[key])
-                            newest[key] = line
-                except FileNotFoundError:
-                    pass
-                except OSError as error:
-                    raise MachineError(
-                        f"{self.path}: the memory of files cannot be read: {error.strerror}; remove it: only time "
-                        f"is lost"
-                    ) from None
-                self._newest = newest
-        return self._newest
+            if self._index is None and (folder in self._folders or len(self._folders) < _FOLDERS):
+                lines = self._lines_of(folder).get(key, [])
+                return next(filter(None, map(_unseal, reversed(lines))), None)
+        return self._find_indexed(key)
+
+    def _find_indexed(self, key: bytes) -> KnownFile | None:
+        """Return the newest sound line that begins so."""
+        for place in self._index_all().all_of(hash(key)):
+            for line in self._lines_at([place]):
+                if line.startswith(key + _STAT) and (known := _unseal(line)) is not None:
+                    return known
+        return None
+
+    def _lines_of(self, folder: bytes) -> dict[bytes, list[bytes]]:
+        """Return the lines about the files of one folder, by how they begin; of a large folder none, but the index."""
+        if folder not in self._folders:
+            lines_of: dict[bytes, list[bytes]] = {}
+            for _, lines in self._blocks(0):
+                for line in lines:
+                    if line.startswith(folder):
+                        lines_of.setdefault(line.partition(_STAT)[0], []).append(line)
+            self._folders[folder] = lines_of
+        return self._folders[folder]
+
+    def _index_all(self) -> LineIndex:
+        """Return the index of the log's lines."""
+        with self._reading:
+            return self._index if self._index is not None else self._read_on()
+
+    def _read_on(self) -> LineIndex:
+        """Index the lines that were added since the last time, and return the index."""
+        with self._reading:
+            self._folders.clear()
+            index = self._index if self._index is not None else LineIndex()
+            for place, lines in self._blocks(self._indexed):
+                starts = place + np.cumsum([0, *(len(line) + 1 for line in lines)])
+                index.add(hash_texts((line.partition(_STAT)[0] for line in lines), len(lines)), starts[:-1])
+                self._indexed = int(starts[-2])  # the last line may not be whole yet
+            self._index = index
+        return index
+
+    def _blocks(self, start: int) -> Iterator[tuple[int, list[bytes]]]:
+        """Yield the lines from a byte on, many at a time, with the place of the first; none where there is no log."""
+        try:
+            yield from self._log.iter_blocks(start)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise MachineError(
+                f"{self.path}: the memory of files cannot be read: {error.strerror}; remove it: only time is lost"
+            ) from None
+
+    def _lines_at(self, places: Sequence[int]) -> Iterator[bytes]:
+        """Yield the lines that begin at these bytes of the log, ascending, as they are now; none where it is gone."""
+        try:
+            file = self._log.open_to_read()
+        except OSError:
+            return
+        block, first = b"", 0
+        with file:
+            for place in places:
+                end = block.find(b"\n", place - first)
+                if end < 0:
+                    block, first = _read_at(file, _WINDOW, place), place
+                    end = block.find(b"\n")
+                if end < 0 and len(block) == _WINDOW:
+                    block = _read_at(file, MAX_LINE_BYTES, place)
+                    end = block.find(b"\n")
+                yield block[place - first : end if end >= 0 else len(block)]
 
 
 def _memory_folder(cache: Path) -> Path:
@@ -195,6 +258,12 @@ def _memory_folder(cache: Path) -> Path:
 def _key(path: str) -> bytes:
     """Return how a line about this file begins: up to its stat, which no name can contain unescaped."""
     return b'{"path":' + encode_basestring_ascii(path).encode()
+
+
+def _read_at(file: RawIOBase | BytesIO, size: int, place: int) -> bytes:
+    """Return bytes of an open log from a place on."""
+    file.seek(place)
+    return file.read(size) or b""
 
 
 def _unseal(line: bytes) -> KnownFile | None:

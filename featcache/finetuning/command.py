@@ -14,12 +14,13 @@ from typing import Any, Unpack
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, MachineError, UsageError
-from featcache.features import refuse_targets
+from featcache.files import expand_home
 from featcache.finetuning.augmentation_text import read_augmentation
 from featcache.finetuning.listings import SplitListings, list_splits
+from featcache.finetuning.loggers import LoggerChoice
 from featcache.finetuning.settings import finetune_section
 from featcache.finetuning.start import Start, find_start
-from featcache.heads import EpochRow, Fit, fit_to_targets
+from featcache.heads import EpochRow, Fit, fit_to_targets, loss_of, refuse_settings_of_classes
 from featcache.heads.saved import refuse_given_name, scores_to_json
 from featcache.recipe import (
     FROM_SCRATCH,
@@ -102,6 +103,8 @@ def finetune(
     restart: bool = False,
     head_name: str | None = None,
     augment: str | None = None,
+    logger: str | None = None,
+    log_folder: str | Path | None = None,
     progress: Callable[[FinetuneProgress], None] = lambda _: None,
     **options: Unpack[FinetuneOptions],
 ) -> Finetuned:
@@ -117,6 +120,8 @@ def finetune(
         head_name: A name for the head, which stands for it from now on; None leaves it without one.
         augment: What is done to the training images, in place of the recipe's [augmentation]: "none", or names with
             commas between them, each with or without a strength, as "flip,crop=0.3,mixup".
+        logger: "csv", "tensorboard", "wandb" or "mlflow", which gets the scores of every epoch; None: none does.
+        log_folder: Where its files go; None: `./logs`.
         progress: Called with where it stands.
         **options: Which data set; which trunk, or where several stores hold it the head's; and settings of the
             recipe's [finetune] section, `start` ("weights", "scratch" or "head NAME") among them, and `select`, the
@@ -126,20 +131,22 @@ def finetune(
         The head, saved in the store of the fine-tuned trunk, and how it came to be.
 
     Raises:
-        UsageError: a setting or the recipe, or Lightning is not installed.
+        UsageError: a setting or the recipe, no such logger, or a folder for its files without one.
         CacheError: no such head, other classes than the head's, or a damaged checkpoint.
         DataError: no images, more than 1 % of them unreadable, or a single class.
-        MachineError: weights out of reach, no such device, or memory or disk are full.
+        MachineError: Lightning or the logger is not installed, weights out of reach, no such device, or memory or disk
+            are full.
     """
     refuse_given_name(head_name)
     refuse_bad_minutes(checkpoint_minutes)
     require_lightning()
+    chosen = choose_logger(logger, log_folder)
     job = prepare_job(options, augment)
     from featcache.finetuning.job import run_job  # torch and Lightning are imported where they are needed
 
     return run_job(
         job, device=device, workers=workers, checkpoint_minutes=checkpoint_minutes, restart=restart,
-        head_name=head_name or "", progress=progress,
+        head_name=head_name or "", progress=progress, logger=chosen,
     )  # fmt: skip
 
 
@@ -154,6 +161,7 @@ class FinetuneJob:
     section: FinetuneSection
     augmentation: AugmentationSection
     select: str
+    loss: str  # which says what is learnt of an image
     splits: SplitListings
     start: Start
 
@@ -172,10 +180,11 @@ def prepare_job(options: Mapping[str, Any], augment: str | None) -> FinetuneJob:
     trunk = pick_options(options, TrunkKeywords)
     named = {name: options.get(name) for name in ("store", "arch", "weights")}
     request = DatasetRequest(**data, **named)
-    refuse_targets(request.recipe, "finetune")
+    kind = request.recipe.data.target_kind
     section = finetune_section(request.recipe, pick_options(options, FinetuneKeywords))
+    refuse_settings_of_classes(section, kind)
     augmentation = request.recipe.augmentation if augment is None else read_augmentation(augment)
-    select = fit_to_targets(request.recipe.override("head", select=options.get("select")).head, LABEL).select
+    select = _select(request, options.get("select"), kind)
     recipe = request.recipe.override("trunk", **trunk, cnn=options.get("cnn"))
     splits = list_splits(request)
     if splits.val is None and (section.patience is not None or section.schedule == "plateau"):
@@ -189,7 +198,15 @@ def prepare_job(options: Mapping[str, Any], augment: str | None) -> FinetuneJob:
     if start.head is not None:
         _refuse_trunk_of_head(trunk, options)
         _refuse_other_classes(start, splits)
-    return FinetuneJob(request, data, trunk, recipe.trunk, section, augmentation, select, splits, start)
+    return FinetuneJob(request, data, trunk, recipe.trunk, section, augmentation, select, loss_of(kind), splits, start)
+
+
+def _select(request: DatasetRequest, typed: str | None, kind: str) -> str:
+    """Return the metric on val that patience goes by: as typed, as the recipe has it, or the first of such targets."""
+    head = request.recipe.override("head", select=typed).head
+    if kind != LABEL:  # the recipe's loss is that of fit-head's heads
+        head = head.model_copy(update={"loss": loss_of(kind)})
+    return str(fit_to_targets(head, kind).select)
 
 
 def _refuse_trunk_of_head(trunk: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -229,6 +246,26 @@ def refuse_bad_minutes(minutes: float | None) -> None:
     """
     if minutes is not None and not 0 < minutes <= 1e6:
         raise UsageError(f"--checkpoint-minutes: found {minutes:g}, expected a number above 0")
+
+
+def choose_logger(logger: str | None, folder: str | Path | None) -> LoggerChoice | None:
+    """Return the logger that is meant; None where none is.
+
+    Args:
+        logger: Its name, as typed.
+        folder: Where its files go.
+
+    Raises:
+        UsageError: no logger is called so, or there is a folder and no logger.
+        MachineError: its package is not installed.
+    """
+    if logger is not None:
+        return LoggerChoice(logger) if folder is None else LoggerChoice(logger, Path(expand_home(str(folder))))
+    if folder is not None:
+        raise UsageError("--log-folder has no effect without --logger: name one, as in --logger csv").correct(
+            "--logger", "csv"
+        )
+    return None
 
 
 def require_lightning() -> None:

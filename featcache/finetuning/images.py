@@ -40,7 +40,9 @@ class SplitImages:
 
     @property
     def labels(self) -> Tensor:
-        """(images,) int64, an index into the classes."""
+        """(images,) int64, an index into the classes; or (images, outputs) float32, labels or numbers."""
+        if self.listing.targets is not None:
+            return torch.from_numpy(self.listing.targets.values[self.rows].astype(np.float32))
         return torch.from_numpy(np.ascontiguousarray(self.listing.labels[self.rows]))
 
     def batches(self, order: Sequence[Tensor]) -> Iterator[Tensor]:

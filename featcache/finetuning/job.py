@@ -6,18 +6,33 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from featcache.dataset import DatasetRequest
 from featcache.errors import FeatcacheError
 from featcache.extraction import Progress, extract
 from featcache.extraction import Settings as ExtractSettings
+from featcache.features import Features
 from featcache.finetuning.augmentation_text import describe_augmentation
 from featcache.finetuning.command import Finetuned, FinetuneJob, FinetuneProgress
 from featcache.finetuning.images import SplitImages, load_images
+from featcache.finetuning.loggers import LoggerChoice
 from featcache.finetuning.prepared import prepare_training
 from featcache.finetuning.settings import recorded_settings
 from featcache.finetuning.training import Training
 from featcache.finetuning.trunk_file import keep_trunk
-from featcache.heads import EpochRow, Fit, HeadConfig, LinearHead, Splits, keep_heads, read_splits, score_split
+from featcache.heads import (
+    EpochRow,
+    Fit,
+    HeadConfig,
+    LinearHead,
+    Scores,
+    Splits,
+    keep_heads,
+    read_splits,
+    score_targets,
+)
 from featcache.recipe import CNN, FROM_WEIGHTS, TrunkKeywords
 from featcache.trunks import PRECISION, choose_device
 
@@ -47,6 +62,7 @@ class Stages:
 def run_job(
     job: FinetuneJob, *, device: str, workers: int | None, checkpoint_minutes: float | None, restart: bool,
     head_name: str, progress: Callable[[FinetuneProgress], None], images: Sequence[SplitImages] | None = None,
+    logger: LoggerChoice | None = None,
 ) -> Finetuned:  # fmt: skip
     """Train, embed the data set with the trained trunk, and keep the head; see `finetune`.
 
@@ -59,12 +75,13 @@ def run_job(
         head_name: Likewise; "" leaves the head without a name.
         progress: Likewise.
         images: Train and, where there is one, val, where they are decoded already.
+        logger: Where the scores of every epoch go, too.
     """
     begun, stages, on = time.monotonic(), Stages(progress), choose_device(device)
     prepared = prepare_training(job, images or read_splits_of(job, stages, workers), restart=restart)
     training = prepared.training
     before, training_begun = _images_done(training), time.monotonic()
-    prepared.run(device=on, checkpoint_minutes=checkpoint_minutes, progress=stages.show)
+    prepared.run(device=on, checkpoint_minutes=checkpoint_minutes, progress=stages.show, logger=logger)
     seconds, trained = time.monotonic() - training_begun, _images_done(training) - before
     best_epoch, resumed_from = training.keep(), prepared.resumed_from
     words = f"{job.request.recipe.name}-{job.section.start.partition(' ')[0]}"
@@ -125,7 +142,7 @@ def _keep(
     trunk.pop("augment", None)  # it says what a view is
     summaries = extract(settings=ExtractSettings(workers=workers), progress=stages.show_extract, **job.options, **trunk)
     request = DatasetRequest(**job.options, store=summaries[0].store)
-    splits = read_splits(request)
+    splits = read_splits(request, any_targets=True)
     spec = splits.source.trunk.spec
     if (spec.weights_sha256, spec.transform) != (sha256, training.plan.train.transform):
         raise FeatcacheError(f"{weights}: the trunk that was trained is not the one that is loaded; please report this")
@@ -146,9 +163,11 @@ def _precision(job: FinetuneJob) -> str | None:
 def _scored_head(job: FinetuneJob, training: Training, best_epoch: int | None, splits: Splits) -> LinearHead:
     """Return the head with its scores on the embeddings that are kept: those that it has wherever it is loaded."""
     config: HeadConfig = training.plan.config
-    bare = training.network.linear_head(config, training.state.step)
-    on_train = score_split(bare.logits, splits.in_memory)
-    on_val = None if splits.val is None else score_split(bare.logits, splits.val)
+    bare = training.objective.finished(training.network.linear_head(config, training.state.step))
+    on_val = None
+    if splits.val is not None:
+        bare, on_val = training.objective.score(bare, [rows_with_truth(splits.val)])
+    on_train = _score_train(training, bare, splits)
     kept = training.state.epoch if best_epoch is None else best_epoch
     history = tuple(
         EpochRow(row.epoch, row.train, on_val if row.epoch == kept else row.val) for row in training.state.history
@@ -157,3 +176,20 @@ def _scored_head(job: FinetuneJob, training: Training, best_epoch: int | None, s
         bare, history=history, train=on_train, val=on_val, best_epoch=best_epoch,
         finetuned=_recorded(job),
     )  # fmt: skip
+
+
+def _score_train(training: Training, head: LinearHead, splits: Splits) -> Scores:
+    """Return the scores on train; of labels with the thresholds that val chose, where there is val."""
+    train = splits.in_memory
+    if train.targets is None or splits.val is None:
+        return training.objective.score(head, [rows_with_truth(train)])[1]
+    return score_targets(head.config, head.targets, head.logits, train)
+
+
+def rows_with_truth(features: Features) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
+    """Return the embeddings of a split, and what is true of its rows.
+
+    Args:
+        features: The split.
+    """
+    return features.x, features.y if features.targets is None else features.targets.values

@@ -19,7 +19,9 @@ _PRECISIONS = {"none": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 _LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
 
 
-def run_training(training: Training, *, device: str, mixed: str, interruption: Interruption, accumulate: int) -> None:
+def run_training(
+    training: Training, *, device: str, mixed: str, interruption: Interruption, accumulate: int, logger: Any = None
+) -> None:  # fmt: skip
     """Train from where a training stands to its end.
 
     Args:
@@ -28,6 +30,7 @@ def run_training(training: Training, *, device: str, mixed: str, interruption: I
         mixed: As the setting has it.
         interruption: What puts off signals; where one comes, the training is written down and ends.
         accumulate: Batches of a step.
+        logger: Lightning's, which gets the scores of every epoch; None: none does.
 
     Raises:
         UsageError: arithmetic that the device does not have.
@@ -46,8 +49,9 @@ def run_training(training: Training, *, device: str, mixed: str, interruption: I
         trainer = Trainer(
             accelerator="gpu" if kind == "cuda" else kind, max_epochs=remaining, precision=_PRECISIONS[mixed],  # type: ignore[arg-type]
             gradient_clip_val=training.plan.config.clip_norm, accumulate_grad_batches=accumulate,
-            reload_dataloaders_every_n_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, use_distributed_sampler=False, num_sanity_val_steps=0, **options,
+            reload_dataloaders_every_n_epochs=1, logger=logger or False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+            num_sanity_val_steps=0, **options,
         )  # fmt: skip
         training.on_ready = interruption.listen  # Lightning has handlers of its own, once it has begun
         try:

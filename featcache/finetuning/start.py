@@ -56,7 +56,12 @@ class StartHead:
 
     def _score(self, request: DatasetRequest, split: str) -> Scores | None:
         key = request.key_of(self.store, split)
-        return score_split(self.head.logits, read_features(self.store, key)) if key in self.store.listings else None
+        if key not in self.store.listings:
+            return None
+        features = read_features(self.store, key, any_targets=True)
+        if features.targets is not None:
+            return self.saved.score_targets(features)
+        return score_split(self.head.logits, features)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
-from torch.nn import functional
 
 from featcache.finetuning.augmentation import TrainingAugmentation
 from featcache.finetuning.averages import WeightAverage
 from featcache.finetuning.batches import EpochBatches
 from featcache.finetuning.checkpoints import Checkpoint
 from featcache.finetuning.images import SplitImages
+from featcache.finetuning.loggers import figures_of
 from featcache.finetuning.network import TrainableNetwork
+from featcache.finetuning.objectives import make_objective
 from featcache.finetuning.schedule import Schedule, derive_seed
 from featcache.finetuning.state import RunningScores, TrainingState
-from featcache.heads import EpochRow, HeadConfig, Scores, score_blocks
+from featcache.heads import EpochRow, HeadConfig, Scores
 from featcache.heads.training import HeadProgress
 
 _DROPOUT = 3  # a purpose of random numbers
@@ -55,8 +57,6 @@ class FinetunePlan:
 class Training(LightningModule):
     """One training; `state` and the network's tensors are all that it needs to go on."""
 
-    class_weights: Tensor | None
-
     def __init__(self, network: TrainableNetwork, plan: FinetunePlan, at_start: EpochRow | None = None) -> None:
         """Prepare a training, at its beginning.
 
@@ -75,8 +75,7 @@ class Training(LightningModule):
         self.saved = time.monotonic()
         self.lr_factor = 1.0
         self.on_ready: Callable[[], None] = lambda: None  # called once Lightning is about to begin
-        weights = torch.tensor(plan.class_weights, dtype=torch.float32) if plan.class_weights else None
-        self.register_buffer("class_weights", weights, persistent=False)
+        self.objective = make_objective(plan.config, plan.train.labels, self.classes, plan.class_weights)
         if at_start is not None:
             self.state.history.append(at_start)
             if plan.config.patience is not None:
@@ -118,7 +117,12 @@ class Training(LightningModule):
         return optimizer
 
     def on_train_start(self) -> None:
-        """Tell whoever waits for it that Lightning has begun."""
+        """Go on with the scale of the loss that a checkpoint has, and tell whoever waits that Lightning has begun."""
+        if self.state.scaler:
+            self.trainer.precision_plugin.load_state_dict(self.state.scaler)
+        begins_anew = self.state.step == 0 or any(isinstance(logger, CSVLogger) for logger in self.trainer.loggers)
+        for row in self.state.history if begins_anew else ():  # epoch 0, and what a new table has to hold again
+            self._log_epoch(row)
         self.on_ready()
 
     def on_train_epoch_start(self) -> None:
@@ -130,20 +134,10 @@ class Training(LightningModule):
         """Return the loss of one batch."""
         pixels, labels, target = batch
         torch.manual_seed(derive_seed(self.plan.config.seed, _DROPOUT, self.state.epoch, self.state.batch))
-        logits = self.network(pixels)
-        loss = functional.cross_entropy(
-            logits, target, weight=self.class_weights, label_smoothing=self.plan.config.label_smoothing
-        )
-        self._record(logits.detach().float(), labels)
+        outputs = self.network(pixels)
+        loss = self.objective.loss(outputs, target)
+        self.objective.record(self.state.running, outputs.detach().float(), labels)
         return loss
-
-    def _record(self, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch to the scores on train."""
-        running = self.state.running
-        places = (labels * self.classes + logits.argmax(dim=1)).cpu()
-        counts = torch.bincount(places, minlength=self.classes**2).view(self.classes, self.classes)
-        running.confusion += counts.numpy()
-        running.loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Set the learning rate of each group for this step."""
@@ -183,6 +177,7 @@ class Training(LightningModule):
         state, plan = self.state, self.plan
         on_val = None if plan.val is None else self.score(plan.val)
         state.history.append(EpochRow(state.epoch + 1, state.running.scores(), on_val))
+        self._log_epoch(state.history[-1])
         state.epoch, state.batch, state.running = state.epoch + 1, 0, self._no_scores()
         progress = self.progress_of_head
         if progress.best_epoch == state.epoch:
@@ -195,16 +190,17 @@ class Training(LightningModule):
         if is_done:
             self.trainer.should_stop = True
 
+    def _log_epoch(self, row: EpochRow) -> None:
+        for logger in self.trainer.loggers:
+            logger.log_metrics(figures_of(row), step=row.epoch)
+
     # Scores, and what is kept
 
     def score(self, images: SplitImages) -> Scores:
         """Return the scores of the network as it would be kept, on these images."""
         with self.average.in_place():
-            head = self.network.linear_head(self.plan.config)
-            blocks = (
-                (rows, labels) for rows, labels in embed_images(self.network, images, self.plan.config.batch_size)
-            )
-            return score_blocks(head.logits, blocks, self.classes)
+            head = self.objective.finished(self.network.linear_head(self.plan.config))
+            return self.objective.score(head, embed_images(self.network, images, self.plan.config.batch_size))[1]
 
     def save(self) -> None:
         """Replace the checkpoint by one of this moment."""
@@ -212,6 +208,7 @@ class Training(LightningModule):
         if self.plan.checkpoint is None:
             return
         optimizer = self.trainer.optimizers[0].state_dict()["state"]
+        self.state.scaler = self.trainer.precision_plugin.state_dict()
         self.plan.checkpoint.save(
             {
                 **{f"network.{name}": value for name, value in self.network.learning_tensors().items()},
@@ -261,7 +258,9 @@ class Training(LightningModule):
 
 
 def embed_images(network: TrainableNetwork, images: SplitImages, batch_size: int) -> "Any":
-    """Yield what the head reads of images, (n, width) float32, and their labels, (n,), in evaluation mode.
+    """Yield what the head reads of images, (n, width) float32, and their labels as `SplitImages` has them.
+
+    The network computes in evaluation mode.
 
     Args:
         network: It stays in evaluation mode.

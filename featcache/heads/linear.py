@@ -14,7 +14,7 @@ import numpy.typing as npt
 from featcache.features import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.kept_targets import NO_TARGETS, KeptTargets
-from featcache.machine import single_blas_thread
+from featcache.machine import run_in_threads, single_blas_thread
 from featcache.metrics import LOWER_IS_BETTER, accuracy, confusion_matrix, macro_recall
 from featcache.recipe import LABEL
 
@@ -161,8 +161,10 @@ class LinearHead:
             ValueError: x has another shape.
         """
         rows = unit_rows(x, self.widths) if self.config.normalize == "l2" else x
-        with single_blas_thread():
-            return linear_logits(rows, self.weight, self.bias)
+        with single_blas_thread():  # BLAS has one: the blocks have a thread each
+            blocks = [rows[start : start + BLOCK_ROWS] for start in range(0, max(1, len(rows)), BLOCK_ROWS)]
+            parts = run_in_threads(lambda block: linear_logits(block, self.weight, self.bias), blocks)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def unit_rows(x: npt.NDArray[np.float32], widths: Sequence[int] = ()) -> npt.NDArray[np.float32]:

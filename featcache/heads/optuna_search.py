@@ -19,16 +19,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
-from featcache.features import refuse_targets
 from featcache.files.objects import refuse_remote
 from featcache.heads.check_seconds import CHECK_SECONDS, refuse_check_of_module, refuse_check_seconds
 from featcache.heads.config import SETTINGS, HeadConfig
 from featcache.heads.default_grid import default_batch_size
-from featcache.heads.fit_linear import (
-    COMPILING,
-    Fit,
-    keep_heads,
-)
+from featcache.heads.fit_linear import COMPILING, keep_heads
+from featcache.heads.fit_result import Fit
 from featcache.heads.given_settings import head_section
 from featcache.heads.grid import HeadOptions, head_configs
 from featcache.heads.linear import Scores, merit
@@ -36,7 +32,7 @@ from featcache.heads.optuna_study import open_study
 from featcache.heads.preparation import TrainingPreparation
 from featcache.heads.saved import heads_folder
 from featcache.heads.splits import Splits, read_splits, splits_by_clip
-from featcache.heads.target_settings import fit_to_targets
+from featcache.heads.target_settings import fit_to_targets, refuse_check_of_targets, settings_of_classes
 from featcache.heads.tokens import count_tokens
 from featcache.heads.training_device import choose_training_device
 from featcache.recipe import LABEL, TEMPORAL, HeadKeywords, StoreOptions, pick_options
@@ -125,7 +121,8 @@ def search(
 ) -> Search:
     """Search learning rate, weight decay, optimizer, class weights, logit adjustment, smoothing and standardisation.
 
-    Of an mlp, the units of one hidden layer and dropout, too.
+    Of an mlp, the units of one hidden layer and dropout, too. What is about classes alone is not searched for several
+    labels or numbers.
 
     The best on val is trained once more, saved and checked as fit-head does it.
 
@@ -155,16 +152,20 @@ def search(
     options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)
     request = DatasetRequest(**options)
     refuse_remote(request.folder, "search", "its study")
-    refuse_targets(request.recipe, "search")
-    kind = flags.get("head") or request.recipe.head.head
-    searched = tuple(name for name in SPACE if flags.get(name) is None and SETTINGS[name].applies_to(kind))
-    section = fit_to_targets(head_section(request.recipe, None, flags, searched=searched), LABEL)
+    kind, targets = flags.get("head") or request.recipe.head.head, request.recipe.data.target_kind
+    refuse_check_of_targets(targets, check_seconds, CHECK_SECONDS)
+    of_classes = settings_of_classes(targets)
+    searched = tuple(
+        name for name in SPACE if flags.get(name) is None and SETTINGS[name].applies_to(kind) and name not in of_classes
+    )
+    given = [name for name, value in flags.items() if value is not None]
+    section = fit_to_targets(head_section(request.recipe, None, flags, searched=searched), targets, given)
     refuse_check_of_module(section.head, check_seconds)
     (base, *others) = head_configs(section.model_copy(update={"lr": section.lr[:1]}))
     if others:
         raise UsageError("search chooses one head: give a setting one value to hold it fixed, or none to search it")
     preparation = TrainingPreparation()
-    splits = read_splits(request, with_views=base.views, augment=section.augment)
+    splits = read_splits(request, with_views=base.views, augment=section.augment, any_targets=True)
     if section.head == TEMPORAL:
         splits = splits_by_clip(splits, section.frames)
     if SETTINGS["tokens"].applies_to(section.head):
@@ -184,7 +185,8 @@ def search(
     path = space.study_file(folder, sources)
     study = open_study(path, seed=base.seed, startup_trials=ROUND, warmup_epochs=max(1, base.epochs // 10))
     earlier = len([trial for trial in study.trials if trial.state.is_finished()])
-    preparation.wait(lambda: progress(COMPILING, earlier, trials))
+    if targets == LABEL:
+        preparation.wait(lambda: progress(COMPILING, earlier, trials))
     begun, done, pruned = time.monotonic(), earlier, 0
     while done < trials:
         count = min(ROUND, trials - done)

@@ -1,3 +1,8 @@
+from .columns import CodedColumn as CodedColumn
+from .columns import TextColumn as TextColumn
+from .columns import distinct_texts as distinct_texts
+from .columns import find_filled as find_filled
+from .columns import take_texts as take_texts
 from .drive_act_annotations import has_one_target as has_one_target
 from .drive_act_annotations import refuse_unnamed_target as refuse_unnamed_target
 from .drive_act_files import ANNOTATIONS as ANNOTATIONS

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Protocol
 
+from featcache.listing.columns import distinct_texts
 from featcache.text import counted
 
 _NAMED = 5
@@ -18,15 +19,15 @@ class SplitRows(Protocol):
         """The split's name."""
 
     @property
-    def paths(self) -> tuple[str, ...]:
+    def paths(self) -> Sequence[str]:
         """(rows,)."""
 
     @property
-    def clips(self) -> tuple[str, ...]:
+    def clips(self) -> Sequence[str]:
         """(rows,), "" where an image belongs to none."""
 
     @property
-    def subjects(self) -> tuple[str, ...]:
+    def subjects(self) -> Sequence[str]:
         """(rows,), "" where nobody is named."""
 
 
@@ -61,7 +62,9 @@ def find_leaks(splits: Sequence[SplitRows]) -> list[Leak]:
     Args:
         splits: The rows of each split of one data set; every two of them are compared.
     """
-    names = [(set(rows.subjects) - {""}, set(rows.clips) - {""}, set(rows.paths)) for rows in splits]
+    names = [
+        (distinct_texts(rows.subjects) - {""}, distinct_texts(rows.clips) - {""}, set(rows.paths)) for rows in splits
+    ]
     leaks = []
     for i, j in combinations(range(len(splits)), 2):
         shared = [tuple(sorted(mine & theirs)) for mine, theirs in zip(names[i], names[j], strict=True)]

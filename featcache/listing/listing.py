@@ -1,15 +1,16 @@
-"""Listing: the rows of one split, one tuple or array a column. It names images and reads no pixel of them."""
+"""Listing: the rows of one split, one sequence or array a column. It names images and reads no pixel of them."""
 
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import UsageError
+from featcache.listing.columns import take_texts
 from featcache.listing.leftovers import note_leftovers
 from featcache.listing.targets import RowTargets
 
@@ -25,10 +26,10 @@ class Listing:
     split: str
     root: str  # absolute; paths are relative to it
     classes: tuple[str, ...]  # of all splits, sorted
-    paths: tuple[str, ...]  # (rows,), with "/", as os.fsdecode gives them: lossless for any file name
+    paths: Sequence[str]  # (rows,), with "/", as os.fsdecode gives them: lossless for any file name
     labels: npt.NDArray[np.int64]  # (rows,), an index into `classes`
-    clips: tuple[str, ...]  # (rows,), "" where an image belongs to no clip
-    subjects: tuple[str, ...]  # (rows,), "" where nobody is named
+    clips: Sequence[str]  # (rows,), "" where an image belongs to no clip
+    subjects: Sequence[str]  # (rows,), "" where nobody is named
     ignored: tuple[str, ...] = ()  # files without an image's suffix: not rows, but reported
     part: str = ""  # how a subset was asked for ("limit 100"); "" is the whole split
     left_out: tuple[str, ...] = ()  # hidden entries and system leftovers, below the root; not kept on disk
@@ -60,8 +61,12 @@ class Listing:
 
     def files(self) -> list[str]:
         """Return the absolute path of every row's image, (rows,)."""
+        return list(self.iter_files())
+
+    def iter_files(self) -> Iterator[str]:
+        """Yield the absolute path of every row's image."""
         root = os.path.join(self.root, "")
-        return [path if path.startswith("/") else root + path for path in self.paths]
+        return (path if path.startswith("/") else root + path for path in self.paths)
 
     def remarks(self) -> list[str]:
         """Return what a person should know of the names in the folder or table: what was left out, what looks alike."""
@@ -76,13 +81,23 @@ class Listing:
         """
         return replace(
             self,
-            paths=tuple(self.paths[row] for row in rows),
+            paths=take_texts(self.paths, rows),
             labels=self.labels[rows],
-            clips=tuple(self.clips[row] for row in rows),
-            subjects=tuple(self.subjects[row] for row in rows),
+            clips=take_texts(self.clips, rows),
+            subjects=take_texts(self.subjects, rows),
             part=part,
             targets=None if self.targets is None else self.targets.take(rows),
         )
+
+    def has_same_rows(self, other: "Listing") -> bool:
+        """Return whether two listings have the same classes, paths and labels, row for row; False with targets.
+
+        Args:
+            other: Another listing of the same data set.
+        """
+        if self.targets is not None or other.targets is not None or self.classes != other.classes:
+            return False
+        return np.array_equal(self.labels, other.labels) and self.paths == other.paths
 
     def label_text(self, row: int) -> str:
         """Return what one row is: its class; its labels, "red | round"; or its numbers.

@@ -13,6 +13,7 @@ from featcache.listing.drive_act_files import ANNOTATIONS, find_levels, find_vie
 from featcache.listing.flat_folder import has_split_name, is_flat, list_folders
 from featcache.listing.folder import find_splits
 from featcache.listing.leftovers import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from featcache.recipe import LABEL, LABELS, VALUE
 
 TABLE_SUFFIXES = (".csv", ".parquet", ".pq")
 _MOST_FILES = 100_000  # that are looked at in search of a video
@@ -38,6 +39,7 @@ class RecognizedData:
     path: str  # of its folder, or of the table
     names: tuple[str, ...] = ()  # the splits, the classes, or the views
     columns: Mapping[str, str] = field(default_factory=dict)  # of a table: path, label, split, … -> the column
+    targets: str = LABEL  # of a table: what the cells of its column of labels look like
     levels: tuple[str, ...] = ()  # of Drive&Act: those that the usual view has
     has_clips: bool = False  # whether images lie in folders below their class
 
@@ -101,7 +103,7 @@ def _recognize_table(path: str) -> RecognizedData:
     """Return a table with the columns that it has, by what their names usually mean.
 
     Raises:
-        DataError: no column is called like that of paths, or like that of labels.
+        DataError: no column is called like that of paths; or none like that of labels, and several are left.
     """
     header = sheet.read_sheet(path, ()).header
     plain = {name.strip().casefold().replace(" ", "_").replace("-", "_"): name for name in reversed(header)}
@@ -110,13 +112,28 @@ def _recognize_table(path: str) -> RecognizedData:
         for role, names in _ROLES.items()
         if any(usual in plain for usual in names)
     }
+    others = [name for name in header if name not in columns.values()]
+    if "label" not in columns and len(others) == 1:
+        columns["label"] = others[0]
     if missing := [role for role in ("path", "label") if role not in columns]:
         settings = " and ".join(f"{role}_column" for role in missing)
         raise DataError(
             f"{path}: which column holds the {'s and the '.join(missing)}s? None of {', '.join(header) or 'none'} is "
             f"called like it; rename it, or write it into featcache.toml as {settings}"
         )
-    return RecognizedData(kind="table", path=path, columns=columns)
+    cells = sheet.read_sheet(path, (columns["label"],)).columns.get(columns["label"], ())
+    return RecognizedData(kind="table", path=path, columns=columns, targets=_recognize_targets(set(cells)))
+
+
+def _recognize_targets(cells: set[str]) -> str:
+    """Return what these cells hold: several labels where one has a |, numbers where all are, and not all are whole."""
+    if any("|" in cell for cell in cells):
+        return LABELS
+    try:
+        are_whole = [float(cell).is_integer() for cell in cells if cell]
+    except ValueError:
+        return LABEL
+    return LABEL if all(are_whole) else VALUE
 
 
 def _has_file(folder: str, suffixes: tuple[str, ...]) -> bool:

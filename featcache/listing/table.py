@@ -134,10 +134,19 @@ def _row_faults(
             (frames.index(False), "an image, where other rows name frames of videos: make two tables of them")
         )
     files = [video_and_frame(path)[0] if is_frame else path for path, is_frame in zip(paths, frames, strict=True)]
-    faults += [(row, f"no file {readable(files[row])!r}") for row in _missing_files(folder, files)]
+    faults += _missing_faults(folder, files)
     if "path" in columns and any(role.startswith(("label", "target ")) for role in columns):
         faults += [(row, f"the same row as {table.place(before)}") for row, before in _repeated_rows(columns)]
     return [f"{table.place(row)}: {fault}" for row, fault in sorted(faults)]
+
+
+def _missing_faults(folder: str, files: Sequence[str]) -> list[tuple[int, str]]:
+    """Return a fault for each row whose file is not there; the first one says where it was looked for."""
+    faults = [(row, f"no file {readable(files[row])!r}") for row in _missing_files(folder, files)]
+    if faults and not os.path.isabs(files[faults[0][0]]):
+        row, sentence = min(faults)
+        faults[faults.index((row, sentence))] = row, f"{sentence} in {readable(os.path.abspath(folder))}"
+    return faults
 
 
 def _spelling_faults(columns: Mapping[str, Sequence[str]], table: Sheet) -> list[str]:

@@ -50,8 +50,8 @@ def info(
     recipe = (_DEFAULTS if named is None else named.recipe).override("trunk", arch=arch, weights=weights)
     trunk = name_trunk(recipe.trunk, WeightsMemo(request.folder))
     stores = find_stores(request.folder, request.stat_log)  # every one, whatever trunk the recipe asks for
-    held = [] if named is None else [extracted for store in stores for extracted in _readable_listings(named, store)]
-    classes = next((len(extracted.listing.classes) for extracted in held), None)
+    held = () if named is None else (extracted for store in stores for extracted in _readable_listings(named, store))
+    classes = next((len(extracted.listing.classes) for extracted in held), None)  # of the first that can be read
     return {
         "version": featcache.__version__,
         "cache": str(request.folder),

@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from featcache.machine import run_in_threads
 from featcache.metrics.probabilities import softmax
 
 Probabilities = npt.NDArray[np.floating]
@@ -65,13 +66,16 @@ def apply_temperature(probabilities: npt.NDArray[Real], temperature: float) -> n
     if temperature == 1:
         return probabilities
     scaled = np.empty_like(probabilities)
-    for part in _blocks(probabilities):
+
+    def scale(part: slice) -> None:
         block = probabilities[part]
         shares = softmax(_logarithms(block) / temperature)
         best = block.argmax(axis=1)
         moved = np.flatnonzero(shares.argmax(axis=1) != best)  # two so close that they are rounded to the same
         shares[moved, best[moved]] = np.nextafter(shares[moved].max(axis=1), 1)
         scaled[part] = shares
+
+    run_in_threads(scale, list(_blocks(probabilities)))
     return scaled
 
 

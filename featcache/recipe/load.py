@@ -53,7 +53,7 @@ def resolve_recipe(pipeline: str | None = None, *, data: str | None = None, name
         pipeline: a path to a recipe, or a name that is looked up in `./pipelines/`, then among the recipes that ship
             with featcache. None: `./featcache.toml` where it exists; else, with `data`, an image folder with the
             defaults, named after the folder; else `daa`.
-        data: wins over the recipe's root.
+        data: wins over the recipe's root; a file wins over the root and the table of a recipe that has one.
         name: wins over the recipe's name.
 
     Raises:
@@ -70,8 +70,17 @@ def resolve_recipe(pipeline: str | None = None, *, data: str | None = None, name
         recipe = read_recipe(_find(DRIVE_ACT_RECIPE))
     document = recipe.model_dump(exclude_unset=True)
     document["name"] = name or document["name"]
-    document["data"]["root"] = data or document["data"]["root"]
+    if data is not None:
+        document["data"].update(_place(data, is_table=recipe.data.layout == "table"))
     return check_recipe(document, where=COMMAND_LINE)
+
+
+def _place(data: str, *, is_table: bool) -> dict[str, str]:
+    """Return the settings that say where the data set lies, by the folder or the table that was typed."""
+    path = expand_home(data)
+    if is_table and not os.path.isdir(path) and (os.path.isfile(path) or os.path.splitext(path)[1]):
+        return {"root": os.path.dirname(data) or ".", "table": os.path.basename(data)}
+    return {"root": data}
 
 
 def has_local_recipe() -> bool:

@@ -77,11 +77,13 @@ def problem_sentence(problem: Mapping[str, Any], top_keys: Iterable[str]) -> str
         return f"{place}: unknown key; {_advice(location, layout, top_keys)}"
     if problem["type"] == "missing":
         return f"{place}: missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error" and isinstance(problem["input"], dict):  # of settings that do not go together
+        return f"{place}: {message}"
     found = f"{place}: found {value_text(problem['input'])}"
     expected = _expected(problem)
     if expected:
         return f"{found}, expected {expected}"
-    message = problem["msg"].removeprefix("Value error, ")
     return f"{found}; {message[0].lower()}{message[1:]}"
 
 
@@ -110,6 +112,8 @@ def _expected(problem: Mapping[str, Any]) -> str:
             return "a whole number"
         case "float_type" | "float_parsing" | "finite_number":
             return "a number"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return "a section of settings"
         case "string_type":
             return "text"
         case "bool_type" | "bool_parsing":

@@ -24,6 +24,7 @@ from .render_finetune import finetune_parts as finetune_parts
 from .render_finetune import finetune_search_parts as finetune_search_parts
 from .render_intervals import interval_text as interval_text
 from .render_label_issues import label_issues_sentence as label_issues_sentence
+from .render_label_issues import left_out_sentence as left_out_sentence
 from .render_label_issues import print_label_issues as print_label_issues
 from .render_label_issues import save_label_issues_csv as save_label_issues_csv
 from .render_pair import print_folds as print_folds
@@ -42,9 +43,15 @@ from .render_summary import print_data_summary as print_data_summary
 from .render_summary import print_near_duplicates as print_near_duplicates
 from .render_summary import save_near_duplicates_csv as save_near_duplicates_csv
 from .render_summary import save_summary_csv as save_summary_csv
+from .render_target_cross_validation import print_target_cross_validation as print_target_cross_validation
+from .render_target_pair import print_target_pair as print_target_pair
+from .render_target_sets import set_cells as set_cells
+from .render_target_sets import set_headings as set_headings
+from .render_target_sets import target_sets_sentences as target_sets_sentences
 from .render_targets import baseline_lines as baseline_lines
 from .render_targets import headings as headings
 from .render_targets import intervals_sentence as intervals_sentence
+from .render_targets import label_temperature_sentence as label_temperature_sentence
 from .render_targets import output_cells as output_cells
 from .render_targets import print_target_evaluation as print_target_evaluation
 from .render_targets import save_target_evaluation_csv as save_target_evaluation_csv

@@ -27,12 +27,14 @@ from .concatenated_store import concatenate as concatenate
 from .concatenated_store import is_concatenation as is_concatenation
 from .concatenated_store import label_features as label_features
 from .concatenated_store import trunk_without_layer as trunk_without_layer
+from .digest_set import DigestSet as DigestSet
 from .extract_commands import trunk_flags as trunk_flags
 from .feature_parts import FeaturePart as FeaturePart
 from .feature_parts import parse_features as parse_features
 from .index import DigestIndex as DigestIndex
 from .index import Digests as Digests
 from .index import digest_column as digest_column
+from .index import pack_digests as pack_digests
 from .listings import ExtractedListing as ExtractedListing
 from .listings import listing_path as listing_path
 from .listings import read_listing as read_listing

@@ -79,10 +79,13 @@ def choose_store(
         return fitting[0]
     name = "/".join(key)
     if fitting:
-        raise CacheError(
+        error = CacheError(
             f"{cache}: {len(fitting)} stores hold {name}: {', '.join(store.name for store in fitting)}; "
             f"name one with {_describe_choice(fitting)}"
         )
+        for flag, value in flags_that_name(fitting[0], fitting):
+            error.correct(flag, shlex.quote(value))
+        raise error
     refuse_other_stores(cache, stat_log, [store for store in holding if len(store.parts) == 1], request, name)
     data_set, _, split = key
     advice = f"run `featcache extract --split {split}` first" if advise is None else advise()

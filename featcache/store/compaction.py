@@ -20,8 +20,9 @@ from featcache.errors import CacheError
 from featcache.files import publish, remove_file, sync_folder
 from featcache.store import shard
 from featcache.store.commits import CommitLog, Commits
-from featcache.store.index import DigestIndex
+from featcache.store.index import QUESTIONS, DigestArray, DigestIndex
 from featcache.store.shard import Shard
+from featcache.store.shard_digests import ShardDigests
 from featcache.store.store import FeatureStore
 from featcache.store.writer import SHARD_ROWS
 
@@ -69,12 +70,8 @@ def plan_compaction(store: FeatureStore, *, everything: bool = False) -> Compact
     Raises:
         CacheError: a shard or a listing is damaged: what is named cannot be known.
     """
-    digests = [shard.read_digests(store.shard_folder, part) for part in store.shards]
-    named = [store.listing(key).digests for key in store.listings]
-    index = DigestIndex(np.concatenate(named) if named else np.empty((0, 32), dtype=np.uint8))
-    held = np.concatenate(digests) if digests else np.empty((0, 32), dtype=np.uint8)
-    first = DigestIndex(held).find(held) == np.arange(len(held))  # of equal digests the first row counts
-    is_named = index.find(held) >= 0
+    first = ~DigestIndex([ShardDigests(store.shard_folder, part) for part in store.shards]).find_repeated()
+    is_named = _find_named(store)
     late = np.repeat([part.name in store.log.unfinished for part in store.shards], [p.rows for p in store.shards])
     late = np.asarray(late, dtype=bool) & ~is_named & (not everything)
     kept = first & (is_named | late)
@@ -86,6 +83,17 @@ def plan_compaction(store: FeatureStore, *, everything: bool = False) -> Compact
         repeated=int((~first).sum()),
         unfinished=int((first & late).sum()),
     )
+
+
+def _find_named(store: FeatureStore) -> RowMask:
+    """Return which rows of a store some listing names, (rows,); the digests of so many shards are looked up at once."""
+    named = DigestIndex([DigestArray(store.listing(key).digests) for key in store.listings])
+    together = max(1, QUESTIONS // SHARD_ROWS)
+    parts = [np.empty(0, dtype=bool)]
+    for start in range(0, len(store.shards), together):
+        held = [shard.read_digests(store.shard_folder, part) for part in store.shards[start : start + together]]
+        parts.append(named.find(np.concatenate(held)) >= 0)
+    return np.concatenate(parts)
 
 
 def _choose_rewritten(masks: list[tuple[Shard, RowMask]]) -> tuple[tuple[Shard, RowMask], ...]:
@@ -115,13 +123,14 @@ def apply_compaction(
         MachineError: the disk refuses; nothing is lost.
     """
     log = CommitLog(root)
+    number = log.read().shards_ever_added  # read once: a log grows with the shards, and so would every reading of it
     for group in plan.groups:
         for digests, rows in _merge_rows(group, store):
             stored = rows.astype(group[0][0].dtype)
-            number = log.read().shards_ever_added
             entry, data = shard.build_shard(number, digests, stored, made=group[0][0].made)
             publish(root / "shards" / entry.name, data)
             log.add(entry)
+            number += 1
             progress(entry.rows)
     for part, _ in plan.rewritten:
         log.drop(part.name)

@@ -6,6 +6,7 @@ leads elsewhere, no external or virtual storage, no filter.
 
 import io
 import itertools
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,56 @@ def build_file(arrays: Mapping[str, AnyArray]) -> tuple[bytes, dict[str, int]]:
         return bytes(file.id.get_file_image()), offsets
 
 
+def lay_out_file(arrays: Mapping[str, AnyArray]) -> list[bytes | memoryview]:
+    """Return a file with these contiguous datasets as consecutive blocks, deterministic; no array is copied.
+
+    For what is too large to be held twice. Its layout is another than that of `build_file`.
+    """
+    flat = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    layout = _PlannedFile({array.ctypes.data: array.reshape(-1).view(np.uint8).data for array in flat.values()})
+    with h5py.File(layout, "w", libver=("v110", "v110")) as file:
+        for name, array in flat.items():
+            file.create_dataset(name, data=array, track_times=False)
+    blocks: list[bytes | memoryview] = []
+    end = 0
+    for at, block in sorted(layout.blocks.items()):
+        blocks += [bytes(at - end), block]
+        end = at + len(block)
+    return [*filter(len, blocks), bytes(layout.size - end)]
+
+
+class _PlannedFile:
+    """What HDF5 takes for a file: of an array that it writes, only the place is noted."""
+
+    def __init__(self, arrays: Mapping[int, memoryview]) -> None:
+        self._arrays = arrays  # by their addresses
+        self.blocks: dict[int, bytes | memoryview] = {}  # by their places in the file
+        self.size = self._at = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def write(self, data: memoryview) -> int:
+        array = self._arrays.get(np.frombuffer(data, dtype=np.uint8).ctypes.data)
+        self.blocks[self._at] = array if array is not None and len(array) == len(data) else bytes(data)
+        self._at += len(data)
+        self.size = max(self.size, self._at)
+        return len(data)
+
+    def read(self, size: int = -1) -> bytes:  # h5py asks for it; HDF5 reads nothing of a file that it makes
+        raise OSError(f"{size} bytes of a file that is being laid out were to be read")
+
+    def truncate(self, size: int) -> None:
+        self.size = size
+
+    def flush(self) -> None:
+        pass
+
+
 def parse_file(
     data: bytes,
     expected: Mapping[str, tuple[str, int]],
@@ -54,12 +105,51 @@ def parse_file(
     """
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            if set(file) - set(optional) != set(expected):
-                raise ForeignFileError(f"it holds {sorted(file)}, expected {sorted(expected)}")
-            kinds = {name: kind for name, kind in {**expected, **optional}.items() if name in file}
-            return {name: _dataset(file, name, *kind, limit=len(data)) for name, kind in kinds.items()}
+            return {
+                name: np.asarray(_dataset(file, name, *kind, limit=len(data))[...])
+                for name, kind in _expected_kinds(file, expected, optional).items()
+            }
     except (OSError, RuntimeError, KeyError) as error:
         raise ForeignFileError(f"HDF5 cannot read it: {error}") from None
+
+
+def map_file(
+    handle: int,
+    expected: Mapping[str, tuple[str, int]],
+    optional: Mapping[str, tuple[str, int]] = MappingProxyType({}),
+) -> dict[str, AnyArray]:
+    """Return what `parse_file` does of an open file whose hash was right, read-only: only what is used is read.
+
+    Args:
+        handle: The file; it may be closed afterwards.
+        expected: The dtype and the number of dimensions of each dataset, by name.
+        optional: The same of datasets that may be missing.
+
+    Raises:
+        ForeignFileError: as `parse_file`.
+    """
+    size = os.fstat(handle).st_size
+    with _opened(handle) as file:
+        places = {
+            name: _place(_dataset(file, name, *kind, limit=size))
+            for name, kind in _expected_kinds(file, expected, optional).items()
+        }
+    with os.fdopen(os.dup(handle), "rb") as raw:
+        return {
+            name: np.memmap(raw, place.dtype, "r", place.offset, place.shape)
+            if all(place.shape)
+            else np.empty(place.shape, place.dtype)
+            for name, place in places.items()
+        }
+
+
+def _expected_kinds(
+    file: h5py.File, expected: Mapping[str, tuple[str, int]], optional: Mapping[str, tuple[str, int]]
+) -> dict[str, tuple[str, int]]:
+    """Return dtype and dimensions of the datasets that a file has, which are those that it must and may have."""
+    if set(file) - set(optional) != set(expected):
+        raise ForeignFileError(f"it holds {sorted(file)}, expected {sorted(expected)}")
+    return {name: kind for name, kind in {**expected, **optional}.items() if name in file}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +199,8 @@ def _place(dataset: h5py.Dataset) -> DatasetPlace:
     return DatasetPlace(str(dataset.dtype), tuple(dataset.shape), dataset.id.get_offset() or 0)
 
 
-def _dataset(file: h5py.File, name: str, dtype: str, dimensions: int, *, limit: int) -> AnyArray:
-    """Return one dataset, which has this dtype and number of dimensions, and at most `limit` bytes."""
+def _dataset(file: h5py.File, name: str, dtype: str, dimensions: int, *, limit: int) -> h5py.Dataset:
+    """Return one dataset, not read yet, which has this dtype and number of dimensions, and at most `limit` bytes."""
     dataset = _checked(file, name)
     if dataset.dtype != np.dtype(dtype) or dataset.ndim != dimensions:
         raise ForeignFileError(
@@ -118,8 +208,7 @@ def _dataset(file: h5py.File, name: str, dtype: str, dimensions: int, *, limit: 
         )
     if dataset.size * dataset.dtype.itemsize > limit:
         raise ForeignFileError(f"/{name} declares {dataset.shape}, more than the file holds")
-    array: AnyArray = dataset[...]
-    return array
+    return dataset
 
 
 def _checked(file: h5py.File, name: str) -> h5py.Dataset:

@@ -1,29 +1,27 @@
-"""Which row holds a digest: sorted tables of 8 bytes a row, looked up many at a time.
+"""Which row holds a digest: a sorted table of 8 bytes a row, looked up many at a time.
 
 A slot is one number: the first bits of a digest, and below them its position. Sorted as plain numbers, slots that begin
 alike stay in commit order, and the digests themselves stay where they are: only those that a question could mean
-are looked at again. Slots are sorted in runs that a core's cache holds better than the whole, by all cores at once; a
-question goes through the runs in turn. docs/benchmarks.md has what a hundred million rows cost.
+are looked at again. The table is cut at its medians into parts that a core's cache holds, and these are sorted by all
+cores at once. docs/benchmarks.md has what a hundred million rows cost.
 
 Questions come in the order of a listing, which is mostly the order in which its rows were committed. So one in STRIDE
 is looked up, and the others are tried in the rows behind it, before they are looked up too.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import DataError
-from featcache.machine import cores
+from featcache.machine import run_in_threads
 
 Digests = npt.NDArray[np.uint8]
-_Item = TypeVar("_Item")
-_Answer = TypeVar("_Answer")
 RUN_SLOTS = 1 << 22  # slots that are sorted together
+QUESTIONS = 1 << 21  # digests that are looked up together: some 100 bytes of memory each
 MAX_DIGESTS_IN_MEMORY = 1 << 21  # digests that stay in memory; of more, those that a question could mean are read again
 STRIDE = 8
 
@@ -88,8 +86,8 @@ class DigestIndex:
             slots[start:end] |= np.arange(start, end, dtype=np.uint64)
 
         run_in_threads(fill, range(len(self._sources)))
-        self._runs = [slots[start : start + RUN_SLOTS] for start in range(0, rows, RUN_SLOTS)]
-        run_in_threads(np.ndarray.sort, self._runs)
+        _sort_in_parts(slots)
+        self._slots = slots
 
     def find(self, wanted: Digests) -> npt.NDArray[np.int64]:
         """Return the position of each digest, (n,) int64; -1 where there is none.
@@ -101,7 +99,8 @@ class DigestIndex:
             CacheError: a shard whose digests are not held in memory is missing, or of another size than the log says.
         """
         if not self._can_guess:
-            return self._search(wanted)
+            parts = [self._search(wanted[at : at + QUESTIONS]) for at in range(0, len(wanted), QUESTIONS)]
+            return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])
         positions = self._guess(self._search(wanted[::STRIDE]), len(wanted))
         guessed = np.flatnonzero(positions >= 0)
         positions[guessed[~_equal(self._take(positions[guessed]), wanted[guessed])]] = -1
@@ -112,9 +111,9 @@ class DigestIndex:
     @cached_property
     def _can_guess(self) -> bool:
         """Whether a digest that stands where it was expected is the first one of its kind, and is cheap to look at."""
-        if self._in_memory is None or len(self._runs) != 1:
+        if self._in_memory is None or not len(self._slots):
             return False
-        prefixes = self._runs[0] >> self._bits
+        prefixes = self._slots >> self._bits
         return not bool((prefixes[1:] == prefixes[:-1]).any())
 
     def _guess(self, known: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
@@ -122,35 +121,49 @@ class DigestIndex:
         ahead = np.where(known[:, None] < 0, -1, known[:, None] + np.arange(STRIDE)).reshape(-1)[:count]
         return np.where(ahead < self.starts[-1], ahead, -1)
 
+    def find_repeated(self) -> npt.NDArray[np.bool_]:
+        """Return which rows have a digest that an earlier row has too, (rows,) bool.
+
+        Equal digests are neighbours in the table, but for others that begin alike.
+
+        Raises:
+            CacheError: as `find`.
+        """
+        is_repeated = np.zeros(len(self._slots), dtype=bool)
+        for start in range(0, len(self._slots), QUESTIONS):
+            at, back = np.arange(start, min(start + QUESTIONS, len(self._slots))), 1
+            while len(at := self._with_neighbour(at, back)):
+                positions = self._positions(at)
+                same = _equal(self._take(positions), self._take(self._positions(at - back)))
+                is_repeated[positions[same]] = True
+                at, back = at[~same], back + 1
+        return is_repeated
+
+    def _with_neighbour(self, at: npt.NDArray[np.int64], back: int) -> npt.NDArray[np.int64]:
+        """Return those places in the table whose digest begins like the one so many places before it."""
+        at = at[at >= back]
+        return at[(self._slots[at] ^ self._slots[at - back]) <= self._position_mask]
+
+    def _positions(self, at: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the positions of the digests at these places in the table."""
+        return (self._slots[at] & self._position_mask).astype(np.int64)
+
     def _search(self, wanted: Digests) -> npt.NDArray[np.int64]:
         """Return the position of each digest as `find` does, without a guess."""
         positions = np.full(len(wanted), -1, dtype=np.int64)
         keys = self._prefixes(wanted)
-        left = np.argsort(keys)  # neighbours in a table are neighbours in memory
-        for run in self._runs:  # in commit order: what an earlier one holds is not asked of a later one
-            self._search_run(run, left, keys, wanted, positions)
-            left = left[positions[left] < 0]
-        return positions
-
-    def _search_run(
-        self,
-        run: npt.NDArray[np.uint64],
-        left: npt.NDArray[np.int64],
-        keys: npt.NDArray[np.uint64],
-        wanted: Digests,
-        positions: npt.NDArray[np.int64],
-    ) -> None:
-        """Look for the digests `left` in one run, and note the positions of those that it has."""
-        at = np.searchsorted(run, keys[left])
+        left = np.argsort(keys)  # neighbours in the table are neighbours in memory
+        at = np.searchsorted(self._slots, keys[left])
         while len(left):  # once around, but for digests that begin alike and differ after that
-            inside = at < len(run)
+            inside = at < len(self._slots)
             left, at = left[inside], at[inside]
-            slots = run[at]
-            alike = (slots & ~self._position_mask) == keys[left]
-            left, at, rows = left[alike], at[alike], (slots[alike] & self._position_mask).astype(np.int64)
+            alike = (self._slots[at] & ~self._position_mask) == keys[left]
+            left, at = left[alike], at[alike]
+            rows = self._positions(at)
             same = _equal(self._take(rows), wanted[left])
             positions[left[same]] = rows[same]
             left, at = left[~same], at[~same] + 1
+        return positions
 
     def _prefixes(self, digests: Digests) -> npt.NDArray[np.uint64]:
         """Return the first bits of each digest, (n,), where a slot has them; zeros where it has the position."""
@@ -165,6 +178,16 @@ class DigestIndex:
         for number, to in group_positions(np.searchsorted(self.starts, positions, side="right") - 1):
             out[to] = self._sources[number].take(positions[to] - self.starts[number])
         return out
+
+
+def _sort_in_parts(slots: npt.NDArray[np.uint64]) -> None:
+    """Sort in place: cut at medians until a core's cache holds a part better than the whole, then sort every part."""
+    parts = [slots]
+    while len(parts[-1]) > RUN_SLOTS:  # the last one is never shorter than another
+        run_in_threads(lambda part: part.partition(len(part) // 2), parts)
+        halves = [half for part in parts for half in (part[: len(part) // 2], part[len(part) // 2 :])]
+        parts = [half for half in halves if len(half)]
+    run_in_threads(np.ndarray.sort, parts)
 
 
 def _words(digests: Digests) -> npt.NDArray[np.uint64]:
@@ -188,26 +211,12 @@ def group_positions(numbers: npt.NDArray[np.int64]) -> list[tuple[int, npt.NDArr
     return [(int(numbers[positions[0]]), positions) for positions in np.split(order, starts)]
 
 
-def run_in_threads(do: Callable[[_Item], _Answer], items: Sequence[_Item], *, most: int = 8) -> list[_Answer]:
-    """Return what `do` returns for every item, in as many threads as there are cores, and at most `most`.
-
-    For reading, hashing and copying, which let go of the interpreter. The first error is raised; what had not begun by
-    then is left out.
-    """
-    threads = min(len(items), most, cores())
-    if threads < 2:
-        return [do(item) for item in items]
-    with ThreadPoolExecutor(threads, thread_name_prefix="featcache-store") as pool:
-        jobs = [pool.submit(do, item) for item in items]
-        try:
-            return [job.result() for job in jobs]
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
 def pack_digests(digests: list[bytes]) -> Digests:
-    """Return a list of 32-byte digests as (rows, 32) uint8."""
+    """Return digests as (rows, 32) uint8.
+
+    Args:
+        digests: Of 32 bytes each.
+    """
     return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32)
 
 

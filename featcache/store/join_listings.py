@@ -4,9 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NoReturn
 
+import numpy as np
+
 from featcache.errors import CacheError
+from featcache.listing import CodedColumn, find_filled
 from featcache.store.commits import ListingKey
 from featcache.store.extract_commands import extract_commands
+from featcache.store.index import DigestIndex
 from featcache.store.listings import ExtractedListing
 from featcache.store.store import FeatureStore
 
@@ -27,16 +31,18 @@ def join_listings(stores: Sequence[FeatureStore], key: ListingKey) -> ExtractedL
         CacheError: a store lacks rows, or has them in other classes; or the file of a listing is damaged.
     """
     first, *others = (store.listing(key) for store in stores)
-    reasons = list(first.reasons)
+    reasons = first.reasons
     for store, other in zip(stores[1:], others, strict=True):
         if lacking := _rows_that_lack(other, store, first):
             _refuse(stores, key, store, lacking)
         if lacking := _rows_that_lack(first, stores[0], other):
             _refuse(stores, key, stores[0], lacking)
         _refuse_other_classes(stores, key, store, first, other)
-        reason_of = dict(zip(other.listing.paths, other.reasons, strict=True))
-        reasons = [reason or reason_of.get(path, "") for reason, path in zip(reasons, first.listing.paths, strict=True)]
-    return replace(first, reasons=tuple(reasons))
+        failed = np.flatnonzero(find_filled(other.reasons)).tolist()
+        if reason_of := {other.listing.paths[row]: other.reasons[row] for row in failed}:
+            rows = zip(reasons, first.listing.paths, strict=True)
+            reasons = CodedColumn.pack(reason or reason_of.get(path, "") for reason, path in rows)
+    return replace(first, reasons=reasons)
 
 
 def refuse_missing_split(lacking: Sequence[FeatureStore], stores: Sequence[FeatureStore], key: ListingKey) -> NoReturn:
@@ -60,22 +66,23 @@ def refuse_missing_split(lacking: Sequence[FeatureStore], stores: Sequence[Featu
 
 def _rows_that_lack(of: ExtractedListing, store: FeatureStore, wanted: ExtractedListing) -> list[str]:
     """Return the paths of the rows that have an embedding in one listing, and of which another store knows nothing."""
-    embedded = wanted.embedded
-    is_held = store.holds(wanted.digests[embedded])
-    known = dict(zip(of.listing.paths, of.reasons, strict=True))
-    paths = wanted.listing.paths
-    listed = {digest.tobytes() for digest in of.digests}
-    return [
-        paths[row]
-        for row, held in zip(embedded.tolist(), is_held.tolist(), strict=True)
-        if not known.get(paths[row]) and not (held and wanted.digests[row].tobytes() in listed)
-    ]
+    embedded, paths = wanted.embedded, wanted.listing.paths
+    digests = wanted.digests[embedded]
+    is_there = store.holds(digests) & (DigestIndex(of.digests).find(digests) >= 0)
+    lacking = [paths[row] for row in embedded[~is_there].tolist()]
+    if not lacking:
+        return []
+    wanted_paths = set(lacking)
+    known = {path: reason for path, reason in zip(of.listing.paths, of.reasons, strict=True) if path in wanted_paths}
+    return [path for path in lacking if not known.get(path)]
 
 
 def _refuse_other_classes(
     stores: Sequence[FeatureStore], key: ListingKey, store: FeatureStore, first: ExtractedListing,
     other: ExtractedListing,
 ) -> None:  # fmt: skip
+    if first.listing.has_same_rows(other.listing):
+        return
     classes = [_class_of_paths(extracted) for extracted in (first, other)]
     differing = [path for path in classes[0] if classes[1].get(path, classes[0][path]) != classes[0][path]]
     if not differing:

@@ -8,46 +8,26 @@ with a code per row. Where a row has several labels or numbers to predict, versi
 (rows, outputs) float64, and `labels` is 0. Names are kept as bytes: a file name need not be UTF-8.
 """
 
+import contextlib
 import hashlib
 import json
-import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import CacheError
-from featcache.files import (
-    MAX_LISTING_BYTES,
-    NAME_PATTERN,
-    hash_cache_file,
-    make_folder,
-    parse_json,
-    publish,
-    read_if_hash_matches,
-    validate,
-)
-from featcache.listing import Listing, RowTargets, is_frame_path
+from featcache.files import NAME_PATTERN, hash_cache_file, make_folder, publish_blocks
+from featcache.listing import CodedColumn, Listing, RowTargets, TextColumn, find_filled, is_frame_path
 from featcache.store import hdf5
 from featcache.store.commits import ListingLine
 from featcache.store.documents import ListingMeta
+from featcache.store.listing_files import CODED, VERSION, WITH_TARGETS, parse_listing, read_listing_file, way_out
 
-VERSION, WITH_TARGETS = 1, 2
-_T = TypeVar("_T")
-_CODED = ("clips", "subjects", "reasons")
-_EXPECTED = {
-    "meta": ("uint8", 1),
-    "paths": ("uint8", 1),
-    "labels": ("int64", 1),
-    "digests": ("uint8", 2),
-    **{f"{name}_names": ("uint8", 1) for name in _CODED},
-    **{f"{name}_codes": ("int32", 1) for name in _CODED},
-}
-_TARGETS = {"targets": ("float64", 2)}
+LAID_OUT_BYTES = 1 << 32  # of arrays, from which a file is not built in memory; no featcache wrote such a file before
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,16 +36,41 @@ class ExtractedListing:
 
     listing: Listing
     digests: npt.NDArray[np.uint8]  # (rows, 32); zeros where the file could not be read at all
-    reasons: tuple[str, ...]  # (rows,), why a row has no embedding; "" where it has one
+    reasons: Sequence[str]  # (rows,), why a row has no embedding; "" where it has one
 
     @property
     def embedded(self) -> npt.NDArray[np.int64]:
         """The rows that have an embedding, (n,), ascending."""
-        return np.flatnonzero(np.array([not reason for reason in self.reasons], dtype=bool))
+        return np.flatnonzero(~find_filled(self.reasons))
 
 
 def encode_listing(extracted: ExtractedListing) -> bytes:
     """Return the bytes of a listing's file; the same listing gives the same bytes."""
+    return b"".join(_encode_blocks(extracted))
+
+
+def hash_listing(extracted: ExtractedListing) -> str:
+    """Return the sha256 of a listing's file, 64 hex digits; it is not written."""
+    return _hash_blocks(_encode_blocks(extracted))
+
+
+def _encode_blocks(extracted: ExtractedListing) -> list[bytes | memoryview]:
+    """Return the bytes of a listing's file, in blocks."""
+    arrays = _to_arrays(extracted)
+    if sum(array.nbytes for array in arrays.values()) < LAID_OUT_BYTES:
+        return [hdf5.build_file(arrays)[0]]
+    return hdf5.lay_out_file(arrays)
+
+
+def _hash_blocks(blocks: Sequence[bytes | memoryview]) -> str:
+    running = hashlib.sha256()
+    for block in blocks:
+        running.update(block)
+    return running.hexdigest()
+
+
+def _to_arrays(extracted: ExtractedListing) -> dict[str, hdf5.AnyArray]:
+    """Return the datasets of a listing's file."""
     listing = extracted.listing
     meta = {
         "version": VERSION if listing.targets is None else WITH_TARGETS,
@@ -82,16 +87,16 @@ def encode_listing(extracted: ExtractedListing) -> bytes:
     }
     arrays: dict[str, hdf5.AnyArray] = {
         "meta": np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8),
-        "paths": _pack(listing.paths),
+        "paths": TextColumn.pack(listing.paths).packed,
         "labels": listing.labels,
         "digests": extracted.digests,
         **({"targets": listing.targets.values} if listing.targets is not None else {}),
     }
-    for name, column in zip(_CODED, (listing.clips, listing.subjects, extracted.reasons), strict=True):
-        table = {value: code for code, value in enumerate(dict.fromkeys(column))}
-        arrays[f"{name}_names"] = _pack(tuple(table))
-        arrays[f"{name}_codes"] = np.fromiter(map(table.__getitem__, column), dtype=np.int32, count=len(column))
-    return hdf5.build_file(arrays)[0]
+    for name, column in zip(CODED, (listing.clips, listing.subjects, extracted.reasons), strict=True):
+        coded = CodedColumn.pack(column)
+        arrays[f"{name}_names"] = TextColumn.pack(coded.names).packed
+        arrays[f"{name}_codes"] = coded.codes
+    return arrays
 
 
 def decode_listing(data: bytes) -> ExtractedListing:
@@ -100,21 +105,27 @@ def decode_listing(data: bytes) -> ExtractedListing:
     Raises:
         ValueError: the file is none of ours, of a newer version, or contradicts itself.
     """
-    arrays, meta = _parse(data)
+    return _to_listing(*parse_listing(data))
+
+
+def _to_listing(arrays: dict[str, hdf5.AnyArray], meta: ListingMeta) -> ExtractedListing:
+    """Return the listing that the arrays of a file and its `meta` stand for.
+
+    Raises:
+        ValueError: they contradict each other.
+    """
     columns = {}
-    for name in _CODED:
-        names, codes = _unpack(arrays[f"{name}_names"]), arrays[f"{name}_codes"].astype(np.int32)
-        if (codes < 0).any():
-            raise ValueError(f"a code of {name} lies below 0")
-        columns[name] = tuple(map(names.__getitem__, codes.tolist()))
+    for name in CODED:
+        names = TextColumn(arrays[f"{name}_names"].astype(np.uint8, copy=False))
+        columns[name] = CodedColumn(tuple(names), arrays[f"{name}_codes"].astype(np.int32, copy=False))
     listing = Listing(
         data_set=meta.data_set,
         variant=meta.variant,
         split=meta.split,
         root=meta.root,
         classes=tuple(meta.classes),
-        paths=_unpack(arrays["paths"]),
-        labels=arrays["labels"].astype(np.int64),
+        paths=TextColumn(arrays["paths"].astype(np.uint8, copy=False)),
+        labels=arrays["labels"].astype(np.int64, copy=False),
         clips=columns["clips"],
         subjects=columns["subjects"],
         ignored=tuple(meta.ignored),
@@ -125,26 +136,13 @@ def decode_listing(data: bytes) -> ExtractedListing:
     )
     if listing.videos and not all(map(is_frame_path, listing.paths)):
         raise ValueError("a row of a video names no frame")
-    digests = arrays["digests"].astype(np.uint8)
+    digests = arrays["digests"].astype(np.uint8, copy=False)
     if digests.shape != (len(listing), 32) or len(columns["reasons"]) != len(listing):
         raise ValueError(f"{len(listing)} rows, but digests are {digests.shape}")
     labels = listing.labels
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(listing.classes):
         raise ValueError("a label lies outside the classes")
     return ExtractedListing(listing, digests, columns["reasons"])
-
-
-def _parse(data: bytes) -> tuple[dict[str, hdf5.AnyArray], ListingMeta]:
-    """Return the arrays of a listing, and its checked `meta`."""
-    arrays = hdf5.parse_file(data, _EXPECTED, _TARGETS)
-    document = parse_json(arrays["meta"].tobytes())
-    version = document.get("version") if isinstance(document, dict) else VERSION
-    if version not in (VERSION, WITH_TARGETS) or isinstance(version, bool):
-        raise ValueError(f"its version is {str(version)[:40]}, this featcache reads {VERSION} and {WITH_TARGETS}")
-    meta = validate(ListingMeta, document)
-    if not (meta.targets is not None) == ("targets" in arrays) == (version == WITH_TARGETS):
-        raise ValueError("version 2 is that of listings with targets, and of no others")
-    return arrays, meta
 
 
 def listing_path(cache: Path, line: ListingLine) -> Path:
@@ -169,18 +167,18 @@ def write_listing(cache: Path, extracted: ExtractedListing) -> ListingLine:
     Raises:
         MachineError: the disk refuses.
     """
-    data = encode_listing(extracted)
+    blocks = _encode_blocks(extracted)
     listing = extracted.listing
     line = ListingLine(
         data_set=listing.data_set,
         variant=listing.variant,
         split=listing.split,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=_hash_blocks(blocks),
     )
     path = listing_path(cache, line)
     make_folder(path.parent)
     if _sha256(path) != line.sha256:
-        publish(path, data)
+        publish_blocks(path, blocks)
     return line
 
 
@@ -194,13 +192,11 @@ def read_listing(cache: Path, line: ListingLine) -> ExtractedListing:
     Raises:
         CacheError: it is missing, damaged, or none of ours.
     """
-
-    def decode(data: bytes) -> ExtractedListing:
-        extracted = decode_listing(data)
-        _refuse_another(line, extracted.listing)
-        return extracted
-
-    return _read_checked(cache, line, decode)
+    with _translate_errors(listing_path(cache, line), line):
+        file = read_listing_file(listing_path(cache, line), line)
+        if not isinstance(file.decoded, ExtractedListing):
+            file.decoded = _to_listing(file.arrays, file.meta)
+        return file.decoded
 
 
 def read_listing_origin(cache: Path, line: ListingLine) -> tuple[str, dict[str, str]]:
@@ -209,38 +205,20 @@ def read_listing_origin(cache: Path, line: ListingLine) -> tuple[str, dict[str, 
     Raises:
         CacheError: as `read_listing`.
     """
-
-    def decode(data: bytes) -> tuple[str, dict[str, str]]:
-        _, meta = _parse(data)
-        _refuse_another(line, meta)
+    with _translate_errors(listing_path(cache, line), line):
+        meta = read_listing_file(listing_path(cache, line), line).meta
         return meta.root, dict(meta.data)
 
-    return _read_checked(cache, line, decode)
 
-
-def _refuse_another(line: ListingLine, listing: Listing | ListingMeta) -> None:
-    """Raise a ValueError where a file holds another listing than its line in the log says."""
-    if (listing.data_set, listing.variant, listing.split) != line.key:
-        raise ValueError(f"it is that of {listing.data_set}/{listing.variant}/{listing.split}")
-
-
-def _read_checked(cache: Path, line: ListingLine, decode: Callable[[bytes], _T]) -> _T:
-    """Return what `decode` makes of a logged listing's bytes, after its hash was checked."""
-    path = listing_path(cache, line)
+@contextlib.contextmanager
+def _translate_errors(path: Path, line: ListingLine) -> Iterator[None]:
+    """Turn what is wrong with a listing's file, or with its content, into an error that says the way out."""
     try:
-        data = read_if_hash_matches(path, line.sha256, MAX_LISTING_BYTES)
+        yield
     except OSError as error:
-        raise CacheError(f"{path}: this listing cannot be read: {error.strerror}. {_way_out(line)}") from None
-    if data is None:
-        raise CacheError(f"{path}: its sha256 does not match the log: the file was damaged. {_way_out(line)}")
-    try:
-        return decode(data)
+        raise CacheError(f"{path}: this listing cannot be read: {error.strerror}. {way_out(line)}") from None
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise CacheError(f"{path}: this listing cannot be read by this version: {error}") from None
-
-
-def _way_out(line: ListingLine) -> str:
-    return f"`featcache extract --split {line.split}` writes it again; no embedding is lost."
 
 
 def _sha256(path: Path) -> str | None:
@@ -249,16 +227,3 @@ def _sha256(path: Path) -> str | None:
         return hash_cache_file(path)
     except OSError:
         return None
-
-
-def _pack(strings: Sequence[str]) -> npt.NDArray[np.uint8]:
-    """Return the strings' bytes, each ended by NUL."""
-    return np.frombuffer(os.fsencode("".join(f"{string}\0" for string in strings)), dtype=np.uint8)
-
-
-def _unpack(packed: npt.NDArray[np.generic]) -> tuple[str, ...]:
-    """Return the strings that `_pack` was given."""
-    *names, rest = os.fsdecode(packed.tobytes()).split("\0")  # at once: no name has a zero in it
-    if rest:
-        raise ValueError("the last of its names is not ended by a zero")
-    return tuple(names)

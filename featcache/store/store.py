@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from featcache.errors import CacheError, MachineError
 from featcache.files import StatLog, hold_store, sweep_scratch
-from featcache.machine import total_memory
+from featcache.machine import run_in_threads, total_memory
 from featcache.store import listings, shard
 from featcache.store.check import Problem, check_listing, check_shard
 from featcache.store.commits import CommitLog, Commits, ListingKey, ListingLine
-from featcache.store.index import DigestIndex, Digests, digest_column, group_positions, run_in_threads
+from featcache.store.index import DigestIndex, Digests, digest_column, group_positions
 from featcache.store.listings import ExtractedListing
 from featcache.store.shard import Shard
 from featcache.store.shard_digests import ShardDigests

@@ -1,6 +1,5 @@
 """StoreWriter: adds rows to a store, a shard at a time; and whether a listing needs to be written at all."""
 
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import DataError, MachineError
-from featcache.files import hash_cache_file, make_folder, publish
+from featcache.files import FileStat, hash_cache_file, make_folder, publish, read_file_stat
 from featcache.store import listings, shard
 from featcache.store.commits import CommitLog
 from featcache.store.index import Digests
@@ -42,6 +41,8 @@ class StoreWriter:
     _waiting: list[tuple[Digests, npt.NDArray[np.float32]]] = field(default_factory=list)
     _made: int | None = None  # which entry of trunk.json's `made` computes them
     _since: float = 0.0  # when the first of them came, seconds
+    # The log's stat behind this writer's last line, and the number of the shard after that one.
+    _log_seen: tuple[FileStat | None, int] = (None, 0)
     # Why the disk refused a shard. Nothing more is written then: a later line of the log could reach the disk where the
     # one before it, whose fsync failed, did not.
     _disk_error: MachineError | None = None
@@ -97,10 +98,22 @@ class StoreWriter:
         self.store.stat_log.flush()  # before the commit: what is embedded is never read again, whenever the kill comes
         stored = _as_stored(embeddings, self.store.trunk.spec.stored)
         log = CommitLog(self.store.root)
-        entry, data = shard.build_shard(log.read().shards_ever_added, digests, stored, made=self._made)
+        number = self._next_number(log)
+        entry, data = shard.build_shard(number, digests, stored, made=self._made)
         make_folder(self.store.shard_folder)
         publish(self.store.shard_folder / entry.name, data)
         log.add(entry)
+        self._log_seen = read_file_stat(str(log.path)), number + 1
+
+    def _next_number(self, log: CommitLog) -> int:
+        """Return the number of the next shard.
+
+        The log is read only where it is not as this writer left it: else a run would read it once a shard, and the
+        time for that would grow with the square of the shards.
+        """
+        status, number = self._log_seen
+        unchanged = status is not None and status == read_file_stat(str(log.path))
+        return number if unchanged else log.read().shards_ever_added
 
     def commit(self, extracted: ExtractedListing) -> None:
         """Commit the rows that wait, and then the listing, which is complete with them.
@@ -179,7 +192,7 @@ def is_recorded(store: "FeatureStore", extracted: ExtractedListing) -> bool:
     line = store.listings.get((listing.data_set, listing.variant, listing.split))
     if line is None:
         return False
-    if hashlib.sha256(listings.encode_listing(extracted)).hexdigest() != line.sha256:
+    if listings.hash_listing(extracted) != line.sha256:
         return False
     try:
         return hash_cache_file(listings.listing_path(store.cache, line)) == line.sha256

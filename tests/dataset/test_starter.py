@@ -57,6 +57,24 @@ def test_a_table_by_the_names_of_its_columns(tmp_path):
     assert sum(len(resolve_source(recipe).listing(split)) for split in ("train", "val", "test")) == 16
 
 
+@pytest.mark.parametrize(
+    ("cells", "kind", "words"),
+    [
+        (("ant|bee", "ant"), "labels", "several labels in 'it'"),
+        (("1.5", "2", ""), "value", "numbers in 'it'"),
+        (("1", "2"), "label", "label in 'it'"),
+        (("1.5", "ant"), "label", "label in 'it'"),
+    ],
+)
+def test_what_a_table_has_to_be_predicted_is_read_from_its_cells(tmp_path, cells, kind, words):
+    """Several labels, numbers or one class: by the only column that is left, whatever it is called."""
+    (tmp_path / "t.csv").write_text("\n".join(["path,it", *(f"{n}.png,{cell}" for n, cell in enumerate(cells))]))
+    recipe, understood = recipe_for(tmp_path / "t.csv")
+    assert words in understood
+    assert isinstance(recipe.data, TableData)
+    assert (recipe.data.target_kind, recipe.data.columns_of_targets) == (kind, ("it",))
+
+
 def test_a_table_that_says_nothing_is_refused_with_its_columns(tmp_path):
     """Where no column is called like labels, the message names the columns and the setting."""
     (tmp_path / "t.csv").write_text("file,a,b\nx.png,1,2\n")

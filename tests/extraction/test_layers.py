@@ -191,8 +191,9 @@ def test_later_functions_take_the_layer_that_is_named(small, extract_layers, loa
     assert not (load(small, layer="mean").x == load(small, layer="cls").x).all()
     with pytest.raises(
         CacheError, match=r"3 stores hold .*; name one with --layer cls, --layer mean or --layer pooled"
-    ):
+    ) as caught:
         load(small)
+    assert [(one.wrong, one.right) for one in caught.value.corrections] == [("--layer", "cls")]
     with pytest.raises(
         CacheError, match=r"has layer tokens; there is cls, mean, pooled: name one with --layer, or run"
     ):

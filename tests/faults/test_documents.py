@@ -23,7 +23,7 @@ from featcache.heads.saved import kinds, linear, run_log
 from featcache.report.page.build import build_page
 from featcache.report.page.gallery import Gallery
 from featcache.report.page.page import render_html
-from featcache.store import check, hdf5, listings, split_assignment
+from featcache.store import check, hdf5, listing_files, listings, split_assignment
 from featcache.store.trunk_record import read_trunk
 from featcache.trunks import WeightsMemo
 from tests.conftest import write_images
@@ -179,7 +179,7 @@ def test_any_value_in_the_meta_of_a_listing(made, data, saw):
     """A listing whose meta says anything at any place is a ValueError, or one whose names are names."""
     saw("a value in a listing's meta, under a right checksum", "refused, passed over, or of no harm")
     path = next(made["cache"].rglob("listings/*/*/train-*.h5"))
-    arrays = hdf5.parse_file(path.read_bytes(), listings._EXPECTED)
+    arrays = hdf5.parse_file(path.read_bytes(), listing_files._EXPECTED)
     meta = changed(json.loads(arrays["meta"].tobytes()), data)
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
     try:

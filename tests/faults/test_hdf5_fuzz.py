@@ -20,7 +20,7 @@ FUZZ = """
 import pickle, sys
 import numpy as np
 from pathlib import Path
-from featcache.store import hdf5, listings, shard, check
+from featcache.store import hdf5, listing_files, listings, shard, check
 from featcache.errors import CacheError
 kind, work = sys.argv[1], Path(sys.argv[2])
 entry, whole, places = pickle.loads((work / "case").read_bytes())

@@ -20,7 +20,7 @@ import pytest
 import featcache
 from featcache.errors import CacheError
 from featcache.files.sealed import seal_line, unseal_line
-from featcache.store import CommitLog, commits, listings
+from featcache.store import CommitLog, commits, listing_files, listings
 from tests.faults.conftest import reopened
 from tests.faults.world import KEY, World
 
@@ -223,7 +223,7 @@ def huge_header(world: World, place: Path) -> None:
 
 def huge_listing(world: World, place: Path) -> None:
     def fill(file: h5py.File) -> None:
-        for name, (dtype, dimensions) in listings._EXPECTED.items():
+        for name, (dtype, dimensions) in listing_files._EXPECTED.items():
             file.create_dataset(name, shape=(10**12, 32)[:dimensions], dtype=dtype)
 
     forge_listing(world, hdf5_file(fill, place))

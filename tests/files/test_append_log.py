@@ -24,8 +24,12 @@ def test_lines_are_those_of_the_file_however_it_is_cut(tmp_path, monkeypatch, co
         found = list(AppendLog(path).iter_lines())
         assert [(line.size, line.whole) for line in found] == [(len(line), ended) for line, ended in expected]
         assert [line.data for line in found] == [line if len(line) <= 5 else None for line, _ in expected]
-        short = [line for lines in AppendLog(path).iter_blocks() for line in lines]
+        blocks = list(AppendLog(path).iter_blocks())
+        short = [line for _, lines in blocks for line in lines]
         assert short == [line.data for line in found if line.data is not None]
+        for at, lines in blocks:
+            assert content[at:].split(b"\n")[: len(lines)] == lines
+            assert [line for _, rest in AppendLog(path).iter_blocks(at) for line in rest][: len(lines)] == lines
 
 
 @pytest.mark.parametrize("zeros", [10, 1 << 27])

@@ -60,11 +60,11 @@ def training(
     )
 
 
-def run(of: Training, interruption: Interruption | None = None) -> Training:
+def run(of: Training, interruption: Interruption | None = None, logger: Any = None) -> Training:
     """Train to the end, and return the training."""
     run_training(
         of, device="cpu", mixed="none", interruption=interruption or Interruption(),
-        accumulate=of.plan.schedule.accumulate,
+        accumulate=of.plan.schedule.accumulate, logger=logger,
     )  # fmt: skip
     return of
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
 
 from featcache.errors import CacheError, MachineError
 from featcache.finetuning.checkpoints import Checkpoint
@@ -58,6 +60,32 @@ def test_a_training_that_died_ends_with_the_same_weights(name, saves, tmp_path):
         run(dying)
 
     again, same_history = _outcome(run(resumed(training(**PLANS[name]), Checkpoint(tmp_path, "name"))))
+    assert all(torch.equal(*pair) for pair in zip(weights, again, strict=True))
+    assert same_history == history
+
+
+def test_the_scale_of_the_loss_in_float16_goes_on_too(tmp_path, monkeypatch):
+    """What float16 multiplies the loss by, which grows and shrinks from step to step, is kept with the tensors."""
+
+    def half_precision(_):  # which Lightning does not offer on a CPU, where it runs slowly
+        return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", growth_interval=2))
+
+    monkeypatch.setattr(_AcceleratorConnector, "_check_and_init_precision", half_precision)
+    whole = training()
+    whole.plan = replace(whole.plan, checkpoint=Checkpoint(tmp_path, "whole"))
+    weights, history = _outcome(run(whole))
+    assert whole.state.scaler["scale"] > 2**16
+
+    deadly = _DeadlyCheckpoint(tmp_path, "name")
+    deadly.saves = 4
+    dying = training()
+    dying.plan = replace(dying.plan, checkpoint=deadly, checkpoint_seconds=0.0)
+    with pytest.raises(_Killed):
+        run(dying)
+    going_on = resumed(training(), Checkpoint(tmp_path, "name"))
+    going_on.plan = replace(going_on.plan, checkpoint=Checkpoint(tmp_path, "name"))
+    again, same_history = _outcome(run(going_on))
+    assert going_on.state.scaler == whole.state.scaler
     assert all(torch.equal(*pair) for pair in zip(weights, again, strict=True))
     assert same_history == history
 

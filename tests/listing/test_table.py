@@ -96,6 +96,14 @@ def test_missing_columns_are_all_named_with_what_is_there(tmp_path):
     assert "line 2: no file 'gone.png'" in message
 
 
+def test_the_first_missing_file_says_where_it_was_looked_for(tmp_path):
+    """Paths are relative to the table's folder, which only the first of the faults names."""
+    root = write_table(tmp_path, ("path", "label"), ("b.png", "x"), ("a.png", "x"), files=False)
+    message = refused(recipe_of(root))
+    assert f"line 2: no file 'b.png' in {root}\n" in message
+    assert message.endswith("line 3: no file 'a.png'")
+
+
 def test_many_faults_are_counted(tmp_path):
     """Of fifty missing files twenty are named and thirty counted."""
     root = write_table(tmp_path, ("path", "label"), *((f"{at}.png", "x") for at in range(50)), files=False)

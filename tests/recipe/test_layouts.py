@@ -70,6 +70,16 @@ def test_every_problem_of_a_layout_is_named_at_once():
     assert "data.layout: found 'zip', expected folder, drive-act or table" in message
 
 
+def test_settings_that_do_not_go_together_are_told_without_all_the_others():
+    """A fault of a whole section does not print the section."""
+    files = {"frames": "{file_id}/{frame}.png", "videos": "{file_id}.mp4"}
+    message = refused(layout="drive-act", root="x", view="a", fold=0, **files)
+    assert "data: frames and videos are both named; leave one of them out" in message
+    assert "{'" not in message
+    with pytest.raises(UsageError, match=r"trunk\.cnn: found 3, expected a section of settings"):
+        check_recipe({"name": "a", "data": {"root": "a"}, "trunk": {"arch": "cnn", "cnn": 3}}, where="some.toml")
+
+
 def test_a_key_of_another_layout_is_unknown():
     """An image folder has no fold, a table no view."""
     assert "data.fold: unknown key; expected layout, root, split" in refused(root="x", fold=0)

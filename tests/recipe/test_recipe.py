@@ -221,6 +221,16 @@ def test_without_a_pipeline_the_folder_then_the_data_then_daa_decide(here):
     assert resolve_recipe().name == "ants"
 
 
+def test_a_table_named_beside_a_recipe_of_a_table_takes_the_place_of_both_its_settings(here):
+    """A table is named as a folder is, whether it is there or not; a folder is where the recipe's own table lies."""
+    (here / "featcache.toml").write_text('name = "a"\n[data]\nlayout = "table"\nroot = "old"\ntable = "a.csv"\n')
+    (here / "some").mkdir()
+    (here / "b.csv").write_text("path,label\n")
+    for typed, place in {"b.csv": (".", "b.csv"), "some/c.csv": ("some", "c.csv"), "some": ("some", "a.csv")}.items():
+        data = resolve_recipe(data=typed).data
+        assert (data.root, data.table) == place
+
+
 def test_a_flag_wins_over_the_recipe(here):
     """--data and --name replace the recipe's root and name, and keep the rest."""
     (here / "featcache.toml").write_text(SMALLEST + "[head]\nepochs = 7\n")

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from featcache.machine import run_in_threads
 from featcache.store import index
-from featcache.store.index import DigestArray, DigestIndex, group_positions, pack_digests, run_in_threads
+from featcache.store.index import DigestArray, DigestIndex, group_positions, pack_digests
 
 # 32 bytes from few different pieces: equal digests are common, and so are those that share their first 8 bytes.
 heads = st.sampled_from([bytes(8), b"\xff" * 8, b"\x01" + bytes(7), bytes(7) + b"\x01"])
@@ -60,10 +61,23 @@ def test_parts_and_runs_change_no_answer(parts, others, run, in_memory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(index, "RUN_SLOTS", run)
         patch.setattr(index, "MAX_DIGESTS_IN_MEMORY", in_memory)
+        patch.setattr(index, "QUESTIONS", run)
         found = DigestIndex([DigestArray(pack_digests(part)) for part in parts if part])
-    wanted = [*others, *held]
+        wanted = [*others, *held]
+        positions = found.find(pack_digests(wanted))
     expected = [held.index(digest) if digest in held else -1 for digest in wanted]
-    assert found.find(pack_digests(wanted)).tolist() == expected
+    assert (positions.dtype, positions.tolist()) == (np.int64, expected)
+
+
+@given(st.lists(st.lists(digests, max_size=12), max_size=6), st.integers(1, 9), st.integers(1, 9))
+def test_repeated_are_rows_whose_digest_an_earlier_row_has(parts, run, questions):
+    """Exactly those; also where different digests begin alike, and however the table is cut."""
+    held = [digest for part in parts for digest in part]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index, "RUN_SLOTS", run)
+        patch.setattr(index, "QUESTIONS", questions)
+        repeated = DigestIndex([DigestArray(pack_digests(part)) for part in parts if part]).find_repeated()
+    assert repeated.tolist() == [held.index(digest) < row for row, digest in enumerate(held)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 299), st.integers(1, 60)), max_size=12), st.integers(1, 299))

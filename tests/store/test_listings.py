@@ -1,8 +1,10 @@
 """Listings on disk: any names, the same bytes, nothing outside the cache."""
 
 import dataclasses
+import hashlib
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from featcache.errors import CacheError
 from featcache.listing.listing import Listing
-from featcache.store import hdf5, listings
+from featcache.store import hdf5, listing_files, listings
 from featcache.store.commits import ListingLine
 from featcache.store.listings import (
     ExtractedListing,
@@ -79,6 +81,28 @@ def test_a_listing_comes_back_as_it_was(extracted):
 def test_the_same_listing_gives_the_same_bytes(extracted):
     """A listing's hash stands for its content: a round trip changes no byte of it."""
     assert encode_listing(decode_listing(encode_listing(extracted))) == encode_listing(extracted)
+
+
+@given(extracts())
+def test_a_mapped_listing_is_the_one_that_is_read(extracted):
+    """A file too large to be held is mapped: every field is that of the same bytes in memory."""
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        line = write_listing(Path(name), extracted)
+        patch.setattr(listing_files, "MAX_DOCUMENT_BYTES", 0)
+        mapped = read_listing(Path(name), line)
+    assert same(mapped, extracted)
+    assert encode_listing(mapped) == encode_listing(extracted)
+
+
+@given(extracts())
+def test_a_listing_that_is_laid_out_is_the_one_that_is_built(extracted):
+    """A file too large to be built in memory: the same bytes each time, which every reader takes for the same rows."""
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listings, "LAID_OUT_BYTES", 0)
+        line = write_listing(Path(name), extracted)
+        assert same(read_listing(Path(name), line), extracted)
+        assert line.sha256 == hashlib.sha256(encode_listing(extracted)).hexdigest()
+        assert write_listing(Path(name), decode_listing(encode_listing(extracted))) == line
 
 
 @given(extracts())
@@ -166,7 +190,7 @@ def test_a_name_that_leads_out_of_the_cache_is_refused(tmp_path, field, bad):
 
 def sealed_by(change) -> bytes:
     """A listing's arrays, changed, as a well-formed file."""
-    found = hdf5.parse_file(encode_listing(an_extract("train/0/1.png", "train/0/2.png")), listings._EXPECTED)
+    found = hdf5.parse_file(encode_listing(an_extract("train/0/1.png", "train/0/2.png")), listing_files._EXPECTED)
     meta = json.loads(found["meta"].tobytes())
     change(found, meta)
     found["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)

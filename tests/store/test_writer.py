@@ -37,6 +37,21 @@ def test_a_shard_is_committed_when_it_is_full_or_old(tmp_path):
         assert not writer.append(digests_of([12]), embeddings_of([12]))  # a new shard's minute begins
 
 
+def test_a_writer_reads_the_log_once_and_again_where_somebody_else_wrote(tmp_path, monkeypatch):
+    """A run of many shards costs what its shards cost; numbers go on from what stands there."""
+    with new_store(tmp_path).writer(shard_rows=1) as writer:
+        reads, read = [], commits.CommitLog.read
+        monkeypatch.setattr(commits.CommitLog, "read", lambda self: reads.append(self) or read(self))
+        for number in range(5):
+            writer.append(digests_of([number]), embeddings_of([number]))
+        assert len(reads) == 1
+        commits.CommitLog(writer.store.root).drop("00000-00000000.h5")
+        writer.append(digests_of([5]), embeddings_of([5]))
+        assert len(reads) == 2
+    names = [part.name.partition("-")[0] for part in again(new_store(tmp_path)).shards]
+    assert names == [f"{number:05d}" for number in range(6)]
+
+
 def test_a_shard_of_wide_rows_is_committed_before_it_fills_the_memory(tmp_path, monkeypatch):
     """Rows of all tokens of an image are published by their size, long before there are enough of them."""
     rows = embeddings_of([1, 2, 3])

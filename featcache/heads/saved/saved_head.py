@@ -10,14 +10,26 @@ import numpy.typing as npt
 
 from featcache.errors import CacheError
 from featcache.features import Features
-from featcache.heads import BLOCK_ROWS, OutputLayer, Scores, answers_of, compute_outputs, score_outputs, truth_of
+from featcache.heads import (
+    BLOCK_ROWS,
+    LinearHead,
+    OutputLayer,
+    Scores,
+    answers_of,
+    compute_outputs,
+    score_outputs,
+    truth_of,
+)
 from featcache.heads.classifiers import ModelOutput, SearchTrial
 from featcache.heads.modules import TrainedHead, group_frames
 from featcache.heads.saved.documents import settings_in_words
 from featcache.heads.saved.model import refuse_other_trunk
+from featcache.machine import run_in_threads
 from featcache.metrics import softmax
 from featcache.recipe import LABEL
 from featcache.store import FeatureStore
+
+_BLOCKS = 8  # of a linear head, that are scored together, in several threads
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,10 +122,16 @@ class SavedHead:
             clips = group_frames(features.x, features.clips, self.head.config.frames)
             logits = self.head.logits(clips.x)[clips.clip_of]
             return ModelOutput(logits.argmax(axis=1), softmax(logits))
-        for start in range(0, len(features.y), BLOCK_ROWS):
-            logits = self.head.logits(features.x[start : start + BLOCK_ROWS])
-            predicted[start : start + BLOCK_ROWS] = logits.argmax(axis=1)
-            probabilities[start : start + BLOCK_ROWS] = softmax(logits)
+        together = BLOCK_ROWS * (_BLOCKS if isinstance(self.head, LinearHead) else 1)
+        for start in range(0, len(features.y), together):
+            logits = self.head.logits(features.x[start : start + together])
+
+            def convert(at: int, start: int = start, logits: npt.NDArray[np.floating] = logits) -> None:
+                block = logits[at : at + BLOCK_ROWS]
+                rows = slice(start + at, start + at + len(block))
+                predicted[rows], probabilities[rows] = block.argmax(axis=1), softmax(block)
+
+            run_in_threads(convert, range(0, len(logits), BLOCK_ROWS))
         return ModelOutput(predicted, probabilities)
 
     def predict_targets(

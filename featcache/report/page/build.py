@@ -1,7 +1,8 @@
 """From a head on a split to its page: the sweep's curves, the certificate, and how to make it again."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 from featcache.errors import CacheError
 from featcache.evaluation import UNITS, HeadOnSplit
@@ -65,19 +66,25 @@ def _configs(head_on_split: HeadOnSplit) -> dict[str, HeadConfig]:
 
 
 def _curves(head_on_split: HeadOnSplit, configs: Mapping[str, HeadConfig]) -> Iterator[Curve]:
-    """Yield the history of every head of the run, named by its learning rate where that tells the heads apart."""
+    """Yield the history of every head of the run, named by what tells it from the others."""
     head, heads = head_on_split.head, head_on_split.run.heads
     rates = {name: f"lr {config.lr:g}" for name, config in configs.items()}
-    rates_differ = len(set(rates.values())) == len(heads)
+    labels = rates if len(set(rates.values())) == len(heads) else _differing_parts(heads)
     for name in heads:
         try:
             columns = read_history(head.folder.parent / name)
         except CacheError:  # missing or damaged, or of another kind of model: the page does without its curve
             continue
         if columns["epoch"]:
-            label = rates[name] if rates_differ else name.rpartition("-")[0] or name
             epochs = tuple(int(epoch) for epoch in columns["epoch"])
-            yield Curve(label, name == head.name, epochs, columns)
+            yield Curve(labels[name], name == head.name, epochs, columns)
+
+
+def _differing_parts(heads: Sequence[str]) -> dict[str, str]:
+    """Return, by a head's name, the settings in it that not every name has; the whole of a name that has no other."""
+    parts = {name: re.split(r"-(?=[a-z])", name.rpartition("-")[0] or name) for name in heads}
+    shared = set.intersection(*map(set, parts.values()))
+    return {name: "-".join(part for part in own if part not in shared) or "-".join(own) for name, own in parts.items()}
 
 
 def _why_no_check(head_on_split: HeadOnSplit) -> str:

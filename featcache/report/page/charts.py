@@ -12,6 +12,7 @@ from featcache.text import percent
 
 POINTS = 240  # of a curve; a longer one is thinned
 LABELLED = 12  # curves that have their labels; of more only the chosen one has
+_LONGEST = 24  # characters of a label
 _GAP = 12.0  # between two labels at the ends of curves
 
 
@@ -64,7 +65,7 @@ def draw_curves(curves: Sequence[Curve], column: str, *, share: bool, title: str
     last = max(max(curve.epochs) for curve in drawn)
     high = 1.0 if share else float(np.quantile(values, 0.995)) or 1.0
     ticks = _ticks(0.0, high)
-    panel = _Panel(last, max(high, ticks[-1]))
+    panel = _Panel(last, max(high, ticks[-1]), right=_margin(drawn))
     size = f"{svg_number(panel.width)} {svg_number(panel.height)}"
     parts = [f'<svg class="panel" viewBox="0 0 {size}" role="img" aria-label="{escape(title)}">',
              f'<text class="title" x="0" y="14">{escape(title)}</text>']  # fmt: skip
@@ -86,16 +87,25 @@ def draw_curves(curves: Sequence[Curve], column: str, *, share: bool, title: str
     return Markup("".join([*parts, "</svg>"]))  # noqa: S704 (what is a name is escaped)
 
 
+def _margin(curves: Sequence[Curve]) -> float:
+    """Return the width that the labels of curves take."""
+    return max(96.0, 28 + 6.4 * max(len(_shorten(curve.label)) for curve in curves))
+
+
+def _shorten(label: str) -> str:
+    return label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
+
+
 @dataclass(frozen=True, slots=True)
 class _Panel:
     """Where epochs and values lie in a panel of curves."""
 
     last: int  # epoch
     high: float  # value; the lowest is 0
+    right: float  # for the labels at the ends of the curves
     width: float = 460.0
     height: float = 250.0
     left: float = 44.0
-    right: float = 96.0
     top: float = 30.0
     bottom: float = 28.0
 
@@ -124,7 +134,7 @@ class _Panel:
         mark = " ●" if curve.chosen else ""
         kind = "label chosen" if curve.chosen else "label"
         return (f'<text class="{kind}" x="{svg_number(self.width - self.right + 7)}" y="{svg_number(y + 3.5)}">'
-                f"{escape(curve.label)}{mark}</text>")  # fmt: skip
+                f"{escape(_shorten(curve.label))}{mark}</text>")  # fmt: skip
 
 
 def _finite(values: Sequence[float]) -> npt.NDArray[np.float64]:

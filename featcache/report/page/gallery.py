@@ -3,7 +3,7 @@
 import contextlib
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,16 @@ class Gallery:
     note: str = ""  # what a reader must know: that the images are gone
 
 
+@dataclass(frozen=True, slots=True)
+class Thumbnails:
+    """The thumbnails of some images."""
+
+    by_path: dict[str, bytes]  # WebP; of an image that could not be read, or did not fit in, none
+    wanted: int  # images that the limits let through
+    unread: int  # of those, how many gave no thumbnail
+    note: str = ""  # what a reader must know: that the images are gone
+
+
 def build_gallery(
     predictions: SplitPredictions,
     root: str,
@@ -72,12 +82,39 @@ def build_gallery(
     paths = _go_round(rows, predictions, in_all)
     if not paths:
         return Gallery(rows, {}, 0, 0)
+    loaded = load_thumbnails(
+        paths, root, videos=videos, thumbnail_bytes=thumbnail_bytes, pixels=pixels, progress=progress
+    )
+    path_of = {row: predictions.paths[row] for cell in rows.values() for row in cell}
+    thumbnails = {row: loaded.by_path[path] for row, path in path_of.items() if path in loaded.by_path}
+    return Gallery(rows, thumbnails, loaded.wanted, loaded.unread, loaded.note)
+
+
+def load_thumbnails(
+    paths: Sequence[str],
+    root: str,
+    *,
+    videos: bool = False,
+    thumbnail_bytes: int = PAGE_BYTES * 3 // 4,
+    pixels: int = PIXELS,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Thumbnails:
+    """Return the thumbnails of images, of as many as the limits allow, the first ones before the others.
+
+    Args:
+        paths: of the images, each once, relative to the root.
+        root: the folder of the images.
+        videos: whether the paths are those of frames of videos.
+        thumbnail_bytes: of all thumbnails together, at most.
+        pixels: that are decoded for the thumbnails of image files, at most.
+        progress: gets how many thumbnails are made, and of how many.
+    """
     if not os.path.isdir(root):
-        return Gallery(rows, {}, len(paths), len(paths), f"no thumbnails: the images are no longer in {root}")
+        return Thumbnails({}, len(paths), len(paths), f"no thumbnails: the images are no longer in {root}")
     if videos and importlib.util.find_spec("av") is None:
         note = "no thumbnails: videos are decoded by PyAV, which is not installed here (pip install 'featcache[av]')"
-        return Gallery(rows, {}, len(paths), len(paths), note)
-    paths = paths if videos else _affordable(Path(root), paths, pixels)
+        return Thumbnails({}, len(paths), len(paths), note)
+    paths = list(paths) if videos else _affordable(Path(root), list(paths), pixels)
     make = _of_videos if videos else _of_images
     by_path: dict[str, bytes | None] = {}
     for path, image in make(Path(root), paths):
@@ -89,9 +126,7 @@ def build_gallery(
         image = by_path[path]
         if image is not None and len(image) <= thumbnail_bytes:
             fitting[path], thumbnail_bytes = image, thumbnail_bytes - len(image)
-    path_of = {row: predictions.paths[row] for cell in rows.values() for row in cell}
-    thumbnails = {row: fitting[path] for row, path in path_of.items() if path in fitting}
-    return Gallery(rows, thumbnails, len(paths), unread, _note(len(paths), unread, root))
+    return Thumbnails(fitting, len(paths), unread, _note(len(paths), unread, root))
 
 
 def _affordable(root: Path, paths: list[str], left: int) -> list[str]:
