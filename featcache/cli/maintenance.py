@@ -172,6 +172,9 @@ def _sentence_of(collection: "GcSummary") -> str:
         parts.append(
             f"{turned} {collection.rewritten:,} of {counted(collection.shards, 'shard')} into {collection.added:,}"
         )
+    if collection.uncommitted:
+        removed = "removed" if collection.applied else "would remove"
+        parts.append(f"{removed} {counted(collection.uncommitted, 'shard')} that killed runs left out of the log")
     return f"{collection.store}: {', '.join(parts)}; {size}"
 
 

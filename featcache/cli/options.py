@@ -68,7 +68,8 @@ Pipeline = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        "--data", help="The folder of images (<split>/<class>/…/image, or <class>/…/image), of Drive&Act, or a table."
+        "--data",
+        help="The folder of images (<split>/<class>/…/image, or <class>/…/image), of Drive&Act, a table, or tar files.",
     ),
 ]
 Folder = Annotated[str | None, typer.Argument(metavar="FOLDER", help="The data set: the same as --data.")]
@@ -142,6 +143,30 @@ HeadClass = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="Where to compute.  [auto, cpu, cuda, cuda:N or mps]")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        help="Work on the nodes of a Ray cluster: auto (the one that this machine is a node of), local (this machine "
+        "alone), or HOST:PORT of its head node.",
+    ),
+]
+RayGpus = Annotated[
+    float | None,
+    typer.Option(
+        "--ray-gpus",
+        help="With --ray, the GPUs of each worker, or a share of one, such as 0.5; by default 1 where the cluster has "
+        "any.",
+    ),
+]
+RayCpus = Annotated[
+    float | None,
+    typer.Option("--ray-cpus", help="With --ray, the cores of each worker; by default an equal share of its node's."),
+]
+RayWorkers = Annotated[
+    int | None,
+    typer.Option("--ray-workers", help="With --ray, how many workers; by default one a GPU, else one a node."),
+]
 CheckSeconds = Annotated[
     float | None,
     typer.Option(
@@ -196,10 +221,11 @@ class WithFolder:
 
 
 def is_data_folder(word: str) -> bool:
-    """Return whether a word that may be a head's name is a folder instead: that of a data set."""
+    """Return whether a word that may be a head's name is a data set instead: a folder, or containers of images."""
+    from featcache.containers import is_container_path
     from featcache.files import expand_home
 
-    return word not in ("best", "latest") and os.path.isdir(expand_home(word))
+    return word not in ("best", "latest") and (os.path.isdir(expand_home(word)) or is_container_path(word))
 
 
 def refuse_misspelt_folder(word: str | None, options: Mapping[str, Any]) -> None:

@@ -46,7 +46,6 @@ from .file_handle import hash_handle as hash_handle
 from .file_handle import keep_local_copy as keep_local_copy
 from .file_handle import open_in_cache as open_in_cache
 from .file_handle import read_at as read_at
-from .file_handle import stat_cache_file as stat_cache_file
 from .file_handle import stat_handle as stat_handle
 from .file_stat import FileStat as FileStat
 from .file_stat import is_racy as is_racy

@@ -145,7 +145,11 @@ class AppendLog:
 
             return BytesIO(b"".join(NumberedLog(self.path).read()))
         file = os.fdopen(open_cache_file(self.path), "rb", buffering=0)
-        refuse_larger(file.fileno(), MAX_MEMORY_BYTES if self.is_memory else MAX_LOG_BYTES)
+        try:
+            refuse_larger(file.fileno(), MAX_MEMORY_BYTES if self.is_memory else MAX_LOG_BYTES)
+        except OSError:
+            file.close()
+            raise
         return file
 
     def append(self, *lines: bytes) -> None:

@@ -38,23 +38,6 @@ def open_in_cache(path: Path, sha256: str = "") -> FileHandle:
     return open_object(path) if copy is None else open_cache_file(copy)
 
 
-def stat_cache_file(path: Path) -> FileStat:
-    """Return the four numbers that say whether a file of a cache is still the one that was read.
-
-    Args:
-        path: The file, below the cache folder; of a link, its own are returned.
-
-    Raises:
-        OSError: there is none.
-        MachineError: the object store does not answer.
-    """
-    if not isinstance(path, ObjectPath):
-        return to_file_stat(os.lstat(path))
-    from featcache.files.objects import open_object
-
-    return open_object(path).stat
-
-
 def close_file(handle: FileHandle) -> None:
     """Close what was open.
 

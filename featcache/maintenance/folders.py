@@ -46,6 +46,16 @@ def unknown_shards(root: Path, log: ReplayedLog) -> Iterator[Path]:
             yield path
 
 
+def has_lost_lines(root: Path, log: ReplayedLog) -> bool:
+    """Return whether a store's files prove that its log was longer: it was emptied, or cut at the end of a line.
+
+    A run that is killed leaves at most shards whose number is that of the next one, and heads need a listing.
+    """
+    heads = not log.commits.listings and any((root / "heads").glob("*/*/*"))
+    numbers = (int(path.name.partition("-")[0]) for path in unknown_shards(root, log))
+    return heads or any(number > log.commits.shards_ever_added for number in numbers)
+
+
 def _fingerprint(root: Path, store: str) -> str:
     """Return a store's fingerprint; of one that cannot be opened the part that its folder's name ends in."""
     try:
