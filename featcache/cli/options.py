@@ -68,7 +68,8 @@ Pipeline = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        "--data", help="The folder of images (<split>/<class>/…/image, or <class>/…/image), of Drive&Act, or a table."
+        "--data",
+        help="The folder of images (<split>/<class>/…/image, or <class>/…/image), of Drive&Act, a table, or tar files.",
     ),
 ]
 Folder = Annotated[str | None, typer.Argument(metavar="FOLDER", help="The data set: the same as --data.")]
@@ -207,10 +208,11 @@ class WithFolder:
 
 
 def is_data_folder(word: str) -> bool:
-    """Return whether a word that may be a head's name is a folder instead: that of a data set."""
+    """Return whether a word that may be a head's name is a data set instead: a folder, or containers of images."""
+    from featcache.containers import is_container_path
     from featcache.files import expand_home
 
-    return word not in ("best", "latest") and os.path.isdir(expand_home(word))
+    return word not in ("best", "latest") and (os.path.isdir(expand_home(word)) or is_container_path(word))
 
 
 def refuse_misspelt_folder(word: str | None, options: Mapping[str, Any]) -> None:

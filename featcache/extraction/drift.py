@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from featcache.containers import split_member_path
 from featcache.errors import CacheError
 from featcache.files import StatLog
 from featcache.listing import shown_path, video_and_frame
@@ -88,9 +89,10 @@ class DriftComparison:
 class StoredImage:
     """An image whose embedding a store holds."""
 
-    file: str  # absolute; of a frame: its video, and its number
+    file: str  # absolute; of a frame: its video, and its number; of an image in a container: that, and its key
     digest: bytes
     is_frame: bool
+    is_member: bool = False  # of a container
 
 
 def has_been_compared(store: FeatureStore, provenance: Mapping[str, Any]) -> bool:
@@ -196,7 +198,10 @@ def drift_candidates(store: FeatureStore, extracted: ExtractedListing, count: in
         ]
     else:
         rows = held[np.unique(np.linspace(0, len(held) - 1, count).astype(int))] if len(held) else held
-    return [StoredImage(listing.file(int(row)), extracted.digests[row].tobytes(), listing.videos) for row in rows]
+    return [
+        StoredImage(listing.file(int(row)), extracted.digests[row].tobytes(), listing.videos, listing.members)
+        for row in rows
+    ]
 
 
 def readable_listings(store: FeatureStore) -> Iterator[ExtractedListing]:
@@ -285,7 +290,7 @@ def _read_unchanged(
             frames, transform, wanted.__contains__, known=videos, views=views, workers=workers, ahead=ahead
         )
     else:
-        files = [image.file for image in tried]
+        files = [split_member_path(image.file) if image.is_member else image.file for image in tried]
         reading = read_images(files, transform, wanted.__contains__, views=views, workers=workers, ahead=ahead)
     unchanged: list[tuple[StoredImage, npt.NDArray[np.uint8]]] = []
     with contextlib.closing(reading):

@@ -141,10 +141,9 @@ class SplitExtraction:
         job, listing = self.job, self.rows.listing
         ahead = max(1, _BATCHES_AHEAD * (job.settings.batch_size or _BATCH) // len(self.views))
         loading: LoaderOptions = {"views": self.views, "workers": self.timing.workers, "ahead": ahead}
-        files = FilesOfRows(listing, self.todo)
         if not listing.videos:
-            return read_images(files, job.source.transform, self._claim, **loading)
-        frames = [video_and_frame(file) for file in files]
+            return read_images(FilesOfRows(listing, self.todo), job.source.transform, self._claim, **loading)
+        frames = [video_and_frame(listing.file(int(row))) for row in self.todo]
         videos = job.stat_log.find_readable(video for video, _ in frames)
         return read_frames(frames, job.source.transform, self._claim, known=videos, **loading)
 

@@ -11,7 +11,8 @@ import contextlib
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import islice
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
@@ -68,21 +69,22 @@ class StatLog:
         known = self._find(path)
         return known if known is not None and known.stat == status else None
 
-    def look_up(self, paths: Iterable[str]) -> KnownFiles:
+    def look_up(self, paths: Iterable[str], file_of: Callable[[str], str] | None = None) -> KnownFiles:
         """Return what is known of many files; None where a file is new, has changed, or is not there.
 
         Args:
             paths: Their absolute paths; the result is in this order. Few of them are held at a time.
+            file_of: Of images inside other files, returns the file that one is in: its stat is the image's.
 
         Raises:
             MachineError: as `find`.
         """
         parts, coming = [KnownFiles(0)], iter(paths)
         while some := list(islice(coming, _TOGETHER)):
-            parts.append(self._look_up(some))
+            parts.append(self._look_up(some, file_of))
         return KnownFiles.join(parts)
 
-    def _look_up(self, paths: Sequence[str]) -> KnownFiles:
+    def _look_up(self, paths: Sequence[str], file_of: Callable[[str], str] | None) -> KnownFiles:
         """Return what is known of some files."""
         keys = list(map(_key, paths))
         files = {row: self._recent[key] for row, key in enumerate(keys) if key in self._recent} if self._recent else {}
@@ -94,7 +96,12 @@ class StatLog:
             if (known := known or self._find_indexed(keys[row])) is not None:
                 files.setdefault(row, known)
         known_files = KnownFiles(len(paths))
-        same = [row for row, known in files.items() if known.stat == read_file_stat(paths[row])]
+        place = cache(read_file_stat) if file_of else read_file_stat  # many images are in one file
+        same = [
+            row
+            for row, known in files.items()
+            if known.stat == place(paths[row] if file_of is None else file_of(paths[row]))
+        ]
         known_files.note(same, [files[row] for row in same])
         return known_files
 

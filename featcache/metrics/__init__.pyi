@@ -7,6 +7,7 @@ from .bootstrap import zero_intervals as zero_intervals
 from .bounds import TOO_FEW as TOO_FEW
 from .bounds import explain_too_few as explain_too_few
 from .conformal import conformal_sets as conformal_sets
+from .conformal import conformal_spread as conformal_spread
 from .conformal import conformal_threshold as conformal_threshold
 from .conformal import residual_limits as residual_limits
 from .confusion import Confusion as Confusion

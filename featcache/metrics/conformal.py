@@ -67,3 +67,19 @@ def residual_limits(
         return np.full(truth.shape[1], np.inf)
     limits: npt.NDArray[np.float64] = np.sort(np.abs(truth - predicted), axis=0)[rank - 1]
     return limits
+
+
+def conformal_spread(rows: int, level: float) -> float:
+    """Return the standard deviation of the coverage over calibrations on so many rows; nan where they are too few.
+
+    Given the calibration rows, coverage is a draw of Beta(k, n + 1 - k): Vovk, Conditional Validity of Inductive
+    Conformal Predictors, ACML (2012), Proposition 2a.
+
+    Args:
+        rows: n, the calibration rows.
+        level: as of `conformal_threshold`.
+    """
+    rank = rows_needed(rows, level)
+    if rank > rows:
+        return math.nan
+    return math.sqrt(rank * (rows + 1 - rank) / ((rows + 1) ** 2 * (rows + 2)))

@@ -118,4 +118,6 @@ def difference_cells(name: str, first: float, second: float, interval: Interval 
 
 def _signed(name: str, value: float) -> str:
     text = metric_text(name, value).removesuffix(" %")
+    if not text.strip("-0."):  # nothing is left of it once it is rounded
+        return text.removeprefix("-")
     return f"+{text}" if value > 0 else text

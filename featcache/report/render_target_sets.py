@@ -6,12 +6,17 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from featcache.evaluation import TargetSets
-from featcache.recipe import LABELS
+from featcache.metrics import conformal_spread
+from featcache.recipe import LABELS, VALUE
 from featcache.report.name_table import name_table
 from featcache.report.render_intervals import interval_text
 from featcache.text import UNDEFINED, counted, percent, percent_number
 
 MOST_SUBJECTS = 20  # that the terminal lists
+_KEYS = {
+    LABELS: "coverage: of the rows with the label, those whose set has it, in %; in sets: of all sets, in %",
+    VALUE: "coverage: of all rows, those whose interval holds the truth, in %; width in the number's unit",
+}
 
 
 def target_sets_parts(sets: TargetSets, width: int) -> RenderableType:
@@ -28,7 +33,8 @@ def target_sets_parts(sets: TargetSets, width: int) -> RenderableType:
     table = name_table(
         noun, part.names, set_headings(sets), [set_cells(sets, at) for at in range(len(part.names))], width
     )
-    return Group(title, *lines, table, *_subjects(sets, width))
+    key = Text(_KEYS[sets.predictions.kind], style="dim")
+    return Group(title, *lines, table, key, *_subjects(sets, width))
 
 
 def target_sets_sentences(sets: TargetSets) -> list[str]:
@@ -40,8 +46,8 @@ def target_sets_sentences(sets: TargetSets) -> list[str]:
     by, share = sets.predictions.by, percent(sets.level, 0)
     if sets.predictions.kind == LABELS:
         rule = (
-            f"calibrated on val: a set has a label from the least probability on that {share} of the {by}s with the "
-            f"label reach; {percent(1 - sets.level, 0)} of the labels that there are would be missed"
+            f"calibrated on val: a set has the labels whose probability is at least their limit, which {share} of "
+            f"val's {by}s with the label reach; the other labels that {by}s have are missed"
         )
         size = [f"set size {sets.mean_size:.2f} labels on average"]
     else:
@@ -50,8 +56,19 @@ def target_sets_sentences(sets: TargetSets) -> list[str]:
             f"an error that {share} of them stay within"
         )
         size = []
-    return [rule, *size, *_too_few(sets), f"{share} is what new {by}s of the kind of val's would have; other subjects "
-            f"or cameras may have less"]  # fmt: skip
+    return [rule, *size, *_too_few(sets), _promise(sets)]
+
+
+def _promise(sets: TargetSets) -> str:
+    """Return for what the level holds, and how far one val split lies from it, as a sentence."""
+    by, share, few = sets.predictions.by, percent(sets.level, 0), min(map(int, sets.calibrated_on), default=0)
+    spread, others = conformal_spread(few, sets.level), "other subjects or cameras may have less"
+    if math.isnan(spread):
+        return f"{share} is what new {by}s of the kind of val's would have; {others}"
+    return (
+        f"{share} is the mean over all val splits of this size: one with {counted(few, by)} gives {share} give or take "
+        f"{percent_number(2 * spread, 0)} points; {others}"
+    )
 
 
 def _too_few(sets: TargetSets) -> list[str]:
@@ -77,7 +94,7 @@ def set_headings(sets: TargetSets) -> list[str]:
         sets: those of a split.
     """
     if sets.predictions.kind == LABELS:
-        return ["val", "coverage", "95 %", "in sets", "from"]
+        return ["val", "coverage", "95 %", "in sets", "limit"]
     return ["coverage", "95 %", "width"]
 
 
