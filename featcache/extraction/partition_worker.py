@@ -226,6 +226,7 @@ class PartitionWorker:
         self._numbers = dict(task.numbers)
         layers = [self._layer(task, name) for name in task.todo]
         extraction = self._running = SplitExtraction(self._job, layers)
+        extraction.timing.cores = min(extraction.timing.cores, self._setup.processes)  # those that it is given
         threading.Thread(target=self._run, args=(extraction, self._job.outbox), daemon=True).start()
 
     def _layer(self, task: PartitionTask, name: str) -> LayerExtraction:
