@@ -201,7 +201,7 @@ class PartitionWorker:
                     f"{root}: this machine does not have the store {name}; --cache has to be a folder that every node "
                     f"of the cluster has under the same path"
                 )
-        if not os.path.exists(setup.data):
+        if os.path.isabs(setup.data) and not os.path.exists(setup.data):
             raise DataError(
                 f"{setup.data}: this machine does not have the images; --data has to be a folder that every node of "
                 f"the cluster has under the same path"
