@@ -239,12 +239,14 @@ def _show(fold: int | None, summaries: "list[Summary]") -> None:
 
 def _echo_trunk(summaries: "list[Summary]") -> None:
     """Print how the forward ran, with which transform, and where the embeddings are."""
+    from featcache.files.objects import parse_path
+
     for engine in dict.fromkeys(summary.engine for summary in summaries if summary.engine):  # chosen once
         echo(engine)
     if summaries[0].transform:
         echo(summaries[0].transform)
     for store, summary in {summary.store: summary for summary in summaries}.items():
-        echo(f"{summary.trunk}: {relative_path(Path(summary.cache) / 'stores' / store)}")
+        echo(f"{summary.trunk}: {relative_path(parse_path(summary.cache) / 'stores' / store)}")
 
 
 def _echo_summaries(summaries: "list[Summary]") -> None:

@@ -109,7 +109,20 @@ Target = Annotated[
 Folds = Annotated[
     str | None, typer.Option("--folds", help="Of Drive&Act: several folds, one after the other, such as 0,1,2.")
 ]
-Cache = Annotated[str | None, typer.Option("--cache", help="The cache folder.  [env: FEATCACHE_CACHE; default: cache]")]
+Cache = Annotated[
+    str | None,
+    typer.Option(
+        "--cache",
+        help="The cache: a folder, or s3://, gs:// or az://BUCKET/PREFIX.  [env: FEATCACHE_CACHE; default: cache]",
+    ),
+]
+LocalCache = Annotated[
+    str | None,
+    typer.Option(
+        "--local-cache",
+        help="Of a cache in an object store: a folder that keeps copies of what is read.  [env: FEATCACHE_LOCAL_CACHE]",
+    ),
+]
 Name = Annotated[
     str | None, typer.Option("--name", help="The data set's name in the cache; by default that of its folder.")
 ]
@@ -170,7 +183,7 @@ NoCheck = Annotated[bool, typer.Option("--no-check", help="Leave out the compari
 
 # A command's parameter of one of these types stands for the options that it is made of; see `expand_options`.
 _DATA = {
-    "pipeline": Pipeline, "data": Data, "cache": Cache, "name": Name,
+    "pipeline": Pipeline, "data": Data, "cache": Cache, "local_cache": LocalCache, "name": Name,
     "val": Val, "test": Test, "split_by": SplitBy, "split_seed": SplitSeed,
     "fold": Fold, "view": View, "stride": Stride, "level": Level, "target": Target,
 }  # fmt: skip

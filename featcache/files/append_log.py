@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.files.cache_files import MAX_DOCUMENT_BYTES, MAX_LOG_BYTES, MAX_MEMORY_BYTES, open_cache_file
+from featcache.files.objects import ObjectPath
 from featcache.files.publishing import append_bytes, ends_with_newline, publish, truncate_file
 from featcache.files.safe_read import refuse_larger
 from featcache.files.sealed import unseal_line
@@ -91,15 +92,13 @@ class AppendLog:
         """
         held: list[bytes] = []  # of the line that is being read
         size = 0
-        with os.fdopen(open_cache_file(self.path), "rb", buffering=0) as file:
-            refuse_larger(file.fileno(), MAX_MEMORY_BYTES if self.is_memory else MAX_LOG_BYTES)
-            while block := file.read(_BLOCK):
-                *ended, rest = block.split(b"\n")
-                for part in ended:
-                    yield _join([*held, part], size + len(part))
-                    held, size = [], 0
-                size += len(rest)
-                held = [*held, rest] if size <= MAX_LINE_BYTES else []
+        for block in self._read_blocks():
+            *ended, rest = block.split(b"\n")
+            for part in ended:
+                yield _join([*held, part], size + len(part))
+                held, size = [], 0
+            size += len(rest)
+            held = [*held, rest] if size <= MAX_LINE_BYTES else []
         if size:
             yield _join(held, size, whole=False)
 
@@ -116,23 +115,35 @@ class AppendLog:
             OSError: the log is missing, no regular file, a link, or too large.
         """
         at, held, is_cut = start, b"", False  # `held` begins at `at`; whether the line that is read was too long
+        for block in self._read_blocks(start):
+            joined = held + block
+            *lines, held = joined.split(b"\n")
+            if is_cut and lines:
+                at, is_cut = at + len(lines.pop(0)) + 1, False
+            if len(joined) > MAX_LINE_BYTES:
+                yield from _without_long_lines(at, lines)
+            elif lines:
+                yield at, lines
+            at += sum(map(len, lines)) + len(lines)
+            if len(held) > MAX_LINE_BYTES or is_cut:
+                at, held, is_cut = at + len(held), b"", True
+        if held:
+            yield at, [held]
+
+    def _read_blocks(self, start: int = 0) -> Iterator[bytes]:
+        """Yield the bytes of the log from one of them on, some at a time."""
+        if isinstance(self.path, ObjectPath):
+            from featcache.files.objects import NumberedLog
+
+            for block in NumberedLog(self.path).read():
+                yield block[start:]
+                start = max(0, start - len(block))
+            return
         with os.fdopen(open_cache_file(self.path), "rb", buffering=0) as file:
             refuse_larger(file.fileno(), MAX_MEMORY_BYTES if self.is_memory else MAX_LOG_BYTES)
             file.seek(start)
             while block := file.read(_BLOCK):
-                joined = held + block
-                *lines, held = joined.split(b"\n")
-                if is_cut and lines:
-                    at, is_cut = at + len(lines.pop(0)) + 1, False
-                if len(joined) > MAX_LINE_BYTES:
-                    yield from _without_long_lines(at, lines)
-                elif lines:
-                    yield at, lines
-                at += sum(map(len, lines)) + len(lines)
-                if len(held) > MAX_LINE_BYTES or is_cut:
-                    at, held, is_cut = at + len(held), b"", True
-        if held:
-            yield at, [held]
+                yield block
 
     def append(self, *lines: bytes) -> None:
         """Add sealed lines in one write. To a record only under its lock, and after `repair_end`.
@@ -143,7 +154,13 @@ class AppendLog:
         Raises:
             MachineError: the disk is full, …; a part of a line may stand there, which readers ignore. Or no regular
                 file stands there.
+            CacheError: the log is in an object store, and another process has taken over writing to it.
         """
+        if isinstance(self.path, ObjectPath):
+            from featcache.files.objects import append_to_log
+
+            append_to_log(self.path, b"".join(lines))
+            return
         start = (
             b"\n" if self.is_memory and not ends_with_newline(self.path) else b""
         )  # or a torn line would swallow the next
@@ -158,6 +175,8 @@ class AppendLog:
         Raises:
             MachineError: the disk refuses.
         """
+        if isinstance(self.path, ObjectPath):  # an object is there as a whole, or not at all
+            return
         if os.path.lexists(self.path) and os.lstat(self.path).st_size > size:
             truncate_file(self.path, size)
         if not ends_with_newline(self.path):
@@ -172,6 +191,11 @@ class AppendLog:
         Raises:
             MachineError: the disk refuses; the old log stands.
         """
+        if isinstance(self.path, ObjectPath):
+            from featcache.files.objects import rewrite_log
+
+            rewrite_log(self.path, list(lines))
+            return
         publish(self.path, b"".join(line + b"\n" for line in lines), replace=True)
 
 

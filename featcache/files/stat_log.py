@@ -26,6 +26,7 @@ from featcache.files.cache_files import open_cache_file
 from featcache.files.documents import RememberedFile, validate
 from featcache.files.file_stat import FileStat, is_racy, read_file_stat
 from featcache.files.known_files import KnownFile, KnownFiles, LineIndex, hash_texts
+from featcache.files.objects import ObjectPath
 from featcache.files.sealed import is_intact, seal_line, unseal_line
 
 STAT_LOG_NAME = "stat.log"
@@ -47,7 +48,7 @@ class StatLog:
         Args:
             cache: The cache's folder.
         """
-        self.path = cache / STAT_LOG_NAME
+        self.path = _memory_folder(cache) / STAT_LOG_NAME
         self._log = AppendLog(self.path, is_memory=True)
         self._recent: dict[bytes, KnownFile] = {}  # what this process has remembered and not found again in the log
         self._folders: dict[bytes, dict[bytes, list[bytes]]] = {}  # the lines about a folder's files, the newest last
@@ -236,6 +237,10 @@ class StatLog:
 
     def _lines_at(self, places: Sequence[int]) -> Iterator[bytes]:
         """Yield the lines that begin at these bytes of the log, ascending, as they are now; none where it is gone."""
+        if isinstance(self.path, ObjectPath):
+            text = b"".join(line + b"\n" for _, lines in self._blocks(0) for line in lines)
+            yield from (text[place:].partition(b"\n")[0] for place in places)
+            return
         try:
             handle = open_cache_file(self.path)
         except OSError:
@@ -251,6 +256,15 @@ class StatLog:
                     block = os.pread(file.fileno(), MAX_LINE_BYTES, place)
                     end = block.find(b"\n")
                 yield block[place - first : end if end >= 0 else len(block)]
+
+
+def _memory_folder(cache: Path) -> Path:
+    """Return where a cache remembers files: in itself; of a bucket, beside the local copies where these are kept."""
+    if not isinstance(cache, ObjectPath):
+        return cache
+    from featcache.files.objects import memory_folder
+
+    return memory_folder(cache) or cache
 
 
 def _key(path: str) -> bytes:

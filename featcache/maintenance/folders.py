@@ -1,11 +1,10 @@
 """The folders of a cache's stores, those too that cannot be opened; and the shards that a store's log does not know."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from featcache.errors import CacheError
-from featcache.files import list_folders
+from featcache.files import is_present, list_folders
 from featcache.store import LOG_NAME, SHARD_NAME, TRUNK_FILE, ReplayedLog, is_concatenation, is_named, read_trunk
 
 
@@ -68,7 +67,7 @@ def _fingerprint(root: Path, store: str) -> str:
 
 def _was_begun(root: Path) -> bool:
     """Return whether a store holds anything: one whose creation was interrupted does not, and nothing was lost."""
-    return os.path.lexists(root / TRUNK_FILE) or any((root / "shards").glob("*.h5")) or _size(root / LOG_NAME) > 0
+    return is_present(root / TRUNK_FILE) or any((root / "shards").glob("*.h5")) or _size(root / LOG_NAME) > 0
 
 
 def _size(path: Path) -> int:

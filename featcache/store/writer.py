@@ -1,6 +1,5 @@
 """StoreWriter: adds rows to a store, a shard at a time; and whether a listing needs to be written at all."""
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import DataError, MachineError
-from featcache.files import FileStat, hash_cache_file, make_folder, publish, read_file_stat
+from featcache.files import FileStat, close_file, hash_cache_file, make_folder, publish, read_file_stat
 from featcache.store import listings, shard
 from featcache.store.commits import CommitLog
 from featcache.store.index import Digests
@@ -132,7 +131,7 @@ class StoreWriter:
         """
         if self._disk_error is not None:
             raise self._disk_error
-        os.close(shard.open_shard(self.store.shard_folder, entry))
+        close_file(shard.open_shard(self.store.shard_folder, entry))
         self.store.stat_log.flush()  # as `_publish` does
         try:
             CommitLog(self.store.root).add(replace(entry, made=made))
