@@ -11,6 +11,9 @@ from .columns import find_image_column as find_image_column
 from .columns import find_label_column as find_label_column
 from .container import ContainerError as ContainerError
 from .container import Place as Place
+from .hub import fetch_hub as fetch_hub
+from .hub import hub_folder as hub_folder
+from .hub import is_hub_name as is_hub_name
 from .lmdb_file import LmdbFile as LmdbFile
 from .patterns import expand_pattern as expand_pattern
 from .patterns import is_pattern as is_pattern

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from featcache.containers.address import is_container_path
+from featcache.containers.hub import hub_folder, is_hub_name
 from featcache.errors import UsageError
 
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
@@ -27,11 +28,13 @@ def split_root(path: str) -> tuple[str, str]:
     """Return the folder that containers' paths are relative to, absolute, and what names them below it.
 
     Args:
-        path: As it was typed; nothing need be there.
+        path: As it was typed; nothing need be there. Of a data set of the Hub, the folder is where it was fetched to.
 
     Returns:
         The folder, and the name or the pattern; "" where every container of the folder is meant.
     """
+    if is_hub_name(path):
+        return hub_folder(path) or path, ""
     path = os.path.abspath(path)
     if os.path.isdir(path) or not is_container_path(path):
         return path, ""

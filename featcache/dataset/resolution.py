@@ -111,7 +111,7 @@ def list_data_sets(cache: Path, stat_log: StatLog) -> dict[str, str]:
             with contextlib.suppress(CacheError):  # `verify` names a damaged listing
                 root, settings = store.origin(key)
                 below = settings.get("table") or settings.get("files")
-                roots[key[0]] = os.path.join(root, below) if below else root
+                roots[key[0]] = settings.get("source") or (os.path.join(root, below) if below else root)
     return roots
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from featcache.containers import is_container_path
+from featcache.containers import is_container_path, is_hub_name
 from featcache.dataset.resolution import division_flags, is_flat_folder
 from featcache.dataset.row_flags import pick_drive_act_settings
 from featcache.errors import UsageError
@@ -59,7 +59,7 @@ def type_command(request: "DatasetRequest", *words: str, store: str | None = Non
 
 def _is_data_set(path: str) -> bool:
     """Return whether `report` takes a word for a data set, and not for a head."""
-    return os.path.isdir(path) or is_container_path(path)
+    return os.path.isdir(path) or is_container_path(path) or is_hub_name(path)
 
 
 def _flags_of_store(request: "DatasetRequest", name: str) -> list[Flag]:

@@ -10,13 +10,16 @@ from featcache.containers import (
     CONTAINER_SUFFIXES,
     PARQUET_SUFFIXES,
     expand_pattern,
+    fetch_hub,
     has_image_column,
+    hub_folder,
     is_container_path,
+    is_hub_name,
     is_member_path,
     is_pattern,
     split_root,
 )
-from featcache.errors import DataError, UsageError
+from featcache.errors import DataError, MachineError, UsageError
 from featcache.listing.leftovers import IMAGE_SUFFIXES, is_left_out
 from featcache.listing.paths import encode_name, shown_path
 from featcache.listing.saved_dataset import find_saved_files, is_saved_dataset
@@ -46,6 +49,8 @@ def is_of_containers(path: str) -> bool:
     Args:
         path: As it was typed.
     """
+    if is_hub_name(path):
+        return True
     if os.path.isdir(path):
         return _holds_containers(path)
     if os.path.isfile(path):
@@ -59,9 +64,11 @@ def has_split_files(path: str) -> bool:
     Args:
         path: As it was typed.
     """
+    if is_hub_name(path) and (folder := hub_folder(path)) is not None:
+        path = folder  # what was fetched: the Hub is not asked again
     try:
         return any(find_containers(path).splits)
-    except (DataError, UsageError):
+    except (DataError, UsageError, MachineError):
         return False
 
 
@@ -69,15 +76,16 @@ def find_containers(path: str) -> ContainerFiles:
     """Return the containers that a path names, with the split of each.
 
     Args:
-        path: A file, a folder, or a pattern.
+        path: A file, a folder, a pattern, or a data set of the Hugging Face Hub, which is fetched where it is not here.
 
     Raises:
         DataError: there is none, one is missing, or some have a split by their names and others have none.
-        UsageError: a pattern that stands for too many files.
+        UsageError: a pattern that stands for too many files, or a package that is not installed.
+        MachineError: the Hub cannot be reached.
     """
     if _COMPRESSED.search(path):
         _refuse_compressed(path)
-    root, pattern = split_root(path)
+    root, pattern = (fetch_hub(path), "") if is_hub_name(path) else split_root(path)
     if not pattern and is_saved_dataset(root):
         paths, splits = zip(*find_saved_files(root), strict=True)
         return ContainerFiles(root, paths, splits)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import assert_never
 
-from featcache.containers import split_root
+from featcache.containers import is_hub_name, split_root
 from featcache.listing.container_source import Containers
 from featcache.listing.drive_act import DriveAct
 from featcache.listing.drive_act_annotations import has_one_target
@@ -134,6 +134,7 @@ def list_data_settings(recipe: Recipe, *, videos: bool | None = None) -> dict[st
             settings |= _target_settings(data)
         case ContainerData():
             settings["files"] = split_root(data.root)[1]
+            settings |= {"source": data.root} if is_hub_name(data.root) else {}
             columns = {"label_column": data.label_column, "image_column": data.image_column}
             settings |= {name: column for name, column in columns.items() if column is not None}
     if data.split is not None:  # a variant's name has six digits of a share
