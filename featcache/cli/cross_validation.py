@@ -5,7 +5,7 @@ from pathlib import Path
 
 from featcache.cli.next_command import say_next, say_next_after_cross_validation
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
-from featcache.recipe import LABEL, HeadKeywords, StoreOptions
+from featcache.recipe import HeadKeywords, StoreOptions
 
 
 def run_cross_validation(
@@ -22,6 +22,7 @@ def run_cross_validation(
     """Cross-validate, write the predictions where they are wanted, and print the scores."""
     from featcache.dataset import DatasetRequest
     from featcache.evaluation import cross_validate
+    from featcache.recipe import LABEL
     from featcache.report import ProgressBar, check_table, print_cross_validation, save_split_predictions
 
     if DatasetRequest(**options).recipe.data.target_kind != LABEL:
@@ -54,10 +55,10 @@ def _run_on_targets(
 ) -> None:  # fmt: skip
     """Cross-validate heads on several labels or numbers, as `run_cross_validation` does those on classes."""
     from featcache.evaluation import cross_validate_targets
-    from featcache.report import ProgressBar, check_destination, print_target_cross_validation, save_target_predictions
+    from featcache.report import ProgressBar, check_table, print_target_cross_validation, save_target_predictions
 
     if predictions is not None:
-        check_destination(predictions, ".csv")
+        check_table(predictions, "--predictions")
     with ProgressBar(open_console(stderr=True)) as bar:
         result = cross_validate_targets(
             folds, lr, grid=grid, device=device, **settings, **options,

@@ -63,7 +63,7 @@ def report_targets(
     if files["csv"] is not None:
         save_target_evaluation_csv(evaluation, files["csv"])
     if files["predictions"] is not None:
-        save_target_predictions(examined.predictions, files["predictions"])
+        save_target_predictions(examined.predictions, files["predictions"], examined.sets)
     if as_json:
         echo_json(evaluation.to_json() if pair is None else pair.to_json())
         return

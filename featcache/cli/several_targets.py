@@ -31,9 +31,9 @@ def run_targets(
         )  # fmt: skip
     if as_json:
         echo_json({"targets": [{"target": word, **fit.to_json()} for word, fit in fits.items()]})
-    for word, fit in fits.items():
-        for note in fit.notes:
-            echo_stderr(f"note: target {word}: {note}")
+    for note in dict.fromkeys(note for fit in fits.values() for note in fit.notes):
+        words = [word for word, fit in fits.items() if note in fit.notes]
+        echo_stderr(f"note: {note}" if len(words) == len(fits) else f"note: target {', '.join(words)}: {note}")
     if not as_json and all(fit.best is not None for fit in fits.values()):
         say_next("report", data_options_of_target(targets[0], options))
 

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from featcache.cluster.workers import LostWorkerError
 from featcache.errors import MachineError
 from featcache.machine import cores
 
+_KNOCK_SECONDS = 20.0
 _OBJECT_STORE = 128 << 20  # bytes, of a cluster that we start: nothing of ours goes through it
 
 
@@ -88,6 +90,7 @@ def open_cluster(options: ClusterOptions) -> RayCluster:
     starting: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE, "num_cpus": cores()}
     with _kept_sigterm():
         try:
+            _knock(options.address)
             ray.init(
                 address=options.address, namespace=f"featcache-{os.getpid()}", log_to_driver=False,
                 logging_level=logging.ERROR, **(starting if is_local else {}),
@@ -95,7 +98,7 @@ def open_cluster(options: ClusterOptions) -> RayCluster:
         except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
             way_out = (
                 "start one with `ray start --head`, or use --ray local" if options.address == "auto" else
-                "`ray status --address HOST:PORT` shows whether it runs"
+                f"`ray status --address {options.address}` shows whether it runs"
             )  # fmt: skip
             raise MachineError(f"--ray {options.address}: no cluster of Ray: {_first_line(error)}; {way_out}") from None
     try:
@@ -103,6 +106,17 @@ def open_cluster(options: ClusterOptions) -> RayCluster:
     except BaseException:
         ray.shutdown()
         raise
+
+
+def _knock(address: str) -> None:
+    """Connect to the head node and leave again: Ray itself tries for minutes where nobody listens.
+
+    Raises:
+        OSError: nobody does.
+    """
+    if address not in ("auto", "local"):
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
 
 
 def _import_ray() -> Any:
@@ -135,7 +149,9 @@ def _kept_sigterm() -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    """Return the first line of what Ray says."""
+    """Return the first line of what Ray, or the system, says."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
 
 

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -34,10 +33,11 @@ from featcache.extraction.worker_messages import (
     PublishedShard,
     WorkerSettings,
 )
-from featcache.files import KnownFiles, StatLog
+from featcache.files import KnownFiles, StatLog, is_missing
+from featcache.files.objects import parse_path
 from featcache.loader import ImageRead
 from featcache.recipe import TrunkSection, is_import_path
-from featcache.store import Digests, FeatureStore, Shard, ShardPublisher
+from featcache.store import TRUNK_FILE, Digests, FeatureStore, Shard, ShardPublisher
 from featcache.trunks import TrunkSource, WeightsMemo, name_trunk
 
 _MOST_ROWS = 4096  # that wait for the driver to ask for them
@@ -173,9 +173,9 @@ class PartitionWorker:
         if is_import_path(setup.section["arch"]):
             os.chdir(setup.folder)
             sys.path += [folder for folder in setup.path if folder not in sys.path]
-        source = name_trunk(TrunkSection(**setup.section), WeightsMemo(Path(setup.cache)))
+        source = name_trunk(TrunkSection(**setup.section), WeightsMemo(parse_path(setup.cache)))
         stat_log = ReadOnlyStatLog(source.memo.cache)
-        self._stores = {name: FeatureStore.open(Path(root), stat_log) for name, root in setup.roots.items()}
+        self._stores = {name: FeatureStore.open(parse_path(root), stat_log) for name, root in setup.roots.items()}
         spec = next(iter(self._stores.values())).trunk.spec
         placements = [Placement("cuda:0" if setup.uses_gpu else "cpu")]
         for device in open_devices(source, spec, dict(setup.widths), placements, settings, images=setup.images):
@@ -196,12 +196,12 @@ class PartitionWorker:
                 f"featcache {featcache.__version__} runs here, {setup.version} at the driver: install that"
             )
         for name, root in setup.roots.items():
-            if not os.path.isdir(root):
+            if is_missing(parse_path(root) / TRUNK_FILE):
                 raise CacheError(
                     f"{root}: this machine does not have the store {name}; --cache has to be a folder that every node "
-                    f"of the cluster has under the same path"
+                    f"of the cluster has under the same path, or a bucket"
                 )
-        if not os.path.exists(setup.data):
+        if os.path.isabs(setup.data) and not os.path.exists(setup.data):
             raise DataError(
                 f"{setup.data}: this machine does not have the images; --data has to be a folder that every node of "
                 f"the cluster has under the same path"
@@ -226,6 +226,7 @@ class PartitionWorker:
         self._numbers = dict(task.numbers)
         layers = [self._layer(task, name) for name in task.todo]
         extraction = self._running = SplitExtraction(self._job, layers)
+        extraction.timing.cores = min(extraction.timing.cores, self._setup.processes)  # those that it is given
         threading.Thread(target=self._run, args=(extraction, self._job.outbox), daemon=True).start()
 
     def _layer(self, task: PartitionTask, name: str) -> LayerExtraction:

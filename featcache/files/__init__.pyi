@@ -60,6 +60,7 @@ from .known_files import KnownFiles as KnownFiles
 from .lock import hold_lock as hold_lock
 from .lock import hold_store as hold_store
 from .nearest import nearest_path as nearest_path
+from .os_errors import translate_os_errors as translate_os_errors
 from .parquet import arrow_text as arrow_text
 from .parquet import require_pyarrow as require_pyarrow
 from .publishing import copy_file as copy_file
@@ -73,7 +74,6 @@ from .publishing import sweep_old_scratch as sweep_old_scratch
 from .publishing import sweep_scratch as sweep_scratch
 from .publishing import sync_file as sync_file
 from .publishing import sync_folder as sync_folder
-from .publishing import translate_os_errors as translate_os_errors
 from .safe_read import BLOCK_BYTES as BLOCK_BYTES
 from .safe_read import MAX_TABLE_BYTES as MAX_TABLE_BYTES
 from .safe_read import describe_kind as describe_kind

@@ -12,6 +12,7 @@ never held whole.
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO, RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,14 @@ class AppendLog:
         """
         held: list[bytes] = []  # of the line that is being read
         size = 0
-        for block in self._read_blocks():
-            *ended, rest = block.split(b"\n")
-            for part in ended:
-                yield _join([*held, part], size + len(part))
-                held, size = [], 0
-            size += len(rest)
-            held = [*held, rest] if size <= MAX_LINE_BYTES else []
+        with self.open_to_read() as file:
+            while block := file.read(_BLOCK):
+                *ended, rest = block.split(b"\n")
+                for part in ended:
+                    yield _join([*held, part], size + len(part))
+                    held, size = [], 0
+                size += len(rest)
+                held = [*held, rest] if size <= MAX_LINE_BYTES else []
         if size:
             yield _join(held, size, whole=False)
 
@@ -115,35 +117,40 @@ class AppendLog:
             OSError: the log is missing, no regular file, a link, or too large.
         """
         at, held, is_cut = start, b"", False  # `held` begins at `at`; whether the line that is read was too long
-        for block in self._read_blocks(start):
-            joined = held + block
-            *lines, held = joined.split(b"\n")
-            if is_cut and lines:
-                at, is_cut = at + len(lines.pop(0)) + 1, False
-            if len(joined) > MAX_LINE_BYTES:
-                yield from _without_long_lines(at, lines)
-            elif lines:
-                yield at, lines
-            at += sum(map(len, lines)) + len(lines)
-            if len(held) > MAX_LINE_BYTES or is_cut:
-                at, held, is_cut = at + len(held), b"", True
+        with self.open_to_read() as file:
+            file.seek(start)
+            while block := file.read(_BLOCK):
+                joined = held + block
+                *lines, held = joined.split(b"\n")
+                if is_cut and lines:
+                    at, is_cut = at + len(lines.pop(0)) + 1, False
+                if len(joined) > MAX_LINE_BYTES:
+                    yield from _without_long_lines(at, lines)
+                elif lines:
+                    yield at, lines
+                at += sum(map(len, lines)) + len(lines)
+                if len(held) > MAX_LINE_BYTES or is_cut:
+                    at, held, is_cut = at + len(held), b"", True
         if held:
             yield at, [held]
 
-    def _read_blocks(self, start: int = 0) -> Iterator[bytes]:
-        """Yield the bytes of the log from one of them on, some at a time."""
+    def open_to_read(self) -> RawIOBase | BytesIO:
+        """Return the log as a file that is open for reading; of one in an object store, all of it in memory.
+
+        Raises:
+            OSError: the log is missing, no regular file, a link, or too large.
+        """
         if isinstance(self.path, ObjectPath):
             from featcache.files.objects import NumberedLog
 
-            for block in NumberedLog(self.path).read():
-                yield block[start:]
-                start = max(0, start - len(block))
-            return
-        with os.fdopen(open_cache_file(self.path), "rb", buffering=0) as file:
+            return BytesIO(b"".join(NumberedLog(self.path).read()))
+        file = os.fdopen(open_cache_file(self.path), "rb", buffering=0)
+        try:
             refuse_larger(file.fileno(), MAX_MEMORY_BYTES if self.is_memory else MAX_LOG_BYTES)
-            file.seek(start)
-            while block := file.read(_BLOCK):
-                yield block
+        except OSError:
+            file.close()
+            raise
+        return file
 
     def append(self, *lines: bytes) -> None:
         """Add sealed lines in one write. To a record only under its lock, and after `repair_end`.

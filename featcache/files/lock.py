@@ -24,6 +24,7 @@ from featcache.errors import CacheError, MachineError, UsageError
 from featcache.files import publishing
 from featcache.files.documents import read_lock_holder
 from featcache.files.objects import ObjectPath
+from featcache.files.os_errors import translate_os_errors
 from featcache.files.safe_read import describe_kind
 
 NOTE = "writer.json"  # who holds a store, beside its lock; in a bucket, the lock itself
@@ -126,7 +127,7 @@ def hold_lock(path: Path, *, wait: float) -> Iterator[bool]:
         _refuse_special(place)
     lock: BaseFileLock = FileLock(path, timeout=wait, fallback_to_soft=False)
     try:
-        with publishing.translate_os_errors(path):
+        with translate_os_errors(path):
             held = _acquire(lock)
             if held is None:
                 lock = SoftFileLock(soft, timeout=wait)

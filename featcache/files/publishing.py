@@ -1,40 +1,17 @@
 """Publish, never edit: a file gets its name when it is whole and on disk. The only module that writes to the cache."""
 
 import contextlib
-import errno
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-from featcache.errors import MachineError
 from featcache.files.objects import ObjectPath
+from featcache.files.os_errors import translate_os_errors
 from featcache.files.safe_read import BLOCK_BYTES, describe_refusal, open_file, refuse_special
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
 _ABANDONED_SECONDS = 3600.0
-
-
-@contextlib.contextmanager
-def translate_os_errors(path: Path) -> Iterator[None]:
-    """Turn what the operating system refuses while a file is written into an error that says the way out.
-
-    Args:
-        path: What is written, for the message.
-
-    Raises:
-        MachineError: the system refused something in the block.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            way_out = "make room (or name another --cache) and run the same command again; what is committed is safe"
-        else:
-            way_out = "what was committed before is safe; fix the cause and run the same command again"
-        raise MachineError(f"{path}: cannot be written: {error.strerror or error}; {way_out}") from error
 
 
 def publish(path: Path, data: bytes | memoryview, *, replace: bool = False) -> None:
@@ -85,7 +62,7 @@ def copy_file(path: Path, place: Path) -> None:
 
 
 def _publish(path: Path, blocks: Iterable[bytes | memoryview], *, replace: bool) -> None:
-    """Write a file under a scratch name, make it durable, and give it its name; an object is there whole or not."""
+    """Write a file under a scratch name, make it durable, and give it its name."""
     if isinstance(path, ObjectPath):
         path.publish(b"".join(blocks), replace=replace)
         return

@@ -8,11 +8,11 @@ indexed, and the line of a file is read again when it is looked up.
 """
 
 import contextlib
-import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from io import BytesIO, RawIOBase
 from itertools import islice
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
@@ -22,7 +22,6 @@ import numpy as np
 from featcache.errors import MachineError
 from featcache.files import publishing
 from featcache.files.append_log import MAX_LINE_BYTES, AppendLog
-from featcache.files.cache_files import open_cache_file
 from featcache.files.documents import RememberedFile, validate
 from featcache.files.file_stat import FileStat, is_racy, read_file_stat
 from featcache.files.known_files import KnownFile, KnownFiles, LineIndex, hash_texts
@@ -247,23 +246,19 @@ class StatLog:
 
     def _lines_at(self, places: Sequence[int]) -> Iterator[bytes]:
         """Yield the lines that begin at these bytes of the log, ascending, as they are now; none where it is gone."""
-        if isinstance(self.path, ObjectPath):
-            text = b"".join(line + b"\n" for _, lines in self._blocks(0) for line in lines)
-            yield from (text[place:].partition(b"\n")[0] for place in places)
-            return
         try:
-            handle = open_cache_file(self.path)
+            file = self._log.open_to_read()
         except OSError:
             return
         block, first = b"", 0
-        with os.fdopen(handle, "rb", buffering=0) as file:
+        with file:
             for place in places:
                 end = block.find(b"\n", place - first)
                 if end < 0:
-                    block, first = os.pread(file.fileno(), _WINDOW, place), place
+                    block, first = _read_at(file, _WINDOW, place), place
                     end = block.find(b"\n")
                 if end < 0 and len(block) == _WINDOW:
-                    block = os.pread(file.fileno(), MAX_LINE_BYTES, place)
+                    block = _read_at(file, MAX_LINE_BYTES, place)
                     end = block.find(b"\n")
                 yield block[place - first : end if end >= 0 else len(block)]
 
@@ -280,6 +275,12 @@ def _memory_folder(cache: Path) -> Path:
 def _key(path: str) -> bytes:
     """Return how a line about this file begins: up to its stat, which no name can contain unescaped."""
     return b'{"path":' + encode_basestring_ascii(path).encode()
+
+
+def _read_at(file: RawIOBase | BytesIO, size: int, place: int) -> bytes:
+    """Return bytes of an open log from a place on."""
+    file.seek(place)
+    return file.read(size) or b""
 
 
 def _unseal(line: bytes) -> KnownFile | None:

@@ -8,7 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import featcache
 from featcache.cluster import (
@@ -74,6 +74,24 @@ class HeadWorkerSettings:
     exact: bool
 
 
+def describe_head_workers(
+    request: SplitsRequest, splits: Splits, *, select: str, device: str, exact: bool
+) -> HeadWorkerSettings:
+    """Return what the workers need to train on the rows that were read here.
+
+    Args:
+        request: Which rows.
+        splits: The rows.
+        select: The metric on val that chooses.
+        device: As `--device` has it.
+        exact: Whether the heads must have the bits that they have alone.
+    """
+    return HeadWorkerSettings(
+        version=featcache.__version__, folder=os.getcwd(), request=request, source=splits.train.source, select=select,
+        device=device, exact=exact,
+    )  # fmt: skip
+
+
 class HeadWorker:
     """A process that holds the splits, and trains one group of heads after the other."""
 
@@ -113,53 +131,67 @@ class HeadWorker:
         return train_heads(self._splits.train, self._splits.val, configs, select=self._setup.select, device=device)
 
 
-def train_on_cluster(
-    options: ClusterOptions, settings: HeadWorkerSettings, configs: Sequence[HeadConfig],
-    progress: Callable[[int, int], None],
-) -> list[TrainedHead]:  # fmt: skip
-    """Return a head for each config, in their order, trained by the workers of a cluster.
+class HeadCluster:
+    """The workers of a cluster that train heads: started once, for one grid after the other.
 
-    Args:
-        options: Which cluster.
-        settings: What its workers read, and how they choose.
-        configs: The heads.
-        progress: Gets how many epochs of heads are done, and how many there are.
-
-    Raises:
-        MachineError: no such cluster, or its workers are lost one after the other.
-        FeatcacheError: what a worker refuses.
+    A context manager: its end leaves the cluster.
     """
-    cluster = open_cluster(options)
-    try:
-        return _GroupTraining(cluster, settings, configs, progress).run()
-    finally:
-        cluster.close()
 
+    def __init__(self, options: ClusterOptions, settings: HeadWorkerSettings) -> None:
+        """Connect to a cluster; no worker is started yet.
 
-class _GroupTraining:
-    """The groups of a grid, handed to workers until all are trained."""
+        Args:
+            options: Which cluster.
+            settings: What its workers read, and how they choose.
 
-    def __init__(
-        self, cluster: Cluster, settings: HeadWorkerSettings, configs: Sequence[HeadConfig],
-        progress: Callable[[int, int], None],
-    ) -> None:  # fmt: skip
-        self._configs, self._progress = configs, progress
-        self._queue = deque(group_heads(configs, _GROUPS_A_WORKER * cluster.share.workers))
-        self._most = min(cluster.share.workers, len(self._queue))
-        self._pool = ClusterPool(cluster, HeadWorker, settings, first_call="load")
+        Raises:
+            MachineError: no such cluster, or no room in it.
+        """
+        self._cluster: Cluster = open_cluster(options)
+        self._pool = ClusterPool(self._cluster, HeadWorker, settings, first_call="load")
+        self._configs: Sequence[HeadConfig] = ()
+        self._queue: deque[list[int]] = deque()
         self._running: dict[PoolWorker, list[int]] = {}
         self._trained: dict[int, TrainedHead] = {}
+        self._progress: Callable[[int, int], None] = lambda *_: None
 
-    def run(self) -> list[TrainedHead]:
-        """Return the heads, in the order of their configs."""
-        try:
-            while len(self._trained) < len(self._configs):
-                self._pool.fill(min(self._most, len(self._queue) + len(self._running)))
-                for worker, reply in self._pool.replies(_WAIT_SECONDS):
-                    self._take(worker, reply)
-        finally:
-            self._pool.close()
-        return [self._trained[index] for index in range(len(self._configs))]
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
+        self._cluster.close()
+
+    @property
+    def workers(self) -> int:
+        """How many workers there are at most."""
+        return self._cluster.share.workers
+
+    def train(
+        self, configs: Sequence[HeadConfig], progress: Callable[[int, int], None] = lambda *_: None
+    ) -> list[TrainedHead]:
+        """Return a head for each config, in their order.
+
+        Args:
+            configs: The heads.
+            progress: Gets how many epochs of heads are done, and how many there are.
+
+        Raises:
+            MachineError: workers are lost one after the other.
+            FeatcacheError: what a worker refuses.
+        """
+        self._configs, self._progress, self._trained = configs, progress, {}
+        self._queue = deque(group_heads(configs, _GROUPS_A_WORKER * self.workers))
+        for idle in self._idle_workers():
+            self._give(idle)
+        while len(self._trained) < len(configs):
+            self._pool.fill(min(self.workers, len(self._queue) + len(self._running)))
+            for worker, reply in self._pool.replies(_WAIT_SECONDS):
+                self._take(worker, reply)
+        return [self._trained[index] for index in range(len(configs))]
+
+    def _idle_workers(self) -> list[PoolWorker]:
+        return [worker for worker in self._pool.workers if not self._pool.is_calling(worker)]
 
     def _take(self, worker: PoolWorker, reply: Any) -> None:
         """Keep what a worker has trained, and hand it the next group."""
@@ -167,7 +199,7 @@ class _GroupTraining:
         if isinstance(reply, LostWorkerError):
             if group is not None:
                 self._queue.appendleft(group)
-            for idle in [idle for idle in self._pool.workers if not self._pool.is_calling(idle)]:
+            for idle in self._idle_workers():
                 self._give(idle)
             return
         if isinstance(reply, WorkerFailure):

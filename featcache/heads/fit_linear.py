@@ -1,11 +1,9 @@
 """Stage two: train heads on cached embeddings, choose one, and hold a linear one against the optimum."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Unpack
 
-import featcache
 from featcache.arguments import checked
 from featcache.cluster import ClusterOptions
 from featcache.dataset import DatasetRequest
@@ -17,7 +15,7 @@ from featcache.heads.check_seconds import (
     refuse_check_seconds,
     seconds_of_check,
 )
-from featcache.heads.cluster_training import HeadWorkerSettings, SplitsRequest, train_on_cluster
+from featcache.heads.cluster_training import HeadCluster, SplitsRequest, describe_head_workers
 from featcache.heads.config import HeadConfig
 from featcache.heads.default_grid import fill_in_defaults
 from featcache.heads.fit_result import Fit
@@ -160,13 +158,9 @@ def fit_with_pool(
 
     begun = time.monotonic()
     if cluster is not None and len(configs) > 1:
-        worker_settings = HeadWorkerSettings(
-            version=featcache.__version__, folder=os.getcwd(), request=rows, source=splits.train.source,
-            select=section.select, device=device, exact=section.exact,
-        )  # fmt: skip
-        trained = train_on_cluster(
-            cluster, worker_settings, configs, lambda done, epochs: progress("training", done, epochs)
-        )
+        worker_settings = describe_head_workers(rows, splits, select=section.select, device=device, exact=section.exact)
+        with HeadCluster(cluster, worker_settings) as workers:
+            trained = workers.train(configs, lambda done, epochs: progress("training", done, epochs))
         device = "cpu"  # of the check, here
     else:
         device = choose_training_device(device, exact=section.exact)

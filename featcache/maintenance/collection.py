@@ -1,6 +1,5 @@
 """featcache gc: drop the rows that no listing names, merge small shards, remove the files that are not in the log."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +131,7 @@ def _is_superfluous(store: FeatureStore, path: Path) -> bool:
 
 def _remove_shards(paths: list[Path]) -> int:
     """Remove shards, and return their bytes. Under the lock, so that nobody is about to commit them."""
-    size = sum(os.lstat(path).st_size for path in paths)
+    size = sum(path.lstat().st_size for path in paths)
     for path in paths:
         remove_file(path)
     if paths:

@@ -55,11 +55,11 @@ from .render_targets import label_temperature_sentence as label_temperature_sent
 from .render_targets import output_cells as output_cells
 from .render_targets import print_target_evaluation as print_target_evaluation
 from .render_targets import save_target_evaluation_csv as save_target_evaluation_csv
-from .render_targets import save_target_predictions as save_target_predictions
 from .render_trials import classifier_fit_parts as classifier_fit_parts
 from .render_trunks import trunk_list_parts as trunk_list_parts
 from .saving import save_folds_report as save_folds_report
 from .saving import save_predictions as save_predictions
 from .saving import save_report as save_report
 from .tables import save_evaluation_csv as save_evaluation_csv
+from .target_prediction_table import save_target_predictions as save_target_predictions
 from .terminal import print_evaluation as print_evaluation

@@ -1,15 +1,15 @@
-"""The evaluation of several labels or numbers a row: on the terminal, and as CSV files."""
+"""The evaluation of several labels or numbers a row: on the terminal, and as a CSV file."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from featcache.evaluation import TargetEvaluation, TargetPredictions
-from featcache.listing import describe_targets, title_data_set
+from featcache.evaluation import TargetEvaluation
+from featcache.listing import title_data_set
 from featcache.metrics import LEVEL, TOO_FEW, TargetIntervals
 from featcache.recipe import LABELS
 from featcache.report.console import print_parts
@@ -193,45 +193,3 @@ def _csv_rows(evaluation: TargetEvaluation) -> Iterator[list[object]]:
             ends = (math.nan, math.nan) if interval is None else (interval.low, interval.high)
             cells += [blank_if_undefined(float(figure)) for figure in (value, *ends)]
         yield cells
-
-
-def save_target_predictions(predictions: TargetPredictions | Mapping[int, TargetPredictions], path: Path) -> None:
-    """Write one row an image (or clip) as CSV: path, truth, prediction, clip, subject, then a column a label or number.
-
-    Of labels `truth` and `prediction` have the names with " | " between them, and the further columns the
-    probabilities; of numbers they are `truth: NAME` and `prediction: NAME`. Of several folds, the first column is
-    `fold`.
-
-    Args:
-        predictions: what is written; of several folds by the fold's number.
-        path: the file, .csv; an existing one is replaced.
-
-    Raises:
-        UsageError: another suffix, no such folder, or a folder.
-        MachineError: it cannot be written; what was there before is untouched.
-    """
-    folds = predictions if isinstance(predictions, Mapping) else {None: predictions}
-    first = next(iter(folds.values()))
-    names = [printable(name) for name in first.names]
-    if first.kind == LABELS:
-        figures = [f"probability: {name}" for name in names]
-    else:
-        figures = [f"{what}: {name}" for name in names for what in ("truth", "prediction")]
-    number = [] if None in folds else ["fold"]
-    rows = ([*cells] if fold is None else [fold, *cells] for fold, part in folds.items() for cells in _rows_of(part))
-    save_rows([*number, "path", "truth", "prediction", "clip", "subject", *figures], rows, path)
-
-
-def _rows_of(part: TargetPredictions) -> Iterator[list[object]]:
-    predicted = part.predicted
-    for row, path in enumerate(part.paths):
-        words = [describe_targets(part.kind, part.names, values[row].tolist()) for values in (part.truth, predicted)]
-        texts = [disarm_formula(word) for word in (path, *words, part.clips[row], part.subjects[row])]
-        yield [*texts, *_numbers(part, row)]
-
-
-def _numbers(part: TargetPredictions, row: int) -> Sequence[object]:
-    if part.kind == LABELS:
-        return [blank_if_undefined(value) for value in part.answers[row].tolist()]
-    pairs = zip(part.truth[row].tolist(), part.answers[row].tolist(), strict=True)
-    return [blank_if_undefined(value) for pair in pairs for value in pair]

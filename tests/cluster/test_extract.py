@@ -37,9 +37,10 @@ def extract(nano: Nano, images: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         running = {name: more.pop(name) for name in ("max_bad", "shard_rows") if name in more}
         ray = {} if cluster is None else {"ray": "auto"}
         monkeypatch.setattr(job, "open_cluster", lambda _: cluster)
+        place = cache if "://" in cache else tmp_path / cache
         settings = Settings(workers=1, batch_size=4, device="auto" if ray else "cpu", **ray, **running)
         return featcache.extract(
-            data=str(root), cache=tmp_path / cache, arch=ARCH, weights=str(nano.weights), precision="fp32",
+            data=str(root), cache=place, arch=ARCH, weights=str(nano.weights), precision="fp32",
             settings=settings, progress=progress, **more,
         )  # fmt: skip
 
@@ -168,6 +169,17 @@ def test_rows_are_added_only_where_they_come_out_the_same(extract, tmp_path):
     assert {shard.made for shard in open_store(tmp_path, "cluster").shards} == {0, 1}
 
 
+def test_a_cache_in_a_bucket_has_the_same_bytes(extract, images, tmp_path, bucket_url):
+    """Workers put whole shards into a bucket, one of them is lost, and the driver commits the others' once."""
+    extract("alone")
+    extract(bucket_url, ThreadCluster(2, [(0, "next", 2)]), shard_rows=8)
+    for split in ("train", "val"):
+        there = featcache.load(split, data=str(images), cache=bucket_url)
+        assert there.x.tobytes() == load(tmp_path, "alone", images, split).tobytes()
+    featcache.gc(cache=bucket_url, apply=True)
+    assert featcache.verify(cache=bucket_url) == []
+
+
 class ElsewhereCluster(ThreadCluster):
     """Its nodes have other folders."""
 
@@ -177,5 +189,7 @@ class ElsewhereCluster(ThreadCluster):
 
 def test_a_worker_without_the_cache_says_so(extract):
     """A node that does not have the folder is named, with what --cache has to be."""
-    with pytest.raises(CacheError, match=r"worker 0 .*/nowhere.* every node of the cluster has under the same path"):
+    with pytest.raises(
+        CacheError, match=r"worker 0 .*/nowhere.* every node of the cluster has under the same path, or a"
+    ):
         extract("cluster", ElsewhereCluster(1))

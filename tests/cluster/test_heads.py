@@ -37,6 +37,22 @@ def test_a_grid_has_the_same_weights(cached, monkeypatch, losses):
         assert one.head.train == other.head.train
 
 
+def test_a_search_spreads_its_trials(cached, monkeypatch):
+    """Eight trials a worker are asked for at a time; the best head is what fit-head trains with its settings."""
+    cluster = ThreadCluster(2)
+    monkeypatch.setattr(cluster_training, "open_cluster", lambda _: cluster)
+    options = {**cached, "epochs": 2, "device": "cpu", "check_seconds": None}
+    found = featcache.search(20, **options, cluster=ClusterOptions(address="auto"))
+    assert (found.trials, found.new, found.pruned) == (20, 20, 0)
+    assert [worker.calls.count("train") > 0 for worker in cluster.workers] == [True, True]
+    best = found.fit.best.head
+    settings = {name: value for name, value in best.config.changed.items() if name not in ("epochs", "lr")}
+    (alone,) = featcache.fit_head(best.config.lr, **options, **settings).heads
+    assert alone.head.weight.tobytes() == best.weight.tobytes()
+    again = featcache.search(20, **options, cluster=ClusterOptions(address="auto"))  # which starts no cluster
+    assert again.new == 0
+
+
 def test_a_single_head_starts_no_cluster(cached):
     """There is nothing to spread: it is trained here, and a note says so."""
     fit = featcache.fit_head(

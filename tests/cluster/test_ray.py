@@ -18,6 +18,7 @@ import pytest
 import featcache
 from tests.cluster.ray_nodes import RayNodes, kill, wait_until
 from tests.conftest import SHARED, Nano, write_images
+from tests.object_server import environment, make_bucket
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3000)]
 KILLS = 20
@@ -25,7 +26,8 @@ SMALL = ("--batch-size", "8", "--workers", "1", "--shard-rows", "16")
 
 
 @pytest.fixture(scope="session")
-def nodes() -> Iterator[RayNodes]:
+def nodes(object_store: str) -> Iterator[RayNodes]:
+    os.environ.update(environment(object_store))  # as nodes have their credentials: from where they run
     folder = Path(tempfile.mkdtemp(prefix="fc", dir="/tmp"))
     cluster = RayNodes(folder)
     try:
@@ -78,7 +80,7 @@ def assert_sound(cache: Path) -> None:
     assert {path.name for path in (store / "shards").iterdir()} <= known
 
 
-def loaded(data: Path, cache: Path, split: str) -> tuple[list[str], bytes]:
+def loaded(data: Path, cache: Path | str, split: str) -> tuple[list[str], bytes]:
     features = featcache.load(split, data=str(data), cache=cache)
     return list(features.paths), features.x.tobytes()
 
@@ -101,6 +103,19 @@ def test_three_nodes_give_the_bytes_of_one_process(nodes, nano: Nano, hymenopter
     assert sum(document["embedded"] for document in documents) >= 396  # two are copies of others
     assert "on 3 workers of the cluster" in documents[0]["engine"]
     say(documents[0]["held_back"])
+
+
+def test_three_nodes_fill_a_bucket_with_the_same_bytes(nodes, nano: Nano, hymenoptera: Path, tmp_path: Path) -> None:
+    """The cache of an S3-compatible server: workers put shards there, the driver holds the lease and commits them."""
+    url = f"s3://{make_bucket(os.environ['AWS_ENDPOINT_URL'])}/features"
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    flags = ("--data", hymenoptera, *nano.flags, "--batch-size", 8)
+    run("extract", "--cache", tmp_path / "alone", *flags, "--device", "cpu", env=one_thread)
+    run("extract", "--cache", url, *flags, "--ray", nodes.address)
+    for split in ("train", "val"):
+        assert loaded(hymenoptera, url, split) == loaded(hymenoptera, tmp_path / "alone", split)
+    featcache.gc(cache=url, apply=True)
+    assert featcache.verify(cache=url) == []
 
 
 def test_a_trained_network_gives_the_same_bytes_too(nodes, hymenoptera: Path, tmp_path: Path) -> None:

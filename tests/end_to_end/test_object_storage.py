@@ -14,10 +14,12 @@ import pytest
 
 import featcache
 from featcache.errors import CacheError
+from featcache.extraction import job
 from featcache.files import StatLog, hold_store
 from featcache.files.objects.bucket import Bucket, open_bucket
 from featcache.files.objects.object_path import ObjectPath
 from featcache.store import cache_folder, find_stores
+from tests.cluster.thread_cluster import ThreadCluster
 from tests.conftest import ARCH, Nano, write_images
 from tests.object_server import KEY_ID, SECRET, environment, wait_until
 
@@ -171,6 +173,26 @@ def test_no_credentials_are_written_or_shown(bucket_url: str, run, images: Path,
     assert contents
     for secret in (KEY_ID, SECRET):
         assert not any(secret.encode() in text for text in (*texts, *contents))
+
+
+def test_workers_of_a_cluster_publish_into_a_bucket(
+    bucket_url: str, images: Path, nano: Nano, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three workers, of which one is lost, and a driver that commits: the bits of one process, each shard once."""
+    extract(images, tmp_path / "alone", nano)
+    cluster = ThreadCluster(3, [(1, "next", 1)])
+    monkeypatch.setattr(job, "open_cluster", lambda _: cluster)
+    settings = featcache.Settings(workers=1, batch_size=4, shard_rows=4, ray="auto")
+    flags: dict[str, Any] = {"arch": ARCH, "weights": str(nano.weights), "precision": "fp32"}
+    featcache.extract(data=str(images), cache=bucket_url, settings=settings, **flags)
+    for worker in cluster.workers:
+        worker.thread.shutdown()
+    forget_what_was_read(bucket_url)
+    assert_same(images, tmp_path / "alone", bucket_url)
+    featcache.gc(cache=bucket_url, apply=True)
+    folder = cache_folder(bucket_url)
+    (store,) = find_stores(folder, StatLog(folder))
+    assert {path.name for path in store.shard_folder.iterdir()} == {shard.name for shard in store.shards}
 
 
 _HOLD = """

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
@@ -248,6 +249,12 @@ def test_conformal_sets_of_labels_and_intervals_of_numbers(where, tmp_path, nano
         assert sets.limits[place] == (of_label[rank - 1] if rank <= len(of_label) else 0)
     flags = ["--pipeline", where["pipeline"], "--cache", where["cache"]]
     assert "conformal sets at 80 %" in run("report", *flags, "--conformal", 0.8).out
+    table = tmp_path / "sets.parquet"
+    assert run("report", *flags, "--conformal", 0.8, "--predictions", table).code == 0
+    held = pyarrow.parquet.read_table(table).to_pydict()
+    names = np.array(["bright", "striped"])
+    assert held["set"] == [" | ".join(names[row]) or "none" for row in sets.members]
+    assert held["probability: bright"] == sets.predictions.answers[:, 0].tolist()
     assert "shows nothing" in run("report", *flags, "--conformal", 0.8, "--split", "val").err
     recipe = write_data(tmp_path / "numbers", nano, targets="value", target_columns=["light"])
     numbers = {"pipeline": str(recipe), "cache": str(tmp_path / "cache")}

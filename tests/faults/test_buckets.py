@@ -4,7 +4,11 @@ The faults are injected by a proxy before a real server, which throws away reque
 says what such servers say; and what is asked of the cache is a real write and a real reading.
 """
 
+import contextlib
+import random
 import re
+import signal
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,12 +16,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import featcache
 from featcache.errors import FeatcacheError, MachineError
 from featcache.files.objects import bucket, connection
 from featcache.files.objects.object_path import ObjectPath
-from featcache.store import FeatureStore, cache_folder, find_stores
+from featcache.store import CommitLog, FeatureStore, cache_folder, find_stores
 from tests.builders import DIM, digests, extracted, listing, new_store
+from tests.conftest import Nano, write_images
 from tests.faults.conftest import FULL
+from tests.faults.world import World
+from tests.faults.zygote import Zygote
 from tests.object_server import KEY_ID, SECRET, Fault, Proxy, environment, make_bucket, proxy_before, use_endpoint
 
 NAMES = digests([f"row {number}" for number in range(6)])
@@ -177,6 +185,51 @@ def test_an_object_that_is_replaced_while_it_is_read_is_refused(cache: ObjectPat
     bucket.open_bucket(shard).overwrite(shard.key, b"another" * 100)
     with pytest.raises((FeatcacheError, FileExistsError)):
         reader.read_ranges([10], [10])
+
+
+def test_random_kills_of_a_real_extract(object_store: str, nano: Nano, tmp_path: Path, monkeypatch, portion) -> None:
+    """SIGKILL at random moments, then one run to the end: nothing committed is lost, no shard stands in the log twice,
+    and gc leaves no object that the log does not name. Nobody waits for the lease of a dead process.
+    """
+    write_images(tmp_path / "digits", {"train": {str(digit): 6 for digit in range(10)}})
+    local = World.undisturbed(tmp_path / "digits", tmp_path / "cache", nano.weights, shard_rows=4)
+    use_endpoint(object_store, monkeypatch.setenv)
+    place, truth, moments = (
+        cache_folder(f"s3://{make_bucket(object_store)}/features"),
+        local.committed(),
+        random.Random(3),
+    )
+    world, before, killed = local.at(place), {}, 0
+    with Zygote() as zygote:
+        while killed < portion(20, 2):
+            run = zygote.start(world, batch_size=4)
+            until, more = time.monotonic() + 60, moments.randint(1, 4)
+            while count_objects(place) < len(before) // 4 + more and not run.ended() and time.monotonic() < until:
+                time.sleep(0.02)
+            time.sleep(moments.uniform(0, 0.05))
+            with contextlib.suppress(ProcessLookupError):
+                run.kill()
+            killed += run.wait() == -signal.SIGKILL
+            now = world.committed()
+            assert before.items() <= now.items() <= truth.items()
+            assert world.verify() == []
+            before = {} if len(now) == len(truth) else now
+            if not before:  # it came to its end: begin again
+                world = local.at(cache_folder(f"s3://{make_bucket(object_store)}/features"))
+                place = world.cache
+        assert zygote.run(world, batch_size=4) == 0
+    assert world.committed() == truth
+    assert world.load("train").x.tobytes() == local.truth["train"].x.tobytes()
+    featcache.gc(cache=place, apply=True)
+    (store,) = find_stores(place, new_store(place).stat_log)[:1]
+    added = [line for line in CommitLog(store.root).replay().lines if b'"add"' in line]
+    assert len(set(added)) == len(added)
+    assert {path.name for path in store.shard_folder.iterdir()} == {shard.name for shard in store.shards}
+
+
+def count_objects(cache: Path) -> int:
+    """Return how many shards a cache in a bucket has, committed or not."""
+    return len(list(cache.glob("stores/*/shards/*.h5")))
 
 
 def test_the_patience_is_what_the_guide_says() -> None:

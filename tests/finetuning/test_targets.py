@@ -51,9 +51,12 @@ def test_a_start_from_a_head_begins_at_its_own_score(where, tmp_path: Path):
 
 
 def test_augmented_images_keep_their_targets_and_mixed_ones_share_them(where):
-    """Flips, crops and mixup train; the history has a finite loss for every epoch."""
-    result = featcache.finetune(epochs=2, lr=1e-3, augment="flip,mixup", **TRAINING, **where)
+    """Every epoch has a finite loss; the head is found beside the others, though the recipe states other weights."""
+    result = featcache.finetune(
+        epochs=2, lr=1e-3, augment="flip,mixup", head_name="mixed", **TRAINING, **where
+    )  # fmt: skip
     assert all(np.isfinite(row.train.loss) for row in result.fit.heads[0].head.history)
+    assert featcache.evaluate_targets("mixed", **where).head == result.fit.heads[0].name
 
 
 def test_settings_of_classes_are_refused(where):
