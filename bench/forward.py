@@ -1,14 +1,14 @@
 """python bench/forward.py
 
-About five minutes on two cores; what it printed stands in docs/benchmarks.md. The same command measures a GPU.
+About ten minutes on two cores; what it printed stands in docs/benchmarks.md. The same command measures a GPU.
 
 Images a second of ViT-B/16's forward in bfloat16, decoded pixels to class tokens, everyone at his own best settings:
-each is timed with several batches (OpenVINO with both of its hints too), and the fastest alternates with the others.
+each is timed with several batches (OpenVINO with both of its hints too), and the fastest alternates with the others,
+all of them in processes of their own.
 
 - featcache: what `featcache extract` runs on a large data set, eager, and by the engine that --engine auto takes there
 - torchvision, timm, transformers: the library's network in evaluation mode under `torch.inference_mode`, its
-  classifier removed, given pixels that are normalised and cast already; on a CPU with glibc's own settings, as in
-  a process without featcache
+  classifier removed, given pixels that are normalised and cast already
 - OpenVINO: torchvision's whole network, converted as a user would
 - clip-retrieval, thingsvision: the loops of these two, re-stated from their documentation, since neither can be
   installed beside this torch: the image tower of open_clip in half precision, as `clip_inference` runs it, here in
@@ -18,23 +18,21 @@ each is timed with several batches (OpenVINO with both of its hints too), and th
 """
 
 import argparse
+import contextlib
 import copy
-import ctypes
-import platform
 import sys
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from apart import Contender, Loop
 from machine import Result, alternate, document, table
 
-from featcache.machine import keep_large_blocks
 from featcache.recipe import TrunkSection
 from featcache.trunks import TrunkSource, WeightsMemo, load_trunk
 from featcache.trunks.architectures import architecture
@@ -44,40 +42,11 @@ ARCH = architecture("vit_b_16")
 GFLOP = 32.70  # an image, multiplications and additions, where the last block is computed for the class token alone
 BATCHES = {"cpu": (8, 16, 32, 64), "cuda": (128, 256, 512)}
 IMAGES = {"cpu": 64, "cuda": 2048}  # of a run; every batch divides it
-# A process starts with glibc's own settings, which end here once it has freed a block of 32 MiB (mallopt(3)).
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_THRESHOLDS = {_M_MMAP_THRESHOLD: 32 << 20, _M_TRIM_THRESHOLD: 64 << 20}
-
-Loop = Callable[[], object]
 
 
-def untouched(loop: Loop) -> object:
-    """Run a loop under the settings that glibc has where nothing changed them (docs/decisions/125)."""
-    if platform.libc_ver()[0] != "glibc":
-        return loop()
-    libc = ctypes.CDLL(None)
-    for which, size in _THRESHOLDS.items():
-        libc.mallopt(which, size)
-    try:
-        return loop()
-    finally:
-        keep_large_blocks()
-
-
-def fastest(loops: Mapping[str, Loop]) -> tuple[str, Loop]:
-    """Return the fastest of several loops: after one that warms up, the best of four times each."""
-    seconds: dict[str, float] = {}
-    for name, loop in loops.items():
-        loop()
-        seconds[name] = min(_seconds(loop) for _ in range(4))
-    best = min(seconds, key=lambda name: seconds[name])
-    return best, loops[best]
-
-
-def _seconds(task: Loop) -> float:
-    began = time.perf_counter()
-    task()
-    return time.perf_counter() - began
+def our_loops(engine: str, device: str, cache: Path) -> dict[str, Loop]:
+    """Return featcache's one loop, which chooses its batch itself."""
+    return {"": ours(engine, device, cache)}
 
 
 def ours(engine: str, device: str, cache: Path) -> Loop:
@@ -164,7 +133,7 @@ def peer(make: Callable[[], Any], dtype: torch.dtype, device: str) -> dict[str, 
     torch.manual_seed(0)
     network = make().eval().to(device, dtype)
     pixels = torch.randn(IMAGES[_kind(device)], 3, 224, 224, dtype=dtype, device=device)
-    return {f"batch {batch}": partial(untouched, partial(_loop, network, pixels, batch)) for batch in _batches(device)}
+    return {f"batch {batch}": partial(_loop, network, pixels, batch) for batch in _batches(device)}
 
 
 def _loop(network: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor, batch: int) -> object:
@@ -187,7 +156,7 @@ def openvino_loops() -> dict[str, Loop]:
             options = {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": hint}
             queue = openvino.AsyncInferQueue(openvino.compile_model(model, "CPU", options))
             loops[f"batch {batch}, {hint.lower()}"] = partial(_infer, queue, pixels.numpy(), batch)
-    return {name: partial(untouched, loop) for name, loop in loops.items()}
+    return loops
 
 
 def _infer(queue: Any, pixels: Any, batch: int) -> object:
@@ -233,8 +202,7 @@ def contenders(device: str, cache: Path) -> dict[str, Callable[[], dict[str, Loo
     """Return what makes the loops of everyone, by name."""
     mine = {"eager": "eager", "by OpenVINO" if _kind(device) == "cpu" else "compiled": "auto"}
     made: dict[str, Callable[[], dict[str, Loop]]] = {
-        f"featcache, {name}": partial(lambda engine: {"": ours(engine, device, cache)}, engine)
-        for name, engine in mine.items()
+        f"featcache, {name}": partial(our_loops, engine, device, cache) for name, engine in mine.items()
     }
     made |= {name: partial(peer, make, dtype, device) for name, make, dtype in networks()}
     if _kind(device) == "cpu":
@@ -245,14 +213,13 @@ def contenders(device: str, cache: Path) -> dict[str, Callable[[], dict[str, Loo
 def measure(runs: int, only: str) -> tuple[list[Result], dict[str, float]]:
     """Return images a second of everyone, and the ratios to ours."""
     device = choose_device("auto")
-    tasks: dict[str, Loop] = {}
-    with tempfile.TemporaryDirectory() as cache:
+    with tempfile.TemporaryDirectory() as cache, contextlib.ExitStack() as running:
+        tasks: dict[str, Contender] = {}
         for name, make in contenders(device, Path(cache)).items():
             if only and only not in name and not name.startswith("featcache"):
                 continue
             try:
-                settings, tasks[name] = fastest(make())
-                print(f"{name}: {settings or 'as it chooses'}", file=sys.stderr)
+                tasks[name] = running.enter_context(Contender(name, make))
             except ImportError as error:
                 print(f"{name} left out: {error}", file=sys.stderr)
         taken = {result.name: result for result in alternate(tasks, runs)}

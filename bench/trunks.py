@@ -10,12 +10,14 @@ the CPU, alternating in one run. Weights are seeded random ones: they cost what 
 - plain: the library's network in evaluation mode under `torch.inference_mode`, its classifier removed, given pixels
   that are normalised and cast already; of the CNNs in channels-last too
 
-Everyone at his own best batch: each is timed at a few sizes first, and the fastest alternates with the others. To load
-a trunk changes what glibc does with large blocks that are freed (docs/decisions/125), which makes the plain loop faster
-too; so that runs once as it does in a process without featcache, and once with that setting.
+Everyone at his own best batch: each is timed at a few sizes first, and the fastest alternates with the others, all of
+them in processes of their own. To load a trunk changes what glibc does with large blocks that are freed
+(docs/decisions/125), which makes the plain loop faster too; so that runs once with glibc's own settings, and once with
+ours.
 """
 
 import argparse
+import contextlib
 import sys
 import tempfile
 from collections.abc import Callable
@@ -25,9 +27,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from forward import fastest, untouched
+from apart import Contender, Loop
 from machine import Result, alternate, document, table
 
+from featcache.machine import keep_large_blocks
 from featcache.recipe import TrunkSection
 from featcache.trunks import TrunkSource, WeightsMemo, load_trunk
 from featcache.trunks.libraries import LibrarySource
@@ -73,7 +76,7 @@ TRUNKS: dict[str, tuple[str, int, Callable[[], Any]]] = {
 PLAIN_VITS = ("ViT-B/16, torchvision", "ViT-S/14 DINOv2, timm", "ViT-B/32, open_clip")
 
 
-def ours(arch: str, size: int, cache: Path) -> Callable[[], object]:
+def ours(arch: str, size: int, cache: Path) -> dict[str, Loop]:
     """Return featcache's forward of `IMAGES` images, as an extract of a large data set has it."""
     is_own = arch.startswith("vit_")
     image_size = 0 if is_own or "vit" not in arch.lower() else size
@@ -83,19 +86,19 @@ def ours(arch: str, size: int, cache: Path) -> Callable[[], object]:
     print(f"{arch}: {trunk.engine.sentence()}, {trunk.part} images a forward", file=sys.stderr)
     height, width = trunk.spec.transform.input_size
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 3, height, width), dtype=np.uint8)
-    return lambda: trunk.embed(pixels)
+    return {"": partial(trunk.embed, pixels)}
 
 
-def plain(make: Callable[[], Any], size: int) -> dict[str, Callable[[], object]]:
+def plain(make: Callable[[], Any], size: int, *, blocks_kept: bool) -> dict[str, Loop]:
     """Return the plain loop over `IMAGES` images, for each batch size, and each layout of memory worth trying."""
+    if blocks_kept:
+        keep_large_blocks()
     torch.manual_seed(0)
     network = make().eval().to(torch.bfloat16)
     is_cnn = any(isinstance(part, torch.nn.Conv2d) and part.kernel_size == (3, 3) for part in network.modules())
     is_cnn = is_cnn or "ConvNeXt" in type(network).__name__
     pixels = torch.randn(IMAGES, 3, size, size, dtype=torch.bfloat16)
-    loops: dict[str, Callable[[], object]] = {
-        f"batch {batch}": partial(_loop, network, pixels, batch) for batch in BATCHES
-    }
+    loops: dict[str, Loop] = {f"batch {batch}": partial(_loop, network, pixels, batch) for batch in BATCHES}
     if is_cnn:
         import copy
 
@@ -116,20 +119,14 @@ def measure(runs: int, chosen: str) -> tuple[list[Result], dict[str, float]]:
     for name, (arch, size, make) in TRUNKS.items():
         if chosen not in name:
             continue
-        with tempfile.TemporaryDirectory() as cache:
-            mine = ours(arch, size, Path(cache))
-            loops = plain(make, size)
-            label, best = fastest({name: partial(untouched, loop) for name, loop in loops.items()})
-            label_kept, best_kept = fastest(loops)
-            mine()
-            taken = alternate(
-                {
-                    f"{name}: featcache": mine,
-                    f"{name}: plain, {label}": best,
-                    f"{name}: plain, {label_kept}, large blocks kept": best_kept,
-                },
-                runs,
-            )
+        makes = {
+            f"{name}: plain": partial(plain, make, size, blocks_kept=False),
+            f"{name}: plain, large blocks kept": partial(plain, make, size, blocks_kept=True),
+        }
+        with tempfile.TemporaryDirectory() as cache, contextlib.ExitStack() as running:
+            makes = {f"{name}: featcache": partial(ours, arch, size, Path(cache)), **makes}
+            tasks = {label: running.enter_context(Contender(label, make)) for label, make in makes.items()}
+            taken = alternate(tasks, runs)
         ratios[f"{arch}_vs_plain"] = taken[1].median / taken[0].median
         ratios[f"{arch}_vs_plain_with_large_blocks_kept"] = taken[2].median / taken[0].median
         results += [result.rate(IMAGES) for result in taken]

@@ -85,3 +85,20 @@ def name_fold_in_errors(fold: int | None) -> Iterator[None]:
         elif fold is not None:
             error.args = (f"fold {fold}: {error}",)
         raise
+
+
+@contextlib.contextmanager
+def name_target_in_errors(target: str) -> Iterator[None]:
+    """Return a context that puts the word of a target before an error.
+
+    Args:
+        target: The one of several that is worked on.
+
+    Raises:
+        FeatcacheError: the one that was raised inside.
+    """
+    try:
+        yield
+    except FeatcacheError as error:
+        error.args = (f"target {target}: {error}",)
+        raise

@@ -1,7 +1,6 @@
 """`featcache fit-head`."""
 
 import functools
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,11 +19,16 @@ from featcache.cli.options import (
     HeadName,
     Json,
     NoCheck,
+    Ray,
+    RayCpus,
+    RayGpus,
+    RayWorkers,
     WithFolder,
     chosen_check_seconds,
     help_of,
 )
-from featcache.cli.output import echo, echo_json, echo_parts, echo_stderr, open_console, relative_path
+from featcache.cli.output import echo_json, echo_stderr, open_console
+from featcache.cli.several_targets import run_targets, show_fit
 from featcache.errors import UsageError, name_fold_in_errors
 from featcache.recipe import HeadKeywords, StoreOptions
 
@@ -32,7 +36,8 @@ if TYPE_CHECKING:
     from featcache.heads import Fit
     from featcache.report import ProgressBar
 
-_ONLY_OF_KEPT_HEADS = ("folds", "check_seconds", "no_check", "from_disk", "head_name")
+_OF_RAY = ("ray", "ray_gpus", "ray_cpus", "ray_workers")
+_ONLY_OF_KEPT_HEADS = (*_OF_RAY, "folds", "targets", "check_seconds", "no_check", "from_disk", "head_name")
 
 
 @command("fit-head")
@@ -41,6 +46,14 @@ def fit_head(
     lr: Annotated[list[float] | None, typer.Option("--lr", help=help_of(HEAD["lr"]))] = None,
     options: Annotated[StoreOptions, WithFolder()],
     folds: Folds = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            "--targets",
+            help="Of Drive&Act: several levels or columns, whose heads are trained on embeddings that are read once: "
+            "midlevel,tasklevel,objectlevel:object.",
+        ),
+    ] = None,
     grid: Annotated[
         str | None,
         typer.Option("--grid", help='Train every combination: "lr=0.003,0.03 weight_decay=0,1e-4 seed=0,1".'),
@@ -87,12 +100,17 @@ def fit_head(
     html: Annotated[
         Path | None, typer.Option("--html", help="With --shots, write the curve as a page (.html).")
     ] = None,
+    ray: Ray = None,
+    ray_gpus: RayGpus = None,
+    ray_cpus: RayCpus = None,
+    ray_workers: RayWorkers = None,
     as_json: Json = False,
 ) -> None:
     """Stage two: train heads on the cached embeddings, and hold the best linear one against the convex optimum.
 
     A setting that is left out comes from the recipe; where the recipe does not state it, its default holds.
     """
+    from featcache.cluster import chosen_cluster
     from featcache.heads import fit_head
     from featcache.report import ProgressBar
 
@@ -112,17 +130,23 @@ def fit_head(
         raise error.correct("--predictions", None)
     if no_check:
         refuse_unused(["check_seconds"], "with --no-check")
+    if targets is not None:
+        refuse_unused(["folds", "from_disk", "head_name"], "with --targets")
+        budget = chosen_check_seconds(check_seconds, no_check)
+        run_targets(targets.split(","), lr, grid, settings, options, device, budget, as_json=as_json)
+        return
     fits: list[tuple[int | None, Fit]] = []
     for fold, of_fold in options_of_folds(folds, options):
         with name_fold_in_errors(fold), ProgressBar(open_console(stderr=True)) as bar:
             show = functools.partial(_show_progress, bar)
             fit = fit_head(
                 lr, grid=grid, device=device, check_seconds=chosen_check_seconds(check_seconds, no_check),
-                from_disk=from_disk, head_name=head_name, progress=show, **settings, **of_fold,
+                from_disk=from_disk, head_name=head_name, progress=show,
+                cluster=chosen_cluster(ray, gpus=ray_gpus, cpus=ray_cpus, workers=ray_workers), **settings, **of_fold,
             )  # fmt: skip
         fits.append((fold, fit))
         if not as_json:
-            _show(fold, fit)
+            show_fit(fit, "" if fold is None else f"fold {fold}")
     if as_json:
         documents = [fit.to_json() if fold is None else {"fold": fold, **fit.to_json()} for fold, fit in fits]
         echo_json(documents[0] if folds is None else {"folds": documents})
@@ -134,15 +158,3 @@ def fit_head(
 
 def _show_progress(bar: "ProgressBar", stage: str, done: int, total: int) -> None:
     bar.show(stage, done, total, "epochs")
-
-
-def _show(fold: int | None, fit: "Fit") -> None:
-    """Print what became of one fit, that of a fold under its number."""
-    from featcache.report import fit_parts
-
-    if fold is not None:
-        echo(f"fold {fold}")
-    echo_parts(fit_parts(fit))
-    if fit.best is not None:
-        echo(f"head {fit.handles.describe(fit.best.name)}: saved in {relative_path(fit.best.folder)}")
-    sys.stdout.flush()  # in a pipe, too, each fold is to be seen as it ends

@@ -56,9 +56,17 @@ def say_next_after_fit_head(options: StoreOptions, fits: Sequence[tuple[int | No
     if folds is not None:
         say_next("report", own, *head, "--folds", folds)
     elif _can_report(DatasetRequest(**options).cached_splits):
-        say_next("report", own, *head)
+        say_next("report", own, *head, *_against_linear(fits[0][1]))
     else:
         say_next("compare", options)
+
+
+def _against_linear(fit: "Fit") -> list[str]:
+    """Return the words that hold the chosen head against the best linear one, where there is one beside it."""
+    if not fit.linear or fit.best is None:
+        return []
+    by_clip = ["--by", "clip"] if fit.best.head.config.is_over_clips else []
+    return ["--against", str(fit.handles.numbers[fit.linear]), *by_clip]
 
 
 def _with_class_of(options: StoreOptions, heads: Sequence["SavedHead | None"]) -> KeptHeadOptions:

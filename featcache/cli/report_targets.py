@@ -5,19 +5,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featcache.cli.next_command import say_next
-from featcache.cli.output import echo, echo_json, open_console, relative_path
+from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
+from featcache.cli.same_head import refuse_same_head
 from featcache.errors import UsageError
 from featcache.recipe import KeptHeadOptions
 
 if TYPE_CHECKING:
     from featcache.dataset import DatasetRequest
+    from featcache.evaluation import HeadOnTargets, TargetEvaluation, TargetSplitOptions
 
 _OF_CLASSES: Mapping[str, str] = {
     "clip_rule": "a clip has the mean of its images",
     "test_views": "views are averaged for classes",
     "augment": "views are averaged for classes",
-    "against": "pairs are compared on classes; `featcache compare --split test` has both heads",
-    "conformal": "conformal sets are sets of classes",
     "folds": "folds are averaged for classes",
     "png": "the picture is that of a confusion matrix; --html FILE writes a page",
 }
@@ -37,35 +37,62 @@ def report_targets(
         files: html, csv and predictions; None where one is not wanted.
         as_json: whether the document is printed instead.
     """
-    from featcache.evaluation import predict_on_targets
-    from featcache.report import print_target_evaluation, save_target_evaluation_csv, save_target_predictions
+    from featcache.evaluation import pair_targets, predict_on_targets
+    from featcache.report import (
+        print_target_evaluation,
+        print_target_pair,
+        save_target_evaluation_csv,
+        save_target_predictions,
+    )
 
     _refuse_options_of_classes(request.recipe.data.target_kind, given)
-    examined = predict_on_targets(
-        request, head, split=_text(given["split"]), by=str(given["by"]),
-        allow_shared_subjects=bool(given["allow_shared_subjects"]),
-    )  # fmt: skip
+    choice: TargetSplitOptions = {
+        "split": _text(given["split"]), "by": str(given["by"]),
+        "allow_shared_subjects": bool(given["allow_shared_subjects"]),
+        "conformal": None if given["conformal"] is None else float(str(given["conformal"])),
+    }  # fmt: skip
+    examined, pair = predict_on_targets(request, head, **choice), None
     evaluation = examined.evaluation()
+    if (against := _text(given["against"])) is not None:
+        other = predict_on_targets(request, against, **choice)
+        if other.head.folder == examined.head.folder:
+            refuse_same_head(examined.choice.handle, against)
+        pair = pair_targets(examined, other)
     if files["html"] is not None:
-        from featcache.report.page import save_targets_html
-
-        save_targets_html(examined, evaluation, files["html"])
+        _write_page(examined, evaluation, files["html"])
     if files["csv"] is not None:
         save_target_evaluation_csv(evaluation, files["csv"])
     if files["predictions"] is not None:
-        save_target_predictions(examined.predictions, files["predictions"])
+        save_target_predictions(examined.predictions, files["predictions"], examined.sets)
     if as_json:
-        echo_json(evaluation.to_json())
+        echo_json(evaluation.to_json() if pair is None else pair.to_json())
         return
-    print_target_evaluation(evaluation, open_console())
+    if pair is None:
+        print_target_evaluation(evaluation, open_console())
+    else:
+        print_target_pair(pair, open_console())
+    about = "" if pair is None else f", about {evaluation.handle or evaluation.head} alone"
     for path in files.values():
         if path is not None:
-            echo(f"wrote {relative_path(path)}")
+            echo(f"wrote {relative_path(path)}{about}")
     if files["html"] is None:
         words = [*([] if head is None else [head]), *_typed(given)]
         say_next("report", options, *words, "--html", "report.html")
     else:
         say_next("compare", options)
+
+
+def _write_page(examined: "HeadOnTargets", evaluation: "TargetEvaluation", path: Path) -> None:
+    """Write the page, with a bar for its thumbnails and a note where some are missing."""
+    from featcache.report import ProgressBar
+    from featcache.report.page import save_targets_html
+
+    with ProgressBar(open_console(stderr=True)) as bar:
+        shown = save_targets_html(
+            examined, evaluation, path, progress=lambda done, of: bar.show("thumbnails", done, of)
+        )  # fmt: skip
+    if shown.note:
+        echo_stderr(f"note: {shown.note}")
 
 
 def _refuse_options_of_classes(kind: str, given: Mapping[str, object]) -> None:
@@ -81,7 +108,8 @@ def _typed(given: Mapping[str, object]) -> list[str]:
     """Return the words of the options that were typed."""
     split = [] if given["split"] is None else ["--split", str(given["split"])]
     by = [] if given["by"] == "image" else ["--by", str(given["by"])]
-    return [*split, *by, *(["--allow-shared-subjects"] if given["allow_shared_subjects"] else [])]
+    conformal = [] if given["conformal"] is None else ["--conformal", str(given["conformal"])]
+    return [*split, *by, *(["--allow-shared-subjects"] if given["allow_shared_subjects"] else []), *conformal]
 
 
 def _text(value: object) -> str | None:

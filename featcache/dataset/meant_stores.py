@@ -14,6 +14,7 @@ from featcache.store import (
     parse_features,
     refuse_other_stores,
 )
+from featcache.trunks import FINETUNED_FOLDER
 
 if TYPE_CHECKING:
     from featcache.dataset.request import DatasetRequest
@@ -44,11 +45,22 @@ def find_meant_stores(request: "DatasetRequest") -> list[FeatureStore]:
         return [choose_features(request, request.feature_parts, holding)] if holding else []
     together = find_concatenations(request.folder, request.stat_log)
     every = [*holding, *(store for store in together if (store.root / heads).is_dir())]
-    matching = [store for store in every if request.store_request.is_met_by(store)]
+    matching = [store for store in every if _is_meant(request, store)]
     if not matching:
         name = f"{request.recipe.name}/{request.variant}"
         refuse_other_stores(request.folder, request.stat_log, holding, request.store_request, name)
     return matching
+
+
+def _is_meant(request: "DatasetRequest", store: FeatureStore) -> bool:
+    """Return whether a store is one that is asked for, or that of a trunk which was fine-tuned in this cache.
+
+    The recipe's weights are those that a fine-tuning starts from: its heads are the recipe's too.
+    """
+    differing = request.store_request.differences(store).keys()
+    if differing != {"weights"} or "weights" in request.store_request.typed:
+        return not differing
+    return (request.folder / FINETUNED_FOLDER / store.trunk.weights_name).is_file()
 
 
 def find_store_of(request: "DatasetRequest", split: str) -> FeatureStore:

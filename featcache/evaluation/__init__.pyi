@@ -18,6 +18,7 @@ from .folds import evaluate_folds as evaluate_folds
 from .folds import predict_folds as predict_folds
 from .folds import predict_on_folds as predict_on_folds
 from .head_on_targets import HeadOnTargets as HeadOnTargets
+from .head_on_targets import TargetSplitOptions as TargetSplitOptions
 from .head_on_targets import evaluate_targets as evaluate_targets
 from .head_on_targets import predict_on_targets as predict_on_targets
 from .json_parts import is_too_few as is_too_few
@@ -32,7 +33,13 @@ from .options import without_views as without_views
 from .paired import PairedEvaluation as PairedEvaluation
 from .paired import evaluate_pair as evaluate_pair
 from .paired import pair_predictions as pair_predictions
+from .paired_targets import PairedTargets as PairedTargets
+from .paired_targets import evaluate_target_pair as evaluate_target_pair
+from .paired_targets import pair_targets as pair_targets
 from .predictions import CLIP_RULES as CLIP_RULES
 from .predictions import SplitPredictions as SplitPredictions
+from .target_cross_validation import TargetCrossValidation as TargetCrossValidation
+from .target_cross_validation import cross_validate_targets as cross_validate_targets
 from .target_evaluation import TargetEvaluation as TargetEvaluation
-from .target_evaluation import TargetPredictions as TargetPredictions
+from .target_predictions import TargetPredictions as TargetPredictions
+from .target_sets import TargetSets as TargetSets

@@ -7,13 +7,15 @@ from typing import Any, Unpack
 import numpy as np
 
 from featcache.arguments import checked
+from featcache.dataset import DatasetRequest
 from featcache.errors import DataError
 from featcache.evaluation.evaluation import Evaluation
 from featcache.evaluation.predictions import SplitPredictions, group_by_clip, label_predictions
 from featcache.evaluation.row_evaluation import evaluate_rows
-from featcache.features import Features
+from featcache.features import Features, refuse_targets
 from featcache.heads import HeadOptions, OutOfFold, predict_out_of_fold, take_rows
 from featcache.heads.classifiers import ModelOutput
+from featcache.recipe import StoreOptions, pick_options
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,19 +86,22 @@ def cross_validate(
         DataError: fewer subjects, clips or images than folds; a single class.
         MachineError: no such device, or memory is full.
     """
+    refuse_targets(DatasetRequest(**pick_options(settings, StoreOptions)).recipe, "cross_validate()")
     unseen = predict_out_of_fold(folds, lr, grid=grid, device=device, progress=progress, **settings)
-    predictions = _label(unseen, unseen.rows, np.ones(len(unseen.fold), dtype=bool))
+    output = ModelOutput(unseen.predicted, unseen.probabilities)
+    predictions = _label(output, unseen.rows, np.ones(len(unseen.fold), dtype=bool))
     parts = {}
     for number in range(unseen.folds):
         held_out = unseen.fold == number
-        parts[number] = _label(unseen, take_rows(unseen.rows, held_out), held_out)
+        parts[number] = _label(output, take_rows(unseen.rows, held_out), held_out)
     return CrossValidation(unseen, _evaluate(unseen, predictions), parts)
 
 
-def _label(unseen: OutOfFold, rows: Features, chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> SplitPredictions:
-    output = ModelOutput(unseen.predicted[chosen], unseen.probabilities[chosen])
+def _label(output: ModelOutput, rows: Features, chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> SplitPredictions:
+    probabilities = None if output.probabilities is None else output.probabilities[chosen]
     return label_predictions(
-        output, rows.y, rows.classes, paths=rows.paths, clips=rows.clips, subjects=rows.subjects
+        ModelOutput(output.predicted[chosen], probabilities), rows.y, rows.classes,
+        paths=rows.paths, clips=rows.clips, subjects=rows.subjects,
     )  # fmt: skip
 
 

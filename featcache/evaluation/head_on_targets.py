@@ -9,13 +9,16 @@ from featcache.arguments import checked, nearest_name
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, DataError, UsageError
 from featcache.evaluation.checks import notes_on, refuse_unfit
+from featcache.evaluation.conformal import SETS_ON_TRAIN, refuse_level, refuse_sets
 from featcache.evaluation.options import UNITS
 from featcache.evaluation.resolve_head import resolve_head
-from featcache.evaluation.target_evaluation import TargetEvaluation, TargetPredictions
+from featcache.evaluation.target_evaluation import TargetEvaluation
+from featcache.evaluation.target_predictions import TargetPredictions
+from featcache.evaluation.target_sets import TargetSets, make_target_sets
 from featcache.features import Features, changes_since_extract, read_features
-from featcache.heads import KeptTargets, thresholds_of
-from featcache.heads.saved import ChosenHead, SavedHead, load_model
-from featcache.metrics import label_intervals, value_intervals
+from featcache.heads import KeptTargets, answers_of, thresholds_of
+from featcache.heads.saved import ChosenHead, SavedHead, SavedTemperature, load_model, read_temperature
+from featcache.metrics import calibrate_labels
 from featcache.recipe import LABEL, LABELS, KeptHeadOptions, pick_options
 from featcache.store import FeatureStore
 from featcache.text import counted
@@ -27,6 +30,7 @@ class TargetSplitOptions(TypedDict, total=False):
     split: str | None  # the split's name; None for test, or val where there is no test
     by: str  # "image" or "clip": what one prediction is about; left out, "image"
     allow_shared_subjects: bool  # whether people may stand in train too; left out, False
+    conformal: float | None  # the share of numbers, or of labels, that conformal sets are to hold; None makes none
 
 
 class TargetOptions(TargetSplitOptions, KeptHeadOptions, total=False):
@@ -43,21 +47,18 @@ class HeadOnTargets:
     choice: ChosenHead
     features: Features
     predictions: TargetPredictions
+    temperature: SavedTemperature | None  # by which the probabilities of labels are; None by clip, and of numbers
+    sets: TargetSets | None
     notes: tuple[str, ...]
 
     def evaluation(self) -> TargetEvaluation:
         """Return what follows from the predictions, with intervals."""
-        part = self.predictions
-        groups = part.subjects, part.clips
-        if part.kind == LABELS:
-            intervals = label_intervals(part.truth, part.answers, part.thresholds, *groups)
-        else:
-            intervals = value_intervals(part.truth, part.answers, *groups)
         return TargetEvaluation(
             head=self.head.name, handle=self.choice.handle, data_set=self.request.recipe.name,
-            variant=self.request.variant, split=self.features.split, predictions=part, intervals=intervals,
+            variant=self.request.variant, split=self.features.split, predictions=self.predictions,
+            intervals=self.predictions.intervals(),
             failed=self.features.failed, selected_by=self.choice.selected_by, chosen=self.choice.reason,
-            notes=self.notes,
+            notes=self.notes, temperature=self.temperature, sets=self.sets,
         )  # fmt: skip
 
 
@@ -68,8 +69,9 @@ def evaluate_targets(head: str | None = None, **options: Unpack[TargetOptions]) 
     Args:
         head: a head's name or number; "best" (as None), which `compare` shows first; or "latest".
         **options: `split`, None for test, or val where there is no test; `by`, "image" or "clip": the mean of a clip's
-            probabilities or numbers; `allow_shared_subjects`, whether people may stand in train too; and the data set
-            and its cache, as the flags of the command line name them.
+            probabilities or numbers; `allow_shared_subjects`, whether people may stand in train too; `conformal`, the
+            share of numbers, or of the labels that rows have, that conformal intervals or sets are to hold; and the
+            data set and its cache, as the flags of the command line name them.
 
     Returns:
         The metrics, of all labels or numbers together and of each, with intervals.
@@ -86,7 +88,7 @@ def evaluate_targets(head: str | None = None, **options: Unpack[TargetOptions]) 
 
 def predict_on_targets(
     request: DatasetRequest, head: str | None = None, *, split: str | None = None, by: str = UNITS[0],
-    allow_shared_subjects: bool = False,
+    allow_shared_subjects: bool = False, conformal: float | None = None,
 ) -> HeadOnTargets:  # fmt: skip
     """Return what a head answers on a split with several labels or numbers a row.
 
@@ -96,6 +98,7 @@ def predict_on_targets(
         split: the split's name; None for test, or val where there is no test.
         by: "image" or "clip": what one prediction is to be about.
         allow_shared_subjects: whether people may stand in train too.
+        conformal: the share that conformal intervals or sets are to hold; None makes none.
 
     Raises:
         UsageError: as `evaluate_targets`.
@@ -108,21 +111,46 @@ def predict_on_targets(
         raise error.correct("--by", nearest_name(by, UNITS) or UNITS[0])
     if request.recipe.data.target_kind == LABEL:
         raise UsageError("evaluate_targets(): the rows of this data set have one class each; evaluate() is for them")
+    refuse_level(conformal)
     choice, key = resolve_head(request, head, split)
     with choice.explain_choice_in_errors():
         model = load_target_head(choice)
         features = read_features(choice.store, key, any_targets=True)
         refuse_unfit(model, choice.store, features, allow_shared_subjects=allow_shared_subjects)
-    predictions = predict_targets(model, features)
+    temperature = read_temperature(model.folder) if by == UNITS[0] else None  # as of classes: a clip has none
+    predictions, left_out = predict_units(model, features, by, temperature)
     notes = notes_on(model, choice.store, features, choice.selected_by)
-    if by == UNITS[1]:
-        predictions, left_out = group_targets(predictions)
-        notes += [f"left out: {counted(left_out, 'image')} that are in no clip"] if left_out else []
+    notes += [f"left out: {counted(left_out, 'image')} that are in no clip"] if left_out else []
+    sets = None
+    if conformal is not None:
+        refuse_sets(request, key[2], has_probabilities=True, name=model.name)
+        sets = make_target_sets(predictions, _predict_val(request, choice, model, by, temperature), conformal)
+        notes += [SETS_ON_TRAIN] if key[2] == "train" else []
     changes = changes_since_extract(choice.store, request.recipe, [key[2]])
     return HeadOnTargets(
         request=request, store=choice.store, head=model, choice=choice, features=features, predictions=predictions,
+        temperature=temperature, sets=sets,
         notes=(*choice.notes, *changes, *notes, *_threshold_notes(model, features)),
     )  # fmt: skip
+
+
+def predict_units(
+    model: SavedHead, features: Features, by: str, temperature: SavedTemperature | None
+) -> tuple[TargetPredictions, int]:  # fmt: skip
+    """Return one prediction an image, by the temperature, or one a clip; and how many images are in no clip."""
+    if by == UNITS[1]:
+        return group_targets(predict_targets(model, features))
+    return predict_targets(model, features, None if temperature is None else temperature.value), 0
+
+
+def _predict_val(
+    request: DatasetRequest, choice: ChosenHead, model: SavedHead, by: str, temperature: SavedTemperature | None
+) -> TargetPredictions:
+    """Return what a head answers on val, by the same unit as on the split."""
+    val = read_features(choice.store, request.require_key(choice.store, "val"), any_targets=True)
+    with choice.explain_choice_in_errors():
+        refuse_unfit(model, choice.store, val, allow_shared_subjects=True)
+    return predict_units(model, val, by, temperature)[0]
 
 
 def load_target_head(choice: ChosenHead) -> SavedHead:
@@ -137,15 +165,20 @@ def load_target_head(choice: ChosenHead) -> SavedHead:
     return model
 
 
-def predict_targets(model: SavedHead, features: Features) -> TargetPredictions:
-    """Return what a head answers on every image of a split, beside what is true of it."""
+def predict_targets(model: SavedHead, features: Features, temperature: float | None = None) -> TargetPredictions:
+    """Return what a head answers on every image of a split, of labels by a temperature, beside what is true of it."""
     assert features.targets is not None  # noqa: S101 (the recipe says so, and the listing was made by it)
-    kind, outputs = features.targets.kind, features.targets.values.shape[1]
+    kind, truth = features.targets.kind, features.targets.values
+    outputs = model.predict_targets(features.x, features.clips, as_answers=False)
+    answers, thresholds = (
+        answers_of(model.head.config, outputs),
+        thresholds_for(model.head.targets, kind, truth.shape[1]),
+    )
+    if temperature is not None and kind == LABELS:
+        answers, thresholds = calibrate_labels(outputs, thresholds, temperature)
     return TargetPredictions(
-        kind=kind, names=features.classes, by=UNITS[0], truth=features.targets.values,
-        answers=model.predict_targets(features.x, features.clips),
-        thresholds=thresholds_for(model.head.targets, kind, outputs), paths=features.paths, clips=features.clips,
-        subjects=features.subjects,
+        kind=kind, names=features.classes, by=UNITS[0], truth=truth, answers=answers, thresholds=thresholds,
+        paths=features.paths, clips=features.clips, subjects=features.subjects,
     )  # fmt: skip
 
 

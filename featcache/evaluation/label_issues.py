@@ -12,9 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.arguments import checked
+from featcache.dataset import DatasetRequest
 from featcache.errors import MachineError
 from featcache.evaluation.cross_validation import CrossValidation, cross_validate
+from featcache.features import refuse_targets
 from featcache.heads import HeadOptions
+from featcache.recipe import StoreOptions, pick_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class LabelIssues:
         unseen = self.validation.unseen
         return {
             "splits": list(unseen.splits),
+            "left_out": list(unseen.left_out),
             "rows": len(unseen.fold),
             "folds": unseen.folds,
             "by": unseen.by,
@@ -98,6 +102,7 @@ def find_label_issues(
         DataError: as `cross_validate`.
         MachineError: cleanlab is not installed; else as `cross_validate`.
     """
+    refuse_targets(DatasetRequest(**pick_options(settings, StoreOptions)).recipe, "--label-issues")
     if importlib.util.find_spec("cleanlab") is None:
         raise MachineError(
             "label issues are found by cleanlab, which is not installed: pip install 'featcache[cleanlab]'"

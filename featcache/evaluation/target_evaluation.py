@@ -7,9 +7,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from featcache.evaluation.json_parts import finite_or_none, interval_json, is_too_few
+from featcache.evaluation.target_predictions import Doubles, TargetPredictions
+from featcache.evaluation.target_sets import TargetSets
+from featcache.heads.saved import SavedTemperature
 from featcache.metrics import (
     LABEL_METRICS,
     VALUE_FIGURES,
@@ -24,29 +26,7 @@ from featcache.metrics import (
 )
 from featcache.recipe import LABELS
 
-Doubles = npt.NDArray[np.float64]
-
 OUTPUT_FIGURES = {LABELS: ("average_precision", "f1")}  # of one label; of a number those of all together
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class TargetPredictions:
-    """What a head answers on the rows of a split, beside what is true of them."""
-
-    kind: str  # LABELS or VALUE
-    names: tuple[str, ...]  # of the labels or numbers
-    by: str  # "image" or "clip": what a row is
-    truth: Doubles  # (rows, outputs)
-    answers: Doubles  # (rows, outputs): the probability of each label, or the numbers
-    thresholds: Doubles  # (labels,) from which probability on a label is predicted; (0,) of numbers
-    paths: tuple[str, ...]
-    clips: tuple[str, ...]
-    subjects: tuple[str, ...]
-
-    @property
-    def predicted(self) -> Doubles:
-        """(rows, outputs) 1 where a label is predicted, else 0; the numbers as they are."""
-        return (self.answers >= self.thresholds).astype(np.float64) if self.kind == LABELS else self.answers
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)  # no slots: what follows from the predictions is computed once
@@ -64,6 +44,8 @@ class TargetEvaluation:
     selected_by: str = ""
     chosen: str = ""
     notes: tuple[str, ...] = ()
+    temperature: SavedTemperature | None = None  # by which the probabilities of labels are; None where there is none
+    sets: TargetSets | None = None  # where conformal intervals or sets were asked for
 
     @property
     def kind(self) -> str:
@@ -157,7 +139,7 @@ class TargetEvaluation:
             "targets": self.kind,
             "rows": self.rows,
             "failed": self.failed,
-            "metrics": _figures_json(self.metric_names, list(self.metrics.values()), self.overall_intervals),
+            "metrics": figures_json(self.metric_names, list(self.metrics.values()), self.overall_intervals),
             "outputs": [self._output_json(output) for output in range(len(self.names))],
             "intervals": None
             if intervals is None
@@ -167,12 +149,14 @@ class TargetEvaluation:
                 "resamples": intervals.resamples,
                 "level": intervals.level,
             },
+            "temperature": None if self.temperature is None else _temperature_json(self.temperature),
+            "conformal": None if self.sets is None else self.sets.to_json(),
             "notes": list(self.notes),
             "chosen": self.chosen or None,
         }
 
     def _output_json(self, output: int) -> dict[str, Any]:
-        figures = _figures_json(self.output_names, self.outputs[output].tolist(), self.output_intervals(output))
+        figures = figures_json(self.output_names, self.outputs[output].tolist(), self.output_intervals(output))
         if self.kind != LABELS:
             return {"name": self.names[output], **figures}
         right, wrong, missed = (int(count) for count in self.counts[:, output])
@@ -186,10 +170,22 @@ class TargetEvaluation:
         }
 
 
-def _figures_json(
+def _temperature_json(fitted: SavedTemperature) -> dict[str, Any]:
+    """Return the temperature of labels, what it was fitted on, and the mean loss of a label there."""
+    before, after = finite_or_none(fitted.loss_before), finite_or_none(fitted.loss)
+    return {"value": fitted.value, "rows": fitted.rows, "loss_before": before, "loss": after}
+
+
+def figures_json(
     names: Sequence[str], values: Sequence[float], intervals: Sequence[Interval | None]
 ) -> dict[str, dict[str, Any]]:
-    """Return each figure with its interval."""
+    """Return each figure with its interval.
+
+    Args:
+        names: of the figures.
+        values: of the figures, nan where one is undefined.
+        intervals: of the figures, None where there is none.
+    """
     return {
         name: {
             "value": finite_or_none(value),

@@ -1,3 +1,4 @@
+from .embedding_pool import EmbeddingPool as EmbeddingPool
 from .exporting import export as export
 from .in_memory import RANDOM_TRUNK as RANDOM_TRUNK
 from .in_memory import Features as Features

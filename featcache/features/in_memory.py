@@ -11,6 +11,7 @@ import numpy.typing as npt
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import DataError
+from featcache.features.embedding_pool import EmbeddingPool
 from featcache.features.target_refusals import targets_error
 from featcache.listing import DataSource, Listing, RowTargets, locate_root, name_variant, resolve_source
 from featcache.recipe import Recipe, StoreOptions
@@ -83,13 +84,16 @@ def load(split: str, **options: Unpack[StoreOptions]) -> Features:
     return read_features(store, request.key_of(store, split), any_targets=True)
 
 
-def read_features(store: FeatureStore, key: tuple[str, str, str], *, any_targets: bool = False) -> Features:
+def read_features(
+    store: FeatureStore, key: tuple[str, str, str], *, any_targets: bool = False, pool: EmbeddingPool | None = None
+) -> Features:  # fmt: skip
     """Return the features of one split of a store.
 
     Args:
         store: a store that holds the split.
         key: (data set, variant, split).
         any_targets: whether the caller knows rows with several labels or numbers, and not one class each alone.
+        pool: what other listings have read, where several are worked on at once.
 
     Raises:
         UsageError: the rows have several labels or numbers, and the caller knows classes alone.
@@ -99,7 +103,7 @@ def read_features(store: FeatureStore, key: tuple[str, str, str], *, any_targets
     digests, columns, targets = _read_columns(store, key)
     if targets is not None and not any_targets:
         raise targets_error(targets.kind, "this")
-    x = store.load(digests)
+    x = store.load(digests) if pool is None else pool.load(store, digests)
     store.stat_log.try_flush()
     return Features(x=x, digests=digests, targets=targets, **columns)
 

@@ -12,8 +12,8 @@ def targets_error(kind: str, what: str) -> UsageError:
         what: what it is, as the sentence begins.
     """
     return UsageError(
-        f"{what} is for rows with one class each, and the recipe says targets = {kind!r}; fit-head, report, predict, "
-        f"compare, data, export and export-model know these"
+        f"{what} is for rows with one class each, and the recipe says targets = {kind!r}; fit-head (with "
+        f"--cross-validate), search, report, predict, compare, data, export and export-model know these"
     )
 
 

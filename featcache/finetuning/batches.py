@@ -38,7 +38,7 @@ class EpochBatches:
         return len(self.order)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield pixels (n, 3, height, width), labels (n,), and what is to be predicted: the labels, or shares."""
+        """Yield pixels (n, 3, height, width), labels, and what is to be predicted: the labels, or shares."""
         with ThreadPoolExecutor(self.images.workers) as threads:
             for rows, pixels in zip(self.order, self.images.batches(self.order), strict=True):
                 labels = self.labels[rows]
@@ -56,6 +56,7 @@ class EpochBatches:
         augmented = torch.from_numpy(np.stack(list(shown)))
         if not augmentation.mixes:
             return augmented, labels, labels
-        targets = functional.one_hot(labels, len(self.images.listing.classes)).float()
+        classes = len(self.images.listing.classes)
+        targets = labels if labels.is_floating_point() else functional.one_hot(labels, classes).float()
         mixed, shares = augmentation.mix(augmented.float(), targets, digests, self.epoch)
         return mixed, labels, shares

@@ -14,14 +14,13 @@ from typing import Any, Unpack
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, MachineError, UsageError
-from featcache.features import refuse_targets
 from featcache.files import expand_home
 from featcache.finetuning.augmentation_text import read_augmentation
 from featcache.finetuning.listings import SplitListings, list_splits
 from featcache.finetuning.loggers import LoggerChoice
 from featcache.finetuning.settings import finetune_section
 from featcache.finetuning.start import Start, find_start
-from featcache.heads import EpochRow, Fit, fit_to_targets
+from featcache.heads import EpochRow, Fit, fit_to_targets, loss_of, refuse_settings_of_classes
 from featcache.heads.saved import refuse_given_name, scores_to_json
 from featcache.recipe import (
     FROM_SCRATCH,
@@ -162,6 +161,7 @@ class FinetuneJob:
     section: FinetuneSection
     augmentation: AugmentationSection
     select: str
+    loss: str  # which says what is learnt of an image
     splits: SplitListings
     start: Start
 
@@ -180,10 +180,11 @@ def prepare_job(options: Mapping[str, Any], augment: str | None) -> FinetuneJob:
     trunk = pick_options(options, TrunkKeywords)
     named = {name: options.get(name) for name in ("store", "arch", "weights")}
     request = DatasetRequest(**data, **named)
-    refuse_targets(request.recipe, "finetune")
+    kind = request.recipe.data.target_kind
     section = finetune_section(request.recipe, pick_options(options, FinetuneKeywords))
+    refuse_settings_of_classes(section, kind)
     augmentation = request.recipe.augmentation if augment is None else read_augmentation(augment)
-    select = fit_to_targets(request.recipe.override("head", select=options.get("select")).head, LABEL).select
+    select = _select(request, options.get("select"), kind)
     recipe = request.recipe.override("trunk", **trunk, cnn=options.get("cnn"))
     splits = list_splits(request)
     if splits.val is None and (section.patience is not None or section.schedule == "plateau"):
@@ -197,7 +198,15 @@ def prepare_job(options: Mapping[str, Any], augment: str | None) -> FinetuneJob:
     if start.head is not None:
         _refuse_trunk_of_head(trunk, options)
         _refuse_other_classes(start, splits)
-    return FinetuneJob(request, data, trunk, recipe.trunk, section, augmentation, select, splits, start)
+    return FinetuneJob(request, data, trunk, recipe.trunk, section, augmentation, select, loss_of(kind), splits, start)
+
+
+def _select(request: DatasetRequest, typed: str | None, kind: str) -> str:
+    """Return the metric on val that patience goes by: as typed, as the recipe has it, or the first of such targets."""
+    head = request.recipe.override("head", select=typed).head
+    if kind != LABEL:  # the recipe's loss is that of fit-head's heads
+        head = head.model_copy(update={"loss": loss_of(kind)})
+    return str(fit_to_targets(head, kind).select)
 
 
 def _refuse_trunk_of_head(trunk: Mapping[str, Any], options: Mapping[str, Any]) -> None:

@@ -6,10 +6,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from featcache.dataset import DatasetRequest
 from featcache.errors import FeatcacheError
 from featcache.extraction import Progress, extract
 from featcache.extraction import Settings as ExtractSettings
+from featcache.features import Features
 from featcache.finetuning.augmentation_text import describe_augmentation
 from featcache.finetuning.command import Finetuned, FinetuneJob, FinetuneProgress
 from featcache.finetuning.images import SplitImages, load_images
@@ -18,7 +22,17 @@ from featcache.finetuning.prepared import prepare_training
 from featcache.finetuning.settings import recorded_settings
 from featcache.finetuning.training import Training
 from featcache.finetuning.trunk_file import keep_trunk
-from featcache.heads import EpochRow, Fit, HeadConfig, LinearHead, Splits, keep_heads, read_splits, score_split
+from featcache.heads import (
+    EpochRow,
+    Fit,
+    HeadConfig,
+    LinearHead,
+    Scores,
+    Splits,
+    keep_heads,
+    read_splits,
+    score_targets,
+)
 from featcache.recipe import CNN, FROM_WEIGHTS, TrunkKeywords
 from featcache.trunks import PRECISION, choose_device
 
@@ -128,7 +142,7 @@ def _keep(
     trunk.pop("augment", None)  # it says what a view is
     summaries = extract(settings=ExtractSettings(workers=workers), progress=stages.show_extract, **job.options, **trunk)
     request = DatasetRequest(**job.options, store=summaries[0].store)
-    splits = read_splits(request)
+    splits = read_splits(request, any_targets=True)
     spec = splits.source.trunk.spec
     if (spec.weights_sha256, spec.transform) != (sha256, training.plan.train.transform):
         raise FeatcacheError(f"{weights}: the trunk that was trained is not the one that is loaded; please report this")
@@ -149,9 +163,11 @@ def _precision(job: FinetuneJob) -> str | None:
 def _scored_head(job: FinetuneJob, training: Training, best_epoch: int | None, splits: Splits) -> LinearHead:
     """Return the head with its scores on the embeddings that are kept: those that it has wherever it is loaded."""
     config: HeadConfig = training.plan.config
-    bare = training.network.linear_head(config, training.state.step)
-    on_train = score_split(bare.logits, splits.in_memory)
-    on_val = None if splits.val is None else score_split(bare.logits, splits.val)
+    bare = training.objective.finished(training.network.linear_head(config, training.state.step))
+    on_val = None
+    if splits.val is not None:
+        bare, on_val = training.objective.score(bare, [rows_with_truth(splits.val)])
+    on_train = _score_train(training, bare, splits)
     kept = training.state.epoch if best_epoch is None else best_epoch
     history = tuple(
         EpochRow(row.epoch, row.train, on_val if row.epoch == kept else row.val) for row in training.state.history
@@ -160,3 +176,20 @@ def _scored_head(job: FinetuneJob, training: Training, best_epoch: int | None, s
         bare, history=history, train=on_train, val=on_val, best_epoch=best_epoch,
         finetuned=_recorded(job),
     )  # fmt: skip
+
+
+def _score_train(training: Training, head: LinearHead, splits: Splits) -> Scores:
+    """Return the scores on train; of labels with the thresholds that val chose, where there is val."""
+    train = splits.in_memory
+    if train.targets is None or splits.val is None:
+        return training.objective.score(head, [rows_with_truth(train)])[1]
+    return score_targets(head.config, head.targets, head.logits, train)
+
+
+def rows_with_truth(features: Features) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
+    """Return the embeddings of a split, and what is true of its rows.
+
+    Args:
+        features: The split.
+    """
+    return features.x, features.y if features.targets is None else features.targets.values

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, DataError
+from featcache.heads import refuse_targets_without_spread
 from featcache.listing import AssignedSplits, Listing, find_leaks, list_data_settings, resolve_source
 from featcache.store import read_split_assignment, write_split_assignment
 from featcache.text import counted
@@ -46,12 +47,15 @@ def list_splits(request: DatasetRequest) -> SplitListings:
     if isinstance(source, AssignedSplits):
         write_split_assignment(request.folder, recipe.name, request.variant, source.groups)
     listings = [replace(part, settings=list_data_settings(recipe, videos=part.videos)) for part in listings]
-    _require_two_classes(listings[0])
+    _require_something_to_learn(listings[0])
     leaks = () if source.has_disjoint_splits else tuple(map(str, find_leaks(listings)))
     return SplitListings(listings[0], listings[1] if len(listings) > 1 else None, leaks)
 
 
-def _require_two_classes(train: Listing) -> None:
+def _require_something_to_learn(train: Listing) -> None:
+    if train.targets is not None:
+        refuse_targets_without_spread(train.targets, train.classes, train.root)
+        return
     present = [name for name, count in zip(train.classes, train.support(), strict=True) if count]
     if len(present) < 2:
         raise DataError(

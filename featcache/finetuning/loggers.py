@@ -1,6 +1,7 @@
 """Where the curves of a training go beside the head that keeps them: Lightning's loggers, by name."""
 
 import importlib.util
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,15 +66,18 @@ class LoggerChoice:
 
 
 def figures_of(row: EpochRow) -> dict[str, float]:
-    """Return an epoch's scores by name, as they stand in a curve: accuracy and macro_recall 0 to 1, loss in nats.
+    """Return an epoch's scores by name: of classes accuracy and macro_recall, 0 to 1, else the targets' own metrics.
+
+    The loss is there always, and what is not a number never.
 
     Args:
         row: The epoch.
     """
     splits = {"train": row.train, "val": row.val}
-    return {
-        f"{split}_{name}": getattr(scores, name)
+    figures = {
+        f"{split}_{name}": scores.figure(name)
         for split, scores in splits.items()
         if scores is not None
-        for name in ("accuracy", "macro_recall", "loss")
+        for name in (*scores.metrics, "accuracy", "macro_recall", "loss")
     }
+    return {name: value for name, value in figures.items() if math.isfinite(value)}

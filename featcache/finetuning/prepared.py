@@ -16,14 +16,16 @@ from featcache.finetuning.images import SplitImages
 from featcache.finetuning.interruption import Interruption
 from featcache.finetuning.loggers import LoggerChoice
 from featcache.finetuning.network import TrainableNetwork
+from featcache.finetuning.objectives import make_objective
 from featcache.finetuning.running import run_training
 from featcache.finetuning.schedule import Schedule
 from featcache.finetuning.settings import head_config, training_name
 from featcache.finetuning.start import SAMPLE, require_same_network
 from featcache.finetuning.training import FinetunePlan, Training
 from featcache.finetuning.trunk_file import name_tensors
-from featcache.heads import EpochRow
-from featcache.heads.training import class_weights
+from featcache.heads import EpochRow, HeadConfig
+from featcache.heads.training import balanced_label_weights, class_weights
+from featcache.recipe import LABELS
 from featcache.store import digest_column
 
 if TYPE_CHECKING:
@@ -98,25 +100,37 @@ def prepare_training(job: FinetuneJob, images: Sequence[SplitImages], *, restart
 def _begin(job: FinetuneJob, loaded: Any, train: SplitImages, val: SplitImages | None) -> Training:
     """Return the training at its beginning."""
     head, section = job.start.head, job.section
-    config = head_config(section, "none" if head is None else head.head.config.normalize)
+    config = head_config(section, "none" if head is None else head.head.config.normalize, job.loss)
     network = TrainableNetwork(
         loaded, job.start.layer, job.start.source.layer_width(job.start.layer), len(train.listing.classes),
         train.transform, unfreeze=section.unfreeze, normalize=config.normalize,
     )  # fmt: skip
+    weights = _class_weights(config, train)
     at_start = None
     if head is not None:
-        network.load_head(head.head.weight, head.head.bias)
+        objective = make_objective(config, train.labels, len(train.listing.classes))
+        network.load_head(*objective.layer_of(head.head))
         at_start = head.scores(job.request)
         sample = digest_column(list(train.digests[:SAMPLE]))
         pixels = next(train.batches([torch.arange(len(sample))]))
         require_same_network(network, head.store, sample, pixels)
-    counts = np.bincount(train.labels.numpy(), minlength=len(train.listing.classes))
     plan = FinetunePlan(
         config=config, schedule=Schedule(config, len(train), section.accumulate), train=train, val=val,
         select=job.select, layer_decay=section.layer_decay, ema=section.ema, augmentation=_augmentation(job, train),
-        class_weights=() if section.class_weights == "none" else tuple(class_weights(config, counts).tolist()),
+        class_weights=weights,
     )  # fmt: skip
     return Training(network, plan, at_start)
+
+
+def _class_weights(config: HeadConfig, train: SplitImages) -> tuple[float, ...]:
+    """Return the weight of each class in the loss, or of the images that have each label; () where all are alike."""
+    if config.class_weights == "none":
+        return ()
+    if config.targets == LABELS:
+        has = train.labels.double().sum(dim=0).numpy()
+        return tuple(balanced_label_weights(has, len(train)).tolist())
+    counts = np.bincount(train.labels.numpy(), minlength=len(train.listing.classes))
+    return tuple(class_weights(config, counts).tolist())
 
 
 def _augmentation(job: FinetuneJob, train: SplitImages) -> TrainingAugmentation | None:

@@ -11,6 +11,7 @@ from featcache.finetuning.augmentation_text import read_augmentation
 from featcache.finetuning.command import FinetuneJob
 from featcache.finetuning.settings import SETTINGS
 from featcache.finetuning.start import find_start
+from featcache.heads import settings_of_classes
 from featcache.recipe import CNN, FROM_SCRATCH, AugmentationSection, CnnSection, CnnSettings, declared_settings
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def find_space(job: FinetuneJob, given: Mapping[str, object]) -> FinetuneSpace:
     section = job.section
     is_scratch = section.start == FROM_SCRATCH
     left_out = {"layer_decay"} if is_scratch or section.unfreeze == 0 else set()
+    left_out |= set(settings_of_classes(job.request.recipe.data.target_kind))
     is_searched = {name for name in (*TRAINING_SPACE, *CNN_SPACE, _AUGMENT) if given.get(name) is None} - left_out
     return FinetuneSpace(
         base=job,

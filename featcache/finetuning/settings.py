@@ -42,15 +42,16 @@ def finetune_section(recipe: Recipe, flags: Mapping[str, object]) -> FinetuneSec
     return section
 
 
-def head_config(section: FinetuneSection, normalize: str) -> HeadConfig:
+def head_config(section: FinetuneSection, normalize: str, loss: str) -> HeadConfig:
     """Return the settings that a fine-tuning shares with a linear head.
 
     Args:
         section: How the network is trained.
         normalize: "l2" where the head reads vectors of length 1.
+        loss: Which says what is learnt: one class an image, several labels, or numbers.
     """
     shared: dict[str, Any] = {name: getattr(section, name) for name in _OF_HEADS}
-    return HeadConfig(**shared, normalize=normalize)  # type: ignore[arg-type]
+    return HeadConfig(**shared, normalize=normalize, loss=loss)  # type: ignore[arg-type]
 
 
 def recorded_settings(

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featcache.heads import EpochRow, Scores
+from featcache.heads import EpochRow, Scores, TargetScores
+from featcache.heads.saved import finite_or_none
 from featcache.metrics import accuracy, macro_recall
 
 
@@ -17,10 +18,13 @@ class RunningScores:
 
     confusion: npt.NDArray[np.int64]  # (classes, classes)
     loss: float = 0.0  # nats, summed
+    rows: int = 0  # of images with several labels or numbers, which the matrix does not count
 
     def scores(self) -> Scores:
         """Return the scores of what was seen; nan where that is nothing."""
-        rows = int(self.confusion.sum())
+        rows = self.rows or int(self.confusion.sum())
+        if self.rows:
+            return Scores(math.nan, math.nan, self.loss / rows)
         return Scores(accuracy(self.confusion), macro_recall(self.confusion), self.loss / rows if rows else math.nan)
 
 
@@ -40,6 +44,7 @@ class TrainingState:
         return {
             "epoch": self.epoch, "batch": self.batch, "step": self.step,
             "confusion": self.running.confusion.tolist(), "loss": self.running.loss,
+            "rows": self.running.rows,
             "history": [[row.epoch, _numbers(row.train), _numbers(row.val)] for row in self.history],
             **({"scaler": self.scaler} if self.scaler else {}),
         }  # fmt: skip
@@ -52,7 +57,8 @@ class TrainingState:
             ValueError: it is something else.
         """
         try:
-            running = RunningScores(np.array(document["confusion"], dtype=np.int64), float(document["loss"]))
+            confusion = np.array(document["confusion"], dtype=np.int64)
+            running = RunningScores(confusion, float(document["loss"]), int(document.get("rows", 0)))
             history = [
                 EpochRow(epoch, _scores(train) or _UNKNOWN, _scores(val)) for epoch, train, val in document["history"]
             ]
@@ -65,13 +71,23 @@ class TrainingState:
 _UNKNOWN = Scores(math.nan, math.nan, math.nan)
 
 
-def _numbers(scores: Scores | None) -> list[float | None] | None:
-    """Return the numbers of scores; None stands for what is not finite."""
+def _numbers(scores: Scores | None) -> list[Any] | None:
+    """Return the numbers of scores, behind them the metrics of several labels or numbers; None: not finite."""
     if scores is None:
         return None
-    values = (scores.accuracy, scores.macro_recall, scores.loss)
-    return [value if math.isfinite(value) else None for value in values]
+    values = [finite_or_none(value) for value in (scores.accuracy, scores.macro_recall, scores.loss)]
+    metrics = {name: finite_or_none(value) for name, value in scores.metrics.items()}
+    return [*values, *([metrics] if metrics else [])]
 
 
-def _scores(numbers: list[float | None] | None) -> Scores | None:
-    return None if numbers is None else Scores(*(math.nan if value is None else value for value in numbers))
+def _scores(numbers: list[Any] | None) -> Scores | None:
+    if numbers is None:
+        return None
+    share, recall, loss = (_known(value) for value in numbers[:3])
+    if len(numbers) == 3:
+        return Scores(share, recall, loss)
+    return TargetScores(share, recall, loss, {name: _known(value) for name, value in numbers[3].items()})
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -10,7 +10,6 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
-from torch.nn import functional
 
 from featcache.finetuning.augmentation import TrainingAugmentation
 from featcache.finetuning.averages import WeightAverage
@@ -19,9 +18,10 @@ from featcache.finetuning.checkpoints import Checkpoint
 from featcache.finetuning.images import SplitImages
 from featcache.finetuning.loggers import figures_of
 from featcache.finetuning.network import TrainableNetwork
+from featcache.finetuning.objectives import make_objective
 from featcache.finetuning.schedule import Schedule, derive_seed
 from featcache.finetuning.state import RunningScores, TrainingState
-from featcache.heads import EpochRow, HeadConfig, Scores, score_blocks
+from featcache.heads import EpochRow, HeadConfig, Scores
 from featcache.heads.training import HeadProgress
 
 _DROPOUT = 3  # a purpose of random numbers
@@ -57,8 +57,6 @@ class FinetunePlan:
 class Training(LightningModule):
     """One training; `state` and the network's tensors are all that it needs to go on."""
 
-    class_weights: Tensor | None
-
     def __init__(self, network: TrainableNetwork, plan: FinetunePlan, at_start: EpochRow | None = None) -> None:
         """Prepare a training, at its beginning.
 
@@ -77,8 +75,7 @@ class Training(LightningModule):
         self.saved = time.monotonic()
         self.lr_factor = 1.0
         self.on_ready: Callable[[], None] = lambda: None  # called once Lightning is about to begin
-        weights = torch.tensor(plan.class_weights, dtype=torch.float32) if plan.class_weights else None
-        self.register_buffer("class_weights", weights, persistent=False)
+        self.objective = make_objective(plan.config, plan.train.labels, self.classes, plan.class_weights)
         if at_start is not None:
             self.state.history.append(at_start)
             if plan.config.patience is not None:
@@ -137,20 +134,10 @@ class Training(LightningModule):
         """Return the loss of one batch."""
         pixels, labels, target = batch
         torch.manual_seed(derive_seed(self.plan.config.seed, _DROPOUT, self.state.epoch, self.state.batch))
-        logits = self.network(pixels)
-        loss = functional.cross_entropy(
-            logits, target, weight=self.class_weights, label_smoothing=self.plan.config.label_smoothing
-        )
-        self._record(logits.detach().float(), labels)
+        outputs = self.network(pixels)
+        loss = self.objective.loss(outputs, target)
+        self.objective.record(self.state.running, outputs.detach().float(), labels)
         return loss
-
-    def _record(self, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch to the scores on train."""
-        running = self.state.running
-        places = (labels * self.classes + logits.argmax(dim=1)).cpu()
-        counts = torch.bincount(places, minlength=self.classes**2).view(self.classes, self.classes)
-        running.confusion += counts.numpy()
-        running.loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Set the learning rate of each group for this step."""
@@ -212,11 +199,8 @@ class Training(LightningModule):
     def score(self, images: SplitImages) -> Scores:
         """Return the scores of the network as it would be kept, on these images."""
         with self.average.in_place():
-            head = self.network.linear_head(self.plan.config)
-            blocks = (
-                (rows, labels) for rows, labels in embed_images(self.network, images, self.plan.config.batch_size)
-            )
-            return score_blocks(head.logits, blocks, self.classes)
+            head = self.objective.finished(self.network.linear_head(self.plan.config))
+            return self.objective.score(head, embed_images(self.network, images, self.plan.config.batch_size))[1]
 
     def save(self) -> None:
         """Replace the checkpoint by one of this moment."""
@@ -274,7 +258,9 @@ class Training(LightningModule):
 
 
 def embed_images(network: TrainableNetwork, images: SplitImages, batch_size: int) -> "Any":
-    """Yield what the head reads of images, (n, width) float32, and their labels, (n,), in evaluation mode.
+    """Yield what the head reads of images, (n, width) float32, and their labels as `SplitImages` has them.
+
+    The network computes in evaluation mode.
 
     Args:
         network: It stays in evaluation mode.

@@ -7,9 +7,9 @@ from .few_shots import ShotLevel as ShotLevel
 from .few_shots import predict_few_shots as predict_few_shots
 from .fit_classifier import Fitted as Fitted
 from .fit_classifier import fit as fit
-from .fit_linear import Fit as Fit
 from .fit_linear import fit_head as fit_head
 from .fit_linear import keep_heads as keep_heads
+from .fit_result import Fit as Fit
 from .grid import HeadOptions as HeadOptions
 from .keep_function import keep_head as keep_head
 from .kept_targets import NO_TARGETS as NO_TARGETS
@@ -31,9 +31,12 @@ from .optuna_search import Search as Search
 from .optuna_search import search as search
 from .optuna_study import open_study as open_study
 from .preparation import BackgroundCompilation as BackgroundCompilation
+from .several_targets import data_options_of_target as data_options_of_target
+from .several_targets import fit_targets as fit_targets
 from .shots import USUAL_SHOTS as USUAL_SHOTS
 from .splits import Splits as Splits
 from .splits import read_splits as read_splits
+from .splits import refuse_targets_without_spread as refuse_targets_without_spread
 from .target_scores import answers_of as answers_of
 from .target_scores import choose_kept as choose_kept
 from .target_scores import compute_outputs as compute_outputs
@@ -42,3 +45,6 @@ from .target_scores import score_targets as score_targets
 from .target_scores import thresholds_of as thresholds_of
 from .target_scores import truth_of as truth_of
 from .target_settings import fit_to_targets as fit_to_targets
+from .target_settings import loss_of as loss_of
+from .target_settings import refuse_settings_of_classes as refuse_settings_of_classes
+from .target_settings import settings_of_classes as settings_of_classes

@@ -16,21 +16,24 @@ import numpy.typing as npt
 
 from featcache.dataset import DatasetRequest
 from featcache.errors import UsageError
-from featcache.features import Features, refuse_targets
+from featcache.features import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.default_grid import fill_in_defaults
 from featcache.heads.fit_linear import COMPILING
 from featcache.heads.given_settings import has_views, head_section
 from featcache.heads.grid import HeadOptions, head_configs
+from featcache.heads.kept_targets import KeptTargets
 from featcache.heads.linear import BLOCK_ROWS, Scores, merit
 from featcache.heads.modules import TrainedHead
 from featcache.heads.row_folds import Folds, divide_rows, unit_of_rows
 from featcache.heads.splits import read_splits
+from featcache.heads.target_scores import answers_of, choose_kept, score_outputs
 from featcache.heads.target_settings import fit_to_targets
 from featcache.heads.tokens import count_tokens
 from featcache.heads.training_device import choose_training_device
+from featcache.listing import RowTargets
 from featcache.metrics import accuracy, confusion_matrix, macro_recall, mean_loss, softmax
-from featcache.recipe import LABEL, TEMPORAL, HeadKeywords, StoreOptions, pick_options
+from featcache.recipe import LABELS, TEMPORAL, HeadKeywords, StoreOptions, pick_options
 
 FEWEST_FOLDS, MOST_FOLDS = 2, 100
 
@@ -48,8 +51,8 @@ class OutOfFold:
     scores: tuple[Scores, ...]  # of each config, over all rows
     best: int  # the config that was chosen
     select: str
-    probabilities: npt.NDArray[np.float32]  # (rows, classes), of the chosen config's heads
-    predicted: npt.NDArray[np.int64]  # (rows,)
+    outputs: npt.NDArray[np.float32]  # (rows, classes), the logits or numbers of the chosen config's heads
+    kept: KeptTargets  # of several labels or numbers: the thresholds that are best over all rows, and the deviations
     seconds: float
     notes: tuple[str, ...]
 
@@ -57,6 +60,22 @@ class OutOfFold:
     def folds(self) -> int:
         """How many there are."""
         return int(self.fold.max()) + 1
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float32]:
+        """(rows, classes) of rows with one class each."""
+        return softmax(self.outputs)
+
+    @property
+    def predicted(self) -> npt.NDArray[np.int64]:
+        """(rows,) the most probable class of each row."""
+        predicted: npt.NDArray[np.int64] = self.outputs.argmax(axis=1)
+        return predicted
+
+    @property
+    def answers(self) -> npt.NDArray[np.float64]:
+        """(rows, outputs) the probability of each label, or the numbers."""
+        return answers_of(self.configs[self.best], self.outputs.astype(np.float64))
 
 
 def predict_out_of_fold(
@@ -92,8 +111,9 @@ def predict_out_of_fold(
         raise error.correct("--cross-validate", "5")
     options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)
     request = DatasetRequest(**options)
-    refuse_targets(request.recipe, "--cross-validate")
-    section = fit_to_targets(head_section(request.recipe, grid, {"lr": lr, **flags}), LABEL)
+    given = [name for name, value in flags.items() if value is not None]
+    kind = request.recipe.data.target_kind
+    section = fit_to_targets(head_section(request.recipe, grid, {"lr": lr, **flags}), kind, given)
     head_configs(section)  # what is wrong with the settings is said before anything is read
     if section.head == TEMPORAL:
         raise UsageError(
@@ -105,7 +125,7 @@ def predict_out_of_fold(
             "--cross-validate trains on plain images: leave out --views, or take it out of the recipe"
         ).correct("--views", None)
     progress("reading", 0, section.epochs)
-    splits = read_splits(request)
+    splits = read_splits(request, any_targets=True)
     both = [splits.in_memory, *([] if splits.val is None else [splits.val])]
     by, rows = unit_of_rows(both), concatenate_rows(both)
     section = count_tokens(section, splits.source)
@@ -116,7 +136,8 @@ def predict_out_of_fold(
     device = choose_training_device(device, exact=section.exact)
     begun = time.monotonic()
     outputs = _predict_folds(rows, fold, configs, device, progress)
-    scores = [score_logits(logits, rows.y, len(rows.classes)) for logits in outputs]
+    scored = [score_unseen(config, of_config, rows) for config, of_config in zip(configs, outputs, strict=True)]
+    scores = [of_config for of_config, _ in scored]
     best = max(range(len(configs)), key=lambda index: merit(scores[index], section.select))
     if not math.isfinite(scores[best].loss):
         raise UsageError(f"--cross-validate: every one of {len(configs)} heads diverged in a fold; lower --lr")
@@ -130,8 +151,8 @@ def predict_out_of_fold(
         scores=tuple(scores),
         best=best,
         select=section.select,
-        probabilities=softmax(outputs[best]),
-        predicted=outputs[best].argmax(axis=1),
+        outputs=outputs[best],
+        kept=scored[best][1],
         seconds=time.monotonic() - begun,
         notes=(*([experiment] if experiment else []), *splits.notes),
     )
@@ -149,6 +170,7 @@ def concatenate_rows(splits: Sequence[Features]) -> Features:
         first,
         x=np.concatenate([split.x for split in splits]),
         y=np.concatenate([split.y for split in splits]),
+        targets=_concatenate_targets(splits),
         paths=tuple(path for split in splits for path in split.paths),
         clips=tuple(clip for split in splits for clip in split.clips),
         subjects=tuple(subject for split in splits for subject in split.subjects),
@@ -156,6 +178,11 @@ def concatenate_rows(splits: Sequence[Features]) -> Features:
         split=" and ".join(split.split for split in splits),
         failed=sum(split.failed for split in splits),
     )
+
+
+def _concatenate_targets(splits: Sequence[Features]) -> RowTargets | None:
+    targets = [split.targets for split in splits if split.targets is not None]
+    return RowTargets(targets[0].kind, np.concatenate([part.values for part in targets])) if targets else None
 
 
 def take_rows(rows: Features, chosen: npt.NDArray[np.bool_]) -> Features:
@@ -170,6 +197,7 @@ def take_rows(rows: Features, chosen: npt.NDArray[np.bool_]) -> Features:
         rows,
         x=rows.x[chosen],
         y=rows.y[chosen],
+        targets=None if rows.targets is None else rows.targets.take(np.flatnonzero(chosen)),
         paths=tuple(rows.paths[row] for row in kept),
         clips=tuple(rows.clips[row] for row in kept),
         subjects=tuple(rows.subjects[row] for row in kept),
@@ -215,6 +243,24 @@ def head_logits(head: TrainedHead, x: npt.NDArray[np.float32]) -> npt.NDArray[np
     blocks = [head.logits(x[start : start + BLOCK_ROWS]) for start in range(0, len(x), BLOCK_ROWS)]
     logits = np.concatenate(blocks) if blocks else np.empty((0, head.classes), dtype=np.float32)
     return np.full_like(logits, np.nan) if head.diverged else logits
+
+
+def score_unseen(
+    config: HeadConfig, outputs: npt.NDArray[np.float32], rows: Features
+) -> tuple[Scores, KeptTargets]:  # fmt: skip
+    """Return the scores of what heads of one config answer on all rows, and what their labels or numbers need.
+
+    Args:
+        config: of the heads.
+        outputs: (rows, classes) of the heads.
+        rows: what they were predicted on.
+    """
+    if rows.targets is None:
+        return score_logits(outputs, rows.y, len(rows.classes)), KeptTargets()
+    truth, z = rows.targets.values, outputs.astype(np.float64)
+    deviation = () if config.targets == LABELS else tuple(truth.std(axis=0).tolist())
+    kept = choose_kept(config, KeptTargets(deviation=deviation), z, truth)
+    return score_outputs(config, kept, z, truth), kept
 
 
 def score_logits(logits: npt.NDArray[np.float32], y: npt.NDArray[np.int64], classes: int) -> Scores:

@@ -1,93 +1,44 @@
 """Stage two: train heads on cached embeddings, choose one, and hold a linear one against the optimum."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Unpack
+from collections.abc import Callable, Sequence
+from typing import Unpack
 
 from featcache.arguments import checked
+from featcache.cluster import ClusterOptions
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError
-from featcache.features import Streamed, drop_views
+from featcache.features import EmbeddingPool, Streamed, drop_views
 from featcache.heads.check_seconds import (
     CHECK_SECONDS,
     refuse_check_of_module,
     refuse_check_seconds,
     seconds_of_check,
 )
+from featcache.heads.cluster_training import HeadCluster, SplitsRequest, describe_head_workers
 from featcache.heads.config import HeadConfig
 from featcache.heads.default_grid import fill_in_defaults
+from featcache.heads.fit_result import Fit
 from featcache.heads.given_settings import has_views, head_section
 from featcache.heads.grid import HeadOptions, head_configs
 from featcache.heads.linear import LinearHead, best_of
 from featcache.heads.modules import TrainedHead
-from featcache.heads.notes import compare_with_linear, notes_of_heads
+from featcache.heads.notes import best_linear, compare_with_linear, notes_of_heads
 from featcache.heads.preparation import TrainingPreparation
 from featcache.heads.saved import (
-    Handles,
-    SavedHead,
-    check_to_json,
     keep_temperature,
     record_run,
     refuse_given_name,
     save_head,
-    scores_to_json,
 )
-from featcache.heads.splits import Splits, read_splits, refuse_clips_on_disk, splits_by_clip
+from featcache.heads.splits import Splits, refuse_clips_on_disk
 from featcache.heads.target_settings import fit_to_targets, never_from_disk, refuse_check_of_targets
 from featcache.heads.tokens import count_tokens
 from featcache.heads.training_device import choose_training_device
 from featcache.recipe import LABEL, LINEAR, TEMPORAL, HeadKeywords, StoreOptions, pick_options
-
-if TYPE_CHECKING:
-    from featcache.heads.optimum import Check
+from featcache.text import metric_in_words
 
 COMPILING = "compiling the training loops, once after an installation"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Fit:
-    """The heads that one fit-head trained, the best of them, and its check against the optimum."""
-
-    heads: tuple[SavedHead, ...]  # in the order of the grid
-    best: SavedHead | None  # None where every head diverged
-    select: str  # macro_recall, accuracy or loss
-    selected_by: str  # "" where nothing chose
-    check: "Check | None"  # of the best head; None where it was left out
-    train_rows: int
-    val_rows: int | None
-    seconds: float  # of the training, val passes included
-    notes: tuple[str, ...]
-    handles: Handles  # the short names of all models of the data set
-    temperatures: Mapping[str, float | None]  # by the head's name; None where it has none
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document of `featcache fit-head --json`."""
-        return {
-            "heads": [
-                {
-                    "name": saved.name,
-                    "number": self.handles.numbers[saved.name],
-                    "given_name": self.handles.given_name(saved.name) or None,
-                    "lr": saved.head.config.lr,
-                    "steps": saved.head.steps,
-                    "epochs": saved.head.config.epochs,
-                    "train": scores_to_json(saved.head.train),
-                    "val": scores_to_json(saved.head.val),
-                    "diverged": saved.head.diverged,
-                    "best_epoch": saved.head.best_epoch,
-                    "settings": saved.head.config.changed,
-                    "folder": str(saved.folder),
-                    "temperature": self.temperatures[saved.name],
-                }
-                for saved in self.heads
-            ],
-            "check": None if self.check is None else check_to_json(self.check),
-            "best": None if self.best is None else self.best.name,
-            "selected_by": self.selected_by or None,
-            "seconds": round(self.seconds, 3),
-            "notes": list(self.notes),
-        }
 
 
 @checked
@@ -99,6 +50,7 @@ def fit_head(
     check_seconds: float | str | None = CHECK_SECONDS,
     from_disk: bool | None = None,
     head_name: str | None = None,
+    cluster: ClusterOptions | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
     **settings: Unpack[HeadOptions],
 ) -> Fit:
@@ -117,6 +69,7 @@ def fit_head(
         from_disk: Whether the training rows stay on disk and are read as they are needed; None: where they do not fit
             into memory.
         head_name: A name for the best head, which stands for it from now on; None leaves it without one.
+        cluster: A cluster of Ray whose nodes train several heads; None: this machine does.
         progress: Gets the stage ("reading", `COMPILING`, "training", "checking"), the epochs done and those to do.
         **settings: Which features, and settings of the recipe's head section, `select` (the metric on val that
             chooses: macro_recall, accuracy or loss) among them. What is None comes from the recipe.
@@ -131,6 +84,42 @@ def fit_head(
         DataError: a single class, or a split without rows.
         MachineError: no such device, or memory or disk are full.
     """
+    return fit_with_pool(
+        None, lr, grid=grid, device=device, check_seconds=check_seconds, from_disk=from_disk, head_name=head_name,
+        cluster=cluster, progress=progress, **settings,
+    )  # fmt: skip
+
+
+def fit_with_pool(
+    pool: EmbeddingPool | None,
+    lr: float | Sequence[float] | None,
+    *,
+    grid: str | None,
+    device: str,
+    check_seconds: float | str | None,
+    from_disk: bool | None,
+    head_name: str | None,
+    cluster: ClusterOptions | None,
+    progress: Callable[[str, int, int], None],
+    **settings: Unpack[HeadOptions],
+) -> Fit:
+    """Train heads as `fit_head` does, on embeddings that earlier calls may have read.
+
+    Args:
+        pool: Of embeddings, shared by the listings of one data set; None: they are read for this call alone.
+        lr: As for `fit_head`, as the rest.
+        grid: Likewise.
+        device: Likewise.
+        check_seconds: Likewise.
+        from_disk: Likewise.
+        head_name: Likewise.
+        cluster: Likewise.
+        progress: Likewise.
+        **settings: Likewise.
+
+    Raises:
+        FeatcacheError: as `fit_head`.
+    """
     refuse_check_seconds(check_seconds)
     refuse_given_name(head_name)
     options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)
@@ -144,13 +133,13 @@ def fit_head(
     head_configs(section)  # what is wrong with the settings is said before anything is read
     progress("reading", 0, section.epochs)
     preparation = TrainingPreparation()
-    splits = read_splits(
-        request, from_disk=False if section.head == TEMPORAL else from_disk, with_views=has_views(section),
-        augment=section.augment, any_targets=True,
-    )  # fmt: skip
     if section.head == TEMPORAL:
         refuse_clips_on_disk(from_disk)
-        splits = splits_by_clip(splits, section.frames)
+    rows = SplitsRequest(
+        options=options, head=section.head, frames=section.frames, from_disk=from_disk, with_views=has_views(section),
+        augment=section.augment,
+    )  # fmt: skip
+    splits = rows.read(pool)
     section = count_tokens(section, splits.source)
     section, experiment = fill_in_defaults(section, len(splits.train.y), has_val=splits.val is not None)
     configs = head_configs(section)
@@ -158,6 +147,8 @@ def fit_head(
     unused = [experiment] if experiment else []
     if flags.get("select") is not None and len(configs) == 1 and configs[0].patience is None:
         unused.append(f"--select {section.select} has no effect: with a single head there is nothing to choose")
+    if cluster is not None and len(configs) == 1:
+        unused.append("--ray has no effect: with a single head there is nothing to spread")
     if from_disk and check_seconds is not None and section.head == LINEAR:
         unused.append("the check needs the training rows in memory: it is left out with --from-disk")
 
@@ -165,13 +156,19 @@ def fit_head(
         preparation.wait(lambda: progress(COMPILING, 0, section.epochs))
     from featcache.heads.training import train_heads  # torch is imported where it is needed
 
-    device = choose_training_device(device, exact=section.exact)
     begun = time.monotonic()
-    trained = train_heads(
-        splits.train, splits.val, configs, select=section.select, device=device,
-        progress=lambda done, epochs: progress("training", done, epochs),
-        on_compile=lambda: progress(COMPILING, 0, section.epochs),
-    )  # fmt: skip
+    if cluster is not None and len(configs) > 1:
+        worker_settings = describe_head_workers(rows, splits, select=section.select, device=device, exact=section.exact)
+        with HeadCluster(cluster, worker_settings) as workers:
+            trained = workers.train(configs, lambda done, epochs: progress("training", done, epochs))
+        device = "cpu"  # of the check, here
+    else:
+        device = choose_training_device(device, exact=section.exact)
+        trained = train_heads(
+            splits.train, splits.val, configs, select=section.select, device=device,
+            progress=lambda done, epochs: progress("training", done, epochs),
+            on_compile=lambda: progress(COMPILING, 0, section.epochs),
+        )  # fmt: skip
     seconds = time.monotonic() - begun
     return keep_heads(
         splits,
@@ -219,10 +216,10 @@ def keep_heads(
     train, val = splits.train, splits.val
     plain = train if isinstance(train, Streamed) else drop_views(train)
     heads = tuple(save_head(splits.source, head, train if head.config.views else plain, val) for head in trained)
-    temperatures = {saved.name: keep_temperature(saved, val) if saved.gives_probabilities else None for saved in heads}
+    temperatures = {saved.name: keep_temperature(saved, val) for saved in heads}
     chosen = best_of(trained, select)
     best = None if chosen is None else heads[chosen]
-    selected_by = f"{select.replace('_', ' ')} on val" if is_choice and best is not None else ""
+    selected_by = f"{metric_in_words(select)} on val" if is_choice and best is not None else ""
     check = None
     linear = [head for head in trained if isinstance(head, LinearHead) and head.config.targets == LABEL]
     if (
@@ -250,6 +247,7 @@ def keep_heads(
         splits.source, train, heads, best=best_name, seconds=seconds, selected_by=selected_by, check=check,
         given_name=given_name,
     )  # fmt: skip
+    linear_beside = best_linear(splits.source, best)
     return Fit(
         heads=heads,
         best=best,
@@ -263,11 +261,12 @@ def keep_heads(
             *notes,
             *splits.notes,
             *notes_of_heads(train, val, heads),
-            *compare_with_linear(splits.source, best, handles),
+            *compare_with_linear(best, linear_beside, handles),
             *handles.note_on_moved(given_name),
         ),
         handles=handles,
         temperatures=temperatures,
+        linear=linear_beside[0],
     )
 
 

@@ -12,7 +12,7 @@ from featcache.heads.splits import notes_of_splits
 from featcache.heads.target_settings import note_on_targets
 from featcache.recipe import LABEL, LINEAR
 from featcache.store import FeatureStore
-from featcache.text import percent
+from featcache.text import metric_in_words, metric_text
 
 
 def notes_of_heads(train: Features | Streamed, val: Features | None, heads: Sequence[SavedHead]) -> tuple[str, ...]:
@@ -28,18 +28,22 @@ def notes_of_heads(train: Features | Streamed, val: Features | None, heads: Sequ
     return (*notes_of_splits(train, val), *of_targets, *diverged, *slow)
 
 
-def compare_with_linear(store: FeatureStore, best: SavedHead | None, handles: Handles) -> tuple[str, ...]:
+def compare_with_linear(
+    best: SavedHead | None, linear: tuple[str, Scores | None], handles: Handles
+) -> tuple[str, ...]:  # fmt: skip
     """Return what stands in for the check of a head that is a torch module: the best linear head on the same val.
 
     Args:
-        store: that the heads were trained on.
         best: the best head of a run; None where every head diverged.
+        linear: what `best_linear` found beside it.
         handles: the short names of all models of the data set.
     """
-    if best is None or best.kind == LINEAR or best.head.config.targets != LABEL:
+    if best is None or best.kind == LINEAR:
         return ()
-    reason = f"no check: a head of kind {best.kind} has no single optimum to be held against"
-    name, scores = _best_linear(store, best)
+    is_of_classes = best.head.config.targets == LABEL
+    reason = f"no check: a head of kind {best.kind} has no single optimum to be held against" * is_of_classes
+    reason = reason or f"a head of kind {best.kind} has to be better than a linear one to be worth it"
+    name, scores = linear
     if best.val is None:
         return (f"{reason}, and there is no val split to compare it with a linear head on",)
     if scores is None:
@@ -50,19 +54,25 @@ def compare_with_linear(store: FeatureStore, best: SavedHead | None, handles: Ha
     if best.head.config.is_over_clips:
         return (f"{reason}; `featcache report {best.name} --against {name} --split val --by clip` compares it with the "
                 f"vote of the best linear head over the frames of a clip",)  # fmt: skip
+    metric = best.val.chief
+    ours, theirs = (metric_text(metric, of_head.figure(metric)) for of_head in (best.val, scores))
+    leads = merit(best.val, metric)[0] - merit(scores, metric)[0]
+    verdict = "they are equal on val" if not leads else f"{'this' if leads > 0 else 'the linear'} head is ahead on val"
     return (
-        f"{reason}; on val its macro recall is {percent(best.val.macro_recall)}, that of the best linear head, "
-        f"{handles.describe(name)}, {percent(scores.macro_recall)}",
+        f"{reason}; on val its {metric_in_words(metric)} is {ours}, that of the best linear head, "
+        f"{handles.describe(name)}, {theirs}: {verdict}",
     )
 
 
-def _best_linear(store: FeatureStore, beside: SavedHead) -> tuple[str, Scores | None]:
+def best_linear(store: FeatureStore, beside: SavedHead | None) -> tuple[str, Scores | None]:
     """Return the name and the val scores of the best linear head that was scored on the same val; ("", None) if none.
 
     Args:
         store: whose heads are looked at.
-        beside: the head whose data set, variant and val are meant.
+        beside: the head whose data set, variant and val are meant; none is looked for beside a linear one, or None.
     """
+    if beside is None or beside.kind == LINEAR:
+        return "", None
     source, listing = beside.sources["train"], beside.sources.get("val", {}).get("listing")
     folder = heads_folder(store, source["data_set"], source["variant"])
     scored: dict[str, Scores] = {}
@@ -72,7 +82,7 @@ def _best_linear(store: FeatureStore, beside: SavedHead) -> tuple[str, Scores | 
             model = describe_model(folder / name)
             if model.kind == LINEAR and model.val is not None and model.sources["val"]["listing"] == listing:
                 scored[name] = model.val
-    best = max(scored, key=lambda name: merit(scored[name], "macro_recall"), default="")
+    best = max(scored, key=lambda name: merit(scored[name], scored[name].chief), default="")
     return best, scored.get(best)
 
 

@@ -26,8 +26,9 @@ def unit_of_rows(splits: Sequence[Features]) -> str:
 def divide_rows(rows: Features, by: str, folds: int, seed: int) -> Folds:
     """Return the fold of each row, the same for the same rows and seed.
 
-    By image, files of the same bytes are one. Classes are spread over the folds as scikit-learn's StratifiedGroupKFold
-    spreads them, by image as StratifiedKFold does, which takes a moment for any number of rows.
+    By image, files of the same bytes are one. Classes, or labels that occur together, are spread over the folds as
+    scikit-learn's StratifiedGroupKFold spreads them, by image as StratifiedKFold does, which takes a moment for any
+    number of rows.
 
     Args:
         rows: what is divided.
@@ -46,21 +47,30 @@ def divide_rows(rows: Features, by: str, folds: int, seed: int) -> Folds:
             f"--cross-validate {folds} needs {folds} {by}s or more, since none may stand in two folds; there are "
             f"{len(first)}. Name fewer folds."
         )
-    most = int(np.bincount(rows.y).max())
+    strata = _strata(rows, folds)
+    most = int(np.bincount(strata).max())
     if most < folds:
         raise DataError(f"--cross-validate {folds}: the largest class has {most} images; name fewer folds")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class with fewer rows than folds is spread as far as it goes
         if by == "image":
-            splitter, y, of_splitter = StratifiedKFold(folds, shuffle=True, random_state=seed), rows.y[first], None
+            splitter, y, of_splitter = StratifiedKFold(folds, shuffle=True, random_state=seed), strata[first], None
         else:
             splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-            y, of_splitter = rows.y, group
+            y, of_splitter = strata, group
         parts = list(splitter.split(np.zeros(len(y)), y, of_splitter))
     fold = np.empty(len(y), dtype=np.int64)
     for number, (_, held_out) in enumerate(parts):
         fold[held_out] = number
     return fold[group] if by == "image" else fold
+
+
+def _strata(rows: Features, folds: int) -> npt.NDArray[np.int64]:
+    """Return what is spread evenly over the folds, (rows,): classes; of several labels those that occur together."""
+    if rows.targets is None:
+        return rows.y
+    codes = rows.targets.codes()  # of numbers hardly two are equal: then nothing is spread
+    return codes if np.bincount(codes).max() >= folds else np.zeros_like(codes)
 
 
 def number_groups(rows: Features, by: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

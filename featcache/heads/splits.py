@@ -1,5 +1,6 @@
 """The train and val splits as stage two needs them, and what must be noted of them; for heads and classifiers alike."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,6 +9,7 @@ from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, DataError, UsageError
 from featcache.features import (
     RANDOM_TRUNK,
+    EmbeddingPool,
     Features,
     Streamed,
     attach_views,
@@ -19,7 +21,7 @@ from featcache.features import (
     refuse_views_from_disk,
 )
 from featcache.heads.modules import features_by_clip
-from featcache.listing import find_leaks
+from featcache.listing import RowTargets, find_leaks
 from featcache.machine import available_memory
 from featcache.recipe import LABELS, VALUE
 from featcache.store import FeatureStore, is_same_folder
@@ -52,6 +54,7 @@ def read_splits(
     with_views: bool = False,
     augment: str = "",
     any_targets: bool = False,
+    pool: EmbeddingPool | None = None,
 ) -> Splits:
     """Return the train split and, where it is cached, val, of one trunk.
 
@@ -61,6 +64,7 @@ def read_splits(
         with_views: Whether the training images come with their views.
         augment: Which set of views, where there are several.
         any_targets: Whether the caller knows rows with several labels or numbers, too.
+        pool: Of embeddings, where several listings of the data set are read one after the other.
 
     Raises:
         UsageError: views that would have to be read from disk, or the store of a single view.
@@ -82,7 +86,7 @@ def read_splits(
             )
     if from_disk and with_views:
         refuse_views_from_disk(augment)
-    train = open_streamed(source, key) if from_disk else read_features(source, key, any_targets=any_targets)
+    train = open_streamed(source, key) if from_disk else read_features(source, key, any_targets=any_targets, pool=pool)
     if with_views and isinstance(train, Features):
         train = attach_views(request, source, train, augment)
         notes.append(
@@ -91,7 +95,7 @@ def read_splits(
         )
     val = None
     if request.key("val") in source.listings:
-        val = read_features(source, request.key_of(source, "val"), any_targets=any_targets)
+        val = read_features(source, request.key_of(source, "val"), any_targets=any_targets, pool=pool)
     refuse_unfit(train, val)
     source.publish_record()  # where heads of several stores will be kept
     both = [train] if val is None else [train, val]
@@ -151,7 +155,7 @@ def refuse_unfit(train: Features | Streamed, val: Features | None) -> None:
     """
     labels = np.unique(train.y)
     if isinstance(train, Features) and train.targets is not None:
-        _refuse_targets_without_spread(train)
+        refuse_targets_without_spread(train.targets, train.classes, train.source["root"])
     elif len(labels) < 2:
         content = f"only class {train.classes[labels[0]]!r}" if len(labels) else "no row"
         raise DataError(
@@ -177,24 +181,28 @@ def refuse_unfit(train: Features | Streamed, val: Features | None) -> None:
         )
 
 
-def _refuse_targets_without_spread(train: Features) -> None:
+def refuse_targets_without_spread(targets: RowTargets, names: Sequence[str], root: str) -> None:
     """Raise a DataError where nothing can be learnt: no row, no label of any row, or a number that is always the same.
+
+    Args:
+        targets: Of the training rows.
+        names: Of the labels or numbers.
+        root: The folder of the images.
 
     Raises:
         DataError: see above.
     """
-    assert train.targets is not None  # noqa: S101 (the caller looked)
-    values, where = train.targets.values, f"{train.source['root']}: split 'train' has"
+    values, where = targets.values, f"{root}: split 'train' has"
     if not len(values):
         raise DataError(f"{where} no row with an embedding; repair its images, and run `featcache extract` again")
     varies = (values != values[0]).any(axis=0)
-    if train.targets.kind == LABELS and not varies.any():
+    if targets.kind == LABELS and not varies.any():
         raise DataError(
             f"{where} the same labels in every row; a head needs a label that some rows have and others lack. Add such "
             f"images, and run `featcache extract --split train` again."
         )
-    if train.targets.kind == VALUE and not varies.all():
-        name = train.classes[int(np.flatnonzero(~varies)[0])]
+    if targets.kind == VALUE and not varies.all():
+        name = names[int(np.flatnonzero(~varies)[0])]
         raise DataError(
             f"{where} the same {name} in every row; nothing can be learnt of it. Take it out of target_columns, or add "
             f"images with other values."

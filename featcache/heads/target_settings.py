@@ -6,7 +6,7 @@ from featcache.errors import UsageError
 from featcache.features import Features
 from featcache.heads.kept_targets import KeptTargets
 from featcache.metrics import LABEL_METRICS, VALUE_FIGURES
-from featcache.recipe import LABEL, LABELS, VALUE, HeadSection, head_path, is_own_head, join_alternatives
+from featcache.recipe import LABEL, LABELS, VALUE, FinetuneSection, HeadSection, join_alternatives
 
 LOSSES: Mapping[str, tuple[str, ...]] = {
     LABEL: ("cross_entropy",),
@@ -37,13 +37,8 @@ def fit_to_targets(section: HeadSection, kind: str, given: Collection[str] = ())
     for name, choices in (("loss", LOSSES[kind]), ("select", SELECTIONS[kind])):
         if name in stated and getattr(section, name) not in choices:
             raise _misfit(name, getattr(section, name), kind, choices)
-    if kind == VALUE and is_own_head(section.head):
-        raise UsageError(
-            f"--head {head_path(section.head)}: a module of your own learns classes or labels; numbers, which are "
-            f"learnt in their own deviations, are for linear, mlp, attention and temporal"
-        ).correct("--head", "mlp")
     if kind != LABEL:
-        _refuse_settings_of_classes(section, kind)
+        refuse_settings_of_classes(section, kind)
     if kind != LABEL:  # whose loss and metric are the declared defaults
         filled = {"loss": LOSSES[kind][0], "select": SELECTIONS[kind][0]}
         section = section.model_copy(update={name: value for name, value in filled.items() if name not in stated})
@@ -54,11 +49,39 @@ def fit_to_targets(section: HeadSection, kind: str, given: Collection[str] = ())
     return section
 
 
-def _refuse_settings_of_classes(section: HeadSection, kind: str) -> None:
-    """Refuse settings that are about classes."""
-    weights = {"class_weights": "none"} if kind == VALUE else {}
-    for name, neutral in {**_OF_CLASSES, **weights}.items():
-        values = getattr(section, name)
+def settings_of_classes(kind: str) -> Mapping[str, object]:
+    """Return the settings that such targets do not have, each with the value at which it does nothing.
+
+    Args:
+        kind: LABEL, LABELS or VALUE.
+    """
+    if kind == LABEL:
+        return {}
+    return {**_OF_CLASSES, "class_weights": "none"} if kind == VALUE else _OF_CLASSES
+
+
+def loss_of(kind: str) -> str:
+    """Return the loss of such targets where nobody states another.
+
+    Args:
+        kind: LABEL, LABELS or VALUE.
+    """
+    return LOSSES[kind][0]
+
+
+def refuse_settings_of_classes(section: HeadSection | FinetuneSection, kind: str) -> None:
+    """Raise a UsageError where a setting is about classes, and the targets are not.
+
+    Args:
+        section: of heads, where a setting may have several values, or of fine-tuning.
+        kind: LABEL, LABELS or VALUE.
+
+    Raises:
+        UsageError: see above.
+    """
+    for name, neutral in settings_of_classes(kind).items():
+        stated = getattr(section, name, neutral)
+        values = stated if isinstance(stated, tuple) else (stated,)
         if others := [value for value in values if value != neutral]:
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(

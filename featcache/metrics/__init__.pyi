@@ -7,7 +7,9 @@ from .bootstrap import zero_intervals as zero_intervals
 from .bounds import TOO_FEW as TOO_FEW
 from .bounds import explain_too_few as explain_too_few
 from .conformal import conformal_sets as conformal_sets
+from .conformal import conformal_spread as conformal_spread
 from .conformal import conformal_threshold as conformal_threshold
+from .conformal import residual_limits as residual_limits
 from .confusion import Confusion as Confusion
 from .confusion import Counts as Counts
 from .confusion import Shares as Shares
@@ -21,6 +23,10 @@ from .confusion import per_class_recall as per_class_recall
 from .groups import GroupCounts as GroupCounts
 from .groups import choose_unit as choose_unit
 from .groups import count_groups as count_groups
+from .label_temperature import calibrate_labels as calibrate_labels
+from .label_temperature import calibrate_thresholds as calibrate_thresholds
+from .label_temperature import fit_label_temperature as fit_label_temperature
+from .label_temperature import label_loss as label_loss
 from .multilabel import HALF as HALF
 from .multilabel import LABEL_METRICS as LABEL_METRICS
 from .multilabel import average_precision as average_precision
@@ -39,6 +45,9 @@ from .reliability import wilson_interval as wilson_interval
 from .selective import RiskCoverage as RiskCoverage
 from .selective import risk_coverage as risk_coverage
 from .target_intervals import TargetIntervals as TargetIntervals
+from .target_intervals import difference_intervals as difference_intervals
+from .target_intervals import figures_of_values as figures_of_values
+from .target_intervals import label_figures as label_figures
 from .target_intervals import label_intervals as label_intervals
 from .target_intervals import value_intervals as value_intervals
 from .temperature import apply_temperature as apply_temperature

@@ -47,3 +47,39 @@ def conformal_sets(probabilities: Probabilities, threshold: float) -> npt.NDArra
     """
     members: npt.NDArray[np.bool_] = probabilities.astype(np.float64) >= threshold
     return members
+
+
+def residual_limits(
+    truth: npt.NDArray[np.float64], predicted: npt.NDArray[np.float64], level: float
+) -> npt.NDArray[np.float64]:  # fmt: skip
+    """Return how far the intervals around predicted numbers reach to either side, (columns,).
+
+    The k-th smallest absolute residual on the calibration rows (Lei et al., Distribution-Free Predictive Inference for
+    Regression, JASA 113, 2018); infinite where rows are too few.
+
+    Args:
+        truth: (rows, columns) on calibration rows, which the model was not trained on.
+        predicted: (rows, columns) on the same.
+        level: as of `conformal_threshold`.
+    """
+    rank = rows_needed(len(truth), level)
+    if rank > len(truth):
+        return np.full(truth.shape[1], np.inf)
+    limits: npt.NDArray[np.float64] = np.sort(np.abs(truth - predicted), axis=0)[rank - 1]
+    return limits
+
+
+def conformal_spread(rows: int, level: float) -> float:
+    """Return the standard deviation of the coverage over calibrations on so many rows; nan where they are too few.
+
+    Given the calibration rows, coverage is a draw of Beta(k, n + 1 - k): Vovk, Conditional Validity of Inductive
+    Conformal Predictors, ACML (2012), Proposition 2a.
+
+    Args:
+        rows: n, the calibration rows.
+        level: as of `conformal_threshold`.
+    """
+    rank = rows_needed(rows, level)
+    if rank > rows:
+        return math.nan
+    return math.sqrt(rank * (rows + 1 - rank) / ((rows + 1) ** 2 * (rows + 2)))

@@ -23,7 +23,7 @@ from featcache.metrics.regression import weighted_figures
 RESAMPLES, FEWEST_RESAMPLES = 1_000, 200
 WORK = 400_000_000  # rows times outputs times resamples: some four seconds on one core
 BLOCK = 2**21  # weights that are held at a time
-SHARE, ERROR = (0.0, 1.0), (0.0, math.inf)  # what a figure can be
+SHARE, ERROR, ANY = (0.0, 1.0), (0.0, math.inf), (-math.inf, math.inf)  # what a figure can be
 METHOD = "bootstrap standard error, Student's t with groups - 1 degrees of freedom; shares on the logit scale"
 
 Figures = Callable[[Doubles], Doubles]  # weights (n, rows) -> (outputs + overall, figures, n)
@@ -53,18 +53,7 @@ def label_intervals(
         subjects: (rows,) who is seen, "" where nobody is named.
         clips: (rows,) the clip of each row, "" where it belongs to none.
     """
-    outcomes = label_outcomes(truth, probabilities >= thresholds)
-    orders = [order_rows(column, descending=True) for column in probabilities.T]
-
-    def figures(weights: Doubles) -> Doubles:
-        counts = np.stack([weights @ outcome for outcome in outcomes])  # (3, n, labels)
-        precision = np.stack([weighted_precision(weights, *pair) for pair in zip(truth.T, orders, strict=True)])
-        f1, is_seen = f1_scores(counts).T, counts.sum(axis=0).T > 0
-        macro = _mean(np.where(is_seen, f1, np.nan))
-        overall = np.stack([_mean(precision), macro, f1_scores(counts.sum(axis=2))])
-        each = np.stack([precision, f1, np.full_like(f1, np.nan)], axis=1)
-        return np.concatenate([overall[None], each])
-
+    figures = label_figures(truth, probabilities, thresholds)
     return _intervals(figures, truth.shape, subjects, clips, limits=(SHARE, SHARE, SHARE))
 
 
@@ -79,13 +68,68 @@ def value_intervals(
         subjects: as for `label_intervals`.
         clips: as for `label_intervals`.
     """
+    figures = figures_of_values(truth, predicted)
+    return _intervals(figures, truth.shape, subjects, clips, limits=((-math.inf, 1), ERROR, ERROR, (-1, 1)))
+
+
+def difference_intervals(
+    first: Figures, second: Figures, truth: Doubles, subjects: Sequence[str], clips: Sequence[str]
+) -> TargetIntervals:  # fmt: skip
+    """Return the intervals of the first head's figures less the second's, both on the same rows of each resample.
+
+    Args:
+        first: the one head's figures, as `label_figures` or `figures_of_values` makes them.
+        second: the other's, on the same rows.
+        truth: (rows, outputs).
+        subjects: as for `label_intervals`.
+        clips: as for `label_intervals`.
+    """
+
+    def differences(weights: Doubles) -> Doubles:
+        return first(weights) - second(weights)
+
+    return _intervals(
+        differences, truth.shape, subjects, clips, limits=(ANY,) * len(first(np.ones((1, len(truth))))[0])
+    )
+
+
+def label_figures(truth: Doubles, probabilities: Doubles, thresholds: Doubles) -> Figures:
+    """Return what computes the figures of labels under any weights of the rows; of each label its AP and F1, then nan.
+
+    Args:
+        truth: (rows, labels), 0 or 1.
+        probabilities: (rows, labels).
+        thresholds: (labels,).
+    """
+    outcomes = label_outcomes(truth, probabilities >= thresholds)
+    orders = [order_rows(column, descending=True) for column in probabilities.T]
+
+    def figures(weights: Doubles) -> Doubles:
+        counts = np.stack([weights @ outcome for outcome in outcomes])  # (3, n, labels)
+        precision = np.stack([weighted_precision(weights, *pair) for pair in zip(truth.T, orders, strict=True)])
+        f1, is_seen = f1_scores(counts).T, counts.sum(axis=0).T > 0
+        macro = _mean(np.where(is_seen, f1, np.nan))
+        overall = np.stack([_mean(precision), macro, f1_scores(counts.sum(axis=2))])
+        each = np.stack([precision, f1, np.full_like(f1, np.nan)], axis=1)
+        return np.concatenate([overall[None], each])
+
+    return figures
+
+
+def figures_of_values(truth: Doubles, predicted: Doubles) -> Figures:
+    """Return what computes R2, MAE, RMSE and Spearman's correlation under any weights of the rows.
+
+    Args:
+        truth: (rows, columns).
+        predicted: (rows, columns).
+    """
     columns = [(*pair, *map(order_rows, pair)) for pair in zip(truth.T, predicted.T, strict=True)]
 
     def figures(weights: Doubles) -> Doubles:
         each = np.stack([weighted_figures(weights, *column) for column in columns])
         return np.concatenate([_mean(each)[None], each])
 
-    return _intervals(figures, truth.shape, subjects, clips, limits=((-math.inf, 1), ERROR, ERROR, (-1, 1)))
+    return figures
 
 
 def _intervals(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from featcache.heads.modules import ModuleHead
 from featcache.heads.saved import SavedModel
-from featcache.recipe import LABEL, head_path
+from featcache.recipe import LABEL, LABELS, head_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,8 +40,8 @@ def make_head_module(saved: SavedModel, temperature: float | None = None) -> Hea
 
     Args:
         saved: a head or a classifier.
-        temperature: what its outputs are divided by, so that their softmax is what `predict` gives; None: by nothing.
-            Where no softmax is taken of them, they are left as they are.
+        temperature: what its outputs are divided by, so that their softmax, or the sigmoid of labels, is what `predict`
+            gives; None: by nothing. Where neither is taken of them, they are left as they are.
 
     Raises:
         ValueError: its tensors are not those of such a head.
@@ -67,7 +67,8 @@ def make_head_module(saved: SavedModel, temperature: float | None = None) -> Hea
     state = {"weight": torch.from_numpy(layer.weight), "bias": torch.from_numpy(layer.bias)}
     linear.load_state_dict(state, assign=True)
     linear.requires_grad_(requires_grad=False)
-    if temperature is not None and layer.is_softmax:
+    is_of_labels = saved.layer is not None and saved.layer.config.targets == LABELS
+    if temperature is not None and (layer.is_softmax or is_of_labels):
         _divide_outputs(linear, temperature)
     return HeadModule(linear, "torch.nn.Linear", is_layer=True, is_softmax=layer.is_softmax)
 
@@ -80,7 +81,8 @@ def _make_own(head: ModuleHead, temperature: float | None) -> HeadModule:
     assert isinstance(module, Deployed)  # noqa: S101 (a head of one's own is)
     module.temperature = temperature or 1.0
     words = f"(heads.head({path}) of (x - heads.mean) * heads.inverse_std) / {module.temperature:.6g}"
-    return HeadModule(module, words, is_layer=False, is_softmax=True, own_class=path)
+    words += " * heads.number_deviation + heads.number_mean" if module.has_units else ""
+    return HeadModule(module, words, is_layer=False, is_softmax=head.config.targets == LABEL, own_class=path)
 
 
 def _divide_outputs(linear: "nn.Linear", temperature: float) -> None:

@@ -31,7 +31,7 @@ from featcache.heads.saved import (
 )
 from featcache.listing import locate_root
 from featcache.media import View
-from featcache.metrics import apply_temperature
+from featcache.metrics import apply_temperature, calibrate_labels, calibrate_thresholds
 from featcache.prediction.head_trunk import HeadTrunk
 from featcache.prediction.test_time_views import choose_views
 from featcache.recipe import LABEL, LABELS, KeptHeadOptions
@@ -126,9 +126,10 @@ class HeadWithTrunk:
 
     @cached_property
     def temperature(self) -> float | None:
-        """What divides the head's logits before their softmax; None where nothing does."""
+        """What divides the head's logits before their softmax, or before the sigmoid of labels; None: nothing."""
         kept = read_temperature(self.saved.folder)
-        return None if kept is None or not self.saved.gives_probabilities else kept.value
+        has_probabilities = self.saved.gives_probabilities or self.targets == LABELS
+        return None if kept is None or not has_probabilities else kept.value
 
     @property
     def sentence(self) -> str:
@@ -168,10 +169,16 @@ class HeadWithTrunk:
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """From which probability on each label is predicted; () of a class or of numbers."""
-        if self.saved.layer is None or self.targets != LABELS:
+        """From which probability on each label is predicted, by the head's temperature; () of a class or of numbers."""
+        if self.targets != LABELS:
             return ()
-        return tuple(thresholds_of(self.saved.layer.targets, len(self.saved.classes)).tolist())
+        thresholds = self._uncalibrated_thresholds
+        return tuple(calibrate_thresholds(thresholds, self.temperature or 1.0).tolist())
+
+    @property
+    def _uncalibrated_thresholds(self) -> npt.NDArray[np.float64]:
+        assert self.saved.layer is not None  # noqa: S101 (it has labels)
+        return thresholds_of(self.saved.layer.targets, len(self.saved.classes))
 
     def refuse_targets(self, what: str) -> None:
         """Raise a UsageError where it predicts several labels or numbers, which something does not know.
@@ -193,6 +200,9 @@ class HeadWithTrunk:
         probability; of numbers they are the numbers.
         """
         if isinstance(self.saved, SavedHead) and self.targets != LABEL:
+            if self.targets == LABELS and self.temperature is not None:
+                outputs = self.saved.predict_targets(x, as_answers=False)
+                return calibrate_labels(outputs, self._uncalibrated_thresholds, self.temperature)[0]
             return self.saved.predict_targets(x)
         probabilities = self.saved.predict_probabilities(x)
         return probabilities if self.temperature is None else apply_temperature(probabilities, self.temperature)

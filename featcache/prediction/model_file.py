@@ -198,7 +198,7 @@ def _describe_model(model: HeadWithTrunk, tail: HeadModule, to: Path, parameters
     """Return all that a stranger needs to use the file, as JSON values."""
     trunk = model.only_trunk
     spec = trunk.spec
-    temperature = model.temperature if tail.is_softmax else None
+    temperature = model.temperature if tail.is_softmax or model.targets == LABELS else None
     return {
         "model": to.name,
         "network": _describe_constructor(model, tail) if _is_own_vit(model) else describe_network(model, tail.words),
@@ -225,7 +225,10 @@ def _describe_model(model: HeadWithTrunk, tail: HeadModule, to: Path, parameters
         "embedding": _unit_length(model) if _is_normalized(model) else None,
         "head": model.saved.name,
         "trunk": {"weights": trunk.weights_name, "sha256": spec.weights_sha256, "compute": spec.compute},
-        "notes": [*_notes(model, tail, to), *_temperature_notes(temperature)],
+        "notes": [
+            *_notes(model, tail, to),
+            *_temperature_notes(temperature, "softmax" if tail.is_softmax else "sigmoid"),
+        ],
     }
 
 
@@ -237,12 +240,12 @@ def _describe_targets(model: HeadWithTrunk) -> dict[str, Any]:
     return {"targets": model.targets, "sigmoid": "not applied" if thresholds else None, **thresholds}
 
 
-def _temperature_notes(temperature: float | None) -> list[str]:
+def _temperature_notes(temperature: float | None, function: str) -> list[str]:
     """Return a note that nobody has to divide by the head's temperature once more."""
     if temperature is None:
         return []
     return [
-        f"the outputs are already divided by the head's temperature {temperature:.4g}: their softmax is what "
+        f"the outputs are already divided by the head's temperature {temperature:.4g}: their {function} is what "
         f"`featcache predict` prints"
     ]
 

@@ -9,7 +9,7 @@ from rich.text import Text
 from featcache.heads import EpochRow
 from featcache.report.columns import Column, FittingTable
 from featcache.report.render_stages import score_columns, setting_text
-from featcache.text import counted
+from featcache.text import counted, metric_in_words
 
 if TYPE_CHECKING:
     from featcache.finetuning import Finetuned, FinetuneSearch
@@ -41,7 +41,7 @@ def finetune_parts(result: "Finetuned") -> list[RenderableType]:
         columns += score_columns("val", [row.val for row in rows], (3, 2, 0))
     parts.append(FittingTable(columns, "--json has them all"))
     if head.best_epoch is not None:
-        parts.append(Text(f"* the epoch that is kept, the best by {fit.select.replace('_', ' ')} on val"))
+        parts.append(Text(f"* the epoch that is kept, the best by {metric_in_words(fit.select)} on val"))
     return parts
 
 

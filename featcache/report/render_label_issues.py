@@ -9,7 +9,7 @@ from featcache.evaluation import LabelIssues
 from featcache.report.console import print_parts
 from featcache.report.name_table import LEAST_NAME
 from featcache.report.tables import disarm_formula, save_rows
-from featcache.text import counted, percent, printable, shorten
+from featcache.text import counted, enumerate_words, percent, printable, shorten
 
 SHOWN = 20  # issues
 
@@ -36,6 +36,22 @@ def label_issues_sentence(found: LabelIssues) -> str:
         f"{len(found.issues):,} of {counted(len(unseen.fold), 'label')} of {printable(unseen.rows.split)} {verb} in "
         f"doubt: {unseen.folds} heads {found.validation.head}, each trained without the {unseen.by}s that it predicts "
         f"(macro recall {percent(found.validation.evaluation.macro_recall)}), contradict them"
+    )
+
+
+def left_out_sentence(found: LabelIssues) -> str:
+    """Return which splits were not looked at, and how they can be; "" where all were.
+
+    Args:
+        found: the issues.
+    """
+    splits = [printable(split) for split in found.validation.unseen.left_out]
+    if not splits:
+        return ""
+    verb = "was" if len(splits) == 1 else "were"
+    return (
+        f"{enumerate_words(splits)} {verb} not looked at: `featcache report --split {splits[0]} --html FILE` shows "
+        f"which of its images a head takes for another class"
     )
 
 
@@ -73,7 +89,9 @@ def save_label_issues_csv(found: LabelIssues, path: Path) -> None:
 def _summary(found: LabelIssues) -> RenderableType:
     title = Text("labels in doubt", style="bold")
     key = Text("a label in doubt may be right: look at the image before you change it", style="dim")
-    return Group(title, Text(label_issues_sentence(found)), *([key] if found.issues else []))
+    left = left_out_sentence(found)
+    notes = [key] * bool(found.issues) + [Text(left, style="dim")] * bool(left)
+    return Group(title, Text(label_issues_sentence(found)), *notes)
 
 
 def _list(found: LabelIssues, width: int) -> list[RenderableType]:

@@ -14,7 +14,8 @@ from featcache.metrics import Interval
 from featcache.report.console import print_parts
 from featcache.report.name_table import LEAST_NAME, NARROW
 from featcache.report.render_intervals import describe_resampling, interval_text
-from featcache.text import percent, percent_number, printable, shorten
+from featcache.report.render_target_pair import verdict
+from featcache.text import counted, percent, percent_number, printable, shorten
 
 
 def print_pair(pair: PairedEvaluation, console: Console) -> None:
@@ -57,7 +58,7 @@ def pair_parts(pair: PairedEvaluation, width: int) -> list[RenderableType]:
     return [
         Group(Text(shorten(title, width), style="bold"), *heads),
         *_notes((*first.notes, *second.notes)),
-        figures,
+        Group(figures, Text(_verdict(pair))),
         Group(Text("recall by class in %, A's largest losses first", style="bold"), classes, key),
         describe_resampling(intervals),
     ]
@@ -96,6 +97,15 @@ def folds_parts(folds: FoldsEvaluation, width: int) -> list[RenderableType]:
         Group(Text("recall by class in %, averaged over the folds that have it", style="bold"), classes),
         describe_resampling(folds.intervals),
     ]
+
+
+def _verdict(pair: PairedEvaluation) -> str:
+    """Return which head is better by macro recall, or that these rows do not tell, as a sentence."""
+    intervals = pair.intervals
+    interval = intervals.macro_recall
+    holds_zero = interval is None or interval.low <= 0 <= interval.high
+    leads = "" if holds_zero else "A" if pair.macro_recall > 0 else "B"
+    return verdict("macro recall", leads, interval, counted(intervals.groups, intervals.unit))
 
 
 def _notes(notes: Sequence[str]) -> list[Text]:

@@ -10,7 +10,7 @@ from rich.text import Text
 from featcache.heads import Scores, best_of, merit
 from featcache.listing import shown_path
 from featcache.report.columns import Column, FittingTable
-from featcache.text import METRIC_WORDS, UNDEFINED, counted, decimal, metric_text, percent
+from featcache.text import METRIC_MEANINGS, METRIC_WORDS, UNDEFINED, counted, decimal, metric_text, percent
 
 if TYPE_CHECKING:
     from featcache.extraction import Summary
@@ -104,7 +104,7 @@ def fit_parts(fit: "Fit") -> list[RenderableType]:
     if left:
         parts.append(Text(f"… and {left:,} more heads (--json has them all)"))
     if fit.selected_by:
-        parts.append(Text(f"* best by {fit.selected_by}{_why_not_accuracy(fit)}"))
+        parts.append(Text(f"* best by {fit.selected_by}{_meaning(fit)}{_why_not_accuracy(fit)}"))
     if fit.check is not None:
         parts.append(Text(f"check ({fit.check.seconds:.1f} s): {fit.check.sentence()}"))
     return parts
@@ -202,6 +202,12 @@ def _worth_showing(fit: "Fit") -> tuple[list["SavedHead"], int]:
         return list(fit.heads), 0
     ranked = sorted(fit.heads, key=lambda saved: merit(saved.head.val or saved.head.train, fit.select), reverse=True)
     return ranked[:_SHOWN], len(ranked) - _SHOWN
+
+
+def _meaning(fit: "Fit") -> str:
+    """Return what the metric that chose means, in brackets; "" where its name says it."""
+    meaning = METRIC_MEANINGS.get(fit.select, "")
+    return f" ({meaning})" if meaning else ""
 
 
 def _why_not_accuracy(fit: "Fit") -> str:

@@ -1,20 +1,21 @@
-"""The evaluation of several labels or numbers a row: on the terminal, and as CSV files."""
+"""The evaluation of several labels or numbers a row: on the terminal, and as a CSV file."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from featcache.evaluation import TargetEvaluation, TargetPredictions
-from featcache.listing import describe_targets, title_data_set
-from featcache.metrics import LEVEL, TOO_FEW
+from featcache.evaluation import TargetEvaluation
+from featcache.listing import title_data_set
+from featcache.metrics import LEVEL, TOO_FEW, TargetIntervals
 from featcache.recipe import LABELS
 from featcache.report.console import print_parts
 from featcache.report.metrics_in_words import metric_interval_text
 from featcache.report.name_table import name_table
+from featcache.report.render_target_sets import target_sets_parts
 from featcache.report.tables import blank_if_undefined, disarm_formula, save_rows
 from featcache.text import METRIC_WORDS, counted, metric_text, percent, printable, shorten
 
@@ -34,9 +35,31 @@ def target_evaluation_parts(evaluation: TargetEvaluation, width: int) -> list[Re
     parts: list[RenderableType] = [_headline(evaluation, width)]
     parts += [Text(f"note: {printable(note)}", style="bold red") for note in evaluation.notes]
     parts.append(_outputs(evaluation, width))
+    if evaluation.sets is not None:
+        parts.append(target_sets_parts(evaluation.sets, width))
+    if sentence := label_temperature_sentence(evaluation):
+        parts.append(Text(sentence))
     if evaluation.intervals is not None:
         parts.append(Text(intervals_sentence(evaluation), style="dim"))
     return parts
+
+
+def label_temperature_sentence(evaluation: TargetEvaluation) -> str:
+    """Return which temperature the probabilities of labels are by, and what it does on val; "" where there is none.
+
+    Args:
+        evaluation: what is shown.
+    """
+    fitted = evaluation.temperature
+    if fitted is None:
+        return ""
+    images = counted(fitted.rows, "image")
+    if fitted.value is None:
+        return f"no temperature: with every label of {images} of val on its right side of 50 %, no number is best"
+    return (
+        f"probabilities: with temperature {fitted.value:.3g}, fitted on {images} of val, where it takes the mean "
+        f"binary cross-entropy from {fitted.loss_before:.4f} to {fitted.loss:.4f}"
+    )
 
 
 def intervals_sentence(evaluation: TargetEvaluation) -> str:
@@ -45,9 +68,15 @@ def intervals_sentence(evaluation: TargetEvaluation) -> str:
     Args:
         evaluation: what is shown.
     """
-    intervals = evaluation.intervals
-    if intervals is None:
-        return ""
+    return "" if evaluation.intervals is None else sentence_on_resampling(evaluation.intervals)
+
+
+def sentence_on_resampling(intervals: TargetIntervals) -> str:
+    """Return what was drawn again for intervals, and how they are made of it.
+
+    Args:
+        intervals: of figures, or of the differences between those of two heads.
+    """
     drawn = counted(intervals.groups, intervals.unit)
     return (
         f"intervals: {percent(intervals.level, 0)}, {intervals.resamples:,} resamples of {drawn}; bootstrap standard "
@@ -164,40 +193,3 @@ def _csv_rows(evaluation: TargetEvaluation) -> Iterator[list[object]]:
             ends = (math.nan, math.nan) if interval is None else (interval.low, interval.high)
             cells += [blank_if_undefined(float(figure)) for figure in (value, *ends)]
         yield cells
-
-
-def save_target_predictions(predictions: TargetPredictions, path: Path) -> None:
-    """Write one row an image (or clip) as CSV: path, truth, prediction, clip, subject, then a column a label or number.
-
-    Of labels `truth` and `prediction` have the names with " | " between them, and the further columns the
-    probabilities; of numbers they are `truth: NAME` and `prediction: NAME`.
-
-    Args:
-        predictions: what is written.
-        path: the file, .csv; an existing one is replaced.
-
-    Raises:
-        UsageError: another suffix, no such folder, or a folder.
-        MachineError: it cannot be written; what was there before is untouched.
-    """
-    names = [printable(name) for name in predictions.names]
-    if predictions.kind == LABELS:
-        figures = [f"probability: {name}" for name in names]
-    else:
-        figures = [f"{what}: {name}" for name in names for what in ("truth", "prediction")]
-    save_rows(["path", "truth", "prediction", "clip", "subject", *figures], _prediction_rows(predictions), path)
-
-
-def _prediction_rows(part: TargetPredictions) -> Iterator[list[object]]:
-    predicted = part.predicted
-    for row, path in enumerate(part.paths):
-        words = [describe_targets(part.kind, part.names, values[row].tolist()) for values in (part.truth, predicted)]
-        texts = [disarm_formula(word) for word in (path, *words, part.clips[row], part.subjects[row])]
-        yield [*texts, *_numbers(part, row)]
-
-
-def _numbers(part: TargetPredictions, row: int) -> Sequence[object]:
-    if part.kind == LABELS:
-        return [blank_if_undefined(value) for value in part.answers[row].tolist()]
-    pairs = zip(part.truth[row].tolist(), part.answers[row].tolist(), strict=True)
-    return [blank_if_undefined(value) for pair in pairs for value in pair]

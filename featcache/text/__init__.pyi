@@ -7,7 +7,10 @@ from .figures import percent as percent
 from .figures import percent_at_least as percent_at_least
 from .figures import percent_number as percent_number
 from .figures import plural as plural
+from .metrics import METRIC_MEANINGS as METRIC_MEANINGS
 from .metrics import METRIC_WORDS as METRIC_WORDS
+from .metrics import metric_in_words as metric_in_words
+from .metrics import metric_of_words as metric_of_words
 from .metrics import metric_text as metric_text
 from .names import enumerate_words as enumerate_words
 from .names import printable as printable

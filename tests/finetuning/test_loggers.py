@@ -13,6 +13,8 @@ from featcache.finetuning import loggers
 from featcache.finetuning.checkpoints import Checkpoint
 from featcache.finetuning.command import choose_logger
 from featcache.finetuning.loggers import LOGGERS, LoggerChoice, figures_of
+from featcache.heads import EpochRow
+from featcache.heads.linear import TargetScores
 from tests.finetuning.small import resumed, run, training
 
 
@@ -41,6 +43,13 @@ def test_a_table_has_a_row_for_each_epoch_also_of_a_training_that_was_stopped(tm
         assert int(written["step"]) == row.epoch
         for name, value in figures_of(row).items():
             assert math.isclose(float(written[name]), value)
+
+
+def test_an_epoch_of_numbers_has_their_metrics():
+    """Targets that have no accuracy have their own metrics beside the loss."""
+    nan = math.nan
+    row = EpochRow(1, TargetScores(nan, nan, 0.5), TargetScores(nan, nan, 0.7, {"r2": 0.9, "mae": 0.1}))
+    assert figures_of(row) == {"train_loss": 0.5, "val_loss": 0.7, "val_r2": 0.9, "val_mae": 0.1}
 
 
 def test_every_name_is_a_logger_of_lightning():

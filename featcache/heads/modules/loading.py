@@ -70,6 +70,8 @@ def compute_logits(head: ModuleHead, x: npt.NDArray[np.float32]) -> npt.NDArray[
         _standardize_(block, head)
         with explain_own_failure(head.config, block):
             logits[start : start + size] = module(block)[:rows].numpy()
+    if head.targets.mean:
+        logits = (logits * np.array(head.targets.deviation) + np.array(head.targets.mean)).astype(np.float32)
     return logits
 
 
@@ -109,10 +111,14 @@ def _unfilled_module(head: ModuleHead) -> nn.Module:
 
 def _deploy(module: nn.Module, head: ModuleHead) -> nn.Module:
     """Return a module of one's own behind the standardization that the head learned with, if there is one."""
-    if not head.config.standardize:
-        return Deployed(module, torch.zeros(head.width), torch.ones(head.width))
-    mean = torch.tensor(head.tensors[MEAN], dtype=torch.float64).sum(0).float()
-    return Deployed(module, mean, torch.tensor(head.tensors[INVERSE_STD]))
+    if head.config.standardize:
+        mean = torch.tensor(head.tensors[MEAN], dtype=torch.float64).sum(0).float()
+        deployed = Deployed(module, mean, torch.tensor(head.tensors[INVERSE_STD]))
+    else:
+        deployed = Deployed(module, torch.zeros(head.width), torch.ones(head.width))
+    if head.targets.mean:
+        deployed.answer_in_units(torch.tensor(head.targets.mean), torch.tensor(head.targets.deviation))
+    return deployed
 
 
 def _standardize_(rows: Tensor, head: ModuleHead) -> None:

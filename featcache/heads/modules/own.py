@@ -39,6 +39,8 @@ class Deployed(nn.Module):
 
     mean: Tensor
     inverse_std: Tensor
+    number_mean: Tensor  # of heads on numbers alone
+    number_deviation: Tensor
 
     def __init__(self, head: nn.Module, mean: Tensor, inverse_std: Tensor) -> None:
         """Take the trained head, and the mean (width,) and 1 / the deviation (width,) of the rows that it learnt from.
@@ -50,17 +52,29 @@ class Deployed(nn.Module):
         """
         super().__init__()
         self.head, self.temperature = head, 1.0
+        self.has_units = False
         self.register_buffer("mean", mean)
         self.register_buffer("inverse_std", inverse_std)
 
+    def answer_in_units(self, mean: Tensor, deviation: Tensor) -> None:
+        """Have numbers answered in their own units: output x deviation + mean, both (outputs,).
+
+        Args:
+            mean: of each number over the rows that the head learnt from.
+            deviation: of the same.
+        """
+        self.has_units = True
+        self.register_buffer("number_mean", mean)
+        self.register_buffer("number_deviation", deviation)
+
     def forward(self, rows: Tensor) -> Tensor:
-        """Return the outputs of rows, divided by the temperature.
+        """Return the outputs of rows, divided by the temperature; of numbers in their own units.
 
         Args:
             rows: (batch, width) embeddings, as the trunk gave them.
         """
         outputs: Tensor = self.head((rows - self.mean) * self.inverse_std) / self.temperature
-        return outputs
+        return outputs * self.number_deviation + self.number_mean if self.has_units else outputs
 
 
 def build_own(config: HeadConfig, width: int, classes: int) -> nn.Module:

@@ -101,6 +101,7 @@ class HeadDocument(Document):
     finetuned: dict[SingleLine, PlainValue] = Field(default_factory=dict)  # of a head whose trunk was frozen, nothing
     thresholds: list[Finite] = Field(default_factory=list)  # of labels, see `KeptTargets`
     deviation: list[Finite] = Field(default_factory=list)  # of numbers
+    mean: list[Finite] = Field(default_factory=list)  # of numbers, of a module of one's own
 
 
 class TrialDocument(Document):

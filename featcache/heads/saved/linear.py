@@ -103,7 +103,7 @@ def _head(config: HeadConfig, document: HeadDocument, tensors: Tensors) -> Train
     """
     on_train = scores_from_document(document.train) or Scores(math.nan, math.nan, math.nan)
     on_val, widths = scores_from_document(document.val), read_widths(document.sources["train"])
-    targets = KeptTargets(tuple(document.thresholds), tuple(document.deviation))
+    targets = KeptTargets(tuple(document.thresholds), tuple(document.deviation), tuple(document.mean))
     if config.is_linear:
         weight, bias = tensors.take("weight", np.float32, 2), tensors.take("bias", np.float32, 1)
         return LinearHead(

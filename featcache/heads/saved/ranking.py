@@ -34,6 +34,8 @@ class Candidate:
     settings: Mapping[str, Any]  # those that differ from the defaults
     train: Scores | None
     val: Scores | None
+    classes: tuple[str, ...]  # that it tells apart; or labels, or numbers
+    train_listing: str  # the sha256 of the listing that it was trained on
     val_listing: str  # the sha256 of the listing that it was scored on; "" where it was not
     has_diverged: bool
     is_head: bool  # whether `featcache fit-head` trained it
@@ -82,8 +84,28 @@ def rank_models(request: DatasetRequest) -> tuple[list[Candidate], list[str]]:
     candidates: list[Candidate] = []
     notes: list[str] = []
     for store in request.stores():
-        candidates += _candidates(request, store, notes)
+        candidates += _with_classes_of_now(request, list(_candidates(request, store, notes)), notes)
     return sorted(candidates, key=lambda candidate: candidate.sort_key), notes
+
+
+def _with_classes_of_now(
+    request: DatasetRequest, candidates: Sequence[Candidate], notes: list[str]
+) -> Sequence[Candidate]:  # fmt: skip
+    """Return the models of one store without those on other classes than the data set has now; a note names these.
+
+    What it has now, a model says that was trained on the present listing; where there is none, nothing is left out.
+    """
+    key = request.key("train")
+    now = candidates[0].store.listings.get(key) if candidates else None
+    known = {candidate.classes for candidate in candidates if now is not None and candidate.train_listing == now.sha256}
+    others = [candidate.name for candidate in candidates if known and candidate.classes not in known]
+    if others:
+        more = f" and {len(others) - _NAMED:,} more" if len(others) > _NAMED else ""
+        notes.append(
+            f"left out, since they were trained on other classes than {request.recipe.name} has now (another "
+            f"label_column, or classes that came or went): {', '.join(others[:_NAMED])}{more}"
+        )
+    return [candidate for candidate in candidates if not known or candidate.classes in known]
 
 
 def notes_on_changed_val(request: DatasetRequest, candidates: Sequence[Candidate]) -> list[str]:
@@ -166,6 +188,8 @@ def _candidates(request: DatasetRequest, store: FeatureStore, notes: list[str]) 
             settings=model.settings,
             train=model.train,
             val=model.val,
+            classes=model.classes,
+            train_listing=model.sources.get("train", {}).get("listing", ""),
             val_listing=model.sources.get("val", {}).get("listing", ""),
             has_diverged=model.has_diverged,
             is_head=model.layer is not None,

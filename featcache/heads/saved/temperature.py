@@ -13,21 +13,23 @@ from pathlib import Path
 from featcache.errors import CacheError
 from featcache.features import Features
 from featcache.files import FORMAT, publish, read_cache_file, seal_document
+from featcache.heads import compute_outputs, truth_of
 from featcache.heads.saved.documents import TEMPERATURE, finite_or_none
 from featcache.heads.saved.kinds import model_document
 from featcache.heads.saved.model import SavedModel, is_function
-from featcache.metrics import apply_temperature, fit_temperature, mean_loss
+from featcache.metrics import apply_temperature, fit_label_temperature, fit_temperature, label_loss, mean_loss
+from featcache.recipe import LABELS
 
 FILE = "temperature.json"
 
 
 @dataclass(frozen=True, slots=True)
 class SavedTemperature:
-    """What divides a model's logits before their softmax, and what it was fitted on."""
+    """What divides a model's logits before their softmax, or the sigmoid of labels, and what it was fitted on."""
 
     value: float | None  # None: no number is the best one, and the probabilities stay as they are
     rows: int  # of val
-    loss_before: float  # the mean negative log-likelihood of val without it, nats
+    loss_before: float  # of val without it: the mean negative log-likelihood, nats; of labels that of one label
     loss: float  # and with it
 
 
@@ -39,20 +41,18 @@ def keep_temperature(saved: SavedModel, val: Features | None) -> float | None:
         val: the split; None where there is none.
 
     Returns:
-        The temperature; None where no number is the best one, without val, for a model without probabilities, and
-            for a function of Python, whose probabilities are its author's.
+        The temperature; None where no number is the best one, without val, for a model without probabilities (a head
+            on numbers, too), and for a function of Python, whose probabilities are its author's.
 
     Raises:
         MachineError: the disk refuses.
     """
-    if val is None or not saved.gives_probabilities or is_function(saved.kind):
+    if val is None or is_function(saved.kind):
         return None
-    probabilities = saved.predict(val).probabilities
-    if probabilities is None:
+    fitted = _fit_on_labels(saved, val) if val.targets is not None else _fit_on_classes(saved, val)
+    if fitted is None:
         return None
-    value = fit_temperature(probabilities, val.y)
-    before = mean_loss(probabilities, val.y)
-    after = before if value is None else mean_loss(apply_temperature(probabilities, value), val.y)
+    value, before, after = fitted
     document = {
         "format": FORMAT,
         "model_sha256": _model_sha256(saved.folder),
@@ -63,6 +63,26 @@ def keep_temperature(saved: SavedModel, val: Features | None) -> float | None:
     }
     publish(saved.folder / FILE, seal_document(document), replace=True)
     return value
+
+
+def _fit_on_classes(saved: SavedModel, val: Features) -> tuple[float | None, float, float] | None:
+    """Return the temperature of a softmax, and val's loss without and with it; None without probabilities."""
+    probabilities = saved.predict(val).probabilities if saved.gives_probabilities else None
+    if probabilities is None:
+        return None
+    value = fit_temperature(probabilities, val.y)
+    before = mean_loss(probabilities, val.y)
+    return value, before, before if value is None else mean_loss(apply_temperature(probabilities, value), val.y)
+
+
+def _fit_on_labels(saved: SavedModel, val: Features) -> tuple[float | None, float, float] | None:
+    """Return the temperature of the sigmoids, and val's loss without and with it; None of a head on numbers."""
+    if saved.layer is None or saved.layer.config.targets != LABELS or saved.has_diverged:
+        return None
+    truth = truth_of(val)
+    outputs = compute_outputs(saved.layer.logits, val.x, truth.shape[1])
+    value, before = fit_label_temperature(outputs, truth), label_loss(outputs, truth)
+    return value, before, before if value is None else label_loss(outputs / value, truth)
 
 
 def read_temperature(folder: Path) -> SavedTemperature | None:

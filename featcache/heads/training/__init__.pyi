@@ -7,5 +7,6 @@ from .preparation import compile_loops as compile_loops
 from .samplers import shuffled as shuffled
 from .standardization import compute_statistics as compute_statistics
 from .stopping import HeadProgress as HeadProgress
+from .target_stack import balanced_label_weights as balanced_label_weights
 from .threads import one_thread as one_thread
 from .train import train_heads as train_heads

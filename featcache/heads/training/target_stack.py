@@ -9,6 +9,7 @@ that have it), the objective is the mean over the rows of the sum over the label
 
 so that a label is learnt as if it were alone. A number is learnt in its own deviations from its mean over the training
 rows, e = z - (t - mean) / deviation; the last layer of a trained head has both in it, and answers in the number's unit.
+A module of one's own has no layer that is known to be the last: both are kept beside it.
 """
 
 import math
@@ -16,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -30,6 +32,7 @@ from featcache.heads.training.module_stack import (
     own_gradients,
 )
 from featcache.heads.training.stack import UNSCORED, EpochChunk, LabelledBlocks, TrainingPlan
+from featcache.heads.training.standardization import FeatureStatistics
 from featcache.recipe import LABELS
 
 
@@ -45,15 +48,20 @@ class TrainedOnTargets(TrainedModule):
         super().__init__(config, plan)
         statistics = plan.statistics
         self.scale = None
-        if statistics.target_mean is not None and output_layer(self.module) is not None:
+        if statistics.target_mean is not None:
             self.scale = tuple(
                 torch.tensor(values, dtype=torch.float32, device=plan.device)
                 for values in (statistics.target_mean, statistics.target_std)
             )
         self.weights = label_weights(config, plan).to(plan.device)
-        self.kept = KeptTargets() if statistics.target_std is None else KeptTargets(
-            deviation=tuple(statistics.target_std.tolist())
-        )  # fmt: skip
+        self.kept = self._kept(statistics)
+
+    def _kept(self, statistics: FeatureStatistics) -> KeptTargets:
+        """Return what is kept of the numbers that are learnt; nothing of labels."""
+        if statistics.target_std is None or statistics.target_mean is None:
+            return KeptTargets()
+        mean = statistics.target_mean.tolist() if output_layer(self.module) is None else ()
+        return KeptTargets(deviation=tuple(statistics.target_std.tolist()), mean=tuple(mean))
 
     def learn(self, number: int, lr: float, x: Tensor, y: Tensor) -> Tensor:
         """Take one step, and return its loss over the rows, labels or numbers, without weights of labels.
@@ -159,7 +167,7 @@ class TargetStack(ModuleStack):
     ) -> TrainedHead:  # fmt: skip
         steps, epochs = self.steps * len(history), tuple(history)
         with own_gradients():
-            if member.scale is not None:
+            if member.scale is not None and not member.kept.mean:
                 fold_scale(output_layer(member.module), *member.scale)
         if not member.config.is_linear:
             return ModuleHead(
@@ -200,10 +208,20 @@ def label_weights(config: HeadConfig, plan: TrainingPlan) -> Tensor:
     counts = plan.statistics.class_counts
     if config.class_weights == "none":
         return torch.ones(len(counts))
-    lacking = plan.rows - counts
+    return torch.tensor(balanced_label_weights(counts, plan.rows), dtype=torch.float32)
+
+
+def balanced_label_weights(counts: npt.NDArray[Any], rows: int) -> npt.NDArray[np.float64]:
+    """Return rows that lack each label over those that have it, (labels,); 1 where none or every row has it.
+
+    Args:
+        counts: (labels,) rows that have each label.
+        rows: of the training.
+    """
+    lacking = rows - counts
     is_mixed = (counts > 0) & (lacking > 0)
-    weights = np.divide(lacking, counts, out=np.ones(len(counts)), where=is_mixed)
-    return torch.tensor(weights, dtype=torch.float32)
+    weights: npt.NDArray[np.float64] = np.divide(lacking, counts, out=np.ones(len(counts)), where=is_mixed)
+    return weights
 
 
 def fold_scale(layer: nn.Linear | None, mean: Tensor, deviation: Tensor) -> None:

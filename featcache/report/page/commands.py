@@ -26,6 +26,7 @@ from featcache.recipe import (
 )
 from featcache.report.page.trunk_flags import Flag, TrunkFlags, extracts_of_trunks, name_features
 from featcache.store import ExtractedListing, read_split_assignment
+from featcache.text import metric_of_words
 
 PART = re.compile(r"(limit|fraction) ([^,]+)(?:, seed (\d+))?")  # as `listing.take_subset` words it
 
@@ -68,7 +69,7 @@ def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadCon
     else:
         for name in _settings_without_flag(configs, recipe.head):
             yield f"# {name}: no flag says that there is none; take it out of the recipe"
-        chosen_by = head_on_split.run.selected_by.removesuffix(" on val").replace(" ", "_")
+        chosen_by = metric_of_words(head_on_split.run.selected_by.removesuffix(" on val"))
         select: list[Flag] = [("--select", chosen_by)] if chosen_by not in ("", recipe.head.select) else []
         check: list[Flag] = [("--no-check", "")] if head_on_split.choice.check is None else []
         yield command_line("fit-head", where, named, head_flags(configs, recipe.head), set_of_views, select, check)

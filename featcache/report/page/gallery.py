@@ -2,8 +2,9 @@
 
 import contextlib
 import importlib.util
+import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from queue import SimpleQueue
 from threading import Event
 from typing import BinaryIO
 
+from featcache.containers import MemberReader, find_member
 from featcache.evaluation import SplitPredictions
 from featcache.files import open_file, refuse_larger
 from featcache.listing import video_and_frame
@@ -44,6 +46,16 @@ class Gallery:
     note: str = ""  # what a reader must know: that the images are gone
 
 
+@dataclass(frozen=True, slots=True)
+class Thumbnails:
+    """The thumbnails of some images."""
+
+    by_path: dict[str, bytes]  # WebP; of an image that could not be read, or did not fit in, none
+    wanted: int  # images that the limits let through
+    unread: int  # of those, how many gave no thumbnail
+    note: str = ""  # what a reader must know: that the images are gone
+
+
 def build_gallery(
     predictions: SplitPredictions,
     root: str,
@@ -72,34 +84,59 @@ def build_gallery(
     paths = _go_round(rows, predictions, in_all)
     if not paths:
         return Gallery(rows, {}, 0, 0)
+    loaded = load_thumbnails(
+        paths, root, videos=videos, thumbnail_bytes=thumbnail_bytes, pixels=pixels, progress=progress
+    )
+    path_of = {row: predictions.paths[row] for cell in rows.values() for row in cell}
+    thumbnails = {row: loaded.by_path[path] for row, path in path_of.items() if path in loaded.by_path}
+    return Gallery(rows, thumbnails, loaded.wanted, loaded.unread, loaded.note)
+
+
+def load_thumbnails(
+    paths: Sequence[str],
+    root: str,
+    *,
+    videos: bool = False,
+    thumbnail_bytes: int = PAGE_BYTES * 3 // 4,
+    pixels: int = PIXELS,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Thumbnails:
+    """Return the thumbnails of images, of as many as the limits allow, the first ones before the others.
+
+    Args:
+        paths: of the images, each once, relative to the root.
+        root: the folder of the images.
+        videos: whether the paths are those of frames of videos.
+        thumbnail_bytes: of all thumbnails together, at most.
+        pixels: that are decoded for the thumbnails of image files, at most.
+        progress: gets how many thumbnails are made, and of how many.
+    """
     if not os.path.isdir(root):
-        return Gallery(rows, {}, len(paths), len(paths), f"no thumbnails: the images are no longer in {root}")
+        return Thumbnails({}, len(paths), len(paths), f"no thumbnails: the images are no longer in {root}")
     if videos and importlib.util.find_spec("av") is None:
         note = "no thumbnails: videos are decoded by PyAV, which is not installed here (pip install 'featcache[av]')"
-        return Gallery(rows, {}, len(paths), len(paths), note)
-    paths = paths if videos else _affordable(Path(root), paths, pixels)
-    make = _of_videos if videos else _of_images
+        return Thumbnails({}, len(paths), len(paths), note)
     by_path: dict[str, bytes | None] = {}
-    for path, image in make(Path(root), paths):
-        by_path[path] = image
-        progress(len(by_path), len(paths))
+    with MemberReader() as members:
+        paths = list(paths) if videos else _affordable(root, list(paths), pixels, members)
+        for path, image in _of_videos(Path(root), paths) if videos else _of_images(root, paths, members):
+            by_path[path] = image
+            progress(len(by_path), len(paths))
     unread = sum(image is None for image in by_path.values())
     fitting: dict[str, bytes] = {}
     for path in paths:
         image = by_path[path]
         if image is not None and len(image) <= thumbnail_bytes:
             fitting[path], thumbnail_bytes = image, thumbnail_bytes - len(image)
-    path_of = {row: predictions.paths[row] for cell in rows.values() for row in cell}
-    thumbnails = {row: fitting[path] for row, path in path_of.items() if path in fitting}
-    return Gallery(rows, thumbnails, len(paths), unread, _note(len(paths), unread, root))
+    return Thumbnails(fitting, len(paths), unread, _note(len(paths), unread, root))
 
 
-def _affordable(root: Path, paths: list[str], left: int) -> list[str]:
+def _affordable(root: str, paths: list[str], left: int, members: MemberReader) -> list[str]:
     """Return the paths whose pixels fit into what is `left`; a large image is left out, smaller ones behind it stay."""
     affordable = []
     for path in paths:
         effort = 0  # of what cannot be read: that is found out, and counted, where the thumbnail is made
-        with contextlib.suppress(OSError, BadImageError), _regular(root / path) as file:
+        with contextlib.suppress(OSError, BadImageError), _open_image(root, path, members) as file:
             effort = estimate_thumbnail_cost(file)
         if effort <= left:
             left -= effort
@@ -107,12 +144,12 @@ def _affordable(root: Path, paths: list[str], left: int) -> list[str]:
     return affordable
 
 
-def _of_images(root: Path, paths: list[str]) -> Iterator[tuple[str, bytes | None]]:
+def _of_images(root: str, paths: list[str], members: MemberReader) -> Iterator[tuple[str, bytes | None]]:
     """Yield each image's thumbnail, in order; None where it cannot be read."""
 
     def make(path: str) -> bytes | None:
         try:
-            with _regular(root / path) as file:
+            with _open_image(root, path, members) as file:
                 return make_thumbnail(file.read(), EDGE)
         except (OSError, BadImageError):
             return None
@@ -164,6 +201,13 @@ def _go_round(rows: dict[Cell, tuple[int, ...]], predictions: SplitPredictions, 
                 break  # the cells behind it are no larger
             paths[predictions.paths[rows[cell][turn]]] = None
     return list(paths)
+
+
+def _open_image(root: str, path: str, members: MemberReader) -> BinaryIO:
+    """Return an image's file, opened, or the bytes of an image in a container."""
+    whole = os.path.join(root, path)
+    member = find_member(whole)
+    return _regular(Path(whole)) if member is None else io.BytesIO(members.read(member, LARGEST))
 
 
 def _regular(path: Path, limit: int | None = LARGEST) -> BinaryIO:

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from featcache.evaluation import LabelIssues, SplitPredictions
-from featcache.report import check_destination, label_issues_sentence, save_bytes
+from featcache.report import check_destination, label_issues_sentence, left_out_sentence, save_bytes
 from featcache.report.page.gallery import Gallery, build_gallery
 from featcache.report.page.page import hash_source, make_environment, read_part
 from featcache.text import counted
@@ -45,6 +45,7 @@ def save_label_issues_html(
         .render(
             found=found,
             sentence=label_issues_sentence(found),
+            left_out=left_out_sentence(found),
             data_set=found.validation.evaluation.data_set,
             issues=_issues(found, gallery),
             left=f"{counted(left, 'more issue')} not on this page: --csv has all" if left > 0 else "",

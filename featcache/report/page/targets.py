@@ -1,40 +1,54 @@
 """The page of a head on several labels a row, or on numbers: figures, each label or number, and the worst rows."""
 
-from collections.abc import Iterator
+import base64
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from markupsafe import Markup, escape
 
 import featcache
-from featcache.evaluation import HeadOnTargets, TargetEvaluation
+from featcache.evaluation import HeadOnTargets, TargetEvaluation, TargetPredictions
 from featcache.files import contract_home
-from featcache.listing import describe_targets, title_data_set
+from featcache.listing import describe_targets, is_frame_path, title_data_set
 from featcache.recipe import LABELS
 from featcache.report import (
     baseline_lines,
     check_destination,
     headings,
     intervals_sentence,
+    label_temperature_sentence,
     metric_interval_text,
     output_cells,
     save_bytes,
+    set_cells,
+    set_headings,
+    target_sets_sentences,
 )
+from featcache.report.page.gallery import Thumbnails, load_thumbnails
 from featcache.report.page.page import hash_source, make_environment, read_part
 from featcache.report.page.provenance import describe_head, describe_trunk
-from featcache.text import METRIC_WORDS, metric_text
+from featcache.text import METRIC_WORDS, counted, metric_text
 
 WORST = 50  # rows on the page
 
 
-def save_targets_html(examined: HeadOnTargets, evaluation: TargetEvaluation, path: Path) -> None:
+def save_targets_html(
+    examined: HeadOnTargets, evaluation: TargetEvaluation, path: Path, *,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Thumbnails:  # fmt: skip
     """Write the page as one HTML file, which needs no network and no server.
 
     Args:
         examined: the head and the split.
         evaluation: what follows from the head's predictions.
         path: the file; an existing one is replaced.
+        progress: gets how many thumbnails are made, and of how many.
+
+    Returns:
+        The thumbnails of the worst rows.
 
     Raises:
         UsageError: the path does not end in .html, its folder does not exist, or it is a folder.
@@ -42,6 +56,11 @@ def save_targets_html(examined: HeadOnTargets, evaluation: TargetEvaluation, pat
     """
     check_destination(path, ".html")
     style, is_labels = read_part("style.css"), evaluation.kind == LABELS
+    worst = worst_rows(evaluation.predictions)
+    paths = list(dict.fromkeys(evaluation.predictions.paths[row] for row in worst))
+    thumbnails = load_thumbnails(
+        paths, examined.features.source["root"], videos=any(map(is_frame_path, paths)), progress=progress
+    )
     html = (
         make_environment()
         .get_template("targets.html")
@@ -58,7 +77,13 @@ def save_targets_html(examined: HeadOnTargets, evaluation: TargetEvaluation, pat
                 {"name": name, "cells": output_cells(evaluation, output)}
                 for output, name in enumerate(evaluation.names)
             ],
-            worst=list(_worst(evaluation)),
+            worst=list(_worst(evaluation, worst, thumbnails)),
+            thumbnails_note=thumbnails.note,
+            temperature=label_temperature_sentence(evaluation),
+            sets=evaluation.sets,
+            sets_sentences=[] if evaluation.sets is None else target_sets_sentences(evaluation.sets),
+            set_headings=[] if evaluation.sets is None else set_headings(evaluation.sets),
+            set_rows=_set_rows(evaluation),
             worst_words=_worst_words(evaluation),
             provenance=list(_provenance(examined)),
             policy=f"default-src 'none'; style-src {hash_source(style)}; img-src data:; base-uri 'none'; "
@@ -67,6 +92,7 @@ def save_targets_html(examined: HeadOnTargets, evaluation: TargetEvaluation, pat
         )
     )
     save_bytes(path, contract_home(html, escape=escape).encode())
+    return thumbnails
 
 
 def _figures(evaluation: TargetEvaluation) -> Iterator[dict[str, str]]:
@@ -81,26 +107,64 @@ def _figures(evaluation: TargetEvaluation) -> Iterator[dict[str, str]]:
         }
 
 
-def _worst(evaluation: TargetEvaluation) -> Iterator[dict[str, Any]]:
-    """Yield the rows whose answers are furthest from the truth, the worst first."""
-    part = evaluation.predictions
+def worst_rows(part: TargetPredictions) -> list[int]:
+    """Return the rows that are furthest from the truth, the worst first.
+
+    Of labels those with the most wrong ones, of equals those whose probabilities are further from the truth; of numbers
+    those with the largest error in deviations of each number, on average over the numbers.
+
+    Args:
+        part: the predictions.
+    """
     error = np.abs(part.answers - part.truth)
-    if part.kind != LABELS and len(error):
-        error = error / np.where(part.truth.std(axis=0) > 0, part.truth.std(axis=0), 1)
-    predicted = part.predicted
-    for row in np.argsort(-error.mean(axis=1), kind="stable")[:WORST].tolist():
+    if part.kind == LABELS:
+        worst = np.lexsort((-error.mean(axis=1), -_wrong(part)))
+        return [int(row) for row in worst[:WORST]]
+    if len(error):
+        deviation = part.truth.std(axis=0)
+        error = error / np.where(deviation > 0, deviation, 1)
+    return [int(row) for row in np.argsort(-error.mean(axis=1), kind="stable")[:WORST]]
+
+
+def _wrong(part: TargetPredictions) -> npt.NDArray[np.int64]:
+    """Return how many labels of each row are wrong, (rows,)."""
+    wrong: npt.NDArray[np.int64] = (part.predicted != part.truth).sum(axis=1)
+    return wrong
+
+
+def _worst(evaluation: TargetEvaluation, rows: list[int], thumbnails: Thumbnails) -> Iterator[dict[str, Any]]:
+    """Yield what is shown of the worst rows: picture, truth, prediction, and how far they are apart."""
+    part, predicted = evaluation.predictions, evaluation.predictions.predicted
+    for row in rows:
+        picture = thumbnails.by_path.get(part.paths[row])
         yield {
-            "path": part.paths[row],
+            "path": part.clips[row] if part.by == "clip" else part.paths[row],
+            "picture": "" if picture is None else base64.b64encode(picture).decode(),
             "truth": describe_targets(part.kind, part.names, part.truth[row].tolist()),
             "prediction": describe_targets(part.kind, part.names, predicted[row].tolist()),
+            "error": _error(part, row),
         }
 
 
+def _error(part: TargetPredictions, row: int) -> str:
+    """Return how many labels of a row are wrong, or how far each number is off: "2 of 7", "-0.21"."""
+    if part.kind == LABELS:
+        return f"{int((part.predicted[row] != part.truth[row]).sum())} of {len(part.names)}"
+    return ", ".join(f"{error:+.4g}" for error in (part.answers[row] - part.truth[row]).tolist())
+
+
 def _worst_words(evaluation: TargetEvaluation) -> str:
-    shown = min(WORST, evaluation.rows)
+    shown = f"The {counted(min(WORST, evaluation.rows), evaluation.predictions.by)}"
     if evaluation.kind == LABELS:
-        return f"The {shown} rows whose probabilities are furthest from their labels, on average over the labels."
-    return f"The {shown} rows whose numbers are furthest from the truth, in deviations of each number."
+        return f"{shown} with the most wrong labels; of equals those whose probabilities are furthest from the truth."
+    return f"{shown} with the largest errors, in deviations of each number."
+
+
+def _set_rows(evaluation: TargetEvaluation) -> list[dict[str, Any]]:
+    """Return what is shown of the conformal interval or set of each number or label."""
+    if evaluation.sets is None:
+        return []
+    return [{"name": name, "cells": set_cells(evaluation.sets, at)} for at, name in enumerate(evaluation.names)]
 
 
 def _provenance(examined: HeadOnTargets) -> Iterator[tuple[str, str]]:
