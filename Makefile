@@ -8,7 +8,7 @@ WHEEL := build/wheel
 
 PYTHONS ?= python3.11 python3.12 python3.13
 
-.PHONY: demo test versions faults finetune-kills lint docs docs-generate docs-refresh wheel-test bench clean browser
+.PHONY: demo test versions faults finetune-kills cluster-test lint docs docs-generate docs-refresh wheel-test bench clean browser
 
 demo: $(VENV)/.runtime
 	$(BIN)/featcache demo
@@ -36,6 +36,11 @@ faults: $(VENV)/.dev
 # SIGKILL at twenty random moments of a real training, in two ways of training; `make test` has two such kills.
 finetune-kills: $(VENV)/.dev
 	FEATCACHE_FAULTS=all $(BIN)/python -m pytest -q -s --timeout 1800 tests/finetuning/test_kills.py
+
+# Three nodes of Ray on this machine: the same bytes as one process, whatever is killed. Some fifteen minutes.
+cluster-test: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	$(BIN)/python -m pytest -q -s -m cluster tests/cluster
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ whose trunk costs nothing. Figures and machine: docs/benchmarks.md; what follows
 docs/guides/internet-scale.md.
 
 - Rows are 4 float16 wide, so that the embeddings do not hide the rest; digests, log, listings and shards are real.
-- --listing-rows: a listing of more rows than this is several splits, so that its file can be written in memory.
+- Above 10^7 rows the embeddings are holes in their files, and nothing is said of publishing.
 - ceiling: the sha256 of the rows' digests, one thread, which alternates with the others at each size.
 - The exponent is that of the last two sizes: 1.0 is ten times for ten times the rows.
 - plan is what an extract does before the first image: the memory of the files (`stat.log`) and the store are asked
@@ -20,7 +20,6 @@ import argparse
 import json
 import math
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -38,6 +37,7 @@ from featcache.listing import CodedColumn, Listing, TextColumn
 from featcache.store import CommitLog, ExtractedListing, FeatureStore, create_store, find_stores, plan_compaction
 
 DIM, CLASSES, MILLION, SHARD = 4, 1_000, 1_000_000, 16_384
+REAL = 10_000_000  # rows, up to which the writer writes the store; the embeddings of a larger one are holes
 TASKS = ("replay", "open", "holds", "listing", "gc", "verify")
 
 
@@ -58,12 +58,14 @@ def shards(rows: int) -> Iterator[tuple[int, int]]:
 
 def names_of(first: int, count: int) -> TextColumn:
     """Return paths such as "train/0012/000000012.jpg", made without one str a row."""
-    rows = np.arange(first, first + count)
     text = np.frombuffer(b"train/0000/000000000.jpg\0", dtype=np.uint8)
     packed = np.tile(text, (count, 1))
-    for width, place, numbers in ((4, 6, rows % CLASSES), (9, 11, rows)):
-        for digit in range(width):
-            packed[:, place + digit] = 48 + numbers // 10 ** (width - 1 - digit) % 10
+    for start in range(0, count, MILLION):
+        part = packed[start : start + MILLION]
+        rows = np.arange(first + start, first + start + len(part))
+        for width, place, numbers in ((4, 6, rows % CLASSES), (9, 11, rows)):
+            for digit in range(width):
+                part[:, place + digit] = 48 + numbers // 10 ** (width - 1 - digit) % 10
     return TextColumn(packed.reshape(-1), np.arange(1, count + 1) * len(text) - 1)
 
 
@@ -76,6 +78,29 @@ def listing_of(split: str, first: int, count: int) -> Listing:
     )  # fmt: skip
 
 
+def write_holes(store: FeatureStore, rows: int) -> None:
+    """Write shards whose digests are real and whose embeddings are holes of a sparse file, and their log."""
+    import hashlib
+    from dataclasses import asdict
+
+    from featcache.files.sealed import seal_line
+    from featcache.store import Shard
+
+    store.shard_folder.mkdir(exist_ok=True)
+    with CommitLog(store.root).path.open("ab") as log:
+        for number, here in shards(rows):
+            data, end = digests_of(number, here).tobytes(), 2048 + here * DIM * 2
+            sha256 = hashlib.sha256(data).hexdigest()
+            part = Shard(
+                name=f"{number:05d}-{sha256[:8]}.h5", rows=here, dim=DIM, dtype="float16", embeddings_offset=2048,
+                digests_offset=end, bytes=end + len(data), sha256=sha256, digests_sha256=sha256,
+            )  # fmt: skip
+            with (store.shard_folder / part.name).open("wb") as file:
+                file.seek(end)
+                file.write(data)
+            log.write(seal_line({"add": {key: value for key, value in asdict(part).items() if value is not None}}))
+
+
 def make(cache: Path, rows: int, listing_rows: int) -> dict[str, float]:
     """Write a store of so many rows and the listings of all of them; return the seconds of both."""
     from featcache.trunks.architectures import architecture
@@ -85,9 +110,11 @@ def make(cache: Path, rows: int, listing_rows: int) -> dict[str, float]:
     spec = TrunkSpec(arch=arch.name, weights_sha256="ab" * 32, transform=arch.transform, stored="float16")
     store = create_store(cache, spec, weights_name="seeded.pth", stat_log=StatLog(cache))
     none = CodedColumn(("",), np.zeros(0, dtype=np.int32))
+    begun = time.perf_counter()
+    if rows > REAL:
+        write_holes(store, rows)
     with store.writer(shard_seconds=1e9) as writer:
-        begun = time.perf_counter()
-        for number, here in shards(rows):
+        for number, here in shards(rows) if rows <= REAL else ():
             writer.append(digests_of(number, here), np.ones((here, DIM), dtype=np.float32))
         writer.flush()
         published = time.perf_counter()
@@ -200,14 +227,17 @@ def make_files(cache: Path, root: Path, files: int) -> None:
 
 def measured(task: Callable[[], object]) -> dict[str, float]:
     """Return seconds and processor time of a task, and by how much the process grew, MB."""
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    begun, cpu = time.perf_counter(), time.process_time()
+    Path("/proc/self/clear_refs").write_text("5")  # the largest size so far is forgotten
+    before, begun, cpu = resident("VmRSS"), time.perf_counter(), time.process_time()
     task()
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    return {
-        "s": time.perf_counter() - begun, "CPU s": time.process_time() - cpu,
-        "MB": max(0, after.ru_maxrss - before.ru_maxrss) / 1024,
-    }  # fmt: skip
+    seconds, processor = time.perf_counter() - begun, time.process_time() - cpu
+    return {"s": seconds, "CPU s": processor, "MB": max(0.0, resident("VmHWM") - before)}
+
+
+def resident(name: str) -> float:
+    """Return a size of this process, MB: pages of mapped files count."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 def run_in_process(*words: str) -> dict[str, Any]:
@@ -235,7 +265,7 @@ def grow(scratch: Path, sizes: list[int], runs: int, listing_rows: int, files: i
     for rows in sizes:
         cache = scratch / f"{rows}"
         taken = run_in_process("--make", str(cache), "--rows", str(rows), "--listing-rows", str(listing_rows))
-        for part, seconds in taken.items():
+        for part, seconds in taken.items() if rows <= REAL else ():
             found.setdefault(part, {})[rows] = [{"s": seconds}]
         if rows <= files:
             run_in_process("--make-files", str(cache), "--rows", str(rows))
@@ -267,7 +297,7 @@ def show_growth(found: dict[str, dict[int, list[Any]]]) -> tuple[list[Any], dict
     sizes = list(found["ceiling"])
     lines = [f"{'':22} {'':6}" + "".join(f"{size:>11,}" for size in sizes) + f"{'exponent':>10}"]
     for task, by_size in found.items():
-        for unit in by_size[sizes[0]][0]:
+        for unit in next(iter(by_size.values()))[0]:
             made = {
                 rows: Result.of(f"{task}, {rows:,} rows", unit, [run[unit] for run in runs])
                 for rows, runs in by_size.items()
@@ -359,7 +389,8 @@ def do_one_thing(args: argparse.Namespace) -> dict[str, Any] | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000, help="the largest size")
-    parser.add_argument("--listing-rows", type=int, default=10_000_000, help="the most rows of one listing")
+    parser.add_argument("--from-rows", type=int, default=10_000, help="the smallest size, a power of ten")
+    parser.add_argument("--listing-rows", type=int, default=10**9, help="the most rows of one listing")
     parser.add_argument("--files", type=int, default=1_000_000, help="the most files of which a plan is made")
     parser.add_argument("--images", type=int, default=20_000, help="images of the pipeline; 0: no pipeline")
     parser.add_argument("--runs", type=int, default=3, help="alternating runs of everything")
@@ -376,7 +407,7 @@ def main() -> None:
         return
     from machine import document, table
 
-    sizes = [10**power for power in range(4, 12) if 10**power <= args.rows]
+    sizes = [10**power for power in range(4, 12) if args.from_rows <= 10**power <= args.rows]
     scratch = Path(tempfile.mkdtemp(prefix="featcache-bench-", dir=args.scratch))
     try:
         results, ratios, growth = show_growth(grow(scratch, sizes, args.runs, args.listing_rows, args.files))

@@ -56,6 +56,7 @@ from .heads import fit_head as fit_head
 from .heads import fit_targets as fit_targets
 from .heads import keep_head as keep_head
 from .heads import search as search
+from .maintenance import copy_cache as copy_cache
 from .maintenance import gc as gc
 from .maintenance import info as info
 from .maintenance import repair as repair

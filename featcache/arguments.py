@@ -12,6 +12,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from pathlib import PurePath
 from typing import Any, TypeVar, Union, cast
 
 from featcache.errors import UsageError
@@ -168,7 +169,7 @@ def _fit(value: Any, kind: Any) -> Any:
         if typing.get_origin(alternative) is not Sequence and _is_of(value, alternative):
             if hasattr(alternative, "convert_argument"):
                 return alternative.convert_argument(value)
-            return os.fspath(value) if isinstance(value, os.PathLike) else value
+            return _path_text(value) if isinstance(value, os.PathLike) else value
     for alternative in alternatives:
         if typing.get_origin(alternative) is Sequence:
             return _fit_each(value, typing.get_args(alternative)[0])
@@ -198,8 +199,13 @@ def _is_of(value: Any, kind: Any) -> bool:
     if origin is Callable:
         return callable(value)
     if isinstance(value, os.PathLike) and (origin is str or issubclass(origin, os.PathLike)):
-        return isinstance(os.fspath(value), str)
+        return isinstance(_path_text(value), str)
     return isinstance(value, origin)
+
+
+def _path_text(path: "os.PathLike[Any]") -> Any:
+    """Return a path as it is typed; of a place in an object store, which no system call takes, its URL."""
+    return str(path) if isinstance(path, PurePath) else os.fspath(path)
 
 
 def _describe(kind: Any) -> str:

@@ -127,3 +127,21 @@ def hymenoptera() -> Path:
     if not root.is_dir():
         pytest.skip("../shared/data/hymenoptera is not here")
     return root
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[str]:
+    """The address of an S3-compatible server on loopback, one for the whole session."""
+    from tests.object_server import object_server
+
+    with object_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def bucket_url(object_store: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A cache in a new bucket of the server, which this process can reach."""
+    from tests.object_server import make_bucket, use_endpoint
+
+    use_endpoint(object_store, monkeypatch.setenv)
+    return f"s3://{make_bucket(object_store)}/features"

@@ -22,8 +22,9 @@ import featcache
 from featcache.arguments import synonym_of
 from featcache.cli.corrections import error_text
 from featcache.cli.help import CommandGroup, example_lines, name_values, write_parameters
-from featcache.cli.options import RENAMED, expand_options, is_data_folder
+from featcache.cli.options import RENAMED, expand_options
 from featcache.cli.output import echo_stderr
+from featcache.cli.typed_folder import is_data_folder
 from featcache.cli.usage import superfluous_words, unknown_command, usage_error
 from featcache.errors import FeatcacheError, MachineError, UsageError
 from featcache.files import expand_home

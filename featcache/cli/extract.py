@@ -12,7 +12,20 @@ from featcache.cli.app import command, refuse_unused
 from featcache.cli.folds import options_of_folds
 from featcache.cli.label_issues import list_label_issues
 from featcache.cli.next_command import say_next, say_next_after_extract, say_next_fit_head
-from featcache.cli.options import Arch, Folds, Json, Layer, Precision, Store, Weights, WithFolder
+from featcache.cli.options import (
+    Arch,
+    Folds,
+    Json,
+    Layer,
+    Precision,
+    Ray,
+    RayCpus,
+    RayGpus,
+    RayWorkers,
+    Store,
+    Weights,
+    WithFolder,
+)
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.errors import UsageError, name_fold_in_errors
 from featcache.recipe import DataOptions, StoreOptions, TrunkKeywords
@@ -150,6 +163,10 @@ def extract(
     wait: Annotated[
         float, typer.Option("--wait", help="Seconds to wait for a store that another process writes to.")
     ] = 0.0,
+    ray: Ray = None,
+    ray_gpus: RayGpus = None,
+    ray_cpus: RayCpus = None,
+    ray_workers: RayWorkers = None,
     as_json: Json = False,
 ) -> None:
     """Stage one: embed the images that the cache lacks. Safe to stop at any moment, safe to run again."""
@@ -160,6 +177,7 @@ def extract(
     settings = Settings(
         device=device, engine=engine, workers=workers, batch_size=batch_size, max_bad=max_bad,
         retry_failed=retry_failed, shard_rows=shard_rows, shard_seconds=shard_seconds, wait=wait,
+        ray=ray, ray_gpus=ray_gpus, ray_cpus=ray_cpus, ray_workers=ray_workers,
     )  # fmt: skip
     runs: list[tuple[int | None, list[Summary]]] = []
     warned: set[str] = set()
@@ -221,12 +239,14 @@ def _show(fold: int | None, summaries: "list[Summary]") -> None:
 
 def _echo_trunk(summaries: "list[Summary]") -> None:
     """Print how the forward ran, with which transform, and where the embeddings are."""
+    from featcache.files.objects import parse_path
+
     for engine in dict.fromkeys(summary.engine for summary in summaries if summary.engine):  # chosen once
         echo(engine)
     if summaries[0].transform:
         echo(summaries[0].transform)
     for store, summary in {summary.store: summary for summary in summaries}.items():
-        echo(f"{summary.trunk}: {relative_path(Path(summary.cache) / 'stores' / store)}")
+        echo(f"{summary.trunk}: {relative_path(parse_path(summary.cache) / 'stores' / store)}")
 
 
 def _echo_summaries(summaries: "list[Summary]") -> None:

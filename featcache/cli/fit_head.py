@@ -19,6 +19,10 @@ from featcache.cli.options import (
     HeadName,
     Json,
     NoCheck,
+    Ray,
+    RayCpus,
+    RayGpus,
+    RayWorkers,
     WithFolder,
     chosen_check_seconds,
     help_of,
@@ -32,7 +36,8 @@ if TYPE_CHECKING:
     from featcache.heads import Fit
     from featcache.report import ProgressBar
 
-_ONLY_OF_KEPT_HEADS = ("folds", "targets", "check_seconds", "no_check", "from_disk", "head_name")
+_OF_RAY = ("ray", "ray_gpus", "ray_cpus", "ray_workers")
+_ONLY_OF_KEPT_HEADS = (*_OF_RAY, "folds", "targets", "check_seconds", "no_check", "from_disk", "head_name")
 
 
 @command("fit-head")
@@ -95,12 +100,17 @@ def fit_head(
     html: Annotated[
         Path | None, typer.Option("--html", help="With --shots, write the curve as a page (.html).")
     ] = None,
+    ray: Ray = None,
+    ray_gpus: RayGpus = None,
+    ray_cpus: RayCpus = None,
+    ray_workers: RayWorkers = None,
     as_json: Json = False,
 ) -> None:
     """Stage two: train heads on the cached embeddings, and hold the best linear one against the convex optimum.
 
     A setting that is left out comes from the recipe; where the recipe does not state it, its default holds.
     """
+    from featcache.cluster import chosen_cluster
     from featcache.heads import fit_head
     from featcache.report import ProgressBar
 
@@ -131,7 +141,8 @@ def fit_head(
             show = functools.partial(_show_progress, bar)
             fit = fit_head(
                 lr, grid=grid, device=device, check_seconds=chosen_check_seconds(check_seconds, no_check),
-                from_disk=from_disk, head_name=head_name, progress=show, **settings, **of_fold,
+                from_disk=from_disk, head_name=head_name, progress=show,
+                cluster=chosen_cluster(ray, gpus=ray_gpus, cpus=ray_cpus, workers=ray_workers), **settings, **of_fold,
             )  # fmt: skip
         fits.append((fold, fit))
         if not as_json:

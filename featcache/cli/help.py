@@ -26,6 +26,7 @@ EXAMPLES: Mapping[str, str] = {
     "verify": "featcache verify --quick",
     "repair": "featcache repair --dry-run",
     "gc": "featcache gc --apply",
+    "copy": "featcache copy cache s3://my-bucket/features",
     "export": "featcache export test --to test.npz --data photos",
     "demo": "featcache demo",
 }

@@ -1,6 +1,5 @@
 """`featcache info`."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from featcache.cli.app import command
@@ -18,6 +17,7 @@ def info(
     as_json: Json = False,
 ) -> None:
     """List what the cache holds, and count the parameters of the trunk and of a head on it."""
+    from featcache.files.objects import parse_path
     from featcache.maintenance import info
     from featcache.report import describe_embeddings
     from featcache.text import counted
@@ -27,7 +27,7 @@ def info(
         echo_json(inventory)
         return
     trunk = inventory["trunk"]
-    echo(f"featcache {inventory['version']}, cache {relative_path(Path(inventory['cache']))}")
+    echo(f"featcache {inventory['version']}, cache {relative_path(parse_path(inventory['cache']))}")
     stores = inventory["stores"]
     has_trunk = trunk["stores"] or not stores or arch is not None or weights is not None
     if has_trunk:

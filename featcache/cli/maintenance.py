@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featcache.cli.app import command, refuse_unused
-from featcache.cli.options import Cache, Device, Json, Pipeline, Weights, is_data_folder
+from featcache.cli.options import Cache, Device, Json, Pipeline, Weights
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path, relative_paths
 from featcache.cli.typed_data import add_data_set, remember_cache
+from featcache.cli.typed_folder import is_data_folder
 from featcache.errors import UsageError
 from featcache.recipe import StoreOptions
 
@@ -172,7 +173,36 @@ def _sentence_of(collection: "GcSummary") -> str:
         parts.append(
             f"{turned} {collection.rewritten:,} of {counted(collection.shards, 'shard')} into {collection.added:,}"
         )
+    if collection.uncommitted:
+        removed = "removed" if collection.applied else "would remove"
+        parts.append(f"{removed} {counted(collection.uncommitted, 'shard')} that killed runs left out of the log")
     return f"{collection.store}: {', '.join(parts)}; {size}"
+
+
+@command("copy")
+def copy_cache(
+    source: Annotated[str, typer.Argument(metavar="CACHE", help="The cache: a folder, or s3://, gs:// or az://….")],
+    target: Annotated[str, typer.Argument(metavar="COPY", help="Where its copy is to be; what it lacks is added.")],
+    wait: Wait = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Copy a cache, from a folder to a bucket or back. Safe to stop, safe to run again: it goes on."""
+    from featcache.maintenance import copy_cache
+    from featcache.report import ProgressBar
+    from featcache.text import counted
+
+    with ProgressBar(open_console(stderr=True)) as bar:
+        copied = copy_cache(
+            source, target, wait=wait, progress=lambda size: bar.show("copying", 0, 1, f"{size / 1e6:,.1f} MB")
+        )
+    if as_json:
+        echo_json(copied.to_json())
+        return
+    present = f"; {counted(copied.present, 'file')} there already" if copied.present else ""
+    echo(
+        f"copied {counted(copied.stores, 'store')} to {target}: {counted(copied.files, 'file')}, "
+        f"{copied.bytes / 1e6:,.1f} MB, {counted(copied.lines, 'line')} of logs{present}"
+    )
 
 
 @command()

@@ -2,7 +2,6 @@
 
 import inspect
 import os
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
@@ -68,7 +67,8 @@ Pipeline = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        "--data", help="The folder of images (<split>/<class>/…/image, or <class>/…/image), of Drive&Act, or a table."
+        "--data",
+        help="The folder of images (<split>/<class>/…/image, or <class>/…/image), of Drive&Act, a table, or tar files.",
     ),
 ]
 Folder = Annotated[str | None, typer.Argument(metavar="FOLDER", help="The data set: the same as --data.")]
@@ -108,7 +108,20 @@ Target = Annotated[
 Folds = Annotated[
     str | None, typer.Option("--folds", help="Of Drive&Act: several folds, one after the other, such as 0,1,2.")
 ]
-Cache = Annotated[str | None, typer.Option("--cache", help="The cache folder.  [env: FEATCACHE_CACHE; default: cache]")]
+Cache = Annotated[
+    str | None,
+    typer.Option(
+        "--cache",
+        help="The cache: a folder, or s3://, gs:// or az://BUCKET/PREFIX.  [env: FEATCACHE_CACHE; default: cache]",
+    ),
+]
+LocalCache = Annotated[
+    str | None,
+    typer.Option(
+        "--local-cache",
+        help="Of a cache in an object store: a folder that keeps copies of what is read.  [env: FEATCACHE_LOCAL_CACHE]",
+    ),
+]
 Name = Annotated[
     str | None, typer.Option("--name", help="The data set's name in the cache; by default that of its folder.")
 ]
@@ -129,6 +142,30 @@ HeadClass = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="Where to compute.  [auto, cpu, cuda, cuda:N or mps]")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        help="Work on the nodes of a Ray cluster: auto (the one that this machine is a node of), local (this machine "
+        "alone), or HOST:PORT of its head node.",
+    ),
+]
+RayGpus = Annotated[
+    float | None,
+    typer.Option(
+        "--ray-gpus",
+        help="With --ray, the GPUs of each worker, or a share of one, such as 0.5; by default 1 where the cluster has "
+        "any.",
+    ),
+]
+RayCpus = Annotated[
+    float | None,
+    typer.Option("--ray-cpus", help="With --ray, the cores of each worker; by default an equal share of its node's."),
+]
+RayWorkers = Annotated[
+    int | None,
+    typer.Option("--ray-workers", help="With --ray, how many workers; by default one a GPU, else one a node."),
+]
 CheckSeconds = Annotated[
     float | None,
     typer.Option(
@@ -145,7 +182,7 @@ NoCheck = Annotated[bool, typer.Option("--no-check", help="Leave out the compari
 
 # A command's parameter of one of these types stands for the options that it is made of; see `expand_options`.
 _DATA = {
-    "pipeline": Pipeline, "data": Data, "cache": Cache, "name": Name,
+    "pipeline": Pipeline, "data": Data, "cache": Cache, "local_cache": LocalCache, "name": Name,
     "val": Val, "test": Test, "split_by": SplitBy, "split_seed": SplitSeed,
     "fold": Fold, "view": View, "stride": Stride, "level": Level, "target": Target,
 }  # fmt: skip
@@ -180,29 +217,6 @@ class Only:
 @dataclass(frozen=True, slots=True)
 class WithFolder:
     """A group that also takes the data set as the command's argument: `Annotated[DataOptions, WithFolder()]`."""
-
-
-def is_data_folder(word: str) -> bool:
-    """Return whether a word that may be a head's name is a folder instead: that of a data set."""
-    from featcache.files import expand_home
-
-    return word not in ("best", "latest") and os.path.isdir(expand_home(word))
-
-
-def refuse_misspelt_folder(word: str | None, options: Mapping[str, Any]) -> None:
-    """Refuse the name of a folder that is not here, where a head may stand too and no data set is named.
-
-    Raises:
-        UsageError: a folder of nearly that name is here.
-    """
-    from featcache.files import nearest_path
-    from featcache.recipe import has_local_recipe
-
-    if word is None or word in ("best", "latest") or options["data"] or options["pipeline"] or has_local_recipe():
-        return
-    if (close := nearest_path(word)) is not None:
-        error = UsageError(f"{word!r} is no folder, and no data set is named; did you mean {close}?")
-        raise error.correct(word, shlex.quote(close))
 
 
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -11,11 +11,12 @@ import typer
 from featcache.cli.app import command
 from featcache.cli.folds import parse_folds
 from featcache.cli.next_command import say_next, say_next_after_report
-from featcache.cli.options import Json, is_data_folder, refuse_misspelt_folder
+from featcache.cli.options import Json
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.cli.report_targets import report_targets
 from featcache.cli.same_head import refuse_same_head
 from featcache.cli.typed_data import remember_data_set
+from featcache.cli.typed_folder import is_data_folder, refuse_misspelt_folder
 from featcache.errors import UsageError
 from featcache.recipe import KeptHeadOptions
 

@@ -7,12 +7,25 @@ import typer
 from featcache.cli.app import command, refuse_unused
 from featcache.cli.finetune import show_training
 from featcache.cli.next_command import say_next_after_finetune, say_next_after_search
-from featcache.cli.options import CheckSeconds, Device, Json, NoCheck, Only, WithFolder, chosen_check_seconds
+from featcache.cli.options import (
+    CheckSeconds,
+    Device,
+    Json,
+    NoCheck,
+    Only,
+    Ray,
+    RayCpus,
+    RayGpus,
+    RayWorkers,
+    WithFolder,
+    chosen_check_seconds,
+)
 from featcache.cli.output import echo, echo_json, echo_parts, echo_stderr, open_console, relative_path
 from featcache.recipe import FinetuneKeywords, HeadKeywords, StoreOptions
 
 _OF_FINETUNE = ("start", "unfreeze", "workers", "checkpoint_minutes")  # that mean nothing to the search of a head
-_OF_HEADS = ("head", "features", "check_seconds", "no_check")  # … and to that of a network
+_OF_RAY = ("ray", "ray_gpus", "ray_cpus", "ray_workers")
+_OF_HEADS = ("head", "features", "check_seconds", "no_check", *_OF_RAY)  # … and to that of a network
 _TRIALS, _NETWORK_TRIALS = 50, 20
 
 
@@ -43,6 +56,10 @@ def search(
     device: Device = "auto",
     check_seconds: CheckSeconds = None,
     no_check: NoCheck = False,
+    ray: Ray = None,
+    ray_gpus: RayGpus = None,
+    ray_cpus: RayCpus = None,
+    ray_workers: RayWorkers = None,
     as_json: Json = False,
 ) -> None:
     """Search a head's settings (Bayesian, pruned on val); the same command again continues the search.
@@ -60,12 +77,15 @@ def search(
             **{name: value for name, value in given.items() if name not in left_out},
         )  # fmt: skip
         return
+    from featcache.cluster import chosen_cluster
+
     refuse_unused(_OF_FINETUNE, "without --finetune")
     if no_check:
         refuse_unused(["check_seconds"], "with --no-check")
     _search_head(
         _TRIALS if trials is None else trials, options, as_json=as_json, device=device,
-        check_seconds=chosen_check_seconds(check_seconds, no_check), **settings,
+        check_seconds=chosen_check_seconds(check_seconds, no_check),
+        cluster=chosen_cluster(ray, gpus=ray_gpus, cpus=ray_cpus, workers=ray_workers), **settings,
     )  # fmt: skip
 
 

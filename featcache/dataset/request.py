@@ -45,6 +45,7 @@ class DatasetRequest:
     pipeline: str | None = None
     data: str | None = None
     cache: str | Path | None = None
+    local_cache: str | Path | None = None
     name: str | None = None
     store: str | None = None
     arch: str | None = None
@@ -119,12 +120,8 @@ class DatasetRequest:
 
     @cached_property
     def folder(self) -> Path:
-        """The cache folder, absolute.
-
-        Raises:
-            UsageError: it begins with the tilde of a user who has no home folder.
-        """
-        return cache_folder(self.cache)
+        """The cache folder, absolute. Raises as `cache_folder`."""
+        return cache_folder(self.cache, self.local_cache)
 
     @cached_property
     def stat_log(self) -> StatLog:

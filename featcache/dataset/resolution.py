@@ -17,13 +17,16 @@ from featcache.listing import (
     AssignedSplits,
     find_splits,
     find_views,
+    has_split_files,
     is_flat,
+    is_of_containers,
     resolve_source,
 )
 from featcache.recipe import (
     COMMAND_LINE,
     DRIVE_ACT_RECIPE,
     SPLIT_SEEDS,
+    ContainerData,
     FolderData,
     Recipe,
     SplitSection,
@@ -51,7 +54,8 @@ class RecordedDivisions:
 def recognize_recipe(pipeline: str | None, data: str | None, name: str | None) -> Recipe:
     """Return the recipe that a command means; where it names a folder alone, what lies in the folder decides.
 
-    A file is a table, a folder with Drive&Act's annotations is Drive&Act, any other is a folder of images.
+    A file is a table or a container of images, a folder with Drive&Act's annotations is Drive&Act, one with containers
+    and no images is of containers, any other is a folder of images.
 
     Raises:
         UsageError: no such recipe, or a faulty one; or several views of Drive&Act, none of them the recipe's.
@@ -59,6 +63,9 @@ def recognize_recipe(pipeline: str | None, data: str | None, name: str | None) -
     if pipeline is not None or data is None or has_local_recipe():
         return resolve_recipe(pipeline, data=data, name=name)
     path = expand_home(data)
+    if is_of_containers(path):
+        named = name or name_after(data, is_container=True)
+        return check_recipe({"name": named, "data": {"layout": "container", "root": data}}, where=COMMAND_LINE)
     if path.lower().endswith(TABLE_SUFFIXES) and os.path.isfile(path):
         table = {"layout": "table", "root": os.path.dirname(path) or ".", "table": os.path.basename(path)}
         return check_recipe({"name": name or name_after(data), "data": table}, where=COMMAND_LINE)
@@ -103,7 +110,8 @@ def list_data_sets(cache: Path, stat_log: StatLog) -> dict[str, str]:
         for key in sorted(store.listings):
             with contextlib.suppress(CacheError):  # `verify` names a damaged listing
                 root, settings = store.origin(key)
-                roots[key[0]] = os.path.join(root, settings["table"]) if "table" in settings else root
+                below = settings.get("table") or settings.get("files")
+                roots[key[0]] = settings.get("source") or (os.path.join(root, below) if below else root)
     return roots
 
 
@@ -198,8 +206,10 @@ def read_divisions(cache: Path, stat_log: StatLog, data_set: str) -> RecordedDiv
 
 
 def _may_be_divided(recipe: Recipe) -> bool:
-    """Return whether a folder has no splits of its own, by what is on disk; True where it is not on this machine."""
+    """Return whether a data set has no splits of its own, by what is on disk; True where it is not on this machine."""
     data = recipe.data
+    if isinstance(data, ContainerData):
+        return not has_split_files(data.root)
     if not isinstance(data, FolderData):
         return False
     return not os.path.isdir(data.root) or is_flat_folder(recipe)
@@ -220,9 +230,9 @@ def is_flat_folder(recipe: Recipe) -> bool:
 
 
 def _applicable(recipe: Recipe, wanted: Division, recorded: RecordedDivisions) -> tuple[SplitSection, ...]:
-    """Return the divisions that may be meant; none where the data set itself is, and its folder is not here."""
-    is_absent = not wanted and recorded.is_plain and not os.path.isdir(recipe.data.root)
-    return () if is_absent else recorded.sections
+    """Return the divisions that may be meant; none where the data set itself is: undivided containers, or no folder."""
+    may_be_whole = isinstance(recipe.data, ContainerData) or not os.path.isdir(recipe.data.root)
+    return () if not wanted and recorded.is_plain and may_be_whole else recorded.sections
 
 
 def _agrees(section: SplitSection, wanted: Division) -> bool:

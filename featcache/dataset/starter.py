@@ -50,7 +50,8 @@ def write_starter(path: str) -> StarterRecipe:
         DataError: nothing in it is known.
     """
     data = recognize_data(path)
-    name = DRIVE_ACT_RECIPE if data.kind == "drive-act" else name_after(data.path)  # as where it is named by --data
+    is_container = data.kind == "containers"  # the name is that which it has where --data names it
+    name = DRIVE_ACT_RECIPE if data.kind == "drive-act" else name_after(data.path, is_container=is_container)
     if data.kind == "videos" and (videos := tabulate_videos(data.path)) is not None:
         return _start_with_videos(data, name, videos)
     understood = _describe(data)
@@ -113,6 +114,9 @@ def _describe(data: RecognizedData) -> str:
             f"{words[data.targets if role == 'label' else role]} in {column!r}" for role, column in data.columns.items()
         )
         return f"{data.path}: a table of images ({columns})."
+    if data.kind == "containers":
+        splits = f", with the splits {', '.join(data.names)}" if data.names else ""
+        return f"{data.path}: images inside other files{splits}."
     needed = "" if has_video_decoder() else " With `pip install 'featcache[av]'`, init makes a table of them instead."
     return f"{data.path}: videos, of which featcache reads frames that were written as images.{needed}"
 
@@ -138,6 +142,9 @@ def _data_lines(data: RecognizedData) -> list[str]:
         folder, table = os.path.split(data.path)
         lines = ['layout = "table"', _root(folder or "."), f"table = {_quoted(table)}"]
         return [*lines, *_column_lines(data), *_split_lines(data)]
+    if data.kind == "containers":
+        columns = ['# label_column = "label"   # where the labels stand, if they are called otherwise']
+        return ['layout = "container"', _root(data.path), *columns, *_split_lines(data)]
     if data.kind == "videos":
         return [
             'root = "frames"   # <class>/<video>/<number>.jpg: write the frames there first, two a second, by',
@@ -175,6 +182,8 @@ def _split_lines(data: RecognizedData) -> list[str]:
     if data.kind == "table":
         unit = next((role for role in ("subject", "clip") if role in data.columns), "image")
         return [] if "split" in data.columns else _split_section(unit, val=True, test=True)
+    if data.kind == "containers" and not data.names:
+        return _split_section("image", val=True, test=True)
     if data.kind == "classes":
         return _split_section("clip" if data.has_clips else "image", val=True, test=True)
     if "train" not in data.names:

@@ -9,6 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from featcache.arguments import checked
+from featcache.containers import split_member_path
 from featcache.dataset.duplicates import (
     Codes,
     Duplicates,
@@ -61,6 +62,7 @@ class SplitContents:
     not_on_disk: int | None  # images; None where nobody looked
     videos: int | None  # that the images are frames of; None where they are files
     ignored: tuple[str, ...]
+    containers: int | None = None  # that the images stand in; None where they are files or frames
     targets: str = LABEL  # LABELS: `classes` are labels, of which a row has several or none; VALUE: numbers
     numbers: Mapping[str, NumberContents] = field(default_factory=dict)  # of VALUE, by name
 
@@ -110,8 +112,10 @@ class Contents:
 
 
 def _split_json(split: SplitContents) -> dict[str, Any]:
-    """Return the counts of one split; what only labels or numbers have is left out of others."""
+    """Return the counts of one split; what only containers, labels or numbers have is left out of others."""
     document = {**asdict(split), "lacking": split.lacking}
+    if split.containers is None:
+        del document["containers"]
     if split.targets == LABEL:
         del document["targets"]
     if split.targets != VALUE:
@@ -196,10 +200,13 @@ def count_contents(
 
 
 def count_missing(listing: Listing) -> int:
-    """Return how many different images of a listing have no file, or no video. Folders are listed, no file opened."""
+    """Return how many images of a listing have no file, video or container. Folders are listed, no file opened."""
     if listing.videos:
         frames = Counter(video_and_frame(path)[0] for path in set(listing.paths))
         return sum(count for video, count in frames.items() if not os.path.isfile(os.path.join(listing.root, video)))
+    if listing.members:
+        images = Counter(split_member_path(path).container for path in set(listing.paths))
+        return sum(count for file, count in images.items() if not os.path.isfile(os.path.join(listing.root, file)))
     wanted: dict[str, set[str]] = {}
     for path in listing.paths:
         above, separator, name = path.rpartition("/")
@@ -250,6 +257,7 @@ def _count_split(listing: Listing, images: Codes, missing: int | None) -> SplitC
         imbalance=float(occurring.max() / occurring.min()) if len(occurring) and not is_of_numbers else None,
         not_on_disk=missing,
         videos=len({video_and_frame(path)[0] for path in listing.paths}) if listing.videos else None,
+        containers=len({split_member_path(path).container for path in listing.paths}) if listing.members else None,
         ignored=listing.ignored,
         targets=LABEL if listing.targets is None else listing.targets.kind,
         numbers=_describe_numbers(listing),

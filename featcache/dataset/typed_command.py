@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from featcache.containers import is_container_path, is_hub_name
 from featcache.dataset.resolution import division_flags, is_flat_folder
 from featcache.dataset.row_flags import pick_drive_act_settings
 from featcache.errors import UsageError
@@ -31,7 +32,7 @@ def type_command(request: "DatasetRequest", *words: str, store: str | None = Non
     """
     names_head = words[0] == "report" and len(words) > 1 and not words[1].startswith("-")
     takes_folder = words[0] in _WITH_FOLDER or (
-        words[0] == "report" and not names_head and os.path.isdir(request.data or "")
+        words[0] == "report" and not names_head and _is_data_set(request.data or "")
     )
     is_of_heads = words[0] == "data" and "--label-issues" in words
     typed = (request.data, request.pipeline, request.cache)
@@ -54,6 +55,11 @@ def type_command(request: "DatasetRequest", *words: str, store: str | None = Non
     flags += [("--head-class", request.head_class)] if words[0] in _OF_A_HEAD else []
     shown = [f"{name} {shlex.quote(str(value))}".lstrip() for name, value in flags if value is not None]
     return " ".join(["featcache", *map(shlex.quote, words), *shown])
+
+
+def _is_data_set(path: str) -> bool:
+    """Return whether `report` takes a word for a data set, and not for a head."""
+    return os.path.isdir(path) or is_container_path(path) or is_hub_name(path)
 
 
 def _flags_of_store(request: "DatasetRequest", name: str) -> list[Flag]:

@@ -1,6 +1,5 @@
 """Stage one: embed what the store lacks. Safe to stop at any moment, safe to run again."""
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Unpack
@@ -93,8 +92,10 @@ def extract(
     if isinstance(data, AssignedSplits):
         write_split_assignment(request.folder, recipe.name, request.variant, data.groups)
     job.leaks = _leaks(data)
-    with contextlib.closing(job):
+    try:
         return job.run_all(listings)
+    finally:
+        job.close_all()
 
 
 def _listings(data: DataSource, recipe: Recipe, split: str | None) -> list[Listing]:

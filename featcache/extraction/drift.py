@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from featcache.containers import split_member_path
 from featcache.errors import CacheError
 from featcache.files import StatLog
 from featcache.listing import shown_path, video_and_frame
@@ -88,9 +89,10 @@ class DriftComparison:
 class StoredImage:
     """An image whose embedding a store holds."""
 
-    file: str  # absolute; of a frame: its video, and its number
+    file: str  # absolute; of a frame: its video, and its number; of an image in a container: that, and its key
     digest: bytes
     is_frame: bool
+    is_member: bool = False  # of a container
 
 
 def has_been_compared(store: FeatureStore, provenance: Mapping[str, Any]) -> bool:
@@ -102,28 +104,35 @@ def has_been_compared(store: FeatureStore, provenance: Mapping[str, Any]) -> boo
     return not store.rows or any(_was_compared(entry) for entry in entries)
 
 
-def check_drift(
-    store: FeatureStore, extracted: ExtractedListing, embedder: Embedder, *, workers: int
-) -> DriftComparison:
-    """Compare images of the listing that is extracted now, and of those that the store was given before.
+def images_to_compare(store: FeatureStore, extracted: ExtractedListing) -> list[StoredImage]:
+    """Return images of the listing that is extracted now, and of those that the store was given before.
 
     Raises:
-        CacheError: they come out differently here; the message names both environments.
+        CacheError: the digests of a shard do not match the log.
     """
-    images = [
-        image
-        for listing in (extracted, *readable_listings(store))
-        for image in drift_candidates(store, listing, _CANDIDATES)
-    ]
-    comparison = compare_drift(store, images, embedder, workers=workers)
+    listings = (extracted, *readable_listings(store))
+    return [image for listing in listings for image in drift_candidates(store, listing, _CANDIDATES)]
+
+
+def refuse_drift(store: FeatureStore, comparison: DriftComparison, provenance: Mapping[str, Any]) -> None:
+    """Refuse to add rows where images of the store came out differently.
+
+    Args:
+        store: What holds them.
+        comparison: What `compare_drift` gave.
+        provenance: What computed them now.
+
+    Raises:
+        CacheError: they did; the message names both environments.
+    """
     if comparison.is_within_bound(store.trunk.spec.compute):
-        return comparison
-    provenance = provenance_of(store, comparison.digest)
-    then = "not recorded" if provenance is None else describe_provenance(provenance)
+        return
+    entry = provenance_of(store, comparison.digest)
+    then = "not recorded" if entry is None else describe_provenance(entry)
     raise CacheError(
         f"{store.root}: images that this store holds come out differently here: "
         f"{comparison.describe(store.trunk.spec.compute)}; the worst is {shown_path(comparison.worst)}.\n"
-        f"  the store: {then}\n  here:      {describe_provenance(embedder.provenance())}\n"
+        f"  the store: {then}\n  here:      {describe_provenance(provenance)}\n"
         f"Nothing was added. Extract where the store was made, or into another --cache."
     )
 
@@ -184,12 +193,14 @@ def drift_candidates(store: FeatureStore, extracted: ExtractedListing, count: in
     listing = extracted.listing
     held = np.flatnonzero(store.holds(extracted.digests))
     if listing.videos:
-        rows = held[
-            np.argsort([video_and_frame(listing.paths[row])[1] for row in held.tolist()], kind="stable")[:count]
-        ]
+        numbers = [video_and_frame(listing.paths[row])[1] for row in held.tolist()]
+        rows = held[np.argsort(numbers, kind="stable")[:count]]
     else:
         rows = held[np.unique(np.linspace(0, len(held) - 1, count).astype(int))] if len(held) else held
-    return [StoredImage(listing.file(int(row)), extracted.digests[row].tobytes(), listing.videos) for row in rows]
+    return [
+        StoredImage(listing.file(int(row)), extracted.digests[row].tobytes(), listing.videos, listing.members)
+        for row in rows
+    ]
 
 
 def readable_listings(store: FeatureStore) -> Iterator[ExtractedListing]:
@@ -232,9 +243,8 @@ def describe_provenance(entry: Mapping[str, Any]) -> str:
         entry: As a trunk's `provenance` returns it, and trunk.json has it.
     """
     versions = ", ".join(f"{name} {number}" for name, number in dict(entry.get("versions", {})).items())
-    return (
-        f"{entry.get('device', '?')}, {entry.get('engine', '?')}, batches of {entry.get('batch_size', '?')}, {versions}"
-    )
+    device, engine, batch = (entry.get(name, "?") for name in ("device", "engine", "batch_size"))
+    return f"{device}, {engine}, batches of {batch}, {versions}"
 
 
 def provenance_of(store: FeatureStore, digest: bytes) -> Mapping[str, Any] | None:
@@ -278,7 +288,7 @@ def _read_unchanged(
             frames, transform, wanted.__contains__, known=videos, views=views, workers=workers, ahead=ahead
         )
     else:
-        files = [image.file for image in tried]
+        files = [split_member_path(image.file) if image.is_member else image.file for image in tried]
         reading = read_images(files, transform, wanted.__contains__, views=views, workers=workers, ahead=ahead)
     unchanged: list[tuple[StoredImage, npt.NDArray[np.uint8]]] = []
     with contextlib.closing(reading):

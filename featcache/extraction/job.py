@@ -3,13 +3,16 @@
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from featcache.cluster import Cluster, open_cluster
 from featcache.errors import FeatcacheError
+from featcache.extraction.cluster_run import ClusterExtraction
+from featcache.extraction.cluster_workers import ClusterWorkers, describe_worker_settings
 from featcache.extraction.device_loading import open_devices
 from featcache.extraction.devices import Device, DevicePool
 from featcache.extraction.drift import DriftComparison
@@ -17,19 +20,20 @@ from featcache.extraction.layer import LayerExtraction, LayerPlan, count_images
 from featcache.extraction.placement import Placement, choose_placements
 from featcache.extraction.rows import RowStates, refuse_too_many
 from featcache.extraction.run import SplitExtraction
+from featcache.extraction.split_summary import summarize_split
 from featcache.extraction.summary import Progress, Settings, Summary
 from featcache.extraction.timing import TimeBreakdown
 from featcache.files import StatLog, sweep_old_scratch
 from featcache.listing import (
     Leak,
     Listing,
-    find_filled,
 )
+from featcache.machine import cores
 from featcache.recipe import Recipe
 from featcache.store import (
     FINGERPRINT_DIGITS,
-    ExtractedListing,
     FeatureStore,
+    StoreWriter,
     as_recorded,
     create_store,
     find_broken_stores,
@@ -56,6 +60,8 @@ class ExtractJob:
     widths: dict[str, int] = field(default_factory=dict)  # of each layer that the devices give, in this order
     pool: DevicePool | None = None  # until an image is to be embedded
     timings: dict[str, TimeBreakdown] = field(default_factory=dict)  # by split, where the time went
+    writers: dict[str, StoreWriter] = field(default_factory=dict)  # by store, what holds its lock
+    workers: ClusterWorkers | None = None  # where a cluster embeds, until an image is to be embedded
 
     @cached_property
     def stores(self) -> list[FeatureStore]:
@@ -75,7 +81,7 @@ class ExtractJob:
         for spec in specs:  # all that can be refused is, before there is an empty store
             if spec not in held:
                 self.source.layer_width(spec.layer)
-                if spec.decoder == "nvjpeg":  # which may ask for torch
+                if spec.decoder == "nvjpeg" and self.settings.cluster is None:  # which may ask for torch
                     require_decoder(spec.decoder, self.placements[0].device)
             self._refuse_damaged(spec, held)
         return tuple(
@@ -88,8 +94,16 @@ class ExtractJob:
 
     @cached_property
     def placements(self) -> list[Placement]:
-        """Where the trunk runs."""
+        """Where the trunk runs: of the workers of a cluster, where each has it."""
+        if self.settings.cluster is not None:
+            return [Placement("cuda" if self.cluster.share.gpus else "cpu")]
         return choose_placements(self.settings.device)
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """The cluster that embeds, connected to."""
+        assert self.settings.cluster is not None  # noqa: S101 (nobody asks without one)
+        return open_cluster(self.settings.cluster)
 
     def load_devices(self, layers: Sequence[LayerExtraction]) -> DevicePool:
         """Return the devices, with the trunk on them, once each of these layers has its columns of what they give.
@@ -137,6 +151,14 @@ class ExtractJob:
             device.close()
         self.opened = []
 
+    def close_all(self) -> None:
+        """End the devices, and the workers of a cluster."""
+        self.close()
+        if self.workers is not None:
+            self.workers.close()
+        elif "cluster" in self.__dict__:
+            self.cluster.close()
+
     def _open_stores(self) -> list[FeatureStore]:
         """Return each layer's store as it is committed now, in the order of the layers."""
         return [FeatureStore.open(root, self.stat_log) for root in self.roots]
@@ -160,7 +182,7 @@ class ExtractJob:
         for plan in plans:
             extracted = as_recorded(plan.store, plan.rows.extracted())
             refuse_too_many(listing, extracted.reasons, self.settings.max_bad)
-            summaries.append(self._summary(extracted, plan.store, embedded.get(plan.store.name, 0), seconds))
+            summaries.append(summarize_split(self, extracted, plan.store, embedded.get(plan.store.name, 0), seconds))
         return summaries
 
     def _write(self, listing: Listing, plans: Sequence[LayerPlan]) -> dict[str, int]:
@@ -175,6 +197,7 @@ class ExtractJob:
                         waiting=self._report_waiting,
                     )
                 )  # fmt: skip
+                self.writers[plan.store.name] = writer
                 layers[plan.store.name] = LayerExtraction(plan.rows, plan.todo, writer)
             in_order = [layers[plan.store.name] for plan in plans]
             sweep_old_scratch(self.cache)
@@ -183,7 +206,7 @@ class ExtractJob:
             for layer in in_order:
                 extracted = as_recorded(layer.store, layer.rows.extracted())
                 refuse_too_many(listing, extracted.reasons, settings.max_bad)
-                layer.writer.commit(extracted)
+                self.writers[layer.store.name].commit(extracted)
         for layer in in_order:
             extracted = layer.rows.extracted()
             if (
@@ -196,9 +219,39 @@ class ExtractJob:
 
     def _embed(self, listing: Listing, layers: Sequence[LayerExtraction]) -> None:
         """Embed what these layers lack of a split."""
-        extraction = SplitExtraction(self, layers)
+        extraction: SplitExtraction | ClusterExtraction
+        if self.settings.cluster is not None:
+            self.workers = self.workers or self._name_workers(listing, layers)
+            extraction = ClusterExtraction(self, layers, self.writers, self.workers)
+        else:
+            extraction = SplitExtraction(self, layers)
         extraction.embed()
-        self.timings[listing.split] = extraction.timing
+        if extraction.timing is not None:
+            self.timings[listing.split] = extraction.timing
+
+    def _name_workers(self, listing: Listing, layers: Sequence[LayerExtraction]) -> ClusterWorkers:
+        """Return the workers of this command; they load every layer that a split to come may lack."""
+        widths = {
+            store.trunk.spec.layer: store.dim or self.source.layer_width(store.trunk.spec.layer)
+            for store in self._open_stores()
+        }
+        settings = describe_worker_settings(
+            self.source, self.settings, self.cluster, roots=self.roots, widths=widths, data=listing.root,
+            images=count_images([*layers, *self._plan_remaining()]),
+        )  # fmt: skip
+        return ClusterWorkers(self.cluster, settings)
+
+    def compare_environment(self, layers: Sequence[LayerExtraction], devices: DevicePool) -> None:
+        """Before the first row, hold an environment that is new to a store against its rows, and note it.
+
+        Raises:
+            CacheError: the same images come out differently here.
+        """
+        for layer in layers:
+            writer = self.writers[layer.store.name]
+            comparison = layer.compare(writer, devices, workers=self.settings.workers or cores())
+            if comparison is not None:
+                self.drift[layer.rows.listing.split, layer.store.name] = comparison
 
     def _plan(self, listing: Listing, stores: Sequence[FeatureStore]) -> list[LayerPlan]:
         """Return what is known of a split's rows, and which of them must be read, for each of these stores."""
@@ -211,6 +264,11 @@ class ExtractJob:
                 rows.remember_refused(store)
             plans.append(LayerPlan(store, rows, rows.missing(store, retry_failed=self.settings.retry_failed)))
         return plans
+
+    def describe_engine(self) -> str:
+        """Return how the forward ran and why, in words; "" where nothing was embedded."""
+        where = self.workers or self.pool
+        return where.describe_engine() if where is not None else ""
 
     def _report_waiting(self, who: str) -> None:
         self.progress(Progress("", f"waiting for the store: {who}", 0, 0, 0, 0.0))
@@ -225,63 +283,3 @@ class ExtractJob:
         for name, error in find_broken_stores(self.cache, self.stat_log).items():
             if name.endswith(tails):
                 raise error
-
-    def _describe_transform(self, spec: TrunkSpec) -> str:
-        """Return, of weights from a file, which transform they got and what else is to be known of it; of others, what
-        was done with their file.
-
-        That is: the stores that these weights made under another transform, and, where the file was read, what else it
-        holds.
-        """
-        if self.source.kind != "file":
-            return f"of the weights' file: {self.source.unused}" if self.source.unused else ""
-        older = [
-            store.name
-            for store in self.stores
-            if store.trunk.spec != spec
-            and replace(store.trunk.spec, transform=spec.transform) == spec
-            and replace(store.trunk.spec.transform, exif=spec.transform.exif, decoder=spec.decoder) != spec.transform
-        ]
-        also = (
-            f"; made of the same weights under another transform: {', '.join(older)} (--store names it)"
-            if older
-            else ""
-        )
-        unused = f"; {self.source.unused}" if self.source.unused else ""
-        return self.source.sentence + also + unused
-
-    def _summary(self, extracted: ExtractedListing, store: FeatureStore, embedded: int, seconds: float) -> Summary:
-        listing, trunk = extracted.listing, store.trunk
-        timing = self.timings.get(listing.split) if embedded else None
-        failed = np.flatnonzero(find_filled(extracted.reasons)).tolist()
-        failures = tuple((listing.paths[row], extracted.reasons[row]) for row in failed)
-        support = zip(listing.classes, listing.support(), strict=True)
-        return Summary(
-            data_set=listing.data_set,
-            split=listing.split,
-            rows=len(listing),
-            embedded=embedded,
-            reused=len(listing) - embedded - len(failures),
-            failed=len(failures),
-            seconds=seconds,
-            images_per_second=embedded / seconds if embedded else 0.0,
-            cache=str(self.cache),
-            store=store.name,
-            layer=trunk.spec.layer,
-            view=trunk.spec.view,
-            failures=failures,
-            ignored=listing.ignored,
-            notes=tuple(listing.remarks()),
-            empty_classes=tuple(name for name, count in support if not count),
-            part=listing.part,
-            moved_from=self.moved_from.get(listing.split, ""),
-            drift=self.drift.get((listing.split, store.name)),
-            cuts=tuple(str(leak) for leak in self.leaks if listing.split in (leak.split, leak.other_split)),
-            transform=self._describe_transform(trunk.spec),
-            trunk=f"{trunk.spec.arch}, weights {trunk.weights_name}, {trunk.spec.compute}"
-            + ("" if len(self.roots) == 1 and trunk.spec.layer == "cls" else f", layer {trunk.spec.layer}")
-            + ("" if trunk.spec.view is None else f", {trunk.spec.view}"),
-            engine=self.pool.describe_engine() if embedded and self.pool is not None else "",
-            held_back=timing.describe() if timing else "",
-            shares=timing.shares() if timing else {},
-        )

@@ -11,7 +11,15 @@ from featcache.extraction.devices import Device, DevicePool, EmbeddingBatch, Pix
 from featcache.extraction.drift import DriftComparison
 from featcache.extraction.rows import RowStates
 from featcache.media import View
-from featcache.store import FeatureStore, StoreWriter, as_recorded, digest_column, find_storable, is_recorded
+from featcache.store import (
+    FeatureStore,
+    ShardPublisher,
+    StoreWriter,
+    as_recorded,
+    digest_column,
+    find_storable,
+    is_recorded,
+)
 from featcache.trunks import TrunkSpec
 
 
@@ -67,7 +75,7 @@ class LayerExtraction:
 
     rows: RowStates
     todo: npt.NDArray[np.int64]  # rows that must be read for this layer
-    writer: StoreWriter
+    writer: StoreWriter | ShardPublisher
     columns: slice = field(default_factory=lambda: slice(None))  # of what a forward gives
     embedded: int = 0  # images
 
@@ -107,10 +115,11 @@ class LayerExtraction:
         if len(kept):
             self.writer.append(digest_column([digests[row] for row in kept]), rows[kept])
 
-    def compare(self, devices: DevicePool, *, workers: int) -> DriftComparison | None:
+    def compare(self, writer: StoreWriter, devices: DevicePool, *, workers: int) -> DriftComparison | None:
         """Hold an environment that is new to the store against its rows, and note it; None: it was not new.
 
         Args:
+            writer: The store's.
             devices: Those that are going to embed.
             workers: How many processes read the images that are compared.
 
@@ -119,17 +128,16 @@ class LayerExtraction:
         """
         provenance = devices.provenance()
         if drift.has_been_compared(self.store, provenance):
-            self.writer.record_provenance(provenance)
+            writer.record_provenance(provenance)
             return None
-        comparisons = [
-            drift.check_drift(
-                self.store, self.rows.extracted(), LayerOfDevice(device, self.store.trunk.spec, self.columns),
-                workers=workers,
-            )
-            for device in devices.one_of_each_kind()
-        ]  # fmt: skip
+        images = drift.images_to_compare(self.store, self.rows.extracted())
+        comparisons = []
+        for device in devices.one_of_each_kind():
+            embedder = LayerOfDevice(device, self.store.trunk.spec, self.columns)
+            comparisons.append(drift.compare_drift(self.store, images, embedder, workers=workers))
+            drift.refuse_drift(self.store, comparisons[-1], embedder.provenance())
         worst = max(comparisons, key=lambda comparison: (comparison.cosine, comparison.norm))
-        self.writer.record_provenance(provenance, worst.to_json())
+        writer.record_provenance(provenance, worst.to_json())
         return worst
 
 

@@ -10,6 +10,7 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
+from featcache.containers import MemberPath, split_member_path
 from featcache.errors import CacheError, DataError
 from featcache.files import KnownFile, KnownFiles, StatLog
 from featcache.listing import CodedColumn, Listing, find_filled, shown_path, video_and_frame
@@ -21,8 +22,12 @@ from featcache.text import percent
 _NAMED = 5  # bad images that an error names
 
 
-class FilesOfRows(Sequence[str]):
-    """The absolute paths of some rows' images, each made when it is asked for."""
+def _container_of(file: str) -> str:
+    return split_member_path(file).container
+
+
+class FilesOfRows(Sequence[str | MemberPath]):
+    """What is read of some rows' images, as `Listing.image_path` returns it, each made when it is asked for."""
 
     def __init__(self, listing: Listing, rows: npt.NDArray[np.int64]) -> None:
         """Name the images of some rows.
@@ -37,13 +42,13 @@ class FilesOfRows(Sequence[str]):
         return len(self._rows)
 
     @overload
-    def __getitem__(self, at: int) -> str: ...
+    def __getitem__(self, at: int) -> str | MemberPath: ...
     @overload
     def __getitem__(self, at: slice) -> "FilesOfRows": ...
-    def __getitem__(self, at: int | slice) -> "str | FilesOfRows":
+    def __getitem__(self, at: int | slice) -> "str | MemberPath | FilesOfRows":
         if isinstance(at, slice):
             return FilesOfRows(self._listing, self._rows[at])
-        return self._listing.file(int(self._rows[at]))
+        return self._listing.image_path(int(self._rows[at]))
 
 
 @dataclass(slots=True, eq=False)
@@ -61,7 +66,8 @@ class RowStates:
     def remembered(cls, listing: Listing, stat_log: StatLog, transform: str) -> "RowStates":
         """Return the rows, with what the cache remembers of them."""
         if not listing.videos:
-            return cls(listing, stat_log.look_up(listing.iter_files()), transform)
+            container_of = _container_of if listing.members else None
+            return cls(listing, stat_log.look_up(listing.iter_files(), container_of), transform)
         videos = stat_log.find_readable(video_and_frame(file)[0] for file in listing.iter_files())
         known_files = KnownFiles(len(listing))
         for row, file in enumerate(listing.iter_files()):

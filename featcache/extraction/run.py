@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from featcache.errors import FeatcacheError
 from featcache.extraction.devices import Buffer, DevicePool, EmbeddingBatch, ViewOfImage
-from featcache.extraction.drift import DriftComparison, has_been_compared
+from featcache.extraction.drift import has_been_compared
 from featcache.extraction.layer import LayerExtraction
 from featcache.extraction.rows import FilesOfRows, RowStates, refuse_too_many
 from featcache.extraction.summary import Progress, Settings
@@ -42,7 +42,6 @@ class ExtractContext(Protocol):
 
     stat_log: StatLog
     settings: Settings
-    drift: dict[tuple[str, str], DriftComparison]  # by split and store, what a comparison with old rows gave
 
     @property
     def source(self) -> TrunkSource:
@@ -54,6 +53,9 @@ class ExtractContext(Protocol):
 
     def load_devices(self, layers: Sequence[LayerExtraction]) -> DevicePool:
         """Return the devices, with the trunk on them, once each layer has its columns of what they give."""
+
+    def compare_environment(self, layers: Sequence[LayerExtraction], devices: DevicePool) -> None:
+        """Before the first row, hold an environment that is new to a store against its rows, and note it."""
 
 
 class SplitExtraction:
@@ -139,10 +141,9 @@ class SplitExtraction:
         job, listing = self.job, self.rows.listing
         ahead = max(1, _BATCHES_AHEAD * (job.settings.batch_size or _BATCH) // len(self.views))
         loading: LoaderOptions = {"views": self.views, "workers": self.timing.workers, "ahead": ahead}
-        files = FilesOfRows(listing, self.todo)
         if not listing.videos:
-            return read_images(files, job.source.transform, self._claim, **loading)
-        frames = [video_and_frame(file) for file in files]
+            return read_images(FilesOfRows(listing, self.todo), job.source.transform, self._claim, **loading)
+        frames = [video_and_frame(listing.file(int(row))) for row in self.todo]
         videos = job.stat_log.find_readable(video for video, _ in frames)
         return read_frames(frames, job.source.transform, self._claim, known=videos, **loading)
 
@@ -190,13 +191,10 @@ class SplitExtraction:
         Raises:
             CacheError: the same images come out differently here.
         """
-        job, provenance = self.job, devices.provenance()
+        provenance = devices.provenance()
         if not all(has_been_compared(layer.store, provenance) for layer in self.layers):
             self._report("comparing with the embeddings that are there", done, now=True)
-        for layer in self.layers:
-            comparison = layer.compare(devices, workers=job.settings.workers or cores())
-            if comparison is not None:
-                job.drift[self.rows.listing.split, layer.store.name] = comparison
+        self.job.compare_environment(self.layers, devices)
 
     def _submit(self) -> None:
         """Let a device embed the batch, which need not be full."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from featcache.arguments import checked_class, nearest_name
+from featcache.cluster import ClusterOptions, chosen_cluster
 from featcache.errors import UsageError
 from featcache.extraction.drift import DriftComparison
 from featcache.extraction.placement import EXPECTED
@@ -103,6 +104,10 @@ class Settings:
     shard_rows: int = SHARD_ROWS
     shard_seconds: float = SHARD_SECONDS
     wait: float = 0.0  # seconds, for a store that another process is writing to
+    ray: str | None = None  # "auto", "local" or HOST:PORT: embed on the nodes of a cluster of Ray
+    ray_gpus: float | None = None  # of each worker there; None: one, where the cluster has any
+    ray_cpus: float | None = None  # cores of each worker; None: an equal share of its node's
+    ray_workers: int | None = None  # None: as many as there is room for
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|all|cpu|mps|cuda|cuda:\d{1,3}(,cuda:\d{1,3})*", self.device):
@@ -126,3 +131,16 @@ class Settings:
                 raise UsageError(f"--{name.replace('_', '-')}: found {value}, expected at least {least}")
         if not 0 <= self.max_bad <= 1:
             raise UsageError(f"--max-bad: found {self.max_bad}, expected a share from 0 to 1")
+        _ = self.cluster
+
+    @property
+    def cluster(self) -> ClusterOptions | None:
+        """The cluster that embeds; None: this machine does.
+
+        Raises:
+            UsageError: no such address or share, or one without a cluster.
+        """
+        if self.ray is not None and self.device != "auto":
+            error = UsageError("--device has no effect with --ray: --ray-gpus says whether workers have a GPU")
+            raise error.correct("--device", None)
+        return chosen_cluster(self.ray, gpus=self.ray_gpus, cpus=self.ray_cpus, workers=self.ray_workers)

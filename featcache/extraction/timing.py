@@ -8,16 +8,18 @@ do (read, decode) is counted in their own seconds; it matters where the devices 
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal, Self
 
 from featcache.media import Decoder
 from featcache.text import percent
 
 Activity = Literal["starting", "waiting", "computing", "writing"]
 MAX_WORKERS = 1024  # that --workers takes
+# What `to_message` tells beside the times.
+_CONSTANTS = ("workers", "cores", "device", "decoder", "compute", "images", "videos", "devices", "has_faster_engine")
 MOST = 0.5  # of a run: where starting takes more, a sentence says so
 ACTIVITIES: tuple[Activity, ...] = ("starting", "waiting", "computing", "writing")
 
@@ -34,6 +36,7 @@ class TimeBreakdown:
     images: int = 2**62  # that are to be read: no more workers have something to do
     videos: bool = False  # the images are frames of videos, on which --decode has no effect
     devices: int = 1
+    machines: int = 1  # workers of a cluster whose times are together here
     has_faster_engine: bool = True  # whether another engine may be faster for as many images as are to be embedded
     spent: dict[Activity, float] = field(default_factory=lambda: dict.fromkeys(ACTIVITIES, 0.0))  # of a device's time
     reading: float = 0.0  # of the loader's processes, all together
@@ -77,6 +80,30 @@ class TimeBreakdown:
         self.spent["computing"] += share * elapsed
         if self._activity is not None:
             self.spent[self._activity] += (1 - share) * elapsed
+
+    def to_message(self) -> dict[str, Any]:
+        """Return what `sum_of` takes, as it stands now: what a worker of a cluster says of its part."""
+        with self._lock:
+            self._count()
+            return {name: getattr(self, name) for name in _CONSTANTS} | {
+                "spent": dict(self.spent), "reading": self.reading, "decoding": self.decoding,
+            }  # fmt: skip
+
+    @classmethod
+    def sum_of(cls, parts: Sequence[Mapping[str, Any]], machines: int) -> Self:
+        """Return the times of several workers together: shares of them are averages.
+
+        Args:
+            parts: What `to_message` returned, at least one.
+            machines: How many workers these are of.
+        """
+        total = cls(**{name: parts[0][name] for name in _CONSTANTS}, machines=machines)
+        for part in parts:
+            total.reading += part["reading"]
+            total.decoding += part["decoding"]
+            for activity in ACTIVITIES:
+                total.spent[activity] += part["spent"][activity]
+        return total
 
     def shares(self) -> dict[str, float]:
         """Return the shares of a device's time, and of a worker's.
@@ -143,5 +170,6 @@ class TimeBreakdown:
                 ways += ["another --engine"] if self.has_faster_engine else []
                 computes = f"the {self.device} computes {share['computing']} {of_time}"
                 sentence = f"device-bound: {computes}; try {' or '.join(ways)}"
+        over = f"; these are averages over {self.machines} workers of the cluster" if self.machines > 1 else ""
         start = f" (start-up was {percent(starting, 0)} of this run; more images hide it)" if starting > MOST else ""
-        return sentence + start
+        return sentence + start + over

@@ -22,13 +22,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import FeatcacheError
+from featcache.files.objects import parse_path
 from featcache.loader import reply
 from featcache.recipe import TrunkSection, is_import_path
 from featcache.trunks import Trunk, TrunkSpec, UploadedBatch, WeightsMemo, load_trunk, name_trunk
@@ -115,7 +115,7 @@ def _load(settings: dict[str, Any]) -> Trunk:
     if is_import_path(settings["section"]["arch"]):  # a module of one's own is imported as the parent imported it
         os.chdir(settings["folder"])
         sys.path += [folder for folder in settings["path"] if folder not in sys.path]
-    source = name_trunk(TrunkSection(**settings["section"]), WeightsMemo(Path(settings["cache"])))
+    source = name_trunk(TrunkSection(**settings["section"]), WeightsMemo(parse_path(settings["cache"])))
     return load_trunk(
         source, TrunkSpec.from_json(settings["spec"]), device=settings["device"], layers=tuple(settings["layers"]),
         batch_size=settings["layout"]["batch"], engine=settings["engine"], images=settings["images"],

@@ -5,6 +5,8 @@ from .cache_files import MAX_HISTORY_BYTES as MAX_HISTORY_BYTES
 from .cache_files import MAX_LISTING_BYTES as MAX_LISTING_BYTES
 from .cache_files import hash_cache_file as hash_cache_file
 from .cache_files import is_missing as is_missing
+from .cache_files import is_present as is_present
+from .cache_files import is_regular_file as is_regular_file
 from .cache_files import list_folders as list_folders
 from .cache_files import open_cache_file as open_cache_file
 from .cache_files import read_cache_file as read_cache_file
@@ -21,6 +23,7 @@ from .documents import DocumentKind as DocumentKind
 from .documents import Finite as Finite
 from .documents import FolderName as FolderName
 from .documents import Integer as Integer
+from .documents import LockHolder as LockHolder
 from .documents import MissingError as MissingError
 from .documents import Name as Name
 from .documents import Number as Number
@@ -36,6 +39,14 @@ from .documents import validate as validate
 from .encoding import decode_utf8 as decode_utf8
 from .encoding import marked_encoding as marked_encoding
 from .encoding import suggest_utf8 as suggest_utf8
+from .file_handle import FileHandle as FileHandle
+from .file_handle import as_binary_file as as_binary_file
+from .file_handle import close_file as close_file
+from .file_handle import hash_handle as hash_handle
+from .file_handle import keep_local_copy as keep_local_copy
+from .file_handle import open_in_cache as open_in_cache
+from .file_handle import read_at as read_at
+from .file_handle import stat_handle as stat_handle
 from .file_stat import FileStat as FileStat
 from .file_stat import is_racy as is_racy
 from .file_stat import now_ns as now_ns
@@ -49,6 +60,7 @@ from .known_files import KnownFiles as KnownFiles
 from .lock import hold_lock as hold_lock
 from .lock import hold_store as hold_store
 from .nearest import nearest_path as nearest_path
+from .os_errors import translate_os_errors as translate_os_errors
 from .parquet import arrow_text as arrow_text
 from .parquet import require_pyarrow as require_pyarrow
 from .publishing import copy_file as copy_file
@@ -62,7 +74,6 @@ from .publishing import sweep_old_scratch as sweep_old_scratch
 from .publishing import sweep_scratch as sweep_scratch
 from .publishing import sync_file as sync_file
 from .publishing import sync_folder as sync_folder
-from .publishing import translate_os_errors as translate_os_errors
 from .safe_read import BLOCK_BYTES as BLOCK_BYTES
 from .safe_read import MAX_TABLE_BYTES as MAX_TABLE_BYTES
 from .safe_read import describe_kind as describe_kind
@@ -74,6 +85,7 @@ from .safe_read import refuse_larger as refuse_larger
 from .sealed import parse_json as parse_json
 from .sealed import seal_document as seal_document
 from .sealed import seal_line as seal_line
+from .sealed import unseal_line as unseal_line
 from .stat_log import STAT_LOG_NAME as STAT_LOG_NAME
 from .stat_log import StatLog as StatLog
 from .tensor_hash import hash_tensors as hash_tensors

@@ -12,10 +12,12 @@ never held whole.
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO, RawIOBase
 from pathlib import Path
 from typing import Any
 
 from featcache.files.cache_files import MAX_DOCUMENT_BYTES, MAX_LOG_BYTES, MAX_MEMORY_BYTES, open_cache_file
+from featcache.files.objects import ObjectPath
 from featcache.files.publishing import append_bytes, ends_with_newline, publish, truncate_file
 from featcache.files.safe_read import refuse_larger
 from featcache.files.sealed import unseal_line
@@ -91,8 +93,7 @@ class AppendLog:
         """
         held: list[bytes] = []  # of the line that is being read
         size = 0
-        with os.fdopen(open_cache_file(self.path), "rb", buffering=0) as file:
-            refuse_larger(file.fileno(), MAX_MEMORY_BYTES if self.is_memory else MAX_LOG_BYTES)
+        with self.open_to_read() as file:
             while block := file.read(_BLOCK):
                 *ended, rest = block.split(b"\n")
                 for part in ended:
@@ -116,8 +117,7 @@ class AppendLog:
             OSError: the log is missing, no regular file, a link, or too large.
         """
         at, held, is_cut = start, b"", False  # `held` begins at `at`; whether the line that is read was too long
-        with os.fdopen(open_cache_file(self.path), "rb", buffering=0) as file:
-            refuse_larger(file.fileno(), MAX_MEMORY_BYTES if self.is_memory else MAX_LOG_BYTES)
+        with self.open_to_read() as file:
             file.seek(start)
             while block := file.read(_BLOCK):
                 joined = held + block
@@ -134,6 +134,24 @@ class AppendLog:
         if held:
             yield at, [held]
 
+    def open_to_read(self) -> RawIOBase | BytesIO:
+        """Return the log as a file that is open for reading; of one in an object store, all of it in memory.
+
+        Raises:
+            OSError: the log is missing, no regular file, a link, or too large.
+        """
+        if isinstance(self.path, ObjectPath):
+            from featcache.files.objects import NumberedLog
+
+            return BytesIO(b"".join(NumberedLog(self.path).read()))
+        file = os.fdopen(open_cache_file(self.path), "rb", buffering=0)
+        try:
+            refuse_larger(file.fileno(), MAX_MEMORY_BYTES if self.is_memory else MAX_LOG_BYTES)
+        except OSError:
+            file.close()
+            raise
+        return file
+
     def append(self, *lines: bytes) -> None:
         """Add sealed lines in one write. To a record only under its lock, and after `repair_end`.
 
@@ -143,7 +161,13 @@ class AppendLog:
         Raises:
             MachineError: the disk is full, …; a part of a line may stand there, which readers ignore. Or no regular
                 file stands there.
+            CacheError: the log is in an object store, and another process has taken over writing to it.
         """
+        if isinstance(self.path, ObjectPath):
+            from featcache.files.objects import append_to_log
+
+            append_to_log(self.path, b"".join(lines))
+            return
         start = (
             b"\n" if self.is_memory and not ends_with_newline(self.path) else b""
         )  # or a torn line would swallow the next
@@ -158,6 +182,8 @@ class AppendLog:
         Raises:
             MachineError: the disk refuses.
         """
+        if isinstance(self.path, ObjectPath):  # an object is there as a whole, or not at all
+            return
         if os.path.lexists(self.path) and os.lstat(self.path).st_size > size:
             truncate_file(self.path, size)
         if not ends_with_newline(self.path):
@@ -172,6 +198,11 @@ class AppendLog:
         Raises:
             MachineError: the disk refuses; the old log stands.
         """
+        if isinstance(self.path, ObjectPath):
+            from featcache.files.objects import rewrite_log
+
+            rewrite_log(self.path, list(lines))
+            return
         publish(self.path, b"".join(line + b"\n" for line in lines), replace=True)
 
 

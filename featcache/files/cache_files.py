@@ -6,9 +6,11 @@ and a sparse file of a terabyte would take all memory.
 
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 from featcache.errors import CacheError
+from featcache.files.objects import ObjectPath
 from featcache.files.safe_read import hash_file, open_file, read_file
 
 MAX_DOCUMENT_BYTES = 1 << 26  # bytes: trunk.json, weights.json, splits.json, head.json
@@ -42,6 +44,10 @@ def list_folders(folder: Path) -> list[Path]:
     Raises:
         CacheError: it cannot be listed: it is no folder, or may not be read.
     """
+    if isinstance(folder, ObjectPath):
+        from featcache.files.objects import list_object_folders
+
+        return list_object_folders(folder)
     try:
         with os.scandir(folder) as entries:
             return sorted(
@@ -64,6 +70,8 @@ def is_missing(path: Path) -> bool:
     Raises:
         CacheError: the folder around it may not be looked into, so nobody can say.
     """
+    if isinstance(path, ObjectPath):
+        return not path.exists()
     try:
         os.lstat(path)
     except FileNotFoundError:
@@ -71,6 +79,27 @@ def is_missing(path: Path) -> bool:
     except OSError as error:
         raise CacheError(f"{path.parent}: cannot be looked into: {error.strerror}; fix that") from error
     return False
+
+
+def is_present(path: Path) -> bool:
+    """Whether something stands at a place of a cache, be it a link that leads nowhere.
+
+    Args:
+        path: Where a file or a folder of the cache would stand.
+    """
+    return path.exists() if isinstance(path, ObjectPath) else os.path.lexists(path)
+
+
+def is_regular_file(path: Path) -> bool:
+    """Whether what stands at a place of a cache is a file, or a log, of the kind that featcache writes.
+
+    Args:
+        path: Where it stands.
+
+    Raises:
+        OSError: nothing stands there.
+    """
+    return isinstance(path, ObjectPath) or stat.S_ISREG(path.lstat().st_mode)
 
 
 def read_cache_file(path: Path, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
@@ -82,7 +111,12 @@ def read_cache_file(path: Path, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
 
     Raises:
         OSError: it is missing, no regular file, a link, or larger than `limit`.
+        MachineError: the object store that it is in does not answer.
     """
+    if isinstance(path, ObjectPath):
+        from featcache.files.objects import read_object
+
+        return read_object(path, limit)
     return read_file(path, limit, follow_links=False)
 
 
@@ -94,7 +128,12 @@ def hash_cache_file(path: Path) -> str:
 
     Raises:
         OSError: it is missing, no regular file, or a link.
+        MachineError: the object store that it is in does not answer.
     """
+    if isinstance(path, ObjectPath):
+        from featcache.files.objects import open_object
+
+        return open_object(path).hash().hex()
     return hash_file(path, follow_links=False).hex()
 
 
@@ -110,8 +149,25 @@ def read_if_hash_matches(path: Path, sha256: str, limit: int) -> bytes | None:
 
     Raises:
         OSError: it is missing, no regular file, a link, or larger than `limit`.
+        MachineError: the object store that it is in does not answer.
     """
+    if isinstance(path, ObjectPath):
+        return _read_object_of_hash(path, sha256, limit)
     if os.lstat(path).st_size > MAX_DOCUMENT_BYTES and hash_cache_file(path) != sha256:
         return None
     data = read_cache_file(path, limit)
     return data if hashlib.sha256(data).hexdigest() == sha256 else None
+
+
+def _read_object_of_hash(path: ObjectPath, sha256: str, limit: int) -> bytes | None:
+    """Return an object with this hash, from a copy on this machine's disk where there is one; None where it differs."""
+    from featcache.files.objects import find_copy, keep_copy, read_object
+
+    copy = find_copy(path, sha256)
+    if copy is not None:
+        return read_cache_file(copy, limit)
+    data = read_object(path, limit)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        return None
+    keep_copy(path, sha256, data)
+    return data

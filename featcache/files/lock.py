@@ -23,9 +23,12 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from featcache.errors import CacheError, MachineError, UsageError
 from featcache.files import publishing
 from featcache.files.documents import read_lock_holder
+from featcache.files.objects import ObjectPath
+from featcache.files.os_errors import translate_os_errors
 from featcache.files.safe_read import describe_kind
 
-NOTE = "writer.json"  # who holds a store, beside its lock
+NOTE = "writer.json"  # who holds a store, beside its lock; in a bucket, the lock itself
+LOG = "commits.jsonl"  # of a store, which its holder alone adds to
 SOFT = ".lock.held"
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 _SAY_AFTER = 1.0  # seconds of waiting
@@ -48,19 +51,39 @@ def hold_store(root: Path, *, wait: float = 0.0, waiting: Callable[[str], None] 
     """
     if not wait >= 0:
         raise UsageError(f"--wait: found {wait}, expected at least 0 seconds")
+    if isinstance(root, ObjectPath):
+        with _hold_object_store(root, wait=wait, waiting=waiting):
+            yield
+        return
     with contextlib.ExitStack() as stack:
         held = stack.enter_context(hold_lock(root / ".lock", wait=min(wait, _SAY_AFTER)))
         if not held and wait > _SAY_AFTER:
             waiting(_describe_holder(root))
             held = stack.enter_context(hold_lock(root / ".lock", wait=wait - _SAY_AFTER))
         if not held:
-            waited = f"still, after {wait:g} s, " if wait else ""
-            raise CacheError(
-                f"{root}: {waited}another extract is writing to this store ({_describe_holder(root)}); "
-                f"wait until it ends (--wait SECONDS), or stop it: nothing that it committed is lost"
-            )
+            raise _held_error(root, _describe_holder(root), wait)
         with _write_note(root / NOTE):
             yield
+
+
+@contextlib.contextmanager
+def _hold_object_store(root: ObjectPath, *, wait: float, waiting: Callable[[str], None]) -> Iterator[None]:
+    """Hold a store in a bucket during the block, and its log, which nobody else can then add to."""
+    from featcache.files.objects import hold_lease
+
+    with hold_lease(root / NOTE, log=root / LOG, wait=wait, waiting=waiting) as holder:
+        if holder:
+            raise _held_error(root, holder, wait)
+        yield
+
+
+def _held_error(root: Path, holder: str, wait: float) -> CacheError:
+    """Return the error that another process writes to a store."""
+    waited = f"still, after {wait:g} s, " if wait else ""
+    return CacheError(
+        f"{root}: {waited}another extract is writing to this store ({holder}); "
+        f"wait until it ends (--wait SECONDS), or stop it: nothing that it committed is lost"
+    )
 
 
 @contextlib.contextmanager
@@ -93,12 +116,18 @@ def hold_lock(path: Path, *, wait: float) -> Iterator[bool]:
         CacheError: what stands at `path` is no lock file: a pipe, a link, a device, a folder.
         MachineError: the disk refuses.
     """
+    if isinstance(path, ObjectPath):
+        from featcache.files.objects import hold_lease
+
+        with hold_lease(path, wait=wait) as holder:
+            yield not holder
+        return
     soft = path.with_name(path.name + ".held")
     for place in (path, soft):
         _refuse_special(place)
     lock: BaseFileLock = FileLock(path, timeout=wait, fallback_to_soft=False)
     try:
-        with publishing.translate_os_errors(path):
+        with translate_os_errors(path):
             held = _acquire(lock)
             if held is None:
                 lock = SoftFileLock(soft, timeout=wait)

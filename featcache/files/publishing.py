@@ -1,39 +1,17 @@
 """Publish, never edit: a file gets its name when it is whole and on disk. The only module that writes to the cache."""
 
 import contextlib
-import errno
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-from featcache.errors import MachineError
+from featcache.files.objects import ObjectPath
+from featcache.files.os_errors import translate_os_errors
 from featcache.files.safe_read import BLOCK_BYTES, describe_refusal, open_file, refuse_special
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
 _ABANDONED_SECONDS = 3600.0
-
-
-@contextlib.contextmanager
-def translate_os_errors(path: Path) -> Iterator[None]:
-    """Turn what the operating system refuses while a file is written into an error that says the way out.
-
-    Args:
-        path: What is written, for the message.
-
-    Raises:
-        MachineError: the system refused something in the block.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            way_out = "make room (or name another --cache) and run the same command again; what is committed is safe"
-        else:
-            way_out = "what was committed before is safe; fix the cause and run the same command again"
-        raise MachineError(f"{path}: cannot be written: {error.strerror or error}; {way_out}") from error
 
 
 def publish(path: Path, data: bytes | memoryview, *, replace: bool = False) -> None:
@@ -76,12 +54,18 @@ def copy_file(path: Path, place: Path) -> None:
     Raises:
         MachineError: it cannot be read, or the disk refuses; no scratch file stays behind.
     """
+    if isinstance(place, ObjectPath) and isinstance(path, ObjectPath):
+        path.copy_to(place)
+        return
     with translate_os_errors(place), os.fdopen(open_file(path, follow_links=False), "rb", buffering=0) as file:
         _publish(place, iter(lambda: file.read(BLOCK_BYTES), b""), replace=False)
 
 
 def _publish(path: Path, blocks: Iterable[bytes | memoryview], *, replace: bool) -> None:
     """Write a file under a scratch name, make it durable, and give it its name."""
+    if isinstance(path, ObjectPath):
+        path.publish(b"".join(blocks), replace=replace)
+        return
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     with translate_os_errors(path):
         try:
@@ -165,6 +149,8 @@ def make_folder(path: Path) -> None:
     Raises:
         MachineError: the disk refuses, or something else stands there.
     """
+    if isinstance(path, ObjectPath):  # an object store has no folders
+        return
     with translate_os_errors(path):
         missing = []
         while not os.path.isdir(path):
@@ -189,6 +175,9 @@ def move_file(path: Path, place: Path) -> None:
     Raises:
         MachineError: the disk refuses.
     """
+    if isinstance(path, ObjectPath) and isinstance(place, ObjectPath):
+        path.move_to(place)
+        return
     with translate_os_errors(place):
         os.rename(path, place)
         sync_folder(place.parent)
@@ -205,6 +194,9 @@ def remove_file(path: Path) -> None:
     Raises:
         MachineError: the disk refuses.
     """
+    if isinstance(path, ObjectPath):
+        path.unlink(missing_ok=True)
+        return
     with translate_os_errors(path), contextlib.suppress(FileNotFoundError):
         os.unlink(path)
 
@@ -215,8 +207,9 @@ def remove_empty_folder(path: Path) -> None:
     Args:
         path: The folder.
     """
-    with contextlib.suppress(OSError):
-        os.rmdir(path)
+    if not isinstance(path, ObjectPath):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
 
 
 def sweep_scratch(folder: Path) -> None:
@@ -225,6 +218,8 @@ def sweep_scratch(folder: Path) -> None:
     Args:
         folder: Where they are looked for; not in the folders below it.
     """
+    if isinstance(folder, ObjectPath):  # a put is there as a whole, or not at all
+        return
     for litter in folder.glob(".*.partial"):
         with contextlib.suppress(OSError):
             os.unlink(litter)
@@ -236,6 +231,8 @@ def sweep_old_scratch(cache: Path) -> None:
     Args:
         cache: The cache folder; all folders below it are looked through.
     """
+    if isinstance(cache, ObjectPath):
+        return
     for litter in cache.rglob(".*.partial"):
         with contextlib.suppress(OSError):
             if time.time() - litter.lstat().st_mtime > _ABANDONED_SECONDS:
@@ -280,6 +277,8 @@ def sync_folder(folder: Path) -> None:
     Raises:
         OSError: the disk refuses, or no folder stands there.
     """
+    if isinstance(folder, ObjectPath):
+        return
     _sync(folder, os.O_DIRECTORY)
 
 

@@ -27,7 +27,11 @@ def is_intact(line: bytes) -> bool:
 
 
 def unseal_line(line: bytes) -> dict[str, Any] | None:
-    """Return what `seal_line` was given; None where the line (without its newline) is torn or damaged."""
+    """Return what `seal_line` was given; None where the line is torn or damaged.
+
+    Args:
+        line: A line of a log, without its newline.
+    """
     if not is_intact(line):
         return None
     try:

@@ -8,10 +8,11 @@ indexed, and the line of a file is read again when it is looked up.
 """
 
 import contextlib
-import os
 import re
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from io import BytesIO, RawIOBase
 from itertools import islice
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
@@ -21,10 +22,10 @@ import numpy as np
 from featcache.errors import MachineError
 from featcache.files import publishing
 from featcache.files.append_log import MAX_LINE_BYTES, AppendLog
-from featcache.files.cache_files import open_cache_file
 from featcache.files.documents import RememberedFile, validate
 from featcache.files.file_stat import FileStat, is_racy, read_file_stat
 from featcache.files.known_files import KnownFile, KnownFiles, LineIndex, hash_texts
+from featcache.files.objects import ObjectPath
 from featcache.files.sealed import is_intact, seal_line, unseal_line
 
 STAT_LOG_NAME = "stat.log"
@@ -46,7 +47,7 @@ class StatLog:
         Args:
             cache: The cache's folder.
         """
-        self.path = cache / STAT_LOG_NAME
+        self.path = _memory_folder(cache) / STAT_LOG_NAME
         self._log = AppendLog(self.path, is_memory=True)
         self._recent: dict[bytes, KnownFile] = {}  # what this process has remembered and not found again in the log
         self._folders: dict[bytes, dict[bytes, list[bytes]]] = {}  # the lines about a folder's files, the newest last
@@ -68,21 +69,22 @@ class StatLog:
         known = self._find(path)
         return known if known is not None and known.stat == status else None
 
-    def look_up(self, paths: Iterable[str]) -> KnownFiles:
+    def look_up(self, paths: Iterable[str], file_of: Callable[[str], str] | None = None) -> KnownFiles:
         """Return what is known of many files; None where a file is new, has changed, or is not there.
 
         Args:
             paths: Their absolute paths; the result is in this order. Few of them are held at a time.
+            file_of: Of images inside other files, returns the file that one is in: its stat is the image's.
 
         Raises:
             MachineError: as `find`.
         """
         parts, coming = [KnownFiles(0)], iter(paths)
         while some := list(islice(coming, _TOGETHER)):
-            parts.append(self._look_up(some))
+            parts.append(self._look_up(some, file_of))
         return KnownFiles.join(parts)
 
-    def _look_up(self, paths: Sequence[str]) -> KnownFiles:
+    def _look_up(self, paths: Sequence[str], file_of: Callable[[str], str] | None) -> KnownFiles:
         """Return what is known of some files."""
         keys = list(map(_key, paths))
         files = {row: self._recent[key] for row, key in enumerate(keys) if key in self._recent} if self._recent else {}
@@ -94,7 +96,12 @@ class StatLog:
             if (known := known or self._find_indexed(keys[row])) is not None:
                 files.setdefault(row, known)
         known_files = KnownFiles(len(paths))
-        same = [row for row, known in files.items() if known.stat == read_file_stat(paths[row])]
+        place = cache(read_file_stat) if file_of else read_file_stat  # many images are in one file
+        same = [
+            row
+            for row, known in files.items()
+            if known.stat == place(paths[row] if file_of is None else file_of(paths[row]))
+        ]
         known_files.note(same, [files[row] for row in same])
         return known_files
 
@@ -230,25 +237,40 @@ class StatLog:
     def _lines_at(self, places: Sequence[int]) -> Iterator[bytes]:
         """Yield the lines that begin at these bytes of the log, ascending, as they are now; none where it is gone."""
         try:
-            handle = open_cache_file(self.path)
+            file = self._log.open_to_read()
         except OSError:
             return
         block, first = b"", 0
-        with os.fdopen(handle, "rb", buffering=0) as file:
+        with file:
             for place in places:
                 end = block.find(b"\n", place - first)
                 if end < 0:
-                    block, first = os.pread(file.fileno(), _WINDOW, place), place
+                    block, first = _read_at(file, _WINDOW, place), place
                     end = block.find(b"\n")
                 if end < 0 and len(block) == _WINDOW:
-                    block = os.pread(file.fileno(), MAX_LINE_BYTES, place)
+                    block = _read_at(file, MAX_LINE_BYTES, place)
                     end = block.find(b"\n")
                 yield block[place - first : end if end >= 0 else len(block)]
+
+
+def _memory_folder(cache: Path) -> Path:
+    """Return where a cache remembers files: in itself; of a bucket, beside the local copies where these are kept."""
+    if not isinstance(cache, ObjectPath):
+        return cache
+    from featcache.files.objects import memory_folder
+
+    return memory_folder(cache) or cache
 
 
 def _key(path: str) -> bytes:
     """Return how a line about this file begins: up to its stat, which no name can contain unescaped."""
     return b'{"path":' + encode_basestring_ascii(path).encode()
+
+
+def _read_at(file: RawIOBase | BytesIO, size: int, place: int) -> bytes:
+    """Return bytes of an open log from a place on."""
+    file.seek(place)
+    return file.read(size) or b""
 
 
 def _unseal(line: bytes) -> KnownFile | None:

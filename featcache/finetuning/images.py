@@ -55,14 +55,16 @@ class SplitImages:
             for batch in order:
                 yield self.pixels[batch]
             return
-        files = [self.listing.file(int(self.rows[image])) for batch in order for image in batch.tolist()]
-        with contextlib.closing(_read(self.listing, files, self.transform, self.workers)) as images:
+        rows = [int(self.rows[image]) for batch in order for image in batch.tolist()]
+        with contextlib.closing(_read(self.listing, rows, self.transform, self.workers)) as images:
             for batch in order:
                 pixels = torch.empty((len(batch), *self.transform.shape), dtype=torch.uint8)
                 for place in range(len(batch)):
                     image = next(images)
                     if image.pixels is None:
-                        raise UsageError(f"{files[image.index]}: it could be read before, and now {image.failed}")
+                        raise UsageError(
+                            f"{self.listing.file(rows[image.index])}: it could be read before, and now {image.failed}"
+                        )
                     pixels[place] = torch.from_numpy(np.array(image.pixels))
                 yield pixels
 
@@ -90,7 +92,7 @@ def load_images(
     count = workers or cores()
     pixels = _allocate(listing, transform)
     digests, reasons = [b""] * len(listing), [""] * len(listing)
-    with contextlib.closing(_read(listing, listing.files(), transform, count)) as images:
+    with contextlib.closing(_read(listing, range(len(listing)), transform, count)) as images:
         for done, image in enumerate(images, start=1):  # frames of videos come in any order
             if image.pixels is None:
                 reasons[image.index] = image.failed or "it gives no picture"
@@ -125,14 +127,15 @@ def _allocate(listing: Listing, transform: ImageTransform) -> Tensor | None:
 
 
 def _read(
-    listing: Listing, files: Sequence[str], transform: ImageTransform, workers: int
+    listing: Listing, rows: Sequence[int], transform: ImageTransform, workers: int
 ) -> Generator[ImageRead, None, None]:
-    """Return what became of each file; of images in order."""
+    """Return what became of each row's image; of videos' frames in any order."""
 
     def is_wanted(_: bytes) -> bool:
         return True
 
     if not listing.videos:
-        return read_images(files, transform, is_wanted, workers=workers, ahead=_AHEAD)
-    frames = [video_and_frame(file) for file in files]
+        images = [listing.image_path(row) for row in rows]
+        return read_images(images, transform, is_wanted, workers=workers, ahead=_AHEAD)
+    frames = [video_and_frame(listing.file(row)) for row in rows]
     return read_frames(frames, transform, is_wanted, known={}, workers=workers, ahead=_AHEAD)

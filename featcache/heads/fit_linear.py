@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Unpack
 
 from featcache.arguments import checked
+from featcache.cluster import ClusterOptions
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError
 from featcache.features import EmbeddingPool, Streamed, drop_views
@@ -14,6 +15,7 @@ from featcache.heads.check_seconds import (
     refuse_check_seconds,
     seconds_of_check,
 )
+from featcache.heads.cluster_training import HeadCluster, SplitsRequest, describe_head_workers
 from featcache.heads.config import HeadConfig
 from featcache.heads.default_grid import fill_in_defaults
 from featcache.heads.fit_result import Fit
@@ -29,7 +31,7 @@ from featcache.heads.saved import (
     refuse_given_name,
     save_head,
 )
-from featcache.heads.splits import Splits, read_splits, refuse_clips_on_disk, splits_by_clip
+from featcache.heads.splits import Splits, refuse_clips_on_disk
 from featcache.heads.target_settings import fit_to_targets, never_from_disk, refuse_check_of_targets
 from featcache.heads.tokens import count_tokens
 from featcache.heads.training_device import choose_training_device
@@ -48,6 +50,7 @@ def fit_head(
     check_seconds: float | str | None = CHECK_SECONDS,
     from_disk: bool | None = None,
     head_name: str | None = None,
+    cluster: ClusterOptions | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
     **settings: Unpack[HeadOptions],
 ) -> Fit:
@@ -66,6 +69,7 @@ def fit_head(
         from_disk: Whether the training rows stay on disk and are read as they are needed; None: where they do not fit
             into memory.
         head_name: A name for the best head, which stands for it from now on; None leaves it without one.
+        cluster: A cluster of Ray whose nodes train several heads; None: this machine does.
         progress: Gets the stage ("reading", `COMPILING`, "training", "checking"), the epochs done and those to do.
         **settings: Which features, and settings of the recipe's head section, `select` (the metric on val that
             chooses: macro_recall, accuracy or loss) among them. What is None comes from the recipe.
@@ -82,7 +86,7 @@ def fit_head(
     """
     return fit_with_pool(
         None, lr, grid=grid, device=device, check_seconds=check_seconds, from_disk=from_disk, head_name=head_name,
-        progress=progress, **settings,
+        cluster=cluster, progress=progress, **settings,
     )  # fmt: skip
 
 
@@ -95,6 +99,7 @@ def fit_with_pool(
     check_seconds: float | str | None,
     from_disk: bool | None,
     head_name: str | None,
+    cluster: ClusterOptions | None,
     progress: Callable[[str, int, int], None],
     **settings: Unpack[HeadOptions],
 ) -> Fit:
@@ -108,6 +113,7 @@ def fit_with_pool(
         check_seconds: Likewise.
         from_disk: Likewise.
         head_name: Likewise.
+        cluster: Likewise.
         progress: Likewise.
         **settings: Likewise.
 
@@ -127,13 +133,13 @@ def fit_with_pool(
     head_configs(section)  # what is wrong with the settings is said before anything is read
     progress("reading", 0, section.epochs)
     preparation = TrainingPreparation()
-    splits = read_splits(
-        request, from_disk=False if section.head == TEMPORAL else from_disk, with_views=has_views(section),
-        augment=section.augment, any_targets=True, pool=pool,
-    )  # fmt: skip
     if section.head == TEMPORAL:
         refuse_clips_on_disk(from_disk)
-        splits = splits_by_clip(splits, section.frames)
+    rows = SplitsRequest(
+        options=options, head=section.head, frames=section.frames, from_disk=from_disk, with_views=has_views(section),
+        augment=section.augment,
+    )  # fmt: skip
+    splits = rows.read(pool)
     section = count_tokens(section, splits.source)
     section, experiment = fill_in_defaults(section, len(splits.train.y), has_val=splits.val is not None)
     configs = head_configs(section)
@@ -141,6 +147,8 @@ def fit_with_pool(
     unused = [experiment] if experiment else []
     if flags.get("select") is not None and len(configs) == 1 and configs[0].patience is None:
         unused.append(f"--select {section.select} has no effect: with a single head there is nothing to choose")
+    if cluster is not None and len(configs) == 1:
+        unused.append("--ray has no effect: with a single head there is nothing to spread")
     if from_disk and check_seconds is not None and section.head == LINEAR:
         unused.append("the check needs the training rows in memory: it is left out with --from-disk")
 
@@ -148,13 +156,19 @@ def fit_with_pool(
         preparation.wait(lambda: progress(COMPILING, 0, section.epochs))
     from featcache.heads.training import train_heads  # torch is imported where it is needed
 
-    device = choose_training_device(device, exact=section.exact)
     begun = time.monotonic()
-    trained = train_heads(
-        splits.train, splits.val, configs, select=section.select, device=device,
-        progress=lambda done, epochs: progress("training", done, epochs),
-        on_compile=lambda: progress(COMPILING, 0, section.epochs),
-    )  # fmt: skip
+    if cluster is not None and len(configs) > 1:
+        worker_settings = describe_head_workers(rows, splits, select=section.select, device=device, exact=section.exact)
+        with HeadCluster(cluster, worker_settings) as workers:
+            trained = workers.train(configs, lambda done, epochs: progress("training", done, epochs))
+        device = "cpu"  # of the check, here
+    else:
+        device = choose_training_device(device, exact=section.exact)
+        trained = train_heads(
+            splits.train, splits.val, configs, select=section.select, device=device,
+            progress=lambda done, epochs: progress("training", done, epochs),
+            on_compile=lambda: progress(COMPILING, 0, section.epochs),
+        )  # fmt: skip
     seconds = time.monotonic() - begun
     return keep_heads(
         splits,

@@ -6,61 +6,41 @@ file beside the heads, one for each trunk, listing and search space: the same co
 without a learning rate, ten steps an epoch or more; a study that was begun with the declared default goes on with it.
 """
 
-import hashlib
+import contextlib
 import importlib.util
-import json
-import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from featcache.arguments import checked
+from featcache.cluster import ClusterOptions
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
+from featcache.files.objects import refuse_remote
 from featcache.heads.check_seconds import CHECK_SECONDS, refuse_check_of_module, refuse_check_seconds
-from featcache.heads.config import SETTINGS, HeadConfig
+from featcache.heads.cluster_training import HeadCluster, SplitsRequest, describe_head_workers
+from featcache.heads.config import SETTINGS
 from featcache.heads.default_grid import default_batch_size
 from featcache.heads.fit_linear import COMPILING, keep_heads
 from featcache.heads.fit_result import Fit
 from featcache.heads.given_settings import head_section
 from featcache.heads.grid import HeadOptions, head_configs
-from featcache.heads.linear import Scores, merit
 from featcache.heads.optuna_study import open_study
 from featcache.heads.preparation import TrainingPreparation
 from featcache.heads.saved import heads_folder
-from featcache.heads.splits import Splits, read_splits, splits_by_clip
+from featcache.heads.search_rounds import ROUND, SPACE, SearchSpace, run_round, run_round_on_cluster
+from featcache.heads.splits import Splits
 from featcache.heads.target_settings import fit_to_targets, refuse_check_of_targets, settings_of_classes
 from featcache.heads.tokens import count_tokens
 from featcache.heads.training_device import choose_training_device
-from featcache.recipe import LABEL, TEMPORAL, HeadKeywords, StoreOptions, pick_options
+from featcache.recipe import LABEL, HeadKeywords, StoreOptions, pick_options
 
 if TYPE_CHECKING:
     import optuna
 
-ROUND = 8  # heads that are trained side by side
 MOST_TRIALS = 100_000
-REPORTS = 10  # that the pruner gets of one trial on its way
-WORST = -1e9  # the merit of a head that diverged: Optuna knows no nan
-
-
-def _suggest_choice(trial: "optuna.trial.BaseTrial", name: str) -> Any:
-    """Return one of the choices that the declaration of a setting lists."""
-    return trial.suggest_categorical(name, SETTINGS[name].choices)
-
-
-SPACE: dict[str, Callable[["optuna.trial.BaseTrial"], Any]] = {
-    "optimizer": lambda trial: _suggest_choice(trial, "optimizer"),
-    "lr": lambda trial: trial.suggest_float("lr", 1e-4, 1.0, log=True),
-    "weight_decay": lambda trial: trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True),
-    "class_weights": lambda trial: _suggest_choice(trial, "class_weights"),
-    "logit_adjustment": lambda trial: trial.suggest_float("logit_adjustment", 0.0, 1.5, step=0.25),
-    "label_smoothing": lambda trial: trial.suggest_float("label_smoothing", 0.0, 0.2, step=0.05),
-    "standardize": lambda trial: trial.suggest_categorical("standardize", [False, True]),
-    "hidden": lambda trial: trial.suggest_categorical("hidden", ["256", "512", "1024", "2048"]),
-    "dropout": lambda trial: trial.suggest_float("dropout", 0.0, 0.7, step=0.1),
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,37 +64,13 @@ class Search:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _SearchSpace:
-    """The settings that are searched, and what all others are."""
-
-    base: HeadConfig
-    searched: tuple[str, ...]
-    select: str  # the metric on val
-
-    def suggest(self, trial: "optuna.trial.BaseTrial") -> HeadConfig:
-        """Return the config that a trial stands for; numbers have three digits, as a person would type them."""
-        values: dict[str, Any] = {name: SPACE[name](trial) for name in self.searched}
-        rounded: dict[str, Any] = {name: float(f"{v:.3g}") if isinstance(v, float) else v for name, v in values.items()}
-        return replace(self.base, **rounded)
-
-    def study_file(self, folder: Path, sources: Sequence[object]) -> Path:
-        """Return where the study of this space is kept, of these features: its name says both."""
-        fixed = {name: value for name, value in self.base.changed.items() if name not in self.searched}
-        text = json.dumps([fixed, list(self.searched), self.select, sources], sort_keys=True)
-        return folder / f"search-{hashlib.sha256(text.encode()).hexdigest()[:8]}.log"
-
-    def merit(self, scores: Scores) -> float:
-        """Return what the study maximises; not finite where a head diverged."""
-        return merit(scores, self.select)[0]
-
-
 @checked
 def search(
     trials: int = 50,
     *,
     device: str = "auto",
     check_seconds: float | str | None = CHECK_SECONDS,
+    cluster: ClusterOptions | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
     **settings: Unpack[HeadOptions],
 ) -> Search:
@@ -130,6 +86,8 @@ def search(
         device: Where the heads are trained: "auto", "cpu", "cuda", "cuda:N" or "mps".
         check_seconds: How long the check against the optimum may take; "auto": 5 s, or a quarter of the search where
             that is more; None leaves it out.
+        cluster: A cluster of Ray: eight trials for each of its workers at a time, none of which is pruned; None: eight
+            at a time, here.
         progress: Gets the stage, the trials done and the trials to do.
         **settings: Which features, and settings of the recipe's head section; one that is given is held fixed.
             `select` is the metric on val that chooses.
@@ -150,6 +108,7 @@ def search(
     _require_optuna()
     options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)
     request = DatasetRequest(**options)
+    refuse_remote(request.folder, "search", "its study")
     kind, targets = flags.get("head") or request.recipe.head.head, request.recipe.data.target_kind
     refuse_check_of_targets(targets, check_seconds, CHECK_SECONDS)
     of_classes = settings_of_classes(targets)
@@ -163,9 +122,10 @@ def search(
     if others:
         raise UsageError("search chooses one head: give a setting one value to hold it fixed, or none to search it")
     preparation = TrainingPreparation()
-    splits = read_splits(request, with_views=base.views, augment=section.augment, any_targets=True)
-    if section.head == TEMPORAL:
-        splits = splits_by_clip(splits, section.frames)
+    rows = SplitsRequest(
+        options=options, head=section.head, frames=section.frames, with_views=base.views, augment=section.augment
+    )
+    splits = rows.read()
     if SETTINGS["tokens"].applies_to(section.head):
         base = replace(base, tokens=count_tokens(section, splits.source).tokens)
     if splits.val is None:
@@ -177,7 +137,7 @@ def search(
     on = choose_training_device(device, exact=section.exact)
     folder = heads_folder(splits.source, request.recipe.name, request.variant)
     sources = [splits.train.source, splits.val.source]
-    space = _SearchSpace(base, searched, section.select)
+    space = SearchSpace(base, searched, section.select)
     if "batch_size" not in section.model_fields_set and not space.study_file(folder, sources).exists():
         space = replace(space, base=replace(base, batch_size=default_batch_size(len(splits.train.y), base.head)))
     path = space.study_file(folder, sources)
@@ -186,11 +146,19 @@ def search(
     if targets == LABEL:
         preparation.wait(lambda: progress(COMPILING, earlier, trials))
     begun, done, pruned = time.monotonic(), earlier, 0
-    while done < trials:
-        count = min(ROUND, trials - done)
-        pruned += _run_round(study, space, splits, count, on, lambda: progress(COMPILING, earlier, trials))
-        done += count
-        progress("searching", done, trials)
+    worker_settings = describe_head_workers(rows, splits, select=section.select, device=device, exact=section.exact)
+    with contextlib.ExitStack() as exits:
+        workers = None
+        if cluster is not None and done < trials:
+            workers = exits.enter_context(HeadCluster(cluster, worker_settings))
+        while done < trials:
+            count = min(ROUND * (workers.workers if workers else 1), trials - done)
+            if workers is not None:
+                run_round_on_cluster(study, space, workers, count)
+            else:
+                pruned += run_round(study, space, splits, count, on, lambda: progress(COMPILING, earlier, trials))
+            done += count
+            progress("searching", done, trials)
     return Search(
         fit=_fit_best(study, space, splits, on, check_seconds, begun),
         trials=done,
@@ -200,46 +168,9 @@ def search(
     )
 
 
-def _run_round(
-    study: "optuna.Study", space: _SearchSpace, splits: Splits, count: int, device: str, on_compile: Callable[[], None]
-) -> int:  # fmt: skip
-    """Train `count` trials side by side and tell the study how they did; return how many of them were pruned."""
-    import optuna
-
-    from featcache.heads.training import train_heads
-
-    trials = [study.ask() for _ in range(count)]
-    pruned: set[int] = set()
-    report_every = max(1, space.base.epochs // REPORTS)
-
-    def watch(epoch: int, scores: Sequence[Scores | None]) -> Collection[int]:
-        if epoch % report_every:
-            return pruned
-        for index, (trial, on_val) in enumerate(zip(trials, scores, strict=True)):
-            if index in pruned or on_val is None:
-                continue
-            value = space.merit(on_val)
-            trial.report(value if math.isfinite(value) else WORST, epoch)
-            if not math.isfinite(value) or trial.should_prune():
-                pruned.add(index)
-        return pruned
-
-    configs = [space.suggest(trial) for trial in trials]
-    heads = train_heads(
-        splits.in_memory, splits.val, configs, select=space.select, device=device, watch=watch, on_compile=on_compile
-    )
-    for index, (trial, head) in enumerate(zip(trials, heads, strict=True)):
-        if index in pruned:
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        elif head.val is not None:
-            value = space.merit(head.val)
-            study.tell(trial, value if math.isfinite(value) else WORST)
-    return len(pruned)
-
-
 def _fit_best(
     study: "optuna.Study",
-    space: _SearchSpace,
+    space: SearchSpace,
     splits: Splits,
     device: str,
     check_seconds: float | str | None,

@@ -61,7 +61,7 @@ def fit_targets(
         with name_target_in_errors(word):
             fits[word] = fit_with_pool(
                 pool, lr, grid=grid, device=device, check_seconds=check_seconds, from_disk=False, head_name=None,
-                progress=show, **of_target,
+                cluster=None, progress=show, **of_target,
             )  # fmt: skip
         on_fit(word, fits[word])
     return fits

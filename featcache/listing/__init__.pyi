@@ -3,6 +3,9 @@ from .columns import TextColumn as TextColumn
 from .columns import distinct_texts as distinct_texts
 from .columns import find_filled as find_filled
 from .columns import take_texts as take_texts
+from .container_collection import list_container as list_container
+from .container_files import has_split_files as has_split_files
+from .container_files import is_of_containers as is_of_containers
 from .drive_act_annotations import has_one_target as has_one_target
 from .drive_act_annotations import refuse_unnamed_target as refuse_unnamed_target
 from .drive_act_files import ANNOTATIONS as ANNOTATIONS

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from featcache.containers import MemberPath, split_member_path
 from featcache.errors import UsageError
 from featcache.listing.columns import take_texts
 from featcache.listing.leftovers import note_leftovers
@@ -35,6 +36,7 @@ class Listing:
     left_out: tuple[str, ...] = ()  # hidden entries and system leftovers, below the root; not kept on disk
     notes: tuple[str, ...] = ()  # what a person should know of its names, as sentences; not kept on disk
     videos: bool = False  # whether a path names a frame of a video, as `frame_path` writes it
+    members: bool = False  # whether a path names an image in a container, as `containers.member_path` writes it
     settings: Mapping[str, str] = field(default_factory=dict)  # how it was laid out, see `list_data_settings`
     targets: RowTargets | None = None  # of rows without one class each: `labels` is 0, `classes` names the targets
 
@@ -67,6 +69,15 @@ class Listing:
         """Yield the absolute path of every row's image."""
         root = os.path.join(self.root, "")
         return (path if path.startswith("/") else root + path for path in self.paths)
+
+    def image_path(self, row: int) -> str | MemberPath:
+        """Return what is read for a row: the absolute path of its file, or of a container with the image's key there.
+
+        Args:
+            row: Which row, counted from 0.
+        """
+        file = self.file(row)
+        return split_member_path(file) if self.members else file
 
     def remarks(self) -> list[str]:
         """Return what a person should know of the names in the folder or table: what was left out, what looks alike."""

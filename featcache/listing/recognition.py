@@ -9,11 +9,14 @@ from typing import Literal
 from featcache.errors import DataError
 from featcache.files import nearest_path
 from featcache.listing import sheet
+from featcache.listing.container_collection import collect_rows
+from featcache.listing.container_files import is_of_containers
 from featcache.listing.drive_act_files import ANNOTATIONS, find_levels, find_views, usual_view
-from featcache.listing.flat_folder import has_split_name, is_flat, list_folders
+from featcache.listing.flat_folder import POOL, has_split_name, is_flat, list_folders
 from featcache.listing.folder import find_splits
 from featcache.listing.leftovers import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from featcache.recipe import LABEL, LABELS, VALUE
+from featcache.listing.source import order_splits
+from featcache.recipe import LABEL, LABELS, VALUE, ContainerData
 
 TABLE_SUFFIXES = (".csv", ".parquet", ".pq")
 _MOST_FILES = 100_000  # that are looked at in search of a video
@@ -28,7 +31,7 @@ _ROLES: Mapping[str, Sequence[str]] = {  # of a table's columns: how they are us
     ),
 }  # fmt: skip
 
-Kind = Literal["splits", "classes", "drive-act", "table", "videos"]
+Kind = Literal["splits", "classes", "drive-act", "table", "videos", "containers"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +48,17 @@ class RecognizedData:
 
 
 def recognize_data(path: str) -> RecognizedData:
-    """Return what lies in a folder, or in the only one of its folders that has a data set; or which table a file is.
+    """Return what lies in a folder, or in the only one of its folders that has a data set; or what a file is.
 
     Args:
-        path: A folder, or a table.
+        path: A folder, a table, or containers of images.
 
     Raises:
         DataError: there is nothing there that could be a data set, or a table whose columns say nothing.
     """
+    if is_of_containers(path):
+        splits = order_splits(collect_rows(ContainerData(root=path)).columns["split"])
+        return RecognizedData(kind="containers", path=path, names=tuple(splits) if splits != [POOL] else ())
     if os.path.isfile(path) and path.lower().endswith(TABLE_SUFFIXES):
         return _recognize_table(path)
     if not os.path.isdir(path):

@@ -171,13 +171,17 @@ def _read_parquet(path: str, columns: Sequence[str], optional: Sequence[str]) ->
         raise DataError(f"{path}: this table cannot be read: {error.strerror or error}") from None
     except ArrowException as error:
         raise DataError(f"{path}: this is not a Parquet file: {error}") from None
-    present = {name: _column_as_text(table.column(name)) for name in table.column_names}
+    present = {name: column_as_text(table.column(name)) for name in table.column_names}
     missing = tuple(_column_problems("schema", header, columns, optional))
     return Sheet(present, missing, range(1, table.num_rows + 1), unit="row", header=header)
 
 
-def _column_as_text(column: Any) -> tuple[str, ...]:
-    """Return the cells of a typed column as CSV would have them; a null is an empty cell."""
+def column_as_text(column: Any) -> tuple[str, ...]:
+    """Return the cells of a typed column as CSV would have them; a null is an empty cell.
+
+    Args:
+        column: As pyarrow has it.
+    """
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):

@@ -1,5 +1,6 @@
 """DataSource: a data set as a recipe lays it out. Each layout is one."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -44,6 +45,29 @@ class DataSource(Protocol):
                 installed.
             DataError: there is no such split, or what is on disk does not fit the layout.
         """
+
+
+def usual_split(name: str) -> str:
+    """Return the usual name of a split that others call otherwise, such as `validation`; any other name as it is.
+
+    Args:
+        name: Of a split, in upper or lower case.
+    """
+    word = name.casefold()
+    return _SYNONYMS.get(word, word if word in USUAL_SPLITS else name)
+
+
+def find_split_word(path: str) -> str:
+    """Return the split that a path names with one of its folders, or with a word of its file's name; "" where none.
+
+    Args:
+        path: Relative, without the suffix of the file: `train/a`, or `photos-val-0003`.
+    """
+    *folders, file = path.split("/")
+    for word in (*folders, *re.split(r"[^A-Za-z]+", file)):
+        if usual_split(word) in USUAL_SPLITS:
+            return usual_split(word)
+    return ""
 
 
 def order_splits(names: Iterable[str]) -> list[str]:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import assert_never
 
+from featcache.containers import is_hub_name, split_root
+from featcache.listing.container_source import Containers
 from featcache.listing.drive_act import DriveAct
 from featcache.listing.drive_act_annotations import has_one_target
 from featcache.listing.drive_act_files import ANNOTATIONS
@@ -20,6 +22,7 @@ from featcache.recipe import (
     LEVELS,
     VALUE,
     VIDEOS,
+    ContainerData,
     DriveActData,
     FolderData,
     Recipe,
@@ -45,6 +48,8 @@ def resolve_source(recipe: Recipe, assigned: Mapping[str, str] = _NO_GROUPS) -> 
             source = DriveAct(data, data_set=name, variant=variant)
         case TableData():
             source = Table(data, data_set=name, variant=variant)
+        case ContainerData():
+            source = Containers(data, data_set=name, variant=variant)
         case FolderData():
             source = Folder(data.root, name, variant, is_divided=data.split is not None)
         case UnknownData():
@@ -127,6 +132,11 @@ def list_data_settings(recipe: Recipe, *, videos: bool | None = None) -> dict[st
                 "subject_column": data.subject_column or "subject",
             }
             settings |= _target_settings(data)
+        case ContainerData():
+            settings["files"] = split_root(data.root)[1]
+            settings |= {"source": data.root} if is_hub_name(data.root) else {}
+            columns = {"label_column": data.label_column, "image_column": data.image_column}
+            settings |= {name: column for name, column in columns.items() if column is not None}
     if data.split is not None:  # a variant's name has six digits of a share
         settings |= {name: repr(share) for name, share in data.split.shares.items() if name != "train"}
     return settings
@@ -168,4 +178,6 @@ def locate_root(recipe: Recipe) -> str:
     data = recipe.data
     if isinstance(data, TableData):
         return os.path.dirname(os.path.abspath(os.path.join(data.root, data.table)))
+    if isinstance(data, ContainerData):
+        return split_root(data.root)[0]
     return os.path.abspath(data.root)

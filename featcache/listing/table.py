@@ -1,7 +1,7 @@
 """A table of images: a CSV or Parquet file with the columns path and label, and optionally split, clip and subject.
 
-Relative paths are relative to the table. A path may also name a frame of a video, `clips/run1.mp4#000123`; then every
-path of the table does.
+Relative paths are relative to the table. A path may also name a frame of a video, `clips/run1.mp4#000123`, or an image
+in a container, `photos.tar#ants/0013.jpg`; then every path of the table does.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from featcache.containers import is_member_path, split_member_path
 from featcache.errors import DataError
 from featcache.files import NAME_PATTERN
 from featcache.listing import sheet
@@ -88,6 +89,7 @@ class Table:
             classes=tuple(classes),
             paths=tuple(columns["path"]),
             videos=bool(len(table)) and all(map(_is_frame, columns["path"])),
+            members=bool(len(table)) and all(_are_members(os.path.dirname(self.path), columns["path"])),
             labels=np.array([index[name] for name in columns["label"]], dtype=np.int64)
             if targets is None
             else np.zeros(len(table), np.int64),
@@ -128,12 +130,14 @@ def _row_faults(
         reason = f"a blank {role}; leave the cell empty where there is none"
         faults += [(row, reason) for row, value in enumerate(column) if value in blank] if blank else []
     paths = columns.get("path", ())
-    frames = list(map(_is_frame, paths))
-    if any(frames) and not all(frames):
-        faults.append(
-            (frames.index(False), "an image, where other rows name frames of videos: make two tables of them")
-        )
-    files = [video_and_frame(path)[0] if is_frame else path for path, is_frame in zip(paths, frames, strict=True)]
+    frames, members = list(map(_is_frame, paths)), _are_members(folder, paths)
+    for kinds, others in ((frames, "frames of videos"), (members, "images in containers")):
+        if any(kinds) and not all(kinds):
+            faults.append((kinds.index(False), f"an image, where other rows name {others}: make two tables of them"))
+    files = [
+        video_and_frame(path)[0] if is_frame else split_member_path(path).container if is_member else path
+        for path, is_frame, is_member in zip(paths, frames, members, strict=True)
+    ]
     faults += _missing_faults(folder, files)
     if "path" in columns and any(role.startswith(("label", "target ")) for role in columns):
         faults += [(row, f"the same row as {table.place(before)}") for row, before in _repeated_rows(columns)]
@@ -184,6 +188,15 @@ def _repeated_rows(columns: Mapping[str, Sequence[str]]) -> Iterator[tuple[int, 
 def _is_frame(path: str) -> bool:
     """Return whether a path names a frame of a video."""
     return is_frame_path(path) and video_and_frame(path)[0].lower().endswith(DECODED_SUFFIXES)
+
+
+def _are_members(folder: str, paths: Sequence[str]) -> list[bool]:
+    """Return which paths name images in containers, and no files of such names."""
+    may_be = list(map(is_member_path, paths))
+    return [
+        is_member and not os.path.lexists(os.path.join(folder, path))
+        for path, is_member in zip(paths, may_be, strict=True)
+    ]
 
 
 def _missing_files(folder: str, paths: Sequence[str]) -> list[int]:

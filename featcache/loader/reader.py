@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featcache.containers import ContainerError, MemberLocator, MemberPath
 from featcache.errors import MachineError
 from featcache.loader.pool import MAX_TRIES, WorkerPool
 from featcache.loader.process import recv, request, send
@@ -38,7 +39,7 @@ class ImageRead:
 
 
 def read_images(
-    paths: Sequence[str],
+    paths: Sequence[str | MemberPath],
     transform: ImageTransform,
     is_wanted: Callable[[bytes], bool],
     *,
@@ -49,7 +50,7 @@ def read_images(
     """Read and hash these files, decode those that are wanted, and yield what became of each, in order.
 
     Args:
-        paths: The files, absolute: a worker's working folder is another.
+        paths: The files, absolute: a worker's working folder is another; or images in containers, whose paths are.
         transform: What is done to each image.
         is_wanted: Says of a digest whether its image is to be decoded; called in other threads, one call at a time.
         views: Which of each image are made; None is the plain one.
@@ -77,7 +78,7 @@ class _ImagePool(WorkerPool):
 
     def __init__(
         self,
-        paths: Sequence[str],
+        paths: Sequence[str | MemberPath],
         transform: ImageTransform,
         is_wanted: Callable[[bytes], bool],
         *,
@@ -87,6 +88,7 @@ class _ImagePool(WorkerPool):
     ) -> None:
         super().__init__("worker", transform, views, workers=workers, ahead=ahead)
         self.paths, self.is_wanted = paths, is_wanted
+        self.locator = MemberLocator()
         self.next = 0  # this and `done` are guarded by the lock, as calls of `is_wanted` are
         self.done: dict[int, tuple[ImageRead, int]] = {}  # by index, with the slot to give back
 
@@ -176,9 +178,10 @@ class _ImagePool(WorkerPool):
         decisions: dict[tuple[int, bytes], bool],
     ) -> None:
         """Have as many of `files` done as the worker does at a time, and take them out of `remaining`."""
-        outcomes = request(process, [[self.paths[index], slot] for index, slot in files.items()])
-        self.has_answered = True
-        images = [_image_read(index, outcome) for index, outcome in zip(files, outcomes, strict=False)]
+        messages = self._locate(files, remaining)
+        outcomes = request(process, list(messages.values())) if messages else []
+        self.has_answered = self.has_answered or bool(messages)
+        images = [_image_read(index, outcome) for index, outcome in zip(messages, outcomes, strict=False)]
         readable = [image for image in images if not image.failed]
         with self.lock:
             for image in readable:
@@ -198,6 +201,20 @@ class _ImagePool(WorkerPool):
             pixels = None if views is None else views[0]
             finished.append(replace(image, failed=failed, pixels=pixels, views=views, decoding=outcome["seconds"]))
         self._finish(remaining, finished)
+
+    def _locate(self, files: dict[int, int], remaining: dict[int, int]) -> dict[int, list[Any]]:
+        """Return what a worker is asked for each of these files, by index; hand on those that are in no container."""
+        messages: dict[int, list[Any]] = {}
+        for index, slot in files.items():
+            path = self.paths[index]
+            if not isinstance(path, MemberPath):
+                messages[index] = [path, slot]
+                continue
+            try:
+                messages[index] = [path.container, slot, *self.locator.locate(path)]
+            except ContainerError as error:
+                self._finish(remaining, [ImageRead(index, failed=str(error))])
+        return messages
 
     def _finish(self, remaining: dict[int, int], images: Sequence[ImageRead]) -> None:
         """Hand these images on."""

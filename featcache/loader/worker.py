@@ -2,7 +2,7 @@
 
 A line of JSON each:
 
-    > [[path, slot], …]
+    > [[path, slot], …]                            (of an image in a container: [container, slot, place, stat])
     < [{"stat": [size, mtime_ns, ctime_ns, inode], "digest": …, "read_at": …, "seconds": …} or {"failed": reason, …}, …]
     > [true, false, …]                              (whether to decode each that was read, where any was)
     < [{"seconds": …} or {"failed": reason, …}, …]  (of each that was to be decoded, where any was)
@@ -32,6 +32,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from featcache.containers import ContainerError, MemberReader, Place
 from featcache.files import BLOCK_BYTES, open_file
 from featcache.media import BadImageError, ImageTransform, View, copy_image, decode_views, may_be_image
 
@@ -74,13 +75,14 @@ def serve(settings: str, shared: int, loop: Callable[[Channel], None]) -> None:
 
 
 def _read_and_decode(channel: Channel) -> None:
+    members = MemberReader()
     while line := channel.requests.readline():
         outcomes: list[dict[str, Any]] = []
         readable: list[tuple[bytes, bytes, int]] = []  # a file's bytes, its digest, and the slot for its pixels
         held = 0
-        for path, slot in json.loads(line):
+        for path, slot, *place in json.loads(line):
             begun = time.perf_counter()
-            data, outcome = read_and_hash(path)
+            data, outcome = _read_and_hash_member(members, path, *place) if place else read_and_hash(path)
             outcomes.append(outcome | {"seconds": time.perf_counter() - begun})
             if data is not None:
                 readable.append((data, bytes.fromhex(outcome["digest"]), slot))
@@ -129,6 +131,21 @@ def read_and_hash(path: str) -> tuple[bytes | None, dict[str, Any]]:
     except (OSError, ValueError) as error:
         return None, {"failed": f"cannot be read: {getattr(error, 'strerror', None) or error}"}
     return None, {"failed": f"it changed while it was read, {_MAX_READS} times"}
+
+
+def _read_and_hash_member(
+    members: MemberReader, container: str, place: Place, status: Sequence[int]
+) -> tuple[bytes | None, dict[str, Any]]:
+    """Return the bytes of an image in a container, and what the parent is told of it, as `read_and_hash` does."""
+    read_at = time.time_ns()
+    size, mtime, ctime, inode = status
+    try:
+        data = members.read_at(container, place, (size, mtime, ctime, inode), _MAX_BYTES)
+    except ContainerError as error:
+        return None, {"failed": str(error)}
+    except OSError as error:
+        return None, {"failed": f"cannot be read: {error.strerror or error}"}
+    return data, {"stat": status, "digest": hashlib.sha256(data).hexdigest(), "read_at": read_at}
 
 
 def _read_contents(file: BinaryIO, size: int) -> tuple[bytes, int, str]:

@@ -1,5 +1,6 @@
 from .collection import GcSummary as GcSummary
 from .collection import gc as gc
+from .copying import copy_cache as copy_cache
 from .inventory import info as info
 from .reembed import reembed_sample as reembed_sample
 from .repairing import repair as repair

@@ -1,4 +1,4 @@
-"""featcache gc: drop the rows that no listing names, merge small shards, remove the files that the log has dropped."""
+"""featcache gc: drop the rows that no listing names, merge small shards, remove the files that are not in the log."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,15 +7,17 @@ from typing import Any
 
 from featcache.arguments import checked
 from featcache.errors import CacheError
-from featcache.files import StatLog, sweep_old_scratch
-from featcache.maintenance.folders import store_folders
+from featcache.files import StatLog, remove_file, sweep_old_scratch, sync_folder
+from featcache.maintenance.folders import has_lost_lines, store_folders, unknown_shards
 from featcache.store import (
     CommitLog,
     CompactionPlan,
     FeatureStore,
     apply_compaction,
     cache_folder,
+    examine_orphan,
     plan_compaction,
+    read_digests,
     remove_dropped,
 )
 
@@ -34,7 +36,8 @@ class GcSummary:
     rewritten: int  # shards that were dropped
     added: int  # shards that took their place
     freed: int  # bytes of the rows that go
-    removed: int  # bytes of files that were removed: of dropped shards
+    removed: int  # bytes of files that were removed: of dropped shards, and of uncommitted ones
+    uncommitted: int  # shards that a killed run left out of the log, and whose images the store holds
 
     def to_json(self) -> dict[str, Any]:
         """Return an entry of the document of `featcache gc --json`."""
@@ -77,8 +80,13 @@ def gc(
         raise CacheError(f"{folder}: no cache here; name one with --cache")
     stores = [FeatureStore.open(root, StatLog(folder)) for root in store_folders(folder, store)]
     if not apply:
-        plans = [plan_compaction(opened, everything=everything) for opened in stores]
-        return [_summarize(opened, plan, applied=False, removed=0) for opened, plan in zip(stores, plans, strict=True)]
+        return [
+            _summarize(
+                opened, plan_compaction(opened, everything=everything), applied=False, removed=0,
+                uncommitted=len(_superfluous_shards(opened)),
+            )
+            for opened in stores
+        ]  # fmt: skip
     sweep_old_scratch(folder)
     summaries = []
     for opened in stores:
@@ -91,15 +99,49 @@ def gc(
                 written[0] += rows
                 progress(written[0], total)
 
+            superfluous = _superfluous_shards(locked)
             apply_compaction(locked.root, plan, locked, more)
-            log = CommitLog(locked.root).read()
-            removed = remove_dropped(locked.root, log, grace=grace)
+            log = CommitLog(locked.root)
+            removed = remove_dropped(locked.root, log.read(), grace=grace)
+            # What was merged may be, to the byte, what a gc that was killed had published.
+            unknown = set(unknown_shards(locked.root, log.replay())) if superfluous else set()
+            uncommitted = [path for path in superfluous if path in unknown]
+            removed += _remove_shards(uncommitted)
         opened.stat_log.try_flush()
-        summaries.append(_summarize(locked, plan, applied=True, removed=removed))
+        summaries.append(_summarize(locked, plan, applied=True, removed=removed, uncommitted=len(uncommitted)))
     return summaries
 
 
-def _summarize(store: FeatureStore, plan: CompactionPlan, *, applied: bool, removed: int) -> GcSummary:
+def _superfluous_shards(store: FeatureStore) -> list[Path]:
+    """Return the shards that were published and never committed, all of whose images the store holds.
+
+    The others, and those of a log that has lost lines, are left to `featcache repair`, which adopts them.
+    """
+    log = CommitLog(store.root).replay()
+    if log.damaged or has_lost_lines(store.root, log):
+        return []
+    return [path for path in unknown_shards(store.root, log) if _is_superfluous(store, path)]
+
+
+def _is_superfluous(store: FeatureStore, path: Path) -> bool:
+    """Return whether a store holds every image of a shard that is not in its log."""
+    entry, _ = examine_orphan(path, dim=store.dim, dtype=store.trunk.spec.stored)
+    return entry is not None and bool(store.holds(read_digests(store.shard_folder, entry)).all())
+
+
+def _remove_shards(paths: list[Path]) -> int:
+    """Remove shards, and return their bytes. Under the lock, so that nobody is about to commit them."""
+    size = sum(path.lstat().st_size for path in paths)
+    for path in paths:
+        remove_file(path)
+    if paths:
+        sync_folder(paths[0].parent)
+    return size
+
+
+def _summarize(
+    store: FeatureStore, plan: CompactionPlan, *, applied: bool, removed: int, uncommitted: int
+) -> GcSummary:
     """Return what a plan does to a store; `removed` is the bytes of files that were removed."""
     return GcSummary(
         store=store.name,
@@ -113,4 +155,5 @@ def _summarize(store: FeatureStore, plan: CompactionPlan, *, applied: bool, remo
         added=plan.new_shards,
         freed=plan.freed,
         removed=removed,
+        uncommitted=uncommitted,
     )

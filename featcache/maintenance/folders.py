@@ -1,11 +1,10 @@
 """The folders of a cache's stores, those too that cannot be opened; and the shards that a store's log does not know."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from featcache.errors import CacheError
-from featcache.files import list_folders
+from featcache.files import is_present, list_folders
 from featcache.store import LOG_NAME, SHARD_NAME, TRUNK_FILE, ReplayedLog, is_concatenation, is_named, read_trunk
 
 
@@ -47,6 +46,16 @@ def unknown_shards(root: Path, log: ReplayedLog) -> Iterator[Path]:
             yield path
 
 
+def has_lost_lines(root: Path, log: ReplayedLog) -> bool:
+    """Return whether a store's files prove that its log was longer: it was emptied, or cut at the end of a line.
+
+    A run that is killed leaves at most shards whose number is that of the next one, and heads need a listing.
+    """
+    heads = not log.commits.listings and any((root / "heads").glob("*/*/*"))
+    numbers = (int(path.name.partition("-")[0]) for path in unknown_shards(root, log))
+    return heads or any(number > log.commits.shards_ever_added for number in numbers)
+
+
 def _fingerprint(root: Path, store: str) -> str:
     """Return a store's fingerprint; of one that cannot be opened the part that its folder's name ends in."""
     try:
@@ -58,7 +67,7 @@ def _fingerprint(root: Path, store: str) -> str:
 
 def _was_begun(root: Path) -> bool:
     """Return whether a store holds anything: one whose creation was interrupted does not, and nothing was lost."""
-    return os.path.lexists(root / TRUNK_FILE) or any((root / "shards").glob("*.h5")) or _size(root / LOG_NAME) > 0
+    return is_present(root / TRUNK_FILE) or any((root / "shards").glob("*.h5")) or _size(root / LOG_NAME) > 0
 
 
 def _size(path: Path) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from featcache.arguments import checked
 from featcache.errors import CacheError, FeatcacheError
 from featcache.files import hold_store, sweep_old_scratch
+from featcache.files.objects import parse_path
 from featcache.heads.saved import repair_heads
 from featcache.listing import group_rows
 from featcache.maintenance.folders import concatenation_folders, store_folders, unknown_shards
@@ -249,7 +250,7 @@ def _possible_trunks(cache: Path) -> Iterator[tuple[TrunkSpec, str]]:
 def _repair_splits(cache: Path, summary: RepairSummary) -> None:
     """Write the damaged records of assigned splits again, from what the listings say of them."""
     for problem in check_splits(cache):
-        path = Path(problem.where)
+        path = parse_path(problem.where)
         data_set, variant = path.parts[-3:-1]
         groups = dict(_groups_in_listings(cache, data_set, variant))
         action = (

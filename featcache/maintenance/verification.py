@@ -13,7 +13,7 @@ from featcache.errors import CacheError, FeatcacheError, UsageError
 from featcache.files import StatLog
 from featcache.heads.saved import verify_heads
 from featcache.machine import cores
-from featcache.maintenance.folders import concatenation_folders, store_folders, unknown_shards
+from featcache.maintenance.folders import concatenation_folders, has_lost_lines, store_folders, unknown_shards
 from featcache.store import (
     FEATURES_FILE,
     TRUNK_FILE,
@@ -144,7 +144,7 @@ def _read_store(root: Path, verification: Verification) -> _ReadStore:
         log = ReplayedLog(Commits(), (), (), 0)
     for number, wrong in log.damaged:
         verification.add_problem(path, "log", f"{path}: line {number} {wrong}")
-    if not log.damaged and _has_lost_lines(root, log):
+    if not log.damaged and has_lost_lines(root, log):
         verification.add_problem(
             path,
             "log",
@@ -162,16 +162,6 @@ def _read_store(root: Path, verification: Verification) -> _ReadStore:
     except CacheError:
         opened = None
     return _ReadStore(root, log, opened)
-
-
-def _has_lost_lines(root: Path, log: ReplayedLog) -> bool:
-    """Return whether a store's files prove that its log was longer: it was emptied, or cut at the end of a line.
-
-    A run that is killed leaves at most shards whose number is that of the next one, and heads need a listing.
-    """
-    heads = not log.commits.listings and any((root / "heads").glob("*/*/*"))
-    numbers = (int(path.name.partition("-")[0]) for path in unknown_shards(root, log))
-    return heads or any(number > log.commits.shards_ever_added for number in numbers)
 
 
 def _check_shards(
@@ -237,7 +227,10 @@ def _check_concatenation(root: Path, verification: Verification, *, hashes: bool
 def _check_leftovers(store: _ReadStore, verification: Verification) -> None:
     """Note the shards in a store's folder that are no part of it."""
     for path in unknown_shards(store.root, store.log):
-        message = f"{path}: published, but not in the log: a run was killed just then; `featcache repair` adopts it"
+        message = (
+            f"{path}: published, but not in the log: a run was killed just then; `featcache repair` adopts it; "
+            f"once its images have been embedded again, `featcache gc` removes it"
+        )
         verification.add_note(path, "orphan", message)
     left = [name for name in store.log.commits.dropped if (store.root / "shards" / name).exists()]
     if left:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.arguments import ArgumentError, checked
+from featcache.containers import find_member
 from featcache.dataset import DatasetRequest
 from featcache.errors import DataError, UsageError
 from featcache.extraction import ExtractOptions, Settings
@@ -51,7 +52,8 @@ def embed(
     Args:
         images: one image or several. An image is
 
-            - a path, `str` or `os.PathLike`, of an image file; not of a folder;
+            - a path, `str` or `os.PathLike`, of an image file, or of one in a container, `photos.tar#ants/1.jpg`;
+              not of a folder;
             - a `PIL.Image.Image` of any mode that has 8 or 16 bits a channel, its orientation tag as `exif` has it;
             - an array of pixels, uint8: (height, width, 3) with the channels in the order red, green, blue, or
               (height, width) of grey. Of OpenCV's blue, green, red, pass `pixels[..., ::-1]`.
@@ -250,7 +252,7 @@ class _Embedder:
 
         if not paths:
             return
-        files = [os.path.abspath(path) for path in paths]
+        files = [find_member(file) or file for file in map(os.path.abspath, paths)]
         reading = read_images(files, self.layers[0].spec.transform, wants, workers=workers, ahead=_AHEAD)
         with contextlib.closing(reading) as read:
             for image in read:

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.arguments import checked
+from featcache.containers import find_member, is_container_path
 from featcache.errors import DataError
 from featcache.extraction import Settings
 from featcache.files import expand_home, nearest_path
-from featcache.listing import IMAGE_SUFFIXES, count_leftovers, is_left_out, readable
+from featcache.listing import IMAGE_SUFFIXES, count_leftovers, is_left_out, list_container, readable
 from featcache.loader import read_images
 from featcache.machine import cores
 from featcache.prediction.batcher import EmbeddingBatcher
@@ -152,7 +153,7 @@ def _embed_files(
 
     undecodable: dict[bytes, str] = {}
     reported = time.monotonic()
-    files = [os.path.abspath(path) for path in paths]
+    files = [find_member(file) or file for file in map(os.path.abspath, paths)]
     ahead = min(_AHEAD, len(files))
     reading = read_images(files, trunk.transform, wants, views=trunk.views, workers=workers, ahead=ahead)
     with contextlib.closing(reading) as images:
@@ -188,8 +189,10 @@ def _no_usable_image(paths: Sequence[str], reasons: Sequence[str]) -> DataError:
 def find_images(named: str | Path, left_out: list[str] | None = None) -> list[str]:
     """Return a file as it is named, its tilde expanded; of a folder every image file below it, sorted.
 
+    Of a container it is every image in it, in its order; one of them is named as `photos.tar#ants/0013.jpg`.
+
     Args:
-        named: a file or a folder.
+        named: a file, a folder, a container, or an image in one.
         left_out: gets the hidden entries and system leftovers below the folder, which are no images.
 
     Raises:
@@ -197,6 +200,8 @@ def find_images(named: str | Path, left_out: list[str] | None = None) -> list[st
         UsageError: a home folder that does not exist.
     """
     path = expand_home(named)
+    if is_container_path(path) and os.path.isfile(path):
+        return list_container(path)
     if not os.path.isdir(path):
         return [path]
     files = sorted(_image_files(path, [] if left_out is None else left_out), key=os.fsencode)

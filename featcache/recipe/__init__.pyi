@@ -10,6 +10,7 @@ from .data import LABEL as LABEL
 from .data import LABELS as LABELS
 from .data import LEVELS as LEVELS
 from .data import VALUE as VALUE
+from .data import ContainerData as ContainerData
 from .data import DriveActData as DriveActData
 from .data import FolderData as FolderData
 from .data import SplitSection as SplitSection

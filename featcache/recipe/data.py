@@ -59,7 +59,9 @@ class SplitSection(Section):
 class DataSection(Section):
     """Which images: the keys of every layout."""
 
-    layout: Annotated[Literal["folder", "drive-act", "table"], Field(description="How the data set is laid out.")]
+    layout: Annotated[
+        Literal["folder", "drive-act", "table", "container"], Field(description="How the data set is laid out.")
+    ]
     root: Annotated[
         PathText, Field(description="The folder of the data set; relative to the folder that a command is typed in.")
     ]
@@ -194,13 +196,35 @@ class TableData(DataSection):
         return self
 
 
+class ContainerData(DataSection):
+    """Images inside other files: tar files (WebDataset), Parquet, and the Arrow files of Hugging Face's datasets.
+
+    The root is such a file, a folder of them, or a pattern, such as shards-{000..009}.tar.
+    """
+
+    layout: Annotated[Literal["container"], Field(description="Images inside other files.")] = "container"
+    label_column: Annotated[
+        Text | None,
+        Field(
+            description="Where the label of an image stands: a column, or the field of a tar's JSON; by default what "
+            "is called like one."
+        ),
+    ] = None
+    image_column: Annotated[
+        Text | None,
+        Field(description="The column of the images, where several hold bytes; by default the one that holds images."),
+    ] = None
+
+
 class UnknownData(DataSection):
     """A layout that does not exist: only its name is refused, since its keys may belong to another layout."""
 
     model_config = ConfigDict(extra="ignore")
 
 
-LAYOUTS: dict[str, type[DataSection]] = {"folder": FolderData, "drive-act": DriveActData, "table": TableData}
+LAYOUTS: dict[str, type[DataSection]] = {
+    "folder": FolderData, "drive-act": DriveActData, "table": TableData, "container": ContainerData,
+}  # fmt: skip
 UNKNOWN_LAYOUT = "unknown"
 
 
@@ -213,6 +237,7 @@ AnyData = Annotated[
     Annotated[FolderData, Tag("folder")]
     | Annotated[DriveActData, Tag("drive-act")]
     | Annotated[TableData, Tag("table")]
-    | Annotated[UnknownData, Tag(UNKNOWN_LAYOUT)],  # never passes: its layout is none of the three
+    | Annotated[ContainerData, Tag("container")]
+    | Annotated[UnknownData, Tag(UNKNOWN_LAYOUT)],  # never passes: its layout is none of these
     Discriminator(_layout_of),
 ]

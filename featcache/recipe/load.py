@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from featcache.containers import is_hub_name, stem_of
 from featcache.errors import UsageError
 from featcache.files import decode_utf8, expand_home, open_file, refuse_larger
 from featcache.recipe.modules import is_own_head
@@ -88,15 +89,27 @@ def has_local_recipe() -> bool:
     return os.path.lexists(LOCAL_RECIPE)
 
 
-def name_after(path: str) -> str:
+def name_after(path: str, *, is_container: bool = False) -> str:
     """Return the name in the cache of a data set that nobody named: that of its folder; a table's without suffix.
 
+    That of containers of images has their suffix, so that `photos.tar` stands beside the folder `photos`.
+
     Args:
-        path: The folder, or the table.
+        path: The folder, the table, or the containers.
+        is_container: Whether it names containers.
     """
     resolved = Path(expand_home(path)).resolve()
+    if is_hub_name(path):
+        return _as_name(resolved.name.partition("@")[0])
+    if is_container and not resolved.is_dir():
+        return _as_name(f"{stem_of(path)}{resolved.suffix}")
     name = f"{resolved.parent.name}-{resolved.stem}" if resolved.is_file() else resolved.name
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("-._")[:100] or "data"
+    return _as_name(name)
+
+
+def _as_name(text: str) -> str:
+    """Return a text as a name in the cache."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip("-._")[:100] or "data"
 
 
 def absolute_pipeline(pipeline: str | None, *, data: str | None) -> str | None:

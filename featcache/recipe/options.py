@@ -17,7 +17,8 @@ class DataOptions(TypedDict, total=False):
 
     pipeline: str | None  # a recipe: a path or a name, see `resolve_recipe`
     data: str | None  # the folder of the images
-    cache: str | Path | None  # the cache folder; None: FEATCACHE_CACHE, else ./cache
+    cache: str | Path | None  # the cache's folder or URL; None: FEATCACHE_CACHE, else ./cache
+    local_cache: str | Path | None  # of a cache in an object store: a folder for copies of what is read
     name: str | None  # the data set's name in the cache
     val: float | None  # the share of the rows that becomes val, where the data set has no such split
     test: float | None  # … and test

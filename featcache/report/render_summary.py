@@ -194,6 +194,8 @@ def _findings(split: SplitContents, width: int) -> Iterator[Text]:
         yield Text(f"  lacks {counted(len(split.lacking), noun)}: {named}")
     if split.videos is not None:
         yield Text(f"  images are frames of {counted(split.videos, 'video')}")
+    if split.containers is not None:
+        yield Text(f"  images stand in {counted(split.containers, 'container')}")
     if split.not_on_disk:
         verb = "is" if split.not_on_disk == 1 else "are"
         yield Text(f"  {split.not_on_disk:,} of {counted(split.images, 'image')} {verb} not on disk yet")

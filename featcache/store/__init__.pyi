@@ -60,6 +60,7 @@ from .shard import MAX_ROWS as MAX_ROWS
 from .shard import SHARD_NAME as SHARD_NAME
 from .shard import Shard as Shard
 from .shard import read_digests as read_digests
+from .shard_publisher import ShardPublisher as ShardPublisher
 from .split_assignment import read_split_assignment as read_split_assignment
 from .split_assignment import write_split_assignment as write_split_assignment
 from .store import FeatureStore as FeatureStore

@@ -9,8 +9,9 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from featcache.errors import CacheError
+from featcache.errors import CacheError, UsageError
 from featcache.files import StatLog, expand_home, hold_store, is_missing, list_folders, make_folder
+from featcache.files.objects import ObjectPath, parse_path, use_local_copies
 from featcache.store.commits import CommitLog, ListingKey
 from featcache.store.concatenated_store import (
     ConcatenatedStore,
@@ -25,20 +26,32 @@ from featcache.store.trunk_record import FINGERPRINT_DIGITS, TRUNK_FILE, TrunkRe
 from featcache.trunks import TrunkSpec
 
 DEFAULT_CACHE = "cache"
-CACHE_VARIABLE = "FEATCACHE_CACHE"
+CACHE_VARIABLE, LOCAL_CACHE_VARIABLE = "FEATCACHE_CACHE", "FEATCACHE_LOCAL_CACHE"
 ANY_STORE = StoreRequest()
 
 
-def cache_folder(cache: str | Path | None) -> Path:
+def cache_folder(cache: str | Path | None, local_cache: str | Path | None = None) -> Path:
     """Return the cache that is meant: as given, else FEATCACHE_CACHE, else ./cache; absolute.
 
     Args:
-        cache: The folder as a person types it; None or "": FEATCACHE_CACHE decides, or where that is not set, ./cache.
+        cache: The folder, or the URL in an object store, as a person types it; None or "": FEATCACHE_CACHE decides, or
+            where that is not set, ./cache.
+        local_cache: Of a cache in an object store, the folder for copies of what is read; None: FEATCACHE_LOCAL_CACHE,
+            or where that is not set, no copies are kept.
 
     Raises:
-        UsageError: it begins with the tilde of a user who has no home folder.
+        UsageError: it begins with the tilde of a user who has no home folder; no such URL; or copies of a local cache.
     """
-    return Path(expand_home(cache or os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE)).absolute()
+    named = cache or os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE
+    place = parse_path(named)
+    if not isinstance(place, ObjectPath):
+        if local_cache is not None:
+            error = UsageError(f"--local-cache has no effect: the cache is a folder already, {place}; leave it out")
+            raise error.correct("--local-cache", None)
+        return Path(expand_home(named)).absolute()
+    if copies := local_cache or os.environ.get(LOCAL_CACHE_VARIABLE):
+        use_local_copies(place, Path(expand_home(copies)).absolute())
+    return place
 
 
 def choose_store(

@@ -1,6 +1,5 @@
 """What is wrong with the files of a cache: shards, listings, splits, memories. Inspection returns problems."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,18 @@ from pathlib import Path
 import numpy as np
 
 from featcache.errors import CacheError
-from featcache.files import MAX_LISTING_BYTES, STAT_LOG_NAME, DocumentError, MissingError, StatLog, describe_kind
+from featcache.files import (
+    MAX_LISTING_BYTES,
+    STAT_LOG_NAME,
+    DocumentError,
+    FileHandle,
+    MissingError,
+    StatLog,
+    close_file,
+    describe_kind,
+    hash_handle,
+    is_present,
+)
 from featcache.store import hdf5, listings, shard, split_assignment
 from featcache.store.commits import ListingLine
 from featcache.store.shard import Shard
@@ -44,17 +54,17 @@ def check_shard(
         handle = shard.open_shard(folder, part)
     except CacheError as error:
         progress(part.bytes)
-        return [Problem(str(path), "size" if os.path.lexists(path) else "missing", str(error))]
+        return [Problem(str(path), "size" if is_present(path) else "missing", str(error))]
     try:
         if not hashes:
             progress(part.bytes)
             return []
-        if shard.hash_open_file(handle, progress).hex() != part.sha256:
+        if hash_handle(handle, progress).hex() != part.sha256:
             return [Problem(str(path), "damaged", f"{path}: its sha256 does not match the log")]
         difference = _compare_with_hdf5(handle, folder, part)
         return [Problem(str(path), "hdf5", f"{path}: {difference}")] if difference else []
     finally:
-        os.close(handle)
+        close_file(handle)
 
 
 def check_listing(cache: Path, line: ListingLine, *, hashes: bool = True) -> list[Problem]:
@@ -85,7 +95,7 @@ def check_splits(cache: Path) -> list[Problem]:
     problems = []
     for folder in sorted((cache / "listings").glob("*/*")):
         path = folder / "splits.json"
-        if not os.path.lexists(path):
+        if not is_present(path):
             continue
         data_set, variant = path.parts[-3:-1]
         try:
@@ -125,7 +135,7 @@ def check_memories(cache: Path) -> list[Problem]:
 def _check_stat(path: Path) -> str:
     """Return what is wrong with a file by its stat alone, or ""."""
     try:
-        status = os.lstat(path)
+        status = path.lstat()
     except OSError as error:
         return f"is missing: {error.strerror}"
     if kind := describe_kind(status.st_mode):
@@ -133,7 +143,7 @@ def _check_stat(path: Path) -> str:
     return "" if 0 < status.st_size <= MAX_LISTING_BYTES else f"is damaged: it has {status.st_size:,} bytes"
 
 
-def _compare_with_hdf5(handle: int, folder: Path, part: Shard) -> str:
+def _compare_with_hdf5(handle: FileHandle, folder: Path, part: Shard) -> str:
     """Return in what libhdf5 and our own reader differ about a file whose hash is right; "" where they agree."""
     try:
         digests = shard.read_digests(folder, part)

@@ -8,7 +8,6 @@ it opens later is found missing, upon which it reads the log anew and finds the 
 """
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -157,7 +156,7 @@ def remove_dropped(root: Path, log: Commits, *, grace: float) -> int:
         if not shard.SHARD_NAME.fullmatch(name) or name in kept or time.time() - at < grace:
             continue
         with contextlib.suppress(FileNotFoundError):  # an earlier gc removed it
-            size = os.lstat(path).st_size
+            size = path.lstat().st_size
             remove_file(path)
             freed += size
     if freed:

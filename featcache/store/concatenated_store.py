@@ -9,7 +9,6 @@ No embedding is stored twice: the folder is made with the first head, and holds 
 
 import contextlib
 import hashlib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import CacheError
-from featcache.files import FORMAT, make_folder, publish, seal_document
+from featcache.files import FORMAT, is_present, make_folder, publish, seal_document
 from featcache.store.commits import Commits, ListingKey, ListingLine
 from featcache.store.documents import FEATURES
 from featcache.store.index import Digests
@@ -206,9 +205,9 @@ def is_concatenation(root: Path) -> bool:
     Args:
         root: The folder.
     """
-    if os.path.lexists(root / TRUNK_FILE):
+    if is_present(root / TRUNK_FILE):
         return False
-    return os.path.lexists(root / FEATURES_FILE) or (root.name.startswith(_PREFIX) and (root / "heads").is_dir())
+    return is_present(root / FEATURES_FILE) or (root.name.startswith(_PREFIX) and (root / "heads").is_dir())
 
 
 def _join_lines(key: ListingKey, lines: Sequence[ListingLine | None]) -> ListingLine:

@@ -96,6 +96,7 @@ class ListingMeta(Document):
     ignored: list[Text]
     part: Text
     videos: bool = False
+    members: bool = False
     data: dict[Text, Text] = Field(default_factory=dict)  # the settings of the data set; earlier versions wrote none
     targets: Literal["labels", "value"] | None = None  # what the dataset `targets` has; None: each row has one class
 

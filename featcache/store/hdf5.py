@@ -16,6 +16,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from featcache.files import FileHandle, as_binary_file
+
 AnyArray = npt.NDArray[np.generic]
 
 _BUILT = itertools.count()  # of the files in memory: HDF5 refuses a name that an interrupted build has left open
@@ -159,7 +161,7 @@ class DatasetPlace:
     offset: int
 
 
-def locate_datasets(handle: int) -> dict[str, DatasetPlace]:
+def locate_datasets(handle: FileHandle) -> dict[str, DatasetPlace]:
     """Return where libhdf5 finds the datasets of an open file whose hash was right, by name.
 
     Raises:
@@ -169,7 +171,7 @@ def locate_datasets(handle: int) -> dict[str, DatasetPlace]:
         return {name: _place(_checked(file, name)) for name in file}
 
 
-def read_dataset_rows(handle: int, name: str, rows: npt.NDArray[np.int64]) -> AnyArray:
+def read_dataset_rows(handle: FileHandle, name: str, rows: npt.NDArray[np.int64]) -> AnyArray:
     """Return some rows of a dataset as libhdf5 reads them; `rows` must be ascending.
 
     Raises:
@@ -181,10 +183,10 @@ def read_dataset_rows(handle: int, name: str, rows: npt.NDArray[np.int64]) -> An
 
 
 @contextmanager
-def _opened(handle: int) -> Iterator[h5py.File]:
+def _opened(handle: FileHandle) -> Iterator[h5py.File]:
     """Yield the file behind a descriptor: not behind its name, where another could stand by now."""
     try:
-        with os.fdopen(os.dup(handle), "rb") as raw, h5py.File(raw, "r") as file:
+        with as_binary_file(handle) as raw, h5py.File(raw, "r") as file:
             yield file
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         if isinstance(error, ForeignFileError):

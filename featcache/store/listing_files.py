@@ -1,6 +1,5 @@
 """The files of listings: checked against the log, and read once by a process."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,20 +8,22 @@ from featcache.errors import CacheError
 from featcache.files import (
     MAX_DOCUMENT_BYTES,
     MAX_LISTING_BYTES,
+    FileHandle,
     FileStat,
+    close_file,
+    hash_handle,
     is_racy,
     now_ns,
-    open_cache_file,
+    open_in_cache,
     parse_json,
     read_if_hash_matches,
     refuse_larger,
-    to_file_stat,
+    stat_handle,
     validate,
 )
 from featcache.store import hdf5
 from featcache.store.commits import ListingLine
 from featcache.store.documents import ListingMeta
-from featcache.store.shard import hash_open_file
 
 VERSION, WITH_TARGETS = 1, 2
 CODED = ("clips", "subjects", "reasons")
@@ -59,11 +60,15 @@ def read_listing_file(path: Path, line: ListingLine) -> ListingFile:
         CacheError: its hash is not that in the log.
         OSError, ValueError: it cannot be read, or is none of ours.
     """
-    status = to_file_stat(os.lstat(path))
-    file = _READ.get(path)
-    if file is not None and (file.status, file.sha256) == (status, line.sha256):
-        return file
-    arrays = _read_arrays(path, line)
+    handle = open_in_cache(path, line.sha256)
+    try:
+        status = stat_handle(handle)
+        file = _READ.get(path)
+        if file is not None and (file.status, file.sha256) == (status, line.sha256):
+            return file
+        arrays = _read_arrays(handle, path, line)
+    finally:
+        close_file(handle)
     file = ListingFile(status, line.sha256, arrays, check_meta(arrays))
     if (file.meta.data_set, file.meta.variant, file.meta.split) != line.key:
         raise ValueError(f"it is that of {file.meta.data_set}/{file.meta.variant}/{file.meta.split}")
@@ -98,20 +103,16 @@ def way_out(line: ListingLine) -> str:
     return f"`featcache extract --split {line.split}` writes it again; no embedding is lost."
 
 
-def _read_arrays(path: Path, line: ListingLine) -> dict[str, hdf5.AnyArray]:
+def _read_arrays(handle: FileHandle, path: Path, line: ListingLine) -> dict[str, hdf5.AnyArray]:
     """Return the arrays of a listing's file. Those of a large one are mapped: what nobody looks at takes no memory."""
     arrays: dict[str, hdf5.AnyArray] | None = None
-    if os.lstat(path).st_size <= MAX_DOCUMENT_BYTES:
-        data = read_if_hash_matches(path, line.sha256, MAX_DOCUMENT_BYTES)
-        arrays = None if data is None else hdf5.parse_file(data, _EXPECTED, _TARGETS)
+    if isinstance(handle, int) and stat_handle(handle)[0] > MAX_DOCUMENT_BYTES:
+        refuse_larger(handle, MAX_LISTING_BYTES)
+        if hash_handle(handle).hex() == line.sha256:
+            arrays = hdf5.map_file(handle, _EXPECTED, _TARGETS)
     else:
-        handle = open_cache_file(path)
-        try:
-            refuse_larger(handle, MAX_LISTING_BYTES)
-            if hash_open_file(handle).hex() == line.sha256:
-                arrays = hdf5.map_file(handle, _EXPECTED, _TARGETS)
-        finally:
-            os.close(handle)
+        data = read_if_hash_matches(path, line.sha256, MAX_LISTING_BYTES)
+        arrays = None if data is None else hdf5.parse_file(data, _EXPECTED, _TARGETS)
     if arrays is None:
         raise CacheError(f"{path}: its sha256 does not match the log: the file was damaged. {way_out(line)}")
     for array in arrays.values():

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from featcache.containers import is_member_path
 from featcache.errors import CacheError
 from featcache.files import NAME_PATTERN, hash_cache_file, make_folder, publish_blocks
 from featcache.listing import CodedColumn, Listing, RowTargets, TextColumn, find_filled, is_frame_path
@@ -82,6 +83,7 @@ def _to_arrays(extracted: ExtractedListing) -> dict[str, hdf5.AnyArray]:
         "ignored": listing.ignored,
         "part": listing.part,
         **({"videos": True} if listing.videos else {}),
+        **({"members": True} if listing.members else {}),
         **({"data": dict(sorted(listing.settings.items()))} if listing.settings else {}),
         **({"targets": listing.targets.kind} if listing.targets is not None else {}),
     }
@@ -131,11 +133,14 @@ def _to_listing(arrays: dict[str, hdf5.AnyArray], meta: ListingMeta) -> Extracte
         ignored=tuple(meta.ignored),
         part=meta.part,
         videos=meta.videos,
+        members=meta.members,
         settings=meta.data,
         targets=None if meta.targets is None else RowTargets(meta.targets, arrays["targets"].astype(np.float64)),
     )
     if listing.videos and not all(map(is_frame_path, listing.paths)):
         raise ValueError("a row of a video names no frame")
+    if listing.members and not all(map(is_member_path, listing.paths)):
+        raise ValueError("a row of a container names no image in one")
     digests = arrays["digests"].astype(np.uint8, copy=False)
     if digests.shape != (len(listing), 32) or len(columns["reasons"]) != len(listing):
         raise ValueError(f"{len(listing)} rows, but digests are {digests.shape}")

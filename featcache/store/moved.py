@@ -6,10 +6,13 @@ A name says nothing of that, nor do a few images: every row is held against its 
 import hashlib
 import os
 
-from featcache.files import KnownFile, StatLog, now_ns, open_file, to_file_stat
+from featcache.containers import MemberReader, split_member_path
+from featcache.files import KnownFile, StatLog, now_ns, open_file, read_file_stat, to_file_stat
 from featcache.listing import video_and_frame
 from featcache.media import frame_digest
 from featcache.store.listings import ExtractedListing
+
+_MOST_BYTES = 1 << 30  # of an image in a container
 
 
 def is_same_folder(path: str, other: str) -> bool:
@@ -57,6 +60,8 @@ def has_same_files(extracted: ExtractedListing, root: str, stat_log: StatLog) ->
     files = list(dict.fromkeys(_file_of(extracted, path) for path in listing.paths))
     if not all(os.path.lexists(os.path.join(root, file)) for file in files):
         return False
+    if listing.members:
+        return _has_same_members(extracted, root, stat_log)
     digests: dict[str, bytes] = {}
     for row, path in enumerate(listing.paths):
         expected = extracted.digests[row].tobytes()
@@ -72,8 +77,42 @@ def has_same_files(extracted: ExtractedListing, root: str, stat_log: StatLog) ->
 
 
 def _file_of(extracted: ExtractedListing, path: str) -> str:
-    """Return the file of a row: of a frame, its video."""
+    """Return the file of a row: of a frame, its video; of an image in a container, that."""
+    if extracted.listing.members:
+        return split_member_path(path).container
     return video_and_frame(path)[0] if extracted.listing.videos else path
+
+
+def _has_same_members(extracted: ExtractedListing, root: str, stat_log: StatLog) -> bool:
+    """Whether every image of a listing stands in its container below `root` as it was."""
+    listing = extracted.listing
+    with MemberReader() as reader:
+        for row, path in enumerate(listing.paths):
+            expected = extracted.digests[row].tobytes()
+            places = os.path.join(listing.root, path), os.path.join(root, path)
+            if any(expected) and _hash_moved_member(*places, stat_log, reader) != expected:
+                return False
+    return True
+
+
+def _hash_moved_member(old: str, new: str, stat_log: StatLog, reader: MemberReader) -> bytes:
+    """Return the sha256 of an image whose container may have stood elsewhere; b"" where it cannot be read."""
+    member = split_member_path(new)
+    status = read_file_stat(member.container)
+    if status is None:
+        return b""
+    remembered = stat_log.find(new, status) or stat_log.find(old, status)
+    if remembered is not None and remembered.digest:
+        return remembered.digest
+    begun = now_ns()
+    try:
+        digest = hashlib.sha256(reader.read(member, _MOST_BYTES)).digest()
+    except OSError:
+        return b""
+    if read_file_stat(member.container) != status:
+        return b""
+    stat_log.remember(new, status, digest, read_at=begun)
+    return digest
 
 
 def _hash_moved(old: str, new: str, stat_log: StatLog) -> bytes:

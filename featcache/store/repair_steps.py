@@ -4,8 +4,6 @@ Every step is safe to be killed in: files are moved aside before the log says so
 two a reader meets a missing file, which is an error, as the damaged one was.
 """
 
-import os
-import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,11 +13,16 @@ from featcache.errors import CacheError
 from featcache.files import (
     DamagedError,
     MissingError,
+    close_file,
     copy_file,
+    hash_handle,
+    is_present,
+    is_regular_file,
     make_folder,
     move_file,
-    open_cache_file,
+    open_in_cache,
     salvage_document,
+    stat_handle,
 )
 from featcache.store import check, hdf5, listings, shard
 from featcache.store.commits import CommitLog, ListingLine, ReplayedLog
@@ -60,19 +63,19 @@ def examine_orphan(path: Path, *, dim: int | None, dtype: str) -> tuple[Shard | 
         dtype: The store's type.
     """
     try:
-        handle = open_cache_file(path)
+        handle = open_in_cache(path)
     except OSError as error:
         return None, f"cannot be opened: {error.strerror}"
     try:
-        sha256 = shard.hash_open_file(handle).hex()
+        sha256 = hash_handle(handle).hex()
         if sha256[:8] != path.stem.partition("-")[2]:
             return None, "damaged: its sha256 is not the one in its name"
         datasets = hdf5.locate_datasets(handle)
-        size = os.fstat(handle).st_size
+        size = stat_handle(handle)[0]
     except hdf5.ForeignFileError as error:
         return None, str(error)
     finally:
-        os.close(handle)
+        close_file(handle)
     if set(datasets) != {"embeddings", "digests"}:
         return None, f"it holds {sorted(datasets)}, expected digests and embeddings"
     rows, digests = datasets["embeddings"], datasets["digests"]
@@ -117,9 +120,9 @@ def repair_log(root: Path, log: ReplayedLog, adopted: Sequence[Shard]) -> Path |
             commit_log.add(part)
         return None
     kept = None
-    if os.path.lexists(path) and stat.S_ISREG(os.lstat(path).st_mode):
+    if is_present(path) and is_regular_file(path):
         kept = _copy_aside(root, path)
-    elif os.path.lexists(path):  # a link, a pipe: nothing of ours
+    elif is_present(path):  # a link, a pipe: nothing of ours
         kept = set_aside(root, path)
     commit_log.rewrite(log.lines, adopted)
     return kept
@@ -139,7 +142,7 @@ def drop_shard(root: Path, part: Shard) -> Path | None:
         MachineError: the disk refuses.
     """
     path, kept = root / "shards" / part.name, None
-    if os.path.lexists(path):
+    if is_present(path):
         kept = set_aside(root, path)
     CommitLog(root).drop(part.name)
     return kept
@@ -160,7 +163,7 @@ def drop_listing(root: Path, line: ListingLine) -> Path | None:
     """
     cache = root.parent.parent
     path, kept = listings.listing_path(cache, line), None
-    if os.path.lexists(path):
+    if is_present(path):
         kept = set_aside(cache, path)
     CommitLog(root).drop(line.file)
     return kept
@@ -198,7 +201,7 @@ def repair_trunk_record(root: Path, spec: TrunkSpec | None, weights_name: str) -
     Raises:
         MachineError: the disk refuses.
     """
-    kept = set_aside(root, root / TRUNK_FILE) if os.path.lexists(root / TRUNK_FILE) else None
+    kept = set_aside(root, root / TRUNK_FILE) if is_present(root / TRUNK_FILE) else None
     if spec is not None:
         write_trunk(root, TrunkRecord(spec, weights_name))
     return kept
@@ -252,7 +255,7 @@ def _find_free(path: Path) -> Path:
     """Return this path, or with a number behind it the first that nothing stands at; make its folder."""
     make_folder(path.parent)
     number, target = 0, path
-    while os.path.lexists(target):
+    while is_present(target):
         number += 1
         target = path.with_name(f"{path.name}.{number}")
     return target

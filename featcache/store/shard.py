@@ -1,13 +1,10 @@
 """One immutable HDF5 shard: /embeddings (rows, dim) and /digests (rows, 32) uint8, both contiguous.
 
-HDF5 is how shards are built and how everybody else reads them. Here they are read at their offsets, with pread and
-memmap, after their hash was checked: a file that fails it never reaches a parser.
+Others read shards as HDF5. Here they are read at their offsets, once their hash was checked: no parser sees another.
 """
 
 import hashlib
-import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,8 +12,22 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import CacheError
-from featcache.files import AlignedBuffer, FileStat, StatLog, now_ns, open_cache_file, to_file_stat
+from featcache.files import (
+    AlignedBuffer,
+    FileHandle,
+    StatLog,
+    as_binary_file,
+    close_file,
+    hash_handle,
+    keep_local_copy,
+    now_ns,
+    open_in_cache,
+    read_at,
+    stat_handle,
+)  # fmt: skip
+from featcache.files.objects import ObjectPath, ObjectReader
 from featcache.store import hdf5
+from featcache.store.remote_rows import read_remote_rows
 
 Digests = npt.NDArray[np.uint8]  # (rows, 32)
 Embeddings = npt.NDArray[np.float32] | npt.NDArray[np.float16]  # (rows, dim)
@@ -100,20 +111,20 @@ def build_shard(
     return entry, data
 
 
-def open_shard(folder: Path, shard: Shard) -> int:
-    """Return a descriptor on a shard's file, which has the right size; never through a link.
+def open_shard(folder: Path, shard: Shard) -> FileHandle:
+    """Return a shard's file, open for reading, which has the right size; never through a link.
 
     Raises:
         CacheError: it is missing, no regular file, or of another size.
     """
     path = folder / shard.name
     try:
-        handle = open_cache_file(path)
+        handle = open_in_cache(path, shard.sha256)
     except OSError as error:
         raise CacheError(f"{path}: this shard cannot be opened: {error.strerror}. {_WAY_OUT}") from None
-    size = os.fstat(handle).st_size
+    size = stat_handle(handle)[0]
     if size != shard.bytes:
-        os.close(handle)
+        close_file(handle)
         raise CacheError(f"{path}: {size} bytes, the log says {shard.bytes}. {_WAY_OUT}")
     return handle
 
@@ -141,7 +152,7 @@ def read_digests(folder: Path, shard: Shard) -> Digests:
 
 def read_some_digests(folder: Path, shard: Shard, rows: npt.NDArray[np.int64]) -> Digests:
     """Return the digests of these rows, (n, 32), as they stand in the file: to be compared, not to be trusted."""
-    if len(rows) > shard.rows // _ROWS_PER_SINGLE_READ:
+    if len(rows) > shard.rows // _ROWS_PER_SINGLE_READ or isinstance(folder, ObjectPath):
         return _read_unchecked_digests(folder, shard)[rows]
     out = np.empty((len(rows), 32), dtype=np.uint8)
     handle = open_shard(folder, shard)
@@ -150,7 +161,7 @@ def read_some_digests(folder: Path, shard: Shard, rows: npt.NDArray[np.int64]) -
         for position, row in enumerate(rows.tolist()):
             _read_into(handle, data[32 * position : 32 * position + 32], shard.digests_offset + 32 * row)
     finally:
-        os.close(handle)
+        close_file(handle)
     return out
 
 
@@ -161,7 +172,7 @@ def _read_unchecked_digests(folder: Path, shard: Shard) -> Digests:
         digests = np.empty((shard.rows, 32), dtype=np.uint8)
         _read_into(handle, digests.data.cast("B"), shard.digests_offset)
     finally:
-        os.close(handle)
+        close_file(handle)
     return digests
 
 
@@ -174,16 +185,17 @@ def check_shard_hash(folder: Path, shard: Shard, stat_log: StatLog) -> None:
     path = str((folder / shard.name).absolute())
     handle = open_shard(folder, shard)
     try:
-        status: FileStat = to_file_stat(os.fstat(handle))
+        status = stat_handle(handle)
         remembered = stat_log.find(path, status)
         if remembered is not None and remembered.digest.hex() == shard.sha256:
             return
         read_at = now_ns()
-        digest = hash_open_file(handle)
+        digest = hash_handle(handle)
     finally:
-        os.close(handle)
+        close_file(handle)
     if digest.hex() != shard.sha256:
         raise CacheError(f"{path}: its sha256 does not match the log: the file was damaged or changed. {_WAY_OUT}")
+    keep_local_copy(handle, folder / shard.name, shard.sha256)
     stat_log.remember(path, status, digest, read_at=read_at)
 
 
@@ -208,6 +220,9 @@ def gather_rows(
     if not 0 <= rows.min() <= rows.max() < shard.rows:
         raise IndexError(f"rows {rows.min()} to {rows.max()} of a shard that has {shard.rows}")
     handle = open_shard(folder, shard)
+    if isinstance(handle, ObjectReader):
+        out[to] = read_remote_rows(handle, shard.embeddings_offset, shard.dim, np.dtype(shard.dtype), rows)
+        return
     try:
         breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(to) != 1)) + 1
         starts, ends = np.concatenate(([0], breaks)), np.concatenate((breaks, [len(rows)]))
@@ -222,7 +237,7 @@ def gather_rows(
         scattered = np.flatnonzero(np.repeat(~direct, ends - starts))
         _scatter(handle, shard, rows[scattered], out, to[scattered])
     finally:
-        os.close(handle)
+        close_file(handle)
 
 
 def _scatter(
@@ -246,7 +261,7 @@ def _scatter(
         first, count = int(source[0]), int(source[-1] - source[0]) + 1
         if len(source) < count / 4:
             if mapped is None:
-                with os.fdopen(os.dup(handle), "rb") as file:
+                with as_binary_file(handle) as file:
                     shape = (shard.rows, shard.dim)
                     mapped = np.memmap(file, shard.dtype, "r", shard.embeddings_offset, shape)
             out[target] = mapped[source]
@@ -266,29 +281,17 @@ def view_rows(handle: int, shard: Shard, first: int, count: int, buffer: Aligned
     return np.frombuffer(data, dtype=shard.dtype).reshape(count, shard.dim)
 
 
-def read_rows(handle: int, shard: Shard, first: int, out: Embeddings) -> None:
+def read_rows(handle: FileHandle, shard: Shard, first: int, out: Embeddings) -> None:
     """Read consecutive rows of an open shard, from `first` on, into `out`: (rows, dim) of the shard's own dtype."""
     if out.dtype != shard.dtype or not 0 <= first <= first + len(out) <= shard.rows:
         raise IndexError(f"rows {first} to {first + len(out)} as {out.dtype}, of {shard.rows} as {shard.dtype}")
     _read_into(handle, out.data.cast("B"), shard.embeddings_offset + first * shard.row_bytes)
 
 
-def hash_open_file(handle: int, progress: Callable[[int], None] = lambda _: None) -> bytes:
-    """Return the sha256 of an open file, 32 bytes; `progress` gets the bytes of each block that was read."""
-    running = hashlib.sha256()
-    buffer = memoryview(bytearray(1 << 20))
-    offset = 0
-    while count := os.preadv(handle, [buffer], offset):
-        running.update(buffer[:count])
-        offset += count
-        progress(count)
-    return running.digest()
-
-
-def _read_into(handle: int, out: memoryview, offset: int) -> None:
+def _read_into(handle: FileHandle, out: memoryview, offset: int) -> None:
     """Fill `out` with the bytes of an open shard from `offset` on."""
     while out:
-        count = os.preadv(handle, [out], offset)
+        count = read_at(handle, out, offset)
         if count == 0:
             raise CacheError(f"a shard ended {len(out)} bytes early. {_WAY_OUT}")
         out, offset = out[count:], offset + count

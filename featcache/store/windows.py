@@ -5,7 +5,6 @@ at its sequential speed, short enough that a window holds chunks from all over t
 classes: rows lie on disk in the order of the folders, so a whole shard often holds a single class.
 """
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import MachineError
-from featcache.files import AlignedBuffer, bypass_page_cache
+from featcache.files import AlignedBuffer, FileHandle, bypass_page_cache, close_file
 from featcache.store import shard
 from featcache.store.index import Digests
 from featcache.store.shard import Shard
@@ -43,7 +42,7 @@ class ShardChunk:
         """The number of the shard's rows in the stretch."""
         return int(self.within[-1]) + 1
 
-    def read(self, handle: int, out: npt.NDArray[np.float32], buffer: AlignedBuffer | None) -> None:
+    def read(self, handle: FileHandle, out: npt.NDArray[np.float32], buffer: AlignedBuffer | None) -> None:
         """Read the embeddings of `rows`, in their order.
 
         Args:
@@ -55,7 +54,7 @@ class ShardChunk:
             CacheError: the shard ends early.
             OSError: the disk refuses.
         """
-        if buffer is not None:
+        if buffer is not None and isinstance(handle, int):
             stretch = shard.view_rows(handle, self.shard, self.first, self.span, buffer)
             out[:] = stretch if self.as_is else stretch[self.within]
         elif self.as_is:
@@ -140,7 +139,9 @@ class WindowReader:
     def _open(self, part: Shard) -> "_OpenShard":
         """Open a shard, and keep it open for the window."""
         handle = shard.open_shard(self._folder, part)
-        opened = self._open_shards[part.name] = _OpenShard(handle, self._past_cache and bypass_page_cache(handle))
+        opened = self._open_shards[part.name] = _OpenShard(
+            handle, self._past_cache and isinstance(handle, int) and bypass_page_cache(handle)
+        )
         return opened
 
     def close(self) -> None:
@@ -151,7 +152,7 @@ class WindowReader:
     def release(self) -> None:
         """Close the files of a window that has been read."""
         for opened in self._open_shards.values():
-            os.close(opened.handle)
+            close_file(opened.handle)
         self._open_shards.clear()
 
 
@@ -159,7 +160,7 @@ class WindowReader:
 class _OpenShard:
     """A shard that is open."""
 
-    handle: int
+    handle: FileHandle
     past_cache: bool
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import DataError, MachineError
-from featcache.files import FileStat, hash_cache_file, make_folder, publish, read_file_stat
+from featcache.files import FileStat, close_file, hash_cache_file, make_folder, publish, read_file_stat
 from featcache.store import listings, shard
 from featcache.store.commits import CommitLog
 from featcache.store.index import Digests
 from featcache.store.listings import ExtractedListing
+from featcache.store.shard import Shard
 from featcache.store.trunk_record import read_trunk, write_trunk
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class StoreWriter:
     # Why the disk refused a shard. Nothing more is written then: a later line of the log could reach the disk where the
     # one before it, whose fsync failed, did not.
     _disk_error: MachineError | None = None
+    _adopted: int = 0  # shards of other processes that were committed
+    _has_recorded: bool = False  # whether trunk.json's `made` has an entry of this writer
 
     def append(self, digests: Digests, embeddings: npt.NDArray[np.float32]) -> bool:
         """Take rows; publish and commit a shard when it is full or old enough.
@@ -96,7 +99,7 @@ class StoreWriter:
     def _publish(self, digests: Digests, embeddings: npt.NDArray[np.float32]) -> None:
         """Publish rows as one shard, and commit it."""
         self.store.stat_log.flush()  # before the commit: what is embedded is never read again, whenever the kill comes
-        stored = _as_stored(embeddings, self.store.trunk.spec.stored)
+        stored = to_stored(embeddings, self.store.trunk.spec.stored)
         log = CommitLog(self.store.root)
         number = self._next_number(log)
         entry, data = shard.build_shard(number, digests, stored, made=self._made)
@@ -115,6 +118,37 @@ class StoreWriter:
         unchanged = status is not None and status == read_file_stat(str(log.path))
         return number if unchanged else log.read().shards_ever_added
 
+    def adopt(self, entry: Shard, *, made: int) -> None:
+        """Commit a shard that another process has published.
+
+        Args:
+            entry: What that process's `ShardPublisher` says of it.
+            made: What `record_provenance` returned for what computed it.
+
+        Raises:
+            CacheError: its file is not here, or not whole: that process writes to another folder.
+            MachineError: the disk refuses, or has refused before: nothing more is written then.
+        """
+        if self._disk_error is not None:
+            raise self._disk_error
+        close_file(shard.open_shard(self.store.shard_folder, entry))
+        self.store.stat_log.flush()  # as `_publish` does
+        try:
+            CommitLog(self.store.root).add(replace(entry, made=made))
+        except MachineError as error:
+            self._disk_error = error
+            raise
+        self._adopted += 1
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next shard, where other processes publish them all.
+
+        Several that are published at the same time have the same one: no shard that a lost worker leaves behind has a
+        number above that of the next.
+        """
+        return self.store.log.shards_ever_added + self._adopted
+
     def commit(self, extracted: ExtractedListing) -> None:
         """Commit the rows that wait, and then the listing, which is complete with them.
 
@@ -130,7 +164,7 @@ class StoreWriter:
         if log.read().listings.get(line.key) != line:
             log.name_listing(line)
 
-    def record_provenance(self, entry: Mapping[str, Any], drift: Mapping[str, Any] | None = None) -> None:
+    def record_provenance(self, entry: Mapping[str, Any], drift: Mapping[str, Any] | None = None) -> int:
         """Note in trunk.json, before the first row, what computes the rows to come. The same is noted once.
 
         Of a store without rows nothing was computed yet: its older entries go.
@@ -139,13 +173,16 @@ class StoreWriter:
             entry: Versions and hardware.
             drift: How the rows to come were compared with those that the store holds; None: they were not.
 
+        Returns:
+            The place of the entry, which a shard's entry in the log names as `made`.
+
         Raises:
             DataError, CacheError, MachineError: as `flush`.
         """
         self.flush()
         root = self.store.root
         trunk = read_trunk(root)
-        entries = list(trunk.provenance) if CommitLog(root).read().shards else []
+        entries = list(trunk.provenance) if self._has_recorded or CommitLog(root).read().shards else []
         same = [number for number, other in enumerate(entries) if is_same_provenance(other, entry)]
         self._made = same[0] if same else len(entries)
         written = {**entry} if drift is None else {**entry, "drift": {**drift}}
@@ -155,6 +192,8 @@ class StoreWriter:
             entries[self._made] = written
         if tuple(entries) != trunk.provenance:
             write_trunk(root, replace(trunk, provenance=tuple(entries)))
+        self._has_recorded = True
+        return self._made
 
 
 def is_same_provenance(entry: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -200,8 +239,16 @@ def is_recorded(store: "FeatureStore", extracted: ExtractedListing) -> bool:
         return False
 
 
-def _as_stored(embeddings: npt.NDArray[np.float32], stored: str) -> npt.NDArray[Any]:
-    """Return the rows in the store's type, which must hold them: a cast of 1e5 to float16 would be inf in silence."""
+def to_stored(embeddings: npt.NDArray[np.float32], stored: str) -> npt.NDArray[Any]:
+    """Return the rows in the store's type, which must hold them: a cast of 1e5 to float16 would be inf in silence.
+
+    Args:
+        embeddings: (n, dim) float32.
+        stored: The store's type, "float32" or "float16".
+
+    Raises:
+        DataError: a row is not finite, or too large.
+    """
     if not find_storable(embeddings, stored).all():
         raise DataError(f"an embedding is not finite, or too large for {stored}; nothing of this shard was stored")
     return embeddings.astype(stored)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from featcache.errors import MachineError
-from featcache.files import FileStat, is_racy, now_ns, read_file_stat, wait_while_racy
+from featcache.files import now_ns
 from featcache.media import Decoder, ImageTransform, View
 from featcache.recipe import TrunkSection
 from featcache.trunks import weights
@@ -19,14 +19,13 @@ from featcache.trunks.hardware import Compute, fast_precision
 from featcache.trunks.spec import TrunkSpec
 from featcache.trunks.views import list_views
 from featcache.trunks.vit_layers import resolve_layers, stored_type, vit_layer_width
-from featcache.trunks.weights_memo import WeightsMemo
+from featcache.trunks.weights_memo import WeightsMemo, look_at_settled
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PRECISION: dict[str, Compute] = {"fp32": "float32", "bf16": "bfloat16"}
 DECODERS: dict[Literal["exact", "fast", "gpu"], Decoder] = {"exact": "pillow", "fast": "pillow-fast", "gpu": "nvjpeg"}
-_LONGEST_WAIT = 0.03  # seconds; enough where a file system keeps fractions of a second
 
 
 class TrunkSource:
@@ -45,7 +44,7 @@ class TrunkSource:
         """
         self.section, self.memo, self.fixed_transform = section, memo, transform
         self._name_network()
-        self._named_at, self._before = _look_at(self.file)  # before anything of it is read
+        self._named_at, self._before = look_at_settled(self.file)  # before anything of it is read
         self.unused = ""  # which other tensors the file holds; known once it was read
 
     def _name_network(self) -> None:
@@ -197,6 +196,11 @@ class TrunkSource:
         return tensors
 
     @cached_property
+    def tensors_sha256(self) -> str:
+        """Of the tensors as they were read, 64 hex digits; raises as `tensors`."""
+        return weights.hash_tensors(self.tensors)
+
+    @cached_property
     def sha256(self) -> str:
         """Of the tensors; remembered by the file's stat, so that a known file is not even opened.
 
@@ -207,7 +211,8 @@ class TrunkSource:
         file = self.file
         known = self.memo.find(self.arch.name, key, file, vouched=self.kind == "published")
         if known is None:
-            known = weights.hash_tensors(self.tensors)
+            weights.import_torch_beside(lambda: self.file_sha256)
+            known = self.tensors_sha256
             self.remember(key, known)
         elif file is not None and self.file_sha256 and self.memo.file_sha256(self.arch.name, file) is None:
             with contextlib.suppress(MachineError):  # noted by an earlier version; where it cannot be, nothing is lost
@@ -289,12 +294,3 @@ class TrunkSource:
             return self.specs(PRECISION[self.section.precision])
         fitting = [specs for specs in map(self.specs, PRECISION.values()) if any(spec in held for spec in specs)]
         return fitting[0] if len(fitting) == 1 else self.specs(fast_precision(device()))
-
-
-def _look_at(file: Path | None) -> tuple[int, FileStat | None]:
-    """Return the time and a file's stat; of one that was written just now, once its stat would show another change."""
-    looked_at, status = now_ns(), read_file_stat(str(file)) if file else None
-    if status is not None and is_racy(status, looked_at):
-        wait_while_racy(status, looked_at, _LONGEST_WAIT)
-        looked_at, status = now_ns(), read_file_stat(str(file))
-    return looked_at, status

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from featcache.errors import MachineError
 from featcache.machine import keep_large_blocks
-from featcache.trunks import engines, weights
+from featcache.trunks import engines
 from featcache.trunks.hardware import BATCH, device_name, require_decoder
 from featcache.trunks.parts import MEASURED_FROM, choose_part, pack_weights
 from featcache.trunks.source import TrunkSource
@@ -237,7 +237,7 @@ def load_trunk(
     """
     import torch
 
-    if weights.hash_tensors(source.tensors) != spec.weights_sha256:  # the spec may come from the memory of their hashes
+    if source.tensors_sha256 != spec.weights_sha256:  # the spec may come from the memory of their hashes
         raise MachineError(
             f"weights {source.section.weights}: the file was replaced while this command ran; run it again"
         )

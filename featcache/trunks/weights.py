@@ -9,7 +9,8 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -91,6 +92,19 @@ def load_with_note(arch: Architecture, weights: str, crop: int | None = None) ->
             picked = pick_tensors(file, read_checkpoint(file), arch, crop)
             return check_tensors(picked.tensors, arch, crop, weights, picked.original), picked.note
     return check_tensors(tensors, arch, crop, weights), ""
+
+
+def import_torch_beside(do: Callable[[], object]) -> None:
+    """Do something in a thread of its own while torch is imported, which takes a second, and wait for both.
+
+    Args:
+        do: It lets go of the interpreter, as hashing does; what it raises is raised here.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="featcache-weights") as pool:
+        done = pool.submit(do)
+        import torch  # noqa: F401
+
+        done.result()
 
 
 def build_network(arch: Architecture, crop: int) -> Any:

@@ -8,8 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import CacheError
-from featcache.files import FileStat, is_racy, make_folder, publish, read_file_stat, seal_document
+from featcache.files import (
+    FileStat,
+    is_racy,
+    make_folder,
+    now_ns,
+    publish,
+    read_file_stat,
+    seal_document,
+    wait_while_racy,
+)
 from featcache.trunks.documents import WEIGHTS, RememberedWeights
+
+_LONGEST_WAIT = 0.03  # seconds; enough where a file system keeps fractions of a second
 
 WEIGHTS_MEMO_NAME = "weights.json"
 _NAMED_SETTINGS = {"arch", "weights", "image_size", "transform", "interpolate_positions", "cnn"}
@@ -144,3 +155,12 @@ class WeightsMemo:
 def _key(asked: str, file: Path | None, *, vouched: bool) -> str:
     """Return what stands for weights in the memory: a name, or a file's path."""
     return asked if vouched or file is None else str(file.absolute())
+
+
+def look_at_settled(file: Path | None) -> tuple[int, FileStat | None]:
+    """Return the time and a file's stat; of one that was written just now, once its stat would show another change."""
+    looked_at, status = now_ns(), read_file_stat(str(file)) if file else None
+    if status is not None and is_racy(status, looked_at):
+        wait_while_racy(status, looked_at, _LONGEST_WAIT)
+        looked_at, status = now_ns(), read_file_stat(str(file))
+    return looked_at, status

@@ -80,10 +80,11 @@ def child(images: str, cache: str, weights: str, rows: str, how: dict[str, Any])
     """An extract, as it was asked for; the exit code that the command line would give."""
     import featcache
     from featcache.files import publishing
+    from featcache.files.objects import parse_path
     from tests.faults.shim import Kills, Shim
     from tests.faults.world import World
 
-    world = World(Path(images), Path(cache), Path(weights), {}, int(rows))
+    world = World(Path(images), parse_path(cache), Path(weights), {}, int(rows))
     said = open(how.pop("said", os.devnull), "w")  # noqa: SIM115 (the process ends with it)
     if kill_at := how.pop("kill_at", None):
         publishing.os = Shim(Kills(kill_at, how.pop("moment")))

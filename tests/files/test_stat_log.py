@@ -4,9 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from featcache.errors import MachineError
 from featcache.files.file_stat import is_racy, now_ns, read_file_stat, to_file_stat
+from featcache.files.known_files import KnownFile, KnownFiles
 from featcache.files.sealed import seal_line
 from featcache.files.stat_log import STAT_LOG_NAME, StatLog
 
@@ -254,3 +257,57 @@ def test_a_line_is_believed_for_its_own_file_alone(tmp_path):
     line = (tmp_path / STAT_LOG_NAME).read_bytes().replace(b"1.png", b"2.png")
     (tmp_path / STAT_LOG_NAME).write_bytes(line)
     assert StatLog(tmp_path).look_up([one, other]) == [None, None]
+
+
+@pytest.mark.parametrize(("together", "folders", "window"), [(4, 2, 64), (3, 1, 8), (1 << 16, 0, 1 << 16)])
+def test_what_is_known_does_not_depend_on_how_it_is_looked_up(tmp_path, monkeypatch, together, folders, window):
+    """One by one or many at once, from the lines of a folder or from the index of all, before and after a flush."""
+    for name, value in (("_TOGETHER", together), ("_FOLDERS", folders), ("_WINDOW", window)):
+        monkeypatch.setattr(f"featcache.files.stat_log.{name}", value)
+    for folder in "abc":
+        (tmp_path / folder).mkdir()
+    paths = [an_image(tmp_path / "abc"[number % 3], f"{number}.png", bytes(number)) for number in range(30)]
+    log = StatLog(tmp_path)
+    assert log.look_up(paths) == [None] * 30
+    for time in range(2):
+        for number, path in enumerate(paths):
+            remember(log, path, bytes([number + time]) * 32, "damaged" if number % 7 == 0 else "")
+            if number % 11 == 0:
+                log.flush()
+    stats = [read_file_stat(path) for path in paths]
+    expected = [
+        KnownFile(status, bytes([number + 1]) * 32, "damaged" if number % 7 == 0 else "")
+        for number, status in enumerate(stats)
+    ]
+    for known in (log, log.flush() or log, StatLog(tmp_path)):
+        assert [known.find(path, status) for path, status in zip(paths, stats, strict=True)] == expected
+        assert known.look_up([*paths, str(tmp_path / "none")]) == [*expected, None]
+        assert [known.find(path, status) for path, status in zip(paths, stats, strict=True)] == expected
+
+
+@given(
+    st.lists(
+        st.none()
+        | st.builds(
+            KnownFile,
+            st.tuples(*[st.integers(-(2**63), 2**63 - 1)] * 3, st.integers(0, 2**64 - 1)),
+            st.just(b"") | st.binary(min_size=32, max_size=32),
+            st.sampled_from(["", "damaged", "empty"]),
+            st.sampled_from(["", "t"]),
+        ),
+        max_size=8,
+    ),
+    st.integers(0, 8),
+)
+def test_files_in_arrays_are_those_of_a_list(files, cut):
+    """Every number of a stat, digests of zeros beside none, reasons: as they were, also joined, copied and changed."""
+    known = KnownFiles.join([KnownFiles.of(files[:cut]), KnownFiles.of(files[cut:])])
+    assert (list(known), known.is_known.tolist()) == (files, [file is not None for file in files])
+    copied = known.copy()
+    turned = [files[row - 1] for row in range(len(files))]
+    for row, file in enumerate(turned):
+        copied[row] = file
+    assert (copied, known) == (turned, files)
+    copied.forget_reasons(copied.failed_otherwise("t"))
+    expected = [file and (file.reason if file.transform == "t" else "") for file in turned]
+    assert [file and file.reason for file in copied] == expected

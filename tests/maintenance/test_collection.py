@@ -196,3 +196,26 @@ def test_shards_of_different_makings_are_not_mixed(made):
     assert sorted((part.made, part.rows) for part in open_store(made).shards) == [(0, 17), (1, 2)]
     (store,) = featcache.info(**made.where)["stores"]
     assert [entry["rows"] for entry in store["made"]] == [17, 2]
+
+
+def leave_uncommitted(made: Made) -> str:
+    """Take the last shard's line out of the log, as where a run was killed before it was written; return its name."""
+    log = made.store / commits.LOG_NAME
+    lines = log.read_bytes().splitlines(keepends=True)
+    last = [line for line in lines if line.startswith(b'{"add"')][-1]
+    log.write_bytes(b"".join(line for line in lines if line != last))
+    (name,) = {path.name for path in made.shards} - {shard.name for shard in open_store(made).shards}
+    return name
+
+
+def test_an_uncommitted_shard_goes_once_its_images_are_embedded_again(made):
+    """What a killed run published stays for repair to adopt until the store holds its images; then its file is gone."""
+    name = leave_uncommitted(made)
+    (kept,) = featcache.gc(cache=made.cache, apply=True)
+    assert (kept.uncommitted, (made.store / "shards" / name).exists()) == (0, True)
+    made.extract()
+    (dry,) = featcache.gc(cache=made.cache)
+    assert dry.uncommitted == 1
+    (done,) = featcache.gc(cache=made.cache, apply=True)
+    assert (done.uncommitted, (made.store / "shards" / name).exists()) == (1, False)
+    assert featcache.verify(cache=made.cache) == []

@@ -67,7 +67,7 @@ def test_every_problem_of_a_layout_is_named_at_once():
     message = refused(layout="zip", rot=3)
     assert "2 problems" in message
     assert "data.root: missing" in message
-    assert "data.layout: found 'zip', expected folder, drive-act or table" in message
+    assert "data.layout: found 'zip', expected folder, drive-act, table or container" in message
 
 
 def test_settings_that_do_not_go_together_are_told_without_all_the_others():

@@ -1,10 +1,9 @@
 """The models of a store, held against their documents: what is wrong with each, and with the log of the runs."""
 
-import os
 from pathlib import Path
 
 from featcache.errors import CacheError
-from featcache.files import AppendLog, list_folders
+from featcache.files import AppendLog, is_present, list_folders
 from featcache.heads.saved.kinds import check_model, has_model
 from featcache.heads.saved.run_log import RUNS, read_run_log
 from featcache.heads.saved.temperature import read_temperature
@@ -88,7 +87,7 @@ def _model_folders(root: Path) -> list[Path]:
 
 
 def _run_logs(root: Path) -> list[Path]:
-    return [path for folder in _variants(root) if os.path.lexists(path := folder / RUNS)]
+    return [path for folder in _variants(root) if is_present(path := folder / RUNS)]
 
 
 def _variants(root: Path) -> list[Path]:

@@ -1,8 +1,8 @@
 """The kinds of model that a folder can hold, and how any of them is read."""
 
-import os
 from pathlib import Path
 
+from featcache.files import is_present
 from featcache.heads.saved import classifier_folder, linear
 from featcache.heads.saved.model import ModelKind, SavedModel
 from featcache.store import FeatureStore
@@ -57,8 +57,8 @@ def model_document(folder: Path) -> Path:
 
 def has_model(folder: Path) -> bool:
     """Whether a model was saved whole: one of the documents that are published last is there."""
-    return any(os.path.lexists(folder / document) for document in MODEL_DOCUMENTS)
+    return any(is_present(folder / document) for document in MODEL_DOCUMENTS)
 
 
 def _kind_of(folder: Path) -> ModelKind:
-    return next((kind for kind in KINDS if os.path.lexists(folder / kind.document)), KINDS[-1])
+    return next((kind for kind in KINDS if is_present(folder / kind.document)), KINDS[-1])

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from queue import SimpleQueue
 from threading import Event
 from typing import BinaryIO
 
+from featcache.containers import MemberReader, find_member
 from featcache.evaluation import SplitPredictions
 from featcache.files import open_file, refuse_larger
 from featcache.listing import video_and_frame
@@ -114,12 +116,12 @@ def load_thumbnails(
     if videos and importlib.util.find_spec("av") is None:
         note = "no thumbnails: videos are decoded by PyAV, which is not installed here (pip install 'featcache[av]')"
         return Thumbnails({}, len(paths), len(paths), note)
-    paths = list(paths) if videos else _affordable(Path(root), list(paths), pixels)
-    make = _of_videos if videos else _of_images
     by_path: dict[str, bytes | None] = {}
-    for path, image in make(Path(root), paths):
-        by_path[path] = image
-        progress(len(by_path), len(paths))
+    with MemberReader() as members:
+        paths = list(paths) if videos else _affordable(root, list(paths), pixels, members)
+        for path, image in _of_videos(Path(root), paths) if videos else _of_images(root, paths, members):
+            by_path[path] = image
+            progress(len(by_path), len(paths))
     unread = sum(image is None for image in by_path.values())
     fitting: dict[str, bytes] = {}
     for path in paths:
@@ -129,12 +131,12 @@ def load_thumbnails(
     return Thumbnails(fitting, len(paths), unread, _note(len(paths), unread, root))
 
 
-def _affordable(root: Path, paths: list[str], left: int) -> list[str]:
+def _affordable(root: str, paths: list[str], left: int, members: MemberReader) -> list[str]:
     """Return the paths whose pixels fit into what is `left`; a large image is left out, smaller ones behind it stay."""
     affordable = []
     for path in paths:
         effort = 0  # of what cannot be read: that is found out, and counted, where the thumbnail is made
-        with contextlib.suppress(OSError, BadImageError), _regular(root / path) as file:
+        with contextlib.suppress(OSError, BadImageError), _open_image(root, path, members) as file:
             effort = estimate_thumbnail_cost(file)
         if effort <= left:
             left -= effort
@@ -142,12 +144,12 @@ def _affordable(root: Path, paths: list[str], left: int) -> list[str]:
     return affordable
 
 
-def _of_images(root: Path, paths: list[str]) -> Iterator[tuple[str, bytes | None]]:
+def _of_images(root: str, paths: list[str], members: MemberReader) -> Iterator[tuple[str, bytes | None]]:
     """Yield each image's thumbnail, in order; None where it cannot be read."""
 
     def make(path: str) -> bytes | None:
         try:
-            with _regular(root / path) as file:
+            with _open_image(root, path, members) as file:
                 return make_thumbnail(file.read(), EDGE)
         except (OSError, BadImageError):
             return None
@@ -199,6 +201,13 @@ def _go_round(rows: dict[Cell, tuple[int, ...]], predictions: SplitPredictions, 
                 break  # the cells behind it are no larger
             paths[predictions.paths[rows[cell][turn]]] = None
     return list(paths)
+
+
+def _open_image(root: str, path: str, members: MemberReader) -> BinaryIO:
+    """Return an image's file, opened, or the bytes of an image in a container."""
+    whole = os.path.join(root, path)
+    member = find_member(whole)
+    return _regular(Path(whole)) if member is None else io.BytesIO(members.read(member, LARGEST))
 
 
 def _regular(path: Path, limit: int | None = LARGEST) -> BinaryIO:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from featcache.containers import find_member, read_member
 from featcache.files import read_file
 from featcache.media import BadImageError, decode_preview
 from featcache.prediction import Predictions
@@ -186,6 +187,8 @@ def _line(start: float, end: float, y: float, colour: str) -> "Line2D":
 def _picture(path: str) -> "np.ndarray | None":
     """Return the pixels of an image, small; None where it can no longer be read."""
     try:
-        return decode_preview(read_file(path, LARGEST, follow_links=True), EDGE)
+        member = find_member(path)
+        data = read_file(path, LARGEST, follow_links=True) if member is None else read_member(member, LARGEST)
+        return decode_preview(data, EDGE)
     except (OSError, BadImageError):
         return None

@@ -20,7 +20,6 @@ from featcache.trunks import (
     EngineChoice,
     TrunkSource,
     TrunkSpec,
-    hash_tensors,
     resolve_layers,
 )
 from featcache.trunks.libraries.facts import PACKAGES, NetworkFacts, describe_source, describe_versions, library_version
@@ -172,7 +171,7 @@ class LibrarySource(TrunkSource):
         network = self.loaded
         assert network.transform is not None  # noqa: S101 (`loaded` refuses it)
         facts = NetworkFacts(
-            sha256=hash_tensors(self.tensors),
+            sha256=self.tensors_sha256,
             transform=network.transform,
             widths=self._probe(["cls", "mean", "pooled", "tokens"]),
             parameters=sum(value.numel() for value in network.module.parameters()),

@@ -1,0 +1,12 @@
+from .options import ClusterOptions as ClusterOptions
+from .options import NodeResources as NodeResources
+from .options import WorkerShare as WorkerShare
+from .options import chosen_cluster as chosen_cluster
+from .options import share_nodes as share_nodes
+from .pool import ClusterPool as ClusterPool
+from .ray_cluster import open_cluster as open_cluster
+from .workers import Cluster as Cluster
+from .workers import LostWorkerError as LostWorkerError
+from .workers import PoolWorker as PoolWorker
+from .workers import WorkerFailure as WorkerFailure
+from .workers import report_failures as report_failures

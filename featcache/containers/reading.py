@@ -1,0 +1,161 @@
+"""Opening containers and reading images from them: each container is opened, and looked through, once."""
+
+import errno
+import threading
+from collections import OrderedDict
+from typing import Self
+
+from featcache.containers.address import ARROW_SUFFIXES, LMDB_SUFFIXES, PARQUET_SUFFIXES, MemberPath
+from featcache.containers.container import Container, ContainerError, Place
+from featcache.containers.lmdb_file import LmdbFile
+from featcache.containers.table_file import ArrowFile, ParquetFile
+from featcache.containers.tar_file import TarFile
+from featcache.errors import UsageError
+from featcache.files import FileStat, read_file_stat
+
+_MOST_OPEN = 64  # containers that one reader holds open
+_CHANGED = "its container changed while it was read; run again"
+
+
+def open_container(path: str) -> Container:
+    """Return a container, opened.
+
+    Args:
+        path: Of the file; a link is followed.
+
+    Raises:
+        OSError: it cannot be opened.
+        ContainerError: it is damaged, or no container.
+        UsageError: the package that reads it is not installed.
+    """
+    if path.lower().endswith(PARQUET_SUFFIXES):
+        return ParquetFile(path)
+    if path.lower().endswith(LMDB_SUFFIXES):
+        return LmdbFile(path)
+    return ArrowFile(path) if path.lower().endswith(ARROW_SUFFIXES) else TarFile(path)
+
+
+class MemberLocator:
+    """Where images stand in their containers, for whoever reads them later; no container stays open. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._containers: dict[str, Container | str] = {}  # or why there is none
+
+    def locate(self, member: MemberPath) -> tuple[Place, FileStat]:
+        """Return where an image stands in its container, and the container's stat when that was so.
+
+        Args:
+            member: Which.
+
+        Raises:
+            ContainerError: the container cannot be read, or has no such image.
+        """
+        with self._lock:
+            if member.container not in self._containers:
+                self._containers[member.container] = _index(member.container)
+            container = self._containers[member.container]
+            if isinstance(container, str):
+                raise ContainerError(container)
+            return container.locate(member.key), container.status
+
+
+def _index(path: str) -> Container | str:
+    """Return a container, closed, once it knows where its images are; or why that cannot be told."""
+    try:
+        container = open_container(path)
+    except (OSError, ContainerError) as error:
+        return f"cannot be read: {getattr(error, 'strerror', None) or error}"
+    try:
+        container.index()
+    except ContainerError as error:
+        return str(error)
+    finally:
+        container.close()
+    return container
+
+
+class MemberReader:
+    """Reads images from containers, of which those that were used last stay open. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: OrderedDict[str, Container] = OrderedDict()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the containers."""
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1].close()
+
+    def read(self, member: MemberPath, limit: int) -> bytes:
+        """Return the bytes of one image.
+
+        Args:
+            member: Which.
+            limit: The most bytes that it may have.
+
+        Raises:
+            OSError: the container or the image cannot be read; `strerror` says why.
+        """
+        try:
+            with self._lock:
+                container = self._get(member.container)
+                return container.read(container.locate(member.key), limit)
+        except (ContainerError, UsageError) as error:
+            raise OSError(errno.EIO, str(error), f"{member.container}#{member.key}") from None
+
+    def read_at(self, container: str, place: Place, status: FileStat, limit: int) -> bytes:
+        """Return the bytes of one image whose place is known.
+
+        Args:
+            container: The path of its container.
+            place: Where it stands there.
+            status: The container's stat when that was so.
+            limit: The most bytes that it may have.
+
+        Raises:
+            ContainerError: it cannot be read, or the container has changed.
+            OSError: the container cannot be opened, or the disk refuses.
+        """
+        with self._lock:
+            opened = self._get(container)
+            if opened.status != status:
+                raise ContainerError(_CHANGED)
+            data = opened.read(place, limit)
+            if not opened.is_unchanged():
+                raise ContainerError(_CHANGED)
+            return data
+
+    def _get(self, path: str) -> Container:
+        """Return a container that is what stands at its path now."""
+        container = self._open.get(path)
+        if container is not None and read_file_stat(path) != container.status:
+            self._open.pop(path).close()
+            container = None
+        if container is None:
+            container = self._open[path] = open_container(path)
+        self._open.move_to_end(path)
+        while len(self._open) > _MOST_OPEN:
+            self._open.popitem(last=False)[1].close()
+        return container
+
+
+def read_member(member: MemberPath, limit: int) -> bytes:
+    """Return the bytes of one image in a container, which is opened for it alone: `MemberReader` reads several.
+
+    Args:
+        member: Which.
+        limit: The most bytes that it may have.
+
+    Raises:
+        OSError: as `MemberReader.read`.
+    """
+    with MemberReader() as reader:
+        return reader.read(member, limit)

@@ -1,0 +1,15 @@
+from .lease import hold_lease as hold_lease
+from .local_copies import find_copy as find_copy
+from .local_copies import keep_copy as keep_copy
+from .local_copies import memory_folder as memory_folder
+from .local_copies import use_local_copies as use_local_copies
+from .log_writing import append_to_log as append_to_log
+from .log_writing import rewrite_log as rewrite_log
+from .numbered_log import NumberedLog as NumberedLog
+from .object_path import ObjectPath as ObjectPath
+from .object_path import parse_path as parse_path
+from .object_path import refuse_remote as refuse_remote
+from .object_reader import ObjectReader as ObjectReader
+from .object_reader import open_object as open_object
+from .object_reader import read_object as read_object
+from .publishing_objects import list_object_folders as list_object_folders

@@ -1,0 +1,163 @@
+"""How a bucket is reached: with the library for object stores, settings of the environment, and no credentials of ours.
+
+Credentials come from where the tools of each cloud look for them: the environment, the machine's role, or a profile.
+They are never a part of a URL, of a recipe, or of anything that featcache writes; and what an object store replies is
+not repeated as it is, because a refusal of S3 quotes the key's id and what was signed with it.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from featcache.errors import MachineError, UsageError
+
+RETRY_SECONDS = 60.0  # for which a store that is overloaded, or a connection that is torn, is tried again
+REQUEST_SECONDS = 600.0  # that one request may take, with all that it carries
+CONNECT_SECONDS = 10.0
+GUIDE = "docs/guides/object-storage.md"
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_CODE = re.compile(r"<Code>([A-Za-z]{1,40})</Code>|\b(?:error|status)[^0-9\n]{0,20}\b([45][0-9]{2})\b")
+_CAUSES = (  # words of the library, and ours
+    (re.compile("connection refused", re.IGNORECASE), "nobody listens at its address"),
+    (re.compile("dns error|failed to lookup|name resolution", re.IGNORECASE), "its host name is not known"),
+    (re.compile("timed? ?out", re.IGNORECASE), "it did not answer in time"),
+    (re.compile("certificate", re.IGNORECASE), "its certificate is not trusted"),
+    (re.compile("connection (reset|closed|aborted)|incomplete|broken pipe|error decoding", re.IGNORECASE),
+     "the connection was torn"),
+    (re.compile("credential|169\\.254\\.169\\.254", re.IGNORECASE), "there are no credentials for it"),
+)  # fmt: skip
+_KNOWN = {
+    "NoSuchBucket": "there is no such bucket",
+    "AccessDenied": "these credentials may not do this (AccessDenied)",
+    "InvalidAccessKeyId": "it does not know these credentials (InvalidAccessKeyId)",
+    "SignatureDoesNotMatch": "the secret key is not that of the key's id (SignatureDoesNotMatch)",
+    "ExpiredToken": "the credentials have expired (ExpiredToken)",
+    "SlowDown": "it asks to slow down, for longer than we retry (SlowDown)",
+}
+
+
+def connect(scheme: str, bucket: str) -> Any:
+    """Return obstore's client of one bucket.
+
+    Args:
+        scheme: `s3`, `gs`, `az` or `memory`.
+        bucket: Its name; of Azure, that of the container.
+
+    Raises:
+        UsageError: obstore is not installed; or a profile is named whose credentials need boto3.
+        MachineError: a setting of the environment that the library refuses.
+    """
+    try:
+        from obstore import exceptions, store
+    except ImportError:
+        raise UsageError(
+            f"{scheme}://{bucket}: a cache in an object store needs obstore: pip install 'featcache[objects]'"
+        ) from None
+    if scheme == "memory":
+        return store.MemoryStore()
+    settings: dict[str, Any] = {
+        "client_options": {
+            "timeout": timedelta(seconds=REQUEST_SECONDS), "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+            "allow_http": any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS),
+        },
+        "retry_config": {"max_retries": 10, "retry_timeout": timedelta(seconds=RETRY_SECONDS)},
+    }  # fmt: skip
+    try:
+        if scheme == "gs":
+            return store.GCSStore(bucket, **settings)
+        if scheme == "az":
+            return store.AzureStore(bucket, **settings)
+        return store.S3Store(bucket, **settings, **_profile_credentials())
+    except (exceptions.BaseError, ValueError) as error:
+        raise MachineError(f"{scheme}://{bucket}: cannot be reached: {describe_refusal(error)}; see {GUIDE}") from None
+
+
+def _profile_credentials() -> dict[str, Any]:
+    """Return a provider of the credentials of a profile, where one is meant: obstore itself reads no profiles."""
+    if os.environ.get("AWS_ACCESS_KEY_ID") or os.environ.get("AWS_SKIP_SIGNATURE"):
+        return {}
+    named = os.environ.get("AWS_PROFILE", "")
+    files = [Path("~/.aws/credentials").expanduser(), Path("~/.aws/config").expanduser()]
+    if not named and not any(file.exists() for file in files):
+        return {}
+    if find_spec("boto3") is None:
+        if named:
+            raise UsageError(f"AWS_PROFILE is {named}: the credentials of a profile need boto3: pip install boto3")
+        return {}
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
+    return {"credential_provider": Boto3CredentialProvider()}
+
+
+@contextlib.contextmanager
+def translate_refusals(where: str, *, is_listing: bool = False) -> Iterator[None]:
+    """Turn what an object store refuses in the block into an error that says the way out, and quotes no secret.
+
+    Args:
+        where: The URL of the object, for the message.
+        is_listing: Whether the names below it are listed: then nothing can be missing but the bucket.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+        FileExistsError: the condition of a put does not hold: the name is taken, or the object is another by now.
+        StoreRefusalError: anything else: no such bucket, wrong credentials, no answer.
+    """
+    from obstore import exceptions
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        if "NoSuchBucket" not in str(error) and not is_listing:
+            raise FileNotFoundError(2, "No such file or directory", where) from None
+        refusal, is_passing = _KNOWN["NoSuchBucket"], False
+    except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
+        raise FileExistsError(17, "it was written by another process", where) from None
+    except (exceptions.BaseError, OSError, ValueError) as error:
+        is_final = isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError)
+        refusal, is_passing = describe_refusal(error), not is_final
+    else:
+        return
+    raise StoreRefusalError(
+        f"{where}: the object store refuses: {refusal}; what was committed before is safe: fix the cause and run the "
+        f"same command again ({GUIDE})",
+        is_passing=is_passing,
+    )
+
+
+class StoreRefusalError(MachineError):
+    """What an object store refuses, or that it does not answer."""
+
+    def __init__(self, message: str, *, is_passing: bool = False) -> None:
+        """Say what was refused.
+
+        Args:
+            message: As for any error.
+            is_passing: Whether the same request may well succeed a moment later.
+        """
+        super().__init__(message)
+        self.is_passing = is_passing
+
+
+def describe_refusal(error: BaseException) -> str:
+    """Return what an object store refuses, in words of ours.
+
+    Args:
+        error: As obstore raises it; its text may quote the id of a key, and is not repeated.
+    """
+    text = str(error)
+    codes = [part for match in _CODE.findall(text) for part in match if part]
+    for code in codes:
+        if code in _KNOWN:
+            return _KNOWN[code]
+    for words, cause in _CAUSES:
+        if words.search(text):
+            return cause
+    kind = type(error).__name__.removesuffix("Error")
+    named = {"PermissionDenied": "these credentials may not do this", "Unauthenticated": "it wants credentials"}
+    words_of_kind = named.get(kind, "its answer is an error")
+    return f"{words_of_kind} ({codes[0]})" if codes else words_of_kind
