@@ -33,9 +33,11 @@ def refuse_other_root(request: "DatasetRequest", store: FeatureStore, key: Listi
         return
     back = f"Name {root} with --data" if os.path.isdir(root) else f"{root} is gone: put its images there again"
     name = name_after(wanted)
+    if name == request.recipe.name:
+        name = f"{name_after(os.path.dirname(wanted))}-{name}"
     error = CacheError(
         f"{request.folder}: {'/'.join(key)} was extracted from {root}, and you asked for {wanted}"
         f"{'' if left else ', which does not hold all of its images as they were'}. {back}, or give the other data set "
         f"a name of its own, in every command: --name {name}"
     )
-    raise error if name == request.recipe.name else error.correct("--name", name)
+    raise error.correct("--name", name)

@@ -80,9 +80,10 @@ def test_moved_is_what_agrees_in_every_row(tmp_path, cache, how, change):
     else:
         with pytest.raises(CacheError, match="does not hold all of its images as they were") as told:
             featcache.load("train", data=str(second), cache=cache)
-        assert f"{first} is gone: put its images there again, or run" in str(told.value)
+        assert f"{first} is gone: put its images there again, or give the other data set a name" in str(told.value)
+        assert [(one.wrong, one.right) for one in told.value.corrections] == [("--name", "v2-photos")]
         first.mkdir(parents=True)
-        with pytest.raises(CacheError, match=f"Name {first} with --data, or run"):
+        with pytest.raises(CacheError, match=f"Name {first} with --data, or give the other.*--name v2-photos"):
             featcache.load("train", data=str(second), cache=cache)
 
 
