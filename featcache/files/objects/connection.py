@@ -88,7 +88,7 @@ def _check_endpoint() -> None:
     for name in _ENDPOINTS:
         if not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", os.environ.get(name, "http://none")):
             raise UsageError(
-                f"{name} is set, and is no URL such as https://minio.example.org:9000; mend it, or unset it"
+                f"{name} is set, and is no URL such as https://minio.example.org:9000; correct it, or unset it"
             )
 
 
