@@ -49,7 +49,8 @@ def connect(scheme: str, bucket: str) -> Any:
         bucket: Its name; of Azure, that of the container.
 
     Raises:
-        UsageError: obstore is not installed; or a profile is named whose credentials need boto3.
+        UsageError: obstore is not installed; a profile is named whose credentials need boto3; or the address of the
+            server is no URL.
         MachineError: a setting of the environment that the library refuses.
     """
     try:
@@ -60,6 +61,7 @@ def connect(scheme: str, bucket: str) -> Any:
         ) from None
     if scheme == "memory":
         return store.MemoryStore()
+    _check_endpoint()
     settings: dict[str, Any] = {
         "client_options": {
             "timeout": timedelta(seconds=REQUEST_SECONDS), "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
@@ -75,6 +77,19 @@ def connect(scheme: str, bucket: str) -> Any:
         return store.S3Store(bucket, **settings, **_profile_credentials())
     except (exceptions.BaseError, ValueError) as error:
         raise MachineError(f"{scheme}://{bucket}: cannot be reached: {describe_refusal(error)}; see {GUIDE}") from None
+
+
+def _check_endpoint() -> None:
+    """Refuse the address of a server that is no URL: the library would end the process over it.
+
+    Raises:
+        UsageError: a variable is set to something else; what, is not repeated.
+    """
+    for name in _ENDPOINTS:
+        if not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", os.environ.get(name, "http://none")):
+            raise UsageError(
+                f"{name} is set, and is no URL such as https://minio.example.org:9000; correct it, or unset it"
+            )
 
 
 def _profile_credentials() -> dict[str, Any]:

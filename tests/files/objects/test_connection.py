@@ -30,6 +30,15 @@ def test_a_profile_needs_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
         connection.connect("s3", "bucket")
 
 
+@pytest.mark.parametrize("address", ["", "localhost:9000", "http://key:secret@host", "http://a b"])
+def test_an_address_that_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """Exit 2, by the name of the variable; what it is set to is not repeated, since it may hold a secret."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    with pytest.raises(UsageError, match="AWS_ENDPOINT_URL is set, and is no URL such as") as refused:
+        connection.connect("s3", "bucket")
+    assert "secret" not in str(refused.value)
+
+
 def test_what_a_server_replies_is_not_repeated() -> None:
     """Of a reply that quotes the id of a key, and what was signed with it, only the code and its meaning are said."""
     body = f"<Error><Code>SignatureDoesNotMatch</Code><AWSAccessKeyId>{SECRETS[0]}</AWSAccessKeyId>{SECRETS[1]}</Error>"
