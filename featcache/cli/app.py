@@ -21,8 +21,9 @@ from typer.core import TyperCommand
 import featcache
 from featcache.arguments import synonym_of
 from featcache.cli.corrections import error_text
+from featcache.cli.data_words import is_data_folder
 from featcache.cli.help import CommandGroup, example_lines, name_values, write_parameters
-from featcache.cli.options import RENAMED, expand_options, is_data_folder
+from featcache.cli.options import RENAMED, expand_options
 from featcache.cli.output import echo_stderr
 from featcache.cli.usage import superfluous_words, unknown_command, usage_error
 from featcache.errors import FeatcacheError, MachineError, UsageError

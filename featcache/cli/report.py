@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featcache.cli.app import command
+from featcache.cli.data_words import is_data_folder, refuse_misspelt_folder
 from featcache.cli.folds import parse_folds
 from featcache.cli.next_command import say_next, say_next_after_report
-from featcache.cli.options import Json, is_data_folder, refuse_misspelt_folder
+from featcache.cli.options import Json
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.cli.report_targets import report_targets
 from featcache.cli.same_head import refuse_same_head

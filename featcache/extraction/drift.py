@@ -193,15 +193,12 @@ def drift_candidates(store: FeatureStore, extracted: ExtractedListing, count: in
     listing = extracted.listing
     held = np.flatnonzero(store.holds(extracted.digests))
     if listing.videos:
-        rows = held[
-            np.argsort([video_and_frame(listing.paths[row])[1] for row in held.tolist()], kind="stable")[:count]
-        ]
+        frames = [video_and_frame(listing.paths[row])[1] for row in held.tolist()]
+        rows = held[np.argsort(frames, kind="stable")[:count]]
     else:
         rows = held[np.unique(np.linspace(0, len(held) - 1, count).astype(int))] if len(held) else held
-    return [
-        StoredImage(listing.file(int(row)), extracted.digests[row].tobytes(), listing.videos, listing.members)
-        for row in rows
-    ]
+    kind = listing.videos, listing.members
+    return [StoredImage(listing.file(int(row)), extracted.digests[row].tobytes(), *kind) for row in rows]
 
 
 def readable_listings(store: FeatureStore) -> Iterator[ExtractedListing]:
