@@ -144,9 +144,8 @@ def _join_start(args: Sequence[str]) -> list[str]:
     """Return the words of finetune with `--from head NAME` as one option and its value; a folder is no head."""
     words = list(args)
     for place in [place for place, word in enumerate(words[:-2]) if word == "--from" and words[place + 1] == "head"]:
-        name = words[place + 2]
-        if not name.startswith("-") and not is_data_folder(name):
-            words[place + 1 : place + 3] = [f"head {name}"]
+        if not words[place + 2].startswith("-") and not is_data_folder(words[place + 2]):
+            words[place + 1 : place + 3] = [f"head {words[place + 2]}"]
             break
     return words
 
