@@ -21,10 +21,10 @@ from typer.core import TyperCommand
 import featcache
 from featcache.arguments import synonym_of
 from featcache.cli.corrections import error_text
-from featcache.cli.data_words import is_data_folder
 from featcache.cli.help import CommandGroup, example_lines, name_values, write_parameters
 from featcache.cli.options import RENAMED, expand_options
 from featcache.cli.output import echo_stderr
+from featcache.cli.typed_folder import is_data_folder
 from featcache.cli.usage import superfluous_words, unknown_command, usage_error
 from featcache.errors import FeatcacheError, MachineError, UsageError
 from featcache.files import expand_home
@@ -143,10 +143,9 @@ def _use_own_names(args: Sequence[str], names: Collection[str]) -> list[str]:
 def _join_start(args: Sequence[str]) -> list[str]:
     """Return the words of finetune with `--from head NAME` as one option and its value; a folder is no head."""
     words = list(args)
-    for place in [place for place, word in enumerate(words[:-2]) if word == "--from" and words[place + 1] == "head"]:
-        if not words[place + 2].startswith("-") and not is_data_folder(words[place + 2]):
-            words[place + 1 : place + 3] = [f"head {words[place + 2]}"]
-            break
+    for place, name in enumerate(words[2:]):
+        if words[place : place + 2] == ["--from", "head"] and not name.startswith("-") and not is_data_folder(name):
+            return [*words[: place + 1], f"head {name}", *words[place + 3 :]]
     return words
 
 

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from featcache.cli.app import command
-from featcache.cli.data_words import is_data_folder
 from featcache.cli.next_command import say_next_after_compare, say_next_after_fit
 from featcache.cli.options import Device, HeadName, Json, WithFolder
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
+from featcache.cli.typed_folder import is_data_folder
 from featcache.errors import UsageError
 from featcache.recipe import KeptHeadOptions, StoreOptions
 

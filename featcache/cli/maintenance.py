@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featcache.cli.app import command, refuse_unused
-from featcache.cli.data_words import is_data_folder
 from featcache.cli.options import Cache, Device, Json, Pipeline, Weights
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path, relative_paths
 from featcache.cli.typed_data import add_data_set, remember_cache
+from featcache.cli.typed_folder import is_data_folder
 from featcache.errors import UsageError
 from featcache.recipe import StoreOptions
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featcache.cli.app import command, refuse_unused
-from featcache.cli.data_words import is_data_folder
 from featcache.cli.next_command import say_next_after_predict
 from featcache.cli.options import Device, Json
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
+from featcache.cli.typed_folder import is_data_folder
 from featcache.errors import UsageError
 from featcache.files import expand_home
 from featcache.recipe import KeptHeadOptions

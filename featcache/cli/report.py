@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featcache.cli.app import command
-from featcache.cli.data_words import is_data_folder, refuse_misspelt_folder
 from featcache.cli.folds import parse_folds
 from featcache.cli.next_command import say_next, say_next_after_report
 from featcache.cli.options import Json
@@ -17,6 +16,7 @@ from featcache.cli.output import echo, echo_json, echo_stderr, open_console, rel
 from featcache.cli.report_targets import report_targets
 from featcache.cli.same_head import refuse_same_head
 from featcache.cli.typed_data import remember_data_set
+from featcache.cli.typed_folder import is_data_folder, refuse_misspelt_folder
 from featcache.errors import UsageError
 from featcache.recipe import KeptHeadOptions
 

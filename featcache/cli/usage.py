@@ -9,8 +9,8 @@ from typing import Any, get_args
 import typer
 
 from featcache.arguments import nearest_name
-from featcache.cli.data_words import is_data_folder
 from featcache.cli.options import HEAD, TRUNK
+from featcache.cli.typed_folder import is_data_folder
 from featcache.errors import FeatcacheError, UsageError
 
 _COMMANDS = {  # what other tools call it, or what it is about

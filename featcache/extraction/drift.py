@@ -193,12 +193,12 @@ def drift_candidates(store: FeatureStore, extracted: ExtractedListing, count: in
     listing = extracted.listing
     held = np.flatnonzero(store.holds(extracted.digests))
     if listing.videos:
-        frames = [video_and_frame(listing.paths[row])[1] for row in held.tolist()]
-        rows = held[np.argsort(frames, kind="stable")[:count]]
+        numbers = [video_and_frame(listing.paths[row])[1] for row in held.tolist()]
+        rows = held[np.argsort(numbers, kind="stable")[:count]]
     else:
         rows = held[np.unique(np.linspace(0, len(held) - 1, count).astype(int))] if len(held) else held
-    kind = listing.videos, listing.members
-    return [StoredImage(listing.file(int(row)), extracted.digests[row].tobytes(), *kind) for row in rows]
+    digests, kind = extracted.digests, (listing.videos, listing.members)
+    return [StoredImage(listing.file(int(row)), digests[row].tobytes(), *kind) for row in rows]
 
 
 def readable_listings(store: FeatureStore) -> Iterator[ExtractedListing]:
@@ -241,9 +241,8 @@ def describe_provenance(entry: Mapping[str, Any]) -> str:
         entry: As a trunk's `provenance` returns it, and trunk.json has it.
     """
     versions = ", ".join(f"{name} {number}" for name, number in dict(entry.get("versions", {})).items())
-    return (
-        f"{entry.get('device', '?')}, {entry.get('engine', '?')}, batches of {entry.get('batch_size', '?')}, {versions}"
-    )
+    device, engine, batch = (entry.get(name, "?") for name in ("device", "engine", "batch_size"))
+    return f"{device}, {engine}, batches of {batch}, {versions}"
 
 
 def provenance_of(store: FeatureStore, digest: bytes) -> Mapping[str, Any] | None:

@@ -98,6 +98,8 @@ class DigestIndex:
         Raises:
             CacheError: a shard whose digests are not held in memory is missing, or of another size than the log says.
         """
+        if len(wanted) == 1:
+            return np.array([self._find_single(wanted.tobytes())], dtype=np.int64)
         if not self._can_guess:
             parts = [self._search(wanted[at : at + QUESTIONS]) for at in range(0, len(wanted), QUESTIONS)]
             return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])
@@ -147,6 +149,17 @@ class DigestIndex:
     def _positions(self, at: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the positions of the digests at these places in the table."""
         return (self._slots[at] & self._position_mask).astype(np.int64)
+
+    def _find_single(self, digest: bytes) -> int:
+        """Return the position of one digest as `find` does: an extract asks about each image that it reads."""
+        mask = int(self._position_mask)
+        key = int.from_bytes(digest[:8], "big") & ~mask
+        at = int(self._slots.searchsorted(np.uint64(key)))
+        while at < len(self._slots) and (slot := int(self._slots[at])) & ~mask == key:
+            if self._take(np.array([slot & mask])).tobytes() == digest:
+                return slot & mask
+            at += 1
+        return -1
 
     def _search(self, wanted: Digests) -> npt.NDArray[np.int64]:
         """Return the position of each digest as `find` does, without a guess."""

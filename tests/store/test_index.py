@@ -66,7 +66,9 @@ def test_parts_and_runs_change_no_answer(parts, others, run, in_memory):
         wanted = [*others, *held]
         positions = found.find(pack_digests(wanted))
     expected = [held.index(digest) if digest in held else -1 for digest in wanted]
+    singly = [found.find(pack_digests([digest])) for digest in wanted]
     assert (positions.dtype, positions.tolist()) == (np.int64, expected)
+    assert [position.tolist() for position in singly] == [[row] for row in expected]
 
 
 @given(st.lists(st.lists(digests, max_size=12), max_size=6), st.integers(1, 9), st.integers(1, 9))

@@ -1,4 +1,4 @@
-"""Words of a command line that may name a data set, where a head or a split may stand too."""
+"""A word on the command line that may be a data set: the name of a folder, or of a file with images inside."""
 
 import os
 import shlex
