@@ -6,8 +6,17 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NoReturn
 
-from featcache.containers import ContainerError, LmdbFile, TableFile, TarFile, member_path, open_container
+from featcache.containers import (
+    ContainerError,
+    LmdbFile,
+    TableFile,
+    TarFile,
+    is_container_path,
+    member_path,
+    open_container,
+)
 from featcache.errors import DataError
 from featcache.files import NAME_PATTERN, FileStat
 from featcache.files.objects import is_remote, list_remote
@@ -117,11 +126,12 @@ def _list_bucket(root: str) -> CollectedRows:
     """Return the images of a bucket below a prefix, by their names, which are sorted.
 
     Raises:
-        DataError: there is none, or nothing at all.
+        DataError: there is none, or nothing at all; or the images are inside other files.
         UsageError, MachineError: the bucket cannot be listed.
     """
-    rows = CollectedRows(root.rstrip("/"))
-    others = 0
+    if is_container_path(root):
+        _refuse_remote_containers(root)
+    rows, others = CollectedRows(root.rstrip("/")), list[str]()
     for key, status in sorted(list_remote(root)):
         if any(map(is_leftover, key.split("/"))):
             rows.left_out.append(key)
@@ -129,13 +139,22 @@ def _list_bucket(root: str) -> CollectedRows:
             rows.paths.append(key)
             rows.stats.append(status)
         else:
-            others += 1
+            others.append(key)
     rows.keys = rows.paths
     rows.columns = {role: [""] * len(rows.paths) for role in ROLES}
-    rows.notes = [f"objects that are no images by their names: {others:,}"] if others else []
+    rows.notes = [f"objects that are no images by their names: {len(others):,}"] if others else []
+    if not rows.paths and any(map(is_container_path, others)):
+        _refuse_remote_containers(root)
     if not rows.paths:
         raise DataError(f"{root}: no image below this name in the bucket; expected <split>/<class>/…/image")
     return rows
+
+
+def _refuse_remote_containers(root: str) -> NoReturn:
+    raise DataError(
+        f"{root}: of a bucket, images are read that are objects of their own, and not those inside tar or Parquet "
+        f"files. Copy these files to this machine, and name the copies"
+    )
 
 
 def _read_rows(path: str, label_column: str | None = None, image_column: str | None = None) -> ContainerRows:

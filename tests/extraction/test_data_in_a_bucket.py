@@ -84,10 +84,12 @@ def test_odd_keys_are_read_and_listed_as_they_are(object_store, monkeypatch):
 
 def test_what_is_not_there_is_told(object_store, monkeypatch, trunk):
     """No such bucket, nothing below a prefix, and no image there: one sentence each."""
-    url = upload(object_store, {"notes.txt": b""}, monkeypatch)
+    url = upload(object_store, {"text/notes.txt": b"", "shards/a.tar": b""}, monkeypatch)
     for data, reason in (
-        (url, "no image below this name in the bucket"),
+        (f"{url}/text", "no image below this name in the bucket"),
         (f"{url}/nothing", "there is nothing in the bucket below this name"),
+        (f"{url}/shards", "images are read that are objects of their own, and not those inside tar or Parquet"),
+        (f"{url}/shards/a.tar", "Copy these files to this machine, and name the copies"),
     ):
         with pytest.raises(DataError, match=reason):
             featcache.extract(data=data, settings=SETTINGS, **trunk)

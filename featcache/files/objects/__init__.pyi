@@ -10,7 +10,6 @@ from .log_writing import append_to_log as append_to_log
 from .log_writing import rewrite_log as rewrite_log
 from .numbered_log import NumberedLog as NumberedLog
 from .object_path import ObjectPath as ObjectPath
-from .object_path import parse_object_url as parse_object_url
 from .object_path import parse_path as parse_path
 from .object_path import refuse_remote as refuse_remote
 from .object_reader import ObjectReader as ObjectReader

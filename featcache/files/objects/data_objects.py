@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator
 
 from featcache.errors import DataError, MachineError, UsageError
-from featcache.files.file_stat import FileStat
+from featcache.files import FileStat
 from featcache.files.objects.bucket import Bucket, ObjectVersion, open_bucket
 from featcache.files.objects.object_path import parse_object_url
 
