@@ -10,6 +10,7 @@ from featcache.cluster import Cluster, ClusterPool, PoolWorker
 from featcache.extraction.partition_worker import PartitionWorker
 from featcache.extraction.summary import Settings
 from featcache.extraction.worker_messages import LoadedWorker, WorkerSettings
+from featcache.text import counted
 from featcache.trunks import TrunkSource
 
 
@@ -30,8 +31,7 @@ class ClusterWorkers:
     def describe_engine(self) -> str:
         """Return how the forward runs and why, in words."""
         sentences = dict.fromkeys(worker.engine for worker in self.loaded.values())
-        count = len(self.loaded)
-        return "; ".join(sentences) + f", on {count} worker{'s' if count > 1 else ''} of the cluster"
+        return "; ".join(sentences) + f", on {counted(len(self.loaded), 'worker')} of the cluster"
 
     def close(self) -> None:
         """End the workers, and leave the cluster."""

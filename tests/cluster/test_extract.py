@@ -13,11 +13,12 @@ from featcache import Settings
 from featcache.errors import CacheError, DataError, MachineError
 from featcache.extraction import Progress, job
 from featcache.files import StatLog
-from featcache.store import FeatureStore
+from featcache.store import FeatureStore, find_stores
 from featcache.store.trunk_record import write_trunk
 from tests.cluster.thread_cluster import ThreadCluster
 from tests.conftest import ARCH, Nano, single_thread, write_images
 from tests.extraction.runs import spoil
+from tests.extraction.test_videos import fold_of, write_films
 
 one_thread = pytest.fixture(autouse=True)(single_thread)
 ROWS = 42
@@ -39,8 +40,9 @@ def extract(nano: Nano, images: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         monkeypatch.setattr(job, "open_cluster", lambda _: cluster)
         place = cache if "://" in cache else tmp_path / cache
         settings = Settings(workers=1, batch_size=4, device="auto" if ray else "cpu", **ray, **running)
+        data = None if root is None else str(root)
         return featcache.extract(
-            data=str(root), cache=place, arch=ARCH, weights=str(nano.weights), precision="fp32",
+            data=data, cache=place, arch=ARCH, weights=str(nano.weights), precision="fp32",
             settings=settings, progress=progress, **more,
         )  # fmt: skip
 
@@ -153,6 +155,36 @@ def test_layers_are_embedded_in_lockstep(extract, images, tmp_path):
             for cache in ("alone", "cluster")
         )
         assert cluster.tobytes() == alone.tobytes()
+
+
+def test_views_are_embedded_beside_the_plain_image(extract, images, tmp_path):
+    """Views of an image go to their stores; each has the rows that one process gives it."""
+    extract("alone", split="val", views=2)
+    extract("cluster", ThreadCluster(2), split="val", views=2)
+    alone, cluster = (
+        {store.name: store for store in find_stores(tmp_path / cache, StatLog(tmp_path / cache))}
+        for cache in ("alone", "cluster")
+    )
+    assert alone.keys() == cluster.keys()
+    assert len(alone) == 3
+    for name, store in alone.items():
+        (extracted,) = map(store.listing, store.listings)
+        assert cluster[name].load(extracted.digests).tobytes() == store.load(extracted.digests).tobytes()
+
+
+def test_frames_of_videos_are_decoded_by_the_workers(extract, tmp_path):
+    """Each video by one worker; the frames' embeddings are those of one process, and none is read a second time."""
+    name = fold_of(write_films(tmp_path), 0)
+    extract("alone", root=None, pipeline=name)
+    train, *_ = extract("cluster", ThreadCluster(2), root=None, pipeline=name)
+    assert (train.rows, train.embedded) == (32, 28)
+    for split in ("train", "val", "test"):
+        alone, cluster = (
+            featcache.load(split, pipeline=name, cache=tmp_path / cache).x for cache in ("alone", "cluster")
+        )
+        assert cluster.tobytes() == alone.tobytes()
+    again, *_ = extract("cluster", None, root=None, pipeline=name)
+    assert again.reused == 32
 
 
 def test_rows_are_added_only_where_they_come_out_the_same(extract, tmp_path):
