@@ -143,11 +143,9 @@ def _use_own_names(args: Sequence[str], names: Collection[str]) -> list[str]:
 def _join_start(args: Sequence[str]) -> list[str]:
     """Return the words of finetune with `--from head NAME` as one option and its value; a folder is no head."""
     words = list(args)
-    for place in [place for place, word in enumerate(words[:-2]) if word == "--from" and words[place + 1] == "head"]:
-        name = words[place + 2]
-        if not name.startswith("-") and not is_data_folder(name):
-            words[place + 1 : place + 3] = [f"head {name}"]
-            break
+    for place, name in enumerate(words[2:]):
+        if words[place : place + 2] == ["--from", "head"] and not name.startswith("-") and not is_data_folder(name):
+            return [*words[: place + 1], f"head {name}", *words[place + 3 :]]
     return words
 
 

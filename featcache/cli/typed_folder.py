@@ -12,8 +12,9 @@ def is_data_folder(word: str) -> bool:
     """Return whether a word that may be a head's name is a data set instead: a folder, or containers of images."""
     from featcache.containers import is_container_path, is_hub_name
     from featcache.files import expand_home
+    from featcache.files.objects import is_remote
 
-    is_other = is_container_path(word) or is_hub_name(word)
+    is_other = is_container_path(word) or is_hub_name(word) or is_remote(word)
     return word not in ("best", "latest") and (is_other or os.path.isdir(expand_home(word)))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from featcache.containers.address import is_container_path
 from featcache.containers.hub import hub_folder, is_hub_name
 from featcache.errors import UsageError
+from featcache.files.objects import is_remote
 
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 _MOST_FILES = 1_000_000  # that a pattern may stand for
@@ -35,6 +36,8 @@ def split_root(path: str) -> tuple[str, str]:
     """
     if is_hub_name(path):
         return hub_folder(path) or path, ""
+    if is_remote(path):
+        return path.rstrip("/"), ""
     path = os.path.abspath(path)
     if os.path.isdir(path) or not is_container_path(path):
         return path, ""

@@ -8,6 +8,7 @@ from featcache.arguments import nearest_name
 from featcache.containers import is_hub_name
 from featcache.errors import CacheError
 from featcache.files import expand_home, nearest_path
+from featcache.files.objects import is_remote
 from featcache.store import find_stores
 
 if TYPE_CHECKING:
@@ -26,7 +27,12 @@ def refuse_missing_folder(request: "DatasetRequest") -> None:
     data_sets = request.data_sets()
     if request.name is not None and request.data is not None:
         _refuse_name_of_head(request, data_sets)
-    if request.data is None or is_hub_name(request.data) or os.path.exists(expand_home(request.data)):
+    if (
+        request.data is None
+        or is_hub_name(request.data)
+        or is_remote(request.data)
+        or os.path.exists(expand_home(request.data))
+    ):
         return
     stores = find_stores(request.folder, request.stat_log)
     with_heads = {name for name in data_sets for store in stores if (store.root / "heads" / name).is_dir()}

@@ -11,6 +11,7 @@ from featcache.dataset.resolution import division_flags, is_flat_folder
 from featcache.dataset.row_flags import pick_drive_act_settings
 from featcache.errors import UsageError
 from featcache.files import expand_home
+from featcache.files.objects import is_remote
 from featcache.recipe import has_local_recipe
 from featcache.store import FeatureStore, find_stores, flags_that_name, trunk_flags
 
@@ -59,7 +60,7 @@ def type_command(request: "DatasetRequest", *words: str, store: str | None = Non
 
 def _is_data_set(path: str) -> bool:
     """Return whether `report` takes a word for a data set, and not for a head."""
-    return os.path.isdir(path) or is_container_path(path) or is_hub_name(path)
+    return os.path.isdir(path) or is_container_path(path) or is_hub_name(path) or is_remote(path)
 
 
 def _flags_of_store(request: "DatasetRequest", name: str) -> list[Flag]:

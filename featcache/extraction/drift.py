@@ -197,10 +197,8 @@ def drift_candidates(store: FeatureStore, extracted: ExtractedListing, count: in
         rows = held[np.argsort(numbers, kind="stable")[:count]]
     else:
         rows = held[np.unique(np.linspace(0, len(held) - 1, count).astype(int))] if len(held) else held
-    return [
-        StoredImage(listing.file(int(row)), extracted.digests[row].tobytes(), listing.videos, listing.members)
-        for row in rows
-    ]
+    digests, kind = extracted.digests, (listing.videos, listing.members)
+    return [StoredImage(listing.file(int(row)), digests[row].tobytes(), *kind) for row in rows]
 
 
 def readable_listings(store: FeatureStore) -> Iterator[ExtractedListing]:

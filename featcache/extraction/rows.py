@@ -67,7 +67,8 @@ class RowStates:
         """Return the rows, with what the cache remembers of them."""
         if not listing.videos:
             container_of = _container_of if listing.members else None
-            return cls(listing, stat_log.look_up(listing.iter_files(), container_of), transform)
+            stats = None if listing.stats is None else map(np.ndarray.tolist, listing.stats)
+            return cls(listing, stat_log.look_up(listing.iter_files(), container_of, stats), transform)
         videos = stat_log.find_readable(video_and_frame(file)[0] for file in listing.iter_files())
         known_files = KnownFiles(len(listing))
         for row, file in enumerate(listing.iter_files()):

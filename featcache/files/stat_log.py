@@ -69,22 +69,31 @@ class StatLog:
         known = self._find(path)
         return known if known is not None and known.stat == status else None
 
-    def look_up(self, paths: Iterable[str], file_of: Callable[[str], str] | None = None) -> KnownFiles:
+    def look_up(
+        self,
+        paths: Iterable[str],
+        file_of: Callable[[str], str] | None = None,
+        stats: Iterable[Sequence[int]] | None = None,
+    ) -> KnownFiles:
         """Return what is known of many files; None where a file is new, has changed, or is not there.
 
         Args:
             paths: Their absolute paths; the result is in this order. Few of them are held at a time.
             file_of: Of images inside other files, returns the file that one is in: its stat is the image's.
+            stats: What stands for the stat of each, in the same order, where they are no files of this machine.
 
         Raises:
             MachineError: as `find`.
         """
         parts, coming = [KnownFiles(0)], iter(paths)
+        listed = None if stats is None else iter(stats)
         while some := list(islice(coming, _TOGETHER)):
-            parts.append(self._look_up(some, file_of))
+            parts.append(self._look_up(some, file_of, None if listed is None else list(islice(listed, len(some)))))
         return KnownFiles.join(parts)
 
-    def _look_up(self, paths: Sequence[str], file_of: Callable[[str], str] | None) -> KnownFiles:
+    def _look_up(
+        self, paths: Sequence[str], file_of: Callable[[str], str] | None, stats: Sequence[Sequence[int]] | None
+    ) -> KnownFiles:
         """Return what is known of some files."""
         keys = list(map(_key, paths))
         files = {row: self._recent[key] for row, key in enumerate(keys) if key in self._recent} if self._recent else {}
@@ -96,11 +105,12 @@ class StatLog:
             if (known := known or self._find_indexed(keys[row])) is not None:
                 files.setdefault(row, known)
         known_files = KnownFiles(len(paths))
-        place = cache(read_file_stat) if file_of else read_file_stat  # many images are in one file
+        read = cache(read_file_stat) if file_of else read_file_stat  # many images are in one file
+        place = file_of or str
         same = [
             row
             for row, known in files.items()
-            if known.stat == place(paths[row] if file_of is None else file_of(paths[row]))
+            if known.stat == (read(place(paths[row])) if stats is None else tuple(stats[row]))
         ]
         known_files.note(same, [files[row] for row in same])
         return known_files

@@ -9,12 +9,14 @@ from functools import partial
 
 from featcache.containers import ContainerError, LmdbFile, TableFile, TarFile, member_path, open_container
 from featcache.errors import DataError
-from featcache.files import NAME_PATTERN
+from featcache.files import NAME_PATTERN, FileStat
+from featcache.files.objects import is_remote, list_remote
 from featcache.listing.container_files import find_containers
 from featcache.listing.container_rows import ROLES, ContainerRows
 from featcache.listing.container_tables import list_table
 from featcache.listing.flat_folder import POOL
 from featcache.listing.key_folders import read_folders
+from featcache.listing.leftovers import IMAGE_SUFFIXES, is_leftover
 from featcache.listing.lmdb_keys import list_lmdb
 from featcache.listing.paths import is_text, shown_path
 from featcache.listing.sheet import refuse_problems
@@ -35,6 +37,7 @@ class CollectedRows:
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    stats: list[FileStat] = field(default_factory=list)  # (rows,) of objects in a bucket; of others none
     has_labels: bool = False  # whether any container says itself what its images are
 
     def add(self, container: str, rows: ContainerRows, split: str) -> None:
@@ -68,7 +71,7 @@ def collect_rows(data: ContainerData) -> CollectedRows:
         DataError: there is no container, or a damaged one, no image, images without a label, or a name with two
             spellings: each is named.
     """
-    rows = _read_containers(data)
+    rows = _list_bucket(data.root) if is_remote(data.root) else _read_containers(data)
     if not rows.has_labels:
         _take_folders(rows)
     if not any(rows.columns["split"]):
@@ -107,6 +110,31 @@ def _read_containers(data: ContainerData) -> CollectedRows:
         raise DataError(
             f"{data.root}: no image in it; expected members such as ants/0013.jpg and ants/0013.cls, or rows"
         )
+    return rows
+
+
+def _list_bucket(root: str) -> CollectedRows:
+    """Return the images of a bucket below a prefix, by their names, which are sorted.
+
+    Raises:
+        DataError: there is none, or nothing at all.
+        UsageError, MachineError: the bucket cannot be listed.
+    """
+    rows = CollectedRows(root.rstrip("/"))
+    others = 0
+    for key, status in sorted(list_remote(root)):
+        if any(map(is_leftover, key.split("/"))):
+            rows.left_out.append(key)
+        elif key.lower().endswith(IMAGE_SUFFIXES):
+            rows.paths.append(key)
+            rows.stats.append(status)
+        else:
+            others += 1
+    rows.keys = rows.paths
+    rows.columns = {role: [""] * len(rows.paths) for role in ROLES}
+    rows.notes = [f"objects that are no images by their names: {others:,}"] if others else []
+    if not rows.paths:
+        raise DataError(f"{root}: no image below this name in the bucket; expected <split>/<class>/…/image")
     return rows
 
 

@@ -20,6 +20,7 @@ from featcache.containers import (
     split_root,
 )
 from featcache.errors import DataError, MachineError, UsageError
+from featcache.files.objects import is_remote
 from featcache.listing.leftovers import IMAGE_SUFFIXES, is_left_out
 from featcache.listing.paths import encode_name, shown_path
 from featcache.listing.saved_dataset import find_saved_files, is_saved_dataset
@@ -49,7 +50,7 @@ def is_of_containers(path: str) -> bool:
     Args:
         path: As it was typed.
     """
-    if is_hub_name(path):
+    if is_hub_name(path) or is_remote(path):
         return True
     if os.path.isdir(path):
         return _holds_containers(path)
@@ -64,6 +65,8 @@ def has_split_files(path: str) -> bool:
     Args:
         path: As it was typed.
     """
+    if is_remote(path):
+        return False
     if is_hub_name(path) and (folder := hub_folder(path)) is not None:
         path = folder  # what was fetched: the Hub is not asked again
     try:

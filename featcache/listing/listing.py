@@ -37,6 +37,8 @@ class Listing:
     notes: tuple[str, ...] = ()  # what a person should know of its names, as sentences; not kept on disk
     videos: bool = False  # whether a path names a frame of a video, as `frame_path` writes it
     members: bool = False  # whether a path names an image in a container, as `containers.member_path` writes it
+    # (rows, 4): of objects in a bucket, what stands for the stat of each, as it was listed; not kept on disk
+    stats: npt.NDArray[np.int64] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)  # how it was laid out, see `list_data_settings`
     targets: RowTargets | None = None  # of rows without one class each: `labels` is 0, `classes` names the targets
 
@@ -97,6 +99,7 @@ class Listing:
             clips=take_texts(self.clips, rows),
             subjects=take_texts(self.subjects, rows),
             part=part,
+            stats=None if self.stats is None else self.stats[rows],
             targets=None if self.targets is None else self.targets.take(rows),
         )
 

@@ -13,11 +13,13 @@ import numpy.typing as npt
 
 from featcache.containers import ContainerError, MemberLocator, MemberPath
 from featcache.errors import MachineError
+from featcache.files.objects import is_remote
 from featcache.loader.pool import MAX_TRIES, WorkerPool
 from featcache.loader.process import recv, request, send
 from featcache.media import ImageTransform, View
 
 _MAX_FILES = 8  # that a worker is asked for at once …
+_MAX_REMOTE = 16  # objects in a bucket that a worker fetches at once
 _MAX_SECONDS = 0.02  # … as long as all of them take no more than so many seconds
 PLAIN: tuple[View | None, ...] = (None,)  # of each image nothing but what the trunk's own transform makes
 
@@ -89,6 +91,7 @@ class _ImagePool(WorkerPool):
         super().__init__("worker", transform, views, workers=workers, ahead=ahead)
         self.paths, self.is_wanted = paths, is_wanted
         self.locator = MemberLocator()
+        self.are_remote = bool(paths) and isinstance(path := paths[0], str) and is_remote(path)
         self.next = 0  # this and `done` are guarded by the lock, as calls of `is_wanted` are
         self.done: dict[int, tuple[ImageRead, int]] = {}  # by index, with the slot to give back
 
@@ -109,7 +112,7 @@ class _ImagePool(WorkerPool):
         """Take the next files and have them done, until there are none."""
         fair = max(1, len(self.memory) // len(self.threads))  # slots: nobody takes what another could work with
         seconds_a_file = _MAX_SECONDS  # as far as is known
-        while slots := self._take_slots(max(1, min(_MAX_FILES, fair, int(_MAX_SECONDS / seconds_a_file)))):
+        while slots := self._take_slots(self._count_files(fair, seconds_a_file)):
             with self.lock:
                 share = -(-(len(self.paths) - self.next) // len(self.threads))  # so that the last ones end together
                 count = 0 if self.is_closed else min(len(slots), share)
@@ -121,6 +124,12 @@ class _ImagePool(WorkerPool):
             begun = time.perf_counter()
             self._read(number, dict(zip(range(first, first + count), slots[:count], strict=True)))
             seconds_a_file = max((time.perf_counter() - begun) / count, 1e-6)
+
+    def _count_files(self, fair: int, seconds_a_file: float) -> int:
+        """Return how many files a worker is asked for at once: of objects in a bucket many, which come side by side."""
+        if self.are_remote:
+            return min(_MAX_REMOTE, fair)
+        return max(1, min(_MAX_FILES, fair, int(_MAX_SECONDS / seconds_a_file)))
 
     def _take_slots(self, most: int) -> list[int]:
         """Wait for one free slot, and take up to `most`; [] at the end.

@@ -26,7 +26,8 @@ import mmap
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -34,6 +35,7 @@ import numpy.typing as npt
 
 from featcache.containers import ContainerError, MemberReader, Place
 from featcache.files import BLOCK_BYTES, open_file
+from featcache.files.objects import is_remote, read_remote
 from featcache.media import BadImageError, ImageTransform, View, copy_image, decode_views, may_be_image
 
 _MAX_BYTES = 1 << 30  # a file larger than this is no picture that fits the limit on pixels
@@ -80,10 +82,8 @@ def _read_and_decode(channel: Channel) -> None:
         outcomes: list[dict[str, Any]] = []
         readable: list[tuple[bytes, bytes, int]] = []  # a file's bytes, its digest, and the slot for its pixels
         held = 0
-        for path, slot, *place in json.loads(line):
-            begun = time.perf_counter()
-            data, outcome = _read_and_hash_member(members, path, *place) if place else read_and_hash(path)
-            outcomes.append(outcome | {"seconds": time.perf_counter() - begun})
+        for slot, data, outcome in _read_each(json.loads(line), members):
+            outcomes.append(outcome)
             if data is not None:
                 readable.append((data, bytes.fromhex(outcome["digest"]), slot))
                 held += len(data)
@@ -98,6 +98,38 @@ def _read_and_decode(channel: Channel) -> None:
                 decoded.append(_decode(data, digest, channel, channel.slots[slot]))
         if decoded:
             channel.reply(decoded)
+
+
+def _read_each(
+    asked: Sequence[Sequence[Any]], members: MemberReader
+) -> Iterator[tuple[int, bytes | None, dict[str, Any]]]:
+    """Yield the slot of each image that is asked for, its bytes, and what the parent is told of it, in order."""
+    if asked and is_remote(asked[0][0]):
+        yield from _read_remotes(asked)
+        return
+    for path, slot, *place in asked:
+        begun = time.perf_counter()
+        data, outcome = _read_and_hash_member(members, path, *place) if place else read_and_hash(path)
+        yield slot, data, outcome | {"seconds": time.perf_counter() - begun}
+
+
+def _read_remotes(asked: Sequence[Sequence[Any]]) -> Iterator[tuple[int, bytes | None, dict[str, Any]]]:
+    """Yield what `_read_each` does, of objects in a bucket: all of them are on their way at once."""
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(len(asked)) as threads:
+        results = list(threads.map(_read_and_hash_remote, [path for path, _ in asked]))
+    seconds = (time.perf_counter() - begun) / len(asked)
+    for (_, slot), (data, outcome) in zip(asked, results, strict=True):
+        yield slot, data, outcome | {"seconds": seconds}
+
+
+def _read_and_hash_remote(path: str) -> tuple[bytes | None, dict[str, Any]]:
+    read_at = time.time_ns()
+    try:
+        data, status = read_remote(path, _MAX_BYTES)
+    except OSError as error:
+        return None, {"failed": f"cannot be read: {error.strerror or error}"}
+    return data, {"stat": status, "digest": hashlib.sha256(data).hexdigest(), "read_at": read_at}
 
 
 def _decode(data: bytes, digest: bytes, channel: Channel, slot: npt.NDArray[np.uint8]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from featcache.containers import find_member, is_container_path
 from featcache.errors import DataError
 from featcache.extraction import Settings
 from featcache.files import expand_home, nearest_path
+from featcache.files.objects import is_remote
 from featcache.listing import IMAGE_SUFFIXES, count_leftovers, is_left_out, list_container, readable
 from featcache.loader import read_images
 from featcache.machine import cores
@@ -153,7 +154,7 @@ def _embed_files(
 
     undecodable: dict[bytes, str] = {}
     reported = time.monotonic()
-    files = [find_member(file) or file for file in map(os.path.abspath, paths)]
+    files = [path if is_remote(path) else find_member(os.path.abspath(path)) or os.path.abspath(path) for path in paths]
     ahead = min(_AHEAD, len(files))
     reading = read_images(files, trunk.transform, wants, views=trunk.views, workers=workers, ahead=ahead)
     with contextlib.closing(reading) as images:

@@ -38,6 +38,7 @@ from .index import pack_digests as pack_digests
 from .listings import ExtractedListing as ExtractedListing
 from .listings import listing_path as listing_path
 from .listings import read_listing as read_listing
+from .listings import read_listing_origin as read_listing_origin
 from .moved import has_files as has_files
 from .moved import has_same_files as has_same_files
 from .moved import is_same_folder as is_same_folder

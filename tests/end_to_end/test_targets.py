@@ -329,4 +329,6 @@ def test_heads_on_another_label_column_are_left_out_with_a_sentence(tmp_path, na
     new = featcache.fit_head(0.1, epochs=1, batch_size=16, device="cpu", **where).best.name
     table = featcache.compare(**where)
     assert [head.name for head in table.heads] == [new]
-    assert any("trained on other classes than pictures has now" in note and old in note for note in table.notes)
+    assert any(
+        "trained on labels of another column than pictures has now" in note and old in note for note in table.notes
+    )

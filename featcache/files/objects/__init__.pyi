@@ -1,3 +1,6 @@
+from .data_objects import is_remote as is_remote
+from .data_objects import list_remote as list_remote
+from .data_objects import read_remote as read_remote
 from .lease import hold_lease as hold_lease
 from .local_copies import find_copy as find_copy
 from .local_copies import keep_copy as keep_copy
@@ -7,6 +10,7 @@ from .log_writing import append_to_log as append_to_log
 from .log_writing import rewrite_log as rewrite_log
 from .numbered_log import NumberedLog as NumberedLog
 from .object_path import ObjectPath as ObjectPath
+from .object_path import parse_object_url as parse_object_url
 from .object_path import parse_path as parse_path
 from .object_path import refuse_remote as refuse_remote
 from .object_reader import ObjectReader as ObjectReader

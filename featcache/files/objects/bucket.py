@@ -70,12 +70,13 @@ class Bucket:
         """Return what the object store says of an object."""
         return self._ask(lambda: _version_of(self.client.head(key)), key)
 
-    def get(self, key: str) -> tuple[bytes, ObjectVersion]:
-        """Return an object, and which version of it was read."""
+    def get(self, key: str, *, limit: int | None = None) -> tuple[bytes, ObjectVersion]:
+        """Return an object, and which version of it was read; no bytes of one that is larger than `limit`."""
 
         def read() -> tuple[bytes, ObjectVersion]:
             result = self.client.get(key)
-            return bytes(result.bytes()), _version_of(result.meta)
+            version = _version_of(result.meta)
+            return b"" if limit is not None and version.size > limit else bytes(result.bytes()), version
 
         return self._ask(read, key)
 

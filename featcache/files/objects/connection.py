@@ -126,7 +126,7 @@ def translate_refusals(where: str, *, is_listing: bool = False) -> Iterator[None
         f"{where}: the object store refuses: {refusal}; what was committed before is safe: fix the cause and run the "
         f"same command again ({GUIDE})",
         is_passing=is_passing,
-    )
+    ) from None  # a traceback would quote the reply
 
 
 class StoreRefusalError(MachineError):

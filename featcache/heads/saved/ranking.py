@@ -13,7 +13,7 @@ from featcache.heads import Scores
 from featcache.heads.saved.folders import heads_folder
 from featcache.heads.saved.kinds import describe_model
 from featcache.heads.saved.run_log import FitRun, list_handles, newest_checks, read_runs
-from featcache.store import FeatureStore, ListingLine, read_listing
+from featcache.store import FeatureStore, ListingKey, ListingLine, read_listing, read_listing_origin
 
 _NAMED = 5  # heads in a note
 
@@ -84,28 +84,47 @@ def rank_models(request: DatasetRequest) -> tuple[list[Candidate], list[str]]:
     candidates: list[Candidate] = []
     notes: list[str] = []
     for store in request.stores():
-        candidates += _with_classes_of_now(request, list(_candidates(request, store, notes)), notes)
+        candidates += _of_these_columns(request, list(_candidates(request, store, notes)), notes)
     return sorted(candidates, key=lambda candidate: candidate.sort_key), notes
 
 
-def _with_classes_of_now(
+def _of_these_columns(
     request: DatasetRequest, candidates: Sequence[Candidate], notes: list[str]
 ) -> Sequence[Candidate]:  # fmt: skip
-    """Return the models of one store without those on other classes than the data set has now; a note names these.
+    """Return the models of one store without those whose labels stood in other columns of the table than now.
 
-    What it has now, a model says that was trained on the present listing; where there is none, nothing is left out.
+    A note names these. Their classes are others too; of a model whose listing is gone, nothing shows its columns.
     """
     key = request.key("train")
     now = candidates[0].store.listings.get(key) if candidates else None
     known = {candidate.classes for candidate in candidates if now is not None and candidate.train_listing == now.sha256}
-    others = [candidate.name for candidate in candidates if known and candidate.classes not in known]
+    if now is None or not known:
+        return candidates
+    columns = _columns_of_labels(candidates[0].store, key, now.sha256)
+    of_listing = {
+        sha256: _columns_of_labels(candidates[0].store, key, sha256)
+        for sha256 in {candidate.train_listing for candidate in candidates if candidate.classes not in known}
+    }
+    others = [one for one in candidates if of_listing.get(one.train_listing, columns) not in (columns, ())]
     if others:
         more = f" and {len(others) - _NAMED:,} more" if len(others) > _NAMED else ""
+        names = ", ".join(candidate.name for candidate in others[:_NAMED])
         notes.append(
-            f"left out, since they were trained on other classes than {request.recipe.name} has now (another "
-            f"label_column, or classes that came or went): {', '.join(others[:_NAMED])}{more}"
+            f"left out, since they were trained on labels of another column than {request.recipe.name} has now: "
+            f"{names}{more}"
         )
-    return [candidate for candidate in candidates if not known or candidate.classes in known]
+    return [candidate for candidate in candidates if candidate not in others]
+
+
+def _columns_of_labels(store: FeatureStore, key: ListingKey, sha256: str) -> tuple[str, ...]:
+    """Return the columns of the table that held the labels of a listing; () where it is gone, or of no table."""
+    data_set, variant, split = key
+    try:
+        line = ListingLine(data_set=data_set, variant=variant, split=split, sha256=sha256)
+        _, settings = read_listing_origin(store.cache, line)
+    except (CacheError, ValueError):
+        return ()
+    return tuple(settings.get(name, "") for name in ("label_column", "target_columns") if settings)
 
 
 def notes_on_changed_val(request: DatasetRequest, candidates: Sequence[Candidate]) -> list[str]:

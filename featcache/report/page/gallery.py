@@ -15,6 +15,7 @@ from typing import BinaryIO
 from featcache.containers import MemberReader, find_member
 from featcache.evaluation import SplitPredictions
 from featcache.files import open_file, refuse_larger
+from featcache.files.objects import is_remote, read_remote
 from featcache.listing import video_and_frame
 from featcache.machine import cores
 from featcache.media import (
@@ -111,7 +112,7 @@ def load_thumbnails(
         pixels: that are decoded for the thumbnails of image files, at most.
         progress: gets how many thumbnails are made, and of how many.
     """
-    if not os.path.isdir(root):
+    if not (is_remote(root) or os.path.isdir(root)):
         return Thumbnails({}, len(paths), len(paths), f"no thumbnails: the images are no longer in {root}")
     if videos and importlib.util.find_spec("av") is None:
         note = "no thumbnails: videos are decoded by PyAV, which is not installed here (pip install 'featcache[av]')"
@@ -206,6 +207,8 @@ def _go_round(rows: dict[Cell, tuple[int, ...]], predictions: SplitPredictions, 
 def _open_image(root: str, path: str, members: MemberReader) -> BinaryIO:
     """Return an image's file, opened, or the bytes of an image in a container."""
     whole = os.path.join(root, path)
+    if is_remote(whole):
+        return io.BytesIO(read_remote(whole, LARGEST)[0])
     member = find_member(whole)
     return _regular(Path(whole)) if member is None else io.BytesIO(members.read(member, LARGEST))
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from featcache.containers import find_member, read_member
 from featcache.files import read_file
+from featcache.files.objects import is_remote, read_remote
 from featcache.media import BadImageError, decode_preview
 from featcache.prediction import Predictions
 from featcache.report.pictures.style import (
@@ -187,6 +188,8 @@ def _line(start: float, end: float, y: float, colour: str) -> "Line2D":
 def _picture(path: str) -> "np.ndarray | None":
     """Return the pixels of an image, small; None where it can no longer be read."""
     try:
+        if is_remote(path):
+            return decode_preview(read_remote(path, LARGEST)[0], EDGE)
         member = find_member(path)
         data = read_file(path, LARGEST, follow_links=True) if member is None else read_member(member, LARGEST)
         return decode_preview(data, EDGE)

@@ -1,0 +1,63 @@
+"""How a bucket is reached: what is missing is said in one sentence, and no secret is."""
+
+import sys
+
+import pytest
+
+import featcache
+from featcache.errors import MachineError, UsageError
+from featcache.files.objects import bucket, connection
+from featcache.files.objects.object_path import ObjectPath, refuse_remote
+from tests.builders import new_store, record_clusters
+
+SECRETS = ("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI")
+
+
+def test_a_missing_library_is_said_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 2, and the command to paste; a local cache never asks for it."""
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    monkeypatch.setattr(bucket, "_BUCKETS", {})
+    with pytest.raises(UsageError, match=r"needs obstore: pip install 'featcache\[objects\]'"):
+        featcache.verify(cache="s3://bucket/features")
+
+
+def test_a_profile_needs_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile that is named, and cannot be read, is not passed over in silence."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setenv("AWS_PROFILE", "research")
+    monkeypatch.setattr(connection, "find_spec", lambda _: None)
+    with pytest.raises(UsageError, match=r"AWS_PROFILE is research: .*pip install boto3"):
+        connection.connect("s3", "bucket")
+
+
+def test_what_a_server_replies_is_not_repeated() -> None:
+    """Of a reply that quotes the id of a key, and what was signed with it, only the code and its meaning are said."""
+    body = f"<Error><Code>SignatureDoesNotMatch</Code><AWSAccessKeyId>{SECRETS[0]}</AWSAccessKeyId>{SECRETS[1]}</Error>"
+    unknown = f"Generic S3 error: status: 418 <Code>Teapot</Code> {' '.join(SECRETS)}"
+    for text in (body, unknown, f"error sending request: connection refused {SECRETS[0]}", SECRETS[1]):
+        said = connection.describe_refusal(ValueError(text))
+        assert not any(secret in said for secret in SECRETS)
+        with pytest.raises(MachineError) as refused, connection.translate_refusals("s3://bucket/key"):
+            raise ValueError(text)
+        assert not any(secret in str(refused.value) for secret in SECRETS)
+        assert refused.value.__suppress_context__
+
+
+@pytest.mark.parametrize("command", ["search", "finetune"])
+def test_a_command_that_goes_on_in_a_file_refuses_a_bucket(command: str) -> None:
+    """Exit 2, why, and the command that makes a cache in a folder."""
+    with pytest.raises(UsageError, match=rf"`featcache {command}` keeps .* as a file.*featcache copy s3://b/c cache"):
+        refuse_remote(ObjectPath("s3://b/c"), command, "its study")
+
+
+def test_heads_are_searched_in_a_folder(memory: ObjectPath) -> None:
+    """`search` on a bucket is refused before anything is trained."""
+    record_clusters(memory, "train", "val")
+    with pytest.raises(UsageError, match="keeps its study as a file"):
+        featcache.search(data="/data/toy", cache=str(memory), trials=1)
+
+
+def test_an_empty_cache_in_memory_is_empty(memory: ObjectPath) -> None:
+    """A store that was just made has no rows, and its log is there before its trunk.json."""
+    store = new_store(memory)
+    assert (store.rows, sorted(path.name for path in store.root.iterdir())) == (0, ["commits.jsonl", "trunk.json"])
