@@ -27,7 +27,7 @@ ALLOWED = {
     "machine.py": ({"read_text"}, "/proc and /sys"),
     "trunks/hardware.py": ({"read_text"}, "/proc/cpuinfo"),
     "report/page/page.py": ({"read_text"}, "the package's own templates"),
-    "store/hdf5.py": ({"h5py.File"}, "of memory, or of a file that is open already"),
+    "store/hdf5.py": ({"h5py.File", "np.memmap"}, "of memory, or of a file that is open already"),
     "store/plain_hdf5.py": ({"h5py.File"}, "a new file"),
     "store/shard.py": ({"np.memmap"}, "of a file that is open already"),
     "trunks/checkpoints/reading.py": (

@@ -45,7 +45,7 @@ def lay_out_file(arrays: Mapping[str, AnyArray]) -> list[bytes | memoryview]:
     """
     flat = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     layout = _PlannedFile({array.ctypes.data: array.reshape(-1).view(np.uint8).data for array in flat.values()})
-    with h5py.File(layout, "w", libver=("v110", "v110")) as file:
+    with h5py.File(layout, "w", driver="fileobj", libver=("v110", "v110")) as file:
         for name, array in flat.items():
             file.create_dataset(name, data=array, track_times=False)
     blocks: list[bytes | memoryview] = []

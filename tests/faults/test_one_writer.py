@@ -49,7 +49,7 @@ def writes(call: ast.Call) -> str:
         return name
     if name == "np.memmap" and not {"r", "c"} & set(words):
         return f"{name} for writing"
-    if last == "File" and "h5py" in owner and "r" not in words and "core" not in words:
+    if last == "File" and "h5py" in owner and not {"r", "core", "fileobj"} & set(words):
         return f"{name} for writing"
     return ""
 
