@@ -207,6 +207,10 @@ def read_listing(cache: Path, line: ListingLine) -> ExtractedListing:
 def read_listing_origin(cache: Path, line: ListingLine) -> tuple[str, dict[str, str]]:
     """Return the folder that a logged listing was extracted from, and how it was laid out, without its rows.
 
+    Args:
+        cache: The cache folder.
+        line: What a store's log says of the listing.
+
     Raises:
         CacheError: as `read_listing`.
     """
