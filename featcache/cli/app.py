@@ -22,7 +22,7 @@ import featcache
 from featcache.arguments import synonym_of
 from featcache.cli.corrections import error_text
 from featcache.cli.help import CommandGroup, example_lines, name_values, write_parameters
-from featcache.cli.options import RENAMED, expand_options
+from featcache.cli.options import expand_options
 from featcache.cli.output import echo_stderr
 from featcache.cli.typed_folder import is_data_folder
 from featcache.cli.usage import superfluous_words, unknown_command, usage_error
@@ -30,6 +30,7 @@ from featcache.errors import FeatcacheError, MachineError, UsageError
 from featcache.files import expand_home
 from featcache.machine import limit_threads
 from featcache.os_refusals import PROCESSES, can_start_threads, require_memory, translate_exhaustion, translate_refusal
+from featcache.recipe import option_of
 
 INTERRUPTED, TERMINATED = 130, 143  # 128 + the number of SIGINT, of SIGTERM
 _RESEND_SECONDS = 0.01
@@ -155,7 +156,7 @@ def refuse_unused(options: Collection[str], why: str) -> None:
     Raises:
         UsageError: one of them was typed.
     """
-    typed = [RENAMED.get(name, f"--{name.replace('_', '-')}") for name in options if name in _TYPED.get()]
+    typed = [option_of(name) for name in options if name in _TYPED.get()]
     if typed:
         verb = "has" if len(typed) == 1 else "have"
         error = UsageError(f"{' and '.join(typed)} {verb} no effect {why}")

@@ -35,8 +35,6 @@ TRUNK = declared_settings(TrunkSettings)
 FEATURES = declared_settings(FeatureSettings)
 FINETUNE = declared_settings(FinetuneSettings)
 
-RENAMED = {"start": "--from"}  # options that are called otherwise than their settings: `from` is a word of Python's
-
 
 def help_of(setting: DeclaredSetting, *, default: bool = True) -> str:
     """Return what --help says of a setting: what it does, its range, and its default."""
@@ -52,8 +50,7 @@ def declared_option(setting: DeclaredSetting) -> Any:
     Its default is None, which leaves the setting to the recipe.
     """
     kind: Any = list[setting.kind] if setting.declaration.repeated else setting.kind  # type: ignore[name-defined]
-    option = RENAMED.get(setting.name, setting.option)
-    names = f"{option}/--no-{option[2:]}" if setting.kind is bool else option
+    names = f"{setting.option}/--no-{setting.option[2:]}" if setting.kind is bool else setting.option
     return Annotated[kind | None, typer.Option(names, help=help_of(setting))]
 
 

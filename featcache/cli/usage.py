@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -9,7 +10,6 @@ from typing import Any, get_args
 import typer
 
 from featcache.arguments import nearest_name
-from featcache.cli.options import HEAD, TRUNK
 from featcache.cli.typed_folder import is_data_folder
 from featcache.errors import FeatcacheError, UsageError
 
@@ -180,7 +180,7 @@ def _bad_value(parameter: Any, words: Sequence[str], reason: str) -> UsageError:
     if parameter.param_type_name != "option" or kind is None:
         return UsageError(f"{option}: {reason[0].lower()}{reason[1:].rstrip('.')}")
     value = _typed_value(option, words)
-    right = _as_number(value, kind) or _EXAMPLES.get(parameter.name) or _default_of(parameter.name)
+    right = _as_number(value, kind) or _EXAMPLES.get(parameter.name) or _default_of(parameter)
     error = UsageError(f"{option}: found {value!r}, expected {_NOUNS[kind]}")
     return error.correct(option, right) if right else error
 
@@ -196,9 +196,10 @@ def _as_number(text: str, kind: type) -> str:
     return f"{number:g}" if kind is float else f"{number:.0f}"
 
 
-def _default_of(name: str) -> str:
-    setting = (HEAD | TRUNK).get(name)
-    return "" if setting is None or setting.default is None else f"{setting.default:g}"
+def _default_of(parameter: Any) -> str:
+    """Return the default that an option's help states, a number; "" where it states none."""
+    match = re.search(r"; default: ([0-9.e+-]+)\]$", getattr(parameter, "help", None) or "")
+    return "" if match is None else match[1]
 
 
 def _typed_value(option: str, words: Sequence[str]) -> str:

@@ -66,6 +66,7 @@ from .settings import DeclaredSetting as DeclaredSetting
 from .settings import Setting as Setting
 from .settings import declared_settings as declared_settings
 from .settings import join_alternatives as join_alternatives
+from .settings import option_of as option_of
 from .trunk import LIBRARY_PREFIXES as LIBRARY_PREFIXES
 from .trunk import OWN_WEIGHTS as OWN_WEIGHTS
 from .trunk import TrunkSettings as TrunkSettings

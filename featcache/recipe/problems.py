@@ -11,10 +11,10 @@ from featcache.errors import Correction
 from featcache.recipe.augmentation import AugmentationSettings
 from featcache.recipe.cnn import CnnSettings
 from featcache.recipe.data import LAYOUTS, UNKNOWN_LAYOUT, DataSection, SplitSection
-from featcache.recipe.finetune import FinetuneSettings
+from featcache.recipe.finetune import FROM_SCRATCH, FROM_WEIGHTS, FinetuneSettings
 from featcache.recipe.head import HeadSettings, SelectionSettings
 from featcache.recipe.sections import AugmentationSection, CnnSection, FinetuneSection, HeadSection, TrunkSection
-from featcache.recipe.settings import DeclaredSetting, declared_settings
+from featcache.recipe.settings import DeclaredSetting, declared_settings, option_of
 from featcache.recipe.trunk import TrunkSettings
 from featcache.text import value_text
 
@@ -40,7 +40,7 @@ def flag_sentence(problem: Mapping[str, Any], top_keys: Iterable[str]) -> str:
     key, *_ = [part for part in problem["loc"][1:] if isinstance(part, str) and part not in LAYOUTS] or problem["loc"]
     place, colon, rest = problem_sentence(problem, top_keys).partition(": ")
     is_flag = problem["loc"][0] in (*_DECLARED, "name") or key in ("fold", "view", "stride", "level", "target")
-    return f"--{str(key).replace('_', '-')}{colon}{rest}" if is_flag else f"{place}{colon}{rest}"
+    return f"{option_of(str(key))}{colon}{rest}" if is_flag else f"{place}{colon}{rest}"
 
 
 def flag_correction(problem: Mapping[str, Any]) -> Correction | None:
@@ -55,7 +55,18 @@ def flag_correction(problem: Mapping[str, Any]) -> Correction | None:
     value = setting.default if setting.default is not None else setting.declaration.ge
     if setting.choices:
         value = nearest_name(str(problem["input"]), setting.choices) or setting.default
+    elif _is_percent(problem["input"], setting):
+        value = problem["input"] / 100
+    elif setting.name == "start":
+        near = nearest_name(str(problem["input"]), (FROM_SCRATCH, FROM_WEIGHTS, "head"))
+        value = f"head {problem['input']}" if near is None else "head best" if near == "head" else near
     return Correction(setting.option, f"{value:g}" if isinstance(value, int | float) else str(value))
+
+
+def _is_percent(value: object, setting: DeclaredSetting) -> bool:
+    """Return whether a number is no share, and would be one as so many per cent."""
+    most = setting.declaration.lt if setting.declaration.le is None else setting.declaration.le
+    return most == 1 and isinstance(value, int | float) and 1 < value < 100
 
 
 def problem_sentence(problem: Mapping[str, Any], top_keys: Iterable[str]) -> str:

@@ -66,6 +66,15 @@ class Setting:
     unstated: str | None = None
 
 
+def option_of(name: str) -> str:
+    """Return the option of the command line: "--weight-decay"; "--from" of "start", since `from` is a word of Python's.
+
+    Args:
+        name: Of a setting, or of any parameter.
+    """
+    return "--from" if name == "start" else f"--{name.replace('_', '-')}"
+
+
 @dataclass(frozen=True, slots=True)
 class DeclaredSetting:
     """One setting, as it stands in a declaration.
@@ -89,7 +98,7 @@ class DeclaredSetting:
     @property
     def option(self) -> str:
         """The option of the command line: `--weight-decay`."""
-        return f"--{self.name.replace('_', '-')}"
+        return option_of(self.name)
 
     @property
     def default_text(self) -> str:
