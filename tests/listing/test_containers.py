@@ -135,6 +135,13 @@ def test_every_image_without_a_label_is_named(tmp_path):
     assert "a.tar: 4.json: no JSON" in message
 
 
+def test_a_container_without_labels_beside_others_with_labels_is_named(tmp_path):
+    """Its images are refused: they would be of a class without a name, whatever their folders are called."""
+    write_tar(tmp_path / "a.tar", {"1.jpg": b"", "1.cls": b"x"})
+    write_tar(tmp_path / "b.tar", {"x/2.jpg": b"", "y/3.jpg": b""})
+    assert "b.tar: no label stands beside x/2.jpg or another image of it, as in other files" in refused(tmp_path)
+
+
 def test_an_image_in_no_folder_has_no_label(tmp_path):
     """Where nothing says what an image is, it is named."""
     path = write_tar(tmp_path / "a.tar", {"1.jpg": b"", "x/2.jpg": b""})
