@@ -269,6 +269,14 @@ def test_keys_of_an_lmdb_file_name_images(tmp_path):
     assert "image-02: no label; expected text under the key label-02" in refused(tmp_path / "c")
 
 
+def test_a_label_without_an_image_takes_no_label_from_others(tmp_path):
+    """Any pair of an image and its label tells that labels have keys of their own; a label that is alone is no row."""
+    pairs = {b"image-01": b"", b"label-01": b"x", b"image-02": b"", b"label-02": b"y"}
+    alone = {b"label-%02d" % number: b"z" for number in range(3, 40)}
+    write_lmdb(tmp_path / "data.mdb", {**pairs, **alone})
+    assert rows_of(tmp_path) == [("data.mdb#image-01", "x"), ("data.mdb#image-02", "y")]
+
+
 def test_a_table_names_images_in_containers(tmp_path):
     """Labels of images in a tar may stand in a table; every row then names one, and the container must be there."""
     write_tar(tmp_path / "a.tar", {"1.jpg": b"", "2.jpg": b""})
