@@ -32,7 +32,7 @@ class ClusterOptions:
                 f"--ray {self.address}: expected auto (the cluster that this machine is a node of), local (this "
                 f"machine alone), or HOST:PORT of the head node, such as 10.0.0.1:6379"
             ).correct("--ray", "auto")
-        if self.gpus is not None and not (self.gpus == int(self.gpus) >= 0 if self.gpus > 1 else self.gpus >= 0):
+        if self.gpus is not None and not (0 <= self.gpus <= 1 or (self.gpus > 1 and float(self.gpus).is_integer())):
             raise UsageError(f"--ray-gpus: found {self.gpus:g}, expected a share from 0 to 1, or a whole number")
         if self.cpus is not None and not 0 < self.cpus <= 1024:
             raise UsageError(f"--ray-cpus: found {self.cpus:g}, expected more than 0 and at most 1,024 cores")
