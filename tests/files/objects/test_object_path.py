@@ -86,6 +86,18 @@ def test_what_is_no_url_is_a_folder(tmp_path: Path) -> None:
         cache_folder(tmp_path, local_cache=tmp_path / "copies")
 
 
+def test_a_url_with_one_slash_is_refused() -> None:
+    """A typo: embeddings of hours would lie in a folder `s3:`, and a command on another machine would find none."""
+    with pytest.raises(UsageError, match="--cache: found s3:/ with one slash, expected s3://BUCKET/PREFIX"):
+        cache_folder("s3:/bucket/cache")
+
+
+def test_copies_are_in_a_folder() -> None:
+    """A URL in the place of the folder for copies is refused; it would become a folder `s3:`."""
+    with pytest.raises(UsageError, match="--local-cache: found s3://bucket/copies, expected a folder"):
+        cache_folder("s3://bucket/cache", local_cache="s3://bucket/copies")
+
+
 @pytest.mark.parametrize("pattern", ["*", "*.h5", "*/*", "*/*/*", "*/*/head.json", "x-*"])
 def test_glob_finds_what_it_finds_in_a_folder(memory: ObjectPath, tmp_path: Path, pattern: str) -> None:
     """The same names in a bucket and in a folder give the same matches."""
