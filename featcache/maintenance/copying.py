@@ -76,13 +76,15 @@ def copy_cache(
         What was copied, and what was there already.
 
     Raises:
-        UsageError: both are the same place, or a URL that cannot be.
+        UsageError: both are the same place, the copy is inside the cache, or a URL that cannot be.
         CacheError: there is no cache to copy, a file of it is damaged, or the copy holds what the cache does not.
         MachineError: the disk or the object store refuses; run it again to go on.
     """
     origin, copy = cache_folder(source), cache_folder(target)
     if origin == copy:
         raise UsageError(f"{origin}: the cache and its copy are one place; name another for the copy")
+    if origin in copy.parents:
+        raise UsageError(f"{copy}: the copy would be a part of the cache {origin}; name a place outside of it")
     if not origin.is_dir():
         raise CacheError(f"{origin}: no cache here to copy")
     task = _Copying(origin, copy, wait, progress, CopySummary())
