@@ -72,6 +72,7 @@ def test_what_does_not_fit_is_refused_with_what_there_is(options, message):
     ("settings", "message"),
     [
         ({"ray": "somewhere"}, "--ray somewhere: expected auto"),
+        ({"ray": "10.0.0.1:65536"}, "--ray 10.0.0.1:65536: expected auto"),
         ({"ray": "ray://10.0.0.1:10001"}, "an address of Ray Client"),
         ({"ray": "auto", "ray_gpus": -1.0}, "--ray-gpus: found -1"),
         ({"ray": "auto", "ray_gpus": float("inf")}, "--ray-gpus: found inf"),
