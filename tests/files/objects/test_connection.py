@@ -32,6 +32,7 @@ def test_a_profile_needs_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_profile_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit 2, with its name: a typo in it is no fault of featcache."""
+    pytest.importorskip("boto3")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
     monkeypatch.setenv("AWS_PROFILE", "reserch")
     with pytest.raises(UsageError, match=r"AWS_PROFILE is reserch: boto3 cannot read this profile: ProfileNotFound"):
