@@ -70,7 +70,7 @@ class Lease:
                 return self.take()  # it was given back just now
             except FileExistsError:
                 return "?"
-        self._version = self.bucket.head(self.path.key)
+        self._note_version()
         if self.log is not None:
             line = seal_line({"writer": {**self._holder(), "token": self.token}})
             self.next_number = self.log.append(line) + 1
@@ -85,11 +85,9 @@ class Lease:
         """
         with self._renewing:
             self._renewals += 1
-            try:
+            with contextlib.suppress(FileExistsError):  # by another, or by our last put, whose answer was lost
                 self.bucket.replace(self.path.key, self._document(), self._version or self.bucket.head(self.path.key))
-                self._version = self.bucket.head(self.path.key)
-            except FileExistsError:
-                raise self.lost_error() from None
+            self._note_version()
 
     def keep(self) -> None:
         """Renew the lease until `give_back`; what fails here shows where something is committed."""
@@ -141,6 +139,16 @@ class Lease:
         with contextlib.suppress(CacheError, MachineError):
             self.renew()  # or it might be that of another by now
             self.bucket.remove(self.path.key)
+
+    def _note_version(self) -> None:
+        """Note which version of the lease is ours: read with its content, for by now it may be that of another."""
+        try:
+            data, version = self.bucket.get(self.path.key)
+        except FileNotFoundError:
+            raise self.lost_error() from None
+        if self.token.encode() not in data:
+            raise self.lost_error()
+        self._version = version
 
     def lost_error(self) -> CacheError:
         """Return the error that another process has taken the lease over."""

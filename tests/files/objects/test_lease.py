@@ -5,11 +5,12 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 
-from featcache.errors import CacheError
+from featcache.errors import CacheError, MachineError
 from featcache.files import AppendLog, hold_lock, hold_store, read_cache_file, seal_line
 from featcache.files.objects import lease
 from featcache.files.objects.bucket import open_bucket
@@ -98,6 +99,50 @@ def test_taking_over_fences_before_anything_is_written(memory: ObjectPath, monke
         leave_lease(memory, pid=7, seconds=0.0)
         with hold_store(memory, wait=20.0), pytest.raises(CacheError, match="taken over"):
             asleep.append(seal_line({"number": 1}))
+
+
+def test_a_holder_that_slept_while_it_renewed_publishes_nothing(
+    memory: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its put and the look at what stands there another took over: that lease is not taken for its own."""
+    monkeypatch.setattr(lease.Lease, "keep", lambda _: None)
+    with hold_store(memory):
+        asleep = held_lease(memory / "commits.jsonl")
+        assert asleep is not None
+
+        def replace_and_sleep(*put: Any) -> None:
+            monkeypatch.undo()
+            asleep.bucket.replace(*put)
+            leave_lease(memory, pid=7)
+
+        monkeypatch.setattr(asleep.bucket, "replace", replace_and_sleep)
+        for _ in range(2):
+            with pytest.raises(CacheError, match="another process has taken over writing here"):
+                asleep.renew()
+        with pytest.raises(CacheError, match="another process has taken over writing here"):
+            asleep.publish(memory / "trunk.json", b"{}")
+    assert not (memory / "trunk.json").exists()
+    assert b'"pid": 7' in read_cache_file(memory / "writer.json")  # nor given back in the name of the other
+
+
+def test_a_renewal_whose_answer_is_lost_loses_no_lease(memory: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands there is our own: nobody has taken over, and the work goes on."""
+    monkeypatch.setattr(lease.Lease, "keep", lambda _: None)
+    with hold_store(memory):
+        held = held_lease(memory / "commits.jsonl")
+        assert held is not None
+
+        def replace_without_an_answer(*put: Any) -> None:
+            monkeypatch.undo()
+            held.bucket.replace(*put)
+            raise MachineError("no answer")
+
+        monkeypatch.setattr(held.bucket, "replace", replace_without_an_answer)
+        with pytest.raises(MachineError):
+            held.renew()
+        held.renew()
+        held.publish(memory / "trunk.json", b"{}")
+    assert not (memory / "writer.json").exists()
 
 
 def test_a_renewed_lease_is_not_taken_over(memory: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
