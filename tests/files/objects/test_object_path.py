@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from featcache.errors import CacheError, UsageError
 from featcache.files import publish
+from featcache.files.objects.bucket import Bucket, ObjectVersion
 from featcache.files.objects.object_path import ObjectPath, parse_object_url, parse_path
+from featcache.files.objects.object_reader import read_object
 from featcache.store import cache_folder
 
 PARTS = st.lists(st.text(string.printable, min_size=1, max_size=12), max_size=5)
@@ -90,6 +92,24 @@ def test_a_url_with_one_slash_is_refused() -> None:
     """A typo: embeddings of hours would lie in a folder `s3:`, and a command on another machine would find none."""
     with pytest.raises(UsageError, match="--cache: found s3:/ with one slash, expected s3://BUCKET/PREFIX"):
         cache_folder("s3:/bucket/cache")
+
+
+def test_a_document_that_is_too_large_is_not_fetched(memory: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its size is told before its bytes: whoever can write to a bucket cannot fill the memory of who reads."""
+    publish(memory / "trunk.json", b"x" * 1000)
+    fetched: list[bytes] = []
+    get = Bucket.get
+
+    def record(bucket: Bucket, key: str, **options: int | None) -> tuple[bytes, ObjectVersion]:
+        data, version = get(bucket, key, **options)
+        fetched.append(data)
+        return data, version
+
+    monkeypatch.setattr(Bucket, "get", record)
+    with pytest.raises(OSError, match="1,000 bytes, more than any such file has"):
+        read_object(memory / "trunk.json", 999)
+    assert fetched == [b""]
+    assert read_object(memory / "trunk.json", 1000) == b"x" * 1000
 
 
 def test_copies_are_in_a_folder() -> None:
