@@ -40,6 +40,7 @@ class Lease:
     seconds: float = LEASE_SECONDS
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     next_number: int = 0  # of the log: the only one that this holder may put
+    _unsure: bytes = b""  # what was put under it, where Ctrl-C or a lost answer leaves open whether it stands
     _version: ObjectVersion | None = None
     _renewals: int = 0
     _since: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M:%S"))
@@ -103,11 +104,15 @@ class Lease:
             MachineError: the object store does not answer; the object may stand or not.
         """
         assert self.log is not None  # noqa: S101 (whoever adds to a log has named it)
+        if self._unsure and self.log.holds(self.next_number, self._unsure):
+            self.next_number += 1
+        self._unsure = data
         try:
             self.log.put(self.next_number, data)
         except FileExistsError:
             raise self.lost_error() from None
         self.next_number += 1
+        self._unsure = b""
 
     def publish(self, path: ObjectPath, data: bytes) -> None:
         """Publish a document that belongs to what the lease is for, in the place of the version that stands there now.

@@ -91,6 +91,18 @@ class NumberedLog:
         if self._count_known() == number - 1:
             self._bucket.log_ends[self.path.key] = number
 
+    def holds(self, number: int, data: bytes) -> bool:
+        """Return whether an object stands under a number, and is this one.
+
+        Args:
+            number: From 1 on.
+            data: Its bytes.
+
+        Raises:
+            MachineError: the object store does not answer.
+        """
+        return self._get(number) == data
+
     def append(self, data: bytes) -> int:
         """Return the number under which an object was put: the next one that nobody has.
 

@@ -13,7 +13,7 @@ import pytest
 from featcache.errors import CacheError, MachineError
 from featcache.files import AppendLog, hold_lock, hold_store, read_cache_file, seal_line
 from featcache.files.objects import lease
-from featcache.files.objects.bucket import open_bucket
+from featcache.files.objects.bucket import Bucket, open_bucket
 from featcache.files.objects.lease import held_lease
 from featcache.files.objects.object_path import ObjectPath
 from tests.builders import DIM, digests, extracted, listing, new_store, reopen
@@ -143,6 +143,31 @@ def test_a_renewal_whose_answer_is_lost_loses_no_lease(memory: ObjectPath, monke
         held.renew()
         held.publish(memory / "trunk.json", b"{}")
     assert not (memory / "writer.json").exists()
+
+
+@pytest.mark.parametrize("stands", [True, False])
+def test_a_line_that_was_interrupted_takes_no_number_from_the_next(
+    memory: ObjectPath, monkeypatch: pytest.MonkeyPatch, stands: bool
+) -> None:
+    """Ctrl-C while a line is put: whether it stands is looked up, and nobody is said to have taken over."""
+    log = AppendLog(memory / "commits.jsonl")
+    create = Bucket.create
+
+    def interrupt(bucket: Bucket, key: str, data: bytes | memoryview) -> None:
+        monkeypatch.undo()
+        if stands:
+            create(bucket, key, data)
+        raise KeyboardInterrupt
+
+    with hold_store(memory):
+        monkeypatch.setattr(Bucket, "create", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            log.append(seal_line({"number": 1}))
+        log.append(seal_line({"number": 2}))
+        log.append(seal_line({"number": 3}))
+    open_bucket(memory).forget_log(f"{memory.key}/commits.jsonl")
+    numbers = [json.loads(line)["number"] for line in log.read(lambda _: "").lines]
+    assert numbers == [1, 2, 3] if stands else numbers == [2, 3]
 
 
 def test_a_renewed_lease_is_not_taken_over(memory: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
