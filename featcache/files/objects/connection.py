@@ -25,6 +25,7 @@ _NO_CREDENTIALS = "there are no credentials for it"
 _CODE = re.compile(r"<Code>([A-Za-z]{1,40})</Code>|\b(?:error|status)[^0-9\n]{0,20}\b([45][0-9]{2})\b")
 _CAUSES = (  # words of the library, and ours
     (re.compile("169\\.254\\.169\\.254|metadata\\.google", re.IGNORECASE), _NO_CREDENTIALS),  # the last that are asked
+    (re.compile("Account must be specified"), "its account is not named: set AZURE_STORAGE_ACCOUNT_NAME"),
     (re.compile("connection refused", re.IGNORECASE), "nobody listens at its address"),
     (re.compile("dns error|failed to lookup|name resolution", re.IGNORECASE), "its host name is not known"),
     (re.compile("(?<!retry_)timed? ?out", re.IGNORECASE), "it did not answer in time"),

@@ -43,6 +43,10 @@ def test_a_profile_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) ->
     ("words", "said"),
     [
         ("error sending request: operation timed out", "it did not answer in time"),
+        (
+            "Generic MicrosoftAzure error: Account must be specified",
+            "its account is not named: set AZURE_STORAGE_ACCOUNT_NAME",
+        ),
         ("connection reset by peer", "the connection was torn"),
         ("invalid peer certificate", "its certificate is not trusted"),
         ("PUT http://169.254.169.254/latest/api/token: operation timed out", "there are no credentials for it"),
