@@ -68,6 +68,9 @@ class CollectedRows:
         self.left_out += [f"{container}/{name}" for name in rows.left_out]
         self.notes += [f"{shown_path(container)}: {note}" for note in rows.notes]
         self.problems += [f"{shown_path(container)}: {problem}" for problem in rows.problems]
+        if with_zeros := [key for key in rows.keys if "\0" in key]:
+            more = f" and {len(with_zeros) - 1:,} more" if len(with_zeros) > 1 else ""
+            self.problems.append(f"{shown_path(container)}: a key with a zero byte: {shown_path(with_zeros[0])}{more}")
         if "label" in rows.columns:
             self.has_labels = True
         elif rows.keys:

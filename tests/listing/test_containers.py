@@ -269,6 +269,12 @@ def test_keys_of_an_lmdb_file_name_images(tmp_path):
     assert "image-02: no label; expected text under the key label-02" in refused(tmp_path / "c")
 
 
+def test_a_key_with_a_zero_byte_is_refused(tmp_path):
+    """`struct.pack(">I", 1)` as a key: a listing ends its names by zeros, and could not be read again."""
+    write_lmdb(tmp_path / "data.mdb", {b"ants/\0\0\0\1": b"", b"bees/\0\0\0\2": b"", b"bees/3": b""})
+    assert r"data.mdb: a key with a zero byte: ants/\x00\x00\x00\x01 and 1 more" in refused(tmp_path)
+
+
 def test_a_label_without_an_image_takes_no_label_from_others(tmp_path):
     """Any pair of an image and its label tells that labels have keys of their own; a label that is alone is no row."""
     pairs = {b"image-01": b"", b"label-01": b"x", b"image-02": b"", b"label-02": b"y"}
