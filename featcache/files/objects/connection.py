@@ -21,6 +21,7 @@ REQUEST_SECONDS = 600.0  # that one request may take, with all that it carries
 CONNECT_SECONDS = 10.0
 GUIDE = "docs/guides/object-storage.md"
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_ODD_KEY = re.compile("^(Encountered object with invalid path|Could not parse path)")
 _NO_CREDENTIALS = "there are no credentials for it"
 _CODE = re.compile(r"<Code>([A-Za-z]{1,40})</Code>|\b(?:error|status)[^0-9\n]{0,20}\b([45][0-9]{2})\b")
 _CAUSES = (  # words of the library, and ours
@@ -145,7 +146,8 @@ def translate_refusals(where: str, *, is_listing: bool = False) -> Iterator[None
     except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
         raise FileExistsError(17, "it was written by another process", where) from None
     except (exceptions.BaseError, OSError, ValueError) as error:
-        is_final = isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError)
+        final = exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, exceptions.InvalidPathError
+        is_final = isinstance(error, final)
         refusal, is_passing = describe_refusal(error), not is_final
     else:
         return
@@ -177,6 +179,10 @@ def describe_refusal(error: BaseException) -> str:
         error: As obstore raises it; its text may quote the id of a key, and is not repeated.
     """
     text = str(error)
+    if _ODD_KEY.search(text):
+        named = re.search(r'[Pp]ath "([^"]{1,1024})"', text)
+        key = f"the key {named[1]!r}" if named else "a key"
+        return f"{key} has a part that is empty, '.' or '..', or a control character: rename this object"
     codes = [part for match in _CODE.findall(text) for part in match if part]
     for code in codes:
         if code in _KNOWN:
