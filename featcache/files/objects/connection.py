@@ -180,8 +180,8 @@ def describe_refusal(error: BaseException) -> str:
     """
     text = str(error)
     if _ODD_KEY.search(text):
-        named = re.search(r'[Pp]ath "([^"]{1,1024})"', text)
-        key = f"the key {named[1]!r}" if named else "a key"
+        match = re.search(r'[Pp]ath "([^"]{1,1024})"', text)
+        key = f"the key {match[1]!r}" if match else "a key"
         return f"{key} has a part that is empty, '.' or '..', or a control character: rename this object"
     codes = [part for match in _CODE.findall(text) for part in match if part]
     for code in codes:
