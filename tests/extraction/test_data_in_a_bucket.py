@@ -73,7 +73,7 @@ def test_each_image_is_read_once_and_is_the_embedding_of_the_file(folder, tmp_pa
 
 def test_odd_keys_are_read_and_listed_as_they_are(object_store, monkeypatch):
     """Blanks, `#`, `%`, plus signs and letters beyond ASCII: the key of the list is the key that is read."""
-    names = ["a b.png", "a#1.png", "100%.png", "a+b.png", "é/ü.png", "a%20b.png"]
+    names = ["a b.png", "a#1.png", "100%.png", "a+b.png", "é/ü.png", "a%20b.png", "a\u00a0b.png", "a\\b.png"]
     url = upload(object_store, {name: name.encode() for name in names}, monkeypatch)
     listed = dict(list_remote(url))
     assert sorted(listed) == sorted(names)

@@ -119,10 +119,10 @@ class Bucket:
         objects = {name: _version_of(entry) for entry in listed["objects"] if _is_name(name := entry["path"][start:])}
         return sorted(folders), objects
 
-    def walk(self, key: str) -> Iterator[tuple[str, ObjectVersion]]:
-        """Yield the key and version of every object below a name, however deep."""
+    def walk(self, key: str, *, any_name: bool = False) -> Iterator[tuple[str, ObjectVersion]]:
+        """Yield key and version of every object below a name: those that featcache can have written, or of any name."""
         for entry in self._ask(lambda: self.client.list(key or None, chunk_size=1000).collect(), key, listing=True):
-            if all(map(_is_name, entry["path"].split("/"))):
+            if any_name or all(map(_is_name, entry["path"].split("/"))):
                 yield entry["path"], _version_of(entry)
 
     def has_keys(self, key: str) -> bool:
