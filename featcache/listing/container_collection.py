@@ -56,13 +56,13 @@ class CollectedRows:
         Args:
             container: Its path below the root.
             rows: What it says of its images.
-            split: That of all of them, by the container's name; "" where it says nothing.
+            split: By the container's name, that of all rows of which it does not say one; "" where that says nothing.
         """
         self.paths += [member_path(container, key) for key in rows.keys]
         self.keys += rows.keys
         none = ("",) * len(rows.keys)
         columns = {role: rows.columns.get(role, none) for role in ROLES}
-        columns["split"] = (split,) * len(rows.keys) if split else tuple(map(usual_split, columns["split"]))
+        columns["split"] = tuple(usual_split(own) or split for own in columns["split"])
         for role, column in columns.items():
             self.columns[role] += column
         self.left_out += [f"{container}/{name}" for name in rows.left_out]

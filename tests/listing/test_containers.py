@@ -103,6 +103,14 @@ def test_shards_have_the_split_that_their_names_say(tmp_path):
     ]
 
 
+def test_what_a_row_says_of_its_split_comes_before_the_name_of_its_file(tmp_path):
+    """A file train.parquet with a column that says test: a test image is not trained on. Else the name says it."""
+    rows = [{"image": b"a", "label": "x", "split": "test"}, {"image": b"b", "label": "x", "split": None}]
+    write_parquet(tmp_path / "train.parquet", rows)
+    assert source_of(tmp_path).splits() == ["train", "test"]
+    assert rows_of(tmp_path, "test") == [("train.parquet#000000", "x")]
+
+
 def test_what_systems_leave_is_left_out(tmp_path):
     """A Mac's `._` files in a tar are no images; they are counted like those of a folder."""
     path = write_tar(tmp_path / "a.tar", dict.fromkeys(("x/1.jpg", "x/._1.jpg", "__MACOSX/x/1.jpg"), b""))
