@@ -39,6 +39,7 @@ from featcache.store import (
     listing_path,
     read_trunk,
 )
+from featcache.text import counted
 
 _THREADS = 8
 _RUNS, _WAIT_SECONDS = "runs.jsonl", 60.0
@@ -111,11 +112,12 @@ class _Copying:
     def copy_store(self, root: Path) -> None:
         """Copy one store: its shards and listings, its trunk.json, its log, and its heads."""
         read_trunk(root)  # one that cannot be read is not spread
-        commits, place = CommitLog(root).read(), self._place(root)
+        place = self._place(root)
         make_folder(place / "shards")
         with hold_store(place, wait=self.wait):
             CommitLog(place).create()
             missing = self._missing_lines(root / LOG_NAME, place / LOG_NAME)
+            commits = CommitLog(root).read()  # after the lines: what is committed meanwhile is copied, and named later
             self._copy_hashed(list(_hashed_files(self.origin, root, commits)))
             self.copy_documents([root / TRUNK_FILE])
             self._add_lines(place / LOG_NAME, missing)
@@ -192,13 +194,18 @@ class _Copying:
         """Return the lines of a log that its copy lacks.
 
         Raises:
-            CacheError: the copy has lines that the log has not: they have grown apart.
+            CacheError: the copy has lines that the log has not.
         """
         lines, present = _lines_of(log), _lines_of(place)
         common = min(len(lines), len(present))
         if lines[:common] != present[:common]:
             raise CacheError(
                 f"{place}: it is no copy of {log}: each has lines that the other lacks; copy to a place of its own"
+            )
+        if len(present) > common:  # its trunk.json, or its heads, may have gone on with it
+            raise CacheError(
+                f"{place}: the copy has gone on by itself, and has {counted(len(present) - common, 'line')} that {log} "
+                f"lacks; copy the other way, or to a place of its own"
             )
         return lines[common:]
 

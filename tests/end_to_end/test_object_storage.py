@@ -118,6 +118,20 @@ def test_a_cache_copies_to_a_bucket_and_back(bucket_url: str, images: Path, nano
         featcache.copy_cache(first, bucket_url)
 
 
+def test_a_copy_that_went_on_by_itself_is_not_written_over(images: Path, nano: Nano, tmp_path: Path) -> None:
+    """It would lose what its rows were made by: trunk.json would be that of the cache, which never had these rows."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    extract(images, first, nano, "val")
+    featcache.copy_cache(first, second)
+    extract(images, second, nano, "train")
+    before = {path: path.read_bytes() for path in second.rglob("trunk.json")}
+    with pytest.raises(CacheError, match="the copy has gone on by itself"):
+        featcache.copy_cache(first, second)
+    assert before == {path: path.read_bytes() for path in second.rglob("trunk.json")}
+    featcache.copy_cache(second, first)
+    assert_same(images, second, first)
+
+
 @pytest.mark.parametrize("cache", ["cache", "memory://bucket/cache"])
 def test_a_copy_is_no_part_of_its_cache(cache: str) -> None:
     """A cache within the cache would be copied with it the next time, and counted by whoever lists it."""
