@@ -23,6 +23,7 @@ from featcache.files.objects.object_path import ObjectPath
 IN_FLIGHT = 16  # requests at a time: one alone mostly waits for the network
 PART_BYTES = 1 << 23  # of a large object that one request reads
 KEPT_BYTES = 1 << 29  # of objects that were read whole and stay in memory until others need the room
+PROBES = ".clock-", ".probe-"  # names of what is written for a moment
 _ATTEMPTS = 4  # of a request whose answer is lost
 _BACKOFF_SECONDS = 0.2
 _T = TypeVar("_T")
@@ -200,7 +201,7 @@ class Bucket:
         Args:
             prefix: Below which an object is written for a moment, to see when that was.
         """
-        key = f"{prefix}/.clock-{uuid.uuid4().hex}"
+        key = f"{prefix}/{PROBES[0]}{uuid.uuid4().hex}"
         self.overwrite(key, b"now")
         try:
             return self.head(key).modified_ns
@@ -220,7 +221,7 @@ class Bucket:
         """
         if self._has_conditions:
             return
-        key = f"{prefix}/.probe-{uuid.uuid4().hex}"
+        key = f"{prefix}/{PROBES[1]}{uuid.uuid4().hex}"
         try:
             self.put_unchecked(key, b"first", "create")
             before = self.head(key)

@@ -3,6 +3,7 @@
 import os
 import pickle
 import string
+import time
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from featcache.errors import CacheError, UsageError
 from featcache.files import publish
-from featcache.files.objects.bucket import Bucket, ObjectVersion
+from featcache.files.objects.bucket import Bucket, ObjectVersion, open_bucket
 from featcache.files.objects.object_path import ObjectPath, parse_object_url, parse_path
 from featcache.files.objects.object_reader import read_object
+from featcache.files.objects.publishing_objects import sweep_old_probes
 from featcache.store import cache_folder
 
 PARTS = st.lists(st.text(string.printable, min_size=1, max_size=12), max_size=5)
@@ -110,6 +112,18 @@ def test_a_document_that_is_too_large_is_not_fetched(memory: ObjectPath, monkeyp
         read_object(memory / "trunk.json", 999)
     assert fetched == [b""]
     assert read_object(memory / "trunk.json", 1000) == b"x" * 1000
+
+
+def test_what_was_written_for_a_moment_is_swept(memory: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By gc, once it is an hour old: a process that was killed between its put and its removal leaves it behind."""
+    for name in ("stores/a/.probe-0f", "stores/a/.clock-1e", "stores/a/trunk.json"):
+        open_bucket(memory).overwrite(f"{memory.key}/{name}", b"1")
+    sweep_old_probes(memory)
+    assert len(list((memory / "stores/a").iterdir())) == 3
+    now = time.time_ns() + 3601 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: now)
+    sweep_old_probes(memory)
+    assert [path.name for path in (memory / "stores/a").iterdir()] == ["trunk.json"]
 
 
 def test_copies_are_in_a_folder() -> None:
