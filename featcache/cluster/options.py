@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from featcache.errors import MachineError, UsageError
 
 MAX_WORKERS = 10_000
-_ADDRESS = re.compile(r"auto|local|[A-Za-z0-9_.\-]+:\d{1,5}|\[[0-9A-Fa-f:.]+\]:\d{1,5}")
+_ADDRESS = re.compile(r"auto|local|(?:[A-Za-z0-9_.\-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
+_LAST_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +28,12 @@ class ClusterOptions:
                 f"expected HOST:PORT of the head node, auto or local. Run the command on a node of the cluster, with "
                 f"--ray auto"
             ).correct("--ray", "auto")
-        if not _ADDRESS.fullmatch(self.address):
+        if (match := _ADDRESS.fullmatch(self.address)) is None or int(match["port"] or 0) > _LAST_PORT:
             raise UsageError(
                 f"--ray {self.address}: expected auto (the cluster that this machine is a node of), local (this "
                 f"machine alone), or HOST:PORT of the head node, such as 10.0.0.1:6379"
             ).correct("--ray", "auto")
-        if self.gpus is not None and not (self.gpus == int(self.gpus) >= 0 if self.gpus > 1 else self.gpus >= 0):
+        if self.gpus is not None and not (0 <= self.gpus <= 1 or (self.gpus > 1 and float(self.gpus).is_integer())):
             raise UsageError(f"--ray-gpus: found {self.gpus:g}, expected a share from 0 to 1, or a whole number")
         if self.cpus is not None and not 0 < self.cpus <= 1024:
             raise UsageError(f"--ray-cpus: found {self.cpus:g}, expected more than 0 and at most 1,024 cores")

@@ -45,7 +45,7 @@ def parse_hub_name(path: str) -> HubName:
         UsageError: it is no such name.
     """
     match = _NAME.fullmatch(path.rstrip("/"))
-    names = [] if match is None else [*match["repository"].split("/"), *match["folder"].split("/")]
+    names = [] if match is None else [*match["repository"].split("/"), match["revision"], *match["folder"].split("/")]
     if match is None or ".." in names:
         raise UsageError(f"{path}: expected hf://OWNER/NAME, with @REVISION or /FOLDER behind it where one is meant")
     return HubName(match["repository"], match["revision"], match["folder"].strip("/"))
@@ -102,6 +102,8 @@ def fetch_hub(path: str) -> str:
         raise DataError(f"{path}: the Hub has no such data set, or it wants a token (HF_TOKEN)") from None
     except errors.RevisionNotFoundError:
         pass
+    except errors.HFValidationError:  # its own rules: no "--", no dot at the end, at most 96 characters
+        raise UsageError(f"{path}: the Hub gives no data set such a name; expected hf://OWNER/NAME") from None
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
         if (folder := hub_folder(path)) is not None:
             return folder

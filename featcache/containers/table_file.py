@@ -227,7 +227,13 @@ class ArrowFile(TableFile):
         source = pa.py_buffer(mapped)
         is_file = mapped[:6] == b"ARROW1"
         reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
-        self._table = reader.read_all()
+        self._table: Any = reader.read_all()
+        self._rows = int(self._table.num_rows)
+
+    def close(self) -> None:
+        """Close the file, and let go of its mapping, which holds it open too."""
+        super().close()
+        self._table = None
 
     @property
     def schema(self) -> Any:
@@ -237,7 +243,7 @@ class ArrowFile(TableFile):
     @property
     def rows(self) -> int:
         """How many rows it has."""
-        return int(self._table.num_rows)
+        return self._rows
 
     def read_column(self, name: str) -> Any:
         """Return a whole column, as pyarrow has it.

@@ -163,12 +163,14 @@ def _iterate_headers(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     Raises:
         ContainerError: it is damaged, cut off or compressed, or goes on behind its end mark.
     """
-    last = "its beginning"
+    last, end = "its beginning", 0
     headers = cast("BinaryIO", _HeaderFile(file))
     try:
         with tarfile.open(fileobj=headers, mode="r:", errors="surrogateescape") as tar:
             while (member := tar.next()) is not None:
-                last = member.name
+                if member.size < 0 or tar.offset <= end:  # tarfile would read the same headers again and again
+                    raise tarfile.ReadError(f"the header of {member.name} declares {member.size:,} bytes")
+                last, end = member.name, tar.offset
                 yield member
                 cast("Any", tar).members.clear()  # tarfile would keep every header
             end = tar.offset

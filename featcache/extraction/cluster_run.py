@@ -257,6 +257,8 @@ class ClusterExtraction:
         pool, until = self.workers.pool, time.monotonic() + _STOP_SECONDS
         with contextlib.suppress(FeatcacheError):
             if self._unrecorded is not None:
+                _, reply = self._unrecorded  # its first shard may be in the log already
+                reply.shards = [part for part in reply.shards if not self.writers[part.store].has(part.entry)]
                 self._record(*self._unrecorded)
             while self.running and time.monotonic() < until:
                 for worker in [worker for worker in self.running if not pool.is_calling(worker)]:

@@ -84,13 +84,20 @@ class TextColumn(_Column):
 
         Args:
             texts: In the order of the rows; an iterator will do, of which few are held at a time.
+
+        Raises:
+            ValueError: a text has a NUL in it: it would become two rows.
         """
         if isinstance(texts, TextColumn):
             return texts
-        parts, coming = [b""], iter(texts)
+        parts, coming, rows = [b""], iter(texts), 0
         while some := list(islice(coming, _ROWS)):
             parts.append(os.fsencode("\0".join(some) + "\0"))
-        return cls(np.frombuffer(b"".join(parts), dtype=np.uint8))
+            rows += len(some)
+        column = cls(np.frombuffer(b"".join(parts), dtype=np.uint8))
+        if len(column) != rows:
+            raise ValueError("a text of a column has a zero byte in it")
+        return column
 
     def __len__(self) -> int:
         return len(self._ends)

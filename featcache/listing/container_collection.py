@@ -48,6 +48,7 @@ class CollectedRows:
     problems: list[str] = field(default_factory=list)
     stats: list[FileStat] = field(default_factory=list)  # (rows,) of objects in a bucket; of others none
     has_labels: bool = False  # whether any container says itself what its images are
+    unlabelled: dict[str, str] = field(default_factory=dict)  # containers that do not, each with its first image
 
     def add(self, container: str, rows: ContainerRows, split: str) -> None:
         """Add the rows of one container.
@@ -55,19 +56,25 @@ class CollectedRows:
         Args:
             container: Its path below the root.
             rows: What it says of its images.
-            split: That of all of them, by the container's name; "" where it says nothing.
+            split: By the container's name, that of all rows of which it does not say one; "" where that says nothing.
         """
         self.paths += [member_path(container, key) for key in rows.keys]
         self.keys += rows.keys
         none = ("",) * len(rows.keys)
         columns = {role: rows.columns.get(role, none) for role in ROLES}
-        columns["split"] = (split,) * len(rows.keys) if split else tuple(map(usual_split, columns["split"]))
+        columns["split"] = tuple(usual_split(own) or split for own in columns["split"])
         for role, column in columns.items():
             self.columns[role] += column
         self.left_out += [f"{container}/{name}" for name in rows.left_out]
         self.notes += [f"{shown_path(container)}: {note}" for note in rows.notes]
         self.problems += [f"{shown_path(container)}: {problem}" for problem in rows.problems]
-        self.has_labels = self.has_labels or "label" in rows.columns
+        if with_zeros := [key for key in rows.keys if "\0" in key]:
+            more = f" and {len(with_zeros) - 1:,} more" if len(with_zeros) > 1 else ""
+            self.problems.append(f"{shown_path(container)}: a key with a zero byte: {shown_path(with_zeros[0])}{more}")
+        if "label" in rows.columns:
+            self.has_labels = True
+        elif rows.keys:
+            self.unlabelled[container] = rows.keys[0]
 
 
 def collect_rows(data: ContainerData) -> CollectedRows:
@@ -83,6 +90,11 @@ def collect_rows(data: ContainerData) -> CollectedRows:
     rows = _list_bucket(data.root) if is_remote(data.root) else _read_containers(data)
     if not rows.has_labels:
         _take_folders(rows)
+    rows.problems += [
+        f"{shown_path(container)}: no label stands beside {shown_path(key)} or another image of it, as in other files"
+        for container, key in rows.unlabelled.items()
+        if rows.has_labels
+    ]
     if not any(rows.columns["split"]):
         rows.columns["split"] = [POOL] * len(rows.paths)
     refuse_problems(data.root, [*rows.problems, *_find_faults(rows)])

@@ -28,7 +28,8 @@ def list_lmdb(file: LmdbFile) -> ContainerRows:
     notes = [f"keys that name no image: {', '.join(map(shown_path, aside[:5]))}"] if aside else []
     others = {*aside}
     labels = {name for name in names if name.startswith(_LABEL)}
-    has_pairs = bool(labels) and any(f"{_IMAGE}{name.removeprefix(_LABEL)}" in names for name in [*labels][:1])
+    images = {_LABEL + name.removeprefix(_IMAGE) for name in names if name.startswith(_IMAGE)}
+    has_pairs = not labels.isdisjoint(images)
     keys = [name for name in names if name not in others and not (has_pairs and name in labels)]
     if not has_pairs:
         return ContainerRows(keys, notes=notes)

@@ -8,6 +8,7 @@ from typing import Any
 from featcache.arguments import checked
 from featcache.errors import CacheError
 from featcache.files import StatLog, remove_file, sweep_old_scratch, sync_folder
+from featcache.files.objects import ObjectPath, sweep_old_probes
 from featcache.maintenance.folders import has_lost_lines, store_folders, unknown_shards
 from featcache.store import (
     CommitLog,
@@ -87,6 +88,8 @@ def gc(
             )
             for opened in stores
         ]  # fmt: skip
+    if isinstance(folder, ObjectPath):
+        sweep_old_probes(folder)
     sweep_old_scratch(folder)
     summaries = []
     for opened in stores:

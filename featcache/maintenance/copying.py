@@ -39,6 +39,7 @@ from featcache.store import (
     listing_path,
     read_trunk,
 )
+from featcache.text import counted
 
 _THREADS = 8
 _RUNS, _WAIT_SECONDS = "runs.jsonl", 60.0
@@ -76,13 +77,15 @@ def copy_cache(
         What was copied, and what was there already.
 
     Raises:
-        UsageError: both are the same place, or a URL that cannot be.
+        UsageError: both are the same place, the copy is inside the cache, or a URL that cannot be.
         CacheError: there is no cache to copy, a file of it is damaged, or the copy holds what the cache does not.
         MachineError: the disk or the object store refuses; run it again to go on.
     """
     origin, copy = cache_folder(source), cache_folder(target)
     if origin == copy:
         raise UsageError(f"{origin}: the cache and its copy are one place; name another for the copy")
+    if origin in copy.parents:
+        raise UsageError(f"{copy}: the copy would be a part of the cache {origin}; name a place outside of it")
     if not origin.is_dir():
         raise CacheError(f"{origin}: no cache here to copy")
     task = _Copying(origin, copy, wait, progress, CopySummary())
@@ -109,11 +112,12 @@ class _Copying:
     def copy_store(self, root: Path) -> None:
         """Copy one store: its shards and listings, its trunk.json, its log, and its heads."""
         read_trunk(root)  # one that cannot be read is not spread
-        commits, place = CommitLog(root).read(), self._place(root)
+        place = self._place(root)
         make_folder(place / "shards")
         with hold_store(place, wait=self.wait):
             CommitLog(place).create()
             missing = self._missing_lines(root / LOG_NAME, place / LOG_NAME)
+            commits = CommitLog(root).read()  # after the lines: what is committed meanwhile is copied, and named later
             self._copy_hashed(list(_hashed_files(self.origin, root, commits)))
             self.copy_documents([root / TRUNK_FILE])
             self._add_lines(place / LOG_NAME, missing)
@@ -190,13 +194,18 @@ class _Copying:
         """Return the lines of a log that its copy lacks.
 
         Raises:
-            CacheError: the copy has lines that the log has not: they have grown apart.
+            CacheError: the copy has lines that the log has not.
         """
         lines, present = _lines_of(log), _lines_of(place)
         common = min(len(lines), len(present))
         if lines[:common] != present[:common]:
             raise CacheError(
                 f"{place}: it is no copy of {log}: each has lines that the other lacks; copy to a place of its own"
+            )
+        if len(present) > common:  # its trunk.json, or its heads, may have gone on with it
+            raise CacheError(
+                f"{place}: the copy has gone on by itself, and has {counted(len(present) - common, 'line')} that {log} "
+                f"lacks; copy the other way, or to a place of its own"
             )
         return lines[common:]
 

@@ -40,7 +40,8 @@ def cache_folder(cache: str | Path | None, local_cache: str | Path | None = None
             or where that is not set, no copies are kept.
 
     Raises:
-        UsageError: it begins with the tilde of a user who has no home folder; no such URL; or copies of a local cache.
+        UsageError: it begins with the tilde of a user who has no home folder; no such URL; or copies of a local cache,
+            or in a bucket.
     """
     named = cache or os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE
     place = parse_path(named)
@@ -50,6 +51,8 @@ def cache_folder(cache: str | Path | None, local_cache: str | Path | None = None
             raise error.correct("--local-cache", None)
         return Path(expand_home(named)).absolute()
     if copies := local_cache or os.environ.get(LOCAL_CACHE_VARIABLE):
+        if isinstance(parse_path(copies, "--local-cache"), ObjectPath):
+            raise UsageError(f"--local-cache: found {copies}, expected a folder of this machine")
         use_local_copies(place, Path(expand_home(copies)).absolute())
     return place
 

@@ -140,6 +140,17 @@ class StoreWriter:
             raise
         self._adopted += 1
 
+    def has(self, entry: Shard) -> bool:
+        """Return whether a shard is in the log as it is now.
+
+        Args:
+            entry: As for `adopt`.
+
+        Raises:
+            CacheError: the log cannot be read.
+        """
+        return any(shard.name == entry.name for shard in CommitLog(self.store.root).read().shards)
+
     @property
     def next_number(self) -> int:
         """The number of the next shard, where other processes publish them all.

@@ -15,6 +15,7 @@ from featcache.extraction import Progress, job
 from featcache.files import StatLog
 from featcache.store import FeatureStore, find_stores
 from featcache.store.trunk_record import write_trunk
+from featcache.store.writer import StoreWriter
 from tests.cluster.thread_cluster import ThreadCluster
 from tests.conftest import ARCH, Nano, single_thread, write_images
 from tests.extraction.runs import spoil
@@ -133,6 +134,22 @@ def test_ctrl_c_commits_what_the_workers_embedded(extract, tmp_path):
     train, _ = extract("cluster", ThreadCluster(2))
     assert train.embedded + held >= ROWS
     assert train.reused >= min(held, ROWS)
+
+
+def test_ctrl_c_commits_no_shard_twice(extract, tmp_path, monkeypatch):
+    """It comes when the line of a shard is written, and before anybody knows: the line is not written again."""
+    adopt = StoreWriter.adopt
+
+    def interrupt(*arguments, **keywords):
+        monkeypatch.setattr(StoreWriter, "adopt", adopt)
+        adopt(*arguments, **keywords)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StoreWriter, "adopt", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        extract("cluster", ThreadCluster(2))
+    log = (open_store(tmp_path, "cluster").root / "commits.jsonl").read_bytes().splitlines()
+    assert len(log) == len(set(log)) > 0
 
 
 def test_too_many_bad_images_of_all_workers_together_end_the_run(extract, tmp_path):

@@ -72,8 +72,10 @@ def test_what_does_not_fit_is_refused_with_what_there_is(options, message):
     ("settings", "message"),
     [
         ({"ray": "somewhere"}, "--ray somewhere: expected auto"),
+        ({"ray": "10.0.0.1:65536"}, "--ray 10.0.0.1:65536: expected auto"),
         ({"ray": "ray://10.0.0.1:10001"}, "an address of Ray Client"),
         ({"ray": "auto", "ray_gpus": -1.0}, "--ray-gpus: found -1"),
+        ({"ray": "auto", "ray_gpus": float("inf")}, "--ray-gpus: found inf"),
         ({"ray": "auto", "ray_gpus": 1.5}, "--ray-gpus: found 1.5, expected a share from 0 to 1, or a whole number"),
         ({"ray": "auto", "ray_cpus": 0.0}, "--ray-cpus: found 0"),
         ({"ray": "auto", "ray_workers": 0}, "--ray-workers: found 0"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from featcache.containers import hub_folder, is_hub_name
+from featcache.containers import fetch_hub, hub_folder, is_hub_name
 from featcache.containers.hub import parse_hub_name
 from featcache.errors import UsageError
 
@@ -23,11 +23,21 @@ def test_a_name_says_repository_revision_and_folder(path, expected):
     assert parse_hub_name(path) == expected
 
 
-@pytest.mark.parametrize("path", ["hf://", "hf://a b", "hf://../x", "hf://o/n/../../x", "hf://o/n@", "hf://o/n?x=1"])
+@pytest.mark.parametrize(
+    "path", ["hf://", "hf://a b", "hf://../x", "hf://o/n/../../x", "hf://o/n@", "hf://o/n@..", "hf://o/n?x=1"]
+)
 def test_what_is_no_name_is_refused(path):
     """Nothing in a name can lead out of Hugging Face's cache."""
     with pytest.raises(UsageError, match="expected hf://OWNER/NAME"):
         parse_hub_name(path)
+
+
+@pytest.mark.parametrize("path", ["hf://a--b/c", "hf://-a/b", "hf://a/b.", f"hf://{'a' * 100}/b", "hf://\u00e4/b"])
+def test_a_name_that_the_hub_has_for_nobody_is_refused(path):
+    """Exit 2: a typo is no fault of featcache, and the Hub is not asked."""
+    pytest.importorskip("huggingface_hub")
+    with pytest.raises(UsageError, match="expected hf://OWNER/NAME"):
+        fetch_hub(path)
 
 
 def test_the_snapshot_that_was_fetched_is_meant(tmp_path, monkeypatch):

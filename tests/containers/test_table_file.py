@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from featcache.containers import (
     ContainerError,
+    MemberLocator,
     MemberPath,
     MemberReader,
     class_names,
@@ -70,6 +72,16 @@ def test_a_row_without_bytes_follows_no_path(tmp_path, kind):
         with pytest.raises(OSError, match="no bytes of an image; a path to a file elsewhere is not followed"):
             read_member(MemberPath(path, row_key(row)), LIMIT)
     assert read_member(MemberPath(path, row_key(2)), LIMIT) == ROWS[2]["image"]["bytes"]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_no_container_stays_open_once_its_images_are_located(tmp_path, kind):
+    """A data set of more files than a process may open is located all the same."""
+    paths = [str(written(tmp_path / str(number), kind, ROWS)) for number in range(3)]
+    before = len(os.listdir("/dev/fd"))
+    locator = MemberLocator()
+    assert [locator.locate(MemberPath(path, row_key(89)))[0] for path in paths] == [row_key(89)] * 3
+    assert len(os.listdir("/dev/fd")) == before
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])

@@ -92,6 +92,15 @@ def test_a_header_cannot_take_memory(tmp_path):
     assert "declares 8,589,934,592 bytes of itself" in refused(tmp_path / "a.tar")
 
 
+def test_a_member_of_a_negative_size_leads_nowhere(tmp_path):
+    """A size below 0 that leads back to an earlier header is refused: its members would be read without an end."""
+    first, second, third = (tarfile.TarInfo(f"{number}.jpg") for number in (1, 2, 3))
+    third.size = -1024  # back to the second header
+    headers = b"".join(member.tobuf(tarfile.GNU_FORMAT) for member in (first, second, third))
+    (tmp_path / "a.tar").write_bytes(headers + b"\0" * 1024)
+    assert "behind 2.jpg: the header of 3.jpg declares -1,024 bytes" in refused(tmp_path / "a.tar")
+
+
 def test_links_and_names_that_lead_out_are_no_members(tmp_path):
     """Links, devices, absolute names and `..` are named, and reading one is refused; nothing is ever unpacked."""
     path = tmp_path / "a.tar"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import featcache
-from featcache.errors import CacheError
+from featcache.errors import CacheError, UsageError
 from featcache.extraction import job
 from featcache.files import StatLog, hold_store
 from featcache.files.objects.bucket import Bucket, open_bucket
@@ -116,6 +116,27 @@ def test_a_cache_copies_to_a_bucket_and_back(bucket_url: str, images: Path, nano
     assert_same(images, back, bucket_url)
     with pytest.raises(CacheError, match="it is no copy of"):
         featcache.copy_cache(first, bucket_url)
+
+
+def test_a_copy_that_went_on_by_itself_is_not_written_over(images: Path, nano: Nano, tmp_path: Path) -> None:
+    """It would lose what its rows were made by: trunk.json would be that of the cache, which never had these rows."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    extract(images, first, nano, "val")
+    featcache.copy_cache(first, second)
+    extract(images, second, nano, "train")
+    before = {path: path.read_bytes() for path in second.rglob("trunk.json")}
+    with pytest.raises(CacheError, match="the copy has gone on by itself"):
+        featcache.copy_cache(first, second)
+    assert before == {path: path.read_bytes() for path in second.rglob("trunk.json")}
+    featcache.copy_cache(second, first)
+    assert_same(images, second, first)
+
+
+@pytest.mark.parametrize("cache", ["cache", "memory://bucket/cache"])
+def test_a_copy_is_no_part_of_its_cache(cache: str) -> None:
+    """A cache within the cache would be copied with it the next time, and counted by whoever lists it."""
+    with pytest.raises(UsageError, match="the copy would be a part of the cache"):
+        featcache.copy_cache(cache, f"{cache}/stores/copy")
 
 
 def test_copies_on_the_local_disk_are_read_and_checked(

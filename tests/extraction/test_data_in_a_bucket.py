@@ -1,5 +1,6 @@
 """Images that are objects in a bucket: listed, read once, and embedded as the same files in a folder are."""
 
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ def test_each_image_is_read_once_and_is_the_embedding_of_the_file(folder, tmp_pa
 
 def test_odd_keys_are_read_and_listed_as_they_are(object_store, monkeypatch):
     """Blanks, `#`, `%`, plus signs and letters beyond ASCII: the key of the list is the key that is read."""
-    names = ["a b.png", "a#1.png", "100%.png", "a+b.png", "é/ü.png", "a%20b.png"]
+    names = ["a b.png", "a#1.png", "100%.png", "a+b.png", "é/ü.png", "a%20b.png", "a\u00a0b.png", "a\\b.png"]
     url = upload(object_store, {name: name.encode() for name in names}, monkeypatch)
     listed = dict(list_remote(url))
     assert sorted(listed) == sorted(names)
@@ -80,6 +81,17 @@ def test_odd_keys_are_read_and_listed_as_they_are(object_store, monkeypatch):
         assert read_remote(f"{url}/{name}", 100) == (name.encode(), listed[name])
     with pytest.raises(OSError, match="7 bytes: larger"):
         read_remote(f"{url}/a b.png", 6)
+
+
+def test_a_key_that_the_library_refuses_is_named(object_store, monkeypatch):
+    """A part of it is empty: nothing below the prefix can be listed, so the sentence says which object it is."""
+    url = upload(object_store, {"a/c.png": b""}, monkeypatch)
+    with pytest.raises(featcache.MachineError, match=r"the key 'photos/a/\.\./x' has a part that is empty.*rename"):
+        list(list_remote(f"{url}/a/../x"))
+    place = f"{object_store}/{url.removeprefix('s3://')}/a%09b.png"
+    urllib.request.urlopen(urllib.request.Request(place, data=b"", method="PUT"), timeout=30).close()
+    with pytest.raises(featcache.MachineError, match=r"the key 'photos/a\\tb\.png' has .* a control character: rename"):
+        list(list_remote(url))
 
 
 def test_what_is_not_there_is_told(object_store, monkeypatch, trunk):

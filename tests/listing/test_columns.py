@@ -75,3 +75,9 @@ def test_bytes_whose_last_text_is_not_ended_are_refused():
     """A name that was cut would be another name."""
     with pytest.raises(ValueError, match="not ended"):
         TextColumn(np.frombuffer(b"a\0b", dtype=np.uint8))
+
+
+def test_a_text_with_a_zero_byte_is_refused() -> None:
+    """It would become two rows, and the rows behind it would have the names of others."""
+    with pytest.raises(ValueError, match="zero byte"):
+        TextColumn.pack(["a", "b\0c"])

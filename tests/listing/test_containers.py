@@ -103,6 +103,14 @@ def test_shards_have_the_split_that_their_names_say(tmp_path):
     ]
 
 
+def test_what_a_row_says_of_its_split_comes_before_the_name_of_its_file(tmp_path):
+    """A file train.parquet with a column that says test: a test image is not trained on. Else the name says it."""
+    rows = [{"image": b"a", "label": "x", "split": "test"}, {"image": b"b", "label": "x", "split": None}]
+    write_parquet(tmp_path / "train.parquet", rows)
+    assert source_of(tmp_path).splits() == ["train", "test"]
+    assert rows_of(tmp_path, "test") == [("train.parquet#000000", "x")]
+
+
 def test_what_systems_leave_is_left_out(tmp_path):
     """A Mac's `._` files in a tar are no images; they are counted like those of a folder."""
     path = write_tar(tmp_path / "a.tar", dict.fromkeys(("x/1.jpg", "x/._1.jpg", "__MACOSX/x/1.jpg"), b""))
@@ -133,6 +141,13 @@ def test_every_image_without_a_label_is_named(tmp_path):
     assert "a.tar: 2.jpg: no label; expected 2.cls, or .json with the field 'label'" in message
     assert "a.tar: 3.cls: no text in UTF-8" in message
     assert "a.tar: 4.json: no JSON" in message
+
+
+def test_a_container_without_labels_beside_others_with_labels_is_named(tmp_path):
+    """Its images are refused: they would be of a class without a name, whatever their folders are called."""
+    write_tar(tmp_path / "a.tar", {"1.jpg": b"", "1.cls": b"x"})
+    write_tar(tmp_path / "b.tar", {"x/2.jpg": b"", "y/3.jpg": b""})
+    assert "b.tar: no label stands beside x/2.jpg or another image of it, as in other files" in refused(tmp_path)
 
 
 def test_an_image_in_no_folder_has_no_label(tmp_path):
@@ -260,6 +275,20 @@ def test_keys_of_an_lmdb_file_name_images(tmp_path):
     assert rows_of(tmp_path / "b") == [("data.mdb#image-01", "x"), ("data.mdb#image-02", "y")]
     write_lmdb(tmp_path / "c/data.mdb", {**pairs, b"label-02": b""})
     assert "image-02: no label; expected text under the key label-02" in refused(tmp_path / "c")
+
+
+def test_a_key_with_a_zero_byte_is_refused(tmp_path):
+    """`struct.pack(">I", 1)` as a key: a listing ends its names by zeros, and could not be read again."""
+    write_lmdb(tmp_path / "data.mdb", {b"ants/\0\0\0\1": b"", b"bees/\0\0\0\2": b"", b"bees/3": b""})
+    assert r"data.mdb: a key with a zero byte: ants/\x00\x00\x00\x01 and 1 more" in refused(tmp_path)
+
+
+def test_a_label_without_an_image_takes_no_label_from_others(tmp_path):
+    """Any pair of an image and its label tells that labels have keys of their own; a label that is alone is no row."""
+    pairs = {b"image-01": b"", b"label-01": b"x", b"image-02": b"", b"label-02": b"y"}
+    alone = {b"label-%02d" % number: b"z" for number in range(3, 40)}
+    write_lmdb(tmp_path / "data.mdb", {**pairs, **alone})
+    assert rows_of(tmp_path) == [("data.mdb#image-01", "x"), ("data.mdb#image-02", "y")]
 
 
 def test_a_table_names_images_in_containers(tmp_path):

@@ -16,3 +16,4 @@ from .object_reader import ObjectReader as ObjectReader
 from .object_reader import open_object as open_object
 from .object_reader import read_object as read_object
 from .publishing_objects import list_object_folders as list_object_folders
+from .publishing_objects import sweep_old_probes as sweep_old_probes

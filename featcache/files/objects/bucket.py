@@ -23,6 +23,7 @@ from featcache.files.objects.object_path import ObjectPath
 IN_FLIGHT = 16  # requests at a time: one alone mostly waits for the network
 PART_BYTES = 1 << 23  # of a large object that one request reads
 KEPT_BYTES = 1 << 29  # of objects that were read whole and stay in memory until others need the room
+PROBES = ".clock-", ".probe-"  # names of what is written for a moment
 _ATTEMPTS = 4  # of a request whose answer is lost
 _BACKOFF_SECONDS = 0.2
 _T = TypeVar("_T")
@@ -119,10 +120,10 @@ class Bucket:
         objects = {name: _version_of(entry) for entry in listed["objects"] if _is_name(name := entry["path"][start:])}
         return sorted(folders), objects
 
-    def walk(self, key: str) -> Iterator[tuple[str, ObjectVersion]]:
-        """Yield the key and version of every object below a name, however deep."""
+    def walk(self, key: str, *, any_name: bool = False) -> Iterator[tuple[str, ObjectVersion]]:
+        """Yield key and version of every object below a name: those that featcache can have written, or of any name."""
         for entry in self._ask(lambda: self.client.list(key or None, chunk_size=1000).collect(), key, listing=True):
-            if all(map(_is_name, entry["path"].split("/"))):
+            if any_name or all(map(_is_name, entry["path"].split("/"))):
                 yield entry["path"], _version_of(entry)
 
     def has_keys(self, key: str) -> bool:
@@ -200,7 +201,7 @@ class Bucket:
         Args:
             prefix: Below which an object is written for a moment, to see when that was.
         """
-        key = f"{prefix}/.clock-{uuid.uuid4().hex}"
+        key = f"{prefix}/{PROBES[0]}{uuid.uuid4().hex}"
         self.overwrite(key, b"now")
         try:
             return self.head(key).modified_ns
@@ -220,7 +221,7 @@ class Bucket:
         """
         if self._has_conditions:
             return
-        key = f"{prefix}/.probe-{uuid.uuid4().hex}"
+        key = f"{prefix}/{PROBES[1]}{uuid.uuid4().hex}"
         try:
             self.put_unchecked(key, b"first", "create")
             before = self.head(key)

@@ -21,15 +21,19 @@ REQUEST_SECONDS = 600.0  # that one request may take, with all that it carries
 CONNECT_SECONDS = 10.0
 GUIDE = "docs/guides/object-storage.md"
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_ODD_KEY = re.compile("^(Encountered object with invalid path|Could not parse path)")
+_NO_CREDENTIALS = "there are no credentials for it"
 _CODE = re.compile(r"<Code>([A-Za-z]{1,40})</Code>|\b(?:error|status)[^0-9\n]{0,20}\b([45][0-9]{2})\b")
 _CAUSES = (  # words of the library, and ours
+    (re.compile("169\\.254\\.169\\.254|metadata\\.google", re.IGNORECASE), _NO_CREDENTIALS),  # the last that are asked
+    (re.compile("Account must be specified"), "its account is not named: set AZURE_STORAGE_ACCOUNT_NAME"),
     (re.compile("connection refused", re.IGNORECASE), "nobody listens at its address"),
     (re.compile("dns error|failed to lookup|name resolution", re.IGNORECASE), "its host name is not known"),
-    (re.compile("timed? ?out", re.IGNORECASE), "it did not answer in time"),
+    (re.compile("(?<!retry_)timed? ?out", re.IGNORECASE), "it did not answer in time"),
     (re.compile("certificate", re.IGNORECASE), "its certificate is not trusted"),
     (re.compile("connection (reset|closed|aborted)|incomplete|broken pipe|error decoding", re.IGNORECASE),
      "the connection was torn"),
-    (re.compile("credential|169\\.254\\.169\\.254", re.IGNORECASE), "there are no credentials for it"),
+    (re.compile("credential", re.IGNORECASE), _NO_CREDENTIALS),
 )  # fmt: skip
 _KNOWN = {
     "NoSuchBucket": "there is no such bucket",
@@ -104,9 +108,18 @@ def _profile_credentials() -> dict[str, Any]:
         if named:
             raise UsageError(f"AWS_PROFILE is {named}: the credentials of a profile need boto3: pip install boto3")
         return {}
+    from botocore.exceptions import BotoCoreError
     from obstore.auth.boto3 import Boto3CredentialProvider
 
-    return {"credential_provider": Boto3CredentialProvider()}
+    try:
+        return {"credential_provider": Boto3CredentialProvider()}
+    except BotoCoreError as error:
+        where = f"AWS_PROFILE is {named}" if named else "~/.aws"
+        raise UsageError(f"{where}: boto3 cannot read this profile: {type(error).__name__}; correct it") from None
+    except ValueError:  # this profile has none: whatever obstore itself finds is taken
+        if named:
+            raise UsageError(f"AWS_PROFILE is {named}: there are no credentials in this profile") from None
+        return {}
 
 
 @contextlib.contextmanager
@@ -133,7 +146,8 @@ def translate_refusals(where: str, *, is_listing: bool = False) -> Iterator[None
     except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
         raise FileExistsError(17, "it was written by another process", where) from None
     except (exceptions.BaseError, OSError, ValueError) as error:
-        is_final = isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError)
+        final = exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, exceptions.InvalidPathError
+        is_final = isinstance(error, final)
         refusal, is_passing = describe_refusal(error), not is_final
     else:
         return
@@ -165,6 +179,10 @@ def describe_refusal(error: BaseException) -> str:
         error: As obstore raises it; its text may quote the id of a key, and is not repeated.
     """
     text = str(error)
+    if _ODD_KEY.search(text):
+        match = re.search(r'[Pp]ath "([^"]{1,1024})"', text)
+        key = f"the key {match[1]!r}" if match else "a key"
+        return f"{key} has a part that is empty, '.' or '..', or a control character: rename this object"
     codes = [part for match in _CODE.findall(text) for part in match if part]
     for code in codes:
         if code in _KNOWN:

@@ -38,7 +38,7 @@ def list_remote(root: str) -> Iterator[tuple[str, FileStat]]:
     start = len(prefix) + 1 if prefix else 0
     is_empty = True
     try:
-        for key, version in bucket.walk(prefix):
+        for key, version in bucket.walk(prefix, any_name=True):
             is_empty = False
             yield key[start:], _as_stat(version)
     except FileNotFoundError:

@@ -40,6 +40,7 @@ class Lease:
     seconds: float = LEASE_SECONDS
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     next_number: int = 0  # of the log: the only one that this holder may put
+    _unsure: bytes = b""  # what was put under it, where Ctrl-C or a lost answer leaves open whether it stands
     _version: ObjectVersion | None = None
     _renewals: int = 0
     _since: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M:%S"))
@@ -70,7 +71,7 @@ class Lease:
                 return self.take()  # it was given back just now
             except FileExistsError:
                 return "?"
-        self._version = self.bucket.head(self.path.key)
+        self._note_version()
         if self.log is not None:
             line = seal_line({"writer": {**self._holder(), "token": self.token}})
             self.next_number = self.log.append(line) + 1
@@ -85,11 +86,9 @@ class Lease:
         """
         with self._renewing:
             self._renewals += 1
-            try:
+            with contextlib.suppress(FileExistsError):  # by another, or by our last put, whose answer was lost
                 self.bucket.replace(self.path.key, self._document(), self._version or self.bucket.head(self.path.key))
-                self._version = self.bucket.head(self.path.key)
-            except FileExistsError:
-                raise self.lost_error() from None
+            self._note_version()
 
     def keep(self) -> None:
         """Renew the lease until `give_back`; what fails here shows where something is committed."""
@@ -105,11 +104,15 @@ class Lease:
             MachineError: the object store does not answer; the object may stand or not.
         """
         assert self.log is not None  # noqa: S101 (whoever adds to a log has named it)
+        if self._unsure and self.log.holds(self.next_number, self._unsure):
+            self.next_number += 1
+        self._unsure = data
         try:
             self.log.put(self.next_number, data)
         except FileExistsError:
             raise self.lost_error() from None
         self.next_number += 1
+        self._unsure = b""
 
     def publish(self, path: ObjectPath, data: bytes) -> None:
         """Publish a document that belongs to what the lease is for, in the place of the version that stands there now.
@@ -141,6 +144,16 @@ class Lease:
         with contextlib.suppress(CacheError, MachineError):
             self.renew()  # or it might be that of another by now
             self.bucket.remove(self.path.key)
+
+    def _note_version(self) -> None:
+        """Note which version of the lease is ours: read with its content, for by now it may be that of another."""
+        try:
+            data, version = self.bucket.get(self.path.key)
+        except FileNotFoundError:
+            raise self.lost_error() from None
+        if self.token.encode() not in data:
+            raise self.lost_error()
+        self._version = version
 
     def lost_error(self) -> CacheError:
         """Return the error that another process has taken the lease over."""

@@ -19,6 +19,7 @@ from featcache.files.objects.object_path import ObjectPath
 
 _NUMBER = re.compile(r"[0-9]{12}")
 _WRITER = b'{"writer":'
+_MOST_MISSING = 100_000  # objects that a listing may leave out: each is asked for
 _ATTEMPTS = 1000  # to get a number, of a log that many add to at once
 
 
@@ -50,12 +51,19 @@ class NumberedLog:
 
         Raises:
             FileNotFoundError: there is no such log.
+            CacheError: nearly all of it is missing.
             MachineError: the object store does not answer.
         """
         last = self._count_known()
         if not last:
             _, listed = self._bucket.list_folder(self.path.key)
-            last = max((int(name) for name in listed if _NUMBER.fullmatch(name)), default=0)
+            numbers = [int(name) for name in listed if _NUMBER.fullmatch(name)]
+            last = max(numbers, default=0)
+            if (missing := last - len(numbers)) > _MOST_MISSING:
+                raise CacheError(
+                    f"{self.path}: of this log {missing:,} objects before number {last:,} are missing; remove that "
+                    f"object where another program has put it there, or copy the cache again"
+                )
             keys = [self.key(number) for number in range(1, last + 1)]
             for key, data in zip(keys, self._bucket.get_all(keys), strict=True):
                 self._known[key] = _MISSING if data is None else data
@@ -90,6 +98,18 @@ class NumberedLog:
         self._known[self.key(number)] = data
         if self._count_known() == number - 1:
             self._bucket.log_ends[self.path.key] = number
+
+    def holds(self, number: int, data: bytes) -> bool:
+        """Return whether an object stands under a number, and is this one.
+
+        Args:
+            number: From 1 on.
+            data: Its bytes.
+
+        Raises:
+            MachineError: the object store does not answer.
+        """
+        return self._get(number) == data
 
     def append(self, data: bytes) -> int:
         """Return the number under which an object was put: the next one that nobody has.

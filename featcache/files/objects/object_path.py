@@ -18,6 +18,7 @@ from featcache.errors import CacheError, UsageError
 SCHEMES = ("s3", "gs", "az", "memory")  # the last one lives as long as the process, for tests
 LOGS = ("commits.jsonl", "runs.jsonl", "stat.log")  # which are files in a folder, and numbered objects here
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_ONE_SLASH = re.compile(rf"({'|'.join(SCHEMES)}):/(?!/)")  # a typo: as a folder, nobody would look for it there
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f\\]")  # in a key
 
@@ -217,10 +218,12 @@ def parse_path(text: str | Path, flag: str = "--cache") -> Path:
         flag: What it was typed for, for messages.
 
     Raises:
-        UsageError: as `parse_object_url`.
+        UsageError: as `parse_object_url`, or a URL with one slash.
     """
     if isinstance(text, ObjectPath):
         return text
+    if isinstance(text, str) and (typo := _ONE_SLASH.match(text)):
+        raise UsageError(f"{flag}: found {typo[0]} with one slash, expected {typo[1]}://BUCKET/PREFIX")
     typed = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?!/)", r"\1://", str(text)) if isinstance(text, Path) else text
     return parse_object_url(typed, flag) or Path(text)
 

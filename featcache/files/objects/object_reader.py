@@ -144,8 +144,8 @@ def read_object(path: ObjectPath, limit: int) -> bytes:
     """
     bucket = open_bucket(path)
     if limit < 1 << 28:  # a document: one request
-        data, _ = bucket.get(path.key)
-        refuse_larger_object(path, len(data), limit)
+        data, version = bucket.get(path.key, limit=limit)
+        refuse_larger_object(path, max(version.size, len(data)), limit)
         return data
     reader = open_object(path)
     refuse_larger_object(path, reader.size, limit)

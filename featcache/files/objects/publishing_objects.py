@@ -1,11 +1,14 @@
 """Publishing in an object store: an object is there as a whole or not at all, and none takes another's name."""
 
+import time
 from pathlib import Path
 
-from featcache.files.objects.bucket import open_bucket
+from featcache.files.objects.bucket import PROBES, open_bucket
 from featcache.files.objects.lease import lease_around
 from featcache.files.objects.numbered_log import NumberedLog
 from featcache.files.objects.object_path import LOGS, ObjectPath
+
+_ABANDONED_SECONDS = 3600
 
 
 def publish_object(path: ObjectPath, data: bytes | memoryview, *, replace: bool) -> None:
@@ -72,6 +75,22 @@ def move_object(path: ObjectPath, place: ObjectPath) -> None:
     for key in keys:
         bucket.remove(key)
     bucket.forget_log(path.key)
+
+
+def sweep_old_probes(cache: ObjectPath) -> None:
+    """Remove what processes that were killed an hour ago had written for a moment, to ask for time or conditions.
+
+    Args:
+        cache: All names below it are looked through.
+
+    Raises:
+        MachineError: the object store does not answer.
+    """
+    bucket = open_bucket(cache)
+    for key, version in bucket.walk(cache.key):
+        is_old = time.time_ns() - version.modified_ns > _ABANDONED_SECONDS * 10**9
+        if is_old and key.rpartition("/")[2].startswith(PROBES):
+            bucket.remove(key)
 
 
 def list_object_folders(folder: ObjectPath) -> list[Path]:

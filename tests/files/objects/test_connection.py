@@ -30,6 +30,35 @@ def test_a_profile_needs_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
         connection.connect("s3", "bucket")
 
 
+def test_a_profile_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 2, with its name: a typo in it is no fault of featcache."""
+    pytest.importorskip("boto3")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setenv("AWS_PROFILE", "reserch")
+    with pytest.raises(UsageError, match=r"AWS_PROFILE is reserch: boto3 cannot read this profile: ProfileNotFound"):
+        connection.connect("s3", "bucket")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("error sending request: operation timed out", "it did not answer in time"),
+        (
+            "Generic MicrosoftAzure error: Account must be specified",
+            "its account is not named: set AZURE_STORAGE_ACCOUNT_NAME",
+        ),
+        ("connection reset by peer", "the connection was torn"),
+        ("invalid peer certificate", "its certificate is not trusted"),
+        ("PUT http://169.254.169.254/latest/api/token: operation timed out", "there are no credentials for it"),
+        ("Server returned non-2xx status code: 500 Internal", "its answer is an error (500)"),
+    ],
+)
+def test_the_cause_is_not_that_of_the_setting(words: str, said: str) -> None:
+    """The library adds its own settings, `retry_timeout` among them: they are no cause."""
+    text = f"{words}\n\nDebug source:\nRetryErrorImpl {{ max_retries: 10, retry_timeout: 60s, inner: Http({words}) }}"
+    assert connection.describe_refusal(ValueError(text)) == said
+
+
 @pytest.mark.parametrize("address", ["", "localhost:9000", "http://key:secret@host", "http://a b"])
 def test_an_address_that_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     """Exit 2, by the name of the variable; what it is set to is not repeated, since it may hold a secret."""

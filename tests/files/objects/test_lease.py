@@ -5,14 +5,15 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 
-from featcache.errors import CacheError
+from featcache.errors import CacheError, MachineError
 from featcache.files import AppendLog, hold_lock, hold_store, read_cache_file, seal_line
 from featcache.files.objects import lease
-from featcache.files.objects.bucket import open_bucket
+from featcache.files.objects.bucket import Bucket, open_bucket
 from featcache.files.objects.lease import held_lease
 from featcache.files.objects.object_path import ObjectPath
 from tests.builders import DIM, digests, extracted, listing, new_store, reopen
@@ -98,6 +99,75 @@ def test_taking_over_fences_before_anything_is_written(memory: ObjectPath, monke
         leave_lease(memory, pid=7, seconds=0.0)
         with hold_store(memory, wait=20.0), pytest.raises(CacheError, match="taken over"):
             asleep.append(seal_line({"number": 1}))
+
+
+def test_a_holder_that_slept_while_it_renewed_publishes_nothing(
+    memory: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its put and the look at what stands there another took over: that lease is not taken for its own."""
+    monkeypatch.setattr(lease.Lease, "keep", lambda _: None)
+    with hold_store(memory):
+        asleep = held_lease(memory / "commits.jsonl")
+        assert asleep is not None
+
+        def replace_and_sleep(*put: Any) -> None:
+            monkeypatch.undo()
+            asleep.bucket.replace(*put)
+            leave_lease(memory, pid=7)
+
+        monkeypatch.setattr(asleep.bucket, "replace", replace_and_sleep)
+        for _ in range(2):
+            with pytest.raises(CacheError, match="another process has taken over writing here"):
+                asleep.renew()
+        with pytest.raises(CacheError, match="another process has taken over writing here"):
+            asleep.publish(memory / "trunk.json", b"{}")
+    assert not (memory / "trunk.json").exists()
+    assert b'"pid": 7' in read_cache_file(memory / "writer.json")  # nor given back in the name of the other
+
+
+def test_a_renewal_whose_answer_is_lost_loses_no_lease(memory: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands there is our own: nobody has taken over, and the work goes on."""
+    monkeypatch.setattr(lease.Lease, "keep", lambda _: None)
+    with hold_store(memory):
+        held = held_lease(memory / "commits.jsonl")
+        assert held is not None
+
+        def replace_without_an_answer(*put: Any) -> None:
+            monkeypatch.undo()
+            held.bucket.replace(*put)
+            raise MachineError("no answer")
+
+        monkeypatch.setattr(held.bucket, "replace", replace_without_an_answer)
+        with pytest.raises(MachineError):
+            held.renew()
+        held.renew()
+        held.publish(memory / "trunk.json", b"{}")
+    assert not (memory / "writer.json").exists()
+
+
+@pytest.mark.parametrize("stands", [True, False])
+def test_a_line_that_was_interrupted_takes_no_number_from_the_next(
+    memory: ObjectPath, monkeypatch: pytest.MonkeyPatch, stands: bool
+) -> None:
+    """Ctrl-C while a line is put: whether it stands is looked up, and nobody is said to have taken over."""
+    log = AppendLog(memory / "commits.jsonl")
+    create = Bucket.create
+
+    def interrupt(bucket: Bucket, key: str, data: bytes | memoryview) -> None:
+        monkeypatch.undo()
+        if stands:
+            create(bucket, key, data)
+        raise KeyboardInterrupt
+
+    with hold_store(memory):
+        monkeypatch.setattr(Bucket, "create", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            log.append(seal_line({"number": 1}))
+        log.append(seal_line({"number": 2}))
+        log.append(seal_line({"number": 3}))
+    open_bucket(memory).forget_log(f"{memory.key}/commits.jsonl")
+    numbers = [json.loads(line)["number"] for line in log.read(lambda _: "").lines]
+    assert numbers == [1, 2, 3] if stands else numbers == [2, 3]
 
 
 def test_a_renewed_lease_is_not_taken_over(memory: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:

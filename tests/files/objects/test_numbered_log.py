@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from featcache.errors import CacheError
 from featcache.files import AppendLog, seal_line
 from featcache.files.objects.bucket import Bucket, open_bucket
 from featcache.files.objects.numbered_log import NumberedLog
@@ -77,6 +78,15 @@ def test_a_listing_that_lags_hides_nothing(memory: ObjectPath, monkeypatch: pyte
 
     monkeypatch.setattr(Bucket, "list_folder", lag)
     assert [entry["number"] for entry in contents(log)] == list(range(6))
+
+
+def test_a_number_far_behind_the_others_is_refused(memory: ObjectPath) -> None:
+    """One object that somebody put there does not have a million millions of others asked for."""
+    bucket, log = open_bucket(memory), memory / "commits.jsonl"
+    bucket.overwrite(f"{log.key}/000000000001", seal_line({"number": 1}))
+    bucket.overwrite(f"{log.key}/999999999999", seal_line({"number": 2}))
+    with pytest.raises(CacheError, match="999,999,999,997 objects before number 999,999,999,999 are missing"):
+        NumberedLog(log).read()
 
 
 def test_an_object_that_is_gone_is_damage(memory: ObjectPath) -> None:

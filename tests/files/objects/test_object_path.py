@@ -3,6 +3,7 @@
 import os
 import pickle
 import string
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from hypothesis import strategies as st
 
 from featcache.errors import CacheError, UsageError
 from featcache.files import publish
+from featcache.files.objects.bucket import Bucket, ObjectVersion, open_bucket
 from featcache.files.objects.object_path import ObjectPath, parse_object_url, parse_path
+from featcache.files.objects.object_reader import read_object
+from featcache.files.objects.publishing_objects import sweep_old_probes
 from featcache.store import cache_folder
 
 PARTS = st.lists(st.text(string.printable, min_size=1, max_size=12), max_size=5)
@@ -84,6 +88,48 @@ def test_what_is_no_url_is_a_folder(tmp_path: Path) -> None:
     assert str(parse_path(Path("s3://bucket/cache"))) == "s3://bucket/cache"  # pathlib drops one slash
     with pytest.raises(UsageError, match="--local-cache has no effect"):
         cache_folder(tmp_path, local_cache=tmp_path / "copies")
+
+
+def test_a_url_with_one_slash_is_refused() -> None:
+    """A typo: embeddings of hours would lie in a folder `s3:`, and a command on another machine would find none."""
+    with pytest.raises(UsageError, match="--cache: found s3:/ with one slash, expected s3://BUCKET/PREFIX"):
+        cache_folder("s3:/bucket/cache")
+
+
+def test_a_document_that_is_too_large_is_not_fetched(memory: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its size is told before its bytes: whoever can write to a bucket cannot fill the memory of who reads."""
+    publish(memory / "trunk.json", b"x" * 1000)
+    fetched: list[bytes] = []
+    get = Bucket.get
+
+    def record(bucket: Bucket, key: str, **options: int | None) -> tuple[bytes, ObjectVersion]:
+        data, version = get(bucket, key, **options)
+        fetched.append(data)
+        return data, version
+
+    monkeypatch.setattr(Bucket, "get", record)
+    with pytest.raises(OSError, match="1,000 bytes, more than any such file has"):
+        read_object(memory / "trunk.json", 999)
+    assert fetched == [b""]
+    assert read_object(memory / "trunk.json", 1000) == b"x" * 1000
+
+
+def test_what_was_written_for_a_moment_is_swept(memory: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By gc, once it is an hour old: a process that was killed between its put and its removal leaves it behind."""
+    for name in ("stores/a/.probe-0f", "stores/a/.clock-1e", "stores/a/trunk.json"):
+        open_bucket(memory).overwrite(f"{memory.key}/{name}", b"1")
+    sweep_old_probes(memory)
+    assert len(list((memory / "stores/a").iterdir())) == 3
+    now = time.time_ns() + 3601 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: now)
+    sweep_old_probes(memory)
+    assert [path.name for path in (memory / "stores/a").iterdir()] == ["trunk.json"]
+
+
+def test_copies_are_in_a_folder() -> None:
+    """A URL in the place of the folder for copies is refused; it would become a folder `s3:`."""
+    with pytest.raises(UsageError, match="--local-cache: found s3://bucket/copies, expected a folder"):
+        cache_folder("s3://bucket/cache", local_cache="s3://bucket/copies")
 
 
 @pytest.mark.parametrize("pattern", ["*", "*.h5", "*/*", "*/*/*", "*/*/head.json", "x-*"])
