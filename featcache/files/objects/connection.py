@@ -22,15 +22,23 @@ CONNECT_SECONDS = 10.0
 GUIDE = "docs/guides/object-storage.md"
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _CODE = re.compile(r"<Code>([A-Za-z]{1,40})</Code>|\b(?:error|status)[^0-9\n]{0,20}\b([45][0-9]{2})\b")
-_CAUSES = (  # words of the library, and ours
+_NO_CREDENTIALS = "there are no credentials for it"
+_TO_SET = {
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+_CAUSES = (  # words of the library, and ours; without credentials it asks the service that a machine of a cloud has
+    (re.compile(r"credential|169\.254\.(169\.254|170\.2)\b|metadata\.google|://[^/\s]+/latest/(api/token|meta-data)\b",
+                re.IGNORECASE), _NO_CREDENTIALS),
     (re.compile("connection refused", re.IGNORECASE), "nobody listens at its address"),
     (re.compile("dns error|failed to lookup|name resolution", re.IGNORECASE), "its host name is not known"),
     (re.compile("timed? ?out", re.IGNORECASE), "it did not answer in time"),
     (re.compile("certificate", re.IGNORECASE), "its certificate is not trusted"),
     (re.compile("connection (reset|closed|aborted)|incomplete|broken pipe|error decoding", re.IGNORECASE),
      "the connection was torn"),
-    (re.compile("credential|169\\.254\\.169\\.254", re.IGNORECASE), "there are no credentials for it"),
 )  # fmt: skip
+_SCRATCH = re.compile(r"/\.(probe|clock)-[0-9a-f]+$")  # the key of an object that is written for a moment
 _KNOWN = {
     "NoSuchBucket": "there is no such bucket",
     "AccessDenied": "these credentials may not do this (AccessDenied)",
@@ -134,14 +142,25 @@ def translate_refusals(where: str, *, is_listing: bool = False) -> Iterator[None
         raise FileExistsError(17, "it was written by another process", where) from None
     except (exceptions.BaseError, OSError, ValueError) as error:
         is_final = isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError)
-        refusal, is_passing = describe_refusal(error), not is_final
+        refusal = describe_refusal(error)
+        is_passing = not is_final and refusal != _NO_CREDENTIALS
     else:
         return
     raise StoreRefusalError(
-        f"{where}: the object store refuses: {refusal}; what was committed before is safe: fix the cause and run the "
-        f"same command again ({GUIDE})",
+        f"{_sentence(where, refusal)}; what was committed before is safe: fix the cause and run the same command again "
+        f"({GUIDE})",
         is_passing=is_passing,
     ) from None  # a traceback would quote the reply
+
+
+def _sentence(where: str, refusal: str) -> str:
+    """Return what was refused of which place: of the bucket where no object in it is at fault."""
+    bucket = "/".join(where.split("/")[:3])
+    to_set = _TO_SET.get(where.partition(":")[0])
+    if refusal == _NO_CREDENTIALS and to_set is not None:
+        return f"{bucket}: no credentials: {to_set}"
+    place = bucket if refusal in (_NO_CREDENTIALS, _KNOWN["NoSuchBucket"]) else _SCRATCH.sub("", where)
+    return f"{place}: the object store refuses: {refusal}"
 
 
 class StoreRefusalError(MachineError):
@@ -164,7 +183,7 @@ def describe_refusal(error: BaseException) -> str:
     Args:
         error: As obstore raises it; its text may quote the id of a key, and is not repeated.
     """
-    text = str(error)
+    text = str(error).replace("retry_timeout", "")  # a setting, which is no cause
     codes = [part for match in _CODE.findall(text) for part in match if part]
     for code in codes:
         if code in _KNOWN:
