@@ -8,6 +8,7 @@ import difflib
 import functools
 import inspect
 import os
+import re
 import sys
 import types
 import typing
@@ -29,6 +30,7 @@ _SYNONYMS = {
     "num_workers": "workers", "n_jobs": "jobs", "params": "settings", "n_trials": "trials", "output": "to",
 }  # fmt: skip
 _MOST_BITS = 4096  # of a whole number: more is none of any setting, and Python writes none of 15,000 bits
+_ONE_SLASH = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")  # what pathlib leaves of the beginning of a URL
 _IN_WORDS: Mapping[Any, str] = {
     str: "a non-empty string", int: "a whole number", float: "a number", bool: "True or False", type(None): "None",
 }  # fmt: skip
@@ -169,7 +171,7 @@ def _fit(value: Any, kind: Any) -> Any:
         if typing.get_origin(alternative) is not Sequence and _is_of(value, alternative):
             if hasattr(alternative, "convert_argument"):
                 return alternative.convert_argument(value)
-            return _path_text(value) if isinstance(value, os.PathLike) else value
+            return path_text(value) if isinstance(value, os.PathLike) else value
     for alternative in alternatives:
         if typing.get_origin(alternative) is Sequence:
             return _fit_each(value, typing.get_args(alternative)[0])
@@ -199,13 +201,18 @@ def _is_of(value: Any, kind: Any) -> bool:
     if origin is Callable:
         return callable(value)
     if isinstance(value, os.PathLike) and (origin is str or issubclass(origin, os.PathLike)):
-        return isinstance(_path_text(value), str)
+        return isinstance(path_text(value), str)
     return isinstance(value, origin)
 
 
-def _path_text(path: "os.PathLike[Any]") -> Any:
-    """Return a path as it is typed; of a place in an object store, which no system call takes, its URL."""
-    return str(path) if isinstance(path, PurePath) else os.fspath(path)
+def path_text(path: "os.PathLike[Any]") -> Any:
+    """Return a path as it is typed; of a URL, from which pathlib takes a slash, the URL.
+
+    Args:
+        path: A path, or what stands for one; a place in an object store is one that no system call takes.
+    """
+    text = str(path) if isinstance(path, PurePath) else os.fspath(path)
+    return _ONE_SLASH.sub(r"\1://", text) if isinstance(path, PurePath) else text
 
 
 def _describe(kind: Any) -> str:

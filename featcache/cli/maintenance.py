@@ -203,6 +203,7 @@ def copy_cache(
         f"copied {counted(copied.stores, 'store')} to {target}: {counted(copied.files, 'file')}, "
         f"{copied.bytes / 1e6:,.1f} MB, {counted(copied.lines, 'line')} of logs{present}"
     )
+    echo(f"next: featcache info --cache {shlex.quote(target)}")
 
 
 @command()

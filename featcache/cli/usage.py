@@ -114,6 +114,8 @@ def _unknown_option(option: str, command: Any, ctx: Any, words: Sequence[str]) -
             .correct(option, None)
             .correct("--fold", fold if fold.isdecimal() else "0")
         )
+    if command.name == "copy" and option == "--cache":
+        return _cache_of_copy(words)
     arguments = {parameter.name for parameter in command.params if parameter.param_type_name == "argument"}
     if option[2:] in arguments:
         return UsageError(f"{option}: no option names the {option[2:]}; type it behind the command").correct(option, "")
@@ -127,6 +129,15 @@ def _unknown_option(option: str, command: Any, ctx: Any, words: Sequence[str]) -
             option, f"--{close}"
         )
     return UsageError(f"{command.name} has no option {option}")
+
+
+def _cache_of_copy(words: Sequence[str]) -> UsageError:
+    """Return the error that copy takes no --cache: what was typed for it is its first word."""
+    value = _typed_value("--cache", words)
+    error = UsageError("copy has no option --cache: the cache is its first word, and its copy the second")
+    error = error.correct("--cache", None)
+    has_both = len([word for word in words if not word.startswith("-")]) - words.count("--cache") > 1
+    return error if has_both or not value else error.correct("copy", f"copy {shlex.quote(value)}")
 
 
 def _missing(parameter: Any, command: Any, words: Sequence[str]) -> UsageError:

@@ -21,6 +21,7 @@ from .patterns import split_root as split_root
 from .patterns import stem_of as stem_of
 from .reading import MemberLocator as MemberLocator
 from .reading import MemberReader as MemberReader
+from .reading import nearest_member as nearest_member
 from .reading import open_container as open_container
 from .reading import read_member as read_member
 from .table_file import TableFile as TableFile

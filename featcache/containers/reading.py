@@ -3,9 +3,11 @@
 import errno
 import threading
 from collections import OrderedDict
+from itertools import islice
 from typing import Self
 
-from featcache.containers.address import ARROW_SUFFIXES, LMDB_SUFFIXES, PARQUET_SUFFIXES, MemberPath
+from featcache.arguments import nearest_name
+from featcache.containers.address import ARROW_SUFFIXES, LMDB_SUFFIXES, PARQUET_SUFFIXES, MemberPath, member_path
 from featcache.containers.container import Container, ContainerError, Place
 from featcache.containers.lmdb_file import LmdbFile
 from featcache.containers.table_file import ArrowFile, ParquetFile
@@ -13,6 +15,7 @@ from featcache.containers.tar_file import TarFile
 from featcache.errors import UsageError
 from featcache.files import FileStat, read_file_stat
 
+_MOST_COMPARED = 20_000  # names that a misspelt one is held against
 _MOST_OPEN = 64  # containers that one reader holds open
 _CHANGED = "its container changed while it was read; run again"
 
@@ -33,6 +36,30 @@ def open_container(path: str) -> Container:
     if path.lower().endswith(LMDB_SUFFIXES):
         return LmdbFile(path)
     return ArrowFile(path) if path.lower().endswith(ARROW_SUFFIXES) else TarFile(path)
+
+
+def nearest_member(member: MemberPath) -> str | None:
+    """Return the path of the image that a key which is not there most likely means; None where none is near.
+
+    Args:
+        member: An image that its container does not have: a row whose number lacks its zeros, or a misspelt name.
+    """
+    try:
+        container = open_container(member.container)
+    except (OSError, ContainerError, UsageError):
+        return None
+    try:
+        if isinstance(container, TarFile | LmdbFile):
+            key = nearest_name(member.key, islice(container.names, _MOST_COMPARED))
+        elif isinstance(container, ParquetFile | ArrowFile):
+            key = container.nearest_key(member.key)
+        else:
+            key = None
+    except ContainerError:
+        return None
+    finally:
+        container.close()
+    return None if key in (None, member.key) else member_path(member.container, str(key))
 
 
 class MemberLocator:

@@ -19,6 +19,7 @@ from featcache.errors import UsageError
 from featcache.files import FileStat, open_file, to_file_stat
 
 _KEY = re.compile(r"(?s)(?:(.+)/)?(\d{6}|[1-9]\d{6,11})")
+_NUMBER = re.compile(r"(?s)(?:(.+)/)?([0-9]{1,18})")
 _ROWS_AT_ONCE = 16  # of images that are taken out of a Parquet file
 
 
@@ -112,6 +113,15 @@ class TableFile(ABC):
         if match is None or int(match[2]) >= self.rows:
             raise ContainerError(f"the table has {self.rows:,} rows, the first is number 0")
         return key
+
+    def nearest_key(self, key: str) -> str | None:
+        """Return the key of the row whose number is typed with too few zeros, or too many; None where none is.
+
+        Args:
+            key: Of no image.
+        """
+        match = _NUMBER.fullmatch(key)
+        return row_key(int(match[2]), match[1]) if match is not None and int(match[2]) < self.rows else None
 
     def read(self, place: Place, limit: int) -> bytes:
         """Return the bytes of an image.

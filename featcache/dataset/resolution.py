@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from featcache.errors import CacheError, DataError, UsageError
 from featcache.files import StatLog, expand_home
+from featcache.files.objects import refuse_few_slashes
 from featcache.listing import (
     ANNOTATIONS,
     TABLE_SUFFIXES,
@@ -58,8 +59,11 @@ def recognize_recipe(pipeline: str | None, data: str | None, name: str | None) -
     and no images is of containers, any other is a folder of images.
 
     Raises:
-        UsageError: no such recipe, or a faulty one; or several views of Drive&Act, none of them the recipe's.
+        UsageError: no such recipe, or a faulty one; several views of Drive&Act, none of them the recipe's; or a URL
+            with a slash too few.
     """
+    if data is not None:
+        refuse_few_slashes(data, "--data")
     if pipeline is not None or data is None or has_local_recipe():
         return resolve_recipe(pipeline, data=data, name=name)
     path = expand_home(data)

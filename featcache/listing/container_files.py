@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from featcache.containers import (
     split_root,
 )
 from featcache.errors import DataError, MachineError, UsageError
+from featcache.files import nearest_path
 from featcache.files.objects import is_remote
 from featcache.listing.leftovers import IMAGE_SUFFIXES, is_left_out
 from featcache.listing.paths import encode_name, shown_path
@@ -99,11 +101,15 @@ def find_containers(path: str) -> ContainerFiles:
 
 def _refuse_missing(path: str, root: str, names: Sequence[str]) -> None:
     """Refuse a path that stands for nothing, for files that are not there, or for names that no row can have."""
+    if not names and is_pattern(path):
+        raise DataError(f"{path}: this pattern matches no file; name files that are there, or their folder")
     if not names:
         raise DataError(f"{path}: no container of images is there, a file whose name ends in {_SUFFIXES}")
     missing = [name for name in names if not os.path.exists(os.path.join(root, name))]
     if missing and len(names) == 1:
-        raise DataError(f"{path}: it does not exist")
+        close = nearest_path(path, suffixes=CONTAINER_SUFFIXES)
+        error = DataError(f"{path}: it does not exist{f'; did you mean {shown_path(close)}?' if close else ''}")
+        raise error if close is None else error.correct(path, shlex.quote(close))
     if missing:
         named = ", ".join(map(shown_path, missing[:_NAMED]))
         raise DataError(f"{path}: {len(missing):,} of {counted(len(names), 'file')} missing: {named}")

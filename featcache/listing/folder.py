@@ -7,6 +7,7 @@ like an image's is no row either: `Listing.ignored` names it. A class is text an
 A flat folder, `<root>/<class>/.../image`, has no splits: it is listed as one, whose rows `AssignedSplits` divides.
 """
 
+import glob
 import os
 import re
 import shlex
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from featcache.arguments import nearest_name
+from featcache.containers import CONTAINER_SUFFIXES
 from featcache.errors import DataError
 from featcache.files import NAME_PATTERN, nearest_path
 from featcache.listing.flat_folder import POOL, has_split_name, is_flat, refuse_undivided
@@ -100,6 +103,8 @@ def find_splits(root: str, *, data_set: str = "") -> list[str]:
 def _no_folder_error(root: str, data_set: str) -> DataError:
     """Return the error that a data set's folder is not there, or is a file, with the folder that may be meant."""
     is_file = os.path.exists(root)
+    if not is_file and glob.has_magic(root):
+        return _no_match_error(root)
     meant = _data_set_above(os.path.dirname(root)) if is_file else nearest_path(root)
     hint = f" Did you mean {shown_path(meant)}?" if meant else ""
     error = DataError(
@@ -108,6 +113,23 @@ def _no_folder_error(root: str, data_set: str) -> DataError:
         f"<root>/<split>/<class>/image.{hint} Name yours with --data DIR, or the root in the recipe."
     )
     return error.correct(root, shlex.quote(meant)) if meant else error
+
+
+def _no_match_error(pattern: str) -> DataError:
+    """Return the error that a pattern matches no container of images, with the suffix that may be meant."""
+    stem, suffix = os.path.splitext(pattern)
+    close = nearest_name(suffix, CONTAINER_SUFFIXES) if suffix else None
+    meant = f"{stem}{close}" if close is not None and glob.glob(f"{stem}{close}") else None
+    hint = f"; did you mean {shown_path(meant)}?" if meant else ""
+    error = DataError(
+        f"{shown_path(pattern)}: this pattern matches no file whose name ends in {', '.join(CONTAINER_SUFFIXES)}{hint}"
+    )
+    if meant is None:
+        return error
+    pairs = {pattern: meant, os.path.relpath(pattern): os.path.relpath(meant)}  # one of them is what was typed
+    for wrong, right in pairs.items():
+        error = error.correct(wrong, shlex.quote(right))
+    return error
 
 
 def _data_set_above(folder: str) -> str:

@@ -29,6 +29,7 @@ from featcache.files import (
 )
 from featcache.files.objects import ObjectPath
 from featcache.heads.saved import MODEL_DOCUMENTS
+from featcache.maintenance.copy_places import require_cache, require_free
 from featcache.store import (
     FEATURES_FILE,
     LOG_NAME,
@@ -78,16 +79,17 @@ def copy_cache(
 
     Raises:
         UsageError: both are the same place, the copy is inside the cache, or a URL that cannot be.
-        CacheError: there is no cache to copy, a file of it is damaged, or the copy holds what the cache does not.
+        CacheError: there is no cache to copy, a file of it is damaged, or the copy holds what the cache does not, or
+            what is of no cache.
         MachineError: the disk or the object store refuses; run it again to go on.
     """
-    origin, copy = cache_folder(source), cache_folder(target)
+    origin, copy = cache_folder(source, flag="CACHE"), cache_folder(target, flag="COPY")
     if origin == copy:
         raise UsageError(f"{origin}: the cache and its copy are one place; name another for the copy")
     if origin in copy.parents:
         raise UsageError(f"{copy}: the copy would be a part of the cache {origin}; name a place outside of it")
-    if not origin.is_dir():
-        raise CacheError(f"{origin}: no cache here to copy")
+    require_cache(origin, str(source))
+    require_free(copy, str(target))
     task = _Copying(origin, copy, wait, progress, CopySummary())
     for root in list_folders(origin / "stores"):
         if is_present(root / TRUNK_FILE):
@@ -139,9 +141,10 @@ class _Copying:
         """Copy what belongs to no store: assigned splits, tuned trunks, and a memory where the copy has none."""
         self.copy_documents(sorted((self.origin / "listings").glob("*/*/splits.json")))
         self.copy_documents(sorted((self.origin / "finetuned").glob("*.safetensors")))
-        self.copy_documents(
-            [path for name in _MEMORIES if is_present(path := self.origin / name) and not is_present(self._place(path))]
-        )
+        memories = [path for name in _MEMORIES if is_present(path := self.origin / name)]
+        lacking = [path for path in memories if not is_present(self._place(path))]
+        self.summary.present += len(memories) - len(lacking)
+        self.copy_documents(lacking)
 
     def copy_documents(self, paths: Sequence[Path]) -> None:
         """Copy files as they are, in this order, each in the place of what has its name."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.arguments import checked
-from featcache.containers import find_member, is_container_path
+from featcache.containers import find_member, is_container_path, nearest_member
 from featcache.errors import DataError
 from featcache.extraction import Settings
 from featcache.files import expand_home, nearest_path
@@ -180,10 +180,13 @@ def _embed_files(
 
 
 def _no_usable_image(paths: Sequence[str], reasons: Sequence[str]) -> DataError:
-    """Return the error that no image can be used, with the file that a misspelt name most likely means."""
-    first = f"{readable(paths[0])}: {reasons[0]}"
+    """Return the error that no image can be used, with the file or the row that a misspelt name most likely means."""
+    first, member = f"{readable(paths[0])}: {reasons[0]}", find_member(paths[0])
+    meant = None if member is None else nearest_member(member)
+    if meant is not None:
+        first += f"; did you mean {readable(meant)}?"
     error = DataError(first if len(paths) == 1 else f"none of {len(paths):,} images can be used; the first: {first}")
-    close = None if os.path.lexists(paths[0]) else nearest_path(paths[0], suffixes=IMAGE_SUFFIXES)
+    close = meant or (None if os.path.lexists(paths[0]) else nearest_path(paths[0], suffixes=IMAGE_SUFFIXES))
     return error if close is None else error.correct(paths[0], shlex.quote(close))
 
 

@@ -30,7 +30,7 @@ CACHE_VARIABLE, LOCAL_CACHE_VARIABLE = "FEATCACHE_CACHE", "FEATCACHE_LOCAL_CACHE
 ANY_STORE = StoreRequest()
 
 
-def cache_folder(cache: str | Path | None, local_cache: str | Path | None = None) -> Path:
+def cache_folder(cache: str | Path | None, local_cache: str | Path | None = None, *, flag: str = "--cache") -> Path:
     """Return the cache that is meant: as given, else FEATCACHE_CACHE, else ./cache; absolute.
 
     Args:
@@ -38,13 +38,14 @@ def cache_folder(cache: str | Path | None, local_cache: str | Path | None = None
             where that is not set, ./cache.
         local_cache: Of a cache in an object store, the folder for copies of what is read; None: FEATCACHE_LOCAL_CACHE,
             or where that is not set, no copies are kept.
+        flag: What it was typed for, for messages.
 
     Raises:
         UsageError: it begins with the tilde of a user who has no home folder; no such URL; or copies of a local cache,
             or in a bucket.
     """
     named = cache or os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE
-    place = parse_path(named)
+    place = parse_path(named, flag)
     if not isinstance(place, ObjectPath):
         if local_cache is not None:
             error = UsageError(f"--local-cache has no effect: the cache is a folder already, {place}; leave it out")

@@ -19,6 +19,7 @@ from featcache.containers import (
     find_image_column,
     find_label_column,
     has_image_column,
+    nearest_member,
     open_container,
     read_member,
     row_key,
@@ -61,6 +62,16 @@ def test_a_row_that_is_not_there_is_told(tmp_path, kind, key):
     """A number behind the end, and what is no number."""
     with pytest.raises(OSError, match="the table has 90 rows, the first is number 0"):
         read_member(MemberPath(str(written(tmp_path, kind, ROWS)), key), LIMIT)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("3", "000003"), ("image/0089", "image/000089"), ("90", None), ("000003", None), ("x", None)]
+)
+def test_a_number_without_its_zeros_means_the_row(tmp_path, kind, typed, meant):
+    """The path of the row as it is written; None where there is no such row, or nothing is wrong with the number."""
+    path = str(written(tmp_path, kind, ROWS))
+    assert nearest_member(MemberPath(path, typed)) == (None if meant is None else f"{path}#{meant}")
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcache.containers import ContainerError, MemberPath, MemberReader, TarFile, read_member
+from featcache.containers import ContainerError, MemberPath, MemberReader, TarFile, nearest_member, read_member
 from tests.packed import write_tar
 
 MEMBERS = {"a/1.jpg": b"one", "a/2.jpg": b"", "b/" + "x" * 180 + ".jpg": b"three" * 200}
@@ -46,6 +46,14 @@ def test_every_member_reads_as_it_was_written(tmp_path_factory, members, kind):
 def test_a_tar_of_the_shell_has_names_without_a_dot(tmp_path):
     """`tar -C folder .` begins every name with `./`, which is no part of a key."""
     assert names_of(write_tar(tmp_path / "a.tar", {"./a/1.jpg": b"x"})) == ["a/1.jpg"]
+
+
+def test_a_misspelt_member_is_near_one_that_is_there(tmp_path):
+    """The path of the member that is meant, as it is typed; None where none is near, or the tar cannot be read."""
+    path = str(write_tar(tmp_path / "a.tar", {"train/00001.jpg": b"", "train/00001.cls": b"", "x.jpg": b""}))
+    assert nearest_member(MemberPath(path, "train/0001.jpg")) == f"{path}#train/00001.jpg"
+    assert nearest_member(MemberPath(path, "elephants")) is None
+    assert nearest_member(MemberPath(f"{path}.tar", "x")) is None
 
 
 @pytest.mark.parametrize("left", [0.3, 0.6, 0.95])

@@ -81,3 +81,12 @@ def test_a_whole_tar_and_an_image_in_it_are_predicted(
     assert len(rows) == 12 + 2
     assert rows[3] == rows[12]
     assert sheet.stat().st_size > 10_000
+
+    near = run("predict", "best", f"{tar}#0003.png", "--data", str(shards), *cache)
+    assert near.code == 4
+    assert near.err.startswith(f"error: {tar}#0003.png: the tar file has no such member; did you mean {tar}#00003.png?")
+    assert near.err.splitlines()[-1].startswith(f"try: featcache predict best '{tar}#00003.png' --data ")
+    table = as_parquet(folder, tmp_path / "hub") / "data" / "test-00000-of-00001.parquet"
+    near = run("predict", "best", f"{table}#3", "--data", str(shards), *cache)
+    assert f"the table has 12 rows, the first is number 0; did you mean {table}#000003?" in near.err
+    assert near.err.splitlines()[-1].startswith(f"try: featcache predict best '{table}#000003' --data ")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from featcache.errors import DataError
+import featcache
+from featcache.errors import Correction, DataError
 from featcache.listing import is_of_containers, resolve_source
 from featcache.recipe import check_recipe
 from tests.builders import write_table
@@ -167,7 +168,7 @@ def test_two_spellings_of_a_label_are_refused(tmp_path):
     [
         ("gone.tar", "it does not exist"),
         ("s-{0..3}.tar", "3 of 4 files missing: s-1.tar, s-2.tar, s-3.tar"),
-        ("x*.tar", "no container of images is there"),
+        ("x*.tar", "this pattern matches no file"),
         ("a.tar.gz", "a compressed tar file"),
         ("empty.tar", "no image in it"),
         ("cut.tar", "cut off"),
@@ -180,6 +181,16 @@ def test_what_cannot_be_listed_is_refused_with_the_reason(tmp_path, name, reason
     (tmp_path / "a.tar.gz").write_bytes(data)
     write_tar(tmp_path / "empty.tar", {"notes.txt": b""})
     assert reason in refused(tmp_path / name)
+
+
+def test_a_misspelt_container_is_answered_with_the_one_that_is_meant(tmp_path, monkeypatch):
+    """Of a name, the file beside it; of a pattern, the suffix under which files are there; each with its command."""
+    monkeypatch.chdir(tmp_path)
+    write_tar(tmp_path / "food-train.tar", {"x/1.jpg": b""})
+    for typed, meant in (("food-trian.tar", "food-train.tar"), ("food*.tra", "'food*.tar'")):
+        with pytest.raises(DataError, match="did you mean ") as caught:
+            featcache.extract("train", data=typed, weights="random", cache=tmp_path / "cache")
+        assert Correction(typed, meant) in caught.value.corrections
 
 
 def test_a_folder_of_shards_is_told_from_images(tmp_path):

@@ -11,6 +11,7 @@ from .log_writing import rewrite_log as rewrite_log
 from .numbered_log import NumberedLog as NumberedLog
 from .object_path import ObjectPath as ObjectPath
 from .object_path import parse_path as parse_path
+from .object_path import refuse_few_slashes as refuse_few_slashes
 from .object_path import refuse_remote as refuse_remote
 from .object_reader import ObjectReader as ObjectReader
 from .object_reader import open_object as open_object

@@ -24,17 +24,23 @@ _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _ODD_KEY = re.compile("^(Encountered object with invalid path|Could not parse path)")
 _NO_CREDENTIALS = "there are no credentials for it"
 _CODE = re.compile(r"<Code>([A-Za-z]{1,40})</Code>|\b(?:error|status)[^0-9\n]{0,20}\b([45][0-9]{2})\b")
-_CAUSES = (  # words of the library, and ours
-    (re.compile("169\\.254\\.169\\.254|metadata\\.google", re.IGNORECASE), _NO_CREDENTIALS),  # the last that are asked
+_TO_SET = {
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+_CAUSES = (  # words of the library, and ours; without credentials it asks the service that a machine of a cloud has
+    (re.compile(r"credential|169\.254\.(169\.254|170\.2)\b|metadata\.google|://[^/\s]+/latest/(api/token|meta-data)\b",
+                re.IGNORECASE), _NO_CREDENTIALS),
     (re.compile("Account must be specified"), "its account is not named: set AZURE_STORAGE_ACCOUNT_NAME"),
     (re.compile("connection refused", re.IGNORECASE), "nobody listens at its address"),
     (re.compile("dns error|failed to lookup|name resolution", re.IGNORECASE), "its host name is not known"),
-    (re.compile("(?<!retry_)timed? ?out", re.IGNORECASE), "it did not answer in time"),
+    (re.compile("timed? ?out", re.IGNORECASE), "it did not answer in time"),
     (re.compile("certificate", re.IGNORECASE), "its certificate is not trusted"),
     (re.compile("connection (reset|closed|aborted)|incomplete|broken pipe|error decoding", re.IGNORECASE),
      "the connection was torn"),
-    (re.compile("credential", re.IGNORECASE), _NO_CREDENTIALS),
 )  # fmt: skip
+_SCRATCH = re.compile(r"/\.(probe|clock)-[0-9a-f]+$")  # the key of an object that is written for a moment
 _KNOWN = {
     "NoSuchBucket": "there is no such bucket",
     "AccessDenied": "these credentials may not do this (AccessDenied)",
@@ -147,15 +153,25 @@ def translate_refusals(where: str, *, is_listing: bool = False) -> Iterator[None
         raise FileExistsError(17, "it was written by another process", where) from None
     except (exceptions.BaseError, OSError, ValueError) as error:
         final = exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, exceptions.InvalidPathError
-        is_final = isinstance(error, final)
-        refusal, is_passing = describe_refusal(error), not is_final
+        refusal = describe_refusal(error)
+        is_passing = not isinstance(error, final) and refusal != _NO_CREDENTIALS
     else:
         return
     raise StoreRefusalError(
-        f"{where}: the object store refuses: {refusal}; what was committed before is safe: fix the cause and run the "
-        f"same command again ({GUIDE})",
+        f"{_sentence(where, refusal)}; what was committed before is safe: fix the cause and run the same command again "
+        f"({GUIDE})",
         is_passing=is_passing,
     ) from None  # a traceback would quote the reply
+
+
+def _sentence(where: str, refusal: str) -> str:
+    """Return what was refused of which place: of the bucket where no object in it is at fault."""
+    bucket = "/".join(where.split("/")[:3])
+    to_set = _TO_SET.get(where.partition(":")[0])
+    if refusal == _NO_CREDENTIALS and to_set is not None:
+        return f"{bucket}: no credentials: {to_set}"
+    place = bucket if refusal in (_NO_CREDENTIALS, _KNOWN["NoSuchBucket"]) else _SCRATCH.sub("", where)
+    return f"{place}: the object store refuses: {refusal}"
 
 
 class StoreRefusalError(MachineError):
@@ -178,7 +194,7 @@ def describe_refusal(error: BaseException) -> str:
     Args:
         error: As obstore raises it; its text may quote the id of a key, and is not repeated.
     """
-    text = str(error)
+    text = str(error).replace("retry_timeout", "")  # a setting, which is no cause
     if _ODD_KEY.search(text):
         match = re.search(r'[Pp]ath "([^"]{1,1024})"', text)
         key = f"the key {match[1]!r}" if match else "a key"

@@ -8,17 +8,19 @@ for a local file of that name.
 import fnmatch
 import os
 import re
+import shlex
 import stat
 from collections.abc import Generator
 from pathlib import Path, PosixPath
 from typing import Any, NoReturn, Self
 
+from featcache.arguments import path_text
 from featcache.errors import CacheError, UsageError
 
 SCHEMES = ("s3", "gs", "az", "memory")  # the last one lives as long as the process, for tests
 LOGS = ("commits.jsonl", "runs.jsonl", "stat.log")  # which are files in a folder, and numbered objects here
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
-_ONE_SLASH = re.compile(rf"({'|'.join(SCHEMES)}):/(?!/)")  # a typo: as a folder, nobody would look for it there
+_FEW_SLASHES = re.compile(rf"({'|'.join(SCHEMES)}):/?([^/].*)", re.DOTALL | re.IGNORECASE)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f\\]")  # in a key
 
@@ -218,14 +220,34 @@ def parse_path(text: str | Path, flag: str = "--cache") -> Path:
         flag: What it was typed for, for messages.
 
     Raises:
-        UsageError: as `parse_object_url`, or a URL with one slash.
+        UsageError: as `parse_object_url`, and as `refuse_few_slashes`.
     """
     if isinstance(text, ObjectPath):
         return text
-    if isinstance(text, str) and (typo := _ONE_SLASH.match(text)):
-        raise UsageError(f"{flag}: found {typo[0]} with one slash, expected {typo[1]}://BUCKET/PREFIX")
-    typed = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?!/)", r"\1://", str(text)) if isinstance(text, Path) else text
+    typed = path_text(text) if isinstance(text, Path) else text
+    refuse_few_slashes(typed, flag)
     return parse_object_url(typed, flag) or Path(text)
+
+
+def refuse_few_slashes(text: str, flag: str) -> None:
+    """Refuse a URL that was typed with a slash too few, which would be the path of a folder on this machine.
+
+    Args:
+        text: As it was typed.
+        flag: What it was typed for, for messages.
+
+    Raises:
+        UsageError: it is one, such as `s3:/bucket/prefix` or `s3:bucket`.
+    """
+    match = _FEW_SLASHES.fullmatch(text)
+    if match is None:
+        return
+    scheme, rest = match[1].lower(), match[2]
+    if any(mark in rest for mark in "@?#"):  # not repeated: it may be a secret
+        raise UsageError(f"{flag}: found a {scheme}: URL with a slash too few, expected {scheme}://BUCKET/PREFIX")
+    right = f"{scheme}://{rest}"
+    error = UsageError(f"{flag}: found {text!r}, did you mean {right}? (a folder of that name is {'./' + text!r})")
+    raise error.correct("--cache" if flag == "--cache" else text, shlex.quote(right))
 
 
 def refuse_remote(cache: Path, command: str, what: str) -> None:

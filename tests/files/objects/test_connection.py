@@ -1,6 +1,7 @@
 """How a bucket is reached: what is missing is said in one sentence, and no secret is."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +80,46 @@ def test_what_a_server_replies_is_not_repeated() -> None:
             raise ValueError(text)
         assert not any(secret in str(refused.value) for secret in SECRETS)
         assert refused.value.__suppress_context__
+
+
+METADATA = "Error performing PUT http://169.254.169.254/latest/api/token in 3s - request timed out"
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("s3://feat/x/stores/a/.probe-0123abcd", "s3://feat: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_"),
+        ("gs://feat/x", "gs://feat: no credentials: set GOOGLE_APPLICATION_CREDENTIALS"),
+        ("az://feat/x", "az://feat: no credentials: set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"),
+    ],
+)
+def test_missing_credentials_are_said_with_what_to_set(place: str, said: str) -> None:
+    """Of the bucket, whatever was asked for: the library asks a machine of the cloud for a role, which times out."""
+    with pytest.raises(MachineError) as refused, connection.translate_refusals(place):
+        raise ValueError(METADATA)
+    assert str(refused.value).startswith(said)
+
+
+def test_the_key_of_a_probe_is_not_shown() -> None:
+    """It is an object of a moment: the folder is named, or where the bucket is missing, the bucket alone."""
+    for text, said in (("<Code>NoSuchBucket</Code>", "s3://feat: "), ("status: 403", "s3://feat/x/stores/a: ")):
+        with pytest.raises(MachineError) as refused, connection.translate_refusals("s3://feat/x/stores/a/.probe-01ef"):
+            raise ValueError(text)
+        assert str(refused.value).startswith(f"{said}the object store refuses: ")
+
+
+def test_a_server_that_asks_for_credentials_is_not_asked_without_any(
+    bucket_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the environment has no keys and the machine no role, a copy says what to set, at once."""
+    record_clusters(tmp_path / "cache", "train")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))  # where no profile is
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(bucket, "_BUCKETS", {})
+    with pytest.raises(MachineError, match=r"^s3://[^/]+: no credentials: set AWS_ACCESS_KEY_ID"):
+        featcache.copy_cache(tmp_path / "cache", bucket_url)
 
 
 @pytest.mark.parametrize("command", ["search", "finetune"])

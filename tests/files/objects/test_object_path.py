@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcache.errors import CacheError, UsageError
+import featcache
+from featcache.errors import CacheError, Correction, UsageError
 from featcache.files import publish
 from featcache.files.objects.bucket import Bucket, ObjectVersion, open_bucket
 from featcache.files.objects.object_path import ObjectPath, parse_object_url, parse_path
@@ -79,6 +80,37 @@ def test_another_url_is_refused(text: str) -> None:
     """Another scheme, no bucket, or a prefix that leads out of it is a UsageError that says what is expected."""
     with pytest.raises(UsageError, match=r"--cache: found .*expected"):
         parse_object_url(text)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("s3:/bucket/x", "s3://bucket/x"), ("s3:bucket", "s3://bucket"), ("gs:/b", "gs://b"), ("AZ:/c/x", "az://c/x"),
+    ],
+)  # fmt: skip
+def test_a_url_with_a_slash_too_few_is_refused_where_it_was_typed(typed: str, meant: str) -> None:
+    """Exit code 2 and the URL that is meant, for a cache and for data; no folder of that name is looked for."""
+    calls = (lambda: parse_path(typed), lambda: featcache.load("train", data=typed), lambda: cache_folder(typed))
+    for call, option in zip(calls, ("--cache", typed, "--cache"), strict=True):
+        with pytest.raises(UsageError, match=f"did you mean {meant}") as refused:
+            call()
+        assert refused.value.corrections == (Correction(option, meant),)
+
+
+def test_a_url_with_a_slash_too_few_and_a_secret_is_not_repeated() -> None:
+    """What may be a secret is in no message and in no corrected command."""
+    with pytest.raises(UsageError, match="a slash too few, expected s3://BUCKET/PREFIX") as refused:
+        parse_path("s3:/key:secret@bucket")
+    assert "secret" not in str(refused.value)
+    assert not refused.value.corrections
+
+
+def test_the_slash_that_pathlib_drops_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `Path` of a URL that is given to a function of the library is the URL, and no folder."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CacheError, match=r"^memory://nobody/copied: there is no cache here to copy"):
+        featcache.copy_cache(Path("memory://nobody/copied"), tmp_path / "copy")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_url_is_a_folder(tmp_path: Path) -> None:
