@@ -8,7 +8,7 @@ WHEEL := build/wheel
 
 PYTHONS ?= python3.11 python3.12 python3.13
 
-.PHONY: demo test versions faults finetune-kills cluster-test lint docs docs-generate docs-refresh wheel-test bench clean browser
+.PHONY: demo test versions faults finetune-kills cluster-test slow-test lint docs docs-generate docs-refresh wheel-test bench clean browser
 
 demo: $(VENV)/.runtime
 	$(BIN)/featcache demo
@@ -50,6 +50,10 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy docs/*.py
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
+
+# The longest tests: every advised command pasted, networks whose rows take minutes, heads made again from their pages.
+slow-test: $(VENV)/.dev
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow tests
 
 # The documentation as a site; nothing is fetched.
 docs: $(VENV)/.dev

@@ -147,7 +147,7 @@ def _holds_containers(folder: str) -> bool:
         for entry in _entries(level):
             if depth and entry.name.lower().endswith(IMAGE_SUFFIXES):
                 return False
-            if entry.is_dir():
+            if _is_folder(entry):
                 below += [entry.path] if not entry.name.startswith(".") else []
             else:
                 has_container = has_container or _may_have_images(entry.path)
@@ -160,6 +160,14 @@ def _entries(folders: Sequence[str]) -> Iterator[os.DirEntry[str]]:
     for folder in folders:
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             yield from entries
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder; a link that leads nowhere, or round in a circle, is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _may_have_images(path: str) -> bool:

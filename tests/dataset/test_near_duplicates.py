@@ -85,6 +85,7 @@ class Endless:
         return self.few[np.arange(self.rows)[rows] % 499]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cosine", [0.9, 0.01])  # nothing is near; everything is
 def test_memory_stays_below_what_is_stated(cosine):
     """Whatever is found, the peak stays below the bound that the module states, far below the embeddings' size."""

@@ -3,11 +3,13 @@
 import json
 
 import numpy as np
+import pytest
 
 from tests.conftest import Nano
 from tests.end_to_end.conftest import Run
 
 
+@pytest.mark.slow
 def test_every_command_takes_features(run: Run, nano: Nano, folder, tmp_path):
     """Extract, fit-head, fit, report, compare, predict, export and export-model work on cls+mean."""
     where = ("--data", folder)

@@ -14,11 +14,10 @@ import pytest
 import featcache
 from tests.conftest import Nano, write_images
 
-KILLS = 20
 
-
-def test_twenty_kills_change_nothing(nano: Nano, tmp_path: Path) -> None:
-    """SIGKILL at twenty random moments, then one run to the end: `load` returns what an undisturbed run's returns."""
+@pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.slow)])
+def test_kills_change_nothing(nano: Nano, tmp_path: Path, kills: int) -> None:
+    """SIGKILL at random moments, then one run to the end: `load` returns what an undisturbed run's returns."""
     counts = {"train": {str(digit): 250 for digit in range(10)}}
     root = write_images(tmp_path / "images", counts)
 
@@ -32,7 +31,7 @@ def test_twenty_kills_change_nothing(nano: Nano, tmp_path: Path) -> None:
     cache = tmp_path / "killed"
     moments = random.Random(5)
     killed = 0
-    for _ in range(KILLS):
+    for _ in range(kills):
         process = begin(cache)
         before, more = _committed(cache), moments.randint(0, 2)
         while _committed(cache) < before + more and process.poll() is None:
@@ -40,7 +39,7 @@ def test_twenty_kills_change_nothing(nano: Nano, tmp_path: Path) -> None:
         time.sleep(moments.uniform(0, 0.1) if more else moments.uniform(0, 3))  # in the loop; or while it starts
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
-    assert killed > KILLS // 2, "most runs had ended when their kill came"
+    assert killed > kills // 2, "most runs had ended when their kill came"
     assert begin(cache).wait() == 0
 
     disturbed, undisturbed = (

@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import Nano, Ran
 from tests.end_to_end.test_first_commands import write_drives
 
+pytestmark = pytest.mark.slow  # test_first_answers pastes the next command of each answer, too
 Run = Callable[..., Ran]
 
 

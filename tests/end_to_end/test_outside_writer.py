@@ -51,6 +51,7 @@ def test_the_outside_writer_knows_nothing_of_featcache():
     assert not [name for name in names if name.startswith(("featcache", "tests"))]
 
 
+@pytest.mark.slow
 def test_every_command_works_on_a_store_of_an_outside_program(run: Run, nano: Nano, folder: Path, outside: Path):
     """Stage two, the upkeep, and extract, which embeds what is missing alone."""
     where = ("--cache", outside)

@@ -107,7 +107,7 @@ FAULTS: dict[int, tuple[str, str]] = {
 # Tests of the rooms that show a part of a promise already; `make faults` runs them too. A name that no test has fails.
 ELSEWHERE: dict[int, tuple[str, ...]] = {
     1: (
-        "tests/end_to_end/test_killed.py::test_twenty_kills_change_nothing",
+        "tests/end_to_end/test_killed.py::test_kills_change_nothing",
         "tests/store/test_writer.py::test_a_writer_that_was_killed_leaves_its_commits_and_a_free_store",
         "tests/maintenance/test_collection.py::test_a_gc_that_dies_at_any_step_loses_nothing",
     ),

@@ -90,6 +90,7 @@ def test_a_head_is_made_again_in_an_empty_folder(odd):
     assert found.head.name in (odd / "pasted" / "report.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_a_classifier_is_made_again_in_an_empty_folder(odd):
     """With its predictions; and with splits that came one by one, val only after it was fitted."""
     where = {"data": "my pictures", "name": "other", "cache": "kept"}
