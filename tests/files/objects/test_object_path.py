@@ -122,12 +122,6 @@ def test_what_is_no_url_is_a_folder(tmp_path: Path) -> None:
         cache_folder(tmp_path, local_cache=tmp_path / "copies")
 
 
-def test_a_url_with_one_slash_is_refused() -> None:
-    """A typo: embeddings of hours would lie in a folder `s3:`, and a command on another machine would find none."""
-    with pytest.raises(UsageError, match="--cache: found s3:/ with one slash, expected s3://BUCKET/PREFIX"):
-        cache_folder("s3:/bucket/cache")
-
-
 def test_a_document_that_is_too_large_is_not_fetched(memory: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its size is told before its bytes: whoever can write to a bucket cannot fill the memory of who reads."""
     publish(memory / "trunk.json", b"x" * 1000)
