@@ -77,6 +77,8 @@ def finetune(
     else:
         echo_parts(finetune_parts(result))
         echo(f"trunk: {relative_path(result.weights)}")
+        if logger is not None:
+            echo(f"log: by {logger}, below {log_folder or 'logs'}")
         echo(f"head {result.fit.handles.describe(head.name)}: saved in {relative_path(head.folder)}")
     for note in result.fit.notes:
         echo_stderr(f"note: {note}")

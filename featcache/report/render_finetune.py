@@ -31,7 +31,7 @@ def finetune_parts(result: "Finetuned") -> list[RenderableType]:
     resumed = "" if resumed_from >= result.epochs else f"; continued in epoch {resumed_from + 1}"
     parts: list[RenderableType] = [
         Text(f"{fit.train_rows:,} training images{val}; from {result.start}; {share}"),
-        Text(f"{counted(result.epochs, 'epoch')}, {head.steps:,} steps, {fit.seconds:.1f} s{pace}{resumed}"),
+        Text(f"{counted(result.epochs, 'epoch')}, {counted(head.steps, 'step')}, {fit.seconds:.1f} s{pace}{resumed}"),
     ]
     rows = _worth_showing(head.history, head.best_epoch)
     epochs = [f"{row.epoch}{' *' if row.epoch == head.best_epoch else ''}" for row in rows]

@@ -13,6 +13,7 @@ from featcache.report.render_intervals import interval_text
 from featcache.text import UNDEFINED, counted, percent, percent_number
 
 MOST_SUBJECTS = 20  # that the terminal lists
+_NAMED = 5  # labels or numbers in a sentence
 _KEYS = {
     LABELS: "coverage: of the rows with the label, those whose set has it, in %; in sets: of all sets, in %",
     VALUE: "coverage: of all rows, those whose interval holds the truth, in %; width in the number's unit",
@@ -81,10 +82,11 @@ def _too_few(sets: TargetSets) -> list[str]:
     ]
     if not lacking:
         return []
-    outcome = "every set has it" if is_labels else "every interval is unbounded"
-    return [
-        f"val has too few {sets.predictions.by}s for {percent(sets.level, 0)} of {', '.join(lacking[:5])}: {outcome}"
-    ]
+    one_or_all = "it" if len(lacking) == 1 else "them"
+    outcome = f"every set has {one_or_all}" if is_labels else "every interval is unbounded"
+    rest = f" and {len(lacking) - _NAMED:,} more" if len(lacking) > _NAMED else ""
+    names = f"{', '.join(lacking[:_NAMED])}{rest}"
+    return [f"val has too few {sets.predictions.by}s for {percent(sets.level, 0)} of {names}: {outcome}"]
 
 
 def set_headings(sets: TargetSets) -> list[str]:
