@@ -24,11 +24,12 @@ def run_cross_validation(
     from featcache import evaluation, report
     from featcache.dataset import DatasetRequest
     from featcache.recipe import LABEL
+    from featcache.report import print_cross_validation, print_target_cross_validation
 
     is_classes = DatasetRequest(**options).recipe.data.target_kind == LABEL
     validate: Any = evaluation.cross_validate if is_classes else evaluation.cross_validate_targets
     save: Any = report.save_split_predictions if is_classes else report.save_target_predictions
-    show: Any = report.print_cross_validation if is_classes else report.print_target_cross_validation
+    show: Any = print_cross_validation if is_classes else print_target_cross_validation
     if predictions is not None:
         report.check_table(predictions, "--predictions")
     with report.ProgressBar(open_console(stderr=True)) as bar:
