@@ -2,7 +2,7 @@
 
 import re
 
-from featcache.report.page.build import _differing_parts
+from featcache.report.page.curves import _differing_parts
 from featcache.report.page.charts import Curve, draw_curves
 
 
