@@ -23,6 +23,7 @@ _COMMANDS = {  # what other tools call it, or what it is about
 _EXAMPLES = {"val": "0.15", "test": "0.15", "fold": "0", "top": "5", "trials": "50", "workers": "2", "jobs": "2"}
 _FILES = {"export": "test.npz", "export-model": "model.pt"}  # for --to
 _FIRST_WORDS = {"fit": "logreg", "export": "test"}  # for an argument that was left out
+_SETTING = re.compile(r"[a-z_-]+=\S+")  # of a grid, with its values
 _NOUNS = {float: "a number", int: "a whole number"}
 
 
@@ -84,6 +85,28 @@ def superfluous_words(extra: Sequence[str], command: Any, ctx: Any) -> UsageErro
     for word in extra:
         error = error.correct(word, None)
     return error
+
+
+def refuse_split_grid(words: Sequence[str]) -> None:
+    """Refuse a grid that the shell took apart: `--grid lr=0.1,0.3 seed=0,1` without quotes.
+
+    Args:
+        words: Those behind a command.
+
+    Raises:
+        UsageError: words behind the grid are settings of it.
+    """
+    place = next((place for place, word in enumerate(words) if word.partition("=")[0] == "--grid"), len(words))
+    grid = _typed_value("--grid", words[: place + 2])
+    behind = words[place + (1 if "=" in "".join(words[place : place + 1]) else 2) :]
+    parts = list(itertools.takewhile(lambda word: _SETTING.fullmatch(word) and not os.path.exists(word), behind))
+    if not parts:
+        return
+    whole = " ".join([grid, *parts])
+    error = UsageError(f'--grid takes one word, and the shell made {1 + len(parts)} of it: type --grid "{whole}"')
+    for part in parts:
+        error = error.correct(part, None)
+    raise error.correct("--grid", whole)
 
 
 def _two_words_of_report(head: str, other: str) -> UsageError:

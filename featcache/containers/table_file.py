@@ -17,6 +17,7 @@ from featcache.containers.columns import ImageColumn, find_image_column, has_ima
 from featcache.containers.container import ContainerError, Place, refuse_larger_image
 from featcache.errors import UsageError
 from featcache.files import FileStat, open_file, to_file_stat
+from featcache.text import counted
 
 _KEY = re.compile(r"(?s)(?:(.+)/)?(\d{6}|[1-9]\d{6,11})")
 _NUMBER = re.compile(r"(?s)(?:(.+)/)?([0-9]{1,18})")
@@ -111,7 +112,7 @@ class TableFile(ABC):
         """
         match = _KEY.fullmatch(key)
         if match is None or int(match[2]) >= self.rows:
-            raise ContainerError(f"the table has {self.rows:,} rows, the first is number 0")
+            raise ContainerError(f"the table has {counted(self.rows, 'row')}, the first is number 0")
         return key
 
     def nearest_key(self, key: str) -> str | None:

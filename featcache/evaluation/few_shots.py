@@ -99,7 +99,7 @@ class FewShotCurve:
         ]
         if answers.val_rows is not None:
             chosen = f"{counted(most, 'setting')} by {answers.select.replace('_', ' ')} on val"
-            rows = f"{answers.val_rows:,} labels are not counted"
+            rows = f"{counted(answers.val_rows, 'label')} {'is' if answers.val_rows == 1 else 'are'} not counted"
             flatters = ", and these scores a little too high" if self.split == "val" else ""
             sentences.append(f"at each number of labels the best of {chosen}, whose {rows}{flatters}")
         return tuple(sentences)
