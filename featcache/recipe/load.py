@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from featcache.containers import is_hub_name, stem_of
+from featcache.containers import is_hub_name, is_streamed, parse_streamed, stem_of
 from featcache.errors import UsageError
 from featcache.files import decode_utf8, expand_home, open_file, refuse_larger
 from featcache.recipe.modules import is_own_head
@@ -99,6 +99,8 @@ def name_after(path: str, *, is_container: bool = False) -> str:
         is_container: Whether it names containers.
     """
     resolved = Path(expand_home(path)).resolve()
+    if is_streamed(path):
+        return _as_name(parse_streamed(path).repository.rpartition("/")[2])
     if is_hub_name(path):
         return _as_name(resolved.name.partition("@")[0])
     if is_container and not resolved.is_dir():
