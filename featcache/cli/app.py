@@ -25,7 +25,7 @@ from featcache.cli.help import CommandGroup, example_lines, name_values, write_p
 from featcache.cli.options import expand_options
 from featcache.cli.output import echo_stderr
 from featcache.cli.typed_folder import is_data_folder
-from featcache.cli.usage import refuse_split_grid, superfluous_words, unknown_command, usage_error
+from featcache.cli.usage import refuse_memory, refuse_split_grid, superfluous_words, unknown_command, usage_error
 from featcache.errors import FeatcacheError, MachineError, UsageError
 from featcache.files import expand_home
 from featcache.machine import limit_threads
@@ -85,7 +85,7 @@ class _Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take the words of the command line; what the command does not take is refused in our words."""
-        words = _join_start(args) if self.name in ("finetune", "search") else list(args)
+        words = refuse_memory(_join_start(args) if self.name in ("finetune", "search") else args)
         refuse_split_grid(words)
         ctx.allow_extra_args = True  # they are refused here
         try:

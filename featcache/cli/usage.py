@@ -40,6 +40,25 @@ def unknown_command(name: str, names: Sequence[str]) -> UsageError:
     return UsageError(f"there is no command {name!r}; did you mean {meant}?").correct(name, meant)
 
 
+def refuse_memory(args: Sequence[str]) -> list[str]:
+    """Return the words behind a command; refuse a cache or data in memory, which no other command would see.
+
+    Args:
+        args: The words.
+
+    Raises:
+        UsageError: one of them, or FEATCACHE_CACHE, is such a URL.
+    """
+    typed = [word.partition("=")[2] if word.startswith("--") and "=" in word else word for word in args]
+    for text in (*typed, os.environ.get("FEATCACHE_CACHE", "")):
+        if text.lower().startswith("memory://"):
+            raise UsageError(
+                f"{text}: memory:// lasts as long as one process, and this command is one; name a folder, or a bucket "
+                f"(s3://BUCKET/PREFIX)"
+            )
+    return list(args)
+
+
 def _fit_of(name: str) -> str | None:
     """Return the command that fits a classifier of this name, or of nearly this one; None where there is none."""
     from featcache.heads.classifiers import nearest_classifier
