@@ -144,7 +144,7 @@ def say_next_after_fit(options: StoreOptions, fitted: "Fitted") -> None:
 
     splits, best = DatasetRequest(**options).cached_splits, fitted.best
     number = str(fitted.handles.numbers[best.name])
-    if best.classifier is not None and _can_report(splits):
+    if best.has_model and _can_report(splits):
         say_next("report", options, number)
     elif best.predictions:
         split = next((split for split in ("test", "val") if split in best.predictions), min(best.predictions))
