@@ -78,13 +78,13 @@ def correct_division(error: CacheError, division: Division) -> CacheError:
 def correct_undivided(error: CacheError, request: "DatasetRequest") -> CacheError:
     """Return an error about embeddings that are missing, with the command for a division in which the cache has them.
 
-    It stays as it is where a flag or the recipe says how the data set is divided: that is what is meant.
+    It stays as it is where flags say how the data set is divided: that is what is meant.
 
     Args:
         error: Of the command line.
         request: The data set and its cache.
     """
-    others = [] if request.cached_splits or request.recipe.data.split is not None else list_other_divisions(request)
+    others = [] if request.cached_splits or _has_flags(request) else list_other_divisions(request)
     divided = [division for division in others if division.section is not None]
     return correct_division(error, divided[-1]) if divided else error
 

@@ -10,6 +10,7 @@ from featcache.cli.corrections import correct_words
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError
 from tests.dataset.conftest import photos, record
+from tests.listing.test_flat_folder import laid
 
 SHARES = {"val": 0.34, "split_by": "image"}
 FLAGS = "--val 0.34 --split-by image"
@@ -78,3 +79,28 @@ def test_embeddings_of_shares_are_led_to_by_their_flags(pets, cache):
     error = refused("fit-head", lr=0.1, data="pets", cache=str(cache))
     assert " ".join(correct_words(["fit-head", "pets"], error.corrections)) == f"fit-head pets {FLAGS}"
     assert not refused("fit-head", lr=0.1, data="pets", cache=str(cache), val=0.5, split_by="image").corrections
+
+
+def test_the_recipe_of_another_data_set_leads_to_no_circle(pets, cache):
+    """The name that is advised, and then the flags, lead to the heads; --head-name is not advised for a data set."""
+    where = train(cache, **SHARES)
+    laid(Path("others"), *(f"{split}/a/1.png" for split in ("train", "test")))
+    Path("featcache.toml").write_text('name = "others"\n[data]\nroot = "others"\n')
+    words = ["report", "pets"]
+    for typed in ({}, {"name": "pets"}):
+        words = correct_words(words, refused("report", data="pets", cache=str(cache), **typed).corrections)
+    assert " ".join(words) == f"report pets --name pets {FLAGS}"
+    assert featcache.evaluate(name="pets", **where).split == "test"
+    error = refused("report", data="pets", cache=str(cache), name="mine")
+    assert "--name mine: pets is in this cache as pets, and not under that name" in str(error)
+
+
+def test_a_folder_is_led_to_its_own_name_in_the_cache(pets, cache):
+    """Under whatever name it was extracted, and the recipe's data set beside it."""
+    record(cache, DatasetRequest(data="pets", name="mine", cache=str(cache)).recipe)
+    laid(Path("others"), *(f"{split}/{name}/1.png" for split in ("train", "test") for name in "ab"))
+    Path("featcache.toml").write_text('name = "others"\n[data]\nroot = "others"\n')
+    for _ in range(2):
+        error = refused("fit-head", lr=0.1, data="pets", cache=str(cache))
+        assert correct_words(["fit-head", "pets"], error.corrections) == ["fit-head", "pets", "--name", "mine"]
+        record(cache, DatasetRequest(cache=str(cache)).recipe)

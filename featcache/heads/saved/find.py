@@ -91,8 +91,8 @@ def find_head(request: DatasetRequest, head: str | None) -> ChosenHead:
     if len(matching) != 1:
         broken = describe_broken_stores(folder, request.stat_log)
         reason = _ambiguous_or_unknown(head, matching, handles, list(stores))
-        listed = f"; `{request.command_line('compare')}` lists all {len(stores):,}"
-        error = CacheError(f"{folder}: {reason}{listed}{broken}")
+        listed = f"`{request.command_line('compare')}` lists all {len(stores):,}"
+        error = CacheError(f"{folder}: {reason}{'' if reason.endswith('?') else ';'} {listed}{broken}")
         nearest = [] if matching or is_number(head) else handles.nearest(head, stores)
         meant = _nearest_word(head) or (handles.handle(nearest[0]).removeprefix("#") if nearest else None)
         raise error if matching or is_number(head) or meant is None else error.correct(head, meant)

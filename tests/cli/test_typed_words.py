@@ -1,11 +1,14 @@
-"""A grid without quotes, which a shell makes several words of."""
+"""Slips of a shell: a grid without quotes, of which it makes several words, and a variable that is not set."""
 
 import shlex
 
 import pytest
+import typer
 
+import featcache.cli  # noqa: F401 (its commands)
+from featcache.cli.app import app
 from featcache.cli.corrections import next_command
-from featcache.cli.usage import refuse_split_grid
+from featcache.cli.typed_words import read_words, refuse_split_grid
 from featcache.errors import UsageError
 
 
@@ -29,3 +32,20 @@ def test_the_words_behind_a_grid_are_joined_in_the_command_that_is_advised(typed
 def test_a_grid_in_one_word_passes(typed):
     """With a folder behind it, too; and settings of a classifier are no grid."""
     refuse_split_grid(shlex.split(typed))
+
+
+@pytest.mark.parametrize(
+    ("typed", "advised"),
+    [
+        ("extract x --weights --arch resnet50", "extract x --arch resnet50"),
+        ("fit-head --lr --val 0.2", "fit-head --val 0.2"),
+    ],
+)
+def test_an_option_is_no_value_of_another(typed, advised):
+    """What was to stand there is missing; the command that is advised leaves the option out."""
+    name, *words = typed.split()
+    command = typer.main.get_command(app).commands[name]
+    with pytest.raises(UsageError, match="needs a value behind it, found the option --") as caught:
+        read_words(words, command)
+    assert next_command(caught.value, typed.split(), [name]) == f"featcache {advised}"
+    assert read_words(["x", "--json", "--lr", "--", "--val"], command) == ["x", "--json", "--lr", "--", "--val"]
