@@ -19,6 +19,7 @@ from featcache.files.objects.object_path import ObjectPath
 from featcache.files.objects.object_version import ObjectVersion, is_name, version_of
 
 IN_FLIGHT = 16  # requests at a time: one alone mostly waits for the network
+SMALL_IN_FLIGHT = 64  # of small objects, such as those of a log (docs/decisions/150)
 _PAGE = 1000  # names of a listing that are held at a time
 PART_BYTES = 1 << 23  # of a large object that one request reads
 KEPT_BYTES = 1 << 29  # of objects that were read whole and stay in memory until others need the room
@@ -86,8 +87,11 @@ class Bucket:
                 job.cancel()
 
     def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Return several objects in their order, None where one is missing; many requests are in flight."""
-        return list(self.threads.map(self._get_or_none, keys)) if len(keys) > 1 else [*map(self._get_or_none, keys)]
+        """Return several small objects in their order, None where one is missing; many requests are in flight."""
+        if len(keys) <= IN_FLIGHT:
+            return list(self.threads.map(self._get_or_none, keys)) if len(keys) > 1 else [*map(self._get_or_none, keys)]
+        with ThreadPoolExecutor(SMALL_IN_FLIGHT, thread_name_prefix="featcache-small-objects") as threads:
+            return list(threads.map(self._get_or_none, keys))
 
     def _get_or_none(self, key: str) -> bytes | None:
         try:
