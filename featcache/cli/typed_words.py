@@ -21,7 +21,7 @@ def read_words(args: Sequence[str], command: Any) -> list[str]:
         command: The command.
 
     Raises:
-        UsageError: the shell took a grid apart, a cache or data would be in memory, or an option has another in the place of its value.
+        UsageError: the shell took a grid apart, a cache would be in memory, or an option has another for its value.
     """
     words = _join_start(args) if command.name in ("finetune", "search") else list(args)
     refuse_split_grid(words)
