@@ -48,4 +48,4 @@ def run_cross_validation(
     for note in result.unseen.notes:
         echo_stderr(f"note: {note}")
     if not as_json:
-        say_next_after_cross_validation(options, is_of_classes=is_classes)
+        say_next_after_cross_validation(options)

@@ -98,19 +98,15 @@ def _number_unless_best(options: StoreOptions, fits: Sequence[tuple[int | None, 
     return [str(numbers.pop())] if len(numbers) == 1 else []
 
 
-def say_next_after_cross_validation(options: StoreOptions, *, is_of_classes: bool) -> None:
-    """Print the search for doubtful labels in the same store, which only classes have; else the report of a head.
+def say_next_after_cross_validation(options: StoreOptions) -> None:
+    """Print the search for doubtful labels in the same store; of features, which it does not take, a head's report.
 
-    Where none is kept yet, fit-head comes next: a cross-validation keeps none.
-
-    Args:
-        options: The data set, its cache and its store.
-        is_of_classes: Whether rows have one class each.
+    Where no head is kept yet, fit-head comes next: a cross-validation keeps none.
     """
     from featcache.dataset import DatasetRequest
     from featcache.heads.saved import find_head
 
-    if is_of_classes and options.get("features") is None:
+    if options.get("features") is None:
         say_next("data", options, "--label-issues")
         return
     command, request = "fit-head", DatasetRequest(**options)
@@ -158,7 +154,7 @@ def say_next_after_fit(options: StoreOptions, fitted: "Fitted") -> None:
 
     splits, best = DatasetRequest(**options).cached_splits, fitted.best
     number = str(fitted.handles.numbers[best.name])
-    if best.classifier is not None and _can_report(splits):
+    if best.has_model and _can_report(splits):
         say_next("report", options, number)
     elif best.predictions:
         split = next((split for split in ("test", "val") if split in best.predictions), min(best.predictions))

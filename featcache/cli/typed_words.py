@@ -21,10 +21,11 @@ def read_words(args: Sequence[str], command: Any) -> list[str]:
         command: The command.
 
     Raises:
-        UsageError: the shell took a grid apart, or an option has another in the place of its value.
+        UsageError: the shell took a grid apart, a cache would be in memory, or an option has another for its value.
     """
     words = _join_start(args) if command.name in ("finetune", "search") else list(args)
     refuse_split_grid(words)
+    _refuse_memory(words)
     _refuse_missing_value(words, command)
     return words
 
@@ -87,6 +88,24 @@ def _refuse_missing_value(words: Sequence[str], command: Any) -> None:
         if word in with_value and following in names:
             error = UsageError(f"{word} needs a value behind it, found the option {following}")
             raise error.correct(word, None)
+
+
+def _refuse_memory(args: Sequence[str]) -> None:
+    """Refuse a cache or data in memory, which no other command would see.
+
+    Args:
+        args: The words.
+
+    Raises:
+        UsageError: one of them, or FEATCACHE_CACHE, is such a URL.
+    """
+    typed = [word.partition("=")[2] if word.startswith("--") and "=" in word else word for word in args]
+    for text in (*typed, os.environ.get("FEATCACHE_CACHE", "")):
+        if text.lower().startswith("memory://"):
+            raise UsageError(
+                f"{text}: memory:// lasts as long as one process, and this command is one; name a folder, or a bucket "
+                f"(s3://BUCKET/PREFIX)"
+            )
 
 
 def refuse_split_grid(words: Sequence[str]) -> None:

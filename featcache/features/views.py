@@ -9,7 +9,7 @@ import numpy.typing as npt
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
 from featcache.features.in_memory import Features
-from featcache.listing import shown_path
+from featcache.listing import RowTargets, shown_path
 from featcache.media import make_views
 from featcache.store import FeatureStore, ListingKey, find_stores, label_features, trunk_flags
 from featcache.text import counted
@@ -131,8 +131,10 @@ def stack_views(features: Features) -> Features:
     count, rows, dim = features.views.shape
     repeated = {name: getattr(features, name) * count for name in ("paths", "clips", "subjects")}
     digests = None if features.digests is None else np.tile(features.digests, (count, 1))
-    x = features.views.reshape(count * rows, dim)
-    return replace(features, x=x, y=np.tile(features.y, count), digests=digests, views=None, **repeated)
+    x, targets = features.views.reshape(count * rows, dim), features.targets
+    targets = None if targets is None else RowTargets(targets.kind, np.tile(targets.values, (count, 1)))
+    y = np.tile(features.y, count)
+    return replace(features, x=x, y=y, targets=targets, digests=digests, views=None, **repeated)
 
 
 def drop_views(features: Features) -> Features:

@@ -198,7 +198,7 @@ def _read_parquet(path: str, columns: Sequence[str], optional: Sequence[str]) ->
     try:
         with os.fdopen(open_file(path, follow_links=True), "rb") as file, pq.ParquetFile(file) as parquet:
             header = tuple(parquet.schema_arrow.names)
-            table = parquet.read([name for name in dict.fromkeys((*columns, *optional)) if name in header])
+            table = parquet.read([name for name in dict.fromkeys((*columns, *optional)) if header.count(name) == 1])
     except OSError as error:
         raise _unreadable_error(path, error) from None
     except ArrowException as error:

@@ -25,6 +25,7 @@ from featcache.listing.paths import readable
 from featcache.listing.sheet import Sheet
 from featcache.listing.source import describe_splits, note_misspelt_splits, order_splits
 from featcache.listing.spellings import find_case_clashes, find_spelling_faults, note_look_alikes, same_name_key
+from featcache.listing.table_folds import find_fold_faults, split_by_fold
 from featcache.listing.table_recognition import find_separator
 from featcache.listing.targets import RowTargets, parse_targets
 from featcache.recipe import LABEL, TableData
@@ -72,6 +73,7 @@ class Table:
         wanted = {"path": data.path_column, **({"label": data.label_column} if is_of_classes else {})}
         wanted |= {} if is_of_classes else {f"target {name}": name for name in data.columns_of_targets}
         wanted |= {role: name for role, name in optional.items() if name is not None}
+        wanted |= {} if data.fold_column is None else {"fold": data.fold_column}
         usual = [role for role in optional if role not in wanted]  # read where they are there
         path = [data.path_column] if list(wanted.values()).count(data.path_column) == 1 else []
         table = sheet.read_sheet(self.path, list(wanted.values()), usual, paths=path)
@@ -111,7 +113,8 @@ class Table:
             + note_misspelt_splits(columns.get("split", ())),
             targets=None if targets is None else RowTargets(data.targets, targets.values),
         )
-        return listing, columns.get("split", ("train",) * len(table))
+        splits = columns.get("split", ("train",) * len(table))
+        return listing, split_by_fold(data, columns["fold"], splits, self.path) if "fold" in columns else splits
 
     def _with_init(self, error: DataError, table: Sheet) -> DataError:
         """Return an error with how to name the columns, where no recipe names any and one is missing."""
@@ -165,6 +168,7 @@ def _row_faults(
         blank = {value for value in set(column) if value and not same_name_key(value)}
         reason = f"a blank {role}; leave the cell empty where there is none"
         faults += [(row, reason) for row, value in enumerate(column) if value in blank] if blank else []
+    faults += find_fold_faults(columns["fold"], columns.get("split", ())) if "fold" in columns else ()
     paths = columns.get("path", ())
     frames, members = list(map(_is_frame, paths)), _are_members(folder, paths)
     for kinds, others in ((frames, "frames of videos"), (members, "images in containers")):

@@ -50,6 +50,7 @@ from .target_intervals import difference_intervals as difference_intervals
 from .target_intervals import figures_of_values as figures_of_values
 from .target_intervals import label_figures as label_figures
 from .target_intervals import label_intervals as label_intervals
+from .target_intervals import mean_intervals as mean_intervals
 from .target_intervals import value_intervals as value_intervals
 from .temperature import apply_temperature as apply_temperature
 from .temperature import fit_temperature as fit_temperature

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.arguments import nearest_name
-from featcache.containers import is_hub_name, stem_of
+from featcache.containers import is_hub_name, is_streamed, parse_streamed, stem_of
 from featcache.errors import UsageError
 from featcache.files import decode_utf8, expand_home, nearest_path, open_file, refuse_larger
 from featcache.recipe.modules import is_own_head
@@ -110,6 +110,8 @@ def name_after(path: str, *, is_container: bool = False) -> str:
         is_container: Whether it names containers.
     """
     resolved = Path(expand_home(path)).resolve()
+    if is_streamed(path):
+        return _as_name(parse_streamed(path).repository.rpartition("/")[2])
     if is_hub_name(path):
         return _as_name(resolved.name.partition("@")[0])
     if is_container and not resolved.is_dir():

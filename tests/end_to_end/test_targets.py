@@ -135,10 +135,10 @@ def test_a_report_prints_and_writes_them(where, tmp_path, run: Run):
 @pytest.mark.parametrize(
     ("call", "options", "message"),
     [
-        (featcache.fit, {"classifier": "logreg"}, "fit is for rows with one class each"),
-        (featcache.evaluate, {}, "is for rows with one class each"),
+        (featcache.fit, {"classifier": "ridge"}, "fit ridge: several labels a row are learnt by knn and logreg"),
+        (featcache.evaluate, {}, "targets = 'labels'; evaluate_targets() is for these"),
         (featcache.cross_validate, {}, "cross_validate() is for rows with one class each"),
-        (featcache.find_label_issues, {}, "--label-issues is for rows with one class each"),
+        (featcache.find_label_issues, {}, "find_label_issues() is for rows with one class each"),
         (featcache.search, {"trials": 1, "label_smoothing": 0.1}, "--label-smoothing 0.1: it is about one class a row"),
         (featcache.stream, {"split": "train"}, "reading rows from disk is for rows with one class each"),
         (featcache.fit_head, {"loss": "huber"}, "--loss: found huber, expected binary_cross_entropy"),
