@@ -89,6 +89,12 @@ def superfluous_words(extra: Sequence[str], command: Any, ctx: Any) -> UsageErro
 
 
 def _two_words_of_report(head: str, other: str) -> UsageError:
+    from featcache.listing import USUAL_SPLITS, usual_split
+
+    split = usual_split(other)
+    if split in USUAL_SPLITS:
+        error = UsageError(f"{other!r} is a split, which report takes behind --split").correct(other, None)
+        return error.correct("--split", split)
     for folder in (head, other):
         if is_data_folder(folder):
             return (

@@ -12,6 +12,7 @@ from typing import Any
 from featcache.heads.config import SETTINGS
 from featcache.heads.grid import GRID_KEYS, head_configs
 from featcache.recipe import LINEAR, HeadSection
+from featcache.text import counted
 
 STEPS_PER_EPOCH = 10  # at least
 # By optimizer: of embeddings whose rows have a length of 10 to 40, with the gradient clipped at 1.
@@ -79,11 +80,11 @@ def _describe(section: HeadSection, rows: int) -> str:
     """Return what was chosen because no learning rate was given, in a sentence."""
     heads = len(head_configs(section))
     decays = f", each with weight decay {_enumerate(section.weight_decay)}" if len(section.weight_decay) > 1 else ""
-    counted = f"{heads} heads were trained, with learning rates" if heads > 1 else "one head was trained, with rate"
+    trained = f"{heads} heads were trained, with learning rates" if heads > 1 else "one head was trained, with rate"
     steps = math.ceil(rows / section.batch_size)
     return (
-        f"no --lr was given: {counted} {_enumerate(section.lr)}{decays}, on batches of {section.batch_size:,} rows "
-        f"({steps:,} {'step' if steps == 1 else 'steps'} an epoch)"
+        f"no --lr was given: {trained} {_enumerate(section.lr)}{decays}, on batches of "
+        f"{counted(section.batch_size, 'row')} ({counted(steps, 'step')} an epoch)"
     )
 
 

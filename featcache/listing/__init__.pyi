@@ -37,6 +37,7 @@ from .source import USUAL_SPLITS as USUAL_SPLITS
 from .source import DataSource as DataSource
 from .source import nearest_split as nearest_split
 from .source import order_splits as order_splits
+from .source import usual_split as usual_split
 from .sources import describe_differences as describe_differences
 from .sources import list_data_settings as list_data_settings
 from .sources import locate_root as locate_root

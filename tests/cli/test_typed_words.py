@@ -49,3 +49,13 @@ def test_an_option_is_no_value_of_another(typed, advised):
         read_words(words, command)
     assert next_command(caught.value, typed.split(), [name]) == f"featcache {advised}"
     assert read_words(["x", "--json", "--lr", "--", "--val"], command) == ["x", "--json", "--lr", "--", "--val"]
+
+
+def test_a_split_behind_the_folder_of_a_report_is_a_split(tmp_path):
+    """It is no head: the command that is advised has it behind --split, and the folder stays."""
+    command = typer.main.get_command(app).commands["report"]
+    for typed, split in (("test", "test"), ("validation", "val")):
+        with pytest.raises(UsageError, match=f"'{typed}' is a split") as caught:
+            command.make_context("report", [str(tmp_path), typed])
+        words = ["report", str(tmp_path), typed]
+        assert next_command(caught.value, words, ["report"]) == f"featcache report {tmp_path} --split {split}"

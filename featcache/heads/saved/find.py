@@ -148,6 +148,8 @@ def _ambiguous_or_unknown(head: str, matching: Sequence[str], handles: Handles, 
         return f"there is no head #{head.removeprefix('#')}; there are {handles.ranges(names)}"
     if word := _nearest_word(head):
         return f"no head is called {head!r}; did you mean {word}?"
+    if head in USUAL_SPLITS and not handles.nearest(head, names):
+        return f"no head is called {head!r}, which is a split: name it behind --split, and a head, {BEST} or {LATEST}"
     nearest = ", ".join(handles.describe(name) for name in handles.nearest(head, names))
     return f"no head is called {head!r}; {f'the nearest: {nearest}; or' if nearest else 'expected'} {BEST}, or {LATEST}"
 

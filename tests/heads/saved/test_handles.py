@@ -88,7 +88,7 @@ def test_a_misspelt_best_or_latest_is_meant(tmp_path):
         with pytest.raises(CacheError, match=f"no head is called '{typed}'; did you mean {word}") as error:
             find_head(request, typed)
         assert [(correction.wrong, correction.right) for correction in error.value.corrections] == [(typed, word)]
-    with pytest.raises(CacheError, match="no head is called 'test'; expected best, or latest"):
+    with pytest.raises(CacheError, match="no head is called 'test', which is a split: name it behind --split"):
         find_head(request, "test")
 
 
