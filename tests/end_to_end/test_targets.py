@@ -316,6 +316,7 @@ def test_the_page_of_labels_shows_the_worst_rows(where, tmp_path, run: Run):
     the commands that make the page again.
     """
     flags = ["--pipeline", where["pipeline"], "--cache", where["cache"]]
+    featcache.fit_head(0.1, epochs=20, batch_size=16, device="cpu", **where)
     assert run("report", *flags, "--html", tmp_path / "r.html").code == 0
     page = (tmp_path / "r.html").read_text()
     wrong = [int(count) for count in re.findall(r'<td class="n">(\d) of 2</td>', page)]
