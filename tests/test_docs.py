@@ -1,5 +1,6 @@
 """The documentation is true and whole: what it shows exists, and what exists is documented."""
 
+import contextlib
 import functools
 import json
 import re
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import typer
 from pydantic import BaseModel
+from typer.testing import CliRunner
 
 import featcache.cli
 from featcache.cli.app import app
@@ -263,25 +265,25 @@ def documents(tmp_path_factory: pytest.TempPathFactory, nano: Nano) -> dict[str,
     write_images(here / "digits", {"train": {"0": 8, "1": 8}, "val": {"0": 4, "1": 4}, "test": {"0": 4, "1": 4}})
 
     def typed(*words: str) -> Any:
-        command = [sys.executable, "-m", "featcache", *words, "--json"]
-        done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        done = CliRunner().invoke(app, [*words, "--json"])
+        assert done.exit_code == 0, done.stderr
         document = json.loads(done.stdout)
         return document[0] if isinstance(document, list) else document
 
-    return {
-        "extract": typed("extract", *data, *nano.flags),
-        "data": typed("data", *data),
-        "fit-head": typed("fit-head", *data, "--epochs", "3", "--lr", "0.01", "--lr", "0.1"),
-        "search": typed("search", *data, "--epochs", "2", "--trials", "2", "--no-check"),
-        "fit": typed("fit", "knn", "k=1,3", *data),
-        "compare": typed("compare", *data),
-        "report": typed("report", *data),
-        "predict": typed("predict", "best", "digits/test/0", *data),
-        "export-model": typed("export-model", "best", "--to", "model.pt", *data),
-        "export": typed("export", "test", "--to", "test.npz", *data),
-        "info": typed("info", *data),
-        "verify": typed("verify"),
-        "repair": typed("repair"),
-        "gc": typed("gc"),
-    }
+    with contextlib.chdir(here):
+        return {
+            "extract": typed("extract", *data, *nano.flags),
+            "data": typed("data", *data),
+            "fit-head": typed("fit-head", *data, "--epochs", "3", "--lr", "0.01", "--lr", "0.1"),
+            "search": typed("search", *data, "--epochs", "2", "--trials", "2", "--no-check"),
+            "fit": typed("fit", "knn", "k=1,3", *data),
+            "compare": typed("compare", *data),
+            "report": typed("report", *data),
+            "predict": typed("predict", "best", "digits/test/0", *data),
+            "export-model": typed("export-model", "best", "--to", "model.pt", *data),
+            "export": typed("export", "test", "--to", "test.npz", *data),
+            "info": typed("info", *data),
+            "verify": typed("verify"),
+            "repair": typed("repair"),
+            "gc": typed("gc"),
+        }

@@ -157,7 +157,8 @@ class FewShotCurve:
             sentences.insert(1, f"their labels do not decide what is drawn: few {self.row}s may lack a rare label")
         if answers.val_rows is not None:
             chosen = f"{counted(most, 'setting')} by {metric_in_words(answers.select)} on val"
-            rows = f"{answers.val_rows:,} {'labels' if self.is_of_classes else f'{self.row}s'} are not counted"
+            noun = "label" if self.is_of_classes else self.row
+            rows = f"{counted(answers.val_rows, noun)} {'is' if answers.val_rows == 1 else 'are'} not counted"
             flatters = ", and these scores a little too high" if self.split == "val" else ""
             sentences.append(f"at each number of labels the best of {chosen}, whose {rows}{flatters}")
         return tuple(sentences)

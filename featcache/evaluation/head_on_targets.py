@@ -65,6 +65,7 @@ class HeadOnTargets:
     temperature: SavedTemperature | None  # by which the probabilities of labels are; None by clip, and of numbers
     sets: TargetSets | None
     notes: tuple[str, ...]
+    shared_subjects_allowed: bool = False  # whether --allow-shared-subjects was given
 
     def evaluation(self) -> TargetEvaluation:
         """Return what follows from the predictions, with intervals."""
@@ -155,6 +156,7 @@ def predict_on_targets(
         request=request, store=choice.store, head=model, choice=choice, features=features, predictions=predictions,
         temperature=temperature, sets=sets,
         notes=(*choice.notes, *changes, *notes, *_threshold_notes(model, features)),
+        shared_subjects_allowed=allow_shared_subjects,
     )  # fmt: skip
 
 

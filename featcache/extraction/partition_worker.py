@@ -37,7 +37,7 @@ from featcache.files import KnownFiles, StatLog, is_missing
 from featcache.files.objects import parse_path
 from featcache.loader import ImageRead
 from featcache.recipe import TrunkSection, is_import_path
-from featcache.store import TRUNK_FILE, Digests, FeatureStore, Shard, ShardPublisher
+from featcache.store import TRUNK_FILE, Digests, FeatureStore, Shard, ShardPublisher, WaitingRows
 from featcache.trunks import TrunkSource, WeightsMemo, name_trunk
 
 _MOST_ROWS = 4096  # that wait for the driver to ask for them
@@ -239,9 +239,8 @@ class PartitionWorker:
         def published(entry: Shard, digests: Digests) -> None:
             outbox.add_shard(PublishedShard(name, entry, digests))
 
-        publisher = ShardPublisher(
-            self._stores[name], settings.shard_rows, settings.shard_seconds, lambda: self._numbers[name], published
-        )
+        waiting = WaitingRows(settings.shard_rows, settings.shard_seconds)
+        publisher = ShardPublisher(self._stores[name], waiting, lambda: self._numbers[name], published)
         return LayerExtraction(rows, task.todo[name], publisher)
 
     def _run(self, extraction: SplitExtraction, outbox: Outbox) -> None:

@@ -36,6 +36,7 @@ from .multilabel import label_metrics as label_metrics
 from .multilabel import label_outcomes as label_outcomes
 from .probabilities import softmax as softmax
 from .regression import LOWER_IS_BETTER as LOWER_IS_BETTER
+from .regression import R2 as R2
 from .regression import VALUE_FIGURES as VALUE_FIGURES
 from .regression import value_figures as value_figures
 from .regression import value_metrics as value_metrics

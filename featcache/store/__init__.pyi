@@ -67,6 +67,7 @@ from .store import FeatureStore as FeatureStore
 from .trunk_record import FINGERPRINT_DIGITS as FINGERPRINT_DIGITS
 from .trunk_record import TRUNK_FILE as TRUNK_FILE
 from .trunk_record import read_trunk as read_trunk
+from .waiting_rows import WaitingRows as WaitingRows
 from .windows import CHUNK_BYTES as CHUNK_BYTES
 from .windows import ShardChunk as ShardChunk
 from .windows import WindowReader as WindowReader

@@ -1,8 +1,7 @@
 """ShardPublisher: adds rows to a store from a process that does not hold its lock; the one that does commits them."""
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +11,8 @@ from featcache.files import make_folder, publish
 from featcache.store import shard
 from featcache.store.index import Digests
 from featcache.store.shard import Shard
-from featcache.store.writer import SHARD_BYTES, to_stored
+from featcache.store.waiting_rows import WaitingRows
+from featcache.store.writer import to_stored
 
 if TYPE_CHECKING:
     from featcache.store.store import FeatureStore
@@ -24,20 +24,15 @@ class ShardPublisher:
 
     Attributes:
         store: The store as it was when this process opened it.
-        shard_rows: How many rows make a shard full.
-        shard_seconds: How old the first row of a shard may become before it is published.
+        waiting: Rows that wait for their shard.
         next_number: Returns the number of the next shard; it may wait for one.
         published: Called with the entry of each published shard, and its digests, (rows, 32).
     """
 
     store: "FeatureStore"
-    shard_rows: int
-    shard_seconds: float
+    waiting: WaitingRows
     next_number: Callable[[], int]
     published: Callable[[Shard, Digests], None]
-    # Rows that wait for their shard. One list, so that an interruption finds digests and embeddings of the same rows.
-    _waiting: list[tuple[Digests, npt.NDArray[np.float32]]] = field(default_factory=list)
-    _since: float = 0.0  # when the first of them came, seconds
 
     def append(self, digests: Digests, embeddings: npt.NDArray[np.float32]) -> bool:
         """Take rows; publish a shard when it is full or old enough.
@@ -53,14 +48,7 @@ class ShardPublisher:
             DataError: a row is not finite, or does not fit into the store's type; no row of the shard is published.
             MachineError: the disk refuses.
         """
-        if not len(digests):
-            return False
-        if not self._waiting:
-            self._since = time.monotonic()
-        self._waiting.append((digests, embeddings))
-        waiting = sum(len(rows) for rows, _ in self._waiting)
-        size = sum(rows.nbytes for _, rows in self._waiting)
-        if waiting < self.shard_rows and size < SHARD_BYTES and time.monotonic() - self._since < self.shard_seconds:
+        if not self.waiting.add(digests, embeddings):
             return False
         self.flush()
         return True
@@ -71,10 +59,10 @@ class ShardPublisher:
         Raises:
             DataError, MachineError: as `append`; these rows are lost.
         """
-        if not self._waiting:
+        if not self.waiting:
             return
-        waiting, self._waiting = self._waiting, []
-        digests, embeddings = map(np.concatenate, zip(*waiting, strict=True))
+        digests, embeddings = self.waiting.joined()
+        self.waiting.clear()
         stored = to_stored(embeddings, self.store.trunk.spec.stored)
         entry, data = shard.build_shard(self.next_number(), digests, stored)
         make_folder(self.store.shard_folder)

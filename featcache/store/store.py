@@ -21,6 +21,7 @@ from featcache.store.listings import ExtractedListing
 from featcache.store.shard import Shard
 from featcache.store.shard_digests import ShardDigests
 from featcache.store.trunk_record import TrunkRecord, read_trunk
+from featcache.store.waiting_rows import WaitingRows
 from featcache.store.writer import SHARD_ROWS, SHARD_SECONDS, StoreWriter
 
 _T = TypeVar("_T")
@@ -275,7 +276,7 @@ class FeatureStore:
             sweep_scratch(self.root)
             sweep_scratch(self.shard_folder)
             store = FeatureStore(self.root, read_trunk(self.root), commits, self.stat_log)
-            yield StoreWriter(store, shard_rows=shard_rows, shard_seconds=shard_seconds)
+            yield StoreWriter(store, WaitingRows(shard_rows, shard_seconds))
 
     @cached_property
     def _index(self) -> DigestIndex:

@@ -1,8 +1,7 @@
 """StoreWriter: adds rows to a store, a shard at a time; and whether a listing needs to be written at all."""
 
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +15,13 @@ from featcache.store.index import Digests
 from featcache.store.listings import ExtractedListing
 from featcache.store.shard import Shard
 from featcache.store.trunk_record import read_trunk, write_trunk
+from featcache.store.waiting_rows import WaitingRows
 
 if TYPE_CHECKING:
     from featcache.store.store import FeatureStore
 
 SHARD_ROWS = 16_384
 SHARD_SECONDS = 60.0
-SHARD_BYTES = 1 << 28  # of rows that wait: sooner than by their number where a row is all tokens of an image
 
 
 @dataclass(slots=True, eq=False)
@@ -31,17 +30,12 @@ class StoreWriter:
 
     Attributes:
         store: The store as it was when the lock was taken.
-        shard_rows: How many rows make a shard full.
-        shard_seconds: How old the first row of a shard may become before it is committed: what a kill can cost.
+        waiting: Rows that wait for their shard, and after how many seconds they wait no longer: what a kill can cost.
     """
 
     store: "FeatureStore"
-    shard_rows: int
-    shard_seconds: float
-    # Rows that wait for their shard. One list, so that Ctrl-C finds digests and embeddings of the same rows.
-    _waiting: list[tuple[Digests, npt.NDArray[np.float32]]] = field(default_factory=list)
+    waiting: WaitingRows
     _made: int | None = None  # which entry of trunk.json's `made` computes them
-    _since: float = 0.0  # when the first of them came, seconds
     # The log's stat behind this writer's last line, and the number of the shard after that one.
     _log_seen: tuple[FileStat | None, int] = (None, 0)
     # Why the disk refused a shard. Nothing more is written then: a later line of the log could reach the disk where the
@@ -67,14 +61,7 @@ class StoreWriter:
         """
         if self._disk_error is not None:
             raise self._disk_error
-        if not len(digests):
-            return False
-        if not self._waiting:
-            self._since = time.monotonic()
-        self._waiting.append((digests, embeddings))
-        waiting = sum(len(rows) for rows, _ in self._waiting)
-        size = sum(rows.nbytes for _, rows in self._waiting)
-        if waiting < self.shard_rows and size < SHARD_BYTES and time.monotonic() - self._since < self.shard_seconds:
+        if not self.waiting.add(digests, embeddings):
             return False
         self.flush()
         return True
@@ -86,15 +73,15 @@ class StoreWriter:
             DataError, CacheError: as `append`.
             MachineError: the disk refuses; these rows are lost, all committed ones stay.
         """
-        if not self._waiting:
+        if not self.waiting:
             return
         try:
-            self._publish(*map(np.concatenate, zip(*self._waiting, strict=True)))
+            self._publish(*self.waiting.joined())
         except Exception as error:
-            self._waiting = []
+            self.waiting.clear()
             self._disk_error = error if isinstance(error, MachineError) else None
             raise
-        self._waiting = []
+        self.waiting.clear()
 
     def _publish(self, digests: Digests, embeddings: npt.NDArray[np.float32]) -> None:
         """Publish rows as one shard, and commit it."""

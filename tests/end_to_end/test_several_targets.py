@@ -2,7 +2,6 @@
 
 import csv
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,17 +11,18 @@ from featcache import UsageError
 from featcache.features import EmbeddingPool
 from featcache.store import FeatureStore
 from tests.builders import OBJECT_HEADER, write_annotations
-from tests.conftest import Nano
+from tests.conftest import ARCH, Nano
 from tests.end_to_end.conftest import Run
 from tests.end_to_end.test_first_commands import write_drives
 
 TARGETS = ["midlevel", "objectlevel:object", "objectlevel:location"]
 
 
-@pytest.fixture
-def drives(run: Run, nano: Nano, tmp_path: Path) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def drives(nano: Nano, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Drive&Act's layout with two levels in the cache, the second with two columns; one chunk has no location."""
-    root = write_drives(tmp_path / "drives")
+    folder = tmp_path_factory.mktemp("targets")
+    root = write_drives(folder / "drives")
     for person, split in enumerate(("train", "val", "test"), start=1):
         lines = [
             f"{person},vp{person}/run.kinect_color,{frame},{frame},{frame},open,{'ab'[frame % 2]},"
@@ -30,10 +30,11 @@ def drives(run: Run, nano: Nano, tmp_path: Path) -> dict[str, str]:
             for frame in range(6)
         ]
         write_annotations(root, level="objectlevel", header=OBJECT_HEADER, **{split: lines})
-    for flags in ([], ["--level", "objectlevel", "--target", "object"], ["--level", "objectlevel", "--target",
-                                                                        "location"]):  # fmt: skip
-        assert run("extract", root, *flags, *nano.flags).code == 0
-    return {"data": str(root), "cache": str(tmp_path / "here" / "cache")}
+    where = {"data": str(root), "cache": str(folder / "cache")}
+    trunk = {"arch": ARCH, "weights": str(nano.weights), "precision": "fp32"}
+    for target in ({}, *({"level": "objectlevel", "target": column} for column in ("object", "location"))):
+        featcache.extract(settings=featcache.Settings(device="cpu", workers=1), **where, **trunk, **target)
+    return where
 
 
 def test_each_target_equals_itself_trained_alone(drives, monkeypatch):
@@ -61,7 +62,8 @@ def test_each_target_equals_itself_trained_alone(drives, monkeypatch):
 
 def test_the_command_shows_every_target_and_the_report_of_all(drives, run: Run):
     """One heading a target, one document in JSON, and one command that comes next: the report of all of them."""
-    words = ["fit-head", "--data", drives["data"], "--epochs", 2, "--no-check", "--targets", ",".join(TARGETS[::-1])]
+    where = ("--data", drives["data"], "--cache", drives["cache"])
+    words = ["fit-head", *where, "--epochs", 2, "--no-check", "--targets", ",".join(TARGETS[::-1])]
     told = run(*words)
     assert told.code == 0, told.err
     assert [line for line in told.out.splitlines() if line.startswith("target ")] == [
@@ -104,7 +106,8 @@ def test_a_report_of_several_targets_has_the_figures_of_each(drives, tmp_path, r
     found = featcache.evaluate_columns(TARGETS, **drives)
     alone = featcache.evaluate(level="objectlevel", target="location", **drives)
     assert found["objectlevel:location"].macro_recall == alone.macro_recall
-    words = ["report", "--data", drives["data"], "--targets", ",".join(TARGETS)]
+    where = ("--data", drives["data"], "--cache", drives["cache"])
+    words = ["report", *where, "--targets", ",".join(TARGETS)]
     told = run(*words, "--csv", tmp_path / "t.csv")
     assert told.code == 0, told.err
     assert all(word in told.out for word in TARGETS)

@@ -77,6 +77,7 @@ def test_loops_are_compiled_until_one_of_their_files_changes(tmp_path):
     assert not are_compiled(tmp_path)
 
 
+@pytest.mark.slow
 def test_another_process_compiles_what_trains(tmp_path, monkeypatch):
     """What `BackgroundCompilation` starts leaves compiled loops where numba keeps them."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))

@@ -75,6 +75,7 @@ def test_the_recipe_of_a_page_is_that_of_its_head(tmp_path, nano):
     assert not re.search(r"\b(True|False|None)\b", head)
 
 
+@pytest.mark.slow
 def test_a_head_is_made_again_in_an_empty_folder(odd):
     """Recipe, part, seed, weights, stored and grid: the same heads to the byte, and a page of the same head."""
     where = {"pipeline": "mine.toml"}

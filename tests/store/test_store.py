@@ -32,7 +32,7 @@ def test_load_gives_what_was_appended(parts, shard_rows, data):
         with store.writer(shard_rows=shard_rows) as writer:
             for part in parts:
                 committed = writer.append(digests_of(part), embeddings_of(part))
-                assert committed == (not writer._waiting)
+                assert committed == (not writer.waiting)
             writer.flush()
         store = again(store)
         held = sorted(set(itertools.chain(*parts)))

@@ -55,7 +55,7 @@ def test_a_writer_reads_the_log_once_and_again_where_somebody_else_wrote(tmp_pat
 def test_a_shard_of_wide_rows_is_committed_before_it_fills_the_memory(tmp_path, monkeypatch):
     """Rows of all tokens of an image are published by their size, long before there are enough of them."""
     rows = embeddings_of([1, 2, 3])
-    monkeypatch.setattr("featcache.store.writer.SHARD_BYTES", 2 * rows[0].nbytes)
+    monkeypatch.setattr("featcache.store.waiting_rows.SHARD_BYTES", 2 * rows[0].nbytes)
     with new_store(tmp_path).writer() as writer:
         assert not writer.append(digests_of([1]), rows[:1])
         assert writer.append(digests_of([2]), rows[1:2])

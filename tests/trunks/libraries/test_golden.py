@@ -16,7 +16,13 @@ def golden():
     return np.load(GOLDEN)
 
 
-@pytest.mark.parametrize("network", [n for n in NETWORKS if not n.is_large], ids=lambda network: network.arch)
+def marked(network):
+    """The network as a parameter; two of the slowest, of families that others stand for, are for `make slow-test`."""
+    is_slow = network.arch in ("inception_v3", "timm:swin_tiny_patch4_window7_224")
+    return pytest.param(network, marks=pytest.mark.slow if is_slow else (), id=network.arch)
+
+
+@pytest.mark.parametrize("network", [marked(network) for network in NETWORKS if not network.is_large])
 def test_every_layer_equals_the_librarys_own_loop(network, golden, tmp_path):
     """In float32 no layer of one forward differs from the library's own by more than 1e-5 of its length."""
     file = tmp_path / "weights.safetensors"
