@@ -1,6 +1,5 @@
 """What is typed against a command's signature: unknown options, missing or superfluous words, wrong types."""
 
-import itertools
 import os
 import re
 import shlex
@@ -11,6 +10,7 @@ import typer
 
 from featcache.arguments import nearest_name
 from featcache.cli.typed_folder import is_data_folder, typed_root
+from featcache.cli.typed_words import typed_value
 from featcache.errors import FeatcacheError, UsageError
 
 _COMMANDS = {  # what other tools call it, or what it is about
@@ -39,25 +39,6 @@ def unknown_command(name: str, names: Sequence[str]) -> UsageError:
     return UsageError(f"there is no command {name!r}; did you mean {meant}?").correct(name, meant)
 
 
-def refuse_memory(args: Sequence[str]) -> list[str]:
-    """Return the words behind a command; refuse a cache or data in memory, which no other command would see.
-
-    Args:
-        args: The words.
-
-    Raises:
-        UsageError: one of them, or FEATCACHE_CACHE, is such a URL.
-    """
-    typed = [word.partition("=")[2] if word.startswith("--") and "=" in word else word for word in args]
-    for text in (*typed, os.environ.get("FEATCACHE_CACHE", "")):
-        if text.lower().startswith("memory://"):
-            raise UsageError(
-                f"{text}: memory:// lasts as long as one process, and this command is one; name a folder, or a bucket "
-                f"(s3://BUCKET/PREFIX)"
-            )
-    return list(args)
-
-
 def _fit_of(name: str) -> str | None:
     """Return the command that fits a classifier of this name, or of nearly this one; None where there is none."""
     from featcache.heads.classifiers import nearest_classifier
@@ -82,6 +63,8 @@ def usage_error(error: typer.TyperException, command: Any, ctx: Any, words: Sequ
         return _missing(parameter, command, words)
     if parameter is not None:
         return _bad_value(parameter, words, error.message)
+    if match := re.fullmatch(r"Option '(.*)' requires an argument", error.message.rstrip(".")):
+        return UsageError(f"{match[1]} needs a value behind it: type one, or leave {match[1]} out")
     return UsageError(error.message.rstrip("."))
 
 
@@ -125,7 +108,7 @@ def _unknown_option(option: str, command: Any, ctx: Any, words: Sequence[str]) -
         if any(option in parameter.opts for parameter in other.params)
     ]
     if option == "--folds" and others:
-        fold = _typed_value(option, words).partition(",")[0]
+        fold = typed_value(option, words).partition(",")[0]
         return (
             UsageError(
                 f"{command.name} has no --folds: name one fold at a time with --fold ({_several(others)} take it)"
@@ -152,7 +135,7 @@ def _unknown_option(option: str, command: Any, ctx: Any, words: Sequence[str]) -
 
 def _cache_of_copy(words: Sequence[str]) -> UsageError:
     """Return the error that copy takes no --cache: what was typed for it is its first word."""
-    value = _typed_value("--cache", words)
+    value = typed_value("--cache", words)
     error = UsageError("copy has no option --cache: the cache is its first word, and its copy the second")
     error = error.correct("--cache", None)
     has_both = len([word for word in words if not word.startswith("-")]) - words.count("--cache") > 1
@@ -193,7 +176,7 @@ def _with_data_set(error: UsageError, words: Sequence[str]) -> UsageError:
     from featcache.dataset import DatasetRequest
 
     try:
-        roots = list(DatasetRequest(cache=_typed_value("--cache", words) or None).data_sets().values())
+        roots = list(DatasetRequest(cache=typed_value("--cache", words) or None).data_sets().values())
     except FeatcacheError:
         return error
     above = {os.path.abspath(word) for word in words if os.path.exists(word)} | {w for w in words if "://" in w}
@@ -209,7 +192,7 @@ def _bad_value(parameter: Any, words: Sequence[str], reason: str) -> UsageError:
     kind = next((kind for kind in kinds if kind in _NOUNS), None)
     if parameter.param_type_name != "option" or kind is None:
         return UsageError(f"{option}: {reason[0].lower()}{reason[1:].rstrip('.')}")
-    value = _typed_value(option, words)
+    value = typed_value(option, words)
     right = _as_number(value, kind) or _EXAMPLES.get(parameter.name) or _default_of(parameter)
     error = UsageError(f"{option}: found {value!r}, expected {_NOUNS[kind]}")
     return error.correct(option, right) if right else error
@@ -230,16 +213,6 @@ def _default_of(parameter: Any) -> str:
     """Return the default that an option's help states, a number; "" where it states none."""
     match = re.search(r"; default: ([0-9.e+-]+)\]$", getattr(parameter, "help", None) or "")
     return "" if match is None else match[1]
-
-
-def _typed_value(option: str, words: Sequence[str]) -> str:
-    """Return what was typed last for an option, "" where nothing was."""
-    value = ""
-    for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
-        name, equals, behind = word.partition("=")
-        if name == option:
-            value = behind if equals else following
-    return value
 
 
 def _several(names: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from featcache.containers.container import ContainerError, Place, refuse_larger_
 from featcache.containers.container_file import open_container_file
 from featcache.errors import MachineError, UsageError
 from featcache.files import FileStat
+from featcache.text import counted
 
 _KEY = re.compile(r"(?s)(?:(.+)/)?(\d{6}|[1-9]\d{6,11})")
 _NUMBER = re.compile(r"(?s)(?:(.+)/)?([0-9]{1,18})")
@@ -113,7 +114,7 @@ class TableFile(ABC):
         """
         match = _KEY.fullmatch(key)
         if match is None or int(match[2]) >= self.rows:
-            raise ContainerError(f"the table has {self.rows:,} rows, the first is number 0")
+            raise ContainerError(f"the table has {counted(self.rows, 'row')}, the first is number 0")
         return key
 
     def nearest_key(self, key: str) -> str | None:

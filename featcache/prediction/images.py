@@ -68,8 +68,6 @@ def predict(
     began = time.monotonic()
     Settings(device=device, workers=workers, batch_size=batch_size)  # refuses what cannot be
     model = open_head(head, device=device, batch_size=batch_size, with_views=test_views, **options)
-    if test_views:
-        model.refuse_targets("--test-views, the mean over views,")
     left_out: list[str] = []
     paths = tuple(path for named in images for path in find_images(named, left_out))
     if not paths:
