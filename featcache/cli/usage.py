@@ -9,7 +9,7 @@ from typing import Any, get_args
 import typer
 
 from featcache.arguments import nearest_name
-from featcache.cli.typed_folder import is_data_folder
+from featcache.cli.typed_folder import is_data_folder, typed_root
 from featcache.cli.typed_words import typed_value
 from featcache.errors import FeatcacheError, UsageError
 
@@ -185,10 +185,10 @@ def _with_data_set(error: UsageError, words: Sequence[str]) -> UsageError:
         roots = list(DatasetRequest(cache=typed_value("--cache", words) or None).data_sets().values())
     except FeatcacheError:
         return error
-    above = {os.path.abspath(word) for word in words if os.path.exists(word)}
+    above = {os.path.abspath(word) for word in words if os.path.exists(word)} | {w for w in words if "://" in w}
     holding = [root for root in roots if any(path.startswith(os.path.join(root, "")) for path in above)]
     meant = holding or roots
-    return error.correct("--data", os.path.relpath(meant[0])) if len(meant) == 1 else error
+    return error.correct("--data", typed_root(meant[0])) if len(meant) == 1 else error
 
 
 def _bad_value(parameter: Any, words: Sequence[str], reason: str) -> UsageError:
