@@ -81,7 +81,8 @@ def _unknown_columns_error(data: RecognizedData, settings: str) -> DataError:
     names = " and ".join(f"{role}_column" for role in missing)
     return DataError(
         f"{data.path}: which column holds the {'s and the '.join(missing)}s? None of {header} is called like it. Write "
-        f"these lines into {LOCAL_RECIPE}, with the right {names}:\n{textwrap.indent(settings, '  ')}"
+        f"these lines into {LOCAL_RECIPE}, with the right {names}; `featcache data` then shows what they mean:\n"
+        f"{textwrap.indent(settings, '  ')}"
     )
 
 
@@ -235,20 +236,26 @@ def _level_lines(data: RecognizedData) -> list[str]:
 def _split_lines(data: RecognizedData) -> list[str]:
     """Return the lines of [data.split], for the splits that the data set lacks; none where nothing is lacking."""
     if data.kind == "table":
-        columns = data.table.columns
-        unit = next((role for role in ("subject", "clip") if role in columns), "image")
-        return [] if "split" in columns else _split_section(unit, val=True, test=True)
+        unit = next((role for role in ("subject", "clip") if role in data.table.columns), "image")
+        if "split" not in data.table.columns:
+            return _split_section(unit, val=True, test=True)
+        return _lacking_splits(data.table.splits, unit)
     if data.kind == "containers" and not data.names:
         return _split_section("image", val=True, test=True)
     if data.kind == "classes":
         return _split_section("clip" if data.has_clips else "image", val=True, test=True)
-    if "train" not in data.names:
+    return _lacking_splits(data.names, "image")
+
+
+def _lacking_splits(names: Sequence[str], unit: str) -> list[str]:
+    """Return the lines of [data.split] that take what is lacking from train; of test alone, as a comment."""
+    if "train" not in names:
         return []
-    if "val" not in data.names:
-        return _split_section("image", val=True, test="test" not in data.names)
-    if "test" not in data.names:
+    if "val" not in names:
+        return _split_section(unit, val=True, test="test" not in names)
+    if "test" not in names:
         note = "# There is no test split: report evaluates on val. This takes one from train:"
-        return ["", note, *(f"# {line}" for line in _split_section("image", val=False, test=True) if line)]
+        return ["", note, *(f"# {line}" for line in _split_section(unit, val=False, test=True) if line)]
     return []
 
 

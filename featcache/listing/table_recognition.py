@@ -34,6 +34,7 @@ class RecognizedTable:
     separator: str = ""  # what stands between the labels of a cell; "" where a cell has one
     missing: tuple[str, ...] = ()  # path or label, where no column looks like it
     others: tuple[str, ...] = ()  # columns that were taken for nothing
+    splits: tuple[str, ...] = ()  # that its column of splits names
 
 
 def recognize_table(path: str) -> RecognizedTable:
@@ -54,14 +55,15 @@ def recognize_table(path: str) -> RecognizedTable:
     if "label" not in columns and len(others) == 1:
         columns["label"] = others.pop()
     missing = tuple(role for role in ("path", "label") if role not in columns)
+    splits = tuple(sorted(cells[columns["split"]])) if "split" in columns else ()
     if "label" in columns:
         targets, separator = _recognize_targets(cells[columns["label"]])
         return RecognizedTable(
-            columns=columns, targets=targets, separator=separator, missing=missing, others=tuple(others)
+            columns=columns, targets=targets, separator=separator, missing=missing, others=tuple(others), splits=splits
         )
     targets, several = _recognize_target_columns({name: cells[name] for name in others})
     return RecognizedTable(
-        columns=columns, targets=targets, target_columns=several, others=tuple(others),
+        columns=columns, targets=targets, target_columns=several, others=tuple(others), splits=splits,
         missing=tuple(role for role in missing if role != "label" or not several),
     )  # fmt: skip
 

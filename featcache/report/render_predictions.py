@@ -51,7 +51,7 @@ def _targets_table(predictions: Predictions, below: str, count: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("image", overflow="fold", ratio=2)
     headings = (
-        ["labels", "probabilities (≥ threshold)"] if is_labels else [printable(name) for name in predictions.classes]
+        ["labels", "probabilities (threshold)"] if is_labels else [printable(name) for name in predictions.classes]
     )
     for heading in headings:
         table.add_column(heading, overflow="fold", justify="left" if is_labels else "right", ratio=2)
@@ -62,7 +62,7 @@ def _targets_table(predictions: Predictions, below: str, count: int) -> Table:
         elif is_labels:
             labels = " | ".join(map(printable, predictions.labels(row))) or "none"
             thresholds = dict(zip(predictions.classes, predictions.thresholds, strict=True))
-            shown = (f"{printable(name)} {percent(share)} (≥ {percent(thresholds[name])})" for name, share in top)
+            shown = (f"{printable(name)} {percent(share)} ({percent(thresholds[name])})" for name, share in top)
             cells = [labels, ", ".join(shown)]
         else:
             cells = [f"{value:.6g}" for _, value in top]

@@ -111,12 +111,22 @@ def test_a_column_of_images_is_recognised_whatever_it_is_called(tmp_path):
 def test_a_table_that_says_nothing_is_refused_with_lines_to_paste(tmp_path):
     """Where no column is called like labels, the message has a recipe, in which the column is to be named."""
     (tmp_path / "t.csv").write_text("file,a,b\nx.png,1,2\n")
-    with pytest.raises(DataError, match=r"holds the labels\? None of file, a, b .* right label_column:\n") as caught:
+    with pytest.raises(
+        DataError, match=r"holds the labels\? None of file, a, b .* right label_column; .*:\n"
+    ) as caught:
         write_starter(str(tmp_path / "t.csv"))
     pasted = str(caught.value).partition("\n")[2].replace('"…"', '"a"')
     recipe = check_recipe(tomllib.loads(pasted), where="test")
     assert isinstance(recipe.data, TableData)
     assert (recipe.data.path_column, recipe.data.label_column) == ("file", "a")
+
+
+def test_a_split_that_a_table_lacks_is_taken_from_train(tmp_path):
+    """A column with train and test has no val to choose heads by."""
+    flat(tmp_path)
+    rows = [f"ants/{number}.png,{'test' if number > 5 else 'train'},{'ab'[number % 2]}" for number in range(8)]
+    (tmp_path / "t.csv").write_text("\n".join(["file,set,label", *rows]))
+    assert resolve_source(recipe_for(tmp_path / "t.csv")[0]).splits() == ["train", "val", "test"]
 
 
 def test_an_empty_table_is_refused(tmp_path):

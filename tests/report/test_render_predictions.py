@@ -163,5 +163,5 @@ def test_a_label_stands_beside_its_threshold():
     found.probabilities[0] = (0.25, 0.5)
     out = io.StringIO()
     print_predictions(found, Console(file=out, width=120, color_system=None))
-    assert "probabilities (≥ threshold)" in out.getvalue()
-    assert re.search(r"0\.png +red +round 50\.0 % \(≥ 75\.0 %\), red 25\.0 % \(≥ 12\.5 %\)", out.getvalue())
+    assert "probabilities (threshold)" in out.getvalue()
+    assert re.search(r"0\.png +red +round 50\.0 % \(75\.0 %\), red 25\.0 % \(12\.5 %\)", out.getvalue())
