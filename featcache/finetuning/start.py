@@ -15,7 +15,15 @@ from featcache.heads.saved import ChosenHead, SavedHead, find_head, load_model
 from featcache.recipe import FROM_HEAD, FROM_SCRATCH, FinetuneSection, TrunkSection, is_network_object
 from featcache.store import FeatureStore
 from featcache.text import percent
-from featcache.trunks import RANDOM, TrunkSource, WeightsMemo, drawing_from, find_weights, name_trunk
+from featcache.trunks import (
+    RANDOM,
+    TrunkSource,
+    WeightsMemo,
+    drawing_from,
+    find_weights,
+    missing_weights,
+    name_trunk,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -163,9 +171,7 @@ def _of_cache(request: DatasetRequest, memo: WeightsMemo) -> TrunkSource | None:
 def _trunk_of(store: FeatureStore, called: str, request: DatasetRequest, memo: WeightsMemo) -> TrunkSource:
     source = find_weights(store.trunk.spec, store.trunk.weights_name, memo, request.weights, request.arch)
     if source is None:
-        raise CacheError(
-            f"{called} is not here: its weights are {store.trunk.weights_name}. Name their file with --weights."
-        )
+        raise missing_weights(called, store.trunk.weights_name, request.folder)
     return source
 
 
