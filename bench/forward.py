@@ -4,7 +4,8 @@ About ten minutes on two cores; what it printed stands in docs/benchmarks.md. Th
 
 Images a second of ViT-B/16's forward in bfloat16, decoded pixels to class tokens, everyone at his own best settings:
 each is timed with several batches (OpenVINO with both of its hints too), and the fastest alternates with the others,
-all of them in processes of their own.
+all of them in processes of their own. A ratio is the median of those of the rounds, since a machine that others use
+changes its speed within minutes.
 
 - featcache: what `featcache extract` runs on a large data set, eager, and by the engine that --engine auto takes there
 - torchvision, timm, transformers: the library's network in evaluation mode under `torch.inference_mode`, its
@@ -223,8 +224,9 @@ def measure(runs: int, only: str) -> tuple[list[Result], dict[str, float]]:
             except ImportError as error:
                 print(f"{name} left out: {error}", file=sys.stderr)
         taken = {result.name: result for result in alternate(tasks, runs)}
-    best = min(result.median for name, result in taken.items() if name.startswith("featcache"))
-    ratios = {f"ours_vs_{name}": result.median / best for name, result in taken.items()}
+    mine = [result for name, result in taken.items() if name.startswith("featcache")]
+    best = min(mine, key=lambda result: result.median)
+    ratios = {f"ours_vs_{name}": result.ratio_to(best) for name, result in taken.items()}
     return [result.rate(IMAGES[_kind(device)]) for result in taken.values()], ratios
 
 

@@ -23,14 +23,23 @@ class Result:
     min: float
     max: float
     runs: int
+    values: tuple[float, ...] = ()  # of each run, in their order
 
     @classmethod
     def of(cls, name: str, unit: str, values: Sequence[float]) -> "Result":
-        return cls(name, unit, statistics.median(values), min(values), max(values), len(values))
+        return cls(name, unit, statistics.median(values), min(values), max(values), len(values), tuple(values))
 
     def rate(self, images: int) -> "Result":
         """Images a second, of seconds for so many images."""
-        return Result(self.name, "images/s", images / self.median, images / self.max, images / self.min, self.runs)
+        return Result.of(self.name, "images/s", [images / seconds for seconds in self.values])
+
+    def ratio_to(self, other: "Result") -> float:
+        """Return the median of the rounds' ratios: a slow minute of the machine falls on both of a round.
+
+        Args:
+            other: Of the same alternating runs.
+        """
+        return statistics.median(mine / theirs for mine, theirs in zip(self.values, other.values, strict=True))
 
 
 def describe() -> str:

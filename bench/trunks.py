@@ -127,8 +127,8 @@ def measure(runs: int, chosen: str) -> tuple[list[Result], dict[str, float]]:
             makes = {f"{name}: featcache": partial(ours, arch, size, Path(cache)), **makes}
             tasks = {label: running.enter_context(Contender(label, make)) for label, make in makes.items()}
             taken = alternate(tasks, runs)
-        ratios[f"{arch}_vs_plain"] = taken[1].median / taken[0].median
-        ratios[f"{arch}_vs_plain_with_large_blocks_kept"] = taken[2].median / taken[0].median
+        ratios[f"{arch}_vs_plain"] = taken[1].ratio_to(taken[0])
+        ratios[f"{arch}_vs_plain_with_large_blocks_kept"] = taken[2].ratio_to(taken[0])
         results += [result.rate(IMAGES) for result in taken]
     vits = [ratios[f"{TRUNKS[name][0]}_vs_plain"] for name in PLAIN_VITS if chosen in name]
     return results, ratios | ({"slowest_plain_vit_vs_plain": min(vits)} if vits else {})

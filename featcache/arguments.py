@@ -59,6 +59,8 @@ def nearest_name(word: str, names: Iterable[str]) -> str | None:
         return _SYNONYMS[word.lower()]
     folded = {name.casefold().replace("-", "_"): name for name in names}
     written = word.casefold().replace("-", "_")
+    if f"{written}s" in folded:  # before what only begins alike
+        return folded[f"{written}s"]
     longer = [name for name in folded if written and name.startswith(f"{written}_")]  # the word is its first part
     close = difflib.get_close_matches(written, longer or folded, n=1, cutoff=0.0 if longer else 0.6)
     return folded[close[0]] if close else None

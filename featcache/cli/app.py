@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
@@ -19,12 +19,11 @@ import typer
 from typer.core import TyperCommand
 
 import featcache
-from featcache.arguments import synonym_of
 from featcache.cli.corrections import error_text
 from featcache.cli.help import CommandGroup, example_lines, name_values, write_parameters
 from featcache.cli.options import expand_options
 from featcache.cli.output import echo_stderr
-from featcache.cli.typed_folder import is_data_folder
+from featcache.cli.typed_words import read_words, use_own_names
 from featcache.cli.usage import superfluous_words, unknown_command, usage_error
 from featcache.errors import FeatcacheError, MachineError, UsageError
 from featcache.files import expand_home
@@ -85,11 +84,10 @@ class _Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take the words of the command line; what the command does not take is refused in our words."""
-        args = _join_start(args) if self.name in ("finetune", "search") else args
-        words = list(args)
+        words = read_words(args, self)
         ctx.allow_extra_args = True  # they are refused here
         try:
-            extra: list[str] = super().parse_args(ctx, args)
+            extra: list[str] = super().parse_args(ctx, [*words])
         except typer.TyperException as error:
             raise usage_error(error, self, ctx, words) from None
         if extra and not ctx.resilient_parsing:
@@ -112,7 +110,7 @@ class _Command(TyperCommand):
         parse = parser.parse_args
 
         def parse_once(args: list[str]) -> Any:
-            values, rest, order = parse(_use_own_names(args, {name for option in self.params for name in option.opts}))
+            values, rest, order = parse(use_own_names(args, {name for option in self.params for name in option.opts}))
             options: list[Any] = [parameter for parameter in order if parameter.param_type_name == "option"]
             for option in options:
                 repeatable = option.multiple or (option.is_flag and not option.secondary_opts)
@@ -127,27 +125,6 @@ class _Command(TyperCommand):
 
         parser.parse_args = parse_once
         return parser
-
-
-def _use_own_names(args: Sequence[str], names: Collection[str]) -> list[str]:
-    """Return the words of a command line, each option that has another name in other tools under ours."""
-    words = list(args)
-    end = words.index("--") if "--" in words else len(words)
-    for number, word in enumerate(words[:end]):
-        name, equals, value = word.partition("=")
-        own = f"--{synonym_of(name[2:]).replace('_', '-')}" if name.startswith("--") else name
-        if name not in names and own in names:
-            words[number] = f"{own}{equals}{value}"
-    return words
-
-
-def _join_start(args: Sequence[str]) -> list[str]:
-    """Return the words of finetune with `--from head NAME` as one option and its value; a folder is no head."""
-    words = list(args)
-    for place, name in enumerate(words[2:]):
-        if words[place : place + 2] == ["--from", "head"] and not name.startswith("-") and not is_data_folder(name):
-            return [*words[: place + 1], f"head {name}", *words[place + 3 :]]
-    return words
 
 
 def refuse_unused(options: Collection[str], why: str) -> None:
@@ -185,7 +162,7 @@ def main() -> None:
 def _echo_error(error: FeatcacheError) -> None:
     """Print an error on stderr, with the command that comes next."""
     names = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    echo_stderr(error_text(error, _use_own_names(sys.argv[1:], ()), names))
+    echo_stderr(error_text(error, use_own_names(sys.argv[1:], ()), names))
 
 
 def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -46,7 +46,10 @@ def fit(
     head_name: HeadName = None,
     as_json: Json = False,
 ) -> None:
-    """Fit any other classifier to the cached embeddings; its settings are chosen by macro recall on val."""
+    """Fit any other classifier to the cached embeddings; its settings are chosen by macro recall on val.
+
+    Several labels a row are learnt by knn and logreg, numbers by knn and ridge.
+    """
     from featcache.heads import fit
     from featcache.heads.classifiers import parse_settings
     from featcache.report import ProgressBar, classifier_fit_parts

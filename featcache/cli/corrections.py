@@ -51,6 +51,8 @@ def correct_words(words: Iterable[str], corrections: Iterable[Correction]) -> li
     """
     corrected = [part for word in words for part in _split_option(word)]
     for correction in corrections:
+        if correction.wrong == "--pipeline":
+            corrected = ["--pipeline" if word == "-p" else word for word in corrected]
         if correction.wrong.startswith("--"):
             corrected = _correct_option(corrected, correction)
         elif correction.wrong.endswith("="):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from featcache.cli.next_command import say_next, say_next_after_cross_validation
+from featcache.cli.next_command import say_next_after_cross_validation
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.recipe import HeadKeywords, StoreOptions
 
@@ -47,9 +47,5 @@ def run_cross_validation(
             echo(f"wrote {relative_path(predictions)}")
     for note in result.unseen.notes:
         echo_stderr(f"note: {note}")
-    if as_json:
-        return
-    if is_classes:
+    if not as_json:
         say_next_after_cross_validation(options)
-    else:
-        say_next("fit-head", options)

@@ -90,7 +90,7 @@ def fit_head(
         typer.Option(
             "--shots",
             help="Instead of keeping heads, train them on so many labels of each class, and show macro recall against "
-            "the number of labels: 1,2,4,8,16,all.",
+            "the number of labels: 1,2,4,8,16,all. Of rows with several labels or numbers: on so many images.",
         ),
     ] = None,
     tries: Annotated[

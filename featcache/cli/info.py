@@ -1,5 +1,6 @@
 """`featcache info`."""
 
+import os
 from typing import Annotated, Any
 
 from featcache.cli.app import command
@@ -29,7 +30,8 @@ def info(
     trunk = inventory["trunk"]
     echo(f"featcache {inventory['version']}, cache {relative_path(parse_path(inventory['cache']))}")
     stores = inventory["stores"]
-    has_trunk = trunk["stores"] or not stores or arch is not None or weights is not None
+    is_held = any(store["arch"] == trunk["arch"] and _has_weights(store, trunk) for store in stores)
+    has_trunk = is_held or not stores or arch is not None or weights is not None
     if has_trunk:
         _echo_trunk(trunk, inventory["data_set"])
     for store in stores:
@@ -68,6 +70,11 @@ def _echo_trunk(trunk: dict[str, Any], data_set: str | None) -> None:
     echo(f"trunk {trunk['arch']}, weights {trunk['weights']}: {trunk['frozen_parameters']:,} frozen parameters")
     echo(trunk["transform"])
     echo(f"head of {classes} classes: {(trunk['dim'] + 1) * classes:,} parameters{example}")
+
+
+def _has_weights(store: dict[str, Any], trunk: dict[str, Any]) -> bool:
+    """Return whether a store's weights have the name that the recipe's have; of a file, without its folder."""
+    return bool(store["weights"] in (trunk["weights"], os.path.basename(trunk["weights"])))
 
 
 def _absent_trunk(trunk: dict[str, Any]) -> str:

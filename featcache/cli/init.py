@@ -2,13 +2,14 @@
 
 import os
 from pathlib import Path
+from textwrap import indent
 from typing import Annotated
 
 import typer
 
 from featcache.cli.app import command
 from featcache.cli.output import echo, echo_stderr
-from featcache.errors import UsageError
+from featcache.errors import FeatcacheError, UsageError
 from featcache.text import printable
 
 
@@ -24,16 +25,14 @@ def init(
     from featcache.recipe import LOCAL_RECIPE, has_local_recipe
 
     if has_local_recipe():
-        raise UsageError(
-            f"there is a {LOCAL_RECIPE} here, and it stays as it is. `featcache data` shows what it means; to start "
-            f"anew, rename it or type this in another folder"
-        )
+        raise UsageError(_other_lines(folder))
     starter = write_starter(expand_home(folder))
     if starter.table is not None:
         name, text = starter.table
         if os.path.lexists(name):
             raise UsageError(
-                f"there is a {name} here, and it stays as it is. Rename it, or type this in another folder"
+                f"there is a {name} here, and it stays as it is. Rename it, or type this in another folder; or, if it "
+                f"is the table of these videos, write {LOCAL_RECIPE} yourself:\n{indent(starter.settings, '  ')}"
             )
         publish(Path(name).absolute(), text.encode("utf-8", "surrogateescape"), replace=True)
     publish(Path(LOCAL_RECIPE).absolute(), starter.text.encode(), replace=True)
@@ -42,3 +41,18 @@ def init(
         echo_stderr(f"note: {printable(note)}")
     echo(f"wrote {LOCAL_RECIPE}" + (f" and {starter.table[0]}" if starter.table is not None else ""))
     echo(f"next: {starter.command}")
+
+
+def _other_lines(folder: str) -> str:
+    """Return what to do where there is a recipe already: the lines that it would have for this folder."""
+    from featcache.dataset import write_starter
+    from featcache.files import expand_home
+    from featcache.recipe import LOCAL_RECIPE
+
+    kept = f"there is a {LOCAL_RECIPE} here, and it stays as it is. `featcache data` shows what it means"
+    try:
+        settings = write_starter(expand_home(folder)).settings
+    except FeatcacheError:  # nothing that a recipe could be written for
+        return f"{kept}; to start anew, rename it or type this in another folder"
+    shown = indent(settings, "  ")
+    return f"{kept}. To start anew, rename it, or put these lines for {folder} in the place of its own:\n{shown}"

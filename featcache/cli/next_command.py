@@ -99,11 +99,21 @@ def _number_unless_best(options: StoreOptions, fits: Sequence[tuple[int | None, 
 
 
 def say_next_after_cross_validation(options: StoreOptions) -> None:
-    """Print the search for doubtful labels in the same store; of features, which it does not take, their fit-head."""
+    """Print the search for doubtful labels in the same store; of features, which it does not take, a head's report.
+
+    Where no head is kept yet, fit-head comes next: a cross-validation keeps none.
+    """
+    from featcache.dataset import DatasetRequest
+    from featcache.heads.saved import find_head
+
     if options.get("features") is None:
         say_next("data", options, "--label-issues")
-    else:
-        say_next("fit-head", options)
+        return
+    command, request = "fit-head", DatasetRequest(**options)
+    with contextlib.suppress(FeatcacheError):  # there is no head yet
+        find_head(request, None)
+        command = "report" if _can_report(request.cached_splits) else "compare"
+    say_next(command, options)
 
 
 def say_next_fit_head(options: DataOptions) -> None:
@@ -144,7 +154,7 @@ def say_next_after_fit(options: StoreOptions, fitted: "Fitted") -> None:
 
     splits, best = DatasetRequest(**options).cached_splits, fitted.best
     number = str(fitted.handles.numbers[best.name])
-    if best.classifier is not None and _can_report(splits):
+    if best.has_model and _can_report(splits):
         say_next("report", options, number)
     elif best.predictions:
         split = next((split for split in ("test", "val") if split in best.predictions), min(best.predictions))

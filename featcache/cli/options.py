@@ -91,7 +91,10 @@ SplitSeed = Annotated[
         f"[from {SPLIT_SEEDS.start} to {SPLIT_SEEDS[-1]:,}; default: {SPLIT_SEEDS.start}]",
     ),
 ]
-Fold = Annotated[int | None, typer.Option("--fold", help="Of Drive&Act: the published fold, 0, 1 or 2.")]
+Fold = Annotated[
+    int | None,
+    typer.Option("--fold", help="The fold: of Drive&Act the published one, 0, 1 or 2; of a table with folds any."),
+]
 View = Annotated[str | None, typer.Option("--view", help="Of Drive&Act: the camera, such as kinect_color.")]
 Stride = Annotated[int | None, typer.Option("--stride", help="Of Drive&Act: take every Nth frame of a chunk only.")]
 Level = Annotated[
@@ -103,7 +106,8 @@ Target = Annotated[
     typer.Option("--target", help="Of Drive&Act: the column to predict, where a level has several: --target object."),
 ]
 Folds = Annotated[
-    str | None, typer.Option("--folds", help="Of Drive&Act: several folds, one after the other, such as 0,1,2.")
+    str | None,
+    typer.Option("--folds", help="Several folds, one after the other, such as 0,1,2: of Drive&Act, or of a table."),
 ]
 Cache = Annotated[
     str | None,

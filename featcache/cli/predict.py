@@ -130,11 +130,15 @@ def export_model(
 
 def _refuse_as_head(word: str) -> None:
     """Refuse an image, or the folder of a data set, that stands where a head does."""
+    from featcache.containers import is_container_path, is_member_path
     from featcache.heads.saved import MODEL_DOCUMENTS
     from featcache.listing import IMAGE_SUFFIXES
 
     if word.lower().endswith(IMAGE_SUFFIXES):
         error = UsageError(f"{word!r} is an image, expected a head before the images: a number, a name, best or latest")
+        raise error.correct(word, f"best {shlex.quote(word)}")
+    if is_container_path(word) or is_member_path(word):
+        error = UsageError(f"{word!r} holds images, expected a head before them: a number, a name, best or latest")
         raise error.correct(word, f"best {shlex.quote(word)}")
     if is_data_folder(word) and not any(
         os.path.lexists(os.path.join(expand_home(word), name)) for name in MODEL_DOCUMENTS

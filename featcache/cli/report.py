@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featcache.cli.app import command
+from featcache.cli.app import command, refuse_unused
 from featcache.cli.folds import parse_folds
 from featcache.cli.next_command import say_next, say_next_after_report
 from featcache.cli.options import Json
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
+from featcache.cli.report_columns import UNUSED, report_columns
 from featcache.cli.report_targets import report_targets
 from featcache.cli.same_head import refuse_same_head
 from featcache.cli.typed_data import remember_data_set
@@ -71,7 +72,14 @@ def report(
     ] = None,
     folds: Annotated[
         str | None,
-        typer.Option("--folds", help="Folds, such as 0,1,2: each with its own head, and the average (Drive&Act)."),
+        typer.Option("--folds", help="Folds, such as 0,1,2: each with its own head, and the average."),
+    ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            "--targets",
+            help="Of Drive&Act: several levels or columns, each with its own head: midlevel,objectlevel:object.",
+        ),
     ] = None,
     html: Annotated[
         Path | None,
@@ -115,6 +123,10 @@ def report(
         "split": split, "by": by, "clip_rule": clip_rule, "allow_shared_subjects": allow_shared_subjects,
         "conformal": conformal, "test_views": test_views, "augment": augment,
     }  # fmt: skip
+    if targets is not None:
+        refuse_unused(UNUSED, "with --targets: a page, a picture or sets are of one target, which --level names")
+        report_columns(targets, head, choices, options, _typed(choices), csv, as_json=as_json)
+        return
     if _has_targets(options):
         given = {**choices, "against": against, "folds": folds, "png": png}
         wanted = {"html": html, "csv": csv, "predictions": predictions}

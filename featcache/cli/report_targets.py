@@ -1,9 +1,10 @@
 """`featcache report` of a head on several labels a row, or on numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featcache.cli.folds import parse_folds
 from featcache.cli.next_command import say_next
 from featcache.cli.output import echo, echo_json, echo_stderr, open_console, relative_path
 from featcache.cli.same_head import refuse_same_head
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
 _OF_CLASSES: Mapping[str, str] = {
     "clip_rule": "a clip has the mean of its images",
-    "test_views": "views are averaged for classes",
-    "augment": "views are averaged for classes",
-    "folds": "folds are averaged for classes",
     "png": "the picture is that of a confusion matrix; --html FILE writes a page",
 }
 
@@ -37,7 +35,7 @@ def report_targets(
         files: html, csv and predictions; None where one is not wanted.
         as_json: whether the document is printed instead.
     """
-    from featcache.evaluation import pair_targets, predict_on_targets
+    from featcache.evaluation import pair_targets, predict_on_targets, without_target_views
     from featcache.report import (
         print_target_evaluation,
         print_target_pair,
@@ -50,12 +48,17 @@ def report_targets(
         "split": _text(given["split"]), "by": str(given["by"]),
         "allow_shared_subjects": bool(given["allow_shared_subjects"]),
         "conformal": None if given["conformal"] is None else float(str(given["conformal"])),
+        "test_views": bool(given["test_views"]), "augment": _text(given["augment"]),
     }  # fmt: skip
+    if (folds := _text(given["folds"])) is not None:
+        _refuse_beside_folds(given)
+        _report_folds(request, parse_folds(folds), head, choice, options, given, files, as_json=as_json)
+        return
     examined, pair = predict_on_targets(request, head, **choice), None
     evaluation = examined.evaluation()
     if (against := _text(given["against"])) is not None:
-        other = predict_on_targets(request, against, **choice)
-        if other.head.folder == examined.head.folder:
+        other = predict_on_targets(request, against, **without_target_views(choice))
+        if other.head.folder == examined.head.folder and not given["test_views"]:
             refuse_same_head(examined.choice.handle, against)
         pair = pair_targets(examined, other)
     if files["html"] is not None:
@@ -80,6 +83,43 @@ def report_targets(
         say_next("report", options, *words, "--html", "report.html")
     else:
         say_next("compare", options)
+
+
+def _refuse_beside_folds(given: Mapping[str, object]) -> None:
+    """Refuse what single heads alone have."""
+    if given["against"] is not None:
+        error = UsageError("--against compares single heads; leave it out, or leave out --folds")
+        raise error.correct("--against", None)
+
+
+def _report_folds(
+    request: "DatasetRequest", folds: Sequence[int], head: str | None, choice: "TargetSplitOptions",
+    options: KeptHeadOptions, given: Mapping[str, object], files: Mapping[str, Path | None], *, as_json: bool,
+) -> None:  # fmt: skip
+    """Print the average over folds, and write its files."""
+    from featcache.evaluation import average_target_folds, predict_on_target_folds
+    from featcache.report import print_target_folds, save_target_folds_csv, save_target_predictions
+
+    heads = predict_on_target_folds(request, folds, head, choice)
+    averaged = average_target_folds(heads)
+    if files["html"] is not None:
+        from featcache.report.page import save_target_folds_html
+
+        save_target_folds_html(averaged, heads, files["html"])
+    if files["csv"] is not None:
+        save_target_folds_csv(averaged, files["csv"])
+    if files["predictions"] is not None:
+        save_target_predictions({fold: part.predictions for fold, part in heads.items()}, files["predictions"])
+    if as_json:
+        echo_json(averaged.to_json())
+        return
+    print_target_folds(averaged, open_console())
+    for path in files.values():
+        if path is not None:
+            echo(f"wrote {relative_path(path)}")
+    if files["html"] is None:
+        words = [*([] if head is None else [head]), "--folds", ",".join(map(str, folds)), *_typed(given)]
+        say_next("report", options, *words, "--html", "folds.html")
 
 
 def _write_page(examined: "HeadOnTargets", evaluation: "TargetEvaluation", path: Path) -> None:
@@ -108,8 +148,9 @@ def _typed(given: Mapping[str, object]) -> list[str]:
     """Return the words of the options that were typed."""
     split = [] if given["split"] is None else ["--split", str(given["split"])]
     by = [] if given["by"] == "image" else ["--by", str(given["by"])]
-    conformal = [] if given["conformal"] is None else ["--conformal", str(given["conformal"])]
-    return [*split, *by, *(["--allow-shared-subjects"] if given["allow_shared_subjects"] else []), *conformal]
+    flags = [f"--{name.replace('_', '-')}" for name in ("allow_shared_subjects", "test_views") if given[name]]
+    valued = [(f"--{name}", given[name]) for name in ("conformal", "augment") if given[name] is not None]
+    return [*split, *by, *flags, *(str(word) for pair in valued for word in pair)]
 
 
 def _text(value: object) -> str | None:

@@ -17,7 +17,7 @@ def run_targets(
     options: StoreOptions, device: str, check_seconds: float | str | None, *, as_json: bool,
 ) -> None:  # fmt: skip
     """Train heads for each target, and print each one's as they are done."""
-    from featcache.heads import data_options_of_target, fit_targets
+    from featcache.heads import fit_targets
     from featcache.report import ProgressBar
 
     def show(word: str, fit: "Fit") -> None:
@@ -35,7 +35,7 @@ def run_targets(
         words = [word for word, fit in fits.items() if note in fit.notes]
         echo_stderr(f"note: {note}" if len(words) == len(fits) else f"note: target {', '.join(words)}: {note}")
     if not as_json and all(fit.best is not None for fit in fits.values()):
-        say_next("report", data_options_of_target(targets[0], options))
+        say_next("report", options, "--targets", ",".join(targets))
 
 
 def show_fit(fit: "Fit", heading: str) -> None:

@@ -4,7 +4,6 @@ The functions of the library do not know how their data set was named; where the
 """
 
 import contextlib
-import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -41,6 +40,7 @@ def remember_cache(cache: str | None) -> None:
     Args:
         cache: As it was typed; None where it was not.
     """
+    from featcache.cli.typed_folder import typed_root
     from featcache.dataset import DatasetRequest
     from featcache.errors import FeatcacheError
 
@@ -49,7 +49,7 @@ def remember_cache(cache: str | None) -> None:
         request = DatasetRequest(cache=cache)
         data_sets = {} if request.is_named else request.data_sets()
         if len(data_sets) == 1:
-            _TYPED.set({"cache": cache, "data": os.path.relpath(*data_sets.values())})
+            _TYPED.set({"cache": cache, "data": typed_root(*data_sets.values())})
 
 
 def _with_cache(match: re.Match[str]) -> str:

@@ -18,6 +18,17 @@ def is_data_folder(word: str) -> bool:
     return word not in ("best", "latest") and (is_other or os.path.isdir(expand_home(word)))
 
 
+def typed_root(root: str) -> str:
+    """Return how the place of a data set's images is typed in this folder: a path relative to it, or a URL as it is.
+
+    Args:
+        root: Absolute, or the URL of what is in a bucket or on the Hub.
+    """
+    from featcache.containers import is_elsewhere, is_hub_name
+
+    return root if is_elsewhere(root) or is_hub_name(root) else os.path.relpath(root)
+
+
 def refuse_misspelt_folder(word: str | None, options: Mapping[str, Any]) -> None:
     """Refuse the name of a folder that is not here, where a head may stand too and no data set is named.
 

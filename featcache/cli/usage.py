@@ -1,6 +1,5 @@
 """What is typed against a command's signature: unknown options, missing or superfluous words, wrong types."""
 
-import itertools
 import os
 import re
 import shlex
@@ -10,7 +9,8 @@ from typing import Any, get_args
 import typer
 
 from featcache.arguments import nearest_name
-from featcache.cli.typed_folder import is_data_folder
+from featcache.cli.typed_folder import is_data_folder, typed_root
+from featcache.cli.typed_words import typed_value
 from featcache.errors import FeatcacheError, UsageError
 
 _COMMANDS = {  # what other tools call it, or what it is about
@@ -63,6 +63,8 @@ def usage_error(error: typer.TyperException, command: Any, ctx: Any, words: Sequ
         return _missing(parameter, command, words)
     if parameter is not None:
         return _bad_value(parameter, words, error.message)
+    if match := re.fullmatch(r"Option '(.*)' requires an argument", error.message.rstrip(".")):
+        return UsageError(f"{match[1]} needs a value behind it: type one, or leave {match[1]} out")
     return UsageError(error.message.rstrip("."))
 
 
@@ -106,7 +108,7 @@ def _unknown_option(option: str, command: Any, ctx: Any, words: Sequence[str]) -
         if any(option in parameter.opts for parameter in other.params)
     ]
     if option == "--folds" and others:
-        fold = _typed_value(option, words).partition(",")[0]
+        fold = typed_value(option, words).partition(",")[0]
         return (
             UsageError(
                 f"{command.name} has no --folds: name one fold at a time with --fold ({_several(others)} take it)"
@@ -133,7 +135,7 @@ def _unknown_option(option: str, command: Any, ctx: Any, words: Sequence[str]) -
 
 def _cache_of_copy(words: Sequence[str]) -> UsageError:
     """Return the error that copy takes no --cache: what was typed for it is its first word."""
-    value = _typed_value("--cache", words)
+    value = typed_value("--cache", words)
     error = UsageError("copy has no option --cache: the cache is its first word, and its copy the second")
     error = error.correct("--cache", None)
     has_both = len([word for word in words if not word.startswith("-")]) - words.count("--cache") > 1
@@ -174,13 +176,13 @@ def _with_data_set(error: UsageError, words: Sequence[str]) -> UsageError:
     from featcache.dataset import DatasetRequest
 
     try:
-        roots = list(DatasetRequest(cache=_typed_value("--cache", words) or None).data_sets().values())
+        roots = list(DatasetRequest(cache=typed_value("--cache", words) or None).data_sets().values())
     except FeatcacheError:
         return error
-    above = {os.path.abspath(word) for word in words if os.path.exists(word)}
+    above = {os.path.abspath(word) for word in words if os.path.exists(word)} | {w for w in words if "://" in w}
     holding = [root for root in roots if any(path.startswith(os.path.join(root, "")) for path in above)]
     meant = holding or roots
-    return error.correct("--data", os.path.relpath(meant[0])) if len(meant) == 1 else error
+    return error.correct("--data", typed_root(meant[0])) if len(meant) == 1 else error
 
 
 def _bad_value(parameter: Any, words: Sequence[str], reason: str) -> UsageError:
@@ -190,7 +192,7 @@ def _bad_value(parameter: Any, words: Sequence[str], reason: str) -> UsageError:
     kind = next((kind for kind in kinds if kind in _NOUNS), None)
     if parameter.param_type_name != "option" or kind is None:
         return UsageError(f"{option}: {reason[0].lower()}{reason[1:].rstrip('.')}")
-    value = _typed_value(option, words)
+    value = typed_value(option, words)
     right = _as_number(value, kind) or _EXAMPLES.get(parameter.name) or _default_of(parameter)
     error = UsageError(f"{option}: found {value!r}, expected {_NOUNS[kind]}")
     return error.correct(option, right) if right else error
@@ -211,16 +213,6 @@ def _default_of(parameter: Any) -> str:
     """Return the default that an option's help states, a number; "" where it states none."""
     match = re.search(r"; default: ([0-9.e+-]+)\]$", getattr(parameter, "help", None) or "")
     return "" if match is None else match[1]
-
-
-def _typed_value(option: str, words: Sequence[str]) -> str:
-    """Return what was typed last for an option, "" where nothing was."""
-    value = ""
-    for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
-        name, equals, behind = word.partition("=")
-        if name == option:
-            value = behind if equals else following
-    return value
 
 
 def _several(names: Sequence[str]) -> str:

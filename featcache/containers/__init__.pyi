@@ -2,6 +2,7 @@ from .address import CONTAINER_SUFFIXES as CONTAINER_SUFFIXES
 from .address import PARQUET_SUFFIXES as PARQUET_SUFFIXES
 from .address import MemberPath as MemberPath
 from .address import find_member as find_member
+from .address import image_place as image_place
 from .address import is_container_path as is_container_path
 from .address import is_member_path as is_member_path
 from .address import member_path as member_path
@@ -9,12 +10,18 @@ from .address import split_member_path as split_member_path
 from .columns import class_names as class_names
 from .columns import find_image_column as find_image_column
 from .columns import find_label_column as find_label_column
+from .columns import refuse_twins as refuse_twins
 from .container import ContainerError as ContainerError
 from .container import Place as Place
+from .container_file import is_elsewhere as is_elsewhere
 from .hub import fetch_hub as fetch_hub
 from .hub import hub_folder as hub_folder
 from .hub import is_hub_name as is_hub_name
+from .hub_files import is_streamed as is_streamed
+from .hub_files import list_streamed as list_streamed
+from .hub_files import parse_streamed as parse_streamed
 from .lmdb_file import LmdbFile as LmdbFile
+from .patterns import expand_braces as expand_braces
 from .patterns import expand_pattern as expand_pattern
 from .patterns import is_pattern as is_pattern
 from .patterns import split_root as split_root

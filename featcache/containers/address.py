@@ -4,6 +4,9 @@ import os
 import re
 from typing import NamedTuple
 
+from featcache.containers.hub_files import is_streamed
+from featcache.files.objects import is_remote
+
 TAR_SUFFIXES = (".tar",)
 PARQUET_SUFFIXES = (".parquet", ".pq")
 ARROW_SUFFIXES = (".arrow",)
@@ -68,10 +71,24 @@ def split_member_path(path: str) -> MemberPath:
 def find_member(path: str) -> MemberPath | None:
     """Return the image in a container that a typed path names; None where it names a file, or nothing that is here.
 
+    Of what is in a bucket or on the Hub, a `#` behind a container's suffix says that it is one: nobody is asked.
+
     Args:
-        path: As it was typed.
+        path: As it was typed, or the whole path of a row.
     """
     if not is_member_path(path) or os.path.lexists(path):
         return None
+    if is_remote(path) or is_streamed(path):
+        return split_member_path(path)
     member = split_member_path(path)
     return member if os.path.exists(member.container) else None
+
+
+def image_place(path: str) -> str | MemberPath:
+    """Return what is read for an image that was named: an image in a container, what is elsewhere, or an absolute path.
+
+    Args:
+        path: As it was typed.
+    """
+    whole = path if is_remote(path) or is_streamed(path) else os.path.abspath(path)
+    return find_member(whole) or whole

@@ -61,12 +61,12 @@ def find_image_column(schema: Any, name: str | None = None) -> ImageColumn:
     if name is not None:
         if name not in parts:
             raise ContainerError(f"no column {name!r} of image bytes; its columns are {_listed(schema.names)}")
-        return ImageColumn(name, parts[name])
+        return _as_image_column(schema, name, parts[name])
     noted = [column for column, note in read_notes(schema).items() if note.get("_type") == "Image" and column in parts]
     structs = [column for column, part in parts.items() if part]
     for columns in (noted, structs, [column for column in _IMAGE_NAMES if column in parts][:1], list(parts)):
         if len(columns) == 1:
-            return ImageColumn(columns[0], parts[columns[0]])
+            return _as_image_column(schema, columns[0], parts[columns[0]])
         if columns:
             break
     if not parts:
@@ -76,6 +76,25 @@ def find_image_column(schema: Any, name: str | None = None) -> ImageColumn:
         )
     named = _listed(noted or structs or list(parts))
     raise ContainerError(f"several columns may hold the images: {named}; name one in featcache.toml, as image_column")
+
+
+def _as_image_column(schema: Any, name: str, part: str) -> ImageColumn:
+    refuse_twins(schema, name)
+    return ImageColumn(name, part)
+
+
+def refuse_twins(schema: Any, name: str) -> None:
+    """Refuse a column that another one shares its name with: which one is meant cannot be told.
+
+    Args:
+        schema: Of the table, as pyarrow has it.
+        name: The column.
+
+    Raises:
+        ContainerError: there are two.
+    """
+    if (count := schema.names.count(name)) > 1:
+        raise ContainerError(f"{count} columns are called {name!r}, expected one; rename the others")
 
 
 def has_images(schema: Any) -> bool:
@@ -102,10 +121,12 @@ def find_label_column(schema: Any, name: str | None = None) -> str:
     if name is not None:
         if name not in schema.names:
             raise ContainerError(f"no column {name!r}; its columns are {_listed(schema.names)}")
+        refuse_twins(schema, name)
         return name
     noted = [column for column, note in read_notes(schema).items() if "names" in note and column in schema.names]
     usual = [column for column in _LABEL_NAMES if column in (noted or schema.names)]
     if usual or len(noted) == 1:
+        refuse_twins(schema, usual[0] if usual else noted[0])
         return usual[0] if usual else noted[0]
     which = f"several hold classes: {_listed(noted)}" if noted else f"its columns are {_listed(schema.names)}"
     raise ContainerError(f"no column is called like labels ({which}); name it in featcache.toml, as label_column")

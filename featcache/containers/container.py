@@ -14,6 +14,9 @@ class ContainerError(ValueError):
 class Container(Protocol):
     """An open container. What it reads is what stood there when it was opened: `is_unchanged` says whether it does."""
 
+    can_change: bool  # whether a read may be of what stands there by now: `is_unchanged` is asked after it
+    is_concurrent: bool  # whether several threads may read at once
+
     @property
     def status(self) -> FileStat:
         """The container's stat when it was opened."""

@@ -15,6 +15,8 @@ from featcache.files import FileStat, open_file, to_file_stat
 class LmdbFile:
     """An open LMDB file. A `Container`."""
 
+    can_change, is_concurrent = True, False
+
     def __init__(self, path: str) -> None:
         """Open it, for reading and without a lock: somebody else may be writing to it.
 

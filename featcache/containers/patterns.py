@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from featcache.containers.address import is_container_path
 from featcache.containers.hub import hub_folder, is_hub_name
+from featcache.containers.hub_files import is_streamed, parse_streamed
 from featcache.errors import UsageError
 from featcache.files.objects import is_remote
 
@@ -29,21 +30,25 @@ def split_root(path: str) -> tuple[str, str]:
     """Return the folder that containers' paths are relative to, absolute, and what names them below it.
 
     Args:
-        path: As it was typed; nothing need be there. Of a data set of the Hub, the folder is where it was fetched to.
+        path: As it was typed; nothing need be there. Of a data set of the Hub, the folder is where it was fetched to;
+            of one that is read there, and in a bucket, it is a name without its last part or its pattern.
 
     Returns:
         The folder, and the name or the pattern; "" where every container of the folder is meant.
     """
-    if is_hub_name(path):
+    if is_hub_name(path) and not is_streamed(path):
         return hub_folder(path) or path, ""
-    if is_remote(path):
+    if is_streamed(path):
+        place = parse_streamed(path)
+        return place.root, place.below
+    if is_remote(path) and not is_container_path(path):
         return path.rstrip("/"), ""
-    path = os.path.abspath(path)
-    if os.path.isdir(path) or not is_container_path(path):
+    path = path if is_remote(path) else os.path.abspath(path)
+    if not is_container_path(path) or os.path.isdir(path):
         return path, ""
     fixed = re.split(r"[{*?\[]", path)[0] if is_pattern(path) else path
     folder = os.path.dirname(fixed)
-    return folder, os.path.relpath(path, folder)
+    return folder, path.removeprefix(folder).lstrip("/") if is_remote(path) else os.path.relpath(path, folder)
 
 
 def expand_pattern(folder: str, pattern: str) -> Iterator[str]:
@@ -61,7 +66,7 @@ def expand_pattern(folder: str, pattern: str) -> Iterator[str]:
     if os.path.lexists(os.path.join(folder, pattern)):
         yield pattern
         return
-    for path in _expand_braces(pattern):
+    for path in expand_braces(pattern):
         if glob.has_magic(path):
             yield from sorted(glob.glob(path, root_dir=folder, recursive=True), key=os.fsencode)
         else:
@@ -77,7 +82,15 @@ def stem_of(path: str) -> str:
     return re.split(r"[{*?\[]", os.path.splitext(os.path.basename(path))[0])[0].rstrip("-_.") or "images"
 
 
-def _expand_braces(pattern: str) -> Iterator[str]:
+def expand_braces(pattern: str) -> Iterator[str]:
+    """Yield the paths that the braces of a pattern stand for, whether anything is there or not.
+
+    Args:
+        pattern: With braces or without.
+
+    Raises:
+        UsageError: it stands for too many files.
+    """
     parts: list[list[str]] = []
     count, end = 1, 0
     for match in _BRACES.finditer(pattern):

@@ -9,28 +9,36 @@ from typing import Self
 from featcache.arguments import nearest_name
 from featcache.containers.address import ARROW_SUFFIXES, LMDB_SUFFIXES, PARQUET_SUFFIXES, MemberPath, member_path
 from featcache.containers.container import Container, ContainerError, Place
+from featcache.containers.container_file import is_current, is_elsewhere
 from featcache.containers.lmdb_file import LmdbFile
+from featcache.containers.remote_file import CHANGED
 from featcache.containers.table_file import ArrowFile, ParquetFile
 from featcache.containers.tar_file import TarFile
-from featcache.errors import UsageError
-from featcache.files import FileStat, read_file_stat
+from featcache.errors import DataError, FeatcacheError, MachineError, UsageError
+from featcache.files import FileStat
 
 _MOST_COMPARED = 20_000  # names that a misspelt one is held against
 _MOST_OPEN = 64  # containers that one reader holds open
-_CHANGED = "its container changed while it was read; run again"
+_MAPPED = (*ARROW_SUFFIXES, *LMDB_SUFFIXES)
 
 
 def open_container(path: str) -> Container:
     """Return a container, opened.
 
     Args:
-        path: Of the file; a link is followed.
+        path: Of the file; a link is followed. Tar and Parquet files may be in a bucket or on the Hub.
 
     Raises:
         OSError: it cannot be opened.
         ContainerError: it is damaged, or no container.
-        UsageError: the package that reads it is not installed.
+        UsageError: the package that reads it is not installed; or it is elsewhere, and of a kind that is read here.
+        MachineError: it is elsewhere, and whoever has it does not answer.
     """
+    if is_elsewhere(path) and path.lower().endswith(_MAPPED):
+        raise UsageError(
+            f"{path}: LMDB and Arrow files are mapped into memory, which works on this machine alone; copy it here, "
+            f"and name the copy"
+        )
     if path.lower().endswith(PARQUET_SUFFIXES):
         return ParquetFile(path)
     if path.lower().endswith(LMDB_SUFFIXES):
@@ -46,7 +54,7 @@ def nearest_member(member: MemberPath) -> str | None:
     """
     try:
         container = open_container(member.container)
-    except (OSError, ContainerError, UsageError):
+    except (OSError, ContainerError, FeatcacheError):
         return None
     try:
         if isinstance(container, TarFile | LmdbFile):
@@ -55,7 +63,7 @@ def nearest_member(member: MemberPath) -> str | None:
             key = container.nearest_key(member.key)
         else:
             key = None
-    except ContainerError:
+    except (ContainerError, MachineError):
         return None
     finally:
         container.close()
@@ -91,11 +99,11 @@ def _index(path: str) -> Container | str:
     """Return a container, closed, once it knows where its images are; or why that cannot be told."""
     try:
         container = open_container(path)
-    except (OSError, ContainerError) as error:
+    except (OSError, ContainerError, DataError, MachineError) as error:
         return f"cannot be read: {getattr(error, 'strerror', None) or error}"
     try:
         container.index()
-    except ContainerError as error:
+    except (ContainerError, MachineError) as error:
         return str(error)
     finally:
         container.close()
@@ -134,8 +142,11 @@ class MemberReader:
         try:
             with self._lock:
                 container = self._get(member.container)
-                return container.read(container.locate(member.key), limit)
-        except (ContainerError, UsageError) as error:
+                place = container.locate(member.key)
+                if not container.is_concurrent:
+                    return container.read(place, limit)
+            return container.read(place, limit)
+        except (ContainerError, FeatcacheError) as error:
             raise OSError(errno.EIO, str(error), f"{member.container}#{member.key}") from None
 
     def read_at(self, container: str, place: Place, status: FileStat, limit: int) -> bytes:
@@ -150,20 +161,23 @@ class MemberReader:
         Raises:
             ContainerError: it cannot be read, or the container has changed.
             OSError: the container cannot be opened, or the disk refuses.
+            MachineError: it is elsewhere, and whoever has it does not answer.
         """
         with self._lock:
             opened = self._get(container)
             if opened.status != status:
-                raise ContainerError(_CHANGED)
-            data = opened.read(place, limit)
-            if not opened.is_unchanged():
-                raise ContainerError(_CHANGED)
-            return data
+                raise ContainerError(CHANGED)
+            if not opened.is_concurrent:
+                data = opened.read(place, limit)
+                if not opened.is_unchanged():
+                    raise ContainerError(CHANGED)
+                return data
+        return opened.read(place, limit)
 
     def _get(self, path: str) -> Container:
         """Return a container that is what stands at its path now."""
         container = self._open.get(path)
-        if container is not None and read_file_stat(path) != container.status:
+        if container is not None and not is_current(path, container.status, can_change=container.can_change):
             self._open.pop(path).close()
             container = None
         if container is None:

@@ -7,7 +7,6 @@ import bisect
 import contextlib
 import itertools
 import mmap
-import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -15,8 +14,10 @@ from typing import Any, BinaryIO
 
 from featcache.containers.columns import ImageColumn, find_image_column, has_images, require_arrow
 from featcache.containers.container import ContainerError, Place, refuse_larger_image
-from featcache.errors import UsageError
-from featcache.files import FileStat, open_file, to_file_stat
+from featcache.containers.container_file import open_container_file
+from featcache.errors import MachineError, UsageError
+from featcache.files import FileStat
+from featcache.text import counted
 
 _KEY = re.compile(r"(?s)(?:(.+)/)?(\d{6}|[1-9]\d{6,11})")
 _NUMBER = re.compile(r"(?s)(?:(.+)/)?([0-9]{1,18})")
@@ -46,15 +47,17 @@ class TableFile(ABC):
             UsageError: pyarrow is not installed.
             OSError: it cannot be opened, or is no regular file.
             ContainerError: it is damaged, or of another kind.
+            MachineError: it is elsewhere, and whoever has it does not answer.
         """
         require_arrow(path)
-        self._file: BinaryIO = os.fdopen(open_file(path, follow_links=True), "rb")
-        self.status: FileStat = to_file_stat(os.fstat(self._file.fileno()))
+        self._file = open_container_file(path)
+        self.status: FileStat = self._file.status
+        self.can_change, self.is_concurrent = self._file.can_change, False
         try:
-            self._open(self._file)
+            self._open(self._file.as_file())
         except Exception as error:
             self._file.close()
-            if isinstance(error, OSError) and error.errno:
+            if isinstance(error, MachineError | ContainerError) or (isinstance(error, OSError) and error.errno):
                 raise
             raise ContainerError(f"no {self.kind} file, or damaged or cut off: {_first_line(error)}") from None
 
@@ -91,7 +94,7 @@ class TableFile(ABC):
 
     def is_unchanged(self) -> bool:
         """Return whether the open file is still what it was."""
-        return to_file_stat(os.fstat(self._file.fileno())) == self.status
+        return self._file.is_unchanged()
 
     def close(self) -> None:
         """Close the file."""
@@ -111,7 +114,7 @@ class TableFile(ABC):
         """
         match = _KEY.fullmatch(key)
         if match is None or int(match[2]) >= self.rows:
-            raise ContainerError(f"the table has {self.rows:,} rows, the first is number 0")
+            raise ContainerError(f"the table has {counted(self.rows, 'row')}, the first is number 0")
         return key
 
     def nearest_key(self, key: str) -> str | None:
@@ -144,7 +147,7 @@ class TableFile(ABC):
             buffer = cell.as_buffer()
             refuse_larger_image(buffer.size, limit)
             return bytes(buffer)
-        except ContainerError:
+        except (ContainerError, MachineError):
             raise
         except Exception as error:  # pyarrow raises whatever the bytes make it raise
             raise ContainerError(f"the {self.kind} file is damaged there: {_first_line(error)}") from None
@@ -181,6 +184,8 @@ class ParquetFile(TableFile):
         """
         try:
             return self._parquet.read([name]).column(name)
+        except (ContainerError, MachineError):
+            raise
         except Exception as error:
             raise ContainerError(f"column {name!r} is damaged: {_first_line(error)}") from None
 
@@ -197,7 +202,7 @@ def has_image_column(path: str) -> bool:
     """Return whether a Parquet file holds images, and not paths of images; False where that cannot be told.
 
     Args:
-        path: Of the file.
+        path: Of the file, on this machine.
     """
     try:
         file = ParquetFile(path)

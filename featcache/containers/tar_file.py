@@ -3,19 +3,20 @@
 Nothing is unpacked, and a member's name never becomes a path.
 """
 
-import os
 import tarfile
 from array import array
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import Any, BinaryIO, cast
 
 from featcache.containers.container import ContainerError, Place, refuse_larger_image
-from featcache.files import FileStat, open_file, to_file_stat
+from featcache.containers.container_file import open_container_file
+from featcache.files import FileStat
 
 _BLOCK = 512  # bytes of a tar's block
 _END_BLOCKS = 20  # that writers fill the last record up to
 _MOST_HEADER = 1 << 20  # bytes of a header's own data, such as a long name
+_MOST_TABLES = 64  # of files elsewhere, that a process remembers
 
 
 class TarFile:
@@ -29,13 +30,17 @@ class TarFile:
 
         Raises:
             OSError: it cannot be opened, or is no regular file.
+            MachineError: it is elsewhere, and whoever has it does not answer.
         """
-        self._file: BinaryIO = os.fdopen(open_file(path, follow_links=True), "rb")
-        self.status: FileStat = to_file_stat(os.fstat(self._file.fileno()))
+        self._path, self._file = path, open_container_file(path)
+        self.status: FileStat = self._file.status
+        self.can_change = self._file.can_change
+        self.is_concurrent = not self.can_change  # closing a file of this machine would end another thread's read
+        self._known: _Members | None = None
 
     def is_unchanged(self) -> bool:
         """Return whether the open file is still what it was."""
-        return to_file_stat(os.fstat(self._file.fileno())) == self.status
+        return self._file.is_unchanged()
 
     def close(self) -> None:
         """Close the file."""
@@ -96,16 +101,37 @@ class TarFile:
         """
         start, size = cast("list[int]", place)
         refuse_larger_image(size, limit)
-        data = bytearray()
-        while len(data) < size and (block := os.pread(self._file.fileno(), size - len(data), start + len(data))):
-            data += block
+        data = self._file.read_at(start, size)
         if len(data) < size:
             raise ContainerError("the tar file is cut off within it")
-        return bytes(data)
+        return data
 
-    @cached_property
+    def read_small(self, key: str, limit: int) -> bytes:
+        """Return the bytes of a small member, such as a label; of a file elsewhere with what stands around it.
+
+        Args:
+            key: Its name.
+            limit: The most bytes that it may have.
+
+        Raises:
+            ContainerError, OSError: as `locate` and `read`.
+        """
+        start, size = cast("list[int]", self.locate(key))
+        if self.can_change:
+            return self.read([start, size], limit)
+        refuse_larger_image(size, limit)
+        self._file.as_file().seek(start)
+        return self._file.as_file().read(size)
+
+    @property
     def _members(self) -> "_Members":
-        return _Members(self._file)
+        if self._known is None and not self.can_change:
+            self._known = _TABLES.get((self._path, self.status))
+        if self._known is None:
+            self._known = _Members(self._file.as_file())
+            if not self.can_change:
+                _remember_table(self._path, self.status, self._known)
+        return self._known
 
 
 class _Members:
@@ -131,6 +157,15 @@ class _Members:
                 self.numbers[name] = len(self.starts)
                 self.starts.append(member.offset_data)
                 self.sizes.append(member.size)
+
+
+_TABLES: OrderedDict[tuple[str, FileStat], _Members] = OrderedDict()  # of files elsewhere: reading one takes time
+
+
+def _remember_table(path: str, status: FileStat, members: _Members) -> None:
+    _TABLES[path, status] = members
+    while len(_TABLES) > _MOST_TABLES:
+        _TABLES.popitem(last=False)
 
 
 def _is_safe(name: str) -> bool:
@@ -174,6 +209,8 @@ def _iterate_headers(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
                 yield member
                 cast("Any", tar).members.clear()  # tarfile would keep every header
             end = tar.offset
+    except ContainerError:  # of a file elsewhere: it is another by now
+        raise
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise ContainerError(f"no tar file, or damaged or cut off behind {last}: {error}") from None
     file.seek(end)

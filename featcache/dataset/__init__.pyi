@@ -4,7 +4,10 @@ from .duplicates import LabelConflict as LabelConflict
 from .missing_folder import refuse_missing_folder as refuse_missing_folder
 from .near_duplicate_search import NearDuplicates as NearDuplicates
 from .near_duplicate_search import near_duplicates as near_duplicates
+from .other_divisions import lead_to_divisions as lead_to_divisions
+from .other_divisions import list_other_divisions as list_other_divisions
 from .request import DatasetRequest as DatasetRequest
+from .resolution import describe_division as describe_division
 from .starter import write_starter as write_starter
 from .summary import Contents as Contents
 from .summary import SplitContents as SplitContents

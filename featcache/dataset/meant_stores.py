@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featcache.dataset.chosen_features import choose_features
+from featcache.dataset.other_divisions import correct_undivided
 from featcache.errors import CacheError, UsageError
 from featcache.store import (
     FeaturePart,
@@ -73,7 +74,10 @@ def find_store_of(request: "DatasetRequest", split: str) -> FeatureStore:
     key = request.key(split)
     chosen = request.stores() if request.feature_parts else []
     if not chosen:
-        return choose_store(request.folder, request.stat_log, key, request.store_request, advise=advise)
+        try:
+            return choose_store(request.folder, request.stat_log, key, request.store_request, advise=advise)
+        except CacheError as error:
+            raise correct_undivided(error, request) from None
     if key not in chosen[0].listings:
         raise CacheError(f"{request.folder}: no embeddings of {'/'.join(key)}; {advise()}")
     return chosen[0]

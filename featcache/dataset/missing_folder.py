@@ -22,11 +22,11 @@ def refuse_missing_folder(request: "DatasetRequest") -> None:
         request: A data set that the cache does not hold.
 
     Raises:
-        CacheError: the folder is not here; or it is in the cache under another name than --name says.
+        CacheError: the folder is not here; or it is in the cache under another name than --name or the recipe says.
     """
     data_sets = request.data_sets()
-    if request.name is not None and request.data is not None:
-        _refuse_name_of_head(request, data_sets)
+    if request.data is not None:
+        _refuse_other_name(request, data_sets)
     if (
         request.data is None
         or is_hub_name(request.data)
@@ -47,15 +47,20 @@ def refuse_missing_folder(request: "DatasetRequest") -> None:
     raise error if meant is None else error.correct(request.data, shlex.quote(meant))
 
 
-def _refuse_name_of_head(request: "DatasetRequest", data_sets: dict[str, str]) -> None:
+def _refuse_other_name(request: "DatasetRequest", data_sets: dict[str, str]) -> None:
     """Refuse a name that nothing was extracted under, where the folder was under another one."""
     folder = os.path.realpath(expand_home(request.data or ""))
     others = [name for name, root in data_sets.items() if os.path.realpath(root) == folder]
-    if others:
-        raise CacheError(
-            f"--name {request.name}: {request.data} is in this cache as {', '.join(others)}, and not under that name. "
-            f"--name names a data set, --head-name a head"
-        ).correct("--name", "--head-name")
+    if not others or request.recipe.name in others:  # then it is there, divided otherwise
+        return
+    held = f"{request.data} is in this cache as {', '.join(others)}"
+    if request.name is None:
+        raise CacheError(f"{held}, and not as {request.recipe.name}: name it too, with --name {others[0]}").correct(
+            "--name", others[0]
+        )
+    raise CacheError(
+        f"--name {request.name}: {held}, and not under that name. --name names a data set, --head-name a head"
+    ).correct("--name", "--head-name" if request.name not in data_sets else others[0])
 
 
 def _is_below_here(root: str) -> bool:

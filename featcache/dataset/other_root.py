@@ -32,7 +32,8 @@ def refuse_other_root(request: "DatasetRequest", store: FeatureStore, key: Listi
         )
         return
     back = f"Name {root} with --data" if os.path.isdir(root) else f"{root} is gone: put its images there again"
-    name = name_after(wanted)
+    held = [name for name, place in request.data_sets().items() if is_same_folder(place, wanted)]
+    name = held[0] if held else name_after(wanted)
     if name == request.recipe.name:
         name = f"{name_after(os.path.dirname(wanted))}-{name}"
     error = CacheError(

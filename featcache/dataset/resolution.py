@@ -179,7 +179,11 @@ def _refuse_without_shares(data_set: str, wanted: Division, sections: Sequence[S
 
 
 def describe_division(section: SplitSection) -> str:
-    """Return a division as flags: "--val 0.15 --test 0.15 --split-by image"."""
+    """Return a division as flags: "--val 0.15 --test 0.15 --split-by image".
+
+    Args:
+        section: The division.
+    """
     return " ".join(f"{flag} {value}" for flag, value in division_flags(section))
 
 

@@ -1,4 +1,4 @@
-"""Flags that say which rows of a data set are meant: their ranges, and those that only Drive&Act has."""
+"""Flags that say which rows of a data set are meant: their ranges, and those that few layouts have."""
 
 from collections.abc import Mapping
 from typing import NoReturn
@@ -6,7 +6,7 @@ from typing import NoReturn
 from featcache.arguments import nearest_name
 from featcache.errors import UsageError
 from featcache.listing import refuse_unnamed_target
-from featcache.recipe import LEVELS, SPLIT_SEEDS, DriveActData, Recipe
+from featcache.recipe import LEVELS, MOST_FOLD, SPLIT_SEEDS, DriveActData, Recipe, TableData
 from featcache.text import enumerate_words
 
 UNITS = ("subject", "clip", "image")
@@ -46,12 +46,17 @@ def refuse_bad_flags(flags: Mapping[str, object]) -> None:
             )
         if name == "seed" and value not in SPLIT_SEEDS:
             raise UsageError(f"--split-seed: found {value}, expected a whole number from 0 to {SPLIT_SEEDS[-1]:,}")
-        if name == "fold" and value not in FOLDS:
-            raise UsageError(f"--fold: found {value}, expected 0, 1 or 2").correct("--fold", "0")
         if name == "level" and value not in LEVELS:
             _refuse_unknown_level(str(value))
     if sum(float(str(flags.get(name, 0))) for name in ("val", "test")) >= 1:
         raise UsageError("--val and --test leave nothing to train on; expected shares that add up to less than 1")
+
+
+def _refuse_bad_fold(fold: object, *, of_table: bool) -> None:
+    """Refuse the number of a fold that no data set of its layout has."""
+    if fold is not None and fold not in (range(MOST_FOLD + 1) if of_table else FOLDS):
+        expected = f"a whole number from 0 to {MOST_FOLD}" if of_table else "0, 1 or 2"
+        raise UsageError(f"--fold: found {fold}, expected {expected}").correct("--fold", "0")
 
 
 def _refuse_unknown_level(level: str) -> NoReturn:
@@ -71,13 +76,14 @@ def override_drive_act(recipe: Recipe, settings: Mapping[str, object]) -> Recipe
         settings: The values that were given, by name.
 
     Raises:
-        UsageError: one was given and the data set is not Drive&Act's; it is out of its range; or the level has several
-            columns that can be predicted, and none of them is named.
+        UsageError: one was given and the data set is not Drive&Act's (nor, of a fold, a table with folds); it is out of
+            its range; or the level has several columns that can be predicted, and none of them is named.
     """
-    if not isinstance(recipe.data, DriveActData):
-        if settings:
-            _refuse_drive_act_flags(recipe, settings)
-        return recipe
+    data, others = recipe.data, {name: value for name, value in settings.items() if name != "fold"}
+    has_folds = isinstance(data, TableData) and data.fold_column is not None
+    _refuse_bad_fold(settings.get("fold"), of_table=has_folds)
+    if not isinstance(data, DriveActData) and (others if has_folds else settings):
+        _refuse_drive_act_flags(recipe, others if has_folds else settings)
     recipe = recipe.override("data", **settings) if settings else recipe
     if isinstance(recipe.data, DriveActData):
         refuse_unnamed_target(recipe.data, data_set=recipe.name)
@@ -88,9 +94,10 @@ def _refuse_drive_act_flags(recipe: Recipe, settings: Mapping[str, object]) -> N
     """Refuse flags of Drive&Act for another data set."""
     flags = enumerate_words([f"--{name}" for name in settings])
     lacking = " or ".join(DRIVE_ACT_FLAGS[name] for name in settings)
+    where = "the layout drive-act has them"
+    where += ", and a table whose recipe names a fold_column" if "fold" in settings else ""
     error = UsageError(
-        f"{flags}: {recipe.name} has no {lacking}; only the layout drive-act has them. Leave "
-        f"{'it' if len(settings) == 1 else 'them'} out."
+        f"{flags}: {recipe.name} has no {lacking}; only {where}. Leave {'it' if len(settings) == 1 else 'them'} out."
     ).correct("--folds", None)
     for name in settings:
         error = error.correct(f"--{name}", None)

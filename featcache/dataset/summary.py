@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from featcache.arguments import checked
-from featcache.containers import split_member_path
+from featcache.containers import is_elsewhere, split_member_path
 from featcache.dataset.duplicates import (
     Codes,
     Duplicates,
@@ -20,7 +20,6 @@ from featcache.dataset.duplicates import (
 )
 from featcache.dataset.request import DatasetRequest
 from featcache.errors import FeatcacheError, UsageError
-from featcache.files.objects import is_remote
 from featcache.listing import (
     Leak,
     Listing,
@@ -202,8 +201,8 @@ def count_contents(
 
 def count_missing(listing: Listing) -> int:
     """Return how many images of a listing have no file, video or container. Folders are listed, no file opened."""
-    if is_remote(listing.root):
-        return 0  # the bucket was listed
+    if is_elsewhere(listing.root):
+        return 0  # the bucket, or the Hub, was listed
     if listing.videos:
         frames = Counter(video_and_frame(path)[0] for path in set(listing.paths))
         return sum(count for video, count in frames.items() if not os.path.isfile(os.path.join(listing.root, video)))

@@ -21,6 +21,7 @@ from .head_on_targets import HeadOnTargets as HeadOnTargets
 from .head_on_targets import TargetSplitOptions as TargetSplitOptions
 from .head_on_targets import evaluate_targets as evaluate_targets
 from .head_on_targets import predict_on_targets as predict_on_targets
+from .head_on_targets import without_target_views as without_target_views
 from .json_parts import is_too_few as is_too_few
 from .label_issues import LabelIssue as LabelIssue
 from .label_issues import LabelIssues as LabelIssues
@@ -38,8 +39,16 @@ from .paired_targets import evaluate_target_pair as evaluate_target_pair
 from .paired_targets import pair_targets as pair_targets
 from .predictions import CLIP_RULES as CLIP_RULES
 from .predictions import SplitPredictions as SplitPredictions
+from .several_targets import evaluate_columns as evaluate_columns
 from .target_cross_validation import TargetCrossValidation as TargetCrossValidation
 from .target_cross_validation import cross_validate_targets as cross_validate_targets
 from .target_evaluation import TargetEvaluation as TargetEvaluation
+from .target_folds import TargetFolds as TargetFolds
+from .target_folds import average_target_folds as average_target_folds
+from .target_folds import evaluate_target_folds as evaluate_target_folds
+from .target_folds import predict_on_target_folds as predict_on_target_folds
+from .target_issues import TargetIssue as TargetIssue
+from .target_issues import TargetIssues as TargetIssues
+from .target_issues import find_target_issues as find_target_issues
 from .target_predictions import TargetPredictions as TargetPredictions
 from .target_sets import TargetSets as TargetSets

@@ -16,12 +16,12 @@ from featcache.heads.classifiers import HeadFunction, format_value, score_output
 from featcache.heads.saved import (
     FUNCTION,
     Candidate,
-    SavedHead,
     load_model,
     make_function_head,
     merit_key,
     no_head_error,
     notes_on_changed_val,
+    predicts_targets,
     rank_models,
 )
 from featcache.metrics import LABEL_METRICS, LOWER_IS_BETTER, VALUE_FIGURES
@@ -217,7 +217,7 @@ def _score(candidate: Candidate, features: Features, notes: list[str]) -> Scores
         model = load_model(candidate.folder, candidate.store)
         if model.classes != features.classes:
             raise CacheError(f"{candidate.name} knows other classes than split {features.split!r}")
-        if isinstance(model, SavedHead) and features.targets is not None:
+        if predicts_targets(model) and features.targets is not None:
             return model.score_targets(features)
         return score_output(model.predict(features), features.y, len(features.classes))
     except FeatcacheError as error:

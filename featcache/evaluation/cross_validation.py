@@ -86,7 +86,8 @@ def cross_validate(
         DataError: fewer subjects, clips or images than folds; a single class.
         MachineError: no such device, or memory is full.
     """
-    refuse_targets(DatasetRequest(**pick_options(settings, StoreOptions)).recipe, "cross_validate()")
+    recipe = DatasetRequest(**pick_options(settings, StoreOptions)).recipe
+    refuse_targets(recipe, "cross_validate()", "cross_validate_targets()")
     unseen = predict_out_of_fold(folds, lr, grid=grid, device=device, progress=progress, **settings)
     output = ModelOutput(unseen.predicted, unseen.probabilities)
     predictions = _label(output, unseen.rows, np.ones(len(unseen.fold), dtype=bool))

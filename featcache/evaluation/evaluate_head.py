@@ -198,7 +198,7 @@ def predict_on_split(
         if value is not None and value not in words:
             error = UsageError(f"{flag}: found {value!r}, expected {' or '.join(words)}")
             raise error.correct(flag, nearest_name(value, words) or words[0])
-    refuse_targets(request.recipe, "this evaluation")
+    refuse_targets(request.recipe, "this evaluation", "evaluate_targets()")
     refuse_level(conformal)
     if augment is not None and not test_views:
         raise UsageError("--augment has no effect without --test-views: it names the views that are averaged over")

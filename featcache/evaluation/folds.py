@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from featcache.metrics import (
     choose_unit,
     count_groups,
 )
+
+if TYPE_CHECKING:
+    from featcache.evaluation.head_on_targets import HeadOnTargets
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,12 +159,8 @@ def predict_on_folds(
         DataError: as `evaluate_folds`.
         MachineError: as `evaluate_folds`.
     """
-    if not folds or len(set(folds)) != len(folds):
-        raise UsageError(f"--folds: found {','.join(map(str, folds)) or 'none'}, expected different numbers: 0,1,2")
     request, choice, by = separate_options(options)
-    if choice.get("conformal") is not None:
-        error = UsageError("--conformal: the sets are those of one head; leave it out, or leave out --folds")
-        raise error.correct("--conformal", None)
+    refuse_bad_folds(folds, choice.get("conformal"))
     requests = {fold: replace(request, fold=fold) for fold in folds}
     refuse_missing_folds(requests)
     heads = {}
@@ -176,6 +175,23 @@ def predict_on_folds(
     return heads
 
 
+def refuse_bad_folds(folds: Sequence[int], conformal: float | None) -> None:
+    """Raise a UsageError where folds cannot be averaged.
+
+    Args:
+        folds: as of `evaluate_folds`.
+        conformal: the share that conformal sets are to hold; None where none are wanted.
+
+    Raises:
+        UsageError: no fold, one twice, or conformal sets, which are those of one head.
+    """
+    if not folds or len(set(folds)) != len(folds):
+        raise UsageError(f"--folds: found {','.join(map(str, folds)) or 'none'}, expected different numbers: 0,1,2")
+    if conformal is not None:
+        error = UsageError("--conformal: the sets are those of one head; leave it out, or leave out --folds")
+        raise error.correct("--conformal", None)
+
+
 def average_folds(heads: Mapping[int, HeadOnSplit], by: str = UNITS[0]) -> FoldsEvaluation:
     """Return the evaluation of each fold and their averages.
 
@@ -185,12 +201,17 @@ def average_folds(heads: Mapping[int, HeadOnSplit], by: str = UNITS[0]) -> Folds
     """
     evaluations = tuple(replace(part.evaluation(by), beside=None) for part in heads.values())
     intervals = _average_intervals([part.predictions(by) for part in heads.values()])
-    return FoldsEvaluation(tuple(heads), evaluations, intervals, _describe_differences(heads))
+    return FoldsEvaluation(tuple(heads), evaluations, intervals, describe_differences(heads))
 
 
-def _describe_differences(heads: Mapping[int, HeadOnSplit]) -> str:
-    """Return how the settings of the folds' heads differ, in a sentence; "" where they are the same."""
-    settings = {fold: {"classifier": part.head.kind, **part.head.settings} for fold, part in heads.items()}
+def describe_differences(heads: "Mapping[int, HeadOnSplit] | Mapping[int, HeadOnTargets]") -> str:
+    """Return how the settings of the folds' heads differ, in a sentence; "" where they are the same.
+
+    Args:
+        heads: each fold's own head on its own split.
+    """
+    models = {fold: part.head for fold, part in heads.items()}
+    settings = {fold: {"classifier": model.kind, **model.settings} for fold, model in models.items()}
     names = dict.fromkeys(name for of_fold in settings.values() for name in of_fold)
     differing = [name for name in names if len({repr(of_fold.get(name)) for of_fold in settings.values()}) > 1]
     if not differing:

@@ -19,6 +19,8 @@ from featcache.features import refuse_targets
 from featcache.heads import HeadOptions
 from featcache.recipe import StoreOptions, pick_options
 
+NO_CLEANLAB = "label issues are found by cleanlab, which is not installed: pip install 'featcache[cleanlab]'"
+
 
 @dataclass(frozen=True, slots=True)
 class LabelIssue:
@@ -102,11 +104,10 @@ def find_label_issues(
         DataError: as `cross_validate`.
         MachineError: cleanlab is not installed; else as `cross_validate`.
     """
-    refuse_targets(DatasetRequest(**pick_options(settings, StoreOptions)).recipe, "--label-issues")
+    recipe = DatasetRequest(**pick_options(settings, StoreOptions)).recipe
+    refuse_targets(recipe, "find_label_issues()", "find_target_issues()")
     if importlib.util.find_spec("cleanlab") is None:
-        raise MachineError(
-            "label issues are found by cleanlab, which is not installed: pip install 'featcache[cleanlab]'"
-        )
+        raise MachineError(NO_CLEANLAB)
     result = cross_validate(folds, lr, grid=grid, device=device, progress=progress, **settings)
     rows, probabilities = result.unseen.rows, result.unseen.probabilities
     doubtful = contradicted_labels(rows.y, probabilities)

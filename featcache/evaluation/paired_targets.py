@@ -10,7 +10,13 @@ import numpy.typing as npt
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError
-from featcache.evaluation.head_on_targets import HeadOnTargets, TargetOptions, TargetSplitOptions, predict_on_targets
+from featcache.evaluation.head_on_targets import (
+    HeadOnTargets,
+    TargetOptions,
+    TargetSplitOptions,
+    predict_on_targets,
+    without_target_views,
+)
 from featcache.evaluation.json_parts import finite_or_none
 from featcache.evaluation.target_evaluation import TargetEvaluation, figures_json
 from featcache.metrics import LOWER_IS_BETTER, Interval, TargetIntervals, difference_intervals
@@ -100,7 +106,7 @@ def evaluate_target_pair(head: str | None, against: str, **options: Unpack[Targe
     request = DatasetRequest(**pick_options(options, KeptHeadOptions))
     choice = pick_options(options, TargetSplitOptions)
     first = predict_on_targets(request, head, **choice)
-    return pair_targets(first, predict_on_targets(request, against, **choice))
+    return pair_targets(first, predict_on_targets(request, against, **without_target_views(choice)))
 
 
 def pair_targets(first: HeadOnTargets, second: HeadOnTargets) -> PairedTargets:

@@ -20,6 +20,7 @@ from featcache.listing import shown_path, video_and_frame
 from featcache.loader import read_frames, read_images
 from featcache.media import has_video_decoder
 from featcache.store import ExtractedListing, FeatureStore, digest_column, is_same_provenance
+from featcache.text import counted
 from featcache.trunks import TrunkSpec
 
 SAMPLE = 8  # images that an extract compares
@@ -80,7 +81,7 @@ class DriftComparison:
         """Return it in words, with the bound of this precision."""
         bound = BOUNDS[compute]
         return (
-            f"{self.compared} images compared: 1 - cosine at most {self.cosine:.1e} (allowed in {compute}: "
+            f"{counted(self.compared, 'image')} compared: 1 - cosine at most {self.cosine:.1e} (allowed in {compute}: "
             f"{bound.cosine:.0e}), norm changed by at most {self.norm:.1e} (allowed: {bound.norm:.0e})"
         )
 

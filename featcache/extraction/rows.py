@@ -17,7 +17,7 @@ from featcache.listing import CodedColumn, Listing, find_filled, shown_path, vid
 from featcache.loader import ImageRead
 from featcache.media import frame_digest
 from featcache.store import DigestIndex, Digests, ExtractedListing, FeatureStore, pack_digests
-from featcache.text import percent
+from featcache.text import counted, percent
 
 _NAMED = 5  # bad images that an error names
 
@@ -195,13 +195,15 @@ def refuse_too_many(
         return
     shown = "".join(f"\n  {shown_path(listing.paths[row])}: {reasons[row]}" for row in bad[:_NAMED])
     more = f"\n  … and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
-    refused = f"{listing.root}: {len(bad)} of {len(listing):,} images of split {listing.split!r} cannot be used"
+    refused = (
+        f"{listing.root}: {len(bad):,} of {counted(len(listing), 'image')} of split {listing.split!r} cannot be used"
+    )
     if is_fixed:
         raise DataError(
             f"{refused}, more than the {percent(max_bad, 2)} that may be left out.{shown}{more}\nRepair or remove them."
         )
     enough = min(1.0, float(np.ceil(200 * len(bad) / looked_at)) / 100)
-    so_far = "" if looked_at >= len(listing) else f" (the run stopped after {looked_at:,} images)"
+    so_far = "" if looked_at >= len(listing) else f" (the run stopped after {counted(looked_at, 'image')})"
     error = DataError(
         f"{refused}, more than the {percent(max_bad, 2)} that --max-bad allows{so_far}; "
         f"what was embedded is kept.{shown}{more}\n"

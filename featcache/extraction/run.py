@@ -8,6 +8,7 @@ from typing import Protocol, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from featcache.containers import is_elsewhere
 from featcache.errors import FeatcacheError
 from featcache.extraction.devices import Buffer, DevicePool, EmbeddingBatch, ViewOfImage
 from featcache.extraction.drift import has_been_compared
@@ -81,7 +82,7 @@ class SplitExtraction:
         workers = min(job.settings.workers or cores(), most)
         self.timing = TimeBreakdown(
             workers, min(cores(), most), decoder=job.source.transform.decoder, videos=rows.listing.videos,
-            compute=layers[0].store.trunk.spec.compute, images=most,
+            compute=layers[0].store.trunk.spec.compute, images=most, elsewhere=is_elsewhere(rows.listing.root),
         )  # fmt: skip
         self.begun = self.reported = self.flushed = time.monotonic()
 

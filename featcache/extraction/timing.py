@@ -19,7 +19,9 @@ from featcache.text import percent
 Activity = Literal["starting", "waiting", "computing", "writing"]
 MAX_WORKERS = 1024  # that --workers takes
 # What `to_message` tells beside the times.
-_CONSTANTS = ("workers", "cores", "device", "decoder", "compute", "images", "videos", "devices", "has_faster_engine")
+_CONSTANTS = (
+    "workers", "cores", "device", "decoder", "compute", "images", "videos", "elsewhere", "devices", "has_faster_engine",
+)  # fmt: skip
 MOST = 0.5  # of a run: where starting takes more, a sentence says so
 ACTIVITIES: tuple[Activity, ...] = ("starting", "waiting", "computing", "writing")
 
@@ -35,6 +37,7 @@ class TimeBreakdown:
     compute: str = "float32"
     images: int = 2**62  # that are to be read: no more workers have something to do
     videos: bool = False  # the images are frames of videos, on which --decode has no effect
+    elsewhere: bool = False  # the images come from a bucket or from the Hub
     devices: int = 1
     machines: int = 1  # workers of a cluster whose times are together here
     has_faster_engine: bool = True  # whether another engine may be faster for as many images as are to be embedded
@@ -150,9 +153,11 @@ class TimeBreakdown:
             case "read":
                 more = min(2 * self.workers, self.images, MAX_WORKERS)
                 parallel = f", or --workers {more} where the disk serves several at once" if more > self.workers else ""
+                way_out = f"a faster disk{parallel}"
+                if self.elsewhere:
+                    way_out = f"{f'--workers {more}, or ' if more > self.workers else ''}a machine nearer to the images"
                 sentence = (
-                    f"read-bound: {self.workers} {busy} reading {share['reading']} {of_time}, {waits}; try a faster "
-                    f"disk{parallel}"
+                    f"read-bound: {self.workers} {busy} reading {share['reading']} {of_time}, {waits}; try {way_out}"
                 )
             case "decode":
                 sentence = (

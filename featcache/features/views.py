@@ -9,9 +9,10 @@ import numpy.typing as npt
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
 from featcache.features.in_memory import Features
-from featcache.listing import shown_path
+from featcache.listing import RowTargets, shown_path
 from featcache.media import make_views
 from featcache.store import FeatureStore, ListingKey, find_stores, label_features, trunk_flags
+from featcache.text import counted
 
 _SOURCE_KEYS = ("views", "augment")  # of `Features.source`, beside those of a split without views
 _NAMED = 3  # images without a view that an error names
@@ -93,8 +94,8 @@ def read_views(request: DatasetRequest, plain: Features, views: ViewStores) -> n
             more = f" and {len(lacking) - _NAMED:,} more" if len(lacking) > _NAMED else ""
             command = _extract_command(request, store, views.augment, _number(views.stores[-1]))
             raise CacheError(
-                f"{store.root}: {len(lacking):,} images of {plain.split} lack {store.trunk.spec.view}: {named}{more}; "
-                f"run `{command}`"
+                f"{store.root}: {counted(len(lacking), 'image')} of {plain.split} "
+                f"{'lacks' if len(lacking) == 1 else 'lack'} {store.trunk.spec.view}: {named}{more}; run `{command}`"
             )
         x[place] = store.load(plain.digests)
     return x
@@ -130,8 +131,10 @@ def stack_views(features: Features) -> Features:
     count, rows, dim = features.views.shape
     repeated = {name: getattr(features, name) * count for name in ("paths", "clips", "subjects")}
     digests = None if features.digests is None else np.tile(features.digests, (count, 1))
-    x = features.views.reshape(count * rows, dim)
-    return replace(features, x=x, y=np.tile(features.y, count), digests=digests, views=None, **repeated)
+    x, targets = features.views.reshape(count * rows, dim), features.targets
+    targets = None if targets is None else RowTargets(targets.kind, np.tile(targets.values, (count, 1)))
+    y = np.tile(features.y, count)
+    return replace(features, x=x, y=y, targets=targets, digests=digests, views=None, **repeated)
 
 
 def drop_views(features: Features) -> Features:

@@ -134,8 +134,11 @@ class AppendLog:
         if held:
             yield at, [held]
 
-    def open_to_read(self) -> RawIOBase | BytesIO:
+    def open_to_read(self, *, anew: bool = True) -> RawIOBase | BytesIO:
         """Return the log as a file that is open for reading; of one in an object store, all of it in memory.
+
+        Args:
+            anew: Whether what was added since this process last read it is needed, too: an object store is asked.
 
         Raises:
             OSError: the log is missing, no regular file, a link, or too large.
@@ -143,7 +146,7 @@ class AppendLog:
         if isinstance(self.path, ObjectPath):
             from featcache.files.objects import NumberedLog
 
-            return BytesIO(b"".join(NumberedLog(self.path).read()))
+            return BytesIO(NumberedLog(self.path).content(anew=anew))
         file = os.fdopen(open_cache_file(self.path), "rb", buffering=0)
         try:
             refuse_larger(file.fileno(), MAX_MEMORY_BYTES if self.is_memory else MAX_LOG_BYTES)

@@ -9,13 +9,13 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from featcache.files.cache_files import open_cache_file
 from featcache.files.file_stat import FileStat, to_file_stat
 from featcache.files.objects import ObjectPath, ObjectReader
 
-FileHandle = int | ObjectReader
+FileHandle: TypeAlias = int | ObjectReader
 _BLOCK = 1 << 20  # bytes that are hashed at a time
 
 

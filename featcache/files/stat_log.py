@@ -247,7 +247,7 @@ class StatLog:
     def _lines_at(self, places: Sequence[int]) -> Iterator[bytes]:
         """Yield the lines that begin at these bytes of the log, ascending, as they are now; none where it is gone."""
         try:
-            file = self._log.open_to_read()
+            file = self._log.open_to_read(anew=False)  # the places are of what was read before
         except OSError:
             return
         block, first = b"", 0

@@ -30,6 +30,7 @@ from featcache.files import (
     seal_document,
     sweep_scratch,
 )
+from featcache.files.objects import working_place
 from featcache.trunks import FINETUNED_FOLDER
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Checkpoint:
             cache: The cache folder.
             name: Stands for all that the training is made of.
         """
-        self.folder = cache / FINETUNED_FOLDER / "unfinished" / name
+        self.folder = working_place(cache / FINETUNED_FOLDER / "unfinished" / name, cache)
 
     def save(self, tensors: Mapping[str, "Tensor"], state: dict[str, Any]) -> None:
         """Replace the checkpoint by this one.

@@ -27,6 +27,7 @@ from featcache.files import (
     remove_file,
     seal_document,
 )
+from featcache.files.objects import working_place
 from featcache.finetuning.state import TrainingState
 from featcache.heads.saved import MODEL_DOCUMENTS, heads_folder
 from featcache.store import FeatureStore, find_stores
@@ -62,7 +63,7 @@ class FinishedTraining:
 
 
 def _place(cache: Path, name: str) -> Path:
-    return cache / FINETUNED_FOLDER / "finished" / f"{name}.json"
+    return working_place(cache / FINETUNED_FOLDER / "finished" / f"{name}.json", cache)
 
 
 def write_finished(cache: Path, name: str, state: TrainingState, **document: Any) -> None:
@@ -111,7 +112,7 @@ def find_finished(request: DatasetRequest, name: str) -> FinishedTraining | None
         return None
     except ValueError as error:
         raise CacheError(f"{path}: this cannot be read by this version: {error}; {_WAY_OUT}") from None
-    weights = request.folder / FINETUNED_FOLDER / document.weights
+    weights = working_place(request.folder / FINETUNED_FOLDER / document.weights, request.folder)
     stores = {store.name: store for store in find_stores(request.folder, request.stat_log)}
     store = stores.get(document.store)
     if store is None or not is_present(weights):

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import FeatcacheError
+from featcache.files.objects import parse_path
 from featcache.loader import reply
 from featcache.recipe import AugmentationSection, TrunkSection, is_import_path
 
@@ -123,7 +124,7 @@ def _prepare(
     from featcache.heads import HeadConfig
     from featcache.trunks import TrunkSpec, WeightsMemo, name_trunk
 
-    config, layer, cache = HeadConfig(**settings["config"]), settings["layer"], Path(settings["cache"])
+    config, layer, cache = HeadConfig(**settings["config"]), settings["layer"], parse_path(settings["cache"])
     transform = TrunkSpec.from_json(settings["spec"]).transform
     source = name_trunk(TrunkSection(**settings["section"]), WeightsMemo(cache, is_read_only=True), transform)
     train, val = (

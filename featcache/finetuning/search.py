@@ -20,6 +20,7 @@ from featcache.arguments import checked
 from featcache.errors import CacheError, UsageError
 from featcache.extraction import Placement
 from featcache.files import hold_lock, make_folder
+from featcache.files.objects import working_place
 from featcache.finetuning.command import (
     Finetuned,
     FinetuneJob,
@@ -151,7 +152,8 @@ class _SearchRun:
             fixed["cnn"] = space.base.network.model_dump(exclude={"cnn": set(space.cnn)})
         text = json.dumps([fixed, space.names], sort_keys=True, default=str)
         name = f"search-{hashlib.sha256(text.encode()).hexdigest()[:8]}.log"
-        path = space.base.request.folder / FINETUNED_FOLDER / name
+        cache = space.base.request.folder
+        path = working_place(cache / FINETUNED_FOLDER / name, cache)
         return cls(space, images, path, device, workers, checkpoint_minutes, progress)
 
     @contextlib.contextmanager

@@ -10,7 +10,7 @@ from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
 from featcache.features import read_features
 from featcache.files import is_present
-from featcache.files.objects import refuse_remote
+from featcache.files.objects import require_working_folder
 from featcache.heads import EpochRow, LinearHead, Scores, score_split
 from featcache.heads.saved import BEST, ChosenHead, SavedHead, find_head, load_model, rank_models
 from featcache.recipe import FROM_HEAD, FROM_SCRATCH, FinetuneSection, TrunkSection, is_network_object
@@ -112,7 +112,7 @@ def find_start(request: DatasetRequest, section: FinetuneSection, trunk: TrunkSe
         UsageError: a network without a name, several layers, or a head that is no linear layer.
         CacheError: no such head, or its trunk's weights are not here.
     """
-    refuse_remote(request.folder, "finetune", "its checkpoints")
+    require_working_folder(request.folder, "finetune", "its checkpoints")
     memo = WeightsMemo(request.folder)
     if section.start.startswith(FROM_HEAD):
         return _from_head(request, section.start.removeprefix(FROM_HEAD).strip() or None, memo)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featcache.files import make_folder, publish
+from featcache.files.objects import working_place
 from featcache.trunks import FINETUNED_FOLDER, hash_tensors
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def keep_trunk(network: "LoadedNetwork", names: dict[str, str], cache: Path, wor
         words: How the file's name begins.
 
     Returns:
-        The file, and the sha256 of its tensors.
+        The file, of a cache in a bucket the one on this machine, and the sha256 of its tensors.
 
     Raises:
         MachineError: the disk refuses.
@@ -52,7 +53,9 @@ def keep_trunk(network: "LoadedNetwork", names: dict[str, str], cache: Path, wor
     own = network.module.state_dict()
     tensors: dict[str, Tensor] = {name: own[place].detach().cpu().contiguous().clone() for name, place in names.items()}
     sha256 = hash_tensors(tensors)
-    path = cache / FINETUNED_FOLDER / f"{words}-{sha256[:_DIGITS]}.safetensors"
-    make_folder(path.parent)
-    publish(path, save(tensors))
-    return path, sha256
+    path, data = cache / FINETUNED_FOLDER / f"{words}-{sha256[:_DIGITS]}.safetensors", save(tensors)
+    place = working_place(path, cache)
+    for each in dict.fromkeys((path, place)):
+        make_folder(each.parent)
+        publish(each, data)
+    return place, sha256

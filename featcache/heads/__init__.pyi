@@ -5,11 +5,11 @@ from .cross_validation import take_rows as take_rows
 from .few_shots import FewShots as FewShots
 from .few_shots import ShotLevel as ShotLevel
 from .few_shots import predict_few_shots as predict_few_shots
-from .fit_classifier import Fitted as Fitted
 from .fit_classifier import fit as fit
 from .fit_linear import fit_head as fit_head
 from .fit_linear import keep_heads as keep_heads
 from .fit_result import Fit as Fit
+from .fitted import Fitted as Fitted
 from .grid import HeadOptions as HeadOptions
 from .keep_function import keep_head as keep_head
 from .kept_head import show_kept_head as show_kept_head
@@ -34,6 +34,8 @@ from .optuna_study import open_study as open_study
 from .preparation import BackgroundCompilation as BackgroundCompilation
 from .several_targets import data_options_of_target as data_options_of_target
 from .several_targets import fit_targets as fit_targets
+from .several_targets import options_of_target as options_of_target
+from .several_targets import refuse_bad_targets as refuse_bad_targets
 from .shots import USUAL_SHOTS as USUAL_SHOTS
 from .splits import Splits as Splits
 from .splits import read_splits as read_splits
@@ -41,6 +43,7 @@ from .splits import refuse_targets_without_spread as refuse_targets_without_spre
 from .target_scores import answers_of as answers_of
 from .target_scores import choose_kept as choose_kept
 from .target_scores import compute_outputs as compute_outputs
+from .target_scores import score_answers as score_answers
 from .target_scores import score_outputs as score_outputs
 from .target_scores import score_targets as score_targets
 from .target_scores import thresholds_of as thresholds_of

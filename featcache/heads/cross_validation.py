@@ -75,7 +75,7 @@ class OutOfFold:
     @property
     def answers(self) -> npt.NDArray[np.float64]:
         """(rows, outputs) the probability of each label, or the numbers."""
-        return answers_of(self.configs[self.best], self.outputs.astype(np.float64))
+        return answers_of(self.configs[self.best].targets, self.outputs.astype(np.float64))
 
 
 def predict_out_of_fold(

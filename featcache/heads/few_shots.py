@@ -1,5 +1,6 @@
-"""How good heads are that are trained on a few labels of each class: `fit-head --shots`.
+"""How good heads are that are trained on a few labels of each class, or few images: `fit-head --shots`.
 
+Rows with several labels, or with numbers, are drawn as if all were of one class: so many images.
 For each number of labels several draws of them are made (`shots`), the same whatever the head. On each draw all heads
 of the grid are trained side by side, by the very training of `fit_head`. Which settings are best is decided once for
 each number of labels, by the mean of their scores on val over the draws. No head is kept.
@@ -16,9 +17,9 @@ import numpy.typing as npt
 
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
-from featcache.features import Features, read_features, refuse_targets
+from featcache.features import Features, read_features
 from featcache.heads.config import HeadConfig
-from featcache.heads.cross_validation import head_logits, score_logits, take_rows
+from featcache.heads.cross_validation import head_logits, score_unseen, take_rows
 from featcache.heads.default_grid import fill_in_defaults
 from featcache.heads.fit_linear import COMPILING
 from featcache.heads.given_settings import has_views, head_section
@@ -28,11 +29,12 @@ from featcache.heads.modules import TrainedHead, features_by_clip
 from featcache.heads.row_folds import unit_of_rows
 from featcache.heads.shots import parse_shots, rank_labels, refuse_scarce, refuse_tries
 from featcache.heads.splits import Splits, notes_of_splits, read_splits, refuse_unfit, splits_by_clip
+from featcache.heads.target_scores import answers_of
 from featcache.heads.target_settings import fit_to_targets
 from featcache.heads.tokens import count_tokens
 from featcache.heads.training_device import choose_training_device
 from featcache.listing import find_leaks
-from featcache.recipe import LABEL, TEMPORAL, HeadKeywords, HeadSection, StoreOptions, pick_options
+from featcache.recipe import TEMPORAL, HeadKeywords, HeadSection, StoreOptions, pick_options
 
 _Progress = Callable[[str, int, int], None]
 
@@ -41,11 +43,12 @@ _Progress = Callable[[str, int, int], None]
 class ShotLevel:
     """What heads answer that were trained on so many labels of each class."""
 
-    shots: int | None  # labels of each class; None: all that there are
+    shots: int | None  # labels of each class; of several labels or numbers, images; None: all that there are
     labels: int  # all of them
     configs: tuple[HeadConfig, ...]
     best: int  # the config that was chosen
     predicted: npt.NDArray[np.int64]  # (draws, rows) of the scored split, by the chosen config's heads
+    answers: npt.NDArray[np.float64] | None = None  # (draws, rows, outputs) of labels their probabilities, or numbers
 
     @property
     def config(self) -> HeadConfig:
@@ -61,7 +64,7 @@ class FewShots:
     tries: int
     by: str  # what the labels of a class are spread over: "subject", "clip" or "image"
     train_rows: int
-    classes_drawn: int  # those that have labels in train
+    classes_drawn: int  # those that have labels in train; of several labels or numbers, all of them
     val_rows: int | None  # labels that chose among settings; None where nothing was chosen
     select: str
     scored: Features  # the split that is answered
@@ -104,15 +107,16 @@ def predict_few_shots(
     refuse_tries(tries)
     options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)
     request = DatasetRequest(**options)
-    refuse_targets(request.recipe, "--shots")
-    section = fit_to_targets(head_section(request.recipe, grid, {"lr": lr, **flags}), LABEL)
+    given = [name for name, value in flags.items() if value is not None]
+    kind = request.recipe.data.target_kind
+    section = fit_to_targets(head_section(request.recipe, grid, {"lr": lr, **flags}), kind, given)
     head_configs(section)  # what is wrong with the settings is said before anything is read
     if has_views(section):
         raise UsageError("--shots trains on plain images: leave out --views, or take it out of the recipe").correct(
             "--views", None
         )
     progress("reading", 0, section.epochs)
-    splits = read_splits(request)
+    splits = read_splits(request, any_targets=True)
     scored = _read_scored(request, splits)
     if section.head == TEMPORAL:
         splits = splits_by_clip(splits, section.frames)
@@ -130,7 +134,7 @@ def predict_few_shots(
         tries=tries,
         by=draws.by,
         train_rows=len(train.y),
-        classes_drawn=len(np.unique(train.y)),
+        classes_drawn=len(np.unique(train.y)) if train.targets is None else len(train.classes),
         val_rows=len(val.y) if val is not None and is_choice else None,
         select=section.select,
         scored=scored,
@@ -160,7 +164,7 @@ def _read_scored(request: DatasetRequest, splits: Splits) -> Features:
         CacheError: it has neither; or the split shows people of train.
     """
     train, test = splits.in_memory, request.key_of(splits.source, "test")
-    scored = read_features(splits.source, test) if test in splits.source.listings else splits.val
+    scored = read_features(splits.source, test, any_targets=True) if test in splits.source.listings else splits.val
     if scored is None:
         raise CacheError(
             f"{train.source['data_set']}: --shots scores heads on test, or on val, and the cache has neither; "
@@ -204,11 +208,17 @@ class _LabelDraws:
             heads = self._train(take_rows(train, rows), configs, before + draw, draws)
             trained.append(heads)
             if val is not None and len(configs) > 1:
-                on_val.append([score_logits(head_logits(head, val.x), val.y, len(val.classes)) for head in heads])
+                of_heads = zip(configs, heads, strict=True)
+                on_val.append([score_unseen(config, head_logits(head, val.x), val)[0] for config, head in of_heads])
         best = choose_config(on_val, section.select) if on_val else 0
-        predicted = np.stack([head_logits(heads[best], scored.x).argmax(axis=1) for heads in trained])
+        outputs = [head_logits(heads[best], scored.x) for heads in trained]
         return ShotLevel(
-            shots=number, labels=int(chosen[0].sum()), configs=tuple(configs), best=best, predicted=predicted
+            shots=number,
+            labels=int(chosen[0].sum()),
+            configs=tuple(configs),
+            best=best,
+            predicted=np.stack([of_draw.argmax(axis=1) for of_draw in outputs]),
+            answers=None if scored.targets is None else _answers(configs[best], outputs),
         )
 
     def _choose(self, number: int | None, draw: int, section: HeadSection) -> npt.NDArray[np.bool_]:
@@ -240,6 +250,18 @@ class _LabelDraws:
                 f"{self.splits.in_memory.source['data_set']}: {chooser} needs a val split, and the cache has none; "
                 f"train a single head without --patience"
             )
+
+
+def _answers(config: HeadConfig, outputs: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float64]:
+    """Return the probabilities of labels, or the numbers, of each draw, (draws, rows, outputs).
+
+    Raises:
+        UsageError: a head diverged.
+    """
+    stacked = np.stack(outputs).astype(np.float64)
+    if not np.isfinite(stacked).all():
+        raise UsageError(f"--shots: a head {config.name} diverged in a draw; lower --lr")
+    return answers_of(config.targets, stacked)
 
 
 def choose_config(on_val: Sequence[Sequence[Scores]], select: str) -> int:

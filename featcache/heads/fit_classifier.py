@@ -2,90 +2,46 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Unpack
 
 from featcache.arguments import checked
 from featcache.dataset import DatasetRequest
 from featcache.errors import UsageError
-from featcache.features import Features, read_features, refuse_targets
+from featcache.features import Features, read_features
 from featcache.heads.classifiers import (
     LOGREG_C,
     ModelOutput,
     SearchOptions,
     SearchResult,
-    SearchTrial,
     SettingChoices,
     choices_from,
     find_estimator_class,
     knn_choices,
     note_on_edges,
+    refuse_other_models,
     refuse_protocol,
     search_estimators,
     search_knn,
     search_logreg_path,
     search_ridge,
 )
+from featcache.heads.fit_on_targets import fit_on_targets, refuse_settings_of_classifiers
+from featcache.heads.fitted import Fitted, list_complaints
 from featcache.heads.saved import (
-    Handles,
     SavedClassifier,
     is_function,
     keep_temperature,
     record_run,
     refuse_given_name,
     save_classifier,
-    scores_to_json,
-    trial_to_json,
 )
 from featcache.heads.splits import Splits, notes_of_splits, read_splits, refuse_unfit
 from featcache.machine import cores
-from featcache.recipe import StoreOptions
+from featcache.recipe import LABEL, StoreOptions
 
 SELECTED_BY = "macro recall on val"
-_COMPLAINTS = 5  # of the solvers, that are shown
 
 SearchFunction = Callable[[Features, Features | None, SettingChoices, SearchOptions], SearchResult]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Fitted:
-    """The classifier that one `featcache fit` chose and kept."""
-
-    best: SavedClassifier
-    selected_by: str  # "" where nothing chose
-    train_rows: int
-    val_rows: int | None
-    seconds: float
-    notes: tuple[str, ...]
-    handles: Handles  # the short names of all models of the data set
-    temperature: float | None = None  # None without val, and where the classifier has none
-
-    @property
-    def trials(self) -> tuple[SearchTrial, ...]:
-        """Every combination of settings that was tried."""
-        return self.best.trials
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document of `featcache fit --json`."""
-        best = self.best
-        return {
-            "classifier": best.kind,
-            "name": best.name,
-            "number": self.handles.numbers[best.name],
-            "given_name": self.handles.given_name(best.name) or None,
-            "settings": dict(best.settings),
-            "train": scores_to_json(best.train),
-            "val": scores_to_json(best.val),
-            "trials": [trial_to_json(trial) for trial in self.trials],
-            "selected_by": self.selected_by or None,
-            "rows": {"train": self.train_rows, "val": self.val_rows},
-            "predictions": sorted(best.predictions),
-            "model": best.classifier is not None,
-            "seconds": round(self.seconds, 3),
-            "folder": str(best.folder),
-            "temperature": self.temperature,
-            "notes": list(self.notes),
-        }
 
 
 @checked
@@ -104,10 +60,12 @@ def fit(
 ) -> Fitted:
     """Fit a classifier on the cached train split and keep it.
 
+    Several labels a row are learnt by "knn" and "logreg", numbers by "knn" and "ridge".
+
     Args:
         classifier: "knn", "ridge", a short name of the recipe's `SHORT_NAMES`, or `package.module:Class`.
-        settings: By name a value, or a list of values to choose among by macro recall on val. What is not named comes
-            from the recipe's `[fit]` section.
+        settings: By name a value, or a list of values to choose among by macro recall on val (of several labels by
+            their mean average precision, of numbers by R2). What is not named comes from the recipe's `[fit]` section.
         predict: The splits whose predictions are kept too; they choose nothing.
         foreign: Whether classes of other packages than scikit-learn may be imported.
         device: Where k-NN compares rows; the others are fitted by the CPU.
@@ -133,14 +91,19 @@ def fit(
         raise UsageError(f"--jobs: found {jobs}, expected at least 1")
     refuse_given_name(head_name)
     request = DatasetRequest(**options)
-    refuse_targets(request.recipe, "fit")
+    kind = request.recipe.data.target_kind
+    if kind != LABEL:
+        refuse_other_models(classifier, kind)
+        refuse_settings_of_classifiers(kind, predict, jobs, protocol)
     search = find_search(classifier, foreign=foreign)  # before the embeddings are read: a wrong name costs no time
     refuse_protocol(protocol, classifier, choices_from(settings or {}))
     _refuse_unused(classifier, device, jobs, protocol)
     choices: SettingChoices = choices_from({**request.recipe.fit.get(classifier, {}), **(settings or {})})
     progress("reading", 0, 0)
-    splits = read_splits(request)
+    splits = read_splits(request, any_targets=True)
     store, train, val = splits.source, splits.in_memory, splits.val
+    if kind != LABEL:
+        return fit_on_targets(request, classifier, splits, choices, device, head_name or "", progress)
     notes: list[str] = []
     if protocol is not None:
         search, choices, notes = _follow_protocol(classifier, len(train.y))
@@ -243,22 +206,13 @@ def keep_classifier(
             *splits.notes,
             *notes_of_splits(train, val),
             *notes,
-            *_complaints(result),
+            *list_complaints(result),
             *_note_without_model(best),
             *handles.note_on_moved(given_name),
         ),
         handles,
         temperature,
     )
-
-
-def _complaints(result: SearchResult) -> list[str]:
-    """Return what the solvers said, each line once, the best combination's first."""
-    best = result.trials[result.best]
-    lines = list(dict.fromkeys(note for trial in (best, *result.trials) for note in trial.notes))
-    left = len(lines) - _COMPLAINTS
-    more = [f"… and {left} more such lines; --json has them all"] if left > 0 else []
-    return lines[:_COMPLAINTS] + more
 
 
 def _note_without_model(best: SavedClassifier) -> list[str]:

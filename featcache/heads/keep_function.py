@@ -17,7 +17,8 @@ from featcache.heads.classifiers import (
     SearchTrial,
     score_output,
 )
-from featcache.heads.fit_classifier import Fitted, keep_classifier
+from featcache.heads.fit_classifier import keep_classifier
+from featcache.heads.fitted import Fitted
 from featcache.heads.saved import FUNCTION, refuse_given_name
 from featcache.heads.splits import read_splits, refuse_unfit
 from featcache.recipe import StoreOptions

@@ -18,7 +18,7 @@ from featcache.arguments import checked
 from featcache.cluster import ClusterOptions
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
-from featcache.files.objects import refuse_remote
+from featcache.files.objects import require_working_folder, working_place
 from featcache.heads.check_seconds import CHECK_SECONDS, refuse_check_of_module, refuse_check_seconds
 from featcache.heads.cluster_training import HeadCluster, SplitsRequest, describe_head_workers
 from featcache.heads.config import SETTINGS
@@ -108,7 +108,7 @@ def search(
     _require_optuna()
     options, flags = pick_options(settings, StoreOptions), pick_options(settings, HeadKeywords)
     request = DatasetRequest(**options)
-    refuse_remote(request.folder, "search", "its study")
+    require_working_folder(request.folder, "search", "its study")
     kind, targets = flags.get("head") or request.recipe.head.head, request.recipe.data.target_kind
     refuse_check_of_targets(targets, check_seconds, CHECK_SECONDS)
     of_classes = settings_of_classes(targets)
@@ -135,7 +135,7 @@ def search(
         )
 
     on = choose_training_device(device, exact=section.exact)
-    folder = heads_folder(splits.source, request.recipe.name, request.variant)
+    folder = working_place(heads_folder(splits.source, request.recipe.name, request.variant), request.folder)
     sources = [splits.train.source, splits.val.source]
     space = SearchSpace(base, searched, section.select)
     if "batch_size" not in section.model_fields_set and not space.study_file(folder, sources).exists():

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from featcache.errors import DataError
 from featcache.features import Features
+from featcache.text import counted
 
 Folds = npt.NDArray[np.int64]  # (rows,), the number of each row's fold, from 0
 
@@ -50,7 +51,7 @@ def divide_rows(rows: Features, by: str, folds: int, seed: int) -> Folds:
     strata = _strata(rows, folds)
     most = int(np.bincount(strata).max())
     if most < folds:
-        raise DataError(f"--cross-validate {folds}: the largest class has {most} images; name fewer folds")
+        raise DataError(f"--cross-validate {folds}: the largest class has {counted(most, 'image')}; name fewer folds")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class with fewer rows than folds is spread as far as it goes
         if by == "image":

@@ -3,7 +3,7 @@
 In one draw the rows of a class stand in an order: first one row of each subject (or clip, or file), in random order;
 then a second row of each; and so on. Its first k rows are the k labels of the draw: from as many subjects as there are,
 and the labels of a smaller k are among those of a larger one. The order follows from the rows' groups and classes, the
-seed and the number of the draw alone.
+seed and the number of the draw alone. Rows with several labels, or with numbers, are all of one class here: k images.
 """
 
 from collections.abc import Sequence
@@ -89,18 +89,36 @@ def refuse_scarce(rows: Features, shots: Sequence[int | None]) -> None:
         shots: as `parse_shots` returns them.
 
     Raises:
-        DataError: the smallest class has fewer.
+        DataError: the smallest class has fewer, or, of several labels or numbers, train.
     """
+    most = max((number for number in shots if number is not None), default=0)
+    if rows.targets is not None:
+        _refuse_scarce_rows(rows, shots, most)
+        return
     counts = np.bincount(rows.y, minlength=len(rows.classes))
     smallest = min(np.flatnonzero(counts).tolist(), key=lambda label: int(counts[label]))
-    fewest, most = int(counts[smallest]), max((number for number in shots if number is not None), default=0)
+    fewest = int(counts[smallest])
     if most > fewest:
-        possible = [str(number) for number in shots if number is not None and number <= fewest]
         error = DataError(
             f"--shots {most}: class {rows.classes[smallest]!r} has only {counted(fewest, 'label')} in train; name at "
             f"most {fewest}, or {ALL!r}"
         )
-        raise error.correct("--shots", ",".join([*possible, ALL]))
+        raise error.correct("--shots", _possible_shots(shots, fewest))
+
+
+def _refuse_scarce_rows(rows: Features, shots: Sequence[int | None], most: int) -> None:
+    """Raise a DataError where fewer images are there than are to be drawn."""
+    if most > len(rows.y):
+        unit = "image" if rows.digests is not None else "clip"
+        error = DataError(
+            f"--shots {most}: train has only {counted(len(rows.y), unit)}; name at most {len(rows.y)}, or {ALL!r}"
+        )
+        raise error.correct("--shots", _possible_shots(shots, len(rows.y)))
+
+
+def _possible_shots(shots: Sequence[int | None], fewest: int) -> str:
+    """Return those numbers of labels that there are, as one types them."""
+    return ",".join([*(str(number) for number in shots if number is not None and number <= fewest), ALL])
 
 
 def _count_before(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

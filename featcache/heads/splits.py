@@ -126,10 +126,11 @@ def splits_by_clip(splits: Splits, frames: int) -> Splits:
     train = features_by_clip(splits.in_memory, frames)
     val = None if splits.val is None else features_by_clip(splits.val, frames)
     refuse_unfit(train, val)
-    counts = [f"{len(train.y):,} clips of train" + ("" if val is None else f" and {len(val.y):,} of val")]
+    counts = [f"{counted(len(train.y), 'clip')} of train" + ("" if val is None else f" and {len(val.y):,} of val")]
     outside = sum(clip == "" for split in (splits.in_memory, splits.val) if split is not None for clip in split.clips)
     if outside:
-        counts.append(f"{outside:,} images belong to none and are left out")
+        none = "belongs to none and is" if outside == 1 else "belong to none and are"
+        counts.append(f"{counted(outside, 'image')} {none} left out")
     note = f"a row of this head is a clip: {'; '.join(counts)}; its scores count clips, those of other heads images"
     return replace(splits, train=train, val=val, notes=(*splits.notes, note))
 

@@ -11,6 +11,7 @@ from featcache.features import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.kept_targets import KeptTargets
 from featcache.heads.linear import BLOCK_ROWS, TargetScores
+from featcache.heads.target_settings import loss_of
 from featcache.metrics import HALF, choose_thresholds, label_metrics, value_metrics
 from featcache.recipe import LABELS
 
@@ -33,14 +34,14 @@ def compute_outputs(
     return z
 
 
-def answers_of(config: HeadConfig, outputs: Doubles) -> Doubles:
+def answers_of(kind: str, outputs: Doubles) -> Doubles:
     """Return what a head answers: the probabilities of labels, 1 / (1 + e^-z), or the numbers as they are.
 
     Args:
-        config: the head's settings.
+        kind: LABELS or VALUE.
         outputs: (rows, outputs) of the head.
     """
-    return np.exp(-np.logaddexp(0, -outputs)) if config.targets == LABELS else outputs
+    return np.exp(-np.logaddexp(0, -outputs)) if kind == LABELS else outputs
 
 
 def choose_kept(config: HeadConfig, kept: KeptTargets, outputs: Doubles, truth: Doubles) -> KeptTargets:
@@ -54,7 +55,7 @@ def choose_kept(config: HeadConfig, kept: KeptTargets, outputs: Doubles, truth: 
     """
     if config.targets != LABELS:
         return kept
-    return replace(kept, thresholds=tuple(choose_thresholds(truth, answers_of(config, outputs)).tolist()))
+    return replace(kept, thresholds=tuple(choose_thresholds(truth, answers_of(config.targets, outputs)).tolist()))
 
 
 def score_outputs(config: HeadConfig, kept: KeptTargets, outputs: Doubles, truth: Doubles) -> TargetScores:
@@ -69,13 +70,26 @@ def score_outputs(config: HeadConfig, kept: KeptTargets, outputs: Doubles, truth
     with np.errstate(over="ignore", invalid="ignore"):
         loss = mean_loss_of(config, kept, outputs, truth)
         is_sound = bool(np.isfinite(outputs).all())
-        answers = answers_of(config, outputs) if is_sound else np.zeros_like(outputs)
+        answers = answers_of(config.targets, outputs) if is_sound else np.zeros_like(outputs)
         if config.targets == LABELS:
             metrics = label_metrics(truth, answers, thresholds_of(kept, truth.shape[1]))
         else:
             metrics = value_metrics(truth, answers)
     return TargetScores(math.nan, math.nan, loss if is_sound else math.nan,
                   metrics if is_sound else dict.fromkeys(metrics, math.nan))  # fmt: skip
+
+
+def score_answers(kind: str, kept: KeptTargets, outputs: Doubles, truth: Doubles) -> TargetScores:
+    """Return the scores of a model that is no head of fit-head, with the loss that such targets have.
+
+    Args:
+        kind: LABELS or VALUE.
+        kept: what it keeps of its targets.
+        outputs: (rows, outputs) of the model.
+        truth: the same of the targets.
+    """
+    config = HeadConfig(lr=1.0, loss=loss_of(kind))  # type: ignore[arg-type]
+    return score_outputs(config, kept, outputs, truth)
 
 
 def thresholds_of(kept: KeptTargets, labels: int) -> Doubles:

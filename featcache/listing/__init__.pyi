@@ -30,9 +30,9 @@ from .listing import take_subset as take_subset
 from .listing import video_and_frame as video_and_frame
 from .paths import readable as readable
 from .paths import shown_path as shown_path
-from .recognition import TABLE_SUFFIXES as TABLE_SUFFIXES
 from .recognition import RecognizedData as RecognizedData
 from .recognition import recognize_data as recognize_data
+from .sheet import TABLE_SUFFIXES as TABLE_SUFFIXES
 from .source import USUAL_SPLITS as USUAL_SPLITS
 from .source import DataSource as DataSource
 from .source import nearest_split as nearest_split
@@ -45,6 +45,7 @@ from .sources import resolve_source as resolve_source
 from .sources import title_data_set as title_data_set
 from .split_assignment import AssignedSplits as AssignedSplits
 from .split_assignment import group_rows as group_rows
+from .table_recognition import RecognizedTable as RecognizedTable
 from .targets import RowTargets as RowTargets
 from .targets import describe_targets as describe_targets
 from .videos import find_videos as find_videos

@@ -6,28 +6,26 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NoReturn
 
 from featcache.containers import (
     ContainerError,
     LmdbFile,
     TableFile,
     TarFile,
-    is_container_path,
+    is_elsewhere,
     member_path,
     open_container,
 )
 from featcache.errors import DataError
 from featcache.files import NAME_PATTERN, FileStat
-from featcache.files.objects import is_remote, list_remote
-from featcache.listing.container_files import find_containers
+from featcache.listing.container_files import ContainerFiles, find_containers, find_split_words, refuse_compressed
 from featcache.listing.container_rows import ROLES, ContainerRows
 from featcache.listing.container_tables import list_table
 from featcache.listing.flat_folder import POOL
 from featcache.listing.key_folders import read_folders
-from featcache.listing.leftovers import IMAGE_SUFFIXES, is_leftover
 from featcache.listing.lmdb_keys import list_lmdb
 from featcache.listing.paths import is_text, shown_path
+from featcache.listing.remote_files import find_remote_containers, list_bucket
 from featcache.listing.sheet import refuse_problems
 from featcache.listing.source import usual_split
 from featcache.listing.spellings import find_case_clashes, find_spelling_faults, same_name_key
@@ -46,7 +44,8 @@ class CollectedRows:
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    stats: list[FileStat] = field(default_factory=list)  # (rows,) of objects in a bucket; of others none
+    stats: list[FileStat] = field(default_factory=list)  # (rows,) of what is elsewhere; of others none
+    are_members: bool = True  # whether images are inside containers, and no objects of their own
     has_labels: bool = False  # whether any container says itself what its images are
     unlabelled: dict[str, str] = field(default_factory=dict)  # containers that do not, each with its first image
 
@@ -87,7 +86,7 @@ def collect_rows(data: ContainerData) -> CollectedRows:
         DataError: there is no container, or a damaged one, no image, images without a label, or a name with two
             spellings: each is named.
     """
-    rows = _list_bucket(data.root) if is_remote(data.root) else _read_containers(data)
+    rows = _read_remote(data) if is_elsewhere(data.root) else _read_containers(data, find_containers(data.root))
     if not rows.has_labels:
         _take_folders(rows)
     rows.problems += [
@@ -110,23 +109,26 @@ def list_container(path: str) -> list[str]:
     Raises:
         DataError: it cannot be read, or has no image.
     """
-    keys = _read_rows(path).keys
+    keys = _read_rows(path)[0].keys
     if not keys:
         raise DataError(f"{path}: no image in this container, by the ends of their names")
     return [member_path(path, key) for key in keys]
 
 
-def _read_containers(data: ContainerData) -> CollectedRows:
+def _read_containers(data: ContainerData, files: ContainerFiles) -> CollectedRows:
     """Return the rows of every container as it has them.
 
     Raises:
         DataError: a container cannot be read, or none has an image.
+        MachineError: it is elsewhere, and whoever has it does not answer.
     """
-    files = find_containers(data.root)
     rows = CollectedRows(files.root)
     for container, split in zip(files.paths, files.splits, strict=True):
         path = os.path.join(files.root, container)
-        rows.add(container, _read_rows(path, data.label_column, data.image_column), split)
+        read, status = _read_rows(path, data.label_column, data.image_column)
+        rows.add(container, read, split)
+        if is_elsewhere(path):
+            rows.stats += [status] * len(read.keys)
     if not rows.paths:
         raise DataError(
             f"{data.root}: no image in it; expected members such as ants/0013.jpg and ants/0013.cls, or rows"
@@ -134,43 +136,37 @@ def _read_containers(data: ContainerData) -> CollectedRows:
     return rows
 
 
-def _list_bucket(root: str) -> CollectedRows:
-    """Return the images of a bucket below a prefix, by their names, which are sorted.
+def _read_remote(data: ContainerData) -> CollectedRows:
+    """Return the rows of a data set in a bucket or on the Hub: of its containers, or of the objects that are images.
 
     Raises:
-        DataError: there is none, or nothing at all; or the images are inside other files.
-        UsageError, MachineError: the bucket cannot be listed.
+        DataError: there is none, or nothing at all; or a container cannot be read.
+        UsageError, MachineError: it cannot be listed.
     """
-    if is_container_path(root):
-        _refuse_remote_containers(root)
-    rows, others = CollectedRows(root.rstrip("/")), list[str]()
-    for key, status in sorted(list_remote(root)):
-        if any(map(is_leftover, key.split("/"))):
-            rows.left_out.append(key)
-        elif key.lower().endswith(IMAGE_SUFFIXES):
-            rows.paths.append(key)
-            rows.stats.append(status)
-        else:
-            others.append(key)
+    root = data.root
+    refuse_compressed(root)
+    if (named := find_remote_containers(root)) is not None:
+        return _read_containers(data, named)
+    files = list_bucket(root)
+    if files.containers and not files.images:
+        paths = tuple(files.containers)
+        return _read_containers(data, ContainerFiles(root.rstrip("/"), paths, find_split_words(root, paths)))
+    if not files.images:
+        raise DataError(f"{root}: no image below this name in the bucket; expected <split>/<class>/…/image")
+    rows = CollectedRows(root.rstrip("/"), are_members=False, left_out=files.left_out)
+    rows.paths = [key for key, _ in files.images]
+    rows.stats = [status for _, status in files.images]
     rows.keys = rows.paths
     rows.columns = {role: [""] * len(rows.paths) for role in ROLES}
-    rows.notes = [f"objects that are no images by their names: {len(others):,}"] if others else []
-    if not rows.paths and any(map(is_container_path, others)):
-        _refuse_remote_containers(root)
-    if not rows.paths:
-        raise DataError(f"{root}: no image below this name in the bucket; expected <split>/<class>/…/image")
+    others = files.others + len(files.containers)
+    rows.notes = [f"objects that are no images by their names: {others:,}"] if others else []
     return rows
 
 
-def _refuse_remote_containers(root: str) -> NoReturn:
-    raise DataError(
-        f"{root}: of a bucket, images are read that are objects of their own, and not those inside tar or Parquet "
-        f"files. Copy these files to this machine, and name the copies"
-    )
-
-
-def _read_rows(path: str, label_column: str | None = None, image_column: str | None = None) -> ContainerRows:
-    """Return the rows of one container.
+def _read_rows(
+    path: str, label_column: str | None = None, image_column: str | None = None
+) -> tuple[ContainerRows, FileStat]:
+    """Return the rows of one container, and its stat when they were read.
 
     Raises:
         DataError: it cannot be read.
@@ -179,13 +175,15 @@ def _read_rows(path: str, label_column: str | None = None, image_column: str | N
     try:
         with contextlib.closing(open_container(path)) as container:
             if isinstance(container, TarFile):
-                return list_tar(container, label_column)
+                return list_tar(container, label_column), container.status
             if isinstance(container, LmdbFile):
-                return list_lmdb(container)
+                return list_lmdb(container), container.status
             assert isinstance(container, TableFile)  # noqa: S101 (there are no others)
-            return list_table(container, label_column, image_column)
+            return list_table(container, label_column, image_column), container.status
     except ContainerError as error:
         raise DataError(f"{path}: {error}. Make it or copy it again, or leave it out") from None
+    except FileNotFoundError:
+        raise DataError(f"{path}: it is not there; name a file that is, or its folder") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 

@@ -15,6 +15,7 @@ from featcache.containers import (
     has_image_column,
     hub_folder,
     is_container_path,
+    is_elsewhere,
     is_hub_name,
     is_member_path,
     is_pattern,
@@ -67,7 +68,7 @@ def has_split_files(path: str) -> bool:
     Args:
         path: As it was typed.
     """
-    if is_remote(path):
+    if is_elsewhere(path):
         return False
     if is_hub_name(path) and (folder := hub_folder(path)) is not None:
         path = folder  # what was fetched: the Hub is not asked again
@@ -88,15 +89,14 @@ def find_containers(path: str) -> ContainerFiles:
         UsageError: a pattern that stands for too many files, or a package that is not installed.
         MachineError: the Hub cannot be reached.
     """
-    if _COMPRESSED.search(path):
-        _refuse_compressed(path)
+    refuse_compressed(path)
     root, pattern = (fetch_hub(path), "") if is_hub_name(path) else split_root(path)
     if not pattern and is_saved_dataset(root):
         paths, splits = zip(*find_saved_files(root), strict=True)
         return ContainerFiles(root, paths, splits)
     names = list(expand_pattern(root, pattern)) if pattern else sorted(_walk(root), key=encode_name)
     _refuse_missing(path, root, names)
-    return ContainerFiles(root, tuple(names), _splits_by_name(root, names))
+    return ContainerFiles(root, tuple(names), find_split_words(root, names))
 
 
 def _refuse_missing(path: str, root: str, names: Sequence[str]) -> None:
@@ -117,7 +117,16 @@ def _refuse_missing(path: str, root: str, names: Sequence[str]) -> None:
         raise DataError(f"{root}: {shown_path(bad[0])}: '#' stands behind a container's suffix; rename it")
 
 
-def _splits_by_name(root: str, names: Sequence[str]) -> tuple[str, ...]:
+def find_split_words(root: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the split that the name of each container says, (files,); "" where they say nothing.
+
+    Args:
+        root: What the names are below, for the message.
+        names: Of the containers.
+
+    Raises:
+        DataError: some say one, and others none.
+    """
     splits = tuple(find_split_word(os.path.splitext(name)[0]) for name in names)
     if any(splits) and not all(splits):
         none = shown_path(names[splits.index("")])
@@ -129,7 +138,17 @@ def _splits_by_name(root: str, names: Sequence[str]) -> tuple[str, ...]:
     return splits
 
 
-def _refuse_compressed(path: str) -> None:
+def refuse_compressed(path: str) -> None:
+    """Refuse a tar file that is compressed, by its name.
+
+    Args:
+        path: As it was typed.
+
+    Raises:
+        DataError: it is one.
+    """
+    if not _COMPRESSED.search(path):
+        return
     raise DataError(
         f"{path}: a compressed tar file has to be read from its start for every image; expected a .tar without "
         f"compression, which is hardly larger, since images are compressed already. Unpack it, and pack it again: "

@@ -58,7 +58,7 @@ class Containers:
             root=rows.root,
             classes=tuple(classes),
             paths=tuple(rows.paths),
-            members=not rows.stats,
+            members=rows.are_members,
             stats=np.array(rows.stats, np.int64) if rows.stats else None,
             labels=np.array([index[name] for name in rows.columns["label"]], dtype=np.int64),
             clips=tuple(rows.columns["clip"]),

@@ -9,6 +9,7 @@ from featcache.containers import (
     class_names,
     find_image_column,
     find_label_column,
+    refuse_twins,
     row_key,
 )
 from featcache.listing.container_rows import ROLES, ContainerRows
@@ -39,11 +40,10 @@ def list_table(table: TableFile, label_column: str | None, image_column: str | N
         labels, problems = _read_labels(table, name)
     except ContainerError as error:
         return ContainerRows(keys, {"label": ("",) * len(keys)}, problems=[str(error)])
-    others = {
-        role: column_as_text(table.read_column(role))
-        for role in ROLES[1:]
-        if role in table.schema.names and role != name
-    }
+    roles = [role for role in ROLES[1:] if role in table.schema.names and role != name]
+    for role in roles:
+        refuse_twins(table.schema, role)
+    others = {role: column_as_text(table.read_column(role)) for role in roles}
     return ContainerRows(keys, {"label": labels, **others}, problems=problems)
 
 

@@ -25,6 +25,7 @@ from featcache.listing.folder_names import check_clips, check_names
 from featcache.listing.leftovers import IMAGE_SUFFIXES, is_left_out
 from featcache.listing.listing import Listing
 from featcache.listing.paths import encode_name, shown_path
+from featcache.listing.sheet import TABLE_SUFFIXES
 from featcache.listing.source import describe_splits, nearest_split, order_splits
 from featcache.listing.videos import find_videos
 from featcache.text import counted
@@ -105,7 +106,8 @@ def _no_folder_error(root: str, data_set: str) -> DataError:
     is_file = os.path.exists(root)
     if not is_file and glob.has_magic(root):
         return _no_match_error(root)
-    meant = _data_set_above(os.path.dirname(root)) if is_file else nearest_path(root)
+    suffixes = TABLE_SUFFIXES if root.lower().endswith(TABLE_SUFFIXES) else ()
+    meant = _data_set_above(os.path.dirname(root)) if is_file else nearest_path(root, suffixes=suffixes)
     hint = f" Did you mean {shown_path(meant)}?" if meant else ""
     error = DataError(
         f"{root}: the folder of {f'data set {data_set!r}' if data_set else 'images'} "

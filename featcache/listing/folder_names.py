@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from featcache.errors import DataError
 from featcache.listing.leftovers import may_be_leftover
 from featcache.listing.paths import is_text
+from featcache.listing.source import note_misspelt_splits
 from featcache.listing.spellings import find_case_clashes, find_spelling_faults, note_look_alikes, same_name_key
 
 _NAMED = 10  # faults in a message
@@ -42,6 +43,7 @@ def check_names(
     faults = find_spelling_faults("split", splits, _as_ascii) + find_spelling_faults("class", first, place)
     _refuse(root, faults or find_case_clashes("class", classes_of, place), _ONE_SPELLING)
     notes = note_look_alikes("split", splits) + note_look_alikes("class", first)
+    notes += note_misspelt_splits(splits)
     kept = [name for name in first if may_be_leftover(name)]
     return notes + [f"folder {place(name)} is taken for a class, since there are images in it" for name in kept]
 

@@ -2,34 +2,23 @@
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from featcache.errors import DataError
 from featcache.files import nearest_path
-from featcache.listing import sheet
 from featcache.listing.container_collection import collect_rows
 from featcache.listing.container_files import is_of_containers
 from featcache.listing.drive_act_files import ANNOTATIONS, find_levels, find_views, usual_view
 from featcache.listing.flat_folder import POOL, has_split_name, is_flat, list_folders
 from featcache.listing.folder import find_splits
 from featcache.listing.leftovers import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from featcache.listing.sheet import TABLE_SUFFIXES
 from featcache.listing.source import order_splits
-from featcache.recipe import LABEL, LABELS, VALUE, ContainerData
+from featcache.listing.table_recognition import RecognizedTable, recognize_table
+from featcache.recipe import ContainerData
 
-TABLE_SUFFIXES = (".csv", ".parquet", ".pq")
 _MOST_FILES = 100_000  # that are looked at in search of a video
-_ROLES: Mapping[str, Sequence[str]] = {  # of a table's columns: how they are usually called
-    "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "photo"),
-    "label": ("label", "class", "category", "species", "target", "label_name", "class_name", "labels", "name"),
-    "split": ("split", "set", "subset", "partition"),
-    "clip": ("clip", "clip_id", "video", "video_id", "sequence"),
-    "subject": (
-        "subject", "subject_id", "person", "person_id", "participant", "participant_id", "patient", "patient_id",
-        "animal", "animal_id", "individual",
-    ),
-}  # fmt: skip
 
 Kind = Literal["splits", "classes", "drive-act", "table", "videos", "containers"]
 
@@ -41,8 +30,7 @@ class RecognizedData:
     kind: Kind
     path: str  # of its folder, or of the table
     names: tuple[str, ...] = ()  # the splits, the classes, or the views
-    columns: Mapping[str, str] = field(default_factory=dict)  # of a table: path, label, split, … -> the column
-    targets: str = LABEL  # of a table: what the cells of its column of labels look like
+    table: RecognizedTable = field(default_factory=RecognizedTable)  # of a table: its columns
     levels: tuple[str, ...] = ()  # of Drive&Act: those that the usual view has
     has_clips: bool = False  # whether images lie in folders below their class
 
@@ -54,13 +42,13 @@ def recognize_data(path: str) -> RecognizedData:
         path: A folder, a table, or containers of images.
 
     Raises:
-        DataError: there is nothing there that could be a data set, or a table whose columns say nothing.
+        DataError: there is nothing there that could be a data set, or a table that cannot be read.
     """
     if is_of_containers(path):
         splits = order_splits(collect_rows(ContainerData(root=path)).columns["split"])
         return RecognizedData(kind="containers", path=path, names=tuple(splits) if splits != [POOL] else ())
     if os.path.isfile(path) and path.lower().endswith(TABLE_SUFFIXES):
-        return _recognize_table(path)
+        return RecognizedData(kind="table", path=path, table=recognize_table(path))
     if not os.path.isdir(path):
         is_file = os.path.exists(path)
         error = DataError(f"{path}: {'no table' if is_file else 'no such folder'}; name a folder of images")
@@ -70,6 +58,7 @@ def recognize_data(path: str) -> RecognizedData:
     here = _recognize_folder(path)
     below = [] if here is not None else [_recognize_folder(os.path.normpath(folder)) for folder in list_folders(path)]
     recognized = [data for data in (here, *below) if data is not None]
+    recognized = [data for data in recognized if not data.table.missing] or recognized  # other tables are no data sets
     if len(recognized) == 1:
         return recognized[0]
     if recognized:
@@ -98,48 +87,12 @@ def _recognize_folder(path: str) -> RecognizedData | None:
         return RecognizedData(kind="splits", path=path, names=tuple(names))
     tables = [name for name in sorted(os.listdir(path)) if name.lower().endswith(TABLE_SUFFIXES)]
     if len(tables) == 1:
-        return _recognize_table(os.path.normpath(os.path.join(path, tables[0])))
+        table = os.path.normpath(os.path.join(path, tables[0]))
+        return RecognizedData(kind="table", path=table, table=recognize_table(table))
     if tables:
         example = f"`featcache init {shlex.quote(os.path.normpath(os.path.join(path, tables[0])))}`"
         raise DataError(f"{path}: several tables are in it ({', '.join(tables)}); name one of them, as in {example}")
     return RecognizedData(kind="videos", path=path, names=tuple(names)) if _has_file(path, VIDEO_SUFFIXES) else None
-
-
-def _recognize_table(path: str) -> RecognizedData:
-    """Return a table with the columns that it has, by what their names usually mean.
-
-    Raises:
-        DataError: no column is called like that of paths; or none like that of labels, and several are left.
-    """
-    header = sheet.read_sheet(path, ()).header
-    plain = {name.strip().casefold().replace(" ", "_").replace("-", "_"): name for name in reversed(header)}
-    columns = {
-        role: next(plain[usual] for usual in names if usual in plain)
-        for role, names in _ROLES.items()
-        if any(usual in plain for usual in names)
-    }
-    others = [name for name in header if name not in columns.values()]
-    if "label" not in columns and len(others) == 1:
-        columns["label"] = others[0]
-    if missing := [role for role in ("path", "label") if role not in columns]:
-        settings = " and ".join(f"{role}_column" for role in missing)
-        raise DataError(
-            f"{path}: which column holds the {'s and the '.join(missing)}s? None of {', '.join(header) or 'none'} is "
-            f"called like it; rename it, or write it into featcache.toml as {settings}"
-        )
-    cells = sheet.read_sheet(path, (columns["label"],)).columns.get(columns["label"], ())
-    return RecognizedData(kind="table", path=path, columns=columns, targets=_recognize_targets(set(cells)))
-
-
-def _recognize_targets(cells: set[str]) -> str:
-    """Return what these cells hold: several labels where one has a |, numbers where all are, and not all are whole."""
-    if any("|" in cell for cell in cells):
-        return LABELS
-    try:
-        are_whole = [float(cell).is_integer() for cell in cells if cell]
-    except ValueError:
-        return LABEL
-    return LABEL if all(are_whole) else VALUE
 
 
 def _has_file(folder: str, suffixes: tuple[str, ...]) -> bool:

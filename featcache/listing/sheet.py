@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
@@ -11,11 +12,20 @@ from typing import Any
 
 from featcache.arguments import nearest_name
 from featcache.errors import DataError, UsageError
-from featcache.files import BLOCK_BYTES, MAX_TABLE_BYTES, marked_encoding, open_file, refuse_larger, suggest_utf8
+from featcache.files import (
+    BLOCK_BYTES,
+    MAX_TABLE_BYTES,
+    marked_encoding,
+    nearest_path,
+    open_file,
+    refuse_larger,
+    suggest_utf8,
+)
 from featcache.listing.paths import is_text, readable, shown_path
 from featcache.listing.spellings import same_name_key
 from featcache.text import counted
 
+TABLE_SUFFIXES = (".csv", ".parquet", ".pq")
 MAX_NAMED = 20  # problems that an error names; it counts the rest
 
 
@@ -38,7 +48,10 @@ class Sheet:
 
 
 def read_sheet(path: str, columns: Sequence[str], optional: Sequence[str] = (), *, paths: Sequence[str] = ()) -> Sheet:
-    """Return the columns of a CSV file (UTF-8, with or without a byte order mark; any line end), or of a Parquet file.
+    """Return the columns of a CSV file, or of a Parquet file.
+
+    CSV is UTF-8, with or without a byte order mark, with any line end, and with commas, semicolons or tabs between the
+    columns.
 
     Args:
         path: The file; its suffix `.parquet` or `.pq` says that it is Parquet.
@@ -59,7 +72,7 @@ def read_sheet(path: str, columns: Sequence[str], optional: Sequence[str] = (), 
     try:
         data = _read_bytes(path)
     except OSError as error:
-        raise DataError(f"{path}: this table cannot be read: {error.strerror}") from None
+        raise _unreadable_error(path, error) from None
     if encoding := marked_encoding(data):
         refuse_problems(path, [f"line 1: this is {encoding}, not UTF-8; {suggest_utf8(encoding)}"])
     if b"\0" in data:
@@ -67,6 +80,19 @@ def read_sheet(path: str, columns: Sequence[str], optional: Sequence[str] = (), 
         refuse_problems(path, [f"line {line}: a NUL byte: this is not text in UTF-8; save it as CSV in UTF-8"])
     text = data.decode("utf-8", "surrogateescape").lstrip("\ufeff")  # a path need not be UTF-8
     return _with_cell_problems(_parse_csv(text, columns, optional), paths)
+
+
+def _unreadable_error(path: str, error: OSError) -> DataError:
+    """Return the error that a table cannot be read; where it is not there, with the one that may be meant."""
+    refused = DataError(f"{path}: this table cannot be read: {error.strerror or error}")
+    close = nearest_path(path, suffixes=TABLE_SUFFIXES) if isinstance(error, FileNotFoundError) else None
+    if close is None:
+        return refused
+    refused.args = (f"{refused}; did you mean {shown_path(close)}?",)
+    pairs = {path: close, os.path.relpath(path): os.path.relpath(close)}  # one of them may have been typed
+    for wrong, right in pairs.items():
+        refused = refused.correct(wrong, shlex.quote(right))
+    return refused
 
 
 def _with_cell_problems(sheet: Sheet, paths: Sequence[str]) -> Sheet:
@@ -120,7 +146,7 @@ def refuse_problems(where: str, problems: Sequence[str]) -> None:
 
 def _parse_csv(text: str, columns: Sequence[str], optional: Sequence[str]) -> Sheet:
     """Return the sheet that CSV text holds; a line with another number of fields than the header is a problem."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=_find_delimiter(text))
     cells: list[str] = []  # row after row: a list of lists would keep the garbage collector busy for seconds
     lines: list[int] = []
     problems: list[str] = []
@@ -138,6 +164,12 @@ def _parse_csv(text: str, columns: Sequence[str], optional: Sequence[str]) -> Sh
     missing = _column_problems("line 1", header, columns, optional)
     present = {name: cells[header.index(name) :: len(header)] for name in (*columns, *optional) if name in header}
     return Sheet(present, (*missing, *problems), lines, header=tuple(header))
+
+
+def _find_delimiter(text: str) -> str:
+    """Return what stands between the columns: a comma; a semicolon or a tab where the header has that, and no comma."""
+    header = text.partition("\n")[0]
+    return next((sign for sign in ";\t" if sign in header and "," not in header), ",")
 
 
 def _numbered(reader: Any) -> Iterator[tuple[int, list[str]]]:
@@ -166,9 +198,9 @@ def _read_parquet(path: str, columns: Sequence[str], optional: Sequence[str]) ->
     try:
         with os.fdopen(open_file(path, follow_links=True), "rb") as file, pq.ParquetFile(file) as parquet:
             header = tuple(parquet.schema_arrow.names)
-            table = parquet.read([name for name in dict.fromkeys((*columns, *optional)) if name in header])
+            table = parquet.read([name for name in dict.fromkeys((*columns, *optional)) if header.count(name) == 1])
     except OSError as error:
-        raise DataError(f"{path}: this table cannot be read: {error.strerror or error}") from None
+        raise _unreadable_error(path, error) from None
     except ArrowException as error:
         raise DataError(f"{path}: this is not a Parquet file: {error}") from None
     present = {name: column_as_text(table.column(name)) for name in table.column_names}

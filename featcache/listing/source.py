@@ -92,6 +92,22 @@ def nearest_split(split: str, names: Iterable[str]) -> str | None:
     return synonym if synonym in names else nearest_name(split, names)
 
 
+def note_misspelt_splits(names: Iterable[str]) -> tuple[str, ...]:
+    """Return a note for each split that may be train, val or test under another name, and which there is not.
+
+    Args:
+        names: Of all splits of a data set.
+    """
+    splits = set(names)
+    absent = [name for name in USUAL_SPLITS if name not in splits]
+    meant = {split: nearest_split(split, absent) for split in order_splits(splits - set(USUAL_SPLITS))}
+    return tuple(
+        f"there is a split {shown_path(split)}, and none called {usual}: if it is that one, rename it to {usual}"
+        for split, usual in meant.items()
+        if usual is not None
+    )
+
+
 def describe_splits(names: Sequence[str], *, instead_of: str) -> str:
     """Return which splits there are, and which one a name that is none of them means, as the end of a message."""
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""

@@ -72,6 +72,8 @@ def name_variant(recipe: Recipe) -> str:
         parts += [f"stride{data.stride}"] if data.stride != 1 else []
         parts += [data.level] if data.level != LEVELS[0] else []
         parts += [_as_name(target)] if (target := _stated_target(data)) else []
+    if isinstance(data, TableData) and data.fold is not None:
+        parts = [f"fold{data.fold}", *parts]
     if isinstance(data, TableData) and data.targets != LABEL:
         parts += [data.targets, *([_as_name("_".join(data.target_columns))] if data.target_columns else [])]
     if data.split is not None:
@@ -94,7 +96,7 @@ def title_data_set(data_set: str, variant: str, *, all_folds: bool = False) -> s
         all_folds: Whether the heading is of several folds: the variant is that of one.
     """
     shown = re.sub(r"^fold[0-9]+-", "", variant) if all_folds else variant
-    is_whole = not variant or variant.split("-")[0] == "all"  # as it is, or with splits that featcache made
+    is_whole = not shown or shown.split("-")[0] == "all"  # as it is, or with splits that featcache made
     return data_set if is_whole else f"{data_set} · {shown}"
 
 
@@ -132,6 +134,7 @@ def list_data_settings(recipe: Recipe, *, videos: bool | None = None) -> dict[st
                 "subject_column": data.subject_column or "subject",
             }
             settings |= _target_settings(data)
+            settings |= {} if data.fold_column is None else {"fold_column": data.fold_column}
         case ContainerData():
             settings["files"] = split_root(data.root)[1]
             settings |= {"source": data.root} if is_hub_name(data.root) else {}

@@ -5,8 +5,10 @@ in a container, `photos.tar#ants/0013.jpg`; then every path of the table does.
 """
 
 import dataclasses
+import json
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
@@ -21,8 +23,10 @@ from featcache.listing.leftovers import DECODED_SUFFIXES
 from featcache.listing.listing import Listing, is_frame_path, video_and_frame
 from featcache.listing.paths import readable
 from featcache.listing.sheet import Sheet
-from featcache.listing.source import describe_splits, order_splits
+from featcache.listing.source import describe_splits, note_misspelt_splits, order_splits
 from featcache.listing.spellings import find_case_clashes, find_spelling_faults, note_look_alikes, same_name_key
+from featcache.listing.table_folds import find_fold_faults, split_by_fold
+from featcache.listing.table_recognition import find_separator
 from featcache.listing.targets import RowTargets, parse_targets
 from featcache.recipe import LABEL, TableData
 
@@ -69,6 +73,7 @@ class Table:
         wanted = {"path": data.path_column, **({"label": data.label_column} if is_of_classes else {})}
         wanted |= {} if is_of_classes else {f"target {name}": name for name in data.columns_of_targets}
         wanted |= {role: name for role, name in optional.items() if name is not None}
+        wanted |= {} if data.fold_column is None else {"fold": data.fold_column}
         usual = [role for role in optional if role not in wanted]  # read where they are there
         path = [data.path_column] if list(wanted.values()).count(data.path_column) == 1 else []
         table = sheet.read_sheet(self.path, list(wanted.values()), usual, paths=path)
@@ -77,7 +82,10 @@ class Table:
         targets = None if is_of_classes else parse_targets(data, table)
         faults = _row_faults(os.path.dirname(self.path), columns, table, () if targets is None else targets.faults)
         spellings = [] if targets is None else [f"{fault}; spell it in one way" for fault in targets.spellings]
-        sheet.refuse_problems(self.path, [*table.problems, *faults, *_spelling_faults(columns, table), *spellings])
+        try:
+            sheet.refuse_problems(self.path, [*table.problems, *faults, *_spelling_faults(columns, table), *spellings])
+        except DataError as error:
+            raise self._with_init(error, table) from None
         empty = ("",) * len(table)
         classes = sorted(set(columns["label"])) if targets is None else targets.names
         index = {name: label for label, name in enumerate(classes)}
@@ -101,10 +109,41 @@ class Table:
                 for note in note_look_alikes(role, columns.get(role, ()))
                 if role != "clip"
             )
-            + (() if targets is None else targets.notes),
+            + (_note_labels(data, classes) if targets is None else targets.notes)
+            + note_misspelt_splits(columns.get("split", ())),
             targets=None if targets is None else RowTargets(data.targets, targets.values),
         )
-        return listing, columns.get("split", ("train",) * len(table))
+        splits = columns.get("split", ("train",) * len(table))
+        return listing, split_by_fold(data, columns["fold"], splits, self.path) if "fold" in columns else splits
+
+    def _with_init(self, error: DataError, table: Sheet) -> DataError:
+        """Return an error with how to name the columns, where no recipe names any and one is missing."""
+        data = self.data
+        is_named = any(name.endswith("_column") or name == "targets" for name in data.model_fields_set)
+        if table.header and not is_named and not {data.path_column, data.label_column} <= {*table.header}:
+            error.args = (
+                f"{error}\nA table whose columns are called otherwise, or that has several labels or numbers to "
+                f"predict, needs a recipe: `featcache init {_quote_table(data)}` writes it.",
+            )
+        return error
+
+
+def _quote_table(data: TableData) -> str:
+    """Return the path of a table as a command takes it."""
+    return shlex.quote(os.path.normpath(os.path.join(data.root, data.table)))
+
+
+def _note_labels(data: TableData, classes: Sequence[str]) -> tuple[str, ...]:
+    """Return a note where the classes of a table look like several labels each."""
+    sign = find_separator(classes) if "targets" not in data.model_fields_set else ""
+    if not sign:
+        return ()
+    example = next(name for name in classes if sign in name)
+    lines = 'targets = "labels"' + ("" if sign == data.separator else f" and label_separator = {json.dumps(sign)}")
+    return (
+        f"{example!r} is taken for one class; if it is several labels, write {lines} into [data] of a recipe, as "
+        f"`featcache init {_quote_table(data)}` does",
+    )
 
 
 def _row_faults(
@@ -129,6 +168,7 @@ def _row_faults(
         blank = {value for value in set(column) if value and not same_name_key(value)}
         reason = f"a blank {role}; leave the cell empty where there is none"
         faults += [(row, reason) for row, value in enumerate(column) if value in blank] if blank else []
+    faults += find_fold_faults(columns["fold"], columns.get("split", ())) if "fold" in columns else ()
     paths = columns.get("path", ())
     frames, members = list(map(_is_frame, paths)), _are_members(folder, paths)
     for kinds, others in ((frames, "frames of videos"), (members, "images in containers")):

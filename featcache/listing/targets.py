@@ -1,5 +1,6 @@
 """What the rows of a table have to be predicted, where that is not one class: several labels, or numbers."""
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from featcache.arguments import suggest_name
 from featcache.listing.sheet import Sheet
 from featcache.listing.spellings import find_spelling_faults
+from featcache.listing.table_recognition import find_separator
 from featcache.recipe import LABELS, VALUE, TableData
 
 _YES_OR_NO = {"1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0, "true": 1.0, "false": 0.0}
@@ -135,7 +137,21 @@ def _parse_cells(data: TableData, cells: Sequence[str], table: Sheet) -> ParsedT
         if cell in unknown
     )
     spellings = tuple(find_spelling_faults("label", occurring, partial(_first_place, table, cells, labels_of)))
-    return ParsedTargets(names, values, faults, spellings, _notes(data, names, values))
+    return ParsedTargets(
+        names, values, faults, spellings, (*_notes(data, names, values), *_note_separator(data, cells))
+    )
+
+
+def _note_separator(data: TableData, cells: Sequence[str]) -> Iterator[str]:
+    """Yield a note where cells look as if another sign than the recipe's stood between their labels."""
+    different = set(cells)
+    sign = "" if any(data.separator in cell for cell in different) else find_separator(different)
+    if sign:
+        example = next(cell for cell in cells if sign in cell)
+        yield (
+            f"no cell of column {data.label_column!r} has a {data.separator!r}, and {example!r} is one label; "
+            f"write label_separator = {json.dumps(sign)} into [data] of the recipe if it is several"
+        )
 
 
 def _first_place(table: Sheet, cells: Sequence[str], labels_of: Mapping[str, Sequence[str]], label: str) -> str:

@@ -121,7 +121,7 @@ class _Labels:
     def _read_text(self, name: str) -> str:
         """Return the text of a small member; "" and a problem where it has none."""
         try:
-            return self.tar.read(self.tar.locate(name), _MOST_LABEL_BYTES).decode("utf-8")
+            return self.tar.read_small(name, _MOST_LABEL_BYTES).decode("utf-8")
         except UnicodeDecodeError:
             self.problems.append(f"{shown_path(name)}: no text in UTF-8")
         except ContainerError as error:

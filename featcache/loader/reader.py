@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featcache.containers import ContainerError, MemberLocator, MemberPath
+from featcache.containers import ContainerError, MemberLocator, MemberPath, is_elsewhere
 from featcache.errors import MachineError
-from featcache.files.objects import is_remote
 from featcache.loader.pool import MAX_TRIES, WorkerPool
 from featcache.loader.process import recv, request, send
 from featcache.media import ImageTransform, View
 
 _MAX_FILES = 8  # that a worker is asked for at once …
-_MAX_REMOTE = 16  # objects in a bucket that a worker fetches at once
+_MAX_REMOTE = 16  # images in a bucket or on the Hub that a worker fetches at once
 _MAX_SECONDS = 0.02  # … as long as all of them take no more than so many seconds
 PLAIN: tuple[View | None, ...] = (None,)  # of each image nothing but what the trunk's own transform makes
 
@@ -91,7 +90,8 @@ class _ImagePool(WorkerPool):
         super().__init__("worker", transform, views, workers=workers, ahead=ahead)
         self.paths, self.is_wanted = paths, is_wanted
         self.locator = MemberLocator()
-        self.are_remote = bool(paths) and isinstance(path := paths[0], str) and is_remote(path)
+        first = next(iter(paths[:1]), "")
+        self.are_elsewhere = is_elsewhere(first.container if isinstance(first, MemberPath) else first)
         self.next = 0  # this and `done` are guarded by the lock, as calls of `is_wanted` are
         self.done: dict[int, tuple[ImageRead, int]] = {}  # by index, with the slot to give back
 
@@ -126,8 +126,8 @@ class _ImagePool(WorkerPool):
             seconds_a_file = max((time.perf_counter() - begun) / count, 1e-6)
 
     def _count_files(self, fair: int, seconds_a_file: float) -> int:
-        """Return how many files a worker is asked for at once: of objects in a bucket many, which come side by side."""
-        if self.are_remote:
+        """Return how many files a worker is asked for at once: many that are elsewhere, which come side by side."""
+        if self.are_elsewhere:
             return min(_MAX_REMOTE, fair)
         return max(1, min(_MAX_FILES, fair, int(_MAX_SECONDS / seconds_a_file)))
 

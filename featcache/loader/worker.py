@@ -33,7 +33,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from featcache.containers import ContainerError, MemberReader, Place
+from featcache.containers import ContainerError, MemberReader, Place, is_elsewhere
+from featcache.errors import FeatcacheError
 from featcache.files import BLOCK_BYTES, open_file
 from featcache.files.objects import is_remote, read_remote
 from featcache.media import BadImageError, ImageTransform, View, copy_image, decode_views, may_be_image
@@ -104,23 +105,33 @@ def _read_each(
     asked: Sequence[Sequence[Any]], members: MemberReader
 ) -> Iterator[tuple[int, bytes | None, dict[str, Any]]]:
     """Yield the slot of each image that is asked for, its bytes, and what the parent is told of it, in order."""
-    if asked and is_remote(asked[0][0]):
-        yield from _read_remotes(asked)
+    if asked and is_elsewhere(asked[0][0]):
+        yield from _read_remotes(asked, members)
         return
     for path, slot, *place in asked:
         begun = time.perf_counter()
-        data, outcome = _read_and_hash_member(members, path, *place) if place else read_and_hash(path)
+        data, outcome = _read_and_hash_any(members, path, *place)
         yield slot, data, outcome | {"seconds": time.perf_counter() - begun}
 
 
-def _read_remotes(asked: Sequence[Sequence[Any]]) -> Iterator[tuple[int, bytes | None, dict[str, Any]]]:
-    """Yield what `_read_each` does, of objects in a bucket: all of them are on their way at once."""
+def _read_remotes(
+    asked: Sequence[Sequence[Any]], members: MemberReader
+) -> Iterator[tuple[int, bytes | None, dict[str, Any]]]:
+    """Yield what `_read_each` does, of what is in a bucket or on the Hub: all of it is on its way at once."""
     begun = time.perf_counter()
     with ThreadPoolExecutor(len(asked)) as threads:
-        results = list(threads.map(_read_and_hash_remote, [path for path, _ in asked]))
+        jobs = [threads.submit(_read_and_hash_any, members, path, *place) for path, _, *place in asked]
+        results = [job.result() for job in jobs]
     seconds = (time.perf_counter() - begun) / len(asked)
-    for (_, slot), (data, outcome) in zip(asked, results, strict=True):
+    for (_, slot, *_), (data, outcome) in zip(asked, results, strict=True):
         yield slot, data, outcome | {"seconds": seconds}
+
+
+def _read_and_hash_any(members: MemberReader, path: str, *place: Any) -> tuple[bytes | None, dict[str, Any]]:
+    """Return what `read_and_hash` does, of a file, of an object in a bucket, or of an image in a container."""
+    if place:
+        return _read_and_hash_member(members, path, *place)
+    return _read_and_hash_remote(path) if is_remote(path) else read_and_hash(path)
 
 
 def _read_and_hash_remote(path: str) -> tuple[bytes | None, dict[str, Any]]:
@@ -175,8 +186,9 @@ def _read_and_hash_member(
         data = members.read_at(container, place, (size, mtime, ctime, inode), _MAX_BYTES)
     except ContainerError as error:
         return None, {"failed": str(error)}
-    except OSError as error:
-        return None, {"failed": f"cannot be read: {error.strerror or error}"}
+    except (OSError, FeatcacheError) as error:
+        why = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        return None, {"failed": f"cannot be read: {why}"}
     return data, {"stat": status, "digest": hashlib.sha256(data).hexdigest(), "read_at": read_at}
 
 

@@ -6,6 +6,7 @@ moment the copy is a cache, and running the same command again goes on where it 
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ from featcache.store import (
 from featcache.text import counted
 
 _THREADS = 8
+_ATTEMPTS = 5  # of a store out of which gc removes what is copied
 _RUNS, _WAIT_SECONDS = "runs.jsonl", 60.0
 _MEMORIES = ("weights.json",)  # worth copying where the copy has none; stat.log is about the files of this machine
 
@@ -84,9 +86,10 @@ def copy_cache(
         MachineError: the disk or the object store refuses; run it again to go on.
     """
     origin, copy = cache_folder(source, flag="CACHE"), cache_folder(target, flag="COPY")
-    if origin == copy:
+    whole, whole_copy = _resolve(origin), _resolve(copy)
+    if whole == whole_copy:
         raise UsageError(f"{origin}: the cache and its copy are one place; name another for the copy")
-    if origin in copy.parents:
+    if whole in whole_copy.parents:
         raise UsageError(f"{copy}: the copy would be a part of the cache {origin}; name a place outside of it")
     require_cache(origin, str(source))
     require_free(copy, str(target))
@@ -118,13 +121,36 @@ class _Copying:
         make_folder(place / "shards")
         with hold_store(place, wait=self.wait):
             CommitLog(place).create()
-            missing = self._missing_lines(root / LOG_NAME, place / LOG_NAME)
-            commits = CommitLog(root).read()  # after the lines: what is committed meanwhile is copied, and named later
-            self._copy_hashed(list(_hashed_files(self.origin, root, commits)))
+            missing = self._copy_committed(root)
             self.copy_documents([root / TRUNK_FILE])
             self._add_lines(place / LOG_NAME, missing)
         self.copy_heads(root)
         self.summary.stores += 1
+
+    def _copy_committed(self, root: Path) -> list[bytes]:
+        """Copy the shards and listings that a store's log names, and return the lines that its copy lacks.
+
+        What gc has removed since the log was read is named no more: the log is read again.
+        """
+        log = root / LOG_NAME
+        missing = self._missing_lines(log, self._place(log))
+        commits = CommitLog(root).read()  # after the lines: what is committed meanwhile is copied, and named later
+        for _ in range(_ATTEMPTS):
+            files = list(_hashed_files(self.origin, root, commits))
+            try:
+                self._copy_hashed(files)
+            except FileNotFoundError as error:
+                gone = error.filename
+                missing = self._missing_lines(log, self._place(log))
+                commits = CommitLog(root).read()
+                if set(files) == set(_hashed_files(self.origin, root, commits)):
+                    break
+            else:
+                return missing
+        raise CacheError(
+            f"{gone}: cannot be read: the log names it, and it is not there; `featcache verify` says more (where gc is "
+            f"at work, run this one again)"
+        )
 
     def copy_heads(self, root: Path) -> None:
         """Copy the heads of a store, each with its document last, and the logs of the runs that made them."""
@@ -178,6 +204,8 @@ class _Copying:
                 return 0
         try:
             data = read_if_hash_matches(path, sha256, MAX_LISTING_BYTES)
+        except FileNotFoundError:
+            raise
         except OSError as error:
             raise CacheError(f"{path}: cannot be read: {error.strerror}; `featcache verify` says more") from None
         if data is None:
@@ -232,6 +260,11 @@ class _Copying:
         self.summary.present += not size
         self.summary.bytes += size
         self.progress(self.summary.bytes)
+
+
+def _resolve(place: Path) -> Path:
+    """Return a place without links and `..`, whether it is there or not."""
+    return place if isinstance(place, ObjectPath) else Path(os.path.realpath(place))
 
 
 def _hashed_files(cache: Path, root: Path, commits: Commits) -> Iterator[tuple[Path, str]]:

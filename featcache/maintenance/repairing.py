@@ -46,6 +46,7 @@ from featcache.store import (
     set_aside,
     write_split_assignment,
 )
+from featcache.text import counted
 from featcache.trunks import ARCHITECTURES, DECODERS, RANDOM, TrunkSpec, WeightsMemo
 
 
@@ -135,7 +136,9 @@ class _StoreRepair:
             repair_log(self.root, log, adopted)
         for shard in log.commits.shards:
             if shard.name in damaged:
-                self._note("dropped", self.root / "shards" / shard.name, f"{shard.rows:,} rows dropped from the log")
+                self._note(
+                    "dropped", self.root / "shards" / shard.name, f"{counted(shard.rows, 'row')} dropped from the log"
+                )
                 if not self.summary.dry_run:
                     drop_shard(self.root, shard)
         whole = list(self._keep_whole_listings(log))
@@ -186,7 +189,7 @@ class _StoreRepair:
             entry, wrong = examine_orphan(path, dim=dim, dtype=dtype)
             if entry is not None:
                 dim = entry.dim
-                self._note("adopted", path, f"{entry.rows:,} rows that the log did not know")
+                self._note("adopted", path, f"{counted(entry.rows, 'row')} that the log did not know")
                 yield entry
             else:
                 self._note("aside", path, f"not in the log, and no shard of this store ({wrong})")

@@ -31,6 +31,7 @@ from featcache.store import (
     read_listing,
     read_trunk,
 )
+from featcache.text import counted
 
 QUICK, HASHES = "quick", "hashes"
 _PROGRESS_SECONDS = 0.1
@@ -234,7 +235,10 @@ def _check_leftovers(store: _ReadStore, verification: Verification) -> None:
         verification.add_note(path, "orphan", message)
     left = [name for name in store.log.commits.dropped if (store.root / "shards" / name).exists()]
     if left:
-        message = f"{store.root}: {len(left):,} files of shards that were dropped; `featcache gc` removes them"
+        files = counted(len(left), "file")
+        message = (
+            f"{store.root}: {files} of dropped shards; `featcache gc` removes {'it' if len(left) == 1 else 'them'}"
+        )
         verification.add_note(store.root, "dropped", message)
 
 

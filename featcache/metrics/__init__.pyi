@@ -36,6 +36,7 @@ from .multilabel import label_metrics as label_metrics
 from .multilabel import label_outcomes as label_outcomes
 from .probabilities import softmax as softmax
 from .regression import LOWER_IS_BETTER as LOWER_IS_BETTER
+from .regression import R2 as R2
 from .regression import VALUE_FIGURES as VALUE_FIGURES
 from .regression import value_figures as value_figures
 from .regression import value_metrics as value_metrics
@@ -49,6 +50,7 @@ from .target_intervals import difference_intervals as difference_intervals
 from .target_intervals import figures_of_values as figures_of_values
 from .target_intervals import label_figures as label_figures
 from .target_intervals import label_intervals as label_intervals
+from .target_intervals import mean_intervals as mean_intervals
 from .target_intervals import value_intervals as value_intervals
 from .temperature import apply_temperature as apply_temperature
 from .temperature import fit_temperature as fit_temperature

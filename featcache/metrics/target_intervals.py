@@ -27,6 +27,9 @@ SHARE, ERROR, ANY = (0.0, 1.0), (0.0, math.inf), (-math.inf, math.inf)  # what a
 METHOD = "bootstrap standard error, Student's t with groups - 1 degrees of freedom; shares on the logit scale"
 
 Figures = Callable[[Doubles], Doubles]  # weights (n, rows) -> (outputs + overall, figures, n)
+Limits = tuple[tuple[float, float], ...]
+LABEL_LIMITS: Limits = (SHARE, SHARE, SHARE)
+VALUE_LIMITS: Limits = ((-math.inf, 1), ERROR, ERROR, (-1, 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +57,7 @@ def label_intervals(
         clips: (rows,) the clip of each row, "" where it belongs to none.
     """
     figures = label_figures(truth, probabilities, thresholds)
-    return _intervals(figures, truth.shape, subjects, clips, limits=(SHARE, SHARE, SHARE))
+    return _intervals(figures, truth.shape, subjects, clips, limits=LABEL_LIMITS)
 
 
 def value_intervals(
@@ -69,7 +72,37 @@ def value_intervals(
         clips: as for `label_intervals`.
     """
     figures = figures_of_values(truth, predicted)
-    return _intervals(figures, truth.shape, subjects, clips, limits=((-math.inf, 1), ERROR, ERROR, (-1, 1)))
+    return _intervals(figures, truth.shape, subjects, clips, limits=VALUE_LIMITS)
+
+
+def mean_intervals(
+    parts: Sequence[Figures], rows: Sequence[int] | int, outputs: int, subjects: Sequence[str], clips: Sequence[str],
+    *, of_labels: bool,
+) -> TargetIntervals:  # fmt: skip
+    """Return the intervals of the mean of several heads' figures: people are drawn once for all of them.
+
+    A figure that is undefined for a head is left out of the mean.
+
+    Args:
+        parts: each head's figures, as `label_figures` or `figures_of_values` makes them.
+        rows: how many rows each head has, where each has its own, one after the other; or a number: all have the same.
+        outputs: labels or numbers.
+        subjects: as for `label_intervals`, of all rows.
+        clips: likewise.
+        of_labels: whether the figures are those of labels, and not of numbers.
+    """
+    shared = isinstance(rows, int)
+    ends = np.cumsum([rows] if isinstance(rows, int) else rows).tolist()
+    starts = [0] * len(parts) if shared else [0, *ends[:-1]]
+    stops = ends * len(parts) if shared else ends
+
+    def means(weights: Doubles) -> Doubles:
+        own = [weights[:, start:stop] for start, stop in zip(starts, stops, strict=True)]
+        return _mean(np.stack([part(of_part) for part, of_part in zip(parts, own, strict=True)]))
+
+    cost = len(parts) if shared else 1
+    limits = LABEL_LIMITS if of_labels else VALUE_LIMITS
+    return _intervals(means, (ends[-1], outputs), subjects, clips, limits=limits, cost=cost)
 
 
 def difference_intervals(
@@ -134,13 +167,13 @@ def figures_of_values(truth: Doubles, predicted: Doubles) -> Figures:
 
 def _intervals(
     figures: Figures, shape: tuple[int, ...], subjects: Sequence[str], clips: Sequence[str],
-    limits: Sequence[tuple[float, float]],
+    limits: Sequence[tuple[float, float]], cost: int = 1,
 ) -> TargetIntervals:  # fmt: skip
     rows, outputs = shape
     unit, names = choose_unit(subjects, clips)
     group = np.unique(names, return_inverse=True)[1] if len(names) else np.arange(rows)
     number = int(group.max(initial=-1)) + 1
-    resamples = int(np.clip(WORK // max(1, rows * outputs), FEWEST_RESAMPLES, RESAMPLES))
+    resamples = int(np.clip(WORK // max(1, rows * outputs * cost), FEWEST_RESAMPLES, RESAMPLES))
     point = figures(np.ones((1, rows)))[..., 0]
     count, first, second = (np.zeros(point.shape) for _ in range(3))
     for weights in _weights(group, number, resamples):

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.arguments import ArgumentError, checked
-from featcache.containers import find_member
+from featcache.containers import image_place
 from featcache.dataset import DatasetRequest
 from featcache.errors import DataError, UsageError
 from featcache.extraction import ExtractOptions, Settings
@@ -252,7 +252,7 @@ class _Embedder:
 
         if not paths:
             return
-        files = [find_member(file) or file for file in map(os.path.abspath, paths)]
+        files = list(map(image_place, paths))
         reading = read_images(files, self.layers[0].spec.transform, wants, workers=workers, ahead=_AHEAD)
         with contextlib.closing(reading) as read:
             for image in read:

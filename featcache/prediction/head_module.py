@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from featcache.heads.modules import ModuleHead
-from featcache.heads.saved import SavedModel
+from featcache.heads.saved import SavedModel, predicts_targets
 from featcache.recipe import LABEL, LABELS, head_path
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def make_head_module(saved: SavedModel, temperature: float | None = None) -> Hea
     state = {"weight": torch.from_numpy(layer.weight), "bias": torch.from_numpy(layer.bias)}
     linear.load_state_dict(state, assign=True)
     linear.requires_grad_(requires_grad=False)
-    is_of_labels = saved.layer is not None and saved.layer.config.targets == LABELS
+    is_of_labels = predicts_targets(saved) and saved.target_kind == LABELS
     if temperature is not None and (layer.is_softmax or is_of_labels):
         _divide_outputs(linear, temperature)
     return HeadModule(linear, "torch.nn.Linear", is_layer=True, is_softmax=layer.is_softmax)

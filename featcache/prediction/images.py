@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.arguments import checked
-from featcache.containers import find_member, is_container_path, nearest_member
+from featcache.containers import find_member, image_place, is_container_path, is_elsewhere, nearest_member
 from featcache.errors import DataError
 from featcache.extraction import Settings
 from featcache.files import expand_home, nearest_path
-from featcache.files.objects import is_remote
 from featcache.listing import IMAGE_SUFFIXES, count_leftovers, is_left_out, list_container, readable
 from featcache.loader import read_images
 from featcache.machine import cores
@@ -69,8 +68,6 @@ def predict(
     began = time.monotonic()
     Settings(device=device, workers=workers, batch_size=batch_size)  # refuses what cannot be
     model = open_head(head, device=device, batch_size=batch_size, with_views=test_views, **options)
-    if test_views:
-        model.refuse_targets("--test-views, the mean over views,")
     left_out: list[str] = []
     paths = tuple(path for named in images for path in find_images(named, left_out))
     if not paths:
@@ -154,7 +151,7 @@ def _embed_files(
 
     undecodable: dict[bytes, str] = {}
     reported = time.monotonic()
-    files = [path if is_remote(path) else find_member(os.path.abspath(path)) or os.path.abspath(path) for path in paths]
+    files = list(map(image_place, paths))
     ahead = min(_AHEAD, len(files))
     reading = read_images(files, trunk.transform, wants, views=trunk.views, workers=workers, ahead=ahead)
     with contextlib.closing(reading) as images:
@@ -204,7 +201,7 @@ def find_images(named: str | Path, left_out: list[str] | None = None) -> list[st
         UsageError: a home folder that does not exist.
     """
     path = expand_home(named)
-    if is_container_path(path) and os.path.isfile(path):
+    if is_container_path(path) and (is_elsewhere(path) or os.path.isfile(path)):
         return list_container(path)
     if not os.path.isdir(path):
         return [path]

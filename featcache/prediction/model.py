@@ -21,11 +21,11 @@ from featcache.heads.saved import (
     LATEST,
     MODEL_DOCUMENTS,
     ChosenHead,
-    SavedHead,
     SavedModel,
     find_head,
     list_handles,
     load_model,
+    predicts_targets,
     read_temperature,
     refuse_other_trunk,
 )
@@ -34,7 +34,7 @@ from featcache.media import View
 from featcache.metrics import apply_temperature, calibrate_labels, calibrate_thresholds
 from featcache.prediction.head_trunk import HeadTrunk
 from featcache.prediction.test_time_views import choose_views
-from featcache.recipe import LABEL, LABELS, KeptHeadOptions
+from featcache.recipe import LABEL, LABELS, VALUE, KeptHeadOptions
 from featcache.store import FeatureStore, StoreRequest, concatenate, open_store, trunk_without_layer
 from featcache.text import counted
 from featcache.trunks import TrunkSpec
@@ -156,7 +156,8 @@ class HeadWithTrunk:
         notes = (*self.unused, *(() if self.which is None else self.which.notes))
         if self.with_views:
             count = counted(len(self.views) - 1, "view")
-            notes = (*notes, f"the probabilities are the mean over each image and {count} of it")
+            what = "numbers" if self.targets == VALUE else "probabilities"
+            notes = (*notes, f"the {what} are the mean over each image and {count} of it")
         is_random = any(trunk.weights_name == "random" for trunk in self.trunks)
         notes = (*notes, RANDOM_TRUNK) if is_random else notes
         has_none = not self.saved.gives_probabilities and self.targets == LABEL
@@ -165,7 +166,7 @@ class HeadWithTrunk:
     @property
     def targets(self) -> str:
         """What it predicts of an image: LABEL, LABELS or VALUE."""
-        return LABEL if self.saved.layer is None else self.saved.layer.config.targets
+        return self.saved.target_kind if predicts_targets(self.saved) else LABEL
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -177,8 +178,8 @@ class HeadWithTrunk:
 
     @property
     def _uncalibrated_thresholds(self) -> npt.NDArray[np.float64]:
-        assert self.saved.layer is not None  # noqa: S101 (it has labels)
-        return thresholds_of(self.saved.layer.targets, len(self.saved.classes))
+        assert predicts_targets(self.saved)  # noqa: S101 (it has labels)
+        return thresholds_of(self.saved.kept_targets, len(self.saved.classes))
 
     def refuse_targets(self, what: str) -> None:
         """Raise a UsageError where it predicts several labels or numbers, which something does not know.
@@ -199,7 +200,7 @@ class HeadWithTrunk:
         Those of each view of an image are calibrated first, and averaged then. Of several labels each has its own
         probability; of numbers they are the numbers.
         """
-        if isinstance(self.saved, SavedHead) and self.targets != LABEL:
+        if predicts_targets(self.saved):
             if self.targets == LABELS and self.temperature is not None:
                 outputs = self.saved.predict_targets(x, as_answers=False)
                 return calibrate_labels(outputs, self._uncalibrated_thresholds, self.temperature)[0]

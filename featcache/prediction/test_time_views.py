@@ -8,11 +8,11 @@ import numpy.typing as npt
 
 from featcache.errors import CacheError, UsageError
 from featcache.features import multiple_stores_error
-from featcache.heads.saved import SavedModel, drawn_views
+from featcache.heads.saved import SavedModel, drawn_views, predicts_targets
 from featcache.media import View, make_views
 from featcache.store import FeatureStore, find_stores
 
-Row = npt.NDArray[np.float64]  # (classes,)
+Row = npt.NDArray[np.float64]  # (classes,), or numbers
 
 
 def choose_views(store: FeatureStore, model: SavedModel) -> tuple[View, ...]:
@@ -28,7 +28,7 @@ def choose_views(store: FeatureStore, model: SavedModel) -> tuple[View, ...]:
     """
     if len(store.parts) > 1:
         raise multiple_stores_error(store)
-    if not model.gives_probabilities:
+    if not model.gives_probabilities and not predicts_targets(model):
         raise UsageError(
             f"--test-views: {model.name} gives labels and no probabilities that could be averaged; leave it out"
         ).correct("--test-views", None)

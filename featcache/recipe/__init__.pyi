@@ -9,6 +9,7 @@ from .data import ACTIVITY as ACTIVITY
 from .data import LABEL as LABEL
 from .data import LABELS as LABELS
 from .data import LEVELS as LEVELS
+from .data import MOST_FOLD as MOST_FOLD
 from .data import VALUE as VALUE
 from .data import ContainerData as ContainerData
 from .data import DriveActData as DriveActData

@@ -14,6 +14,7 @@ _Rows = Annotated[int, Field(ge=1, le=99_999)]
 
 LEVELS = ("midlevel", "tasklevel", "objectlevel")  # of Drive&Act's annotations; the first is the default
 ACTIVITY = "activity"  # the column that midlevel and tasklevel have to predict
+MOST_FOLD = 999  # the highest number of a fold that a table names
 LABEL, LABELS, VALUE = "label", "labels", "value"  # what a row has to be predicted: one class, several labels, numbers
 
 
@@ -161,6 +162,14 @@ class TableData(DataSection):
     subject_column: Annotated[
         Text | None, Field(description='The column of the subjects; by default "subject" where there is one.')
     ] = None
+    fold_column: Annotated[
+        Text | None,
+        Field(description="The column of the folds, whole numbers: the rows of one fold, which fold names, are test."),
+    ] = None
+    fold: Annotated[
+        Annotated[int, Field(ge=0, le=MOST_FOLD)] | None,
+        Field(description="With fold_column: the fold whose rows are test; --fold and --folds name others."),
+    ] = None
 
     @property
     def target_kind(self) -> str:
@@ -189,6 +198,11 @@ class TableData(DataSection):
             raise ValueError('target_columns has no effect with one class a row; set targets to "labels" or "value"')
         if "label_column" in self.model_fields_set and self.targets != LABEL and not in_cells:
             raise ValueError("label_column has no effect beside the columns of the targets; leave it out")
+        if (self.fold_column is None) != (self.fold is None):
+            raise ValueError(
+                "fold_column and fold belong together: fold_column names the column, fold whose rows are "
+                "test, such as fold = 0"
+            )
         for name in ("label_names", "target_columns"):
             names = getattr(self, name)
             if names is not None and (not names or len(set(names)) < len(names)):

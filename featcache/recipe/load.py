@@ -6,9 +6,10 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from featcache.containers import is_hub_name, stem_of
+from featcache.arguments import nearest_name
+from featcache.containers import is_hub_name, is_streamed, parse_streamed, stem_of
 from featcache.errors import UsageError
-from featcache.files import decode_utf8, expand_home, open_file, refuse_larger
+from featcache.files import decode_utf8, expand_home, nearest_path, open_file, refuse_larger
 from featcache.recipe.modules import is_own_head
 from featcache.recipe.recipe import COMMAND_LINE, Recipe, check_recipe
 from featcache.recipe.trunk import is_import_path
@@ -29,6 +30,8 @@ def read_recipe(path: Path) -> Recipe:
     """
     try:
         document = tomllib.loads(_read_text(path))
+    except FileNotFoundError as error:
+        raise _no_file_error(path, error) from None
     except OSError as error:
         raise UsageError(f"{path}: the recipe cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # not TOML, a number of 5,000 digits, brackets without end
@@ -45,6 +48,14 @@ def read_recipe(path: Path) -> Recipe:
             f"none; leave it out, and type --head {recipe.head.head}"
         )
     return recipe
+
+
+def _no_file_error(path: Path, error: OSError) -> UsageError:
+    """Return the error that there is no such recipe, with the one beside it that may be meant."""
+    close = nearest_path(str(path), suffixes=(".toml",))
+    meant = "" if close is None else f"; did you mean {close}?"
+    refused = UsageError(f"{path}: the recipe cannot be read: {error.strerror}{meant}")
+    return refused if close is None else refused.correct("--pipeline", close)
 
 
 def resolve_recipe(pipeline: str | None = None, *, data: str | None = None, name: str | None = None) -> Recipe:
@@ -99,6 +110,8 @@ def name_after(path: str, *, is_container: bool = False) -> str:
         is_container: Whether it names containers.
     """
     resolved = Path(expand_home(path)).resolve()
+    if is_streamed(path):
+        return _as_name(parse_streamed(path).repository.rpartition("/")[2])
     if is_hub_name(path):
         return _as_name(resolved.name.partition("@")[0])
     if is_container and not resolved.is_dir():
@@ -161,7 +174,11 @@ def _find(pipeline: str) -> Path:
         if (folder / f"{pipeline}.toml").is_file():
             return folder / f"{pipeline}.toml"
     names = sorted({path.stem for folder in folders for path in folder.glob("*.toml")})
-    raise UsageError(
+    file = nearest_path(f"{pipeline}.toml", suffixes=(".toml",))
+    close = file or nearest_name(pipeline, names)
+    meant = "" if close is None else f"did you mean {close}? Else "
+    error = UsageError(
         f"no recipe {pipeline!r} in ./pipelines or among those that ship with featcache "
-        f"({', '.join(names) or 'none'}); name one of them, or the path of a .toml file"
+        f"({', '.join(names) or 'none'}); {meant}name one of them, or the path of a .toml file"
     )
+    raise error if close is None else error.correct("--pipeline", close)

@@ -6,12 +6,14 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from featcache.evaluation import LabelIssues
+from featcache.heads import OutOfFold
 from featcache.report.console import print_parts
 from featcache.report.name_table import LEAST_NAME
 from featcache.report.tables import disarm_formula, save_rows
 from featcache.text import counted, enumerate_words, percent, printable, shorten
 
 SHOWN = 20  # issues
+_WORST = "on which of its images a head is furthest from the truth"
 
 
 def print_label_issues(found: LabelIssues, console: Console) -> None:
@@ -39,19 +41,19 @@ def label_issues_sentence(found: LabelIssues) -> str:
     )
 
 
-def left_out_sentence(found: LabelIssues) -> str:
+def left_out_sentence(unseen: OutOfFold) -> str:
     """Return which splits were not looked at, and how they can be; "" where all were.
 
     Args:
-        found: the issues.
+        unseen: the rows that were, with their folds.
     """
-    splits = [printable(split) for split in found.validation.unseen.left_out]
+    splits = [printable(split) for split in unseen.left_out]
     if not splits:
         return ""
     verb = "was" if len(splits) == 1 else "were"
     return (
         f"{enumerate_words(splits)} {verb} not looked at: `featcache report --split {splits[0]} --html FILE` shows "
-        f"which of its images a head takes for another class"
+        f"{'which of its images a head takes for another class' if unseen.rows.targets is None else _WORST}"
     )
 
 
@@ -89,7 +91,7 @@ def save_label_issues_csv(found: LabelIssues, path: Path) -> None:
 def _summary(found: LabelIssues) -> RenderableType:
     title = Text("labels in doubt", style="bold")
     key = Text("a label in doubt may be right: look at the image before you change it", style="dim")
-    left = left_out_sentence(found)
+    left = left_out_sentence(found.validation.unseen)
     notes = [key] * bool(found.issues) + [Text(left, style="dim")] * bool(left)
     return Group(title, Text(label_issues_sentence(found)), *notes)
 

@@ -50,7 +50,9 @@ def _targets_table(predictions: Predictions, below: str, count: int) -> Table:
     is_labels = predictions.targets == LABELS
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("image", overflow="fold", ratio=2)
-    headings = ["labels", "probabilities"] if is_labels else [printable(name) for name in predictions.classes]
+    headings = (
+        ["labels", "probabilities (threshold)"] if is_labels else [printable(name) for name in predictions.classes]
+    )
     for heading in headings:
         table.add_column(heading, overflow="fold", justify="left" if is_labels else "right", ratio=2)
     for row, path in enumerate(path.removeprefix(below) for path in predictions.paths):
@@ -59,7 +61,9 @@ def _targets_table(predictions: Predictions, below: str, count: int) -> Table:
             cells = [f"no prediction: {predictions.failed[row]}"]
         elif is_labels:
             labels = " | ".join(map(printable, predictions.labels(row))) or "none"
-            cells = [labels, ", ".join(f"{printable(name)} {percent(share)}" for name, share in top)]
+            thresholds = dict(zip(predictions.classes, predictions.thresholds, strict=True))
+            shown = (f"{printable(name)} {percent(share)} ({percent(thresholds[name])})" for name, share in top)
+            cells = [labels, ", ".join(shown)]
         else:
             cells = [f"{value:.6g}" for _, value in top]
         table.add_row(*map(Text, (printable(path), *cells)))

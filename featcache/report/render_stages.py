@@ -64,7 +64,7 @@ def extract_sentence(summary: "Summary") -> str:
     """
     pace = f", {summary.images_per_second:,.1f} images/s" if summary.embedded else ""
     return (
-        f"{summary.data_set}/{summary.split}: {summary.rows:,} images: {summary.embedded:,} embedded, "
+        f"{summary.data_set}/{summary.split}: {counted(summary.rows, 'image')}: {summary.embedded:,} embedded, "
         f"{summary.reused:,} reused, {summary.failed:,} failed ({summary.seconds:.1f} s{pace})"
     )
 
@@ -170,10 +170,11 @@ def describe_embeddings(provenance: Mapping[str, Any]) -> str:
     if compared is None:
         drift = ""
     elif compared["compared"]:
-        drift = f"; drift over {compared['compared']} images: 1 - cosine at most {compared['cosine_distance']:.1e}"
+        images = counted(compared["compared"], "image")
+        drift = f"; drift over {images}: 1 - cosine at most {compared['cosine_distance']:.1e}"
     else:
         drift = "; not compared with what was there: its images were gone"
-    return f"{provenance['rows']:,} embeddings made on {describe_provenance(provenance)}{drift}"
+    return f"{counted(provenance['rows'], 'embedding')} made on {describe_provenance(provenance)}{drift}"
 
 
 def search_parts(search: "Search") -> list[RenderableType]:

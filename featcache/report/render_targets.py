@@ -10,7 +10,7 @@ from rich.text import Text
 
 from featcache.evaluation import TargetEvaluation
 from featcache.listing import title_data_set
-from featcache.metrics import LEVEL, TOO_FEW, TargetIntervals
+from featcache.metrics import LEVEL, R2, TOO_FEW, TargetIntervals
 from featcache.recipe import LABELS
 from featcache.report.console import print_parts
 from featcache.report.metrics_in_words import metric_interval_text
@@ -152,7 +152,12 @@ def baseline_lines(evaluation: TargetEvaluation) -> list[str]:
     if evaluation.kind == LABELS:
         precision = percent(evaluation.baseline)
         return [f"baseline: rows in a random order have a mean average precision of {precision}"]
-    return ["baseline: always answering the mean has an R2 of 0"]
+    lines, r2 = ["baseline: always answering the mean has an R2 of 0"], evaluation.metrics[R2]
+    if r2 < 0:
+        lines.append(
+            f"R2 is below 0: on {evaluation.split}, always answering its mean would be nearer than this head is"
+        )
+    return lines
 
 
 def _outputs(evaluation: TargetEvaluation, width: int) -> RenderableType:

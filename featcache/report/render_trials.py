@@ -10,7 +10,7 @@ from featcache.heads import Fitted, Scores
 from featcache.heads.classifiers import SearchTrial, format_value, trial_merit_key
 from featcache.report.columns import Column, FittingTable
 from featcache.report.render_stages import score_columns
-from featcache.text import UNDEFINED, counted, decimal, percent, printable
+from featcache.text import counted, decimal, metric_in_words, metric_text, printable
 
 _SHOWN = 20  # combinations; --json has them all
 
@@ -38,9 +38,7 @@ def classifier_fit_parts(fitted: Fitted) -> Iterator[RenderableType]:
     if fitted.selected_by:
         yield Text(f"* best by {fitted.selected_by}")
     if fitted.best.train is not None:
-        recall, accuracy, loss = _cells(fitted.best.train)
-        with_loss = "" if math.isnan(fitted.best.train.loss) else f", loss {loss}"
-        yield Text(f"on the training rows: macro recall {recall}, accuracy {accuracy}{with_loss}")
+        yield Text(f"on the training rows: {_scores_in_words(fitted.best.train)}")
 
 
 def _trial_columns(trials: Sequence[SearchTrial], keys: Sequence[str], *, is_choice: bool) -> list[Column]:
@@ -55,8 +53,8 @@ def _trial_columns(trials: Sequence[SearchTrial], keys: Sequence[str], *, is_cho
     return [*columns, Column(heading="seconds", cells=[f"{trial.seconds:.2f}" for trial in trials], rank=3)]
 
 
-def _cells(scores: Scores | None) -> tuple[str, str, str]:
-    """Return macro recall, accuracy and loss as they are shown."""
-    if scores is None:
-        return UNDEFINED, UNDEFINED, UNDEFINED
-    return percent(scores.macro_recall), percent(scores.accuracy), decimal(scores.loss)
+def _scores_in_words(scores: Scores) -> str:
+    """Return the metrics and, where it is defined, the loss: "macro recall 98.3 %, accuracy 98.3 %, loss 0.4196"."""
+    metrics = scores.metrics or {"macro_recall": scores.macro_recall, "accuracy": scores.accuracy}
+    words = [f"{metric_in_words(name)} {metric_text(name, value)}" for name, value in metrics.items()]
+    return ", ".join([*words, *([] if math.isnan(scores.loss) else [f"loss {decimal(scores.loss)}"])])

@@ -13,6 +13,7 @@ from featcache.store.extract_commands import extract_commands
 from featcache.store.index import DigestIndex
 from featcache.store.listings import ExtractedListing
 from featcache.store.store import FeatureStore
+from featcache.text import counted
 
 _NAMED = 3  # images in a message
 
@@ -89,8 +90,9 @@ def _refuse_other_classes(
         return
     path = differing[0]
     raise CacheError(
-        f"{store.cache}: {len(differing):,} images of split {key[2]!r} of {key[0]} are in another class in "
-        f"{store.name} than in {stores[0].name}, such as {path}: {classes[1][path]} and {classes[0][path]}; run "
+        f"{store.cache}: {counted(len(differing), 'image')} of split {key[2]!r} of {key[0]} "
+        f"{'is' if len(differing) == 1 else 'are'} in another class in {store.name} than in {stores[0].name}, "
+        f"such as {path}: {classes[1][path]} and {classes[0][path]}; run "
         f"{extract_commands(stores, key[2])}: what is there is not embedded again"
     )
 
@@ -104,6 +106,6 @@ def _refuse(stores: Sequence[FeatureStore], key: ListingKey, store: FeatureStore
     others = " and ".join(other.name for other in stores if other is not store)
     some = ", ".join(lacking[:_NAMED]) + (", …" if len(lacking) > _NAMED else "")
     raise CacheError(
-        f"{store.cache}: {store.name} lacks {len(lacking):,} images of split {key[2]!r} of {key[0]} that {others} "
-        f"has: {some}; run {extract_commands(stores, key[2])}: what is there is not embedded again"
+        f"{store.cache}: {store.name} lacks {counted(len(lacking), 'image')} of split {key[2]!r} of {key[0]} that "
+        f"{others} has: {some}; run {extract_commands(stores, key[2])}: what is there is not embedded again"
     )

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from featcache.text import counted
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -67,7 +69,8 @@ def choose_engine(engine: str, device: str, images: int) -> EngineChoice:
     if kind not in PAYS:
         return EngineChoice("eager", f"nothing faster is tried on {kind}", is_worth_changing=False)
     if images < PAYS[kind]:
-        why = f"{images:,} images are fewer than the {PAYS[kind]:,} from which compiling pays"
+        few = f"{counted(images, 'image')} {'is' if images == 1 else 'are'} fewer"
+        why = f"{few} than the {PAYS[kind]:,} from which compiling pays"
         return EngineChoice("eager", why, is_worth_changing=False)
     if kind == "cuda":
         return EngineChoice("compile", f"{images:,} images pay for the compilation")

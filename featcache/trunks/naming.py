@@ -6,6 +6,7 @@ from typing import Any
 
 from featcache.errors import CacheError, FeatcacheError, MachineError, UsageError
 from featcache.files import expand_home
+from featcache.files.objects import ObjectPath, bring_here
 from featcache.media import ImageTransform
 from featcache.recipe import TrunkSection, is_import_path, is_network_object
 from featcache.trunks import weights
@@ -16,6 +17,7 @@ from featcache.trunks.vit_layers import is_vit_layer
 from featcache.trunks.weights_memo import WeightsMemo
 
 FINETUNED_FOLDER = "finetuned"  # below a cache: the weights of trunks that were trained in it
+_MOST_BYTES = 1 << 36  # of such a file
 
 
 def name_trunk(section: TrunkSection, memo: WeightsMemo, transform: ImageTransform | None = None) -> TrunkSource:
@@ -92,7 +94,9 @@ def _input_settings(spec: TrunkSpec) -> dict[str, Any]:
 
 def _finetuned(cache: Path, sha256: str) -> list[str]:
     """Return the files of a cache that may hold these tensors, of a trunk that was fine-tuned in it."""
-    return [str(path) for path in sorted((cache / FINETUNED_FOLDER).glob(f"*-{sha256[:8]}.safetensors"))]
+    paths: list[Path] = sorted((cache / FINETUNED_FOLDER).glob(f"*-{sha256[:8]}.safetensors"))
+    here = [bring_here(path, cache, _MOST_BYTES) if isinstance(path, ObjectPath) else path for path in paths]
+    return [str(path) for path in here if path is not None]
 
 
 def find_weights(

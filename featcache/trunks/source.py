@@ -212,7 +212,8 @@ class TrunkSource:
         known = self.memo.find(self.arch.name, key, file, vouched=self.kind == "published")
         if known is None:
             weights.import_torch_beside(lambda: self.file_sha256)
-            known = self.tensors_sha256
+            with weights.correct_other_network(self.section.weights, self.section.arch):
+                known = self.tensors_sha256
             self.remember(key, known)
         elif file is not None and self.file_sha256 and self.memo.file_sha256(self.arch.name, file) is None:
             with contextlib.suppress(MachineError):  # noted by an earlier version; where it cannot be, nothing is lost

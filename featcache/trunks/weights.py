@@ -9,9 +9,9 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from featcache.files import expand_home
 from featcache.files import hash_tensors as hash_tensors
 from featcache.media import ImageTransform
 from featcache.trunks.architectures import RANDOM, Architecture, weights_kind
-from featcache.trunks.checkpoints import check_tensors, pick_tensors, read_checkpoint
+from featcache.trunks.checkpoints import OtherNetworkError, check_tensors, pick_tensors, read_checkpoint
 from featcache.trunks.downloads import hash_weights_file, network_timeout, refuse_damaged_file
 from featcache.trunks.seeding import SEED, seeded
 
@@ -92,6 +92,26 @@ def load_with_note(arch: Architecture, weights: str, crop: int | None = None) ->
             picked = pick_tensors(file, read_checkpoint(file), arch, crop)
             return check_tensors(picked.tensors, arch, crop, weights, picked.original), picked.note
     return check_tensors(tensors, arch, crop, weights), ""
+
+
+@contextmanager
+def correct_other_network(weights: str, arch: str) -> Iterator[None]:
+    """Return a context that adds to the error about weights of another network the one that their file is named after.
+
+    Args:
+        weights: As they were named.
+        arch: The network that they were named for.
+
+    Raises:
+        MachineError: the one that was raised inside.
+    """
+    try:
+        yield
+    except OtherNetworkError as error:
+        from featcache.trunks.libraries import guess_arch
+
+        guessed = guess_arch(weights)
+        raise (error if guessed in (None, arch) else error.correct("--arch", guessed or "")) from None
 
 
 def import_torch_beside(do: Callable[[], object]) -> None:

@@ -24,6 +24,7 @@ NAMES = ("extract", "fit-head", "report")
         ("fit logreg C=abc", "C=", "C=1", "fit logreg C=1"),
         ("fit logreg c=1,2", "c=", "C=", "fit logreg C=1,2"),
         ("report x", "y", "z", "report x"),
+        ("data -p numbr.toml", "--pipeline", "numbers.toml", "data --pipeline numbers.toml"),
     ],
 )
 def test_a_correction_changes_one_word_or_one_option(typed: str, wrong: str, right: str | None, corrected: str) -> None:

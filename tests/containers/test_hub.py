@@ -4,6 +4,7 @@ import pytest
 
 from featcache.containers import fetch_hub, hub_folder, is_hub_name
 from featcache.containers.hub import parse_hub_name
+from featcache.containers.hub_files import HubPlace, is_streamed, parse_streamed
 from featcache.errors import UsageError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -38,6 +39,29 @@ def test_a_name_that_the_hub_has_for_nobody_is_refused(path):
     pytest.importorskip("huggingface_hub")
     with pytest.raises(UsageError, match="expected hf://OWNER/NAME"):
         fetch_hub(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("hf://datasets/AI-Lab/beans", ("AI-Lab/beans", None, "")),
+        ("hf://datasets/AI-Lab/beans@v1.0/data/", ("AI-Lab/beans", "v1.0", "data")),
+        ("hf://datasets/AI-Lab/beans/data/train-*.parquet", ("AI-Lab/beans", None, "data/train-*.parquet")),
+    ],
+)
+def test_a_place_on_the_hub_is_written_as_pandas_writes_it(path, expected):
+    """`datasets` before the owner says that files are read there, and not fetched first."""
+    assert is_streamed(path)
+    assert parse_streamed(path) == HubPlace(*expected)
+
+
+@pytest.mark.parametrize(
+    "path", ["hf://datasets/beans", "hf://datasets/o/../x", "hf://datasets/o/n/../../x", "hf://datasets/"]
+)
+def test_what_is_no_place_on_the_hub_is_refused(path):
+    """Owner and name are both needed, and nothing leads upwards."""
+    with pytest.raises(UsageError, match="expected hf://datasets/OWNER/NAME"):
+        parse_streamed(path)
 
 
 def test_the_snapshot_that_was_fetched_is_meant(tmp_path, monkeypatch):

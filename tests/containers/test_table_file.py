@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet as pq
 
 from featcache.containers import (
     ContainerError,
@@ -169,3 +170,15 @@ def test_a_table_of_paths_has_no_images(tmp_path):
     assert not has_image_column(str(write_parquet(tmp_path / "c.parquet", [{"path": b"caf\xe9.jpg", "label": "x"}])))
     (tmp_path / "d.parquet").write_bytes(b"no Parquet")
     assert not has_image_column(str(tmp_path / "d.parquet"))
+
+
+@pytest.mark.parametrize(("name", "find"), [("image", find_image_column), ("label", find_label_column)])
+def test_two_columns_of_one_name_are_refused(tmp_path, name, find):
+    """Which one is meant cannot be told; the name is in the sentence."""
+    columns = {"image": pa.array([b"x"]), "label": pa.array(["a"])}
+    names = ["image", "label", name]
+    pq.write_table(pa.Table.from_arrays([columns[each] for each in names], names=names), tmp_path / "a.parquet")
+    with contextlib.closing(open_container(str(tmp_path / "a.parquet"))) as file:
+        schema = file.schema
+    with pytest.raises(ContainerError, match=f"^2 columns are called '{name}', expected one; rename the others$"):
+        find(schema)

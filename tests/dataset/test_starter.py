@@ -64,22 +64,84 @@ def test_a_table_by_the_names_of_its_columns(tmp_path):
         (("1.5", "2", ""), "value", "numbers in 'it'"),
         (("1", "2"), "label", "label in 'it'"),
         (("1.5", "ant"), "label", "label in 'it'"),
+        (("ant;bee", "ant"), "labels", "several labels in 'it'"),
+        (("ant, bee", "ant", "bee, wasp", "wasp"), "labels", "several labels in 'it'"),
+        (("tench, Tinca tinca", "goldfish, Carassius auratus"), "label", "label in 'it'"),
     ],
 )
 def test_what_a_table_has_to_be_predicted_is_read_from_its_cells(tmp_path, cells, kind, words):
     """Several labels, numbers or one class: by the only column that is left, whatever it is called."""
-    (tmp_path / "t.csv").write_text("\n".join(["path,it", *(f"{n}.png,{cell}" for n, cell in enumerate(cells))]))
+    (tmp_path / "t.csv").write_text("\n".join(["path,it", *(f'{n}.png,"{cell}"' for n, cell in enumerate(cells))]))
     recipe, understood = recipe_for(tmp_path / "t.csv")
     assert words in understood
     assert isinstance(recipe.data, TableData)
     assert (recipe.data.target_kind, recipe.data.columns_of_targets) == (kind, ("it",))
 
 
-def test_a_table_that_says_nothing_is_refused_with_its_columns(tmp_path):
-    """Where no column is called like labels, the message names the columns and the setting."""
+def test_a_sign_between_labels_is_written_into_the_recipe(tmp_path):
+    """The recipe takes the cells apart, and its comment says what to do where they are names of classes."""
+    flat(tmp_path)
+    cells = [f"ants/{number}.png;{'red, round' if number % 2 else 'red'}" for number in range(8)]
+    (tmp_path / "t.csv").write_text("\n".join(["photo;tags", *cells]))
+    recipe, _ = recipe_for(tmp_path / "t.csv")
+    assert isinstance(recipe.data, TableData)
+    assert recipe.data.label_separator == ", "
+    assert resolve_source(recipe).listing("train").classes == ("red", "round")
+    assert "take these two lines away" in write_starter(str(tmp_path / "t.csv")).text
+
+
+def test_columns_of_labels_or_numbers_are_recognised_together(tmp_path):
+    """Columns of 0 and 1 are labels, the others are left alone; numbers are taken where no column holds labels."""
+    flat(tmp_path)
+    rows = [f"ants/{number}.png,{number},{number % 2},{number // 4},{number / 3:.3f}" for number in range(8)]
+    (tmp_path / "t.csv").write_text("\n".join(["file,id,red,round,size", *rows]))
+    recipe, understood = recipe_for(tmp_path / "t.csv")
+    assert "several labels in 'red', 'round'" in understood
+    assert resolve_source(recipe).listing("train").classes == ("red", "round")
+    (tmp_path / "t.csv").write_text("\n".join(["file,id,size", *(",".join(row.split(",")[::2]) for row in rows)]))
+    assert "numbers in 'size'" in recipe_for(tmp_path / "t.csv")[1]
+
+
+def test_a_column_of_images_is_recognised_whatever_it_is_called(tmp_path):
+    """Every cell ends as an image's name does; a column "name" of them is none of labels."""
+    (tmp_path / "t.csv").write_text("name,kind\na.JPG,ant\nb.png,bee\n")
+    assert "path in 'name', label in 'kind'" in recipe_for(tmp_path / "t.csv")[1]
+
+
+def test_a_table_that_says_nothing_is_refused_with_lines_to_paste(tmp_path):
+    """Where no column is called like labels, the message has a recipe, in which the column is to be named."""
     (tmp_path / "t.csv").write_text("file,a,b\nx.png,1,2\n")
-    with pytest.raises(DataError, match=r"which column holds the labels\? None of file, a, b .* label_column"):
+    with pytest.raises(
+        DataError, match=r"holds the labels\? None of file, a, b .* right label_column; .*:\n"
+    ) as caught:
         write_starter(str(tmp_path / "t.csv"))
+    pasted = str(caught.value).partition("\n")[2].replace('"…"', '"a"')
+    recipe = check_recipe(tomllib.loads(pasted), where="test")
+    assert isinstance(recipe.data, TableData)
+    assert (recipe.data.path_column, recipe.data.label_column) == ("file", "a")
+
+
+def test_a_split_that_a_table_lacks_is_taken_from_train(tmp_path):
+    """A column with train and test has no val to choose heads by."""
+    flat(tmp_path)
+    rows = [f"ants/{number}.png,{'test' if number > 5 else 'train'},{'ab'[number % 2]}" for number in range(8)]
+    (tmp_path / "t.csv").write_text("\n".join(["file,set,label", *rows]))
+    assert resolve_source(recipe_for(tmp_path / "t.csv")[0]).splits() == ["train", "val", "test"]
+
+
+def test_an_empty_table_is_refused(tmp_path):
+    """It has no columns to be named."""
+    (tmp_path / "t.csv").write_text("")
+    with pytest.raises(DataError, match="this table is empty"):
+        write_starter(str(tmp_path / "t.csv"))
+
+
+def test_a_table_beside_a_data_set_is_no_other_one(tmp_path):
+    """A folder of results, whose table has no images, does not keep the data set from being recognised."""
+    flat(tmp_path / "pets")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "scores.csv").write_text("epoch,loss,rate\n1,0.5,3\n")
+    assert recipe_for(tmp_path)[0].name == "pets"
 
 
 def test_drive_act_by_its_annotations(tmp_path):

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import featcache
+from featcache.errors import CacheError
+from featcache.maintenance import copying
 from tests.builders import record_clusters
 from tests.conftest import Ran
 
@@ -48,6 +50,8 @@ def test_both_times_all_files_are_counted_and_the_next_command_is_named(here: Pa
         ("cache copy --cache=cache", 2, "the cache is its first word", "copy cache copy"),
         ("cache mem://x", 2, "COPY: found mem://…, expected a folder, s3://…, gs://… or az://…", "copy --help"),
         ("mem://x copy", 2, "CACHE: found mem://…", "copy --help"),
+        ("cache nosuch/../cache", 2, "the cache and its copy are one place", "copy --help"),
+        ("cache memory://bucket/x", 2, "memory:// lasts as long as one process", "copy --help"),
         ("cache s3:/bucket/x", 2, "did you mean s3://bucket/x?", "copy cache s3://bucket/x"),
     ],
 )
@@ -69,3 +73,27 @@ def test_an_empty_folder_takes_a_copy(here: Path, run: Run) -> None:
     (here / "copy").mkdir()
     (here / "copy" / ".DS_Store").touch()
     assert run("copy", "cache", "copy").code == 0
+
+
+def test_what_gc_removes_while_a_cache_is_copied_is_looked_up_again(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shards that took the place of those that were listed are copied; where one is truly missing it is named."""
+    cache, (store,) = here / "cache", sorted((here / "cache" / "stores").iterdir())
+    copy_one, is_first = copying._Copying._copy_one, True
+
+    def collect_first(self: copying._Copying, file: tuple[Path, str]) -> int:
+        nonlocal is_first
+        if is_first:
+            is_first = False
+            featcache.gc(cache=cache, apply=True)
+        return copy_one(self, file)
+
+    monkeypatch.setattr(copying._Copying, "_copy_one", collect_first)
+    featcache.copy_cache(cache, tmp_path / "copy")
+    assert not is_first
+    assert featcache.verify(cache=tmp_path / "copy") == []
+    for shard in (store / "shards").iterdir():
+        shard.unlink()
+    with pytest.raises(CacheError, match="the log names it, and it is not there"):
+        featcache.copy_cache(cache, tmp_path / "another")

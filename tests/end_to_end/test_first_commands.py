@@ -71,7 +71,7 @@ def test_a_misspelt_split_of_a_divided_folder_is_named(run: Run, nano: Nano, tmp
 
 def test_init_writes_a_recipe_once(run: Run, tmp_path: Path) -> None:
     """It says what it understood and what comes next, that command reads the file and says so once, and a second
-    init leaves it alone.
+    init leaves it alone and shows the lines that it would have written.
     """
     write_images(tmp_path / "here", {"photos": {"0": 4, "1": 4}})
     told = run("init", "photos")
@@ -84,6 +84,8 @@ def test_init_writes_a_recipe_once(run: Run, tmp_path: Path) -> None:
     assert counted.err.count("featcache.toml") == 1
     again = run("init", "photos")
     assert (again.code, "stays as it is" in again.err, recipe.read_text()) == (2, True, text)
+    shown = again.err.partition(":\n")[2]
+    assert tomllib.loads(shown) == tomllib.loads(text)
 
 
 def test_a_level_of_drive_act_by_a_flag(run: Run, nano: Nano, tmp_path: Path) -> None:

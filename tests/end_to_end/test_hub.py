@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Nano, Ran
+import featcache
+from tests.conftest import ARCH, Nano, Ran
 from tests.packed import as_parquet
 
 TOKEN = "hf_0123456789secret"
@@ -23,6 +24,7 @@ class Hub(http.server.ThreadingHTTPServer):
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         self.files = {str(path.relative_to(folder)): path.read_bytes() for path in files}
         self.asked: list[str] = []
+        self.ranges: list[str] = []  # of requests for files
 
     @property
     def url(self) -> str:
@@ -40,7 +42,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         self.server.asked.append(f"{self.command} {path}")
         name = path.removeprefix(f"/datasets/OWNER/digits/resolve/{COMMIT}/")
-        if path.startswith("/api/datasets/OWNER/digits/revision/"):
+        if path == "/api/datasets/OWNER/digits" or path.startswith("/api/datasets/OWNER/digits/revision/"):
             self.answer(json.dumps({"id": "OWNER/digits", "sha": COMMIT, "siblings": []}).encode())
         elif path.startswith(f"/api/datasets/OWNER/digits/tree/{COMMIT}"):
             entries = [
@@ -49,13 +51,17 @@ class Answer(http.server.BaseHTTPRequestHandler):
             ]
             self.answer(json.dumps(entries).encode())
         else:
-            self.answer(self.server.files.get(name))
+            self.answer(self.server.files.get(name), self.headers.get("Range", ""))
 
-    def answer(self, data: bytes | None) -> None:
-        self.send_response(404 if data is None else 200)
+    def answer(self, data: bytes | None, wanted: str = "") -> None:
+        self.send_response(404 if data is None else 206 if wanted else 200)
         if data is None:
             self.send_header("X-Error-Code", "RepoNotFound")
         body = data or b""
+        if wanted:
+            self.server.ranges.append(wanted)
+            first, last = map(int, wanted.removeprefix("bytes=").split("-"))
+            body = body[first : last + 1]
         for key, value in (("ETag", f'"{hash(body) & 0xFFFFFFFF:x}"'), ("X-Repo-Commit", COMMIT)):
             self.send_header(key, value)
         self.send_header("Content-Length", str(len(body)))
@@ -95,3 +101,28 @@ def test_a_data_set_of_the_hub_is_fetched_once(hub: Hub, nano: Nano, tmp_path: P
     assert other.code == 4
     assert "hf://OWNER/other: the Hub has no such data set, or it wants a token (HF_TOKEN)" in other.err
     assert TOKEN not in first.out + first.err + again.out + again.err + other.err
+
+
+def test_a_data_set_of_the_hub_is_read_where_it_is(
+    hub: Hub, nano: Nano, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranges of its files alone are asked for, no file is copied here, and the second run embeds nothing."""
+    for name, value in {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": TOKEN}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    trunk = {"arch": ARCH, "weights": str(nano.weights), "precision": "fp32", "cache": tmp_path / "cache"}
+    settings, place = featcache.Settings(device="cpu", workers=1), "hf://datasets/OWNER/digits"
+    parts = featcache.extract(data=place, settings=settings, **trunk)
+    assert [(part.data_set, part.split, part.embedded) for part in parts] == [
+        ("digits", "train", 28), ("digits", "val", 11), ("digits", "test", 12),
+    ]  # fmt: skip
+    assert len(hub.ranges) == sum(line.startswith("GET /datasets/") for line in hub.asked) > 0
+    again = featcache.extract(data=place, settings=settings, **trunk)
+    assert [(part.embedded, part.reused) for part in again] == [(0, 28), (0, 11), (0, 12)]
+    named = {"name": "part", "settings": settings, **trunk}
+    (part,) = featcache.extract(data=f"{place}/data/val-*.parquet", **named)
+    assert (part.split, part.embedded, part.reused) == ("val", 0, 11)
+    assert not list(tmp_path.glob("hf/**/*.parquet"))
+    assert not any(TOKEN.encode() in path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file())
+    with pytest.raises(featcache.DataError, match=r"the Hub has no such data set, or it wants a token \(HF_TOKEN\)"):
+        featcache.extract(data="hf://datasets/OWNER/other", settings=settings, **trunk)

@@ -1,5 +1,6 @@
 """Several levels and columns of Drive&Act by one fit-head: each is what it is where it is named alone."""
 
+import csv
 import json
 
 import numpy as np
@@ -59,8 +60,8 @@ def test_each_target_equals_itself_trained_alone(drives, monkeypatch):
     assert fits["objectlevel:location"].train_rows == fits["midlevel"].train_rows - 1
 
 
-def test_the_command_shows_every_target_and_the_report_of_the_first(drives, run: Run):
-    """One heading a target, one document in JSON, and one command that comes next, which works."""
+def test_the_command_shows_every_target_and_the_report_of_all(drives, run: Run):
+    """One heading a target, one document in JSON, and one command that comes next: the report of all of them."""
     where = ("--data", drives["data"], "--cache", drives["cache"])
     words = ["fit-head", *where, "--epochs", 2, "--no-check", "--targets", ",".join(TARGETS[::-1])]
     told = run(*words)
@@ -68,7 +69,7 @@ def test_the_command_shows_every_target_and_the_report_of_the_first(drives, run:
     assert [line for line in told.out.splitlines() if line.startswith("target ")] == [
         f"target {word}" for word in TARGETS[::-1]
     ]
-    assert "--level objectlevel --target location" in told.out.splitlines()[-1]
+    assert told.out.splitlines()[-1].startswith(f"next: featcache report --targets {','.join(TARGETS[::-1])} ")
     document = json.loads(run(*words, "--json").out)
     assert [part["target"] for part in document["targets"]] == TARGETS[::-1]
 
@@ -97,3 +98,31 @@ def test_a_pool_gives_what_the_store_gives(drives):
         digests = features.digests[random.integers(0, len(features.y), 5)]
         assert np.array_equal(pool.load(store, digests), store.load(digests))
         assert pool.load(store, digests) is pool.load(store, digests)
+
+
+def test_a_report_of_several_targets_has_the_figures_of_each(drives, tmp_path, run: Run):
+    """Those of the report of each alone, in one table, in CSV and in JSON; what is of one target is refused."""
+    featcache.fit_targets(TARGETS, [0.1], epochs=2, device="cpu", check_seconds=None, **drives)
+    found = featcache.evaluate_columns(TARGETS, **drives)
+    alone = featcache.evaluate(level="objectlevel", target="location", **drives)
+    assert found["objectlevel:location"].macro_recall == alone.macro_recall
+    where = ("--data", drives["data"], "--cache", drives["cache"])
+    words = ["report", *where, "--targets", ",".join(TARGETS)]
+    told = run(*words, "--csv", tmp_path / "t.csv")
+    assert told.code == 0, told.err
+    assert all(word in told.out for word in TARGETS)
+    assert "3 targets" in told.out
+    with (tmp_path / "t.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["target"], row["figure"]) for row in rows[:2]] == [
+        ("midlevel", "macro_recall"),
+        ("midlevel", "accuracy"),
+    ]
+    assert float(rows[4]["value"]) == pytest.approx(alone.macro_recall)
+    document = json.loads(run(*words, "--json").out)["targets"]
+    assert [part["target"] for part in document] == TARGETS
+    assert document[2]["macro_recall"] == pytest.approx(alone.macro_recall)
+    refused = run(*words, "--html", "x.html")
+    assert (refused.code, "--html has no effect with --targets" in refused.err) == (2, True)
+    refused = run(*words, "--level", "midlevel")
+    assert (refused.code, "--level and --targets were both given" in refused.err) == (2, True)

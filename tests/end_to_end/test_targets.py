@@ -1,6 +1,7 @@
 """Several labels a row, and numbers, from the table to a prediction: every command that knows them, as it is typed."""
 
 import csv
+import html
 import json
 import math
 import re
@@ -134,10 +135,10 @@ def test_a_report_prints_and_writes_them(where, tmp_path, run: Run):
 @pytest.mark.parametrize(
     ("call", "options", "message"),
     [
-        (featcache.fit, {"classifier": "logreg"}, "fit is for rows with one class each"),
-        (featcache.evaluate, {}, "is for rows with one class each"),
+        (featcache.fit, {"classifier": "ridge"}, "fit ridge: several labels a row are learnt by knn and logreg"),
+        (featcache.evaluate, {}, "targets = 'labels'; evaluate_targets() is for these"),
         (featcache.cross_validate, {}, "cross_validate() is for rows with one class each"),
-        (featcache.find_label_issues, {}, "--label-issues is for rows with one class each"),
+        (featcache.find_label_issues, {}, "find_label_issues() is for rows with one class each"),
         (featcache.search, {"trials": 1, "label_smoothing": 0.1}, "--label-smoothing 0.1: it is about one class a row"),
         (featcache.stream, {"split": "train"}, "reading rows from disk is for rows with one class each"),
         (featcache.fit_head, {"loss": "huber"}, "--loss: found huber, expected binary_cross_entropy"),
@@ -222,6 +223,9 @@ def test_every_row_of_labels_is_predicted_by_a_head_that_has_not_seen_it(where, 
     with (tmp_path / "rows.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert (len(rows), {row["fold"] for row in rows}) == (45, {"0", "1", "2"})
+    featcache.fit_head(0.1, epochs=1, batch_size=16, device="cpu", **where)
+    again = run("fit-head", *flags, "--cross-validate", 3)
+    assert again.out.splitlines()[-1].startswith("next: featcache report ")
 
 
 def test_a_temperature_changes_no_prediction_of_labels_and_is_what_the_export_has(where, tmp_path):
@@ -308,14 +312,22 @@ def test_a_module_of_ones_own_learns_numbers_in_their_units(tmp_path, nano):
 
 
 def test_the_page_of_labels_shows_the_worst_rows(where, tmp_path, run: Run):
-    """With a picture each, the rows with the most wrong labels first."""
+    """With a picture each, the rows with the most wrong labels first, and none that is right; the learning curves, and
+    the commands that make the page again.
+    """
     flags = ["--pipeline", where["pipeline"], "--cache", where["cache"]]
+    featcache.fit_head(0.1, epochs=20, batch_size=16, device="cpu", **where)
     assert run("report", *flags, "--html", tmp_path / "r.html").code == 0
     page = (tmp_path / "r.html").read_text()
     wrong = [int(count) for count in re.findall(r'<td class="n">(\d) of 2</td>', page)]
-    assert len(wrong) == 15
+    predictions = featcache.evaluate_targets(**where).predictions
+    rows = (predictions.predicted != predictions.truth).any(axis=1).sum()
+    assert len(wrong) == rows
     assert wrong == sorted(wrong, reverse=True)
-    assert page.count("data:image/webp;base64,") == 15
+    assert page.count("data:image/webp;base64,") == rows
+    assert all(f'aria-label="{title} on val"' in page for title in ("Loss", "Macro F1", "Mean average precision"))
+    commands = re.search(r'aria-label="Commands">(.*?)</pre>', page, re.DOTALL)[1].splitlines()
+    assert [line.split()[1] for line in map(html.unescape, commands)] == ["extract", "fit-head", "report"]
 
 
 def test_heads_on_another_label_column_are_left_out_with_a_sentence(tmp_path, nano, run: Run):

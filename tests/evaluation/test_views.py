@@ -178,7 +178,7 @@ def test_views_that_are_not_there_are_one_sentence(extracted, trunk, tmp_path):
     featcache.extract(**options, **trunk, views=2, settings=settings)
     (root / "train" / "1" / "new.png").write_bytes(next((root / "train" / "1").glob("*.png")).read_bytes() + b"\0")
     featcache.extract(**options, **trunk, settings=settings)
-    with pytest.raises(CacheError, match=r"1 images of train lack view 1 of flip,crop: .*new.png; run `featcache .*2"):
+    with pytest.raises(CacheError, match=r"1 image of train lacks view 1 of flip,crop: .*new.png; run `featcache .*2"):
         featcache.fit_head(0.05, **options, **TRAINING, views=True)
 
 

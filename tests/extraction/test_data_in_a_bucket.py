@@ -96,12 +96,10 @@ def test_a_key_that_the_library_refuses_is_named(object_store, monkeypatch):
 
 def test_what_is_not_there_is_told(object_store, monkeypatch, trunk):
     """No such bucket, nothing below a prefix, and no image there: one sentence each."""
-    url = upload(object_store, {"text/notes.txt": b"", "shards/a.tar": b""}, monkeypatch)
+    url = upload(object_store, {"text/notes.txt": b""}, monkeypatch)
     for data, reason in (
         (f"{url}/text", "no image below this name in the bucket"),
         (f"{url}/nothing", "there is nothing in the bucket below this name"),
-        (f"{url}/shards", "images are read that are objects of their own, and not those inside tar or Parquet"),
-        (f"{url}/shards/a.tar", "Copy these files to this machine, and name the copies"),
     ):
         with pytest.raises(DataError, match=reason):
             featcache.extract(data=data, settings=SETTINGS, **trunk)

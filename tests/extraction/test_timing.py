@@ -125,6 +125,13 @@ def test_what_was_embedded_before_holds_nothing_back(extract, tmp_path):
     assert again.to_json()["engine"] is None
 
 
+def test_images_from_elsewhere_are_not_held_back_by_a_disk():
+    """More workers fetch more of them at a time; no faster disk is advised."""
+    account = TimeBreakdown(2, 2, "CPU", elsewhere=True, reading=18.0)
+    account.spent |= {"waiting": 9.0, "computing": 1.0}
+    assert account.describe().endswith("try --workers 4, or a machine nearer to the images")
+
+
 def test_start_up_is_said_where_it_is_most():
     """A job of a few images mostly starts: the sentence says so beside what held back the rest, and only then."""
     account = TimeBreakdown(2, 2, "CPU")

@@ -187,7 +187,8 @@ def test_an_object_that_is_replaced_while_it_is_read_is_refused(cache: ObjectPat
         reader.read_ranges([10], [10])
 
 
-def test_random_kills_of_a_real_extract(object_store: str, nano: Nano, tmp_path: Path, monkeypatch, portion) -> None:
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_random_kills_of_a_real_extract(object_store: str, nano: Nano, tmp_path: Path, monkeypatch, kills: int) -> None:
     """SIGKILL at random moments, then one run to the end: nothing committed is lost, no shard stands in the log twice,
     and gc leaves no object that the log does not name. Nobody waits for the lease of a dead process.
     """
@@ -201,7 +202,7 @@ def test_random_kills_of_a_real_extract(object_store: str, nano: Nano, tmp_path:
     )
     world, before, killed = local.at(place), {}, 0
     with Zygote() as zygote:
-        while killed < portion(20, 2):
+        while killed < kills:
             run = zygote.start(world, batch_size=4)
             until, more = time.monotonic() + 60, moments.randint(1, 4)
             while count_objects(place) < len(before) // 4 + more and not run.ended() and time.monotonic() < until:

@@ -204,3 +204,14 @@ def test_the_real_photographs_are_all_listed(hymenoptera):
     assert val.support().tolist() == [70, 83]
     suffixes = {Path(path).suffix for path in (*train.paths, *val.paths)}
     assert suffixes == {".jpg", ".jpeg", ".gif"}
+
+
+def test_a_misspelt_split_is_noted(tmp_path):
+    """Beside train and val the folder tset, or testing, is most likely the split test."""
+    root = laid(tmp_path, *(f"{split}/{name}/1.png" for split in ("train", "val", "tset") for name in "ab"))
+    (note,) = listed(root).notes
+    assert note == "there is a split tset, and none called test: if it is that one, rename it to test"
+    (root / "tset").rename(root / "testing")
+    assert "a split testing, and none called test" in listed(root).notes[0]
+    (root / "testing").rename(root / "test")
+    assert not listed(root).notes

@@ -1,6 +1,7 @@
 """A CSV that names images, with columns of any names, as a listing."""
 
 import os
+import re
 
 import pytest
 
@@ -178,3 +179,47 @@ def test_a_path_may_name_a_frame_of_a_video(tmp_path):
     assert "line 3: an image, where other rows name frames of videos" in refused(recipe_of(tmp_path))
     write_table(tmp_path, ("path", "label"), ("a.png#000000", "owl"), files=False)
     assert "no file 'a.png#000000'" in refused(recipe_of(tmp_path))
+
+
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_semicolons_and_tabs_stand_between_columns(tmp_path, sign):
+    """A header that has no comma says what does; a comma in a cell is a part of it."""
+    (tmp_path / "a.png").touch()
+    (tmp_path / "labels.csv").write_text(f"path{sign}label\na.png{sign}bee, or wasp\n")
+    assert list_split(recipe_of(tmp_path), "train").classes == ("bee, or wasp",)
+
+
+def test_a_table_without_a_recipe_whose_columns_are_others_is_led_to_one(tmp_path):
+    """The error names the command that writes the recipe; one that names columns says only what is missing."""
+    root = write_table(tmp_path, ("path", "red", "round"), ("a.png", "1", "0"))
+    shown = re.escape(f"`featcache init {root / 'labels.csv'}`")
+    assert re.search(shown, refused(recipe_of(root)))
+    assert not re.search(shown, refused(recipe_of(root, label_column="colour")))
+
+
+def test_cells_that_look_like_several_labels_are_noted(tmp_path):
+    """As one class, and with another sign between them than the recipe's: the note has the line to write."""
+    rows = [("path", "label"), ("a.png", "red;round"), ("b.png", "red")]
+    root = write_table(tmp_path, *rows)
+    (note,) = list_split(recipe_of(root), "train").notes
+    assert 'write targets = "labels" and label_separator = ";" into [data]' in note
+    (note,) = list_split(recipe_of(root, targets="labels"), "train").notes
+    assert "'red;round' is one label; write label_separator = \";\" into [data]" in note
+    assert not list_split(recipe_of(root, targets="label"), "train").notes
+    assert not list_split(recipe_of(root, targets="labels", label_separator=";"), "train").notes
+
+
+def test_a_misspelt_split_is_noted(tmp_path):
+    """Where the split that it may be is missing, and no other time."""
+    rows = [("path", "label", "split"), ("a.png", "a", "train"), ("b.png", "b", "tset")]
+    (note,) = list_split(recipe_of(write_table(tmp_path, *rows)), "train").notes
+    assert note == "there is a split tset, and none called test: if it is that one, rename it to test"
+    root = write_table(tmp_path, *rows, ("c.png", "a", "test"))
+    assert not list_split(recipe_of(root), "train").notes
+
+
+def test_the_nearest_table_is_named(tmp_path):
+    """A table that is not there may be misspelt."""
+    root = write_table(tmp_path, ("path", "label"), ("a.png", "a"), name="foods.csv")
+    with pytest.raises(DataError, match=r"No such file or directory; did you mean .*foods\.csv\?"):
+        list_split(recipe_of(root, table="food.csv"), "train")

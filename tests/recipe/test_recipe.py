@@ -205,6 +205,18 @@ def test_an_unknown_name_lists_the_known_ones(here):
         resolve_recipe("yours")
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("numbr.toml", "numbers.toml"), ("numbers", "numbers.toml"), ("./numbr.toml", "numbers.toml"), ("dda", "daa")],
+)
+def test_a_misspelt_recipe_is_answered_with_the_nearest(here, typed, meant):
+    """A file beside it, or a name that ships; the command that is advised has it."""
+    (here / "numbers.toml").write_text(SMALLEST)
+    with pytest.raises(UsageError, match=f"did you mean {meant}") as caught:
+        resolve_recipe(typed)
+    assert [(correction.wrong, correction.right) for correction in caught.value.corrections] == [("--pipeline", meant)]
+
+
 def test_ones_own_pipelines_come_before_those_that_ship(here):
     """./pipelines/daa.toml wins over the daa that ships."""
     (here / "pipelines").mkdir()
@@ -259,3 +271,9 @@ def test_a_pipe_in_the_place_of_a_recipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.toml")
     with pytest.raises(UsageError, match="not a regular file"):
         read_recipe(tmp_path / "pipe.toml")
+
+
+def test_the_plural_of_a_key_is_meant_before_what_begins_like_it(tmp_path):
+    """A table's setting target is its targets, and not its target_columns."""
+    text = 'name = "a"\n[data]\nlayout = "table"\nroot = "."\ntable = "a.csv"\ntarget = "value"\n'
+    assert "data.target: unknown key; did you mean targets?" in refused(tmp_path, text)

@@ -2,8 +2,8 @@
 
 import re
 
-from featcache.report.page.build import _differing_parts
 from featcache.report.page.charts import Curve, draw_curves
+from featcache.report.page.curves import _differing_parts
 
 
 def test_labels_are_what_tells_heads_apart():

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -153,3 +155,13 @@ def test_a_strip_holds_every_label_that_occurs(tmp_path):
 def test_times_are_minutes_and_seconds():
     """To a tenth, and never 60 seconds."""
     assert [clock(at) for at in (0, 9.96, 59.97, 61.25, 3599.9)] == ["0:00.0", "0:10.0", "1:00.0", "1:01.2", "59:59.9"]
+
+
+def test_a_label_stands_beside_its_threshold():
+    """Why a probable label is not predicted, and an improbable one is, can be read in its row."""
+    found = replace(some(1, ("red", "round")), targets="labels", thresholds=(0.125, 0.75))
+    found.probabilities[0] = (0.25, 0.5)
+    out = io.StringIO()
+    print_predictions(found, Console(file=out, width=120, color_system=None))
+    assert "probabilities (threshold)" in out.getvalue()
+    assert re.search(r"0\.png +red +round 50\.0 % \(75\.0 %\), red 25\.0 % \(12\.5 %\)", out.getvalue())

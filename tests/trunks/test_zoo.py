@@ -100,3 +100,18 @@ def test_the_libraries_are_listed_with_what_is_missing(monkeypatch, memo):
     assert libraries["timm"].install == "pip install 'featcache[timm]'"
     assert (libraries["timm"].version, libraries["timm"].models) == (None, None)
     assert libraries["torchvision"].models >= 80
+
+
+@pytest.mark.parametrize(
+    ("file", "arch"),
+    [
+        ("weights/tf_efficientnet_lite0.safetensors", "timm:tf_efficientnet_lite0"),
+        ("resnet50-0676ba61.pth", "resnet50"),
+        ("vit_b_16.mine.pth", "vit_b_16"),
+        ("resnet5000.pth", None),
+        ("model.safetensors", None),
+    ],
+)
+def test_the_network_that_a_file_is_named_after(file, arch):
+    """Of the longest name that the file's begins with; none where it goes on in letters or digits."""
+    assert zoo.guess_arch(file) == arch

@@ -1,5 +1,6 @@
 from .data_objects import is_remote as is_remote
 from .data_objects import list_remote as list_remote
+from .data_objects import open_remote as open_remote
 from .data_objects import read_remote as read_remote
 from .lease import hold_lease as hold_lease
 from .local_copies import find_copy as find_copy
@@ -12,9 +13,11 @@ from .numbered_log import NumberedLog as NumberedLog
 from .object_path import ObjectPath as ObjectPath
 from .object_path import parse_path as parse_path
 from .object_path import refuse_few_slashes as refuse_few_slashes
-from .object_path import refuse_remote as refuse_remote
 from .object_reader import ObjectReader as ObjectReader
 from .object_reader import open_object as open_object
 from .object_reader import read_object as read_object
 from .publishing_objects import list_object_folders as list_object_folders
 from .publishing_objects import sweep_old_probes as sweep_old_probes
+from .working_files import bring_here as bring_here
+from .working_files import require_working_folder as require_working_folder
+from .working_files import working_place as working_place

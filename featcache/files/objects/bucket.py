@@ -6,43 +6,26 @@ own put that was sent twice, the object is read and compared.
 """
 
 import time
-import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
 from typing import Any, TypeVar
 
-from featcache.errors import MachineError
 from featcache.files.objects import connection
 from featcache.files.objects.connection import StoreRefusalError, connect, translate_refusals
 from featcache.files.objects.object_path import ObjectPath
+from featcache.files.objects.object_version import ObjectVersion, is_name, version_of
 
 IN_FLIGHT = 16  # requests at a time: one alone mostly waits for the network
+SMALL_IN_FLIGHT = 64  # of small objects, such as those of a log (docs/decisions/150)
+_PAGE = 1000  # names of a listing that are held at a time
 PART_BYTES = 1 << 23  # of a large object that one request reads
 KEPT_BYTES = 1 << 29  # of objects that were read whole and stay in memory until others need the room
-PROBES = ".clock-", ".probe-"  # names of what is written for a moment
 _ATTEMPTS = 4  # of a request whose answer is lost
 _BACKOFF_SECONDS = 0.2
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectVersion:
-    """What an object store says of an object: enough to know whether it is still the one that was read."""
-
-    size: int  # bytes
-    modified_ns: int  # by the clock of the object store, nanoseconds since 1970
-    e_tag: str | None
-    version: str | None
-
-    @property
-    def condition(self) -> dict[str, str]:
-        """What a put names in order to replace this very version."""
-        tags = {"e_tag": self.e_tag, "version": self.version}
-        return {name: tag for name, tag in tags.items() if tag is not None}
 
 
 class Bucket:
@@ -59,7 +42,8 @@ class Bucket:
         self.log_objects: dict[str, bytes] = {}  # of numbered logs, which never change, by their keys
         self.log_ends: dict[str, int] = {}  # the number up to which a log was read, by the key of the log
         self._kept: OrderedDict[tuple[str, str | None], bytes] = OrderedDict()
-        self._has_conditions = False
+        self.has_conditions = False  # whether it is known to keep them
+        self.log_contents: dict[str, tuple[int, bytes]] = {}  # all lines up to a number, by the key of the log
         self._lock = Lock()
 
     @cached_property
@@ -69,14 +53,14 @@ class Bucket:
 
     def head(self, key: str) -> ObjectVersion:
         """Return what the object store says of an object."""
-        return self._ask(lambda: _version_of(self.client.head(key)), key)
+        return self._ask(lambda: version_of(self.client.head(key)), key)
 
     def get(self, key: str, *, limit: int | None = None) -> tuple[bytes, ObjectVersion]:
         """Return an object, and which version of it was read; no bytes of one that is larger than `limit`."""
 
         def read() -> tuple[bytes, ObjectVersion]:
             result = self.client.get(key)
-            version = _version_of(result.meta)
+            version = version_of(result.meta)
             return b"" if limit is not None and version.size > limit else bytes(result.bytes()), version
 
         return self._ask(read, key)
@@ -103,8 +87,11 @@ class Bucket:
                 job.cancel()
 
     def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Return several objects in their order, None where one is missing; many requests are in flight."""
-        return list(self.threads.map(self._get_or_none, keys)) if len(keys) > 1 else [*map(self._get_or_none, keys)]
+        """Return several small objects in their order, None where one is missing; many requests are in flight."""
+        if len(keys) <= IN_FLIGHT:
+            return list(self.threads.map(self._get_or_none, keys)) if len(keys) > 1 else [*map(self._get_or_none, keys)]
+        with ThreadPoolExecutor(SMALL_IN_FLIGHT, thread_name_prefix="featcache-small-objects") as threads:
+            return list(threads.map(self._get_or_none, keys))
 
     def _get_or_none(self, key: str) -> bytes | None:
         try:
@@ -116,15 +103,36 @@ class Bucket:
         """Return the names of the folders directly below a name, and the objects there with their versions."""
         listed = self._ask(lambda: self.client.list_with_delimiter(key or None), key, listing=True)
         start = len(key) + 1 if key else 0
-        folders = [name for path in listed["common_prefixes"] if _is_name(name := path.rstrip("/")[start:])]
-        objects = {name: _version_of(entry) for entry in listed["objects"] if _is_name(name := entry["path"][start:])}
+        folders = [name for path in listed["common_prefixes"] if is_name(name := path.rstrip("/")[start:])]
+        objects = {name: version_of(entry) for entry in listed["objects"] if is_name(name := entry["path"][start:])}
         return sorted(folders), objects
 
     def walk(self, key: str, *, any_name: bool = False) -> Iterator[tuple[str, ObjectVersion]]:
         """Yield key and version of every object below a name: those that featcache can have written, or of any name."""
-        for entry in self._ask(lambda: self.client.list(key or None, chunk_size=1000).collect(), key, listing=True):
-            if any_name or all(map(_is_name, entry["path"].split("/"))):
-                yield entry["path"], _version_of(entry)
+        for entry in self._iterate(key):
+            if any_name or all(map(is_name, entry["path"].split("/"))):
+                yield entry["path"], version_of(entry)
+
+    def _iterate(self, key: str) -> Iterator[Any]:
+        """Yield what obstore says of every object below a name, a thousand held at a time, in the order of their keys.
+
+        A listing that is torn goes on behind the last key that came.
+        """
+        last: str | None = None
+        pages: Any = None
+
+        def next_page() -> Any:
+            nonlocal pages
+            pages = pages or iter(self.client.list(key or None, offset=last, chunk_size=_PAGE))
+            try:
+                return next(pages, None)
+            except BaseException:
+                pages = None
+                raise
+
+        while page := self._ask(next_page, key, listing=True):
+            yield from page
+            last = max(entry["path"] for entry in page)
 
     def has_keys(self, key: str) -> bool:
         """Return whether an object stands below a name."""
@@ -192,56 +200,9 @@ class Bucket:
     def forget_log(self, key: str) -> None:
         """Forget what was read of a log, which was moved away."""
         self.log_ends.pop(key, None)
+        self.log_contents.pop(key, None)
         for known in [known for known in self.log_objects if known.startswith(f"{key}/")]:
             del self.log_objects[known]
-
-    def clock_ns(self, prefix: str) -> int:
-        """Return the time by the clock of the object store, nanoseconds since 1970.
-
-        Args:
-            prefix: Below which an object is written for a moment, to see when that was.
-        """
-        key = f"{prefix}/{PROBES[0]}{uuid.uuid4().hex}"
-        self.overwrite(key, b"now")
-        try:
-            return self.head(key).modified_ns
-        finally:
-            self.remove(key)
-
-    def require_conditions(self, prefix: str) -> None:
-        """Refuse an object store that ignores the conditions of puts, which all that a cache promises rests on.
-
-        Asked once by whoever writes; it costs a few small requests.
-
-        Args:
-            prefix: Below which an object is written for a moment.
-
-        Raises:
-            MachineError: it ignores them, or refuses them.
-        """
-        if self._has_conditions:
-            return
-        key = f"{prefix}/{PROBES[1]}{uuid.uuid4().hex}"
-        try:
-            self.put_unchecked(key, b"first", "create")
-            before = self.head(key)
-            self._require_refusal(key, "create", "If-None-Match: *")
-            self.put_unchecked(key, b"second", before.condition)
-            self._require_refusal(key, before.condition, "If-Match")
-        finally:
-            self.remove(key)
-        self._has_conditions = True
-
-    def _require_refusal(self, key: str, mode: Any, name: str) -> None:
-        try:
-            self.put_unchecked(key, b"this must not be written", mode)
-        except FileExistsError:
-            return
-        raise MachineError(
-            f"{self.url}: this object store ignores the condition `{name}` of a put: two writers would overwrite what "
-            f"the other has committed; use one that has conditional puts (AWS, Google Cloud, Azure, MinIO, "
-            f"Cloudflare R2), or a cache in a local folder"
-        )
 
     def _translated(self, key: str, *, listing: bool = False) -> Any:
         return translate_refusals(f"{self.url}/{key}", is_listing=listing)
@@ -287,14 +248,3 @@ def _try_again(ask: Callable[[], _T]) -> _T:
                 raise
         time.sleep(_BACKOFF_SECONDS * 2**attempt)
     return ask()
-
-
-def _is_name(name: str) -> bool:
-    """Return whether a part of a listed key is the name of something that featcache can have written."""
-    return name not in ("", ".", "..") and "/" not in name and name.isprintable() and "\\" not in name
-
-
-def _version_of(entry: Any) -> ObjectVersion:
-    """Return what obstore says of an object."""
-    modified_ns = int(entry["last_modified"].timestamp() * 1e6) * 1000
-    return ObjectVersion(entry["size"], modified_ns, entry["e_tag"], entry["version"])

@@ -160,6 +160,7 @@ def translate_refusals(where: str, *, is_listing: bool = False) -> Iterator[None
     raise StoreRefusalError(
         f"{_sentence(where, refusal)}; what was committed before is safe: fix the cause and run the same command again "
         f"({GUIDE})",
+        reason=f"the object store refuses: {refusal}",
         is_passing=is_passing,
     ) from None  # a traceback would quote the reply
 
@@ -177,15 +178,16 @@ def _sentence(where: str, refusal: str) -> str:
 class StoreRefusalError(MachineError):
     """What an object store refuses, or that it does not answer."""
 
-    def __init__(self, message: str, *, is_passing: bool = False) -> None:
+    def __init__(self, message: str, *, reason: str = "", is_passing: bool = False) -> None:
         """Say what was refused.
 
         Args:
             message: As for any error.
+            reason: The same without the place and the way out: of one image among others.
             is_passing: Whether the same request may well succeed a moment later.
         """
         super().__init__(message)
-        self.is_passing = is_passing
+        self.reason, self.is_passing = reason or message, is_passing
 
 
 def describe_refusal(error: BaseException) -> str:

@@ -4,12 +4,14 @@ An object is read whole, once. Its size, its time and its tag stand for the stat
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from featcache.errors import DataError, MachineError, UsageError
 from featcache.files import FileStat
-from featcache.files.objects.bucket import Bucket, ObjectVersion, open_bucket
+from featcache.files.objects.bucket import Bucket, open_bucket
+from featcache.files.objects.connection import StoreRefusalError
 from featcache.files.objects.object_path import parse_object_url
+from featcache.files.objects.object_version import ObjectVersion
 
 REMOTE_SCHEMES = ("s3://", "gs://", "az://", "memory://")
 
@@ -60,11 +62,33 @@ def read_remote(path: str, limit: int) -> tuple[bytes, FileStat]:
     try:
         bucket, key = _split(path)
         data, version = bucket.get(key, limit=limit)
+    except StoreRefusalError as error:
+        raise OSError(5, error.reason, path) from None
     except (MachineError, UsageError) as error:
         raise OSError(5, str(error), path) from None
     if version.size > limit:
         raise OSError(27, f"{version.size:,} bytes: larger than any supported image", path)
     return data, _as_stat(version)
+
+
+def open_remote(path: str) -> tuple[FileStat, Callable[[int, int], bytes]]:
+    """Return what stands for the stat of an object, and what fetches a range of this very version of it.
+
+    Args:
+        path: `s3://BUCKET/KEY`.
+
+    Raises:
+        FileNotFoundError: there is no such object. The function raises it, too, and a FileExistsError where another
+            version stands there by now.
+        UsageError, MachineError: as `list_remote`; the function too.
+    """
+    bucket, key = _split(path)
+    try:
+        version = bucket.head(key)
+    except FileNotFoundError:
+        bucket.has_keys(key)  # the answer to a HEAD does not say that it is the bucket that is missing
+        raise
+    return _as_stat(version), lambda start, end: b"".join(bucket.get_parts(key, start, end, version.e_tag))
 
 
 def _split(path: str) -> tuple[Bucket, str]:
@@ -79,4 +103,5 @@ def _split(path: str) -> tuple[Bucket, str]:
 
 def _as_stat(version: ObjectVersion) -> FileStat:
     tag = hashlib.sha256(f"{version.e_tag}\0{version.version}".encode()).digest()
-    return version.size, version.modified_ns, 0, int.from_bytes(tag[:7], "big")
+    seconds = version.modified_ns // 10**9  # a list may have parts of a second where the answer to a GET has none
+    return version.size, seconds * 10**9, 0, int.from_bytes(tag[:7], "big")

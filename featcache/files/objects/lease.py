@@ -21,9 +21,11 @@ from dataclasses import dataclass, field
 
 from featcache.errors import CacheError, MachineError
 from featcache.files import LockHolder, parse_json, read_file, seal_line, validate
-from featcache.files.objects.bucket import Bucket, ObjectVersion, open_bucket
+from featcache.files.objects.bucket import Bucket, open_bucket
 from featcache.files.objects.numbered_log import NumberedLog
 from featcache.files.objects.object_path import ObjectPath
+from featcache.files.objects.object_version import ObjectVersion
+from featcache.files.objects.probes import clock_ns, require_conditions
 
 LEASE_SECONDS = 60.0  # for which a holder that is not heard of is believed to be alive
 _ASK_SECONDS = 0.5  # how often a lease is asked for that another holds
@@ -58,7 +60,7 @@ class Lease:
         Raises:
             MachineError: the object store does not answer, or ignores conditions.
         """
-        self.bucket.require_conditions(self.path.parent.key)
+        require_conditions(self.bucket, self.path.parent.key)
         try:
             self.bucket.create(self.path.key, self._document())
         except FileExistsError:
@@ -177,7 +179,7 @@ class Lease:
             seconds, machine, pid = min(float(value["seconds"]), _LONGEST), str(value["machine"]), int(value["pid"])
         if machine and machine == _machine() and not _is_running(pid):
             return True
-        age_ns = self.bucket.clock_ns(self.path.parent.key) - version.modified_ns
+        age_ns = clock_ns(self.bucket, self.path.parent.key) - version.modified_ns
         return age_ns > seconds * 1e9
 
 

@@ -27,6 +27,15 @@ def use_local_copies(cache: ObjectPath, folder: Path) -> None:
     _FOLDERS[str(cache)] = folder
 
 
+def copies_folder(cache: ObjectPath) -> Path | None:
+    """Return the folder of this machine that was named for a cache; None where none was.
+
+    Args:
+        cache: The cache.
+    """
+    return _FOLDERS.get(str(cache))
+
+
 def memory_folder(cache: ObjectPath) -> Path | None:
     """Return the folder for what this machine remembers of files for a cache; None where no folder was given.
 

@@ -51,5 +51,6 @@ def rewrite_log(path: ObjectPath, lines: Sequence[bytes]) -> None:
             data = b"".join(line + b"\n" for line in kept)
             bucket.overwrite(log.key(number), data)
             bucket.log_objects[log.key(number)] = data
+            bucket.log_contents.pop(path.key, None)
     if new := [line for line in lines if line not in held]:
         append_to_log(path, b"".join(line + b"\n" for line in new))

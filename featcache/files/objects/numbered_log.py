@@ -46,6 +46,23 @@ class NumberedLog:
         last = self.last()
         return [_lines_of(self._known[self.key(number)]) for number in range(1, last + 1)]
 
+    def content(self, *, anew: bool = True) -> bytes:
+        """Return all lines as a file would have them; joined once, and again only where there are more.
+
+        Args:
+            anew: Whether the object store is asked for more.
+
+        Raises:
+            FileNotFoundError: there is no such log.
+            MachineError: the object store does not answer.
+        """
+        last = self.last() if anew or not self._count_known() else self._count_known()
+        joined, data = self._bucket.log_contents.get(self.path.key, (0, b""))
+        if joined != last:
+            new = [_lines_of(self._known[self.key(number)]) for number in range(joined + 1, last + 1)]
+            self._bucket.log_contents[self.path.key] = last, b"".join([data, *new])
+        return self._bucket.log_contents[self.path.key][1]
+
     def last(self) -> int:
         """Return the number of the last object.
 

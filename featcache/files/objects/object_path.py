@@ -250,24 +250,6 @@ def refuse_few_slashes(text: str, flag: str) -> None:
     raise error.correct("--cache" if flag == "--cache" else text, shlex.quote(right))
 
 
-def refuse_remote(cache: Path, command: str, what: str) -> None:
-    """Refuse a cache in an object store, for a command that goes on in files.
-
-    Args:
-        cache: The cache.
-        command: What was typed: "search".
-        what: What it keeps as a file that it goes on in: "its study".
-
-    Raises:
-        UsageError: the cache is in an object store.
-    """
-    if isinstance(cache, ObjectPath):
-        raise UsageError(
-            f"{cache}: `featcache {command}` keeps {what} as a file that it goes on in, and a bucket has none; "
-            f"name a cache in a folder (`featcache copy {cache} cache` makes one)"
-        )
-
-
 def parse_object_url(text: str, flag: str = "--cache") -> ObjectPath | None:
     """Return the place that a URL names; None where the text is no URL, and so the path of a folder.
 

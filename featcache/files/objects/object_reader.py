@@ -10,8 +10,9 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from featcache.files.objects.bucket import Bucket, ObjectVersion, open_bucket
+from featcache.files.objects.bucket import Bucket, open_bucket
 from featcache.files.objects.object_path import ObjectPath
+from featcache.files.objects.object_version import ObjectVersion
 
 Stat = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, and in the place of the inode what stands for the version
 

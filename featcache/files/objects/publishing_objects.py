@@ -3,10 +3,11 @@
 import time
 from pathlib import Path
 
-from featcache.files.objects.bucket import PROBES, open_bucket
+from featcache.files.objects.bucket import open_bucket
 from featcache.files.objects.lease import lease_around
 from featcache.files.objects.numbered_log import NumberedLog
 from featcache.files.objects.object_path import LOGS, ObjectPath
+from featcache.files.objects.probes import PROBES, require_conditions
 
 _ABANDONED_SECONDS = 3600
 
@@ -25,7 +26,7 @@ def publish_object(path: ObjectPath, data: bytes | memoryview, *, replace: bool)
         MachineError: the object store does not answer, or ignores the conditions of puts.
     """
     bucket, key = open_bucket(path), path.key
-    bucket.require_conditions(path.parent.key)
+    require_conditions(bucket, path.parent.key)
     if replace:
         lease = lease_around(path)
         if lease is None:

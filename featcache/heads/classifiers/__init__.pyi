@@ -13,6 +13,7 @@ from .function import HeadFunction as HeadFunction
 from .function import name_of_function as name_of_function
 from .knn import WEIGHTS as WEIGHTS
 from .knn import Knn as Knn
+from .knn import check_knn as check_knn
 from .knn import search_knn as search_knn
 from .output_layer import make_output_layer as make_output_layer
 from .protocols import LOGREG_C as LOGREG_C
@@ -27,6 +28,12 @@ from .settings import format_value as format_value
 from .settings import freeze_value as freeze_value
 from .settings import parse_settings as parse_settings
 from .settings import value_as_typed as value_as_typed
+from .target_models import KnnTargets as KnnTargets
+from .target_models import LinearTargets as LinearTargets
+from .target_models import TargetModel as TargetModel
+from .target_search import TargetSearchResult as TargetSearchResult
+from .target_search import refuse_other_models as refuse_other_models
+from .target_search import search_target_model as search_target_model
 from .trials import SearchOptions as SearchOptions
 from .trials import SearchResult as SearchResult
 from .trials import SearchTrial as SearchTrial

@@ -1,17 +1,20 @@
 """A note where the best value of a regularisation is the last of those that were tried, and how to go further."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 from featcache.heads.classifiers.settings import value_as_typed
 from featcache.heads.classifiers.trials import SearchResult
+
+if TYPE_CHECKING:
+    from featcache.heads.classifiers.target_search import TargetSearchResult
 
 REGULARISATIONS = ("C", "alpha")  # settings of which any number above 0 may be tried
 FURTHEST = 1e12  # beyond it, and below its inverse, a value changes nothing
 
 
 def note_on_edges(
-    result: SearchResult, command: Callable[..., str], choices: Mapping[str, Sequence[object]]
+    result: "SearchResult | TargetSearchResult", command: Callable[..., str], choices: Mapping[str, Sequence[object]]
 ) -> list[str]:  # fmt: skip
     """Return a note for each regularisation whose best value is the smallest or the largest that was tried.
 

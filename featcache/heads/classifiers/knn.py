@@ -21,7 +21,14 @@ import numpy.typing as npt
 
 from featcache.errors import UsageError
 from featcache.features import Features
-from featcache.heads.classifiers.classifier import Embeddings, Labels, ModelOutput, SettingChoices, score_output
+from featcache.heads.classifiers.classifier import (
+    ClassifierSettings,
+    Embeddings,
+    Labels,
+    ModelOutput,
+    SettingChoices,
+    score_output,
+)
 from featcache.heads.classifiers.settings import combinations, refuse_unknown
 from featcache.heads.classifiers.trials import (
     SearchOptions,
@@ -80,9 +87,7 @@ class Knn:
             labels: Of the same rows, (rows, at least k).
         """
         cosines, labels = cosines[:, : self.k], labels[:, : self.k]
-        # Of exp(s / T) only ratios matter; taken from the nearest, none overflows.
-        is_weighted = self.weights == "temperature"
-        weight = np.exp((cosines - cosines[:, :1]) / self.temperature) if is_weighted else np.ones_like(cosines)
+        weight = neighbour_weights(cosines, self.temperature, self.weights)
         cells = np.arange(len(cosines))[:, None] * self.classes + labels
         votes = np.bincount(cells.ravel(), weight.ravel(), minlength=len(cosines) * self.classes)
         votes = votes.reshape(len(cosines), self.classes)
@@ -102,13 +107,7 @@ def search_knn(train: Features, val: Features | None, choices: SettingChoices, o
         CacheError: several combinations, and no val split.
         UsageError: a setting that k-NN does not have, or one out of its range.
     """
-    refuse_unknown("knn", choices, tuple(DEFAULTS))
-    defaults = dict(DEFAULTS)
-    if val is not None:
-        defaults["k"] = tuple(k for k in WITH_VAL if k <= len(train.y)) or (1,)
-    elif len(train.y) < 20:
-        defaults["k"] = (len(train.y),)
-    tried = combinations(_without_idle_temperatures({**defaults, **choices}))
+    tried = knn_combinations(choices, len(train.y), has_val=val is not None)
     refuse_choice_without_val(train, val, len(tried))
     candidates = [_knn(train, options.device, **settings) for settings in tried]
     began = time.perf_counter()
@@ -128,6 +127,39 @@ def search_knn(train: Features, val: Features | None, choices: SettingChoices, o
     output = None if val is None else candidates[best].vote(cosines, labels)
     # No scores on train: the nearest of its own rows is each row itself.
     return SearchResult(trials, best, candidates[best], None, output)
+
+
+def knn_combinations(choices: SettingChoices, rows: int, *, has_val: bool) -> list[ClassifierSettings]:
+    """Return every combination of k, temperature and weights that is tried.
+
+    Args:
+        choices: The values to choose among; what is not named has its default.
+        rows: Of the training split.
+        has_val: Whether a val split can choose.
+
+    Raises:
+        UsageError: a setting that k-NN does not have.
+    """
+    refuse_unknown("knn", choices, tuple(DEFAULTS))
+    defaults = dict(DEFAULTS)
+    if has_val:
+        defaults["k"] = tuple(k for k in WITH_VAL if k <= rows) or (1,)
+    elif rows < 20:
+        defaults["k"] = (rows,)
+    return combinations(_without_idle_temperatures({**defaults, **choices}))
+
+
+def neighbour_weights(cosines: Cosines, temperature: float, weights: str) -> Cosines:
+    """Return what each neighbour counts, (rows, k); of exp(s / T) only ratios matter: taken from the nearest.
+
+    Args:
+        cosines: Of the nearest rows, (rows, k), most similar first.
+        temperature: T.
+        weights: One of WEIGHTS.
+    """
+    is_weighted = weights == "temperature"
+    counted: Cosines = np.exp((cosines - cosines[:, :1]) / temperature) if is_weighted else np.ones_like(cosines)
+    return counted
 
 
 def find_neighbours(
@@ -215,15 +247,31 @@ def _tile_candidates(
     return values, columns
 
 
-def _knn(train: Features, device: str, *, k: object, temperature: object, weights: object) -> Knn:
-    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= len(train.y):
-        error = UsageError(f"k is {k!r}, expected a whole number from 1 to {len(train.y):,}: the training rows")
-        raise error.correct("k=", f"k={min(5, len(train.y))}")
+def _knn(train: Features, device: str, **settings: object) -> Knn:
+    k, temperature, weights = check_knn(len(train.y), **settings)
+    return Knn(train.x, train.y, len(train.classes), k, temperature, weights, device)
+
+
+def check_knn(rows: int, *, k: object, temperature: object, weights: object) -> tuple[int, float, str]:
+    """Return the settings of k-NN, once they can be such.
+
+    Args:
+        rows: Of the training split.
+        k: How many neighbours.
+        temperature: Of their weights.
+        weights: One of WEIGHTS.
+
+    Raises:
+        UsageError: one is out of its range.
+    """
+    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= rows:
+        error = UsageError(f"k is {k!r}, expected a whole number from 1 to {rows:,}: the training rows")
+        raise error.correct("k=", f"k={min(5, rows)}")
     if not isinstance(temperature, int | float) or isinstance(temperature, bool) or not 1e-6 <= temperature <= 1e6:
         raise UsageError(f"temperature is {temperature!r}, expected a number from 1e-6 to 1e6")
     if weights not in WEIGHTS:
         raise UsageError(f"weights is {weights!r}, expected {' or '.join(WEIGHTS)}")
-    return Knn(train.x, train.y, len(train.classes), k, float(temperature), str(weights), device)
+    return k, float(temperature), str(weights)
 
 
 def _without_idle_temperatures(choices: SettingChoices) -> SettingChoices:

@@ -12,6 +12,7 @@ float32 its smallest eigenvalues are rounding, and a small alpha divides by them
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,21 +101,48 @@ def decompose(x: Embeddings, y: Labels, class_weight: str | None = None) -> Eige
     is_binary = len(present) == 2
     targets = np.array([[-1.0], [1.0]]) if is_binary else 2 * np.eye(len(present)) - 1  # (present, targets)
     target_mean = (weight * support) @ targets / total
-    dim = x.shape[1]
+    return _decompose(x, each, lambda part: targets[own[part]], target_mean, present)
+
+
+def decompose_values(x: Embeddings, values: Doubles) -> Eigendecomposition:
+    """Return the eigendecomposition of rows x (rows, dim) with numbers (rows, outputs) to predict."""
+    outputs = np.arange(values.shape[1])
+    return _decompose(x, np.ones(len(x)), lambda part: values[part], values.mean(axis=0), outputs)
+
+
+def _decompose(
+    x: Embeddings, each: Doubles, targets: Callable[[slice], Doubles], target_mean: Doubles, present: Labels
+) -> Eigendecomposition:
+    """Return the eigendecomposition of rows, each with its weight; `targets` gives those of a part of the rows."""
+    dim, rows = x.shape[1], len(x)
     mean = np.zeros(dim)
-    for start in range(0, len(y), _BLOCK):
+    for start in range(0, rows, _BLOCK):
         mean += each[start : start + _BLOCK] @ x[start : start + _BLOCK]
-    mean /= total
-    gram, moment = np.zeros((dim, dim)), np.zeros((dim, targets.shape[1]))
+    mean /= each.sum()
+    gram, moment = np.zeros((dim, dim)), np.zeros((dim, len(target_mean)))
     root = np.sqrt(each)
-    for start in range(0, len(y), _BLOCK):
+    for start in range(0, rows, _BLOCK):
         part = slice(start, start + _BLOCK)
         block = x[part] - mean
         block *= root[part, None]
         gram += block.T @ block  # NumPy computes one triangle of it
-        moment += block.T @ (root[part, None] * (targets[own[part]] - target_mean))
+        moment += block.T @ (root[part, None] * (targets(part) - target_mean))
     values, vectors = np.linalg.eigh(gram)
     return Eigendecomposition(mean, target_mean, values.clip(0), vectors, vectors.T @ moment, present)
+
+
+def refuse_bad_strength(name: str, value: object) -> None:
+    """Raise a UsageError unless a strength of regularisation is a number above 0.
+
+    Args:
+        name: Of the setting: "alpha", "C".
+        value: It.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < np.inf:
+        raise UsageError(f"{name} is {value!r}, expected a number above 0")
 
 
 def search_ridge(
@@ -137,9 +165,8 @@ def search_ridge(
     tried = combinations({**defaults, **choices})
     refuse_choice_without_val(train, val, len(tried))
     for settings in tried:
-        alpha, balance = settings["alpha"], settings["class_weight"]
-        if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha < np.inf:
-            raise UsageError(f"alpha is {alpha!r}, expected a number above 0")
+        refuse_bad_strength("alpha", settings["alpha"])
+        balance = settings["class_weight"]
         if balance not in (None, "balanced"):
             raise UsageError(f"class_weight is {balance!r}, expected None or balanced")
     classes = len(train.classes)

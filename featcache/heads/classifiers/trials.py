@@ -41,7 +41,9 @@ class SearchResult:
 
 
 def trial_merit_key(trials: Sequence[SearchTrial] | Mapping[int, SearchTrial], index: int) -> tuple[float, float, int]:
-    """Return the key that sorts trials, best first: macro recall on val; of equals the lowest loss, then the first.
+    """Return the key that sorts trials, best first: the chief metric on val, of equals the lowest loss, then the first.
+
+    The chief metric is macro recall; of several labels their mean average precision, of numbers R2.
 
     Args:
         trials: All of a search, or by their index those that are done.
@@ -50,7 +52,8 @@ def trial_merit_key(trials: Sequence[SearchTrial] | Mapping[int, SearchTrial], i
     val = trials[index].val
     if val is None:
         return 0.0, 0.0, index
-    return -val.macro_recall, val.loss if math.isfinite(val.loss) else math.inf, index
+    figure = val.figure(val.chief)
+    return math.inf if math.isnan(figure) else -figure, val.loss if math.isfinite(val.loss) else math.inf, index
 
 
 def best_trial(trials: Sequence[SearchTrial]) -> int:

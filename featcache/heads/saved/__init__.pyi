@@ -9,6 +9,7 @@ from .find import LATEST as LATEST
 from .find import ChosenHead as ChosenHead
 from .find import find_head as find_head
 from .find import no_head_error as no_head_error
+from .fitted_targets import FittedTargets as FittedTargets
 from .folders import heads_folder as heads_folder
 from .function_head import choose_function as choose_function
 from .function_head import make_function_head as make_function_head
@@ -24,8 +25,10 @@ from .linear import save_head as save_head
 from .model import FUNCTION as FUNCTION
 from .model import RefusedModelError as RefusedModelError
 from .model import SavedModel as SavedModel
+from .model import SavedTargetModel as SavedTargetModel
 from .model import drawn_views as drawn_views
 from .model import is_function as is_function
+from .model import predicts_targets as predicts_targets
 from .model import refuse_other_trunk as refuse_other_trunk
 from .ranking import Candidate as Candidate
 from .ranking import merit_key as merit_key
@@ -37,6 +40,7 @@ from .run_log import list_handles as list_handles
 from .run_log import read_runs as read_runs
 from .run_log import record_run as record_run
 from .saved_head import SavedHead as SavedHead
+from .target_model import save_target_model as save_target_model
 from .temperature import SavedTemperature as SavedTemperature
 from .temperature import keep_temperature as keep_temperature
 from .temperature import read_temperature as read_temperature

@@ -58,6 +58,11 @@ class SavedClassifier:
         return False
 
     @property
+    def has_model(self) -> bool:
+        """Whether the model is kept, and not its predictions alone."""
+        return self.classifier is not None
+
+    @property
     def gives_probabilities(self) -> bool:
         """Whether the model gives probabilities beside labels; True where only its predictions are kept."""
         return self.classifier is None or self.classifier.gives_probabilities

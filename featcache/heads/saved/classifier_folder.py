@@ -41,6 +41,7 @@ from featcache.heads.saved.documents import (
     CLASSIFIER,
     ClassifierDocument,
     ModelDocument,
+    TrialDocument,
     scores_from_document,
     scores_to_json,
 )
@@ -213,22 +214,30 @@ def _read_document(folder: Path) -> ClassifierDocument:
     return document
 
 
-def _from_document(folder: Path, document: ClassifierDocument) -> SavedClassifier:
-    trials = tuple(
+def trials_of(documents: Sequence[TrialDocument]) -> tuple[SearchTrial, ...]:
+    """Return the combinations of settings that `trial_to_json` wrote.
+
+    Args:
+        documents: One a combination.
+    """
+    return tuple(
         SearchTrial(
-            settings=_settings(trial.settings),
+            settings=settings_from_document(trial.settings),
             val=scores_from_document(trial.val),
             seconds=trial.seconds,
             notes=tuple(trial.notes),
         )
-        for trial in document.trials
+        for trial in documents
     )
+
+
+def _from_document(folder: Path, document: ClassifierDocument) -> SavedClassifier:
     return SavedClassifier(
         name=document.name,
         folder=folder,
         kind=document.classifier,
-        settings=_settings(document.settings),
-        trials=trials,
+        settings=settings_from_document(document.settings),
+        trials=trials_of(document.trials),
         classes=tuple(document.classes),
         train=scores_from_document(document.train),
         val=scores_from_document(document.val),
@@ -241,7 +250,12 @@ def _from_document(folder: Path, document: ClassifierDocument) -> SavedClassifie
     )
 
 
-def _settings(document: Mapping[str, Any]) -> ClassifierSettings:
+def settings_from_document(document: Mapping[str, Any]) -> ClassifierSettings:
+    """Return settings as a document has them, each list as a tuple.
+
+    Args:
+        document: By name.
+    """
     return {key: freeze_value(value) for key, value in document.items()}  # JSON has no tuples
 
 

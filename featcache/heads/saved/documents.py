@@ -5,7 +5,7 @@ Scores are written here too: what is not finite is null, because JSON knows neit
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -153,6 +153,36 @@ class ClassifierDocument(Document):
         return self
 
 
+class TargetModelDocument(Document):
+    """targets.json: a model of `featcache fit` on several labels or numbers."""
+
+    name: FolderName
+    classifier: Literal["knn", "ridge", "logreg"]
+    targets: Literal["labels", "value"]
+    settings: dict[SingleLine, Annotated[Any, AfterValidator(_setting)]]
+    trials: Annotated[list[TrialDocument], Field(min_length=1)]
+    best: Count
+    classes: Annotated[list[Text], Field(min_length=1)]
+    train: ScoresDocument | None
+    val: ScoresDocument | None
+    seconds: Seconds
+    sources: SplitSources
+    sha256: Sha256
+    thresholds: list[Finite]  # of labels, see `KeptTargets`; none without val
+    deviation: list[Finite]  # of numbers
+    versions: dict[SingleLine, SingleLine] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> "TargetModelDocument":
+        if self.best >= len(self.trials):
+            raise ValueError(f"best is {self.best}, of {len(self.trials)} trials")
+        for name in ("thresholds", "deviation"):
+            values = getattr(self, name)
+            if values and len(values) != len(self.classes):
+                raise ValueError(f"{name} has {len(values)} values for {len(self.classes)} outputs")
+        return self
+
+
 class TemperatureDocument(Document):
     """temperature.json: what divides a model's logits before their softmax."""
 
@@ -165,6 +195,7 @@ class TemperatureDocument(Document):
 
 HEAD = DocumentKind(HeadDocument, "head", "train the head again")
 CLASSIFIER = DocumentKind(ClassifierDocument, "classifier", "fit the classifier again")
+TARGET_MODEL = DocumentKind(TargetModelDocument, "model", "fit the model again")
 TEMPERATURE = DocumentKind(TemperatureDocument, "temperature", "train the head again, which writes it anew")
 
 

@@ -6,13 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featcache.dataset import DatasetRequest, refuse_missing_folder
+from featcache.arguments import nearest_name
+from featcache.dataset import (
+    DatasetRequest,
+    describe_division,
+    lead_to_divisions,
+    list_other_divisions,
+    refuse_missing_folder,
+)
 from featcache.errors import CacheError, FeatcacheError
 from featcache.heads.saved.folders import heads_folder
 from featcache.heads.saved.handles import Handles, is_number
 from featcache.heads.saved.ranking import Candidate, notes_on_changed_val, rank_models, selection_of
 from featcache.heads.saved.run_log import FitRun, list_handles, newest_checks, read_runs
-from featcache.store import FeatureStore, describe_broken_stores
+from featcache.listing import USUAL_SPLITS
+from featcache.store import FeatureStore, describe_broken_stores, find_concatenations, find_stores
 from featcache.text import METRIC_WORDS, metric_text
 
 BEST, LATEST = "best", "latest"  # words that stand for a head wherever one is named; no word is BEST
@@ -83,16 +91,19 @@ def find_head(request: DatasetRequest, head: str | None) -> ChosenHead:
     if len(matching) != 1:
         broken = describe_broken_stores(folder, request.stat_log)
         reason = _ambiguous_or_unknown(head, matching, handles, list(stores))
-        listed = f"; `{request.command_line('compare')}` lists all {len(stores):,}"
-        error = CacheError(f"{folder}: {reason}{listed}{broken}")
+        listed = f"`{request.command_line('compare')}` lists all {len(stores):,}"
+        error = CacheError(f"{folder}: {reason}{'' if reason.endswith('?') else ';'} {listed}{broken}")
         nearest = [] if matching or is_number(head) else handles.nearest(head, stores)
-        raise error.correct(head, handles.handle(nearest[0]).removeprefix("#")) if nearest else error
+        meant = _nearest_word(head) or (handles.handle(nearest[0]).removeprefix("#") if nearest else None)
+        raise error if matching or is_number(head) or meant is None else error.correct(head, meant)
     name, store = matching[0], stores[matching[0]]
     return _find_named(request, name, store, [run for run, its_store in runs if its_store is store])
 
 
 def no_head_error(request: DatasetRequest) -> CacheError:
     """Return the error that no store holds a head of the data set; it names the stores that cannot be opened.
+
+    Where heads were trained on the data set in another division into splits, it leads to them.
 
     Args:
         request: The data set, its cache, and the stores that are meant.
@@ -103,11 +114,26 @@ def no_head_error(request: DatasetRequest) -> CacheError:
     """
     if not request.cached_splits:
         refuse_missing_folder(request)
+    broken = describe_broken_stores(request.folder, request.stat_log)
+    if others := [division for division in list_other_divisions(request) if _has_heads(request, division.variant)]:
+        section = request.recipe.data.split
+        divided = "with its own splits" if section is None else f"divided by {describe_division(section)}"
+        none = CacheError(f"{request.folder}: there is no head for {request.recipe.name} {divided}")
+        error = lead_to_divisions(none, request, others)
+        error.args = (f"{error}{broken}",)
+        return error
     extract = "" if request.cached_splits else f"`{request.command_line('extract')}` and "
     return CacheError(
         f"{request.folder}: no head of {request.recipe.name} in this cache; run {extract}"
-        f"`{request.command_line('fit-head')}` first{describe_broken_stores(request.folder, request.stat_log)}"
+        f"`{request.command_line('fit-head')}` first{broken}"
     )
+
+
+def _has_heads(request: DatasetRequest, variant: str) -> bool:
+    """Return whether a store of the cache has models of a variant of the data set."""
+    stores = find_stores(request.folder, request.stat_log)
+    every = [*stores, *find_concatenations(request.folder, request.stat_log)]
+    return any(read_runs(store, request.recipe.name, variant, newest=False) for store in every)
 
 
 def _ambiguous_or_unknown(head: str, matching: Sequence[str], handles: Handles, names: Sequence[str]) -> str:
@@ -120,8 +146,15 @@ def _ambiguous_or_unknown(head: str, matching: Sequence[str], handles: Handles, 
         )
     if is_number(head):
         return f"there is no head #{head.removeprefix('#')}; there are {handles.ranges(names)}"
+    if word := _nearest_word(head):
+        return f"no head is called {head!r}; did you mean {word}?"
     nearest = ", ".join(handles.describe(name) for name in handles.nearest(head, names))
     return f"no head is called {head!r}; {f'the nearest: {nearest}; or' if nearest else 'expected'} {BEST}, or {LATEST}"
+
+
+def _nearest_word(head: str) -> str | None:
+    """Return best or latest where one of them is misspelt; the name of a split is none of them."""
+    return None if head in USUAL_SPLITS else nearest_name(head, (BEST, LATEST))
 
 
 def _find_best(request: DatasetRequest, newest: FitRun, _: FeatureStore) -> ChosenHead:

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from featcache.files import is_present
-from featcache.heads.saved import classifier_folder, linear
+from featcache.heads.saved import classifier_folder, linear, target_model
 from featcache.heads.saved.model import ModelKind, SavedModel
 from featcache.store import FeatureStore
 
 KINDS = (
     classifier_folder.KIND,
+    target_model.KIND,
     linear.KIND,
 )  # a folder that holds none of their documents is read as one of the last kind
 MODEL_DOCUMENTS = tuple(kind.document for kind in KINDS)

@@ -4,19 +4,20 @@ A new kind of model is one module here: a class with the members of `SavedModel`
 lists. Nothing else asks which kind a model is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import CacheError
 from featcache.features import Features
-from featcache.heads import OutputLayer, Scores
+from featcache.heads import KeptTargets, OutputLayer, Scores
 from featcache.heads.classifiers import ModelOutput, SearchTrial
 from featcache.heads.modules import TrainedHead
+from featcache.recipe import LABEL
 from featcache.store import FeatureStore
 
 FUNCTION = "function"  # the kind of a function of Python; of one whose predictions are kept, "function:NAME"
@@ -125,6 +126,45 @@ class SavedModel(Protocol):
         Raises:
             CacheError: it has diverged, takes embeddings of another width, or only its predictions are kept.
         """
+
+
+class SavedTargetModel(SavedModel, Protocol):
+    """A saved model of several labels or numbers a row."""
+
+    @property
+    def target_kind(self) -> str:
+        """LABELS or VALUE."""
+
+    @property
+    def kept_targets(self) -> KeptTargets:
+        """The thresholds of its labels, or the deviations of its numbers."""
+
+    def predict_targets(
+        self, x: npt.NDArray[np.float32], clips: Sequence[str] = (), *, as_answers: bool = True
+    ) -> npt.NDArray[np.float64]:  # fmt: skip
+        """Return the probability of each label, or the numbers, of rows, (rows, outputs) float64.
+
+        Args:
+            x: (rows, dim) float32, as the trunk gave them.
+            clips: (rows,) the clip of each image, for a head over clips; () where each is one of its own.
+            as_answers: whether probabilities are wanted, and not the outputs that they are made of.
+        """
+
+    def score_targets(self, features: Features) -> Scores:
+        """Return the scores on a split with several labels or numbers a row.
+
+        Args:
+            features: The split.
+        """
+
+
+def predicts_targets(model: SavedModel) -> TypeGuard[SavedTargetModel]:
+    """Return whether a model is of several labels or numbers a row, and not of one class.
+
+    Args:
+        model: Any.
+    """
+    return getattr(model, "target_kind", LABEL) != LABEL
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from featcache.errors import CacheError
 from featcache.features import Features
 from featcache.heads import (
     BLOCK_ROWS,
+    KeptTargets,
     LinearHead,
     OutputLayer,
     Scores,
@@ -89,6 +90,16 @@ class SavedHead:
         return self.head.config.targets == LABEL
 
     @property
+    def target_kind(self) -> str:
+        """What it predicts of a row: LABEL, LABELS or VALUE."""
+        return self.head.config.targets
+
+    @property
+    def kept_targets(self) -> KeptTargets:
+        """The thresholds of its labels, or the deviations of its numbers; empty of classes."""
+        return self.head.targets
+
+    @property
     def layer(self) -> TrainedHead:
         """The head itself."""
         return self.head
@@ -150,7 +161,7 @@ class SavedHead:
             grouped = group_frames(x, clips or [""] * len(x), head.config.frames)
             x, clip_of = grouped.x, grouped.clip_of
         outputs = compute_outputs(head.logits, x, head.classes)[clip_of]
-        return answers_of(head.config, outputs) if as_answers else outputs
+        return answers_of(self.target_kind, outputs) if as_answers else outputs
 
     def score_targets(self, features: Features) -> Scores:
         """Return the scores on a split with several labels or numbers a row; of a head over clips, by image.

@@ -16,7 +16,7 @@ from featcache.files import FORMAT, publish, read_cache_file, seal_document
 from featcache.heads import compute_outputs, truth_of
 from featcache.heads.saved.documents import TEMPERATURE, finite_or_none
 from featcache.heads.saved.kinds import model_document
-from featcache.heads.saved.model import SavedModel, is_function
+from featcache.heads.saved.model import SavedModel, is_function, predicts_targets
 from featcache.metrics import apply_temperature, fit_label_temperature, fit_temperature, label_loss, mean_loss
 from featcache.recipe import LABELS
 
@@ -77,10 +77,13 @@ def _fit_on_classes(saved: SavedModel, val: Features) -> tuple[float | None, flo
 
 def _fit_on_labels(saved: SavedModel, val: Features) -> tuple[float | None, float, float] | None:
     """Return the temperature of the sigmoids, and val's loss without and with it; None of a head on numbers."""
-    if saved.layer is None or saved.layer.config.targets != LABELS or saved.has_diverged:
+    if not predicts_targets(saved) or saved.target_kind != LABELS or saved.has_diverged:
         return None
-    truth = truth_of(val)
-    outputs = compute_outputs(saved.layer.logits, val.x, truth.shape[1])
+    truth, layer = truth_of(val), saved.layer
+    if layer is None:
+        outputs = saved.predict_targets(val.x, as_answers=False)
+    else:  # of one over clips, val has a row for each clip
+        outputs = compute_outputs(layer.logits, val.x, truth.shape[1])
     value, before = fit_label_temperature(outputs, truth), label_loss(outputs, truth)
     return value, before, before if value is None else label_loss(outputs / value, truth)
 

@@ -49,13 +49,24 @@ def share_bar(share: float, kind: str) -> Markup:
     )
 
 
+def draw_panels(curves: Sequence[Curve], columns: Sequence[tuple[str, bool, str]]) -> list[Markup]:
+    """Return a panel for each column of the history that any head has.
+
+    Args:
+        curves: of every head of the sweep.
+        columns: of each its name, whether its values are shares, and its title; see `draw_curves`.
+    """
+    drawn = [draw_curves(curves, column, share=share, title=title) for column, share, title in columns]
+    return [panel for panel in drawn if panel is not None]
+
+
 def draw_curves(curves: Sequence[Curve], column: str, *, share: bool, title: str) -> Markup | None:
     """Return one panel: a column of the history of every head; None where no head has it.
 
     Args:
         curves: of every head of the sweep.
         column: the one that is drawn: "val_loss".
-        share: whether its values are shares, drawn from 0 to 100 %.
+        share: whether its values are shares, drawn from 0 to 100 %; others are drawn from 0 up.
         title: stands above the panel.
     """
     drawn = [curve for curve in curves if len(_finite(curve.columns.get(column, ())))]
@@ -63,7 +74,8 @@ def draw_curves(curves: Sequence[Curve], column: str, *, share: bool, title: str
         return None
     values = np.concatenate([_finite(curve.columns[column]) for curve in drawn])
     last = max(max(curve.epochs) for curve in drawn)
-    high = 1.0 if share else float(np.quantile(values, 0.995)) or 1.0
+    highest = float(np.quantile(values, 0.995))
+    high = 1.0 if share or highest <= 0 else highest
     ticks = _ticks(0.0, high)
     panel = _Panel(last, max(high, ticks[-1]), right=_margin(drawn))
     size = f"{svg_number(panel.width)} {svg_number(panel.height)}"

@@ -24,6 +24,7 @@ from featcache.recipe import (
     absolute_pipeline,
     declared_settings,
 )
+from featcache.report.page.head_on_rows import HeadOnRows
 from featcache.report.page.trunk_flags import Flag, TrunkFlags, extracts_of_trunks, name_features
 from featcache.store import ExtractedListing, read_split_assignment
 from featcache.text import metric_of_words
@@ -31,15 +32,17 @@ from featcache.text import metric_of_words
 PART = re.compile(r"(limit|fraction) ([^,]+)(?:, seed (\d+))?")  # as `listing.take_subset` words it
 
 
-def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadConfig]) -> Iterator[str]:
+def list_commands(
+    head_on_split: HeadOnRows, options: Sequence[Flag], configs: Sequence[HeadConfig]
+) -> Iterator[str]:  # fmt: skip
     """Yield the commands, in their order, and as comments what they cannot say.
 
     Args:
         head_on_split: the head and the split.
-        by: "image" or "clip".
+        options: of the report, beside those of the data set and the head.
         configs: of the heads of the run; none where another classifier was fitted.
     """
-    request, head, clips = head_on_split.request, head_on_split.head, head_on_split.clips
+    request, head = head_on_split.request, head_on_split.head
     recipe = request.recipe
     parts = head_on_split.store.parts
     where: list[Flag] = [("--pipeline", absolute_pipeline(request.pipeline, data=request.data))]
@@ -69,7 +72,7 @@ def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadCon
     else:
         for name in _settings_without_flag(configs, recipe.head):
             yield f"# {name}: no flag says that there is none; take it out of the recipe"
-        chosen_by = metric_of_words(head_on_split.run.selected_by.removesuffix(" on val"))
+        chosen_by = metric_of_words(head_on_split.choice.run.selected_by.removesuffix(" on val"))
         select: list[Flag] = [("--select", chosen_by)] if chosen_by not in ("", recipe.head.select) else []
         check: list[Flag] = [("--no-check", "")] if head_on_split.choice.check is None else []
         yield command_line("fit-head", where, named, head_flags(configs, recipe.head), set_of_views, select, check)
@@ -78,12 +81,23 @@ def list_commands(head_on_split: HeadOnSplit, by: str, configs: Sequence[HeadCon
     if not head.command:
         yield f'# featcache.save_report("report.html", {head.name}, …) wrote this page'
         return
+    yield command_line(f"report {_quoted(head.name)}", where, named, options, [("--html", "report.html")])
+
+
+def report_flags(head_on_split: HeadOnSplit, by: str) -> list[Flag]:
+    """Return the flags of a report on classes, beside those of the data set and the head.
+
+    Args:
+        head_on_split: the head and the split.
+        by: "image" or "clip".
+    """
+    clips = head_on_split.clips
     options: list[Flag] = [("--split", head_on_split.features.split)]
     options += [("--by", "clip")] if by == "clip" else []
     options += [("--clip-rule", clips.rule)] if clips is not None and clips.rule != CLIP_RULES[0] else []
     options += [("--allow-shared-subjects", "")] if head_on_split.shared_subjects_allowed else []
     options += [("--test-views", ""), ("--augment", head_on_split.augment)] if head_on_split.test_views else []
-    yield command_line(f"report {_quoted(head.name)}", where, named, options, [("--html", "report.html")])
+    return options
 
 
 def _finetune(head: SavedHead, where: Sequence[Flag], trunk: TrunkFlags) -> Iterator[str]:
@@ -155,7 +169,7 @@ def command_line(command: str, *flags: Sequence[Flag]) -> str:
     return " ".join(words)
 
 
-def _extracts(head_on_split: HeadOnSplit) -> tuple[list[list[Flag]], list[list[Flag]]]:
+def _extracts(head_on_split: HeadOnRows) -> tuple[list[list[Flag]], list[list[Flag]]]:
     """Return the flags of each extract before the head was trained, and of those after it."""
     store, request = head_on_split.store, head_on_split.request
     extracted = {key[2]: store.listing(key) for key in request.keys_of(store)}

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
-from featcache.containers import MemberReader, find_member
+from featcache.containers import MemberReader, find_member, is_elsewhere
 from featcache.evaluation import SplitPredictions
 from featcache.files import open_file, refuse_larger
 from featcache.files.objects import is_remote, read_remote
@@ -34,6 +34,8 @@ PIXELS = 200_000_000  # that are decoded for them, in 5 s of CPU: 385 PNGs of 96
 EDGE = 112  # pixels
 PAGE_BYTES = 5_200_000  # of the list of images and of the thumbnails as base64: a page stays under 6 MB
 LARGEST = 2**28  # bytes of a file that is read for its thumbnail
+_FETCHED_BYTES = 2**28  # of images that are elsewhere, held at a time
+_FETCHES = 16  # of them at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +114,16 @@ def load_thumbnails(
         pixels: that are decoded for the thumbnails of image files, at most.
         progress: gets how many thumbnails are made, and of how many.
     """
-    if not (is_remote(root) or os.path.isdir(root)):
+    if not (is_elsewhere(root) or os.path.isdir(root)):
         return Thumbnails({}, len(paths), len(paths), f"no thumbnails: the images are no longer in {root}")
     if videos and importlib.util.find_spec("av") is None:
         note = "no thumbnails: videos are decoded by PyAV, which is not installed here (pip install 'featcache[av]')"
         return Thumbnails({}, len(paths), len(paths), note)
     by_path: dict[str, bytes | None] = {}
-    with MemberReader() as members:
-        paths = list(paths) if videos else _affordable(root, list(paths), pixels, members)
-        for path, image in _of_videos(Path(root), paths) if videos else _of_images(root, paths, members):
+    with _Images(root) as images:
+        images.fetch_ahead(() if videos else paths)
+        paths = list(paths) if videos else _affordable(list(paths), pixels, images)
+        for path, image in _of_videos(Path(root), paths) if videos else _of_images(paths, images):
             by_path[path] = image
             progress(len(by_path), len(paths))
     unread = sum(image is None for image in by_path.values())
@@ -132,12 +135,12 @@ def load_thumbnails(
     return Thumbnails(fitting, len(paths), unread, _note(len(paths), unread, root))
 
 
-def _affordable(root: str, paths: list[str], left: int, members: MemberReader) -> list[str]:
+def _affordable(paths: list[str], left: int, images: "_Images") -> list[str]:
     """Return the paths whose pixels fit into what is `left`; a large image is left out, smaller ones behind it stay."""
     affordable = []
     for path in paths:
         effort = 0  # of what cannot be read: that is found out, and counted, where the thumbnail is made
-        with contextlib.suppress(OSError, BadImageError), _open_image(root, path, members) as file:
+        with contextlib.suppress(OSError, BadImageError), images.open_image(path) as file:
             effort = estimate_thumbnail_cost(file)
         if effort <= left:
             left -= effort
@@ -145,12 +148,12 @@ def _affordable(root: str, paths: list[str], left: int, members: MemberReader) -
     return affordable
 
 
-def _of_images(root: str, paths: list[str], members: MemberReader) -> Iterator[tuple[str, bytes | None]]:
+def _of_images(paths: list[str], images: "_Images") -> Iterator[tuple[str, bytes | None]]:
     """Yield each image's thumbnail, in order; None where it cannot be read."""
 
     def make(path: str) -> bytes | None:
         try:
-            with _open_image(root, path, members) as file:
+            with images.open_image(path) as file:
                 return make_thumbnail(file.read(), EDGE)
         except (OSError, BadImageError):
             return None
@@ -204,13 +207,48 @@ def _go_round(rows: dict[Cell, tuple[int, ...]], predictions: SplitPredictions, 
     return list(paths)
 
 
-def _open_image(root: str, path: str, members: MemberReader) -> BinaryIO:
-    """Return an image's file, opened, or the bytes of an image in a container."""
-    whole = os.path.join(root, path)
-    if is_remote(whole):
-        return io.BytesIO(read_remote(whole, LARGEST)[0])
-    member = find_member(whole)
-    return _regular(Path(whole)) if member is None else io.BytesIO(members.read(member, LARGEST))
+class _Images:
+    """The images of a page: files, members of containers, objects in a bucket."""
+
+    def __init__(self, root: str) -> None:
+        self._root, self._members = root, MemberReader()
+        self._fetched: dict[str, bytes] = {}  # of what is elsewhere: an image is looked at twice
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._members.close()
+
+    def fetch_ahead(self, paths: Sequence[str]) -> None:
+        """Fetch images that are elsewhere, each once, in the order in which containers have them; as many as fit."""
+        if not is_elsewhere(self._root):
+            return
+        left, ordered = _FETCHED_BYTES, sorted(paths)
+        with ThreadPoolExecutor(_FETCHES) as threads:
+            for start in range(0, len(ordered), _FETCHES):
+                some = ordered[start : start + _FETCHES]
+                for path, data in zip(some, threads.map(self._fetch, some), strict=True):
+                    if data is not None and len(data) <= left:
+                        self._fetched[path], left = data, left - len(data)
+                if left < LARGEST // _FETCHES:
+                    return
+
+    def open_image(self, path: str) -> BinaryIO:
+        """Return an image's file, opened, or the bytes of an image that is none."""
+        whole = os.path.join(self._root, path)
+        if path in self._fetched:
+            return io.BytesIO(self._fetched[path])
+        if (member := find_member(whole)) is not None:
+            return io.BytesIO(self._members.read(member, LARGEST))
+        return io.BytesIO(read_remote(whole, LARGEST)[0]) if is_remote(whole) else _regular(Path(whole))
+
+    def _fetch(self, path: str) -> bytes | None:
+        try:
+            with self.open_image(path) as file:
+                return file.read()
+        except OSError:
+            return None
 
 
 def _regular(path: Path, limit: int | None = LARGEST) -> BinaryIO:

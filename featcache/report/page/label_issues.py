@@ -45,7 +45,7 @@ def save_label_issues_html(
         .render(
             found=found,
             sentence=label_issues_sentence(found),
-            left_out=left_out_sentence(found),
+            left_out=left_out_sentence(found.validation.unseen),
             data_set=found.validation.evaluation.data_set,
             issues=_issues(found, gallery),
             left=f"{counted(left, 'more issue')} not on this page: --csv has all" if left > 0 else "",

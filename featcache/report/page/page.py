@@ -36,6 +36,12 @@ from featcache.report.page.reliability import SPARSE, draw_reliability, is_spars
 from featcache.report.page.risk import draw_risk
 from featcache.text import UNDEFINED, counted, decimal, percent, percent_number, printable, shorten
 
+_PANELS = (  # of the learning curves: a column of the history, whether it is a share, and a title
+    ("train_loss", False, "Loss on train"),
+    ("val_loss", False, "Loss on val"),
+    ("train_macro_recall", True, "Macro recall on train"),
+    ("val_macro_recall", True, "Macro recall on val"),
+)
 LONGEST = 44  # cells of a class name in a table; the whole name is in its title
 LONGEST_TITLE = 320  # of a name in full: hostile ones are longer
 
@@ -108,7 +114,7 @@ def render_html(page: Page, gallery: Gallery) -> str:
         data=_data(page, gallery),
         rows=matrix_rows(evaluation, gallery.rows),
         classes=_classes(page),
-        panels=_panels(page.curves),
+        panels=charts.draw_panels(page.curves, _PANELS),
         reliability=draw_reliability(evaluation.calibration) if evaluation.calibration else None,
         bins=_bins(evaluation.calibration) if evaluation.calibration else [],
         temperature=temperature_sentence(evaluation),
@@ -202,18 +208,6 @@ def _classes(page: Page) -> list[dict[str, Any]]:
         }
         for i in order
     ]
-
-
-def _panels(curves: Sequence[Curve]) -> list[Markup]:
-    """Return the panels of the learning curves that any head has."""
-    columns = (
-        ("train_loss", False, "Loss on train"),
-        ("val_loss", False, "Loss on val"),
-        ("train_macro_recall", True, "Macro recall on train"),
-        ("val_macro_recall", True, "Macro recall on val"),
-    )
-    drawn = [charts.draw_curves(curves, column, share=share, title=title) for column, share, title in columns]
-    return [panel for panel in drawn if panel is not None]
 
 
 def _bins(calibration: Calibration) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import featcache
 from featcache.evaluation import HeadOnTargets, TargetEvaluation, TargetPredictions
 from featcache.files import contract_home
 from featcache.listing import describe_targets, is_frame_path, title_data_set
-from featcache.recipe import LABELS
+from featcache.recipe import LABELS, VALUE
 from featcache.report import (
     baseline_lines,
     check_destination,
@@ -27,12 +27,29 @@ from featcache.report import (
     set_headings,
     target_sets_sentences,
 )
+from featcache.report.page.charts import draw_panels
+from featcache.report.page.commands import list_commands
+from featcache.report.page.curves import configs_of_run, curves_of_run
 from featcache.report.page.gallery import Thumbnails, load_thumbnails
 from featcache.report.page.page import hash_source, make_environment, read_part
 from featcache.report.page.provenance import describe_head, describe_trunk
 from featcache.text import METRIC_WORDS, counted, metric_text
 
 WORST = 50  # rows on the page
+_PANELS = {  # of the learning curves: a column of the history, whether it is a share, and a title
+    LABELS: (
+        ("train_loss", False, "Loss on train"),
+        ("val_loss", False, "Loss on val"),
+        ("val_mean_average_precision", True, "Mean average precision on val"),
+        ("val_macro_f1", True, "Macro F1 on val"),
+    ),
+    VALUE: (
+        ("train_loss", False, "Loss on train"),
+        ("val_loss", False, "Loss on val"),
+        ("val_r2", False, "R2 on val, from 0 up"),
+        ("val_mae", False, "MAE on val"),
+    ),
+}
 
 
 def save_targets_html(
@@ -56,7 +73,7 @@ def save_targets_html(
     """
     check_destination(path, ".html")
     style, is_labels = read_part("style.css"), evaluation.kind == LABELS
-    worst = worst_rows(evaluation.predictions)
+    worst, configs = worst_rows(evaluation.predictions), configs_of_run(examined)
     paths = list(dict.fromkeys(evaluation.predictions.paths[row] for row in worst))
     thumbnails = load_thumbnails(
         paths, examined.features.source["root"], videos=any(map(is_frame_path, paths)), progress=progress
@@ -84,7 +101,9 @@ def save_targets_html(
             sets_sentences=[] if evaluation.sets is None else target_sets_sentences(evaluation.sets),
             set_headings=[] if evaluation.sets is None else set_headings(evaluation.sets),
             set_rows=_set_rows(evaluation),
-            worst_words=_worst_words(evaluation),
+            worst_words=_worst_words(evaluation, len(worst)),
+            panels=draw_panels(list(curves_of_run(examined, configs)), _PANELS[evaluation.kind]),
+            commands=list(list_commands(examined, _report_flags(examined, evaluation), list(configs.values()))),
             provenance=list(_provenance(examined)),
             policy=f"default-src 'none'; style-src {hash_source(style)}; img-src data:; base-uri 'none'; "
             f"form-action 'none'",
@@ -108,7 +127,7 @@ def _figures(evaluation: TargetEvaluation) -> Iterator[dict[str, str]]:
 
 
 def worst_rows(part: TargetPredictions) -> list[int]:
-    """Return the rows that are furthest from the truth, the worst first.
+    """Return the rows that are furthest from the truth, the worst first; none that is right.
 
     Of labels those with the most wrong ones, of equals those whose probabilities are further from the truth; of numbers
     those with the largest error in deviations of each number, on average over the numbers.
@@ -118,7 +137,8 @@ def worst_rows(part: TargetPredictions) -> list[int]:
     """
     error = np.abs(part.answers - part.truth)
     if part.kind == LABELS:
-        worst = np.lexsort((-error.mean(axis=1), -_wrong(part)))
+        wrong = _wrong(part)
+        worst = np.lexsort((-error.mean(axis=1), -wrong))[: int((wrong > 0).sum())]
         return [int(row) for row in worst[:WORST]]
     if len(error):
         deviation = part.truth.std(axis=0)
@@ -153,11 +173,25 @@ def _error(part: TargetPredictions, row: int) -> str:
     return ", ".join(f"{error:+.4g}" for error in (part.answers[row] - part.truth[row]).tolist())
 
 
-def _worst_words(evaluation: TargetEvaluation) -> str:
-    shown = f"The {counted(min(WORST, evaluation.rows), evaluation.predictions.by)}"
-    if evaluation.kind == LABELS:
-        return f"{shown} with the most wrong labels; of equals those whose probabilities are furthest from the truth."
-    return f"{shown} with the largest errors, in deviations of each number."
+def _worst_words(evaluation: TargetEvaluation, shown: int) -> str:
+    """Return which rows these are: of labels, how many have any wrong."""
+    by = evaluation.predictions.by
+    if evaluation.kind != LABELS:
+        return f"The {counted(shown, by)} with the largest errors, in deviations of each number."
+    wrong = int((_wrong(evaluation.predictions) > 0).sum())
+    if not wrong:
+        return f"Every label of every {by} is right."
+    some = f"{wrong:,} of {counted(evaluation.rows, by)} {'has' if wrong == 1 else 'have'} a wrong label"
+    most = f" The {shown} with the most are shown." if shown < wrong else ""
+    return f"{some}.{most} Of equals those whose probabilities are furthest from the truth come first."
+
+
+def _report_flags(examined: HeadOnTargets, evaluation: TargetEvaluation) -> list[tuple[str, object]]:
+    """Return the flags of the report, beside those of the data set and the head."""
+    flags: list[tuple[str, object]] = [("--split", evaluation.split)]
+    flags += [("--by", "clip")] if evaluation.predictions.by == "clip" else []
+    flags += [("--allow-shared-subjects", "")] if examined.shared_subjects_allowed else []
+    return flags + ([] if evaluation.sets is None else [("--conformal", f"{evaluation.sets.level:g}")])
 
 
 def _set_rows(evaluation: TargetEvaluation) -> list[dict[str, Any]]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from featcache.evaluation import HeadOnSplit
 from featcache.recipe import Recipe
+from featcache.report.page.head_on_rows import HeadOnRows
 from featcache.store import FeatureStore, find_stores, flags_that_name, label_features, trunk_without_layer
 from featcache.trunks import ARCHITECTURES, DECODERS, PRECISION, WeightsMemo, stored_type
 
@@ -90,7 +90,7 @@ def extracts_of_trunks(trunks: Sequence[TrunkFlags]) -> list[list[Flag]]:
     return [group[0].extract([one.store.trunk.spec.layer for one in group]) for group in of_trunk.values()]
 
 
-def name_features(head_on_split: HeadOnSplit, trunks: Sequence[TrunkFlags]) -> list[Flag]:
+def name_features(head_on_split: HeadOnRows, trunks: Sequence[TrunkFlags]) -> list[Flag]:
     """Return the flags by which a later command finds the features of a head.
 
     Args:

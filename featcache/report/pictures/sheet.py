@@ -188,9 +188,9 @@ def _line(start: float, end: float, y: float, colour: str) -> "Line2D":
 def _picture(path: str) -> "np.ndarray | None":
     """Return the pixels of an image, small; None where it can no longer be read."""
     try:
-        if is_remote(path):
-            return decode_preview(read_remote(path, LARGEST)[0], EDGE)
         member = find_member(path)
+        if member is None and is_remote(path):
+            return decode_preview(read_remote(path, LARGEST)[0], EDGE)
         data = read_file(path, LARGEST, follow_links=True) if member is None else read_member(member, LARGEST)
         return decode_preview(data, EDGE)
     except (OSError, BadImageError):

@@ -1,5 +1,6 @@
 from .efficientnet_names import EFFICIENTNET_ANCHORS as EFFICIENTNET_ANCHORS
 from .efficientnet_names import rename_efficientnet as rename_efficientnet
+from .matching import OtherNetworkError as OtherNetworkError
 from .matching import check_tensors as check_tensors
 from .matching import pick_tensors as pick_tensors
 from .positions import POSITION_NAMES as POSITION_NAMES

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+class OtherNetworkError(MachineError):
+    """A checkpoint is that of another network than the one that it was named for."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PickedTensors:
     """One set of weights of a checkpoint."""
@@ -123,7 +127,7 @@ def check_tensors(
     problems += [f"{len(misshapen)} of another shape (first: {misshapen[0]})"] if misshapen else []
     if problems:
         shapes = {name: tuple(value.shape) for name, value in (original or tensors).items() if torch.is_tensor(value)}
-        raise MachineError(
+        raise OtherNetworkError(
             f"weights {weights}: not those of torchvision's {arch.name} at {crop} pixels: {'; '.join(problems)}. "
             f"{recognize_names(shapes, arch.name) or 'Name the weights of this network, or the network of these.'}"
         )

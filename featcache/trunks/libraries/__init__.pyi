@@ -7,4 +7,5 @@ from .library_source import LibrarySource as LibrarySource
 from .loading import load_network as load_network
 from .torchvision_models import wrap_vision_transformer as wrap_vision_transformer
 from .zoo import TrunkList as TrunkList
+from .zoo import guess_arch as guess_arch
 from .zoo import list_trunks as list_trunks

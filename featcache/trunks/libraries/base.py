@@ -74,6 +74,7 @@ class Library(Protocol):
         """Return the models whose name holds a text, or matches a pattern with asterisks."""
 
 
+UNTRAINED = "--weights random tries the rest out with an untrained network"  # beside the ways to the real ones
 LIBRARY_PACKAGES = {"timm": "timm", "hf": "transformers", "open_clip": "open-clip"}  # prefix -> extra of featcache
 
 
@@ -118,6 +119,8 @@ def _reason(error: BaseException) -> str:
     for kind in (type(cause).__name__ for cause in causes if cause is not None):
         if kind in _REASONS:
             return _REASONS[kind]
+    if "in the local cache" in str(error):  # what a library made of the hub's own error
+        return _REASONS["LocalEntryNotFoundError"]
     lines = str(error).strip().splitlines()
     return lines[0][:200].rstrip(".") if lines else type(error).__name__
 

@@ -11,6 +11,7 @@ from featcache.errors import UsageError
 from featcache.media import ImageTransform
 from featcache.trunks import seeded
 from featcache.trunks.libraries.base import (
+    UNTRAINED,
     FeatureMaps,
     LoadedNetwork,
     explain_unreachable,
@@ -18,6 +19,7 @@ from featcache.trunks.libraries.base import (
     import_library,
     spatial,
 )  # fmt: skip
+from featcache.trunks.libraries.hub_reach import brief_hub
 from featcache.trunks.libraries.tensors import LoadedWeights, load_weights_file, require_interpolation
 from featcache.trunks.libraries.weights_argument import classify_weights
 
@@ -73,8 +75,8 @@ class OpenClipModels:
         elif kind == "published":
             if image_size and image_size != own_size:
                 loaded = require_interpolation(f"open_clip:{name}", own_size, image_size, interpolate=interpolate)
-            way_out = "Copy the file from a machine with a network, and name it with --weights FILE"
-            with explain_unreachable(f"weights {tag} of open_clip:{model}", way_out), _quiet():
+            way_out = f"Copy the file from a machine with a network, and name it with --weights FILE; {UNTRAINED}"
+            with explain_unreachable(f"weights {tag} of open_clip:{model}", way_out), _quiet(), brief_hub():
                 whole = open_clip.create_model(model, pretrained=tag, precision="fp32", **options)
         preprocess = dict(open_clip.get_model_preprocess_cfg(whole))
         if tag and kind != "published":  # the transform that belongs to the tag

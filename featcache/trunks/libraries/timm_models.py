@@ -10,6 +10,7 @@ from featcache.media import ImageTransform
 from featcache.trunks import seeded
 from featcache.trunks.checkpoints import rename_efficientnet, rename_vit
 from featcache.trunks.libraries.base import (
+    UNTRAINED,
     FeatureMaps,
     LoadedNetwork,
     explain_unreachable,
@@ -19,6 +20,7 @@ from featcache.trunks.libraries.base import (
     spatial,
     square,
 )  # fmt: skip
+from featcache.trunks.libraries.hub_reach import brief_hub
 from featcache.trunks.libraries.tensors import LoadedWeights, load_weights_file, require_interpolation
 from featcache.trunks.libraries.weights_argument import classify_weights
 
@@ -74,8 +76,8 @@ class TimmModels:
                 loaded = require_interpolation(f"timm:{name}", own_size, image_size, interpolate=interpolate)
             hub, url = (module.pretrained_cfg.get(key) for key in ("hf_hub_id", "url"))
             file = f"model.safetensors of {hub} on the hub" if hub else url or "the file"
-            way_out = f"Copy {file} from a machine with a network, and name it with --weights FILE"
-            with explain_unreachable(f"weights of timm's {name}", way_out):
+            way_out = f"Copy {file} from a machine with a network, and name it with --weights FILE; {UNTRAINED}"
+            with explain_unreachable(f"weights of timm's {name}", way_out), brief_hub():
                 module = timm.create_model(name, pretrained=True, **options)
         return replace(
             network_of(freeze(module), loaded.note, timm, image_size=image_size), is_interpolated=loaded.is_interpolated

@@ -11,6 +11,7 @@ from featcache.errors import FeatcacheError, MachineError
 from featcache.files import open_file
 from featcache.text import counted
 from featcache.trunks.checkpoints import read_checkpoint
+from featcache.trunks.libraries.hub_reach import brief_hub
 
 _CONFIG, _WEIGHTS, _INDEX, _PICKLED = (
     "config.json", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
@@ -48,7 +49,8 @@ def find_folder(name: str, *, with_weights: bool) -> Path:
         try:  # what was fetched once is not asked for again: neither its time nor its owner's next version
             return _fetch(name, with_weights=with_weights, is_local=True)
         except LocalEntryNotFoundError:
-            return _fetch(name, with_weights=with_weights, is_local=False)
+            with brief_hub():
+                return _fetch(name, with_weights=with_weights, is_local=False)
 
 
 def _fetch(name: str, *, with_weights: bool, is_local: bool) -> Path:

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from featcache.errors import UsageError
@@ -137,6 +138,20 @@ def no_trunk_error(problem: str, arch: str) -> UsageError:
     if not close:
         return UsageError(f"{problem}; `featcache trunks PART_OF_THE_NAME` lists what there is")
     return UsageError(f"{problem}; did you mean {' or '.join(close)}?").correct("--arch", close[0])
+
+
+def guess_arch(file: str) -> str | None:
+    """Return the network that a file of weights is named after, as `--arch` takes it; None where it is none.
+
+    Args:
+        file: Its path: `weights/tf_efficientnet_lite0.safetensors` is timm's network of that name.
+    """
+    stem, by_word = Path(file).name.casefold(), dict[str, str]()
+    for name in all_names():
+        bare = _spellings(name)[2]
+        if name != CNN and stem.startswith(bare) and not stem[len(bare) : len(bare) + 1].isalnum():
+            by_word.setdefault(bare, name.partition(".")[0].partition("/")[0])
+    return by_word[max(by_word, key=len)] if by_word else None
 
 
 def _near_trunks(arch: str) -> list[str]:

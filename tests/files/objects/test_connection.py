@@ -2,13 +2,15 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import featcache
 from featcache.errors import MachineError, UsageError
 from featcache.files.objects import bucket, connection
-from featcache.files.objects.object_path import ObjectPath, refuse_remote
+from featcache.files.objects.object_path import ObjectPath
+from featcache.files.objects.working_files import require_working_folder
 from tests.builders import new_store, record_clusters
 
 SECRETS = ("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI")
@@ -124,16 +126,24 @@ def test_a_server_that_asks_for_credentials_is_not_asked_without_any(
 
 @pytest.mark.parametrize("command", ["search", "finetune"])
 def test_a_command_that_goes_on_in_a_file_refuses_a_bucket(command: str) -> None:
-    """Exit 2, why, and the command that makes a cache in a folder."""
-    with pytest.raises(UsageError, match=rf"`featcache {command}` keeps .* as a file.*featcache copy s3://b/c cache"):
-        refuse_remote(ObjectPath("s3://b/c"), command, "its study")
+    """Without a folder of this machine: exit 2, why, and the flag that names one."""
+    with pytest.raises(UsageError, match=rf"`featcache {command}` keeps .* as a file.*--local-cache FOLDER"):
+        require_working_folder(ObjectPath("s3://b/c"), command, "its study")
 
 
-def test_heads_are_searched_in_a_folder(memory: ObjectPath) -> None:
-    """`search` on a bucket is refused before anything is trained."""
+def test_a_search_keeps_its_study_here_and_its_head_in_the_bucket(memory: ObjectPath, tmp_path: Path) -> None:
+    """Refused without --local-cache, before anything is trained; with it the same command goes on with the study."""
     record_clusters(memory, "train", "val")
+    options: dict[str, Any] = {"data": "/data/toy", "cache": str(memory), "check_seconds": None, "epochs": 3}
     with pytest.raises(UsageError, match="keeps its study as a file"):
-        featcache.search(data="/data/toy", cache=str(memory), trials=1)
+        featcache.search(1, **options)
+    first = featcache.search(2, **options, local_cache=tmp_path)
+    assert first.study.is_relative_to(tmp_path / "work")
+    assert first.study.is_file()
+    again = featcache.search(3, **options, local_cache=tmp_path)
+    assert (again.trials, again.new) == (3, 1)
+    assert len(list(memory.glob("stores/*/heads/toy/all/*/head.json"))) in (1, 2)
+    assert not list(tmp_path.rglob("head.json"))
 
 
 def test_an_empty_cache_in_memory_is_empty(memory: ObjectPath) -> None:

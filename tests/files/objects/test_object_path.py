@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 import featcache
 from featcache.errors import CacheError, Correction, UsageError
 from featcache.files import publish
-from featcache.files.objects.bucket import Bucket, ObjectVersion, open_bucket
+from featcache.files.objects.bucket import Bucket, open_bucket
 from featcache.files.objects.object_path import ObjectPath, parse_object_url, parse_path
 from featcache.files.objects.object_reader import read_object
+from featcache.files.objects.object_version import ObjectVersion
 from featcache.files.objects.publishing_objects import sweep_old_probes
 from featcache.store import cache_folder
 

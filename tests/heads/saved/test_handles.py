@@ -79,6 +79,19 @@ def test_a_misspelt_name_proposes_the_three_nearest(tmp_path):
     assert "lists all 5" in str(error.value)
 
 
+def test_a_misspelt_best_or_latest_is_meant(tmp_path):
+    """The command that is advised has the word; the name of a split is neither."""
+    record_clusters(tmp_path, "train", "val")
+    fit_head(tmp_path, 0.1)
+    request = DatasetRequest(**WHERE, cache=tmp_path)
+    for typed, word in (("bset", "best"), ("lastest", "latest")):
+        with pytest.raises(CacheError, match=f"no head is called '{typed}'; did you mean {word}") as error:
+            find_head(request, typed)
+        assert [(correction.wrong, correction.right) for correction in error.value.corrections] == [(typed, word)]
+    with pytest.raises(CacheError, match="no head is called 'test'; expected best, or latest"):
+        find_head(request, "test")
+
+
 def test_a_number_that_no_head_has_is_answered_with_those_that_there_are(tmp_path):
     """Not with heads of a similar spelling."""
     record_clusters(tmp_path, "train", "val")
