@@ -34,6 +34,7 @@ def main(arguments: str, shared: int) -> None:
     """Train to the end, or until it is stopped; `shared` is the descriptor of the memory with the images."""
     replies = io.FileIO(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # gloo says there that it is connected
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else a network without unused parameters is warned of
     settings, stop = json.loads(arguments), threading.Event()
     threading.Thread(target=_listen, args=(stop,), daemon=True).start()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -115,7 +115,6 @@ def _quietly() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning(_fabric|\.).*")
             warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\..*")
-            warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")  # a network decides
             yield
     finally:
         for name, level in levels.items():
