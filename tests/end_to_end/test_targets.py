@@ -223,9 +223,7 @@ def test_every_row_of_labels_is_predicted_by_a_head_that_has_not_seen_it(where, 
     with (tmp_path / "rows.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert (len(rows), {row["fold"] for row in rows}) == (45, {"0", "1", "2"})
-    featcache.fit_head(0.1, epochs=1, batch_size=16, device="cpu", **where)
-    again = run("fit-head", *flags, "--cross-validate", 3)
-    assert again.out.splitlines()[-1].startswith("next: featcache report ")
+    assert ran.out.splitlines()[-1].startswith("next: featcache data --label-issues ")
 
 
 def test_a_temperature_changes_no_prediction_of_labels_and_is_what_the_export_has(where, tmp_path):
