@@ -31,9 +31,10 @@ from torch.nn import functional
 from featcache.finetuning.images import SplitImages, load_images
 from featcache.finetuning.interruption import Interruption
 from featcache.finetuning.network import TrainableNetwork
+from featcache.finetuning.plan import FinetunePlan
 from featcache.finetuning.running import run_training
 from featcache.finetuning.schedule import Schedule
-from featcache.finetuning.training import FinetunePlan, Training
+from featcache.finetuning.training import Training
 from featcache.heads.config import HeadConfig
 from featcache.listing.sources import resolve_source
 from featcache.recipe import Recipe, TrunkSection

@@ -20,6 +20,7 @@ ALLOWED = {
     "cli/app.py": ({"os.open"}, "the null device"),
     "files/safe_read.py": ({"os.open"}, "the one safe reader"),
     "files/publishing.py": ({"os.open"}, "writing, with the same refusals; and folders"),
+    "finetuning/rank_process.py": ({"os.open"}, "the null device"),
     "heads/preparation.py": ({".open"}, "a module of the package itself, which is locked and not read"),
     "heads/saved/skops/own_models.py": ({"os.open"}, "the user's own list, only ever added to"),
     "heads/saved/skops/description.py": ({"zipfile.ZipFile"}, "of bytes in memory"),

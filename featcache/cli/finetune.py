@@ -6,7 +6,7 @@ import typer
 
 from featcache.cli.app import command
 from featcache.cli.next_command import say_next_after_finetune
-from featcache.cli.options import HEAD, Device, HeadName, Json, Only, Store, WithFolder, help_of
+from featcache.cli.options import HEAD, HeadName, Json, Only, Store, WithFolder, help_of
 from featcache.cli.output import echo, echo_json, echo_parts, echo_stderr, open_console, relative_path
 from featcache.recipe import DataOptions, FinetuneKeywords, TrunkKeywords
 
@@ -34,7 +34,13 @@ def finetune(
             "rotation, randaugment, erase, mixup, cutmix, as in flip,crop=0.3; none is nothing.",
         ),
     ] = None,
-    device: Device = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            help="auto, all, cpu, cuda, cuda:N, cuda:N,cuda:M, cpu,cpu or mps; several train together.",
+        ),
+    ] = "auto",
     workers: Annotated[
         int | None, typer.Option("--workers", help="Processes that read and decode; by default as many as cores.")
     ] = None,
@@ -45,7 +51,10 @@ def finetune(
         ),
     ] = None,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Begin again, where an unfinished training would be continued.")
+        bool,
+        typer.Option(
+            "--restart", help="Begin again, where an unfinished training would be continued, or a finished one shown."
+        ),
     ] = False,
     logger: Annotated[
         str | None,
@@ -59,7 +68,8 @@ def finetune(
 ) -> None:
     """Train the network itself on the same splits: from scratch, from its weights, or from a trained head.
 
-    The result is a head like any other, in a store of its own; stopped, the same command goes on where it was.
+    The result is a head like any other, in a store of its own; stopped, the same command goes on where it was; done, it
+    shows the result again.
     """
     from featcache.finetuning import finetune
     from featcache.report import ProgressBar, finetune_parts

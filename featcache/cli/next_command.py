@@ -135,17 +135,28 @@ def say_next_after_search(options: StoreOptions, search: "Search") -> None:
 
 
 def say_next_after_finetune(options: DataOptions, result: "Finetuned") -> None:
-    """Print the report of the fine-tuned network, against the head that it started from where there was one."""
+    """Print the report of the fine-tuned network, against the head that it started from, else the best frozen one."""
     from featcache.dataset import DatasetRequest
 
     handles, head = result.fit.handles, result.fit.heads[0]
     number = str(handles.numbers[head.name])
-    started_from = handles.numbers.get(result.start.partition(" ")[2])
-    against = [] if started_from is None else ["--against", str(started_from)]
+    other = handles.numbers.get(result.start.partition(" ")[2]) or _best_frozen(options)
+    against = [] if other is None else ["--against", str(other)]
     if result.fit.best is None or not _can_report(DatasetRequest(**options).cached_splits):
         say_next("compare", options)
     else:
         say_next("report", options, number, *against)
+
+
+def _best_frozen(options: DataOptions) -> int | None:
+    """Return the number of the best head whose trunk was not trained with it; None where there is none."""
+    from featcache.dataset import DatasetRequest
+    from featcache.heads.saved import rank_models
+
+    with contextlib.suppress(FeatcacheError):  # what is wrong with another head is no matter of this one
+        usable = (model for model in rank_models(DatasetRequest(**options))[0] if not model.has_diverged)
+        return next((model.number for model in usable if "start" not in model.settings), None)
+    return None
 
 
 def say_next_after_fit(options: StoreOptions, fitted: "Fitted") -> None:

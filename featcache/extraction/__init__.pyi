@@ -5,6 +5,9 @@ from .drift import describe_provenance as describe_provenance
 from .drift import drift_candidates as drift_candidates
 from .drift import provenance_of as provenance_of
 from .drift import readable_listings as readable_listings
+from .placement import Placement as Placement
+from .placement import choose_placements as choose_placements
+from .rows import look_up_files as look_up_files
 from .rows import refuse_too_many as refuse_too_many
 from .summary import MAX_BAD as MAX_BAD
 from .summary import Progress as Progress

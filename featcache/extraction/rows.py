@@ -163,6 +163,17 @@ class RowStates:
         return self._held[1]
 
 
+def look_up_files(listing: Listing, stat_log: StatLog, transform: str) -> KnownFiles:
+    """Return what the cache remembers of the file of each row; nothing of one that has changed since.
+
+    Args:
+        listing: The rows.
+        stat_log: The cache's memory of files.
+        transform: Which one decodes, as `ImageTransform.key` has it.
+    """
+    return RowStates.remembered(listing, stat_log, transform).known_files
+
+
 def refuse_too_many(
     listing: Listing, reasons: Sequence[str], max_bad: float, *, read: int | None = None, is_fixed: bool = False
 ) -> None:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from featcache.finetuning.augmentation import TrainingAugmentation
 from featcache.finetuning.images import SplitImages
+from featcache.finetuning.ranks import ALONE, Ranks
 from featcache.finetuning.schedule import Schedule
 
 
@@ -19,7 +20,7 @@ class EpochBatches:
 
     def __init__(
         self, images: SplitImages, schedule: Schedule, augmentation: TrainingAugmentation | None, *, epoch: int,
-        first: int = 0,
+        first: int = 0, ranks: Ranks = ALONE,
     ) -> None:  # fmt: skip
         """Prepare an epoch; nothing is read yet.
 
@@ -29,8 +30,9 @@ class EpochBatches:
             augmentation: What is done to them; None: nothing.
             epoch: From 0.
             first: The batch to begin with: those before it are done.
+            ranks: Which rows of each batch this process gets.
         """
-        self.images, self.augmentation, self.epoch = images, augmentation, epoch
+        self.images, self.augmentation, self.epoch, self.ranks = images, augmentation, epoch, ranks
         self.order = schedule.order(epoch)[first:]
         self.labels = images.labels
 
@@ -39,13 +41,17 @@ class EpochBatches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield pixels (n, 3, height, width), labels, and what is to be predicted: the labels, or shares."""
+        is_mixing = self.augmentation is not None and self.augmentation.mixes  # pairs are made in the whole batch
+        order = self.order if is_mixing else [self.ranks.part(rows) for rows in self.order]
         with ThreadPoolExecutor(self.images.workers) as threads:
-            for rows, pixels in zip(self.order, self.images.batches(self.order), strict=True):
+            for rows, pixels in zip(order, self.images.batches(order), strict=True):
                 labels = self.labels[rows]
                 if self.augmentation is None:
                     yield pixels, labels, labels
-                else:
-                    yield self._augment(self.augmentation, pixels, rows, threads)
+                    continue
+                shown, labels, targets = self._augment(self.augmentation, pixels, rows, threads)
+                own = self.ranks.part if is_mixing else _all
+                yield own(shown), own(labels), own(targets)
 
     def _augment(
         self, augmentation: TrainingAugmentation, pixels: Tensor, rows: Tensor, threads: ThreadPoolExecutor
@@ -60,3 +66,7 @@ class EpochBatches:
         targets = labels if labels.is_floating_point() else functional.one_hot(labels, classes).float()
         mixed, shares = augmentation.mix(augmented.float(), targets, digests, self.epoch)
         return mixed, labels, shares
+
+
+def _all(rows: Tensor) -> Tensor:
+    return rows

@@ -63,6 +63,8 @@ class Finetuned:
     epochs: int  # that were trained
     resumed_from: int | None  # the epoch, from 0, in which this run went on; None where it began
     images_per_second: float  # of training steps in this run; 0.0 where there was none
+    compute: str = "float32"  # the arithmetic of the embeddings that are kept, by which the head is scored
+    was_finished: bool = False  # whether an earlier run had finished it, and this one trained nothing
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of `featcache finetune --json`: fit-head's keys, and what was trained."""
@@ -75,6 +77,7 @@ class Finetuned:
             "epochs": self.epochs,
             "resumed_from": self.resumed_from,
             "images_per_second": round(self.images_per_second, 1),
+            "was_finished": self.was_finished,
         }
 
 
@@ -110,13 +113,15 @@ def finetune(
 ) -> Finetuned:
     """Train the network end to end on the train split, and keep it as a trunk and a linear head.
 
-    Stopped at any moment, the same call goes on from its last checkpoint, and ends with the same weights.
+    Stopped at any moment, the same call goes on from its last checkpoint, and ends with the same weights. Where it is
+    done, it trains nothing and returns what is kept.
 
     Args:
-        device: Where it is trained: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        device: Where it is trained: "auto", "cpu", "cuda", "cuda:N" or "mps"; "all", or several with commas between
+            them, train together (DDP), each with its rows of every batch: "cuda:0,cuda:1", "cpu,cpu".
         workers: Processes that read and decode; None: as many as there are cores.
         checkpoint_minutes: Minutes between checkpoints within an epoch; None: one after each epoch.
-        restart: Begin again where an unfinished training of the same settings has a checkpoint.
+        restart: Begin again where a training of the same settings is done, or has a checkpoint.
         head_name: A name for the head, which stands for it from now on; None leaves it without one.
         augment: What is done to the training images, in place of the recipe's [augmentation]: "none", or names with
             commas between them, each with or without a strength, as "flip,crop=0.3,mixup".

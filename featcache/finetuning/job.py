@@ -4,27 +4,30 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from featcache.dataset import DatasetRequest
-from featcache.errors import FeatcacheError
-from featcache.extraction import Progress, extract
+from featcache.errors import CacheError, FeatcacheError
+from featcache.extraction import Placement, Progress, extract
 from featcache.extraction import Settings as ExtractSettings
 from featcache.features import Features
 from featcache.finetuning.augmentation_text import describe_augmentation
 from featcache.finetuning.command import Finetuned, FinetuneJob, FinetuneProgress
+from featcache.finetuning.finished import FinishedTraining, find_finished, forget_finished, write_finished
+from featcache.finetuning.identity import identify_remembered, identify_training
 from featcache.finetuning.images import SplitImages, load_images
 from featcache.finetuning.loggers import LoggerChoice
-from featcache.finetuning.prepared import prepare_training
-from featcache.finetuning.settings import recorded_settings
+from featcache.finetuning.prepared import PreparedTraining, prepare_training
+from featcache.finetuning.settings import recorded_settings, training_name
+from featcache.finetuning.several_devices import choose_training_devices
+from featcache.finetuning.state import TrainingState
 from featcache.finetuning.training import Training
 from featcache.finetuning.trunk_file import keep_trunk
 from featcache.heads import (
     EpochRow,
-    Fit,
     HeadConfig,
     LinearHead,
     Scores,
@@ -32,12 +35,11 @@ from featcache.heads import (
     keep_heads,
     read_splits,
     score_targets,
+    show_kept_head,
 )
+from featcache.heads.saved import SavedHead, load_model
 from featcache.recipe import CNN, FROM_WEIGHTS, TrunkKeywords
-from featcache.trunks import PRECISION, choose_device
-
-if TYPE_CHECKING:
-    pass
+from featcache.trunks import PRECISION
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +47,7 @@ class Stages:
     """What is reported: the stage, and how long this kind of work has taken."""
 
     report: Callable[[FinetuneProgress], None]
+    since: float = field(default_factory=time.monotonic)  # when all of it began
     begun: dict[str, tuple[float, int]] = field(default_factory=dict)  # by kind: when, and how far it was
 
     def show(self, stage: str, done: int, total: int) -> None:
@@ -77,24 +80,82 @@ def run_job(
         images: Train and, where there is one, val, where they are decoded already.
         logger: Where the scores of every epoch go, too.
     """
-    begun, stages, on = time.monotonic(), Stages(progress), choose_device(device)
+    stages, devices = Stages(progress), choose_training_devices(device)
+    if not restart and (finished := _find_finished(job, images)):
+        return _show_finished(job, finished, stages, workers, head_name)
     prepared = prepare_training(job, images or read_splits_of(job, stages, workers), restart=restart)
-    training = prepared.training
-    before, training_begun = _images_done(training), time.monotonic()
-    prepared.run(device=on, checkpoint_minutes=checkpoint_minutes, progress=stages.show, logger=logger)
-    seconds, trained = time.monotonic() - training_begun, _images_done(training) - before
-    best_epoch, resumed_from = training.keep(), prepared.resumed_from
+    if restart:
+        forget_finished(job.request.folder, prepared.name)
+    elif finished := find_finished(job.request, prepared.name):  # of the same images, which were moved or touched
+        return _show_finished(job, finished, stages, workers, head_name)
+    return _train(
+        job, prepared, stages, devices=devices, workers=workers, checkpoint_minutes=checkpoint_minutes, logger=logger,
+        head_name=head_name,
+    )  # fmt: skip
+
+
+def _find_finished(job: FinetuneJob, images: Sequence[SplitImages] | None) -> FinishedTraining | None:
+    """Return the training that is asked for where it is done; without images, by what the cache remembers of them."""
+    identity = identify_remembered(job) if images is None else identify_training(job, images)
+    return None if identity is None else find_finished(job.request, training_name(identity))
+
+
+def _train(
+    job: FinetuneJob, prepared: PreparedTraining, stages: Stages, *, devices: Sequence[Placement], workers: int | None,
+    checkpoint_minutes: float | None, logger: LoggerChoice | None, head_name: str,
+) -> Finetuned:  # fmt: skip
+    """Train to the end, and keep what came of it."""
+    training, begun = prepared.training, time.monotonic()
+    before = _images_done(training)
+    prepared.run(devices=devices, checkpoint_minutes=checkpoint_minutes, progress=stages.show, logger=logger)
+    seconds, trained = time.monotonic() - begun, _images_done(training) - before
+    best_epoch = training.keep()
     words = f"{job.request.recipe.name}-{job.section.start.partition(' ')[0]}"
     weights, sha256 = keep_trunk(prepared.network, prepared.names, job.request.folder, words)
-    fit = _keep(job, training, best_epoch, weights, sha256, stages, workers, time.monotonic() - begun, head_name)
-    prepared.checkpoint.remove()
-    learning, every = training.network.count_learning()
-    at_start = None if job.start.head is None else training.state.history[0]
-    return Finetuned(
-        fit=fit, weights=weights, start=_recorded(job)["start"],
-        at_start=at_start, learning_parameters=learning, parameters=every, epochs=training.state.epoch,
-        resumed_from=resumed_from, images_per_second=trained / seconds if trained else 0.0,
+    splits = _embed(job, weights, stages, workers)
+    spec = splits.source.trunk.spec
+    if (spec.weights_sha256, spec.transform) != (sha256, training.plan.train.transform):
+        raise FeatcacheError(f"{weights}: the trunk that was trained is not the one that is loaded; please report this")
+    fit = keep_heads(
+        splits, [_scored_head(job, training, best_epoch, splits)], job.select, is_choice=False, check_seconds=None,
+        train_seconds=time.monotonic() - stages.since, device="cpu", notes=job.splits.notes, given_name=head_name,
     )  # fmt: skip
+    learning, every = training.network.count_learning()
+    write_finished(
+        job.request.folder, prepared.name, training.state, weights=weights.name, store=splits.source.name,
+        head=fit.heads[0].name, learning=learning, parameters=every, seconds=round(fit.seconds, 3),
+    )  # fmt: skip
+    prepared.checkpoint.remove()
+    return Finetuned(
+        fit=fit, weights=weights, start=_recorded(job)["start"], compute=spec.compute,
+        at_start=_at_start(job, training.state), learning_parameters=learning, parameters=every,
+        epochs=training.state.epoch, resumed_from=prepared.resumed_from,
+        images_per_second=trained / seconds if trained else 0.0,
+    )  # fmt: skip
+
+
+def _show_finished(
+    job: FinetuneJob, finished: FinishedTraining, stages: Stages, workers: int | None, head_name: str
+) -> Finetuned:
+    """Return what a training gave that was done before; an image that only test has got since is embedded."""
+    splits, document = _embed(job, finished.weights, stages, workers), finished.document
+    saved = load_model(finished.head, finished.store)
+    if not isinstance(saved, SavedHead) or not isinstance(saved.head, LinearHead):
+        raise CacheError(f"{finished.head}: this is not the head of a fine-tuning; --restart trains it again")
+    saved = replace(saved, head=replace(saved.head, history=tuple(finished.state.history)))
+    fit = show_kept_head(
+        splits, saved, job.select, seconds=document.seconds, notes=job.splits.notes, given_name=head_name
+    )
+    return Finetuned(
+        fit=fit, weights=finished.weights, start=_recorded(job)["start"], compute=splits.source.trunk.spec.compute,
+        at_start=_at_start(job, finished.state), learning_parameters=document.learning, parameters=document.parameters,
+        epochs=finished.state.epoch, resumed_from=None, images_per_second=0.0, was_finished=True,
+    )  # fmt: skip
+
+
+def _at_start(job: FinetuneJob, state: TrainingState) -> EpochRow | None:
+    """Return the scores before the first step, where a training starts from a head."""
+    return None if job.start.head is None else state.history[0]
 
 
 def read_splits_of(job: FinetuneJob, stages: Stages, workers: int | None) -> list[SplitImages]:
@@ -128,11 +189,8 @@ def _recorded(job: FinetuneJob) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _keep(
-    job: FinetuneJob, training: Training, best_epoch: int | None, weights: Path, sha256: str, stages: Stages,
-    workers: int | None, seconds: float, head_name: str,
-) -> Fit:  # fmt: skip
-    """Embed every split with the trained trunk, and keep the head in the store of these embeddings."""
+def _embed(job: FinetuneJob, weights: Path, stages: Stages, workers: int | None) -> Splits:
+    """Embed every split with a trained trunk, as far as its store lacks it, and return what a head is trained on."""
     section, takes = job.start.source.section, TrunkKeywords.__annotations__
     stated = {name: getattr(section, name) for name in section.model_fields_set if name in takes}
     trunk: dict[str, Any] = {
@@ -141,16 +199,7 @@ def _keep(
     }  # fmt: skip
     trunk.pop("augment", None)  # it says what a view is
     summaries = extract(settings=ExtractSettings(workers=workers), progress=stages.show_extract, **job.options, **trunk)
-    request = DatasetRequest(**job.options, store=summaries[0].store)
-    splits = read_splits(request, any_targets=True)
-    spec = splits.source.trunk.spec
-    if (spec.weights_sha256, spec.transform) != (sha256, training.plan.train.transform):
-        raise FeatcacheError(f"{weights}: the trunk that was trained is not the one that is loaded; please report this")
-    head = _scored_head(job, training, best_epoch, splits)
-    return keep_heads(
-        splits, [head], job.select, is_choice=False, check_seconds=None, train_seconds=seconds, device="cpu",
-        notes=job.splits.notes, given_name=head_name,
-    )  # fmt: skip
+    return read_splits(DatasetRequest(**job.options, store=summaries[0].store), any_targets=True)
 
 
 def _precision(job: FinetuneJob) -> str | None:
@@ -167,14 +216,9 @@ def _scored_head(job: FinetuneJob, training: Training, best_epoch: int | None, s
     on_val = None
     if splits.val is not None:
         bare, on_val = training.objective.score(bare, [rows_with_truth(splits.val)])
-    on_train = _score_train(training, bare, splits)
-    kept = training.state.epoch if best_epoch is None else best_epoch
-    history = tuple(
-        EpochRow(row.epoch, row.train, on_val if row.epoch == kept else row.val) for row in training.state.history
-    )
     return replace(
-        bare, history=history, train=on_train, val=on_val, best_epoch=best_epoch,
-        finetuned=_recorded(job),
+        bare, history=tuple(training.state.history), train=_score_train(training, bare, splits), val=on_val,
+        best_epoch=best_epoch, finetuned=_recorded(job),
     )  # fmt: skip
 
 

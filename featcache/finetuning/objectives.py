@@ -36,6 +36,9 @@ class TrainingObjective(Protocol):
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Return the loss of a batch; outputs (n, outputs), target as the batch has it."""
 
+    def weigh(self, target: Tensor) -> float:
+        """Return what the loss of a batch is a mean over: its images, each with the weight of its class."""
+
     def record(self, running: RunningScores, outputs: Tensor, truth: Tensor) -> None:
         """Add a batch to the scores on train."""
 
@@ -61,6 +64,12 @@ class ClassObjective:
         """Return the loss of a batch: target (n,) are classes, or (n, classes) shares of them."""
         weights = torch.tensor(self.class_weights, device=outputs.device) if self.class_weights else None
         return functional.cross_entropy(outputs, target, weight=weights, label_smoothing=self.label_smoothing)
+
+    def weigh(self, target: Tensor) -> float:
+        """Return the images of a batch, each with the weight of its class; one with shares of classes counts as one."""
+        if not self.class_weights or target.is_floating_point():
+            return float(len(target))
+        return float(torch.tensor(self.class_weights)[target.cpu()].sum())
 
     def record(self, running: RunningScores, outputs: Tensor, truth: Tensor) -> None:
         """Add a batch to the scores on train."""
@@ -101,6 +110,10 @@ class TargetObjective:
             return functional.binary_cross_entropy_with_logits(outputs, target, pos_weight=weights, reduction="none")
         mean, deviation = (torch.tensor(values, device=outputs.device) for values in (self.mean, self.deviation))
         return functional.mse_loss(outputs, (target - mean) / deviation, reduction="none")
+
+    def weigh(self, target: Tensor) -> float:
+        """Return the images of a batch."""
+        return float(len(target))
 
     def record(self, running: RunningScores, outputs: Tensor, truth: Tensor) -> None:
         """Add a batch to the scores on train: the loss alone, metrics are those of a whole split."""

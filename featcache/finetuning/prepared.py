@@ -8,20 +8,23 @@ import numpy as np
 import torch
 
 from featcache.errors import CacheError
+from featcache.extraction import Placement
 from featcache.finetuning.augmentation import TrainingAugmentation
-from featcache.finetuning.augmentation_text import describe_augmentation
 from featcache.finetuning.checkpoints import Checkpoint
 from featcache.finetuning.command import FinetuneJob
+from featcache.finetuning.identity import identify_training
 from featcache.finetuning.images import SplitImages
 from featcache.finetuning.interruption import Interruption
 from featcache.finetuning.loggers import LoggerChoice
 from featcache.finetuning.network import TrainableNetwork
 from featcache.finetuning.objectives import make_objective
-from featcache.finetuning.running import run_training
+from featcache.finetuning.plan import FinetunePlan
+from featcache.finetuning.running import is_over, require_arithmetic, run_training
 from featcache.finetuning.schedule import Schedule
 from featcache.finetuning.settings import head_config, training_name
+from featcache.finetuning.several_devices import train_on_devices
 from featcache.finetuning.start import SAMPLE, require_same_network
-from featcache.finetuning.training import FinetunePlan, Training
+from featcache.finetuning.training import Training
 from featcache.finetuning.trunk_file import name_tensors
 from featcache.heads import EpochRow, HeadConfig
 from featcache.heads.training import balanced_label_weights, class_weights
@@ -49,30 +52,46 @@ class PreparedTraining:
         return self.checkpoint.folder.name
 
     def run(
-        self, *, device: str, checkpoint_minutes: float | None, progress: Callable[[str, int, int], None],
-        gives_up: Callable[[Sequence[EpochRow]], bool] = lambda _: False, logger: LoggerChoice | None = None,
+        self, *, devices: Sequence[Placement], checkpoint_minutes: float | None,
+        progress: Callable[[str, int, int], None], gives_up: Callable[[Sequence[EpochRow]], bool] = lambda _: False,
+        logger: LoggerChoice | None = None,
     ) -> None:  # fmt: skip
         """Train from where it stands to its end.
 
         Args:
-            device: As torch calls it.
+            devices: Where; several train together, each in a process of its own.
             checkpoint_minutes: As for `finetune`.
             progress: Gets the stage, the images done, and those to do.
-            gives_up: Asked after every epoch, with all so far, whether this training is not worth going on with.
+            gives_up: Asked after every epoch, with all so far, whether this training is not worth going on with; of
+                several devices it is not asked.
             logger: Where the scores of every epoch go, too.
 
         Raises:
-            FeatcacheError: as `run_training`.
+            FeatcacheError: as `run_training`, or `train_on_devices`.
         """
         interruption, section = Interruption(), self.job.section
+        seconds = None if checkpoint_minutes is None else 60 * checkpoint_minutes
+        if len(devices) > 1:
+            self._run_together(devices, checkpoint_seconds=seconds, progress=progress, logger=logger)
+            return
         self.training.plan = replace(
             self.training.plan, checkpoint=self.checkpoint, is_stopping=interruption.is_requested, progress=progress,
-            checkpoint_seconds=None if checkpoint_minutes is None else 60 * checkpoint_minutes, gives_up=gives_up,
+            checkpoint_seconds=seconds, gives_up=gives_up,
         )  # fmt: skip
         run_training(
-            self.training, device=device, mixed=section.mixed, interruption=interruption,
+            self.training, device=devices[0].device, mixed=section.mixed, interruption=interruption,
             accumulate=section.accumulate, logger=logger and logger.make(self.job.request.recipe.name, self.name),
         )  # fmt: skip
+
+    def _run_together(self, devices: Sequence[Placement], **settings: Any) -> None:
+        """Train on several devices; this process then goes on from the checkpoint that they leave."""
+        require_arithmetic(self.job.section.mixed, devices[0].device)
+        if is_over(self.training):
+            return
+        if self.resumed_from is None:  # where each of them begins
+            self.checkpoint.save(self.training.checkpoint_tensors({}), self.training.state.to_json())
+        train_on_devices(self, devices, **settings)
+        _resume(self.training, self.checkpoint)
 
 
 def prepare_training(job: FinetuneJob, images: Sequence[SplitImages], *, restart: bool = False) -> PreparedTraining:
@@ -105,7 +124,7 @@ def _begin(job: FinetuneJob, loaded: Any, train: SplitImages, val: SplitImages |
         loaded, job.start.layer, job.start.source.layer_width(job.start.layer), len(train.listing.classes),
         train.transform, unfreeze=section.unfreeze, normalize=config.normalize,
     )  # fmt: skip
-    weights = _class_weights(config, train)
+    weights = class_weights_of(config, train)
     at_start = None
     if head is not None:
         objective = make_objective(config, train.labels, len(train.listing.classes))
@@ -122,8 +141,13 @@ def _begin(job: FinetuneJob, loaded: Any, train: SplitImages, val: SplitImages |
     return Training(network, plan, at_start)
 
 
-def _class_weights(config: HeadConfig, train: SplitImages) -> tuple[float, ...]:
-    """Return the weight of each class in the loss, or of the images that have each label; () where all are alike."""
+def class_weights_of(config: HeadConfig, train: SplitImages) -> tuple[float, ...]:
+    """Return the weight of each class in the loss, or of the images that have each label; () where all are alike.
+
+    Args:
+        config: Says how they are weighted.
+        train: The training images.
+    """
     if config.class_weights == "none":
         return ()
     if config.targets == LABELS:
@@ -163,23 +187,3 @@ def checkpoint_of(job: FinetuneJob, images: Sequence[SplitImages]) -> Checkpoint
         images: Train and, where there is one, val.
     """
     return Checkpoint(job.request.folder, training_name(identify_training(job, images)))
-
-
-def identify_training(job: FinetuneJob, images: Sequence[SplitImages]) -> dict[str, Any]:
-    """Return what a training is made of, as JSON: the first weights, the settings, the images with their classes.
-
-    Args:
-        job: What is asked for.
-        images: Train and, where there is one, val.
-    """
-    splits = [
-        [split.listing.classes, split.labels.tolist(), [digest.hex() for digest in split.digests]] for split in images
-    ]
-    return {
-        "start": job.start.identity,
-        "layer": job.start.layer,
-        "settings": job.section.model_dump(exclude={"start"}),
-        "augment": describe_augmentation(job.augmentation),
-        "select": job.select,
-        "splits": splits,
-    }

@@ -3,15 +3,18 @@
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy
 
 from featcache.errors import MachineError, UsageError
 from featcache.finetuning.interruption import Interruption
-from featcache.finetuning.training import StoppedError, Training
+from featcache.finetuning.plan import StoppedError
+from featcache.finetuning.training import Training
 from featcache.machine import core_quota
 from featcache.trunks import is_out_of_memory
 
@@ -20,7 +23,8 @@ _LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pyt
 
 
 def run_training(
-    training: Training, *, device: str, mixed: str, interruption: Interruption, accumulate: int, logger: Any = None
+    training: Training, *, device: str, mixed: str, interruption: Interruption, accumulate: int, logger: Any = None,
+    together: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Train from where a training stands to its end.
 
@@ -31,27 +35,22 @@ def run_training(
         interruption: What puts off signals; where one comes, the training is written down and ends.
         accumulate: Batches of a step.
         logger: Lightning's, which gets the scores of every epoch; None: none does.
+        together: All devices that train together, this one among them; () is this one alone.
 
     Raises:
         UsageError: arithmetic that the device does not have.
         MachineError: the device's memory does not suffice, or the disk refuses a checkpoint.
     """
-    remaining = training.plan.config.epochs - training.state.epoch
-    if remaining <= 0 or training.progress_of_head.stopped:
+    if is_over(training):
         return
-    kind, _, number = device.partition(":")
-    if mixed == "fp16" and kind != "cuda":
-        raise UsageError(f"--mixed fp16 needs a CUDA device: found {device}; take bf16, or leave it out").correct(
-            "--mixed", "bf16"
-        )
+    require_arithmetic(mixed, device)
     with _quietly(), _threads_of_quota(), torch.random.fork_rng(), interruption.deferred():
-        options: dict[str, Any] = {"devices": [int(number)] if number else 1}
         trainer = Trainer(
-            accelerator="gpu" if kind == "cuda" else kind, max_epochs=remaining, precision=_PRECISIONS[mixed],  # type: ignore[arg-type]
+            max_epochs=training.plan.config.epochs - training.state.epoch, precision=_PRECISIONS[mixed],  # type: ignore[arg-type]
             gradient_clip_val=training.plan.config.clip_norm, accumulate_grad_batches=accumulate,
             reload_dataloaders_every_n_epochs=1, logger=logger or False, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
-            num_sanity_val_steps=0, **options,
+            num_sanity_val_steps=0, **_devices(device, together),
         )  # fmt: skip
         training.on_ready = interruption.listen  # Lightning has handlers of its own, once it has begun
         try:
@@ -65,6 +64,45 @@ def run_training(
                     f"--batch-size, with --accumulate for as many images a step"
                 ) from None
             raise
+
+
+def is_over(training: Training) -> bool:
+    """Return whether every epoch is trained, or patience has run out.
+
+    Args:
+        training: Where it stands.
+    """
+    return training.state.epoch >= training.plan.config.epochs or training.progress_of_head.stopped
+
+
+def require_arithmetic(mixed: str, device: str) -> None:
+    """Refuse arithmetic that a device does not have.
+
+    Args:
+        mixed: As the setting has it.
+        device: As torch calls it.
+
+    Raises:
+        UsageError: it does not have it.
+    """
+    if mixed == "fp16" and not device.startswith("cuda"):
+        raise UsageError(f"--mixed fp16 needs a CUDA device: found {device}; take bf16, or leave it out").correct(
+            "--mixed", "bf16"
+        )
+
+
+def _devices(device: str, together: Sequence[str]) -> dict[str, Any]:
+    """Return what Lightning's Trainer is told of the devices."""
+    kind, _, number = device.partition(":")
+    accelerator = "gpu" if kind == "cuda" else kind
+    if not together:
+        return {"accelerator": accelerator, "devices": [int(number)] if number else 1}
+    numbers = [int(name.partition(":")[2] or 0) for name in together]
+    # A layer before the last block leaves what stands behind it without gradients.
+    return {
+        "accelerator": accelerator, "devices": numbers if kind == "cuda" else len(together),
+        "strategy": DDPStrategy(find_unused_parameters=True), "plugins": [LightningEnvironment()],
+    }  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from featcache.arguments import checked
 from featcache.errors import CacheError, UsageError
+from featcache.extraction import Placement
 from featcache.files import hold_lock, make_folder
 from featcache.files.objects import working_place
 from featcache.finetuning.command import (
@@ -139,8 +140,8 @@ class _SearchRun:
         progress: Callable[[FinetuneProgress], None],
     ) -> "_SearchRun":  # fmt: skip
         """Read the images, which say which study is meant."""
+        from featcache.finetuning.identity import identify_training
         from featcache.finetuning.job import Stages, read_splits_of
-        from featcache.finetuning.prepared import identify_training
 
         images = read_splits_of(space.base, Stages(progress), workers)
         fixed = identify_training(space.base, images)
@@ -201,7 +202,7 @@ class _SearchRun:
         stages = Stages(self.progress)
         if not pruning.gives_up(prepared.training.state.history):
             prepared.run(
-                device=self.device, checkpoint_minutes=self.checkpoint_minutes, gives_up=pruning.gives_up,
+                devices=[Placement(self.device)], checkpoint_minutes=self.checkpoint_minutes, gives_up=pruning.gives_up,
                 progress=lambda stage, *counts: stages.show(f"trial {number + 1} of {trials}, {stage}", *counts),
             )  # fmt: skip
         if pruning.is_given_up:

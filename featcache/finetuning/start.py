@@ -9,13 +9,23 @@ import numpy.typing as npt
 from featcache.dataset import DatasetRequest
 from featcache.errors import CacheError, UsageError
 from featcache.features import read_features
+from featcache.files import is_present
 from featcache.files.objects import require_working_folder
 from featcache.heads import EpochRow, LinearHead, Scores, score_split
-from featcache.heads.saved import ChosenHead, SavedHead, find_head, load_model
+from featcache.heads.saved import BEST, ChosenHead, SavedHead, find_head, load_model, rank_models
 from featcache.recipe import FROM_HEAD, FROM_SCRATCH, FinetuneSection, TrunkSection, is_network_object
 from featcache.store import FeatureStore
 from featcache.text import percent
-from featcache.trunks import RANDOM, TrunkSource, WeightsMemo, drawing_from, find_weights, name_trunk
+from featcache.trunks import (
+    FINETUNED_FOLDER,
+    RANDOM,
+    TrunkSource,
+    WeightsMemo,
+    drawing_from,
+    find_weights,
+    missing_weights,
+    name_trunk,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -135,7 +145,7 @@ def _only_layer(source: TrunkSource) -> str:
 
 def _from_head(request: DatasetRequest, name: str | None, memo: WeightsMemo) -> Start:
     """Return a start from a trained head (LP-FT, Kumar et al. 2022)."""
-    choice = find_head(request, name)
+    choice = find_head(request, _best_of_frozen(request) if name in (None, BEST) else name)
     store = choice.store
     if len(store.parts) > 1:
         raise UsageError(
@@ -153,19 +163,39 @@ def _from_head(request: DatasetRequest, name: str | None, memo: WeightsMemo) -> 
     return Start(source, spec.layer, f"{spec.fingerprint()} {model.name}", StartHead(choice, model, model.head))
 
 
+def _best_of_frozen(request: DatasetRequest) -> str | None:
+    """Return the name of the best head on a trunk that was not fine-tuned here; None where there is none.
+
+    The command that made the best head of all from it, typed again, then means the same head.
+    """
+    usable = (candidate for candidate in rank_models(request)[0] if not candidate.has_diverged)
+    return next((candidate.name for candidate in usable if not _is_tuned(candidate.store, request)), None)
+
+
+def _is_tuned(store: FeatureStore, request: DatasetRequest) -> bool:
+    """Return whether a store is that of a trunk which was fine-tuned in this cache."""
+    return any(is_present(request.folder / FINETUNED_FOLDER / part.trunk.weights_name) for part in store.parts)
+
+
 def _of_cache(request: DatasetRequest, memo: WeightsMemo) -> TrunkSource | None:
-    """Return the trunk that embedded the data set, which stage two takes too; None where nothing is embedded."""
+    """Return the trunk that embedded the data set, which stage two takes too; None where nothing is embedded.
+
+    A trunk that was fine-tuned here is meant only where its store is named.
+    """
     if "train" not in request.cached_splits:
         return None
-    return _trunk_of(request.store_of("train"), "the trunk that embedded these images", request, memo)
+    holding = [store for store in request.stores() if request.key("train") in store.listings]
+    frozen = [store for store in holding if not _is_tuned(store, request)]
+    if request.store is None and not frozen:
+        return None
+    store = frozen[0] if request.store is None and len(frozen) == 1 else request.store_of("train")
+    return _trunk_of(store, "the trunk that embedded these images", request, memo)
 
 
 def _trunk_of(store: FeatureStore, called: str, request: DatasetRequest, memo: WeightsMemo) -> TrunkSource:
     source = find_weights(store.trunk.spec, store.trunk.weights_name, memo, request.weights, request.arch)
     if source is None:
-        raise CacheError(
-            f"{called} is not here: its weights are {store.trunk.weights_name}. Name their file with --weights."
-        )
+        raise missing_weights(called, store.trunk.weights_name, request.folder)
     return source
 
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,9 @@ import numpy.typing as npt
 from featcache.heads import EpochRow, Scores, TargetScores
 from featcache.heads.saved import finite_or_none
 from featcache.metrics import accuracy, macro_recall
+
+if TYPE_CHECKING:
+    from featcache.finetuning.ranks import Ranks
 
 
 @dataclass(slots=True, eq=False)
@@ -19,6 +22,20 @@ class RunningScores:
     confusion: npt.NDArray[np.int64]  # (classes, classes)
     loss: float = 0.0  # nats, summed
     rows: int = 0  # of images with several labels or numbers, which the matrix does not count
+
+    def over(self, ranks: "Ranks") -> "RunningScores":
+        """Return the scores of all processes that train together.
+
+        Args:
+            ranks: This process among them.
+        """
+        if ranks.size == 1:
+            return self
+        import torch
+
+        counts = ranks.add_up(torch.tensor([*self.confusion.ravel().tolist(), self.rows], dtype=torch.int64)).numpy()
+        loss = ranks.add_up(torch.tensor([self.loss], dtype=torch.float64))
+        return RunningScores(counts[:-1].reshape(self.confusion.shape), float(loss), int(counts[-1]))
 
     def scores(self) -> Scores:
         """Return the scores of what was seen; nan where that is nothing."""

@@ -1,8 +1,8 @@
 """The training as Lightning runs it: what a step computes, and what is written down between steps."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,47 +11,22 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
-from featcache.finetuning.augmentation import TrainingAugmentation
 from featcache.finetuning.averages import WeightAverage
 from featcache.finetuning.batches import EpochBatches
-from featcache.finetuning.checkpoints import Checkpoint
 from featcache.finetuning.images import SplitImages
 from featcache.finetuning.loggers import figures_of
 from featcache.finetuning.network import TrainableNetwork
 from featcache.finetuning.objectives import make_objective
-from featcache.finetuning.schedule import Schedule, derive_seed
+from featcache.finetuning.plan import FinetunePlan, StoppedError
+from featcache.finetuning.schedule import derive_seed
 from featcache.finetuning.state import RunningScores, TrainingState
-from featcache.heads import EpochRow, HeadConfig, Scores
+from featcache.heads import EpochRow, Scores
 from featcache.heads.training import HeadProgress
 
 _DROPOUT = 3  # a purpose of random numbers
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW,
 }  # fmt: skip
-
-
-class StoppedError(Exception):
-    """A person, or a batch system, has asked for the end; the checkpoint is written."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FinetunePlan:
-    """What is trained, on what, and how; nothing in it changes."""
-
-    config: HeadConfig  # the settings that a linear head has, too
-    schedule: Schedule
-    train: SplitImages
-    val: SplitImages | None
-    select: str  # the metric on val that patience goes by
-    layer_decay: float = 1.0
-    ema: float = 0.0
-    augmentation: TrainingAugmentation | None = None
-    class_weights: tuple[float, ...] = ()  # (classes,) in the loss; () is the same for all
-    checkpoint: Checkpoint | None = None
-    checkpoint_seconds: float | None = None  # between checkpoints within an epoch; None: one after each epoch
-    is_stopping: Callable[[], bool] = lambda: False  # asked after every step
-    progress: Callable[[str, int, int], None] = lambda *_: None  # stage, images done, images to do
-    gives_up: Callable[[Sequence[EpochRow]], bool] = lambda _: False  # asked after every epoch, with those so far
 
 
 class Training(LightningModule):
@@ -74,6 +49,7 @@ class Training(LightningModule):
         self.optimizer_tensors: dict[str, Tensor] = {}  # of a checkpoint, until there is an optimizer
         self.saved = time.monotonic()
         self.lr_factor = 1.0
+        self.batches: EpochBatches  # of the epoch that is being trained
         self.on_ready: Callable[[], None] = lambda: None  # called once Lightning is about to begin
         self.objective = make_objective(plan.config, plan.train.labels, self.classes, plan.class_weights)
         if at_start is not None:
@@ -97,9 +73,11 @@ class Training(LightningModule):
     def train_dataloader(self) -> EpochBatches:
         """Return the batches of the next epoch; of one that was begun, the rest of it."""
         plan = self.plan
-        return EpochBatches(
-            plan.train, plan.schedule, plan.augmentation, epoch=self.state.epoch, first=self.state.batch
-        )
+        self.batches = EpochBatches(
+            plan.train, plan.schedule, plan.augmentation, epoch=self.state.epoch, first=self.state.batch,
+            ranks=plan.ranks,
+        )  # fmt: skip
+        return self.batches
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimizer, as a checkpoint left it."""
@@ -130,14 +108,29 @@ class Training(LightningModule):
         self.network.train_learning_parts()
         self.lr_factor = self.progress_of_head.lr_factor
 
-    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], _index: int) -> Tensor:
-        """Return the loss of one batch."""
-        pixels, labels, target = batch
-        torch.manual_seed(derive_seed(self.plan.config.seed, _DROPOUT, self.state.epoch, self.state.batch))
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], index: int) -> Tensor:
+        """Return the loss of one batch; on several devices, of this one's rows, so that the mean over devices is it."""
+        (pixels, labels, target), ranks = batch, self.plan.ranks
+        own = [ranks.rank] if ranks.rank else []  # which alone draws what it would draw on one device
+        torch.manual_seed(derive_seed(self.plan.config.seed, _DROPOUT, self.state.epoch, self.state.batch, *own))
         outputs = self.network(pixels)
         loss = self.objective.loss(outputs, target)
-        self.objective.record(self.state.running, outputs.detach().float(), labels)
-        return loss
+        rows = self.batches.order[index]
+        if ranks.counts(rows):
+            self.objective.record(self.state.running, outputs.detach().float(), labels)
+        return loss if ranks.size == 1 else loss * self._share(rows, target)
+
+    def _share(self, rows: Tensor, target: Tensor) -> float:
+        """Return what this device's mean loss counts in the mean over devices.
+
+        With w the weights of the images (`TrainingObjective.weigh`), R the devices and r this one, the batch's loss is
+        sum_r w_r loss_r / sum_r w_r, and DistributedDataParallel takes sum_r / R: the share is R w_r / sum_r w_r.
+        """
+        ranks = self.plan.ranks
+        if len(rows) < ranks.size:
+            return 1.0
+        whole = rows if target.is_floating_point() else self.batches.labels[rows]
+        return ranks.size * self.objective.weigh(ranks.part(whole)) / self.objective.weigh(whole)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Set the learning rate of each group for this step."""
@@ -166,8 +159,9 @@ class Training(LightningModule):
             StoppedError: an end was asked for.
         """
         seconds = self.plan.checkpoint_seconds
-        is_stopping = self.plan.is_stopping()
-        if is_stopping or (seconds is not None and time.monotonic() - self.saved >= seconds):
+        is_due = seconds is not None and time.monotonic() - self.saved >= seconds
+        is_stopping, is_due = self.plan.ranks.agree(self.plan.is_stopping(), is_due)
+        if is_stopping or is_due:
             self.save()
         if is_stopping:
             raise StoppedError
@@ -176,7 +170,7 @@ class Training(LightningModule):
         """Score val, write the epoch down, and stop where patience has run out."""
         state, plan = self.state, self.plan
         on_val = None if plan.val is None else self.score(plan.val)
-        state.history.append(EpochRow(state.epoch + 1, state.running.scores(), on_val))
+        state.history.append(EpochRow(state.epoch + 1, state.running.over(plan.ranks).scores(), on_val))
         self._log_epoch(state.history[-1])
         state.epoch, state.batch, state.running = state.epoch + 1, 0, self._no_scores()
         progress = self.progress_of_head
@@ -185,7 +179,8 @@ class Training(LightningModule):
                 self.best = _copies(self.network.learning_tensors())
         self.save()
         is_done = progress.stopped or plan.gives_up(state.history)
-        if plan.is_stopping() and state.epoch < plan.config.epochs and not is_done:
+        (is_stopping,) = plan.ranks.agree(plan.is_stopping())
+        if is_stopping and state.epoch < plan.config.epochs and not is_done:
             raise StoppedError
         if is_done:
             self.trainer.should_stop = True
@@ -198,31 +193,51 @@ class Training(LightningModule):
 
     def score(self, images: SplitImages) -> Scores:
         """Return the scores of the network as it would be kept, on these images."""
+        batches = list(torch.split(torch.arange(len(images)), self.plan.config.batch_size))
         with self.average.in_place():
+            self.plan.ranks.share_buffers(self.network)
             head = self.objective.finished(self.network.linear_head(self.plan.config))
-            return self.objective.score(head, embed_images(self.network, images, self.plan.config.batch_size))[1]
+            return self.objective.score(head, self._embed(images, batches))[1]
+
+    def _embed(self, images: SplitImages, batches: Sequence[Tensor]) -> "Any":
+        """Return what the head reads of images, and their labels, in blocks; each device embeds some of the batches."""
+        ranks = self.plan.ranks
+        if ranks.size == 1:
+            return embed_images(self.network, images, batches)
+        x = torch.zeros(len(images), self.network.head.in_features)
+        own = batches[ranks.rank :: ranks.size]
+        for rows, (block, _) in zip(own, embed_images(self.network, images, own), strict=True):
+            x[rows] = torch.from_numpy(block)
+        return [(ranks.add_up(x).numpy(), images.labels.numpy())]
 
     def save(self) -> None:
         """Replace the checkpoint by one of this moment."""
-        self.saved = time.monotonic()
+        self.saved, ranks = time.monotonic(), self.plan.ranks
         if self.plan.checkpoint is None:
             return
-        optimizer = self.trainer.optimizers[0].state_dict()["state"]
         self.state.scaler = self.trainer.precision_plugin.state_dict()
-        self.plan.checkpoint.save(
-            {
-                **{f"network.{name}": value for name, value in self.network.learning_tensors().items()},
-                **{f"average.{name}": value for name, value in self.average.tensors.items()},
-                **{f"best.{name}": value for name, value in self.best.items()},
-                **{
-                    f"optimizer.{number}.{key}": value
-                    for number, entries in optimizer.items()
-                    for key, value in entries.items()
-                    if isinstance(value, Tensor)
-                },
+        state = replace(self.state, running=self.state.running.over(ranks))
+        if ranks.is_first:
+            optimizer = self.trainer.optimizers[0].state_dict()["state"]
+            self.plan.checkpoint.save(self.checkpoint_tensors(optimizer), state.to_json())
+
+    def checkpoint_tensors(self, optimizer: Mapping[int, Mapping[str, Any]]) -> dict[str, Tensor]:
+        """Return every tensor of a checkpoint, by name.
+
+        Args:
+            optimizer: The state of each parameter; {} before the first step.
+        """
+        return {
+            **{f"network.{name}": value for name, value in self.network.learning_tensors().items()},
+            **{f"average.{name}": value for name, value in self.average.tensors.items()},
+            **{f"best.{name}": value for name, value in self.best.items()},
+            **{
+                f"optimizer.{number}.{key}": value
+                for number, entries in optimizer.items()
+                for key, value in entries.items()
+                if isinstance(value, Tensor)
             },
-            self.state.to_json(),
-        )
+        }
 
     def resume(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Go on from a checkpoint.
@@ -239,6 +254,8 @@ class Training(LightningModule):
             part, _, key = name.partition(".")
             parts[part][key] = value
         self.state = TrainingState.from_json(state)
+        if not self.plan.ranks.is_first:
+            self.state.running = self._no_scores()  # the first device has those of all
         self.network.load_learning_tensors(parts["network"])
         self.average.tensors, self.best = parts["average"], parts["best"]
         self.optimizer_tensors = parts["optimizer"]
@@ -257,7 +274,7 @@ class Training(LightningModule):
         return self.progress_of_head.best_epoch
 
 
-def embed_images(network: TrainableNetwork, images: SplitImages, batch_size: int) -> "Any":
+def embed_images(network: TrainableNetwork, images: SplitImages, batches: Sequence[Tensor]) -> "Any":
     """Yield what the head reads of images, (n, width) float32, and their labels as `SplitImages` has them.
 
     The network computes in evaluation mode.
@@ -265,13 +282,12 @@ def embed_images(network: TrainableNetwork, images: SplitImages, batch_size: int
     Args:
         network: It stays in evaluation mode.
         images: A split.
-        batch_size: Images in one forward.
+        batches: Of each forward, which images, (n,) int64.
     """
     network.eval()
     device, labels = network.head.weight.device, images.labels
-    order = list(torch.split(torch.arange(len(images)), batch_size))
     with torch.no_grad():
-        for rows, pixels in zip(order, images.batches(order), strict=True):
+        for rows, pixels in zip(batches, images.batches(batches), strict=True):
             yield network.embed(pixels.to(device)).float().cpu().numpy(), labels[rows].numpy()
 
 

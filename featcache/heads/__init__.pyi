@@ -12,6 +12,7 @@ from .fit_result import Fit as Fit
 from .fitted import Fitted as Fitted
 from .grid import HeadOptions as HeadOptions
 from .keep_function import keep_head as keep_head
+from .kept_head import show_kept_head as show_kept_head
 from .kept_targets import NO_TARGETS as NO_TARGETS
 from .kept_targets import KeptTargets as KeptTargets
 from .linear import BLOCK_ROWS as BLOCK_ROWS

@@ -167,6 +167,7 @@ class _Copying:
         """Copy what belongs to no store: assigned splits, tuned trunks, and a memory where the copy has none."""
         self.copy_documents(sorted((self.origin / "listings").glob("*/*/splits.json")))
         self.copy_documents(sorted((self.origin / "finetuned").glob("*.safetensors")))
+        self.copy_documents(sorted((self.origin / "finetuned").glob("finished/*.json")))
         memories = [path for name in _MEMORIES if is_present(path := self.origin / name)]
         lacking = [path for path in memories if not is_present(self._place(path))]
         self.summary.present += len(memories) - len(lacking)

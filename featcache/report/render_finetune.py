@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from featcache.finetuning import Finetuned, FinetuneSearch
 
 _SHOWN = 12  # epochs in the table
+_FINISHED = "this training is done already, and nothing was trained; --restart trains it again"
+_KEPT = (
+    "kept: on the embeddings that are kept ({}), which every later command reads; the epochs: in float32, train while "
+    "it learns"
+)
 
 
 def finetune_parts(result: "Finetuned") -> list[RenderableType]:
@@ -30,16 +35,19 @@ def finetune_parts(result: "Finetuned") -> list[RenderableType]:
     resumed_from = result.epochs if result.resumed_from is None else result.resumed_from
     resumed = "" if resumed_from >= result.epochs else f"; continued in epoch {resumed_from + 1}"
     parts: list[RenderableType] = [
+        *([Text(_FINISHED)] if result.was_finished else []),
         Text(f"{fit.train_rows:,} training images{val}; from {result.start}; {share}"),
         Text(f"{counted(result.epochs, 'epoch')}, {counted(head.steps, 'step')}, {fit.seconds:.1f} s{pace}{resumed}"),
     ]
     rows = _worth_showing(head.history, head.best_epoch)
     epochs = [f"{row.epoch}{' *' if row.epoch == head.best_epoch else ''}" for row in rows]
-    columns = [Column(heading="epoch", cells=epochs, is_name=True)]
-    columns += score_columns("train", [row.train for row in rows], (6, 5, 4 if fit.val_rows is not None else 0))
+    columns = [Column(heading="epoch", cells=[*epochs, "kept"], is_name=True)]
+    of_train, of_val = [*(row.train for row in rows), head.train], [*(row.val for row in rows), head.val]
+    columns += score_columns("train", of_train, (6, 5, 4 if fit.val_rows is not None else 0))
     if fit.val_rows is not None:
-        columns += score_columns("val", [row.val for row in rows], (3, 2, 0))
+        columns += score_columns("val", of_val, (3, 2, 0))
     parts.append(FittingTable(columns, "--json has them all"))
+    parts.append(Text(_KEPT.format(result.compute)))
     if head.best_epoch is not None:
         parts.append(Text(f"* the epoch that is kept, the best by {metric_in_words(fit.select)} on val"))
     return parts

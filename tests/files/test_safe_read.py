@@ -47,6 +47,8 @@ ALLOWED = {
     "heads/preparation.py": "a module of the package itself, which is locked and not read",
     "loader": "shared memory: a file without a name",
     "extraction": "shared memory: a file without a name",
+    "finetuning/shared_images.py": "shared memory: a file without a name",
+    "finetuning/rank_process.py": "/dev/null, for what a library prints",
     "cli/app.py": "/dev/null, where nobody takes the output",
 }
 

@@ -12,9 +12,10 @@ from featcache.finetuning.checkpoints import Checkpoint
 from featcache.finetuning.images import SplitImages
 from featcache.finetuning.interruption import Interruption
 from featcache.finetuning.network import TrainableNetwork
+from featcache.finetuning.plan import FinetunePlan
 from featcache.finetuning.running import run_training
 from featcache.finetuning.schedule import Schedule
-from featcache.finetuning.training import FinetunePlan, Training
+from featcache.finetuning.training import Training
 from featcache.heads.config import HeadConfig
 from featcache.recipe import TrunkSection
 from featcache.trunks import WeightsMemo, name_trunk
