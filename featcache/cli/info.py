@@ -1,11 +1,13 @@
 """`featcache info`."""
 
+import contextlib
 import os
 from typing import Annotated, Any
 
 from featcache.cli.app import command
 from featcache.cli.options import Arch, Json, Weights, WithFolder
 from featcache.cli.output import echo, echo_json, relative_path
+from featcache.errors import FeatcacheError
 from featcache.recipe import DataOptions
 
 
@@ -29,11 +31,11 @@ def info(
         return
     trunk = inventory["trunk"]
     echo(f"featcache {inventory['version']}, cache {relative_path(parse_path(inventory['cache']))}")
-    stores = inventory["stores"]
+    stores, noun = inventory["stores"], _noun_of_outputs(options)
     is_held = any(store["arch"] == trunk["arch"] and _has_weights(store, trunk) for store in stores)
     has_trunk = is_held or not stores or arch is not None or weights is not None
     if has_trunk:
-        _echo_trunk(trunk, inventory["data_set"])
+        _echo_trunk(trunk, inventory["data_set"], noun)
     for store in stores:
         view = "" if store["view"] is None else f", {store['view']}"
         echo(
@@ -42,7 +44,8 @@ def info(
             f"{counted(store['heads'], 'head')}"
         )
         if not has_trunk and trunk["classes"]:
-            echo(f"  head of {trunk['classes']} classes: {(store['dim'] + 1) * trunk['classes']:,} parameters")
+            parameters = (store["dim"] + 1) * trunk["classes"]
+            echo(f"  head of {counted(trunk['classes'], noun)}: {parameters:,} parameters")
         for listing in store["listings"]:
             echo(f"  {listing}")
         for made in store["made"]:
@@ -62,14 +65,26 @@ def info(
         echo("no store yet: `featcache extract FOLDER` creates one")
 
 
-def _echo_trunk(trunk: dict[str, Any], data_set: str | None) -> None:
+def _noun_of_outputs(options: DataOptions) -> str:
+    """Return what a head of the data set has an output for: a class, a label or a number."""
+    from featcache.dataset import DatasetRequest
+    from featcache.recipe import LABELS, VALUE
+
+    with contextlib.suppress(FeatcacheError):  # none is named
+        return {LABELS: "label", VALUE: "number"}.get(DatasetRequest(**options).recipe.data.target_kind, "class")
+    return "class"
+
+
+def _echo_trunk(trunk: dict[str, Any], data_set: str | None, noun: str) -> None:
     """Print the trunk that the recipe or the options mean, and the size of a head on it."""
+    from featcache.text import counted
+
     classes = trunk["classes"] or 34
     absent = "this cache has no data set yet" if data_set is None else f"{data_set!r} is not in this cache"
     example = "" if trunk["classes"] else f" (an example: {absent})"
     echo(f"trunk {trunk['arch']}, weights {trunk['weights']}: {trunk['frozen_parameters']:,} frozen parameters")
     echo(trunk["transform"])
-    echo(f"head of {classes} classes: {(trunk['dim'] + 1) * classes:,} parameters{example}")
+    echo(f"head of {counted(classes, noun)}: {(trunk['dim'] + 1) * classes:,} parameters{example}")
 
 
 def _has_weights(store: dict[str, Any], trunk: dict[str, Any]) -> bool:

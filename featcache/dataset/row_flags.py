@@ -94,10 +94,11 @@ def _refuse_drive_act_flags(recipe: Recipe, settings: Mapping[str, object]) -> N
     """Refuse flags of Drive&Act for another data set."""
     flags = enumerate_words([f"--{name}" for name in settings])
     lacking = " or ".join(DRIVE_ACT_FLAGS[name] for name in settings)
-    where = "the layout drive-act has them"
-    where += ", and a table whose recipe names a fold_column" if "fold" in settings else ""
+    where = "only the layout drive-act has them"
+    if "fold" in settings and isinstance(recipe.data, TableData):
+        where = "a table has folds where its recipe names their column, as fold_column, and one of them, as fold"
     error = UsageError(
-        f"{flags}: {recipe.name} has no {lacking}; only {where}. Leave {'it' if len(settings) == 1 else 'them'} out."
+        f"{flags}: {recipe.name} has no {lacking}; {where}. Leave {'it' if len(settings) == 1 else 'them'} out."
     ).correct("--folds", None)
     for name in settings:
         error = error.correct(f"--{name}", None)

@@ -23,6 +23,7 @@ from featcache.trunks import (
     WeightsMemo,
     drawing_from,
     find_weights,
+    missing_weights,
     name_trunk,
 )
 
@@ -194,9 +195,7 @@ def _of_cache(request: DatasetRequest, memo: WeightsMemo) -> TrunkSource | None:
 def _trunk_of(store: FeatureStore, called: str, request: DatasetRequest, memo: WeightsMemo) -> TrunkSource:
     source = find_weights(store.trunk.spec, store.trunk.weights_name, memo, request.weights, request.arch)
     if source is None:
-        raise CacheError(
-            f"{called} is not here: its weights are {store.trunk.weights_name}. Name their file with --weights."
-        )
+        raise missing_weights(called, store.trunk.weights_name, request.folder)
     return source
 
 

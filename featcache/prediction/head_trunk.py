@@ -18,6 +18,7 @@ from featcache.trunks import (
     choose_device,
     find_weights,
     load_trunk,
+    missing_weights,
 )
 
 
@@ -80,10 +81,7 @@ class HeadTrunk:
             )
         if source is None:
             which = "" if self.is_only_one else f" {self.spec.arch}"
-            raise CacheError(
-                f"the trunk{which} of head {self.head} is not here: its weights are {self.weights_name}. "
-                f"Name their file with --weights."
-            )
+            raise missing_weights(f"the trunk{which} of head {self.head}", self.weights_name, self.store.cache)
         return source
 
     @cached_property

@@ -154,9 +154,7 @@ def baseline_lines(evaluation: TargetEvaluation) -> list[str]:
         return [f"baseline: rows in a random order have a mean average precision of {precision}"]
     lines, r2 = ["baseline: always answering the mean has an R2 of 0"], evaluation.metrics[R2]
     if r2 < 0:
-        lines.append(
-            f"R2 is below 0: on {evaluation.split}, always answering its mean would be nearer than this head is"
-        )
+        lines.append(f"R2 is below 0: always answering the mean of {evaluation.split} would do better than this head")
     return lines
 
 

@@ -16,6 +16,7 @@ from .hardware import choose_device as choose_device
 from .hardware import require_decoder as require_decoder
 from .naming import FINETUNED_FOLDER as FINETUNED_FOLDER
 from .naming import find_weights as find_weights
+from .naming import missing_weights as missing_weights
 from .naming import name_trunk as name_trunk
 from .naming import tensors_sha256 as tensors_sha256
 from .seeding import drawing_from as drawing_from

@@ -99,6 +99,21 @@ def _finetuned(cache: Path, sha256: str) -> list[str]:
     return [str(path) for path in here if path is not None]
 
 
+def missing_weights(what: str, weights_name: str, cache: Path) -> CacheError:
+    """Return the error that the weights of a store are not on this machine, with the way to them.
+
+    Args:
+        what: Whose they are: "the trunk of head best".
+        weights_name: How the store calls them.
+        cache: The cache that the store is in.
+    """
+    sentence = f"{what} is not here: its weights are {weights_name}. "
+    if isinstance(cache, ObjectPath) and (cache / FINETUNED_FOLDER / weights_name).is_file():
+        error = CacheError(f"{sentence}They are in the bucket, and --local-cache FOLDER brings them to this machine.")
+        return error.correct("--local-cache", "local")
+    return CacheError(f"{sentence}Name their file with --weights.")
+
+
 def find_weights(
     spec: TrunkSpec, asked: str, memo: WeightsMemo, typed: str | None, arch: str | None = None
 ) -> TrunkSource | None:

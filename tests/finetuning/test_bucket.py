@@ -8,13 +8,14 @@ import pytest
 from PIL import Image
 
 import featcache
-from featcache.errors import UsageError
+from featcache.errors import CacheError, UsageError
+from featcache.files.objects import local_copies
 from featcache.store import cache_folder
 from tests.finetuning.conftest import Finetune
 
 
 def test_a_trained_trunk_and_its_head_are_kept_in_the_bucket(
-    finetune: Finetune, places: dict[str, str], tmp_path: Path
+    finetune: Finetune, places: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Refused without --local-cache. What was trained predicts, also once its weights are gone from this machine."""
     cache, local = f"memory://tests/{uuid.uuid4().hex}", tmp_path / "local"
@@ -30,6 +31,9 @@ def test_a_trained_trunk_and_its_head_are_kept_in_the_bucket(
     where = {"data": places["data"], "cache": cache, "local_cache": local}
     first = featcache.predict("best", [image], **where)
     shutil.rmtree(local)
+    monkeypatch.setattr(local_copies, "_FOLDERS", {})  # as of another process
+    with pytest.raises(CacheError, match="They are in the bucket, and --local-cache FOLDER brings them"):
+        featcache.predict("best", [image], data=places["data"], cache=cache)
     again = featcache.predict("best", [image], **where)
     assert first.probabilities.tobytes() == again.probabilities.tobytes()
     assert [path.name for path in local.rglob("*.safetensors")] == [result.weights.name]

@@ -121,7 +121,7 @@ def test_parquet_cells_are_text_whatever_their_type(tmp_path):
     [
         ("", "no column 'path'; found nothing"),
         ("path,label\n", "no row below the header"),
-        ("path;label\na;b\n", "no column 'path'; found 'path;label'"),
+        ("path|label\na|b\n", "no column 'path'; found 'path|label'"),
     ],
 )
 def test_a_table_without_rows_or_columns_says_so(tmp_path, text, said):

@@ -65,5 +65,5 @@ def test_a_column_and_a_fold_belong_together_and_a_flag_names_another_fold(tmp_p
         _ = DatasetRequest(pipeline=str(folder / "toy.toml"), fold=1000).recipe
     with pytest.raises(UsageError, match="--view: toy has no views"):
         _ = DatasetRequest(pipeline=str(folder / "toy.toml"), fold=7, view="front").recipe
-    with pytest.raises(UsageError, match="has no folds; only the layout drive-act has them, and a table whose recipe"):
+    with pytest.raises(UsageError, match="labels has no folds; a table has folds where its recipe names their column"):
         _ = DatasetRequest(data=str(folder / "labels.csv"), fold=0).recipe

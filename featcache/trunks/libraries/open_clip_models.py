@@ -97,10 +97,10 @@ _KEYS = ("mean", "std", "interpolation", "resize_mode")
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep from the terminal that a network is built without weights: they are loaded next."""
+    """Keep from the terminal that a network is built without weights, which are loaded next, and what an error says."""
     root = logging.getLogger()
     before = root.level
-    root.setLevel(logging.ERROR)
+    root.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
