@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 import featcache
+from featcache.cli.next_command import say_next_after_finetune
 from featcache.errors import CacheError
 from featcache.finetuning import job
 from featcache.finetuning.training import Training
@@ -129,3 +130,11 @@ def test_the_history_is_that_of_the_training(finetune, settings):
     assert f"{head.val.loss:.4f}" in next(row for row in rows if row.startswith("kept "))
     assert head.val.loss != head.history[head.best_epoch - 1].val.loss
     assert rows[-1].startswith("kept: on the embeddings that are kept (bfloat16)") or "kept: on" in "".join(rows)
+
+
+def test_the_next_command_is_the_report_against_the_best_frozen_head(trained_head, finetune, places, capsys):
+    """A training that starts from no head is held against the best head on a trunk that was not trained with it."""
+    result = finetune(unfreeze=0, lr=1e-3, epochs=1, batch_size=7)
+    number, frozen = result.fit.handles.numbers[result.fit.heads[0].name], trained_head.handles.numbers
+    say_next_after_finetune({"data": places["data"], "cache": places["cache"]}, result)
+    assert f"featcache report {number} --against {frozen[trained_head.best.name]} " in capsys.readouterr().out
