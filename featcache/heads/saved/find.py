@@ -94,7 +94,7 @@ def find_head(request: DatasetRequest, head: str | None) -> ChosenHead:
         listed = f"`{request.command_line('compare')}` lists all {len(stores):,}"
         error = CacheError(f"{folder}: {reason}{'' if reason.endswith('?') else ';'} {listed}{broken}")
         nearest = [] if matching or is_number(head) else handles.nearest(head, stores)
-        meant = _nearest_word(head) or (handles.handle(nearest[0]).removeprefix("#") if nearest else None)
+        meant = _nearest_word(head, handles) or (handles.handle(nearest[0]).removeprefix("#") if nearest else None)
         raise error if matching or is_number(head) or meant is None else error.correct(head, meant)
     name, store = matching[0], stores[matching[0]]
     return _find_named(request, name, store, [run for run, its_store in runs if its_store is store])
@@ -146,7 +146,7 @@ def _ambiguous_or_unknown(head: str, matching: Sequence[str], handles: Handles, 
         )
     if is_number(head):
         return f"there is no head #{head.removeprefix('#')}; there are {handles.ranges(names)}"
-    if word := _nearest_word(head):
+    if word := _nearest_word(head, handles):
         return f"no head is called {head!r}; did you mean {word}?"
     if head in USUAL_SPLITS and not handles.nearest(head, names):
         return f"no head is called {head!r}, which is a split: name it behind --split, and a head, {BEST} or {LATEST}"
@@ -154,9 +154,10 @@ def _ambiguous_or_unknown(head: str, matching: Sequence[str], handles: Handles, 
     return f"no head is called {head!r}; {f'the nearest: {nearest}; or' if nearest else 'expected'} {BEST}, or {LATEST}"
 
 
-def _nearest_word(head: str) -> str | None:
-    """Return best or latest where one of them is misspelt; the name of a split is none of them."""
-    return None if head in USUAL_SPLITS else nearest_name(head, (BEST, LATEST))
+def _nearest_word(head: str, handles: Handles) -> str | None:
+    """Return best or latest where one is misspelt, and no name that a person gave; the name of a split is neither."""
+    is_other = head in USUAL_SPLITS or nearest_name(head, handles.given) is not None
+    return None if is_other else nearest_name(head, (BEST, LATEST))
 
 
 def _find_best(request: DatasetRequest, newest: FitRun, _: FeatureStore) -> ChosenHead:

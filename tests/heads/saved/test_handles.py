@@ -80,7 +80,7 @@ def test_a_misspelt_name_proposes_the_three_nearest(tmp_path):
 
 
 def test_a_misspelt_best_or_latest_is_meant(tmp_path):
-    """The command that is advised has the word; the name of a split is neither."""
+    """The command that is advised has the word; the name of a split is neither, and a given name comes first."""
     record_clusters(tmp_path, "train", "val")
     fit_head(tmp_path, 0.1)
     request = DatasetRequest(**WHERE, cache=tmp_path)
@@ -90,6 +90,9 @@ def test_a_misspelt_best_or_latest_is_meant(tmp_path):
         assert [(correction.wrong, correction.right) for correction in error.value.corrections] == [(typed, word)]
     with pytest.raises(CacheError, match="no head is called 'test', which is a split: name it behind --split"):
         find_head(request, "test")
+    fit_head(tmp_path, 0.2, head_name="base")
+    with pytest.raises(CacheError, match="no head is called 'bse'; the nearest: #2 base"):
+        find_head(request, "bse")
 
 
 def test_a_number_that_no_head_has_is_answered_with_those_that_there_are(tmp_path):
