@@ -4,6 +4,7 @@ import itertools
 import re
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from featcache.errors import Correction, DataError, FeatcacheError, UsageError
 
@@ -34,8 +35,9 @@ def next_command(error: FeatcacheError, words: Sequence[str], names: Iterable[st
         words: The command line behind `featcache`.
         names: Those of all commands.
     """
-    if error.corrections:
-        return shlex.join(["featcache", *correct_words(words, error.corrections)])
+    corrected = correct_words(words, error.corrections)
+    if corrected != correct_words(words, ()):  # what is wrong may stand in a recipe, and not in these words
+        return shlex.join(["featcache", *corrected])
     if _SHOWN.search(str(error)) or not (isinstance(error, UsageError | DataError) or _OPTION.search(str(error))):
         return ""
     command = [word for word in words[:1] if word in set(names)]
@@ -50,7 +52,9 @@ def correct_words(words: Iterable[str], corrections: Iterable[Correction]) -> li
         corrections: What is wrong in it, and what is right.
     """
     corrected = [part for word in words for part in _split_option(word)]
-    for correction in corrections:
+    for written in corrections:
+        is_of_several = written.wrong == "--fold" and written.right is not None and "--folds" in corrected
+        correction = replace(written, wrong="--folds") if is_of_several else written
         if correction.wrong == "--pipeline":
             corrected = ["--pipeline" if word == "-p" else word for word in corrected]
         if correction.wrong.startswith("--"):
@@ -89,7 +93,7 @@ def _correct_option(words: list[str], correction: Correction) -> list[str]:
             skipped = False
         elif word == option:
             place = len(kept) if place is None else place
-            skipped = following != "" and not following.startswith("--")
+            skipped = following != "" and re.match(r"--|-[a-z]", following) is None
         else:
             kept.append(word)
     if right is not None:

@@ -51,8 +51,10 @@ def _other_lines(folder: str) -> str:
 
     kept = f"there is a {LOCAL_RECIPE} here, and it stays as it is. `featcache data` shows what it means"
     try:
-        settings = write_starter(expand_home(folder)).settings
+        starter = write_starter(expand_home(folder))
     except FeatcacheError:  # nothing that a recipe could be written for
+        starter = None
+    if starter is None or starter.table is not None:  # a table that is not written is of no use
         return f"{kept}; to start anew, rename it or type this in another folder"
-    shown = indent(settings, "  ")
+    shown = indent(starter.settings, "  ")
     return f"{kept}. To start anew, rename it, or put these lines for {folder} in the place of its own:\n{shown}"

@@ -81,7 +81,8 @@ def override_drive_act(recipe: Recipe, settings: Mapping[str, object]) -> Recipe
     """
     data, others = recipe.data, {name: value for name, value in settings.items() if name != "fold"}
     has_folds = isinstance(data, TableData) and data.fold_column is not None
-    _refuse_bad_fold(settings.get("fold"), of_table=has_folds)
+    if has_folds or isinstance(data, DriveActData):
+        _refuse_bad_fold(settings.get("fold"), of_table=has_folds)
     if not isinstance(data, DriveActData) and (others if has_folds else settings):
         _refuse_drive_act_flags(recipe, others if has_folds else settings)
     recipe = recipe.override("data", **settings) if settings else recipe

@@ -229,6 +229,8 @@ def _average_intervals(folds: Sequence[SplitPredictions]) -> Intervals:
     unit, names = choose_unit(
         tuple(name for fold in folds for name in fold.subjects), tuple(name for fold in folds for name in fold.clips)
     )
+    if not len(names):  # an image may be a row of several folds: it is drawn as one
+        names = tuple(path for fold in folds for path in fold.paths)
     truth = np.concatenate([fold.truth for fold in folds])
     number = np.repeat(np.arange(len(folds)), [len(fold.truth) for fold in folds])
     is_own = number[:, None] == np.arange(len(folds))  # (rows, folds)

@@ -19,6 +19,7 @@ from featcache.heads.saved import (
     ChosenHead,
     SavedTargetModel,
     SavedTemperature,
+    drawn_views,
     load_model,
     predicts_targets,
     read_temperature,
@@ -66,6 +67,8 @@ class HeadOnTargets:
     sets: TargetSets | None
     notes: tuple[str, ...]
     shared_subjects_allowed: bool = False  # whether --allow-shared-subjects was given
+    test_views: bool = False  # whether answers are means over views
+    augment: str | None = None  # over which set of them; None: the only one
 
     def evaluation(self) -> TargetEvaluation:
         """Return what follows from the predictions, with intervals."""
@@ -156,7 +159,8 @@ def predict_on_targets(
         request=request, store=choice.store, head=model, choice=choice, features=features, predictions=predictions,
         temperature=temperature, sets=sets,
         notes=(*choice.notes, *changes, *notes, *_threshold_notes(model, features)),
-        shared_subjects_allowed=allow_shared_subjects,
+        shared_subjects_allowed=allow_shared_subjects, test_views=test_views,
+        augment=(augment or drawn_views(model)[0] or None) if test_views else None,
     )  # fmt: skip
 
 

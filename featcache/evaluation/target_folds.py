@@ -145,7 +145,7 @@ def average_target_folds(heads: Mapping[int, HeadOnTargets]) -> TargetFolds:
     intervals = mean_intervals(
         [part.figures() for part in parts], [len(part.truth) for part in parts], len(parts[0].names),
         [name for part in parts for name in part.subjects], [name for part in parts for name in part.clips],
-        of_labels=parts[0].kind == LABELS,
+        of_labels=parts[0].kind == LABELS, paths=[path for part in parts for path in part.paths],
     )  # fmt: skip
     evaluations = tuple(part.evaluation() for part in heads.values())
     return TargetFolds(tuple(heads), evaluations, intervals, describe_differences(heads))

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -168,7 +169,7 @@ def _parse_csv(text: str, columns: Sequence[str], optional: Sequence[str]) -> Sh
 
 def _find_delimiter(text: str) -> str:
     """Return what stands between the columns: a comma; a semicolon or a tab where the header has that, and no comma."""
-    header = text.partition("\n")[0]
+    header = re.sub(r'"[^"]*"', "", re.split(r"[\r\n]", text, maxsplit=1)[0])  # a name in quotes may hold any sign
     return next((sign for sign in ";\t" if sign in header and "," not in header), ",")
 
 

@@ -142,7 +142,7 @@ def _note_labels(data: TableData, classes: Sequence[str]) -> tuple[str, ...]:
     lines = 'targets = "labels"' + ("" if sign == data.separator else f" and label_separator = {json.dumps(sign)}")
     return (
         f"{example!r} is taken for one class; if it is several labels, write {lines} into [data] of a recipe, as "
-        f"`featcache init {_quote_table(data)}` does",
+        f'`featcache init {_quote_table(data)}` does; if it is one class, targets = "label" ends this note',
     )
 
 

@@ -6,11 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from featcache.errors import DataError
+from featcache.files import suggest_utf8
 from featcache.listing import sheet
 from featcache.listing.leftovers import IMAGE_SUFFIXES
+from featcache.listing.paths import is_text, shown_path
 from featcache.recipe import LABEL, LABELS, VALUE
 
 SEPARATORS = ("|", ";", ", ", ",")  # that stand between the labels of a cell
+_FOLDS = ("fold", "folds", "fold_id", "kfold")  # columns that say which rows are test: nothing to predict
 _YES_OR_NO = frozenset(("0", "1", "0.0", "1.0", "true", "false"))
 _ROLES: Mapping[str, Sequence[str]] = {  # of a table's columns: how they are usually called
     "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "photo"),
@@ -47,6 +50,9 @@ def recognize_table(path: str) -> RecognizedTable:
         DataError: it cannot be read, or has no columns.
     """
     header = sheet.read_sheet(path, ()).header
+    twice = [f"there are two columns {name!r}" for name in dict.fromkeys(header) if header.count(name) > 1]
+    foreign = [f"column '{shown_path(name)}' is not UTF-8; {suggest_utf8()}" for name in header if not is_text(name)]
+    sheet.refuse_problems(path, [*twice, *foreign])
     if not header:
         raise DataError(f"{path}: this table is empty; expected a line with the names of its columns, then one a row")
     cells = {name: set(column) for name, column in sheet.read_sheet(path, tuple(dict.fromkeys(header))).columns.items()}
@@ -61,7 +67,9 @@ def recognize_table(path: str) -> RecognizedTable:
         return RecognizedTable(
             columns=columns, targets=targets, separator=separator, missing=missing, others=tuple(others), splits=splits
         )
-    targets, several = _recognize_target_columns({name: cells[name] for name in others})
+    targets, several = _recognize_target_columns(
+        {name: cells[name] for name in others if name.strip().casefold() not in _FOLDS}
+    )
     return RecognizedTable(
         columns=columns, targets=targets, target_columns=several, others=tuple(others), splits=splits,
         missing=tuple(role for role in missing if role != "label" or not several),
@@ -78,6 +86,9 @@ def find_separator(cells: Iterable[str]) -> str:
         cells: Different ones of a column of labels.
     """
     cells = list(cells)
+    filled = [cell for cell in cells if cell.strip()]
+    if len(list(_numbers(cell.replace(",", ".") for cell in filled))) == len(filled):  # "0,53": a decimal comma
+        return ""
     for sign in SEPARATORS[:2]:
         if any(sign in cell for cell in cells):
             return sign

@@ -77,7 +77,7 @@ def value_intervals(
 
 def mean_intervals(
     parts: Sequence[Figures], rows: Sequence[int] | int, outputs: int, subjects: Sequence[str], clips: Sequence[str],
-    *, of_labels: bool,
+    *, of_labels: bool, paths: Sequence[str] = (),
 ) -> TargetIntervals:  # fmt: skip
     """Return the intervals of the mean of several heads' figures: people are drawn once for all of them.
 
@@ -90,6 +90,7 @@ def mean_intervals(
         subjects: as for `label_intervals`, of all rows.
         clips: likewise.
         of_labels: whether the figures are those of labels, and not of numbers.
+        paths: of all rows, where an image may be a row of several heads: without names it is drawn as one.
     """
     shared = isinstance(rows, int)
     ends = np.cumsum([rows] if isinstance(rows, int) else rows).tolist()
@@ -102,7 +103,7 @@ def mean_intervals(
 
     cost = len(parts) if shared else 1
     limits = LABEL_LIMITS if of_labels else VALUE_LIMITS
-    return _intervals(means, (ends[-1], outputs), subjects, clips, limits=limits, cost=cost)
+    return _intervals(means, (ends[-1], outputs), subjects, clips, limits=limits, cost=cost, paths=paths)
 
 
 def difference_intervals(
@@ -167,10 +168,11 @@ def figures_of_values(truth: Doubles, predicted: Doubles) -> Figures:
 
 def _intervals(
     figures: Figures, shape: tuple[int, ...], subjects: Sequence[str], clips: Sequence[str],
-    limits: Sequence[tuple[float, float]], cost: int = 1,
+    limits: Sequence[tuple[float, float]], cost: int = 1, paths: Sequence[str] = (),
 ) -> TargetIntervals:  # fmt: skip
     rows, outputs = shape
     unit, names = choose_unit(subjects, clips)
+    names = names if len(names) else paths
     group = np.unique(names, return_inverse=True)[1] if len(names) else np.arange(rows)
     number = int(group.max(initial=-1)) + 1
     resamples = int(np.clip(WORK // max(1, rows * outputs * cost), FEWEST_RESAMPLES, RESAMPLES))

@@ -25,6 +25,8 @@ NAMES = ("extract", "fit-head", "report")
         ("fit logreg c=1,2", "c=", "C=", "fit logreg C=1,2"),
         ("report x", "y", "z", "report x"),
         ("data -p numbr.toml", "--pipeline", "numbers.toml", "data --pipeline numbers.toml"),
+        ("extract t --folds 0,1,7", "--fold", "0", "extract t --folds 0"),
+        ("extract --data -p flowers", "--data", None, "extract -p flowers"),
     ],
 )
 def test_a_correction_changes_one_word_or_one_option(typed: str, wrong: str, right: str | None, corrected: str) -> None:
@@ -48,3 +50,9 @@ def test_a_usage_error_without_a_correction_ends_with_the_help_of_its_command() 
 def test_no_command_is_added_where_the_message_has_one_or_none_helps(error: UsageError) -> None:
     """One next command is enough, and no help makes room on a disk."""
     assert error_text(error, ["extract", "x"], NAMES) == f"error: {error}"
+
+
+def test_a_command_is_not_advised_as_it_was_typed() -> None:
+    """What is wrong may stand in a recipe: its correction is of no word of the command."""
+    error = MachineError("lables.csv: no such file").correct("lables.csv", "labels.csv")
+    assert next_command(error, ["data"], NAMES) == ""

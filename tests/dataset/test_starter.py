@@ -220,3 +220,33 @@ def test_nothing_that_is_known_is_refused(tmp_path, files):
     laid(tmp_path, *files)
     with pytest.raises(DataError, match=r"no data set is in it; expected images"):
         write_starter(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"path,red,red\na.png,1,0\n", "there are two columns 'red'"),
+        ("path;Gr\u00f6\u00dfe\na.png;1\n".encode("cp1252"), "is not UTF-8"),
+    ],
+)
+def test_a_table_that_cannot_be_told_apart_is_refused(tmp_path, text, message):
+    """Two columns of one name, and a name in another encoding."""
+    (tmp_path / "t.csv").write_bytes(text)
+    with pytest.raises(DataError, match=message):
+        write_starter(str(tmp_path / "t.csv"))
+
+
+def test_decimal_commas_are_no_signs_between_labels(tmp_path):
+    """Numbers as a spreadsheet of another language writes them are one cell each."""
+    flat(tmp_path)
+    rows = [f"ants/{number}.png;{number % 3},5" for number in range(8)]
+    (tmp_path / "t.csv").write_text("\n".join(["file;weight", *rows]))
+    assert 'targets = "labels"' not in write_starter(str(tmp_path / "t.csv")).text
+
+
+def test_a_column_of_folds_is_nothing_to_predict(tmp_path):
+    """Columns of 0 and 1 are labels, but not the one that says which rows are test."""
+    flat(tmp_path)
+    rows = [f"ants/{number}.png,{number % 2},{number // 4},{number % 2}" for number in range(8)]
+    (tmp_path / "t.csv").write_text("\n".join(["file,red,round,fold", *rows]))
+    assert resolve_source(recipe_for(tmp_path / "t.csv")[0]).listing("train").classes == ("red", "round")

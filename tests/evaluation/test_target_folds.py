@@ -44,6 +44,19 @@ def test_averages_are_the_means_of_the_folds_with_intervals(where):
     assert document["rows"] == 80
 
 
+def test_an_image_that_is_a_row_of_several_folds_is_drawn_once():
+    """Without people or clips, copies of a row tell no more than the row."""
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 2, (30, 2)).astype(float)
+    figures = label_figures(truth, random.uniform(size=(30, 2)), np.full(2, 0.5))
+    names, none = [f"{number:02}.png" for number in range(30)], [""] * 60
+    twice = mean_intervals([figures, figures], [30, 30], 2, none, none, of_labels=True, paths=names * 2)
+    once = mean_intervals([figures], [30], 2, none[:30], none[:30], of_labels=True)
+    assert twice.groups == once.groups == 30
+    for of_two, of_one in zip(twice.overall, once.overall, strict=True):
+        assert (of_two.low, of_two.high) == pytest.approx((of_one.low, of_one.high))
+
+
 def test_the_command_prints_writes_and_asks_for_the_page(where, tmp_path, typed):
     """A line a fold, the averages, a CSV with a column a fold, a page, and predictions with their fold."""
     words = ["report", "--pipeline", where["pipeline"], "--cache", where["cache"], "--folds", "0,1"]

@@ -223,3 +223,12 @@ def test_the_nearest_table_is_named(tmp_path):
     root = write_table(tmp_path, ("path", "label"), ("a.png", "a"), name="foods.csv")
     with pytest.raises(DataError, match=r"No such file or directory; did you mean .*foods\.csv\?"):
         list_split(recipe_of(root, table="food.csv"), "train")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_signs_in_quoted_names_and_in_cells_divide_no_columns(tmp_path, end):
+    """The header alone says what stands between columns: a comma in a quoted name, or below it, does not."""
+    lines = ['path;label;"size, mm"', "a.png;owl;1,5"]
+    (tmp_path / "a.png").touch()
+    (tmp_path / "labels.csv").write_text(end.join(lines), newline="")
+    assert list_split(recipe_of(tmp_path), "train").classes == ("owl",)

@@ -191,6 +191,8 @@ def _report_flags(examined: HeadOnTargets, evaluation: TargetEvaluation) -> list
     flags: list[tuple[str, object]] = [("--split", evaluation.split)]
     flags += [("--by", "clip")] if evaluation.predictions.by == "clip" else []
     flags += [("--allow-shared-subjects", "")] if examined.shared_subjects_allowed else []
+    flags += [("--test-views", "")] if examined.test_views else []
+    flags += [] if examined.augment is None else [("--augment", examined.augment)]
     return flags + ([] if evaluation.sets is None else [("--conformal", f"{evaluation.sets.level:g}")])
 
 
