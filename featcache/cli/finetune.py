@@ -87,9 +87,11 @@ def finetune(
     else:
         echo_parts(finetune_parts(result))
         echo(f"trunk: {relative_path(result.weights)}")
-        if logger is not None:
+        if logger is not None and not result.was_finished:
             echo(f"log: by {logger}, below {log_folder or 'logs'}")
         echo(f"head {result.fit.handles.describe(head.name)}: saved in {relative_path(head.folder)}")
+    if logger is not None and result.was_finished:
+        echo_stderr("note: nothing was trained, so nothing was logged; --restart trains it again")
     for note in result.fit.notes:
         echo_stderr(f"note: {note}")
     if not as_json:

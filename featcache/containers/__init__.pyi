@@ -20,6 +20,7 @@ from .hub import is_hub_name as is_hub_name
 from .hub_files import is_streamed as is_streamed
 from .hub_files import list_streamed as list_streamed
 from .hub_files import parse_streamed as parse_streamed
+from .hub_files import pin_commit as pin_commit
 from .lmdb_file import LmdbFile as LmdbFile
 from .patterns import expand_braces as expand_braces
 from .patterns import expand_pattern as expand_pattern

@@ -75,7 +75,8 @@ def list_streamed(path: str) -> Iterator[str]:
     place = parse_streamed(path)
     for name in sorted(_open_repository(place.root).files):
         is_below = not place.below or name == place.below or name.startswith(f"{place.below}/")
-        if is_below or (_MAGIC.search(place.below) and fnmatch.fnmatchcase(name, place.below)):
+        is_level = name.count("/") == place.below.count("/")  # a * ends at a slash
+        if is_below or (is_level and _MAGIC.search(place.below) and fnmatch.fnmatchcase(name, place.below)):
             yield name
 
 
@@ -94,6 +95,21 @@ def open_streamed(path: str) -> tuple[FileStat, Callable[[int, int], bytes]]:
     if place.below not in repository.files:
         raise FileNotFoundError(2, "the data set has no such file", path)
     return repository.files[place.below], lambda start, end: _fetch(path, place, repository.commit, start, end)
+
+
+def pin_commit(path: str) -> str:
+    """Return the place of a file on the Hub with the commit that this process saw, for its other processes.
+
+    Args:
+        path: As for `open_streamed`; one on this machine, or in a bucket, stays as it is.
+
+    Raises:
+        UsageError, DataError, MachineError: as `list_streamed`.
+    """
+    if not is_streamed(path):
+        return path
+    place = parse_streamed(path)
+    return f"{STREAMED}{place.repository}@{_open_repository(place.root).commit}/{place.below}"
 
 
 class _Repository(NamedTuple):

@@ -125,7 +125,11 @@ class RemoteFile(io.RawIOBase):
                 self._blocks[each] = _threads().submit(self.read_at, each * BLOCK, BLOCK)
         self._last = number
         self._blocks.move_to_end(number)
-        block = self._blocks[number].result()
+        try:
+            block = self._blocks[number].result()
+        except BaseException:
+            self._blocks.pop(number, None)  # what failed may pass: it is asked for again
+            raise
         while len(self._blocks) > _KEPT:
             self._blocks.popitem(last=False)
         return block

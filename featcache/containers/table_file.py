@@ -195,7 +195,11 @@ class ParquetFile(TableFile):
             group = bisect.bisect_right(self._starts, row) - 1
             batches = self._parquet.iter_batches(_ROWS_AT_ONCE, [group], [column.leaf], use_threads=False)
             self._cursor = _Cursor(column, batches, self._starts[group], self._starts[group + 1])
-        return self._cursor.read(row)
+        try:
+            return self._cursor.read(row)
+        except BaseException:
+            self._cursor = None  # rows behind one that failed must not be taken from what was read before
+            raise
 
 
 def has_image_column(path: str) -> bool:

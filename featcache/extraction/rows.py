@@ -119,12 +119,23 @@ class RowStates:
     def note_read(self, row: int, image: ImageRead) -> None:
         """Note what reading one row's file gave, here alone."""
         self._held = None
+        if self._is_of_another_container(row, image):
+            self.known_files[row] = KnownFile((0, 0, 0, 0), b"", "its container changed since its labels were read")
+            return
         if image.failed and image.digest:
             self.refused[image.digest] = image.failed
         if image.stat is None:
             self.known_files[row] = KnownFile((0, 0, 0, 0), b"", image.failed)
             return
         self.known_files[row] = KnownFile(image.stat, image.digest, image.failed)
+
+    def _is_of_another_container(self, row: int, image: ImageRead) -> bool:
+        """Return whether an image is of a newer version of its container than its label: a key may mean another now."""
+        stats = self.listing.stats
+        return (
+            self.listing.members and stats is not None and image.stat is not None
+            and image.stat != tuple(stats[row].tolist())
+        )  # fmt: skip
 
     def remember_refused(self, store: FeatureStore) -> None:
         """Leave out images whose embedding this store refused before: they have not changed."""

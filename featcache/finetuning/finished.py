@@ -55,6 +55,7 @@ FINISHED = DocumentKind(FinishedDocument, "result of a training", _WAY_OUT)
 class FinishedTraining:
     """A training that is done, and whose trunk and head are there."""
 
+    name: str  # of the training
     document: FinishedDocument
     state: TrainingState
     weights: Path
@@ -120,4 +121,4 @@ def find_finished(request: DatasetRequest, name: str) -> FinishedTraining | None
     head = heads_folder(store, request.recipe.name, request.variant) / document.head
     if not any(is_present(head / file) for file in MODEL_DOCUMENTS):
         return None
-    return FinishedTraining(document, state, weights, head, store)
+    return FinishedTraining(name, document, state, weights, head, store)

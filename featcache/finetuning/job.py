@@ -15,6 +15,7 @@ from featcache.extraction import Placement, Progress, extract
 from featcache.extraction import Settings as ExtractSettings
 from featcache.features import Features
 from featcache.finetuning.augmentation_text import describe_augmentation
+from featcache.finetuning.checkpoints import Checkpoint
 from featcache.finetuning.command import Finetuned, FinetuneJob, FinetuneProgress
 from featcache.finetuning.finished import FinishedTraining, find_finished, forget_finished, write_finished
 from featcache.finetuning.identity import identify_remembered, identify_training
@@ -81,13 +82,16 @@ def run_job(
         logger: Where the scores of every epoch go, too.
     """
     stages, devices = Stages(progress), choose_training_devices(device)
-    if not restart and (finished := _find_finished(job, images)):
-        return _show_finished(job, finished, stages, workers, head_name)
+    finished = None if restart else _find_finished(job, images)
+    if finished and (shown := _show_finished(job, finished, stages, workers, head_name)):
+        return shown
     prepared = prepare_training(job, images or read_splits_of(job, stages, workers), restart=restart)
     if restart:
         forget_finished(job.request.folder, prepared.name)
-    elif finished := find_finished(job.request, prepared.name):  # of the same images, which were moved or touched
-        return _show_finished(job, finished, stages, workers, head_name)
+    elif (finished := find_finished(job.request, prepared.name)) and (  # of the same images, moved or touched
+        shown := _show_finished(job, finished, stages, workers, head_name)
+    ):
+        return shown
     return _train(
         job, prepared, stages, devices=devices, workers=workers, checkpoint_minutes=checkpoint_minutes, logger=logger,
         head_name=head_name,
@@ -136,9 +140,15 @@ def _train(
 
 def _show_finished(
     job: FinetuneJob, finished: FinishedTraining, stages: Stages, workers: int | None, head_name: str
-) -> Finetuned:
-    """Return what a training gave that was done before; an image that only test has got since is embedded."""
+) -> Finetuned | None:
+    """Return what a training gave that was done before; an image that only test has got since is embedded.
+
+    None where embeddings of another precision are asked for: they have no head.
+    """
     splits, document = _embed(job, finished.weights, stages, workers), finished.document
+    if splits.source.name != document.store:
+        return None
+    Checkpoint(job.request.folder, finished.name).remove()  # of a run that was killed when it had kept its result
     saved = load_model(finished.head, finished.store)
     if not isinstance(saved, SavedHead) or not isinstance(saved.head, LinearHead):
         raise CacheError(f"{finished.head}: this is not the head of a fine-tuning; --restart trains it again")

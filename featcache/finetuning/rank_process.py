@@ -22,10 +22,10 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from featcache.errors import FeatcacheError
-from featcache.files.objects import parse_path
+from featcache.files.objects import ObjectPath, parse_path, use_local_copies
 from featcache.loader import reply
 from featcache.recipe import AugmentationSection, TrunkSection, is_import_path
 
@@ -47,8 +47,8 @@ def main(arguments: str, shared: int) -> None:
     except FeatcacheError as error:
         last = {"failed": str(error), "exit_code": error.exit_code}
     except Exception as error:
-        traceback.print_exc()
         last = {"failed": f"{type(error).__name__}: {error}", "exit_code": 0}
+        last["trace"] = traceback.format_exc()  # the parent shows it where this is the cause
     with suppress(OSError):
         reply(replies, last)
     os._exit("failed" in last)
@@ -102,9 +102,9 @@ def _join(settings: dict[str, Any]) -> Any:
     is_gpu = device.startswith("cuda")
     if is_gpu:
         torch.cuda.set_device(device)
+    meeting = cast("Any", distributed).FileStore(settings["meeting"], size)
     distributed.init_process_group(
-        "nccl" if is_gpu else "gloo", init_method=f"file://{settings['meeting']}", rank=settings["rank"],
-        world_size=size,
+        "nccl" if is_gpu else "gloo", store=meeting, rank=settings["rank"], world_size=size
     )  # fmt: skip
     return Ranks(settings["rank"], size, distributed.new_group(backend="gloo"))
 
@@ -126,6 +126,8 @@ def _prepare(
     from featcache.trunks import TrunkSpec, WeightsMemo, name_trunk
 
     config, layer, cache = HeadConfig(**settings["config"]), settings["layer"], parse_path(settings["cache"])
+    if settings["copies"]:
+        use_local_copies(cast("ObjectPath", cache), Path(settings["copies"]))  # where the parent keeps the checkpoint
     transform = TrunkSpec.from_json(settings["spec"]).transform
     source = name_trunk(TrunkSection(**settings["section"]), WeightsMemo(cache, is_read_only=True), transform)
     train, val = (

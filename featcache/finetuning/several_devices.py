@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from featcache.errors import CacheError, DataError, FeatcacheError, MachineError, UsageError
 from featcache.extraction import Placement, choose_placements
+from featcache.files.objects import ObjectPath, copies_folder
 from featcache.finetuning.interruption import Interruption
 from featcache.finetuning.loggers import LoggerChoice
 from featcache.finetuning.shared_images import share_images
@@ -68,10 +69,10 @@ class DeviceProcesses:
             MachineError: the images do not fit into memory, or a process cannot be started.
         """
         plan = prepared.training.plan
-        self._folder = tempfile.mkdtemp(prefix="featcache-ranks-")
         self._messages: queue.Queue[tuple[int, dict[str, Any]]] = queue.Queue()
         self.processes: list[subprocess.Popen[bytes]] = []
         self._file, layout = share_images([plan.train] if plan.val is None else [plan.train, plan.val])
+        self._folder = tempfile.mkdtemp(prefix="featcache-ranks-")
         shared = {**_settings_of(prepared), **settings, "layout": layout, "meeting": f"{self._folder}/meeting"}
         devices, size = [placement.device for placement in placements], len(placements)
         of_cores = 0 if devices[0] != "cpu" or placements[0].cores else max(1, cores() // size)
@@ -131,6 +132,8 @@ class DeviceProcesses:
         reasons = [(place, failure["failed"]) for place, failure in failures if "failed" in failure]
         silent = [place for place, failure in failures if "ended" in failure and place not in dict(reasons)]
         place, reason = (silent[0], "it was killed") if silent else reasons[0]
+        if not silent:
+            sys.stderr.write(next((failure["trace"] for _, failure in failures if "trace" in failure), ""))
         return MachineError(
             f"process {place + 1} of {len(self.processes)} of the training has ended: {reason}; the same command goes "
             f"on from the last checkpoint"
@@ -142,14 +145,15 @@ class DeviceProcesses:
             process.kill()
         for process in self.processes:
             reap(process)
-        if hasattr(self, "_file"):
-            self._file.close()
+        self._file.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _settings_of(prepared: "PreparedTraining") -> dict[str, Any]:
     """Return what a process needs to prepare the same training, as JSON values."""
     job, plan = prepared.job, prepared.training.plan
+    cache = job.request.folder
+    copies = copies_folder(cache) if isinstance(cache, ObjectPath) else None
     source, layer = job.start.source, job.start.layer
     return {
         "section": source.portable_settings(), "spec": source.spec("float32", layer).to_json(), "layer": layer,
@@ -157,7 +161,8 @@ def _settings_of(prepared: "PreparedTraining") -> dict[str, Any]:
         "unfreeze": job.section.unfreeze, "mixed": job.section.mixed, "accumulate": plan.schedule.accumulate,
         "layer_decay": plan.layer_decay, "ema": plan.ema, "augmentation": job.augmentation.model_dump(),
         "select": plan.select, "classes": len(plan.train.listing.classes), "name": prepared.name,
-        "cache": str(job.request.folder.absolute()), "folder": os.getcwd(), "path": sys.path,
+        "cache": str(cache.absolute()), "copies": None if copies is None else str(copies),
+        "folder": os.getcwd(), "path": sys.path,
     }  # fmt: skip
 
 

@@ -33,7 +33,13 @@ def share_images(splits: Sequence[SplitImages]) -> tuple[IO[bytes], Layout]:
     for name, array in arrays.items():
         layout[name] = [end, list(array.shape), array.dtype.str]
         end += -(-array.nbytes // _ALIGNED) * _ALIGNED
-    file = create_shared_file(max(1, end))
+    try:
+        file = create_shared_file(max(1, end))
+    except MachineError:
+        raise MachineError(
+            f"{splits[0].listing.root}: no room for {end / 1e6:,.0f} MB of decoded images that several devices share; "
+            f"name one --device, which needs no second copy"
+        ) from None
     memory = mmap.mmap(file.fileno(), 0)
     for name, array in arrays.items():
         _view(memory, layout[name])[...] = array

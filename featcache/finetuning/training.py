@@ -178,8 +178,7 @@ class Training(LightningModule):
             with self.average.in_place():
                 self.best = _copies(self.network.learning_tensors())
         self.save()
-        is_done = progress.stopped or plan.gives_up(state.history)
-        (is_stopping,) = plan.ranks.agree(plan.is_stopping())
+        is_done, is_stopping = plan.ranks.agree(progress.stopped or plan.gives_up(state.history), plan.is_stopping())
         if is_stopping and state.epoch < plan.config.epochs and not is_done:
             raise StoppedError
         if is_done:

@@ -18,6 +18,7 @@ from featcache.containers import (
 )
 from featcache.errors import DataError
 from featcache.files import NAME_PATTERN, FileStat
+from featcache.files.objects import is_remote, parse_path
 from featcache.listing.container_files import ContainerFiles, find_containers, find_split_words, refuse_compressed
 from featcache.listing.container_rows import ROLES, ContainerRows
 from featcache.listing.container_tables import list_table
@@ -144,6 +145,8 @@ def _read_remote(data: ContainerData) -> CollectedRows:
         UsageError, MachineError: it cannot be listed.
     """
     root = data.root
+    if is_remote(root):
+        parse_path("/".join(root.split("/")[:3]), "--data")  # refuses credentials, and repeats none
     refuse_compressed(root)
     if (named := find_remote_containers(root)) is not None:
         return _read_containers(data, named)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featcache.containers import ContainerError, MemberLocator, MemberPath, is_elsewhere
+from featcache.containers import ContainerError, MemberLocator, MemberPath, is_elsewhere, pin_commit
 from featcache.errors import MachineError
 from featcache.loader.pool import MAX_TRIES, WorkerPool
 from featcache.loader.process import recv, request, send
@@ -220,7 +220,7 @@ class _ImagePool(WorkerPool):
                 messages[index] = [path, slot]
                 continue
             try:
-                messages[index] = [path.container, slot, *self.locator.locate(path)]
+                messages[index] = [pin_commit(path.container), slot, *self.locator.locate(path)]
             except ContainerError as error:
                 self._finish(remaining, [ImageRead(index, failed=str(error))])
         return messages

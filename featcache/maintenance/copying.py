@@ -30,6 +30,7 @@ from featcache.files import (
 )
 from featcache.files.objects import ObjectPath
 from featcache.heads.saved import MODEL_DOCUMENTS
+from featcache.maintenance.copy_logs import read_lines
 from featcache.maintenance.copy_places import require_cache, require_free
 from featcache.store import (
     FEATURES_FILE,
@@ -132,17 +133,14 @@ class _Copying:
 
         What gc has removed since the log was read is named no more: the log is read again.
         """
-        log = root / LOG_NAME
-        missing = self._missing_lines(log, self._place(log))
-        commits = CommitLog(root).read()  # after the lines: what is committed meanwhile is copied, and named later
+        missing, commits = self._read_log(root)
         for _ in range(_ATTEMPTS):
             files = list(_hashed_files(self.origin, root, commits))
             try:
                 self._copy_hashed(files)
             except FileNotFoundError as error:
                 gone = error.filename
-                missing = self._missing_lines(log, self._place(log))
-                commits = CommitLog(root).read()
+                missing, commits = self._read_log(root)
                 if set(files) == set(_hashed_files(self.origin, root, commits)):
                     break
             else:
@@ -151,6 +149,16 @@ class _Copying:
             f"{gone}: cannot be read: the log names it, and it is not there; `featcache verify` says more (where gc is "
             f"at work, run this one again)"
         )
+
+    def _read_log(self, root: Path) -> tuple[list[bytes], Commits]:
+        """Return the lines that the copy lacks, and what they commit: read again where a line came in between."""
+        log = root / LOG_NAME
+        for _ in range(_ATTEMPTS):
+            missing = self._missing_lines(log, self._place(log))
+            commits = CommitLog(root).read()
+            if self._missing_lines(log, self._place(log)) == missing:
+                return missing, commits
+        raise CacheError(f"{log}: it is written to faster than it can be copied; run this one again")
 
     def copy_heads(self, root: Path) -> None:
         """Copy the heads of a store, each with its document last, and the logs of the runs that made them."""
@@ -228,7 +236,7 @@ class _Copying:
         Raises:
             CacheError: the copy has lines that the log has not.
         """
-        lines, present = _lines_of(log), _lines_of(place)
+        lines, present = read_lines(log), read_lines(place)
         common = min(len(lines), len(present))
         if lines[:common] != present[:common]:
             raise CacheError(
@@ -271,23 +279,6 @@ def _hashed_files(cache: Path, root: Path, commits: Commits) -> Iterator[tuple[P
     """Yield each shard and listing that a store's log names, with its sha256."""
     yield from ((root / "shards" / shard.name, shard.sha256) for shard in commits.shards)
     yield from ((listing_path(cache, line), line.sha256) for line in commits.listings.values())
-
-
-def _lines_of(log: Path) -> list[bytes]:
-    """Return the lines of a log that hold, without their newlines; none of one that is not there.
-
-    Raises:
-        CacheError: a line is damaged, or the log cannot be read.
-    """
-    try:
-        content = AppendLog(log).read(lambda _: "")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise CacheError(f"{log}: cannot be read: {error.strerror}") from None
-    for number, problem in content.damaged:
-        raise CacheError(f"{log}: line {number} {problem}; `featcache repair` takes it out")
-    return list(content.lines)
 
 
 def _read(path: Path) -> bytes:

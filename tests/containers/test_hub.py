@@ -2,7 +2,8 @@
 
 import pytest
 
-from featcache.containers import fetch_hub, hub_folder, is_hub_name
+import featcache.containers.hub_files as hub_files
+from featcache.containers import fetch_hub, hub_folder, is_hub_name, list_streamed, pin_commit
 from featcache.containers.hub import parse_hub_name
 from featcache.containers.hub_files import HubPlace, is_streamed, parse_streamed
 from featcache.errors import UsageError
@@ -77,3 +78,13 @@ def test_the_snapshot_that_was_fetched_is_meant(tmp_path, monkeypatch):
     assert hub_folder("hf://o/n") == str(home / "snapshots" / COMMIT)
     (home / "refs/main").write_text("../../../up")
     assert hub_folder("hf://o/n") is None
+
+
+def test_a_star_ends_at_a_slash(monkeypatch):
+    """A pattern names files of one folder, as in a bucket; another process gets the commit that this one saw."""
+    files = dict.fromkeys(("data/a.parquet", "data/other/b.parquet", "c.parquet"), (1, 0, 0, 0))
+    monkeypatch.setattr(hub_files, "_open_repository", lambda _: hub_files._Repository(COMMIT, files))
+    assert list(list_streamed("hf://datasets/o/n/data/*.parquet")) == ["data/a.parquet"]
+    assert list(list_streamed("hf://datasets/o/n/data")) == ["data/a.parquet", "data/other/b.parquet"]
+    assert pin_commit("hf://datasets/o/n@main/data/a.parquet") == f"hf://datasets/o/n@{COMMIT}/data/a.parquet"
+    assert pin_commit("/here/a.parquet") == "/here/a.parquet"

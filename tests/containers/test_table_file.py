@@ -182,3 +182,15 @@ def test_two_columns_of_one_name_are_refused(tmp_path, name, find):
         schema = file.schema
     with pytest.raises(ContainerError, match=f"^2 columns are called '{name}', expected one; rename the others$"):
         find(schema)
+
+
+def test_behind_a_row_that_failed_every_row_is_still_its_own(tmp_path):
+    """What cannot be read for once fails alone: the rows behind it are not taken from what was read before."""
+    path = str(written(tmp_path, "parquet", ROWS))
+    with contextlib.closing(open_container(path)) as file:
+        assert file.read(file.locate(row_key(0)), LIMIT) == ROWS[0]["image"]["bytes"]
+        file._cursor.batches = iter(())  # nothing more comes
+        with pytest.raises(ContainerError):
+            file.read(file.locate(row_key(30)), LIMIT)
+        for row in (31, 32, 1):
+            assert file.read(file.locate(row_key(row)), LIMIT) == ROWS[row]["image"]["bytes"]

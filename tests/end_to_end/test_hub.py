@@ -109,7 +109,9 @@ def test_a_data_set_of_the_hub_is_read_where_it_is(
     """Ranges of its files alone are asked for, no file is copied here, and the second run embeds nothing."""
     for name, value in {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": TOKEN}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)  # read when it was imported, as the next
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
     trunk = {"arch": ARCH, "weights": str(nano.weights), "precision": "fp32", "cache": tmp_path / "cache"}
     settings, place = featcache.Settings(device="cpu", workers=1), "hf://datasets/OWNER/digits"
     parts = featcache.extract(data=place, settings=settings, **trunk)

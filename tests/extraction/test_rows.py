@@ -1,6 +1,7 @@
 """What is known of each row: resume is subtraction."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,16 @@ def test_a_file_that_could_not_be_read_has_zeros_and_its_reason(tmp_path: Path):
     extracted = rows.extracted()
     assert not extracted.digests.any()
     assert extracted.reasons == ("", "cannot be read: Permission denied")
+
+
+def test_an_image_of_a_newer_container_than_its_label_is_none(tmp_path):
+    """A key may mean another image there by now; what was read is remembered for the container as it is."""
+    members = replace(a_listing(2), members=True, stats=np.array([STAT, STAT]))
+    rows, memory = RowStates(members, [None] * 2), StatLog(tmp_path)
+    rows.record_read(0, ImageRead(0, digest_of(1), STAT, LONG_AFTER), memory)
+    rows.record_read(1, ImageRead(1, digest_of(2), (9, 9, 9, 9), LONG_AFTER), memory)
+    assert rows.reasons() == ("", "its container changed since its labels were read")
+    assert not rows.extracted().digests[1].any()
 
 
 def test_an_image_that_this_store_holds_never_fails_for_another_trunks_sake(store):

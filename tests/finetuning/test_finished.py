@@ -60,6 +60,14 @@ def test_a_training_that_is_done_is_shown_again(finetune, settings, is_only_show
     assert _files(settings["cache"]) == before
 
 
+def test_embeddings_of_another_precision_have_a_head_of_their_own(finetune, settings):
+    """Where they are asked for, what is done in one precision is not shown beside those of another."""
+    first = finetune(**settings, precision="fp32")
+    other = finetune(**settings, precision="bf16")
+    assert (other.was_finished, other.compute) == (False, "bfloat16")
+    assert other.fit.heads[0].folder != first.fit.heads[0].folder
+
+
 def test_another_setting_trains_anew(finetune, settings):
     """A training of other settings is another one, and the first is still done afterwards."""
     first = finetune(**settings)

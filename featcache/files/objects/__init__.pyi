@@ -3,6 +3,7 @@ from .data_objects import list_remote as list_remote
 from .data_objects import open_remote as open_remote
 from .data_objects import read_remote as read_remote
 from .lease import hold_lease as hold_lease
+from .local_copies import copies_folder as copies_folder
 from .local_copies import find_copy as find_copy
 from .local_copies import keep_copy as keep_copy
 from .local_copies import memory_folder as memory_folder
