@@ -10,7 +10,7 @@ def test_every_row_of_the_page_is_here():
     named = {
         cell for line in page.splitlines() if line.startswith("|") for cell in line.split("`") if cell[:5] == "test_"
     }
-    folders = ("containers", "end_to_end", "extraction", "listing", "loader", "media")
+    folders = ("containers", "end_to_end", "extraction", "faults", "listing", "loader", "media")
     sources = [path for folder in folders for path in (root / "tests" / folder).glob("test_*.py")]
     defined = "".join(path.read_text() for path in sources)
     assert len(named) > 20
