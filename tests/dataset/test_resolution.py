@@ -137,6 +137,8 @@ def test_drive_act_is_recognised_by_its_folder(tmp_path, cache):
     flags = DatasetRequest(data=str(tmp_path), cache=cache, view="a_column", fold=2, stride=15)
     assert flags.variant == "fold2-a_column-49-stride15"
     assert list(flags.data_flags()) == [("--fold", 2), ("--view", "a_column"), ("--stride", 15)]
+    with pytest.raises(UsageError, match="--fold: found 3, expected 0, 1 or 2"):
+        _ = DatasetRequest(data=str(tmp_path), cache=cache, fold=3).recipe
 
 
 def test_flags_of_drive_act_are_refused_elsewhere(pets, cache):
@@ -208,7 +210,7 @@ def test_a_split_that_nobody_has_is_taken_from_train(tmp_path, cache):
         ({"val": 0.5, "test": 0.5}, "--val and --test leave nothing to train on"),
         ({"val": 0.5, "split_by": "person"}, "--split-by: found 'person', expected subject, clip or image"),
         ({"val": 0.5, "split_seed": -1}, "--split-seed: found -1, expected a whole number from 0 to 999,999,999"),
-        ({"fold": 3}, "--fold: found 3, expected 0, 1 or 2"),
+        ({"fold": 3}, "--fold: pets has no folds"),
     ],
 )
 def test_a_flag_out_of_its_range_is_refused_by_its_name(pets, cache, flags, said):
