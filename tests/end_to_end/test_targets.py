@@ -243,6 +243,7 @@ def test_a_temperature_changes_no_prediction_of_labels_and_is_what_the_export_ha
 
 def test_conformal_sets_of_labels_and_intervals_of_numbers(where, tmp_path, nano, run: Run):
     """Calibrated on val by the definition; the report says coverage and width, by subject in JSON."""
+    featcache.fit_head(0.1, epochs=20, batch_size=16, device="cpu", **where)
     sets = featcache.evaluate_targets(conformal=0.8, **where).sets
     val = featcache.evaluate_targets(split="val", **where).predictions
     for place in range(2):
