@@ -25,13 +25,13 @@ from .linear import TargetScores as TargetScores
 from .linear import best_of as best_of
 from .linear import linear_logits as linear_logits
 from .linear import merit as merit
-from .linear import score_blocks as score_blocks
-from .linear import score_split as score_split
 from .linear import unit_rows as unit_rows
 from .optuna_search import Search as Search
 from .optuna_search import search as search
 from .optuna_study import open_study as open_study
 from .preparation import BackgroundCompilation as BackgroundCompilation
+from .scoring import score_blocks as score_blocks
+from .scoring import score_split as score_split
 from .several_targets import data_options_of_target as data_options_of_target
 from .several_targets import fit_targets as fit_targets
 from .several_targets import options_of_target as options_of_target

@@ -4,18 +4,17 @@ Training is in `training`; a head that was saved needs no torch to be used again
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from featcache.features import Features
 from featcache.heads.config import HeadConfig
 from featcache.heads.kept_targets import NO_TARGETS, KeptTargets
 from featcache.machine import run_in_threads, single_blas_thread
-from featcache.metrics import LOWER_IS_BETTER, accuracy, confusion_matrix, macro_recall
+from featcache.metrics import LOWER_IS_BETTER
 from featcache.recipe import LABEL
 
 Floats = npt.NDArray[np.floating]
@@ -23,7 +22,6 @@ Real = TypeVar("Real", bound=np.floating)
 
 DIVERGED_LOSS = 100.0  # nats on train; zero weights have log(classes)
 BLOCK_ROWS = 16_384  # scored at a time: bounds the memory that logits take
-LOSS_ROWS = 1_024  # of them, in float64: a few classes' stay in the nearest cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,62 +203,6 @@ def linear_logits(x: npt.NDArray[Real], weight: npt.NDArray[Real], bias: npt.NDA
     with np.errstate(over="ignore", invalid="ignore"):  # a diverged head answers nan
         z: npt.NDArray[Real] = x @ weight.T + bias
     return z
-
-
-def score_split(logits: Callable[[npt.NDArray[np.float32]], Floats], features: Features) -> Scores:
-    """Score a function from embeddings to logits, e.g. `score_split(head.logits, features)`; nan without rows.
-
-    The answer is the first of the highest logits, and nan is higher than any number: NumPy's argmax.
-
-    Args:
-        logits: (rows, dim) float32 -> (rows, classes).
-        features: the split.
-
-    Returns:
-        Accuracy and macro recall in 0 … 1, and the mean loss in nats.
-    """
-    return score_blocks(logits, [(features.x, features.y)], len(features.classes))
-
-
-def score_blocks(
-    logits: Callable[[npt.NDArray[np.float32]], Floats],
-    blocks: Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]],
-    classes: int,
-) -> Scores:
-    """Score a function from embeddings to logits on rows that come in blocks.
-
-    Args:
-        logits: (rows, dim) float32 -> (rows, classes).
-        blocks: x (any number, dim) and the labels y (any number,).
-        classes: how many there are.
-
-    Returns:
-        The scores over all blocks, as of `score_split`; nan where no block has a row.
-
-    Raises:
-        ValueError: a label is no index into the classes.
-    """
-    confusion = np.zeros((classes, classes), dtype=np.int64)
-    loss, rows = 0.0, 0
-    for x, labels in blocks:
-        rows += len(labels)
-        for start in range(0, len(labels), BLOCK_ROWS):
-            y = labels[start : start + BLOCK_ROWS]
-            z = logits(x[start : start + BLOCK_ROWS])
-            confusion += confusion_matrix(y, z.argmax(axis=1), classes)
-            for first in range(0, len(y), LOSS_ROWS):
-                part = slice(first, first + LOSS_ROWS)
-                loss += _summed_cross_entropy(z[part].astype(np.float64), y[part])
-    return Scores(accuracy(confusion), macro_recall(confusion), loss / rows if rows else math.nan)
-
-
-def _summed_cross_entropy(z: npt.NDArray[np.float64], y: npt.NDArray[np.int64]) -> float:
-    """Return the summed cross-entropy, log sum exp z - z_y, of logits (rows, classes), which are overwritten."""
-    with np.errstate(over="ignore", invalid="ignore"):  # nan and inf stay what they are
-        z -= z.max(axis=1, keepdims=True)
-        of_truth = z[np.arange(len(y)), y]
-        np.exp(z, out=z)
-        return float(np.log(z.sum(axis=1, keepdims=True)).sum() - of_truth.sum())
 
 
 def merit(scores: Scores, select: str) -> tuple[float, float]:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from featcache.heads.config import HeadConfig
-from featcache.heads.linear import EpochRow, LinearHead, Scores, best_of, score_split
+from featcache.heads.linear import EpochRow, LinearHead, Scores, best_of
+from featcache.heads.scoring import score_split
 from featcache.heads.training.train import train_heads
 from tests.builders import uneven_clusters
 from tests.heads.training.problems import (

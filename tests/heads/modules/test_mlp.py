@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from featcache.heads.config import HeadConfig
-from featcache.heads.linear import score_split
 from featcache.heads.modules.dropout import Dropout, Perceptron
+from featcache.heads.scoring import score_split
 from featcache.heads.training.losses import class_weights
 from featcache.heads.training.module_stack import clip_gradient
 from featcache.heads.training.samplers import sampled

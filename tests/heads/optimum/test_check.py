@@ -12,9 +12,10 @@ from threadpoolctl import threadpool_limits
 from featcache.errors import UsageError
 from featcache.features.in_memory import Features
 from featcache.heads.config import HeadConfig
-from featcache.heads.linear import LinearHead, Scores, score_split
+from featcache.heads.linear import LinearHead, Scores
 from featcache.heads.optimum.check import check_head
 from featcache.heads.optimum.objective import TOLERANCE
+from featcache.heads.scoring import score_split
 from tests.builders import uneven_clusters
 
 

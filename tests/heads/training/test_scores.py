@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.features.in_memory import Features
-from featcache.heads.linear import score_split
+from featcache.heads.scoring import score_split
 from featcache.heads.training.kernels.softmax import _column_max
 from featcache.heads.training.samplers import sampled, shuffled
 from featcache.heads.training.train import train_heads

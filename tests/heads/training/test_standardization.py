@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from featcache.features.in_memory import Features
 from featcache.features.streamed import Streamed, open_streamed
 from featcache.heads.config import HeadConfig
-from featcache.heads.linear import score_split
+from featcache.heads.scoring import score_split
 from featcache.heads.training.numba_stack import NumbaStack
 from featcache.heads.training.standardization import compute_statistics
 from featcache.heads.training.torch_stack import TorchStack
