@@ -6,7 +6,7 @@ bf16; bicubic instead of bilinear 3.4e-4, no antialias 9.9e-4, bf16 instead of f
 How far the embedding of one image moves when nothing moves but what is not keyed: batch size, threads, the instruction
 set that the kernels choose. Every way runs in a process of its own; the first is the reference of its precision. In
 contrast, what is keyed: a resize without antialias, bicubic, the other precision. The bounds in
-`featcache/extraction/drift.py` stand between the two.
+`featcache/extraction/drift_bounds.py` stand between the two.
 
 vit_b_16, with random weights and with random weights whose activations grow as trained ones do (each tensor moved by a
 tenth of a standard normal, biases included), on pieces of the two photographs that ship with scikit-learn.
@@ -26,18 +26,16 @@ from machine import describe
 if TYPE_CHECKING:
     import torch
 
-WAYS = {  # name -> (environment, batch size, threads)
-    "reference: batch 32, 2 threads": ({}, 32, 2),
-    "batch 1": ({}, 1, 2),
-    "batch 8": ({}, 8, 2),
-    "1 thread": ({}, 32, 1),
-    "oneDNN without AMX": ({"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}, 32, 2),
-    "oneDNN with AVX2": ({"ONEDNN_MAX_CPU_ISA": "AVX2"}, 32, 2),
-    "all kernels with AVX2": (
-        {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
-        32,
-        2,
-    ),
+_AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+WAYS: dict[str, tuple[dict[str, str], int, int, str]] = {  # name -> (environment, batch size, threads, engine)
+    "reference: batch 32, 2 threads": ({}, 32, 2, "eager"),
+    "batch 1": ({}, 1, 2, "eager"),
+    "batch 8": ({}, 8, 2, "eager"),
+    "1 thread": ({}, 32, 1, "eager"),
+    "OpenVINO": ({}, 32, 2, "openvino"),
+    "oneDNN without AMX": ({"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}, 32, 2, "eager"),
+    "oneDNN with AVX2": ({"ONEDNN_MAX_CPU_ISA": "AVX2"}, 32, 2, "eager"),
+    "all kernels with AVX2": (_AVX2, 32, 2, "eager"),
 }
 KEYED = {"resize without antialias": "antialias", "bicubic": "bicubic", "the other precision": "precision"}
 
@@ -58,6 +56,7 @@ def child(asked: dict[str, Any]) -> None:
 
     from featcache.trunks import vit
     from featcache.trunks.architectures import architecture
+    from featcache.trunks.engines import EngineChoice
     from featcache.trunks.spec import TrunkSpec
     from featcache.trunks.trunk import Trunk
     from featcache.trunks.weights import build_network
@@ -87,7 +86,8 @@ def child(asked: dict[str, Any]) -> None:
     compute = asked["compute"]
     built = vit.build(state, arch, arch.transform, dtype=getattr(torch, compute))
     spec = TrunkSpec(arch=arch.name, weights_sha256="0" * 64, transform=replace(arch.transform), compute=compute)
-    trunk = Trunk(spec, "cpu", asked["batch"], built)
+    trunk = Trunk(spec, "cpu", asked["batch"], built, EngineChoice(asked["engine"], "as requested"))
+    trunk.prepare()
     step = asked["batch"]
     rows = [trunk.embed(pixels[start : start + step]) for start in range(0, len(pixels), step)]
     sys.stdout.buffer.write(np.concatenate(rows).tobytes())
@@ -110,24 +110,26 @@ def main() -> None:
         child(json.loads(asked.child))
         return
     print(describe(), f"; {asked.images} images; the worst image of each\n", sep="")
-    print(f"{'':34} {'weights':8} {'compute':9} {'1 - cosine':>11} {'norm moved':>11}")
+    print(f"{'':34} {'weights':8} {'compute':9} {'1 - cosine':>11} {'mean':>9} {'norm moved':>11}")
     for moved in (False, True):
         for compute in ("float32", "bfloat16"):
             common = {"images": asked.images, "moved": moved, "compute": compute}
             ways = {
-                name: embed(env, batch=batch, threads=threads, change="", **common)
-                for name, (env, batch, threads) in WAYS.items()
+                name: embed(env, batch=batch, threads=threads, engine=engine, change="", **common)
+                for name, (env, batch, threads, engine) in WAYS.items()
             }
             first, *others = ways
             for name, change in KEYED.items():
                 other = {"float32": "bfloat16", "bfloat16": "float32"}[compute] if change == "precision" else compute
-                ways[name] = embed({}, batch=32, threads=2, change=change, **{**common, "compute": other})
+                asked_for = {**common, "compute": other, "engine": "eager", "change": change}
+                ways[name] = embed({}, batch=32, threads=2, **asked_for)
             for name in [*others, *KEYED]:
                 a, b = ways[first], ways[name]
                 cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
                 norm = np.abs(np.linalg.norm(b, axis=1) / np.linalg.norm(a, axis=1) - 1)
                 kind = "moved" if moved else "random"
-                print(f"{name:34} {kind:8} {compute:9} {1 - cosine.min():11.2e} {norm.max():11.2e}", flush=True)
+                far, mean = 1 - cosine.min(), 1 - cosine.mean()
+                print(f"{name:34} {kind:8} {compute:9} {far:11.2e} {mean:9.2e} {norm.max():11.2e}", flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from featcache.cluster import LostWorkerError, PoolWorker, WorkerFailure
 from featcache.errors import FeatcacheError, MachineError
 from featcache.extraction.cluster_workers import ClusterWorkers
-from featcache.extraction.drift import DriftComparison
+from featcache.extraction.drift_bounds import DriftComparison
 from featcache.extraction.layer import LayerExtraction
 from featcache.extraction.partitions import Partition, cut_partitions
 from featcache.extraction.rows import RowStates, refuse_too_many

@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from featcache.containers import split_member_path
 from featcache.errors import CacheError
+from featcache.extraction.drift_bounds import BOUNDS, DriftComparison
 from featcache.files import StatLog
 from featcache.listing import shown_path, video_and_frame
 from featcache.loader import read_frames, read_images
 from featcache.media import has_video_decoder
 from featcache.store import ExtractedListing, FeatureStore, digest_column, is_same_provenance
-from featcache.text import counted
 from featcache.trunks import TrunkSpec
 
 SAMPLE = 8  # images that an extract compares
@@ -44,46 +44,6 @@ class Embedder(Protocol):
 
     def provenance(self) -> dict[str, Any]:
         """Return versions and hardware."""
-
-
-@dataclass(frozen=True, slots=True)
-class DriftBound:
-    """What still counts as the same trunk; `bench/drift.py` has the measurements, docs/format.md states them."""
-
-    cosine: float  # 1 - cosine of the two embeddings of an image
-    norm: float  # how far the ratio of their norms is from 1
-
-
-# Between what another batch size, thread count or instruction set does and what another transform or precision does.
-BOUNDS = {"float32": DriftBound(1e-6, 1e-5), "bfloat16": DriftBound(2e-4, 2e-3)}
-
-
-@dataclass(frozen=True, slots=True)
-class DriftComparison:
-    """What a comparison gave: the worst image of those that could be compared."""
-
-    compared: int  # images; 0 where none of those that the store holds is still there
-    cosine: float = 0.0  # 1 - cosine
-    norm: float = 0.0  # |ratio of the norms - 1|
-    worst: str = ""  # the path of the image that is furthest off its bound
-    digest: bytes = b""  # … and its digest
-
-    def is_within_bound(self, compute: str) -> bool:
-        """Return whether this is the same trunk, as far as the bound of its precision says."""
-        bound = BOUNDS[compute]
-        return self.cosine <= bound.cosine and self.norm <= bound.norm  # nan is within nothing
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as trunk.json and `--json` have it."""
-        return {"compared": self.compared, "cosine_distance": self.cosine, "norm_change": self.norm}
-
-    def describe(self, compute: str) -> str:
-        """Return it in words, with the bound of this precision."""
-        bound = BOUNDS[compute]
-        return (
-            f"{counted(self.compared, 'image')} compared: 1 - cosine at most {self.cosine:.1e} (allowed in {compute}: "
-            f"{bound.cosine:.0e}), norm changed by at most {self.norm:.1e} (allowed: {bound.norm:.0e})"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +111,7 @@ def compare_drift(
         sample: How many images to compare.
 
     Returns:
-        The largest distances, and which image is furthest off its bound; of 0 images where none is unchanged.
+        The distances, and which image is furthest off its bound; of 0 images where none is unchanged.
 
     Raises:
         CacheError: a shard that holds one of the embeddings does not match the log.
@@ -175,7 +135,9 @@ def compare_drift(
     bound = BOUNDS[store.trunk.spec.compute]
     worst = int(np.argmax(np.nan_to_num(np.maximum(cosine / bound.cosine, norm / bound.norm), nan=np.inf)))
     image = unchanged[worst][0]
-    return DriftComparison(len(unchanged), float(cosine.max()), float(norm.max()), image.file, image.digest)
+    return DriftComparison(
+        len(unchanged), float(cosine.max()), float(cosine.mean()), float(norm.max()), image.file, image.digest
+    )
 
 
 def drift_candidates(store: FeatureStore, extracted: ExtractedListing, count: int) -> list[StoredImage]:

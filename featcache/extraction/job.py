@@ -15,7 +15,7 @@ from featcache.extraction.cluster_run import ClusterExtraction
 from featcache.extraction.cluster_workers import ClusterWorkers, describe_worker_settings
 from featcache.extraction.device_loading import open_devices
 from featcache.extraction.devices import Device, DevicePool
-from featcache.extraction.drift import DriftComparison
+from featcache.extraction.drift_bounds import DriftComparison
 from featcache.extraction.layer import LayerExtraction, LayerPlan, count_images
 from featcache.extraction.placement import Placement, choose_placements
 from featcache.extraction.rows import RowStates, refuse_too_many

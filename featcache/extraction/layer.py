@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from featcache.extraction import drift
 from featcache.extraction.devices import Device, DevicePool, EmbeddingBatch, PixelBatch
-from featcache.extraction.drift import DriftComparison
+from featcache.extraction.drift_bounds import DriftComparison
 from featcache.extraction.rows import RowStates
 from featcache.media import View
 from featcache.store import (

@@ -20,7 +20,8 @@ from featcache.errors import CacheError, DataError, MachineError
 from featcache.extraction import drift
 from featcache.extraction.device_loading import open_devices
 from featcache.extraction.devices import Device, DevicePool
-from featcache.extraction.drift import DriftComparison, StoredImage
+from featcache.extraction.drift import StoredImage
+from featcache.extraction.drift_bounds import DriftComparison
 from featcache.extraction.layer import LayerExtraction, LayerOfDevice
 from featcache.extraction.placement import Placement
 from featcache.extraction.rows import RowStates

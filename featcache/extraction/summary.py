@@ -8,7 +8,7 @@ from typing import Any
 from featcache.arguments import checked_class, nearest_name
 from featcache.cluster import ClusterOptions, chosen_cluster
 from featcache.errors import UsageError
-from featcache.extraction.drift import DriftComparison
+from featcache.extraction.drift_bounds import DriftComparison
 from featcache.extraction.placement import EXPECTED
 from featcache.extraction.timing import MAX_WORKERS
 from featcache.listing import readable

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from featcache.extraction import drift
-from featcache.extraction.drift import DriftComparison, StoredImage
+from featcache.extraction.drift import StoredImage
+from featcache.extraction.drift_bounds import DriftComparison
 from featcache.extraction.layer import LayerExtraction
 from featcache.extraction.worker_messages import LoadedWorker
 from featcache.store import StoreWriter

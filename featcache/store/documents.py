@@ -35,6 +35,7 @@ class RecordedDrift(Document):
 
     compared: Count
     cosine_distance: Number
+    mean_cosine_distance: Number | None = None  # None: by a version that did not have it
     norm_change: Number
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import featcache
 from featcache import CacheError, Settings
 from featcache.extraction import drift
+from featcache.extraction.drift_bounds import DriftComparison
 from featcache.files import StatLog
 from featcache.store import FeatureStore
 from featcache.store.trunk_record import TrunkRecord, read_trunk, write_trunk
@@ -92,7 +94,7 @@ def test_where_the_old_images_are_gone_it_says_so(extract, images, tmp_path):
     extract("train")
     shutil.move(images / "train", tmp_path / "gone")
     found = extract("val", batch_size=3).drift
-    assert found == drift.DriftComparison(0)
+    assert found == DriftComparison(0)
     assert made(tmp_path)[1]["drift"]["compared"] == 0
     shutil.move(tmp_path / "gone", images / "train")
     write_images(images, {"test": {"3": 1}})
@@ -124,4 +126,13 @@ def test_distances_are_exact_where_nothing_moved():
     cosine, _ = drift.embedding_distances(np.array([[1, 0]], np.float32), np.array([[1, 1e-6]], np.float32))
     assert cosine[0] == pytest.approx(5e-13, rel=1e-3)
     assert np.isnan(drift.embedding_distances(rows, rows * np.float32("nan"))[0][0])
-    assert not drift.DriftComparison(1, float("nan"), 0.0).is_within_bound("float32")
+    assert not DriftComparison(1, cosine=float("nan")).is_within_bound("float32")
+
+
+def test_in_bfloat16_the_mean_tells_the_same_trunk_from_another():
+    """A single image may move by several times as much as all of them on average."""
+    far = DriftComparison(8, cosine=9e-4, mean_cosine=1.4e-4, norm=5e-3)
+    assert far.is_within_bound("bfloat16")
+    assert not replace(far, mean_cosine=1.6e-4).is_within_bound("bfloat16")
+    assert not replace(far, cosine=1.1e-3).is_within_bound("bfloat16")
+    assert not replace(far, norm=1.1e-2).is_within_bound("bfloat16")

@@ -64,3 +64,17 @@ def test_top_1_equals_the_plain_loops(food, tmp_path):
     ours, theirs = top_1(train.x, train.y, test.x), top_1(loops[0], train.y, loops[1])
     assert ours.tolist() == theirs.tolist()
     assert np.mean(ours == test.y) > 0.6  # of three classes
+
+
+def test_a_store_is_continued_by_another_engine(food, tmp_path):
+    """What eager began in bfloat16 OpenVINO goes on with: a trained network's rows are the same trunk's by either."""
+    pytest.importorskip("openvino")
+    where = {"data": str(food), "cache": tmp_path / "cache", "precision": "bf16"}
+    trunk = {"arch": "timm:vit_small_patch14_dinov2", "weights": str(WEIGHTS), "image_size": 224}
+    for split, engine in zip(PER_CLASS, ("eager", "openvino"), strict=True):
+        (summary,) = featcache.extract(
+            split, **where, **trunk, settings=Settings(device="cpu", workers=1, engine=engine)
+        )
+    assert summary.drift.compared == 8
+    assert 0 < summary.drift.mean_cosine < 1e-4
+    assert summary.drift.is_within_bound("bfloat16")
