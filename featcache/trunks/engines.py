@@ -4,6 +4,7 @@ An engine that cannot be had falls back to the eager forward with a warning: an 
 """
 
 import importlib.util
+import math
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -39,6 +40,7 @@ ENGINES = ("auto", "eager", "compile", "openvino")
 # From so many images on compiling pays: the minute or so that it costs (measured), times the images that the eager
 # forward does in that time, over the share of time that it saves. docs/decisions/041.
 PAYS = {"cuda": 50_000, "cpu": 5_000}
+_DIAGONAL = 64  # numbers of a row that are multiplied together
 _REQUEST = 8  # images of one request to OpenVINO, of which several are on their way
 
 
@@ -147,7 +149,7 @@ def _convert_to_openvino(network: "Network", pixels: "Tensor") -> "Forward":
     class Module(torch.nn.Module):
         def forward(self, pixels: "Tensor") -> "Tensor":
             rows: Tensor = plain(pixels)
-            return rows
+            return _multiply_by_one(rows) if hint == "bf16" else rows
 
     hint = "bf16" if network.weight.dtype == torch.bfloat16 else "f32"
     # What bfloat16 rounded stays rounded.
@@ -167,3 +169,19 @@ def _convert_to_openvino(network: "Network", pixels: "Tensor") -> "Forward":
         return torch.from_numpy(np.concatenate([rows.pop(number) for number in range(len(parts))]))
 
     return forward
+
+
+def _multiply_by_one(rows: "Tensor") -> "Tensor":
+    """Return the same rows by a product with ones on its diagonal, (n, width).
+
+    In bfloat16 OpenVINO keeps float32 for all that comes behind the last product. In a network with residual
+    connections that is every sum, which it converts there and back (docs/decisions/152).
+
+    Args:
+        rows: (n, width).
+    """
+    import torch
+
+    count, width = rows.shape
+    edge = math.gcd(width, _DIAGONAL)
+    return (rows.reshape(count * (width // edge), edge) @ torch.eye(edge)).reshape(count, width)

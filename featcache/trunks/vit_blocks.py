@@ -192,7 +192,7 @@ class Block:
 
     def __call__(self, z: Tensor) -> Tensor:
         """(n, t, d) -> (n, t, d)."""
-        query, key, value = self.qkv(self.norm_1(z)).chunk(3, dim=-1)  # each (n, t, d)
+        query, key, value = self._project(self.norm_1(z), slice(None), 3)
         z = z + self._attend(self._queries(query), self._keys(key), value)
         return z + self.mlp(self.norm_2(z))
 
@@ -235,8 +235,19 @@ class Block:
 
     def _keys_and_values(self, normed: Tensor) -> tuple[Tensor, Tensor]:
         """(n, t, d) -> keys by head, (n, h, t, d / h), and values, (n, t, d)."""
-        key, value = self.qkv.part(slice(self._width, None))(normed).chunk(2, dim=-1)
+        key, value = self._project(normed, slice(self._width, None), 2)
         return self._keys(key), value
+
+    def _project(self, normed: Tensor, outputs: slice, parts: int) -> tuple[Tensor, ...]:
+        """Return so many parts of the outputs of `qkv`, each (n, t, d).
+
+        Where it is traced, by a product each: an engine that reads the trace would copy the parts of a single one.
+        """
+        if not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            product = self.qkv if outputs == slice(None) else self.qkv.part(outputs)
+            return product(normed).chunk(parts, dim=-1)
+        first, width = outputs.start or 0, self._width
+        return tuple(self.qkv.part(slice(at, at + width))(normed) for at in range(first, first + parts * width, width))
 
     def _class_token(self, z: Tensor, normed: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(n, t, d) twice, keys and values -> (n, 1, d). The class token has no place: its query is not rotated."""

@@ -7,16 +7,17 @@ import torch
 from featcache.errors import MachineError
 from featcache.recipe import TrunkSection
 from featcache.trunks import WeightsMemo, engines, vit
+from featcache.trunks.hardware import fast_precision
 from featcache.trunks.source import TrunkSource
 from featcache.trunks.trunk import Trunk, load_trunk
 
 
 @pytest.fixture
 def trunk(nano, tmp_path):
-    def make(engine: str = "eager", batch_size: int = 8, images: int = 0) -> Trunk:
-        section = TrunkSection(arch="vit_nano_16", weights=str(nano.weights), precision="fp32")
+    def make(engine: str = "eager", batch_size: int = 8, images: int = 0, compute: str = "float32") -> Trunk:
+        section = TrunkSection(arch="vit_nano_16", weights=str(nano.weights), precision="auto")
         source = TrunkSource(section, WeightsMemo(tmp_path))
-        spec = source.spec("float32")
+        spec = source.spec(compute)
         return load_trunk(source, spec, device="cpu", batch_size=batch_size, engine=engine, images=images)
 
     return make
@@ -35,10 +36,50 @@ def test_openvino_gives_the_embeddings_of_eager(trunk, pixels):
     assert (eager.provenance()["engine"], other.provenance()["engine"]) == ("eager", "openvino")
 
 
-def test_an_embedding_of_openvino_does_not_depend_on_its_neighbours(trunk, pixels):
+def test_openvino_in_bfloat16_is_as_near_to_float32_as_eager(trunk, pixels):
+    """The error of either, against float32, is at most twice that of the other."""
+    pytest.importorskip("openvino")
+    exact = trunk().embed(pixels)
+    errors = [
+        np.linalg.norm(trunk(engine, compute="bfloat16").embed(pixels) - exact) for engine in ("eager", "openvino")
+    ]
+    assert 0 < max(errors) <= 2 * min(errors)
+
+
+def test_openvino_in_bfloat16_sums_no_tokens_in_float32(trunk, monkeypatch):
+    """Between the patches and the embeddings no result of all tokens is float32: none is converted there and back."""
+    openvino = pytest.importorskip("openvino")
+    if fast_precision("cpu") != "bfloat16":
+        pytest.skip("this CPU computes nothing fast in bfloat16")
+    compiled = []
+    compile_model = openvino.compile_model
+    monkeypatch.setattr(
+        openvino, "compile_model", lambda *given: compiled.append(compile_model(*given)) or compiled[-1]
+    )
+    network = trunk("openvino", compute="bfloat16").network
+    wide = [
+        operation.get_friendly_name()
+        for operation in compiled[0].get_runtime_model().get_ordered_ops()
+        if operation.get_type_name() != "Constant"
+        and operation.get_rt_info()["layerType"].astype(str) != "Const"
+        and operation.get_output_element_type(0) == openvino.Type.f32
+        and list(operation.get_output_shape(0)) == [8, network.tokens, network.weight.shape[0]]
+    ]
+    assert wide == []
+
+
+@pytest.mark.parametrize("width", [7, 48, 768])
+def test_a_product_with_ones_changes_no_row(width):
+    """In float32 it gives the bits that it was given, whatever the width is."""
+    rows = torch.randn(5, width, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(engines._multiply_by_one(rows), rows)
+
+
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+def test_an_embedding_of_openvino_does_not_depend_on_its_neighbours(trunk, pixels, compute):
     """Alone in a padded batch, at another place, among others: the same bits."""
     pytest.importorskip("openvino")
-    other = trunk("openvino")
+    other = trunk("openvino", compute=compute)
     together = other.embed(pixels)
     assert np.array_equal(other.embed(pixels[5:6]), together[5:6])
     assert np.array_equal(other.embed(pixels[::-1].copy()), together[::-1])
