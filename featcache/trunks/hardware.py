@@ -81,6 +81,12 @@ def fast_precision(device: str) -> Compute:
     return "float32"
 
 
+def has_bfloat16_without_tiles() -> bool:
+    """Return whether this CPU has AVX512-BF16 and no AMX; False where that is unknown."""
+    flags = _cpu_flags() if _CPU.exists() else set()
+    return "avx512_bf16" in flags and "amx_tile" not in flags
+
+
 def require_decoder(decoder: Decoder, device: str) -> None:
     """Refuse a device that is to decode images and cannot.
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (as everybody calls it)
 
+from featcache.trunks.attention import attend
+
 EPSILON = 1e-6  # torchvision's LayerNorm in ViT; torch's own default is 1e-5
 
 # The class token goes through the last block this many times over, and one answer is kept. With few rows MKL takes
@@ -274,6 +276,6 @@ class Block:
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(n, h, s, d / h) queries over (n, h, t, d / h) keys and (n, t, d) values -> (n, s, d)."""
-        mixed = F.scaled_dot_product_attention(query, key, self._by_head(value))  # (n, h, s, d / h)
+        mixed = attend(query, key, self._by_head(value))  # (n, h, s, d / h)
         joined = mixed.transpose(1, 2).flatten(2)
         return self.out(joined if self.attention_norm is None else self.attention_norm(joined))

@@ -41,6 +41,18 @@ def test_the_processor_is_asked_as_torch_asks_it():
     assert hardware.fast_precision("cpu") == ("bfloat16" if torchs else "float32")
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("avx512_bf16 avx2", True), ("avx512_bf16 amx_tile", False), ("avx2", False), (None, False)],
+)
+def test_bfloat16_without_tiles(tmp_path, monkeypatch, flags, expected):
+    """AVX512-BF16 without AMX, as Linux names them; no where there is nothing to ask."""
+    monkeypatch.setattr(hardware, "_CPU", tmp_path / "cpuinfo")
+    if flags is not None:
+        (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : fpu {flags}\n")
+    assert hardware.has_bfloat16_without_tiles() is expected
+
+
 def test_no_driver_no_gpu(monkeypatch):
     """Where no driver has left its mark torch is not asked, and would have found nothing."""
     if not hardware._may_have_gpu():
