@@ -135,8 +135,8 @@ def _text(path: Path) -> str:
         return ""
 
 
-def measure(images: int, runs: int) -> tuple[list[Result], dict[str, float]]:
-    """Everything, alternating in one run."""
+def measure(images: int, runs: int, *, files_alone: bool = False) -> tuple[list[Result], dict[str, float]]:
+    """Everything, alternating in one run; or the command, the forward and the start-up alone."""
     scratch = Path(tempfile.mkdtemp(prefix="featcache-bench-"))
     try:
         from torchvision.models import vit_b_16
@@ -161,8 +161,10 @@ def measure(images: int, runs: int) -> tuple[list[Result], dict[str, float]]:
         tasks: dict[str, Callable[[], object]] = {"command": partial(extract, data), "loop": plain}
         if device.startswith("cuda"):
             tasks["command, --decode gpu"] = partial(extract, data, "--decode", "gpu")
-        still = frames(scratch / "frames", images // 4)
-        tasks["command, PNG frames"] = partial(extract, still)
+        if files_alone:
+            del tasks["loop"]
+        else:
+            tasks["command, PNG frames"] = partial(extract, frames(scratch / "frames", images // 4))
         tasks["forward"] = ours("auto" if images >= PAYS["cpu"] else "eager", device, scratch / "trunk")
         tasks["forward"]()
         files = alternate({**tasks, "start-up": partial(extract, one, "--engine", "eager")}, runs)
@@ -171,17 +173,16 @@ def measure(images: int, runs: int) -> tuple[list[Result], dict[str, float]]:
         counts = dict.fromkeys(tasks, images) | {"command, PNG frames": images // 4, "forward": in_forward}
         rates = [found.rate(counts[found.name]) if found.name in counts else found for found in files]
         memory = []
-        for count in SIZES:
+        for count in () if files_alone else SIZES:
             many = photographs(scratch / f"many{count}", count, different=20)
             flags = ("--arch", "vit_nano_16", "--engine", "eager")  # auto would build OpenVINO for the larger one alone
             used = peak_megabytes(command(many, "random", scratch / f"cache{count}", *flags))
             memory.append(Result.of(f"peak memory at {count:,} images", "MB", [used]))
             shutil.rmtree(many)
-        ratios = {
-            "files_vs_forward": (images / seconds["command"]) / (in_forward / seconds["forward"]),
-            "files_vs_torchvision_fp32": seconds["loop"] / seconds["command"],
-            "memory_large_vs_small": memory[1].median / memory[0].median,
-        }
+        ratios = {"files_vs_forward": (images / seconds["command"]) / (in_forward / seconds["forward"])}
+        if not files_alone:
+            ratios["files_vs_torchvision_fp32"] = seconds["loop"] / seconds["command"]
+            ratios["memory_large_vs_small"] = memory[1].median / memory[0].median
         return rates + memory, ratios
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -191,13 +192,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="images a second, from files to shards", allow_abbrev=False)
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--files-alone", action="store_true", help="the command, the forward and the start-up alone")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--loop", nargs=2, type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.loop:
         loop(*asked.loop)
         return
-    results, ratios = measure(asked.images, asked.runs)
+    results, ratios = measure(asked.images, asked.runs, files_alone=asked.files_alone)
     print(document(results, ratios) if asked.json else table(results, ratios))
 
 
