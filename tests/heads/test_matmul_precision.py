@@ -1,6 +1,9 @@
 """The setting of a linear head's matrix products: what it is called, where it is kept, and where it is refused."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -64,6 +67,28 @@ def test_a_processor_without_the_instructions_is_refused(monkeypatch):
     with pytest.raises(MachineError, match=r"AVX-512 BF16.*leave out --matmul-precision"):
         train_heads(uneven_clusters(), None, [BF16])
     train_heads(uneven_clusters(), None, [replace(BF16, matmul_precision="fp32")])
+
+
+OLDER_PROCESSOR = """
+import llvmlite.binding as binding
+features = binding.get_host_cpu_features()
+features.update({name: False for name in features if name.startswith("avx512")})
+binding.get_host_cpu_features = lambda: features
+from tests.heads.test_matmul_precision import BF16, replace, train_heads, uneven_clusters
+train_heads(uneven_clusters(), None, [replace(BF16, matmul_precision="fp32")])
+from featcache.heads.training.kernels.steps import train_steps
+(code,) = train_steps.inspect_asm().values()
+assert "ymm" in code and "bf16" not in code and "zmm" not in code
+"""
+
+
+@needs_bfloat16
+def test_an_older_processor_compiles_none_of_it(tmp_path):
+    """Compiled for a processor without AVX-512, the loops of float32s hold no instruction of bfloat16s."""
+    older = {"NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", OLDER_PROCESSOR]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **older})
+    assert done.returncode == 0, done.stderr
 
 
 @needs_bfloat16
