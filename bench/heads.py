@@ -10,6 +10,7 @@ Stage two on synthetic features of Drive&Act's size: 259,865 x 768 float32, 34 c
   indexes x[rows], the other has a TensorDataset and a DataLoader
 - ceiling: gather and two matrix products as the recipe's, alone, by BLAS; plain ceiling: as one writes them with torch
 - own products: the same by the recipe's products, whose sums depend on nothing beside them: what exactness costs
+- in bf16: one head and eight whose products are in bfloat16, where the CPU has instructions for them
 - short: a training of 400 rows, and the same by torch's operations, as a GPU trains
 - on a GPU besides: rows to the device, what is left of the recipe without it, sixteen heads in one pass, and the
   certificate (the check of the recipe's head)
@@ -52,6 +53,7 @@ from featcache.heads.training.kernels.products import multiply_gradient, multipl
 from featcache.heads.training.kernels.steps import Floats, Longs, gather, share_of_rows
 from featcache.heads.training.kernels.thread_team import ThreadTeam
 from featcache.heads.training.kernels.tiles import LINE
+from featcache.heads.training.kernels.vectors import HAS_BFLOAT16
 from featcache.heads.training.numba_stack import aligned_zeros
 from featcache.heads.training.samplers import shuffled
 from featcache.heads.training.stack import padded_width
@@ -267,6 +269,13 @@ def main() -> None:
             "short": lambda: ours(few, None, [short]),
             "short, by torch": lambda: by_torchs_operations(few, short),
         }
+    if device == "cpu" and HAS_BFLOAT16:
+        rounded = replace(config, matmul_precision="bf16")
+        ours(synthetic(SHORT_ROWS, seed=0), None, [replace(rounded, epochs=1)])  # its loops are compiled before
+        tasks |= {
+            "recipe in bf16": lambda: ours(train, None, [rounded]),
+            "sweep8 in bf16": lambda: ours(train, None, [replace(rounded, lr=lr) for lr in SWEEP]),
+        }
     if device.startswith("cuda"):
         (head,) = ours(train, None, [config])
         assert isinstance(head, LinearHead)
@@ -290,6 +299,8 @@ def main() -> None:
         "recipe_vs_plain": ("plain", "recipe"),
         "recipe_vs_sgdclassifier": ("SGDClassifier", "recipe"),
         "sweep8_vs_one": ("sweep8", "recipe"),
+        "sweep8_bf16_vs_one": ("sweep8 in bf16", "recipe"),
+        "sweep8_bf16_vs_one_bf16": ("sweep8 in bf16", "recipe in bf16"),
         "sweep8_vs_ceiling": ("sweep8", "ceiling of eight"),
         "exact_vs_blas": ("own products", "ceiling"),
         "exact8_vs_blas": ("own products of eight", "ceiling of eight"),

@@ -16,6 +16,7 @@ _LATER = (
     "head",
     "loss",
     "huber_delta",
+    "matmul_precision",
     *(name for name, setting in SETTINGS.items() if not setting.applies_to(LINEAR)),
 )
 _LATER_THAN_MODULES = ("views", "loss", "huber_delta")  # and of heads that are modules
@@ -38,6 +39,11 @@ class HeadConfig(HeadSettings):
         ]
         if not problems and self.warmup >= self.epochs:
             problems.append(f"warmup is {self.warmup!r}, expected fewer epochs than `epochs`, {self.epochs}")
+        if not problems and self.matmul_precision != "fp32" and not (self.is_linear and self.targets == LABEL):
+            problems.append(
+                f"matmul_precision is {self.matmul_precision!r}, expected 'fp32': only linear heads on one class a "
+                f"row multiply in bfloat16"
+            )
         if problems:
             raise UsageError("; ".join(problems) + ".")
 
@@ -112,10 +118,10 @@ class HeadConfig(HeadSettings):
 
     @property
     def batch_key(self) -> tuple[object, ...]:
-        """What decides which rows a step sees, and how: heads that agree in it train on the same batches."""
+        """What decides which rows a step sees, and as what: heads that agree in it train on the same batches."""
         return (
             self.head, self.batch_size, self.epochs, self.seed, self.sampler, self.standardize, self.normalize,
-            self.views,
+            self.views, self.matmul_precision,
         )  # fmt: skip
 
     @property

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from featcache.recipe.modules import ON_VECTORS, ModuleSettings
+from featcache.recipe.modules import LINEAR, ON_VECTORS, ModuleSettings
 from featcache.recipe.settings import Setting
 
 
@@ -128,6 +128,17 @@ class HeadSettings(ModuleSettings):
             heads=ON_VECTORS,
         ),
     ] = False
+    matmul_precision: Annotated[
+        Literal["fp32", "bf16"],
+        Setting(
+            "How a linear head's two matrix products multiply: numbers of 32 bits, or ones rounded to bfloat16, whose "
+            "products are added in float32; that changes weights by some 0.1 % of their norm. bf16 is for large grids, "
+            "on CPUs that have AVX-512 BF16.",
+            several=True,
+            heads=(LINEAR,),
+            short="",
+        ),
+    ] = "fp32"
     clip_norm: Annotated[
         float | None,
         Setting("The largest norm of a head's whole gradient, weights and bias together.", gt=0, short="clip"),

@@ -35,6 +35,7 @@ class HeadKeywords(TypedDict, total=False):
     standardize: bool | Sequence[bool] | None
     normalize: str | Sequence[str] | None
     views: bool | Sequence[bool] | None
+    matmul_precision: str | Sequence[str] | None
     clip_norm: float | None
     batch_size: int | None
     epochs: int | None

@@ -63,7 +63,7 @@ def test_a_typed_rate_has_its_old_name_and_bytes(tmp_path):
     assert [saved.head.config for saved in made.heads] == [HeadConfig(lr=0.003, epochs=2)]
     assert made.heads[0].name == "lr0.003-epochs2-4924c0cd"
     document = json.loads((made.heads[0].folder / "head.json").read_text())
-    later = ("head", "normalize", "views", "loss", "huber_delta")
+    later = ("head", "normalize", "views", "loss", "huber_delta", "matmul_precision")
     of_before = [name for name in SETTINGS if SETTINGS[name].applies_to("linear") and name not in later]
     assert list(document["config"]) == of_before
     (alone,) = train_heads(features(*SPLITS["train"], CLASSES), None, [HeadConfig(lr=0.003, epochs=2)])

@@ -2,6 +2,7 @@
 
 Weights lie as (columns, width), columns being heads x classes. Python asks for some hundred steps at a time. A head's
 bits depend neither on the heads beside it nor on the number of threads (docs/decisions/102-a-head-equals-itself.md).
+Heads whose products are in bfloat16 train in float32 otherwise, and are scored in it.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from featcache.heads.training.kernels import (
     BLOCK_ROWS,
     COUNTS_PER_CACHE_LINE,
     LINE,
+    BfloatPairs,
     LossTerms,
     StackBuffers,
     StepInputs,
@@ -33,6 +35,7 @@ from featcache.heads.training.stack import EpochChunk, HeadStack, LabelledBlocks
 
 Floats = npt.NDArray[np.float32]
 Longs = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint32]
 
 MIN_SLICE_ROWS = 64  # of a member: with fewer, the members are busy meeting
 LEAST_SHARED_STEP = 2**21  # multiplications of a product: with fewer, a meeting costs what a member saves
@@ -60,10 +63,22 @@ class NumbaStack(HeadStack):
             gradient=aligned_zeros(*w.shape),
             squares=np.zeros((columns, self.width // LINE)),
         )
+        self.pairs = self._bfloat_pairs() if self.configs[0].matmul_precision == "bf16" else None
         self.w = torch.from_numpy(w).view(self.heads, self.classes, self.width)
         self.counts = self._new_counts(members)
         self.team = ThreadTeam(members)
         self._precompile(plan.on_compile)
+
+    def _bfloat_pairs(self) -> BfloatPairs:
+        """Return memory for the operands of the products as bfloat16s."""
+        (columns, width), rows = self.buffers.w.shape, len(self.buffers.batch)
+        words_of_row = -(-width // (2 * LINE)) * LINE
+        return BfloatPairs(
+            w=aligned_words(columns, words_of_row),
+            rows=aligned_words(rows, words_of_row),
+            row_pairs=aligned_words(rows // 2, width),
+            gradient=aligned_words(columns, rows // 2),
+        )
 
     def _new_counts(self, members: int) -> ScoreCounts:
         """Return counts at zero."""
@@ -74,8 +89,8 @@ class NumbaStack(HeadStack):
         nobody, counts = np.zeros((1, COUNTS_PER_CACHE_LINE), np.int64), (self.counts.loss_bits, self.counts.hits)
         x, rows = np.zeros((0, self.dim), np.float32), np.zeros(0, np.int64)
         precompile(
-            train_steps, 0, nobody, self._inputs(x, rows, rows), self.loss_terms, self.buffers, self.rule, 0, 0,
-            *counts, when_slow=on_compile,
+            train_steps, 0, nobody, self._inputs(x, rows, rows), self.loss_terms, self.buffers, self.pairs,
+            self.rule, 0, 0, *counts, when_slow=on_compile,
         )  # fmt: skip
         precompile(score_rows, 0, 1, x, rows, 1, self.loss_terms, self.buffers, *counts)
 
@@ -156,7 +171,7 @@ class NumbaStack(HeadStack):
     def _train_steps(self, inputs: StepInputs, step: int, steps: int, member: int) -> None:
         """Take one member's share of some steps."""
         train_steps(
-            member, self.team.barrier_counts, inputs, self.loss_terms, self.buffers, self.rule, step, steps,
+            member, self.team.barrier_counts, inputs, self.loss_terms, self.buffers, self.pairs, self.rule, step, steps,
             self.counts.loss_bits, self.counts.hits,
         )  # fmt: skip
 
@@ -191,3 +206,8 @@ def aligned_zeros(rows: int, columns: int) -> Floats:
     memory = np.zeros(rows * columns + LINE, np.float32)
     start = -memory.ctypes.data // memory.itemsize % LINE
     return memory[start : start + rows * columns].reshape(rows, columns)
+
+
+def aligned_words(rows: int, columns: int) -> Words:
+    """Return zeros, (rows, columns) uint32, that begin with a cache line."""
+    return aligned_zeros(rows, columns).view(np.uint32)

@@ -19,6 +19,7 @@ from featcache.heads.modules import TrainedHead
 from featcache.heads.training.batches import EpochIterator, RowSource, make_row_source, spare_core_for_readers
 from featcache.heads.training.cuda_graph import MAX_RECORDED_STEPS, EpochReplay
 from featcache.heads.training.final_scores import with_final_scores
+from featcache.heads.training.matmul_precision import refuse_bfloat16
 from featcache.heads.training.normalization import normalize_rows
 from featcache.heads.training.stack import HeadStack, TrainingPlan
 from featcache.heads.training.standardization import FeatureStatistics, compute_statistics, embedding_dim
@@ -55,8 +56,8 @@ def train_heads(
         train: the rows to learn from; held in memory, on the device where there is one, or read from disk. A head whose
             config has `views` draws one of the views of each image, the others learn from the plain images.
         val: scored after every epoch; it decides what patience and a plateau ask for, and changes no other weight.
-        configs: heads that agree in head, batch_size, epochs, seed, sampler, standardize, normalize and views see the
-            same batches and are trained in one pass; the others in passes of their own.
+        configs: heads that agree in head, batch_size, epochs, seed, sampler, standardize, normalize, views and
+            matmul_precision are trained in one pass, on the same batches; the others in passes of their own.
         select: the metric that patience goes by: macro_recall, accuracy or loss.
         device: where torch computes.
         progress: called after every epoch with (epochs done, epochs), over all passes.
@@ -71,9 +72,11 @@ def train_heads(
 
     Raises:
         UsageError: no heads, a split without rows, a val that does not fit, patience without val, or a watch over
-            heads of different epochs.
+            heads of different epochs; or products in bfloat16 elsewhere than on the CPU.
+        MachineError: products in bfloat16, and a CPU without instructions for them.
     """
     _refuse_misfits(train, val, configs)
+    refuse_bfloat16(configs, device)
     passes: dict[tuple[object, ...], list[int]] = {}
     for index, config in enumerate(configs):
         passes.setdefault(config.batch_key, []).append(index)

@@ -11,10 +11,10 @@ from pathlib import Path
 import numba
 import pytest
 
-from featcache.heads.training.kernels import intrinsics, products, softmax, steps, tiles, updates, vectors
+from featcache.heads.training.kernels import bfloat16, intrinsics, products, softmax, steps, tiles, updates, vectors
 
 
-@pytest.mark.parametrize("module", [vectors, tiles, products, softmax, updates, steps])
+@pytest.mark.parametrize("module", [vectors, tiles, bfloat16, products, softmax, updates, steps])
 def test_what_is_compiled_is_of_these_functions(module):
     """Numba looks for changes in a function's own file alone: each module names all whose functions it calls."""
     package = "featcache.heads.training.kernels."
@@ -59,7 +59,7 @@ def test_llvm_may_not_choose_how_to_round():
     """No compiled function leaves LLVM free to round otherwise where it is inlined, vectorised or loaded from disk."""
     functions = [
         value
-        for module in (intrinsics, products, softmax, updates, steps)
+        for module in (intrinsics, bfloat16, products, softmax, updates, steps)
         for value in vars(module).values()
         if is_compiled(value)
     ]

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from featcache.heads.config import HeadConfig
 from featcache.heads.linear import best_of
+from featcache.heads.training.kernels import HAS_BFLOAT16
 from featcache.heads.training.kernels.thread_team import ThreadTeam
 from featcache.heads.training.train import train_heads
 from tests.builders import scaled_clusters
@@ -20,6 +21,7 @@ from tests.heads.conftest import share_every_step
 # Batches of 256, 256 and 88 rows, which four threads share; rows that end within a vector.
 TRAIN, VAL = scaled_clusters(rows=600, dim=37), scaled_clusters(rows=300, dim=37, seed=1)
 BASE = HeadConfig(epochs=3, batch_size=256)
+PRECISIONS = ["fp32", "bf16"] if HAS_BFLOAT16 else ["fp32"]
 
 a_head = st.fixed_dictionaries(
     {
@@ -72,10 +74,12 @@ def assert_same_bits(head, other):
     threads=st.sampled_from([1, 2, 4]),
     standardize=st.booleans(),
     sampler=st.sampled_from(["uniform", "balanced"]),
+    precision=st.sampled_from(PRECISIONS),
 )
-def test_a_head_equals_itself(heads, threads, standardize, sampler):
+def test_a_head_equals_itself(heads, threads, standardize, sampler, precision):
     """Each of 1 to 40 heads of any settings, by 1, 2 or 4 threads, has the bits that it has alone by one thread."""
-    configs = [replace(BASE, **head, standardize=standardize, sampler=sampler) for head in heads]
+    base = replace(BASE, standardize=standardize, sampler=sampler, matmul_precision=precision)
+    configs = [replace(base, **head) for head in heads]
     together = trained(configs, threads)
     alone = [trained([config], 1)[0] for config in configs]
     for head, other in zip(together, alone, strict=True):
@@ -84,23 +88,27 @@ def test_a_head_equals_itself(heads, threads, standardize, sampler):
         assert best_of(together, select) == best_of(alone, select)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("width", [1, 2, 3, 6, 25, 40])
-def test_high_rates_in_stacks_of_every_width(width):
+def test_high_rates_in_stacks_of_every_width(width, precision):
     """At rates up to 3, with weight decay and clipping, the first head of a stack is the one that it is alone."""
     rates = [0.3, *np.geomspace(0.001, 3, 39)][:width]
-    configs = [replace(BASE, epochs=20, lr=float(lr), weight_decay=0.01) for lr in rates]
+    base = replace(BASE, epochs=20, weight_decay=0.01, matmul_precision=precision)
+    configs = [replace(base, lr=float(lr)) for lr in rates]
     (alone,) = trained(configs[:1], 1)
     for threads in (1, 2, 4):
         assert_same_bits(trained(configs, threads)[0], alone)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(
     ("classes", "dim", "batch_size"), [(2, 5, 600), (34, 48, 256), (101, 16, 200), (7, 1_100, 300), (3, 2_100, 64)]
 )
-def test_sizes(classes, dim, batch_size):
+def test_sizes(classes, dim, batch_size, precision):
     """Whatever the classes, the width of an embedding and the batch, four heads by three threads are those alone."""
     train = scaled_clusters(rows=600, dim=dim, classes=classes)
-    configs = [replace(BASE, batch_size=batch_size, lr=lr) for lr in (0.01, 0.1, 0.5, 2.0)]
+    base = replace(BASE, batch_size=batch_size, matmul_precision=precision)
+    configs = [replace(base, lr=lr) for lr in (0.01, 0.1, 0.5, 2.0)]
     torch.set_num_threads(3)
     together = train_heads(train, None, configs)
     torch.set_num_threads(1)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from featcache.heads.config import SETTINGS, HeadConfig
 from featcache.heads.training import numba_stack
+from featcache.heads.training.kernels import HAS_BFLOAT16
 from featcache.heads.training.numba_stack import NumbaStack
 from featcache.heads.training.optimizers import ADAM_OPTIMIZERS, OPTIMIZER_CLASSES, STACK_ORDER, Adam
 from featcache.heads.training.torch_stack import TorchStack
@@ -87,6 +88,8 @@ def test_more_threads_than_rows():
 def test_calls_of_one_step(monkeypatch):
     """Asked for step by step, heads have the bits that they have when a whole epoch is asked for."""
     configs = [BASE, replace(BASE, optimizer="adam", standardize=True)]
+    if HAS_BFLOAT16:
+        configs.append(replace(BASE, matmul_precision="bf16"))
     whole = trained(configs, 2, val=None)
     monkeypatch.setattr("featcache.heads.training.numba_stack.CALL_MULTIPLICATIONS", 1)
     for head, other in zip(trained(configs, 2, val=None), whole, strict=True):

@@ -1,3 +1,4 @@
+from .bfloat16 import BfloatPairs as BfloatPairs
 from .intrinsics import precompile as precompile
 from .softmax import BLOCK_ROWS as BLOCK_ROWS
 from .softmax import LossTerms as LossTerms
@@ -9,3 +10,4 @@ from .thread_team import ThreadTeam as ThreadTeam
 from .tiles import LINE as LINE
 from .updates import StackBuffers as StackBuffers
 from .updates import UpdateRule as UpdateRule
+from .vectors import HAS_BFLOAT16 as HAS_BFLOAT16

@@ -6,6 +6,9 @@ these never do (docs/decisions/102-a-head-equals-itself.md):
     Z[j, r] = alpha sum over k of W[j, k] X[r, k]    LANES sums of every LANES-th term in turn; these added by halves
     D[j, k] = alpha sum over r of G[j, r] X[r, k]    in turn, for ROW_BLOCK rows at a time
 
+Of operands that are pairs of bfloat16s (`bfloat16`) a term is the sum of a pair's products, and what is counted below
+are words: two numbers of a row of W and X where logits are summed, two rows of X and of G' where gradients are.
+
 Logits lie as (columns, rows) and weights as (columns, width), `columns` being heads x classes: so no loop meets a
 column that does not fill a vector, and the softmax finds a class's logits side by side.
 """
@@ -26,15 +29,16 @@ from featcache.heads.training.kernels.tiles import (
 )
 
 Floats = npt.NDArray[np.float32]
+Words = npt.NDArray[np.uint32]
 
-COMPILED_WITH = {"intrinsics": "d6c859f190f8d6f4", "tiles": "4561fdcaf6076cfe"}  # see `softmax`
+COMPILED_WITH = {"intrinsics": "d6c859f190f8d6f4", "tiles": "76f143566f54c0ab"}  # see `softmax`
 ROW_BLOCK = 64  # rows of X in a part of a gradient's sum
 WIDTH_BLOCK = 1040  # of W and X in a part of a logit's sum: rows of a tile stay in the nearest cache
 COLUMN_BLOCK = 48  # of W, that stay in the second one
 
 
 @compiled
-def multiply_logits(w: Floats, x: Floats, first: int, last: int, alpha: np.float32, z: Floats) -> None:
+def multiply_logits(w: Floats | Words, x: Floats | Words, first: int, last: int, alpha: np.float32, z: Floats) -> None:
     """Set z[:, first:last] = alpha W X', and some columns after it up to a multiple of ROW_TILE from first.
 
     Args:
@@ -56,7 +60,9 @@ def multiply_logits(w: Floats, x: Floats, first: int, last: int, alpha: np.float
 
 
 @compiled
-def multiply_gradient(g: Floats, x: Floats, rows: int, alpha: np.float32, low: int, high: int, d: Floats) -> None:
+def multiply_gradient(
+    g: Floats | Words, x: Floats | Words, rows: int, alpha: np.float32, low: int, high: int, d: Floats
+) -> None:
     """Set d[:, low:high] = alpha G X[:, low:high] of the first so many rows; low and high are multiples of LINE.
 
     Args:

@@ -17,6 +17,8 @@ A step by member m, with B_m its rows of the batch and K_m its columns of the we
 
 Where the heads standardize, gathered rows are standardized before the products. No number is a sum that members share:
 which of them computes it, and what stands beside it, is all the same. Floats are float32, arrays C-contiguous.
+
+Where the products are of bfloat16s, each operand is rounded by the member that made it, as it is made (`bfloat16`).
 """
 
 from typing import NamedTuple
@@ -24,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from featcache.heads.training.kernels.bfloat16 import BfloatPairs, round_batch, round_gradient, round_weights
 from featcache.heads.training.kernels.intrinsics import ONE, barrier, compiled, f32, load_acquire, prefetch
 from featcache.heads.training.kernels.products import multiply_gradient, multiply_logits
 from featcache.heads.training.kernels.softmax import BLOCK_ROWS, LossTerms, softmax_grad
@@ -41,11 +44,12 @@ Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
 
 COMPILED_WITH = {  # see `softmax`
+    "bfloat16": "1f4ee17cf5578627",
     "intrinsics": "d6c859f190f8d6f4",
-    "products": "89360a8c5359ff7f",
+    "products": "c0356c91e0e76a0c",
     "softmax": "c98e690fb57df505",
-    "tiles": "4561fdcaf6076cfe",
-    "updates": "c81115cd3b7796bd",
+    "tiles": "76f143566f54c0ab",
+    "updates": "0bf2ecbd7911730f",
 }
 ROWS_AHEAD = 2
 LOG2_E = f32(1 / np.log(2))
@@ -93,6 +97,27 @@ def standardize(rows: Floats, mean_parts: Floats, inverse_std: Floats) -> None:
 
 
 @compiled
+def gather_rounded(inputs: StepInputs, begin: int, first: int, last: int, batch: Floats, pairs: BfloatPairs) -> None:
+    """Gather rows first to last of a batch that begins at `begin` of what was drawn, a block at a time.
+
+    Args:
+        inputs: the rows.
+        begin: the batch's first row.
+        first: a multiple of BLOCK_ROWS.
+        last: the row after the last.
+        batch: `StackBuffers.batch`; a block of it from first on is overwritten.
+        pairs: where the rows go.
+    """
+    for low in range(first, last, BLOCK_ROWS):
+        count = min(BLOCK_ROWS, last - low)
+        block = batch[first : first + count]
+        gather(inputs.x, inputs.rows[begin + low : begin + low + count], block)
+        if inputs.inverse_std.size:
+            standardize(block, inputs.mean_parts, inputs.inverse_std)
+        round_batch(batch[first : first + BLOCK_ROWS], count, inputs.x.shape[1], low, pairs.rows, pairs.row_pairs)
+
+
+@compiled
 def share_of_rows(rows: int, member: int, members: int) -> tuple[int, int]:
     """Return a member's first row of a batch, and the one after its last: whole blocks, but for the batch's last."""
     blocks = -(-rows // BLOCK_ROWS)
@@ -104,8 +129,8 @@ def share_of_rows(rows: int, member: int, members: int) -> tuple[int, int]:
 
 @compiled
 def train_steps(
-    member: int, counts: Longs, inputs: StepInputs, losses: LossTerms, buffers: StackBuffers, rule: UpdateRule,
-    step: int, steps: int, loss_bits: Doubles, hits: Longs,
+    member: int, counts: Longs, inputs: StepInputs, losses: LossTerms, buffers: StackBuffers, pairs: BfloatPairs | None,
+    rule: UpdateRule, step: int, steps: int, loss_bits: Doubles, hits: Longs,
 ) -> None:  # fmt: skip
     """Take a member's share of the first so many batches; every member is called with the same arguments.
 
@@ -115,6 +140,7 @@ def train_steps(
         inputs: the rows.
         losses: what the heads are to learn.
         buffers: the weights, and memory to work in.
+        pairs: the operands as bfloat16s; None where they are float32s: numba then compiles no other branch.
         rule: how a step changes the weights.
         step: the place of the first batch in its epoch.
         steps: how many batches.
@@ -130,17 +156,28 @@ def train_steps(
         batch = number * size
         y = inputs.y[batch : batch + size]
         first, last = share_of_rows(len(y), member, members)
-        gather(inputs.x, inputs.rows[batch + first : batch + last], x[first:last])
-        if inputs.inverse_std.size:
-            standardize(x[first:last], inputs.mean_parts, inputs.inverse_std)
+        if pairs is None:
+            gather(inputs.x, inputs.rows[batch + first : batch + last], x[first:last])
+            if inputs.inverse_std.size:
+                standardize(x[first:last], inputs.mean_parts, inputs.inverse_std)
+        else:
+            gather_rounded(inputs, batch, first, last, x, pairs)
         if number:
             count += 1
             barrier(counts, member, count)
-        multiply_logits(buffers.w, x, first, last, LOG2_E, z)
+        if pairs is None:
+            multiply_logits(buffers.w, x, first, last, LOG2_E, z)
+        else:
+            multiply_logits(pairs.w, pairs.rows, first, last, LOG2_E, z)
         softmax_grad(z, first, last, y, losses, True, loss_bits, hits[member])
+        if pairs is not None:
+            round_gradient(z, first, last, pairs.gradient)
         count += 1
         barrier(counts, member, count)
-        multiply_gradient(z, x, len(y), ONE / f32(len(y)), low, high, d)
+        if pairs is None:
+            multiply_gradient(z, x, len(y), ONE / f32(len(y)), low, high, d)
+        else:
+            multiply_gradient(pairs.gradient, pairs.row_pairs, (len(y) + 1) // 2, ONE / f32(len(y)), low, high, d)
         if rule.clip_norm.size:
             square_gradient(d, low, high, buffers.squares)
         count += 1
@@ -148,6 +185,8 @@ def train_steps(
         if rule.clip_norm.size:
             clip_scales(buffers.squares, rule.clip_norm, scale)
         update_weights(step + number, buffers, rule, scale, dim, low, high)
+        if pairs is not None:
+            round_weights(buffers.w, low, high, pairs.w)
 
 
 @compiled

@@ -1,6 +1,7 @@
 """Some numbers of a matrix product at once, as LLVM instructions: they share what is loaded, and no sum.
 
-Each number is the same sum, term by term and lane by lane, in whatever tile it stands.
+Each number is the same sum, term by term and lane by lane, in whatever tile it stands. What is multiplied are float32s,
+or words (uint32) of two bfloat16s each, whose products are added in float32; sums over words are sums over pairs.
 """
 
 # ruff: noqa: ARG001  # numba tells an instruction the types of all its arguments
@@ -29,10 +30,10 @@ from featcache.heads.training.kernels.vectors import (
     zeros,
 )
 
-COMPILED_WITH = {"intrinsics": "d6c859f190f8d6f4", "vectors": "362b40aefe25e0ed"}  # see `softmax`
+COMPILED_WITH = {"intrinsics": "d6c859f190f8d6f4", "vectors": "7decce2ac2323aaa"}  # see `softmax`
 ROW_TILE, COLUMN_TILE = (8 if MANY_REGISTERS else 4), 3  # of logits that are summed at once
 GRADIENT_TILE = 12 if LANES == 16 else 6  # columns
-LINE = 16  # float32s of a cache line
+LINE = 16  # float32s, or words, of a cache line
 PANEL = max(LINE, 2 * LANES)  # of a gradient's row, summed at once
 
 

@@ -11,7 +11,7 @@ from featcache.heads.training.kernels.tiles import LINE, sum_of_squares
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
-COMPILED_WITH = {"intrinsics": "d6c859f190f8d6f4", "tiles": "4561fdcaf6076cfe"}  # see `softmax`
+COMPILED_WITH = {"intrinsics": "d6c859f190f8d6f4", "tiles": "76f143566f54c0ab"}  # see `softmax`
 CLIP_EPS = 1e-6  # torch's clip_grad_norm_ adds it to the norm
 
 

@@ -13,6 +13,7 @@ COMPILED_WITH = {"intrinsics": "d6c859f190f8d6f4"}  # see `softmax`
 FLOAT, WORD = ir.FloatType(), ir.IntType(32)
 _FEATURES = get_host_cpu_features()
 LANES = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx") else 4  # of a vector register
+HAS_BFLOAT16 = LANES == 16 and bool(_FEATURES.get("avx512bf16"))  # products of pairs of bfloat16s
 MANY_REGISTERS = LANES == 16 or platform.machine() in ("arm64", "aarch64")  # 32 of them, else 16
 
 
@@ -30,7 +31,7 @@ class Matrix:
         return element_pointer(self.context, self.builder, self.kind, self.value, row, column)
 
     def stride(self, row: Any, column: Any) -> Any:
-        """Return how many float32s lie from one row to the next."""
+        """Return how many elements of four bytes lie from one row to the next."""
         low, high = (self.builder.ptrtoint(self.pointer(row, column, below=below), row.type) for below in (0, 1))
         return self.builder.sdiv(self.builder.sub(high, low), ir.Constant(row.type, 4))
 
@@ -52,14 +53,14 @@ def lane_numbers(lanes: Sequence[int]) -> Any:
 
 def splat(builder: Any, value: Any, lanes: int = LANES) -> Any:
     """Return a vector of so many times this number."""
-    undefined = ir.Constant(vector_type(lanes), ir.Undefined)
+    undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
     first = builder.insert_element(undefined, value, ir.Constant(WORD, 0))
     return builder.shuffle_vector(first, undefined, lane_numbers([0] * lanes))
 
 
 def load_vector(builder: Any, address: Any, lanes: int = LANES) -> Any:
-    """Return the so many float32s from an address on."""
-    return builder.load(builder.bitcast(address, vector_type(lanes).as_pointer()), align=4)
+    """Return the so many float32s, or words, from an address on."""
+    return builder.load(builder.bitcast(address, ir.VectorType(address.type.pointee, lanes).as_pointer()), align=4)
 
 
 def store_vector(builder: Any, value: Any, address: Any) -> None:
@@ -68,7 +69,13 @@ def store_vector(builder: Any, value: Any, address: Any) -> None:
 
 
 def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """Return a b + c of vectors, rounded once; twice on a processor that has no instruction for it."""
+    """Return a b + c of vectors, rounded once; twice on a processor that has no instruction for it.
+
+    Where a and b are words, each a pair of bfloat16s: a[0] b[0] + a[1] b[1] + c, as the processor rounds it.
+    """
+    if a.type.element == WORD:
+        signature, name = ir.FunctionType(c.type, [c.type, a.type, b.type]), "llvm.x86.avx512bf16.dpbf16ps.512"
+        return builder.call(CGUTILS.get_or_insert_function(builder.module, signature, name), [c, a, b])
     if not HAS_FMA:
         return builder.fadd(builder.fmul(a, b), c)
     signature, name = ir.FunctionType(a.type, [a.type] * 3), f"llvm.fma.v{a.type.count}f32"
