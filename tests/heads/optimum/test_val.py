@@ -157,7 +157,7 @@ def test_the_budget_is_wall_time(seconds):
 
 def test_a_trial_that_takes_too_long_is_cut():
     """A training that outlasts the budget is stopped, and no figure of it is shown."""
-    long = replace(LONG, epochs=10_000, batch_size=1)
+    long = replace(LONG, epochs=10_000, batch_size=3)
     (head,) = train_heads(NOISY, CLEAN_VAL, [LONG])
     head = replace(head, config=long)
     began = time.perf_counter()
