@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from featcache.errors import DataError
 from featcache.heads.classifiers import ModelOutput
-from featcache.metrics import GroupCounts, choose_unit, count_groups, softmax
+from featcache.machine import run_in_threads
+from featcache.metrics import GroupCounts, choose_unit, count_groups, number_names, softmax
 
 # How the predictions on a clip's images become one; the first is the default.
 CLIP_RULES = ("mean-probability", "mean-logit", "majority")
@@ -101,11 +102,13 @@ def group_by_clip(images: SplitPredictions, rule: str = CLIP_RULES[0]) -> SplitP
     """
     if rule not in CLIP_RULES:
         raise ValueError(f"rule is {rule!r}, expected one of {', '.join(CLIP_RULES)}")
-    inside = np.flatnonzero(np.array([bool(clip) for clip in images.clips], dtype=bool))
+    of_row, names = number_names(images.clips)
+    inside = np.flatnonzero(np.array([bool(name) for name in names], dtype=bool)[of_row])
     if not len(inside):
         raise DataError("no image of this split belongs to a clip; leave out --by clip, or name the clips in the table")
-    number_of: dict[str, int] = {}
-    clip = np.array([number_of.setdefault(images.clips[row], len(number_of)) for row in inside])
+    clip = of_row[inside]
+    if "" in names:  # which is no clip: the numbers behind it move up
+        clip, names = clip - (clip > names.index("")), tuple(filter(None, names))
     size = np.bincount(clip)
     order = np.argsort(clip, kind="stable")
     starts = np.concatenate([[0], np.cumsum(size)[:-1]])
@@ -126,8 +129,8 @@ def group_by_clip(images: SplitPredictions, rule: str = CLIP_RULES[0]) -> SplitP
         truth=images.truth[first],
         predicted=ranked.argmax(axis=1),
         probabilities=probabilities,
-        names=tuple(number_of),
-        clips=tuple(number_of),
+        names=names,
+        clips=names,
         paths=tuple(images.paths[row] for row in middle),
         subjects=tuple(images.subjects[row] for row in first),
         left_out=len(images.truth) - len(inside),
@@ -143,16 +146,22 @@ def _means(
     """
     ends = np.append(starts[1:], len(rows))
     mean = np.empty((len(starts), probabilities.shape[1]))
-    first = 0  # clip of the block
+    blocks, first = [], 0  # clips of each block
     while first < len(starts):
         room = starts[first] + max(1, BLOCK // mean.shape[1])
         last = max(first + 1, int(np.searchsorted(ends, room, side="right")))
-        block = probabilities[rows[starts[first] : ends[last - 1]]].astype(np.float64)
+        blocks.append((first, last))
+        first = last
+
+    def add_up(block: tuple[int, int]) -> None:
+        first, last = block
+        values = probabilities[rows[starts[first] : ends[last - 1]]].astype(np.float64)
         if logs:
             with np.errstate(invalid="ignore"):  # nan of a diverged head
-                block = np.log(np.maximum(block, LEAST))
-        mean[first:last] = np.add.reduceat(block, starts[first:last] - starts[first])
-        first = last
+                values = np.log(np.maximum(values, LEAST))
+        mean[first:last] = np.add.reduceat(values, starts[first:last] - starts[first])
+
+    run_in_threads(add_up, blocks)
     return mean / (ends - starts)[:, None]
 
 
@@ -169,9 +178,11 @@ def _refuse_mixed(
             f"clip {images.clips[row]!r} has images of {named}: one prediction a clip needs one class a clip. "
             f"Leave out --by clip, or name shorter clips."
         )
-    for row, other in zip(inside.tolist(), reference.tolist(), strict=True):
-        if images.subjects[row] != images.subjects[other]:
-            raise DataError(
-                f"clip {images.clips[row]!r} shows {images.subjects[other]!r} and {images.subjects[row]!r}: "
-                f"clips of different subjects need different names."
-            )
+    subject = number_names(images.subjects)[0]
+    mixed = np.flatnonzero(subject[reference] != subject[inside])
+    if len(mixed):
+        row, other = inside[mixed[0]], reference[mixed[0]]
+        raise DataError(
+            f"clip {images.clips[row]!r} shows {images.subjects[other]!r} and {images.subjects[row]!r}: "
+            f"clips of different subjects need different names."
+        )

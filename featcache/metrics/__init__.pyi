@@ -23,6 +23,7 @@ from .confusion import per_class_recall as per_class_recall
 from .groups import GroupCounts as GroupCounts
 from .groups import choose_unit as choose_unit
 from .groups import count_groups as count_groups
+from .groups import number_names as number_names
 from .label_temperature import calibrate_labels as calibrate_labels
 from .label_temperature import calibrate_thresholds as calibrate_thresholds
 from .label_temperature import fit_label_temperature as fit_label_temperature

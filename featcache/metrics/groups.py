@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +57,28 @@ def choose_unit(subjects: Sequence[str], clips: Sequence[str]) -> tuple[str, Seq
     return "image", ()
 
 
+def number_names(names: Sequence[str]) -> tuple[Numbers, tuple[str, ...]]:
+    """Return the number of each row's name, (rows,), and the names by number, in the order in which they appear.
+
+    Names of the same rows are asked for again and again: those of the last few tuples are remembered.
+
+    Args:
+        names: (rows,).
+
+    Returns:
+        Two; the array may not be written to.
+    """
+    return _number_names(names if isinstance(names, tuple) else tuple(names))
+
+
+@lru_cache(maxsize=4)
+def _number_names(names: tuple[str, ...]) -> tuple[Numbers, tuple[str, ...]]:
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    codes = np.fromiter(map(numbers.__getitem__, names), np.int64, len(names))
+    codes.flags.writeable = False
+    return codes, tuple(numbers)
+
+
 def count_groups(
     unit: str,
     names: Sequence[str],
@@ -102,8 +125,7 @@ def _count_alike(names: Sequence[str], kind: Numbers, kinds: int) -> tuple[csr_a
 
     Sorted as the rows of the dense table would be, so that the draws of a seed do not depend on the names.
     """
-    codes: dict[str, int] = {}
-    code = np.array([codes.setdefault(name, len(codes)) for name in names], dtype=np.int64)
+    code, codes = number_names(names)
     cell, rows = np.unique(code * kinds + kind, return_counts=True)
     # Big-endian pairs compare as their bytes do: the first kind that only one of two groups has makes it the larger.
     pairs = np.stack([kinds - 1 - cell % kinds, rows], axis=1).astype(">u8")

@@ -11,6 +11,7 @@ from scipy.special import stdtrit
 from featcache.metrics.bootstrap import LEVEL, Interval
 from featcache.metrics.bounds import FEWEST, FEWEST_ALIKE
 from featcache.metrics.confusion import Counts, Shares, ratio
+from featcache.metrics.groups import number_names
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,9 +56,7 @@ def calibration(
     mean, share = (ratio(np.bincount(bin_of, values, minlength=bins), count) for values in (confidences, hits))
     gaps = np.where(count > 0, np.abs(np.nan_to_num(share - mean)), 0.0)
     ece = float(ratio((gaps * count).sum(), count.sum()))
-    numbers: dict[str, int] = {}
-    group = np.array([numbers.setdefault(name, len(numbers)) for name in groups], dtype=np.int64)
-    group = group[is_defined] if len(groups) else np.arange(len(hits))
+    group = number_names(groups)[0][is_defined] if len(groups) else np.arange(len(hits))
     inside = [bin_of == part for part in range(bins)]
     intervals = tuple(wilson_interval(hits[rows], group[rows] if len(groups) else None) for rows in inside)
     signs = np.sign(np.nan_to_num(share - mean))
