@@ -30,6 +30,7 @@ from .optuna_search import Search as Search
 from .optuna_search import search as search
 from .optuna_study import open_study as open_study
 from .preparation import BackgroundCompilation as BackgroundCompilation
+from .scoring import rows_together as rows_together
 from .scoring import score_blocks as score_blocks
 from .scoring import score_split as score_split
 from .several_targets import data_options_of_target as data_options_of_target
@@ -52,3 +53,4 @@ from .target_settings import fit_to_targets as fit_to_targets
 from .target_settings import loss_of as loss_of
 from .target_settings import refuse_settings_of_classes as refuse_settings_of_classes
 from .target_settings import settings_of_classes as settings_of_classes
+from .training_device import choose_training_device as choose_training_device

@@ -30,6 +30,7 @@ from featcache.heads.splits import read_splits
 from featcache.heads.target_scores import answers_of, choose_kept, score_outputs
 from featcache.heads.target_settings import fit_to_targets
 from featcache.heads.tokens import count_tokens
+from featcache.heads.training import refuse_bfloat16
 from featcache.heads.training_device import choose_training_device
 from featcache.listing import RowTargets
 from featcache.metrics import accuracy, confusion_matrix, macro_recall, mean_loss, softmax
@@ -114,7 +115,8 @@ def predict_out_of_fold(
     given = [name for name, value in flags.items() if value is not None]
     kind = request.recipe.data.target_kind
     section = fit_to_targets(head_section(request.recipe, grid, {"lr": lr, **flags}), kind, given)
-    head_configs(section)  # what is wrong with the settings is said before anything is read
+    # What is wrong with the settings is said before anything is read.
+    refuse_bfloat16(head_configs(section), device, exact=section.exact)
     if section.head == TEMPORAL:
         raise UsageError(
             f"--cross-validate predicts images one by one, and --head {TEMPORAL} takes the frames of a clip together: "

@@ -32,6 +32,7 @@ from featcache.heads.splits import Splits, notes_of_splits, read_splits, refuse_
 from featcache.heads.target_scores import answers_of
 from featcache.heads.target_settings import fit_to_targets
 from featcache.heads.tokens import count_tokens
+from featcache.heads.training import refuse_bfloat16
 from featcache.heads.training_device import choose_training_device
 from featcache.listing import find_leaks
 from featcache.recipe import TEMPORAL, HeadKeywords, HeadSection, StoreOptions, pick_options
@@ -110,7 +111,8 @@ def predict_few_shots(
     given = [name for name, value in flags.items() if value is not None]
     kind = request.recipe.data.target_kind
     section = fit_to_targets(head_section(request.recipe, grid, {"lr": lr, **flags}), kind, given)
-    head_configs(section)  # what is wrong with the settings is said before anything is read
+    # What is wrong with the settings is said before anything is read.
+    refuse_bfloat16(head_configs(section), device, exact=section.exact)
     if has_views(section):
         raise UsageError("--shots trains on plain images: leave out --views, or take it out of the recipe").correct(
             "--views", None

@@ -34,6 +34,7 @@ from featcache.heads.saved import (
 from featcache.heads.splits import Splits, refuse_clips_on_disk
 from featcache.heads.target_settings import fit_to_targets, never_from_disk, refuse_check_of_targets
 from featcache.heads.tokens import count_tokens
+from featcache.heads.training import refuse_bfloat16
 from featcache.heads.training_device import choose_training_device
 from featcache.recipe import LABEL, LINEAR, TEMPORAL, HeadKeywords, StoreOptions, pick_options
 from featcache.text import metric_in_words
@@ -130,7 +131,8 @@ def fit_with_pool(
     refuse_check_of_targets(kind, check_seconds, CHECK_SECONDS)
     section = fit_to_targets(section, kind, [name for name, value in flags.items() if value is not None])
     from_disk = never_from_disk(kind, from_disk)
-    head_configs(section)  # what is wrong with the settings is said before anything is read
+    # What is wrong with the settings is said before anything is read.
+    refuse_bfloat16(head_configs(section), device, exact=section.exact)
     progress("reading", 0, section.epochs)
     preparation = TrainingPreparation()
     if section.head == TEMPORAL:

@@ -34,6 +34,7 @@ from featcache.heads.search_rounds import ROUND, SPACE, SearchSpace, run_round, 
 from featcache.heads.splits import Splits
 from featcache.heads.target_settings import fit_to_targets, refuse_check_of_targets, settings_of_classes
 from featcache.heads.tokens import count_tokens
+from featcache.heads.training import refuse_bfloat16
 from featcache.heads.training_device import choose_training_device
 from featcache.recipe import LABEL, HeadKeywords, StoreOptions, pick_options
 
@@ -119,6 +120,7 @@ def search(
     section = fit_to_targets(head_section(request.recipe, None, flags, searched=searched), targets, given)
     refuse_check_of_module(section.head, check_seconds)
     (base, *others) = head_configs(section.model_copy(update={"lr": section.lr[:1]}))
+    refuse_bfloat16([base], device, exact=section.exact)
     if others:
         raise UsageError("search chooses one head: give a setting one value to hold it fixed, or none to search it")
     preparation = TrainingPreparation()

@@ -1,4 +1,4 @@
-"""The scores of a function from embeddings to logits on one split, a window of rows at a time, by all cores."""
+"""The scores of a function from embeddings to logits on one split, some blocks of rows at a time, by all cores."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -7,16 +7,18 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.features import Features
-from featcache.heads.linear import BLOCK_ROWS, Floats, Scores
+from featcache.heads.linear import BLOCK_ROWS, Floats, LinearHead, Scores
 from featcache.machine import run_in_threads
 from featcache.metrics import accuracy, confusion_matrix, macro_recall
 
 LOSS_ROWS = 1_024  # of a block, in float64: a few classes' stay in the nearest cache
-MOST_BLOCKS = 8  # scored at a time, each in a thread
+MOST_BLOCKS = 8  # of a linear head, scored together
 MOST_LOGITS = 2**23  # of them, but for a single block: bounds the memory that they take
 
 
-def score_split(logits: Callable[[npt.NDArray[np.float32]], Floats], features: Features) -> Scores:
+def score_split(
+    logits: Callable[[npt.NDArray[np.float32]], Floats], features: Features, *, together: int = BLOCK_ROWS
+) -> Scores:
     """Score a function from embeddings to logits, e.g. `score_split(head.logits, features)`; nan without rows.
 
     The answer is the first of the highest logits, and nan is higher than any number: NumPy's argmax.
@@ -24,17 +26,32 @@ def score_split(logits: Callable[[npt.NDArray[np.float32]], Floats], features: F
     Args:
         logits: (rows, dim) float32 -> (rows, classes).
         features: the split.
+        together: as of `score_blocks`.
 
     Returns:
         Accuracy and macro recall in 0 … 1, and the mean loss in nats.
     """
-    return score_blocks(logits, [(features.x, features.y)], len(features.classes))
+    return score_blocks(logits, [(features.x, features.y)], len(features.classes), together=together)
+
+
+def rows_together(head: LinearHead) -> int:
+    """Return how many rows a linear head is to be asked for at a time: it has a thread for each block of them.
+
+    Where it scales its rows, it copies them: then a single block.
+
+    Args:
+        head: what is scored.
+    """
+    blocks = min(MOST_BLOCKS, MOST_LOGITS // (BLOCK_ROWS * max(1, head.classes)))
+    return BLOCK_ROWS * (1 if head.config.normalize == "l2" else max(1, blocks))
 
 
 def score_blocks(
     logits: Callable[[npt.NDArray[np.float32]], Floats],
     blocks: Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]],
     classes: int,
+    *,
+    together: int = BLOCK_ROWS,
 ) -> Scores:
     """Score a function from embeddings to logits on rows that come in blocks.
 
@@ -42,6 +59,8 @@ def score_blocks(
         logits: (rows, dim) float32 -> (rows, classes).
         blocks: x (any number, dim) and the labels y (any number,).
         classes: how many there are.
+        together: rows that `logits` is given at a time, at most; a multiple of BLOCK_ROWS, each of which is scored in a
+            thread of its own. More than one block is for a function whose numbers do not depend on it.
 
     Returns:
         The scores over all blocks, as of `score_split`; nan where no block has a row.
@@ -51,12 +70,11 @@ def score_blocks(
     """
     confusion = np.zeros((classes, classes), dtype=np.int64)
     loss, rows = 0.0, 0
-    window = BLOCK_ROWS * max(1, min(MOST_BLOCKS, MOST_LOGITS // (BLOCK_ROWS * max(1, classes))))
     for x, labels in blocks:
         rows += len(labels)
-        for first in range(0, len(labels), window):
-            y = labels[first : first + window]
-            z = logits(x[first : first + window])
+        for first in range(0, len(labels), together):
+            y = labels[first : first + together]
+            z = logits(x[first : first + together])
             parts = [
                 (z[start : start + BLOCK_ROWS], y[start : start + BLOCK_ROWS]) for start in range(0, len(y), BLOCK_ROWS)
             ]
@@ -70,8 +88,8 @@ def score_blocks(
 def _score_block(z: Floats, y: npt.NDArray[np.int64], classes: int) -> tuple[npt.NDArray[np.int64], list[float]]:
     """Return a block's confusion matrix, and the summed cross-entropy of every LOSS_ROWS rows of it."""
     parts = (slice(first, first + LOSS_ROWS) for first in range(0, len(y), LOSS_ROWS))
-    losses = [_summed_cross_entropy(z[part].astype(np.float64), y[part]) for part in parts]
-    return confusion_matrix(y, z.argmax(axis=1), classes), losses
+    confusion = confusion_matrix(y, z.argmax(axis=1), classes)  # which refuses labels that are no classes
+    return confusion, [_summed_cross_entropy(z[part].astype(np.float64), y[part]) for part in parts]
 
 
 def _summed_cross_entropy(z: npt.NDArray[np.float64], y: npt.NDArray[np.int64]) -> float:

@@ -19,7 +19,12 @@ SELECTIONS: Mapping[str, tuple[str, ...]] = {  # the first is the default
     VALUE: (*VALUE_FIGURES, "loss"),
 }
 IN_WORDS: Mapping[str, str] = {LABEL: "one class a row", LABELS: "several labels a row", VALUE: "numbers"}
-_OF_CLASSES: Mapping[str, object] = {"sampler": "uniform", "logit_adjustment": 0.0, "label_smoothing": 0.0}
+_OF_CLASSES: Mapping[str, object] = {
+    "sampler": "uniform",
+    "logit_adjustment": 0.0,
+    "label_smoothing": 0.0,
+    "matmul_precision": "fp32",
+}
 
 
 def fit_to_targets(section: HeadSection, kind: str, given: Collection[str] = ()) -> HeadSection:

@@ -132,8 +132,9 @@ class HeadSettings(ModuleSettings):
         Literal["fp32", "bf16"],
         Setting(
             "How a linear head's two matrix products multiply: numbers of 32 bits, or ones rounded to bfloat16, whose "
-            "products are added in float32; that changes weights by some 0.1 % of their norm. bf16 is for large grids, "
-            "on CPUs that have AVX-512 BF16.",
+            "products are added in float32; that changes weights by some 0.1 % of their norm, by more where columns' "
+            "means are far above their deviations and --standardize is off. bf16 is for large grids, on CPUs that have "
+            "AVX-512 BF16.",
             several=True,
             heads=(LINEAR,),
             short="",

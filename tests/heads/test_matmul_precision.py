@@ -57,16 +57,32 @@ def test_a_flag_that_a_head_does_not_have_is_refused(tmp_path):
 
 def test_another_device_is_refused():
     """A GPU has no such products here, and the message says what to leave out."""
-    with pytest.raises(UsageError, match=r"found the device cuda, expected cpu.*or leave out --matmul-precision"):
+    with pytest.raises(UsageError, match=r"found the device cuda, expected cpu.*or take --matmul-precision fp32"):
         train_heads(uneven_clusters(), None, [BF16], device="cuda")
 
 
 def test_a_processor_without_the_instructions_is_refused(monkeypatch):
     """Nothing is emulated: where the processor multiplies no bfloat16s the message says what to leave out."""
     monkeypatch.setattr("featcache.heads.training.kernels.HAS_BFLOAT16", False)
-    with pytest.raises(MachineError, match=r"AVX-512 BF16.*leave out --matmul-precision"):
+    with pytest.raises(MachineError, match=r"AVX-512 BF16.*take --matmul-precision fp32"):
         train_heads(uneven_clusters(), None, [BF16])
     train_heads(uneven_clusters(), None, [replace(BF16, matmul_precision="fp32")])
+
+
+@needs_bfloat16
+def test_it_is_refused_where_numba_compiles_for_another_processor(monkeypatch):
+    """LLVM would end the process: the message names the variables that ask for it."""
+    monkeypatch.setattr("numba.config.CPU_NAME", "x86-64-v3")
+    with pytest.raises(MachineError, match=r"NUMBA_CPU_NAME.*unset it, or take --matmul-precision fp32"):
+        train_heads(uneven_clusters(), None, [BF16])
+
+
+def test_it_is_refused_before_anything_is_read(monkeypatch, tmp_path):
+    """Without a cache, what is said is that the processor cannot, and what to type."""
+    monkeypatch.setattr("featcache.heads.training.kernels.HAS_BFLOAT16", False)
+    with pytest.raises(MachineError, match="AVX-512 BF16") as refused:
+        fit(tmp_path, matmul_precision="bf16")
+    assert refused.value.corrections
 
 
 OLDER_PROCESSOR = """

@@ -170,5 +170,7 @@ def test_settings_are_typed_where_the_recipe_says_otherwise():
     stated = HeadSection(standardize=(False, True), epochs=30, seed=(1,))
     flags = head_flags([replace(one, epochs=90)], stated)
     assert flags == [("--lr", "0.01"), ("--standardize", ""), ("--epochs", "90")]
+    of_linear_heads = HeadSection(matmul_precision="bf16")
+    assert head_flags([HeadConfig(head="mlp", lr=0.01)], of_linear_heads) == [("--lr", "0.01"), ("--head", "mlp")]
     assert head_flags([HeadConfig(lr=1e-7 / 3)], plain) == [("--lr", repr(1e-7 / 3))]
     assert ("--no-standardize", "") in head_flags([HeadConfig()], stated)

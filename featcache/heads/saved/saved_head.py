@@ -111,7 +111,10 @@ class SavedHead:
 
     def facts(self) -> list[tuple[str, str]]:
         """Return all settings in one text, and the steps of the training."""
-        settings = ", ".join(settings_in_words(self.head.config.applicable))
+        # Of classes alone is a product in bfloat16 to be had, and a fine-tuning has its own precision.
+        left_out = {"matmul_precision"} if self.head.finetuned or self.head.config.targets != LABEL else set()
+        config = self.head.config.applicable
+        settings = ", ".join(settings_in_words({name: config[name] for name in config if name not in left_out}))
         tuned = ", ".join(settings_in_words(self.head.finetuned))
         return [("fine-tuned", tuned)] * bool(tuned) + [("head", settings), ("steps", f"{self.head.steps:,}")]
 

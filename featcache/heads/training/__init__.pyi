@@ -2,6 +2,7 @@ from .losses import LN_2 as LN_2
 from .losses import LOG2_E as LOG2_E
 from .losses import class_weights as class_weights
 from .losses import logit_offsets as logit_offsets
+from .matmul_precision import refuse_bfloat16 as refuse_bfloat16
 from .normalization import normalize_rows as normalize_rows
 from .preparation import compile_loops as compile_loops
 from .samplers import shuffled as shuffled

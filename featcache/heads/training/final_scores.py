@@ -4,9 +4,12 @@ from dataclasses import replace
 
 from featcache.features import Features, Streamed
 from featcache.heads import (
+    BLOCK_ROWS,
+    LinearHead,
     Scores,
     choose_kept,
     compute_outputs,
+    rows_together,
     score_blocks,
     score_outputs,
     score_split,
@@ -21,14 +24,15 @@ def with_final_scores(head: TrainedHead, train: Features | Streamed, val: Featur
     head = replace(head, widths=train.widths)
     if isinstance(train, Features) and train.targets is not None:
         return _with_final_target_scores(head, train, val)
+    together = rows_together(head) if isinstance(head, LinearHead) else BLOCK_ROWS
     if isinstance(train, Streamed):
         blocks = ((x, train.y[rows]) for x, rows in train.blocks())
-        on_train = score_blocks(head.logits, blocks, len(train.classes))
+        on_train = score_blocks(head.logits, blocks, len(train.classes), together=together)
     else:
-        on_train = score_split(head.logits, train)
+        on_train = score_split(head.logits, train, together=together)
     if val is None:
         return replace(head, train=on_train)
-    return _with_val_scores(replace(head, train=on_train), score_split(head.logits, val))
+    return _with_val_scores(replace(head, train=on_train), score_split(head.logits, val, together=together))
 
 
 def _with_final_target_scores(head: TrainedHead, train: Features, val: Features | None) -> TrainedHead:

@@ -134,15 +134,15 @@ def head_flags(configs: Sequence[HeadConfig], section: HeadSection) -> list[Flag
     """
     varied: dict[str, list[str]] = {}
     flags: list[Flag] = []
-    for field in fields(HeadConfig):
-        values, stated = _values(configs, field.name), getattr(section, field.name)
-        if field.name != "lr" and values == list(stated if isinstance(stated, tuple) else (stated,)):
+    for name in configs[0].applicable:  # fit-head refuses the flags of other heads
+        values, stated = _values(configs, name), getattr(section, name)
+        if name != "lr" and values == list(stated if isinstance(stated, tuple) else (stated,)):
             continue
-        flag = f"--{field.name.replace('_', '-')}"
-        if len(values) > 1 or field.name == "lr":
-            varied[field.name] = [_text(value) for value in values]
+        flag = f"--{name.replace('_', '-')}"
+        if len(values) > 1 or name == "lr":
+            varied[name] = [_text(value) for value in values]
         elif isinstance(values[0], bool):
-            flags.append((flag if values[0] else f"--no-{field.name}", ""))
+            flags.append((flag if values[0] else f"--no-{flag[2:]}", ""))
         elif values[0] is not None:
             flags.append((flag, _text(values[0])))
     if varied.keys() == {"lr"}:
@@ -204,9 +204,9 @@ def _part(extracted: ExtractedListing) -> list[Flag]:
 def _settings_without_flag(configs: Sequence[HeadConfig], section: HeadSection) -> list[str]:
     """Return the settings that these heads leave out and the recipe states."""
     return [
-        field.name
-        for field in fields(HeadConfig)
-        if _values(configs, field.name) == [None] and getattr(section, field.name) is not None
+        name
+        for name in configs[0].applicable
+        if _values(configs, name) == [None] and getattr(section, name) is not None
     ]
 
 
