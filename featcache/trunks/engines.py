@@ -41,6 +41,7 @@ ENGINES = ("auto", "eager", "compile", "openvino")
 # forward does in that time, over the share of time that it saves. docs/decisions/041.
 PAYS = {"cuda": 50_000, "cpu": 5_000}
 _DIAGONAL = 64  # numbers of a row that are multiplied together
+_LEAST_COSINE = 0.99  # of an engine's embedding and eager's; bfloat16 gives 0.9997 and more
 _REQUEST = 8  # images of one request to OpenVINO, of which several are on their way
 
 
@@ -100,6 +101,7 @@ def build_forward(choice: EngineChoice, network: "Network", pixels: "Tensor") ->
             forward = run_in_parts(_compile(network), len(pixels))
         else:
             forward = _convert_to_openvino(network, pixels[:_REQUEST])
+            _compare(forward, network, pixels[:_REQUEST])
         forward(pixels)
     except Exception as error:  # a compiler fails in any way that it likes
         reason = next(iter(str(error).strip().splitlines()), "")[:200] or type(error).__name__
@@ -178,6 +180,25 @@ def _convert_to_openvino(network: "Network", pixels: "Tensor") -> "Forward":
         return torch.from_numpy(np.concatenate([rows.pop(number) for number in range(len(parts))]))
 
     return forward
+
+
+def _compare(forward: "Forward", network: "Network", pixels: "Tensor") -> None:
+    """Raise a RuntimeError unless a forward gives the rows of the network, but for its rounding, on noise.
+
+    A trace has what the network did on one batch, not what it may decide of another.
+
+    Args:
+        forward: What was made of its trace.
+        network: The trunk.
+        pixels: As many images as a request has; their shape counts.
+    """
+    import torch
+    from torch.nn.functional import cosine_similarity
+
+    noise = torch.randint(0, 256, pixels.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    same = cosine_similarity(forward(noise).double(), network(noise).double(), dim=1)
+    if not bool((same >= _LEAST_COSINE).all()):  # nan is no cosine
+        raise RuntimeError("its embeddings are not those of the network")
 
 
 def _multiply_by_one(rows: "Tensor") -> "Tensor":

@@ -68,6 +68,21 @@ def test_openvino_in_bfloat16_sums_no_tokens_in_float32(trunk, monkeypatch):
     assert wide == []
 
 
+def test_an_engine_with_other_embeddings_falls_back_to_eager(trunk, pixels, monkeypatch):
+    """What was traced is held against the network on other pixels than those that it was traced with."""
+    pytest.importorskip("openvino")
+    convert = engines._convert_to_openvino
+
+    def mistraced(network, batch):
+        forward = convert(network, batch)
+        return lambda given: forward(given).flip(0) if given.any() else forward(given)
+
+    monkeypatch.setattr(engines, "_convert_to_openvino", mistraced)
+    with pytest.warns(RuntimeWarning, match="engine openvino failed, continuing with eager: its embeddings are not"):
+        other = trunk("openvino")
+    assert np.array_equal(other.embed(pixels), trunk().embed(pixels))
+
+
 @pytest.mark.parametrize("width", [7, 48, 768])
 def test_a_product_with_ones_changes_no_row(width):
     """In float32 it gives the bits that it was given, whatever the width is."""
