@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812 (as everybody calls it)
 
 from featcache.trunks.hardware import has_bfloat16_without_tiles
 
+MOST_IMAGE_BYTES = 2**26  # of the scores of one image: of more than some 1,400 tokens nothing is gained (152)
 MOST_SCORE_BYTES = 2**23  # at a time, but for a single image: they stay in the caches between the two products
 
 
@@ -23,7 +24,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         key: (n, h, t, d).
         value: (n, h, t, d).
     """
-    if query.shape[2] == key.shape[2] and _products_are_faster(query):  # of few queries they are not
+    is_whole = query.shape[2] == key.shape[2]  # of few queries products are not faster
+    scores = query.shape[1] * query.shape[2] * key.shape[2] * query.element_size()
+    if is_whole and len(query) and scores <= MOST_IMAGE_BYTES and _products_are_faster(query):
         return attend_by_products(query, key, value)
     return F.scaled_dot_product_attention(query, key, value)
 

@@ -134,5 +134,7 @@ def test_in_bfloat16_the_mean_tells_the_same_trunk_from_another():
     far = DriftComparison(8, cosine=9e-4, mean_cosine=1.4e-4, norm=5e-3)
     assert far.is_within_bound("bfloat16")
     assert not replace(far, mean_cosine=1.6e-4).is_within_bound("bfloat16")
+    assert replace(far, mean_cosine=2.9e-4, compared=7).is_within_bound("bfloat16")
+    assert not replace(far, mean_cosine=3.1e-4, compared=7).is_within_bound("bfloat16")
     assert not replace(far, cosine=1.1e-3).is_within_bound("bfloat16")
     assert not replace(far, norm=1.1e-2).is_within_bound("bfloat16")

@@ -41,7 +41,7 @@ def test_float32_equals_torchs_kernel(n, heads, queries, tokens, width):
 
 @pytest.mark.parametrize("offset", [0.0, 10.0])
 def test_bfloat16_is_as_exact_as_torchs_kernel(offset):
-    """At most two and a half times its error, also where what all keys share makes scores of several hundred."""
+    """At most 2.5 times its error on noise, also where what all keys share makes scores of several hundred."""
     operands = parts(4, 3, 197, 197, 64, offset=offset)
     own = error(F.scaled_dot_product_attention(*operands), *operands)
     assert error(attend_by_products(*operands), *operands) < 2.5 * own < 0.02
@@ -55,6 +55,18 @@ def test_an_image_does_not_depend_on_those_beside_it(monkeypatch):
     assert torch.equal(attend_by_products(query.flip(0), key.flip(0), value.flip(0)), together.flip(0))
     monkeypatch.setattr(attention, "MOST_SCORE_BYTES", 2 * 3 * 50 * 50 * 2)
     assert torch.equal(attend_by_products(query, key, value), together)
+
+
+def test_an_image_of_many_tokens_takes_no_memory_for_scores(monkeypatch):
+    """Where its scores are larger than MOST_IMAGE_BYTES, and where there is no image, torch's kernel attends."""
+    asked = []
+    monkeypatch.setattr(attention, "_has_bfloat16_without_tiles", lambda: True)
+    monkeypatch.setattr(attention, "attend_by_products", lambda *given: asked.append(given) or given[0])
+    monkeypatch.setattr(attention, "MOST_IMAGE_BYTES", 3 * 50 * 50 * 2)
+    for images, tokens in ((2, 51), (0, 50), (2, 50)):
+        attend(*parts(images, 3, tokens, tokens, 64))
+    assert [len(query) for query, _, _ in asked] == [2]
+    assert asked[0][0].shape[2] == 50
 
 
 @pytest.mark.parametrize(
