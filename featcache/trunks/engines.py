@@ -99,10 +99,10 @@ def build_forward(choice: EngineChoice, network: "Network", pixels: "Tensor") ->
     try:
         if choice.name == "compile":
             forward = run_in_parts(_compile(network), len(pixels))
+            forward(pixels)
         else:
             forward = _convert_to_openvino(network, pixels[:_REQUEST])
             _compare(forward, network, pixels[:_REQUEST])
-        forward(pixels)
     except Exception as error:  # a compiler fails in any way that it likes
         reason = next(iter(str(error).strip().splitlines()), "")[:200] or type(error).__name__
         warnings.warn(f"engine {choice.name} failed, continuing with eager: {reason}", RuntimeWarning, stacklevel=2)

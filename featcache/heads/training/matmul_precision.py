@@ -30,17 +30,18 @@ def refuse_bfloat16(configs: Sequence[HeadConfig], device: str, *, exact: bool =
             f"{_SETTING} bf16 is computed on the CPU alone: found the device {chosen}, expected cpu. Take --device "
             f"cpu, or {_WAY_OUT}"
         ).correct("--device", "cpu")
-    from numba import config
+    import numba
 
-    asked: Any = config
     from featcache.heads.training.kernels import HAS_BFLOAT16
+
+    target: Any = numba.config
 
     if not HAS_BFLOAT16:
         raise MachineError(
             f"{_SETTING} bf16: this CPU has no instructions for products of bfloat16s (AVX-512 BF16, in lscpu "
             f"avx512_bf16); {_WAY_OUT}"
         ).correct(_SETTING, "fp32")
-    if asked.CPU_NAME or asked.CPU_FEATURES is not None or not asked.ENABLE_AVX:
+    if target.CPU_NAME or target.CPU_FEATURES is not None or not target.ENABLE_AVX:
         raise MachineError(
             f"{_SETTING} bf16: NUMBA_CPU_NAME, NUMBA_CPU_FEATURES or NUMBA_ENABLE_AVX has numba compile for another "
             f"CPU than this one; unset it, or {_WAY_OUT}"
