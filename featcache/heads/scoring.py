@@ -34,16 +34,17 @@ def score_split(
     return score_blocks(logits, [(features.x, features.y)], len(features.classes), together=together)
 
 
-def rows_together(head: LinearHead) -> int:
-    """Return how many rows a linear head is to be asked for at a time: it has a thread for each block of them.
+def rows_together(head: object) -> int:
+    """Return how many rows a head is to be asked for at a time: a linear one has a thread for each block of them.
 
-    Where it scales its rows, it copies them: then a single block.
+    Any other has one block, and so has a linear one that scales its rows, since it copies them.
 
     Args:
         head: what is scored.
     """
-    blocks = min(MOST_BLOCKS, MOST_LOGITS // (BLOCK_ROWS * max(1, head.classes)))
-    return BLOCK_ROWS * (1 if head.config.normalize == "l2" else max(1, blocks))
+    if not isinstance(head, LinearHead) or head.config.normalize == "l2":
+        return BLOCK_ROWS
+    return BLOCK_ROWS * max(1, min(MOST_BLOCKS, MOST_LOGITS // (BLOCK_ROWS * max(1, head.classes))))
 
 
 def score_blocks(

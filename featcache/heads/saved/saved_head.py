@@ -13,11 +13,11 @@ from featcache.features import Features
 from featcache.heads import (
     BLOCK_ROWS,
     KeptTargets,
-    LinearHead,
     OutputLayer,
     Scores,
     answers_of,
     compute_outputs,
+    rows_together,
     score_outputs,
     truth_of,
 )
@@ -29,8 +29,6 @@ from featcache.machine import run_in_threads
 from featcache.metrics import softmax
 from featcache.recipe import LABEL
 from featcache.store import FeatureStore
-
-_BLOCKS = 8  # of a linear head, that are scored together, in several threads
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,7 +134,7 @@ class SavedHead:
             clips = group_frames(features.x, features.clips, self.head.config.frames)
             logits = self.head.logits(clips.x)[clips.clip_of]
             return ModelOutput(logits.argmax(axis=1), softmax(logits))
-        together = BLOCK_ROWS * (_BLOCKS if isinstance(self.head, LinearHead) else 1)
+        together = rows_together(self.head)
         for start in range(0, len(features.y), together):
             logits = self.head.logits(features.x[start : start + together])
 

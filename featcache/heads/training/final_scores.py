@@ -4,8 +4,6 @@ from dataclasses import replace
 
 from featcache.features import Features, Streamed
 from featcache.heads import (
-    BLOCK_ROWS,
-    LinearHead,
     Scores,
     choose_kept,
     compute_outputs,
@@ -24,7 +22,7 @@ def with_final_scores(head: TrainedHead, train: Features | Streamed, val: Featur
     head = replace(head, widths=train.widths)
     if isinstance(train, Features) and train.targets is not None:
         return _with_final_target_scores(head, train, val)
-    together = rows_together(head) if isinstance(head, LinearHead) else BLOCK_ROWS
+    together = rows_together(head)
     if isinstance(train, Streamed):
         blocks = ((x, train.y[rows]) for x, rows in train.blocks())
         on_train = score_blocks(head.logits, blocks, len(train.classes), together=together)
